@@ -1,0 +1,63 @@
+"""The preference lab: watch and steer how a preference objective moves a language model.
+
+import lab
+pairs = lab.open_pairs("world")
+run = lab.train(objective="sgdpo", pairs=pairs, model="world", steps=200)
+run.wait()
+run.figure("margins")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lab.api import open_pairs, open_run, runs, token_logps, train
+    from lab.objectives import OBJECTIVES, Objective, Outcome, PairLogps, make_objective, parameter, register
+    from lab.pairs import Pair, PairsError, PairStore
+    from lab.policy import ModelError
+    from lab.training import ConfigError, Run, RunError, TrainConfig
+
+__all__ = [
+    "OBJECTIVES",
+    "ConfigError",
+    "ModelError",
+    "Objective",
+    "Outcome",
+    "Pair",
+    "PairLogps",
+    "PairStore",
+    "PairsError",
+    "Run",
+    "RunError",
+    "TrainConfig",
+    "make_objective",
+    "open_pairs",
+    "open_run",
+    "parameter",
+    "register",
+    "runs",
+    "token_logps",
+    "train",
+]
+
+_ROOMS = {
+    "lab.api": ("open_pairs", "open_run", "runs", "token_logps", "train"),
+    "lab.objectives": ("OBJECTIVES", "Objective", "Outcome", "PairLogps", "make_objective", "parameter", "register"),
+    "lab.pairs": ("Pair", "PairStore", "PairsError"),
+    "lab.policy": ("ModelError",),
+    "lab.training": ("ConfigError", "Run", "RunError", "TrainConfig"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Rooms are imported when they are first needed: reading a run must not cost the import of torch."""
+    for room, names in _ROOMS.items():
+        if name in names:
+            return getattr(importlib.import_module(room), name)
+    raise AttributeError(f"module 'lab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

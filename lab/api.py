@@ -1,0 +1,175 @@
+"""The lab's front door: open pairs, train, open runs. Here the rooms are put together, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lab import home
+from lab.objectives import PairLogps
+from lab.pairs import Pair, PairStore
+from lab.pairs import open_pairs as open_stored_pairs
+from lab.policy import Encoder, Policy, ensure_right_head
+from lab.policy.logps import split_head
+from lab.training import ConfigError, Run, RunError, TrainConfig, Training, create_run, start
+from lab.training.batches import encode_pair
+from lab.training.loop import Evaluator, OnStep
+from lab.training.step import concatenate, pair_logps
+
+WORLD = "world"
+Progress = Callable[[str, float], None]
+
+
+def open_pairs(source: Any = WORLD, *, split: str = "train") -> PairStore:
+    """Preference pairs as a versioned, editable store.
+
+    source: "world" (the embedded one), a JSONL, JSON, CSV or Parquet file, a hub id, a `datasets.Dataset`, a list of dicts,
+    or a store's own .sqlite file. Opening the same content again finds the edits made before.
+    Raises PairsError in one sentence that names the line.
+    """
+    if isinstance(source, PairStore):
+        return source
+    stores = home.home() / "pairs"
+    if source == WORLD:
+        from lab.world import ensure
+
+        return open_stored_pairs(ensure(cache=home.cache()).pairs_path, home=stores)
+    return open_stored_pairs(source, split=split, home=stores)
+
+
+def train(
+    objective: Any = None,
+    pairs: Any = WORLD,
+    model: str | Path = WORLD,
+    *,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    background: bool = True,
+    on_step: OnStep | None = None,
+    progress: Progress | None = None,
+    listed: bool = True,
+    **settings: Any,
+) -> Run:
+    """Start a run and return a handle on it at once; training goes on in a background thread.
+
+    objective: a name, {"name": ..., parameters}, or an Objective.   pairs: whatever `open_pairs` takes.
+    model: "world", a folder or a hub id.   settings: every other field of `TrainConfig` by name.
+    resume: continue the run in `run_dir` from its latest checkpoint, with the settings it was made with.
+    background=False trains in this thread and returns when it is done.   on_step(step, scalars) is called in the training thread.
+    progress(what, share) reports while the embedded world is built, the first time.   listed=False keeps the run off `runs()`.
+    Raises ConfigError, PairsError or RunError, each in one sentence, before anything is started.
+    """
+    if resume:
+        if objective is not None or settings or run_dir is None:
+            raise ConfigError("To resume, give run_dir and nothing else: a run goes on with the settings it was made with.")
+        return _start(Path(run_dir), background=background, on_step=on_step, resume=True, progress=progress)
+    store = open_pairs(pairs)
+    named = pairs if isinstance(pairs, str) else str(store.path)
+    if objective is None:
+        raise ConfigError('Give an objective, for example objective="sgdpo".')
+    config = TrainConfig.parse(objective=objective, pairs=named, model=str(model), **settings)
+    folder = Path(run_dir) if run_dir is not None else home.new_run_dir(config.objective.name)
+    create_run(folder, config, pairs_store=str(store.path), pairs_version=store.version, pairs_name=store.name)
+    if listed:
+        home.list_run(folder)
+    return _start(folder, background=background, on_step=on_step, resume=False, progress=progress)
+
+
+def _start(folder: Path, *, background: bool, on_step: OnStep | None, resume: bool, progress: Progress | None) -> Run:
+    about = Run.read_about(folder)
+    config = TrainConfig.parse(**about["config"])
+    store = PairStore(Path(about["pairs_store"]))
+    model, evaluator = config.model, None
+    if WORLD in (config.model, store.name):
+        from lab.world import ensure
+
+        world = ensure(cache=home.cache(), progress=progress)
+        model = str(world.model_dir) if config.model == WORLD else config.model
+        evaluator = _world_evaluator(world) if store.name == WORLD and config.evaluate else None
+
+    def make(writer: Any) -> Training:
+        return Training(
+            folder,
+            config,
+            store.all(about["pairs_version"]),
+            model=model,
+            cache=home.cache(),
+            store=writer,
+            evaluator=evaluator,
+            resume=resume,
+            on_step=on_step,
+        )
+
+    return start(folder, make, background=background)
+
+
+def _world_evaluator(world: Any) -> Evaluator:
+    """Samples answers to the held-out prompts and lets the world's oracle judge them."""
+    from lab.policy import sample_answers
+    from lab.training import Evaluation
+    from lab.world import evaluate_answers
+
+    def evaluate(policy: Policy, seed: int) -> Evaluation:
+        prompts = world.held_out_prompts
+        answers = sample_answers(policy, prompts, per_prompt=2, max_new_tokens=160, seed=seed)
+        found = evaluate_answers(world, prompts, answers)
+        samples = [{"prompt": p, "answer": a[0], "reward": world.oracle(p, a[0]).total} for p, a in zip(prompts[:12], answers)]
+        scalars = {
+            "eval/oracle_reward": found.reward.mean,
+            "eval/valid": found.valid,
+            "eval/answer_words": found.words,
+        }
+        return Evaluation(scalars, {"reward_low": found.reward.low, "reward_high": found.reward.high, "samples": samples})
+
+    return evaluate
+
+
+def open_run(run_dir: str | Path) -> Run:
+    """A run by its folder, or by its name among `runs()`. Raises RunError where there is none."""
+    folder = Path(run_dir)
+    if not (folder / "run.json").exists() and (home.runs_dir() / str(run_dir) / "run.json").exists():
+        folder = home.runs_dir() / str(run_dir)
+    return Run(folder)
+
+
+def runs() -> list[Run]:
+    """All known runs, newest first."""
+    found = []
+    for folder in home.run_folders():
+        try:
+            found.append(Run(folder))
+        except (RunError, FileNotFoundError):  # being made or deleted at this moment
+            continue
+    return found
+
+
+def token_logps(model: Any, tokenizer: Any, pairs: PairStore | Sequence[Any], *, max_length: int = 1024, batch_size: int = 16) -> PairLogps:
+    """Token log-probs (nats) of a causal LM on some pairs: PairLogps of float32 [B, T], no gradient, no reference.
+
+    model, tokenizer: as transformers loads them.   pairs: a PairStore, Pairs, or dicts in TRL's preference formats.
+    """
+    import torch
+
+    from lab.objectives import DPO
+
+    chosen: Sequence[Pair] = pairs.all() if isinstance(pairs, PairStore) else _as_pairs(pairs)
+    device = next(model.parameters()).device
+    policy = Policy(model, tokenizer, device, "", False, split_head(model))
+    encoder = Encoder(tokenizer, max_length)
+    encoded = [encode_pair(pair, encoder) for pair in chosen]
+    was_training = model.training
+    model.eval()
+    try:
+        ensure_right_head(policy, [c for pair in encoded[:2] for c in (pair.chosen, pair.rejected)])
+        with torch.no_grad():
+            parts = [pair_logps(policy, DPO(), encoded[i : i + batch_size], None) for i in range(0, len(encoded), batch_size)]
+    finally:
+        model.train(was_training)
+    return concatenate(parts)
+
+
+def _as_pairs(pairs: Sequence[Any]) -> list[Pair]:
+    from lab.pairs import pair_of
+
+    return [p if isinstance(p, Pair) else pair_of(p) for p in pairs]

@@ -1,0 +1,84 @@
+"""`python -m lab runs` and `show`: the list of runs, and one of them - to look at and to steer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Declare both commands."""
+    p = commands.add_parser("runs", help="list the runs", description="Every run this machine's user has, newest first.")
+    p.add_argument("--json", action="store_true", help="one JSON object a line")
+    p.set_defaults(run=list_runs)
+    p = commands.add_parser("show", help="look at a run, or steer it", description="A run's state, latest numbers and warnings.")
+    p.add_argument("run_name", metavar="RUN", help="its name from `runs`, or its folder")
+    p.add_argument("--json", action="store_true", help="one JSON object")
+    steer = p.add_mutually_exclusive_group()
+    for kind in ("pause", "resume", "stop", "checkpoint"):
+        steer.add_argument(f"--{kind}", dest="request", action="store_const", const=kind, help=f"ask the run to {kind}")
+    p.set_defaults(run=show)
+
+
+def list_runs(options: argparse.Namespace) -> int:
+    """A line a run: folder name, state, step, objective, pairs, model, loss, remaining time."""
+    from lab import api
+
+    rows = [summary(run) for run in api.runs()]
+    if options.json:
+        for row in rows:
+            print(json.dumps(row))
+        return 0
+    if not rows:
+        print("There is no run yet; start one with: python -m lab train --objective sgdpo")
+        return 0
+    head = {key: key for key in rows[0]}
+    cells = [[str("" if value is None else value) for value in row.values()] for row in (head, *rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+    return 0
+
+
+def summary(run: Any) -> dict[str, Any]:
+    """The facts of a run that fit on a line."""
+    about, status, state = run.about["config"], run.status, run.state
+    remaining = status.get("remaining")
+    return {
+        "run": run.dir.name,
+        "state": state,
+        "step": run.step,
+        "steps": about["steps"],
+        "objective": about["objective"]["name"],
+        "pairs": run.about.get("pairs_name", about["pairs"]),
+        "model": about["model"],
+        "remaining": f"{remaining:.0f} s" if remaining and state in ("running", "paused") else "",
+        "error": status.get("error") or "",
+    }
+
+
+def show(options: argparse.Namespace) -> int:
+    """Print what a run is doing, or pass a request on to it."""
+    from lab import api
+
+    run = api.open_run(options.run_name)
+    if options.request:
+        getattr(run, options.request)()
+        print(f"Asked {run.name} to {options.request}.")
+        return 0
+    frame = run.scalars()
+    latest = {} if frame.empty else {name: float(value) for name, value in frame.ffill().iloc[-1].items()}
+    facts = summary(run) | {"folder": str(run.dir), "stage": run.status.get("stage"), "latest": latest}
+    warnings = [d["words"] for d in run.events("warning")["detail"]]
+    if options.json:
+        print(json.dumps(facts | {"warnings": warnings, "config": run.about["config"]}))
+        return 0
+    for key, value in facts.items():
+        if key != "latest" and value not in (None, ""):
+            print(f"{key:>12}  {value}")
+    for name, value in latest.items():
+        print(f"{name:>28}  {value:.6g}")
+    for words in warnings:
+        print(f"     warning  {words}")
+    return 0

@@ -1,0 +1,176 @@
+"""`python -m lab train`: start a run, or continue one, in the foreground of a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from lab.training.config import ConfigError, TrainConfig, read_config
+
+OWN_FLAGS = ("objective", "pairs", "model")
+
+
+def add(commands: Any) -> None:
+    """Declare the command; one flag for every field of TrainConfig."""
+    p = commands.add_parser("train", help="start or continue a run", description="Train a model on preference pairs.")
+    p.add_argument("--objective", metavar="NAME", help="the preference objective: dpo, sgdpo, alpha_dpo, simpo, spo, ...")
+    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the objective; may be repeated")
+    p.add_argument("--pairs", metavar="P", help="world, a JSONL/CSV/Parquet file, a hub id or a pair store (default: world)")
+    p.add_argument("--model", metavar="M", help="world, a folder or a hub id of a causal language model (default: world)")
+    p.add_argument("--config", type=Path, metavar="FILE", help="settings from a YAML file; flags beside it win")
+    p.add_argument("--run-dir", type=Path, metavar="D", help="folder of the run (default: a new one among your runs)")
+    p.add_argument("--resume", action="store_true", help="continue the run in --run-dir from its latest checkpoint")
+    p.add_argument("--json", action="store_true", help="print one JSON line per step instead of a progress bar")
+    for name, field in TrainConfig.model_fields.items():
+        if name in OWN_FLAGS:
+            continue
+        default = "" if field.default in ("", None) else f" (default: {field.default})"
+        words = f"{field.description}{default}".replace("%", "%%")
+        p.add_argument(f"--{name.replace('_', '-')}", metavar=name.upper(), help=words)
+    p.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train until the run ends. Ctrl-C stops it after saving a checkpoint; a second one breaks off."""
+    from lab import api
+
+    given = settings(options)
+    if options.resume:
+        if given:
+            raise ConfigError(f"To resume, give --run-dir alone; {', '.join(given)} would change a run that is half done.")
+        if options.run_dir is None:
+            raise ConfigError("To resume, say which run: --run-dir FOLDER.")
+        given = {"resume": True}
+    elif "objective" not in given:
+        raise ConfigError("Say which objective: --objective NAME, for example --objective sgdpo.")
+    screen = JsonLines() if options.json else Bar()
+    try:
+        handle = api.train(**given, run_dir=options.run_dir, on_step=screen.step, progress=screen.preparing)
+        screen.follow(handle)
+    finally:
+        screen.close()
+    print_outcome(handle, file=sys.stderr if options.json else sys.stdout)
+    return 0 if handle.state in ("finished", "stopped") else 1
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """TrainConfig fields from the file and the flags. Raises ConfigError for a `--set` that is not KEY=VALUE."""
+    given = read_config(options.config) if options.config else {}
+    for name in (*OWN_FLAGS, *TrainConfig.model_fields):
+        if (value := getattr(options, name, None)) is not None:
+            given[name] = value
+    if options.set:
+        objective = given.get("objective")
+        if objective is None:
+            raise ConfigError("--set changes a parameter of an objective; say which with --objective NAME.")
+        given["objective"] = with_parameters(objective, options.set)
+    return given
+
+
+def with_parameters(objective: Any, assignments: list[str]) -> dict[str, Any]:
+    """An objective's name or specification with KEY=VALUE put in; "base.r1=0.7" reaches into a nested objective."""
+    spec: dict[str, Any] = {"name": objective} if isinstance(objective, str) else dict(objective)
+    for assignment in assignments:
+        path, sign, value = assignment.partition("=")
+        if not sign or not path.strip():
+            raise ConfigError(f"--set {assignment!r} is not KEY=VALUE; write for example --set beta=0.1.")
+        *parents, last = path.strip().split(".")
+        place = spec
+        for parent in parents:
+            inner = place.get(parent)
+            place[parent] = {"name": inner} if isinstance(inner, str) else dict(inner or {})
+            place = place[parent]
+        place[last] = value.strip()
+    return spec
+
+
+def print_outcome(handle: Any, *, file: Any) -> None:
+    """How the run ended, and what the oracle said of its answers before and after."""
+    if handle.state == "failed":
+        print(f"error: {handle.error}", file=sys.stderr)
+        return
+    print(f"{handle.state} at step {handle.step} in {handle.dir}", file=file)
+    looks = [d for d in handle.events("evaluation")["detail"] if "eval/oracle_reward" in d]
+    if len(looks) > 1:
+        before, after = (f"{d['eval/oracle_reward']:.2f} [{d['reward_low']:.2f}, {d['reward_high']:.2f}]" for d in (looks[0], looks[-1]))
+        print(f"oracle reward of sampled answers to held-out prompts (95 % interval): untrained {before}, trained {after}", file=file)
+
+
+class JsonLines:
+    """One JSON object a step on standard output, flushed; everything else stays off it."""
+
+    def step(self, step: int, scalars: dict[str, float]) -> None:
+        print(json.dumps({"step": step, **scalars}), flush=True)
+
+    def preparing(self, what: str, share: float) -> None:
+        pass
+
+    def follow(self, handle: Any) -> None:
+        _until_ended(handle, lambda: None)
+
+    def close(self) -> None:
+        pass
+
+
+class Bar:
+    """A progress bar with loss, margin, speed and remaining time; plain lines where the output is no terminal."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"), TimeRemainingColumn())
+        self.progress = Progress(*columns, disable=not sys.stdout.isatty())
+        self.task = self.progress.add_task("preparing", total=1.0, words="")
+        self.latest: dict[str, float] = {}
+        self.printed = 0.0
+        self.progress.start()
+
+    def step(self, step: int, scalars: dict[str, float]) -> None:
+        self.latest = scalars | {"step": step}
+
+    def preparing(self, what: str, share: float) -> None:
+        self.progress.update(self.task, description=what, completed=share)
+
+    def follow(self, handle: Any) -> None:
+        self.total = handle.config.steps
+        _until_ended(handle, lambda: self.show(handle))
+        self.show(handle, last=True)
+
+    def show(self, handle: Any, *, last: bool = False) -> None:
+        status, now = handle.status, self.latest
+        if not now:
+            self.preparing(str(status.get("stage") or "preparing"), float(status.get("stage_share") or 0))
+            return
+        words = (
+            f"step {now['step']}/{self.total}  loss {now['loss']:.4f}  margin {now['rewards/margins']:+.3f}  "
+            f"accuracy {now['rewards/accuracies']:.2f}  {now['pairs_per_second']:.0f} pairs/s"
+        )
+        self.progress.update(self.task, description=str(status.get("stage") or ""), completed=now["step"], total=self.total, words=words)
+        if self.progress.disable and (last or time.monotonic() - self.printed > 5):
+            self.printed = time.monotonic()
+            print(words, flush=True)
+
+    def close(self) -> None:
+        self.progress.stop()
+
+
+def _until_ended(handle: Any, show: Any) -> None:
+    """Wait for the run and keep showing it; Ctrl-C asks it to stop, a second one breaks off."""
+    from lab.training import ENDED
+
+    asked = False
+    while True:
+        try:
+            if handle.wait(timeout=0.2) in ENDED:
+                return
+            show()
+        except KeyboardInterrupt:
+            if asked:
+                raise
+            asked = True
+            print("Stopping after a checkpoint; press Ctrl-C again to break off.", file=sys.stderr)
+            handle.stop()

@@ -1,0 +1,44 @@
+"""`python -m lab world`: build the embedded world (once) and look at it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    p = commands.add_parser("world", help="build and look at the embedded world", description="Build the embedded world, if need be.")
+    p.add_argument("--sample", type=int, default=0, metavar="N", help="show N pairs with what the oracle says of them")
+    p.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Build with a progress bar, then describe."""
+    world = build()
+    print(world.describe())
+    if options.sample:
+        print(world.sample_table(options.sample))
+    return 0
+
+
+def build() -> Any:
+    """The embedded world, with a progress bar while it is built the first time."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from lab import home
+    from lab.world import ensure
+
+    with Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), disable=not sys.stdout.isatty(), transient=True) as bar:
+        task = bar.add_task("the embedded world", total=1.0)
+        said = ""
+
+        def progress(what: str, share: float) -> None:
+            nonlocal said
+            bar.update(task, description=what, completed=share)
+            if bar.disable and what != said:
+                said = what
+                print(f"{share:4.0%}  {what}", flush=True)
+
+        return ensure(cache=home.cache(), progress=progress)

@@ -1,0 +1,8 @@
+"""Watching a run: its store (one writer, many readers), its lock, its mailbox, and probes of the gradient."""
+
+from .lock import RunLock, is_held
+from .mailbox import Request, send, take
+from .reader import SCREEN_POINTS, StoreReader, spike_keeping
+from .writer import LayerRow, StoreWriter, TokenRow
+
+__all__ = ["SCREEN_POINTS", "LayerRow", "Request", "RunLock", "StoreReader", "StoreWriter", "TokenRow", "is_held", "send", "spike_keeping", "take"]

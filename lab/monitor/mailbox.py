@@ -1,0 +1,53 @@
+"""Requests to a running run: one small JSON file each in the run's folder, read by the loop at safe points.
+
+A file dropped by rename is whole or absent, needs no lock and no server, and works from any thread, process or
+machine that shares the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FOLDER = "requests"
+KINDS = ("pause", "resume", "stop", "checkpoint")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody wants of a run: `kind` is one of KINDS."""
+
+    kind: str
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+def send(run_folder: Path, kind: str, **detail: Any) -> None:
+    """Leave a request for the loop. Raises ValueError for a kind that no loop understands."""
+    if kind not in KINDS:
+        raise ValueError(f"No run understands the request {kind!r}; send one of {', '.join(KINDS)}.")
+    box = run_folder / FOLDER
+    box.mkdir(exist_ok=True)
+    name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json"
+    draft = box / f".{name}"
+    draft.write_text(json.dumps({"kind": kind, "detail": detail}))
+    os.replace(draft, box / name)
+
+
+def take(run_folder: Path) -> list[Request]:
+    """All waiting requests, oldest first; each is handed out once. Only the loop calls this."""
+    box = run_folder / FOLDER
+    try:
+        names = sorted(entry.name for entry in os.scandir(box) if not entry.name.startswith("."))
+    except FileNotFoundError:
+        return []
+    found = []
+    for name in names:
+        content = json.loads((box / name).read_text())
+        (box / name).unlink()
+        found.append(Request(content["kind"], content["detail"]))
+    return found

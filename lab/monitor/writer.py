@@ -1,0 +1,206 @@
+"""The one writer of a run store: a thread that takes what the loop hands it and writes it in batches.
+
+The loop never waits for the disk, and a disk that fails never stops training: the first failure is logged and
+kept in `failure`, and what could not be written is counted in `lost`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .schema import STEPPED, open_for_writing
+
+log = logging.getLogger(__name__)
+
+Write = Callable[[sqlite3.Connection], None]
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """Token values of one answer of one pair: ids int32 [T], the others float32 [T]; pilot bool [T] or None."""
+
+    pair: str
+    side: str  # "chosen" or "rejected"
+    ids: np.ndarray
+    logps: np.ndarray
+    ref_logps: np.ndarray | None
+    credit: np.ndarray
+    pilot: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """Gradient norms of one layer, split by the side they come from, and the cosine between the two."""
+
+    layer: str
+    norm_chosen: float
+    norm_rejected: float
+    cosine: float
+
+
+class StoreWriter:
+    """Writes one run's store. Open one per run; use it from the loop's thread only.
+
+    token_steps: token rows are kept for the latest so many steps.
+    interval:    seconds between two batches; what a reader sees is at most this old.
+    """
+
+    def __init__(self, folder: Path, *, token_steps: int = 20, interval: float = 0.25) -> None:
+        self.failure: str | None = None
+        self.lost = 0
+        self._token_steps = token_steps
+        self._interval = interval
+        self._connection = open_for_writing(folder)
+        self._ids: dict[tuple[str, str], int] = {}
+        self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._wake = threading.Event()
+        self._written = threading.Condition()
+        self._handed = 0
+        self._done = 0
+        self._thread = threading.Thread(target=self._work, name="run-store-writer", daemon=True)
+        self._thread.start()
+
+    # What the loop says.
+
+    def status(self, **values: Any) -> None:
+        """Overwrite named facts about the run as a whole: state, step, stage, error, ..."""
+        rows = [(key, json.dumps(value)) for key, value in values.items()]
+        self._hand(lambda c: c.executemany("INSERT OR REPLACE INTO status VALUES (?, ?)", rows))
+
+    def event(self, step: int, kind: str, **detail: Any) -> None:
+        """Record that something happened at a step: state, edit, warning, checkpoint, request, evaluation, check."""
+        row = (time.time(), step, kind, json.dumps(detail, default=str))
+        self._hand(lambda c: c.execute("INSERT INTO events (time, step, kind, detail) VALUES (?, ?, ?, ?)", row))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """One number per name for a step. NaN and infinities are kept (as NULL for NaN, which SQLite has not)."""
+        items = [(name, float(value)) for name, value in values.items()]
+        self._hand(
+            lambda c: c.executemany(
+                "INSERT OR REPLACE INTO scalars VALUES (?, ?, ?)", [(self._id(c, "series", "name", n), step, v) for n, v in items]
+            )
+        )
+
+    def pair_terms(self, step: int, pairs: Sequence[str], versions: Sequence[int], terms: Mapping[str, np.ndarray]) -> None:
+        """The named numbers of every pair of a step's batch; each array [B]."""
+        names = json.dumps(list(terms))
+        table = np.stack([np.asarray(values, np.float32) for values in terms.values()], axis=1)
+
+        def write(c: sqlite3.Connection) -> None:
+            columns = self._id(c, "columns", "names", names)
+            rows = [
+                (step, self._id(c, "pairs", "pair", pair), version, columns, row.tobytes())
+                for pair, version, row in zip(pairs, versions, table)
+            ]
+            c.executemany("INSERT OR REPLACE INTO pair_terms VALUES (?, ?, ?, ?, ?)", rows)
+
+        self._hand(write)
+
+    def tokens(self, step: int, rows: Sequence[TokenRow]) -> None:
+        """Token log-probs and credit of a step's pairs; older steps than the latest `token_steps` are dropped."""
+
+        def write(c: sqlite3.Connection) -> None:
+            c.executemany(
+                "INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        step,
+                        self._id(c, "pairs", "pair", r.pair),
+                        r.side,
+                        _blob(r.ids, np.int32),
+                        _blob(r.logps, np.float32),
+                        _blob(r.ref_logps, np.float32),
+                        _blob(r.credit, np.float32),
+                        _blob(r.pilot, np.bool_),
+                    )
+                    for r in rows
+                ],
+            )
+            c.execute("DELETE FROM tokens WHERE step <= ?", (step - self._token_steps,))
+
+        self._hand(write)
+
+    def layers(self, step: int, rows: Sequence[LayerRow]) -> None:
+        """Gradient flow by layer at a probed step."""
+        values = [(step, r.layer, r.norm_chosen, r.norm_rejected, r.cosine) for r in rows]
+        self._hand(lambda c: c.executemany("INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?, ?)", values))
+
+    def forget_after(self, step: int) -> None:
+        """Drop every row of a later step, so that a resumed run writes them afresh."""
+        self._hand(lambda c: [c.execute(f"DELETE FROM {table} WHERE step > ?", (step,)) for table in STEPPED])
+
+    def flush(self, timeout: float = 30.0) -> bool:
+        """Wait until all that was said so far is on disk; False if that took longer than `timeout` seconds."""
+        with self._written:
+            target = self._handed
+            self._wake.set()
+            return self._written.wait_for(lambda: self._done >= target, timeout)
+
+    def close(self) -> None:
+        """Write what is left, end the thread, close the file."""
+        self._queue.put(None)
+        self._wake.set()
+        self._thread.join(timeout=60)
+        self._connection.close()
+
+    # The thread.
+
+    def _hand(self, write: Callable[[sqlite3.Connection], Any]) -> None:
+        with self._written:
+            self._handed += 1
+        self._queue.put(write)
+
+    def _work(self) -> None:
+        ending = False
+        while not ending:
+            self._wake.wait(self._interval)
+            self._wake.clear()
+            batch: list[Write] = []
+            while not self._queue.empty():
+                write = self._queue.get()
+                if write is None:
+                    ending = True
+                else:
+                    batch.append(write)
+            if batch:
+                self._commit(batch)
+                with self._written:
+                    self._done += len(batch)
+                    self._written.notify_all()
+
+    def _commit(self, batch: list[Write]) -> None:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for write in batch:
+                write(self._connection)
+            self._connection.execute("COMMIT")
+        except Exception as error:  # whatever the store does, training goes on
+            self._ids.clear()
+            if self._connection.in_transaction:
+                self._connection.rollback()
+            self.lost += len(batch)
+            if self.failure is None:
+                log.error("The run store cannot be written (%s); training goes on without a record.", error)
+            self.failure = str(error)
+
+    def _id(self, c: sqlite3.Connection, table: str, column: str, value: str) -> int:
+        key = (table, value)
+        if key not in self._ids:
+            c.execute(f"INSERT OR IGNORE INTO {table} ({column}) VALUES (?)", (value,))
+            self._ids[key] = c.execute(f"SELECT id FROM {table} WHERE {column} = ?", (value,)).fetchone()[0]
+        return self._ids[key]
+
+
+def _blob(values: np.ndarray | None, kind: Any) -> bytes | None:
+    return None if values is None else np.ascontiguousarray(values, kind).tobytes()

@@ -1,0 +1,60 @@
+"""The mathematics of the lab: preference objectives as pure functions of token log-probabilities.
+
+    objective = make_objective("sgdpo", beta=0.1)
+    draws = objective.draw(logps, torch.Generator().manual_seed(0))
+    outcome, state = objective(logps, objective.initial_state(), draws, training=True)
+
+Importing this package registers every objective in `OBJECTIVES`.
+"""
+
+from . import aot, guarded, lengths, pairwise, pointwise, reference_free  # noqa: F401  (registers their objectives)
+from .alpha_dpo import AlphaDPO
+from .base import (
+    OBJECTIVES,
+    Degraded,
+    DegradedAnswers,
+    Draws,
+    Objective,
+    Outcome,
+    PairLogps,
+    Preset,
+    State,
+    make_objective,
+    masked_sum,
+    parameter,
+    register,
+)
+from .credit import Credited, with_credit
+from .dpo import DPO
+from .field import FieldData, Trajectory, field, flow
+from .sgdpo import SGDPO
+from .simpo import SimPO
+from .spo import SPO, degree_confusion
+
+__all__ = [
+    "DPO",
+    "OBJECTIVES",
+    "SGDPO",
+    "SPO",
+    "AlphaDPO",
+    "Credited",
+    "Degraded",
+    "DegradedAnswers",
+    "Draws",
+    "FieldData",
+    "Objective",
+    "Outcome",
+    "PairLogps",
+    "Preset",
+    "SimPO",
+    "State",
+    "Trajectory",
+    "degree_confusion",
+    "field",
+    "flow",
+    "make_objective",
+    "masked_sum",
+    "parameter",
+    "register",
+    "with_credit",
+]

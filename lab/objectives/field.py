@@ -1,0 +1,181 @@
+"""An objective as a landscape: its value and gradient over the plane of (log X1, log X2), and descent in that plane.
+
+    data = field(make_objective("dpo"), torch.linspace(-5, 5, 41), torch.linspace(-5, 5, 41))
+    path = flow(make_objective("sgdpo"), (0.0, 0.0), steps=200, rate=1.0)
+
+A point is made into token log-probs: every token of the chosen answer has the reference's log-prob plus log X1 / n_w,
+every rejected one plus log X2 / n_l. All gradients are autograd's, so any objective has a field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .base import Degraded, Draws, Objective, PairLogps, State
+from .credit import with_credit
+
+
+@dataclass(frozen=True)
+class FieldData:
+    """A loss over a grid of N x M points; all [N, M], first index log X1, second log X2.
+
+    log_x1 [N], log_x2 [M]: the axes, nats.
+    value:      the loss.
+    d_log_x1, d_log_x2: its partial derivatives with respect to log X1 and log X2, per nat.
+    attainable: bool, False where the point asks for a token probability above 1 at the given reference level.
+    """
+
+    log_x1: Tensor
+    log_x2: Tensor
+    value: Tensor
+    d_log_x1: Tensor
+    d_log_x2: Tensor
+    attainable: Tensor
+
+    @property
+    def d_x1(self) -> Tensor:
+        """dL/dX1, the papers' partial with respect to the ratio itself, [N, M]."""
+        return self.d_log_x1 / self.log_x1.exp()[:, None]
+
+    @property
+    def d_x2(self) -> Tensor:
+        """dL/dX2, [N, M]."""
+        return self.d_log_x2 / self.log_x2.exp()[None, :]
+
+    @property
+    def log_space_ratio(self) -> Tensor:
+        """|dL/dlog X1| / |dL/dlog X2|, [N, M]: 1 everywhere for DPO; inf where only the second is 0, NaN where both are."""
+        return self.d_log_x1.abs() / self.d_log_x2.abs()
+
+    @property
+    def ratio(self) -> Tensor:
+        """|dL/dX1| / |dL/dX2|, the ratio of increase to decrease, [N, M]: X2/X1 for DPO (arXiv 2505.12435)."""
+        return self.log_space_ratio * (self.log_x2[None, :] - self.log_x1[:, None]).exp()
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Gradient descent from P starts: log_x1, log_x2 and value, each [steps + 1, P]; row 0 is the start."""
+
+    log_x1: Tensor
+    log_x2: Tensor
+    value: Tensor
+
+
+def field(
+    objective: Objective,
+    log_x1: Tensor,
+    log_x2: Tensor,
+    *,
+    tokens: tuple[int, int] = (8, 8),
+    ref: tuple[float, float] = (-2.0, -2.0),
+    state: State | None = None,
+    draws: Draws | None = None,
+) -> FieldData:
+    """Value and gradient of `objective` at every (log_x1[i], log_x2[j]), in float64.
+
+    tokens: lengths n_w, n_l of the two answers; ref: the reference's log-prob of each of their tokens (nats), the level
+    that objectives without a reference stand on. state: what the objective remembers (default: its initial state).
+    draws: for one pair, [1, n_w] and [1, n_l] (default: drawn with seed 0); all points share them, so that a step in the
+    plane is not a new throw. Calls are evaluation calls. Where those couple the pairs of a batch, every point is a batch
+    of its own. WPO's weight is taken as 1, SPO's weakened answers as absent.
+
+    Raises ValueError where an axis is not one-dimensional or `tokens` or `ref` make no answers.
+    """
+    for name, axis in (("log_x1", log_x1), ("log_x2", log_x2)):
+        if axis.ndim != 1 or len(axis) == 0:
+            raise ValueError(f"{name} has shape {tuple(axis.shape)}; give a one-dimensional axis with at least one point.")
+    plane = _Plane(objective, tokens, ref, state, draws)
+    grid1, grid2 = torch.meshgrid(log_x1.double(), log_x2.double(), indexing="ij")
+    value, d1, d2 = (flat.view_as(grid1) for flat in plane.at(grid1.flatten(), grid2.flatten()))
+    attainable = (grid1 / tokens[0] + ref[0] <= 0) & (grid2 / tokens[1] + ref[1] <= 0)
+    return FieldData(log_x1.double(), log_x2.double(), value, d1, d2, attainable)
+
+
+def flow(
+    objective: Objective,
+    start: tuple[float, float] | Sequence[tuple[float, float]] | Tensor,
+    *,
+    steps: int = 100,
+    rate: float = 1.0,
+    tokens: tuple[int, int] = (8, 8),
+    ref: tuple[float, float] = (-2.0, -2.0),
+    state: State | None = None,
+    draws: Draws | None = None,
+) -> Trajectory:
+    """`steps` steps of gradient descent in (log X1, log X2) with step size `rate` (nats^2) from one or P starts.
+
+    start: (log X1, log X2) or P of them, [P, 2]. The other arguments and the errors are those of `field`; the starts do
+    not meet in a batch where the objective would couple them.
+    """
+    here = torch.as_tensor(start, dtype=torch.float64).reshape(-1, 2)
+    if steps < 1 or rate <= 0:
+        raise ValueError(f"flow got steps = {steps} and rate = {rate:g}; give at least one step and a positive rate.")
+    plane = _Plane(objective, tokens, ref, state, draws)
+    x1, x2 = here.unbind(-1)
+    points = []
+    for step in range(steps + 1):
+        value, d1, d2 = plane.at(x1, x2)
+        points.append(torch.stack([x1, x2, value]))
+        if step < steps:
+            x1, x2 = x1 - rate * d1, x2 - rate * d2
+    return Trajectory(*torch.stack(points, dim=1))
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """The plane of (log X1, log X2) with everything that stays fixed on it."""
+
+    objective: Objective
+    tokens: tuple[int, int]
+    ref: tuple[float, float]
+    state: State | None
+    draws: Draws | None
+
+    def __post_init__(self) -> None:
+        if min(self.tokens) < 1 or max(self.ref) > 0:
+            raise ValueError(
+                f"tokens = {self.tokens}, ref = {self.ref}: give each side at least one token and a log-prob of at most 0."
+            )
+
+    def at(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, dL/dlog X1 and dL/dlog X2 at each of P points, each [P]."""
+        if self.objective.couples(training=False) and len(x1) > 1:
+            single = [self.at(a, b) for a, b in zip(x1.split(1), x2.split(1), strict=True)]
+            return tuple(torch.cat(part) for part in zip(*single, strict=True))  # type: ignore[return-value]
+        p = self._pairs(x1, x2)
+        state = self.objective.initial_state() if self.state is None else self.state
+        draws = self.draws if self.draws is not None else self.objective.draw(_first(p), torch.Generator().manual_seed(0))
+        draws = {name: value.expand(len(x1), *value.shape[1:]) for name, value in draws.items()}
+        credited = with_credit(self.objective, p, state, draws, training=False)
+        # Every token moves by 1/n of its side's log-ratio, so the mean credit of a side is its (negative) derivative.
+        return credited.outcome.losses, -credited.outcome.terms["weight_chosen"], credited.outcome.terms["weight_rejected"]
+
+    def _pairs(self, x1: Tensor, x2: Tensor) -> PairLogps:
+        (n_w, n_l), (ref_w, ref_l), P = self.tokens, self.ref, len(x1)
+        chosen, rejected = ref_w + (x1 / n_w)[:, None].expand(P, n_w), ref_l + (x2 / n_l)[:, None].expand(P, n_l)
+        wanted = self.objective.degraded_answers()
+        return PairLogps(
+            chosen=chosen,
+            rejected=rejected,
+            chosen_mask=torch.ones_like(chosen, dtype=torch.bool),
+            rejected_mask=torch.ones_like(rejected, dtype=torch.bool),
+            ref_chosen=torch.full_like(chosen, ref_w),
+            ref_rejected=torch.full_like(rejected, ref_l),
+            align_chosen=chosen,
+            align_rejected=rejected,
+            degraded=None if wanted is None else _absent(P, wanted.degrees),
+        )
+
+
+def _absent(pairs: int, degrees: int) -> Degraded:
+    none = torch.zeros(pairs, 1, dtype=torch.int64)
+    return Degraded(torch.zeros(pairs, 1, degrees, dtype=torch.float64), none, none.bool())
+
+
+def _first(p: PairLogps) -> PairLogps:
+    return p.map(lambda value: value[:1])

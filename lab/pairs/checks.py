@@ -1,0 +1,128 @@
+"""What is wrong or suspicious in a set of preference pairs, before anything is trained on it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pandas as pd
+
+from .schema import Pair, to_json
+
+COLUMNS = ["pair_id", "check", "finding", "other_id"]
+NEAR_IDENTICAL = 0.9
+"""Share of common word pairs from which two answers count as nearly identical."""
+SHORTEST_LEAK = 20
+"""Characters; a shorter prompt may stand in an answer by chance."""
+
+_TURN = re.compile(
+    r"(?:^|\n)\s*(?:Human|User|Assistant|System)\s*:|<\|(?:im_start|im_end|eot_id|start_header_id|user|assistant)\|>"
+)
+
+Finding = tuple[str, str, str, str]
+
+
+def check(pairs: Iterable[Pair]) -> pd.DataFrame:
+    """One row per finding: pair_id, check, finding (a sentence), other_id (the pair it conflicts with, or "").
+
+    Checks: "duplicate" (the same pair again), "contradiction" (same prompt, same two answers, other preference),
+    "near_identical" (answers that share 90 % of their word pairs), "prompt_leak" (an answer repeats the prompt),
+    "turn_marker" (an answer goes on with another turn of the conversation).
+    """
+    listed = list(pairs)
+    checks: list[Callable[[Sequence[Pair]], Iterator[Finding]]] = [_repeated, _near_identical, _leaks, _turn_markers]
+    findings = [finding for one_check in checks for finding in one_check(listed)]
+    return pd.DataFrame(findings, columns=COLUMNS)
+
+
+def _repeated(pairs: Sequence[Pair]) -> Iterator[Finding]:
+    first: dict[tuple[str, str, str], str] = {}
+    for pair in pairs:
+        prompt = to_json(pair.prompt)
+        same, opposite = (prompt, pair.chosen, pair.rejected), (prompt, pair.rejected, pair.chosen)
+        if same in first:
+            yield pair.id, "duplicate", f"The same pair stands in the set as {first[same]} already.", first[same]
+        if opposite in first:
+            yield pair.id, "contradiction", f"{first[opposite]} prefers the other one of the same two answers.", first[opposite]
+        first.setdefault(same, pair.id)
+
+
+def _near_identical(pairs: Sequence[Pair]) -> Iterator[Finding]:
+    for pair in pairs:
+        likeness = similarity(pair.chosen, pair.rejected)
+        if likeness >= NEAR_IDENTICAL:
+            yield pair.id, "near_identical", f"The answers share {likeness:.0%} of their word pairs.", ""
+
+
+def similarity(one: str, other: str) -> float:
+    """Dice coefficient of two texts' word pairs, in [0, 1]; case and punctuation do not count, order does."""
+    a, b = _word_pairs(one), _word_pairs(other)
+    return 2 * (a & b).total() / (a.total() + b.total())
+
+
+def _word_pairs(text: str) -> Counter[tuple[str, str]]:
+    words = ["", *re.findall(r"\w+", text.casefold()), ""]  # the ends count, so that no text is without pairs
+    return Counter(pairwise(words))
+
+
+def _leaks(pairs: Sequence[Pair]) -> Iterator[Finding]:
+    for pair in pairs:
+        text = pair.prompt if isinstance(pair.prompt, str) else pair.prompt[-1]["content"]
+        needle = _normal(text)
+        for side in ("chosen", "rejected"):
+            if len(needle) >= SHORTEST_LEAK and needle in _normal(getattr(pair, side)):
+                yield pair.id, "prompt_leak", f"{side} repeats the prompt.", ""
+
+
+def _normal(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _turn_markers(pairs: Sequence[Pair]) -> Iterator[Finding]:
+    for pair in pairs:
+        for side in ("chosen", "rejected"):
+            match = _TURN.search(getattr(pair, side))
+            if match:
+                yield pair.id, "turn_marker", f"{side} holds {match.group().strip()!r}, the sign of another turn.", ""
+
+
+@dataclass(frozen=True)
+class LengthBias:
+    """Whether annotators preferred the longer answer.
+
+    pairs: number of pairs; chosen_words, rejected_words: mean lengths in words; chosen_longer: share of the pairs of
+    unequal length whose chosen answer is the longer one (0.5 if there are none); z: of the sign test of that share against
+    one half, in standard deviations.
+    """
+
+    pairs: int
+    chosen_words: float
+    rejected_words: float
+    chosen_longer: float
+    z: float
+
+    @property
+    def sentence(self) -> str:
+        """The finding in words."""
+        lengths = f"chosen answers have {self.chosen_words:.1f} words, rejected ones {self.rejected_words:.1f}"
+        if abs(self.z) < 3:
+            return f"No length bias beyond chance: {lengths}."
+        preferred, share = ("longer", self.chosen_longer) if self.z > 0 else ("shorter", 1 - self.chosen_longer)
+        return f"The {preferred} answer is chosen in {share:.0%} of the pairs: {lengths}. A policy can win by length alone."
+
+
+def length_bias(pairs: Iterable[Pair]) -> LengthBias:
+    """Length statistics of a set. Raises ValueError for an empty one."""
+    lengths = [(len(pair.chosen.split()), len(pair.rejected.split())) for pair in pairs]
+    if not lengths:
+        raise ValueError("There are no pairs to measure; give at least one.")
+    longer = sum(w > l for w, l in lengths)
+    unequal = sum(w != l for w, l in lengths)
+    chosen_words, rejected_words = (sum(column) / len(lengths) for column in zip(*lengths))
+    share = longer / unequal if unequal else 0.5
+    z = (2 * longer - unequal) / math.sqrt(unequal) if unequal else 0.0
+    return LengthBias(len(lengths), chosen_words, rejected_words, share, z)

@@ -1,0 +1,60 @@
+"""Weakened answers for SPO (arXiv 2409.17791): the same answer with more and more of its key phrases taken out.
+
+OURS: the paper removes "different amounts" of what RAKE finds and says no more; shares and order are this project's decision.
+"""
+
+from __future__ import annotations
+
+from .rake import key_phrases
+
+DECISION = "Ours, not the paper's word: degree k of N removes the share k/(N-1) of the answer's RAKE phrases, highest score first."
+
+
+def degrade(text: str, degrees: int) -> list[str]:
+    """y^(0) .. y^(N-1), N = `degrees`: y^(k) is the text without the share k/(N-1) of its distinct key phrases.
+
+    A phrase goes with all its occurrences, the highest score first, and the spaces around it are tidied; y^(0) is the text
+    itself. An answer never becomes empty: where the last degree would leave no letter or digit, the phrase with the lowest
+    score stays. Returns [] where the text has too few phrases for N different answers. Raises ValueError for N < 2.
+    """
+    if degrees < 2:
+        raise ValueError(f"{degrees} degrees cannot be told apart; give at least 2.")
+    spans: dict[str, list[tuple[int, int]]] = {}
+    for phrase in key_phrases(text):
+        spans.setdefault(phrase.key, []).append((phrase.start, phrase.end))
+    if len(spans) < degrees - 1:
+        return []
+    ranked = list(spans.values())
+    answers = [_without(text, ranked, _share(k, degrees, len(ranked))) for k in range(degrees)]
+    if not _says_something(answers[-1]):
+        answers[-1] = _without(text, ranked, len(ranked) - 1)
+    return answers if len(set(answers)) == degrees and _says_something(answers[-1]) else []
+
+
+def _share(k: int, degrees: int, phrases: int) -> int:
+    """k/(N-1) of the phrases, rounded half up."""
+    return (2 * k * phrases + degrees - 1) // (2 * (degrees - 1))
+
+
+def _says_something(text: str) -> bool:
+    return any(character.isalnum() for character in text)
+
+
+def _without(text: str, ranked: list[list[tuple[int, int]]], count: int) -> str:
+    """The text without the spans of the first `count` phrases."""
+    gaps = sorted(span for spans in ranked[:count] for span in spans)
+    ends = [start for start, _ in gaps] + [len(text)]
+    kept = text[: ends[0]]
+    for (_, gap_end), piece_end in zip(gaps, ends[1:]):
+        kept = _joined(kept, text[gap_end:piece_end])
+    return kept
+
+
+def _joined(left: str, right: str) -> str:
+    """Two pieces around a gap: one space between words, none at the ends of a line or before punctuation."""
+    right = right.lstrip(" \t")
+    line_start = left.rstrip(" \t")
+    if not line_start or line_start.endswith("\n"):
+        return left + right  # the line's indentation stays
+    tight = not right or right[0] in "\n\r,.;:!?)]}" or line_start[-1] in "([{"
+    return line_start + ("" if tight else " ") + right

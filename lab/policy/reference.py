@@ -1,0 +1,96 @@
+"""The reference's token log-probs, computed once and kept by content.
+
+An entry is keyed by the reference weights, the precision and the token ids, so an edited pair misses one entry, another
+learning rate misses none, and two runs on the same model share them. A missing entry is an error, never a zero.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .loading import Policy
+from .logps import Completion
+
+Progress = Callable[[int, int], None]
+
+
+class ReferenceCache:
+    """Token log-probs of one reference model, on disk in `folder`. Safe to open from several processes and threads' own objects."""
+
+    def __init__(self, folder: Path, policy: Policy) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._prefix = f"{policy.fingerprint}:{policy.autocast}:".encode()
+        self._db = sqlite3.connect(folder / f"{policy.fingerprint}.sqlite", timeout=30, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute("CREATE TABLE IF NOT EXISTS logps (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
+        self._db.commit()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def prepare(self, policy: Policy, completions: Sequence[Completion], *, tokens_per_batch: int = 8192, progress: Progress | None = None) -> int:
+        """Compute what is not there yet; returns how many entries that were. `progress(done, all)` after every batch.
+
+        The policy has to be its own reference here: adapter switched off inside, or not trained yet.
+        """
+        missing = {}
+        for completion in completions:
+            key = self._key(completion)
+            if key not in missing and self._read(key) is None:
+                missing[key] = completion
+        done = 0
+        for batch in _batches(sorted(missing.items(), key=lambda item: len(item[1].prompt) + len(item[1].answer)), tokens_per_batch):
+            with torch.no_grad(), policy.reference():
+                found = policy.logps([completion for _, completion in batch])
+            values = found.logps.cpu().numpy()
+            with self._db:
+                self._db.executemany(
+                    "INSERT OR REPLACE INTO logps VALUES (?, ?)",
+                    [(key, values[row, : len(completion.answer)].tobytes()) for row, (key, completion) in enumerate(batch)],
+                )
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(missing))
+        return len(missing)
+
+    def lookup(self, completion: Completion) -> np.ndarray:
+        """Token log-probs of one completion, float32 [T]. Raises KeyError if it was not prepared."""
+        value = self._read(self._key(completion))
+        if value is None or len(value) != 4 * len(completion.answer):
+            raise KeyError("The reference log-probs of a completion were not computed before the run; start it again, they will be.")
+        return np.frombuffer(value, np.float32)
+
+    def holds(self, completion: Completion) -> bool:
+        """True where the completion was prepared."""
+        return self._read(self._key(completion)) is not None
+
+    def _read(self, key: bytes) -> bytes | None:
+        row = self._db.execute("SELECT value FROM logps WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def _key(self, completion: Completion) -> bytes:
+        digest = hashlib.blake2b(self._prefix, digest_size=16)
+        digest.update(np.asarray(completion.prompt, np.int32).tobytes())
+        digest.update(b"|")
+        digest.update(np.asarray(completion.answer, np.int32).tobytes())
+        return digest.digest()
+
+
+def _batches(items: list[tuple[bytes, Completion]], tokens: int) -> Iterator[list[tuple[bytes, Completion]]]:
+    """Runs of items of like length whose padded size stays near `tokens`."""
+    batch: list[tuple[bytes, Completion]] = []
+    for item in items:
+        length = len(item[1].prompt) + len(item[1].answer)
+        if batch and (len(batch) + 1) * length > tokens:
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch

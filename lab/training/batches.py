@@ -1,0 +1,78 @@
+"""Which pairs an optimizer step sees: a pure function of the seed and the step, so that nothing has to be remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from lab.objectives import DegradedAnswers
+from lab.pairs import Pair, degrade
+from lab.policy import Completion, Encoder
+
+
+@dataclass(frozen=True)
+class Weakened:
+    """An answer with part of its key phrases deleted (SPO): degree k of its source."""
+
+    degree: int
+    completion: Completion
+
+
+@dataclass(frozen=True)
+class EncodedPair:
+    """A pair as token ids, with the weakened answers an objective asked for (K of them or none)."""
+
+    id: str
+    version: int
+    chosen: Completion
+    rejected: Completion
+    weakened: tuple[Weakened, ...] = ()
+    cut: int = 0
+    """Answer tokens that did not fit, both sides together."""
+
+    def completions(self) -> Iterable[Completion]:
+        yield self.chosen
+        yield self.rejected
+        for weak in self.weakened:
+            yield weak.completion
+
+
+def encode_pair(pair: Pair, encoder: Encoder, wants: DegradedAnswers | None = None) -> EncodedPair:
+    """Token ids of a pair. Raises ValueError where the tokenizer cannot encode it (no chat template)."""
+    chosen, rejected = encoder(pair.prompt, pair.chosen), encoder(pair.prompt, pair.rejected)
+    # Both answers stand behind the same prompt: the shorter of the two cuts, so that one can be computed once.
+    prompt = min(chosen.prompt, rejected.prompt, key=len)
+    sources = {"chosen": [pair.chosen], "rejected": [pair.rejected], "both": [pair.chosen, pair.rejected]}
+    texts = sources.get(wants.source, []) if wants else []
+    return EncodedPair(
+        pair.id,
+        pair.version,
+        Completion(prompt, chosen.answer),
+        Completion(prompt, rejected.answer),
+        tuple(weak for text in texts for weak in weaken(text, pair, encoder, prompt, wants)) if wants else (),
+        chosen.answer_cut + rejected.answer_cut,
+    )
+
+
+def weaken(text: str, pair: Pair, encoder: Encoder, prompt: Sequence[int], wants: DegradedAnswers) -> list[Weakened]:
+    """The degraded versions of one answer, or none where it has too few key phrases."""
+    return [Weakened(k, Completion(prompt, encoder(pair.prompt, weak).answer)) for k, weak in enumerate(degrade(text, wants.degrees))]
+
+
+def batch_indices(step: int, count: int, batch_size: int, seed: int) -> list[int]:
+    """Positions in the pair list of the batch of optimizer step `step` (1-based); every epoch is a fresh permutation,
+    and a batch that crosses the end of an epoch takes the rest from the next."""
+    wanted = range((step - 1) * batch_size, step * batch_size)
+    orders: dict[int, list[int]] = {}
+    for position in wanted:
+        epoch = position // count
+        if epoch not in orders:
+            orders[epoch] = torch.randperm(count, generator=generator(seed, epoch, 1)).tolist()
+    return [orders[position // count][position % count] for position in wanted]
+
+
+def generator(seed: int, step: int, purpose: int) -> torch.Generator:
+    """A random generator that depends on nothing but its three arguments (each below 2**20 keeps them apart)."""
+    return torch.Generator().manual_seed((seed * 2**20 + purpose) * 2**22 + step & (2**63 - 1))

@@ -1,0 +1,110 @@
+"""What a run is: every setting once, with its range, unit and meaning; the command line and the form are made from it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+
+from lab.objectives import Objective, make_objective
+from lab.policy import Lora
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot work, in one sentence."""
+
+
+def _as_objective(value: Any) -> Objective:
+    if isinstance(value, Objective):
+        return value
+    if isinstance(value, str):
+        return make_objective(value)
+    if isinstance(value, dict) and "name" in value:
+        return make_objective(**value)
+    raise ValueError('give the name of an objective, {"name": ..., parameters}, or an Objective')
+
+
+AnyObjective = Annotated[Objective, BeforeValidator(_as_objective), PlainSerializer(lambda o: o.spec())]
+
+
+class TrainConfig(BaseModel):
+    """Every field of a run. Unknown fields are errors; `parse` says in one sentence what is wrong."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    objective: AnyObjective = Field(description="the preference objective with its parameters")
+    pairs: str = Field("world", description="the pairs: world, a file, a hub id, or a pair store")
+    model: str = Field("world", description="the model: world, a folder, or a hub id of a causal language model")
+    steps: int = Field(200, ge=1, description="optimizer steps")
+    batch_size: int = Field(8, ge=1, description="pairs per optimizer step")
+    micro_batch_size: int | None = Field(None, ge=1, description="pairs computed at once; smaller saves memory and changes no result")
+    learning_rate: float = Field(1e-4, ge=0, description="peak learning rate of AdamW")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after the warm-up")
+    warmup_ratio: float = Field(0.1, ge=0, le=1, description="share of the steps in which the learning rate rises from 0")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of AdamW")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's mean of gradients")
+    adam_beta2: float = Field(0.999, ge=0, lt=1, description="decay of AdamW's mean of squared gradients")
+    max_grad_norm: float = Field(1.0, ge=0, description="gradients are scaled down to this norm; 0 switches it off")
+    lora_rank: int = Field(0, ge=0, description="rank of a LoRA adapter; 0 trains the whole model")
+    lora_alpha: float = Field(32.0, gt=0, description="the adapter is scaled by lora_alpha / lora_rank")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input")
+    lora_targets: str = Field("all-linear", description="modules that get an adapter: all-linear, or names separated by commas")
+    max_length: int = Field(1024, ge=16, description="tokens of prompt and answer together")
+    seed: int = Field(0, ge=0, description="fixes the order of the pairs, the pilots, the adapter and the sampled answers")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    save_every: int = Field(100, ge=0, description="steps between checkpoints; 0 saves only at the end")
+    keep_checkpoints: int = Field(3, ge=1, description="latest checkpoints that are kept")
+    eval_every: int = Field(50, ge=0, description="steps between two looks at sampled answers; 0 looks only before and after")
+    evaluate: bool = Field(True, description="sample and judge answers before, during and after training, where there is an oracle")
+    probe_budget: float = Field(0.05, ge=0, le=1, description="share of the training time that gradient probes may take; 0 switches them off")
+    token_steps: int = Field(20, ge=1, description="latest steps for which every token's credit is kept")
+    name: str = Field("", description="a name people will recognise")
+
+    @property
+    def lora(self) -> Lora | None:
+        """The adapter these settings ask for, or None for full fine-tuning."""
+        return Lora(self.lora_rank, self.lora_alpha, self.lora_dropout, self.lora_targets) if self.lora_rank else None
+
+    def rate(self, step: int) -> float:
+        """Learning rate of optimizer step `step` (1-based), with Hugging Face's convention: linear warm-up from 0, so that
+        the first of several warm-up steps moves nothing, then the schedule, which ends at 0."""
+        done, warmup = step - 1, math.ceil(self.warmup_ratio * self.steps)
+        if done < warmup:
+            return self.learning_rate * done / max(1, warmup)
+        share = (done - warmup) / max(1, self.steps - warmup)
+        factor = {"constant": 1.0, "linear": max(0.0, 1 - share), "cosine": 0.5 * (1 + math.cos(math.pi * share))}[self.schedule]
+        return self.learning_rate * factor
+
+    @classmethod
+    def parse(cls, **fields: Any) -> TrainConfig:
+        """A configuration from plain values. Raises ConfigError with one sentence that names the field and the remedy."""
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            raise ConfigError(one_sentence(error)) from None
+
+
+def one_sentence(error: ValidationError) -> str:
+    """The first complaint of a pydantic error, for people."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the settings"
+    if first["type"] == "extra_forbidden":
+        return f"There is no setting {where!r}; run `python -m lab train --help` for the ones there are."
+    what = first["msg"].removeprefix("Value error, ")
+    return f"{where} = {first['input']!r} does not work: {what[0].lower()}{what[1:]}{'' if what.endswith('.') else '.'}"
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Settings from a YAML (or JSON) file. Raises ConfigError if it is not a mapping of settings."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The configuration {path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"The configuration {path} must hold settings, one `name: value` a line.")
+    return content

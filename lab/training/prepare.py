@@ -1,0 +1,164 @@
+"""Everything a run needs before its first step: the model, the pairs as tokens, the reference's log-probs, the checks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from lab.monitor import StoreWriter
+from lab.objectives import DegradedAnswers
+from lab.pairs import Pair
+from lab.policy import Completion, Encoder, Policy, ReferenceCache, ensure_right_head, load_policy, sample_answers
+
+from .batches import EncodedPair, batch_indices, encode_pair, generator, weaken
+from .config import TrainConfig
+
+HEAD_WEIGHTS, SHARE = 3, 4
+"""Purposes of random numbers; see `generator`."""
+
+
+@dataclass
+class Prepared:
+    """What the loop works with. `encoded` holds the pairs that the run will see, by position in the pair list of `count`."""
+
+    config: TrainConfig
+    policy: Policy
+    encoder: Encoder
+    count: int
+    encoded: dict[int, EncodedPair]
+    pairs: dict[str, Pair]
+    cache: ReferenceCache
+    wants: DegradedAnswers | None
+    degree_head: nn.Module | None
+
+    def batch(self, step: int) -> list[EncodedPair]:
+        """The pairs of optimizer step `step` (1-based), with the weakened answers of the share that gets them."""
+        config = self.config
+        pairs = [self.encoded[i] for i in batch_indices(step, self.count, config.batch_size, config.seed)]
+        if self.wants is None:
+            return pairs
+        used = (torch.rand(len(pairs), generator=generator(config.seed, step, SHARE)) < self.wants.share).tolist()
+        if self.wants.source == "sampled":
+            return self._with_sampled_answers(step, pairs, used)
+        return [pair if use else replace(pair, weakened=()) for pair, use in zip(pairs, used)]
+
+    def reference(self, completion: Completion) -> np.ndarray | None:
+        """Token log-probs [T] of the reference. None only for a sampled answer under full fine-tuning: no reference model is left then."""
+        if self._sampled_without_reference and not self.cache.holds(completion):
+            return None
+        return self.cache.lookup(completion)
+
+    @property
+    def _sampled_without_reference(self) -> bool:
+        return self.wants is not None and self.wants.source == "sampled" and not self.policy.adapter
+
+    def _with_sampled_answers(self, step: int, pairs: list[EncodedPair], used: list[bool]) -> list[EncodedPair]:
+        """SPO's fourth source: weaken a fresh answer of the policy."""
+        assert self.wants is not None
+        prompts = [self.pairs[pair.id].prompt for pair, use in zip(pairs, used) if use]
+        seed = (self.config.seed * 1_000_003 + step) % 2**31
+        texts = iter(sample_answers(self.policy, prompts, seed=seed, max_length=self.config.max_length) if prompts else [])
+        found = []
+        for pair, use in zip(pairs, used):
+            weak = weaken(next(texts)[0], self.pairs[pair.id], self.encoder, pair.chosen.prompt, self.wants) if use else []
+            found.append(replace(pair, weakened=tuple(weak)))
+        if self.policy.adapter:
+            self.cache.prepare(self.policy, [w.completion for pair in found for w in pair.weakened])
+        return found
+
+
+def prepare(
+    config: TrainConfig,
+    store: StoreWriter,
+    stored: list[Pair],
+    *,
+    model: str,
+    cache: Path,
+    stage: Callable[..., None],
+    warn: Callable[..., None],
+    listen: Callable[[], None],
+) -> Prepared:
+    """Load, encode, check, compute the reference. `stage(words, share, remaining)` reports progress, `warn(words, **detail)`
+    what people should know, `listen()` is called between batches and may raise to stop. Raises ValueError in one sentence."""
+    for words in config.objective.warnings():
+        warn(words)
+    stage("loading the model")
+    policy = load_policy(model, lora=config.lora, device=config.device, seed=config.seed)
+    encoder = Encoder(policy.tokenizer, config.max_length)
+    if not stored:
+        raise ValueError("The pair set is empty; add pairs, or restore dropped ones, before training on it.")
+    encoded = _encode(config, stored, encoder, stage, warn)
+    _check_head(policy, encoded, store, warn)
+    reference = ReferenceCache(cache / "reference", policy)
+    _compute_reference(policy, reference, encoded, store, stage, listen)
+    wants = config.objective.degraded_answers()
+    head = _degree_head(policy, wants, config.seed) if wants else None
+    return Prepared(config, policy, encoder, len(stored), encoded, {p.id: p for p in stored}, reference, wants, head)
+
+
+def _encode(
+    config: TrainConfig, stored: list[Pair], encoder: Encoder, stage: Callable[..., None], warn: Callable[..., None]
+) -> dict[int, EncodedPair]:
+    wanted = sorted({i for step in range(1, config.steps + 1) for i in batch_indices(step, len(stored), config.batch_size, config.seed)})
+    wants = config.objective.degraded_answers()
+    encoded: dict[int, EncodedPair] = {}
+    for done, index in enumerate(wanted):
+        if done % 256 == 0:
+            stage("reading the pairs", done / len(wanted))
+        encoded[index] = encode_pair(stored[index], encoder, wants)
+    cut = [pair for pair in encoded.values() if pair.cut]
+    if cut:
+        warn(
+            f"{len(cut)} of {len(encoded)} pairs have an answer longer than max_length = {config.max_length} tokens; their ends "
+            f"({sum(p.cut for p in cut)} tokens) are not trained on. Raise max_length to keep them.",
+            pairs=[p.id for p in cut[:100]],
+        )
+    if wants and wants.source != "sampled" and not any(pair.weakened for pair in encoded.values()):
+        warn("No answer has enough key phrases to be weakened, so the preference-degree loss (SPO) is 0 throughout; try fewer degrees.")
+    return encoded
+
+
+def _check_head(policy: Policy, encoded: dict[int, EncodedPair], store: StoreWriter, warn: Callable[..., None]) -> None:
+    first = [encoded[i] for i in sorted(encoded)[:2]]
+    difference = ensure_right_head(policy, [c for pair in first for c in (pair.chosen, pair.rejected)])
+    store.event(0, "check", what="completion-only logits against the model's own", difference=difference, fallback=policy.head.whole)
+    if policy.head.whole:
+        warn(
+            f"This model computes its logits in a way of its own (log-probs differ by {difference:.3g} nats); "
+            "the whole logits are computed instead, which is right but slower and takes more memory."
+        )
+
+
+def _compute_reference(
+    policy: Policy,
+    reference: ReferenceCache,
+    encoded: dict[int, EncodedPair],
+    store: StoreWriter,
+    stage: Callable[..., None],
+    listen: Callable[[], None],
+) -> None:
+    completions = [c for pair in encoded.values() for c in pair.completions()]
+    began = time.monotonic()
+    stage("computing reference log-probs", 0.0)
+
+    def progress(done: int, total: int) -> None:
+        stage("computing reference log-probs", done / total, (time.monotonic() - began) / done * (total - done))
+        listen()
+
+    computed = reference.prepare(policy, completions, progress=progress)
+    store.event(0, "reference", entries=len(completions), computed=computed, seconds=round(time.monotonic() - began, 3))
+
+
+def _degree_head(policy: Policy, wants: DegradedAnswers, seed: int) -> nn.Module:
+    head = nn.Linear(policy.hidden_size, wants.degrees)
+    with torch.no_grad():
+        head.weight.normal_(0, policy.hidden_size**-0.5, generator=generator(seed, 0, HEAD_WEIGHTS))
+        head.bias.zero_()
+    return head.to(policy.device)
+

@@ -1,0 +1,204 @@
+"""The gradient of one optimizer step: pairs to token log-probs, log-probs to credit, credit to parameters.
+
+Backward runs in two pieces. The first, loss to log-probs, is tiny and gives every token's credit; the second sends
+that credit through the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lab.objectives import Credited, Degraded, Draws, Objective, PairLogps, State, with_credit
+from lab.policy import Completion, CompletionLogps, Policy
+
+from .batches import EncodedPair, Weakened
+
+Reference = Callable[[Completion], np.ndarray | None]
+"""Token log-probs of a completion under the reference, float32 [T]; None where there is none."""
+
+Probe = Callable[[PairLogps, Credited], None]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step computed. The gradient itself lies in the parameters' `.grad`, that of the mean loss over the batch."""
+
+    credited: Credited
+    logps: PairLogps  # detached
+    draws: Draws
+
+
+def pair_logps(
+    policy: Policy, objective: Objective, pairs: Sequence[EncodedPair], reference: Reference | None, degree_head: nn.Module | None = None
+) -> PairLogps:
+    """Token log-probs of a batch of encoded pairs, with reference, alignment and weakened answers as the objective needs."""
+    count = len(pairs)
+    wants = objective.degraded_answers()
+    weakened = [(row, slot, weak) for row, pair in enumerate(pairs) for slot, weak in enumerate(pair.weakened)] if wants else []
+    completions = [p.chosen for p in pairs] + [p.rejected for p in pairs] + [weak.completion for _, _, weak in weakened]
+    pooling = wants.pooling if wants and weakened else None
+    found = policy.logps(completions, align=objective.needs_alignment, pooling=pooling)
+    sides = {"chosen": slice(0, count), "rejected": slice(count, 2 * count)}
+    ref: dict[str, Tensor | None] = {"chosen": None, "rejected": None}
+    if reference is not None:
+        for side, rows in sides.items():
+            ref[side] = _stack([reference(c) for c in completions[rows]], found.logps[rows])
+    degraded = None
+    if wants and degree_head is not None:
+        degraded = _degraded(count, wants.degrees, weakened, found, degree_head, reference)
+    align = {side: None if found.align is None else found.align[rows] for side, rows in sides.items()}
+    return PairLogps(
+        chosen=found.logps[sides["chosen"]],
+        rejected=found.logps[sides["rejected"]],
+        chosen_mask=found.mask[sides["chosen"]],
+        rejected_mask=found.mask[sides["rejected"]],
+        ref_chosen=ref["chosen"],
+        ref_rejected=ref["rejected"],
+        align_chosen=align["chosen"],
+        align_rejected=align["rejected"],
+        degraded=degraded,
+    )
+
+
+def accumulate(
+    policy: Policy,
+    objective: Objective,
+    pairs: Sequence[EncodedPair],
+    state: State,
+    rng: torch.Generator,
+    *,
+    reference: Reference | None,
+    degree_head: nn.Module | None = None,
+    micro_batch_size: int | None = None,
+    probe: Probe | None = None,
+) -> StepResult:
+    """Add the gradient of the mean loss of `pairs` to the parameters' `.grad`.
+
+    With a micro-batch size, log-probs of all parts are computed first without a graph, the objective sees the whole
+    batch at once, and each part is then computed again with its credit sent back: one more forward, and the result is that of the
+    large batch for every objective, also those whose pairs depend on each other.
+    `probe` is called with the graph of the whole batch still alive (never with micro-batches).
+    """
+    count = len(pairs)
+    size = micro_batch_size or count
+    parts = [pairs[start : start + size] for start in range(0, count, size)]
+
+    def forward(part: Sequence[EncodedPair]) -> PairLogps:
+        return pair_logps(policy, objective, part, reference, degree_head)
+
+    if len(parts) == 1:
+        logps = forward(pairs)
+        whole = logps.map(Tensor.detach)
+    else:
+        with torch.no_grad():
+            whole = concatenate([forward(part) for part in parts])
+    draws = objective.draw(whole, rng)
+    credited = with_credit(objective, whole, state, draws, training=True)
+    if len(parts) == 1:
+        if probe is not None:
+            probe(logps, credited)
+        _send_back(logps, credited, slice(0, count), count)
+    else:
+        for number, part in enumerate(parts):
+            _send_back(forward(part), credited, slice(number * size, number * size + len(part)), count)
+    return StepResult(credited, whole, draws)
+
+
+def _send_back(logps: PairLogps, credited: Credited, rows: slice, count: int) -> None:
+    outputs = [logps.chosen, logps.rejected]
+    gradients = [
+        -credited.chosen[rows, : logps.chosen.shape[1]] / count,
+        -credited.rejected[rows, : logps.rejected.shape[1]] / count,
+    ]
+    if logps.degraded is not None and credited.head is not None and logps.degraded.head_logits.requires_grad:
+        outputs.append(logps.degraded.head_logits)
+        gradients.append(credited.head[rows, : logps.degraded.head_logits.shape[1]] / count)
+    torch.autograd.backward(outputs, gradients)
+
+
+def concatenate(parts: Sequence[PairLogps]) -> PairLogps:
+    """Batches joined along the pairs, completions padded to the longest."""
+    width = max(max(p.chosen.shape[1], p.rejected.shape[1]) for p in parts)
+
+    def join(name: str) -> Tensor | None:
+        values = [getattr(p, name) for p in parts]
+        if any(v is None for v in values):
+            return None
+        return torch.cat([nn.functional.pad(v, (0, width - v.shape[1])) for v in values])
+
+    names = ("chosen", "rejected", "chosen_mask", "rejected_mask", "ref_chosen", "ref_rejected", "align_chosen", "align_rejected")
+    tensors = {name: join(name) for name in names}
+    weak = [p.degraded for p in parts]
+    degraded = None
+    if all(d is not None for d in weak):
+        slots = max(d.degree.shape[1] for d in weak if d is not None)
+        found = [_widened(d, slots) for d in weak if d is not None]
+        ratios = [d.log_ratio for d in found if d.log_ratio is not None]
+        degraded = Degraded(
+            torch.cat([d.head_logits for d in found]),
+            torch.cat([d.degree for d in found]),
+            torch.cat([d.present for d in found]),
+            torch.cat(ratios) if len(ratios) == len(found) else None,
+        )
+    return PairLogps(**tensors, degraded=degraded)  # type: ignore[arg-type]
+
+
+def _widened(degraded: Degraded, slots: int) -> Degraded:
+    """The same answers with K = slots, the new places empty."""
+    more = slots - degraded.degree.shape[1]
+    pad = nn.functional.pad
+    ratio = degraded.log_ratio
+    return Degraded(
+        pad(degraded.head_logits, (0, 0, 0, more)),
+        pad(degraded.degree, (0, more)),
+        pad(degraded.present, (0, more)),
+        None if ratio is None else pad(ratio, (0, more)),
+    )
+
+
+def _stack(values: Sequence[np.ndarray | None], like: Tensor) -> Tensor | None:
+    if any(v is None for v in values):
+        return None
+    out = np.zeros(tuple(like.shape), np.float32)
+    for row, value in enumerate(values):
+        assert value is not None
+        out[row, : len(value)] = value
+    return torch.from_numpy(out).to(like.device)
+
+
+def _degraded(
+    count: int,
+    degrees: int,
+    weakened: Sequence[tuple[int, int, Weakened]],
+    found: CompletionLogps,
+    degree_head: nn.Module,
+    reference: Reference | None,
+) -> Degraded:
+    """The weakened answers, given as (pair, slot, answer), with their head logits spread to [B, K, N].
+
+    They are the last rows of `found`. K is the most any pair of the batch has, at least 1.
+    """
+    device, first = found.logps.device, len(found.logps) - len(weakened)
+    slots = max((slot for _, slot, _ in weakened), default=0) + 1
+    logits = torch.zeros(count, slots, degrees, device=device)
+    degree = torch.zeros(count, slots, dtype=torch.long, device=device)
+    present = torch.zeros(count, slots, dtype=torch.bool, device=device)
+    if not weakened:
+        return Degraded(logits, degree, present)
+    assert found.hidden is not None
+    rows = torch.tensor([r for r, _, _ in weakened], device=device)
+    places = torch.tensor([s for _, s, _ in weakened], device=device)
+    logits = logits.index_put((rows, places), degree_head(found.hidden[first:]))
+    degree[rows, places] = torch.tensor([w.degree for _, _, w in weakened], device=device)
+    present[rows, places] = True
+    ref = None if reference is None else _stack([reference(w.completion) for _, _, w in weakened], found.logps[first:])
+    if ref is None:
+        return Degraded(logits, degree, present)
+    ratio = torch.zeros(count, slots, device=device)
+    ratio[rows, places] = (found.logps[first:].detach() - ref).sum(-1)
+    return Degraded(logits, degree, present, ratio)
