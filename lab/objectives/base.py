@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
 from .logps import Degraded, PairLogps, masked_sum
@@ -269,11 +269,21 @@ def register(kind: Kind) -> Kind:
 
 
 def make_objective(name: str, **parameters: Any) -> Objective:
-    """An objective by its registry name. Raises ValueError for an unknown name or parameter, naming what there is."""
+    """An objective by its registry name. Raises ValueError, in one sentence, for an unknown name or parameter (naming
+    what there is) or a value out of range."""
     if name not in OBJECTIVES:
         raise ValueError(f"There is no objective {name!r}; choose one of {', '.join(sorted(OBJECTIVES))}.")
     kind = OBJECTIVES[name]
     for key in parameters:
         if key not in kind.model_fields:
             raise ValueError(f"{name} has no parameter {key!r}; it has {', '.join(kind.model_fields) or 'none'}.")
-    return kind(**parameters)
+    try:
+        return kind(**parameters)
+    except ValidationError as error:
+        raise ValueError("; ".join(_sentence(name, found) for found in error.errors()) + ".") from error
+
+
+def _sentence(name: str, found: Any) -> str:
+    message = found["msg"].removeprefix("Value error, ").rstrip(".")
+    where = ".".join(map(str, found["loc"]))
+    return f"{name}: {where} = {found['input']!r}: {message}" if where else message

@@ -66,7 +66,10 @@ class SPO(Objective):
     def _named(cls, value: Any) -> Any:
         """Accept a name ("sgdpo"), a mapping ({"name": "sgdpo", "beta": 0.1}) or that mapping as JSON text."""
         if isinstance(value, str) and value.lstrip().startswith("{"):
-            value = json.loads(value)
+            try:
+                value = json.loads(value)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"The base objective {value!r} is not JSON ({error}); give a name or an object.") from error
         if isinstance(value, str):
             value = {"name": value}
         if isinstance(value, dict):
@@ -186,7 +189,7 @@ def _centred_ranks(x: Tensor, present: Tensor) -> Tensor:
     x = torch.where(present, x, 0.0)
     here = present[..., None, :]
     below, equal = (x[..., None, :] < x[..., :, None]) & here, (x[..., None, :] == x[..., :, None]) & here
-    ranks = below.sum(-1) + equal.sum(-1) / 2
+    ranks = (2 * below.sum(-1) + equal.sum(-1)).to(x) / 2
     return torch.where(present, ranks - _mean(ranks, present)[..., None], 0.0)
 
 

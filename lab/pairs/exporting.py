@@ -34,7 +34,8 @@ def write_pairs(pairs: Iterable[Pair], path: Path) -> None:
     except OSError as error:
         raise PairsError(f"{path} could not be written ({error}); check the folder and the disk.") from error
     finally:
-        part.unlink(missing_ok=True)
+        if part.exists():
+            part.unlink()
 
 
 def _write_jsonl(rows: list[dict[str, Any]], path: Path) -> None:

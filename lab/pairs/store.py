@@ -68,7 +68,8 @@ class PairStore:
             except (sqlite3.Error, OSError) as error:
                 raise PairsError(f"The pairs could not be stored at {path} ({error}); check the folder and the disk.") from error
             finally:
-                building.unlink(missing_ok=True)
+                if building.exists():
+                    building.unlink()
         return cls(path)
 
     # Reading

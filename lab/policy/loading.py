@@ -115,10 +115,7 @@ def load_policy(source: str, *, lora: Lora | None = None, device: str = "auto", 
         model = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(_loading_advice(source, error)) from error
-    if tokenizer.eos_token_id is None:
-        raise ModelError(f"The tokenizer of {source} has no end-of-sequence token, so no answer can end; set eos_token in its configuration.")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    _check_special_tokens(source, tokenizer, model.get_input_embeddings().num_embeddings)
     switch_dropout_off(model)
     model.to(where).train()
     fingerprint = weights_hash(model)
@@ -137,6 +134,20 @@ def load_trained(folder: Path, *, device: str = "auto") -> Policy:
     base = load_policy(str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path), device=device)
     model = PeftModel.from_pretrained(base.model, str(folder), is_trainable=True)
     return Policy(model, base.tokenizer, base.device, base.fingerprint, True, split_head(model), base.autocast)
+
+
+def _check_special_tokens(source: str, tokenizer: Any, vocabulary: int) -> None:
+    """Every answer needs an end, and padding an id that the model knows. Raises ModelError where there is no end."""
+    eos = tokenizer.eos_token_id
+    if eos is None or eos >= vocabulary:
+        raise ModelError(
+            f"The tokenizer of {source} has no end-of-sequence token that the model knows, so no answer can end; set eos_token in its configuration."
+        )
+    # Some tokenizer classes bring a padding token of their own, with an id behind the model's last row.
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= vocabulary:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.bos_token_id is not None and tokenizer.bos_token_id >= vocabulary:
+        tokenizer.bos_token = None
 
 
 def _with_lora(model: Any, lora: Lora, seed: int) -> Any:

@@ -25,7 +25,7 @@ def padded(rows: Sequence[Sequence[float]], dtype: torch.dtype = torch.float64, 
 
 def pairs_of(pairs: Sequence[Mapping[str, Any]], dtype: torch.dtype = torch.float64) -> PairLogps:
     """PairLogps from one mapping a pair: chosen, rejected and perhaps ref_*, align_*, each a list of token values."""
-    values = {name: padded([pair[name] for pair in pairs], dtype) for name in TOKEN_FIELDS if name in pairs[0]}
+    values: dict[str, Any] = {name: padded([pair[name] for pair in pairs], dtype) for name in TOKEN_FIELDS if name in pairs[0]}
     masks = {f"{side}_mask": padded([[1] * len(pair[side]) for pair in pairs]).bool() for side in ("chosen", "rejected")}
     return PairLogps(**values, **masks)
 
@@ -42,7 +42,7 @@ def random_pairs(
     rng = torch.Generator().manual_seed(seed)
     pairs = []
     for n_w, n_l in lengths:
-        pair = {}
+        pair: dict[str, list[float]] = {}
         for side, n in (("chosen", n_w), ("rejected", n_l)):
             ref = -0.1 - 3 * torch.rand(n, generator=rng, dtype=torch.float64)
             policy = (ref + spread * torch.randn(n, generator=rng, dtype=torch.float64)).clamp(max=-1e-3)

@@ -1,5 +1,6 @@
 """What has to hold for every registered objective, found through the registry, so that the next one is tested too."""
 
+import ast
 import json
 import math
 import os
@@ -70,7 +71,7 @@ def test_gradient_equals_central_differences(objective, seed):
 
 
 @every
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(lengths=lengths, seed=seeds)
 def test_credit_is_minus_the_gradient_and_zero_on_padding(objective, lengths, seed):
     p = random_pairs(seed, lengths, objective=objective)
@@ -88,7 +89,7 @@ def test_credit_is_minus_the_gradient_and_zero_on_padding(objective, lengths, se
 
 
 @every
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(lengths=lengths, seed=seeds, extra=st.integers(1, 5), shift=st.integers(0, 3))
 def test_padding_changes_nothing(objective, lengths, seed, extra, shift):
     """Whatever stands in the padding, NaN included, on either side of the completion, and whatever is drawn."""
@@ -111,7 +112,7 @@ def test_padding_changes_nothing(objective, lengths, seed, extra, shift):
 
 
 @every
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=seeds)
 def test_order_of_the_pairs_does_not_matter(objective, seed):
     p = random_pairs(seed, objective=objective)
@@ -185,7 +186,7 @@ def test_finite_at_probability_one(objective):
 
 
 @every
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(lengths=lengths, seed=seeds)
 def test_known_value_at_the_first_step_in_any_layout(objective, lengths, seed):
     p = random_pairs(seed, lengths, spread=0.0, dtype=torch.float32, objective=objective)
@@ -197,7 +198,7 @@ def test_known_value_at_the_first_step_in_any_layout(objective, lengths, seed):
 
 
 @every
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(lengths=lengths, seed=seeds)
 def test_averaged_losses_do_not_see_a_doubled_answer(objective, lengths, seed):
     p = random_pairs(seed, lengths, objective=objective)
@@ -271,13 +272,27 @@ def test_presets_are_valid_and_named_with_their_source(name):
         assert preset.source
 
 
+MODULES = sorted(Path(lab.objectives.__path__[0]).glob("*.py"))
+
+
 def test_every_module_imports_on_its_own():
-    modules = [path.stem for path in Path(lab.objectives.__path__[0]).glob("*.py") if path.stem != "__init__"]
-    assert len(modules) > 10
-    script = (
-        "import importlib, sys\nfor m in sys.argv[1:]:\n  [sys.modules.pop(k) for k in list(sys.modules) if k.startswith('lab')]\n"
-    )
-    script += "  importlib.import_module(f'lab.objectives.{m}')\n"
-    script += "assert not {'transformers', 'pandas', 'streamlit'} & set(sys.modules)\n"
+    names = [f"lab.objectives.{path.stem}" for path in MODULES if path.stem != "__init__"]
+    script = """import importlib, sys
+for name in sys.argv[1:]:
+    for loaded in [m for m in sys.modules if m.startswith("lab.")]:
+        del sys.modules[loaded]
+    importlib.import_module(name)"""
     root = Path(lab.objectives.__path__[0]).parents[1]
-    subprocess.run([sys.executable, "-c", script, *modules], check=True, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
+    subprocess.run([sys.executable, "-c", script, *names], check=True, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
+
+
+@pytest.mark.parametrize("path", MODULES, ids=[path.stem for path in MODULES])
+def test_the_mathematics_stands_on_torch_and_pydantic_alone(path):
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level <= 1, "imports from a neighbouring room"
+            imported |= {node.module.partition(".")[0]} if node.level == 0 else set()
+    assert imported - set(sys.stdlib_module_names) <= {"torch", "pydantic"}

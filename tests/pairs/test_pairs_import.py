@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from lab.pairs import Pair, PairsError, PairStore, open_pairs, pair_of, read_pairs, row_of, write_pairs  # noqa: E402
+from lab.pairs import Pair, PairsError, PairStore, open_pairs, pair_of, read_pairs, row_of, write_pairs
 
 GOOD = {"prompt": "Sky?", "chosen": "Blue.", "rejected": "Green."}
 USER, SYSTEM = {"role": "user", "content": "Sky?"}, {"role": "system", "content": "Be brief."}
@@ -52,7 +52,11 @@ def test_explicit_and_meta():
     [
         ("The sky is blue.", "The sky is green.", ("The sky is", " blue.", " green.")),  # TRL's own example
         ("The sky is blue.", "The sky is black.", ("The sky is", " blue.", " black.")),  # TRL would cut at "bl"
-        ("\n\nHuman: Sky?\n\nAssistant: It is blue", "\n\nHuman: Sky?\n\nAssistant: I know", ("\n\nHuman: Sky?\n\nAssistant:", " It is blue", " I know")),
+        (
+            "\n\nHuman: Sky?\n\nAssistant: It is blue",
+            "\n\nHuman: Sky?\n\nAssistant: I know",
+            ("\n\nHuman: Sky?\n\nAssistant:", " It is blue", " I know"),
+        ),
         ("Q: sky?\nA:yes", "Q: sky?\nA:no", ("Q: sky?\nA:", "yes", "no")),
         ("Is it blue? Yes", "Is it blue? Yes, it is", ("Is it blue?", " Yes", " Yes, it is")),  # one begins the other
         ("Is it blue? Yes.", "Is it blue? Yes. Sure.", ("Is it blue?", " Yes.", " Yes. Sure.")),
@@ -78,7 +82,8 @@ def test_implicit_plain_loses_nothing(prompt, one, other):
     assert pair.rejected.strip()
     assert pair.prompt.strip()
     if pair.prompt[-1].isalnum():
-        assert not (pair.chosen[0].isalnum() or pair.rejected[0].isalnum())
+        assert not pair.chosen[0].isalnum()
+        assert not pair.rejected[0].isalnum()
 
 
 def test_conversational():
@@ -141,7 +146,7 @@ def test_ids_are_stable_and_unique(tmp_path):
     pairs = read_pairs([GOOD, {**GOOD, "x": 1}, {**GOOD, "prompt": "Sea?"}, GOOD])
     ids = [pair.id for pair in pairs]
     assert ids[1:] == [f"{ids[0]}-2", ids[2], f"{ids[0]}-3"]
-    assert ids[0] == pair_of(GOOD).id == "2cfb9d9a0a8f"
+    assert ids[0] == pair_of(GOOD).id == "0698808fcbce"
     assert len(set(ids)) == 4
 
 
@@ -259,7 +264,7 @@ def test_open_again_finds_the_edits(tmp_path):
     assert open_pairs(again, home=home) is again
     path.write_text(lines(GOOD))
     assert open_pairs(path, home=home).version == 0
-    assert len(list(home.iterdir())) == len([p for p in home.iterdir() if p.suffix == ".sqlite" or "-wal" in p.name or "-shm" in p.name])
+    assert {p.name.split(".sqlite")[-1] for p in home.iterdir()} <= {"", "-wal", "-shm"}  # nothing unfinished
 
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
@@ -317,7 +322,9 @@ def test_failed_export_leaves_the_old_file(tmp_path):
 def test_trl_takes_the_export(tmp_path):
     datasets = pytest.importorskip("datasets")
     trl = pytest.importorskip("trl.data_utils")
-    store = PairStore.create(tmp_path / "a.sqlite", read_pairs([{"prompt": [USER], "chosen": "a", "rejected": "b"}]), name="", source="")
+    store = PairStore.create(
+        tmp_path / "a.sqlite", read_pairs([{"prompt": [USER], "chosen": "a", "rejected": "b"}]), name="", source=""
+    )
     assert store.export(tmp_path / "out.jsonl") == 1
     row = datasets.Dataset.from_list([json.loads((tmp_path / "out.jsonl").read_text())])[0]
     assert trl.is_conversational(row)

@@ -1,0 +1,67 @@
+"""What every test stands on: no hub, a home of its own, one cache for all, and tiny models in local folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+from filelock import FileLock
+
+from tests.models import make_model
+
+# Two test processes share two cores: more threads each would only make them wait for one another.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache folder for all test processes of a session."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    cache = Path(os.environ.get("LAB_TEST_CACHE") or root / "cache")
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache
+
+
+@pytest.fixture(autouse=True)
+def lab_home(tmp_path: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs and pair stores of this test alone."""
+    home = tmp_path / "lab-home"
+    monkeypatch.setenv("LAB_HOME", str(home))
+    monkeypatch.setenv("LAB_CACHE", str(shared_cache))
+    return home
+
+
+@pytest.fixture(scope="session")
+def model_folder(shared_cache: Path) -> Callable[[str], Path]:
+    """model_folder("gpt2") is a folder with a tiny random model of that shape and a byte-level tokenizer."""
+
+    def folder(kind: str) -> Path:
+        path = shared_cache / "models" / kind
+        with FileLock(str(shared_cache / f"{kind}.lock")):
+            if not (path / "config.json").exists():
+                make_model(kind, path)
+        return path
+
+    return folder
+
+
+@pytest.fixture
+def rows() -> list[dict[str, str]]:
+    """Fifty pairs that anybody can tell apart."""
+    steps = ["mix the flour and the water", "knead the soft dough", "warm the old oven", "bake the round bread", "cut a thick slice"]
+    return [
+        {
+            "prompt": f"Question {i}: how do I bake bread?\n",
+            "chosen": f"First {steps[i % 5]}, then {steps[(i + 1) % 5]}, and wait {i} minutes.",
+            "rejected": f"No idea, ask somebody else {i}.",
+        }
+        for i in range(50)
+    ]

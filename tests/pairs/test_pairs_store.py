@@ -1,0 +1,241 @@
+"""The store on its own: versions, pages, errors; the state machine and other processes have their own files."""
+
+import os
+import sqlite3
+import threading
+import time
+
+import pytest
+
+from lab.pairs import Pair, PairsError, PairStore, pairs_from_rows
+
+USER = {"role": "user", "content": "How do I boil 100%_ eggs?"}
+ROWS = [
+    {"prompt": [USER], "chosen": "Ten MINUTES.", "rejected": "No.", "score": 1},
+    {"prompt": "Straße?", "chosen": "Yes", "rejected": "no\x00 minutes"},
+    {"prompt": "Third", "chosen": "c", "rejected": "d"},
+]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return PairStore.create(tmp_path / "a.sqlite", pairs_from_rows(ROWS), name="eggs", source="a book")
+
+
+def test_what_a_new_store_holds(store, tmp_path):
+    assert (store.name, store.source, store.path, len(store), store.version) == ("eggs", "a book", tmp_path / "a.sqlite", 3, 0)
+    assert store.all() == pairs_from_rows(ROWS) == [store.get(id) for id in store.ids()]
+    assert store.log() == []
+    assert store.undo() is store.redo() is None
+    assert [p.name for p in tmp_path.iterdir() if "building" in p.name] == []
+
+
+def test_edits_make_versions(store):
+    id = store.ids()[0]
+    before = time.time()
+    pair = store.edit(id, chosen="Nine.", prompt=[USER, {"role": "assistant", "content": "Hm?"}, USER])
+    assert (pair.version, pair.chosen, pair.id, pair.meta) == (2, "Nine.", id, {"score": 1})
+    assert store.edit(id, chosen="Nine.") == pair == store.get(id)
+    assert store.swap(id).chosen == "No."
+    assert store.drop(id) == store.drop(id)
+    assert (len(store), store.get(id).dropped, id in store.ids()) == (2, True, False)
+    assert [(e.number, e.pair_id, e.action, e.before, e.after) for e in store.log()] == [
+        (1, id, "edit", 1, 2),
+        (2, id, "swap", 2, 3),
+        (3, id, "drop", 3, 4),
+    ]
+    assert all(before <= edit.time <= time.time() for edit in store.log())
+    assert store.log(since=2) == store.log()[2:]
+    assert store.restore(id).version == 5
+    assert [p.version for p in store.history(id)] == [1, 2, 3, 4, 5]
+    assert store.history(id)[1] == store.get(id, 2) == pair
+    assert store.all(0) == pairs_from_rows(ROWS)
+    assert [p.id for p in store.all(3)] == store.ids()[1:]
+    assert store.all(4) == store.all()
+
+
+def test_undo_and_redo_are_edits_of_their_own(store):
+    one, two, _ = store.ids()
+    store.edit(one, chosen="1")
+    store.drop(two)
+    undone = store.undo()
+    assert (undone.number, undone.pair_id, undone.action, undone.before, undone.after) == (3, two, "undo", 2, 3)
+    assert store.undo().pair_id == one
+    assert store.all() == [Pair(p.id, *p.content, version=v, meta=p.meta) for p, v in zip(pairs_from_rows(ROWS), (3, 3, 1))]
+    assert store.page(0, 9, only="edited") == ([], 0)
+    assert store.redo().pair_id == one
+    assert store.get(one).chosen == "1"
+    store.swap(one)
+    assert store.redo() is None  # a fresh edit forgets what was undone
+    assert store.version == 6
+
+
+def test_edits_that_are_refused_change_nothing(store):
+    id = store.ids()[1]
+    for change, words in (
+        ({"chosen": ""}, "chosen is empty"),
+        ({"rejected": " \n"}, "rejected is empty"),
+        ({"chosen": "no\x00 minutes"}, "identical"),
+        ({"prompt": ""}, "prompt is empty"),
+        ({"prompt": []}, "prompt is empty"),
+        ({"prompt": [{"role": "user"}]}, "no 'content'"),
+        ({"chosen": 3}, "chosen is a number"),
+        ({"chosen": "x", "expected_version": 2}, "this pair was changed elsewhere"),
+    ):
+        with pytest.raises(PairsError, match=words):
+            store.edit(id, **change)
+    for method in (store.swap, store.drop, store.restore):
+        with pytest.raises(PairsError, match="changed elsewhere"):
+            method(id, expected_version=7)
+    assert (store.version, store.all()) == (0, pairs_from_rows(ROWS))
+
+
+def test_unknown_things(store):
+    for call in (store.get, store.history, store.edit, store.swap, store.drop, store.restore):
+        with pytest.raises(PairsError, match="no pair 'nobody'"):
+            call("nobody")
+    with pytest.raises(PairsError, match="no version 2; choose one from 1 to 1"):
+        store.get(store.ids()[0], 2)
+    for version in (-1, 1):
+        with pytest.raises(PairsError, match="choose one from 0 to 0"):
+            store.all(version)
+    for wrong in ({"only": "none"}, {"order": "size"}, {"offset": -1}, {"limit": -1}):
+        with pytest.raises(PairsError):
+            store.page(**{"offset": 0, "limit": 1, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [
+        ("minutes", [0, 1]),
+        ("MINUTES.", [0]),
+        ("100%_ egg", [0]),
+        ("%", [0]),
+        ("_", [0]),
+        ("strasse", [1]),  # case folding, not lower case
+        ("no\x00 m", [1]),
+        ("no", [0, 1]),
+        ("yesno", []),  # no match across two texts
+        ("user", []),  # roles are not text
+        ("", [0, 1, 2]),
+    ],
+)
+def test_search(store, search, found):
+    ids = store.ids()
+    pairs, total = store.page(0, 9, search=search)
+    assert ([p.id for p in pairs], total) == ([ids[i] for i in found], len(found))
+
+
+def test_pages_filters_and_orders(store):
+    one, two, three = store.ids()
+    store.edit(three, chosen="minutes")
+    store.drop(one)
+    assert [p.id for p in store.page(0, 9)[0]] == [two, three]
+    assert [p.id for p in store.page(0, 9, only="dropped")[0]] == [one]
+    assert [p.id for p in store.page(0, 9, only="edited")[0]] == [three]
+    assert [p.id for p in store.page(0, 9, order="recent")[0]] == [three, two]
+    assert [p.id for p in store.page(0, 9, search="minutes", order="recent")[0]] == [three, two]
+    assert [p.id for p in store.page(0, 9, search="minutes", only="dropped")[0]] == [one]
+    assert ([p.id for p in store.page(1, 1)[0]], store.page(1, 1)[1]) == ([three], 2)
+    assert store.page(5, 9) == ([], 2)
+    assert store.page(0, 0, search="minutes") == ([], 2)
+    store.restore(one)
+    assert store.page(0, 9, search="minutes")[1] == 3  # a kept answer is not stale
+
+
+def test_a_second_store_sees_edits_and_conflicts(store):
+    other = PairStore(store.path)
+    id = store.ids()[0]
+    assert other.page(0, 9, search="fresh")[1] == 0
+    seen = other.get(id)
+    store.edit(id, chosen="fresh")
+    assert other.page(0, 9, search="fresh")[1] == 1
+    with pytest.raises(PairsError, match=r"you saw version 1, now it is 2"):
+        other.edit(id, chosen="late", expected_version=seen.version)
+    assert other.undo().pair_id == id
+
+
+def test_threads_share_a_store(store):
+    id = store.ids()[0]
+    failed = []
+
+    def work(number):
+        try:
+            for k in range(10):
+                store.edit(id, chosen=f"{number}/{k}")
+                store.page(0, 3, search=str(k))
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert store.version == 40
+    assert {p.chosen for p in store.history(id)[1:]} == {f"{n}/{k}" for n in range(4) for k in range(10)}
+
+
+def test_create_opens_what_exists(store):
+    store.drop(store.ids()[0])
+    again = PairStore.create(store.path, [], name="other", source="other")
+    assert (again.name, again.version, len(again)) == ("eggs", 1, 2)
+
+
+def test_create_leaves_nothing_half_made(tmp_path):
+    def broken():
+        yield from pairs_from_rows(ROWS)
+        raise RuntimeError("source fell over")
+
+    same = pairs_from_rows(ROWS[:1])
+    for pairs, error in (
+        (broken(), RuntimeError),
+        (same + same, PairsError),
+        ([Pair("x", "p", "a", "a")], PairsError),
+        ([Pair("x", "p", "a", "b", meta={"bad": object()})], PairsError),
+    ):
+        with pytest.raises(error):
+            PairStore.create(tmp_path / "b.sqlite", pairs, name="", source="")
+        assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PairsError, match="could not be stored"):
+        PairStore.create(tmp_path / "file" / "b.sqlite", same, name="", source="")
+
+
+def test_create_never_replaces_a_faster_one(tmp_path):
+    path = tmp_path / "a.sqlite"
+
+    def slow():
+        yield from pairs_from_rows(ROWS)
+        PairStore.create(path, pairs_from_rows(ROWS), name="first", source="").drop(pairs_from_rows(ROWS)[0].id)
+
+    assert (PairStore.create(path, slow(), name="second", source="").name, len(PairStore(path))) == ("first", 2)
+
+
+def test_leftovers_of_killed_builders_are_swept(tmp_path):
+    old, new = tmp_path / ".a.sqlite.1-0.building", tmp_path / ".a.sqlite.2-0.building"
+    old.write_bytes(b"")
+    new.write_bytes(b"")
+    os.utime(old, (0, 0))
+    PairStore.create(tmp_path / "a.sqlite", pairs_from_rows(ROWS), name="", source="")
+    assert new.exists()
+    assert not old.exists()
+
+
+def test_files_that_are_no_store(tmp_path):
+    with pytest.raises(PairsError, match="There is no file"):
+        PairStore(tmp_path / "none.sqlite")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "text.sqlite").write_text("hello " * 1000)
+    with pytest.raises(PairsError, match="is not a store of pairs"):
+        PairStore(tmp_path / "text.sqlite")
+    sqlite3.connect(tmp_path / "other.sqlite").execute("CREATE TABLE t (x)")
+    with pytest.raises(PairsError, match="database of something else"):
+        PairStore(tmp_path / "other.sqlite")
+
+
+def test_odd_names(tmp_path):
+    path = tmp_path / "a? b#c%20 é.sqlite"
+    store = PairStore.create(path, pairs_from_rows(ROWS), name="\udcff", source="x")
+    assert (PairStore(path).name, len(store)) == ("\udcff", 3)

@@ -1,0 +1,122 @@
+"""Completion log-probs against the plainest thing there is: one row at a time, the model's own logits, float64."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+import lab
+from lab.policy import Completion, Encoder, completion_logps, ensure_right_head, load_policy
+from lab.policy.logps import split_head, token_logps
+from tests.models import KINDS
+
+
+def one_by_one(policy, completion):
+    """log p of each answer token, from the whole model in float64."""
+    model = policy.model.double()
+    ids = torch.tensor([[*completion.prompt, *completion.answer]])
+    with torch.no_grad():
+        logps = model(input_ids=ids).logits[0].log_softmax(-1)
+    policy.model.float()
+    first = len(completion.prompt)
+    return torch.stack([logps[first + i - 1, token] for i, token in enumerate(completion.answer)])
+
+
+def some_completions(policy):
+    encoder = Encoder(policy.tokenizer)
+    texts = [("How?\n", "Mix."), ("How do I bake a bread that rises?\n", "Knead the dough, then wait for an hour."), ("Why?\n", "x")]
+    return [Completion(e.prompt, e.answer) for e in (encoder(p, a) for p, a in texts)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_batch_equals_one_by_one(kind, model_folder):
+    policy = load_policy(str(model_folder(kind)), device="cpu")
+    completions = some_completions(policy)
+    assert ensure_right_head(policy, completions) < 1e-4
+    assert not policy.head.whole
+    with torch.no_grad():
+        found = policy.logps(completions)
+    for row, completion in enumerate(completions):
+        expected = one_by_one(policy, completion)
+        length = len(completion.answer)
+        assert found.mask[row].sum() == length
+        assert torch.allclose(found.logps[row, :length].double(), expected, atol=2e-5)
+        assert (found.logps[row, length:] == 0).all()
+
+
+def test_chunks_and_padding_change_nothing(model_folder):
+    policy = load_policy(str(model_folder("llama")), device="cpu")
+    completions = some_completions(policy)
+    grads, values = [], []
+    for elements, order in itertools.product((1 << 25, 700), (1, -1)):
+        policy.model.zero_grad()
+        picked = completions[::order]
+        found = completion_logps(policy.head, picked, pad_id=policy.pad_id, device=policy.device, chunk_elements=elements, align=True)
+        found.logps.square().sum().backward()
+        values.append(found.logps.detach() if order == 1 else found.logps.detach().flip(0))
+        grads.append(torch.cat([p.grad.flatten() for p in policy.model.parameters()]))
+    for value, grad in zip(values[1:], grads[1:]):
+        assert torch.allclose(value, values[0], atol=1e-5)
+        assert torch.allclose(grad, grads[0], rtol=1e-4, atol=1e-4)
+
+
+def test_alignment_is_the_log_of_the_summed_squares():
+    logits = torch.randn(5, 11)
+    _, align = token_logps(lambda x: x, logits, torch.arange(5), align=True)
+    assert torch.allclose(align, logits.softmax(-1).square().sum(-1).log(), atol=1e-6)
+
+
+def test_float32_even_where_the_states_are_not():
+    states = torch.randn(64, 300).bfloat16()
+    found, _ = token_logps(lambda x: x * 10, states, torch.arange(64))
+    exact = (states * 10).double().log_softmax(-1)[torch.arange(64), torch.arange(64)]
+    assert found.dtype == torch.float32
+    assert abs(float(found.double().sum() - exact.sum())) < 1e-2
+
+
+def test_a_model_with_logits_of_its_own_falls_back(model_folder):
+    policy = load_policy(str(model_folder("llama")), device="cpu")
+    inner = policy.model.lm_head.forward
+    policy.model.register_forward_hook(lambda m, a, out: setattr(out, "logits", out.logits * 3))
+    completions = some_completions(policy)
+    assert ensure_right_head(policy, completions) > 1e-2
+    assert policy.head.whole
+    with torch.no_grad():
+        found = policy.logps(completions)
+        ids = torch.tensor([[*completions[0].prompt, *completions[0].answer]])
+        logps = policy.model(input_ids=ids).logits[0].log_softmax(-1)
+    first = len(completions[0].prompt)
+    for i, token in enumerate(completions[0].answer):
+        assert abs(found.logps[0, i] - logps[first + i - 1, token]) < 1e-4
+    assert inner is not None
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_pooled_states_read_the_answer_alone(pooling, model_folder):
+    policy = load_policy(str(model_folder("llama")), device="cpu")
+    completions = some_completions(policy)
+    with torch.no_grad():
+        found = policy.logps(completions, pooling=pooling)
+        c = completions[0]
+        hidden = policy.model.model(input_ids=torch.tensor([[*c.prompt, *c.answer]])).last_hidden_state[0, len(c.prompt) :]
+    expected = hidden[-1] if pooling == "last" else hidden.mean(0)
+    assert torch.allclose(found.hidden[0], expected, atol=1e-5)
+
+
+def test_empty_completions_are_refused(model_folder):
+    policy = load_policy(str(model_folder("llama")), device="cpu")
+    with pytest.raises(ValueError, match="empty answer"):
+        policy.logps([Completion((0, 5), ())])
+
+
+def test_lab_token_logps_is_the_public_way(model_folder, rows):
+    policy = load_policy(str(model_folder("qwen2")), device="cpu")
+    found = lab.token_logps(policy.model, policy.tokenizer, rows[:5])
+    assert found.chosen.shape[0] == 5
+    encoder = Encoder(policy.tokenizer)
+    e = encoder(rows[3]["prompt"], rows[3]["rejected"])
+    expected = one_by_one(policy, Completion(e.prompt, e.answer))
+    assert torch.allclose(found.rejected[3, : len(e.answer)].double(), expected, atol=2e-5)
+    assert split_head(policy.model).whole is False

@@ -1,0 +1,65 @@
+"""The reference cache: content-keyed, survives restarts, never guesses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lab.policy import Completion, Lora, ReferenceCache, load_policy
+
+
+def completions():
+    return [Completion((0, 10, 11), (20, 21, 1)), Completion((0, 10, 11), (22, 1)), Completion((0, 12), (23, 24, 25, 1))]
+
+
+def test_computed_once_and_kept(model_folder, tmp_path):
+    policy = load_policy(str(model_folder("llama")), device="cpu")
+    cache = ReferenceCache(tmp_path, policy)
+    assert cache.prepare(policy, completions()) == 3
+    assert cache.prepare(policy, completions()) == 0
+    again = ReferenceCache(tmp_path, load_policy(str(model_folder("llama")), device="cpu"))
+    assert again.prepare(policy, [*completions(), Completion((0, 12), (26, 1))]) == 1  # an edited pair recomputes one entry
+    with torch.no_grad():
+        direct = policy.logps(completions()).logps.numpy()
+    for row, completion in enumerate(completions()):
+        assert np.allclose(again.lookup(completion), direct[row, : len(completion.answer)], atol=1e-5)
+
+
+def test_a_missing_entry_is_an_error(model_folder, tmp_path):
+    cache = ReferenceCache(tmp_path, load_policy(str(model_folder("llama")), device="cpu"))
+    with pytest.raises(KeyError, match="not computed before the run"):
+        cache.lookup(completions()[0])
+
+
+def test_the_boundary_between_prompt_and_answer_is_part_of_the_key(model_folder, tmp_path):
+    policy = load_policy(str(model_folder("llama")), device="cpu")
+    cache = ReferenceCache(tmp_path, policy)
+    cache.prepare(policy, [Completion((0, 5), (6, 7))])
+    assert not cache.holds(Completion((0, 5, 6), (7,)))
+
+
+def test_other_weights_share_nothing(model_folder, tmp_path):
+    policy = load_policy(str(model_folder("llama")), device="cpu")
+    ReferenceCache(tmp_path, policy).prepare(policy, completions())
+    other = load_policy(str(model_folder("llama")), device="cpu")
+    with torch.no_grad():
+        next(other.model.parameters()).add_(0.1)
+    from lab.policy.loading import weights_hash
+
+    other.fingerprint = weights_hash(other.model)
+    assert not ReferenceCache(tmp_path, other).holds(completions()[0])
+
+
+def test_with_an_adapter_the_reference_is_the_adapter_switched_off(model_folder, tmp_path):
+    policy = load_policy(str(model_folder("llama")), lora=Lora(rank=4), device="cpu")
+    plain = load_policy(str(model_folder("llama")), device="cpu")
+    with torch.no_grad():
+        for parameter in policy.parameters().values():
+            parameter.add_(0.05)
+        trained, reference = policy.logps(completions()).logps, plain.logps(completions()).logps
+    assert not torch.allclose(trained, reference, atol=1e-2)
+    cache = ReferenceCache(tmp_path, policy)
+    cache.prepare(policy, completions())
+    assert np.allclose(cache.lookup(completions()[2]), reference[2, :4].numpy(), atol=1e-5)
+    assert policy.fingerprint == plain.fingerprint
