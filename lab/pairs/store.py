@@ -24,6 +24,7 @@ from .tables import PAIR, Edit, read_pair
 Only = Literal["all", "edited", "dropped"]
 Order = Literal["position", "recent"]
 FILTERS = {"all": "dropped = 0", "edited": "edited = 1 AND dropped = 0", "dropped": "dropped = 1"}
+COMMON_BYTES = b"zqxjkvbpygfwmucldrhsinoate "  # of English text, the most common last
 ORDERS = {"position": "position", "recent": "touched DESC, position"}
 
 
@@ -229,10 +230,12 @@ class PairStore:
         key = (search, where, by, tables.latest(db))
         known, positions = self._found
         if known != key:
-            query = (
-                f"SELECT position FROM folded CROSS JOIN pairs USING (position) WHERE instr(text, ?) > 0 AND {where} ORDER BY {by}"
-            )
-            positions = [row[0] for row in db.execute(query, (to_bytes(search.casefold()),))]
+            needle = to_bytes(search.casefold())
+            # instr() tries every place where the first byte stands: looking for the needle's end from a rare byte on is faster.
+            rare = needle[min(range(len(needle)), key=lambda i: COMMON_BYTES.find(needle[i])) :]
+            joined = "SELECT position FROM folded CROSS JOIN pairs USING (position)"  # the texts first: few will match
+            query = f"{joined} WHERE instr(text, ?) > 0 AND instr(text, ?) > 0 AND {where} ORDER BY {by}"
+            positions = [row[0] for row in db.execute(query, (rare, needle))]
             self._found = (key, positions)
         return positions
 

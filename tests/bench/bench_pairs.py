@@ -67,7 +67,8 @@ def main(count: int = 100_000, words: int = 35) -> int:
             took = best_ms(call)
             slow += [name] if took > LIMIT_MS else []
             print(f"{name:34}{took:9.1f} ms{'   TOO SLOW' if took > LIMIT_MS else ''}")
-        for name, call in {"ids": store.ids, "all": store.all, "all as imported": lambda: store.all(0)}.items():
+        batch: dict[str, Callable[[], Any]] = {"ids": store.ids, "all": store.all, "all as imported": lambda: store.all(0)}
+        for name, call in batch.items():
             print(f"{name:34}{best_ms(call, 2):9.1f} ms")
         out = Path(folder) / "out.jsonl"
         print(f"{'export .jsonl':34}{best_ms(lambda: store.export(out), 1):9.1f} ms")

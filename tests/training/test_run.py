@@ -1,0 +1,190 @@
+"""Runs as people hold them: start, watch, pause, stop, resume, fail, die."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import lab
+from lab.training import ConfigError, RunError
+
+FAST = {"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "save_every": 3, "device": "cpu"}
+
+
+def weights(run):
+    from safetensors.torch import load_file
+
+    folder = run.checkpoints()[-1]
+    name = "model.safetensors" if (folder / "model.safetensors").exists() else "adapter_model.safetensors"
+    return load_file(folder / name) | load_file(folder / "trainer.safetensors")
+
+
+@pytest.mark.parametrize("objective", ["dpo", "simpo", "sgdpo", "alpha_dpo", {"name": "spo", "base": "sgdpo"}])
+def test_a_run_from_start_to_finish(objective, rows, model_folder):
+    run = lab.train(objective, rows, model_folder("gpt2"), **FAST)
+    assert run.wait(120) == "finished", run.error
+    scalars = run.scalars(["loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "grad_norm"])
+    assert scalars.index.tolist() == [1, 2, 3, 4, 5, 6]
+    assert np.isfinite(scalars.to_numpy()).all()
+    assert scalars["rewards/margins"].iloc[-1] > scalars["rewards/margins"].iloc[0]
+    pairs = run.pairs()
+    assert len(pairs) == 24
+    assert {"log_ratio_chosen", "log_ratio_rejected", "weight_chosen", "weight_rejected", "logit"} <= set(pairs.columns)
+    checks = [d for d in run.events("check")["detail"] if d["what"].startswith("loss")]
+    assert all(d["passed"] for d in checks)
+    layers = run.layers()
+    assert {"layer", "norm_chosen", "norm_rejected", "cosine"} <= set(layers.columns)
+    assert [path.name for path in run.checkpoints()] == ["step-000003", "step-000006"]
+    assert lab.open_run(run.dir).state == "finished"
+    assert [r.dir.name for r in lab.runs()] == [run.dir.name]
+    tokens = run.reader.tokens(6)
+    assert len(tokens) == 8
+    assert (tokens["credit"].map(len) == tokens["ids"].map(len)).all()
+    if objective == "sgdpo":
+        assert tokens["pilot"].iloc[0].dtype == bool
+
+
+def test_it_returns_at_once_and_obeys(rows, model_folder):
+    began = time.monotonic()
+    run = lab.train("dpo", rows, model_folder("llama"), **FAST | {"steps": 100_000, "save_every": 0})
+    assert time.monotonic() - began < 5
+    while run.step < 3:
+        time.sleep(0.02)
+    other = lab.open_run(run.dir)  # a second handle, as another process would hold it
+    other.pause()
+    while run.state != "paused":
+        time.sleep(0.02)
+    held = run.step
+    time.sleep(0.6)
+    assert run.step == held
+    other.resume()
+    while run.step == held:
+        time.sleep(0.02)
+    other.checkpoint()
+    other.stop()
+    assert run.wait(60) == "stopped"
+    assert run.checkpoints()[-1].name == f"step-{run.step:06d}"
+    with pytest.raises(RunError, match="is stopped"):
+        run.pause()
+
+
+@pytest.mark.parametrize(
+    ("objective", "extra"),
+    [("sgdpo", {}), ("alpha_dpo", {"lora_rank": 2}), ({"name": "spo", "degraded_source": "both"}, {}), ("dpo", {"lora_rank": 2, "lora_dropout": 0.3})],
+)
+def test_resumed_equals_uninterrupted(objective, extra, rows, model_folder, tmp_path):
+    settings = FAST | extra | {"save_every": 2, "keep_checkpoints": 10}
+    whole = lab.train(objective, rows, model_folder("llama"), run_dir=tmp_path / "whole", background=False, **settings)
+    part = lab.train(objective, rows, model_folder("llama"), run_dir=tmp_path / "part", background=False, **settings)
+    assert whole.state == part.state == "finished"
+    import shutil
+
+    for folder in part.checkpoints()[1:]:
+        shutil.rmtree(folder)
+    resumed = lab.train(run_dir=tmp_path / "part", resume=True, background=False)
+    assert resumed.state == "finished", resumed.error
+    assert resumed.events("resumed")["step"].tolist() == [2]
+    expected, found = weights(whole), weights(resumed)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    names = ["loss", "grad_norm", "rewards/margins"]
+    assert whole.scalars(names).equals(resumed.scalars(names))
+    assert whole.pairs().equals(resumed.pairs())
+
+
+def test_kill_minus_nine_leaves_a_dead_run_that_goes_on(rows, model_folder, tmp_path, lab_home):
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "lab", "train", "--objective", "sgdpo", "--pairs", str(data), "--model", str(model_folder("llama"))]
+    command += ["--steps", "40", "--batch-size", "4", "--save-every", "5", "--run-dir", str(folder), "--json", "--device", "cpu"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if json.loads(line)["step"] == 12:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    run = lab.open_run(folder)
+    assert run.state == "dead"
+    assert run.step >= 5
+    assert lab.runs()[0].state == "dead"  # it stands elsewhere and is listed all the same
+    resumed = lab.train(run_dir=folder, resume=True, background=False)
+    assert resumed.state == "finished"
+    whole = lab.train("sgdpo", data, model_folder("llama"), background=False, steps=40, batch_size=4, save_every=5, device="cpu")
+    expected, found = whole.scalars(["loss", "grad_norm"]), resumed.scalars(["loss", "grad_norm"])
+    assert expected.index.equals(found.index)
+    # Another process may use another number of threads; everything else is the same.
+    assert np.allclose(expected, found, rtol=1e-3, atol=1e-5)
+
+
+def test_a_failed_run_shows_the_reason(rows, model_folder):
+    run = lab.train("dpo", rows, model_folder("llama"), **FAST | {"learning_rate": 1e9, "max_grad_norm": 0, "steps": 50, "warmup_ratio": 0})
+    assert run.wait(60) == "failed"
+    assert "not finite" in run.error
+    assert "lower the learning rate" in run.error
+    assert "Traceback" in (run.dir / "log.txt").read_text()
+    assert len(run.scalars(["loss"])) >= 1
+
+
+def test_a_model_that_is_not_there(rows):
+    run = lab.train("dpo", rows, "no/such-model", steps=1)
+    assert run.wait(60) == "failed"
+    assert "no/such-model" in run.error
+    assert "HF_HUB_OFFLINE" in run.error
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"objective": "dpo2"}, "no objective 'dpo2'"),
+        ({"objective": {"name": "dpo", "gamma": 1}}, "no parameter 'gamma'"),
+        ({"objective": "dpo", "steps": 0}, "steps = 0 does not work"),
+        ({"objective": "dpo", "learning_rate": math.nan}, "learning_rate"),
+        ({"objective": "dpo", "stepz": 5}, "no setting 'stepz'"),
+        ({"objective": "dpo", "schedule": "zigzag"}, "schedule"),
+        ({}, "Give an objective"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_starts(given, sentence, rows, lab_home):
+    with pytest.raises(ConfigError, match=sentence):
+        lab.train(**given, pairs=rows)
+    assert not (lab_home / "runs").exists()
+
+
+def test_a_folder_holds_one_run(rows, model_folder, tmp_path):
+    lab.train("dpo", rows, model_folder("llama"), run_dir=tmp_path / "run", background=False, **FAST)
+    with pytest.raises(RunError, match="There is a run in"):
+        lab.train("dpo", rows, model_folder("llama"), run_dir=tmp_path / "run", **FAST)
+    with pytest.raises(RunError, match="holds no run"):
+        lab.open_run(tmp_path)
+
+
+def test_deleting_asks_for_an_end_first(rows, model_folder):
+    run = lab.train("dpo", rows, model_folder("llama"), **FAST | {"steps": 100_000})
+    with pytest.raises(RunError, match="stop it before"):
+        run.delete()
+    run.stop()
+    run.wait(60)
+    run.delete()
+    assert not run.dir.exists()
+    assert lab.runs() == []
+
+
+def test_edits_made_later_do_not_touch_a_run(rows, model_folder):
+    pairs = lab.open_pairs(rows)
+    pairs.edit(pairs.ids()[0], chosen="An answer that was edited before the run.")
+    run = lab.train("dpo", pairs, model_folder("llama"), background=False, **FAST)
+    assert run.about["pairs_version"] == 1
+    pairs.edit(pairs.ids()[0], chosen="And another one after it.")
+    seen = run.pairs().set_index("pair")["version"]
+    assert set(seen) <= {1, 2}
+    assert os.path.samefile(run.about["pairs_store"], pairs.path)

@@ -1,0 +1,154 @@
+"""The gradient of a step: two pieces equal one, parts equal the whole, and the split of the sides is exact."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lab.monitor.probes import layer_of, split_gradients
+from lab.objectives import OBJECTIVES, make_objective
+from lab.pairs import pair_of
+from lab.policy import Encoder, Lora, ReferenceCache, load_policy
+from lab.training.batches import batch_indices, encode_pair, generator
+from lab.training.config import TrainConfig
+from lab.training.step import accumulate, pair_logps
+
+FIVE = ["dpo", "simpo", "sgdpo", "alpha_dpo", "spo"]
+
+
+@pytest.fixture
+def setting(model_folder, rows, tmp_path):
+    def make(objective, lora=None):
+        policy = load_policy(str(model_folder("llama")), lora=lora, device="cpu")
+        encoder = Encoder(policy.tokenizer)
+        pairs = [encode_pair(pair_of(row), encoder, objective.degraded_answers()) for row in rows[:6]]
+        cache = ReferenceCache(tmp_path / "reference", policy)
+        cache.prepare(policy, [c for pair in pairs for c in pair.completions()])
+        with torch.no_grad():
+            for parameter in policy.parameters().values():
+                parameter.add_(torch.randn(parameter.shape, generator=generator(0, 0, 9)) * 0.02)
+        wants = objective.degraded_answers()
+        head = None
+        if wants:
+            head = torch.nn.Linear(policy.hidden_size, wants.degrees)
+        return policy, pairs, cache.lookup, head
+
+    return make
+
+
+def gradients(policy, head=None):
+    named = {**policy.parameters(), **({f"head.{n}": p for n, p in head.named_parameters()} if head else {})}
+    return {name: p.grad.clone() for name, p in named.items() if p.grad is not None}
+
+
+def clear(policy, head):
+    policy.model.zero_grad(set_to_none=True)
+    if head is not None:
+        head.zero_grad(set_to_none=True)
+
+
+@pytest.mark.parametrize("lora", [None, Lora(rank=2)])
+@pytest.mark.parametrize("name", FIVE)
+def test_two_pieces_equal_one_backward(name, lora, setting):
+    objective = make_objective(name)
+    policy, pairs, reference, head = setting(objective, lora)
+    result = accumulate(policy, objective, pairs, objective.initial_state(), generator(0, 1, 2), reference=reference, degree_head=head)
+    found = gradients(policy, head)
+    clear(policy, head)
+    logps = pair_logps(policy, objective, pairs, reference, head)
+    draws = objective.draw(logps, generator(0, 1, 2))
+    outcome, _ = objective(logps, objective.initial_state(), draws, training=True)
+    outcome.losses.mean().backward()
+    expected = gradients(policy, head)
+    assert torch.allclose(outcome.losses, result.credited.outcome.losses, atol=1e-6)
+    assert found.keys() == expected.keys()
+    for name_, gradient in expected.items():
+        assert torch.allclose(found[name_], gradient, rtol=1e-4, atol=1e-6), name_
+
+
+@pytest.mark.parametrize("name", FIVE)
+@pytest.mark.parametrize("size", [1, 4])
+def test_parts_equal_the_whole(name, size, setting):
+    objective = make_objective(name)
+    policy, pairs, reference, head = setting(objective)
+    kwargs = {"reference": reference, "degree_head": head}
+    whole = accumulate(policy, objective, pairs, objective.initial_state(), generator(0, 1, 2), **kwargs)
+    expected = gradients(policy, head)
+    clear(policy, head)
+    parts = accumulate(policy, objective, pairs, objective.initial_state(), generator(0, 1, 2), micro_batch_size=size, **kwargs)
+    assert torch.allclose(whole.credited.outcome.losses, parts.credited.outcome.losses, atol=1e-5)
+    found = gradients(policy, head)
+    scale = max(float(g.abs().max()) for g in expected.values())
+    for name_, gradient in expected.items():
+        assert torch.allclose(found[name_], gradient, rtol=1e-4, atol=1e-5 * scale), name_
+
+
+@pytest.mark.parametrize("lora", [None, Lora(rank=2)])
+@pytest.mark.parametrize("name", FIVE)
+def test_the_split_equals_two_backward_passes(name, lora, setting):
+    objective = make_objective(name, **({"weight": 0.0} if name == "spo" else {}))
+    policy, pairs, reference, head = setting(objective, lora)
+    named = policy.parameters()
+    chosen = {}
+
+    def probe(logps, credited):
+        found = torch.autograd.grad(
+            logps.chosen, list(named.values()), -credited.chosen / len(pairs), retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        chosen.update(zip(named, found))
+
+    result = accumulate(
+        policy, objective, pairs, objective.initial_state(), generator(0, 1, 2), reference=reference, degree_head=head, probe=probe
+    )
+    rows = split_gradients(gradients(policy), chosen)
+    logps = pair_logps(policy, objective, pairs, reference, head)
+    parts = {}
+    for side in ("chosen", "rejected"):
+        clear(policy, head)
+        getattr(logps, side).backward(-getattr(result.credited, side) / len(pairs), retain_graph=True)
+        parts[side] = gradients(policy)
+    for row in rows:
+        names = [n for n in named if layer_of(n) == row.layer]
+        c = torch.cat([parts["chosen"][n].flatten() for n in names])
+        r = torch.cat([parts["rejected"][n].flatten() for n in names])
+        assert row.norm_chosen == pytest.approx(float(c.norm()), rel=1e-4)
+        assert row.norm_rejected == pytest.approx(float(r.norm()), rel=1e-4)
+        assert row.cosine == pytest.approx(float(c @ r / (c.norm() * r.norm())), abs=1e-4)
+
+
+def test_every_pair_is_seen_once_an_epoch():
+    seen = [i for step in range(1, 11) for i in batch_indices(step, 25, 5, seed=3)]
+    assert sorted(seen[:25]) == sorted(seen[25:]) == list(range(25))
+    assert seen[:25] != seen[25:]
+    crossing = [batch_indices(step, 7, 5, seed=0) for step in range(1, 8)]
+    assert sorted(i for batch in crossing for i in batch) == sorted(list(range(7)) * 5)
+
+
+def test_a_batch_may_be_larger_than_the_set():
+    assert sorted(batch_indices(1, 3, 8, seed=0)) == [0, 0, 0, 1, 1, 2, 2, 2] or len(batch_indices(1, 3, 8, seed=0)) == 8
+
+
+def test_the_schedule_is_hugging_faces():
+    from torch.optim import SGD
+    from transformers import get_scheduler
+
+    for name in ("cosine", "linear", "constant"):
+        config = TrainConfig.parse(objective="dpo", steps=37, learning_rate=0.5, schedule=name, warmup_ratio=0.1 if name != "constant" else 0)
+        optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+        scheduler = get_scheduler(name, optimizer, num_warmup_steps=4, num_training_steps=37)
+        for step in range(1, 38):
+            assert config.rate(step) == pytest.approx(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+
+
+def test_every_registered_objective_survives_a_step(setting):
+    for name in OBJECTIVES:
+        objective = make_objective(name)
+        policy, pairs, reference, head = setting(objective)
+        state = objective.initial_state()
+        if objective.needs_dataset:
+            with torch.no_grad():
+                state = objective.dataset_state([pair_logps(policy, objective, pairs, reference, head)])
+        result = accumulate(policy, objective, pairs, state, generator(0, 1, 2), reference=reference, degree_head=head)
+        assert torch.isfinite(result.credited.outcome.losses).all(), name
