@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import home
+from lab.judging import world_evaluator
 from lab.objectives import PairLogps
 from lab.pairs import Pair, PairStore
 from lab.pairs import open_pairs as open_stored_pairs
@@ -21,11 +22,12 @@ WORLD = "world"
 Progress = Callable[[str, float], None]
 
 
-def open_pairs(source: Any = WORLD, *, split: str = "train") -> PairStore:
+def open_pairs(source: Any = WORLD, *, split: str = "train", progress: Progress | None = None) -> PairStore:
     """Preference pairs as a versioned, editable store.
 
     source: "world" (the embedded one), a JSONL, JSON, CSV or Parquet file, a hub id, a `datasets.Dataset`, a list of dicts,
     or a store's own .sqlite file. Opening the same content again finds the edits made before.
+    progress(what, share) reports while the embedded world is built, the first time.
     Raises PairsError in one sentence that names the line.
     """
     if isinstance(source, PairStore):
@@ -34,7 +36,7 @@ def open_pairs(source: Any = WORLD, *, split: str = "train") -> PairStore:
     if source == WORLD:
         from lab.world import ensure
 
-        return open_stored_pairs(ensure(cache=home.cache()).pairs_path, home=stores)
+        return open_stored_pairs(ensure(cache=home.cache(), progress=progress).pairs_path, home=stores)
     return open_stored_pairs(source, split=split, home=stores)
 
 
@@ -64,11 +66,14 @@ def train(
         if objective is not None or settings or run_dir is None:
             raise ConfigError("To resume, give run_dir and nothing else: a run goes on with the settings it was made with.")
         return _start(Path(run_dir), background=background, on_step=on_step, resume=True, progress=progress)
-    store = open_pairs(pairs)
-    named = pairs if isinstance(pairs, str) else str(store.path)
     if objective is None:
         raise ConfigError('Give an objective, for example objective="sgdpo".')
-    config = TrainConfig.parse(objective=objective, pairs=named, model=str(model), **settings)
+    config = TrainConfig.parse(
+        objective=objective, pairs=str(pairs) if isinstance(pairs, (str, Path)) else "", model=str(model), **settings
+    )
+    store = open_pairs(pairs, progress=progress)
+    if not config.pairs:
+        config = config.model_copy(update={"pairs": str(store.path)})
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(config.objective.name)
     create_run(folder, config, pairs_store=str(store.path), pairs_version=store.version, pairs_name=store.name)
     if listed:
@@ -80,13 +85,15 @@ def _start(folder: Path, *, background: bool, on_step: OnStep | None, resume: bo
     about = Run.read_about(folder)
     config = TrainConfig.parse(**about["config"])
     store = PairStore(Path(about["pairs_store"]))
-    model, evaluator = config.model, None
+    model = config.model
+    evaluator: Evaluator | None = None
     if WORLD in (config.model, store.name):
         from lab.world import ensure
 
         world = ensure(cache=home.cache(), progress=progress)
         model = str(world.model_dir) if config.model == WORLD else config.model
-        evaluator = _world_evaluator(world) if store.name == WORLD and config.evaluate else None
+        if store.name == WORLD and config.evaluate:
+            evaluator = world_evaluator(world, folder, config.steps)
 
     def make(writer: Any) -> Training:
         return Training(
@@ -102,27 +109,6 @@ def _start(folder: Path, *, background: bool, on_step: OnStep | None, resume: bo
         )
 
     return start(folder, make, background=background)
-
-
-def _world_evaluator(world: Any) -> Evaluator:
-    """Samples answers to the held-out prompts and lets the world's oracle judge them."""
-    from lab.policy import sample_answers
-    from lab.training import Evaluation
-    from lab.world import evaluate_answers
-
-    def evaluate(policy: Policy, seed: int) -> Evaluation:
-        prompts = world.held_out_prompts
-        answers = sample_answers(policy, prompts, per_prompt=2, max_new_tokens=160, seed=seed)
-        found = evaluate_answers(world, prompts, answers)
-        samples = [{"prompt": p, "answer": a[0], "reward": world.oracle(p, a[0]).total} for p, a in zip(prompts[:12], answers)]
-        scalars = {
-            "eval/oracle_reward": found.reward.mean,
-            "eval/valid": found.valid,
-            "eval/answer_words": found.words,
-        }
-        return Evaluation(scalars, {"reward_low": found.reward.low, "reward_high": found.reward.high, "samples": samples})
-
-    return evaluate
 
 
 def open_run(run_dir: str | Path) -> Run:
@@ -144,7 +130,9 @@ def runs() -> list[Run]:
     return found
 
 
-def token_logps(model: Any, tokenizer: Any, pairs: PairStore | Sequence[Any], *, max_length: int = 1024, batch_size: int = 16) -> PairLogps:
+def token_logps(
+    model: Any, tokenizer: Any, pairs: PairStore | Sequence[Any], *, max_length: int = 1024, batch_size: int = 16
+) -> PairLogps:
     """Token log-probs (nats) of a causal LM on some pairs: PairLogps of float32 [B, T], no gradient, no reference.
 
     model, tokenizer: as transformers loads them.   pairs: a PairStore, Pairs, or dicts in TRL's preference formats.

@@ -56,7 +56,13 @@ def model_folder(shared_cache: Path) -> Callable[[str], Path]:
 @pytest.fixture
 def rows() -> list[dict[str, str]]:
     """Fifty pairs that anybody can tell apart."""
-    steps = ["mix the flour and the water", "knead the soft dough", "warm the old oven", "bake the round bread", "cut a thick slice"]
+    steps = [
+        "mix the flour and the water",
+        "knead the soft dough",
+        "warm the old oven",
+        "bake the round bread",
+        "cut a thick slice",
+    ]
     return [
         {
             "prompt": f"Question {i}: how do I bake bread?\n",

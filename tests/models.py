@@ -24,7 +24,9 @@ def tokenizer() -> transformers.PreTrainedTokenizerFast:
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=["<s>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=["<s>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
     bpe.train_from_iterator(["How do I bake bread? First mix the flour and the water, then knead the soft dough."] * 5, trainer)
     return transformers.PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>")
 
@@ -45,7 +47,9 @@ def configuration(kind: str, vocabulary: int) -> transformers.PretrainedConfig:
         "gemma2": transformers.Gemma2Config,
         "phi3": transformers.Phi3Config,
     }
-    extra = {"mistral": {"sliding_window": 16}, "gemma2": {"head_dim": 8, "sliding_window": 16}, "qwen3": {"head_dim": 8}}.get(kind, {})
+    extra = {"mistral": {"sliding_window": 16}, "gemma2": {"head_dim": 8, "sliding_window": 16}, "qwen3": {"head_dim": 8}}.get(
+        kind, {}
+    )
     return kinds[kind](**SMALL, **special, **extra)
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    p = commands.add_parser("bench", help="measure this machine", description="Pairs per second of short real runs, alternating, medians.")
+    p = commands.add_parser(
+        "bench", help="measure this machine", description="Pairs per second of short real runs, alternating, medians."
+    )
     p.add_argument("--objectives", default="dpo,sgdpo,alpha_dpo,simpo,spo", metavar="A,B", help="which to compare")
     p.add_argument("--model", default="world", metavar="M", help="world, a folder or a hub id (default: world)")
     p.add_argument("--pairs", default="world", metavar="P", help="as for train (default: world)")
@@ -38,7 +40,9 @@ def run(options: argparse.Namespace) -> int:
                 if handle.state != "finished":
                     raise RuntimeError(f"The run with {name} {handle.state}: {handle.error}")
                 speeds[name].append(options.steps * options.batch_size / handle.status["seconds"])
-    print(f"{'objective':<12} {'pairs/s':>8} {'ratio':>6}   median of {options.rounds} rounds of {options.steps} steps, {options.batch_size} pairs each")
+    print(
+        f"{'objective':<12} {'pairs/s':>8} {'ratio':>6}   median of {options.rounds} rounds, {options.steps} steps each"
+    )
     first = statistics.median(speeds[names[0]])
     for name in names:
         median = statistics.median(speeds[name])

@@ -9,7 +9,9 @@ from typing import Any
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    p = commands.add_parser("pairs", help="look at preference pairs", description="Show, search, check and export preference pairs.")
+    p = commands.add_parser(
+        "pairs", help="look at preference pairs", description="Show, search, check and export preference pairs."
+    )
     p.add_argument("source", nargs="?", default="world", help="world, a file, a hub id or a pair store (default: world)")
     p.add_argument("--search", default="", metavar="TEXT", help="only pairs that contain this text")
     p.add_argument("--limit", type=int, default=5, metavar="N", help="how many to show (default: 5)")

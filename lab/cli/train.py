@@ -96,8 +96,12 @@ def print_outcome(handle: Any, *, file: Any) -> None:
     print(f"{handle.state} at step {handle.step} in {handle.dir}", file=file)
     looks = [d for d in handle.events("evaluation")["detail"] if "eval/oracle_reward" in d]
     if len(looks) > 1:
-        before, after = (f"{d['eval/oracle_reward']:.2f} [{d['reward_low']:.2f}, {d['reward_high']:.2f}]" for d in (looks[0], looks[-1]))
-        print(f"oracle reward of sampled answers to held-out prompts (95 % interval): untrained {before}, trained {after}", file=file)
+        before, after = (
+            f"{d['eval/oracle_reward']:.2f} [{d['reward_low']:.2f}, {d['reward_high']:.2f}]" for d in (looks[0], looks[-1])
+        )
+        print(
+            f"oracle reward of sampled answers to held-out prompts (95 % interval): untrained {before}, trained {after}", file=file
+        )
 
 
 class JsonLines:
@@ -149,7 +153,9 @@ class Bar:
             f"step {now['step']}/{self.total}  loss {now['loss']:.4f}  margin {now['rewards/margins']:+.3f}  "
             f"accuracy {now['rewards/accuracies']:.2f}  {now['pairs_per_second']:.0f} pairs/s"
         )
-        self.progress.update(self.task, description=str(status.get("stage") or ""), completed=now["step"], total=self.total, words=words)
+        self.progress.update(
+            self.task, description=str(status.get("stage") or ""), completed=now["step"], total=self.total, words=words
+        )
         if self.progress.disable and (last or time.monotonic() - self.printed > 5):
             self.printed = time.monotonic()
             print(words, flush=True)

@@ -9,7 +9,9 @@ from typing import Any
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    p = commands.add_parser("world", help="build and look at the embedded world", description="Build the embedded world, if need be.")
+    p = commands.add_parser(
+        "world", help="build and look at the embedded world", description="Build the embedded world, if need be."
+    )
     p.add_argument("--sample", type=int, default=0, metavar="N", help="show N pairs with what the oracle says of them")
     p.set_defaults(run=run)
 
@@ -30,7 +32,9 @@ def build() -> Any:
     from lab import home
     from lab.world import ensure
 
-    with Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), disable=not sys.stdout.isatty(), transient=True) as bar:
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), disable=not sys.stdout.isatty(), transient=True
+    ) as bar:
         task = bar.add_task("the embedded world", total=1.0)
         said = ""
 

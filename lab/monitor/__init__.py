@@ -5,4 +5,16 @@ from .mailbox import Request, send, take
 from .reader import SCREEN_POINTS, StoreReader, spike_keeping
 from .writer import LayerRow, StoreWriter, TokenRow
 
-__all__ = ["SCREEN_POINTS", "LayerRow", "Request", "RunLock", "StoreReader", "StoreWriter", "TokenRow", "is_held", "send", "spike_keeping", "take"]
+__all__ = [
+    "SCREEN_POINTS",
+    "LayerRow",
+    "Request",
+    "RunLock",
+    "StoreReader",
+    "StoreWriter",
+    "TokenRow",
+    "is_held",
+    "send",
+    "spike_keeping",
+    "take",
+]

@@ -27,7 +27,9 @@ class RunLock:
                 # A reader's look holds the lock for microseconds; a trainer holds it for good.
                 if time.monotonic() > deadline:
                     os.close(self._descriptor)
-                    raise RuntimeError(f"Somebody else is training in {folder}; wait for it, stop it, or use another folder.") from None
+                    raise RuntimeError(
+                        f"Somebody else is training in {folder}; wait for it, stop it, or use another folder."
+                    ) from None
                 time.sleep(0.02)
 
     def release(self) -> None:

@@ -35,7 +35,7 @@ def send(run_folder: Path, kind: str, **detail: Any) -> None:
     name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json"
     draft = box / f".{name}"
     draft.write_text(json.dumps({"kind": kind, "detail": detail}))
-    os.replace(draft, box / name)
+    draft.replace(box / name)
 
 
 def take(run_folder: Path) -> list[Request]:

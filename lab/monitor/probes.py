@@ -20,7 +20,7 @@ BLOCK = re.compile(r"^(?:.*\.)?(layers|h|blocks|block)\.(\d+)\.")
 
 
 def layer_of(parameter: str) -> str:
-    """The layer a parameter is counted to: its transformer block ("layers.3"), or its own module ("embed_tokens", "norm", "lm_head")."""
+    """The layer a parameter is counted to: its block ("layers.3"), or its own module ("embed_tokens", "norm", "lm_head")."""
     match = BLOCK.match(parameter)
     if match:
         return f"{match[1]}.{match[2]}"

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 from .schema import open_for_reading
+
+TERMS = "SELECT p.pair, t.step, t.version, t.columns, t.terms FROM pair_terms t JOIN pairs p ON p.id = t.pair"
 
 SCREEN_POINTS = 1000
 """No curve on a screen needs more points than this."""
@@ -53,7 +56,8 @@ class StoreReader:
 
     def _one_series(self, name: str, first: int, last: int | None, points: int | None) -> pd.Series:
         rows = self._query(
-            "SELECT step, value FROM scalars WHERE series = (SELECT id FROM series WHERE name = ?) AND step BETWEEN ? AND ? ORDER BY step",
+            "SELECT step, value FROM scalars WHERE series = (SELECT id FROM series WHERE name = ?) AND step BETWEEN ? AND ? "
+            "ORDER BY step",
             (name, first, last if last is not None else 2**62),
         )
         steps = np.array([step for step, _ in rows], np.int64)
@@ -64,7 +68,7 @@ class StoreReader:
         return pd.Series(values, index=steps, name=name, dtype=np.float64)
 
     def pairs(self, step: int | None = None) -> pd.DataFrame:
-        """One row a pair: `pair` (id), `step` it was last seen (at or before `step`, if given), `version`, then a column a term."""
+        """One row a pair: `pair` (id), the `step` it was last seen (at or before `step`, if given), `version`, a column a term."""
         rows = self._query(
             "SELECT p.pair, max(t.step), t.version, t.columns, t.terms FROM pair_terms t JOIN pairs p ON p.id = t.pair "
             "WHERE t.step <= ? GROUP BY t.pair ORDER BY t.pair",
@@ -75,15 +79,15 @@ class StoreReader:
     def batch(self, step: int) -> pd.DataFrame:
         """The pairs of one step's batch, in the same columns as `pairs`."""
         rows = self._query(
-            "SELECT p.pair, t.step, t.version, t.columns, t.terms FROM pair_terms t JOIN pairs p ON p.id = t.pair WHERE t.step = ?", (step,)
+            "SELECT p.pair, t.step, t.version, t.columns, t.terms FROM pair_terms t JOIN pairs p ON p.id = t.pair WHERE t.step = ?",
+            (step,),
         )
         return self._terms_frame(rows)
 
     def pair_history(self, pair: str) -> pd.DataFrame:
         """Every step at which one pair was seen, oldest first, in the same columns as `pairs`."""
         rows = self._query(
-            "SELECT p.pair, t.step, t.version, t.columns, t.terms FROM pair_terms t JOIN pairs p ON p.id = t.pair "
-            "WHERE p.pair = ? ORDER BY t.step",
+            f"{TERMS} WHERE p.pair = ? ORDER BY t.step",
             (pair,),
         )
         return self._terms_frame(rows)
@@ -95,14 +99,16 @@ class StoreReader:
 
         Reads the batches of at most `columns` evenly spaced steps that were recorded (all of them if there are fewer).
         """
-        low, high = self._query("SELECT min(step), max(step) FROM pair_terms WHERE step >= ? AND step <= ?", (first, last or 2**62))[0]
+        low, high = self._query(
+            "SELECT min(step), max(step) FROM pair_terms WHERE step >= ? AND step <= ?", (first, last or 2**62)
+        )[0]
         if low is None:
             return pd.DataFrame(columns=["step", "pair", *terms])
         wanted = np.unique(np.linspace(low, high, columns).round().astype(int)).tolist()
         rows: list[tuple[Any, ...]] = []
         for step in wanted:
             rows += self._query(
-                "SELECT p.pair, t.step, t.version, t.columns, t.terms FROM pair_terms t JOIN pairs p ON p.id = t.pair WHERE t.step = ? LIMIT ?",
+                f"{TERMS} WHERE t.step = ? LIMIT ?",
                 (step, rows_per_column),
             )
         frame = self._terms_frame(rows)
@@ -113,7 +119,7 @@ class StoreReader:
         return [step for (step,) in self._query("SELECT DISTINCT step FROM tokens ORDER BY step")]
 
     def tokens(self, step: int, pair: str | None = None) -> pd.DataFrame:
-        """Token values of a step: columns pair, side, ids, logps, ref_logps, credit, pilot; each cell a NumPy array [T] (or None)."""
+        """Token values of a step: pair, side, then ids, logps, ref_logps, credit, pilot, each cell an array [T] (or None)."""
         rows = self._query(
             "SELECT p.pair, t.side, t.ids, t.logps, t.ref_logps, t.credit, t.pilot FROM tokens t JOIN pairs p ON p.id = t.pair "
             "WHERE t.step = ? AND (? IS NULL OR p.pair = ?) ORDER BY t.pair, t.side",
@@ -137,9 +143,9 @@ class StoreReader:
 
     def events(self, *kinds: str, after: int = 0) -> pd.DataFrame:
         """What happened: number, time (unix seconds), step, kind, detail (a dict); oldest first."""
-        marks = ",".join("?" * len(kinds))
+        only = f" AND kind IN ({','.join('?' * len(kinds))})" if kinds else ""
         rows = self._query(
-            f"SELECT number, time, step, kind, detail FROM events WHERE number > ?{f' AND kind IN ({marks})' if kinds else ''} ORDER BY number",
+            f"SELECT number, time, step, kind, detail FROM events WHERE number > ?{only} ORDER BY number",
             (after, *kinds),
         )
         return pd.DataFrame([(*row[:4], json.loads(row[4])) for row in rows], columns=["number", "time", "step", "kind", "detail"])
@@ -171,7 +177,7 @@ def spike_keeping(values: np.ndarray, points: int) -> np.ndarray:
     safe_low = np.where(np.isnan(values), np.inf, values)
     safe_high = np.where(np.isnan(values), -np.inf, values)
     keep = {0, len(values) - 1}
-    for start, end in zip(edges[:-1], edges[1:]):
+    for start, end in pairwise(edges):
         if end > start:
             keep.add(start + int(safe_low[start:end].argmin()))
             keep.add(start + int(safe_high[start:end].argmax()))

@@ -13,17 +13,21 @@ FORMAT = 1
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS status (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, time REAL NOT NULL, step INTEGER NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS events (
+    number INTEGER PRIMARY KEY, time REAL NOT NULL, step INTEGER NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS series (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS scalars (series INTEGER, step INTEGER, value REAL, PRIMARY KEY (series, step)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS pairs (id INTEGER PRIMARY KEY, pair TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS columns (id INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
-CREATE TABLE IF NOT EXISTS pair_terms (step INTEGER, pair INTEGER, version INTEGER NOT NULL, columns INTEGER NOT NULL, terms BLOB NOT NULL,
+CREATE TABLE IF NOT EXISTS pair_terms (
+    step INTEGER, pair INTEGER, version INTEGER NOT NULL, columns INTEGER NOT NULL, terms BLOB NOT NULL,
     PRIMARY KEY (step, pair)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS pair_history ON pair_terms (pair, step);
-CREATE TABLE IF NOT EXISTS tokens (step INTEGER, pair INTEGER, side TEXT, ids BLOB NOT NULL, logps BLOB NOT NULL, ref_logps BLOB, credit BLOB NOT NULL,
-    pilot BLOB, PRIMARY KEY (step, pair, side)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS layers (step INTEGER, layer TEXT, norm_chosen REAL, norm_rejected REAL, cosine REAL, PRIMARY KEY (step, layer)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tokens (
+    step INTEGER, pair INTEGER, side TEXT, ids BLOB NOT NULL, logps BLOB NOT NULL, ref_logps BLOB, credit BLOB NOT NULL, pilot BLOB,
+    PRIMARY KEY (step, pair, side)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS layers (
+    step INTEGER, layer TEXT, norm_chosen REAL, norm_rejected REAL, cosine REAL, PRIMARY KEY (step, layer)) WITHOUT ROWID;
 """
 
 STEPPED = ("events", "scalars", "pair_terms", "tokens", "layers")

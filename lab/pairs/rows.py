@@ -96,8 +96,9 @@ def json_file(path: Path) -> Rows:
     if not _is_json_list(path):
         yield from json_lines(path)
         return
+    text = _decoded(path)
     try:
-        values = json.loads(_decoded(path))
+        values = json.loads(text)
     except json.JSONDecodeError as error:
         raise PairsError(f"{path}, line {error.lineno}: this is not valid JSON ({error.msg} at column {error.colno}).") from None
     except (ValueError, RecursionError) as error:

@@ -8,6 +8,19 @@ from .sampling import sample_answers
 from .tokens import Encoded, Encoder, Prompt
 
 __all__ = [
-    "Completion", "CompletionLogps", "Encoded", "Encoder", "Lora", "ModelError", "Policy", "Prompt", "ReferenceCache",
-    "choose_device", "completion_logps", "ensure_right_head", "load_policy", "load_trained", "sample_answers",
+    "Completion",
+    "CompletionLogps",
+    "Encoded",
+    "Encoder",
+    "Lora",
+    "ModelError",
+    "Policy",
+    "Prompt",
+    "ReferenceCache",
+    "choose_device",
+    "completion_logps",
+    "ensure_right_head",
+    "load_policy",
+    "load_trained",
+    "sample_answers",
 ]

@@ -62,9 +62,7 @@ class Policy:
     def logps(self, completions: Sequence[Completion], *, align: bool = False, pooling: str | None = None) -> CompletionLogps:
         """Token log-probs of completions under the policy, [R, T]; see `completion_logps`."""
         with self._precision():
-            return completion_logps(
-                self.head, completions, pad_id=self.pad_id, device=self.device, align=align, pooling=pooling
-            )
+            return completion_logps(self.head, completions, pad_id=self.pad_id, device=self.device, align=align, pooling=pooling)
 
     @contextlib.contextmanager
     def reference(self) -> Iterator[None]:
@@ -141,7 +139,8 @@ def _check_special_tokens(source: str, tokenizer: Any, vocabulary: int) -> None:
     eos = tokenizer.eos_token_id
     if eos is None or eos >= vocabulary:
         raise ModelError(
-            f"The tokenizer of {source} has no end-of-sequence token that the model knows, so no answer can end; set eos_token in its configuration."
+            f"The tokenizer of {source} has no end-of-sequence token that the model knows, so no answer can end; "
+            "set eos_token in its configuration."
         )
     # Some tokenizer classes bring a padding token of their own, with an id behind the model's last row.
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= vocabulary:
@@ -154,15 +153,23 @@ def _with_lora(model: Any, lora: Lora, seed: int) -> Any:
     from peft import LoraConfig, get_peft_model
 
     targets: Any = lora.targets if lora.targets == "all-linear" else [name.strip() for name in lora.targets.split(",")]
+    transposed = any(type(module).__name__ == "Conv1D" for module in model.modules())  # GPT-2 keeps its weights the other way round
     config = LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"  # type: ignore[arg-type]
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        fan_in_fan_out=transposed,
+        task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             return get_peft_model(model, config)
         except ValueError as error:
-            raise ModelError(f"The adapter does not fit this model ({error}); name its linear modules in lora_targets, or use all-linear.") from error
+            raise ModelError(
+                f"The adapter does not fit this model ({error}); name its linear modules in lora_targets, or use all-linear."
+            ) from error
 
 
 def switch_dropout_off(model: torch.nn.Module) -> None:
@@ -188,8 +195,8 @@ def weights_hash(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _bytes(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+def _bytes(tensor: Tensor) -> Any:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
 
 
 def _loading_advice(source: str, error: Exception) -> str:
@@ -197,5 +204,7 @@ def _loading_advice(source: str, error: Exception) -> str:
     if Path(source).exists():
         return f"The folder {source} does not hold a causal language model that can be loaded: {first}"
     if os.environ.get("HF_HUB_OFFLINE") == "1":
-        return f"There is no folder {source}, and the hub is switched off (HF_HUB_OFFLINE=1); give a local model folder, or unset it."
+        return (
+            f"There is no folder {source}, and the hub is switched off (HF_HUB_OFFLINE=1); give a local model folder, or unset it."
+        )
     return f"The model {source} is neither a folder here nor reachable on the hub: {first}"

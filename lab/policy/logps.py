@@ -92,7 +92,9 @@ def completion_logps(
     """
     for number, c in enumerate(completions):
         if not c.prompt or not c.answer:
-            raise ValueError(f"Completion {number} has an empty {'answer' if c.prompt else 'prompt'}; both need at least one token.")
+            raise ValueError(
+                f"Completion {number} has an empty {'answer' if c.prompt else 'prompt'}; both need at least one token."
+            )
     rows = [[*c.prompt, *c.answer] for c in completions]
     ids, attention = _pad(rows, pad_id)
     # The state at position i predicts token i + 1, so an answer is read one position early.
@@ -117,7 +119,9 @@ def completion_logps(
     pooled = None
     if pooling is not None:
         if head.whole:
-            raise ValueError("This model's hidden states cannot be read apart from its logits, so it has no place for a degree head (SPO).")
+            raise ValueError(
+                "This model's hidden states cannot be read apart from its logits, so it has no place for a degree head (SPO)."
+            )
         pooled = _pool(hidden, starts.to(device), lengths.to(device), pooling)
     return CompletionLogps(spread(flat), mask, None if flat_align is None else spread(flat_align), pooled)
 

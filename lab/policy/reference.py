@@ -35,7 +35,9 @@ class ReferenceCache:
     def close(self) -> None:
         self._db.close()
 
-    def prepare(self, policy: Policy, completions: Sequence[Completion], *, tokens_per_batch: int = 8192, progress: Progress | None = None) -> int:
+    def prepare(
+        self, policy: Policy, completions: Sequence[Completion], *, tokens_per_batch: int = 8192, progress: Progress | None = None
+    ) -> int:
         """Compute what is not there yet; returns how many entries that were. `progress(done, all)` after every batch.
 
         The policy has to be its own reference here: adapter switched off inside, or not trained yet.
@@ -46,7 +48,9 @@ class ReferenceCache:
             if key not in missing and self._read(key) is None:
                 missing[key] = completion
         done = 0
-        for batch in _batches(sorted(missing.items(), key=lambda item: len(item[1].prompt) + len(item[1].answer)), tokens_per_batch):
+        for batch in _batches(
+            sorted(missing.items(), key=lambda item: len(item[1].prompt) + len(item[1].answer)), tokens_per_batch
+        ):
             with torch.no_grad(), policy.reference():
                 found = policy.logps([completion for _, completion in batch])
             values = found.logps.cpu().numpy()
@@ -64,7 +68,9 @@ class ReferenceCache:
         """Token log-probs of one completion, float32 [T]. Raises KeyError if it was not prepared."""
         value = self._read(self._key(completion))
         if value is None or len(value) != 4 * len(completion.answer):
-            raise KeyError("The reference log-probs of a completion were not computed before the run; start it again, they will be.")
+            raise KeyError(
+                "The reference log-probs of a completion were not computed before the run; start it again, they will be."
+            )
         return np.frombuffer(value, np.float32)
 
     def holds(self, completion: Completion) -> bool:

@@ -55,7 +55,9 @@ def _generate(policy: Policy, rows: Sequence[Sequence[int]], max_new_tokens: int
     for number, row in enumerate(rows):  # padded on the left: generation continues at the right edge
         ids[number, width - len(row) :] = torch.tensor(row)
         mask[number, width - len(row) :] = 1
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature > 0 else {"do_sample": False}
+    sampling = (
+        {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature > 0 else {"do_sample": False}
+    )
     out = policy.model.generate(
         input_ids=ids.to(policy.device),
         attention_mask=mask.to(policy.device),

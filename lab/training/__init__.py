@@ -6,6 +6,16 @@ from .loop import Evaluation, Evaluator, Training
 from .run import ENDED, Run, RunError, create_run, start
 
 __all__ = [
-    "ENDED", "ConfigError", "Evaluation", "Evaluator", "Run", "RunError", "TrainConfig", "Training", "create_run",
-    "list_checkpoints", "read_config", "start",
+    "ENDED",
+    "ConfigError",
+    "Evaluation",
+    "Evaluator",
+    "Run",
+    "RunError",
+    "TrainConfig",
+    "Training",
+    "create_run",
+    "list_checkpoints",
+    "read_config",
+    "start",
 ]

@@ -58,7 +58,9 @@ def encode_pair(pair: Pair, encoder: Encoder, wants: DegradedAnswers | None = No
 
 def weaken(text: str, pair: Pair, encoder: Encoder, prompt: Sequence[int], wants: DegradedAnswers) -> list[Weakened]:
     """The degraded versions of one answer, or none where it has too few key phrases."""
-    return [Weakened(k, Completion(prompt, encoder(pair.prompt, weak).answer)) for k, weak in enumerate(degrade(text, wants.degrees))]
+    return [
+        Weakened(k, Completion(prompt, encoder(pair.prompt, weak).answer)) for k, weak in enumerate(degrade(text, wants.degrees))
+    ]
 
 
 def batch_indices(step: int, count: int, batch_size: int, seed: int) -> list[int]:

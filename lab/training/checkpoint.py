@@ -35,7 +35,7 @@ class Progress:
 def save_checkpoint(
     run_dir: Path, policy: Policy, optimizer: torch.optim.Optimizer, progress: Progress, degree_head: nn.Module | None, *, keep: int
 ) -> Path:
-    """Write `checkpoints/step-N` and drop all but the latest `keep`. Raises OSError if the disk refuses; nothing older is lost then."""
+    """Write `checkpoints/step-N` and drop all but the latest `keep`. If the disk refuses (OSError), nothing older is lost."""
     folder = run_dir / FOLDER / f"step-{progress.step:06d}"
     draft = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -72,7 +72,9 @@ def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, degr
     numbers = json.loads((folder / "trainer.json").read_text())
     named: dict[str, nn.Parameter] = dict(policy.parameters())
     if degree_head is not None:
-        degree_head.load_state_dict({name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")})
+        degree_head.load_state_dict(
+            {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
+        )
         named |= {f"degree_head.{name}": p for name, p in degree_head.named_parameters()}
     slots: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():

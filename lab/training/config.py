@@ -40,7 +40,9 @@ class TrainConfig(BaseModel):
     model: str = Field("world", description="the model: world, a folder, or a hub id of a causal language model")
     steps: int = Field(200, ge=1, description="optimizer steps")
     batch_size: int = Field(8, ge=1, description="pairs per optimizer step")
-    micro_batch_size: int | None = Field(None, ge=1, description="pairs computed at once; smaller saves memory and changes no result")
+    micro_batch_size: int | None = Field(
+        None, ge=1, description="pairs computed at once; smaller saves memory and changes no result"
+    )
     learning_rate: float = Field(1e-4, ge=0, description="peak learning rate of AdamW")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after the warm-up")
     warmup_ratio: float = Field(0.1, ge=0, le=1, description="share of the steps in which the learning rate rises from 0")
@@ -59,7 +61,9 @@ class TrainConfig(BaseModel):
     keep_checkpoints: int = Field(3, ge=1, description="latest checkpoints that are kept")
     eval_every: int = Field(50, ge=0, description="steps between two looks at sampled answers; 0 looks only before and after")
     evaluate: bool = Field(True, description="sample and judge answers before, during and after training, where there is an oracle")
-    probe_budget: float = Field(0.05, ge=0, le=1, description="share of the training time that gradient probes may take; 0 switches them off")
+    probe_budget: float = Field(
+        0.05, ge=0, le=1, description="share of the training time that gradient probes may take; 0 switches them off"
+    )
     token_steps: int = Field(20, ge=1, description="latest steps for which every token's credit is kept")
     name: str = Field("", description="a name people will recognise")
 

@@ -40,8 +40,8 @@ class Evaluation:
     detail: dict[str, Any] = field(default_factory=dict)
 
 
-Evaluator = Callable[[Policy, int], Evaluation]
-"""(policy, seed) -> Evaluation; called before, during and after training."""
+Evaluator = Callable[[Policy, int, int], Evaluation]
+"""(policy, step, seed) -> Evaluation; called before, during and after training."""
 
 OnStep = Callable[[int, dict[str, float]], None]
 
@@ -53,8 +53,9 @@ class Stopped(Exception):
 class Training:
     """One run, from its configuration to its last checkpoint; `run()` does it all, in whatever thread calls it.
 
-    run_dir: the run's folder.   pairs: the whole set, in its order.   model: folder or hub id.   cache: folder for reference log-probs.
-    evaluator: looks at sampled answers, or None.   resume: continue from the latest checkpoint.   on_step: told every step's scalars.
+    run_dir: the run's folder.   pairs: the whole set, in its order.   model: folder or hub id.
+    cache: folder for reference log-probs.   evaluator: looks at sampled answers, or None.
+    resume: continue from the latest checkpoint.   on_step: told every step's scalars.
     """
 
     def __init__(
@@ -102,7 +103,14 @@ class Training:
     def _prepare(self) -> None:
         config = self.config
         self.ready = prepare(
-            config, self.store, self.pairs, model=self.model, cache=self.cache, stage=self._stage, warn=self._warn, listen=self._listen
+            config,
+            self.store,
+            self.pairs,
+            model=self.model,
+            cache=self.cache,
+            stage=self._stage,
+            warn=self._warn,
+            listen=self._listen,
         )
         self.policy = self.ready.policy
         head = self.ready.degree_head
@@ -146,7 +154,9 @@ class Training:
             reference=ready.reference,
             degree_head=ready.degree_head,
             micro_batch_size=config.micro_batch_size,
-            probe=(lambda logps, credited: chosen_part.update(self._chosen_gradient(logps, credited))) if self.budget.due() else None,
+            probe=(lambda logps, credited: chosen_part.update(self._chosen_gradient(logps, credited)))
+            if self.budget.due()
+            else None,
         )
         if chosen_part:
             self._record_layers(step, chosen_part)
@@ -169,7 +179,8 @@ class Training:
         pairs = [ready.encoded[i] for i in sorted(ready.encoded)]
         with torch.no_grad():
             batches = [
-                pair_logps(self.policy, config.objective, pairs[start : start + 32], ready.reference) for start in range(0, len(pairs), 32)
+                pair_logps(self.policy, config.objective, pairs[start : start + 32], ready.reference)
+                for start in range(0, len(pairs), 32)
             ]
         self.progress.state = config.objective.dataset_state(batches)
 
@@ -178,7 +189,12 @@ class Training:
         began = time.perf_counter()
         named = self.policy.parameters()
         gradients = torch.autograd.grad(
-            logps.chosen, list(named.values()), -credited.chosen / len(logps), retain_graph=True, allow_unused=True, materialize_grads=True
+            logps.chosen,
+            list(named.values()),
+            -credited.chosen / len(logps),
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
         )
         self.budget.spent += time.perf_counter() - began
         return dict(zip(named, gradients))
@@ -204,15 +220,17 @@ class Training:
         self.store.scalars(step, scalars)
         self.store.pair_terms(step, [p.id for p in pairs], [p.version for p in pairs], terms)
         self.store.tokens(step, token_rows(pairs, result))
-        self.store.status(step=step, remaining=(config.steps - step) * self.step_seconds, seconds=progress.seconds, stage="training")
+        self.store.status(
+            step=step, remaining=(config.steps - step) * self.step_seconds, seconds=progress.seconds, stage="training"
+        )
         if self.on_step is not None:
             self.on_step(step, scalars)
         if step == 1:
             self._check_first_step(float(terms[config.objective.first_step_term].mean()))
         if not math.isfinite(scalars["loss"]) or not math.isfinite(norm):
             raise FloatingPointError(
-                f"Loss {scalars['loss']:g} and gradient norm {norm:g} at step {step} are not finite; lower the learning rate or beta "
-                "and continue from the last checkpoint."
+                f"Loss {scalars['loss']:g} and gradient norm {norm:g} at step {step} are not finite; "
+                "lower the learning rate or beta and continue from the last checkpoint."
             )
 
     def _check_first_step(self, found: float) -> None:
@@ -226,7 +244,8 @@ class Training:
         self.store.event(1, "check", what="loss at the first step", expected=expected, found=found, passed=passed)
         log.info("First-step check: the loss is %.6f, expected %.6f.", found, expected)
         if not passed:
-            self._warn(f"The first loss is {found:.4f} where {objective.name} starts at {expected:.4f}: policy and reference differ already.")
+            name = objective.name
+            self._warn(f"The first loss is {found:.4f} where {name} starts at {expected:.4f}: policy and reference differ already.")
 
     # Between steps.
 
@@ -239,7 +258,7 @@ class Training:
         if self.evaluator is None or self.evaluated_at == step:
             return
         self._stage("sampling answers")
-        found = self.evaluator(self.policy, self.config.seed)
+        found = self.evaluator(self.policy, step, self.config.seed)
         self.evaluated_at = step
         self.store.scalars(step, found.scalars)
         self.store.event(step, "evaluation", **found.scalars, **found.detail)

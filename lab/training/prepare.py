@@ -49,7 +49,7 @@ class Prepared:
         return [pair if use else replace(pair, weakened=()) for pair, use in zip(pairs, used)]
 
     def reference(self, completion: Completion) -> np.ndarray | None:
-        """Token log-probs [T] of the reference. None only for a sampled answer under full fine-tuning: no reference model is left then."""
+        """Token log-probs [T] of the reference. None only for a sampled answer under full fine-tuning: none is left then."""
         if self._sampled_without_reference and not self.cache.holds(completion):
             return None
         return self.cache.lookup(completion)
@@ -105,7 +105,9 @@ def prepare(
 def _encode(
     config: TrainConfig, stored: list[Pair], encoder: Encoder, stage: Callable[..., None], warn: Callable[..., None]
 ) -> dict[int, EncodedPair]:
-    wanted = sorted({i for step in range(1, config.steps + 1) for i in batch_indices(step, len(stored), config.batch_size, config.seed)})
+    wanted = sorted(
+        {i for step in range(1, config.steps + 1) for i in batch_indices(step, len(stored), config.batch_size, config.seed)}
+    )
     wants = config.objective.degraded_answers()
     encoded: dict[int, EncodedPair] = {}
     for done, index in enumerate(wanted):
@@ -120,14 +122,18 @@ def _encode(
             pairs=[p.id for p in cut[:100]],
         )
     if wants and wants.source != "sampled" and not any(pair.weakened for pair in encoded.values()):
-        warn("No answer has enough key phrases to be weakened, so the preference-degree loss (SPO) is 0 throughout; try fewer degrees.")
+        warn(
+            "No answer has enough key phrases to be weakened, so SPO's preference-degree loss stays 0; try fewer degrees."
+        )
     return encoded
 
 
 def _check_head(policy: Policy, encoded: dict[int, EncodedPair], store: StoreWriter, warn: Callable[..., None]) -> None:
     first = [encoded[i] for i in sorted(encoded)[:2]]
     difference = ensure_right_head(policy, [c for pair in first for c in (pair.chosen, pair.rejected)])
-    store.event(0, "check", what="completion-only logits against the model's own", difference=difference, fallback=policy.head.whole)
+    store.event(
+        0, "check", what="completion-only logits against the model's own", difference=difference, fallback=policy.head.whole
+    )
     if policy.head.whole:
         warn(
             f"This model computes its logits in a way of its own (log-probs differ by {difference:.3g} nats); "
@@ -161,4 +167,3 @@ def _degree_head(policy: Policy, wants: DegradedAnswers, seed: int) -> nn.Module
         head.weight.normal_(0, policy.hidden_size**-0.5, generator=generator(seed, 0, HEAD_WEIGHTS))
         head.bias.zero_()
     return head.to(policy.device)
-

@@ -62,7 +62,9 @@ class Run:
         try:
             return json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RunError(f"{folder} holds no run ({FILE_NAME} is missing); `python -m lab runs` lists the ones there are.") from None
+            raise RunError(
+                f"{folder} holds no run ({FILE_NAME} is missing); `python -m lab runs` lists the ones there are."
+            ) from None
 
     @property
     def config(self) -> TrainConfig:
@@ -166,7 +168,11 @@ def create_run(folder: Path, config: TrainConfig, **about: Any) -> None:
     if (folder / FILE_NAME).exists():
         raise RunError(f"There is a run in {folder} already; continue it with resume, or give another run_dir.")
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"config": config.model_dump(mode="json"), "created": datetime.now().astimezone().isoformat(timespec="seconds"), **about}
+    content = {
+        "config": config.model_dump(mode="json"),
+        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+        **about,
+    }
     draft = folder / f".{FILE_NAME}"
     draft.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
     draft.rename(folder / FILE_NAME)

@@ -34,7 +34,11 @@ class StepResult:
 
 
 def pair_logps(
-    policy: Policy, objective: Objective, pairs: Sequence[EncodedPair], reference: Reference | None, degree_head: nn.Module | None = None
+    policy: Policy,
+    objective: Objective,
+    pairs: Sequence[EncodedPair],
+    reference: Reference | None,
+    degree_head: nn.Module | None = None,
 ) -> PairLogps:
     """Token log-probs of a batch of encoded pairs, with reference, alignment and weakened answers as the objective needs."""
     count = len(pairs)

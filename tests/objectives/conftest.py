@@ -1,6 +1,9 @@
-"""Hypothesis on a machine that does other things too: examples may take their time."""
+"""Hypothesis on a machine that does other things too: examples may take their time. TRL without its notice."""
+
+import os
 
 from hypothesis import settings
 
-settings.register_profile("objectives", deadline=None)
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+settings.register_profile("objectives", deadline=None, max_examples=50)
 settings.load_profile("objectives")

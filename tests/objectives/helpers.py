@@ -26,7 +26,9 @@ def padded(rows: Sequence[Sequence[float]], dtype: torch.dtype = torch.float64, 
 def pairs_of(pairs: Sequence[Mapping[str, Any]], dtype: torch.dtype = torch.float64) -> PairLogps:
     """PairLogps from one mapping a pair: chosen, rejected and perhaps ref_*, align_*, each a list of token values."""
     values: dict[str, Any] = {name: padded([pair[name] for pair in pairs], dtype) for name in TOKEN_FIELDS if name in pairs[0]}
-    masks = {f"{side}_mask": padded([[1] * len(pair[side]) for pair in pairs]).bool() for side in ("chosen", "rejected")}
+    masks: dict[str, Any] = {
+        f"{side}_mask": padded([[1] * len(pair[side]) for pair in pairs]).bool() for side in ("chosen", "rejected")
+    }
     return PairLogps(**values, **masks)
 
 

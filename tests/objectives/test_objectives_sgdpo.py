@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.objectives import SGDPO, make_objective
+from lab.objectives import SGDPO, PairLogps, make_objective
 from tests.objectives.helpers import credit_of, pairs_of, random_pairs
 
 point = st.floats(-6, 6)
@@ -109,7 +109,8 @@ def test_pilot_sizes(lengths, r1, r2, pilot, seed):
 
 
 def test_every_position_is_drawn_equally_often_and_the_sides_are_independent():
-    p = random_pairs(0, [(10, 5)] * 20_000, dtype=torch.float32)
+    values = [torch.zeros(20_000, n) for n in (10, 5)]
+    p = PairLogps(*values, *(torch.ones_like(v, dtype=torch.bool) for v in values))
     draws = SGDPO(r1=0.6, r2=0.4).draw(p, torch.Generator().manual_seed(0))
     chosen, rejected = draws["pilot_chosen"].double(), draws["pilot_rejected"].double()
     assert (chosen.mean(0) - 3 / 10).abs().max() < 0.015

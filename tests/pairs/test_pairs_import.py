@@ -171,11 +171,10 @@ def test_bad_lines_are_counted(tmp_path):
 
 
 def test_not_utf8_names_line_and_byte(tmp_path):
-    for name in ("latin.jsonl", "latin.json", "latin.csv"):
-        path = tmp_path / name
-        path.write_bytes(b'[\n{"x": "caf\xe9"}' if name.endswith("json") else b'prompt,chosen,rejected\n{"x": "caf\xe9"}')
-        message = failure(path)
-        assert "line 2: byte 11 is not UTF-8" in message or ("line 1" in message and name == "latin.jsonl")
+    heads = {"latin.jsonl": json.dumps(GOOD), "latin.json": "[", "latin.csv": "prompt,chosen,rejected"}
+    for name, head in heads.items():
+        (tmp_path / name).write_bytes(head.encode() + b'\n{"x": "caf\xe9"}')
+        assert failure(tmp_path / name) == f"{tmp_path / name}, line 2: byte 11 is not UTF-8; save the file as UTF-8."
     path = tmp_path / "wide.jsonl"
     path.write_bytes(json.dumps(GOOD).encode("utf-16"))
     assert "line 1: byte 1 is not UTF-8" in failure(path)

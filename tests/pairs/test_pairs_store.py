@@ -90,6 +90,17 @@ def test_edits_that_are_refused_change_nothing(store):
     assert (store.version, store.all()) == (0, pairs_from_rows(ROWS))
 
 
+def test_an_edit_that_fails_halfway_is_rolled_back(store):
+    with sqlite3.connect(store.path) as db:
+        db.execute("CREATE TRIGGER full BEFORE INSERT ON log BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    with pytest.raises(PairsError, match=r"could not be changed and is as it was \(disk full\)"):
+        store.edit(store.ids()[0], chosen="x")
+    assert store.history(store.ids()[0]) == pairs_from_rows(ROWS)[:1]
+    with sqlite3.connect(store.path) as db:
+        db.execute("DROP TRIGGER full")
+    assert store.edit(store.ids()[0], chosen="x").version == 2
+
+
 def test_unknown_things(store):
     for call in (store.get, store.history, store.edit, store.swap, store.drop, store.restore):
         with pytest.raises(PairsError, match="no pair 'nobody'"):

@@ -26,7 +26,11 @@ def one_by_one(policy, completion):
 
 def some_completions(policy):
     encoder = Encoder(policy.tokenizer)
-    texts = [("How?\n", "Mix."), ("How do I bake a bread that rises?\n", "Knead the dough, then wait for an hour."), ("Why?\n", "x")]
+    texts = [
+        ("How?\n", "Mix."),
+        ("How do I bake a bread that rises?\n", "Knead the dough, then wait for an hour."),
+        ("Why?\n", "x"),
+    ]
     return [Completion(e.prompt, e.answer) for e in (encoder(p, a) for p, a in texts)]
 
 
@@ -53,7 +57,9 @@ def test_chunks_and_padding_change_nothing(model_folder):
     for elements, order in itertools.product((1 << 25, 700), (1, -1)):
         policy.model.zero_grad()
         picked = completions[::order]
-        found = completion_logps(policy.head, picked, pad_id=policy.pad_id, device=policy.device, chunk_elements=elements, align=True)
+        found = completion_logps(
+            policy.head, picked, pad_id=policy.pad_id, device=policy.device, chunk_elements=elements, align=True
+        )
         found.logps.square().sum().backward()
         values.append(found.logps.detach() if order == 1 else found.logps.detach().flip(0))
         grads.append(torch.cat([p.grad.flatten() for p in policy.model.parameters()]))

@@ -12,7 +12,8 @@ from tests.models import tokenizer
 TOKENIZER = tokenizer()
 CHAT = tokenizer()
 CHAT.chat_template = (
-    "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% if m['role'] == 'assistant' %}{{ eos_token }}\n{% endif %}{% endfor %}"
+    "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}"
+    "{% if m['role'] == 'assistant' %}{{ eos_token }}\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% endif %}"
 )
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)

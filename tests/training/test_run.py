@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,7 +79,12 @@ def test_it_returns_at_once_and_obeys(rows, model_folder):
 
 @pytest.mark.parametrize(
     ("objective", "extra"),
-    [("sgdpo", {}), ("alpha_dpo", {"lora_rank": 2}), ({"name": "spo", "degraded_source": "both"}, {}), ("dpo", {"lora_rank": 2, "lora_dropout": 0.3})],
+    [
+        ("sgdpo", {}),
+        ("alpha_dpo", {"lora_rank": 2}),
+        ({"name": "spo", "degraded_source": "both"}, {}),
+        ("dpo", {"lora_rank": 2, "lora_dropout": 0.3}),
+    ],
 )
 def test_resumed_equals_uninterrupted(objective, extra, rows, model_folder, tmp_path):
     settings = FAST | extra | {"save_every": 2, "keep_checkpoints": 10}
@@ -105,7 +110,18 @@ def test_kill_minus_nine_leaves_a_dead_run_that_goes_on(rows, model_folder, tmp_
     data = tmp_path / "pairs.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "lab", "train", "--objective", "sgdpo", "--pairs", str(data), "--model", str(model_folder("llama"))]
+    command = [
+        sys.executable,
+        "-m",
+        "lab",
+        "train",
+        "--objective",
+        "sgdpo",
+        "--pairs",
+        str(data),
+        "--model",
+        str(model_folder("llama")),
+    ]
     command += ["--steps", "40", "--batch-size", "4", "--save-every", "5", "--run-dir", str(folder), "--json", "--device", "cpu"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
@@ -127,7 +143,9 @@ def test_kill_minus_nine_leaves_a_dead_run_that_goes_on(rows, model_folder, tmp_
 
 
 def test_a_failed_run_shows_the_reason(rows, model_folder):
-    run = lab.train("dpo", rows, model_folder("llama"), **FAST | {"learning_rate": 1e9, "max_grad_norm": 0, "steps": 50, "warmup_ratio": 0})
+    run = lab.train(
+        "dpo", rows, model_folder("llama"), **FAST | {"learning_rate": 1e9, "max_grad_norm": 0, "steps": 50, "warmup_ratio": 0}
+    )
     assert run.wait(60) == "failed"
     assert "not finite" in run.error
     assert "lower the learning rate" in run.error
@@ -187,4 +205,4 @@ def test_edits_made_later_do_not_touch_a_run(rows, model_folder):
     pairs.edit(pairs.ids()[0], chosen="And another one after it.")
     seen = run.pairs().set_index("pair")["version"]
     assert set(seen) <= {1, 2}
-    assert os.path.samefile(run.about["pairs_store"], pairs.path)
+    assert Path(run.about["pairs_store"]).samefile(pairs.path)

@@ -52,7 +52,9 @@ def clear(policy, head):
 def test_two_pieces_equal_one_backward(name, lora, setting):
     objective = make_objective(name)
     policy, pairs, reference, head = setting(objective, lora)
-    result = accumulate(policy, objective, pairs, objective.initial_state(), generator(0, 1, 2), reference=reference, degree_head=head)
+    result = accumulate(
+        policy, objective, pairs, objective.initial_state(), generator(0, 1, 2), reference=reference, degree_head=head
+    )
     found = gradients(policy, head)
     clear(policy, head)
     logps = pair_logps(policy, objective, pairs, reference, head)
@@ -93,7 +95,12 @@ def test_the_split_equals_two_backward_passes(name, lora, setting):
 
     def probe(logps, credited):
         found = torch.autograd.grad(
-            logps.chosen, list(named.values()), -credited.chosen / len(pairs), retain_graph=True, allow_unused=True, materialize_grads=True
+            logps.chosen,
+            list(named.values()),
+            -credited.chosen / len(pairs),
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
         )
         chosen.update(zip(named, found))
 
@@ -133,7 +140,9 @@ def test_the_schedule_is_hugging_faces():
     from transformers import get_scheduler
 
     for name in ("cosine", "linear", "constant"):
-        config = TrainConfig.parse(objective="dpo", steps=37, learning_rate=0.5, schedule=name, warmup_ratio=0.1 if name != "constant" else 0)
+        config = TrainConfig.parse(
+            objective="dpo", steps=37, learning_rate=0.5, schedule=name, warmup_ratio=0.1 if name != "constant" else 0
+        )
         optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
         scheduler = get_scheduler(name, optimizer, num_warmup_steps=4, num_training_steps=37)
         for step in range(1, 38):

@@ -1,0 +1,33 @@
+# make lab: install, build the embedded world, open the dashboard.   make test: all checks.   make slow: the long trials.
+PYTHON ?= python3
+BIN := .venv/bin
+PORT ?= 8501
+
+.PHONY: lab test slow bench clean
+
+lab: .venv/.lab
+	@$(BIN)/python -m app --port $(PORT)
+
+test: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy lab app
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+slow: .venv/.dev
+	$(BIN)/python -m pytest -m slow
+
+bench: .venv/.dev
+	@ls tests/bench/bench_*.py | xargs -n 1 -I{} sh -c 'echo "== {}"; $(BIN)/python -m $$(echo {} | tr / . | sed "s/\.py$$//")'
+
+.venv/.lab: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/.dev: .venv/.lab requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,8 @@
+"""`python -m app`: open the lab in a browser, with a demo run that trains. See `app.launch`."""
+
+import sys
+
+from app.launch import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

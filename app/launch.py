@@ -1,0 +1,134 @@
+"""The launcher behind `python -m app`: world, dashboard and demo run in one process.
+
+    python -m app [--port 8501] [--no-demo] [--steps N] [--home DIR]
+
+It builds the embedded world with a progress bar (once), serves the dashboard on this machine alone, prints its address when it
+listens, and starts a demo run in a background thread, so that the first thing one sees is curves that move. Ctrl-C or SIGTERM asks
+the runs of this process to stop, which saves a checkpoint of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ADDRESS = "127.0.0.1"
+PATIENCE = 15.0
+"""Seconds that runs get for saving a checkpoint when the lab is closed."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until interrupted; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    if options.home:
+        os.environ["LAB_HOME"] = str(options.home.expanduser().absolute())
+    try:
+        require_free(options.port)
+        # The rooms are imported here, before the server has threads: pages and demo would import them at the same time.
+        from lab.cli.world import build
+
+        build()
+        serve(options.port, demo_steps=None if options.no_demo else options.steps)
+    except KeyboardInterrupt:
+        print("The lab is closed.", flush=True)
+        return 0
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m app", description="Open the lab in a browser, with a demo run that trains.")
+    p.add_argument("--port", type=int, default=8501, metavar="N", help="port on this machine (default: 8501)")
+    p.add_argument("--no-demo", action="store_true", help="start no demo run")
+    p.add_argument("--steps", type=int, default=2000, metavar="N", help="steps of the demo run (default: 2000)")
+    p.add_argument(
+        "--home", type=Path, metavar="DIR", help="folder of runs and pair stores (default: $LAB_HOME, or your data folder)"
+    )
+    return p
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def require_free(port: int) -> None:
+    """Raises OSError in one sentence where the port cannot be had."""
+    if not 1 <= port <= 65535:
+        raise OSError(f"There is no port {port}; choose one from 1 to 65535, for example --port 8501.")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just given free is free
+        try:
+            probe.bind((ADDRESS, port))
+        except OSError as error:
+            raise OSError(
+                f"Port {port} cannot be used ({error.strerror}): close what uses it (another lab?), or choose another with --port."
+            ) from None
+
+
+def serve(port: int, *, demo_steps: int | None) -> None:
+    """Run the dashboard until a signal ends it; with a demo run of `demo_steps` steps, unless None."""
+    import streamlit as st
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[None]:
+        # The socket listens already when the server calls this.
+        print(f"The lab is at http://{ADDRESS}:{port}", flush=True)
+        if demo_steps is not None:
+            threading.Thread(target=_start_demo, args=(demo_steps,), name="demo", daemon=True).start()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(stop_runs)
+
+    logging.disable(logging.INFO)  # the server's own account of its start
+    app = st.App(Path(__file__).with_name("main.py"), lifespan=lifespan)
+    app.run(config={"server.port": port, "server.address": ADDRESS, "server.headless": True, "logger.hideWelcomeMessage": True})
+
+
+def _start_demo(steps: int) -> None:
+    from app.demo import start_demo
+
+    try:
+        start_demo(steps)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"error: The demo run could not be started: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+
+
+def stop_runs(patience: float = PATIENCE) -> None:
+    """Ask every run that trains in this process to stop, and wait up to `patience` seconds for their checkpoints."""
+    from lab.training import RunError
+
+    live = runs_here()
+    if live:
+        print(f"Saving {', '.join(run.name for run in live)} ...", flush=True)
+    for run in live:
+        with contextlib.suppress(RunError):  # it has just ended by itself
+            run.stop()
+    deadline = time.monotonic() + patience
+    for run in live:
+        state = run.wait(max(0.0, deadline - time.monotonic()))
+        print(f"{run.name}: {state} at step {run.step}", flush=True)
+
+
+def runs_here() -> list[Any]:
+    """The live runs whose training thread belongs to this process, whoever started them."""
+    import lab
+    from lab.training import ENDED
+
+    threads = {thread.name for thread in threading.enumerate()}
+    # `lab.training.start` names a run's thread after its folder.
+    return [run for run in lab.runs() if f"run-{run.dir.resolve().name}" in threads and run.state not in ENDED]

@@ -1,0 +1,27 @@
+"""The dashboard's frame: its pages and how one gets from one to another. Started by `python -m app`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+ROOT = str(Path(__file__).resolve().parents[1])
+if ROOT not in sys.path:  # `streamlit run app/main.py` puts only the script's own folder on the path
+    sys.path.insert(0, ROOT)
+
+# Drawn here: an icon by name or an emoji would be fetched from the net.
+ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#1b222a"/>
+<path d="M5 22 L12 15 L18 18 L27 7" stroke="#56B4E9" stroke-width="3" fill="none"/>
+<path d="M5 24 L12 25 L18 22 L27 27" stroke="#F0904C" stroke-width="3" fill="none"/></svg>"""
+
+st.set_page_config(page_title="Preference lab", page_icon=ICON, layout="wide")
+
+PAGES = [
+    st.Page("pages/live.py", title="Live", icon=":material/monitoring:", url_path="live", default=True),
+    st.Page("pages/new_run.py", title="New run", icon=":material/play_circle:", url_path="new-run"),
+    st.Page("pages/pairs.py", title="Pairs", icon=":material/compare:", url_path="pairs"),
+]
+
+st.navigation(PAGES, position="top").run()

@@ -1,0 +1,72 @@
+"""Live: one run as it trains, or as it ended; its figures, its state in words, and the buttons that steer it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+import streamlit as st
+
+import lab
+from app import steering
+from app.plain import plain
+from app.watching import watch
+from lab.training import ENDED, Run, RunError
+
+
+def page() -> None:
+    """The whole page."""
+    runs = lab.runs()
+    if not runs:
+        nothing_yet()
+        return
+    left, right = st.columns([5, 4], vertical_alignment="bottom", gap="medium")
+    with left:
+        run = choose(runs)
+    state = run.state
+    with right:
+        steering.buttons(run, state)
+    steering.notices(run, state)
+    watch(run, state)
+
+
+def choose(runs: Sequence[Run]) -> Run:
+    """The run to look at: the one in the address, else the newest live one, else the newest. The address follows the choice."""
+    by_name = {run.dir.name: run for run in runs}
+    asked = st.query_params.get("run")
+    if st.session_state.get("run") not in by_name:
+        if asked is not None and asked not in by_name:
+            st.warning(plain(f"There is no run {asked} here (any more); this is the latest one."))
+        newest_live = next((run for run in runs if run.state not in ENDED), runs[0])
+        st.session_state["run"] = asked if asked in by_name else newest_live.dir.name
+    name = st.selectbox("Run", list(by_name), key="run", format_func=lambda key: label(by_name[key]))
+    st.query_params["run"] = name
+    return by_name[name]
+
+
+def label(run: Run) -> str:
+    """A run on a line of the list: its name and, where that does not say it, its folder."""
+    return run.name if run.name == run.dir.name else f"{run.name} ({run.dir.name})"
+
+
+def nothing_yet() -> None:
+    """What one sees before the first run."""
+    st.title("No run yet")
+    st.write("A run trains a model on preference pairs and is shown here while it trains. Start one, and its curves appear.")
+    st.page_link("pages/new_run.py", label="Start a run", icon=":material/play_circle:")
+    st.caption("From a terminal:")
+    st.code("python -m lab train --objective sgdpo", language="bash")
+    wait_for_first_run()
+
+
+@st.fragment(run_every="2s")
+def wait_for_first_run() -> None:
+    """Show a run that was started elsewhere as soon as it is there."""
+    if lab.runs():
+        st.rerun(scope="app")
+
+
+try:
+    page()
+except (RunError, OSError, sqlite3.Error) as error:
+    st.error(plain(f"The run cannot be read: {error}"))

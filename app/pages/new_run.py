@@ -1,0 +1,197 @@
+"""New run: a form made from the library's own declarations; it refuses what cannot work and says why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from app import sets
+from app.forms import grid, objective_fields, widget
+from app.jobs import Job, Progress
+from app.plain import plain
+from app.recipe import Verdict, as_command, as_python, judge
+from app.uploads import MEGABYTES, store_upload
+from lab import api
+from lab.objectives import OBJECTIVES, Preset
+from lab.pairs import PairsError, PairStore
+from lab.training import Run, TrainConfig
+
+PAPERS = ("sgdpo", "alpha_dpo", "spo")
+NEXT = ("dpo", "simpo")
+BASICS = ("steps", "batch_size", "learning_rate")
+ADAPTER = ("lora_alpha", "lora_dropout", "lora_targets")
+LAB_DEFAULTS = "lab defaults"
+OTHER = "other"
+
+
+def page() -> None:
+    """The whole page."""
+    st.title("New run")
+    _follow_start()
+    left, right = st.columns([7, 4], gap="large")
+    with left:
+        spec, preset, key = _objective_section()
+        pairs, model = _material_section()
+        settings = _settings_section(preset, key)
+    with right, st.container(border=True):
+        st.subheader("Start")
+        name_field = TrainConfig.model_fields["name"]
+        name = widget("name", name_field, name_field.default, "setting.name")
+        verdict = judge(spec, {**settings, "pairs": pairs, "model": model, "name": name})
+        _verdict_section(verdict)
+    if verdict.config:
+        with st.expander("The same run from the command line or a notebook"):
+            st.code(as_command(verdict.config), language="bash", wrap_lines=True)
+            st.code(as_python(verdict.config), language="python", wrap_lines=True)
+
+
+def _objective_section() -> tuple[dict[str, Any], Preset | None, str]:
+    """The objective's specification, the preset it began with, and a key that changes with both."""
+    st.subheader("Objective")
+    order = [*PAPERS, *NEXT, *sorted(set(OBJECTIVES) - {*PAPERS, *NEXT})]
+    one, other = st.columns([3, 2])
+    name = one.selectbox(
+        "Objective", order, format_func=lambda n: f"{n}: {OBJECTIVES[n].title}", key="objective", persist_state="page"
+    )
+    kind = OBJECTIVES[name]
+    chosen = other.selectbox("Values to begin with", [LAB_DEFAULTS, *kind.presets], key=f"preset.{name}", persist_state="page")
+    preset = kind.presets.get(chosen)
+    st.code(kind.formula, language=None, wrap_lines=True)
+    st.caption(plain(f"{kind.source}. Values: {preset.source}." if preset else f"{kind.source}."))
+    key = f"{name}.{chosen}"
+    return {"name": name, **objective_fields(kind, preset.parameters if preset else {}, key)}, preset, key
+
+
+def _material_section() -> tuple[str, str]:
+    """Which pairs and which model."""
+    st.subheader("Pairs and model")
+    one, other = st.columns(2)
+    stored = sets.stored_sets()
+    with one:
+        key = st.selectbox(
+            "Pairs",
+            [sets.WORLD, *stored, OTHER],
+            format_func=lambda k: "a file, or a data set of the hub" if k == OTHER else sets.label(k),
+            key="pairs",
+            persist_state="page",
+        )
+        if key == OTHER:
+            pairs = st.text_input("Path, or owner/name", key="pairs.path", persist_state="page").strip()
+        else:
+            pairs = str(stored[key]) if key in stored else key
+    with other:
+        which = st.selectbox(
+            "Model",
+            [sets.WORLD, OTHER],
+            format_func=lambda k: "a folder, or a model of the hub" if k == OTHER else sets.label(k),
+            key="model",
+            persist_state="page",
+        )
+        model = which
+        if which == OTHER:
+            model = st.text_input("Folder, or owner/name", key="model.path", persist_state="page").strip()
+    with st.expander("Upload pairs"):
+        st.file_uploader(
+            "A JSON Lines file: one object with prompt, chosen and rejected a line",
+            type=["jsonl"],
+            key="upload",
+            on_change=_take_upload,
+            max_upload_size=MEGABYTES,
+        )
+        if refused := st.session_state.get("upload.error"):
+            st.error(plain(refused))
+        if taken := st.session_state.get("upload.taken"):
+            st.success(plain(taken))
+    return pairs, model
+
+
+def _take_upload() -> None:
+    """Store what was uploaded and choose it."""
+    file = st.session_state["upload"]
+    st.session_state["upload.error"] = st.session_state["upload.taken"] = ""
+    if file is None:
+        return
+    try:
+        store = store_upload(file.name, file.getvalue())
+    except PairsError as error:
+        st.session_state["upload.error"] = str(error)
+        return
+    st.session_state["pairs"] = store.path.name
+    st.session_state["upload.taken"] = f"{len(store)} pairs are stored and chosen."
+
+
+def _settings_section(preset: Preset | None, key: str) -> dict[str, Any]:
+    """Every other field of `TrainConfig`; what the adapter's rank switches off is left out."""
+    st.subheader("Training")
+    fields = {name: f for name, f in TrainConfig.model_fields.items() if name not in ("objective", "pairs", "model", "name")}
+    defaults = {name: field.default for name, field in fields.items()}
+    if preset and preset.learning_rate:
+        defaults["learning_rate"] = preset.learning_rate
+    # The rate belongs to the preset: another preset begins with its own.
+    values = grid({name: fields[name] for name in BASICS}, defaults, f"setting.{key}" if preset else "setting")
+    with st.expander("More settings"):
+        rank = st.session_state.get("setting.lora_rank", 0)
+        rest = [name for name in fields if name not in BASICS and (rank or name not in ADAPTER)]
+        return values | grid({name: fields[name] for name in rest}, defaults, "setting")
+
+
+def _verdict_section(verdict: Verdict) -> None:
+    """What is wrong or doubtful, and the button."""
+    if verdict.config:
+        st.text(_amount(verdict.config))
+    for words in verdict.warnings:
+        st.warning(plain(words))
+    if verdict.refusal:
+        st.error(plain(verdict.refusal))
+    config = verdict.config
+    if st.button("Start the run", type="primary", disabled=config is None, width="stretch") and config:
+        st.session_state["starting"] = Job(lambda progress: _start(config, progress))
+        st.rerun()
+
+
+def _amount(config: TrainConfig) -> str:
+    """How much training this is, in words."""
+    words = f"{config.steps:,} steps of {config.batch_size:,} pairs: {config.steps * config.batch_size:,} looks at a pair"
+    size = _size(config.pairs)
+    return f"{words}, {config.steps * config.batch_size / size:.2g} times through the {size:,} pairs." if size else f"{words}."
+
+
+def _size(source: str) -> int:
+    """Pairs in a set that is at hand, or 0."""
+    if source.endswith(".sqlite"):
+        return len(PairStore(source))
+    job = sets.world_job()
+    return len(job.result.store) if source == sets.WORLD and job.done.is_set() and not job.failed else 0
+
+
+def _start(config: TrainConfig, progress: Progress) -> Run:
+    """Build the world, if the run needs it and nobody has, then start training in the background."""
+    if sets.WORLD in (config.pairs, config.model):
+        job = sets.world_job()
+        while not job.done.wait(0.2):
+            progress(job.words, job.share)
+        if job.error is not None:
+            sets.forget_failed_world()
+            raise RuntimeError(job.error)
+    progress("reading the pairs", 1.0)
+    return api.train(**config.model_dump(mode="json"), progress=progress)
+
+
+def _follow_start() -> None:
+    """While a run is being started the page shows how far that is, and then goes to it."""
+    job: Job[Run] | None = st.session_state.get("starting")
+    if job is None:
+        return
+    if job.error is not None:
+        del st.session_state["starting"]
+        st.error(plain(job.error))
+        return
+    from app.jobs import require
+
+    run = require(job, retry=lambda: None)
+    del st.session_state["starting"]
+    st.switch_page("pages/live.py", query_params={"run": run.dir.name})
+
+
+page()

@@ -1,0 +1,139 @@
+"""What a form asks for: whether it can work, what to think twice about, and the same run as a command and as Python."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lab.objectives import Objective, make_objective
+from lab.pairs import PairsError
+from lab.pairs.rows import open_table
+from lab.policy.loading import choose_device
+from lab.training.config import TrainConfig, one_sentence
+
+OWN = ("objective", "pairs", "model")
+SLOWEST_FOR_THE_WORLD = 1e-5
+"""Below this rate the world's half million parameters move too little to see in some hundred steps."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """config: the run, or None where it cannot work.   refusal: why not, in one sentence.   warnings: what to think twice about."""
+
+    config: TrainConfig | None
+    refusal: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def judge(spec: Mapping[str, Any], settings: Mapping[str, Any]) -> Verdict:
+    """Check an objective's specification and the other fields of `TrainConfig` with the library's own rules."""
+    try:
+        objective = build_objective(spec)
+        config = TrainConfig.parse(objective=objective, **settings)
+        _check_pairs(config.pairs)
+        _check_model(config.model)
+        if config.device != "auto":
+            choose_device(config.device)
+    except ValueError as error:
+        return Verdict(None, str(error))
+    return Verdict(config, warnings=tuple(_warnings(objective, config)))
+
+
+def build_objective(spec: Mapping[str, Any]) -> Objective:
+    """The objective of a specification, nested ones first. Raises ValueError in one sentence."""
+    given = {key: build_objective(value) if isinstance(value, Mapping) else value for key, value in spec.items() if key != "name"}
+    try:
+        return make_objective(str(spec["name"]), **given)
+    except ValidationError as error:
+        # A rule about several parameters has no place of its own; its sentence says it all.
+        raise ValueError(one_sentence(error) if error.errors()[0]["loc"] else _whole(error)) from None
+
+
+def _whole(error: ValidationError) -> str:
+    return error.errors()[0]["msg"].removeprefix("Value error, ")
+
+
+def _check_pairs(source: str) -> None:
+    if not source.strip():
+        raise PairsError("Say which pairs: a file's path, or owner/name of a data set on the hub.")
+    looks_like_hub = source.count("/") == 1 and not source.startswith((".", "/", "~")) and not Path(source).suffix
+    if source != "world" and Path(source).suffix != ".sqlite" and (Path(source).expanduser().exists() or not looks_like_hub):
+        open_table(source)  # says what is wrong with a path; reads nothing yet
+
+
+def _check_model(source: str) -> None:
+    if not source.strip():
+        raise ValueError("Say which model: a folder, or owner/name of a causal language model on the hub.")
+    folder = Path(source).expanduser()
+    if folder.is_dir() and source != "world" and not (folder / "config.json").exists():
+        raise ValueError(f"The folder {source} holds no model (config.json is missing); give a folder that save_pretrained wrote.")
+    if source.startswith((".", "/", "~")) and not folder.is_dir():
+        raise ValueError(f"There is no folder {source}; check the model's path.")
+
+
+def _warnings(objective: Objective, config: TrainConfig) -> Iterator[str]:
+    yield from objective.warnings()
+    if objective.couples(training=True) and config.batch_size == 1:
+        yield f"{objective.name} compares the pairs of a batch with each other, and with batch_size 1 there is nothing to compare."
+    if config.learning_rate == 0:
+        yield "learning_rate is 0, so nothing will move."
+    elif config.model == "world" and not config.lora_rank and config.learning_rate < SLOWEST_FOR_THE_WORLD:
+        yield (
+            f"learning_rate {config.learning_rate:g} suits models of billions of parameters; the embedded world's model "
+            "will hardly move. Try 1e-4."
+        )
+
+
+def changed(config: TrainConfig) -> dict[str, Any]:
+    """The settings that differ from the defaults, as plain values; the objective apart."""
+    content = config.model_dump(mode="json", exclude={"objective"})
+    return {name: value for name, value in content.items() if value != TrainConfig.model_fields[name].default}
+
+
+def changed_parameters(objective: Objective) -> dict[str, Any]:
+    """The parameters that differ from the defaults, as plain values; a nested objective as name and changed parameters."""
+    found: dict[str, Any] = {}
+    for key, value in objective.spec().items():
+        if key == "name":
+            continue
+        default = type(objective).model_fields[key].default
+        inner = getattr(objective, key)
+        if isinstance(inner, Objective):
+            if inner.name != default or changed_parameters(inner):
+                found[key] = {"name": inner.name, **changed_parameters(inner)}
+        elif value != default:
+            found[key] = value
+    return found
+
+
+def as_command(config: TrainConfig) -> str:
+    """The command that starts the same run."""
+    words = ["python", "-m", "lab", "train", "--objective", config.objective.name]
+    for assignment in _assignments(changed_parameters(config.objective)):
+        words += ["--set", assignment]
+    for name, value in changed(config).items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _assignments(parameters: Mapping[str, Any], parents: str = "") -> Iterator[str]:
+    for key, value in parameters.items():
+        if isinstance(value, Mapping):
+            yield f"{parents}{key}={value['name']}"
+            yield from _assignments({k: v for k, v in value.items() if k != "name"}, f"{parents}{key}.")
+        else:
+            yield f"{parents}{key}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def as_python(config: TrainConfig) -> str:
+    """Python that starts the same run."""
+    parameters = changed_parameters(config.objective)
+    objective = {"name": config.objective.name, **parameters} if parameters else config.objective.name
+    given = {"objective": objective, **changed(config)}
+    return "import lab\n\nrun = lab.train(\n" + "".join(f"    {key}={value!r},\n" for key, value in given.items()) + ")"

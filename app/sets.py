@@ -1,0 +1,67 @@
+"""The pair sets that pages offer: the embedded world, and every store under the lab's home."""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.jobs import Job, Progress
+from lab import api, home
+from lab.pairs import PairStore
+
+WORLD = "world"
+
+
+@dataclass(frozen=True)
+class OpenWorld:
+    """The embedded world and the store of its pairs."""
+
+    world: Any
+    store: PairStore
+
+
+_worlds: dict[tuple[Path, Path], Job[OpenWorld]] = {}
+_lock = threading.Lock()
+
+
+def world_job() -> Job[OpenWorld]:
+    """Building (the first time) and opening the embedded world; one job for all pages."""
+    place = (home.home(), home.cache())
+    with _lock:
+        if place not in _worlds:
+            _worlds[place] = Job(_open_world)
+        return _worlds[place]
+
+
+def forget_failed_world() -> None:
+    """Let the next `world_job` try again, if the last one failed."""
+    with _lock:
+        for place in [place for place, job in _worlds.items() if job.failed]:
+            del _worlds[place]
+
+
+def _open_world(progress: Progress) -> OpenWorld:
+    from lab.world import ensure
+
+    world = ensure(cache=home.cache(), progress=progress)
+    return OpenWorld(world, api.open_pairs(WORLD))
+
+
+def stored_sets() -> dict[str, Path]:
+    """Stores under the lab's home by file name, the latest first; without the embedded world's current one."""
+    files = sorted((home.home() / "pairs").glob("*.sqlite"), key=lambda path: path.stat().st_mtime, reverse=True)
+    job = _worlds.get((home.home(), home.cache()))
+    world = job.result.store.path if job and job.done.is_set() and not job.failed else None
+    return {path.name: path for path in files if path.absolute() != world}
+
+
+def label(key: str) -> str:
+    """A pair set's name for people: the file's, apart from the hash of its content."""
+    if key == WORLD:
+        return "world (embedded)"
+    stem = Path(key).stem
+    name = re.sub(r"-[0-9a-f]{12}$", "", stem)
+    return f"{name} ({stem[len(name) + 1 :][:4]})" if name != stem else name

@@ -1,0 +1,104 @@
+"""The buttons that steer a run, and what people have to know about a run that has ended badly."""
+
+from __future__ import annotations
+
+import shlex
+
+import streamlit as st
+
+import lab
+from app.jobs import Job
+from app.plain import plain
+from app.words import advice
+from lab.training import Run, RunError
+
+CAN_PAUSE = ("queued", "running")
+CAN_STOP = ("queued", "running", "paused")
+CAN_CONTINUE = ("stopped", "failed", "dead")
+"""Ended before its last step: it can go on from its last checkpoint."""
+
+JOBS: dict[str, Job[Run]] = {}
+"""Runs that are being taken up again, by folder name; kept here because a reload must find them."""
+
+
+def buttons(run: Run, state: str) -> None:
+    """Pause, Resume, Stop. They stand outside of what is redrawn every second, so that a click never waits for a drawing."""
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        pause = st.button("Pause", icon=":material/pause:", disabled=state not in CAN_PAUSE, help="Hold after the current step.")
+        resume = st.button(
+            "Resume",
+            icon=":material/play_arrow:",
+            disabled=state not in ("paused", *CAN_CONTINUE),
+            help="Go on: after a pause at once, after an end from the last checkpoint.",
+        )
+        stop = st.button(
+            "Stop",
+            icon=":material/stop:",
+            disabled=state not in CAN_STOP,
+            help="Save a checkpoint and end. Resume goes on from there, exactly.",
+        )
+    try:
+        if pause:
+            run.pause()
+            st.toast("Asked the run to pause; it holds after the current step.")
+        elif stop:
+            run.stop()
+            st.toast("Asked the run to stop; it saves a checkpoint first, so that Resume can take it up again.")
+        elif resume and state == "paused":
+            run.resume()
+        elif resume:
+            folder = run.dir
+            JOBS[folder.name] = Job(lambda progress: lab.train(run_dir=folder, resume=True, progress=progress))
+    except RunError as error:  # it ended between the drawing and the click
+        st.warning(plain(error))
+    _continuing(run)
+
+
+def _continuing(run: Run) -> None:
+    """How far the taking up again is; its failure, if it cannot be done."""
+    job = JOBS.get(run.dir.name)
+    if job is None:
+        return
+    if not job.done.wait(0.5):
+        _progress(job)
+    elif job.error is not None:
+        st.error(plain(f"The run cannot go on: {job.error}"))
+        del JOBS[run.dir.name]
+    else:
+        del JOBS[run.dir.name]
+        st.rerun()
+
+
+@st.fragment(run_every=0.5)
+def _progress(job: Job[Run]) -> None:
+    if job.done.is_set():
+        st.rerun(scope="app")
+    st.progress(job.share, text=plain(job.words))
+
+
+def notices(run: Run, state: str) -> None:
+    """Why a run ended before its time, what can be done, and the warnings it gave."""
+    step, steps = run.step, run.about["config"]["steps"]
+    if state == "failed":
+        reason = run.error or "no reason was written down."
+        st.error(plain(f"The run failed at step {step:,} of {steps:,}: {reason} {advice(reason)}"), icon=":material/error:")
+    elif state == "dead":
+        st.error(
+            f"This run is dead: its process ended without a word, and its last step was {step:,} of {steps:,}.",
+            icon=":material/heart_broken:",
+        )
+    elif state == "stopped":
+        st.info(f"Stopped at step {step:,} of {steps:,}; everything up to there is saved.", icon=":material/stop_circle:")
+    if state in CAN_CONTINUE:
+        _how_to_continue(run)
+
+
+def _how_to_continue(run: Run) -> None:
+    found = run.checkpoints()
+    if found:
+        st.caption(
+            f"Resume goes on from the checkpoint of step {int(found[-1].name.removeprefix('step-')):,}, here or in a terminal:"
+        )
+    else:
+        st.caption("There is no checkpoint, so Resume starts from the first step again, here or in a terminal:")
+    st.code(f"python -m lab train --run-dir {shlex.quote(str(run.dir))} --resume", language="bash", wrap_lines=True)

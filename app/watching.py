@@ -1,0 +1,154 @@
+"""What is redrawn while a run trains: its facts in words, its figures, its sampled answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from app.figure import dark, show
+from app.plain import plain
+from app.words import STATES, duration, parameters, preparing
+from lab.plots import DISTRIBUTION, Record, entry, run_figure
+from lab.training import ENDED, Run
+
+INTERVAL = 1.0
+"""Seconds between two drawings of a live run."""
+
+SHOWN_WARNINGS = 3
+
+OVER_PAIRS = ("pilot_chosen", "pilot_rejected", "target_margin", "weight_chosen", "weight_rejected")
+"""Distributions that are shown unless others are asked for, where the run has them."""
+
+
+def watch(run: Run, state: str) -> None:
+    """Draw the run; again every second while it lives."""
+    st.fragment(_draw, run_every=None if state in ENDED else INTERVAL)(run, state)
+
+
+def _draw(run: Run, drawn_state: str) -> None:
+    state = run.state
+    if state != drawn_state:
+        st.rerun(scope="app")  # the buttons outside have to follow
+    record = _record(run)
+    record.refresh()
+    status = run.status
+    _facts(run, state, status, record)
+    _warnings(record)
+    if state == "queued" and not status.get("step"):
+        return
+    _figures(record)
+    _distributions(record)
+    _answers(record)
+    _gradients(record)
+
+
+def _record(run: Run) -> Record:
+    """What this session has read of the run so far."""
+    kept = st.session_state.get("record")
+    if not isinstance(kept, Record) or kept.run.dir != run.dir:
+        kept = st.session_state["record"] = Record(run)
+    return kept
+
+
+def _facts(run: Run, state: str, status: dict[str, Any], record: Record) -> None:
+    config = run.about["config"]
+    step, steps = int(status.get("step", 0)), int(config["steps"])
+    word, colour, icon = STATES[state]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.badge(word, icon=f":material/{icon}:", color=colour)
+        st.text(f"{parameters(config['objective'])}   ·   {config['model']} on {run.about.get('pairs_name', config['pairs'])}")
+    if state == "queued" and step == 0:
+        st.progress(float(status.get("stage_share") or 0.0), text=plain(preparing(status)))
+        return
+    stage = str(status.get("stage") or "")
+    aside = f", {stage}" if state == "running" and stage not in ("training", "") else ""
+    st.progress(min(step / steps, 1.0), text=f"Step {step:,} of {steps:,}{aside}")
+    rate = record.scalars(["pairs_per_second"])["pairs_per_second"].dropna()
+    remaining = status.get("remaining")
+    cells = st.columns(4)
+    cells[0].metric("Throughput", f"{rate.iloc[-1]:,.1f} pairs/s" if len(rate) else "–")
+    cells[1].metric("Trained for", duration(float(status.get("seconds", 0.0))))
+    cells[2].metric("Remaining", duration(remaining) if remaining is not None and state not in ENDED else "–")
+    loss = record.scalars(["loss"])["loss"].dropna()
+    cells[3].metric("Loss", f"{loss.iloc[-1]:.4g}" if len(loss) else "–")
+
+
+def _warnings(record: Record) -> None:
+    events = record.events()
+    found = events[events["kind"] == "warning"]
+    said = {
+        detail["words"]: step for step, detail in zip(found["step"], found["detail"])
+    }  # the same words once, with their last step
+    for words, step in list(said.items())[-SHOWN_WARNINGS:]:
+        st.warning(plain(f"Step {step:,}: {words}" if step else words), icon=":material/warning:")
+    if len(said) > SHOWN_WARNINGS:
+        st.caption(f"{len(said) - SHOWN_WARNINGS} earlier warnings are marked at the foot of the curves.")
+
+
+def _row(record: Record, names: Sequence[str], columns: int = 3) -> None:
+    """Figures side by side."""
+    for start in range(0, len(names), columns):
+        cells = st.columns(columns)
+        for cell, name in zip(cells, names[start : start + columns]):
+            with cell:
+                show(run_figure(record, name, dark()), key=f"figure-{name}")
+
+
+def _figures(record: Record) -> None:
+    st.subheader("Objective")
+    _row(record, ["loss", "margins", "accuracy"])
+    st.subheader("Rewards and log-probs of both sides")
+    _row(record, ["rewards", "logps", "log_ratios"])
+
+
+def _distributions(record: Record) -> None:
+    st.subheader("Over the pairs")
+    terms = record.term_names()
+    if not terms:
+        st.caption("How every term is spread over the pairs appears here after the first step.")
+        return
+    chosen = st.pills(
+        "Terms",
+        terms,
+        default=[term for term in OVER_PAIRS if term in terms],
+        selection_mode="multi",
+        format_func=lambda term: entry(term).title,
+        key=f"terms-{record.run.dir.name}",
+        label_visibility="collapsed",
+    )
+    _row(record, [DISTRIBUTION + term for term in chosen])
+
+
+def _answers(record: Record) -> None:
+    events = record.events()
+    looks = events[events["kind"] == "evaluation"]
+    if looks.empty:
+        return
+    st.subheader("Sampled answers, judged by the oracle")
+    _row(record, ["oracle", "win_rate", "valid"])
+    details = [(step, detail["samples"]) for step, detail in zip(looks["step"], looks["detail"]) if detail.get("samples")]
+    if details:
+        _samples(record, details)
+
+
+def _samples(record: Record, details: list[tuple[int, list[dict[str, Any]]]]) -> None:
+    (first, before), (last, after) = details[0], details[-1]
+    prompts = [sample["prompt"] for sample in before]
+    number = st.selectbox(
+        "Prompt", range(len(prompts)), format_func=lambda i: " ".join(prompts[i].split()), key=f"prompt-{record.run.dir.name}"
+    )
+    sides = [(first, before)] if first == last else [(first, before), (last, after)]
+    for cell, (step, samples) in zip(st.columns(2), sides):
+        same = [sample for sample in samples if sample["prompt"] == prompts[number]]
+        with cell, st.container(border=True):
+            for sample in same[:1]:
+                st.caption(f"{'Before training' if step == 0 else f'After step {step:,}'}, oracle reward {sample['reward']:.3f}")
+                st.text(sample["answer"])
+
+
+def _gradients(record: Record) -> None:
+    st.subheader("Gradient flow")
+    show(run_figure(record, "layers", dark()), key="figure-layers")
+    _row(record, ["grad_norm", "learning_rate", "throughput"])

@@ -1,0 +1,67 @@
+"""Facts about a run in words for people. Whatever stems from data goes through `plain` before it meets Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+STATES = {
+    "queued": ("Preparing", "gray", "hourglass_top"),
+    "running": ("Training", "green", "play_arrow"),
+    "paused": ("Paused", "orange", "pause"),
+    "finished": ("Finished", "blue", "check"),
+    "stopped": ("Stopped", "gray", "stop"),
+    "failed": ("Failed", "red", "error"),
+    "dead": ("Dead", "red", "heart_broken"),
+}
+"""State of a run -> its word, colour and icon."""
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them, in at most two units: "45 s", "2 min 10 s", "1 h 5 min"."""
+    left = round(max(0.0, seconds))
+    units = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)]
+    for position, (name, size) in enumerate(units):
+        if left >= size:
+            text = f"{left // size} {name}"
+            rest = left % size
+            if position + 1 < len(units) and rest // units[position + 1][1]:
+                text += f" {rest // units[position + 1][1]} {units[position + 1][0]}"
+            return text
+    return "0 s"
+
+
+def parameters(spec: Mapping[str, Any]) -> str:
+    """An objective and its parameters on a line: "sgdpo: beta 0.1, r1 0.6"."""
+    given = {key: value for key, value in spec.items() if key != "name"}
+    listed = [
+        f"{key} ({parameters(value)})" if isinstance(value, Mapping) else f"{key} {_short(value)}" for key, value in given.items()
+    ]
+    return f"{spec['name']}: {', '.join(listed)}" if listed else str(spec["name"])
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):  # SPO's base objective
+        return f"({parameters(value)})"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def preparing(status: Mapping[str, Any]) -> str:
+    """What a run does before its first step."""
+    stage = str(status.get("stage") or "waiting for its turn")
+    share, remaining = status.get("stage_share"), status.get("stage_remaining")
+    words = stage[0].upper() + stage[1:]
+    if share is not None:
+        words += f": {share:.0%}"
+    if remaining:
+        words += f", about {duration(remaining)} left"
+    return words
+
+
+def advice(reason: str) -> str:
+    """What to do about a failure, where its reason does not say so itself."""
+    if ";" in reason or ":" in reason:
+        return ""
+    return "Look into log.txt in the run's folder for where it happened."

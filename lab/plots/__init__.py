@@ -1,0 +1,25 @@
+"""Pictures of a run: data frame in, Plotly figure out. The dashboard and the notebooks draw the same ones."""
+
+from .curves import curves
+from .distribution import distribution
+from .figures import DISTRIBUTION, FIGURES, FigureSpec, run_figure
+from .glossary import GLOSSARY, PAIR_TERMS, Entry, entry
+from .layers import layers
+from .record import Record
+from .style import HEIGHT
+
+__all__ = [
+    "DISTRIBUTION",
+    "FIGURES",
+    "GLOSSARY",
+    "HEIGHT",
+    "PAIR_TERMS",
+    "Entry",
+    "FigureSpec",
+    "Record",
+    "curves",
+    "distribution",
+    "entry",
+    "layers",
+    "run_figure",
+]

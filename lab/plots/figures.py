@@ -1,0 +1,120 @@
+"""Every figure of a run by its name; the dashboard, the notebooks and `Run.figure` draw them here.
+
+run_figure(run, "margins")
+run_figure(run, "distribution:pilot_chosen", dark=True)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from .curves import curves
+from .distribution import distribution
+from .glossary import PAIR_TERMS, entry
+from .layers import TITLE as LAYERS_TITLE
+from .layers import layers
+from .record import Record
+
+if TYPE_CHECKING:
+    from lab.training import Run
+
+SHARE = (-0.03, 1.03)
+"""Axis of what lies between 0 and 1."""
+
+DISTRIBUTION = "distribution:"
+"""What the names of the distributions begin with; a term's name follows."""
+
+
+@dataclass(frozen=True)
+class FigureSpec:
+    """A figure that can be drawn of any run: its title, and `draw(record, dark)`."""
+
+    title: str
+    draw: Callable[[Record, bool], go.Figure]
+
+
+def _lines(title: str, *names: str, smooth: bool = True, **look: Any) -> FigureSpec:
+    """Curves of some scalars; `look` is handed on to `curves`."""
+
+    def draw(record: Record, dark: bool) -> go.Figure:
+        frame = record.scalars(names)
+        return curves(frame, names, title=title, events=record.events(), smooth=_window(frame) if smooth else 1, dark=dark, **look)
+
+    return FigureSpec(title, draw)
+
+
+def _window(frame: pd.DataFrame) -> int:
+    """Width of the moving mean: a fortieth of what there is, so that the line stays a line however long the run."""
+    return min(max(len(frame) // 40, 1), 500)
+
+
+def _judged(title: str, name: str, interval: str, **look: Any) -> FigureSpec:
+    """A mean over sampled answers with its confidence interval, which evaluations keep as <interval>_low and <interval>_high."""
+    low, high = f"{interval}_low", f"{interval}_high"
+
+    def draw(record: Record, dark: bool) -> go.Figure:
+        events = record.events()
+        looks = events[events["kind"] == "evaluation"]
+        found = [(step, d[low], d[high]) for step, d in zip(looks["step"], looks["detail"]) if low in d and high in d]
+        band = pd.DataFrame(found, columns=["step", "low", "high"]).drop_duplicates("step", keep="last").set_index("step")
+        frame = record.scalars([name])
+        return curves(frame, [name], title=title, events=events, band=band, waiting=_SAMPLED, dark=dark, **look)
+
+    return FigureSpec(title, draw)
+
+
+def _distribution(term: str) -> FigureSpec:
+    return FigureSpec(entry(term).title, lambda record, dark: distribution(record.terms(), term, dark=dark))
+
+
+_SAMPLED = (
+    "Answers are sampled before the first step, every eval_every steps and at the end, where there is an oracle to judge them."
+)
+
+FIGURES: dict[str, FigureSpec] = {
+    "loss": _lines("Loss", "loss", "loss_align", "loss_degree", unit="nats"),
+    "margins": _lines("Reward margin", "rewards/margins", unit="reward, no unit"),
+    "accuracy": _lines("Accuracy of the implicit reward", "rewards/accuracies", unit="share of pairs", span=SHARE),
+    "rewards": _lines("Rewards of both sides", "rewards/chosen", "rewards/rejected", unit="reward, no unit"),
+    "logps": _lines("Log-probs of both sides", "logps/chosen", "logps/rejected", unit="nats"),
+    "log_ratios": _lines("Log-ratios to the reference", "log_ratio_chosen", "log_ratio_rejected", unit="nats"),
+    "pilots": _lines("Pilot terms", "pilot_chosen", "pilot_rejected", unit="nats"),
+    "weights": _lines("Weights of both sides", "weight_chosen", "weight_rejected", unit="credit per token"),
+    "target_margin": _lines("Target margin", "target_margin", unit="reward, no unit"),
+    "degree": _lines("Degree head", "degree_accuracy", "rank_correlation", unit="share, correlation"),
+    "oracle": _judged("Oracle reward of sampled answers", "eval/oracle_reward", "reward", unit="reward"),
+    "win_rate": _judged("Win rate against the reference", "eval/win_rate", "win", unit="share of comparisons", span=SHARE),
+    "valid": _lines("Valid answers", "eval/valid", unit="share", span=SHARE, smooth=False, waiting=_SAMPLED),
+    "answer_words": _lines("Length of sampled answers", "eval/answer_words", unit="words", smooth=False, waiting=_SAMPLED),
+    "grad_norm": _lines("Gradient norm", "grad_norm"),
+    "learning_rate": _lines("Learning rate", "learning_rate", smooth=False),
+    "throughput": _lines("Throughput", "pairs_per_second", unit="pairs per second"),
+    "probe_cost": _lines("Cost of the gradient probes", "probe_cost", unit="share of training time"),
+    "layers": FigureSpec(LAYERS_TITLE, lambda record, dark: layers(record.layers(), dark=dark)),
+    **{DISTRIBUTION + term: _distribution(term) for term in PAIR_TERMS},
+}
+"""Every figure by name. `distribution:<term>` also works for a term that only an objective of one's own has."""
+
+
+def run_figure(run: Run | Record, name: str, dark: bool = False) -> go.Figure:
+    """A figure of a run as it stands. `dark` chooses the colours; the background is transparent.
+
+    run: a Run, or the Record of one that somebody keeps for drawing it again and again.
+    Raises ValueError naming the figures there are. A figure that has no data yet says what will appear, and when.
+    """
+    record = run if isinstance(run, Record) else Record(run)
+    spec = FIGURES.get(name)
+    term = name.removeprefix(DISTRIBUTION)
+    if spec is None and name.startswith(DISTRIBUTION) and term in record.term_names():
+        spec = _distribution(term)
+    if spec is None:
+        own = {DISTRIBUTION + known for known in record.term_names()}
+        raise ValueError(f"There is no figure {name!r}; choose one of {', '.join(sorted(own | FIGURES.keys()))}.")
+    figure = spec.draw(record, dark)
+    # The same word at every refresh tells Plotly to keep zoom and hidden traces.
+    return figure.update_layout(uirevision=f"{record.run.dir.name}/{name}")

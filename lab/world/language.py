@@ -1,0 +1,188 @@
+"""The small world's language: tasks, questions, and answers of any quality with known defects.
+
+An answer is drafted perfect and then spoiled by defects, so what is wrong with it is known by construction.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import cycle
+
+from .tasks import (
+    BAD_TIPS,
+    FILLERS,
+    GROUPS,
+    OFF_TOPIC,
+    POLITE_CLOSINGS,
+    POLITE_OPENINGS,
+    RUDE_CLOSINGS,
+    RUDE_OPENINGS,
+    Group,
+    Method,
+)
+
+STYLES = ("plain", "numbered", "worded")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to do to one object, for example to clean a kettle with vinegar."""
+
+    group: Group
+    method: Method
+    thing: str
+
+    @property
+    def ask(self) -> str:
+        """The task as it stands in a question: "clean a kettle with vinegar"."""
+        return self.method.ask.format(a=self.group.article + self.thing)
+
+    @property
+    def right(self) -> tuple[str, ...]:
+        """The right steps, in order."""
+        return tuple(step.right.format(o=self.thing) for step in self.method.steps)
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """The wrong version of each step, in the same order."""
+        return tuple(step.wrong.format(o=self.thing) for step in self.method.steps)
+
+    def question(self, phrasing: str) -> str:
+        """The prompt, one line that ends in a line break."""
+        return phrasing.format(task=self.ask) + "\n"
+
+
+TASKS = tuple(Task(group, method, thing) for group in GROUPS for method in group.methods for thing in group.things)
+
+
+def split_tasks(rng: random.Random) -> tuple[list[Task], list[Task]]:
+    """(training tasks, held-out tasks): from each method one object is held out, and no object twice, so that a new
+    task is a new combination of a method and an object that are both well known."""
+    held_out = set()
+    for group in GROUPS:
+        for method, thing in zip(group.methods, rng.sample(group.things, len(group.methods))):
+            held_out.add(Task(group, method, thing))
+    return [t for t in TASKS if t not in held_out], [t for t in TASKS if t in held_out]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An answer before it is written down: sentences before the steps, the steps, sentences after them."""
+
+    before: tuple[str, ...]
+    steps: tuple[str, ...]
+    after: tuple[str, ...]
+
+    def text(self, style: str) -> str:
+        """The answer as text: "plain" sentences, a "numbered" list, or "worded" (First, ... Then, ... Finally, ...)."""
+        if style == "numbered":
+            lines = [f"{number}. {step}" for number, step in enumerate(self.steps, 1)]
+            return "\n".join(
+                [*([" ".join(self.before)] if self.before else []), *lines, *([" ".join(self.after)] if self.after else [])]
+            )
+        steps = _worded(self.steps) if style == "worded" else self.steps
+        return " ".join((*self.before, *steps, *self.after))
+
+
+def _worded(steps: tuple[str, ...]) -> list[str]:
+    middle = cycle(("Then", "Next", "After that"))
+    last = len(steps) - 1
+    starts = ["First" if i == 0 else "Finally" if i == last else next(middle) for i in range(len(steps))]
+    return [f"{start}, {step[0].lower()}{step[1:]}" for start, step in zip(starts, steps)]
+
+
+def perfect(task: Task, rng: random.Random) -> Draft:
+    """Every right step in order, with a polite opening and closing."""
+    return Draft((rng.choice(POLITE_OPENINGS),), task.right, (rng.choice(POLITE_CLOSINGS),))
+
+
+def _missing(draft: Draft, task: Task, rng: random.Random) -> Draft:
+    at = rng.randrange(len(draft.steps))
+    return replace(draft, steps=draft.steps[:at] + draft.steps[at + 1 :]) if len(draft.steps) > 1 else draft
+
+
+def _wrong(draft: Draft, task: Task, rng: random.Random) -> Draft:
+    right = [i for i, step in enumerate(draft.steps) if step in task.right]
+    if not right:
+        return draft
+    at = rng.choice(right)
+    wrong = task.wrong[task.right.index(draft.steps[at])]
+    return replace(draft, steps=(*draft.steps[:at], wrong, *draft.steps[at + 1 :]))
+
+
+def _repeated(draft: Draft, task: Task, rng: random.Random) -> Draft:
+    at = rng.randrange(len(draft.steps))
+    to = rng.randint(at + 1, len(draft.steps))
+    return replace(draft, steps=(*draft.steps[:to], draft.steps[at], *draft.steps[to:]))
+
+
+def _shuffled(draft: Draft, task: Task, rng: random.Random) -> Draft:
+    if len(draft.steps) < 2:
+        return draft
+    steps = list(draft.steps)
+    i, j = rng.sample(range(len(steps)), 2)
+    steps[i], steps[j] = steps[j], steps[i]
+    return replace(draft, steps=tuple(steps))
+
+
+def _rude_opening(draft: Draft, task: Task, rng: random.Random) -> Draft:
+    return replace(
+        draft, before=(rng.choice(RUDE_OPENINGS), *(s for s in draft.before if s not in POLITE_OPENINGS + RUDE_OPENINGS))
+    )
+
+
+def _rude_closing(draft: Draft, task: Task, rng: random.Random) -> Draft:
+    return replace(draft, after=(*(s for s in draft.after if s not in POLITE_CLOSINGS + RUDE_CLOSINGS), rng.choice(RUDE_CLOSINGS)))
+
+
+def _filler(draft: Draft, task: Task, rng: random.Random) -> Draft:
+    return replace(draft, before=(*draft.before, _new(FILLERS, draft.before, rng)))
+
+
+def _off_topic(draft: Draft, task: Task, rng: random.Random) -> Draft:
+    return replace(draft, after=(_new(OFF_TOPIC, draft.after, rng), *draft.after))
+
+
+def _bad_tip(draft: Draft, task: Task, rng: random.Random) -> Draft:
+    return replace(draft, after=(_new(BAD_TIPS, draft.after, rng), *draft.after))
+
+
+def _new(sentences: tuple[str, ...], used: tuple[str, ...], rng: random.Random) -> str:
+    return rng.choice([s for s in sentences if s not in used] or sentences)
+
+
+Defect = Callable[[Draft, Task, random.Random], Draft]
+
+DEFECTS: dict[str, tuple[Defect, float]] = {
+    "missing step": (_missing, 3.0),
+    "wrong step": (_wrong, 4.0),
+    "repeated step": (_repeated, 1.0),
+    "shuffled steps": (_shuffled, 1.5),
+    "rude opening": (_rude_opening, 1.0),
+    "rude closing": (_rude_closing, 1.0),
+    "filler": (_filler, 1.0),
+    "off topic": (_off_topic, 1.0),
+    "bad tip": (_bad_tip, 1.0),
+}
+"""Every defect by name: how it spoils a draft, and how often it is drawn compared with the others."""
+
+MOST_DEFECTS = 5
+
+
+def write_answer(task: Task, quality: float, rng: random.Random) -> str:
+    """An answer of some quality in [0, 1], in a random style.
+
+    The number of defects is binomial with `MOST_DEFECTS` trials and probability 0.75 (1 - quality);
+    courtesy is left out, which is no defect, with probability 0.6 (1 - quality) at either end.
+    """
+    draft = perfect(task, rng)
+    if rng.random() < 0.6 * (1 - quality):
+        draft = replace(draft, before=())
+    if rng.random() < 0.6 * (1 - quality):
+        draft = replace(draft, after=())
+    count = sum(rng.random() < 0.75 * (1 - quality) for _ in range(MOST_DEFECTS))
+    for name in rng.choices(list(DEFECTS), [weight for _, weight in DEFECTS.values()], k=count):
+        draft = DEFECTS[name][0](draft, task, rng)
+    return draft.text(rng.choice(STYLES))

@@ -1,0 +1,116 @@
+"""A world that stands in a folder: its pairs, its held-out prompts, its model and its oracle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from .oracle import BEST, Score, score
+
+SEAL = "manifest.json"
+
+
+@dataclass(frozen=True)
+class World:
+    """folder: where it stands; nothing in it is ever changed.   facts: spec, sizes, seconds each stage of the building took."""
+
+    folder: Path
+    facts: dict[str, Any]
+
+    @staticmethod
+    def seal(folder: Path, facts: dict[str, Any]) -> None:
+        """Write the manifest, last of all: facts, and the digest of every file."""
+        files = {path.relative_to(folder).as_posix(): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+        (folder / SEAL).write_text(json.dumps({**facts, "files": files}, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> World | None:
+        """The world in a folder, or None where there is none or a file is missing or damaged."""
+        try:
+            manifest = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+            whole = all(_digest(folder / name) == digest for name, digest in manifest["files"].items())
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):  # no world, or none that was finished
+            return None
+        return cls(folder, manifest) if whole else None
+
+    @property
+    def model_dir(self) -> Path:
+        """An ordinary Hugging Face model folder with the tokenizer."""
+        return self.folder / "model"
+
+    @property
+    def pairs_path(self) -> Path:
+        """The training pairs, JSON lines in TRL's explicit format with the columns of `sample_pairs` beside."""
+        return self.folder / "world.jsonl"
+
+    def pairs(self) -> list[dict[str, Any]]:
+        """The training pairs as rows; columns as in `lab.world.sample_pairs`."""
+        return _rows(self.pairs_path)
+
+    def held_out_pairs(self) -> list[dict[str, Any]]:
+        """Pairs on held-out prompts; same columns."""
+        return _rows(self.folder / "held_out.jsonl")
+
+    @cached_property
+    def held_out_groups(self) -> dict[str, str]:
+        """ "new phrasing" or "new task" for every held-out prompt."""
+        return {row["prompt"]: row["group"] for row in _rows(self.folder / "prompts.jsonl")}
+
+    @property
+    def held_out_prompts(self) -> list[str]:
+        """Prompts of no training pair."""
+        return list(self.held_out_groups)
+
+    def oracle(self, prompt: str, answer: str) -> Score:
+        """What an answer is worth, and why; see `lab.world.score`."""
+        return score(prompt, answer)
+
+    def describe(self) -> str:
+        """A few lines for people: sizes, where it stands, what its rewards are, how long it took."""
+        pairs, spec = self.pairs(), self.facts["spec"]
+        groups = list(self.held_out_groups.values())
+        rewards = mean(row[f"reward_{side}"] for row in pairs for side in ("chosen", "rejected"))
+        noisy = mean(row["noisy"] for row in pairs)
+        took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.facts["seconds"].items())
+        return "\n".join(
+            (
+                f"The embedded world (seed {spec['seed']}) in {self.folder}",
+                f"  pairs     {len(pairs)} for training, {len(self.held_out_pairs())} held out; "
+                f"{noisy:.0%} labelled against the oracle (Bradley-Terry, temperature {spec['temperature']})",
+                f"  prompts   {len(groups)} held out: {groups.count('new phrasing')} new phrasings, {groups.count('new task')} new tasks",
+                f"  rewards   {rewards:.2f} is the mean of all answers, {BEST:g} the best there is",
+                f"  model     Llama, {self.facts['parameters']:,} parameters, {self.facts['vocabulary']} tokens; "
+                f"loss {self.facts['final_loss']:.3f} nats per token after {spec['sft_steps']} steps",
+                f"  built in  {sum(self.facts['seconds'].values()):.0f} s: {took}",
+            )
+        )
+
+    def sample_table(self, count: int = 5) -> str:
+        """The first `count` training pairs as text for people: both answers, their rewards and the oracle's reasons."""
+        return "\n\n".join(_readable(row) for row in self.pairs()[:count])
+
+
+def _readable(row: dict[str, Any]) -> str:
+    lines = [row["prompt"].strip()]
+    for side in ("chosen", "rejected"):
+        lines.append(f"  {side} ({row[f'reward_{side}']:+.1f}: {row[f'why_{side}']})")
+        lines += [f"    | {line}" for line in row[side].splitlines()]
+    if row["noisy"]:
+        lines.append(
+            f"  noisy: the annotator prefers the worse answer with probability {row['preference_probability']:.2f}, and did"
+        )
+    return "\n".join(lines)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

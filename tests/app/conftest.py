@@ -1,0 +1,118 @@
+"""Runs filled by hand, so that a page can be tested without training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lab import home
+from lab.monitor import LayerRow, RunLock, StoreWriter
+from lab.training import ENDED, Run, TrainConfig, create_run
+from lab.training.metrics import batch_scalars
+
+TERMS = {
+    "sgdpo": ("pilot_chosen", "pilot_rejected", "logit", "logit_chosen", "logit_rejected"),
+    "alpha_dpo": ("logit", "target_margin", "gap", "z"),
+    "dpo": ("logit",),
+}
+"""Terms that an objective adds to those every objective has."""
+
+SAMPLE_PROMPT = "# <b>A prompt</b> with $x$ and ![](http://example.invalid/x.png)"
+
+
+@dataclass
+class StoreRun:
+    """Makes runs; keeps the locks of the living ones until the test is over."""
+
+    locks: list[RunLock] = field(default_factory=list)
+
+    def __call__(
+        self,
+        name: str = "demo",
+        *,
+        state: str = "finished",
+        objective: str = "sgdpo",
+        steps: int = 100,
+        done: int | None = None,
+        batch_size: int = 8,
+        evaluations: bool = True,
+        layers: bool = True,
+        warnings: tuple[str, ...] = (),
+        error: str | None = None,
+        **status: Any,
+    ) -> Run:
+        """A run in `LAB_HOME/runs/<name>` that looks as if it had trained `done` steps.
+
+        state: what its store says; in a living state the run's lock is held. "dead" writes "running" and holds no lock.
+        status: further facts for the store, such as stage and stage_share.
+        """
+        done = (steps if state == "finished" else steps // 2) if done is None else done
+        folder = home.runs_dir() / name
+        config = TrainConfig.parse(objective=objective, steps=steps, batch_size=batch_size)
+        pairs_store = str(home.home() / "pairs" / "world.sqlite")
+        create_run(folder, config, pairs_store=pairs_store, pairs_version=0, pairs_name="world")
+        if state not in ENDED:
+            self.locks.append(RunLock(folder))
+        store = StoreWriter(folder)
+        fill(store, objective, range(1, done + 1), steps, batch_size, layers=layers)
+        for words in warnings:
+            store.event(done, "warning", words=words)
+        if evaluations and done:
+            evaluate(store, done)
+        told: dict[str, Any] = {"step": done, "seconds": 0.1 * done, "remaining": 0.1 * (steps - done), "stage": "training"}
+        store.status(**told | status, state="running" if state == "dead" else state, error=error)
+        store.close()
+        return Run(folder)
+
+
+def fill(store: StoreWriter, objective: str, trained: range, steps: int, batch_size: int = 8, *, layers: bool = True) -> None:
+    """Numbers of the right names and shapes for some steps: rewards that part, log-probs that fall, spikes in the loss."""
+    for step in trained:
+        share, rng = step / steps, np.random.default_rng(step)
+
+        def around(mean: float, spread: float = 0.2, rng: np.random.Generator = rng) -> np.ndarray:
+            return rng.normal(mean, spread, batch_size).astype(np.float32)
+
+        terms = {
+            "loss": around(0.69 - 0.3 * share, 0.05) + (2.0 if step % 97 == 50 else 0.0),
+            "logps_chosen": around(-40 - 5 * share, 4),
+            "logps_rejected": around(-45 - 20 * share, 4),
+            "reward_chosen": around(0.5 * share),
+            "reward_rejected": around(-1.5 * share),
+            "log_ratio_chosen": around(5 * share, 2),
+            "log_ratio_rejected": around(-15 * share, 2),
+            **{term: around(share, 0.5) for term in TERMS[objective]},
+            "weight_chosen": around(0.05 - 0.03 * share, 0.005),
+            "weight_rejected": around(0.05 - 0.02 * share, 0.005),
+        }
+        rates = {"learning_rate": 1e-4 * (1 - share), "grad_norm": 1 + share, "epoch": share, "num_tokens": 300.0 * step}
+        store.scalars(step, batch_scalars(terms) | rates | {"pairs_per_second": 80 + 5 * rng.normal(), "probe_cost": 0.04})
+        pairs = [f"pair-{(step * batch_size + i) % 40:03d}" for i in range(batch_size)]
+        store.pair_terms(step, pairs, [0] * batch_size, terms)
+        if layers and step % 10 == 1:
+            names = ["embed_tokens", "layers.0", "layers.1", "norm"]
+            store.layers(step, [LayerRow(n, 0.2 + share, 0.3 + share, -0.9 + share) for n in names])
+        if step % 50 == 0:
+            store.event(step, "checkpoint", folder=f"step-{step:06d}")
+
+
+def evaluate(store: StoreWriter, done: int) -> None:
+    """What the world's oracle said before and after."""
+    for step, reward in ((0, 0.31), (done, 0.62)):
+        scalars = {"eval/oracle_reward": reward, "eval/valid": 0.8, "eval/answer_words": 21.0}
+        samples = [{"prompt": SAMPLE_PROMPT, "answer": f"An answer after {step} steps. **bold** :red[x]", "reward": reward}]
+        store.scalars(step, scalars)
+        store.event(step, "evaluation", **scalars, reward_low=reward - 0.05, reward_high=reward + 0.05, samples=samples)
+
+
+@pytest.fixture
+def store_run() -> Iterator[Callable[..., Run]]:
+    """Makes runs that were filled by hand; see `StoreRun`."""
+    make = StoreRun()
+    yield make
+    for lock in make.locks:
+        lock.release()

@@ -1,0 +1,129 @@
+"""The command line: exit codes, one-line errors, JSON lines, and runs that other readers see."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import lab
+from lab.cli import main
+from lab.cli.train import with_parameters
+
+
+@pytest.fixture
+def data(rows, tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def train_arguments(data, model_folder, *more):
+    return [
+        "train",
+        "--pairs",
+        str(data),
+        "--model",
+        str(model_folder("gpt2")),
+        "--steps",
+        "4",
+        "--batch-size",
+        "4",
+        "--device",
+        "cpu",
+        *more,
+    ]
+
+
+def test_train_prints_json_lines(data, model_folder, tmp_path, capsys):
+    folder = tmp_path / "run"
+    arguments = train_arguments(
+        data, model_folder, "--objective", "sgdpo", "--set", "r1=0.7", "--json", "--run-dir", str(folder), "--seed", "3"
+    )
+    assert main(arguments) == 0
+    out = capsys.readouterr()
+    lines = [json.loads(line) for line in out.out.splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert lines[0]["loss"] == pytest.approx(0.693147, abs=1e-4)
+    assert "finished at step 4" in out.err
+    run = lab.open_run(folder)
+    assert run.config.objective.r1 == 0.7
+    assert run.config.seed == 3
+    assert [r.dir.resolve() for r in lab.runs()] == [folder.resolve()]
+
+
+def test_train_from_a_file_and_flags_win(data, model_folder, tmp_path, capsys):
+    config = tmp_path / "run.yaml"
+    config.write_text("objective:\n  name: simpo\n  beta: 2.0\nsteps: 99\nlora_rank: 2\n")
+    assert main(train_arguments(data, model_folder, "--config", str(config), "--set", "gamma_beta_ratio=0.3")) == 0
+    run = lab.runs()[0]
+    assert run.config.steps == 4
+    assert run.config.lora_rank == 2
+    assert (run.config.objective.beta, run.config.objective.gamma_beta_ratio) == (2.0, 0.3)
+    assert "finished at step 4" in capsys.readouterr().out
+
+
+def test_parameters_of_a_nested_objective():
+    assert with_parameters("spo", ["base=sgdpo", "base.r1=0.7", "weight=0.2"]) == {
+        "name": "spo",
+        "base": {"name": "sgdpo", "r1": "0.7"},
+        "weight": "0.2",
+    }
+
+
+def test_runs_and_show_and_steer(data, model_folder, capsys):
+    assert main(["runs"]) == 0
+    assert "There is no run yet" in capsys.readouterr().out
+    run = lab.train("dpo", data, model_folder("gpt2"), steps=100_000, batch_size=4, save_every=0, device="cpu", name="mine")
+    while run.step < 2:
+        pass
+    assert main(["runs", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["state"] == "running"
+    assert row["objective"] == "dpo"
+    assert main(["show", run.dir.name, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["latest"]["loss"] > 0
+    assert main(["show", run.dir.name, "--stop"]) == 0
+    assert run.wait(60) == "stopped"
+    assert main(["show", run.dir.name, "--pause"]) == 1
+    assert "only a live run can" in capsys.readouterr().err
+
+
+def test_pairs(data, capsys, tmp_path):
+    assert main(["pairs", str(data), "--search", "Question 7:", "--limit", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "50 pairs" in out
+    assert "1 match" in out
+    assert main(["pairs", str(data), "--export", str(tmp_path / "out.jsonl")]) == 0
+    assert len(lab.open_pairs(tmp_path / "out.jsonl")) == 50
+    assert main(["pairs", str(data), "--check"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train"], "Say which objective"),
+        (["train", "--objective", "nope"], "no objective 'nope'"),
+        (["train", "--objective", "dpo", "--set", "beta"], "not KEY=VALUE"),
+        (["train", "--objective", "dpo", "--set", "beta=-1"], "beta"),
+        (["train", "--objective", "dpo", "--steps", "many"], "steps"),
+        (["train", "--objective", "dpo", "--pairs", "no-such-file.jsonl"], "no-such-file.jsonl"),
+        (["train", "--resume"], "--run-dir"),
+        (["train", "--config", "missing.yaml"], "missing.yaml"),
+        (["show", "nothing"], "holds no run"),
+    ],
+)
+def test_errors_are_one_line(arguments, sentence, capsys):
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert len(error.strip().splitlines()) == 1
+    assert sentence in error
+
+
+@pytest.mark.parametrize("command", ["train", "runs", "show", "pairs", "world", "bench"])
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    assert command in capsys.readouterr().out
