@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab import home
+from lab import extensions, home
 from lab.judging import world_evaluator
 from lab.objectives import PairLogps
 from lab.pairs import Pair, PairStore
@@ -19,6 +19,8 @@ from lab.training.loop import Evaluator, OnStep
 from lab.training.step import concatenate, pair_logps
 
 WORLD = "world"
+
+extensions.load()
 Progress = Callable[[str, float], None]
 
 

@@ -45,7 +45,7 @@ class Outcome:
     """What one call of an objective says about a batch.
 
     losses:      [B], unreduced, carry gradient.
-    terms:       named per-pair numbers, detached, each [B]; the names are listed in the README's glossary.
+    terms:       named per-pair numbers, detached, each [B]; the names are explained in lab/plots/glossary.py.
     token_terms: named per-token values, detached, each [B, T] (SGDPO: the pilot's two bool masks).
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,11 @@ import plotly.graph_objects as go
 from lab.monitor import SCREEN_POINTS, spike_keeping
 
 from .glossary import entry
-from .marks import add_marks
-from .style import Ink, axis, bare, empty, ink, step_axis, translucent
+from .marks import marks
+from .style import WITH_LEGEND, Ink, axis, empty, figure, ink, layout, step_axis, translucent
+
+FEW = 60
+"""Up to so many values each is also drawn as a dot."""
 
 
 def curves(
@@ -42,15 +46,19 @@ def curves(
     if not drawn:
         return empty(title, waiting, dark=dark)
     c = ink(dark)
-    figure = bare(title, dark=dark)
-    if band is not None and len(band):
-        _add_band(figure, band, colour_of(drawn[0], 0, c))
+    traces = [] if band is None or band.empty else _band(band, colour_of(drawn[0], 0, c))
     for number, name in enumerate(drawn):
-        _add_line(figure, frame[name].dropna(), name, colour_of(name, number, c), smooth)
-    figure.update_layout(xaxis=step_axis(c), yaxis=axis(c, title=unit or None, range=span), showlegend=len(drawn) > 1)
+        traces += _line(frame[name].dropna(), name, colour_of(name, number, c), smooth)
+    look = layout(
+        title, dark=dark, xaxis=step_axis(c), yaxis=axis(c, unit, **({"range": span} if span else {})), showlegend=len(drawn) > 1
+    )
+    if len(drawn) > 1:
+        look["margin"]["t"] = WITH_LEGEND
     if events is not None:
-        add_marks(figure, events, dark=dark)
-    return figure
+        marked, mark_axis = marks(events, dark=dark)
+        traces += marked
+        look |= mark_axis
+    return figure(traces, look)
 
 
 def colour_of(name: str, number: int, c: Ink) -> str:
@@ -70,38 +78,38 @@ def label_of(name: str) -> str:
     return entry(name).symbol
 
 
-def _add_line(figure: go.Figure, values: pd.Series, name: str, colour: str, smooth: int) -> None:
-    about, number = entry(name), f"%{{y:.4g}} {entry(name).unit}".rstrip()
-    smoothed = smooth > 1 and len(values) > smooth
-    hover = f"step %{{x:,d}}: <b>{number}</b><br>{about.hover}<extra>{label_of(name)}</extra>"
-    sparse = len(values) <= 60
-    figure.add_scatter(
+def _line(values: pd.Series, name: str, colour: str, smooth: int) -> list[dict[str, Any]]:
+    about, label = entry(name), label_of(name)
+    number = f"step %{{x:,d}}: <b>%{{y:.4g}} {about.unit}</b>"
+    base = {"type": "scatter", "name": label, "legendgroup": name}
+    smoothed = 1 < smooth < len(values)
+    thin = {
+        **base,
         **_thinned(values),
-        name=label_of(name),
-        legendgroup=name,
-        showlegend=not smoothed,
-        mode="lines+markers" if sparse and not smoothed else "lines",
-        marker={"size": 4},
-        line={"color": translucent(colour, 0.35) if smoothed else colour, "width": 1 if smoothed else 1.5},
-        hovertemplate=hover,
-    )
-    if smoothed:
-        mean = values.rolling(smooth, min_periods=1).mean()
-        figure.add_scatter(
-            **_thinned(mean),
-            name=label_of(name),
-            legendgroup=name,
-            mode="lines",
-            line={"color": colour, "width": 2},
-            hovertemplate=f"step %{{x:,d}}: <b>{number}</b>, mean of the last {smooth} steps<br>"
-            f"{about.hover}<extra>{label_of(name)}</extra>",
-        )
+        "mode": "lines+markers" if len(values) <= FEW and not smoothed else "lines",
+        "marker": {"size": 4},
+        "line": {"color": translucent(colour, 0.3) if smoothed else colour, "width": 1 if smoothed else 1.5},
+        "showlegend": not smoothed,
+        "hovertemplate": f"{number}<br>{about.hover}<extra>{label}</extra>",
+    }
+    if not smoothed:
+        return [thin]
+    mean = {
+        **base,
+        **_thinned(values.rolling(smooth, min_periods=1).mean()),
+        "mode": "lines",
+        "line": {"color": colour, "width": 2},
+        "hovertemplate": f"{number}, mean of the last {smooth} values<br>{about.hover}<extra>{label}</extra>",
+    }
+    return [thin, mean]
 
 
-def _add_band(figure: go.Figure, band: pd.DataFrame, colour: str) -> None:
-    edges = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
-    figure.add_scatter(**_thinned(band["low"]), **edges)
-    figure.add_scatter(**_thinned(band["high"]), fill="tonexty", fillcolor=translucent(colour, 0.15), **edges)
+def _band(band: pd.DataFrame, colour: str) -> list[dict[str, Any]]:
+    edge = {"type": "scatter", "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    return [
+        {**edge, **_thinned(band["low"])},
+        {**edge, **_thinned(band["high"]), "fill": "tonexty", "fillcolor": translucent(colour, 0.15)},
+    ]
 
 
 def _thinned(values: pd.Series) -> dict[str, np.ndarray]:

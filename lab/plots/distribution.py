@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from .curves import colour_of
 from .glossary import entry
-from .style import axis, bare, empty, ink, step_axis, translucent
+from .style import axis, empty, figure, ink, layout, step_axis, translucent
 
 ROWS, MOST_COLUMNS, PER_COLUMN = 24, 60, 48
 """Cells of the heat map: so many rows, and columns of so many values each, lest it show nothing but noise."""
@@ -23,55 +23,59 @@ def distribution(frame: pd.DataFrame, term: str, *, title: str | None = None, da
     """
     about = entry(term)
     title = title or about.title
-    present = frame[["step", term]].dropna(subset=[term]) if term in frame else pd.DataFrame(columns=["step", term])
-    values, steps = present[term].to_numpy(np.float64), present["step"].to_numpy(np.float64)
-    finite = np.isfinite(values)
-    values, steps, lost = values[finite], steps[finite], int((~finite).sum())
+    steps, values, lost = _present(frame, term)
     if not len(values):
-        return empty(
-            title, f"{about.title} over the pairs appears here once the first batch of an objective that has it is done.", dark=dark
-        )
-    shares, across, upwards = _cells(steps, values)
+        return empty(title, "The spread over the pairs appears with the first step of an objective that has this term.", dark=dark)
+    shares, edges_x, edges_y = _cells(steps, values)
+    across, upwards = _middles(edges_x), _middles(edges_y)
+    median = pd.Series(values).groupby(np.clip(np.searchsorted(edges_x, steps) - 1, 0, len(across) - 1)).median()
     c = ink(dark)
     colour = colour_of(term, 0, c)
     counted = f"{len(values):,} values" + (f", {lost:,} more not finite" if lost else "")
-    figure = bare(title, note=counted, dark=dark)
-    figure.add_heatmap(
-        x=across.astype(np.float32),
-        y=upwards.astype(np.float32),
-        z=shares.astype(np.float32),
-        colorscale=[[0, "rgba(0,0,0,0)"], [0.001, translucent(colour, 0.15)], [0.35, translucent(colour, 0.6)], [1, colour]],
-        showscale=False,
-        hovertemplate=f"about step %{{x:,.0f}}: <b>%{{z:.0%}}</b> of the pairs near %{{y:.3g}} {about.unit}<br>"
+    heat = {
+        "type": "heatmap",
+        "x": across,
+        "y": upwards,
+        "z": shares,
+        "colorscale": [[0, "rgba(0,0,0,0)"], [0.001, translucent(colour, 0.15)], [0.35, translucent(colour, 0.6)], [1, colour]],
+        "showscale": False,
+        "hovertemplate": f"about step %{{x:,.0f}}: <b>%{{z:.0%}}</b> of the pairs near %{{y:.3g}} {about.unit}<br>"
         f"{about.hover}<extra></extra>",
-    )
-    middle = pd.Series(values).groupby(_column(steps, across)).median()
-    figure.add_scatter(
-        x=across[middle.index.to_numpy()].astype(np.float32),
-        y=middle.to_numpy(np.float32),
-        mode="lines",
-        line={"color": c.text, "width": 1.5},
-        hovertemplate=f"about step %{{x:,.0f}}: median <b>%{{y:.4g}} {about.unit}</b><extra></extra>",
-        name="median",
-        showlegend=False,
-    )
-    return figure.update_layout(xaxis=step_axis(c), yaxis=axis(c, title=about.axis), margin_t=36)
+    }
+    middle = {
+        "type": "scatter",
+        "name": "median",
+        "x": across[median.index.to_numpy()],
+        "y": median.to_numpy(np.float32),
+        "mode": "lines",
+        "line": {"color": c.text, "width": 1.5},
+        "hovertemplate": f"about step %{{x:,.0f}}: median <b>%{{y:.4g}} {about.unit}</b><extra></extra>",
+        "showlegend": False,
+    }
+    return figure([heat, middle], layout(title, note=counted, dark=dark, xaxis=step_axis(c), yaxis=axis(c, about.axis)))
+
+
+def _present(frame: pd.DataFrame, term: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """Steps and values of the finite values, and how many others there are."""
+    if term not in frame:
+        return np.empty(0), np.empty(0), 0
+    steps, values = frame["step"].to_numpy(np.float64), frame[term].to_numpy(np.float64)
+    finite = np.isfinite(values)
+    return steps[finite], values[finite], int((~finite).sum())
 
 
 def _cells(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shares [rows, columns] (NaN in columns without a value), the columns' middle steps and the rows' middle values."""
+    """Shares [rows, columns] (NaN in columns without a value), and the edges of the columns and of the rows."""
     columns = min(MOST_COLUMNS, max(len(values) // PER_COLUMN, 1), len(np.unique(steps)))
     low, high = values.min(), values.max()
     if high - low < 1e-9 * max(1.0, abs(high)):
         low, high = low - 0.5, high + 0.5
-    span = (steps.min() - 0.5, steps.max() + 0.5)
-    counts, edges_y, edges_x = np.histogram2d(values, steps, bins=(ROWS, columns), range=((low, high), span))
+    span = ((low, high), (steps.min() - 0.5, steps.max() + 0.5))
+    counts, edges_y, edges_x = np.histogram2d(values, steps, bins=(ROWS, columns), range=span)
     totals = counts.sum(0)
     shares = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
-    return shares, (edges_x[:-1] + edges_x[1:]) / 2, (edges_y[:-1] + edges_y[1:]) / 2
+    return shares.astype(np.float32), edges_x, edges_y
 
 
-def _column(steps: np.ndarray, across: np.ndarray) -> np.ndarray:
-    """Which column each step falls in."""
-    width = across[1] - across[0] if len(across) > 1 else 1.0
-    return np.clip(((steps - across[0]) / width + 0.5).astype(int), 0, len(across) - 1)
+def _middles(edges: np.ndarray) -> np.ndarray:
+    return ((edges[:-1] + edges[1:]) / 2).astype(np.float32)

@@ -43,7 +43,7 @@ def _lines(title: str, *names: str, smooth: bool = True, **look: Any) -> FigureS
 
     def draw(record: Record, dark: bool) -> go.Figure:
         frame = record.scalars(names)
-        return curves(frame, names, title=title, events=record.events(), smooth=_window(frame) if smooth else 1, dark=dark, **look)
+        return curves(frame, names, title=title, events=record.notable(), smooth=_window(frame) if smooth else 1, dark=dark, **look)
 
     return FigureSpec(title, draw)
 
@@ -63,7 +63,7 @@ def _judged(title: str, name: str, interval: str, **look: Any) -> FigureSpec:
         found = [(step, d[low], d[high]) for step, d in zip(looks["step"], looks["detail"]) if low in d and high in d]
         band = pd.DataFrame(found, columns=["step", "low", "high"]).drop_duplicates("step", keep="last").set_index("step")
         frame = record.scalars([name])
-        return curves(frame, [name], title=title, events=events, band=band, waiting=_SAMPLED, dark=dark, **look)
+        return curves(frame, [name], title=title, events=record.notable(), band=band, waiting=_SAMPLED, dark=dark, **look)
 
     return FigureSpec(title, draw)
 
@@ -116,5 +116,5 @@ def run_figure(run: Run | Record, name: str, dark: bool = False) -> go.Figure:
         own = {DISTRIBUTION + known for known in record.term_names()}
         raise ValueError(f"There is no figure {name!r}; choose one of {', '.join(sorted(own | FIGURES.keys()))}.")
     figure = spec.draw(record, dark)
-    # The same word at every refresh tells Plotly to keep zoom and hidden traces.
-    return figure.update_layout(uirevision=f"{record.run.dir.name}/{name}")
+    figure.layout.uirevision = f"{record.run.dir.name}/{name}"  # the same word at every refresh: keep zoom and hidden traces
+    return figure

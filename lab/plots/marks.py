@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
 from lab.monitor import SCREEN_POINTS
 
 from .style import ink, wrapped
 
-KINDS = ("warning", "request", "edit", "resumed", "evaluation", "checkpoint")
-"""Events that are marked, the more telling first: where there are too many, the last kinds give way."""
+BY_THE_CLOCK = ("evaluation", "checkpoint")
+KINDS = ("warning", "request", "edit", "resumed", *BY_THE_CLOCK)
+"""Events that are marked."""
+
+QUIET = 60
+"""Marks of the kinds that come by the clock: of more, evenly many are left out; a row without gaps would say nothing."""
 
 
 def describe(kind: str, detail: Mapping[str, Any]) -> str:
@@ -33,25 +36,41 @@ def describe(kind: str, detail: Mapping[str, Any]) -> str:
     return kind.capitalize()
 
 
-def add_marks(figure: go.Figure, events: pd.DataFrame, *, dark: bool) -> None:
-    """Add one mark an event, on an axis of its own so that they stay at the foot while the picture is zoomed."""
-    rank = {kind: number for number, kind in enumerate(KINDS)}
-    found = events[events["kind"].isin(KINDS)]
+def notable(events: pd.DataFrame) -> pd.DataFrame:
+    """The events that are marked, at most 1,000; of those by the clock at most QUIET."""
+    kinds = events["kind"].to_numpy(object)
+    clocked, others = np.isin(kinds, BY_THE_CLOCK), np.isin(kinds, [kind for kind in KINDS if kind not in BY_THE_CLOCK])
+    kept = [_evenly(np.flatnonzero(clocked), QUIET), _evenly(np.flatnonzero(others), SCREEN_POINTS - QUIET)]
+    return events.iloc[np.concatenate(kept)]
+
+
+def marks(events: pd.DataFrame, *, dark: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A trace with one mark an event, and an axis of its own, so that the marks stay at the foot while one zooms."""
+    found = notable(events)
     if found.empty:
-        return
-    found = found.iloc[np.argsort(found["kind"].map(rank).to_numpy(), kind="stable")[:SCREEN_POINTS]]
+        return [], {}
     c = ink(dark)
-    loud = found["kind"].isin(("warning", "request", "edit", "resumed")).to_numpy()
-    figure.add_scatter(
-        x=found["step"].to_numpy(np.int32),
-        y=np.zeros(len(found), np.float32),
-        yaxis="y2",
-        mode="markers",
-        marker={"symbol": "line-ns-open", "size": 9, "line": {"width": 1.5}, "color": np.where(loud, c.rejected, c.faint)},
-        text=np.array([wrapped(describe(kind, detail)) for kind, detail in zip(found["kind"], found["detail"])], object),
-        hovertemplate="step %{x:,d}<br>%{text}<extra></extra>",
-        showlegend=False,
-        name="events",
-        cliponaxis=False,
-    )
-    figure.update_layout(yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True})
+    colours = [c.faint if kind in BY_THE_CLOCK else c.rejected for kind in found["kind"]]
+    trace = {
+        "type": "scatter",
+        "name": "events",
+        "x": found["step"].to_numpy(np.int32),
+        "y": np.full(len(found), 0.03, np.float32),
+        "yaxis": "y2",
+        "mode": "markers",
+        "marker": {
+            "symbol": "line-ns-open",
+            "size": 9,
+            "line": {"width": 1.5},
+            "color": np.array(colours, object),
+        },
+        "text": np.array([wrapped(describe(kind, detail)) for kind, detail in zip(found["kind"], found["detail"])], object),
+        "hovertemplate": "step %{x:,d}<br>%{text}<extra></extra>",
+        "showlegend": False,
+    }
+    return [trace], {"yaxis2": {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True}}
+
+
+def _evenly(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the rows, the first and the last among them."""
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(int)]

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from .marks import notable
+
 if TYPE_CHECKING:
     from lab.training import Run
 
 HEAT_COLUMNS = 240
 """Steps whose pairs are read for the distributions."""
+
+VISIBLE = 1 / 250
+"""The distributions are read anew when the run has gone on by this share: less would not be seen in the picture."""
 
 NOT_TERMS = ("step", "pair", "version")
 
@@ -24,26 +29,35 @@ class Record:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._scalars: dict[str, pd.Series] = {}
-        self._layers: pd.DataFrame | None = None
-        self._events: pd.DataFrame | None = None
-        self._resumed: tuple[object, ...] = ()
-        self._fresh: set[str] = set()
-        self._terms: pd.DataFrame | None = None
+        self._forget()
+        self._events = run.events()
+        self._notable = notable(self._events)
 
     def refresh(self) -> None:
-        """Look again; what was drawn so far is read no second time, unless the run went back to a checkpoint."""
+        """Look again; what was read so far is read no second time, unless the run went back to a checkpoint."""
         self._fresh.clear()
-        self._events = self._terms = None
-        resumed = self._mark(self.events())
-        if resumed != self._resumed:  # the steps after the checkpoint are written afresh
-            self._scalars.clear()
-            self._layers, self._resumed = None, resumed
+        if self._events.empty:
+            new = self._events = self.run.events()
+        else:
+            last = self._events.iloc[-1]
+            found = self.run.reader.events(after=int(last["number"]) - 1)
+            if found.empty or found["time"].iloc[0] != last["time"]:  # the last event is gone: the run went back behind it
+                new = self._events = self.run.events()
+                self._forget()
+            else:
+                new = found.iloc[1:]
+                self._events = pd.concat([self._events, new], ignore_index=True) if len(new) else self._events
+        if len(new):
+            self._notable = notable(self._events)
+        if (new["kind"] == "resumed").any():  # the steps after the checkpoint are written afresh
+            self._forget()
 
-    @staticmethod
-    def _mark(events: pd.DataFrame) -> tuple[object, ...]:
-        last = events[events["kind"] == "resumed"].tail(1)
-        return tuple(last[["number", "time"]].itertuples(index=False, name=None))
+    def _forget(self) -> None:
+        self._scalars: dict[str, pd.Series] = {}
+        self._fresh: set[str] = set()
+        self._layers: pd.DataFrame | None = None
+        self._terms: pd.DataFrame | None = None
+        self._terms_step = 0
 
     def scalars(self, names: Sequence[str]) -> pd.DataFrame:
         """Every value of some scalars: index `step`, one column a name."""
@@ -57,32 +71,33 @@ class Record:
         known = self._scalars.get(name)
         if known is None or known.empty:
             return self.run.reader.scalars([name])[name]
-        last = int(known.index[-1])
-        # The last step is read again: it may have been half written.
-        return pd.concat([known.iloc[:-1], self.run.reader.scalars([name], first=last)[name]])
+        # The last step is read again: a value may be written a second time.
+        return pd.concat([known.iloc[:-1], self.run.reader.scalars([name], first=int(known.index[-1]))[name]])
 
     def events(self) -> pd.DataFrame:
         """Everything that happened, oldest first."""
-        if self._events is None:
-            self._events = self.run.events()
         return self._events
+
+    def notable(self) -> pd.DataFrame:
+        """The events that figures mark."""
+        return self._notable
 
     def layers(self) -> pd.DataFrame:
         """Gradient flow by layer of every probed step."""
-        if "layers" not in self._fresh:
-            self._fresh.add("layers")
-            if self._layers is None or self._layers.empty:
-                self._layers = self.run.layers()
-            else:
-                last = int(self._layers["step"].iloc[-1])
-                earlier = self._layers[self._layers["step"] < last]
-                self._layers = pd.concat([earlier, self.run.reader.layers(first=last)], ignore_index=True)
+        if self._layers is None or self._layers.empty:
+            self._layers = self.run.layers()
+        elif "layers" not in self._fresh:
+            last = int(self._layers["step"].iloc[-1])
+            earlier = self._layers[self._layers["step"] < last]
+            self._layers = pd.concat([earlier, self.run.reader.layers(first=last)], ignore_index=True)
+        self._fresh.add("layers")
         return self._layers
 
     def terms(self) -> pd.DataFrame:
         """Every term of the pairs of up to HEAT_COLUMNS steps: `step`, `pair`, one column a term."""
-        if self._terms is None:
-            self._terms = self.run.reader.terms_over_time(self.term_names(), columns=HEAT_COLUMNS)
+        step = self.run.step
+        if self._terms is None or step - self._terms_step > step * VISIBLE:
+            self._terms, self._terms_step = self.run.reader.terms_over_time(self.term_names(), columns=HEAT_COLUMNS), step
         return self._terms
 
     def term_names(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from lab.policy import Policy
 from .batches import EncodedPair, generator
 from .checkpoint import Progress, list_checkpoints, restore, save_checkpoint
 from .config import TrainConfig
-from .metrics import batch_scalars, host_terms, token_rows
+from .metrics import batch_scalars, degree_scalars, host_terms, token_rows
 from .prepare import Prepared, prepare
 from .step import StepResult, accumulate, pair_logps
 
@@ -209,7 +209,7 @@ class Training:
         config, progress, ready = self.config, self.progress, self.ready
         assert ready is not None
         terms = host_terms(result.credited)
-        scalars = batch_scalars(terms) | {
+        scalars = batch_scalars(terms) | degree_scalars(result) | {
             "learning_rate": config.rate(step),
             "grad_norm": norm,
             "epoch": step * config.batch_size / ready.count,

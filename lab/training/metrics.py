@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lab.monitor import TokenRow
-from lab.objectives import Credited, PairLogps
+from lab.objectives import Credited, PairLogps, degree_confusion
 
 from .batches import EncodedPair
 from .step import StepResult
@@ -36,6 +36,15 @@ def batch_scalars(terms: dict[str, np.ndarray]) -> dict[str, float]:
     scalars["rewards/margins"] = float(margins.mean())
     scalars["rewards/accuracies"] = float((margins > 0).mean())
     return scalars
+
+
+def degree_scalars(result: StepResult) -> dict[str, float]:
+    """SPO: counts of (true degree, the head's first choice) over the batch's weakened answers, one scalar a cell."""
+    degraded = result.logps.degraded
+    if degraded is None:
+        return {}
+    counts = degree_confusion(degraded).tolist()
+    return {f"degree_confusion/{true}/{said}": float(n) for true, row in enumerate(counts) for said, n in enumerate(row)}
 
 
 def token_rows(pairs: list[EncodedPair], result: StepResult) -> list[TokenRow]:

@@ -1,0 +1,268 @@
+"""The New run page: every objective's form, what it refuses, what it starts, and the same run as a command and as Python."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+from streamlit.testing.v1 import AppTest
+
+import lab
+from app import forms, recipe
+from app.uploads import store_upload
+from lab import home
+from lab.cli import parser
+from lab.cli.train import settings as settings_of
+from lab.objectives import OBJECTIVES, make_objective
+from lab.pairs import PairsError
+from lab.training import TrainConfig
+
+APP = Path(__file__).parents[2] / "app"
+NESTED = [name for name, kind in OBJECTIVES.items() if any(forms.is_objective(f) for f in kind.model_fields.values())]
+PRESETS = [(name, preset) for name, kind in OBJECTIVES.items() for preset in kind.presets]
+
+
+def open_page() -> AppTest:
+    return AppTest.from_file(APP / "pages" / "new_run.py", default_timeout=60).run()
+
+
+def choose(at: AppTest, objective: str) -> AppTest:
+    return at.selectbox(key="objective").select(objective).run()
+
+
+def start_button(at: AppTest) -> Any:
+    return next(button for button in at.button if button.label == "Start the run")
+
+
+def command(at: AppTest) -> str:
+    return next(code.value for code in at.code if code.value.startswith("python -m lab train"))
+
+
+def config_of(words: str) -> TrainConfig:
+    """The run that a command would start."""
+    arguments = shlex.split(words)[3:]
+    return TrainConfig.parse(**settings_of(parser().parse_args(arguments)))
+
+
+def shown_parameters(at: AppTest, key: str) -> set[str]:
+    widgets = [*at.number_input, *at.selectbox, *at.toggle, *at.text_input]
+    return {str(w.key).removeprefix(f"{key}.").split(".")[0] for w in widgets if str(w.key).startswith(f"{key}.")}
+
+
+def test_every_objective_has_a_form_that_can_start() -> None:
+    at = open_page()
+    for name, kind in OBJECTIVES.items():
+        choose(at, name)
+        assert not at.exception and not at.error, (name, [e.value for e in at.error])
+        assert not start_button(at).disabled
+        defaults = make_objective(name)
+        unused = kind.unused_parameters({key: getattr(defaults, key) for key in kind.model_fields})
+        assert shown_parameters(at, f"{name}.lab defaults") == set(kind.model_fields) - unused, name
+        assert at.code[0].value == kind.formula
+        assert config_of(command(at)).objective == defaults
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
+def test_a_preset_is_taken_over(name: str, preset: str) -> None:
+    at = choose(open_page(), name)
+    at.selectbox(key=f"preset.{name}").select(preset).run()
+    published = OBJECTIVES[name].presets[preset]
+    config = config_of(command(at))
+    assert config.objective == make_objective(name, **published.parameters)
+    assert config.learning_rate == (published.learning_rate or TrainConfig.model_fields["learning_rate"].default)
+    assert any("hardly move" in warning.value for warning in at.warning)  # papers' rates are for large models
+
+
+def test_what_another_choice_turns_off_is_neither_shown_nor_sent() -> None:
+    at = choose(open_page(), "alpha_dpo")
+    key = "alpha_dpo.lab defaults"
+    assert "ema_decay" in shown_parameters(at, key)
+    at.number_input(key=f"{key}.ema_decay").set_value(0.5)
+    at.selectbox(key=f"{key}.normalize").select("none").run()
+    assert {"ema_decay", "ema_variant", "eps"}.isdisjoint(shown_parameters(at, key))
+    assert config_of(command(at)).objective == make_objective("alpha_dpo", normalize="none")
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_an_objective_inside_another_has_its_own_form(name: str) -> None:
+    at = choose(open_page(), name)
+    key = f"{name}.lab defaults.base"
+    at.selectbox(key=f"{key}.name").select("sgdpo").run()
+    at.number_input(key=f"{key}.sgdpo.r1").set_value(0.7).run()
+    assert config_of(command(at)).objective == make_objective(name, base={"name": "sgdpo", "r1": 0.7})
+    at.number_input(key=f"{key}.sgdpo.r1").set_value(1.5).run()
+    assert [e.value.replace("\\", "") for e in at.error] == ["sgdpo: r1 = 1.5: Input should be less than or equal to 1."]
+
+
+@pytest.mark.parametrize(
+    ("widget", "value", "words"),
+    [
+        ("sgdpo.lab defaults.beta", 0.0, "sgdpo: beta = 0.0: Input should be greater than 0."),
+        ("setting.steps", 0, "steps = 0 does not work: input should be greater than or equal to 1."),
+        ("setting.warmup_ratio", 1.5, "warmup_ratio = 1.5 does not work: input should be less than or equal to 1."),
+    ],
+)
+def test_what_cannot_work_is_refused_with_one_sentence(widget: str, value: float, words: str) -> None:
+    at = open_page()
+    at.number_input(key=widget).set_value(value).run()
+    assert [e.value.replace("\\", "") for e in at.error] == [words]
+    assert start_button(at).disabled
+    assert not at.exception
+
+
+def test_a_device_and_a_path_that_are_not_here_are_refused() -> None:
+    at = open_page()
+    at.text_input(key="setting.device").set_value("cuda:77").run()
+    assert "cuda:77" in at.error[0].value.replace("\\", "")
+    at.text_input(key="setting.device").set_value("auto")
+    at.selectbox(key="pairs").select("other").run()
+    assert "Say which pairs" in at.error[0].value
+    at.text_input(key="pairs.path").set_value("/nowhere/pairs_*.jsonl").run()
+    assert "There is no file /nowhere/pairs_*.jsonl" in at.error[0].value.replace("\\", "")
+    assert start_button(at).disabled
+
+
+def test_unusual_values_are_warned_about_and_not_refused() -> None:
+    at = open_page()
+    at.number_input(key="sgdpo.lab defaults.beta").set_value(5.0).run()
+    assert any("published with" in warning.value for warning in at.warning)
+    assert not start_button(at).disabled
+
+
+def test_the_adapter_is_asked_about_only_where_there_is_one() -> None:
+    at = open_page()
+    assert "lora_alpha" not in shown_parameters(at, "setting")
+    at.number_input(key="setting.lora_rank").set_value(4).run()
+    assert "lora_alpha" in shown_parameters(at, "setting")
+    at.number_input(key="setting.lora_alpha").set_value(8.0).run()
+    assert config_of(command(at)).lora_alpha == 8.0
+
+
+def test_start_trains_and_goes_to_the_run(model_folder: Callable[[str], Path], rows: list[dict[str, str]], tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    at = AppTest.from_file(APP / "main.py", default_timeout=60).run()
+    at.switch_page("pages/new_run.py").run()
+    at.selectbox(key="pairs").select("other")
+    at.selectbox(key="model").select("other").run()
+    at.text_input(key="pairs.path").set_value(str(file))
+    at.text_input(key="model.path").set_value(str(model_folder("llama")))
+    at.text_input(key="setting.name").set_value("my run")
+    at.number_input(key="setting.steps").set_value(2).run()
+    start_button(at).click().run()
+    for _ in range(100):
+        if lab.runs() and "run" in at.query_params:
+            break
+        at.run()
+    (run,) = lab.runs()
+    assert run.wait(60) == "finished", run.error
+    assert not at.exception
+    assert at.query_params["run"] == [run.dir.name] or at.query_params["run"] == run.dir.name
+    assert (run.name, run.step, run.config.objective.name) == ("my run", 2, "sgdpo")
+
+
+def test_a_start_that_fails_says_why_on_the_page(tmp_path: Path) -> None:
+    file = tmp_path / "broken.jsonl"
+    file.write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n{"prompt": "p", "chosen": "same", "rejected": "same"}\n')
+    at = open_page()
+    at.selectbox(key="pairs").select("other")
+    at.selectbox(key="model").select("other").run()
+    at.text_input(key="pairs.path").set_value(str(file))
+    at.text_input(key="model.path").set_value("owner/name").run()
+    start_button(at).click().run()
+    at.run()
+    assert any("line 2: chosen and rejected are identical" in e.value.replace("\\", "") for e in at.error), [
+        e.value for e in at.error
+    ]
+    assert not at.exception
+    assert lab.runs() == []
+
+
+def test_an_upload_is_stored_and_chosen(rows: list[dict[str, str]]) -> None:
+    at = open_page()
+    data = "\n".join(json.dumps(row) for row in rows).encode()
+    at.file_uploader[0].upload("my pairs.jsonl", data, "application/jsonl").run()
+    assert not at.exception
+    assert [s.value for s in at.success] == ["50 pairs are stored and chosen."]
+    (stored,) = (home.home() / "pairs").glob("*.sqlite")
+    assert at.selectbox(key="pairs").value == stored.name
+    assert config_of(command(at)).pairs == str(stored)
+
+
+def test_a_broken_upload_is_refused_by_line_and_leaves_nothing() -> None:
+    good = json.dumps({"prompt": "p", "chosen": "a", "rejected": "b"})
+    with pytest.raises(PairsError, match=r"^mine\.jsonl, line 3: this is not valid JSON"):
+        store_upload("mine.jsonl", f"{good}\n{good}\nnot json\n".encode())
+    assert not list(home.home().rglob("*.jsonl"))
+    assert not list(home.home().rglob("*.sqlite"))
+
+
+def test_an_upload_never_leaves_its_folder(rows: list[dict[str, str]]) -> None:
+    store = store_upload("../../../etc/passwd.jsonl", json.dumps(rows[0]).encode())
+    assert Path(store.source).is_relative_to(home.home() / "uploads")
+    assert store.path.parent == home.home() / "pairs"
+
+
+def test_an_upload_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.uploads.MEGABYTES", 0)
+    with pytest.raises(PairsError, match="more than 0 MB"):
+        store_upload("mine.jsonl", b"{}")
+
+
+@some.composite
+def configs(draw: some.DrawFn) -> TrainConfig:
+    """Runs with odd values of every kind that a command has to carry."""
+    parameters = draw(
+        some.sampled_from(
+            [
+                {"name": "sgdpo", "pilot": "s", "detach_pilot": False},
+                {"name": "alpha_dpo", "normalize": "none", "stop_gradient": False},
+                {"name": "spo", "base": {"name": "simpo", "beta": 3.5}, "degrees": 5},
+                {"name": "ipo", "average": False},
+                {"name": "dpo", "label_smoothing": 0.1},
+            ]
+        )
+    )
+    text = some.text(some.characters(blacklist_categories=["Cs", "Cc"]), max_size=20).map(str.strip)
+    return TrainConfig.parse(
+        objective=parameters,
+        name=draw(text.filter(lambda t: not t.startswith("-"))),
+        learning_rate=draw(some.floats(0, 1)),
+        micro_batch_size=draw(some.none() | some.integers(1, 100)),
+        evaluate=draw(some.booleans()),
+        schedule=draw(some.sampled_from(["cosine", "linear", "constant"])),
+        seed=draw(some.integers(0, 2**40)),
+    )
+
+
+@given(configs())
+def test_command_and_python_start_the_run_of_the_form(config: TrainConfig) -> None:
+    assert config_of(recipe.as_command(config)) == config
+    asked: dict[str, Any] = {}
+    code = recipe.as_python(config).replace("import lab", "").replace("lab.train(", "train(")
+    exec(code, {"train": lambda **given: asked.update(given)})
+    assert TrainConfig.parse(**asked) == config
+
+
+def test_a_field_without_a_widget_is_said() -> None:
+    from pydantic import BaseModel
+
+    class Odd(BaseModel):
+        odd: dict[str, int] = {}
+
+    with pytest.raises(TypeError, match="no widget for the setting odd"):
+        forms.widget("odd", Odd.model_fields["odd"], {}, "odd")
+
+
+@pytest.mark.parametrize(("kind", "name"), [(k, n) for k in OBJECTIVES.values() for n in k.model_fields])
+def test_every_parameter_is_explained(kind: Any, name: str) -> None:
+    words = forms.explain(kind.model_fields[name])
+    assert len(words) > 10
+    assert words.endswith(".")
+    assert ".." not in words

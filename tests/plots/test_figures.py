@@ -1,0 +1,237 @@
+"""Figures of runs: what they show, how big they are, what they say when there is nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lab.monitor import LayerRow, StoreWriter
+from lab.plots import FIGURES, GLOSSARY, Record, curves, distribution, layers, run_figure
+from lab.training import Run, TrainConfig, create_run
+from lab.training.metrics import batch_scalars
+
+LIMIT = 1000
+
+
+class Filled:
+    """A run folder and the writer that fills it."""
+
+    def __init__(self, folder: Path) -> None:
+        create_run(folder, TrainConfig.parse(objective="sgdpo"), pairs_store="", pairs_version=0, pairs_name="world")
+        self.store = StoreWriter(folder)
+        self.store.flush()
+        self.run = Run(folder)
+
+    def train(self, first: int, last: int, *, shift: float = 0.0, value: float | None = None) -> Run:
+        for step in range(first, last + 1):
+            names = ("loss", "reward_chosen", "reward_rejected", "logps_chosen", "logps_rejected", "pilot_chosen", "weight_chosen")
+            rng = np.random.default_rng(step)
+            terms = {name: (rng.normal(shift, 1, 4) if value is None else np.full(4, value)).astype(np.float32) for name in names}
+            self.store.scalars(step, batch_scalars(terms) | {"pairs_per_second": 10.0, "eval/oracle_reward": 0.5})
+            self.store.pair_terms(step, [f"p{i}" for i in range(4)], [0] * 4, terms)
+            self.store.layers(step, [LayerRow("layers.0", 1.0, 2.0, -0.5), LayerRow("<b>head</b>", 0.5, 0.1, 0.5)])
+        self.store.event(last, "checkpoint", folder=f"step-{last}")
+        self.store.status(step=last)
+        self.store.flush()
+        return self.run
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Any:
+    made = Filled(tmp_path / "run")
+    yield made
+    made.store.close()
+
+
+def checked(figure: go.Figure) -> go.Figure:
+    """The figure, once Plotly has validated it and no series is longer than a screen needs."""
+    for trace in figure.data:
+        for axis in ("x", "y"):
+            values = getattr(trace, axis)
+            assert values is None or (isinstance(values, np.ndarray) and len(values) <= LIMIT)
+    plain = figure.to_plotly_json()
+    plain["layout"].pop("template")
+    return go.Figure(plain)
+
+
+def titles(figure: go.Figure) -> str:
+    return str(figure.layout.title.text)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("name", sorted(FIGURES))
+def test_an_empty_run_says_what_will_appear(filled: Filled, name: str, dark: bool) -> None:
+    figure = checked(run_figure(filled.run, name, dark))
+    assert not figure.data
+    assert len(figure.layout.annotations[0].text) > 20
+    assert titles(figure).startswith(FIGURES[name].title)
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_every_figure_of_a_small_run(filled: Filled, steps: int) -> None:
+    record = Record(filled.train(1, steps))
+    for name in FIGURES:
+        checked(run_figure(record, name))
+    assert len(run_figure(record, "rewards").data) == 3
+    assert len(run_figure(record, "layers").data) == 3
+
+
+def test_every_figure_of_a_big_run_fits_the_screen(filled: Filled) -> None:
+    record = Record(filled.train(1, 3000))
+    sizes = {name: len(checked(run_figure(record, name)).to_json()) for name in FIGURES}
+    assert max(sizes.values()) < 120_000
+
+
+def test_spikes_stay_when_there_is_more_than_a_screen_shows() -> None:
+    values = np.zeros(50_000)
+    values[31_415], values[27_182] = 9.0, -7.0
+    figure = curves(pd.DataFrame({"loss": values}, index=pd.RangeIndex(50_000, name="step")), ["loss"], title="Loss", smooth=100)
+    line = figure.data[0]
+    assert line.y.max() == 9
+    assert line.y.min() == -7
+    assert line.x[line.y.argmax()] == 31_415
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_a_gap(filled: Filled, value: float) -> None:
+    filled.train(1, 20)
+    record = Record(filled.train(21, 25, value=value))
+    for name in FIGURES:
+        for trace in checked(run_figure(record, name)).data:
+            if trace.type == "scatter" and trace.name != "events":
+                assert not np.isinf(np.asarray(trace.y, float)).any()
+    assert "20 more not finite" in titles(run_figure(record, "distribution:pilot_chosen"))
+
+
+def test_an_unknown_figure_names_the_known_ones(filled: Filled) -> None:
+    with pytest.raises(ValueError, match=r"no figure 'margin'.*margins"):
+        run_figure(filled.train(1, 3), "margin")
+    with pytest.raises(ValueError, match="distribution:pilot_chosen"):
+        run_figure(filled.run, "distribution:nothing")
+
+
+def test_a_run_draws_its_own_figures(filled: Filled) -> None:
+    assert titles(filled.train(1, 3).figure("margins")) == "Reward margin"
+
+
+def test_the_zoom_word_is_constant_and_differs_between_figures(filled: Filled) -> None:
+    record = Record(filled.train(1, 3))
+    words = {name: run_figure(record, name).layout.uirevision for name in FIGURES}
+    filled.train(4, 6)
+    record.refresh()
+    assert words == {name: run_figure(record, name).layout.uirevision for name in FIGURES}
+    assert len(set(words.values())) == len(words)
+
+
+@pytest.mark.parametrize("name", ["loss", "rewards/chosen", "logps/rejected", "pilot_chosen", "target_margin", "grad_norm"])
+def test_a_curve_explains_its_symbol_on_hover(name: str) -> None:
+    figure = checked(curves(pd.DataFrame({name: [1.0, 2.0]}), [name], title="t"))
+    hover = figure.data[0].hovertemplate.replace("<br>", " ")
+    assert GLOSSARY[name].meaning.split(",")[0].split("'")[0] in hover
+
+
+def test_sides_have_the_same_colours_in_every_figure(filled: Filled) -> None:
+    record = Record(filled.train(1, 50))
+    colours = {
+        (trace.name, trace.line.color)
+        for name in ("rewards", "logps")
+        for trace in run_figure(record, name).data
+        if trace.line.width == 1.5
+    }
+    assert len(colours) <= 2
+
+
+def test_text_from_outside_is_inert() -> None:
+    events = pd.DataFrame(
+        [(1, 0.0, 1, "warning", {"words": "<a href='http://x'>pair</a>"})], columns=["number", "time", "step", "kind", "detail"]
+    )
+    frame = pd.DataFrame([(1, "<b>x</b>", 1.0, 1.0, 0.0)], columns=["step", "layer", "norm_chosen", "norm_rejected", "cosine"])
+    marks = curves(pd.DataFrame({"loss": [1.0]}), ["loss"], title="<i>t</i>", events=events)
+    assert "<a" not in "".join(marks.data[-1].text)
+    assert "<i>" not in titles(marks)
+    assert "<b>" not in "".join(layers(frame).data[0].y)
+
+
+def test_marks_of_the_clock_do_not_become_a_band(filled: Filled) -> None:
+    for step in range(1, 500):
+        filled.store.event(step, "checkpoint", folder=f"step-{step}")
+    filled.store.event(250, "warning", words="Look.")
+    trace = run_figure(filled.train(1, 500), "loss").data[-1]
+    assert len(trace.x) == 61
+    assert "Warning: Look." in list(trace.text)
+
+
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=200), st.integers(1, 20))
+@settings(max_examples=40, deadline=None)
+def test_the_shares_of_a_column_add_up_to_all_its_pairs(values: list[float], batch: int) -> None:
+    frame = pd.DataFrame({"step": np.arange(len(values)) // batch, "gap": values})
+    shares = distribution(frame, "gap").data[0].z
+    totals = np.nansum(shares, axis=0)
+    assert np.all(np.isclose(totals, 1) | (totals == 0))
+
+
+def test_the_median_runs_through_the_values() -> None:
+    frame = pd.DataFrame({"step": np.repeat(np.arange(100), 48), "gap": np.tile(np.linspace(-1, 3, 48), 100)})
+    heat, median = distribution(frame, "gap").data
+    assert np.allclose(median.y, 1, atol=1e-6)
+    assert len(heat.x) == len(median.x) == 60
+
+
+class TestRecord:
+    """Reading on gives what reading anew gives."""
+
+    def frames(self, record: Record) -> list[pd.DataFrame]:
+        return [
+            record.scalars(["loss", "rewards/margins", "never"]),
+            record.layers(),
+            record.events().drop(columns="detail"),
+            record.terms(),
+        ]
+
+    def same(self, one: Record, other: Record) -> None:
+        for mine, theirs in zip(self.frames(one), self.frames(other)):
+            pd.testing.assert_frame_equal(mine, theirs, check_dtype=False)
+
+    def test_after_more_steps(self, filled: Filled) -> None:
+        kept = Record(filled.run)
+        for last in (3, 4, 9, 30):
+            filled.train(max(kept.run.step, 0) + 1, last)
+            kept.refresh()
+            self.same(kept, Record(filled.run))
+
+    @pytest.mark.parametrize("back_to", [0, 4, 10])
+    def test_after_going_back_to_a_checkpoint(self, filled: Filled, back_to: int) -> None:
+        for end in (5, 10):
+            filled.train(end - 4, end)
+        kept = Record(filled.run)
+        self.frames(kept)
+        filled.store.forget_after(back_to)
+        filled.store.event(back_to, "resumed", checkpoint=None)
+        filled.train(back_to + 1, 12, shift=5.0)
+        kept.refresh()
+        self.same(kept, Record(filled.run))
+
+    def test_what_is_new_is_all_that_is_read(self, filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
+        kept = Record(filled.train(1, 50))
+        kept.scalars(["loss"])
+        filled.train(51, 53)
+        read: list[int] = []
+        original: Callable[..., pd.DataFrame] = kept.run.reader.scalars
+
+        def counting(*arguments: Any, **options: Any) -> pd.DataFrame:
+            frame = original(*arguments, **options)
+            read.append(len(frame))
+            return frame
+
+        monkeypatch.setattr(kept.run.reader, "scalars", counting)
+        kept.refresh()
+        assert len(kept.scalars(["loss"])) == 53
+        assert sum(read) == 4

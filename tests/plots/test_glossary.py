@@ -1,0 +1,40 @@
+"""Everything that a run records has its words."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.objectives import OBJECTIVES, make_objective
+from lab.plots import GLOSSARY, PAIR_TERMS, entry
+from lab.training.metrics import batch_scalars
+from tests.objectives.helpers import credit_of, random_pairs
+
+LOOP = ("learning_rate", "grad_norm", "epoch", "num_tokens", "pairs_per_second", "probe_cost")
+EVALUATION = ("eval/oracle_reward", "eval/valid", "eval/answer_words", "eval/win_rate")
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_every_term_and_scalar_of_an_objective_is_explained(name: str) -> None:
+    objective = make_objective(name)
+    terms = credit_of(objective, random_pairs(0, objective=objective)).outcome.terms
+    scalars = batch_scalars({term: values.float().numpy() for term, values in terms.items()})
+    assert set(terms) <= set(PAIR_TERMS)
+    assert set(terms) | set(scalars) <= GLOSSARY.keys()
+
+
+def test_what_the_loop_and_the_oracle_add_is_explained() -> None:
+    assert {*LOOP, *EVALUATION} <= GLOSSARY.keys()
+
+
+@pytest.mark.parametrize("name", sorted(GLOSSARY))
+def test_an_entry_is_one_sentence(name: str) -> None:
+    found = entry(name)
+    assert found.title
+    assert found.symbol
+    assert found.meaning.endswith(".")
+    assert found.meaning.count(". ") == 0
+    assert found.symbol in found.hover.replace("<br>", " ").replace("&gt;", ">")
+
+
+def test_a_name_of_ones_own_stands_for_itself() -> None:
+    assert entry("my_term").title == "my_term"

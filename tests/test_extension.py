@@ -1,0 +1,67 @@
+"""A user's own objective, in the lines the README shows: registered, trained with, listed, drawn - without touching the lab."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import lab
+from lab import extensions
+from lab.objectives import field
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+CODE = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "@lab.register" in block)
+DEFINITION = CODE.rsplit("\n\n", 1)[0]
+
+
+@pytest.fixture
+def registered():
+    before = dict(lab.OBJECTIVES)
+    exec(compile(DEFINITION, "README.md", "exec"), {"__name__": "notebook"})
+    yield lab.OBJECTIVES["margin_dpo"]
+    lab.OBJECTIVES.clear()
+    lab.OBJECTIVES.update(before)
+
+
+def test_it_is_about_fifteen_lines():
+    body = DEFINITION[DEFINITION.index("@lab.register") :]
+    assert len([line for line in body.splitlines() if line.strip()]) <= 15
+
+
+def test_it_trains_like_any_other(registered, rows, model_folder):
+    run = lab.train("margin_dpo", rows, model_folder("llama"), background=False, steps=4, batch_size=4, device="cpu")
+    assert run.state == "finished", run.error
+    assert run.scalars(["loss"])["loss"].iloc[0] == pytest.approx(0.974077, abs=1e-5)  # softplus(0.5)
+    assert "weight_chosen" in run.pairs().columns
+
+
+def test_it_has_a_field_and_refuses_what_it_does_not_know(registered):
+    data = field(registered(), torch.linspace(-1, 1, 3), torch.linspace(-1, 1, 3))
+    assert torch.allclose(data.log_space_ratio, torch.ones(3, 3, dtype=torch.float64))
+    with pytest.raises(lab.ConfigError, match="no parameter 'gamma'"):
+        lab.TrainConfig.parse(objective={"name": "margin_dpo", "gamma": 1})
+
+
+def test_a_file_in_the_home_is_known_to_other_processes(lab_home):
+    folder = lab_home / "objectives"
+    folder.mkdir(parents=True)
+    (folder / "margin.py").write_text(DEFINITION, encoding="utf-8")
+    (folder / "broken.py").write_text("1 / 0\n", encoding="utf-8")
+    code = "import lab; lab.open_run; print('margin_dpo' in lab.OBJECTIVES)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "True"
+    assert "broken.py was not loaded: ZeroDivisionError" in found.stderr
+
+
+def test_a_run_of_an_objective_that_is_gone_can_still_be_read(registered, rows, model_folder):
+    run = lab.train("margin_dpo", rows, model_folder("llama"), background=False, steps=2, batch_size=4, device="cpu")
+    del lab.OBJECTIVES["margin_dpo"]
+    again = lab.open_run(run.dir)
+    assert again.state == "finished"
+    assert len(again.scalars(["loss"])) == 2
+    assert extensions.load() == []
