@@ -1,12 +1,15 @@
-# make lab: install, build the embedded world, open the dashboard.   make test: all checks.   make slow: the long trials.
+# make lab: install, build the embedded world, open the dashboard.   make notebook: Jupyter.   make test: all checks.   make slow: the long trials.
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8501
 
-.PHONY: lab test slow bench clean
+.PHONY: lab notebook test slow bench clean
 
 lab: .venv/.lab
 	@$(BIN)/python -m app --port $(PORT)
+
+notebook: .venv/.lab
+	@$(BIN)/jupyter lab notebooks
 
 test: .venv/.dev
 	$(BIN)/ruff check .
@@ -20,9 +23,10 @@ slow: .venv/.dev
 bench: .venv/.dev
 	@ls tests/bench/bench_*.py | xargs -n 1 -I{} sh -c 'echo "== {}"; $(BIN)/python -m $$(echo {} | tr / . | sed "s/\.py$$//")'
 
-.venv/.lab: requirements.txt
+.venv/.lab: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 .venv/.dev: .venv/.lab requirements-dev.txt

@@ -27,7 +27,8 @@ def start_demo(steps: int) -> Run | None:
     folder = home.new_run_dir("demo")
     folder.mkdir(parents=True)
     (folder / MARK).write_text(WORDS, encoding="utf-8")
-    return lab.train("sgdpo", name="demo", run_dir=folder, steps=steps)
+    # Few looks at sampled answers: while they are written, no curve moves.
+    return lab.train("sgdpo", name="demo", run_dir=folder, steps=steps, eval_every=250)
 
 
 def clear_demos(runs: Sequence[Run]) -> None:

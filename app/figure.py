@@ -12,6 +12,7 @@ from pathlib import Path
 import plotly
 import plotly.graph_objects as go
 import streamlit as st
+from plotly.io.json import to_json_plotly
 from streamlit.components.v1 import declare_component
 
 SCRIPT = "plotly.min.js"
@@ -22,7 +23,7 @@ const script = (url) => window.plotlyLoading ??= new Promise((done, failed) => {
   document.head.append(tag);
 });
 const config = {responsive: true, displaylogo: false, doubleClick: "reset",
-  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"]};
+  modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]]};
 
 export default function ({data, parentElement}) {
   const {url, figure} = JSON.parse(new TextDecoder().decode(data));
@@ -51,7 +52,7 @@ _mount = st.components.v2.component(
 
 def payload(figure: go.Figure, url: str) -> bytes:
     """What one refresh sends: the figure as JSON, arrays in base64. A constant `uirevision` in its layout keeps the zoom."""
-    return b'{"url":%s,"figure":%s}' % (json.dumps(url).encode(), figure.to_json(validate=False).encode())
+    return f'{{"url":{json.dumps(url)},"figure":{to_json_plotly(figure.to_plotly_json())}}}'.encode()
 
 
 def show(figure: go.Figure, key: str) -> None:

@@ -50,7 +50,7 @@ def grid(fields: Mapping[str, FieldInfo], defaults: Mapping[str, Any], key: str)
 
 def widget(name: str, field: FieldInfo, default: Any, key: str) -> Any:
     """The widget that fits a field's type, and its value."""
-    label, more = plain(title(name, field)), plain(explain(field))
+    label, more = title(name, field), plain(explain(field))
     common: dict[str, Any] = {"key": key, "help": more, "persist_state": "page"}
     kind, optional = _kind(field)
     if typing.get_origin(kind) is Literal:
@@ -73,7 +73,7 @@ def _nested_objective(name: str, field: FieldInfo, default: Any, key: str) -> di
     with st.container(border=True):
         names = sorted(n for n, kind in OBJECTIVES.items() if not any(is_objective(f) for f in kind.model_fields.values()))
         chosen = st.selectbox(
-            plain(title(name, field)),
+            title(name, field),
             names,
             index=names.index(spec["name"]),
             format_func=lambda n: f"{n}: {OBJECTIVES[n].title}",

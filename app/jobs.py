@@ -38,8 +38,9 @@ class Job(Generic[T]):
         try:
             self.result = self._work(self._progress)
         except Exception as error:
-            log.warning("A job of the dashboard failed.", exc_info=True)
             self.error = describe(error)
+            # What people can mend is said on the page; of anything else the log has to show where it happened.
+            log.warning("A job of the dashboard failed: %s", self.error, exc_info=not isinstance(error, ValueError | OSError))
         finally:
             self.done.set()
 

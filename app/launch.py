@@ -82,6 +82,11 @@ def require_free(port: int) -> None:
 def serve(port: int, *, demo_steps: int | None) -> None:
     """Run the dashboard until a signal ends it; with a demo run of `demo_steps` steps, unless None."""
     import streamlit as st
+    from streamlit.runtime.pages_manager import PagesManager
+
+    # A folder named pages means something else to Streamlit until st.navigation has run once: the first reload of, say, /pairs
+    # after a start would meet "Page not found".
+    PagesManager.uses_pages_directory = False
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:

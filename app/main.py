@@ -22,6 +22,7 @@ PAGES = [
     st.Page("pages/live.py", title="Live", icon=":material/monitoring:", url_path="live", default=True),
     st.Page("pages/new_run.py", title="New run", icon=":material/play_circle:", url_path="new-run"),
     st.Page("pages/pairs.py", title="Pairs", icon=":material/compare:", url_path="pairs"),
+    st.Page("pages/playground.py", title="Playground", icon=":material/tune:", url_path="playground"),
 ]
 
 st.navigation(PAGES, position="top").run()

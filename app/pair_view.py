@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.difference import answers_html
 from app.plain import plain
-from lab.pairs import Edit, Pair, PairsError, PairStore, Prompt, prompt_text
+from lab.pairs import Edit, Pair, PairStore, Prompt, prompt_text
 from lab.world import BEST, score
 
 VERSIONS = 20
@@ -121,7 +121,7 @@ def _history(store: PairStore, pair: Pair) -> None:
     actions = {edit.after: edit for edit in store.log() if edit.pair_id == pair.id}
     versions = store.history(pair.id)
     for old in reversed(versions[-VERSIONS:]):
-        with st.expander(plain(f"Version {old.version}: {_what_happened(actions.get(old.version))}"), expanded=old == pair):
+        with st.expander(f"Version {old.version}: {_what_happened(actions.get(old.version))}", expanded=old == pair):
             st.code(shown(prompt_text(old.prompt)), language=None, wrap_lines=True)
             for column, text in zip(st.columns(2), (old.chosen, old.rejected)):
                 column.code(shown(text), language=None, wrap_lines=True)
@@ -148,6 +148,3 @@ PAST = {
 def shown(text: str) -> str:
     """A text that any page can carry: halves of characters, which JSON can smuggle in, become question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-__all__ = ["PairsError", "judgements", "label_in_words", "show", "shown"]

@@ -7,8 +7,12 @@ import re
 
 
 def plain(text: object) -> str:
-    """Markdown that shows `text` as it is, on one line: all ASCII punctuation is escaped, so nothing is markup, link or formula."""
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(str(text).split()))
+    """Markdown that shows `text` as it is, on one line: nothing in it is markup, an image, a formula, a colour or an icon.
+
+    Only what can be markup is escaped, because labels are also read out as they are written.
+    """
+    escaped = re.sub(r"([\\`*_\[\]{}<>$:~|#!&^])", r"\\\1", " ".join(str(text).split()))
+    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", escaped)
 
 
 def markup(text: str) -> str:

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from lab.objectives import Objective, make_objective
 from lab.pairs import PairsError
 from lab.pairs.rows import open_table
 from lab.policy.loading import choose_device
-from lab.training.config import TrainConfig, one_sentence
+from lab.training.config import TrainConfig
 
 OWN = ("objective", "pairs", "model")
 SLOWEST_FOR_THE_WORLD = 1e-5
@@ -46,17 +44,9 @@ def judge(spec: Mapping[str, Any], settings: Mapping[str, Any]) -> Verdict:
 
 
 def build_objective(spec: Mapping[str, Any]) -> Objective:
-    """The objective of a specification, nested ones first. Raises ValueError in one sentence."""
+    """The objective of a specification, a nested one first. Raises ValueError in one sentence about the innermost thing wrong."""
     given = {key: build_objective(value) if isinstance(value, Mapping) else value for key, value in spec.items() if key != "name"}
-    try:
-        return make_objective(str(spec["name"]), **given)
-    except ValidationError as error:
-        # A rule about several parameters has no place of its own; its sentence says it all.
-        raise ValueError(one_sentence(error) if error.errors()[0]["loc"] else _whole(error)) from None
-
-
-def _whole(error: ValidationError) -> str:
-    return error.errors()[0]["msg"].removeprefix("Value error, ")
+    return make_objective(str(spec["name"]), **given)
 
 
 def _check_pairs(source: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,12 @@ def world_job() -> Job[OpenWorld]:
         return _worlds[place]
 
 
+def opened_world() -> OpenWorld | None:
+    """The embedded world if a page has opened it already; builds nothing."""
+    job = _worlds.get((home.home(), home.cache()))
+    return job.result if job and job.done.is_set() and not job.failed else None
+
+
 def forget_failed_world() -> None:
     """Let the next `world_job` try again, if the last one failed."""
     with _lock:
@@ -53,9 +60,8 @@ def _open_world(progress: Progress) -> OpenWorld:
 def stored_sets() -> dict[str, Path]:
     """Stores under the lab's home by file name, the latest first; without the embedded world's current one."""
     files = sorted((home.home() / "pairs").glob("*.sqlite"), key=lambda path: path.stat().st_mtime, reverse=True)
-    job = _worlds.get((home.home(), home.cache()))
-    world = job.result.store.path if job and job.done.is_set() and not job.failed else None
-    return {path.name: path for path in files if path.absolute() != world}
+    world = opened_world()
+    return {path.name: path for path in files if world is None or path.absolute() != world.store.path}
 
 
 def label(key: str) -> str:
@@ -65,3 +71,11 @@ def label(key: str) -> str:
     stem = Path(key).stem
     name = re.sub(r"-[0-9a-f]{12}$", "", stem)
     return f"{name} ({stem[len(name) + 1 :][:4]})" if name != stem else name
+
+
+def exported(store: PairStore) -> bytes:
+    """The pairs with their edits as JSON Lines."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pairs.jsonl"
+        store.export(path)
+        return path.read_bytes()

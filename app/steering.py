@@ -9,7 +9,6 @@ import streamlit as st
 import lab
 from app.jobs import Job
 from app.plain import plain
-from app.words import advice
 from lab.training import Run, RunError
 
 CAN_PAUSE = ("queued", "running")
@@ -21,14 +20,17 @@ JOBS: dict[str, Job[Run]] = {}
 """Runs that are being taken up again, by folder name; kept here because a reload must find them."""
 
 
-def buttons(run: Run, state: str) -> None:
-    """Pause, Resume, Stop. They stand outside of what is redrawn every second, so that a click never waits for a drawing."""
+def buttons(run: Run, state: str) -> str:
+    """Pause, Resume, Stop; returns what a click has set going, in words, or "".
+
+    They stand outside of what is redrawn every second, so that a click never waits for a drawing.
+    """
     with st.container(horizontal=True, horizontal_alignment="right"):
         pause = st.button("Pause", icon=":material/pause:", disabled=state not in CAN_PAUSE, help="Hold after the current step.")
         resume = st.button(
             "Resume",
             icon=":material/play_arrow:",
-            disabled=state not in ("paused", *CAN_CONTINUE),
+            disabled=state not in ("paused", *CAN_CONTINUE) or run.dir.name in JOBS,
             help="Go on: after a pause at once, after an end from the last checkpoint.",
         )
         stop = st.button(
@@ -40,21 +42,23 @@ def buttons(run: Run, state: str) -> None:
     try:
         if pause:
             run.pause()
-            st.toast("Asked the run to pause; it holds after the current step.")
-        elif stop:
+            return "Asked the run to pause; it holds after the current step."
+        if stop:
             run.stop()
-            st.toast("Asked the run to stop; it saves a checkpoint first, so that Resume can take it up again.")
-        elif resume and state == "paused":
+            return "Asked the run to stop; it saves a checkpoint first, so that Resume can take it up again."
+        if resume and state == "paused":
             run.resume()
-        elif resume:
-            folder = run.dir
-            JOBS[folder.name] = Job(lambda progress: lab.train(run_dir=folder, resume=True, progress=progress))
+            return "Asked the run to go on."
     except RunError as error:  # it ended between the drawing and the click
-        st.warning(plain(error))
-    _continuing(run)
+        return str(error)
+    if resume:
+        folder = run.dir
+        JOBS[folder.name] = Job(lambda progress: lab.train(run_dir=folder, resume=True, progress=progress))
+        return "Taking the run up again from its last checkpoint."
+    return ""
 
 
-def _continuing(run: Run) -> None:
+def continuing(run: Run) -> None:
     """How far the taking up again is; its failure, if it cannot be done."""
     job = JOBS.get(run.dir.name)
     if job is None:
@@ -80,8 +84,11 @@ def notices(run: Run, state: str) -> None:
     """Why a run ended before its time, what can be done, and the warnings it gave."""
     step, steps = run.step, run.about["config"]["steps"]
     if state == "failed":
-        reason = run.error or "no reason was written down."
-        st.error(plain(f"The run failed at step {step:,} of {steps:,}: {reason} {advice(reason)}"), icon=":material/error:")
+        reason = run.error or "No reason was written down."
+        st.error(plain(f"The run failed at step {step:,} of {steps:,}: {reason}"), icon=":material/error:")
+        if (run.dir / "log.txt").exists():
+            st.caption("Where it happened:")
+            st.code(str(run.dir / "log.txt"), language=None, wrap_lines=True)
     elif state == "dead":
         st.error(
             f"This run is dead: its process ended without a word, and its last step was {step:,} of {steps:,}.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import streamlit as st
@@ -34,14 +34,15 @@ def _draw(run: Run, drawn_state: str) -> None:
     record = _record(run)
     record.refresh()
     status = run.status
-    _facts(run, state, status, record)
-    _warnings(record)
-    if state == "queued" and not status.get("step"):
-        return
-    _figures(record)
-    _distributions(record)
-    _answers(record)
-    _gradients(record)
+    preparing_still = state == "queued" and not status.get("step")
+    sections: list[Callable[[Record], None]] = [_warnings]
+    if not preparing_still:
+        sections += [_figures, _distributions, _answers, _gradients]
+    with st.container():
+        _facts(run, state, status, record)
+    for section in sections:
+        with st.container():  # one each, always in the same place: a figure that moves in the page is made anew and loses its zoom
+            section(record)
 
 
 def _record(run: Run) -> Record:
@@ -57,8 +58,9 @@ def _facts(run: Run, state: str, status: dict[str, Any], record: Record) -> None
     step, steps = int(status.get("step", 0)), int(config["steps"])
     word, colour, icon = STATES[state]
     with st.container(horizontal=True, vertical_alignment="center"):
+        model, pairs = config["model"], run.about.get("pairs_name", config["pairs"])
         st.badge(word, icon=f":material/{icon}:", color=colour)
-        st.text(f"{parameters(config['objective'])}   ·   {config['model']} on {run.about.get('pairs_name', config['pairs'])}")
+        st.text(f"{parameters(config['objective'])}  ·  model {model}  ·  pairs {pairs}")
     if state == "queued" and step == 0:
         st.progress(float(status.get("stage_share") or 0.0), text=plain(preparing(status)))
         return
@@ -70,7 +72,7 @@ def _facts(run: Run, state: str, status: dict[str, Any], record: Record) -> None
     cells = st.columns(4)
     cells[0].metric("Throughput", f"{rate.iloc[-1]:,.1f} pairs/s" if len(rate) else "–")
     cells[1].metric("Trained for", duration(float(status.get("seconds", 0.0))))
-    cells[2].metric("Remaining", duration(remaining) if remaining is not None and state not in ENDED else "–")
+    cells[2].metric("Remaining", duration(remaining) if remaining and state not in ENDED else "–")
     loss = record.scalars(["loss"])["loss"].dropna()
     cells[3].metric("Loss", f"{loss.iloc[-1]:.4g}" if len(loss) else "–")
 
@@ -101,6 +103,9 @@ def _figures(record: Record) -> None:
     _row(record, ["loss", "margins", "accuracy"])
     st.subheader("Rewards and log-probs of both sides")
     _row(record, ["rewards", "logps", "log_ratios"])
+    if "degree" in record.term_names():
+        st.subheader("Preference degree")
+        _row(record, ["degree", "confusion"], columns=2)
 
 
 def _distributions(record: Record) -> None:
@@ -118,7 +123,7 @@ def _distributions(record: Record) -> None:
         key=f"terms-{record.run.dir.name}",
         label_visibility="collapsed",
     )
-    _row(record, [DISTRIBUTION + term for term in chosen])
+    _row(record, [DISTRIBUTION + term for term in chosen], columns=2 if len(chosen) in (2, 4) else 3)
 
 
 def _answers(record: Record) -> None:

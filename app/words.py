@@ -58,10 +58,3 @@ def preparing(status: Mapping[str, Any]) -> str:
     if remaining:
         words += f", about {duration(remaining)} left"
     return words
-
-
-def advice(reason: str) -> str:
-    """What to do about a failure, where its reason does not say so itself."""
-    if ";" in reason or ":" in reason:
-        return ""
-    return "Look into log.txt in the run's folder for where it happened."

@@ -25,8 +25,12 @@ def page() -> None:
         run = choose(runs)
     state = run.state
     with right:
-        steering.buttons(run, state)
-    steering.notices(run, state)
+        said = steering.buttons(run, state)
+    with st.container():  # always there, so that what follows keeps its place, and the figures their zoom
+        if said:
+            st.caption(plain(said))
+        steering.continuing(run)
+        steering.notices(run, state)
     watch(run, state)
 
 

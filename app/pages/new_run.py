@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import sets
 from app.forms import grid, objective_fields, widget
-from app.jobs import Job, Progress
+from app.jobs import Job, Progress, require
 from app.plain import plain
 from app.recipe import Verdict, as_command, as_python, judge
 from app.uploads import MEGABYTES, store_upload
@@ -152,17 +152,17 @@ def _verdict_section(verdict: Verdict) -> None:
 
 def _amount(config: TrainConfig) -> str:
     """How much training this is, in words."""
-    words = f"{config.steps:,} steps of {config.batch_size:,} pairs: {config.steps * config.batch_size:,} looks at a pair"
+    words = f"{config.steps:,} steps of {config.batch_size:,} pairs"
     size = _size(config.pairs)
-    return f"{words}, {config.steps * config.batch_size / size:.2g} times through the {size:,} pairs." if size else f"{words}."
+    return f"{words}: {config.steps * config.batch_size / size:.2g} epochs of {size:,} pairs." if size else f"{words}."
 
 
 def _size(source: str) -> int:
     """Pairs in a set that is at hand, or 0."""
     if source.endswith(".sqlite"):
         return len(PairStore(source))
-    job = sets.world_job()
-    return len(job.result.store) if source == sets.WORLD and job.done.is_set() and not job.failed else 0
+    world = sets.opened_world()
+    return len(world.store) if source == sets.WORLD and world else 0
 
 
 def _start(config: TrainConfig, progress: Progress) -> Run:
@@ -183,12 +183,9 @@ def _follow_start() -> None:
     job: Job[Run] | None = st.session_state.get("starting")
     if job is None:
         return
-    if job.error is not None:
-        del st.session_state["starting"]
-        st.error(plain(job.error))
+    if job.error is not None:  # it stays on the page until the next start
+        st.error(plain(f"The run could not be started: {job.error}"))
         return
-    from app.jobs import require
-
     run = require(job, retry=lambda: None)
     del st.session_state["starting"]
     st.switch_page("pages/live.py", query_params={"run": run.dir.name})

@@ -5,7 +5,6 @@ The address of the page holds the set, the search and the opened pair (by its id
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app import sets
 from app.jobs import require
@@ -26,6 +26,8 @@ from lab.pairs.tables import undo_stacks
 SHEET = 25
 """Pairs on one page of the list."""
 EXCERPT = 160
+"""Characters of a text in the list."""
+WIDTHS: dict[str, Any] = {"State": 80, "Prompt": 280, "Chosen": 360, "Rejected": 360}
 FILTERS = {"All": "all", "Edited": "edited", "Dropped": "dropped"}
 NOUNS = {"edit": "edit", "swap": "swap", "drop": "dropping", "restore": "restoring"}
 
@@ -35,13 +37,22 @@ T = TypeVar("T")
 def page() -> None:
     """The whole page."""
     st.title("Pairs")
-    store = _choose_store()
+    place, *filters = st.columns([3, 3, 2], vertical_alignment="bottom")
+    stored = sets.stored_sets()
+    wanted = st.query_params.get("pairs", sets.WORLD)
+    with place:
+        key = _choose_set([sets.WORLD, *stored], wanted)
+    if key is None:
+        st.error(plain(f"There is no pair set {wanted} here; choose another one."))
+        return
+    store = _open(key, stored)
     if store is None:
         return
-    listed = _list(store)
-    _set_actions(store)
+    listed = _list(store, *filters)
     if message := st.session_state.pop("pairs.refused", ""):
         st.error(plain(message))
+    if words := _would(undo_stacks(store.log())[0], "takes back"):
+        st.caption(plain(words), text_alignment="right")
     opened = st.query_params.get("pair")
     if opened is None:
         st.info("Click a line of the list to open that pair.")
@@ -55,24 +66,18 @@ def page() -> None:
     show(store, pair, _act)
 
 
-def _choose_store() -> PairStore | None:
-    """The store that the address names; the embedded world's where it names none."""
-    stored = sets.stored_sets()
-    keys = [sets.WORLD, *stored]
-    wanted = st.query_params.get("pairs", sets.WORLD)
-    if wanted not in keys:
-        st.error(plain(f"There is no pair set {wanted} here; choose another one."))
-    key = st.selectbox(
-        "Pair set",
-        keys,
-        index=keys.index(wanted) if wanted in keys else None,
-        format_func=sets.label,
-        key=f"set.{wanted}",
-        on_change=_change_set,
-        args=(f"set.{wanted}",),
+def _choose_set(keys: list[str], wanted: str) -> str | None:
+    """Which pair set, or None as long as the address names one that is not here."""
+    widget = f"set.{wanted}"
+    index = keys.index(wanted) if wanted in keys else None
+    chosen: str | None = st.selectbox(
+        "Pair set", keys, index=index, format_func=sets.label, key=widget, on_change=_change_set, args=(widget,)
     )
-    if key is None:
-        return None
+    return chosen
+
+
+def _open(key: str, stored: dict[str, Path]) -> PairStore | None:
+    """The store of a pair set. The embedded world is built first, if need be. None, and the page says why, if it cannot."""
     if key == sets.WORLD:
         return require(sets.world_job(), retry=sets.forget_failed_world).store
     try:
@@ -103,9 +108,8 @@ class Listed:
     after: str | None
 
 
-def _list(store: PairStore) -> Listed:
-    """The search, the list and its page numbers."""
-    one, other = st.columns([3, 2], vertical_alignment="bottom")
+def _list(store: PairStore, one: DeltaGenerator, other: DeltaGenerator) -> Listed:
+    """The search, the list, its page numbers, and what can be done with the whole set."""
     search = one.text_input(
         "Search",
         key="search",
@@ -128,11 +132,13 @@ def _list(store: PairStore) -> Listed:
     before = pairs.pop(0).id if first and pairs else None
     listed = Listed([pair.id for pair in pairs[:SHEET]], sheet, before, pairs[SHEET].id if len(pairs) > SHEET else None)
     _table(pairs[:SHEET], listed, key=f"{store.path}.{search}.{only}.{sheet}.{store.version}")
-    counts, pages = st.columns([2, 3], vertical_alignment="center")
+    counts, pages, actions = st.columns([3, 5, 4], vertical_alignment="center")
     counts.text(_count_words(store, total, search or "", only))
     with pages:
         # The address says which page it is; the widget is made anew for each answer.
         st.pagination(sheets, default=sheet, key=(key := f"sheet.{sheet}.{sheets}"), on_change=_turn, args=(key,))
+    with actions:
+        _set_actions(store)
     return listed
 
 
@@ -149,20 +155,20 @@ def _table(pairs: list[Pair], listed: Listed, key: str) -> None:
     # Another list, or another pair opened by a button, is another table: a selection is only ever made by a click.
     table = f"table.{hash((key, opened))}"
     st.dataframe(
-        pd.DataFrame([_line(pair) for pair in pairs], columns=["Prompt", "Chosen", "Rejected", "State"]),
+        pd.DataFrame([_line(pair) for pair in pairs], columns=["State", "Prompt", "Chosen", "Rejected"]),
         hide_index=True,
-        height=285,
+        height=250,
         on_select=lambda: _open_row(table, listed.ids),
         selection_mode="single-row",
         selection_default={"selection": {"rows": [] if row is None else [row]}},
         key=table,
-        column_config={name: st.column_config.TextColumn(width="large") for name in ("Prompt", "Chosen", "Rejected")},
+        column_config={name: st.column_config.TextColumn(width=width) for name, width in WIDTHS.items()},
     )
 
 
 def _line(pair: Pair) -> list[str]:
     state = "dropped" if pair.dropped else f"version {pair.version}" if pair.version > 1 else ""
-    return [_excerpt(prompt_text(pair.prompt)), _excerpt(pair.chosen), _excerpt(pair.rejected), state]
+    return [state, *(_excerpt(text) for text in (prompt_text(pair.prompt), pair.chosen, pair.rejected))]
 
 
 def _excerpt(text: str) -> str:
@@ -170,10 +176,9 @@ def _excerpt(text: str) -> str:
 
 
 def _count_words(store: PairStore, total: int, search: str, only: str) -> str:
-    found = f"{total:,} {'pair' if total == 1 else 'pairs'}"
-    kind = {"all": "", "edited": " that were edited", "dropped": " that were dropped"}[only]
-    holds = f" with this text, of {len(store):,}" if search else ""
-    return f"{found}{kind}{holds}"
+    kind = "" if only == "all" else f"{only} "
+    found = f"{total:,} {kind}{'pair' if total == 1 else 'pairs'}"
+    return f"{found} with this text, of {len(store):,}" if search else found
 
 
 def _open_row(table: str, ids: list[str]) -> None:
@@ -187,7 +192,7 @@ def _open_row(table: str, ids: list[str]) -> None:
 def _set_actions(store: PairStore) -> None:
     """Undo and redo of the whole set, with what they would do, and the export."""
     done, undone = undo_stacks(store.log())
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(horizontal=True, horizontal_alignment="right"):
         st.button(
             "Undo",
             icon=":material/undo:",
@@ -208,14 +213,13 @@ def _set_actions(store: PairStore) -> None:
         )
         st.download_button(
             "Export",
-            data=lambda: _export(store),
+            data=lambda: sets.exported(store),
             file_name=f"{store.name}.jsonl",
             mime="application/jsonl",
             icon=":material/download:",
             on_click="ignore",
             help="The pairs with their edits, as JSON Lines in the preference format of TRL",
         )
-        st.caption(plain(_would(done, "takes back") or "Nothing was edited yet."))
 
 
 def _would(stack: list[Edit], verb: str) -> str:
@@ -230,13 +234,6 @@ def _step(move: Callable[[], Edit | None]) -> None:
     """Undo or redo, and open the pair that it changed."""
     if entry := _act(move):
         st.query_params["pair"] = entry.pair_id
-
-
-def _export(store: PairStore) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "pairs.jsonl"
-        store.export(path)
-        return path.read_bytes()
 
 
 def _pair_actions(store: PairStore, pair: Pair, listed: Listed) -> None:
@@ -263,8 +260,8 @@ def _pair_actions(store: PairStore, pair: Pair, listed: Listed) -> None:
 
 
 def _neighbours(listed: Listed, id: str) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:
-    """The pairs before and after one in the list, each with the page it is on. Where the pair has left the list (it was dropped, say),
-    the next one is the one that took its place."""
+    """The pairs before and after one in the list, each with the page it is on. Where the pair has left the list (it was dropped,
+    say), the next one is the one that took its place."""
     row = listed.ids.index(id) if id in listed.ids else None
     place = row if row is not None else min(int(st.session_state.get("pairs.row", 0)), len(listed.ids))
     line = [(i, listed.sheet) for i in listed.ids]

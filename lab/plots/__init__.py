@@ -1,10 +1,12 @@
 """Pictures of a run: data frame in, Plotly figure out. The dashboard and the notebooks draw the same ones."""
 
+from .confusion import confusion
 from .curves import curves
 from .distribution import distribution
 from .figures import DISTRIBUTION, FIGURES, FigureSpec, run_figure
 from .glossary import GLOSSARY, PAIR_TERMS, Entry, entry
 from .layers import layers
+from .notebook import watch
 from .record import Record
 from .style import HEIGHT
 
@@ -17,9 +19,11 @@ __all__ = [
     "Entry",
     "FigureSpec",
     "Record",
+    "confusion",
     "curves",
     "distribution",
     "entry",
     "layers",
     "run_figure",
+    "watch",
 ]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from .confusion import PREFIX, confusion
+from .confusion import TITLE as CONFUSION_TITLE
 from .curves import curves
 from .distribution import distribution
 from .glossary import PAIR_TERMS, entry
@@ -22,6 +24,9 @@ from .record import Record
 
 if TYPE_CHECKING:
     from lab.training import Run
+
+RECENT = 50
+"""Steps that the confusion of the degree head is counted over."""
 
 SHARE = (-0.03, 1.03)
 """Axis of what lies between 0 and 1."""
@@ -72,6 +77,16 @@ def _distribution(term: str) -> FigureSpec:
     return FigureSpec(entry(term).title, lambda record, dark: distribution(record.terms(), term, dark=dark))
 
 
+def _confusion(record: Record, dark: bool) -> go.Figure:
+    """Counts of the latest steps; earlier ones are of another head."""
+    counts = record.scalars(record.scalar_names(PREFIX)).tail(RECENT).sum()
+    counts.index = pd.MultiIndex.from_tuples(
+        [tuple(int(degree) for degree in name.removeprefix(PREFIX).split("/")) for name in counts.index], names=["true", "named"]
+    )
+    note = f"latest {RECENT} steps"
+    return confusion(counts.unstack("named") if len(counts) else pd.DataFrame(), note=note, dark=dark)
+
+
 _SAMPLED = (
     "Answers are sampled before the first step, every eval_every steps and at the end, where there is an oracle to judge them."
 )
@@ -86,7 +101,10 @@ FIGURES: dict[str, FigureSpec] = {
     "pilots": _lines("Pilot terms", "pilot_chosen", "pilot_rejected", unit="nats"),
     "weights": _lines("Weights of both sides", "weight_chosen", "weight_rejected", unit="credit per token"),
     "target_margin": _lines("Target margin", "target_margin", unit="reward, no unit"),
-    "degree": _lines("Degree head", "degree_accuracy", "rank_correlation", unit="share, correlation"),
+    "degree": _lines(
+        "Degree head: accuracy and rank correlation", "degree_accuracy", "rank_correlation", unit="share, correlation"
+    ),
+    "confusion": FigureSpec(CONFUSION_TITLE, _confusion),
     "oracle": _judged("Oracle reward of sampled answers", "eval/oracle_reward", "reward", unit="reward"),
     "win_rate": _judged("Win rate against the reference", "eval/win_rate", "win", unit="share of comparisons", span=SHARE),
     "valid": _lines("Valid answers", "eval/valid", unit="share", span=SHARE, smooth=False, waiting=_SAMPLED),

@@ -211,4 +211,12 @@ PAIR_TERMS = (*_PAIR, *_TWINS)
 
 def entry(name: str) -> Entry:
     """What is known about a name; a name that an objective of one's own invented stands for itself."""
+    if name.startswith("degree_confusion/"):
+        true, named = name.split("/")[1:]
+        return Entry(
+            "Confusion of the degree head",
+            f"n({true}, {named})",
+            "answers",
+            f"SPO: answers of degree {true} that the head takes for {named}.",
+        )
     return GLOSSARY.get(name) or Entry(name, name, "", "A number of this objective's own.")

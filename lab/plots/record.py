@@ -74,6 +74,10 @@ class Record:
         # The last step is read again: a value may be written a second time.
         return pd.concat([known.iloc[:-1], self.run.reader.scalars([name], first=int(known.index[-1]))[name]])
 
+    def scalar_names(self, prefix: str) -> list[str]:
+        """Names of the recorded scalars that begin so."""
+        return [name for name in self.run.reader.names() if name.startswith(prefix)]
+
     def events(self) -> pd.DataFrame:
         """Everything that happened, oldest first."""
         return self._events

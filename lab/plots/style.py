@@ -99,6 +99,7 @@ def layout(title: str, *, dark: bool, note: str = "", height: int = HEIGHT, **mo
         "plot_bgcolor": "rgba(0,0,0,0)",
         "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "font": {"color": c.text}},
         "hoverlabel": {"bgcolor": c.label, "bordercolor": c.grid, "font": {"color": c.text, "size": 12}, "align": "left"},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": c.faint, "activecolor": c.text},
         "hovermode": "closest",
         "hoverdistance": 40,
         **more,
@@ -113,7 +114,7 @@ def axis(c: Ink, title: str = "", **more: Any) -> dict[str, Any]:
 
 def step_axis(c: Ink) -> dict[str, Any]:
     """The axis every picture of a run shares."""
-    return axis(c, "step", tickformat="~s", hoverformat=",d")
+    return axis(c, "step", exponentformat="SI", hoverformat=",d")
 
 
 def empty(title: str, words: str, *, dark: bool) -> go.Figure:

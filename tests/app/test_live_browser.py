@@ -53,7 +53,7 @@ def address(lab_home: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def page() -> Iterator[Any]:
+def page(address: str) -> Iterator[Any]:  # asks for the address so that it is closed before the dashboard is
     """A page of a real browser; an error in it, or a request that leaves this machine, fails the test."""
     if CHROMIUM is None:
         pytest.skip("No chromium is installed: `apt-get install chromium`, and run the browser tests again.")

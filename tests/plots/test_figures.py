@@ -59,7 +59,8 @@ def checked(figure: go.Figure) -> go.Figure:
             assert values is None or (isinstance(values, np.ndarray) and len(values) <= LIMIT)
     plain = figure.to_plotly_json()
     plain["layout"].pop("template")
-    return go.Figure(plain)
+    go.Figure(plain)
+    return figure
 
 
 def titles(figure: go.Figure) -> str:
@@ -103,7 +104,8 @@ def test_spikes_stay_when_there_is_more_than_a_screen_shows() -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_not_finite_is_a_gap(filled: Filled, value: float) -> None:
     filled.train(1, 20)
-    record = Record(filled.train(21, 25, value=value))
+    with np.errstate(invalid="ignore"):
+        record = Record(filled.train(21, 25, value=value))
     for name in FIGURES:
         for trace in checked(run_figure(record, name)).data:
             if trace.type == "scatter" and trace.name != "events":
@@ -183,6 +185,17 @@ def test_the_median_runs_through_the_values() -> None:
     heat, median = distribution(frame, "gap").data
     assert np.allclose(median.y, 1, atol=1e-6)
     assert len(heat.x) == len(median.x) == 60
+
+
+def test_the_confusion_counts_the_latest_steps(filled: Filled) -> None:
+    for step in range(1, 61):
+        old = step <= 10
+        counts = {"0/0": 0.0 if old else 3.0, "0/1": 9.0 if old else 1.0, "1/0": 0.0, "1/1": 0.0}
+        filled.store.scalars(step, {f"degree_confusion/{name}": count for name, count in counts.items()})
+    filled.store.flush()
+    cells = checked(run_figure(filled.run, "confusion")).data[0]
+    assert np.allclose(cells.z, [[0.75, 0.25], [0.0, 0.0]])
+    assert np.allclose(cells.customdata, [[150.0, 50.0], [0.0, 0.0]])
 
 
 class TestRecord:

@@ -1,0 +1,148 @@
+"""What the playground draws, computed by the library and kept: a slider that moves changes one objective, the others stay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import torch
+
+from lab.objectives import Degraded, Draws, FieldData, Objective, PairLogps, State, Trajectory, field, flow
+from lab.plots.landscape import descent_rate
+
+FINE, COARSE = 61, 21
+"""Points along each axis; coarse where an objective couples the pairs of a batch, so that every point is a call of its own."""
+
+STEPS, FEW_STEPS = 80, 30
+"""Steps of a path, and of one where every point is a call of its own."""
+
+MOST_STARTS = 12
+FURTHEST, MOST_TOKENS, LOWEST_REF = 50.0, 64, -8.0
+"""How far the sliders of the plane reach: nats either way, tokens a side, nats a token."""
+
+Point = tuple[float, float]
+Direction = Literal["margin", "log X₁", "log X₂"]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """What all objectives on the page share.
+
+    log_x1, log_x2: ranges of the axes, nats.   tokens: lengths of the two answers.   ref: the reference's log-prob of each of
+    their tokens, nats.   starts: where descent begins.   seed: of what an objective draws at random.
+    seen: whether moving statistics are those after one batch, the start points, or those before the first step.
+    """
+
+    log_x1: Point = (-5.0, 5.0)
+    log_x2: Point = (-5.0, 5.0)
+    tokens: tuple[int, int] = (8, 8)
+    ref: Point = (-2.0, -2.0)
+    starts: tuple[Point, ...] = ((0.0, 0.0), (-3.0, 0.0), (0.0, 3.0), (-4.0, 4.0), (3.0, -1.0), (-4.0, -4.0))
+    seed: int = 0
+    seen: bool = True
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in (("log X₁", self.log_x1), ("log X₂", self.log_x2)):
+            if not low < high:
+                raise ValueError(f"The range of {name} goes from {low:g} to {high:g}; choose one that ends above its beginning.")
+            if max(abs(low), abs(high)) > FURTHEST:
+                raise ValueError(f"The range of {name} goes from {low:g} to {high:g}; stay within {FURTHEST:g} nats.")
+        if not all(1 <= n <= MOST_TOKENS for n in self.tokens):
+            raise ValueError(f"The answers have {self.tokens[0]} and {self.tokens[1]} tokens; choose from 1 to {MOST_TOKENS}.")
+        if not all(LOWEST_REF <= level <= 0 for level in self.ref):
+            raise ValueError(f"The reference's log-probs are {self.ref[0]:g} and {self.ref[1]:g}; choose from {LOWEST_REF:g} to 0.")
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """An objective over a plane: its field, the descent from the start points (None without any), that descent's step size, and
+    what it drew and remembered."""
+
+    data: FieldData
+    path: Trajectory | None
+    rate: float
+    draws: Draws
+    state: State
+
+
+@lru_cache(32)
+def landscape(objective: Objective, plane: Plane) -> Landscape:
+    """The field of an objective and its descent. Raises what the objective raises."""
+    alone = objective.couples(training=False)
+    fixed = _fixed(objective, plane)
+    N, steps = (COARSE, FEW_STEPS) if alone else (FINE, STEPS)
+    data = field(objective, torch.linspace(*plane.log_x1, N), torch.linspace(*plane.log_x2, N), **fixed)
+    rate = descent_rate(data, steps=steps)
+    path = flow(objective, plane.starts, steps=steps, rate=rate, **fixed) if plane.starts else None
+    return Landscape(data, path, rate, fixed["draws"], fixed["state"])
+
+
+@lru_cache(64)
+def along(objective: Objective, plane: Plane, direction: Direction, held: float) -> FieldData:
+    """The field that a cut is taken from: the whole plane for the margin, or one log-ratio with the other held, nats."""
+    if direction == "margin":
+        return landscape(objective, plane).data
+    N, one = 4 * FINE if not objective.couples(training=False) else 2 * COARSE, torch.tensor([held])
+    if direction == "log X₁":
+        return field(objective, torch.linspace(*plane.log_x1, N), one, **_fixed(objective, plane))
+    return field(objective, one, torch.linspace(*plane.log_x2, N), **_fixed(objective, plane))
+
+
+def parse_starts(text: str) -> tuple[Point, ...]:
+    """Points typed as "0, 0; -3, 2". Raises ValueError in one sentence."""
+    points = []
+    for part in filter(None, (p.strip() for p in text.split(";"))):
+        try:
+            one, other = (float(number) for number in part.split(","))
+        except ValueError:
+            raise ValueError(f"{part!r} is no start point; write two numbers, log X₁ and log X₂, as in 0, 0; -3, 2.") from None
+        if not max(abs(one), abs(other)) <= 1000:
+            raise ValueError(f"The start point {part!r} is too far out; stay within 1000 nats.")
+        points.append((one, other))
+    if len(points) > MOST_STARTS:
+        raise ValueError(f"There are {len(points)} start points; give at most {MOST_STARTS}.")
+    return tuple(points)
+
+
+def written(points: tuple[Point, ...]) -> str:
+    """Points as `parse_starts` reads them."""
+    return "; ".join(f"{one:g}, {other:g}" for one, other in points)
+
+
+def _fixed(objective: Objective, plane: Plane) -> dict[str, Any]:
+    """The arguments of `field` and `flow` that stay the same all over the plane."""
+    one = _pairs(objective, ((0.0, 0.0),), plane)
+    draws = objective.draw(one, torch.Generator().manual_seed(plane.seed))
+    return {"tokens": plane.tokens, "ref": plane.ref, "draws": draws, "state": _state(objective, plane)}
+
+
+def _state(objective: Objective, plane: Plane) -> State:
+    before = objective.initial_state()
+    if not (objective.needs_dataset or (before and plane.seen)):
+        return before
+    batch = _pairs(objective, plane.starts or ((0.0, 0.0),), plane)
+    if objective.needs_dataset:
+        return objective.dataset_state([batch])
+    draws = objective.draw(batch, torch.Generator().manual_seed(plane.seed))
+    with torch.no_grad():
+        return objective(batch, before, draws, training=True)[1]
+
+
+def _pairs(objective: Objective, points: tuple[Point, ...], plane: Plane) -> PairLogps:
+    """Pairs that stand at these points, as `lab.objectives.field` places them: every token of a side moves alike."""
+    (n_w, n_l), (ref_w, ref_l), P = plane.tokens, plane.ref, len(points)
+    x1, x2 = torch.tensor(points, dtype=torch.float64).unbind(-1)
+    chosen, rejected = (ref_w + x1 / n_w)[:, None].expand(P, n_w), (ref_l + x2 / n_l)[:, None].expand(P, n_l)
+    wanted, none = objective.degraded_answers(), torch.zeros(P, 1, dtype=torch.int64)
+    return PairLogps(
+        chosen=chosen,
+        rejected=rejected,
+        chosen_mask=torch.ones_like(chosen, dtype=torch.bool),
+        rejected_mask=torch.ones_like(rejected, dtype=torch.bool),
+        ref_chosen=torch.full_like(chosen, ref_w),
+        ref_rejected=torch.full_like(rejected, ref_l),
+        align_chosen=chosen,
+        align_rejected=rejected,
+        degraded=None if wanted is None else Degraded(torch.zeros(P, 1, wanted.degrees, dtype=torch.float64), none, none.bool()),
+    )

@@ -1,0 +1,305 @@
+"""A loss as a landscape over (log X₁, log X₂), with the way descent takes through it.
+
+    data = field(make_objective("dpo"), axis, axis)
+    path = flow(make_objective("dpo"), [(0.0, 0.0), (-2.0, 2.0)], rate=descent_rate(data, steps=100), steps=100)
+    field_figure(data, title="DPO", quantity="ratio", paths=[path])
+
+X₁ and X₂ are the probability ratios of policy and reference of the chosen and the rejected answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from .glossary import Entry, entry
+from .style import Ink, axis, figure, ink, layout, translucent
+
+if TYPE_CHECKING:
+    from lab.objectives import FieldData, Trajectory
+
+QUANTITIES: dict[str, Entry] = {
+    "loss": Entry("Loss", "L", "nats", "The loss of a pair that stands at this point."),
+    "ratio": Entry(
+        "Ratio of increase to decrease",
+        "|∂L/∂X₁| / |∂L/∂X₂|",
+        "",
+        "How much harder the loss moves the chosen ratio than the rejected one; X₂/X₁ for DPO. Above 1 (blue) it mostly teaches "
+        "what to say, below 1 (orange) mostly what not to say.",
+    ),
+    "log_space_ratio": Entry(
+        "Ratio of the pushes",
+        "|∂L/∂log X₁| / |∂L/∂log X₂|",
+        "",
+        "How much harder the loss pushes the log-prob of the chosen answer than that of the rejected one; 1 everywhere for DPO.",
+    ),
+    "d_log_x1": Entry(
+        "Derivative on the chosen side",
+        "∂L/∂log X₁",
+        "",
+        "How the loss changes with the chosen log-ratio; negative (blue): descent pushes the chosen answer up.",
+    ),
+    "d_log_x2": Entry(
+        "Derivative on the rejected side",
+        "∂L/∂log X₂",
+        "",
+        "How the loss changes with the rejected log-ratio; positive (orange): descent pushes the rejected answer down.",
+    ),
+}
+"""What a field can be coloured by, by name."""
+
+FIELD_HEIGHT = 520
+ARROWS = 15
+"""Arrows along each axis at most."""
+
+DECADES = 3.0
+"""The colours of a ratio end at 1/1000 and 1000."""
+
+
+def descent_rate(data: FieldData, *, steps: int, crossings: float = 2.5) -> float:
+    """Step size (nats²) with which `steps` steps, all as long as at the steepest point, cross the plane so often; 1 where flat."""
+    slope = np.hypot(array(data.d_log_x1), array(data.d_log_x2))
+    steepest = float(np.max(slope, where=np.isfinite(slope), initial=0.0))
+    width = max(float(np.ptp(array(a))) for a in (data.log_x1, data.log_x2))
+    return crossings * width / steps / steepest if steepest > 0 and width > 0 else 1.0
+
+
+def field_figure(
+    data: FieldData,
+    *,
+    title: str,
+    quantity: str = "loss",
+    paths: Sequence[Trajectory] = (),
+    rate: float | None = None,
+    dark: bool = False,
+) -> go.Figure:
+    """A quantity as colour over the plane, arrows of the negative gradient, and the paths of gradient descent.
+
+    quantity: a key of `QUANTITIES`; ratios have a logarithmic colour scale centred at 1, derivatives a linear one centred at 0.
+    All arrows have the same length: they show where descent goes, not how fast. rate: the paths' step size (nats²), for the note.
+    Points that ask for a token probability above 1 are hatched. A value that does not exist (0/0, or not finite) is left empty.
+    Raises ValueError for an unknown quantity.
+    """
+    if quantity not in QUANTITIES:
+        raise ValueError(f"There is no quantity {quantity!r} of a field; choose one of {', '.join(QUANTITIES)}.")
+    c, about = ink(dark), QUANTITIES[quantity]
+    x, y = array(data.log_x1), array(data.log_x2)
+    out = ~array(data.attainable, bool).T
+    traces = [*_surface(data, quantity, c), _hatching(x, y, out, c), _equal_margin(x, y, c), _arrows(data, c)]
+    traces += [_path(path, about, c) for path in paths]
+    look = layout(
+        title,
+        dark=dark,
+        height=FIELD_HEIGHT,
+        xaxis=axis(c, "log X₁ [nats]", range=span(x), constrain="domain", zeroline=False),
+        yaxis=axis(c, "log X₂ [nats]", range=span(y), constrain="domain", zeroline=False),
+        showlegend=False,
+        uirevision=f"{quantity}/{span(x)}/{span(y)}",
+        annotations=[_note(_words(about, out, paths, rate), c)],
+    )
+    look["margin"] |= {"t": 76}
+    return figure([trace for trace in traces if trace], look)
+
+
+def _surface(data: FieldData, quantity: str, c: Ink) -> list[dict[str, Any]]:
+    about = QUANTITIES[quantity]
+    values = array(data.value if quantity == "loss" else getattr(data, quantity)).T
+    logarithmic = quantity.endswith("ratio")
+    shown = _decades(values) if logarithmic else np.where(np.isfinite(values), values, np.nan)
+    base = {"x": array(data.log_x1, np.float32), "y": array(data.log_x2, np.float32), "z": shown.astype(np.float32)}
+    bar: dict[str, Any] = {
+        "thickness": 10,
+        "outlinewidth": 0,
+        "tickfont": {"size": 10},
+        "exponentformat": "e",
+        "title": {"text": about.symbol.split(" ")[0] if quantity == "loss" else "", "side": "top"},
+    }
+    scale: dict[str, Any] = {"colorscale": [[0, c.empty], [1, translucent(c.neutral[1], 0.75)]]}
+    if quantity != "loss":
+        bound = largest(shown)
+        bound = min(max(bound, 0.3), DECADES) if logarithmic else bound or 1.0
+        low, high = (c.rejected, c.chosen) if logarithmic else (c.chosen, c.rejected)  # blue: for the chosen side, or upwards
+        scale = {"colorscale": [[0, low], [0.5, c.empty], [1, high]], "zmin": -bound, "zmax": bound}
+        if logarithmic:
+            ticks = np.array([t for t in (-3, -2, -1, -0.30103, 0, 0.30103, 1, 2, 3) if abs(t) <= bound + 1e-9])
+            if bound > 1:
+                ticks = ticks[np.abs(ticks) != 0.30103]
+            bar |= {"tickvals": ticks, "ticktext": [f"{10**t:.3g}" for t in ticks]}
+    words = _ratio_words(values) if logarithmic else None
+    number = "%{text}" if logarithmic else "%{z:.4g}"
+    heat = {
+        **base,
+        **scale,
+        "type": "heatmap",
+        "zsmooth": "best" if np.isfinite(shown).all() and min(shown.shape) > 1 else False,
+        "colorbar": bar,
+        **({"text": words, "texttemplate": ""} if words is not None else {}),
+        "hovertemplate": f"log X₁ = %{{x:.3g}}, log X₂ = %{{y:.3g}} nats: <b>{about.symbol} = {number} {about.unit}</b><br>"
+        f"{about.hover}<br><br>{entry('log_ratio_chosen').hover}<br>{entry('log_ratio_rejected').hover}<extra></extra>",
+    }
+    finite = shown[np.isfinite(shown)]
+    if not len(finite) or np.ptp(finite) < 1e-9:
+        return [heat]
+    levels: dict[str, Any] = {"coloring": "none"}
+    if logarithmic:
+        levels |= {"start": 0, "end": 0, "size": 1}
+    lines = {
+        **base,
+        "type": "contour",
+        "contours": levels,
+        "ncontours": 12,
+        "line": {"color": c.text if logarithmic else translucent(c.faint, 0.6), "width": 1},
+        "showscale": False,
+        "hoverinfo": "skip",
+    }
+    return [heat, lines]
+
+
+def _hatching(x: np.ndarray, y: np.ndarray, out: np.ndarray, c: Ink) -> dict[str, Any]:
+    """Strokes over the points that no policy can reach; nothing where there is none."""
+    rows, columns = np.nonzero(out)
+    if not len(rows):
+        return {}
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": x[columns].astype(np.float32),
+        "y": y[rows].astype(np.float32),
+        "marker": {"symbol": "line-ne-open", "size": 8, "line": {"width": 1}, "color": c.faint},
+        "hoverinfo": "skip",
+    }
+
+
+def _equal_margin(x: np.ndarray, y: np.ndarray, c: Ink) -> dict[str, Any]:
+    """The line of margin 0, with the point where policy and reference are the same."""
+    low, high = max(x.min(), y.min()), min(x.max(), y.max())
+    if low >= high:
+        return {}
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": np.array([low, high], np.float32),
+        "y": np.array([low, high], np.float32),
+        "line": {"color": c.faint, "width": 1, "dash": "dot"},
+        "hoverinfo": "skip",
+    }
+
+
+def _arrows(data: FieldData, c: Ink) -> dict[str, Any]:
+    """Arrows of one length along the negative gradient, in one trace: tail, head, gap."""
+    x, y = array(data.log_x1), array(data.log_x2)
+    rows, columns = (_evenly(len(a)) for a in (x, y))
+    right, up = -array(data.d_log_x1)[np.ix_(rows, columns)], -array(data.d_log_x2)[np.ix_(rows, columns)]
+    at_x, at_y = np.meshgrid(x[rows], y[columns], indexing="ij")
+    size = np.hypot(right, up)
+    drawn = np.isfinite(size) & (size > 0)
+    if not drawn.any():
+        return {}
+    # Equal length on the screen: the steps are shares of each axis, because the axes may have different spans.
+    length_x, length_y = (0.6 * max(np.ptp(a), 1e-9) / ARROWS for a in (x, y))
+    half_x, half_y = (length_x * (right / size)[drawn] / 2, length_y * (up / size)[drawn] / 2)
+    gap = np.full(drawn.sum(), np.nan)
+    head = np.tile([0, 6, 0], drawn.sum())
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": np.stack([at_x[drawn] - half_x, at_x[drawn] + half_x, gap], -1).ravel().astype(np.float32),
+        "y": np.stack([at_y[drawn] - half_y, at_y[drawn] + half_y, gap], -1).ravel().astype(np.float32),
+        "line": {"color": c.faint, "width": 1},
+        "marker": {"symbol": "arrow", "angleref": "previous", "size": head, "color": c.faint, "line": {"width": 0}},
+        "hoverinfo": "skip",
+    }
+
+
+def _path(path: Trajectory, about: Entry, c: Ink) -> dict[str, Any]:
+    """All trajectories of one descent in one trace: a ring at each start, a line, an arrow at the end."""
+    x, y, loss = (array(t) for t in (path.log_x1, path.log_x2, path.value))
+    steps, P = x.shape
+    good = np.logical_and.accumulate(np.isfinite(x) & np.isfinite(y) & np.isfinite(loss), axis=0)
+
+    def joined(table: np.ndarray) -> np.ndarray:
+        return np.vstack([np.where(good, table, np.nan), np.full((1, P), np.nan)]).T.ravel()
+
+    last = good.sum(0) - 1
+    row = np.arange(steps + 1)[:, None]
+    start, end = (row == 0) & (last >= 0), (row == last) & (last > 0)
+    symbols = np.where(start, "circle-open", "arrow").T.ravel()
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": joined(x).astype(np.float32),
+        "y": joined(y).astype(np.float32),
+        "customdata": np.stack([np.tile(row.ravel(), P), joined(loss)], -1),
+        "line": {"color": c.text, "width": 2},
+        "marker": {
+            "symbol": symbols.astype(object),
+            "angleref": "previous",
+            "size": np.where(start, 9, np.where(end, 11, 0)).T.ravel(),
+            "color": c.text,
+            "line": {"width": np.where(start, 2, 0).T.ravel(), "color": c.text},
+        },
+        "hovertemplate": "descent, step %{customdata[0]:.0f}: log X₁ = %{x:.3g}, log X₂ = %{y:.3g} nats, "
+        "<b>L = %{customdata[1]:.4g} nats</b><extra></extra>",
+    }
+
+
+def _words(about: Entry, out: np.ndarray, paths: Sequence[Trajectory], rate: float | None) -> list[str]:
+    lines = [f"Colour: {about.symbol}. Small arrows: direction of −∇L, all of one length. Dotted: log X₁ = log X₂."]
+    if paths:
+        steps = max(len(path.value) for path in paths) - 1
+        pace = f" of step size {rate:.3g} nats²" if rate else ""
+        lines.append(f"Bold: {steps} steps of descent{pace}, from the ring.")
+    if out.any():
+        lines.append("Hatched: no policy is there (a token's probability would exceed 1).")
+    return lines
+
+
+def _note(lines: Sequence[str], c: Ink) -> dict[str, Any]:
+    first, rest = lines[0], " ".join(lines[1:])
+    return {
+        "text": first + (f"<br>{rest}" if rest else ""),
+        "align": "left",
+        "x": 0,
+        "xref": "paper",
+        "xanchor": "left",
+        "y": 1,
+        "yref": "paper",
+        "yanchor": "bottom",
+        "yshift": 6,
+        "showarrow": False,
+        "font": {"size": 11, "color": c.faint},
+    }
+
+
+def _decades(ratio: np.ndarray) -> np.ndarray:
+    """log10 of a ratio within the colours' range, infinities at its ends, NaN where undefined; rounding noise around 1 is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.clip(np.round(np.log10(ratio), 9), -DECADES, DECADES) + 0.0
+
+
+def _ratio_words(ratio: np.ndarray) -> np.ndarray:
+    return np.array([["undefined" if np.isnan(v) else "∞" if np.isinf(v) else f"{v:.4g}" for v in row] for row in ratio], object)
+
+
+def largest(values: np.ndarray) -> float:
+    return float(np.max(np.abs(values), where=np.isfinite(values), initial=0.0))
+
+
+def _evenly(points: int) -> np.ndarray:
+    """Indices of at most ARROWS points, off the edges where there are enough."""
+    if points <= ARROWS:
+        return np.arange(points)
+    return np.unique(((np.arange(ARROWS) + 0.5) * points / ARROWS).astype(int))
+
+
+def span(values: np.ndarray) -> list[float]:
+    low, high = float(values.min()), float(values.max())
+    return [low, high] if high > low else [low - 0.5, high + 0.5]
+
+
+def array(values: Any, kind: type = np.float64) -> np.ndarray:
+    """A tensor of the mathematics as NumPy's."""
+    return np.asarray(values, kind)

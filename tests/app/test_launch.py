@@ -1,0 +1,145 @@
+"""The launcher: the port, the demo run and the ones before it, and how the lab is closed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lab
+import lab.world
+from app import demo, launch
+from lab.training import Run
+
+ROOT = Path(__file__).parents[2]
+SMALL = """
+import functools, sys
+import lab.world
+lab.world.ensure = functools.partial(lab.world.ensure, lab.world.WorldSpec.tiny())
+from app.launch import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""The launcher on the small edition of the embedded world."""
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind((launch.ADDRESS, 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((launch.ADDRESS, 0))
+        return probe.getsockname()[1]
+
+
+def test_a_port_in_use_is_said_in_one_sentence(taken_port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert launch.main(["--port", str(taken_port)]) == 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: Port {taken_port} cannot be used")
+    assert "--port" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_a_port_that_cannot_be_is_refused(port: int) -> None:
+    with pytest.raises(OSError, match="choose one from 1 to 65535"):
+        launch.require_free(port)
+
+
+def mark(run: Run) -> Run:
+    (run.dir / demo.MARK).write_text(demo.WORDS)
+    return run
+
+
+def test_only_older_demo_runs_of_the_launcher_are_deleted(store_run: Callable[..., Run]) -> None:
+    own = [mark(store_run(f"demo-{i}")) for i in range(demo.KEPT + 2)]
+    others = [store_run("demo"), store_run("20250101-120000-demo", state="failed"), store_run("dead", state="dead")]
+    live = mark(store_run("demo-live", state="running"))
+    for age, run in enumerate([*own, *others, live]):
+        os.utime(run.dir / "run.json", (1_700_000_000 - age, 1_700_000_000 - age))
+    demo.clear_demos(lab.runs())
+    assert [run.dir.exists() for run in own] == [True] * demo.KEPT + [False] * 2
+    assert all(run.dir.exists() for run in (*others, live))
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "paused"])
+def test_no_demo_beside_a_live_run(state: str, store_run: Callable[..., Run]) -> None:
+    run = store_run("mine", state=state)
+    assert demo.start_demo(5) is None
+    assert [r.dir for r in lab.runs()] == [run.dir]
+
+
+@pytest.fixture
+def tiny_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab.world, "ensure", partial(lab.world.ensure, lab.world.WorldSpec.tiny()))
+
+
+def test_closing_the_lab_saves_the_runs_of_this_process_alone(
+    tiny_world: None, store_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = store_run("elsewhere", state="running")
+    run = lab.train("sgdpo", name="here", steps=100_000, evaluate=False, save_every=0)
+    while run.step < 3 and run.state not in ("failed", "dead"):
+        time.sleep(0.05)
+    assert [r.name for r in launch.runs_here()] == ["here"]
+    launch.stop_runs(60)
+    assert run.state == "stopped", run.error
+    assert run.checkpoints()
+    assert elsewhere.state == "running"
+    assert f"here: stopped at step {run.step}" in capsys.readouterr().out
+    assert launch.runs_here() == []
+
+
+def test_the_launcher_serves_trains_and_closes(lab_home: Path, tmp_path: Path) -> None:
+    port = free_port()
+    log = tmp_path / "log.txt"
+    with log.open("wb") as out:
+        lab_process = subprocess.Popen(
+            [sys.executable, "-c", SMALL, "--port", str(port), "--steps", "100000"], cwd=ROOT, stdout=out, stderr=subprocess.STDOUT
+        )
+    try:
+        until(lambda: f"The lab is at http://127.0.0.1:{port}\n" in log.read_text(), log, 60)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=10) as answer:
+            assert answer.read() == b"ok"
+        until(lambda: any(run.step > 0 for run in lab.runs()), log, 60)  # nobody has opened a browser
+        (run,) = lab.runs()
+        assert (run.name, run.config.objective.name, run.config.steps) == ("demo", "sgdpo", 100_000)
+        lab_process.send_signal(signal.SIGTERM)
+        assert lab_process.wait(60) == 0
+    finally:
+        lab_process.kill()
+    assert run.state == "stopped"
+    assert run.checkpoints()
+    said = log.read_text()
+    assert "Traceback" not in said, said
+    assert said.rstrip().endswith("The lab is closed.")
+
+
+def until(true: Callable[[], Any], log: Path, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+
+
+def test_help_says_what_there_is() -> None:
+    done = subprocess.run([sys.executable, "-m", "app", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert all(flag in done.stdout for flag in ("--port", "--no-demo", "--steps", "--home"))

@@ -1,0 +1,364 @@
+"""The Pairs page: list, search and filters, one pair opened, every change with undo, and text that stays text."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+from streamlit.testing.v1 import AppTest
+
+import lab
+import lab.world
+from app import pair_view, sets
+from app.difference import STYLE, answers_html
+from app.plain import plain
+from lab import home
+from lab.pairs import PairStore, open_pairs
+
+PAGE = Path(__file__).parents[2] / "app" / "pages" / "pairs.py"
+NASTY = "# <b>x</b> $x$ ![](http://x.invalid/p.png) :red[y] <script>alert(1)</script>"
+
+
+def make_store(count: int = 60, name: str = "mine", **more: Any) -> PairStore:
+    rows = [{"prompt": f"{NASTY} {i}", "chosen": f"good {NASTY} {i}", "rejected": f"bad answer {i}", **more} for i in range(count)]
+    return open_pairs(rows, home=home.home() / "pairs", name=name)
+
+
+def open_page(store: PairStore, pair: str | None = None, **query: str) -> AppTest:
+    at = AppTest.from_file(PAGE, default_timeout=60)
+    at.query_params["pairs"] = store.path.name
+    if pair:
+        at.query_params["pair"] = pair
+    for key, value in query.items():
+        at.query_params[key] = value
+    return at.run()
+
+
+def press(at: AppTest, label: str) -> AppTest:
+    next(button for button in at.button if button.label == label).click().run()
+    assert not at.exception
+    return at
+
+
+def edit(at: AppTest, label: str, text: str) -> AppTest:
+    """Type into a field of the form and save; what is typed is sent together with the press."""
+    next(area for area in at.text_area if area.label == label).input(text)
+    return press(at, "Save")
+
+
+def labels(at: AppTest) -> list[str]:
+    return [button.label for button in at.button]
+
+
+def query(at: AppTest, name: str) -> str | None:
+    value = at.query_params.get(name)
+    return value[0] if isinstance(value, list) else value
+
+
+def errors(at: AppTest) -> list[str]:
+    return [e.value.replace("\\", "") for e in at.error]
+
+
+def test_a_page_holds_25_pairs_and_says_how_many_there_are() -> None:
+    store = make_store()
+    at = open_page(store)
+    assert not at.exception
+    assert len(at.dataframe[0].value) == 25
+    assert [t.value for t in at.text] == ["60 pairs"]
+    at.pagination[0].set_value(3).run()
+    assert list(at.dataframe[0].value["Rejected"]) == [f"bad answer {i}" for i in range(50, 60)]
+    assert query(at, "sheet") == "3"
+    again = open_page(store, sheet="3")
+    assert len(again.dataframe[0].value) == 10
+    assert len(open_page(store, sheet="99").dataframe[0].value) == 10
+    assert len(open_page(store, sheet="-1").dataframe[0].value) == 25
+
+
+def test_search_and_filters_say_how_many_match() -> None:
+    store = make_store()
+    store.drop(store.ids()[7])
+    store.edit(store.ids()[3], chosen="edited")
+    at = open_page(store, sheet="2")
+    at.text_input(key="search").input("BAD ANSWER 5").run()
+    assert [t.value for t in at.text] == ["11 pairs with this text, of 59"]
+    assert query(at, "sheet") is None
+    at.text_input(key="search").input("").run()
+    at.segmented_control(key="show").select("Dropped").run()
+    assert [t.value for t in at.text] == ["1 dropped pair"]
+    at.segmented_control(key="show").select("Edited").run()
+    assert list(at.dataframe[0].value["Chosen"]) == ["edited"]
+
+
+def test_the_address_opens_a_pair_and_nothing_of_it_is_markup() -> None:
+    store = make_store(meta_note=NASTY)
+    at = open_page(store, store.ids()[30])
+    assert not at.exception
+    assert [m.value for m in at.markdown] == [f"**Pair {store.ids()[30]}**, version 1"]
+    assert any(code.value == f"{NASTY} 30" for code in at.code)
+    for element in (*at.caption, *at.error, *at.warning, *at.info):
+        assert "invalid" not in element.value
+    boxes = [element.proto.body for element in at.get("html")]
+    assert len(boxes) == 2
+    for box in boxes:
+        assert set(re.findall(r"<(/?\w+)", box.removeprefix(STYLE))) <= {"div", "/div", "mark", "/mark"}
+    assert not open_page(store, "000000000000").exception
+    assert "There is no pair '000000000000'" in errors(open_page(store, "000000000000"))[0]
+
+
+@given(some.text(some.characters(blacklist_categories=["Cs"])), some.text(some.characters(blacklist_categories=["Cs"])))
+def test_the_difference_keeps_every_character_and_marks_only_what_differs(chosen: str, rejected: str) -> None:
+    boxes = [box.removeprefix(STYLE) for box in answers_html(chosen, rejected)]
+    for box, text in zip(boxes, (chosen, rejected)):
+        inner = re.fullmatch(r'<div class="answer \w+">(.*)</div>', box, re.DOTALL)
+        assert inner
+        assert html.unescape(re.sub(r"</?mark>", "", inner[1])) == text
+    unmarked = [re.sub(r"<mark>.*?</mark>", "", box, flags=re.DOTALL).split(">", 1)[1] for box in boxes]
+    words = [re.findall(r"[\w&;#]+", text) for text in unmarked]
+    assert words[0] == words[1]
+
+
+def test_long_answers_are_shown_whole() -> None:
+    text = "word " * 20_000
+    started = time.perf_counter()
+    box, _ = answers_html(text, "other")
+    assert text.strip() in box
+    assert time.perf_counter() - started < 1
+
+
+def test_swap_drop_undo_and_redo() -> None:
+    store = make_store()
+    id = store.ids()[3]
+    at = press(open_page(store, id), "Swap")
+    assert store.get(id).chosen == "bad answer 3"
+    assert any(f"Undo takes back the swap of pair {id}" in c.value for c in at.caption)
+    press(at, "Drop")
+    assert len(store) == 59
+    assert "Restore" in labels(at)
+    press(at, "Undo")
+    assert len(store) == 60
+    press(at, "Undo")
+    assert store.get(id).rejected == "bad answer 3"
+    press(press(at, "Redo"), "Redo")
+    assert len(store) == 59
+    press(at, "Restore")
+    assert len(store) == 60
+
+
+def test_undo_opens_the_pair_that_it_changed() -> None:
+    store = make_store()
+    store.swap(store.ids()[40])
+    at = press(open_page(store, store.ids()[0]), "Undo")
+    assert query(at, "pair") == store.ids()[40]
+
+
+def test_edit_is_saved_by_pair_id() -> None:
+    store = make_store()
+    id = store.ids()[3]
+    at = edit(open_page(store, id), "Chosen answer", "a better *answer*\n\nin two parts")
+    assert store.get(id).chosen == "a better *answer*\n\nin two parts"
+    assert store.get(id).version == 2
+    edit(at, "Prompt", "another prompt")
+    assert (store.get(id).prompt, store.get(id).version) == ("another prompt", 3)
+    press(at, "Save")  # nothing was typed
+    assert store.get(id).version == 3
+
+
+def test_what_cannot_be_saved_is_refused_and_not_lost() -> None:
+    store = make_store()
+    id = store.ids()[3]
+    at = edit(open_page(store, id), "Chosen answer", "bad answer 3")
+    assert "are identical" in errors(at)[0]
+    assert store.get(id).version == 1
+    at = edit(open_page(store, id), "Chosen answer", "   ")
+    assert "Chosen is empty" in errors(at)[0]
+
+
+def test_a_change_made_elsewhere_is_not_overwritten_and_the_text_not_lost() -> None:
+    store = make_store()
+    id = store.ids()[3]
+    at = open_page(store, id)
+    store.edit(id, rejected="changed elsewhere")
+    edit(at, "Chosen answer", "mine")
+    assert "changed elsewhere (you saw version 1, now it is 2)" in errors(at)[0]
+    assert store.get(id).version == 2
+    assert [a.value for a in at.text_area if a.label == "Chosen answer"] == ["mine"]
+    press(at, "Save")
+    assert not at.error
+    assert store.get(id).chosen == "mine"
+
+
+def test_next_and_previous_walk_through_the_pages() -> None:
+    store = make_store()
+    ids = store.ids()
+    at = press(open_page(store, ids[24]), "Next")
+    assert (query(at, "pair"), query(at, "sheet")) == (ids[25], "2")
+    press(at, "Previous")
+    assert (query(at, "pair"), query(at, "sheet")) == (ids[24], "1")
+    at = press(press(at, "Drop"), "Next")  # the place of the dropped one was taken by the next
+    assert query(at, "pair") == ids[25]
+    at = open_page(store, ids[59], sheet="3")
+    assert next(b for b in at.button if b.label == "Next").disabled
+
+
+def test_conversations_are_edited_turn_by_turn() -> None:
+    turns = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}, {"role": "user", "content": "how?"}]
+    rows = [
+        {"prompt": turns, "chosen": [{"role": "assistant", "content": "so"}], "rejected": [{"role": "assistant", "content": "no"}]}
+    ]
+    store = open_pairs(rows, home=home.home() / "pairs", name="talk")
+    (id,) = store.ids()
+    edit(open_page(store, id), "Prompt, turn 3 (user)", "how exactly?")
+    assert store.get(id).prompt == [*turns[:2], {"role": "user", "content": "how exactly?"}]
+
+
+def test_halves_of_characters_break_no_page() -> None:
+    rows = [{"prompt": "p \ud83d", "chosen": "c \udc00", "rejected": "r", "note": "\ud800"}]
+    store = open_pairs(rows, home=home.home() / "pairs", name="odd")
+    (id,) = store.ids()
+    at = open_page(store, id)
+    assert not at.exception
+    edit(at, "Rejected answer", "better")
+    assert store.get(id).prompt == "p \ud83d"  # what was not touched stays as it was
+
+
+def test_the_history_shows_every_version() -> None:
+    store = make_store()
+    id = store.ids()[3]
+    store.edit(id, chosen="second")
+    store.undo()
+    at = open_page(store, id)
+    assert [e.label.split(" on ")[0] for e in at.expander] == [
+        "Version 3: an edit was undone",
+        "Version 2: edited",
+        "Version 1: as imported",
+    ]
+
+
+def test_an_unknown_set_and_a_broken_store_are_said_in_a_sentence() -> None:
+    store = make_store()
+    at = open_page(store)
+    at.query_params["pairs"] = "nothing.sqlite"
+    at = at.run()
+    assert errors(at) == ["There is no pair set nothing.sqlite here; choose another one."]
+    broken = home.home() / "pairs" / "broken.sqlite"
+    broken.write_text("this is no database")
+    at = AppTest.from_file(PAGE, default_timeout=60)
+    at.query_params["pairs"] = "broken.sqlite"
+    at.run()
+    assert not at.exception
+    assert "is not a store of pairs" in errors(at)[0]
+
+
+def test_another_set_is_opened_from_its_first_page() -> None:
+    one, other = make_store(name="one"), make_store(30, name="other")
+    at = open_page(one, one.ids()[3], sheet="3")
+    at.selectbox[0].select(other.path.name).run()
+    assert (query(at, "pairs"), query(at, "pair"), query(at, "sheet")) == (other.path.name, None, None)
+    assert [t.value for t in at.text] == ["30 pairs"]
+
+
+def test_export_holds_the_edits() -> None:
+    store = make_store(3)
+    store.edit(store.ids()[0], chosen="edited")
+    rows = [json.loads(line) for line in sets.exported(store).splitlines()]
+    assert rows[0]["chosen"] == "edited"
+    assert len(rows) == 3
+
+
+def test_ten_thousand_pairs_stay_responsive() -> None:
+    store = make_store(10_000)
+    at = open_page(store, store.ids()[5000])
+    started = time.perf_counter()
+    at.run()
+    assert time.perf_counter() - started < 1.0
+    assert len(at.dataframe[0].value) == 25
+    sent = sum(len(str(element.proto)) for element in at.dataframe)
+    assert sent < 100_000
+
+
+@pytest.fixture
+def tiny_world(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The embedded world in its small edition, wherever the dashboard or the library asks for it."""
+    ensure = lab.world.ensure
+    monkeypatch.setattr(lab.world, "ensure", partial(ensure, lab.world.WorldSpec.tiny()))
+    return None
+
+
+def wait_for_world() -> PairStore:
+    job = sets.world_job()
+    assert job.done.wait(120)
+    assert job.error is None, job.error
+    return job.result.store
+
+
+def test_the_world_is_judged_in_words_as_it_stands_now(tiny_world: None) -> None:
+    store = wait_for_world()
+    at = AppTest.from_file(PAGE, default_timeout=60)
+    at.query_params["pair"] = next(p.id for p in store.all() if not p.meta["noisy"])
+    at.run()
+    assert not at.exception
+    assert any("The oracle agrees with the label" in t.value for t in at.text)
+    press(at, "Swap")
+    assert any("The oracle disagrees with the label" in t.value for t in at.text)
+    assert sum("Oracle: " in t.value for t in at.text) == 2
+    press(at, "Undo")
+    assert "world (embedded)" in at.selectbox[0].options
+    assert not any(label.startswith("world (") and label != "world (embedded)" for label in at.selectbox[0].options)
+
+
+def test_noise_is_explained(tiny_world: None) -> None:
+    noisy = next(p for p in wait_for_world().all() if p.meta["noisy"])
+    words = pair_view.label_in_words(noisy)
+    assert "disagrees" in words
+    assert "chance decided against the better answer" in words
+
+
+def test_a_world_that_cannot_be_built_is_said_and_can_be_tried_again(monkeypatch: pytest.MonkeyPatch, tiny_world: None) -> None:
+    working = lab.world.ensure
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(lab.world, "ensure", fail)
+    at = AppTest.from_file(PAGE, default_timeout=60).run()
+    assert "No space left on device" in errors(at)[0]
+    monkeypatch.setattr(lab.world, "ensure", working)
+    press(at, "Try again")
+    wait_for_world()
+    assert len(at.run().dataframe) == 1
+
+
+def test_while_the_world_is_built_the_page_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    let_go = threading.Event()
+
+    def build(*_: Any, progress: Any = None, **__: Any) -> None:
+        progress("tuning the *model*", 0.4)
+        let_go.wait(30)
+        raise OSError("over")
+
+    monkeypatch.setattr(lab.world, "ensure", build)
+    at = AppTest.from_file(PAGE, default_timeout=60).run()
+    try:
+        assert not at.exception
+        assert not at.dataframe
+        (bar,) = at.get("progress")
+        assert (bar.proto.value, bar.proto.text) == (40, "tuning the \\*model\\*")
+    finally:
+        let_go.set()
+
+
+@given(some.text())
+def test_plain_never_ends_as_markup(text: str) -> None:
+    escaped = plain(text)
+    assert "\n" not in escaped
+    assert not re.search(r"(?<!\\)(\\\\)*[`*_\[\]<>$:~|#!&^{}]", escaped)
