@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import streamlit as st
 
 from app.plain import plain
-from lab.training.run import describe
+from lab.training.lifecycle import describe
 
 log = logging.getLogger(__name__)
 

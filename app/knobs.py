@@ -19,7 +19,7 @@ DECADES = 2
 
 
 def knobs(kind: type[Objective], start: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """A slider for every number with a fraction, the form's widgets for the rest; values by parameter name, nested ones as mappings.
+    """A slider for every number with a fraction, the form's widgets for the rest; values by name, nested ones as mappings.
 
     start: values to begin with where they are not the defaults.   key: what the widgets' keys begin with.
     Parameters that the others turn off are left out.

@@ -34,11 +34,11 @@ class Plane:
     seen: whether moving statistics are those after one batch, the start points, or those before the first step.
     """
 
-    log_x1: Point = (-5.0, 5.0)
-    log_x2: Point = (-5.0, 5.0)
+    log_x1: Point = (-10.0, 10.0)
+    log_x2: Point = (-10.0, 10.0)
     tokens: tuple[int, int] = (8, 8)
     ref: Point = (-2.0, -2.0)
-    starts: tuple[Point, ...] = ((0.0, 0.0), (-3.0, 0.0), (0.0, 3.0), (-4.0, 4.0), (3.0, -1.0), (-4.0, -4.0))
+    starts: tuple[Point, ...] = ((0.0, 0.0), (-6.0, 0.0), (0.0, 6.0), (-8.0, 8.0), (6.0, -2.0), (-8.0, -8.0))
     seed: int = 0
     seen: bool = True
 

@@ -11,7 +11,8 @@ from app.figure import dark, show
 from app.plain import plain
 from app.words import STATES, duration, parameters, preparing
 from lab.plots import DISTRIBUTION, Record, entry, run_figure
-from lab.training import ENDED, Run
+from lab.run import Run
+from lab.training import ENDED
 
 INTERVAL = 1.0
 """Seconds between two drawings of a live run."""
@@ -48,8 +49,8 @@ def _draw(run: Run, drawn_state: str) -> None:
 def _record(run: Run) -> Record:
     """What this session has read of the run so far."""
     kept = st.session_state.get("record")
-    if not isinstance(kept, Record) or kept.run.dir != run.dir:
-        kept = st.session_state["record"] = Record(run)
+    if not isinstance(kept, Record) or kept.reader.folder != run.dir:
+        kept = st.session_state["record"] = Record(run.reader)
     return kept
 
 
@@ -120,7 +121,7 @@ def _distributions(record: Record) -> None:
         default=[term for term in OVER_PAIRS if term in terms],
         selection_mode="multi",
         format_func=lambda term: entry(term).title,
-        key=f"terms-{record.run.dir.name}",
+        key=f"terms-{record.reader.folder.name}",
         label_visibility="collapsed",
     )
     _row(record, [DISTRIBUTION + term for term in chosen], columns=2 if len(chosen) in (2, 4) else 3)
@@ -142,7 +143,7 @@ def _samples(record: Record, details: list[tuple[int, list[dict[str, Any]]]]) ->
     (first, before), (last, after) = details[0], details[-1]
     prompts = [sample["prompt"] for sample in before]
     number = st.selectbox(
-        "Prompt", range(len(prompts)), format_func=lambda i: " ".join(prompts[i].split()), key=f"prompt-{record.run.dir.name}"
+        "Prompt", range(len(prompts)), format_func=lambda i: " ".join(prompts[i].split()), key=f"prompt-{record.reader.folder.name}"
     )
     sides = [(first, before)] if first == last else [(first, before), (last, after)]
     for cell, (step, samples) in zip(st.columns(2), sides):

@@ -14,7 +14,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 # Torch's threads spin while they wait for one another. Beside a dashboard, a notebook or a second run on the same cores that
-# made a training step 5 to 10 times slower (measured on 2 cores); waiting asleep costs next to nothing. Read once, when torch is loaded.
+# made a training step 5 to 10 times slower (measured on 2 cores). It is read once, when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from lab.objectives import OBJECTIVES, Objective, Outcome, PairLogps, make_objective, parameter, register
     from lab.pairs import Pair, PairsError, PairStore
     from lab.policy import ModelError
-    from lab.training import ConfigError, Run, RunError, TrainConfig
+    from lab.run import Run
+    from lab.training import ConfigError, RunError, TrainConfig
+    from lab.watching import watch
 
 __all__ = [
     "OBJECTIVES",
@@ -45,6 +47,7 @@ __all__ = [
     "runs",
     "token_logps",
     "train",
+    "watch",
 ]
 
 _ROOMS = {
@@ -52,7 +55,9 @@ _ROOMS = {
     "lab.objectives": ("OBJECTIVES", "Objective", "Outcome", "PairLogps", "make_objective", "parameter", "register"),
     "lab.pairs": ("Pair", "PairStore", "PairsError"),
     "lab.policy": ("ModelError",),
-    "lab.training": ("ConfigError", "Run", "RunError", "TrainConfig"),
+    "lab.run": ("Run",),
+    "lab.training": ("ConfigError", "RunError", "TrainConfig"),
+    "lab.watching": ("watch",),
 }
 
 

@@ -13,7 +13,8 @@ from lab.pairs import Pair, PairStore
 from lab.pairs import open_pairs as open_stored_pairs
 from lab.policy import Encoder, Policy, ensure_right_head
 from lab.policy.logps import split_head
-from lab.training import ConfigError, Run, RunError, TrainConfig, Training, create_run, start
+from lab.run import Run
+from lab.training import ConfigError, RunError, TrainConfig, Training, create_run, read_about, start
 from lab.training.batches import encode_pair
 from lab.training.loop import Evaluator, OnStep
 from lab.training.step import concatenate, pair_logps
@@ -84,7 +85,7 @@ def train(
 
 
 def _start(folder: Path, *, background: bool, on_step: OnStep | None, resume: bool, progress: Progress | None) -> Run:
-    about = Run.read_about(folder)
+    about = read_about(folder)
     config = TrainConfig.parse(**about["config"])
     store = PairStore(Path(about["pairs_store"]))
     model = config.model
@@ -110,7 +111,8 @@ def _start(folder: Path, *, background: bool, on_step: OnStep | None, resume: bo
             on_step=on_step,
         )
 
-    return start(folder, make, background=background)
+    thread = start(folder, make, background=background)
+    return Run(folder, thread)
 
 
 def open_run(run_dir: str | Path) -> Run:

@@ -21,8 +21,9 @@ SHOWN = 12
 def world_evaluator(world: World, run_dir: Path, steps: int) -> Evaluator:
     """Looks at a policy: two sampled answers to every held-out prompt before and after training, one in between.
 
-    The reference's four answers a prompt, which win rates compare with, are sampled at step 0 and kept in the run's folder.
-    So the win rate at step 0 is the reference's own rate against itself, near 0.5: the scale for all later ones.
+    At step 0 the policy is the reference: four answers a prompt are sampled and kept. All later looks are compared with
+    the four; the look at step 0 itself compares two of them with the other two, which is the reference's own rate against
+    itself, near 0.5: the scale for all later ones.
     """
     from lab.world import evaluate_answers
 
@@ -33,10 +34,14 @@ def world_evaluator(world: World, run_dir: Path, steps: int) -> Evaluator:
         return sample_answers(policy, prompts, per_prompt=count, max_new_tokens=160, seed=seed)
 
     def look(policy: Policy, step: int, seed: int) -> Evaluation:
+        reference: list[list[str]] | None
         if step == 0:
-            kept.write_text(json.dumps(sample(policy, 4, seed + 1)), encoding="utf-8")
-        reference = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else None
-        answers = sample(policy, 2 if step in (0, steps) else 1, seed)
+            four = sample(policy, 4, seed)
+            kept.write_text(json.dumps(four), encoding="utf-8")
+            answers, reference = [a[:2] for a in four], [a[2:] for a in four]
+        else:
+            answers = sample(policy, 2 if step == steps else 1, seed + step)
+            reference = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else None
         found = evaluate_answers(world, prompts, answers, reference)
         scalars = {"eval/oracle_reward": found.reward.mean, "eval/valid": found.valid, "eval/answer_words": found.words}
         detail = {"reward_low": found.reward.low, "reward_high": found.reward.high}

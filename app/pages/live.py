@@ -11,7 +11,8 @@ import lab
 from app import steering
 from app.plain import plain
 from app.watching import watch
-from lab.training import ENDED, Run, RunError
+from lab.run import Run
+from lab.training import ENDED, RunError
 
 
 def page() -> None:

@@ -15,7 +15,8 @@ from app.uploads import MEGABYTES, store_upload
 from lab import api
 from lab.objectives import OBJECTIVES, Preset
 from lab.pairs import PairsError, PairStore
-from lab.training import Run, TrainConfig
+from lab.run import Run
+from lab.training import TrainConfig
 
 PAPERS = ("sgdpo", "alpha_dpo", "spo")
 NEXT = ("dpo", "simpo")

@@ -1,4 +1,4 @@
-"""Playground: losses as landscapes. Up to three objectives with sliders, on one axis and as fields, redrawn while a slider moves."""
+"""Playground: losses as landscapes. Up to three objectives with sliders, on one axis and as fields, redrawn at every change."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from app.landscapes import (
 from app.links import Spec, read_objective, read_plane, written_objective, written_plane
 from app.plain import plain
 from app.recipe import build_objective
-from lab.objectives import OBJECTIVES, FieldData, Objective
+from lab.objectives import OBJECTIVES, Objective
 from lab.plots.landscape import QUANTITIES, field_figure
 from lab.plots.slices import cut, slices_figure
 
@@ -141,8 +141,8 @@ def _plane(start: Plane) -> Plane:
             "Moving statistics after one batch",
             start.seen,
             key="play.seen",
-            help="For objectives that remember something, such as α-DPO's mean and std of the gap: as they are after one batch made "
-            "of the start points, or as they are before the first step, when α-DPO's z is 0.",
+            help="For objectives that remember something, such as α-DPO's mean and std of the gap: as they are after one batch "
+            "made of the start points, or as they are before the first step, when α-DPO's z is 0.",
             persist_state="page",
         )
         seed = st.session_state.setdefault("play.seed", start.seed)
@@ -160,16 +160,13 @@ def _slider(label: str, limits: tuple[Any, Any], value: Any, step: float, key: s
 
 
 def _drawn(slot: str, objective: Objective, plane: Plane) -> Shown | None:
-    """The objective with its picture; where it cannot be drawn, its last picture that could, and why."""
-    key = f"play.{slot}.picture"
+    """The objective with its picture; where it cannot be drawn, None, and the page says why."""
     try:
-        shown = Shown(slot, objective, landscape(objective, plane))
+        return Shown(slot, objective, landscape(objective, plane))
     except Exception as error:  # an objective may be anybody's own code, which can raise anything
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         st.error(plain(f"{slot} · {objective.name} cannot be drawn: {reason}"))
         return None
-    st.session_state[key] = shown
-    return shown
 
 
 def _cards(shown: Sequence[Shown]) -> None:
@@ -227,6 +224,7 @@ def _cuts(shown: Sequence[Shown], plane: Plane) -> None:
             default="margin",
             required=True,
             key="play.along",
+            persist_state="page",
             help="The margin log X₁ − log X₂, with both sides moving, or one side alone.",
         )
         held = 0.0
@@ -236,16 +234,15 @@ def _cuts(shown: Sequence[Shown], plane: Plane) -> None:
                 f"{other} held at (nats)", low, high, min(max(0.0, low), high), key=f"play.held.{other}.{low}.{high}", width=320
             )
         relative = st.toggle(
-            "Each on its own scale", key="play.relative", help="Divide every objective by its own largest value, to compare shapes."
+            "Each on its own scale",
+            key="play.relative",
+            help="Divide every objective by its own largest value, to compare shapes.",
+            persist_state="page",
         )
-    slices = [cut(one.label, _along(one, plane, direction, held)) for one in shown]
+    slices = [cut(one.label, along(one.objective, plane, direction, held)) for one in shown]
     for cell, quantity in zip(st.columns(2), ("loss", "push")):
         with cell:
             show(slices_figure(slices, quantity=quantity, relative=relative, dark=dark()), key=f"play-cut-{quantity}")
-
-
-def _along(one: Shown, plane: Plane, direction: Any, held: float) -> FieldData:
-    return along(one.objective, plane, direction, held)
 
 
 def _fields(shown: Sequence[Shown]) -> None:
@@ -254,10 +251,11 @@ def _fields(shown: Sequence[Shown]) -> None:
         quantity = st.segmented_control(
             "Colour",
             list(QUANTITIES),
-            default="ratio" if "ratio" in QUANTITIES else None,
+            default="ratio",
             required=True,
             format_func=lambda key: QUANTITIES[key].title,
             key="play.quantity",
+            persist_state="page",
         )
         pair = list(shown[:2])
         if len(shown) > 2:
@@ -267,6 +265,7 @@ def _fields(shown: Sequence[Shown]) -> None:
                 selection_mode="multi",
                 default=[one.slot for one in shown[:2]],
                 key="play.pair",
+                persist_state="page",
             )
             pair = [one for one in shown if one.slot in slots][:2] or pair
     st.caption(plain(QUANTITIES[quantity].meaning))
@@ -276,7 +275,7 @@ def _fields(shown: Sequence[Shown]) -> None:
         with cell:
             drawn = field_figure(
                 picture.data,
-                title=f"{one.label}: {QUANTITIES[quantity].title}",
+                title=f"{one.label}: {QUANTITIES[quantity].symbol}",
                 quantity=quantity,
                 paths=[picture.path] if picture.path else [],
                 rate=picture.rate,

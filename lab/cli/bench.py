@@ -40,9 +40,7 @@ def run(options: argparse.Namespace) -> int:
                 if handle.state != "finished":
                     raise RuntimeError(f"The run with {name} {handle.state}: {handle.error}")
                 speeds[name].append(options.steps * options.batch_size / handle.status["seconds"])
-    print(
-        f"{'objective':<12} {'pairs/s':>8} {'ratio':>6}   median of {options.rounds} rounds, {options.steps} steps each"
-    )
+    print(f"{'objective':<12} {'pairs/s':>8} {'ratio':>6}   median of {options.rounds} rounds, {options.steps} steps each")
     first = statistics.median(speeds[names[0]])
     for name in names:
         median = statistics.median(speeds[name])

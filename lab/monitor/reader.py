@@ -36,6 +36,11 @@ class StoreReader:
         """Facts about the run as a whole, by name."""
         return {key: json.loads(value) for key, value in self._query("SELECT key, value FROM status")}
 
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return int(self.status().get("step", 0))
+
     def names(self) -> list[str]:
         """Names of the scalars that were recorded."""
         return [name for (name,) in self._query("SELECT name FROM series ORDER BY name")]

@@ -6,7 +6,6 @@ from .distribution import distribution
 from .figures import DISTRIBUTION, FIGURES, FigureSpec, run_figure
 from .glossary import GLOSSARY, PAIR_TERMS, Entry, entry
 from .layers import layers
-from .notebook import watch
 from .record import Record
 from .style import HEIGHT
 
@@ -25,5 +24,4 @@ __all__ = [
     "entry",
     "layers",
     "run_figure",
-    "watch",
 ]

@@ -1,7 +1,7 @@
 """Every figure of a run by its name; the dashboard, the notebooks and `Run.figure` draw them here.
 
-run_figure(run, "margins")
-run_figure(run, "distribution:pilot_chosen", dark=True)
+run_figure(run.reader, "margins")
+run_figure(run.reader, "distribution:pilot_chosen", dark=True)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .layers import layers
 from .record import Record
 
 if TYPE_CHECKING:
-    from lab.training import Run
+    from lab.monitor import StoreReader
 
 RECENT = 50
 """Steps that the confusion of the degree head is counted over."""
@@ -119,13 +119,13 @@ FIGURES: dict[str, FigureSpec] = {
 """Every figure by name. `distribution:<term>` also works for a term that only an objective of one's own has."""
 
 
-def run_figure(run: Run | Record, name: str, dark: bool = False) -> go.Figure:
+def run_figure(source: StoreReader | Record, name: str, dark: bool = False) -> go.Figure:
     """A figure of a run as it stands. `dark` chooses the colours; the background is transparent.
 
-    run: a Run, or the Record of one that somebody keeps for drawing it again and again.
+    source: the store of a run, or the Record of one that somebody keeps for drawing it again and again.
     Raises ValueError naming the figures there are. A figure that has no data yet says what will appear, and when.
     """
-    record = run if isinstance(run, Record) else Record(run)
+    record = source if isinstance(source, Record) else Record(source)
     spec = FIGURES.get(name)
     term = name.removeprefix(DISTRIBUTION)
     if spec is None and name.startswith(DISTRIBUTION) and term in record.term_names():
@@ -134,5 +134,5 @@ def run_figure(run: Run | Record, name: str, dark: bool = False) -> go.Figure:
         own = {DISTRIBUTION + known for known in record.term_names()}
         raise ValueError(f"There is no figure {name!r}; choose one of {', '.join(sorted(own | FIGURES.keys()))}.")
     figure = spec.draw(record, dark)
-    figure.layout.uirevision = f"{record.run.dir.name}/{name}"  # the same word at every refresh: keep zoom and hidden traces
+    figure.layout.uirevision = f"{record.reader.folder.name}/{name}"  # the same word at every refresh: keep zoom and hidden traces
     return figure

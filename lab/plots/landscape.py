@@ -85,22 +85,27 @@ def field_figure(
     """
     if quantity not in QUANTITIES:
         raise ValueError(f"There is no quantity {quantity!r} of a field; choose one of {', '.join(QUANTITIES)}.")
-    c, about = ink(dark), QUANTITIES[quantity]
+    c = ink(dark)
     x, y = array(data.log_x1), array(data.log_x2)
     out = ~array(data.attainable, bool).T
+    words = _words(out, paths, rate)
     traces = [*_surface(data, quantity, c), _hatching(x, y, out, c), _equal_margin(x, y, c), _arrows(data, c)]
-    traces += [_path(path, about, c) for path in paths]
+    for path in paths:
+        traces += _descent(path, c)
     look = layout(
         title,
         dark=dark,
         height=FIELD_HEIGHT,
         xaxis=axis(c, "log X₁ [nats]", range=span(x), constrain="domain", zeroline=False),
-        yaxis=axis(c, "log X₂ [nats]", range=span(y), constrain="domain", zeroline=False),
+        # Square on the screen, so that arrows and paths have their true direction where both axes have the same span.
+        yaxis=axis(
+            c, "log X₂ [nats]", range=span(y), constrain="domain", zeroline=False, scaleanchor="x", scaleratio=_square(x, y)
+        ),
         showlegend=False,
         uirevision=f"{quantity}/{span(x)}/{span(y)}",
-        annotations=[_note(_words(about, out, paths, rate), c)],
+        annotations=[_note(words, c)],
     )
-    look["margin"] |= {"t": 76}
+    look["margin"]["t"] = 40 + 16 * len(words)
     return figure([trace for trace in traces if trace], look)
 
 
@@ -127,7 +132,7 @@ def _surface(data: FieldData, quantity: str, c: Ink) -> list[dict[str, Any]]:
             ticks = np.array([t for t in (-3, -2, -1, -0.30103, 0, 0.30103, 1, 2, 3) if abs(t) <= bound + 1e-9])
             if bound > 1:
                 ticks = ticks[np.abs(ticks) != 0.30103]
-            bar |= {"tickvals": ticks, "ticktext": [f"{10**t:.3g}" for t in ticks]}
+            bar |= {"tickvals": ticks, "ticktext": [f"{10**t:.4g}" for t in ticks]}
     words = _ratio_words(values) if logarithmic else None
     number = "%{text}" if logarithmic else "%{z:.4g}"
     heat = {
@@ -214,53 +219,53 @@ def _arrows(data: FieldData, c: Ink) -> dict[str, Any]:
     }
 
 
-def _path(path: Trajectory, about: Entry, c: Ink) -> dict[str, Any]:
-    """All trajectories of one descent in one trace: a ring at each start, a line, an arrow at the end."""
+def _descent(path: Trajectory, c: Ink) -> list[dict[str, Any]]:
+    """All trajectories of one descent: a line that ends in an arrow, and a ring at each start."""
     x, y, loss = (array(t) for t in (path.log_x1, path.log_x2, path.value))
-    steps, P = x.shape
+    rows, P = x.shape
     good = np.logical_and.accumulate(np.isfinite(x) & np.isfinite(y) & np.isfinite(loss), axis=0)
+    row = np.arange(rows)[:, None]
+    end = (row == good.sum(0) - 1) & (row > 0)
 
     def joined(table: np.ndarray) -> np.ndarray:
+        """One trajectory after the other, with gaps between them."""
         return np.vstack([np.where(good, table, np.nan), np.full((1, P), np.nan)]).T.ravel()
 
-    last = good.sum(0) - 1
-    row = np.arange(steps + 1)[:, None]
-    start, end = (row == 0) & (last >= 0), (row == last) & (last > 0)
-    symbols = np.where(start, "circle-open", "arrow").T.ravel()
-    return {
+    lines = {
         "type": "scatter",
         "mode": "lines+markers",
         "x": joined(x).astype(np.float32),
         "y": joined(y).astype(np.float32),
-        "customdata": np.stack([np.tile(row.ravel(), P), joined(loss)], -1),
+        "customdata": np.stack([joined(np.broadcast_to(row, x.shape)), joined(loss)], -1),
         "line": {"color": c.text, "width": 2},
-        "marker": {
-            "symbol": symbols.astype(object),
-            "angleref": "previous",
-            "size": np.where(start, 9, np.where(end, 11, 0)).T.ravel(),
-            "color": c.text,
-            "line": {"width": np.where(start, 2, 0).T.ravel(), "color": c.text},
-        },
+        "marker": {"symbol": "arrow", "angleref": "previous", "size": np.nan_to_num(joined(12.0 * end)), "color": c.text},
         "hovertemplate": "descent, step %{customdata[0]:.0f}: log X₁ = %{x:.3g}, log X₂ = %{y:.3g} nats, "
         "<b>L = %{customdata[1]:.4g} nats</b><extra></extra>",
     }
+    rings = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": x[0][good[0]].astype(np.float32),
+        "y": y[0][good[0]].astype(np.float32),
+        "marker": {"symbol": "circle-open", "size": 10, "color": c.text, "line": {"width": 2}},
+        "hoverinfo": "skip",
+    }
+    return [lines, rings]
 
 
-def _words(about: Entry, out: np.ndarray, paths: Sequence[Trajectory], rate: float | None) -> list[str]:
-    lines = [f"Colour: {about.symbol}. Small arrows: direction of −∇L, all of one length. Dotted: log X₁ = log X₂."]
+def _words(out: np.ndarray, paths: Sequence[Trajectory], rate: float | None) -> list[str]:
+    lines = ["Arrows: −∇L, all of one length. Dotted: log X₁ = log X₂."]
     if paths:
         steps = max(len(path.value) for path in paths) - 1
-        pace = f" of step size {rate:.3g} nats²" if rate else ""
-        lines.append(f"Bold: {steps} steps of descent{pace}, from the ring.")
+        lines.append(f"Bold: {steps} steps of descent" + (f" of size {rate:.3g} nats²" if rate else "") + ", from the ring.")
     if out.any():
-        lines.append("Hatched: no policy is there (a token's probability would exceed 1).")
+        lines.append("Hatched: out of reach, a token's probability would be above 1.")
     return lines
 
 
 def _note(lines: Sequence[str], c: Ink) -> dict[str, Any]:
-    first, rest = lines[0], " ".join(lines[1:])
     return {
-        "text": first + (f"<br>{rest}" if rest else ""),
+        "text": "<br>".join(lines),
         "align": "left",
         "x": 0,
         "xref": "paper",
@@ -293,6 +298,12 @@ def _evenly(points: int) -> np.ndarray:
     if points <= ARROWS:
         return np.arange(points)
     return np.unique(((np.arange(ARROWS) + 0.5) * points / ARROWS).astype(int))
+
+
+def _square(x: np.ndarray, y: np.ndarray) -> float:
+    """How much longer a nat upwards is drawn than one across."""
+    (left, right), (low, high) = span(x), span(y)
+    return (right - left) / (high - low)
 
 
 def span(values: np.ndarray) -> list[float]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from .marks import notable
+from lab.monitor import StoreReader
 
-if TYPE_CHECKING:
-    from lab.training import Run
+from .marks import notable
 
 HEAT_COLUMNS = 240
 """Steps whose pairs are read for the distributions."""
@@ -27,22 +25,22 @@ class Record:
     Use one per session: it is not shared between threads.
     """
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, reader: StoreReader) -> None:
+        self.reader = reader
         self._forget()
-        self._events = run.events()
+        self._events = reader.events()
         self._notable = notable(self._events)
 
     def refresh(self) -> None:
         """Look again; what was read so far is read no second time, unless the run went back to a checkpoint."""
         self._fresh.clear()
         if self._events.empty:
-            new = self._events = self.run.events()
+            new = self._events = self.reader.events()
         else:
             last = self._events.iloc[-1]
-            found = self.run.reader.events(after=int(last["number"]) - 1)
+            found = self.reader.events(after=int(last["number"]) - 1)
             if found.empty or found["time"].iloc[0] != last["time"]:  # the last event is gone: the run went back behind it
-                new = self._events = self.run.events()
+                new = self._events = self.reader.events()
                 self._forget()
             else:
                 new = found.iloc[1:]
@@ -70,13 +68,13 @@ class Record:
     def _read_on(self, name: str) -> pd.Series:
         known = self._scalars.get(name)
         if known is None or known.empty:
-            return self.run.reader.scalars([name])[name]
+            return self.reader.scalars([name])[name]
         # The last step is read again: a value may be written a second time.
-        return pd.concat([known.iloc[:-1], self.run.reader.scalars([name], first=int(known.index[-1]))[name]])
+        return pd.concat([known.iloc[:-1], self.reader.scalars([name], first=int(known.index[-1]))[name]])
 
     def scalar_names(self, prefix: str) -> list[str]:
         """Names of the recorded scalars that begin so."""
-        return [name for name in self.run.reader.names() if name.startswith(prefix)]
+        return [name for name in self.reader.names() if name.startswith(prefix)]
 
     def events(self) -> pd.DataFrame:
         """Everything that happened, oldest first."""
@@ -89,22 +87,22 @@ class Record:
     def layers(self) -> pd.DataFrame:
         """Gradient flow by layer of every probed step."""
         if self._layers is None or self._layers.empty:
-            self._layers = self.run.layers()
+            self._layers = self.reader.layers()
         elif "layers" not in self._fresh:
             last = int(self._layers["step"].iloc[-1])
             earlier = self._layers[self._layers["step"] < last]
-            self._layers = pd.concat([earlier, self.run.reader.layers(first=last)], ignore_index=True)
+            self._layers = pd.concat([earlier, self.reader.layers(first=last)], ignore_index=True)
         self._fresh.add("layers")
         return self._layers
 
     def terms(self) -> pd.DataFrame:
         """Every term of the pairs of up to HEAT_COLUMNS steps: `step`, `pair`, one column a term."""
-        step = self.run.step
+        step = self.reader.step
         if self._terms is None or step - self._terms_step > step * VISIBLE:
-            self._terms, self._terms_step = self.run.reader.terms_over_time(self.term_names(), columns=HEAT_COLUMNS), step
+            self._terms, self._terms_step = self.reader.terms_over_time(self.term_names(), columns=HEAT_COLUMNS), step
         return self._terms
 
     def term_names(self) -> tuple[str, ...]:
         """The pair terms that this run records; none before its first step."""
-        frame = self.run.reader.batch(self.run.step)
+        frame = self.reader.batch(self.reader.step)
         return tuple(name for name in frame.columns if name not in NOT_TERMS)

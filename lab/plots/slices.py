@@ -50,13 +50,13 @@ class Slice:
 
     @property
     def where(self) -> str:
-        """The line in words."""
+        """The line in words; points are (log X₁, log X₂)."""
         (a, b), (c, d) = (self.log_x1[0], self.log_x2[0]), (self.log_x1[-1], self.log_x2[-1])
         if np.ptp(self.log_x2) == 0:
             return f"at log X₂ = {b:.3g}"
         if np.ptp(self.log_x1) == 0:
             return f"at log X₁ = {a:.3g}"
-        return f"from (log X₁, log X₂) = ({a:.3g}, {b:.3g}) to ({c:.3g}, {d:.3g})"
+        return f"from ({a:.3g}, {b:.3g}) to ({c:.3g}, {d:.3g})"
 
 
 def cut(label: str, data: FieldData) -> Slice:
@@ -87,7 +87,14 @@ def slices_figure(
     """
     if quantity not in ("loss", "push", "log_space_ratio"):
         raise ValueError(f"There is no quantity {quantity!r} of a slice; choose loss, push or log_space_ratio.")
-    title = title or {"loss": "Loss", "push": "Push on each side", "log_space_ratio": "Chosen push / rejected push"}[quantity]
+    title = (
+        title
+        or {
+            "loss": "Loss",
+            "push": "Push: chosen up (blue), rejected down (orange)",
+            "log_space_ratio": "Chosen push / rejected push",
+        }[quantity]
+    )
     if not slices:
         return empty(title, "The curves appear once an objective is chosen.", dark=dark)
     c = ink(dark)
@@ -96,10 +103,9 @@ def slices_figure(
     name, at = slices[0].along
     look = layout(
         title,
-        note=slices[0].where,
         dark=dark,
         height=300,
-        xaxis=axis(c, f"{name} [nats]", zeroline=True),
+        xaxis=axis(c, f"{name} [nats], {slices[0].where}", zeroline=True),
         yaxis=axis(c, unit or QUANTITIES["log_space_ratio"].symbol, type=kind, zeroline=True),
         showlegend=True,
         uirevision=f"{quantity}/{name}/{span(at)}",
@@ -127,8 +133,9 @@ def _lines(one: Slice, number: int, quantity: str, relative: bool, c: Ink) -> li
         {
             "type": "scatter",
             "mode": "lines",
-            "name": escape(f"{one.label} {side}".strip()),
-            "legendgroup": f"{number}{side}",
+            "name": escape(one.label),
+            "legendgroup": str(number),
+            "showlegend": side != "rejected",  # one entry an objective shows and hides both sides
             "x": one.along[1].astype(np.float32),
             "y": np.where(np.isfinite(values), values / (scale or 1.0), np.nan).astype(np.float32),
             "customdata": np.stack([one.log_x1, one.log_x2], -1).astype(np.float32),

@@ -2,20 +2,20 @@
 
 from .checkpoint import list_checkpoints
 from .config import ConfigError, TrainConfig, read_config
+from .lifecycle import ENDED, RunError, create_run, read_about, start
 from .loop import Evaluation, Evaluator, Training
-from .run import ENDED, Run, RunError, create_run, start
 
 __all__ = [
     "ENDED",
     "ConfigError",
     "Evaluation",
     "Evaluator",
-    "Run",
     "RunError",
     "TrainConfig",
     "Training",
     "create_run",
     "list_checkpoints",
+    "read_about",
     "read_config",
     "start",
 ]

@@ -209,14 +209,18 @@ class Training:
         config, progress, ready = self.config, self.progress, self.ready
         assert ready is not None
         terms = host_terms(result.credited)
-        scalars = batch_scalars(terms) | degree_scalars(result) | {
-            "learning_rate": config.rate(step),
-            "grad_norm": norm,
-            "epoch": step * config.batch_size / ready.count,
-            "num_tokens": progress.tokens,
-            "pairs_per_second": config.batch_size / self.step_seconds,
-            "probe_cost": self.budget.cost,
-        }
+        scalars = (
+            batch_scalars(terms)
+            | degree_scalars(result)
+            | {
+                "learning_rate": config.rate(step),
+                "grad_norm": norm,
+                "epoch": step * config.batch_size / ready.count,
+                "num_tokens": progress.tokens,
+                "pairs_per_second": config.batch_size / self.step_seconds,
+                "probe_cost": self.budget.cost,
+            }
+        )
         self.store.scalars(step, scalars)
         self.store.pair_terms(step, [p.id for p in pairs], [p.version for p in pairs], terms)
         self.store.tokens(step, token_rows(pairs, result))
@@ -266,6 +270,7 @@ class Training:
     def _save(self) -> None:
         if self.ready is None or self.saved_at == self.progress.step:
             return
+        self.store.flush()  # a run that resumes here must find in its store all that led here
         folder = save_checkpoint(
             self.run_dir, self.policy, self.optimizer, self.progress, self.ready.degree_head, keep=self.config.keep_checkpoints
         )

@@ -122,9 +122,7 @@ def _encode(
             pairs=[p.id for p in cut[:100]],
         )
     if wants and wants.source != "sampled" and not any(pair.weakened for pair in encoded.values()):
-        warn(
-            "No answer has enough key phrases to be weakened, so SPO's preference-degree loss stays 0; try fewer degrees."
-        )
+        warn("No answer has enough key phrases to be weakened, so SPO's preference-degree loss stays 0; try fewer degrees.")
     return encoded
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from lab import home
 from lab.monitor import LayerRow, RunLock, StoreWriter
-from lab.training import ENDED, Run, TrainConfig, create_run
+from lab.run import Run
+from lab.training import ENDED, TrainConfig, create_run
 from lab.training.metrics import batch_scalars
 
 TERMS = {

@@ -19,7 +19,7 @@ import pytest
 import lab
 import lab.world
 from app import demo, launch
-from lab.training import Run
+from lab.run import Run
 
 ROOT = Path(__file__).parents[2]
 SMALL = """

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.words import duration, parameters
 from lab.monitor import take
-from lab.training import Run
+from lab.run import Run
 from tests.app.conftest import SAMPLE_PROMPT
 
 MAIN = str(Path(__file__).parents[2] / "app" / "main.py")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from lab.monitor import StoreWriter
-from lab.training import Run
+from lab.run import Run
 from tests.app.conftest import fill
 
 pytestmark = pytest.mark.browser

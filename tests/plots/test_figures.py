@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from lab.monitor import LayerRow, StoreWriter
 from lab.plots import FIGURES, GLOSSARY, Record, curves, distribution, layers, run_figure
-from lab.training import Run, TrainConfig, create_run
+from lab.run import Run
+from lab.training import TrainConfig, create_run
 from lab.training.metrics import batch_scalars
 
 LIMIT = 1000
@@ -70,7 +71,7 @@ def titles(figure: go.Figure) -> str:
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("name", sorted(FIGURES))
 def test_an_empty_run_says_what_will_appear(filled: Filled, name: str, dark: bool) -> None:
-    figure = checked(run_figure(filled.run, name, dark))
+    figure = checked(run_figure(filled.run.reader, name, dark))
     assert not figure.data
     assert len(figure.layout.annotations[0].text) > 20
     assert titles(figure).startswith(FIGURES[name].title)
@@ -78,7 +79,7 @@ def test_an_empty_run_says_what_will_appear(filled: Filled, name: str, dark: boo
 
 @pytest.mark.parametrize("steps", [1, 5])
 def test_every_figure_of_a_small_run(filled: Filled, steps: int) -> None:
-    record = Record(filled.train(1, steps))
+    record = Record(filled.train(1, steps).reader)
     for name in FIGURES:
         checked(run_figure(record, name))
     assert len(run_figure(record, "rewards").data) == 3
@@ -86,7 +87,7 @@ def test_every_figure_of_a_small_run(filled: Filled, steps: int) -> None:
 
 
 def test_every_figure_of_a_big_run_fits_the_screen(filled: Filled) -> None:
-    record = Record(filled.train(1, 3000))
+    record = Record(filled.train(1, 3000).reader)
     sizes = {name: len(checked(run_figure(record, name)).to_json()) for name in FIGURES}
     assert max(sizes.values()) < 120_000
 
@@ -105,7 +106,7 @@ def test_spikes_stay_when_there_is_more_than_a_screen_shows() -> None:
 def test_what_is_not_finite_is_a_gap(filled: Filled, value: float) -> None:
     filled.train(1, 20)
     with np.errstate(invalid="ignore"):
-        record = Record(filled.train(21, 25, value=value))
+        record = Record(filled.train(21, 25, value=value).reader)
     for name in FIGURES:
         for trace in checked(run_figure(record, name)).data:
             if trace.type == "scatter" and trace.name != "events":
@@ -115,9 +116,9 @@ def test_what_is_not_finite_is_a_gap(filled: Filled, value: float) -> None:
 
 def test_an_unknown_figure_names_the_known_ones(filled: Filled) -> None:
     with pytest.raises(ValueError, match=r"no figure 'margin'.*margins"):
-        run_figure(filled.train(1, 3), "margin")
+        run_figure(filled.train(1, 3).reader, "margin")
     with pytest.raises(ValueError, match="distribution:pilot_chosen"):
-        run_figure(filled.run, "distribution:nothing")
+        run_figure(filled.run.reader, "distribution:nothing")
 
 
 def test_a_run_draws_its_own_figures(filled: Filled) -> None:
@@ -125,7 +126,7 @@ def test_a_run_draws_its_own_figures(filled: Filled) -> None:
 
 
 def test_the_zoom_word_is_constant_and_differs_between_figures(filled: Filled) -> None:
-    record = Record(filled.train(1, 3))
+    record = Record(filled.train(1, 3).reader)
     words = {name: run_figure(record, name).layout.uirevision for name in FIGURES}
     filled.train(4, 6)
     record.refresh()
@@ -141,7 +142,7 @@ def test_a_curve_explains_its_symbol_on_hover(name: str) -> None:
 
 
 def test_sides_have_the_same_colours_in_every_figure(filled: Filled) -> None:
-    record = Record(filled.train(1, 50))
+    record = Record(filled.train(1, 50).reader)
     colours = {
         (trace.name, trace.line.color)
         for name in ("rewards", "logps")
@@ -166,7 +167,7 @@ def test_marks_of_the_clock_do_not_become_a_band(filled: Filled) -> None:
     for step in range(1, 500):
         filled.store.event(step, "checkpoint", folder=f"step-{step}")
     filled.store.event(250, "warning", words="Look.")
-    trace = run_figure(filled.train(1, 500), "loss").data[-1]
+    trace = run_figure(filled.train(1, 500).reader, "loss").data[-1]
     assert len(trace.x) == 61
     assert "Warning: Look." in list(trace.text)
 
@@ -193,7 +194,7 @@ def test_the_confusion_counts_the_latest_steps(filled: Filled) -> None:
         counts = {"0/0": 0.0 if old else 3.0, "0/1": 9.0 if old else 1.0, "1/0": 0.0, "1/1": 0.0}
         filled.store.scalars(step, {f"degree_confusion/{name}": count for name, count in counts.items()})
     filled.store.flush()
-    cells = checked(run_figure(filled.run, "confusion")).data[0]
+    cells = checked(run_figure(filled.run.reader, "confusion")).data[0]
     assert np.allclose(cells.z, [[0.75, 0.25], [0.0, 0.0]])
     assert np.allclose(cells.customdata, [[150.0, 50.0], [0.0, 0.0]])
 
@@ -214,37 +215,37 @@ class TestRecord:
             pd.testing.assert_frame_equal(mine, theirs, check_dtype=False)
 
     def test_after_more_steps(self, filled: Filled) -> None:
-        kept = Record(filled.run)
+        kept = Record(filled.run.reader)
         for last in (3, 4, 9, 30):
-            filled.train(max(kept.run.step, 0) + 1, last)
+            filled.train(max(kept.reader.step, 0) + 1, last)
             kept.refresh()
-            self.same(kept, Record(filled.run))
+            self.same(kept, Record(filled.run.reader))
 
     @pytest.mark.parametrize("back_to", [0, 4, 10])
     def test_after_going_back_to_a_checkpoint(self, filled: Filled, back_to: int) -> None:
         for end in (5, 10):
             filled.train(end - 4, end)
-        kept = Record(filled.run)
+        kept = Record(filled.run.reader)
         self.frames(kept)
         filled.store.forget_after(back_to)
         filled.store.event(back_to, "resumed", checkpoint=None)
         filled.train(back_to + 1, 12, shift=5.0)
         kept.refresh()
-        self.same(kept, Record(filled.run))
+        self.same(kept, Record(filled.run.reader))
 
     def test_what_is_new_is_all_that_is_read(self, filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
-        kept = Record(filled.train(1, 50))
+        kept = Record(filled.train(1, 50).reader)
         kept.scalars(["loss"])
         filled.train(51, 53)
         read: list[int] = []
-        original: Callable[..., pd.DataFrame] = kept.run.reader.scalars
+        original: Callable[..., pd.DataFrame] = kept.reader.scalars
 
         def counting(*arguments: Any, **options: Any) -> pd.DataFrame:
             frame = original(*arguments, **options)
             read.append(len(frame))
             return frame
 
-        monkeypatch.setattr(kept.run.reader, "scalars", counting)
+        monkeypatch.setattr(kept.reader, "scalars", counting)
         kept.refresh()
         assert len(kept.scalars(["loss"])) == 53
         assert sum(read) == 4

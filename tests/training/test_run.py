@@ -131,7 +131,7 @@ def test_kill_minus_nine_leaves_a_dead_run_that_goes_on(rows, model_folder, tmp_
     process.wait()
     run = lab.open_run(folder)
     assert run.state == "dead"
-    assert run.step >= 5
+    assert run.step >= 10  # what led to the checkpoint at step 10 was on disk before it
     assert lab.runs()[0].state == "dead"  # it stands elsewhere and is listed all the same
     resumed = lab.train(run_dir=folder, resume=True, background=False)
     assert resumed.state == "finished"

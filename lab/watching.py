@@ -1,12 +1,12 @@
-"""Live figures in a notebook: the same pictures as the dashboard's, drawn again while the run goes on."""
+"""Live figures of a run in a notebook: the dashboard's pictures, drawn again while the run goes on."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from lab.training import Run
+from lab.run import Run
+from lab.training import ENDED
 
 
 def watch(run: Run, *names: str, every: float = 1.0) -> None:
@@ -15,8 +15,6 @@ def watch(run: Run, *names: str, every: float = 1.0) -> None:
     Interrupting the cell stops the watching, not the run. Raises ValueError for a name that is no figure.
     """
     from IPython.display import display
-
-    from lab.training import ENDED
 
     shown: dict[str, Any] = {name: display(run.figure(name), display_id=True) for name in names}
     line = display({"text/plain": _line(run)}, raw=True, display_id=True)

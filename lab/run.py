@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import shutil
 import threading
 import time
-import traceback
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from lab.monitor import RunLock, StoreReader, StoreWriter, is_held, send
-
-from .checkpoint import list_checkpoints
-from .config import TrainConfig
+from lab.monitor import StoreReader, is_held, send
+from lab.training import ENDED, RunError, TrainConfig, list_checkpoints, read_about
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-    from .loop import Training
-
-log = logging.getLogger(__name__)
-
-FILE_NAME = "run.json"
-ENDED = ("finished", "stopped", "failed", "dead")
-"""States in which nothing trains any more."""
-
-
-class RunError(ValueError):
-    """A run folder that cannot be opened or used, in one sentence."""
 
 
 class Run:
@@ -42,11 +24,11 @@ class Run:
     at the loop's next safe point.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, thread: threading.Thread | None = None) -> None:
         self.dir = Path(folder)
-        self.read_about(self.dir)
+        read_about(self.dir)
         self.reader = StoreReader(self.dir)
-        self._thread: threading.Thread | None = None
+        self._thread = thread
 
     def __repr__(self) -> str:
         return f"<Run {self.name}: {self.state}, step {self.step} of {self.about['config']['steps']}>"
@@ -54,17 +36,7 @@ class Run:
     @property
     def about(self) -> dict[str, Any]:
         """What was written down when the run was made: configuration, pair set and version, time of creation."""
-        return self.read_about(self.dir)
-
-    @staticmethod
-    def read_about(folder: Path) -> dict[str, Any]:
-        """`about` of the run in a folder. Raises RunError where there is none."""
-        try:
-            return json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(
-                f"{folder} holds no run ({FILE_NAME} is missing); `python -m lab runs` lists the ones there are."
-            ) from None
+        return read_about(self.dir)
 
     @property
     def config(self) -> TrainConfig:
@@ -92,7 +64,7 @@ class Run:
     @property
     def step(self) -> int:
         """Optimizer steps done."""
-        return int(self.reader.status().get("step", 0))
+        return self.reader.step
 
     @property
     def error(self) -> str | None:
@@ -150,7 +122,7 @@ class Run:
         """A picture of the run; `lab.plots.FIGURES` names them. Raises ValueError for another name."""
         from lab.plots import run_figure
 
-        return run_figure(self, name)
+        return run_figure(self.reader, name)
 
     def checkpoints(self) -> list[Path]:
         """Folders of the checkpoints that are kept, oldest first."""
@@ -161,68 +133,3 @@ class Run:
         if self.state not in ENDED:
             raise RunError(f"The run {self.name} is {self.state}; stop it before you delete it.")
         shutil.rmtree(self.dir)
-
-
-def create_run(folder: Path, config: TrainConfig, **about: Any) -> None:
-    """Make a run's folder. Raises RunError if there is a run in it already; nothing of that one is touched."""
-    if (folder / FILE_NAME).exists():
-        raise RunError(f"There is a run in {folder} already; continue it with resume, or give another run_dir.")
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {
-        "config": config.model_dump(mode="json"),
-        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
-        **about,
-    }
-    draft = folder / f".{FILE_NAME}"
-    draft.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-    draft.rename(folder / FILE_NAME)
-
-
-def start(folder: Path, make: Any, *, background: bool = True) -> Run:
-    """Train in `folder`: `make(store)` builds the Training. In a background thread, or in this one.
-
-    Raises RuntimeError if somebody trains in the folder already. What goes wrong later ends the run as failed, with the reason in
-    its store and the traceback in `log.txt`.
-    """
-    lock = RunLock(folder)
-    store = StoreWriter(folder)
-    store.status(state="queued", error=None)
-    store.flush()
-    run = Run(folder)
-
-    def work() -> None:
-        try:
-            training: Training = make(store)
-            outcome = training.run()
-            store.status(state=outcome, stage=outcome, remaining=0)
-            store.event(training.progress.step, "state", state=outcome)
-        except BaseException as error:
-            words = describe(error)
-            (folder / "log.txt").write_text(traceback.format_exc(), encoding="utf-8")
-            log.error("The run %s failed: %s", folder.name, words)
-            store.status(state="failed", stage="failed", error=words)
-            store.event(int(run.step), "state", state="failed", error=words)
-            if not isinstance(error, Exception):
-                raise
-        finally:
-            store.close()
-            lock.release()
-
-    if not background:
-        work()
-        return run
-    run._thread = threading.Thread(target=work, name=f"run-{folder.name}", daemon=True)
-    run._thread.start()
-    return run
-
-
-def describe(error: BaseException) -> str:
-    """An error in one sentence for people."""
-    if isinstance(error, KeyboardInterrupt):
-        return "It was interrupted at the keyboard."
-    words = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
-    if "out of memory" in words.lower():
-        return f"Out of memory: lower micro_batch_size or max_length, or train an adapter (lora_rank). ({words[:200]})"
-    if isinstance(error, ValueError | FloatingPointError | RunError | KeyError) and words:
-        return words
-    return f"{type(error).__name__}: {words}"

@@ -1,0 +1,103 @@
+"""The life of a training: its folder, the thread it runs in, how it ends."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import traceback
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lab.monitor import RunLock, StoreWriter, take
+
+from .config import TrainConfig
+from .loop import Training
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "run.json"
+ENDED = ("finished", "stopped", "failed", "dead")
+"""States in which nothing trains any more."""
+
+
+class RunError(ValueError):
+    """A run folder that cannot be opened or used, in one sentence."""
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What was written down when the run in a folder was made. Raises RunError where there is none."""
+    try:
+        return json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{folder} holds no run ({FILE_NAME} is missing); `python -m lab runs` lists the ones there are.") from None
+
+
+def create_run(folder: Path, config: TrainConfig, **about: Any) -> None:
+    """Make a run's folder. Raises RunError if there is a run in it already; nothing of that one is touched."""
+    if (folder / FILE_NAME).exists():
+        raise RunError(f"There is a run in {folder} already; continue it with resume, or give another run_dir.")
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "config": config.model_dump(mode="json"),
+        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+        **about,
+    }
+    draft = folder / f".{FILE_NAME}"
+    draft.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+    draft.rename(folder / FILE_NAME)
+
+
+def start(folder: Path, make: Callable[[StoreWriter], Training], *, background: bool = True) -> threading.Thread | None:
+    """Train in `folder`, in the background thread that is returned, or in this one.
+
+    `make(store)` builds the Training, in the thread where it will run.
+
+    Raises RuntimeError if somebody trains in the folder already. What goes wrong later ends the run as failed, with the reason in
+    its store and the traceback in `log.txt`.
+    """
+    lock = RunLock(folder)
+    take(folder)  # what was asked of an earlier, dead training here is not for this one
+    store = StoreWriter(folder)
+    store.status(state="queued", error=None, remaining=None)
+    store.flush()
+
+    def work() -> None:
+        training: Training | None = None
+        try:
+            training = make(store)
+            outcome = training.run()
+            store.status(state=outcome, stage=outcome, remaining=0)
+            store.event(training.progress.step, "state", state=outcome)
+        except BaseException as error:
+            words = describe(error)
+            (folder / "log.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            log.error("The run %s failed: %s", folder.name, words)
+            store.status(state="failed", stage="failed", error=words)
+            store.event(training.progress.step if training else 0, "state", state="failed", error=words)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            store.close()
+            lock.release()
+
+    if not background:
+        work()
+        return None
+    thread = threading.Thread(target=work, name=f"run-{folder.name}", daemon=True)
+    thread.start()
+    return thread
+
+
+def describe(error: BaseException) -> str:
+    """An error in one sentence for people."""
+    if isinstance(error, KeyboardInterrupt):
+        return "It was interrupted at the keyboard."
+    words = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+    if "out of memory" in words.lower():
+        return f"Out of memory: lower micro_batch_size or max_length, or train an adapter (lora_rank). ({words[:200]})"
+    if isinstance(error, ValueError | FloatingPointError | RunError | KeyError) and words:
+        return words
+    return f"{type(error).__name__}: {words}"
