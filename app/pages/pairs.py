@@ -131,9 +131,9 @@ def _list(store: PairStore, one: DeltaGenerator, other: DeltaGenerator) -> Liste
     pairs, _ = matching(max(0, first - 1), SHEET + (2 if first else 1))
     before = pairs.pop(0).id if first and pairs else None
     listed = Listed([pair.id for pair in pairs[:SHEET]], sheet, before, pairs[SHEET].id if len(pairs) > SHEET else None)
+    st.text(_count_words(store, total, search or "", only))
     _table(pairs[:SHEET], listed, key=f"{store.path}.{search}.{only}.{sheet}.{store.version}")
-    counts, pages, actions = st.columns([3, 5, 4], vertical_alignment="center")
-    counts.text(_count_words(store, total, search or "", only))
+    pages, actions = st.columns([7, 5], vertical_alignment="center")
     with pages:
         # The address says which page it is; the widget is made anew for each answer.
         st.pagination(sheets, default=sheet, key=(key := f"sheet.{sheet}.{sheets}"), on_change=_turn, args=(key,))
@@ -159,7 +159,7 @@ def _table(pairs: list[Pair], listed: Listed, key: str) -> None:
         hide_index=True,
         height=250,
         on_select=lambda: _open_row(table, listed.ids),
-        selection_mode="single-row",
+        selection_mode=["single-row", "single-cell"],
         selection_default={"selection": {"rows": [] if row is None else [row]}},
         key=table,
         column_config={name: st.column_config.TextColumn(width=width) for name, width in WIDTHS.items()},
@@ -182,7 +182,8 @@ def _count_words(store: PairStore, total: int, search: str, only: str) -> str:
 
 
 def _open_row(table: str, ids: list[str]) -> None:
-    rows = st.session_state[table]["selection"]["rows"]
+    chosen = st.session_state[table]["selection"]
+    rows = [row for row, _ in chosen["cells"]] or chosen["rows"]  # a click on a text, or on the box before it
     if rows:
         st.query_params["pair"] = ids[rows[0]]
     else:

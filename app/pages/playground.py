@@ -251,7 +251,7 @@ def _fields(shown: Sequence[Shown]) -> None:
         quantity = st.segmented_control(
             "Colour",
             list(QUANTITIES),
-            default="ratio",
+            default="loss",
             required=True,
             format_func=lambda key: QUANTITIES[key].title,
             key="play.quantity",

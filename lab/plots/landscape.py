@@ -55,16 +55,23 @@ FIELD_HEIGHT = 520
 ARROWS = 15
 """Arrows along each axis at most."""
 
-DECADES = 3.0
-"""The colours of a ratio end at 1/1000 and 1000."""
+DECADES = 4.0
+"""The colours of a ratio end at 1/10,000 and 10,000."""
+
+HALVED = 0.30103
+"""log10 of 2."""
 
 
-def descent_rate(data: FieldData, *, steps: int, crossings: float = 2.5) -> float:
-    """Step size (nats²) with which `steps` steps, all as long as at the steepest point, cross the plane so often; 1 where flat."""
+def descent_rate(data: FieldData, *, steps: int, crossings: float = 2.0) -> float:
+    """Step size (nats²) with which `steps` steps cross the plane so often where it is steep; 1 where it is flat.
+
+    Steep is what nine tenths of the finite points within reach stay below: some losses have no bound at the edge of that reach.
+    """
     slope = np.hypot(array(data.d_log_x1), array(data.d_log_x2))
-    steepest = float(np.max(slope, where=np.isfinite(slope), initial=0.0))
+    slope = slope[np.isfinite(slope) & array(data.attainable, bool)]
+    steep = float(np.quantile(slope, 0.9)) if len(slope) else 0.0
     width = max(float(np.ptp(array(a))) for a in (data.log_x1, data.log_x2))
-    return crossings * width / steps / steepest if steepest > 0 and width > 0 else 1.0
+    return crossings * width / steps / steep if steep > 0 and width > 0 else 1.0
 
 
 def field_figure(
@@ -80,7 +87,8 @@ def field_figure(
 
     quantity: a key of `QUANTITIES`; ratios have a logarithmic colour scale centred at 1, derivatives a linear one centred at 0.
     All arrows have the same length: they show where descent goes, not how fast. rate: the paths' step size (nats²), for the note.
-    Points that ask for a token probability above 1 are hatched. A value that does not exist (0/0, or not finite) is left empty.
+    Points that ask for a token probability above 1 are dimmed and hatched, and what is drawn on top ends there.
+    A value that does not exist (0/0, or not finite) is left empty.
     Raises ValueError for an unknown quantity.
     """
     if quantity not in QUANTITIES:
@@ -89,9 +97,10 @@ def field_figure(
     x, y = array(data.log_x1), array(data.log_x2)
     out = ~array(data.attainable, bool).T
     words = _words(out, paths, rate)
-    traces = [*_surface(data, quantity, c), _hatching(x, y, out, c), _equal_margin(x, y, c), _arrows(data, c)]
+    traces = [*_surface(data, quantity, c), *_out_of_reach(x, y, out, c), _equal_margin(x, y, c), _arrows(data, c)]
+    reach = [np.inf if (inside := ~out.all(along)).all() else a[inside].max(initial=-np.inf) for along, a in enumerate((x, y))]
     for path in paths:
-        traces += _descent(path, c)
+        traces += _descent(path, reach, c)
     look = layout(
         title,
         dark=dark,
@@ -114,7 +123,8 @@ def _surface(data: FieldData, quantity: str, c: Ink) -> list[dict[str, Any]]:
     values = array(data.value if quantity == "loss" else getattr(data, quantity)).T
     logarithmic = quantity.endswith("ratio")
     shown = _decades(values) if logarithmic else np.where(np.isfinite(values), values, np.nan)
-    base = {"x": array(data.log_x1, np.float32), "y": array(data.log_x2, np.float32), "z": shown.astype(np.float32)}
+    base = {"x": array(data.log_x1, np.float32), "y": array(data.log_x2, np.float32), "z": drawable(shown)}
+    within = np.where(array(data.attainable, bool).T, base["z"].astype(np.float64), np.nan)  # what sets the colours
     bar: dict[str, Any] = {
         "thickness": 10,
         "outlinewidth": 0,
@@ -122,16 +132,18 @@ def _surface(data: FieldData, quantity: str, c: Ink) -> list[dict[str, Any]]:
         "exponentformat": "e",
         "title": {"text": about.symbol.split(" ")[0] if quantity == "loss" else "", "side": "top"},
     }
+    finite = within[np.isfinite(within)]
     scale: dict[str, Any] = {"colorscale": [[0, c.empty], [1, translucent(c.neutral[1], 0.75)]]}
+    if quantity == "loss" and len(finite):
+        scale |= {"zmin": finite.min(), "zmax": finite.max()}
     if quantity != "loss":
-        bound = largest(shown)
+        bound = largest(within)
         bound = min(max(bound, 0.3), DECADES) if logarithmic else bound or 1.0
         low, high = (c.rejected, c.chosen) if logarithmic else (c.chosen, c.rejected)  # blue: for the chosen side, or upwards
         scale = {"colorscale": [[0, low], [0.5, c.empty], [1, high]], "zmin": -bound, "zmax": bound}
         if logarithmic:
-            ticks = np.array([t for t in (-3, -2, -1, -0.30103, 0, 0.30103, 1, 2, 3) if abs(t) <= bound + 1e-9])
-            if bound > 1:
-                ticks = ticks[np.abs(ticks) != 0.30103]
+            small = (-HALVED, 0.0, HALVED) if bound < 1 else ()
+            ticks = np.array(sorted({*small, *(t for t in np.arange(-DECADES, DECADES + 1) if abs(t) <= bound)}))
             bar |= {"tickvals": ticks, "ticktext": [f"{10**t:.4g}" for t in ticks]}
     words = _ratio_words(values) if logarithmic else None
     number = "%{text}" if logarithmic else "%{z:.4g}"
@@ -145,7 +157,6 @@ def _surface(data: FieldData, quantity: str, c: Ink) -> list[dict[str, Any]]:
         "hovertemplate": f"log X₁ = %{{x:.3g}}, log X₂ = %{{y:.3g}} nats: <b>{about.symbol} = {number} {about.unit}</b><br>"
         f"{about.hover}<br><br>{entry('log_ratio_chosen').hover}<br>{entry('log_ratio_rejected').hover}<extra></extra>",
     }
-    finite = shown[np.isfinite(shown)]
     if not len(finite) or np.ptp(finite) < 1e-9:
         return [heat]
     levels: dict[str, Any] = {"coloring": "none"}
@@ -153,6 +164,7 @@ def _surface(data: FieldData, quantity: str, c: Ink) -> list[dict[str, Any]]:
         levels |= {"start": 0, "end": 0, "size": 1}
     lines = {
         **base,
+        "z": within.astype(np.float32),
         "type": "contour",
         "contours": levels,
         "ncontours": 12,
@@ -163,19 +175,29 @@ def _surface(data: FieldData, quantity: str, c: Ink) -> list[dict[str, Any]]:
     return [heat, lines]
 
 
-def _hatching(x: np.ndarray, y: np.ndarray, out: np.ndarray, c: Ink) -> dict[str, Any]:
-    """Strokes over the points that no policy can reach; nothing where there is none."""
+def _out_of_reach(x: np.ndarray, y: np.ndarray, out: np.ndarray, c: Ink) -> list[dict[str, Any]]:
+    """A veil and strokes over the points that no policy can reach; nothing where there is none."""
     rows, columns = np.nonzero(out)
     if not len(rows):
-        return {}
-    return {
+        return []
+    veil = {
+        "type": "heatmap",
+        "x": x.astype(np.float32),
+        "y": y.astype(np.float32),
+        "z": np.where(out, 1.0, np.nan).astype(np.float32),
+        "colorscale": [[0, translucent(c.empty, 0.8)], [1, translucent(c.empty, 0.8)]],
+        "showscale": False,
+        "hoverinfo": "skip",
+    }
+    hatching = {
         "type": "scatter",
         "mode": "markers",
         "x": x[columns].astype(np.float32),
         "y": y[rows].astype(np.float32),
-        "marker": {"symbol": "line-ne-open", "size": 8, "line": {"width": 1}, "color": c.faint},
+        "marker": {"symbol": "line-ne-open", "size": 6, "line": {"width": 1}, "color": translucent(c.faint, 0.7)},
         "hoverinfo": "skip",
     }
+    return [veil, hatching]
 
 
 def _equal_margin(x: np.ndarray, y: np.ndarray, c: Ink) -> dict[str, Any]:
@@ -197,15 +219,15 @@ def _arrows(data: FieldData, c: Ink) -> dict[str, Any]:
     """Arrows of one length along the negative gradient, in one trace: tail, head, gap."""
     x, y = array(data.log_x1), array(data.log_x2)
     rows, columns = (_evenly(len(a)) for a in (x, y))
-    right, up = -array(data.d_log_x1)[np.ix_(rows, columns)], -array(data.d_log_x2)[np.ix_(rows, columns)]
+    right, up, within = (array(t)[np.ix_(rows, columns)] for t in (-data.d_log_x1, -data.d_log_x2, data.attainable))
     at_x, at_y = np.meshgrid(x[rows], y[columns], indexing="ij")
     size = np.hypot(right, up)
-    drawn = np.isfinite(size) & (size > 0)
+    drawn = np.isfinite(size) & (size > 0) & (within > 0)
     if not drawn.any():
         return {}
     # Equal length on the screen: the steps are shares of each axis, because the axes may have different spans.
     length_x, length_y = (0.6 * max(np.ptp(a), 1e-9) / ARROWS for a in (x, y))
-    half_x, half_y = (length_x * (right / size)[drawn] / 2, length_y * (up / size)[drawn] / 2)
+    half_x, half_y = (length * (part[drawn] / size[drawn]) / 2 for length, part in ((length_x, right), (length_y, up)))
     gap = np.full(drawn.sum(), np.nan)
     head = np.tile([0, 6, 0], drawn.sum())
     return {
@@ -219,11 +241,12 @@ def _arrows(data: FieldData, c: Ink) -> dict[str, Any]:
     }
 
 
-def _descent(path: Trajectory, c: Ink) -> list[dict[str, Any]]:
-    """All trajectories of one descent: a line that ends in an arrow, and a ring at each start."""
+def _descent(path: Trajectory, reach: Sequence[float], c: Ink) -> list[dict[str, Any]]:
+    """All trajectories of one descent: a ring at each start, and a line that ends in an arrow, within a policy's reach."""
     x, y, loss = (array(t) for t in (path.log_x1, path.log_x2, path.value))
     rows, P = x.shape
-    good = np.logical_and.accumulate(np.isfinite(x) & np.isfinite(y) & np.isfinite(loss), axis=0)
+    inside = (drawable(x) <= reach[0]) & (drawable(y) <= reach[1])
+    good = np.logical_and.accumulate(inside & np.isfinite(loss), axis=0)
     row = np.arange(rows)[:, None]
     end = (row == good.sum(0) - 1) & (row > 0)
 
@@ -257,9 +280,9 @@ def _words(out: np.ndarray, paths: Sequence[Trajectory], rate: float | None) -> 
     lines = ["Arrows: −∇L, all of one length. Dotted: log X₁ = log X₂."]
     if paths:
         steps = max(len(path.value) for path in paths) - 1
-        lines.append(f"Bold: {steps} steps of descent" + (f" of size {rate:.3g} nats²" if rate else "") + ", from the ring.")
+        lines.append(f"Bold: {steps} descent steps" + (f" of {rate:.3g} nats²" if rate else "") + ", from the ring.")
     if out.any():
-        lines.append("Hatched: out of reach, a token's probability would be above 1.")
+        lines.append("Hatched: out of reach (token probability above 1).")
     return lines
 
 
@@ -298,6 +321,13 @@ def _evenly(points: int) -> np.ndarray:
     if points <= ARROWS:
         return np.arange(points)
     return np.unique(((np.arange(ARROWS) + 0.5) * points / ARROWS).astype(int))
+
+
+def drawable(values: np.ndarray) -> np.ndarray:
+    """As float32, NaN where a number is not finite or too large to be drawn."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        small = values.astype(np.float32)
+    return np.where(np.isfinite(small), small, np.float32(np.nan))
 
 
 def _square(x: np.ndarray, y: np.ndarray) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from .glossary import Entry
-from .landscape import QUANTITIES, array, largest, span
+from .landscape import QUANTITIES, array, drawable, largest, span
 from .style import WITH_LEGEND, Ink, axis, empty, figure, ink, layout
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 @dataclass(frozen=True)
 class Slice:
-    """An objective along a straight line of the plane: positions, loss and derivatives, each [N]; see `cut`."""
+    """An objective along a straight line of the plane: positions, loss and derivatives, each [N], NaN out of reach; see `cut`."""
 
     label: str
     log_x1: np.ndarray
@@ -60,11 +60,12 @@ class Slice:
 
 
 def cut(label: str, data: FieldData) -> Slice:
-    """The values along a field that is one point wide, or else along the diagonal of growing margin of a square one.
+    """The values, within a policy's reach, along a field one point wide, or along a square one's diagonal of growing margin.
 
     Raises ValueError where the field is neither.
     """
-    tables = [array(t) for t in (data.value, data.d_log_x1, data.d_log_x2)]
+    reach = array(data.attainable, bool)
+    tables = [np.where(reach, array(t), np.nan) for t in (data.value, data.d_log_x1, data.d_log_x2)]
     N, M = tables[0].shape
     if min(N, M) == 1:
         grid = np.meshgrid(array(data.log_x1), array(data.log_x2), indexing="ij")
@@ -83,7 +84,7 @@ def slices_figure(
 
     quantity: "loss", "push" (−∂L/∂log X₁ and ∂L/∂log X₂, one line a side) or "log_space_ratio" (logarithmic axis).
     relative: every objective divided by its own largest magnitude (for "push" that of both sides together), to compare shapes;
-    no effect on a ratio. Values that are not finite are gaps. Raises ValueError for an unknown quantity.
+    no effect on a ratio. Values that are not finite or out of reach are gaps. Raises ValueError for an unknown quantity.
     """
     if quantity not in ("loss", "push", "log_space_ratio"):
         raise ValueError(f"There is no quantity {quantity!r} of a slice; choose loss, push or log_space_ratio.")
@@ -137,7 +138,7 @@ def _lines(one: Slice, number: int, quantity: str, relative: bool, c: Ink) -> li
             "legendgroup": str(number),
             "showlegend": side != "rejected",  # one entry an objective shows and hides both sides
             "x": one.along[1].astype(np.float32),
-            "y": np.where(np.isfinite(values), values / (scale or 1.0), np.nan).astype(np.float32),
+            "y": drawable(values / (scale or 1.0)),
             "customdata": np.stack([one.log_x1, one.log_x2], -1).astype(np.float32),
             "line": {"color": colour, "width": 2, "dash": DASHES[number % len(DASHES)]},
             "hovertemplate": f"log X₁ = %{{customdata[0]:.3g}}, log X₂ = %{{customdata[1]:.3g}} nats: "

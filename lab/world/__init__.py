@@ -1,9 +1,10 @@
 """The embedded default: a small readable language with an oracle, preference pairs of known truth, and a tiny tuned model."""
 
-from .build import WorldSpec, content_hash, ensure
+from .build import content_hash, ensure
 from .evaluation import Evaluation, Interval, evaluate_answers, mean_interval, win_rate
 from .oracle import BEST, FLOOR, Score, score
 from .sampling import oracle_reward, preference_probability, sample_pairs
+from .spec import WorldSpec
 from .world import World
 
 __all__ = [

@@ -10,7 +10,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from filelock import FileLock
 
 from .language import Task, split_tasks
 from .sampling import sample_demonstrations, sample_pairs
+from .spec import WorldSpec
 from .tasks import NEW_PHRASINGS, PHRASINGS
 from .world import World
 
@@ -26,60 +28,7 @@ Progress = Callable[[str, float], None]
 """(what is being done, share of the whole work done, 0 to 1)."""
 
 # What the content of a world depends on; a change in one of these makes another world.
-SOURCES = ("tasks.py", "language.py", "oracle.py", "sampling.py", "tuning.py", "build.py")
-
-
-@dataclass(frozen=True)
-class WorldSpec:
-    """Everything a world depends on besides the code.
-
-    pairs, held_out_pairs, held_out_prompts: how many of each; two fifths of the prompts ask for new tasks.
-    temperature: of the Bradley-Terry annotator, in units of reward.   least_gap: smallest difference of true rewards.
-    vocabulary, width, layers, heads: size of tokenizer and model.   sft_*: the supervised tuning.
-    Raises ValueError for a size below 1 or a temperature or rate that is not above 0.
-    """
-
-    seed: int = 0
-    pairs: int = 3000
-    held_out_pairs: int = 200
-    held_out_prompts: int = 100
-    temperature: float = 0.7
-    least_gap: float = 0.4
-    vocabulary: int = 1024
-    width: int = 128
-    layers: int = 2
-    heads: int = 4
-    sft_steps: int = 900
-    sft_batch: int = 16
-    sft_rate: float = 6e-3
-    sft_weight_decay: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("pairs", "held_out_pairs", "held_out_prompts", "width", "layers", "heads", "sft_steps", "sft_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"WorldSpec: {name} is {getattr(self, name)}; give 1 or more.")
-        for name in ("temperature", "sft_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"WorldSpec: {name} is {getattr(self, name)}; give a number above 0.")
-        if self.width % (2 * self.heads):
-            raise ValueError(f"WorldSpec: width {self.width} is no multiple of twice the {self.heads} heads; choose one that is.")
-        if self.vocabulary < 300:
-            raise ValueError(f"WorldSpec: vocabulary is {self.vocabulary}; give 300 or more (256 bytes come first).")
-        if self.held_out_prompts > MOST_PROMPTS:
-            raise ValueError(
-                f"WorldSpec: held_out_prompts is {self.held_out_prompts}; the language has {MOST_PROMPTS} to hold out."
-            )
-
-    @classmethod
-    def tiny(cls, seed: int = 0) -> WorldSpec:
-        """A world for tests: built in about two seconds, its model speaks badly."""
-        return cls(
-            seed=seed, pairs=64, held_out_pairs=16, held_out_prompts=10, vocabulary=512, width=32, layers=1, heads=2, sft_steps=20
-        )
-
-
-# 15 new tasks in each training phrasing are two fifths, so the rest is limited by them.
-MOST_PROMPTS = 15 * len(PHRASINGS) * 5 // 2
+SOURCES = ("tasks.py", "language.py", "oracle.py", "sampling.py", "spec.py", "tuning.py", "build.py")
 
 
 def ensure(spec: WorldSpec | None = None, *, cache: Path | None = None, progress: Progress | None = None) -> World:
@@ -158,7 +107,7 @@ def _build(spec: WorldSpec, folder: Path, progress: Progress) -> None:
         "parameters": sum(p.numel() for p in model.parameters()),
         "vocabulary": len(tokenizer),
         "final_loss": sum(losses[-20:]) / len(losses[-20:]),
-        "seconds": {name: round(stages[after] - stages[name], 2) for name, after in zip(names, names[1:])},
+        "seconds": {name: round(stages[after] - stages[name], 2) for name, after in pairwise(names)},
     }
     World.seal(folder, facts)
     progress("the world is ready", 1.0)

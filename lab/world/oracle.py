@@ -76,17 +76,18 @@ def score(prompt: str, answer: str) -> Score:
     counts: Counter[str] = Counter()
     right: list[int] = []
     wrong: dict[int, str] = {}
-    repeats = []
+    polite: list[str] = []
     for sentence, (kind, number) in zip(found, kinds):
         if kind in ("right", "courtesy") and sentence in seen:
             counts["repeated"] += 1
-            repeats.append(number)
         elif kind == "right":
             right.append(number)
         else:
             counts[kind] += 1
             if kind == "wrong":
                 wrong[number] = sentence
+            elif kind == "courtesy":
+                polite.append(("opening", "closing")[number])
         seen.add(sentence)
     counts["out_of_order"] = len(right) - _longest_rising(right)
     counts["empty"] = int(not found)
@@ -94,9 +95,9 @@ def score(prompt: str, answer: str) -> Score:
     parts = {"steps": ALL_STEPS * len(right) / total_steps if total_steps else 0.0}
     parts |= {name: weight * counts[name] for name, weight in WEIGHTS.items()}
     missing = [n for n in range(total_steps) if n not in right and n not in wrong]
-    defects = tuple(_defects(counts, kinds, missing, wrong, repeats, total_steps))
-    merits = tuple(_merits(kinds, len(right), total_steps, counts["out_of_order"]))
-    return Score(max(FLOOR, sum(parts.values())), parts, bool(found) and not counts["unreadable"], defects, merits)
+    defects = tuple(_defects(counts, kinds, missing, wrong, total_steps))
+    merits = tuple(_merits(polite, len(right), total_steps, counts["out_of_order"]))
+    return Score(round(max(FLOOR, sum(parts.values())), 6), parts, bool(found) and not counts["unreadable"], defects, merits)
 
 
 def task_of(prompt: str) -> Task | None:
@@ -140,13 +141,14 @@ def _sentences(answer: str) -> Iterator[str]:
 
 
 def _kind(sentence: str, task: Task | None, *, first: bool, last: bool) -> tuple[str, int]:
-    """(part the sentence counts for, number of the step or -1)."""
+    """(part the sentence counts for, number of the step; of courtesy 0 for an opening, 1 for a closing; else -1)."""
     if task and sentence in _steps(task):
         return _steps(task)[sentence]
     kind = _known().get(sentence, "unreadable")
     if kind in ("opening", "closing"):
         # Courtesy in the wrong place is idle talk.
-        return ("courtesy", int(last)) if (kind == "opening" and first) or (kind == "closing" and last) else ("filler", -1)
+        in_place = first if kind == "opening" else last
+        return ("courtesy", int(kind == "closing")) if in_place else ("filler", -1)
     return kind, -1
 
 
@@ -163,7 +165,6 @@ def _defects(
     kinds: list[tuple[str, int]],
     missing: list[int],
     wrong: dict[int, str],
-    repeats: list[int],
     total_steps: int,
 ) -> Iterator[str]:
     if counts["empty"]:
@@ -178,29 +179,26 @@ def _defects(
         yield f'step {number + 1} is wrong ("{sentence[0].upper()}{sentence[1:]}")'
     if counts["out_of_order"]:
         yield "the steps are out of order"
-    if repeats:
-        yield "a sentence comes twice" if len(repeats) == 1 else f"{len(repeats)} sentences are repeated"
+    if counts["repeated"]:
+        yield "a sentence comes twice" if counts["repeated"] == 1 else f"{counts['repeated']} sentences are repeated"
     if counts["rude"]:
         ends = [name for at, name in ((0, "opening"), (-1, "closing")) if kinds[at][0] == "rude"]
         yield f"a rude {' and '.join(ends[: counts['rude']])}" if ends else "a rude remark"
     for name, one, many in (
         ("filler", "idle talk", "much idle talk"),
-        ("off_question", "a sentence off the question", "sentences off the question"),
+        ("off_question", "a sentence off the question", f"{counts['off_question']} sentences off the question"),
         ("bad_tip", "a bad tip", "bad tips"),
-        ("unreadable", "an unreadable sentence", "unreadable sentences"),
+        ("unreadable", "an unreadable sentence", f"{counts['unreadable']} unreadable sentences"),
     ):
         if counts[name]:
-            yield one if counts[name] == 1 else f"{counts[name]} {many}" if many.endswith(("sentences", "question")) else many
+            yield one if counts[name] == 1 else many
 
 
-def _merits(kinds: list[tuple[str, int]], right: int, total_steps: int, out_of_order: int) -> Iterator[str]:
+def _merits(polite: list[str], right: int, total_steps: int, out_of_order: int) -> Iterator[str]:
     if total_steps and right == total_steps:
         yield f"all {total_steps} steps" + ("" if out_of_order else " in order")
     elif right:
         yield f"{right} of {total_steps} steps right"
-    polite = [name for at, name in ((0, "opening"), (-1, "closing")) if kinds and kinds[at][0] == "courtesy"]
-    if len(kinds) == 1 and polite:
-        polite = polite[:1]
     if polite:
         yield f"a polite {' and '.join(polite)}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,7 +74,7 @@ class World:
     def describe(self) -> str:
         """A few lines for people: sizes, where it stands, what its rewards are, how long it took."""
         pairs, spec = self.pairs(), self.facts["spec"]
-        groups = list(self.held_out_groups.values())
+        groups = Counter(self.held_out_groups.values())
         rewards = mean(row[f"reward_{side}"] for row in pairs for side in ("chosen", "rejected"))
         noisy = mean(row["noisy"] for row in pairs)
         took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.facts["seconds"].items())
@@ -82,7 +83,7 @@ class World:
                 f"The embedded world (seed {spec['seed']}) in {self.folder}",
                 f"  pairs     {len(pairs)} for training, {len(self.held_out_pairs())} held out; "
                 f"{noisy:.0%} labelled against the oracle (Bradley-Terry, temperature {spec['temperature']})",
-                f"  prompts   {len(groups)} held out: {groups.count('new phrasing')} new phrasings, {groups.count('new task')} new tasks",
+                f"  prompts   {groups.total()} held out: " + ", ".join(f"{n} with a {group}" for group, n in groups.items()),
                 f"  rewards   {rewards:.2f} is the mean of all answers, {BEST:g} the best there is",
                 f"  model     Llama, {self.facts['parameters']:,} parameters, {self.facts['vocabulary']} tokens; "
                 f"loss {self.facts['final_loss']:.3f} nats per token after {spec['sft_steps']} steps",

@@ -124,13 +124,13 @@ def test_watch_pause_edit_reload(address: str) -> None:
 
 
 def open_third_pair(page: Any) -> None:
-    """Click the box before the third line of the list, which is drawn on a canvas."""
+    """Click the third line of the list, which is drawn on a canvas."""
     table = page.get_by_test_id("stDataFrame")
     table.wait_for()
     rows, header = 35, 35
     until(lambda: page.locator("[data-testid=stDataFrame] canvas").count() > 0, 20, lambda: body(page))
     time.sleep(1)  # the canvas is drawn after it is there
-    table.click(position={"x": 18, "y": header + 2.5 * rows})
+    table.click(position={"x": 300, "y": header + 2.5 * rows})
 
 
 def body(page: Any) -> str:

@@ -19,11 +19,12 @@ from lab.plots.slices import cut, slices_figure
 AXIS = torch.linspace(-4, 4, 5)
 
 
-def checked(figure: go.Figure) -> dict[str, Any]:
-    """The figure as Plotly's plain dictionary, once it has validated it; no series holds an infinity, which no axis can show."""
+def checked(figure: go.Figure, *, validate: bool = True) -> dict[str, Any]:
+    """The figure's parts, once Plotly has validated them; no series holds an infinity, which no axis can show."""
     plain = {"data": [trace._props for trace in figure.data], "layout": figure.layout.to_plotly_json()}
     plain["layout"].pop("template")
-    go.Figure(figure.to_plotly_json() | {"layout": plain["layout"]})
+    if validate:
+        go.Figure(figure.to_plotly_json() | {"layout": plain["layout"]})
     for trace in plain["data"]:
         for key in ("x", "y", "z"):
             if key in trace:
@@ -33,10 +34,10 @@ def checked(figure: go.Figure) -> dict[str, Any]:
 
 def made(value: Any, d1: Any, d2: Any, attainable: Any = True) -> FieldData:
     """A field with given numbers on a square grid."""
-    tables = [torch.as_tensor(t, dtype=torch.float64) for t in (value, d1, d2)]
-    N = len(tables[0])
+    loss, one, other = (torch.as_tensor(t, dtype=torch.float64) for t in (value, d1, d2))
+    N = len(loss)
     axis = torch.linspace(-1, 1, N, dtype=torch.float64)
-    return FieldData(axis, axis, *tables, torch.as_tensor(attainable).expand(N, N))
+    return FieldData(axis, axis, loss, one, other, torch.as_tensor(attainable).expand(N, N))
 
 
 def heat_of(plain: dict[str, Any]) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def test_dpo_ratio_is_x2_over_x1_on_a_scale_centred_at_one() -> None:
     data = field(make_objective("dpo"), AXIS, AXIS)
     heat = heat_of(checked(field_figure(data, title="t", quantity="ratio")))
     h = AXIS[:, None] - AXIS[None, :]
-    expected = np.clip((-h / math.log(10)).numpy(), -3, 3).T
+    expected = np.clip((-h / math.log(10)).numpy(), -4, 4).T
     np.testing.assert_allclose(heat["z"], expected, atol=1e-6)
     assert heat["zmin"] == -heat["zmax"]
     ticks = dict(zip(heat["colorbar"]["ticktext"], heat["colorbar"]["tickvals"]))
@@ -94,9 +95,9 @@ def test_a_ratio_that_is_infinite_or_undefined_is_said() -> None:
     assert heat["text"][0, 0] == "∞"
     assert heat["text"][1, 1] == "undefined"
     assert heat["text"][2, 2] == "0"
-    assert heat["z"][0, 0] == 3
+    assert heat["z"][0, 0] == 4
     assert np.isnan(heat["z"][1, 1])
-    assert heat["z"][2, 2] == -3
+    assert heat["z"][2, 2] == -4
     line = checked(slices_figure([cut("a", made(torch.zeros(3, 3), d1, d2))], quantity="log_space_ratio"))["data"][0]
     assert np.isnan(line["y"][1])
 
@@ -109,7 +110,9 @@ def test_what_is_not_finite_is_left_empty(value: float) -> None:
         plain = checked(field_figure(data, title="t", quantity=quantity))
         assert not any(trace.get("marker", {}).get("symbol") == "arrow" for trace in plain["data"])
     for quantity in ("loss", "push", "log_space_ratio"):
-        assert all(np.isnan(t["y"]).all() for t in checked(slices_figure([cut("a", data)], quantity=quantity, relative=True))["data"])
+        assert all(
+            np.isnan(t["y"]).all() for t in checked(slices_figure([cut("a", data)], quantity=quantity, relative=True))["data"]
+        )
     assert descent_rate(data, steps=5) == 1.0
 
 
@@ -120,6 +123,20 @@ def test_points_out_of_reach_are_hatched_and_said() -> None:
     assert len(hatching["x"]) == int((~data.attainable).sum()) > 0
     assert "Hatched" in plain["layout"]["annotations"][0]["text"]
     assert "Hatched" not in field_figure(field(make_objective("orpo"), AXIS, AXIS), title="t").layout.annotations[0].text
+
+
+def test_out_of_reach_sets_no_colour_no_step_and_no_curve() -> None:
+    objective, axis = make_objective("orpo"), torch.linspace(-4, 4, 17)
+    near, beyond = (field(objective, axis, axis, tokens=(2, 2), ref=(r, r)) for r in (-2.5, -1.0))
+    assert near.attainable.all()
+    for data in (near, beyond):
+        heat = heat_of(checked(field_figure(data, title="t", quantity="d_log_x1")))
+        assert heat["zmax"] == pytest.approx(float(data.d_log_x1[data.attainable].abs().max()), rel=1e-5)
+    assert np.isnan(cut("orpo", beyond).loss[-1])
+    assert np.isfinite(cut("orpo", near).loss).all()
+    path = flow(make_objective("dpo"), [(1.0, 0.0)], steps=60, rate=3.0)
+    line, _ = checked(field_figure(beyond, title="t", paths=[path]))["data"][-2:]
+    assert np.nanmax(line["x"]) <= 2 < path.log_x1.max()
 
 
 def test_arrows_have_one_length_and_go_downhill() -> None:
@@ -185,7 +202,7 @@ def test_no_numbers_break_a_picture(numbers: list[float], quantity: str) -> None
     value, d1, d2 = torch.tensor(numbers, dtype=torch.float64).view(3, 3, 3)
     data = made(value, d1, d2)
     with np.errstate(over="ignore", invalid="ignore"):
-        checked(field_figure(data, title="t", quantity=quantity))
+        checked(field_figure(data, title="t", quantity=quantity), validate=False)
         for one in ("loss", "push", "log_space_ratio"):
-            checked(slices_figure([cut("a", data)], quantity=one, relative=True))
+            checked(slices_figure([cut("a", data)], quantity=one, relative=True), validate=False)
     assert descent_rate(data, steps=10) > 0

@@ -1,0 +1,247 @@
+"""The Playground page: sliders from declarations, any registered objective, links, and what it says when nothing can be drawn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import pytest
+import torch
+from pydantic import model_validator
+from streamlit.testing.v1 import AppTest
+
+from app import landscapes
+from app.knobs import stops
+from app.landscapes import Plane, along, landscape, parse_starts, written
+from app.links import read_objective, read_plane, written_objective, written_plane
+from lab.objectives import OBJECTIVES, Draws, Objective, Outcome, PairLogps, State, field, make_objective, parameter, register
+
+APP = Path(__file__).parents[2] / "app"
+FLOATS = [(name, key) for name, kind in OBJECTIVES.items() for key, f in kind.model_fields.items() if f.annotation is float]
+
+
+@pytest.fixture
+def own() -> Iterator[type[Objective]]:
+    """An objective of a user's own, with a rule between two parameters and a point where it fails."""
+
+    @register
+    class Own(Objective):
+        name: ClassVar[str] = "own"
+        title: ClassVar[str] = "Somebody's **own**"
+        formula: ClassVar[str] = "L = exp(−a h)"
+        low: float = parameter(0.2, "One end.", ge=0, le=1)
+        high: float = parameter(0.8, "Other end.", ge=0, le=1)
+        fails: bool = parameter(False, "Raise.")
+
+        @model_validator(mode="after")
+        def _ordered(self) -> Self:
+            if self.low > self.high:
+                raise ValueError(f"low = {self.low:g} is above high = {self.high:g}; choose a smaller one.")
+            return self
+
+        def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
+            if self.fails:
+                raise KeyError("nothing")
+            return Outcome(torch.exp(-self.low * p.h) + self.high * p.X1), state
+
+    yield Own
+    del OBJECTIVES["own"]
+
+
+def open_page(**params: str) -> AppTest:
+    at = AppTest.from_file(APP / "pages" / "playground.py", default_timeout=60)
+    for name, value in params.items():
+        at.query_params[name] = value
+    at.run()
+    assert not at.exception
+    return at
+
+
+def address(at: AppTest) -> dict[str, str]:
+    """The page's parameters, however AppTest wraps them."""
+    return {key: value[0] if isinstance(value, list) else value for key, value in at.query_params.items()}
+
+
+def said(elements: Any) -> list[str]:
+    return [e.value.replace("\\", "") for e in elements]
+
+
+def formulas(at: AppTest) -> list[str]:
+    return [code.value for code in at.code]
+
+
+def test_it_opens_with_dpo_beside_sgdpo() -> None:
+    at = open_page()
+    assert formulas(at) == [OBJECTIVES["dpo"].formula, OBJECTIVES["sgdpo"].formula]
+    assert address(at) == {"A": "dpo", "B": "sgdpo"}
+    assert not at.error
+    assert not at.warning
+    assert set(at.selectbox(key="play.A").options) >= {f"{name}: {kind.title}" for name, kind in OBJECTIVES.items()}
+    assert any("pilot_chosen" in text.value and "■" in text.value for text in at.text)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_can_be_chosen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landscapes, "FINE", 9)
+    monkeypatch.setattr(landscapes, "COARSE", 5)
+    monkeypatch.setattr(landscapes, "FEW_STEPS", 3)
+    at = open_page(A=name)
+    assert not at.error, said(at.error)
+    assert formulas(at) == [OBJECTIVES[name].formula]
+    assert not at.exception
+
+
+def test_a_slider_changes_the_objective_and_the_address() -> None:
+    at = open_page()
+    at.select_slider(key="play.A.dpo.beta").set_value(0.5).run()
+    assert not at.exception
+    assert json.loads(address(at)["A"]) == {"name": "dpo", "beta": 0.5}
+    at.selectbox(key="play.A").select("simpo").run()
+    assert address(at)["A"] == "simpo"
+    at.selectbox(key="play.C").select("alpha_dpo").run()
+    assert len(formulas(at)) == 3
+    assert any("It remembers mean" in words for words in said(at.caption))
+    at.selectbox(key="play.A").select("").run()
+    at.selectbox(key="play.B").select("").run()
+    at.selectbox(key="play.C").select("").run()
+    assert not at.exception
+    assert "Choose an objective" in at.info[0].value
+
+
+def test_a_link_brings_the_same_page_back() -> None:
+    at = open_page(
+        A='{"name":"spo","base":{"name":"sgdpo","r1":0.75}}', C="orpo", ref="-1,-0.5", starts="1, 2", seen="no", seed="3"
+    )
+    assert at.select_slider(key="play.A.spo.base.sgdpo.r1").value == 0.75
+    assert at.text_input(key="play.starts").value == "1, 2"
+    assert len(formulas(at)) == 2
+    first = address(at)
+    assert address(open_page(**first)) == first
+    assert json.loads(first["A"]) == {"name": "spo", "base": {"name": "sgdpo", "r1": 0.75}}
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"A": "dop"}, "There is no objective 'dop'"),
+        ({"A": "{"}, "is not JSON"),
+        ({"A": '{"beta":1}'}, "without a name"),
+        ({"A": '{"name":"dpo","beta":-1}'}, "dpo: beta = -1"),
+        ({"ref": "1"}, "two numbers"),
+        ({"tokens": "0,4"}, "from 1 to 64"),
+        ({"log_x1": "3,-3"}, "ends above its beginning"),
+        ({"log_x2": "nan,nan"}, "ends above its beginning"),
+        ({"log_x2": "-1e9,1"}, "within 50"),
+        ({"ref": "-1,2"}, "from -8 to 0"),
+        ({"starts": "1"}, "two numbers"),
+        ({"seed": "x"}, "whole number"),
+    ],
+)
+def test_a_broken_link_is_said_and_the_page_opens(params: dict[str, str], words: str) -> None:
+    at = open_page(**params)
+    assert any(words in warning for warning in said(at.warning))
+    assert not at.error
+
+
+def test_a_users_objective_appears_by_itself(own: type[Objective]) -> None:
+    at = open_page()
+    at.selectbox(key="play.A").select("own").run()
+    assert not at.exception
+    assert formulas(at)[0] == own.formula
+    assert at.select_slider(key="play.A.own.low").value == 0.2
+    assert any("\\*\\*own\\*\\*" in words.value for words in at.markdown)
+
+
+def test_an_invalid_combination_is_refused_and_the_last_picture_stays(own: type[Objective]) -> None:
+    at = open_page(A="own")
+    at.select_slider(key="play.A.own.low").set_value(0.9).run()
+    assert said(at.error) == ["low = 0.9 is above high = 0.8; choose a smaller one."]
+    assert any("last values that worked" in words for words in said(at.caption))
+    assert formulas(at) == [own.formula]
+    assert address(at)["A"] == "own"
+    at.select_slider(key="play.A.own.high").set_value(1.0).run()
+    assert not at.error
+
+
+def test_an_objective_that_fails_leaves_the_others(own: type[Objective]) -> None:
+    at = open_page(A="own", B="dpo")
+    at.toggle(key="play.A.own.fails").set_value(True).run()
+    assert not at.exception
+    assert said(at.error) == ["A · own cannot be drawn: KeyError: 'nothing'"]
+    assert formulas(at) == [OBJECTIVES["dpo"].formula]
+
+
+def test_start_points_that_are_none_are_refused_beside_their_field() -> None:
+    at = open_page()
+    at.text_input(key="play.starts").set_value("0, 0; 1").run()
+    assert said(at.error) == ["'1' is no start point; write two numbers, log X₁ and log X₂, as in 0, 0; -3, 2."]
+    assert len(formulas(at)) == 2
+    at.text_input(key="play.starts").set_value("").run()
+    assert not at.error
+    assert not at.exception
+
+
+def test_drawing_again_changes_the_pilot() -> None:
+    at = open_page(B="sgdpo", tokens="40,40")
+    before = [text.value for text in at.text]
+    at.button(key="play.B.draw").click().run()
+    assert address(at)["seed"] == "1"
+    assert [text.value for text in at.text] != before
+
+
+def test_the_cut_can_follow_one_side() -> None:
+    at = open_page(A="dpo")
+    for choice in ("log X₁", "log X₂", "margin"):
+        at.button_group(key="play.along").set_value(choice).run()
+        assert not at.exception
+    for quantity in ("loss", "ratio", "log_space_ratio", "d_log_x1", "d_log_x2"):
+        at.button_group(key="play.quantity").set_value(quantity).run()
+        assert not at.exception
+
+
+@pytest.mark.parametrize(("name", "key"), FLOATS)
+def test_a_slider_reaches_only_what_the_objective_takes(name: str, key: str) -> None:
+    info = OBJECTIVES[name].model_fields[key]
+    values = stops(info, 0.123)
+    assert {info.default, 0.123} <= set(values)
+    assert values == sorted(values)
+    assert 20 < len(values) < 110
+    for value in {values[0], values[1], values[-1]}:
+        make_objective(name, **{key: value})
+
+
+def test_cuts_lie_on_the_landscape() -> None:
+    plane, objective = Plane(tokens=(4, 6), seed=5), make_objective("sgdpo", r1=0.75)
+    whole = landscape(objective, plane)
+    line = along(objective, plane, "log X₁", 0.0)
+    middle = whole.data.log_x2.abs().argmin()
+    assert line.value[0, 0] == pytest.approx(float(whole.data.value[0, middle]))
+    assert line.value[-1, 0] == pytest.approx(float(whole.data.value[-1, middle]))
+
+
+def test_moving_statistics_are_those_after_one_batch() -> None:
+    objective = make_objective("alpha_dpo", alpha=0.2)
+    after, before = (landscape(objective, Plane(seen=seen)) for seen in (True, False))
+    assert float(before.state["std"]) == 0 < float(after.state["std"])
+    simpo = make_objective("simpo", beta=10.0, gamma_beta_ratio=0.4)
+    axis = after.data.log_x1
+    torch.testing.assert_close(before.data.value, field(simpo, axis, axis).value)
+    assert not torch.allclose(after.data.value, before.data.value)
+    dataset = landscape(make_objective("alpha_dpo", normalize="dataset"), Plane(seen=False))
+    assert float(dataset.state["std"]) > 0
+    landscape(make_objective("spo", base={"name": "alpha_dpo"}), Plane())
+
+
+def test_links_hold_everything() -> None:
+    plane = Plane((-4, 3), (-2, 9), (5, 6), (-1.5, -0.5), ((1.0, -2.5),), 7, False)
+    assert read_plane(written_plane(plane)) == plane
+    assert written_plane(Plane()) == {}
+    assert parse_starts(written(plane.starts)) == plane.starts
+    objective = make_objective("alpha_dpo", alpha=0.1, normalize="none")
+    assert make_objective(**read_objective(written_objective(objective))) == objective
+    with pytest.raises(ValueError, match="at most 12"):
+        parse_starts("0,0;" * 13)
+    with pytest.raises(ValueError, match="too far out"):
+        parse_starts("inf, 0")

@@ -1,0 +1,221 @@
+"""Building, caching and loading; all with the tiny world."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lab.pairs import read_pairs
+from lab.world import World, WorldSpec, content_hash, ensure
+
+TINY = WorldSpec.tiny()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def world(cache: Path) -> World:
+    return ensure(TINY, cache=cache)
+
+
+def count_builds(calls: list[str]) -> int:
+    return calls.count("writing the pairs")
+
+
+def rebuilt(cache: Path, spec: WorldSpec = TINY) -> tuple[World, bool]:
+    calls: list[str] = []
+    found = ensure(spec, cache=cache, progress=lambda what, share: calls.append(what))
+    return found, bool(calls)
+
+
+def test_it_is_an_ordinary_model_folder(world: World) -> None:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(world.model_dir), AutoTokenizer.from_pretrained(world.model_dir)
+    assert model.config.model_type == "llama"
+    assert model.dtype == torch.float32
+    assert tokenizer.chat_template is None
+    assert tokenizer.model_max_length == model.config.max_position_embeddings
+    for holder in (model.config, model.generation_config):
+        assert (holder.bos_token_id, holder.eos_token_id, holder.pad_token_id) == (
+            tokenizer.bos_token_id,
+            tokenizer.eos_token_id,
+            tokenizer.pad_token_id,
+        )
+    assert len({tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}) == 3
+    assert len(tokenizer) == model.config.vocab_size
+    for text in ("How do I wax a bench?\n", "1. Rub.\n2. Wax.", "  two  blanks ", "你好 🙂\t\x00"):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert ids == tokenizer(text)["input_ids"]
+        assert tokenizer.decode(ids) == text
+    ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer("How do I wax a bench?\n")["input_ids"]]])
+    assert model.generate(ids, max_new_tokens=4).shape[1] > ids.shape[1]
+
+
+def test_its_pairs_are_pairs(world: World) -> None:
+    pairs = read_pairs(world.pairs_path)
+    assert len(pairs) == len(world.pairs()) == TINY.pairs
+    assert pairs[0].prompt.endswith("\n")
+    assert pairs[0].meta["true_gap"] == world.pairs()[0]["true_gap"]
+    assert len(world.held_out_pairs()) == TINY.held_out_pairs
+
+
+def test_nothing_held_out_is_trained_on(world: World) -> None:
+    seen = {row["prompt"] for row in world.pairs()}
+    assert len(world.held_out_prompts) == TINY.held_out_prompts
+    assert not seen & set(world.held_out_prompts)
+    assert {row["prompt"] for row in world.held_out_pairs()} <= set(world.held_out_prompts)
+    trained = {row["task"] for row in world.pairs()}
+    new = [prompt for prompt, group in world.held_out_groups.items() if group == "new task"]
+    assert len(new) == 4
+    assert not any(task in prompt for task in trained for prompt in new)
+
+
+def test_people_can_read_about_it(world: World) -> None:
+    assert "64 for training" in world.describe()
+    table = world.sample_table(3)
+    assert table.count("chosen (") == 3
+    assert world.pairs()[0]["why_rejected"] in table
+
+
+def test_the_same_seed_gives_the_same_bytes(world: World, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    threads = torch.get_num_threads()
+    again = ensure(TINY, cache=tmp_path)
+    assert again.facts["files"] == world.facts["files"]
+    assert torch.equal(torch.rand(3), expected), "the global generator was touched"
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_more_pairs_leave_the_rest_as_it_is(world: World, tmp_path: Path) -> None:
+    more = ensure(replace(TINY, pairs=80), cache=tmp_path)
+    assert more.folder.name != world.folder.name
+    differing = {name for name, digest in more.facts["files"].items() if digest != world.facts["files"][name]}
+    assert differing == {"world.jsonl"}
+    assert more.pairs()[:64] == world.pairs()
+
+
+def test_another_seed_is_another_world() -> None:
+    assert content_hash(TINY) != content_hash(WorldSpec.tiny(seed=1)) != content_hash(WorldSpec())
+
+
+def test_a_finished_world_is_only_loaded(world: World, cache: Path) -> None:
+    found, built = rebuilt(cache)
+    assert not built
+    assert found == world
+
+
+@pytest.mark.parametrize("damage", ["truncate", "delete", "manifest", "manifest list", "no manifest", "empty folder"])
+def test_a_damaged_world_is_built_again(world: World, tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / world.folder.name
+    shutil.copytree(world.folder, folder)
+    manifest = folder / "manifest.json"
+    if damage == "truncate":
+        weights = folder / "model" / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1])
+    elif damage == "delete":
+        (folder / "world.jsonl").unlink()
+    elif damage == "manifest":
+        manifest.write_text(manifest.read_text()[:40])
+    elif damage == "manifest list":
+        manifest.write_text("[]")
+    elif damage == "no manifest":
+        manifest.unlink()
+    else:
+        shutil.rmtree(folder)
+        folder.mkdir()
+    found, built = rebuilt(tmp_path)
+    assert built
+    assert found.facts["files"] == world.facts["files"]
+
+
+def test_a_build_that_dies_leaves_nothing_and_remains_are_cleared(tmp_path: Path) -> None:
+    def die(what: str, share: float) -> None:
+        if what == "tuning the model":
+            raise KeyboardInterrupt
+
+    remains = tmp_path / f".world-{content_hash(TINY)}-killed"
+    remains.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        ensure(TINY, cache=tmp_path, progress=die)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_progress_rises_to_one(tmp_path: Path) -> None:
+    shares: list[float] = []
+    ensure(TINY, cache=tmp_path, progress=lambda what, share: shares.append(share))
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0, 1)
+
+
+def _ensure_and_tell(cache: str, start: object, out: object) -> None:
+    calls: list[str] = []
+    start.wait()  # type: ignore[attr-defined]
+    found = ensure(TINY, cache=Path(cache), progress=lambda what, share: calls.append(what))
+    out.put((count_builds(calls), found.facts["files"]))  # type: ignore[attr-defined]
+
+
+def test_two_processes_build_it_once(world: World, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    start, out = context.Barrier(2), context.Queue()
+    processes = [context.Process(target=_ensure_and_tell, args=(str(tmp_path), start, out)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    told = [out.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join(30)
+    assert sorted(count for count, _ in told) == [0, 1]
+    assert told[0][1] == told[1][1] == world.facts["files"]
+
+
+def test_two_threads_build_it_once(tmp_path: Path) -> None:
+    calls: list[str] = []
+    threads = [
+        threading.Thread(target=ensure, args=(TINY,), kwargs={"cache": tmp_path, "progress": lambda w, s: calls.append(w)})
+        for _ in "ab"
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert count_builds(calls) == 1
+
+
+def test_the_environment_names_the_cache(world: World, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_CACHE", str(cache))
+    assert ensure(TINY) == world
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"pairs": 0}, "pairs is 0; give 1 or more"),
+        ({"temperature": 0.0}, "temperature is 0.0; give a number above 0"),
+        ({"sft_rate": float("nan")}, "sft_rate is nan"),
+        ({"width": 30}, "width 30 is no multiple"),
+        ({"vocabulary": 100}, "vocabulary is 100"),
+        ({"held_out_prompts": 500}, "held_out_prompts is 500"),
+    ],
+)
+def test_a_spec_that_cannot_work(change: dict, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        replace(TINY, **change)
+
+
+def test_the_manifest_says_what_was_built(world: World) -> None:
+    facts = json.loads((world.folder / "manifest.json").read_text())
+    assert facts["spec"]["pairs"] == TINY.pairs
+    assert set(facts["seconds"]) >= {"tuning the model", "training the tokenizer"}
+    assert facts["parameters"] > 0
