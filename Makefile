@@ -15,7 +15,8 @@ test: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy lab app
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	LAB_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m lab world  # once, before two test processes would wait for it
+	LAB_TEST_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m pytest -n 2 -m "not slow"
 
 slow: .venv/.dev
 	$(BIN)/python -m pytest -m slow
@@ -34,4 +35,4 @@ bench: .venv/.dev
 	@touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .test-cache .pytest_cache .ruff_cache .mypy_cache

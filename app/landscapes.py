@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal
+from functools import cache, lru_cache
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
 
@@ -23,6 +25,9 @@ FURTHEST, MOST_TOKENS, LOWEST_REF = 50.0, 64, -8.0
 
 Point = tuple[float, float]
 Direction = Literal["margin", "log X₁", "log X₂"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,16 @@ class Landscape:
 @lru_cache(32)
 def landscape(objective: Objective, plane: Plane) -> Landscape:
     """The field of an objective and its descent. Raises what the objective raises."""
+    return _quickly(_landscape, objective, plane)
+
+
+@lru_cache(64)
+def along(objective: Objective, plane: Plane, direction: Direction, held: float) -> FieldData:
+    """The field that a cut is taken from: the whole plane for the margin, or one log-ratio with the other held, nats."""
+    return landscape(objective, plane).data if direction == "margin" else _quickly(_line, objective, plane, direction, held)
+
+
+def _landscape(objective: Objective, plane: Plane) -> Landscape:
     alone = objective.couples(training=False)
     fixed = _fixed(objective, plane)
     N, steps = (COARSE, FEW_STEPS) if alone else (FINE, STEPS)
@@ -78,11 +93,7 @@ def landscape(objective: Objective, plane: Plane) -> Landscape:
     return Landscape(data, path, rate, fixed["draws"], fixed["state"])
 
 
-@lru_cache(64)
-def along(objective: Objective, plane: Plane, direction: Direction, held: float) -> FieldData:
-    """The field that a cut is taken from: the whole plane for the margin, or one log-ratio with the other held, nats."""
-    if direction == "margin":
-        return landscape(objective, plane).data
+def _line(objective: Objective, plane: Plane, direction: Direction, held: float) -> FieldData:
     N, one = 4 * FINE if not objective.couples(training=False) else 2 * COARSE, torch.tensor([held])
     if direction == "log X₁":
         return field(objective, torch.linspace(*plane.log_x1, N), one, **_fixed(objective, plane))
@@ -110,6 +121,29 @@ def written(points: tuple[Point, ...]) -> str:
     return "; ".join(f"{one:g}, {other:g}" for one, other in points)
 
 
+@cache
+def _worker() -> ThreadPoolExecutor:
+    """A thread whose tensor operations use one core.
+
+    A descent is hundreds of operations on a few numbers each, and some of them (the log-sigmoid) wake all cores for one number:
+    where another process keeps a core busy that takes 1300 ms instead of 50.
+    """
+    cores = torch.get_num_threads()
+    worker = ThreadPoolExecutor(1, "landscape", initializer=_use_one_core)
+    worker.submit(int).result()
+    torch.set_num_threads(cores)  # threads that begin later take the last setting of any thread
+    return worker
+
+
+def _use_one_core() -> None:
+    torch.get_num_threads()  # a thread takes the common setting when it first asks, and would overwrite its own
+    torch.set_num_threads(1)
+
+
+def _quickly(work: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+    return _worker().submit(work, *args, **more).result()
+
+
 def _fixed(objective: Objective, plane: Plane) -> dict[str, Any]:
     """The arguments of `field` and `flow` that stay the same all over the plane."""
     one = _pairs(objective, ((0.0, 0.0),), plane)
@@ -131,10 +165,10 @@ def _state(objective: Objective, plane: Plane) -> State:
 
 def _pairs(objective: Objective, points: tuple[Point, ...], plane: Plane) -> PairLogps:
     """Pairs that stand at these points, as `lab.objectives.field` places them: every token of a side moves alike."""
-    (n_w, n_l), (ref_w, ref_l), P = plane.tokens, plane.ref, len(points)
+    (n_w, n_l), (ref_w, ref_l), B = plane.tokens, plane.ref, len(points)
     x1, x2 = torch.tensor(points, dtype=torch.float64).unbind(-1)
-    chosen, rejected = (ref_w + x1 / n_w)[:, None].expand(P, n_w), (ref_l + x2 / n_l)[:, None].expand(P, n_l)
-    wanted, none = objective.degraded_answers(), torch.zeros(P, 1, dtype=torch.int64)
+    chosen, rejected = (ref_w + x1 / n_w)[:, None].expand(B, n_w), (ref_l + x2 / n_l)[:, None].expand(B, n_l)
+    wanted, none = objective.degraded_answers(), torch.zeros(B, 1, dtype=torch.int64)
     return PairLogps(
         chosen=chosen,
         rejected=rejected,
@@ -144,5 +178,5 @@ def _pairs(objective: Objective, points: tuple[Point, ...], plane: Plane) -> Pai
         ref_rejected=torch.full_like(rejected, ref_l),
         align_chosen=chosen,
         align_rejected=rejected,
-        degraded=None if wanted is None else Degraded(torch.zeros(P, 1, wanted.degrees, dtype=torch.float64), none, none.bool()),
+        degraded=None if wanted is None else Degraded(torch.zeros(B, 1, wanted.degrees, dtype=torch.float64), none, none.bool()),
     )

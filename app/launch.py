@@ -82,11 +82,6 @@ def require_free(port: int) -> None:
 def serve(port: int, *, demo_steps: int | None) -> None:
     """Run the dashboard until a signal ends it; with a demo run of `demo_steps` steps, unless None."""
     import streamlit as st
-    from streamlit.runtime.pages_manager import PagesManager
-
-    # A folder named pages means something else to Streamlit until st.navigation has run once: the first reload of, say, /pairs
-    # after a start would meet "Page not found".
-    PagesManager.uses_pages_directory = False
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
@@ -132,8 +127,6 @@ def stop_runs(patience: float = PATIENCE) -> None:
 def runs_here() -> list[Any]:
     """The live runs whose training thread belongs to this process, whoever started them."""
     import lab
-    from lab.training import ENDED
+    from lab.training import trained_here
 
-    threads = {thread.name for thread in threading.enumerate()}
-    # `lab.training.start` names a run's thread after its folder.
-    return [run for run in lab.runs() if f"run-{run.dir.resolve().name}" in threads and run.state not in ENDED]
+    return [lab.open_run(folder) for folder in trained_here()]

@@ -19,10 +19,10 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect widt
 st.set_page_config(page_title="Preference lab", page_icon=ICON, layout="wide")
 
 PAGES = [
-    st.Page("pages/live.py", title="Live", icon=":material/monitoring:", url_path="live", default=True),
-    st.Page("pages/new_run.py", title="New run", icon=":material/play_circle:", url_path="new-run"),
-    st.Page("pages/pairs.py", title="Pairs", icon=":material/compare:", url_path="pairs"),
-    st.Page("pages/playground.py", title="Playground", icon=":material/tune:", url_path="playground"),
+    st.Page("views/live.py", title="Live", icon=":material/monitoring:", url_path="live", default=True),
+    st.Page("views/new_run.py", title="New run", icon=":material/play_circle:", url_path="new-run"),
+    st.Page("views/pairs.py", title="Pairs", icon=":material/compare:", url_path="pairs"),
+    st.Page("views/playground.py", title="Playground", icon=":material/tune:", url_path="playground"),
 ]
 
 st.navigation(PAGES, position="top").run()

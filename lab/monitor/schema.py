@@ -6,6 +6,7 @@ Pair terms and token credit are blobs of float32, one row a pair and step: a row
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 FILE_NAME = "run.sqlite"
@@ -36,11 +37,17 @@ STEPPED = ("events", "scalars", "pair_terms", "tokens", "layers")
 
 def open_for_writing(folder: Path) -> sqlite3.Connection:
     """The store in `folder`, made if it is not there, for the one writer. Raises sqlite3.Error if it cannot be written."""
-    connection = sqlite3.connect(folder / FILE_NAME, timeout=30, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode=WAL")
+    path = folder / FILE_NAME
+    if not path.exists():  # a reader must never meet a store without its tables
+        draft = folder / f".{FILE_NAME}.draft"
+        draft.unlink(missing_ok=True)
+        with closing(sqlite3.connect(draft)) as making:
+            making.execute("PRAGMA journal_mode=WAL")
+            making.executescript(TABLES)
+            making.execute(f"PRAGMA user_version={FORMAT}")
+        draft.rename(path)
+    connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA synchronous=NORMAL")
-    connection.executescript(TABLES)
-    connection.execute(f"PRAGMA user_version={FORMAT}")
     return connection
 
 

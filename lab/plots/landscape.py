@@ -138,7 +138,7 @@ def _surface(data: FieldData, quantity: str, c: Ink) -> list[dict[str, Any]]:
         scale |= {"zmin": finite.min(), "zmax": finite.max()}
     if quantity != "loss":
         bound = largest(within)
-        bound = min(max(bound, 0.3), DECADES) if logarithmic else bound or 1.0
+        bound = min(max(bound, HALVED), DECADES) if logarithmic else bound or 1.0
         low, high = (c.rejected, c.chosen) if logarithmic else (c.chosen, c.rejected)  # blue: for the chosen side, or upwards
         scale = {"colorscale": [[0, low], [0.5, c.empty], [1, high]], "zmin": -bound, "zmax": bound}
         if logarithmic:

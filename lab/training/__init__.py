@@ -2,7 +2,7 @@
 
 from .checkpoint import list_checkpoints
 from .config import ConfigError, TrainConfig, read_config
-from .lifecycle import ENDED, RunError, create_run, read_about, start
+from .lifecycle import ENDED, RunError, create_run, read_about, start, trained_here
 from .loop import Evaluation, Evaluator, Training
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "read_about",
     "read_config",
     "start",
+    "trained_here",
 ]

@@ -22,6 +22,13 @@ FILE_NAME = "run.json"
 ENDED = ("finished", "stopped", "failed", "dead")
 """States in which nothing trains any more."""
 
+_here: dict[Path, threading.Thread] = {}
+
+
+def trained_here() -> list[Path]:
+    """Folders of the runs whose training thread belongs to this process and is alive."""
+    return [folder for folder, thread in _here.items() if thread.is_alive()]
+
 
 class RunError(ValueError):
     """A run folder that cannot be opened or used, in one sentence."""
@@ -88,6 +95,7 @@ def start(folder: Path, make: Callable[[StoreWriter], Training], *, background: 
         return None
     thread = threading.Thread(target=work, name=f"run-{folder.name}", daemon=True)
     thread.start()
+    _here[folder.resolve()] = thread
     return thread
 
 

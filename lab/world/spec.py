@@ -30,7 +30,7 @@ class WorldSpec:
     width: int = 128
     layers: int = 2
     heads: int = 4
-    sft_steps: int = 900
+    sft_steps: int = 600
     sft_batch: int = 16
     sft_rate: float = 6e-3
     sft_weight_decay: float = 0.1

@@ -29,7 +29,7 @@ PRESETS = [(name, preset) for name, kind in OBJECTIVES.items() for preset in kin
 
 
 def open_page() -> AppTest:
-    return AppTest.from_file(APP / "pages" / "new_run.py", default_timeout=60).run()
+    return AppTest.from_file(APP / "views" / "new_run.py", default_timeout=60).run()
 
 
 def choose(at: AppTest, objective: str) -> AppTest:
@@ -149,7 +149,7 @@ def test_start_trains_and_goes_to_the_run(model_folder: Callable[[str], Path], r
     file = tmp_path / "mine.jsonl"
     file.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     at = AppTest.from_file(APP / "main.py", default_timeout=60).run()
-    at.switch_page("pages/new_run.py").run()
+    at.switch_page("views/new_run.py").run()
     at.selectbox(key="pairs").select("other")
     at.selectbox(key="model").select("other").run()
     at.text_input(key="pairs.path").set_value(str(file))

@@ -23,7 +23,7 @@ from app.plain import plain
 from lab import home
 from lab.pairs import PairStore, open_pairs
 
-PAGE = Path(__file__).parents[2] / "app" / "pages" / "pairs.py"
+PAGE = Path(__file__).parents[2] / "app" / "views" / "pairs.py"
 NASTY = "# <b>x</b> $x$ ![](http://x.invalid/p.png) :red[y] <script>alert(1)</script>"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -51,7 +52,7 @@ def own() -> Iterator[type[Objective]]:
 
 
 def open_page(**params: str) -> AppTest:
-    at = AppTest.from_file(APP / "pages" / "playground.py", default_timeout=60)
+    at = AppTest.from_file(APP / "views" / "playground.py", default_timeout=60)
     for name, value in params.items():
         at.query_params[name] = value
     at.run()
@@ -120,6 +121,19 @@ def test_a_link_brings_the_same_page_back() -> None:
     first = address(at)
     assert address(open_page(**first)) == first
     assert json.loads(first["A"]) == {"name": "spo", "base": {"name": "sgdpo", "r1": 0.75}}
+
+
+def test_one_finds_it_as_one_left_it() -> None:
+    at = AppTest.from_file(APP / "main.py", default_timeout=60).run()
+    at.switch_page("views/playground.py").run()
+    at.select_slider(key="play.A.dpo.beta").set_value(0.5).run()
+    at.button(key="play.B.draw").click().run()
+    left = address(at)
+    at.switch_page("views/new_run.py").run()
+    at.switch_page("views/playground.py").run()
+    assert not at.exception
+    assert at.select_slider(key="play.A.dpo.beta").value == 0.5
+    assert address(at) == left
 
 
 @pytest.mark.parametrize(
@@ -245,3 +259,15 @@ def test_links_hold_everything() -> None:
         parse_starts("0,0;" * 13)
     with pytest.raises(ValueError, match="too far out"):
         parse_starts("inf, 0")
+
+
+def test_drawing_takes_no_cores_from_training() -> None:
+    cores = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        landscapes._worker.cache_clear()
+        assert landscapes._worker().submit(torch.get_num_threads).result() == 1
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(cores)

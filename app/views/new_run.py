@@ -189,7 +189,7 @@ def _follow_start() -> None:
         return
     run = require(job, retry=lambda: None)
     del st.session_state["starting"]
-    st.switch_page("pages/live.py", query_params={"run": run.dir.name})
+    st.switch_page("views/live.py", query_params={"run": run.dir.name})
 
 
 page()

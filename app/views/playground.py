@@ -32,7 +32,7 @@ from lab.plots.landscape import QUANTITIES, field_figure
 from lab.plots.slices import cut, slices_figure
 
 SLOTS = ("A", "B", "C")
-USUAL = {"A": "dpo", "B": "sgdpo", "C": ""}
+USUAL = {"A": "dpo", "B": "sgdpo"}
 FIRST = ("sgdpo", "alpha_dpo", "spo", "dpo", "simpo")
 
 
@@ -57,7 +57,9 @@ def page() -> None:
         chosen = {slot: _objective(slot, specs.get(slot)) for slot in SLOTS}
         plane = _plane(start)
     # The address says what is on the screen. Other pages have their own parameters there.
-    st.query_params.from_dict({slot: written_objective(o) for slot, o in chosen.items() if o} | written_plane(plane))
+    address = {slot: written_objective(o) for slot, o in chosen.items() if o} | written_plane(plane)
+    st.session_state["play.address"] = address
+    st.query_params.from_dict(address)
     shown = [one for slot, objective in chosen.items() if objective and (one := _drawn(slot, objective, plane))]
     if not shown:
         st.info("Choose an objective on the left; its loss, its pushes and its landscape appear here.")
@@ -68,26 +70,31 @@ def page() -> None:
 
 
 def _opening() -> tuple[Mapping[str, Spec], Plane]:
-    """What the page begins with: the address it was opened with, read once a session; else the usual."""
-    if "playground" not in st.session_state:
-        specs: dict[str, Spec] = {}
-        plane, complaints = Plane(), []
-        asked = st.query_params.to_dict()
-        for slot in SLOTS:
-            text = asked.get(slot, "" if asked.keys() & {*SLOTS} else USUAL[slot])
-            try:
-                if text:
-                    specs[slot] = read_objective(text)
-            except ValueError as error:
-                complaints.append(str(error))
+    """What this visit began with: the address, else what one left here last, else the usual."""
+    if "play.A" in st.session_state:  # its widgets have their own memory until one goes to another page
+        return st.session_state["play.opening"]
+    asked, complaints = st.query_params.to_dict(), []
+    if not asked:
+        asked = st.session_state.get("play.address", USUAL)
+    elif not asked.keys() & {*SLOTS}:
+        asked = USUAL | asked
+    specs: dict[str, Spec] = {}
+    for slot in SLOTS:
         try:
-            plane = read_plane(asked)
+            if asked.get(slot):
+                specs[slot] = read_objective(asked[slot])
         except ValueError as error:
             complaints.append(str(error))
-        st.session_state["playground"] = (specs, plane)
-        for words in complaints:
-            st.warning(plain(words))
-    return st.session_state["playground"]
+    try:
+        plane = read_plane(asked)
+    except ValueError as error:
+        plane = Plane()
+        complaints.append(str(error))
+    st.session_state["play.opening"] = specs, plane
+    st.session_state["play.seed"] = plane.seed
+    for words in complaints:
+        st.warning(plain(words))
+    return specs, plane
 
 
 def _objective(slot: str, spec: Spec | None) -> Objective | None:
@@ -145,7 +152,7 @@ def _plane(start: Plane) -> Plane:
             "made of the start points, or as they are before the first step, when α-DPO's z is 0.",
             persist_state="page",
         )
-        seed = st.session_state.setdefault("play.seed", start.seed)
+        seed = st.session_state["play.seed"]
         try:
             plane = Plane(x1, x2, (n_w, n_l), (ref_w, ref_l), parse_starts(starts), seed, seen)
         except ValueError as error:
@@ -156,7 +163,7 @@ def _plane(start: Plane) -> Plane:
 
 
 def _slider(label: str, limits: tuple[Any, Any], value: Any, step: float, key: str, about: str) -> Any:
-    return st.slider(label, *limits, value, step, key=f"play.{key}", help=about, persist_state="page")
+    return st.slider(label, *limits, value, step, "%g", key=f"play.{key}", help=about, persist_state="page")
 
 
 def _drawn(slot: str, objective: Objective, plane: Plane) -> Shown | None:

@@ -58,7 +58,7 @@ def nothing_yet() -> None:
     """What one sees before the first run."""
     st.title("No run yet")
     st.write("A run trains a model on preference pairs and is shown here while it trains. Start one, and its curves appear.")
-    st.page_link("pages/new_run.py", label="Start a run", icon=":material/play_circle:")
+    st.page_link("views/new_run.py", label="Start a run", icon=":material/play_circle:")
     st.caption("From a terminal:")
     st.code("python -m lab train --objective sgdpo", language="bash")
     wait_for_first_run()
