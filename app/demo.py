@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import lab
 from lab import home
+from lab.monitor import ENDED
 from lab.run import Run
-from lab.training import ENDED
 
 KEPT = 3
 """Ended demo runs that stay."""

@@ -110,7 +110,7 @@ def _start_demo(steps: int) -> None:
 
 def stop_runs(patience: float = PATIENCE) -> None:
     """Ask every run that trains in this process to stop, and wait up to `patience` seconds for their checkpoints."""
-    from lab.training import RunError
+    from lab.monitor import RunError
 
     live = runs_here()
     if live:

@@ -9,8 +9,8 @@ import streamlit as st
 import lab
 from app.jobs import Job
 from app.plain import plain
+from lab.monitor import RunError
 from lab.run import Run
-from lab.training import RunError
 
 CAN_PAUSE = ("queued", "running")
 CAN_STOP = ("queued", "running", "paused")

@@ -10,9 +10,9 @@ import streamlit as st
 from app.figure import dark, show
 from app.plain import plain
 from app.words import STATES, duration, parameters, preparing
+from lab.monitor import ENDED
 from lab.plots import DISTRIBUTION, Record, entry, run_figure
 from lab.run import Run
-from lab.training import ENDED
 
 INTERVAL = 1.0
 """Seconds between two drawings of a live run."""

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from lab.api import open_pairs, open_run, runs, token_logps, train
+    from lab.api import open_pairs, token_logps, train
+    from lab.monitor import RunError
     from lab.objectives import OBJECTIVES, Objective, Outcome, PairLogps, make_objective, parameter, register
     from lab.pairs import Pair, PairsError, PairStore
     from lab.policy import ModelError
-    from lab.run import Run
-    from lab.training import ConfigError, RunError, TrainConfig
+    from lab.run import Run, open_run, runs
+    from lab.training import ConfigError, TrainConfig
     from lab.watching import watch
 
 __all__ = [
@@ -51,12 +52,13 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "lab.api": ("open_pairs", "open_run", "runs", "token_logps", "train"),
+    "lab.api": ("open_pairs", "token_logps", "train"),
     "lab.objectives": ("OBJECTIVES", "Objective", "Outcome", "PairLogps", "make_objective", "parameter", "register"),
     "lab.pairs": ("Pair", "PairStore", "PairsError"),
     "lab.policy": ("ModelError",),
-    "lab.run": ("Run",),
-    "lab.training": ("ConfigError", "RunError", "TrainConfig"),
+    "lab.monitor": ("RunError",),
+    "lab.run": ("Run", "open_run", "runs"),
+    "lab.training": ("ConfigError", "TrainConfig"),
     "lab.watching": ("watch",),
 }
 
@@ -65,7 +67,10 @@ def __getattr__(name: str) -> Any:
     """Rooms are imported when they are first needed: reading a run must not cost the import of torch."""
     for room, names in _ROOMS.items():
         if name in names:
-            return getattr(importlib.import_module(room), name)
+            module = importlib.import_module(room)
+            if name == "OBJECTIVES":  # the registry is whole only with the user's own
+                importlib.import_module("lab.extensions").load()
+            return getattr(module, name)
     raise AttributeError(f"module 'lab' has no attribute {name!r}")
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from lab import extensions, home
 from lab.judging import world_evaluator
+from lab.monitor import read_about
 from lab.objectives import PairLogps
 from lab.pairs import Pair, PairStore
 from lab.pairs import open_pairs as open_stored_pairs
 from lab.policy import Encoder, Policy, ensure_right_head
 from lab.policy.logps import split_head
 from lab.run import Run
-from lab.training import ConfigError, RunError, TrainConfig, Training, create_run, read_about, start
+from lab.training import ConfigError, TrainConfig, Training, create_run, start
 from lab.training.batches import encode_pair
 from lab.training.loop import Evaluator, OnStep
 from lab.training.step import concatenate, pair_logps
@@ -113,25 +114,6 @@ def _start(folder: Path, *, background: bool, on_step: OnStep | None, resume: bo
 
     thread = start(folder, make, background=background)
     return Run(folder, thread)
-
-
-def open_run(run_dir: str | Path) -> Run:
-    """A run by its folder, or by its name among `runs()`. Raises RunError where there is none."""
-    folder = Path(run_dir)
-    if not (folder / "run.json").exists() and (home.runs_dir() / str(run_dir) / "run.json").exists():
-        folder = home.runs_dir() / str(run_dir)
-    return Run(folder)
-
-
-def runs() -> list[Run]:
-    """All known runs, newest first."""
-    found = []
-    for folder in home.run_folders():
-        try:
-            found.append(Run(folder))
-        except (RunError, FileNotFoundError):  # being made or deleted at this moment
-            continue
-    return found
 
 
 def token_logps(

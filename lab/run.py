@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from lab.monitor import StoreReader, is_held, send
-from lab.training import ENDED, RunError, TrainConfig, list_checkpoints, read_about
+from lab import extensions, home
+from lab.monitor import ENDED, RunError, StoreReader, is_held, list_checkpoints, read_about, send
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+    from lab.training import TrainConfig
 
 
 class Run:
@@ -40,6 +42,10 @@ class Run:
 
     @property
     def config(self) -> TrainConfig:
+        """Its settings. Raises ConfigError if they cannot be read any more, as when a user's own objective is gone."""
+        from lab.training import TrainConfig  # brings torch, which merely watching a run should not wait for
+
+        extensions.load()
         return TrainConfig.parse(**self.about["config"])
 
     @property
@@ -133,3 +139,22 @@ class Run:
         if self.state not in ENDED:
             raise RunError(f"The run {self.name} is {self.state}; stop it before you delete it.")
         shutil.rmtree(self.dir)
+
+
+def open_run(run_dir: str | Path) -> Run:
+    """A run by its folder, or by its name among `runs()`. Raises RunError where there is none."""
+    folder = Path(run_dir)
+    if not (folder / "run.json").exists() and (home.runs_dir() / str(run_dir) / "run.json").exists():
+        folder = home.runs_dir() / str(run_dir)
+    return Run(folder)
+
+
+def runs() -> list[Run]:
+    """All known runs, newest first."""
+    found = []
+    for folder in home.run_folders():
+        try:
+            found.append(Run(folder))
+        except (RunError, FileNotFoundError):  # being made or deleted at this moment
+            continue
+    return found

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from lab.monitor import ENDED
 from lab.run import Run
-from lab.training import ENDED
 
 
 def watch(run: Run, *names: str, every: float = 1.0) -> None:

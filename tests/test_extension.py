@@ -52,7 +52,7 @@ def test_a_file_in_the_home_is_known_to_other_processes(lab_home):
     folder.mkdir(parents=True)
     (folder / "margin.py").write_text(DEFINITION, encoding="utf-8")
     (folder / "broken.py").write_text("1 / 0\n", encoding="utf-8")
-    code = "import lab; lab.open_run; print('margin_dpo' in lab.OBJECTIVES)"
+    code = "import lab; print('margin_dpo' in lab.OBJECTIVES)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "True"
     assert "broken.py was not loaded: ZeroDivisionError" in found.stderr

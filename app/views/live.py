@@ -11,8 +11,8 @@ import lab
 from app import steering
 from app.plain import plain
 from app.watching import watch
+from lab.monitor import ENDED, RunError
 from lab.run import Run
-from lab.training import ENDED, RunError
 
 
 def page() -> None:

@@ -1,34 +1,47 @@
-"""The command line. Every command is one function: parsed arguments in, exit code out.
+"""The command line. Every command is one module with `add` (its grammar) and functions from parsed arguments to an exit code.
 
-Errors that people can mend (LabError below) end in one line on standard error and exit code 1.
+Only the module of the command that was asked for is imported: listing runs must not wait for torch.
+Errors that people can mend end in one line on standard error and exit code 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import sys
 from collections.abc import Sequence
 
-from . import bench, pairs, runs, train, world
+COMMANDS = {
+    "train": ("train", "start or continue a run"),
+    "runs": ("runs", "list the runs"),
+    "show": ("runs", "look at a run, or steer it"),
+    "pairs": ("pairs", "look at preference pairs, check and export them"),
+    "world": ("world", "build and look at the embedded world"),
+    "bench": ("bench", "measure this machine"),
+}
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole grammar of the command line."""
+def parser(command: str) -> argparse.ArgumentParser:
+    """The grammar: all commands by name, the one that was asked for in full."""
     top = argparse.ArgumentParser(
         prog="python -m lab", description="A lab for preference optimization: train, watch and steer, and look into pairs."
     )
     commands = top.add_subparsers(title="commands", required=True, metavar="command")
-    for module in (train, runs, pairs, world, bench):
-        module.add(commands)
+    asked = COMMANDS.get(command, ("", ""))[0]
+    for name, (module, words) in COMMANDS.items():
+        if module != asked:
+            commands.add_parser(name, help=words)
+    if asked:
+        importlib.import_module(f"lab.cli.{asked}").add(commands)
     return top
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    options = parser().parse_args(arguments)
     try:
+        options = parser(arguments[0] if arguments else "").parse_args(arguments)
         return int(options.run(options) or 0)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)

@@ -23,9 +23,9 @@ def add(commands: Any) -> None:
 
 def list_runs(options: argparse.Namespace) -> int:
     """A line a run: folder name, state, step, objective, pairs, model, loss, remaining time."""
-    from lab import api
+    import lab
 
-    rows = [summary(run) for run in api.runs()]
+    rows = [summary(run) for run in lab.runs()]
     if options.json:
         for row in rows:
             print(json.dumps(row))
@@ -60,9 +60,9 @@ def summary(run: Any) -> dict[str, Any]:
 
 def show(options: argparse.Namespace) -> int:
     """Print what a run is doing, or pass a request on to it."""
-    from lab import api
+    import lab
 
-    run = api.open_run(options.run_name)
+    run = lab.open_run(options.run_name)
     if options.request:
         getattr(run, options.request)()
         print(f"Asked {run.name} to {options.request}.")

@@ -166,7 +166,7 @@ class Bar:
 
 def _until_ended(handle: Any, show: Any) -> None:
     """Wait for the run and keep showing it; Ctrl-C asks it to stop, a second one breaks off."""
-    from lab.training import ENDED
+    from lab.monitor import ENDED
 
     asked = False
     while True:

@@ -16,10 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from lab.monitor.folder import CHECKPOINTS, list_checkpoints
 from lab.objectives import State
 from lab.policy import Policy
-
-FOLDER = "checkpoints"
 
 
 @dataclass
@@ -36,7 +35,7 @@ def save_checkpoint(
     run_dir: Path, policy: Policy, optimizer: torch.optim.Optimizer, progress: Progress, degree_head: nn.Module | None, *, keep: int
 ) -> Path:
     """Write `checkpoints/step-N` and drop all but the latest `keep`. If the disk refuses (OSError), nothing older is lost."""
-    folder = run_dir / FOLDER / f"step-{progress.step:06d}"
+    folder = run_dir / CHECKPOINTS / f"step-{progress.step:06d}"
     draft = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -58,11 +57,6 @@ def save_checkpoint(
     for old in list_checkpoints(run_dir)[:-keep]:
         shutil.rmtree(old)
     return folder
-
-
-def list_checkpoints(run_dir: Path) -> list[Path]:
-    """Whole checkpoints of a run, oldest first."""
-    return sorted((run_dir / FOLDER).glob("step-*"))
 
 
 def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, degree_head: nn.Module | None) -> Progress:

@@ -11,16 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lab.monitor import RunLock, StoreWriter, take
+from lab.monitor import RunError, RunLock, StoreWriter, take
+from lab.monitor.folder import RUN_FILE
 
 from .config import TrainConfig
 from .loop import Training
 
 log = logging.getLogger(__name__)
-
-FILE_NAME = "run.json"
-ENDED = ("finished", "stopped", "failed", "dead")
-"""States in which nothing trains any more."""
 
 _here: dict[Path, threading.Thread] = {}
 
@@ -30,21 +27,9 @@ def trained_here() -> list[Path]:
     return [folder for folder, thread in _here.items() if thread.is_alive()]
 
 
-class RunError(ValueError):
-    """A run folder that cannot be opened or used, in one sentence."""
-
-
-def read_about(folder: Path) -> dict[str, Any]:
-    """What was written down when the run in a folder was made. Raises RunError where there is none."""
-    try:
-        return json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"{folder} holds no run ({FILE_NAME} is missing); `python -m lab runs` lists the ones there are.") from None
-
-
 def create_run(folder: Path, config: TrainConfig, **about: Any) -> None:
     """Make a run's folder. Raises RunError if there is a run in it already; nothing of that one is touched."""
-    if (folder / FILE_NAME).exists():
+    if (folder / RUN_FILE).exists():
         raise RunError(f"There is a run in {folder} already; continue it with resume, or give another run_dir.")
     folder.mkdir(parents=True, exist_ok=True)
     content = {
@@ -52,9 +37,9 @@ def create_run(folder: Path, config: TrainConfig, **about: Any) -> None:
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         **about,
     }
-    draft = folder / f".{FILE_NAME}"
+    draft = folder / f".{RUN_FILE}"
     draft.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-    draft.rename(folder / FILE_NAME)
+    draft.rename(folder / RUN_FILE)
 
 
 def start(folder: Path, make: Callable[[StoreWriter], Training], *, background: bool = True) -> threading.Thread | None:

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lab.monitor import StoreWriter, take
+from lab.monitor import StoreWriter, list_checkpoints, take
 from lab.monitor.probes import ProbeBudget, split_gradients
 from lab.objectives import Credited, PairLogps
 from lab.pairs import Pair
 from lab.policy import Policy
 
 from .batches import EncodedPair, generator
-from .checkpoint import Progress, list_checkpoints, restore, save_checkpoint
+from .checkpoint import Progress, restore, save_checkpoint
 from .config import TrainConfig
 from .metrics import batch_scalars, degree_scalars, host_terms, token_rows
 from .prepare import Prepared, prepare

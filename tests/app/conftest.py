@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from lab import home
-from lab.monitor import LayerRow, RunLock, StoreWriter
+from lab.monitor import ENDED, LayerRow, RunLock, StoreWriter
 from lab.run import Run
-from lab.training import ENDED, TrainConfig, create_run
+from lab.training import TrainConfig, create_run
 from lab.training.metrics import batch_scalars
 
 TERMS = {

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 import lab
-from lab.training import ConfigError, RunError
+from lab.monitor import RunError
+from lab.training import ConfigError
 
 FAST = {"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "save_every": 3, "device": "cpu"}
 
