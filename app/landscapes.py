@@ -10,7 +10,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
 
-from lab.objectives import Degraded, Draws, FieldData, Objective, PairLogps, State, Trajectory, field, flow
+from lab.objectives import Draws, FieldData, Objective, PairLogps, State, Trajectory, field, flow, pairs_at
 from lab.plots.landscape import descent_rate
 
 FINE, COARSE = 61, 21
@@ -164,19 +164,6 @@ def _state(objective: Objective, plane: Plane) -> State:
 
 
 def _pairs(objective: Objective, points: tuple[Point, ...], plane: Plane) -> PairLogps:
-    """Pairs that stand at these points, as `lab.objectives.field` places them: every token of a side moves alike."""
-    (n_w, n_l), (ref_w, ref_l), B = plane.tokens, plane.ref, len(points)
+    """Pairs that stand at these points of the plane."""
     x1, x2 = torch.tensor(points, dtype=torch.float64).unbind(-1)
-    chosen, rejected = (ref_w + x1 / n_w)[:, None].expand(B, n_w), (ref_l + x2 / n_l)[:, None].expand(B, n_l)
-    wanted, none = objective.degraded_answers(), torch.zeros(B, 1, dtype=torch.int64)
-    return PairLogps(
-        chosen=chosen,
-        rejected=rejected,
-        chosen_mask=torch.ones_like(chosen, dtype=torch.bool),
-        rejected_mask=torch.ones_like(rejected, dtype=torch.bool),
-        ref_chosen=torch.full_like(chosen, ref_w),
-        ref_rejected=torch.full_like(rejected, ref_l),
-        align_chosen=chosen,
-        align_rejected=rejected,
-        degraded=None if wanted is None else Degraded(torch.zeros(B, 1, wanted.degrees, dtype=torch.float64), none, none.bool()),
-    )
+    return pairs_at(objective, x1, x2, tokens=plane.tokens, ref=plane.ref)

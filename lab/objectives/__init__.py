@@ -26,7 +26,7 @@ from .base import (
 )
 from .credit import Credited, with_credit
 from .dpo import DPO
-from .field import FieldData, Trajectory, field, flow
+from .field import FieldData, Trajectory, field, flow, pairs_at
 from .sgdpo import SGDPO
 from .simpo import SimPO
 from .spo import SPO, degree_confusion
@@ -54,6 +54,7 @@ __all__ = [
     "flow",
     "make_objective",
     "masked_sum",
+    "pairs_at",
     "parameter",
     "register",
     "with_credit",

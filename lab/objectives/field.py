@@ -147,7 +147,7 @@ class _Plane:
         if self.objective.couples(training=False) and len(x1) > 1:
             single = [self.at(a, b) for a, b in zip(x1.split(1), x2.split(1), strict=True)]
             return tuple(torch.cat(part) for part in zip(*single, strict=True))  # type: ignore[return-value]
-        p = self._pairs(x1, x2)
+        p = pairs_at(self.objective, x1, x2, tokens=self.tokens, ref=self.ref)
         state = self.objective.initial_state() if self.state is None else self.state
         draws = self.draws if self.draws is not None else self.objective.draw(_first(p), torch.Generator().manual_seed(0))
         draws = {name: value.expand(len(x1), *value.shape[1:]) for name, value in draws.items()}
@@ -155,21 +155,25 @@ class _Plane:
         # Every token moves by 1/n of its side's log-ratio, so the mean credit of a side is its (negative) derivative.
         return credited.outcome.losses, -credited.outcome.terms["weight_chosen"], credited.outcome.terms["weight_rejected"]
 
-    def _pairs(self, x1: Tensor, x2: Tensor) -> PairLogps:
-        (n_w, n_l), (ref_w, ref_l), P = self.tokens, self.ref, len(x1)
-        chosen, rejected = ref_w + (x1 / n_w)[:, None].expand(P, n_w), ref_l + (x2 / n_l)[:, None].expand(P, n_l)
-        wanted = self.objective.degraded_answers()
-        return PairLogps(
-            chosen=chosen,
-            rejected=rejected,
-            chosen_mask=torch.ones_like(chosen, dtype=torch.bool),
-            rejected_mask=torch.ones_like(rejected, dtype=torch.bool),
-            ref_chosen=torch.full_like(chosen, ref_w),
-            ref_rejected=torch.full_like(rejected, ref_l),
-            align_chosen=chosen,
-            align_rejected=rejected,
-            degraded=None if wanted is None else _absent(P, wanted.degrees),
-        )
+
+def pairs_at(
+    objective: Objective, log_x1: Tensor, log_x2: Tensor, *, tokens: tuple[int, int], ref: tuple[float, float]
+) -> PairLogps:
+    """P pairs that stand at the points (log_x1[i], log_x2[i]), both [P]: every token of a side moves alike, by log X / n."""
+    (n_w, n_l), (ref_w, ref_l), P = tokens, ref, len(log_x1)
+    chosen, rejected = (ref_w + log_x1 / n_w)[:, None].expand(P, n_w), (ref_l + log_x2 / n_l)[:, None].expand(P, n_l)
+    wanted = objective.degraded_answers()
+    return PairLogps(
+        chosen=chosen,
+        rejected=rejected,
+        chosen_mask=torch.ones_like(chosen, dtype=torch.bool),
+        rejected_mask=torch.ones_like(rejected, dtype=torch.bool),
+        ref_chosen=torch.full_like(chosen, ref_w),
+        ref_rejected=torch.full_like(rejected, ref_l),
+        align_chosen=chosen,
+        align_rejected=rejected,
+        degraded=None if wanted is None else _absent(P, wanted.degrees),
+    )
 
 
 def _absent(pairs: int, degrees: int) -> Degraded:
