@@ -2,6 +2,7 @@
 
 No widget has limits of its own: a browser that refuses a number keeps the old one without a word to the server, so that a run would
 start with something else than what is on the screen. What is typed arrives here, and the library says what is wrong with it.
+(A whole number beyond 2**53 is refused by every browser all the same.)
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def explain(field: FieldInfo) -> str:
         parts.append(f"Must be {' and '.join(limits)}")
     if extra.get("recommended"):
         low, high = typing.cast(list[float], extra["recommended"])
-        parts.append(f"Published with {low:g} to {high:g}")
+        parts.append(f"Recommended: {low:g} to {high:g}")
     return "".join(f"{part}. " for part in parts).strip()
 
 

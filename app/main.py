@@ -16,6 +16,11 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect widt
 <path d="M5 22 L12 15 L18 18 L27 7" stroke="#56B4E9" stroke-width="3" fill="none"/>
 <path d="M5 24 L12 25 L18 22 L27 27" stroke="#F0904C" stroke-width="3" fill="none"/></svg>"""
 
+from lab import extensions  # noqa: E402 - behind the path
+
+for complaint in extensions.load():  # at every run of the script: a file may have come since
+    st.warning(complaint)
+
 st.set_page_config(page_title="Preference lab", page_icon=ICON, layout="wide")
 
 PAGES = [

@@ -12,7 +12,7 @@ import streamlit as st
 from app.difference import answers_html
 from app.plain import plain
 from lab.pairs import Edit, Pair, PairStore, Prompt, prompt_text
-from lab.world import BEST, score
+from lab.world import BEST, is_world, score
 
 VERSIONS = 20
 """Versions that the history shows."""
@@ -43,7 +43,7 @@ def _compare(store: PairStore, pair: Pair) -> None:
             if words:
                 st.text(words)
     st.caption("Underlined: what only one of the two answers has.")
-    if store.name == "world":
+    if is_world(store.source):
         st.text(label_in_words(pair))
     elif pair.meta:
         st.caption("Other columns of the source")
@@ -52,7 +52,7 @@ def _compare(store: PairStore, pair: Pair) -> None:
 
 def judgements(store: PairStore, pair: Pair) -> tuple[str, str]:
     """What the embedded world's oracle says of both answers as they stand now; empty for other pair sets."""
-    if store.name != "world":
+    if not is_world(store.source):
         return "", ""
     prompt = prompt_text(pair.prompt)
     found = [score(prompt, answer) for answer in (pair.chosen, pair.rejected)]

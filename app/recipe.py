@@ -45,6 +45,8 @@ def judge(spec: Mapping[str, Any], settings: Mapping[str, Any]) -> Verdict:
 
 def build_objective(spec: Mapping[str, Any]) -> Objective:
     """The objective of a specification, a nested one first. Raises ValueError in one sentence about the innermost thing wrong."""
+    if "name" not in spec:
+        raise ValueError(f"An objective needs a name, and {dict(spec)} has none.")
     given = {key: build_objective(value) if isinstance(value, Mapping) else value for key, value in spec.items() if key != "name"}
     return make_objective(str(spec["name"]), **given)
 

@@ -68,7 +68,7 @@ def __getattr__(name: str) -> Any:
     for room, names in _ROOMS.items():
         if name in names:
             module = importlib.import_module(room)
-            if name == "OBJECTIVES":  # the registry is whole only with the user's own
+            if room in ("lab.objectives", "lab.training"):  # the registry is whole only with the user's own
                 importlib.import_module("lab.extensions").load()
             return getattr(module, name)
     raise AttributeError(f"module 'lab' has no attribute {name!r}")

@@ -72,6 +72,7 @@ def train(
         return _start(Path(run_dir), background=background, on_step=on_step, resume=True, progress=progress)
     if objective is None:
         raise ConfigError('Give an objective, for example objective="sgdpo".')
+    model = Path(model).resolve() if Path(model).is_dir() else model  # so that it is found from another folder, too
     config = TrainConfig.parse(
         objective=objective, pairs=str(pairs) if isinstance(pairs, (str, Path)) else "", model=str(model), **settings
     )
@@ -91,12 +92,13 @@ def _start(folder: Path, *, background: bool, on_step: OnStep | None, resume: bo
     store = PairStore(Path(about["pairs_store"]))
     model = config.model
     evaluator: Evaluator | None = None
-    if WORLD in (config.model, store.name):
-        from lab.world import ensure
+    from lab.world import ensure, is_world
 
+    on_world = is_world(store.source)
+    if config.model == WORLD or on_world:
         world = ensure(cache=home.cache(), progress=progress)
         model = str(world.model_dir) if config.model == WORLD else config.model
-        if store.name == WORLD and config.evaluate:
+        if on_world and config.evaluate:
             evaluator = world_evaluator(world, folder, config.steps)
 
     def make(writer: Any) -> Training:
@@ -112,7 +114,7 @@ def _start(folder: Path, *, background: bool, on_step: OnStep | None, resume: bo
             on_step=on_step,
         )
 
-    thread = start(folder, make, background=background)
+    thread = start(folder, make, token_steps=config.token_steps, background=background)
     return Run(folder, thread)
 
 
@@ -130,8 +132,10 @@ def token_logps(
     chosen: Sequence[Pair] = pairs.all() if isinstance(pairs, PairStore) else _as_pairs(pairs)
     device = next(model.parameters()).device
     policy = Policy(model, tokenizer, device, "", False, split_head(model))
-    encoder = Encoder(tokenizer, max_length)
+    encoder = Encoder(tokenizer, min(max_length, policy.positions))
     encoded = [encode_pair(pair, encoder) for pair in chosen]
+    if not encoded:
+        raise ValueError("There are no pairs to compute log-probs of; give at least one.")
     was_training = model.training
     model.eval()
     try:

@@ -34,7 +34,7 @@ def load() -> list[str]:
             assert spec is not None
             assert spec.loader is not None
             spec.loader.exec_module(importlib.util.module_from_spec(spec))
-        except Exception as error:  # somebody's own code can raise anything, and must not take the lab down
+        except (Exception, SystemExit) as error:  # somebody's own code can raise anything, and must not take the lab down
             complaints.append(f"{path} was not loaded: {type(error).__name__}: {error}; mend it and start again.")
             log.warning(complaints[-1])
     return complaints

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -138,7 +139,8 @@ class Run:
         """Remove the run and all it stored. Raises RunError while it is alive."""
         if self.state not in ENDED:
             raise RunError(f"The run {self.name} is {self.state}; stop it before you delete it.")
-        shutil.rmtree(self.dir)
+        shutil.rmtree(self.dir.resolve())
+        self.dir.unlink(missing_ok=True)  # where it was a link to a run that stands elsewhere
 
 
 def open_run(run_dir: str | Path) -> Run:
@@ -155,6 +157,6 @@ def runs() -> list[Run]:
     for folder in home.run_folders():
         try:
             found.append(Run(folder))
-        except (RunError, FileNotFoundError):  # being made or deleted at this moment
+        except (RunError, OSError, sqlite3.Error):  # damaged, or being made or deleted at this moment
             continue
     return found

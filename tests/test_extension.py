@@ -16,7 +16,7 @@ from lab.objectives import field
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 CODE = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "@lab.register" in block)
-DEFINITION = CODE.rsplit("\n\n", 1)[0]
+DEFINITION = CODE
 
 
 @pytest.fixture

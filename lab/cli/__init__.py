@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
+import sqlite3
 import sys
 from collections.abc import Sequence
 
@@ -40,6 +42,10 @@ def parser(command: str) -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("lab.training.lifecycle").setLevel(logging.CRITICAL)  # how a run ended is said once, by the command
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # pairs may hold what a terminal cannot say
     try:
         options = parser(arguments[0] if arguments else "").parse_args(arguments)
         return int(options.run(options) or 0)
@@ -48,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         return 130
     except BrokenPipeError:
         return 0
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, sqlite3.Error) as error:
         # ConfigError, PairsError, RunError and ModelError are ValueErrors and say in one sentence what to do.
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

@@ -28,6 +28,8 @@ def run(options: argparse.Namespace) -> int:
     from lab import api
 
     names = [name.strip() for name in options.objectives.split(",") if name.strip()]
+    if not names or options.rounds < 1 or options.steps < 1:
+        raise ValueError("Nothing to measure: name at least one objective, one round and one step.")
     pairs = api.open_pairs(options.pairs)
     speeds: dict[str, list[float]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import signal
 import sys
 import time
 from pathlib import Path
@@ -47,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
         given = {"resume": True}
     elif "objective" not in given:
         raise ConfigError("Say which objective: --objective NAME, for example --objective sgdpo.")
+    signal.signal(signal.SIGTERM, _interrupt)
     screen = JsonLines() if options.json else Bar()
     try:
         handle = api.train(**given, run_dir=options.run_dir, on_step=screen.step, progress=screen.preparing)
@@ -55,6 +58,10 @@ def run(options: argparse.Namespace) -> int:
         screen.close()
     print_outcome(handle, file=sys.stderr if options.json else sys.stdout)
     return 0 if handle.state in ("finished", "stopped") else 1
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -79,6 +86,8 @@ def with_parameters(objective: Any, assignments: list[str]) -> dict[str, Any]:
         if not sign or not path.strip():
             raise ConfigError(f"--set {assignment!r} is not KEY=VALUE; write for example --set beta=0.1.")
         *parents, last = path.strip().split(".")
+        if [*parents, last] == ["name"]:
+            raise ConfigError("--set name=... would train another objective than the one you named; use --objective NAME.")
         place = spec
         for parent in parents:
             inner = place.get(parent)
@@ -108,7 +117,8 @@ class JsonLines:
     """One JSON object a step on standard output, flushed; everything else stays off it."""
 
     def step(self, step: int, scalars: dict[str, float]) -> None:
-        print(json.dumps({"step": step, **scalars}), flush=True)
+        finite = {name: value if math.isfinite(value) else None for name, value in scalars.items()}  # JSON knows no NaN
+        print(json.dumps({"step": step, **finite}), flush=True)
 
     def preparing(self, what: str, share: float) -> None:
         pass

@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
     """Build with a progress bar, then describe."""
     world = build()
     print(world.describe())
-    if options.sample:
+    if options.sample > 0:
         print(world.sample_table(options.sample))
     return 0
 

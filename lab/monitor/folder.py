@@ -20,7 +20,9 @@ def read_about(folder: Path) -> dict[str, Any]:
     """What was written down when the run in a folder was made. Raises RunError where there is none."""
     try:
         return json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except ValueError as error:
+        raise RunError(f"{folder / RUN_FILE} is damaged ({error}); restore the file, or delete the folder.") from None
+    except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{folder} holds no run ({RUN_FILE} is missing); `python -m lab runs` lists the ones there are.") from None
 
 

@@ -7,12 +7,14 @@ machine that shares the folder.
 from __future__ import annotations
 
 import json
-import os
+import logging
 import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 FOLDER = "requests"
 KINDS = ("pause", "resume", "stop", "checkpoint")
@@ -41,13 +43,12 @@ def send(run_folder: Path, kind: str, **detail: Any) -> None:
 def take(run_folder: Path) -> list[Request]:
     """All waiting requests, oldest first; each is handed out once. Only the loop calls this."""
     box = run_folder / FOLDER
-    try:
-        names = sorted(entry.name for entry in os.scandir(box) if not entry.name.startswith("."))
-    except FileNotFoundError:
-        return []
     found = []
-    for name in names:
-        content = json.loads((box / name).read_text())
-        (box / name).unlink()
-        found.append(Request(content["kind"], content["detail"]))
+    for path in sorted(box.glob("[!.]*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found.append(Request(content["kind"], content["detail"]))
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("The request %s cannot be read (%s) and is passed over.", path.name, error)
+        path.unlink()
     return found

@@ -8,7 +8,6 @@ g_rejected = g_total - g_chosen. It runs before the step's own backward and leav
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 
 import torch
@@ -61,9 +60,6 @@ class ProbeBudget:
     def due(self) -> bool:
         """True on the first step, and whenever what was spent is within the budget."""
         return self.share > 0 and self.spent <= self.share * self.trained
-
-    def timer(self) -> float:
-        return time.perf_counter()
 
     @property
     def cost(self) -> float:

@@ -30,7 +30,7 @@ class StoreReader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._local = threading.local()
-        self._query("SELECT 1")
+        self.status()  # a file that is no store is met here, and not in the middle of a page
 
     def status(self) -> dict[str, Any]:
         """Facts about the run as a whole, by name."""

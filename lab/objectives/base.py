@@ -7,6 +7,10 @@ cannot forget them and a test can pin them.
 
 from __future__ import annotations
 
+import inspect
+import re
+import types
+import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar
@@ -92,7 +96,8 @@ def parameter(
     """Declare a hyper-parameter once: validation, command-line flag, slider and documentation follow from it.
 
     meaning: one sentence; symbol: as in the paper; unit: "nats", "1/nats", ...; recommended: range outside
-    which the lab warns; changeable: may be set in mid-run; limits: pydantic's ge, gt, le, lt.
+    which the lab warns (the published settings, or ours where none are); changeable: may be set in mid-run; limits:
+    pydantic's ge, gt, le, lt.
     """
     extra: dict[str, Any] = {
         "symbol": symbol,
@@ -171,15 +176,15 @@ class Objective(BaseModel):
         return beta * w, beta * l
 
     def warnings(self) -> list[str]:
-        """One sentence for each parameter outside the range its method was published with."""
+        """One sentence for each parameter outside its recommended range."""
         found = []
         for key, info in type(self).model_fields.items():
             limits = _extra(info).get("recommended")
             value = getattr(self, key)
             if limits and isinstance(value, (int, float)) and not limits[0] <= value <= limits[1]:
                 found.append(
-                    f"{self.name}: {key} = {value:g} is outside {limits[0]:g} to {limits[1]:g}, the range this method was "
-                    f"published with; choose a value inside it unless you mean to study this."
+                    f"{self.name}: {key} = {value:g} is outside {limits[0]:g} to {limits[1]:g}, the range the lab "
+                    f"recommends for it; choose a value inside it unless you mean to study this."
                 )
         return found
 
@@ -261,17 +266,68 @@ Kind = TypeVar("Kind", bound=type[Objective])
 
 
 def register(kind: Kind) -> Kind:
-    """Class decorator: puts an objective into `OBJECTIVES`, where the command line, the forms and the documentation find it."""
-    if not kind.name:
-        raise ValueError(f"{kind.__name__} has no name; set `name: ClassVar[str]` to what people will type.")
+    """Class decorator: puts an objective into `OBJECTIVES`, where the command line, the forms and the documentation find it,
+    and lists its parameters with their ranges at the end of its docstring.
+
+    Registering a name again replaces one's own objective, as when a notebook cell is run twice. Raises ValueError for a name that
+    is no plain word or belongs to the lab, and for a parameter that no form can show.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", kind.name):
+        raise ValueError(
+            f"{kind.__name__}.name is {kind.name!r}; give a name of letters, digits, _, - and . that people will type."
+        )
+    there = OBJECTIVES.get(kind.name)
+    if there is not None and there.__module__.startswith(_OWN) and not kind.__module__.startswith(_OWN):
+        raise ValueError(f"{kind.name!r} is one of the lab's own objectives; give yours another name.")
+    declared: dict[str, Any] = kind.model_fields
+    for name, info in declared.items():
+        if info.is_required():
+            raise ValueError(f"{kind.name}: the parameter {name} has no default; give one, so that a form can begin with it.")
+        if not _fits_a_form(info.annotation):
+            raise ValueError(
+                f"{kind.name}: the parameter {name} is a {info.annotation}; use a number, a bool, a text or a Literal."
+            )
+    kind.__doc__ = f"{inspect.cleandoc(kind.__doc__ or kind.name)}\n\n{_parameter_list(kind)}".rstrip()
     OBJECTIVES[kind.name] = kind
     return kind
+
+
+_OWN = __name__.rsplit(".", 1)[0] + "."
+
+
+def _fits_a_form(annotation: Any) -> bool:
+    if typing.get_origin(annotation) is typing.Literal:
+        return True
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return all(part is type(None) or _fits_a_form(part) for part in typing.get_args(annotation))
+    return isinstance(annotation, type) and issubclass(annotation, (bool, int, float, str, Objective))
+
+
+def _parameter_list(kind: type[Objective]) -> str:
+    """name (symbol, unit; limits; recommended range; default): meaning - a line for each parameter."""
+    lines = ["Parameters:"] if kind.model_fields else []
+    for name, info in kind.model_fields.items():
+        extra = _extra(info)
+        rules = [(rule, attribute) for rule in info.metadata for attribute in _SIGNS if hasattr(rule, attribute)]
+        limits = [f"{_SIGNS[attribute]} {getattr(rule, attribute):g}" for rule, attribute in rules]
+        around = extra.get("recommended")
+        facts = [
+            *(fact for fact in (extra.get("symbol"), extra.get("unit")) if fact and fact != name),
+            *limits,
+            *([f"recommended {around[0]:g} to {around[1]:g}"] if around else []),
+            f"default {info.default}",
+        ]
+        lines.append(f"    {name} ({', '.join(facts)}): {info.description or ''}")
+    return "\n".join(lines)
+
+
+_SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
 def make_objective(name: str, **parameters: Any) -> Objective:
     """An objective by its registry name. Raises ValueError, in one sentence, for an unknown name or parameter (naming
     what there is) or a value out of range."""
-    if name not in OBJECTIVES:
+    if not isinstance(name, str) or name not in OBJECTIVES:
         raise ValueError(f"There is no objective {name!r}; choose one of {', '.join(sorted(OBJECTIVES))}.")
     kind = OBJECTIVES[name]
     for key in parameters:

@@ -86,6 +86,7 @@ def field(
 
     Raises ValueError where an axis is not one-dimensional or `tokens` or `ref` make no answers.
     """
+    log_x1, log_x2 = torch.as_tensor(log_x1), torch.as_tensor(log_x2)
     for name, axis in (("log_x1", log_x1), ("log_x2", log_x2)):
         if axis.ndim != 1 or len(axis) == 0:
             raise ValueError(f"{name} has shape {tuple(axis.shape)}; give a one-dimensional axis with at least one point.")
@@ -113,7 +114,7 @@ def flow(
     not meet in a batch where the objective would couple them.
     """
     here = torch.as_tensor(start, dtype=torch.float64).reshape(-1, 2)
-    if steps < 1 or rate <= 0:
+    if steps < 1 or not 0 < rate < float("inf"):
         raise ValueError(f"flow got steps = {steps} and rate = {rate:g}; give at least one step and a positive rate.")
     plane = _Plane(objective, tokens, ref, state, draws)
     x1, x2 = here.unbind(-1)

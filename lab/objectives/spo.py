@@ -30,7 +30,7 @@ class SPO(Objective):
       degree_accuracy           share of the pair's answers whose degree is the head's first choice;
       rank_correlation          Spearman's, between the implicit log-ratio and the degree; -1: the reward falls with every
                                 phrase removed. With source "both" it runs over the answers of both sides together.
-    The last three are 0 where they are undefined: no answer, no log-ratio, all equal.
+    loss_degree and the last three are NaN where they are undefined: no answer, no log-ratio, all equal.
     Known to fail: nothing is published about it; not to be confused with other methods called SPO.
     """
 
@@ -115,7 +115,6 @@ class SPO(Objective):
         terms = align.terms | {
             "loss": losses,
             "loss_align": align.losses,
-            "loss_degree": loss_degree,
             **_degree_terms(degraded),
         }
         return Outcome(losses, terms, align.token_terms), after
@@ -178,11 +177,11 @@ def degree_confusion(degraded: Degraded) -> Tensor:
 def spearman(x: Tensor, y: Tensor, present: Tensor) -> Tensor:
     """Spearman's rank correlation along the last axis over the present entries, ties sharing their mean rank.
 
-    [B, K], [B, K], bool [B, K] -> [B] in [-1, 1]; 0 where it is undefined (fewer than two entries, or all equal).
+    [B, K], [B, K], bool [B, K] -> [B] in [-1, 1]; NaN where it is undefined (fewer than two entries, or all equal).
     """
     a, b = _centred_ranks(x, present), _centred_ranks(y, present)
     scale = (a.square().sum(-1) * b.square().sum(-1)).sqrt()
-    return torch.where(scale > 0, (a * b).sum(-1) / torch.where(scale > 0, scale, 1.0), 0.0)
+    return torch.where(scale > 0, (a * b).sum(-1) / torch.where(scale > 0, scale, 1.0), torch.nan)
 
 
 def _centred_ranks(x: Tensor, present: Tensor) -> Tensor:
@@ -196,13 +195,15 @@ def _centred_ranks(x: Tensor, present: Tensor) -> Tensor:
 def _degree_terms(degraded: Degraded) -> dict[str, Tensor]:
     logits, degree = _visible(degraded)
     numbers = torch.arange(logits.shape[-1], device=logits.device, dtype=logits.dtype)
-    zero = torch.zeros(len(degree), device=logits.device, dtype=logits.dtype)
-    log_ratio = degraded.log_ratio
-    return {
+    unmeasured = torch.full((len(degree),), torch.nan, device=logits.device, dtype=logits.dtype)
+    log_ratio, some = degraded.log_ratio, degraded.present.any(-1)
+    terms = {
+        "loss_degree": degree_loss(degraded),
         "degree": _mean((logits.softmax(-1) * numbers).sum(-1), degraded.present),
         "degree_accuracy": _mean((logits.argmax(-1) == degree).to(logits), degraded.present),
-        "rank_correlation": zero if log_ratio is None else spearman(log_ratio, degree.to(log_ratio), degraded.present),
+        "rank_correlation": unmeasured if log_ratio is None else spearman(log_ratio, degree.to(log_ratio), degraded.present),
     }
+    return {name: torch.where(some, value, torch.nan) for name, value in terms.items()}
 
 
 def _visible(degraded: Degraded) -> tuple[Tensor, Tensor]:

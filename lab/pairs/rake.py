@@ -34,7 +34,9 @@ eg
 """
 STOP_WORDS = frozenset(_LIST.split())
 
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+# Letters with their combining marks, decimals whole.
+_LETTER = r"(?:[^\W_][\u0300-\u036f\u0900-\u0903\u093a-\u094f\u0951-\u0957\u0962\u0963]*)"
+_WORD = re.compile(rf"\d+(?:[.,]\d+)+|{_LETTER}+(?:['’-]{_LETTER}+)*")
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def json_lines(path: Path) -> Rows:
 
 def _parse_line(line: bytes) -> Any:
     try:
-        return json.loads(line.decode("utf-8"))
+        return json.loads(line.rstrip().decode("utf-8"))
     except UnicodeDecodeError as error:
         return PairsError(f"byte {error.start + 1} is not UTF-8; save the file as UTF-8.")
     except json.JSONDecodeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .logps import Completion, CompletionLogps, Head, completion_logps, split_head
+from .randomness import global_generator
 
 
 class ModelError(ValueError):
@@ -48,12 +50,28 @@ class Policy:
 
     @property
     def pad_id(self) -> int:
-        return self.tokenizer.pad_token_id
+        # What stands in the padding is masked everywhere, so any id that the model knows will do.
+        pad = self.tokenizer.pad_token_id
+        return pad if pad is not None else (self.tokenizer.eos_token_id or 0)
 
     @property
     def hidden_size(self) -> int:
+        return self._config.hidden_size
+
+    @property
+    def positions(self) -> int:
+        """Tokens a row may have; what lies behind them this model has no place for."""
+        return int(getattr(self._config, "max_position_embeddings", None) or 2**31)
+
+    @property
+    def vocabulary(self) -> int:
+        """Token ids the model knows."""
+        return int(self.model.get_input_embeddings().num_embeddings)
+
+    @property
+    def _config(self) -> Any:
         config = self.model.config
-        return getattr(config, "text_config", config).hidden_size
+        return getattr(config, "text_config", config)
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """The parameters that are trained, by name."""
@@ -162,8 +180,7 @@ def _with_lora(model: Any, lora: Lora, seed: int) -> Any:
         fan_in_fan_out=transposed,
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with global_generator(seed):
         try:
             return get_peft_model(model, config)
         except ValueError as error:
@@ -186,9 +203,11 @@ def switch_dropout_off(model: torch.nn.Module) -> None:
             module.attention_dropout = 0.0  # type: ignore[assignment]
 
 
-def weights_hash(model: torch.nn.Module) -> str:
-    """A hash of every weight, 16 hex digits: two models with the same one have the same log-probs."""
+def weights_hash(model: Any) -> str:
+    """A hash of every weight and of the configuration, 16 hex digits: two models with the same one have the same log-probs."""
     digest = hashlib.blake2b(digest_size=8)
+    config = {key: value for key, value in model.config.to_dict().items() if key not in ("_name_or_path", "transformers_version")}
+    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(_bytes(tensor))

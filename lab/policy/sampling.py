@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from .loading import Policy
+from .randomness import global_generator
 from .tokens import Encoder, Prompt
 
 
@@ -27,7 +28,7 @@ def sample_answers(
     Plain ancestral sampling at `temperature` (0: greedy), no top-k or top-p. The same seed gives the same answers, and the
     global generators are left as they were. A CUDA generator is seeded too.
     """
-    encoder = Encoder(policy.tokenizer, max_length)
+    encoder = Encoder(policy.tokenizer, min(max_length, policy.positions))
     rows = [encoder.prompt(prompt) for prompt in prompts for _ in range(per_prompt)]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     texts = [""] * len(rows)
@@ -35,8 +36,7 @@ def sample_answers(
     was_training = policy.model.training
     policy.model.eval()
     try:
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
-            torch.manual_seed(seed)
+        with global_generator(seed, devices), torch.no_grad():
             for start in range(0, len(order), batch_size):
                 chosen = order[start : start + batch_size]
                 for index, text in zip(chosen, _generate(policy, [rows[i] for i in chosen], max_new_tokens, temperature)):
@@ -50,6 +50,7 @@ def sample_answers(
 
 def _generate(policy: Policy, rows: Sequence[Sequence[int]], max_new_tokens: int, temperature: float) -> list[str]:
     width = max(len(row) for row in rows)
+    max_new_tokens = min(max_new_tokens, policy.positions - width)
     ids = torch.full((len(rows), width), policy.pad_id)
     mask = torch.zeros_like(ids)
     for number, row in enumerate(rows):  # padded on the left: generation continues at the right edge

@@ -78,7 +78,12 @@ class Encoder:
             )
 
     def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        try:
+            return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        except TypeError:
+            raise ValueError(
+                f"No tokenizer can read {text[:40]!a}: it holds half of a character (a lone surrogate); edit that pair."
+            ) from None
 
     def _with_bos(self, ids: list[int]) -> list[int]:
         bos = self.tokenizer.bos_token_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -67,12 +68,12 @@ def batch_indices(step: int, count: int, batch_size: int, seed: int) -> list[int
     """Positions in the pair list of the batch of optimizer step `step` (1-based); every epoch is a fresh permutation,
     and a batch that crosses the end of an epoch takes the rest from the next."""
     wanted = range((step - 1) * batch_size, step * batch_size)
-    orders: dict[int, list[int]] = {}
-    for position in wanted:
-        epoch = position // count
-        if epoch not in orders:
-            orders[epoch] = torch.randperm(count, generator=generator(seed, epoch, 1)).tolist()
-    return [orders[position // count][position % count] for position in wanted]
+    return [_order(count, seed, position // count)[position % count] for position in wanted]
+
+
+@lru_cache(maxsize=4)
+def _order(count: int, seed: int, epoch: int) -> list[int]:
+    return torch.randperm(count, generator=generator(seed, epoch, 1)).tolist()
 
 
 def generator(seed: int, step: int, purpose: int) -> torch.Generator:

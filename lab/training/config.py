@@ -72,10 +72,15 @@ class TrainConfig(BaseModel):
         """The adapter these settings ask for, or None for full fine-tuning."""
         return Lora(self.lora_rank, self.lora_alpha, self.lora_dropout, self.lora_targets) if self.lora_rank else None
 
+    @property
+    def warmup_steps(self) -> int:
+        """Steps in which the learning rate rises."""
+        return math.ceil(self.warmup_ratio * self.steps)
+
     def rate(self, step: int) -> float:
         """Learning rate of optimizer step `step` (1-based), with Hugging Face's convention: linear warm-up from 0, so that
         the first of several warm-up steps moves nothing, then the schedule, which ends at 0."""
-        done, warmup = step - 1, math.ceil(self.warmup_ratio * self.steps)
+        done, warmup = step - 1, self.warmup_steps
         if done < warmup:
             return self.learning_rate * done / max(1, warmup)
         share = (done - warmup) / max(1, self.steps - warmup)
@@ -111,4 +116,9 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ConfigError(f"The configuration {path} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):
         raise ConfigError(f"The configuration {path} must hold settings, one `name: value` a line.")
+    for name in content:
+        if name not in TrainConfig.model_fields:
+            raise ConfigError(
+                f"The configuration {path} has {name!r}, which is no setting; `python -m lab train --help` lists them."
+            )
     return content

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
+import os
 import threading
 import traceback
 from collections.abc import Callable
@@ -11,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lab.monitor import RunError, RunLock, StoreWriter, take
+from lab.monitor import RunError, RunLock, StoreWriter, send, take
 from lab.monitor.folder import RUN_FILE
 
 from .config import TrainConfig
@@ -29,30 +31,46 @@ def trained_here() -> list[Path]:
 
 def create_run(folder: Path, config: TrainConfig, **about: Any) -> None:
     """Make a run's folder. Raises RunError if there is a run in it already; nothing of that one is touched."""
+    taken = RunError(f"There is a run in {folder} already; continue it with resume, or give another run_dir.")
     if (folder / RUN_FILE).exists():
-        raise RunError(f"There is a run in {folder} already; continue it with resume, or give another run_dir.")
-    folder.mkdir(parents=True, exist_ok=True)
+        raise taken
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"The folder {folder} cannot be made ({error.strerror}); give another run_dir.") from None
     content = {
         "config": config.model_dump(mode="json"),
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         **about,
     }
-    draft = folder / f".{RUN_FILE}"
+    draft = folder / f".{RUN_FILE}.{os.getpid()}"
     draft.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-    draft.rename(folder / RUN_FILE)
+    try:
+        (folder / RUN_FILE).hardlink_to(draft)  # unlike a rename it refuses where another process was faster
+    except FileExistsError:
+        raise taken from None
+    finally:
+        draft.unlink()
 
 
-def start(folder: Path, make: Callable[[StoreWriter], Training], *, background: bool = True) -> threading.Thread | None:
+def start(
+    folder: Path, make: Callable[[StoreWriter], Training], *, token_steps: int = 20, background: bool = True
+) -> threading.Thread | None:
     """Train in `folder`, in the background thread that is returned, or in this one.
 
-    `make(store)` builds the Training, in the thread where it will run.
+    `make(store)` builds the Training, in the thread where it will run. token_steps: see `StoreWriter`. When the program ends
+    before a background run does, the run is stopped with a checkpoint.
 
     Raises RuntimeError if somebody trains in the folder already. What goes wrong later ends the run as failed, with the reason in
     its store and the traceback in `log.txt`.
     """
     lock = RunLock(folder)
-    take(folder)  # what was asked of an earlier, dead training here is not for this one
-    store = StoreWriter(folder)
+    try:
+        take(folder)  # what was asked of an earlier, dead training here is not for this one
+        store = StoreWriter(folder, token_steps=token_steps)
+    except BaseException:
+        lock.release()
+        raise
     store.status(state="queued", error=None, remaining=None)
     store.flush()
 
@@ -82,6 +100,16 @@ def start(folder: Path, make: Callable[[StoreWriter], Training], *, background: 
     thread.start()
     _here[folder.resolve()] = thread
     return thread
+
+
+@atexit.register
+def _stop_all(patience: float = 60.0) -> None:
+    """A program that ends would take its training threads down in the middle of a step."""
+    for folder in trained_here():
+        send(folder, "stop")
+    for folder in trained_here():
+        log.warning("Saving the run in %s, which was still training when the program ended.", folder)
+        _here[folder].join(patience)
 
 
 def describe(error: BaseException) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lab.monitor.probes import ProbeBudget, split_gradients
 from lab.objectives import Credited, PairLogps
 from lab.pairs import Pair
 from lab.policy import Policy
+from lab.policy.randomness import global_generator
 
 from .batches import EncodedPair, generator
 from .checkpoint import Progress, restore, save_checkpoint
@@ -142,22 +144,21 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = config.rate(step)
         self.optimizer.zero_grad(set_to_none=True)
-        if config.lora_dropout:
-            torch.manual_seed(config.seed * 1_000_003 + step)  # dropout knows no generator but the global one
         chosen_part: dict[str, Tensor] = {}
-        result = accumulate(
-            self.policy,
-            config.objective,
-            pairs,
-            self.progress.state or {},
-            generator(config.seed, step, PILOT),
-            reference=ready.reference,
-            degree_head=ready.degree_head,
-            micro_batch_size=config.micro_batch_size,
-            probe=(lambda logps, credited: chosen_part.update(self._chosen_gradient(logps, credited)))
-            if self.budget.due()
-            else None,
-        )
+        probe = (lambda logps, credited: chosen_part.update(self._chosen_gradient(logps, credited))) if self.budget.due() else None
+        # Dropout knows no generator but the global one.
+        with global_generator(config.seed * 1_000_003 + step) if config.lora_dropout else contextlib.nullcontext():
+            result = accumulate(
+                self.policy,
+                config.objective,
+                pairs,
+                self.progress.state or {},
+                generator(config.seed, step, PILOT),
+                reference=ready.reference,
+                degree_head=ready.degree_head,
+                micro_batch_size=config.micro_batch_size,
+                probe=probe,
+            )
         if chosen_part:
             self._record_layers(step, chosen_part)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf"))
@@ -171,18 +172,24 @@ class Training:
         self._record(step, pairs, result, float(norm))
 
     def _renew_dataset_state(self, step: int) -> None:
-        """Statistics over the whole training set (alpha-DPO, normalize "dataset"), fresh at the start of every epoch."""
+        """Statistics over the pairs of the run (alpha-DPO, normalize "dataset"): at the start of every epoch, and once after
+        the warm-up. Before the first step policy and reference are one model: their gaps are rounding, not a spread."""
         config, ready = self.config, self.ready
         assert ready is not None
-        if not config.objective.needs_dataset or ((step - 1) * config.batch_size) % ready.count >= config.batch_size:
+        warmed_up = step == config.warmup_steps + 1
+        epoch_begins = (step - 1) * config.batch_size % ready.count < config.batch_size
+        if not config.objective.needs_dataset or not (warmed_up or epoch_begins):
             return
-        pairs = [ready.encoded[i] for i in sorted(ready.encoded)]
-        with torch.no_grad():
-            batches = [
-                pair_logps(self.policy, config.objective, pairs[start : start + 32], ready.reference)
-                for start in range(0, len(pairs), 32)
-            ]
-        self.progress.state = config.objective.dataset_state(batches)
+        pairs = [replace(ready.encoded[i], weakened=()) for i in sorted(ready.encoded)]
+        batches = []
+        for start in range(0, len(pairs), 32):
+            self._stage("statistics over the data set", start / len(pairs))
+            self._listen()
+            with torch.no_grad():
+                batches.append(pair_logps(self.policy, config.objective, pairs[start : start + 32], ready.reference))
+        state = config.objective.dataset_state(batches)
+        self.progress.state = state | {"std": torch.zeros_like(state["std"])} if step == 1 else state
+        self.store.event(step, "statistics", **{name: float(value) for name, value in self.progress.state.items()})
 
     def _chosen_gradient(self, logps: PairLogps, credited: Credited) -> dict[str, Tensor]:
         """Gradient of the chosen credit alone, by parameter name: one extra backward through the living graph."""
@@ -234,7 +241,7 @@ class Training:
         if not math.isfinite(scalars["loss"]) or not math.isfinite(norm):
             raise FloatingPointError(
                 f"Loss {scalars['loss']:g} and gradient norm {norm:g} at step {step} are not finite; "
-                "lower the learning rate or beta and continue from the last checkpoint."
+                "start a new run with a lower learning rate or beta."
             )
 
     def _check_first_step(self, found: float) -> None:

@@ -30,8 +30,14 @@ def host_terms(credited: Credited) -> dict[str, np.ndarray]:
 
 
 def batch_scalars(terms: dict[str, np.ndarray]) -> dict[str, float]:
-    """Means over the batch, accuracy and margin."""
-    scalars = {TRL_NAMES.get(name, name): float(values.mean()) for name, values in terms.items()}
+    """Means over the batch, accuracy and margin. NaN in a term means that a pair has no such number (SPO: no weakened answer):
+    it does not count, and a term that no pair has gives no scalar. A loss that is NaN stays NaN."""
+    means = {
+        name: float(values.mean() if name == "loss" else values[~np.isnan(values)].mean())
+        for name, values in terms.items()
+        if name == "loss" or not np.isnan(values).all()
+    }
+    scalars = {TRL_NAMES.get(name, name): mean for name, mean in means.items()}
     margins = terms["reward_chosen"] - terms["reward_rejected"]
     scalars["rewards/margins"] = float(margins.mean())
     scalars["rewards/accuracies"] = float((margins > 0).mean())

@@ -14,7 +14,7 @@ from torch import nn
 from lab.monitor import StoreWriter
 from lab.objectives import DegradedAnswers
 from lab.pairs import Pair
-from lab.policy import Completion, Encoder, Policy, ReferenceCache, ensure_right_head, load_policy, sample_answers
+from lab.policy import Completion, Encoder, ModelError, Policy, ReferenceCache, ensure_right_head, load_policy, sample_answers
 
 from .batches import EncodedPair, batch_indices, encode_pair, generator, weaken
 from .config import TrainConfig
@@ -90,10 +90,10 @@ def prepare(
         warn(words)
     stage("loading the model")
     policy = load_policy(model, lora=config.lora, device=config.device, seed=config.seed)
-    encoder = Encoder(policy.tokenizer, config.max_length)
+    encoder = Encoder(policy.tokenizer, min(config.max_length, policy.positions))
     if not stored:
         raise ValueError("The pair set is empty; add pairs, or restore dropped ones, before training on it.")
-    encoded = _encode(config, stored, encoder, stage, warn)
+    encoded = _encode(config, stored, encoder, policy.vocabulary, stage, warn, listen)
     _check_head(policy, encoded, store, warn)
     reference = ReferenceCache(cache / "reference", policy)
     _compute_reference(policy, reference, encoded, store, stage, listen)
@@ -103,22 +103,37 @@ def prepare(
 
 
 def _encode(
-    config: TrainConfig, stored: list[Pair], encoder: Encoder, stage: Callable[..., None], warn: Callable[..., None]
+    config: TrainConfig,
+    stored: list[Pair],
+    encoder: Encoder,
+    vocabulary: int,
+    stage: Callable[..., None],
+    warn: Callable[..., None],
+    listen: Callable[[], None],
 ) -> dict[int, EncodedPair]:
-    wanted = sorted(
-        {i for step in range(1, config.steps + 1) for i in batch_indices(step, len(stored), config.batch_size, config.seed)}
-    )
+    """The pairs that the run will see, by position. Raises ModelError where the model does not know a token."""
+    count, steps = len(stored), config.steps
+    if steps * config.batch_size >= count:
+        wanted = list(range(count))
+    else:
+        wanted = sorted({i for step in range(1, steps + 1) for i in batch_indices(step, count, config.batch_size, config.seed)})
     wants = config.objective.degraded_answers()
     encoded: dict[int, EncodedPair] = {}
     for done, index in enumerate(wanted):
         if done % 256 == 0:
             stage("reading the pairs", done / len(wanted))
-        encoded[index] = encode_pair(stored[index], encoder, wants)
+            listen()
+        pair = encoded[index] = encode_pair(stored[index], encoder, wants)
+        if (largest := max(max(*c.prompt, *c.answer) for c in pair.completions())) >= vocabulary:
+            raise ModelError(
+                f"The tokenizer gives token {largest} in pair {pair.id}, but the model knows {vocabulary} tokens; "
+                "use the tokenizer it was made with."
+            )
     cut = [pair for pair in encoded.values() if pair.cut]
     if cut:
         warn(
-            f"{len(cut)} of {len(encoded)} pairs have an answer longer than max_length = {config.max_length} tokens; their ends "
-            f"({sum(p.cut for p in cut)} tokens) are not trained on. Raise max_length to keep them.",
+            f"{len(cut)} of {len(encoded)} pairs have an answer longer than {encoder.max_length} tokens (max_length, or what the model "
+            f"can place); their ends ({sum(p.cut for p in cut)} tokens) are not trained on. Raise max_length where the model allows.",
             pairs=[p.id for p in cut[:100]],
         )
     if wants and wants.source != "sampled" and not any(pair.weakened for pair in encoded.values()):

@@ -193,7 +193,7 @@ def _degraded(
     degree = torch.zeros(count, slots, dtype=torch.long, device=device)
     present = torch.zeros(count, slots, dtype=torch.bool, device=device)
     if not weakened:
-        return Degraded(logits, degree, present)
+        return Degraded(logits, degree, present, None if reference is None else torch.zeros(count, slots, device=device))
     assert found.hidden is not None
     rows = torch.tensor([r for r, _, _ in weakened], device=device)
     places = torch.tensor([s for _, s, _ in weakened], device=device)

@@ -5,7 +5,7 @@ from .evaluation import Evaluation, Interval, evaluate_answers, mean_interval, w
 from .oracle import BEST, FLOOR, Score, score
 from .sampling import oracle_reward, preference_probability, sample_pairs
 from .spec import WorldSpec
-from .world import World
+from .world import World, is_world
 
 __all__ = [
     "BEST",
@@ -18,6 +18,7 @@ __all__ = [
     "content_hash",
     "ensure",
     "evaluate_answers",
+    "is_world",
     "mean_interval",
     "oracle_reward",
     "preference_probability",

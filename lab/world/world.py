@@ -14,6 +14,13 @@ from typing import Any
 from .oracle import BEST, Score, score
 
 SEAL = "manifest.json"
+PAIRS = "world.jsonl"
+
+
+def is_world(source: str) -> bool:
+    """True where a pair store's source is an embedded world's own file, and not a user's that happens to share its name."""
+    path = Path(source)
+    return path.name == PAIRS and (path.parent / SEAL).is_file() and path.parent.name.startswith("world-")
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class World:
     @property
     def pairs_path(self) -> Path:
         """The training pairs, JSON lines in TRL's explicit format with the columns of `sample_pairs` beside."""
-        return self.folder / "world.jsonl"
+        return self.folder / PAIRS
 
     def pairs(self) -> list[dict[str, Any]]:
         """The training pairs as rows; columns as in `lab.world.sample_pairs`."""

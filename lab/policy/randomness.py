@@ -1,0 +1,22 @@
+"""The global random generator, for the libraries that know no other: one user at a time, and nobody sees it changed."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+
+import torch
+
+_one_at_a_time = threading.RLock()
+
+
+@contextlib.contextmanager
+def global_generator(seed: int, devices: Sequence[torch.device] = ()) -> Iterator[None]:
+    """Inside, torch's global generators (the CPU's and those of `devices`) start from `seed`; afterwards they are as before.
+
+    Other threads that ask for it wait, so that two runs in one process draw what each would draw alone.
+    """
+    with _one_at_a_time, torch.random.fork_rng(devices=list(devices)):
+        torch.manual_seed(seed)
+        yield
