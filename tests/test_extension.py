@@ -65,3 +65,33 @@ def test_a_run_of_an_objective_that_is_gone_can_still_be_read(registered, rows, 
     assert again.state == "finished"
     assert len(again.scalars(["loss"])) == 2
     assert extensions.load() == []
+
+
+def test_it_is_on_the_form_and_on_the_playground_without_touching_the_lab(lab_home):
+    from streamlit.testing.v1 import AppTest
+
+    folder = lab_home / "objectives"
+    folder.mkdir(parents=True)
+    (folder / "page_margin.py").write_text(DEFINITION.replace('"margin_dpo"', '"page_margin"'), encoding="utf-8")
+    try:
+        at = AppTest.from_file(Path(__file__).parents[1] / "app" / "main.py", default_timeout=60).run()
+        for page in ("views/playground.py", "views/new_run.py"):
+            at = at.switch_page(page).run()
+            assert not at.exception
+            assert any("page_margin" in str(option) for box in at.selectbox for option in box.options), page
+    finally:
+        lab.OBJECTIVES.pop("page_margin", None)
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("name = 'a/b'", "give a name of letters"),
+        ("name = 'dpo'", "one of the lab's own"),
+        ("name = 'mine'\n    beta: float", "has no default"),
+        ("name = 'mine'\n    beta: list[float] = [1.0]", "use a number"),
+    ],
+)
+def test_what_no_form_can_show_is_refused_at_once(body, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        exec(f"import lab\n@lab.register\nclass Mine(lab.Objective):\n    {body}\n", {"__name__": "notebook"})

@@ -279,7 +279,7 @@ def register(kind: Kind) -> Kind:
     there = OBJECTIVES.get(kind.name)
     if there is not None and there.__module__.startswith(_OWN) and not kind.__module__.startswith(_OWN):
         raise ValueError(f"{kind.name!r} is one of the lab's own objectives; give yours another name.")
-    declared: dict[str, Any] = kind.model_fields
+    declared: dict[str, Any] = dict(kind.__pydantic_fields__)
     for name, info in declared.items():
         if info.is_required():
             raise ValueError(f"{kind.name}: the parameter {name} has no default; give one, so that a form can begin with it.")

@@ -128,7 +128,8 @@ def load_policy(source: str, *, lora: Lora | None = None, device: str = "auto", 
     where = choose_device(device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
+        with global_generator(seed):  # weights are drawn before they are read, and another run may be drawing at this moment
+            model = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(_loading_advice(source, error)) from error
     _check_special_tokens(source, tokenizer, model.get_input_embeddings().num_embeddings)

@@ -132,8 +132,9 @@ def _encode(
     cut = [pair for pair in encoded.values() if pair.cut]
     if cut:
         warn(
-            f"{len(cut)} of {len(encoded)} pairs have an answer longer than {encoder.max_length} tokens (max_length, or what the model "
-            f"can place); their ends ({sum(p.cut for p in cut)} tokens) are not trained on. Raise max_length where the model allows.",
+            f"{len(cut)} of {len(encoded)} pairs have an answer longer than {encoder.max_length} tokens (max_length, or what "
+            f"the model can place); their ends ({sum(p.cut for p in cut)} tokens) are not trained on. "
+            "Raise max_length if the model allows.",
             pairs=[p.id for p in cut[:100]],
         )
     if wants and wants.source != "sampled" and not any(pair.weakened for pair in encoded.values()):

@@ -111,6 +111,8 @@ def test_pairs(data, capsys, tmp_path):
         (["train", "--resume"], "--run-dir"),
         (["train", "--config", "missing.yaml"], "missing.yaml"),
         (["show", "nothing"], "holds no run"),
+        (["train", "--objective", "dpo", "--set", "name=simpo"], "use --objective"),
+        (["bench", "--objectives", ""], "Nothing to measure"),
     ],
 )
 def test_errors_are_one_line(arguments, sentence, capsys):
@@ -127,3 +129,13 @@ def test_every_command_has_help(command, capsys):
         main([command, "--help"])
     assert end.value.code == 0
     assert command in capsys.readouterr().out
+
+
+def test_a_configuration_file_holds_settings_only(tmp_path, capsys):
+    for content, sentence in (("run_dir: x", "'run_dir'"), ("1: 2", "1"), ("objective: dpo\nbackground: false", "'background'")):
+        path = tmp_path / "c.yaml"
+        path.write_text(content)
+        assert main(["train", "--config", str(path)]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert sentence in error

@@ -176,5 +176,5 @@ def test_a_new_objective_takes_a_few_lines(request):
             return Outcome(p.h**4), state
 
     assert OBJECTIVES["squared"] is Again
-    with pytest.raises(ValueError, match="has no name"):
+    with pytest.raises(ValueError, match="give a name of letters"):
         register(type("Nameless", (Objective,), {}))

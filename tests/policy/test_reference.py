@@ -63,3 +63,13 @@ def test_with_an_adapter_the_reference_is_the_adapter_switched_off(model_folder,
     cache.prepare(policy, completions())
     assert np.allclose(cache.lookup(completions()[2]), reference[2, :4].numpy(), atol=1e-5)
     assert policy.fingerprint == plain.fingerprint
+
+
+def test_the_same_weights_under_another_configuration_share_nothing(model_folder):
+    one = load_policy(str(model_folder("llama")), device="cpu")
+    other = load_policy(str(model_folder("llama")), device="cpu")
+    from lab.policy.loading import weights_hash
+
+    assert one.fingerprint == other.fingerprint
+    other.model.config.sliding_window = 16
+    assert weights_hash(other.model) != one.fingerprint

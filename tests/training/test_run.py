@@ -149,7 +149,7 @@ def test_a_failed_run_shows_the_reason(rows, model_folder):
     )
     assert run.wait(60) == "failed"
     assert "not finite" in run.error
-    assert "lower the learning rate" in run.error
+    assert "lower learning rate" in run.error
     assert "Traceback" in (run.dir / "log.txt").read_text()
     assert len(run.scalars(["loss"])) >= 1
 
@@ -207,3 +207,94 @@ def test_edits_made_later_do_not_touch_a_run(rows, model_folder):
     seen = run.pairs().set_index("pair")["version"]
     assert set(seen) <= {1, 2}
     assert Path(run.about["pairs_store"]).samefile(pairs.path)
+
+
+def test_texts_longer_than_the_models_positions_are_cut_and_said(rows, tmp_path):
+    import transformers
+
+    from tests.models import tokenizer
+
+    words = tokenizer()
+    config = transformers.GPT2Config(
+        n_embd=32, n_layer=1, n_head=2, n_positions=24, vocab_size=len(words), bos_token_id=0, eos_token_id=1
+    )
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "short")
+    words.save_pretrained(tmp_path / "short")
+    run = lab.train("dpo", rows, tmp_path / "short", background=False, **FAST)
+    assert run.state == "finished", run.error
+    assert any("longer than 24 tokens" in detail["words"] for detail in run.events("warning")["detail"])
+
+
+def test_token_values_are_kept_for_as_many_steps_as_asked(rows, model_folder):
+    run = lab.train("dpo", rows, model_folder("llama"), background=False, token_steps=2, **FAST)
+    assert run.reader.token_steps() == [5, 6]
+
+
+def test_one_damaged_run_hides_no_other(rows, model_folder, lab_home):
+    run = lab.train("dpo", rows, model_folder("llama"), background=False, **FAST)
+    (lab_home / "runs" / "half").mkdir()
+    (lab_home / "runs" / "half" / "run.json").write_text('{"conf')
+    (lab_home / "runs" / "rubbish").mkdir()
+    (lab_home / "runs" / "rubbish" / "run.json").write_text("{}")
+    (lab_home / "runs" / "rubbish" / "run.sqlite").write_text("no database " * 200)
+    assert [found.dir.name for found in lab.runs()] == [run.dir.name]
+    with pytest.raises(RunError, match="is damaged"):
+        lab.open_run("half")
+
+
+def test_a_request_that_cannot_be_read_is_passed_over(rows, model_folder):
+    run = lab.train("dpo", rows, model_folder("llama"), **FAST | {"steps": 100_000, "save_every": 0})
+    while run.step < 2:
+        time.sleep(0.02)
+    (run.dir / "requests").mkdir(exist_ok=True)
+    (run.dir / "requests" / "note.txt").write_text("hello")
+    (run.dir / "requests" / "9.json").write_text("{")
+    run.stop()
+    assert run.wait(60) == "stopped", run.error
+
+
+def test_a_users_file_may_be_called_world(rows, model_folder, tmp_path):
+    path = tmp_path / "world.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    run = lab.train("dpo", path, model_folder("llama"), background=False, **FAST)
+    assert run.state == "finished"
+    assert run.events("evaluation").empty  # no oracle knows these
+
+
+def test_a_program_that_ends_stops_its_run_with_a_checkpoint(rows, model_folder, tmp_path):
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code = (
+        "import lab, time, sys\n"
+        f"run = lab.train('dpo', {str(data)!r}, {str(model_folder('llama'))!r}, run_dir={str(tmp_path / 'run')!r}, "
+        "steps=100000, save_every=0)\n"
+        "while run.step < 3: time.sleep(0.02)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert found.returncode == 0, found.stderr
+    run = lab.open_run(tmp_path / "run")
+    assert run.state == "stopped"
+    assert run.checkpoints()
+
+
+def test_runs_that_train_at_once_draw_what_each_would_draw_alone(rows, model_folder):
+    settings = FAST | {"lora_rank": 2, "lora_dropout": 0.3, "probe_budget": 0}
+    alone = lab.train("dpo", rows, model_folder("llama"), background=False, **settings)
+    together = [lab.train("dpo", rows, model_folder("llama"), **settings) for _ in range(2)]
+    for run in together:
+        assert run.wait(120) == "finished"
+        assert run.scalars(["loss", "grad_norm"]).equals(alone.scalars(["loss", "grad_norm"]))
+
+
+def test_averages_leave_out_what_was_not_measured(rows, model_folder):
+    objective = {"name": "spo", "share": 0.4}
+    runs = [
+        lab.train(objective, rows, model_folder("llama"), background=False, micro_batch_size=size, **FAST | {"learning_rate": 0})
+        for size in (None, 1)
+    ]
+    names = ["loss", "loss_degree", "degree_accuracy", "rank_correlation"]
+    whole, parts = (run.scalars(names) for run in runs)
+    assert np.allclose(whole, parts, atol=1e-4, equal_nan=True)
+    confusion = runs[0].scalars([name for name in runs[0].reader.names() if name.startswith("degree_confusion")])
+    right = confusion[[f"degree_confusion/{k}/{k}" for k in range(4)]].sum(axis=1) / confusion.sum(axis=1)
+    assert np.allclose(right.dropna(), whole["degree_accuracy"].dropna(), atol=1e-6)
