@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from .loading import Policy
 from .logps import Completion, Head
 
@@ -30,7 +28,7 @@ def ensure_right_head(policy: Policy, completions: Sequence[Completion]) -> floa
     """
     whole = whole_head(policy)
     split = policy.head
-    with torch.no_grad():
+    with policy.evaluating():
         policy.head = whole
         expected = policy.logps(completions).logps
         policy.head = split

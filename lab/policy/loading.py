@@ -83,6 +83,17 @@ class Policy:
             return completion_logps(self.head, completions, pad_id=self.pad_id, device=self.device, align=align, pooling=pooling)
 
     @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside, nothing is random: the adapter's dropout is off. No gradient either."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.model.train(was_training)
+
+    @contextlib.contextmanager
     def reference(self) -> Iterator[None]:
         """Inside, the model is its own reference: the adapter is off. Without an adapter nothing changes, so use it
         only before the first step."""

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from .loading import Policy
 from .logps import Completion
@@ -51,7 +50,7 @@ class ReferenceCache:
         for batch in _batches(
             sorted(missing.items(), key=lambda item: len(item[1].prompt) + len(item[1].answer)), tokens_per_batch
         ):
-            with torch.no_grad(), policy.reference():
+            with policy.evaluating(), policy.reference():
                 found = policy.logps([completion for _, completion in batch])
             values = found.logps.cpu().numpy()
             with self._db:

@@ -185,7 +185,7 @@ class Training:
         for start in range(0, len(pairs), 32):
             self._stage("statistics over the data set", start / len(pairs))
             self._listen()
-            with torch.no_grad():
+            with self.policy.evaluating():
                 batches.append(pair_logps(self.policy, config.objective, pairs[start : start + 32], ready.reference))
         state = config.objective.dataset_state(batches)
         self.progress.state = state | {"std": torch.zeros_like(state["std"])} if step == 1 else state

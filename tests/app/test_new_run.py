@@ -47,7 +47,7 @@ def command(at: AppTest) -> str:
 def config_of(words: str) -> TrainConfig:
     """The run that a command would start."""
     arguments = shlex.split(words)[3:]
-    return TrainConfig.parse(**settings_of(parser().parse_args(arguments)))
+    return TrainConfig.parse(**settings_of(parser("train").parse_args(arguments)))
 
 
 def shown_parameters(at: AppTest, key: str) -> set[str]:
@@ -132,7 +132,7 @@ def test_a_device_and_a_path_that_are_not_here_are_refused() -> None:
 def test_unusual_values_are_warned_about_and_not_refused() -> None:
     at = open_page()
     at.number_input(key="sgdpo.lab defaults.beta").set_value(5.0).run()
-    assert any("published with" in warning.value for warning in at.warning)
+    assert any("recommends" in warning.value for warning in at.warning)
     assert not start_button(at).disabled
 
 
