@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lab import extensions, home
-from lab.judging import world_evaluator
+from lab.judging import REFERENCE_FILE, world_evaluator
 from lab.monitor import read_about
 from lab.objectives import PairLogps
 from lab.pairs import Pair, PairStore
 from lab.pairs import open_pairs as open_stored_pairs
 from lab.policy import Encoder, Policy, ensure_right_head
 from lab.policy.logps import split_head
-from lab.run import Run
+from lab.run import Run, open_run
 from lab.training import ConfigError, TrainConfig, Training, create_run, start
 from lab.training.batches import encode_pair
+from lab.training.branch import lay_out, plan_branch, read_start
 from lab.training.loop import Evaluator, OnStep
 from lab.training.step import concatenate, pair_logps
 
@@ -46,9 +48,12 @@ def open_pairs(source: Any = WORLD, *, split: str = "train", progress: Progress 
 
 def train(
     objective: Any = None,
-    pairs: Any = WORLD,
-    model: str | Path = WORLD,
+    pairs: Any = None,
+    model: str | Path | None = None,
     *,
+    branch_from: Run | str | Path | None = None,
+    at: int | None = None,
+    keep_optimizer: bool = True,
     run_dir: str | Path | None = None,
     resume: bool = False,
     background: bool = True,
@@ -59,9 +64,12 @@ def train(
 ) -> Run:
     """Start a run and return a handle on it at once; training goes on in a background thread.
 
-    objective: a name, {"name": ..., parameters}, or an Objective.   pairs: whatever `open_pairs` takes.
-    model: "world", a folder or a hub id.   settings: every other field of `TrainConfig` by name.
-    resume: continue the run in `run_dir` from its latest checkpoint, with the settings it was made with.
+    objective: a name, {"name": ..., parameters}, or an Objective.   pairs: whatever `open_pairs` takes (default: the world's).
+    model: "world" (the default), a folder or a hub id.   settings: every other field of `TrainConfig` by name.
+    resume: continue the run in `run_dir` from its latest checkpoint, with the settings it was made with and their changes.
+    branch_from: a run, its folder or its name: begin from its checkpoint of step `at` (default: the latest), with the settings and
+    pairs in use there where none are given. Steps go on counting, so `steps` is where it ends. The reference stays its parent's.
+    keep_optimizer=False begins with fresh AdamW statistics.
     background=False trains in this thread and returns when it is done.   on_step(step, scalars) is called in the training thread.
     progress(what, share) reports while the embedded world is built, the first time.   listed=False keeps the run off `runs()`.
     Raises ConfigError, PairsError or RunError, each in one sentence, before anything is started.
@@ -70,6 +78,15 @@ def train(
         if objective is not None or settings or run_dir is None:
             raise ConfigError("To resume, give run_dir and nothing else: a run goes on with the settings it was made with.")
         return _start(Path(run_dir), background=background, on_step=on_step, resume=True, progress=progress)
+    if branch_from is not None:
+        given = {"objective": objective, "model": None if model is None else str(model)}
+        given = settings | {name: value for name, value in given.items() if value is not None}
+        parent = branch_from if isinstance(branch_from, Run) else open_run(branch_from)
+        folder = _branch(parent, at, given, pairs, run_dir, keep_optimizer)
+        if listed:
+            home.list_run(folder)
+        return _start(folder, background=background, on_step=on_step, resume=False, progress=progress)
+    pairs, model = WORLD if pairs is None else pairs, WORLD if model is None else model
     if objective is None:
         raise ConfigError('Give an objective, for example objective="sgdpo".')
     model = Path(model).resolve() if Path(model).is_dir() else model  # so that it is found from another folder, too
@@ -86,11 +103,27 @@ def train(
     return _start(folder, background=background, on_step=on_step, resume=False, progress=progress)
 
 
+def _branch(parent: Run, at: int | None, given: dict[str, Any], pairs: Any, run_dir: Any, keep_optimizer: bool) -> Path:
+    """Make the folder of a run that begins from a checkpoint of another."""
+    about = parent.about
+    store = PairStore(Path(about["pairs_store"])) if pairs is None else open_pairs(pairs)
+    version, name = (about["pairs_version"], about["pairs_name"]) if pairs is None else (store.version, store.name)
+    if pairs is not None:
+        given = given | {"pairs": str(pairs) if isinstance(pairs, (str, Path)) else str(store.path)}
+    branch = plan_branch(parent.dir, at, given, keep_optimizer=keep_optimizer, same_pairs=pairs is None)
+    folder = Path(run_dir) if run_dir is not None else home.new_run_dir(branch.config.objective.name)
+    create_run(folder, branch.config, pairs_store=str(store.path), pairs_version=version, pairs_name=name, branch=branch.parent)
+    lay_out(folder, branch)
+    if pairs is None and (parent.dir / REFERENCE_FILE).exists():  # what its own answers will be compared with
+        shutil.copy2(parent.dir / REFERENCE_FILE, folder / REFERENCE_FILE)
+    return folder
+
+
 def _start(folder: Path, *, background: bool, on_step: OnStep | None, resume: bool, progress: Progress | None) -> Run:
     about = read_about(folder)
     config = TrainConfig.parse(**about["config"])
     store = PairStore(Path(about["pairs_store"]))
-    model = config.model
+    model, beginning = config.model, read_start(folder, about)
     evaluator: Evaluator | None = None
     from lab.world import ensure, is_world
 
@@ -105,12 +138,14 @@ def _start(folder: Path, *, background: bool, on_step: OnStep | None, resume: bo
         return Training(
             folder,
             config,
-            store.all(about["pairs_version"]),
+            pairs_at=store.all,
+            pairs_version=about["pairs_version"],
             model=model,
             cache=home.cache(),
             store=writer,
             evaluator=evaluator,
             resume=resume,
+            start=beginning,
             on_step=on_step,
         )
 

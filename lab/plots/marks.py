@@ -13,7 +13,7 @@ from lab.monitor import SCREEN_POINTS
 from .style import ink, wrapped
 
 BY_THE_CLOCK = ("evaluation", "checkpoint")
-KINDS = ("warning", "request", "edit", "resumed", *BY_THE_CLOCK)
+KINDS = ("warning", "refused", "request", "change", "edit", "resumed", *BY_THE_CLOCK)
 """Events that are marked."""
 
 QUIET = 60
@@ -26,6 +26,15 @@ def describe(kind: str, detail: Mapping[str, Any]) -> str:
         return f"Warning: {detail.get('words', '')}"
     if kind == "request":
         return f"Asked to {detail.get('request', 'do something')}"
+    if kind == "refused":
+        return f"Refused to {detail.get('request', 'do something')}: {detail.get('words', '')}"
+    if kind == "change":
+        return "Changed: " + ", ".join(
+            f"{name} {now:g}" if isinstance(now, float) else f"{name} {now}" for name, now in _now(detail)
+        )
+    if kind == "edit":
+        counts = ", ".join(f"{detail[what]} {what}" for what in ("edited", "dropped", "added") if detail.get(what))
+        return f"Pairs of version {detail.get('version')}: {counts or 'as before'}"
     if kind == "resumed":
         return f"Resumed from {detail.get('checkpoint') or 'the start'}"
     if kind == "evaluation":
@@ -34,6 +43,11 @@ def describe(kind: str, detail: Mapping[str, Any]) -> str:
     if kind == "checkpoint":
         return f"Checkpoint saved: {detail.get('folder', '')}"
     return kind.capitalize()
+
+
+def _now(detail: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The new values of a change."""
+    return [(name, now) for name, (_, now) in detail.get("settings", {}).items()]
 
 
 def notable(events: pd.DataFrame) -> pd.DataFrame:
