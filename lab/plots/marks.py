@@ -13,7 +13,7 @@ from lab.monitor import SCREEN_POINTS
 from .style import ink, wrapped
 
 BY_THE_CLOCK = ("evaluation", "checkpoint")
-KINDS = ("warning", "refused", "request", "change", "edit", "resumed", *BY_THE_CLOCK)
+KINDS = ("warning", "refused", "request", "change", "edit", "resumed", "branched", *BY_THE_CLOCK)
 """Events that are marked."""
 
 QUIET = 60
@@ -29,9 +29,9 @@ def describe(kind: str, detail: Mapping[str, Any]) -> str:
     if kind == "refused":
         return f"Refused to {detail.get('request', 'do something')}: {detail.get('words', '')}"
     if kind == "change":
-        return "Changed: " + ", ".join(
-            f"{name} {now:g}" if isinstance(now, float) else f"{name} {now}" for name, now in _now(detail)
-        )
+        return "Changed: " + ", ".join(f"{name} to {now}" for name, (_, now) in detail.get("settings", {}).items())
+    if kind == "branched":
+        return f"Branched from {detail.get('parent', 'another run')}"
     if kind == "edit":
         counts = ", ".join(f"{detail[what]} {what}" for what in ("edited", "dropped", "added") if detail.get(what))
         return f"Pairs of version {detail.get('version')}: {counts or 'as before'}"
@@ -43,11 +43,6 @@ def describe(kind: str, detail: Mapping[str, Any]) -> str:
     if kind == "checkpoint":
         return f"Checkpoint saved: {detail.get('folder', '')}"
     return kind.capitalize()
-
-
-def _now(detail: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The new values of a change."""
-    return [(name, now) for name, (_, now) in detail.get("settings", {}).items()]
 
 
 def notable(events: pd.DataFrame) -> pd.DataFrame:

@@ -94,7 +94,8 @@ def read_start(folder: Path, about: Mapping[str, Any]) -> Start | None:
     if not (folder / START).exists():
         raise ConfigError(f"The branch in {folder} was not completed when it was made; delete the folder and branch again.")
     told = about["branch"]
-    return Start(folder / START, told["step"], TrainConfig.parse(**told["settings"]).objective, told["keep_optimizer"])
+    former = TrainConfig.parse(**told["settings"]).objective
+    return Start(folder / START, told["step"], former, told["keep_optimizer"], told["name"])
 
 
 def _find(parent: Path, at: int | None) -> Path:

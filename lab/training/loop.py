@@ -59,6 +59,7 @@ class Start:
     step: int
     objective: Objective
     keep_optimizer: bool
+    parent: str
 
 
 class Training:
@@ -167,6 +168,8 @@ class Training:
         self.progress = replace(stored.progress, evaluation=None)
         if not same_state(start.objective, self.config.objective):
             self.progress.state = self.config.objective.initial_state()
+        if not self.resume:
+            self.store.event(start.step, "branched", parent=start.parent, **self.steering.present())
 
     # One step.
 
