@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,8 @@ def assert_same(found: lab.Run, expected: lab.Run, after: int = 0) -> None:
     one, other = scalars(found), scalars(expected)
     pd.testing.assert_frame_equal(one[one.index > after], other[other.index > after], check_exact=True)
     for step in range(after + 1, expected.step + 1):
-        pd.testing.assert_frame_equal(found.reader.batch(step), expected.reader.batch(step), check_exact=True)
+        batches = [run.reader.batch(step).sort_values("pair", ignore_index=True) for run in (found, expected)]
+        pd.testing.assert_frame_equal(*batches, check_exact=True)
     ours, theirs = weights(found.dir), weights(expected.dir)
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
@@ -61,3 +64,11 @@ def asking(folder: Path, step: int, kind: str, **detail: Any) -> Any:
 
 def resumed(folder: Path) -> lab.Run:
     return lab.train(run_dir=folder, resume=True, background=False)
+
+
+def until(holds: Callable[[], Any], seconds: float = 60) -> None:
+    """Wait for something; fail where it does not come."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
