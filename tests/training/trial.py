@@ -1,0 +1,42 @@
+"""A run in a process of its own that may be killed at any moment; forked from a process that has imported everything."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+import lab
+import lab.api
+import lab.world
+from lab.monitor import Change, write_changes
+
+# Imported when they are first named, which a forked process should not wait for.
+LOADED = (transformers.AutoModelForCausalLM, transformers.AutoTokenizer, transformers.LlamaForCausalLM)
+
+STEPS = 8
+SETTINGS = {"steps": STEPS, "batch_size": 4, "learning_rate": 1e-3, "save_every": 1, "keep_checkpoints": 2, "device": "cpu"}
+CHANGES = [Change(3, {"learning_rate": 5e-4}), Change(5, pairs_version=1)]
+"""Written down beforehand: asked for by the clock, they would come at other steps in a run that is killed."""
+
+
+def train(place: Path, objective: Any, model: Path, data: Path) -> None:
+    """Start the run in `place`, or take it up where it was killed. In the middle settings change and edits are taken."""
+    os.environ |= {"LAB_HOME": str(place / "home"), "LAB_CACHE": str(place / "cache"), "HF_HUB_OFFLINE": "1"}
+    torch.set_num_threads(1)
+    folder = place / "run"
+
+    def on_step(step: int, scalars: dict[str, float]) -> None:
+        pairs = lab.open_pairs(data)
+        if step == 2 and pairs.version == 0:
+            pairs.edit(pairs.ids()[0], chosen="Mix the flour with the water and bake the bread.")
+
+    if (folder / "run.json").exists():
+        lab.train(run_dir=folder, resume=True, background=False, on_step=on_step)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_changes(folder, CHANGES)
+        lab.train(objective, data, model, run_dir=folder, background=False, on_step=on_step, **SETTINGS)
