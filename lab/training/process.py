@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from lab.monitor import RunError, RunLock, StoreWriter, take
+from lab.monitor import RunError, RunLock, StoreWriter, last_words, take
 from lab.monitor.folder import BEGINS, PROCESS_LOG
 
 
@@ -72,10 +72,17 @@ def _spawn(folder: Path, lock: RunLock, *, queue: bool) -> subprocess.Popen[byte
 
 
 def _attend(process: subprocess.Popen[bytes], folder: Path) -> None:
-    """Write down a signal that ends the child, as when memory runs out, if this process is still there to see it."""
+    """Write down how the child ended where it could not say it itself, if this process is still there to see it."""
     code = process.wait()
-    if code < 0 and folder.exists():
-        name = signal.Signals(-code).name if -code in {s.value for s in signal.Signals} else str(-code)
-        hint = " (memory may have run out)" if name == "SIGKILL" else ""
-        with (folder / PROCESS_LOG).open("a") as log:
-            log.write(f"The training process was ended by {name}{hint}.\n")
+    if code == 0 or not folder.exists():
+        return
+    if code < 0:
+        names = {s.value: s.name for s in signal.Signals}
+        hint = " (memory may have run out)" if -code == signal.SIGKILL else ""
+        words = f"The training process was ended by {names.get(-code, -code)}{hint}."
+    elif last_words(folder) is None:
+        words = f"The training process ended with exit code {code} and said nothing."
+    else:
+        return
+    with (folder / PROCESS_LOG).open("a", encoding="utf-8") as log:
+        log.write(f"{words}\n")
