@@ -33,4 +33,4 @@ def waiting(run: Run) -> None:
         st.caption(plain(str(error)))
         return
     if first or remove:
-        st.rerun(scope="app" if remove else "fragment")
+        st.rerun(scope="app")

@@ -67,7 +67,8 @@ def train(
     resume: continue the run in `run_dir` from its latest checkpoint, with the settings it was made with.
     executor: "thread" trains in a thread of this program and ends, with a checkpoint, when the program does. "process" trains in a
     process of its own that outlives this program; the choice for anything long.
-    queue: wait until no other run trains on the same device (`lab.queue()` shows the order); False starts at once, beside others.
+    queue: wait until no other run trains on the same device (`lab.queue()` shows the order, `Run.move` changes it); a paused run
+    keeps its device, a stopped one does not. False starts at once, beside others.
     background=False returns when the run has ended.   on_step(step, scalars) is called in the training thread.
     progress(what, share) reports while the embedded world is built, the first time.   listed=False keeps the run off `runs()`.
     Raises ConfigError, PairsError or RunError, each in one sentence, before anything is started.

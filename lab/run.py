@@ -75,8 +75,11 @@ class Run:
 
     @property
     def error(self) -> str | None:
-        """Why the run failed, in one sentence; None if it did not. Of a dead run, what its own process last said, if it said it."""
-        return self.reader.status().get("error") or (last_words(self.dir) if self.state == "dead" else None)
+        """Why the run failed, in one sentence; None if it did not. Of a dead process of its own: what it last said."""
+        status = self.reader.status()
+        if status.get("executor") == "process" and not status.get("error") and self.state == "dead":
+            return last_words(self.dir)
+        return status.get("error")
 
     def pause(self) -> None:
         """Hold at the next safe point."""

@@ -27,10 +27,10 @@ ADAPTER = ("lora_alpha", "lora_dropout", "lora_targets")
 LAB_DEFAULTS = "lab defaults"
 OTHER = "other"
 EXECUTORS: dict[Executor, tuple[str, str]] = {
-    "thread": ("In this dashboard", "Starts at once, and stops with a checkpoint when the dashboard is closed."),
+    "thread": ("In this dashboard", "Stops with a checkpoint when the dashboard is closed; Resume goes on from there."),
     "process": (
         "In a process of its own",
-        "For anything long: it goes on when the dashboard is closed, and neither slows the other's Python. Takes seconds to start.",
+        "For anything long: goes on when the dashboard is closed, and is not slowed by it. Takes some seconds to start.",
     ),
 }
 """Executor -> its name and when to choose it."""

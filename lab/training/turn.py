@@ -74,7 +74,8 @@ class Turn:
         ahead = line.ahead(self.folder)
         if ahead is None:  # the device is free: this run has it at the next look
             return
-        words = f"waiting for {ahead.name} on {device}, place {line.place(self.folder)}"
+        paused = ", which is paused" if ahead == line.training and _is_paused(ahead) else ""
+        words = f"waiting for {ahead.name} on {device}{paused}, place {line.place(self.folder)}"
         if words == self._said:
             return
         if not self._said:
@@ -105,6 +106,13 @@ class Turn:
             if not paused:
                 return
             time.sleep(INTERVAL)
+
+
+def _is_paused(run: Path) -> bool:
+    try:
+        return StoreReader(run).status().get("state") == "paused"
+    except FileNotFoundError:  # deleted since
+        return False
 
 
 def free_memory() -> None:

@@ -151,3 +151,33 @@ def test_half_a_file_begins_anew_and_is_said(tmp_path, caplog):
     assert queue.advance(A) == Line(A)
     assert "begins anew" in caplog.text
     assert [one.device for one in queues(tmp_path)] == ["cpu"]
+
+
+TURNS = """
+import sys, time
+from pathlib import Path
+from lab.monitor import DeviceQueue, RunLock
+home, run = Path(sys.argv[1]), Path(sys.argv[2])
+lock, queue = RunLock(run), DeviceQueue(home, "cpu")
+for _ in range(15):
+    queue.join(run)
+    while queue.advance(run).training != run:
+        time.sleep(0.001)
+    (home / "inside").open("x").close()  # fails if somebody else is inside
+    time.sleep(0.002)
+    (home / "inside").unlink()
+    queue.leave(run)
+print("done")
+"""
+
+
+def test_processes_never_have_the_device_at_once(tmp_path):
+    runs = [tmp_path / name for name in "abc"]
+    for run in runs:
+        run.mkdir()
+    children = [
+        subprocess.Popen([sys.executable, "-c", TURNS, str(tmp_path / "queue"), str(run)], stdout=subprocess.PIPE, text=True)
+        for run in runs
+    ]
+    assert [child.communicate(timeout=60)[0] for child in children] == ["done\n"] * 3
+    assert DeviceQueue(tmp_path / "queue", "cpu").read() == Line()

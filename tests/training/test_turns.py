@@ -74,6 +74,16 @@ def test_one_trains_the_others_wait_in_an_order_that_can_be_changed(train):
     assert places() == [(0, "third")]
 
 
+def test_it_says_that_the_one_it_waits_for_is_paused(train, caplog):
+    first = train("first")
+    until(lambda: first.step >= 1)
+    first.pause()
+    until(lambda: first.state == "paused")
+    second = train("second")
+    until(lambda: second.status.get("stage") == "waiting for first on cpu, which is paused, place 1")
+    assert "second is waiting for first on cpu, which is paused, place 1; `python -m lab queue`" in caplog.text
+
+
 def test_who_does_not_queue_starts_at_once(busy, train):
     run = train("impatient", queue=False)
     until(lambda: run.step >= 1)
