@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 
 import pytest
@@ -122,16 +121,6 @@ def test_the_queue_is_shown_and_changed(data, model_folder, tmp_path, capsys):
     for run in reversed(runs):
         assert main(["show", str(run.dir), "--stop"]) == 0
         assert run.wait(60) == "stopped"
-
-
-def test_detached_it_returns_at_once_and_trains_elsewhere(data, model_folder, tmp_path, capsys):
-    arguments = train_arguments(data, model_folder, "--objective", "dpo", "--run-dir", str(tmp_path / "run"))
-    assert main([*arguments, "--detach", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"run": "run", "folder": str(tmp_path / "run")}
-    run = lab.open_run(tmp_path / "run")
-    assert run.wait(60) == "finished", run.error
-    assert run.status["process"] != os.getpid()
-    assert len((tmp_path / "run" / "process.log").read_text().splitlines()) == 1  # nothing to say but how it was started
 
 
 def test_pairs(data, capsys, tmp_path):

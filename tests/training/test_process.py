@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import lab
+from lab.cli import main
 from lab.monitor import RunError, RunLock
 from lab.objectives import DPO, OBJECTIVES
 from lab.training import ConfigError
@@ -31,18 +32,29 @@ def until(true, run, seconds=60):
         time.sleep(0.05)
 
 
-def test_it_gives_the_threads_numbers_bit_for_bit(rows, model_folder):
-    one, other = (
-        lab.train("sgdpo", rows, model_folder("llama"), executor=executor, background=False, **SHORT)
-        for executor in ("thread", "process")
-    )
-    assert (one.state, other.state) == ("finished", "finished"), other.error
+@pytest.fixture
+def data(rows, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_detached_it_gives_the_threads_numbers_bit_for_bit(data, model_folder, tmp_path, capsys):
+    one = lab.train("sgdpo", data, model_folder("llama"), background=False, **SHORT)
+    flags = [word for name, value in SHORT.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    where = ["--pairs", str(data), "--model", str(model_folder("llama")), "--run-dir", str(tmp_path / "run")]
+    assert main(["train", "--objective", "sgdpo", *where, *flags, "--detach", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"run": "run", "folder": str(tmp_path / "run")}
+    other = lab.open_run(tmp_path / "run")
+    assert (one.state, other.wait(60)) == ("finished", "finished"), other.error
     assert (one.status["executor"], other.status["executor"]) == ("thread", "process")
+    assert one.status["process"] == os.getpid() != other.status["process"]
     names = ["loss", "grad_norm", "rewards/margins"]
     assert one.scalars(names).equals(other.scalars(names))
     expected, found = (load_file(run.checkpoints()[-1] / "model.safetensors") for run in (one, other))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert other.events("resumed", "warning").empty
+    assert len((other.dir / "process.log").read_text().splitlines()) == 1  # nothing to say but how it was started
 
 
 PARENT = """
@@ -54,9 +66,7 @@ time.sleep(600)
 """
 
 
-def test_it_outlives_its_parent_obeys_anybody_and_dies_with_a_reason(rows, model_folder, tmp_path, monkeypatch):
-    data = tmp_path / "pairs.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+def test_it_outlives_its_parent_obeys_anybody_and_dies_with_a_reason(data, model_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
     words = [str(data), str(model_folder("llama")), str(tmp_path / "run")]
     parent = subprocess.Popen([sys.executable, "-c", PARENT, *words], stdout=subprocess.PIPE, text=True)
