@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from lab import extensions, home
-from lab.monitor import ENDED, RunError, StoreReader, is_held, list_checkpoints, read_about, send
+from lab import extensions, home, queueing
+from lab.monitor import ENDED, RunError, StoreReader, is_held, last_words, list_checkpoints, read_about, send
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -75,8 +75,11 @@ class Run:
 
     @property
     def error(self) -> str | None:
-        """Why the run failed, in one sentence; None if it did not."""
-        return self.reader.status().get("error")
+        """Why the run failed, in one sentence; None if it did not. Of a dead process of its own: what it last said."""
+        status = self.reader.status()
+        if status.get("executor") == "process" and not status.get("error") and self.state == "dead":
+            return last_words(self.dir)
+        return status.get("error")
 
     def pause(self) -> None:
         """Hold at the next safe point."""
@@ -93,6 +96,15 @@ class Run:
     def checkpoint(self) -> None:
         """Save a checkpoint at the next safe point."""
         self._ask("checkpoint")
+
+    @property
+    def place(self) -> queueing.Place | None:
+        """Where it stands in its device's queue (place 0 trains); None if it is in none."""
+        return queueing.place_of(self.dir)
+
+    def move(self, place: int) -> queueing.Place:
+        """Put a queued run at another place of its queue; 1 is the next to train. Raises RunError if it does not wait."""
+        return queueing.move(self.dir, place)
 
     def _ask(self, kind: str) -> None:
         state = self.state

@@ -10,6 +10,7 @@ import streamlit as st
 import lab
 from app import steering
 from app.plain import plain
+from app.waiting import waiting
 from app.watching import watch
 from lab.monitor import ENDED, RunError
 from lab.run import Run
@@ -32,6 +33,8 @@ def page() -> None:
             st.caption(plain(said))
         steering.continuing(run)
         steering.notices(run, state)
+        if state == "queued":
+            waiting(run)
     watch(run, state)
 
 
