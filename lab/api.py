@@ -8,7 +8,7 @@ from typing import Any
 
 from lab import extensions, home
 from lab.judging import world_evaluator
-from lab.monitor import read_about
+from lab.monitor import StoreWriter, read_about
 from lab.objectives import PairLogps
 from lab.pairs import Pair, PairStore
 from lab.pairs import open_pairs as open_stored_pairs
@@ -19,6 +19,7 @@ from lab.training import ConfigError, TrainConfig, Training, create_run, start
 from lab.training.batches import encode_pair
 from lab.training.loop import Evaluator, OnStep
 from lab.training.step import concatenate, pair_logps
+from lab.training.trackers import Recorder, tracked_run, tracker_names
 
 WORLD = "world"
 
@@ -76,6 +77,7 @@ def train(
     config = TrainConfig.parse(
         objective=objective, pairs=str(pairs) if isinstance(pairs, (str, Path)) else "", model=str(model), **settings
     )
+    tracker_names(config.trackers)  # refuses what is not installed, before anything is made
     store = open_pairs(pairs, progress=progress)
     if not config.pairs:
         config = config.model_copy(update={"pairs": str(store.path)})
@@ -101,7 +103,10 @@ def _start(folder: Path, *, background: bool, on_step: OnStep | None, resume: bo
         if on_world and config.evaluate:
             evaluator = world_evaluator(world, folder, config.steps)
 
-    def make(writer: Any) -> Training:
+    tracked, trackers = tracked_run(folder, config, about["created"], resumed=resume), tracker_names(config.trackers)
+
+    def make(writer: StoreWriter) -> Training:
+        writer.listeners += [Recorder(name, tracked, lambda s, w: writer.event(s, "warning", words=w)) for name in trackers]
         return Training(
             folder,
             config,
