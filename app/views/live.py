@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 import lab
-from app import steering
+from app import exporting, steering
 from app.plain import plain
 from app.watching import watch
 from lab.monitor import ENDED, RunError
@@ -32,6 +32,7 @@ def page() -> None:
             st.caption(plain(said))
         steering.continuing(run)
         steering.notices(run, state)
+    exporting.section(run)
     watch(run, state)
 
 

@@ -18,6 +18,7 @@ from lab.monitor.folder import RUN_FILE
 
 from .config import TrainConfig
 from .loop import Training
+from .versions import versions
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ def create_run(folder: Path, config: TrainConfig, **about: Any) -> None:
     content = {
         "config": config.model_dump(mode="json"),
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "versions": versions(),
         **about,
     }
     draft = folder / f".{RUN_FILE}.{os.getpid()}"

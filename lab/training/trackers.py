@@ -71,7 +71,7 @@ def hyper_parameters(config: TrainConfig) -> dict[str, Any]:
 
 def tracker_names(trackers: str) -> list[str]:
     """The names in a `trackers` setting, each once. Raises ConfigError, in a sentence that says what to install, for one that
-    cannot be used here. Beside the three built-in ones these are the classes given to `accelerate.tracking.register_tracker_class`."""
+    cannot be used here. Beside the three built-in ones there are the classes that somebody has registered with Accelerate."""
     names = list(dict.fromkeys(name.strip() for name in trackers.split(",") if name.strip()))
     for name in names:
         if name not in BUILT_IN and name not in _registered():
