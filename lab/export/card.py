@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from lab.objectives import Objective
-from lab.pairs import Pair, PairsError, PairStore
 from lab.training.versions import versions
 
-from .source import Source
+from .data import Data
+from .source import Source, one_line
 
 if TYPE_CHECKING:
     from lab.run import Run
@@ -39,11 +38,12 @@ APART = {"objective", "name", "pairs", "model", "trackers", "device", "save_ever
     "token_steps",
     "eval_every",
     "evaluate",
+    "keep_best",
 }
 """Settings that are said elsewhere in the card, or change no weight."""
 
 
-def write(run: Run, source: Source, what: str, dtype: str | None, pairs: Sequence[Pair] | None) -> str:
+def write(run: Run, source: Source, what: str, dtype: str | None, data: Data | None) -> str:
     """The card as Markdown with the YAML head that the Hugging Face Hub reads."""
     from huggingface_hub import ModelCard
 
@@ -51,9 +51,9 @@ def write(run: Run, source: Source, what: str, dtype: str | None, pairs: Sequenc
         f"# {_text(run.name)}",
         _summary(run, source, what, dtype),
         _loading(source, what),
-        _method(run.config.objective),
-        _changes(run, source),
-        _data(run, source, pairs),
+        _method(source.config.objective),
+        _changes(source),
+        _data(source, data),
         _training(run, source),
         _results(run, source),
         _versions(run),
@@ -67,7 +67,7 @@ def _head(run: Run, source: Source, what: str) -> str:
     hub: dict[str, Any] = {}
     if not source.base.local:
         hub = {"base_model": source.base.name, "base_model_relation": "adapter" if what == "adapter" else "finetune"}
-    objective = run.config.objective.name
+    objective = source.config.objective.name
     data = ModelCardData(
         library_name="peft" if what == "adapter" else "transformers",
         pipeline_tag="text-generation",
@@ -84,13 +84,20 @@ def _summary(run: Run, source: Source, what: str, dtype: str | None) -> str:
         "adapter": "A LoRA adapter for",
         "merged": "A LoRA adapter merged into",
     }[what]
-    objective = run.config.objective
+    objective = source.config.objective
     words = (
         f"{kind} {_code(source.base.name)}, trained on preference pairs with {_text(objective.title or objective.name)}. "
-        f"Checkpoint of step {source.step:,} of {run.config.steps:,}; the run is {run.state}."
+        f"Checkpoint of step {source.step:,} of {source.config.steps:,}; the run is {run.state}."
     )
     if dtype:
         words += f" The weights are written in {dtype}."
+    if branch := run.about.get("branch"):
+        words += f" The run is a branch of {_code(branch['name'])} from step {branch['step']:,} on."
+    if what == "merged" and source.config.quantize != "none":
+        words += (
+            " The adapter was trained over the base model in 4 bits and is merged into the weights as they were before that, "
+            "which are not quite the same."
+        )
     if source.base.local and what == "adapter":
         words += (
             f"\n\nThe base model is a folder of the machine that wrote this, {_code(source.base.place())}: elsewhere, set "
@@ -129,35 +136,30 @@ def _method(objective: Objective) -> str:
     return "\n\n".join(line for line in lines if line)
 
 
-def _changes(run: Run, source: Source) -> str:
+def _changes(source: Source) -> str:
     """What people changed while it trained, as far as this checkpoint has seen it."""
-    steering = ("pause", "resume", "stop", "checkpoint")
-    rows = []
-    for _, event in run.events("request", "change", "set", "edits").iterrows():
-        detail = dict(event["detail"])
-        kind = detail.pop("request", event["kind"])
-        if kind not in steering and event["step"] <= source.step:
-            rows.append((f"{event['step']:,}", _code(kind), ", ".join(f"{_code(k)} {_code(v)}" for k, v in detail.items())))
-    return f"## Changed during the run\n\n{_table(('after step', 'what', 'to'), rows)}" if rows else ""
+    rows: list[tuple[str, str, str, str]] = []
+    for after, kind, detail in source.changes:
+        if kind == "edit":
+            rows.append((f"{after:,}", "pairs", "", f"version {detail['version']}"))
+        for name, (before, now) in detail.get("settings", {}).items():
+            rows.append((f"{after:,}", _code(name), _code(before), _code(now)))
+    return f"## Changed during the run\n\n{_table(('after step', 'what', 'from', 'to'), rows)}" if rows else ""
 
 
-def _data(run: Run, source: Source, pairs: Sequence[Pair] | None) -> str:
-    name, version = run.about.get("pairs_name") or run.config.pairs, source.pairs_version
-    words = f"## Data\n\nPair set {_code(name)}, version {version}"
-    if pairs is None:
-        return f"{words}. The store of these pairs could not be read when this was written."
-    edited = sum(pair.version > 1 for pair in pairs)
-    words += f": {len(pairs):,} pairs"
+def _data(source: Source, data: Data | None) -> str:
+    if data is None:
+        return f"## Data\n\nPairs of version {source.pairs_version}; their store could not be read when this was written."
+    words = f"Pair set {_code(data.name)}, version {data.version}: {len(data.pairs):,} pairs"
+    edited = sum(pair.version > 1 for pair in data.pairs)
     words += f", {edited:,} of them edited since they were imported." if edited else ", as they were imported."
-    try:
-        origin = PairStore(run.about["pairs_store"]).source
-    except PairsError:
-        return words
-    return f"{words} They came from {_code(Path(origin).name if Path(origin).is_absolute() else origin)}."
+    if data.held_out:
+        words += f" {data.held_out:,} more were held out from training."
+    return f"## Data\n\n{words} They came from {_code(data.origin)}."
 
 
 def _training(run: Run, source: Source) -> str:
-    config = run.config
+    config = source.config
     left_out = APART | {*(() if config.lora_rank else ("lora_alpha", "lora_dropout", "lora_targets"))}
     rows = [
         (_code(name), _code(value), _text(type(config).model_fields[name].description or ""))
@@ -229,13 +231,13 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _code(value: Any) -> str:
     """A value as code, on one line, that no Markdown in it can leave."""
-    text = " ".join(str(value).replace("`", "'").replace("|", "¦").split())
+    text = one_line(value).replace("`", "'").replace("|", "¦")
     return f"`{text}`" if text else ""
 
 
 def _text(value: Any) -> str:
     """Text on one line whose Markdown and HTML show as written."""
-    text = " ".join(str(value).split())
-    for mark in "\\`*_<>[]#|":
+    text = one_line(value)
+    for mark in "\\`*_<>[]#|$~":
         text = text.replace(mark, f"\\{mark}")
     return text

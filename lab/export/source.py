@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import home
+from lab import extensions, home
 from lab.monitor import RunError
+from lab.training import TrainConfig
 
 if TYPE_CHECKING:
     from lab.run import Run
@@ -48,14 +49,23 @@ class Source:
     """A checkpoint to export.
 
     folder: an ordinary model or peft folder beside the trainer's own files.   step: optimizer steps it has behind it.
-    adapter: whether it holds a LoRA adapter.   base: the model under it.   pairs_version: the state of the pair set.
+    adapter: whether it holds a LoRA adapter.   base: the model under it.
+    config, pairs_version: the settings and the state of the pair set in use at that step.
+    changes: what people changed up to there: after which step, "change" (of settings) or "edit" (of the pairs), and how.
     """
 
     folder: Path
     step: int
     adapter: bool
     base: Base
+    config: TrainConfig
     pairs_version: int
+    changes: tuple[tuple[int, str, dict[str, Any]], ...] = ()
+
+
+def one_line(value: Any) -> str:
+    """A value as text without line breaks and other characters that do not print."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
 
 
 def find_source(run: Run, step: int | None = None) -> Source:
@@ -63,21 +73,37 @@ def find_source(run: Run, step: int | None = None) -> Source:
     found = run.checkpoints()
     if not found:
         raise ExportError(f"The run {run.name} has no checkpoint yet, so there is nothing to export; it saves one when it ends.")
-    steps = {folder: _numbers(folder)["step"] for folder in found}
+    steps = {_facts(folder)["step"]: folder for folder in found}
     if step is None:
-        folder = next((folder for folder in found if "best" in folder.name), found[-1])
+        folder = _best(run) or found[-1]
+    elif step in steps:
+        folder = steps[step]
     else:
-        folder = next((folder for folder in found if steps[folder] == step), found[0])
-        if steps[folder] != step:
-            raise ExportError(
-                f"The run {run.name} keeps no checkpoint of step {step}; "
-                f"it has those of {', '.join(str(s) for s in sorted(set(steps.values())))}."
-            )
-    version = _numbers(folder).get("pairs_version", run.about["pairs_version"])  # another one where edits were taken in mid-run
-    return Source(folder, steps[folder], (folder / "adapter_config.json").exists(), _base(run, folder), int(version))
+        raise ExportError(
+            f"The run {run.name} keeps no checkpoint of step {step}; it has those of {', '.join(map(str, sorted(steps)))}."
+        )
+    about, facts, events = run.about, _facts(folder), run.events("change", "edit")
+    changes = [(int(after), kind, detail) for after, kind, detail in zip(events["step"], events["kind"], events["detail"])]
+    extensions.load()
+    return Source(
+        folder,
+        int(facts["step"]),
+        (folder / "adapter_config.json").exists(),
+        _base(run, folder),
+        TrainConfig.parse(**facts.get("settings", about["config"])),  # others than at the start where people changed them
+        int(facts.get("pairs_version", about["pairs_version"])),
+        tuple(change for change in changes if change[0] < facts["step"]),
+    )
 
 
-def _numbers(folder: Path) -> dict[str, Any]:
+def _best(run: Run) -> Path | None:
+    """The checkpoint with the best evaluation, where the run keeps one."""
+    best = getattr(run, "best_checkpoint", None)
+    return best() if best is not None else None
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself."""
     try:
         return json.loads((folder / "trainer.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

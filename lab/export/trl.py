@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lab.objectives import Objective
+from lab.training.trackers import BUILT_IN
 
-from .source import ExportError, Source
+from .data import Data
+from .source import ExportError, Source, one_line
 
 if TYPE_CHECKING:
     from lab.run import Run
@@ -76,6 +78,13 @@ _NOT_THERE: dict[str, Callable[[Any], str]] = {
 """What a setting asks for that TRL cannot do."""
 
 
+_BF16 = {
+    "auto": "torch.cuda.is_available() and torch.cuda.is_bf16_supported()",
+    "float32": "False",
+    "bfloat16": "True",
+}
+
+
 def recipe(objective: Objective) -> Recipe:
     """An objective in TRL's terms. Raises ExportError, saying what is missing there, for one that TRL does not have."""
     make = _RECIPES.get(objective.name)
@@ -107,10 +116,10 @@ def arguments(config: TrainConfig) -> dict[str, Any]:
         "max_grad_norm": config.max_grad_norm,
         "disable_dropout": not (config.lora_rank and config.lora_dropout),
         "seed": config.seed,
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": config.gradient_checkpointing,
         "logging_steps": 1,
         "save_strategy": "no",
-        "report_to": [name.strip() for name in config.trackers.split(",") if name.strip()] or "none",
+        "report_to": [name for name in BUILT_IN if name in [t.strip() for t in config.trackers.split(",")]] or "none",
     }
     if found.trainer in ("CPO", "ORPO"):
         values["remove_unused_columns"] = False
@@ -119,10 +128,12 @@ def arguments(config: TrainConfig) -> dict[str, Any]:
     return found.arguments | values
 
 
-def script(run: Run, source: Source) -> str:
+def script(run: Run, source: Source, data: Data) -> str:
     """The script's text. Raises ExportError where TRL cannot train this."""
-    config = run.config
+    config = source.config
     found = recipe(config.objective)
+    if len({isinstance(pair.prompt, str) for pair in data.pairs}) > 1:
+        raise ExportError("TRL takes plain or conversational prompts, and this set mixes both; export without the script.")
     room = "trl" if found.trainer in ("DPO", "KTO") else f"trl.experimental.{found.trainer.lower()}"
     names = [
         f"{found.trainer}Config",
@@ -130,15 +141,19 @@ def script(run: Run, source: Source) -> str:
         *(["unpair_preference_dataset"] if found.trainer == "KTO" else []),
     ]
     listed = "\n".join(f"        {key}={_literal(value)}," for key, value in arguments(config).items())
+    branched = "branch" in run.about
     notes = [
         *found.differences,
         "The order of the pairs is TRL's own, so single steps differ from the run's.",
         "TRL tokenizes prompt and answer together and leaves BOS to the tokenizer; it cuts long rows at the right end.",
         *(["TRL leaves biases and norms out of the weight decay."] if config.weight_decay else []),
+        *(["Settings or pairs were changed while the run trained; these are the last ones."] if source.changes else []),
+        *(["The run is a branch of another, whose checkpoint it began from; this begins from the model before both."] * branched),
+        *(["The run held the model below the adapter in 4 bits; this does not."] if config.quantize != "none" else []),
         *(["The model's own dropout stays on beside the adapter's."] if config.lora_rank and config.lora_dropout else []),
     ]
     return _SCRIPT.format(
-        run=" ".join(run.name.split()),
+        run=one_line(run.name),
         step=source.step,
         objective=config.objective.name,
         trl=TRL,
@@ -151,6 +166,7 @@ def script(run: Run, source: Source) -> str:
         model=_literal(source.base.place()),
         pairs=PAIRS,
         trainer=found.trainer,
+        bf16=_BF16[config.precision],
         arguments=listed,
         shuffled=f"\n    pairs = unpair_preference_dataset(pairs).shuffle(seed={config.seed})" if found.trainer == "KTO" else "",
         adapter=_adapter(config),
@@ -197,7 +213,7 @@ MODEL = {model}  # the model before training{place}
 def settings() -> {trainer}Config:
     return {trainer}Config(
         output_dir=str(HERE / "trl-output"),
-        bf16=torch.cuda.is_available() and torch.cuda.is_bf16_supported(),
+        bf16={bf16},
 {arguments}
     )
 

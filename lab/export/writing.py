@@ -9,9 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.pairs import Pair, PairsError, PairStore, write_pairs
+from safetensors import SafetensorError
+
+from lab.pairs import write_pairs
 
 from . import card, trl
+from .data import find_data
 from .source import ExportError, Source, find_source
 from .weights import DTYPES, write_adapter, write_merged, write_model
 
@@ -46,8 +49,13 @@ def export_run(
     _require_free(target)
     source = find_source(run, step)
     what = _kind(what, source)
-    script = trl.script(run, source) if trl_script else None
-    pairs = _pairs(run, source, required=trl_script)
+    try:
+        data = find_data(run, source)
+    except ExportError:  # the card says that they are gone; only a script needs them
+        if trl_script:
+            raise
+        data = None
+    script = trl.script(run, source, data) if trl_script and data else None
     draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
     try:
         shutil.rmtree(draft, ignore_errors=True)
@@ -55,16 +63,17 @@ def export_run(
         say(f"writing {KINDS[what][0]} of step {source.step:,}", 0.1)
         KINDS[what][1](source, draft, dtype)
         say("writing the card", 0.9)
-        (draft / "README.md").write_text(card.write(run, source, what, dtype, pairs), encoding="utf-8")
-        if script is not None and pairs is not None:
-            write_pairs([replace(pair, meta={}) for pair in pairs], draft / trl.PAIRS)
+        (draft / "README.md").write_text(card.write(run, source, what, dtype, data), encoding="utf-8")
+        if script is not None and data is not None:
+            write_pairs([replace(pair, meta={}) for pair in data.pairs], draft / trl.PAIRS)
             (draft / trl.SCRIPT).write_text(script, encoding="utf-8")
         _require_free(target)
         draft.rename(target)
     except FileNotFoundError as error:
         raise ExportError(f"{error.filename or 'A file'} went away during the export (an older checkpoint?); try again.") from error
-    except OSError as error:
-        raise ExportError(f"{target} cannot be written ({error.strerror or error}); check the folder and the disk.") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise ExportError(f"{target} cannot be written ({reason}); check the folder and the disk.") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     say("done", 1.0)
@@ -89,16 +98,3 @@ def _kind(what: str | None, source: Source) -> str:
         trained = "an adapter" if source.adapter else "the whole model"
         raise ExportError(f"This run trained {trained}, so there is no {what!r} to export; choose {' or '.join(fitting)}.")
     return what
-
-
-def _pairs(run: Run, source: Source, *, required: bool) -> list[Pair] | None:
-    """The pairs that were trained on; None where their store is gone and nobody needs it."""
-    try:
-        pairs = PairStore(run.about["pairs_store"]).all(source.pairs_version)
-    except PairsError as error:
-        if required:
-            raise ExportError(f"The run's pairs cannot be read, so no script can be written: {error}") from error
-        return None
-    if required and len({isinstance(pair.prompt, str) for pair in pairs}) > 1:
-        raise ExportError("TRL takes plain or conversational prompts, and this set mixes both; export without the script.")
-    return pairs

@@ -48,11 +48,11 @@ def test_the_card_of_an_adapter(trained, tmp_path, model_folder):
 
 def test_the_card_of_a_base_from_the_hub(trained, tmp_path):
     run = trained()
-    source = Source(run.checkpoints()[-1], 4, True, Base("owner/name", "owner/name"), 0)
+    source = Source(run.checkpoints()[-1], 4, True, Base("owner/name", "owner/name"), run.config, 0)
     for what, relation in (("adapter", "adapter"), ("merged", "finetune")):
-        head = ModelCard(card.write(run, source, what, None, [])).data.to_dict()
+        head = ModelCard(card.write(run, source, what, None, None)).data.to_dict()
         assert (head["base_model"], head["base_model_relation"]) == ("owner/name", relation)
-    assert "a folder of the machine" not in card.write(run, source, "adapter", None, [])
+    assert "a folder of the machine" not in card.write(run, source, "adapter", None, None)
 
 
 def test_results_before_and_after_with_their_intervals(trained, tmp_path):
@@ -63,20 +63,34 @@ def test_results_before_and_after_with_their_intervals(trained, tmp_path):
         store.event(
             step, "evaluation", **found, reward_low=reward - 0.05, reward_high=reward + 0.05, samples=[{"answer": "secret"}]
         )
-    store.event(3, "request", request="set", learning_rate=0.5)
-    store.event(3, "request", request="pause")
+    store.event(3, "change", settings={"beta": [0.1, 0.5]})
+    store.event(3, "edit", version=7, computed=2)
+    store.event(3, "held_out", pairs=run.pairs()["pair"].tolist()[:5])
     store.close()
     _, text = card_of(run.export(tmp_path / "last"))
     assert "| held-out | step 0 | step 4 |" in text
     assert "| `eval/oracle_reward` | 0.31 [0.26, 0.36] | 0.62 [0.57, 0.67] |" in text
     assert "| `eval/valid` | 0.8 | 0.8 |" in text
     assert "95 % intervals" in text
-    assert "| 3 | `set` | `learning_rate` `0.5` |" in text
-    assert "pause" not in text
+    assert "| 3 | `beta` | `0.1` | `0.5` |\n| 3 | pairs |  | version 7 |" in text
+    assert "version 0: 45 pairs, as they were imported. 5 more were held out from training." in text
     _, text = card_of(run.export(tmp_path / "before", step=2))
     assert "| held-out | step 0 | step 2 |" in text
     assert "Changed during the run" not in text
     assert "mean of steps 1 to 2" in text
+    assert "version 0: 50 pairs" in text
+
+
+def test_the_card_tells_the_settings_in_use_at_the_checkpoint(trained, tmp_path):
+    run = trained()
+    facts = run.checkpoints()[-1] / "trainer.json"
+    config = run.config.model_copy(update={"objective": run.config.objective.replace(beta=0.4)}).model_dump(mode="json")
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"settings": config, "pairs_version": 0}))
+    _, text = card_of(run.export(tmp_path / "last", trl_script=True))
+    assert "| `beta` | `0.4` |" in text
+    assert "beta=0.4," in (tmp_path / "last" / "train_trl.py").read_text()
+    _, text = card_of(run.export(tmp_path / "before", step=2))
+    assert "| `beta` | `0.1` |" in text
 
 
 def test_edited_pairs_and_a_store_that_is_gone(rows, trained, tmp_path):
@@ -89,7 +103,7 @@ def test_edited_pairs_and_a_store_that_is_gone(rows, trained, tmp_path):
     assert "version 2: 49 pairs, 1 of them edited since they were imported" in text
     pairs.path.unlink()
     _, text = card_of(run.export(tmp_path / "gone"))
-    assert "version 2. The store of these pairs could not be read" in text
+    assert "Pairs of version 2; their store could not be read" in text
 
 
 def test_nothing_is_filled_in(trained, tmp_path):
@@ -103,7 +117,7 @@ def test_nothing_is_filled_in(trained, tmp_path):
     assert "when this was exported" in text
 
 
-@pytest.mark.parametrize("name", ["---\nlicense: mit", "![](http://example.invalid/x) <b>|`*", "a: [b", "# x"])
+@pytest.mark.parametrize("name", ["---\nlicense: mit", "![](http://example.invalid/x) <b>|`*", "a: [b", "# x $y$", "a\x00b\u2028c"])
 def test_a_hostile_name_stays_a_name(name, trained, tmp_path):
     head, text = card_of(trained(name=name).export(tmp_path / "out"))
     assert head["model_name"] == name

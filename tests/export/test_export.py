@@ -9,11 +9,12 @@ import sys
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lab
 from lab.cli import main
-from lab.export import ExportError, find_source
+from lab.export import ExportError, find_source, writing
 from lab.monitor import RunError
 from lab.policy import load_trained
 
@@ -32,7 +33,7 @@ def loaded(kind, folder, rows, **how):
     return logps(kind.from_pretrained(folder, **how), AutoTokenizer.from_pretrained(folder), rows)
 
 
-@pytest.mark.parametrize("shape", ["llama", "gpt2", "gemma2"])
+@pytest.mark.parametrize("shape", ["gpt2", "gemma2"])
 def test_adapter_and_merged_model(shape, trained, model_folder, rows, tmp_path):
     run = trained(model=model_folder(shape), lora_rank=2)
     should = expected(run.checkpoints()[-1], rows)
@@ -88,8 +89,9 @@ def test_a_fresh_process_without_the_lab_finds_the_same_log_probs(trained, chat_
 
 def test_chat_template_and_generation_config_come_along(trained, chat_model, tmp_path):
     messages = [{"role": "user", "content": "Hello"}]
-    for number, (settings, what) in enumerate((({"lora_rank": 2}, "merged"), ({"lora_rank": 2}, "adapter"), ({}, "model"))):
-        folder = trained(model=chat_model, **settings).export(tmp_path / str(number), what=what)
+    part, whole = trained(model=chat_model, lora_rank=2), trained(model=chat_model)
+    for run, what in ((part, "merged"), (part, "adapter"), (whole, "model")):
+        folder = run.export(tmp_path / what, what=what)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         assert tokenizer.apply_chat_template(messages, tokenize=False) == "[user] Hello</s>"
         assert tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id
@@ -110,23 +112,28 @@ def test_an_adapter_on_a_tied_output_layer_is_not_merged_into_the_embedding(trai
     torch.testing.assert_close(loaded(AutoModelForCausalLM, merged, rows), should, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize(("what", "settings"), [("adapter", {"lora_rank": 2}), ("merged", {"lora_rank": 2}), ("model", {})])
-def test_weights_in_bfloat16(what, settings, trained, tmp_path, rows):
+def test_weights_in_bfloat16(trained, tmp_path, rows):
     from safetensors.torch import load_file
 
-    run = trained(**settings)
-    folder = run.export(tmp_path / "half", what=what, dtype="bfloat16")
-    (weights,) = folder.glob("*.safetensors")
-    assert {tensor.dtype for tensor in load_file(weights).values()} == {torch.bfloat16}
-    kind = AutoPeftModelForCausalLM if what == "adapter" else AutoModelForCausalLM
-    near = loaded(kind, folder, rows, dtype=torch.float32)
-    torch.testing.assert_close(near, expected(run.checkpoints()[-1], rows), rtol=0.05, atol=1)
+    part, whole = trained(lora_rank=2), trained()
+    for run, what, kind in (
+        (part, "adapter", AutoPeftModelForCausalLM),
+        (part, "merged", AutoModelForCausalLM),
+        (whole, "model", AutoModelForCausalLM),
+    ):
+        folder = run.export(tmp_path / what, what=what, dtype="bfloat16")
+        (weights,) = folder.glob("*.safetensors")
+        assert {tensor.dtype for tensor in load_file(weights).values()} == {torch.bfloat16}
+        near = loaded(kind, folder, rows, dtype=torch.float32)
+        torch.testing.assert_close(near, expected(run.checkpoints()[-1], rows), rtol=0.05, atol=1)
 
 
-def test_the_checkpoint_that_is_asked_for(trained, rows, tmp_path):
+def test_the_checkpoint_that_is_asked_for(trained, rows, tmp_path, monkeypatch):
     run = trained()
     first, last = run.checkpoints()
     assert find_source(run).folder == last
+    monkeypatch.setattr(type(run), "best_checkpoint", lambda self: first, raising=False)
+    assert find_source(run).folder == first
     assert torch.equal(loaded(AutoModelForCausalLM, run.export(tmp_path / "two", step=2), rows), expected(first, rows))
     assert "Checkpoint of step 2 of 4" in (tmp_path / "two" / "README.md").read_text()
     with pytest.raises(ExportError, match="no checkpoint of step 3; it has those of 2, 4"):
@@ -153,6 +160,18 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_written(trained, tmp_pat
     assert (taken / "mine.txt").read_text() == "mine"
     assert not (tmp_path / "x").exists()
     assert not list(tmp_path.glob(".*.draft"))
+
+
+@pytest.mark.parametrize("error", [SafetensorError("I/O error: No space left\non device"), OSError(28, "No space left on device")])
+def test_a_full_disk_leaves_nothing_behind(error, trained, tmp_path, monkeypatch):
+    def full(source, folder, dtype):
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise error
+
+    monkeypatch.setitem(writing.KINDS, "model", ("the whole model", full))
+    with pytest.raises(ExportError, match=r"cannot be written \(.*No space left on device"):
+        trained().export(tmp_path / "out" / "model")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_an_empty_folder_may_be_filled(trained, tmp_path):
