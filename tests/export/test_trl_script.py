@@ -106,8 +106,8 @@ def losses_of(folder):
     ("objective", "settings"),
     [
         ("dpo", {}),
-        ({"name": "ld_dpo", "alpha": 0.4}, {"weight_decay": 0.1, "schedule": "linear"}),
-        ("wpo", {}),
+        pytest.param({"name": "ld_dpo", "alpha": 0.4}, {"weight_decay": 0.1, "schedule": "linear"}, marks=pytest.mark.slow),
+        pytest.param("wpo", {}, marks=pytest.mark.slow),
         ("simpo", {}),
         ({"name": "cpo", "nll_weight": 0.0}, {"micro_batch_size": 4}),
     ],
