@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from lab import extensions, home
 from lab.judging import world_evaluator
-from lab.monitor import RunLock, StoreReader, list_checkpoints, read_about
+from lab.monitor import RunLock, StoreReader, StoreWriter, list_checkpoints, read_about
 from lab.objectives import Objective, PairLogps
 from lab.pairs import Pair, PairStore
 from lab.pairs import open_pairs as open_stored_pairs
@@ -18,6 +18,7 @@ from lab.training import ConfigError, TrainConfig, Training, Turn, create_run, s
 from lab.training.batches import encode_pair
 from lab.training.loop import Evaluator, OnStep
 from lab.training.step import concatenate, pair_logps
+from lab.training.trackers import Recorder, tracked_run, tracker_names
 
 WORLD = "world"
 
@@ -89,6 +90,7 @@ def train(
     )
     if executor == "process":
         _require_known_elsewhere(config.objective)
+    tracker_names(config.trackers)  # refuses what is not installed, before anything is made
     store = open_pairs(pairs, progress=progress)
     if not config.pairs:
         config = config.model_copy(update={"pairs": str(store.path)})
@@ -130,7 +132,12 @@ def start_run(
         if on_world and config.evaluate:
             evaluator = world_evaluator(world, folder, config.steps)
 
-    def make(writer: Any) -> Training:
+    trackers = tracker_names(config.trackers)
+
+    def make(writer: StoreWriter) -> Training:
+        resumed = _was_trained(folder)
+        tracked = tracked_run(folder, config, about["created"], resumed=resumed)
+        writer.listeners += [Recorder(name, tracked, lambda s, w: writer.event(s, "warning", words=w)) for name in trackers]
         return Training(
             folder,
             config,
@@ -139,7 +146,7 @@ def start_run(
             cache=home.cache(),
             store=writer,
             evaluator=evaluator,
-            resume=_was_trained(folder),
+            resume=resumed,
             on_step=on_step,
         )
 

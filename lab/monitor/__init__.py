@@ -5,7 +5,7 @@ from .lock import RunLock, is_held
 from .mailbox import Request, send, take
 from .queue import DeviceQueue, Line, queues
 from .reader import SCREEN_POINTS, StoreReader, spike_keeping
-from .writer import LayerRow, StoreWriter, TokenRow
+from .writer import LayerRow, Listener, StoreWriter, TokenRow
 
 __all__ = [
     "ENDED",
@@ -13,6 +13,7 @@ __all__ = [
     "DeviceQueue",
     "LayerRow",
     "Line",
+    "Listener",
     "Request",
     "RunError",
     "RunLock",

@@ -19,6 +19,7 @@ from lab.monitor.folder import RUN_FILE
 from .config import TrainConfig
 from .loop import Stopped, Training
 from .turn import Turn, free_memory
+from .versions import versions
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ def create_run(folder: Path, config: TrainConfig, **about: Any) -> None:
     content = {
         "config": config.model_dump(mode="json"),
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "versions": versions(),
         **about,
     }
     draft = folder / f".{RUN_FILE}.{os.getpid()}"
