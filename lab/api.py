@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from lab import extensions, home
-from lab.judging import world_evaluator
+from lab.judging import REFERENCE_FILE, world_evaluator
 from lab.monitor import RunLock, StoreReader, StoreWriter, list_checkpoints, read_about
 from lab.objectives import Objective, PairLogps
 from lab.pairs import Pair, PairStore
 from lab.pairs import open_pairs as open_stored_pairs
 from lab.policy import Encoder, Policy, choose_layout
-from lab.run import Run
+from lab.run import Run, open_run
 from lab.training import ConfigError, TrainConfig, Training, Turn, create_run, start, start_process
 from lab.training.batches import encode_pair
+from lab.training.branch import lay_out, plan_branch, read_start
 from lab.training.loop import Evaluator, OnStep
 from lab.training.step import concatenate, pair_logps
 from lab.training.trackers import Recorder, tracked_run, tracker_names
@@ -47,9 +49,12 @@ def open_pairs(source: Any = WORLD, *, split: str = "train", progress: Progress 
 
 def train(
     objective: Any = None,
-    pairs: Any = WORLD,
-    model: str | Path = WORLD,
+    pairs: Any = None,
+    model: str | Path | None = None,
     *,
+    branch_from: Run | str | Path | None = None,
+    at: int | None = None,
+    keep_optimizer: bool = True,
     run_dir: str | Path | None = None,
     resume: bool = False,
     executor: Executor = "thread",
@@ -62,9 +67,12 @@ def train(
 ) -> Run:
     """Start a run and return a handle on it at once; training goes on in the background.
 
-    objective: a name, {"name": ..., parameters}, or an Objective.   pairs: whatever `open_pairs` takes.
-    model: "world", a folder or a hub id.   settings: every other field of `TrainConfig` by name.
-    resume: continue the run in `run_dir` from its latest checkpoint, with the settings it was made with.
+    objective: a name, {"name": ..., parameters}, or an Objective.   pairs: whatever `open_pairs` takes (default: the world's).
+    model: "world" (the default), a folder or a hub id.   settings: every other field of `TrainConfig` by name.
+    resume: continue the run in `run_dir` from its latest checkpoint, with the settings it was made with and their changes.
+    branch_from: a run, its folder or its name: begin from its checkpoint of step `at` (default: the latest), with the settings and
+    pairs in use there where none are given. Steps go on counting, so `steps` is where it ends. The reference stays its parent's.
+    keep_optimizer=False begins with fresh AdamW statistics.
     executor: "thread" trains in a thread of this program and ends, with a checkpoint, when the program does. "process" trains in a
     process of its own that outlives this program; the choice for anything long.
     queue: wait until no other run trains on the same device (`lab.queue()` shows the order, `Run.move` changes it); a paused run
@@ -82,6 +90,15 @@ def train(
         if objective is not None or settings or run_dir is None:
             raise ConfigError("To resume, give run_dir and nothing else: a run goes on with the settings it was made with.")
         return start_run(Path(run_dir), progress=progress, **options)
+    if branch_from is not None:
+        given = {"objective": objective, "model": None if model is None else str(model)}
+        given = settings | {name: value for name, value in given.items() if value is not None}
+        parent = branch_from if isinstance(branch_from, Run) else open_run(branch_from)
+        folder = _branch(parent, at, given, pairs, run_dir, keep_optimizer)
+        if listed:
+            home.list_run(folder)
+        return start_run(folder, progress=progress, **options)
+    pairs, model = WORLD if pairs is None else pairs, WORLD if model is None else model
     if objective is None:
         raise ConfigError('Give an objective, for example objective="sgdpo".')
     model = Path(model).resolve() if Path(model).is_dir() else model  # so that it is found from another folder, too
@@ -99,6 +116,22 @@ def train(
     if listed:
         home.list_run(folder)
     return start_run(folder, progress=progress, **options)
+
+
+def _branch(parent: Run, at: int | None, given: dict[str, Any], pairs: Any, run_dir: Any, keep_optimizer: bool) -> Path:
+    """Make the folder of a run that begins from a checkpoint of another."""
+    about = parent.about
+    store = PairStore(Path(about["pairs_store"])) if pairs is None else open_pairs(pairs)
+    version, name = (about["pairs_version"], about["pairs_name"]) if pairs is None else (store.version, store.name)
+    if pairs is not None:
+        given = given | {"pairs": str(pairs) if isinstance(pairs, (str, Path)) else str(store.path)}
+    branch = plan_branch(parent.dir, at, given, keep_optimizer=keep_optimizer, same_pairs=pairs is None)
+    folder = Path(run_dir) if run_dir is not None else home.new_run_dir(branch.config.objective.name)
+    create_run(folder, branch.config, pairs_store=str(store.path), pairs_version=version, pairs_name=name, branch=branch.parent)
+    lay_out(folder, branch)
+    if pairs is None and (parent.dir / REFERENCE_FILE).exists():  # what its own answers will be compared with
+        shutil.copy2(parent.dir / REFERENCE_FILE, folder / REFERENCE_FILE)
+    return folder
 
 
 def start_run(
@@ -122,6 +155,7 @@ def start_run(
     store = PairStore(Path(about["pairs_store"]))
     turn = Turn(folder, home.queue_dir(), config.device) if queue else None
     model = config.model
+    beginning = read_start(folder, about)
     evaluator: Evaluator | None = None
     from lab.world import ensure, is_world
 
@@ -141,12 +175,14 @@ def start_run(
         return Training(
             folder,
             config,
-            store.all(about["pairs_version"]),
+            pairs_at=store.all,
+            pairs_version=about["pairs_version"],
             model=model,
             cache=home.cache(),
             store=writer,
             evaluator=evaluator,
             resume=resumed,
+            start=beginning,
             on_step=on_step,
         )
 

@@ -6,26 +6,39 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from lab import extensions, home, queueing
-from lab.monitor import ENDED, RunError, StoreReader, is_held, last_words, list_checkpoints, read_about, send
+from lab.monitor import (
+    ENDED,
+    Change,
+    RunError,
+    StoreReader,
+    best_checkpoint,
+    is_held,
+    last_words,
+    list_checkpoints,
+    read_about,
+    read_changes,
+    send,
+)
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from lab.pairs import PairStore
     from lab.training import TrainConfig
 
 
 class Run:
     """A handle on a run's folder. Raises RunError where there is no run.
 
-    Reads cost what is asked for; requests (`pause`, `resume`, `stop`, `checkpoint`) return at once and are obeyed
-    at the loop's next safe point.
+    Reads cost what is asked for; requests (`pause`, `resume`, `stop`, `checkpoint`, `set`, `take_edits`) return at once and are
+    obeyed at the loop's next safe point.
     """
 
     def __init__(self, folder: Path | str, thread: threading.Thread | None = None) -> None:
@@ -49,6 +62,33 @@ class Run:
 
         extensions.load()
         return TrainConfig.parse(**self.about["config"])
+
+    @property
+    def settings(self) -> TrainConfig:
+        """Its settings as they are in use now, after all that was changed in mid-run. Raises ConfigError as `config` does."""
+        from lab.training.changing import changed
+
+        config = self.config
+        for change in self.changes():
+            config = changed(config, change.settings) if change.settings else config
+        return config
+
+    def changes(self) -> list[Change]:
+        """What was changed in mid-run up to now, oldest first."""
+        done = self.step
+        return [change for change in read_changes(self.dir) if change.after <= done]
+
+    @property
+    def pairs_version(self) -> int:
+        """The version of the pair store that it trains on now."""
+        versions = [change.pairs_version for change in self.changes() if change.pairs_version is not None]
+        return versions[-1] if versions else int(self.about["pairs_version"])
+
+    def pair_store(self) -> PairStore:
+        """The pairs it trains on, with all their versions. Raises PairsError if they are gone."""
+        from lab.pairs import PairStore
+
+        return PairStore(self.about["pairs_store"])
 
     @property
     def name(self) -> str:
@@ -107,11 +147,32 @@ class Run:
         """Put a queued run at another place of its queue; 1 is the next to train. Raises RunError if it does not wait."""
         return queueing.move(self.dir, place)
 
-    def _ask(self, kind: str) -> None:
+    def set(self, settings: Mapping[str, Any] | None = None, /, **more: Any) -> None:
+        """Change the learning rate, or parameters of the objective that are marked changeable, from the next step on.
+
+        By name, or by path for an objective inside another: run.set(learning_rate=5e-5, beta=0.2), run.set({"base.beta": 0.2}).
+        A new learning rate replaces the peak of the schedule. Raises ConfigError for what cannot be set, RunError for a run that
+        has ended.
+        """
+        from lab.training.changing import changed, values
+
+        wanted = {**(settings or {}), **more}
+        self._ask("set", settings=values(changed(self.settings, wanted), wanted))
+
+    def take_edits(self) -> None:
+        """Train on the pair store's present content from the next step on: edited pairs in place of the old ones, dropped ones
+        no more, restored ones from the next epoch on. Raises RunError where the run uses it already, or has ended."""
+        version = self.pair_store().version
+        if version == self.pairs_version:
+            raise RunError(f"The run {self.name} uses the latest version of its pairs already (version {version}).")
+        self._ask("edits", version=version)
+
+    def _ask(self, kind: str, **detail: Any) -> None:
         state = self.state
         if state in ENDED:
-            raise RunError(f"The run {self.name} is {state}, so it cannot {kind}; only a live run can.")
-        send(self.dir, kind)
+            what = {"set": "change its settings", "edits": "take edits", "checkpoint": "save a checkpoint"}.get(kind, kind)
+            raise RunError(f"The run {self.name} is {state}, so it cannot {what}; only a live run can.")
+        send(self.dir, kind, **detail)
 
     def wait(self, timeout: float | None = None) -> str:
         """Wait until the run has ended (or `timeout` seconds are over) and return its state. `error` says why a run failed."""
@@ -172,6 +233,10 @@ class Run:
         from lab.export import export_run  # brings torch
 
         return export_run(self, folder, what=what, step=step, dtype=dtype, trl_script=trl_script, progress=progress)
+
+    def best_checkpoint(self) -> Path | None:
+        """The one with the best evaluation by the setting `keep_best`, or None where none was evaluated."""
+        return best_checkpoint(self.dir, self.about["config"].get("keep_best", "auto"))
 
     def delete(self) -> None:
         """Remove the run and all it stored. Raises RunError while it is alive."""

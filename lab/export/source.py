@@ -75,7 +75,7 @@ def find_source(run: Run, step: int | None = None) -> Source:
         raise ExportError(f"The run {run.name} has no checkpoint yet, so there is nothing to export; it saves one when it ends.")
     steps = {_facts(folder)["step"]: folder for folder in found}
     if step is None:
-        folder = _best(run) or found[-1]
+        folder = run.best_checkpoint() or found[-1]
     elif step in steps:
         folder = steps[step]
     else:
@@ -94,12 +94,6 @@ def find_source(run: Run, step: int | None = None) -> Source:
         int(facts.get("pairs_version", about["pairs_version"])),
         tuple(change for change in changes if change[0] < facts["step"]),
     )
-
-
-def _best(run: Run) -> Path | None:
-    """The checkpoint with the best evaluation, where the run keeps one."""
-    best = getattr(run, "best_checkpoint", None)
-    return best() if best is not None else None
 
 
 def _facts(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Watching a run: its store (one writer, many readers), its lock, its mailbox, its place in a queue, and probes of the gradient."""
 
-from .folder import ENDED, RunError, last_words, list_checkpoints, read_about
+from .changes import Change, read_changes, write_changes
+from .folder import ENDED, RunError, best_checkpoint, last_words, list_checkpoints, read_about
 from .lock import RunLock, is_held
 from .mailbox import Request, send, take
 from .queue import DeviceQueue, Line, queues
@@ -10,6 +11,7 @@ from .writer import LayerRow, Listener, StoreWriter, TokenRow
 __all__ = [
     "ENDED",
     "SCREEN_POINTS",
+    "Change",
     "DeviceQueue",
     "LayerRow",
     "Line",
@@ -20,12 +22,15 @@ __all__ = [
     "StoreReader",
     "StoreWriter",
     "TokenRow",
+    "best_checkpoint",
     "is_held",
     "last_words",
     "list_checkpoints",
     "queues",
     "read_about",
+    "read_changes",
     "send",
     "spike_keeping",
     "take",
+    "write_changes",
 ]

@@ -71,6 +71,11 @@ class TrainConfig(BaseModel):
     )
     save_every: int = Field(100, ge=0, description="steps between checkpoints; 0 saves only at the end")
     keep_checkpoints: int = Field(3, ge=1, description="latest checkpoints that are kept")
+    keep_best: str = Field(
+        "auto",
+        description="evaluation scalar whose best checkpoint is saved and kept beside the latest, as eval/rewards/accuracies, or "
+        "eval/loss:min where lower is better; auto: oracle reward, else reward, else held-out accuracy; empty: none",
+    )
     eval_every: int = Field(50, ge=0, description="steps between two looks at sampled answers; 0 looks only before and after")
     evaluate: bool = Field(True, description="sample and judge answers before, during and after training, where there is an oracle")
     probe_budget: float = Field(
