@@ -10,6 +10,10 @@ from typing import Any
 
 RUN_FILE = "run.json"
 CHECKPOINTS = "checkpoints"
+PROCESS_LOG = "process.log"
+"""What a training process of its own wrote to its standard output and error."""
+BEGINS = "--- "
+"""How a line of that log begins where another process has taken over."""
 FACTS = "trainer.json"
 """In a checkpoint: what it says of itself."""
 AUTO = ("eval/oracle_reward", "eval/reward", "eval/rewards/accuracies")
@@ -78,3 +82,14 @@ def score(scalars: Mapping[str, float], measure: str) -> float | None:
         if value is not None and not math.isnan(value):
             return -value if direction == "min" else value
     return None
+
+
+def last_words(folder: Path) -> str | None:
+    """The last line that the latest training process of its own wrote before it ended, or None. Reads the log's end alone."""
+    try:
+        with (folder / PROCESS_LOG).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 8192))
+            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    except FileNotFoundError:
+        return None
+    return lines[-1].removeprefix("error: ") if lines and not lines[-1].startswith(BEGINS) else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,15 @@ def send(run_folder: Path, kind: str, **detail: Any) -> None:
     draft.replace(box / name)
 
 
-def take(run_folder: Path) -> list[Request]:
-    """All waiting requests, oldest first; each is handed out once. Only the loop calls this."""
+def take(run_folder: Path, kinds: Collection[str] | None = None) -> list[Request]:
+    """All waiting requests (of some kinds, the others stay), oldest first; each is handed out once. Only who trains calls this."""
     box = run_folder / FOLDER
     found = []
     for path in sorted(box.glob("[!.]*.json")):
-        found.append(_read(path))
+        request = _read(path)
+        if kinds is not None and request.kind not in kinds:
+            continue
+        found.append(request)
         path.unlink()
     return found
 

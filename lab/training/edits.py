@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lab.pairs import Pair
-from lab.policy import Policy, ensure_right_head, load_policy
+from lab.policy import Policy
 
 from .batches import EncodedPair
 from .order import Order
-from .prepare import Prepared, encode_known
+from .prepare import Prepared, encode_known, load_configured
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,11 @@ def take_edits(ready: Prepared, edits: Edits) -> None:
 
 
 def _load_again(ready: Prepared, model: str) -> Policy:
-    base = load_policy(model, device=str(ready.policy.device), seed=ready.config.seed)
+    base = load_configured(ready.config, model, adapter=False)
     if base.fingerprint != ready.policy.fingerprint:
         raise ValueError(
             f"The model {model} has changed since the run began, so the reference of an edited pair cannot be computed; "
             "put it back, or start a new run."
         )
-    base = replace(base, autocast=ready.policy.autocast)
-    first = next(iter(ready.encoded.values()))
-    ensure_right_head(base, [first.chosen, first.rejected])
+    base.lay_out_as(ready.policy)
     return base

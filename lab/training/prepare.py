@@ -14,7 +14,17 @@ from torch import nn
 from lab.monitor import StoreWriter
 from lab.objectives import DegradedAnswers
 from lab.pairs import Pair
-from lab.policy import Completion, Encoder, ModelError, Policy, ReferenceCache, ensure_right_head, load_policy, sample_answers
+from lab.policy import (
+    Completion,
+    Encoder,
+    ModelError,
+    Policy,
+    ReferenceCache,
+    choose_kernel,
+    choose_layout,
+    load_policy,
+    sample_answers,
+)
 
 from .batches import EncodedPair, encode_pair, generator, weaken
 from .config import TrainConfig
@@ -91,18 +101,31 @@ def prepare(
     for words in config.objective.warnings():
         warn(words)
     stage("loading the model")
-    policy = load_policy(model, lora=config.lora, device=config.device, seed=config.seed)
+    policy = load_configured(config, model)
     encoder = Encoder(policy.tokenizer, min(config.max_length, policy.positions))
     if not stored:
         raise ValueError("The pair set is empty; add pairs, or restore dropped ones, before training on it.")
     order = Order.of(len(stored), config.batch_size, config.seed)
     encoded = _encode(config, stored, order, encoder, policy.vocabulary, stage, warn, listen)
-    _check_head(policy, encoded, store, warn)
+    _choose_layout(config, policy, encoded, store, warn)
     reference = ReferenceCache(cache / "reference", policy)
     _compute_reference(policy, reference, encoded, store, stage, listen)
     wants = config.objective.degraded_answers()
     head = _degree_head(policy, wants, config.seed) if wants else None
     return Prepared(config, policy, encoder, order, encoded, {p.id: p for p in stored}, reference, wants, head)
+
+
+def load_configured(config: TrainConfig, model: str, *, adapter: bool = True) -> Policy:
+    """The model as the settings ask for it; adapter=False leaves the adapter out: the reference. Raises ModelError."""
+    return load_policy(
+        model,
+        lora=config.lora if adapter else None,
+        device=config.device,
+        seed=config.seed,
+        precision=config.precision,
+        quantize=config.quantize if adapter else "none",
+        gradient_checkpointing=config.gradient_checkpointing and adapter,
+    )
 
 
 def _encode(
@@ -152,17 +175,29 @@ def encode_known(pair: Pair, encoder: Encoder, wants: DegradedAnswers | None, vo
     return encoded
 
 
-def _check_head(policy: Policy, encoded: dict[int, EncodedPair], store: StoreWriter, warn: Callable[..., None]) -> None:
-    first = [encoded[i] for i in sorted(encoded)[:2]]
-    difference = ensure_right_head(policy, [c for pair in first for c in (pair.chosen, pair.rejected)])
-    store.event(
-        0, "check", what="completion-only logits against the model's own", difference=difference, fallback=policy.head.whole
+def _choose_layout(
+    config: TrainConfig, policy: Policy, encoded: dict[int, EncodedPair], store: StoreWriter, warn: Callable[..., None]
+) -> None:
+    """Compare two pairs with the model's own logits, take the fastest layout that agrees, and say what was found."""
+    first = [encoded[i] for i in sorted(encoded)]
+    found = choose_layout(policy, [c for pair in first[:2] for c in pair.completions()], wanted=config.layout)
+    seconds = choose_kernel(
+        policy, [c for pair in first[: config.micro_batch_size or config.batch_size] for c in pair.completions()]
     )
-    if policy.head.whole:
-        warn(
-            f"This model computes its logits in a way of its own (log-probs differ by {difference:.3g} nats); "
-            "the whole logits are computed instead, which is right but slower and takes more memory."
-        )
+    store.event(
+        0,
+        "check",
+        what="log-probs in the batch layout against the model's own",
+        layout=found.layout,
+        kernel=policy.shared,
+        kernel_seconds=seconds,
+        difference=found.difference,
+        reason=found.reason,
+    )
+    if found.layout == "whole":
+        warn(f"The whole logits are computed, which is right but slower and takes more memory: {found.reason}.")
+    elif found.reason is not None:
+        warn(f"Every answer is computed with a prompt of its own, which is slower: {found.reason}.")
 
 
 def _compute_reference(
