@@ -198,6 +198,7 @@ def test_from_another_process(rows, model_folder, capsys):
     """The command line: checked before it is sent, and obeyed."""
     run = lab.train("dpo", rows, model_folder("llama"), **SETTINGS | {"steps": 100_000, "save_every": 0})
     until(lambda: run.step)
+    run.pause()  # it would take the processor from the other process; changes are made all the same
     pairs = run.pair_store()
     pairs.drop(pairs.ids()[0])
 
