@@ -61,7 +61,7 @@ def _facts(run: Run, state: str, status: dict[str, Any], record: Record) -> None
     with st.container(horizontal=True, vertical_alignment="center"):
         model, pairs = config["model"], run.about.get("pairs_name", config["pairs"])
         st.badge(word, icon=f":material/{icon}:", color=colour)
-        st.text(f"{parameters(config['objective'])}  ·  model {model}  ·  pairs {pairs}")
+        st.text(f"{parameters(_objective(run))}  ·  model {model}  ·  pairs {pairs}")
     if state == "queued" and step == 0:
         st.progress(float(status.get("stage_share") or 0.0), text=plain(preparing(status)))
         return
@@ -78,9 +78,17 @@ def _facts(run: Run, state: str, status: dict[str, Any], record: Record) -> None
     cells[3].metric("Loss", f"{loss.iloc[-1]:.4g}" if len(loss) else "–")
 
 
+def _objective(run: Run) -> dict[str, Any]:
+    """The objective's specification, with the parameters in use."""
+    try:
+        return run.settings.objective.spec() if run.changes() else run.about["config"]["objective"]
+    except ValueError:  # a user's own objective that is gone, or damaged changes: the page shows the rest
+        return run.about["config"]["objective"]
+
+
 def _warnings(record: Record) -> None:
     events = record.events()
-    found = events[events["kind"] == "warning"]
+    found = events[events["kind"].isin(["warning", "refused"])]
     said = {
         detail["words"]: step for step, detail in zip(found["step"], found["detail"])
     }  # the same words once, with their last step

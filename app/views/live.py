@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 import lab
-from app import exporting, steering
+from app import changing, exporting, steering
 from app.plain import plain
 from app.waiting import waiting
 from app.watching import watch
@@ -35,6 +35,7 @@ def page() -> None:
         steering.notices(run, state)
         if state == "queued":
             waiting(run)
+    changing.section(run, state)
     exporting.section(run)
     watch(run, state)
 

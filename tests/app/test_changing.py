@@ -1,0 +1,139 @@
+"""The Live page's Change and Branch over a run that really trains, and over ones filled by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import lab
+from app import changing
+from lab.monitor import take
+from lab.run import Run
+from tests.app.test_live import opened, unescaped, words
+from tests.training.comparing import until
+
+
+@pytest.fixture(autouse=True)
+def no_jobs() -> Iterator[None]:
+    yield
+    changing.BRANCHES.clear()
+
+
+@pytest.fixture
+def live(store_run: Callable[..., Run], rows) -> Run:
+    """A running run whose pairs are in a store."""
+    run = store_run("one", state="running", objective="sgdpo", steps=100, done=40)
+    store = lab.open_pairs(rows)
+    Path(run.about["pairs_store"]).parent.mkdir(parents=True, exist_ok=True)
+    Path(run.about["pairs_store"]).symlink_to(store.path)
+    return run
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    next(button for button in app.button if button.label == label).click().run()
+    assert not app.exception
+    return app
+
+
+def number(app: AppTest, label: str):
+    return next(widget for widget in app.number_input if widget.label.startswith(label))
+
+
+def labels(app: AppTest) -> list[str]:
+    return [button.label for button in app.button]
+
+
+def test_settings_are_shown_as_they_are_and_sent_when_changed(live: Run) -> None:
+    app = opened()
+    assert number(app, "learning_rate").value == 1e-4
+    assert number(app, "beta").value == 0.1
+    number(app, "beta").set_value(0.3)
+    press(app, "Set")
+    assert "Asked the run to set beta" in words(app)
+    (request,) = take(live.dir)
+    assert (request.kind, request.detail) == ("set", {"settings": {"beta": 0.3}})
+
+
+@pytest.mark.parametrize(("beta", "sentence"), [(-1.0, "beta = -1.0 does not work"), (0.1, "Say what to set")])
+def test_what_cannot_be_set_is_said_at_once(live: Run, beta: float, sentence: str) -> None:
+    app = opened()
+    number(app, "beta").set_value(beta)
+    press(app, "Set")
+    assert sentence in unescaped(app.error[0].value)
+    assert take(live.dir) == []
+
+
+def test_a_checkpoint_on_request(live: Run) -> None:
+    press(opened(), "Checkpoint now")
+    assert [request.kind for request in take(live.dir)] == ["checkpoint"]
+
+
+def test_edits_are_offered_when_there_are_some(live: Run) -> None:
+    assert "Take edits" not in labels(opened())
+    store = live.pair_store()
+    store.drop(store.ids()[0])
+    app = opened()
+    assert "the run uses version 0 of them, and there is version 1" in words(app)
+    press(app, "Take edits")
+    (request,) = take(live.dir)
+    assert (request.kind, request.detail) == ("edits", {"version": 1})
+
+
+def test_an_ended_run_has_nothing_to_change(store_run: Callable[..., Run]) -> None:
+    store_run("one", state="finished")
+    assert not {"Set", "Checkpoint now", "Take edits", "Start the branch"} & set(labels(opened()))
+
+
+def test_a_branch_is_started_and_watched(rows, model_folder) -> None:
+    parent = lab.train("dpo", rows, model_folder("llama"), background=False, steps=4, save_every=2, batch_size=4, device="cpu")
+    app = opened()
+    next(box for box in app.selectbox if box.label == "From step").select(2).run()
+    next(box for box in app.selectbox if box.key == f"branch.{parent.dir.name}.objective").select("sgdpo").run()
+    number(app, "r1").set_value(0.9)
+    press(app, "Start the branch")
+    (job,) = changing.BRANCHES.values()
+    assert job.done.wait(60)
+    app.run()
+    press(app, "Watch the branch")
+    until(lambda: job.result.state == "finished")
+    assert app.selectbox(key="run").value == job.result.dir.name
+    assert job.result.config.objective.spec()["r1"] == 0.9
+    assert job.result.about["branch"]["step"] == 2
+
+
+def test_what_cannot_branch_is_a_sentence(rows, model_folder) -> None:
+    lab.train("dpo", rows, model_folder("llama"), background=False, steps=2, batch_size=4, device="cpu")
+    app = opened()
+    [widget for widget in app.number_input if widget.label == "steps"][-1].set_value(1)
+    press(app, "Start the branch")
+    (job,) = changing.BRANCHES.values()
+    assert job.done.wait(60)
+    app.run()
+    assert "give steps, more than 2" in unescaped(app.error[0].value)
+    press(app, "Back")
+    assert "Start the branch" in labels(app)
+
+
+def test_changes_show_on_the_page(rows, model_folder, tmp_path) -> None:
+    folder = lab.home.runs_dir() / "mine"
+    from tests.training.comparing import asking
+
+    ask = asking(folder, 1, "set", settings={"beta": 0.7})
+    bad = asking(folder, 2, "set", settings={"beta": -7})
+    lab.train(
+        "dpo",
+        rows,
+        model_folder("llama"),
+        run_dir=folder,
+        background=False,
+        steps=4,
+        batch_size=4,
+        device="cpu",
+        on_step=lambda *step: (ask(*step), bad(*step)),
+    )
+    app = opened()
+    assert "dpo: beta 0.7" in words(app)
+    assert "beta = -7 does not work" in unescaped(words(app))
