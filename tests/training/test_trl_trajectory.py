@@ -16,13 +16,14 @@ Rounding alone grows to about 1e-6 here. What has to be set on TRL's side for th
 | bf16, gradient_checkpointing | off (checkpointing: on in a test of its own, on both sides) | float32 on the CPU |
 | linear schedule | ours: cosine, constant or linear, after a warm-up | TRL has all of them |
 | exo_pair: label_smoothing 0 | as in `SHARED` | refused there |
-| hinge, sppo_hard: beta 0.1 | 0.02 and 0.5 | margins below 1, so that the hinge bends later; squares of log-ratios of about 10 |
-| | | nats carry the rounding of sums of 300 nats (float32: 3e-5 each), which alone is 2e-4 of the loss |
+| hinge: beta 0.1 | 0.02 | margins stay below 1 for longer: behind it loss and gradient are 0 |
+| sppo_hard | learning rate 1e-5 | squares that swing about their targets amplify rounding: at 2e-4 TRL differs from |
+| | | itself by 2.5e-3 when it accumulates 2 + 2 pairs instead of taking 4 at once |
 | pad token | EOS | Qwen2's tokenizer class brings one that a small vocabulary does not hold, and TRL fails on it |
 | cpo, orpo: likelihood over all tokens of a batch | chosen answers of one length | ours averages each pair, see `CPO` and `ORPO` |
 | orpo: likelihood of prompt and answer | a prompt that is BOS alone | ours leaves the prompt out |
 | kto: one KL, from shifted completions | each side its own micro-batch, KL from the other side's answers | see `KTO` |
-| kto, apo_zero_unpaired: mean over 2B answers | loss and gradient half of ours: clipped at half the norm, AdamW's eps halved | |
+| apo_zero_unpaired: mean over 2B answers | clipped at half the norm, AdamW's eps halved, then doubled | ours adds the sides |
 
 Metrics that TRL names alike and means otherwise, so that they are converted or left out: `logps/*` of CPOTrainer's simpo
 and of ORPOTrainer are averages per token, ours are sums (as DPOTrainer's are); ORPOTrainer's `rewards/*` carry the weight of
@@ -201,10 +202,9 @@ def assert_equal(run: lab.Run, expected: pd.DataFrame, *, without: tuple[str, ..
     for name in names:
         a, b = found[name].to_numpy(), expected[name].to_numpy()
         scale = np.abs(b) if name in ("grad_norm", *LOGPS) else np.maximum(1, np.abs(b))
-        worst = np.max(np.abs(a - b) / scale)
-        assert worst <= TOLERANCE, f"{name} differs by {worst:.2g}: {a} {b}"
+        assert (np.abs(a - b) <= TOLERANCE * scale).all(), f"{name} differs by {np.abs(a - b).max():.2g}: {a} {b}"
         if name != "learning_rate":
-            assert np.ptp(b / scale.max()) > 100 * TOLERANCE, f"{name} hardly moves"
+            assert np.ptp(b) > 100 * TOLERANCE * scale.max(), f"{name} hardly moves"
 
 
 def averages(run: lab.Run) -> np.ndarray:
@@ -268,13 +268,14 @@ def test_simpo(rows, folder, tmp_path):
 def test_every_loss_of_dpo_trainer(loss_type, name, special, parameters, rows, folder, tmp_path):
     model = folder("llama")
     special = {("discopop_tau" if key == "tau" else key): value for key, value in special.items()}
-    beta = {"hinge": 0.02, "sppo_hard": 0.5}.get(loss_type, 0.1)
+    beta = 0.02 if name == "hinge" else 0.1
+    rate = {"learning_rate": 1e-5} if name == "sppo_hard" else {}
     objective = {"name": name, "beta": beta, **parameters}
-    run = ours(objective, rows, model)
+    run = ours(objective, rows, model, **rate)
     expected = theirs(dpo_trainer(rows, run, model, tmp_path, loss_type=loss_type, **special | {"beta": beta}))
     without = (*LOGPS, *REWARDS, "rewards/margins") if name == "ld_dpo" else ()
     assert_equal(run, expected, without=without)
-    assert_equal(ours(objective, rows, model, micro_batch_size=2), expected, without=without)
+    assert_equal(ours(objective, rows, model, micro_batch_size=2, **rate), expected, without=without)
 
 
 @pytest.mark.slow
