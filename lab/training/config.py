@@ -46,7 +46,7 @@ class TrainConfig(BaseModel):
     learning_rate: float = Field(1e-4, ge=0, description="peak learning rate of AdamW")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after the warm-up")
     warmup_ratio: float = Field(0.1, ge=0, le=1, description="share of the steps in which the learning rate rises from 0")
-    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of AdamW")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of AdamW; gains and biases do not decay")
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's mean of gradients")
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="decay of AdamW's mean of squared gradients")
     max_grad_norm: float = Field(1.0, ge=0, description="gradients are scaled down to this norm; 0 switches it off")

@@ -137,7 +137,10 @@ class Training:
         head = self.ready.degree_head
         self.parameters = [*self.policy.parameters().values(), *(head.parameters() if head is not None else ())]
         betas = (config.adam_beta1, config.adam_beta2)
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, betas=betas, weight_decay=config.weight_decay, fused=True)
+        # Weights decay, gains and biases do not, as Hugging Face's Trainer has it.
+        weights, others = [p for p in self.parameters if p.ndim > 1], [p for p in self.parameters if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": config.weight_decay}, {"params": others}]
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=betas, weight_decay=0.0, fused=True)
         self._begin()
 
     def _begin(self) -> None:
