@@ -12,7 +12,7 @@ from lab.monitor import read_about
 from lab.objectives import PairLogps
 from lab.pairs import Pair, PairStore
 from lab.pairs import open_pairs as open_stored_pairs
-from lab.policy import Encoder, Policy, ensure_right_head
+from lab.policy import Policy, ensure_right_head
 from lab.policy.logps import split_head
 from lab.run import Run
 from lab.training import ConfigError, TrainConfig, Training, create_run, start
@@ -132,7 +132,7 @@ def token_logps(
     chosen: Sequence[Pair] = pairs.all() if isinstance(pairs, PairStore) else _as_pairs(pairs)
     device = next(model.parameters()).device
     policy = Policy(model, tokenizer, device, "", False, split_head(model))
-    encoder = Encoder(tokenizer, min(max_length, policy.positions))
+    encoder = policy.encoder(max_length)
     encoded = [encode_pair(pair, encoder) for pair in chosen]
     if not encoded:
         raise ValueError("There are no pairs to compute log-probs of; give at least one.")

@@ -32,6 +32,8 @@ class EncodedPair:
     weakened: tuple[Weakened, ...] = ()
     cut: int = 0
     """Answer tokens that did not fit, both sides together."""
+    prompt_cut: int = 0
+    """Prompt tokens that did not fit."""
 
     def completions(self) -> Iterable[Completion]:
         yield self.chosen
@@ -42,9 +44,8 @@ class EncodedPair:
 
 def encode_pair(pair: Pair, encoder: Encoder, wants: DegradedAnswers | None = None) -> EncodedPair:
     """Token ids of a pair. Raises ValueError where the tokenizer cannot encode it (no chat template)."""
-    chosen, rejected = encoder(pair.prompt, pair.chosen), encoder(pair.prompt, pair.rejected)
-    # Both answers stand behind the same prompt: the shorter of the two cuts, so that one can be computed once.
-    prompt = min(chosen.prompt, rejected.prompt, key=len)
+    chosen, rejected = encoder.together(pair.prompt, [pair.chosen, pair.rejected])
+    prompt = chosen.prompt
     sources = {"chosen": [pair.chosen], "rejected": [pair.rejected], "both": [pair.chosen, pair.rejected]}
     texts = sources.get(wants.source, []) if wants else []
     return EncodedPair(
@@ -54,6 +55,7 @@ def encode_pair(pair: Pair, encoder: Encoder, wants: DegradedAnswers | None = No
         Completion(prompt, rejected.answer),
         tuple(weak for text in texts for weak in weaken(text, pair, encoder, prompt, wants)) if wants else (),
         chosen.answer_cut + rejected.answer_cut,
+        chosen.prompt_cut,
     )
 
 
