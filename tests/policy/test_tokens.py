@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lab.pairs import pair_of
@@ -12,7 +12,7 @@ from lab.training.batches import encode_pair
 from tests.tokenizers import TEMPLATES, TOKENIZERS, TURN_ENDS, byte_level, chat
 
 CHATS = {(kind, template): chat(kind, template) for kind in TOKENIZERS for template in TEMPLATES}
-LOSSLESS = [kind for kind in TOKENIZERS if "byte" in kind and "space" not in kind or kind == "one token for both"]
+LOSSLESS = [kind for kind in TOKENIZERS if ("byte" in kind and "space" not in kind) or kind == "one token for both"]
 READABLE = "abdefhiklmnorstuw HFW,.?\n"
 """Characters that every kind but whole words can write, so that what went in comes out."""
 
@@ -44,11 +44,8 @@ def conversations(draw: st.DrawFn, template: str = "") -> list[dict[str, str]]:
 @given(KIND, ANYTHING, st.one_of(ANYTHING, st.just("")))
 def test_plain_rows_begin_and_end_once(kind, prompt, answer):
     tokenizer = TOKENIZERS[kind]
-    try:
-        found = Encoder(tokenizer)(prompt, answer)
-    except ValueError as error:
-        assert "gives no token" in str(error)
-        return
+    assume(tokenizer.bos_token_id is not None or tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    found = Encoder(tokenizer)(prompt, answer)
     if tokenizer.bos_token_id is not None:
         assert found.prompt[0] == tokenizer.bos_token_id
         assert found.prompt.count(tokenizer.bos_token_id) == 1
