@@ -9,6 +9,7 @@ from typing import Any
 from lab import extensions, home
 from lab.judging import world_evaluator
 from lab.monitor import read_about
+from lab.monitor.preflight import Preflight
 from lab.objectives import PairLogps
 from lab.pairs import Pair, PairStore
 from lab.pairs import open_pairs as open_stored_pairs
@@ -18,6 +19,7 @@ from lab.run import Run
 from lab.training import ConfigError, TrainConfig, Training, create_run, start
 from lab.training.batches import encode_pair
 from lab.training.loop import Evaluator, OnStep
+from lab.training.prepare import look_ahead
 from lab.training.step import concatenate, pair_logps
 
 WORLD = "world"
@@ -116,6 +118,32 @@ def _start(folder: Path, *, background: bool, on_step: OnStep | None, resume: bo
 
     thread = start(folder, make, token_steps=config.token_steps, background=background)
     return Run(folder, thread)
+
+
+def preflight(
+    objective: Any,
+    pairs: Any = WORLD,
+    model: str | Path = WORLD,
+    *,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Preflight:
+    """What a run with these settings would meet: lengths, cuts, memory, time. Takes what `train` takes, and makes no run.
+
+    The model is loaded and a few pairs go through it; `report.lines()` is the report in words.
+    progress(what, share) says how far it is. Raises ConfigError, PairsError or ModelError, each in one sentence.
+    """
+    config = TrainConfig.parse(
+        objective=objective, pairs=str(pairs) if isinstance(pairs, (str, Path)) else "", model=str(model), **settings
+    )
+    say = progress or (lambda what, share: None)
+    stored = open_pairs(pairs, progress=progress).all()
+    folder = str(model)
+    if folder == WORLD:
+        from lab.world import ensure
+
+        folder = str(ensure(cache=home.cache(), progress=progress).model_dir)
+    return look_ahead(config, stored, model=folder, cache=home.cache(), stage=lambda what, share=0.0: say(what, share))
 
 
 def token_logps(

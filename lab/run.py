@@ -17,6 +17,7 @@ from lab.monitor import ENDED, RunError, StoreReader, is_held, list_checkpoints,
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from lab.monitor.preflight import Preflight
     from lab.training import TrainConfig
 
 
@@ -124,6 +125,13 @@ class Run:
     def events(self, *kinds: str) -> pd.DataFrame:
         """What happened in the run, oldest first: number, time, step, kind, detail."""
         return self.reader.events(*kinds)
+
+    def preflight(self) -> Preflight | None:
+        """What was known before the first step: lengths, cuts, memory, time. None until it has been found."""
+        from lab.monitor.preflight import Preflight
+
+        found = self.events("preflight")["detail"]
+        return None if found.empty else Preflight.model_validate(found.iloc[-1])
 
     def figure(self, name: str) -> go.Figure:
         """A picture of the run; `lab.plots.FIGURES` names them. Raises ValueError for another name."""

@@ -27,6 +27,7 @@ def add(commands: Any) -> None:
     p.add_argument("--run-dir", type=Path, metavar="D", help="folder of the run (default: a new one among your runs)")
     p.add_argument("--resume", action="store_true", help="continue the run in --run-dir from its latest checkpoint")
     p.add_argument("--json", action="store_true", help="print one JSON line per step instead of a progress bar")
+    p.add_argument("--dry-run", action="store_true", help="say what the run would meet (lengths, cuts, memory, time), and end")
     for name, field in TrainConfig.model_fields.items():
         if name in OWN_FLAGS:
             continue
@@ -42,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
 
     given = settings(options)
     if options.resume:
+        if options.dry_run:
+            raise ConfigError("--dry-run looks at a run that is yet to be made; a run that exists shows its report with: show RUN.")
         if given:
             raise ConfigError(f"To resume, give --run-dir alone; {', '.join(given)} would change a run that is half done.")
         if options.run_dir is None:
@@ -49,6 +52,8 @@ def run(options: argparse.Namespace) -> int:
         given = {"resume": True}
     elif "objective" not in given:
         raise ConfigError("Say which objective: --objective NAME, for example --objective sgdpo.")
+    if options.dry_run:
+        return look_ahead(given, as_json=options.json)
     signal.signal(signal.SIGTERM, _interrupt)
     screen = JsonLines() if options.json else Bar()
     try:
@@ -58,6 +63,15 @@ def run(options: argparse.Namespace) -> int:
         screen.close()
     print_outcome(handle, file=sys.stderr if options.json else sys.stdout)
     return 0 if handle.state in ("finished", "stopped") else 1
+
+
+def look_ahead(given: dict[str, Any], *, as_json: bool) -> int:
+    """Print the report that the run would begin with."""
+    from lab import api
+
+    report = api.preflight(**given)
+    print(json.dumps(report.model_dump(mode="json")) if as_json else "\n".join(report.lines()))
+    return 0
 
 
 def _interrupt(*_: Any) -> None:
@@ -124,7 +138,9 @@ class JsonLines:
         pass
 
     def follow(self, handle: Any) -> None:
-        _until_ended(handle, lambda: None)
+        report = Report(handle, sys.stderr)
+        _until_ended(handle, report.show)
+        report.show()
 
     def close(self) -> None:
         pass
@@ -151,10 +167,12 @@ class Bar:
 
     def follow(self, handle: Any) -> None:
         self.total = handle.config.steps
+        self.report = Report(handle, sys.stdout)
         _until_ended(handle, lambda: self.show(handle))
         self.show(handle, last=True)
 
     def show(self, handle: Any, *, last: bool = False) -> None:
+        self.report.show()
         status, now = handle.status, self.latest
         if not now:
             self.preparing(str(status.get("stage") or "preparing"), float(status.get("stage_share") or 0))
@@ -172,6 +190,18 @@ class Bar:
 
     def close(self) -> None:
         self.progress.stop()
+
+
+class Report:
+    """Prints a run's preflight report once, as soon as there is one."""
+
+    def __init__(self, handle: Any, file: Any) -> None:
+        self.handle, self.file, self.shown = handle, file, False
+
+    def show(self) -> None:
+        if not self.shown and (report := self.handle.preflight()):
+            self.shown = True
+            print("\n".join(report.lines()), file=self.file, flush=True)
 
 
 def _until_ended(handle: Any, show: Any) -> None:

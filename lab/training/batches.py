@@ -30,10 +30,15 @@ class EncodedPair:
     chosen: Completion
     rejected: Completion
     weakened: tuple[Weakened, ...] = ()
-    cut: int = 0
-    """Answer tokens that did not fit, both sides together."""
     prompt_cut: int = 0
-    """Prompt tokens that did not fit."""
+    chosen_cut: int = 0
+    rejected_cut: int = 0
+    """Tokens that did not fit."""
+
+    @property
+    def cut(self) -> int:
+        """Answer tokens that did not fit, both sides together."""
+        return self.chosen_cut + self.rejected_cut
 
     def completions(self) -> Iterable[Completion]:
         yield self.chosen
@@ -54,8 +59,9 @@ def encode_pair(pair: Pair, encoder: Encoder, wants: DegradedAnswers | None = No
         Completion(prompt, chosen.answer),
         Completion(prompt, rejected.answer),
         tuple(weak for text in texts for weak in weaken(text, pair, encoder, prompt, wants)) if wants else (),
-        chosen.answer_cut + rejected.answer_cut,
-        chosen.prompt_cut,
+        prompt_cut=chosen.prompt_cut,
+        chosen_cut=chosen.answer_cut,
+        rejected_cut=rejected.answer_cut,
     )
 
 
