@@ -13,8 +13,7 @@ from lab.monitor.preflight import Preflight
 from lab.objectives import PairLogps
 from lab.pairs import Pair, PairStore
 from lab.pairs import open_pairs as open_stored_pairs
-from lab.policy import Policy, ensure_right_head
-from lab.policy.logps import split_head
+from lab.policy import Policy, choose_layout
 from lab.run import Run
 from lab.training import ConfigError, TrainConfig, Training, create_run, start
 from lab.training.batches import encode_pair
@@ -159,7 +158,7 @@ def token_logps(
 
     chosen: Sequence[Pair] = pairs.all() if isinstance(pairs, PairStore) else _as_pairs(pairs)
     device = next(model.parameters()).device
-    policy = Policy(model, tokenizer, device, "", False, split_head(model))
+    policy = Policy(model, tokenizer, device)
     encoder = policy.encoder(max_length)
     encoded = [encode_pair(pair, encoder) for pair in chosen]
     if not encoded:
@@ -167,10 +166,12 @@ def token_logps(
     was_training = model.training
     model.eval()
     try:
-        ensure_right_head(policy, [c for pair in encoded[:2] for c in (pair.chosen, pair.rejected)])
+        policy.share_prompts()
+        choose_layout(policy, [c for pair in encoded[:2] for c in (pair.chosen, pair.rejected)])
         with torch.no_grad():
             parts = [pair_logps(policy, DPO(), encoded[i : i + batch_size], None) for i in range(0, len(encoded), batch_size)]
     finally:
+        policy.plain_rows()  # the model belongs to the caller, who gets it back as it was
         model.train(was_training)
     return concatenate(parts)
 

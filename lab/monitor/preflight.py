@@ -37,7 +37,8 @@ class Memory(_Value):
     weights:     parameters and buffers as loaded.
     gradients:   one number for every trained parameter; a second one where the probe of the chosen side runs.
     optimizer:   AdamW's two running means, two numbers for every trained parameter.
-    activations: what autograd keeps for one micro-batch of the longest pairs: measured on one and on two of them, and extrapolated.
+    activations: what autograd keeps for one micro-batch of the longest pairs: measured on one and on two of them, and extrapolated;
+                 under gradient checkpointing with what one block keeps while it is computed again.
     logits:      the working memory of one chunk of logits.
     """
 

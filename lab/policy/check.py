@@ -1,39 +1,94 @@
-"""Does taking the model apart give its own log-probs? Asked once before a run, on real completions."""
+"""In which layout does this model give its own log-probs? Asked once before a run, on real completions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from .loading import Policy
-from .logps import Completion, Head
+import torch
+
+from .layout import Completion
+from .logps import whole_head
+from .policy import Policy
 
 TOLERANCE = 1e-2
-"""Largest difference of a token log-prob (nats) that rounding explains; a missing scale or cap gives far more."""
+"""Largest difference of a token log-prob (nats) that rounding explains; a missing scale or cap, a token seen that should not be,
+gives far more. Under bf16 autocast rounding alone reaches ten times as much."""
 
 
-def whole_head(policy: Policy) -> Head:
-    """The model's own forward pass, logits at every position: slow and memory-hungry, but right for any model."""
-    model = policy.model
-    return Head(
-        hidden=lambda ids, attention: model(input_ids=ids, attention_mask=attention, use_cache=False).logits,
-        project=lambda logits: logits.float(),
-        whole=True,
-    )
+@dataclass(frozen=True)
+class LayoutCheck:
+    """What was found. difference: largest, in nats, of the layout that is used. reason: why not a faster one, or None."""
+
+    layout: str
+    difference: float
+    reason: str | None = None
 
 
-def ensure_right_head(policy: Policy, completions: Sequence[Completion]) -> float:
-    """Compare the split head with the model's own logits and fall back to those where they disagree.
+def choose_layout(policy: Policy, completions: Sequence[Completion], *, wanted: str = "auto") -> LayoutCheck:
+    """Compare layouts with the model's own logits, row by row, and leave the policy with the fastest that agrees.
 
-    Returns the largest difference in nats; above TOLERANCE the policy's head has been replaced.
+    wanted: "auto" or "shared": prompts computed once, else plain rows, else whole logits. "plain": no shared prompts.
     """
-    whole = whole_head(policy)
-    split = policy.head
+    tolerance = TOLERANCE if policy.autocast is None else 10 * TOLERANCE
+    split, kernel = policy.module.head, policy.shared
     with policy.evaluating():
-        policy.head = whole
+        policy.shared, policy.module.head = None, whole_head(policy.model)
         expected = policy.logps(completions).logps
-        policy.head = split
-        found = policy.logps(completions).logps
-    difference = float((found - expected).abs().max())
-    if not difference <= TOLERANCE:
-        policy.head = whole
-    return difference
+        policy.module.head = split
+        reason = None
+        if wanted != "plain" and kernel is not None:
+            policy.shared = kernel
+            try:
+                difference = float((policy.logps(completions).logps - expected).abs().max())
+            except (TypeError, ValueError, RuntimeError, IndexError) as error:
+                if "out of memory" in str(error):
+                    raise
+                reason = f"the model cannot take a row of shared prompts ({' '.join(str(error).split())[:200]})"
+            else:
+                if difference <= tolerance:
+                    return LayoutCheck("shared", difference)
+                reason = f"shared prompts would change its log-probs by {difference:.3g} nats"
+        elif wanted != "plain":
+            reason = "the model is not written against transformers' attention interface"
+        policy.plain_rows()
+        difference = float((policy.logps(completions).logps - expected).abs().max())
+        if difference <= tolerance:
+            return LayoutCheck("plain", difference, reason)
+        policy.module.head = whole_head(policy.model)
+        return LayoutCheck("whole", difference, f"its logits are computed in a way of its own ({difference:.3g} nats apart)")
+
+
+def choose_kernel(
+    policy: Policy, completions: Sequence[Completion], *, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """On a GPU: time the kernels for shared prompts, forward and backward, and leave the policy with the fastest.
+
+    Returns seconds by kernel; a kernel that does not run here (FlexAttention needs a compiler) is left out. On the CPU the grouped
+    one is always fastest (measured), and nothing is done.
+    """
+    seconds: dict[str, float] = {}
+    if policy.device.type == "cpu" or policy.shared is None:
+        return seconds
+    for kernel in ("padded", "flex"):
+        policy.shared = kernel
+        try:
+            for _ in range(2):  # the first call compiles
+                _wait(policy.device)
+                began = clock()
+                parameters = list(policy.parameters().values())
+                torch.autograd.grad(policy.logps(completions).logps.sum(), parameters, allow_unused=True)
+                _wait(policy.device)
+                seconds[kernel] = clock() - began
+        except (RuntimeError, ImportError, AttributeError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            seconds.pop(kernel, None)
+    policy.shared = min(seconds, key=lambda k: seconds[k]) if seconds else "padded"
+    return seconds
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import importlib.util
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .logps import Completion, CompletionLogps, Head, completion_logps, split_head
+from .policy import Policy
 from .randomness import global_generator
-from .tokens import Encoder
 
 
 class ModelError(ValueError):
@@ -33,94 +31,6 @@ class Lora:
     targets: str = "all-linear"
 
 
-@dataclass
-class Policy:
-    """A model in training with its tokenizer.
-
-    fingerprint: hash of the reference weights (the model as loaded, adapter apart) - the key of the reference cache.
-    head:        how hidden states become logits.
-    """
-
-    model: Any
-    tokenizer: Any
-    device: torch.device
-    fingerprint: str
-    adapter: bool
-    head: Head = field(repr=False)
-    autocast: torch.dtype | None = None
-
-    @property
-    def pad_id(self) -> int:
-        # What stands in the padding is masked everywhere, so any id that the model knows will do.
-        pad = self.tokenizer.pad_token_id
-        return pad if pad is not None else (self.tokenizer.eos_token_id or 0)
-
-    @property
-    def hidden_size(self) -> int:
-        return self._config.hidden_size
-
-    @property
-    def positions(self) -> int:
-        """Tokens a row may have; what lies behind them this model has no place for."""
-        return int(getattr(self._config, "max_position_embeddings", None) or 2**31)
-
-    @property
-    def vocabulary(self) -> int:
-        """Token ids the model knows."""
-        return int(self.model.get_input_embeddings().num_embeddings)
-
-    @property
-    def _config(self) -> Any:
-        config = self.model.config
-        return getattr(config, "text_config", config)
-
-    def encoder(self, max_length: int = 1024) -> Encoder:
-        """Text to tokens for this model: rows no longer than it has positions, answers that end where its own do."""
-        ends = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
-        ends = [] if ends is None else [ends] if isinstance(ends, int) else ends
-        return Encoder(self.tokenizer, min(max_length, self.positions), tuple(e for e in ends if e < self.vocabulary))
-
-    def parameters(self) -> dict[str, torch.nn.Parameter]:
-        """The parameters that are trained, by name."""
-        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-
-    def logps(self, completions: Sequence[Completion], *, align: bool = False, pooling: str | None = None) -> CompletionLogps:
-        """Token log-probs of completions under the policy, [R, T]; see `completion_logps`."""
-        with self._precision():
-            return completion_logps(self.head, completions, pad_id=self.pad_id, device=self.device, align=align, pooling=pooling)
-
-    @contextlib.contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Inside, nothing is random: the adapter's dropout is off. No gradient either."""
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.model.train(was_training)
-
-    @contextlib.contextmanager
-    def reference(self) -> Iterator[None]:
-        """Inside, the model is its own reference: the adapter is off. Without an adapter nothing changes, so use it
-        only before the first step."""
-        if not self.adapter:
-            yield
-            return
-        with self.model.disable_adapter():
-            yield
-
-    def save(self, folder: Path) -> None:
-        """The adapter, or the whole model, with the tokenizer; loadable by peft and transformers alone."""
-        self.model.save_pretrained(folder, safe_serialization=True)
-        self.tokenizer.save_pretrained(folder)
-
-    def _precision(self) -> contextlib.AbstractContextManager[Any]:
-        if self.autocast is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self.autocast)
-
-
 def choose_device(device: str = "auto") -> torch.device:
     """`auto`: the first GPU if there is one, else the CPU. Raises ModelError for a device that is not here."""
     if device == "auto":
@@ -133,31 +43,51 @@ def choose_device(device: str = "auto") -> torch.device:
     return chosen
 
 
-def load_policy(source: str, *, lora: Lora | None = None, device: str = "auto", seed: int = 0) -> Policy:
+def load_policy(
+    source: str,
+    *,
+    lora: Lora | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    precision: str = "auto",
+    quantize: str = "none",
+    gradient_checkpointing: bool = False,
+) -> Policy:
     """A policy from a Hugging Face folder or hub id of a causal LM.
 
-    Weights are read from safetensors only and no code of the model's repository is run. Float32 on the CPU; on a GPU that can,
-    bfloat16 autocast. `seed` fixes the adapter's first weights. Raises ModelError with what to do about it.
+    Weights are read from safetensors only and no code of the model's repository is run. `seed` fixes the adapter's first weights.
+    precision: "auto" is float32 on the CPU and bfloat16 autocast on a GPU that can. A base below an adapter is never
+    trained, so under bfloat16 its weights are held in bfloat16; weights in training stay float32.
+    quantize: "4bit" holds a base below an adapter in 4 bits (QLoRA, arXiv 2305.14314); needs a GPU and bitsandbytes.
+    Raises ModelError with what to do about it.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # it would run across the lab's own
     where = choose_device(device)
+    autocast = _autocast(precision, where)
+    weights = torch.bfloat16 if autocast is not None and lora is not None else torch.float32
+    more = _four_bits(where, lora) if quantize == "4bit" else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         with global_generator(seed):  # weights are drawn before they are read, and another run may be drawing at this moment
-            model = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
+            model = AutoModelForCausalLM.from_pretrained(
+                source, trust_remote_code=False, use_safetensors=True, dtype=weights, **more
+            )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(_loading_advice(source, error)) from error
     _check_special_tokens(source, tokenizer, model.get_input_embeddings().num_embeddings)
     switch_dropout_off(model)
-    model.to(where).train()
+    model = (model if more else model.to(where)).train()
     fingerprint = weights_hash(model)
     if lora is not None:
         model = _with_lora(model, lora, seed)
-    autocast = torch.bfloat16 if where.type == "cuda" and torch.cuda.is_bf16_supported() else None
-    return Policy(model, tokenizer, where, fingerprint, lora is not None, split_head(model), autocast)
+    if gradient_checkpointing:
+        _checkpoint_layers(model, source)
+    policy = Policy(model, tokenizer, where, fingerprint, lora is not None, autocast)
+    policy.share_prompts()
+    return policy
 
 
 def load_trained(folder: Path, *, device: str = "auto") -> Policy:
@@ -168,7 +98,34 @@ def load_trained(folder: Path, *, device: str = "auto") -> Policy:
 
     base = load_policy(str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path), device=device)
     model = PeftModel.from_pretrained(base.model, str(folder), is_trainable=True)
-    return Policy(model, base.tokenizer, base.device, base.fingerprint, True, split_head(model), base.autocast)
+    return Policy(model, base.tokenizer, base.device, base.fingerprint, True, base.autocast, base.shared)
+
+
+def _autocast(precision: str, device: torch.device) -> torch.dtype | None:
+    can = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    if precision == "bfloat16" and device.type == "cuda" and not can:
+        raise ModelError("This GPU cannot compute in bfloat16; use precision float32.")
+    return torch.bfloat16 if precision == "bfloat16" or (precision == "auto" and can) else None
+
+
+def _four_bits(device: torch.device, lora: Lora | None) -> dict[str, Any]:
+    if lora is None:
+        raise ModelError("A model in 4 bits cannot be trained itself; give it an adapter (lora_rank above 0), or quantize none.")
+    if importlib.util.find_spec("bitsandbytes") is None or device.type != "cuda":
+        raise ModelError("4 bits need a CUDA GPU and the package bitsandbytes (pip install bitsandbytes); use quantize none here.")
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
+
+
+def _checkpoint_layers(model: Any, source: str) -> None:
+    try:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    except ValueError as error:
+        raise ModelError(f"{source} cannot recompute its layers ({error}); switch gradient_checkpointing off.") from None
 
 
 def _check_special_tokens(source: str, tokenizer: Any, vocabulary: int) -> None:

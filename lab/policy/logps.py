@@ -11,19 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from . import layout
+from .layout import Batch, Completion
 
 CHUNK_ELEMENTS = 1 << 25
 """Logits held at once, in numbers (float32: 128 MiB)."""
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One answer behind one prompt, as token ids."""
-
-    prompt: Sequence[int]
-    answer: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -43,12 +38,12 @@ class CompletionLogps:
 
 @dataclass(frozen=True)
 class Head:
-    """How a causal LM turns tokens into logits, taken apart: `hidden` gives [R, L, H], `project` maps [N, H] to [N, V].
+    """How a causal LM turns tokens into logits, taken apart: `hidden` gives [R, L, H] of a batch, `project` maps [N, H] to [N, V].
 
     whole: `hidden` gives the logits themselves, [R, L, V], because this model cannot be taken apart.
     """
 
-    hidden: Callable[[Tensor, Tensor], Tensor]
+    hidden: Callable[[Batch], Tensor]
     project: Callable[[Tensor], Tensor]
     whole: bool = False
 
@@ -62,8 +57,8 @@ def split_head(model: Any) -> Head:
     scale = getattr(config, "logit_scale", None) or 1.0
     scale = scale / (getattr(config, "logits_scaling", None) or 1.0)
 
-    def hidden(ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return body(input_ids=ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+    def hidden(batch: Batch) -> Tensor:
+        return body(**model_input(batch), use_cache=False).last_hidden_state
 
     def project(states: Tensor) -> Tensor:
         logits = lm_head(states).float()
@@ -74,56 +69,97 @@ def split_head(model: Any) -> Head:
     return Head(hidden, project)
 
 
+def whole_head(model: Any) -> Head:
+    """The model's own forward pass, logits at every position: slow and memory-hungry, but right for any model."""
+    return Head(lambda batch: model(**model_input(batch), use_cache=False).logits, lambda logits: logits.float(), whole=True)
+
+
+def model_input(batch: Batch) -> dict[str, Any]:
+    """A batch as keyword arguments of a transformers model."""
+    if batch.shared is None:
+        return {"input_ids": batch.ids, "attention_mask": batch.attention_mask}
+    return {
+        "input_ids": batch.ids,
+        "position_ids": batch.positions,
+        # A mask that is complete already is passed on as it is; the row itself says who sees whom.
+        "attention_mask": torch.zeros(1, 1, 1, 1, device=batch.ids.device),
+        "shared_row": batch.shared,
+    }
+
+
+class LogpsModule(nn.Module):
+    """A causal LM whose forward pass ends in log-probs, so that whatever wraps models (DDP, FSDP) wraps all that is computed."""
+
+    def __init__(self, model: Any, head: Head) -> None:
+        super().__init__()
+        self.model, self.head = model, head
+
+    def forward(
+        self, batch: Batch, *, align: bool = False, pooling: str | None = None, chunk_elements: int = CHUNK_ELEMENTS
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Log-probs [M] of the batch's targets in float32 nats, log sum p^2 [M] if asked, pooled states [completions, H] if asked.
+
+        pooling: "last" or "mean" of the states of each completion's own tokens. Raises ValueError for another one, and
+        where the model's states cannot be read apart from its logits.
+        """
+        states = self.head.hidden(batch).flatten(0, 1)
+        found, aligned = token_logps(
+            self.head.project, states.index_select(0, batch.reads), batch.targets, align=align, chunk_elements=chunk_elements
+        )
+        return found, aligned, None if pooling is None else self._pool(states, batch, pooling)
+
+    def _pool(self, states: Tensor, batch: Batch, pooling: str) -> Tensor:
+        if self.head.whole:
+            raise ValueError(
+                "This model's hidden states cannot be read apart from its logits, so it has no place for a degree head (SPO)."
+            )
+        if pooling == "last":
+            return states[torch.tensor([end - 1 for _, end in batch.spans], device=states.device)].float()
+        if pooling != "mean":
+            raise ValueError(f"There is no pooling {pooling!r}; choose last or mean.")
+        return torch.stack([states[start:end].float().mean(0) for start, end in batch.spans])
+
+
 def completion_logps(
-    head: Head,
+    module: Callable[..., Any],
     completions: Sequence[Completion],
     *,
     pad_id: int,
     device: torch.device,
+    shared: str | None = None,
     align: bool = False,
     pooling: str | None = None,
     chunk_elements: int = CHUNK_ELEMENTS,
 ) -> CompletionLogps:
     """Log-probs of every completion token given its prompt and the tokens before it.
 
+    module:  a LogpsModule, wrapped or not.
+    shared:  the attention kernel with which a prompt is computed once for all its answers; None: a row per completion.
     align:   also log sum_v p(v)^2 at each position (WPO), detached.
     pooling: "last" or "mean": also a final hidden state per completion (SPO's degree head), carries gradient.
-    Rows are padded on the right. Raises ValueError for an empty prompt or answer.
+    Raises ValueError for an empty prompt or answer.
     """
-    for number, c in enumerate(completions):
-        if not c.prompt or not c.answer:
-            raise ValueError(
-                f"Completion {number} has an empty {'answer' if c.prompt else 'prompt'}; both need at least one token."
-            )
-    rows = [[*c.prompt, *c.answer] for c in completions]
-    ids, attention = _pad(rows, pad_id)
-    # The state at position i predicts token i + 1, so an answer is read one position early.
+    layout.check(completions)
+    if shared is None:
+        batches = layout.plain(completions, device, pad_id=pad_id)
+    else:
+        batches = [layout.shared(completions, device, last_state=pooling is not None, kernel=shared)]
+    parts = [module(batch, align=align, pooling=pooling, chunk_elements=chunk_elements) for batch in batches]
+    lengths = torch.tensor([len(c.answer) for c in completions], device=device)
     width = max(len(c.answer) for c in completions)
-    starts = torch.tensor([len(c.prompt) - 1 for c in completions])
-    lengths = torch.tensor([len(c.answer) for c in completions])
-    offsets = torch.arange(width)
-    mask = offsets < lengths[:, None]
-    row, column = mask.nonzero(as_tuple=True)
-    position = starts[row] + column
-    targets = ids[row, position + 1].to(device)
-    row, column, position = row.to(device), column.to(device), position.to(device)
+    index = (torch.cat([b.row for b in batches]), torch.cat([b.column for b in batches]))
 
-    hidden = head.hidden(ids.to(device), attention.to(device))
-    states = hidden[row, position]
-    flat, flat_align = token_logps(head.project, states, targets, align=align, chunk_elements=chunk_elements)
+    def spread(values: list[Tensor]) -> Tensor:
+        flat = torch.cat(values)
+        return flat.new_zeros(len(completions), width).index_put(index, flat)
 
-    def spread(values: Tensor) -> Tensor:
-        return torch.zeros(len(rows), width, device=device, dtype=values.dtype).index_put((row, column), values)
-
-    mask = mask.to(device)
-    pooled = None
-    if pooling is not None:
-        if head.whole:
-            raise ValueError(
-                "This model's hidden states cannot be read apart from its logits, so it has no place for a degree head (SPO)."
-            )
-        pooled = _pool(hidden, starts.to(device), lengths.to(device), pooling)
-    return CompletionLogps(spread(flat), mask, None if flat_align is None else spread(flat_align), pooled)
+    order = torch.tensor([number for batch in batches for number in batch.completions], device=device)
+    return CompletionLogps(
+        logps=spread([found for found, _, _ in parts]),
+        mask=torch.arange(width, device=device) < lengths[:, None],
+        align=spread([aligned for _, aligned, _ in parts]) if align else None,
+        hidden=torch.cat([pooled for _, _, pooled in parts])[order.argsort()] if pooling else None,
+    )
 
 
 def token_logps(
@@ -161,23 +197,3 @@ def token_logps(
     ]
     picked = torch.cat([p for p, _ in parts])
     return picked, torch.cat([s for _, s in parts]) if align else None
-
-
-def _pool(hidden: Tensor, starts: Tensor, lengths: Tensor, pooling: str) -> Tensor:
-    if pooling == "last":
-        return hidden[torch.arange(len(hidden), device=hidden.device), starts + lengths].float()
-    if pooling != "mean":
-        raise ValueError(f"There is no pooling {pooling!r}; choose last or mean.")
-    position = torch.arange(hidden.shape[1], device=hidden.device)
-    inside = (position > starts[:, None]) & (position <= (starts + lengths)[:, None])
-    return (hidden.float() * inside[..., None]).sum(1) / lengths[:, None]
-
-
-def _pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
-    attention = torch.zeros(len(rows), width, dtype=torch.long)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = torch.tensor(row)
-        attention[number, : len(row)] = 1
-    return ids, attention

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .loading import Policy
-from .logps import Completion
+from .layout import Completion
+from .policy import Policy
 
 Progress = Callable[[int, int], None]
 
@@ -41,15 +41,13 @@ class ReferenceCache:
 
         The policy has to be its own reference here: adapter switched off inside, or not trained yet.
         """
-        missing = {}
+        missing: dict[bytes, Completion] = {}
         for completion in completions:
             key = self._key(completion)
             if key not in missing and self._read(key) is None:
                 missing[key] = completion
         done = 0
-        for batch in _batches(
-            sorted(missing.items(), key=lambda item: len(item[1].prompt) + len(item[1].answer)), tokens_per_batch
-        ):
+        for batch in _batches(missing, tokens_per_batch):
             with policy.evaluating(), policy.reference():
                 found = policy.logps([completion for _, completion in batch])
             values = found.logps.cpu().numpy()
@@ -88,14 +86,19 @@ class ReferenceCache:
         return digest.digest()
 
 
-def _batches(items: list[tuple[bytes, Completion]], tokens: int) -> Iterator[list[tuple[bytes, Completion]]]:
-    """Runs of items of like length whose padded size stays near `tokens`."""
+def _batches(missing: dict[bytes, Completion], tokens: int) -> Iterator[list[tuple[bytes, Completion]]]:
+    """Completions behind one prompt together, those of like length next to each other, near `tokens` tokens at once."""
+    groups: dict[Sequence[int], list[tuple[bytes, Completion]]] = {}
+    for key, completion in missing.items():
+        groups.setdefault(tuple(completion.prompt), []).append((key, completion))
     batch: list[tuple[bytes, Completion]] = []
-    for item in items:
-        length = len(item[1].prompt) + len(item[1].answer)
-        if batch and (len(batch) + 1) * length > tokens:
+    held = 0
+    for prompt, group in sorted(groups.items(), key=lambda item: len(item[0]) + max(len(c.answer) for _, c in item[1])):
+        length = len(prompt) * len(group) + sum(len(c.answer) for _, c in group)
+        if batch and held + length > tokens:
             yield batch
-            batch = []
-        batch.append(item)
+            batch, held = [], 0
+        batch += group
+        held += length
     if batch:
         yield batch

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from .loading import Policy
+from .policy import Policy
 from .randomness import global_generator
 from .tokens import Prompt
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, field_validator
 
 from lab.objectives import Objective, make_objective
 from lab.policy import Lora
@@ -64,6 +64,18 @@ class TrainConfig(BaseModel):
     )
     seed: int = Field(0, ge=0, description="fixes the order of the pairs, the pilots, the adapter and the sampled answers")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of matrix products: auto is float32 on the CPU, bfloat16 on a GPU; weights in training stay float32"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="compute every layer again in the backward pass: much less memory, about a third more time"
+    )
+    quantize: Literal["none", "4bit"] = Field(
+        "none", description="4bit holds the base below an adapter in 4 bits (QLoRA); GPU only"
+    )
+    layout: Literal["auto", "shared", "plain"] = Field(
+        "auto", description="auto computes a prompt once for all its answers where the model agrees; plain gives each its own row"
+    )
     save_every: int = Field(100, ge=0, description="steps between checkpoints; 0 saves only at the end")
     keep_checkpoints: int = Field(3, ge=1, description="latest checkpoints that are kept")
     eval_every: int = Field(50, ge=0, description="steps between two looks at sampled answers; 0 looks only before and after")
@@ -73,6 +85,16 @@ class TrainConfig(BaseModel):
     )
     token_steps: int = Field(20, ge=1, description="latest steps for which every token's credit is kept")
     name: str = Field("", description="a name people will recognise")
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _no_float16(cls, value: Any) -> Any:
+        if str(value) in ("float16", "fp16", "half"):
+            raise ValueError(
+                "float16 cannot hold the range of these gradients (largest number 65,504) and would need loss scaling, which no "
+                "preference loss here is tested with; use bfloat16 or float32"
+            )
+        return value
 
     @property
     def lora(self) -> Lora | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lab.monitor import StoreWriter, list_checkpoints, take
 from lab.monitor.probes import ProbeBudget, split_gradients
-from lab.objectives import Credited, PairLogps
+from lab.objectives import PairLogps
 from lab.pairs import Pair
 from lab.policy import Policy
 from lab.policy.randomness import global_generator
@@ -146,7 +146,7 @@ class Training:
             group["lr"] = config.rate(step)
         self.optimizer.zero_grad(set_to_none=True)
         chosen_part: dict[str, Tensor] = {}
-        probe = (lambda logps, credited: chosen_part.update(self._chosen_gradient(logps, credited))) if self.budget.due() else None
+        probe = (lambda logps, credit: chosen_part.update(self._chosen_gradient(logps, credit))) if self.budget.due() else None
         # Dropout knows no generator but the global one.
         with global_generator(config.seed * 1_000_003 + step) if config.lora_dropout else contextlib.nullcontext():
             result = accumulate(
@@ -192,14 +192,14 @@ class Training:
         self.progress.state = state | {"std": torch.zeros_like(state["std"])} if step == 1 else state
         self.store.event(step, "statistics", **{name: float(value) for name, value in self.progress.state.items()})
 
-    def _chosen_gradient(self, logps: PairLogps, credited: Credited) -> dict[str, Tensor]:
+    def _chosen_gradient(self, logps: PairLogps, gradient: Tensor) -> dict[str, Tensor]:
         """Gradient of the chosen credit alone, by parameter name: one extra backward through the living graph."""
         began = time.perf_counter()
         named = self.policy.parameters()
         gradients = torch.autograd.grad(
             logps.chosen,
             list(named.values()),
-            -credited.chosen / len(logps),
+            gradient,
             retain_graph=True,
             allow_unused=True,
             materialize_grads=True,

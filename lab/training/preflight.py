@@ -26,7 +26,7 @@ from lab.policy.randomness import global_generator
 from .batches import EncodedPair
 from .config import TrainConfig
 from .reading import Reading
-from .step import pair_logps
+from .step import pair_logps, stands_alone
 
 CLASSES, IDS = 12, 100
 SECONDS = 1.0
@@ -148,7 +148,12 @@ def _memory(policy: Policy, config: TrainConfig, pairs: list[EncodedPair], micro
     longest = sorted(pairs, key=_tokens)[-2:][::-1]
     one = _kept(policy, config, longest[:1])
     two = _kept(policy, config, longest) if micro > 1 and len(longest) > 1 else 2 * one
-    per_pair = _PerPair(max(2 * one - two, 0), max(two - one, 0))
+    again = 0
+    if config.gradient_checkpointing:  # while one block is computed again, what it keeps is there as well
+        policy.model.eval()
+        again = _kept(policy, config, longest[:1]) // getattr(policy.model.config.get_text_config(), "num_hidden_layers", 1)
+        policy.model.train()
+    per_pair = _PerPair(max(2 * one - two, 0), max(two - one, 0) + again)
     logits = sum(len(c.answer) for c in longest[0].completions()) * micro * policy.vocabulary
     probed = config.probe_budget > 0 and micro == config.batch_size
     memory = Memory(
@@ -210,7 +215,7 @@ def _advice(config: TrainConfig, memory: Memory, per_pair: _PerPair, micro: int)
     if memory.gradients + memory.optimizer > memory.activations and not config.lora_rank:
         return f"{words}: train an adapter (lora_rank = 16) instead of the whole model, or a smaller model."
     steps = "set micro_batch_size to 1 and lower" if micro > 1 else "lower"
-    checkpointing = ", switch gradient_checkpointing on" if "gradient_checkpointing" in type(config).model_fields else ""
+    checkpointing = "" if config.gradient_checkpointing else ", switch gradient_checkpointing on"
     return f"{words}: {steps} max_length{checkpointing}, or take a smaller model."
 
 
@@ -226,8 +231,10 @@ def _time(policy: Policy, config: TrainConfig, pairs: list[EncodedPair], micro: 
     forward, backward = _pass(policy, config, batch)
     tokens = sum(map(_tokens, batch))
     mean = sum(map(_tokens, pairs)) / len(pairs)
-    # With micro-batches the log-probs of all are computed once more, before the objective sees them.
-    once = (2 if micro < config.batch_size else 1) * forward + backward
+    objective = config.objective
+    # Parts of a batch that depend on one another are computed once more, before the objective sees all of them.
+    twice = micro < config.batch_size and not stands_alone(objective, objective.initial_state())
+    once = (2 if twice else 1) * forward + backward
     step = config.batch_size * mean / tokens * once + _optimizer_seconds(policy)
     reference = missing / tokens * forward
     return Time(step=step, reference=reference, training=config.steps * step, measured_pairs=count)

@@ -15,7 +15,17 @@ from lab.monitor import StoreWriter
 from lab.monitor.preflight import Preflight
 from lab.objectives import DegradedAnswers
 from lab.pairs import Pair
-from lab.policy import Completion, Encoder, Policy, ReferenceCache, ensure_right_head, load_policy, sample_answers
+from lab.policy import (
+    Completion,
+    Encoder,
+    LayoutCheck,
+    Policy,
+    ReferenceCache,
+    choose_kernel,
+    choose_layout,
+    load_policy,
+    sample_answers,
+)
 
 from .batches import EncodedPair, batch_indices, generator, weaken
 from .config import TrainConfig
@@ -92,11 +102,11 @@ def prepare(
     for words in config.objective.warnings():
         warn(words)
     stage("loading the model")
-    policy = load_policy(model, lora=config.lora, device=config.device, seed=config.seed)
+    policy = _load(config, model)
     encoder = policy.encoder(config.max_length)
     reading = read_pairs(config, stored, encoder, policy.vocabulary, stage=stage, listen=listen)
     stored, encoded = reading.pairs, reading.encoded
-    _check_head(policy, encoded, store, warn)
+    _record_layout(policy, *_choose_layout(config, policy, encoded), store, warn)
     reference = ReferenceCache(cache / "reference", policy)
     stage("measuring memory and time")
     report = _report(config, policy, reading, encoder, reference)
@@ -111,9 +121,10 @@ def prepare(
 def look_ahead(config: TrainConfig, stored: list[Pair], *, model: str, cache: Path, stage: Callable[..., None]) -> Preflight:
     """The report that a run with these settings would begin with, without the run. Raises ValueError as `prepare` does."""
     stage("loading the model")
-    policy = load_policy(model, lora=config.lora, device=config.device, seed=config.seed)
+    policy = _load(config, model)
     encoder = policy.encoder(config.max_length)
     reading = read_pairs(config, stored, encoder, policy.vocabulary, stage=stage, listen=lambda: None)
+    _choose_layout(config, policy, reading.encoded)
     reference = ReferenceCache(cache / "reference", policy)
     try:
         stage("measuring memory and time")
@@ -140,17 +151,45 @@ def _warn_of(report: Preflight, config: TrainConfig, reading: Reading, warn: Cal
         warn("No answer has enough key phrases to be weakened, so SPO's preference-degree loss stays 0; try fewer degrees.")
 
 
-def _check_head(policy: Policy, encoded: dict[int, EncodedPair], store: StoreWriter, warn: Callable[..., None]) -> None:
-    first = [encoded[i] for i in sorted(encoded)[:2]]
-    difference = ensure_right_head(policy, [c for pair in first for c in (pair.chosen, pair.rejected)])
-    store.event(
-        0, "check", what="completion-only logits against the model's own", difference=difference, fallback=policy.head.whole
+def _load(config: TrainConfig, model: str) -> Policy:
+    return load_policy(
+        model,
+        lora=config.lora,
+        device=config.device,
+        seed=config.seed,
+        precision=config.precision,
+        quantize=config.quantize,
+        gradient_checkpointing=config.gradient_checkpointing,
     )
-    if policy.head.whole:
-        warn(
-            f"This model computes its logits in a way of its own (log-probs differ by {difference:.3g} nats); "
-            "the whole logits are computed instead, which is right but slower and takes more memory."
-        )
+
+
+def _choose_layout(config: TrainConfig, policy: Policy, encoded: dict[int, EncodedPair]) -> tuple[LayoutCheck, dict[str, float]]:
+    """Compare two pairs with the model's own logits and take the fastest layout that agrees; also seconds by kernel."""
+    first = [encoded[i] for i in sorted(encoded)]
+    found = choose_layout(policy, [c for pair in first[:2] for c in pair.completions()], wanted=config.layout)
+    seconds = choose_kernel(
+        policy, [c for pair in first[: config.micro_batch_size or config.batch_size] for c in pair.completions()]
+    )
+    return found, seconds
+
+
+def _record_layout(
+    policy: Policy, found: LayoutCheck, seconds: dict[str, float], store: StoreWriter, warn: Callable[..., None]
+) -> None:
+    store.event(
+        0,
+        "check",
+        what="log-probs in the batch layout against the model's own",
+        layout=found.layout,
+        kernel=policy.shared,
+        kernel_seconds=seconds,
+        difference=found.difference,
+        reason=found.reason,
+    )
+    if found.layout == "whole":
+        warn(f"The whole logits are computed, which is right but slower and takes more memory: {found.reason}.")
+    elif found.reason is not None:
+        warn(f"Every answer is computed with a prompt of its own, which is slower: {found.reason}.")
 
 
 def _compute_reference(

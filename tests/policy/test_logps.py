@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import lab
-from lab.policy import Completion, Encoder, completion_logps, ensure_right_head, load_policy
+from lab.policy import Completion, Encoder, choose_layout, completion_logps, load_policy
 from lab.policy.logps import split_head, token_logps
 from tests.models import KINDS
 
@@ -38,8 +38,9 @@ def some_completions(policy):
 def test_batch_equals_one_by_one(kind, model_folder):
     policy = load_policy(str(model_folder(kind)), device="cpu")
     completions = some_completions(policy)
-    assert ensure_right_head(policy, completions) < 1e-4
-    assert not policy.head.whole
+    found = choose_layout(policy, completions)
+    assert found.layout == "shared"
+    assert found.difference < 1e-4
     with torch.no_grad():
         found = policy.logps(completions)
     for row, completion in enumerate(completions):
@@ -58,7 +59,7 @@ def test_chunks_and_padding_change_nothing(model_folder):
         policy.model.zero_grad()
         picked = completions[::order]
         found = completion_logps(
-            policy.head, picked, pad_id=policy.pad_id, device=policy.device, chunk_elements=elements, align=True
+            policy.module, picked, pad_id=policy.pad_id, device=policy.device, chunk_elements=elements, align=True
         )
         found.logps.square().sum().backward()
         values.append(found.logps.detach() if order == 1 else found.logps.detach().flip(0))
@@ -87,8 +88,7 @@ def test_a_model_with_logits_of_its_own_falls_back(model_folder):
     inner = policy.model.lm_head.forward
     policy.model.register_forward_hook(lambda m, a, out: setattr(out, "logits", out.logits * 3))
     completions = some_completions(policy)
-    assert ensure_right_head(policy, completions) > 1e-2
-    assert policy.head.whole
+    assert choose_layout(policy, completions).layout == "whole"
     with torch.no_grad():
         found = policy.logps(completions)
         ids = torch.tensor([[*completions[0].prompt, *completions[0].answer]])

@@ -143,6 +143,11 @@ def test_memory_follows_the_settings(model_folder, rows):
     assert parts.logits < whole.logits
     twice, _ = memory(batch_size=8, probe_budget=0)
     assert 1.5 * whole.activations < twice.activations < 2.5 * whole.activations
+    policy = load_policy(str(model_folder("llama")), device="cpu", gradient_checkpointing=True)
+    config = TrainConfig.parse(objective="dpo", gradient_checkpointing=True, probe_budget=0, **FAST)
+    spared = preflight(policy, config, read(config, rows, policy), 512, missing=0).memory
+    assert spared.activations < 0.8 * whole.activations
+    assert policy.model.training
     adapter, policy = memory(Lora(rank=2), lora_rank=2, probe_budget=0)
     assert adapter.gradients == 4 * sum(p.numel() for p in policy.parameters().values()) < trained
     assert whole.total == whole.weights + whole.gradients + whole.optimizer + whole.activations + whole.logits

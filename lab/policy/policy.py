@@ -1,0 +1,135 @@
+"""A model in training with its tokenizer: log-probs, its own reference, saving."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import attention
+from .layout import Completion
+from .logps import CompletionLogps, LogpsModule, completion_logps, split_head
+from .tokens import Encoder
+
+
+@dataclass
+class Policy:
+    """A model in training with its tokenizer.
+
+    fingerprint: hash of the reference weights (the model as loaded, adapter apart) - the key of the reference cache.
+    autocast:    the type of matrix products, where it is not that of the weights.
+    shared:      the attention kernel with which prompts are computed once, or None for a row per completion.
+    module:      what is called for log-probs; `wrapped` stands in its place where several processes train.
+    """
+
+    model: Any
+    tokenizer: Any
+    device: torch.device
+    fingerprint: str = ""
+    adapter: bool = False
+    autocast: torch.dtype | None = None
+    shared: str | None = None
+    module: LogpsModule = field(init=False, repr=False)
+    wrapped: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.module = LogpsModule(self.model, split_head(self.model))
+
+    @property
+    def pad_id(self) -> int:
+        # What stands in the padding is masked everywhere, so any id that the model knows will do.
+        pad = self.tokenizer.pad_token_id
+        return pad if pad is not None else (self.tokenizer.eos_token_id or 0)
+
+    @property
+    def hidden_size(self) -> int:
+        return self._config.hidden_size
+
+    @property
+    def positions(self) -> int:
+        """Tokens a row may have; what lies behind them this model has no place for."""
+        return int(getattr(self._config, "max_position_embeddings", None) or 2**31)
+
+    @property
+    def vocabulary(self) -> int:
+        """Token ids the model knows."""
+        return int(self.model.get_input_embeddings().num_embeddings)
+
+    @property
+    def _config(self) -> Any:
+        config = self.model.config
+        return getattr(config, "text_config", config)
+
+    def encoder(self, max_length: int = 1024) -> Encoder:
+        """Text to tokens for this model: rows no longer than it has positions, answers that end where its own do."""
+        ends = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        ends = [] if ends is None else [ends] if isinstance(ends, int) else ends
+        return Encoder(self.tokenizer, min(max_length, self.positions), tuple(e for e in ends if e < self.vocabulary))
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """The parameters that are trained, by name."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def logps(self, completions: Sequence[Completion], *, align: bool = False, pooling: str | None = None) -> CompletionLogps:
+        """Token log-probs of completions under the policy, [R, T]; see `completion_logps`."""
+        with self.precision():
+            return completion_logps(
+                self.wrapped or self.module,
+                completions,
+                pad_id=self.pad_id,
+                device=self.device,
+                shared=self.shared,
+                align=align,
+                pooling=pooling,
+            )
+
+    def share_prompts(self) -> None:
+        """Compute prompts once, where the model is written so that it can; `choose_layout` says whether it may."""
+        if attention.use(_bare(self.model)):
+            self.shared = "grouped" if self.device.type == "cpu" else "padded"
+
+    def plain_rows(self) -> None:
+        """A row per completion, and the model's own attention."""
+        if self.shared is not None:
+            attention.give_back(_bare(self.model))
+        self.shared = None
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside, nothing is random: the adapter's dropout is off. No gradient either."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.model.train(was_training)
+
+    @contextlib.contextmanager
+    def reference(self) -> Iterator[None]:
+        """Inside, the model is its own reference: the adapter is off. Without an adapter nothing changes, so use it
+        only before the first step."""
+        if not self.adapter:
+            yield
+            return
+        with self.model.disable_adapter():
+            yield
+
+    def save(self, folder: Path) -> None:
+        """The adapter, or the whole model, with the tokenizer; loadable by peft and transformers alone."""
+        self.model.save_pretrained(folder, safe_serialization=True)
+        self.tokenizer.save_pretrained(folder)
+
+    def precision(self) -> contextlib.AbstractContextManager[Any]:
+        """Inside, matrix products are computed in the type of `autocast`."""
+        if self.autocast is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.autocast)
+
+
+def _bare(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

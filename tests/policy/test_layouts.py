@@ -1,0 +1,173 @@
+"""One function, several layouts: all give the log-probs and gradients of one row at a time, in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lab.policy import Completion, choose_kernel, choose_layout, load_policy, sample_answers
+from lab.policy import layout as layouts
+from lab.policy.attention import KERNELS, Group, SharedRow
+from tests.models import KINDS
+from tests.policy.test_logps import one_by_one
+
+
+def completions_of(shape: list[tuple[int, list[int]]], seed: int = 0) -> list[Completion]:
+    """Random token ids: a prompt length and its answers' lengths each, the answers of all prompts interleaved."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def ids(count: int) -> tuple[int, ...]:
+        return tuple(torch.randint(2, 300, (count,), generator=rng).tolist())
+
+    found = [Completion(prompt, ids(n)) for prompt, answers in ((ids(p), a) for p, a in shape) for n in answers]
+    return found[::2] + found[1::2]
+
+
+SHAPE = [(40, [20, 33]), (3, [1, 1, 5]), (25, [30]), (40, [7, 2])]
+"""Longer than the sliding windows of the models (16), one-token answers, one to three behind a prompt."""
+
+
+@pytest.fixture(scope="module")
+def exact(model_folder):
+    """One-by-one float64 log-probs of SHAPE, by kind of model."""
+    found = {}
+
+    def of(kind: str) -> list[torch.Tensor]:
+        if kind not in found:
+            policy = load_policy(str(model_folder(kind)), device="cpu")
+            policy.plain_rows()
+            found[kind] = [one_by_one(policy, c) for c in completions_of(SHAPE)]
+        return found[kind]
+
+    return of
+
+
+def set_layout(policy, layout: str) -> None:
+    if layout == "plain":
+        policy.plain_rows()
+    else:
+        assert policy.shared is not None
+        policy.shared = layout
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize(
+    ("layout", "checkpointing"),
+    [(layout, again) for layout in (*KERNELS, "plain") for again in (False, True) if (layout, again) != ("flex", True)],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_layout_equals_one_by_one(kind, layout, checkpointing, model_folder, exact):
+    policy = load_policy(str(model_folder(kind)), device="cpu", gradient_checkpointing=checkpointing)
+    set_layout(policy, layout)
+    completions = completions_of(SHAPE)
+    if layout == "flex":  # has no backward pass on the CPU
+        for parameter in policy.model.parameters():
+            parameter.requires_grad_(False)
+    together = policy.logps(completions)
+    for row, expected in enumerate(exact(kind)):
+        assert (together.logps[row, : len(expected)].double() - expected).abs().max() < 1e-5 * max(1, expected.abs().max())
+        assert not together.logps[row, len(expected) :].any()
+    for size in (1, 3):
+        for start in range(0, len(completions), size):
+            part = policy.logps(completions[start : start + size]).logps
+            width = min(part.shape[1], together.logps.shape[1])
+            assert torch.allclose(part[:, :width], together.logps[start : start + size, :width], atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "gpt2"])
+def test_gradients_are_the_same_in_every_layout(kind, model_folder):
+    completions = completions_of(SHAPE)
+    credit = torch.randn(len(completions), 33, generator=torch.Generator().manual_seed(1))
+    found = {}
+    for layout in ("grouped", "padded", "plain", "checkpointing"):  # FlexAttention has no backward pass on the CPU
+        policy = load_policy(str(model_folder(kind)), device="cpu", gradient_checkpointing=layout == "checkpointing")
+        set_layout(policy, "grouped" if layout == "checkpointing" else layout)
+        torch.autograd.backward(policy.logps(completions).logps, credit)
+        found[layout] = torch.cat([p.grad.flatten() for p in policy.parameters().values()])
+    size = found["plain"].norm()
+    for layout, gradient in found.items():
+        assert (gradient - found["plain"]).norm() < 1e-5 * size, layout
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.lists(st.integers(0, 6), min_size=1, max_size=3)), min_size=1, max_size=4),
+    st.sampled_from([None, 1, 3, 7]),
+)
+def test_every_token_sees_its_prompt_and_itself_and_nothing_else(shape, window):
+    row = SharedRow(tuple(Group(p, tuple(a)) for p, a in shape), torch.device("cpu"))
+    number, segment, position = (x.tolist() for x in row.places)
+    visible = torch.zeros(len(number), len(number), dtype=torch.bool)
+    start = 0
+    for i, length in enumerate(row.lengths):
+        mask = row.mask(i, window)
+        visible[start : start + length, start : start + length] = (
+            torch.ones(length, length, dtype=torch.bool).tril() if mask is None else mask
+        )
+        start += length
+    for q in range(len(number)):
+        for k in range(len(number)):
+            expected = (
+                number[q] == number[k]
+                and segment[k] in (0, segment[q])
+                and position[k] <= position[q]
+                and (window is None or position[q] - position[k] < window)
+            )
+            assert bool(visible[q, k]) == expected
+
+
+def test_a_prompt_is_computed_once_and_nothing_is_padded():
+    batch = layouts.shared(completions_of([(50, [10, 12]), (7, [3])]), torch.device("cpu"))
+    # The last token of an answer predicts nothing, so it is no input.
+    assert batch.ids.shape == (1, 50 + 9 + 11 + 7 + 2)
+    assert len(batch.reads) == 10 + 12 + 3
+
+
+def test_plain_rows_of_like_length_share_a_batch():
+    batches = layouts.plain(completions_of([(50, [10]), (50, [11]), (3, [2]), (4, [1])]), torch.device("cpu"), pad_id=1)
+    assert [tuple(b.ids.shape) for b in batches] == [(2, 5), (2, 61)]
+    assert all(b.attention_mask.sum() >= b.ids.numel() / layouts.WASTE for b in batches)
+
+
+def test_a_model_that_mixes_tokens_outside_attention_gets_plain_rows(model_folder):
+    """A token shift sees the token before it in the row, which may belong to another answer: the comparison notices."""
+    policy = load_policy(str(model_folder("llama")), device="cpu")
+    layer = policy.model.model.layers[0]
+    layer.register_forward_hook(lambda module, given, out: out + torch.roll(out, 1, 1) * (torch.arange(out.shape[1]) > 0)[:, None])
+    completions = completions_of(SHAPE)
+    found = choose_layout(policy, completions)
+    assert found.layout == "plain"
+    assert "nats" in found.reason
+    assert policy.shared is None
+    assert policy.model.config._attn_implementation == "sdpa"
+
+
+def test_plain_rows_can_be_asked_for(model_folder):
+    policy = load_policy(str(model_folder("llama")), device="cpu")
+    assert choose_layout(policy, completions_of(SHAPE), wanted="plain").layout == "plain"
+
+
+def test_the_fastest_kernel_is_taken_where_there_is_a_choice(model_folder):
+    policy = load_policy(str(model_folder("llama")), device="cpu")
+    completions = completions_of(SHAPE)
+    assert choose_kernel(policy, completions) == {}
+    assert policy.shared == "grouped"
+    policy.device = torch.device("meta")  # any device that is not the CPU offers the choice
+    ticks = iter([0.0, 1.0, 2.0, 5.0, 0.0, 1.0, 2.0, 2.5])
+    policy.logps = lambda c: type(policy).logps(load_policy(str(model_folder("llama")), device="cpu"), c)
+    policy.parameters = lambda: {"x": torch.zeros(1, requires_grad=True)}
+    assert choose_kernel(policy, completions, clock=lambda: next(ticks)) == {"padded": 3.0, "flex": 0.5}
+    assert policy.shared == "flex"
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "gpt2"])
+def test_sampling_is_as_it_was_before(kind, model_folder):
+    """Generation keeps its cache and its own masks under the registered attention."""
+    ours = load_policy(str(model_folder(kind)), device="cpu")
+    plain = load_policy(str(model_folder(kind)), device="cpu")
+    plain.plain_rows()
+    prompts = ["How?", "How do I bake a bread that rises well and lasts?"]
+    answers = [sample_answers(p, prompts, per_prompt=2, max_new_tokens=24, seed=3) for p in (ours, plain)]
+    assert answers[0] == answers[1]
