@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lab import extensions, home
 from lab.judging import world_evaluator
-from lab.monitor import read_about
+from lab.monitor import RunLock, StoreReader, StoreWriter, list_checkpoints, read_about
 from lab.monitor.preflight import Preflight
-from lab.objectives import PairLogps
+from lab.objectives import Objective, PairLogps
 from lab.pairs import Pair, PairStore
 from lab.pairs import open_pairs as open_stored_pairs
 from lab.policy import Policy, choose_layout
 from lab.run import Run
-from lab.training import ConfigError, TrainConfig, Training, create_run, start
+from lab.training import ConfigError, TrainConfig, Training, Turn, create_run, start, start_process
 from lab.training.batches import encode_pair
 from lab.training.loop import Evaluator, OnStep
 from lab.training.prepare import look_ahead
 from lab.training.step import concatenate, pair_logps
+from lab.training.trackers import Recorder, tracked_run, tracker_names
 
 WORLD = "world"
 
 extensions.load()
 Progress = Callable[[str, float], None]
+Executor = Literal["thread", "process"]
 
 
 def open_pairs(source: Any = WORLD, *, split: str = "train", progress: Progress | None = None) -> PairStore:
@@ -52,31 +54,45 @@ def train(
     *,
     run_dir: str | Path | None = None,
     resume: bool = False,
+    executor: Executor = "thread",
+    queue: bool = True,
     background: bool = True,
     on_step: OnStep | None = None,
     progress: Progress | None = None,
     listed: bool = True,
     **settings: Any,
 ) -> Run:
-    """Start a run and return a handle on it at once; training goes on in a background thread.
+    """Start a run and return a handle on it at once; training goes on in the background.
 
     objective: a name, {"name": ..., parameters}, or an Objective.   pairs: whatever `open_pairs` takes.
     model: "world", a folder or a hub id.   settings: every other field of `TrainConfig` by name.
     resume: continue the run in `run_dir` from its latest checkpoint, with the settings it was made with.
-    background=False trains in this thread and returns when it is done.   on_step(step, scalars) is called in the training thread.
+    executor: "thread" trains in a thread of this program and ends, with a checkpoint, when the program does. "process" trains in a
+    process of its own that outlives this program; the choice for anything long.
+    queue: wait until no other run trains on the same device (`lab.queue()` shows the order, `Run.move` changes it); a paused run
+    keeps its device, a stopped one does not. False starts at once, beside others.
+    background=False returns when the run has ended.   on_step(step, scalars) is called in the training thread.
     progress(what, share) reports while the embedded world is built, the first time.   listed=False keeps the run off `runs()`.
     Raises ConfigError, PairsError or RunError, each in one sentence, before anything is started.
     """
+    if executor not in ("thread", "process"):
+        raise ConfigError(f'There is no executor {executor!r}; choose "thread" or "process".')
+    if executor == "process" and on_step is not None:
+        raise ConfigError('on_step is called in the training thread, which another process cannot do; use executor="thread".')
+    options: dict[str, Any] = {"executor": executor, "queue": queue, "background": background, "on_step": on_step}
     if resume:
         if objective is not None or settings or run_dir is None:
             raise ConfigError("To resume, give run_dir and nothing else: a run goes on with the settings it was made with.")
-        return _start(Path(run_dir), background=background, on_step=on_step, resume=True, progress=progress)
+        return start_run(Path(run_dir), progress=progress, **options)
     if objective is None:
         raise ConfigError('Give an objective, for example objective="sgdpo".')
     model = Path(model).resolve() if Path(model).is_dir() else model  # so that it is found from another folder, too
     config = TrainConfig.parse(
         objective=objective, pairs=str(pairs) if isinstance(pairs, (str, Path)) else "", model=str(model), **settings
     )
+    if executor == "process":
+        _require_known_elsewhere(config.objective)
+    tracker_names(config.trackers)  # refuses what is not installed, before anything is made
     store = open_pairs(pairs, progress=progress)
     if not config.pairs:
         config = config.model_copy(update={"pairs": str(store.path)})
@@ -84,13 +100,29 @@ def train(
     create_run(folder, config, pairs_store=str(store.path), pairs_version=store.version, pairs_name=store.name)
     if listed:
         home.list_run(folder)
-    return _start(folder, background=background, on_step=on_step, resume=False, progress=progress)
+    return start_run(folder, progress=progress, **options)
 
 
-def _start(folder: Path, *, background: bool, on_step: OnStep | None, resume: bool, progress: Progress | None) -> Run:
+def start_run(
+    folder: Path,
+    *,
+    executor: Executor = "thread",
+    queue: bool = True,
+    background: bool = True,
+    on_step: OnStep | None = None,
+    progress: Progress | None = None,
+    lock: RunLock | None = None,
+) -> Run:
+    """Train the run that was made in `folder`, from its latest checkpoint or from its beginning; see `train`.
+
+    lock: the hold on the folder that this process was born with, where it is the one that executor="process" has started.
+    """
     about = read_about(folder)
     config = TrainConfig.parse(**about["config"])
+    if executor == "process":
+        _require_known_elsewhere(config.objective)
     store = PairStore(Path(about["pairs_store"]))
+    turn = Turn(folder, home.queue_dir(), config.device) if queue else None
     model = config.model
     evaluator: Evaluator | None = None
     from lab.world import ensure, is_world
@@ -102,7 +134,12 @@ def _start(folder: Path, *, background: bool, on_step: OnStep | None, resume: bo
         if on_world and config.evaluate:
             evaluator = world_evaluator(world, folder, config.steps)
 
-    def make(writer: Any) -> Training:
+    trackers = tracker_names(config.trackers)
+
+    def make(writer: StoreWriter) -> Training:
+        resumed = _was_trained(folder)
+        tracked = tracked_run(folder, config, about["created"], resumed=resumed)
+        writer.listeners += [Recorder(name, tracked, lambda s, w: writer.event(s, "warning", words=w)) for name in trackers]
         return Training(
             folder,
             config,
@@ -111,12 +148,34 @@ def _start(folder: Path, *, background: bool, on_step: OnStep | None, resume: bo
             cache=home.cache(),
             store=writer,
             evaluator=evaluator,
-            resume=resume,
+            resume=resumed,
             on_step=on_step,
         )
 
-    thread = start(folder, make, token_steps=config.token_steps, background=background)
+    if executor == "process":
+        start_process(folder, queue=queue)
+        run = Run(folder)
+        if not background:
+            run.wait()
+        return run
+    thread = start(folder, make, turn=turn, lock=lock, token_steps=config.token_steps, background=background)
     return Run(folder, thread)
+
+
+def _was_trained(folder: Path) -> bool:
+    """Whether the run was ever more than made and queued, so that there is something to resume."""
+    return StoreReader(folder).step > 0 or bool(list_checkpoints(folder))
+
+
+def _require_known_elsewhere(objective: Objective) -> None:
+    """Raises ConfigError where an objective, or one inside it, was registered by this program alone."""
+    inner = [value for _, value in objective if isinstance(value, Objective)]
+    for one in (objective, *inner):
+        if not type(one).__module__.startswith(("lab.objectives.", extensions.PREFIX)):
+            raise ConfigError(
+                f"Another process does not know {one.name!r}, which was registered in this program: put its lines into a file in "
+                f'{extensions.folder()}, or use executor="thread".'
+            )
 
 
 def preflight(

@@ -6,13 +6,14 @@ import shutil
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from lab import extensions, home
-from lab.monitor import ENDED, RunError, StoreReader, is_held, list_checkpoints, read_about, send
+from lab import extensions, home, queueing
+from lab.monitor import ENDED, RunError, StoreReader, is_held, last_words, list_checkpoints, read_about, send
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -76,8 +77,11 @@ class Run:
 
     @property
     def error(self) -> str | None:
-        """Why the run failed, in one sentence; None if it did not."""
-        return self.reader.status().get("error")
+        """Why the run failed, in one sentence; None if it did not. Of a dead process of its own: what it last said."""
+        status = self.reader.status()
+        if status.get("executor") == "process" and not status.get("error") and self.state == "dead":
+            return last_words(self.dir)
+        return status.get("error")
 
     def pause(self) -> None:
         """Hold at the next safe point."""
@@ -94,6 +98,15 @@ class Run:
     def checkpoint(self) -> None:
         """Save a checkpoint at the next safe point."""
         self._ask("checkpoint")
+
+    @property
+    def place(self) -> queueing.Place | None:
+        """Where it stands in its device's queue (place 0 trains); None if it is in none."""
+        return queueing.place_of(self.dir)
+
+    def move(self, place: int) -> queueing.Place:
+        """Put a queued run at another place of its queue; 1 is the next to train. Raises RunError if it does not wait."""
+        return queueing.move(self.dir, place)
 
     def _ask(self, kind: str) -> None:
         state = self.state
@@ -142,6 +155,31 @@ class Run:
     def checkpoints(self) -> list[Path]:
         """Folders of the checkpoints that are kept, oldest first."""
         return list_checkpoints(self.dir)
+
+    def export(
+        self,
+        folder: Path | str,
+        *,
+        what: str | None = None,
+        step: int | None = None,
+        dtype: str | None = None,
+        trl_script: bool = False,
+        progress: Callable[[str, float], None] | None = None,
+    ) -> Path:
+        """Write the trained model into a new `folder` that transformers and peft load without the lab, with a model card.
+
+        what: "adapter" or "merged" (the model with the adapter in it) for a run that trained an adapter, "model" for one that
+        trained the whole model; by default the adapter, or the model.   step: of a checkpoint that is kept; by default the best
+        one there is, else the latest.   dtype: "float32" or "bfloat16"; by default as in the checkpoint, merged float32.
+        trl_script: also the pairs as JSON Lines and a script that does the same training in TRL.
+        progress(what, share) reports while it is written.
+
+        The folder appears whole or not at all. Raises ExportError (a RunError), and writes nothing, where there is something in
+        it already, where the run has no such checkpoint, and where TRL lacks the objective.
+        """
+        from lab.export import export_run  # brings torch
+
+        return export_run(self, folder, what=what, step=step, dtype=dtype, trl_script=trl_script, progress=progress)
 
     def delete(self) -> None:
         """Remove the run and all it stored. Raises RunError while it is alive."""

@@ -44,17 +44,19 @@ def list_runs(options: argparse.Namespace) -> int:
 def summary(run: Any) -> dict[str, Any]:
     """The facts of a run that fit on a line."""
     about, status, state = run.about["config"], run.status, run.state
+    place = run.place if state == "queued" else None
     remaining = status.get("remaining")
     return {
         "run": run.dir.name,
         "state": state,
+        "queue": place.words if place and place.place else "",
         "step": run.step,
         "steps": about["steps"],
         "objective": about["objective"]["name"],
         "pairs": run.about.get("pairs_name", about["pairs"]),
         "model": about["model"],
         "remaining": f"{remaining:.0f} s" if remaining and state in ("running", "paused") else "",
-        "error": status.get("error") or "",
+        "error": run.error or "",
     }
 
 
@@ -85,13 +87,13 @@ def show(options: argparse.Namespace) -> int:
         print("before the first step:")
         for line in report.lines():
             print(f"  {line}")
-        print(f"  {measured(run, report)}")
+        print(f"  {measured(run)}")
     for words in warnings:
         print(f"     warning  {words}")
     return 0
 
 
-def measured(run: Any, report: Any) -> str:
+def measured(run: Any) -> str:
     """What memory and time have really been, beside the report's estimates."""
     from lab.monitor.preflight import seconds, size
 

@@ -28,6 +28,11 @@ def add(commands: Any) -> None:
     p.add_argument("--resume", action="store_true", help="continue the run in --run-dir from its latest checkpoint")
     p.add_argument("--json", action="store_true", help="print one JSON line per step instead of a progress bar")
     p.add_argument("--dry-run", action="store_true", help="say what the run would meet (lengths, cuts, memory, time), and end")
+    p.add_argument(
+        "--detach", action="store_true", help="train in a process of its own that outlives this terminal; return at once"
+    )
+    p.add_argument("--no-queue", action="store_true", help="start at once, even if another run trains on the same device")
+    p.add_argument("--lock-descriptor", type=int, help=argparse.SUPPRESS)  # of the process that --detach starts
     for name, field in TrainConfig.model_fields.items():
         if name in OWN_FLAGS:
             continue
@@ -55,9 +60,15 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         return look_ahead(given, as_json=options.json)
     signal.signal(signal.SIGTERM, _interrupt)
+    if options.lock_descriptor is not None:
+        return train_detached(options)
     screen = JsonLines() if options.json else Bar()
+    if options.detach:
+        return detach(given, options, screen)
     try:
-        handle = api.train(**given, run_dir=options.run_dir, on_step=screen.step, progress=screen.preparing)
+        handle = api.train(
+            **given, run_dir=options.run_dir, queue=not options.no_queue, on_step=screen.step, progress=screen.preparing
+        )
         screen.follow(handle)
     finally:
         screen.close()
@@ -72,6 +83,32 @@ def look_ahead(given: dict[str, Any], *, as_json: bool) -> int:
     report = api.preflight(**given)
     print(json.dumps(report.model_dump(mode="json")) if as_json else "\n".join(report.lines()))
     return 0
+
+
+def detach(given: dict[str, Any], options: argparse.Namespace, screen: JsonLines | Bar) -> int:
+    """Leave the training to a process of its own and say where to find it."""
+    from lab import api
+
+    try:
+        handle = api.train(
+            **given, run_dir=options.run_dir, queue=not options.no_queue, executor="process", progress=screen.preparing
+        )
+    finally:
+        screen.close()
+    words = {"run": handle.dir.name, "folder": str(handle.dir)}
+    print(json.dumps(words) if options.json else f"{handle.dir} trains in the background; python -m lab show {handle.dir.name}")
+    return 0
+
+
+def train_detached(options: argparse.Namespace) -> int:
+    """What the detached process does: it trains the run it was born for. Its store says all there is to say of it."""
+    from lab import api
+    from lab.monitor import RunLock
+
+    lock = RunLock.inherited(options.run_dir, options.lock_descriptor)
+    handle = api.start_run(options.run_dir, queue=not options.no_queue, lock=lock)
+    _until_ended(handle, lambda: None)
+    return 0 if handle.state in ("finished", "stopped") else 1
 
 
 def _interrupt(*_: Any) -> None:

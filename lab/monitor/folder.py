@@ -8,6 +8,10 @@ from typing import Any
 
 RUN_FILE = "run.json"
 CHECKPOINTS = "checkpoints"
+PROCESS_LOG = "process.log"
+"""What a training process of its own wrote to its standard output and error."""
+BEGINS = "--- "
+"""How a line of that log begins where another process has taken over."""
 ENDED = ("finished", "stopped", "failed", "dead")
 """States in which nothing trains any more."""
 
@@ -29,3 +33,14 @@ def read_about(folder: Path) -> dict[str, Any]:
 def list_checkpoints(folder: Path) -> list[Path]:
     """Whole checkpoints of the run in a folder, oldest first."""
     return sorted((folder / CHECKPOINTS).glob("step-*"))
+
+
+def last_words(folder: Path) -> str | None:
+    """The last line that the latest training process of its own wrote before it ended, or None. Reads the log's end alone."""
+    try:
+        with (folder / PROCESS_LOG).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 8192))
+            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    except FileNotFoundError:
+        return None
+    return lines[-1].removeprefix("error: ") if lines and not lines[-1].startswith(BEGINS) else None

@@ -10,6 +10,7 @@ import json
 import logging
 import time
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,15 @@ def send(run_folder: Path, kind: str, **detail: Any) -> None:
     draft.replace(box / name)
 
 
-def take(run_folder: Path) -> list[Request]:
-    """All waiting requests, oldest first; each is handed out once. Only the loop calls this."""
+def take(run_folder: Path, kinds: Collection[str] | None = None) -> list[Request]:
+    """All waiting requests (of some kinds, the others stay), oldest first; each is handed out once. Only who trains calls this."""
     box = run_folder / FOLDER
     found = []
     for path in sorted(box.glob("[!.]*.json")):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
+            if kinds is not None and content["kind"] not in kinds:
+                continue
             found.append(Request(content["kind"], content["detail"]))
         except (ValueError, KeyError, TypeError) as error:
             log.warning("The request %s cannot be read (%s) and is passed over.", path.name, error)

@@ -84,6 +84,9 @@ class TrainConfig(BaseModel):
         0.05, ge=0, le=1, description="share of the training time that gradient probes may take; 0 switches them off"
     )
     token_steps: int = Field(20, ge=1, description="latest steps for which every token's credit is kept")
+    trackers: str = Field(
+        "", description="experiment trackers that get every scalar too: tensorboard, wandb, trackio; several with commas between"
+    )
     name: str = Field("", description="a name people will recognise")
 
     @field_validator("precision", mode="before")

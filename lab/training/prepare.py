@@ -111,6 +111,7 @@ def prepare(
     stage("measuring memory and time")
     report = _report(config, policy, reading, encoder, reference)
     store.event(0, "preflight", **report.model_dump(mode="json"))
+    store.flush()  # whoever watches can read it before the first step
     _warn_of(report, config, reading, warn)
     _compute_reference(policy, reference, encoded, store, stage, listen)
     wants = config.objective.degraded_answers()

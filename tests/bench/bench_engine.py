@@ -71,12 +71,13 @@ def make_model(folder: Path, size: Size) -> None:
     transformers.LlamaForCausalLM(config).save_pretrained(folder)
 
 
-def make_rows(count: int, prompt: int, answer: int, vocabulary: int = 4096) -> list[dict[str, str]]:
-    """Pairs of random words, each part between half and all of its longest length in tokens (an answer's end included)."""
+def make_rows(count: int, prompt: int, answer: int, vocabulary: int = 4096, *, exact: bool = False) -> list[dict[str, str]]:
+    """Pairs of random words, each part between half and all of its longest length in tokens (an answer's end included), or
+    exactly that long."""
     rng = torch.Generator().manual_seed(1)
 
     def text(most: int) -> str:
-        length = int(torch.randint(most // 2, most + 1, (), generator=rng))
+        length = most if exact else int(torch.randint(most // 2, most + 1, (), generator=rng))
         return " ".join(f"w{i}" for i in torch.randint(2, vocabulary, (length,), generator=rng).tolist())
 
     return [{"prompt": text(prompt), "chosen": " " + text(answer - 1), "rejected": " " + text(answer - 1)} for _ in range(count)]
