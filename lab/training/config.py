@@ -54,7 +54,14 @@ class TrainConfig(BaseModel):
     lora_alpha: float = Field(32.0, gt=0, description="the adapter is scaled by lora_alpha / lora_rank")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input")
     lora_targets: str = Field("all-linear", description="modules that get an adapter: all-linear, or names separated by commas")
-    max_length: int = Field(1024, ge=16, description="tokens of prompt and answer together")
+    max_length: int = Field(
+        1024, ge=16, description="tokens of prompt and answer together; a prompt that does not fit loses its beginning"
+    )
+    too_long: Literal["cut", "drop"] = Field(
+        "cut",
+        description="a pair with an answer that does not fit into max_length: cut trains on the answer's beginning, without an end "
+        "of sequence; drop leaves the pair out",
+    )
     seed: int = Field(0, ge=0, description="fixes the order of the pairs, the pilots, the adapter and the sampled answers")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     precision: Literal["auto", "float32", "bfloat16"] = Field(

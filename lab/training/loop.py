@@ -27,6 +27,7 @@ from .changing import same_state
 from .checkpoint import CheckpointError, Progress, drop_old, latest_whole, put_back, read_checkpoint, save_checkpoint
 from .config import TrainConfig
 from .metrics import batch_scalars, degree_scalars, host_terms, token_rows
+from .preflight import peak_memory
 from .prepare import Prepared, prepare
 from .steering import Steering, Stopped
 from .step import StepResult, accumulate, pair_logps
@@ -273,7 +274,11 @@ class Training:
         self.store.pair_terms(step, [p.id for p in pairs], [p.version for p in pairs], terms)
         self.store.tokens(step, token_rows(pairs, result))
         self.store.status(
-            step=step, remaining=(config.steps - step) * self.step_seconds, seconds=progress.seconds, stage="training"
+            step=step,
+            remaining=(config.steps - step) * self.step_seconds,
+            seconds=progress.seconds,
+            stage="training",
+            memory=peak_memory(self.policy.device),
         )
         if self.on_step is not None:
             self.on_step(step, scalars)

@@ -12,7 +12,7 @@ Rounding alone grows to about 1e-6 here. What has to be set on TRL's side for th
 
 | TRL's default | here | why |
 |---|---|---|
-| shuffled data | sequential, in the order of `batch_indices` | order of data is the premise |
+| shuffled data | sequential, in the order of `Order` | order of data is the premise |
 | bf16, gradient_checkpointing | off (checkpointing: on in a test of its own, on both sides) | float32 on the CPU |
 | linear schedule | ours: cosine, constant or linear, after a warm-up | TRL has all of them |
 | exo_pair: label_smoothing 0 | as in `SHARED` | refused there |
@@ -48,7 +48,8 @@ from tokenizers.processors import TemplateProcessing
 import lab
 from lab.policy import Encoder, Lora, load_policy
 from lab.training import TrainConfig
-from lab.training.batches import batch_indices, encode_pair
+from lab.training.batches import encode_pair
+from lab.training.order import Order
 
 pytest.importorskip("trl")
 from datasets import Dataset, disable_progress_bars
@@ -132,7 +133,8 @@ def in_order(rows: list[dict[str, str]], run: lab.Run) -> list[dict[str, str]]:
 
 
 def order(config: TrainConfig, count: int) -> list[int]:
-    return [i for step in range(1, config.steps + 1) for i in batch_indices(step, count, config.batch_size, config.seed)]
+    order = Order.of(count, config.batch_size, config.seed)
+    return [i for step in range(1, config.steps + 1) for i in order.batch(step)]
 
 
 def arguments(config: TrainConfig, out: Path, **special: Any) -> dict[str, Any]:
@@ -176,7 +178,7 @@ def recorded(run: lab.Run, column: str, side: str) -> list[list[np.ndarray]]:
     for step in range(1, STEPS + 1):
         frame = run.reader.tokens(step)
         by_pair = frame[frame["side"] == side].set_index("pair")[column]
-        steps.append([by_pair[ids[i]] for i in batch_indices(step, len(ids), BATCH, run.config.seed)])
+        steps.append([by_pair[ids[i]] for i in Order.of(len(ids), BATCH, run.config.seed).batch(step)])
     return steps
 
 
