@@ -20,7 +20,10 @@ WORDS = "The launcher made this demo run, and deletes it when newer ones have ta
 
 
 def start_demo(steps: int) -> Run | None:
-    """Train SGDPO on the embedded world in a background thread. Does nothing and returns None if a run is live already."""
+    """Train SGDPO on the embedded world in a background thread. Does nothing and returns None if a run is live already.
+
+    The demo stands outside of the queue: nobody's own run has to wait for it.
+    """
     runs = lab.runs()
     if any(run.state not in ENDED for run in runs):
         return None
@@ -29,7 +32,7 @@ def start_demo(steps: int) -> Run | None:
     folder.mkdir(parents=True)
     (folder / MARK).write_text(WORDS, encoding="utf-8")
     # Few looks at sampled answers: while they are written, no curve moves.
-    return lab.train("sgdpo", name="demo", run_dir=folder, steps=steps, eval_every=250)
+    return lab.train("sgdpo", name="demo", run_dir=folder, steps=steps, eval_every=250, queue=False)
 
 
 def clear_demos(runs: Sequence[Run]) -> None:

@@ -4,7 +4,7 @@
 
 It builds the embedded world with a progress bar (once), serves the dashboard on this machine alone, prints its address when it
 listens, and starts a demo run in a background thread, so that the first thing one sees is curves that move. Ctrl-C or SIGTERM asks
-the runs of this process to stop, which saves a checkpoint of each.
+the runs of this process to stop, which saves a checkpoint of each; runs in a process of their own go on, and are named.
 """
 
 from __future__ import annotations
@@ -110,9 +110,13 @@ def _start_demo(steps: int) -> None:
 
 def stop_runs(patience: float = PATIENCE) -> None:
     """Ask every run that trains in this process to stop, and wait up to `patience` seconds for their checkpoints."""
-    from lab.monitor import RunError
+    import lab
+    from lab.monitor import ENDED, RunError
 
     live = runs_here()
+    for run in lab.runs():
+        if run.status.get("executor") == "process" and run.state not in ENDED:
+            print(f"{run.name} goes on in a process of its own.", flush=True)
     if live:
         print(f"Saving {', '.join(run.name for run in live)} ...", flush=True)
     for run in live:

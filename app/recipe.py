@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lab.api import Executor
 from lab.objectives import Objective, make_objective
 from lab.pairs import PairsError
 from lab.pairs.rows import open_table
@@ -18,6 +19,18 @@ from lab.training.config import TrainConfig
 OWN = ("objective", "pairs", "model")
 SLOWEST_FOR_THE_WORLD = 1e-5
 """Below this rate the world's half million parameters move too little to see in some hundred steps."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run is started: `lab.train`'s arguments of these names."""
+
+    executor: Executor = "thread"
+    queue: bool = True
+
+
+HERE = Start()
+"""As `lab.train` does it unasked."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +117,15 @@ def changed_parameters(objective: Objective) -> dict[str, Any]:
     return found
 
 
-def as_command(config: TrainConfig) -> str:
+def as_command(config: TrainConfig, start: Start = HERE) -> str:
     """The command that starts the same run."""
     words = ["python", "-m", "lab", "train", "--objective", config.objective.name]
     for assignment in _assignments(changed_parameters(config.objective)):
         words += ["--set", assignment]
     for name, value in changed(config).items():
         words += [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--detach"] if start.executor == "process" else []
+    words += [] if start.queue else ["--no-queue"]
     return shlex.join(words)
 
 
@@ -123,9 +138,10 @@ def _assignments(parameters: Mapping[str, Any], parents: str = "") -> Iterator[s
             yield f"{parents}{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 
-def as_python(config: TrainConfig) -> str:
+def as_python(config: TrainConfig, start: Start = HERE) -> str:
     """Python that starts the same run."""
     parameters = changed_parameters(config.objective)
     objective = {"name": config.objective.name, **parameters} if parameters else config.objective.name
-    given = {"objective": objective, **changed(config)}
+    started = {name: value for name, value in asdict(start).items() if value != getattr(HERE, name)}
+    given = {"objective": objective, **changed(config), **started}
     return "import lab\n\nrun = lab.train(\n" + "".join(f"    {key}={value!r},\n" for key, value in given.items()) + ")"

@@ -53,8 +53,8 @@ def buttons(run: Run, state: str) -> str:
     except RunError as error:  # it ended between the drawing and the click
         return str(error)
     if resume:
-        folder = run.dir
-        JOBS[folder.name] = Job(lambda progress: lab.train(run_dir=folder, resume=True, progress=progress))
+        folder, executor = run.dir, run.status.get("executor", "thread")  # as it was trained before
+        JOBS[folder.name] = Job(lambda progress: lab.train(run_dir=folder, resume=True, executor=executor, progress=progress))
         return "Taking the run up again from its last checkpoint."
     return ""
 
@@ -91,8 +91,9 @@ def notices(run: Run, state: str) -> None:
             st.caption("Where it happened:")
             st.code(str(run.dir / "log.txt"), language=None, wrap_lines=True)
     elif state == "dead":
+        why = f"its process ended: {run.error}" if run.error else "its process ended without a word"
         st.error(
-            f"This run is dead: its process ended without a word, and its last step was {step:,} of {steps:,}.",
+            plain(f"This run is dead ({why}). Its last step was {step:,} of {steps:,}."),
             icon=":material/heart_broken:",
         )
     elif state == "stopped":

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lab.objectives import OBJECTIVES, Objective, Outcome, PairLogps, make_objective, parameter, register
     from lab.pairs import Pair, PairsError, PairStore
     from lab.policy import ModelError
+    from lab.queueing import queue
     from lab.run import Run, open_run, runs
     from lab.training import ConfigError, TrainConfig
     from lab.watching import watch
@@ -44,6 +45,7 @@ __all__ = [
     "open_pairs",
     "open_run",
     "parameter",
+    "queue",
     "register",
     "runs",
     "token_logps",
@@ -57,6 +59,7 @@ _ROOMS = {
     "lab.pairs": ("Pair", "PairStore", "PairsError"),
     "lab.policy": ("ModelError",),
     "lab.monitor": ("RunError",),
+    "lab.queueing": ("queue",),
     "lab.run": ("Run", "open_run", "runs"),
     "lab.training": ("ConfigError", "TrainConfig"),
     "lab.watching": ("watch",),

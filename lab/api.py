@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lab import extensions, home
-from lab.judging import world_evaluator
-from lab.monitor import read_about
-from lab.objectives import PairLogps
+from lab.judging import REFERENCE_FILE, world_evaluator
+from lab.monitor import RunLock, StoreReader, StoreWriter, list_checkpoints, read_about
+from lab.objectives import Objective, PairLogps
 from lab.pairs import Pair, PairStore
 from lab.pairs import open_pairs as open_stored_pairs
 from lab.policy import Encoder, Policy, choose_layout
-from lab.run import Run
-from lab.training import ConfigError, TrainConfig, Training, create_run, start
+from lab.run import Run, open_run
+from lab.training import ConfigError, TrainConfig, Training, Turn, create_run, start, start_process
 from lab.training.batches import encode_pair
+from lab.training.branch import lay_out, plan_branch, read_start
 from lab.training.loop import Evaluator, OnStep
 from lab.training.step import concatenate, pair_logps
+from lab.training.trackers import Recorder, tracked_run, tracker_names
 
 WORLD = "world"
 
 extensions.load()
 Progress = Callable[[str, float], None]
+Executor = Literal["thread", "process"]
 
 
 def open_pairs(source: Any = WORLD, *, split: str = "train", progress: Progress | None = None) -> PairStore:
@@ -45,36 +49,65 @@ def open_pairs(source: Any = WORLD, *, split: str = "train", progress: Progress 
 
 def train(
     objective: Any = None,
-    pairs: Any = WORLD,
-    model: str | Path = WORLD,
+    pairs: Any = None,
+    model: str | Path | None = None,
     *,
+    branch_from: Run | str | Path | None = None,
+    at: int | None = None,
+    keep_optimizer: bool = True,
     run_dir: str | Path | None = None,
     resume: bool = False,
+    executor: Executor = "thread",
+    queue: bool = True,
     background: bool = True,
     on_step: OnStep | None = None,
     progress: Progress | None = None,
     listed: bool = True,
     **settings: Any,
 ) -> Run:
-    """Start a run and return a handle on it at once; training goes on in a background thread.
+    """Start a run and return a handle on it at once; training goes on in the background.
 
-    objective: a name, {"name": ..., parameters}, or an Objective.   pairs: whatever `open_pairs` takes.
-    model: "world", a folder or a hub id.   settings: every other field of `TrainConfig` by name.
-    resume: continue the run in `run_dir` from its latest checkpoint, with the settings it was made with.
-    background=False trains in this thread and returns when it is done.   on_step(step, scalars) is called in the training thread.
+    objective: a name, {"name": ..., parameters}, or an Objective.   pairs: whatever `open_pairs` takes (default: the world's).
+    model: "world" (the default), a folder or a hub id.   settings: every other field of `TrainConfig` by name.
+    resume: continue the run in `run_dir` from its latest checkpoint, with the settings it was made with and their changes.
+    branch_from: a run, its folder or its name: begin from its checkpoint of step `at` (default: the latest), with the settings and
+    pairs in use there where none are given. Steps go on counting, so `steps` is where it ends. The reference stays its parent's.
+    keep_optimizer=False begins with fresh AdamW statistics.
+    executor: "thread" trains in a thread of this program and ends, with a checkpoint, when the program does. "process" trains in a
+    process of its own that outlives this program; the choice for anything long.
+    queue: wait until no other run trains on the same device (`lab.queue()` shows the order, `Run.move` changes it); a paused run
+    keeps its device, a stopped one does not. False starts at once, beside others.
+    background=False returns when the run has ended.   on_step(step, scalars) is called in the training thread.
     progress(what, share) reports while the embedded world is built, the first time.   listed=False keeps the run off `runs()`.
     Raises ConfigError, PairsError or RunError, each in one sentence, before anything is started.
     """
+    if executor not in ("thread", "process"):
+        raise ConfigError(f'There is no executor {executor!r}; choose "thread" or "process".')
+    if executor == "process" and on_step is not None:
+        raise ConfigError('on_step is called in the training thread, which another process cannot do; use executor="thread".')
+    options: dict[str, Any] = {"executor": executor, "queue": queue, "background": background, "on_step": on_step}
     if resume:
         if objective is not None or settings or run_dir is None:
             raise ConfigError("To resume, give run_dir and nothing else: a run goes on with the settings it was made with.")
-        return _start(Path(run_dir), background=background, on_step=on_step, resume=True, progress=progress)
+        return start_run(Path(run_dir), progress=progress, **options)
+    if branch_from is not None:
+        given = {"objective": objective, "model": None if model is None else str(model)}
+        given = settings | {name: value for name, value in given.items() if value is not None}
+        parent = branch_from if isinstance(branch_from, Run) else open_run(branch_from)
+        folder = _branch(parent, at, given, pairs, run_dir, keep_optimizer)
+        if listed:
+            home.list_run(folder)
+        return start_run(folder, progress=progress, **options)
+    pairs, model = WORLD if pairs is None else pairs, WORLD if model is None else model
     if objective is None:
         raise ConfigError('Give an objective, for example objective="sgdpo".')
     model = Path(model).resolve() if Path(model).is_dir() else model  # so that it is found from another folder, too
     config = TrainConfig.parse(
         objective=objective, pairs=str(pairs) if isinstance(pairs, (str, Path)) else "", model=str(model), **settings
     )
+    if executor == "process":
+        _require_known_elsewhere(config.objective)
+    tracker_names(config.trackers)  # refuses what is not installed, before anything is made
     store = open_pairs(pairs, progress=progress)
     if not config.pairs:
         config = config.model_copy(update={"pairs": str(store.path)})
@@ -82,14 +115,47 @@ def train(
     create_run(folder, config, pairs_store=str(store.path), pairs_version=store.version, pairs_name=store.name)
     if listed:
         home.list_run(folder)
-    return _start(folder, background=background, on_step=on_step, resume=False, progress=progress)
+    return start_run(folder, progress=progress, **options)
 
 
-def _start(folder: Path, *, background: bool, on_step: OnStep | None, resume: bool, progress: Progress | None) -> Run:
+def _branch(parent: Run, at: int | None, given: dict[str, Any], pairs: Any, run_dir: Any, keep_optimizer: bool) -> Path:
+    """Make the folder of a run that begins from a checkpoint of another."""
+    about = parent.about
+    store = PairStore(Path(about["pairs_store"])) if pairs is None else open_pairs(pairs)
+    version, name = (about["pairs_version"], about["pairs_name"]) if pairs is None else (store.version, store.name)
+    if pairs is not None:
+        given = given | {"pairs": str(pairs) if isinstance(pairs, (str, Path)) else str(store.path)}
+    branch = plan_branch(parent.dir, at, given, keep_optimizer=keep_optimizer, same_pairs=pairs is None)
+    folder = Path(run_dir) if run_dir is not None else home.new_run_dir(branch.config.objective.name)
+    create_run(folder, branch.config, pairs_store=str(store.path), pairs_version=version, pairs_name=name, branch=branch.parent)
+    lay_out(folder, branch)
+    if pairs is None and (parent.dir / REFERENCE_FILE).exists():  # what its own answers will be compared with
+        shutil.copy2(parent.dir / REFERENCE_FILE, folder / REFERENCE_FILE)
+    return folder
+
+
+def start_run(
+    folder: Path,
+    *,
+    executor: Executor = "thread",
+    queue: bool = True,
+    background: bool = True,
+    on_step: OnStep | None = None,
+    progress: Progress | None = None,
+    lock: RunLock | None = None,
+) -> Run:
+    """Train the run that was made in `folder`, from its latest checkpoint or from its beginning; see `train`.
+
+    lock: the hold on the folder that this process was born with, where it is the one that executor="process" has started.
+    """
     about = read_about(folder)
     config = TrainConfig.parse(**about["config"])
+    if executor == "process":
+        _require_known_elsewhere(config.objective)
     store = PairStore(Path(about["pairs_store"]))
+    turn = Turn(folder, home.queue_dir(), config.device) if queue else None
     model = config.model
+    beginning = read_start(folder, about)
     evaluator: Evaluator | None = None
     from lab.world import ensure, is_world
 
@@ -100,21 +166,50 @@ def _start(folder: Path, *, background: bool, on_step: OnStep | None, resume: bo
         if on_world and config.evaluate:
             evaluator = world_evaluator(world, folder, config.steps)
 
-    def make(writer: Any) -> Training:
+    trackers = tracker_names(config.trackers)
+
+    def make(writer: StoreWriter) -> Training:
+        resumed = _was_trained(folder)
+        tracked = tracked_run(folder, config, about["created"], resumed=resumed)
+        writer.listeners += [Recorder(name, tracked, lambda s, w: writer.event(s, "warning", words=w)) for name in trackers]
         return Training(
             folder,
             config,
-            store.all(about["pairs_version"]),
+            pairs_at=store.all,
+            pairs_version=about["pairs_version"],
             model=model,
             cache=home.cache(),
             store=writer,
             evaluator=evaluator,
-            resume=resume,
+            resume=resumed,
+            start=beginning,
             on_step=on_step,
         )
 
-    thread = start(folder, make, token_steps=config.token_steps, background=background)
+    if executor == "process":
+        start_process(folder, queue=queue)
+        run = Run(folder)
+        if not background:
+            run.wait()
+        return run
+    thread = start(folder, make, turn=turn, lock=lock, token_steps=config.token_steps, background=background)
     return Run(folder, thread)
+
+
+def _was_trained(folder: Path) -> bool:
+    """Whether the run was ever more than made and queued, so that there is something to resume."""
+    return StoreReader(folder).step > 0 or bool(list_checkpoints(folder))
+
+
+def _require_known_elsewhere(objective: Objective) -> None:
+    """Raises ConfigError where an objective, or one inside it, was registered by this program alone."""
+    inner = [value for _, value in objective if isinstance(value, Objective)]
+    for one in (objective, *inner):
+        if not type(one).__module__.startswith(("lab.objectives.", extensions.PREFIX)):
+            raise ConfigError(
+                f"Another process does not know {one.name!r}, which was registered in this program: put its lines into a file in "
+                f'{extensions.folder()}, or use executor="thread".'
+            )
 
 
 def token_logps(

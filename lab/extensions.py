@@ -14,6 +14,9 @@ from lab import home
 
 log = logging.getLogger(__name__)
 
+PREFIX = "lab_extension_"
+"""Of the names of the modules that such files become."""
+
 loaded: set[Path] = set()
 
 
@@ -30,7 +33,7 @@ def load() -> list[str]:
             continue
         loaded.add(path)
         try:
-            spec = importlib.util.spec_from_file_location(f"lab_extension_{path.stem}", path)
+            spec = importlib.util.spec_from_file_location(f"{PREFIX}{path.stem}", path)
             assert spec is not None
             assert spec.loader is not None
             spec.loader.exec_module(importlib.util.module_from_spec(spec))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 from datetime import datetime
 from pathlib import Path
 
@@ -32,6 +33,11 @@ def new_run_dir(label: str) -> Path:
     stem = f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
     names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, 10_000))
     return next(path for name in names if not (path := runs_dir() / name).exists())
+
+
+def queue_dir() -> Path:
+    """Folder of this machine's queues: a home may be shared by several machines, and each has devices of its own."""
+    return home() / "queue" / (platform.node() or "here")
 
 
 def list_run(folder: Path) -> None:

@@ -6,25 +6,39 @@ import shutil
 import sqlite3
 import threading
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from lab import extensions, home
-from lab.monitor import ENDED, RunError, StoreReader, is_held, list_checkpoints, read_about, send
+from lab import extensions, home, queueing
+from lab.monitor import (
+    ENDED,
+    Change,
+    RunError,
+    StoreReader,
+    best_checkpoint,
+    is_held,
+    last_words,
+    list_checkpoints,
+    read_about,
+    read_changes,
+    send,
+)
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from lab.pairs import PairStore
     from lab.training import TrainConfig
 
 
 class Run:
     """A handle on a run's folder. Raises RunError where there is no run.
 
-    Reads cost what is asked for; requests (`pause`, `resume`, `stop`, `checkpoint`) return at once and are obeyed
-    at the loop's next safe point.
+    Reads cost what is asked for; requests (`pause`, `resume`, `stop`, `checkpoint`, `set`, `take_edits`) return at once and are
+    obeyed at the loop's next safe point.
     """
 
     def __init__(self, folder: Path | str, thread: threading.Thread | None = None) -> None:
@@ -48,6 +62,33 @@ class Run:
 
         extensions.load()
         return TrainConfig.parse(**self.about["config"])
+
+    @property
+    def settings(self) -> TrainConfig:
+        """Its settings as they are in use now, after all that was changed in mid-run. Raises ConfigError as `config` does."""
+        from lab.training.changing import changed
+
+        config = self.config
+        for change in self.changes():
+            config = changed(config, change.settings) if change.settings else config
+        return config
+
+    def changes(self) -> list[Change]:
+        """What was changed in mid-run up to now, oldest first."""
+        done = self.step
+        return [change for change in read_changes(self.dir) if change.after <= done]
+
+    @property
+    def pairs_version(self) -> int:
+        """The version of the pair store that it trains on now."""
+        versions = [change.pairs_version for change in self.changes() if change.pairs_version is not None]
+        return versions[-1] if versions else int(self.about["pairs_version"])
+
+    def pair_store(self) -> PairStore:
+        """The pairs it trains on, with all their versions. Raises PairsError if they are gone."""
+        from lab.pairs import PairStore
+
+        return PairStore(self.about["pairs_store"])
 
     @property
     def name(self) -> str:
@@ -75,8 +116,11 @@ class Run:
 
     @property
     def error(self) -> str | None:
-        """Why the run failed, in one sentence; None if it did not."""
-        return self.reader.status().get("error")
+        """Why the run failed, in one sentence; None if it did not. Of a dead process of its own: what it last said."""
+        status = self.reader.status()
+        if status.get("executor") == "process" and not status.get("error") and self.state == "dead":
+            return last_words(self.dir)
+        return status.get("error")
 
     def pause(self) -> None:
         """Hold at the next safe point."""
@@ -94,11 +138,41 @@ class Run:
         """Save a checkpoint at the next safe point."""
         self._ask("checkpoint")
 
-    def _ask(self, kind: str) -> None:
+    @property
+    def place(self) -> queueing.Place | None:
+        """Where it stands in its device's queue (place 0 trains); None if it is in none."""
+        return queueing.place_of(self.dir)
+
+    def move(self, place: int) -> queueing.Place:
+        """Put a queued run at another place of its queue; 1 is the next to train. Raises RunError if it does not wait."""
+        return queueing.move(self.dir, place)
+
+    def set(self, settings: Mapping[str, Any] | None = None, /, **more: Any) -> None:
+        """Change the learning rate, or parameters of the objective that are marked changeable, from the next step on.
+
+        By name, or by path for an objective inside another: run.set(learning_rate=5e-5, beta=0.2), run.set({"base.beta": 0.2}).
+        A new learning rate replaces the peak of the schedule. Raises ConfigError for what cannot be set, RunError for a run that
+        has ended.
+        """
+        from lab.training.changing import changed, values
+
+        wanted = {**(settings or {}), **more}
+        self._ask("set", settings=values(changed(self.settings, wanted), wanted))
+
+    def take_edits(self) -> None:
+        """Train on the pair store's present content from the next step on: edited pairs in place of the old ones, dropped ones
+        no more, restored ones from the next epoch on. Raises RunError where the run uses it already, or has ended."""
+        version = self.pair_store().version
+        if version == self.pairs_version:
+            raise RunError(f"The run {self.name} uses the latest version of its pairs already (version {version}).")
+        self._ask("edits", version=version)
+
+    def _ask(self, kind: str, **detail: Any) -> None:
         state = self.state
         if state in ENDED:
-            raise RunError(f"The run {self.name} is {state}, so it cannot {kind}; only a live run can.")
-        send(self.dir, kind)
+            what = {"set": "change its settings", "edits": "take edits", "checkpoint": "save a checkpoint"}.get(kind, kind)
+            raise RunError(f"The run {self.name} is {state}, so it cannot {what}; only a live run can.")
+        send(self.dir, kind, **detail)
 
     def wait(self, timeout: float | None = None) -> str:
         """Wait until the run has ended (or `timeout` seconds are over) and return its state. `error` says why a run failed."""
@@ -134,6 +208,35 @@ class Run:
     def checkpoints(self) -> list[Path]:
         """Folders of the checkpoints that are kept, oldest first."""
         return list_checkpoints(self.dir)
+
+    def export(
+        self,
+        folder: Path | str,
+        *,
+        what: str | None = None,
+        step: int | None = None,
+        dtype: str | None = None,
+        trl_script: bool = False,
+        progress: Callable[[str, float], None] | None = None,
+    ) -> Path:
+        """Write the trained model into a new `folder` that transformers and peft load without the lab, with a model card.
+
+        what: "adapter" or "merged" (the model with the adapter in it) for a run that trained an adapter, "model" for one that
+        trained the whole model; by default the adapter, or the model.   step: of a checkpoint that is kept; by default the best
+        one there is, else the latest.   dtype: "float32" or "bfloat16"; by default as in the checkpoint, merged float32.
+        trl_script: also the pairs as JSON Lines and a script that does the same training in TRL.
+        progress(what, share) reports while it is written.
+
+        The folder appears whole or not at all. Raises ExportError (a RunError), and writes nothing, where there is something in
+        it already, where the run has no such checkpoint, and where TRL lacks the objective.
+        """
+        from lab.export import export_run  # brings torch
+
+        return export_run(self, folder, what=what, step=step, dtype=dtype, trl_script=trl_script, progress=progress)
+
+    def best_checkpoint(self) -> Path | None:
+        """The one with the best evaluation by the setting `keep_best`, or None where none was evaluated."""
+        return best_checkpoint(self.dir, self.about["config"].get("keep_best", "auto"))
 
     def delete(self) -> None:
         """Remove the run and all it stored. Raises RunError while it is alive."""

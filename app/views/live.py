@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import streamlit as st
 
 import lab
-from app import steering
+from app import exporting, steering
 from app.plain import plain
+from app.waiting import waiting
 from app.watching import watch
 from lab.monitor import ENDED, RunError
 from lab.run import Run
@@ -32,6 +33,9 @@ def page() -> None:
             st.caption(plain(said))
         steering.continuing(run)
         steering.notices(run, state)
+        if state == "queued":
+            waiting(run)
+    exporting.section(run)
     watch(run, state)
 
 

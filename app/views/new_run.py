@@ -6,13 +6,15 @@ from typing import Any
 
 import streamlit as st
 
+import lab
 from app import sets
 from app.forms import grid, objective_fields, widget
 from app.jobs import Job, Progress, require
 from app.plain import plain
-from app.recipe import Verdict, as_command, as_python, judge
+from app.recipe import Start, Verdict, as_command, as_python, judge
 from app.uploads import MEGABYTES, store_upload
 from lab import api
+from lab.api import Executor
 from lab.objectives import OBJECTIVES, Preset
 from lab.pairs import PairsError, PairStore
 from lab.run import Run
@@ -24,6 +26,14 @@ BASICS = ("steps", "batch_size", "learning_rate")
 ADAPTER = ("lora_alpha", "lora_dropout", "lora_targets")
 LAB_DEFAULTS = "lab defaults"
 OTHER = "other"
+EXECUTORS: dict[Executor, tuple[str, str]] = {
+    "thread": ("In this dashboard", "Stops with a checkpoint when the dashboard is closed; Resume goes on from there."),
+    "process": (
+        "In a process of its own",
+        "For anything long: goes on when the dashboard is closed, and is not slowed by it. Takes some seconds to start.",
+    ),
+}
+"""Executor -> its name and when to choose it."""
 
 
 def page() -> None:
@@ -39,12 +49,13 @@ def page() -> None:
         st.subheader("Start")
         name_field = TrainConfig.model_fields["name"]
         name = widget("name", name_field, name_field.default, "setting.name")
+        start = _executor_section()
         verdict = judge(spec, {**settings, "pairs": pairs, "model": model, "name": name})
-        _verdict_section(verdict)
+        _verdict_section(verdict, start)
     if verdict.config:
         with st.expander("The same run from the command line or a notebook"):
-            st.code(as_command(verdict.config), language="bash", wrap_lines=True)
-            st.code(as_python(verdict.config), language="python", wrap_lines=True)
+            st.code(as_command(verdict.config, start), language="bash", wrap_lines=True)
+            st.code(as_python(verdict.config, start), language="python", wrap_lines=True)
 
 
 def _objective_section() -> tuple[dict[str, Any], Preset | None, str]:
@@ -137,7 +148,31 @@ def _settings_section(preset: Preset | None, key: str) -> dict[str, Any]:
         return values | grid({name: fields[name] for name in rest}, defaults, "setting")
 
 
-def _verdict_section(verdict: Verdict) -> None:
+def _executor_section() -> Start:
+    """Where the run trains, and whether it waits for its turn."""
+    executor = st.radio(
+        "Where it trains",
+        list(EXECUTORS),
+        format_func=lambda key: EXECUTORS[key][0],
+        captions=[words for _, words in EXECUTORS.values()],
+        key="start.executor",
+        persist_state="page",
+    )
+    busy = [place for place in lab.queue() if place.place == 0]
+    queue = st.toggle(
+        "Wait for its turn",
+        value=True,
+        key="start.queue",
+        persist_state="page",
+        help="One run trains on a device at a time; Live shows the order and can change it. Off: it starts at once, and runs on "
+        "the same device slow each other down.",
+    )
+    for place in busy if queue else []:
+        st.caption(plain(f"{place.run.name} trains on {place.device}; a run on the same device waits until it has ended."))
+    return Start(executor, queue)
+
+
+def _verdict_section(verdict: Verdict, start: Start) -> None:
     """What is wrong or doubtful, and the button."""
     if verdict.config:
         st.text(_amount(verdict.config))
@@ -147,7 +182,7 @@ def _verdict_section(verdict: Verdict) -> None:
         st.error(plain(verdict.refusal))
     config = verdict.config
     if st.button("Start the run", type="primary", disabled=config is None, width="stretch") and config:
-        st.session_state["starting"] = Job(lambda progress: _start(config, progress))
+        st.session_state["starting"] = Job(lambda progress: _start(config, start, progress))
         st.rerun()
 
 
@@ -166,7 +201,7 @@ def _size(source: str) -> int:
     return len(world.store) if source == sets.WORLD and world else 0
 
 
-def _start(config: TrainConfig, progress: Progress) -> Run:
+def _start(config: TrainConfig, start: Start, progress: Progress) -> Run:
     """Build the world, if the run needs it and nobody has, then start training in the background."""
     if sets.WORLD in (config.pairs, config.model):
         job = sets.world_job()
@@ -176,7 +211,7 @@ def _start(config: TrainConfig, progress: Progress) -> Run:
             sets.forget_failed_world()
             raise RuntimeError(job.error)
     progress("reading the pairs", 1.0)
-    return api.train(**config.model_dump(mode="json"), progress=progress)
+    return api.train(**config.model_dump(mode="json"), executor=start.executor, queue=start.queue, progress=progress)
 
 
 def _follow_start() -> None:

@@ -18,6 +18,8 @@ COMMANDS = {
     "train": ("train", "start or continue a run"),
     "runs": ("runs", "list the runs"),
     "show": ("runs", "look at a run, or steer it"),
+    "queue": ("queue", "who trains, who waits; change the order"),
+    "export": ("export", "write a run's model for transformers and peft"),
     "pairs": ("pairs", "look at preference pairs, check and export them"),
     "world": ("world", "build and look at the embedded world"),
     "bench": ("bench", "measure this machine"),

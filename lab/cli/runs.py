@@ -18,6 +18,8 @@ def add(commands: Any) -> None:
     steer = p.add_mutually_exclusive_group()
     for kind in ("pause", "resume", "stop", "checkpoint"):
         steer.add_argument(f"--{kind}", dest="request", action="store_const", const=kind, help=f"ask the run to {kind}")
+    steer.add_argument("--set", action="append", metavar="KEY=VALUE", help="learning_rate=5e-5, beta=0.2, base.beta=0.2, ...")
+    steer.add_argument("--take-edits", action="store_true", help="train on the pair store's present content from the next step on")
     p.set_defaults(run=show)
 
 
@@ -44,17 +46,19 @@ def list_runs(options: argparse.Namespace) -> int:
 def summary(run: Any) -> dict[str, Any]:
     """The facts of a run that fit on a line."""
     about, status, state = run.about["config"], run.status, run.state
+    place = run.place if state == "queued" else None
     remaining = status.get("remaining")
     return {
         "run": run.dir.name,
         "state": state,
+        "queue": place.words if place and place.place else "",
         "step": run.step,
         "steps": about["steps"],
         "objective": about["objective"]["name"],
         "pairs": run.about.get("pairs_name", about["pairs"]),
         "model": about["model"],
         "remaining": f"{remaining:.0f} s" if remaining and state in ("running", "paused") else "",
-        "error": status.get("error") or "",
+        "error": run.error or "",
     }
 
 
@@ -67,10 +71,20 @@ def show(options: argparse.Namespace) -> int:
         getattr(run, options.request)()
         print(f"Asked {run.name} to {options.request}.")
         return 0
+    if options.set:
+        from lab.cli.train import assignment
+
+        run.set(dict(assignment(text) for text in options.set))
+        print(f"Asked {run.name} to set {', '.join(options.set)}.")
+        return 0
+    if options.take_edits:
+        run.take_edits()
+        print(f"Asked {run.name} to take the edits of its pairs.")
+        return 0
     frame = run.scalars()
     latest = {} if frame.empty else {name: float(value) for name, value in frame.ffill().iloc[-1].items()}
     facts = summary(run) | {"folder": str(run.dir), "stage": run.status.get("stage"), "latest": latest}
-    warnings = [d["words"] for d in run.events("warning")["detail"]]
+    warnings = [d["words"] for d in run.events("warning", "refused")["detail"]]
     if options.json:
         print(json.dumps(facts | {"warnings": warnings, "config": run.about["config"]}))
         return 0

@@ -26,7 +26,14 @@ def add(commands: Any) -> None:
     p.add_argument("--config", type=Path, metavar="FILE", help="settings from a YAML file; flags beside it win")
     p.add_argument("--run-dir", type=Path, metavar="D", help="folder of the run (default: a new one among your runs)")
     p.add_argument("--resume", action="store_true", help="continue the run in --run-dir from its latest checkpoint")
+    p.add_argument("--branch", metavar="RUN[@STEP]", help="begin from a checkpoint of another run (default: its latest)")
+    p.add_argument("--fresh-optimizer", action="store_true", help="a branch begins with fresh AdamW statistics")
     p.add_argument("--json", action="store_true", help="print one JSON line per step instead of a progress bar")
+    p.add_argument(
+        "--detach", action="store_true", help="train in a process of its own that outlives this terminal; return at once"
+    )
+    p.add_argument("--no-queue", action="store_true", help="start at once, even if another run trains on the same device")
+    p.add_argument("--lock-descriptor", type=int, help=argparse.SUPPRESS)  # of the process that --detach starts
     for name, field in TrainConfig.model_fields.items():
         if name in OWN_FLAGS:
             continue
@@ -40,19 +47,26 @@ def run(options: argparse.Namespace) -> int:
     """Train until the run ends. Ctrl-C stops it after saving a checkpoint; a second one breaks off."""
     from lab import api
 
-    given = settings(options)
+    branch = from_branch(options)
+    given = settings(options, branch) | branch
     if options.resume:
         if given:
             raise ConfigError(f"To resume, give --run-dir alone; {', '.join(given)} would change a run that is half done.")
         if options.run_dir is None:
             raise ConfigError("To resume, say which run: --run-dir FOLDER.")
         given = {"resume": True}
-    elif "objective" not in given:
+    elif "objective" not in given and not branch:
         raise ConfigError("Say which objective: --objective NAME, for example --objective sgdpo.")
     signal.signal(signal.SIGTERM, _interrupt)
+    if options.lock_descriptor is not None:
+        return train_detached(options)
     screen = JsonLines() if options.json else Bar()
+    if options.detach:
+        return detach(given, options, screen)
     try:
-        handle = api.train(**given, run_dir=options.run_dir, on_step=screen.step, progress=screen.preparing)
+        handle = api.train(
+            **given, run_dir=options.run_dir, queue=not options.no_queue, on_step=screen.step, progress=screen.preparing
+        )
         screen.follow(handle)
     finally:
         screen.close()
@@ -60,18 +74,65 @@ def run(options: argparse.Namespace) -> int:
     return 0 if handle.state in ("finished", "stopped") else 1
 
 
+def detach(given: dict[str, Any], options: argparse.Namespace, screen: JsonLines | Bar) -> int:
+    """Leave the training to a process of its own and say where to find it."""
+    from lab import api
+
+    try:
+        handle = api.train(
+            **given, run_dir=options.run_dir, queue=not options.no_queue, executor="process", progress=screen.preparing
+        )
+    finally:
+        screen.close()
+    words = {"run": handle.dir.name, "folder": str(handle.dir)}
+    print(json.dumps(words) if options.json else f"{handle.dir} trains in the background; python -m lab show {handle.dir.name}")
+    return 0
+
+
+def train_detached(options: argparse.Namespace) -> int:
+    """What the detached process does: it trains the run it was born for. Its store says all there is to say of it."""
+    from lab import api
+    from lab.monitor import RunLock
+
+    lock = RunLock.inherited(options.run_dir, options.lock_descriptor)
+    handle = api.start_run(options.run_dir, queue=not options.no_queue, lock=lock)
+    _until_ended(handle, lambda: None)
+    return 0 if handle.state in ("finished", "stopped") else 1
+
+
 def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def settings(options: argparse.Namespace) -> dict[str, Any]:
-    """TrainConfig fields from the file and the flags. Raises ConfigError for a `--set` that is not KEY=VALUE."""
+def from_branch(options: argparse.Namespace) -> dict[str, Any]:
+    """What `lab.train` has to know of the run to branch from; empty where there is none. Raises RunError for an unknown one."""
+    if not options.branch:
+        if options.fresh_optimizer:
+            raise ConfigError("--fresh-optimizer is for a branch; give --branch RUN with it.")
+        return {}
+    from lab.run import open_run
+
+    name, sign, step = options.branch.rpartition("@")
+    numbered = bool(sign) and step.isdecimal()
+    run = open_run(name if numbered else options.branch)
+    return {"branch_from": run, "at": int(step) if numbered else None, "keep_optimizer": not options.fresh_optimizer}
+
+
+def settings(options: argparse.Namespace, branch: dict[str, Any] | None = None) -> dict[str, Any]:
+    """TrainConfig fields from the file and the flags. `--set` alone changes the objective that a branch's parent had.
+
+    Raises ConfigError for a `--set` that is not KEY=VALUE.
+    """
     given = read_config(options.config) if options.config else {}
     for name in (*OWN_FLAGS, *TrainConfig.model_fields):
         if (value := getattr(options, name, None)) is not None:
             given[name] = value
     if options.set:
         objective = given.get("objective")
+        if objective is None and branch:
+            from lab.training.branch import settings_at
+
+            objective = settings_at(branch["branch_from"].dir, branch["at"]).objective.spec()
         if objective is None:
             raise ConfigError("--set changes a parameter of an objective; say which with --objective NAME.")
         given["objective"] = with_parameters(objective, options.set)
@@ -81,11 +142,9 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
 def with_parameters(objective: Any, assignments: list[str]) -> dict[str, Any]:
     """An objective's name or specification with KEY=VALUE put in; "base.r1=0.7" reaches into a nested objective."""
     spec: dict[str, Any] = {"name": objective} if isinstance(objective, str) else dict(objective)
-    for assignment in assignments:
-        path, sign, value = assignment.partition("=")
-        if not sign or not path.strip():
-            raise ConfigError(f"--set {assignment!r} is not KEY=VALUE; write for example --set beta=0.1.")
-        *parents, last = path.strip().split(".")
+    for text in assignments:
+        path, value = assignment(text)
+        *parents, last = path.split(".")
         if [*parents, last] == ["name"]:
             raise ConfigError("--set name=... would train another objective than the one you named; use --objective NAME.")
         place = spec
@@ -93,8 +152,16 @@ def with_parameters(objective: Any, assignments: list[str]) -> dict[str, Any]:
             inner = place.get(parent)
             place[parent] = {"name": inner} if isinstance(inner, str) else dict(inner or {})
             place = place[parent]
-        place[last] = value.strip()
+        place[last] = value
     return spec
+
+
+def assignment(text: str) -> tuple[str, str]:
+    """KEY and VALUE of KEY=VALUE. Raises ConfigError where it is none."""
+    path, sign, value = text.partition("=")
+    if not sign or not path.strip():
+        raise ConfigError(f"--set {text!r} is not KEY=VALUE; write for example --set beta=0.1.")
+    return path.strip(), value.strip()
 
 
 def print_outcome(handle: Any, *, file: Any) -> None:

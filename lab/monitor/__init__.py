@@ -1,25 +1,36 @@
-"""Watching a run: its store (one writer, many readers), its lock, its mailbox, and probes of the gradient."""
+"""Watching a run: its store (one writer, many readers), its lock, its mailbox, its place in a queue, and probes of the gradient."""
 
-from .folder import ENDED, RunError, list_checkpoints, read_about
+from .changes import Change, read_changes, write_changes
+from .folder import ENDED, RunError, best_checkpoint, last_words, list_checkpoints, read_about
 from .lock import RunLock, is_held
 from .mailbox import Request, send, take
+from .queue import DeviceQueue, Line, queues
 from .reader import SCREEN_POINTS, StoreReader, spike_keeping
-from .writer import LayerRow, StoreWriter, TokenRow
+from .writer import LayerRow, Listener, StoreWriter, TokenRow
 
 __all__ = [
     "ENDED",
     "SCREEN_POINTS",
+    "Change",
+    "DeviceQueue",
     "LayerRow",
+    "Line",
+    "Listener",
     "Request",
     "RunError",
     "RunLock",
     "StoreReader",
     "StoreWriter",
     "TokenRow",
+    "best_checkpoint",
     "is_held",
+    "last_words",
     "list_checkpoints",
+    "queues",
     "read_about",
+    "read_changes",
     "send",
     "spike_keeping",
     "take",
+    "write_changes",
 ]

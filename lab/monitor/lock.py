@@ -9,6 +9,7 @@ import fcntl
 import os
 import time
 from pathlib import Path
+from typing import Self
 
 FILE_NAME = "run.lock"
 
@@ -32,8 +33,30 @@ class RunLock:
                     ) from None
                 time.sleep(0.02)
 
+    @classmethod
+    def inherited(cls, folder: Path, descriptor: int) -> Self:
+        """The hold that this process's parent took and handed down as an open file: the folder was not free for a moment.
+
+        Raises RuntimeError if the descriptor is not the folder's lock.
+        """
+        try:
+            if not os.path.samestat(os.fstat(descriptor), (folder / FILE_NAME).stat()):
+                raise OSError
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RuntimeError(f"The file {descriptor} that was handed down is not the lock of {folder}.") from None
+        os.set_inheritable(descriptor, False)  # this process's own children do not train here
+        self = cls.__new__(cls)
+        self._descriptor = descriptor
+        return self
+
+    @property
+    def descriptor(self) -> int:
+        """The open file, for a child process that is to take the hold over; -1 after `release`."""
+        return self._descriptor
+
     def release(self) -> None:
-        """Give the folder free; a second call does nothing."""
+        """Let go: the folder is free, unless a child process has taken the hold over. A second call does nothing."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

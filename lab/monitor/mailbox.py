@@ -7,22 +7,25 @@ machine that shares the folder.
 from __future__ import annotations
 
 import json
-import logging
 import time
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-log = logging.getLogger(__name__)
-
 FOLDER = "requests"
-KINDS = ("pause", "resume", "stop", "checkpoint")
+KINDS = ("pause", "resume", "stop", "checkpoint", "set", "edits")
+UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody wants of a run: `kind` is one of KINDS."""
+    """What somebody wants of a run.
+
+    kind: one of KINDS, or whatever else stood in the file; UNREADABLE where nothing did, with the reason in `detail`.
+    detail: for "set" {"settings": {"learning_rate": 5e-5, "base.beta": 0.2}}, for "edits" {"version": 7}, else empty.
+    """
 
     kind: str
     detail: dict[str, Any] = field(default_factory=dict)
@@ -40,15 +43,25 @@ def send(run_folder: Path, kind: str, **detail: Any) -> None:
     draft.replace(box / name)
 
 
-def take(run_folder: Path) -> list[Request]:
-    """All waiting requests, oldest first; each is handed out once. Only the loop calls this."""
+def take(run_folder: Path, kinds: Collection[str] | None = None) -> list[Request]:
+    """All waiting requests (of some kinds, the others stay), oldest first; each is handed out once. Only who trains calls this."""
     box = run_folder / FOLDER
     found = []
     for path in sorted(box.glob("[!.]*.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            found.append(Request(content["kind"], content["detail"]))
-        except (ValueError, KeyError, TypeError) as error:
-            log.warning("The request %s cannot be read (%s) and is passed over.", path.name, error)
+        request = _read(path)
+        if kinds is not None and request.kind not in kinds:
+            continue
+        found.append(request)
         path.unlink()
     return found
+
+
+def _read(path: Path) -> Request:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        kind, detail = content["kind"], content["detail"]
+        if not isinstance(kind, str) or not isinstance(detail, dict):
+            raise ValueError("kind must be a text and detail an object")
+        return Request(kind, detail)
+    except (ValueError, KeyError, TypeError) as error:
+        return Request(UNREADABLE, {"file": path.name, "reason": str(error)})

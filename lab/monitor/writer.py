@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -49,8 +49,18 @@ class LayerRow:
     cosine: float
 
 
+class Listener(Protocol):
+    """Somebody else who wants the scalars, such as an experiment tracker. Neither call may raise, nor hold up the loop."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class StoreWriter:
     """Writes one run's store. Open one per run; use it from the loop's thread only.
+
+    listeners: are told all scalars too, and closed with the store.
 
     token_steps: token rows are kept for the latest so many steps.
     interval:    seconds between two batches; what a reader sees is at most this old.
@@ -59,6 +69,7 @@ class StoreWriter:
     def __init__(self, folder: Path, *, token_steps: int = 20, interval: float = 0.25) -> None:
         self.failure: str | None = None
         self.lost = 0
+        self.listeners: list[Listener] = []
         self._token_steps = token_steps
         self._interval = interval
         self._connection = open_for_writing(folder)
@@ -91,6 +102,8 @@ class StoreWriter:
                 "INSERT OR REPLACE INTO scalars VALUES (?, ?, ?)", [(self._id(c, "series", "name", n), step, v) for n, v in items]
             )
         )
+        for listener in self.listeners:
+            listener.scalars(step, values)
 
     def pair_terms(self, step: int, pairs: Sequence[str], versions: Sequence[int], terms: Mapping[str, np.ndarray]) -> None:
         """The named numbers of every pair of a step's batch; each array [B]."""
@@ -149,6 +162,8 @@ class StoreWriter:
 
     def close(self) -> None:
         """Write what is left, end the thread, close the file."""
+        for listener in self.listeners:  # first, because their last words may be warnings
+            listener.close()
         self._queue.put(None)
         self._wake.set()
         self._thread.join(timeout=60)

@@ -13,7 +13,7 @@ from lab.monitor import SCREEN_POINTS
 from .style import ink, wrapped
 
 BY_THE_CLOCK = ("evaluation", "checkpoint")
-KINDS = ("warning", "request", "edit", "resumed", *BY_THE_CLOCK)
+KINDS = ("warning", "refused", "request", "change", "edit", "resumed", "branched", *BY_THE_CLOCK)
 """Events that are marked."""
 
 QUIET = 60
@@ -26,6 +26,15 @@ def describe(kind: str, detail: Mapping[str, Any]) -> str:
         return f"Warning: {detail.get('words', '')}"
     if kind == "request":
         return f"Asked to {detail.get('request', 'do something')}"
+    if kind == "refused":
+        return f"Refused to {detail.get('request', 'do something')}: {detail.get('words', '')}"
+    if kind == "change":
+        return "Changed: " + ", ".join(f"{name} to {now}" for name, (_, now) in detail.get("settings", {}).items())
+    if kind == "branched":
+        return f"Branched from {detail.get('parent', 'another run')}"
+    if kind == "edit":
+        counts = ", ".join(f"{detail[what]} {what}" for what in ("edited", "dropped", "added") if detail.get(what))
+        return f"Pairs of version {detail.get('version')}: {counts or 'as before'}"
     if kind == "resumed":
         return f"Resumed from {detail.get('checkpoint') or 'the start'}"
     if kind == "evaluation":

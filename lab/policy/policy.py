@@ -12,7 +12,7 @@ import torch
 
 from . import attention
 from .layout import Completion
-from .logps import CompletionLogps, LogpsModule, completion_logps, split_head
+from .logps import CompletionLogps, LogpsModule, completion_logps, split_head, whole_head
 
 
 @dataclass
@@ -90,6 +90,15 @@ class Policy:
         if self.shared is not None:
             attention.give_back(_bare(self.model))
         self.shared = None
+
+    def lay_out_as(self, other: Policy) -> None:
+        """Compute log-probs in the layout that was found right for another policy of the same model."""
+        if other.shared is None:
+            self.plain_rows()
+        else:
+            self.shared = other.shared
+        if other.module.head.whole:
+            self.module.head = whole_head(self.model)
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:

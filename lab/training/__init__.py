@@ -3,6 +3,8 @@
 from .config import ConfigError, TrainConfig, read_config
 from .lifecycle import create_run, start, trained_here
 from .loop import Evaluation, Evaluator, Training
+from .process import start_process
+from .turn import Turn, device_name
 
 __all__ = [
     "ConfigError",
@@ -10,8 +12,11 @@ __all__ = [
     "Evaluator",
     "TrainConfig",
     "Training",
+    "Turn",
     "create_run",
+    "device_name",
     "read_config",
     "start",
+    "start_process",
     "trained_here",
 ]

@@ -68,11 +68,12 @@ def batch_indices(step: int, count: int, batch_size: int, seed: int) -> list[int
     """Positions in the pair list of the batch of optimizer step `step` (1-based); every epoch is a fresh permutation,
     and a batch that crosses the end of an epoch takes the rest from the next."""
     wanted = range((step - 1) * batch_size, step * batch_size)
-    return [_order(count, seed, position // count)[position % count] for position in wanted]
+    return [shuffled(count, seed, position // count)[position % count] for position in wanted]
 
 
 @lru_cache(maxsize=4)
-def _order(count: int, seed: int, epoch: int) -> list[int]:
+def shuffled(count: int, seed: int, epoch: int) -> list[int]:
+    """The numbers 0 to count - 1 in the order of one epoch (from 0)."""
     return torch.randperm(count, generator=generator(seed, epoch, 1)).tolist()
 
 

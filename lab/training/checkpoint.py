@@ -1,45 +1,189 @@
 """Checkpoints: a folder per step, written under a temporary name, synced and renamed, so that it is whole or absent.
 
-Safetensors and JSON only. The policy lies in it as an ordinary Hugging Face model or peft adapter.
+Safetensors and JSON only. The policy lies in it as an ordinary Hugging Face model or peft adapter. Data order, schedule and random
+numbers are functions of the configuration, its changes and the step, so what is written down of them is those.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lab.monitor.folder import CHECKPOINTS, list_checkpoints
+from lab.monitor import durable
+from lab.monitor.folder import CHECKPOINTS, FACTS, RunError, list_checkpoints, read_facts, step_of
 from lab.objectives import State
 from lab.policy import Policy
+from lab.policy.randomness import global_generator
+
+TENSORS = "trainer.safetensors"
+DAMAGED = "damaged-"
+"""Before the name of a checkpoint that could not be read, so that it is kept and not met again."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint that cannot be written or read, in one sentence."""
 
 
 @dataclass
 class Progress:
-    """How far a run is: optimizer steps done, completion tokens seen, seconds trained, and the objective's state."""
+    """How far a run is: optimizer steps done, completion tokens seen, seconds trained, the objective's state, and what the
+    evaluation at this very step found (None if there was none)."""
 
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
     state: State | None = None
+    evaluation: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A checkpoint that has been read whole; nothing is put back yet.
+
+    weights: the policy's, by name.   head: the degree head's, or empty.   slots: the optimizer's values by parameter and slot.
+    """
+
+    folder: Path
+    facts: dict[str, Any]
+    weights: dict[str, Tensor]
+    head: dict[str, Tensor]
+    slots: dict[str, dict[str, Tensor]] = field(repr=False)
+    state: State
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run was."""
+        facts = self.facts
+        return Progress(facts["step"], facts["tokens"], facts["seconds"], dict(self.state), facts["evaluation"])
 
 
 def save_checkpoint(
-    run_dir: Path, policy: Policy, optimizer: torch.optim.Optimizer, progress: Progress, degree_head: nn.Module | None, *, keep: int
+    run_dir: Path,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    degree_head: nn.Module | None,
+    about: dict[str, Any],
 ) -> Path:
-    """Write `checkpoints/step-N` and drop all but the latest `keep`. If the disk refuses (OSError), nothing older is lost."""
+    """Write `checkpoints/step-N` with plain facts about the run beside the numbers.
+
+    Raises CheckpointError if the disk refuses; then no other checkpoint is touched.
+    """
     folder = run_dir / CHECKPOINTS / f"step-{progress.step:06d}"
+    folder.parent.mkdir(exist_ok=True)
+    _sweep(folder.parent)
     draft = folder.with_name(f".{folder.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    policy.save(draft)
+    try:
+        draft.mkdir()
+        policy.save(draft)
+        save_file(_tensors(policy, optimizer, progress, degree_head), draft / TENSORS)
+        facts = {"step": progress.step, "tokens": progress.tokens, "seconds": progress.seconds, "evaluation": progress.evaluation}
+        sizes = {path.name: path.stat().st_size for path in sorted(draft.iterdir())}
+        (draft / FACTS).write_text(json.dumps(facts | about | {"files": sizes}), encoding="utf-8")
+        durable.publish(draft, folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise CheckpointError(
+            f"The checkpoint of step {progress.step} could not be written ({_reason(error)}); make room, earlier ones are kept."
+        ) from error
+    durable.sync(run_dir)
+    return folder
+
+
+def drop_old(run_dir: Path, keep: int, best: Path | None) -> None:
+    """Delete all checkpoints but the latest `keep` and the best."""
+    for old in list_checkpoints(run_dir)[:-keep]:
+        if old != best:
+            durable.remove(old)
+
+
+def read_checkpoint(folder: Path, policy: Policy) -> Stored:
+    """Read a checkpoint of a run with a policy of this kind. Raises CheckpointError, in one sentence, if it is damaged."""
+    try:
+        facts = read_facts(folder)
+        for name, size in facts["files"].items():
+            found = (folder / name).stat().st_size
+            if found != size:
+                raise CheckpointError(f"{name} has {found} bytes where {size} were written")
+        tensors = load_file(folder / TENSORS)
+        slots: dict[str, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, slot, name = key.split(".", 2)
+                slots.setdefault(name, {})[slot] = value
+        return Stored(folder, facts, _weights(folder, policy), _part(tensors, "head."), slots, _part(tensors, "state."))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"The checkpoint {folder} is damaged ({_reason(error)}).") from error
+
+
+def latest_whole(run_dir: Path, policy: Policy) -> tuple[Stored | None, list[str]]:
+    """The latest checkpoint that can be read, and a sentence for every later one that cannot; those are set aside by another name.
+
+    (None, []) where the run has no checkpoint. Raises CheckpointError where it has some and none can be read.
+    """
+    complaints: list[str] = []
+    for folder in reversed(list_checkpoints(run_dir)):
+        try:
+            found = read_checkpoint(folder, policy)
+        except CheckpointError as error:
+            complaints.append(str(error))
+            continue
+        for later in list_checkpoints(run_dir):
+            if step_of(later) > step_of(folder):
+                durable.sync(later.rename(later.with_name(f"{DAMAGED}{later.name}")).parent)
+        return found, complaints
+    if complaints:
+        raise CheckpointError(
+            f"No checkpoint of this run can be read: {' '.join(complaints)} Start a new run, or delete the folder "
+            f"{run_dir / CHECKPOINTS} to begin this one from its first step."
+        )
+    return None, []
+
+
+def put_back(
+    stored: Stored, policy: Policy, optimizer: torch.optim.Optimizer | None, degree_head: nn.Module | None, *, exact: bool = True
+) -> None:
+    """Put policy, head and optimizer to where the checkpoint left them; the caller has built them as for a new run.
+
+    optimizer: None leaves it as it is.   exact=False: a head or optimizer values of another shape are left out (a branch).
+    Raises CheckpointError where the policy's weights do not fit, or anything with exact=True.
+    """
+    named: dict[str, nn.Parameter] = dict(policy.parameters())
+    try:
+        if policy.adapter:
+            from peft import set_peft_model_state_dict
+
+            set_peft_model_state_dict(policy.model, stored.weights)
+        else:
+            policy.model.load_state_dict(stored.weights)
+        if degree_head is not None:
+            own = degree_head.state_dict()
+            if exact or {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in stored.head.items()}:
+                degree_head.load_state_dict(stored.head)
+            named |= {f"degree_head.{name}": p for name, p in degree_head.named_parameters()}
+        for name, values in stored.slots.items() if optimizer is not None else ():
+            parameter = named.get(name)
+            fits = parameter is not None and all(v.shape in (parameter.shape, torch.Size()) for v in values.values())
+            if fits and parameter is not None and optimizer is not None:
+                # AdamW's fused form keeps its step counter beside the parameter, the plain form on the host.
+                optimizer.state[parameter] = {slot: value.to(parameter.device) for slot, value in values.items()}
+            elif exact:
+                raise ValueError(f"the optimizer's values of {name} fit nothing")
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"The checkpoint {stored.folder} does not fit this run ({_reason(error)}).") from error
+
+
+def _tensors(
+    policy: Policy, optimizer: torch.optim.Optimizer, progress: Progress, degree_head: nn.Module | None
+) -> dict[str, Tensor]:
     tensors = {f"state.{name}": torch.as_tensor(value).clone() for name, value in (progress.state or {}).items()}
     names = {id(p): name for name, p in policy.parameters().items()}
     if degree_head is not None:
@@ -47,55 +191,30 @@ def save_checkpoint(
         names |= {id(p): f"degree_head.{name}" for name, p in degree_head.named_parameters()}
     for parameter, slots in optimizer.state.items():
         tensors |= {f"optimizer.{slot}.{names[id(parameter)]}": value.detach().cpu().clone() for slot, value in slots.items()}
-    save_file(tensors, draft / "trainer.safetensors")
-    (draft / "trainer.json").write_text(json.dumps({"step": progress.step, "tokens": progress.tokens, "seconds": progress.seconds}))
-    for path in draft.iterdir():
-        _sync(path)
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.rename(folder)
-    _sync(folder.parent)
-    for old in list_checkpoints(run_dir)[:-keep]:
-        shutil.rmtree(old)
-    return folder
+    return tensors
 
 
-def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, degree_head: nn.Module | None) -> Progress:
-    """Put policy, head and optimizer back to where the checkpoint left them; the caller has built them as for a new run."""
-    _restore_policy(folder, policy)
-    tensors = load_file(folder / "trainer.safetensors")
-    numbers = json.loads((folder / "trainer.json").read_text())
-    named: dict[str, nn.Parameter] = dict(policy.parameters())
-    if degree_head is not None:
-        degree_head.load_state_dict(
-            {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
-        )
-        named |= {f"degree_head.{name}": p for name, p in degree_head.named_parameters()}
-    slots: dict[str, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, slot, name = key.split(".", 2)
-            slots.setdefault(name, {})[slot] = value
-    for name, values in slots.items():
-        parameter = named[name]
-        # AdamW's fused form keeps its step counter beside the parameter, the plain form on the host.
-        optimizer.state[parameter] = {slot: value.to(parameter.device) for slot, value in values.items()}
-    state = {name.removeprefix("state."): value for name, value in tensors.items() if name.startswith("state.")}
-    return Progress(numbers["step"], numbers["tokens"], numbers["seconds"], state)
-
-
-def _restore_policy(folder: Path, policy: Policy) -> None:
+def _weights(folder: Path, policy: Policy) -> dict[str, Tensor]:
     if policy.adapter:
-        from peft import load_peft_weights, set_peft_model_state_dict
+        from peft import load_peft_weights
 
-        set_peft_model_state_dict(policy.model, load_peft_weights(str(folder), device=str(policy.device)))
-        return
-    stored: Any = type(policy.model).from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
-    policy.model.load_state_dict(stored.state_dict())
+        return load_peft_weights(str(folder), device=str(policy.device))
+    with global_generator(0):  # weights are drawn before they are read, and another run may be drawing at this moment
+        model: Any = type(policy.model).from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+    return model.state_dict()
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a process that was killed while it saved, or while it deleted, has left."""
+    for path in folder.glob(".step-*"):
+        shutil.rmtree(path)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__

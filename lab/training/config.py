@@ -71,12 +71,20 @@ class TrainConfig(BaseModel):
     )
     save_every: int = Field(100, ge=0, description="steps between checkpoints; 0 saves only at the end")
     keep_checkpoints: int = Field(3, ge=1, description="latest checkpoints that are kept")
+    keep_best: str = Field(
+        "auto",
+        description="evaluation scalar whose best checkpoint is saved and kept beside the latest, as eval/rewards/accuracies, or "
+        "eval/loss:min where lower is better; auto: oracle reward, else reward, else held-out accuracy; empty: none",
+    )
     eval_every: int = Field(50, ge=0, description="steps between two looks at sampled answers; 0 looks only before and after")
     evaluate: bool = Field(True, description="sample and judge answers before, during and after training, where there is an oracle")
     probe_budget: float = Field(
         0.05, ge=0, le=1, description="share of the training time that gradient probes may take; 0 switches them off"
     )
     token_steps: int = Field(20, ge=1, description="latest steps for which every token's credit is kept")
+    trackers: str = Field(
+        "", description="experiment trackers that get every scalar too: tensorboard, wandb, trackio; several with commas between"
+    )
     name: str = Field("", description="a name people will recognise")
 
     @field_validator("precision", mode="before")

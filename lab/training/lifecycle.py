@@ -13,11 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lab.monitor import RunError, RunLock, StoreWriter, send, take
+from lab.monitor import RunError, RunLock, StoreReader, StoreWriter, send, take
 from lab.monitor.folder import RUN_FILE
 
 from .config import TrainConfig
-from .loop import Training
+from .loop import Stopped, Training
+from .turn import Turn, free_memory
+from .versions import versions
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ def create_run(folder: Path, config: TrainConfig, **about: Any) -> None:
     content = {
         "config": config.model_dump(mode="json"),
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "versions": versions(),
         **about,
     }
     draft = folder / f".{RUN_FILE}.{os.getpid()}"
@@ -54,33 +57,47 @@ def create_run(folder: Path, config: TrainConfig, **about: Any) -> None:
 
 
 def start(
-    folder: Path, make: Callable[[StoreWriter], Training], *, token_steps: int = 20, background: bool = True
+    folder: Path,
+    make: Callable[[StoreWriter], Training],
+    *,
+    turn: Turn | None = None,
+    lock: RunLock | None = None,
+    token_steps: int = 20,
+    background: bool = True,
 ) -> threading.Thread | None:
     """Train in `folder`, in the background thread that is returned, or in this one.
 
-    `make(store)` builds the Training, in the thread where it will run. token_steps: see `StoreWriter`. When the program ends
-    before a background run does, the run is stopped with a checkpoint.
+    `make(store)` builds the Training, in the thread where it will run. turn: its turn on the device, which is waited for first;
+    None trains at once. lock: the hold on the folder, where this process was born with it. token_steps: see `StoreWriter`.
+    When the program ends before a background run does, the run is stopped with a checkpoint.
 
     Raises RuntimeError if somebody trains in the folder already. What goes wrong later ends the run as failed, with the reason in
     its store and the traceback in `log.txt`.
     """
-    lock = RunLock(folder)
+    executor = "process" if lock else "thread"
+    held = lock or RunLock(folder)
     try:
-        take(folder)  # what was asked of an earlier, dead training here is not for this one
+        if lock is None:  # else whoever started this process did it, and requests may have come since
+            take(folder)  # what was asked of an earlier, dead training here is not for this one
         store = StoreWriter(folder, token_steps=token_steps)
     except BaseException:
-        lock.release()
+        held.release()
         raise
-    store.status(state="queued", error=None, remaining=None)
+    store.status(state="queued", error=None, remaining=None, stage=None, executor=executor, process=os.getpid())
     store.flush()
 
     def work() -> None:
         training: Training | None = None
         try:
+            if turn is not None:
+                turn.wait(store)
             training = make(store)
             outcome = training.run()
             store.status(state=outcome, stage=outcome, remaining=0)
             store.event(training.progress.step, "state", state=outcome)
+        except Stopped:  # while it waited for its turn
+            store.status(state="stopped", stage="stopped", remaining=0)
+            store.event(StoreReader(folder).step, "state", state="stopped")
         except BaseException as error:
             words = describe(error)
             (folder / "log.txt").write_text(traceback.format_exc(), encoding="utf-8")
@@ -90,8 +107,12 @@ def start(
             if not isinstance(error, Exception):
                 raise
         finally:
+            training = None
+            free_memory()  # before another run gets the device
+            if turn is not None:
+                turn.leave()
             store.close()
-            lock.release()
+            held.release()
 
     if not background:
         work()

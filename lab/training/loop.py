@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lab.monitor import StoreWriter, list_checkpoints, take
+from lab.monitor import StoreWriter, best_checkpoint
+from lab.monitor.folder import read_facts, score
 from lab.monitor.probes import ProbeBudget, split_gradients
-from lab.objectives import Credited, PairLogps
+from lab.objectives import Objective, PairLogps
 from lab.pairs import Pair
 from lab.policy import Policy
 from lab.policy.randomness import global_generator
 
 from .batches import EncodedPair, generator
-from .checkpoint import Progress, restore, save_checkpoint
+from .changing import same_state
+from .checkpoint import CheckpointError, Progress, drop_old, latest_whole, put_back, read_checkpoint, save_checkpoint
 from .config import TrainConfig
 from .metrics import batch_scalars, degree_scalars, host_terms, token_rows
 from .prepare import Prepared, prepare
+from .steering import Steering, Stopped
 from .step import StepResult, accumulate, pair_logps
 
 log = logging.getLogger(__name__)
@@ -48,39 +51,55 @@ Evaluator = Callable[[Policy, int, int], Evaluation]
 OnStep = Callable[[int, dict[str, float]], None]
 
 
-class Stopped(Exception):
-    """Somebody asked the run to stop."""
+@dataclass(frozen=True)
+class Start:
+    """The checkpoint of another run that a branch begins from, and the objective that run had there."""
+
+    folder: Path
+    step: int
+    objective: Objective
+    keep_optimizer: bool
+    parent: str
 
 
 class Training:
     """One run, from its configuration to its last checkpoint; `run()` does it all, in whatever thread calls it.
 
-    run_dir: the run's folder.   pairs: the whole set, in its order.   model: folder or hub id.
+    run_dir: the run's folder.   config, pairs_version: what the run was made with; people may change both in mid-run.
+    pairs_at: version -> the whole set as it then was, in its order.   model: folder or hub id.
     cache: folder for reference log-probs.   evaluator: looks at sampled answers, or None.
-    resume: continue from the latest checkpoint.   on_step: told every step's scalars.
+    resume: continue from the latest checkpoint.   start: what a branch begins from.   on_step: told every step's scalars.
     """
 
     def __init__(
         self,
         run_dir: Path,
         config: TrainConfig,
-        pairs: list[Pair],
         *,
+        pairs_at: Callable[[int], list[Pair]],
+        pairs_version: int,
         model: str,
         cache: Path,
         store: StoreWriter,
         evaluator: Evaluator | None = None,
         resume: bool = False,
+        start: Start | None = None,
         on_step: OnStep | None = None,
     ) -> None:
-        self.run_dir, self.config, self.pairs, self.store = run_dir, config, pairs, store
+        self.run_dir, self.store = run_dir, store
         self.model, self.cache, self.evaluator = model, cache, evaluator
-        self.resume, self.on_step = resume, on_step
+        self.resume, self.start, self.on_step = resume, start, on_step
+        self.steering = Steering(run_dir, store, config, pairs_version=pairs_version, pairs_at=pairs_at, model=model)
         self.progress = Progress(state=config.objective.initial_state())
         self.budget = ProbeBudget(config.probe_budget)
         self.ready: Prepared | None = None
         self.step_seconds = 0.0
-        self.saved_at = self.evaluated_at = -1
+        self.saved_at = -1
+
+    @property
+    def config(self) -> TrainConfig:
+        """The settings in use."""
+        return self.steering.config
 
     def run(self) -> str:
         """Train to the end; returns "finished" or "stopped". Raises what went wrong, with everything up to then stored."""
@@ -91,8 +110,8 @@ class Training:
                 if self._due(self.config.eval_every, at_start=True):
                     self._evaluate()
                 if self._due(self.config.save_every):
-                    self._save()
-                self._listen()
+                    self._try_to_save()
+                self._listen(between_steps=True)
                 self._step()
             self._evaluate()
             self._save()
@@ -104,10 +123,10 @@ class Training:
 
     def _prepare(self) -> None:
         config = self.config
-        self.ready = prepare(
+        self.ready = self.steering.ready = prepare(
             config,
             self.store,
-            self.pairs,
+            self.steering.pairs_at(self.steering.pairs_version),
             model=self.model,
             cache=self.cache,
             stage=self._stage,
@@ -122,19 +141,38 @@ class Training:
         weights, others = [p for p in self.parameters if p.ndim > 1], [p for p in self.parameters if p.ndim <= 1]
         groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": config.weight_decay}, {"params": others}]
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=betas, weight_decay=0.0, fused=True)
-        if self.resume:
-            self._restore()
+        self._begin()
 
-    def _restore(self) -> None:
+    def _begin(self) -> None:
+        """Put the run to where it goes on: its latest checkpoint, the one it branched from, or the first step."""
         assert self.ready is not None
-        found = list_checkpoints(self.run_dir)
-        if found:
-            self.progress = restore(found[-1], self.policy, self.optimizer, self.ready.degree_head)
-            self.saved_at = self.progress.step
-        self.store.forget_after(self.progress.step)
-        self.store.event(self.progress.step, "resumed", checkpoint=found[-1].name if found else None)
-        if not found:
-            self._warn("There is no checkpoint to resume from, so the run starts from its first step again.")
+        stored, complaints = latest_whole(self.run_dir, self.policy) if self.resume else (None, [])
+        step = stored.facts["step"] if stored else self.start.step if self.start else 0
+        self.steering.follow(step, preparing=True)  # before weights are put back: until then the policy is the reference
+        if stored is not None:
+            put_back(stored, self.policy, self.optimizer, self.ready.degree_head)
+            self.progress, self.saved_at = stored.progress, step
+        elif self.start is not None:
+            self._branch(self.start)
+        if self.resume:
+            self.store.forget_after(step)
+            self.store.event(step, "resumed", checkpoint=stored.folder.name if stored else None, **self.steering.present())
+            for words in complaints:
+                self._warn(f"{words} The run goes on from the one before.")
+            if stored is None and self.start is None:
+                self._warn("There is no checkpoint to resume from, so the run starts from its first step again.")
+        self.store.status(step=step, pairs_version=self.steering.pairs_version)
+
+    def _branch(self, start: Start) -> None:
+        """Take over what another run's checkpoint holds, as far as it fits this run."""
+        assert self.ready is not None
+        stored = read_checkpoint(start.folder, self.policy)
+        put_back(stored, self.policy, self.optimizer if start.keep_optimizer else None, self.ready.degree_head, exact=False)
+        self.progress = replace(stored.progress, evaluation=None)
+        if not same_state(start.objective, self.config.objective):
+            self.progress.state = self.config.objective.initial_state()
+        if not self.resume:
+            self.store.event(start.step, "branched", parent=start.parent, **self.steering.present())
 
     # One step.
 
@@ -148,7 +186,7 @@ class Training:
             group["lr"] = config.rate(step)
         self.optimizer.zero_grad(set_to_none=True)
         chosen_part: dict[str, Tensor] = {}
-        probe = (lambda logps, credited: chosen_part.update(self._chosen_gradient(logps, credited))) if self.budget.due() else None
+        probe = (lambda logps, credit: chosen_part.update(self._chosen_gradient(logps, credit))) if self.budget.due() else None
         # Dropout knows no generator but the global one.
         with global_generator(config.seed * 1_000_003 + step) if config.lora_dropout else contextlib.nullcontext():
             result = accumulate(
@@ -166,7 +204,7 @@ class Training:
             self._record_layers(step, chosen_part)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf"))
         self.optimizer.step()
-        self.progress.step, self.progress.state = step, result.credited.state
+        self.progress.step, self.progress.state, self.progress.evaluation = step, result.credited.state, None
         self.progress.tokens += int(result.logps.n_w.sum() + result.logps.n_l.sum())
         seconds = time.perf_counter() - began
         self.progress.seconds += seconds
@@ -175,15 +213,15 @@ class Training:
         self._record(step, pairs, result, float(norm))
 
     def _renew_dataset_state(self, step: int) -> None:
-        """Statistics over the pairs of the run (alpha-DPO, normalize "dataset"): at the start of every epoch, and once after
-        the warm-up. Before the first step policy and reference are one model: their gaps are rounding, not a spread."""
+        """Statistics over the pairs of the run (alpha-DPO, normalize "dataset"): where there are none yet, at the start of every
+        epoch, and once after the warm-up. Before the first step policy and reference are one model: their gaps are rounding, not
+        a spread."""
         config, ready = self.config, self.ready
         assert ready is not None
-        warmed_up = step == config.warmup_steps + 1
-        epoch_begins = (step - 1) * config.batch_size % ready.count < config.batch_size
-        if not config.objective.needs_dataset or not (warmed_up or epoch_begins):
+        due = not self.progress.state or step == config.warmup_steps + 1 or ready.order.begins_epoch(step)
+        if not config.objective.needs_dataset or not due:
             return
-        pairs = [replace(ready.encoded[i], weakened=()) for i in sorted(ready.encoded)]
+        pairs = [replace(ready.encoded[i], weakened=()) for i in sorted(ready.order.members) if i in ready.encoded]
         batches = []
         for start in range(0, len(pairs), 32):
             self._stage("statistics over the data set", start / len(pairs))
@@ -194,14 +232,14 @@ class Training:
         self.progress.state = state | {"std": torch.zeros_like(state["std"])} if step == 1 else state
         self.store.event(step, "statistics", **{name: float(value) for name, value in self.progress.state.items()})
 
-    def _chosen_gradient(self, logps: PairLogps, credited: Credited) -> dict[str, Tensor]:
+    def _chosen_gradient(self, logps: PairLogps, gradient: Tensor) -> dict[str, Tensor]:
         """Gradient of the chosen credit alone, by parameter name: one extra backward through the living graph."""
         began = time.perf_counter()
         named = self.policy.parameters()
         gradients = torch.autograd.grad(
             logps.chosen,
             list(named.values()),
-            -credited.chosen / len(logps),
+            gradient,
             retain_graph=True,
             allow_unused=True,
             materialize_grads=True,
@@ -225,7 +263,7 @@ class Training:
             | {
                 "learning_rate": config.rate(step),
                 "grad_norm": norm,
-                "epoch": step * config.batch_size / ready.count,
+                "epoch": ready.order.epoch(step),
                 "num_tokens": progress.tokens,
                 "pairs_per_second": config.batch_size / self.step_seconds,
                 "probe_cost": self.budget.cost,
@@ -269,40 +307,46 @@ class Training:
 
     def _evaluate(self) -> None:
         step = self.progress.step
-        if self.evaluator is None or self.evaluated_at == step:
+        if self.evaluator is None or self.progress.evaluation is not None:
             return
         self._stage("sampling answers")
         found = self.evaluator(self.policy, step, self.config.seed)
-        self.evaluated_at = step
+        self.progress.evaluation = found.scalars
         self.store.scalars(step, found.scalars)
         self.store.event(step, "evaluation", **found.scalars, **found.detail)
+        if step and self._is_best(found.scalars):
+            self._try_to_save()
+
+    def _is_best(self, scalars: Mapping[str, float]) -> bool:
+        """Whether an evaluation is better than that of every checkpoint."""
+        measure = self.config.keep_best
+        found, best = score(scalars, measure), best_checkpoint(self.run_dir, measure)
+        if found is None or best is None:
+            return found is not None
+        before = score(read_facts(best)["evaluation"], measure)
+        return before is None or found > before
+
+    def _try_to_save(self) -> None:
+        """Save in mid-run: where the disk refuses, training goes on."""
+        try:
+            self._save()
+        except CheckpointError as error:
+            self._warn(f"{error} Training goes on.")
 
     def _save(self) -> None:
         if self.ready is None or self.saved_at == self.progress.step:
             return
         self.store.flush()  # a run that resumes here must find in its store all that led here
         folder = save_checkpoint(
-            self.run_dir, self.policy, self.optimizer, self.progress, self.ready.degree_head, keep=self.config.keep_checkpoints
+            self.run_dir, self.policy, self.optimizer, self.progress, self.ready.degree_head, self.steering.in_use()
         )
         self.saved_at = self.progress.step
         self.store.event(self.progress.step, "checkpoint", folder=folder.name)
+        drop_old(self.run_dir, self.config.keep_checkpoints, best_checkpoint(self.run_dir, self.config.keep_best))
 
-    def _listen(self) -> None:
-        """Do what people asked for since the last safe point; returns when the run may go on, raises Stopped when it may not."""
-        paused = False
-        while True:
-            for request in take(self.run_dir):
-                self.store.event(self.progress.step, "request", request=request.kind, **request.detail)
-                if request.kind == "stop":
-                    raise Stopped
-                if request.kind == "checkpoint":
-                    self._save()
-                if request.kind in ("pause", "resume") and paused != (request.kind == "pause"):
-                    paused = not paused
-                    self._say("paused" if paused else "running")
-            if not paused:
-                return
-            time.sleep(0.05)
+    def _listen(self, *, between_steps: bool = False) -> None:
+        """Do what people asked for since the last safe point; see `Steering.listen`."""
+        self.steering.listen(self.progress.step, self._say, self._save if between_steps else None)
 
     # Words for the people who watch.
 

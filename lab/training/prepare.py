@@ -26,8 +26,9 @@ from lab.policy import (
     sample_answers,
 )
 
-from .batches import EncodedPair, batch_indices, encode_pair, generator, weaken
+from .batches import EncodedPair, encode_pair, generator, weaken
 from .config import TrainConfig
+from .order import Order
 
 HEAD_WEIGHTS, SHARE = 3, 4
 """Purposes of random numbers; see `generator`."""
@@ -35,12 +36,13 @@ HEAD_WEIGHTS, SHARE = 3, 4
 
 @dataclass
 class Prepared:
-    """What the loop works with. `encoded` holds the pairs that the run will see, by position in the pair list of `count`."""
+    """What the loop works with. `encoded` holds the pairs that the run will see by their number, which is their place in `pairs`;
+    `order` says which of them a step sees."""
 
     config: TrainConfig
     policy: Policy
     encoder: Encoder
-    count: int
+    order: Order
     encoded: dict[int, EncodedPair]
     pairs: dict[str, Pair]
     cache: ReferenceCache
@@ -50,7 +52,7 @@ class Prepared:
     def batch(self, step: int) -> list[EncodedPair]:
         """The pairs of optimizer step `step` (1-based), with the weakened answers of the share that gets them."""
         config = self.config
-        pairs = [self.encoded[i] for i in batch_indices(step, self.count, config.batch_size, config.seed)]
+        pairs = [self.encoded[i] for i in self.order.batch(step)]
         if self.wants is None:
             return pairs
         used = (torch.rand(len(pairs), generator=generator(config.seed, step, SHARE)) < self.wants.share).tolist()
@@ -99,30 +101,37 @@ def prepare(
     for words in config.objective.warnings():
         warn(words)
     stage("loading the model")
-    policy = load_policy(
-        model,
-        lora=config.lora,
-        device=config.device,
-        seed=config.seed,
-        precision=config.precision,
-        quantize=config.quantize,
-        gradient_checkpointing=config.gradient_checkpointing,
-    )
+    policy = load_configured(config, model)
     encoder = Encoder(policy.tokenizer, min(config.max_length, policy.positions))
     if not stored:
         raise ValueError("The pair set is empty; add pairs, or restore dropped ones, before training on it.")
-    encoded = _encode(config, stored, encoder, policy.vocabulary, stage, warn, listen)
+    order = Order.of(len(stored), config.batch_size, config.seed)
+    encoded = _encode(config, stored, order, encoder, policy.vocabulary, stage, warn, listen)
     _choose_layout(config, policy, encoded, store, warn)
     reference = ReferenceCache(cache / "reference", policy)
     _compute_reference(policy, reference, encoded, store, stage, listen)
     wants = config.objective.degraded_answers()
     head = _degree_head(policy, wants, config.seed) if wants else None
-    return Prepared(config, policy, encoder, len(stored), encoded, {p.id: p for p in stored}, reference, wants, head)
+    return Prepared(config, policy, encoder, order, encoded, {p.id: p for p in stored}, reference, wants, head)
+
+
+def load_configured(config: TrainConfig, model: str, *, adapter: bool = True) -> Policy:
+    """The model as the settings ask for it; adapter=False leaves the adapter out: the reference. Raises ModelError."""
+    return load_policy(
+        model,
+        lora=config.lora if adapter else None,
+        device=config.device,
+        seed=config.seed,
+        precision=config.precision,
+        quantize=config.quantize if adapter else "none",
+        gradient_checkpointing=config.gradient_checkpointing and adapter,
+    )
 
 
 def _encode(
     config: TrainConfig,
     stored: list[Pair],
+    order: Order,
     encoder: Encoder,
     vocabulary: int,
     stage: Callable[..., None],
@@ -134,19 +143,14 @@ def _encode(
     if steps * config.batch_size >= count:
         wanted = list(range(count))
     else:
-        wanted = sorted({i for step in range(1, steps + 1) for i in batch_indices(step, count, config.batch_size, config.seed)})
+        wanted = sorted({i for step in range(1, steps + 1) for i in order.batch(step)})
     wants = config.objective.degraded_answers()
     encoded: dict[int, EncodedPair] = {}
     for done, index in enumerate(wanted):
         if done % 256 == 0:
             stage("reading the pairs", done / len(wanted))
             listen()
-        pair = encoded[index] = encode_pair(stored[index], encoder, wants)
-        if (largest := max(max(*c.prompt, *c.answer) for c in pair.completions())) >= vocabulary:
-            raise ModelError(
-                f"The tokenizer gives token {largest} in pair {pair.id}, but the model knows {vocabulary} tokens; "
-                "use the tokenizer it was made with."
-            )
+        encoded[index] = encode_known(stored[index], encoder, wants, vocabulary)
     cut = [pair for pair in encoded.values() if pair.cut]
     if cut:
         warn(
@@ -157,6 +161,17 @@ def _encode(
         )
     if wants and wants.source != "sampled" and not any(pair.weakened for pair in encoded.values()):
         warn("No answer has enough key phrases to be weakened, so SPO's preference-degree loss stays 0; try fewer degrees.")
+    return encoded
+
+
+def encode_known(pair: Pair, encoder: Encoder, wants: DegradedAnswers | None, vocabulary: int) -> EncodedPair:
+    """A pair as tokens. Raises ModelError where the model does not know one of them."""
+    encoded = encode_pair(pair, encoder, wants)
+    if (largest := max(max(*c.prompt, *c.answer) for c in encoded.completions())) >= vocabulary:
+        raise ModelError(
+            f"The tokenizer gives token {largest} in pair {pair.id}, but the model knows {vocabulary} tokens; "
+            "use the tokenizer it was made with."
+        )
     return encoded
 
 

@@ -17,11 +17,13 @@ from lab.objectives import Credited, Degraded, Draws, Objective, PairLogps, Stat
 from lab.policy import Completion, CompletionLogps, Policy
 
 from .batches import EncodedPair, Weakened
+from .workers import ALONE, Workers
 
 Reference = Callable[[Completion], np.ndarray | None]
 """Token log-probs of a completion under the reference, float32 [T]; None where there is none."""
 
-Probe = Callable[[PairLogps, Credited], None]
+Probe = Callable[[PairLogps, Tensor], None]
+"""Told the log-probs with their graph, and the gradient of the mean loss with respect to the chosen ones."""
 
 
 @dataclass(frozen=True)
@@ -80,53 +82,88 @@ def accumulate(
     degree_head: nn.Module | None = None,
     micro_batch_size: int | None = None,
     probe: Probe | None = None,
+    workers: Workers = ALONE,
 ) -> StepResult:
-    """Add the gradient of the mean loss of `pairs` to the parameters' `.grad`.
+    """Add the gradient of the mean loss of `pairs` to the parameters' `.grad`. Each of several workers computes its share.
 
-    With a micro-batch size, log-probs of all parts are computed first without a graph, the objective sees the whole
-    batch at once, and each part is then computed again with its credit sent back: one more forward, and the result is that of the
-    large batch for every objective, also those whose pairs depend on each other.
-    `probe` is called with the graph of the whole batch still alive (never with micro-batches).
+    With a micro-batch size the result is that of the large batch for every objective. Where the loss of a pair needs nothing
+    but that pair, part after part goes forward and backward. Otherwise (pairs that depend on each other, draws made for the
+    whole batch, a state) the log-probs of all parts are computed first without a graph, the objective sees the whole batch
+    at once, and each part is computed again with its credit sent back: one more forward.
+    `probe` is called with the graph of this worker's share still alive (never with micro-batches).
     """
     count = len(pairs)
+    own = workers.share(count)
     size = micro_batch_size or count
-    parts = [pairs[start : start + size] for start in range(0, count, size)]
+    starts = range(own.start, own.stop, size)
+    parts = [pairs[start : min(start + size, own.stop)] for start in starts]
 
     def forward(part: Sequence[EncodedPair]) -> PairLogps:
         return pair_logps(policy, objective, part, reference, degree_head)
 
+    def judge(logps: PairLogps) -> tuple[Credited, Draws]:
+        draws = objective.draw(logps, rng)
+        return with_credit(objective, logps, state, draws, training=True), draws
+
+    def send_back(logps: PairLogps, credited: Credited, start: int) -> None:
+        outputs, gradients = _gradients(logps, credited, start, workers.count / count)
+        if probe is not None and len(parts) == 1:
+            probe(logps, gradients[0])
+        torch.autograd.backward(outputs, gradients)
+
+    seen: list[PairLogps] = []
     if len(parts) == 1:
-        logps = forward(pairs)
-        whole = logps.map(Tensor.detach)
+        logps = forward(parts[0])
+        whole = concatenate(workers.gather(logps.map(Tensor.detach)))
+        credited, draws = judge(whole)
+        send_back(logps, credited, own.start)
+    elif _stands_alone(objective, state):
+        for number, part in enumerate(parts):
+            workers.exchange(policy, number == len(parts) - 1)
+            logps = forward(part)
+            seen.append(logps.map(Tensor.detach))
+            send_back(logps, judge(seen[-1])[0], 0)
+            del logps  # its graph must be gone before the next one grows
+        whole = concatenate(workers.gather(concatenate(seen)))
+        credited, draws = judge(whole)
     else:
         with torch.no_grad():
-            whole = concatenate([forward(part) for part in parts])
-    draws = objective.draw(whole, rng)
-    credited = with_credit(objective, whole, state, draws, training=True)
-    if len(parts) == 1:
-        if probe is not None:
-            probe(logps, credited)
-        _send_back(logps, credited, slice(0, count), count)
-    else:
-        for number, part in enumerate(parts):
-            _send_back(forward(part), credited, slice(number * size, number * size + len(part)), count)
+            seen = [forward(part) for part in parts]
+        whole = concatenate(workers.gather(concatenate(seen)))
+        credited, draws = judge(whole)
+        for number, (start, part) in enumerate(zip(starts, parts)):
+            workers.exchange(policy, number == len(parts) - 1)
+            send_back(forward(part), credited, start)
+    if degree_head is not None:
+        workers.average(p.grad for p in degree_head.parameters())
     return StepResult(credited, whole, draws)
 
 
-def _send_back(logps: PairLogps, credited: Credited, rows: slice, count: int) -> None:
+def _stands_alone(objective: Objective, state: State) -> bool:
+    """True where a pair's loss and credit follow from that pair alone."""
+    draws_nothing = type(objective).draw is Objective.draw
+    return draws_nothing and not state and not objective.couples(training=True)
+
+
+def _gradients(logps: PairLogps, credited: Credited, start: int, scale: float) -> tuple[list[Tensor], list[Tensor]]:
+    """What a part's graph begins with, and `scale` times the gradient of the summed losses with respect to it; the part's first
+    pair is number `start` of those that were credited."""
+    rows = slice(start, start + len(logps))
     outputs = [logps.chosen, logps.rejected]
     gradients = [
-        -credited.chosen[rows, : logps.chosen.shape[1]] / count,
-        -credited.rejected[rows, : logps.rejected.shape[1]] / count,
+        -credited.chosen[rows, : logps.chosen.shape[1]] * scale,
+        -credited.rejected[rows, : logps.rejected.shape[1]] * scale,
     ]
     if logps.degraded is not None and credited.head is not None and logps.degraded.head_logits.requires_grad:
         outputs.append(logps.degraded.head_logits)
-        gradients.append(credited.head[rows, : logps.degraded.head_logits.shape[1]] / count)
-    torch.autograd.backward(outputs, gradients)
+        gradients.append(credited.head[rows, : logps.degraded.head_logits.shape[1]] * scale)
+    return outputs, gradients
 
 
 def concatenate(parts: Sequence[PairLogps]) -> PairLogps:
     """Batches joined along the pairs, completions padded to the longest."""
+    if len(parts) == 1:
+        return parts[0]
     width = max(max(p.chosen.shape[1], p.rejected.shape[1]) for p in parts)
 
     def join(name: str) -> Tensor | None:

@@ -95,7 +95,7 @@ def tiny_world(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_closing_the_lab_saves_the_runs_of_this_process_alone(
     tiny_world: None, store_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    elsewhere = store_run("elsewhere", state="running")
+    elsewhere = store_run("elsewhere", state="running", executor="process")
     run = lab.train("sgdpo", name="here", steps=100_000, evaluate=False, save_every=0)
     while run.step < 3 and run.state not in ("failed", "dead"):
         time.sleep(0.05)
@@ -104,7 +104,12 @@ def test_closing_the_lab_saves_the_runs_of_this_process_alone(
     assert run.state == "stopped", run.error
     assert run.checkpoints()
     assert elsewhere.state == "running"
-    assert f"here: stopped at step {run.step}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"here: stopped at step {run.step}" in said
+    assert "elsewhere goes on in a process of its own." in said
+    deadline = time.monotonic() + 10
+    while launch.runs_here() and time.monotonic() < deadline:
+        time.sleep(0.02)  # its last word is read before its thread has ended
     assert launch.runs_here() == []
 
 
@@ -122,6 +127,7 @@ def test_the_launcher_serves_trains_and_closes(lab_home: Path, tmp_path: Path) -
         until(lambda: any(run.step > 0 for run in lab.runs()), log, 60)  # nobody has opened a browser
         (run,) = lab.runs()
         assert (run.name, run.config.objective.name, run.config.steps) == ("demo", "sgdpo", 100_000)
+        assert lab.queue() == []  # nobody's own run has to wait for the demo
         lab_process.send_signal(signal.SIGTERM)
         assert lab_process.wait(60) == 0
     finally:

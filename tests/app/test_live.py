@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+import lab
 from app.words import duration, parameters
-from lab.monitor import take
+from lab import home
+from lab.monitor import DeviceQueue, take
 from lab.run import Run
 from tests.app.conftest import SAMPLE_PROMPT
 
@@ -207,3 +209,55 @@ def test_durations_in_words(seconds: float, text: str) -> None:
 def test_an_objective_on_a_line() -> None:
     spec = {"name": "spo", "weight": 0.1, "base": {"name": "dpo", "beta": 0.1}, "on": True}
     assert parameters(spec) == "spo: weight 0.1, base (dpo: beta 0.1), on yes"
+
+
+@pytest.fixture
+def queued(store_run: Callable[..., Run]) -> list[Run]:
+    """One run that trains and two that wait for it."""
+    queue = DeviceQueue(home.queue_dir(), "cpu")
+    runs = [store_run(name, state="running" if name == "a" else "queued", done=0) for name in "abc"]
+    for run in runs:
+        queue.join(run.dir.resolve())
+        queue.advance(run.dir.resolve())
+    return runs
+
+
+def test_a_waiting_run_says_its_place_and_can_be_the_next(queued: list[Run]) -> None:
+    app = opened("c")
+    assert "Queued: place 2 on cpu, behind b." in words(app)
+    assert "trains  a\n1  b\n2  c" in words(app)
+    next(b for b in app.button if b.label == "Train next").click().run()
+    assert not app.exception
+    assert [place.run.name for place in lab.queue()] == ["a", "c", "b"]
+    assert "Queued: place 1 on cpu, behind a." in words(app)
+    assert not enabled(app)["Train next"]
+
+
+def test_a_waiting_run_can_be_removed(queued: list[Run]) -> None:
+    app = opened("b")
+    next(b for b in app.button if b.label == "Remove").click().run()
+    assert not app.exception
+    assert [request.kind for request in take(queued[1].dir)] == ["stop"]
+
+
+def test_a_run_that_trains_shows_no_queue(queued: list[Run]) -> None:
+    assert "Queued" not in words(opened("a"))
+
+
+def test_a_dead_process_says_its_last_words(store_run: Callable[..., Run]) -> None:
+    run = store_run("one", state="dead", executor="process")
+    (run.dir / "process.log").write_text("--- 2026-01-01 python -m lab train\nerror: The disk is *full*.\n")
+    assert "its process ended: The disk is *full*." in unescaped(opened().error[0].value)
+
+
+def test_a_process_run_is_taken_up_by_a_process(store_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+    run = store_run("one", state="stopped", executor="process")
+
+    def train(**arguments: object) -> Run:
+        given.update(arguments)
+        return run
+
+    monkeypatch.setattr("lab.train", train, raising=False)
+    next(b for b in opened().button if b.label == "Resume").click().run()
+    assert given["executor"] == "process"

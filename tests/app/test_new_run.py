@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ from streamlit.testing.v1 import AppTest
 
 import lab
 from app import forms, recipe
+from app.jobs import Job
 from app.uploads import store_upload
 from lab import home
 from lab.cli import parser
 from lab.cli.train import settings as settings_of
+from lab.monitor import DeviceQueue
 from lab.objectives import OBJECTIVES, make_objective
 from lab.pairs import PairsError
+from lab.run import Run
 from lab.training import TrainConfig
 
 APP = Path(__file__).parents[2] / "app"
@@ -267,3 +271,45 @@ def test_every_parameter_is_explained(kind: Any, name: str) -> None:
     assert len(words) > 10
     assert words.endswith(".")
     assert ".." not in words
+
+
+def python(at: AppTest) -> str:
+    return next(code.value for code in at.code if code.value.startswith("import lab"))
+
+
+def test_where_it_trains_is_chosen_and_said() -> None:
+    at = open_page()
+    assert at.radio(key="start.executor").value == "thread"
+    assert not {"--detach", "--no-queue"} & set(shlex.split(command(at)))
+    assert "executor" not in python(at)
+    at.radio(key="start.executor").set_value("process").run()
+    at.toggle(key="start.queue").set_value(False).run()
+    assert not at.exception
+    assert {"--detach", "--no-queue"} <= set(shlex.split(command(at)))
+    assert "executor='process'" in python(at)
+    assert "queue=False" in python(at)
+
+
+def test_who_trains_on_a_device_is_said_before_the_start(store_run: Callable[..., Run]) -> None:
+    run = store_run("busy", state="running")
+    DeviceQueue(home.queue_dir(), "cpu").advance(run.dir.resolve())
+    assert any("busy trains on cpu" in caption.value for caption in open_page().caption)
+
+
+def test_the_chosen_executor_starts_the_run(monkeypatch: pytest.MonkeyPatch, store_run: Callable[..., Run]) -> None:
+    given: dict[str, Any] = {}
+
+    def train(**arguments: Any) -> Run:
+        given.update(arguments)
+        return store_run("started")
+
+    monkeypatch.setattr("lab.api.train", train)
+    monkeypatch.setattr("app.sets.world_job", lambda: Job(lambda progress: None))
+    at = open_page()
+    at.radio(key="start.executor").set_value("process").run()
+    start_button(at).click().run()
+    for _ in range(100):
+        if given:
+            break
+        time.sleep(0.05)
+    assert (given["executor"], given["queue"]) == ("process", True)

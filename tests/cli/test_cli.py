@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -89,6 +90,39 @@ def test_runs_and_show_and_steer(data, model_folder, capsys):
     assert "only a live run can" in capsys.readouterr().err
 
 
+def test_the_queue_is_shown_and_changed(data, model_folder, tmp_path, capsys):
+    assert main(["queue"]) == 0
+    assert "No run trains or waits" in capsys.readouterr().out
+    settings = {"steps": 100_000, "batch_size": 4, "save_every": 0, "device": "cpu"}
+    runs = [lab.train("dpo", data, model_folder("gpt2"), run_dir=tmp_path / name, **settings) for name in "abc"]
+    while runs[2].place is None or runs[2].place.place != 2:
+        time.sleep(0.02)
+    folders = [str(run.dir) for run in runs]
+    assert main(["queue", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["device"], row["place"], row["folder"]) for row in rows] == [("cpu", i, f) for i, f in enumerate(folders)]
+    assert main(["queue", "--first", folders[2]]) == 0
+    assert [line.split()[1:] for line in capsys.readouterr().out.splitlines()] == [["trains", "a"], ["1", "c"], ["2", "b"]]
+    assert main(["queue", "--move", folders[2], "2"]) == 0
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == ["a", "b", "c"]
+    assert main(["runs"]) == 0
+    assert "place 2 on cpu, behind b" in capsys.readouterr().out
+    for arguments, sentence in (
+        (["--first", folders[0]], "is not waiting"),
+        (["--move", folders[1], "0"], "no place 0"),
+        (["--move", folders[1], "up"], "'up' is no place"),
+        (["--first", "nothing"], "holds no run"),
+    ):
+        assert main(["queue", *arguments]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert sentence in error
+        assert len(error.strip().splitlines()) == 1
+    for run in reversed(runs):
+        assert main(["show", str(run.dir), "--stop"]) == 0
+        assert run.wait(60) == "stopped"
+
+
 def test_pairs(data, capsys, tmp_path):
     assert main(["pairs", str(data), "--search", "Question 7:", "--limit", "2"]) == 0
     out = capsys.readouterr().out
@@ -123,7 +157,7 @@ def test_errors_are_one_line(arguments, sentence, capsys):
     assert sentence in error
 
 
-@pytest.mark.parametrize("command", ["train", "runs", "show", "pairs", "world", "bench"])
+@pytest.mark.parametrize("command", ["train", "runs", "show", "queue", "pairs", "world", "bench"])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])

@@ -280,7 +280,7 @@ def test_a_program_that_ends_stops_its_run_with_a_checkpoint(rows, model_folder,
 def test_runs_that_train_at_once_draw_what_each_would_draw_alone(rows, model_folder):
     settings = FAST | {"lora_rank": 2, "lora_dropout": 0.3, "probe_budget": 0}
     alone = lab.train("dpo", rows, model_folder("llama"), background=False, **settings)
-    together = [lab.train("dpo", rows, model_folder("llama"), **settings) for _ in range(2)]
+    together = [lab.train("dpo", rows, model_folder("llama"), queue=False, **settings) for _ in range(2)]
     for run in together:
         assert run.wait(120) == "finished"
         assert run.scalars(["loss", "grad_norm"]).equals(alone.scalars(["loss", "grad_norm"]))

@@ -1,0 +1,64 @@
+"""The Live page's Export: write a run's model to a folder of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from app.jobs import Job
+from app.plain import plain
+from lab import home
+from lab.run import Run
+
+JOBS: dict[str, Job[Path]] = {}
+"""Exports by folder name of their run, until they have been looked at; kept here because a reload must find them."""
+
+TYPES = {"as trained": None, "float32": "float32", "bfloat16": "bfloat16"}
+
+
+def section(run: Run) -> None:
+    """A folded form, for a run that has a checkpoint; how far an export is, and where it went."""
+    found = run.checkpoints()
+    if not found:
+        return
+    job = JOBS.get(run.dir.name)
+    with st.expander("Export", icon=":material/ios_share:", expanded=job is not None):
+        if job is None:
+            _form(run, found)
+        elif not job.done.wait(0.2):
+            _progress(job)
+        else:
+            _outcome(run, job)
+
+
+def _form(run: Run, found: list[Path]) -> None:
+    key = run.dir.name
+    st.caption("The model with its tokenizer and a card, for transformers and peft; the lab is not needed to load it.")
+    kind, weights, where = st.columns([2, 2, 4], vertical_alignment="bottom")
+    adapter = (found[-1] / "adapter_config.json").exists()
+    what = kind.selectbox("What", ["adapter", "merged"] if adapter else ["model"], key=f"export.what.{key}")
+    dtype = weights.selectbox("Weights", list(TYPES), key=f"export.dtype.{key}", help="As trained: merged weights are float32.")
+    folder = where.text_input("Folder on this machine", str(home.home() / "exports" / key), key=f"export.folder.{key}").strip()
+    trl = st.checkbox("Also the pairs and a script that does the same training in TRL", key=f"export.trl.{key}")
+    if st.button("Export the model", icon=":material/ios_share:", disabled=not folder):
+        JOBS[key] = Job(lambda progress: run.export(folder, what=what, dtype=TYPES[dtype], trl_script=trl, progress=progress))
+        st.rerun()
+
+
+@st.fragment(run_every=0.5)
+def _progress(job: Job[Path]) -> None:
+    if job.done.is_set():
+        st.rerun(scope="app")
+    st.progress(job.share, text=plain(job.words))
+
+
+def _outcome(run: Run, job: Job[Path]) -> None:
+    if job.error is not None:
+        st.error(plain(job.error))
+    else:
+        st.success("The model was written to this folder:")
+        st.code(str(job.result), language=None, wrap_lines=True)
+    if st.button("Export again"):
+        del JOBS[run.dir.name]
+        st.rerun()

@@ -1,0 +1,237 @@
+"""The same training in TRL: a short script for the objectives that TRL has, with the run's settings.
+
+Which losses are equal, and where TRL's differ, is tested value by value in tests/objectives/test_objectives_trl.py.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lab.objectives import Objective
+from lab.training.trackers import BUILT_IN
+
+from .data import Data
+from .source import ExportError, Source, one_line
+
+if TYPE_CHECKING:
+    from lab.run import Run
+    from lab.training import TrainConfig
+
+TRL = "1.16"
+PAIRS, SCRIPT = "pairs.jsonl", "train_trl.py"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How TRL names an objective: the trainer ("DPO", "KTO", "CPO", "ORPO"), its arguments, and what is not the same there."""
+
+    trainer: str
+    arguments: dict[str, Any]
+    differences: tuple[str, ...] = field(default=())
+
+
+_CPO_NLL = "TRL averages the likelihood of the chosen answers over all tokens of a batch, the lab over each pair."
+_ORPO_NLL = "TRL takes the likelihood over prompt and answer, averaged over a batch; the lab over the answer, per pair."
+_KTO_KL = "TRL estimates the KL from unrelated completions of the batch, the lab from the other side of the same batch."
+
+_RECIPES: dict[str, Callable[[Any], Recipe]] = {
+    "dpo": lambda o: Recipe("DPO", {"loss_type": ["sigmoid"], "beta": o.beta}),
+    "hinge": lambda o: Recipe("DPO", {"loss_type": ["hinge"], "beta": o.beta}),
+    "ipo": lambda o: Recipe("DPO", {"loss_type": ["ipo"], "beta": o.beta}),
+    "robust": lambda o: Recipe("DPO", {"loss_type": ["robust"], "beta": o.beta, "label_smoothing": o.label_smoothing}),
+    "exo_pair": lambda o: Recipe("DPO", {"loss_type": ["exo_pair"], "beta": o.beta, "label_smoothing": o.label_smoothing}),
+    "nca_pair": lambda o: Recipe("DPO", {"loss_type": ["nca_pair"], "beta": o.beta}),
+    "bco_pair": lambda o: Recipe("DPO", {"loss_type": ["bco_pair"], "beta": o.beta}),
+    "sppo_hard": lambda o: Recipe("DPO", {"loss_type": ["sppo_hard"], "beta": o.beta}),
+    "apo_zero": lambda o: Recipe("DPO", {"loss_type": ["apo_zero"], "beta": o.beta}),
+    "apo_down": lambda o: Recipe("DPO", {"loss_type": ["apo_down"], "beta": o.beta}),
+    "aot": lambda o: Recipe("DPO", {"loss_type": ["aot"], "beta": o.beta}),
+    "aot_unpaired": lambda o: Recipe("DPO", {"loss_type": ["aot_unpaired"], "beta": o.beta}),
+    "discopop": lambda o: Recipe("DPO", {"loss_type": ["discopop"], "beta": o.beta, "discopop_tau": o.tau}),
+    "dpo_norm": lambda o: Recipe("DPO", {"loss_type": ["sigmoid_norm"], "beta": o.beta}),
+    "ld_dpo": lambda o: Recipe("DPO", {"loss_type": ["sigmoid"], "beta": o.beta, "ld_alpha": o.alpha}),
+    "wpo": lambda o: Recipe("DPO", {"loss_type": ["sigmoid"], "beta": o.beta, "use_weighting": True}),
+    "kto_pair": lambda o: Recipe("KTO", {"loss_type": "kto", "beta": o.beta}, (_KTO_KL,)),
+    "cpo": lambda o: Recipe("CPO", {"loss_type": "sigmoid", "beta": o.beta, "cpo_alpha": o.nll_weight}, (_CPO_NLL,)),
+    "simpo": lambda o: Recipe(
+        "CPO",
+        {
+            "loss_type": "simpo",
+            "beta": o.beta,
+            "simpo_gamma": o.beta * o.gamma_beta_ratio,
+            "label_smoothing": o.label_smoothing,
+            "cpo_alpha": 0.0,
+        },
+    ),
+    "orpo": lambda o: Recipe("ORPO", {"beta": o.weight}, (_ORPO_NLL,)),
+}
+
+_NOT_THERE: dict[str, Callable[[Any], str]] = {
+    "dpo": lambda o: "ignores label_smoothing for this loss" if o.label_smoothing else "",
+    "ipo": lambda o: "averages log-ratios per token, where this run sums them" if not o.average else "",
+    "bco_pair": lambda o: "has no shift (delta) of the rewards" if o.delta else "",
+}
+"""What a setting asks for that TRL cannot do."""
+
+
+_BF16 = {
+    "auto": "torch.cuda.is_available() and torch.cuda.is_bf16_supported()",
+    "float32": "False",
+    "bfloat16": "True",
+}
+
+
+def recipe(objective: Objective) -> Recipe:
+    """An objective in TRL's terms. Raises ExportError, saying what is missing there, for one that TRL does not have."""
+    make = _RECIPES.get(objective.name)
+    if make is None:
+        raise ExportError(f"TRL {TRL} has no {objective.name}, so there is no script for it; export without the script.")
+    if missing := _NOT_THERE.get(objective.name, lambda o: "")(objective):
+        raise ExportError(f"TRL {TRL} {missing}, so it cannot train this {objective.name}; export without the script.")
+    return make(objective)
+
+
+def arguments(config: TrainConfig) -> dict[str, Any]:
+    """A run's settings as arguments of TRL's configuration, the objective's included."""
+    found = recipe(config.objective)
+    micro = config.batch_size
+    if config.micro_batch_size and not config.objective.couples_pairs:
+        micro = math.gcd(config.batch_size, config.micro_batch_size)
+    values = {
+        "max_length": config.max_length,
+        "max_steps": config.steps,
+        # KTO counts answers, everybody else pairs.
+        "per_device_train_batch_size": micro * (2 if found.trainer == "KTO" else 1),
+        "gradient_accumulation_steps": config.batch_size // micro,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": "constant_with_warmup" if config.schedule == "constant" else config.schedule,
+        "warmup_steps": config.warmup_steps,
+        "weight_decay": config.weight_decay,
+        "adam_beta1": config.adam_beta1,
+        "adam_beta2": config.adam_beta2,
+        "max_grad_norm": config.max_grad_norm,
+        "disable_dropout": not (config.lora_rank and config.lora_dropout),
+        "seed": config.seed,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": [name for name in BUILT_IN if name in [t.strip() for t in config.trackers.split(",")]] or "none",
+    }
+    if found.trainer in ("CPO", "ORPO"):
+        values["remove_unused_columns"] = False
+    if config.device == "cpu":
+        values["use_cpu"] = True
+    return found.arguments | values
+
+
+def script(run: Run, source: Source, data: Data) -> str:
+    """The script's text. Raises ExportError where TRL cannot train this."""
+    config = source.config
+    found = recipe(config.objective)
+    if len({isinstance(pair.prompt, str) for pair in data.pairs}) > 1:
+        raise ExportError("TRL takes plain or conversational prompts, and this set mixes both; export without the script.")
+    room = "trl" if found.trainer in ("DPO", "KTO") else f"trl.experimental.{found.trainer.lower()}"
+    names = [
+        f"{found.trainer}Config",
+        f"{found.trainer}Trainer",
+        *(["unpair_preference_dataset"] if found.trainer == "KTO" else []),
+    ]
+    listed = "\n".join(f"        {key}={_literal(value)}," for key, value in arguments(config).items())
+    branched = "branch" in run.about
+    notes = [
+        *found.differences,
+        "The order of the pairs is TRL's own, so single steps differ from the run's.",
+        "TRL tokenizes prompt and answer together and leaves BOS to the tokenizer; it cuts long rows at the right end.",
+        *(["TRL leaves biases and norms out of the weight decay."] if config.weight_decay else []),
+        *(["Settings or pairs were changed while the run trained; these are the last ones."] if source.changes else []),
+        *(["The run is a branch of another, whose checkpoint it began from; this begins from the model before both."] * branched),
+        *(["The run held the model below the adapter in 4 bits; this does not."] if config.quantize != "none" else []),
+        *(["The model's own dropout stays on beside the adapter's."] if config.lora_rank and config.lora_dropout else []),
+    ]
+    return _SCRIPT.format(
+        run=one_line(run.name),
+        step=source.step,
+        objective=config.objective.name,
+        trl=TRL,
+        install=f'pip install "trl[peft]=={TRL}.*"' if config.lora else f'pip install "trl=={TRL}.*"',
+        notes="\n".join(f"# - {note}" for note in notes),
+        peft="from peft import LoraConfig\n" if config.lora else "",
+        room=room,
+        names=", ".join(names),
+        place=" (a folder of the machine that wrote this)" if source.base.local else "",
+        model=_literal(source.base.place()),
+        pairs=PAIRS,
+        trainer=found.trainer,
+        bf16=_BF16[config.precision],
+        arguments=listed,
+        shuffled=f"\n    pairs = unpair_preference_dataset(pairs).shuffle(seed={config.seed})" if found.trainer == "KTO" else "",
+        adapter=_adapter(config),
+    )
+
+
+def _literal(value: Any) -> str:
+    """A value as Python writes it, texts in double quotes."""
+    return json.dumps(value) if isinstance(value, str | list) else repr(value)
+
+
+def _adapter(config: TrainConfig) -> str:
+    if config.lora is None:
+        return ""
+    targets = config.lora_targets
+    modules = targets if targets == "all-linear" else [name.strip() for name in targets.split(",")]
+    return (
+        f"\n        peft_config=LoraConfig(\n            r={config.lora_rank!r},\n            lora_alpha={config.lora_alpha!r},\n"
+        f"            lora_dropout={config.lora_dropout!r},\n            target_modules={_literal(modules)},\n"
+        '            task_type="CAUSAL_LM",\n        ),'
+    )
+
+
+_SCRIPT = """\
+# The training of the run "{run}" ({objective}) in TRL {trl}, on the same pairs, with the same settings.
+#
+#     {install}
+#     python train_trl.py
+#
+# What is not the same:
+{notes}
+
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+{peft}from transformers import AutoModelForCausalLM, AutoTokenizer
+from {room} import {names}
+
+HERE = Path(__file__).resolve().parent
+MODEL = {model}  # the model before training{place}
+
+
+def settings() -> {trainer}Config:
+    return {trainer}Config(
+        output_dir=str(HERE / "trl-output"),
+        bf16={bf16},
+{arguments}
+    )
+
+
+def main() -> None:
+    pairs = Dataset.from_json(str(HERE / "{pairs}")){shuffled}
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    trainer = {trainer}Trainer(
+        model=AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32),
+        args=settings(),
+        train_dataset=pairs,
+        processing_class=tokenizer,{adapter}
+    )
+    trainer.train()
+    trainer.save_model(str(HERE / "trl-output"))
+
+
+if __name__ == "__main__":
+    main()
+"""

@@ -1,0 +1,119 @@
+"""A new run from another's checkpoint, with another objective or other settings.
+
+A branch goes on counting steps, and has the schedule and the order of pairs of its own settings at those steps: one that changes
+nothing equals its parent, number for number. Its reference is its parent's: the model as loaded, without what was trained.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lab.monitor import Change, durable, list_checkpoints, read_about, write_changes
+from lab.monitor.changes import parse_changes
+from lab.monitor.folder import read_facts, step_of
+
+from .config import ConfigError, TrainConfig
+from .loop import Start
+
+START = "start"
+"""In a branch's folder: the checkpoint that it begins from, so that it needs its parent no more."""
+
+FIXED = ("model", "lora_rank", "lora_alpha", "lora_targets")
+"""Settings that give the weights of a checkpoint their meaning."""
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What a branch is made from.
+
+    config: its settings.   changes: how its parent's pair set changed up to the checkpoint.   parent: for `run.json`.
+    """
+
+    checkpoint: Path
+    config: TrainConfig
+    changes: list[Change]
+    parent: dict[str, Any]
+
+
+def plan_branch(parent: Path, at: int | None, given: Mapping[str, Any], *, keep_optimizer: bool, same_pairs: bool) -> Branch:
+    """Settings of a branch from the checkpoint of step `at` (None: the latest) of the run in the folder `parent`.
+
+    given: TrainConfig fields that differ from those in use there.   same_pairs: it trains on its parent's pair set.
+    Raises ConfigError where there is no such checkpoint, and for a setting that a branch cannot change.
+    """
+    about = read_about(parent)
+    checkpoint = _find(parent, at)
+    facts = read_facts(checkpoint)
+    former = TrainConfig.parse(**facts["settings"])
+    config = TrainConfig.parse(**dict(former) | {"name": ""} | dict(given))
+    for name in FIXED:
+        if getattr(config, name) != getattr(former, name):
+            raise ConfigError(
+                f"A branch goes on with the weights of its checkpoint, so its {name} stays {getattr(former, name)!r}; "
+                "leave it out, or start a new run."
+            )
+    step = facts["step"]
+    if config.steps <= step:
+        raise ConfigError(
+            f"The checkpoint is of step {step} and the branch would end at step {config.steps}; give steps, more than {step}."
+        )
+    changes = [replace(change, settings={}) for change in parse_changes(facts["changes"]) if change.pairs_version is not None]
+    told = {
+        "run": str(parent.resolve()),
+        "name": about["config"]["name"] or parent.name,
+        "step": step,
+        "keep_optimizer": keep_optimizer,
+        "settings": former.model_dump(mode="json"),
+    }
+    return Branch(checkpoint, config, changes if same_pairs else [], told)
+
+
+def settings_at(parent: Path, at: int | None) -> TrainConfig:
+    """The settings in use at a checkpoint. Raises ConfigError where there is none of that step."""
+    return TrainConfig.parse(**read_facts(_find(parent, at))["settings"])
+
+
+def lay_out(folder: Path, branch: Branch) -> None:
+    """Put into a new run's folder what a branch begins from. Files are linked where they can be: a checkpoint never changes."""
+    if branch.changes:
+        write_changes(folder, branch.changes)
+    draft = folder / f".{START}"
+    shutil.copytree(branch.checkpoint, draft, copy_function=_link)
+    durable.publish(draft, folder / START)
+
+
+def read_start(folder: Path, about: Mapping[str, Any]) -> Start | None:
+    """What the run in a folder begins from if it is a branch. Raises ConfigError if it was never completed."""
+    if "branch" not in about:
+        return None
+    if not (folder / START).exists():
+        raise ConfigError(f"The branch in {folder} was not completed when it was made; delete the folder and branch again.")
+    told = about["branch"]
+    former = TrainConfig.parse(**told["settings"]).objective
+    return Start(folder / START, told["step"], former, told["keep_optimizer"], told["name"])
+
+
+def _find(parent: Path, at: int | None) -> Path:
+    """The checkpoint of a step; that which a branch began from counts as one of its own."""
+    there = {step_of(path): path for path in list_checkpoints(parent)}
+    if (parent / START).exists():
+        there.setdefault(read_facts(parent / START)["step"], parent / START)
+    if not there:
+        raise ConfigError(f"The run in {parent} has no checkpoint to branch from yet; ask it for one, or wait for the next.")
+    step = max(there) if at is None else at
+    if step not in there:
+        raise ConfigError(f"The run in {parent} has no checkpoint of step {step}; it has {', '.join(map(str, sorted(there)))}.")
+    return there[step]
+
+
+def _link(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one that knows no links
+        shutil.copy2(source, target)
+    return target

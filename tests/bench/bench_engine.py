@@ -1,0 +1,205 @@
+"""The engine against TRL's DPOTrainer on the CPU: pairs per second, end to end with the reference.
+
+    python -m tests.bench.bench_engine [--rounds 3] [--steps 24]
+
+The same model of 4.2 M parameters (vocabulary 4,096), the same pairs, batch 8, float32, AdamW; DPO. The engines alternate in
+one run; medians. What is timed: for TRL making the trainer (tokenisation) and `train()`; for the lab the whole of `lab.train`,
+from loading the model over the checks, the reference and all records and probes to the last checkpoint. TRL runs with the
+reference computed in every step, and with it computed before, and the faster of the two is compared with.
+
+Useful operations: 2 per weight and token in a forward pass, twice that in a backward pass, a prompt counted once, the vocabulary
+at answer tokens only; attention counted where one token sees another; one forward pass more for the reference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import lab  # first: it settles how idle threads wait, for both engines
+
+import torch  # isort: skip
+
+SHAPES = ((64, 64), (256, 64))
+BATCH = 8
+RATE = 1e-4
+
+
+@dataclass(frozen=True)
+class Size:
+    """A Llama shape."""
+
+    vocabulary: int = 4096
+    hidden: int = 256
+    intermediate: int = 688
+    layers: int = 4
+    heads: int = 4
+    tied: bool = True
+
+
+def make_model(folder: Path, size: Size) -> None:
+    """A random model with a tokenizer that knows the words w0, w1, ... and writes no BOS (TRL and the lab then agree on tokens)."""
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    torch.manual_seed(0)
+    words = {"</s>": 0, "<unk>": 1} | {f"w{i}": i for i in range(2, size.vocabulary)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>").save_pretrained(folder)
+    config = transformers.LlamaConfig(
+        vocab_size=size.vocabulary,
+        hidden_size=size.hidden,
+        intermediate_size=size.intermediate,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.heads,
+        max_position_embeddings=2048,
+        tie_word_embeddings=size.tied,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def make_rows(count: int, prompt: int, answer: int, vocabulary: int = 4096, *, exact: bool = False) -> list[dict[str, str]]:
+    """Pairs of random words, each part between half and all of its longest length in tokens (an answer's end included), or
+    exactly that long."""
+    rng = torch.Generator().manual_seed(1)
+
+    def text(most: int) -> str:
+        length = most if exact else int(torch.randint(most // 2, most + 1, (), generator=rng))
+        return " ".join(f"w{i}" for i in torch.randint(2, vocabulary, (length,), generator=rng).tolist())
+
+    return [{"prompt": text(prompt), "chosen": " " + text(answer - 1), "rejected": " " + text(answer - 1)} for _ in range(count)]
+
+
+def useful_operations(rows: list[dict[str, str]], size: Size) -> float:
+    """Floating-point operations that one pass over the pairs needs, with policy and reference."""
+    body = size.layers * (4 * size.hidden**2 + 3 * size.hidden * size.intermediate)
+    forward = 0.0
+    for row in rows:
+        p, answers = len(row["prompt"].split()), [len(row[side].split()) + 1 for side in ("chosen", "rejected")]
+        seen = p * p / 2 + sum(a * p + a * a / 2 for a in answers)
+        forward += 2 * body * (p + sum(answers)) + 2 * size.hidden * size.vocabulary * sum(answers)
+        forward += 4 * size.hidden * size.layers * seen
+    return 4 * forward
+
+
+def matrix_rate(side: int = 1024, repeats: int = 12) -> float:
+    """This machine's float32 matrix products, operations per second (median)."""
+    a, b = torch.randn(side, side), torch.randn(side, side)
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        torch.mm(a, b)
+        seconds.append(time.perf_counter() - began)
+    return 2 * side**3 / statistics.median(seconds)
+
+
+def run_trl(model: Path, rows: list[dict[str, str]], *, ahead: bool, batch: int = BATCH) -> float:
+    """Seconds of a whole training with TRL, the reference computed in every step or ahead of them."""
+    import datasets
+    import transformers
+    import trl
+
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    with tempfile.TemporaryDirectory() as out:
+        began = time.perf_counter()
+        config = trl.DPOConfig(
+            output_dir=out,
+            per_device_train_batch_size=batch,
+            num_train_epochs=1,
+            learning_rate=RATE,
+            beta=0.1,
+            max_length=None,
+            precompute_ref_log_probs=ahead,
+            gradient_checkpointing=False,
+            bf16=False,
+            use_cpu=True,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            logging_strategy="no",
+        )
+        trainer: Any = trl.DPOTrainer(
+            model=transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
+            ref_model=None if ahead else transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
+            args=config,
+            train_dataset=datasets.Dataset.from_list(rows),
+            processing_class=transformers.AutoTokenizer.from_pretrained(model),
+        )
+        trainer.train()
+        return time.perf_counter() - began
+
+
+def run_lab(model: Path, rows: list[dict[str, str]], *, batch: int = BATCH, **settings: Any) -> float:
+    """Seconds of a whole `lab.train`, in this thread."""
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["LAB_HOME"] = os.environ["LAB_CACHE"] = home  # nothing is cached from the round before
+        began = time.perf_counter()
+        run = lab.train(
+            objective="dpo",
+            pairs=rows,
+            model=model,
+            steps=len(rows) // batch,
+            batch_size=batch,
+            learning_rate=RATE,
+            background=False,
+            **settings,
+        )
+        seconds = time.perf_counter() - began
+        if run.state != "finished":
+            raise RuntimeError(run.error)
+        return seconds
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--steps", type=int, default=24)
+    given = options.parse_args()
+    size = Size()
+    engines = {
+        "TRL": lambda model, rows: run_trl(model, rows, ahead=False),
+        "TRL, reference ahead": lambda model, rows: run_trl(model, rows, ahead=True),
+        "lab": lambda model, rows: run_lab(model, rows, evaluate=False),
+    }
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
+    print("| longest prompt + answers | engine | pairs/s | times TRL's best | share of the matrix rate |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        make_model(Path(folder), size)
+        for prompt, answer in SHAPES:
+            rows = make_rows(given.steps * BATCH, prompt, answer)
+            for run in engines.values():
+                run(Path(folder), rows[: 2 * BATCH])
+            seconds: dict[str, list[float]] = {name: [] for name in engines}
+            rates = []
+            for _ in range(given.rounds):
+                for name, run in engines.items():
+                    rates.append(matrix_rate())
+                    seconds[name].append(run(Path(folder), rows))
+            rate = statistics.median(rates)
+            medians = {name: statistics.median(found) for name, found in seconds.items()}
+            best = min(medians["TRL"], medians["TRL, reference ahead"])
+            for name, found in medians.items():
+                share = useful_operations(rows, size) / found / rate
+                print(
+                    f"| {prompt} + {answer} | {name} | {len(rows) / found:.1f} | {best / found:.2f} | "
+                    f"{share:.0%} of {rate / 1e9:.0f} GFLOP/s |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Are two runs the same, number for number?"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+
+import lab
+from lab.monitor import list_checkpoints, send
+from lab.monitor.folder import step_of
+
+CLOCKS = ("pairs_per_second", "probe_cost")
+"""Scalars that tell the time."""
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Everything that a run's last checkpoint holds as numbers: policy, optimizer, head, the objective's state."""
+    last = list_checkpoints(folder)[-1]
+    return {f"{path.name}:{name}": value for path in last.glob("*.safetensors") for name, value in load_file(path).items()}
+
+
+def scalars(run: lab.Run) -> pd.DataFrame:
+    return run.scalars([name for name in run.reader.names() if name not in CLOCKS])
+
+
+def assert_same(found: lab.Run, expected: lab.Run, after: int = 0) -> None:
+    """Same steps, scalars, pair terms behind step `after`, and the same end, bit for bit."""
+    assert found.state == expected.state == "finished", found.error
+    one, other = scalars(found), scalars(expected)
+    pd.testing.assert_frame_equal(one[one.index > after], other[other.index > after], check_exact=True)
+    for step in range(after + 1, expected.step + 1):
+        batches = [run.reader.batch(step).sort_values("pair", ignore_index=True) for run in (found, expected)]
+        pd.testing.assert_frame_equal(*batches, check_exact=True)
+    ours, theirs = weights(found.dir), weights(expected.dir)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
+def interrupted(run: lab.Run, step: int, folder: Path) -> Path:
+    """A copy of a run that saved at every step, as if it had died right after saving at `step`, or a little later."""
+    shutil.copytree(run.dir, folder)
+    for checkpoint in list_checkpoints(folder):
+        if step_of(checkpoint) > step:
+            shutil.rmtree(checkpoint)
+    return folder
+
+
+def asking(folder: Path, step: int, kind: str, **detail: Any) -> Any:
+    """An `on_step` that sends a request to the run in `folder` while it makes a step."""
+
+    def on_step(done: int, _: dict[str, float]) -> None:
+        if done == step:
+            send(folder, kind, **detail)
+
+    return on_step
+
+
+def resumed(folder: Path) -> lab.Run:
+    return lab.train(run_dir=folder, resume=True, background=False)
+
+
+def until(holds: Callable[[], Any], seconds: float = 60) -> None:
+    """Wait for something; fail where it does not come."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)

@@ -1,0 +1,160 @@
+"""A new run from another's checkpoint, with another objective or other settings."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import lab
+from lab.cli import main
+from lab.monitor.folder import read_facts
+from lab.objectives import OBJECTIVES
+from lab.training import ConfigError
+from tests.training.comparing import asking, assert_same, interrupted, resumed
+
+SETTINGS = {"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "save_every": 1, "keep_checkpoints": 100, "device": "cpu"}
+
+
+def train(objective, rows, model, folder, **more):
+    return lab.train(objective, rows, model, run_dir=folder, background=False, **SETTINGS | more)
+
+
+@pytest.mark.parametrize(
+    ("objective", "extra"),
+    [("dpo", {}), ("alpha_dpo", {"lora_rank": 2}), ({"name": "spo", "base": "sgdpo"}, {})],
+    ids=["dpo", "alpha_dpo", "spo"],
+)
+def test_a_branch_that_changes_nothing_equals_its_parent(objective, extra, rows, model_folder, tmp_path):
+    parent = train(objective, rows[:10], model_folder("llama"), tmp_path / "parent", **extra)
+    branch = lab.train(branch_from=parent, at=2, background=False)
+    assert branch.about["branch"]["step"] == 2
+    assert branch.about["branch"]["run"] == str(parent.dir.resolve())
+    assert branch.scalars(["loss"]).index.tolist() == [3, 4, 5, 6]
+    assert branch.events("branched")["step"].tolist() == [2]
+    assert_same(branch, parent, after=2)
+
+
+def test_edits_and_settings_of_the_parent_hold_in_the_branch(rows, model_folder, tmp_path):
+    folder = tmp_path / "parent"
+    pairs = lab.open_pairs(rows[:10])
+
+    def on_step(step, scalars):
+        if step == 2:
+            pairs.drop(pairs.ids()[3])
+            lab.open_run(folder).take_edits()
+            lab.open_run(folder).set(beta=0.4)
+
+    parent = train("dpo", pairs, model_folder("llama"), folder, on_step=on_step)
+    branch = lab.train(branch_from=folder, at=3, background=False)
+    assert branch.config.objective.beta == 0.4
+    assert branch.pairs_version == 1
+    assert_same(branch, parent, after=3)
+    before = lab.train(branch_from=folder, at=2, background=False)  # saved before the changes that were made after step 2
+    assert before.config.objective.beta == 0.1
+    assert before.pairs_version == 0
+
+
+def test_another_objective(rows, model_folder, tmp_path):
+    parent = train("dpo", rows, model_folder("llama"), tmp_path / "parent")
+    branch = lab.train({"name": "spo", "base": "alpha_dpo"}, branch_from=parent, at=3, background=False, steps=5)
+    assert branch.state == "finished", branch.error
+    assert branch.config.objective.name == "spo"
+    assert branch.step == 5
+    # The reference stays the model as loaded: the log-ratios start where the parent's stood, not at 0.
+    assert branch.reader.batch(4)["log_ratio_chosen"].abs().max() > 1e-4
+    ours, theirs = branch.reader.batch(4), parent.reader.batch(4)
+    assert ours["logps_chosen"].to_numpy() == pytest.approx(theirs["logps_chosen"].to_numpy(), abs=1e-5)
+    assert ours["log_ratio_chosen"].to_numpy() == pytest.approx(theirs["log_ratio_chosen"].to_numpy(), abs=1e-5)
+
+
+def test_from_every_objective_to_one_that_remembers_and_back(rows, model_folder, tmp_path):
+    parents = [train(name, rows[:6], model_folder("llama"), tmp_path / name, steps=1) for name in ("bco_pair", "alpha_dpo", "dpo")]
+    for parent, name in zip(parents, ("alpha_dpo", "bco_pair", {"name": "alpha_dpo", "normalize": "dataset"})):
+        branch = lab.train(name, branch_from=parent, background=False, steps=3)
+        assert branch.state == "finished", branch.error
+    assert len(OBJECTIVES) > 20
+
+
+def test_a_fresh_optimizer(rows, model_folder, tmp_path):
+    parent = train("dpo", rows, model_folder("llama"), tmp_path / "parent", steps=3)
+    for keep in (True, False):
+        branch = lab.train(branch_from=parent, background=False, steps=4, keep_optimizer=keep)
+        slots = load_file(branch.checkpoints()[-1] / "trainer.safetensors")
+        counters = {float(value) for name, value in slots.items() if name.startswith("optimizer.step")}
+        assert counters == ({4.0} if keep else {1.0})
+
+
+def test_a_branch_needs_its_parent_no_more(rows, model_folder, tmp_path):
+    parent = train("dpo", rows, model_folder("llama"), tmp_path / "parent")
+    folder = tmp_path / "branch"
+    ask = asking(folder, 4, "stop")
+    branch = lab.train("sgdpo", branch_from=parent, at=3, run_dir=folder, background=False, on_step=ask, save_every=0)
+    assert branch.state == "stopped"
+    shutil.rmtree(branch.checkpoints()[-1])  # as if it had been killed before
+    kept = interrupted(parent, 6, tmp_path / "kept")
+    parent.delete()
+    again = resumed(folder)
+    assert again.state == "finished", again.error
+    assert again.events("resumed")["step"].tolist() == [3]
+    whole = lab.train("sgdpo", branch_from=kept, at=3, background=False, save_every=0)
+    assert_same(again, whole, after=3)
+
+
+def test_other_pairs(rows, model_folder, tmp_path):
+    parent = train("dpo", rows[:10], model_folder("llama"), tmp_path / "parent")
+    branch = lab.train(pairs=rows[20:40], branch_from=parent, at=3, background=False)
+    assert branch.state == "finished", branch.error
+    assert set(branch.pairs()["pair"]).isdisjoint(parent.pairs()["pair"])
+
+
+def test_a_branch_of_a_branch(rows, model_folder, tmp_path):
+    parent = train("dpo", rows[:10], model_folder("llama"), tmp_path / "parent")
+    first = lab.train("sgdpo", branch_from=parent, at=2, background=False, save_every=0)
+    second = lab.train("dpo", branch_from=first, at=2, background=False, save_every=1)
+    start = load_file(second.dir / "start" / "model.safetensors")
+    assert all(torch.equal(value, start[name]) for name, value in load_file(parent.checkpoints()[1] / "model.safetensors").items())
+    assert second.state == "finished"
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"at": 17}, "no checkpoint of step 17; it has 1, 2"),
+        ({}, "give steps, more than 2"),
+        ({"steps": 9, "lora_rank": 4}, "lora_rank stays 0"),
+        ({"steps": 9, "model": "world"}, "model stays"),
+        ({"steps": 9, "objective": "nope"}, "no objective 'nope'"),
+        ({"steps": 9, "stepz": 1}, "no setting 'stepz'"),
+    ],
+)
+def test_what_no_branch_can_be(given, sentence, rows, model_folder, tmp_path):
+    parent = train("dpo", rows, model_folder("llama"), tmp_path / "parent", steps=2)
+    with pytest.raises(ConfigError, match=sentence):
+        lab.train(branch_from=parent, run_dir=tmp_path / "branch", **given)
+    assert not (tmp_path / "branch").exists()
+
+
+def test_a_run_without_a_checkpoint(rows, model_folder, tmp_path):
+    parent = train("dpo", rows, model_folder("llama"), tmp_path / "parent", steps=1)
+    shutil.rmtree(parent.dir / "checkpoints")
+    with pytest.raises(ConfigError, match="no checkpoint to branch from"):
+        lab.train(branch_from=parent, steps=5)
+
+
+def test_from_the_command_line(rows, model_folder, tmp_path, capsys):
+    parent = train({"name": "sgdpo", "r1": 0.7}, rows, model_folder("llama"), tmp_path / "parent", steps=3)
+    folder = tmp_path / "branch"
+    arguments = ["train", "--branch", f"{parent.dir}@2", "--set", "beta=0.3", "--steps", "4", "--run-dir", str(folder)]
+    assert main([*arguments, "--fresh-optimizer"]) == 0
+    branch = lab.open_run(folder)
+    assert (branch.config.objective.beta, branch.config.objective.r1, branch.step) == (0.3, 0.7, 4)
+    assert branch.about["branch"]["keep_optimizer"] is False
+    assert read_facts(folder / "start")["step"] == 2
+    assert main(["train", "--branch", str(parent.dir), "--objective", "dpo", "--steps", "4"]) == 0
+    capsys.readouterr()
+    for wrong in (["--branch", "nothing"], ["--branch", f"{parent.dir}@9"], ["--fresh-optimizer", "--objective", "dpo"]):
+        assert main(["train", *wrong]) == 1
+        assert len(capsys.readouterr().err.splitlines()) == 1

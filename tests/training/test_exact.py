@@ -1,0 +1,56 @@
+"""Resuming gives the numbers of a run that never stopped, bit for bit, for every objective."""
+
+from __future__ import annotations
+
+import pytest
+
+import lab
+from lab.objectives import OBJECTIVES
+from tests.training.comparing import asking, assert_same, interrupted, resumed
+
+SETTINGS = {"steps": 5, "batch_size": 4, "learning_rate": 1e-3, "save_every": 1, "keep_checkpoints": 100, "device": "cpu"}
+VARIANTS = [
+    *((name, {}) for name in OBJECTIVES),
+    ({"name": "alpha_dpo", "normalize": "dataset"}, {}),
+    ({"name": "alpha_dpo", "ema_variant": "official"}, {"lora_rank": 2}),
+    ({"name": "spo", "base": "alpha_dpo", "degraded_source": "both", "share": 0.5}, {}),
+    ("sgdpo", {"lora_rank": 2, "lora_dropout": 0.3, "micro_batch_size": 2}),
+]
+
+
+SAMPLED = ({"name": "spo", "degraded_source": "sampled"}, {"lora_rank": 2})
+"""Answers are sampled at every step, which takes its time."""
+
+
+def label(value):
+    return "-".join(map(str, value.values())) if isinstance(value, dict) else str(value)
+
+
+@pytest.mark.parametrize(("number", "objective", "extra"), [(n, *variant) for n, variant in enumerate(VARIANTS)], ids=label)
+def test_resumed_equals_uninterrupted(number, objective, extra, rows, model_folder, tmp_path):
+    """Six pairs and batches of four: epochs end inside of batches."""
+    whole = lab.train(objective, rows[:6], model_folder("llama"), background=False, **SETTINGS | extra)
+    assert_same(resumed(interrupted(whole, 1 + number % 4, tmp_path / "part")), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gpt2", "gemma2"])
+@pytest.mark.parametrize(("objective", "extra"), [*VARIANTS, SAMPLED], ids=label)
+def test_resumed_equals_uninterrupted_at_every_step(objective, extra, kind, rows, model_folder, tmp_path):
+    whole = lab.train(objective, rows[:10], model_folder(kind), background=False, **SETTINGS | extra)
+    for step in range(1, SETTINGS["steps"]):
+        assert_same(resumed(interrupted(whole, step, tmp_path / str(step))), whole)
+
+
+@pytest.mark.parametrize("objective", ["sgdpo", "alpha_dpo", "spo"])
+def test_stopped_and_resumed_equals_uninterrupted(objective, rows, model_folder, tmp_path):
+    settings = SETTINGS | {"save_every": 0}
+    whole = lab.train(objective, rows[:10], model_folder("llama"), background=False, **settings)
+    folder = tmp_path / "part"
+    part = lab.train(
+        objective, rows[:10], model_folder("llama"), run_dir=folder, background=False, on_step=asking(folder, 2, "stop"), **settings
+    )
+    assert (part.state, part.step) == ("stopped", 2)
+    again = lab.train(run_dir=folder, resume=True, background=False, on_step=asking(folder, 4, "stop"))
+    assert (again.state, again.step) == ("stopped", 4)
+    assert_same(resumed(folder), whole)

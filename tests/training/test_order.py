@@ -1,0 +1,62 @@
+"""The order of pairs is a function of seed, step and the set's versions, and every epoch sees each of its pairs once."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as some
+
+from lab.training.batches import batch_indices
+from lab.training.order import Order
+
+
+@given(count=some.integers(1, 40), size=some.integers(1, 9), seed=some.integers(0, 99))
+def test_an_untouched_set_has_the_plain_order(count, size, seed):
+    order = Order.of(count, size, seed)
+    for step in range(1, 15):
+        assert order.batch(step) == batch_indices(step, count, size, seed)
+        assert order.epoch(step) == step * size / count
+        begins = (step - 1) * size % count < size
+        assert order.begins_epoch(step) == begins or size > count
+
+
+@given(
+    count=some.integers(2, 30),
+    size=some.integers(1, 7),
+    seed=some.integers(0, 99),
+    changes=some.lists(some.tuples(some.integers(0, 6), some.sets(some.integers(0, 35), min_size=1)), max_size=4),
+)
+def test_changes_leave_the_past_alone_and_the_future_whole(count, size, seed, changes):
+    order, after = Order.of(count, size, seed), 0
+    for later, members in changes:
+        after += later
+        before = [order.batch(step) for step in range(1, after + 1)]
+        unseen = set(order.members)
+        order = order.changed(after, sorted(members))
+        assert [order.batch(step) for step in range(1, after + 1)] == before
+        coming = [i for step in range(after + 1, after + 60) for i in order.batch(step)]
+        assert set(coming) <= members
+        rest = order.legs[-1].rest
+        assert len(set(rest)) == len(rest)
+        assert set(rest) <= unseen & members
+        epoch = Counter(coming[len(rest) : len(rest) + len(members)])
+        if len(coming) >= len(rest) + len(members):
+            assert epoch == Counter(members)
+
+
+def test_a_dropped_pair_is_passed_over_and_the_others_keep_their_order():
+    order = Order.of(12, 3, seed=1)
+    plain = [i for step in range(1, 5) for i in order.batch(step)]
+    gone = plain[7]
+    changed = order.changed(1, [i for i in range(12) if i != gone])
+    assert [i for step in range(1, 5) for i in changed.batch(step)][:11] == [i for i in plain if i != gone]
+    assert (changed.epoch(1), changed.epoch(2)) == (3 / 12, 6 / 11)
+    assert not changed.begins_epoch(2)
+
+
+def test_a_pair_that_comes_in_waits_for_the_next_epoch():
+    order = Order.of(6, 2, seed=0).changed(1, range(7))
+    seen = [order.batch(step) for step in range(2, 8)]
+    assert 6 not in [i for batch in seen[:2] for i in batch]
+    assert 6 in [i for batch in seen[2:] for i in batch]

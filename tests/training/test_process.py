@@ -1,0 +1,161 @@
+"""Training in a process of its own: the same numbers, alive after its parent's end, and never a death without a reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import lab
+from lab.cli import main
+from lab.monitor import RunError, RunLock
+from lab.objectives import DPO, OBJECTIVES
+from lab.training import ConfigError
+
+SHORT = {"steps": 4, "batch_size": 4, "save_every": 0, "device": "cpu", "probe_budget": 0}
+
+
+def until(true, run, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert run.state != "dead", run.error
+        assert time.monotonic() < deadline, run.status
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def data(rows, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_detached_it_gives_the_threads_numbers_bit_for_bit(data, model_folder, tmp_path, capsys):
+    one = lab.train("sgdpo", data, model_folder("llama"), background=False, **SHORT)
+    flags = [word for name, value in SHORT.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    where = ["--pairs", str(data), "--model", str(model_folder("llama")), "--run-dir", str(tmp_path / "run")]
+    assert main(["train", "--objective", "sgdpo", *where, *flags, "--detach", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"run": "run", "folder": str(tmp_path / "run")}
+    other = lab.open_run(tmp_path / "run")
+    assert (one.state, other.wait(60)) == ("finished", "finished"), other.error
+    assert (one.status["executor"], other.status["executor"]) == ("thread", "process")
+    assert one.status["process"] == os.getpid() != other.status["process"]
+    names = ["loss", "grad_norm", "rewards/margins"]
+    assert one.scalars(names).equals(other.scalars(names))
+    expected, found = (load_file(run.checkpoints()[-1] / "model.safetensors") for run in (one, other))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert other.events("resumed", "warning").empty
+    assert len((other.dir / "process.log").read_text().splitlines()) == 1  # nothing to say but how it was started
+
+
+PARENT = """
+import sys, time, lab
+settings = {"steps": 100_000, "batch_size": 4, "save_every": 0, "device": "cpu"}
+run = lab.train("dpo", sys.argv[1], sys.argv[2], run_dir=sys.argv[3], executor="process", **settings)
+print(run.state, flush=True)
+time.sleep(600)
+"""
+
+
+def test_it_outlives_its_parent_obeys_anybody_and_dies_with_a_reason(data, model_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    words = [str(data), str(model_folder("llama")), str(tmp_path / "run")]
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, *words], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout.readline().strip() == "queued"  # alive from the first moment
+    parent.kill()
+    parent.wait()
+    run = lab.open_run(tmp_path / "run")
+    until(lambda: run.step >= 2, run)
+    child = run.status["process"]
+    assert os.getsid(child) == child  # no terminal's end reaches it
+    assert b"CUDA_VISIBLE_DEVICES=5" in Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+    assert [(place.place, place.device) for place in lab.queue()] == [(0, "cpu")]
+    run.pause()
+    until(lambda: run.state == "paused", run)
+    run.resume()
+    until(lambda: run.state == "running", run)
+    run.stop()
+    assert run.wait(60) == "stopped"
+    stopped = run.step
+    again = lab.train(run_dir=run.dir, resume=True, executor="process")
+    until(lambda: again.step > stopped, again)
+    assert again.events("resumed")["step"].tolist() == [stopped]
+    os.kill(again.status["process"], signal.SIGKILL)
+    assert again.wait(10) == "dead"
+    deadline = time.monotonic() + 10
+    while again.error is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert again.error == "The training process was ended by SIGKILL (memory may have run out)."
+    assert lab.queue() == []
+    assert (run.dir / "process.log").read_text().count("--- ") == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo 'ImportError: libtorch is missing' >&2; exit 1", "ImportError: libtorch is missing"),
+        ("exit 3", "The training process ended with exit code 3 and said nothing."),
+    ],
+)
+def test_a_child_that_dies_before_its_first_word_is_dead_with_a_reason(script, reason, rows, model_folder, tmp_path, monkeypatch):
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    run = lab.train("dpo", rows, model_folder("llama"), executor="process", **SHORT)
+    assert run.wait(10) == "dead"
+    deadline = time.monotonic() + 10
+    while run.error is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert run.error == reason
+
+
+def test_a_child_that_cannot_be_started_fails_the_run(rows, model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
+    with pytest.raises(RunError, match="could not be started"):
+        lab.train("dpo", rows, model_folder("llama"), run_dir=tmp_path / "run", executor="process", **SHORT)
+    run = lab.open_run(tmp_path / "run")
+    assert run.state == "failed"
+    assert "could not be started" in run.error
+
+
+class Own(DPO):
+    """An objective that this program alone knows."""
+
+    name: ClassVar[str] = "own"
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"executor": "cluster"}, "no executor 'cluster'"),
+        ({"executor": "process", "on_step": print}, "on_step"),
+        ({"executor": "process", "objective": "own"}, "does not know 'own'"),
+        ({"executor": "process", "objective": {"name": "spo", "base": "own"}}, "does not know 'own'"),
+    ],
+)
+def test_what_a_process_cannot_do_is_refused_before_anything_starts(given, sentence, rows, lab_home, monkeypatch):
+    monkeypatch.setitem(OBJECTIVES, "own", Own)
+    with pytest.raises(ConfigError, match=sentence):
+        lab.train(**{"objective": "dpo", "pairs": rows, **given})
+    assert not (lab_home / "runs").exists()
+
+
+def test_a_hold_is_handed_down_only_for_its_own_folder(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    lock = RunLock(tmp_path / "one")
+    RunLock(tmp_path / "other").release()
+    with pytest.raises(RuntimeError, match="not the lock of"):
+        RunLock.inherited(tmp_path / "other", lock.descriptor)
+    assert RunLock.inherited(tmp_path / "one", lock.descriptor).descriptor == lock.descriptor
+    lock.release()

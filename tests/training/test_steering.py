@@ -1,0 +1,326 @@
+"""What people ask of a run while it trains: heard from anywhere, checked twice, recorded with its step, made again on resume."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import lab
+from lab.cli import main
+from lab.monitor import RunError, send
+from lab.policy import reference
+from lab.training import ConfigError, TrainConfig
+from lab.training.changing import changeable, changed, values
+from tests.training.comparing import asking, assert_same, interrupted, resumed, until
+
+SETTINGS = {"steps": 8, "batch_size": 4, "learning_rate": 1e-3, "save_every": 1, "keep_checkpoints": 100, "device": "cpu"}
+
+
+def train(objective, pairs, model, folder, **more):
+    return lab.train(objective, pairs, model, run_dir=folder, background=False, **SETTINGS | more)
+
+
+# Settings.
+
+
+@pytest.mark.parametrize(
+    ("objective", "settings", "found"),
+    [
+        ("dpo", {"beta": "0.2"}, {"beta": 0.2}),
+        ("dpo", {"learning_rate": "5e-5", "beta": 0.3}, {"learning_rate": 5e-5, "beta": 0.3}),
+        ("sgdpo", {"detach_pilot": "false"}, {"detach_pilot": False}),
+        ({"name": "spo", "base": "sgdpo"}, {"base.r1": 0.9, "share": 0.5}, {"base.r1": 0.9, "share": 0.5}),
+    ],
+)
+def test_settings_that_may_change(objective, settings, found):
+    config = TrainConfig.parse(objective=objective)
+    after = changed(config, settings)
+    assert values(after, settings) == found
+    assert after.steps == config.steps
+    assert set(settings) <= set(changeable(config))
+
+
+@pytest.mark.parametrize(
+    ("objective", "settings", "sentence"),
+    [
+        ("dpo", {}, "Say what to set"),
+        ("dpo", {"gamma": 1}, "no parameter 'gamma'"),
+        ("dpo", {"beta.gamma": 1}, "no parameter 'beta.gamma'"),
+        ("dpo", {"beta": -1}, "beta = -1 does not work"),
+        ("dpo", {"beta": float("nan")}, "beta"),
+        ("dpo", {"learning_rate": -1}, "learning_rate = -1"),
+        ("dpo", {"steps": 7}, "no parameter 'steps'"),
+        ("ipo", {"average": False}, "average of ipo cannot change in mid-run"),
+        ("spo", {"base": "sgdpo"}, "base of spo cannot change"),
+        ("spo", {"degrees": 3}, "degrees of spo cannot change"),
+        ({"name": "alpha_dpo", "normalize": "none"}, {"ema_decay": 0.5}, "does not use ema_decay"),
+    ],
+)
+def test_settings_that_may_not(objective, settings, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        changed(TrainConfig.parse(objective=objective), settings)
+
+
+def test_an_objective_of_ones_own_cannot_change_what_it_needs():
+    from lab.objectives import OBJECTIVES, Objective, Outcome, parameter, register
+
+    @register
+    class Fickle(Objective):
+        name = "fickle"
+        moving: bool = parameter(False, "Keep a mean.")
+
+        def compute(self, p, state, draws, *, training):
+            return Outcome(-p.h), state
+
+        def initial_state(self):
+            import torch
+
+            return {"mean": torch.zeros(())} if self.moving else {}
+
+    try:
+        with pytest.raises(ConfigError, match="branch from a checkpoint"):
+            changed(TrainConfig.parse(objective="fickle"), {"moving": True})
+    finally:
+        del OBJECTIVES["fickle"]
+
+
+def test_set_takes_effect_at_the_next_step(rows, model_folder, tmp_path):
+    folder = tmp_path / "run"
+    plain = train("dpo", rows, model_folder("llama"), tmp_path / "plain")
+    ask = asking(folder, 3, "set", settings={"learning_rate": 2e-3, "beta": 0.5})
+    run = train("dpo", rows, model_folder("llama"), folder, on_step=ask)
+    assert run.state == "finished", run.error
+    rates, plain_rates = run.scalars(["learning_rate"])["learning_rate"], plain.scalars(["learning_rate"])["learning_rate"]
+    assert (rates[:3] == plain_rates[:3]).all()
+    assert rates[3:].to_numpy() == pytest.approx(2 * plain_rates[3:].to_numpy())
+    seen = run.reader.batch(4)
+    assert (seen["reward_chosen"] / seen["log_ratio_chosen"]).to_numpy() == pytest.approx(0.5, rel=1e-4)
+    requests, changes = run.events("request"), run.events("change")
+    assert requests["step"].tolist() == changes["step"].tolist() == [3]
+    assert changes["detail"][0]["settings"] == {"learning_rate": [1e-3, 2e-3], "beta": [0.1, 0.5]}
+    assert run.settings.objective.beta == 0.5
+    assert run.settings.learning_rate == 2e-3
+    assert run.config.objective.beta == 0.1
+    with pytest.raises(RunError, match="cannot change its settings"):
+        run.set(beta=0.2)
+
+
+def test_what_was_set_survives_in_every_checkpoint(rows, model_folder, tmp_path):
+    """Also where the run goes on from before the change: it is made again at its step."""
+    folder = tmp_path / "run"
+    ask = asking(folder, 3, "set", settings={"learning_rate": 2e-3, "base.beta": 0.5, "share": 0.5})
+    whole = train({"name": "spo", "base": "dpo"}, rows[:10], model_folder("llama"), folder, on_step=ask)
+    for step in (1, 3, 4, 6):
+        again = resumed(interrupted(whole, step, tmp_path / str(step)))
+        assert_same(again, whole)
+        assert again.settings == whole.settings
+        assert again.events("change")["step"].tolist() == [3]
+
+
+def test_a_new_change_replaces_those_that_lay_ahead(rows, model_folder, tmp_path):
+    folder = tmp_path / "run"
+    whole = train("dpo", rows, model_folder("llama"), folder, on_step=asking(folder, 5, "set", settings={"beta": 0.5}))
+    part = interrupted(whole, 2, tmp_path / "part")
+    again = lab.train(run_dir=part, resume=True, background=False, on_step=asking(part, 3, "set", settings={"beta": 0.2}))
+    assert [change.after for change in again.changes()] == [3]
+    assert again.settings.objective.beta == 0.2
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail", "sentence"),
+    [
+        ("set", {"settings": {"beta": -3}}, "beta = -3"),
+        ("set", {"settings": {"nothing": 1}}, "no parameter 'nothing'"),
+        ("set", {}, "names no settings"),
+        ("edits", {"version": 99}, "has no version 99"),
+        ("edits", {"version": "new"}, "names no version"),
+    ],
+)
+def test_a_bad_request_is_refused_in_words_and_the_run_goes_on(kind, detail, sentence, rows, model_folder, tmp_path):
+    run = train("dpo", rows, model_folder("llama"), tmp_path / "run", on_step=asking(tmp_path / "run", 2, kind, **detail), steps=4)
+    assert run.state == "finished", run.error
+    refused = run.events("refused")
+    assert refused["step"].tolist() == [2]
+    assert sentence in refused["detail"][0]["words"]
+    assert run.changes() == []
+
+
+def test_rubbish_in_the_mailbox_is_refused_in_words(rows, model_folder, tmp_path):
+    folder = tmp_path / "run"
+
+    def on_step(step, scalars):
+        if step == 2:
+            (folder / "requests").mkdir()
+            (folder / "requests" / "1.json").write_text("{")
+            (folder / "requests" / "2.json").write_text('{"kind": "dance", "detail": {"kind": 1, "step": 2}}')
+            (folder / "requests" / "3.json").write_text('["stop"]')
+
+    run = train("dpo", rows, model_folder("llama"), folder, on_step=on_step, steps=4)
+    assert run.state == "finished", run.error
+    words = [detail["words"] for detail in run.events("refused")["detail"]]
+    assert len(words) == 3
+    assert "'dance'" in words[1]
+
+
+def test_requests_are_heard_while_the_run_prepares_and_obeyed_before_its_first_step(rows, model_folder, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    computed = reference.ReferenceCache.prepare
+
+    def slowly(self, *arguments, **more):
+        send(folder, "set", settings={"beta": 0.3})
+        return computed(self, *arguments, **more)
+
+    monkeypatch.setattr(reference.ReferenceCache, "prepare", slowly)
+    run = train("dpo", rows, model_folder("llama"), folder)
+    assert run.events("change")["step"].tolist() == [0]
+    seen = run.reader.batch(8)
+    assert (seen["reward_chosen"] / seen["log_ratio_chosen"]).to_numpy() == pytest.approx(0.3, rel=1e-4)
+
+
+def test_a_paused_run_takes_settings_at_once(rows, model_folder):
+    run = lab.train("dpo", rows, model_folder("llama"), **SETTINGS | {"steps": 100_000, "save_every": 0, "keep_checkpoints": 2})
+    until(lambda: run.step)
+    run.pause()
+    until(lambda: run.state == "paused")
+    run.set(beta=0.4)
+    run.checkpoint()
+    until(lambda: len(run.events("change")) and run.checkpoints())
+    assert run.state == "paused"
+    assert run.settings.objective.beta == 0.4
+    run.stop()
+    assert run.wait(60) == "stopped"
+
+
+def test_from_another_process(rows, model_folder, capsys):
+    """The command line: checked before it is sent, and obeyed."""
+    run = lab.train("dpo", rows, model_folder("llama"), **SETTINGS | {"steps": 100_000, "save_every": 0})
+    until(lambda: run.step)
+    pairs = run.pair_store()
+    pairs.drop(pairs.ids()[0])
+
+    command = [sys.executable, "-m", "lab", "show", run.dir.name, "--set", "beta=0.2", "--set", "learning_rate=5e-4"]
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert main(["show", run.dir.name, "--set", "beta=-1"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: beta = ")
+    assert len(error.splitlines()) == 1
+    assert main(["show", run.dir.name, "--take-edits"]) == 0
+    until(lambda: len(run.events("edit")))
+    assert run.pairs_version == 1
+    assert run.settings.objective.beta == 0.2
+    assert main(["show", run.dir.name, "--take-edits"]) == 1
+    run.stop()
+    run.wait(60)
+
+
+# Edits.
+
+
+@pytest.fixture
+def edited(rows, model_folder, tmp_path, monkeypatch):
+    """A run over ten pairs in which one was edited, one dropped and one restored after step 3."""
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
+
+    def make(name, **more):
+        folder = tmp_path / name
+        pairs = lab.open_pairs(rows[:10])
+        ids = pairs.ids()
+        if pairs.version == 0:
+            pairs.drop(ids[9])
+
+        def on_step(step, scalars):
+            if step == 3:
+                if pairs.version == 1:
+                    pairs.edit(ids[0], chosen="Mix the flour and the water, knead the dough, bake the bread, cut a slice.")
+                    pairs.drop(ids[1])
+                    pairs.restore(ids[9])
+                lab.open_run(folder).take_edits()
+
+        return train("dpo", pairs, model_folder("llama"), folder, on_step=on_step, **more), ids
+
+    return make
+
+
+@pytest.mark.parametrize("extra", [{}, {"lora_rank": 2}], ids=["full", "adapter"])
+def test_edits_are_taken(extra, edited, rows, model_folder, tmp_path):
+    run, ids = edited("run", **extra)
+    assert run.state == "finished", run.error
+    (event,) = run.events("edit").to_dict("records")
+    assert event["step"] == 3
+    assert event["detail"] == {"version": 4, "computed": 3, "edited": 1, "dropped": 1, "added": 1}
+    assert run.pairs_version == 4
+    batches = [run.reader.batch(step) for step in range(1, 9)]
+    late = [pair for batch in batches[3:] for pair in batch["pair"]]
+    assert ids[1] not in late
+    assert ids[9] in late
+    assert ids[9] not in [pair for batch in batches[:3] for pair in batch["pair"]]
+    versions = {v for batch in batches[3:] for v in batch.set_index("pair")["version"].get([ids[0]], [])}
+    assert versions == {2}
+    # The reference of the edited pair is the base model's, not the policy's as it stands.
+    fresh = lab.train("dpo", run.pair_store(), model_folder("llama"), background=False, **SETTINGS | {"steps": 1, "batch_size": 9})
+    expected = fresh.reader.tokens(1, ids[0]).set_index("side")["ref_logps"]
+    step = next(step for step, batch in enumerate(batches, 1) if step > 3 and ids[0] in batch["pair"].tolist())
+    found = run.reader.tokens(step, ids[0]).set_index("side")["ref_logps"]
+    for side in ("chosen", "rejected"):
+        assert found[side] == pytest.approx(expected[side], abs=1e-5)
+
+
+@pytest.mark.parametrize("extra", [{}, {"lora_rank": 2}], ids=["full", "adapter"])
+def test_edits_survive_an_interruption(extra, edited, tmp_path):
+    whole, _ = edited("run", **extra)
+    for step in (2, 3, 5):
+        again = resumed(interrupted(whole, step, tmp_path / str(step)))
+        assert_same(again, whole)
+        assert again.pairs_version == whole.pairs_version
+
+
+def test_edits_that_cannot_be_taken_are_refused(rows, model_folder, tmp_path):
+    folder = tmp_path / "run"
+    pairs = lab.open_pairs(rows[:6])
+
+    def on_step(step, scalars):
+        if step == 2:
+            for id in pairs.ids():
+                pairs.drop(id)
+            lab.open_run(folder).take_edits()
+
+    run = train("dpo", pairs, model_folder("llama"), folder, on_step=on_step)
+    assert run.state == "finished", run.error
+    assert "All pairs of the set are dropped" in run.events("refused")["detail"][0]["words"]
+    assert run.pairs_version == 0
+
+
+def test_edits_with_full_fine_tuning_need_the_model_as_it_was(rows, tmp_path):
+    from tests.models import make_model
+
+    make_model("llama", tmp_path / "model")
+    folder = tmp_path / "run"
+    pairs = lab.open_pairs(rows[:6])
+
+    def on_step(step, scalars):
+        if step == 2:
+            make_model("llama", tmp_path / "model", seed=7)
+            pairs.edit(pairs.ids()[0], rejected="Something else altogether.")
+            lab.open_run(folder).take_edits()
+
+    run = train("dpo", pairs, tmp_path / "model", folder, on_step=on_step)
+    assert run.state == "finished", run.error
+    assert "has changed since the run began" in run.events("refused")["detail"][0]["words"]
+
+
+def test_nothing_newer_is_said_at_once(rows, model_folder, tmp_path):
+    run = train("dpo", rows, model_folder("llama"), tmp_path / "run", steps=1)
+    with pytest.raises(RunError, match="latest version of its pairs already"):
+        run.take_edits()
+
+
+def test_changes_on_disk_are_plain(rows, model_folder, tmp_path):
+    folder = tmp_path / "run"
+    run = train("dpo", rows, model_folder("llama"), folder, on_step=asking(folder, 1, "set", settings={"beta": "0.5"}), steps=2)
+    assert json.loads((folder / "changes.json").read_text()) == [{"after": 1, "settings": {"beta": 0.5}, "pairs_version": None}]
+    (folder / "changes.json").write_text("[{")
+    with pytest.raises(RunError, match=r"changes\.json is damaged"):
+        run.changes()

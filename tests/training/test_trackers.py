@@ -1,0 +1,204 @@
+"""Trackers get every scalar and every setting, never slow a run down, and never end one."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+import time
+
+import pytest
+from accelerate import tracking
+
+import lab
+from lab.training import ConfigError, TrainConfig
+from lab.training.trackers import Recorder, TrackedRun, hyper_parameters, tracked_run, tracker_names
+
+SETTINGS = {"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "save_every": 3, "device": "cpu", "probe_budget": 0}
+
+
+class Notebook(tracking.GeneralTracker):
+    """A tracker that remembers, as somebody might register one."""
+
+    name = "notebook"
+    requires_logging_directory = False
+    opened: list[Notebook] = []
+    fail_at: str = ""
+    gate: threading.Event | None = None
+
+    def __init__(self, run_name, **_):
+        super().__init__()
+        self.project, self.settings, self.logged, self.finished = run_name, None, [], False
+
+    @property
+    def tracker(self):
+        return self
+
+    def start(self):
+        self._meet("start")
+        self.opened.append(self)
+
+    def store_init_configuration(self, values):
+        self.settings = values
+
+    def log(self, values, step=None, **_):
+        self._meet("log")
+        if self.gate is not None:
+            self.gate.wait(30)
+        self.logged.append((step, values))
+
+    def finish(self):
+        self._meet("finish")
+        self.finished = True
+
+    def _meet(self, moment):
+        if self.fail_at == moment:
+            raise ConnectionError("the network\nis gone")
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "notebook", Notebook)
+    for name, value in (("opened", []), ("fail_at", ""), ("gate", None)):
+        monkeypatch.setattr(Notebook, name, value)
+    return Notebook
+
+
+def test_every_scalar_and_setting_reaches_the_tracker(rows, model_folder, notebook):
+    objective = {"name": "spo", "base": {"name": "sgdpo", "r1": 0.7}}
+    run = lab.train(objective, rows, model_folder("llama"), trackers="notebook", background=False, **SETTINGS)
+    assert run.state == "finished"
+    (tracker,) = notebook.opened
+    assert tracker.finished
+    assert tracker.settings["objective.base.r1"] == 0.7
+    assert tracker.settings["learning_rate"] == 1e-3
+    assert tracker.settings["micro_batch_size"] == "none"
+    stored = run.scalars()
+    for name in stored:
+        told = {step: values[name] for step, values in tracker.logged if name in values}
+        kept = stored[name].dropna()
+        assert told.keys() >= set(kept.index), name
+        assert all(told[step] == value for step, value in kept.items()), name
+    assert {"loss", "rewards/margins", "logps/chosen", "grad_norm", "learning_rate"} <= set(stored)
+
+
+def test_what_an_evaluation_finds_reaches_the_tracker(notebook, tmp_path, lab_home):
+    from lab.monitor import StoreWriter
+
+    store = StoreWriter(tmp_path)
+    store.listeners.append(Recorder("notebook", TrackedRun("n", "k", tmp_path, False, {}), lambda *_: None))
+    store.scalars(0, {"eval/oracle_reward": 0.25})
+    store.scalars(1, {"loss": 0.5})
+    store.close()
+    assert notebook.opened[0].logged == [(0, {"eval/oracle_reward": 0.25}), (1, {"loss": 0.5})]
+
+
+@pytest.mark.parametrize("moment", ["start", "log", "finish"])
+def test_a_tracker_that_fails_is_said_once_and_the_run_goes_on(moment, rows, model_folder, notebook):
+    notebook.fail_at = moment
+    run = lab.train("dpo", rows, model_folder("llama"), trackers="notebook", background=False, **SETTINGS)
+    assert run.state == "finished"
+    assert run.step == 6
+    said = [d["words"] for d in run.events("warning")["detail"] if "tracker" in d["words"]]
+    assert said == ["The tracker notebook failed (ConnectionError: the network is gone); the run goes on without it."]
+
+
+def test_a_slow_tracker_does_not_hold_up_the_loop(tmp_path, notebook):
+    notebook.gate = threading.Event()
+    said = []
+    recorder = Recorder("notebook", TrackedRun("n", "k", tmp_path, False, {}), lambda step, words: said.append(words))
+    try:
+        for step in range(1000):
+            recorder.scalars(step, {"loss": 1.0})
+        assert not notebook.opened or len(notebook.opened[0].logged) == 0  # handed over, and still nothing was written
+        recorder.close(patience=0.05)
+        assert "had not taken everything" in said[0]
+    finally:
+        notebook.gate.set()
+    deadline = time.monotonic() + 10
+    while not notebook.opened[0].finished and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [step for step, _ in notebook.opened[0].logged] == list(range(1000))
+
+
+def test_what_a_tracker_cannot_take_in_time_is_counted(tmp_path, notebook, monkeypatch):
+    from lab.training import trackers
+
+    monkeypatch.setattr(trackers, "WAITING", 10)
+    notebook.gate = threading.Event()
+    said = []
+    recorder = Recorder("notebook", TrackedRun("n", "k", tmp_path, False, {}), lambda step, words: said.append(words))
+    for step in range(100):
+        recorder.scalars(step, {"loss": 1.0})
+    notebook.gate.set()
+    recorder.close()
+    left_out = 100 - len(notebook.opened[0].logged)
+    assert left_out >= 89
+    assert f"{left_out} of its values were left out" in said[0]
+
+
+def test_a_resumed_run_is_the_same_run_to_its_tracker(rows, model_folder, tmp_path, notebook):
+    import shutil
+
+    folder = tmp_path / "run"
+    run = lab.train("dpo", rows, model_folder("llama"), trackers="notebook", run_dir=folder, background=False, **SETTINGS)
+    shutil.rmtree(run.checkpoints()[-1])
+    resumed = lab.train(run_dir=folder, resume=True, background=False)
+    assert resumed.state == "finished"
+    first, second = notebook.opened
+    assert first.settings
+    assert second.settings is None  # they are there already
+    again = [(step, values["loss"]) for step, values in second.logged if "loss" in values]
+    assert again == [(step, values["loss"]) for step, values in first.logged if "loss" in values and step > 3]
+    made = resumed.about["created"]
+    keys = {tracked_run(folder, run.config, made, resumed=r).key for r in (False, True)}
+    assert len(keys) == 1
+    assert tracked_run(folder, run.config, "another time", resumed=False).key not in keys
+
+
+@pytest.mark.parametrize(
+    ("trackers", "sentence"),
+    [
+        ("nonsense", "There is no tracker 'nonsense'; use tensorboard, wandb, trackio"),
+        ("mlflow", "There is no tracker 'mlflow'"),
+        ("wandb", "pip install wandb"),
+    ],
+)
+def test_what_cannot_be_tracked_is_refused_before_anything_is_made(trackers, sentence, rows, lab_home, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "wandb" else find(name, *a))
+    with pytest.raises(ConfigError, match=sentence):
+        lab.train("dpo", rows, trackers=trackers, steps=1)
+    assert not (lab_home / "runs").exists()
+
+
+def test_names_are_read_once_each(notebook):
+    assert tracker_names("") == []
+    assert tracker_names(" notebook,notebook , ") == ["notebook"]
+
+
+def test_settings_are_plain_values():
+    flat = hyper_parameters(TrainConfig.parse(objective={"name": "spo", "base": "dpo"}))
+    assert flat["objective.name"] == "spo"
+    assert flat["objective.base.name"] == "dpo"
+    assert all(isinstance(value, bool | int | float | str) for value in flat.values())
+
+
+def test_tensorboard_shows_a_resumed_run_as_one(rows, model_folder, tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    import shutil
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = lab.train(
+        "dpo", rows, model_folder("llama"), trackers="tensorboard", run_dir=tmp_path / "run", background=False, **SETTINGS
+    )
+    shutil.rmtree(run.checkpoints()[-1])
+    lab.train(run_dir=tmp_path / "run", resume=True, background=False)
+    assert run.events("warning").empty
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    stored = run.scalars(["loss"])["loss"]
+    found = {event.step: event.value for event in events.Scalars("loss")}
+    assert found.keys() == set(stored.index)
+    assert all(found[step] == pytest.approx(value) for step, value in stored.items())
+    assert len(events.Scalars("loss")) == len(stored)
