@@ -55,7 +55,7 @@ class Job(Generic[T]):
 def require(job: Job[T], retry: Callable[[], object]) -> T:
     """The job's result. Until there is one the page shows how far it is and ends here; a failure shows why, and a way to retry."""
     if not job.done.wait(0.2):
-        _show_progress(job)
+        show_progress(job)
         st.stop()
     if job.error is not None:
         st.error(plain(job.error))
@@ -65,7 +65,8 @@ def require(job: Job[T], retry: Callable[[], object]) -> T:
 
 
 @st.fragment(run_every=0.5)
-def _show_progress(job: Job[T]) -> None:
+def show_progress(job: Job[T]) -> None:
+    """How far a job is, kept up to date beside the rest of the page, which is drawn again when the job is done."""
     if job.done.is_set():
         st.rerun(scope="app")
     st.progress(job.share, text=plain(job.words))

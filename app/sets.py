@@ -43,6 +43,16 @@ def opened_world() -> OpenWorld | None:
     return job.result if job and job.done.is_set() and not job.failed else None
 
 
+def await_world(progress: Progress) -> None:
+    """Wait until the embedded world is built. Raises RuntimeError where that failed; the next call tries again."""
+    job = world_job()
+    while not job.done.wait(0.2):
+        progress(job.words, job.share)
+    if job.error is not None:
+        forget_failed_world()
+        raise RuntimeError(job.error)
+
+
 def forget_failed_world() -> None:
     """Let the next `world_job` try again, if the last one failed."""
     with _lock:

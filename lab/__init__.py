@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from lab.api import open_pairs, token_logps, train
+    from lab.api import open_pairs, preflight, token_logps, train
     from lab.monitor import RunError
     from lab.objectives import OBJECTIVES, Objective, Outcome, PairLogps, make_objective, parameter, register
     from lab.pairs import Pair, PairsError, PairStore
@@ -45,6 +45,7 @@ __all__ = [
     "open_pairs",
     "open_run",
     "parameter",
+    "preflight",
     "queue",
     "register",
     "runs",
@@ -54,7 +55,7 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "lab.api": ("open_pairs", "token_logps", "train"),
+    "lab.api": ("open_pairs", "preflight", "token_logps", "train"),
     "lab.objectives": ("OBJECTIVES", "Objective", "Outcome", "PairLogps", "make_objective", "parameter", "register"),
     "lab.pairs": ("Pair", "PairStore", "PairsError"),
     "lab.policy": ("ModelError",),

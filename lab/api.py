@@ -10,15 +10,17 @@ from typing import Any, Literal
 from lab import extensions, home
 from lab.judging import REFERENCE_FILE, world_evaluator
 from lab.monitor import RunLock, StoreReader, StoreWriter, list_checkpoints, read_about
+from lab.monitor.preflight import Preflight
 from lab.objectives import Objective, PairLogps
 from lab.pairs import Pair, PairStore
 from lab.pairs import open_pairs as open_stored_pairs
-from lab.policy import Encoder, Policy, choose_layout
+from lab.policy import Policy, choose_layout
 from lab.run import Run, open_run
 from lab.training import ConfigError, TrainConfig, Training, Turn, create_run, start, start_process
 from lab.training.batches import encode_pair
 from lab.training.branch import lay_out, plan_branch, read_start
 from lab.training.loop import Evaluator, OnStep
+from lab.training.prepare import look_ahead
 from lab.training.step import concatenate, pair_logps
 from lab.training.trackers import Recorder, tracked_run, tracker_names
 
@@ -212,6 +214,32 @@ def _require_known_elsewhere(objective: Objective) -> None:
             )
 
 
+def preflight(
+    objective: Any,
+    pairs: Any = WORLD,
+    model: str | Path = WORLD,
+    *,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Preflight:
+    """What a run with these settings would meet: lengths, cuts, memory, time. Takes what `train` takes, and makes no run.
+
+    The model is loaded and a few pairs go through it; `report.lines()` is the report in words.
+    progress(what, share) says how far it is. Raises ConfigError, PairsError or ModelError, each in one sentence.
+    """
+    config = TrainConfig.parse(
+        objective=objective, pairs=str(pairs) if isinstance(pairs, (str, Path)) else "", model=str(model), **settings
+    )
+    say = progress or (lambda what, share: None)
+    stored = open_pairs(pairs, progress=progress).all()
+    folder = str(model)
+    if folder == WORLD:
+        from lab.world import ensure
+
+        folder = str(ensure(cache=home.cache(), progress=progress).model_dir)
+    return look_ahead(config, stored, model=folder, cache=home.cache(), stage=lambda what, share=0.0: say(what, share))
+
+
 def token_logps(
     model: Any, tokenizer: Any, pairs: PairStore | Sequence[Any], *, max_length: int = 1024, batch_size: int = 16
 ) -> PairLogps:
@@ -226,7 +254,7 @@ def token_logps(
     chosen: Sequence[Pair] = pairs.all() if isinstance(pairs, PairStore) else _as_pairs(pairs)
     device = next(model.parameters()).device
     policy = Policy(model, tokenizer, device)
-    encoder = Encoder(tokenizer, min(max_length, policy.positions))
+    encoder = policy.encoder(max_length)
     encoded = [encode_pair(pair, encoder) for pair in chosen]
     if not encoded:
         raise ValueError("There are no pairs to compute log-probs of; give at least one.")

@@ -30,6 +30,7 @@ from lab.monitor import (
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from lab.monitor.preflight import Preflight
     from lab.pairs import PairStore
     from lab.training import TrainConfig
 
@@ -198,6 +199,13 @@ class Run:
     def events(self, *kinds: str) -> pd.DataFrame:
         """What happened in the run, oldest first: number, time, step, kind, detail."""
         return self.reader.events(*kinds)
+
+    def preflight(self) -> Preflight | None:
+        """What was known before the first step: lengths, cuts, memory, time. None until it has been found."""
+        from lab.monitor.preflight import Preflight
+
+        found = self.events("preflight")["detail"]
+        return None if found.empty else Preflight.model_validate(found.iloc[-1])
 
     def figure(self, name: str) -> go.Figure:
         """A picture of the run; `lab.plots.FIGURES` names them. Raises ValueError for another name."""

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 import lab
-from app import sets
+from app import check, sets
 from app.forms import grid, objective_fields, widget
 from app.jobs import Job, Progress, require
 from app.plain import plain
@@ -181,6 +181,7 @@ def _verdict_section(verdict: Verdict, start: Start) -> None:
     if verdict.refusal:
         st.error(plain(verdict.refusal))
     config = verdict.config
+    check.section(config)
     if st.button("Start the run", type="primary", disabled=config is None, width="stretch") and config:
         st.session_state["starting"] = Job(lambda progress: _start(config, start, progress))
         st.rerun()
@@ -204,12 +205,7 @@ def _size(source: str) -> int:
 def _start(config: TrainConfig, start: Start, progress: Progress) -> Run:
     """Build the world, if the run needs it and nobody has, then start training in the background."""
     if sets.WORLD in (config.pairs, config.model):
-        job = sets.world_job()
-        while not job.done.wait(0.2):
-            progress(job.words, job.share)
-        if job.error is not None:
-            sets.forget_failed_world()
-            raise RuntimeError(job.error)
+        sets.await_world(progress)
     progress("reading the pairs", 1.0)
     return api.train(**config.model_dump(mode="json"), executor=start.executor, queue=start.queue, progress=progress)
 

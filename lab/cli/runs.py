@@ -85,7 +85,9 @@ def show(options: argparse.Namespace) -> int:
     latest = {} if frame.empty else {name: float(value) for name, value in frame.ffill().iloc[-1].items()}
     facts = summary(run) | {"folder": str(run.dir), "stage": run.status.get("stage"), "latest": latest}
     warnings = [d["words"] for d in run.events("warning", "refused")["detail"]]
+    report = run.preflight()
     if options.json:
+        facts["preflight"] = report.model_dump(mode="json") if report else None
         print(json.dumps(facts | {"warnings": warnings, "config": run.about["config"]}))
         return 0
     for key, value in facts.items():
@@ -93,6 +95,21 @@ def show(options: argparse.Namespace) -> int:
             print(f"{key:>12}  {value}")
     for name, value in latest.items():
         print(f"{name:>28}  {value:.6g}")
+    if report:
+        print("before the first step:")
+        for line in report.lines():
+            print(f"  {line}")
+        print(f"  {measured(run)}")
     for words in warnings:
         print(f"     warning  {words}")
     return 0
+
+
+def measured(run: Any) -> str:
+    """What memory and time have really been, beside the report's estimates."""
+    from lab.monitor.preflight import seconds, size
+
+    status, step = run.status, run.step
+    if not step or "memory" not in status:
+        return "since    nothing measured yet"
+    return f"since    {seconds(status['seconds'] / step)} a step, {size(status['memory'])} held by the training process at most"

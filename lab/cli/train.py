@@ -29,6 +29,7 @@ def add(commands: Any) -> None:
     p.add_argument("--branch", metavar="RUN[@STEP]", help="begin from a checkpoint of another run (default: its latest)")
     p.add_argument("--fresh-optimizer", action="store_true", help="a branch begins with fresh AdamW statistics")
     p.add_argument("--json", action="store_true", help="print one JSON line per step instead of a progress bar")
+    p.add_argument("--dry-run", action="store_true", help="say what the run would meet (lengths, cuts, memory, time), and end")
     p.add_argument(
         "--detach", action="store_true", help="train in a process of its own that outlives this terminal; return at once"
     )
@@ -50,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
     branch = from_branch(options)
     given = settings(options, branch) | branch
     if options.resume:
+        if options.dry_run:
+            raise ConfigError("--dry-run looks at a run that is yet to be made; a run that exists shows its report with: show RUN.")
         if given:
             raise ConfigError(f"To resume, give --run-dir alone; {', '.join(given)} would change a run that is half done.")
         if options.run_dir is None:
@@ -57,6 +60,8 @@ def run(options: argparse.Namespace) -> int:
         given = {"resume": True}
     elif "objective" not in given and not branch:
         raise ConfigError("Say which objective: --objective NAME, for example --objective sgdpo.")
+    if options.dry_run:
+        return look_ahead(given, as_json=options.json)
     signal.signal(signal.SIGTERM, _interrupt)
     if options.lock_descriptor is not None:
         return train_detached(options)
@@ -72,6 +77,15 @@ def run(options: argparse.Namespace) -> int:
         screen.close()
     print_outcome(handle, file=sys.stderr if options.json else sys.stdout)
     return 0 if handle.state in ("finished", "stopped") else 1
+
+
+def look_ahead(given: dict[str, Any], *, as_json: bool) -> int:
+    """Print the report that the run would begin with."""
+    from lab import api
+
+    report = api.preflight(**given)
+    print(json.dumps(report.model_dump(mode="json")) if as_json else "\n".join(report.lines()))
+    return 0
 
 
 def detach(given: dict[str, Any], options: argparse.Namespace, screen: JsonLines | Bar) -> int:
@@ -191,7 +205,9 @@ class JsonLines:
         pass
 
     def follow(self, handle: Any) -> None:
-        _until_ended(handle, lambda: None)
+        report = Report(handle, sys.stderr)
+        _until_ended(handle, report.show)
+        report.show()
 
     def close(self) -> None:
         pass
@@ -218,10 +234,12 @@ class Bar:
 
     def follow(self, handle: Any) -> None:
         self.total = handle.config.steps
+        self.report = Report(handle, sys.stdout)
         _until_ended(handle, lambda: self.show(handle))
         self.show(handle, last=True)
 
     def show(self, handle: Any, *, last: bool = False) -> None:
+        self.report.show()
         status, now = handle.status, self.latest
         if not now:
             self.preparing(str(status.get("stage") or "preparing"), float(status.get("stage_share") or 0))
@@ -239,6 +257,18 @@ class Bar:
 
     def close(self) -> None:
         self.progress.stop()
+
+
+class Report:
+    """Prints a run's preflight report once, as soon as there is one."""
+
+    def __init__(self, handle: Any, file: Any) -> None:
+        self.handle, self.file, self.shown = handle, file, False
+
+    def show(self) -> None:
+        if not self.shown and (report := self.handle.preflight()):
+            self.shown = True
+            print("\n".join(report.lines()), file=self.file, flush=True)
 
 
 def _until_ended(handle: Any, show: Any) -> None:

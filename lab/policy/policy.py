@@ -13,6 +13,7 @@ import torch
 from . import attention
 from .layout import Completion
 from .logps import CompletionLogps, LogpsModule, completion_logps, split_head, whole_head
+from .tokens import Encoder
 
 
 @dataclass
@@ -62,6 +63,12 @@ class Policy:
     def _config(self) -> Any:
         config = self.model.config
         return getattr(config, "text_config", config)
+
+    def encoder(self, max_length: int = 1024) -> Encoder:
+        """Text to tokens for this model: rows no longer than it has positions, answers that end where its own do."""
+        ends = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        ends = [] if ends is None else [ends] if isinstance(ends, int) else ends
+        return Encoder(self.tokenizer, min(max_length, self.positions), tuple(e for e in ends if e < self.vocabulary))
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """The parameters that are trained, by name."""

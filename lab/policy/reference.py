@@ -44,7 +44,7 @@ class ReferenceCache:
         missing: dict[bytes, Completion] = {}
         for completion in completions:
             key = self._key(completion)
-            if key not in missing and self._read(key) is None:
+            if key not in missing and not self.holds(completion):
                 missing[key] = completion
         done = 0
         for batch in _batches(missing, tokens_per_batch):
@@ -71,8 +71,9 @@ class ReferenceCache:
         return np.frombuffer(value, np.float32)
 
     def holds(self, completion: Completion) -> bool:
-        """True where the completion was prepared."""
-        return self._read(self._key(completion)) is not None
+        """True where the completion was prepared; a damaged entry does not count, so that it is computed again."""
+        value = self._read(self._key(completion))
+        return value is not None and len(value) == 4 * len(completion.answer)
 
     def _read(self, key: bytes) -> bytes | None:
         row = self._db.execute("SELECT value FROM logps WHERE key = ?", (key,)).fetchone()

@@ -8,7 +8,7 @@ import torch
 
 from .policy import Policy
 from .randomness import global_generator
-from .tokens import Encoder, Prompt
+from .tokens import Prompt
 
 
 def sample_answers(
@@ -28,7 +28,7 @@ def sample_answers(
     Plain ancestral sampling at `temperature` (0: greedy), no top-k or top-p. The same seed gives the same answers, and the
     global generators are left as they were. A CUDA generator is seeded too.
     """
-    encoder = Encoder(policy.tokenizer, min(max_length, policy.positions))
+    encoder = policy.encoder(max_length)
     rows = [encoder.prompt(prompt) for prompt in prompts for _ in range(per_prompt)]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     texts = [""] * len(rows)
@@ -39,7 +39,9 @@ def sample_answers(
         with global_generator(seed, devices), torch.no_grad():
             for start in range(0, len(order), batch_size):
                 chosen = order[start : start + batch_size]
-                for index, text in zip(chosen, _generate(policy, [rows[i] for i in chosen], max_new_tokens, temperature)):
+                for index, text in zip(
+                    chosen, _generate(policy, [rows[i] for i in chosen], encoder.ends, max_new_tokens, temperature)
+                ):
                     texts[index] = text
                 if progress is not None:
                     progress(min(start + batch_size, len(order)), len(order))
@@ -48,7 +50,9 @@ def sample_answers(
     return [texts[i : i + per_prompt] for i in range(0, len(texts), per_prompt)]
 
 
-def _generate(policy: Policy, rows: Sequence[Sequence[int]], max_new_tokens: int, temperature: float) -> list[str]:
+def _generate(
+    policy: Policy, rows: Sequence[Sequence[int]], ends: Sequence[int], max_new_tokens: int, temperature: float
+) -> list[str]:
     width = max(len(row) for row in rows)
     max_new_tokens = min(max_new_tokens, policy.positions - width)
     ids = torch.full((len(rows), width), policy.pad_id)
@@ -64,7 +68,7 @@ def _generate(policy: Policy, rows: Sequence[Sequence[int]], max_new_tokens: int
         attention_mask=mask.to(policy.device),
         max_new_tokens=max_new_tokens,
         pad_token_id=policy.pad_id,
-        eos_token_id=policy.tokenizer.eos_token_id,
+        eos_token_id=list(ends),
         **sampling,
     )
     return policy.tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)

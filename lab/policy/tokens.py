@@ -1,13 +1,31 @@
-"""Text to token ids: the prompt and the answer are encoded apart, so that the boundary between them never moves."""
+"""Text to token ids: the prompt and the answer are encoded apart, so that the boundary between them never moves.
+
+A row is [BOS] prompt answer EOS.
+
+BOS    exactly one at the beginning where the tokenizer has one, whether or not the chat template writes it. (What a template
+       puts between turns, such as Llama 2's <s> before every user turn, stays.)
+EOS    exactly one at the end of a whole answer, none on a cut one. In a conversation it is what the chat template closes the
+       assistant's turn with, also where that is not tokenizer.eos_token (Gemma: <end_of_turn>, ChatML: <|im_end|>); what
+       the template writes after it, usually a line break, is left out, because nobody ever samples it.
+cuts   A prompt that does not fit loses its beginning: of a conversation first the oldest turns, whole, while the system message
+       stays; then tokens from the left, the system message too. BOS stays. An answer is cut only where it would not fit behind
+       an eighth of `max_length` of its prompt, and `answer_cut` says by how much.
+Special tokens that are written out in the texts, as in prompts that were formatted before, are read as special tokens.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 Prompt = str | Sequence[dict[str, str]]
-"""Plain text, or the messages of a conversation (role, content)."""
+"""Plain text, or the messages of a conversation (role, content). A last message of the assistant is the answer's beginning."""
+
+INSTRUCTIONS = ("system", "developer")
+ANCHORS = ("\n", "|", "x")
 
 
 @dataclass(frozen=True)
@@ -24,79 +42,167 @@ class Encoded:
 class Encoder:
     """Encodes prompts and answers for one tokenizer.
 
-    A row is [BOS] prompt answer EOS: exactly one BOS where the tokenizer has one, one EOS at the end of a whole answer.
-    max_length: tokens of prompt and answer together. A prompt that does not fit is cut from the left (BOS stays);
-    an answer is cut only when it alone is too long, then without EOS, and `answer_cut` says by how much.
+    max_length: tokens of prompt and answer together, at least 16.
+    more_ends:  ids at which this model's answers end besides the tokenizer's EOS (`eos_token_id` of its generation_config).
     """
 
     tokenizer: Any
     max_length: int = 1024
+    more_ends: tuple[int, ...] = ()
 
     def __call__(self, prompt: Prompt, answer: str) -> Encoded:
-        """Raises ValueError for a conversation where the tokenizer has no chat template."""
-        prompt_text, answer_text = self._texts(prompt, answer)
-        prompt_ids = self._with_bos(self._ids(prompt_text))
-        answer_ids = self._with_eos(self._ids(answer_text))
-        room_for_answer = self.max_length - min(len(prompt_ids), 8)
-        answer_cut = max(len(answer_ids) - room_for_answer, 0)
-        answer_ids = answer_ids[: len(answer_ids) - answer_cut]
-        prompt_cut = max(len(prompt_ids) + len(answer_ids) - self.max_length, 0)
-        if prompt_cut:
-            bos = prompt_ids[:1] if self.tokenizer.bos_token_id is not None else []
-            prompt_ids = bos + prompt_ids[prompt_cut + len(bos) :]
-        return Encoded(tuple(prompt_ids), tuple(answer_ids), prompt_cut, answer_cut)
+        """One answer behind its prompt. Raises ValueError in one sentence where the tokenizer or its template refuses the text."""
+        return self.together(prompt, [answer])[0]
+
+    def together(self, prompt: Prompt, answers: Sequence[str]) -> list[Encoded]:
+        """Several answers behind one prompt, which is cut alike for all of them. Raises ValueError as for one."""
+        ids = self._prompt_ids(prompt)
+        least = min(len(ids), max(8, self.max_length // 8))
+        room = self.max_length - least
+        whole = [self._answer_ids(prompt, answer) for answer in answers]
+        kept = [self._cut(answer, room) for answer in whole]
+        short = self._shortened(prompt, ids, self.max_length - max(map(len, kept)))
+        return [
+            Encoded(tuple(short), tuple(answer), max(len(ids) - len(short), 0), len(full) - len(answer))
+            for answer, full in zip(kept, whole)
+        ]
 
     def prompt(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt alone, ready to be continued; cut from the left to half of `max_length`."""
-        ids = self._with_bos(self._ids(self._prompt_text(prompt)))
-        limit = max(self.max_length // 2, 8)
-        if len(ids) <= limit:
-            return ids
-        return ids[:1] + ids[len(ids) - limit + 1 :] if self.tokenizer.bos_token_id is not None else ids[-limit:]
+        return self._shortened(prompt, self._prompt_ids(prompt), max(self.max_length // 2, 8))
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """Every id at which an answer ends: EOS, those of the model's generation_config, the end of a turn in the template."""
+        eos = self.tokenizer.eos_token_id
+        known = [*([] if eos is None else [eos]), *self.more_ends]
+        if getattr(self.tokenizer, "chat_template", None):
+            special = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+            with contextlib.suppress(ValueError):  # a template that fails says so where a conversation needs it
+                closing = [number for number in self._ids(self._closing) if number in special]
+                if closing and not set(closing) & set(known):
+                    known.append(closing[0])
+        return tuple(dict.fromkeys(known))
+
+    @cached_property
+    def _closing(self) -> str:
+        """What the chat template writes behind an answer."""
+        answer = "answer"
+        whole = self._rendered([{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}])
+        return whole[whole.rfind(answer) + len(answer) :]
+
+    # Prompts.
+
+    def _prompt_ids(self, prompt: Prompt) -> list[int]:
+        ids = self._ids(self._prompt_text(prompt))
+        bos = self.tokenizer.bos_token_id
+        if bos is not None:
+            while ids and ids[0] == bos:
+                ids = ids[1:]
+            return [bos, *ids]
+        if not ids:
+            raise ValueError(
+                f"The prompt {str(prompt)[:40]!a} gives no token with this tokenizer; write something an answer can follow."
+            )
+        return ids
 
     def _prompt_text(self, prompt: Prompt) -> str:
         if isinstance(prompt, str):
             return prompt
-        self._check_template()
-        return self.tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
+        if not prompt:
+            raise ValueError("The prompt is a conversation without messages; give at least one message to reply to.")
+        begun = prompt[-1]["role"] == "assistant"
+        return self._rendered(prompt, add_generation_prompt=not begun, continue_final_message=begun)
 
-    def _texts(self, prompt: Prompt, answer: str) -> tuple[str, str]:
+    def _shortened(self, prompt: Prompt, ids: list[int], room: int) -> list[int]:
+        """The ids, of which at most `room` are left."""
+        if not isinstance(prompt, str):
+            while len(ids) > room and (prompt := _without_oldest_turn(prompt)):
+                ids = self._prompt_ids(prompt)
+        if len(ids) <= room:
+            return ids
+        first = ids[:1] if self.tokenizer.bos_token_id is not None else []
+        return first + ids[len(ids) - room + len(first) :]
+
+    # Answers.
+
+    def _answer_ids(self, prompt: Prompt, answer: str) -> list[int]:
+        return self._with_one_end(self._continued(answer if isinstance(prompt, str) else self._turn(prompt, answer)))
+
+    def _turn(self, prompt: Sequence[dict[str, str]], answer: str) -> str:
+        """An answer as the chat template writes it, closed turn included."""
         before = self._prompt_text(prompt)
-        if isinstance(prompt, str):
-            return before, answer
-        whole = self.tokenizer.apply_chat_template(
-            [*prompt, {"role": "assistant", "content": answer}], tokenize=False, add_generation_prompt=False
-        )
-        # Some templates rewrite the last turn (they drop its reasoning, say); then the answer stands alone.
-        return before, whole[len(before) :] if whole.startswith(before) else answer
+        *earlier, last = prompt
+        if last["role"] == "assistant":
+            messages = [*earlier, {**last, "content": last["content"] + answer}]
+        else:
+            messages = [*prompt, {"role": "assistant", "content": answer}]
+        whole = self._rendered(messages)
+        # Some templates open a turn in another way than they write it afterwards (with a place for reasoning, say).
+        return whole[len(before) :] if whole.startswith(before) else answer + self._closing
 
-    def _check_template(self) -> None:
+    def _with_one_end(self, ids: list[int]) -> list[int]:
+        """Where the text ends itself, no second end and no blanks behind it; otherwise EOS added."""
+        end, last = None, len(ids) - 1
+        while last >= 0 and (ids[last] in self.ends or not self.tokenizer.decode(ids[last : last + 1]).strip()):
+            end, last = last if ids[last] in self.ends else end, last - 1
+        if end is not None:
+            return ids[: end + 1]
+        eos = self.tokenizer.eos_token_id
+        return ids if eos is None else [*ids, eos]
+
+    def _cut(self, answer: list[int], room: int) -> list[int]:
+        """The beginning of an answer; a cut answer does not end."""
+        kept = answer[:room]
+        while len(answer) > room and len(kept) > 1 and kept[-1] in self.ends:
+            kept = kept[:-1]
+        return kept
+
+    # Texts.
+
+    def _continued(self, text: str) -> list[int]:
+        """Ids of a text that continues another one: without the space that some tokenizers put before whatever they read."""
+        if self._puts_a_space_before:
+            for anchor in ANCHORS:
+                before, both = self._ids(anchor), self._ids(anchor + text)
+                if both[: len(before)] == before:
+                    return both[len(before) :]
+        return self._ids(text)
+
+    @cached_property
+    def _puts_a_space_before(self) -> bool:
+        return self._ids("\n" + "a") != self._ids("\n") + self._ids("a")
+
+    def _rendered(self, messages: Sequence[dict[str, str]], **how: Any) -> str:
+        from jinja2 import TemplateError
+
         if not getattr(self.tokenizer, "chat_template", None):
             raise ValueError(
                 "These pairs are conversations, but the model's tokenizer has no chat template; "
                 "use an instruction-tuned model, or give the prompts as plain text."
             )
+        try:
+            return str(self.tokenizer.apply_chat_template(list(messages), tokenize=False, **how))
+        except (TemplateError, TypeError, ValueError) as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise ValueError(
+                f"The tokenizer's chat template refuses a conversation of {roles} ({' '.join(str(error).split())}); "
+                "change its messages, or use another model."
+            ) from None
 
     def _ids(self, text: str) -> list[int]:
         try:
-            return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         except TypeError:
             raise ValueError(
                 f"No tokenizer can read {text[:40]!a}: it holds half of a character (a lone surrogate); edit that pair."
             ) from None
 
-    def _with_bos(self, ids: list[int]) -> list[int]:
-        bos = self.tokenizer.bos_token_id
-        if bos is None or (ids and ids[0] == bos):
-            return ids
-        return [bos, *ids]
 
-    def _with_eos(self, ids: list[int]) -> list[int]:
-        eos = self.tokenizer.eos_token_id
-        if eos is None:
-            return ids
-        # A template may close the turn itself, often with a line break after it that nobody ever samples.
-        tail = ids[-3:]
-        if eos in tail:
-            return ids[: len(ids) - len(tail) + tail.index(eos) + 1]
-        return [*ids, eos]
+def _without_oldest_turn(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """The conversation from its second user turn on, instructions before the first turn kept; empty where there is none."""
+    begin = 0
+    while begin < len(messages) and messages[begin]["role"] in INSTRUCTIONS:
+        begin += 1
+    later = [number for number in range(begin + 1, len(messages)) if messages[number]["role"] == "user"]
+    return [*messages[:begin], *messages[later[0] :]] if later else []

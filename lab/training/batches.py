@@ -30,8 +30,15 @@ class EncodedPair:
     chosen: Completion
     rejected: Completion
     weakened: tuple[Weakened, ...] = ()
-    cut: int = 0
-    """Answer tokens that did not fit, both sides together."""
+    prompt_cut: int = 0
+    chosen_cut: int = 0
+    rejected_cut: int = 0
+    """Tokens that did not fit."""
+
+    @property
+    def cut(self) -> int:
+        """Answer tokens that did not fit, both sides together."""
+        return self.chosen_cut + self.rejected_cut
 
     def completions(self) -> Iterable[Completion]:
         yield self.chosen
@@ -42,9 +49,8 @@ class EncodedPair:
 
 def encode_pair(pair: Pair, encoder: Encoder, wants: DegradedAnswers | None = None) -> EncodedPair:
     """Token ids of a pair. Raises ValueError where the tokenizer cannot encode it (no chat template)."""
-    chosen, rejected = encoder(pair.prompt, pair.chosen), encoder(pair.prompt, pair.rejected)
-    # Both answers stand behind the same prompt: the shorter of the two cuts, so that one can be computed once.
-    prompt = min(chosen.prompt, rejected.prompt, key=len)
+    chosen, rejected = encoder.together(pair.prompt, [pair.chosen, pair.rejected])
+    prompt = chosen.prompt
     sources = {"chosen": [pair.chosen], "rejected": [pair.rejected], "both": [pair.chosen, pair.rejected]}
     texts = sources.get(wants.source, []) if wants else []
     return EncodedPair(
@@ -53,7 +59,9 @@ def encode_pair(pair: Pair, encoder: Encoder, wants: DegradedAnswers | None = No
         Completion(prompt, chosen.answer),
         Completion(prompt, rejected.answer),
         tuple(weak for text in texts for weak in weaken(text, pair, encoder, prompt, wants)) if wants else (),
-        chosen.answer_cut + rejected.answer_cut,
+        prompt_cut=chosen.prompt_cut,
+        chosen_cut=chosen.answer_cut,
+        rejected_cut=rejected.answer_cut,
     )
 
 
@@ -62,13 +70,6 @@ def weaken(text: str, pair: Pair, encoder: Encoder, prompt: Sequence[int], wants
     return [
         Weakened(k, Completion(prompt, encoder(pair.prompt, weak).answer)) for k, weak in enumerate(degrade(text, wants.degrees))
     ]
-
-
-def batch_indices(step: int, count: int, batch_size: int, seed: int) -> list[int]:
-    """Positions in the pair list of the batch of optimizer step `step` (1-based); every epoch is a fresh permutation,
-    and a batch that crosses the end of an epoch takes the rest from the next."""
-    wanted = range((step - 1) * batch_size, step * batch_size)
-    return [shuffled(count, seed, position // count)[position % count] for position in wanted]
 
 
 @lru_cache(maxsize=4)

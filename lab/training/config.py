@@ -46,7 +46,7 @@ class TrainConfig(BaseModel):
     learning_rate: float = Field(1e-4, ge=0, description="peak learning rate of AdamW")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after the warm-up")
     warmup_ratio: float = Field(0.1, ge=0, le=1, description="share of the steps in which the learning rate rises from 0")
-    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of AdamW")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of AdamW; gains and biases do not decay")
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's mean of gradients")
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="decay of AdamW's mean of squared gradients")
     max_grad_norm: float = Field(1.0, ge=0, description="gradients are scaled down to this norm; 0 switches it off")
@@ -54,7 +54,14 @@ class TrainConfig(BaseModel):
     lora_alpha: float = Field(32.0, gt=0, description="the adapter is scaled by lora_alpha / lora_rank")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input")
     lora_targets: str = Field("all-linear", description="modules that get an adapter: all-linear, or names separated by commas")
-    max_length: int = Field(1024, ge=16, description="tokens of prompt and answer together")
+    max_length: int = Field(
+        1024, ge=16, description="tokens of prompt and answer together; a prompt that does not fit loses its beginning"
+    )
+    too_long: Literal["cut", "drop"] = Field(
+        "cut",
+        description="a pair with an answer that does not fit into max_length: cut trains on the answer's beginning, without an end "
+        "of sequence; drop leaves the pair out",
+    )
     seed: int = Field(0, ge=0, description="fixes the order of the pairs, the pilots, the adapter and the sampled answers")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     precision: Literal["auto", "float32", "bfloat16"] = Field(

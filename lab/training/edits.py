@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from lab.pairs import Pair
 from lab.policy import Policy
 
-from .batches import EncodedPair
+from .batches import EncodedPair, encode_pair
 from .order import Order
-from .prepare import Prepared, encode_known, load_configured
+from .prepare import Prepared, load_configured
+from .reading import encode_known
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ def read_edits(ready: Prepared, stored: Sequence[Pair], after: int) -> Edits:
     """
     if not stored:
         raise ValueError("All pairs of the set are dropped; restore some before the run takes the edits.")
+    if ready.config.too_long == "drop":
+        stored = [pair for pair in stored if not encode_pair(pair, ready.encoder).cut]
     numbers = {id: number for number, id in enumerate(ready.pairs)}
     for pair in stored:
         numbers.setdefault(pair.id, len(numbers))

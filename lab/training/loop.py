@@ -27,6 +27,7 @@ from .changing import same_state
 from .checkpoint import CheckpointError, Progress, drop_old, latest_whole, put_back, read_checkpoint, save_checkpoint
 from .config import TrainConfig
 from .metrics import batch_scalars, degree_scalars, host_terms, token_rows
+from .preflight import peak_memory
 from .prepare import Prepared, prepare
 from .steering import Steering, Stopped
 from .step import StepResult, accumulate, pair_logps
@@ -137,7 +138,10 @@ class Training:
         head = self.ready.degree_head
         self.parameters = [*self.policy.parameters().values(), *(head.parameters() if head is not None else ())]
         betas = (config.adam_beta1, config.adam_beta2)
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, betas=betas, weight_decay=config.weight_decay, fused=True)
+        # Weights decay, gains and biases do not, as Hugging Face's Trainer has it.
+        weights, others = [p for p in self.parameters if p.ndim > 1], [p for p in self.parameters if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": config.weight_decay}, {"params": others}]
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=betas, weight_decay=0.0, fused=True)
         self._begin()
 
     def _begin(self) -> None:
@@ -270,7 +274,11 @@ class Training:
         self.store.pair_terms(step, [p.id for p in pairs], [p.version for p in pairs], terms)
         self.store.tokens(step, token_rows(pairs, result))
         self.store.status(
-            step=step, remaining=(config.steps - step) * self.step_seconds, seconds=progress.seconds, stage="training"
+            step=step,
+            remaining=(config.steps - step) * self.step_seconds,
+            seconds=progress.seconds,
+            stage="training",
+            memory=peak_memory(self.policy.device),
         )
         if self.on_step is not None:
             self.on_step(step, scalars)

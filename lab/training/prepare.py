@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from lab.monitor import StoreWriter
+from lab.monitor.preflight import Preflight
 from lab.objectives import DegradedAnswers
 from lab.pairs import Pair
 from lab.policy import (
     Completion,
     Encoder,
-    ModelError,
+    LayoutCheck,
     Policy,
     ReferenceCache,
     choose_kernel,
@@ -26,9 +27,11 @@ from lab.policy import (
     sample_answers,
 )
 
-from .batches import EncodedPair, encode_pair, generator, weaken
+from .batches import EncodedPair, generator, weaken
 from .config import TrainConfig
 from .order import Order
+from .preflight import preflight
+from .reading import Reading, read_pairs
 
 HEAD_WEIGHTS, SHARE = 3, 4
 """Purposes of random numbers; see `generator`."""
@@ -102,17 +105,53 @@ def prepare(
         warn(words)
     stage("loading the model")
     policy = load_configured(config, model)
-    encoder = Encoder(policy.tokenizer, min(config.max_length, policy.positions))
-    if not stored:
-        raise ValueError("The pair set is empty; add pairs, or restore dropped ones, before training on it.")
-    order = Order.of(len(stored), config.batch_size, config.seed)
-    encoded = _encode(config, stored, order, encoder, policy.vocabulary, stage, warn, listen)
-    _choose_layout(config, policy, encoded, store, warn)
+    encoder = policy.encoder(config.max_length)
+    reading = read_pairs(config, stored, encoder, policy.vocabulary, stage=stage, listen=listen)
+    stored, encoded = reading.pairs, reading.encoded
+    _record_layout(policy, *_choose_layout(config, policy, encoded), store, warn)
     reference = ReferenceCache(cache / "reference", policy)
+    stage("measuring memory and time")
+    report = _report(config, policy, reading, encoder, reference)
+    store.event(0, "preflight", **report.model_dump(mode="json"))
+    store.flush()  # whoever watches can read it before the first step
+    _warn_of(report, config, reading, warn)
     _compute_reference(policy, reference, encoded, store, stage, listen)
     wants = config.objective.degraded_answers()
     head = _degree_head(policy, wants, config.seed) if wants else None
-    return Prepared(config, policy, encoder, order, encoded, {p.id: p for p in stored}, reference, wants, head)
+    return Prepared(config, policy, encoder, reading.order, encoded, {p.id: p for p in stored}, reference, wants, head)
+
+
+def look_ahead(config: TrainConfig, stored: list[Pair], *, model: str, cache: Path, stage: Callable[..., None]) -> Preflight:
+    """The report that a run with these settings would begin with, without the run. Raises ValueError as `prepare` does."""
+    stage("loading the model")
+    policy = load_configured(config, model)
+    encoder = policy.encoder(config.max_length)
+    reading = read_pairs(config, stored, encoder, policy.vocabulary, stage=stage, listen=lambda: None)
+    _choose_layout(config, policy, reading.encoded)
+    reference = ReferenceCache(cache / "reference", policy)
+    try:
+        stage("measuring memory and time")
+        return _report(config, policy, reading, encoder, reference)
+    finally:
+        reference.close()
+
+
+def _report(config: TrainConfig, policy: Policy, reading: Reading, encoder: Encoder, reference: ReferenceCache) -> Preflight:
+    completions = [c for pair in reading.encoded.values() for c in pair.completions()]
+    missing = sum(len(c.prompt) + len(c.answer) for c in completions if not reference.holds(c))
+    return preflight(policy, config, reading, encoder.max_length, missing=missing)
+
+
+def _warn_of(report: Preflight, config: TrainConfig, reading: Reading, warn: Callable[..., None]) -> None:
+    """Say what people should think about before the run trains."""
+    for finding in report.findings:
+        if finding.kind != "prompt_cut":
+            warn(finding.words, pairs=list(finding.ids))
+    if report.advice:
+        warn(report.advice)
+    wants = config.objective.degraded_answers()
+    if wants and wants.source != "sampled" and not any(pair.weakened for pair in reading.encoded.values()):
+        warn("No answer has enough key phrases to be weakened, so SPO's preference-degree loss stays 0; try fewer degrees.")
 
 
 def load_configured(config: TrainConfig, model: str, *, adapter: bool = True) -> Policy:
@@ -128,62 +167,19 @@ def load_configured(config: TrainConfig, model: str, *, adapter: bool = True) ->
     )
 
 
-def _encode(
-    config: TrainConfig,
-    stored: list[Pair],
-    order: Order,
-    encoder: Encoder,
-    vocabulary: int,
-    stage: Callable[..., None],
-    warn: Callable[..., None],
-    listen: Callable[[], None],
-) -> dict[int, EncodedPair]:
-    """The pairs that the run will see, by position. Raises ModelError where the model does not know a token."""
-    count, steps = len(stored), config.steps
-    if steps * config.batch_size >= count:
-        wanted = list(range(count))
-    else:
-        wanted = sorted({i for step in range(1, steps + 1) for i in order.batch(step)})
-    wants = config.objective.degraded_answers()
-    encoded: dict[int, EncodedPair] = {}
-    for done, index in enumerate(wanted):
-        if done % 256 == 0:
-            stage("reading the pairs", done / len(wanted))
-            listen()
-        encoded[index] = encode_known(stored[index], encoder, wants, vocabulary)
-    cut = [pair for pair in encoded.values() if pair.cut]
-    if cut:
-        warn(
-            f"{len(cut)} of {len(encoded)} pairs have an answer longer than {encoder.max_length} tokens (max_length, or what "
-            f"the model can place); their ends ({sum(p.cut for p in cut)} tokens) are not trained on. "
-            "Raise max_length if the model allows.",
-            pairs=[p.id for p in cut[:100]],
-        )
-    if wants and wants.source != "sampled" and not any(pair.weakened for pair in encoded.values()):
-        warn("No answer has enough key phrases to be weakened, so SPO's preference-degree loss stays 0; try fewer degrees.")
-    return encoded
-
-
-def encode_known(pair: Pair, encoder: Encoder, wants: DegradedAnswers | None, vocabulary: int) -> EncodedPair:
-    """A pair as tokens. Raises ModelError where the model does not know one of them."""
-    encoded = encode_pair(pair, encoder, wants)
-    if (largest := max(max(*c.prompt, *c.answer) for c in encoded.completions())) >= vocabulary:
-        raise ModelError(
-            f"The tokenizer gives token {largest} in pair {pair.id}, but the model knows {vocabulary} tokens; "
-            "use the tokenizer it was made with."
-        )
-    return encoded
-
-
-def _choose_layout(
-    config: TrainConfig, policy: Policy, encoded: dict[int, EncodedPair], store: StoreWriter, warn: Callable[..., None]
-) -> None:
-    """Compare two pairs with the model's own logits, take the fastest layout that agrees, and say what was found."""
+def _choose_layout(config: TrainConfig, policy: Policy, encoded: dict[int, EncodedPair]) -> tuple[LayoutCheck, dict[str, float]]:
+    """Compare two pairs with the model's own logits and take the fastest layout that agrees; also seconds by kernel."""
     first = [encoded[i] for i in sorted(encoded)]
     found = choose_layout(policy, [c for pair in first[:2] for c in pair.completions()], wanted=config.layout)
     seconds = choose_kernel(
         policy, [c for pair in first[: config.micro_batch_size or config.batch_size] for c in pair.completions()]
     )
+    return found, seconds
+
+
+def _record_layout(
+    policy: Policy, found: LayoutCheck, seconds: dict[str, float], store: StoreWriter, warn: Callable[..., None]
+) -> None:
     store.event(
         0,
         "check",

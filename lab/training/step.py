@@ -117,7 +117,7 @@ def accumulate(
         whole = concatenate(workers.gather(logps.map(Tensor.detach)))
         credited, draws = judge(whole)
         send_back(logps, credited, own.start)
-    elif _stands_alone(objective, state):
+    elif stands_alone(objective, state):
         for number, part in enumerate(parts):
             workers.exchange(policy, number == len(parts) - 1)
             logps = forward(part)
@@ -139,7 +139,7 @@ def accumulate(
     return StepResult(credited, whole, draws)
 
 
-def _stands_alone(objective: Objective, state: State) -> bool:
+def stands_alone(objective: Objective, state: State) -> bool:
     """True where a pair's loss and credit follow from that pair alone."""
     draws_nothing = type(objective).draw is Objective.draw
     return draws_nothing and not state and not objective.couples(training=True)

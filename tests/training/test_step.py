@@ -9,8 +9,9 @@ from lab.monitor.probes import layer_of, split_gradients
 from lab.objectives import OBJECTIVES, make_objective
 from lab.pairs import pair_of
 from lab.policy import Encoder, Lora, ReferenceCache, load_policy
-from lab.training.batches import batch_indices, encode_pair, generator
+from lab.training.batches import encode_pair, generator
 from lab.training.config import TrainConfig
+from lab.training.order import Order
 from lab.training.step import accumulate, pair_logps
 
 FIVE = ["dpo", "simpo", "sgdpo", "alpha_dpo", "spo"]
@@ -122,15 +123,17 @@ def test_the_split_equals_two_backward_passes(name, lora, setting):
 
 
 def test_every_pair_is_seen_once_an_epoch():
-    seen = [i for step in range(1, 11) for i in batch_indices(step, 25, 5, seed=3)]
+    order = Order.of(25, 5, seed=3)
+    seen = [i for step in range(1, 11) for i in order.batch(step)]
     assert sorted(seen[:25]) == sorted(seen[25:]) == list(range(25))
     assert seen[:25] != seen[25:]
-    crossing = [batch_indices(step, 7, 5, seed=0) for step in range(1, 8)]
+    crossing = [Order.of(7, 5, seed=0).batch(step) for step in range(1, 8)]
     assert sorted(i for batch in crossing for i in batch) == sorted(list(range(7)) * 5)
 
 
 def test_a_batch_may_be_larger_than_the_set():
-    assert sorted(batch_indices(1, 3, 8, seed=0)) == [0, 0, 0, 1, 1, 2, 2, 2] or len(batch_indices(1, 3, 8, seed=0)) == 8
+    batch = Order.of(3, 8, seed=0).batch(1)
+    assert sorted(batch[:3]) == sorted(batch[3:6]) == [0, 1, 2]
 
 
 def test_the_schedule_is_hugging_faces():

@@ -1,0 +1,65 @@
+"""The check before a run: lengths, cuts, memory and time, found in the background while the form stays in use."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import sets
+from app.jobs import Job, Progress, show_progress
+from app.plain import plain
+from app.words import duration
+from lab import api
+from lab.monitor.preflight import Preflight, size
+from lab.training import TrainConfig
+
+HELP = (
+    "Loads the model, reads the pairs and sends a few of them through it: does everything fit, what would be cut, how long will it "
+    "take? No run is made."
+)
+
+
+def section(config: TrainConfig | None) -> None:
+    """A button that checks `config`, and what the last check of this session found. Without a configuration the button is off."""
+    if st.button("Check", disabled=config is None, width="stretch", help=HELP) and config:
+        asked = config
+        st.session_state["check"] = (asked, Job(lambda progress: look_ahead(asked, progress)))
+    if "check" not in st.session_state:
+        return
+    checked, job = st.session_state["check"]
+    if not job.done.wait(0.2):
+        show_progress(job)
+        return
+    if job.error is not None:
+        st.error(plain(f"The check did not come to an end: {job.error}"))
+        return
+    if config is not None and _without_name(config) != _without_name(checked):
+        st.caption("The settings have changed since this check.")
+    show(job.result)
+
+
+def look_ahead(config: TrainConfig, progress: Progress) -> Preflight:
+    """The report on a run that is yet to be made."""
+    if sets.WORLD in (config.pairs, config.model):
+        sets.await_world(progress)
+    return api.preflight(**config.model_dump(mode="json"), progress=progress)
+
+
+def show(report: Preflight) -> None:
+    """The report on the page: what is wrong first, the lengths on demand."""
+    memory = report.memory
+    if report.advice:
+        st.warning(plain(report.advice))
+    else:
+        st.success(
+            plain(f"It fits: about {size(memory.total)} of memory, and {size(memory.free)} more are free on {memory.device}.")
+        )
+    steps = f"{report.steps:,} step{'s' if report.steps > 1 else ''}"
+    st.text(f"About {duration(max(report.time.training + report.time.reference, 1))} for {steps} ({report.epochs:.2g} epochs)")
+    for finding in report.findings:
+        st.info(plain(finding.words))
+    with st.expander("Lengths and memory"):
+        st.code("\n".join(report.lines()), language=None, wrap_lines=False)
+
+
+def _without_name(config: TrainConfig) -> TrainConfig:
+    return config.model_copy(update={"name": ""})

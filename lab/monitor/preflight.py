@@ -1,0 +1,144 @@
+"""What is known of a run before its first step: the report as a value, and in words. It is stored with the run as an event."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Lengths(_Value):
+    """Tokens of one part of the pairs, before anything is cut. histogram: pairs in equal classes from 0 to `longest`."""
+
+    median: int
+    p95: int
+    longest: int
+    histogram: tuple[int, ...]
+
+
+class Finding(_Value):
+    """Something that happens to some pairs. kind: prompt_cut, answer_cut, dropped or same. tokens: how many are lost.
+    ids: the first hundred of these pairs."""
+
+    kind: str
+    words: str
+    pairs: int
+    tokens: int
+    ids: tuple[str, ...]
+
+
+class Memory(_Value):
+    """Bytes that training needs at its largest batch, and what is free on the device now that the weights are loaded.
+
+    weights:     parameters and buffers as loaded.
+    gradients:   one number for every trained parameter; a second one where the probe of the chosen side runs.
+    optimizer:   AdamW's two running means, two numbers for every trained parameter.
+    activations: what autograd keeps for one micro-batch of the longest pairs: measured on one and on two of them, and extrapolated;
+                 under gradient checkpointing with what one block keeps while it is computed again.
+    logits:      the working memory of one chunk of logits.
+    """
+
+    device: str
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+    free: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.more
+
+    @property
+    def more(self) -> int:
+        """What has to be found besides the weights."""
+        return self.gradients + self.optimizer + self.activations + self.logits
+
+    @property
+    def enough(self) -> bool:
+        """Whether what is free will do."""
+        return self.more <= self.free
+
+
+class Time(_Value):
+    """Seconds, from a forward and a backward pass over `measured_pairs` pairs of median length.
+
+    Evaluation, probes and checkpoints are not in it.
+    """
+
+    step: float
+    reference: float
+    training: float
+    measured_pairs: int
+
+
+class Preflight(_Value):
+    """The report. pairs: those trained on (dropped ones apart); seen: those that the run's steps reach;
+    tokens_per_epoch: prompt, chosen and rejected of all pairs."""
+
+    pairs: int
+    seen: int
+    prompts: int
+    steps: int
+    batch_size: int
+    micro_batch_size: int
+    max_length: int
+    tokens_per_epoch: int
+    lengths: dict[str, Lengths]
+    findings: tuple[Finding, ...]
+    memory: Memory
+    time: Time
+    advice: str | None
+    """What to do where the memory will not be enough; None where it will."""
+
+    @property
+    def epochs(self) -> float:
+        """How often the steps go through the pairs."""
+        return self.steps * self.batch_size / self.pairs
+
+    def lines(self) -> list[str]:
+        """The report for a terminal, or a page."""
+        m, t = self.memory, self.time
+        shared = "" if self.prompts == self.pairs else f" with {self.prompts:,} different prompt{'s' if self.prompts > 1 else ''}"
+        reference = f", after {seconds(t.reference)} for reference log-probs" if t.reference >= 1 else ""
+        names = ("weights", "gradients", "optimizer", "activations", "logits")
+        parts = ", ".join(f"{name} {size(getattr(m, name))}" for name in names)
+        return [
+            f"pairs    {self.pairs:,}{shared}; {self.steps:,} steps of {self.batch_size:,} are {self.epochs:.3g} epochs "
+            f"of {self.tokens_per_epoch:,} tokens",
+            *(f"{name:<8} {_spread(lengths)}" for name, lengths in self.lengths.items()),
+            *(f"note     {finding.words}" for finding in self.findings),
+            *([] if self.findings else [f"fit      every pair fits into {self.max_length:,} tokens"]),
+            f"memory   about {size(m.total)} ({parts}); {size(m.free)} more are free on {m.device}",
+            f"time     about {seconds(t.training)} for {self.steps:,} steps ({seconds(t.step)} each){reference}",
+            *([f"warning  {self.advice}"] if self.advice else []),
+        ]
+
+
+def _spread(lengths: Lengths) -> str:
+    top = max(lengths.histogram) or 1
+    # A class that holds anything is drawn at least as the lowest bar.
+    bars = "".join(BARS[-(-count * (len(BARS) - 1) // top)] if count else " " for count in lengths.histogram)
+    return f"median {lengths.median:,}, 95 % up to {lengths.p95:,}, longest {lengths.longest:,} tokens  |{bars}|"
+
+
+def size(count: float) -> str:
+    """Bytes as people say them."""
+    for unit in ("B", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"
+
+
+def seconds(count: float) -> str:
+    """A span of time as people say it."""
+    if count < 60:
+        return f"{count:.2g} s"
+    return f"{count / 60:.0f} min" if count < 5400 else f"{count / 3600:.1f} h"

@@ -1,0 +1,266 @@
+"""What a run will meet, found before its first step: lengths, cuts, and how much memory and time it needs.
+
+Memory and time are measured with the run's own forward and backward pass on a few of its pairs; no weight, no gradient and
+no random generator is changed by that. What the largest batch keeps for its backward pass is extrapolated from one and two of
+the longest pairs, so a run that will not fit is not tried.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from lab.monitor.preflight import Finding, Lengths, Memory, Preflight, Time, size
+from lab.policy import Policy
+from lab.policy.logps import CHUNK_ELEMENTS
+from lab.policy.randomness import global_generator
+
+from .batches import EncodedPair
+from .config import TrainConfig
+from .reading import Reading
+from .step import pair_logps, stands_alone
+
+CLASSES, IDS = 12, 100
+SECONDS = 1.0
+"""How long the timed batch may take; a slower machine measures fewer pairs, at least one."""
+COPIES = 3
+"""Tensors of the size of one chunk of logits that live at the same time in its backward pass."""
+
+
+def preflight(policy: Policy, config: TrainConfig, reading: Reading, max_length: int, *, missing: int) -> Preflight:
+    """The report on a run whose model is loaded and whose pairs are read.
+
+    max_length: tokens that fit.   missing: tokens of the completions whose reference log-probs have to be computed.
+    """
+    seen = list(reading.encoded.values())
+    micro = min(config.micro_batch_size or config.batch_size, config.batch_size)
+    devices = [policy.device] if policy.device.type == "cuda" else []
+    with global_generator(0, devices):  # the adapter's dropout draws
+        memory, per_pair = _memory(policy, config, seen, micro)
+        timing = _time(policy, config, seen, micro, missing)
+    mean = sum(map(_tokens, seen)) / len(seen)
+    return Preflight(
+        pairs=len(reading.pairs),
+        seen=len(seen),
+        prompts=len({repr(pair.prompt) for pair in reading.pairs}),
+        steps=config.steps,
+        batch_size=config.batch_size,
+        micro_batch_size=micro,
+        max_length=max_length,
+        tokens_per_epoch=round(mean * len(reading.pairs)),
+        lengths=_lengths([*seen, *reading.dropped]),
+        findings=tuple(find(reading, max_length)),
+        memory=memory,
+        time=timing,
+        advice=None if memory.enough else _advice(config, memory, per_pair, micro),
+    )
+
+
+# The pairs.
+
+
+def find(reading: Reading, max_length: int) -> list[Finding]:
+    """What happens to pairs that do not fit into `max_length` tokens."""
+    seen = list(reading.encoded.values())
+    cut = [pair for pair in seen if pair.cut]
+    short = [pair for pair in seen if pair.prompt_cut]
+    same = [pair for pair in seen if pair.chosen.answer == pair.rejected.answer]
+    room = f"{max_length:,} tokens (max_length, or what the model can place)"
+    of = f"of {len(seen):,} pairs have"
+    found = [
+        _finding(
+            "dropped",
+            reading.dropped,
+            f"{len(reading.dropped):,} of {len(reading.pairs) + len(reading.dropped):,} pairs are left out (too_long = drop): "
+            f"an answer of theirs is longer than {room}. Raise max_length if the model allows.",
+            sum(pair.cut for pair in reading.dropped),
+        ),
+        _finding(
+            "answer_cut",
+            cut,
+            f"{len(cut):,} {of} an answer longer than {room}; their ends ({sum(p.cut for p in cut):,} tokens) are not trained on. "
+            "Raise max_length if the model allows, or leave such pairs out with too_long = drop.",
+            sum(pair.cut for pair in cut),
+        ),
+        _finding(
+            "prompt_cut",
+            short,
+            f"{len(short):,} {of} a prompt that does not fit before their answers into {room}; it loses its beginning "
+            f"({sum(p.prompt_cut for p in short):,} tokens).",
+            sum(pair.prompt_cut for pair in short),
+        ),
+        _finding(
+            "same",
+            same,
+            f"{len(same):,} {of} two answers that are the same tokens, as this tokenizer reads them and as far as they fit; "
+            "they teach nothing.",
+            0,
+        ),
+    ]
+    return [finding for finding in found if finding.pairs]
+
+
+def _finding(kind: str, pairs: Sequence[EncodedPair], words: str, tokens: int) -> Finding:
+    return Finding(kind=kind, words=words, pairs=len(pairs), tokens=tokens, ids=tuple(pair.id for pair in pairs[:IDS]))
+
+
+def _lengths(pairs: Sequence[EncodedPair]) -> dict[str, Lengths]:
+    parts = {
+        "prompt": [len(p.chosen.prompt) + p.prompt_cut for p in pairs],
+        "chosen": [len(p.chosen.answer) + p.chosen_cut for p in pairs],
+        "rejected": [len(p.rejected.answer) + p.rejected_cut for p in pairs],
+    }
+    return {name: _spread(np.array(lengths)) for name, lengths in parts.items()}
+
+
+def _spread(lengths: np.ndarray) -> Lengths:
+    longest = int(lengths.max())
+    histogram = np.histogram(lengths, bins=CLASSES, range=(0, longest + 1))[0]
+    median, p95 = np.percentile(lengths, [50, 95], method="higher")
+    return Lengths(median=int(median), p95=int(p95), longest=longest, histogram=tuple(histogram.tolist()))
+
+
+def _tokens(pair: EncodedPair) -> int:
+    """Tokens of a pair, the prompt once."""
+    return len(pair.chosen.prompt) + sum(len(completion.answer) for completion in pair.completions())
+
+
+# Memory.
+
+
+@dataclass(frozen=True)
+class _PerPair:
+    fixed: int
+    each: int
+
+
+def _memory(policy: Policy, config: TrainConfig, pairs: list[EncodedPair], micro: int) -> tuple[Memory, _PerPair]:
+    weights = sum(_storages([*policy.model.parameters(), *policy.model.buffers()]).values())
+    trained = sum(p.numel() * p.element_size() for p in policy.parameters().values())
+    longest = sorted(pairs, key=_tokens)[-2:][::-1]
+    one = _kept(policy, config, longest[:1])
+    two = _kept(policy, config, longest) if micro > 1 and len(longest) > 1 else 2 * one
+    again = 0
+    if config.gradient_checkpointing:  # while one block is computed again, what it keeps is there as well
+        policy.model.eval()
+        again = _kept(policy, config, longest[:1]) // getattr(policy.model.config.get_text_config(), "num_hidden_layers", 1)
+        policy.model.train()
+    per_pair = _PerPair(max(2 * one - two, 0), max(two - one, 0) + again)
+    logits = sum(len(c.answer) for c in longest[0].completions()) * micro * policy.vocabulary
+    probed = config.probe_budget > 0 and micro == config.batch_size
+    memory = Memory(
+        device=str(policy.device),
+        weights=weights,
+        gradients=trained * (2 if probed else 1),
+        optimizer=2 * trained,
+        activations=per_pair.fixed + micro * per_pair.each,
+        logits=4 * COPIES * min(logits, CHUNK_ELEMENTS),
+        free=free_memory(policy.device),
+    )
+    return memory, per_pair
+
+
+def _kept(policy: Policy, config: TrainConfig, pairs: Sequence[EncodedPair]) -> int:
+    """Bytes that autograd keeps after a forward pass, besides the weights."""
+    own = _storages([*policy.model.parameters(), *policy.model.buffers()])
+    found: list[Tensor] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        found.append(tensor.detach())
+        return found[-1]
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        pair_logps(policy, config.objective, pairs, None)
+    return sum(size for pointer, size in _storages(found).items() if pointer not in own)
+
+
+def _storages(tensors: Sequence[Tensor]) -> dict[int, int]:
+    """Size of every piece of memory behind the tensors, by address; several tensors may look at one."""
+    return {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had on a device; on the CPU no more than the process's control group allows."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
+    except OSError:  # no such limit here
+        return free
+    return free if limit == "max" else min(free, int(limit) - int(used))
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes that were taken so far: of the GPU by torch, or of the machine's memory by this whole process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _advice(config: TrainConfig, memory: Memory, per_pair: _PerPair, micro: int) -> str:
+    words = f"Training needs about {size(memory.more)} besides the weights, and {size(memory.free)} are free on {memory.device}"
+    left = memory.free - (memory.more - memory.activations) - per_pair.fixed
+    fits = min(left // max(per_pair.each, 1), micro)
+    if 1 <= fits < micro:
+        return f"{words}: set micro_batch_size to {fits} (it changes no result), or lower max_length."
+    if memory.gradients + memory.optimizer > memory.activations and not config.lora_rank:
+        return f"{words}: train an adapter (lora_rank = 16) instead of the whole model, or a smaller model."
+    steps = "set micro_batch_size to 1 and lower" if micro > 1 else "lower"
+    checkpointing = "" if config.gradient_checkpointing else ", switch gradient_checkpointing on"
+    return f"{words}: {steps} max_length{checkpointing}, or take a smaller model."
+
+
+# Time.
+
+
+def _time(policy: Policy, config: TrainConfig, pairs: list[EncodedPair], micro: int, missing: int) -> Time:
+    ordered = sorted(pairs, key=_tokens)
+    forward, backward = _pass(policy, config, [ordered[len(ordered) // 2]])  # warms up, too
+    count = min(micro, max(1, int(SECONDS / (forward + backward))))
+    first = max((len(ordered) - count) // 2, 0)
+    batch = [ordered[(first + number) % len(ordered)] for number in range(count)]  # a batch may be larger than the set
+    forward, backward = _pass(policy, config, batch)
+    tokens = sum(map(_tokens, batch))
+    mean = sum(map(_tokens, pairs)) / len(pairs)
+    objective = config.objective
+    # Parts of a batch that depend on one another are computed once more, before the objective sees all of them.
+    twice = micro < config.batch_size and not stands_alone(objective, objective.initial_state())
+    once = (2 if twice else 1) * forward + backward
+    step = config.batch_size * mean / tokens * once + _optimizer_seconds(policy)
+    reference = missing / tokens * forward
+    return Time(step=step, reference=reference, training=config.steps * step, measured_pairs=count)
+
+
+def _pass(policy: Policy, config: TrainConfig, pairs: Sequence[EncodedPair]) -> tuple[float, float]:
+    """Seconds of a forward and a backward pass; the gradient is thrown away."""
+    began = _now(policy.device)
+    logps = pair_logps(policy, config.objective, pairs, None)
+    between = _now(policy.device)
+    torch.autograd.grad(logps.chosen.sum() + logps.rejected.sum(), list(policy.parameters().values()), allow_unused=True)
+    return between - began, _now(policy.device) - between
+
+
+def _optimizer_seconds(policy: Policy, numbers: int = 1 << 20) -> float:
+    """Seconds of an AdamW step, measured on a million numbers that belong to nobody."""
+    scratch = torch.zeros(numbers, device=policy.device, requires_grad=True)
+    scratch.grad = torch.ones_like(scratch)
+    optimizer = torch.optim.AdamW([scratch], fused=True)
+    optimizer.step()
+    began = _now(policy.device)
+    optimizer.step()
+    return (_now(policy.device) - began) * sum(p.numel() for p in policy.parameters().values()) / numbers
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,89 @@
+"""The pairs of a run as tokens: what is trained on, what has to be cut, what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from lab.objectives import DegradedAnswers
+from lab.pairs import Pair
+from lab.policy import Encoder, ModelError
+
+from .batches import EncodedPair, encode_pair
+from .config import TrainConfig
+from .order import Order
+
+
+@dataclass(frozen=True)
+class Reading:
+    """pairs: those that are trained on.   order: which of them a step sees.   encoded: those that the run will see, by their
+    place in `pairs`.   dropped: what too_long = "drop" left out."""
+
+    pairs: list[Pair]
+    order: Order
+    encoded: dict[int, EncodedPair]
+    dropped: tuple[EncodedPair, ...] = ()
+
+
+def read_pairs(
+    config: TrainConfig,
+    stored: list[Pair],
+    encoder: Encoder,
+    vocabulary: int,
+    *,
+    stage: Callable[..., None],
+    listen: Callable[[], None],
+) -> Reading:
+    """Encode the pairs that the run will see; where too long ones are dropped that takes reading all of them.
+
+    Raises ValueError where there are none, where none fits, or where the tokenizer refuses one, and ModelError where the
+    model does not know a token.
+    """
+    if not stored:
+        raise ValueError("The pair set is empty; add pairs, or restore dropped ones, before training on it.")
+    wants = config.objective.degraded_answers()
+
+    def encode(positions: Iterable[int]) -> dict[int, EncodedPair]:
+        wanted, found = list(positions), {}
+        for done, position in enumerate(wanted):
+            if done % 256 == 0:
+                stage("reading the pairs", done / len(wanted))
+                listen()
+            found[position] = encode_known(stored[position], encoder, wants, vocabulary)
+        return found
+
+    if config.too_long == "cut":
+        order = Order.of(len(stored), config.batch_size, config.seed)
+        return Reading(stored, order, encode(_seen(config, order)))
+    everything = encode(range(len(stored)))
+    kept = [position for position, pair in everything.items() if not pair.cut]
+    dropped = tuple(pair for pair in everything.values() if pair.cut)
+    if not kept:
+        raise ValueError(
+            f"Every one of {len(stored)} pairs has an answer that does not fit into {encoder.max_length} tokens, and too_long is "
+            "drop; raise max_length, or set too_long to cut."
+        )
+    order = Order.of(len(kept), config.batch_size, config.seed)
+    encoded = {place: everything[kept[place]] for place in _seen(config, order)}
+    return Reading([stored[position] for position in kept], order, encoded, dropped)
+
+
+def _seen(config: TrainConfig, order: Order) -> list[int]:
+    """Numbers of the pairs that the run's steps reach."""
+    if config.steps * config.batch_size >= len(order.members):
+        return list(order.members)
+    return sorted({i for step in range(1, config.steps + 1) for i in order.batch(step)})
+
+
+def encode_known(pair: Pair, encoder: Encoder, wants: DegradedAnswers | None, vocabulary: int) -> EncodedPair:
+    """A pair as tokens. Raises ModelError where the model does not know one of them, ValueError where the tokenizer refuses it."""
+    try:
+        encoded = encode_pair(pair, encoder, wants)
+    except ValueError as error:
+        raise ValueError(f"Pair {pair.id}: {error}") from None
+    if (largest := max(max(*c.prompt, *c.answer) for c in encoded.completions())) >= vocabulary:
+        raise ModelError(
+            f"The tokenizer gives token {largest} in pair {pair.id}, but the model knows {vocabulary} tokens; "
+            "use the tokenizer it was made with."
+        )
+    return encoded

@@ -1,0 +1,231 @@
+"""The report before a run: what it says is what the run then meets, and finding it out changes nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import lab
+from lab.monitor.preflight import Memory, Preflight, seconds, size
+from lab.pairs import pair_of
+from lab.policy import Lora, load_policy
+from lab.training import preflight as room
+from lab.training.config import TrainConfig
+from lab.training.preflight import preflight
+from lab.training.reading import read_pairs
+
+FAST = {"steps": 4, "batch_size": 4, "save_every": 0, "device": "cpu"}
+
+
+def read(config, rows, policy):
+    encoder = policy.encoder(config.max_length)
+    silent = {"stage": lambda *_: None, "listen": lambda: None}
+    return read_pairs(config, [pair_of(row) for row in rows], encoder, policy.vocabulary, **silent)
+
+
+@pytest.fixture
+def policy(model_folder):
+    return load_policy(str(model_folder("llama")), device="cpu")
+
+
+@pytest.fixture
+def uneven(rows):
+    """Three short pairs, two with a long answer, one with a long prompt, one whose long answers differ only at their ends."""
+    long = "mix the flour and the water " * 10
+    return [
+        *rows[:3],
+        rows[3] | {"chosen": long + "once"},
+        rows[4] | {"chosen": long + "twice"},
+        rows[5] | {"prompt": "bake " * 60},
+        rows[6] | {"chosen": long + "a", "rejected": long + "b"},
+    ]
+
+
+def test_it_counts_what_is_there(policy, uneven):
+    config = TrainConfig.parse(objective="dpo", **FAST | {"steps": 7})
+    reading = read(config, uneven, policy)
+    found = preflight(policy, config, reading, 512, missing=0)
+    pairs = [reading.encoded[i] for i in range(7)]
+    tokens = [len(p.chosen.prompt) + len(p.chosen.answer) + len(p.rejected.answer) for p in pairs]
+    assert (found.pairs, found.seen, found.prompts, found.tokens_per_epoch) == (7, 7, 7, sum(tokens))
+    assert found.epochs == 4
+    assert found.findings == ()
+    for side in ("chosen", "rejected"):
+        lengths = sorted(len(getattr(p, side).answer) for p in pairs)
+        assert (found.lengths[side].longest, found.lengths[side].median) == (lengths[-1], lengths[3])
+        assert sum(found.lengths[side].histogram) == 7
+        assert found.lengths[side].median <= found.lengths[side].p95 <= found.lengths[side].longest
+    assert found.lengths["prompt"].longest == len(pairs[5].chosen.prompt)
+    assert any("every pair fits into 512 tokens" in line for line in found.lines())
+    assert Preflight.model_validate(json.loads(json.dumps(found.model_dump(mode="json")))) == found
+
+
+def test_it_says_which_pairs_are_cut_and_why(policy, uneven):
+    config = TrainConfig.parse(objective="dpo", max_length=64, **FAST | {"steps": 7})
+    reading = read(config, uneven, policy)
+    found = {finding.kind: finding for finding in preflight(policy, config, reading, 64, missing=0).findings}
+    ids = [reading.encoded[i].id for i in range(7)]
+    assert found.keys() == {"answer_cut", "prompt_cut", "same"}
+    assert found["answer_cut"].ids == (ids[3], ids[4], ids[6])
+    assert found["same"].ids == (ids[6],)
+    assert ids[5] in found["prompt_cut"].ids
+    whole = read(config.model_copy(update={"max_length": 512}), uneven, policy).encoded
+    for i in range(7):
+        cut, full = reading.encoded[i], whole[i]
+        assert len(cut.chosen.answer) + cut.chosen_cut == len(full.chosen.answer)
+        assert len(cut.rejected.answer) + cut.rejected_cut == len(full.rejected.answer)
+        assert len(cut.chosen.prompt) + cut.prompt_cut == len(full.chosen.prompt)
+    assert found["answer_cut"].tokens == sum(p.cut for p in reading.encoded.values())
+    assert "3 of 7 pairs have an answer longer than 64 tokens" in found["answer_cut"].words
+    assert preflight(policy, config, reading, 64, missing=0).lengths["chosen"].longest == max(
+        len(p.chosen.answer) for p in whole.values()
+    )
+
+
+def test_too_long_pairs_can_be_left_out(model_folder, uneven):
+    run = lab.train("dpo", uneven, model_folder("llama"), max_length=64, too_long="drop", background=False, **FAST)
+    assert run.state == "finished", run.error
+    report = run.preflight()
+    (dropped,) = [finding for finding in report.findings if finding.kind == "dropped"]
+    assert (report.pairs, dropped.pairs, len(dropped.ids)) == (4, 3, 3)
+    assert set(run.pairs()["pair"]).isdisjoint(dropped.ids)
+    assert len(run.pairs()) == 4
+    assert any("left out" in detail["words"] for detail in run.events("warning")["detail"])
+    assert run.scalars(["epoch"])["epoch"].iloc[-1] == 4  # 4 steps of 4 pairs
+
+
+def test_where_nothing_fits_there_is_nothing_to_train_on(model_folder, uneven):
+    with pytest.raises(ValueError, match=r"Every one of 2 pairs .* raise max_length"):
+        lab.preflight("dpo", uneven[3:5], model_folder("llama"), max_length=64, too_long="drop", **FAST)
+
+
+def test_a_pair_that_the_tokenizer_refuses_is_named(model_folder, rows):
+    conversation = {
+        "prompt": [{"role": "user", "content": "Hi"}],
+        "chosen": [{"role": "assistant", "content": "Hello"}],
+        "rejected": [{"role": "assistant", "content": "No"}],
+    }
+    (stored,) = lab.open_pairs([conversation]).ids()
+    with pytest.raises(ValueError, match=f"Pair {stored}: .*no chat template"):
+        lab.preflight("dpo", [conversation], model_folder("llama"), **FAST)
+
+
+@pytest.mark.parametrize("lora", [None, Lora(rank=2, dropout=0.5)])
+def test_finding_it_out_changes_nothing(lora, model_folder, rows):
+    policy = load_policy(str(model_folder("llama")), lora=lora, device="cpu")
+    config = TrainConfig.parse(objective={"name": "spo", "base": "sgdpo"}, lora_rank=2 if lora else 0, **FAST)
+    before = {name: value.clone() for name, value in policy.model.state_dict().items()}
+    random = torch.random.get_rng_state()
+    preflight(policy, config, read(config, rows, policy), 512, missing=100)
+    assert torch.equal(random, torch.random.get_rng_state())
+    assert all(torch.equal(before[name], value) for name, value in policy.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in policy.model.parameters())
+    assert policy.model.training
+
+
+def test_memory_follows_the_settings(model_folder, rows):
+    def memory(lora=None, **settings):
+        policy = load_policy(str(model_folder("llama")), lora=lora, device="cpu")
+        config = TrainConfig.parse(objective="dpo", **FAST | settings)
+        return preflight(policy, config, read(config, rows, policy), 512, missing=0).memory, policy
+
+    whole, policy = memory(probe_budget=0)
+    trained = 4 * sum(p.numel() for p in policy.parameters().values())
+    assert (whole.gradients, whole.optimizer) == (trained, 2 * trained)
+    assert whole.weights >= trained
+    assert memory(batch_size=4)[0].gradients == 2 * trained  # the probe of the chosen side needs another
+    parts, _ = memory(micro_batch_size=1, probe_budget=0)
+    assert parts.activations < 0.5 * whole.activations
+    assert parts.logits < whole.logits
+    twice, _ = memory(batch_size=8, probe_budget=0)
+    assert 1.5 * whole.activations < twice.activations < 2.5 * whole.activations
+    policy = load_policy(str(model_folder("llama")), device="cpu", gradient_checkpointing=True)
+    config = TrainConfig.parse(objective="dpo", gradient_checkpointing=True, probe_budget=0, **FAST)
+    spared = preflight(policy, config, read(config, rows, policy), 512, missing=0).memory
+    assert spared.activations < 0.8 * whole.activations
+    assert policy.model.training
+    adapter, policy = memory(Lora(rank=2), lora_rank=2, probe_budget=0)
+    assert adapter.gradients == 4 * sum(p.numel() for p in policy.parameters().values()) < trained
+    assert whole.total == whole.weights + whole.gradients + whole.optimizer + whole.activations + whole.logits
+
+
+@pytest.mark.parametrize(
+    ("free", "settings", "advice"),
+    [
+        (0.6, {"batch_size": 16}, "set micro_batch_size to"),
+        (0.01, {"micro_batch_size": 1}, "train an adapter"),
+        (0.01, {"micro_batch_size": 1, "lora_rank": 2}, "max_length"),
+    ],
+)
+def test_too_little_memory_is_said_before_the_run_with_what_to_do(free, settings, advice, model_folder, rows, monkeypatch):
+    settings = FAST | settings
+    if "adapter" in advice:  # little to keep for the backward pass, so that the weights' own share is the larger
+        rows = [{"prompt": "mix", "chosen": "dough", "rejected": "no"}]
+    enough = lab.preflight("dpo", rows, model_folder("llama"), **settings)
+    assert enough.advice is None
+    monkeypatch.setattr(room, "free_memory", lambda device: int(free * enough.memory.more))
+    run = lab.train("dpo", rows, model_folder("llama"), background=False, **settings)
+    words = [detail["words"] for detail in run.events("warning")["detail"] if "besides the weights" in detail["words"]]
+    assert words == [run.preflight().advice]
+    assert advice in words[0]
+    assert any(line.startswith("warning") for line in run.preflight().lines())
+    if "micro_batch_size to" in advice:
+        size_that_fits = int(words[0].split("micro_batch_size to ")[1].split()[0])
+        assert lab.preflight("dpo", rows, model_folder("llama"), **settings | {"micro_batch_size": size_that_fits}).advice is None
+
+
+def test_free_memory_is_what_the_control_group_leaves(monkeypatch):
+    free = room.free_memory(torch.device("cpu"))
+    assert 0 < free < 2**45
+    monkeypatch.setattr(room.Path, "read_text", lambda path: {"memory.max": "5000", "memory.current": "4000"}[path.name])
+    assert room.free_memory(torch.device("cpu")) == 1000
+    monkeypatch.setattr(room.Path, "read_text", lambda path: "max")
+    assert room.free_memory(torch.device("cpu")) > 1000
+
+
+def test_a_run_stores_its_report_before_its_first_step(model_folder, rows, monkeypatch, tmp_path):
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))  # no reference log-probs of earlier tests
+    run = lab.train("sgdpo", rows, model_folder("gpt2"), background=False, **FAST)
+    report = run.preflight()
+    kinds = run.events()["kind"].tolist()
+    assert kinds.index("preflight") < kinds.index("reference")
+    assert report.time.step > 0
+    assert report.time.training == pytest.approx(4 * report.time.step)
+    assert report.time.reference > 0
+    assert report.seen == 16
+    assert run.status["memory"] > 10_000_000  # the measured value beside it
+    again = lab.preflight("sgdpo", rows, model_folder("gpt2"), **FAST)
+    assert again.time.reference == 0  # computed by the run, and kept
+    assert again.lengths == report.lengths
+    assert lab.open_run(run.dir).preflight() == report
+    assert len(lab.runs()) == 1
+
+
+def test_a_larger_set_than_the_run_reaches(model_folder, rows):
+    report = lab.preflight("dpo", rows, model_folder("gpt2"), **FAST | {"steps": 2, "micro_batch_size": 2})
+    assert (report.pairs, report.seen, report.micro_batch_size) == (50, 8, 2)
+    assert report.epochs == pytest.approx(8 / 50)
+
+
+def test_amounts_in_words():
+    assert [size(n) for n in (0, 999, 12_345, 5_000_000, 7.25e9)] == ["0 B", "999 B", "12.3 KB", "5 MB", "7.2 GB"]
+    assert [seconds(n) for n in (0.1234, 12, 600, 7200)] == ["0.12 s", "12 s", "10 min", "2.0 h"]
+    memory = Memory(device="cpu", weights=1, gradients=1, optimizer=2, activations=3, logits=4, free=10)
+    assert memory.enough
+    assert (memory.more, memory.total) == (10, 11)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "shape",
+    ["256 4 4096 8 8 64 0", "256 1 40000 8 8 32 0", "768 8 1000 1 1 32 0", "512 6 4096 8 2 64 8"],
+    ids=["activations", "logits", "optimizer", "adapter in micro-batches"],
+)
+def test_memory_is_what_is_really_taken(shape, tmp_path):
+    command = [sys.executable, "-m", "tests.training.measured_memory", str(tmp_path / "model"), *shape.split()]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert 0.5 < found["said"] / found["took"] < 2, found

@@ -1,0 +1,192 @@
+"""The reference cache under runs: what recomputes, what does not, and what interruptions and neighbours do to it."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import lab
+from lab import home
+from lab.policy import Completion, ReferenceCache, load_policy
+
+SETTINGS = {"steps": 3, "batch_size": 10, "save_every": 0, "device": "cpu", "learning_rate": 1e-4}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def computed(model_folder):
+    """Trains, and says how many reference entries that had to compute."""
+
+    def train(pairs, objective="dpo", kind="llama", **settings):
+        run = lab.train(objective, pairs, model_folder(kind), background=False, **SETTINGS | settings)
+        assert run.state == "finished", run.error
+        (detail,) = run.events("reference")["detail"]
+        return detail["computed"]
+
+    return train
+
+
+def test_nothing_is_computed_again_for_another_objective_or_rate(computed, rows):
+    rows = rows[:10]
+    assert computed(rows) == 20
+    assert computed(rows, {"name": "dpo", "beta": 0.5}) == 0
+    assert computed(rows, {"name": "sgdpo", "r1": 0.3}) == 0
+    assert computed(rows, "alpha_dpo", learning_rate=1e-3, seed=7, schedule="constant", warmup_ratio=0.5) == 0
+    assert computed(rows, lora_rank=2, lora_alpha=4.0) == 0  # the adapter switched off is the same reference
+    assert computed(rows, micro_batch_size=3, batch_size=6, weight_decay=0.1) == 0
+
+
+def test_an_edit_computes_what_it_changed(computed, rows):
+    pairs = lab.open_pairs(rows[:10])
+    first, second, third, *_ = pairs.ids()
+    assert computed(pairs) == 20
+    pairs.edit(first, chosen="Another answer.")
+    assert computed(pairs) == 1
+    pairs.edit(second, prompt="Another question?\n")
+    assert computed(pairs) == 2
+    pairs.swap(third)
+    assert computed(pairs) == 0
+    pairs.undo()
+    assert computed(pairs) == 0
+
+
+def test_other_tokens_or_weights_are_other_entries(computed, rows):
+    rows = rows[:10]
+    assert computed(rows) == 20
+    assert computed(rows, max_length=200) == 0  # nothing was cut, so nothing changed
+    one = rows[0] | {"chosen": "flour " * 50}
+    assert computed([one, *rows[1:]]) == 1
+    assert computed([one, *rows[1:]], max_length=72) <= 2  # the long one alone, and the other answer behind its shortened prompt
+    assert computed(rows, kind="qwen2") == 20
+
+
+def test_the_precision_is_part_of_the_key(model_folder, tmp_path):
+    policy = load_policy(str(model_folder("llama")), device="cpu")
+    completion = Completion((0, 5), (6, 7))
+    ReferenceCache(tmp_path, policy).prepare(policy, [completion])
+    policy.autocast = torch.bfloat16
+    other = ReferenceCache(tmp_path, policy)
+    assert not other.holds(completion)
+    with pytest.raises(KeyError):
+        other.lookup(completion)
+
+
+@pytest.mark.parametrize("damage", ["DELETE FROM logps", "UPDATE logps SET value = substr(value, 1, 4)"])
+def test_an_entry_that_is_lost_in_mid_run_ends_it_with_a_sentence(damage, model_folder, rows):
+    run = lab.train("dpo", rows, model_folder("llama"), **SETTINGS | {"steps": 100_000})
+    while run.step < 2:
+        time.sleep(0.02)
+        assert run.error is None
+    (path,) = (home.cache() / "reference").glob("*.sqlite")
+    with sqlite3.connect(path, timeout=30) as db:
+        db.execute(damage)
+    assert run.wait(60) == "failed"
+    assert "were not computed before the run" in run.error
+    assert np.isfinite(run.scalars(["loss"])).all().all()  # what was trained until then is stored
+    # What the sentence advises helps: missing and damaged entries alike are computed when it starts again.
+    again = lab.train("dpo", rows, model_folder("llama"), background=False, **SETTINGS)
+    assert again.state == "finished", again.error
+
+
+CHILD = """
+import sys, torch
+from pathlib import Path
+from lab.policy import Completion, ReferenceCache, load_policy
+torch.set_num_threads(1)
+model, folder, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+policy = load_policy(model, device="cpu")
+print("ready", flush=True)
+sys.stdin.readline()
+cache = ReferenceCache(folder, policy)
+wanted = [Completion((0, 2 + i % 7, 3 + i % 11), tuple(2 + (i * k) % 250 for k in range(1, 9)) + (i % 250,)) for i in range(count)]
+said = cache.prepare(policy, wanted, tokens_per_batch=60, progress=lambda done, all: print(done, flush=True))
+print("computed", said, flush=True)
+"""
+
+
+def wanted(count):
+    return [Completion((0, 2 + i % 7, 3 + i % 11), (*(2 + (i * k) % 250 for k in range(1, 9)), i % 250)) for i in range(count)]
+
+
+def child(model: Path, folder: Path, count: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", CHILD, str(model), str(folder), str(count)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def line(process):
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def go(process):
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def assert_whole(folder, policy, completions):
+    cache = ReferenceCache(folder, policy)
+    with torch.no_grad():
+        direct = policy.logps(completions).logps.numpy()
+    for row, completion in enumerate(completions):
+        assert np.allclose(cache.lookup(completion), direct[row, : len(completion.answer)], atol=1e-4)
+    (path,) = folder.glob("*.sqlite")
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    cache.close()
+
+
+def test_kill_minus_nine_in_the_middle_loses_no_finished_batch(model_folder, tmp_path):
+    process = child(model_folder("llama"), tmp_path / "reference", 200)
+    assert line(process) == "ready"
+    go(process)
+    while (done := int(line(process))) < 40:
+        pass
+    process.kill()
+    process.wait()
+    policy = load_policy(str(model_folder("llama")), device="cpu")
+    cache = ReferenceCache(tmp_path / "reference", policy)
+    kept = sum(cache.holds(completion) for completion in wanted(200))
+    assert done <= kept < 200
+    assert cache.prepare(policy, wanted(200)) == 200 - kept
+    assert cache.prepare(policy, wanted(200)) == 0
+    cache.close()
+    assert_whole(tmp_path / "reference", policy, wanted(200))
+
+
+def test_two_processes_prepare_the_same_cache_at_once(model_folder, tmp_path):
+    both = [child(model_folder("llama"), tmp_path / "reference", 120) for _ in range(2)]
+    assert [line(process) for process in both] == ["ready", "ready"]
+    for process in both:
+        go(process)
+    for process in both:
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert out.splitlines()[-1].startswith("computed")
+    assert_whole(tmp_path / "reference", load_policy(str(model_folder("llama")), device="cpu"), wanted(120))
+
+
+def test_a_new_cache_can_be_opened_by_many_at_once(model_folder, tmp_path):
+    """Making the file is where two openers are likeliest to meet."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    policy = load_policy(str(model_folder("llama")), device="cpu")
+
+    def opened(number: int) -> bool:
+        cache = ReferenceCache(tmp_path / str(number // 8), policy)
+        cache.close()
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(opened, range(160)))
