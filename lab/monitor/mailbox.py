@@ -1,7 +1,7 @@
 """Requests to a running run: one small JSON file each in the run's folder, read by the loop at safe points.
 
 A file dropped by rename is whole or absent, needs no lock and no server, and works from any thread, process or
-machine that shares the folder.
+machine that shares the folder. What a run did not hear before it ended is not kept for the next time: ask again.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class Edits:
     encoded: dict[int, EncodedPair]
     order: Order
     counts: dict[str, int]
-    """How many pairs were edited, dropped and added (restored)."""
+    """How many pairs were edited, dropped and added (restored), and of how many that are read anew an answer was cut."""
 
 
 def read_edits(ready: Prepared, stored: Sequence[Pair], after: int) -> Edits:
@@ -31,10 +31,10 @@ def read_edits(ready: Prepared, stored: Sequence[Pair], after: int) -> Edits:
 
     Raises ValueError for a set without pairs, and where the tokenizer or the model cannot take one.
     """
-    if not stored:
-        raise ValueError("All pairs of the set are dropped; restore some before the run takes the edits.")
     if ready.config.too_long == "drop":
         stored = [pair for pair in stored if not encode_pair(pair, ready.encoder).cut]
+    if not stored:
+        raise ValueError("All pairs of the set are dropped, or too long; restore some before the run takes the edits.")
     numbers = {id: number for number, id in enumerate(ready.pairs)}
     for pair in stored:
         numbers.setdefault(pair.id, len(numbers))
@@ -54,6 +54,7 @@ def read_edits(ready: Prepared, stored: Sequence[Pair], after: int) -> Edits:
         "edited": sum(numbers[id] in members for id in changed),
         "dropped": len(members - by_number.keys()),
         "added": len(by_number.keys() - members),
+        "cut": sum(bool(pair.cut) for pair in encoded.values()),
     }
     return Edits(changed, encoded, order, counts)
 

@@ -287,7 +287,7 @@ class Training:
         if not math.isfinite(scalars["loss"]) or not math.isfinite(norm):
             raise FloatingPointError(
                 f"Loss {scalars['loss']:g} and gradient norm {norm:g} at step {step} are not finite; "
-                "start a new run with a lower learning rate or beta."
+                "branch from a checkpoint with a lower learning rate or beta, or start a new run."
             )
 
     def _check_first_step(self, found: float) -> None:
@@ -319,6 +319,10 @@ class Training:
         self.progress.evaluation = found.scalars
         self.store.scalars(step, found.scalars)
         self.store.event(step, "evaluation", **found.scalars, **found.detail)
+        measure = self.config.keep_best
+        if step == 0 and measure not in ("auto", "") and score(found.scalars, measure) is None:
+            there = ", ".join(found.scalars) or "none"
+            self._warn(f"keep_best is {measure}, which no evaluation has, so no checkpoint is kept as the best; there is {there}.")
         if step and self._is_best(found.scalars):
             self._try_to_save()
 

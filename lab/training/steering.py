@@ -165,3 +165,6 @@ class Steering:
         self.store.status(pairs_version=version)
         if not quiet:
             self.store.event(after, "edit", version=version, computed=computed, **edits.counts)
+            if edits.counts["cut"]:
+                words = f"{edits.counts['cut']} of the edited pairs have an answer longer than max_length; its end is cut off."
+                self.store.event(after, "warning", words=words)

@@ -56,6 +56,13 @@ def test_no_best(judged):
     assert names(judged([{"eval/rewards/accuracies": value} for value in (0, 0.9, 0.5, 0.4)], keep_best="")) == ["step-000003"]
 
 
+def test_a_measure_that_no_evaluation_has_is_said(judged):
+    run = judged([{"eval/loss": 0.5}] * 3, keep_best="eval/accuracy")
+    (words,) = [detail["words"] for detail in run.events("warning")["detail"]]
+    assert "keep_best is eval/accuracy, which no evaluation has" in words
+    assert "there is eval/loss" in words
+
+
 def test_scores():
     both = {"eval/oracle_reward": 0.3, "eval/rewards/accuracies": 0.9}
     assert score(both, "auto") == 0.3

@@ -251,7 +251,7 @@ def test_edits_are_taken(extra, edited, rows, model_folder, tmp_path):
     assert run.state == "finished", run.error
     (event,) = run.events("edit").to_dict("records")
     assert event["step"] == 3
-    assert event["detail"] == {"version": 4, "computed": 3, "edited": 1, "dropped": 1, "added": 1}
+    assert event["detail"] == {"version": 4, "computed": 3, "edited": 1, "dropped": 1, "added": 1, "cut": 0}
     assert run.pairs_version == 4
     batches = [run.reader.batch(step) for step in range(1, 9)]
     late = [pair for batch in batches[3:] for pair in batch["pair"]]
@@ -292,6 +292,24 @@ def test_edits_that_cannot_be_taken_are_refused(rows, model_folder, tmp_path):
     assert run.state == "finished", run.error
     assert "All pairs of the set are dropped" in run.events("refused")["detail"][0]["words"]
     assert run.pairs_version == 0
+
+
+@pytest.mark.parametrize("too_long", ["cut", "drop"])
+def test_an_edited_answer_that_is_too_long_is_cut_with_a_word_or_left_out(too_long, rows, model_folder, tmp_path):
+    folder = tmp_path / "run"
+    pairs = lab.open_pairs(rows[:6])
+
+    def on_step(step, scalars):
+        if step == 2:
+            pairs.edit(pairs.ids()[0], chosen="Knead the dough again and again. " * 40)
+            lab.open_run(folder).take_edits()
+
+    run = train("dpo", pairs, model_folder("llama"), folder, on_step=on_step, max_length=128, too_long=too_long)
+    assert run.state == "finished", run.error
+    said = [detail["words"] for detail in run.events("warning")["detail"]]
+    assert any("1 of the edited pairs" in words for words in said) == (too_long == "cut")
+    seen = [pair for step in range(3, 9) for pair in run.reader.batch(step)["pair"]]
+    assert (pairs.ids()[0] in seen) == (too_long == "cut")
 
 
 def test_edits_with_full_fine_tuning_need_the_model_as_it_was(rows, tmp_path):
