@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import extensions, home
-from lab.judging import world_evaluator
+from lab.judging import OracleJudge, RewardJudge
 from lab.monitor import read_about
 from lab.objectives import PairLogps
 from lab.pairs import Pair, PairStore
@@ -17,7 +17,8 @@ from lab.policy.logps import split_head
 from lab.run import Run
 from lab.training import ConfigError, TrainConfig, Training, create_run, start
 from lab.training.batches import encode_pair
-from lab.training.loop import Evaluator, OnStep
+from lab.training.evaluation import Judge
+from lab.training.loop import OnStep
 from lab.training.step import concatenate, pair_logps
 
 WORLD = "world"
@@ -91,17 +92,20 @@ def _start(folder: Path, *, background: bool, on_step: OnStep | None, resume: bo
     config = TrainConfig.parse(**about["config"])
     store = PairStore(Path(about["pairs_store"]))
     model = config.model
-    evaluator: Evaluator | None = None
+    oracle: OracleJudge | None = None
     from lab.world import ensure, is_world
 
     on_world = is_world(store.source)
     if config.model == WORLD or on_world:
         world = ensure(cache=home.cache(), progress=progress)
         model = str(world.model_dir) if config.model == WORLD else config.model
-        if on_world and config.evaluate:
-            evaluator = world_evaluator(world, folder, config.steps)
+        if on_world:
+            oracle = OracleJudge(world)
 
     def make(writer: Any) -> Training:
+        judge: Judge | None = oracle
+        if config.reward_model:
+            judge = RewardJudge(config.reward_model, device=config.device, prompts=oracle.prompts if oracle else ())
         return Training(
             folder,
             config,
@@ -109,7 +113,7 @@ def _start(folder: Path, *, background: bool, on_step: OnStep | None, resume: bo
             model=model,
             cache=home.cache(),
             store=writer,
-            evaluator=evaluator,
+            judge=judge,
             resume=resume,
             on_step=on_step,
         )

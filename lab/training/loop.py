@@ -7,23 +7,23 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lab.monitor import StoreWriter, list_checkpoints, take
+from lab.monitor import StoreReader, StoreWriter, list_checkpoints, take
 from lab.monitor.probes import ProbeBudget, split_gradients
 from lab.objectives import Credited, PairLogps
 from lab.pairs import Pair
-from lab.policy import Policy
 from lab.policy.randomness import global_generator
 
 from .batches import EncodedPair, generator
 from .checkpoint import Progress, restore, save_checkpoint
 from .config import TrainConfig
+from .evaluation import Judge, Looking
 from .metrics import batch_scalars, degree_scalars, host_terms, token_rows
 from .prepare import Prepared, prepare
 from .step import StepResult, accumulate, pair_logps
@@ -33,17 +33,6 @@ log = logging.getLogger(__name__)
 PILOT = 2
 """Purpose of random numbers; see `generator`."""
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What looking at sampled answers found: numbers for the curves, and details for people."""
-
-    scalars: dict[str, float]
-    detail: dict[str, Any] = field(default_factory=dict)
-
-
-Evaluator = Callable[[Policy, int, int], Evaluation]
-"""(policy, step, seed) -> Evaluation; called before, during and after training."""
 
 OnStep = Callable[[int, dict[str, float]], None]
 
@@ -56,7 +45,7 @@ class Training:
     """One run, from its configuration to its last checkpoint; `run()` does it all, in whatever thread calls it.
 
     run_dir: the run's folder.   pairs: the whole set, in its order.   model: folder or hub id.
-    cache: folder for reference log-probs.   evaluator: looks at sampled answers, or None.
+    cache: folder for what the reference says.   judge: knows what sampled answers are worth, or None.
     resume: continue from the latest checkpoint.   on_step: told every step's scalars.
     """
 
@@ -69,12 +58,12 @@ class Training:
         model: str,
         cache: Path,
         store: StoreWriter,
-        evaluator: Evaluator | None = None,
+        judge: Judge | None = None,
         resume: bool = False,
         on_step: OnStep | None = None,
     ) -> None:
         self.run_dir, self.config, self.pairs, self.store = run_dir, config, pairs, store
-        self.model, self.cache, self.evaluator = model, cache, evaluator
+        self.model, self.cache, self.judge = model, cache, judge
         self.resume, self.on_step = resume, on_step
         self.progress = Progress(state=config.objective.initial_state())
         self.budget = ProbeBudget(config.probe_budget)
@@ -128,6 +117,9 @@ class Training:
         if found:
             self.progress = restore(found[-1], self.policy, self.optimizer, self.ready.degree_head)
             self.saved_at = self.progress.step
+        looks = StoreReader(self.run_dir).events("evaluation")["step"]
+        if (looks == self.progress.step).any():
+            self.evaluated_at = self.progress.step
         self.store.forget_after(self.progress.step)
         self.store.event(self.progress.step, "resumed", checkpoint=found[-1].name if found else None)
         if not found:
@@ -266,12 +258,18 @@ class Training:
 
     def _evaluate(self) -> None:
         step = self.progress.step
-        if self.evaluator is None or self.evaluated_at == step:
+        if not self.config.evaluate or self.evaluated_at == step or self.ready is None:
             return
-        self._stage("sampling answers")
-        found = self.evaluator(self.policy, step, self.config.seed)
+        look = Looking(self.ready, self.model, self.cache, self.judge, self._stage, self._listen)
+        pairs = self.ready.held_out
+        found = look(self.config, step, self.progress.state or {})
         self.evaluated_at = step
+        self._stage("training")
+        if not found.scalars:
+            return
         self.store.scalars(step, found.scalars)
+        if found.terms:
+            self.store.held_out(step, [pair.id for pair in pairs], [pair.version for pair in pairs], found.terms)
         self.store.event(step, "evaluation", **found.scalars, **found.detail)
 
     def _save(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from lab.policy import Completion, Encoder, ModelError, Policy, ReferenceCache, 
 
 from .batches import EncodedPair, batch_indices, encode_pair, generator, weaken
 from .config import TrainConfig
+from .held_out import split
 
 HEAD_WEIGHTS, SHARE = 3, 4
 """Purposes of random numbers; see `generator`."""
@@ -25,7 +26,8 @@ HEAD_WEIGHTS, SHARE = 3, 4
 
 @dataclass
 class Prepared:
-    """What the loop works with. `encoded` holds the pairs that the run will see, by position in the pair list of `count`."""
+    """What the loop works with. `encoded` holds the pairs that the run will see, by position in the list of the `count` pairs to
+    train on; `held_out` those that looks compute and that are never trained on."""
 
     config: TrainConfig
     policy: Policy
@@ -36,6 +38,7 @@ class Prepared:
     cache: ReferenceCache
     wants: DegradedAnswers | None
     degree_head: nn.Module | None
+    held_out: list[EncodedPair] = field(default_factory=list)
 
     def batch(self, step: int) -> list[EncodedPair]:
         """The pairs of optimizer step `step` (1-based), with the weakened answers of the share that gets them."""
@@ -93,13 +96,26 @@ def prepare(
     encoder = Encoder(policy.tokenizer, min(config.max_length, policy.positions))
     if not stored:
         raise ValueError("The pair set is empty; add pairs, or restore dropped ones, before training on it.")
-    encoded = _encode(config, stored, encoder, policy.vocabulary, stage, warn, listen)
+    training, held_out = _hold_out(config, stored, store)
+    encoded = _encode(config, training, encoder, policy.vocabulary, stage, warn, listen)
+    wants = config.objective.degraded_answers()
+    looked_at = [_known(encode_pair(pair, encoder, wants), policy.vocabulary) for pair in held_out]
     _check_head(policy, encoded, store, warn)
     reference = ReferenceCache(cache / "reference", policy)
-    _compute_reference(policy, reference, encoded, store, stage, listen)
-    wants = config.objective.degraded_answers()
+    _compute_reference(policy, reference, [*encoded.values(), *looked_at], store, stage, listen)
     head = _degree_head(policy, wants, config.seed) if wants else None
-    return Prepared(config, policy, encoder, len(stored), encoded, {p.id: p for p in stored}, reference, wants, head)
+    by_id = {pair.id: pair for pair in stored}
+    return Prepared(config, policy, encoder, len(training), encoded, by_id, reference, wants, head, looked_at)
+
+
+def _hold_out(config: TrainConfig, stored: list[Pair], store: StoreWriter) -> tuple[list[Pair], list[Pair]]:
+    """(pairs to train on, held-out pairs that looks compute); the run records all that are held out."""
+    if not (config.evaluate and config.held_out):
+        return stored, []
+    training, held_out = split(stored, config.held_out, config.seed)
+    looked_at = held_out[: config.eval_pairs]
+    store.event(0, "held_out", pairs=[pair.id for pair in held_out], looked_at=len(looked_at))
+    return training, looked_at
 
 
 def _encode(
@@ -123,12 +139,7 @@ def _encode(
         if done % 256 == 0:
             stage("reading the pairs", done / len(wanted))
             listen()
-        pair = encoded[index] = encode_pair(stored[index], encoder, wants)
-        if (largest := max(max(*c.prompt, *c.answer) for c in pair.completions())) >= vocabulary:
-            raise ModelError(
-                f"The tokenizer gives token {largest} in pair {pair.id}, but the model knows {vocabulary} tokens; "
-                "use the tokenizer it was made with."
-            )
+        encoded[index] = _known(encode_pair(stored[index], encoder, wants), vocabulary)
     cut = [pair for pair in encoded.values() if pair.cut]
     if cut:
         warn(
@@ -140,6 +151,15 @@ def _encode(
     if wants and wants.source != "sampled" and not any(pair.weakened for pair in encoded.values()):
         warn("No answer has enough key phrases to be weakened, so SPO's preference-degree loss stays 0; try fewer degrees.")
     return encoded
+
+
+def _known(pair: EncodedPair, vocabulary: int) -> EncodedPair:
+    if (largest := max(max(*c.prompt, *c.answer) for c in pair.completions())) >= vocabulary:
+        raise ModelError(
+            f"The tokenizer gives token {largest} in pair {pair.id}, but the model knows {vocabulary} tokens; "
+            "use the tokenizer it was made with."
+        )
+    return pair
 
 
 def _check_head(policy: Policy, encoded: dict[int, EncodedPair], store: StoreWriter, warn: Callable[..., None]) -> None:
@@ -158,12 +178,12 @@ def _check_head(policy: Policy, encoded: dict[int, EncodedPair], store: StoreWri
 def _compute_reference(
     policy: Policy,
     reference: ReferenceCache,
-    encoded: dict[int, EncodedPair],
+    pairs: list[EncodedPair],
     store: StoreWriter,
     stage: Callable[..., None],
     listen: Callable[[], None],
 ) -> None:
-    completions = [c for pair in encoded.values() for c in pair.completions()]
+    completions = [c for pair in pairs for c in pair.completions()]
     began = time.monotonic()
     stage("computing reference log-probs", 0.0)
 
