@@ -101,10 +101,10 @@ class StoreReader:
     def pair_history(self, pair: str) -> pd.DataFrame:
         """Every step at which one pair was seen, trained on or held out, oldest first, in the same columns as `pairs`."""
         rows = self._query(
-            f"{TERMS} WHERE p.pair = ? UNION ALL {HELD_OUT} WHERE p.pair = ? ORDER BY 2",
+            f"{TERMS} WHERE p.pair = ? UNION ALL {HELD_OUT} WHERE p.pair = ?",
             (pair, pair),
         )
-        return self._terms_frame(rows)
+        return self._terms_frame(rows).sort_values("step", kind="stable", ignore_index=True)
 
     def terms_over_time(
         self, terms: Sequence[str], *, first: int = 0, last: int | None = None, columns: int = 150, rows_per_column: int = 64

@@ -15,6 +15,9 @@ from .glossary import HELD_OUT, entry
 from .marks import marks
 from .style import WITH_LEGEND, Ink, axis, empty, figure, ink, layout, step_axis, translucent
 
+HELD_OUT_TWINS = tuple(HELD_OUT + name for name in ("loss", "rewards/margins", "rewards/accuracies"))
+"""Drawn beside the same number of the pairs that are trained on."""
+
 FEW = 60
 """Up to so many values each is also drawn as a dot."""
 
@@ -49,7 +52,7 @@ def curves(
     traces = [] if band is None or band.empty else _band(band, colour_of(drawn[0], 0, c))
     for number, name in enumerate(drawn):
         twin = name.removeprefix(HELD_OUT)
-        paired = twin != name and twin in drawn  # held-out numbers are drawn over their training twins, dashed and as they are
+        paired = name in HELD_OUT_TWINS and twin in drawn  # dashed, in the colour of its twin, as it is
         colour = colour_of(name, drawn.index(twin) if paired else number, c)
         traces += _line(frame[name].dropna(), name, colour, 1 if paired else smooth, dash="dash" if paired else "solid")
     look = layout(
@@ -78,7 +81,7 @@ def label_of(name: str) -> str:
     for side in ("chosen", "rejected"):
         if name.endswith(side):
             return side
-    return entry(name).symbol
+    return "held out" if name in HELD_OUT_TWINS else entry(name).symbol
 
 
 def _line(values: pd.Series, name: str, colour: str, smooth: int, dash: str = "solid") -> list[dict[str, Any]]:
