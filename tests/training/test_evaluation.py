@@ -90,7 +90,8 @@ def test_looking_changes_no_number_of_the_training(rows, model_folder):
 
 def test_a_stop_is_heard_in_the_middle_of_a_look(rows, model_folder, monkeypatch, tmp_path):
     monkeypatch.setattr(evaluation, "BATCH", 1)
-    settings = FAST | {"eval_prompts": 8, "eval_tokens": 25, "eval_every": 0, "background": True, "held_out": 0.4}
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))  # where no answers of the reference lie yet
+    settings = FAST | {"eval_prompts": 8, "eval_tokens": 40, "eval_every": 0, "background": True, "held_out": 0.4}
     run = lab.train("dpo", rows, model_folder("llama"), run_dir=tmp_path / "run", **settings)
     while not ((stage := str(run.status.get("stage"))).startswith("sampling") and " of " in stage):
         assert run.state in ("queued", "running")
