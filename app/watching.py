@@ -19,6 +19,11 @@ INTERVAL = 1.0
 
 SHOWN_WARNINGS = 3
 
+LATEST = "latest"
+
+JUDGED = {"oracle": "eval/oracle_reward", "reward": "eval/reward", "win_rate": "eval/win_rate", "valid": "eval/valid"}
+"""Figures of what a judge says, and the number without which they are left out."""
+
 OVER_PAIRS = ("pilot_chosen", "pilot_rejected", "target_margin", "weight_chosen", "weight_rejected")
 """Distributions that are shown unless others are asked for, where the run has them."""
 
@@ -66,7 +71,7 @@ def _facts(run: Run, state: str, status: dict[str, Any], record: Record) -> None
         st.progress(float(status.get("stage_share") or 0.0), text=plain(preparing(status)))
         return
     stage = str(status.get("stage") or "")
-    aside = f", {stage}" if state == "running" and stage not in ("training", "") else ""
+    aside = f", {preparing(status).lower()}" if state == "running" and stage not in ("training", "") else ""
     st.progress(min(step / steps, 1.0), text=f"Step {step:,} of {steps:,}{aside}")
     rate = record.scalars(["pairs_per_second"])["pairs_per_second"].dropna()
     remaining = status.get("remaining")
@@ -140,26 +145,37 @@ def _answers(record: Record) -> None:
     looks = events[events["kind"] == "evaluation"]
     if looks.empty:
         return
-    st.subheader("Sampled answers, judged by the oracle")
-    _row(record, ["oracle", "win_rate", "valid"])
-    details = [(step, detail["samples"]) for step, detail in zip(looks["step"], looks["detail"]) if detail.get("samples")]
-    if details:
-        _samples(record, details)
+    details = {step: detail["samples"] for step, detail in zip(looks["step"], looks["detail"]) if detail.get("samples")}
+    if not details:
+        return
+    st.subheader("Sampled answers to held-out prompts")
+    names = {name for detail in looks["detail"] for name in detail}
+    judged = [figure for figure, name in JUDGED.items() if name in names]
+    _row(record, [*judged, "kl", "answer_length", "repetition"])
+    _samples(record, details)
 
 
-def _samples(record: Record, details: list[tuple[int, list[dict[str, Any]]]]) -> None:
-    (first, before), (last, after) = details[0], details[-1]
-    prompts = [sample["prompt"] for sample in before]
-    number = st.selectbox(
-        "Prompt", range(len(prompts)), format_func=lambda i: " ".join(prompts[i].split()), key=f"prompt-{record.reader.folder.name}"
+def _samples(record: Record, details: dict[int, list[dict[str, Any]]]) -> None:
+    """The reference's and the policy's answer to one prompt, side by side; the latest look unless another is asked for."""
+    run = record.reader.folder.name
+    prompts = [sample["prompt"] for sample in next(iter(details.values()))]
+    one, other = st.columns([3, 1])
+    number = one.selectbox("Prompt", range(len(prompts)), format_func=lambda i: " ".join(prompts[i].split()), key=f"prompt-{run}")
+    asked = other.selectbox(
+        "Look", [LATEST, *details], format_func=lambda step: step if step == LATEST else _when(step), key=f"look-{run}"
     )
-    sides = [(first, before)] if first == last else [(first, before), (last, after)]
-    for cell, (step, samples) in zip(st.columns(2), sides):
-        same = [sample for sample in samples if sample["prompt"] == prompts[number]]
+    step = list(details)[-1] if asked == LATEST else asked
+    same = [sample for sample in details[step] if sample["prompt"] == prompts[number]]
+    sides = (("Reference", "reference_answer", "reference_reward"), (f"Policy {_when(step)}", "answer", "reward"))
+    for cell, (title, answer, reward) in zip(st.columns(2), sides):
         with cell, st.container(border=True):
             for sample in same[:1]:
-                st.caption(f"{'Before training' if step == 0 else f'After step {step:,}'}, oracle reward {sample['reward']:.3f}")
-                st.text(sample["answer"])
+                st.caption(f"{title}, reward {sample[reward]:.3f}" if reward in sample else title)
+                st.text(sample[answer])
+
+
+def _when(step: int) -> str:
+    return f"after step {step:,}" if step else "before training"
 
 
 def _gradients(record: Record) -> None:

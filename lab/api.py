@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from lab import extensions, home
-from lab.judging import REFERENCE_FILE, world_evaluator
+from lab.judging import OracleJudge, RewardJudge
 from lab.monitor import RunLock, StoreReader, StoreWriter, list_checkpoints, read_about
 from lab.monitor.preflight import Preflight
 from lab.objectives import Objective, PairLogps
@@ -19,7 +18,8 @@ from lab.run import Run, open_run
 from lab.training import ConfigError, TrainConfig, Training, Turn, create_run, start, start_process
 from lab.training.batches import encode_pair
 from lab.training.branch import lay_out, plan_branch, read_start
-from lab.training.loop import Evaluator, OnStep
+from lab.training.evaluation import Judge
+from lab.training.loop import OnStep
 from lab.training.prepare import look_ahead
 from lab.training.step import concatenate, pair_logps
 from lab.training.trackers import Recorder, tracked_run, tracker_names
@@ -131,8 +131,6 @@ def _branch(parent: Run, at: int | None, given: dict[str, Any], pairs: Any, run_
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(branch.config.objective.name)
     create_run(folder, branch.config, pairs_store=str(store.path), pairs_version=version, pairs_name=name, branch=branch.parent)
     lay_out(folder, branch)
-    if pairs is None and (parent.dir / REFERENCE_FILE).exists():  # what its own answers will be compared with
-        shutil.copy2(parent.dir / REFERENCE_FILE, folder / REFERENCE_FILE)
     return folder
 
 
@@ -158,15 +156,15 @@ def start_run(
     turn = Turn(folder, home.queue_dir(), config.device) if queue else None
     model = config.model
     beginning = read_start(folder, about)
-    evaluator: Evaluator | None = None
+    oracle: OracleJudge | None = None
     from lab.world import ensure, is_world
 
     on_world = is_world(store.source)
     if config.model == WORLD or on_world:
         world = ensure(cache=home.cache(), progress=progress)
         model = str(world.model_dir) if config.model == WORLD else config.model
-        if on_world and config.evaluate:
-            evaluator = world_evaluator(world, folder, config.steps)
+        if on_world:
+            oracle = OracleJudge(world)
 
     trackers = tracker_names(config.trackers)
 
@@ -174,6 +172,9 @@ def start_run(
         resumed = _was_trained(folder)
         tracked = tracked_run(folder, config, about["created"], resumed=resumed)
         writer.listeners += [Recorder(name, tracked, lambda s, w: writer.event(s, "warning", words=w)) for name in trackers]
+        judge: Judge | None = oracle
+        if config.reward_model:
+            judge = RewardJudge(config.reward_model, device=config.device, prompts=oracle.prompts if oracle else ())
         return Training(
             folder,
             config,
@@ -182,7 +183,7 @@ def start_run(
             model=model,
             cache=home.cache(),
             store=writer,
-            evaluator=evaluator,
+            judge=judge,
             resume=resumed,
             start=beginning,
             on_step=on_step,

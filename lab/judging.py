@@ -1,55 +1,85 @@
-"""Do the answers get better? Sampled answers to held-out prompts, judged by the embedded world's oracle."""
+"""What are sampled answers worth? The embedded world has an oracle; elsewhere a Hugging Face reward model can stand in for one."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING
+import gc
+from collections.abc import Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
-from lab.policy import Policy, sample_answers
-from lab.training import Evaluation
-from lab.training.loop import Evaluator
+from lab.intervals import mean_interval, share_interval, win_rate
+from lab.pairs import Prompt
+from lab.policy.reward_model import RewardModel, check_reward_model
+from lab.training.evaluation import Judgement, Progress, Texts
 
 if TYPE_CHECKING:
     from lab.world import World
 
-REFERENCE_FILE = "reference_answers.json"
-SHOWN = 12
-"""Answers that are kept for people to read, at every look."""
+
+class OracleJudge:
+    """The world's oracle on its own held-out prompts: new phrasings of known tasks, and new tasks."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.prompts: Sequence[Prompt] = world.held_out_prompts
+
+    def __call__(self, prompts: Sequence[Prompt], answers: Texts, reference: Texts, progress: Progress) -> Judgement:
+        """Reward, win rate against the reference and share of valid answers, all and by group of prompts."""
+        scores = [[self.world.oracle(str(prompt), answer) for answer in given] for prompt, given in zip(prompts, answers)]
+        rewards = [[score.total for score in given] for given in scores]
+        opponents = [
+            [self.world.oracle(str(prompt), answer).total for answer in given] for prompt, given in zip(prompts, reference)
+        ]
+        found = judgement("oracle_reward", rewards, opponents)
+        groups: dict[str, list[float]] = {}
+        for prompt, given in zip(prompts, rewards):
+            groups.setdefault(self.world.held_out_groups[str(prompt)], []).append(fmean(given))
+        valid = fmean(score.valid for given in scores for score in given)
+        detail = {"groups": {name: fmean(means) for name, means in groups.items()}}
+        return Judgement(found.scalars | {"eval/valid": valid}, found.detail | detail, rewards, opponents)
 
 
-def world_evaluator(world: World, run_dir: Path, steps: int) -> Evaluator:
-    """Looks at a policy: two sampled answers to every held-out prompt before and after training, one in between.
+class RewardJudge:
+    """A reward model on the held-out prompts. Raises ModelError where `source` is none.
 
-    At step 0 the policy is the reference: four answers a prompt are sampled and kept. All later looks are compared with
-    the four; the look at step 0 itself compares two of them with the other two, which is the reference's own rate against
-    itself, near 0.5: the scale for all later ones.
+    It is read at every look and freed after it: what a look waits for, training has as memory. The reference's answers do
+    not change, and are scored once.
     """
-    from lab.world import evaluate_answers
 
-    prompts = world.held_out_prompts
-    kept = run_dir / REFERENCE_FILE
+    def __init__(self, source: str, *, device: str = "auto", prompts: Sequence[Prompt] = ()) -> None:
+        check_reward_model(source)
+        self.source, self.device, self.prompts = source, device, prompts
+        self._known: dict[tuple[Any, ...], list[float]] = {}
 
-    def sample(policy: Policy, count: int, seed: int) -> list[list[str]]:
-        return sample_answers(policy, prompts, per_prompt=count, max_new_tokens=160, seed=seed)
+    def __call__(self, prompts: Sequence[Prompt], answers: Texts, reference: Texts, progress: Progress) -> Judgement:
+        """Reward and win rate against the reference."""
+        model = RewardModel(self.source, device=self.device)
+        try:
+            key = tuple((repr(prompt), *given) for prompt, given in zip(prompts, reference))
+            if key not in self._known:
+                self._known = {key: _flat_scores(model, prompts, reference, progress)}
+            rewards = _nested(_flat_scores(model, prompts, answers, progress), answers)
+            return judgement("reward", rewards, _nested(self._known[key], reference))
+        finally:
+            del model
+            gc.collect()  # a model holds itself in circles; its memory is wanted now
 
-    def look(policy: Policy, step: int, seed: int) -> Evaluation:
-        reference: list[list[str]] | None
-        if step == 0:
-            four = sample(policy, 4, seed)
-            kept.write_text(json.dumps(four), encoding="utf-8")
-            answers, reference = [a[:2] for a in four], [a[2:] for a in four]
-        else:
-            answers = sample(policy, 2 if step == steps else 1, seed + step)
-            reference = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else None
-        found = evaluate_answers(world, prompts, answers, reference)
-        scalars = {"eval/oracle_reward": found.reward.mean, "eval/valid": found.valid, "eval/answer_words": found.words}
-        detail = {"reward_low": found.reward.low, "reward_high": found.reward.high}
-        if found.win is not None:
-            scalars["eval/win_rate"] = found.win.mean
-            detail |= {"win_low": found.win.low, "win_high": found.win.high}
-        groups = {name: group.reward.mean for name, group in found.groups.items()}
-        samples = [{"prompt": p, "answer": a[0], "reward": world.oracle(p, a[0]).total} for p, a in zip(prompts[:SHOWN], answers)]
-        return Evaluation(scalars, detail | {"groups": groups, "samples": samples})
 
-    return look
+def judgement(name: str, rewards: list[list[float]], reference: list[list[float]]) -> Judgement:
+    """Mean reward as `eval/<name>` and the win rate against the reference as `eval/win_rate`, with 95 % intervals over the prompts
+    (`reward_low`, `reward_high`, `win_low`, `win_high`); [prompts][answers] each."""
+    reward = mean_interval([fmean(given) for given in rewards])
+    win = share_interval([win_rate(given, other) for given, other in zip(rewards, reference)])
+    scalars = {f"eval/{name}": reward.mean, "eval/win_rate": win.mean}
+    detail = {"reward_low": reward.low, "reward_high": reward.high, "win_low": win.low, "win_high": win.high}
+    return Judgement(scalars, detail, rewards, reference)
+
+
+def _flat_scores(model: RewardModel, prompts: Sequence[Prompt], answers: Texts, progress: Progress) -> list[float]:
+    asked = [prompt for prompt, given in zip(prompts, answers) for _ in given]
+    return model.score(asked, [answer for given in answers for answer in given], progress=progress)
+
+
+def _nested(values: Sequence[float], like: Texts) -> list[list[float]]:
+    left = iter(values)
+    return [[next(left) for _ in given] for given in like]

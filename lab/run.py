@@ -192,6 +192,10 @@ class Run:
         """Every pair's terms when it was last seen (at or before `step`): one row a pair, one column a term."""
         return self.reader.pairs(step)
 
+    def held_out(self, step: int | None = None) -> pd.DataFrame:
+        """The terms of the pairs that are never trained on, at the latest look (at or before `step`), in the columns of `pairs`."""
+        return self.reader.held_out(step)
+
     def layers(self) -> pd.DataFrame:
         """Gradient flow by layer: step, layer, norm_chosen, norm_rejected, cosine."""
         return self.reader.layers()

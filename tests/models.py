@@ -67,3 +67,18 @@ def make_model(kind: str, folder: Path, seed: int = 0) -> None:
                 parameter.mul_(4)
     model.save_pretrained(folder)
     words.save_pretrained(folder)
+
+
+def make_reward_model(folder: Path, kind: str = "llama", *, labels: int = 1, seed: int = 0) -> None:
+    """Write a random reward model, a sequence classifier with one output, and its tokenizer to a folder."""
+    words = tokenizer()
+    torch.manual_seed(seed)
+    config = configuration(kind, len(words))
+    config.num_labels = labels
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(4)
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)

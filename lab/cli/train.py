@@ -179,19 +179,49 @@ def assignment(text: str) -> tuple[str, str]:
 
 
 def print_outcome(handle: Any, *, file: Any) -> None:
-    """How the run ended, and what the oracle said of its answers before and after."""
+    """How the run ended, and what was measured on held-out pairs and prompts before and after."""
     if handle.state == "failed":
         print(f"error: {handle.error}", file=sys.stderr)
         return
     print(f"{handle.state} at step {handle.step} in {handle.dir}", file=file)
-    looks = [d for d in handle.events("evaluation")["detail"] if "eval/oracle_reward" in d]
+    looks = list(handle.events("evaluation")["detail"])
     if len(looks) > 1:
-        before, after = (
-            f"{d['eval/oracle_reward']:.2f} [{d['reward_low']:.2f}, {d['reward_high']:.2f}]" for d in (looks[0], looks[-1])
-        )
-        print(
-            f"oracle reward of sampled answers to held-out prompts (95 % interval): untrained {before}, trained {after}", file=file
-        )
+        for line in before_and_after(looks[0], looks[-1]):
+            print(line, file=file)
+
+
+MEASURED = (
+    ("margin of held-out pairs", "eval/rewards/margins", None),
+    ("accuracy on held-out pairs", "eval/rewards/accuracies", None),
+    ("oracle reward of sampled answers", "eval/oracle_reward", "reward"),
+    ("reward of sampled answers", "eval/reward", "reward"),
+    ("win rate against the reference", "eval/win_rate", "win"),
+    ("KL from the reference, nats an answer", "eval/kl", "kl"),
+    ("tokens of an answer", "eval/completions/mean_length", None),
+    ("repeated 4-grams of an answer", "eval/repetition", None),
+)
+"""Words, the scalar, and what its interval is kept under in an evaluation's detail."""
+
+WITHOUT_BEFORE = ("eval/rewards/accuracies", "eval/win_rate", "eval/kl")
+"""Policy and reference are one model before training: these are rounding, a coin and 0."""
+
+
+def before_and_after(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """A line for everything that the looks before and after training measured, with 95 % intervals where there are any."""
+    lines = []
+    for words, name, interval in MEASURED:
+        if name not in after:
+            continue
+        old, new = (_value(look, name, interval) for look in (before, after))
+        lines.append(f"{words}: {new}" if name in WITHOUT_BEFORE or old is None else f"{words}: {old} before, {new} after")
+    return lines
+
+
+def _value(look: dict[str, Any], name: str, interval: str | None) -> str | None:
+    if name not in look:
+        return None
+    low, high = look.get(f"{interval}_low"), look.get(f"{interval}_high")
+    return f"{look[name]:.3g}" + ("" if low is None or high is None else f" [{low:.3g}, {high:.3g}]")
 
 
 class JsonLines:

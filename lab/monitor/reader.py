@@ -16,6 +16,7 @@ import pandas as pd
 from .schema import open_for_reading
 
 TERMS = "SELECT p.pair, t.step, t.version, t.columns, t.terms FROM pair_terms t JOIN pairs p ON p.id = t.pair"
+HELD_OUT = TERMS.replace("pair_terms", "held_out")
 
 SCREEN_POINTS = 1000
 """No curve on a screen needs more points than this."""
@@ -81,6 +82,14 @@ class StoreReader:
         )
         return self._terms_frame(rows)
 
+    def held_out(self, step: int | None = None) -> pd.DataFrame:
+        """The pairs that are never trained on, at the latest look (at or before `step`, if given); columns as in `pairs`."""
+        rows = self._query(
+            f"{HELD_OUT} WHERE t.step = (SELECT max(step) FROM held_out WHERE step <= ?) ORDER BY t.pair",
+            (step if step is not None else 2**62,),
+        )
+        return self._terms_frame(rows)
+
     def batch(self, step: int) -> pd.DataFrame:
         """The pairs of one step's batch, in the same columns as `pairs`."""
         rows = self._query(
@@ -90,12 +99,12 @@ class StoreReader:
         return self._terms_frame(rows)
 
     def pair_history(self, pair: str) -> pd.DataFrame:
-        """Every step at which one pair was seen, oldest first, in the same columns as `pairs`."""
+        """Every step at which one pair was seen, trained on or held out, oldest first, in the same columns as `pairs`."""
         rows = self._query(
-            f"{TERMS} WHERE p.pair = ? ORDER BY t.step",
-            (pair,),
+            f"{TERMS} WHERE p.pair = ? UNION ALL {HELD_OUT} WHERE p.pair = ?",
+            (pair, pair),
         )
-        return self._terms_frame(rows)
+        return self._terms_frame(rows).sort_values("step", kind="stable", ignore_index=True)
 
     def terms_over_time(
         self, terms: Sequence[str], *, first: int = 0, last: int | None = None, columns: int = 150, rows_per_column: int = 64

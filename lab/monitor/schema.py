@@ -24,6 +24,9 @@ CREATE TABLE IF NOT EXISTS pair_terms (
     step INTEGER, pair INTEGER, version INTEGER NOT NULL, columns INTEGER NOT NULL, terms BLOB NOT NULL,
     PRIMARY KEY (step, pair)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS pair_history ON pair_terms (pair, step);
+CREATE TABLE IF NOT EXISTS held_out (
+    step INTEGER, pair INTEGER, version INTEGER NOT NULL, columns INTEGER NOT NULL, terms BLOB NOT NULL,
+    PRIMARY KEY (step, pair)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tokens (
     step INTEGER, pair INTEGER, side TEXT, ids BLOB NOT NULL, logps BLOB NOT NULL, ref_logps BLOB, credit BLOB NOT NULL, pilot BLOB,
     PRIMARY KEY (step, pair, side)) WITHOUT ROWID;
@@ -31,7 +34,7 @@ CREATE TABLE IF NOT EXISTS layers (
     step INTEGER, layer TEXT, norm_chosen REAL, norm_rejected REAL, cosine REAL, PRIMARY KEY (step, layer)) WITHOUT ROWID;
 """
 
-STEPPED = ("events", "scalars", "pair_terms", "tokens", "layers")
+STEPPED = ("events", "scalars", "pair_terms", "held_out", "tokens", "layers")
 """The tables whose rows belong to a step; resuming from a checkpoint forgets the rows after it."""
 
 

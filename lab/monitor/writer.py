@@ -107,16 +107,23 @@ class StoreWriter:
 
     def pair_terms(self, step: int, pairs: Sequence[str], versions: Sequence[int], terms: Mapping[str, np.ndarray]) -> None:
         """The named numbers of every pair of a step's batch; each array [B]."""
+        self._terms("pair_terms", step, pairs, versions, terms)
+
+    def held_out(self, step: int, pairs: Sequence[str], versions: Sequence[int], terms: Mapping[str, np.ndarray]) -> None:
+        """The named numbers of the pairs that are never trained on, as a look at `step` found them; each array [N]."""
+        self._terms("held_out", step, pairs, versions, terms)
+
+    def _terms(self, table: str, step: int, pairs: Sequence[str], versions: Sequence[int], terms: Mapping[str, np.ndarray]) -> None:
         names = json.dumps(list(terms))
-        table = np.stack([np.asarray(values, np.float32) for values in terms.values()], axis=1)
+        numbers = np.stack([np.asarray(values, np.float32) for values in terms.values()], axis=1)
 
         def write(c: sqlite3.Connection) -> None:
             columns = self._id(c, "columns", "names", names)
             rows = [
                 (step, self._id(c, "pairs", "pair", pair), version, columns, row.tobytes())
-                for pair, version, row in zip(pairs, versions, table)
+                for pair, version, row in zip(pairs, versions, numbers)
             ]
-            c.executemany("INSERT OR REPLACE INTO pair_terms VALUES (?, ?, ?, ?, ?)", rows)
+            c.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?)", rows)
 
         self._hand(write)
 

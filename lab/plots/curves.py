@@ -11,9 +11,12 @@ import plotly.graph_objects as go
 
 from lab.monitor import SCREEN_POINTS, spike_keeping
 
-from .glossary import entry
+from .glossary import HELD_OUT, entry
 from .marks import marks
 from .style import WITH_LEGEND, Ink, axis, empty, figure, ink, layout, step_axis, translucent
+
+HELD_OUT_TWINS = tuple(HELD_OUT + name for name in ("loss", "rewards/margins", "rewards/accuracies"))
+"""Drawn beside the same number of the pairs that are trained on."""
 
 FEW = 60
 """Up to so many values each is also drawn as a dot."""
@@ -48,7 +51,10 @@ def curves(
     c = ink(dark)
     traces = [] if band is None or band.empty else _band(band, colour_of(drawn[0], 0, c))
     for number, name in enumerate(drawn):
-        traces += _line(frame[name].dropna(), name, colour_of(name, number, c), smooth)
+        twin = name.removeprefix(HELD_OUT)
+        paired = name in HELD_OUT_TWINS and twin in drawn  # dashed, in the colour of its twin, as it is
+        colour = colour_of(name, drawn.index(twin) if paired else number, c)
+        traces += _line(frame[name].dropna(), name, colour, 1 if paired else smooth, dash="dash" if paired else "solid")
     look = layout(
         title, dark=dark, xaxis=step_axis(c), yaxis=axis(c, unit, **({"range": span} if span else {})), showlegend=len(drawn) > 1
     )
@@ -75,10 +81,10 @@ def label_of(name: str) -> str:
     for side in ("chosen", "rejected"):
         if name.endswith(side):
             return side
-    return entry(name).symbol
+    return "held out" if name in HELD_OUT_TWINS else entry(name).symbol
 
 
-def _line(values: pd.Series, name: str, colour: str, smooth: int) -> list[dict[str, Any]]:
+def _line(values: pd.Series, name: str, colour: str, smooth: int, dash: str = "solid") -> list[dict[str, Any]]:
     about, label = entry(name), label_of(name)
     number = f"step %{{x:,d}}: <b>%{{y:.4g}} {about.unit}</b>"
     base = {"type": "scatter", "name": label, "legendgroup": name}
@@ -88,7 +94,7 @@ def _line(values: pd.Series, name: str, colour: str, smooth: int) -> list[dict[s
         **_thinned(values),
         "mode": "lines+markers" if len(values) <= FEW and not smoothed else "lines",
         "marker": {"size": 4},
-        "line": {"color": translucent(colour, 0.3) if smoothed else colour, "width": 1 if smoothed else 1.5},
+        "line": {"color": translucent(colour, 0.3) if smoothed else colour, "width": 1 if smoothed else 1.5, "dash": dash},
         "showlegend": not smoothed,
         "hovertemplate": f"{number}<br>{about.hover}<extra>{label}</extra>",
     }

@@ -58,7 +58,7 @@ def _window(frame: pd.DataFrame) -> int:
     return min(max(len(frame) // 40, 1), 500)
 
 
-def _judged(title: str, name: str, interval: str, **look: Any) -> FigureSpec:
+def _sampled(title: str, name: str, interval: str, *, waiting: str, **look: Any) -> FigureSpec:
     """A mean over sampled answers with its confidence interval, which evaluations keep as <interval>_low and <interval>_high."""
     low, high = f"{interval}_low", f"{interval}_high"
 
@@ -68,7 +68,7 @@ def _judged(title: str, name: str, interval: str, **look: Any) -> FigureSpec:
         found = [(step, d[low], d[high]) for step, d in zip(looks["step"], looks["detail"]) if low in d and high in d]
         band = pd.DataFrame(found, columns=["step", "low", "high"]).drop_duplicates("step", keep="last").set_index("step")
         frame = record.scalars([name])
-        return curves(frame, [name], title=title, events=record.notable(), band=band, waiting=_SAMPLED, dark=dark, **look)
+        return curves(frame, [name], title=title, events=record.notable(), band=band, waiting=waiting, dark=dark, **look)
 
     return FigureSpec(title, draw)
 
@@ -87,14 +87,15 @@ def _confusion(record: Record, dark: bool) -> go.Figure:
     return confusion(counts.unstack("named") if len(counts) else pd.DataFrame(), note=note, dark=dark)
 
 
-_SAMPLED = (
-    "Answers are sampled before the first step, every eval_every steps and at the end, where there is an oracle to judge them."
-)
+_SAMPLED = "Answers to held-out prompts are sampled before the first step, every eval_every steps and at the end."
+_JUDGED = f"{_SAMPLED} The curve appears where an oracle or a reward model judges them."
 
 FIGURES: dict[str, FigureSpec] = {
-    "loss": _lines("Loss", "loss", "loss_align", "loss_degree", unit="nats"),
-    "margins": _lines("Reward margin", "rewards/margins", unit="reward, no unit"),
-    "accuracy": _lines("Accuracy of the implicit reward", "rewards/accuracies", unit="share of pairs", span=SHARE),
+    "loss": _lines("Loss", "loss", "loss_align", "loss_degree", "eval/loss", unit="nats"),
+    "margins": _lines("Reward margin", "rewards/margins", "eval/rewards/margins", unit="reward, no unit"),
+    "accuracy": _lines(
+        "Accuracy of the implicit reward", "rewards/accuracies", "eval/rewards/accuracies", unit="share of pairs", span=SHARE
+    ),
     "rewards": _lines("Rewards of both sides", "rewards/chosen", "rewards/rejected", unit="reward, no unit"),
     "logps": _lines("Log-probs of both sides", "logps/chosen", "logps/rejected", unit="nats"),
     "log_ratios": _lines("Log-ratios to the reference", "log_ratio_chosen", "log_ratio_rejected", unit="nats"),
@@ -105,10 +106,25 @@ FIGURES: dict[str, FigureSpec] = {
         "Degree head: accuracy and rank correlation", "degree_accuracy", "rank_correlation", unit="share, correlation"
     ),
     "confusion": FigureSpec(CONFUSION_TITLE, _confusion),
-    "oracle": _judged("Oracle reward of sampled answers", "eval/oracle_reward", "reward", unit="reward"),
-    "win_rate": _judged("Win rate against the reference", "eval/win_rate", "win", unit="share of comparisons", span=SHARE),
-    "valid": _lines("Valid answers", "eval/valid", unit="share", span=SHARE, smooth=False, waiting=_SAMPLED),
-    "answer_words": _lines("Length of sampled answers", "eval/answer_words", unit="words", smooth=False, waiting=_SAMPLED),
+    "oracle": _sampled("Oracle reward of sampled answers", "eval/oracle_reward", "reward", unit="reward", waiting=_JUDGED),
+    "reward": _sampled("Reward of sampled answers", "eval/reward", "reward", unit="reward", waiting=_JUDGED),
+    "win_rate": _sampled(
+        "Win rate against the reference", "eval/win_rate", "win", unit="share of comparisons", span=SHARE, waiting=_JUDGED
+    ),
+    "valid": _lines("Valid answers", "eval/valid", unit="share", span=SHARE, smooth=False, waiting=_JUDGED),
+    "kl": _sampled("Distance to the reference", "eval/kl", "kl", unit="nats per answer", waiting=_SAMPLED),
+    "answer_length": _lines(
+        "Length of sampled answers", "eval/completions/mean_length", unit="tokens", smooth=False, waiting=_SAMPLED
+    ),
+    "repetition": _lines(
+        "Repeated and cut answers",
+        "eval/repetition",
+        "eval/completions/clipped_ratio",
+        unit="share",
+        span=SHARE,
+        smooth=False,
+        waiting=_SAMPLED,
+    ),
     "grad_norm": _lines("Gradient norm", "grad_norm"),
     "learning_rate": _lines("Learning rate", "learning_rate", smooth=False),
     "throughput": _lines("Throughput", "pairs_per_second", unit="pairs per second"),

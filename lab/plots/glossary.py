@@ -188,10 +188,25 @@ _RUN = {
         "Win rate",
         "P(R > R_ref)",
         "share",
-        "How often the oracle prefers a sampled answer to one of the reference's; 0.5 at the start.",
+        "How often a sampled answer has more reward than one of the reference's to the same prompt; 0.5 at the start.",
     ),
     "eval/valid": Entry("Valid answers", "share", "share", "Share of the sampled answers that the oracle can read as an answer."),
-    "eval/answer_words": Entry("Answer length", "words", "words", "Mean number of words of the sampled answers."),
+    "eval/reward": Entry("Reward", "r(x, y)", "", "Mean score that the reward model gives to freshly sampled answers."),
+    "eval/kl": Entry(
+        "Distance to the reference",
+        "KL(π‖ref)",
+        "nats",
+        "How far the policy's answers have moved from the reference: the divergence of whole answers, estimated on sampled ones.",
+    ),
+    "eval/completions/mean_length": Entry(
+        "Answer length", "tokens", "tokens", "Mean number of tokens of the sampled answers, end-of-sequence included."
+    ),
+    "eval/completions/clipped_ratio": Entry(
+        "Cut answers", "share", "share", "Share of the sampled answers that had not ended by themselves after eval_tokens tokens."
+    ),
+    "eval/repetition": Entry(
+        "Repetition", "1 − distinct/all", "share", "Share of an answer's 4-grams of words that stood in it before."
+    ),
 }
 
 # The loop stores these as pair terms under the left name and their batch means under TRL's.
@@ -201,6 +216,9 @@ _TWINS = {
     "logps_chosen": "logps/chosen",
     "logps_rejected": "logps/rejected",
 }
+
+HELD_OUT = "eval/"
+"""What the names of numbers begin with that are of held-out pairs, or of answers to held-out prompts."""
 
 GLOSSARY: dict[str, Entry] = _PAIR | _SIDES | {term: _SIDES[scalar] for term, scalar in _TWINS.items()} | _RUN
 """Every scalar and term by the name it is stored under."""
@@ -218,5 +236,11 @@ def entry(name: str) -> Entry:
             f"n({true}, {named})",
             "answers",
             f"SPO: answers of degree {true} that the head takes for {named}.",
+        )
+    twin = name.removeprefix(HELD_OUT)
+    if name not in GLOSSARY and twin != name:
+        about = entry(twin)
+        return Entry(
+            f"{about.title}, held out", f"held-out {about.symbol}", about.unit, f"On pairs never trained on. {about.meaning}"
         )
     return GLOSSARY.get(name) or Entry(name, name, "", "A number of this objective's own.")

@@ -38,8 +38,9 @@ def describe(kind: str, detail: Mapping[str, Any]) -> str:
     if kind == "resumed":
         return f"Resumed from {detail.get('checkpoint') or 'the start'}"
     if kind == "evaluation":
-        reward = detail.get("eval/oracle_reward")
-        return "Answers sampled" + (f": oracle reward {reward:.3g}" if reward is not None else "")
+        named = {"eval/oracle_reward": "oracle reward", "eval/reward": "reward", "eval/rewards/margins": "margin"}
+        found = [f"{words} {detail[name]:.3g}" for name, words in named.items() if name in detail]
+        return "Looked at held-out prompts" + (f": {', '.join(found)}" if found else "")
     if kind == "checkpoint":
         return f"Checkpoint saved: {detail.get('folder', '')}"
     return kind.capitalize()

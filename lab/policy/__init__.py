@@ -1,15 +1,17 @@
 """The model in training: loading, adapters, tokens, log-probs, the reference cache, sampling."""
 
 from .check import LayoutCheck, choose_kernel, choose_layout
+from .frozen import is_untouched, reference_model
 from .layout import Completion
 from .loading import Lora, ModelError, choose_device, load_policy, load_trained
 from .logps import CompletionLogps, completion_logps
 from .policy import Policy
 from .reference import ReferenceCache
-from .sampling import sample_answers
+from .sampling import Answer, sample, sample_answers
 from .tokens import Encoded, Encoder, Prompt
 
 __all__ = [
+    "Answer",
     "Completion",
     "CompletionLogps",
     "Encoded",
@@ -24,7 +26,10 @@ __all__ = [
     "choose_kernel",
     "choose_layout",
     "completion_logps",
+    "is_untouched",
     "load_policy",
     "load_trained",
+    "reference_model",
+    "sample",
     "sample_answers",
 ]

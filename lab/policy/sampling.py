@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from .layout import Completion
 from .policy import Policy
 from .randomness import global_generator
 from .tokens import Prompt
 
 
-def sample_answers(
+@dataclass(frozen=True)
+class Answer:
+    """A sampled answer: its text without special tokens, and its token ids behind those of its prompt.
+
+    ended: by itself, with an end-of-sequence token, which is the last of `ids` then; else it was cut.
+    """
+
+    text: str
+    prompt: tuple[int, ...]
+    ids: tuple[int, ...]
+    ended: bool
+
+    @property
+    def completion(self) -> Completion:
+        """For `Policy.logps`."""
+        return Completion(self.prompt, self.ids)
+
+
+def sample(
     policy: Policy,
     prompts: Sequence[Prompt],
     *,
@@ -21,38 +43,45 @@ def sample_answers(
     seed: int = 0,
     batch_size: int = 128,
     max_length: int = 1024,
+    reference: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> list[list[str]]:
-    """`per_prompt` answers to each prompt, as text without special tokens: [prompts][per_prompt].
+) -> list[list[Answer]]:
+    """`per_prompt` answers to each prompt: [prompts][per_prompt].
 
     Plain ancestral sampling at `temperature` (0: greedy), no top-k or top-p. The same seed gives the same answers, and the
-    global generators are left as they were. A CUDA generator is seeded too.
+    global generators are left as they were. A CUDA generator is seeded too. reference: of the policy's reference, see
+    `Policy.reference`. progress(done, all) is called between batches, when nothing is locked or switched; it may raise.
     """
     encoder = policy.encoder(max_length)
     rows = [encoder.prompt(prompt) for prompt in prompts for _ in range(per_prompt)]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    texts = [""] * len(rows)
+    found: dict[int, Answer] = {}
     devices = [policy.device] if policy.device.type == "cuda" else []
-    was_training = policy.model.training
-    policy.model.eval()
-    try:
-        with global_generator(seed, devices), torch.no_grad():
-            for start in range(0, len(order), batch_size):
-                chosen = order[start : start + batch_size]
-                for index, text in zip(
-                    chosen, _generate(policy, [rows[i] for i in chosen], encoder.ends, max_new_tokens, temperature)
-                ):
-                    texts[index] = text
-                if progress is not None:
-                    progress(min(start + batch_size, len(order)), len(order))
-    finally:
-        policy.model.train(was_training)
-    return [texts[i : i + per_prompt] for i in range(0, len(texts), per_prompt)]
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        role = policy.reference() if reference else contextlib.nullcontext()
+        with global_generator(seed + _APART * start, devices), policy.evaluating(), role:
+            found |= zip(chosen, _generate(policy, [rows[i] for i in chosen], encoder.ends, max_new_tokens, temperature))
+        if progress is not None:
+            progress(min(start + batch_size, len(order)), len(order))
+    return [[found[i] for i in range(first, first + per_prompt)] for first in range(0, len(rows), per_prompt)]
+
+
+PLAIN: dict[str, Any] = {"repetition_penalty": 1.0, "typical_p": 1.0, "min_p": None, "no_repeat_ngram_size": 0, "num_beams": 1}
+"""Published models bring sampling habits of their own in their generation_config; their answers would not be the policy's own."""
+
+_APART = 2**33
+"""Between the seeds of two batches, more than there are steps."""
+
+
+def sample_answers(policy: Policy, prompts: Sequence[Prompt], **how: Any) -> list[list[str]]:
+    """The texts of `sample`, with the same arguments: [prompts][per_prompt]."""
+    return [[answer.text for answer in answers] for answers in sample(policy, prompts, **how)]
 
 
 def _generate(
     policy: Policy, rows: Sequence[Sequence[int]], ends: Sequence[int], max_new_tokens: int, temperature: float
-) -> list[str]:
+) -> list[Answer]:
     width = max(len(row) for row in rows)
     max_new_tokens = min(max_new_tokens, policy.positions - width)
     ids = torch.full((len(rows), width), policy.pad_id)
@@ -70,5 +99,12 @@ def _generate(
         pad_token_id=policy.pad_id,
         eos_token_id=list(ends),
         **sampling,
+        **PLAIN,
     )
-    return policy.tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
+    answers = []
+    for row, sampled in zip(rows, out[:, width:].tolist()):
+        end = next((i for i, token in enumerate(sampled) if token in ends), None)
+        kept = sampled if end is None else sampled[: end + 1]
+        text = policy.tokenizer.decode(kept, skip_special_tokens=True)
+        answers.append(Answer(text, tuple(row), tuple(kept), end is not None))
+    return answers

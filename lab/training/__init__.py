@@ -1,15 +1,16 @@
 """Training: configuration, the loop, checkpoints, and the handle on a run."""
 
 from .config import ConfigError, TrainConfig, read_config
+from .evaluation import Evaluation, Judge
 from .lifecycle import create_run, start, trained_here
-from .loop import Evaluation, Evaluator, Training
+from .loop import Training
 from .process import start_process
 from .turn import Turn, device_name
 
 __all__ = [
     "ConfigError",
     "Evaluation",
-    "Evaluator",
+    "Judge",
     "TrainConfig",
     "Training",
     "Turn",

@@ -83,8 +83,22 @@ class TrainConfig(BaseModel):
         description="evaluation scalar whose best checkpoint is saved and kept beside the latest, as eval/rewards/accuracies, or "
         "eval/loss:min where lower is better; auto: oracle reward, else reward, else held-out accuracy; empty: none",
     )
-    eval_every: int = Field(50, ge=0, description="steps between two looks at sampled answers; 0 looks only before and after")
-    evaluate: bool = Field(True, description="sample and judge answers before, during and after training, where there is an oracle")
+    evaluate: bool = Field(True, description="look at held-out pairs and sampled answers before, during and after training")
+    eval_every: int = Field(50, ge=0, description="steps between two looks; 0 looks only before and after training")
+    held_out: float = Field(
+        0.05, ge=0, lt=1, description="share of the prompts that is never trained on but looked at; 0 trains on all pairs"
+    )
+    eval_pairs: int = Field(100, ge=1, description="held-out pairs that a look computes, at most")
+    eval_prompts: int | None = Field(
+        None,
+        ge=0,
+        description="held-out prompts that are answered at a look, at most (not set: 100 where the world's oracle judges, "
+        "32 elsewhere); 0 samples no answers",
+    )
+    eval_tokens: int = Field(160, ge=1, description="tokens that a sampled answer may have")
+    reward_model: str = Field(
+        "", description="judges the sampled answers: a folder or hub id of a sequence-classification model with one output"
+    )
     probe_budget: float = Field(
         0.05, ge=0, le=1, description="share of the training time that gradient probes may take; 0 switches them off"
     )

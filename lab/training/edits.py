@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.pairs import Pair
-from lab.policy import Policy
+from lab.policy import reference_model
 
 from .batches import EncodedPair, encode_pair
 from .order import Order
-from .prepare import Prepared, load_configured
-from .reading import encode_known
+from .prepare import Prepared
+from .reading import divide, encode_known
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Edits:
 
     pairs: dict[str, Pair]
     encoded: dict[int, EncodedPair]
+    held_out: tuple[EncodedPair, ...]
     order: Order
     counts: dict[str, int]
     """How many pairs were edited, dropped and added (restored), and of how many that are read anew an answer was cut."""
@@ -31,20 +32,23 @@ def read_edits(ready: Prepared, stored: Sequence[Pair], after: int) -> Edits:
 
     Raises ValueError for a set without pairs, and where the tokenizer or the model cannot take one.
     """
-    if ready.config.too_long == "drop":
+    config, vocabulary = ready.config, ready.policy.vocabulary
+    if config.too_long == "drop":
         stored = [pair for pair in stored if not encode_pair(pair, ready.encoder).cut]
+    stored, kept_apart = divide(config, stored)
     if not stored:
         raise ValueError("All pairs of the set are dropped, or too long; restore some before the run takes the edits.")
+    held_out = tuple(encode_known(pair, ready.encoder, ready.wants, vocabulary) for pair in kept_apart[: config.eval_pairs])
     numbers = {id: number for number, id in enumerate(ready.pairs)}
     for pair in stored:
         numbers.setdefault(pair.id, len(numbers))
     order = ready.order.changed(after, [numbers[pair.id] for pair in stored])
     by_number = {numbers[pair.id]: pair for pair in stored}
-    seen = {number for step in range(after + 1, ready.config.steps + 1) for number in order.batch(step)}
+    seen = {number for step in range(after + 1, config.steps + 1) for number in order.batch(step)}
     # Of a whole set every pair counts, seen or not (statistics over the data set).
     wanted = seen if len(seen) < len(by_number) else by_number
     encoded = {
-        number: encode_known(by_number[number], ready.encoder, ready.wants, ready.policy.vocabulary)
+        number: encode_known(by_number[number], ready.encoder, ready.wants, vocabulary)
         for number in sorted(wanted)
         if number not in ready.encoded or ready.encoded[number].version != by_number[number].version
     }
@@ -56,7 +60,8 @@ def read_edits(ready: Prepared, stored: Sequence[Pair], after: int) -> Edits:
         "added": len(by_number.keys() - members),
         "cut": sum(bool(pair.cut) for pair in encoded.values()),
     }
-    return Edits(changed, encoded, order, counts)
+    changed |= {pair.id: pair for pair in kept_apart}
+    return Edits(changed, encoded, held_out, order, counts)
 
 
 def compute_references(ready: Prepared, edits: Edits, *, model: str, untouched: bool) -> int:
@@ -65,26 +70,18 @@ def compute_references(ready: Prepared, edits: Edits, *, model: str, untouched: 
     untouched: the policy's weights are still those it was loaded with. An adapter is switched off; in full fine-tuning the model is
     loaded once more, for just these entries. Raises ModelError if the model is not what it was when the run began.
     """
-    completions = [c for pair in edits.encoded.values() for c in pair.completions() if not ready.cache.holds(c)]
+    pairs = (*edits.encoded.values(), *edits.held_out)
+    completions = [c for pair in pairs for c in pair.completions() if not ready.cache.holds(c)]
     if not completions:
         return 0
-    policy = ready.policy if ready.policy.adapter or untouched else _load_again(ready, model)
-    return ready.cache.prepare(policy, completions)
+    if untouched:
+        return ready.cache.prepare(ready.policy, completions)
+    with reference_model(ready.policy, model) as policy:
+        return ready.cache.prepare(policy, completions)
 
 
 def take_edits(ready: Prepared, edits: Edits) -> None:
     """From now on the run uses the edited set."""
     ready.pairs.update(edits.pairs)  # the order of its keys gives the pairs their numbers
     ready.encoded.update(edits.encoded)
-    ready.order = edits.order
-
-
-def _load_again(ready: Prepared, model: str) -> Policy:
-    base = load_configured(ready.config, model, adapter=False)
-    if base.fingerprint != ready.policy.fingerprint:
-        raise ValueError(
-            f"The model {model} has changed since the run began, so the reference of an edited pair cannot be computed; "
-            "put it back, or start a new run."
-        )
-    base.lay_out_as(ready.policy)
-    return base
+    ready.order, ready.held_out = edits.order, edits.held_out

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,13 @@ from lab.monitor.folder import read_facts, score
 from lab.monitor.probes import ProbeBudget, split_gradients
 from lab.objectives import Objective, PairLogps
 from lab.pairs import Pair
-from lab.policy import Policy
 from lab.policy.randomness import global_generator
 
 from .batches import EncodedPair, generator
 from .changing import same_state
 from .checkpoint import CheckpointError, Progress, drop_old, latest_whole, put_back, read_checkpoint, save_checkpoint
 from .config import TrainConfig
+from .evaluation import Judge, Looking
 from .metrics import batch_scalars, degree_scalars, host_terms, token_rows
 from .preflight import peak_memory
 from .prepare import Prepared, prepare
@@ -37,17 +37,6 @@ log = logging.getLogger(__name__)
 PILOT = 2
 """Purpose of random numbers; see `generator`."""
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What looking at sampled answers found: numbers for the curves, and details for people."""
-
-    scalars: dict[str, float]
-    detail: dict[str, Any] = field(default_factory=dict)
-
-
-Evaluator = Callable[[Policy, int, int], Evaluation]
-"""(policy, step, seed) -> Evaluation; called before, during and after training."""
 
 OnStep = Callable[[int, dict[str, float]], None]
 
@@ -68,7 +57,7 @@ class Training:
 
     run_dir: the run's folder.   config, pairs_version: what the run was made with; people may change both in mid-run.
     pairs_at: version -> the whole set as it then was, in its order.   model: folder or hub id.
-    cache: folder for reference log-probs.   evaluator: looks at sampled answers, or None.
+    cache: folder for what the reference says.   judge: knows what sampled answers are worth, or None.
     resume: continue from the latest checkpoint.   start: what a branch begins from.   on_step: told every step's scalars.
     """
 
@@ -82,13 +71,13 @@ class Training:
         model: str,
         cache: Path,
         store: StoreWriter,
-        evaluator: Evaluator | None = None,
+        judge: Judge | None = None,
         resume: bool = False,
         start: Start | None = None,
         on_step: OnStep | None = None,
     ) -> None:
         self.run_dir, self.store = run_dir, store
-        self.model, self.cache, self.evaluator = model, cache, evaluator
+        self.model, self.cache, self.judge = model, cache, judge
         self.resume, self.start, self.on_step = resume, start, on_step
         self.steering = Steering(run_dir, store, config, pairs_version=pairs_version, pairs_at=pairs_at, model=model)
         self.progress = Progress(state=config.objective.initial_state())
@@ -312,12 +301,18 @@ class Training:
 
     def _evaluate(self) -> None:
         step = self.progress.step
-        if self.evaluator is None or self.progress.evaluation is not None:
+        if not self.config.evaluate or self.progress.evaluation is not None or self.ready is None:
             return
-        self._stage("sampling answers")
-        found = self.evaluator(self.policy, step, self.config.seed)
+        look = Looking(self.ready, self.model, self.cache, self.judge, self._stage, self._listen)
+        pairs = self.ready.held_out
+        found = look(self.config, step, self.progress.state or {})
         self.progress.evaluation = found.scalars
+        self._stage("training")
+        if not found.scalars:
+            return
         self.store.scalars(step, found.scalars)
+        if found.terms:
+            self.store.held_out(step, [pair.id for pair in pairs], [pair.version for pair in pairs], found.terms)
         self.store.event(step, "evaluation", **found.scalars, **found.detail)
         measure = self.config.keep_best
         if step == 0 and measure not in ("auto", "") and score(found.scalars, measure) is None:

@@ -40,7 +40,7 @@ HEAD_WEIGHTS, SHARE = 3, 4
 @dataclass
 class Prepared:
     """What the loop works with. `encoded` holds the pairs that the run will see by their number, which is their place in `pairs`;
-    `order` says which of them a step sees."""
+    `order` says which of them a step sees, `held_out` are those that looks compute and that are never trained on."""
 
     config: TrainConfig
     policy: Policy
@@ -51,6 +51,7 @@ class Prepared:
     cache: ReferenceCache
     wants: DegradedAnswers | None
     degree_head: nn.Module | None
+    held_out: tuple[EncodedPair, ...] = ()
 
     def batch(self, step: int) -> list[EncodedPair]:
         """The pairs of optimizer step `step` (1-based), with the weakened answers of the share that gets them."""
@@ -107,7 +108,9 @@ def prepare(
     policy = load_configured(config, model)
     encoder = policy.encoder(config.max_length)
     reading = read_pairs(config, stored, encoder, policy.vocabulary, stage=stage, listen=listen)
-    stored, encoded = reading.pairs, reading.encoded
+    encoded = reading.encoded
+    if reading.kept_apart:
+        store.event(0, "held_out", pairs=[pair.id for pair in reading.kept_apart], looked_at=len(reading.held_out))
     _record_layout(policy, *_choose_layout(config, policy, encoded), store, warn)
     reference = ReferenceCache(cache / "reference", policy)
     stage("measuring memory and time")
@@ -115,10 +118,11 @@ def prepare(
     store.event(0, "preflight", **report.model_dump(mode="json"))
     store.flush()  # whoever watches can read it before the first step
     _warn_of(report, config, reading, warn)
-    _compute_reference(policy, reference, encoded, store, stage, listen)
+    _compute_reference(policy, reference, [*encoded.values(), *reading.held_out], store, stage, listen)
     wants = config.objective.degraded_answers()
     head = _degree_head(policy, wants, config.seed) if wants else None
-    return Prepared(config, policy, encoder, reading.order, encoded, {p.id: p for p in stored}, reference, wants, head)
+    pairs = {pair.id: pair for pair in (*reading.pairs, *reading.kept_apart)}
+    return Prepared(config, policy, encoder, reading.order, encoded, pairs, reference, wants, head, reading.held_out)
 
 
 def look_ahead(config: TrainConfig, stored: list[Pair], *, model: str, cache: Path, stage: Callable[..., None]) -> Preflight:
@@ -154,16 +158,16 @@ def _warn_of(report: Preflight, config: TrainConfig, reading: Reading, warn: Cal
         warn("No answer has enough key phrases to be weakened, so SPO's preference-degree loss stays 0; try fewer degrees.")
 
 
-def load_configured(config: TrainConfig, model: str, *, adapter: bool = True) -> Policy:
-    """The model as the settings ask for it; adapter=False leaves the adapter out: the reference. Raises ModelError."""
+def load_configured(config: TrainConfig, model: str) -> Policy:
+    """The model as the settings ask for it. Raises ModelError."""
     return load_policy(
         model,
-        lora=config.lora if adapter else None,
+        lora=config.lora,
         device=config.device,
         seed=config.seed,
         precision=config.precision,
-        quantize=config.quantize if adapter else "none",
-        gradient_checkpointing=config.gradient_checkpointing and adapter,
+        quantize=config.quantize,
+        gradient_checkpointing=config.gradient_checkpointing,
     )
 
 
@@ -199,12 +203,12 @@ def _record_layout(
 def _compute_reference(
     policy: Policy,
     reference: ReferenceCache,
-    encoded: dict[int, EncodedPair],
+    pairs: list[EncodedPair],
     store: StoreWriter,
     stage: Callable[..., None],
     listen: Callable[[], None],
 ) -> None:
-    completions = [c for pair in encoded.values() for c in pair.completions()]
+    completions = [c for pair in pairs for c in pair.completions()]
     began = time.monotonic()
     stage("computing reference log-probs", 0.0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from lab.objectives import DegradedAnswers
@@ -11,18 +11,22 @@ from lab.policy import Encoder, ModelError
 
 from .batches import EncodedPair, encode_pair
 from .config import TrainConfig
+from .held_out import split
 from .order import Order
 
 
 @dataclass(frozen=True)
 class Reading:
     """pairs: those that are trained on.   order: which of them a step sees.   encoded: those that the run will see, by their
-    place in `pairs`.   dropped: what too_long = "drop" left out."""
+    place in `pairs`.   dropped: what too_long = "drop" left out.   kept_apart: pairs that are never trained on, and
+    held_out those of them that looks compute."""
 
     pairs: list[Pair]
     order: Order
     encoded: dict[int, EncodedPair]
     dropped: tuple[EncodedPair, ...] = ()
+    kept_apart: tuple[Pair, ...] = ()
+    held_out: tuple[EncodedPair, ...] = ()
 
 
 def read_pairs(
@@ -34,7 +38,8 @@ def read_pairs(
     stage: Callable[..., None],
     listen: Callable[[], None],
 ) -> Reading:
-    """Encode the pairs that the run will see; where too long ones are dropped that takes reading all of them.
+    """Encode the pairs that the run will see; where too long ones are dropped that takes reading all of them. A share of the
+    prompts is kept apart for looks.
 
     Raises ValueError where there are none, where none fits, or where the tokenizer refuses one, and ModelError where the
     model does not know a token.
@@ -42,6 +47,8 @@ def read_pairs(
     if not stored:
         raise ValueError("The pair set is empty; add pairs, or restore dropped ones, before training on it.")
     wants = config.objective.degraded_answers()
+    stored, kept_apart = divide(config, stored)
+    held_out = tuple(encode_known(pair, encoder, wants, vocabulary) for pair in kept_apart[: config.eval_pairs])
 
     def encode(positions: Iterable[int]) -> dict[int, EncodedPair]:
         wanted, found = list(positions), {}
@@ -54,7 +61,7 @@ def read_pairs(
 
     if config.too_long == "cut":
         order = Order.of(len(stored), config.batch_size, config.seed)
-        return Reading(stored, order, encode(_seen(config, order)))
+        return Reading(stored, order, encode(_seen(config, order)), (), kept_apart, held_out)
     everything = encode(range(len(stored)))
     kept = [position for position, pair in everything.items() if not pair.cut]
     dropped = tuple(pair for pair in everything.values() if pair.cut)
@@ -65,7 +72,16 @@ def read_pairs(
         )
     order = Order.of(len(kept), config.batch_size, config.seed)
     encoded = {place: everything[kept[place]] for place in _seen(config, order)}
-    return Reading([stored[position] for position in kept], order, encoded, dropped)
+    held_out = tuple(pair for pair in held_out if not pair.cut)
+    return Reading([stored[position] for position in kept], order, encoded, dropped, kept_apart, held_out)
+
+
+def divide(config: TrainConfig, stored: Sequence[Pair]) -> tuple[list[Pair], tuple[Pair, ...]]:
+    """(pairs to train on, pairs that are kept apart): none are kept apart in a run that takes no looks."""
+    if not (config.evaluate and config.held_out):
+        return list(stored), ()
+    training, kept_apart = split(stored, config.held_out, config.seed)
+    return training, tuple(kept_apart)
 
 
 def _seen(config: TrainConfig, order: Order) -> list[int]:

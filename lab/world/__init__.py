@@ -1,7 +1,7 @@
 """The embedded default: a small readable language with an oracle, preference pairs of known truth, and a tiny tuned model."""
 
 from .build import content_hash, ensure
-from .evaluation import Evaluation, Interval, evaluate_answers, mean_interval, win_rate
+from .evaluation import Evaluation, evaluate_answers
 from .oracle import BEST, FLOOR, Score, score
 from .sampling import oracle_reward, preference_probability, sample_pairs
 from .spec import WorldSpec
@@ -11,7 +11,6 @@ __all__ = [
     "BEST",
     "FLOOR",
     "Evaluation",
-    "Interval",
     "Score",
     "World",
     "WorldSpec",
@@ -19,10 +18,8 @@ __all__ = [
     "ensure",
     "evaluate_answers",
     "is_world",
-    "mean_interval",
     "oracle_reward",
     "preference_probability",
     "sample_pairs",
     "score",
-    "win_rate",
 ]

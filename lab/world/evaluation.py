@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist, fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING
+
+from lab.intervals import Interval, mean_interval, share_interval, win_rate
 
 from .oracle import score
 
 if TYPE_CHECKING:
     from .world import World
-
-_Z = NormalDist().inv_cdf(0.975)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean with its 95 % interval; low and high are NaN where one value alone says nothing of the spread."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -39,27 +29,6 @@ class Evaluation:
     words: float
     win: Interval | None = None
     groups: dict[str, Evaluation] = field(default_factory=dict)
-
-
-def mean_interval(values: Sequence[float]) -> Interval:
-    """Mean and 95 % interval by the normal approximation, mean +- 1.96 s / sqrt(n); give independent values,
-    that is one per prompt. Raises ValueError for no values."""
-    if not values:
-        raise ValueError("There are no values to average; give at least one.")
-    middle = fmean(values)
-    half = _Z * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return Interval(middle, middle - half, middle + half)
-
-
-def win_rate(rewards: Sequence[float], reference: Sequence[float]) -> float:
-    """Share of all pairs (one of `rewards`, one of `reference`) that the first wins, ties half, in [0, 1].
-
-    Answers to one prompt; a policy against samples of itself has 0.5 in expectation. Raises ValueError where one is empty.
-    """
-    if not rewards or not reference:
-        raise ValueError("A win rate compares answers with reference answers; give at least one of each.")
-    wins = sum((a > b) + 0.5 * (a == b) for a in rewards for b in reference)
-    return wins / (len(rewards) * len(reference))
 
 
 def evaluate_answers(
@@ -117,6 +86,6 @@ def _summary(judged: Sequence[_Judged], groups: Mapping[str, Evaluation] | None 
         mean_interval([found.reward for found in judged]),
         fmean(found.valid for found in judged),
         fmean(found.words for found in judged),
-        mean_interval(wins) if wins else None,
+        share_interval(wins) if wins else None,
         dict(groups or {}),
     )

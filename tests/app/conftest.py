@@ -22,6 +22,7 @@ TERMS = {
 }
 """Terms that an objective adds to those every objective has."""
 
+HOSTILE_MARKUP = "**bold** :red[x] ![](http://example.invalid/x.png)"
 SAMPLE_PROMPT = "# <b>A prompt</b> with $x$ and ![](http://example.invalid/x.png)"
 
 
@@ -104,8 +105,10 @@ def fill(store: StoreWriter, objective: str, trained: range, steps: int, batch_s
 def evaluate(store: StoreWriter, done: int) -> None:
     """What the world's oracle said before and after."""
     for step, reward in ((0, 0.31), (done, 0.62)):
-        scalars = {"eval/oracle_reward": reward, "eval/valid": 0.8, "eval/answer_words": 21.0}
-        samples = [{"prompt": SAMPLE_PROMPT, "answer": f"An answer after {step} steps. **bold** :red[x]", "reward": reward}]
+        scalars = {"eval/oracle_reward": reward, "eval/valid": 0.8, "eval/kl": 0.01 * step, "eval/completions/mean_length": 21.0}
+        scalars |= {"eval/win_rate": 0.5 + 0.001 * step, "eval/rewards/margins": 0.02 * step, "eval/rewards/accuracies": 0.7}
+        answers = {"answer": f"An answer after {step} steps. **bold** :red[x]", "reference_answer": f"Reference {HOSTILE_MARKUP}"}
+        samples = [{"prompt": SAMPLE_PROMPT, **answers, "reward": reward, "reference_reward": 0.25}]
         store.scalars(step, scalars)
         store.event(step, "evaluation", **scalars, reward_low=reward - 0.05, reward_high=reward + 0.05, samples=samples)
 

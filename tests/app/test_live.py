@@ -14,7 +14,7 @@ from app.words import duration, parameters
 from lab import home
 from lab.monitor import DeviceQueue, take
 from lab.run import Run
-from tests.app.conftest import SAMPLE_PROMPT
+from tests.app.conftest import HOSTILE_MARKUP, SAMPLE_PROMPT
 
 MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
 HOSTILE = "# <b>x</b> $x$ ![](http://example.invalid/x) :red[y] :smile:"
@@ -171,13 +171,33 @@ def test_the_reason_of_a_failure_is_inert(store_run: Callable[..., Run]) -> None
     assert "![" not in shown
 
 
-def test_sampled_answers_are_shown_before_and_after_as_plain_text(store_run: Callable[..., Run]) -> None:
+def test_sampled_answers_of_policy_and_reference_stand_side_by_side_as_plain_text(store_run: Callable[..., Run]) -> None:
     store_run("one", state="finished", steps=40)
     app = opened()
     texts = [element.value for element in app.text]
-    assert "An answer after 0 steps. **bold** :red[x]" in texts
     assert "An answer after 40 steps. **bold** :red[x]" in texts
+    assert f"Reference {HOSTILE_MARKUP}" in texts
+    assert "Policy after step 40, reward 0.620" in words(app)
+    assert "Reference, reward 0.250" in words(app)
     assert app.selectbox(key="prompt-one").options == [SAMPLE_PROMPT]
+    assert app.selectbox(key="look-one").options == ["latest", "before training", "after step 40"]
+    app.selectbox(key="look-one").select(0).run()
+    assert not app.exception
+    assert "An answer after 0 steps. **bold** :red[x]" in [element.value for element in app.text]
+
+
+def test_figures_of_sampled_answers_are_those_that_were_measured(store_run: Callable[..., Run]) -> None:
+    store_run("one", state="finished", steps=40)
+    figures = [json.loads(element.proto.bytes)["figure"]["layout"]["title"]["text"] for element in opened().get("bidi_component")]
+    assert "Oracle reward of sampled answers" in figures
+    assert "Distance to the reference" in figures
+    assert "Reward of sampled answers" not in figures  # no reward model was asked
+
+
+def test_a_look_says_how_far_it_is(store_run: Callable[..., Run]) -> None:
+    store_run("one", state="running", stage="sampling answers 40 of 100", stage_share=0.4, stage_remaining=12)
+    bar = opened().get("progress")[0]
+    assert bar.proto.text == "Step 50 of 100, sampling answers 40 of 100: 40%, about 12 s left"
 
 
 def test_distributions_are_those_the_run_has(store_run: Callable[..., Run]) -> None:

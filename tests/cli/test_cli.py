@@ -47,6 +47,8 @@ def test_train_prints_json_lines(data, model_folder, tmp_path, capsys):
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert lines[0]["loss"] == pytest.approx(0.693147, abs=1e-4)
     assert "finished at step 4" in out.err
+    assert "margin of held-out pairs: " in out.err
+    assert "KL from the reference, nats an answer: " in out.err
     run = lab.open_run(folder)
     assert run.config.objective.r1 == 0.7
     assert run.config.seed == 3

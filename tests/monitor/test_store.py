@@ -51,6 +51,30 @@ def test_everything_comes_back(tmp_path):
     writer.close()
 
 
+def test_held_out_pairs_stand_apart(tmp_path):
+    writer = StoreWriter(tmp_path)
+    for step in (0, 4):
+        writer.held_out(step, ["h", "a"], [1, 3], {"loss": np.array([step, 7.0])})
+    for step in (1, 4, 5):
+        writer.pair_terms(step, ["a"], [2], {"logit": np.array([step])})
+    writer.flush()
+    reader = StoreReader(tmp_path)
+    assert reader.held_out()["loss"].tolist() == [4, 7]
+    assert reader.held_out()["version"].tolist() == [1, 3]
+    assert reader.held_out(step=3)["step"].tolist() == [0, 0]
+    assert reader.pairs()["pair"].tolist() == reader.batch(4)["pair"].tolist() == ["a"]
+    assert set(reader.terms_over_time(["logit"])["pair"]) == {"a"}
+    assert reader.pair_history("h")["step"].tolist() == [0, 4]
+    assert reader.pair_history("a")["step"].tolist() == [0, 1, 4, 4, 5]  # an edit of its prompt took it from one side to the other
+    writer.forget_after(3)
+    writer.flush()
+    assert reader.held_out()["step"].tolist() == [0, 0]
+    writer.forget_after(-1)
+    writer.flush()
+    assert reader.held_out().empty
+    writer.close()
+
+
 def test_nan_and_infinity_and_unknown_names(tmp_path):
     writer = StoreWriter(tmp_path)
     writer.scalars(1, {"loss": math.nan, "grad_norm": math.inf})

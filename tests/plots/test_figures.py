@@ -114,6 +114,23 @@ def test_what_is_not_finite_is_a_gap(filled: Filled, value: float) -> None:
     assert "20 more not finite" in titles(run_figure(record, "distribution:pilot_chosen"))
 
 
+def test_held_out_numbers_stand_beside_the_training_ones(filled: Filled) -> None:
+    run = filled.train(1, 200)
+    for step in (0, 100, 200):
+        filled.store.scalars(step, {"eval/loss": 0.6, "eval/rewards/margins": 0.1, "eval/rewards/accuracies": 0.7})
+    filled.store.flush()
+    for name in ("loss", "margins", "accuracy"):
+        figure = checked(run_figure(run.reader, name))
+        assert figure.layout.showlegend
+        training, mean, held_out = (trace for trace in figure.data if trace.name != "events")
+        assert held_out.name == "held out"
+        assert held_out.line.dash == "dash"
+        assert held_out.x.tolist() == [0, 100, 200]
+        assert held_out.line.color == mean.line.color  # the colour of its twin
+        assert "never trained on" in held_out.hovertemplate.replace("<br>", " ")
+        assert len(training.x) == 200
+
+
 def test_an_unknown_figure_names_the_known_ones(filled: Filled) -> None:
     with pytest.raises(ValueError, match=r"no figure 'margin'.*margins"):
         run_figure(filled.train(1, 3).reader, "margin")

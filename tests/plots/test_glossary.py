@@ -10,7 +10,16 @@ from lab.training.metrics import batch_scalars
 from tests.objectives.helpers import credit_of, random_pairs
 
 LOOP = ("learning_rate", "grad_norm", "epoch", "num_tokens", "pairs_per_second", "probe_cost")
-EVALUATION = ("eval/oracle_reward", "eval/valid", "eval/answer_words", "eval/win_rate")
+EVALUATION = (
+    "eval/oracle_reward",
+    "eval/reward",
+    "eval/valid",
+    "eval/win_rate",
+    "eval/kl",
+    "eval/repetition",
+    "eval/completions/mean_length",
+    "eval/completions/clipped_ratio",
+)
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
@@ -34,6 +43,14 @@ def test_an_entry_is_one_sentence(name: str) -> None:
     assert found.meaning.endswith(".")
     assert found.meaning.count(". ") == 0
     assert found.symbol in found.hover.replace("<br>", " ").replace("&gt;", ">")
+
+
+def test_a_number_of_held_out_pairs_is_that_of_the_training_ones() -> None:
+    for name in ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "pilot_chosen"):
+        assert entry(f"eval/{name}").unit == entry(name).unit
+        assert entry(name).meaning in entry(f"eval/{name}").meaning
+        assert "held" in entry(f"eval/{name}").symbol
+    assert entry("eval/my_term").symbol == "held-out my_term"
 
 
 def test_a_name_of_ones_own_stands_for_itself() -> None:

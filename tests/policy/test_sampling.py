@@ -1,0 +1,94 @@
+"""Sampled answers: seeded, in the tokens they were sampled in, and nobody else's randomness is touched."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from lab.policy import Lora, ModelError, is_untouched, load_policy, reference_model, sample, sample_answers
+
+PROMPTS = ["How do I bake bread?", "And a longer question: how do I bake bread?", "Why?"]
+
+
+@pytest.fixture
+def policy(model_folder):
+    return load_policy(str(model_folder("llama")), device="cpu")
+
+
+def test_the_same_seed_gives_the_same_answers_and_global_generators_stay(policy):
+    before = torch.get_rng_state()
+    one, other, third = (sample(policy, PROMPTS, per_prompt=2, max_new_tokens=8, seed=seed) for seed in (1, 1, 2))
+    assert one == other != third
+    assert torch.equal(torch.get_rng_state(), before)
+    assert policy.model.training
+    assert [len(given) for given in one] == [2, 2, 2]
+    assert sample_answers(policy, PROMPTS, per_prompt=2, max_new_tokens=8, seed=1) == [[a.text for a in given] for given in one]
+
+
+def test_an_answer_ends_with_its_end_token_or_was_cut(policy):
+    end = policy.tokenizer.eos_token_id
+    with torch.no_grad():  # every token is as likely as any other
+        policy.model.lm_head.weight.zero_()
+    found = [a for given in sample(policy, PROMPTS, per_prompt=200, max_new_tokens=100, seed=0) for a in given]
+    assert {a.ended for a in found} == {True, False}
+    for answer in found:
+        assert (answer.ids[-1] == end) == answer.ended
+        assert end not in answer.ids[:-1]
+        assert answer.ended or len(answer.ids) == 100
+        assert "</s>" not in answer.text
+
+
+def test_habits_that_a_published_model_brings_do_not_bend_the_distribution(policy):
+    plain = sample(policy, PROMPTS, max_new_tokens=12, seed=0)
+    policy.model.generation_config.repetition_penalty = 5.0
+    policy.model.generation_config.top_k = 1
+    policy.model.generation_config.min_p = 0.9
+    assert sample(policy, PROMPTS, max_new_tokens=12, seed=0) == plain
+
+
+def test_turns_end_with_every_token_the_model_was_made_to_end_them_with(policy):
+    policy.model.generation_config.eos_token_id = list(range(2, 320))
+    assert {len(a.ids) for given in sample(policy, PROMPTS, per_prompt=10, seed=0) for a in given} <= {1, 2}
+
+
+def test_between_batches_nothing_is_locked_or_switched(model_folder):
+    policy = load_policy(str(model_folder("llama")), device="cpu", lora=Lora(rank=2))
+    with torch.no_grad():
+        for parameter in policy.parameters().values():
+            parameter.add_(0.3)
+    completion = sample(policy, PROMPTS[:1], max_new_tokens=4, seed=0)[0][0].completion
+    own = policy.logps([completion]).logps
+    calls = []
+
+    def progress(done, total):
+        calls.append((done, total))
+        assert torch.equal(policy.logps([completion]).logps, own)  # the adapter is on
+        assert torch.is_grad_enabled()
+
+    sample(policy, PROMPTS, per_prompt=2, max_new_tokens=4, batch_size=4, reference=True, progress=progress)
+    assert calls == [(4, 6), (6, 6)]
+
+
+def test_the_reference_model_is_the_one_the_run_began_with(model_folder, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder("llama"), folder)
+    for lora in (None, Lora(rank=2)):
+        policy = load_policy(str(folder), device="cpu", lora=lora)
+        assert is_untouched(policy)
+        completion = sample(policy, PROMPTS[:1], max_new_tokens=4, seed=0)[0][0].completion
+        began = policy.logps([completion]).logps.detach()
+        with torch.no_grad():
+            for parameter in policy.parameters().values():
+                parameter.add_(0.1)
+        assert not is_untouched(policy)
+        with reference_model(policy, str(folder)) as reference, reference.evaluating(), reference.reference():
+            assert torch.equal(reference.logps([completion]).logps, began)
+        assert not torch.allclose(policy.logps([completion]).logps, began)
+    policy = load_policy(str(folder), device="cpu")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.1}))
+    with pytest.raises(ModelError, match="not the one this run began with"), reference_model(policy, str(folder)):
+        pass

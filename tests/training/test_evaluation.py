@@ -1,0 +1,240 @@
+"""Looks at a run: exact after a resume, deaf to nobody, and right about how far the policy has moved."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import lab
+from lab.policy import Answer, Lora, load_policy, reference_model, sample
+from lab.training import evaluation
+from lab.training.answers import answer_facts, kept_answers, kl_divergence, kl_facts, repetition
+from tests.models import make_reward_model
+
+FAST = {
+    "steps": 4,
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "save_every": 2,
+    "keep_checkpoints": 9,
+    "eval_every": 2,
+    "held_out": 0.2,
+    "eval_prompts": 3,
+    "eval_tokens": 6,
+    "device": "cpu",
+    "background": False,
+}
+MEASURED = ["eval/loss", "eval/rewards/accuracies", "eval/rewards/margins", "eval/logps/chosen", "eval/logps/rejected"]
+SAMPLED = ["eval/kl", "eval/completions/mean_length", "eval/completions/clipped_ratio", "eval/repetition"]
+
+
+def looks(run):
+    events = run.events("evaluation")
+    return events["step"].tolist(), [{k: v for k, v in detail.items() if k != "seconds"} for detail in events["detail"]]
+
+
+@pytest.mark.parametrize("extra", [{}, {"lora_rank": 2, "lora_dropout": 0.2}])
+def test_before_during_and_after_training(extra, rows, model_folder):
+    run = lab.train("dpo", rows, model_folder("llama"), **FAST | extra)
+    assert run.state == "finished", run.error
+    frame = run.scalars(MEASURED + SAMPLED)
+    assert frame.index.tolist() == [0, 2, 4]
+    assert np.isfinite(frame.to_numpy()).all()
+    assert math.isclose(frame["eval/loss"][0], math.log(2), abs_tol=1e-4)
+    assert frame["eval/rewards/margins"][4] > frame["eval/rewards/margins"][0]
+    assert abs(frame["eval/kl"][0]) < 1e-9 < frame["eval/kl"][4]
+    steps, details = looks(run)
+    assert steps == [0, 2, 4]
+    assert details[0]["kl_se"] < 1e-9 < details[2]["kl_se"]
+    assert details[2]["kl_low"] <= frame["eval/kl"][4] <= details[2]["kl_high"]
+    held_out = {p.id: p.prompt for p in lab.open_pairs(rows).all() if p.id in run.events("held_out")["detail"].iloc[0]["pairs"]}
+    for detail in details:
+        assert len(detail["samples"]) == 3
+        assert {sample["prompt"] for sample in detail["samples"]} <= set(held_out.values())
+        assert all(sample.keys() == {"prompt", "answer", "reference_answer"} for sample in detail["samples"])
+    # the reference stays what it was
+    assert [s["reference_answer"] for s in details[1]["samples"]] == [s["reference_answer"] for s in details[2]["samples"]]
+
+
+def test_full_fine_tuning_and_an_adapter_have_the_same_reference(rows, model_folder):
+    runs = [lab.train("dpo", rows, model_folder("llama"), **FAST, lora_rank=rank) for rank in (0, 2)]
+    full, adapter = (looks(run)[1][-1]["samples"] for run in runs)
+    assert [s["reference_answer"] for s in full] == [s["reference_answer"] for s in adapter]
+
+
+@pytest.mark.parametrize(("objective", "extra"), [("sgdpo", {}), ({"name": "spo", "base": "alpha_dpo"}, {"lora_rank": 2})])
+def test_a_resumed_run_looks_as_if_it_had_never_stopped(objective, extra, rows, model_folder, tmp_path):
+    whole = lab.train(objective, rows, model_folder("llama"), run_dir=tmp_path / "whole", **FAST | extra)
+    part = lab.train(objective, rows, model_folder("llama"), run_dir=tmp_path / "part", **FAST | extra)
+    for folder in part.checkpoints()[1:]:
+        shutil.rmtree(folder)
+    resumed = lab.train(run_dir=tmp_path / "part", resume=True, background=False)
+    assert resumed.events("resumed")["step"].tolist() == [2]
+    assert looks(whole) == looks(resumed)  # each look once, though step 2 was looked at before the checkpoint
+    assert whole.scalars(MEASURED + SAMPLED).equals(resumed.scalars(MEASURED + SAMPLED))
+    assert whole.held_out().equals(resumed.held_out())
+
+
+def test_looking_changes_no_number_of_the_training(rows, model_folder):
+    settings = FAST | {"lora_rank": 2, "lora_dropout": 0.3}
+    often, never = (lab.train("sgdpo", rows, model_folder("llama"), **settings | {"eval_every": every}) for every in (1, 0))
+    assert looks(often)[0] == [0, 1, 2, 3, 4]
+    assert looks(never)[0] == [0, 4]
+    assert often.scalars(["loss", "grad_norm"]).equals(never.scalars(["loss", "grad_norm"]))
+
+
+def test_a_stop_is_heard_in_the_middle_of_a_look(rows, model_folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(evaluation, "BATCH", 1)
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))  # where no answers of the reference lie yet
+    settings = FAST | {"eval_prompts": 8, "eval_tokens": 40, "eval_every": 0, "background": True, "held_out": 0.4}
+    run = lab.train("dpo", rows, model_folder("llama"), run_dir=tmp_path / "run", **settings)
+    while not ((stage := str(run.status.get("stage"))).startswith("sampling") and " of " in stage):
+        assert run.state in ("queued", "running")
+        time.sleep(0.02)
+    run.stop()
+    assert run.wait(60) == "stopped", run.error
+    assert run.step == 0
+    assert looks(run)[0] == []
+    resumed = lab.train(run_dir=tmp_path / "run", resume=True, background=False)
+    assert resumed.state == "finished", resumed.error
+    assert looks(resumed)[0] == [0, 4]
+    whole = lab.train("dpo", rows, model_folder("llama"), **settings | {"background": False})
+    assert looks(whole) == looks(resumed)
+
+
+def test_a_reward_model_judges_where_there_is_no_oracle(rows, model_folder, tmp_path):
+    make_reward_model(tmp_path / "reward")
+    run = lab.train("dpo", rows, model_folder("llama"), **FAST, reward_model=str(tmp_path / "reward"))
+    assert run.state == "finished", run.error
+    frame = run.scalars(["eval/reward", "eval/win_rate"])
+    assert frame.index.tolist() == [0, 2, 4]
+    for detail in looks(run)[1]:
+        assert detail["reward_low"] <= detail["eval/reward"] <= detail["reward_high"]
+        assert 0 <= detail["win_low"] <= detail["eval/win_rate"] <= detail["win_high"] <= 1
+    from lab.policy.reward_model import RewardModel
+
+    shown = looks(run)[1][1]["samples"]  # one answer a prompt, all of them shown
+    scores = RewardModel(str(tmp_path / "reward"), device="cpu").score([s["prompt"] for s in shown], [s["answer"] for s in shown])
+    assert [s["reward"] for s in shown] == pytest.approx(scores, abs=1e-5)
+    assert np.mean(scores) == pytest.approx(frame["eval/reward"][2], abs=1e-5)
+
+
+def test_what_is_no_reward_model_ends_the_run_before_it_begins(rows, model_folder):
+    run = lab.train("dpo", rows, model_folder("llama"), **FAST, reward_model=str(model_folder("llama")))
+    assert run.state == "failed"
+    assert "is no reward model" in run.error
+    assert run.events("reference").empty
+
+
+def test_without_held_out_pairs_there_is_nothing_to_look_at(rows, model_folder):
+    run = lab.train("dpo", rows, model_folder("llama"), **FAST | {"held_out": 0})
+    assert run.state == "finished"
+    assert run.events("evaluation").empty
+
+
+# The distance to the reference.
+
+
+@pytest.fixture
+def moved(model_folder):
+    """A policy one token away from its reference, with an adapter."""
+    policy = load_policy(str(model_folder("llama")), device="cpu", lora=Lora(rank=2))
+    with torch.no_grad():
+        for name, parameter in policy.parameters().items():
+            if "lora_B" in name:
+                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.05)
+    return policy
+
+
+def exact_kl(policy, prompt):
+    """KL of the next token, from all logits in float64."""
+    ids = torch.tensor([prompt])
+    with torch.no_grad():
+        own = policy.model(ids).logits[0, -1].double().log_softmax(-1)
+        with policy.reference():
+            other = policy.model(ids).logits[0, -1].double().log_softmax(-1)
+    return float((own.exp() * (own - other)).sum())
+
+
+def test_the_estimate_is_unbiased_and_its_error_honest(moved):
+    prompts = [f"Question {i}: how do I bake bread?" for i in range(3)]
+    answers = sample(moved, prompts, per_prompt=700, max_new_tokens=1, seed=0, batch_size=512)
+    exact = [exact_kl(moved, given[0].prompt) for given in answers]
+    hits = 0
+    for number, given in enumerate(answers):
+        alone = [[answer] for answer in given]
+        scalars, detail = kl_facts(kl_divergence(moved, moved, alone, batch_size=512, progress=lambda done, total: None))
+        assert scalars["eval/kl"] == pytest.approx(exact[number], abs=5 * detail["kl_se"])
+        hits += detail["kl_low"] <= exact[number] <= detail["kl_high"]
+        assert detail["kl_se"] < exact[number] / 3
+    assert hits >= 2
+    means = kl_divergence(moved, moved, answers, batch_size=512, progress=lambda done, total: None)
+    assert np.mean(means) == pytest.approx(np.mean(exact), rel=0.2)
+
+
+def test_the_estimate_adds_k3_over_the_tokens_of_an_answer(moved):
+    (given,) = sample(moved, ["How do I bake bread?"], per_prompt=3, max_new_tokens=7, seed=2)
+    expected = []
+    for answer in given:
+        ids = torch.tensor([[*answer.prompt, *answer.ids]])
+        places = range(len(answer.prompt) - 1, ids.shape[1] - 1)
+        with torch.no_grad():
+            own = moved.model(ids).logits[0].double().log_softmax(-1)
+            with moved.reference():
+                other = moved.model(ids).logits[0].double().log_softmax(-1)
+        log_r = [float(other[i, ids[0, i + 1]] - own[i, ids[0, i + 1]]) for i in places]
+        expected.append(sum(math.exp(x) - 1 - x for x in log_r))
+    found = kl_divergence(moved, moved, [[answer] for answer in given], batch_size=2, progress=lambda done, total: None)
+    assert found == pytest.approx(expected, rel=1e-3)
+    assert min(found) >= 0
+
+
+def test_policy_and_reference_that_are_one_have_no_distance(model_folder):
+    source = str(model_folder("llama"))
+    policy = load_policy(source, device="cpu")
+    answers = sample(policy, ["Why?", "How do I bake bread?"], max_new_tokens=5, seed=0)
+    with reference_model(policy, source) as reference:
+        assert kl_divergence(policy, reference, answers, progress=lambda done, total: None) == [0, 0]
+
+
+# What answers are like.
+
+
+def test_repetition_is_the_share_of_four_words_that_stood_before():
+    assert repetition("") == repetition("one two three") == repetition("one two three four") == 0
+    assert repetition("a b c d e f g h") == 0
+    assert repetition("knead the dough well " * 3) == 1 - 4 / 9
+    assert repetition("no no no no no no no") == 1 - 1 / 4
+
+
+def test_length_and_cut_answers():
+    answers = [[Answer("a b", (1,), (5, 6, 1), True), Answer("a", (1,), (5,), False)], [Answer("", (1,), (1,), True)]]
+    found = answer_facts(answers)
+    assert found["eval/completions/mean_length"] == pytest.approx(5 / 3)
+    assert found["eval/completions/clipped_ratio"] == pytest.approx(1 / 3)
+
+
+def test_the_references_answers_are_made_once_and_a_damaged_file_again(tmp_path):
+    made = [[Answer("a", (1, 2), (3, 4), True)], [Answer("ü", (1,), (3,), False)]]
+    calls = []
+
+    def make():
+        calls.append(1)
+        return made
+
+    for _ in range(2):
+        assert kept_answers(tmp_path, [1, "x"], ["p", [{"role": "user", "content": "q"}]], make) == made
+    assert len(calls) == 1
+    kept_answers(tmp_path, [2, "x"], ["p", "q"], make)
+    assert len(calls) == 2
+    for path in tmp_path.iterdir():
+        path.write_text(path.read_text()[:-9])
+    assert kept_answers(tmp_path, [2, "x"], ["p", "q"], make) == made
+    assert len(calls) == 3
+    assert kept_answers(tmp_path, [2, "x"], ["p", "q"], make) == made
+    assert len(calls) == 3
