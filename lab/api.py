@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from lab import extensions, home
 from lab.judging import OracleJudge, RewardJudge
-from lab.monitor import RunLock, StoreReader, StoreWriter, list_checkpoints, read_about
+from lab.monitor import RunLock, SilentWriter, StoreReader, StoreWriter, list_checkpoints, read_about
 from lab.monitor.preflight import Preflight
 from lab.objectives import Objective, PairLogps
 from lab.pairs import Pair, PairStore
@@ -23,6 +23,7 @@ from lab.training.loop import OnStep
 from lab.training.prepare import look_ahead
 from lab.training.step import concatenate, pair_logps
 from lab.training.trackers import Recorder, tracked_run, tracker_names
+from lab.training.workers import ALONE, Workers
 
 WORLD = "world"
 
@@ -92,6 +93,30 @@ def train(
         if objective is not None or settings or run_dir is None:
             raise ConfigError("To resume, give run_dir and nothing else: a run goes on with the settings it was made with.")
         return start_run(Path(run_dir), progress=progress, **options)
+    chosen: dict[str, Any] = {"objective": objective, "pairs": pairs, "model": model, "run_dir": run_dir, "listed": listed}
+    branch: dict[str, Any] = {"branch_from": branch_from, "at": at, "keep_optimizer": keep_optimizer}
+    folder = make_run(**chosen, **branch, known_elsewhere=executor == "process", progress=progress, **settings)
+    return start_run(folder, progress=progress, **options)
+
+
+def make_run(
+    objective: Any = None,
+    pairs: Any = None,
+    model: str | Path | None = None,
+    *,
+    branch_from: Run | str | Path | None = None,
+    at: int | None = None,
+    keep_optimizer: bool = True,
+    run_dir: str | Path | None = None,
+    listed: bool = True,
+    known_elsewhere: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Path:
+    """Make the folder of a run without starting it; arguments and errors are those of `train`.
+
+    known_elsewhere: the objective has to be one that another process finds, too.
+    """
     if branch_from is not None:
         given = {"objective": objective, "model": None if model is None else str(model)}
         given = settings | {name: value for name, value in given.items() if value is not None}
@@ -99,7 +124,7 @@ def train(
         folder = _branch(parent, at, given, pairs, run_dir, keep_optimizer)
         if listed:
             home.list_run(folder)
-        return start_run(folder, progress=progress, **options)
+        return folder
     pairs, model = WORLD if pairs is None else pairs, WORLD if model is None else model
     if objective is None:
         raise ConfigError('Give an objective, for example objective="sgdpo".')
@@ -107,7 +132,7 @@ def train(
     config = TrainConfig.parse(
         objective=objective, pairs=str(pairs) if isinstance(pairs, (str, Path)) else "", model=str(model), **settings
     )
-    if executor == "process":
+    if known_elsewhere:
         _require_known_elsewhere(config.objective)
     tracker_names(config.trackers)  # refuses what is not installed, before anything is made
     store = open_pairs(pairs, progress=progress)
@@ -117,7 +142,7 @@ def train(
     create_run(folder, config, pairs_store=str(store.path), pairs_version=store.version, pairs_name=store.name)
     if listed:
         home.list_run(folder)
-    return start_run(folder, progress=progress, **options)
+    return folder
 
 
 def _branch(parent: Run, at: int | None, given: dict[str, Any], pairs: Any, run_dir: Any, keep_optimizer: bool) -> Path:
@@ -143,13 +168,18 @@ def start_run(
     on_step: OnStep | None = None,
     progress: Progress | None = None,
     lock: RunLock | None = None,
+    workers: Workers = ALONE,
+    device: str | None = None,
 ) -> Run:
     """Train the run that was made in `folder`, from its latest checkpoint or from its beginning; see `train`.
 
     lock: the hold on the folder that this process was born with, where it is the one that executor="process" has started.
+    workers, device: the processes that train it together, and this one's device; one that does not write trains in this thread.
     """
     about = read_about(folder)
     config = TrainConfig.parse(**about["config"])
+    if device is not None:
+        config = config.model_copy(update={"device": device})
     if executor == "process":
         _require_known_elsewhere(config.objective)
     store = PairStore(Path(about["pairs_store"]))
@@ -169,9 +199,10 @@ def start_run(
     trackers = tracker_names(config.trackers)
 
     def make(writer: StoreWriter) -> Training:
-        resumed = _was_trained(folder)
-        tracked = tracked_run(folder, config, about["created"], resumed=resumed)
-        writer.listeners += [Recorder(name, tracked, lambda s, w: writer.event(s, "warning", words=w)) for name in trackers]
+        resumed = workers.agree(_was_trained(folder) if workers.writes else None)
+        if workers.writes:
+            tracked = tracked_run(folder, config, about["created"], resumed=resumed)
+            writer.listeners += [Recorder(name, tracked, lambda s, w: writer.event(s, "warning", words=w)) for name in trackers]
         judge: Judge | None = oracle
         if config.reward_model:
             judge = RewardJudge(config.reward_model, device=config.device, prompts=oracle.prompts if oracle else ())
@@ -187,8 +218,12 @@ def start_run(
             resume=resumed,
             start=beginning,
             on_step=on_step,
+            workers=workers,
         )
 
+    if not workers.writes:
+        make(SilentWriter()).run()
+        return Run(folder)
     if executor == "process":
         start_process(folder, queue=queue)
         run = Run(folder)

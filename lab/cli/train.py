@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
+import os
 import signal
 import sys
 import time
@@ -68,6 +70,8 @@ def run(options: argparse.Namespace) -> int:
     screen = JsonLines() if options.json else Bar()
     if options.detach:
         return detach(given, options, screen)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return train_together(given, options, screen)
     try:
         handle = api.train(
             **given, run_dir=options.run_dir, queue=not options.no_queue, on_step=screen.step, progress=screen.preparing
@@ -77,6 +81,32 @@ def run(options: argparse.Namespace) -> int:
         screen.close()
     print_outcome(handle, file=sys.stderr if options.json else sys.stdout)
     return 0 if handle.state in ("finished", "stopped") else 1
+
+
+def train_together(given: dict[str, Any], options: argparse.Namespace, screen: JsonLines | Bar) -> int:
+    """One of the processes that `accelerate launch` or `torchrun` has started; the first makes the run and speaks."""
+    from lab import api
+    from lab.training.workers import join
+
+    workers, device = join(options.device or "auto")
+    if not workers.writes:
+        screen.close()
+        logging.getLogger("lab").setLevel(logging.ERROR)  # what people should know the first process says
+    try:
+        made = None
+        if workers.writes:
+            made = str(options.run_dir if given.get("resume") else api.make_run(**given, run_dir=options.run_dir))
+        folder = Path(workers.agree(made))
+        # The launcher has settled who trains where; a turn that one process waits for would time the others out.
+        handle = api.start_run(folder, queue=False, on_step=screen.step if workers.writes else None, workers=workers, device=device)
+        if workers.writes:
+            screen.follow(handle)
+    finally:
+        screen.close()
+        workers.leave()
+    if workers.writes:
+        print_outcome(handle, file=sys.stderr if options.json else sys.stdout)
+    return 0 if handle.state in ("finished", "stopped") or not workers.writes else 1
 
 
 def look_ahead(given: dict[str, Any], *, as_json: bool) -> int:

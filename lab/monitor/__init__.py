@@ -6,7 +6,7 @@ from .lock import RunLock, is_held
 from .mailbox import Request, send, take
 from .queue import DeviceQueue, Line, queues
 from .reader import SCREEN_POINTS, StoreReader, spike_keeping
-from .writer import LayerRow, Listener, StoreWriter, TokenRow
+from .writer import LayerRow, Listener, SilentWriter, StoreWriter, TokenRow
 
 __all__ = [
     "ENDED",
@@ -19,6 +19,7 @@ __all__ = [
     "Request",
     "RunError",
     "RunLock",
+    "SilentWriter",
     "StoreReader",
     "StoreWriter",
     "TokenRow",

@@ -226,3 +226,22 @@ class StoreWriter:
 
 def _blob(values: np.ndarray | None, kind: Any) -> bytes | None:
     return None if values is None else np.ascontiguousarray(values, kind).tobytes()
+
+
+class SilentWriter(StoreWriter):
+    """Takes everything and writes nothing: for the processes of a run that one other process records."""
+
+    def __init__(self) -> None:
+        self.failure, self.lost = None, 0
+        self.listeners: list[Listener] = []
+        self._token_steps = 0
+
+    def _hand(self, write: Callable[[sqlite3.Connection], Any]) -> None:
+        pass
+
+    def flush(self, timeout: float = 30.0) -> bool:
+        """Nothing waits."""
+        return True
+
+    def close(self) -> None:
+        """Nothing is open."""

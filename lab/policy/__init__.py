@@ -5,7 +5,7 @@ from .frozen import is_untouched, reference_model
 from .layout import Completion
 from .loading import Lora, ModelError, choose_device, load_policy, load_trained
 from .logps import CompletionLogps, completion_logps
-from .policy import Policy
+from .policy import Policy, whole
 from .reference import ReferenceCache
 from .sampling import Answer, sample, sample_answers
 from .tokens import Encoded, Encoder, Prompt
@@ -32,4 +32,5 @@ __all__ = [
     "reference_model",
     "sample",
     "sample_answers",
+    "whole",
 ]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .policy import Policy
+from .policy import Policy, whole
 from .randomness import global_generator
 
 
@@ -191,7 +191,7 @@ def weights_hash(model: Any) -> str:
 
 
 def _bytes(tensor: Tensor) -> Any:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+    return whole(tensor.detach()).cpu().contiguous().flatten().view(torch.uint8).numpy()
 
 
 def _loading_advice(source: str, error: Exception) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from . import attention
 from .layout import Completion
@@ -119,6 +120,19 @@ class Policy:
             self.model.train(was_training)
 
     @contextlib.contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Inside, weights that are spread over several processes can be used from outside the log-probs (sampling)."""
+        spread = getattr(self.wrapped, "unshard", None)
+        if spread is None:
+            yield
+            return
+        self.wrapped.unshard()
+        try:
+            yield
+        finally:
+            self.wrapped.reshard()
+
+    @contextlib.contextmanager
     def reference(self) -> Iterator[None]:
         """Inside, the model is its own reference: the adapter is off. Without an adapter nothing changes, so use it
         only before the first step."""
@@ -128,9 +142,11 @@ class Policy:
         with self.model.disable_adapter():
             yield
 
-    def save(self, folder: Path) -> None:
-        """The adapter, or the whole model, with the tokenizer; loadable by peft and transformers alone."""
-        self.model.save_pretrained(folder, safe_serialization=True)
+    def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+        """The adapter, or the whole model, with the tokenizer; loadable by peft and transformers alone.
+
+        weights: whole tensors by name, where the model's own are spread over several processes."""
+        self.model.save_pretrained(folder, safe_serialization=True, state_dict=weights)
         self.tokenizer.save_pretrained(folder)
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
@@ -138,6 +154,12 @@ class Policy:
         if self.autocast is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.autocast)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that may be spread over several processes, whole; all of them have to ask."""
+    full = getattr(tensor, "full_tensor", None)
+    return tensor if full is None else full()
 
 
 def _bare(model: Any) -> Any:

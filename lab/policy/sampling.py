@@ -60,7 +60,7 @@ def sample(
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         role = policy.reference() if reference else contextlib.nullcontext()
-        with global_generator(seed + _APART * start, devices), policy.evaluating(), role:
+        with global_generator(seed + _APART * start, devices), policy.evaluating(), policy.gathered(), role:
             found |= zip(chosen, _generate(policy, [rows[i] for i in chosen], encoder.ends, max_new_tokens, temperature))
         if progress is not None:
             progress(min(start + batch_size, len(order)), len(order))

@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from lab.monitor import durable
 from lab.monitor.folder import CHECKPOINTS, FACTS, RunError, list_checkpoints, read_facts, step_of
 from lab.objectives import State
-from lab.policy import Policy
+from lab.policy import Policy, whole
 from lab.policy.randomness import global_generator
+
+from .workers import like
 
 TENSORS = "trainer.safetensors"
 DAMAGED = "damaged-"
@@ -65,14 +67,23 @@ class Stored:
         return Progress(facts["step"], facts["tokens"], facts["seconds"], dict(self.state), facts["evaluation"])
 
 
-def save_checkpoint(
-    run_dir: Path,
-    policy: Policy,
-    optimizer: torch.optim.Optimizer,
-    progress: Progress,
-    degree_head: nn.Module | None,
-    about: dict[str, Any],
-) -> Path:
+@dataclass(frozen=True)
+class Snapshot:
+    """What a checkpoint holds as numbers. weights: the policy's, where they had to be gathered from several processes."""
+
+    tensors: dict[str, Tensor]
+    weights: dict[str, Tensor] | None = None
+
+
+def take_snapshot(
+    policy: Policy, optimizer: torch.optim.Optimizer, progress: Progress, degree_head: nn.Module | None, *, sharded: bool = False
+) -> Snapshot:
+    """The numbers of a run at this moment. Where weights are sharded, every process has to take it."""
+    weights = {name: whole(value).cpu() for name, value in policy.model.state_dict().items()} if sharded else None
+    return Snapshot(_tensors(policy, optimizer, progress, degree_head), weights)
+
+
+def save_checkpoint(run_dir: Path, policy: Policy, snapshot: Snapshot, progress: Progress, about: dict[str, Any]) -> Path:
     """Write `checkpoints/step-N` with plain facts about the run beside the numbers.
 
     Raises CheckpointError if the disk refuses; then no other checkpoint is touched.
@@ -83,8 +94,8 @@ def save_checkpoint(
     draft = folder.with_name(f".{folder.name}.draft")
     try:
         draft.mkdir()
-        policy.save(draft)
-        save_file(_tensors(policy, optimizer, progress, degree_head), draft / TENSORS)
+        policy.save(draft, snapshot.weights)
+        save_file(snapshot.tensors, draft / TENSORS)
         facts = {"step": progress.step, "tokens": progress.tokens, "seconds": progress.seconds, "evaluation": progress.evaluation}
         sizes = {path.name: path.stat().st_size for path in sorted(draft.iterdir())}
         (draft / FACTS).write_text(json.dumps(facts | about | {"files": sizes}), encoding="utf-8")
@@ -148,15 +159,12 @@ def latest_whole(run_dir: Path, policy: Policy) -> tuple[Stored | None, list[str
     return None, []
 
 
-def put_back(
-    stored: Stored, policy: Policy, optimizer: torch.optim.Optimizer | None, degree_head: nn.Module | None, *, exact: bool = True
-) -> None:
-    """Put policy, head and optimizer to where the checkpoint left them; the caller has built them as for a new run.
+def put_back(stored: Stored, policy: Policy, degree_head: nn.Module | None, *, exact: bool = True) -> None:
+    """Put policy and head to where the checkpoint left them; the caller has built them as for a new run.
 
-    optimizer: None leaves it as it is.   exact=False: a head or optimizer values of another shape are left out (a branch).
-    Raises CheckpointError where the policy's weights do not fit, or anything with exact=True.
+    exact=False: a head of another shape is left out (a branch).
+    Raises CheckpointError where the policy's weights do not fit, or the head with exact=True.
     """
-    named: dict[str, nn.Parameter] = dict(policy.parameters())
     try:
         if policy.adapter:
             from peft import set_peft_model_state_dict
@@ -168,17 +176,29 @@ def put_back(
             own = degree_head.state_dict()
             if exact or {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in stored.head.items()}:
                 degree_head.load_state_dict(stored.head)
-            named |= {f"degree_head.{name}": p for name, p in degree_head.named_parameters()}
-        for name, values in stored.slots.items() if optimizer is not None else ():
-            parameter = named.get(name)
-            fits = parameter is not None and all(v.shape in (parameter.shape, torch.Size()) for v in values.values())
-            if fits and parameter is not None and optimizer is not None:
-                # AdamW's fused form keeps its step counter beside the parameter, the plain form on the host.
-                optimizer.state[parameter] = {slot: value.to(parameter.device) for slot, value in values.items()}
-            elif exact:
-                raise ValueError(f"the optimizer's values of {name} fit nothing")
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"The checkpoint {stored.folder} does not fit this run ({_reason(error)}).") from error
+
+
+def put_back_optimizer(
+    stored: Stored, policy: Policy, optimizer: torch.optim.Optimizer, degree_head: nn.Module | None, *, exact: bool = True
+) -> None:
+    """The same for an optimizer, once the parameters are those it trains (spread over processes, where they are).
+
+    exact=False leaves out values of another shape. Raises CheckpointError for them with exact=True.
+    """
+    named: dict[str, nn.Parameter] = dict(policy.parameters())
+    if degree_head is not None:
+        named |= {f"degree_head.{name}": p for name, p in degree_head.named_parameters()}
+    for name, values in stored.slots.items():
+        parameter = named.get(name)
+        if parameter is not None and all(v.shape in (parameter.shape, torch.Size()) for v in values.values()):
+            # AdamW's fused form keeps its step counter beside the parameter, the plain form on the host.
+            optimizer.state[parameter] = {slot: like(value, parameter) for slot, value in values.items()}
+        elif exact:
+            raise CheckpointError(
+                f"The checkpoint {stored.folder} does not fit this run (the optimizer's values of {name} fit nothing)."
+            )
 
 
 def _tensors(
@@ -190,7 +210,9 @@ def _tensors(
         tensors |= {f"head.{name}": value.detach().cpu().clone() for name, value in degree_head.state_dict().items()}
         names |= {id(p): f"degree_head.{name}" for name, p in degree_head.named_parameters()}
     for parameter, slots in optimizer.state.items():
-        tensors |= {f"optimizer.{slot}.{names[id(parameter)]}": value.detach().cpu().clone() for slot, value in slots.items()}
+        tensors |= {
+            f"optimizer.{slot}.{names[id(parameter)]}": whole(value.detach()).cpu().clone() for slot, value in slots.items()
+        }
     return tensors
 
 

@@ -133,13 +133,18 @@ def _stop_all(patience: float = 60.0) -> None:
         _here[folder].join(patience)
 
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""What CUDA and the CPU's allocator say of it."""
+
+
 def describe(error: BaseException) -> str:
     """An error in one sentence for people."""
     if isinstance(error, KeyboardInterrupt):
         return "It was interrupted at the keyboard."
     words = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
-    if "out of memory" in words.lower():
-        return f"Out of memory: lower micro_batch_size or max_length, or train an adapter (lora_rank). ({words[:200]})"
+    if isinstance(error, MemoryError) or any(said in words.lower() for said in OUT_OF_MEMORY):
+        advice = "lower micro_batch_size or max_length, switch gradient_checkpointing on, or train an adapter (lora_rank)"
+        return f"Out of memory: {advice}, and resume or start again. ({words[:200]})"
     if isinstance(error, ValueError | FloatingPointError | RunError | KeyError) and words:
         return words
     return f"{type(error).__name__}: {words}"

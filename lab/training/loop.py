@@ -19,11 +19,23 @@ from lab.monitor.folder import read_facts, score
 from lab.monitor.probes import ProbeBudget, split_gradients
 from lab.objectives import Objective, PairLogps
 from lab.pairs import Pair
+from lab.policy import whole
 from lab.policy.randomness import global_generator
 
 from .batches import EncodedPair, generator
 from .changing import same_state
-from .checkpoint import CheckpointError, Progress, drop_old, latest_whole, put_back, read_checkpoint, save_checkpoint
+from .checkpoint import (
+    CheckpointError,
+    Progress,
+    Stored,
+    drop_old,
+    latest_whole,
+    put_back,
+    put_back_optimizer,
+    read_checkpoint,
+    save_checkpoint,
+    take_snapshot,
+)
 from .config import TrainConfig
 from .evaluation import Judge, Looking
 from .metrics import batch_scalars, degree_scalars, host_terms, token_rows
@@ -31,6 +43,7 @@ from .preflight import peak_memory
 from .prepare import Prepared, prepare
 from .steering import Steering, Stopped
 from .step import StepResult, accumulate, pair_logps
+from .workers import ALONE, Workers
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +72,7 @@ class Training:
     pairs_at: version -> the whole set as it then was, in its order.   model: folder or hub id.
     cache: folder for what the reference says.   judge: knows what sampled answers are worth, or None.
     resume: continue from the latest checkpoint.   start: what a branch begins from.   on_step: told every step's scalars.
+    workers: the processes that train together; each has a Training of its own, and all do the same in step.
     """
 
     def __init__(
@@ -75,11 +89,15 @@ class Training:
         resume: bool = False,
         start: Start | None = None,
         on_step: OnStep | None = None,
+        workers: Workers = ALONE,
     ) -> None:
         self.run_dir, self.store = run_dir, store
         self.model, self.cache, self.judge = model, cache, judge
         self.resume, self.start, self.on_step = resume, start, on_step
-        self.steering = Steering(run_dir, store, config, pairs_version=pairs_version, pairs_at=pairs_at, model=model)
+        self.workers = workers
+        self.steering = Steering(
+            run_dir, store, config, pairs_version=pairs_version, pairs_at=pairs_at, model=model, workers=workers
+        )
         self.progress = Progress(state=config.objective.initial_state())
         self.budget = ProbeBudget(config.probe_budget)
         self.ready: Prepared | None = None
@@ -122,47 +140,62 @@ class Training:
             stage=self._stage,
             warn=self._warn,
             listen=self._listen,
+            workers=self.workers,
         )
         self.policy = self.ready.policy
-        head = self.ready.degree_head
+        stored = self._begin()
+        self.workers.wrap(self.policy)  # may put other parameters in the place of those that were there
+        self._make_optimizer(stored)
+
+    def _make_optimizer(self, stored: Stored | None) -> None:
+        """AdamW over what is trained, going on from a checkpoint where there is one."""
+        assert self.ready is not None
+        config, head = self.config, self.ready.degree_head
         self.parameters = [*self.policy.parameters().values(), *(head.parameters() if head is not None else ())]
         betas = (config.adam_beta1, config.adam_beta2)
         # Weights decay, gains and biases do not, as Hugging Face's Trainer has it.
         weights, others = [p for p in self.parameters if p.ndim > 1], [p for p in self.parameters if p.ndim <= 1]
         groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": config.weight_decay}, {"params": others}]
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=betas, weight_decay=0.0, fused=True)
-        self._begin()
+        if stored is not None:
+            exact = self.start is None or stored.folder != self.start.folder
+            put_back_optimizer(stored, self.policy, self.optimizer, head, exact=exact)
 
-    def _begin(self) -> None:
-        """Put the run to where it goes on: its latest checkpoint, the one it branched from, or the first step."""
+    def _begin(self) -> Stored | None:
+        """Put the run to where it goes on: its latest checkpoint, the one it branched from, or the first step. Returns the
+        checkpoint from which the optimizer goes on, if there is one."""
         assert self.ready is not None
-        stored, complaints = latest_whole(self.run_dir, self.policy) if self.resume else (None, [])
+        latest = (lambda: latest_whole(self.run_dir, self.policy)) if self.resume else (lambda: (None, []))
+        stored, complaints = self.workers.in_turn(latest)
         step = stored.facts["step"] if stored else self.start.step if self.start else 0
         self.steering.follow(step, preparing=True)  # before weights are put back: until then the policy is the reference
         if stored is not None:
-            put_back(stored, self.policy, self.optimizer, self.ready.degree_head)
+            put_back(stored, self.policy, self.ready.degree_head)
             self.progress, self.saved_at = stored.progress, step
         elif self.start is not None:
-            self._branch(self.start)
+            stored = self._branch(self.start)
         if self.resume:
             self.store.forget_after(step)
-            self.store.event(step, "resumed", checkpoint=stored.folder.name if stored else None, **self.steering.present())
+            own = stored.folder.name if stored is not None and self.saved_at == step else None
+            self.store.event(step, "resumed", checkpoint=own, **self.steering.present())
             for words in complaints:
                 self._warn(f"{words} The run goes on from the one before.")
-            if stored is None and self.start is None:
+            if own is None and self.start is None:
                 self._warn("There is no checkpoint to resume from, so the run starts from its first step again.")
         self.store.status(step=step, pairs_version=self.steering.pairs_version)
+        return stored
 
-    def _branch(self, start: Start) -> None:
-        """Take over what another run's checkpoint holds, as far as it fits this run."""
+    def _branch(self, start: Start) -> Stored | None:
+        """Take over what another run's checkpoint holds, as far as it fits this run; returns it where the optimizer goes on."""
         assert self.ready is not None
         stored = read_checkpoint(start.folder, self.policy)
-        put_back(stored, self.policy, self.optimizer if start.keep_optimizer else None, self.ready.degree_head, exact=False)
+        put_back(stored, self.policy, self.ready.degree_head, exact=False)
         self.progress = replace(stored.progress, evaluation=None)
         if not same_state(start.objective, self.config.objective):
             self.progress.state = self.config.objective.initial_state()
         if not self.resume:
             self.store.event(start.step, "branched", parent=start.parent, **self.steering.present())
+        return stored if start.keep_optimizer else None
 
     # One step.
 
@@ -176,7 +209,9 @@ class Training:
             group["lr"] = config.rate(step)
         self.optimizer.zero_grad(set_to_none=True)
         chosen_part: dict[str, Tensor] = {}
-        probe = (lambda logps, credit: chosen_part.update(self._chosen_gradient(logps, credit))) if self.budget.due() else None
+        # Parts of a layer that lie in different processes are not put together for a probe.
+        due = not self.workers.sharded and self.workers.agree(self.budget.due())
+        probe = (lambda logps, credit: chosen_part.update(self._chosen_gradient(logps, credit))) if due else None
         # Dropout knows no generator but the global one.
         with global_generator(config.seed * 1_000_003 + step) if config.lora_dropout else contextlib.nullcontext():
             result = accumulate(
@@ -189,10 +224,11 @@ class Training:
                 degree_head=ready.degree_head,
                 micro_batch_size=config.micro_batch_size,
                 probe=probe,
+                workers=self.workers,
             )
         if chosen_part:
             self._record_layers(step, chosen_part)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf"))
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))
         self.optimizer.step()
         self.progress.step, self.progress.state, self.progress.evaluation = step, result.credited.state, None
         self.progress.tokens += int(result.logps.n_w.sum() + result.logps.n_l.sum())
@@ -234,6 +270,7 @@ class Training:
             allow_unused=True,
             materialize_grads=True,
         )
+        self.workers.average(gradients)
         self.budget.spent += time.perf_counter() - began
         return dict(zip(named, gradients))
 
@@ -318,7 +355,7 @@ class Training:
         if step == 0 and measure not in ("auto", "") and score(found.scalars, measure) is None:
             there = ", ".join(found.scalars) or "none"
             self._warn(f"keep_best is {measure}, which no evaluation has, so no checkpoint is kept as the best; there is {there}.")
-        if step and self._is_best(found.scalars):
+        if step and self.workers.agree(self._is_best(found.scalars)):
             self._try_to_save()
 
     def _is_best(self, scalars: Mapping[str, float]) -> bool:
@@ -341,9 +378,11 @@ class Training:
         if self.ready is None or self.saved_at == self.progress.step:
             return
         self.store.flush()  # a run that resumes here must find in its store all that led here
-        folder = save_checkpoint(
-            self.run_dir, self.policy, self.optimizer, self.progress, self.ready.degree_head, self.steering.in_use()
-        )
+        snapshot = take_snapshot(self.policy, self.optimizer, self.progress, self.ready.degree_head, sharded=self.workers.sharded)
+        if not self.workers.writes:
+            self.saved_at = self.progress.step
+            return
+        folder = save_checkpoint(self.run_dir, self.policy, snapshot, self.progress, self.steering.in_use())
         self.saved_at = self.progress.step
         self.store.event(self.progress.step, "checkpoint", folder=folder.name)
         drop_old(self.run_dir, self.config.keep_checkpoints, best_checkpoint(self.run_dir, self.config.keep_best))

@@ -19,6 +19,7 @@ from lab.policy import (
     Completion,
     Encoder,
     LayoutCheck,
+    ModelError,
     Policy,
     ReferenceCache,
     choose_kernel,
@@ -32,6 +33,7 @@ from .config import TrainConfig
 from .order import Order
 from .preflight import preflight
 from .reading import Reading, read_pairs
+from .workers import ALONE, Workers
 
 HEAD_WEIGHTS, SHARE = 3, 4
 """Purposes of random numbers; see `generator`."""
@@ -99,6 +101,7 @@ def prepare(
     stage: Callable[..., None],
     warn: Callable[..., None],
     listen: Callable[[], None],
+    workers: Workers = ALONE,
 ) -> Prepared:
     """Load, encode, check, compute the reference. `stage(words, share, remaining)` reports progress, `warn(words, **detail)`
     what people should know, `listen()` is called between batches and may raise to stop. Raises ValueError in one sentence."""
@@ -107,6 +110,7 @@ def prepare(
     stage("loading the model")
     policy = load_configured(config, model)
     encoder = policy.encoder(config.max_length)
+    _check_workers(config, policy, workers)
     reading = read_pairs(config, stored, encoder, policy.vocabulary, stage=stage, listen=listen)
     encoded = reading.encoded
     if reading.kept_apart:
@@ -118,11 +122,31 @@ def prepare(
     store.event(0, "preflight", **report.model_dump(mode="json"))
     store.flush()  # whoever watches can read it before the first step
     _warn_of(report, config, reading, warn)
-    _compute_reference(policy, reference, [*encoded.values(), *reading.held_out], store, stage, listen)
+    known = [*encoded.values(), *reading.held_out]
+    # Each process computes a part, and nobody is listened to meanwhile: the others could not hear it at the same moment.
+    _compute_reference(
+        policy, reference, known[workers.rank :: workers.count], store, stage, listen if workers.count == 1 else lambda: None
+    )
+    workers.wait()
     wants = config.objective.degraded_answers()
     head = _degree_head(policy, wants, config.seed) if wants else None
     pairs = {pair.id: pair for pair in (*reading.pairs, *reading.kept_apart)}
     return Prepared(config, policy, encoder, reading.order, encoded, pairs, reference, wants, head, reading.held_out)
+
+
+def _check_workers(config: TrainConfig, policy: Policy, workers: Workers) -> None:
+    """Raises ModelError for what several processes cannot do together."""
+    workers.share(config.batch_size)
+    if workers.sharded and config.objective.degraded_answers() is not None:
+        raise ModelError(
+            f"{config.objective.name} trains a head of its own beside the model, which cannot be sharded yet; launch it with "
+            "--multi_gpu (DDP) in place of --use_fsdp."
+        )
+    if workers.sharded and policy.autocast is not None and policy.adapter:
+        raise ModelError(
+            "A sharded model needs all weights of one type, but below an adapter they are held in bfloat16; use precision "
+            "float32, or launch with --multi_gpu (DDP)."
+        )
 
 
 def look_ahead(config: TrainConfig, stored: list[Pair], *, model: str, cache: Path, stage: Callable[..., None]) -> Preflight:

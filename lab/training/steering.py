@@ -21,6 +21,7 @@ from .changing import changeable, changed, values
 from .config import ConfigError, TrainConfig
 from .edits import compute_references, read_edits, take_edits
 from .prepare import Prepared
+from .workers import ALONE, Workers
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +46,9 @@ class Steering:
         pairs_version: int,
         pairs_at: Callable[[int], list[Pair]],
         model: str,
+        workers: Workers = ALONE,
     ) -> None:
-        self.run_dir, self.store, self.config = run_dir, store, config
+        self.run_dir, self.store, self.config, self.workers = run_dir, store, config, workers
         self.pairs_version, self.pairs_at, self.model = pairs_version, pairs_at, model
         self.ready: Prepared | None = None
         self._changes = read_changes(run_dir)
@@ -74,7 +76,7 @@ class Steering:
         """
         paused = False
         while True:
-            for request in take(self.run_dir):
+            for request in self.workers.agree(take(self.run_dir) if self.workers.writes else None):
                 asked = {"asked": request.detail} if request.detail else {}
                 self.store.event(step, "request", request=request.kind, **asked)
                 if request.kind == "stop":
@@ -136,7 +138,8 @@ class Steering:
     def _remember(self, change: Change) -> None:
         """Write a change down. What lay ahead, because the run was taken up again before it, is not made again."""
         changes = [*self._changes[: self._taken], change]
-        write_changes(self.run_dir, changes)
+        if self.workers.writes:
+            write_changes(self.run_dir, changes)
         self._changes, self._taken = changes, len(changes)
 
     def _use(self, config: TrainConfig, step: int | None) -> None:

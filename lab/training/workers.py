@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.objectives import PairLogps
-from lab.policy import Policy
+from lab.policy import Completion, Policy
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,11 @@ class Workers:
         if self.count > 1:
             torch.distributed.barrier()
 
+    def leave(self) -> None:
+        """The end of working together."""
+        if self.count > 1:
+            torch.distributed.destroy_process_group()
+
     def in_turn(self, work: Callable[[], Any]) -> Any:
         """Do something first in the first process, then in the others, which find what it left behind (caches, folders)."""
         if self.count > 1 and not self.writes:
@@ -100,6 +105,9 @@ class Workers:
         for block in _blocks(policy.model):
             fully_shard(block, mesh=mesh)
         policy.wrapped = fully_shard(policy.module, mesh=mesh)
+        with torch.no_grad():  # the first pass has to go through the outermost module, so that it knows it is that
+            policy.logps([Completion((policy.pad_id,), (policy.pad_id,))])
+        policy.wrapped.reshard()  # what is to be trained are the parts, and the outermost module keeps its own whole after a pass
 
     def exchange(self, policy: Policy, now: bool) -> None:
         """Whether the next forward and backward pass exchanges gradients; only the last of several micro-batches has to."""
@@ -126,12 +134,6 @@ def join(device: str) -> tuple[Workers, str]:
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
     sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     return Workers(state.process_index, state.num_processes, sharded), str(state.device)
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor that may be spread over the processes, whole; all of them have to ask."""
-    full = getattr(tensor, "full_tensor", None)
-    return tensor if full is None else full()
 
 
 def like(value: Tensor, parameter: Tensor) -> Tensor:
