@@ -342,7 +342,12 @@ class Training:
             return
         look = Looking(self.ready, self.model, self.cache, self.judge, self._stage, self._listen)
         pairs = self.ready.held_out
-        found = look(self.config, step, self.progress.state or {})
+        try:
+            found = look(self.config, step, self.progress.state or {})
+        except Exception:  # a look that fails ends the run, but not the steps that led here
+            if step:
+                self._try_to_save()
+            raise
         self.progress.evaluation = found.scalars
         self._stage("training")
         if not found.scalars:

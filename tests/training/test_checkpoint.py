@@ -9,11 +9,10 @@ import os
 import pytest
 
 import lab
-from lab import api
 from lab.monitor import durable
 from lab.monitor.folder import FACTS, best_checkpoint, list_checkpoints, read_facts, score
 from lab.policy import Policy
-from lab.training import Evaluation
+from lab.training.evaluation import Evaluation, Looking
 from tests.training.comparing import assert_same, interrupted, resumed
 
 SETTINGS = {"steps": 8, "batch_size": 4, "learning_rate": 1e-3, "save_every": 1, "keep_checkpoints": 100, "device": "cpu"}
@@ -26,13 +25,14 @@ def names(run):
 @pytest.fixture
 def judged(rows, model_folder, tmp_path, monkeypatch):
     """A run whose evaluations find given numbers at steps 0, 1, 2, ..."""
-    training = api.Training
 
     def make(found, **settings):
-        def evaluate(policy, step, seed):
+        def look(self, config, step, state):
+            if isinstance(found[step], Exception):
+                raise found[step]
             return Evaluation(dict(found[step]))
 
-        monkeypatch.setattr(api, "Training", lambda *a, **more: training(*a, **more | {"evaluator": evaluate}))
+        monkeypatch.setattr(Looking, "__call__", look)
         given = SETTINGS | {"steps": len(found) - 1, "eval_every": 1, "save_every": 0, "keep_checkpoints": 1} | settings
         return lab.train("dpo", rows[:6], model_folder("llama"), run_dir=tmp_path / "run", background=False, **given)
 
@@ -54,6 +54,13 @@ def test_where_lower_is_better(judged):
 
 def test_no_best(judged):
     assert names(judged([{"eval/rewards/accuracies": value} for value in (0, 0.9, 0.5, 0.4)], keep_best="")) == ["step-000003"]
+
+
+def test_a_look_that_fails_loses_no_step(judged):
+    run = judged([{"eval/loss": 0.7}, {"eval/loss": 0.6}, ValueError("No more looks.")])
+    assert run.state == "failed"
+    assert run.error == "No more looks."
+    assert names(run) == ["step-000002"]
 
 
 def test_a_measure_that_no_evaluation_has_is_said(judged):
