@@ -79,10 +79,12 @@ class Time(_Value):
 
 
 class Preflight(_Value):
-    """The report. pairs: those trained on (dropped ones apart); seen: those that the run's steps reach;
+    """The report. pairs: those trained on (dropped ones apart); held_out: those kept apart for looks;
+    seen: those that the run's steps reach;
     tokens_per_epoch: prompt, chosen and rejected of all pairs."""
 
     pairs: int
+    held_out: int = 0
     seen: int
     prompts: int
     steps: int
@@ -105,12 +107,13 @@ class Preflight(_Value):
     def lines(self) -> list[str]:
         """The report for a terminal, or a page."""
         m, t = self.memory, self.time
+        apart = f" ({self.held_out:,} held out)" if self.held_out else ""
         shared = "" if self.prompts == self.pairs else f" with {self.prompts:,} different prompt{'s' if self.prompts > 1 else ''}"
         reference = f", after {seconds(t.reference)} for reference log-probs" if t.reference >= 1 else ""
         names = ("weights", "gradients", "optimizer", "activations", "logits")
         parts = ", ".join(f"{name} {size(getattr(m, name))}" for name in names)
         return [
-            f"pairs    {self.pairs:,}{shared}; {self.steps:,} steps of {self.batch_size:,} are {self.epochs:.3g} epochs "
+            f"pairs    {self.pairs:,}{apart}{shared}; {self.steps:,} steps of {self.batch_size:,} are {self.epochs:.3g} epochs "
             f"of {self.tokens_per_epoch:,} tokens",
             *(f"{name:<8} {_spread(lengths)}" for name, lengths in self.lengths.items()),
             *(f"note     {finding.words}" for finding in self.findings),

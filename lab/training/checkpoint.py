@@ -79,7 +79,10 @@ def take_snapshot(
     policy: Policy, optimizer: torch.optim.Optimizer, progress: Progress, degree_head: nn.Module | None, *, sharded: bool = False
 ) -> Snapshot:
     """The numbers of a run at this moment. Where weights are sharded, every process has to take it."""
-    weights = {name: whole(value).cpu() for name, value in policy.model.state_dict().items()} if sharded else None
+    weights = None
+    if sharded:
+        policy.wrapped.reshard()  # after a pass without gradients it still holds its own weights whole, which nobody trains
+        weights = {name: whole(value).cpu() for name, value in policy.model.state_dict().items()}
     return Snapshot(_tensors(policy, optimizer, progress, degree_head), weights)
 
 

@@ -49,6 +49,7 @@ def preflight(policy: Policy, config: TrainConfig, reading: Reading, max_length:
     mean = sum(map(_tokens, seen)) / len(seen)
     return Preflight(
         pairs=len(reading.pairs),
+        held_out=len(reading.kept_apart),
         seen=len(seen),
         prompts=len({repr(pair.prompt) for pair in reading.pairs}),
         steps=config.steps,

@@ -21,7 +21,15 @@ def trained(rows: list[dict[str, str]], model_folder: Callable[[str], Path], tmp
     """trained(objective, **settings) is a finished run of four steps on fifty pairs."""
 
     def train(objective: Any = "dpo", pairs: Any = None, model: Any = None, **settings: Any) -> Run:
-        few = {"steps": 4, "batch_size": 4, "learning_rate": 1e-2, "save_every": 2, "device": "cpu", "probe_budget": 0}
+        few = {
+            "steps": 4,
+            "batch_size": 4,
+            "learning_rate": 1e-2,
+            "save_every": 2,
+            "device": "cpu",
+            "probe_budget": 0,
+            "evaluate": False,
+        }
         run = lab.train(
             objective, rows if pairs is None else pairs, model or model_folder("llama"), background=False, **few | settings
         )

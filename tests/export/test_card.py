@@ -113,7 +113,7 @@ def test_nothing_is_filled_in(trained, tmp_path):
     (run.dir / "run.json").write_text(json.dumps(about))
     head, text = card_of(run.export(tmp_path / "out"))
     assert head.keys() == {"library_name", "model_name", "pipeline_tag", "tags"}
-    assert "held-out" not in text
+    assert "| held-out | step" not in text
     assert "when this was exported" in text
 
 

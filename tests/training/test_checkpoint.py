@@ -186,11 +186,11 @@ def test_where_all_are_damaged_nothing_is_lost(whole, tmp_path):
 def test_a_full_disk_in_mid_run_is_a_warning(rows, model_folder, monkeypatch):
     save = Policy.save
 
-    def refuse(self, folder):
+    def refuse(self, folder, weights=None):
         if "step-000002" in folder.name:
             (folder / "half").write_text("x")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        save(self, folder)
+        save(self, folder, weights)
 
     monkeypatch.setattr(Policy, "save", refuse)
     run = lab.train("dpo", rows[:6], model_folder("llama"), background=False, **SETTINGS | {"steps": 4})
@@ -206,10 +206,10 @@ def test_a_full_disk_at_the_end_is_an_error(rows, model_folder, monkeypatch):
 
     save = Policy.save
 
-    def refuse(self, folder):
+    def refuse(self, folder, weights=None):
         if "step-000004" in folder.name:
             raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-        save(self, folder)
+        save(self, folder, weights)
 
     monkeypatch.setattr(Policy, "save", refuse)
     run = lab.train("dpo", rows[:6], model_folder("llama"), background=False, **SETTINGS | {"steps": 4})

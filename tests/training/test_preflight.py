@@ -18,7 +18,7 @@ from lab.training.config import TrainConfig
 from lab.training.preflight import preflight
 from lab.training.reading import read_pairs
 
-FAST = {"steps": 4, "batch_size": 4, "save_every": 0, "device": "cpu"}
+FAST = {"steps": 4, "batch_size": 4, "save_every": 0, "device": "cpu", "evaluate": False}
 
 
 def read(config, rows, policy):

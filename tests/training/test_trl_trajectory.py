@@ -72,6 +72,7 @@ SETTINGS: dict[str, Any] = {
     "save_every": 0,
     "device": "cpu",
     "token_steps": STEPS,
+    "evaluate": False,
 }
 SIDES = ("chosen", "rejected")
 LOGPS = tuple(f"logps/{side}" for side in SIDES)
