@@ -139,6 +139,7 @@ def run_trl(model: Path, rows: list[dict[str, str]], *, ahead: bool, batch: int 
             train_dataset=datasets.Dataset.from_list(rows),
             processing_class=transformers.AutoTokenizer.from_pretrained(model),
         )
+        trainer.remove_callback(transformers.trainer_callback.PrinterCallback)  # it would write into the table
         trainer.train()
         return time.perf_counter() - began
 

@@ -1,0 +1,142 @@
+"""Two processes that train one run, as `accelerate launch` starts them, lose what one process loses."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import lab
+from lab.monitor import list_checkpoints
+from lab.training.workers import Workers
+
+LAUNCH = {"DDP": ["--multi_gpu"], "FSDP": ["--use_fsdp", "--fsdp_version", "2"]}
+COMMON: dict[str, Any] = {
+    "steps": 4,
+    "batch_size": 5,  # which two processes cannot halve
+    "learning_rate": 1e-3,
+    "save_every": 2,
+    "keep_checkpoints": 9,
+    "device": "cpu",
+    "eval_every": 2,
+    "eval_prompts": 2,
+    "eval_tokens": 6,
+    "held_out": 0.1,
+}
+
+
+def flags(settings: dict[str, Any]) -> list[str]:
+    return [part for key, value in settings.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+
+
+@pytest.fixture
+def together(rows: list[dict[str, str]], model_folder: Callable[[str], Path], tmp_path: Path) -> Callable[..., lab.Run]:
+    """together("DDP", objective, **settings): the run that two processes made."""
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("\n".join(json.dumps(row) for row in rows))
+
+    def launch(how: str, *words: str, folder: str = "two", **settings: Any) -> lab.Run:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        fixed = ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        train = ["-m", "lab", "train", "--json", "--run-dir", str(tmp_path / folder), *words]
+        if "--resume" not in words:
+            train += ["--pairs", str(pairs), "--model", str(model_folder("llama")), *flags(COMMON | settings)]
+        done = subprocess.run(
+            [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH[how], *fixed, "--main_process_port", str(port), *train],
+            capture_output=True,
+            text=True,
+            timeout=240,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return lab.open_run(tmp_path / folder)
+
+    return launch
+
+
+def alone(objective: Any, rows: list[dict[str, str]], model: Path, **settings: Any) -> lab.Run:
+    run = lab.train(objective, rows, model, background=False, **COMMON | settings)
+    assert run.state == "finished", run.error
+    return run
+
+
+def assert_alike(found: lab.Run, expected: lab.Run) -> None:
+    assert found.state == "finished"
+    names = ["loss", "grad_norm", "logps/chosen", "rewards/margins", "eval/loss", "eval/rewards/margins", "num_tokens"]
+    ours, theirs = found.scalars(names), expected.scalars(names)
+    assert ours.index.tolist() == theirs.index.tolist()
+    assert torch.allclose(torch.tensor(ours.values), torch.tensor(theirs.values), rtol=1e-4, atol=1e-5, equal_nan=True)
+    assert found.pairs()["pair"].tolist() == expected.pairs()["pair"].tolist()
+    one, other = (load_file(list_checkpoints(run.dir)[-1] / "model.safetensors") for run in (found, expected))
+    for name, weight in other.items():
+        assert torch.allclose(one[name], weight, atol=2e-5), name
+
+
+def test_replicated(together, rows, model_folder):
+    """With an objective whose pairs depend on each other, so that each process has to know the other's."""
+    run = together("DDP", "--objective", "aot")
+    assert_alike(run, alone("aot", rows, model_folder("llama")))
+    assert set(run.layers()["step"]) == {1} or not run.layers().empty
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("objective", "settings"), [("sgdpo", {"micro_batch_size": 2}), ("alpha_dpo", {"lora_rank": 2}), ("spo", {})]
+)
+def test_replicated_with_everything(objective, settings, together, rows, model_folder):
+    run = together("DDP", "--objective", objective, **settings)
+    if "lora_rank" in settings:
+        names = ["loss", "grad_norm"]
+        expected = alone(objective, rows, model_folder("llama"), **settings).scalars(names)
+        assert torch.allclose(torch.tensor(run.scalars(names).values), torch.tensor(expected.values), rtol=1e-4, atol=1e-5)
+    else:
+        assert_alike(run, alone(objective, rows, model_folder("llama"), **settings))
+
+
+@pytest.mark.slow
+def test_sharded_and_taken_up_by_one_process(together, rows, model_folder):
+    """The weights of a sharded run lie whole in its checkpoints: any number of processes goes on from them."""
+    expected = alone("dpo", rows, model_folder("llama"))
+    assert_alike(together("FSDP", "--objective", "dpo", micro_batch_size=1), expected)
+    for again in ("alone", "FSDP"):
+        part = together("FSDP", "--objective", "dpo", folder=f"part-{again}")
+        for checkpoint in list_checkpoints(part.dir)[1:]:
+            for path in checkpoint.iterdir():
+                path.unlink()
+            checkpoint.rmdir()
+        if again == "alone":
+            run = lab.train(run_dir=part.dir, resume=True, background=False)
+        else:
+            run = together("FSDP", "--resume", folder=f"part-{again}")
+        assert_alike(run, expected)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_shared_is_one_sentence(together, tmp_path):
+    for words, settings, reason in ((("dpo",), {"batch_size": 1}, "cannot share"), (("spo",), {}, "cannot be sharded")):
+        with pytest.raises(AssertionError, match=reason):
+            together("FSDP", "--objective", *words, folder=f"no-{words[0]}", **settings)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+@pytest.mark.parametrize("size", [7, 8, 20])
+def test_shares_cover_a_batch(count, size):
+    parts = [range(size)[Workers(rank, count).share(size)] for rank in range(count)]
+    assert [i for part in parts for i in part] == list(range(size))
+    assert max(len(p) for p in parts) - min(len(p) for p in parts) <= 1
+
+
+def test_more_processes_than_pairs():
+    with pytest.raises(ValueError, match="raise batch_size"):
+        Workers(0, 4).share(3)
