@@ -6,6 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
+import lab
 from app.jobs import Job
 from app.plain import plain
 from lab import home
@@ -42,7 +43,9 @@ def _form(run: Run, found: list[Path]) -> None:
     folder = where.text_input("Folder on this machine", str(home.home() / "exports" / key), key=f"export.folder.{key}").strip()
     trl = st.checkbox("Also the pairs and a script that does the same training in TRL", key=f"export.trl.{key}")
     if st.button("Export the model", icon=":material/ios_share:", disabled=not folder):
-        JOBS[key] = Job(lambda progress: run.export(folder, what=what, dtype=TYPES[dtype], trl_script=trl, progress=progress))
+        JOBS[key] = Job(
+            lambda progress: lab.export_run(run, folder, what=what, dtype=TYPES[dtype], trl_script=trl, progress=progress)
+        )
         st.rerun()
 
 

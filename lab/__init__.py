@@ -19,6 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from lab.api import open_pairs, preflight, token_logps, train
+    from lab.export import export_run
     from lab.monitor import RunError
     from lab.objectives import OBJECTIVES, Objective, Outcome, PairLogps, make_objective, parameter, register
     from lab.pairs import Pair, PairsError, PairStore
@@ -41,6 +42,7 @@ __all__ = [
     "Run",
     "RunError",
     "TrainConfig",
+    "export_run",
     "make_objective",
     "open_pairs",
     "open_run",
@@ -56,6 +58,7 @@ __all__ = [
 
 _ROOMS = {
     "lab.api": ("open_pairs", "preflight", "token_logps", "train"),
+    "lab.export": ("export_run",),
     "lab.objectives": ("OBJECTIVES", "Objective", "Outcome", "PairLogps", "make_objective", "parameter", "register"),
     "lab.pairs": ("Pair", "PairStore", "PairsError"),
     "lab.policy": ("ModelError",),

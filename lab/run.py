@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -220,31 +220,6 @@ class Run:
     def checkpoints(self) -> list[Path]:
         """Folders of the checkpoints that are kept, oldest first."""
         return list_checkpoints(self.dir)
-
-    def export(
-        self,
-        folder: Path | str,
-        *,
-        what: str | None = None,
-        step: int | None = None,
-        dtype: str | None = None,
-        trl_script: bool = False,
-        progress: Callable[[str, float], None] | None = None,
-    ) -> Path:
-        """Write the trained model into a new `folder` that transformers and peft load without the lab, with a model card.
-
-        what: "adapter" or "merged" (the model with the adapter in it) for a run that trained an adapter, "model" for one that
-        trained the whole model; by default the adapter, or the model.   step: of a checkpoint that is kept; by default the best
-        one there is, else the latest.   dtype: "float32" or "bfloat16"; by default as in the checkpoint, merged float32.
-        trl_script: also the pairs as JSON Lines and a script that does the same training in TRL.
-        progress(what, share) reports while it is written.
-
-        The folder appears whole or not at all. Raises ExportError (a RunError), and writes nothing, where there is something in
-        it already, where the run has no such checkpoint, and where TRL lacks the objective.
-        """
-        from lab.export import export_run  # brings torch
-
-        return export_run(self, folder, what=what, step=step, dtype=dtype, trl_script=trl_script, progress=progress)
 
     def best_checkpoint(self) -> Path | None:
         """The one with the best evaluation by the setting `keep_best`, or None where none was evaluated."""

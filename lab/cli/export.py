@@ -34,6 +34,8 @@ def export(options: argparse.Namespace) -> int:
 
     what = "merged" if options.merged else None
     run = lab.open_run(options.run_name)
-    folder = run.export(options.folder, what=what, step=options.step, dtype=options.dtype, trl_script=options.trl, progress=say)
+    folder = lab.export_run(
+        run, options.folder, what=what, step=options.step, dtype=options.dtype, trl_script=options.trl, progress=say
+    )
     print(folder)
     return 0

@@ -251,7 +251,7 @@ def _value(look: dict[str, Any], name: str, interval: str | None) -> str | None:
     if name not in look:
         return None
     low, high = look.get(f"{interval}_low"), look.get(f"{interval}_high")
-    return f"{look[name]:.3g}" + ("" if low is None or high is None else f" [{low:.3g}, {high:.3g}]")
+    return f"{look[name]:.3g}" + ("" if low is None or high is None or math.isnan(low) else f" [{low:.3g}, {high:.3g}]")
 
 
 class JsonLines:

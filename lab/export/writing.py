@@ -41,7 +41,17 @@ def export_run(
     trl_script: bool = False,
     progress: Progress | None = None,
 ) -> Path:
-    """Write a run's model into a new `folder`, and return it; see `Run.export`."""
+    """Write the trained model into a new `folder` that transformers and peft load without the lab, with a model card.
+
+    what: "adapter" or "merged" (the model with the adapter in it) for a run that trained an adapter, "model" for one that
+    trained the whole model; by default the adapter, or the model.   step: of a checkpoint that is kept; by default the best
+    one there is, else the latest.   dtype: "float32" or "bfloat16"; by default as in the checkpoint, merged float32.
+    trl_script: also the pairs as JSON Lines and a script that does the same training in TRL.
+    progress(what, share) reports while it is written.
+
+    The folder appears whole or not at all. Raises ExportError (a RunError), and writes nothing, where there is something in
+    it already, where the run has no such checkpoint, and where TRL lacks the objective.
+    """
     target = Path(folder).expanduser().absolute()
     say = progress or (lambda words, share: None)
     if dtype not in (None, *DTYPES):

@@ -16,15 +16,26 @@ from typing import Any
 from lab.monitor import Change, durable, list_checkpoints, read_about, write_changes
 from lab.monitor.changes import parse_changes
 from lab.monitor.folder import read_facts, step_of
+from lab.objectives import Objective
 
 from .config import ConfigError, TrainConfig
-from .loop import Start
 
 START = "start"
 """In a branch's folder: the checkpoint that it begins from, so that it needs its parent no more."""
 
 FIXED = ("model", "lora_rank", "lora_alpha", "lora_targets")
 """Settings that give the weights of a checkpoint their meaning."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """The checkpoint of another run that a branch begins from, and the objective that run had there."""
+
+    folder: Path
+    step: int
+    objective: Objective
+    keep_optimizer: bool
+    parent: str
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from torch import Tensor
 from lab.monitor import StoreWriter, best_checkpoint
 from lab.monitor.folder import read_facts, score
 from lab.monitor.probes import ProbeBudget, split_gradients
-from lab.objectives import Objective, PairLogps
+from lab.objectives import PairLogps
 from lab.pairs import Pair
 from lab.policy import whole
 from lab.policy.randomness import global_generator
 
 from .batches import EncodedPair, generator
+from .branch import Start
 from .changing import same_state
 from .checkpoint import (
     CheckpointError,
@@ -52,17 +53,6 @@ PILOT = 2
 
 
 OnStep = Callable[[int, dict[str, float]], None]
-
-
-@dataclass(frozen=True)
-class Start:
-    """The checkpoint of another run that a branch begins from, and the objective that run had there."""
-
-    folder: Path
-    step: int
-    objective: Objective
-    keep_optimizer: bool
-    parent: str
 
 
 class Training:

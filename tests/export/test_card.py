@@ -20,7 +20,7 @@ def card_of(folder):
 
 def test_the_card_of_an_adapter(trained, tmp_path, model_folder):
     run = trained({"name": "spo", "base": {"name": "sgdpo", "r1": 0.7}}, lora_rank=2, seed=5, name="my run")
-    head, text = card_of(run.export(tmp_path / "out"))
+    head, text = card_of(lab.export_run(run, tmp_path / "out"))
     assert head["library_name"] == "peft"
     assert head["pipeline_tag"] == "text-generation"
     assert head["tags"] == ["preference-optimization", "spo", "lora"]
@@ -67,14 +67,14 @@ def test_results_before_and_after_with_their_intervals(trained, tmp_path):
     store.event(3, "edit", version=7, computed=2)
     store.event(3, "held_out", pairs=run.pairs()["pair"].tolist()[:5])
     store.close()
-    _, text = card_of(run.export(tmp_path / "last"))
+    _, text = card_of(lab.export_run(run, tmp_path / "last"))
     assert "| held-out | step 0 | step 4 |" in text
     assert "| `eval/oracle_reward` | 0.31 [0.26, 0.36] | 0.62 [0.57, 0.67] |" in text
     assert "| `eval/valid` | 0.8 | 0.8 |" in text
     assert "95 % intervals" in text
     assert "| 3 | `beta` | `0.1` | `0.5` |\n| 3 | pairs |  | version 7 |" in text
     assert "version 0: 45 pairs, as they were imported. 5 more were held out from training." in text
-    _, text = card_of(run.export(tmp_path / "before", step=2))
+    _, text = card_of(lab.export_run(run, tmp_path / "before", step=2))
     assert "| held-out | step 0 | step 2 |" in text
     assert "Changed during the run" not in text
     assert "mean of steps 1 to 2" in text
@@ -86,10 +86,10 @@ def test_the_card_tells_the_settings_in_use_at_the_checkpoint(trained, tmp_path)
     facts = run.checkpoints()[-1] / "trainer.json"
     config = run.config.model_copy(update={"objective": run.config.objective.replace(beta=0.4)}).model_dump(mode="json")
     facts.write_text(json.dumps(json.loads(facts.read_text()) | {"settings": config, "pairs_version": 0}))
-    _, text = card_of(run.export(tmp_path / "last", trl_script=True))
+    _, text = card_of(lab.export_run(run, tmp_path / "last", trl_script=True))
     assert "| `beta` | `0.4` |" in text
     assert "beta=0.4," in (tmp_path / "last" / "train_trl.py").read_text()
-    _, text = card_of(run.export(tmp_path / "before", step=2))
+    _, text = card_of(lab.export_run(run, tmp_path / "before", step=2))
     assert "| `beta` | `0.1` |" in text
 
 
@@ -99,10 +99,10 @@ def test_edited_pairs_and_a_store_that_is_gone(rows, trained, tmp_path):
     pairs.drop(pairs.ids()[1])
     run = trained(pairs=pairs)
     pairs.edit(pairs.ids()[0], chosen="An answer that came after the run.")
-    _, text = card_of(run.export(tmp_path / "out"))
+    _, text = card_of(lab.export_run(run, tmp_path / "out"))
     assert "version 2: 49 pairs, 1 of them edited since they were imported" in text
     pairs.path.unlink()
-    _, text = card_of(run.export(tmp_path / "gone"))
+    _, text = card_of(lab.export_run(run, tmp_path / "gone"))
     assert "Pairs of version 2; their store could not be read" in text
 
 
@@ -111,7 +111,7 @@ def test_nothing_is_filled_in(trained, tmp_path):
     about = json.loads((run.dir / "run.json").read_text())
     del about["versions"]
     (run.dir / "run.json").write_text(json.dumps(about))
-    head, text = card_of(run.export(tmp_path / "out"))
+    head, text = card_of(lab.export_run(run, tmp_path / "out"))
     assert head.keys() == {"library_name", "model_name", "pipeline_tag", "tags"}
     assert "| held-out | step" not in text
     assert "when this was exported" in text
@@ -119,7 +119,7 @@ def test_nothing_is_filled_in(trained, tmp_path):
 
 @pytest.mark.parametrize("name", ["---\nlicense: mit", "![](http://example.invalid/x) <b>|`*", "a: [b", "# x $y$", "a\x00b\u2028c"])
 def test_a_hostile_name_stays_a_name(name, trained, tmp_path):
-    head, text = card_of(trained(name=name).export(tmp_path / "out"))
+    head, text = card_of(lab.export_run(trained(name=name), tmp_path / "out"))
     assert head["model_name"] == name
     assert "license" not in head
     assert "![]" not in text

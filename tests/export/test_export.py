@@ -41,20 +41,20 @@ def test_adapter_and_merged_model(shape, trained, model_folder, rows, tmp_path):
         AutoModelForCausalLM.from_pretrained(model_folder(shape)), AutoTokenizer.from_pretrained(model_folder(shape)), rows
     )
     assert (should - untrained).abs().max() > 0.1, "four steps must have moved something"
-    adapter = run.export(tmp_path / "out" / "adapter")
+    adapter = lab.export_run(run, tmp_path / "out" / "adapter")
     assert adapter == tmp_path / "out" / "adapter"
     assert {path.name for path in adapter.iterdir()} >= {"README.md", "adapter_config.json", "adapter_model.safetensors"}
     assert not list(adapter.glob("trainer*"))
     torch.testing.assert_close(loaded(AutoPeftModelForCausalLM, adapter, rows), should, rtol=0, atol=1e-4)
     torch.testing.assert_close(loaded(AutoModelForCausalLM, adapter, rows), should, rtol=0, atol=1e-4)
-    merged = run.export(tmp_path / "merged", what="merged")
+    merged = lab.export_run(run, tmp_path / "merged", what="merged")
     assert not (merged / "adapter_config.json").exists()
     torch.testing.assert_close(loaded(AutoModelForCausalLM, merged, rows), should, rtol=0, atol=1e-3)
 
 
 def test_whole_model(trained, rows, tmp_path):
     run = trained("simpo")
-    folder = run.export(tmp_path / "model")
+    folder = lab.export_run(run, tmp_path / "model")
     assert torch.equal(loaded(AutoModelForCausalLM, folder, rows), expected(run.checkpoints()[-1], rows))
     assert not list(folder.glob("trainer*"))
 
@@ -78,7 +78,7 @@ print(json.dumps({"found": found, "lab": "lab" in sys.modules}))
 
 def test_a_fresh_process_without_the_lab_finds_the_same_log_probs(trained, chat_model, rows, tmp_path):
     run = trained("sgdpo", model=chat_model, lora_rank=2)
-    folders = [run.export(tmp_path / "adapter"), run.export(tmp_path / "merged", what="merged")]
+    folders = [lab.export_run(run, tmp_path / "adapter"), lab.export_run(run, tmp_path / "merged", what="merged")]
     command = [sys.executable, "-c", LOAD_ALONE, *map(str, folders), rows[0]["prompt"], rows[0]["chosen"]]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -91,7 +91,7 @@ def test_chat_template_and_generation_config_come_along(trained, chat_model, tmp
     messages = [{"role": "user", "content": "Hello"}]
     part, whole = trained(model=chat_model, lora_rank=2), trained(model=chat_model)
     for run, what in ((part, "merged"), (part, "adapter"), (whole, "model")):
-        folder = run.export(tmp_path / what, what=what)
+        folder = lab.export_run(run, tmp_path / what, what=what)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         assert tokenizer.apply_chat_template(messages, tokenize=False) == "[user] Hello</s>"
         assert tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id
@@ -107,8 +107,8 @@ def test_an_adapter_on_a_tied_output_layer_is_not_merged_into_the_embedding(trai
     model.save_pretrained(tmp_path / "tied")
     AutoTokenizer.from_pretrained(model_folder("llama")).save_pretrained(tmp_path / "tied")
     run = trained(model=tmp_path / "tied", lora_rank=2, lora_targets="q_proj,lm_head")
-    should = loaded(AutoPeftModelForCausalLM, run.export(tmp_path / "adapter"), rows)
-    merged = run.export(tmp_path / "merged", what="merged")
+    should = loaded(AutoPeftModelForCausalLM, lab.export_run(run, tmp_path / "adapter"), rows)
+    merged = lab.export_run(run, tmp_path / "merged", what="merged")
     torch.testing.assert_close(loaded(AutoModelForCausalLM, merged, rows), should, rtol=0, atol=1e-3)
 
 
@@ -121,7 +121,7 @@ def test_weights_in_bfloat16(trained, tmp_path, rows):
         (part, "merged", AutoModelForCausalLM),
         (whole, "model", AutoModelForCausalLM),
     ):
-        folder = run.export(tmp_path / what, what=what, dtype="bfloat16")
+        folder = lab.export_run(run, tmp_path / what, what=what, dtype="bfloat16")
         (weights,) = folder.glob("*.safetensors")
         assert {tensor.dtype for tensor in load_file(weights).values()} == {torch.bfloat16}
         near = loaded(kind, folder, rows, dtype=torch.float32)
@@ -134,10 +134,10 @@ def test_the_checkpoint_that_is_asked_for(trained, rows, tmp_path, monkeypatch):
     assert find_source(run).folder == last
     monkeypatch.setattr(type(run), "best_checkpoint", lambda self: first, raising=False)
     assert find_source(run).folder == first
-    assert torch.equal(loaded(AutoModelForCausalLM, run.export(tmp_path / "two", step=2), rows), expected(first, rows))
+    assert torch.equal(loaded(AutoModelForCausalLM, lab.export_run(run, tmp_path / "two", step=2), rows), expected(first, rows))
     assert "Checkpoint of step 2 of 4" in (tmp_path / "two" / "README.md").read_text()
     with pytest.raises(ExportError, match="no checkpoint of step 3; it has those of 2, 4"):
-        run.export(tmp_path / "three", step=3)
+        lab.export_run(run, tmp_path / "three", step=3)
 
 
 def test_what_cannot_be_exported_is_said_and_nothing_is_written(trained, tmp_path, model_folder, rows):
@@ -155,7 +155,7 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_written(trained, tmp_pat
         (whole, taken / "mine.txt" / "below", {}, "cannot be written"),
     ):
         with pytest.raises(RunError, match=sentence) as raised:
-            run.export(folder, **how)
+            lab.export_run(run, folder, **how)
         assert "\n" not in str(raised.value)
     assert (taken / "mine.txt").read_text() == "mine"
     assert not (tmp_path / "x").exists()
@@ -170,24 +170,24 @@ def test_a_full_disk_leaves_nothing_behind(error, trained, tmp_path, monkeypatch
 
     monkeypatch.setitem(writing.KINDS, "model", ("the whole model", full))
     with pytest.raises(ExportError, match=r"cannot be written \(.*No space left on device"):
-        trained().export(tmp_path / "out" / "model")
+        lab.export_run(trained(), tmp_path / "out" / "model")
     assert not list((tmp_path / "out").iterdir())
 
 
 def test_an_empty_folder_may_be_filled(trained, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert (trained().export(tmp_path / "empty") / "model.safetensors").exists()
+    assert (lab.export_run(trained(), tmp_path / "empty") / "model.safetensors").exists()
 
 
 def test_a_base_that_is_gone_or_broken(trained, chat_model, tmp_path):
     part, whole = trained(model=chat_model, lora_rank=2), trained(model=chat_model)
     (chat_model / "model.safetensors").write_bytes(b"rubbish")
     with pytest.raises(ExportError, match="cannot be loaded, so nothing was exported"):
-        part.export(tmp_path / "merged", what="merged")
+        lab.export_run(part, tmp_path / "merged", what="merged")
     chat_model.rename(tmp_path / "elsewhere")
     with pytest.raises(ExportError, match="put it back and export again"):
-        part.export(tmp_path / "adapter")
-    assert (whole.export(tmp_path / "whole") / "README.md").exists(), "a whole model needs no base"
+        lab.export_run(part, tmp_path / "adapter")
+    assert (lab.export_run(whole, tmp_path / "whole") / "README.md").exists(), "a whole model needs no base"
     assert not (tmp_path / "adapter").exists()
 
 
@@ -197,7 +197,7 @@ def test_a_run_without_a_checkpoint(trained, tmp_path):
     run = trained()
     shutil.rmtree(run.dir / "checkpoints")
     with pytest.raises(ExportError, match="no checkpoint yet"):
-        run.export(tmp_path / "out")
+        lab.export_run(run, tmp_path / "out")
 
 
 def test_the_command_line(trained, tmp_path, capsys):

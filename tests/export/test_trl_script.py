@@ -11,6 +11,7 @@ import sys
 import pytest
 import torch
 
+import lab
 from lab.export import ExportError, recipe
 from lab.export.trl import _RECIPES, SCRIPT, arguments
 from lab.objectives import OBJECTIVES, make_objective
@@ -65,7 +66,7 @@ def test_every_objective_has_a_recipe_that_trl_takes_or_a_sentence(name, trained
 def test_what_trl_cannot_do_is_said_before_anything_is_written(objective, sentence, trained, tmp_path):
     run = trained(objective)
     with pytest.raises(ExportError, match=sentence):
-        run.export(tmp_path / "out", trl_script=True)
+        lab.export_run(run, tmp_path / "out", trl_script=True)
     assert not (tmp_path / "out").exists()
 
 
@@ -76,7 +77,7 @@ def exported(trained, chat_model, tmp_path, rows):
     def export(objective, pairs=None, **settings):
         one_batch = {"batch_size": 8, "steps": 2, "save_every": 0, "warmup_ratio": 0, "learning_rate": 1e-3}
         run = trained(objective, pairs or rows[:8], chat_model, **one_batch | settings)
-        return run, run.export(tmp_path / "out", trl_script=True)
+        return run, lab.export_run(run, tmp_path / "out", trl_script=True)
 
     return export
 
@@ -144,8 +145,8 @@ def test_a_set_that_mixes_plain_text_and_conversations_is_refused(trained, chat_
     talk = {"prompt": [{"role": "user", "content": "Hi"}], "chosen": "Hello there.", "rejected": "No."}
     run = trained("dpo", [*rows[:8], talk], chat_model)
     with pytest.raises(ExportError, match="mixes both"):
-        run.export(tmp_path / "out", trl_script=True)
-    assert (run.export(tmp_path / "out") / "README.md").exists()
+        lab.export_run(run, tmp_path / "out", trl_script=True)
+    assert (lab.export_run(run, tmp_path / "out") / "README.md").exists()
 
 
 def test_the_pairs_are_those_of_the_run(rows, trained, tmp_path):
@@ -155,7 +156,7 @@ def test_the_pairs_are_those_of_the_run(rows, trained, tmp_path):
     pairs.edit(pairs.ids()[0], chosen="As it was when the run began.")
     run = trained("dpo", pairs)
     pairs.edit(pairs.ids()[0], chosen="As it is now.")
-    folder = run.export(tmp_path / "out", trl_script=True)
+    folder = lab.export_run(run, tmp_path / "out", trl_script=True)
     lines = [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()]
     assert lines[0] == {"prompt": rows[0]["prompt"], "chosen": "As it was when the run began.", "rejected": rows[0]["rejected"]}
     assert len(lines) == 50
