@@ -10,12 +10,11 @@ run.figure("margins")
 from __future__ import annotations
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
 
-# Torch's threads spin while they wait for one another. Beside a dashboard, a notebook or a second run on the same cores that
-# made a training step 5 to 10 times slower (measured on 2 cores). It is read once, when torch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from lab import threads
+
+threads.sleep_while_waiting()  # before anything loads torch
 
 if TYPE_CHECKING:
     from lab.api import open_pairs, preflight, token_logps, train

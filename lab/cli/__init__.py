@@ -14,6 +14,8 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 
+from lab import threads
+
 COMMANDS = {
     "train": ("train", "start or continue a run"),
     "runs": ("runs", "list the runs"),
@@ -48,6 +50,8 @@ def main(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # pairs may hold what a terminal cannot say
+    if arguments[:1] == ["train"]:
+        threads.spin_where_idle()  # before the command's module brings torch
     try:
         options = parser(arguments[0] if arguments else "").parse_args(arguments)
         return int(options.run(options) or 0)

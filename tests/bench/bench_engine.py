@@ -1,3 +1,4 @@
+# ruff: noqa: E402 - how idle threads wait is settled before torch is loaded
 """The engine against TRL's DPOTrainer on the CPU: pairs per second, end to end with the reference.
 
     python -m tests.bench.bench_engine [--rounds 3] [--steps 24]
@@ -24,7 +25,10 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import lab  # first: it settles how idle threads wait, for both engines
+import lab
+from lab import threads
+
+threads.spin_where_idle()  # as a process that only trains does, before torch is loaded; for both engines
 
 import torch  # isort: skip
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E402 - how idle threads wait is settled before torch is loaded
 """What watching costs: training with every record and probe against the same training that records nothing.
 
     python -m tests.bench.bench_monitoring [--rounds 5] [--steps 40]
@@ -17,7 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import lab  # noqa: F401 - first: it settles how idle threads wait
+from lab import threads
+
+threads.spin_where_idle()  # as a process that only trains does, before torch is loaded
 
 from lab.monitor import SilentWriter, StoreWriter  # isort: skip
 from lab.pairs import pair_of
