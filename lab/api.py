@@ -90,9 +90,12 @@ def train(
         raise ConfigError('on_step is called in the training thread, which another process cannot do; use executor="thread".')
     options: dict[str, Any] = {"executor": executor, "queue": queue, "background": background, "on_step": on_step}
     if resume:
-        if objective is not None or settings or run_dir is None:
+        others = (objective, pairs, model, branch_from, at)
+        if any(given is not None for given in others) or settings or run_dir is None or not (keep_optimizer and listed):
             raise ConfigError("To resume, give run_dir and nothing else: a run goes on with the settings it was made with.")
         return start_run(Path(run_dir), progress=progress, **options)
+    if branch_from is None and (at is not None or not keep_optimizer):
+        raise ConfigError("at and keep_optimizer belong to a branch; give branch_from, the run to begin from.")
     chosen: dict[str, Any] = {"objective": objective, "pairs": pairs, "model": model, "run_dir": run_dir, "listed": listed}
     branch: dict[str, Any] = {"branch_from": branch_from, "at": at, "keep_optimizer": keep_optimizer}
     folder = make_run(**chosen, **branch, known_elsewhere=executor == "process", progress=progress, **settings)
@@ -118,10 +121,12 @@ def make_run(
     known_elsewhere: the objective has to be one that another process finds, too.
     """
     if branch_from is not None:
+        if model is not None and Path(model).is_dir():
+            model = Path(model).resolve()
         given = {"objective": objective, "model": None if model is None else str(model)}
         given = settings | {name: value for name, value in given.items() if value is not None}
         parent = branch_from if isinstance(branch_from, Run) else open_run(branch_from)
-        folder = _branch(parent, at, given, pairs, run_dir, keep_optimizer)
+        folder = _branch(parent, at, given, pairs, run_dir, keep_optimizer, known_elsewhere)
         if listed:
             home.list_run(folder)
         return folder
@@ -145,7 +150,9 @@ def make_run(
     return folder
 
 
-def _branch(parent: Run, at: int | None, given: dict[str, Any], pairs: Any, run_dir: Any, keep_optimizer: bool) -> Path:
+def _branch(
+    parent: Run, at: int | None, given: dict[str, Any], pairs: Any, run_dir: Any, keep_optimizer: bool, known_elsewhere: bool
+) -> Path:
     """Make the folder of a run that begins from a checkpoint of another."""
     about = parent.about
     store = PairStore(Path(about["pairs_store"])) if pairs is None else open_pairs(pairs)
@@ -153,6 +160,9 @@ def _branch(parent: Run, at: int | None, given: dict[str, Any], pairs: Any, run_
     if pairs is not None:
         given = given | {"pairs": str(pairs) if isinstance(pairs, (str, Path)) else str(store.path)}
     branch = plan_branch(parent.dir, at, given, keep_optimizer=keep_optimizer, same_pairs=pairs is None)
+    if known_elsewhere:
+        _require_known_elsewhere(branch.config.objective)
+    tracker_names(branch.config.trackers)
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(branch.config.objective.name)
     create_run(folder, branch.config, pairs_store=str(store.path), pairs_version=version, pairs_name=name, branch=branch.parent)
     lay_out(folder, branch)

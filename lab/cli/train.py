@@ -62,6 +62,8 @@ def run(options: argparse.Namespace) -> int:
         given = {"resume": True}
     elif "objective" not in given and not branch:
         raise ConfigError("Say which objective: --objective NAME, for example --objective sgdpo.")
+    if options.dry_run and branch:
+        raise ConfigError("--dry-run looks at a new run; a branch reports by itself before its first step.")
     if options.dry_run:
         return look_ahead(given, as_json=options.json)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -86,17 +88,26 @@ def run(options: argparse.Namespace) -> int:
 def train_together(given: dict[str, Any], options: argparse.Namespace, screen: JsonLines | Bar) -> int:
     """One of the processes that `accelerate launch` or `torchrun` has started; the first makes the run and speaks."""
     from lab import api
+    from lab.monitor import read_about
     from lab.training.workers import join
 
-    workers, device = join(options.device or "auto")
+    resumed = read_about(options.run_dir)["config"] if given.get("resume") else {}
+    workers, device = join(given.get("device") or resumed.get("device") or "auto")
     if not workers.writes:
         screen.close()
         logging.getLogger("lab").setLevel(logging.ERROR)  # what people should know the first process says
+        for interruption in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(interruption, signal.SIG_IGN)  # it stops when the first process has heard and agreed on it
     try:
         made = None
-        if workers.writes:
-            made = str(options.run_dir if given.get("resume") else api.make_run(**given, run_dir=options.run_dir))
-        folder = Path(workers.agree(made))
+        try:
+            if workers.writes:
+                made = str(options.run_dir if resumed else api.make_run(**given, run_dir=options.run_dir))
+        finally:
+            made = workers.agree(made)
+        if made is None:  # the first process has said why
+            return 1
+        folder = Path(made)
         # The launcher has settled who trains where; a turn that one process waits for would time the others out.
         handle = api.start_run(folder, queue=False, on_step=screen.step if workers.writes else None, workers=workers, device=device)
         if workers.writes:

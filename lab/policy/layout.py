@@ -99,8 +99,13 @@ def shared(completions: Sequence[Completion], device: torch.device, *, last_stat
     )
 
 
-def plain(completions: Sequence[Completion], device: torch.device, *, pad_id: int) -> list[Batch]:
-    """Batches of rows [prompt | answer], padded on the right; completions of like length share a batch."""
+def plain(completions: Sequence[Completion], device: torch.device, *, pad_id: int, together: bool = False) -> list[Batch]:
+    """Batches of rows [prompt | answer], padded on the right; completions of like length share a batch.
+
+    together: one batch, whatever the padding: several processes have to make as many forward passes each.
+    """
+    if together:
+        return [_plain(completions, range(len(completions)), device, pad_id)]
     order = sorted(range(len(completions)), key=lambda i: len(completions[i].prompt) + len(completions[i].answer))
     buckets: list[list[int]] = []
     tokens = 0

@@ -127,6 +127,7 @@ def completion_logps(
     pad_id: int,
     device: torch.device,
     shared: str | None = None,
+    together: bool = False,
     align: bool = False,
     pooling: str | None = None,
     chunk_elements: int = CHUNK_ELEMENTS,
@@ -135,13 +136,14 @@ def completion_logps(
 
     module:  a LogpsModule, wrapped or not.
     shared:  the attention kernel with which a prompt is computed once for all its answers; None: a row per completion.
+    together: rows are not split into batches of like length.
     align:   also log sum_v p(v)^2 at each position (WPO), detached.
     pooling: "last" or "mean": also a final hidden state per completion (SPO's degree head), carries gradient.
     Raises ValueError for an empty prompt or answer.
     """
     layout.check(completions)
     if shared is None:
-        batches = layout.plain(completions, device, pad_id=pad_id)
+        batches = layout.plain(completions, device, pad_id=pad_id, together=together)
     else:
         batches = [layout.shared(completions, device, last_state=pooling is not None, kernel=shared)]
     parts = [module(batch, align=align, pooling=pooling, chunk_elements=chunk_elements) for batch in batches]

@@ -84,6 +84,7 @@ class Policy:
                 pad_id=self.pad_id,
                 device=self.device,
                 shared=self.shared,
+                together=self.wrapped is not None,
                 align=align,
                 pooling=pooling,
             )

@@ -1,4 +1,4 @@
-"""Which pairs an optimizer step sees: a pure function of the seed and the step, so that nothing has to be remembered."""
+"""Pairs as token ids, and the random numbers of a run: each a function of the seed, the step and a purpose."""
 
 from __future__ import annotations
 
@@ -67,8 +67,10 @@ def encode_pair(pair: Pair, encoder: Encoder, wants: DegradedAnswers | None = No
 
 def weaken(text: str, pair: Pair, encoder: Encoder, prompt: Sequence[int], wants: DegradedAnswers) -> list[Weakened]:
     """The degraded versions of one answer, or none where it has too few key phrases."""
+    room = max(encoder.max_length - len(prompt), 1)  # the prompt was cut for other answers
     return [
-        Weakened(k, Completion(prompt, encoder(pair.prompt, weak).answer)) for k, weak in enumerate(degrade(text, wants.degrees))
+        Weakened(k, Completion(prompt, encoder(pair.prompt, weak).answer[:room]))
+        for k, weak in enumerate(degrade(text, wants.degrees))
     ]
 
 

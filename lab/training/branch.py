@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lab.monitor import Change, durable, list_checkpoints, read_about, write_changes
+from lab.monitor import Change, durable, list_checkpoints, read_about, read_changes, write_changes
 from lab.monitor.changes import parse_changes
 from lab.monitor.folder import read_facts, step_of
 from lab.objectives import Objective
@@ -61,11 +61,12 @@ def plan_branch(parent: Path, at: int | None, given: Mapping[str, Any], *, keep_
     checkpoint = _find(parent, at)
     facts = read_facts(checkpoint)
     former = TrainConfig.parse(**facts["settings"])
-    config = TrainConfig.parse(**dict(former) | {"name": ""} | dict(given))
+    base = _settings(parent, checkpoint)
+    config = TrainConfig.parse(**dict(base) | {"name": ""} | dict(given))
     for name in FIXED:
-        if getattr(config, name) != getattr(former, name):
+        if getattr(config, name) != getattr(base, name):
             raise ConfigError(
-                f"A branch goes on with the weights of its checkpoint, so its {name} stays {getattr(former, name)!r}; "
+                f"A branch goes on with the weights of its checkpoint, so its {name} stays {getattr(base, name)!r}; "
                 "leave it out, or start a new run."
             )
     step = facts["step"]
@@ -73,7 +74,8 @@ def plan_branch(parent: Path, at: int | None, given: Mapping[str, Any], *, keep_
         raise ConfigError(
             f"The checkpoint is of step {step} and the branch would end at step {config.steps}; give steps, more than {step}."
         )
-    changes = [replace(change, settings={}) for change in parse_changes(facts["changes"]) if change.pairs_version is not None]
+    made = parse_changes(facts["changes"]) if checkpoint.name != START else [c for c in read_changes(parent) if c.after <= step]
+    changes = [replace(change, settings={}) for change in made if change.pairs_version is not None]
     told = {
         "run": str(parent.resolve()),
         "name": about["config"]["name"] or parent.name,
@@ -86,7 +88,14 @@ def plan_branch(parent: Path, at: int | None, given: Mapping[str, Any], *, keep_
 
 def settings_at(parent: Path, at: int | None) -> TrainConfig:
     """The settings in use at a checkpoint. Raises ConfigError where there is none of that step."""
-    return TrainConfig.parse(**read_facts(_find(parent, at))["settings"])
+    return _settings(parent, _find(parent, at))
+
+
+def _settings(parent: Path, checkpoint: Path) -> TrainConfig:
+    """What the run used there. Of the checkpoint that it began from itself, the facts are those of another run."""
+    if checkpoint.name == START:
+        return TrainConfig.parse(**read_about(parent)["config"])
+    return TrainConfig.parse(**read_facts(checkpoint)["settings"])
 
 
 def lay_out(folder: Path, branch: Branch) -> None:

@@ -112,6 +112,13 @@ def save_checkpoint(run_dir: Path, policy: Policy, snapshot: Snapshot, progress:
     return folder
 
 
+def add_evaluation(run_dir: Path, step: int, evaluation: dict[str, float]) -> None:
+    """Write down what a look found at a step whose checkpoint had been saved before the look came to its end."""
+    folder = run_dir / CHECKPOINTS / f"step-{step:06d}"
+    if folder.exists():
+        durable.write_json(folder / FACTS, read_facts(folder) | {"evaluation": evaluation})
+
+
 def drop_old(run_dir: Path, keep: int, best: Path | None) -> None:
     """Delete all checkpoints but the latest `keep` and the best."""
     for old in list_checkpoints(run_dir)[:-keep]:

@@ -11,7 +11,7 @@ from lab.policy import reference_model
 from .batches import EncodedPair, encode_pair
 from .order import Order
 from .prepare import Prepared
-from .reading import divide, encode_known
+from .reading import divide, encode_known, read_held_out
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ def read_edits(ready: Prepared, stored: Sequence[Pair], after: int) -> Edits:
     Raises ValueError for a set without pairs, and where the tokenizer or the model cannot take one.
     """
     config, vocabulary = ready.config, ready.policy.vocabulary
+    stored, kept_apart = divide(config, stored)
     if config.too_long == "drop":
         stored = [pair for pair in stored if not encode_pair(pair, ready.encoder).cut]
-    stored, kept_apart = divide(config, stored)
     if not stored:
         raise ValueError("All pairs of the set are dropped, or too long; restore some before the run takes the edits.")
-    held_out = tuple(encode_known(pair, ready.encoder, ready.wants, vocabulary) for pair in kept_apart[: config.eval_pairs])
+    held_out = read_held_out(config, kept_apart, ready.encoder, ready.wants, vocabulary)
     numbers = {id: number for number, id in enumerate(ready.pairs)}
     for pair in stored:
         numbers.setdefault(pair.id, len(numbers))

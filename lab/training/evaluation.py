@@ -81,13 +81,14 @@ class Evaluation:
 class Looking:
     """Looks at the policy of a run. Nothing of the run is moved: no state, no generator, no gradient.
 
-    model: the folder or hub id that the reference is read from again under full fine-tuning.   cache: folder for its answers.
+    model: the folder or hub id that the reference is read from again under full fine-tuning.
+    cache: folder for its answers, or None to sample them at every look.
     stage(words, share, seconds left) reports progress; listen() is called between batches and may raise to stop.
     """
 
     ready: Prepared
     model: str
-    cache: Path
+    cache: Path | None
     judge: Judge | None
     stage: Callable[..., None]
     listen: Callable[[], None]
@@ -143,7 +144,8 @@ class Looking:
                 return self._sample(config, reference, prompts, PER_PROMPT, 0, reference=True)
 
         how = [config.eval_tokens, config.max_length, config.seed, PER_PROMPT, BATCH, policy.fingerprint, str(policy.device)]
-        reference = kept_answers(self.cache / "answers", how, prompts, reference_answers)
+        kept = self.cache / "answers" if self.cache is not None else None
+        reference = reference_answers() if kept is None else kept_answers(kept, how, prompts, reference_answers)
         if untouched:  # one model: half of its answers stand for the policy, and play against the other half
             half = PER_PROMPT // 2
             answers, opponents = [given[:half] for given in reference], [given[half:] for given in reference]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import logging
 import os
@@ -100,10 +101,11 @@ def start(
             store.event(StoreReader(folder).step, "state", state="stopped")
         except BaseException as error:
             words = describe(error)
-            (folder / "log.txt").write_text(traceback.format_exc(), encoding="utf-8")
             log.error("The run %s failed: %s", folder.name, words)
             store.status(state="failed", stage="failed", error=words)
             store.event(training.progress.step if training else 0, "state", state="failed", error=words)
+            with contextlib.suppress(OSError):  # a full disk may be why it failed
+                (folder / "log.txt").write_text(traceback.format_exc(), encoding="utf-8")
             if not isinstance(error, Exception):
                 raise
         finally:

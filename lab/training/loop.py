@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
@@ -20,7 +19,6 @@ from lab.monitor.probes import ProbeBudget, split_gradients
 from lab.objectives import PairLogps
 from lab.pairs import Pair
 from lab.policy import whole
-from lab.policy.randomness import global_generator
 
 from .batches import EncodedPair, generator
 from .branch import Start
@@ -29,6 +27,7 @@ from .checkpoint import (
     CheckpointError,
     Progress,
     Stored,
+    add_evaluation,
     drop_old,
     latest_whole,
     put_back,
@@ -117,6 +116,9 @@ class Training:
             if self.ready is not None:
                 self._save()
             return "stopped"
+        finally:
+            if self.ready is not None:
+                self.ready.cache.close()
         return "finished"
 
     def _prepare(self) -> None:
@@ -202,20 +204,19 @@ class Training:
         # Parts of a layer that lie in different processes are not put together for a probe.
         due = not self.workers.sharded and self.workers.agree(self.budget.due())
         probe = (lambda logps, credit: chosen_part.update(self._chosen_gradient(logps, credit))) if due else None
-        # Dropout knows no generator but the global one.
-        with global_generator(config.seed * 1_000_003 + step) if config.lora_dropout else contextlib.nullcontext():
-            result = accumulate(
-                self.policy,
-                config.objective,
-                pairs,
-                self.progress.state or {},
-                generator(config.seed, step, PILOT),
-                reference=ready.reference,
-                degree_head=ready.degree_head,
-                micro_batch_size=config.micro_batch_size,
-                probe=probe,
-                workers=self.workers,
-            )
+        result = accumulate(
+            self.policy,
+            config.objective,
+            pairs,
+            self.progress.state or {},
+            generator(config.seed, step, PILOT),
+            reference=ready.reference,
+            degree_head=ready.degree_head,
+            micro_batch_size=config.micro_batch_size,
+            probe=probe,
+            workers=self.workers,
+            dropout_seed=config.seed * 1_000_003 + step if config.lora_dropout else None,
+        )
         if chosen_part:
             self._record_layers(step, chosen_part)
         norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))
@@ -330,7 +331,8 @@ class Training:
         step = self.progress.step
         if not self.config.evaluate or self.progress.evaluation is not None or self.ready is None:
             return
-        look = Looking(self.ready, self.model, self.cache, self.judge, self._stage, self._listen)
+        cache = self.cache if self.workers.count == 1 else None  # what one process finds there another may not yet
+        look = Looking(self.ready, self.model, cache, self.judge, self._stage, self._listen)
         pairs = self.ready.held_out
         try:
             found = look(self.config, step, self.progress.state or {})
@@ -350,7 +352,9 @@ class Training:
         if step == 0 and measure not in ("auto", "") and score(found.scalars, measure) is None:
             there = ", ".join(found.scalars) or "none"
             self._warn(f"keep_best is {measure}, which no evaluation has, so no checkpoint is kept as the best; there is {there}.")
-        if step and self.workers.agree(self._is_best(found.scalars)):
+        if step and self.saved_at == step and self.workers.writes:  # saved when the look was broken off
+            add_evaluation(self.run_dir, step, found.scalars)
+        elif step and self.workers.agree(self._is_best(found.scalars)):
             self._try_to_save()
 
     def _is_best(self, scalars: Mapping[str, float]) -> bool:

@@ -137,6 +137,11 @@ def prepare(
 def _check_workers(config: TrainConfig, policy: Policy, workers: Workers) -> None:
     """Raises ModelError for what several processes cannot do together."""
     workers.share(config.batch_size)
+    if config.micro_batch_size is not None and config.batch_size % workers.count:
+        raise ModelError(
+            f"With micro-batches every one of {workers.count} processes needs as many pairs; make batch_size {config.batch_size} "
+            f"a multiple of {workers.count}."
+        )
     if workers.sharded and config.objective.degraded_answers() is not None:
         raise ModelError(
             f"{config.objective.name} trains a head of its own beside the model, which cannot be sharded yet; launch it with "

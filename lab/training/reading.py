@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from lab.objectives import DegradedAnswers
 from lab.pairs import Pair
@@ -48,7 +49,7 @@ def read_pairs(
         raise ValueError("The pair set is empty; add pairs, or restore dropped ones, before training on it.")
     wants = config.objective.degraded_answers()
     stored, kept_apart = divide(config, stored)
-    held_out = tuple(encode_known(pair, encoder, wants, vocabulary) for pair in kept_apart[: config.eval_pairs])
+    held_out = read_held_out(config, kept_apart, encoder, wants, vocabulary)
 
     def encode(positions: Iterable[int]) -> dict[int, EncodedPair]:
         wanted, found = list(positions), {}
@@ -72,7 +73,6 @@ def read_pairs(
         )
     order = Order.of(len(kept), config.batch_size, config.seed)
     encoded = {place: everything[kept[place]] for place in _seen(config, order)}
-    held_out = tuple(pair for pair in held_out if not pair.cut)
     return Reading([stored[position] for position in kept], order, encoded, dropped, kept_apart, held_out)
 
 
@@ -82,6 +82,14 @@ def divide(config: TrainConfig, stored: Sequence[Pair]) -> tuple[list[Pair], tup
         return list(stored), ()
     training, kept_apart = split(stored, config.held_out, config.seed)
     return training, tuple(kept_apart)
+
+
+def read_held_out(
+    config: TrainConfig, kept_apart: Sequence[Pair], encoder: Encoder, wants: DegradedAnswers | None, vocabulary: int
+) -> tuple[EncodedPair, ...]:
+    """The pairs that looks compute: the first of those kept apart, without too long ones where these are dropped."""
+    found = (encode_known(pair, encoder, wants, vocabulary) for pair in kept_apart)
+    return tuple(islice((pair for pair in found if config.too_long == "cut" or not pair.cut), config.eval_pairs))
 
 
 def _seen(config: TrainConfig, order: Order) -> list[int]:

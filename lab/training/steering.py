@@ -76,7 +76,8 @@ class Steering:
         """
         paused = False
         while True:
-            for request in self.workers.agree(take(self.run_dir) if self.workers.writes else None):
+            kinds = ("pause", "resume", "stop") if save is None else None  # the rest stays in the mailbox until it can be done
+            for request in self.workers.agree(take(self.run_dir, kinds) if self.workers.writes else None):
                 asked = {"asked": request.detail} if request.detail else {}
                 self.store.event(step, "request", request=request.kind, **asked)
                 if request.kind == "stop":

@@ -6,6 +6,7 @@ that credit through the model.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from lab.objectives import Credited, Degraded, Draws, Objective, PairLogps, State, with_credit
 from lab.policy import Completion, CompletionLogps, Policy
+from lab.policy.randomness import global_generator
 
 from .batches import EncodedPair, Weakened
 from .workers import ALONE, Workers
@@ -83,6 +85,7 @@ def accumulate(
     micro_batch_size: int | None = None,
     probe: Probe | None = None,
     workers: Workers = ALONE,
+    dropout_seed: int | None = None,
 ) -> StepResult:
     """Add the gradient of the mean loss of `pairs` to the parameters' `.grad`. Each of several workers computes its share.
 
@@ -91,6 +94,7 @@ def accumulate(
     whole batch, a state) the log-probs of all parts are computed first without a graph, the objective sees the whole batch
     at once, and each part is computed again with its credit sent back: one more forward.
     `probe` is called with the graph of this worker's share still alive (never with micro-batches).
+    dropout_seed: makes what an adapter drops in a part the same in both of its passes, and different in every worker.
     """
     count = len(pairs)
     own = workers.share(count)
@@ -98,8 +102,13 @@ def accumulate(
     starts = range(own.start, own.stop, size)
     parts = [pairs[start : min(start + size, own.stop)] for start in starts]
 
-    def forward(part: Sequence[EncodedPair]) -> PairLogps:
-        return pair_logps(policy, objective, part, reference, degree_head)
+    def forward(number: int) -> PairLogps:
+        seeded: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if dropout_seed is not None:  # dropout knows no generator but the global one
+            devices = [policy.device] if policy.device.type == "cuda" else []
+            seeded = global_generator(dropout_seed + 2**40 * (number * workers.count + workers.rank), devices)
+        with seeded:
+            return pair_logps(policy, objective, parts[number], reference, degree_head)
 
     def judge(logps: PairLogps) -> tuple[Credited, Draws]:
         draws = objective.draw(logps, rng)
@@ -113,14 +122,14 @@ def accumulate(
 
     seen: list[PairLogps] = []
     if len(parts) == 1:
-        logps = forward(parts[0])
+        logps = forward(0)
         whole = concatenate(workers.gather(logps.map(Tensor.detach)))
         credited, draws = judge(whole)
         send_back(logps, credited, own.start)
     elif stands_alone(objective, state):
-        for number, part in enumerate(parts):
+        for number in range(len(parts)):
             workers.exchange(policy, number == len(parts) - 1)
-            logps = forward(part)
+            logps = forward(number)
             seen.append(logps.map(Tensor.detach))
             send_back(logps, judge(seen[-1])[0], 0)
             del logps  # its graph must be gone before the next one grows
@@ -128,12 +137,12 @@ def accumulate(
         credited, draws = judge(whole)
     else:
         with torch.no_grad():
-            seen = [forward(part) for part in parts]
+            seen = [forward(number) for number in range(len(parts))]
         whole = concatenate(workers.gather(concatenate(seen)))
         credited, draws = judge(whole)
-        for number, (start, part) in enumerate(zip(starts, parts)):
+        for number, start in enumerate(starts):
             workers.exchange(policy, number == len(parts) - 1)
-            send_back(forward(part), credited, start)
+            send_back(forward(number), credited, start)
     if degree_head is not None:
         workers.average(p.grad for p in degree_head.parameters())
     return StepResult(credited, whole, draws)

@@ -93,7 +93,7 @@ class Turn:
         while True:
             for request in take(self.folder, ("stop", "pause", "resume")):
                 step = StoreReader(self.folder).step
-                store.event(step, "request", request=request.kind, **request.detail)
+                store.event(step, "request", request=request.kind, asked=request.detail)
                 if request.kind == "stop":
                     raise Stopped
                 if paused != (request.kind == "pause"):

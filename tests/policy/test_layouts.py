@@ -131,6 +131,12 @@ def test_plain_rows_of_like_length_share_a_batch():
     assert all(b.attention_mask.sum() >= b.ids.numel() / layouts.WASTE for b in batches)
 
 
+def test_several_processes_make_as_many_passes_each():
+    (batch,) = layouts.plain(completions_of([(50, [10]), (3, [2])]), torch.device("cpu"), pad_id=1, together=True)
+    assert batch.ids.shape == (2, 60)
+    assert batch.completions == (0, 1)
+
+
 def test_a_model_that_mixes_tokens_outside_attention_gets_plain_rows(model_folder):
     """A token shift sees the token before it in the row, which may belong to another answer: the comparison notices."""
     policy = load_policy(str(model_folder("llama")), device="cpu")

@@ -158,3 +158,25 @@ def test_from_the_command_line(rows, model_folder, tmp_path, capsys):
     for wrong in (["--branch", "nothing"], ["--branch", f"{parent.dir}@9"], ["--fresh-optimizer", "--objective", "dpo"]):
         assert main(["train", *wrong]) == 1
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_branch_from_where_a_branch_began_has_the_settings_of_that_branch(rows, model_folder, tmp_path):
+    parent = train("dpo", rows[:10], model_folder("llama"), tmp_path / "parent")
+    other = lab.train("ipo", rows[:6], branch_from=parent, at=4, background=False)
+    again = lab.train(branch_from=other, at=4, background=False)
+    assert again.config.objective.name == "ipo"
+    assert again.config.pairs == other.config.pairs
+    assert again.about["pairs_store"] == other.about["pairs_store"]
+    assert_same(again, other, after=4)
+
+
+def test_what_cannot_work_leaves_no_folder(rows, model_folder, tmp_path):
+    parent = train("dpo", rows[:10], model_folder("llama"), tmp_path / "parent")
+    with pytest.raises(ConfigError, match="nonsense"):
+        lab.train(branch_from=parent, at=2, trackers="nonsense", run_dir=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(ConfigError, match="branch_from"):
+        lab.train("dpo", rows[:10], model_folder("llama"), at=2)
+    with pytest.raises(ConfigError, match="nothing else"):
+        lab.train(pairs=rows, run_dir=parent.dir, resume=True)
+    assert main(["train", "--branch", str(parent.dir), "--dry-run"]) == 1

@@ -343,3 +343,32 @@ def test_changes_on_disk_are_plain(rows, model_folder, tmp_path):
     (folder / "changes.json").write_text("[{")
     with pytest.raises(RunError, match=r"changes\.json is damaged"):
         run.changes()
+
+
+def test_what_is_asked_in_a_look_waits_in_the_mailbox(tmp_path):
+    """So that a stop in the same look, or a kill, does not lose it."""
+    from lab.monitor import SilentWriter, send, take
+    from lab.training import TrainConfig
+    from lab.training.steering import Steering, Stopped
+
+    steering = Steering(
+        tmp_path, SilentWriter(), TrainConfig.parse(objective="dpo"), pairs_version=0, pairs_at=lambda _: [], model="world"
+    )
+    send(tmp_path, "set", settings={"beta": 0.3})
+    send(tmp_path, "stop")
+    with pytest.raises(Stopped):
+        steering.listen(3, lambda state: None)
+    assert [request.kind for request in take(tmp_path)] == ["set"]
+
+
+def test_a_look_that_was_broken_off_still_makes_its_checkpoint_the_best(tmp_path):
+    from lab.monitor.folder import best_checkpoint, read_facts
+    from lab.training.checkpoint import add_evaluation
+
+    folder = tmp_path / "checkpoints" / "step-000002"
+    folder.mkdir(parents=True)
+    (folder / "trainer.json").write_text('{"step": 2, "evaluation": null}')
+    assert best_checkpoint(tmp_path, "eval/loss:min") is None
+    add_evaluation(tmp_path, 2, {"eval/loss": 0.3})
+    assert read_facts(folder) == {"step": 2, "evaluation": {"eval/loss": 0.3}}
+    assert best_checkpoint(tmp_path, "eval/loss:min") == folder

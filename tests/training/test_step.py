@@ -162,3 +162,17 @@ def test_every_registered_objective_survives_a_step(setting):
                 state = objective.dataset_state([pair_logps(policy, objective, pairs, reference, head)])
         result = accumulate(policy, objective, pairs, state, generator(0, 1, 2), reference=reference, degree_head=head)
         assert torch.isfinite(result.credited.outcome.losses).all(), name
+
+
+def test_weakened_answers_fit_behind_a_prompt_that_was_cut_for_shorter_ones(model_folder):
+    from lab.objectives import DegradedAnswers
+    from lab.training.batches import weaken
+
+    policy = load_policy(str(model_folder("llama")), device="cpu")
+    encoder = Encoder(policy.tokenizer, 64)
+    pair = pair_of({"prompt": "x" * 300, "chosen": "Yes.", "rejected": "No."})
+    prompt = encode_pair(pair, encoder).chosen.prompt
+    text = "First mix the flour and the water, then knead the soft dough, then warm the old oven for a good while. " * 3
+    weakened = weaken(text, pair, encoder, prompt, DegradedAnswers(degrees=3, source="sampled", share=1.0, pooling="last"))
+    assert weakened
+    assert all(len(prompt) + len(weak.completion.answer) <= 64 for weak in weakened)

@@ -140,3 +140,15 @@ def test_shares_cover_a_batch(count, size):
 def test_more_processes_than_pairs():
     with pytest.raises(ValueError, match="raise batch_size"):
         Workers(0, 4).share(3)
+
+
+def test_micro_batches_need_equal_shares(model_folder):
+    from lab.policy import ModelError, load_policy
+    from lab.training import TrainConfig
+    from lab.training.prepare import _check_workers
+
+    policy = load_policy(str(model_folder("llama")), device="cpu")
+    config = TrainConfig.parse(objective="dpo", batch_size=5, micro_batch_size=1)
+    with pytest.raises(ModelError, match="a multiple of 2"):
+        _check_workers(config, policy, Workers(0, 2))
+    _check_workers(config.model_copy(update={"batch_size": 6}), policy, Workers(0, 2))
