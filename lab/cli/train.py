@@ -140,7 +140,7 @@ def detach(given: dict[str, Any], options: argparse.Namespace, screen: JsonLines
     finally:
         screen.close()
     words = {"run": handle.dir.name, "folder": str(handle.dir)}
-    print(json.dumps(words) if options.json else f"{handle.dir} trains in the background; python -m lab show {handle.dir.name}")
+    print(json.dumps(words) if options.json else f"{handle.dir} trains in the background; python -m lab show {handle.dir}")
     return 0
 
 
@@ -262,7 +262,8 @@ def _value(look: dict[str, Any], name: str, interval: str | None) -> str | None:
     if name not in look:
         return None
     low, high = look.get(f"{interval}_low"), look.get(f"{interval}_high")
-    return f"{look[name]:.3g}" + ("" if low is None or high is None or math.isnan(low) else f" [{low:.3g}, {high:.3g}]")
+    value = look[name] if abs(look[name]) > 1e-6 else 0.0  # rounding
+    return f"{value:.3g}" + ("" if low is None or high is None or math.isnan(low) else f" [{low:.3g}, {high:.3g}]")
 
 
 class JsonLines:

@@ -80,6 +80,8 @@ def export_run(
         _require_free(target)
         draft.rename(target)
     except FileNotFoundError as error:
+        if str(error.filename) == str(draft):
+            raise ExportError(f"The folder {target} cannot be made; name one on a disk that can be written.") from error
         raise ExportError(f"{error.filename or 'A file'} went away during the export (an older checkpoint?); try again.") from error
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())

@@ -96,7 +96,7 @@ class Workers:
             return
         if not self.sharded:
             places = [policy.device.index] if policy.device.type == "cuda" else None
-            policy.wrapped = nn.parallel.DistributedDataParallel(policy.module, device_ids=places, broadcast_buffers=False)
+            policy.wrapped = nn.parallel.DistributedDataParallel(policy.module, device_ids=places, forward_sync_buffers=False)
             return
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard

@@ -1,7 +1,7 @@
 """Peak memory of a training step against TRL's, where the vocabulary is large.    python -m tests.bench.bench_memory
 
 Vocabulary 128,000, hidden size 256, 2 layers, batches of 8 pairs, prompt and answer of 128 tokens each; float32 on the CPU, full
-fine-tuning with DPO, 3 steps. Each engine runs in a process of its own; its peak resident memory is compared, and the same less
+fine-tuning with DPO, 2 steps. Each engine runs in a process of its own; its peak resident memory is compared, and the same less
 what the process held before it loaded a model (Python and libraries, alike for both).
 """
 
@@ -30,7 +30,7 @@ def measure(engine: str, model: Path) -> None:
     import datasets  # noqa: F401 - both engines load it; it belongs to what is there before
     import transformers  # noqa: F401
 
-    rows = make_rows(24, 128, 128, SIZE.vocabulary, exact=True)
+    rows = make_rows(16, 128, 128, SIZE.vocabulary, exact=True)
     before = peak()
     if engine == "lab":
         run_lab(model, rows, evaluate=False)
