@@ -8,7 +8,7 @@ import streamlit as st
 
 import lab
 from app.forms import grid, objective_fields, widget
-from app.jobs import Job
+from app.jobs import Job, show_progress
 from app.plain import plain
 from app.recipe import build_objective
 from app.steering import CAN_STOP
@@ -37,7 +37,7 @@ def section(run: Run, state: str) -> None:
             if job is None:
                 _branch(run)
             elif not job.done.wait(0.2):
-                _progress(job)
+                show_progress(job)
             else:
                 _outcome(run, job)
 
@@ -117,13 +117,6 @@ def _branch(run: Run) -> None:
             return
         BRANCHES[run.dir.name] = Job(lambda progress: lab.train(branch_from=run, at=at, progress=progress, **given))
         st.rerun()
-
-
-@st.fragment(run_every=0.5)
-def _progress(job: Job[Run]) -> None:
-    if job.done.is_set():
-        st.rerun(scope="app")
-    st.progress(job.share, text=plain(job.words))
 
 
 def _outcome(run: Run, job: Job[Run]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 import lab
-from app.jobs import Job
+from app.jobs import Job, show_progress
 from app.plain import plain
 from lab import home
 from lab.run import Run
@@ -28,7 +28,7 @@ def section(run: Run) -> None:
         if job is None:
             _form(run, found)
         elif not job.done.wait(0.2):
-            _progress(job)
+            show_progress(job)
         else:
             _outcome(run, job)
 
@@ -47,13 +47,6 @@ def _form(run: Run, found: list[Path]) -> None:
             lambda progress: lab.export_run(run, folder, what=what, dtype=TYPES[dtype], trl_script=trl, progress=progress)
         )
         st.rerun()
-
-
-@st.fragment(run_every=0.5)
-def _progress(job: Job[Path]) -> None:
-    if job.done.is_set():
-        st.rerun(scope="app")
-    st.progress(job.share, text=plain(job.words))
 
 
 def _outcome(run: Run, job: Job[Path]) -> None:

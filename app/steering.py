@@ -7,7 +7,7 @@ import shlex
 import streamlit as st
 
 import lab
-from app.jobs import Job
+from app.jobs import Job, show_progress
 from app.plain import plain
 from lab.monitor import RunError
 from lab.run import Run
@@ -65,20 +65,13 @@ def continuing(run: Run) -> None:
     if job is None:
         return
     if not job.done.wait(0.5):
-        _progress(job)
+        show_progress(job)
     elif job.error is not None:
         st.error(plain(f"The run cannot go on: {job.error}"))
         del JOBS[run.dir.name]
     else:
         del JOBS[run.dir.name]
         st.rerun()
-
-
-@st.fragment(run_every=0.5)
-def _progress(job: Job[Run]) -> None:
-    if job.done.is_set():
-        st.rerun(scope="app")
-    st.progress(job.share, text=plain(job.words))
 
 
 def notices(run: Run, state: str) -> None:

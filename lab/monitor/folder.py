@@ -71,6 +71,15 @@ def best_checkpoint(folder: Path, measure: str) -> Path | None:
     return best
 
 
+def beats_all(folder: Path, scalars: Mapping[str, float], measure: str) -> bool:
+    """Whether an evaluation is better than that of every checkpoint of the run in a folder; see `score`."""
+    found, best = score(scalars, measure), best_checkpoint(folder, measure)
+    if found is None or best is None:
+        return found is not None
+    before = score(read_facts(best)["evaluation"], measure)
+    return before is None or found > before
+
+
 def score(scalars: Mapping[str, float], measure: str) -> float | None:
     """An evaluation as one number, higher is better; None where it lacks the measure.
 

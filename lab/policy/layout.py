@@ -32,13 +32,13 @@ class Completion:
 class Batch:
     """Input of one forward pass, and where in its output the completions are read.
 
-    ids, positions: [R, L].   attention_mask: [R, L] of 0 and 1, or None where `shared` says who sees whom.
+    ids: [R, L].   attention_mask: [R, L] of 0 and 1; a shared row has positions [1, L] instead, and `shared` says who sees whom.
     M tokens are predicted: reads [M] index the R * L states, targets [M] are the token ids, and the log-prob found belongs to
     token `column` [M] of completion `row` [M]. spans: (first, last + 1) of each completion's own states.
     """
 
     ids: Tensor
-    positions: Tensor
+    positions: Tensor | None
     attention_mask: Tensor | None
     shared: SharedRow | None
     reads: Tensor
@@ -128,7 +128,7 @@ def _plain(completions: Sequence[Completion], order: Sequence[int], device: torc
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
     return Batch(
         ids=torch.tensor([row + [pad_id] * (width - len(row)) for row in rows], device=device),
-        positions=torch.arange(width, device=device).expand(len(rows), width),
+        positions=None,
         attention_mask=mask,
         shared=None,
         **_targets(completions, order, reads, device),

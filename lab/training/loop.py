@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lab.monitor import StoreWriter, best_checkpoint
-from lab.monitor.folder import read_facts, score
+from lab.monitor.folder import beats_all, score
 from lab.monitor.probes import ProbeBudget, split_gradients
 from lab.objectives import PairLogps
 from lab.pairs import Pair
@@ -352,19 +352,11 @@ class Training:
         if step == 0 and measure not in ("auto", "") and score(found.scalars, measure) is None:
             there = ", ".join(found.scalars) or "none"
             self._warn(f"keep_best is {measure}, which no evaluation has, so no checkpoint is kept as the best; there is {there}.")
-        if step and self.saved_at == step and self.workers.writes:  # saved when the look was broken off
-            add_evaluation(self.run_dir, step, found.scalars)
-        elif step and self.workers.agree(self._is_best(found.scalars)):
+        if step and self.saved_at == step:  # saved when the look was broken off
+            if self.workers.writes:
+                add_evaluation(self.run_dir, step, found.scalars)
+        elif step and self.workers.agree(beats_all(self.run_dir, found.scalars, measure)):
             self._try_to_save()
-
-    def _is_best(self, scalars: Mapping[str, float]) -> bool:
-        """Whether an evaluation is better than that of every checkpoint."""
-        measure = self.config.keep_best
-        found, best = score(scalars, measure), best_checkpoint(self.run_dir, measure)
-        if found is None or best is None:
-            return found is not None
-        before = score(read_facts(best)["evaluation"], measure)
-        return before is None or found > before
 
     def _try_to_save(self) -> None:
         """Save in mid-run: where the disk refuses, training goes on."""
