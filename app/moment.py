@@ -1,0 +1,29 @@
+"""Time travel: the step of a run that the pages show. Every panel of Live and Inspect asks here, and the address carries it.
+
+Kept in the session, so that going from page to page keeps the moment, and in the address (`step=`), so that a link does.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+MOMENTS = "moments"
+"""In the session: folder name of a run -> the step that people went back to."""
+
+
+def moment(run: str) -> int | None:
+    """The step of a run (its folder's name) that is shown; None: the latest, whatever that is."""
+    moments: dict[str, int | None] = st.session_state.setdefault(MOMENTS, {})
+    if run not in moments:
+        asked = st.query_params.get("step", "") if st.query_params.get("run") == run else ""
+        moments[run] = int(asked) if asked.isdecimal() else None
+    return moments[run]
+
+
+def go_to(run: str, step: int | None) -> None:
+    """Show another step of a run from the next drawing on; None: the latest."""
+    st.session_state.setdefault(MOMENTS, {})[run] = step
+    if step is not None:
+        st.query_params["step"] = str(step)
+    elif "step" in st.query_params:
+        del st.query_params["step"]
