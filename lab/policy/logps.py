@@ -1,7 +1,7 @@
 """The one place that touches logits: token log-probs of completions, for training, reference, evaluation and metrics.
 
 Only completion positions are projected onto the vocabulary, in float32 and in chunks of tokens, so that nothing of the
-size [batch, length, vocabulary] is ever held.
+size [batch, length, vocabulary] is ever held. Where the projection is a matrix product alone its gradient is written out.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from . import layout
 from .layout import Batch, Completion
+from .projection import LinearLogps
 
 CHUNK_ELEMENTS = 1 << 25
 """Logits held at once, in numbers (float32: 128 MiB)."""
@@ -37,15 +38,32 @@ class CompletionLogps:
 
 
 @dataclass(frozen=True)
+class LinearHead:
+    """A projection that is nothing but scale * states weight', so that its gradient can be written out (`LinearLogps`)."""
+
+    module: nn.Linear
+    scale: float = 1.0
+
+    @property
+    def plain(self) -> bool:
+        """False where something else happens in it: an adapter, quantized or spread weights, somebody's hook."""
+        m = self.module
+        hooked = m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+        return type(m) is nn.Linear and type(m.weight) is nn.Parameter and m.bias is None and not hooked
+
+
+@dataclass(frozen=True)
 class Head:
     """How a causal LM turns tokens into logits, taken apart: `hidden` gives [R, L, H] of a batch, `project` maps [N, H] to [N, V].
 
     whole: `hidden` gives the logits themselves, [R, L, V], because this model cannot be taken apart.
+    linear: what `project` does, where that is a matrix product alone.
     """
 
     hidden: Callable[[Batch], Tensor]
     project: Callable[[Tensor], Tensor]
     whole: bool = False
+    linear: LinearHead | None = None
 
 
 def split_head(model: Any) -> Head:
@@ -66,7 +84,7 @@ def split_head(model: Any) -> Head:
             logits = logits * scale
         return cap * torch.tanh(logits / cap) if cap else logits
 
-    return Head(hidden, project)
+    return Head(hidden, project, linear=None if cap else LinearHead(lm_head, scale))
 
 
 def whole_head(model: Any) -> Head:
@@ -104,7 +122,12 @@ class LogpsModule(nn.Module):
         """
         states = self.head.hidden(batch).flatten(0, 1)
         found, aligned = token_logps(
-            self.head.project, states.index_select(0, batch.reads), batch.targets, align=align, chunk_elements=chunk_elements
+            self.head.project,
+            states.index_select(0, batch.reads),
+            batch.targets,
+            linear=self.head.linear,
+            align=align,
+            chunk_elements=chunk_elements,
         )
         return found, aligned, None if pooling is None else self._pool(states, batch, pooling)
 
@@ -169,12 +192,18 @@ def token_logps(
     states: Tensor,
     targets: Tensor,
     *,
+    linear: LinearHead | None = None,
     align: bool = False,
     chunk_elements: int = CHUNK_ELEMENTS,
 ) -> tuple[Tensor, Tensor | None]:
     """log softmax(project(states))[targets] in float32: states [N, H], targets [N] -> [N] nats (and log sum p^2 [N])."""
     if len(targets) == 0:
         return states.new_zeros(0, dtype=torch.float32), (states.new_zeros(0, dtype=torch.float32) if align else None)
+    if linear is not None and linear.plain:
+        weight = linear.module.weight
+        size = max(chunk_elements // weight.shape[0], 1)
+        picked, squares = LinearLogps.apply(states, weight, targets, linear.scale, size, align)
+        return picked, squares if align else None
 
     def one(chunk: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         logits = project(chunk).float()

@@ -9,7 +9,7 @@ import torch
 
 import lab
 from lab.policy import Completion, Encoder, choose_layout, completion_logps, load_policy
-from lab.policy.logps import split_head, token_logps
+from lab.policy.logps import LinearHead, split_head, token_logps
 from tests.models import KINDS
 
 
@@ -126,3 +126,50 @@ def test_lab_token_logps_is_the_public_way(model_folder, rows):
     expected = one_by_one(policy, Completion(e.prompt, e.answer))
     assert torch.allclose(found.rejected[3, : len(e.answer)].double(), expected, atol=2e-5)
     assert split_head(policy.model).whole is False
+
+
+@pytest.mark.parametrize("chunk", [1 << 20, 5 * 37])
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_the_written_gradient_is_autograds(chunk, scale):
+    """In float64 the gradients agree to the rounding of the float32 softmax between them."""
+    torch.manual_seed(0)
+    lm_head = torch.nn.Linear(16, 37, bias=False).double()
+    targets = torch.randint(0, 37, (23,))
+    found = []
+    for linear in (LinearHead(lm_head, scale), None):
+        lm_head.zero_grad()
+        states = torch.randn(23, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
+        project = lambda x: scale * lm_head(x)  # noqa: E731
+        picked, align = token_logps(project, states, targets, linear=linear, align=True, chunk_elements=chunk)
+        (picked * torch.linspace(-2, 3, 23)).sum().backward()
+        found.append((picked.detach(), align, states.grad, lm_head.weight.grad))
+    assert found[0][0].dtype == torch.float32
+    for written, autograd in zip(*found):
+        assert torch.allclose(written, autograd, atol=2e-6)
+
+
+def test_the_written_gradient_under_autocast_and_for_frozen_weights():
+    torch.manual_seed(0)
+    lm_head = torch.nn.Linear(64, 300, bias=False)
+    states, targets = torch.randn(50, 64, requires_grad=True), torch.randint(0, 300, (50,))
+    exact = token_logps(lm_head, states, targets, linear=LinearHead(lm_head))[0]
+    expected = torch.autograd.grad(exact.sum(), [states, lm_head.weight])
+    for chunk in (1 << 20, 300 * 7):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = token_logps(lm_head, states, targets, linear=LinearHead(lm_head), chunk_elements=chunk)[0]
+        assert found.dtype == torch.float32
+        assert torch.allclose(found, exact, atol=0.1)
+        for rough, true in zip(torch.autograd.grad(found.sum(), [states, lm_head.weight]), expected):
+            assert (rough - true).norm() < 0.02 * true.norm()
+    lm_head.requires_grad_(False)
+    token_logps(lm_head, states, targets, linear=LinearHead(lm_head))[0].sum().backward()
+    assert lm_head.weight.grad is None
+    assert torch.allclose(states.grad, expected[0], atol=1e-5)
+
+
+def test_a_head_that_does_more_than_multiply_is_left_to_autograd():
+    plain = torch.nn.Linear(4, 5, bias=False)
+    assert LinearHead(plain).plain
+    assert not LinearHead(torch.nn.Linear(4, 5)).plain
+    plain.register_forward_hook(lambda *_: None)
+    assert not LinearHead(plain).plain
