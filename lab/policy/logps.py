@@ -202,7 +202,7 @@ def token_logps(
     if linear is not None and linear.plain:
         weight = linear.module.weight
         size = max(chunk_elements // weight.shape[0], 1)
-        picked, squares = LinearLogps.apply(states, weight, targets, linear.scale, size, align)
+        picked, squares = LinearLogps.apply(states, weight, targets, linear.scale, size, align, torch.is_grad_enabled())
         return picked, squares if align else None
 
     def one(chunk: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

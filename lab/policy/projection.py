@@ -19,24 +19,24 @@ class LinearLogps(torch.autograd.Function):
     """log softmax(scale * states W')[targets] and log sum p^2, both float32 [N]; the second carries no gradient.
 
     states: [N, H].   weight: [V, H].   targets: [N] token ids.   size: tokens whose logits are held at once.
-    Where all tokens fit into one chunk the probabilities are kept for the backward pass, else computed again there.
+    keep: hold the probabilities for the backward pass if all tokens fit into one chunk; else they are computed again there.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, scale: float, size: int, align: bool
+        ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, scale: float, size: int, align: bool, keep: bool
     ) -> tuple[Tensor, Tensor]:
         kind = states.device.type
         ctx.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
         h, w = states.to(ctx.dtype), weight.to(ctx.dtype)
-        keeps = len(targets) <= size and any(ctx.needs_input_grad)
+        keep &= len(targets) <= size
         picked, squares, kept = [], [], None
         for rows in _chunks(len(targets), size):
             logps = torch.log_softmax(_logits(h[rows], w, scale), -1, dtype=torch.float32)
             picked.append(logps.gather(-1, targets[rows, None]).squeeze(-1))
             if align:
                 squares.append(torch.logsumexp(2 * logps, -1))
-            if keeps:
+            if keep:
                 kept = logps.exp_().to(ctx.dtype)
         ctx.save_for_backward(states, weight, targets, kept)
         ctx.scale, ctx.size = scale, size
@@ -45,7 +45,7 @@ class LinearLogps(torch.autograd.Function):
         return torch.cat(picked), aligned
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         states, weight, targets, kept = ctx.saved_tensors
         h, w = states.to(ctx.dtype), weight.to(ctx.dtype)  # autocast is off in a backward pass
         g = (gradients[0] * ctx.scale)[:, None]
@@ -65,7 +65,7 @@ class LinearLogps(torch.autograd.Function):
                 to_weight -= p.T @ weighted[rows]
         if to_states is not None:
             to_states = ((w[targets] - to_states) * g).to(states.dtype)
-        return to_states, to_weight, None, None, None, None
+        return to_states, to_weight, None, None, None, None, None
 
 
 def _logits(states: Tensor, weight: Tensor, scale: float) -> Tensor:
