@@ -240,7 +240,8 @@ def start_run(
         if not background:
             run.wait()
         return run
-    thread = start(folder, make, turn=turn, lock=lock, token_steps=config.token_steps, background=background)
+    kept = {"token_steps": config.token_steps, "keep_pair_rows": config.keep_pair_rows}
+    thread = start(folder, make, turn=turn, lock=lock, background=background, **kept)
     return Run(folder, thread)
 
 

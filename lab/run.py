@@ -19,12 +19,14 @@ from lab.monitor import (
     RunError,
     StoreReader,
     best_checkpoint,
+    export,
     is_held,
     last_words,
     list_checkpoints,
     read_about,
     read_changes,
     send,
+    write_table,
 )
 
 if TYPE_CHECKING:
@@ -184,9 +186,11 @@ class Run:
             time.sleep(0.05)
         return self.state
 
-    def scalars(self, names: list[str] | None = None, *, points: int | None = None) -> pd.DataFrame:
+    def scalars(
+        self, names: list[str] | None = None, *, first: int = 0, last: int | None = None, points: int | None = None
+    ) -> pd.DataFrame:
         """Scalars by step; see `StoreReader.scalars`."""
-        return self.reader.scalars(names, points=points)
+        return self.reader.scalars(names, first=first, last=last, points=points)
 
     def pairs(self, step: int | None = None) -> pd.DataFrame:
         """Every pair's terms when it was last seen (at or before `step`): one row a pair, one column a term."""
@@ -196,9 +200,9 @@ class Run:
         """The terms of the pairs that are never trained on, at the latest look (at or before `step`), in the columns of `pairs`."""
         return self.reader.held_out(step)
 
-    def layers(self) -> pd.DataFrame:
-        """Gradient flow by layer: step, layer, norm_chosen, norm_rejected, cosine."""
-        return self.reader.layers()
+    def layers(self, *, first: int = 0, last: int | None = None, points: int | None = None) -> pd.DataFrame:
+        """Gradient flow by layer: step, layer, norm_chosen, norm_rejected, cosine; see `StoreReader.layers` for `points`."""
+        return self.reader.layers(first=first, last=last, points=points)
 
     def events(self, *kinds: str) -> pd.DataFrame:
         """What happened in the run, oldest first: number, time, step, kind, detail."""
@@ -216,6 +220,18 @@ class Run:
         from lab.plots import run_figure
 
         return run_figure(self.reader, name)
+
+    def export(self, what: str, path: Path | str, *, first: int = 0, last: int | None = None) -> Path:
+        """Write numbers of the run to a new .csv or .parquet file: scalars, pairs (each pair's latest terms), terms (at every step
+        that is kept), held_out, layers, events or tokens, of the steps `first` to `last`; or `figure:margins`, the points of a
+        figure. Raises RunError (or ValueError for a figure there is not) in one sentence."""
+        name = what.removeprefix("figure:")
+        if name == what:
+            return export(self.reader, what, path, first=first, last=last)
+        from lab.plots import figure_table
+
+        table = figure_table(self.figure(name))
+        return write_table(list(table.columns), [table], path)
 
     def checkpoints(self) -> list[Path]:
         """Folders of the checkpoints that are kept, oldest first."""

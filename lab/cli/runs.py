@@ -15,6 +15,10 @@ def add(commands: Any) -> None:
     p = commands.add_parser("show", help="look at a run, or steer it", description="A run's state, latest numbers and warnings.")
     p.add_argument("run_name", metavar="RUN", help="its name from `runs`, or its folder")
     p.add_argument("--json", action="store_true", help="one JSON object")
+    p.add_argument(
+        "--export", metavar="WHAT", help="write numbers: scalars, pairs, terms, held_out, layers, events, tokens, figure:NAME"
+    )
+    p.add_argument("--to", metavar="FILE", help="where --export writes them: a new .csv or .parquet file")
     steer = p.add_mutually_exclusive_group()
     for kind in ("pause", "resume", "stop", "checkpoint"):
         steer.add_argument(f"--{kind}", dest="request", action="store_const", const=kind, help=f"ask the run to {kind}")
@@ -67,6 +71,11 @@ def show(options: argparse.Namespace) -> int:
     import lab
 
     run = lab.open_run(options.run_name)
+    if options.export or options.to:
+        if not (options.export and options.to):
+            raise ValueError("Give both --export WHAT and --to FILE, as in: --export scalars --to scalars.csv")
+        print(run.export(options.export, options.to))
+        return 0
     if options.request:
         getattr(run, options.request)()
         print(f"Asked {run.name} to {options.request}.")
@@ -81,8 +90,7 @@ def show(options: argparse.Namespace) -> int:
         run.take_edits()
         print(f"Asked {run.name} to take the edits of its pairs.")
         return 0
-    frame = run.scalars()
-    latest = {} if frame.empty else {name: float(value) for name, value in frame.ffill().iloc[-1].items()}
+    latest = run.reader.latest()
     facts = summary(run) | {"folder": str(run.dir), "stage": run.status.get("stage"), "latest": latest}
     warnings = [d["words"] for d in run.events("warning", "refused")["detail"]]
     report = run.preflight()

@@ -36,6 +36,7 @@ INTERVALS = {"eval/oracle_reward": "reward", "eval/win_rate": "win"}
 APART = {"objective", "name", "pairs", "model", "trackers", "device", "save_every", "keep_checkpoints"} | {
     "probe_budget",
     "token_steps",
+    "keep_pair_rows",
     "eval_every",
     "evaluate",
     "keep_best",

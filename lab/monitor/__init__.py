@@ -5,13 +5,18 @@ from .folder import ENDED, RunError, best_checkpoint, last_words, list_checkpoin
 from .lock import RunLock, is_held
 from .mailbox import Request, send, take
 from .queue import DeviceQueue, Line, queues
-from .reader import SCREEN_POINTS, StoreReader, spike_keeping
-from .writer import LayerRow, Listener, SilentWriter, StoreWriter, TokenRow
+from .reader import SCREEN_POINTS, StoreReader
+from .summaries import spike_keeping
+from .tables import TABLES, DataExportError, export, write_table
+from .writer import KEEP_PAIR_ROWS, LayerRow, Listener, SilentWriter, StoreWriter, TokenRow
 
 __all__ = [
     "ENDED",
+    "KEEP_PAIR_ROWS",
     "SCREEN_POINTS",
+    "TABLES",
     "Change",
+    "DataExportError",
     "DeviceQueue",
     "LayerRow",
     "Line",
@@ -24,6 +29,7 @@ __all__ = [
     "StoreWriter",
     "TokenRow",
     "best_checkpoint",
+    "export",
     "is_held",
     "last_words",
     "list_checkpoints",
@@ -34,4 +40,5 @@ __all__ = [
     "spike_keeping",
     "take",
     "write_changes",
+    "write_table",
 ]

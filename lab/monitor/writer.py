@@ -2,6 +2,9 @@
 
 The loop never waits for the disk, and a disk that fails never stops training: the first failure is logged and
 kept in `failure`, and what could not be written is counted in `lost`.
+
+Between two batches the same thread keeps the store fit to be read: it packs series (`series.py`), thins old pair terms by the
+policy that `thinning.py` states, and empties the log that SQLite writes ahead.
 """
 
 from __future__ import annotations
@@ -13,15 +16,32 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from .schema import STEPPED, open_for_writing
+from .schema import FILE_NAME, STEPPED, open_for_writing
+from .series import LAYER, SCALAR, SeriesWriter
+from .thinning import Thinner
 
 log = logging.getLogger(__name__)
+
+KEEP_PAIR_ROWS = 500_000
+"""Rows of pair terms that are kept whole, unless another number is asked for."""
+
+WAL_BYTES = 32 * 2**20
+"""The log written ahead is emptied at this size, which needs a moment without readers."""
+
+WAL_WAIT = 1000
+"""Milliseconds that emptying it waits for readers; training waits for nothing."""
+
+PIECE_SECONDS = 0.05
+"""Seconds after which a transaction of packing and thinning is ended."""
+
+CLOSING = 2.0
+"""Seconds that a writer goes on packing and thinning when it closes."""
 
 Write = Callable[[sqlite3.Connection], None]
 
@@ -49,6 +69,10 @@ class LayerRow:
     cosine: float
 
 
+LAYER_COLUMNS = tuple(column.name for column in fields(LayerRow) if column.name != "layer")
+"""What is known of every layer."""
+
+
 class Listener(Protocol):
     """Somebody else who wants the scalars, such as an experiment tracker. Neither call may raise, nor hold up the loop."""
 
@@ -62,17 +86,23 @@ class StoreWriter:
 
     listeners: are told all scalars too, and closed with the store.
 
-    token_steps: token rows are kept for the latest so many steps.
-    interval:    seconds between two batches; what a reader sees is at most this old.
+    token_steps:    token rows are kept for the latest so many steps.
+    keep_pair_rows: rows of pair terms that are kept whole; older steps are thinned as `thinning.py` states. 0 keeps all.
+    interval:       seconds between two batches; what a reader sees is at most this old.
     """
 
-    def __init__(self, folder: Path, *, token_steps: int = 20, interval: float = 0.25) -> None:
+    def __init__(
+        self, folder: Path, *, token_steps: int = 20, keep_pair_rows: int = KEEP_PAIR_ROWS, interval: float = 0.25
+    ) -> None:
         self.failure: str | None = None
         self.lost = 0
         self.listeners: list[Listener] = []
         self._token_steps = token_steps
         self._interval = interval
         self._connection = open_for_writing(folder)
+        self._wal = folder / f"{FILE_NAME}-wal"
+        self._series = SeriesWriter(self._connection)
+        self._thinner = Thinner(self._connection, keep_pair_rows)
         self._ids: dict[tuple[str, str], int] = {}
         self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._wake = threading.Event()
@@ -96,18 +126,14 @@ class StoreWriter:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One number per name for a step. NaN and infinities are kept (as NULL for NaN, which SQLite has not)."""
-        items = [(name, float(value)) for name, value in values.items()]
-        self._hand(
-            lambda c: c.executemany(
-                "INSERT OR REPLACE INTO scalars VALUES (?, ?, ?)", [(self._id(c, "series", "name", n), step, v) for n, v in items]
-            )
-        )
+        names, numbers = list(values), [float(value) for value in values.values()]
+        self._hand(lambda c: self._series.add(SCALAR, step, [self._series_id(c, SCALAR, name) for name in names], numbers))
         for listener in self.listeners:
             listener.scalars(step, values)
 
     def pair_terms(self, step: int, pairs: Sequence[str], versions: Sequence[int], terms: Mapping[str, np.ndarray]) -> None:
         """The named numbers of every pair of a step's batch; each array [B]."""
-        self._terms("pair_terms", step, pairs, versions, terms)
+        self._terms("batches", step, pairs, versions, terms)
 
     def held_out(self, step: int, pairs: Sequence[str], versions: Sequence[int], terms: Mapping[str, np.ndarray]) -> None:
         """The named numbers of the pairs that are never trained on, as a look at `step` found them; each array [N]."""
@@ -118,12 +144,14 @@ class StoreWriter:
         numbers = np.stack([np.asarray(values, np.float32) for values in terms.values()], axis=1)
 
         def write(c: sqlite3.Connection) -> None:
+            ids = [self._id(c, "pairs", "pair", pair) for pair in pairs]
+            blobs = (_blob(np.array(ids), np.int32), _blob(np.array(versions), np.int32), numbers.tobytes())
             columns = self._id(c, "columns", "names", names)
-            rows = [
-                (step, self._id(c, "pairs", "pair", pair), version, columns, row.tobytes())
-                for pair, version, row in zip(pairs, versions, numbers)
-            ]
-            c.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?)", rows)
+            c.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?, ?)", (step, columns, len(ids), *blobs))
+            held = int(table == "held_out")
+            c.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", [(pair, held, step) for pair in ids])
+            if not held:
+                self._thinner.note(step, len(ids))
 
         self._hand(write)
 
@@ -153,12 +181,25 @@ class StoreWriter:
 
     def layers(self, step: int, rows: Sequence[LayerRow]) -> None:
         """Gradient flow by layer at a probed step."""
-        values = [(step, r.layer, r.norm_chosen, r.norm_rejected, r.cosine) for r in rows]
-        self._hand(lambda c: c.executemany("INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?, ?)", values))
+        columns = LAYER_COLUMNS
+        values = [(f"{column} {row.layer}", float(getattr(row, column))) for row in rows for column in columns]
+
+        def write(c: sqlite3.Connection) -> None:
+            self._series.add(LAYER, step, [self._series_id(c, LAYER, name) for name, _ in values], [value for _, value in values])
+
+        self._hand(write)
 
     def forget_after(self, step: int) -> None:
         """Drop every row of a later step, so that a resumed run writes them afresh."""
-        self._hand(lambda c: [c.execute(f"DELETE FROM {table} WHERE step > ?", (step,)) for table in STEPPED])
+
+        def write(c: sqlite3.Connection) -> None:
+            for table in STEPPED:
+                c.execute(f"DELETE FROM {table} WHERE step > ?", (step,))
+            self._series.forget_after(step)
+            self._thinner.forget_after(step)
+            self._look_again()
+
+        self._hand(write)
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until all that was said so far is on disk; False if that took longer than `timeout` seconds."""
@@ -200,6 +241,26 @@ class StoreWriter:
                 with self._written:
                     self._done += len(batch)
                     self._written.notify_all()
+            self._tend(CLOSING if ending else self._interval)
+
+    def _tend(self, seconds: float) -> None:
+        """Keep the store fit to be read, for so many seconds at most; what is left is done in the next turns, or by the next
+        writer. A failure here loses nothing: pieces are whole or absent."""
+        try:
+            began = time.monotonic()
+            for due, work in ((self._series.due, self._series.pack), (self._thinner.due, self._thinner.piece)):
+                while due() and time.monotonic() - began < seconds:
+                    self._connection.execute("BEGIN IMMEDIATE")
+                    until = time.monotonic() + PIECE_SECONDS
+                    while work() and time.monotonic() < until:
+                        pass
+                    self._connection.execute("COMMIT")
+            if self._wal.exists() and self._wal.stat().st_size > WAL_BYTES:
+                self._connection.execute(f"PRAGMA busy_timeout = {WAL_WAIT}")
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                self._connection.execute("PRAGMA busy_timeout = 30000")
+        except Exception as error:
+            self._fail(error, "cannot be packed and thinned (%s); it grows, and training goes on")
 
     def _commit(self, batch: list[Write]) -> None:
         try:
@@ -208,13 +269,32 @@ class StoreWriter:
                 write(self._connection)
             self._connection.execute("COMMIT")
         except Exception as error:  # whatever the store does, training goes on
-            self._ids.clear()
+            self.lost += len(batch)
+            self._fail(error, "cannot be written (%s); training goes on without a record")
+
+    def _fail(self, error: Exception, words: str) -> None:
+        """Undo what is half done, and say so once."""
+        if self.failure is None:
+            log.error(f"The run store {words}.", error)
+        self.failure = str(error)
+        self._ids.clear()
+        try:
             if self._connection.in_transaction:
                 self._connection.rollback()
-            self.lost += len(batch)
-            if self.failure is None:
-                log.error("The run store cannot be written (%s); training goes on without a record.", error)
-            self.failure = str(error)
+            self._look_again()
+        except sqlite3.Error as again:
+            self.failure = str(again)
+
+    def _look_again(self) -> None:
+        self._series.reset()
+        self._thinner.reset()
+
+    def _series_id(self, c: sqlite3.Connection, kind: str, name: str) -> int:
+        key = (kind, name)
+        if key not in self._ids:
+            c.execute("INSERT OR IGNORE INTO series (kind, name) VALUES (?, ?)", key)
+            self._ids[key] = c.execute("SELECT id FROM series WHERE kind = ? AND name = ?", key).fetchone()[0]
+        return self._ids[key]
 
     def _id(self, c: sqlite3.Connection, table: str, column: str, value: str) -> int:
         key = (table, value)

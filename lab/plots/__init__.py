@@ -8,6 +8,7 @@ from .glossary import GLOSSARY, PAIR_TERMS, Entry, entry
 from .layers import layers
 from .record import Record
 from .style import HEIGHT
+from .table import figure_table
 
 __all__ = [
     "DISTRIBUTION",
@@ -22,6 +23,7 @@ __all__ = [
     "curves",
     "distribution",
     "entry",
+    "figure_table",
     "layers",
     "run_figure",
 ]

@@ -103,6 +103,12 @@ class TrainConfig(BaseModel):
         0.05, ge=0, le=1, description="share of the training time that gradient probes may take; 0 switches them off"
     )
     token_steps: int = Field(20, ge=1, description="latest steps for which every token's credit is kept")
+    keep_pair_rows: int = Field(
+        500_000,
+        ge=0,
+        description="rows of pair terms (pairs times steps) that are kept whole; older steps are thinned, but extremes and "
+        "every pair's first and latest row stay; 0 keeps all",
+    )
     trackers: str = Field(
         "", description="experiment trackers that get every scalar too: tensorboard, wandb, trackio; several with commas between"
     )

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lab.monitor import RunError, RunLock, StoreReader, StoreWriter, send, take
+from lab.monitor import KEEP_PAIR_ROWS, RunError, RunLock, StoreReader, StoreWriter, send, take
 from lab.monitor.folder import RUN_FILE
 
 from .config import TrainConfig
@@ -64,12 +64,14 @@ def start(
     turn: Turn | None = None,
     lock: RunLock | None = None,
     token_steps: int = 20,
+    keep_pair_rows: int = KEEP_PAIR_ROWS,
     background: bool = True,
 ) -> threading.Thread | None:
     """Train in `folder`, in the background thread that is returned, or in this one.
 
     `make(store)` builds the Training, in the thread where it will run. turn: its turn on the device, which is waited for first;
-    None trains at once. lock: the hold on the folder, where this process was born with it. token_steps: see `StoreWriter`.
+    None trains at once. lock: the hold on the folder, where this process was born with it. token_steps, keep_pair_rows: see
+    `StoreWriter`.
     When the program ends before a background run does, the run is stopped with a checkpoint.
 
     Raises RuntimeError if somebody trains in the folder already. What goes wrong later ends the run as failed, with the reason in
@@ -80,7 +82,7 @@ def start(
     try:
         if lock is None:  # else whoever started this process did it, and requests may have come since
             take(folder)  # what was asked of an earlier, dead training here is not for this one
-        store = StoreWriter(folder, token_steps=token_steps)
+        store = StoreWriter(folder, token_steps=token_steps, keep_pair_rows=keep_pair_rows)
     except BaseException:
         held.release()
         raise

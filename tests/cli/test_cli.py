@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import lab
@@ -74,7 +76,7 @@ def test_parameters_of_a_nested_objective():
     }
 
 
-def test_runs_and_show_and_steer(data, model_folder, capsys):
+def test_runs_and_show_and_steer(data, model_folder, tmp_path, capsys):
     assert main(["runs"]) == 0
     assert "There is no run yet" in capsys.readouterr().out
     run = lab.train("dpo", data, model_folder("gpt2"), steps=100_000, batch_size=4, save_every=0, device="cpu", name="mine")
@@ -90,6 +92,28 @@ def test_runs_and_show_and_steer(data, model_folder, capsys):
     assert run.wait(60) == "stopped"
     assert main(["show", run.dir.name, "--pause"]) == 1
     assert "only a live run can" in capsys.readouterr().err
+    exports_numbers(run, tmp_path, capsys)
+
+
+def exports_numbers(run, tmp_path, capsys):
+    name, path = run.dir.name, tmp_path / "out.parquet"
+    assert main(["show", name, "--export", "scalars", "--to", str(path)]) == 0
+    assert capsys.readouterr().out.strip().endswith(str(path))
+    np.testing.assert_array_equal(pd.read_parquet(path)["loss"], run.scalars()["loss"])
+    assert main(["show", name, "--export", "figure:loss", "--to", str(tmp_path / "loss.csv")]) == 0
+    assert pd.read_csv(tmp_path / "loss.csv")["x"].max() == run.step
+    for arguments, sentence in [
+        (("--export", "scalars", "--to", str(path)), "was not touched"),
+        (("--export", "scalars"), "Give both --export WHAT and --to FILE"),
+        (("--export", "losses", "--to", str(tmp_path / "x.csv")), "There is no table 'losses'"),
+        (("--export", "figure:none", "--to", str(tmp_path / "x.csv")), "There is no figure 'none'"),
+        (("--export", "pairs", "--to", "x.txt"), "ends in .csv or .parquet"),
+    ]:
+        capsys.readouterr()
+        assert main(["show", name, *arguments]) == 1
+        said = capsys.readouterr().err
+        assert sentence in said
+        assert said.count("\n") == 1
 
 
 def test_the_queue_is_shown_and_changed(data, model_folder, tmp_path, capsys):

@@ -105,12 +105,29 @@ def test_a_store_that_cannot_be_written_stops_nobody(tmp_path):
     writer = StoreWriter(tmp_path)
     writer.scalars(1, {"loss": 1.0})
     writer.flush()
-    writer._connection.execute("DROP TABLE scalars")
+    writer._connection.execute("DROP TABLE recent")
     writer.scalars(2, {"loss": 2.0})
     assert writer.flush()
     assert writer.lost == 1
-    assert "scalars" in writer.failure
+    assert "recent" in writer.failure
     writer.close()
+
+
+def test_a_store_that_cannot_be_thinned_still_records(tmp_path, monkeypatch):
+    def broken(_):
+        raise OSError("no room for that")
+
+    monkeypatch.setattr("lab.monitor.thinning.Thinner._thin", lambda self, *_: broken(self))
+    writer = StoreWriter(tmp_path, keep_pair_rows=1, interval=0.01)
+    for step in range(1, 400):
+        writer.pair_terms(step, ["a"], [0], {"loss": np.array([step])})
+        writer.scalars(step, {"loss": step})
+        if step % 100 == 0:
+            writer.flush()
+    writer.close()
+    assert writer.lost == 0
+    assert "no room" in writer.failure
+    assert len(StoreReader(tmp_path).pair_history("a")) == len(StoreReader(tmp_path).scalars(["loss"])) == 399
 
 
 def test_readers_in_other_threads_see_a_growing_run(tmp_path):
