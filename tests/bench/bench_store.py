@@ -16,7 +16,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -192,10 +192,9 @@ def reads(reader: StoreReader) -> dict[str, Callable[[], Any]]:
     }
 
 
-def measure(folder: Path, times: int) -> list[Row]:
+def measure(folder: Path, times: int) -> Iterator[Row]:
     """Milliseconds of each read, each on the same warm reader after one first read."""
     reader = StoreReader(folder)
-    rows = []
     for what, read in reads(reader).items():
         found = []
         for _ in range(times + 1):
@@ -204,8 +203,7 @@ def measure(folder: Path, times: int) -> list[Row]:
             found.append((1000 * (time.perf_counter() - began), 1000 * (time.thread_time() - busy)))
         wall, cpu = zip(*found[1:])
         numbers = found[0][0], np.median(wall), np.quantile(wall, 0.95), np.median(cpu), np.quantile(cpu, 0.95)
-        rows.append((what, *(f"{number:.1f}" for number in numbers)))
-    return rows
+        yield what, *(f"{number:.1f}" for number in numbers)
 
 
 def main() -> None:
@@ -235,7 +233,7 @@ def main() -> None:
         print(f"| size on disk | {size:,.0f} MiB |\n")
         print("| read | first, ms | median, ms | p95, ms | CPU median, ms | CPU p95, ms |\n|---|---|---|---|---|---|")
         for row in measure(folder, given.reads):
-            print("| " + " | ".join(row) + " |")
+            print("| " + " | ".join(row) + " |", flush=True)
 
 
 if __name__ == "__main__":
