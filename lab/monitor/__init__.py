@@ -6,7 +6,7 @@ from .lock import RunLock, is_held
 from .mailbox import Request, send, take
 from .queue import DeviceQueue, Line, queues
 from .reader import SCREEN_POINTS, StoreReader, spike_keeping
-from .writer import LayerRow, Listener, SilentWriter, StoreWriter, TokenRow
+from .writer import LayerRow, Listener, PanelRow, SilentWriter, StoreWriter, TokenRow
 
 __all__ = [
     "ENDED",
@@ -16,6 +16,7 @@ __all__ = [
     "LayerRow",
     "Line",
     "Listener",
+    "PanelRow",
     "Request",
     "RunError",
     "RunLock",

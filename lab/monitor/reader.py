@@ -147,13 +147,28 @@ class StoreReader:
         return pd.DataFrame(cells, columns=["pair", "side", "ids", "logps", "ref_logps", "credit", "pilot"])
 
     def layers(self, *, first: int = 0, last: int | None = None) -> pd.DataFrame:
-        """Gradient flow by layer: step, layer, norm_chosen, norm_rejected, cosine."""
-        names = ["step", "layer", "norm_chosen", "norm_rejected", "cosine"]
+        """Gradient flow by layer: step, layer, norm_chosen, norm_rejected, cosine, update_ratio (NaN where it was not measured)."""
+        names = ["step", "layer", "norm_chosen", "norm_rejected", "cosine", "update_ratio"]
         rows = self._query(
             f"SELECT {', '.join(names)} FROM layers WHERE step BETWEEN ? AND ? ORDER BY step",
             (first, last if last is not None else 2**62),
         )
-        return pd.DataFrame(rows, columns=names)
+        return pd.DataFrame(rows, columns=names).astype(dict.fromkeys(names[2:], np.float64))
+
+    def panel(self, step: int | None = None, *, first: int = 0) -> pd.DataFrame:
+        """Every look at the panel of held-out pairs, from step `first` to `step` (if given), oldest first; a row a pair and look:
+
+        step, pair, chosen, rejected, greedy (log-prob of each answer, summed over its tokens, in nats), chosen_tokens,
+        rejected_tokens, greedy_tokens, answer (the greedy one's text), ended (False where it was cut).
+        """
+        names = ["chosen", "rejected", "greedy", "chosen_tokens", "rejected_tokens", "greedy_tokens", "answer", "ended"]
+        rows = self._query(
+            f"SELECT t.step, p.pair, {', '.join(names)} FROM panel t JOIN pairs p ON p.id = t.pair WHERE t.step BETWEEN ? AND ? "
+            "ORDER BY t.step, t.pair",
+            (first, step if step is not None else 2**62),
+        )
+        frame = pd.DataFrame(rows, columns=["step", "pair", *names])
+        return frame.astype({"chosen": np.float64, "rejected": np.float64, "greedy": np.float64, "ended": bool})
 
     def events(self, *kinds: str, after: int = 0) -> pd.DataFrame:
         """What happened: number, time (unix seconds), step, kind, detail (a dict); oldest first."""

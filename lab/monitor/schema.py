@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 FILE_NAME = "run.sqlite"
-FORMAT = 1
+FORMAT = 2
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS status (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -31,10 +31,15 @@ CREATE TABLE IF NOT EXISTS tokens (
     step INTEGER, pair INTEGER, side TEXT, ids BLOB NOT NULL, logps BLOB NOT NULL, ref_logps BLOB, credit BLOB NOT NULL, pilot BLOB,
     PRIMARY KEY (step, pair, side)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS layers (
-    step INTEGER, layer TEXT, norm_chosen REAL, norm_rejected REAL, cosine REAL, PRIMARY KEY (step, layer)) WITHOUT ROWID;
+    step INTEGER, layer TEXT, norm_chosen REAL, norm_rejected REAL, cosine REAL, update_ratio REAL,
+    PRIMARY KEY (step, layer)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS panel (
+    step INTEGER, pair INTEGER, chosen REAL, rejected REAL, greedy REAL,
+    chosen_tokens INTEGER, rejected_tokens INTEGER, greedy_tokens INTEGER, answer TEXT, ended INTEGER,
+    PRIMARY KEY (step, pair)) WITHOUT ROWID;
 """
 
-STEPPED = ("events", "scalars", "pair_terms", "held_out", "tokens", "layers")
+STEPPED = ("events", "scalars", "pair_terms", "held_out", "tokens", "layers", "panel")
 """The tables whose rows belong to a step; resuming from a checkpoint forgets the rows after it."""
 
 
