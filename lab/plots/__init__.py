@@ -6,6 +6,7 @@ from .distribution import distribution
 from .figures import DISTRIBUTION, FIGURES, FigureSpec, run_figure
 from .glossary import GLOSSARY, PAIR_TERMS, Entry, entry
 from .layers import layers
+from .panel import panel
 from .record import Record
 from .style import HEIGHT
 
@@ -23,5 +24,6 @@ __all__ = [
     "distribution",
     "entry",
     "layers",
+    "panel",
     "run_figure",
 ]
