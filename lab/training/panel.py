@@ -44,18 +44,18 @@ def choose_panel(held_out: Sequence[EncodedPair], pairs: Mapping[str, Pair], cou
 def look_at_panel(policy: Policy, panel: Panel, *, max_new_tokens: int, max_length: int, batch_size: int) -> list[PanelRow]:
     """What the policy makes of every pair at this moment; its greedy answers are decoded anew. No graph, no dropout, nothing drawn.
 
-    batch_size: pairs (three answers each) whose log-probs are computed at once.
+    batch_size: pairs (three answers each) whose log-probs are computed at once. The greedy answers are decoded all at once, which
+    takes hardly longer than one of them.
     """
-    answers = [
-        given[0]
-        for given in sample(
-            policy, panel.prompts, temperature=0.0, max_new_tokens=max_new_tokens, max_length=max_length, batch_size=batch_size
-        )
-    ]
+    size = len(panel.prompts)
+    given = sample(policy, panel.prompts, temperature=0.0, max_new_tokens=max_new_tokens, max_length=max_length, batch_size=size)
+    answers = [one for (one,) in given]
     completions = [c for pair, answer in zip(panel.pairs, answers) for c in (pair.chosen, pair.rejected, answer.completion)]
-    size = 3 * batch_size
     with policy.evaluating():
-        parts = [policy.logps(completions[start : start + size]).logps.sum(-1) for start in range(0, len(completions), size)]
+        parts = [
+            policy.logps(completions[start : start + 3 * batch_size]).logps.sum(-1)
+            for start in range(0, len(completions), 3 * batch_size)
+        ]
     sums = torch.cat(parts).view(-1, 3).tolist()
     return [
         PanelRow(

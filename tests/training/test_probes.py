@@ -20,9 +20,10 @@ from lab.policy import Encoder, Lora, ReferenceCache, load_policy
 from lab.training import TrainConfig, loop
 from lab.training.batches import encode_pair, generator
 from lab.training.panel import Panel
+from lab.training.prepare import _check_probes
 from lab.training.probing import Probing, probe_copies, wants_panel
 from lab.training.step import accumulate, pair_logps
-from lab.training.workers import ALONE
+from lab.training.workers import ALONE, Workers
 from tests.training.comparing import assert_same, interrupted, resumed
 
 COUNT = 6
@@ -197,6 +198,17 @@ def test_a_layer_that_is_not_there_ends_the_run_before_it_begins(rows, model_fol
     assert run.step == 0
     with pytest.raises(ValueError, match="there are embed_tokens"):
         lab.preflight("dpo", rows, model_folder("llama"), probe_layers="layer.7", device="cpu")
+
+
+def test_sharded_weights_are_not_split_and_the_run_says_so(model_folder):
+    policy, said = load_policy(str(model_folder("llama")), device="cpu"), []
+    for budget in (0.05, 0):
+        config = TrainConfig.parse(objective="dpo", probe_budget=budget)
+        _check_probes(config, policy, Workers(0, 2, sharded=True), said.append)
+        assert Probing(config, policy, Panel(), SilentWriter(), Workers(0, 2, sharded=True)).probe() is None
+    _check_probes(TrainConfig.parse(objective="dpo"), policy, ALONE, said.append)
+    assert len(said) == 1
+    assert "FSDP" in said[0]
 
 
 @pytest.mark.parametrize("lora", [None, Lora(rank=2)], ids=["full", "lora"])
