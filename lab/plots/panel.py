@@ -18,7 +18,7 @@ SIDES = ("chosen", "rejected", "greedy")
 HALF = 0.46
 """Width of either panel, in shares of the figure."""
 
-LOOKS, FAINT_LOOKS, FAINT_PAIRS = 200, 60, 12
+LOOKS, FAINT_LOOKS, FAINT_PAIRS = 200, 50, 10
 """Of more looks evenly many are drawn, the first and the last among them; single pairs are drawn with fewer, and only so many."""
 
 WAITING = (
@@ -37,16 +37,15 @@ def panel(frame: pd.DataFrame, *, events: pd.DataFrame | None = None, title: str
     if frame.empty:
         return empty(title, _reason(events) or WAITING, dark=dark)
     c = ink(dark)
+    tables = {(side, place): table for side in SIDES for place, table in enumerate(_tables(frame, side))}
     traces: list[dict[str, Any]] = []
-    for place in (0, 1):
-        for side in SIDES:
-            table = _table(frame, side, place)
-            traces += [*_pairs(table, frame, side, place, c), *_band(table, side, place, c)]
-        traces += [_median(_table(frame, side, place), side, place, c) for side in SIDES]  # on top of all
+    for (side, place), table in tables.items():
+        traces += [*_pairs(table, frame, side, place, c), *_band(table, side, place, c)]
+    traces += [_median(tables[side, place], side, place, c) for place in (0, 1) for side in SIDES]  # on top of all
     pairs, looks = frame["pair"].nunique(), frame["step"].nunique()
     note = f"{pairs} held-out pair{'s' * (pairs != 1)}, {looks:,} look{'s' * (looks != 1)}"
     if looks > 1:
-        note += f"; chosen below its start: {int((_table(frame, 'chosen', 1).ffill().iloc[-1] < 0).sum())} of {pairs}"
+        note += f"; chosen below its start: {int((tables['chosen', 1].ffill().iloc[-1] < 0).sum())} of {pairs}"
     look = layout(title, note=note, dark=dark, height=320, annotations=[_heading(place, c) for place in (0, 1)])
     look["margin"]["t"] = WITH_LEGEND + 18
     look["legend"] |= {"y": 1.09}
@@ -65,17 +64,23 @@ def _reason(events: pd.DataFrame | None) -> str:
     return str(found[-1]) if found else ""
 
 
-def _table(frame: pd.DataFrame, side: str, place: int) -> pd.DataFrame:
-    """What is drawn of one side: index step, a column a pair; per token, or the whole answer's change since the first look."""
-    values = frame[side] / frame[f"{side}_tokens"] if place == 0 else frame[side]
-    table = values.groupby([frame["step"], frame["pair"]]).last().unstack("pair")
-    table = table.where(np.isfinite(table))
-    return table if place == 0 else table - table.bfill().iloc[0]
+def _tables(frame: pd.DataFrame, side: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What is drawn of one side, index step, a column a pair: log-prob per token, and how far the whole answer's log-prob has moved
+    since the first look. Of more than LOOKS looks evenly many."""
+    steps, row = np.unique(frame["step"].to_numpy(np.int64), return_inverse=True)
+    column, pairs = pd.factorize(frame["pair"])
+    whole, per_token = np.full((2, len(steps), len(pairs)), np.nan)
+    values = frame[side].to_numpy(np.float64)
+    whole[row, column] = np.where(np.isfinite(values), values, np.nan)
+    per_token[row, column] = whole[row, column] / frame[f"{side}_tokens"].to_numpy(np.float64)
+    moved = whole - pd.DataFrame(whole).bfill().to_numpy()[0]
+    level, change = (_evenly(pd.DataFrame(table, index=steps, columns=pairs), LOOKS) for table in (per_token, moved))
+    return level, change
 
 
 def _median(table: pd.DataFrame, side: str, place: int, c: Ink) -> dict[str, Any]:
     about = entry(f"panel/{side}")
-    drawn = _evenly(table.median(axis=1).to_frame(), LOOKS)
+    drawn = table.median(axis=1)
     what = "<b>%{y:.3g} nats per token</b>" if place == 0 else "<b>%{y:+.3g} nats</b> since the first look"
     return {
         **_axes(place),
@@ -85,7 +90,7 @@ def _median(table: pd.DataFrame, side: str, place: int, c: Ink) -> dict[str, Any
         "showlegend": place == 0,
         "mode": "lines+markers" if len(drawn) <= FAINT_LOOKS else "lines",
         "x": drawn.index.to_numpy(np.int32),
-        "y": drawn.iloc[:, 0].to_numpy(np.float32),
+        "y": drawn.to_numpy(np.float32),
         "marker": {"size": 5},
         "line": {"color": _colour(side, c), "width": 2.5, "dash": "dash" if side == "greedy" else "solid"},
         "hovertemplate": f"step %{{x:,d}}: {what}, median over the panel<br>{about.hover}<extra>{side}</extra>",
@@ -96,24 +101,23 @@ def _band(table: pd.DataFrame, side: str, place: int, c: Ink) -> list[dict[str, 
     """The middle half of the pairs."""
     if table.shape[1] < 4:
         return []
-    edges = _evenly(table.quantile([0.25, 0.75], axis=1).T, LOOKS)
+    low, high = table.quantile([0.25, 0.75], axis=1).to_numpy(np.float32)
     base = {
         **_axes(place),
         "type": "scatter",
         "mode": "lines",
         "legendgroup": side,
-        "x": edges.index.to_numpy(np.int32),
+        "x": table.index.to_numpy(np.int32),
         "line": {"width": 0},
         "hoverinfo": "skip",
         "showlegend": False,
     }
-    low, high = (edges.iloc[:, column].to_numpy(np.float32) for column in (0, 1))
     return [{**base, "y": low}, {**base, "y": high, "fill": "tonexty", "fillcolor": translucent(_colour(side, c), 0.13)}]
 
 
 def _pairs(table: pd.DataFrame, frame: pd.DataFrame, side: str, place: int, c: Ink) -> list[dict[str, Any]]:
     """A faint line for each of the first pairs, named on hover; of the greedy answers the latest is quoted."""
-    latest = frame.groupby("pair")["answer"].last()
+    latest = frame.drop_duplicates("pair", keep="last").set_index("pair")["answer"]
     drawn = _evenly(table, FAINT_LOOKS)
     unit = "nats per token" if place == 0 else "nats since the first look"
     traces = []
