@@ -201,8 +201,13 @@ class Run:
         return self.reader.held_out(step)
 
     def layers(self, *, first: int = 0, last: int | None = None, points: int | None = None) -> pd.DataFrame:
-        """Gradient flow by layer: step, layer, norm_chosen, norm_rejected, cosine; see `StoreReader.layers` for `points`."""
+        """Gradient flow by layer: step, layer, norm_chosen, norm_rejected, cosine, update_ratio; see `StoreReader.layers`."""
         return self.reader.layers(first=first, last=last, points=points)
+
+    def panel(self, step: int | None = None) -> pd.DataFrame:
+        """Where the probability goes: log-probs of chosen, rejected and greedy answer of a few held-out pairs, look by look (up to
+        `step`); see `StoreReader.panel`."""
+        return self.reader.panel(step)
 
     def events(self, *kinds: str) -> pd.DataFrame:
         """What happened in the run, oldest first: number, time, step, kind, detail."""

@@ -35,6 +35,9 @@ INTERVALS = {"eval/oracle_reward": "reward", "eval/win_rate": "win"}
 
 APART = {"objective", "name", "pairs", "model", "trackers", "device", "save_every", "keep_checkpoints"} | {
     "probe_budget",
+    "probe_layers",
+    "panel_pairs",
+    "panel_every",
     "token_steps",
     "keep_pair_rows",
     "eval_every",

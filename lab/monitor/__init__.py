@@ -8,7 +8,7 @@ from .queue import DeviceQueue, Line, queues
 from .reader import SCREEN_POINTS, StoreReader
 from .summaries import spike_keeping
 from .tables import TABLES, DataExportError, export, write_table
-from .writer import KEEP_PAIR_ROWS, LayerRow, Listener, SilentWriter, StoreWriter, TokenRow
+from .writer import KEEP_PAIR_ROWS, LayerRow, Listener, PanelRow, SilentWriter, StoreWriter, TokenRow
 
 __all__ = [
     "ENDED",
@@ -21,6 +21,7 @@ __all__ = [
     "LayerRow",
     "Line",
     "Listener",
+    "PanelRow",
     "Request",
     "RunError",
     "RunLock",

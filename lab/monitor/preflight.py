@@ -35,7 +35,7 @@ class Memory(_Value):
     """Bytes that training needs at its largest batch, and what is free on the device now that the weights are loaded.
 
     weights:     parameters and buffers as loaded.
-    gradients:   one number for every trained parameter; a second one where the probe of the chosen side runs.
+    gradients:   one number for every trained parameter; for those of probed layers a second one, with micro-batches a third.
     optimizer:   AdamW's two running means, two numbers for every trained parameter.
     activations: what autograd keeps for one micro-batch of the longest pairs: measured on one and on two of them, and extrapolated;
                  under gradient checkpointing with what one block keeps while it is computed again.

@@ -225,8 +225,24 @@ class StoreReader:
         ]
         return pd.DataFrame(cells, columns=["pair", "side", "ids", "logps", "ref_logps", "credit", "pilot"])
 
+    def panel(self, step: int | None = None, *, first: int = 0) -> pd.DataFrame:
+        """Every look at the panel of held-out pairs, from step `first` to `step` (if given), oldest first; a row a pair and look:
+
+        step, pair, chosen, rejected, greedy (log-prob of each answer, summed over its tokens, in nats), chosen_tokens,
+        rejected_tokens, greedy_tokens, answer (the greedy one's text), ended (False where it was cut).
+        """
+        names = ["chosen", "rejected", "greedy", "chosen_tokens", "rejected_tokens", "greedy_tokens", "answer", "ended"]
+        rows = self._query(
+            f"SELECT t.step, p.pair, {', '.join(names)} FROM panel t JOIN pairs p ON p.id = t.pair WHERE t.step BETWEEN ? AND ? "
+            "ORDER BY t.step, t.pair",
+            (first, step if step is not None else 2**62),
+        )
+        frame = pd.DataFrame(rows, columns=["step", "pair", *names])
+        return frame.astype({"chosen": np.float64, "rejected": np.float64, "greedy": np.float64, "ended": bool})
+
     def layers(self, *, first: int = 0, last: int | None = None, points: int | None = None) -> pd.DataFrame:
-        """Gradient flow by layer: step, layer, norm_chosen, norm_rejected, cosine; layers in the model's order.
+        """Gradient flow by layer: step, layer, norm_chosen, norm_rejected, cosine, update_ratio (NaN where it was not
+        measured); layers in the model's order.
 
         points: at most so many steps. Of more probes, each row then stands for an even bucket of them: `step` is its middle, the
         columns are means, <column>_low and <column>_high the extremes among them. `frame.attrs["stands_for"]` is the number of

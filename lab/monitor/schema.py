@@ -52,9 +52,13 @@ CREATE TABLE IF NOT EXISTS snapshots (
 CREATE TABLE IF NOT EXISTS tokens (
     step INTEGER, pair INTEGER, side TEXT, ids BLOB NOT NULL, logps BLOB NOT NULL, ref_logps BLOB, credit BLOB NOT NULL, pilot BLOB,
     PRIMARY KEY (step, pair, side)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS panel (
+    step INTEGER, pair INTEGER, chosen REAL, rejected REAL, greedy REAL,
+    chosen_tokens INTEGER, rejected_tokens INTEGER, greedy_tokens INTEGER, answer TEXT, ended INTEGER,
+    PRIMARY KEY (step, pair)) WITHOUT ROWID;
 """
 
-STEPPED = ("events", "recent", "batches", "held_out", "seen", "kept", "snapshots", "tokens")
+STEPPED = ("events", "recent", "batches", "held_out", "seen", "kept", "snapshots", "tokens", "panel")
 """The tables whose rows belong to a step; resuming from a checkpoint forgets the rows after it (and cuts the packs)."""
 
 

@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,12 +61,33 @@ class TokenRow:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """Gradient norms of one layer, split by the side they come from, and the cosine between the two."""
+    """Gradient norms of one layer, split by the side they come from, the cosine between the two, and the norm of the step's update
+    over the norm of the weights (NaN where it was not measured)."""
 
     layer: str
     norm_chosen: float
     norm_rejected: float
     cosine: float
+    update_ratio: float = float("nan")
+
+
+@dataclass(frozen=True)
+class PanelRow:
+    """What the policy makes of one pair of the panel: the log-probs (nats, summed over the tokens) of its chosen answer, of its
+    rejected one, and of the policy's own greedy answer to its prompt; how many tokens each has; and the greedy answer's text.
+
+    ended: the greedy answer ended by itself; else it was cut.
+    """
+
+    pair: str
+    chosen: float
+    rejected: float
+    greedy: float
+    chosen_tokens: int
+    rejected_tokens: int
+    greedy_tokens: int
+    answer: str
+    ended: bool
 
 
 LAYER_COLUMNS = tuple(column.name for column in fields(LayerRow) if column.name != "layer")
@@ -186,6 +207,15 @@ class StoreWriter:
 
         def write(c: sqlite3.Connection) -> None:
             self._series.add(LAYER, step, [self._series_id(c, LAYER, name) for name, _ in values], [value for _, value in values])
+
+        self._hand(write)
+
+    def panel(self, step: int, rows: Sequence[PanelRow]) -> None:
+        """What the policy made of the panel of held-out pairs once `step` steps were done."""
+
+        def write(c: sqlite3.Connection) -> None:
+            found = [(step, self._id(c, "pairs", "pair", r.pair), *astuple(r)[1:]) for r in rows]
+            c.executemany("INSERT OR REPLACE INTO panel VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", found)
 
         self._hand(write)
 

@@ -6,6 +6,7 @@ from .distribution import distribution
 from .figures import DISTRIBUTION, FIGURES, FigureSpec, run_figure
 from .glossary import GLOSSARY, PAIR_TERMS, Entry, entry
 from .layers import layers
+from .panel import panel
 from .record import Record
 from .style import HEIGHT
 from .table import figure_table
@@ -25,5 +26,6 @@ __all__ = [
     "entry",
     "figure_table",
     "layers",
+    "panel",
     "run_figure",
 ]

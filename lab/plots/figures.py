@@ -20,6 +20,8 @@ from .distribution import distribution
 from .glossary import PAIR_TERMS, entry
 from .layers import TITLE as LAYERS_TITLE
 from .layers import layers
+from .panel import TITLE as PANEL_TITLE
+from .panel import panel
 from .record import Record
 
 if TYPE_CHECKING:
@@ -128,8 +130,9 @@ FIGURES: dict[str, FigureSpec] = {
     "grad_norm": _lines("Gradient norm", "grad_norm"),
     "learning_rate": _lines("Learning rate", "learning_rate", smooth=False),
     "throughput": _lines("Throughput", "pairs_per_second", unit="pairs per second"),
-    "probe_cost": _lines("Cost of the gradient probes", "probe_cost", unit="share of training time"),
+    "probe_cost": _lines("Cost of the probes", "probe_cost", unit="share of training time"),
     "layers": FigureSpec(LAYERS_TITLE, lambda record, dark: layers(record.layers(), dark=dark)),
+    "panel": FigureSpec(PANEL_TITLE, lambda record, dark: panel(record.panel(), events=record.events(), dark=dark)),
     **{DISTRIBUTION + term: _distribution(term) for term in PAIR_TERMS},
 }
 """Every figure by name. `distribution:<term>` also works for a term that only an objective of one's own has."""

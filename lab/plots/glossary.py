@@ -170,8 +170,12 @@ _RUN = {
         "Pairs trained per second, averaged over about ten steps; pauses and evaluations do not count.",
     ),
     "probe_cost": Entry(
-        "Cost of the probes", "share", "share", "Share of the training time spent on splitting the gradient by layer."
+        "Cost of the probes",
+        "share",
+        "share",
+        "Probes' time (gradient by layer, looks at the panel between evaluations) as a share of the time trained.",
     ),
+    "panel_seconds": Entry("Time of a look at the panel", "s", "s", "What one look at the panel of held-out pairs took."),
     "norm_chosen": Entry(
         "Gradient of the chosen part", "‖g_w‖", "", "Length of the gradient that the chosen answers alone send into the layer."
     ),
@@ -180,6 +184,34 @@ _RUN = {
     ),
     "cosine": Entry(
         "Cosine of the two parts", "cos(g_w, g_l)", "", "1: both sides pull the layer the same way; −1: they undo each other."
+    ),
+    "update_ratio": Entry(
+        "Update over weights",
+        "‖Δθ‖/‖θ‖",
+        "",
+        "How far this step moved the layer's weights (with LoRA the adapter's, large at first because B begins at 0) as a share of "
+        "their length; about 1/1000 is a rule of thumb for training from scratch, fine-tuning stays below it, and far above it the "
+        "learning rate is too high.",
+    ),
+    "panel/chosen": Entry(
+        "Panel: chosen answer",
+        "log π(y_w|x)",
+        "nats",
+        "How probable the policy finds the chosen answer of a held-out pair; below its start it is displaced, although training "
+        "means to raise it.",
+    ),
+    "panel/rejected": Entry(
+        "Panel: rejected answer",
+        "log π(y_l|x)",
+        "nats",
+        "How probable the policy finds the rejected answer of a held-out pair, which training pushes down.",
+    ),
+    "panel/greedy": Entry(
+        "Panel: greedy answer",
+        "log π(y*|x)",
+        "nats",
+        "How probable the policy finds its own greedy answer y*, decoded anew at each look; it rises while both others fall where "
+        "the probability is squeezed into what was likeliest anyway.",
     ),
     "eval/oracle_reward": Entry(
         "Oracle reward", "R", "", "Mean reward that the world's oracle gives to freshly sampled answers to held-out prompts."

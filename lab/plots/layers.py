@@ -1,4 +1,4 @@
-"""Gradient flow by layer: the chosen part, the rejected part, and whether they pull together, against steps."""
+"""Gradient flow by layer: the chosen part, the rejected part, whether they pull together, and how far the layer moves, by step."""
 
 from __future__ import annotations
 
@@ -14,17 +14,24 @@ from .style import WITH_LEGEND, Ink, axis, empty, figure, ink, layout, step_axis
 COLUMNS = 120
 """Steps of the heat maps; of more probes, the mean of every bucket is drawn."""
 
-PANELS = ("norm_chosen", "norm_rejected", "cosine")
-PITCH, WIDTH = 0.345, 0.285
+PANELS = ("norm_chosen", "norm_rejected", "cosine", "update_ratio")
+PITCH, WIDTH = 0.26, 0.205
 """Where the panels begin, and how wide they are, in shares of the figure."""
+
+USUAL, DECADES = -3, 2
+"""The colours of the update-to-weight ratio have their middle at 1e-3, a rule of thumb, and end so many powers of ten from it."""
+
+HEADINGS = dict(zip(PANELS, ("Chosen part", "Rejected part", "Cosine of the two", "Update over weights")))
 
 TITLE = "Gradient by layer"
 
 
 def layers(frame: pd.DataFrame, *, title: str = TITLE, dark: bool = False) -> go.Figure:
-    """Three heat maps, layers downwards: norm of the chosen part, norm of the rejected part (one scale), cosine of the two.
+    """Four heat maps, layers downwards: norm of the chosen part, norm of the rejected part (one scale), cosine of the two, and the
+    update-to-weight ratio (logarithmic; grey at 1e-3, orange above, blue below; empty where nothing moved).
 
-    frame: columns step, layer, norm_chosen, norm_rejected, cosine, as `Run.layers` gives them; layers in the model's order.
+    frame: columns step, layer, norm_chosen, norm_rejected, cosine, update_ratio, as `Run.layers` gives them; layers in the model's
+    order.
     """
     if frame.empty:
         return empty(
@@ -54,8 +61,9 @@ def _tables(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, dict[str, np.n
     cell = layer * columns + column
 
     def mean(values: np.ndarray) -> np.ndarray:
-        count = np.bincount(cell, minlength=len(names) * columns)
-        total = np.bincount(cell, weights=values, minlength=len(names) * columns)
+        there = ~np.isnan(values)
+        count = np.bincount(cell[there], minlength=len(names) * columns)
+        total = np.bincount(cell[there], weights=values[there], minlength=len(names) * columns)
         return (
             np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
             .reshape(len(names), columns)
@@ -71,29 +79,39 @@ def _heat(
     number: int, panel: str, steps: np.ndarray, names: np.ndarray, table: np.ndarray, largest: float, c: Ink
 ) -> dict[str, Any]:
     suffix = str(number + 1) if number else ""
-    signed = panel == "cosine"
-    scale = (
-        [[0, c.rejected], [0.5, c.empty], [1, c.chosen]] if signed else [[0, c.empty], [1, getattr(c, panel.removeprefix("norm_"))]]
-    )
+    colours: dict[str, Any] = {
+        "cosine": {"zmin": -1, "zmax": 1, "colorscale": [[0, c.rejected], [0.5, c.empty], [1, c.chosen]]},
+        "update_ratio": {
+            "zmin": USUAL - DECADES,
+            "zmax": USUAL + DECADES,
+            "colorscale": [[0, c.chosen], [0.5, c.grid], [1, c.rejected]],  # its middle is no gap
+        },
+    }.get(panel, {"zmin": 0, "zmax": largest, "colorscale": [[0, c.empty], [1, getattr(c, panel.removeprefix("norm_"), c.text)]]})
+    bar: dict[str, Any] = {"nticks": 4}
+    shown, value = {"z": table}, "%{z:.3g}"
+    if panel == "update_ratio":
+        ticks = np.arange(USUAL - DECADES, USUAL + DECADES + 1)
+        bar = {"tickvals": ticks, "ticktext": [f"1e{tick}" for tick in ticks]}
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logarithm = np.log10(table)
+        shown, value = {"z": np.where(np.isfinite(logarithm), logarithm, np.nan), "customdata": table}, "%{customdata:.2e}"
     return {
         "type": "heatmap",
         "x": steps,
         "y": names,
-        "z": table,
+        **shown,
+        **colours,
         "xaxis": f"x{suffix}",
         "yaxis": f"y{suffix}",
-        "zmin": -1 if signed else 0,
-        "zmax": 1 if signed else largest,
-        "colorscale": scale,
-        "colorbar": {
+        "colorbar": bar
+        | {
             "x": number * PITCH + WIDTH + 0.002,
             "thickness": 8,
             "outlinewidth": 0,
             "tickfont": {"size": 10},
-            "nticks": 4,
             "exponentformat": "e",
         },
-        "hovertemplate": f"about step %{{x:,.0f}}, %{{y}}: <b>%{{z:.3g}}</b><br>{entry(panel).hover}<extra></extra>",
+        "hovertemplate": f"about step %{{x:,.0f}}, %{{y}}: <b>{value}</b><br>{entry(panel).hover}<extra></extra>",
     }
 
 
@@ -109,7 +127,7 @@ def _axes(number: int, c: Ink) -> dict[str, Any]:
 def _heading(number: int, panel: str, c: Ink) -> dict[str, Any]:
     about = entry(panel)
     return {
-        "text": f"{about.title}, {about.symbol}",
+        "text": f"{HEADINGS[panel]}, {about.symbol}",
         "x": number * PITCH,
         "xanchor": "left",
         "y": 1,

@@ -54,6 +54,7 @@ class Record:
         self._scalars: dict[str, pd.Series] = {}
         self._fresh: set[str] = set()
         self._layers: pd.DataFrame | None = None
+        self._panel: pd.DataFrame | None = None
         self._terms: pd.DataFrame | None = None
         self._terms_step = 0
 
@@ -94,6 +95,17 @@ class Record:
             self._layers = pd.concat([earlier, self.reader.layers(first=last)], ignore_index=True)
         self._fresh.add("layers")
         return self._layers
+
+    def panel(self) -> pd.DataFrame:
+        """Every look at the panel of held-out pairs; see `StoreReader.panel`."""
+        if self._panel is None or self._panel.empty:
+            self._panel = self.reader.panel()
+        elif "panel" not in self._fresh:
+            last = int(self._panel["step"].iloc[-1])
+            earlier = self._panel[self._panel["step"] < last]
+            self._panel = pd.concat([earlier, self.reader.panel(first=last)], ignore_index=True)
+        self._fresh.add("panel")
+        return self._panel
 
     def terms(self) -> pd.DataFrame:
         """Every term of the pairs of up to HEAT_COLUMNS steps: `step`, `pair`, one column a term."""

@@ -100,7 +100,29 @@ class TrainConfig(BaseModel):
         "", description="judges the sampled answers: a folder or hub id of a sequence-classification model with one output"
     )
     probe_budget: float = Field(
-        0.05, ge=0, le=1, description="share of the training time that gradient probes may take; 0 switches them off"
+        0.05,
+        ge=0,
+        le=1,
+        description="share of the training time that all probes may take (gradient by layer, panel of held-out pairs), kept by "
+        "spacing them; 0 switches them off",
+    )
+    probe_layers: str = Field(
+        "all",
+        min_length=1,
+        description="layers whose gradient is split by side: all, or names with commas between, in which * stands for anything "
+        "(layers.0, layers.1*, lm_head); fewer cost less time and memory",
+    )
+    panel_pairs: int = Field(
+        16,
+        ge=0,
+        le=64,
+        description="held-out pairs whose chosen, rejected and greedy answer are followed through the run; 0: none",
+    )
+    panel_every: int | None = Field(
+        None,
+        ge=0,
+        description="steps between two looks at the panel, whatever they cost (not set: at every evaluation, and in between as "
+        "often as half of probe_budget allows); 0 looks only at evaluations",
     )
     token_steps: int = Field(20, ge=1, description="latest steps for which every token's credit is kept")
     keep_pair_rows: int = Field(

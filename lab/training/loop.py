@@ -11,12 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lab.monitor import StoreWriter, best_checkpoint
 from lab.monitor.folder import beats_all, score
-from lab.monitor.probes import ProbeBudget, split_gradients
-from lab.objectives import PairLogps
 from lab.pairs import Pair
 from lab.policy import whole
 
@@ -41,6 +38,7 @@ from .evaluation import Judge, Looking
 from .metrics import batch_scalars, degree_scalars, host_terms, token_rows
 from .preflight import peak_memory
 from .prepare import Prepared, prepare
+from .probing import Probing
 from .steering import Steering, Stopped
 from .step import StepResult, accumulate, pair_logps
 from .workers import ALONE, Workers
@@ -88,7 +86,6 @@ class Training:
             run_dir, store, config, pairs_version=pairs_version, pairs_at=pairs_at, model=model, workers=workers
         )
         self.progress = Progress(state=config.objective.initial_state())
-        self.budget = ProbeBudget(config.probe_budget)
         self.ready: Prepared | None = None
         self.step_seconds = 0.0
         self.saved_at = -1
@@ -106,6 +103,9 @@ class Training:
             while self.progress.step < self.config.steps:
                 if self._due(self.config.eval_every, at_start=True):
                     self._evaluate()
+                elif self.probing.look_due(self.progress.step):
+                    self._stage("looking at the panel")
+                    self.probing.look(self.progress.step)
                 if self._due(self.config.save_every):
                     self._try_to_save()
                 self._listen(between_steps=True)
@@ -135,6 +135,7 @@ class Training:
             workers=self.workers,
         )
         self.policy = self.ready.policy
+        self.probing = Probing(config, self.policy, self.ready.panel, self.store, self.workers)
         stored = self._begin()
         self.workers.wrap(self.policy)  # may put other parameters in the place of those that were there
         self._make_optimizer(stored)
@@ -194,16 +195,12 @@ class Training:
     def _step(self) -> None:
         config, step, ready = self.config, self.progress.step + 1, self.ready
         assert ready is not None
-        began, probing = time.perf_counter(), self.budget.spent
+        began = time.perf_counter()
         self._renew_dataset_state(step)
         pairs = ready.batch(step)
         for group in self.optimizer.param_groups:
             group["lr"] = config.rate(step)
         self.optimizer.zero_grad(set_to_none=True)
-        chosen_part: dict[str, Tensor] = {}
-        # Parts of a layer that lie in different processes are not put together for a probe.
-        due = not self.workers.sharded and self.workers.agree(self.budget.due())
-        probe = (lambda logps, credit: chosen_part.update(self._chosen_gradient(logps, credit))) if due else None
         result = accumulate(
             self.policy,
             config.objective,
@@ -213,19 +210,19 @@ class Training:
             reference=ready.reference,
             degree_head=ready.degree_head,
             micro_batch_size=config.micro_batch_size,
-            probe=probe,
+            probe=self.probing.probe(),
             workers=self.workers,
             dropout_seed=config.seed * 1_000_003 + step if config.lora_dropout else None,
         )
-        if chosen_part:
-            self._record_layers(step, chosen_part)
+        self.probing.split()
         norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))
         self.optimizer.step()
+        self.probing.record(step)
         self.progress.step, self.progress.state, self.progress.evaluation = step, result.credited.state, None
         self.progress.tokens += int(result.logps.n_w.sum() + result.logps.n_l.sum())
         seconds = time.perf_counter() - began
         self.progress.seconds += seconds
-        self.budget.trained += seconds - (self.budget.spent - probing)
+        self.probing.trained(seconds)
         self.step_seconds = 0.9 * self.step_seconds + 0.1 * seconds if self.step_seconds else seconds
         self._record(step, pairs, result, float(norm))
 
@@ -249,28 +246,6 @@ class Training:
         self.progress.state = state | {"std": torch.zeros_like(state["std"])} if step == 1 else state
         self.store.event(step, "statistics", **{name: float(value) for name, value in self.progress.state.items()})
 
-    def _chosen_gradient(self, logps: PairLogps, gradient: Tensor) -> dict[str, Tensor]:
-        """Gradient of the chosen credit alone, by parameter name: one extra backward through the living graph."""
-        began = time.perf_counter()
-        named = self.policy.parameters()
-        gradients = torch.autograd.grad(
-            logps.chosen,
-            list(named.values()),
-            gradient,
-            retain_graph=True,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        self.workers.average(gradients)
-        self.budget.spent += time.perf_counter() - began
-        return dict(zip(named, gradients))
-
-    def _record_layers(self, step: int, chosen_part: dict[str, Tensor]) -> None:
-        began = time.perf_counter()
-        total = {name: p.grad for name, p in self.policy.parameters().items() if p.grad is not None}
-        self.store.layers(step, split_gradients(total, chosen_part))
-        self.budget.spent += time.perf_counter() - began
-
     def _record(self, step: int, pairs: list[EncodedPair], result: StepResult, norm: float) -> None:
         config, progress, ready = self.config, self.progress, self.ready
         assert ready is not None
@@ -284,7 +259,7 @@ class Training:
                 "epoch": ready.order.epoch(step),
                 "num_tokens": progress.tokens,
                 "pairs_per_second": config.batch_size / self.step_seconds,
-                "probe_cost": self.budget.cost,
+                "probe_cost": self.probing.cost,
             }
         )
         self.store.scalars(step, scalars)
@@ -336,6 +311,8 @@ class Training:
         pairs = self.ready.held_out
         try:
             found = look(self.config, step, self.progress.state or {})
+            self._stage("looking at the panel")
+            self.probing.look(step, free=True)
         except Exception:  # a look that fails ends the run, but not the steps that led here
             if step:
                 self._try_to_save()

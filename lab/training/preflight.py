@@ -25,6 +25,7 @@ from lab.policy.randomness import global_generator
 
 from .batches import EncodedPair
 from .config import TrainConfig
+from .probing import probe_copies, probed_parameters
 from .reading import Reading
 from .step import pair_logps, stands_alone
 
@@ -141,6 +142,8 @@ def _tokens(pair: EncodedPair) -> int:
 class _PerPair:
     fixed: int
     each: int
+    probes: int  # of the whole, what the probes' gradients take
+    probes_in_parts: int  # what they take with micro-batches
 
 
 def _memory(policy: Policy, config: TrainConfig, pairs: list[EncodedPair], micro: int) -> tuple[Memory, _PerPair]:
@@ -154,13 +157,14 @@ def _memory(policy: Policy, config: TrainConfig, pairs: list[EncodedPair], micro
         policy.model.eval()
         again = _kept(policy, config, longest[:1]) // getattr(policy.model.config.get_text_config(), "num_hidden_layers", 1)
         policy.model.train()
-    per_pair = _PerPair(max(2 * one - two, 0), max(two - one, 0) + again)
+    named = policy.parameters()
+    probed = sum(named[name].numel() * named[name].element_size() for name in probed_parameters(config, policy))
+    per_pair = _PerPair(max(2 * one - two, 0), max(two - one, 0) + again, *(probed * copies for copies in probe_copies(config)))
     logits = sum(len(c.answer) for c in longest[0].completions()) * micro * policy.vocabulary
-    probed = config.probe_budget > 0 and micro == config.batch_size
     memory = Memory(
         device=str(policy.device),
         weights=weights,
-        gradients=trained * (2 if probed else 1),
+        gradients=trained + per_pair.probes,
         optimizer=2 * trained,
         activations=per_pair.fixed + micro * per_pair.each,
         logits=4 * COPIES * min(logits, CHUNK_ELEMENTS),
@@ -209,7 +213,12 @@ def peak_memory(device: torch.device) -> int:
 
 def _advice(config: TrainConfig, memory: Memory, per_pair: _PerPair, micro: int) -> str:
     words = f"Training needs about {size(memory.more)} besides the weights, and {size(memory.free)} are free on {memory.device}"
+    if memory.more - per_pair.probes <= memory.free:
+        probes = f"set probe_layers to a few of the layers, or probe_budget to 0: probes take {size(per_pair.probes)} of it"
+        return f"{words}: {probes} (it changes no result)."
     left = memory.free - (memory.more - memory.activations) - per_pair.fixed
+    if micro == config.batch_size:
+        left -= per_pair.probes_in_parts - per_pair.probes
     fits = min(left // max(per_pair.each, 1), micro)
     if 1 <= fits < micro:
         return f"{words}: set micro_batch_size to {fits} (it changes no result), or lower max_length."

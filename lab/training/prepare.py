@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,9 @@ from lab.policy import (
 from .batches import EncodedPair, generator, weaken
 from .config import TrainConfig
 from .order import Order
+from .panel import Panel, choose_panel
 from .preflight import preflight
+from .probing import probed_parameters, wants_panel
 from .reading import Reading, read_pairs
 from .workers import ALONE, Workers
 
@@ -42,7 +44,8 @@ HEAD_WEIGHTS, SHARE = 3, 4
 @dataclass
 class Prepared:
     """What the loop works with. `encoded` holds the pairs that the run will see by their number, which is their place in `pairs`;
-    `order` says which of them a step sees, `held_out` are those that looks compute and that are never trained on."""
+    `order` says which of them a step sees, `held_out` are those that looks compute and that are never trained on, `panel` a few of
+    those."""
 
     config: TrainConfig
     policy: Policy
@@ -54,6 +57,7 @@ class Prepared:
     wants: DegradedAnswers | None
     degree_head: nn.Module | None
     held_out: tuple[EncodedPair, ...] = ()
+    panel: Panel = field(default_factory=Panel)
 
     def batch(self, step: int) -> list[EncodedPair]:
         """The pairs of optimizer step `step` (1-based), with the weakened answers of the share that gets them."""
@@ -111,6 +115,7 @@ def prepare(
     policy = load_configured(config, model)
     encoder = policy.encoder(config.max_length)
     _check_workers(config, policy, workers)
+    _check_probes(config, policy, workers, warn)
     reading = read_pairs(config, stored, encoder, policy.vocabulary, stage=stage, listen=listen)
     encoded = reading.encoded
     if reading.kept_apart:
@@ -131,7 +136,8 @@ def prepare(
     wants = config.objective.degraded_answers()
     head = _degree_head(policy, wants, config.seed) if wants else None
     pairs = {pair.id: pair for pair in (*reading.pairs, *reading.kept_apart)}
-    return Prepared(config, policy, encoder, reading.order, encoded, pairs, reference, wants, head, reading.held_out)
+    panel = _panel(config, reading, pairs, store)
+    return Prepared(config, policy, encoder, reading.order, encoded, pairs, reference, wants, head, reading.held_out, panel)
 
 
 def _check_workers(config: TrainConfig, policy: Policy, workers: Workers) -> None:
@@ -154,10 +160,31 @@ def _check_workers(config: TrainConfig, policy: Policy, workers: Workers) -> Non
         )
 
 
+def _check_probes(config: TrainConfig, policy: Policy, workers: Workers, warn: Callable[..., None]) -> None:
+    """Raises ValueError for layers to probe that are not there; says what is not probed."""
+    if probed_parameters(config, policy) and workers.sharded:
+        warn("The gradient is not split by layer in this run: its weights are sharded (FSDP), so no process has a whole layer.")
+
+
+def _panel(config: TrainConfig, reading: Reading, pairs: dict[str, Pair], store: StoreWriter) -> Panel:
+    """The pairs that are followed through the run; which they are, or why there are none, is recorded."""
+    if not wants_panel(config):
+        return Panel()
+    panel = choose_panel(reading.held_out, pairs, config.panel_pairs)
+    words = (
+        {}
+        if panel.pairs
+        else {"words": "This run holds no pairs out (its set is too small, or held_out is 0), so it has no panel."}
+    )
+    store.event(0, "panel", pairs=[pair.id for pair in panel.pairs], **words)
+    return panel
+
+
 def look_ahead(config: TrainConfig, stored: list[Pair], *, model: str, cache: Path, stage: Callable[..., None]) -> Preflight:
     """The report that a run with these settings would begin with, without the run. Raises ValueError as `prepare` does."""
     stage("loading the model")
     policy = load_configured(config, model)
+    probed_parameters(config, policy)
     encoder = policy.encoder(config.max_length)
     reading = read_pairs(config, stored, encoder, policy.vocabulary, stage=stage, listen=lambda: None)
     _choose_layout(config, policy, reading.encoded)

@@ -24,8 +24,9 @@ from .workers import ALONE, Workers
 Reference = Callable[[Completion], np.ndarray | None]
 """Token log-probs of a completion under the reference, float32 [T]; None where there is none."""
 
-Probe = Callable[[PairLogps, Tensor], None]
-"""Told the log-probs with their graph, and the gradient of the mean loss with respect to the chosen ones."""
+Probe = Callable[[Sequence[Tensor], Sequence[Tensor]], None]
+"""Told what a part's graph begins with (log-probs of the chosen, of the rejected and, where there is one, the degree head's
+logits), and the gradient of the batch's mean loss with respect to each. It has to leave the graph alive."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def accumulate(
     but that pair, part after part goes forward and backward. Otherwise (pairs that depend on each other, draws made for the
     whole batch, a state) the log-probs of all parts are computed first without a graph, the objective sees the whole batch
     at once, and each part is computed again with its credit sent back: one more forward.
-    `probe` is called with the graph of this worker's share still alive (never with micro-batches).
+    `probe` is called for every part before its credit is sent back; see `Probe`.
     dropout_seed: makes what an adapter drops in a part the same in both of its passes, and different in every worker.
     """
     count = len(pairs)
@@ -116,8 +117,8 @@ def accumulate(
 
     def send_back(logps: PairLogps, credited: Credited, start: int) -> None:
         outputs, gradients = _gradients(logps, credited, start, workers.count / count)
-        if probe is not None and len(parts) == 1:
-            probe(logps, gradients[0])
+        if probe is not None:
+            probe(outputs, gradients)
         torch.autograd.backward(outputs, gradients)
 
     seen: list[PairLogps] = []

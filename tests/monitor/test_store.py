@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.monitor import LayerRow, RunLock, StoreReader, StoreWriter, TokenRow, is_held, send, spike_keeping, take
+from lab.monitor import LayerRow, PanelRow, RunLock, StoreReader, StoreWriter, TokenRow, is_held, send, spike_keeping, take
 
 
 def test_everything_comes_back(tmp_path):
@@ -21,7 +21,7 @@ def test_everything_comes_back(tmp_path):
         writer.pair_terms(step, ["a", "b"], [1, 2], {"logit": np.array([step, -step]), "loss": np.array([0.5, 0.25])})
         row = TokenRow("a", "chosen", np.array([4, 5]), np.array([-1.0, -2.0]), None, np.array([0.1, 0.2]), np.array([True, False]))
         writer.tokens(step, [row])
-    writer.layers(3, [LayerRow("layers.0", 1.0, 2.0, -0.5)])
+    writer.layers(3, [LayerRow("layers.0", 1.0, 2.0, -0.5, 0.001), LayerRow("norm", 0.5, 0.0, 0.0)])
     writer.event(4, "warning", words="careful")
     writer.status(state="running", step=5)
     assert writer.flush()
@@ -39,15 +39,35 @@ def test_everything_comes_back(tmp_path):
     assert tokens["ids"].tolist() == [4, 5]
     assert tokens["ref_logps"] is None
     assert tokens["pilot"].tolist() == [True, False]
-    assert reader.layers().to_dict("records") == [
-        {"step": 3, "layer": "layers.0", "norm_chosen": 1.0, "norm_rejected": 2.0, "cosine": -0.5}
-    ]
+    layers = reader.layers()
+    assert layers.columns.tolist() == ["step", "layer", "norm_chosen", "norm_rejected", "cosine", "update_ratio"]
+    assert layers.iloc[0].tolist() == [3, "layers.0", 1.0, 2.0, -0.5, 0.001]
+    assert math.isnan(layers["update_ratio"].iloc[1])
     assert reader.events("warning")["detail"].tolist() == [{"words": "careful"}]
     assert reader.status() == {"state": "running", "step": 5}
     writer.forget_after(3)
     writer.flush()
     assert reader.scalars(["loss"]).index.tolist() == [1, 2, 3]
     assert reader.batch(4).empty
+    writer.close()
+
+
+def test_looks_at_the_panel_come_back(tmp_path):
+    writer = StoreWriter(tmp_path)
+    for step in (0, 4, 9):
+        rows = [PanelRow(pair, -10.0 - step, -20.0, -5.5, 10, 12, 7, f"answer <{step}>", step > 0) for pair in ("h", "a")]
+        writer.panel(step, rows)
+    writer.flush()
+    reader = StoreReader(tmp_path)
+    found = reader.panel()
+    assert found["step"].tolist() == [0, 0, 4, 4, 9, 9]
+    assert found[found["pair"] == "a"]["chosen"].tolist() == [-10, -14, -19]
+    assert found.iloc[0].tolist() == [0, "h", -10.0, -20.0, -5.5, 10, 12, 7, "answer <0>", False]
+    assert reader.panel(8)["step"].max() == 4
+    assert reader.panel(first=5)["step"].unique().tolist() == [9]
+    writer.forget_after(4)
+    writer.flush()
+    assert reader.panel()["step"].max() == 4
     writer.close()
 
 

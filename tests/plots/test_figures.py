@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.monitor import LayerRow, StoreWriter
+from lab.monitor import LayerRow, PanelRow, StoreWriter
 from lab.plots import FIGURES, GLOSSARY, Record, curves, distribution, layers, run_figure
 from lab.run import Run
 from lab.training import TrainConfig, create_run
@@ -38,11 +38,18 @@ class Filled:
             terms = {name: (rng.normal(shift, 1, 4) if value is None else np.full(4, value)).astype(np.float32) for name in names}
             self.store.scalars(step, batch_scalars(terms) | {"pairs_per_second": 10.0, "eval/oracle_reward": 0.5})
             self.store.pair_terms(step, [f"p{i}" for i in range(4)], [0] * 4, terms)
-            self.store.layers(step, [LayerRow("layers.0", 1.0, 2.0, -0.5), LayerRow("<b>head</b>", 0.5, 0.1, 0.5)])
+            self.store.layers(step, [LayerRow("layers.0", 1.0, 2.0, -0.5, 1e-4), LayerRow("<b>head</b>", 0.5, 0.1, 0.5, 0.0)])
+            self.store.panel(
+                step, [panel_row(f"h{i}", -50.0 - i - 0.01 * step, -60 - 0.05 * step, -9 + 0.01 * step) for i in range(8)]
+            )
         self.store.event(last, "checkpoint", folder=f"step-{last}")
         self.store.status(step=last)
         self.store.flush()
         return self.run
+
+
+def panel_row(pair: str, chosen: float, rejected: float, greedy: float, *, answer: str = "First mix, then knead.") -> PanelRow:
+    return PanelRow(pair, chosen, rejected, greedy, 50, 40, 30, answer, True)
 
 
 @pytest.fixture
@@ -83,7 +90,7 @@ def test_every_figure_of_a_small_run(filled: Filled, steps: int) -> None:
     for name in FIGURES:
         checked(run_figure(record, name))
     assert len(run_figure(record, "rewards").data) == 3
-    assert len(run_figure(record, "layers").data) == 3
+    assert len(run_figure(record, "layers").data) == 4
 
 
 def test_every_figure_of_a_big_run_fits_the_screen(filled: Filled) -> None:
@@ -173,11 +180,60 @@ def test_text_from_outside_is_inert() -> None:
     events = pd.DataFrame(
         [(1, 0.0, 1, "warning", {"words": "<a href='http://x'>pair</a>"})], columns=["number", "time", "step", "kind", "detail"]
     )
-    frame = pd.DataFrame([(1, "<b>x</b>", 1.0, 1.0, 0.0)], columns=["step", "layer", "norm_chosen", "norm_rejected", "cosine"])
+    columns = ["step", "layer", "norm_chosen", "norm_rejected", "cosine", "update_ratio"]
+    frame = pd.DataFrame([(1, "<b>x</b>", 1.0, 1.0, 0.0, 1e-3)], columns=columns)
     marks = curves(pd.DataFrame({"loss": [1.0]}), ["loss"], title="<i>t</i>", events=events)
     assert "<a" not in "".join(marks.data[-1].text)
     assert "<i>" not in titles(marks)
     assert "<b>" not in "".join(layers(frame).data[0].y)
+
+
+def test_the_update_is_drawn_by_powers_of_ten_and_said_as_it_is(filled: Filled) -> None:
+    filled.store.layers(1, [LayerRow("a", 1.0, 1.0, 0.0, 1e-3), LayerRow("b", 1.0, 1.0, 0.0, 0.0), LayerRow("c", 1.0, 1.0, 0.0)])
+    filled.store.flush()
+    update = checked(run_figure(filled.run.reader, "layers")).data[3]
+    assert update.z[:, 0].tolist()[0] == -3
+    assert (update.zmin + update.zmax) / 2 == -3
+    assert np.isnan(update.z[1:, 0]).all()  # nothing moved; not measured
+    assert update.customdata[0, 0] == pytest.approx(1e-3)
+    assert "customdata" in update.hovertemplate
+    assert "learning rate" in update.hovertemplate.replace("<br>", " ")
+    assert list(update.colorbar.ticktext) == ["1e-5", "1e-4", "1e-3", "1e-2", "1e-1"]
+
+
+class TestPanel:
+    """Where the probability goes."""
+
+    def test_it_shows_displacement_and_squeezing(self, filled: Filled) -> None:
+        """The median falls for both sides and rises for the greedy answer, from 0 on; levels are per token of each."""
+        run = filled.train(0, 50)
+        figure = checked(run_figure(run.reader, "panel"))
+        medians = [trace for trace in figure.data if "median over the panel" in (trace.hovertemplate or "")]
+        assert [trace.name for trace in medians] == ["chosen", "rejected", "greedy"] * 2
+        per_token, moved = medians[:3], medians[3:]
+        assert [round(float(trace.y[-1]), 4) for trace in moved] == [-0.5, -2.5, 0.5]
+        assert all(trace.y[0] == 0 for trace in moved)
+        assert per_token[0].y[0] == pytest.approx(-53.5 / 50)
+        assert per_token[1].y[0] == pytest.approx(-60 / 40)
+        assert "8 held-out pairs, 51 looks; chosen below its start: 8 of 8" in titles(figure)
+        assert "squeezed" in per_token[2].hovertemplate.replace("<br>", " ")
+
+    def test_a_pair_is_named_and_its_text_inert(self, filled: Filled) -> None:
+        for step in (0, 1):
+            filled.store.panel(step, [panel_row("<i>p</i>", -1.0, -2.0, -3.0, answer="<script>x</script> " * 20)])
+        filled.store.flush()
+        figure = checked(run_figure(filled.run.reader, "panel"))
+        hovers = " ".join(trace.hovertemplate or "" for trace in figure.data)
+        assert "&lt;i&gt;p&lt;/i&gt;" in hovers
+        assert "<script" not in hovers
+        assert "<i>" not in hovers
+
+    def test_what_is_not_finite_is_a_gap(self, filled: Filled) -> None:
+        for step in (0, 1, 2):
+            filled.store.panel(step, [panel_row("a", float("nan") if step == 1 else -1.0, float("-inf"), -3.0)])
+        filled.store.flush()
+        figure = checked(run_figure(filled.run.reader, "panel"))
+        assert not any(np.isinf(np.asarray(trace.y, float)).any() for trace in figure.data)
 
 
 def test_marks_of_the_clock_do_not_become_a_band(filled: Filled) -> None:
@@ -223,6 +279,7 @@ class TestRecord:
         return [
             record.scalars(["loss", "rewards/margins", "never"]),
             record.layers(),
+            record.panel(),
             record.events().drop(columns="detail"),
             record.terms(),
         ]

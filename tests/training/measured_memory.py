@@ -18,6 +18,7 @@ import transformers
 from lab.policy import Completion, Lora, Policy, load_policy
 from lab.training.batches import EncodedPair, generator
 from lab.training.config import TrainConfig
+from lab.training.order import Order
 from lab.training.preflight import preflight
 from lab.training.reading import Reading
 from lab.training.step import accumulate
@@ -60,7 +61,7 @@ def main(folder: str, numbers: list[int]) -> dict[str, Any]:
         prompt = ids(tokens)
         pairs.append(EncodedPair(str(number), 1, Completion(prompt, ids(tokens)), Completion(prompt, ids(tokens))))
     config = TrainConfig.parse(objective="simpo", batch_size=batch, micro_batch_size=micro, probe_budget=0, lora_rank=rank)
-    report = preflight(policy, config, Reading([], dict(enumerate(pairs))), 2048, missing=0)
+    report = preflight(policy, config, Reading([], Order.of(batch, batch, 0), dict(enumerate(pairs))), 2048, missing=0)
     gc.collect()
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM

@@ -138,6 +138,8 @@ def test_memory_follows_the_settings(model_folder, rows):
     assert (whole.gradients, whole.optimizer) == (trained, 2 * trained)
     assert whole.weights >= trained
     assert memory(batch_size=4)[0].gradients == 2 * trained  # the probe of the chosen side needs another
+    assert memory(micro_batch_size=1)[0].gradients == 3 * trained  # and one for the part that is being added
+    assert trained < memory(probe_layers="norm")[0].gradients < 1.01 * trained
     parts, _ = memory(micro_batch_size=1, probe_budget=0)
     assert parts.activations < 0.5 * whole.activations
     assert parts.logits < whole.logits
@@ -157,13 +159,16 @@ def test_memory_follows_the_settings(model_folder, rows):
     ("free", "settings", "advice"),
     [
         (0.6, {"batch_size": 16}, "set micro_batch_size to"),
+        (0.85, {"batch_size": 1}, "set probe_layers to a few of the layers, or probe_budget to 0"),
         (0.01, {"micro_batch_size": 1}, "train an adapter"),
         (0.01, {"micro_batch_size": 1, "lora_rank": 2}, "max_length"),
     ],
 )
 def test_too_little_memory_is_said_before_the_run_with_what_to_do(free, settings, advice, model_folder, rows, monkeypatch):
     settings = FAST | settings
-    if "adapter" in advice:  # little to keep for the backward pass, so that the weights' own share is the larger
+    if (
+        "adapter" in advice or "probe" in advice
+    ):  # little to keep for the backward pass, so that the weights' own share is the larger
         rows = [{"prompt": "mix", "chosen": "dough", "rejected": "no"}]
     enough = lab.preflight("dpo", rows, model_folder("llama"), **settings)
     assert enough.advice is None

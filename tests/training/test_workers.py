@@ -78,6 +78,11 @@ def assert_alike(found: lab.Run, expected: lab.Run) -> None:
     assert ours.index.tolist() == theirs.index.tolist()
     assert torch.allclose(torch.tensor(ours.values), torch.tensor(theirs.values), rtol=1e-4, atol=1e-5, equal_nan=True)
     assert found.pairs()["pair"].tolist() == expected.pairs()["pair"].tolist()
+    looks, wanted = (run.panel().query("step in [0, 2, 4]").reset_index(drop=True) for run in (found, expected))
+    assert looks[["step", "pair", "greedy_tokens"]].equals(wanted[["step", "pair", "greedy_tokens"]])
+    assert set(looks["step"]) == {0, 2, 4}
+    sums = ["chosen", "rejected", "greedy"]
+    assert torch.allclose(torch.tensor(looks[sums].values), torch.tensor(wanted[sums].values), rtol=1e-4, atol=1e-3)
     one, other = (load_file(list_checkpoints(run.dir)[-1] / "model.safetensors") for run in (found, expected))
     for name, weight in other.items():
         assert torch.allclose(one[name], weight, atol=2e-5), name
@@ -85,9 +90,12 @@ def assert_alike(found: lab.Run, expected: lab.Run) -> None:
 
 def test_replicated(together, rows, model_folder):
     """With an objective whose pairs depend on each other, so that each process has to know the other's."""
-    run = together("DDP", "--objective", "aot")
-    assert_alike(run, alone("aot", rows, model_folder("llama")))
-    assert set(run.layers()["step"]) == {1} or not run.layers().empty
+    run, expected = together("DDP", "--objective", "aot"), alone("aot", rows, model_folder("llama"))
+    assert_alike(run, expected)
+    first, wanted = (r.layers().query("step == 1").reset_index(drop=True) for r in (run, expected))
+    assert first["layer"].tolist() == wanted["layer"].tolist() != []
+    numbers = ["norm_chosen", "norm_rejected", "cosine"]
+    assert torch.allclose(torch.tensor(first[numbers].values), torch.tensor(wanted[numbers].values), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -1,0 +1,398 @@
+"""Probes: the split is exact, the update is the one that took place, the budget holds, and training does not notice."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lab
+from lab.monitor import SilentWriter
+from lab.monitor.probes import ProbeBudget, layer_of, select_layers
+from lab.objectives import OBJECTIVES, make_objective
+from lab.pairs import pair_of
+from lab.policy import Encoder, Lora, ReferenceCache, load_policy
+from lab.training import TrainConfig, loop
+from lab.training.batches import encode_pair, generator
+from lab.training.panel import Panel
+from lab.training.prepare import _check_probes
+from lab.training.probing import Probing, probe_copies, wants_panel
+from lab.training.step import accumulate, pair_logps
+from lab.training.workers import ALONE, Workers
+from tests.training.comparing import assert_same, interrupted, resumed
+
+COUNT = 6
+SHORT = {"steps": 4, "batch_size": 4, "learning_rate": 1e-3, "warmup_ratio": 0, "device": "cpu", "background": False}
+LOOKS = {"held_out": 0.2, "eval_prompts": 2, "eval_tokens": 5, "eval_every": 0, "save_every": 0, "panel_pairs": 3}
+
+
+class Kept(SilentWriter):
+    """Keeps the layers it is told."""
+
+    def layers(self, step, rows):
+        self.rows = {row.layer: row for row in rows}
+
+
+class Setting:
+    """A policy that has left its reference a little, pairs, and the step's arguments; `probed` makes one probed step."""
+
+    def __init__(self, folder, rows, cache, objective, lora=None, kind="llama", dropout=0.0):
+        self.objective = objective
+        self.policy = load_policy(str(folder(kind)), lora=lora, device="cpu")
+        encoder = Encoder(self.policy.tokenizer)
+        self.pairs = [encode_pair(pair_of(row), encoder, objective.degraded_answers()) for row in rows[:COUNT]]
+        reference = ReferenceCache(cache / "reference", self.policy)
+        reference.prepare(self.policy, [c for pair in self.pairs for c in pair.completions()])
+        self.reference = reference.lookup
+        for number, parameter in enumerate(self.policy.parameters().values()):
+            parameter.data.add_(torch.randn(parameter.shape, generator=generator(0, number, 9)) * 0.02)
+        wants = objective.degraded_answers()
+        self.head = None
+        if wants:  # some pairs have weakened answers and some have none
+            self.pairs = [pair if number % 3 else replace(pair, weakened=()) for number, pair in enumerate(self.pairs)]
+            self.head = torch.nn.Linear(self.policy.hidden_size, wants.degrees)
+        self.state = objective.initial_state()
+        if objective.needs_dataset:
+            with torch.no_grad():
+                self.state = objective.dataset_state([self.logps()])
+
+    def logps(self):
+        return pair_logps(self.policy, self.objective, self.pairs, self.reference, self.head)
+
+    def probed(self, **config):
+        """The rows of one step and the chosen part, by parameter; the whole gradient lies in the parameters."""
+        settings = TrainConfig.parse(objective=self.objective, batch_size=COUNT, **config)
+        store = Kept()
+        probing = Probing(settings, self.policy, Panel(), store, ALONE)
+        accumulate(
+            self.policy,
+            self.objective,
+            self.pairs,
+            self.state,
+            generator(0, 1, 2),
+            reference=self.reference,
+            degree_head=self.head,
+            micro_batch_size=settings.micro_batch_size,
+            probe=probing.probe(),
+        )
+        chosen = dict(probing._chosen)
+        probing.split()
+        probing.record(1)
+        return store.rows, chosen
+
+    def alone(self, side):
+        """Gradient of the mean loss that reaches the policy through the log-probs of one side only, by parameter."""
+        self.policy.model.zero_grad(set_to_none=True)
+        logps = self.logps()
+        other = "rejected" if side == "chosen" else "chosen"
+        cut = {other: getattr(logps, other).detach()}
+        if logps.degraded is not None:
+            cut["degraded"] = replace(logps.degraded, head_logits=logps.degraded.head_logits.detach())
+        draws = self.objective.draw(logps.map(torch.Tensor.detach), generator(0, 1, 2))
+        outcome, _ = self.objective(replace(logps, **cut), self.state, draws, training=True)
+        outcome.losses.mean().backward()
+        return {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in self.policy.parameters().items()}
+
+
+@pytest.fixture
+def setting(model_folder, rows, tmp_path):
+    return lambda objective, **how: Setting(model_folder, rows, tmp_path, make_objective(objective), **how)
+
+
+def joined(gradients, layer):
+    return torch.cat([gradient.flatten().double() for name, gradient in gradients.items() if layer_of(name) == layer])
+
+
+def assert_exact(rows, sides):
+    """Norms and cosines of the rows are those of gradients that were computed apart, to 1e-5."""
+    assert rows.keys() == {layer_of(name) for name in sides["chosen"]}
+    for layer, row in rows.items():
+        c, r = (joined(sides[side], layer) for side in ("chosen", "rejected"))
+        noise = 1e-7 * float(torch.maximum(c.norm(), r.norm()))  # where a side has no gradient at all, the difference is rounding
+        assert row.norm_chosen == pytest.approx(float(c.norm()), rel=1e-5, abs=noise)
+        assert row.norm_rejected == pytest.approx(float(r.norm()), rel=1e-5, abs=noise)
+        if min(c.norm(), r.norm()) > 10 * noise:
+            assert row.cosine == pytest.approx(float(c @ r / (c.norm() * r.norm())), abs=1e-5)
+
+
+@pytest.mark.parametrize("lora", [None, Lora(rank=2)], ids=["full", "lora"])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_each_side_is_what_its_own_backward_pass_gives(name, lora, setting):
+    """SPO's degree head reads weakened answers: its part of the gradient is counted to neither side."""
+    made = setting(name, lora=lora)
+    rows, chosen = made.probed()
+    total = {name: p.grad.clone() for name, p in made.policy.parameters().items()}
+    sides = {side: made.alone(side) for side in ("chosen", "rejected")}
+    assert_exact(rows, sides)
+    for parameter, gradient in chosen.items():
+        expected = sides["chosen"][parameter]
+        assert (gradient - expected).norm() <= 1e-5 * expected.norm() + 1e-9, parameter
+    rest = sum((g - sides["chosen"][n] - sides["rejected"][n]).norm() ** 2 for n, g in total.items()) ** 0.5
+    both = sum(g.norm() ** 2 for g in total.values()) ** 0.5
+    assert rest > 1e-2 * both if name == "spo" else rest <= 1e-5 * both  # the head's part is there
+
+
+@pytest.mark.parametrize("size", [1, 4])
+@pytest.mark.parametrize("name", ["simpo", "sgdpo", "aot", "spo"])
+def test_the_split_of_micro_batches_is_that_of_the_batch(name, size, setting):
+    made = setting(name)
+    rows, _ = made.probed(micro_batch_size=size)
+    assert_exact(rows, {side: made.alone(side) for side in ("chosen", "rejected")})
+
+
+@pytest.mark.parametrize(("kind", "tied"), [("gpt2", True), ("llama", False)])
+def test_tied_weights_are_counted_once(kind, tied, setting):
+    made = setting("dpo", kind=kind)
+    ends = {"wte", "embed_tokens", "lm_head"}
+    rows, _ = made.probed()
+    assert rows.keys() & ends == ({"wte"} if tied else {"embed_tokens", "lm_head"})
+    assert_exact(rows, {side: made.alone(side) for side in ("chosen", "rejected")})
+    if tied:  # what comes through the output is in it: far more rows than the tokens that were read
+        sides = made.alone("chosen")
+        name = next(name for name in sides if layer_of(name) == "wte")
+        assert made.policy.model.get_output_embeddings().weight is made.policy.model.get_input_embeddings().weight
+        assert (sides[name].abs().sum(1) > 0).all()
+
+
+def test_layers_are_named_with_and_without_an_adapter():
+    base = "base_model.model.model"
+    found = {
+        "model.layers.3.self_attn.q_proj.weight": "layers.3",
+        "transformer.h.11.mlp.c_fc.bias": "h.11",
+        "transformer.wte.weight": "wte",
+        "model.norm.weight": "norm",
+        f"{base}.layers.3.self_attn.q_proj.lora_A.default.weight": "layers.3",
+        "base_model.model.lm_head.lora_B.default.weight": "lm_head",
+        f"{base}.embed_tokens.lora_embedding_A.default": "embed_tokens",
+        "base_model.model.lm_head.modules_to_save.default.weight": "lm_head",
+    }
+    assert {name: layer_of(name) for name in found} == found
+
+
+def test_layers_can_be_chosen():
+    names = ["model.embed_tokens.weight", *(f"model.layers.{i}.mlp.{m}.weight" for i in (0, 1, 11) for m in "ab"), "lm_head.weight"]
+    assert select_layers(names, "all") == tuple(names)
+    assert select_layers(names, "layers.1") == tuple(names[3:5])
+    assert select_layers(names, "lm_head, layers.1*") == tuple(names[3:])
+    for wrong in ("layers.2", "lm_head, head", "", " , "):
+        with pytest.raises(ValueError, match=r"there are embed_tokens, layers\.0, layers\.1, layers\.11, lm_head"):
+            select_layers(names, wrong)
+
+
+def test_chosen_layers_have_the_numbers_they_have_among_all(setting):
+    everything, _ = setting("sgdpo").probed()
+    some, chosen = setting("sgdpo").probed(probe_layers="layers.1, norm")
+    assert some == {layer: everything[layer] for layer in ("layers.1", "norm")}
+    assert {layer_of(name) for name in chosen} == some.keys()
+
+
+def test_a_layer_that_is_not_there_ends_the_run_before_it_begins(rows, model_folder):
+    run = lab.train("dpo", rows, model_folder("llama"), **SHORT, probe_layers="layer.7")
+    assert run.state == "failed"
+    assert "no layer that is trained is called 'layer.7'; there are embed_tokens, layers.0, layers.1" in run.error
+    assert run.step == 0
+    with pytest.raises(ValueError, match="there are embed_tokens"):
+        lab.preflight("dpo", rows, model_folder("llama"), probe_layers="layer.7", device="cpu")
+
+
+def test_sharded_weights_are_not_split_and_the_run_says_so(model_folder):
+    policy, said = load_policy(str(model_folder("llama")), device="cpu"), []
+    for budget in (0.05, 0):
+        config = TrainConfig.parse(objective="dpo", probe_budget=budget)
+        _check_probes(config, policy, Workers(0, 2, sharded=True), said.append)
+        assert Probing(config, policy, Panel(), SilentWriter(), Workers(0, 2, sharded=True)).probe() is None
+    _check_probes(TrainConfig.parse(objective="dpo"), policy, ALONE, said.append)
+    assert len(said) == 1
+    assert "FSDP" in said[0]
+
+
+@pytest.mark.parametrize("lora", [None, Lora(rank=2)], ids=["full", "lora"])
+def test_the_update_is_the_one_that_took_place(lora, setting):
+    """AdamW's first step without the probe's help: each weight moves by the rate, and what decays moves too."""
+    made = setting("dpo", lora=lora)
+    named = made.policy.parameters()
+    before = {name: p.detach().clone() for name, p in named.items()}
+    store = Kept()
+    probing = Probing(TrainConfig.parse(objective="dpo", batch_size=COUNT), made.policy, Panel(), store, ALONE)
+    optimizer = torch.optim.AdamW(named.values(), lr=3e-3, weight_decay=0.1, eps=1e-30)
+    accumulate(made.policy, made.objective, made.pairs, {}, generator(0, 1, 2), reference=made.reference, probe=probing.probe())
+    probing.split()
+    torch.nn.utils.clip_grad_norm_(named.values(), 1e-3)
+    optimizer.step()
+    probing.record(1)
+    assert store.rows.keys() == {layer_of(name) for name in named}
+    for layer, row in store.rows.items():
+        weights = joined(before, layer)
+        gradient = joined({name: p.grad for name, p in named.items()}, layer)
+        moved = 3e-3 * gradient.sign() + 3e-4 * weights  # lr * (m̂/√v̂ = ±1), and the decay
+        assert row.update_ratio == pytest.approx(float(moved.norm() / weights.norm()), rel=1e-3)
+
+
+seconds = st.floats(0.001, 10)
+
+
+@given(st.floats(0.01, 1), st.lists(st.tuples(seconds, seconds), min_size=1, max_size=200))
+@settings(max_examples=60, deadline=None)
+def test_the_budget_is_kept_whatever_probes_cost(share, steps):
+    """At every moment: no more was spent than the share of what was trained and one probe."""
+    budget, dearest = ProbeBudget(share), 0.0
+    for step, cost in steps:
+        if budget.due():
+            budget.took(cost)
+            dearest = max(dearest, cost)
+        assert budget.spent <= share * budget.trained + dearest + 1e-9
+        budget.trained += step
+
+
+@given(st.floats(0.01, 0.5), seconds, seconds, st.integers(1, 300))
+@settings(max_examples=40, deadline=None)
+def test_the_first_probe_is_paid_for_and_then_none_of_the_budget_lies_idle(share, step, cost, steps):
+    """A run too short to pay for one probe has one. A longer one stays within its share, and uses it but for two probes (where
+    one a step is not too few for that)."""
+    budget, probes = ProbeBudget(share), []
+    for number in range(steps):
+        if budget.due():
+            budget.took(cost)
+            probes.append(number)
+        budget.trained += step
+    assert probes[0] == 0
+    allowed = share * budget.trained
+    assert budget.spent <= max(cost, allowed) + 1e-9
+    if cost >= share * step:
+        assert budget.spent >= allowed - 2 * cost - share * step - 1e-9
+
+
+def test_no_budget_no_probe():
+    budget = ProbeBudget(0)
+    assert not budget.due()
+    budget.trained = 100
+    assert not budget.due()
+
+
+def test_a_run_spaces_its_probes_so_that_the_budget_is_kept(rows, model_folder, monkeypatch):
+    """By a clock that ticks whenever it is read: a probe takes three ticks, a step one and those of its probe, a look one."""
+    ticks = itertools.count()
+    monkeypatch.setattr(Probing, "_now", lambda self: next(ticks))
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    made = []
+    original = Probing.__init__
+    monkeypatch.setattr(Probing, "__init__", lambda self, *a, **k: (original(self, *a, **k), made.append(self))[0])
+    found = []
+
+    def on_step(step, scalars):
+        both = made[0]
+        for budget in (both.gradients, both.looks):
+            assert budget.spent <= budget.share * budget.trained + (budget.last or 0)
+        found.append((both.gradients.spent, both.looks.spent, both.gradients.trained))
+
+    settings = SHORT | LOOKS | {"steps": 60, "eval_tokens": 1, "probe_budget": 0.2}
+    run = lab.train("dpo", rows, model_folder("llama"), on_step=on_step, **settings)
+    assert run.state == "finished", run.error
+    gradients, looks, trained = found[-1]
+    assert gradients + looks <= 0.2 * trained + 1e-9  # the first ones are paid for by now
+    probed, looked = run.layers()["step"].unique(), run.panel()["step"].unique()
+    assert probed[0] == 1
+    assert len(probed) >= 2
+    assert {0, 60} <= set(looked)
+    assert len(looked) >= 4
+    cost = run.scalars(["probe_cost"])["probe_cost"]
+    assert cost.iloc[-1] == pytest.approx((gradients + looks) / trained)
+
+
+@pytest.mark.parametrize(
+    ("objective", "extra"),
+    [
+        ("sgdpo", {}),
+        ("dpo", {"lora_rank": 2, "lora_dropout": 0.3}),
+        ("sgdpo", {"micro_batch_size": 2, "lora_rank": 2, "lora_dropout": 0.3}),
+    ],
+    ids=["full", "lora", "micro"],
+)
+def test_training_does_not_notice_its_probes(objective, extra, rows, model_folder):
+    common = SHORT | LOOKS | extra
+    watched = lab.train(objective, rows, model_folder("llama"), **common, probe_budget=1, panel_every=1)
+    alone = lab.train(objective, rows, model_folder("llama"), **common | {"probe_budget": 0, "panel_pairs": 0})
+    assert watched.panel()["step"].unique().tolist() == [0, 1, 2, 3, 4]
+    assert len(watched.layers()["step"].unique()) >= 2
+    assert alone.panel().empty
+    assert alone.layers().empty
+    assert_same(watched, alone)
+
+
+def test_the_panel_stays_the_same_when_a_run_is_resumed(rows, model_folder, tmp_path):
+    common = SHORT | LOOKS | {"save_every": 1, "keep_checkpoints": 9, "panel_every": 1}
+    whole = lab.train("dpo", rows, model_folder("llama"), **common)
+    part = resumed(interrupted(whole, 2, tmp_path / "part"))
+    assert_same(part, whole)
+    assert part.panel().equals(whole.panel())
+    assert whole.panel()["pair"].nunique() == 3
+
+
+def test_the_panel_says_what_the_model_says(rows, model_folder):
+    """Log-probs and greedy answers of the last look, against the saved model's own logits."""
+    from transformers import AutoModelForCausalLM
+
+    run = lab.train("dpo", rows, model_folder("gpt2"), **SHORT | LOOKS | {"seed": 3})
+    last = run.panel().query("step == 4").set_index("pair")
+    assert len(last) == 3
+    policy = load_policy(str(model_folder("gpt2")), device="cpu")
+    encoder = policy.encoder(1024)
+    model = AutoModelForCausalLM.from_pretrained(run.checkpoints()[-1]).eval()
+    held_out = run.events("held_out")["detail"].iloc[0]["pairs"]
+    pairs = run.pair_store()
+    assert last.index.isin(held_out).all()
+
+    def sum_of(prompt, answer):
+        with torch.no_grad():
+            logps = model(torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        return float(logps.gather(1, torch.tensor(answer)[:, None]).sum()), logps.argmax(1).tolist()
+
+    for id, row in last.iterrows():
+        encoded = encode_pair(pairs.get(str(id)), encoder)
+        for side in ("chosen", "rejected"):
+            answer = getattr(encoded, side).answer
+            assert row[side] == pytest.approx(sum_of(encoded.chosen.prompt, answer)[0], rel=1e-4)
+            assert row[f"{side}_tokens"] == len(answer)
+        ids = []
+        while len(ids) < 5 and (not ids or ids[-1] not in encoder.ends):
+            ids.append(sum_of(encoded.chosen.prompt, [*ids, 0])[1][-1])
+        assert row["greedy"] == pytest.approx(sum_of(encoded.chosen.prompt, ids)[0], rel=1e-4)
+        assert row["greedy_tokens"] == len(ids)
+        assert row["answer"] == policy.tokenizer.decode(ids, skip_special_tokens=True)
+        assert row["ended"] == (ids[-1] in encoder.ends)
+
+
+def test_without_held_out_pairs_the_run_says_why_there_is_no_panel(rows, model_folder):
+    run = lab.train("dpo", rows, model_folder("llama"), **SHORT | LOOKS | {"steps": 1, "held_out": 0})
+    assert run.panel().empty
+    assert "holds no pairs out" in run.figure("panel").layout.annotations[0].text.replace("<br>", " ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({}, True),
+        ({"panel_pairs": 0}, False),
+        ({"evaluate": False}, False),
+        ({"eval_prompts": 0}, False),
+        ({"eval_prompts": 0, "panel_every": 5}, True),
+        ({"probe_budget": 0}, False),
+        ({"probe_budget": 0, "panel_every": 0}, True),
+    ],
+)
+def test_who_gets_a_panel(settings, wanted):
+    assert wants_panel(TrainConfig.parse(objective="dpo", **settings)) == wanted
+
+
+def test_what_a_probe_holds_in_memory():
+    def copies(objective="dpo", **how):
+        return probe_copies(TrainConfig.parse(objective=objective, batch_size=8, **how))
+
+    assert copies() == copies(micro_batch_size=8) == (1, 2)
+    assert copies(micro_batch_size=4) == (2, 2)
+    assert copies("spo") == (2, 3)
