@@ -1,0 +1,129 @@
+"""Checks for what is simply wrong: numbers that are none, a first step that cannot be, spikes, parameters out of range."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from .checks import Seen, check, number
+from .evidence import Evidence
+from .thresholds import Thresholds
+
+LEAST_SPIKE = 0.05
+"""nats; where the loss is nearly 0, a median of it is no measure."""
+
+ALWAYS_FINITE = ("loss", "logit", "logps_chosen", "logps_rejected", "log_ratio_chosen", "log_ratio_rejected")
+"""Terms that every pair has a number for."""
+
+
+@check("Numbers that are not finite")
+def not_finite(e: Evidence, t: Thresholds) -> Seen:
+    """NaN or infinity in the loss, the gradient norm or a pair's terms. The loop ends the run there; this says what led to it."""
+    series = {name: e.recent(name) for name in ("loss", "grad_norm")}
+    if all(values.empty for values in series.values()):
+        return Seen(waits="no step yet")
+    bad = [int(values.index[~np.isfinite(values.to_numpy())][0]) for values in series.values() if not np.isfinite(values).all()]
+    sick = np.zeros(len(e.pairs), bool)
+    for name in ALWAYS_FINITE:
+        if name in e.pairs:
+            sick |= ~np.isfinite(e.term(name))
+    bad += [int(e.pairs["step"][sick].min())] if sick.any() else []
+    if not bad:
+        return Seen({"loss, latest [nats]": float(series["loss"].iloc[-1]), "gradient norm, latest": _last(series["grad_norm"])})
+    step = min(bad)
+    before = {name: values[(values.index < step) & np.isfinite(values.to_numpy())] for name, values in series.items()}
+    rate = e.recent("learning_rate").reindex([step]).iloc[0]
+    numbers = {
+        "loss before [nats]": _last(before["loss"]),
+        "gradient norm before": _last(before["grad_norm"]),
+        "learning rate": float(rate),
+        "pairs without a number": float(sick.sum()),
+    }
+    led = f"the step before had loss {number(numbers['loss before [nats]'])} and gradient norm "
+    led += f"{number(numbers['gradient norm before'])}" if len(before["loss"]) else ""
+    what = " and ".join(
+        name.replace("grad_norm", "gradient norm") for name, values in series.items() if not np.isfinite(values).all()
+    )
+    words = (
+        f"The {what or 'log-probs of some pairs'} stopped being a number at step {step:,}"
+        f"{f', for {sick.sum()} of {len(sick)} of the latest pairs' if sick.any() else ''}; "
+        f"{led if len(before['loss']) else 'it was so from the first step'}. "
+        "Branch from an earlier checkpoint with a lower learning rate or beta, and look at the pairs it began with."
+    )
+    culprits = tuple(dict.fromkeys(e.pairs["pair"][sick]))[:5] if sick.any() else ()
+    return Seen(numbers, words, "error", culprits, step)
+
+
+def _last(values: pd.Series) -> float:
+    return float(values.iloc[-1]) if len(values) else math.nan
+
+
+@check("The first step's value")
+def first_step(e: Evidence, t: Thresholds) -> Seen:
+    """With policy = reference the loss is a known number; another one means a wrong reference, mask or sign."""
+    checks = [detail for detail in e.events("check")["detail"] if str(detail.get("what", "")).startswith("loss at the first step")]
+    if not checks:
+        return Seen(waits="this objective has no known first value, or the first step is yet to come")
+    found, expected = float(checks[-1]["found"]), float(checks[-1]["expected"])
+    numbers = {"first loss [nats]": found, "expected [nats]": expected}
+    if checks[-1].get("passed", True):
+        return Seen(numbers)
+    words = (
+        f"The first loss was {found:.4f} where {e.config['objective'].get('name', 'the objective')} starts at {expected:.4f}: policy "
+        "and reference were not the same model. Every log-ratio of this run is off; look for a stale reference, a template that "
+        "changed, or an adapter that was trained before, and start again."
+    )
+    return Seen(numbers, words, "error", since=1)
+
+
+@check("Spikes of the loss", "spike_height", "spike_size")
+def loss_spike(e: Evidence, t: Thresholds) -> Seen:
+    """One loss far above those around it."""
+    losses = e.recent("loss")
+    losses = losses[np.isfinite(losses.to_numpy())]
+    if len(losses) < 12:
+        return Seen(waits="a spike is told from 12 steps on")
+    middle = float(losses.median())
+    deviation = max(1.4826 * float((losses - middle).abs().median()), 0.02 * abs(middle))
+    step, highest = int(losses.idxmax()), float(losses.max())
+    height = (highest - middle) / max(deviation, 1e-12)
+    numbers = {"highest loss of late [nats]": highest, "median [nats]": middle, "height [robust deviations]": height}
+    if height <= t.spike_height or highest - middle <= t.spike_size * max(abs(middle), LEAST_SPIKE):
+        return Seen(numbers)
+    batch = e.reader.batch(step)
+    pairs = () if batch.empty else tuple(batch.sort_values("loss", ascending=False)["pair"])[:3]
+    words = (
+        f"The loss jumped to {number(highest)} at step {step:,}, {number(height)} robust deviations above its median of "
+        f"{number(middle)}. Look at the pairs of that batch (labels swapped? answers cut?); if it comes again, lower the learning rate."
+    )
+    return Seen(numbers, words, "warning", pairs, step)
+
+
+@check("Parameters in the method's range")
+def parameters(e: Evidence, t: Thresholds) -> Seen:
+    """What the objective itself says of its parameters, from the ranges that papers and the lab recommend."""
+    from lab.objectives import make_objective  # brings torch, which reading a store does not need
+
+    spec = e.config["objective"]
+    if not spec.get("name"):
+        return Seen(waits="nothing is written down of the objective")
+    try:
+        objective = make_objective(**spec)
+    except ValueError as error:
+        return Seen(waits=f"the objective is not known here ({error})")
+    said = objective.warnings()
+    inner = getattr(objective, "base", None)
+    said += [words for words in (inner.warnings() if hasattr(inner, "warnings") else []) if words not in said]
+    numbers = {
+        f"{objective.name}: {key}": float(value)
+        for key, value in objective
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+    if getattr(objective, "stop_gradient", True) is False:
+        said.append(
+            f"{objective.name} trains without its stop-gradient, with which its paper lost nearly everything (length-controlled win "
+            "rate 2.7 instead of 58.7); switch stop_gradient on unless you mean to see that."
+        )
+    return Seen(numbers, " ".join(said), "warning")

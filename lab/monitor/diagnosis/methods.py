@@ -1,0 +1,99 @@
+"""Checks of what one method lives on: alpha-DPO's statistics of the gap, SGDPO's pilots."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .checks import Seen, check, number, percent
+from .evidence import Evidence
+from .thresholds import Thresholds
+
+SEEN_TO_MOVE = 0.1
+"""nats; a log-ratio below this is too small to compare a pilot with."""
+
+
+@check("Margin statistics are sound", "largest_z", "smallest_spread", "smallest_batch")
+def margin_statistics(e: Evidence, t: Thresholds) -> Seen:
+    """alpha-DPO gives every pair a margin by its z-score; without a spread, or with a wild one, the margins say nothing."""
+    gap, z, target = e.term("gap"), e.term("z"), e.term("target_margin")
+    if not len(gap) or not len(z):
+        return Seen(waits="only alpha-DPO has them")
+    spec, size = e.config["objective"], e.setting("batch_size", 1)
+    own = spec.get("base") if isinstance(spec.get("base"), dict) else spec
+    alpha, normalize = float(own.get("alpha", 1.0)), own.get("normalize", "ema")
+    warm = np.ceil(e.setting("warmup_ratio", 0.0) * e.setting("steps", 0)) + 10
+    if e.done < min(warm, 50) or len(gap) < 6:
+        return Seen(waits="policy and reference are one model until the warm-up is over")
+    spread, widest = float(np.std(gap)), float(np.max(np.abs(z)))
+    numbers = {
+        "spread of the gap [nats/token]": spread,
+        "largest |z| of late": widest,
+        "spread of the target margins": float(np.std(target)) if len(target) else 0.0,
+        "pairs a batch": size,
+    }
+    troubles = []
+    if size < t.smallest_batch and normalize in ("ema", "batch"):
+        troubles.append(
+            f"a batch of {size:.0f} pairs is too small for a mean and a spread of the gap (needed: {t.smallest_batch:.0f}); raise "
+            'batch_size, or use normalize "dataset"'
+        )
+    if spread < t.smallest_spread:
+        troubles.append(
+            f"the gaps of the latest {len(gap)} pairs are all alike (spread {number(spread)} nats/token), so z is 0 or noise; check that "
+            "the pairs are not copies of one, and that the policy moves"
+        )
+    elif alpha > 0 and len(target) and np.ptp(target) < 1e-6:
+        troubles.append(
+            f"every pair has the same target margin ({number(float(np.median(target)))}) although alpha is {number(alpha)}, so this is "
+            "SimPO; look at the statistics"
+        )
+    if widest > t.largest_z:
+        troubles.append(
+            f"a pair's z is {number(widest)}, far outside of the others, and sets a margin that no pair can reach; "
+            'use ema_variant "corrected", or a larger batch'
+        )
+    if not troubles:
+        return Seen(numbers)
+    words = f"The margin statistics are degenerate: {'; '.join(troubles)}."
+    return Seen(numbers, words, "warning", e.worst(-np.abs(z)) if widest > t.largest_z else e.worst(np.abs(gap - np.median(gap))))
+
+
+@check("Pilots steer", "pilot_share", "pinned_weight")
+def pilots_stuck(e: Evidence, t: Thresholds) -> Seen:
+    """SGDPO's pilots hardly move beside the log-ratios they are drawn from, or the weight of one side is pinned to 0."""
+    sides = ("chosen", "rejected")
+    pilots = {side: np.abs(e.term(f"pilot_{side}")) for side in sides}
+    if not all(len(values) for values in pilots.values()):
+        return Seen(waits="only SGDPO has pilots")
+    ratios = {side: np.abs(e.term(f"log_ratio_{side}")) for side in sides}
+    share = {}
+    for side in sides:
+        moving = ratios[side] > SEEN_TO_MOVE
+        if moving.sum() >= 8:
+            share[side] = float(np.median(pilots[side][moving] / ratios[side][moving]))
+    weights = {side: (e.now(f"weight_{side}"), e.start(f"weight_{side}")) for side in sides}
+    left = {
+        side: abs(now.value) / abs(start.value) for side, (now, start) in weights.items() if now and start and start.value != 0
+    }
+    numbers = {f"pilot of the {side} against its log-ratio [share]": value for side, value in share.items()}
+    numbers |= {f"weight of the {side} against its start [share]": value for side, value in left.items()}
+    if not share and len(left) < 2:
+        return Seen(waits="nothing has moved far enough yet")
+    troubles, worst = [], np.empty(0)
+    still = [side for side, value in share.items() if value < t.pilot_share]
+    if still:
+        which = " and ".join(f"the {side} ({percent(share[side])} of its log-ratio)" for side in still)
+        troubles.append(f"the pilot of {which} hardly moves, so it steers nothing; raise {' and '.join('r1' if s == 'chosen' else 'r2' for s in still)}")
+        worst = pilots[still[0]] / np.maximum(ratios[still[0]], 1e-9)
+    pinned = [side for side, value in left.items() if value < t.pinned_weight]
+    if len(pinned) == 1:
+        side = pinned[0]
+        other = sides[1 - sides.index(side)]
+        troubles.append(
+            f"the weight of the {side} side is pinned at {percent(left[side])} of its start while the {other} keeps "
+            f"{percent(left.get(other, 0.0))}, so only one side is trained; lower beta or the learning rate"
+        )
+        worst = np.abs(e.term(f"weight_{side}"))
+    if not troubles:
+        return Seen(numbers)
+    return Seen(numbers, f"The pilots are stuck: {'; '.join(troubles)}.", "warning", e.worst(worst))
