@@ -94,6 +94,7 @@ def _objective(run: Run) -> dict[str, Any]:
 def _warnings(record: Record) -> None:
     events = record.events()
     found = events[events["kind"].isin(["warning", "refused"])]
+    found = found[[not detail.get("diagnosed") for detail in found["detail"]]]  # the diagnosis below says these
     said = {
         detail["words"]: step for step, detail in zip(found["step"], found["detail"])
     }  # the same words once, with their last step

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from lab import extensions, home
 from lab.judging import OracleJudge, RewardJudge
 from lab.monitor import RunLock, SilentWriter, StoreReader, StoreWriter, list_checkpoints, read_about
+from lab.monitor.alerts import Alerts, parse_hook
 from lab.monitor.preflight import Preflight
 from lab.objectives import Objective, PairLogps
 from lab.pairs import Pair, PairStore
@@ -23,6 +24,7 @@ from lab.training.loop import OnStep
 from lab.training.prepare import look_ahead
 from lab.training.step import concatenate, pair_logps
 from lab.training.trackers import Recorder, tracked_run, tracker_names
+from lab.training.watchman import Watchman
 from lab.training.workers import ALONE, Workers
 
 WORLD = "world"
@@ -212,6 +214,7 @@ def start_run(
         resumed = workers.agree(_was_trained(folder) if workers.writes else None)
         if workers.writes:
             tracked = tracked_run(folder, config, about["created"], resumed=resumed)
+            writer.listeners.append(Watchman(folder, writer, _alerts(config, writer, here=lock is None)))
             writer.listeners += [Recorder(name, tracked, lambda s, w: writer.event(s, "warning", words=w)) for name in trackers]
         judge: Judge | None = oracle
         if config.reward_model:
@@ -243,6 +246,16 @@ def start_run(
     kept = {"token_steps": config.token_steps, "keep_pair_rows": config.keep_pair_rows}
     thread = start(folder, make, turn=turn, lock=lock, background=background, **kept)
     return Run(folder, thread)
+
+
+def _alerts(config: TrainConfig, writer: StoreWriter, *, here: bool) -> Alerts | None:
+    """What tells people of findings outside of the page, or None where nobody asked. here: this process has a terminal to speak
+    in; what one that was born detached prints goes to a log that nobody sees."""
+    hook = parse_hook(config.alert_webhook, config.alert_hosts) if config.alert_webhook else None
+    terminal = config.alerts == "terminal" and here
+    if hook is None and not terminal:
+        return None
+    return Alerts(terminal=terminal, hook=hook, warn=lambda words: writer.event(0, "warning", words=words))
 
 
 def _was_trained(folder: Path) -> bool:

@@ -32,6 +32,7 @@ from lab.monitor import (
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from lab.monitor.diagnosis import Diagnosis
     from lab.monitor.preflight import Preflight
     from lab.pairs import PairStore
     from lab.training import TrainConfig
@@ -212,6 +213,14 @@ class Run:
     def events(self, *kinds: str) -> pd.DataFrame:
         """What happened in the run, oldest first: number, time, step, kind, detail."""
         return self.reader.events(*kinds)
+
+    def diagnose(self, step: int | None = None) -> list[Diagnosis]:
+        """What goes wrong in the run, in words, the gravest first: as it stands now, or as it stood at a step. The thresholds are
+        those kept with the run, else the defaults; see `lab.monitor.diagnosis`."""
+        from lab.monitor.diagnosis import diagnose, read_thresholds
+
+        extensions.load()
+        return diagnose(self.reader, step=step, thresholds=read_thresholds(self.dir))
 
     def preflight(self) -> Preflight | None:
         """What was known before the first step: lengths, cuts, memory, time. None until it has been found."""

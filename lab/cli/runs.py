@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+import time
+from dataclasses import asdict
 from typing import Any
 
 
@@ -19,6 +22,9 @@ def add(commands: Any) -> None:
         "--export", metavar="WHAT", help="write numbers: scalars, pairs, terms, held_out, layers, events, tokens, figure:NAME"
     )
     p.add_argument("--to", metavar="FILE", help="where --export writes them: a new .csv or .parquet file")
+    p.add_argument(
+        "--watch", action="store_true", help="stay, and print what the diagnosis finds, with a bell, until the run has ended"
+    )
     steer = p.add_mutually_exclusive_group()
     for kind in ("pause", "resume", "stop", "checkpoint"):
         steer.add_argument(f"--{kind}", dest="request", action="store_const", const=kind, help=f"ask the run to {kind}")
@@ -69,6 +75,7 @@ def summary(run: Any) -> dict[str, Any]:
 def show(options: argparse.Namespace) -> int:
     """Print what a run is doing, or pass a request on to it."""
     import lab
+    from lab.monitor.diagnosis import CHECKS
 
     run = lab.open_run(options.run_name)
     if options.export or options.to:
@@ -90,11 +97,15 @@ def show(options: argparse.Namespace) -> int:
         run.take_edits()
         print(f"Asked {run.name} to take the edits of its pairs.")
         return 0
+    if options.watch:
+        return watch(run)
     latest = run.reader.latest()
     facts = summary(run) | {"folder": str(run.dir), "stage": run.status.get("stage"), "latest": latest}
     warnings = [d["words"] for d in run.events("warning", "refused")["detail"]]
     report = run.preflight()
+    findings = run.diagnose()
     if options.json:
+        facts["diagnosis"] = [asdict(one) for one in findings]
         facts["preflight"] = report.model_dump(mode="json") if report else None
         print(json.dumps(facts | {"warnings": warnings, "config": run.about["config"]}))
         return 0
@@ -110,7 +121,38 @@ def show(options: argparse.Namespace) -> int:
         print(f"  {measured(run)}")
     for words in warnings:
         print(f"     warning  {words}")
+    print(f"diagnosis after step {run.step:,}:" if findings else f"diagnosis: no trouble found ({len(CHECKS)} checks)")
+    for one in findings:
+        print(f"  {one.severity}: {one.words}")
+        if one.pairs:
+            print(f"    pairs {', '.join(one.pairs)}")
     return 0
+
+
+def watch(run: Any, every: float = 1.0) -> int:
+    """Print what the run's diagnosis finds as it comes, first what stands already, until the run has ended; Ctrl-C ends the
+    watching, not the run."""
+    from lab.monitor import ENDED
+    from lab.monitor.alerts import Alert, say
+
+    seen = 0
+    try:
+        while True:
+            state = run.state  # before the events: the last of them come with the end
+            events = run.reader.events("diagnosis", after=seen)
+            for number, step, detail in zip(events["number"], events["step"], events["detail"]):
+                seen = int(number)
+                words = f"over: {detail['words']}" if detail.get("over") else detail["words"]
+                say(Alert(run.dir.name, int(step), detail["finding"], detail["severity"], words))
+            if state in ENDED:
+                severity = "error" if state in ("failed", "dead") else "notice"
+                why = f": {run.error}" if run.error else "."
+                say(Alert(run.dir.name, run.step, state, severity, f"The run is {state}{why}"))
+                return 0 if state in ("finished", "stopped") else 1
+            time.sleep(every)
+    except KeyboardInterrupt:
+        print(f"No longer watching; {run.name} goes on.", file=sys.stderr)
+        return 0
 
 
 def measured(run: Any) -> str:

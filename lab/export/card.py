@@ -43,6 +43,9 @@ APART = {"objective", "name", "pairs", "model", "trackers", "device", "save_ever
     "eval_every",
     "evaluate",
     "keep_best",
+    "alerts",
+    "alert_webhook",
+    "alert_hosts",
 }
 """Settings that are said elsewhere in the card, or change no weight."""
 

@@ -13,7 +13,7 @@ from lab.monitor import SCREEN_POINTS
 from .style import ink, wrapped
 
 BY_THE_CLOCK = ("evaluation", "checkpoint")
-KINDS = ("warning", "refused", "request", "change", "edit", "resumed", "branched", *BY_THE_CLOCK)
+KINDS = ("warning", "diagnosis", "refused", "request", "change", "edit", "resumed", "branched", *BY_THE_CLOCK)
 """Events that are marked."""
 
 QUIET = 60
@@ -24,6 +24,8 @@ def describe(kind: str, detail: Mapping[str, Any]) -> str:
     """An event in words."""
     if kind == "warning":
         return f"Warning: {detail.get('words', '')}"
+    if kind == "diagnosis":
+        return f"{'Over' if detail.get('over') else 'Found'}: {detail.get('words', '')}"
     if kind == "request":
         return f"Asked to {detail.get('request', 'do something')}"
     if kind == "refused":

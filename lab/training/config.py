@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from lab.monitor.alerts import parse_hook
 from lab.objectives import Objective, make_objective
 from lab.policy import Lora
 
@@ -134,6 +144,16 @@ class TrainConfig(BaseModel):
     trackers: str = Field(
         "", description="experiment trackers that get every scalar too: tensorboard, wandb, trackio; several with commas between"
     )
+    alerts: Literal["none", "terminal"] = Field(
+        "none",
+        description="terminal: findings of the diagnosis, failure and end are a line in the terminal that trains, with a bell",
+    )
+    alert_webhook: str = Field(
+        "",
+        description="gets the same alerts as a POST of JSON: an address on this machine, as http://127.0.0.1:9000/alerts, or on one "
+        "of alert_hosts; empty: none",
+    )
+    alert_hosts: str = Field("", description="hosts beside this machine that alert_webhook may be on; several with commas between")
     name: str = Field("", description="a name people will recognise")
 
     @field_validator("precision", mode="before")
@@ -145,6 +165,12 @@ class TrainConfig(BaseModel):
                 "preference loss here is tested with; use bfloat16 or float32"
             )
         return value
+
+    @model_validator(mode="after")
+    def _webhook_allowed(self) -> Self:
+        if self.alert_webhook:
+            parse_hook(self.alert_webhook, self.alert_hosts)
+        return self
 
     @property
     def lora(self) -> Lora | None:

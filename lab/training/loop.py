@@ -294,7 +294,10 @@ class Training:
         log.info("First-step check: the loss is %.6f, expected %.6f.", found, expected)
         if not passed:
             name = objective.name
-            self._warn(f"The first loss is {found:.4f} where {name} starts at {expected:.4f}: policy and reference differ already.")
+            self._warn(
+                f"The first loss is {found:.4f} where {name} starts at {expected:.4f}: policy and reference differ already.",
+                diagnosed=True,
+            )
 
     # Between steps.
 

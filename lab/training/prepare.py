@@ -110,7 +110,7 @@ def prepare(
     """Load, encode, check, compute the reference. `stage(words, share, remaining)` reports progress, `warn(words, **detail)`
     what people should know, `listen()` is called between batches and may raise to stop. Raises ValueError in one sentence."""
     for words in config.objective.warnings():
-        warn(words)
+        warn(words, diagnosed=True)
     stage("loading the model")
     policy = load_configured(config, model)
     encoder = policy.encoder(config.max_length)

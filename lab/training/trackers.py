@@ -65,7 +65,7 @@ def hyper_parameters(config: TrainConfig) -> dict[str, Any]:
         else:
             flat[prefix] = value if isinstance(value, bool | int | float | str) else str(value).lower()
 
-    add("", config.model_dump(mode="json"))
+    add("", config.model_dump(mode="json", exclude={"alert_webhook", "alert_hosts"}))  # an address may be a secret
     return flat
 
 

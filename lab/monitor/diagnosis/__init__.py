@@ -41,9 +41,9 @@ log = logging.getLogger(__name__)
 class Diagnosis:
     """Something to know of a run.
 
-    kind: a key of CHECKS.   severity: "notice", "warning" or "error".   words: one or two sentences with the numbers, and what to do.
-    numbers: behind it, by their words with the unit.   thresholds: those that decided, by name.   pairs: ids of those that cause it,
-    the worst first.   step: where it was found; `since`: where it began, or None.
+    kind: a key of CHECKS.   severity: "notice", "warning" or "error".   words: one or two sentences with the numbers, and what
+    to do.   numbers: behind it, by their words with the unit.   thresholds: those that decided, by name.   pairs: ids of those
+    that cause it, the worst first.   step: where it was found; `since`: where it began, or None.
     """
 
     kind: str

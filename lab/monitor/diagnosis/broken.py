@@ -71,9 +71,9 @@ def first_step(e: Evidence, t: Thresholds) -> Seen:
     if checks[-1].get("passed", True):
         return Seen(numbers)
     words = (
-        f"The first loss was {found:.4f} where {e.config['objective'].get('name', 'the objective')} starts at {expected:.4f}: policy "
-        "and reference were not the same model. Every log-ratio of this run is off; look for a stale reference, a template that "
-        "changed, or an adapter that was trained before, and start again."
+        f"The first loss was {found:.4f} where {e.config['objective'].get('name', 'the objective')} starts at {expected:.4f}: "
+        "policy and reference were not the same model, so every log-ratio of this run is off. Look for a stale reference, a "
+        "template that changed, or an adapter that was trained before, and start again."
     )
     return Seen(numbers, words, "error", since=1)
 
@@ -96,7 +96,8 @@ def loss_spike(e: Evidence, t: Thresholds) -> Seen:
     pairs = () if batch.empty else tuple(batch.sort_values("loss", ascending=False)["pair"])[:3]
     words = (
         f"The loss jumped to {number(highest)} at step {step:,}, {number(height)} robust deviations above its median of "
-        f"{number(middle)}. Look at the pairs of that batch (labels swapped? answers cut?); if it comes again, lower the learning rate."
+        f"{number(middle)}. Look at the pairs of that batch (labels swapped? answers cut?); if it comes again, lower the learning "
+        "rate."
     )
     return Seen(numbers, words, "warning", pairs, step)
 
@@ -104,7 +105,7 @@ def loss_spike(e: Evidence, t: Thresholds) -> Seen:
 @check("Parameters in the method's range")
 def parameters(e: Evidence, t: Thresholds) -> Seen:
     """What the objective itself says of its parameters, from the ranges that papers and the lab recommend."""
-    from lab.objectives import make_objective  # brings torch, which reading a store does not need
+    from lab.objectives import Objective, make_objective  # brings torch, which reading a store does not need
 
     spec = e.config["objective"]
     if not spec.get("name"):
@@ -115,7 +116,8 @@ def parameters(e: Evidence, t: Thresholds) -> Seen:
         return Seen(waits=f"the objective is not known here ({error})")
     said = objective.warnings()
     inner = getattr(objective, "base", None)
-    said += [words for words in (inner.warnings() if hasattr(inner, "warnings") else []) if words not in said]
+    if isinstance(inner, Objective):
+        said += [words for words in inner.warnings() if words not in said]
     numbers = {
         f"{objective.name}: {key}": float(value)
         for key, value in objective
@@ -123,7 +125,7 @@ def parameters(e: Evidence, t: Thresholds) -> Seen:
     }
     if getattr(objective, "stop_gradient", True) is False:
         said.append(
-            f"{objective.name} trains without its stop-gradient, with which its paper lost nearly everything (length-controlled win "
-            "rate 2.7 instead of 58.7); switch stop_gradient on unless you mean to see that."
+            f"{objective.name} trains without its stop-gradient; in its paper that cost nearly everything (length-controlled win "
+            "rate 2.7 instead of 58.7), so switch stop_gradient on unless you mean to see that."
         )
     return Seen(numbers, " ".join(said), "warning")

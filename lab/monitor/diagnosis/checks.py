@@ -17,8 +17,9 @@ Severity = Literal["notice", "warning", "error"]
 class Seen:
     """What a rule saw.
 
-    numbers: behind it, by their words with the unit.   words: one or two sentences with the numbers in them and what to do; "" where
-    all is well.   pairs: ids of those that cause it.   since: the step it began at.   waits: what is missing, where nothing can be said.
+    numbers: behind it, by their words with the unit.   words: one or two sentences with the numbers in them and what to do; ""
+    where all is well.   pairs: ids of those that cause it.   since: the step it began at.   waits: what is missing, where nothing
+    can be said.
     """
 
     numbers: Mapping[str, float] = field(default_factory=dict)

@@ -24,20 +24,21 @@ def saturated(e: Evidence, t: Thresholds) -> Seen:
     weights = np.abs(e.term("weight_chosen")) + np.abs(e.term("weight_rejected"))
     if any(start is None for start in starts) or len(weights) < 12:
         return Seen(waits=TOO_EARLY)
+    middle = np.median(weights)
     start = sum(abs(found.value) for found in starts if found is not None)
     if start == 0:
         return Seen(waits="the weights began at 0")
     share = float((weights < t.saturated_weight * start).mean())
     numbers = {
         "pairs without gradient [share]": share,
-        "weight of a pair now, median [1/token]": float(np.median(weights)),
+        "weight of a pair now, median [1/token]": float(middle),
         "weight of a pair at the start [1/token]": start,
     }
     if share < t.saturated_share or share == 0:
         return Seen(numbers)
     words = (
         f"{percent(share)} of the latest {len(weights)} pairs have no gradient left: their weight is below "
-        f"{percent(t.saturated_weight)} of the {number(start)} that pairs began with (median now {number(float(np.median(weights)))}). "
+        f"{percent(t.saturated_weight)} of the {number(start)} that pairs began with (median now {number(float(middle))}). "
         "These pairs are learned; stop here, lower beta, or add harder pairs."
     )
     return Seen(numbers, words, "warning", e.worst(weights))
@@ -67,8 +68,8 @@ def sides_opposed(e: Evidence, t: Thresholds) -> Seen:
     alike = f" Their answers share {percent(overlap)} of their tokens." if overlap is not None else ""
     words = (
         f"The two sides undo each other: in {len(opposed)} of {len(by_layer)} layers the gradients of chosen and rejected point "
-        f"against each other (median cosine {opposed['cosine'].median():.2f}), and {percent(float(opposed['left'].median()))} of their "
-        f"lengths is left.{alike} Use pairs that differ in more than a few words, or expect both sides to fall together."
+        f"against each other (median cosine {opposed['cosine'].median():.2f}), and {percent(float(opposed['left'].median()))} of "
+        f"their lengths is left.{alike} Use pairs that differ in more than a few words, or expect both sides to fall together."
     )
     return Seen(numbers, words, "warning", pairs)
 
@@ -144,7 +145,7 @@ def rate_too_low(e: Evidence, t: Thresholds) -> Seen:
         return Seen(numbers)
     advice = "Set a learning rate above 0." if rate == 0 else f"Try a rate ten times as high ({10 * rate:.1g})."
     words = (
-        f"Nothing moves: after {e.done:,} of {steps - e.first_step:,.0f} steps at learning rate {rate:g} the log-ratios of chosen and "
-        f"rejected differ by {number(abs(middle) * e.tokens)} nats an answer, so the policy is still the reference. {advice}"
+        f"Nothing moves: after {e.done:,} of {steps - e.first_step:,.0f} steps at learning rate {rate:g} the log-ratios of chosen "
+        f"and rejected differ by {number(abs(middle) * e.tokens)} nats an answer, so the policy is still the reference. {advice}"
     )
     return Seen(numbers, words, "warning")

@@ -39,13 +39,13 @@ def margin_statistics(e: Evidence, t: Thresholds) -> Seen:
         )
     if spread < t.smallest_spread:
         troubles.append(
-            f"the gaps of the latest {len(gap)} pairs are all alike (spread {number(spread)} nats/token), so z is 0 or noise; check that "
-            "the pairs are not copies of one, and that the policy moves"
+            f"the gaps of the latest {len(gap)} pairs are all alike (spread {number(spread)} nats/token), so z is 0 or noise; "
+            "check that the pairs are not copies of one, and that the policy moves"
         )
     elif alpha > 0 and len(target) and np.ptp(target) < 1e-6:
         troubles.append(
-            f"every pair has the same target margin ({number(float(np.median(target)))}) although alpha is {number(alpha)}, so this is "
-            "SimPO; look at the statistics"
+            f"every pair has the same target margin ({number(float(np.median(target)))}) although alpha is {number(alpha)}, so "
+            "this is SimPO; look at the statistics"
         )
     if widest > t.largest_z:
         troubles.append(
@@ -72,9 +72,7 @@ def pilots_stuck(e: Evidence, t: Thresholds) -> Seen:
         if moving.sum() >= 8:
             share[side] = float(np.median(pilots[side][moving] / ratios[side][moving]))
     weights = {side: (e.now(f"weight_{side}"), e.start(f"weight_{side}")) for side in sides}
-    left = {
-        side: abs(now.value) / abs(start.value) for side, (now, start) in weights.items() if now and start and start.value != 0
-    }
+    left = {side: abs(now.value) / abs(start.value) for side, (now, start) in weights.items() if now and start and start.value != 0}
     numbers = {f"pilot of the {side} against its log-ratio [share]": value for side, value in share.items()}
     numbers |= {f"weight of the {side} against its start [share]": value for side, value in left.items()}
     if not share and len(left) < 2:
@@ -82,8 +80,9 @@ def pilots_stuck(e: Evidence, t: Thresholds) -> Seen:
     troubles, worst = [], np.empty(0)
     still = [side for side, value in share.items() if value < t.pilot_share]
     if still:
-        which = " and ".join(f"the {side} ({percent(share[side])} of its log-ratio)" for side in still)
-        troubles.append(f"the pilot of {which} hardly moves, so it steers nothing; raise {' and '.join('r1' if s == 'chosen' else 'r2' for s in still)}")
+        named = " and ".join(f"the {side} ({percent(share[side])} of its log-ratio)" for side in still)
+        knobs = " and ".join("r1" if side == "chosen" else "r2" for side in still)
+        troubles.append(f"the pilot of {named} hardly moves, so it steers nothing; raise {knobs}")
         worst = pilots[still[0]] / np.maximum(ratios[still[0]], 1e-9)
     pinned = [side for side, value in left.items() if value < t.pinned_weight]
     if len(pinned) == 1:

@@ -48,8 +48,9 @@ def chosen_falls(e: Evidence, t: Thresholds) -> Seen:
         else "So far this is what preference losses usually do; watch the sampled answers."
     )
     words = (
-        f"The margin grows because the rejected falls faster: since step {since:,} the chosen log-prob fell {number(-chosen.value)} "
-        f"nats below {e.origin}, the rejected {number(-rejected.value)}, in answers of {e.tokens:.0f} tokens. {advice}"
+        f"The margin grows because the rejected falls faster: since step {since:,} the chosen log-prob fell "
+        f"{number(-chosen.value)} nats below {e.origin}, the rejected {number(-rejected.value)}, in answers of "
+        f"{e.tokens:.0f} tokens. {advice}"
     )
     ratio = e.term("log_ratio_chosen")
     grown = np.where(ratio > e.term("log_ratio_rejected"), ratio, np.inf) if len(ratio) else ratio
@@ -123,14 +124,17 @@ def grows_longer(e: Evidence, t: Thresholds) -> Seen:
     cause = ""
     if table is not None and len(table):
         sizes = table.assign(size=table["ids"].map(len)).pivot_table(index="pair", columns="side", values="size")
-        numbers["chosen answers against rejected [times]"] = float(sizes["chosen"].mean() / sizes["rejected"].mean())
+        ratio = float(sizes["chosen"].mean() / sizes["rejected"].mean())
+        numbers["chosen answers against rejected [times]"] = ratio
         pairs = tuple((sizes["chosen"] - sizes["rejected"]).sort_values(ascending=False).index)[:5]
-        cause = f" In the latest batch the chosen are {numbers['chosen answers against rejected [times]']:.2g} times as long as the rejected."
-    ended = f" {percent(float(cut.iloc[-1]))} no longer end by themselves." if len(cut) and cut.iloc[-1] > cut.iloc[0] + 0.05 else ""
+        cause = f" In the latest batch the chosen are {ratio:.2g} times as long as the rejected."
+    ended = (
+        f" {percent(float(cut.iloc[-1]))} no longer end by themselves." if len(cut) and cut.iloc[-1] > cut.iloc[0] + 0.05 else ""
+    )
     words = (
         f"Answers grow longer: {first:.0f} tokens at the first look, {last:.0f} after step {lengths.index[-1]:,} "
-        f"({last / max(first, 1e-9):.2g} times).{ended}{cause} If length is not what is preferred, balance the pairs' lengths, or use r_dpo, "
-        "ld_dpo or a length-normalised objective."
+        f"({last / max(first, 1e-9):.2g} times).{ended}{cause} If length is not what is preferred, balance the pairs' lengths, or "
+        "use r_dpo, ld_dpo or a length-normalised objective."
     )
     return Seen(numbers, words, "warning", pairs, int(lengths.index[-1]))
 
@@ -160,9 +164,9 @@ def held_out_behind(e: Evidence, t: Thresholds) -> Seen:
         return Seen(numbers)
     passes = f" after {numbers['epochs']:.1f} passes through the pairs" if len(epochs) else ""
     words = (
-        f"Held-out accuracy falls behind: {percent(training)} of the training pairs are told apart but {percent(held_out)} of the "
-        f"{len(apart)} held-out ones at step {step:,}{passes}. The run learns its pairs by heart; stop earlier, add pairs, or train fewer "
-        "epochs."
+        f"Held-out accuracy falls behind: {percent(training)} of the training pairs are told apart but {percent(held_out)} of "
+        f"the {len(apart)} held-out ones at step {step:,}{passes}. The run learns its pairs by heart; stop earlier, add pairs, or train "
+        "fewer epochs."
     )
     margins = (apart["reward_chosen"] - apart["reward_rejected"]).to_numpy(np.float64)
     pairs = tuple(apart["pair"].iloc[np.argsort(margins, kind="stable")])[:5]
