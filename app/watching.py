@@ -7,7 +7,9 @@ from typing import Any
 
 import streamlit as st
 
+from app import diagnosis
 from app.figure import dark, show
+from app.moment import moment
 from app.plain import plain
 from app.words import STATES, duration, parameters, preparing
 from lab.monitor import ENDED
@@ -41,7 +43,7 @@ def _draw(run: Run, drawn_state: str) -> None:
     record.refresh()
     status = run.status
     preparing_still = state == "queued" and not status.get("step")
-    sections: list[Callable[[Record], None]] = [_warnings]
+    sections: list[Callable[[Record], None]] = [_warnings, lambda _: diagnosis.section(run, moment(run.dir.name))]
     if not preparing_still:
         sections += [_figures, _distributions, _answers, _gradients]
     with st.container():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -14,8 +14,8 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationError,
+    ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from lab.monitor.alerts import parse_hook
@@ -148,12 +148,12 @@ class TrainConfig(BaseModel):
         "none",
         description="terminal: findings of the diagnosis, failure and end are a line in the terminal that trains, with a bell",
     )
+    alert_hosts: str = Field("", description="hosts beside this machine that alert_webhook may be on; several with commas between")
     alert_webhook: str = Field(
         "",
-        description="gets the same alerts as a POST of JSON: an address on this machine, as http://127.0.0.1:9000/alerts, or on one "
-        "of alert_hosts; empty: none",
+        description="gets the same alerts as a POST of JSON: an address on this machine, as http://127.0.0.1:9000/alerts, or on a "
+        "host that alert_hosts names; empty: none",
     )
-    alert_hosts: str = Field("", description="hosts beside this machine that alert_webhook may be on; several with commas between")
     name: str = Field("", description="a name people will recognise")
 
     @field_validator("precision", mode="before")
@@ -166,11 +166,12 @@ class TrainConfig(BaseModel):
             )
         return value
 
-    @model_validator(mode="after")
-    def _webhook_allowed(self) -> Self:
-        if self.alert_webhook:
-            parse_hook(self.alert_webhook, self.alert_hosts)
-        return self
+    @field_validator("alert_webhook")
+    @classmethod
+    def _allowed(cls, value: str, info: ValidationInfo) -> str:
+        if value:
+            parse_hook(value, info.data.get("alert_hosts", ""))
+        return value
 
     @property
     def lora(self) -> Lora | None:

@@ -165,8 +165,8 @@ def held_out_behind(e: Evidence, t: Thresholds) -> Seen:
     passes = f" after {numbers['epochs']:.1f} passes through the pairs" if len(epochs) else ""
     words = (
         f"Held-out accuracy falls behind: {percent(training)} of the training pairs are told apart but {percent(held_out)} of "
-        f"the {len(apart)} held-out ones at step {step:,}{passes}. The run learns its pairs by heart; stop earlier, add pairs, or train "
-        "fewer epochs."
+        f"the {len(apart)} held-out ones at step {step:,}{passes}. The run learns its pairs by heart; stop earlier, add pairs, or "
+        "train fewer epochs."
     )
     margins = (apart["reward_chosen"] - apart["reward_rejected"]).to_numpy(np.float64)
     pairs = tuple(apart["pair"].iloc[np.argsort(margins, kind="stable")])[:5]

@@ -1,0 +1,197 @@
+"""What goes wrong in a run, in plain words: the findings, the numbers and thresholds behind them, and the pairs that cause them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from app import notifying
+from app.forms import widget
+from app.plain import plain
+from lab.monitor import ENDED, RunError
+from lab.monitor.diagnosis import CHECKS, Diagnosis, Seen, Thresholds, examine, found_in, read_thresholds, write_thresholds
+from lab.run import Run
+
+ICONS = {"notice": ":material/info:", "warning": ":material/warning:", "error": ":material/error:"}
+
+PATIENCE = 3.0
+"""Seconds that a look stands while its run goes on: findings do not change from step to step."""
+
+INSPECT = "views/inspect.py"
+"""The page that opens a pair."""
+
+KEPT = "diagnosis.thresholds"
+"""In the session: folder name of a run -> the thresholds that were set here."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the checks saw of a run: `asked` is the run, the step and the thresholds it was for, `at` the step it saw."""
+
+    asked: tuple[str, int | None, Thresholds]
+    at: int
+    taken: float
+    seen: Mapping[str, Seen]
+    news: list[notifying.News]
+
+
+def section(run: Run, step: int | None) -> None:
+    """The findings as they stand at a step (None: now), the list of all checks, and the notifications of the desktop."""
+    name = run.dir.name
+    try:
+        limits = thresholds_of(run)
+    except RunError as error:
+        st.warning(plain(str(error)))
+        limits = Thresholds()
+    look = _look(run, step, limits)
+    found = found_in(look.seen, look.at, limits)
+    for one in found:
+        _finding(run, one, limits)
+    quiet = f"No trouble found ({len(CHECKS)} checks)" if not found else f"All {len(CHECKS)} checks"
+    with st.container(horizontal=True, vertical_alignment="top"):
+        with st.expander(quiet, icon=":material/stethoscope:", key=f"checks-{name}"):
+            _all_checks(look.seen)
+            _other_thresholds(run, limits, {one.kind for one in found})
+        notifying.button(name, look.news)
+
+
+def thresholds_of(run: Run) -> Thresholds:
+    """The thresholds in use: those set in this session, else those kept with the run. Raises RunError if their file is damaged."""
+    kept: dict[str, Thresholds] = st.session_state.setdefault(KEPT, {})
+    return kept[run.dir.name] if run.dir.name in kept else read_thresholds(run.dir)
+
+
+def _look(run: Run, step: int | None, limits: Thresholds) -> Look:
+    """The checks at a step; what was seen a moment ago is not looked for again."""
+    asked = (run.dir.name, step, limits)
+    last = st.session_state.get("diagnosis")
+    now, at = time.monotonic(), run.step if step is None else step
+    if isinstance(last, Look) and last.asked == asked and (last.at == at or now - last.taken < PATIENCE) and run.state not in ENDED:
+        return last
+    if isinstance(last, Look) and last.asked == asked and last.at == at and step is not None:
+        return last
+    look = Look(asked, at, now, examine(run.reader, step=step, thresholds=limits), notifying.news(run))
+    st.session_state["diagnosis"] = look
+    return look
+
+
+def _finding(run: Run, one: Diagnosis, limits: Thresholds) -> None:
+    box = {"notice": st.info, "warning": st.warning, "error": st.error}[one.severity]
+    words, why = st.columns([8, 1], vertical_alignment="center")
+    with words:
+        box(plain(one.words), icon=ICONS[one.severity])
+    with why, st.popover("Why", width="stretch", key=f"why-{run.dir.name}-{one.kind}"):
+        st.markdown(f"**{plain(CHECKS[one.kind].title)}**, after step {one.step:,}")
+        _numbers(one.numbers)
+        _threshold_widgets(run, one.kind, limits)
+        _pairs(run, one)
+
+
+def _numbers(numbers: Mapping[str, float]) -> None:
+    """The numbers as a small table; it scrolls by itself where there are many."""
+    rows = [{"what": what, "value": _written(value)} for what, value in numbers.items()]
+    if rows:
+        st.dataframe(rows, hide_index=True, height="content" if len(rows) < 8 else 280)
+
+
+def _written(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.4g}"
+
+
+def _pairs(run: Run, one: Diagnosis) -> None:
+    """Links to the pairs that cause it, the worst first."""
+    if not one.pairs:
+        return
+    st.caption("Pairs that cause it, the worst first")
+    there = (Path(__file__).parent / INSPECT).exists()
+    for pair in one.pairs:
+        if there:
+            place = {"run": run.dir.name, "pair": pair, "step": str(one.step)}
+            st.page_link(INSPECT, label=plain(pair), icon=":material/search:", query_params=place)
+        else:
+            st.code(pair, language=None)
+
+
+def _all_checks(seen: Mapping[str, Seen]) -> None:
+    """Every check with what it sees now."""
+    rows = []
+    for kind, one in seen.items():
+        state = "found" if one.words else "not yet" if one.waits else "fine"
+        numbers = one.waits or ", ".join(f"{what} {_written(value)}" for what, value in one.numbers.items())
+        rows.append({"check": CHECKS[kind].title, "": state, "what it sees": numbers})
+    st.dataframe(rows, hide_index=True, height="content")
+
+
+def _other_thresholds(run: Run, limits: Thresholds, found: set[str]) -> None:
+    """The thresholds of a check that is silent; those of a finding stand beside it."""
+    kinds = [kind for kind, check in CHECKS.items() if check.thresholds and kind not in found]
+    kind = st.selectbox(
+        "Thresholds of", kinds, format_func=lambda kind: CHECKS[kind].title, key=f"checked-{run.dir.name}", index=None
+    )
+    if kind is not None:
+        _threshold_widgets(run, kind, limits)
+
+
+def _threshold_widgets(run: Run, kind: str, limits: Thresholds) -> None:
+    """Change what decides a check: at once for this session, for everybody with "Keep for this run"; and the way back."""
+    names, name = CHECKS[kind].thresholds, run.dir.name
+    if not names:
+        return
+    given = {
+        field: widget(field, Thresholds.model_fields[field], getattr(limits, field), f"threshold-{name}-{field}") for field in names
+    }
+    try:
+        wanted = Thresholds.parse(**dict(limits) | given)
+    except ValueError as error:
+        st.error(plain(str(error)))
+        return
+    if wanted != limits:
+        st.session_state[KEPT][name] = wanted
+        st.rerun(scope="fragment" if _in_fragment() else "app")
+    with st.container(horizontal=True):
+        st.button(
+            "Back to default",
+            key=f"default-{name}-{kind}",
+            disabled=not set(limits.changed()) & set(names),
+            on_click=_back,
+            args=(run, names),
+        )
+        st.button(
+            "Keep for this run",
+            key=f"keep-{name}-{kind}",
+            help="The run's own watchman, its alerts, the command line and notebooks judge by these thresholds, too.",
+            on_click=_keep,
+            args=(run,),
+        )
+    if said := st.session_state.get(f"threshold.said.{name}"):
+        st.caption(plain(said))
+
+
+def _in_fragment() -> bool:
+    from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+    context = get_script_run_ctx()
+    return context is not None and context.fragment_ids_this_run is not None
+
+
+def _back(run: Run, names: tuple[str, ...]) -> None:
+    limits = thresholds_of(run)
+    defaults = {field: Thresholds.model_fields[field].default for field in names}
+    st.session_state[KEPT][run.dir.name] = limits.model_copy(update=defaults)
+    for field, value in defaults.items():
+        st.session_state[f"threshold-{run.dir.name}-{field}"] = value
+
+
+def _keep(run: Run) -> None:
+    limits = thresholds_of(run)
+    try:
+        write_thresholds(run.dir, limits)
+        said = f"Kept: {len(limits.changed())} thresholds differ from the defaults."
+    except OSError as error:
+        said = f"The thresholds cannot be kept ({error.strerror})."
+    st.session_state[f"threshold.said.{run.dir.name}"] = said
