@@ -14,6 +14,12 @@ from .thresholds import Thresholds
 LEAST_SPIKE = 0.05
 """nats; where the loss is nearly 0, a median of it is no measure."""
 
+AROUND = 50
+"""Latest steps among which a spike is looked for."""
+
+BEFORE = 12
+"""Steps before it that a loss is compared with: a loss that falls steeply has no spike at its start."""
+
 ALWAYS_FINITE = ("loss", "logit", "logps_chosen", "logps_rejected", "log_ratio_chosen", "log_ratio_rejected")
 """Terms that every pair has a number for."""
 
@@ -81,23 +87,29 @@ def first_step(e: Evidence, t: Thresholds) -> Seen:
 @check("Spikes of the loss", "spike_height", "spike_size")
 def loss_spike(e: Evidence, t: Thresholds) -> Seen:
     """One loss far above those around it."""
-    losses = e.recent("loss")
+    losses = e.recent("loss", AROUND + BEFORE)
     losses = losses[np.isfinite(losses.to_numpy())]
-    if len(losses) < 12:
-        return Seen(waits="a spike is told from 12 steps on")
-    middle = float(losses.median())
-    deviation = max(1.4826 * float((losses - middle).abs().median()), 0.02 * abs(middle))
-    step, highest = int(losses.idxmax()), float(losses.max())
-    height = (highest - middle) / max(deviation, 1e-12)
-    numbers = {"highest loss of late [nats]": highest, "median [nats]": middle, "height [robust deviations]": height}
-    if height <= t.spike_height or highest - middle <= t.spike_size * max(abs(middle), LEAST_SPIKE):
-        return Seen(numbers)
+    values = losses.to_numpy()
+    if len(values) <= BEFORE:
+        return Seen(waits=f"a spike is told from {BEFORE + 1} steps on")
+    earlier = np.lib.stride_tricks.sliding_window_view(values, BEFORE)[:-1]  # [n - BEFORE, BEFORE]
+    middles = np.median(earlier, axis=1)
+    deviations = 1.4826 * np.median(np.abs(earlier - middles[:, None]), axis=1)
+    heights = (values[BEFORE:] - middles) / np.maximum(np.maximum(deviations, 0.02 * np.abs(middles)), 1e-12)
+    large = values[BEFORE:] - middles > t.spike_size * np.maximum(np.abs(middles), LEAST_SPIKE)
+    at = int(np.where(large, heights, -np.inf).argmax())
+    height, middle = float(heights[at]) if large.any() else -math.inf, float(middles[at])
+    step, highest = int(losses.index[BEFORE + at]), float(values[BEFORE + at])
+    numbers = {"loss, latest [nats]": float(values[-1]), "loss, median of late [nats]": float(np.median(values))}
+    if height <= t.spike_height:
+        return Seen(numbers | {"highest of late [nats]": float(values.max())})
+    numbers |= {"loss of the spike [nats]": highest, "median before it [nats]": middle, "height [robust deviations]": height}
     batch = e.reader.batch(step)
     pairs = () if batch.empty else tuple(batch.sort_values("loss", ascending=False)["pair"])[:3]
     words = (
-        f"The loss jumped to {number(highest)} at step {step:,}, {number(height)} robust deviations above its median of "
-        f"{number(middle)}. Look at the pairs of that batch (labels swapped? answers cut?); if it comes again, lower the learning "
-        "rate."
+        f"The loss jumped to {number(highest)} at step {step:,}, {number(height)} robust deviations above the {number(middle)} "
+        "of the steps before. Look at the pairs of that batch (labels swapped? answers cut?); if it comes again, lower the "
+        "learning rate."
     )
     return Seen(numbers, words, "warning", pairs, step)
 

@@ -154,9 +154,9 @@ class Evidence:
             return None
         return level(self._start[name])
 
-    def recent(self, name: str) -> pd.Series:
-        """The recorded values of the latest steps, NaN among them where NaN was recorded."""
-        first = max(self.first_step + 1, self.step - self.window + 1)
+    def recent(self, name: str, steps: int | None = None) -> pd.Series:
+        """The recorded values of the latest steps (None: those of the window), NaN among them where NaN was recorded."""
+        first = max(self.first_step + 1, self.step - (steps or self.window) + 1)
         return self.reader.scalars([name], first=first, last=self.step)[name]
 
     def looks(self, name: str) -> pd.Series:

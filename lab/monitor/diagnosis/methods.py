@@ -24,9 +24,9 @@ def margin_statistics(e: Evidence, t: Thresholds) -> Seen:
     warm = np.ceil(e.setting("warmup_ratio", 0.0) * e.setting("steps", 0)) + 10
     if e.done < min(warm, 50) or len(gap) < 6:
         return Seen(waits="policy and reference are one model until the warm-up is over")
-    spread, widest = float(np.std(gap)), float(np.max(np.abs(z)))
+    spread, widest = _within_batches(e, "gap"), float(np.max(np.abs(z)))
     numbers = {
-        "spread of the gap [nats/token]": spread,
+        "spread of the gap in a batch [nats/token]": spread,
         "largest |z| of late": widest,
         "spread of the target margins": float(np.std(target)) if len(target) else 0.0,
         "pairs a batch": size,
@@ -37,17 +37,17 @@ def margin_statistics(e: Evidence, t: Thresholds) -> Seen:
             f"a batch of {size:.0f} pairs is too small for a mean and a spread of the gap (needed: {t.smallest_batch:.0f}); raise "
             'batch_size, or use normalize "dataset"'
         )
-    if spread < t.smallest_spread:
+    if size > 1 and spread < t.smallest_spread:
         troubles.append(
-            f"the gaps of the latest {len(gap)} pairs are all alike (spread {number(spread)} nats/token), so z is 0 or noise; "
+            f"the gaps of a batch are all alike (spread {number(spread)} nats/token), so z (now up to {number(widest)}) is noise; "
             "check that the pairs are not copies of one, and that the policy moves"
         )
-    elif alpha > 0 and len(target) and np.ptp(target) < 1e-6:
+    elif size > 1 and alpha > 0 and len(target) and np.ptp(target) < 1e-6:
         troubles.append(
             f"every pair has the same target margin ({number(float(np.median(target)))}) although alpha is {number(alpha)}, so "
             "this is SimPO; look at the statistics"
         )
-    if widest > t.largest_z:
+    if widest > t.largest_z and spread >= t.smallest_spread:
         troubles.append(
             f"a pair's z is {number(widest)}, far outside of the others, and sets a margin that no pair can reach; "
             'use ema_variant "corrected", or a larger batch'
@@ -56,6 +56,11 @@ def margin_statistics(e: Evidence, t: Thresholds) -> Seen:
         return Seen(numbers)
     words = f"The margin statistics are degenerate: {'; '.join(troubles)}."
     return Seen(numbers, words, "warning", e.worst(-np.abs(z)) if widest > t.largest_z else e.worst(np.abs(gap - np.median(gap))))
+
+
+def _within_batches(e: Evidence, term: str) -> float:
+    """The standard deviation of a term in a batch, the median of the latest batches; 0 where a batch holds one pair."""
+    return float(e.pairs.groupby("step")[term].std(ddof=0).median())
 
 
 @check("Pilots steer", "pilot_share", "pinned_weight")
@@ -85,7 +90,7 @@ def pilots_stuck(e: Evidence, t: Thresholds) -> Seen:
         troubles.append(f"the pilot of {named} hardly moves, so it steers nothing; raise {knobs}")
         worst = pilots[still[0]] / np.maximum(ratios[still[0]], 1e-9)
     pinned = [side for side, value in left.items() if value < t.pinned_weight]
-    if len(pinned) == 1:
+    if len(pinned) == 1 and max(left.values()) > 5 * t.pinned_weight:
         side = pinned[0]
         other = sides[1 - sides.index(side)]
         troubles.append(
