@@ -88,7 +88,7 @@ def test_every_other_address_is_refused_before_a_run_is_made(url, hosts, why):
 
 def test_a_name_of_this_machine_that_leads_elsewhere_gets_nothing(monkeypatch, server):
     monkeypatch.setattr(alerts.ipaddress.IPv4Address, "is_loopback", property(lambda self: False))
-    with pytest.raises(ValueError, match="leads to 127.0.0.1, which is another machine"):
+    with pytest.raises(ValueError, match=r"leads to 127\.0\.0\.1, which is another machine"):
         post(alerts.Hook("http", "localhost", server.server_port, "/", local=True), {"a": 1})
     assert not server.got
 

@@ -106,7 +106,7 @@ def test_thresholds_decide_and_are_kept_with_the_run(trouble, tmp_path):
     write_thresholds(folder, Thresholds())
     assert not (folder / "thresholds.json").exists()
     (folder / "thresholds.json").write_text('{"chosen_fall": -1}')
-    with pytest.raises(RunError, match="chosen_fall = -1 does not work: .* delete it"):
+    with pytest.raises(RunError, match=r"chosen_fall = -1 does not work: .* delete it"):
         read_thresholds(folder)
 
 

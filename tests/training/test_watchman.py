@@ -103,7 +103,7 @@ def test_what_persists_is_told_once_and_its_end_too(watched):
 
 
 def test_a_run_that_goes_on_repeats_nothing(watched):
-    _, store, heard, folder = watched
+    _, store, _, folder = watched
     store.event(3, "diagnosis", finding="loss_spike", severity="warning", words="x")
     store.event(5, "diagnosis", finding="saturated", severity="warning", words="y")
     store.event(6, "diagnosis", finding="loss_spike", over=True, severity="notice", words="x")
@@ -123,7 +123,7 @@ def test_a_watchman_that_fails_stops_nothing(model_folder, monkeypatch, caplog):
 
 
 def test_looks_take_a_small_share_of_the_time(watched, monkeypatch):
-    go, store, _, folder = watched
+    _, store, _, _ = watched
     monkeypatch.setattr(watchman, "SHARE", 0.05)
 
     def slow(reader, *, step, thresholds):

@@ -17,6 +17,10 @@ LOOKED_AT = 0.2
 """Share of the steps after which a run that has not moved is slow and not merely young."""
 
 
+UNSTEADY = 0.6
+"""Deviation of the first steps' weights, as a share of their median, from which they are no measure of later ones."""
+
+
 @check("Gradient is left", "saturated_weight", "saturated_share")
 def saturated(e: Evidence, t: Thresholds) -> Seen:
     """Most pairs have hardly any weight left, so that steps on them teach nothing."""
@@ -26,8 +30,10 @@ def saturated(e: Evidence, t: Thresholds) -> Seen:
         return Seen(waits=TOO_EARLY)
     middle = np.median(weights)
     start = sum(abs(found.value) for found in starts if found is not None)
-    if start == 0:
-        return Seen(waits="the weights began at 0")
+    if start == 0 or any(
+        found is not None and found.error * math.sqrt(found.count) > UNSTEADY * abs(found.value) for found in starts
+    ):
+        return Seen(waits="the weights of the first steps were too unsteady to compare with")
     share = float((weights < t.saturated_weight * start).mean())
     numbers = {
         "pairs without gradient [share]": share,
