@@ -25,10 +25,10 @@ RUNS: dict[str, tuple[Any, Callable[[], list[dict[str, str]]], dict[str, Any]]] 
     "flipped": ("dpo", lambda: troubled.with_flipped(17), {"learning_rate": 3e-4}),
     "by heart": ("dpo", troubled.by_heart, troubled.LOOKS | {"learning_rate": 1e-3, "held_out": 0.4, "steps": 50}),
     "too fast": (
-        {"name": "dpo", "beta": 0.5},
+        {"name": "dpo", "beta": 2.0},
         troubled.contradictory,
         LOOKED_AT
-        | {"learning_rate": 1e-2, "batch_size": 24, "steps": 25, "warmup_ratio": 0.4, "eval_prompts": 2, "eval_tokens": 24},
+        | {"learning_rate": 1e-2, "batch_size": 10, "steps": 36, "warmup_ratio": 0.5, "eval_prompts": 2, "eval_tokens": 24},
     ),
     "too slow": ("dpo", troubled.told_apart, {"learning_rate": 1e-8, "steps": 25}),
     "wrong beta": ({"name": "simpo", "beta": 0.1}, troubled.told_apart, {"steps": 1}),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from .checks import Seen, check, number, percent
-from .evidence import Evidence, above
+from .evidence import Evidence, Level, above
 from .probability import TOO_EARLY
 from .thresholds import Thresholds
 
@@ -100,7 +100,7 @@ def rate_too_high(e: Evidence, t: Thresholds) -> Seen:
     """Two signs or more of: the gradient grows, the loss stands above its start, the policy is far from the reference, its answers
     are no longer valid. One alone may have other reasons."""
     now, start = e.now("grad_norm"), e.start("grad_norm")
-    loss, first_loss = e.now("loss"), e.start("loss")
+    loss, first_loss = e.now("loss"), _first_loss(e)
     if now is None or start is None or loss is None or first_loss is None:
         return Seen(waits=TOO_EARLY)
     numbers: dict[str, float] = {"gradient norm, times its start": now.value / max(start.value, 1e-12)}
@@ -128,6 +128,12 @@ def rate_too_high(e: Evidence, t: Thresholds) -> Seen:
         f"Branch from an early checkpoint with about {rate / 3:.1g}, or stop sooner."
     )
     return Seen(numbers, words, "warning", e.worst(-e.term("loss")))
+
+
+def _first_loss(e: Evidence) -> Level | None:
+    """The loss before anything was learned: the first step's, where the objective has one value for all pairs there."""
+    known = [detail for detail in e.events("check")["detail"] if detail.get("what") == "loss at the first step"]
+    return Level(float(known[-1]["found"]), 0.0, 1) if known and e.start("loss") else e.start("loss")
 
 
 @check("Learning rate not too low", "smallest_move")
