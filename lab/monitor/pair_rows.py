@@ -124,7 +124,9 @@ class Latest:
         self._widen(max(int(block.pairs.max()) for block in found) + 1, [layouts[block.columns] for block in found])
         last = np.full(len(self.steps), -1, np.int64)
         for block in found:
-            np.maximum.at(last, block.pairs, block.at)
+            mine = np.full(len(last), -1, np.int64)
+            mine[block.pairs] = block.at  # of a pair that comes again the last one stays
+            np.maximum(last, mine, out=last)
         for block in found:
             block = block[block.at == last[block.pairs]]
             self.steps[block.pairs], self.versions[block.pairs] = block.steps, block.versions
@@ -155,11 +157,14 @@ class Latest:
         if not len(there):
             return pd.DataFrame(columns=list(HEAD))
         wanted = terms_of([layouts[number] for number in np.unique(self.columns[there]).tolist()])
-        head = {"pair": names[there], "step": self.steps[there], "version": self.versions[there].astype(np.int64)}
         terms = self.terms[there]
         if wanted != self.names:
             terms = terms[:, [self.names.index(name) for name in wanted]]
-        return pd.concat([pd.DataFrame(head), pd.DataFrame(terms, columns=list(wanted))], axis=1)
+        frame = pd.DataFrame(terms, columns=list(wanted), copy=False)
+        frame.insert(0, "pair", pd.Series(names[there], dtype=object))  # to look through all for a better type takes longer
+        frame.insert(1, "step", self.steps[there])
+        frame.insert(2, "version", self.versions[there].astype(np.int64))
+        return frame
 
     def row(self, step: int) -> tuple[Any, ...]:
         """A row of `snapshots`."""

@@ -356,11 +356,14 @@ def _end(last: int | None) -> int:
 
 def _by_step(columns: dict[str, tuple[np.ndarray, np.ndarray]], counts: dict[str, int]) -> pd.DataFrame:
     """Series (steps ascending, values) side by side by step."""
-    different = {id(steps): steps for steps, _ in columns.values()}.values()
-    steps = np.unique(np.concatenate([np.empty(0, np.int64), *different]))
+    different = [steps for steps, _ in columns.values() if len(steps)]
+    steps = different[0] if different else np.empty(0, np.int64)
+    if not all(np.array_equal(steps, other) for other in different[1:]):
+        steps = np.sort(np.concatenate(different))
+        steps = steps[np.append(True, steps[1:] > steps[:-1])]
     table = np.full((len(columns), len(steps)), np.nan)
     for row, (at, values) in zip(table, columns.values()):
-        row[np.searchsorted(steps, at)] = values
+        row[slice(None) if len(at) == len(steps) else np.searchsorted(steps, at)] = values
     frame = pd.DataFrame(table.T, index=pd.Index(steps, name="step"), columns=list(columns), copy=False)
     frame.attrs["stands_for"] = counts
     return frame

@@ -36,6 +36,9 @@ STEPS = 16
 SNAPSHOT_ROWS = 20_000
 """Rows between two snapshots, or as many as there are pairs, if there are more."""
 
+FETCHED = 5000
+"""Rows of the tables that lie between two snapshots, at most, where their steps have been thinned: so many take a few ms."""
+
 
 def tier(age: int, whole: int) -> int:
     """How thin steps of this age are: one in 2**tier is left. `whole`: the steps that are kept whole."""
@@ -187,8 +190,11 @@ class Thinner:
         steps = [step for (step,) in self._c.execute("SELECT step FROM snapshots ORDER BY step")]
         i = 1
         while i < len(steps) - 1:
-            left = (steps[i + 1] - steps[i - 1]) * self._batch >> tier(self._latest - steps[i + 1], self.whole)
-            if left <= max(SNAPSHOT_ROWS, self._pairs):
+            batches = (steps[i + 1] - steps[i - 1]) >> tier(self._latest - steps[i + 1], self.whole)
+            between = "SELECT count(*) FROM kept WHERE step > ? AND step <= ?"
+            (singles,) = self._c.execute(between, (steps[i - 1], steps[i + 1])).fetchone()
+            rows = max(SNAPSHOT_ROWS, self._pairs)
+            if batches * self._batch <= rows and batches + singles <= max(rows // self._batch, FETCHED):
                 self._c.execute("DELETE FROM snapshots WHERE step = ?", (steps.pop(i),))
             else:
                 i += 1

@@ -100,7 +100,7 @@ def build_in_bulk(folder: Path, options: argparse.Namespace) -> None:
     c.execute("BEGIN")
     last, B, T = options.steps, options.batch, options.terms
     series, thinner = SeriesWriter(c), Thinner(c, options.keep_pair_rows)
-    cut = last - 700  # so many lie in `recent`
+    cut = last - 200  # so many lie in `recent`
     layers = [f"{column} layers.{i}" for i in range(24) for column in LAYER_COLUMNS]
     names = [(SCALAR, f"series-{i:02d}", 1) for i in range(options.scalars)] + [
         (LAYER, name, options.probe_every) for name in layers
