@@ -258,13 +258,14 @@ class StoreReader:
         return layer_frame(parts, points)
 
     def span(self, what: str) -> tuple[int, int] | None:
-        """First and last step of which there are "scalars", "layers", "terms" or "held_out"; None where there is none."""
+        """First and last step of which there are "scalars", "layers", "terms", "held_out" or "panel"; None where there is none."""
         packs = "packs JOIN series ON id = series WHERE level = 0 AND kind"
         places = {
             "scalars": (("first", "last", f"{packs} = 'scalar'"), ("step", "step", "recent WHERE kind = 'scalar'")),
             "layers": (("first", "last", f"{packs} = 'layer'"), ("step", "step", "recent WHERE kind = 'layer'")),
             "terms": (("step", "step", "batches"), ("step", "step", "kept")),
             "held_out": (("step", "step", "held_out"),),
+            "panel": (("step", "step", "panel"),),
         }[what]
         with self._moment():
             found = [self._query(f"SELECT min({low}), max({high}) FROM {place}")[0] for low, high, place in places]

@@ -61,6 +61,11 @@ def _looks(reader: StoreReader, first: int, last: int | None) -> Iterator[pd.Dat
         yield reader.looks(first=begin, last=end)
 
 
+def _panel(reader: StoreReader, first: int, last: int | None) -> Iterator[pd.DataFrame]:
+    for begin, end in _pieces(reader.span("panel"), first, last, FEW_STEPS):
+        yield reader.panel(end, first=begin)
+
+
 def _events(reader: StoreReader, first: int, last: int | None) -> Iterator[pd.DataFrame]:
     after = 0
     while len(found := reader.events(after=after, most=FEW_STEPS)):
@@ -90,6 +95,7 @@ TABLES = {
     "pairs": Table("every pair's terms when it was last seen", _terms, lambda r, first, last: iter([r.pairs(last)])),
     "terms": Table("every pair's terms at every step that is kept", _terms, _rows),
     "held_out": Table("the held-out pairs' terms at every look", _terms, _looks),
+    "panel": Table("the panel of held-out pairs at every look", lambda r: list(r.panel(-1).columns), _panel),
     "layers": Table("gradient flow by layer", lambda r: list(r.layers(last=-1).columns), _layers),
     "events": Table("what happened", lambda r: ["number", "time", "step", "kind", "detail"], _events),
     "tokens": Table(

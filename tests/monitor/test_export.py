@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.monitor import DataExportError, LayerRow, StoreReader, StoreWriter, TokenRow, export, tables
+from lab.monitor import DataExportError, LayerRow, PanelRow, StoreReader, StoreWriter, TokenRow, export, tables
 
 
 @pytest.fixture
@@ -24,6 +24,7 @@ def reader(tmp_path, monkeypatch):
         if step % 4 == 0:
             writer.layers(step, [LayerRow("layers.0", step, 2.0, -0.5)])
             writer.held_out(step, ["h"], [0], {"logit": np.array([step])})
+            writer.panel(step, [PanelRow("h", -1.0, -2.0, -0.5, 3, 4, 5, "an answer, ü", step != 8)])
     row = TokenRow("a", "chosen", np.array([4, 5]), np.array([-1.0, np.nan]), None, np.array([0.1, 0.2]), np.array([True, False]))
     writer.tokens(29, [row])
     writer.close()
@@ -50,6 +51,10 @@ def test_every_table_comes_back(reader, tmp_path, ending):
     assert len(terms) == 50
     assert terms["step"].is_monotonic_increasing
     assert written("held_out")["logit"].tolist() == [8, 12, 16, 20, 24, 28]
+    panel = written("panel")
+    assert panel["step"].tolist() == [8, 12, 16, 20, 24, 28]
+    assert panel["ended"].tolist() == [False] + [True] * 5
+    assert set(panel["answer"]) == {"an answer, ü"}
     assert written("layers")["norm_chosen"].tolist() == [8, 12, 16, 20, 24, 28]
     events = written("events", first=7)
     assert [json.loads(detail) for detail in events["detail"]] == [{"words": "careful, ü", "at": s} for s in range(7, 30)]
@@ -64,7 +69,7 @@ def test_every_table_comes_back(reader, tmp_path, ending):
     assert pd.isna(token["ref_logps"])
 
 
-@pytest.mark.parametrize("what", ["scalars", "pairs", "terms", "held_out", "layers", "events", "tokens"])
+@pytest.mark.parametrize("what", ["scalars", "pairs", "terms", "held_out", "panel", "layers", "events", "tokens"])
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_an_empty_run_gives_a_table_without_rows(tmp_path, what, ending):
     StoreWriter(tmp_path).close()
