@@ -237,8 +237,8 @@ class Run:
 
     def export(self, what: str, path: Path | str, *, first: int = 0, last: int | None = None) -> Path:
         """Write numbers of the run to a new .csv or .parquet file: scalars, pairs (each pair's latest terms), terms (at every step
-        that is kept), held_out, layers, events or tokens, of the steps `first` to `last`; or `figure:margins`, the points of a
-        figure. Raises RunError (or ValueError for a figure there is not) in one sentence."""
+        that is kept), held_out, layers, panel, events or tokens, of the steps `first` to `last`; or `figure:margins`, the points of
+        a figure. Raises RunError (or ValueError for a figure there is not) in one sentence."""
         name = what.removeprefix("figure:")
         if name == what:
             return export(self.reader, what, path, first=first, last=last)

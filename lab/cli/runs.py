@@ -19,7 +19,9 @@ def add(commands: Any) -> None:
     p.add_argument("run_name", metavar="RUN", help="its name from `runs`, or its folder")
     p.add_argument("--json", action="store_true", help="one JSON object")
     p.add_argument(
-        "--export", metavar="WHAT", help="write numbers: scalars, pairs, terms, held_out, layers, events, tokens, figure:NAME"
+        "--export",
+        metavar="WHAT",
+        help="write numbers: scalars, pairs, terms, held_out, layers, panel, events, tokens, figure:NAME",
     )
     p.add_argument("--to", metavar="FILE", help="where --export writes them: a new .csv or .parquet file")
     p.add_argument(

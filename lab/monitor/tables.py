@@ -91,6 +91,11 @@ TABLES = {
     "terms": Table("every pair's terms at every step that is kept", _terms, _rows),
     "held_out": Table("the held-out pairs' terms at every look", _terms, _looks),
     "layers": Table("gradient flow by layer", lambda r: list(r.layers(last=-1).columns), _layers),
+    "panel": Table(
+        "log-probs of the panel's chosen, rejected and greedy answers at every look",
+        lambda r: list(r.panel(-1).columns),
+        lambda r, first, last: iter([r.panel(last, first=first)]),
+    ),
     "events": Table("what happened", lambda r: ["number", "time", "step", "kind", "detail"], _events),
     "tokens": Table(
         "token values of the latest steps",

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.monitor import DataExportError, LayerRow, StoreReader, StoreWriter, TokenRow, export, tables
+from lab.monitor import DataExportError, LayerRow, PanelRow, StoreReader, StoreWriter, TokenRow, export, tables
 
 
 @pytest.fixture
@@ -24,6 +24,7 @@ def reader(tmp_path, monkeypatch):
         if step % 4 == 0:
             writer.layers(step, [LayerRow("layers.0", step, 2.0, -0.5)])
             writer.held_out(step, ["h"], [0], {"logit": np.array([step])})
+            writer.panel(step, [PanelRow("h", -step, -2.0, -0.5, 9, 8, 7, 'say "ü",\nthen stop', True)])
     row = TokenRow("a", "chosen", np.array([4, 5]), np.array([-1.0, np.nan]), None, np.array([0.1, 0.2]), np.array([True, False]))
     writer.tokens(29, [row])
     writer.close()
@@ -51,6 +52,9 @@ def test_every_table_comes_back(reader, tmp_path, ending):
     assert terms["step"].is_monotonic_increasing
     assert written("held_out")["logit"].tolist() == [8, 12, 16, 20, 24, 28]
     assert written("layers")["norm_chosen"].tolist() == [8, 12, 16, 20, 24, 28]
+    panel = written("panel", first=9, last=20)
+    assert panel["chosen"].tolist() == [-12, -16, -20]
+    assert panel["answer"].tolist() == ['say "ü",\nthen stop'] * 3
     events = written("events", first=7)
     assert [json.loads(detail) for detail in events["detail"]] == [{"words": "careful, ü", "at": s} for s in range(7, 30)]
     token = written("tokens").iloc[0]
@@ -64,7 +68,7 @@ def test_every_table_comes_back(reader, tmp_path, ending):
     assert pd.isna(token["ref_logps"])
 
 
-@pytest.mark.parametrize("what", ["scalars", "pairs", "terms", "held_out", "layers", "events", "tokens"])
+@pytest.mark.parametrize("what", ["scalars", "pairs", "terms", "held_out", "layers", "panel", "events", "tokens"])
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_an_empty_run_gives_a_table_without_rows(tmp_path, what, ending):
     StoreWriter(tmp_path).close()
