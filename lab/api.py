@@ -15,7 +15,7 @@ from lab.objectives import Objective, PairLogps
 from lab.pairs import Pair, PairStore
 from lab.pairs import open_pairs as open_stored_pairs
 from lab.policy import Policy, choose_layout
-from lab.run import Run, open_run
+from lab.run import Run, find_run, open_run
 from lab.training import ConfigError, TrainConfig, Training, Turn, create_run, start, start_process
 from lab.training.batches import encode_pair
 from lab.training.branch import lay_out, plan_branch, read_start
@@ -95,7 +95,7 @@ def train(
         others = (objective, pairs, model, branch_from, at)
         if any(given is not None for given in others) or settings or run_dir is None or not (keep_optimizer and listed):
             raise ConfigError("To resume, give run_dir and nothing else: a run goes on with the settings it was made with.")
-        return start_run(Path(run_dir), progress=progress, **options)
+        return start_run(find_run(run_dir), progress=progress, **options)
     if branch_from is None and (at is not None or not keep_optimizer):
         raise ConfigError("at and keep_optimizer belong to a branch; give branch_from, the run to begin from.")
     chosen: dict[str, Any] = {"objective": objective, "pairs": pairs, "model": model, "run_dir": run_dir, "listed": listed}

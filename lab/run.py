@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 import threading
@@ -28,6 +29,7 @@ from lab.monitor import (
     send,
     write_table,
 )
+from lab.monitor.folder import RUN_FILE
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -264,11 +266,31 @@ class Run:
 
 
 def open_run(run_dir: str | Path) -> Run:
-    """A run by its folder, or by its name among `runs()`. Raises RunError where there is none."""
-    folder = Path(run_dir)
-    if not (folder / "run.json").exists() and (home.runs_dir() / str(run_dir) / "run.json").exists():
-        folder = home.runs_dir() / str(run_dir)
-    return Run(folder)
+    """A run by its folder, or by a name among `runs()`; see `find_run`. Raises RunError where there is none."""
+    return Run(find_run(run_dir))
+
+
+def find_run(run: str | Path) -> Path:
+    """The folder of a run: the one that is given, or among `runs()` that of this name, or the only one that begins so.
+
+    A name is that of a run's folder or the one people gave it. Raises RunError where none or several are called so.
+    """
+    folder, word = Path(run), str(run)
+    if (folder / RUN_FILE).exists() or not word.strip() or len(folder.parts) != 1:
+        return folder
+    if (home.runs_dir() / folder / RUN_FILE).exists():
+        return home.runs_dir() / folder
+    names = {}
+    for known in home.run_folders():
+        with contextlib.suppress(RunError, OSError):  # damaged, or being made or deleted at this moment
+            names[known] = {known.name, known.resolve().name, read_about(known)["config"].get("name") or known.name}
+    called = [known for known, own in names.items() if word in own]
+    found = called or [known for known, own in names.items() if any(name.startswith(word) for name in own)]
+    if len(found) > 1:
+        some = ", ".join(known.name for known in found[:5]) + (", ..." if len(found) > 5 else "")
+        what = "have the name" if called else "have a name that begins with"
+        raise RunError(f"{len(found)} runs {what} {word!r}: {some}; give the whole name of one's folder.")
+    return found[0] if found else folder
 
 
 def runs() -> list[Run]:

@@ -16,7 +16,7 @@ def add(commands: Any) -> None:
     p.add_argument("--json", action="store_true", help="one JSON object a line")
     p.set_defaults(run=list_runs)
     p = commands.add_parser("show", help="look at a run, or steer it", description="A run's state, latest numbers and warnings.")
-    p.add_argument("run_name", metavar="RUN", help="its name from `runs`, or its folder")
+    p.add_argument("run_name", metavar="RUN", help="its folder, or a name from `runs` or how one begins")
     p.add_argument("--json", action="store_true", help="one JSON object")
     p.add_argument(
         "--export", metavar="WHAT", help="write numbers: scalars, pairs, terms, held_out, layers, events, tokens, figure:NAME"
@@ -34,7 +34,8 @@ def add(commands: Any) -> None:
 
 
 def list_runs(options: argparse.Namespace) -> int:
-    """A line a run: folder name, state, step, objective, pairs, model, loss, remaining time."""
+    """A line a run: folder, name, state, place in the queue, step, objective, pairs, model, remaining time, error; a column that no
+    run has anything in is left out."""
     import lab
 
     rows = [summary(run) for run in lab.runs()]
@@ -45,8 +46,8 @@ def list_runs(options: argparse.Namespace) -> int:
     if not rows:
         print("There is no run yet; start one with: python -m lab train --objective sgdpo")
         return 0
-    head = {key: key for key in rows[0]}
-    cells = [[str("" if value is None else value) for value in row.values()] for row in (head, *rows)]
+    head = {key: key for key in rows[0] if any(row[key] not in (None, "") for row in rows)}
+    cells = [[str("" if row[key] is None else row[key]) for key in head] for row in (head, *rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
@@ -60,6 +61,7 @@ def summary(run: Any) -> dict[str, Any]:
     remaining = status.get("remaining")
     return {
         "run": run.dir.name,
+        "name": about["name"],
         "state": state,
         "queue": place.words if place and place.place else "",
         "step": run.step,

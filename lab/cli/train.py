@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lab.run import find_run, open_run
 from lab.training.config import ConfigError, TrainConfig, read_config
 
 OWN_FLAGS = ("objective", "pairs", "model")
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
             raise ConfigError(f"To resume, give --run-dir alone; {', '.join(given)} would change a run that is half done.")
         if options.run_dir is None:
             raise ConfigError("To resume, say which run: --run-dir FOLDER.")
-        given = {"resume": True}
+        given, options.run_dir = {"resume": True}, find_run(options.run_dir)
     elif "objective" not in given and not branch:
         raise ConfigError("Say which objective: --objective NAME, for example --objective sgdpo.")
     if options.dry_run and branch:
@@ -165,8 +166,6 @@ def from_branch(options: argparse.Namespace) -> dict[str, Any]:
         if options.fresh_optimizer:
             raise ConfigError("--fresh-optimizer is for a branch; give --branch RUN with it.")
         return {}
-    from lab.run import open_run
-
     name, sign, step = options.branch.rpartition("@")
     numbered = bool(sign) and step.isdecimal()
     run = open_run(name if numbered else options.branch)

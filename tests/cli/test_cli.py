@@ -10,8 +10,11 @@ import pandas as pd
 import pytest
 
 import lab
+from lab import home
 from lab.cli import main
 from lab.cli.train import with_parameters
+from lab.monitor import StoreWriter
+from lab.training import TrainConfig, create_run
 
 
 @pytest.fixture
@@ -114,6 +117,44 @@ def exports_numbers(run, tmp_path, capsys):
         said = capsys.readouterr().err
         assert sentence in said
         assert said.count("\n") == 1
+
+
+def test_a_run_is_found_by_its_name_and_by_how_that_begins(tmp_path, lab_home, capsys):
+    config, about = TrainConfig.parse(objective="dpo"), {"pairs_store": "gone", "pairs_version": 0, "pairs_name": "gone"}
+    folders = [lab_home / "runs" / "20260101-dpo", lab_home / "runs" / "20260102-dpo", tmp_path / "elsewhere" / "far"]
+    for folder, name in zip(folders, ["first try", "", "second try"]):
+        create_run(folder, config.model_copy(update={"name": name}), **about)
+        StoreWriter(folder).close()
+        home.list_run(folder)
+    for word, folder in (
+        ("first try", folders[0]),  # the name people gave it
+        ("first", folders[0]),
+        ("20260102-dpo", folders[1]),  # its folder's
+        ("20260102", folders[1]),
+        ("far", folders[2]),  # that of a folder that is linked
+        ("second", folders[2]),
+        (str(folders[2]), folders[2]),
+        (folders[2], folders[2]),
+    ):
+        assert lab.open_run(word).dir.resolve() == folder.resolve(), word
+    with pytest.raises(lab.RunError, match="2 runs have a name that begins with '2026': 2026010"):
+        lab.open_run("2026")
+    for word in ("", " ", "third", "first/try", "."):
+        with pytest.raises(lab.RunError, match="holds no run"):
+            lab.open_run(word)
+    create_run(lab_home / "runs" / "20260103-dpo", config.model_copy(update={"name": "first try"}), **about)
+    StoreWriter(lab_home / "runs" / "20260103-dpo").close()
+    with pytest.raises(lab.RunError, match="2 runs have the name 'first try': .*; give the whole name of one's folder"):
+        lab.open_run("first try")
+    assert main(["runs"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["run", "name", "state", "step", "steps", "objective", "pairs", "model"]
+    assert sum("first try" in line for line in lines) == 2
+    for command in (["show", "second"], ["export", "second", str(tmp_path / "out")], ["train", "--branch", "second@3"]):
+        assert main(command) == (0 if command[0] == "show" else 1)
+        assert "holds no run" not in capsys.readouterr().err  # found; there is nothing to export or to branch from
+    assert main(["train", "--resume", "--run-dir", "first try"]) == 1
+    assert "2 runs have the name" in capsys.readouterr().err
 
 
 def test_the_queue_is_shown_and_changed(data, model_folder, tmp_path, capsys):
