@@ -20,8 +20,10 @@ from lab.training import ConfigError, TrainConfig, Training, Turn, create_run, s
 from lab.training.batches import encode_pair
 from lab.training.branch import lay_out, plan_branch, read_start
 from lab.training.evaluation import Judge
+from lab.training.lifecycle import leaving_a_note
 from lab.training.loop import OnStep
 from lab.training.prepare import look_ahead
+from lab.training.refusing import refuse_what_cannot_work
 from lab.training.step import concatenate, pair_logps
 from lab.training.trackers import Recorder, tracked_run, tracker_names
 from lab.training.watchman import Watchman
@@ -141,7 +143,7 @@ def make_run(
     )
     if known_elsewhere:
         _require_known_elsewhere(config.objective)
-    tracker_names(config.trackers)  # refuses what is not installed, before anything is made
+    refuse_what_cannot_work(config, world=config.model == WORLD)
     store = open_pairs(pairs, progress=progress)
     if not config.pairs:
         config = config.model_copy(update={"pairs": str(store.path)})
@@ -164,7 +166,7 @@ def _branch(
     branch = plan_branch(parent.dir, at, given, keep_optimizer=keep_optimizer, same_pairs=pairs is None)
     if known_elsewhere:
         _require_known_elsewhere(branch.config.objective)
-    tracker_names(branch.config.trackers)
+    refuse_what_cannot_work(branch.config, world=branch.config.model == WORLD)
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(branch.config.objective.name)
     create_run(folder, branch.config, pairs_store=str(store.path), pairs_version=version, pairs_name=name, branch=branch.parent)
     lay_out(folder, branch)
@@ -195,7 +197,7 @@ def start_run(
     if executor == "process":
         _require_known_elsewhere(config.objective)
     store = PairStore(Path(about["pairs_store"]))
-    turn = Turn(folder, home.queue_dir(), config.device) if queue else None
+    turn = Turn(folder, home.queue_dir(), config.device, workers) if queue else None
     model = config.model
     beginning = read_start(folder, about)
     oracle: OracleJudge | None = None
@@ -235,7 +237,9 @@ def start_run(
         )
 
     if not workers.writes:
-        make(SilentWriter()).run()
+        if turn is None or turn.come_for_the_first():
+            with leaving_a_note(folder, workers):
+                make(SilentWriter()).run()
         return Run(folder)
     if executor == "process":
         start_process(folder, queue=queue)
@@ -244,7 +248,7 @@ def start_run(
             run.wait()
         return run
     kept = {"token_steps": config.token_steps, "keep_pair_rows": config.keep_pair_rows}
-    thread = start(folder, make, turn=turn, lock=lock, background=background, **kept)
+    thread = start(folder, make, turn=turn, lock=lock, background=background, workers=workers, **kept)
     return Run(folder, thread)
 
 
@@ -290,6 +294,7 @@ def preflight(
     config = TrainConfig.parse(
         objective=objective, pairs=str(pairs) if isinstance(pairs, (str, Path)) else "", model=str(model), **settings
     )
+    refuse_what_cannot_work(config, world=config.model == WORLD)
     say = progress or (lambda what, share: None)
     stored = open_pairs(pairs, progress=progress).all()
     folder = str(model)

@@ -165,20 +165,44 @@ class Run:
         wanted = {**(settings or {}), **more}
         self._ask("set", settings=values(changed(self.settings, wanted), wanted))
 
+    def ask_to_set(self, settings: Mapping[str, Any]) -> str:
+        """The request of `set` without its check, which takes seconds where torch is not loaded yet: the run checks. Returns the
+        request's id for `answer`. Raises RunError for a run that has ended."""
+        return self._ask("set", settings=dict(settings))
+
+    def answer(self, request: str, *, timeout: float) -> dict[str, Any] | None:
+        """What a run said to a request of `ask_to_set`: {"step", "settings": {path: [before, now]}}. None if it said nothing in
+        `timeout` seconds, as while it is queued, prepares or is in a long step. Raises RunError with its words where it refused,
+        and where it ended without having heard."""
+        deadline = time.monotonic() + timeout
+        while True:
+            ended = self.state in ENDED
+            for event in self.events("change", "refused").itertuples():
+                if event.detail.get("id") == request:
+                    if event.kind == "refused":
+                        raise RunError(event.detail["words"])
+                    return {"step": event.step, "settings": event.detail["settings"]}
+            if ended:
+                raise RunError(f"The run {self.name} is {self.state} and did not hear it any more.")
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.05)
+
     def take_edits(self) -> None:
         """Train on the pair store's present content from the next step on: edited pairs in place of the old ones, dropped ones
         no more, restored ones from the next epoch on. Raises RunError where the run uses it already, or has ended."""
-        version = self.pair_store().version
+        with self.pair_store() as store:
+            version = store.version
         if version == self.pairs_version:
             raise RunError(f"The run {self.name} uses the latest version of its pairs already (version {version}).")
         self._ask("edits", version=version)
 
-    def _ask(self, kind: str, **detail: Any) -> None:
+    def _ask(self, kind: str, **detail: Any) -> str:
         state = self.state
         if state in ENDED:
             what = {"set": "change its settings", "edits": "take edits", "checkpoint": "save a checkpoint"}.get(kind, kind)
             raise RunError(f"The run {self.name} is {state}, so it cannot {what}; only a live run can.")
-        send(self.dir, kind, **detail)
+        return send(self.dir, kind, **detail)
 
     def wait(self, timeout: float | None = None) -> str:
         """Wait until the run has ended (or `timeout` seconds are over) and return its state. `error` says why a run failed."""
@@ -224,11 +248,12 @@ class Run:
         extensions.load()
         return diagnose(self.reader, step=step, thresholds=read_thresholds(self.dir))
 
-    def preflight(self) -> Preflight | None:
-        """What was known before the first step: lengths, cuts, memory, time. None until it has been found."""
+    def preflight(self, *, after: int = 0) -> Preflight | None:
+        """What was known before the first step, or before the run went on: lengths, cuts, memory, time. None until it has been
+        found; after: the number of an event before it, where an older one does not count."""
         from lab.monitor.preflight import Preflight
 
-        found = self.events("preflight")["detail"]
+        found = self.reader.events("preflight", after=after)["detail"]
         return None if found.empty else Preflight.model_validate(found.iloc[-1])
 
     def figure(self, name: str) -> go.Figure:
@@ -282,7 +307,7 @@ def find_run(run: str | Path) -> Path:
         return home.runs_dir() / folder
     names = {}
     for known in home.run_folders():
-        with contextlib.suppress(RunError, OSError):  # damaged, or being made or deleted at this moment
+        with contextlib.suppress(RunError, OSError, KeyError):  # damaged, or being made or deleted at this moment
             names[known] = {known.name, known.resolve().name, read_about(known)["config"].get("name") or known.name}
     called = [known for known, own in names.items() if word in own]
     found = called or [known for known, own in names.items() if any(name.startswith(word) for name in own)]

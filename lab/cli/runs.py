@@ -90,10 +90,7 @@ def show(options: argparse.Namespace) -> int:
         print(f"Asked {run.name} to {options.request}.")
         return 0
     if options.set:
-        from lab.cli.train import assignment
-
-        run.set(dict(assignment(text) for text in options.set))
-        print(f"Asked {run.name} to set {', '.join(options.set)}.")
+        print(set_in(run, dict(assignment(text) for text in options.set)))
         return 0
     if options.take_edits:
         run.take_edits()
@@ -155,6 +152,37 @@ def watch(run: Any, every: float = 1.0) -> int:
     except KeyboardInterrupt:
         print(f"No longer watching; {run.name} goes on.", file=sys.stderr)
         return 0
+
+
+PATIENCE = 10.0
+"""Seconds that a run has to answer before the terminal is given back."""
+
+
+def set_in(run: Any, settings: dict[str, str]) -> str:
+    """Ask a run to change settings, and what it said. Raises RunError with the run's words where it refused."""
+    wanted = ", ".join(f"{path} = {value}" for path, value in settings.items())
+    answer = run.answer(run.ask_to_set(settings), timeout=PATIENCE)
+    if answer is None:
+        return f"Asked {run.name} to set {wanted}; it is {run.state} and has not come to it yet, `show` will say what it did."
+    if not answer["settings"]:
+        return f"{run.name} has {wanted} already."
+    changes = (
+        f"{path} = {now:g} (was {before:g})" if _number(now) and _number(before) else f"{path} = {now} (was {before})"
+        for path, (before, now) in answer["settings"].items()
+    )
+    return f"{run.name} trains with {', '.join(changes)} from step {answer['step'] + 1} on."
+
+
+def assignment(text: str) -> tuple[str, str]:
+    """KEY and VALUE of KEY=VALUE. Raises ValueError where it is none."""
+    path, sign, value = text.partition("=")
+    if not sign or not path.strip():
+        raise ValueError(f"--set {text!r} is not KEY=VALUE; write for example --set beta=0.1.")
+    return path.strip(), value.strip()
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def measured(run: Any) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import lab
 from lab import home
 from lab.cli import main
-from lab.cli.train import with_parameters
+from lab.cli.train import Bar, with_parameters
 from lab.monitor import StoreWriter
 from lab.training import TrainConfig, create_run
 
@@ -69,6 +72,26 @@ def test_train_from_a_file_and_flags_win(data, model_folder, tmp_path, capsys):
     assert run.config.lora_rank == 2
     assert (run.config.objective.beta, run.config.objective.gamma_beta_ratio) == (2.0, 0.3)
     assert "finished at step 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
+def test_the_progress_bar_is_as_wide_as_the_terminal(width, monkeypatch):
+    numbers = {"loss": 0.6931, "rewards/margins": 0.003, "pairs_per_second": 123.0, "rewards/accuracies": 0.5}
+    console = Console(width=width, force_terminal=True, file=io.StringIO())
+    bar = Bar()
+    bar.progress.live.console, bar.progress.disable, bar.total = console, False, 20_000
+    bar.report = SimpleNamespace(show=lambda: None)
+    for stage in ("training", "sampling answers 50 of 100"):
+        bar.step(12_345, numbers)
+        bar.show(SimpleNamespace(status={"stage": stage}))
+        (line,) = console.render_lines(bar.progress.get_renderable(), pad=False)
+        text = "".join(segment.text for segment in line)
+        assert len(text.rstrip()) <= width
+        assert "…" not in text
+        assert text.count("━") + text.count("╸") + text.count("╺") >= (10 if width >= 60 else 4)
+        assert ("step 12345/20000" in text) == (stage == "training" or width >= 80)
+        assert ("accuracy" in text) == (width >= (100 if stage == "training" else 120))
+    bar.close()
 
 
 def test_parameters_of_a_nested_objective():
@@ -144,7 +167,7 @@ def test_a_run_is_found_by_its_name_and_by_how_that_begins(tmp_path, lab_home, c
             lab.open_run(word)
     create_run(lab_home / "runs" / "20260103-dpo", config.model_copy(update={"name": "first try"}), **about)
     StoreWriter(lab_home / "runs" / "20260103-dpo").close()
-    with pytest.raises(lab.RunError, match="2 runs have the name 'first try': .*; give the whole name of one's folder"):
+    with pytest.raises(lab.RunError, match=r"2 runs have the name 'first try': .*; give the whole name of one's folder"):
         lab.open_run("first try")
     assert main(["runs"]) == 0
     head, *lines = capsys.readouterr().out.splitlines()

@@ -155,10 +155,30 @@ def test_a_failed_run_shows_the_reason(rows, model_folder):
 
 
 def test_a_model_that_is_not_there(rows):
-    run = lab.train("dpo", rows, "no/such-model", steps=1)
-    assert run.wait(60) == "failed"
-    assert "no/such-model" in run.error
-    assert "HF_HUB_OFFLINE" in run.error
+    with pytest.raises(lab.ModelError, match=r"no/such-model, .*HF_HUB_OFFLINE"):
+        lab.train("dpo", rows, "no/such-model", steps=1)
+    assert lab.runs() == []
+
+
+def test_what_cannot_work_here_leaves_no_run_behind(rows, model_folder, tmp_path):
+    parent = lab.train("dpo", rows, model_folder("llama"), background=False, **FAST | {"steps": 1})
+    fresh = {"objective": "dpo", "pairs": rows, "model": model_folder("llama")}
+    for settings, sentence in (
+        ({"quantize": "4bit"}, "give it an adapter"),
+        ({"quantize": "4bit", "lora_rank": 2}, "4 bits need a CUDA GPU"),
+        ({"reward_model": "/not/here"}, "The reward model /not/here cannot be loaded"),
+        ({"device": "cuda:9"}, "The device 'cuda:9' cannot be used here"),
+        ({"trackers": "nobody"}, "nobody"),
+    ):
+        for what in (fresh, {"branch_from": parent}):
+            if what is fresh or "lora_rank" not in settings:  # a branch cannot have an adapter that its parent has not
+                with pytest.raises(ValueError, match=sentence):
+                    lab.train(**what, run_dir=tmp_path / "run", **FAST | {"steps": 3} | settings)
+        assert not (tmp_path / "run").exists()
+        if "trackers" not in settings:
+            with pytest.raises(ValueError, match=sentence):
+                lab.preflight(**fresh, **FAST | settings)
+    assert [run.dir for run in lab.runs()] == [parent.dir]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +242,7 @@ def test_texts_longer_than_the_models_positions_are_cut_and_said(rows, tmp_path)
     words.save_pretrained(tmp_path / "short")
     run = lab.train("dpo", rows, tmp_path / "short", background=False, **FAST)
     assert run.state == "finished", run.error
-    assert any("longer than 24 tokens" in detail["words"] for detail in run.events("warning")["detail"])
+    assert any("longer than 16 tokens (of 24, " in detail["words"] for detail in run.events("warning")["detail"])
 
 
 def test_token_values_are_kept_for_as_many_steps_as_asked(rows, model_folder):
