@@ -134,7 +134,8 @@ def test_what_is_no_reward_model_leaves_no_run_behind(rows, model_folder):
 
 def test_a_reward_model_that_is_gone_ends_the_run_before_it_begins(rows, model_folder, tmp_path):
     make_reward_model(tmp_path / "reward")
-    folder = make_run("dpo", rows, model_folder("llama"), **FAST, reward_model=str(tmp_path / "reward"))
+    settings = {name: value for name, value in FAST.items() if name != "background"}
+    folder = make_run("dpo", rows, model_folder("llama"), **settings, reward_model=str(tmp_path / "reward"))
     shutil.rmtree(tmp_path / "reward")
     run = lab.train(run_dir=folder, resume=True, background=False)
     assert run.state == "failed"
