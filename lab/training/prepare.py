@@ -37,7 +37,7 @@ from .probing import probed_parameters, wants_panel
 from .reading import Reading, read_pairs, seen
 from .workers import ALONE, Workers
 
-HEAD_WEIGHTS, SHARE, WEAKENED = 3, 4, 6
+HEAD_WEIGHTS, SHARE, WEAKENED = 3, 4, 8
 """Purposes of random numbers; see `generator`."""
 
 

@@ -40,6 +40,8 @@ def train_arguments(data, model_folder, *more):
         "4",
         "--device",
         "cpu",
+        "--eval-tokens",
+        "8",
         *more,
     ]
 
@@ -105,7 +107,9 @@ def test_parameters_of_a_nested_objective():
 def test_runs_and_show_and_steer(data, model_folder, tmp_path, capsys):
     assert main(["runs"]) == 0
     assert "There is no run yet" in capsys.readouterr().out
-    run = lab.train("dpo", data, model_folder("gpt2"), steps=100_000, batch_size=4, save_every=0, device="cpu", name="mine")
+    run = lab.train(
+        "dpo", data, model_folder("gpt2"), steps=100_000, batch_size=4, save_every=0, device="cpu", evaluate=False, name="mine"
+    )
     while run.step < 2:
         pass
     assert main(["runs", "--json"]) == 0
@@ -183,7 +187,7 @@ def test_a_run_is_found_by_its_name_and_by_how_that_begins(tmp_path, lab_home, c
 def test_the_queue_is_shown_and_changed(data, model_folder, tmp_path, capsys):
     assert main(["queue"]) == 0
     assert "No run trains or waits" in capsys.readouterr().out
-    settings = {"steps": 100_000, "batch_size": 4, "save_every": 0, "device": "cpu"}
+    settings = {"steps": 100_000, "batch_size": 4, "save_every": 0, "device": "cpu", "evaluate": False}
     runs = [lab.train("dpo", data, model_folder("gpt2"), run_dir=tmp_path / name, **settings) for name in "abc"]
     while runs[2].place is None or runs[2].place.place != 2:
         time.sleep(0.02)

@@ -9,7 +9,15 @@ from lab.objectives import OBJECTIVES
 from lab.training import prepare
 from tests.training.comparing import asking, assert_same, interrupted, resumed
 
-SETTINGS = {"steps": 5, "batch_size": 4, "learning_rate": 1e-3, "save_every": 1, "keep_checkpoints": 100, "device": "cpu"}
+SETTINGS = {
+    "steps": 5,
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "save_every": 1,
+    "keep_checkpoints": 100,
+    "device": "cpu",
+    "eval_tokens": 8,
+}
 VARIANTS = [
     *((name, {}) for name in OBJECTIVES),
     ({"name": "alpha_dpo", "normalize": "dataset"}, {}),

@@ -21,7 +21,7 @@ from lab.monitor import RunError, RunLock
 from lab.objectives import DPO, OBJECTIVES
 from lab.training import ConfigError
 
-SHORT = {"steps": 4, "batch_size": 4, "save_every": 0, "device": "cpu", "probe_budget": 0}
+SHORT = {"steps": 4, "batch_size": 4, "save_every": 0, "device": "cpu", "probe_budget": 0, "eval_tokens": 8}
 
 
 def until(true, run, seconds=60):
@@ -59,7 +59,7 @@ def test_detached_it_gives_the_threads_numbers_bit_for_bit(data, model_folder, t
 
 PARENT = """
 import sys, time, lab
-settings = {"steps": 100_000, "batch_size": 4, "save_every": 0, "device": "cpu"}
+settings = {"steps": 100_000, "batch_size": 4, "save_every": 0, "device": "cpu", "eval_tokens": 8}
 run = lab.train("dpo", sys.argv[1], sys.argv[2], run_dir=sys.argv[3], executor="process", **settings)
 print(run.state, flush=True)
 time.sleep(600)

@@ -16,7 +16,7 @@ import lab
 from lab import home
 from lab.policy import Completion, ReferenceCache, load_policy
 
-SETTINGS = {"steps": 3, "batch_size": 10, "save_every": 0, "device": "cpu", "learning_rate": 1e-4}
+SETTINGS = {"steps": 3, "batch_size": 10, "save_every": 0, "device": "cpu", "eval_tokens": 8, "learning_rate": 1e-4}
 
 
 @pytest.fixture(autouse=True)

@@ -154,6 +154,30 @@ def test_a_failed_run_shows_the_reason(rows, model_folder):
     assert len(run.scalars(["loss"])) >= 1
 
 
+def test_out_of_memory_ends_the_run_with_advice_and_it_can_go_on(rows, model_folder):
+    def on_step(step, scalars):
+        if step == 4:
+            torch.empty(2**50)  # the allocator's own refusal, in the training thread
+
+    run = lab.train("dpo", rows, model_folder("llama"), background=False, on_step=on_step, **FAST)
+    assert run.state == "failed"
+    assert run.error.startswith(
+        "Out of memory: lower micro_batch_size or max_length, switch gradient_checkpointing on, or train an"
+    )
+    assert "Traceback" in (run.dir / "log.txt").read_text()
+    assert lab.queue() == []
+    again = lab.train(run_dir=run.dir, resume=True, background=False)
+    assert (again.state, again.error) == ("finished", None)
+    assert again.events("resumed")["step"].tolist() == [3]
+
+
+def test_float16_is_refused_with_the_reason(rows, model_folder):
+    for name in ("float16", "fp16"):
+        with pytest.raises(ConfigError, match=r"float16 cannot hold the range of these gradients .* use bfloat16 or float32"):
+            lab.train("dpo", rows, model_folder("llama"), precision=name)
+    assert lab.runs() == []
+
+
 def test_a_model_that_is_not_there(rows):
     with pytest.raises(lab.ModelError, match=r"no/such-model, .*HF_HUB_OFFLINE"):
         lab.train("dpo", rows, "no/such-model", steps=1)

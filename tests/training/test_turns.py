@@ -17,7 +17,7 @@ from lab.training.loop import Stopped
 from lab.training.turn import Turn
 from lab.training.workers import Workers
 
-LONG = {"steps": 100_000, "batch_size": 4, "save_every": 0, "device": "cpu", "probe_budget": 0}
+LONG = {"steps": 100_000, "batch_size": 4, "save_every": 0, "device": "cpu", "probe_budget": 0, "eval_tokens": 8}
 
 
 def until(true, seconds=60):

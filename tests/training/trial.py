@@ -18,7 +18,15 @@ from lab.monitor import Change, write_changes
 LOADED = (transformers.AutoModelForCausalLM, transformers.AutoTokenizer, transformers.LlamaForCausalLM)
 
 STEPS = 8
-SETTINGS = {"steps": STEPS, "batch_size": 4, "learning_rate": 1e-3, "save_every": 1, "keep_checkpoints": 2, "device": "cpu"}
+SETTINGS = {
+    "steps": STEPS,
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "save_every": 1,
+    "keep_checkpoints": 2,
+    "eval_tokens": 8,
+    "device": "cpu",
+}
 CHANGES = [Change(3, {"learning_rate": 5e-4}), Change(5, pairs_version=1)]
 """Written down beforehand: asked for by the clock, they would come at other steps in a run that is killed."""
 
