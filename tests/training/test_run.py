@@ -124,6 +124,7 @@ def test_kill_minus_nine_leaves_a_dead_run_that_goes_on(rows, model_folder, tmp_
         str(model_folder("llama")),
     ]
     command += ["--steps", "40", "--batch-size", "4", "--save-every", "5", "--run-dir", str(folder), "--json", "--device", "cpu"]
+    command += ["--eval-tokens", "8"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if json.loads(line)["step"] == 12:
@@ -136,7 +137,8 @@ def test_kill_minus_nine_leaves_a_dead_run_that_goes_on(rows, model_folder, tmp_
     assert lab.runs()[0].state == "dead"  # it stands elsewhere and is listed all the same
     resumed = lab.train(run_dir=folder, resume=True, background=False)
     assert resumed.state == "finished"
-    whole = lab.train("sgdpo", data, model_folder("llama"), background=False, steps=40, batch_size=4, save_every=5, device="cpu")
+    settings = {"steps": 40, "batch_size": 4, "save_every": 5, "device": "cpu", "eval_tokens": 8}
+    whole = lab.train("sgdpo", data, model_folder("llama"), background=False, **settings)
     expected, found = whole.scalars(["loss", "grad_norm"]), resumed.scalars(["loss", "grad_norm"])
     assert expected.index.equals(found.index)
     # Another process may use another number of threads; everything else is the same.
@@ -311,7 +313,7 @@ def test_a_program_that_ends_stops_its_run_with_a_checkpoint(rows, model_folder,
     code = (
         "import lab, time, sys\n"
         f"run = lab.train('dpo', {str(data)!r}, {str(model_folder('llama'))!r}, run_dir={str(tmp_path / 'run')!r}, "
-        "steps=100000, save_every=0)\n"
+        "steps=100000, save_every=0, evaluate=False)\n"
         "while run.step < 3: time.sleep(0.02)\n"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
