@@ -298,7 +298,7 @@ class Bar:
         self.progress = Progress(*columns, disable=not sys.stdout.isatty())
         self.task = self.progress.add_task("preparing", total=1.0, words="")
         self.latest: dict[str, float] = {}
-        self.printed, self.earlier = 0.0, earlier
+        self.printed, self.said, self.earlier = 0.0, [""], earlier
         self.progress.start()
 
     def step(self, step: int, scalars: dict[str, float]) -> None:
@@ -335,8 +335,9 @@ class Bar:
         stage = "" if status.get("stage") == "training" else str(status.get("stage") or "")
         words = self._fit(stage, parts)
         self.progress.update(self.task, description=stage, completed=now["step"], total=self.total, words=words)
-        if self.progress.disable and (last or time.monotonic() - self.printed > 5):
-            self.printed = time.monotonic()
+        due = last or time.monotonic() - self.printed > 5
+        if self.progress.disable and due and parts != self.said:
+            self.printed, self.said = time.monotonic(), parts
             print("  ".join(parts), flush=True)
 
     def close(self) -> None:
