@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 import lab
 from lab.cli import main
-from lab.monitor import RunError, RunLock
+from lab.monitor import RunError, RunLock, is_held
 from lab.objectives import DPO, OBJECTIVES
 from lab.training import ConfigError
 
@@ -37,6 +37,16 @@ def data(rows, tmp_path):
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+@pytest.fixture(autouse=True)
+def nobody_stays(tmp_path):
+    """A test that fails half way leaves no process behind, which would train for days."""
+    yield
+    if (tmp_path / "run" / "run.json").exists() and is_held(tmp_path / "run"):
+        process = lab.open_run(tmp_path / "run").status.get("process")
+        if process and process != os.getpid():
+            os.kill(process, signal.SIGKILL)
 
 
 def test_detached_it_gives_the_threads_numbers_bit_for_bit(data, model_folder, tmp_path, capsys):
