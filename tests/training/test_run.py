@@ -316,7 +316,7 @@ def test_a_program_that_ends_stops_its_run_with_a_checkpoint(rows, model_folder,
         "steps=100000, save_every=0, evaluate=False)\n"
         "while run.step < 3: time.sleep(0.02)\n"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stderr
     run = lab.open_run(tmp_path / "run")
     assert run.state == "stopped"
