@@ -15,6 +15,7 @@ from lab.objectives import Objective, PairLogps
 from lab.pairs import Pair, PairStore
 from lab.pairs import open_pairs as open_stored_pairs
 from lab.policy import Policy, choose_layout
+from lab.policy.loading import check_model
 from lab.run import Run, find_run, open_run
 from lab.training import ConfigError, TrainConfig, Training, Turn, create_run, start, start_process
 from lab.training.batches import encode_pair
@@ -143,8 +144,10 @@ def make_run(
     )
     if known_elsewhere:
         _require_known_elsewhere(config.objective)
-    refuse_what_cannot_work(config, world=config.model == WORLD)
+    refuse_what_cannot_work(config)
     store = open_pairs(pairs, progress=progress)
+    if config.model != WORLD:
+        check_model(config.model)
     if not config.pairs:
         config = config.model_copy(update={"pairs": str(store.path)})
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(config.objective.name)
@@ -166,7 +169,9 @@ def _branch(
     branch = plan_branch(parent.dir, at, given, keep_optimizer=keep_optimizer, same_pairs=pairs is None)
     if known_elsewhere:
         _require_known_elsewhere(branch.config.objective)
-    refuse_what_cannot_work(branch.config, world=branch.config.model == WORLD)
+    refuse_what_cannot_work(branch.config)
+    if branch.config.model != WORLD:
+        check_model(branch.config.model)
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(branch.config.objective.name)
     create_run(folder, branch.config, pairs_store=str(store.path), pairs_version=version, pairs_name=name, branch=branch.parent)
     lay_out(folder, branch)
@@ -294,7 +299,7 @@ def preflight(
     config = TrainConfig.parse(
         objective=objective, pairs=str(pairs) if isinstance(pairs, (str, Path)) else "", model=str(model), **settings
     )
-    refuse_what_cannot_work(config, world=config.model == WORLD)
+    refuse_what_cannot_work(config)
     say = progress or (lambda what, share: None)
     stored = open_pairs(pairs, progress=progress).all()
     folder = str(model)

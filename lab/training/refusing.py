@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from lab.policy.loading import check_model, check_precision, choose_device, four_bits
+from lab.policy.loading import check_precision, choose_device, four_bits
 from lab.policy.reward_model import check_reward_model
 
 from .config import TrainConfig
 from .trackers import tracker_names
 
 
-def refuse_what_cannot_work(config: TrainConfig, *, world: bool) -> None:
-    """Looks at device, precision, 4 bits, trackers and at the configuration files of model and reward model; loads no weights.
-
-    world: the model is the embedded one, which may not be built yet. Raises ConfigError or ModelError in one sentence.
-    """
+def refuse_what_cannot_work(config: TrainConfig) -> None:
+    """Looks at trackers, device, precision, 4 bits and the reward model's configuration; loads nothing. The model itself is
+    `check_model`'s. Raises ConfigError or ModelError in one sentence."""
     tracker_names(config.trackers)
     device = choose_device(config.device)
     check_precision(config.precision, device)
     if config.quantize == "4bit":
         four_bits(device, config.lora)
-    if not world:
-        check_model(config.model)
     if config.reward_model:
         check_reward_model(config.reward_model)
