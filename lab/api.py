@@ -15,13 +15,16 @@ from lab.objectives import Objective, PairLogps
 from lab.pairs import Pair, PairStore
 from lab.pairs import open_pairs as open_stored_pairs
 from lab.policy import Policy, choose_layout
-from lab.run import Run, open_run
+from lab.policy.loading import check_model
+from lab.run import Run, find_run, open_run
 from lab.training import ConfigError, TrainConfig, Training, Turn, create_run, start, start_process
 from lab.training.batches import encode_pair
 from lab.training.branch import lay_out, plan_branch, read_start
 from lab.training.evaluation import Judge
+from lab.training.lifecycle import leaving_a_note
 from lab.training.loop import OnStep
 from lab.training.prepare import look_ahead
+from lab.training.refusing import refuse_what_cannot_work
 from lab.training.step import concatenate, pair_logps
 from lab.training.trackers import Recorder, tracked_run, tracker_names
 from lab.training.watchman import Watchman
@@ -95,7 +98,7 @@ def train(
         others = (objective, pairs, model, branch_from, at)
         if any(given is not None for given in others) or settings or run_dir is None or not (keep_optimizer and listed):
             raise ConfigError("To resume, give run_dir and nothing else: a run goes on with the settings it was made with.")
-        return start_run(Path(run_dir), progress=progress, **options)
+        return start_run(find_run(run_dir), progress=progress, **options)
     if branch_from is None and (at is not None or not keep_optimizer):
         raise ConfigError("at and keep_optimizer belong to a branch; give branch_from, the run to begin from.")
     chosen: dict[str, Any] = {"objective": objective, "pairs": pairs, "model": model, "run_dir": run_dir, "listed": listed}
@@ -141,8 +144,10 @@ def make_run(
     )
     if known_elsewhere:
         _require_known_elsewhere(config.objective)
-    tracker_names(config.trackers)  # refuses what is not installed, before anything is made
+    refuse_what_cannot_work(config)
     store = open_pairs(pairs, progress=progress)
+    if config.model != WORLD:
+        check_model(config.model)
     if not config.pairs:
         config = config.model_copy(update={"pairs": str(store.path)})
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(config.objective.name)
@@ -164,7 +169,9 @@ def _branch(
     branch = plan_branch(parent.dir, at, given, keep_optimizer=keep_optimizer, same_pairs=pairs is None)
     if known_elsewhere:
         _require_known_elsewhere(branch.config.objective)
-    tracker_names(branch.config.trackers)
+    refuse_what_cannot_work(branch.config)
+    if branch.config.model != WORLD:
+        check_model(branch.config.model)
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(branch.config.objective.name)
     create_run(folder, branch.config, pairs_store=str(store.path), pairs_version=version, pairs_name=name, branch=branch.parent)
     lay_out(folder, branch)
@@ -195,7 +202,7 @@ def start_run(
     if executor == "process":
         _require_known_elsewhere(config.objective)
     store = PairStore(Path(about["pairs_store"]))
-    turn = Turn(folder, home.queue_dir(), config.device) if queue else None
+    turn = Turn(folder, home.queue_dir(), config.device, workers) if queue else None
     model = config.model
     beginning = read_start(folder, about)
     oracle: OracleJudge | None = None
@@ -235,7 +242,9 @@ def start_run(
         )
 
     if not workers.writes:
-        make(SilentWriter()).run()
+        if turn is None or turn.come_for_the_first():
+            with leaving_a_note(folder, workers):
+                make(SilentWriter()).run()
         return Run(folder)
     if executor == "process":
         start_process(folder, queue=queue)
@@ -244,7 +253,7 @@ def start_run(
             run.wait()
         return run
     kept = {"token_steps": config.token_steps, "keep_pair_rows": config.keep_pair_rows}
-    thread = start(folder, make, turn=turn, lock=lock, background=background, **kept)
+    thread = start(folder, make, turn=turn, lock=lock, background=background, workers=workers, **kept)
     return Run(folder, thread)
 
 
@@ -290,6 +299,7 @@ def preflight(
     config = TrainConfig.parse(
         objective=objective, pairs=str(pairs) if isinstance(pairs, (str, Path)) else "", model=str(model), **settings
     )
+    refuse_what_cannot_work(config)
     say = progress or (lambda what, share: None)
     stored = open_pairs(pairs, progress=progress).all()
     folder = str(model)

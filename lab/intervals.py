@@ -33,6 +33,21 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return Interval(middle, middle - half, middle + half)
 
 
+def positive_interval(values: Sequence[float]) -> Interval:
+    """Mean of values that are never negative, one per prompt, with a 95 % interval that is not negative either: the normal
+    approximation for the logarithm of the mean, mean * exp(+- 1.96 s / (mean sqrt(n))).
+
+    That is the delta method (Casella & Berger 2002, section 5.5.4). With many values it is the interval of `mean_interval`; with
+    few it reaches further up than down, as such values, most small and some large, need. s / sqrt(n) is at most the mean, so no
+    end is further off than a factor of 7.1. Raises ValueError for no values, or for a negative one.
+    """
+    if any(value < 0 for value in values):
+        raise ValueError("A mean of values that are never negative was asked for, and one is; check what is being measured.")
+    middle = mean_interval(values).mean
+    factor = math.exp(Z * standard_error(values) / middle) if middle > 0 else 1.0
+    return Interval(middle, middle / factor, middle * factor)
+
+
 def share_interval(values: Sequence[float]) -> Interval:
     """Mean of values in [0, 1], one per prompt, with Wilson's 95 % interval (J. Am. Stat. Assoc. 22, 1927), which stays inside
     [0, 1] and says something also where every prompt was won.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 import threading
@@ -28,6 +29,7 @@ from lab.monitor import (
     send,
     write_table,
 )
+from lab.monitor.folder import RUN_FILE
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -163,20 +165,44 @@ class Run:
         wanted = {**(settings or {}), **more}
         self._ask("set", settings=values(changed(self.settings, wanted), wanted))
 
+    def ask_to_set(self, settings: Mapping[str, Any]) -> str:
+        """The request of `set` without its check, which takes seconds where torch is not loaded yet: the run checks. Returns the
+        request's id for `answer`. Raises RunError for a run that has ended."""
+        return self._ask("set", settings=dict(settings))
+
+    def answer(self, request: str, *, timeout: float) -> dict[str, Any] | None:
+        """What a run said to a request of `ask_to_set`: {"step", "settings": {path: [before, now]}}. None if it said nothing in
+        `timeout` seconds, as while it is queued, prepares or is in a long step. Raises RunError with its words where it refused,
+        and where it ended without having heard."""
+        deadline = time.monotonic() + timeout
+        while True:
+            ended = self.state in ENDED
+            for event in self.events("change", "refused").itertuples():
+                if event.detail.get("id") == request:
+                    if event.kind == "refused":
+                        raise RunError(event.detail["words"])
+                    return {"step": event.step, "settings": event.detail["settings"]}
+            if ended:
+                raise RunError(f"The run {self.name} is {self.state} and did not hear it any more.")
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.05)
+
     def take_edits(self) -> None:
         """Train on the pair store's present content from the next step on: edited pairs in place of the old ones, dropped ones
         no more, restored ones from the next epoch on. Raises RunError where the run uses it already, or has ended."""
-        version = self.pair_store().version
+        with self.pair_store() as store:
+            version = store.version
         if version == self.pairs_version:
             raise RunError(f"The run {self.name} uses the latest version of its pairs already (version {version}).")
         self._ask("edits", version=version)
 
-    def _ask(self, kind: str, **detail: Any) -> None:
+    def _ask(self, kind: str, **detail: Any) -> str:
         state = self.state
         if state in ENDED:
             what = {"set": "change its settings", "edits": "take edits", "checkpoint": "save a checkpoint"}.get(kind, kind)
             raise RunError(f"The run {self.name} is {state}, so it cannot {what}; only a live run can.")
-        send(self.dir, kind, **detail)
+        return send(self.dir, kind, **detail)
 
     def wait(self, timeout: float | None = None) -> str:
         """Wait until the run has ended (or `timeout` seconds are over) and return its state. `error` says why a run failed."""
@@ -222,11 +248,12 @@ class Run:
         extensions.load()
         return diagnose(self.reader, step=step, thresholds=read_thresholds(self.dir))
 
-    def preflight(self) -> Preflight | None:
-        """What was known before the first step: lengths, cuts, memory, time. None until it has been found."""
+    def preflight(self, *, after: int = 0) -> Preflight | None:
+        """What was known before the first step, or before the run went on: lengths, cuts, memory, time. None until it has been
+        found; after: the number of an event before it, where an older one does not count."""
         from lab.monitor.preflight import Preflight
 
-        found = self.events("preflight")["detail"]
+        found = self.reader.events("preflight", after=after)["detail"]
         return None if found.empty else Preflight.model_validate(found.iloc[-1])
 
     def figure(self, name: str) -> go.Figure:
@@ -264,11 +291,31 @@ class Run:
 
 
 def open_run(run_dir: str | Path) -> Run:
-    """A run by its folder, or by its name among `runs()`. Raises RunError where there is none."""
-    folder = Path(run_dir)
-    if not (folder / "run.json").exists() and (home.runs_dir() / str(run_dir) / "run.json").exists():
-        folder = home.runs_dir() / str(run_dir)
-    return Run(folder)
+    """A run by its folder, or by a name among `runs()`; see `find_run`. Raises RunError where there is none."""
+    return Run(find_run(run_dir))
+
+
+def find_run(run: str | Path) -> Path:
+    """The folder of a run: the one that is given, or among `runs()` that of this name, or the only one that begins so.
+
+    A name is that of a run's folder or the one people gave it. Raises RunError where none or several are called so.
+    """
+    folder, word = Path(run), str(run)
+    if (folder / RUN_FILE).exists() or not word.strip() or len(folder.parts) != 1:
+        return folder
+    if (home.runs_dir() / folder / RUN_FILE).exists():
+        return home.runs_dir() / folder
+    names = {}
+    for known in home.run_folders():
+        with contextlib.suppress(RunError, OSError, KeyError):  # damaged, or being made or deleted at this moment
+            names[known] = {known.name, known.resolve().name, read_about(known)["config"].get("name") or known.name}
+    called = [known for known, own in names.items() if word in own]
+    found = called or [known for known, own in names.items() if any(name.startswith(word) for name in own)]
+    if len(found) > 1:
+        some = ", ".join(known.name for known in found[:5]) + (", ..." if len(found) > 5 else "")
+        what = "have the name" if called else "have a name that begins with"
+        raise RunError(f"{len(found)} runs {what} {word!r}: {some}; give the whole name of one's folder.")
+    return found[0] if found else folder
 
 
 def runs() -> list[Run]:

@@ -34,7 +34,7 @@ def test_it_is_about_fifteen_lines():
 
 
 def test_it_trains_like_any_other(registered, rows, model_folder):
-    run = lab.train("margin_dpo", rows, model_folder("llama"), background=False, steps=4, batch_size=4, device="cpu")
+    run = lab.train("margin_dpo", rows, model_folder("llama"), background=False, steps=4, batch_size=4, device="cpu", eval_tokens=8)
     assert run.state == "finished", run.error
     assert run.scalars(["loss"])["loss"].iloc[0] == pytest.approx(0.974077, abs=1e-5)  # softplus(0.5)
     assert "weight_chosen" in run.pairs().columns
@@ -59,7 +59,7 @@ def test_a_file_in_the_home_is_known_to_other_processes(lab_home):
 
 
 def test_a_run_of_an_objective_that_is_gone_can_still_be_read(registered, rows, model_folder):
-    run = lab.train("margin_dpo", rows, model_folder("llama"), background=False, steps=2, batch_size=4, device="cpu")
+    run = lab.train("margin_dpo", rows, model_folder("llama"), background=False, steps=2, batch_size=4, device="cpu", eval_tokens=8)
     del lab.OBJECTIVES["margin_dpo"]
     again = lab.open_run(run.dir)
     assert again.state == "finished"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.intervals import mean_interval, share_interval, standard_error, win_rate
+from lab.intervals import mean_interval, positive_interval, share_interval, standard_error, win_rate
 
 rewards = st.lists(st.floats(-5, 5).map(lambda x: round(x, 1)), min_size=1, max_size=6)
 shares = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=60)
@@ -81,3 +81,36 @@ def test_bad_input_is_one_sentence() -> None:
     for wrong in ([], [0.5, 1.5], [math.nan]):
         with pytest.raises(ValueError, match="between 0 and 1"):
             share_interval(wrong)
+
+
+@given(st.lists(st.floats(0, 1e6).map(lambda x: round(x, 3)), min_size=1, max_size=40), st.floats(1e-3, 1e3))
+def test_a_positive_interval_stays_positive_and_knows_no_unit(values: list[float], unit: float) -> None:
+    found, other = positive_interval(values), positive_interval([unit * value for value in values])
+    assert math.isclose(found.mean * unit, other.mean, rel_tol=1e-9, abs_tol=1e-300)
+    if len(values) > 1:
+        assert 0 <= found.low <= found.mean <= found.high <= 7.1 * found.mean
+        assert math.isclose(found.high * unit, other.high, rel_tol=1e-6, abs_tol=1e-300)
+    elif found.mean > 0:
+        assert math.isnan(found.low)
+
+
+def test_a_positive_interval_is_the_normal_one_where_there_are_many_values() -> None:
+    rng = random.Random(0)
+    values = [rng.expovariate(0.5) for _ in range(20_000)]
+    found, normal = positive_interval(values), mean_interval(values)
+    assert math.isclose(found.low, normal.low, rel_tol=2e-3)
+    assert math.isclose(found.high, normal.high, rel_tol=2e-3)
+    with pytest.raises(ValueError, match="never negative"):
+        positive_interval([1.0, -1e-9])
+
+
+def test_a_positive_interval_covers_more_of_few_uneven_values_than_the_normal_one() -> None:
+    rng, covered, below = random.Random(0), [0, 0], 0
+    for _ in range(2000):
+        values = [rng.lognormvariate(0, 1) for _ in range(8)]
+        for number, interval in enumerate((positive_interval(values), mean_interval(values))):
+            covered[number] += interval.low <= math.exp(0.5) <= interval.high
+            below += interval.low < 0
+    assert covered[0] > covered[1]
+    assert covered[0] / 2000 > 0.8
+    assert below > 0  # what the other one did with so few

@@ -7,12 +7,17 @@ Errors that people can mend end in one line on standard error and exit code 1.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import io
+import json
 import logging
+import os
 import sqlite3
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from lab import threads
 
@@ -62,5 +67,19 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     except (ValueError, RuntimeError, OSError, sqlite3.Error) as error:
         # ConfigError, PairsError, RunError and ModelError are ValueErrors and say in one sentence what to do.
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        fail(str(error))
         return 1
+
+
+def fail(words: str) -> None:
+    """Say in one line what went wrong.
+
+    A launcher (`accelerate launch`, `torchrun`) prints a traceback of its own below that; it closes with what it finds in the file
+    it named to this process, so the same line stands there, too, at the very end.
+    """
+    line = f"error: {' '.join(words.split())}"
+    print(line, file=sys.stderr, flush=True)
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        more = {"py_callstack": line, "timestamp": str(int(time.time()))}
+        with contextlib.suppress(OSError):
+            Path(path).write_text(json.dumps({"message": {"message": line, "extraInfo": more}}), encoding="utf-8")

@@ -15,7 +15,7 @@ def add(commands: Any) -> None:
         help="write a run's model for transformers and peft",
         description="Write a run's trained model (or adapter) with its tokenizer and a model card into a new folder.",
     )
-    p.add_argument("run_name", metavar="RUN", help="its name from `runs`, or its folder")
+    p.add_argument("run_name", metavar="RUN", help="its folder, or a name from `runs` or how one begins")
     p.add_argument("folder", metavar="FOLDER", type=Path, help="a folder that does not exist yet, or is empty")
     p.add_argument("--merged", action="store_true", help="the model with the adapter merged into it, instead of the adapter")
     p.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step (default: the best, else the latest)")

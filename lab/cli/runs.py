@@ -16,7 +16,7 @@ def add(commands: Any) -> None:
     p.add_argument("--json", action="store_true", help="one JSON object a line")
     p.set_defaults(run=list_runs)
     p = commands.add_parser("show", help="look at a run, or steer it", description="A run's state, latest numbers and warnings.")
-    p.add_argument("run_name", metavar="RUN", help="its name from `runs`, or its folder")
+    p.add_argument("run_name", metavar="RUN", help="its folder, or a name from `runs` or how one begins")
     p.add_argument("--json", action="store_true", help="one JSON object")
     p.add_argument(
         "--export",
@@ -36,7 +36,8 @@ def add(commands: Any) -> None:
 
 
 def list_runs(options: argparse.Namespace) -> int:
-    """A line a run: folder name, state, step, objective, pairs, model, loss, remaining time."""
+    """A line a run: folder, name, state, place in the queue, step, objective, pairs, model, remaining time, error; a column that no
+    run has anything in is left out."""
     import lab
 
     rows = [summary(run) for run in lab.runs()]
@@ -47,8 +48,8 @@ def list_runs(options: argparse.Namespace) -> int:
     if not rows:
         print("There is no run yet; start one with: python -m lab train --objective sgdpo")
         return 0
-    head = {key: key for key in rows[0]}
-    cells = [[str("" if value is None else value) for value in row.values()] for row in (head, *rows)]
+    head = {key: key for key in rows[0] if any(row[key] not in (None, "") for row in rows)}
+    cells = [[str("" if row[key] is None else row[key]) for key in head] for row in (head, *rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
@@ -62,6 +63,7 @@ def summary(run: Any) -> dict[str, Any]:
     remaining = status.get("remaining")
     return {
         "run": run.dir.name,
+        "name": about["name"],
         "state": state,
         "queue": place.words if place and place.place else "",
         "step": run.step,
@@ -90,10 +92,7 @@ def show(options: argparse.Namespace) -> int:
         print(f"Asked {run.name} to {options.request}.")
         return 0
     if options.set:
-        from lab.cli.train import assignment
-
-        run.set(dict(assignment(text) for text in options.set))
-        print(f"Asked {run.name} to set {', '.join(options.set)}.")
+        print(set_in(run, dict(assignment(text) for text in options.set)))
         return 0
     if options.take_edits:
         run.take_edits()
@@ -155,6 +154,37 @@ def watch(run: Any, every: float = 1.0) -> int:
     except KeyboardInterrupt:
         print(f"No longer watching; {run.name} goes on.", file=sys.stderr)
         return 0
+
+
+PATIENCE = 10.0
+"""Seconds that a run has to answer before the terminal is given back."""
+
+
+def set_in(run: Any, settings: dict[str, str]) -> str:
+    """Ask a run to change settings, and what it said. Raises RunError with the run's words where it refused."""
+    wanted = ", ".join(f"{path} = {value}" for path, value in settings.items())
+    answer = run.answer(run.ask_to_set(settings), timeout=PATIENCE)
+    if answer is None:
+        return f"Asked {run.name} to set {wanted}; it is {run.state} and has not come to it yet, `show` will say what it did."
+    if not answer["settings"]:
+        return f"{run.name} has {wanted} already."
+    changes = (
+        f"{path} = {now:g} (was {before:g})" if _number(now) and _number(before) else f"{path} = {now} (was {before})"
+        for path, (before, now) in answer["settings"].items()
+    )
+    return f"{run.name} trains with {', '.join(changes)} from step {answer['step'] + 1} on."
+
+
+def assignment(text: str) -> tuple[str, str]:
+    """KEY and VALUE of KEY=VALUE. Raises ValueError where it is none."""
+    path, sign, value = text.partition("=")
+    if not sign or not path.strip():
+        raise ValueError(f"--set {text!r} is not KEY=VALUE; write for example --set beta=0.1.")
+    return path.strip(), value.strip()
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def measured(run: Any) -> str:

@@ -13,6 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lab.cli import fail
+from lab.cli.runs import assignment
+from lab.run import find_run, open_run
 from lab.training.config import ConfigError, TrainConfig, read_config
 
 OWN_FLAGS = ("objective", "pairs", "model")
@@ -59,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
             raise ConfigError(f"To resume, give --run-dir alone; {', '.join(given)} would change a run that is half done.")
         if options.run_dir is None:
             raise ConfigError("To resume, say which run: --run-dir FOLDER.")
-        given = {"resume": True}
+        given, options.run_dir = {"resume": True}, find_run(options.run_dir)
     elif "objective" not in given and not branch:
         raise ConfigError("Say which objective: --objective NAME, for example --objective sgdpo.")
     if options.dry_run and branch:
@@ -69,7 +72,8 @@ def run(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     if options.lock_descriptor is not None:
         return train_detached(options)
-    screen = JsonLines() if options.json else Bar()
+    earlier = max(open_run(options.run_dir).events("preflight")["number"], default=0) if options.resume else 0
+    screen = JsonLines(earlier) if options.json else Bar(earlier)
     if options.detach:
         return detach(given, options, screen)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -105,11 +109,10 @@ def train_together(given: dict[str, Any], options: argparse.Namespace, screen: J
                 made = str(options.run_dir if resumed else api.make_run(**given, run_dir=options.run_dir))
         finally:
             made = workers.agree(made)
-        if made is None:  # the first process has said why
-            return 1
-        folder = Path(made)
-        # The launcher has settled who trains where; a turn that one process waits for would time the others out.
-        handle = api.start_run(folder, queue=False, on_step=screen.step if workers.writes else None, workers=workers, device=device)
+        if made is None:  # the first process says why, and is not to be ended by the launcher before it has
+            return 0
+        told = screen.step if workers.writes else None
+        handle = api.start_run(Path(made), queue=not options.no_queue, on_step=told, workers=workers, device=device)
         if workers.writes:
             screen.follow(handle)
     finally:
@@ -165,8 +168,6 @@ def from_branch(options: argparse.Namespace) -> dict[str, Any]:
         if options.fresh_optimizer:
             raise ConfigError("--fresh-optimizer is for a branch; give --branch RUN with it.")
         return {}
-    from lab.run import open_run
-
     name, sign, step = options.branch.rpartition("@")
     numbered = bool(sign) and step.isdecimal()
     run = open_run(name if numbered else options.branch)
@@ -176,7 +177,7 @@ def from_branch(options: argparse.Namespace) -> dict[str, Any]:
 def settings(options: argparse.Namespace, branch: dict[str, Any] | None = None) -> dict[str, Any]:
     """TrainConfig fields from the file and the flags. `--set` alone changes the objective that a branch's parent had.
 
-    Raises ConfigError for a `--set` that is not KEY=VALUE.
+    Raises ValueError for a `--set` that is not KEY=VALUE.
     """
     given = read_config(options.config) if options.config else {}
     for name in (*OWN_FLAGS, *TrainConfig.model_fields):
@@ -211,18 +212,10 @@ def with_parameters(objective: Any, assignments: list[str]) -> dict[str, Any]:
     return spec
 
 
-def assignment(text: str) -> tuple[str, str]:
-    """KEY and VALUE of KEY=VALUE. Raises ConfigError where it is none."""
-    path, sign, value = text.partition("=")
-    if not sign or not path.strip():
-        raise ConfigError(f"--set {text!r} is not KEY=VALUE; write for example --set beta=0.1.")
-    return path.strip(), value.strip()
-
-
 def print_outcome(handle: Any, *, file: Any) -> None:
     """How the run ended, and what was measured on held-out pairs and prompts before and after."""
     if handle.state == "failed":
-        print(f"error: {handle.error}", file=sys.stderr)
+        fail(str(handle.error))
         return
     print(f"{handle.state} at step {handle.step} in {handle.dir}", file=file)
     looks = list(handle.events("evaluation")["detail"])
@@ -267,7 +260,10 @@ def _value(look: dict[str, Any], name: str, interval: str | None) -> str | None:
 
 
 class JsonLines:
-    """One JSON object a step on standard output, flushed; everything else stays off it."""
+    """One JSON object a step on standard output, flushed; everything else stays off it. earlier: see `Report`."""
+
+    def __init__(self, earlier: int = 0) -> None:
+        self.earlier = earlier
 
     def step(self, step: int, scalars: dict[str, float]) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in scalars.items()}  # JSON knows no NaN
@@ -277,7 +273,7 @@ class JsonLines:
         pass
 
     def follow(self, handle: Any) -> None:
-        report = Report(handle, sys.stderr)
+        report = Report(handle, sys.stderr, self.earlier)
         _until_ended(handle, report.show)
         report.show()
 
@@ -286,27 +282,40 @@ class JsonLines:
 
 
 class Bar:
-    """A progress bar with loss, margin, speed and remaining time; plain lines where the output is no terminal."""
+    """A progress bar with loss, margin, speed and remaining time; plain lines where the output is no terminal. earlier: see
+    `Report`."""
 
-    def __init__(self) -> None:
+    def __init__(self, earlier: int = 0) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"), TimeRemainingColumn())
+        self.bar = BarColumn()
+        columns = (
+            TextColumn("{task.description}"),
+            self.bar,
+            TextColumn("{task.fields[words]}"),
+            TimeRemainingColumn(compact=True),
+        )
         self.progress = Progress(*columns, disable=not sys.stdout.isatty())
         self.task = self.progress.add_task("preparing", total=1.0, words="")
         self.latest: dict[str, float] = {}
-        self.printed = 0.0
+        self.printed, self.said, self.earlier = 0.0, [""], earlier
         self.progress.start()
 
     def step(self, step: int, scalars: dict[str, float]) -> None:
         self.latest = scalars | {"step": step}
 
     def preparing(self, what: str, share: float) -> None:
+        self._fit(what, [])
         self.progress.update(self.task, description=what, completed=share)
+
+    def _fit(self, stage: str, parts: list[str]) -> str:
+        """What there is room for beside a stage, and the bar in what room is left."""
+        words, self.bar.bar_width = fit(self.progress.console.width, stage, parts)
+        return words
 
     def follow(self, handle: Any) -> None:
         self.total = handle.config.steps
-        self.report = Report(handle, sys.stdout)
+        self.report = Report(handle, sys.stdout, self.earlier)
         _until_ended(handle, lambda: self.show(handle))
         self.show(handle, last=True)
 
@@ -316,29 +325,51 @@ class Bar:
         if not now:
             self.preparing(str(status.get("stage") or "preparing"), float(status.get("stage_share") or 0))
             return
-        words = (
-            f"step {now['step']}/{self.total}  loss {now['loss']:.4f}  margin {now['rewards/margins']:+.3f}  "
-            f"accuracy {now['rewards/accuracies']:.2f}  {now['pairs_per_second']:.0f} pairs/s"
-        )
-        self.progress.update(
-            self.task, description=str(status.get("stage") or ""), completed=now["step"], total=self.total, words=words
-        )
-        if self.progress.disable and (last or time.monotonic() - self.printed > 5):
-            self.printed = time.monotonic()
-            print(words, flush=True)
+        parts = [
+            f"step {now['step']}/{self.total}",
+            f"loss {now['loss']:.4f}",
+            f"margin {now['rewards/margins']:+.3f}",
+            f"{now['pairs_per_second']:.0f} pairs/s",
+            f"accuracy {now['rewards/accuracies']:.2f}",
+        ]
+        stage = "" if status.get("stage") == "training" else str(status.get("stage") or "")
+        words = self._fit(stage, parts)
+        self.progress.update(self.task, description=stage, completed=now["step"], total=self.total, words=words)
+        due = last or time.monotonic() - self.printed > 5
+        if self.progress.disable and due and parts != self.said:
+            self.printed, self.said = time.monotonic(), parts
+            print("  ".join(parts), flush=True)
 
     def close(self) -> None:
         self.progress.stop()
 
 
-class Report:
-    """Prints a run's preflight report once, as soon as there is one."""
+NARROW, WIDE, CLOCK = 10, 40, 7
+"""Columns that the bar takes at least and at most, and those of the remaining time."""
 
-    def __init__(self, handle: Any, file: Any) -> None:
-        self.handle, self.file, self.shown = handle, file, False
+
+def fit(width: int, stage: str, parts: list[str]) -> tuple[str, int]:
+    """(words, columns of the bar) for a terminal of `width` columns: of the parts, the most important first, as many as fit beside
+    the stage, a narrow bar and the remaining time."""
+    room = width - CLOCK - 3 - len(stage)  # three spaces stand between the four columns
+    words = ""
+    for part in parts:
+        longer = f"{words}  {part}" if words else part
+        if len(longer) > room - NARROW:
+            break
+        words = longer
+    return words, max(NARROW, min(WIDE, room - len(words)))
+
+
+class Report:
+    """Prints a run's preflight report once, as soon as there is one. earlier: number of the last event with a report that the run
+    had before it was taken up again, which is not shown."""
+
+    def __init__(self, handle: Any, file: Any, earlier: int = 0) -> None:
+        self.handle, self.file, self.earlier, self.shown = handle, file, earlier, False
 
     def show(self) -> None:
-        if not self.shown and (report := self.handle.preflight()):
+        if not self.shown and (report := self.handle.preflight(after=self.earlier)):
             self.shown = True
             print("\n".join(report.lines()), file=self.file, flush=True)
 

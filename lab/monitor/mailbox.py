@@ -25,22 +25,25 @@ class Request:
 
     kind: one of KINDS, or whatever else stood in the file; UNREADABLE where nothing did, with the reason in `detail`.
     detail: for "set" {"settings": {"learning_rate": 5e-5, "base.beta": 0.2}}, for "edits" {"version": 7}, else empty.
+    id: what `send` gave whoever asked; the event that answers ("change", "refused") has it too.
     """
 
     kind: str
     detail: dict[str, Any] = field(default_factory=dict)
+    id: str = ""
 
 
-def send(run_folder: Path, kind: str, **detail: Any) -> None:
-    """Leave a request for the loop. Raises ValueError for a kind that no loop understands."""
+def send(run_folder: Path, kind: str, **detail: Any) -> str:
+    """Leave a request for the loop; returns its id. Raises ValueError for a kind that no loop understands."""
     if kind not in KINDS:
         raise ValueError(f"No run understands the request {kind!r}; send one of {', '.join(KINDS)}.")
     box = run_folder / FOLDER
     box.mkdir(exist_ok=True)
-    name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json"
-    draft = box / f".{name}"
+    id = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+    draft = box / f".{id}.json"
     draft.write_text(json.dumps({"kind": kind, "detail": detail}))
-    draft.replace(box / name)
+    draft.replace(box / f"{id}.json")
+    return id
 
 
 def take(run_folder: Path, kinds: Collection[str] | None = None) -> list[Request]:
@@ -62,6 +65,6 @@ def _read(path: Path) -> Request:
         kind, detail = content["kind"], content["detail"]
         if not isinstance(kind, str) or not isinstance(detail, dict):
             raise ValueError("kind must be a text and detail an object")
-        return Request(kind, detail)
+        return Request(kind, detail, path.stem)
     except (ValueError, KeyError, TypeError) as error:
-        return Request(UNREADABLE, {"file": path.name, "reason": str(error)})
+        return Request(UNREADABLE, {"file": path.name, "reason": str(error)}, path.stem)

@@ -80,7 +80,8 @@ class Time(_Value):
 
 class Preflight(_Value):
     """The report. pairs: those trained on (dropped ones apart); held_out: those kept apart for looks;
-    seen: those that the run's steps reach;
+    done: steps behind which it goes on, 0 for a new run; seen: pairs that the steps left reach;
+    processes: how many train together, memory is that of each;
     tokens_per_epoch: prompt, chosen and rejected of all pairs."""
 
     pairs: int
@@ -88,6 +89,8 @@ class Preflight(_Value):
     seen: int
     prompts: int
     steps: int
+    done: int = 0
+    processes: int = 1
     batch_size: int
     micro_batch_size: int
     max_length: int
@@ -100,9 +103,14 @@ class Preflight(_Value):
     """What to do where the memory will not be enough; None where it will."""
 
     @property
+    def left(self) -> int:
+        """Steps that are still to be done."""
+        return self.steps - self.done
+
+    @property
     def epochs(self) -> float:
-        """How often the steps go through the pairs."""
-        return self.steps * self.batch_size / self.pairs
+        """How often the steps that are left go through the pairs."""
+        return self.left * self.batch_size / self.pairs
 
     def lines(self) -> list[str]:
         """The report for a terminal, or a page."""
@@ -110,16 +118,18 @@ class Preflight(_Value):
         apart = f" ({self.held_out:,} held out)" if self.held_out else ""
         shared = "" if self.prompts == self.pairs else f" with {self.prompts:,} different prompt{'s' if self.prompts > 1 else ''}"
         reference = f", after {seconds(t.reference)} for reference log-probs" if t.reference >= 1 else ""
+        each = f" in each of {self.processes} processes" if self.processes > 1 else ""
         names = ("weights", "gradients", "optimizer", "activations", "logits")
         parts = ", ".join(f"{name} {size(getattr(m, name))}" for name in names)
         return [
-            f"pairs    {self.pairs:,}{apart}{shared}; {self.steps:,} steps of {self.batch_size:,} are {self.epochs:.3g} epochs "
+            *([f"from     step {self.done:,} of {self.steps:,}, so {self.left:,} are left"] if self.done else []),
+            f"pairs    {self.pairs:,}{apart}{shared}; {self.left:,} steps of {self.batch_size:,} are {self.epochs:.3g} epochs "
             f"of {self.tokens_per_epoch:,} tokens",
             *(f"{name:<8} {_spread(lengths)}" for name, lengths in self.lengths.items()),
             *(f"note     {finding.words}" for finding in self.findings),
             *([] if self.findings else [f"fit      every pair fits into {self.max_length:,} tokens"]),
-            f"memory   about {size(m.total)} ({parts}); {size(m.free)} more are free on {m.device}",
-            f"time     about {seconds(t.training)} for {self.steps:,} steps ({seconds(t.step)} each){reference}",
+            f"memory   about {size(m.total)}{each} ({parts}); {size(m.free)} more are free on {m.device}",
+            f"time     about {seconds(t.training)} for {self.left:,} steps ({seconds(t.step)} each){reference}",
             *([f"warning  {self.advice}"] if self.advice else []),
         ]
 

@@ -10,11 +10,12 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from . import tables
 from .exporting import write_pairs
@@ -31,7 +32,8 @@ ORDERS = {"position": "position", "recent": "touched DESC, position"}
 class PairStore:
     """Preference pairs with versions, drops, undo and search. `PairStore.create` makes a new one.
 
-    Every method may be called from any thread. Raises PairsError where `path` is no store of pairs.
+    Every method may be called from any thread. Raises PairsError where `path` is no store of pairs. Files are closed when nobody
+    holds the store any more, or by `close`, or at the end of a `with`.
     """
 
     name: str
@@ -41,7 +43,7 @@ class PairStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser().absolute()
-        self._local = threading.local()
+        self._local, self._open, self._closed = threading.local(), weakref.WeakSet[_Connection](), 0
         self._found: tuple[tuple[object, ...], list[int]] = ((), [])
         if not self.path.is_file():
             raise PairsError(f"There is no file {path}; check the path of the stored pairs.")
@@ -72,6 +74,20 @@ class PairStore:
                 if building.exists():
                     building.unlink()
         return cls(path)
+
+    def close(self) -> None:
+        """Close the file in every thread; nobody may be in the middle of anything. What is asked later opens it again."""
+        self._closed += 1
+        for held in list(self._open):
+            if held.process == os.getpid():  # of what a fork has copied the file belongs to the other process
+                held.db.close()
+        self._open.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # Reading
 
@@ -266,7 +282,16 @@ class PairStore:
             raise PairsError(f"{failure} ({error}).") from error
 
     def _connection(self) -> sqlite3.Connection:
-        """One connection for each thread, and a fresh one in a forked process."""
-        if getattr(self._local, "pid", None) != os.getpid():
-            self._local.db, self._local.pid = tables.connect(self.path), os.getpid()
-        return self._local.db
+        """One connection for each thread, and a fresh one in a forked process, or after `close`."""
+        now = (os.getpid(), self._closed)
+        if getattr(self._local, "opened", None) != now:
+            self._local.held, self._local.opened = _Connection(tables.connect(self.path)), now
+            self._open.add(self._local.held)
+        return self._local.held.db
+
+
+class _Connection:
+    """A thread's connection, which ends with its thread; sqlite3's own cannot be referred to weakly."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db, self.process = db, os.getpid()

@@ -64,8 +64,9 @@ class Edit:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection to a file that exists; it waits for other writers and never creates a file."""
-    db = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    """A connection to a file that exists; it waits for other writers and never creates a file. For one thread at a time: another
+    one may do no more than close it."""
+    db = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     db.text_factory = lambda data: data.decode("utf-8", "surrogatepass")
     return db
 

@@ -1,6 +1,6 @@
 """The model in training: loading, adapters, tokens, log-probs, the reference cache, sampling."""
 
-from .check import LayoutCheck, choose_kernel, choose_layout
+from .check import LayoutCheck, choose_kernel, choose_layout, keep_kernel
 from .frozen import is_untouched, reference_model
 from .layout import Completion
 from .loading import Lora, ModelError, choose_device, load_policy, load_trained
@@ -27,6 +27,7 @@ __all__ = [
     "choose_layout",
     "completion_logps",
     "is_untouched",
+    "keep_kernel",
     "load_policy",
     "load_trained",
     "reference_model",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from .attention import KERNELS
 from .layout import Completion
 from .logps import whole_head
 from .policy import Policy
@@ -87,6 +89,13 @@ def choose_kernel(
             seconds.pop(kernel, None)
     policy.shared = min(seconds, key=lambda k: seconds[k]) if seconds else "padded"
     return seconds
+
+
+def keep_kernel(policy: Policy, facts: Mapping[str, Any]) -> None:
+    """Leave the policy with the kernel that a run had before, as its checkpoint says: a clock may choose differently every time,
+    and another kernel gives other last bits. Nothing happens on another kind of device, or where prompts are not shared."""
+    if policy.shared is not None and facts.get("kernel") in KERNELS and facts.get("device") == policy.device.type:
+        policy.shared = facts["kernel"]
 
 
 def _wait(device: torch.device) -> None:

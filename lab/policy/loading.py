@@ -66,9 +66,9 @@ def load_policy(
 
     logging.disable_progress_bar()  # it would run across the lab's own
     where = choose_device(device)
-    autocast = _autocast(precision, where)
+    autocast = check_precision(precision, where)
     weights = torch.bfloat16 if autocast is not None and lora is not None else torch.float32
-    more = _four_bits(where, lora) if quantize == "4bit" else {}
+    more = four_bits(where, lora) if quantize == "4bit" else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         with global_generator(seed):  # weights are drawn before they are read, and another run may be drawing at this moment
@@ -101,14 +101,32 @@ def load_trained(folder: Path, *, device: str = "auto") -> Policy:
     return Policy(model, base.tokenizer, base.device, base.fingerprint, True, base.autocast, base.shared)
 
 
-def _autocast(precision: str, device: torch.device) -> torch.dtype | None:
+def check_model(source: str) -> None:
+    """Raises ModelError unless the configuration in `source` (a folder or hub id) is that of a causal language model.
+
+    Cheap: whoever makes a run asks before it is made.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(_loading_advice(source, error)) from error
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelError(f"{source} is no causal language model ({type(config).__name__}); give one that writes text.")
+
+
+def check_precision(precision: str, device: torch.device) -> torch.dtype | None:
+    """The type of autocast that a precision means on a device, None for none. Raises ModelError for one it does not have."""
     can = device.type == "cuda" and torch.cuda.is_bf16_supported()
     if precision == "bfloat16" and device.type == "cuda" and not can:
         raise ModelError("This GPU cannot compute in bfloat16; use precision float32.")
     return torch.bfloat16 if precision == "bfloat16" or (precision == "auto" and can) else None
 
 
-def _four_bits(device: torch.device, lora: Lora | None) -> dict[str, Any]:
+def four_bits(device: torch.device, lora: Lora | None) -> dict[str, Any]:
+    """How transformers is told to hold a base in 4 bits. Raises ModelError where that cannot be."""
     if lora is None:
         raise ModelError("A model in 4 bits cannot be trained itself; give it an adapter (lora_rank above 0), or quantize none.")
     if importlib.util.find_spec("bitsandbytes") is None or device.type != "cuda":

@@ -38,6 +38,20 @@ class Encoded:
     answer_cut: int = 0
 
 
+def answer_room(max_length: int, prompt: int) -> int:
+    """Tokens that an answer may have behind a prompt of `prompt` tokens: an eighth of `max_length` (at least 8) stays for the
+    prompt, or all of a shorter one."""
+    return max_length - min(prompt, max(8, max_length // 8))
+
+
+def enough_room(prompt: int, answer: int) -> int:
+    """The least `max_length` (at least 16) that does not cut an answer of so many tokens behind such a prompt."""
+    least = max(answer, 16)
+    while answer_room(least, prompt) < answer:
+        least += answer - answer_room(least, prompt)
+    return least
+
+
 @dataclass(frozen=True)
 class Encoder:
     """Encodes prompts and answers for one tokenizer.
@@ -57,8 +71,7 @@ class Encoder:
     def together(self, prompt: Prompt, answers: Sequence[str]) -> list[Encoded]:
         """Several answers behind one prompt, which is cut alike for all of them. Raises ValueError as for one."""
         ids = self._prompt_ids(prompt)
-        least = min(len(ids), max(8, self.max_length // 8))
-        room = self.max_length - least
+        room = answer_room(self.max_length, len(ids))
         whole = [self._answer_ids(prompt, answer) for answer in answers]
         kept = [self._cut(answer, room) for answer in whole]
         short = self._shortened(prompt, ids, self.max_length - max(map(len, kept)))

@@ -99,7 +99,8 @@ def save_checkpoint(run_dir: Path, policy: Policy, snapshot: Snapshot, progress:
         draft.mkdir()
         policy.save(draft, snapshot.weights)
         save_file(snapshot.tensors, draft / TENSORS)
-        facts = {"step": progress.step, "tokens": progress.tokens, "seconds": progress.seconds, "evaluation": progress.evaluation}
+        facts: dict[str, Any] = {"step": progress.step, "tokens": progress.tokens, "seconds": progress.seconds}
+        facts |= {"evaluation": progress.evaluation, "kernel": policy.shared, "device": policy.device.type}
         sizes = {path.name: path.stat().st_size for path in sorted(draft.iterdir())}
         (draft / FACTS).write_text(json.dumps(facts | about | {"files": sizes}), encoding="utf-8")
         durable.publish(draft, folder)

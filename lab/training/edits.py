@@ -11,7 +11,7 @@ from lab.policy import reference_model
 from .batches import EncodedPair, encode_pair
 from .order import Order
 from .prepare import Prepared
-from .reading import divide, encode_known, read_held_out
+from .reading import divide, encode_known, read_held_out, seen
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Edits:
     pairs: dict[str, Pair]
     encoded: dict[int, EncodedPair]
     held_out: tuple[EncodedPair, ...]
+    kept_apart: tuple[Pair, ...]
+    dropped: tuple[EncodedPair, ...]
     order: Order
     counts: dict[str, int]
     """How many pairs were edited, dropped and added (restored), and of how many that are read anew an answer was cut."""
@@ -34,8 +36,11 @@ def read_edits(ready: Prepared, stored: Sequence[Pair], after: int) -> Edits:
     """
     config, vocabulary = ready.config, ready.policy.vocabulary
     stored, kept_apart = divide(config, stored)
+    dropped: tuple[EncodedPair, ...] = ()
     if config.too_long == "drop":
-        stored = [pair for pair in stored if not encode_pair(pair, ready.encoder).cut]
+        read = [(pair, encode_pair(pair, ready.encoder)) for pair in stored]
+        stored = [pair for pair, encoded in read if not encoded.cut]
+        dropped = tuple(encoded for _, encoded in read if encoded.cut)
     if not stored:
         raise ValueError("All pairs of the set are dropped, or too long; restore some before the run takes the edits.")
     held_out = read_held_out(config, kept_apart, ready.encoder, ready.wants, vocabulary)
@@ -44,9 +49,7 @@ def read_edits(ready: Prepared, stored: Sequence[Pair], after: int) -> Edits:
         numbers.setdefault(pair.id, len(numbers))
     order = ready.order.changed(after, [numbers[pair.id] for pair in stored])
     by_number = {numbers[pair.id]: pair for pair in stored}
-    seen = {number for step in range(after + 1, config.steps + 1) for number in order.batch(step)}
-    # Of a whole set every pair counts, seen or not (statistics over the data set).
-    wanted = seen if len(seen) < len(by_number) else by_number
+    wanted = seen(config, order, after)
     encoded = {
         number: encode_known(by_number[number], ready.encoder, ready.wants, vocabulary)
         for number in sorted(wanted)
@@ -61,7 +64,7 @@ def read_edits(ready: Prepared, stored: Sequence[Pair], after: int) -> Edits:
         "cut": sum(bool(pair.cut) for pair in encoded.values()),
     }
     changed |= {pair.id: pair for pair in kept_apart}
-    return Edits(changed, encoded, held_out, order, counts)
+    return Edits(changed, encoded, held_out, kept_apart, dropped, order, counts)
 
 
 def compute_references(ready: Prepared, edits: Edits, *, model: str, untouched: bool) -> int:
@@ -85,3 +88,4 @@ def take_edits(ready: Prepared, edits: Edits) -> None:
     ready.pairs.update(edits.pairs)  # the order of its keys gives the pairs their numbers
     ready.encoded.update(edits.encoded)
     ready.order, ready.held_out = edits.order, edits.held_out
+    ready.kept_apart, ready.dropped = edits.kept_apart, edits.dropped

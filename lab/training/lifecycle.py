@@ -9,18 +9,21 @@ import logging
 import os
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lab.monitor import KEEP_PAIR_ROWS, RunError, RunLock, StoreReader, StoreWriter, send, take
+import torch
+
+from lab.monitor import KEEP_PAIR_ROWS, RunError, RunLock, StoreReader, StoreWriter, durable, send, take
 from lab.monitor.folder import RUN_FILE
 
 from .config import TrainConfig
 from .loop import Stopped, Training
 from .turn import Turn, free_memory
 from .versions import versions
+from .workers import ALONE, Workers
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +69,14 @@ def start(
     token_steps: int = 20,
     keep_pair_rows: int = KEEP_PAIR_ROWS,
     background: bool = True,
+    workers: Workers = ALONE,
 ) -> threading.Thread | None:
     """Train in `folder`, in the background thread that is returned, or in this one.
 
     `make(store)` builds the Training, in the thread where it will run. turn: its turn on the device, which is waited for first;
     None trains at once. lock: the hold on the folder, where this process was born with it. token_steps, keep_pair_rows: see
     `StoreWriter`.
+    workers: the processes that train together, of which this is the first.
     When the program ends before a background run does, the run is stopped with a checkpoint.
 
     Raises RuntimeError if somebody trains in the folder already. What goes wrong later ends the run as failed, with the reason in
@@ -102,7 +107,7 @@ def start(
             store.status(state="stopped", stage="stopped", remaining=0)
             store.event(StoreReader(folder).step, "state", state="stopped")
         except BaseException as error:
-            words = describe(error)
+            words = _note_of_another(folder, workers, error) or describe(error)
             log.error("The run %s failed: %s", folder.name, words)
             store.status(state="failed", stage="failed", error=words)
             store.event(training.progress.step if training else 0, "state", state="failed", error=words)
@@ -135,6 +140,33 @@ def _stop_all(patience: float = 60.0) -> None:
     for folder in trained_here():
         log.warning("Saving the run in %s, which was still training when the program ended.", folder)
         _here[folder].join(patience)
+
+
+NOTE = "process-{rank}.failed"
+"""In a run's folder: why one of several processes failed. The others only find that it is gone."""
+
+
+@contextlib.contextmanager
+def leaving_a_note(folder: Path, workers: Workers) -> Iterator[None]:
+    """For a process that does not write the store: should it fail, the first one is to find the reason."""
+    note = folder / NOTE.format(rank=workers.rank)
+    note.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            durable.write_json(note, describe(error))
+        raise
+
+
+def _note_of_another(folder: Path, workers: Workers, error: BaseException) -> str | None:
+    """What the first of the other processes to fail has left, if it may be why this one failed: a lost process is met as a
+    RuntimeError of the exchange."""
+    there = [path for rank in range(1, workers.count) if (path := folder / NOTE.format(rank=rank)).exists()]
+    if not isinstance(error, RuntimeError) or isinstance(error, torch.OutOfMemoryError) or not there:
+        return None
+    first = min(there, key=lambda path: path.stat().st_mtime_ns)
+    return f"{json.loads(first.read_text(encoding='utf-8'))} (Said by {first.stem.replace('-', ' ')} of {workers.count}.)"
 
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from lab.monitor import StoreWriter, best_checkpoint
-from lab.monitor.folder import beats_all, score
+from lab.monitor.folder import beats_all, read_facts, score
 from lab.pairs import Pair
-from lab.policy import whole
+from lab.policy import keep_kernel, whole
 
 from .batches import EncodedPair, generator
 from .branch import Start
@@ -45,8 +45,8 @@ from .workers import ALONE, Workers
 
 log = logging.getLogger(__name__)
 
-PILOT = 2
-"""Purpose of random numbers; see `generator`."""
+PILOT, DROPOUT = 2, 7
+"""Purposes of random numbers; see `generator`."""
 
 
 OnStep = Callable[[int, dict[str, float]], None]
@@ -89,6 +89,7 @@ class Training:
         self.ready: Prepared | None = None
         self.step_seconds = 0.0
         self.saved_at = -1
+        self._found: tuple[Stored | None, list[str]] = (None, [])
 
     @property
     def config(self) -> TrainConfig:
@@ -123,7 +124,7 @@ class Training:
 
     def _prepare(self) -> None:
         config = self.config
-        self.ready = self.steering.ready = prepare(
+        self.ready = prepare(
             config,
             self.store,
             self.steering.pairs_at(self.steering.pairs_version),
@@ -132,9 +133,9 @@ class Training:
             stage=self._stage,
             warn=self._warn,
             listen=self._listen,
+            catch_up=self._catch_up,
             workers=self.workers,
         )
-        self.policy = self.ready.policy
         self.probing = Probing(config, self.policy, self.ready.panel, self.store, self.workers)
         stored = self._begin()
         self.workers.wrap(self.policy)  # may put other parameters in the place of those that were there
@@ -154,14 +155,29 @@ class Training:
             exact = self.start is None or stored.folder != self.start.folder
             put_back_optimizer(stored, self.policy, self.optimizer, head, exact=exact)
 
+    def _catch_up(self, ready: Prepared) -> int:
+        """Find where the run goes on and make the changes again that it had by then, before weights are put back: until then the
+        policy is the reference. Returns the steps that are done."""
+        self.policy, self.steering.ready = ready.policy, ready
+        latest = (lambda: latest_whole(self.run_dir, self.policy)) if self.resume else (lambda: (None, []))
+        self._found = self.workers.in_turn(latest)
+        stored = self._found[0]
+        keep_kernel(ready.policy, stored.facts if stored else read_facts(self.start.folder) if self.start else {})
+        self.steering.follow(self._from, preparing=True)
+        return self._from
+
+    @property
+    def _from(self) -> int:
+        """The step of what was found to go on from."""
+        stored = self._found[0]
+        return stored.facts["step"] if stored else self.start.step if self.start else 0
+
     def _begin(self) -> Stored | None:
         """Put the run to where it goes on: its latest checkpoint, the one it branched from, or the first step. Returns the
         checkpoint from which the optimizer goes on, if there is one."""
         assert self.ready is not None
-        latest = (lambda: latest_whole(self.run_dir, self.policy)) if self.resume else (lambda: (None, []))
-        stored, complaints = self.workers.in_turn(latest)
-        step = stored.facts["step"] if stored else self.start.step if self.start else 0
-        self.steering.follow(step, preparing=True)  # before weights are put back: until then the policy is the reference
+        step, (stored, complaints) = self._from, self._found
+        self._found = (None, [])
         if stored is not None:
             put_back(stored, self.policy, self.ready.degree_head)
             self.progress, self.saved_at = stored.progress, step
@@ -212,7 +228,7 @@ class Training:
             micro_batch_size=config.micro_batch_size,
             probe=self.probing.probe(),
             workers=self.workers,
-            dropout_seed=config.seed * 1_000_003 + step if config.lora_dropout else None,
+            dropout_seed=generator(config.seed, step, DROPOUT).initial_seed() if config.lora_dropout else None,
         )
         self.probing.split()
         norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))

@@ -22,12 +22,14 @@ from lab.monitor.preflight import Finding, Lengths, Memory, Preflight, Time, siz
 from lab.policy import Policy
 from lab.policy.logps import CHUNK_ELEMENTS
 from lab.policy.randomness import global_generator
+from lab.policy.tokens import answer_room, enough_room
 
 from .batches import EncodedPair
 from .config import TrainConfig
 from .probing import probe_copies, probed_parameters
 from .reading import Reading
 from .step import pair_logps, stands_alone
+from .workers import ALONE, Workers
 
 CLASSES, IDS = 12, 100
 SECONDS = 1.0
@@ -36,17 +38,33 @@ COPIES = 3
 """Tensors of the size of one chunk of logits that live at the same time in its backward pass."""
 
 
-def preflight(policy: Policy, config: TrainConfig, reading: Reading, max_length: int, *, missing: int) -> Preflight:
+def preflight(
+    policy: Policy,
+    config: TrainConfig,
+    reading: Reading,
+    max_length: int,
+    *,
+    missing: int,
+    done: int = 0,
+    free: int | None = None,
+    workers: Workers = ALONE,
+) -> Preflight:
     """The report on a run whose model is loaded and whose pairs are read.
 
-    max_length: tokens that fit.   missing: tokens of the completions whose reference log-probs have to be computed.
+    reading: the pairs in use, encoded those that are still to be seen.   max_length: tokens that fit.
+    missing: tokens of the completions whose reference log-probs have to be computed.   done: steps that are done already.
+    free: bytes that were free on the device once the model was loaded, where more has been loaded since.
+    workers: the processes that train together: memory is that of one of them, and so is the time, which each measures while the
+    others do; what they exchange is not in it.
     """
     seen = list(reading.encoded.values())
-    micro = min(config.micro_batch_size or config.batch_size, config.batch_size)
+    share = -(-config.batch_size // workers.count)  # of the process with the most pairs
+    micro = min(config.micro_batch_size or share, share)
     devices = [policy.device] if policy.device.type == "cuda" else []
     with global_generator(0, devices):  # the adapter's dropout draws
-        memory, per_pair = _memory(policy, config, seen, micro)
-        timing = _time(policy, config, seen, micro, missing)
+        there = free_memory(policy.device) if free is None else free
+        memory, per_pair = _memory(policy, config, seen, micro, there, workers)
+        timing = _time(policy, config, seen, micro, missing, config.steps - done, workers)
     mean = sum(map(_tokens, seen)) / len(seen)
     return Preflight(
         pairs=len(reading.pairs),
@@ -54,6 +72,8 @@ def preflight(policy: Policy, config: TrainConfig, reading: Reading, max_length:
         seen=len(seen),
         prompts=len({repr(pair.prompt) for pair in reading.pairs}),
         steps=config.steps,
+        done=done,
+        processes=workers.count,
         batch_size=config.batch_size,
         micro_batch_size=micro,
         max_length=max_length,
@@ -76,20 +96,23 @@ def find(reading: Reading, max_length: int) -> list[Finding]:
     short = [pair for pair in seen if pair.prompt_cut]
     same = [pair for pair in seen if pair.chosen.answer == pair.rejected.answer]
     room = f"{max_length:,} tokens (max_length, or what the model can place)"
+    less = f"tokens (of {max_length:,}, max_length or what the model can place, less what is kept of the prompt)"
     of = f"of {len(seen):,} pairs have"
     found = [
         _finding(
             "dropped",
             reading.dropped,
             f"{len(reading.dropped):,} of {len(reading.pairs) + len(reading.dropped):,} pairs are left out (too_long = drop): "
-            f"an answer of theirs is longer than {room}. Raise max_length if the model allows.",
+            f"an answer of theirs is longer than {_limits(reading.dropped, max_length)} {less}. "
+            f"max_length = {_enough(reading.dropped):,} would leave none out, if the model allows.",
             sum(pair.cut for pair in reading.dropped),
         ),
         _finding(
             "answer_cut",
             cut,
-            f"{len(cut):,} {of} an answer longer than {room}; their ends ({sum(p.cut for p in cut):,} tokens) are not trained on. "
-            "Raise max_length if the model allows, or leave such pairs out with too_long = drop.",
+            f"{len(cut):,} {of} an answer longer than {_limits(cut, max_length)} {less}; their ends "
+            f"({sum(p.cut for p in cut):,} tokens) are not trained on. max_length = {_enough(cut):,} would cut none, if the model "
+            "allows; too_long = drop leaves such pairs out.",
             sum(pair.cut for pair in cut),
         ),
         _finding(
@@ -108,6 +131,18 @@ def find(reading: Reading, max_length: int) -> list[Finding]:
         ),
     ]
     return [finding for finding in found if finding.pairs]
+
+
+def _limits(pairs: Sequence[EncodedPair], max_length: int) -> str:
+    """How many tokens fit of the answers of these pairs: one number, or the least and the most where short prompts leave more."""
+    rooms = sorted({answer_room(max_length, len(pair.chosen.prompt) + pair.prompt_cut) for pair in pairs})
+    return " to ".join(f"{room:,}" for room in dict.fromkeys((*rooms[:1], *rooms[-1:])))
+
+
+def _enough(pairs: Sequence[EncodedPair]) -> int:
+    """The least max_length that cuts no answer of these pairs."""
+    sides = ((pair, *side) for pair in pairs for side in ((pair.chosen, pair.chosen_cut), (pair.rejected, pair.rejected_cut)))
+    return max((enough_room(len(c.prompt) + pair.prompt_cut, len(c.answer) + cut) for pair, c, cut in sides), default=0)
 
 
 def _finding(kind: str, pairs: Sequence[EncodedPair], words: str, tokens: int) -> Finding:
@@ -146,9 +181,12 @@ class _PerPair:
     probes_in_parts: int  # what they take with micro-batches
 
 
-def _memory(policy: Policy, config: TrainConfig, pairs: list[EncodedPair], micro: int) -> tuple[Memory, _PerPair]:
+def _memory(
+    policy: Policy, config: TrainConfig, pairs: list[EncodedPair], micro: int, free: int, workers: Workers
+) -> tuple[Memory, _PerPair]:
     weights = sum(_storages([*policy.model.parameters(), *policy.model.buffers()]).values())
     trained = sum(p.numel() * p.element_size() for p in policy.parameters().values())
+    trained //= workers.count if workers.sharded else 1
     longest = sorted(pairs, key=_tokens)[-2:][::-1]
     one = _kept(policy, config, longest[:1])
     two = _kept(policy, config, longest) if micro > 1 and len(longest) > 1 else 2 * one
@@ -168,7 +206,7 @@ def _memory(policy: Policy, config: TrainConfig, pairs: list[EncodedPair], micro
         optimizer=2 * trained,
         activations=per_pair.fixed + micro * per_pair.each,
         logits=4 * COPIES * min(logits, CHUNK_ELEMENTS),
-        free=free_memory(policy.device),
+        free=free // workers.here if policy.device.type == "cpu" else free,
     )
     return memory, per_pair
 
@@ -232,7 +270,9 @@ def _advice(config: TrainConfig, memory: Memory, per_pair: _PerPair, micro: int)
 # Time.
 
 
-def _time(policy: Policy, config: TrainConfig, pairs: list[EncodedPair], micro: int, missing: int) -> Time:
+def _time(
+    policy: Policy, config: TrainConfig, pairs: list[EncodedPair], micro: int, missing: int, steps: int, workers: Workers
+) -> Time:
     ordered = sorted(pairs, key=_tokens)
     forward, backward = _pass(policy, config, [ordered[len(ordered) // 2]])  # warms up, too
     count = min(micro, max(1, int(SECONDS / (forward + backward))))
@@ -243,11 +283,11 @@ def _time(policy: Policy, config: TrainConfig, pairs: list[EncodedPair], micro: 
     mean = sum(map(_tokens, pairs)) / len(pairs)
     objective = config.objective
     # Parts of a batch that depend on one another are computed once more, before the objective sees all of them.
-    twice = micro < config.batch_size and not stands_alone(objective, objective.initial_state())
+    twice = micro * workers.count < config.batch_size and not stands_alone(objective, objective.initial_state())
     once = (2 if twice else 1) * forward + backward
-    step = config.batch_size * mean / tokens * once + _optimizer_seconds(policy)
-    reference = missing / tokens * forward
-    return Time(step=step, reference=reference, training=config.steps * step, measured_pairs=count)
+    step = config.batch_size / workers.count * mean / tokens * once + _optimizer_seconds(policy)
+    reference = missing / workers.count / tokens * forward
+    return Time(step=step, reference=reference, training=steps * step, measured_pairs=count)
 
 
 def _pass(policy: Policy, config: TrainConfig, pairs: Sequence[EncodedPair]) -> tuple[float, float]:

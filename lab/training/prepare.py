@@ -28,16 +28,16 @@ from lab.policy import (
     sample_answers,
 )
 
+from . import preflight as memory_and_time
 from .batches import EncodedPair, generator, weaken
 from .config import TrainConfig
 from .order import Order
 from .panel import Panel, choose_panel
-from .preflight import preflight
 from .probing import probed_parameters, wants_panel
-from .reading import Reading, read_pairs
+from .reading import Reading, read_pairs, seen
 from .workers import ALONE, Workers
 
-HEAD_WEIGHTS, SHARE = 3, 4
+HEAD_WEIGHTS, SHARE, WEAKENED = 3, 4, 8
 """Purposes of random numbers; see `generator`."""
 
 
@@ -54,10 +54,24 @@ class Prepared:
     encoded: dict[int, EncodedPair]
     pairs: dict[str, Pair]
     cache: ReferenceCache
-    wants: DegradedAnswers | None
-    degree_head: nn.Module | None
+    wants: DegradedAnswers | None = None
+    degree_head: nn.Module | None = None
     held_out: tuple[EncodedPair, ...] = ()
     panel: Panel = field(default_factory=Panel)
+    kept_apart: tuple[Pair, ...] = ()
+    dropped: tuple[EncodedPair, ...] = ()
+
+    def left(self, done: int) -> Reading:
+        """The pairs in use, encoded those that the steps behind `done` will see."""
+        everything, numbers = list(self.pairs.values()), seen(self.config, self.order, done)
+        return Reading(
+            [everything[i] for i in self.order.members],
+            self.order,
+            {i: self.encoded[i] for i in numbers},
+            self.dropped,
+            self.kept_apart,
+            self.held_out,
+        )
 
     def batch(self, step: int) -> list[EncodedPair]:
         """The pairs of optimizer step `step` (1-based), with the weakened answers of the share that gets them."""
@@ -84,7 +98,7 @@ class Prepared:
         """SPO's fourth source: weaken a fresh answer of the policy."""
         assert self.wants is not None
         prompts = [self.pairs[pair.id].prompt for pair, use in zip(pairs, used) if use]
-        seed = (self.config.seed * 1_000_003 + step) % 2**31
+        seed = generator(self.config.seed, step, WEAKENED).initial_seed()
         texts = iter(sample_answers(self.policy, prompts, seed=seed, max_length=self.config.max_length) if prompts else [])
         found = []
         for pair, use in zip(pairs, used):
@@ -105,10 +119,13 @@ def prepare(
     stage: Callable[..., None],
     warn: Callable[..., None],
     listen: Callable[[], None],
+    catch_up: Callable[[Prepared], int] = lambda ready: 0,
     workers: Workers = ALONE,
 ) -> Prepared:
     """Load, encode, check, compute the reference. `stage(words, share, remaining)` reports progress, `warn(words, **detail)`
-    what people should know, `listen()` is called between batches and may raise to stop. Raises ValueError in one sentence."""
+    what people should know, `listen()` is called between batches and may raise to stop. `catch_up(ready)` makes the changes of a
+    run that goes on and returns the steps that are done; what is reported and computed from there on is what is left to do.
+    Raises ValueError in one sentence."""
     for words in config.objective.warnings():
         warn(words, diagnosed=True)
     stage("loading the model")
@@ -117,27 +134,33 @@ def prepare(
     _check_workers(config, policy, workers)
     _check_probes(config, policy, workers, warn)
     reading = read_pairs(config, stored, encoder, policy.vocabulary, stage=stage, listen=listen)
-    encoded = reading.encoded
     if reading.kept_apart:
         store.event(0, "held_out", pairs=[pair.id for pair in reading.kept_apart], looked_at=len(reading.held_out))
-    _record_layout(policy, *_choose_layout(config, policy, encoded), store, warn)
+    chosen = _choose_layout(config, policy, reading.encoded)
     reference = ReferenceCache(cache / "reference", policy)
-    stage("measuring memory and time")
-    report = _report(config, policy, reading, encoder, reference)
-    store.event(0, "preflight", **report.model_dump(mode="json"))
-    store.flush()  # whoever watches can read it before the first step
-    _warn_of(report, config, reading, warn)
-    known = [*encoded.values(), *reading.held_out]
+    ready = Prepared(config, policy, encoder, reading.order, reading.encoded, reading.by_id(), reference)
+    ready.wants, ready.held_out = config.objective.degraded_answers(), reading.held_out
+    ready.kept_apart, ready.dropped = reading.kept_apart, reading.dropped
+    ready.panel = _panel(config, reading, ready.pairs, store)
+    free = memory_and_time.free_memory(policy.device)
+    done = catch_up(ready)
+    _record_layout(policy, *chosen, store, warn)
+    if done < config.steps:
+        stage("measuring memory and time")
+        left = ready.left(done)
+        report = _report(ready.config, policy, left, encoder, reference, done=done, free=free, workers=workers)
+        store.event(done, "preflight", **report.model_dump(mode="json"))
+        store.flush()  # whoever watches can read it before the first step
+        _warn_of(report, ready.config, left, warn)
+    known = [*ready.encoded.values(), *ready.held_out]
     # Each process computes a part, and nobody is listened to meanwhile: the others could not hear it at the same moment.
     _compute_reference(
         policy, reference, known[workers.rank :: workers.count], store, stage, listen if workers.count == 1 else lambda: None
     )
     workers.wait()
-    wants = config.objective.degraded_answers()
-    head = _degree_head(policy, wants, config.seed) if wants else None
-    pairs = {pair.id: pair for pair in (*reading.pairs, *reading.kept_apart)}
-    panel = _panel(config, reading, pairs, store)
-    return Prepared(config, policy, encoder, reading.order, encoded, pairs, reference, wants, head, reading.held_out, panel)
+    if ready.wants:
+        ready.degree_head = _degree_head(policy, ready.wants, config.seed)
+    return ready
 
 
 def _check_workers(config: TrainConfig, policy: Policy, workers: Workers) -> None:
@@ -196,10 +219,22 @@ def look_ahead(config: TrainConfig, stored: list[Pair], *, model: str, cache: Pa
         reference.close()
 
 
-def _report(config: TrainConfig, policy: Policy, reading: Reading, encoder: Encoder, reference: ReferenceCache) -> Preflight:
+def _report(
+    config: TrainConfig,
+    policy: Policy,
+    reading: Reading,
+    encoder: Encoder,
+    reference: ReferenceCache,
+    *,
+    done: int = 0,
+    free: int | None = None,
+    workers: Workers = ALONE,
+) -> Preflight:
     completions = [c for pair in reading.encoded.values() for c in pair.completions()]
     missing = sum(len(c.prompt) + len(c.answer) for c in completions if not reference.holds(c))
-    return preflight(policy, config, reading, encoder.max_length, missing=missing)
+    return memory_and_time.preflight(
+        policy, config, reading, encoder.max_length, missing=missing, done=done, free=free, workers=workers
+    )
 
 
 def _warn_of(report: Preflight, config: TrainConfig, reading: Reading, warn: Callable[..., None]) -> None:

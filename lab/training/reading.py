@@ -29,6 +29,10 @@ class Reading:
     kept_apart: tuple[Pair, ...] = ()
     held_out: tuple[EncodedPair, ...] = ()
 
+    def by_id(self) -> dict[str, Pair]:
+        """All pairs, those that are trained on first: their places are their numbers."""
+        return {pair.id: pair for pair in (*self.pairs, *self.kept_apart)}
+
 
 def read_pairs(
     config: TrainConfig,
@@ -62,17 +66,17 @@ def read_pairs(
 
     if config.too_long == "cut":
         order = Order.of(len(stored), config.batch_size, config.seed)
-        return Reading(stored, order, encode(_seen(config, order)), (), kept_apart, held_out)
+        return Reading(stored, order, encode(seen(config, order)), (), kept_apart, held_out)
     everything = encode(range(len(stored)))
     kept = [position for position, pair in everything.items() if not pair.cut]
     dropped = tuple(pair for pair in everything.values() if pair.cut)
     if not kept:
         raise ValueError(
-            f"Every one of {len(stored)} pairs has an answer that does not fit into {encoder.max_length} tokens, and too_long is "
-            "drop; raise max_length, or set too_long to cut."
+            f"Every one of {len(stored)} pairs has an answer that does not fit into {encoder.max_length} tokens behind what is "
+            "kept of its prompt, and too_long is drop; raise max_length, or set too_long to cut."
         )
     order = Order.of(len(kept), config.batch_size, config.seed)
-    encoded = {place: everything[kept[place]] for place in _seen(config, order)}
+    encoded = {place: everything[kept[place]] for place in seen(config, order)}
     return Reading([stored[position] for position in kept], order, encoded, dropped, kept_apart, held_out)
 
 
@@ -92,11 +96,12 @@ def read_held_out(
     return tuple(islice((pair for pair in found if config.too_long == "cut" or not pair.cut), config.eval_pairs))
 
 
-def _seen(config: TrainConfig, order: Order) -> list[int]:
-    """Numbers of the pairs that the run's steps reach."""
-    if config.steps * config.batch_size >= len(order.members):
+def seen(config: TrainConfig, order: Order, done: int = 0) -> list[int]:
+    """Numbers of the pairs that the run's steps reach behind step `done`."""
+    whole = (2 if done else 1) * len(order.members)  # what is left of an epoch may meet the same pairs as the next one's beginning
+    if (config.steps - done) * config.batch_size >= whole:
         return list(order.members)
-    return sorted({i for step in range(1, config.steps + 1) for i in order.batch(step)})
+    return sorted({i for step in range(done + 1, config.steps + 1) for i in order.batch(step)})
 
 
 def encode_known(pair: Pair, encoder: Encoder, wants: DegradedAnswers | None, vocabulary: int) -> EncodedPair:

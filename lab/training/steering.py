@@ -114,22 +114,22 @@ class Steering:
             if request.kind == "checkpoint":
                 save()
             elif request.kind == "set":
-                self._set(request.detail.get("settings"), step)
+                self._set(request.detail.get("settings"), step, request.id)
             elif request.kind == "edits":
                 self._edit(request.detail.get("version"), step)
             else:
                 raise ConfigError(f"No run understands the request {request.kind!r} ({request.detail}).")
         except (ValueError, OSError, RuntimeError, sqlite3.Error) as error:
             words = " ".join(str(error).split())
-            self.store.event(step, "refused", request=request.kind, words=words)
+            self.store.event(step, "refused", request=request.kind, id=request.id, words=words)
             log.warning("A request was refused: %s", words)
 
-    def _set(self, settings: Any, step: int) -> None:
+    def _set(self, settings: Any, step: int, id: str) -> None:
         if not isinstance(settings, dict):
             raise ConfigError("The request to set something names no settings.")
         after = changed(self.config, settings)
         self._remember(Change(step, settings=values(after, settings)))
-        self._use(after, step)
+        self._use(after, step, id=id)
 
     def _edit(self, version: Any, step: int) -> None:
         if not isinstance(version, int):
@@ -143,8 +143,8 @@ class Steering:
             write_changes(self.run_dir, changes)
         self._changes, self._taken = changes, len(changes)
 
-    def _use(self, config: TrainConfig, step: int | None) -> None:
-        """step: where to record it, or None."""
+    def _use(self, config: TrainConfig, step: int | None, **more: Any) -> None:
+        """step: where to record it, with more details, or None."""
         assert self.ready is not None
         before = {path: value for path, (_, value) in changeable(self.config).items()}
         now = {path: value for path, (_, value) in changeable(config).items()}
@@ -152,7 +152,7 @@ class Steering:
         self.ready.wants = config.objective.degraded_answers()
         if step is not None:
             told = {path: [before.get(path), value] for path, value in now.items() if before.get(path) != value}
-            self.store.event(step, "change", settings=told)
+            self.store.event(step, "change", settings=told, **more)
 
     def _take_version(
         self, version: int, after: int, *, untouched: bool, change: Change | None = None, quiet: bool = False
@@ -170,5 +170,7 @@ class Steering:
         if not quiet:
             self.store.event(after, "edit", version=version, computed=computed, **edits.counts)
             if edits.counts["cut"]:
-                words = f"{edits.counts['cut']} of the edited pairs have an answer longer than max_length; its end is cut off."
+                words = (
+                    f"{edits.counts['cut']} of the edited pairs have an answer that does not fit into max_length; its end is cut."
+                )
                 self.store.event(after, "warning", words=words)

@@ -21,6 +21,9 @@ from lab.policy.randomness import global_generator
 from .batches import EncodedPair, Weakened
 from .workers import ALONE, Workers
 
+PARTS_APART = 2**26
+"""Between the seeds of two parts of a batch: more than there are steps, see `generator`."""
+
 Reference = Callable[[Completion], np.ndarray | None]
 """Token log-probs of a completion under the reference, float32 [T]; None where there is none."""
 
@@ -107,7 +110,7 @@ def accumulate(
         seeded: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if dropout_seed is not None:  # dropout knows no generator but the global one
             devices = [policy.device] if policy.device.type == "cuda" else []
-            seeded = global_generator(dropout_seed + 2**40 * (number * workers.count + workers.rank), devices)
+            seeded = global_generator(dropout_seed + PARTS_APART * (number * workers.count + workers.rank), devices)
         with seeded:
             return pair_logps(policy, objective, parts[number], reference, degree_head)
 

@@ -17,6 +17,7 @@ from lab.monitor import DeviceQueue, Line, StoreReader, StoreWriter, take
 from lab.policy.loading import choose_device
 
 from .loop import Stopped
+from .workers import ALONE, Workers
 
 log = logging.getLogger(__name__)
 
@@ -43,21 +44,36 @@ class Turn:
     """The turn of the run in `folder` on its device: `wait()` returns when it has come, `leave()` gives the device up.
 
     queues: the folder of the machine's queues.   device: TrainConfig's.
+    workers: the processes that train together. The first waits and keeps telling the others, so that none gives the others up.
     """
 
-    def __init__(self, folder: Path, queues: Path, device: str) -> None:
-        self.folder, self.queues, self.device = folder.resolve(), queues, device
+    def __init__(self, folder: Path, queues: Path, device: str, workers: Workers = ALONE) -> None:
+        self.folder, self.queues, self.device, self.workers = folder.resolve(), queues, device, workers
         self.queue: DeviceQueue | None = None
         self._said = ""
 
     def wait(self, store: StoreWriter) -> None:
         """Wait for the device. Raises Stopped when somebody asks the run to stop meanwhile, ModelError if there is no such device,
         OSError if the queue cannot be written."""
+        come = False
+        try:
+            self._wait(store)
+            come = True
+        finally:
+            self.workers.agree(come)
+
+    def come_for_the_first(self) -> bool:
+        """In the processes that do not write: wait with the first one; True once the device is theirs, False if it will not be."""
+        while (come := self.workers.agree(None)) is None:
+            pass
+        return bool(come)
+
+    def _wait(self, store: StoreWriter) -> None:
         queue = self.queue = DeviceQueue(self.queues, device_name(self.device))
         queue.join(self.folder)
         while (line := queue.advance(self.folder)).training != self.folder:
             self._say(line, queue.device, store)
-            time.sleep(INTERVAL)
+            self._pass_time()
             self._listen(queue, store)
         store.status(stage="preparing")
 
@@ -105,7 +121,11 @@ class Turn:
                     self._said = ""
             if not paused:
                 return
-            time.sleep(INTERVAL)
+            self._pass_time()
+
+    def _pass_time(self) -> None:
+        time.sleep(INTERVAL)
+        self.workers.agree(None)
 
 
 def _is_paused(run: Path) -> bool:

@@ -22,11 +22,13 @@ from lab.policy import Completion, Policy
 
 @dataclass(frozen=True)
 class Workers:
-    """rank: number of this process, 0 writes.   count: how many there are.   sharded: the weights are spread over them (FSDP)."""
+    """rank: number of this process, 0 writes.   count: how many there are.   sharded: the weights are spread over them (FSDP).
+    here: how many of them share this machine."""
 
     rank: int = 0
     count: int = 1
     sharded: bool = False
+    here: int = 1
 
     @property
     def writes(self) -> bool:
@@ -133,7 +135,8 @@ def join(device: str) -> tuple[Workers, str]:
 
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
     sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    return Workers(state.process_index, state.num_processes, sharded), str(state.device)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", state.num_processes))
+    return Workers(state.process_index, state.num_processes, sharded, here), str(state.device)
 
 
 def like(value: Tensor, parameter: Tensor) -> Tensor:

@@ -88,7 +88,9 @@ def test_an_ended_run_has_nothing_to_change(store_run: Callable[..., Run]) -> No
 
 
 def test_a_branch_is_started_and_watched(rows, model_folder) -> None:
-    parent = lab.train("dpo", rows, model_folder("llama"), background=False, steps=4, save_every=2, batch_size=4, device="cpu")
+    parent = lab.train(
+        "dpo", rows, model_folder("llama"), background=False, steps=4, save_every=2, batch_size=4, device="cpu", eval_tokens=8
+    )
     app = opened()
     next(box for box in app.selectbox if box.label == "From step").select(2).run()
     next(box for box in app.selectbox if box.key == f"branch.{parent.dir.name}.objective").select("sgdpo").run()
@@ -105,7 +107,7 @@ def test_a_branch_is_started_and_watched(rows, model_folder) -> None:
 
 
 def test_what_cannot_branch_is_a_sentence(rows, model_folder) -> None:
-    lab.train("dpo", rows, model_folder("llama"), background=False, steps=2, batch_size=4, device="cpu")
+    lab.train("dpo", rows, model_folder("llama"), background=False, steps=2, batch_size=4, device="cpu", eval_tokens=8)
     app = opened()
     [widget for widget in app.number_input if widget.label == "steps"][-1].set_value(1)
     press(app, "Start the branch")

@@ -14,7 +14,9 @@ from tests.app.test_live import opened, unescaped
 
 @pytest.fixture
 def run(rows, model_folder):
-    found = lab.train("dpo", rows, model_folder("llama"), steps=2, batch_size=4, lora_rank=2, device="cpu", background=False)
+    found = lab.train(
+        "dpo", rows, model_folder("llama"), steps=2, batch_size=4, lora_rank=2, device="cpu", background=False, eval_tokens=8
+    )
     yield found
     exporting.JOBS.clear()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 from streamlit.testing.v1 import AppTest
 
@@ -246,6 +246,7 @@ def configs(draw: some.DrawFn) -> TrainConfig:
     )
 
 
+@settings(deadline=None)
 @given(configs())
 def test_command_and_python_start_the_run_of_the_form(config: TrainConfig) -> None:
     assert config_of(recipe.as_command(config)) == config

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import lab
+from lab import home
 from lab.cli import main
-from lab.cli.train import with_parameters
+from lab.cli.train import Bar, with_parameters
+from lab.monitor import StoreWriter
+from lab.training import TrainConfig, create_run
 
 
 @pytest.fixture
@@ -34,6 +40,8 @@ def train_arguments(data, model_folder, *more):
         "4",
         "--device",
         "cpu",
+        "--eval-tokens",
+        "8",
         *more,
     ]
 
@@ -68,6 +76,26 @@ def test_train_from_a_file_and_flags_win(data, model_folder, tmp_path, capsys):
     assert "finished at step 4" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
+def test_the_progress_bar_is_as_wide_as_the_terminal(width, monkeypatch):
+    numbers = {"loss": 0.6931, "rewards/margins": 0.003, "pairs_per_second": 123.0, "rewards/accuracies": 0.5}
+    console = Console(width=width, force_terminal=True, file=io.StringIO())
+    bar = Bar()
+    bar.progress.live.console, bar.progress.disable, bar.total = console, False, 20_000
+    bar.report = SimpleNamespace(show=lambda: None)
+    for stage in ("training", "sampling answers 50 of 100"):
+        bar.step(12_345, numbers)
+        bar.show(SimpleNamespace(status={"stage": stage}))
+        (line,) = console.render_lines(bar.progress.get_renderable(), pad=False)
+        text = "".join(segment.text for segment in line)
+        assert len(text.rstrip()) <= width
+        assert "…" not in text
+        assert text.count("━") + text.count("╸") + text.count("╺") >= (10 if width >= 60 else 4)
+        assert ("step 12345/20000" in text) == (stage == "training" or width >= 80)
+        assert ("accuracy" in text) == (width >= (100 if stage == "training" else 120))
+    bar.close()
+
+
 def test_parameters_of_a_nested_objective():
     assert with_parameters("spo", ["base=sgdpo", "base.r1=0.7", "weight=0.2"]) == {
         "name": "spo",
@@ -79,7 +107,9 @@ def test_parameters_of_a_nested_objective():
 def test_runs_and_show_and_steer(data, model_folder, tmp_path, capsys):
     assert main(["runs"]) == 0
     assert "There is no run yet" in capsys.readouterr().out
-    run = lab.train("dpo", data, model_folder("gpt2"), steps=100_000, batch_size=4, save_every=0, device="cpu", name="mine")
+    run = lab.train(
+        "dpo", data, model_folder("gpt2"), steps=100_000, batch_size=4, save_every=0, device="cpu", evaluate=False, name="mine"
+    )
     while run.step < 2:
         pass
     assert main(["runs", "--json"]) == 0
@@ -116,10 +146,48 @@ def exports_numbers(run, tmp_path, capsys):
         assert said.count("\n") == 1
 
 
+def test_a_run_is_found_by_its_name_and_by_how_that_begins(tmp_path, lab_home, capsys):
+    config, about = TrainConfig.parse(objective="dpo"), {"pairs_store": "gone", "pairs_version": 0, "pairs_name": "gone"}
+    folders = [lab_home / "runs" / "20260101-dpo", lab_home / "runs" / "20260102-dpo", tmp_path / "elsewhere" / "far"]
+    for folder, name in zip(folders, ["first try", "", "second try"]):
+        create_run(folder, config.model_copy(update={"name": name}), **about)
+        StoreWriter(folder).close()
+        home.list_run(folder)
+    for word, folder in (
+        ("first try", folders[0]),  # the name people gave it
+        ("first", folders[0]),
+        ("20260102-dpo", folders[1]),  # its folder's
+        ("20260102", folders[1]),
+        ("far", folders[2]),  # that of a folder that is linked
+        ("second", folders[2]),
+        (str(folders[2]), folders[2]),
+        (folders[2], folders[2]),
+    ):
+        assert lab.open_run(word).dir.resolve() == folder.resolve(), word
+    with pytest.raises(lab.RunError, match="2 runs have a name that begins with '2026': 2026010"):
+        lab.open_run("2026")
+    for word in ("", " ", "third", "first/try", "."):
+        with pytest.raises(lab.RunError, match="holds no run"):
+            lab.open_run(word)
+    create_run(lab_home / "runs" / "20260103-dpo", config.model_copy(update={"name": "first try"}), **about)
+    StoreWriter(lab_home / "runs" / "20260103-dpo").close()
+    with pytest.raises(lab.RunError, match=r"2 runs have the name 'first try': .*; give the whole name of one's folder"):
+        lab.open_run("first try")
+    assert main(["runs"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["run", "name", "state", "step", "steps", "objective", "pairs", "model"]
+    assert sum("first try" in line for line in lines) == 2
+    for command in (["show", "second"], ["export", "second", str(tmp_path / "out")], ["train", "--branch", "second@3"]):
+        assert main(command) == (0 if command[0] == "show" else 1)
+        assert "holds no run" not in capsys.readouterr().err  # found; there is nothing to export or to branch from
+    assert main(["train", "--resume", "--run-dir", "first try"]) == 1
+    assert "2 runs have the name" in capsys.readouterr().err
+
+
 def test_the_queue_is_shown_and_changed(data, model_folder, tmp_path, capsys):
     assert main(["queue"]) == 0
     assert "No run trains or waits" in capsys.readouterr().out
-    settings = {"steps": 100_000, "batch_size": 4, "save_every": 0, "device": "cpu"}
+    settings = {"steps": 100_000, "batch_size": 4, "save_every": 0, "device": "cpu", "evaluate": False}
     runs = [lab.train("dpo", data, model_folder("gpt2"), run_dir=tmp_path / name, **settings) for name in "abc"]
     while runs[2].place is None or runs[2].place.place != 2:
         time.sleep(0.02)

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -250,3 +251,34 @@ def test_odd_names(tmp_path):
     path = tmp_path / "a? b#c%20 é.sqlite"
     store = PairStore.create(path, pairs_from_rows(ROWS), name="\udcff", source="x")
     assert (PairStore(path).name, len(store)) == ("\udcff", 3)
+
+
+def test_a_store_is_closed_in_every_thread_and_opens_again(store):
+    files = Path("/proc/self/fd")
+
+    def held() -> int:
+        return sum(os.path.realpath(file) == str(store.path) for file in files.iterdir())
+
+    before, go, done = held(), threading.Event(), threading.Event()
+
+    def read() -> None:
+        assert len(store) == 3
+        done.set()
+        go.wait(10)
+
+    with store as same:
+        assert same is store
+        threads = [threading.Thread(target=read) for _ in range(2)]
+        for thread in threads:
+            done.clear()
+            thread.start()
+            assert done.wait(10)
+        assert held() > before
+    assert held() == 0
+    assert len(store) == 3  # and it opens again
+    go.set()
+    for thread in threads:
+        thread.join()
+    store.close()
+    store.close()
+    assert held() == 0

@@ -15,7 +15,15 @@ from lab.objectives import OBJECTIVES
 from lab.training import ConfigError
 from tests.training.comparing import asking, assert_same, interrupted, resumed
 
-SETTINGS = {"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "save_every": 1, "keep_checkpoints": 100, "device": "cpu"}
+SETTINGS = {
+    "steps": 6,
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "save_every": 1,
+    "keep_checkpoints": 100,
+    "device": "cpu",
+    "eval_tokens": 8,
+}
 
 
 def train(objective, rows, model, folder, **more):

@@ -15,7 +15,15 @@ from lab.policy import Policy
 from lab.training.evaluation import Evaluation, Looking
 from tests.training.comparing import assert_same, interrupted, resumed
 
-SETTINGS = {"steps": 8, "batch_size": 4, "learning_rate": 1e-3, "save_every": 1, "keep_checkpoints": 100, "device": "cpu"}
+SETTINGS = {
+    "steps": 8,
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "save_every": 1,
+    "keep_checkpoints": 100,
+    "device": "cpu",
+    "eval_tokens": 8,
+}
 
 
 def names(run):

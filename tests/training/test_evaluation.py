@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import lab
+from lab.api import make_run
 from lab.policy import Answer, Lora, load_policy, reference_model, sample
 from lab.training import evaluation
 from lab.training.answers import answer_facts, kept_answers, kl_divergence, kl_facts, repetition
@@ -124,10 +125,21 @@ def test_a_reward_model_judges_where_there_is_no_oracle(rows, model_folder, tmp_
     assert np.mean(scores) == pytest.approx(frame["eval/reward"][2], abs=1e-5)
 
 
-def test_what_is_no_reward_model_ends_the_run_before_it_begins(rows, model_folder):
-    run = lab.train("dpo", rows, model_folder("llama"), **FAST, reward_model=str(model_folder("llama")))
+def test_what_is_no_reward_model_leaves_no_run_behind(rows, model_folder):
+    for source, sentence in ((str(model_folder("llama")), "is no reward model"), ("/not/here", "/not/here cannot be loaded")):
+        with pytest.raises(lab.ModelError, match=sentence):
+            lab.train("dpo", rows, model_folder("llama"), **FAST, reward_model=source)
+    assert lab.runs() == []
+
+
+def test_a_reward_model_that_is_gone_ends_the_run_before_it_begins(rows, model_folder, tmp_path):
+    make_reward_model(tmp_path / "reward")
+    settings = {name: value for name, value in FAST.items() if name != "background"}
+    folder = make_run("dpo", rows, model_folder("llama"), **settings, reward_model=str(tmp_path / "reward"))
+    shutil.rmtree(tmp_path / "reward")
+    run = lab.train(run_dir=folder, resume=True, background=False)
     assert run.state == "failed"
-    assert "is no reward model" in run.error
+    assert "reward cannot be loaded" in run.error
     assert run.events("reference").empty
 
 

@@ -6,9 +6,18 @@ import pytest
 
 import lab
 from lab.objectives import OBJECTIVES
+from lab.training import prepare
 from tests.training.comparing import asking, assert_same, interrupted, resumed
 
-SETTINGS = {"steps": 5, "batch_size": 4, "learning_rate": 1e-3, "save_every": 1, "keep_checkpoints": 100, "device": "cpu"}
+SETTINGS = {
+    "steps": 5,
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "save_every": 1,
+    "keep_checkpoints": 100,
+    "device": "cpu",
+    "eval_tokens": 8,
+}
 VARIANTS = [
     *((name, {}) for name in OBJECTIVES),
     ({"name": "alpha_dpo", "normalize": "dataset"}, {}),
@@ -54,3 +63,27 @@ def test_stopped_and_resumed_equals_uninterrupted(objective, rows, model_folder,
     again = lab.train(run_dir=folder, resume=True, background=False, on_step=asking(folder, 4, "stop"))
     assert (again.state, again.step) == ("stopped", 4)
     assert_same(resumed(folder), whole)
+
+
+def test_the_kernel_that_a_clock_chose_once_stays(rows, model_folder, tmp_path, monkeypatch):
+    """On a GPU it is timed anew whenever a run is taken up; another one would give other last bits."""
+
+    def choose(kernel):
+        def chosen(policy, completions):
+            policy.shared = kernel
+            return {kernel: 1.0}
+
+        monkeypatch.setattr(prepare, "choose_kernel", chosen)
+
+    choose("padded")
+    whole = lab.train("dpo", rows[:6], model_folder("llama"), background=False, **SETTINGS)
+    choose("grouped")
+    again = resumed(interrupted(whole, 2, tmp_path / "part"))
+    branch = lab.train(branch_from=whole, at=3, background=False)
+    for run in (whole, again, branch):
+        layouts = [detail["kernel"] for detail in run.events("check")["detail"] if "kernel" in detail]
+        assert set(layouts) == {"padded"}
+    assert_same(again, whole)
+    assert_same(branch, whole, after=3)
+    fresh = lab.train("dpo", rows[:6], model_folder("llama"), background=False, **SETTINGS)
+    assert fresh.events("check")["detail"].iloc[0]["kernel"] == "grouped"

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import lab
+from lab.cli import main
 from lab.monitor.preflight import Memory, Preflight, seconds, size
 from lab.pairs import pair_of
 from lab.policy import Lora, load_policy
@@ -17,6 +18,7 @@ from lab.training import preflight as room
 from lab.training.config import TrainConfig
 from lab.training.preflight import preflight
 from lab.training.reading import read_pairs
+from lab.training.workers import Workers
 
 FAST = {"steps": 4, "batch_size": 4, "save_every": 0, "device": "cpu", "evaluate": False}
 
@@ -80,7 +82,11 @@ def test_it_says_which_pairs_are_cut_and_why(policy, uneven):
         assert len(cut.rejected.answer) + cut.rejected_cut == len(full.rejected.answer)
         assert len(cut.chosen.prompt) + cut.prompt_cut == len(full.chosen.prompt)
     assert found["answer_cut"].tokens == sum(p.cut for p in reading.encoded.values())
-    assert "3 of 7 pairs have an answer longer than 64 tokens" in found["answer_cut"].words
+    assert "3 of 7 pairs have an answer longer than 56 tokens (of 64, " in found["answer_cut"].words  # 8 are kept of a prompt
+    enough = int(found["answer_cut"].words.split("max_length = ")[1].split()[0])
+    for length in (enough, enough - 1):
+        there = read(config.model_copy(update={"max_length": length}), uneven, policy).encoded.values()
+        assert any(pair.cut for pair in there) == (length < enough)
     assert preflight(policy, config, reading, 64, missing=0).lengths["chosen"].longest == max(
         len(p.chosen.answer) for p in whole.values()
     )
@@ -214,6 +220,61 @@ def test_a_larger_set_than_the_run_reaches(model_folder, rows):
     report = lab.preflight("dpo", rows, model_folder("gpt2"), **FAST | {"steps": 2, "micro_batch_size": 2})
     assert (report.pairs, report.seen, report.micro_batch_size) == (50, 8, 2)
     assert report.epochs == pytest.approx(8 / 50)
+
+
+def test_what_goes_on_is_told_what_is_left(model_folder, rows, tmp_path, capsys):
+    folder, pairs = tmp_path / "run", lab.open_pairs(rows[:20])
+    settings = FAST | {"steps": 6, "save_every": 1, "keep_checkpoints": 10, "max_length": 96, "too_long": "drop"}
+
+    def on_step(step, scalars):
+        if step == 2:
+            for id in pairs.ids()[:12]:
+                pairs.drop(id)
+            pairs.edit(pairs.ids()[0], rejected="Nobody knows. " * 20)  # does not fit
+            lab.open_run(folder).take_edits()
+            lab.open_run(folder).set(learning_rate=5e-4)
+        if step == 4:
+            lab.open_run(folder).stop()
+
+    run = lab.train("dpo", pairs, model_folder("llama"), run_dir=folder, background=False, on_step=on_step, **settings)
+    whole = run.preflight()
+    assert (whole.pairs, whole.done, whole.left, whole.seen, whole.findings) == (20, 0, 6, 20, ())
+    assert not whole.lines()[0].startswith("from")
+    branch = lab.train(branch_from=run, at=3, background=False, steps=8)
+    found = branch.preflight()
+    assert (found.pairs, found.done, found.left) == (7, 3, 5)  # those in use there
+    assert [(f.kind, f.pairs) for f in found.findings] == [("dropped", 1)]
+    assert found.epochs == pytest.approx(5 * 4 / 7)
+    assert found.time.training == pytest.approx(5 * found.time.step)
+    assert found.time.reference == 0  # of what is in use nothing is missing
+    before = lab.train(branch_from=run, at=1, background=False, steps=2).preflight()
+    assert (before.pairs, before.done, before.left, before.seen) == (20, 1, 1, 4)
+    capsys.readouterr()
+    assert main(["train", "--resume", "--run-dir", str(folder)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "from     step 4 of 6, so 2 are left"
+    assert out[1].startswith("pairs    7; 2 steps of 4 are 1.14 epochs")
+    assert sum(line.startswith("memory") for line in out) == 1  # not the report it began with
+    assert (run.preflight().done, run.preflight().left) == (4, 2)
+    assert lab.open_run(folder).events("preflight")["step"].tolist() == [0, 4]
+    assert main(["train", "--resume", "--run-dir", str(folder)]) == 0  # nothing is left to report on
+    assert capsys.readouterr().out.splitlines()[0].startswith("finished at step 6")
+
+
+def test_processes_share_the_work_and_the_machine(policy, rows):
+    config = TrainConfig.parse(objective="dpo", **FAST | {"batch_size": 8})
+    reading = read(config, rows, policy)
+    one = preflight(policy, config, reading, 512, missing=10**9, free=10**9)
+    two = preflight(policy, config, reading, 512, missing=10**9, free=10**9, workers=Workers(0, 2, here=2))
+    assert (two.processes, two.batch_size, two.micro_batch_size) == (2, 8, 4)
+    assert two.memory.free == 10**9 // 2  # on one machine, with the same memory
+    assert two.memory.activations < 0.6 * one.memory.activations
+    assert two.memory.gradients == one.memory.gradients
+    assert two.time.step < 0.8 * one.time.step
+    assert two.time.reference < 0.8 * one.time.reference
+    assert any("in each of 2 processes" in line for line in two.lines())
+    sharded = preflight(policy, config, reading, 512, missing=0, free=10**9, workers=Workers(0, 2, True, 1)).memory
+    assert (sharded.free, sharded.optimizer) == (10**9, one.memory.optimizer // 2)
 
 
 def test_amounts_in_words():

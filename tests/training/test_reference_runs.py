@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sqlite3
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +13,9 @@ import torch
 import lab
 from lab import home
 from lab.policy import Completion, ReferenceCache, load_policy
+from tests.training import trial
 
-SETTINGS = {"steps": 3, "batch_size": 10, "save_every": 0, "device": "cpu", "learning_rate": 1e-4}
+SETTINGS = {"steps": 3, "batch_size": 10, "save_every": 0, "device": "cpu", "eval_tokens": 8, "learning_rate": 1e-4}
 
 
 @pytest.fixture(autouse=True)
@@ -99,40 +98,29 @@ def test_an_entry_that_is_lost_in_mid_run_ends_it_with_a_sentence(damage, model_
     assert again.state == "finished", again.error
 
 
-CHILD = """
-import sys, torch
-from pathlib import Path
-from lab.policy import Completion, ReferenceCache, load_policy
-torch.set_num_threads(1)
-model, folder, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-policy = load_policy(model, device="cpu")
-print("ready", flush=True)
-sys.stdin.readline()
-cache = ReferenceCache(folder, policy)
-wanted = [Completion((0, 2 + i % 7, 3 + i % 11), tuple(2 + (i * k) % 250 for k in range(1, 9)) + (i % 250,)) for i in range(count)]
-said = cache.prepare(policy, wanted, tokens_per_batch=60, progress=lambda done, all: print(done, flush=True))
-print("computed", said, flush=True)
-"""
-
-
 def wanted(count):
     return [Completion((0, 2 + i % 7, 3 + i % 11), (*(2 + (i * k) % 250 for k in range(1, 9)), i % 250)) for i in range(count)]
 
 
-def child(model: Path, folder: Path, count: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", CHILD, str(model), str(folder), str(count)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+@pytest.fixture
+def child(model_folder, tmp_path):
+    """child(count): a process that has loaded its model and prepares `count` completions once it is told to, and the pipe to it."""
+    context = multiprocessing.get_context("forkserver")  # so that torch is imported once for all of them
+    context.set_forkserver_preload(["tests.training.trial"])
+    started = []
 
+    def start(count):
+        ours, theirs = context.Pipe()
+        what = (model_folder("llama"), tmp_path / "reference", wanted(count), theirs)
+        started.append(context.Process(target=trial.prepare_references, args=what))
+        started[-1].start()
+        theirs.close()
+        assert ours.recv() == "ready"
+        return started[-1], ours
 
-def line(process):
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def go(process):
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
+    yield start
+    for process in started:
+        process.kill()
 
 
 def assert_whole(folder, policy, completions):
@@ -147,14 +135,13 @@ def assert_whole(folder, policy, completions):
     cache.close()
 
 
-def test_kill_minus_nine_in_the_middle_loses_no_finished_batch(model_folder, tmp_path):
-    process = child(model_folder("llama"), tmp_path / "reference", 200)
-    assert line(process) == "ready"
-    go(process)
-    while (done := int(line(process))) < 40:
+def test_kill_minus_nine_in_the_middle_loses_no_finished_batch(child, model_folder, tmp_path):
+    process, pipe = child(200)
+    pipe.send("go")
+    while (done := pipe.recv()) < 40:
         pass
     process.kill()
-    process.wait()
+    process.join()
     policy = load_policy(str(model_folder("llama")), device="cpu")
     cache = ReferenceCache(tmp_path / "reference", policy)
     kept = sum(cache.holds(completion) for completion in wanted(200))
@@ -165,15 +152,13 @@ def test_kill_minus_nine_in_the_middle_loses_no_finished_batch(model_folder, tmp
     assert_whole(tmp_path / "reference", policy, wanted(200))
 
 
-def test_two_processes_prepare_the_same_cache_at_once(model_folder, tmp_path):
-    both = [child(model_folder("llama"), tmp_path / "reference", 120) for _ in range(2)]
-    assert [line(process) for process in both] == ["ready", "ready"]
-    for process in both:
-        go(process)
-    for process in both:
-        out, _ = process.communicate(timeout=60)
-        assert process.returncode == 0
-        assert out.splitlines()[-1].startswith("computed")
+def test_two_processes_prepare_the_same_cache_at_once(child, model_folder, tmp_path):
+    both = [child(120) for _ in range(2)]
+    for _, pipe in both:
+        pipe.send("go")
+    for process, _ in both:
+        process.join(60)
+        assert process.exitcode == 0
     assert_whole(tmp_path / "reference", load_policy(str(model_folder("llama")), device="cpu"), wanted(120))
 
 

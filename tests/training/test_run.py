@@ -124,6 +124,7 @@ def test_kill_minus_nine_leaves_a_dead_run_that_goes_on(rows, model_folder, tmp_
         str(model_folder("llama")),
     ]
     command += ["--steps", "40", "--batch-size", "4", "--save-every", "5", "--run-dir", str(folder), "--json", "--device", "cpu"]
+    command += ["--eval-tokens", "8"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if json.loads(line)["step"] == 12:
@@ -136,7 +137,8 @@ def test_kill_minus_nine_leaves_a_dead_run_that_goes_on(rows, model_folder, tmp_
     assert lab.runs()[0].state == "dead"  # it stands elsewhere and is listed all the same
     resumed = lab.train(run_dir=folder, resume=True, background=False)
     assert resumed.state == "finished"
-    whole = lab.train("sgdpo", data, model_folder("llama"), background=False, steps=40, batch_size=4, save_every=5, device="cpu")
+    settings = {"steps": 40, "batch_size": 4, "save_every": 5, "device": "cpu", "eval_tokens": 8}
+    whole = lab.train("sgdpo", data, model_folder("llama"), background=False, **settings)
     expected, found = whole.scalars(["loss", "grad_norm"]), resumed.scalars(["loss", "grad_norm"])
     assert expected.index.equals(found.index)
     # Another process may use another number of threads; everything else is the same.
@@ -154,11 +156,55 @@ def test_a_failed_run_shows_the_reason(rows, model_folder):
     assert len(run.scalars(["loss"])) >= 1
 
 
+def test_out_of_memory_ends_the_run_with_advice_and_it_can_go_on(rows, model_folder):
+    def on_step(step, scalars):
+        if step == 4:
+            torch.empty(2**50)  # the allocator's own refusal, in the training thread
+
+    run = lab.train("dpo", rows, model_folder("llama"), background=False, on_step=on_step, **FAST)
+    assert run.state == "failed"
+    assert run.error.startswith(
+        "Out of memory: lower micro_batch_size or max_length, switch gradient_checkpointing on, or train an"
+    )
+    assert "Traceback" in (run.dir / "log.txt").read_text()
+    assert lab.queue() == []
+    again = lab.train(run_dir=run.dir, resume=True, background=False)
+    assert (again.state, again.error) == ("finished", None)
+    assert again.events("resumed")["step"].tolist() == [3]
+
+
+def test_float16_is_refused_with_the_reason(rows, model_folder):
+    for name in ("float16", "fp16"):
+        with pytest.raises(ConfigError, match=r"float16 cannot hold the range of these gradients .* use bfloat16 or float32"):
+            lab.train("dpo", rows, model_folder("llama"), precision=name)
+    assert lab.runs() == []
+
+
 def test_a_model_that_is_not_there(rows):
-    run = lab.train("dpo", rows, "no/such-model", steps=1)
-    assert run.wait(60) == "failed"
-    assert "no/such-model" in run.error
-    assert "HF_HUB_OFFLINE" in run.error
+    with pytest.raises(lab.ModelError, match=r"no/such-model, .*HF_HUB_OFFLINE"):
+        lab.train("dpo", rows, "no/such-model", steps=1)
+    assert lab.runs() == []
+
+
+def test_what_cannot_work_here_leaves_no_run_behind(rows, model_folder, tmp_path):
+    parent = lab.train("dpo", rows, model_folder("llama"), background=False, **FAST | {"steps": 1})
+    fresh = {"objective": "dpo", "pairs": rows, "model": model_folder("llama")}
+    for settings, sentence in (
+        ({"quantize": "4bit"}, "give it an adapter"),
+        ({"quantize": "4bit", "lora_rank": 2}, "4 bits need a CUDA GPU"),
+        ({"reward_model": "/not/here"}, "The reward model /not/here cannot be loaded"),
+        ({"device": "cuda:9"}, "The device 'cuda:9' cannot be used here"),
+        ({"trackers": "nobody"}, "nobody"),
+    ):
+        for what in (fresh, {"branch_from": parent}):
+            if what is fresh or "lora_rank" not in settings:  # a branch cannot have an adapter that its parent has not
+                with pytest.raises(ValueError, match=sentence):
+                    lab.train(**what, run_dir=tmp_path / "run", **FAST | {"steps": 3} | settings)
+        assert not (tmp_path / "run").exists()
+        if "trackers" not in settings:
+            with pytest.raises(ValueError, match=sentence):
+                lab.preflight(**fresh, **FAST | settings)
+    assert [run.dir for run in lab.runs()] == [parent.dir]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +268,7 @@ def test_texts_longer_than_the_models_positions_are_cut_and_said(rows, tmp_path)
     words.save_pretrained(tmp_path / "short")
     run = lab.train("dpo", rows, tmp_path / "short", background=False, **FAST)
     assert run.state == "finished", run.error
-    assert any("longer than 24 tokens" in detail["words"] for detail in run.events("warning")["detail"])
+    assert any("longer than 16 tokens (of 24, " in detail["words"] for detail in run.events("warning")["detail"])
 
 
 def test_token_values_are_kept_for_as_many_steps_as_asked(rows, model_folder):
@@ -267,10 +313,10 @@ def test_a_program_that_ends_stops_its_run_with_a_checkpoint(rows, model_folder,
     code = (
         "import lab, time, sys\n"
         f"run = lab.train('dpo', {str(data)!r}, {str(model_folder('llama'))!r}, run_dir={str(tmp_path / 'run')!r}, "
-        "steps=100000, save_every=0)\n"
+        "steps=100000, save_every=0, evaluate=False)\n"
         "while run.step < 3: time.sleep(0.02)\n"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stderr
     run = lab.open_run(tmp_path / "run")
     assert run.state == "stopped"

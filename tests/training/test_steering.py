@@ -16,7 +16,15 @@ from lab.training import ConfigError, TrainConfig
 from lab.training.changing import changeable, changed, values
 from tests.training.comparing import asking, assert_same, interrupted, resumed, until
 
-SETTINGS = {"steps": 8, "batch_size": 4, "learning_rate": 1e-3, "save_every": 1, "keep_checkpoints": 100, "device": "cpu"}
+SETTINGS = {
+    "steps": 8,
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "save_every": 1,
+    "keep_checkpoints": 100,
+    "device": "cpu",
+    "eval_tokens": 8,
+}
 
 
 def train(objective, pairs, model, folder, **more):

@@ -13,7 +13,15 @@ import lab
 from lab.training import ConfigError, TrainConfig
 from lab.training.trackers import Recorder, TrackedRun, hyper_parameters, tracked_run, tracker_names
 
-SETTINGS = {"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "save_every": 3, "device": "cpu", "probe_budget": 0}
+SETTINGS = {
+    "steps": 6,
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "save_every": 3,
+    "device": "cpu",
+    "eval_tokens": 8,
+    "probe_budget": 0,
+}
 
 
 class Notebook(tracking.GeneralTracker):

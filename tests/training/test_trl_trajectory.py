@@ -257,6 +257,7 @@ def experimental_ids(trainer: Any) -> dict[str, list[list[int]]]:
     return {"prompt": list(table["prompt_input_ids"]), **answers}
 
 
+@pytest.mark.slow  # DPO's trajectory stands for the quick ones; SimPO's value and gradient are in test_objectives_trl
 def test_simpo(rows, folder, tmp_path):
     model = folder("llama")
     run = ours({"name": "simpo", "beta": 2.0, "gamma_beta_ratio": 0.5}, rows, model)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import queue
+import threading
 import time
 
 import pytest
 
 import lab
 from lab import home
-from lab.monitor import DeviceQueue, RunError, RunLock, send
+from lab.monitor import DeviceQueue, RunError, RunLock, StoreWriter, send
+from lab.training.loop import Stopped
+from lab.training.turn import Turn
+from lab.training.workers import Workers
 
-LONG = {"steps": 100_000, "batch_size": 4, "save_every": 0, "device": "cpu", "probe_budget": 0}
+LONG = {"steps": 100_000, "batch_size": 4, "save_every": 0, "device": "cpu", "probe_budget": 0, "eval_tokens": 8}
 
 
 def until(true, seconds=60):
@@ -138,6 +145,55 @@ def test_a_run_that_fails_gives_the_device_up(train):
 
 
 def test_a_device_that_is_not_here_fails_the_run(train):
-    run = train("nowhere", device="cuda:7")
+    with pytest.raises(lab.ModelError, match="'cuda:7' cannot be used here"):
+        train("nowhere", device="cuda:7")
+    assert lab.runs() == []  # refused before it was made
+    done = train("moved", steps=1)
+    assert done.wait(60) == "finished"
+    about = json.loads((done.dir / "run.json").read_text())
+    (done.dir / "run.json").write_text(json.dumps(about | {"config": about["config"] | {"device": "cuda:7"}}))
+    run = lab.train(run_dir=done.dir, resume=True)
     assert run.wait(60) == "failed"
     assert "'cuda:7' cannot be used here" in run.error
+
+
+class Paired(Workers):
+    """Two processes that are threads: what the first says is what the second hears."""
+
+    words: queue.Queue[object] = queue.Queue()
+
+    def agree(self, value):
+        if self.writes:
+            self.words.put(value)
+            return value
+        return self.words.get(timeout=30)
+
+
+@pytest.mark.parametrize("end", ["its turn", "a stop", "an error"])
+def test_the_first_of_several_processes_waits_for_all(end, tmp_path, busy, monkeypatch):
+    monkeypatch.setattr(Paired, "words", queue.Queue())
+    folder = tmp_path / "run"
+    folder.mkdir()
+    first, other = (Turn(folder, home.queue_dir(), "cpu", Paired(rank, 2)) for rank in (0, 1))
+    heard, store = [], StoreWriter(folder)
+    lock = RunLock(folder)
+    thread = threading.Thread(target=lambda: heard.append(other.come_for_the_first()))
+    thread.start()
+    looks = iter(range(100))
+
+    def look(seconds):
+        """In the place of the time between two looks."""
+        if next(looks) == 3:
+            assert not heard  # it waits
+            if end == "an error":
+                raise OSError("The disk is full.")
+            busy.release() if end == "its turn" else send(folder, "stop")
+
+    monkeypatch.setattr("lab.training.turn.time.sleep", look)
+    with contextlib.nullcontext() if end == "its turn" else pytest.raises(Stopped if end == "a stop" else OSError):
+        first.wait(store)
+    thread.join(30)
+    assert heard == [end == "its turn"]
+    first.leave()
+    store.close()
+    lock.release()

@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ import torch
 from safetensors.torch import load_file
 
 import lab
-from lab.monitor import list_checkpoints
+from lab.monitor import StoreReader, list_checkpoints
+from lab.training import TrainConfig, create_run, start
+from lab.training.lifecycle import leaving_a_note
 from lab.training.workers import Workers
 
 LAUNCH = {"DDP": ["--multi_gpu"], "FSDP": ["--use_fsdp", "--fsdp_version", "2"]}
@@ -160,3 +164,61 @@ def test_micro_batches_need_equal_shares(model_folder):
     with pytest.raises(ModelError, match="a multiple of 2"):
         _check_workers(config, policy, Workers(0, 2))
     _check_workers(config.model_copy(update={"batch_size": 6}), policy, Workers(0, 2))
+
+
+def test_the_reason_of_a_process_that_failed_reaches_the_first(tmp_path):
+    """Which finds no more than that the other is gone."""
+    config = TrainConfig.parse(objective="dpo")
+    create_run(tmp_path / "run", config)
+    with pytest.raises(RuntimeError), leaving_a_note(tmp_path / "run", Workers(1, 2)):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    def lost(store):
+        raise RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:41")
+
+    def wrong(store):
+        raise ValueError("A setting is wrong.")
+
+    def said(make, workers):
+        start(tmp_path / "run", make, background=False, workers=workers)
+        return StoreReader(tmp_path / "run").status()["error"]
+
+    words = said(lost, Workers(0, 2))
+    assert words.startswith("Out of memory: lower micro_batch_size")
+    assert words.endswith("(Said by process 1 of 2.)")
+    assert said(wrong, Workers(0, 2)) == "A setting is wrong."
+    assert "Connection closed" in said(lost, Workers(0, 1))  # what an earlier run with more processes left behind
+    with leaving_a_note(tmp_path / "run", Workers(1, 2)):
+        pass  # and it is swept away when that process begins again
+    assert "Connection closed" in said(lost, Workers(0, 2))
+
+
+def test_the_launcher_is_told_our_line(tmp_path, monkeypatch, capsys):
+    """Torch prints what it finds in the file that it named to the process, as the last thing of all."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+    from lab.cli import main
+
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    assert main(["train", "--objective", "nope"]) == 1
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("error: ")
+    failure = ProcessFailure(local_rank=0, pid=1, exitcode=1, error_file=str(tmp_path / "error.json"))
+    said = str(ChildFailedError("lab", {0: failure})).strip().splitlines()
+    assert line in said[-2]
+
+
+@pytest.mark.slow
+def test_together_they_wait_for_the_device(together, rows, model_folder):
+    first = lab.train("dpo", rows, model_folder("llama"), steps=100_000, save_every=0, device="cpu")
+
+    def let_go():
+        while not (place := lab.queue()) or place[-1].place != 1:
+            time.sleep(0.1)
+        first.stop()
+
+    threading.Thread(target=let_go).start()
+    run = together("DDP", "--objective", "dpo", steps=2)
+    assert first.state == "stopped"
+    assert run.events("state")["detail"].iloc[-1] == {"state": "finished"}
+    assert any("in each of 2 processes" in line for line in run.preflight().lines())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,21 @@ import lab
 import lab.api
 import lab.world
 from lab.monitor import Change, write_changes
+from lab.policy import Completion, ReferenceCache, load_policy
 
 # Imported when they are first named, which a forked process should not wait for.
 LOADED = (transformers.AutoModelForCausalLM, transformers.AutoTokenizer, transformers.LlamaForCausalLM)
 
 STEPS = 8
-SETTINGS = {"steps": STEPS, "batch_size": 4, "learning_rate": 1e-3, "save_every": 1, "keep_checkpoints": 2, "device": "cpu"}
+SETTINGS = {
+    "steps": STEPS,
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "save_every": 1,
+    "keep_checkpoints": 2,
+    "eval_tokens": 8,
+    "device": "cpu",
+}
 CHANGES = [Change(3, {"learning_rate": 5e-4}), Change(5, pairs_version=1)]
 """Written down beforehand: asked for by the clock, they would come at other steps in a run that is killed."""
 
@@ -40,3 +50,14 @@ def train(place: Path, objective: Any, model: Path, data: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_changes(folder, CHANGES)
         lab.train(objective, data, model, run_dir=folder, background=False, on_step=on_step, **SETTINGS)
+
+
+def prepare_references(model: Path, folder: Path, wanted: list[Completion], pipe: Connection) -> None:
+    """Load the model, say so, wait for a word, and compute what the reference says; after every batch it says how far it is."""
+    torch.set_num_threads(1)
+    policy = load_policy(str(model), device="cpu")
+    pipe.send("ready")
+    pipe.recv()
+    cache = ReferenceCache(folder, policy)
+    cache.prepare(policy, wanted, tokens_per_batch=60, progress=lambda done, total: pipe.send(done))
+    cache.close()
