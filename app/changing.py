@@ -25,15 +25,25 @@ BRANCHES: dict[str, Job[Run]] = {}
 """Branches that are being started, by folder name of their parent, until they have been looked at; a reload must find them."""
 
 
-def section(run: Run, state: str) -> None:
-    """Folded forms: for a live run what can be changed, for a run with a checkpoint what can begin there."""
+CHANGE, BRANCH = "Change", "Branch"
+"""The panels."""
+
+
+def panels(run: Run, state: str) -> list[str]:
+    """Which forms there are: for a live run what can be changed, for a run with a checkpoint what can begin there."""
+    return [CHANGE] * (state in CAN_STOP) + [BRANCH] * bool(run.checkpoints())
+
+
+def section(run: Run, state: str, panel: str | None) -> None:
+    """The form that is asked for, a branch that is being started, and edits that the run does not have yet."""
     if state in CAN_STOP:
         edits(run)
-        with st.expander("Change while it trains", icon=":material/tune:"):
-            _settings(run)
+        if panel == CHANGE:
+            with st.container(border=True):
+                _settings(run)
     job = BRANCHES.get(run.dir.name)
-    if job is not None or run.checkpoints():
-        with st.expander("Branch from here", icon=":material/fork_right:", expanded=job is not None):
+    if job is not None or panel == BRANCH:
+        with st.container(border=True):
             if job is None:
                 _branch(run)
             elif not job.done.wait(0.2):

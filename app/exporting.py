@@ -18,15 +18,23 @@ JOBS: dict[str, Job[Path]] = {}
 TYPES = {"as trained": None, "float32": "float32", "bfloat16": "bfloat16"}
 
 
-def section(run: Run) -> None:
-    """A folded form, for a run that has a checkpoint; how far an export is, and where it went."""
-    found = run.checkpoints()
-    if not found:
-        return
+EXPORT = "Export"
+"""The panel."""
+
+
+def panels(run: Run) -> list[str]:
+    """A run with a checkpoint can be exported."""
+    return [EXPORT] if run.checkpoints() else []
+
+
+def section(run: Run, panel: str | None) -> None:
+    """The form, if it is asked for; how far an export is, and where it went."""
     job = JOBS.get(run.dir.name)
-    with st.expander("Export", icon=":material/ios_share:", expanded=job is not None):
+    if job is None and panel != EXPORT:
+        return
+    with st.container(border=True):
         if job is None:
-            _form(run, found)
+            _form(run, run.checkpoints())
         elif not job.done.wait(0.2):
             show_progress(job)
         else:

@@ -1,14 +1,20 @@
-"""A Plotly figure that is updated in place: zoom, hidden traces and hover survive a refresh, which `st.plotly_chart` forgets.
+"""A Plotly figure that is updated in place: zoom, selection and hidden traces survive a refresh, which `st.plotly_chart` forgets.
 
-Plotly's own script is served from the plotly package to the page once; a refresh carries the figure and nothing else.
+Plotly's own script is served from the plotly package to the page once; a refresh carries the figure and nothing else, and a
+figure that has not changed is not drawn again. A click on a point, and the mode bar's button that saves, come back as events.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Callable, Mapping
 from functools import cache
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import plotly
 import plotly.graph_objects as go
 import streamlit as st
@@ -22,22 +28,53 @@ const script = (url) => window.plotlyLoading ??= new Promise((done, failed) => {
   const tag = Object.assign(document.createElement("script"), {src: url, onload: done, onerror: failed});
   document.head.append(tag);
 });
-const config = {responsive: true, displaylogo: false, doubleClick: "reset",
-  modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]]};
 
-export default function ({data, parentElement}) {
-  const {url, figure} = JSON.parse(new TextDecoder().decode(data));
+// A picture has the page's background: on a transparent one the text of the dark theme could not be read.
+const picture = (element) => {
+  const background = getComputedStyle(element).getPropertyValue("--st-background-color") || "white";
+  const {width, height} = element.getBoundingClientRect();
+  const layout = {...element.layout, paper_bgcolor: background};
+  Plotly.downloadImage({data: element.data, layout}, {format: "png", scale: 2, width, height, filename: element.fileName});
+};
+
+const config = (element, saves, selects) => ({responsive: true, displaylogo: false, doubleClick: "reset", modeBarButtons: [
+  ["zoom2d", "pan2d", ...(selects ? ["select2d", "lasso2d"] : []), "resetScale2d"],
+  [{name: "picture", title: "Save the picture (PNG)", icon: Plotly.Icons.camera, click: picture},
+   ...(saves ? [{name: "save", title: "Save the data or the picture", icon: Plotly.Icons.disk,
+                 click: () => element.tell("saved", element.fileName)}] : [])]]});
+
+const clicked = (element) => ({points: [point]}) => element.tell("clicked", {
+  x: point.x, y: point.y, trace: point.data.name ?? "", custom: point.customdata ?? null});
+
+export default function ({data, parentElement, setTriggerValue}) {
+  const {url, id, name, listens, saves, figure} = JSON.parse(new TextDecoder().decode(data));
   const element = parentElement.querySelector(".lab-figure");
+  element.tell = setTriggerValue;
+  element.fileName = name;
+  const forget = () => window.Plotly?.purge(element);
+  if (element.shown === id) return forget;
+  element.shown = id;
   element.style.height = `${figure.layout.height}px`;  // the page keeps its place while Plotly loads
-  script(url).then(() => element.isConnected && Plotly.react(element, figure.data, figure.layout, config));
+  script(url).then(() => {
+    if (!element.isConnected || element.shown !== id) return;
+    const selects = figure.data.some((trace) => trace.type === "scattergl");
+    Plotly.react(element, figure.data, figure.layout, config(element, saves, selects));
+    if (listens && !element.listening) {
+      element.listening = true;
+      element.on("plotly_click", clicked(element));
+    }
+  });
+  return forget;
 }
 """
 
 CSS = ".lab-figure { width: 100%; }"
 
+Event = Mapping[str, Any]
+
 
 @cache
-def _script_url() -> str:
+def script_url() -> str:
     """Address of Plotly's script on this server. A component's folder is what Streamlit serves with the right content type."""
     folder = Path(plotly.__file__).parent / "package_data"
     served = declare_component("plotly", path=folder)
@@ -50,14 +87,66 @@ _mount = st.components.v2.component(
 )
 
 
-def payload(figure: go.Figure, url: str) -> bytes:
-    """What one refresh sends: the figure as JSON, arrays in base64. A constant `uirevision` in its layout keeps the zoom."""
-    return f'{{"url":{json.dumps(url)},"figure":{to_json_plotly(figure.to_plotly_json())}}}'.encode()
+def payload(
+    figure: go.Figure | Mapping[str, Any], url: str, name: str = "figure", *, listens: bool = False, saves: bool = False
+) -> bytes:
+    """What one refresh sends: the figure as JSON, arrays in base64. A constant `uirevision` in its layout keeps the zoom.
+
+    figure: a figure, or its parts as plain data.   name: of the files that are saved of it.   listens: clicks on points come back.
+    saves: there is a button that asks for the data.
+    """
+    drawn = to_json_plotly(figure.to_plotly_json() if isinstance(figure, go.Figure) else packed(figure))
+    head = {"url": url, "name": name, "listens": listens, "saves": saves, "id": blake2b(drawn.encode(), digest_size=8).hexdigest()}
+    return f'{json.dumps(head)[:-1]},"figure":{drawn}}}'.encode()
 
 
-def show(figure: go.Figure, key: str) -> None:
-    """Draw a figure, or update the one that was drawn under this key. A double click resets the zoom."""
-    _mount(key=key, data=payload(figure, _script_url()))
+def packed(value: Any) -> Any:
+    """A part of a figure with its arrays of numbers as Plotly's script reads them fastest: base64 of their bytes."""
+    if isinstance(value, Mapping):
+        return {key: part if key == "range" else packed(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [packed(part) for part in value]
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.dtype.kind not in "iuf" or not value.size:
+        return value.tolist()
+    if value.dtype.itemsize == 8 and value.dtype.kind != "f":
+        value = value.astype(np.float64)  # the script has no integers of 8 bytes
+    spec = {"dtype": value.dtype.str[1:], "bdata": base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()}
+    return spec | {"shape": ", ".join(map(str, value.shape))} if value.ndim > 1 else spec
+
+
+def show(
+    figure: go.Figure | Mapping[str, Any] | bytes,
+    key: str,
+    *,
+    name: str = "figure",
+    on_click: Callable[[Event], None] | None = None,
+    on_save: Callable[[str], None] | None = None,
+) -> None:
+    """Draw a figure, or update the one that was drawn under this key. A double click resets the zoom.
+
+    figure: a figure, its parts, or the payload of one (with `name` and what it listens to) that somebody kept.
+    on_click: called with {"x", "y", "trace", "custom"} of a point that was clicked, before the page is drawn again.
+    on_save: called with `name` when the mode bar's button was clicked.
+    """
+    data = (
+        figure
+        if isinstance(figure, bytes)
+        else payload(figure, script_url(), name, listens=on_click is not None, saves=on_save is not None)
+    )
+    events: dict[str, Callable[[], None]] = {}
+    if on_click is not None:
+        events["on_clicked_change"] = lambda: _tell(key, "clicked", on_click)
+    if on_save is not None:
+        events["on_saved_change"] = lambda: _tell(key, "saved", on_save)
+    _mount(key=key, data=data, **events)
+
+
+def _tell(key: str, event: str, listener: Callable[[Any], None]) -> None:
+    value = st.session_state[key][event]
+    if value is not None:
+        listener(value)
 
 
 def dark() -> bool:

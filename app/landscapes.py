@@ -16,6 +16,9 @@ from lab.plots.landscape import descent_rate
 FINE, COARSE = 61, 21
 """Points along each axis; coarse where an objective couples the pairs of a batch, so that every point is a call of its own."""
 
+BENEATH, BENEATH_ALONE = 41, 15
+"""The same where the field lies beneath something else."""
+
 STEPS, FEW_STEPS = 80, 30
 """Steps of a path, and of one where every point is a call of its own."""
 
@@ -98,6 +101,39 @@ def _line(objective: Objective, plane: Plane, direction: Direction, held: float)
     if direction == "log X₁":
         return field(objective, torch.linspace(*plane.log_x1, N), one, **_fixed(objective, plane))
     return field(objective, one, torch.linspace(*plane.log_x2, N), **_fixed(objective, plane))
+
+
+def field_over(
+    objective: Objective, log_x1: Point, log_x2: Point, *, tokens: tuple[int, int], ref: Point, seen: tuple[Point, ...] = ()
+) -> FieldData:
+    """The field of an objective over a plane of any size, to be drawn beneath points.
+
+    log_x1, log_x2: ranges, nats.   tokens, ref: lengths of the two answers and the reference's log-prob of each token, nats.
+    seen: points that moving statistics have seen one batch of.   Raises what the objective raises.
+    """
+    return _quickly(_field_over, objective, log_x1, log_x2, tokens, ref, seen)
+
+
+def _field_over(
+    objective: Objective, log_x1: Point, log_x2: Point, tokens: tuple[int, int], ref: Point, seen: tuple[Point, ...]
+) -> FieldData:
+    def at(points: tuple[Point, ...]) -> PairLogps:
+        x1, x2 = torch.tensor(points, dtype=torch.float64).unbind(-1)
+        return pairs_at(objective, x1, x2, tokens=tokens, ref=ref)
+
+    def drawn(pairs: PairLogps) -> Draws:
+        return objective.draw(pairs, torch.Generator().manual_seed(0))
+
+    state = objective.initial_state()
+    batch = at(seen or ((0.0, 0.0),))
+    if objective.needs_dataset:
+        state = objective.dataset_state([batch])
+    elif state and seen:
+        with torch.no_grad():
+            state = objective(batch, state, drawn(batch), training=True)[1]
+    N = BENEATH_ALONE if objective.couples(training=False) else BENEATH
+    axes = (torch.linspace(*log_x1, N), torch.linspace(*log_x2, N))
+    return field(objective, *axes, tokens=tokens, ref=ref, state=state, draws=drawn(at(((0.0, 0.0),))))
 
 
 def parse_starts(text: str) -> tuple[Point, ...]:

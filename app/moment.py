@@ -16,14 +16,25 @@ def moment(run: str) -> int | None:
     moments: dict[str, int | None] = st.session_state.setdefault(MOMENTS, {})
     if run not in moments:
         asked = st.query_params.get("step", "") if st.query_params.get("run") == run else ""
-        moments[run] = int(asked) if asked.isdecimal() else None
+        moments[run] = int(asked) if asked.isdecimal() and len(asked) < 16 else None
     return moments[run]
 
 
-def go_to(run: str, step: int | None) -> None:
-    """Show another step of a run from the next drawing on; None: the latest."""
+def go_to(run: str, step: int | None, *, passing: bool = False) -> None:
+    """Show another step of a run from the next drawing on; None: the latest.
+
+    passing: on the way somewhere, as while time is played; the address, whose every change the browser remembers, stays.
+    """
     st.session_state.setdefault(MOMENTS, {})[run] = step
+    if not passing:
+        address(run)
+
+
+def address(run: str) -> None:
+    """Let the address say the step of the run that is shown."""
+    step = moment(run)
     if step is not None:
-        st.query_params["step"] = str(step)
+        if st.query_params.get("step") != str(step):
+            st.query_params["step"] = str(step)
     elif "step" in st.query_params:
         del st.query_params["step"]

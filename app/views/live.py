@@ -9,6 +9,8 @@ import streamlit as st
 
 import lab
 from app import changing, exporting, steering
+from app.live import saving
+from app.moment import address, moment
 from app.plain import plain
 from app.waiting import waiting
 from app.watching import watch
@@ -22,12 +24,14 @@ def page() -> None:
     if not runs:
         nothing_yet()
         return
-    left, right = st.columns([5, 4], vertical_alignment="bottom", gap="medium")
+    left, right, far = st.columns([6, 5, 4], vertical_alignment="bottom", gap="medium")
     with left:
         run = choose(runs)
     state = run.state
     with right:
         said = steering.buttons(run, state)
+    with far:
+        panel = st.pills("More", more(run, state), key="live-panel", label_visibility="collapsed")
     with st.container():  # always there, so that what follows keeps its place, and the figures their zoom
         if said:
             st.caption(plain(said))
@@ -35,9 +39,15 @@ def page() -> None:
         steering.notices(run, state)
         if state == "queued":
             waiting(run)
-    changing.section(run, state)
-    exporting.section(run)
+    changing.section(run, state, panel)
+    exporting.section(run, panel)
     watch(run, state)
+    saving.offer(run)
+
+
+def more(run: Run, state: str) -> list[str]:
+    """What else can be done with the run; each opens a form above its figures."""
+    return changing.panels(run, state) + exporting.panels(run)
 
 
 def choose(runs: Sequence[Run]) -> Run:
@@ -50,7 +60,10 @@ def choose(runs: Sequence[Run]) -> Run:
         newest_live = next((run for run in runs if run.state not in ENDED), runs[0])
         st.session_state["run"] = asked if asked in by_name else newest_live.dir.name
     name = st.selectbox("Run", list(by_name), key="run", format_func=lambda key: label(by_name[key]))
-    st.query_params["run"] = name
+    moment(name)  # before the address says this run: a step in it is that of another one
+    if st.query_params.get("run") != name:
+        st.query_params["run"] = name
+        address(name)
     return by_name[name]
 
 

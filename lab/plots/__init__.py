@@ -2,18 +2,21 @@
 
 from .confusion import confusion
 from .curves import curves
+from .data import FORMATS, figure_data, figure_file
 from .distribution import distribution
-from .figures import DISTRIBUTION, FIGURES, FigureSpec, run_figure
+from .figures import DISTRIBUTION, FIGURES, FigureSpec, run_figure, run_parts
 from .glossary import GLOSSARY, PAIR_TERMS, Entry, entry
 from .layers import layers
 from .panel import panel
+from .plane import plane, plane_ranges
 from .record import Record
-from .style import HEIGHT
+from .style import HEIGHT, plainly
 from .table import figure_table
 
 __all__ = [
     "DISTRIBUTION",
     "FIGURES",
+    "FORMATS",
     "GLOSSARY",
     "HEIGHT",
     "PAIR_TERMS",
@@ -24,8 +27,14 @@ __all__ = [
     "curves",
     "distribution",
     "entry",
+    "figure_data",
+    "figure_file",
     "figure_table",
     "layers",
     "panel",
+    "plainly",
+    "plane",
+    "plane_ranges",
     "run_figure",
+    "run_parts",
 ]

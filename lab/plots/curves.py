@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ def curves(
     unit: str = "",
     events: pd.DataFrame | None = None,
     smooth: int = 1,
+    means: pd.DataFrame | None = None,
+    stands_for: Mapping[str, int] | None = None,
     band: pd.DataFrame | None = None,
     span: tuple[float, float] | None = None,
     waiting: str = "The curve begins with the first step.",
@@ -40,6 +42,8 @@ def curves(
     frame: index `step`, a column a name, NaN where there is no value.   names: the columns to draw.
     unit: of the vertical axis.   events: as `Run.events` gives them, drawn as thin marks.
     smooth: width in values of the trailing mean that is drawn over the values; 1 draws the values alone.
+    means: that mean, where the frame does not hold every value: index `step`, a column a name.
+    stands_for: number of recorded values by name, where the frame does not hold every value; the title's note says it.
     band: index `step`, columns `low` and `high`: an interval drawn around the first name.
     span: range of the vertical axis; None fits it to the values.
     waiting: what an empty figure says.
@@ -54,9 +58,16 @@ def curves(
         twin = name.removeprefix(HELD_OUT)
         paired = name in HELD_OUT_TWINS and twin in drawn  # dashed, in the colour of its twin, as it is
         colour = colour_of(name, drawn.index(twin) if paired else number, c)
-        traces += _line(frame[name].dropna(), name, colour, 1 if paired else smooth, dash="dash" if paired else "solid")
+        values = frame[name].dropna()
+        mean = None if paired else _mean(values, name, smooth, means)
+        traces += _line(values, name, colour, mean, smooth, dash="dash" if paired else "solid")
     look = layout(
-        title, dark=dark, xaxis=step_axis(c), yaxis=axis(c, unit, **({"range": span} if span else {})), showlegend=len(drawn) > 1
+        title,
+        dark=dark,
+        note=counted({name: (stands_for or {}).get(name, int(frame[name].notna().sum())) for name in drawn}),
+        xaxis=step_axis(c),
+        yaxis=axis(c, unit, **({"range": span} if span else {})),
+        showlegend=len(drawn) > 1,
     )
     if len(drawn) > 1:
         look["margin"]["t"] = WITH_LEGEND
@@ -84,11 +95,26 @@ def label_of(name: str) -> str:
     return "held out" if name in HELD_OUT_TWINS else entry(name).symbol
 
 
-def _line(values: pd.Series, name: str, colour: str, smooth: int, dash: str = "solid") -> list[dict[str, Any]]:
+def counted(stands_for: Mapping[str, int]) -> str:
+    """How many recorded values a line stands for, in words."""
+    most = max(stands_for.values())
+    if most > SCREEN_POINTS:
+        return f"{most:,} values, extremes kept"
+    return f"{most:,} value{'s' if most != 1 else ''}"
+
+
+def _mean(values: pd.Series, name: str, smooth: int, means: pd.DataFrame | None) -> pd.Series | None:
+    """The trailing mean of the values; None where it would be the values again."""
+    if means is not None:
+        return means[name].dropna()
+    return values.rolling(smooth, min_periods=1).mean() if 1 < smooth < len(values) else None
+
+
+def _line(values: pd.Series, name: str, colour: str, mean: pd.Series | None, smooth: int, dash: str) -> list[dict[str, Any]]:
     about, label = entry(name), label_of(name)
     number = f"step %{{x:,d}}: <b>%{{y:.4g}} {about.unit}</b>"
     base = {"type": "scatter", "name": label, "legendgroup": name}
-    smoothed = 1 < smooth < len(values)
+    smoothed = mean is not None
     thin = {
         **base,
         **_thinned(values),
@@ -98,16 +124,18 @@ def _line(values: pd.Series, name: str, colour: str, smooth: int, dash: str = "s
         "showlegend": not smoothed,
         "hovertemplate": f"{number}<br>{about.hover}<extra>{label}</extra>",
     }
-    if not smoothed:
+    if mean is None:
         return [thin]
-    mean = {
-        **base,
-        **_thinned(values.rolling(smooth, min_periods=1).mean()),
-        "mode": "lines",
-        "line": {"color": colour, "width": 2},
-        "hovertemplate": f"{number}, mean of the last {smooth} values<br>{about.hover}<extra>{label}</extra>",
-    }
-    return [thin, mean]
+    return [
+        thin,
+        {
+            **base,
+            **_thinned(mean),
+            "mode": "lines",
+            "line": {"color": colour, "width": 2},
+            "hovertemplate": f"{number}, mean of the last {smooth:,} values<br>{about.hover}<extra>{label}</extra>",
+        },
+    ]
 
 
 def _band(band: pd.DataFrame, colour: str) -> list[dict[str, Any]]:

@@ -8,16 +8,20 @@ import plotly.graph_objects as go
 
 from .curves import colour_of
 from .glossary import entry
+from .marks import marks
 from .style import axis, empty, figure, ink, layout, step_axis, translucent
 
 ROWS, MOST_COLUMNS, PER_COLUMN = 24, 60, 48
 """Cells of the heat map: so many rows, and columns of so many values each, lest it show nothing but noise."""
 
 
-def distribution(frame: pd.DataFrame, term: str, *, title: str | None = None, dark: bool = False) -> go.Figure:
+def distribution(
+    frame: pd.DataFrame, term: str, *, title: str | None = None, events: pd.DataFrame | None = None, dark: bool = False
+) -> go.Figure:
     """Heat map of a term over pairs (upwards) against steps, with the median.
 
     frame: columns `step` and the term, one row for each pair and step, as `StoreReader.terms_over_time` gives it.
+    events: as `Run.events` gives them, drawn as thin marks at the foot.
     A cell's colour is the share of its column's pairs; the title says how many values stand behind the picture.
     Values that are not finite cannot be drawn; they are counted in the title.
     """
@@ -52,7 +56,10 @@ def distribution(frame: pd.DataFrame, term: str, *, title: str | None = None, da
         "hovertemplate": f"about step %{{x:,.0f}}: median <b>%{{y:.4g}} {about.unit}</b><extra></extra>",
         "showlegend": False,
     }
-    return figure([heat, middle], layout(title, note=counted, dark=dark, xaxis=step_axis(c), yaxis=axis(c, about.axis)))
+    marked, mark_axis = ([], {}) if events is None else marks(events, dark=dark)
+    upwards_axis = axis(c, about.axis if about.unit else f"{about.symbol}, no unit")
+    look = layout(title, note=counted, dark=dark, xaxis=step_axis(c), yaxis=upwards_axis, **mark_axis)
+    return figure([heat, middle, *marked], look)
 
 
 def _present(frame: pd.DataFrame, term: str) -> tuple[np.ndarray, np.ndarray, int]:

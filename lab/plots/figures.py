@@ -22,7 +22,10 @@ from .layers import TITLE as LAYERS_TITLE
 from .layers import layers
 from .panel import TITLE as PANEL_TITLE
 from .panel import panel
+from .plane import TITLE as PLANE_TITLE
+from .plane import plane
 from .record import Record
+from .style import is_step_axis, plainly
 
 if TYPE_CHECKING:
     from lab.monitor import StoreReader
@@ -39,10 +42,17 @@ DISTRIBUTION = "distribution:"
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """A figure that can be drawn of any run: its title, and `draw(record, dark)`."""
+    """A figure that can be drawn of any run: its title, and `draw(record, dark)`.
+
+    scalars: the scalars that are its data, if such are.   data: gives its data where they are something else.
+    interval: what an evaluation calls the confidence interval around it.
+    """
 
     title: str
     draw: Callable[[Record, bool], go.Figure]
+    scalars: tuple[str, ...] = ()
+    data: Callable[[Record], pd.DataFrame] | None = None
+    interval: str = ""
 
 
 def _lines(title: str, *names: str, smooth: bool = True, **look: Any) -> FigureSpec:
@@ -50,33 +60,59 @@ def _lines(title: str, *names: str, smooth: bool = True, **look: Any) -> FigureS
 
     def draw(record: Record, dark: bool) -> go.Figure:
         frame = record.scalars(names)
-        return curves(frame, names, title=title, events=record.notable(), smooth=_window(frame) if smooth else 1, dark=dark, **look)
+        stands_for = frame.attrs.get("stands_for") or {name: int(frame[name].notna().sum()) for name in names}
+        most = max(stands_for.values(), default=0)
+        width = _window(most) if smooth else 1
+        means = record.means(names, width) if width > 1 and most > len(frame) else None
+        return curves(
+            frame,
+            names,
+            title=title,
+            events=record.notable(),
+            smooth=width,
+            means=means,
+            stands_for=stands_for,
+            dark=dark,
+            **look,
+        )
 
-    return FigureSpec(title, draw)
+    return FigureSpec(title, draw, names)
 
 
-def _window(frame: pd.DataFrame) -> int:
+def _window(values: int) -> int:
     """Width of the moving mean: a fortieth of what there is, so that the line stays a line however long the run."""
-    return min(max(len(frame) // 40, 1), 500)
+    return min(max(values // 40, 1), 500)
 
 
 def _sampled(title: str, name: str, interval: str, *, waiting: str, **look: Any) -> FigureSpec:
     """A mean over sampled answers with its confidence interval, which evaluations keep as <interval>_low and <interval>_high."""
-    low, high = f"{interval}_low", f"{interval}_high"
 
     def draw(record: Record, dark: bool) -> go.Figure:
-        events = record.events()
-        looks = events[events["kind"] == "evaluation"]
-        found = [(step, d[low], d[high]) for step, d in zip(looks["step"], looks["detail"]) if low in d and high in d]
-        band = pd.DataFrame(found, columns=["step", "low", "high"]).drop_duplicates("step", keep="last").set_index("step")
-        frame = record.scalars([name])
+        band, frame = _band(record, interval), record.scalars([name])
         return curves(frame, [name], title=title, events=record.notable(), band=band, waiting=waiting, dark=dark, **look)
 
-    return FigureSpec(title, draw)
+    return FigureSpec(title, draw, (name,), interval=interval)
+
+
+def _band(record: Record, interval: str) -> pd.DataFrame:
+    """An interval by step: index `step`, columns low and high."""
+    low, high = f"{interval}_low", f"{interval}_high"
+    events = record.events()
+    looks = events[events["kind"] == "evaluation"]
+    found = [(step, d[low], d[high]) for step, d in zip(looks["step"], looks["detail"]) if low in d and high in d]
+    return pd.DataFrame(found, columns=["step", "low", "high"]).drop_duplicates("step", keep="last").set_index("step")
+
+
+def interval_of(record: Record, name: str) -> pd.DataFrame | None:
+    """The confidence interval around a figure's curve by step, columns low and high; None where it has none."""
+    interval = spec_of(record, name).interval
+    return _band(record, interval) if interval else None
 
 
 def _distribution(term: str) -> FigureSpec:
-    return FigureSpec(entry(term).title, lambda record, dark: distribution(record.terms(), term, dark=dark))
+    return FigureSpec(
+        entry(term).title, lambda record, dark: distribution(record.terms(), term, events=record.notable(), dark=dark)
+    )
 
 
 def _confusion(record: Record, dark: bool) -> go.Figure:
@@ -127,12 +163,17 @@ FIGURES: dict[str, FigureSpec] = {
         smooth=False,
         waiting=_SAMPLED,
     ),
-    "grad_norm": _lines("Gradient norm", "grad_norm"),
-    "learning_rate": _lines("Learning rate", "learning_rate", smooth=False),
+    "grad_norm": _lines("Gradient norm", "grad_norm", unit="length, no unit"),
+    "learning_rate": _lines("Learning rate", "learning_rate", unit="η, no unit", smooth=False),
     "throughput": _lines("Throughput", "pairs_per_second", unit="pairs per second"),
     "probe_cost": _lines("Cost of the probes", "probe_cost", unit="share of training time"),
-    "layers": FigureSpec(LAYERS_TITLE, lambda record, dark: layers(record.layers(), dark=dark)),
-    "panel": FigureSpec(PANEL_TITLE, lambda record, dark: panel(record.panel(), events=record.events(), dark=dark)),
+    "layers": FigureSpec(LAYERS_TITLE, lambda record, dark: layers(record.layers(), events=record.notable(), dark=dark)),
+    "panel": FigureSpec(
+        PANEL_TITLE,
+        lambda record, dark: panel(record.panel(), events=record.notable(), dark=dark),
+        data=lambda record: record.panel(),
+    ),
+    "plane": FigureSpec(PLANE_TITLE, lambda record, dark: plane(record.pairs(), batch=record.step, dark=dark)),
     **{DISTRIBUTION + term: _distribution(term) for term in PAIR_TERMS},
 }
 """Every figure by name. `distribution:<term>` also works for a term that only an objective of one's own has."""
@@ -144,7 +185,26 @@ def run_figure(source: StoreReader | Record, name: str, dark: bool = False) -> g
     source: the store of a run, or the Record of one that somebody keeps for drawing it again and again.
     Raises ValueError naming the figures there are. A figure that has no data yet says what will appear, and when.
     """
+    return go.Figure(run_parts(source, name, dark), _validate=False)
+
+
+def run_parts(source: StoreReader | Record, name: str, dark: bool = False) -> dict[str, Any]:
+    """The same as plain data, {"data": traces, "layout": layout}, at half the cost: what a page sends at every refresh."""
     record = source if isinstance(source, Record) else Record(source)
+    spec = spec_of(record, name)
+    with plainly():
+        drawn = spec.draw(record, dark)
+    parts: dict[str, Any] = drawn.to_plotly_json() if isinstance(drawn, go.Figure) else drawn
+    layout = parts["layout"]
+    layout["uirevision"] = f"{record.reader.folder.name}/{name}"  # the same word at every refresh: keep zoom and hidden traces
+    if record.until is not None and parts["data"]:  # in the past: the axis keeps its length, and the curves grow along it
+        for look in (look for key, look in layout.items() if key.startswith("xaxis") and is_step_axis(look)):
+            look["range"] = [0, max(record.latest, 1)]
+    return parts
+
+
+def spec_of(record: Record, name: str) -> FigureSpec:
+    """What draws a figure of this run. Raises ValueError naming the figures there are."""
     spec = FIGURES.get(name)
     term = name.removeprefix(DISTRIBUTION)
     if spec is None and name.startswith(DISTRIBUTION) and term in record.term_names():
@@ -152,6 +212,4 @@ def run_figure(source: StoreReader | Record, name: str, dark: bool = False) -> g
     if spec is None:
         own = {DISTRIBUTION + known for known in record.term_names()}
         raise ValueError(f"There is no figure {name!r}; choose one of {', '.join(sorted(own | FIGURES.keys()))}.")
-    figure = spec.draw(record, dark)
-    figure.layout.uirevision = f"{record.reader.folder.name}/{name}"  # the same word at every refresh: keep zoom and hidden traces
-    return figure
+    return spec

@@ -97,7 +97,7 @@ def field_figure(
     x, y = array(data.log_x1), array(data.log_x2)
     out = ~array(data.attainable, bool).T
     words = _words(out, paths, rate)
-    traces = [*_surface(data, quantity, c), *_out_of_reach(x, y, out, c), _equal_margin(x, y, c), _arrows(data, c)]
+    traces = [*surface(data, quantity, c), *out_of_reach(x, y, out, c), equal_margin(x, y, c), arrows(data, c)]
     reach = [np.inf if (inside := ~out.all(along)).all() else a[inside].max(initial=-np.inf) for along, a in enumerate((x, y))]
     for path in paths:
         traces += _descent(path, reach, c)
@@ -118,7 +118,8 @@ def field_figure(
     return figure([trace for trace in traces if trace], look)
 
 
-def _surface(data: FieldData, quantity: str, c: Ink) -> list[dict[str, Any]]:
+def surface(data: FieldData, quantity: str, c: Ink) -> list[dict[str, Any]]:
+    """A quantity of the field as colours, with lines of equal value."""
     about = QUANTITIES[quantity]
     values = array(data.value if quantity == "loss" else getattr(data, quantity)).T
     logarithmic = quantity.endswith("ratio")
@@ -175,7 +176,7 @@ def _surface(data: FieldData, quantity: str, c: Ink) -> list[dict[str, Any]]:
     return [heat, lines]
 
 
-def _out_of_reach(x: np.ndarray, y: np.ndarray, out: np.ndarray, c: Ink) -> list[dict[str, Any]]:
+def out_of_reach(x: np.ndarray, y: np.ndarray, out: np.ndarray, c: Ink) -> list[dict[str, Any]]:
     """A veil and strokes over the points that no policy can reach; nothing where there is none."""
     rows, columns = np.nonzero(out)
     if not len(rows):
@@ -200,7 +201,7 @@ def _out_of_reach(x: np.ndarray, y: np.ndarray, out: np.ndarray, c: Ink) -> list
     return [veil, hatching]
 
 
-def _equal_margin(x: np.ndarray, y: np.ndarray, c: Ink) -> dict[str, Any]:
+def equal_margin(x: np.ndarray, y: np.ndarray, c: Ink) -> dict[str, Any]:
     """The line of margin 0, with the point where policy and reference are the same."""
     low, high = max(x.min(), y.min()), min(x.max(), y.max())
     if low >= high:
@@ -215,7 +216,7 @@ def _equal_margin(x: np.ndarray, y: np.ndarray, c: Ink) -> dict[str, Any]:
     }
 
 
-def _arrows(data: FieldData, c: Ink) -> dict[str, Any]:
+def arrows(data: FieldData, c: Ink) -> dict[str, Any]:
     """Arrows of one length along the negative gradient, in one trace: tail, head, gap."""
     x, y = array(data.log_x1), array(data.log_x2)
     rows, columns = (_evenly(len(a)) for a in (x, y))

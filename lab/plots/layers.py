@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from .glossary import entry
+from .marks import marks
 from .style import WITH_LEGEND, Ink, axis, empty, figure, ink, layout, step_axis
 
 COLUMNS = 120
@@ -26,7 +27,7 @@ HEADINGS = dict(zip(PANELS, ("Chosen part", "Rejected part", "Cosine of the two"
 TITLE = "Gradient by layer"
 
 
-def layers(frame: pd.DataFrame, *, title: str = TITLE, dark: bool = False) -> go.Figure:
+def layers(frame: pd.DataFrame, *, title: str = TITLE, events: pd.DataFrame | None = None, dark: bool = False) -> go.Figure:
     """Four heat maps, layers downwards: norm of the chosen part, norm of the rejected part (one scale), cosine of the two, and the
     update-to-weight ratio (logarithmic; grey at 1e-3, orange above, blue below; empty where nothing moved).
 
@@ -42,13 +43,19 @@ def layers(frame: pd.DataFrame, *, title: str = TITLE, dark: bool = False) -> go
     norms = np.concatenate([tables["norm_chosen"], tables["norm_rejected"]])
     largest = float(np.max(norms, where=np.isfinite(norms), initial=0.0)) or 1.0
     height = 130 + max(16 * len(names), 90)
-    look = layout(title, note=f"{frame['step'].nunique():,} probed steps", dark=dark, height=height, annotations=[])
+    probed = frame.attrs.get("stands_for", frame["step"].nunique())
+    look = layout(title, note=f"{probed:,} probed steps", dark=dark, height=height, annotations=[])
     look["margin"]["t"] = WITH_LEGEND
     traces = []
     for number, panel in enumerate(PANELS):
         traces.append(_heat(number, panel, steps, names, tables[panel], largest, c))
         look |= _axes(number, c)
         look["annotations"].append(_heading(number, panel, c))
+    for number in range(len(PANELS) if events is not None else 0):
+        suffix = str(number + 1) if number else ""
+        marked, mark_axis = marks(events, dark=dark, over=(f"x{suffix}", f"y{suffix}"), own=f"y{len(PANELS) + number + 1}")
+        traces += marked
+        look |= mark_axis
     return figure(traces, look)
 
 

@@ -49,16 +49,22 @@ def describe(kind: str, detail: Mapping[str, Any]) -> str:
 
 
 def notable(events: pd.DataFrame) -> pd.DataFrame:
-    """The events that are marked, at most 1,000; of those by the clock at most QUIET."""
+    """The events that are marked, at most 1,000; of those by the clock at most QUIET. A column `words` says what happened."""
     kinds = events["kind"].to_numpy(object)
     clocked, others = np.isin(kinds, BY_THE_CLOCK), np.isin(kinds, [kind for kind in KINDS if kind not in BY_THE_CLOCK])
     kept = [_evenly(np.flatnonzero(clocked), QUIET), _evenly(np.flatnonzero(others), SCREEN_POINTS - QUIET)]
-    return events.iloc[np.concatenate(kept)]
+    found = events.iloc[np.concatenate(kept)]
+    return found.assign(words=[wrapped(describe(kind, detail)) for kind, detail in zip(found["kind"], found["detail"])])
 
 
-def marks(events: pd.DataFrame, *, dark: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A trace with one mark an event, and an axis of its own, so that the marks stay at the foot while one zooms."""
-    found = notable(events)
+def marks(
+    events: pd.DataFrame, *, dark: bool, over: tuple[str, str] = ("x", "y"), own: str = "y2"
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A trace with one mark an event, and an axis of its own, so that the marks stay at the foot while one zooms.
+
+    over: the axes of the plot that is marked.   own: the name of the marks' vertical axis.
+    """
+    found = events if "words" in events else notable(events)
     if found.empty:
         return [], {}
     c = ink(dark)
@@ -68,7 +74,8 @@ def marks(events: pd.DataFrame, *, dark: bool) -> tuple[list[dict[str, Any]], di
         "name": "events",
         "x": found["step"].to_numpy(np.int32),
         "y": np.full(len(found), 0.03, np.float32),
-        "yaxis": "y2",
+        "xaxis": over[0],
+        "yaxis": own,
         "mode": "markers",
         "marker": {
             "symbol": "line-ns-open",
@@ -76,11 +83,12 @@ def marks(events: pd.DataFrame, *, dark: bool) -> tuple[list[dict[str, Any]], di
             "line": {"width": 1.5},
             "color": np.array(colours, object),
         },
-        "text": np.array([wrapped(describe(kind, detail)) for kind, detail in zip(found["kind"], found["detail"])], object),
+        "text": found["words"].to_numpy(object),
         "hovertemplate": "step %{x:,d}<br>%{text}<extra></extra>",
         "showlegend": False,
     }
-    return [trace], {"yaxis2": {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True}}
+    axis = {"overlaying": over[1], "anchor": over[0], "range": [0, 1], "visible": False, "fixedrange": True}
+    return [trace], {f"yaxis{own[1:]}": axis}
 
 
 def _evenly(rows: np.ndarray, most: int) -> np.ndarray:

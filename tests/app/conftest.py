@@ -1,9 +1,17 @@
-"""Runs filled by hand, so that a page can be tested without training."""
+"""Runs filled by hand, so that a page can be tested without training; a dashboard, and a page of a real browser to look at it."""
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +22,13 @@ from lab.monitor import ENDED, LayerRow, RunLock, StoreWriter
 from lab.run import Run
 from lab.training import TrainConfig, create_run
 from lab.training.metrics import batch_scalars
+from tests.app.browsing import until
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+PROBES = ("/_stcore/health", "/_stcore/host-config")
+"""Addresses that Streamlit's own script tries at every level of the page's path until one answers."""
 
 TERMS = {
     "sgdpo": ("pilot_chosen", "pilot_rejected", "logit", "logit_chosen", "logit_rejected"),
@@ -120,3 +135,74 @@ def store_run() -> Iterator[Callable[..., Run]]:
     yield make
     for lock in make.locks:
         lock.release()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=2) as reply:
+            return reply.status == 200
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def dashboard(lab_home: Path, tmp_path: Path) -> Iterator[str]:
+    """The address of a dashboard without a demo run, on a free port of this machine."""
+    port, log = free_port(), tmp_path / "dashboard.txt"
+    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
+    with log.open("wb") as out:
+        server = subprocess.Popen(command, cwd=ROOT, env=os.environ.copy(), stdout=out, stderr=subprocess.STDOUT)
+    try:
+        until(lambda: _answers(port), 240, log.read_text)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        try:
+            server.wait(60)
+        except subprocess.TimeoutExpired:  # on a machine that is busy otherwise it may still be starting
+            server.kill()
+            server.wait()
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+@pytest.fixture
+def page() -> Iterator[Any]:
+    """A page of a fresh browser. An error in it, or a request that leaves this machine, fails the test.
+
+    Ask for it behind the dashboard, so that it is closed before.
+    """
+    if CHROMIUM is None:
+        pytest.skip("No chromium is installed; `apt-get install chromium` (or chrome on the PATH) lets this test run.")
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright's Python package is not installed.")
+    complaints: list[str] = []
+
+    def heard(message: Any) -> None:
+        if message.type == "error" and "Failed to load resource" not in message.text:  # those are heard below, with their address
+            complaints.append(message.text)
+
+    def answered(response: Any) -> None:
+        if response.status >= 400 and not response.url.endswith(PROBES):
+            complaints.append(f"{response.status} {response.url}")
+
+    def asked(request: Any) -> None:
+        if not re.match(r"(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:", request.url):
+            complaints.append(f"asked for {request.url}")
+
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        opened = browser.new_page(viewport={"width": 1280, "height": 800})
+        opened.set_default_timeout(120_000)
+        opened.on("console", heard)
+        opened.on("pageerror", lambda error: complaints.append(str(error)))
+        opened.on("response", answered)
+        opened.on("request", asked)
+        yield opened
+        browser.close()
+    assert complaints == []

@@ -47,7 +47,7 @@ def labels(app: AppTest) -> list[str]:
 
 
 def test_settings_are_shown_as_they_are_and_sent_when_changed(live: Run) -> None:
-    app = opened()
+    app = opened(panel="Change")
     assert number(app, "learning_rate").value == 1e-4
     assert number(app, "beta").value == 0.1
     number(app, "beta").set_value(0.3)
@@ -59,7 +59,7 @@ def test_settings_are_shown_as_they_are_and_sent_when_changed(live: Run) -> None
 
 @pytest.mark.parametrize(("beta", "sentence"), [(-1.0, "beta = -1.0 does not work"), (0.1, "Say what to set")])
 def test_what_cannot_be_set_is_said_at_once(live: Run, beta: float, sentence: str) -> None:
-    app = opened()
+    app = opened(panel="Change")
     number(app, "beta").set_value(beta)
     press(app, "Set")
     assert sentence in unescaped(app.error[0].value)
@@ -67,7 +67,7 @@ def test_what_cannot_be_set_is_said_at_once(live: Run, beta: float, sentence: st
 
 
 def test_a_checkpoint_on_request(live: Run) -> None:
-    press(opened(), "Checkpoint now")
+    press(opened(panel="Change"), "Checkpoint now")
     assert [request.kind for request in take(live.dir)] == ["checkpoint"]
 
 
@@ -91,7 +91,7 @@ def test_a_branch_is_started_and_watched(rows, model_folder) -> None:
     parent = lab.train(
         "dpo", rows, model_folder("llama"), background=False, steps=4, save_every=2, batch_size=4, device="cpu", eval_tokens=8
     )
-    app = opened()
+    app = opened(panel="Branch")
     next(box for box in app.selectbox if box.label == "From step").select(2).run()
     next(box for box in app.selectbox if box.key == f"branch.{parent.dir.name}.objective").select("sgdpo").run()
     number(app, "r1").set_value(0.9)
@@ -108,7 +108,7 @@ def test_a_branch_is_started_and_watched(rows, model_folder) -> None:
 
 def test_what_cannot_branch_is_a_sentence(rows, model_folder) -> None:
     lab.train("dpo", rows, model_folder("llama"), background=False, steps=2, batch_size=4, device="cpu", eval_tokens=8)
-    app = opened()
+    app = opened(panel="Branch")
     [widget for widget in app.number_input if widget.label == "steps"][-1].set_value(1)
     press(app, "Start the branch")
     (job,) = changing.BRANCHES.values()

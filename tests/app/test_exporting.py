@@ -35,7 +35,7 @@ def field(app: AppTest, kind: str, label: str):
 
 
 def test_a_run_is_exported_to_a_folder(run, tmp_path) -> None:
-    app = opened()
+    app = opened(panel="Export")
     assert field(app, "selectbox", "What").options == ["adapter", "merged"]
     field(app, "selectbox", "What").select("merged")
     field(app, "selectbox", "Weights").select("bfloat16")
@@ -51,7 +51,7 @@ def test_a_run_is_exported_to_a_folder(run, tmp_path) -> None:
 
 def test_a_refusal_is_a_sentence_on_the_page(run, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    app = opened()
+    app = opened(panel="Export")
     field(app, "text_input", "Folder on this machine").input(str(tmp_path))
     press(app, "Export the model")
     assert "is not empty" in unescaped(app.error[0].value)

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import lab
+from app.live import charts, saving
 from app.words import duration, parameters
 from lab import home
-from lab.monitor import DeviceQueue, take
+from lab.monitor import DeviceQueue, StoreWriter, take
+from lab.plots import run_parts
 from lab.run import Run
-from tests.app.conftest import HOSTILE_MARKUP, SAMPLE_PROMPT
+from tests.app.conftest import HOSTILE_MARKUP, SAMPLE_PROMPT, fill
 
 MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
 HOSTILE = "# <b>x</b> $x$ ![](http://example.invalid/x) :red[y] :smile:"
 
 
-def opened(run: str | None = None) -> AppTest:
-    app = AppTest.from_file(MAIN, default_timeout=30)
+def opened(run: str | None = None, *, tab: str | None = None, panel: str | None = None, step: int | None = None) -> AppTest:
+    """The page; `tab` and `panel` are opened first, and time has travelled to `step`."""
+    app = AppTest.from_file(MAIN, default_timeout=60)
     if run is not None:
         app.query_params["run"] = run
+    if step is not None:
+        app.query_params["step"] = str(step)
+    if tab is not None:
+        app.session_state["live-tab"] = tab
+    if panel is not None:
+        app.session_state["live-panel"] = panel
     app.run()
     assert not app.exception
     return app
@@ -66,18 +80,128 @@ def test_a_live_run(store_run: Callable[..., Run]) -> None:
     assert metrics["Remaining"] == "6 s"
     assert metrics["Trained for"] == "4 s"
     assert metrics["Throughput"].endswith("pairs/s")
-    for heading in ("Objective", "Rewards and log-probs of both sides", "Over the pairs", "Gradient flow"):
-        assert heading in said
+    assert [tab.label for tab in app.tabs] == ["Curves", "Pairs", "Tokens", "Gradient", "Answers"]
 
 
-def test_the_figures_reach_the_page(store_run: Callable[..., Run]) -> None:
+def figures(app: AppTest) -> dict[str, dict[str, Any]]:
+    """The figures on the page by title, as they are sent."""
+    sent = [element.proto for element in app.get("bidi_component") if element.proto.component_name == "lab_figure"]
+    drawn = [json.loads(proto.bytes)["figure"] for proto in sent]
+    return {re.sub(r"  <span.*", "", figure["layout"]["title"]["text"]): figure for figure in drawn}
+
+
+def last_step(figure: dict[str, Any]) -> int:
+    """The last step of a figure's first trace."""
+    packed = figure["data"][0]["x"]
+    return int(np.frombuffer(base64.b64decode(packed["bdata"]), packed["dtype"])[-1])
+
+
+def test_only_the_open_tab_is_drawn(store_run: Callable[..., Run]) -> None:
     store_run("one", state="finished", steps=30)
-    figures = {element.proto.id.rsplit("-", 1)[-1]: element.proto for element in opened().get("bidi_component")}
-    titles = [json.loads(proto.bytes)["figure"]["layout"]["title"]["text"] for proto in figures.values()]
-    for expected in ("Loss", "Reward margin", "Rewards of both sides", "Log-probs of both sides"):
-        assert expected in titles
-    assert any(title.startswith("Pilot of the chosen answer") for title in titles)
-    assert max(len(proto.bytes) + len(proto.js_content) for proto in figures.values()) < 100_000, "a refresh carries no library"
+    app = opened()
+    assert list(figures(app)) == [
+        "Loss",
+        "Reward margin",
+        "Accuracy of the implicit reward",
+        "Rewards of both sides",
+        "Log-probs of both sides",
+        "Log-ratios to the reference",
+    ]
+    sizes = [len(e.proto.bytes) + len(e.proto.js_content) for e in app.get("bidi_component")]
+    assert max(sizes) < 100_000, "a refresh carries no library"
+    assert {"All pairs on the objective’s field", "Pilot of the chosen answer"} <= set(figures(opened(tab="Pairs")))
+    assert {"Gradient by layer", "Gradient norm", "Learning rate", "Throughput"} <= set(figures(opened(tab="Gradient")))
+
+
+def test_a_figure_is_built_again_only_when_there_is_something_new(
+    store_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = store_run("one", state="running", steps=100, done=30)
+    built: list[str] = []
+    monkeypatch.setattr(charts, "run_parts", lambda record, name, dark: built.append(name) or run_parts(record, name, dark))
+    app = opened()
+    assert len(built) == 6
+    app.run()
+    assert len(built) == 6
+    with contextlib.closing(StoreWriter(run.dir)) as store:
+        fill(store, "sgdpo", range(31, 33), 100)
+        store.status(step=32)
+    app.run()
+    assert len(built) == 12
+    assert last_step(figures(app)["Loss"]) == 32
+
+
+class TestTimeTravel:
+    """The page at an earlier step."""
+
+    def test_every_figure_ends_there(self, store_run: Callable[..., Run]) -> None:
+        store_run("one", state="finished", steps=80)
+        app = opened("one", step=33)
+        drawn = figures(app)
+        assert {last_step(figure) for figure in drawn.values()} == {33}
+        assert all(figure["layout"]["xaxis"]["range"] == [0, 80] for figure in drawn.values())
+        assert app.query_params["step"] in ("33", ["33"])
+        loss = next(metric.value for metric in app.metric if metric.label == "Loss")
+        assert loss != next(metric.value for metric in opened("one").metric if metric.label == "Loss")
+
+    def test_the_pairs_are_those_of_that_time(self, store_run: Callable[..., Run]) -> None:
+        run = store_run("one", state="finished", steps=80)
+        parts = figures(opened("one", tab="Pairs", step=3))["All pairs on the objective’s field"]
+        points = [trace for trace in parts["data"] if trace["type"] == "scattergl"]
+        assert sum(len(trace["customdata"]) for trace in points) == len(run.pairs(3))
+        assert [trace["name"] for trace in points] == ["pairs", "step 3"]
+
+    def test_another_run_is_shown_as_it_is_now(self, store_run: Callable[..., Run]) -> None:
+        for name in ("one", "two"):
+            store_run(name, state="finished", steps=40)
+        app = opened("one", step=9)
+        app.selectbox(key="run").select("two").run()
+        assert not app.exception
+        assert {last_step(figure) for figure in figures(app).values()} == {40}
+        assert "step" not in app.query_params
+        app.selectbox(key="run").select("one").run()
+        assert app.query_params["step"] in ("9", ["9"])
+
+    @pytest.mark.parametrize("step", ["999999", "x", "-3", "9" * 40])
+    def test_a_step_that_there_is_not_is_the_latest(self, store_run: Callable[..., Run], step: str) -> None:
+        store_run("one", state="finished", steps=40)
+        app = AppTest.from_file(MAIN, default_timeout=60)
+        app.query_params["run"], app.query_params["step"] = "one", step
+        app.run()
+        assert not app.exception
+        assert {last_step(figure) for figure in figures(app).values()} == {40}
+
+
+def test_a_chart_is_saved_from_a_dialog(store_run: Callable[..., Run]) -> None:
+    store_run("one", state="finished", steps=40)
+    app = AppTest.from_file(MAIN, default_timeout=60)
+    app.session_state[saving.ASKED] = "margins"
+    app.run()
+    assert not app.exception
+    chosen = next(box for box in app.selectbox if box.label == "Chart")
+    assert chosen.value == "margins"
+    assert "Spread: Pilot of the chosen answer" in chosen.options
+    assert app.get("download_button")
+    assert "one-margins.csv" in unescaped(words(app))
+
+
+def test_the_tokens_that_the_pilot_drew_are_painted(model_folder: Callable[[str], Path], rows: list[dict[str, str]]) -> None:
+    hostile = [row | {"chosen": f"<img src=x onerror=alert(1)> {row['chosen']}"} for row in rows]
+    run = lab.train("sgdpo", hostile, model_folder("llama"), steps=2, batch_size=4, lora_rank=2, device="cpu", background=False)
+    app = opened(run.dir.name, tab="Tokens")
+    html = "".join(element.proto.body for element in app.get("html"))
+    assert "drawn by the pilot, log-ratio" in html
+    assert "<img" not in html
+    assert "&lt;" in html
+    rows_ = run.reader.tokens(2)
+    first = rows_[(rows_["pair"] == rows_["pair"].iloc[0]) & (rows_["side"] == "chosen")].iloc[0]
+    assert f"Chosen, {int(first.pilot.sum())} of {len(first.pilot)} tokens drawn" in words(app)
+    assert next(box for box in app.selectbox if box.label == "Pair of this step").options == list(dict.fromkeys(rows_["pair"]))
+
+
+def test_no_tokens_are_a_sentence(store_run: Callable[..., Run]) -> None:
+    store_run("one", state="finished", steps=20)
+    assert "The tokens of this moment are not kept" in words(opened(tab="Tokens"))
 
 
 @pytest.mark.parametrize(("button", "state"), [("Pause", "running"), ("Resume", "paused"), ("Stop", "running"), ("Stop", "paused")])
@@ -173,7 +297,7 @@ def test_the_reason_of_a_failure_is_inert(store_run: Callable[..., Run]) -> None
 
 def test_sampled_answers_of_policy_and_reference_stand_side_by_side_as_plain_text(store_run: Callable[..., Run]) -> None:
     store_run("one", state="finished", steps=40)
-    app = opened()
+    app = opened(tab="Answers")
     texts = [element.value for element in app.text]
     assert "An answer after 40 steps. **bold** :red[x]" in texts
     assert f"Reference {HOSTILE_MARKUP}" in texts
@@ -188,10 +312,10 @@ def test_sampled_answers_of_policy_and_reference_stand_side_by_side_as_plain_tex
 
 def test_figures_of_sampled_answers_are_those_that_were_measured(store_run: Callable[..., Run]) -> None:
     store_run("one", state="finished", steps=40)
-    figures = [json.loads(element.proto.bytes)["figure"]["layout"]["title"]["text"] for element in opened().get("bidi_component")]
-    assert "Oracle reward of sampled answers" in figures
-    assert "Distance to the reference" in figures
-    assert "Reward of sampled answers" not in figures  # no reward model was asked
+    drawn = figures(opened(tab="Answers"))
+    assert "Oracle reward of sampled answers" in drawn
+    assert "Distance to the reference" in drawn
+    assert "Reward of sampled answers" not in drawn  # no reward model was asked
 
 
 def test_a_look_says_how_far_it_is(store_run: Callable[..., Run]) -> None:
@@ -202,7 +326,7 @@ def test_a_look_says_how_far_it_is(store_run: Callable[..., Run]) -> None:
 
 def test_distributions_are_those_the_run_has(store_run: Callable[..., Run]) -> None:
     store_run("one", state="finished", objective="alpha_dpo", steps=30)
-    chosen = opened().get("button_group")[0]
+    chosen = next(group for group in opened(tab="Pairs").get("button_group") if group.key == "terms-one")
     assert "target_margin" in chosen.value
     assert "pilot_chosen" not in chosen.value
 

@@ -1,74 +1,34 @@
-"""What only a browser can show of the Live page: figures that are updated in place, offline, and keep the zoom."""
+"""What only a browser can show of the Live page: figures that are updated in place, offline; time travel, clicks and keys."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import sys
+import re
 import threading
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab.monitor import StoreWriter
 from lab.run import Run
+from tests.app.browsing import body, until
 from tests.app.conftest import fill
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
 STEPS = 100_000
+REFRESHES = 20
+START, PATIENCE = 600.0, 120.0
+"""Seconds to wait for the first page, for which the server loads torch, and for what must come: the machine may be busy."""
 
-FIGURE = """() => {
-  const figure = document.querySelector(".lab-figure");
+FIGURES = """() => [...document.querySelectorAll(".lab-figure")].filter((figure) => figure._fullData).map((figure) => {
   figure.mark ??= Math.random();
-  const steps = figure._fullData[0].x;
-  return {mark: figure.mark, range: [...figure.layout.xaxis.range], last: steps[steps.length - 1],
-          hidden: figure._fullData.some((trace) => trace.visible === "legendonly"), width: figure.getBoundingClientRect().width};
-}"""
-
-
-@pytest.fixture
-def address(lab_home: Path) -> Iterator[str]:
-    """A dashboard of its own, on a free port of this machine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
-    server = subprocess.Popen(command, cwd=ROOT, env=os.environ.copy(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: answers(port), "the dashboard listens", 60)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(20)
-
-
-@pytest.fixture
-def page(address: str) -> Iterator[Any]:  # asks for the address so that it is closed before the dashboard is
-    """A page of a real browser; an error in it, or a request that leaves this machine, fails the test."""
-    if CHROMIUM is None:
-        pytest.skip("No chromium is installed: `apt-get install chromium`, and run the browser tests again.")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        opened = browser.new_page(viewport={"width": 1280, "height": 900})
-        wrong: list[str] = []
-        opened.on("pageerror", lambda error: wrong.append(str(error)))
-        opened.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-        opened.on("request", lambda r: wrong.append(r.url) if "//127.0.0.1" not in r.url and r.url.startswith("http") else None)
-        yield opened
-        browser.close()
-    assert not wrong
+  const traces = figure._fullData, steps = traces.find((trace) => trace.mode?.includes("lines"))?.x ?? [0];
+  return {mark: figure.mark, title: figure.layout.title.text, range: [...figure.layout.xaxis.range], last: steps[steps.length - 1],
+          hidden: traces.filter((trace) => trace.visible === "legendonly").map((trace) => trace.name),
+          selected: traces.reduce((sum, trace) => sum + (trace.selectedpoints?.length ?? 0), 0),
+          width: figure.getBoundingClientRect().width};
+})"""
 
 
 @pytest.fixture
@@ -92,73 +52,129 @@ def moving(store_run: Callable[..., Run]) -> Iterator[Run]:
     store.close()
 
 
-def answers(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=2) as reply:
-            return reply.status == 200
-    except OSError:
-        return False
+def figure(page: Any, title: str) -> dict[str, Any]:
+    """The state of the figure of that title; empty while it is not drawn."""
+    return next((found for found in page.evaluate(FIGURES) if found["title"].startswith(title)), {})
 
 
-def wait_until(true: Callable[[], bool], what: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.2)
+def opened(page: Any, address: str, run: Run) -> None:
+    page.goto(f"{address}/?run={run.dir.name}")
+    until(lambda: len(page.evaluate(FIGURES)) == 6, START, lambda: body(page))
 
 
-def refreshes(page: Any, count: int) -> list[dict[str, Any]]:
+def refreshes(page: Any, count: int) -> Iterator[dict[str, Any]]:
     """The first figure's state after each of so many refreshes that brought new steps."""
-    states = [page.evaluate(FIGURE)]
-    deadline = time.monotonic() + 10 * count
+    states = [figure(page, "Loss")]
     while len(states) <= count:
-        assert time.monotonic() < deadline, f"only {len(states) - 1} refreshes"
-        page.wait_for_timeout(100)
-        state = page.evaluate(FIGURE)
-        if state["last"] > states[-1]["last"]:
-            states.append(state)
-    return states[1:]
+        states.append(until(lambda: _newer(page, states[-1]["last"]), PATIENCE, lambda: body(page)))
+        yield states[-1]
 
 
-def zoom(page: Any) -> dict[str, Any]:
-    """Drag over a part of the first figure; its state then."""
-    area = page.locator(".lab-figure .nsewdrag").first.bounding_box()
-    middle = area["y"] + area["height"] / 2
-    page.mouse.move(area["x"] + 0.3 * area["width"], middle)
+def _newer(page: Any, last: int) -> dict[str, Any]:
+    state = figure(page, "Loss")
+    return state if state["last"] > last else {}
+
+
+def area(page: Any, title: str, part: str = ".nsewdrag") -> Any:
+    """A part of the figure of that title, for the mouse."""
+    return page.locator(".lab-figure", has_text=title).locator(part).first
+
+
+def drag(page: Any, title: str, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Drag over a figure; places are shares of its plot's width and height."""
+    box = area(page, title).bounding_box()
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
+    page.mouse.move(*places[0])
     page.mouse.down()
-    page.mouse.move(area["x"] + 0.6 * area["width"], middle + 3, steps=8)
+    page.mouse.move(*places[1], steps=8)
     page.mouse.up()
     page.wait_for_timeout(500)
-    return page.evaluate(FIGURE)
 
 
-def test_zoom_survives_refreshes_and_a_pause(page: Any, address: str, moving: Run) -> None:
+def click_on_a_point(page: Any, title: str, kind: str) -> None:
+    """Rest the mouse on the middle point of the figure's first trace of that kind, and click."""
+    point = page.evaluate(
+        """([title, kind]) => {
+        const figure = [...document.querySelectorAll(".lab-figure")].find((f) => f.layout?.title.text.startsWith(title));
+        const trace = figure._fullData.find((t) => t.type === kind), box = figure.getBoundingClientRect();
+        const {xaxis, yaxis} = figure._fullLayout, n = Math.floor(trace.x.length / 2);
+        return {x: box.x + xaxis._offset + xaxis.d2p(trace.x[n]), y: box.y + yaxis._offset + yaxis.d2p(trace.y[n])};}""",
+        [title, kind],
+    )
+    page.mouse.move(point["x"] - 3, point["y"])
+    page.wait_for_timeout(300)
+    page.mouse.move(point["x"], point["y"])
+    page.wait_for_timeout(300)
+    page.mouse.click(point["x"], point["y"])
+
+
+def bar(page: Any) -> str:
+    """What the bar that travels in time says."""
+    return str(page.locator(".lab-travel output").inner_text())
+
+
+def test_zoom_and_hidden_traces_survive_refreshes_and_a_pause(dashboard: str, moving: Run, page: Any) -> None:
     received: list[int] = []
     page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: received.append(len(frame))))
-    page.goto(f"{address}/?run={moving.dir.name}")
-    page.wait_for_selector(".lab-figure .nsewdrag", timeout=60_000)
-    first = page.evaluate(FIGURE)
-    zoomed = zoom(page)
+    opened(page, dashboard, moving)
+    first = figure(page, "Loss")
+    drag(page, "Loss", (0.3, 0.5), (0.6, 0.52))
+    zoomed = figure(page, "Loss")
     assert zoomed["range"] != first["range"]
+    area(page, "Rewards of both sides", ".legendtoggle").click()
+    hidden = until(lambda: figure(page, "Rewards of both sides")["hidden"], PATIENCE)
     received.clear()
-    for state in refreshes(page, 6):
+    for state in refreshes(page, REFRESHES):
         assert state["range"] == zoomed["range"]
         assert state["mark"] == zoomed["mark"], "the same element, not a new one"
-    assert sum(received) / 6 < 1_000_000, "a refresh carries figures and nothing else"
+    assert sum(received) / REFRESHES < 300_000, "a refresh carries the open figures and nothing else"
+    assert figure(page, "Rewards of both sides")["hidden"] == hidden
     page.get_by_role("button", name="Pause").click()
     page.get_by_text("Asked the run to pause").wait_for()
-    assert page.evaluate(FIGURE)["range"] == zoomed["range"]
-    assert page.evaluate(FIGURE)["mark"] == zoomed["mark"]
-    area = page.locator(".lab-figure .nsewdrag").first
-    area.dblclick()
-    page.wait_for_timeout(500)
-    assert page.evaluate(FIGURE)["range"] != zoomed["range"]
+    assert figure(page, "Loss")["range"] == zoomed["range"]
+    assert figure(page, "Loss")["mark"] == zoomed["mark"]
+    area(page, "Loss").dblclick()
+    until(lambda: figure(page, "Loss")["range"] != zoomed["range"], PATIENCE)
 
 
-def test_a_figure_takes_the_width_it_is_given(page: Any, address: str, store_run: Callable[..., Run]) -> None:
-    store_run("one", state="finished", steps=30)
-    page.goto(address)
-    page.wait_for_selector(".lab-figure .nsewdrag", timeout=60_000)
-    narrow = page.evaluate(FIGURE)["width"]
+def test_a_figure_takes_the_width_it_is_given(dashboard: str, store_run: Callable[..., Run], page: Any) -> None:
+    opened(page, dashboard, store_run("one", state="finished", steps=30))
+    narrow = figure(page, "Loss")["width"]
     page.set_viewport_size({"width": 1800, "height": 900})
-    wait_until(lambda: page.evaluate("document.querySelector('.lab-figure .main-svg').clientWidth") > narrow * 1.3, "wider", 10)
+    until(lambda: page.evaluate("document.querySelector('.lab-figure .main-svg').clientWidth") > narrow * 1.3, PATIENCE)
+
+
+def test_travel_in_time_by_click_key_and_play_and_open_a_pair(dashboard: str, store_run: Callable[..., Run], page: Any) -> None:
+    opened(page, dashboard, store_run("one", state="finished", steps=60))
+    assert bar(page) == "latest: step 60"
+    click_on_a_point(page, "Loss", "scatter")
+    found = until(lambda: re.fullmatch(r"the past: step (\d+) of 60", bar(page)), PATIENCE, lambda: bar(page))
+    step = int(found[1])
+    until(lambda: figure(page, "Loss")["last"] == step, PATIENCE, lambda: str(figure(page, "Loss")))
+    assert f"step={step}" in page.url
+    page.keyboard.press(",")
+    until(lambda: figure(page, "Loss")["last"] == step - 1, PATIENCE, lambda: bar(page))
+    page.keyboard.press("l")
+    until(lambda: bar(page) == "latest: step 60", PATIENCE, lambda: bar(page))
+
+    page.locator(".lab-travel select").select_option(label="whole run in 8 s")
+    page.get_by_role("button", name="Play", exact=True).click()
+    seen: set[int] = set()
+
+    def played() -> bool:
+        seen.add(figure(page, "Loss").get("last", 0))
+        return len(seen) > 4 and bar(page) == "latest: step 60"
+
+    until(played, 60, lambda: f"{seen} {bar(page)}")
+
+    page.get_by_role("tab", name="Pairs").click()
+    until(lambda: figure(page, "All pairs"), PATIENCE, lambda: body(page))
+    area(page, "All pairs", "[data-title='Box Select']").click()
+    drag(page, "All pairs", (0.02, 0.02), (0.98, 0.98))
+    assert figure(page, "All pairs")["selected"] == 40
+    page.keyboard.press(",")
+    until(lambda: bar(page) == "the past: step 59 of 60", PATIENCE, lambda: bar(page))
+    assert figure(page, "All pairs")["selected"] == 40
+
+    click_on_a_point(page, "All pairs", "scattergl")
+    until(lambda: re.search(r"[?&]pair=pair-\d+", page.url), PATIENCE, lambda: page.url)

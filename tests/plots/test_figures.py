@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.monitor import LayerRow, PanelRow, StoreWriter
-from lab.plots import FIGURES, GLOSSARY, Record, curves, distribution, layers, run_figure
+from lab.plots import FIGURES, GLOSSARY, Record, curves, distribution, layers, run_figure, run_parts
 from lab.run import Run
 from lab.training import TrainConfig, create_run
 from lab.training.metrics import batch_scalars
@@ -90,7 +90,8 @@ def test_every_figure_of_a_small_run(filled: Filled, steps: int) -> None:
     for name in FIGURES:
         checked(run_figure(record, name))
     assert len(run_figure(record, "rewards").data) == 3
-    assert len(run_figure(record, "layers").data) == 4
+    panels = {"heatmap": 4, "scatter": 4}  # the parts and their marks
+    assert {kind: sum(t.type == kind for t in run_figure(record, "layers").data) for kind in panels} == panels
 
 
 def test_every_figure_of_a_big_run_fits_the_screen(filled: Filled) -> None:
@@ -146,7 +147,7 @@ def test_an_unknown_figure_names_the_known_ones(filled: Filled) -> None:
 
 
 def test_a_run_draws_its_own_figures(filled: Filled) -> None:
-    assert titles(filled.train(1, 3).figure("margins")) == "Reward margin"
+    assert titles(filled.train(1, 3).figure("margins")).startswith("Reward margin")
 
 
 def test_the_zoom_word_is_constant_and_differs_between_figures(filled: Filled) -> None:
@@ -307,10 +308,34 @@ class TestRecord:
         kept.refresh()
         self.same(kept, Record(filled.run.reader))
 
-    def test_what_is_new_is_all_that_is_read(self, filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("until", [1, 7, 20, 99])
+    def test_nothing_later_than_the_moment(self, filled: Filled, until: int) -> None:
+        filled.train(1, 10)
+        filled.train(11, 20)
+        record = Record(filled.run.reader, until)
+        shown = min(until, 20)
+        assert record.step == shown
+        assert record.latest == 20
+        assert record.scalars(["loss"]).index.max() == shown
+        assert record.layers()["step"].max() == shown
+        assert record.terms()["step"].max() == shown
+        assert record.pairs()["step"].max() == shown
+        assert record.events()["step"].max() == (20 if until >= 20 else 10 if until >= 10 else 0) or record.events().empty
+        for name in FIGURES:
+            for trace in checked(run_figure(record, name)).data:
+                if trace.type == "scatter" and trace.x is not None and name != "plane":
+                    assert np.nanmax(np.asarray(trace.x, float)) <= shown
+
+    def test_travelling_back_and_forth_gives_what_reading_anew_gives(self, filled: Filled) -> None:
+        filled.train(1, 30)
+        kept = Record(filled.run.reader)
+        for until in (12, 3, None, 29, 30, 1, None):
+            kept.refresh(until)
+            self.same(kept, Record(filled.run.reader, until))
+
+    def test_without_news_nothing_is_read_and_news_cost_a_screen(self, filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
         kept = Record(filled.train(1, 50).reader)
         kept.scalars(["loss"])
-        filled.train(51, 53)
         read: list[int] = []
         original: Callable[..., pd.DataFrame] = kept.reader.scalars
 
@@ -320,6 +345,53 @@ class TestRecord:
             return frame
 
         monkeypatch.setattr(kept.reader, "scalars", counting)
+        before = kept.version
         kept.refresh()
-        assert len(kept.scalars(["loss"])) == 53
-        assert sum(read) == 4
+        assert kept.version == before
+        assert len(kept.scalars(["loss"])) == 50
+        assert read == []
+        filled.train(51, 1300)
+        kept.refresh()
+        assert kept.version != before
+        assert kept.scalars(["loss"]).index[-1] == 1300
+        assert len(read) == 1
+        assert read[0] <= LIMIT
+
+
+def test_parts_are_the_figure(filled: Filled) -> None:
+    record = Record(filled.train(1, 120).reader)
+    for name in FIGURES:
+        parts = go.Figure(run_parts(record, name), _validate=False)
+        assert parts.to_json() == run_figure(record, name).to_json()
+
+
+def test_in_the_past_the_axis_keeps_its_length(filled: Filled) -> None:
+    record = Record(filled.train(1, 50).reader, until=10)
+    for name in ("loss", "layers", "distribution:pilot_chosen"):
+        assert tuple(run_figure(record, name).layout.xaxis.range) == (0, 50)
+    assert run_figure(Record(filled.run.reader), "loss").layout.xaxis.range is None
+
+
+def test_a_figure_says_how_many_values_it_stands_for(filled: Filled) -> None:
+    record = Record(filled.train(1, 40).reader)
+    assert "40 values" in titles(run_figure(record, "loss"))
+    assert "3 values" in titles(run_figure(Record(filled.run.reader, until=3), "loss"))
+
+
+def test_events_are_marked_on_heat_maps_too(filled: Filled) -> None:
+    figure = run_figure(filled.train(1, 50).reader, "distribution:pilot_chosen")
+    assert figure.data[-1].name == "events"
+    assert "Checkpoint saved" in figure.data[-1].text[0]
+
+
+@pytest.mark.parametrize("name", sorted(FIGURES))
+def test_every_axis_has_its_unit(filled: Filled, name: str) -> None:
+    filled.train(1, 30)
+    for step in (1, 30):
+        filled.store.scalars(step, dict.fromkeys(FIGURES[name].scalars, 0.5))
+    filled.store.flush()
+    layout = run_figure(filled.run.reader, name).layout
+    if name in ("layers", "confusion") or layout.annotations:
+        return
+    for axis in ("xaxis", "yaxis"):
+        assert layout[axis].title.text, f"{axis} of {name}"

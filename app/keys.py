@@ -1,0 +1,62 @@
+"""Keys of a page. A key does what it says wherever the mouse is, except while somebody types or works a control with it.
+
+LIVE = {",": Key("step back", back), ".": Key("step forward", forward)}
+listen(LIVE, key="live-keys")
+help_button(LIVE)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import streamlit as st
+
+JAVASCRIPT = """
+const BUSY = "input, textarea, select, [contenteditable], [role=slider], [role=combobox], [role=listbox], [role=dialog]";
+
+export default function ({data, parentElement, setTriggerValue}) {
+  const press = (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || !data.keys.includes(event.key)) return;
+    if (event.target.closest?.(BUSY) || document.querySelector("[role=dialog]")) return;
+    event.preventDefault();
+    setTriggerValue("pressed", event.key);
+  };
+  if (parentElement.press) document.removeEventListener("keydown", parentElement.press);
+  parentElement.press = press;
+  document.addEventListener("keydown", press);
+  return () => document.removeEventListener("keydown", parentElement.press);
+}
+"""
+
+_mount = st.components.v2.component("lab_keys", html="<span></span>", js=JAVASCRIPT, isolate_styles=False)
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a key does: in words, and what is called. A capital letter is that letter with Shift."""
+
+    words: str
+    act: Callable[[], None]
+
+
+def listen(keys: Mapping[str, Key], *, key: str) -> None:
+    """Call what belongs to a key (named as the browser names it: "j", "P", "ArrowLeft") before the page is drawn again.
+
+    Within a fragment only the fragment is drawn again. Mount it once a page.
+    """
+    _mount(key=key, data={"keys": list(keys)}, on_pressed_change=lambda: _pressed(keys, key))
+
+
+def _pressed(keys: Mapping[str, Key], key: str) -> None:
+    pressed = st.session_state[key]["pressed"]
+    if pressed in keys:
+        keys[pressed].act()
+
+
+def help_button(keys: Mapping[str, Key]) -> None:
+    """A small "?" that lists the keys."""
+    with st.popover("?", help="Keys of this page"):
+        for name, does in keys.items():
+            shown = f"Shift + {name}" if len(name) == 1 and name.isalpha() and name.isupper() else name
+            st.markdown(f"`{shown}` {does.words}")

@@ -1,0 +1,1 @@
+"""Parts of the Live page: what is redrawn while a run trains."""

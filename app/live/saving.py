@@ -1,0 +1,67 @@
+"""Save a chart: its numbers, whole, as CSV or Parquet, or its picture as HTML. (PNG is the camera in every chart's own bar.)"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import figure
+from app.moment import moment
+from app.plain import plain
+from lab.plots import DISTRIBUTION, FIGURES, FORMATS, Record, entry, figure_file
+from lab.run import Run
+
+ASKED = "saving"
+"""In the session: the figure that somebody wants to save; the dialog is open while it is there."""
+OPENING = "saving-opens"
+"""In the session: the dialog has been asked for, and the whole page has not been drawn since."""
+
+MIME = {"CSV": "text/csv", "Parquet": "application/vnd.apache.parquet", "HTML": "text/html"}
+WORDS = {
+    "CSV": "Every recorded number behind the chart, whole, as text.",
+    "Parquet": "The same for pandas, DuckDB and the like: smaller, with types.",
+    "HTML": "The picture as a page that works offline: zoom, hover, hidden traces. The camera in the chart's bar makes a PNG.",
+}
+
+
+def ask_for(name: str) -> None:
+    """Open the dialog for a figure at the page's next whole drawing."""
+    st.session_state[ASKED] = name
+    st.session_state[OPENING] = True
+
+
+def offer(run: Run) -> None:
+    """Draw the dialog if it was asked for."""
+    st.session_state.pop(OPENING, None)
+    if ASKED in st.session_state:
+        _dialog(run)
+
+
+def _closed() -> None:
+    st.session_state.pop(ASKED, None)
+
+
+@st.dialog("Save a chart", on_dismiss=_closed)
+def _dialog(run: Run) -> None:
+    until, dark = moment(run.dir.name), figure.dark()
+    record = Record(run.reader, until)
+    names = [name for name in FIGURES if not name.startswith(DISTRIBUTION)] + [DISTRIBUTION + t for t in record.term_names()]
+    asked = st.session_state.get(ASKED)
+    start = names.index(asked) if asked in names else 0
+    name = st.selectbox("Chart", names, index=start, format_func=title)
+    kind = st.radio("As", FORMATS, captions=[WORDS[kind] for kind in FORMATS])
+    st.caption(f"Up to step {until:,}, the one that is shown." if until is not None else "Up to the latest step.")
+    file = f"{run.dir.name}-{name.replace(':', '-')}.{kind.lower()}"
+    st.download_button(
+        "Save",
+        lambda: figure_file(Record(run.reader, until), name, kind, dark),
+        file_name=file,
+        mime=MIME[kind],
+        icon=":material/download:",
+        on_click="ignore",
+    )
+    st.caption(plain(file))
+
+
+def title(name: str) -> str:
+    """A figure's name for people."""
+    return f"Spread: {entry(name.removeprefix(DISTRIBUTION)).title}" if name.startswith(DISTRIBUTION) else FIGURES[name].title

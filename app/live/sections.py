@@ -1,0 +1,59 @@
+"""What the tabs of the Live page hold. Only the open one is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from app.live.answers import answers
+from app.live.charts import chart, row
+from app.live.plane import scatter
+from app.live.tokens import painting
+from lab.plots import DISTRIBUTION, Record, entry
+from lab.run import Run
+
+OVER_PAIRS = ("pilot_chosen", "pilot_rejected", "target_margin", "weight_chosen", "weight_rejected")
+"""Distributions that are shown unless others are asked for, where the run has them."""
+
+
+def curves(run: Run, record: Record) -> None:
+    """The objective's own numbers, and both sides."""
+    row(record, ["loss", "margins", "accuracy", "rewards", "logps", "log_ratios"])
+    if "degree" in record.term_names():
+        row(record, ["degree", "confusion"], columns=2)
+
+
+def pairs(run: Run, record: Record) -> None:
+    """Where all pairs stand, and how every term is spread over them."""
+    scatter(run, record)
+    terms = record.term_names()
+    if not terms:
+        st.caption("How every term is spread over the pairs appears here after the first step.")
+        return
+    shown = st.pills(
+        "Terms",
+        terms,
+        default=[term for term in OVER_PAIRS if term in terms],
+        selection_mode="multi",
+        format_func=lambda term: entry(term).title,
+        key=f"terms-{run.dir.name}",
+        label_visibility="collapsed",
+    )
+    row(record, [DISTRIBUTION + term for term in shown], columns=2 if len(shown) in (2, 4) else 3)
+
+
+def gradient(run: Run, record: Record) -> None:
+    """What each layer gets from either side, and the pace."""
+    chart(record, "layers")
+    row(record, ["grad_norm", "learning_rate", "throughput", "probe_cost"], columns=2)
+
+
+TABS: dict[str, Callable[[Run, Record], None]] = {
+    "Curves": curves,
+    "Pairs": pairs,
+    "Tokens": painting,
+    "Gradient": gradient,
+    "Answers": lambda run, record: answers(record),
+}
+"""Title of a tab -> what draws it."""

@@ -1,0 +1,81 @@
+"""The numbers behind a figure, whole where the figure is thinned, and the figure as a file.
+
+figure_data(run.reader, "margins").to_csv("margins.csv")
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from .confusion import PREFIX
+from .figures import DISTRIBUTION, interval_of, run_figure, spec_of
+from .record import Record
+from .style import ink
+
+if TYPE_CHECKING:
+    from lab.monitor import StoreReader
+
+FORMATS = ("CSV", "Parquet", "HTML")
+
+
+def figure_data(source: StoreReader | Record, name: str) -> pd.DataFrame:
+    """Every recorded number that the figure `name` stands for, up to the record's moment; one column names the step.
+
+    Of a figure of one's own whose data the library does not know: the points as they are drawn.
+    Raises ValueError naming the figures there are.
+    """
+    record = source if isinstance(source, Record) else Record(source)
+    spec, reader, last = spec_of(record, name), record.reader, record.until
+    if spec.data is not None:
+        return spec.data(record)
+    if spec.scalars:
+        frame = reader.scalars(list(spec.scalars), last=last).reset_index()
+        band = interval_of(record, name)
+        return frame if band is None else frame.merge(band.reset_index(), how="left", on="step")
+    if name == "confusion":
+        return reader.scalars(record.scalar_names(PREFIX), last=last).reset_index()
+    if name == "layers":
+        return reader.layers(last=last)
+    if name == "plane":
+        return reader.pairs(last)
+    if name.startswith(DISTRIBUTION):
+        return _every_value(record, name.removeprefix(DISTRIBUTION))
+    return _as_drawn(run_figure(record, name))
+
+
+def _every_value(record: Record, term: str) -> pd.DataFrame:
+    """A term of every pair at every step that is kept: step, pair, the term."""
+    return record.reader.rows(last=record.until).reindex(columns=["step", "pair", term])
+
+
+def _as_drawn(figure: go.Figure) -> pd.DataFrame:
+    """The points of a figure: trace, x, y."""
+    parts = [
+        pd.DataFrame({"trace": trace.name, "x": np.asarray(trace.x), "y": np.asarray(trace.y)})
+        for trace in figure.data
+        if trace.type.startswith("scatter") and trace.x is not None and trace.name != "events"
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["trace", "x", "y"])
+
+
+def figure_file(source: StoreReader | Record, name: str, kind: str, dark: bool = False) -> bytes:
+    """A figure's data as CSV or Parquet, or the figure as a page of HTML that needs nothing else (Plotly's script is in it).
+
+    kind: one of FORMATS.   Raises ValueError for another kind or an unknown figure.
+    """
+    if kind == "CSV":
+        return figure_data(source, name).to_csv(index=False).encode()
+    if kind == "Parquet":
+        buffer = io.BytesIO()
+        figure_data(source, name).to_parquet(buffer, index=False)
+        return buffer.getvalue()
+    if kind == "HTML":
+        figure = run_figure(source, name, dark)
+        figure.layout.paper_bgcolor = ink(dark).empty
+        return str(figure.to_html(include_plotlyjs=True, config={"displaylogo": False})).encode()
+    raise ValueError(f"There is no file format {kind!r} for a figure; choose one of {', '.join(FORMATS)}.")

@@ -1,0 +1,129 @@
+"""All pairs of a run as points in (log X₁, log X₂), with the objective's own gradient field beneath them."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from .glossary import entry
+from .landscape import arrows, equal_margin, out_of_reach, surface
+from .style import Ink, axis, empty, figure, ink, layout
+
+if TYPE_CHECKING:
+    from lab.objectives import FieldData
+
+TITLE = "All pairs on the objective’s field"
+SIDES = ("log_ratio_chosen", "log_ratio_rejected")
+MOST_POINTS = 5000
+"""Pairs that are drawn; of more, evenly many are left out, and the title says so."""
+
+PLANE_HEIGHT = 430
+Range = tuple[float, float]
+
+
+def plane(
+    frame: pd.DataFrame,
+    field: FieldData | None = None,
+    *,
+    batch: int | None = None,
+    note: str = "",
+    title: str = TITLE,
+    dark: bool = False,
+) -> go.Figure:
+    """One point a pair, where it stood when it was last seen; arrows say where the objective's descent takes it.
+
+    frame: columns pair, step, log_ratio_chosen, log_ratio_rejected, as `Run.pairs` gives them.
+    field: the objective over this plane (`lab.objectives.field`); None draws the points alone.
+    batch: the step whose pairs get a ring of their own.   note: added to the title's note.
+    Every point carries its pair's id, so that a page can open the pair that is clicked.
+    """
+    if not set(SIDES) <= set(frame.columns) or not (shown := _present(frame)).size:
+        words = (
+            "The pairs appear here with the first step. An objective without a reference has no log-ratios, so it has no points."
+        )
+        return empty(title, words, dark=dark)
+    c = ink(dark)
+    found = frame.iloc[shown]
+    x, y = (found[side].to_numpy(np.float32) for side in SIDES)
+    traces = []
+    if field is not None:
+        x_axis, y_axis = (np.asarray(a, np.float64) for a in (field.log_x1, field.log_x2))
+        out = ~np.asarray(field.attainable, bool).T
+        traces = [
+            *surface(field, "loss", c),
+            *out_of_reach(x_axis, y_axis, out, c),
+            equal_margin(x_axis, y_axis, c),
+            arrows(field, c),
+        ]
+    latest = found["step"].to_numpy() == batch
+    traces.append(_points(found, x, y, ~latest, "pairs", c))
+    if latest.any():
+        traces.append(_points(found, x, y, latest, f"step {batch}", c))
+    (left, right), (low, high) = plane_ranges(frame)
+    counted = f"{len(shown):,} of {len(frame):,} pairs" if len(shown) < len(frame) else f"{len(frame):,} pairs"
+    look = layout(
+        title,
+        note=", ".join(filter(None, [counted, note])),
+        dark=dark,
+        height=PLANE_HEIGHT,
+        xaxis=axis(c, "log X₁ [nats]", range=[left, right], zeroline=True),
+        yaxis=axis(c, "log X₂ [nats]", range=[low, high], zeroline=True),
+        showlegend=False,
+    )
+    return figure([trace for trace in traces if trace], look)
+
+
+def plane_ranges(frame: pd.DataFrame) -> tuple[Range, Range]:
+    """Ranges of both axes that hold every finite point and the origin; they change seldom while the points move."""
+    one, other = (_roomy(frame[side].to_numpy(np.float64)) if side in frame else (-1.0, 1.0) for side in SIDES)
+    return one, other
+
+
+def _roomy(values: np.ndarray) -> Range:
+    """From one round number to another around the finite values and 0."""
+    finite = values[np.isfinite(values)]
+    low, high = float(finite.min(initial=0.0)), float(finite.max(initial=0.0))
+    width = max(high - low, 1e-3)
+    size = 10.0 ** np.floor(np.log10(width))
+    unit = size / 2 if width / size < 5 else size
+    return float(np.floor(low / unit - 0.2) * unit), float(np.ceil(high / unit + 0.2) * unit)
+
+
+def _present(frame: pd.DataFrame) -> np.ndarray:
+    """Rows that can be drawn, at most MOST_POINTS, the same ones however the points move."""
+    rows = np.arange(len(frame))
+    if len(rows) > MOST_POINTS:
+        rows = np.unique(np.linspace(0, len(rows) - 1, MOST_POINTS).astype(int))
+    finite = np.logical_and.reduce([np.isfinite(frame[side].to_numpy(np.float64)[rows]) for side in SIDES])
+    return rows[finite]
+
+
+def _points(frame: pd.DataFrame, x: np.ndarray, y: np.ndarray, which: np.ndarray, name: str, c: Ink) -> dict[str, Any]:
+    """A trace of pairs; the ring marks those of the step that is shown."""
+    ringed = name != "pairs"
+    ids = frame["pair"].to_numpy(object)[which]
+    steps = frame["step"].to_numpy()[which]
+    one, other = (entry(side) for side in SIDES)
+    return {
+        "type": "scattergl",
+        "mode": "markers",
+        "name": name,
+        "x": x[which],
+        "y": y[which],
+        "customdata": np.array([[str(id), f"{step:,}", escape(str(id))[:60]] for id, step in zip(ids, steps)], object).reshape(
+            -1, 3
+        ),
+        "marker": {
+            "size": 9 if ringed else 5,
+            "color": c.neutral[2] if ringed else c.text,
+            "opacity": 1.0 if ringed else 0.55,
+            "line": {"width": 1.5 if ringed else 0, "color": c.label},
+        },
+        "hovertemplate": f"pair %{{customdata[2]}}, {'in the batch of' if ringed else 'last seen at'} step %{{customdata[1]}}<br>"
+        f"<b>log X₁ = %{{x:.3g}}, log X₂ = %{{y:.3g}} nats</b><br>{one.hover}<br>{other.hover}<br>A click opens the pair."
+        "<extra></extra>",
+    }
