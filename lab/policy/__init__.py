@@ -2,6 +2,7 @@
 
 from .check import LayoutCheck, choose_kernel, choose_layout, keep_kernel
 from .frozen import is_untouched, reference_model
+from .graphs import largest
 from .layout import Completion
 from .loading import Lora, ModelError, choose_device, load_policy, load_trained
 from .logps import CompletionLogps, completion_logps
@@ -28,6 +29,7 @@ __all__ = [
     "completion_logps",
     "is_untouched",
     "keep_kernel",
+    "largest",
     "load_policy",
     "load_trained",
     "reference_model",

@@ -18,9 +18,12 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask
 
-KERNELS = ("grouped", "padded", "flex")
+from . import varlen
+
+KERNELS = ("grouped", "padded", "flex", "varlen")
 """grouped: a call a prompt, exactly its size (CPU). padded: one call for all, padded to the longest. flex: FlexAttention
-over the whole row, which skips the blocks that nobody sees (GPU)."""
+over the whole row, which skips the blocks that nobody sees (GPU). varlen: FlashAttention over sequences of unequal length (GPU,
+half precision)."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,11 @@ class SharedRow:
             self._masks["padded", window] = masks[:, None]
         return self._masks["padded", window]
 
+    @cached_property
+    def sequences(self) -> varlen.Sequences:
+        """The row as sequences of unequal length."""
+        return varlen.sequences(self.groups, self.device)
+
     def block_mask(self, window: int | None) -> Any:
         """FlexAttention's mask over [N, N]."""
         if ("blocks", window) not in self._masks:
@@ -132,9 +140,18 @@ def give_back(model: Any) -> None:
 def shared_attention(
     query: Tensor, key: Tensor, value: Tensor, row: SharedRow, *, scaling: float | None, window: int | None, softcap: float | None
 ) -> Tensor:
-    """query, key, value: [1, heads, N, D], as many heads each -> [1, heads, N, D]."""
+    """query [1, heads, N, D], key and value [1, kv heads, N, D] -> [1, heads, N, D]."""
+    if torch.is_autocast_enabled(query.device.type):  # rotations may have been computed in more than the model's precision
+        narrow = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(narrow), key.to(narrow), value.to(narrow)
+    if row.kernel == "varlen":
+        if softcap is not None:
+            raise RuntimeError("FlashAttention over sequences of unequal length has no soft-capping here.")
+        return varlen.attend(query, key, value, row.sequences, scaling=scaling, window=window)
     if row.kernel == "flex":
         return _flex(query, key, value, row, scaling, window, softcap)
+    repeats = query.shape[1] // key.shape[1]
+    key, value = repeat_kv(key, repeats), repeat_kv(value, repeats)
     if row.kernel == "padded":
         index, back = row.padding
         groups = len(row.groups)
@@ -171,7 +188,13 @@ def _flex(
 
     attend = _compiled_flex() if query.device.type == "cuda" else _plain_flex()
     return attend(
-        query, key, value, score_mod=None if softcap is None else capped, block_mask=row.block_mask(window), scale=scaling
+        query,
+        key,
+        value,
+        score_mod=None if softcap is None else capped,
+        block_mask=row.block_mask(window),
+        scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
     )
 
 
@@ -210,9 +233,9 @@ def _lab_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, sliding_window=sliding_window, **others
         )
-    repeats = query.shape[1] // key.shape[1]
-    key, value = repeat_kv(key, repeats), repeat_kv(value, repeats)
     if shared_row is None:
+        repeats = query.shape[1] // key.shape[1]
+        key, value = repeat_kv(key, repeats), repeat_kv(value, repeats)
         return _attend(query, key, value, attention_mask, scaling, softcap).transpose(1, 2).contiguous(), None
     return shared_attention(query, key, value, shared_row, scaling=scaling, window=sliding_window, softcap=softcap).transpose(
         1, 2

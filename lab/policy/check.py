@@ -65,7 +65,8 @@ def choose_layout(policy: Policy, completions: Sequence[Completion], *, wanted: 
 def choose_kernel(
     policy: Policy, completions: Sequence[Completion], *, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
-    """On a GPU: time the kernels for shared prompts, forward and backward, and leave the policy with the fastest.
+    """On a GPU: time the kernels for shared prompts, forward and backward, and leave the policy with the fastest. "varlen"
+    was the fastest wherever it ran, so where it does nothing else is timed.
 
     Returns seconds by kernel; a kernel that does not run here (FlexAttention needs a compiler) is left out. On the CPU the grouped
     one is always fastest (measured), and nothing is done.
@@ -73,14 +74,17 @@ def choose_kernel(
     seconds: dict[str, float] = {}
     if policy.device.type == "cpu" or policy.shared is None:
         return seconds
-    for kernel in ("padded", "flex"):
+    for kernel in ("varlen", "padded", "flex"):
+        if "varlen" in seconds:
+            break  # the others take a quarter of a minute to compile, or plan each shape anew
         policy.shared = kernel
         try:
-            for _ in range(2):  # the first call compiles
+            # The first call compiles. Batches of a run all differ in shape, and some kernels plan each shape anew.
+            for batch in (completions, completions[1:] or completions):
                 _wait(policy.device)
                 began = clock()
                 parameters = list(policy.parameters().values())
-                torch.autograd.grad(policy.logps(completions).logps.sum(), parameters, allow_unused=True)
+                torch.autograd.grad(policy.logps(batch).logps.sum(), parameters, allow_unused=True)
                 _wait(policy.device)
                 seconds[kernel] = clock() - began
         except (RuntimeError, ImportError, AttributeError) as error:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .attention import Group, SharedRow
+from .placing import placed
 
 WASTE = 1.25
 """Plain rows are split into batches of like length where padding would make a batch this much larger than its tokens."""
@@ -89,8 +90,8 @@ def shared(completions: Sequence[Completion], device: torch.device, *, last_stat
         groups.append(Group(len(prompt), tuple(lengths)))
     order = [number for members in together.values() for number in members]
     return Batch(
-        ids=torch.tensor([ids], device=device),
-        positions=torch.tensor([positions], device=device),
+        ids=placed([ids], device),
+        positions=placed([positions], device),
         attention_mask=None,
         shared=SharedRow(tuple(groups), device, kernel),
         **_targets(completions, order, reads, device),
@@ -144,4 +145,4 @@ def _targets(completions: Sequence[Completion], order: Sequence[int], reads: lis
         "row": [number for number in order for _ in completions[number].answer],
         "column": [place for number in order for place in range(len(completions[number].answer))],
     }
-    return {name: torch.tensor(values, device=device) for name, values in found.items()}
+    return {name: placed(values, device) for name, values in found.items()}

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import fused, low_rank
 from .policy import Policy, whole
 from .randomness import global_generator
 
@@ -83,8 +84,11 @@ def load_policy(
     fingerprint = weights_hash(model)
     if lora is not None:
         model = _with_lora(model, lora, seed)
+        low_rank.fuse(model)
+    if fused.available(where):
+        fused.fuse(model, again=not gradient_checkpointing)
     if gradient_checkpointing:
-        _checkpoint_layers(model, source)
+        _checkpoint_layers(model, source, drops=lora is not None and lora.dropout > 0)
     policy = Policy(model, tokenizer, where, fingerprint, lora is not None, autocast)
     policy.share_prompts()
     return policy
@@ -139,9 +143,10 @@ def four_bits(device: torch.device, lora: Lora | None) -> dict[str, Any]:
     return {"quantization_config": config, "device_map": {"": device}}
 
 
-def _checkpoint_layers(model: Any, source: str) -> None:
+def _checkpoint_layers(model: Any, source: str, *, drops: bool) -> None:
     try:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # Where nothing is drawn, there is no generator to put back before a layer is computed again.
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False, "preserve_rng_state": drops})
     except ValueError as error:
         raise ModelError(f"{source} cannot recompute its layers ({error}); switch gradient_checkpointing off.") from None
 

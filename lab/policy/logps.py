@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from . import layout
+from . import fused, layout
 from .layout import Batch, Completion
+from .placing import placed
 from .projection import LinearLogps
 
 CHUNK_ELEMENTS = 1 << 25
@@ -64,6 +65,12 @@ class Head:
     project: Callable[[Tensor], Tensor]
     whole: bool = False
     linear: LinearHead | None = None
+
+    @property
+    def matrix(self) -> Tensor | None:
+        """The weight [V, H], where the projection is a product with it and nothing else."""
+        linear = self.linear
+        return linear.module.weight if linear is not None and linear.plain and linear.scale == 1.0 else None
 
 
 def split_head(model: Any) -> Head:
@@ -121,17 +128,17 @@ class LogpsModule(nn.Module):
         where the model's states cannot be read apart from its logits.
         """
         states = self.head.hidden(batch).flatten(0, 1)
+        read, linear = states.index_select(0, batch.reads), self.head.linear
+        if self.head.matrix is not None and not align and len(batch.targets) and fused.available(read.device):
+            return fused.picked_logps(read, self.head.matrix, batch.targets), None, self._pooled(states, batch, pooling)
         found, aligned = token_logps(
-            self.head.project,
-            states.index_select(0, batch.reads),
-            batch.targets,
-            linear=self.head.linear,
-            align=align,
-            chunk_elements=chunk_elements,
+            self.head.project, read, batch.targets, linear=linear, align=align, chunk_elements=chunk_elements
         )
-        return found, aligned, None if pooling is None else self._pool(states, batch, pooling)
+        return found, aligned, self._pooled(states, batch, pooling)
 
-    def _pool(self, states: Tensor, batch: Batch, pooling: str) -> Tensor:
+    def _pooled(self, states: Tensor, batch: Batch, pooling: str | None) -> Tensor | None:
+        if pooling is None:
+            return None
         if self.head.whole:
             raise ValueError(
                 "This model's hidden states cannot be read apart from its logits, so it has no place for a degree head (SPO)."
@@ -154,6 +161,7 @@ def completion_logps(
     align: bool = False,
     pooling: str | None = None,
     chunk_elements: int = CHUNK_ELEMENTS,
+    ahead: Batch | None = None,
 ) -> CompletionLogps:
     """Log-probs of every completion token given its prompt and the tokens before it.
 
@@ -162,15 +170,18 @@ def completion_logps(
     together: rows are not split into batches of like length.
     align:   also log sum_v p(v)^2 at each position (WPO), detached.
     pooling: "last" or "mean": also a final hidden state per completion (SPO's degree head), carries gradient.
+    ahead:   these completions, laid out before.
     Raises ValueError for an empty prompt or answer.
     """
     layout.check(completions)
-    if shared is None:
+    if ahead is not None:
+        batches = [ahead]
+    elif shared is None:
         batches = layout.plain(completions, device, pad_id=pad_id, together=together)
     else:
         batches = [layout.shared(completions, device, last_state=pooling is not None, kernel=shared)]
+    lengths = placed([len(c.answer) for c in completions], device)
     parts = [module(batch, align=align, pooling=pooling, chunk_elements=chunk_elements) for batch in batches]
-    lengths = torch.tensor([len(c.answer) for c in completions], device=device)
     width = max(len(c.answer) for c in completions)
     index = (torch.cat([b.row for b in batches]), torch.cat([b.column for b in batches]))
 
@@ -178,7 +189,7 @@ def completion_logps(
         flat = torch.cat(values)
         return flat.new_zeros(len(completions), width).index_put(index, flat)
 
-    order = torch.tensor([number for batch in batches for number in batch.completions], device=device)
+    order = placed([number for batch in batches for number in batch.completions], device)
     return CompletionLogps(
         logps=spread([found for found, _, _ in parts]),
         mask=torch.arange(width, device=device) < lengths[:, None],

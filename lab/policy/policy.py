@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import attention
-from .layout import Completion
+from . import attention, fused, layout
+from .graphs import Graphs
+from .layout import Batch, Completion
 from .logps import CompletionLogps, LogpsModule, completion_logps, split_head, whole_head
 from .tokens import Encoder
 
@@ -24,7 +25,8 @@ class Policy:
     fingerprint: hash of the reference weights (the model as loaded, adapter apart) - the key of the reference cache.
     autocast:    the type of matrix products, where it is not that of the weights.
     shared:      the attention kernel with which prompts are computed once, or None for a row per completion.
-    module:      what is called for log-probs; `wrapped` stands in its place where several processes train.
+    module:      what is called for log-probs; `wrapped` stands in its place where several processes train, `graphs` on a GPU
+                 where passes are recorded.
     """
 
     model: Any
@@ -36,6 +38,8 @@ class Policy:
     shared: str | None = None
     module: LogpsModule = field(init=False, repr=False)
     wrapped: Any = field(default=None, repr=False)
+    graphs: Graphs | None = field(default=None, repr=False)
+    _ahead: tuple[tuple[Completion, ...], Batch] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.module = LogpsModule(self.model, split_head(self.model))
@@ -77,9 +81,12 @@ class Policy:
 
     def logps(self, completions: Sequence[Completion], *, align: bool = False, pooling: str | None = None) -> CompletionLogps:
         """Token log-probs of completions under the policy, [R, T]; see `completion_logps`."""
+        expected, ahead = self._ahead or ((), None)
+        same = ahead is not None and pooling is None and ahead.shared is not None and ahead.shared.kernel == self.shared
+        same = same and len(expected) == len(completions) and all(a is b for a, b in zip(expected, completions))
         with self.precision():
             return completion_logps(
-                self.wrapped or self.module,
+                self.wrapped or self.graphs or self.module,
                 completions,
                 pad_id=self.pad_id,
                 device=self.device,
@@ -87,15 +94,35 @@ class Policy:
                 together=self.wrapped is not None,
                 align=align,
                 pooling=pooling,
+                ahead=ahead if same else None,
             )
+
+    def lay_out_ahead(self, completions: Sequence[Completion]) -> None:
+        """On a GPU: lay out the completions that `logps` will be asked for next, while the GPU still computes."""
+        self._ahead = None
+        if self.device.type == "cuda" and self.shared is not None and self.wrapped is None:
+            batch = layout.shared(completions, self.device, kernel=self.shared)
+            if batch.shared is not None and self.shared == "varlen":
+                _ = batch.shared.sequences
+            self._ahead = (tuple(completions), batch)
 
     def share_prompts(self) -> None:
         """Compute prompts once, where the model is written so that it can; `choose_layout` says whether it may."""
         if attention.use(_bare(self.model)):
             self.shared = "grouped" if self.device.type == "cpu" else "padded"
 
+    def record_passes(self) -> bool:
+        """Record forward and backward passes as CUDA graphs from now on, where everything in them can be; see `graphs.py`.
+        False where it cannot."""
+        drops = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in self.model.modules())
+        can = fused.available(self.device) and self.shared == "varlen" and self.module.head.matrix is not None and not drops
+        if can and self.graphs is None:
+            self.graphs = Graphs(self.module, self.device, lambda: self.precision(cache=False))
+        return can
+
     def plain_rows(self) -> None:
         """A row per completion, and the model's own attention."""
+        self.graphs = None
         if self.shared is not None:
             attention.give_back(_bare(self.model))
         self.shared = None
@@ -150,11 +177,11 @@ class Policy:
         self.model.save_pretrained(folder, safe_serialization=True, state_dict=weights)
         self.tokenizer.save_pretrained(folder)
 
-    def precision(self) -> contextlib.AbstractContextManager[Any]:
-        """Inside, matrix products are computed in the type of `autocast`."""
+    def precision(self, *, cache: bool = True) -> contextlib.AbstractContextManager[Any]:
+        """Inside, matrix products are computed in the type of `autocast`; `cache`: weights are cast once, however often used."""
         if self.autocast is None:
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self.autocast)
+        return torch.autocast(self.device.type, dtype=self.autocast, cache_enabled=cache)
 
 
 def whole(tensor: Tensor) -> Tensor:

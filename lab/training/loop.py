@@ -233,6 +233,7 @@ class Training:
         self.probing.split()
         norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))
         self.optimizer.step()
+        self._lay_out_ahead(step + 1)
         self.probing.record(step)
         self.progress.step, self.progress.state, self.progress.evaluation = step, result.credited.state, None
         self.progress.tokens += int(result.logps.n_w.sum() + result.logps.n_l.sum())
@@ -241,6 +242,14 @@ class Training:
         self.probing.trained(seconds)
         self.step_seconds = 0.9 * self.step_seconds + 0.1 * seconds if self.step_seconds else seconds
         self._record(step, pairs, result, float(norm))
+
+    def _lay_out_ahead(self, step: int) -> None:
+        """Before anything waits for the GPU: the next batch, as far as it is known."""
+        config, ready = self.config, self.ready
+        assert ready is not None
+        if self.policy.device.type == "cuda" and step <= config.steps and config.micro_batch_size is None and ready.wants is None:
+            pairs = ready.batch(step)
+            self.policy.lay_out_ahead([p.chosen for p in pairs] + [p.rejected for p in pairs])
 
     def _renew_dataset_state(self, step: int) -> None:
         """Statistics over the pairs of the run (alpha-DPO, normalize "dataset"): where there are none yet, at the start of every
@@ -291,6 +300,8 @@ class Training:
         if self.on_step is not None:
             self.on_step(step, scalars)
         if step == 1:
+            if self.policy.graphs is not None and self.policy.graphs.refused:
+                self._warn(f"Passes could not be recorded as CUDA graphs, which is slower: {self.policy.graphs.refused}")
             self._check_first_step(float(terms[config.objective.first_step_term].mean()))
         if not math.isfinite(scalars["loss"]) or not math.isfinite(norm):
             raise FloatingPointError(

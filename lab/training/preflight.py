@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lab.monitor.preflight import Finding, Lengths, Memory, Preflight, Time, size
-from lab.policy import Policy
+from lab.policy import Policy, fused
 from lab.policy.logps import CHUNK_ELEMENTS
 from lab.policy.randomness import global_generator
 from lab.policy.tokens import answer_room, enough_room
@@ -205,10 +205,17 @@ def _memory(
         gradients=trained + per_pair.probes,
         optimizer=2 * trained,
         activations=per_pair.fixed + micro * per_pair.each,
-        logits=4 * COPIES * min(logits, CHUNK_ELEMENTS),
+        logits=_logits(policy, logits),
         free=free // workers.here if policy.device.type == "cpu" else free,
     )
     return memory, per_pair
+
+
+def _logits(policy: Policy, count: int) -> int:
+    """Bytes that so many logits take at most at once, with what their backward pass makes of them."""
+    if policy.module.head.matrix is not None and fused.available(policy.device):
+        return 4 * min(count, fused.CHUNK_ELEMENTS)  # bfloat16, and as much for what is multiplied with them
+    return 4 * COPIES * min(count, CHUNK_ELEMENTS)
 
 
 def _kept(policy: Policy, config: TrainConfig, pairs: Sequence[EncodedPair]) -> int:

@@ -24,6 +24,7 @@ from lab.policy import (
     ReferenceCache,
     choose_kernel,
     choose_layout,
+    largest,
     load_policy,
     sample_answers,
 )
@@ -152,6 +153,7 @@ def prepare(
         store.event(done, "preflight", **report.model_dump(mode="json"))
         store.flush()  # whoever watches can read it before the first step
         _warn_of(report, ready.config, left, warn)
+    _record_passes(ready, done, workers)
     known = [*ready.encoded.values(), *ready.held_out]
     # Each process computes a part, and nobody is listened to meanwhile: the others could not hear it at the same moment.
     _compute_reference(
@@ -289,6 +291,19 @@ def _record_layout(
         warn(f"The whole logits are computed, which is right but slower and takes more memory: {found.reason}.")
     elif found.reason is not None:
         warn(f"Every answer is computed with a prompt of its own, which is slower: {found.reason}.")
+
+
+def _record_passes(ready: Prepared, done: int, workers: Workers) -> None:
+    """On a GPU: replay passes as CUDA graphs, in buffers for the largest batch that the run will see after `done` steps."""
+    policy, config = ready.policy, ready.config
+    if workers.count > 1 or not policy.record_passes():
+        return
+    assert policy.graphs is not None
+    size = config.micro_batch_size or config.batch_size
+    steps = range(done + 1, min(config.steps, done + 1000) + 1)
+    batches = ([ready.encoded[i] for i in ready.order.batch(step)] for step in steps)
+    parts = (pairs[start : start + size] for pairs in batches for start in range(0, len(pairs), size))
+    policy.graphs.limit = largest([p.chosen for p in part] + [p.rejected for p in part] for part in parts)
 
 
 def _compute_reference(

@@ -96,7 +96,9 @@ class Probing:
         sides = (self._chosen, self._rejected) if self._three_parts else (self._chosen,)
         for part, output, gradient in zip(sides, outputs, gradients):
             found = torch.autograd.grad(output, wanted, gradient, retain_graph=True, allow_unused=True, materialize_grads=True)
-            for name, more in zip(self.names, found):  # never in place: two of them may share their memory
+            # Of a recorded pass they lie where the step's own backward pass will write.
+            kept = [more.clone() for more in found] if self.policy.graphs is not None and not part else found
+            for name, more in zip(self.names, kept):  # never in place: two of them may share their memory
                 part[name] = part[name] + more if name in part else more
         self._seconds += self._now() - began
 

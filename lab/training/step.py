@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lab.objectives import Credited, Degraded, Draws, Objective, PairLogps, State, with_credit
 from lab.policy import Completion, CompletionLogps, Policy
+from lab.policy.placing import placed
 from lab.policy.randomness import global_generator
 
 from .batches import EncodedPair, Weakened
@@ -222,7 +223,7 @@ def _stack(values: Sequence[np.ndarray | None], like: Tensor) -> Tensor | None:
     for row, value in enumerate(values):
         assert value is not None
         out[row, : len(value)] = value
-    return torch.from_numpy(out).to(like.device)
+    return placed(out, like.device)
 
 
 def _degraded(

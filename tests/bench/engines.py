@@ -60,11 +60,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds per pair of the training steps and of a reference computed ahead (0: it is in the steps); peak in bytes."""
+    """Seconds per pair of the training steps and of a reference computed ahead (0: it is in the steps); peaks in bytes, of what
+    was taken from the card and of what tensors held of it."""
 
     step: float
     reference: float
     peak: int
+    held: int
     note: str = ""
 
     @property
@@ -135,6 +137,7 @@ def run_lab(model: Path, rows: list[Row], setting: Setting) -> Measured:
             gradient_checkpointing=setting.checkpointing,
             device=setting.device,
             save_every=0,
+            evaluate=False,  # looks at held-out pairs and sampled answers are no part of a step
             background=False,
             on_step=on_step,
         )
@@ -143,7 +146,7 @@ def run_lab(model: Path, rows: list[Row], setting: Setting) -> Measured:
         reference = run.events("reference")["detail"].iloc[0]["seconds"]
         layout = next(d for d in run.events("check")["detail"] if "layout" in d)
         note = f"{layout['layout']} rows, attention {layout['kernel'] or 'the model’s own'}"
-    return Measured(per_pair(ends, setting.batch), reference / len(rows), peak(setting.device), note)
+    return Measured(per_pair(ends, setting.batch), reference / len(rows), *peaks(setting.device), note)
 
 
 def run_trl(model: Path, rows: list[Row], setting: Setting, *, ahead: bool, liger: bool) -> Measured:
@@ -208,7 +211,7 @@ def run_trl(model: Path, rows: list[Row], setting: Setting, *, ahead: bool, lige
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train()
     note = f"{attention}, padding-free {'on' if trainer.padding_free else 'off'}"
-    found = Measured(per_pair(ends, setting.batch), reference / len(rows), peak(setting.device), note)
+    found = Measured(per_pair(ends, setting.batch), reference / len(rows), *peaks(setting.device), note)
     trainer.accelerator.free_memory()
     return found
 
@@ -233,5 +236,6 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def peak(device: str) -> int:
-    return torch.cuda.max_memory_allocated() if device == "cuda" else 0
+def peaks(device: str) -> tuple[int, int]:
+    """Bytes reserved and allocated at most since the counters were set back."""
+    return (torch.cuda.max_memory_reserved(), torch.cuda.max_memory_allocated()) if device == "cuda" else (0, 0)

@@ -27,6 +27,8 @@ def completions_of(shape: list[tuple[int, list[int]]], seed: int = 0) -> list[Co
 
 SHAPE = [(40, [20, 33]), (3, [1, 1, 5]), (25, [30]), (40, [7, 2])]
 """Longer than the sliding windows of the models (16), one-token answers, one to three behind a prompt."""
+LAYOUTS = (*(kernel for kernel in KERNELS if kernel != "varlen"), "plain")
+"""FlashAttention is not on the CPU; what it is told is tested in test_gpu_kernels.py."""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def set_layout(policy, layout: str) -> None:
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize(
     ("layout", "checkpointing"),
-    [(layout, again) for layout in (*KERNELS, "plain") for again in (False, True) if (layout, again) != ("flex", True)],
+    [(layout, again) for layout in LAYOUTS for again in (False, True) if (layout, again) != ("flex", True)],
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_layout_equals_one_by_one(kind, layout, checkpointing, model_folder, exact):
@@ -161,11 +163,22 @@ def test_the_fastest_kernel_is_taken_where_there_is_a_choice(model_folder):
     assert choose_kernel(policy, completions) == {}
     assert policy.shared == "grouped"
     policy.device = torch.device("meta")  # any device that is not the CPU offers the choice
-    ticks = iter([0.0, 1.0, 2.0, 5.0, 0.0, 1.0, 2.0, 2.5])
-    policy.logps = lambda c: type(policy).logps(load_policy(str(model_folder("llama")), device="cpu"), c)
+    other = load_policy(str(model_folder("llama")), device="cpu")
     policy.parameters = lambda: {"x": torch.zeros(1, requires_grad=True)}
+
+    def without_flash(asked):
+        if policy.shared == "varlen":
+            raise RuntimeError("FlashAttention only supports half precision")
+        return other.logps(asked)
+
+    policy.logps = without_flash
+    ticks = iter([0.0, 0.0, 1.0, 2.0, 5.0, 0.0, 1.0, 2.0, 2.5])
     assert choose_kernel(policy, completions, clock=lambda: next(ticks)) == {"padded": 3.0, "flex": 0.5}
     assert policy.shared == "flex"
+    policy.logps = other.logps
+    ticks = iter([0.0, 1.0, 2.0, 5.0])
+    assert choose_kernel(policy, completions, clock=lambda: next(ticks)) == {"varlen": 3.0}
+    assert policy.shared == "varlen"
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "gpt2"])
