@@ -170,7 +170,7 @@ FIGURES: dict[str, FigureSpec] = {
     "layers": FigureSpec(LAYERS_TITLE, lambda record, dark: layers(record.layers(), events=record.notable(), dark=dark)),
     "panel": FigureSpec(
         PANEL_TITLE,
-        lambda record, dark: panel(record.panel(), events=record.notable(), dark=dark),
+        lambda record, dark: panel(record.panel(), events=record.events(), dark=dark),
         data=lambda record: record.panel(),
     ),
     "plane": FigureSpec(PLANE_TITLE, lambda record, dark: plane(record.pairs(), batch=record.step, dark=dark)),

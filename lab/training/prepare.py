@@ -193,15 +193,14 @@ def _check_probes(config: TrainConfig, policy: Policy, workers: Workers, warn: C
 
 def _panel(config: TrainConfig, reading: Reading, pairs: dict[str, Pair], store: StoreWriter) -> Panel:
     """The pairs that are followed through the run; which they are, or why there are none, is recorded."""
-    if not wants_panel(config):
-        return Panel()
-    panel = choose_panel(reading.held_out, pairs, config.panel_pairs)
-    words = (
-        {}
-        if panel.pairs
-        else {"words": "This run holds no pairs out (its set is too small, or held_out is 0), so it has no panel."}
-    )
-    store.event(0, "panel", pairs=[pair.id for pair in panel.pairs], **words)
+    wanted = wants_panel(config)
+    panel = choose_panel(reading.held_out, pairs, config.panel_pairs) if wanted else Panel()
+    why = {}
+    if not wanted:
+        why["words"] = "This run's settings ask for no panel: evaluate is off, or panel_pairs, eval_prompts or probe_budget is 0."
+    elif not panel.pairs:
+        why["words"] = "This run holds no pairs out (its set is too small, or held_out is 0), so it has no panel."
+    store.event(0, "panel", pairs=[pair.id for pair in panel.pairs], **why)
     return panel
 
 

@@ -367,10 +367,11 @@ def test_the_panel_says_what_the_model_says(rows, model_folder):
         assert row["ended"] == (ids[-1] in encoder.ends)
 
 
-def test_without_held_out_pairs_the_run_says_why_there_is_no_panel(rows, model_folder):
-    run = lab.train("dpo", rows, model_folder("llama"), **SHORT | LOOKS | {"steps": 1, "held_out": 0})
+@pytest.mark.parametrize(("setting", "why"), [("held_out", "holds no pairs out"), ("eval_prompts", "settings ask for no panel")])
+def test_a_run_without_a_panel_says_why(setting, why, rows, model_folder):
+    run = lab.train("dpo", rows, model_folder("llama"), **SHORT | LOOKS | {"steps": 1, setting: 0})
     assert run.panel().empty
-    assert "holds no pairs out" in run.figure("panel").layout.annotations[0].text.replace("<br>", " ")
+    assert why in run.figure("panel").layout.annotations[0].text.replace("<br>", " ")
 
 
 @pytest.mark.parametrize(
