@@ -76,7 +76,7 @@ def label_in_words(pair: Pair) -> str:
 
 
 def _edit(store: PairStore, pair: Pair, act: Guard) -> None:
-    texts = _texts(pair)
+    texts = texts_of(pair)
     draft: dict[str, str] = st.session_state.get(f"draft.{pair.id}", {})
     if draft:
         st.warning("This is what you typed; the pair was changed elsewhere meanwhile. Saving puts it over the present version.")
@@ -89,7 +89,7 @@ def _edit(store: PairStore, pair: Pair, act: Guard) -> None:
         st.form_submit_button("Save", type="primary", on_click=_save, args=(store, pair, texts, keys, act))
 
 
-def _texts(pair: Pair) -> dict[str, str]:
+def texts_of(pair: Pair) -> dict[str, str]:
     """What can be edited, by name; every turn of a conversation apart."""
     turns = {"prompt": pair.prompt}
     if not isinstance(pair.prompt, str):
@@ -103,7 +103,7 @@ def _save(store: PairStore, pair: Pair, texts: dict[str, str], keys: dict[str, s
     changes: dict[str, Any] = {name: typed[name] for name in ("chosen", "rejected") if typed[name] != texts[name]}
     turns = [name for name in texts if name.startswith("prompt")]
     if any(typed[name] != texts[name] for name in turns):
-        changes["prompt"] = _prompt(pair.prompt, [typed[name] for name in turns])
+        changes["prompt"] = prompt_like(pair.prompt, [typed[name] for name in turns])
     st.session_state[f"draft.{pair.id}"] = typed
     saved = act(lambda: store.edit(pair.id, **changes, expected_version=pair.version))
     # While the version is the one that was seen, the widgets themselves keep what was typed.
@@ -111,7 +111,8 @@ def _save(store: PairStore, pair: Pair, texts: dict[str, str], keys: dict[str, s
         del st.session_state[f"draft.{pair.id}"]
 
 
-def _prompt(before: Prompt, turns: list[str]) -> Prompt:
+def prompt_like(before: Prompt, turns: list[str]) -> Prompt:
+    """A prompt of the same roles as another one, with other words in its turns."""
     if isinstance(before, str):
         return turns[0]
     return [{**message, "content": content} for message, content in zip(before, turns)]

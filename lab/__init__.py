@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lab.run import Run, open_run, runs
     from lab.training import ConfigError, TrainConfig
     from lab.watching import watch
+    from lab.whatif import examine
 
 __all__ = [
     "OBJECTIVES",
@@ -41,6 +42,7 @@ __all__ = [
     "Run",
     "RunError",
     "TrainConfig",
+    "examine",
     "export_run",
     "make_objective",
     "open_pairs",
@@ -66,6 +68,7 @@ _ROOMS = {
     "lab.run": ("Run", "open_run", "runs"),
     "lab.training": ("ConfigError", "TrainConfig"),
     "lab.watching": ("watch",),
+    "lab.whatif": ("examine",),
 }
 
 

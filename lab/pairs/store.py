@@ -26,6 +26,7 @@ Only = Literal["all", "edited", "dropped"]
 Order = Literal["position", "recent"]
 FILTERS = {"all": "dropped = 0", "edited": "edited = 1 AND dropped = 0", "dropped": "dropped = 1"}
 COMMON_BYTES = b"zqxjkvbpygfwmucldrhsinoate "  # of English text, the most common last
+FEW = 100
 ORDERS = {"position": "position", "recent": "touched DESC, position"}
 
 
@@ -153,6 +154,17 @@ class PairStore:
                 positions = [row[0] for row in db.execute(query, (limit, offset))]
             query = PAIR + "AND v.version = p.version WHERE p.position = ?"
             return [read_pair(db.execute(query, (position,)).fetchone()) for position in positions], total
+
+    def find(self, search: str) -> list[str]:
+        """Ids of all pairs, dropped or not, with this text, in either case, in a prompt or an answer; in order."""
+        if not search:
+            return [row[0] for row in self._rows("SELECT id FROM pairs ORDER BY position")]
+        with self._reading() as db:
+            found = self._search(db, search, "1", "position")
+            if len(found) > FEW:  # one look at all of them is faster than many at one
+                ids = dict(db.execute("SELECT position, id FROM pairs").fetchall())
+                return [ids[position] for position in found]
+            return [db.execute("SELECT id FROM pairs WHERE position = ?", (position,)).fetchone()[0] for position in found]
 
     def history(self, id: str) -> list[Pair]:
         """Every version of a pair, oldest first. Raises PairsError for an unknown id."""

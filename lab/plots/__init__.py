@@ -7,11 +7,14 @@ from .distribution import distribution
 from .figures import DISTRIBUTION, FIGURES, FigureSpec, run_figure, run_parts
 from .glossary import GLOSSARY, PAIR_TERMS, Entry, entry
 from .layers import layers
+from .pair_history import history_groups, history_table, in_words, pair_history
 from .panel import panel
 from .plane import plane, plane_ranges
 from .record import Record
 from .style import HEIGHT, plainly
 from .table import figure_table
+from .tokens import KINDS, Kind, Paint, paint, paintable
+from .virtual_step import virtual_step
 
 __all__ = [
     "DISTRIBUTION",
@@ -19,9 +22,12 @@ __all__ = [
     "FORMATS",
     "GLOSSARY",
     "HEIGHT",
+    "KINDS",
     "PAIR_TERMS",
     "Entry",
     "FigureSpec",
+    "Kind",
+    "Paint",
     "Record",
     "confusion",
     "curves",
@@ -30,11 +36,18 @@ __all__ = [
     "figure_data",
     "figure_file",
     "figure_table",
+    "history_groups",
+    "history_table",
+    "in_words",
     "layers",
+    "paint",
+    "paintable",
+    "pair_history",
     "panel",
     "plainly",
     "plane",
     "plane_ranges",
     "run_figure",
     "run_parts",
+    "virtual_step",
 ]

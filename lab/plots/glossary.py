@@ -150,6 +150,12 @@ _SIDES = {
 }
 
 _RUN = {
+    "margin": Entry(
+        "Reward margin of the pair",
+        "r(x, y_w) − r(x, y_l)",
+        "",
+        "How much more reward the chosen answer of this pair has than the rejected one; below 0 the policy has it the wrong way.",
+    ),
     "rewards/margins": Entry(
         "Reward margin",
         "r(x, y_w) − r(x, y_l)",

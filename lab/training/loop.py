@@ -36,6 +36,7 @@ from .checkpoint import (
 from .config import TrainConfig
 from .evaluation import Judge, Looking
 from .metrics import batch_scalars, degree_scalars, host_terms, token_rows
+from .optimizer import adamw
 from .preflight import peak_memory
 from .prepare import Prepared, prepare
 from .probing import Probing
@@ -146,11 +147,7 @@ class Training:
         assert self.ready is not None
         config, head = self.config, self.ready.degree_head
         self.parameters = [*self.policy.parameters().values(), *(head.parameters() if head is not None else ())]
-        betas = (config.adam_beta1, config.adam_beta2)
-        # Weights decay, gains and biases do not, as Hugging Face's Trainer has it.
-        weights, others = [p for p in self.parameters if p.ndim > 1], [p for p in self.parameters if p.ndim <= 1]
-        groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": config.weight_decay}, {"params": others}]
-        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=betas, weight_decay=0.0, fused=True)
+        self.optimizer = adamw(config, self.parameters)
         if stored is not None:
             exact = self.start is None or stored.folder != self.start.folder
             put_back_optimizer(stored, self.policy, self.optimizer, head, exact=exact)

@@ -161,7 +161,7 @@ def prepare(
     )
     workers.wait()
     if ready.wants:
-        ready.degree_head = _degree_head(policy, ready.wants, config.seed)
+        ready.degree_head = new_degree_head(policy, ready.wants, config.seed)
     return ready
 
 
@@ -325,7 +325,8 @@ def _compute_reference(
     store.event(0, "reference", entries=len(completions), computed=computed, seconds=round(time.monotonic() - began, 3))
 
 
-def _degree_head(policy: Policy, wants: DegradedAnswers, seed: int) -> nn.Module:
+def new_degree_head(policy: Policy, wants: DegradedAnswers, seed: int) -> nn.Module:
+    """SPO's head as a run begins with it: a linear layer from a hidden state to the scores of the degrees."""
     head = nn.Linear(policy.hidden_size, wants.degrees)
     with torch.no_grad():
         head.weight.normal_(0, policy.hidden_size**-0.5, generator=generator(seed, 0, HEAD_WEIGHTS))

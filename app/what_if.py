@@ -1,0 +1,180 @@
+"""What if the pair read differently? Its texts to edit, scored again at once by the run's model at any checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app import examining, painted
+from app.pair_view import prompt_like, texts_of
+from app.plain import plain
+from lab.monitor import ENDED, RunError
+from lab.monitor.terms import with_margin
+from lab.pairs import Pair, PairsError, PairStore
+from lab.plots import in_words
+from lab.run import Run
+from lab.whatif import Examined, Scored, tokenizer_of
+
+SAID = "inspect.said"
+"""In the session: (icon, words) of what a click has done, shown once."""
+
+
+def section(run: Run, store: PairStore, pair: Pair, step: int | None) -> None:
+    """The editor and what comes of it. pair: as the store has it now.   step: the moment that is shown."""
+    if said := st.session_state.pop(SAID, None):
+        (st.error if said[0] == "error" else st.success)(plain(said[1]))
+    chosen = examining.choose(run, step, "whatif.model")
+    if chosen is None:
+        return
+    edited = _editor(pair)
+    model = examining.opened(run, chosen)
+    _actions(run, store, pair, edited)
+    if model is None:
+        return
+    if not model.lock.acquire(timeout=0.5):
+        st.info("This model is measuring a virtual step; the texts are scored when it is done.")
+        return
+    try:
+        before = scored(model, pair)
+        after = scored(model, edited) if edited.content != pair.content else None
+    except ValueError as error:
+        st.error(plain(str(error)))
+        return
+    finally:
+        model.lock.release()
+    _results(run, model, pair, edited, before, after)
+
+
+def _editor(pair: Pair) -> Pair:
+    """The texts in fields; the pair as it reads in them."""
+    texts = texts_of(pair)
+    base = f"whatif.{pair.id}.{pair.version}"
+    typed: dict[str, str] = {}
+    for name in (name for name in texts if name.startswith("prompt")):
+        typed[name] = st.text_area(plain(name.capitalize()), texts[name], height=80, key=f"{base}.{name}", persist_state="page")
+    for column, name in zip(st.columns(2), painted.SIDES):
+        label = f"{name.capitalize()} answer"
+        typed[name] = column.text_area(label, texts[name], height=150, key=f"{base}.{name}", persist_state="page")
+    changes: dict[str, Any] = {name: typed[name] for name in painted.SIDES if typed[name] != texts[name]}
+    turns = [name for name in texts if name.startswith("prompt")]
+    if any(typed[name] != texts[name] for name in turns):
+        changes["prompt"] = prompt_like(pair.prompt, [typed[name] for name in turns])
+    return replace(pair, **changes)
+
+
+def _actions(run: Run, store: PairStore, pair: Pair, edited: Pair) -> None:
+    changed = edited.content != pair.content
+    used, newest, live = run.pairs_version, store.version, run.state not in ENDED
+    with st.container(horizontal=True):
+        st.button(
+            "Save as an edit of the pair",
+            icon=":material/save:",
+            disabled=not changed,
+            on_click=_save,
+            args=(store, pair, edited),
+            help="A new version of the pair in its store. Undo takes it back, here or on the Pairs page.",
+        )
+        st.button(
+            "Undo",
+            icon=":material/undo:",
+            disabled=pair.version == 1,
+            on_click=_undo,
+            args=(store, pair),
+            help="Take back the latest edit of this pair set, if it was made to this pair.",
+        )
+        st.button(
+            "Let the run train on it",
+            icon=":material/published_with_changes:",
+            disabled=not live or used == newest,
+            on_click=_take,
+            args=(run,),
+            help="The run takes all edits of its pairs that were saved, from its next step on." if live else "The run has ended.",
+        )
+
+
+def _save(store: PairStore, pair: Pair, edited: Pair) -> None:
+    prompt = edited.prompt if edited.prompt != pair.prompt else None
+    try:
+        new = store.edit(pair.id, prompt=prompt, chosen=edited.chosen, rejected=edited.rejected, expected_version=pair.version)
+    except PairsError as error:
+        words = str(error)
+        st.session_state[SAID] = ("error", f"Not saved: {words}")
+    else:
+        st.session_state[SAID] = ("done", f"Saved as version {new.version} of this pair.")
+
+
+def _undo(store: PairStore, pair: Pair) -> None:
+    log = store.log()
+    if not log or log[-1].pair_id != pair.id:
+        st.session_state[SAID] = (
+            "error",
+            "The latest edit of this set was made to another pair; the Pairs page shows and undoes it.",
+        )
+        return
+    try:
+        entry = store.undo()
+    except PairsError as error:
+        st.session_state[SAID] = ("error", str(error))
+        return
+    words = f"Undone: the pair has version {entry.after} now." if entry else "There is nothing to undo."
+    st.session_state[SAID] = ("done", words)
+
+
+def _take(run: Run) -> None:
+    try:
+        run.take_edits()
+    except (RunError, PairsError) as error:
+        st.session_state[SAID] = ("error", str(error))
+    else:
+        st.session_state[SAID] = ("done", "Asked the run to take the edits; it does so after the current step.")
+
+
+def scored(model: Examined, pair: Pair) -> Scored:
+    """Kept in the session for the latest few texts, so that a drawing costs nothing."""
+    kept: dict[Any, Scored] = st.session_state.setdefault("whatif.scored", {})
+    key = (model.run_dir, model.step, id(model), pair.id, repr(pair.content))
+    if key not in kept:
+        while len(kept) >= 8:
+            del kept[next(iter(kept))]
+        kept[key] = model.score([pair])
+    return kept[key]
+
+
+def _results(run: Run, model: Examined, pair: Pair, edited: Pair, before: Scored, after: Scored | None) -> None:
+    st.markdown(f"**{'Edited' if after else 'Stored'} text under the model after step {model.step:,}**")
+    if model.objective.couples(training=True):
+        st.caption("This objective compares the pairs of a batch; here the pair stands alone, so its loss is not that of a batch.")
+    found = after or before
+    for side, tokens in found.cut.get(pair.id, {}).items():
+        if tokens:
+            st.caption(f"{side.capitalize()}: {tokens:,} tokens do not fit into max_length and are cut.")
+    table, picture = st.columns([2, 3], gap="medium")
+    with table:
+        st.dataframe(_table(before, after), hide_index=True, height="content", column_config=_columns(after is not None))
+    with picture:
+        wanted = painted.switch("whatif.paint")
+        painted.draw(wanted, (edited.chosen, edited.rejected), found.tokens, tokenizer_of(run))
+
+
+def _table(before: Scored, after: Scored | None) -> pd.DataFrame:
+    stored = with_margin(before.terms).iloc[0]
+    order = ["margin", *(name for name in stored.index if name != "margin")]
+    rows = pd.DataFrame({"term": [in_words(name) for name in order], "stored": stored[order].to_numpy(float)})
+    if after is not None:
+        edited = with_margin(after.terms).iloc[0]
+        rows["edited"] = edited[order].to_numpy(float)
+        rows["difference"] = rows["edited"] - rows["stored"]
+    return rows
+
+
+def _columns(both: bool) -> dict[str, Any]:
+    numbers: Sequence[str] = ("stored", "edited", "difference") if both else ("stored",)
+    look = {"difference": "%+.4g"}
+    config: dict[str, Any] = {
+        name: st.column_config.NumberColumn(name.capitalize(), format=look.get(name, "%.4g"), width=75) for name in numbers
+    }
+    return config | {"term": st.column_config.TextColumn("Term", width=230 if both else 300)}

@@ -1,0 +1,231 @@
+"""Opening a run's model at a checkpoint. The two latest stay open, because people ask more than once."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections import OrderedDict
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lab import extensions, home
+from lab.monitor import list_checkpoints
+from lab.monitor.folder import FACTS, read_facts, step_of
+from lab.monitor.preflight import size
+from lab.policy import ModelError, Policy, choose_device, choose_layout
+from lab.policy.attention import KERNELS
+from lab.policy.logps import whole_head
+from lab.training.batches import encode_pair
+from lab.training.branch import START, read_start
+from lab.training.changing import same_state
+from lab.training.checkpoint import Stored, put_back, read_checkpoint
+from lab.training.config import TrainConfig
+from lab.training.preflight import free_memory
+from lab.training.prepare import load_configured, new_degree_head
+
+from .errors import WhatIfError
+from .examined import Examined, Progress
+from .now import TIMEOUT, checkpoint_now
+from .reference import References
+
+if TYPE_CHECKING:
+    from lab.run import Run
+
+WORLD = "world"
+NOW = "now"
+KEEP = 2
+"""Models that stay open."""
+
+_open: OrderedDict[tuple[Any, ...], Examined] = OrderedDict()
+_lock = threading.RLock()
+
+
+def openable(run: Run) -> list[int]:
+    """The steps at which a run's model can be examined, in order: its checkpoints, and where it began (0: the model as it was
+    loaded, which is the reference; of a branch the checkpoint that it began from)."""
+    return sorted(_places(run.dir))
+
+
+def examine(
+    run: Run | str | Path,
+    at: int | str | None = None,
+    *,
+    device: str | None = None,
+    timeout: float = TIMEOUT,
+    progress: Progress | None = None,
+) -> Examined:
+    """A run's model for questions, without touching the run; see `Examined` for what can be asked.
+
+    run: a run, its folder or its name.   at: optimizer steps done at one of its checkpoints (`openable` lists them; 0 is the model
+    as it was loaded); None: the latest; "now": a live run is asked to save one, which is waited for `timeout` seconds.
+    device: None: the run's own, or where that is not here, the best there is.   progress(what, share) says how far it is.
+
+    The two models that were examined last stay open (`free` closes them). Raises WhatIfError where there is no such checkpoint
+    or not enough memory, CheckpointError where it is damaged, ModelError where the model cannot be loaded any more.
+    """
+    from lab.run import Run, open_run
+
+    extensions.load()
+    run = run if isinstance(run, Run) else open_run(run)
+    say = progress or (lambda words, share: None)
+    step = checkpoint_now(run, timeout=timeout, progress=progress) if at == NOW else _step(run, at)
+    key = _key(run, step, device)
+    with _lock:  # one model is read at a time, and nobody reads one that another is reading
+        if key not in _open:
+            while len(_open) >= KEEP:
+                _open.popitem(last=False)
+            gc.collect()  # a model holds itself in circles
+            _require_memory(run, step)
+            _open[key] = _read(run, step, device, say)
+        _open.move_to_end(key)
+        return _open[key]
+
+
+def kept(run: Run, step: int, device: str | None = None) -> Examined | None:
+    """The model of a checkpoint if it is open already; nothing is read."""
+    return _open.get(_key(run, step, device)) if step in _places(run.dir) else None
+
+
+def free() -> None:
+    """Close all models that stay open."""
+    with _lock:
+        _open.clear()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+# Which checkpoint.
+
+
+def _places(folder: Path) -> dict[int, Path | None]:
+    """Folder of the checkpoint by its step; None: the model as it was loaded."""
+    found: dict[int, Path | None] = {}
+    if (folder / START).exists():
+        found[read_facts(folder / START)["step"]] = folder / START
+    else:
+        found[0] = None
+    return found | {step_of(path): path for path in list_checkpoints(folder)}
+
+
+def _step(run: Run, at: int | str | None) -> int:
+    there = openable(run)
+    if at is None:
+        return there[-1]
+    if not isinstance(at, int) or at not in there:
+        raise WhatIfError(
+            f"The run {run.name} has no checkpoint of step {at}; it has those of {', '.join(f'{step:,}' for step in there)}"
+            f"{' (0 is the model as it was loaded)' if 0 in there else ''}."
+        )
+    return at
+
+
+def _key(run: Run, step: int, device: str | None) -> tuple[Any, ...]:
+    """A run that was taken up from an earlier checkpoint can have saved this step a second time."""
+    folder = _places(run.dir).get(step)
+    try:
+        made = (folder / FACTS).stat().st_mtime_ns if folder is not None else 0
+    except OSError:  # removed at this moment; reading it says so
+        made = 0
+    return run.dir.resolve(), step, made, device
+
+
+# Reading it.
+
+
+def _require_memory(run: Run, step: int) -> None:
+    """Raises WhatIfError where the weights will not fit, by what the run's own report says of them; closes other models first."""
+    report = run.preflight()
+    if report is None:
+        return
+    memory, full = report.memory, not run.config.lora_rank
+    needed = memory.weights * (2 if full and step else 1) + (memory.optimizer if step else 0)
+    device = _device(run.config, None)
+    if needed > free_memory(device):
+        _open.clear()
+        gc.collect()
+    if needed > (there := free_memory(device)):
+        raise WhatIfError(
+            f"Opening the model of {run.name} takes {size(needed)} of memory, but {size(there)} are free; end what else is "
+            "running, or examine it on a larger machine."
+        )
+
+
+def _device(config: TrainConfig, device: str | None) -> torch.device:
+    if device is not None:
+        return choose_device(device)
+    try:
+        return choose_device(config.device)
+    except ModelError:  # trained on another machine
+        return choose_device("auto")
+
+
+def _read(run: Run, step: int, device: str | None, say: Progress) -> Examined:
+    about, place = run.about, _places(run.dir).get(step)
+    facts = read_facts(place) if place is not None and place.name != START else None
+    # What the run began from, it began with its own settings; of later checkpoints people may have changed them.
+    config = TrainConfig.parse(**(facts["settings"] if facts else about["config"]))
+    version = int(facts["pairs_version"] if facts else _version_at(run, step))
+    config = config.model_copy(update={"device": str(_device(config, device))})
+    say("loading the model", 0.0)
+    source = config.model
+    if source == WORLD:
+        from lab.world import ensure
+
+        source = str(ensure(cache=home.cache(), progress=say).model_dir)
+    policy = load_configured(config, source)
+    encoder = policy.encoder(config.max_length)
+    store = run.pair_store()
+    say("loading the model", 0.4)
+    _lay_out(run, policy, config)
+    wants = config.objective.degraded_answers()
+    head = new_degree_head(policy, wants, config.seed) if wants else None
+    state, stored, keep = config.objective.initial_state(), None, True
+    if place is not None:
+        say(f"reading the checkpoint of step {step:,}", 0.6)
+        stored = _read_whole(run, step, place, policy)
+        start = read_start(run.dir, about) if place.name == START else None
+        put_back(stored, policy, head, exact=start is None)
+        if start is None or same_state(start.objective, config.objective):
+            state = dict(stored.state)
+        keep = start is None or start.keep_optimizer
+        stored = replace(stored, weights={})  # the policy has them now
+    references = References(home.cache() / "reference", policy, source, untouched=place is None)
+    say("loading the model", 1.0)
+    return Examined(run.dir, step, config, version, store, policy, encoder, references, head, state, stored, keep)
+
+
+def _read_whole(run: Run, step: int, place: Path, policy: Policy) -> Stored:
+    try:
+        return read_checkpoint(place, policy)
+    except ValueError:
+        if place.exists():
+            raise
+        raise WhatIfError(f"The run {run.name} has removed its checkpoint of step {step:,} by now; choose a later one.") from None
+
+
+def _version_at(run: Run, step: int) -> int:
+    """The version of the pair store in use at a step that has no facts of its own."""
+    versions = [c.pairs_version for c in run.changes() if c.pairs_version is not None and c.after <= step]
+    return versions[-1] if versions else int(run.about["pairs_version"])
+
+
+def _lay_out(run: Run, policy: Policy, config: TrainConfig) -> None:
+    """Compute log-probs in the layout that the run found right; where it wrote none down, find it as a run would."""
+    checks = [detail for detail in run.events("check")["detail"] if "layout" in detail]
+    if not checks:
+        encoder = policy.encoder(config.max_length)
+        pairs = [encode_pair(pair, encoder) for pair in run.pair_store().page(0, 2)[0]]
+        choose_layout(policy, [c for pair in pairs for c in pair.completions()], wanted=config.layout)
+        return
+    found = checks[-1]
+    if found["layout"] == "shared":
+        if policy.device.type == "cuda" and found.get("kernel") in KERNELS:
+            policy.shared = found["kernel"]
+        return
+    policy.plain_rows()
+    if found["layout"] == "whole":
+        policy.module.head = whole_head(policy.model)

@@ -1,0 +1,259 @@
+"""The Inspect page: over a store filled by hand, and over a real tiny run with its model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import lab
+from app import examining, virtual
+from lab import home, whatif
+from lab.run import Run
+
+PAGE = str(Path(__file__).parents[2] / "app" / "views" / "inspect.py")
+HOSTILE = "# <b>x</b> $x$ ![](http://x.invalid/p.png) :red[y] <script>alert(1)</script>"
+
+
+def opened(run: str | None = None, **query: str) -> AppTest:
+    app = AppTest.from_file(PAGE, default_timeout=60)
+    for name, value in query.items() if run is None else {"run": run, **query}.items():
+        app.query_params[name] = value
+    app.run()
+    assert not app.exception
+    return app
+
+
+def words(app: AppTest) -> str:
+    kinds = ("title", "markdown", "text", "caption", "error", "warning", "info", "code", "success")
+    return "\n".join(str(element.value) for kind in kinds for element in getattr(app, kind)).replace("\\", "")
+
+
+def html(app: AppTest) -> str:
+    return "\n".join(element.proto.body for element in app.get("html"))
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    next(button for button in app.button if button.label == label).click().run()
+    assert not app.exception
+    return app
+
+
+def enabled(app: AppTest, label: str) -> bool:
+    return next(not button.disabled for button in app.button if button.label == label)
+
+
+def address(app: AppTest, name: str) -> str:
+    """A parameter of the page's address; AppTest gives a list of what the test has set, and a text of what the page has."""
+    value = app.query_params[name]
+    return value[0] if isinstance(value, list) else value
+
+
+def listed(app: AppTest) -> pd.DataFrame:
+    """The first table of the page: the list of pairs."""
+    return app.dataframe[0].value
+
+
+def until(app: AppTest, holds: Callable[[], bool]) -> None:
+    """Draw the page again, as its own clock would, until something is there."""
+    deadline = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < deadline, words(app)
+        time.sleep(0.2)
+        app.run()
+        assert not app.exception
+
+
+def test_without_a_run_the_page_says_how_to_start_one(lab_home: Path) -> None:
+    app = AppTest.from_file(str(Path(PAGE).parents[1] / "main.py"), default_timeout=60).run()
+    app.switch_page("views/inspect.py").run()
+    assert not app.exception
+    assert "No run yet" in words(app)
+
+
+def test_a_run_that_has_seen_nothing(store_run: Callable[..., Run]) -> None:
+    store_run("one", state="queued", done=0, evaluations=False)
+    assert "has seen no pair yet" in words(opened("one"))
+
+
+def test_the_list_is_sorted_searched_and_walked(store_run: Callable[..., Run]) -> None:
+    run = store_run("one", steps=30)
+    app = opened("one")
+    margins = listed(app)["margin"]
+    assert margins.is_monotonic_increasing
+    lowest = run.pairs().assign(margin=lambda f: f["reward_chosen"] - f["reward_rejected"]).sort_values("margin")["pair"]
+    assert list(listed(app)["pair"]) == list(lowest[: len(margins)])
+    assert address(app, "pair") == lowest.iloc[0]
+    assert not enabled(app, "Previous")
+    press(app, "Next")
+    assert address(app, "pair") == lowest.iloc[1]
+    assert f"Pair {lowest.iloc[1]}" in words(app)
+    next(box for box in app.selectbox if box.label == "Sort by").set_value("loss").run()
+    assert listed(app)["loss"].is_monotonic_increasing
+    next(box for box in app.text_input if box.label == "Search").set_value("pair-03").run()
+    assert set(listed(app)["pair"]) <= {f"pair-03{i}" for i in range(10)}
+    assert len(listed(app))
+    assert "texts of the pairs cannot be shown" in words(app), "their store is not there"
+
+
+def test_numbers_are_those_of_the_moment(store_run: Callable[..., Run]) -> None:
+    run = store_run("one", steps=30)
+    seen = list(run.reader.pair_history("pair-008")["step"])
+    assert len(seen) > 3
+    app = opened("one", pair="pair-008", step=str(seen[1]))
+    assert f"as step {seen[1]:,} saw it" in words(app)
+    assert listed(app)["step"].max() <= seen[1]
+    assert f"Step {seen[1]} of 30" in words(app)
+    press(app, "On")
+    assert address(app, "step") == str(seen[2])
+    press(press(app, "Back"), "Back")
+    assert f"as step {seen[0]:,} saw it" in words(app)
+    assert not enabled(app, "Back")
+    press(app, "Latest")
+    assert "step" not in app.query_params
+    assert f"as step {seen[-1]:,} saw it" in words(app)
+    app = opened("one", pair="pair-039", step="1")
+    assert "not seen up to step 1" in words(app)
+
+
+def test_a_pair_that_is_not_there(store_run: Callable[..., Run]) -> None:
+    store_run("one", steps=10)
+    assert "There is no pair nobody in this run" in words(opened("one", pair="nobody"))
+
+
+# A real run.
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[str], Path], shared_cache: Path) -> Iterator[Path]:
+    """The folder of a finished SGDPO run of hostile pairs, which keeps token values of its last two steps."""
+    place = tmp_path_factory.mktemp("real")
+    rows = [{"prompt": f"{HOSTILE} {i}\n", "chosen": f"good 🙂 {HOSTILE} {i}", "rejected": f"bad answer {i}"} for i in range(8)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAB_HOME", str(place / "home"))
+        patch.setenv("LAB_CACHE", str(shared_cache))
+        settings = {"steps": 6, "batch_size": 2, "save_every": 2, "token_steps": 2, "evaluate": False, "device": "cpu"}
+        run = lab.train(
+            "sgdpo", rows, model_folder("llama"), run_dir=place / "run", learning_rate=1e-3, background=False, **settings
+        )
+    assert run.state == "finished", run.error
+    yield run.dir
+    whatif.free()
+
+
+@pytest.fixture
+def run(real: Path) -> Run:
+    home.list_run(real)
+    return next(run for run in lab.runs())
+
+
+def pair_of_step(run: Run, step: int) -> str:
+    return str(run.reader.batch(step)["pair"].iloc[0])
+
+
+def painted(app: AppTest, kind: str) -> AppTest:
+    app.segmented_control("inspect.paint").set_value(kind).run()
+    assert not app.exception
+    return app
+
+
+def test_both_answers_and_their_heat_maps(run: Run) -> None:
+    app = opened(run.dir.name, pair=pair_of_step(run, 6))
+    shown = html(app)
+    assert "<script" not in shown
+    assert "&lt;script&gt;" in shown
+    assert "<mark>" in shown
+    for kind, expected in (("log_ratio", "log-ratio"), ("credit", "credit"), ("pilot", "in the pilot")):
+        shown = html(painted(app, kind))
+        assert "token 1 of" in shown
+        assert expected in shown
+        assert "<script" not in shown
+        assert "🙂" in shown
+        assert "&lt;/s&gt;" in shown
+        assert "As step 6 computed them" in words(app)
+
+
+def test_token_values_that_are_kept_no_more_are_computed_again(run: Run) -> None:
+    latest = {*run.reader.batch(5)["pair"], *run.reader.batch(6)["pair"]}
+    early = next(pair for pair in run.reader.batch(1)["pair"] if pair not in latest)
+    app = painted(opened(run.dir.name, pair=str(early), step="2"), "credit")
+    assert "token 1 of" not in html(app)
+    press(app, "Compute them with the model after step 2")
+    until(app, lambda: "token 1 of" in html(app))
+    assert "Computed again by the model after step 2." in words(app)
+
+
+def tab(app: AppTest, name: str) -> AppTest:
+    app.session_state["inspect.tab"] = name
+    app.run()
+    assert not app.exception
+    return app
+
+
+def table_with(app: AppTest, column: str) -> pd.DataFrame | None:
+    return next((element.value for element in app.dataframe if column in element.value.columns), None)
+
+
+def test_what_if_scores_an_edited_text_and_saves_it(run: Run) -> None:
+    store = run.pair_store()
+    id = pair_of_step(run, 3)
+    app = tab(opened(run.dir.name, pair=id, step="4"), "What if")
+    until(app, lambda: table_with(app, "stored") is not None)
+    assert "model after step 4" in words(app), "the checkpoint at or before the moment"
+    before = table_with(app, "stored")
+    model = lab.examine(run, 4)
+    expected = model.score([store.get(id)]).terms.iloc[0]
+    assert before is not None
+    assert before.set_index("term").loc["Loss [nats]", "stored"] == pytest.approx(float(expected["loss"]))
+    next(area for area in app.text_area if area.label == "Chosen answer").set_value(f"another {HOSTILE} answer").run()
+    after = table_with(app, "difference")
+    assert after is not None
+    line = after.set_index("term").loc["Log-prob of the chosen answer [nats]"]
+    assert line["difference"] == pytest.approx(line["edited"] - line["stored"])
+    assert line["difference"] != 0
+    assert store.get(id).version == 1, "nothing is stored yet"
+    assert not enabled(app, "Let the run train on it")
+    press(app, "Save as an edit of the pair")
+    assert "Saved as version 2" in words(app)
+    assert store.get(id).chosen == f"another {HOSTILE} answer"
+    press(app, "Undo")
+    assert store.get(id).chosen.startswith("good")
+    next(area for area in app.text_area if area.label == "Chosen answer").set_value("").run()
+    press(app, "Save as an edit of the pair")
+    assert "Not saved: chosen is empty" in words(app)
+
+
+def test_a_virtual_step_on_the_page(run: Run) -> None:
+    virtual.STEPS.clear()
+    id = pair_of_step(run, 5)
+    app = tab(opened(run.dir.name, pair=id), "Virtual step")
+    until(app, lambda: any(button.label == "Take a virtual step" for button in app.button))
+    next(number for number in app.number_input if number.label == "Learning rate").set_value(0.001).run()
+    press(app, "Take a virtual step")
+    until(app, lambda: any(metric.label == "Others helped" for metric in app.metric))
+    metrics = {metric.label: metric.value for metric in app.metric}
+    job = virtual.STEPS[run.dir]
+    assert int(metrics["Others helped"]) == len(job.result.helped)
+    assert int(metrics["Others helped"]) + int(metrics["Others hurt"]) == 7
+    assert job.result.own["margin_change"] > 0
+    assert "A step of the run's AdamW on this pair after step 6" in words(app)
+    assert {"Helped most", "Hurt most"} <= {line.strip("*") for line in words(app).splitlines()}
+
+
+def test_a_step_that_is_cancelled_says_so(run: Run) -> None:
+    model = lab.examine(run)
+    with model.lock:  # it cannot measure before it is cancelled
+        job = virtual.StepJob(model, model.pairs()[0], sample=3)
+        job.cancelled.set()
+    assert job.done.wait(60)
+    assert job.error == "The virtual step was cancelled; the weights are as they were."
+
+
+def test_the_model_nearest_at_or_before_a_moment() -> None:
+    assert examining.nearest([0, 50, 100], None) == 100
+    assert examining.nearest([0, 50, 100], 99) == 50
+    assert examining.nearest([50, 100], 20) == 50

@@ -1,0 +1,133 @@
+"""What only a browser can show of the Inspect page: keys, numbers on hover, and a whole way through it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lab
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+HOSTILE = "<img src=x onerror=\"document.title='broken in'\"> ![](http://x.invalid/p.png)"
+PATIENCE = 120_000
+"""Milliseconds that a busy machine may take to import torch and to open a model."""
+
+
+@pytest.fixture
+def dashboard(lab_home: Path) -> Iterator[str]:
+    """The address of a dashboard of its own, on a free port of this machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
+    server = subprocess.Popen(command, cwd=ROOT, env=os.environ.copy(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not answers(port):
+            assert time.monotonic() < deadline, "the dashboard does not listen"
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=2) as reply:
+            return reply.status == 200
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def page(dashboard: str) -> Iterator[Any]:
+    """A page of a real browser; an error in it, or a request that leaves this machine, fails the test."""
+    if CHROMIUM is None:
+        pytest.skip("No chromium is installed: `apt-get install chromium`, and run the browser tests again.")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        opened = browser.new_page(viewport={"width": 1280, "height": 800})
+        opened.set_default_timeout(PATIENCE)
+        wrong: list[str] = []
+        opened.on("pageerror", lambda error: wrong.append(str(error)))
+        opened.on("request", lambda r: wrong.append(r.url) if "//127.0.0.1" not in r.url and r.url.startswith("http") else None)
+        yield opened
+        browser.close()
+    assert not wrong
+
+
+@pytest.fixture
+def run(lab_home: Path, model_folder: Callable[[str], Path]) -> lab.Run:
+    """A finished SGDPO run of hostile pairs."""
+    rows = [{"prompt": f"Question {i}\n", "chosen": f"good {HOSTILE} {i}", "rejected": f"bad answer {i}"} for i in range(6)]
+    settings = {"steps": 6, "batch_size": 2, "save_every": 3, "evaluate": False, "device": "cpu", "learning_rate": 1e-3}
+    found = lab.train("sgdpo", rows, model_folder("llama"), background=False, **settings)
+    assert found.state == "finished", found.error
+    return found
+
+
+def heading(page: Any) -> str:
+    return str(page.get_by_text(re.compile(r"^Pair .*, version")).first.inner_text())
+
+
+def changed(page: Any, before: str, read: Callable[[Any], str]) -> str:
+    """What is read once it is another one."""
+    deadline = time.monotonic() + PATIENCE / 1000
+    while (now := read(page)) == before:
+        assert time.monotonic() < deadline, f"still {before}"
+        page.wait_for_timeout(200)
+    return now
+
+
+def test_the_way_through_the_page(run: lab.Run, dashboard: str, page: Any) -> None:
+    page.goto(f"{dashboard}/inspect?run={run.dir.name}")
+    page.get_by_role("tab", name="Virtual step").wait_for()
+    first = heading(page)
+    # Keys: to the next pair and back, to an earlier step and back.
+    page.keyboard.press("n")
+    second = changed(page, first, heading)
+    page.keyboard.press("p")
+    assert changed(page, second, heading) == first
+    page.keyboard.press("ArrowLeft")
+    earlier = changed(page, first, heading)
+    assert "step=" in page.url
+    page.keyboard.press("ArrowRight")
+    assert changed(page, earlier, heading) == first
+    # A heat map: numbers on hover, and the pair's text is text.
+    page.get_by_text("Credit", exact=True).first.click()
+    token = page.locator(".heat span").first
+    token.wait_for()
+    assert re.match(r"token 1 of \d+: credit [+-]", token.get_attribute("title"))
+    assert "<img src=x" in page.locator(".heat").first.inner_text()
+    # Another text: typing in a field, the keys of the page do nothing; its numbers come, with the difference.
+    page.get_by_role("tab", name="What if").click()
+    field = page.get_by_label("Chosen answer")
+    field.fill("")
+    field.press_sequentially("no pain nor pen")
+    field.press("Control+Enter")
+    page.get_by_text("Edited text under the model after step 6").wait_for()
+    assert heading(page) == first
+    # One step on this pair: what it does to the others.
+    page.get_by_role("tab", name="Virtual step").click()
+    page.get_by_role("button", name="Take a virtual step").click()
+    page.get_by_text("Helped most").wait_for()
+    page.get_by_text("Others hurt").wait_for()
+    assert "broken in" not in page.title()
