@@ -47,8 +47,8 @@ def train_twins(
 ) -> tuple[Run, ...]:
     """Start a run for each objective that differ in nothing else: same first weights, same pairs, same batches in the same order.
 
-    objectives: two or more, each as `lab.train` takes it.   like: begin as this run began, with its settings, pairs and model, apart
-    from the settings that are given here.   branch_from, at, keep_optimizer: every twin is a branch from that checkpoint.
+    objectives: two or more, each as `lab.train` takes it.   like: begin as this run began, with its settings, pairs and model,
+    apart from the settings that are given here.   branch_from, at, keep_optimizer: every twin is a branch from that checkpoint.
     run_dirs: a folder for each.   queue: they train one after the other, in their order; False trains them at once.
     Everything else as in `lab.train`. The runs know each other (`run.twins`), also after a reload or a resume; `lab.compare`
     lays them side by side. Raises ConfigError, PairsError or RunError, each in one sentence, before anything is started.
@@ -81,7 +81,7 @@ def train_twin(
     progress: Progress | None = None,
     listed: bool = True,
 ) -> Run:
-    """Start a twin of a run that is there already: it begins as that one began, under another objective. Arguments as in `lab.train`.
+    """Start a twin of a run that is there already: it begins as that one began, under another objective. Rest as in `lab.train`.
 
     What was changed in the other run while it trained (settings, edits of its pairs) does not happen again in the twin.
     """

@@ -26,8 +26,8 @@ def prompts(runs: Mapping[str, Samples]) -> list[str]:
 def side_by_side(runs: Mapping[str, Samples], prompt: str, step: int | None = None) -> pd.DataFrame:
     """Answers to one prompt: label ("reference" or a run's), step, answer, reward (NaN without a judge).
 
-    step: the look nearest to it is taken (of two equally near the earlier), None takes the latest. The reference's answer comes once
-    for all runs that were given the same one.
+    step: the look nearest to it is taken (of two equally near the earlier), None takes the latest. The reference's answer comes
+    once for all runs that were given the same one.
     """
     rows: list[tuple[str, int, str, float]] = []
     reference: dict[str, tuple[list[str], int, float]] = {}

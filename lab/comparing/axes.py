@@ -49,8 +49,9 @@ def by(frame: pd.DataFrame, axis: str, places: pd.Series | None = None) -> pd.Da
     """A frame by step as a frame by another axis; the rows keep their order in time, and the column `step` says which they were.
 
     frame: index `step`, rising.   places: where steps lie on the axis, a number for some steps; needed for all but "step".
-    Between two steps with a place the place is interpolated, beyond the first and the last it is theirs. "kl" is known at the looks
-    alone: there it is the values that are interpolated, to the steps of the looks, and looks outside the frame's steps are left out.
+    Between two steps with a place the place is interpolated, beyond the first and the last it is theirs. "kl" is known at the
+    looks alone: there it is the values that are interpolated, to the steps of the looks; looks outside the frame's steps are left
+    out.
     Raises ValueError for an axis that is not in AXES.
     """
     if axis not in AXES:

@@ -1,4 +1,4 @@
-"""Some runs side by side, read from their stores; what is drawn and laid out of them comes from the pure functions beside this file."""
+"""Some runs side by side, read from their stores; what is made of that are the pure functions beside this file."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Comparison:
     # Curves.
 
     def scalar(self, number: int, name: str) -> pd.Series:
-        """A scalar of one run by step, at most 1,000 points that keep its extremes; `attrs["stands_for"]`: values they stand for."""
+        """A scalar of one run by step: at most 1,000 points that keep its extremes, for `attrs["stands_for"]` values."""
         step, (known, kept) = self.steps[number], self._kept.get((number, name), (-1, pd.Series(dtype=np.float64)))
         if step != known:
             frame = self.runs[number].reader.scalars([name], points=SCREEN_POINTS)
@@ -80,8 +80,8 @@ class Comparison:
         return kept
 
     def curve(self, number: int, name: str, axis: str = "step") -> pd.DataFrame:
-        """A scalar of one run by an axis: index by `by`, columns value, mean (its moving mean), low and high (the 95 % interval where
-        looks have one), step. attrs: stands_for, and window, the width of the mean in points."""
+        """A scalar of one run by an axis: index by `by`, columns value, mean (its moving mean), low and high (the 95 % interval
+        where looks have one), step. attrs: stands_for, and window, the width of the mean in points."""
         values = self.scalar(number, name)
         window = 1 if name.startswith("eval/") else min(max(len(values) // 40, 1), 500)
         frame = pd.DataFrame({"value": values, "mean": values.rolling(window, min_periods=1).mean()})
@@ -205,8 +205,8 @@ class Comparison:
         return min(self.steps)
 
     def pairs(self, term: str, *, held_out: bool = False, step: int | None = None) -> pd.DataFrame:
-        """A term of every pair in the first run and in the second, as each was last seen up to `step` (None: the last step both have
-        made); the largest difference first. See `lab.comparing.pairwise.term_by_pair`."""
+        """A term of every pair in the first run and in the second, as each was last seen up to `step` (None: the last step both
+        have made); the largest difference first. See `lab.comparing.pairwise.term_by_pair`."""
         last = self.last_common_step() if step is None else step
         one, other = (run.reader.held_out(last) if held_out else run.reader.pairs(last) for run in self.runs[:2])
         return pairwise.term_by_pair(one, other, term)

@@ -37,7 +37,7 @@ INTERVALS = {measure.scalar: measure.interval for measure in MEASURES if measure
 
 
 def numbers(looks: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """A row for each measure and run: measure, unit, run, value, low, high; NaN where there is none. Measures nobody has are left out.
+    """A row for each measure and run: measure, unit, run, value, low, high; NaN where there is none. What nobody has is left out.
 
     looks: the details of an evaluation event, by the runs' labels.
     """

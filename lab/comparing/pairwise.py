@@ -32,7 +32,7 @@ class Batches:
     """Did two runs see the same pairs, in the same versions, at the same steps?
 
     checked: steps that were looked at (both have them).   first: the first at which they differ, or None.
-    start: how far apart the log-probs of the first batch are, in nats, before either policy has moved; NaN where it is not recorded.
+    start: how far apart the log-probs of the first batch are, in nats, before either policy has moved; NaN where not recorded.
     """
 
     checked: int

@@ -1,4 +1,4 @@
-"""A term of every pair in one run against the same in another: what lies off the diagonal is what the two objectives do differently."""
+"""A term of every pair in one run against the same in another: what is off the diagonal, the two objectives do differently."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ _RUN = {
         "Time trained",
         "t",
         "s",
-        "Seconds that the steps so far took, those of a branch's parent included; looks and pauses do not count.",
+        "Seconds that the steps so far took, a branch's parent's included; looks and pauses do not count.",
     ),
     "seconds/clock": Entry(
         "Time since the run was made", "t", "s", "Seconds on the clock since the run was made; looks, pauses and waiting count."

@@ -49,8 +49,8 @@ def overlay(
 ) -> go.Figure:
     """A number of several runs against an axis.
 
-    frames: by label: index the place on the axis, columns value, step and, where there are any, mean (drawn over the values), low and
-    high (a band); at most 1,000 rows each. attrs: stands_for, values behind the rows, and window, points in a mean.
+    frames: by label: index the place on the axis, columns value, step and, where there are any, mean (drawn over the values), low
+    and high (a band); at most 1,000 rows each. attrs: stands_for, values behind the rows, and window, points in a mean.
     name: of the scalar or term, for words and unit.   labels: of all runs that are compared: a run keeps its colour and dash in
     figures that lack others.   axis: title of the horizontal axis, with its unit.
     """
