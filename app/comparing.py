@@ -32,8 +32,15 @@ FIRST = (
 
 AT_FIRST = 6
 
-STROKES = {"solid": "", "dash": "9 5", "dot": "2 4", "dashdot": "9 4 2 4", "longdash": "14 5", "longdashdot": "14 4 2 4"}
-"""Plotly's dashes as the browser's own."""
+STROKES = {
+    "solid": (44,),
+    "dash": (9, 5),
+    "dot": (3, 3),
+    "dashdot": (9, 4, 3, 4),
+    "longdash": (15, 6),
+    "longdashdot": (15, 4, 3, 4),
+}
+"""Plotly's dashes in pixels: a stroke, a gap, a stroke, ..."""
 
 AXIS_NAMES = {"step": "Step", "pairs": "Pairs seen", "trained": "Time trained", "clock": "Clock", "kl": "KL"}
 
@@ -52,8 +59,7 @@ def legend(comparison: Comparison, states: Sequence[str]) -> None:
     """Which line is which run, how far it is, and how it stands."""
     lines = []
     for number, (label, run, state) in enumerate(zip(comparison.labels, comparison.runs, states)):
-        stroke = f'stroke="{colour_of_run(number, dark())}" stroke-dasharray="{STROKES[dash_of_run(number)]}"'
-        line = f'<svg width="44" height="10"><line x1="1" y1="5" x2="43" y2="5" {stroke} stroke-width="3"/></svg>'
+        line = f'<span style="{_line(number)}"></span>'
         steps = int(run.about["config"]["steps"])
         facts = f"{STATES[state][0].lower()}, step {comparison.steps[number]:,} of {steps:,}"
         lines.append(
@@ -63,27 +69,36 @@ def legend(comparison: Comparison, states: Sequence[str]) -> None:
     st.html(f'<div style="display:flex;flex-wrap:wrap;gap:0.2rem 1.6rem">{"".join(lines)}</div>')
 
 
+def _line(number: int) -> str:
+    """A piece of a run's line, as CSS."""
+    colour, strokes = colour_of_run(number, dark()), STROKES[dash_of_run(number)]
+    stops, at = [], 0
+    for place, length in enumerate(strokes):
+        stops.append(f"{'transparent' if place % 2 else colour} {at}px {at + length}px")
+        at += length
+    gradient = f"repeating-linear-gradient(90deg,{','.join(stops)})"
+    return f"display:inline-block;vertical-align:middle;width:44px;height:3px;margin-right:0.4rem;background:{gradient}"
+
+
 def curves(comparison: Comparison) -> None:
     """Overlaid curves of any scalars against a common axis, or the first run less the second."""
     names = comparison.names()
     if not names:
         st.caption("The curves appear here after the first step of a run.")
         return
-    one, other, last = st.columns([5, 3, 2], vertical_alignment="bottom")
+    one, other, last = st.columns([6, 2, 1], vertical_alignment="bottom")
     first = [name for name in FIRST if name in names][:AT_FIRST]
-    chosen = one.multiselect("Numbers", names, default=first, format_func=_named, key="compare.names")
-    axis = other.segmented_control(
+    chosen = st.multiselect("Numbers", names, default=first, format_func=_named, key="compare.names")
+    axis = one.segmented_control(
         "Against", list(AXES), default="step", required=True, format_func=AXIS_NAMES.__getitem__, key="compare.axis"
     )
     axis = axis or "step"
     if not chosen:
         st.caption("Choose a number to draw.")
         return
+    two = len(comparison.runs) == 2
+    subtract = two and other.toggle("A less B", key="compare.less", help="Draw the difference of the two runs instead of both.")
     with last:
-        two = len(comparison.runs) == 2
-        subtract = two and st.toggle(
-            f"{comparison.labels[0][0]} less {comparison.labels[1][0]}", key="compare.less", help="Draw the difference instead."
-        )
         st.download_button(
             "CSV",
             lambda: comparison.data(chosen, axis).to_csv(index=False).encode(),

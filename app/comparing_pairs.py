@@ -78,10 +78,8 @@ def pairs(comparison: Comparison) -> None:
         show(figure, key="compare-against")
     with right:
         st.caption(
-            plain(
-                f"The {min(len(table), ROWS)} pairs that differ most, as last seen up to step {comparison.last_common_step():,}, "
-            )
-            + "the last that both have made. Choose a row to see the pair under both."
+            f"The {min(len(table), ROWS)} pairs that differ most, as last seen up to step {comparison.last_common_step():,}, the "
+            "last that both have made; the first of them are the diamonds. Choose a row to see the pair under both."
         )
         pair = _choice(comparison, table)
     if pair:

@@ -241,7 +241,8 @@ def _follow_start() -> None:
     del st.session_state["starting"]
     if isinstance(run, list):
         st.switch_page("views/compare.py", query_params={"runs": ",".join(run)})
-    st.switch_page("views/live.py", query_params={"run": run.dir.name})
+    else:
+        st.switch_page("views/live.py", query_params={"run": run.dir.name})
 
 
 page()

@@ -23,6 +23,7 @@ def against(
     frame: pd.DataFrame, term: str, *, labels: Sequence[str], title: str | None = None, height: int = HEIGHT, dark: bool = False
 ) -> go.Figure:
     """Scatter of a term: run `labels[0]` upwards, run `labels[1]` to the right, with the diagonal on which both are the same.
+    The pairs that differ most are diamonds.
 
     frame: columns pair, one, other, difference, step_one, step_other, the largest difference first, as
     `lab.comparing.pairwise.term_by_pair` gives it. Every point's `customdata` begins with its pair's id.
@@ -50,7 +51,6 @@ def against(
     traces = [diagonal, _points(rest, labels, about.unit, translucent(c.neutral[0], 0.55), 5, "circle")]
     traces.append(_points(first, labels, about.unit, c.rejected, 9, "diamond"))
     note = f"{len(known):,} pairs" + (f", {len(drawn):,} drawn" if len(drawn) < len(known) else "")
-    note += f"; the {len(first)} that differ most as diamonds"
     look = layout(
         title,
         note=note,

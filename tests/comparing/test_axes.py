@@ -19,8 +19,7 @@ from lab.comparing.settings import difference
 from lab.monitor import Change
 
 finite = st.floats(-1e6, 1e6)
-settings.register_profile("shared machine", deadline=None, max_examples=40)
-settings.load_profile("shared machine")
+quick = settings(deadline=None, max_examples=40)
 
 
 def series(values: list[float], every: int = 1) -> pd.Series:
@@ -36,6 +35,7 @@ def test_by_step_changes_nothing_and_an_unknown_axis_is_named() -> None:
         by(frame, "epochs")
 
 
+@quick
 @given(st.lists(finite, min_size=2, max_size=30), st.lists(st.floats(0.01, 10), min_size=30, max_size=30))
 def test_by_time_keeps_every_value_in_its_order(values: list[float], seconds: list[float]) -> None:
     frame = series(values).to_frame("loss")
@@ -60,12 +60,14 @@ def test_by_kl_has_a_point_a_look_in_the_order_of_time() -> None:
     assert by(series([1.0]).to_frame("value"), "kl", pd.Series(dtype=float)).empty
 
 
+@quick
 @given(st.integers(1, 64), st.integers(1, 64), st.integers(0, 500), st.integers(0, 500))
 def test_a_branch_goes_on_counting_the_pairs_of_its_parent(own: int, before: int, start: int, more: int) -> None:
     seen = pairs_seen(np.array([start, start + more]), own, start=start, before=before)
     assert seen.tolist() == [start * before, start * before + more * own]
 
 
+@quick
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=20), st.floats(0, 120))
 def test_the_first_reach_is_where_the_distance_is_reached_and_not_before(distances: list[float], target: float) -> None:
     kl = pd.Series(distances, index=range(0, 10 * len(distances), 10), dtype=float)
@@ -126,6 +128,7 @@ def pairs(values: dict[str, float], step: int = 1, version: int = 0) -> pd.DataF
     return pd.DataFrame(rows, columns=["pair", "step", "version", "logps_chosen"])
 
 
+@quick
 @given(
     st.dictionaries(st.text("abc", min_size=1, max_size=3), finite, max_size=12),
     st.dictionaries(st.text("abc", min_size=1, max_size=3), finite, max_size=12),
