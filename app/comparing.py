@@ -86,9 +86,12 @@ def curves(comparison: Comparison) -> None:
     if not names:
         st.caption("The curves appear here after the first step of a run.")
         return
-    one, other, last = st.columns([6, 2, 1], vertical_alignment="bottom")
+    one, which, other, last = st.columns([5, 2, 2, 1], vertical_alignment="bottom")
     first = [name for name in FIRST if name in names][:AT_FIRST]
-    chosen = st.multiselect("Numbers", names, default=first, format_func=_named, key="compare.names")
+    with which.popover("Numbers", icon=":material/checklist:", help="Which curves are drawn."):
+        chosen = st.multiselect(
+            "Numbers", names, default=first, format_func=_named, key="compare.names", label_visibility="collapsed", width=700
+        )
     axis = one.segmented_control(
         "Against", list(AXES), default="step", required=True, format_func=AXIS_NAMES.__getitem__, key="compare.axis"
     )
@@ -108,7 +111,7 @@ def curves(comparison: Comparison) -> None:
             on_click="ignore",
             help="The points of the curves below: run, scalar, place on the axis, step, value, moving mean, interval.",
         )
-    st.caption(plain(AXES[axis].words) + (plain(_loss_words(comparison)) if "loss" in chosen else ""))
+    st.caption(plain(AXES[axis].words + (_loss_words(comparison) if "loss" in chosen else "")))
     shown = f"{'-'.join(run.dir.name for run in comparison.runs)}/{axis}/{subtract}"
     for start in range(0, len(chosen), 3):
         row = chosen[start : start + 3]

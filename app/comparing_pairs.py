@@ -39,7 +39,8 @@ def twins_line(comparison: Comparison) -> None:
     if found.first is not None:
         st.warning(plain(f"Twins: {found.words} Edits that one of them took would do this."), icon=":material/call_split:")
     else:
-        st.info(plain(f"Twins: same start, same batches in the same order, two objectives. {found.words}"), icon=":material/join:")
+        words = f"Twins: same start, same batches in the same order, two objectives. {found.words}"
+        st.caption(f":material/join: {plain(words)}")
 
 
 def _batches(comparison: Comparison) -> Batches:
