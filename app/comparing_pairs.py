@@ -118,6 +118,8 @@ def _choice(comparison: Comparison, table: pd.DataFrame) -> str:
         column_config=config,
     )
     marked = event.selection.rows
+    if not marked:
+        st.session_state.pop("compare.marked", None)
     if marked and marked[0] < len(rows):
         chosen = str(rows["pair"].iloc[marked[0]])
         if st.session_state.get("compare.marked") != (marked[0], chosen):  # a click, not the table moving beneath an old one

@@ -83,6 +83,13 @@ def label(run: Run) -> str:
 
 
 def _draw(runs: Sequence[Run], part: str, were_live: bool) -> None:
+    try:
+        _drawn(runs, part, were_live)
+    except (RunError, OSError, sqlite3.Error) as error:  # deleted or damaged since the last drawing
+        st.error(plain(f"The runs cannot be read: {error}"))
+
+
+def _drawn(runs: Sequence[Run], part: str, were_live: bool) -> None:
     states = [run.state for run in runs]
     if were_live and all(state in ENDED for state in states):
         st.rerun(scope="app")  # the last drawing, and no more refreshes

@@ -52,7 +52,7 @@ class Comparison:
         self.runs = list(runs)
         self.labels = [f"{chr(65 + number)} {label(run)}" for number, run in enumerate(runs)]
         self._abouts = [run.about for run in runs]
-        self._kept: dict[tuple[int, str], tuple[int, pd.Series]] = {}
+        self._kept: dict[tuple[int, str], tuple[tuple[int, int], pd.Series]] = {}
         self._events: dict[int, pd.DataFrame] = {}
         self.refresh()
 
@@ -70,13 +70,14 @@ class Comparison:
 
     def scalar(self, number: int, name: str) -> pd.Series:
         """A scalar of one run by step: at most 1,000 points that keep its extremes, for `attrs["stands_for"]` values."""
-        step, (known, kept) = self.steps[number], self._kept.get((number, name), (-1, pd.Series(dtype=np.float64)))
-        if step != known:
+        moment = self.steps[number], len(self._events[number])  # the last look comes after the last step
+        known, kept = self._kept.get((number, name), ((-1, -1), pd.Series(dtype=np.float64)))
+        if moment != known:
             frame = self.runs[number].reader.scalars([name], points=SCREEN_POINTS)
             kept = frame[name].dropna()
             counted: Mapping[str, int] = frame.attrs.get("stands_for", {})
             kept.attrs = {"stands_for": int(counted.get(name, len(kept)))}
-            self._kept[number, name] = step, kept
+            self._kept[number, name] = moment, kept
         return kept
 
     def curve(self, number: int, name: str, axis: str = "step") -> pd.DataFrame:
