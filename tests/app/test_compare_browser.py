@@ -20,8 +20,10 @@ def test_a_living_run_moves_on_beneath_a_zoom(
     store_run: Callable[..., Run],
 ) -> None:
     store_run("still", objective="dpo", steps=300)
-    page.goto(f"{address}/compare?runs={moving.dir.name},still")
-    page.wait_for_selector(".lab-figure .nsewdrag", timeout=120_000)
+    page.goto(address)  # and not straight to the page: Streamlit's own script would look for its server below that path first
+    page.get_by_role("link", name="Compare").click(timeout=120_000)
+    page.get_by_text("A sgdpo", exact=True).first.wait_for(timeout=120_000)
+    page.wait_for_selector(".lab-figure .nsewdrag", timeout=300_000)
     assert page.evaluate("document.querySelector('.lab-figure')._fullData.filter((t) => t.showlegend).map((t) => t.name)") == [
         "A sgdpo",
         "B dpo",
