@@ -27,6 +27,7 @@ PAGES = [
     st.Page("views/live.py", title="Live", icon=":material/monitoring:", url_path="live", default=True),
     st.Page("views/inspect.py", title="Inspect", icon=":material/search:", url_path="inspect"),
     st.Page("views/new_run.py", title="New run", icon=":material/play_circle:", url_path="new-run"),
+    st.Page("views/compare.py", title="Compare", icon=":material/stacked_line_chart:", url_path="compare"),
     st.Page("views/pairs.py", title="Pairs", icon=":material/compare:", url_path="pairs"),
     st.Page("views/playground.py", title="Playground", icon=":material/tune:", url_path="playground"),
 ]

@@ -18,6 +18,7 @@ threads.sleep_while_waiting()  # before anything loads torch
 
 if TYPE_CHECKING:
     from lab.api import open_pairs, preflight, token_logps, train
+    from lab.comparing import compare
     from lab.export import export_run
     from lab.monitor import RunError
     from lab.objectives import OBJECTIVES, Objective, Outcome, PairLogps, make_objective, parameter, register
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from lab.queueing import queue
     from lab.run import Run, open_run, runs
     from lab.training import ConfigError, TrainConfig
+    from lab.twins import train_twin, train_twins
     from lab.watching import watch
     from lab.whatif import examine
 
@@ -42,6 +44,7 @@ __all__ = [
     "Run",
     "RunError",
     "TrainConfig",
+    "compare",
     "examine",
     "export_run",
     "make_objective",
@@ -54,11 +57,14 @@ __all__ = [
     "runs",
     "token_logps",
     "train",
+    "train_twin",
+    "train_twins",
     "watch",
 ]
 
 _ROOMS = {
     "lab.api": ("open_pairs", "preflight", "token_logps", "train"),
+    "lab.comparing": ("compare",),
     "lab.export": ("export_run",),
     "lab.objectives": ("OBJECTIVES", "Objective", "Outcome", "PairLogps", "make_objective", "parameter", "register"),
     "lab.pairs": ("Pair", "PairStore", "PairsError"),
@@ -67,6 +73,7 @@ _ROOMS = {
     "lab.queueing": ("queue",),
     "lab.run": ("Run", "open_run", "runs"),
     "lab.training": ("ConfigError", "TrainConfig"),
+    "lab.twins": ("train_twin", "train_twins"),
     "lab.watching": ("watch",),
     "lab.whatif": ("examine",),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,12 +118,14 @@ def make_run(
     run_dir: str | Path | None = None,
     listed: bool = True,
     known_elsewhere: bool = False,
+    about: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Path:
     """Make the folder of a run without starting it; arguments and errors are those of `train`.
 
     known_elsewhere: the objective has to be one that another process finds, too.
+    about: facts for `run.json` in place of those that would be found here (`pairs_store`, `pairs_version`, `pairs_name`).
     """
     if branch_from is not None:
         if model is not None and Path(model).is_dir():
@@ -131,7 +133,7 @@ def make_run(
         given = {"objective": objective, "model": None if model is None else str(model)}
         given = settings | {name: value for name, value in given.items() if value is not None}
         parent = branch_from if isinstance(branch_from, Run) else open_run(branch_from)
-        folder = _branch(parent, at, given, pairs, run_dir, keep_optimizer, known_elsewhere)
+        folder = _branch(parent, at, given, pairs, run_dir, keep_optimizer, known_elsewhere, about or {})
         if listed:
             home.list_run(folder)
         return folder
@@ -143,7 +145,7 @@ def make_run(
         objective=objective, pairs=str(pairs) if isinstance(pairs, (str, Path)) else "", model=str(model), **settings
     )
     if known_elsewhere:
-        _require_known_elsewhere(config.objective)
+        require_known_elsewhere(config.objective)
     refuse_what_cannot_work(config)
     store = open_pairs(pairs, progress=progress)
     if config.model != WORLD:
@@ -151,14 +153,22 @@ def make_run(
     if not config.pairs:
         config = config.model_copy(update={"pairs": str(store.path)})
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(config.objective.name)
-    create_run(folder, config, pairs_store=str(store.path), pairs_version=store.version, pairs_name=store.name)
+    found = {"pairs_store": str(store.path), "pairs_version": store.version, "pairs_name": store.name}
+    create_run(folder, config, **found | dict(about or {}))
     if listed:
         home.list_run(folder)
     return folder
 
 
 def _branch(
-    parent: Run, at: int | None, given: dict[str, Any], pairs: Any, run_dir: Any, keep_optimizer: bool, known_elsewhere: bool
+    parent: Run,
+    at: int | None,
+    given: dict[str, Any],
+    pairs: Any,
+    run_dir: Any,
+    keep_optimizer: bool,
+    known_elsewhere: bool,
+    more: Mapping[str, Any],
 ) -> Path:
     """Make the folder of a run that begins from a checkpoint of another."""
     about = parent.about
@@ -168,12 +178,13 @@ def _branch(
         given = given | {"pairs": str(pairs) if isinstance(pairs, (str, Path)) else str(store.path)}
     branch = plan_branch(parent.dir, at, given, keep_optimizer=keep_optimizer, same_pairs=pairs is None)
     if known_elsewhere:
-        _require_known_elsewhere(branch.config.objective)
+        require_known_elsewhere(branch.config.objective)
     refuse_what_cannot_work(branch.config)
     if branch.config.model != WORLD:
         check_model(branch.config.model)
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(branch.config.objective.name)
-    create_run(folder, branch.config, pairs_store=str(store.path), pairs_version=version, pairs_name=name, branch=branch.parent)
+    found = {"pairs_store": str(store.path), "pairs_version": version, "pairs_name": name}
+    create_run(folder, branch.config, **found | dict(more), branch=branch.parent)
     lay_out(folder, branch)
     return folder
 
@@ -200,7 +211,7 @@ def start_run(
     if device is not None:
         config = config.model_copy(update={"device": device})
     if executor == "process":
-        _require_known_elsewhere(config.objective)
+        require_known_elsewhere(config.objective)
     store = PairStore(Path(about["pairs_store"]))
     turn = Turn(folder, home.queue_dir(), config.device, workers) if queue else None
     model = config.model
@@ -272,7 +283,7 @@ def _was_trained(folder: Path) -> bool:
     return StoreReader(folder).step > 0 or bool(list_checkpoints(folder))
 
 
-def _require_known_elsewhere(objective: Objective) -> None:
+def require_known_elsewhere(objective: Objective) -> None:
     """Raises ConfigError where an objective, or one inside it, was registered by this program alone."""
     inner = [value for _, value in objective if isinstance(value, Objective)]
     for one in (objective, *inner):

@@ -26,6 +26,7 @@ from lab.monitor import (
     list_checkpoints,
     read_about,
     read_changes,
+    read_twins,
     send,
     write_table,
 )
@@ -281,6 +282,12 @@ class Run:
     def best_checkpoint(self) -> Path | None:
         """The one with the best evaluation by the setting `keep_best`, or None where none was evaluated."""
         return best_checkpoint(self.dir, self.about["config"].get("keep_best", "auto"))
+
+    @property
+    def twins(self) -> list[Run]:
+        """The runs that began as this one did and see the same batches in the same order, under another objective; see
+        `lab.train_twins`. Those that were deleted are left out."""
+        return [Run(folder) for folder in read_twins(self.dir)]
 
     def delete(self) -> None:
         """Remove the run and all it stored. Raises RunError while it is alive."""

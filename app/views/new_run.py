@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 import lab
-from app import check, sets
+from app import check, sets, twins
 from app.forms import grid, objective_fields, widget
 from app.jobs import Job, Progress, require
 from app.plain import plain
@@ -26,6 +26,7 @@ BASICS = ("steps", "batch_size", "learning_rate")
 ADAPTER = ("lora_alpha", "lora_dropout", "lora_targets")
 LAB_DEFAULTS = "lab defaults"
 OTHER = "other"
+NO_TWIN = "none"
 EXECUTORS: dict[Executor, tuple[str, str]] = {
     "thread": ("In this dashboard", "Stops with a checkpoint when the dashboard is closed; Resume goes on from there."),
     "process": (
@@ -182,8 +183,20 @@ def _verdict_section(verdict: Verdict, start: Start) -> None:
         st.error(plain(verdict.refusal))
     config = verdict.config
     check.section(config)
-    if st.button("Start the run", type="primary", disabled=config is None, width="stretch") and config:
-        st.session_state["starting"] = Job(lambda progress: _start(config, start, progress))
+    twin = st.selectbox(
+        "Twin with another objective",
+        [NO_TWIN, *(name for name in sorted(OBJECTIVES) if config is None or name != config.objective.name)],
+        key="twin",
+        persist_state="page",
+        help="Trains a second run behind this one: same start, same batches in the same order, this objective with the lab's "
+        "values. Compare shows both, pair by pair.",
+    )
+    words = "Start the run" if twin == NO_TWIN else "Start the twins"
+    if st.button(words, type="primary", disabled=config is None, width="stretch") and config:
+        if twin == NO_TWIN:
+            st.session_state["starting"] = Job(lambda progress: _start(config, start, progress))
+        else:
+            st.session_state["starting"] = Job(lambda progress: _start_twins(config, twin, start, progress))
         st.rerun()
 
 
@@ -210,9 +223,15 @@ def _start(config: TrainConfig, start: Start, progress: Progress) -> Run:
     return api.train(**config.model_dump(mode="json"), executor=start.executor, queue=start.queue, progress=progress)
 
 
+def _start_twins(config: TrainConfig, twin: str, start: Start, progress: Progress) -> list[str]:
+    """Start the run and its twin; the names of their folders."""
+    settings = config.model_dump(mode="json", exclude={"objective"})
+    return twins.start([config.objective, twin], progress, executor=start.executor, queue=start.queue, **settings)
+
+
 def _follow_start() -> None:
     """While a run is being started the page shows how far that is, and then goes to it."""
-    job: Job[Run] | None = st.session_state.get("starting")
+    job: Job[Run | list[str]] | None = st.session_state.get("starting")
     if job is None:
         return
     if job.error is not None:  # it stays on the page until the next start
@@ -220,7 +239,10 @@ def _follow_start() -> None:
         return
     run = require(job, retry=lambda: None)
     del st.session_state["starting"]
-    st.switch_page("views/live.py", query_params={"run": run.dir.name})
+    if isinstance(run, list):
+        st.switch_page("views/compare.py", query_params={"runs": ",".join(run)})
+    else:
+        st.switch_page("views/live.py", query_params={"run": run.dir.name})
 
 
 page()

@@ -71,9 +71,20 @@ def summary(run: Any) -> dict[str, Any]:
         "objective": about["objective"]["name"],
         "pairs": run.about.get("pairs_name", about["pairs"]),
         "model": about["model"],
+        "twins": " ".join(twins_of(run)),
         "remaining": f"{remaining:.0f} s" if remaining and state in ("running", "paused") else "",
         "error": run.error or "",
     }
+
+
+def twins_of(run: Any) -> list[str]:
+    """Folder names of a run's twins; of a damaged list of them, why."""
+    from lab.monitor import RunError
+
+    try:
+        return [twin.dir.name for twin in run.twins]
+    except RunError as error:
+        return [str(error)]
 
 
 def show(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lab.cli import fail
+from lab.cli import fail, twins
 from lab.cli.runs import assignment
 from lab.run import find_run, open_run
 from lab.training.config import ConfigError, TrainConfig, read_config
@@ -33,6 +33,7 @@ def add(commands: Any) -> None:
     p.add_argument("--resume", action="store_true", help="continue the run in --run-dir from its latest checkpoint")
     p.add_argument("--branch", metavar="RUN[@STEP]", help="begin from a checkpoint of another run (default: its latest)")
     p.add_argument("--fresh-optimizer", action="store_true", help="a branch begins with fresh AdamW statistics")
+    twins.add(p)
     p.add_argument("--json", action="store_true", help="print one JSON line per step instead of a progress bar")
     p.add_argument("--dry-run", action="store_true", help="say what the run would meet (lengths, cuts, memory, time), and end")
     p.add_argument(
@@ -53,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
     """Train until the run ends. Ctrl-C stops it after saving a checkpoint; a second one breaks off."""
     from lab import api
 
+    twins.check(options)
     branch = from_branch(options)
     given = settings(options, branch) | branch
     if options.resume:
@@ -72,11 +74,15 @@ def run(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     if options.lock_descriptor is not None:
         return train_detached(options)
+    if options.twin and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return twins.train(given, options)
     earlier = max(open_run(options.run_dir).events("preflight")["number"], default=0) if options.resume else 0
     screen = JsonLines(earlier) if options.json else Bar(earlier)
     if options.detach:
         return detach(given, options, screen)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if options.twin:
+            raise ConfigError("Several processes train one run at a time; launch the twins one after the other, without --twin.")
         return train_together(given, options, screen)
     try:
         handle = api.train(

@@ -8,6 +8,7 @@ from .queue import DeviceQueue, Line, queues
 from .reader import SCREEN_POINTS, StoreReader
 from .summaries import spike_keeping
 from .tables import TABLES, DataExportError, export, write_table
+from .twins import read_twins, write_twins
 from .writer import KEEP_PAIR_ROWS, LayerRow, Listener, PanelRow, SilentWriter, StoreWriter, TokenRow
 
 __all__ = [
@@ -37,9 +38,11 @@ __all__ = [
     "queues",
     "read_about",
     "read_changes",
+    "read_twins",
     "send",
     "spike_keeping",
     "take",
     "write_changes",
     "write_table",
+    "write_twins",
 ]

@@ -175,6 +175,15 @@ _RUN = {
         "pairs/s",
         "Pairs trained per second, averaged over about ten steps; pauses and evaluations do not count.",
     ),
+    "seconds/trained": Entry(
+        "Time trained",
+        "t",
+        "s",
+        "Seconds that the steps so far took, a branch's parent's included; looks and pauses do not count.",
+    ),
+    "seconds/clock": Entry(
+        "Time since the run was made", "t", "s", "Seconds on the clock since the run was made; looks, pauses and waiting count."
+    ),
     "probe_cost": Entry(
         "Cost of the probes",
         "share",

@@ -7,12 +7,13 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lab.monitor import StoreWriter, best_checkpoint
+from lab.monitor import StoreWriter, best_checkpoint, read_about
 from lab.monitor.folder import beats_all, read_facts, score
 from lab.pairs import Pair
 from lab.policy import keep_kernel, whole
@@ -91,6 +92,7 @@ class Training:
         self.step_seconds = 0.0
         self.saved_at = -1
         self._found: tuple[Stored | None, list[str]] = (None, [])
+        self.made = datetime.fromisoformat(read_about(run_dir)["created"]).timestamp()
 
     @property
     def config(self) -> TrainConfig:
@@ -281,6 +283,8 @@ class Training:
                 "epoch": ready.order.epoch(step),
                 "num_tokens": progress.tokens,
                 "pairs_per_second": config.batch_size / self.step_seconds,
+                "seconds/trained": progress.seconds,
+                "seconds/clock": time.time() - self.made,
                 "probe_cost": self.probing.cost,
             }
         )

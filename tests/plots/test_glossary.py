@@ -9,7 +9,8 @@ from lab.plots import GLOSSARY, PAIR_TERMS, entry
 from lab.training.metrics import batch_scalars
 from tests.objectives.helpers import credit_of, random_pairs
 
-LOOP = ("learning_rate", "grad_norm", "epoch", "num_tokens", "pairs_per_second", "probe_cost", "panel_seconds")
+CLOCKS = ("pairs_per_second", "probe_cost", "panel_seconds", "seconds/trained", "seconds/clock")
+LOOP = ("learning_rate", "grad_norm", "epoch", "num_tokens", *CLOCKS)
 EVALUATION = (
     "eval/oracle_reward",
     "eval/reward",

@@ -16,7 +16,7 @@ import lab
 from lab.monitor import list_checkpoints, send
 from lab.monitor.folder import step_of
 
-CLOCKS = ("pairs_per_second", "probe_cost", "panel_seconds")
+CLOCKS = ("pairs_per_second", "probe_cost", "panel_seconds", "seconds/trained", "seconds/clock")
 """Scalars that tell the time."""
 
 

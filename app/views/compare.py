@@ -1,0 +1,129 @@
+"""Compare: runs side by side - curves, numbers, settings, pairs, answers - and twins, two objectives on the same batches."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+import streamlit as st
+
+import lab
+from app import comparing, comparing_pairs, twins
+from app.plain import plain
+from lab.comparing import MOST
+from lab.monitor import ENDED, RunError
+from lab.run import Run
+
+INTERVAL = 1.0
+"""Seconds between two drawings while one of the runs lives."""
+
+CHOSEN = "compare.runs"
+START = "twins"
+
+PARTS = {
+    "curves": ("Curves", comparing.curves),
+    "numbers": ("Numbers", comparing.numbers),
+    "settings": ("Settings", comparing.settings),
+    "pairs": ("Pair by pair", comparing_pairs.pairs),
+    "answers": ("Answers", comparing_pairs.answers),
+}
+NAMES = {key: name for key, (name, _) in PARTS.items()} | {START: "Start twins"}
+
+
+def page() -> None:
+    """The whole page."""
+    runs = lab.runs()
+    if len(runs) < 2:
+        _too_few(runs)
+        return
+    chosen = choose(runs)
+    part = st.segmented_control(
+        "Part", list(NAMES), default="curves", required=True, format_func=NAMES.__getitem__, key="compare.part",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    if part == START:
+        twins.form(runs, chosen)
+        return
+    if not chosen:
+        st.caption(f"Choose two to {MOST} runs to lay them side by side.")
+        return
+    live = any(run.state not in ENDED for run in chosen)
+    st.fragment(_draw, run_every=INTERVAL if live else None)(chosen, part or "curves", live)
+
+
+def choose(runs: Sequence[Run]) -> list[Run]:
+    """The runs to compare: those in the address, else the newest two, the elder first. The address follows the choice."""
+    by_name = {run.dir.name: run for run in runs}
+    asked = [name for name in st.query_params.get("runs", "").split(",") if name]
+    there = [name for name in asked if name in by_name][:MOST]
+    if lost := [name for name in asked if name not in by_name]:
+        st.warning(plain(f"There is no run {', '.join(lost)} here (any more)."))
+    newest = [run.dir.name for run in runs[1::-1]]
+    if CHOSEN not in st.session_state or (there and there != st.session_state.get("compare.address")):
+        st.session_state[CHOSEN] = there if there else newest
+    st.session_state[CHOSEN] = [name for name in st.session_state[CHOSEN] if name in by_name]
+    names = st.multiselect(
+        "Runs",
+        list(by_name),
+        key=CHOSEN,
+        max_selections=MOST,
+        format_func=lambda name: label(by_name[name]),
+        placeholder=f"Choose two to {MOST} runs",
+    )
+    st.session_state["compare.address"] = names
+    if names:
+        st.query_params["runs"] = ",".join(names)
+    return [by_name[name] for name in names]
+
+
+def label(run: Run) -> str:
+    """A run on a line of the list: name or objective, and folder."""
+    config = run.about["config"]
+    return f"{config['name'] or config['objective']['name']}, {run.dir.name}"
+
+
+def _draw(runs: Sequence[Run], part: str, were_live: bool) -> None:
+    try:
+        _drawn(runs, part, were_live)
+    except (RunError, OSError, sqlite3.Error) as error:  # deleted or damaged since the last drawing
+        st.error(plain(f"The runs cannot be read: {error}"))
+
+
+def _drawn(runs: Sequence[Run], part: str, were_live: bool) -> None:
+    states = [run.state for run in runs]
+    if were_live and all(state in ENDED for state in states):
+        st.rerun(scope="app")  # the last drawing, and no more refreshes
+    comparison = comparing.kept(runs)
+    comparison.refresh()
+    with st.container():
+        comparing.legend(comparison, states)
+    with st.container():
+        comparing_pairs.twins_line(comparison)
+    with st.container():
+        PARTS[part][1](comparison)
+
+
+def _too_few(runs: Sequence[Run]) -> None:
+    """What one sees before there are two runs."""
+    st.title("No run yet" if not runs else "One run yet")
+    st.write(
+        "Runs are compared here: their curves, numbers, settings, pairs and answers. "
+        + ("Train two, or start twins here." if not runs else "Train a second one, or start twins here.")
+    )
+    st.page_link("views/new_run.py", label="Start a run", icon=":material/play_circle:")
+    st.subheader("Start twins")
+    twins.form(runs, runs)
+    _wait(len(runs))
+
+
+@st.fragment(run_every="2s")
+def _wait(known: int) -> None:
+    """Show a run that was started elsewhere as soon as it is there."""
+    if len(lab.runs()) > known:
+        st.rerun(scope="app")
+
+
+try:
+    page()
+except (RunError, OSError, sqlite3.Error) as error:
+    st.error(plain(f"The runs cannot be read: {error}"))

@@ -1,0 +1,197 @@
+"""The Compare page over stores that were filled by hand; what only a browser can show is in test_compare_browser.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import lab
+from lab import home
+from lab.monitor import write_twins
+from lab.run import Run
+from tests.app.conftest import HOSTILE_MARKUP
+
+MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
+
+
+def opened(runs: str | None = None, part: str | None = None) -> AppTest:
+    app = AppTest.from_file(MAIN, default_timeout=120)
+    app.switch_page("views/compare.py")
+    if runs is not None:
+        app.query_params["runs"] = runs
+    if part is not None:
+        app.session_state["compare.part"] = part
+    app.run()
+    assert not app.exception
+    return app
+
+
+def words(app: AppTest) -> str:
+    kinds = ("title", "subheader", "markdown", "text", "caption", "error", "warning", "info", "html")
+    said = "\n".join(str(element.value if kind != "html" else element.proto.body) for kind in kinds for element in app.get(kind))
+    return said.replace("\\", "")
+
+
+def figures(app: AppTest) -> dict[str, dict[str, Any]]:
+    """Every figure of the page by its title."""
+    found = [json.loads(element.proto.bytes)["figure"] for element in app.get("bidi_component")]
+    return {figure["layout"]["title"]["text"].split("  <span")[0]: figure for figure in found}
+
+
+def names(figure: dict[str, Any]) -> list[str]:
+    return [trace["name"] for trace in figure["data"] if trace.get("showlegend", True) and "name" in trace]
+
+
+def two(store_run: Callable[..., Run], **more: Any) -> tuple[Run, Run]:
+    return store_run("first", objective="dpo", steps=60), store_run("second", objective="sgdpo", steps=60, **more)
+
+
+def test_before_there_are_two_runs_the_page_says_so_and_offers_twins(store_run: Callable[..., Run]) -> None:
+    app = opened()
+    assert "No run yet" in words(app)
+    assert "start twins here" in words(app)
+    store_run("one")
+    app = opened()
+    assert "One run yet" in words(app)
+    assert "Train a second one" in words(app)
+    assert any(button.label == "Start the twins" for button in app.button)
+
+
+def test_curves_of_both_with_a_colour_and_a_dash_each(store_run: Callable[..., Run]) -> None:
+    two(store_run)
+    app = opened("first,second")
+    shown = figures(app)
+    assert {"Reward margin", "Oracle reward", "Distance to the reference"} <= shown.keys()
+    assert names(shown["Reward margin"]) == ["A dpo", "B sgdpo"]
+    lines = [trace["line"] for trace in shown["Reward margin"]["data"] if trace["line"]["width"] == 2]
+    assert len({line["color"] for line in lines}) == len({line["dash"] for line in lines}) == 2
+    said = words(app)
+    assert "first: finished, step 60 of 60" in said
+    assert "Twins" not in said
+    app.session_state["compare.axis"] = "kl"
+    app.run()
+    assert not app.exception
+    assert figures(app)["Oracle reward"]["layout"]["xaxis"]["title"]["text"] == "KL(π‖ref) [nats per answer]"
+    app.session_state["compare.less"] = True
+    app.run()
+    assert "Oracle reward: A dpo less B sgdpo" in figures(app)
+
+
+def test_the_address_chooses_and_follows(store_run: Callable[..., Run]) -> None:
+    two(store_run)
+    store_run("third", objective="alpha_dpo", steps=30)
+    app = opened("third,first,nowhere")
+    assert app.multiselect(key="compare.runs").value == ["third", "first"]
+    assert "There is no run nowhere" in words(app)
+    app.multiselect(key="compare.runs").set_value(["first", "second", "third"]).run()
+    assert not app.exception
+    assert app.query_params["runs"] in ("first,second,third", ["first,second,third"])
+    assert names(figures(app)["Reward margin"]) == ["A dpo", "B sgdpo", "C alpha_dpo"]
+    app.multiselect(key="compare.runs").set_value([]).run()
+    assert "Choose two to 8 runs" in words(app)
+
+
+def test_what_differs_and_what_is_the_same(store_run: Callable[..., Run]) -> None:
+    two(store_run, batch_size=4)
+    differs, same = (frame.value for frame in opened("first,second", "settings").dataframe)
+    assert differs.loc["objective"].tolist() == ["dpo", "sgdpo"]
+    assert differs.loc["batch_size"].tolist() == ["8", "4"]
+    assert differs.loc["objective.r1"].tolist() == ["–", "0.6"]
+    assert "learning_rate" in same.index
+    assert "learning_rate" not in differs.index
+
+
+def test_numbers_with_intervals_and_at_the_same_distance(store_run: Callable[..., Run]) -> None:
+    two(store_run)
+    latest, matched = (frame.value for frame in opened("first,second", "numbers").dataframe)
+    assert latest.loc["Oracle reward of sampled answers"].tolist() == ["0.62 [0.57, 0.67]"] * 2
+    assert matched.loc["Step"].tolist() == ["60", "60"]
+
+
+def test_twins_pair_by_pair(store_run: Callable[..., Run]) -> None:
+    one, other = two(store_run)
+    write_twins([one.dir, other.dir])
+    app = opened("first,second", "pairs")
+    assert "Twins: same start, same batches" in words(app)
+    assert "every one of the 60 steps compared" in words(app)
+    table = app.dataframe[0].value
+    assert set(table["pair"]) == set(one.pairs()["pair"])
+    assert (table["difference"].abs().diff().dropna() <= 1e-6).all()
+    assert "Log-ratio of the chosen answer, pair by pair" in figures(app)
+    pair = table["pair"].iloc[0]
+    app.session_state["compare.pair"] = pair
+    app.run()
+    assert not app.exception
+    said = words(app)
+    assert f"Pair {pair}" in said
+    assert "The text of this pair cannot be read" in said, "these runs' pair store is not there"
+    assert names(figures(app)["Logit"]) == ["A dpo", "B sgdpo"]
+    assert [button.label for button in app.button if button.label.startswith("Inspect")] == [
+        "Inspect under A dpo",
+        "Inspect under B sgdpo",
+    ]
+
+
+def test_twins_whose_batches_part_are_named(store_run: Callable[..., Run]) -> None:
+    one, other = two(store_run, batch_size=4)
+    write_twins([one.dir, other.dir])
+    assert "Their batches differ from step 1 on" in words(opened("first,second"))
+
+
+def test_answers_side_by_side_are_text(store_run: Callable[..., Run]) -> None:
+    two(store_run)
+    app = opened("first,second", "answers")
+    texts = [element.value for element in app.text]
+    assert texts == [f"Reference {HOSTILE_MARKUP}", *["An answer after 60 steps. **bold** :red[x]"] * 2]
+    assert "A dpo at step 60, reward 0.62" in words(app)
+    app.selectbox(key="compare.look").select(0).run()
+    assert "A dpo at step 0, reward 0.31" in words(app)
+
+
+def test_runs_without_a_step_and_a_store_that_is_damaged(store_run: Callable[..., Run]) -> None:
+    store_run("first", state="queued", done=0)
+    store_run("second", state="queued", done=0)
+    for part, said in (
+        ("curves", "curves appear"),
+        ("numbers", "Numbers appear"),
+        ("pairs", "Pairs appear"),
+        ("answers", "answers appear"),
+    ):
+        assert said in words(opened("first,second", part))
+
+
+def test_the_form_starts_twins(model_folder: Any, rows: Any, tmp_path: Path) -> None:
+    """From nothing chosen to two runs that know each other; the settings are those of a run that is there."""
+    quick: dict[str, Any] = {"steps": 2, "batch_size": 4, "evaluate": False, "device": "cpu"}
+    lab.train("ipo", rows, model_folder("llama"), background=False, **quick)
+    app = opened()
+    app.radio(key="twins.way").set_value("like").run()
+    app.selectbox(key="twins.A.objective").select("dpo").run()
+    assert not app.exception
+    next(button for button in app.button if button.label == "Start the twins").click().run()
+    assert not app.exception
+    for _ in range(200):
+        if len(lab.runs()) == 3 and all(run.state == "finished" for run in lab.runs()):
+            break
+        lab.runs()[0].wait(1)
+    assert sorted(run.config.objective.name for run in lab.runs()) == ["dpo", "ipo", "sgdpo"]
+    first = next(run for run in lab.runs() if run.config.objective.name == "dpo")
+    assert [twin.config.objective.name for twin in first.twins] == ["sgdpo"]
+    assert (first.config.steps, first.config.batch_size, first.config.model) == (2, 4, str(model_folder("llama")))
+    assert home.runs_dir().exists()
+
+
+@pytest.mark.parametrize("twin", ["none", "ipo"])
+def test_a_new_run_can_have_a_twin(twin: str) -> None:
+    app = AppTest.from_file(str(Path(MAIN).parent / "views" / "new_run.py"), default_timeout=120).run()
+    assert not app.exception
+    app.selectbox(key="twin").select(twin).run()
+    assert not app.exception
+    labels = [button.label for button in app.button]
+    assert ("Start the twins" in labels) == (twin == "ipo")
+    assert ("Start the run" in labels) == (twin == "none")
