@@ -105,10 +105,9 @@ def _record(run: Run) -> Record:
 def _warnings(record: Record) -> None:
     events = record.events()
     found = events[events["kind"].isin(["warning", "refused"])]
-    found = found[[not detail.get("diagnosed") for detail in found["detail"]]]  # the diagnosis below says these
     said = {
-        detail["words"]: step for step, detail in zip(found["step"], found["detail"])
-    }  # the same words once, with their last step
+        detail["words"]: step for step, detail in zip(found["step"], found["detail"]) if not detail.get("diagnosed")
+    }  # the same words once, with their last step; what the diagnosis below says itself is left to it
     for words, step in list(said.items())[-SHOWN_WARNINGS:]:
         st.warning(plain(f"Step {step:,}: {words}" if step else words), icon=":material/warning:")
     if len(said) > SHOWN_WARNINGS:

@@ -8,30 +8,38 @@ from typing import Any
 import pytest
 
 from lab.run import Run
-from tests.app.test_live_browser import address, moving, page, refreshes, zoom  # noqa: F401 - fixtures
+from tests.app.browsing import body, until
+from tests.app.test_live_browser import FIGURES, PATIENCE, START, drag, moving  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.browser
 
+NAMES = "document.querySelector('.lab-figure')._fullData.filter((t) => t.showlegend).map((t) => t.name)"
+
+
+def first(page: Any) -> dict[str, Any]:
+    """The state of the page's first figure; empty while there is none."""
+    return next(iter(page.evaluate(FIGURES)), {})
+
 
 def test_a_living_run_moves_on_beneath_a_zoom(
-    page: Any,  # noqa: F811
-    address: str,  # noqa: F811
+    dashboard: str,
     moving: Run,  # noqa: F811
     store_run: Callable[..., Run],
+    page: Any,
 ) -> None:
     store_run("still", objective="dpo", steps=300)
-    page.goto(address)  # and not straight to the page: Streamlit's own script would look for its server below that path first
-    page.get_by_role("link", name="Compare").click(timeout=120_000)
-    page.get_by_text("A sgdpo", exact=True).first.wait_for(timeout=120_000)
-    page.wait_for_selector(".lab-figure .nsewdrag", timeout=300_000)
-    assert page.evaluate("document.querySelector('.lab-figure')._fullData.filter((t) => t.showlegend).map((t) => t.name)") == [
-        "A sgdpo",
-        "B dpo",
-    ]
-    zoomed = zoom(page)
-    for state in refreshes(page, 3):
+    page.goto(dashboard)  # and not straight to the page: Streamlit's own script would look for its server below that path first
+    page.get_by_role("link", name="Compare").click()
+    page.get_by_text("A sgdpo", exact=True).first.wait_for()
+    until(lambda: first(page), START, lambda: body(page))
+    assert page.evaluate(NAMES) == ["A sgdpo", "B dpo"]
+    drag(page, first(page)["title"], (0.3, 0.5), (0.6, 0.52))
+    zoomed = first(page)
+    for _ in range(3):
+        last = first(page)["last"]
+        state = until(lambda: now if (now := first(page))["last"] > last else {}, PATIENCE, lambda: body(page))  # noqa: B023
         assert state["range"] == zoomed["range"]
         assert state["mark"] == zoomed["mark"], "the same element, not a new one"
     page.get_by_role("radio", name="Pair by pair").or_(page.get_by_role("button", name="Pair by pair", exact=True)).first.click()
-    page.get_by_text("pairs that differ most").wait_for(timeout=60_000)
-    assert page.url.endswith(f"runs={moving.dir.name}%2Cstill") or page.url.endswith(f"runs={moving.dir.name},still")
+    page.get_by_text("pairs that differ most").wait_for()
+    assert page.url.replace("%2C", ",").endswith(f"runs={moving.dir.name},still")

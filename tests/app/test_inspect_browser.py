@@ -2,76 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import lab
+from tests.app.browsing import body, until
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
 HOSTILE = "<img src=x onerror=\"document.title='broken in'\"> ![](http://x.invalid/p.png)"
-PATIENCE = 120_000
-"""Milliseconds that a busy machine may take to import torch and to open a model."""
-
-
-@pytest.fixture
-def dashboard(lab_home: Path) -> Iterator[str]:
-    """The address of a dashboard of its own, on a free port of this machine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
-    server = subprocess.Popen(command, cwd=ROOT, env=os.environ.copy(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 60
-        while not answers(port):
-            assert time.monotonic() < deadline, "the dashboard does not listen"
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(60)
-
-
-def answers(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=2) as reply:
-            return reply.status == 200
-    except OSError:
-        return False
-
-
-@pytest.fixture
-def page(dashboard: str) -> Iterator[Any]:
-    """A page of a real browser; an error in it, or a request that leaves this machine, fails the test."""
-    if CHROMIUM is None:
-        pytest.skip("No chromium is installed: `apt-get install chromium`, and run the browser tests again.")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        opened = browser.new_page(viewport={"width": 1280, "height": 800})
-        opened.set_default_timeout(PATIENCE)
-        wrong: list[str] = []
-        opened.on("pageerror", lambda error: wrong.append(str(error)))
-        opened.on("request", lambda r: wrong.append(r.url) if "//127.0.0.1" not in r.url and r.url.startswith("http") else None)
-        yield opened
-        browser.close()
-    assert not wrong
+PATIENCE = 120
+"""Seconds that a busy machine may take to import torch and to open a model."""
 
 
 @pytest.fixture
@@ -90,11 +35,7 @@ def heading(page: Any) -> str:
 
 def changed(page: Any, before: str, read: Callable[[Any], str]) -> str:
     """What is read once it is another one."""
-    deadline = time.monotonic() + PATIENCE / 1000
-    while (now := read(page)) == before:
-        assert time.monotonic() < deadline, f"still {before}"
-        page.wait_for_timeout(200)
-    return now
+    return str(until(lambda: now if (now := read(page)) != before else "", PATIENCE, lambda: f"still {before}: {body(page)}"))
 
 
 def test_the_way_through_the_page(run: lab.Run, dashboard: str, page: Any) -> None:
