@@ -40,7 +40,9 @@ def changed(page: Any, before: str, read: Callable[[Any], str]) -> str:
 
 def test_the_way_through_the_page(run: lab.Run, dashboard: str, page: Any) -> None:
     page.goto(f"{dashboard}/inspect?run={run.dir.name}")
-    page.get_by_role("tab", name="Virtual step").wait_for()
+    page.locator(".lab-figure .main-svg").first.wait_for()
+    page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")  # keys pressed earlier fall on no button
+    page.wait_for_timeout(1000)
     first = heading(page)
     # Keys: to the next pair and back, to an earlier step and back.
     page.keyboard.press("n")
