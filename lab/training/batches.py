@@ -83,3 +83,12 @@ def shuffled(count: int, seed: int, epoch: int) -> list[int]:
 def generator(seed: int, step: int, purpose: int) -> torch.Generator:
     """A random generator that depends on nothing but its three arguments (each below 2**20 keeps them apart)."""
     return torch.Generator().manual_seed((seed * 2**20 + purpose) * 2**22 + step & (2**63 - 1))
+
+
+PILOT, DROPOUT = 2, 7
+"""Purposes of random numbers; see `generator`."""
+
+
+def step_randomness(seed: int, step: int, *, drops: bool) -> tuple[torch.Generator, int | None]:
+    """What is random in a step: the generator of the objective's draws, and the seed of an adapter's dropout where it `drops`."""
+    return generator(seed, step, PILOT), generator(seed, step, DROPOUT).initial_seed() if drops else None

@@ -18,7 +18,7 @@ from lab.monitor.folder import beats_all, read_facts, score
 from lab.pairs import Pair
 from lab.policy import keep_kernel, whole
 
-from .batches import EncodedPair, generator
+from .batches import EncodedPair, step_randomness
 from .branch import Start
 from .changing import same_state
 from .checkpoint import (
@@ -46,10 +46,6 @@ from .step import StepResult, accumulate, pair_logps
 from .workers import ALONE, Workers
 
 log = logging.getLogger(__name__)
-
-PILOT, DROPOUT = 2, 7
-"""Purposes of random numbers; see `generator`."""
-
 
 OnStep = Callable[[int, dict[str, float]], None]
 
@@ -216,18 +212,19 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = config.rate(step)
         self.optimizer.zero_grad(set_to_none=True)
+        draws, dropout_seed = step_randomness(config.seed, step, drops=config.lora_dropout > 0)
         result = accumulate(
             self.policy,
             config.objective,
             pairs,
             self.progress.state or {},
-            generator(config.seed, step, PILOT),
+            draws,
             reference=ready.reference,
             degree_head=ready.degree_head,
             micro_batch_size=config.micro_batch_size,
             probe=self.probing.probe(),
             workers=self.workers,
-            dropout_seed=generator(config.seed, step, DROPOUT).initial_seed() if config.lora_dropout else None,
+            dropout_seed=dropout_seed,
         )
         self.probing.split()
         norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))

@@ -15,11 +15,10 @@ from torch import nn
 from lab.objectives import DegradedAnswers, Objective, State, with_credit
 from lab.pairs import Pair, PairStore
 from lab.policy import Encoder, Policy
-from lab.training.batches import EncodedPair, generator
+from lab.training.batches import EncodedPair, generator, step_randomness
 from lab.training.checkpoint import Stored
 from lab.training.config import TrainConfig
 from lab.training.held_out import LOOK
-from lab.training.loop import PILOT
 from lab.training.metrics import host_terms, token_rows
 from lab.training.prepare import SHARE
 from lab.training.reading import encode_known
@@ -194,16 +193,17 @@ class Examined:
     def gradient(self, encoded: Sequence[EncodedPair], step: int) -> StepResult:
         """Leave in `.grad` what the run's loop would for this batch at this step; the reference has been prepared."""
         config = self.config
+        draws, dropout_seed = step_randomness(config.seed, step, drops=config.lora_dropout > 0)
         return accumulate(
             self.policy,
             config.objective,
             encoded,
             self.state,
-            generator(config.seed, step, PILOT),
+            draws,
             reference=self.references,
             degree_head=self.degree_head,
             micro_batch_size=config.micro_batch_size,
-            dropout_seed=config.seed * 1_000_003 + step if config.lora_dropout else None,
+            dropout_seed=dropout_seed,
         )
 
     def trained(self) -> list[nn.Parameter]:
