@@ -26,7 +26,8 @@ FIGURES = """() => [...document.querySelectorAll(".lab-figure")].filter((figure)
   const traces = figure._fullData, steps = traces.find((trace) => trace.mode?.includes("lines"))?.x ?? [0];
   return {mark: figure.mark, title: figure.layout.title.text, range: [...figure.layout.xaxis.range], last: steps[steps.length - 1],
           hidden: traces.filter((trace) => trace.visible === "legendonly").map((trace) => trace.name),
-          selected: traces.reduce((sum, trace) => sum + (trace.selectedpoints?.length ?? 0), 0),
+          selected: traces.filter((trace) => trace.type === "scattergl")  // the arrows of the field are selected, too
+            .reduce((sum, trace) => sum + (trace.selectedpoints?.length ?? 0), 0),
           width: figure.getBoundingClientRect().width};
 })"""
 
