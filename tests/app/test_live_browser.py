@@ -26,7 +26,8 @@ FIGURES = """() => [...document.querySelectorAll(".lab-figure")].filter((figure)
   const traces = figure._fullData, steps = traces.find((trace) => trace.mode?.includes("lines"))?.x ?? [0];
   return {mark: figure.mark, title: figure.layout.title.text, range: [...figure.layout.xaxis.range], last: steps[steps.length - 1],
           hidden: traces.filter((trace) => trace.visible === "legendonly").map((trace) => trace.name),
-          selected: traces.reduce((sum, trace) => sum + (trace.selectedpoints?.length ?? 0), 0),
+          selected: traces.filter((trace) => trace.type === "scattergl")  // the arrows of the field are selected, too
+            .reduce((sum, trace) => sum + (trace.selectedpoints?.length ?? 0), 0),
           width: figure.getBoundingClientRect().width};
 })"""
 
@@ -82,7 +83,8 @@ def area(page: Any, title: str, part: str = ".nsewdrag") -> Any:
 
 def drag(page: Any, title: str, start: tuple[float, float], end: tuple[float, float]) -> None:
     """Drag over a figure; places are shares of its plot's width and height."""
-    box = area(page, title).bounding_box()
+    area(page, title).scroll_into_view_if_needed()
+    box = until(lambda: area(page, title).bounding_box(), PATIENCE, lambda: body(page))  # none while the figure is being updated
     places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
     page.mouse.move(*places[0])
     page.mouse.down()
@@ -93,6 +95,7 @@ def drag(page: Any, title: str, start: tuple[float, float], end: tuple[float, fl
 
 def click_on_a_point(page: Any, title: str, kind: str) -> None:
     """Rest the mouse on the middle point of the figure's first trace of that kind, and click."""
+    area(page, title).scroll_into_view_if_needed()
     point = page.evaluate(
         """([title, kind]) => {
         const figure = [...document.querySelectorAll(".lab-figure")].find((f) => f.layout?.title.text.startsWith(title));
@@ -165,7 +168,7 @@ def test_travel_in_time_by_click_key_and_play_and_open_a_pair(dashboard: str, st
         seen.add(figure(page, "Loss").get("last", 0))
         return len(seen) > 4 and bar(page) == "latest: step 60"
 
-    until(played, 60, lambda: f"{seen} {bar(page)}")
+    until(played, START, lambda: f"{seen} {bar(page)}")
 
     page.get_by_role("tab", name="Pairs").click()
     until(lambda: figure(page, "All pairs"), PATIENCE, lambda: body(page))
