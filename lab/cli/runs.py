@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
     p.add_argument(
         "--export",
         metavar="WHAT",
-        help="write numbers: scalars, pairs, terms, held_out, panel, layers, events, tokens; figure:NAME for a figure's data, or its page",
+        help="write numbers: scalars, pairs, terms, held_out, panel, layers, events, tokens, figure:NAME",
     )
     p.add_argument("--to", metavar="FILE", help="where --export writes them: a new .csv or .parquet file; of a figure also .html")
     p.add_argument(
