@@ -28,6 +28,7 @@ from lab.monitor import (
     read_changes,
     read_twins,
     send,
+    write_page,
     write_table,
 )
 from lab.monitor.folder import RUN_FILE
@@ -265,14 +266,19 @@ class Run:
 
     def export(self, what: str, path: Path | str, *, first: int = 0, last: int | None = None) -> Path:
         """Write numbers of the run to a new .csv or .parquet file: scalars, pairs (each pair's latest terms), terms (at every step
-        that is kept), held_out, panel, layers, events or tokens, of the steps `first` to `last`; or `figure:margins`, the points of
-        a figure. Raises RunError (or ValueError for a figure there is not) in one sentence."""
+        that is kept), held_out, panel, layers, events or tokens, of the steps `first` to `last`. `figure:margins` writes what that
+        figure stands for, whole; into an .html file, the figure itself as a page, as it was at the step `last`. Raises RunError (or
+        ValueError for a figure there is not) in one sentence."""
         name = what.removeprefix("figure:")
         if name == what:
             return export(self.reader, what, path, first=first, last=last)
-        from lab.plots import figure_table
+        from lab.plots import Record, figure_data, figure_file
 
-        table = figure_table(self.figure(name))
+        record = Record(self.reader, last)
+        if Path(path).suffix.lower() == ".html":
+            return write_page(figure_file(record, name, "HTML"), path)
+        table = figure_data(record, name)
+        table = table[table["step"] >= first] if "step" in table else table
         return write_table(list(table.columns), [table], path)
 
     def checkpoints(self) -> list[Path]:

@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
         metavar="WHAT",
         help="write numbers: scalars, pairs, terms, held_out, panel, layers, events, tokens, figure:NAME",
     )
-    p.add_argument("--to", metavar="FILE", help="where --export writes them: a new .csv or .parquet file")
+    p.add_argument("--to", metavar="FILE", help="where --export writes them: a new .csv or .parquet file; of a figure also .html")
     p.add_argument(
         "--watch", action="store_true", help="stay, and print what the diagnosis finds, with a bell, until the run has ended"
     )

@@ -7,7 +7,7 @@ from .mailbox import Request, send, take
 from .queue import DeviceQueue, Line, queues
 from .reader import SCREEN_POINTS, StoreReader
 from .summaries import spike_keeping
-from .tables import TABLES, DataExportError, export, write_table
+from .tables import TABLES, DataExportError, export, write_page, write_table
 from .twins import read_twins, write_twins
 from .writer import KEEP_PAIR_ROWS, LayerRow, Listener, PanelRow, SilentWriter, StoreWriter, TokenRow
 
@@ -43,6 +43,7 @@ __all__ = [
     "spike_keeping",
     "take",
     "write_changes",
+    "write_page",
     "write_table",
     "write_twins",
 ]

@@ -123,12 +123,22 @@ def write_table(columns: list[str], pieces: Iterable[pd.DataFrame], path: Path |
     target = Path(path).expanduser()
     if target.suffix.lower() not in ENDINGS:
         raise DataExportError(f"The ending of {target.name!r} says no format; name a file that ends in {' or '.join(ENDINGS)}.")
+    writing = _write_csv if target.suffix.lower() == ".csv" else _write_parquet
+    return _write_new(target, lambda draft: writing(columns, (piece.reindex(columns=columns) for piece in pieces), draft))
+
+
+def write_page(content: bytes, path: Path | str) -> Path:
+    """Write a page of HTML to a new file. Raises DataExportError where that cannot be done."""
+    return _write_new(Path(path).expanduser(), lambda draft: draft.write_bytes(content))
+
+
+def _write_new(target: Path, write: Callable[[Path], Any]) -> Path:
+    """Write a file that is whole or absent, and takes nobody's place."""
     if target.exists():
         raise DataExportError(f"There is a file {target} already, and it was not touched; name another.")
     draft = target.with_name(f".{target.name}.draft")
-    writing = _write_csv if target.suffix.lower() == ".csv" else _write_parquet
     try:
-        writing(columns, (piece.reindex(columns=columns) for piece in pieces), draft)
+        write(draft)
         draft.rename(target)
     except OSError as error:
         raise DataExportError(f"{target} cannot be written ({error.strerror or error}); check the folder and the disk.") from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -16,6 +15,7 @@ from .confusion import PREFIX
 from .figures import DISTRIBUTION, interval_of, run_figure, spec_of
 from .record import Record
 from .style import ink
+from .table import figure_table
 
 if TYPE_CHECKING:
     from lab.monitor import StoreReader
@@ -54,13 +54,9 @@ def _every_value(record: Record, term: str) -> pd.DataFrame:
 
 
 def _as_drawn(figure: go.Figure) -> pd.DataFrame:
-    """The points of a figure: trace, x, y."""
-    parts = [
-        pd.DataFrame({"trace": trace.name, "x": np.asarray(trace.x), "y": np.asarray(trace.y)})
-        for trace in figure.data
-        if trace.type.startswith("scatter") and trace.x is not None and trace.name != "events"
-    ]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["trace", "x", "y"])
+    """The points of a figure, without the marks of events: the columns of `figure_table`."""
+    table = figure_table(figure)
+    return table[table["trace"] != "events"]
 
 
 def figure_file(source: StoreReader | Record, name: str, kind: str, dark: bool = False) -> bytes:

@@ -89,7 +89,10 @@ def _sampled(title: str, name: str, interval: str, *, waiting: str, **look: Any)
 
     def draw(record: Record, dark: bool) -> go.Figure:
         band, frame = _band(record, interval), record.scalars([name])
-        return curves(frame, [name], title=title, events=record.notable(), band=band, waiting=waiting, dark=dark, **look)
+        counts = frame.attrs.get("stands_for")
+        return curves(
+            frame, [name], title=title, events=record.notable(), stands_for=counts, band=band, waiting=waiting, dark=dark, **look
+        )
 
     return FigureSpec(title, draw, (name,), interval=interval)
 
@@ -121,7 +124,7 @@ def _confusion(record: Record, dark: bool) -> go.Figure:
     counts.index = pd.MultiIndex.from_tuples(
         [tuple(int(degree) for degree in name.removeprefix(PREFIX).split("/")) for name in counts.index], names=["true", "named"]
     )
-    note = f"latest {RECENT} steps"
+    note = f"{int(counts.sum()):,} answers of the latest {RECENT} steps"
     return confusion(counts.unstack("named") if len(counts) else pd.DataFrame(), note=note, dark=dark)
 
 
@@ -210,6 +213,7 @@ def spec_of(record: Record, name: str) -> FigureSpec:
     if spec is None and name.startswith(DISTRIBUTION) and term in record.term_names():
         spec = _distribution(term)
     if spec is None:
-        own = {DISTRIBUTION + known for known in record.term_names()}
-        raise ValueError(f"There is no figure {name!r}; choose one of {', '.join(sorted(own | FIGURES.keys()))}.")
+        there = sorted(known for known in FIGURES if not known.startswith(DISTRIBUTION))
+        spreads = f", or the spread of a term: {', '.join(DISTRIBUTION + known for known in record.term_names())}"
+        raise ValueError(f"There is no figure {name!r}; choose one of {', '.join(there)}{spreads if record.term_names() else ''}.")
     return spec

@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from .glossary import entry
+from .marks import marks
 from .style import WITH_LEGEND, Ink, axis, empty, figure, ink, layout, step_axis, translucent, wrapped
 
 TITLE = "Where the probability goes"
@@ -32,7 +33,7 @@ def panel(frame: pd.DataFrame, *, events: pd.DataFrame | None = None, title: str
 
     frame: as `StoreReader.panel` gives it, several looks at the same pairs. Drawn are the median over the pairs, the middle half
     of them as a band, and every pair as a faint line that names it on hover.
-    events: of these, one of the kind "panel" may say why there is none.
+    events: drawn as thin marks at the foot of both; one of the kind "panel" may say why there are no looks.
     """
     if frame.empty:
         return empty(title, _reason(events) or WAITING, dark=dark)
@@ -54,6 +55,11 @@ def panel(frame: pd.DataFrame, *, events: pd.DataFrame | None = None, title: str
         "xaxis2": step_axis(c) | {"domain": [1 - HALF, 1], "anchor": "y2", "matches": "x"},
         "yaxis2": axis(c, "nats per answer", anchor="x2", zeroline=True, zerolinecolor=c.faint),
     }
+    for place in (0, 1) if events is not None else ():
+        over = _axes(place)
+        marked, mark_axis = marks(events, dark=dark, over=(over["xaxis"], over["yaxis"]), own=f"y{3 + place}")
+        traces += marked
+        look |= mark_axis
     return figure(traces, look)
 
 

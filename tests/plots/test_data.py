@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lab.monitor import RunError
 from lab.plots import FIGURES, FORMATS, Record, figure_data, figure_file
 from tests.plots.test_figures import Filled
 
@@ -48,6 +49,18 @@ def test_nothing_later_than_the_moment(filled: Filled) -> None:
     record = Record(filled.train(1, 60).reader, until=25)
     for name in ("loss", "layers", "plane", "distribution:pilot_chosen"):
         assert figure_data(record, name)["step"].max() == 25, name
+
+
+def test_a_run_writes_what_its_figure_stands_for_within_the_steps_that_are_asked(filled: Filled, tmp_path: Path) -> None:
+    run = filled.train(1, 1500)
+    steps = pd.read_csv(run.export("figure:loss", tmp_path / "loss.csv", first=100, last=1400))["step"]
+    assert steps.tolist() == list(range(100, 1401))
+    page = run.export("figure:margins", tmp_path / "margins.html", last=25).read_text(encoding="utf-8")
+    assert "25 values" in page
+    with pytest.raises(RunError, match="was not touched"):
+        run.export("figure:margins", tmp_path / "margins.html")
+    with pytest.raises(RunError, match="cannot be written"):
+        run.export("figure:margins", tmp_path / "nowhere" / "margins.html")
 
 
 def test_intervals_go_with_their_curve(filled: Filled) -> None:

@@ -268,7 +268,9 @@ def test_the_confusion_counts_the_latest_steps(filled: Filled) -> None:
         counts = {"0/0": 0.0 if old else 3.0, "0/1": 9.0 if old else 1.0, "1/0": 0.0, "1/1": 0.0}
         filled.store.scalars(step, {f"degree_confusion/{name}": count for name, count in counts.items()})
     filled.store.flush()
-    cells = checked(run_figure(filled.run.reader, "confusion")).data[0]
+    figure = run_figure(filled.run.reader, "confusion")
+    assert "200 answers of the latest 50 steps" in titles(figure)
+    cells = checked(figure).data[0]
     assert np.allclose(cells.z, [[0.75, 0.25], [0.0, 0.0]])
     assert np.allclose(cells.customdata, [[150.0, 50.0], [0.0, 0.0]])
 
@@ -382,6 +384,22 @@ def test_events_are_marked_on_heat_maps_too(filled: Filled) -> None:
     figure = run_figure(filled.train(1, 50).reader, "distribution:pilot_chosen")
     assert figure.data[-1].name == "events"
     assert "Checkpoint saved" in figure.data[-1].text[0]
+
+
+def test_events_are_marked_in_both_halves_of_the_panel(filled: Filled) -> None:
+    figure = run_figure(filled.train(1, 50).reader, "panel")
+    events = [trace for trace in figure.data if trace.name == "events"]
+    assert [(trace.xaxis, trace.yaxis) for trace in events] == [("x", "y3"), ("x2", "y4")]
+    assert all("Checkpoint saved" in trace.text[0] for trace in events)
+    assert (figure.layout.yaxis3.overlaying, figure.layout.yaxis4.overlaying) == ("y", "y2")
+    checked(figure)
+
+
+def test_looks_that_are_more_than_a_screen_shows_are_counted(filled: Filled) -> None:
+    for step in range(1, 1501):
+        filled.store.scalars(step, {"eval/kl": step / 10})
+    filled.store.flush()
+    assert "1,500 values, extremes kept" in titles(run_figure(filled.run.reader, "kl"))
 
 
 @pytest.mark.parametrize("name", sorted(FIGURES))
