@@ -70,7 +70,8 @@ def _travel(run: Run, step: int | None, seen: list[int]) -> None:
     now = last if step is None else step
     # None of them is the present: from the last step at which the pair was seen one goes back.
     before = [found for found in seen if found < (now if step is not None or not seen else seen[-1])]
-    after = [found for found in seen if step is not None and found > now]
+    # And on to the last of them is on to the present: what it said of the pair is the same, and Back and On undo each other.
+    after = [found for found in seen[:-1] if found > now]
     with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
         st.text(f"Step {now:,} of {last:,}" if step is not None else f"Step {last:,}, the latest")
         st.button(
@@ -87,10 +88,10 @@ def _travel(run: Run, step: int | None, seen: list[int]) -> None:
             icon=":material/chevron_right:",
             icon_position="right",
             shortcut="Right",
-            disabled=not after,
+            disabled=step is None,
             on_click=go_to,
             args=(name, after[0] if after else None),
-            help="To the next step at which this pair was seen.",
+            help="To the next step at which this pair was seen; where that is the last of them, to the latest step.",
         )
         st.button("Latest", disabled=step is None, on_click=go_to, args=(name, None), help="Follow the run again.")
 
