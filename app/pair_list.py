@@ -27,6 +27,8 @@ KINDS = {"Trained on": "pairs", "Held out": "held_out"}
 NOT_TERMS = ("pair", "step", "version")
 ALWAYS = (MARGIN, "loss", "log_ratio_chosen", "log_ratio_rejected")
 """Columns of the list besides the term that it is sorted by, where the run has them."""
+HEADS = {MARGIN: "Margin", "loss": "Loss", "log_ratio_chosen": "Log-ratio chosen", "log_ratio_rejected": "Log-ratio rejected"}
+"""Their heads; those of other terms are their titles. Symbol and unit are told on hover."""
 DRAWN = "inspect.drawn"
 """In the session: the table that was drawn last."""
 FRESH, PATIENCE = 5.0, 20.0
@@ -128,7 +130,9 @@ def _sheet(rows: pd.DataFrame, listed: Listed, store: PairStore | None, by: str,
         "version": ("Version", "Of its text."),
     }
     config: dict[str, Any] = {name: st.column_config.TextColumn(title, help=help) for name, (title, help) in texts.items()}
-    config |= {name: st.column_config.NumberColumn(entry(name).symbol, help=_help(name), format="%.4g") for name in columns}
+    config |= {
+        name: st.column_config.NumberColumn(HEADS.get(name, entry(name).title), help=_help(name), format="%.4g") for name in columns
+    }
     config["prompt"] = st.column_config.TextColumn("Prompt", width="large")
     if not len(rows):
         st.caption("No pair was seen yet at this step." if not len(listed.ids) else "")
@@ -153,7 +157,7 @@ def _sheet(rows: pd.DataFrame, listed: Listed, store: PairStore | None, by: str,
 
 def _help(name: str) -> str:
     about = entry(name)
-    return f"{about.title}: {about.meaning}" + (f" In {about.unit}." if about.unit else "")
+    return f"{about.title}, {about.symbol}: {about.meaning}" + (f" In {about.unit}." if about.unit else "")
 
 
 def _excerpt(store: PairStore | None, id: str) -> str:

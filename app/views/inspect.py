@@ -218,14 +218,18 @@ def _history(upto: pd.DataFrame, history: pd.DataFrame, step: int | None) -> Non
     with numbers:
         first, table = upto.iloc[0], history_table(upto)
         config = {
-            "term": st.column_config.TextColumn("Term", width=220),
-            "now": st.column_config.NumberColumn(f"Step {int(row['step']):,}", format="%.4g", width=80),
+            "term": st.column_config.TextColumn("Term", width=255),
+            "now": st.column_config.NumberColumn(f"Step {int(row['step']):,}", format="%.4g", width=75),
             "change": st.column_config.NumberColumn(
-                "Change", format="%+.3g", width=80, help=f"Since it was first seen, at step {int(first['step']):,}."
+                "Change", format="%+.3g", width=75, help=f"Since it was first seen, at step {int(first['step']):,}."
             ),
         }
+        table = table if len(upto) > 1 else table.drop(columns="change")
         st.dataframe(table, hide_index=True, height="content", column_config=config)
     with pictures:
+        if len(history) == 1:
+            st.caption("Curves begin when a second step sees this pair.")
+            return
         titles = list(groups)
         for start in range(0, len(titles), 2):
             for column, title in zip(st.columns(2), titles[start : start + 2]):
