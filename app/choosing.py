@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from app.moment import address, moment
 from app.plain import plain
 from lab.monitor import ENDED
 from lab.run import Run
@@ -21,7 +22,10 @@ def choose(runs: Sequence[Run]) -> Run:
         newest_live = next((run for run in runs if run.state not in ENDED), runs[0])
         st.session_state["run"] = asked if asked in by_name else newest_live.dir.name
     name = st.selectbox("Run", list(by_name), key="run", format_func=lambda key: label(by_name[key]), on_change=_other_run)
-    st.query_params["run"] = name
+    moment(name)  # before the address says this run: a step in it is that of another one
+    if st.query_params.get("run") != name:
+        st.query_params["run"] = name
+        address(name)
     return by_name[name]
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 import streamlit as st
 
 from app.difference import answers_html
-from app.figure import dark, show
+from app.figure import Event, dark, show
+from app.opening import open_pair
 from app.pair_view import shown
 from app.plain import plain
 from lab.comparing import Comparison
@@ -29,6 +30,8 @@ VISIBLE = 1 / 50
 
 FIRST_TERMS = ("log_ratio_chosen", "log_ratio_rejected", "logit", "weight_chosen", "weight_rejected")
 LATEST = "latest"
+CLICKED = "compare.clicked"
+"""In the session: pair and step of the point that was clicked, until the page has gone there."""
 
 
 def twins_line(comparison: Comparison) -> None:
@@ -56,6 +59,8 @@ def _batches(comparison: Comparison) -> Batches:
 
 def pairs(comparison: Comparison) -> None:
     """Scatter and table of a term over the pairs of two runs; the pair that is chosen, under both."""
+    if clicked := st.session_state.pop(CLICKED, None):
+        open_pair(comparison.runs[0].dir.name, *clicked)
     if len(comparison.runs) < 2:
         st.caption("Choose a second run to lay its pairs beside those of this one.")
         return
@@ -76,15 +81,23 @@ def pairs(comparison: Comparison) -> None:
     with left:
         figure = against(table, term, labels=comparison.labels[:2], dark=dark())
         figure.layout.uirevision = f"{'-'.join(comparison.labels)}/{term}/{held_out}"
-        show(figure, key="compare-against")
+        show(figure, key="compare-against", name=f"pairs-{term}", on_click=_clicked)
     with right:
         st.caption(
             f"The {min(len(table), ROWS)} pairs that differ most, as last seen up to step {comparison.last_common_step():,}, the "
-            "last that both have made; the first of them are the diamonds. Choose a row to see the pair under both."
+            "last that both have made; the first of them are the diamonds. Choose a row to see the pair under both; click a point "
+            f"to inspect its pair under {plain(comparison.labels[0])}."
         )
         pair = _choice(comparison, table)
     if pair:
         _pair(comparison, pair)
+
+
+def _clicked(event: Event) -> None:
+    """A point knows its pair, the difference, and the step at which the first run saw it."""
+    if event["custom"]:
+        pair, _, step = event["custom"]
+        st.session_state[CLICKED] = (str(pair), int(step))
 
 
 def _named(term: str) -> str:
@@ -141,8 +154,7 @@ def _pair(comparison: Comparison, pair: str) -> None:
             if label in both and st.button(
                 f"Inspect under {plain(label)}", icon=":material/search:", key=f"inspect-{run.dir.name}"
             ):
-                step = int(both[label].index.max())
-                st.switch_page("views/inspect.py", query_params={"run": run.dir.name, "pair": pair, "step": str(step)})
+                open_pair(run.dir.name, pair, int(both[label].index.max()))
     if not both:
         st.caption("None of these runs has seen this pair.")
         return

@@ -27,6 +27,10 @@ KINDS = {"Trained on": "pairs", "Held out": "held_out"}
 NOT_TERMS = ("pair", "step", "version")
 ALWAYS = (MARGIN, "loss", "log_ratio_chosen", "log_ratio_rejected")
 """Columns of the list besides the term that it is sorted by, where the run has them."""
+HEADS = {MARGIN: "Margin", "loss": "Loss", "log_ratio_chosen": "Log-ratio chosen", "log_ratio_rejected": "Log-ratio rejected"}
+"""Their heads; those of other terms are their titles. Symbol and unit are told on hover."""
+DRAWN = "inspect.drawn"
+"""In the session: the table that was drawn last."""
 FRESH, PATIENCE = 5.0, 20.0
 """A live run's list is read anew after so many seconds, or after so many times the seconds that the reading took."""
 
@@ -126,16 +130,19 @@ def _sheet(rows: pd.DataFrame, listed: Listed, store: PairStore | None, by: str,
         "version": ("Version", "Of its text."),
     }
     config: dict[str, Any] = {name: st.column_config.TextColumn(title, help=help) for name, (title, help) in texts.items()}
-    config |= {name: st.column_config.NumberColumn(entry(name).symbol, help=_help(name), format="%.4g") for name in columns}
+    config |= {
+        name: st.column_config.NumberColumn(HEADS.get(name, entry(name).title), help=_help(name), format="%.4g") for name in columns
+    }
     config["prompt"] = st.column_config.TextColumn("Prompt", width="large")
     if not len(rows):
         st.caption("No pair was seen yet at this step." if not len(listed.ids) else "")
         return
+    st.session_state[DRAWN] = widget
     st.dataframe(
         table,
         hide_index=True,
         height=38 + 35 * SHEET,
-        on_select=lambda: _clicked(widget, [str(id) for id in part["pair"]]),
+        on_select=lambda: _clicked(widget, [str(id) for id in part["pair"]], inside),
         selection_mode=["single-row", "single-cell"],
         selection_default={"selection": {"rows": chosen}},
         key=widget,
@@ -150,7 +157,7 @@ def _sheet(rows: pd.DataFrame, listed: Listed, store: PairStore | None, by: str,
 
 def _help(name: str) -> str:
     about = entry(name)
-    return f"{about.title}: {about.meaning}" + (f" In {about.unit}." if about.unit else "")
+    return f"{about.title}, {about.symbol}: {about.meaning}" + (f" In {about.unit}." if about.unit else "")
 
 
 def _excerpt(store: PairStore | None, id: str) -> str:
@@ -166,8 +173,13 @@ def _turn(widget: str, here: tuple[str, str | None]) -> None:
     st.session_state["inspect.turned"] = (here, st.session_state[widget])
 
 
-def _clicked(widget: str, ids: list[str]) -> None:
+def _clicked(widget: str, ids: list[str], marked: int) -> None:
+    """Open the pair of the row that was clicked. marked: the row that was drawn as chosen, or -1.
+
+    A browser tells the selection a table was drawn with, too, and may do so late, when the page shows another pair or step
+    already: that is no click, and must not open the pair that was open then.
+    """
     chosen = st.session_state[widget]["selection"]
     rows = [row for row, _ in chosen["cells"]] or chosen["rows"]
-    if rows:
+    if rows and rows[0] != marked and widget == st.session_state.get(DRAWN):
         open_pair(ids[rows[0]])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import streamlit as st
-from streamlit.errors import StreamlitAPIException
 
 from app import diagnosis, keys
 from app.live import saving, travel
 from app.live.charts import OPEN_PAIR
 from app.live.facts import facts
 from app.live.sections import TABS
-from app.moment import address, moment
+from app.moment import moment
+from app.opening import open_pair
 from app.plain import plain
 from lab.monitor import ENDED, RunError
 from lab.plots import Record
@@ -32,7 +32,7 @@ def _draw(run: Run, drawn_state: str) -> None:
     if state != drawn_state or st.session_state.get(saving.OPENING):
         st.rerun(scope="app")  # the buttons outside have to follow, or a dialog opens there
     if pair := st.session_state.pop(OPEN_PAIR, None):
-        _open_pair(run, pair)
+        open_pair(run.dir.name, pair, moment(run.dir.name))
     record = _record(run)
     record.refresh(moment(run.dir.name))
     status = run.status
@@ -81,17 +81,6 @@ def _pause(run: Run) -> None:
             st.toast("Asked the run to pause; it holds after the current step.")
     except RunError as error:
         st.toast(plain(str(error)))
-
-
-def _open_pair(run: Run, pair: str) -> None:
-    """Go to the page of a pair, at the moment that is shown."""
-    address(run.dir.name)
-    step = moment(run.dir.name)
-    params = {"run": run.dir.name, "pair": pair} | ({"step": str(step)} if step is not None else {})
-    try:
-        st.switch_page("views/inspect.py", query_params=params)
-    except StreamlitAPIException:  # a lab without that page
-        st.switch_page("views/pairs.py", query_params={"pair": pair})
 
 
 def _record(run: Run) -> Record:

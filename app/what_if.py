@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -21,6 +22,9 @@ from lab.whatif import Examined, Scored, tokenizer_of
 
 SAID = "inspect.said"
 """In the session: (icon, words) of what a click has done, shown once."""
+
+ROUNDING = 8 * float(np.finfo(np.float32).eps)
+"""Two values nearer than this share of them are the same: float32 gives no more."""
 
 
 def section(run: Run, store: PairStore, pair: Pair, step: int | None) -> None:
@@ -152,7 +156,7 @@ def _results(run: Run, model: Examined, pair: Pair, edited: Pair, before: Scored
     for side, tokens in found.cut.get(pair.id, {}).items():
         if tokens:
             st.caption(f"{side.capitalize()}: {tokens:,} tokens do not fit into max_length and are cut.")
-    table, picture = st.columns([2, 3], gap="medium")
+    table, picture = st.columns([1, 1] if after else [2, 3], gap="medium")
     with table:
         st.dataframe(_table(before, after), hide_index=True, height="content", column_config=_columns(after is not None))
     with picture:
@@ -167,7 +171,9 @@ def _table(before: Scored, after: Scored | None) -> pd.DataFrame:
     if after is not None:
         edited = with_margin(after.terms).iloc[0]
         rows["edited"] = edited[order].to_numpy(float)
-        rows["difference"] = rows["edited"] - rows["stored"]
+        moved = rows["edited"] - rows["stored"]
+        noise = ROUNDING * rows[["stored", "edited"]].abs().max(axis=1)
+        rows["difference"] = moved.where(moved.abs() > noise, 0.0)
     return rows
 
 

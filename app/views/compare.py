@@ -9,6 +9,7 @@ import streamlit as st
 
 import lab
 from app import comparing, comparing_pairs, twins
+from app.choosing import label
 from app.plain import plain
 from lab.comparing import MOST
 from lab.monitor import ENDED, RunError
@@ -74,12 +75,6 @@ def choose(runs: Sequence[Run]) -> list[Run]:
     if names:
         st.query_params["runs"] = ",".join(names)
     return [by_name[name] for name in names]
-
-
-def label(run: Run) -> str:
-    """A run on a line of the list: name or objective, and folder."""
-    config = run.about["config"]
-    return f"{config['name'] or config['objective']['name']}, {run.dir.name}"
 
 
 def _draw(runs: Sequence[Run], part: str, were_live: bool) -> None:

@@ -70,7 +70,8 @@ def _travel(run: Run, step: int | None, seen: list[int]) -> None:
     now = last if step is None else step
     # None of them is the present: from the last step at which the pair was seen one goes back.
     before = [found for found in seen if found < (now if step is not None or not seen else seen[-1])]
-    after = [found for found in seen if step is not None and found > now]
+    # And on to the last of them is on to the present: what it said of the pair is the same, and Back and On undo each other.
+    after = [found for found in seen[:-1] if found > now]
     with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
         st.text(f"Step {now:,} of {last:,}" if step is not None else f"Step {last:,}, the latest")
         st.button(
@@ -87,10 +88,10 @@ def _travel(run: Run, step: int | None, seen: list[int]) -> None:
             icon=":material/chevron_right:",
             icon_position="right",
             shortcut="Right",
-            disabled=not after,
+            disabled=step is None,
             on_click=go_to,
             args=(name, after[0] if after else None),
-            help="To the next step at which this pair was seen.",
+            help="To the next step at which this pair was seen; where that is the last of them, to the latest step.",
         )
         st.button("Latest", disabled=step is None, on_click=go_to, args=(name, None), help="Follow the run again.")
 
@@ -217,14 +218,18 @@ def _history(upto: pd.DataFrame, history: pd.DataFrame, step: int | None) -> Non
     with numbers:
         first, table = upto.iloc[0], history_table(upto)
         config = {
-            "term": st.column_config.TextColumn("Term", width=220),
-            "now": st.column_config.NumberColumn(f"Step {int(row['step']):,}", format="%.4g", width=80),
+            "term": st.column_config.TextColumn("Term", width=255),
+            "now": st.column_config.NumberColumn(f"Step {int(row['step']):,}", format="%.4g", width=75),
             "change": st.column_config.NumberColumn(
-                "Change", format="%+.3g", width=80, help=f"Since it was first seen, at step {int(first['step']):,}."
+                "Change", format="%+.3g", width=75, help=f"Since it was first seen, at step {int(first['step']):,}."
             ),
         }
+        table = table if len(upto) > 1 else table.drop(columns="change")
         st.dataframe(table, hide_index=True, height="content", column_config=config)
     with pictures:
+        if len(history) == 1:
+            st.caption("Curves begin when a second step sees this pair.")
+            return
         titles = list(groups)
         for start in range(0, len(titles), 2):
             for column, title in zip(st.columns(2), titles[start : start + 2]):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 
 import streamlit as st
 
 import lab
 from app import changing, exporting, steering
+from app.choosing import choose
 from app.live import saving
-from app.moment import address, moment
 from app.plain import plain
 from app.waiting import waiting
 from app.watching import watch
-from lab.monitor import ENDED, RunError
+from lab.monitor import RunError
 from lab.run import Run
 
 
@@ -48,28 +47,6 @@ def page() -> None:
 def more(run: Run, state: str) -> list[str]:
     """What else can be done with the run; each opens a form above its figures."""
     return changing.panels(run, state) + exporting.panels(run)
-
-
-def choose(runs: Sequence[Run]) -> Run:
-    """The run to look at: the one in the address, else the newest live one, else the newest. The address follows the choice."""
-    by_name = {run.dir.name: run for run in runs}
-    asked = st.query_params.get("run")
-    if st.session_state.get("run") not in by_name:
-        if asked is not None and asked not in by_name:
-            st.warning(plain(f"There is no run {asked} here (any more); this is the latest one."))
-        newest_live = next((run for run in runs if run.state not in ENDED), runs[0])
-        st.session_state["run"] = asked if asked in by_name else newest_live.dir.name
-    name = st.selectbox("Run", list(by_name), key="run", format_func=lambda key: label(by_name[key]))
-    moment(name)  # before the address says this run: a step in it is that of another one
-    if st.query_params.get("run") != name:
-        st.query_params["run"] = name
-        address(name)
-    return by_name[name]
-
-
-def label(run: Run) -> str:
-    """A run on a line of the list: its name and, where that does not say it, its folder."""
-    return run.name if run.name == run.dir.name else f"{run.name} ({run.dir.name})"
 
 
 def nothing_yet() -> None:

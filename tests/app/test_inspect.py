@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import lab
-from app import examining, virtual
+from app import examining, pair_list, virtual
 from lab import home, whatif
 from lab.run import Run
 
@@ -115,9 +115,26 @@ def test_numbers_are_those_of_the_moment(store_run: Callable[..., Run]) -> None:
     assert not enabled(app, "Back")
     press(app, "Latest")
     assert "step" not in app.query_params
+    press(app, "Back")
+    assert address(app, "step") == str(seen[-2])
+    press(app, "On")
+    assert "step" not in app.query_params, "Back and On undo each other"
     assert f"as step {seen[-1]:,} saw it" in words(app)
     app = opened("one", pair="pair-039", step="1")
     assert "not seen up to step 1" in words(app)
+    assert address(app, "pair") == "pair-039"
+
+
+def test_a_late_word_of_a_table_is_no_click(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser tells the selection that a table was drawn with, too: it must not open the pair that was open then."""
+    opens: list[str | None] = []
+    state = {name: {"selection": {"rows": [row], "cells": []}} for name, row in (("old", 0), ("same", 1), ("click", 2))}
+    monkeypatch.setattr(pair_list.st, "session_state", state)
+    monkeypatch.setattr(pair_list, "open_pair", opens.append)
+    for widget, drawn in (("old", "click"), ("same", "same"), ("click", "click")):
+        state[pair_list.DRAWN] = drawn  # type: ignore[assignment]
+        pair_list._clicked(widget, ["a", "b", "c"], 1)
+    assert opens == ["c"]
 
 
 def test_a_pair_that_is_not_there(store_run: Callable[..., Run]) -> None:
