@@ -152,8 +152,8 @@ def numbers(comparison: Comparison) -> None:
         return
     st.subheader("At the same distance from the reference")
     st.caption(
-        "Each run where its KL first reached this, straight between its looks. An objective that moves the policy further is not "
-        "better for that alone."
+        "Every run at the step where its KL first reached this value, interpolated between its looks at held-out prompts. An "
+        "objective that moves the policy further from the reference is not better for that alone."
     )
     target = st.number_input(
         "KL, nats per answer", value=None, min_value=0.0, placeholder=f"{top:.4g}, the largest that all have reached", width=420

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +10,13 @@ import pytest
 
 from lab.run import Run
 from tests.app.browsing import body, until
-from tests.app.test_live_browser import FIGURES, PATIENCE, START, drag, moving  # noqa: F401 - a fixture
+from tests.app.test_live_browser import FIGURES, PATIENCE, START, click_on_a_point, drag, moving  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.browser
 
 NAMES = "document.querySelector('.lab-figure')._fullData.filter((t) => t.showlegend).map((t) => t.name)"
+TITLE = "Log-ratio of the chosen answer"
+"""Of the scatter of all pairs in both runs."""
 
 
 def first(page: Any) -> dict[str, Any]:
@@ -43,3 +46,8 @@ def test_a_living_run_moves_on_beneath_a_zoom(
     page.get_by_role("radio", name="Pair by pair").or_(page.get_by_role("button", name="Pair by pair", exact=True)).first.click()
     page.get_by_text("pairs that differ most").wait_for()
     assert page.url.replace("%2C", ",").endswith(f"runs={moving.dir.name},still")
+    until(lambda: any(TITLE in each["title"] for each in page.evaluate(FIGURES)), PATIENCE, lambda: body(page))
+    click_on_a_point(page, TITLE, "diamond")
+    until(lambda: "/inspect" in page.url, PATIENCE, lambda: page.url)
+    until(lambda: re.search(rf"run={moving.dir.name}&pair=pair-\d+&step=\d+", page.url), PATIENCE, lambda: page.url)
+    page.get_by_text(re.compile(r"^Pair pair-\d+, as step [\d,]+ saw it")).first.wait_for()

@@ -94,12 +94,13 @@ def drag(page: Any, title: str, start: tuple[float, float], end: tuple[float, fl
 
 
 def click_on_a_point(page: Any, title: str, kind: str) -> None:
-    """Rest the mouse on the middle point of the figure's first trace of that kind, and click."""
+    """Rest the mouse on the middle point of the figure's first trace of that kind (a type, or its points' symbol), and click."""
     area(page, title).scroll_into_view_if_needed()
     point = page.evaluate(
         """([title, kind]) => {
         const figure = [...document.querySelectorAll(".lab-figure")].find((f) => f.layout?.title.text.startsWith(title));
-        const trace = figure._fullData.find((t) => t.type === kind), box = figure.getBoundingClientRect();
+        const trace = figure._fullData.find((t) => t.type === kind || t.marker?.symbol === kind);
+        const box = figure.getBoundingClientRect();
         const {xaxis, yaxis} = figure._fullLayout, n = Math.floor(trace.x.length / 2);
         return {x: box.x + xaxis._offset + xaxis.d2p(trace.x[n]), y: box.y + yaxis._offset + yaxis.d2p(trace.y[n])};}""",
         [title, kind],
