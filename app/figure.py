@@ -43,8 +43,12 @@ const config = (element, saves, selects) => ({responsive: true, displaylogo: fal
    ...(saves ? [{name: "save", title: "Save the data or the picture", icon: Plotly.Icons.disk,
                  click: () => element.tell("saved", element.fileName)}] : [])]]});
 
-const clicked = (element) => ({points: [point]}) => element.tell("clicked", {
-  x: point.x, y: point.y, trace: point.data.name ?? "", custom: point.customdata ?? null});
+// A double click resets the zoom, so a click waits until it is known to be none.
+const clicked = (element) => ({points: [point]}) => {
+  clearTimeout(element.click);
+  const found = {x: point.x, y: point.y, trace: point.data.name ?? "", custom: point.customdata ?? null};
+  element.click = setTimeout(() => element.tell("clicked", found), 350);
+};
 
 export default function ({data, parentElement, setTriggerValue}) {
   const {url, id, name, listens, saves, figure} = JSON.parse(new TextDecoder().decode(data));
@@ -55,15 +59,23 @@ export default function ({data, parentElement, setTriggerValue}) {
   if (element.shown === id) return forget;
   element.shown = id;
   element.style.height = `${figure.layout.height}px`;  // the page keeps its place while Plotly loads
-  script(url).then(() => {
+  const draw = () => {
     if (!element.isConnected || element.shown !== id) return;
+    if (element._dragging) { setTimeout(draw, 100); return; }  // somebody draws a box: it would be taken from under the mouse
     const selects = figure.data.some((trace) => trace.type === "scattergl");
-    Plotly.react(element, figure.data, figure.layout, config(element, saves, selects));
+    const before = element.layout;
+    if (before?.selections?.length && before.uirevision === figure.layout.uirevision) figure.layout.selections = before.selections;
+    // Only the first time with a config: Plotly takes one with its own buttons for another one, and begins anew without the zoom.
+    const first = !element.drawn;
+    element.drawn = true;
+    Plotly.react(element, figure.data, figure.layout, first ? config(element, saves, selects) : undefined);
     if (listens && !element.listening) {
       element.listening = true;
       element.on("plotly_click", clicked(element));
+      element.on("plotly_doubleclick", () => clearTimeout(element.click));
     }
-  });
+  };
+  script(url).then(draw);
   return forget;
 }
 """

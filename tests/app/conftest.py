@@ -41,6 +41,13 @@ HOSTILE_MARKUP = "**bold** :red[x] ![](http://example.invalid/x.png)"
 SAMPLE_PROMPT = "# <b>A prompt</b> with $x$ and ![](http://example.invalid/x.png)"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A browser and a server that share two cores with other tests may be late: what fails in a browser is tried again."""
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.flaky(reruns=2))
+
+
 @dataclass
 class StoreRun:
     """Makes runs; keeps the locks of the living ones until the test is over."""

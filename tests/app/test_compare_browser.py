@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -46,8 +45,3 @@ def test_a_living_run_moves_on_beneath_a_zoom(
     page.get_by_role("radio", name="Pair by pair").or_(page.get_by_role("button", name="Pair by pair", exact=True)).first.click()
     page.get_by_text("pairs that differ most").wait_for()
     assert page.url.replace("%2C", ",").endswith(f"runs={moving.dir.name},still")
-    until(lambda: any(TITLE in each["title"] for each in page.evaluate(FIGURES)), PATIENCE, lambda: body(page))
-    click_on_a_point(page, TITLE, "diamond")
-    until(lambda: "/inspect" in page.url, PATIENCE, lambda: page.url)
-    until(lambda: re.search(rf"run={moving.dir.name}&pair=pair-\d+&step=\d+", page.url), PATIENCE, lambda: page.url)
-    page.get_by_text(re.compile(r"^Pair pair-\d+, as step [\d,]+ saw it")).first.wait_for()

@@ -24,7 +24,7 @@ START, PATIENCE = 600.0, 120.0
 FIGURES = """() => [...document.querySelectorAll(".lab-figure")].filter((figure) => figure._fullData).map((figure) => {
   figure.mark ??= Math.random();
   const traces = figure._fullData, steps = traces.find((trace) => trace.mode?.includes("lines"))?.x ?? [0];
-  return {mark: figure.mark, title: figure.layout.title.text, range: [...figure.layout.xaxis.range], last: steps[steps.length - 1],
+  return {mark: figure.mark, title: figure.layout.title.text, range: [...(figure.layout.xaxis?.range ?? [])], last: steps[steps.length - 1],
           hidden: traces.filter((trace) => trace.visible === "legendonly").map((trace) => trace.name),
           selected: traces.filter((trace) => trace.type === "scattergl")  // the arrows of the field are selected, too
             .reduce((sum, trace) => sum + (trace.selectedpoints?.length ?? 0), 0),
@@ -83,7 +83,7 @@ def area(page: Any, title: str, part: str = ".nsewdrag") -> Any:
 
 def drag(page: Any, title: str, start: tuple[float, float], end: tuple[float, float]) -> None:
     """Drag over a figure; places are shares of its plot's width and height."""
-    area(page, title).scroll_into_view_if_needed()
+    page.locator(".lab-figure", has_text=title).first.scroll_into_view_if_needed()
     box = until(lambda: area(page, title).bounding_box(), PATIENCE, lambda: body(page))  # none while the figure is being updated
     places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
     page.mouse.move(*places[0])
@@ -95,7 +95,7 @@ def drag(page: Any, title: str, start: tuple[float, float], end: tuple[float, fl
 
 def click_on_a_point(page: Any, title: str, kind: str) -> None:
     """Rest the mouse on the middle point of the figure's first trace of that kind (a type, or its points' symbol), and click."""
-    area(page, title).scroll_into_view_if_needed()
+    page.locator(".lab-figure", has_text=title).first.scroll_into_view_if_needed()
     point = page.evaluate(
         """([title, kind]) => {
         const figure = [...document.querySelectorAll(".lab-figure")].find((f) => f.layout?.title.text.startsWith(title));
