@@ -9,13 +9,11 @@ import pytest
 
 from lab.run import Run
 from tests.app.browsing import body, until
-from tests.app.test_live_browser import FIGURES, PATIENCE, START, click_on_a_point, drag, moving  # noqa: F401 - a fixture
+from tests.app.test_live_browser import FIGURES, PATIENCE, START, drag, moving  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.browser
 
 NAMES = "document.querySelector('.lab-figure')._fullData.filter((t) => t.showlegend).map((t) => t.name)"
-TITLE = "Log-ratio of the chosen answer"
-"""Of the scatter of all pairs in both runs."""
 
 
 def first(page: Any) -> dict[str, Any]:

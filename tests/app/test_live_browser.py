@@ -24,7 +24,8 @@ START, PATIENCE = 600.0, 120.0
 FIGURES = """() => [...document.querySelectorAll(".lab-figure")].filter((figure) => figure._fullData).map((figure) => {
   figure.mark ??= Math.random();
   const traces = figure._fullData, steps = traces.find((trace) => trace.mode?.includes("lines"))?.x ?? [0];
-  return {mark: figure.mark, title: figure.layout.title.text, range: [...(figure.layout.xaxis?.range ?? [])], last: steps[steps.length - 1],
+  return {mark: figure.mark, title: figure.layout.title.text, range: [...(figure.layout.xaxis?.range ?? [])],
+          last: steps[steps.length - 1],
           hidden: traces.filter((trace) => trace.visible === "legendonly").map((trace) => trace.name),
           selected: traces.filter((trace) => trace.type === "scattergl")  // the arrows of the field are selected, too
             .reduce((sum, trace) => sum + (trace.selectedpoints?.length ?? 0), 0),
