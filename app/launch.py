@@ -112,6 +112,7 @@ def stop_runs(patience: float = PATIENCE) -> None:
     """Ask every run that trains in this process to stop, and wait up to `patience` seconds for their checkpoints."""
     import lab
     from lab.monitor import ENDED, RunError
+    from lab.training import trained_here
 
     live = runs_here()
     for run in lab.runs():
@@ -126,6 +127,8 @@ def stop_runs(patience: float = PATIENCE) -> None:
     for run in live:
         state = run.wait(max(0.0, deadline - time.monotonic()))
         print(f"{run.name}: {state} at step {run.step}", flush=True)
+    while trained_here() and time.monotonic() < deadline:  # a run says that it has ended a moment before its thread does
+        time.sleep(0.05)
 
 
 def runs_here() -> list[Any]:
