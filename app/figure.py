@@ -80,7 +80,11 @@ export default function ({data, parentElement, setTriggerValue}) {
 }
 """
 
-CSS = ".lab-figure { width: 100%; }"
+CSS = """
+.lab-figure { width: 100%; }
+/* What was selected stays drawn; without this it would lie over its own points and take their hovers and clicks. */
+.lab-figure .selectionlayer * { pointer-events: none !important; }
+"""
 
 Event = Mapping[str, Any]
 

@@ -24,6 +24,9 @@ VISIBLE = 1 / 250
 AT_MOST = 1 / 20
 """Share of the time that reading all pairs may take; a big set is read less often than every second."""
 
+HEAVY = ("samples",)
+"""Parts of events that no figure draws; `StoreReader.event` has them."""
+
 T = TypeVar("T")
 
 
@@ -38,7 +41,7 @@ class Record:
         self.reader = reader
         self.until = until
         self._forget()
-        self._events = reader.events()
+        self._events = reader.events(without=HEAVY)
         self._step = reader.step
         self._notable: pd.DataFrame | None = None
 
@@ -71,12 +74,12 @@ class Record:
 
     def _read_events(self) -> None:
         if self._events.empty:
-            new = self._events = self.reader.events()
+            new = self._events = self.reader.events(without=HEAVY)
         else:
             last = self._events.iloc[-1]
-            found = self.reader.events(after=int(last["number"]) - 1)
+            found = self.reader.events(after=int(last["number"]) - 1, without=HEAVY)
             if found.empty or found["time"].iloc[0] != last["time"]:  # the last event is gone: the run went back behind it
-                new = self._events = self.reader.events()
+                new = self._events = self.reader.events(without=HEAVY)
                 self._forget()
             else:
                 new = found.iloc[1:]
@@ -120,7 +123,7 @@ class Record:
         return self._once(("names", prefix), lambda: [name for name in self.reader.names() if name.startswith(prefix)])
 
     def events(self) -> pd.DataFrame:
-        """Everything that happened, oldest first."""
+        """Everything that happened, oldest first, without the answers that evaluations sampled."""
         return self._events if self.until is None else self._events[self._events["step"] <= self.until]
 
     def notable(self) -> pd.DataFrame:

@@ -22,3 +22,8 @@ def until(find: Callable[[], Any], seconds: float, say: Callable[[], str] = str)
             pytest.fail(f"Waited {seconds:.0f} s in vain. {say()[-3000:]}")
         time.sleep(0.2)
     return found
+
+
+def address_of(page: Any) -> str:
+    """Where a page is now. (Playwright's own `page.url` learns of it only while Playwright is asked for something.)"""
+    return str(page.evaluate("location.href"))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import lab
-from tests.app.browsing import body, until
+from tests.app.browsing import address_of, body, until
 from tests.app.conftest import ROOT, free_port
 
 pytestmark = pytest.mark.browser
@@ -47,7 +47,7 @@ def test_watch_pause_edit_reload(address: str, page: Any) -> None:
     page.goto(address)
     first = until(lambda: step_on(page), 300, lambda: body(page))
     until(lambda: step_on(page) > first, 120, lambda: body(page))
-    run = lab.open_run(until(lambda: re.search(r"[?&]run=([\w-]+)", page.evaluate("location.href")), 10, lambda: page.url)[1])
+    run = lab.open_run(until(lambda: re.search(r"[?&]run=([\w-]+)", address_of(page)), 10, lambda: address_of(page))[1])
 
     page.get_by_role("button", name="Pause").click()
     until(lambda: run.state == "paused", 60, lambda: run.state)
@@ -57,7 +57,7 @@ def test_watch_pause_edit_reload(address: str, page: Any) -> None:
     page.get_by_role("link", name="Pairs").click()
     store = lab.open_pairs("world")
     open_third_pair(page)
-    id = until(lambda: re.search(r"[?&]pair=([\w-]+)", page.evaluate("location.href")), 20, lambda: body(page))[1]
+    id = until(lambda: re.search(r"[?&]pair=([\w-]+)", address_of(page)), 20, lambda: body(page))[1]
     assert id == store.ids()[2]
     page.get_by_role("tab", name="Edit").click()
     page.get_by_label("Chosen answer").fill("Edited in the browser: <b>bold</b> $x$ ![](http://x.invalid/p.png)")

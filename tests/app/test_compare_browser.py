@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lab.run import Run
-from tests.app.browsing import body, until
+from tests.app.browsing import address_of, body, until
 from tests.app.test_live_browser import FIGURES, PATIENCE, START, drag, moving  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.browser
@@ -42,4 +42,4 @@ def test_a_living_run_moves_on_beneath_a_zoom(
         assert state["mark"] == zoomed["mark"], "the same element, not a new one"
     page.get_by_role("radio", name="Pair by pair").or_(page.get_by_role("button", name="Pair by pair", exact=True)).first.click()
     page.get_by_text("pairs that differ most").wait_for()
-    assert page.url.replace("%2C", ",").endswith(f"runs={moving.dir.name},still")
+    assert address_of(page).replace("%2C", ",").endswith(f"runs={moving.dir.name},still")

@@ -11,7 +11,7 @@ import pytest
 
 from lab.monitor import StoreWriter
 from lab.run import Run
-from tests.app.browsing import body, until
+from tests.app.browsing import address_of, body, until
 from tests.app.conftest import fill
 
 pytestmark = pytest.mark.browser
@@ -156,7 +156,7 @@ def test_travel_in_time_by_click_key_and_play_and_open_a_pair(dashboard: str, st
     found = until(lambda: re.fullmatch(r"the past: step (\d+) of 60", bar(page)), PATIENCE, lambda: bar(page))
     step = int(found[1])
     until(lambda: figure(page, "Loss")["last"] == step, PATIENCE, lambda: str(figure(page, "Loss")))
-    assert f"step={step}" in page.url
+    assert f"step={step}" in address_of(page)
     page.keyboard.press(",")
     until(lambda: figure(page, "Loss")["last"] == step - 1, PATIENCE, lambda: bar(page))
     page.keyboard.press("l")
@@ -182,4 +182,4 @@ def test_travel_in_time_by_click_key_and_play_and_open_a_pair(dashboard: str, st
     assert figure(page, "All pairs")["selected"] == 40
 
     click_on_a_point(page, "All pairs", "scattergl")
-    until(lambda: re.search(r"[?&]pair=pair-\d+", page.url), PATIENCE, lambda: page.url)
+    until(lambda: re.search(r"[?&]pair=pair-\d+", address_of(page)), PATIENCE, lambda: address_of(page))
