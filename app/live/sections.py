@@ -10,8 +10,11 @@ from app.live.answers import answers
 from app.live.charts import chart, row
 from app.live.plane import scatter
 from app.live.tokens import painting
-from lab.plots import DISTRIBUTION, Record, entry
+from lab.plots import DISTRIBUTION, FIGURES, Record, entry
 from lab.run import Run
+
+OWN = ("pilots", "weights", "target_margin")
+"""Curves of what some objectives have and others have not: SGDPO's pilots, weights of the sides, alpha-DPO's margin."""
 
 OVER_PAIRS = ("pilot_chosen", "pilot_rejected", "target_margin", "weight_chosen", "weight_rejected")
 """Distributions that are shown unless others are asked for, where the run has them."""
@@ -20,6 +23,9 @@ OVER_PAIRS = ("pilot_chosen", "pilot_rejected", "target_margin", "weight_chosen"
 def curves(run: Run, record: Record) -> None:
     """The objective's own numbers, and both sides."""
     row(record, ["loss", "margins", "accuracy", "rewards", "logps", "log_ratios"])
+    there = set(record.scalar_names(""))
+    own = [name for name in OWN if there & set(FIGURES[name].scalars)]
+    row(record, own, columns=max(2, len(own)))
     if "degree" in record.term_names():
         row(record, ["degree", "confusion"], columns=2)
 

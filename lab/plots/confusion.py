@@ -6,11 +6,17 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import axis, empty, figure, ink, layout
+from .style import axis, empty, figure, ink, layout, wrapped
 
 TITLE = "Degree head: true against named"
 PREFIX = "degree_confusion/"
 """The counts are scalars named degree_confusion/<true>/<named>."""
+
+CELL = "k = %{y}, named k̂ = %{x}: <b>%{z:.0%}</b> (%{customdata:,.0f} answers)"
+MEANING = wrapped(
+    "k: the degree to which an answer was weakened, 0 intact; k̂: the degree that SPO's head finds likeliest. "
+    "The share is of all answers of degree k."
+)
 
 
 def confusion(counts: pd.DataFrame, *, note: str = "", title: str = TITLE, dark: bool = False) -> go.Figure:
@@ -35,8 +41,8 @@ def confusion(counts: pd.DataFrame, *, note: str = "", title: str = TITLE, dark:
         "showscale": False,
         "texttemplate": "%{z:.0%}",
         "customdata": table.astype(np.float32),
-        "hovertemplate": "true degree %{y}, named %{x}: <b>%{z:.0%}</b> (%{customdata:,.0f} answers)<extra></extra>",
+        "hovertemplate": f"{CELL}<br>{MEANING}<extra></extra>",
     }
-    across = axis(c, "named degree", dtick=1)
-    down = axis(c, "true degree", dtick=1, autorange="reversed")
+    across = axis(c, "k̂, named degree", dtick=1)
+    down = axis(c, "k, true degree", dtick=1, autorange="reversed")
     return figure([cells], layout(title, note=note, dark=dark, xaxis=across, yaxis=down))

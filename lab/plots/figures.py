@@ -141,7 +141,7 @@ FIGURES: dict[str, FigureSpec] = {
     "logps": _lines("Log-probs of both sides", "logps/chosen", "logps/rejected", unit="nats"),
     "log_ratios": _lines("Log-ratios to the reference", "log_ratio_chosen", "log_ratio_rejected", unit="nats"),
     "pilots": _lines("Pilot terms", "pilot_chosen", "pilot_rejected", unit="nats"),
-    "weights": _lines("Weights of both sides", "weight_chosen", "weight_rejected", unit="credit per token"),
+    "weights": _lines("Weights of both sides", "weight_chosen", "weight_rejected", unit="credit, 1/token"),
     "target_margin": _lines("Target margin", "target_margin", unit="reward, no unit"),
     "degree": _lines(
         "Degree head: accuracy and rank correlation", "degree_accuracy", "rank_correlation", unit="share, correlation"

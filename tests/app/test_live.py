@@ -106,11 +106,18 @@ def test_only_the_open_tab_is_drawn(store_run: Callable[..., Run]) -> None:
         "Rewards of both sides",
         "Log-probs of both sides",
         "Log-ratios to the reference",
+        "Pilot terms",
+        "Weights of both sides",
     ]
     sizes = [len(e.proto.bytes) + len(e.proto.js_content) for e in app.get("bidi_component")]
     assert max(sizes) < 100_000, "a refresh carries no library"
     assert {"All pairs on the objective’s field", "Pilot of the chosen answer"} <= set(figures(opened(tab="Pairs")))
     assert {"Gradient by layer", "Gradient norm", "Learning rate", "Throughput"} <= set(figures(opened(tab="Gradient")))
+
+
+def test_an_adaptive_margin_has_its_curve_where_there_is_one(store_run: Callable[..., Run]) -> None:
+    store_run("one", state="finished", steps=30, objective="alpha_dpo")
+    assert list(figures(opened()))[6:] == ["Weights of both sides", "Target margin"]
 
 
 def test_a_figure_is_built_again_only_when_there_is_something_new(
@@ -120,14 +127,14 @@ def test_a_figure_is_built_again_only_when_there_is_something_new(
     built: list[str] = []
     monkeypatch.setattr(charts, "run_parts", lambda record, name, dark: built.append(name) or run_parts(record, name, dark))
     app = opened()
-    assert len(built) == 6
+    assert len(built) == 8
     app.run()
-    assert len(built) == 6
+    assert len(built) == 8
     with contextlib.closing(StoreWriter(run.dir)) as store:
         fill(store, "sgdpo", range(31, 33), 100)
         store.status(step=32)
     app.run()
-    assert len(built) == 12
+    assert len(built) == 16
     assert last_step(figures(app)["Loss"]) == 32
 
 

@@ -61,7 +61,7 @@ def figure(page: Any, title: str) -> dict[str, Any]:
 
 def opened(page: Any, address: str, run: Run) -> None:
     page.goto(f"{address}/?run={run.dir.name}")
-    until(lambda: len(page.evaluate(FIGURES)) == 6, START, lambda: body(page))
+    until(lambda: len(page.evaluate(FIGURES)) == 8, START, lambda: body(page))
 
 
 def refreshes(page: Any, count: int) -> Iterator[dict[str, Any]]:
