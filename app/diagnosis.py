@@ -19,7 +19,7 @@ from lab.run import Run
 
 ICONS = {"notice": ":material/info:", "warning": ":material/warning:", "error": ":material/error:"}
 
-PATIENCE = 3.0
+PATIENCE = 10.0
 """Seconds that a look stands while its run goes on: findings do not change from step to step."""
 
 INSPECT = "views/inspect.py"

@@ -1,7 +1,8 @@
 """A Plotly figure that is updated in place: zoom, selection and hidden traces survive a refresh, which `st.plotly_chart` forgets.
 
-Plotly's own script is served from the plotly package to the page once; a refresh carries the figure and nothing else, and a
-figure that has not changed is not drawn again. A click on a point, and the mode bar's button that saves, come back as events.
+Plotly's own script is served from the plotly package to the page once; a refresh carries the figure and nothing else. A figure that
+has not changed is not drawn again; one that nobody sees is drawn when it is seen. A click on a point, and the mode bar's button
+that saves, come back as events.
 """
 
 from __future__ import annotations
@@ -50,17 +51,38 @@ const clicked = (element) => ({points: [point]}) => {
   element.click = setTimeout(() => element.tell("clicked", found), 350);
 };
 
+// A drawing takes the processor that may be training: what nobody sees waits until it is seen.
+const unseen = new Set();
+const seeAgain = (element) => {
+  if (!unseen.has(element) || element.away || document.hidden) return;
+  unseen.delete(element);
+  element.draw();
+};
+document.addEventListener("visibilitychange", () => unseen.forEach(seeAgain));
+const watched = (element) => {
+  const watch = ([{isIntersecting}]) => { element.away = !isIntersecting; seeAgain(element); };
+  const observer = new IntersectionObserver((entries) => watch(entries.slice(-1)), {rootMargin: "100px"});
+  observer.observe(element);
+  return observer;
+};
+
 export default function ({data, parentElement, setTriggerValue}) {
   const {url, id, name, listens, saves, figure} = JSON.parse(new TextDecoder().decode(data));
   const element = parentElement.querySelector(".lab-figure");
   element.tell = setTriggerValue;
   element.fileName = name;
-  const forget = () => window.Plotly?.purge(element);
+  element.observer ??= watched(element);
+  const forget = () => {
+    element.observer?.disconnect();
+    unseen.delete(element);
+    window.Plotly?.purge(element);
+  };
   if (element.shown === id) return forget;
   element.shown = id;
   element.style.height = `${figure.layout.height}px`;  // the page keeps its place while Plotly loads
-  const draw = () => {
+  const draw = element.draw = () => {
     if (!element.isConnected || element.shown !== id) return;
+    if (element.drawn && (element.away || document.hidden)) { unseen.add(element); return; }
     if (element._dragging) { setTimeout(draw, 100); return; }  // somebody draws a box: it would be taken from under the mouse
     const selects = figure.data.some((trace) => trace.type === "scattergl");
     const before = element.layout;

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
+import time
+from collections import deque
+
 import streamlit as st
 
 from app import diagnosis, keys
@@ -15,16 +19,42 @@ from app.plain import plain
 from lab.monitor import ENDED, RunError
 from lab.plots import Record
 from lab.run import Run
+from lab.training import trained_here
 
-INTERVAL = 1.0
-"""Seconds between two drawings of a live run."""
+INTERVAL, LONGEST = 1.0, 4.0
+"""Seconds between two drawings of a live run, at least and at most."""
+
+SHARE = 0.08
+"""Of the time: what drawings may take of a run that trains in this process. The interval keeps to it."""
 
 SHOWN_WARNINGS = 3
 
 
 def watch(run: Run, state: str) -> None:
-    """Draw the run; again every second while it lives."""
-    st.fragment(_draw, run_every=None if state in ENDED else INTERVAL)(run, state)
+    """Draw the run; again every second while it lives, less often where that would hold up its training (see SHARE)."""
+    st.fragment(_keep_pace, run_every=None if state in ENDED else _intervals().get(run.dir.name, INTERVAL))(run, state)
+
+
+def _keep_pace(run: Run, drawn_state: str) -> None:
+    """Draw, and change the interval where the drawings turn out to cost more, or much less, than they may."""
+    began, name = time.thread_time(), run.dir.name
+    _draw(run, drawn_state)
+    if run.dir not in trained_here():
+        return
+    now = _intervals().get(name, INTERVAL)
+    costs: dict[str, deque[float]] = st.session_state.setdefault("drawing-costs", {})
+    recent = costs.setdefault(name, deque(maxlen=5))
+    recent.append(time.thread_time() - began)
+    wanted = min(max(statistics.median(recent) / SHARE, INTERVAL), LONGEST)
+    if len(recent) == recent.maxlen and not 0.6 < wanted / now < 1.2:
+        _intervals()[name] = wanted
+        recent.clear()
+        st.rerun(scope="app")
+
+
+def _intervals() -> dict[str, float]:
+    """Seconds between two drawings by run, where it is not INTERVAL."""
+    return st.session_state.setdefault("drawing-intervals", {})
 
 
 def _draw(run: Run, drawn_state: str) -> None:

@@ -45,8 +45,8 @@ class ReferenceCache:
     ) -> int:
         """Compute what is not there yet; returns how many entries that were. `progress(done, all)` after every batch.
 
-        tokens_per_batch: by default 8,192; on a GPU, which is done with so few before it is told what is next, up to 131,072, fewer
-        for wide models.
+        tokens_per_batch: by default 2,048, whose activations stay near the processor (a third faster than 8,192 on 2 cores); on a
+        GPU, which is done with so few before it is told what is next, up to 131,072, fewer for wide models.
 
         The policy has to be its own reference here: adapter switched off inside, or not trained yet.
         """
@@ -57,7 +57,7 @@ class ReferenceCache:
                 missing[key] = completion
         done = 0
         if tokens_per_batch is None:
-            tokens_per_batch = 8192 if policy.device.type == "cpu" else max(8192, min(1 << 17, (1 << 27) // policy.hidden_size))
+            tokens_per_batch = 2048 if policy.device.type == "cpu" else max(8192, min(1 << 17, (1 << 27) // policy.hidden_size))
         waiting: tuple[list[tuple[bytes, Completion]], Tensor] | None = None
         for batch in [*_batches(missing, tokens_per_batch), None]:
             computing = None

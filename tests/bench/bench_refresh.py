@@ -8,7 +8,9 @@ server:  a store of --steps steps and --pairs pairs is written (or found in --ke
 browser: a run goes on at --rate steps a second for --replay seconds before an open page (chromium). For every step the time from
          its writing to the first picture that has it; the heap after a collection, at every quarter.
 tab:     the demo run is trained in the server's own process (thread), then one in a process of its own, for --rounds times --tab
-         seconds without and with a page open at one refresh a second; pairs per second, medians.
+         seconds without and with a page open; pairs per second, medians. First with everything on the cores there are; then (two
+         cores or more, Linux) the training with one thread on a core of its own, the browser on another: what the page takes from a
+         run where it does not take its cores.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ import numpy as np
 
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
 TABS = {
-    "Curves": ["loss", "margins", "accuracy", "rewards", "logps", "log_ratios"],
+    "Curves": ["loss", "margins", "accuracy", "rewards", "logps", "log_ratios", "pilots", "weights"],
     "Pairs": ["plane", *(f"distribution:{t}" for t in ("pilot_chosen", "pilot_rejected", "weight_chosen", "weight_rejected"))],
     "Gradient": ["layers", "grad_norm", "learning_rate", "throughput", "probe_cost"],
 }
@@ -231,35 +233,62 @@ def browser_cost(options: argparse.Namespace) -> list[Row]:
 
 def tab_cost(options: argparse.Namespace) -> list[Row]:
     """Pairs per second of a thread run and of a process run, without and with an open tab."""
+    apart = hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1
+    return [
+        _tab(options, executor, alone) for alone in ((False, True) if apart else (False,)) for executor in ("thread", "process")
+    ]
+
+
+def _tab(options: argparse.Namespace, executor: str, apart: bool) -> Row:
+    """apart: what trains has a core of its own, with one thread; the browser, and the server where it does not train, another."""
+    import psutil
+
     import lab
+    from tests.app.conftest import free_port
 
-    rows: list[Row] = []
-    endless = 1_000_000
-    for executor in ("thread", "process"):
-        from tests.app.conftest import free_port
+    port, endless = free_port(), 1_000_000
+    before, threads = dict(os.environ), {"OMP_NUM_THREADS": "1"} if apart else {}
+    os.environ |= threads
+    extra = ["--steps", str(endless)] if executor == "thread" else ["--no-demo"]
+    server = subprocess.Popen([sys.executable, "-m", "app", "--port", str(port), *extra], stdout=subprocess.DEVNULL)
+    if apart:
+        os.sched_setaffinity(server.pid, {0 if executor == "thread" else 1})
+    try:
+        if executor == "process":
+            run = lab.train("sgdpo", steps=endless, eval_every=0, executor="process", queue=False)
+        else:
+            run = _wait(lambda: next((r for r in lab.runs() if r.state == "running"), None))
+        _wait(lambda run=run: run.step > 20)
+        if apart and executor == "process":
+            for process in psutil.Process().children():
+                if run.dir.name in " ".join(process.cmdline()):
+                    _pin(process, 0)
+        without, beside = [], []
+        for _ in range(options.rounds):
+            without.append(pace(run, options.tab))
+            with browser_page(f"http://127.0.0.1:{port}/?run={run.dir.name}"):
+                if apart:
+                    for process in psutil.process_iter(["name"]):
+                        if "chrom" in (process.info["name"] or ""):
+                            _pin(process, 1)
+                time.sleep(8)  # the page's first drawings are no refresh, and its pace has to settle
+                beside.append(pace(run, options.tab))
+        run.stop()
+        run.wait(120)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+    one, other = statistics.median(without), statistics.median(beside)
+    where = "the browser on a core of its own" if apart else "everything on the same cores"
+    return ("tab", f"{executor} run, {where}: pairs/s alone, beside a tab", f"{one:.1f}, {other:.1f}: {1 - other / one:.1%} lost")
 
-        port = free_port()
-        extra = ["--steps", str(endless)] if executor == "thread" else ["--no-demo"]
-        server = subprocess.Popen([sys.executable, "-m", "app", "--port", str(port), *extra], stdout=subprocess.DEVNULL)
-        try:
-            if executor == "process":
-                run = lab.train("sgdpo", steps=endless, eval_every=0, executor="process", queue=False)
-            else:
-                run = _wait(lambda: next((r for r in lab.runs() if r.state == "running"), None))
-            _wait(lambda run=run: run.step > 20)
-            without, beside = [], []
-            for _ in range(options.rounds):
-                without.append(pace(run, options.tab))
-                with browser_page(f"http://127.0.0.1:{port}/?run={run.dir.name}"):
-                    beside.append(pace(run, options.tab))
-            run.stop()
-            run.wait(120)
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait(60)
-        one, other = statistics.median(without), statistics.median(beside)
-        rows.append(("tab", f"{executor} run: pairs/s alone, beside a tab", f"{one:.1f}, {other:.1f}: {1 - other / one:.1%} lost"))
-    return rows
+
+def _pin(process: Any, core: int) -> None:
+    """Keep a process, with all its threads, on one core."""
+    for thread in process.threads():
+        os.sched_setaffinity(thread.id, {core})
 
 
 def pace(run: Any, seconds: float) -> float:
