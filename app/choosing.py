@@ -1,4 +1,5 @@
-"""Which run a page shows: the one in the address, else the newest live one, else the newest."""
+"""Which run a page shows: the one in the address, else the one that was chosen on another page, else the newest live one, else the
+newest."""
 
 from __future__ import annotations
 
@@ -11,6 +12,9 @@ from app.plain import plain
 from lab.monitor import ENDED
 from lab.run import Run
 
+CHOSEN = "chosen-run"
+"""In the session: folder name of the run that a page showed last. (A widget's own state ends with its page.)"""
+
 
 def choose(runs: Sequence[Run]) -> Run:
     """A list of the runs; the address follows the choice."""
@@ -19,9 +23,11 @@ def choose(runs: Sequence[Run]) -> Run:
     if st.session_state.get("run") not in by_name:
         if asked is not None and asked not in by_name:
             st.warning(plain(f"There is no run {asked} here (any more); this is the latest one."))
-        newest_live = next((run for run in runs if run.state not in ENDED), runs[0])
-        st.session_state["run"] = asked if asked in by_name else newest_live.dir.name
+        newest_live = next((run for run in runs if run.state not in ENDED), runs[0]).dir.name
+        wanted = asked if asked is not None else st.session_state.get(CHOSEN)
+        st.session_state["run"] = wanted if wanted in by_name else newest_live
     name = st.selectbox("Run", list(by_name), key="run", format_func=lambda key: label(by_name[key]), on_change=_other_run)
+    st.session_state[CHOSEN] = name
     moment(name)  # before the address says this run: a step in it is that of another one
     if st.query_params.get("run") != name:
         st.query_params["run"] = name

@@ -279,6 +279,16 @@ def test_the_address_finds_the_run_again(store_run: Callable[..., Run]) -> None:
     assert app.query_params["run"] == "alive"
 
 
+def test_the_run_stays_chosen_from_page_to_page(store_run: Callable[..., Run]) -> None:
+    store_run("alive", state="running")
+    store_run("other", state="finished", objective="alpha_dpo")
+    app = opened("other")
+    del app.query_params["run"]  # as a link of the navigation does
+    app.switch_page("views/inspect.py").run()
+    assert app.selectbox(key="run").value == "other"
+    assert app.query_params["run"] == "other"
+
+
 def test_an_address_without_a_run_is_not_the_end(store_run: Callable[..., Run]) -> None:
     store_run("one", state="finished")
     app = opened("gone")
