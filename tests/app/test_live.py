@@ -283,7 +283,8 @@ def test_the_run_stays_chosen_from_page_to_page(store_run: Callable[..., Run]) -
     store_run("alive", state="running")
     store_run("other", state="finished", objective="alpha_dpo")
     app = opened("other")
-    del app.query_params["run"]  # as a link of the navigation does
+    del app.query_params["run"]  # as a link of the navigation does,
+    del app.session_state["run"]  # and as Streamlit does with a list whose page is left
     app.switch_page("views/inspect.py").run()
     assert app.selectbox(key="run").value == "other"
     assert app.query_params["run"] == "other"
