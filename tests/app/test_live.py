@@ -15,6 +15,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import lab
+from app.choosing import CHOSEN
 from app.live import charts, saving
 from app.words import duration, parameters
 from lab import home
@@ -282,10 +283,12 @@ def test_the_address_finds_the_run_again(store_run: Callable[..., Run]) -> None:
 def test_the_run_stays_chosen_from_page_to_page(store_run: Callable[..., Run]) -> None:
     store_run("alive", state="running")
     store_run("other", state="finished", objective="alpha_dpo")
-    app = opened("other")
-    del app.query_params["run"]  # as a link of the navigation does,
-    del app.session_state["run"]  # and as Streamlit does with a list whose page is left
-    app.switch_page("views/inspect.py").run()
+    assert opened("other").session_state[CHOSEN] == "other"
+    app = AppTest.from_file(MAIN, default_timeout=60)
+    app.session_state[CHOSEN] = (
+        "other"  # what is left of a page when a link of the navigation, which names no run, leads to the next
+    )
+    app.run()
     assert app.selectbox(key="run").value == "other"
     assert app.query_params["run"] == "other"
 
