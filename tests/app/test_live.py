@@ -285,9 +285,7 @@ def test_the_run_stays_chosen_from_page_to_page(store_run: Callable[..., Run]) -
     store_run("other", state="finished", objective="alpha_dpo")
     assert opened("other").session_state[CHOSEN] == "other"
     app = AppTest.from_file(MAIN, default_timeout=60)
-    app.session_state[CHOSEN] = (
-        "other"  # what is left of a page when a link of the navigation, which names no run, leads to the next
-    )
+    app.session_state[CHOSEN] = "other"  # all that is left when a link of the navigation, which names no run, leads to a page
     app.run()
     assert app.selectbox(key="run").value == "other"
     assert app.query_params["run"] == "other"
