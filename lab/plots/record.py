@@ -19,7 +19,7 @@ LAYER_COLUMNS = 120
 """Columns of the heat maps of layers."""
 
 VISIBLE = 1 / 250
-"""The distributions are read anew when the run has gone on by this share: less would not be seen in the picture."""
+"""Distributions and layers are read anew when the run has gone on by this share: less would not be seen in the picture."""
 
 AT_MOST = 1 / 20
 """Share of the time that reading all pairs may take; a big set is read less often than every second."""
@@ -134,7 +134,14 @@ class Record:
 
     def layers(self) -> pd.DataFrame:
         """Gradient flow by layer; of more probed steps than the picture has columns, the mean of every bucket."""
-        return self._once("layers", lambda: self.reader.layers(last=self.until, points=LAYER_COLUMNS))
+        if self.until is not None:
+            return self._once("layers", lambda: self.reader.layers(last=self.until, points=LAYER_COLUMNS))
+        known = self._slow.get("layers")
+        if known is not None and self.step - known[0] <= self.step * VISIBLE:
+            return known[3]
+        found = self.reader.layers(points=LAYER_COLUMNS)
+        self._slow["layers"] = (self.step, 0.0, 0.0, found)
+        return found
 
     def panel(self) -> pd.DataFrame:
         """Every look at the panel of held-out pairs; see `StoreReader.panel`."""
