@@ -27,34 +27,34 @@ INTERVAL, LONGEST = 1.0, 4.0
 SHARE = 0.06
 """Of the time: what drawings may take of a run that trains in this process. The interval keeps to it."""
 
+INTERVALS, COSTS = "drawing-intervals", "drawing-costs"
+"""In the session, by run: seconds between two drawings, where that is not INTERVAL; seconds of processor of the latest drawings."""
+
 SHOWN_WARNINGS = 3
 
 
 def watch(run: Run, state: str) -> None:
     """Draw the run; again every second while it lives, less often where that would hold up its training (see SHARE)."""
-    st.fragment(_keep_pace, run_every=None if state in ENDED else _intervals().get(run.dir.name, INTERVAL))(run, state)
+    st.fragment(_keep_pace, run_every=None if state in ENDED else _interval(run))(run, state)
+
+
+def _interval(run: Run) -> float:
+    return float(st.session_state.get(INTERVALS, {}).get(run.dir.name, INTERVAL))
 
 
 def _keep_pace(run: Run, drawn_state: str) -> None:
     """Draw, and change the interval where the drawings turn out to cost more, or much less, than they may."""
-    began, name = time.thread_time(), run.dir.name
+    began = time.thread_time()
     _draw(run, drawn_state)
     if run.dir not in trained_here():
         return
-    now = _intervals().get(name, INTERVAL)
-    costs: dict[str, deque[float]] = st.session_state.setdefault("drawing-costs", {})
-    recent = costs.setdefault(name, deque(maxlen=5))
+    recent = st.session_state.setdefault(COSTS, {}).setdefault(run.dir.name, deque(maxlen=5))
     recent.append(time.thread_time() - began)
     wanted = min(max(statistics.median(recent) / SHARE, INTERVAL), LONGEST)
-    if len(recent) == recent.maxlen and not 0.6 < wanted / now < 1.2:
-        _intervals()[name] = wanted
+    if len(recent) == recent.maxlen and not 0.6 < wanted / _interval(run) < 1.2:
+        st.session_state.setdefault(INTERVALS, {})[run.dir.name] = wanted
         recent.clear()
         st.rerun(scope="app")
-
-
-def _intervals() -> dict[str, float]:
-    """Seconds between two drawings by run, where it is not INTERVAL."""
-    return st.session_state.setdefault("drawing-intervals", {})
 
 
 def _draw(run: Run, drawn_state: str) -> None:

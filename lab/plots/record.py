@@ -91,7 +91,8 @@ class Record:
 
     def _forget(self) -> None:
         self._read: dict[Any, Any] = {}
-        self._slow: dict[str, tuple[Any, float, float, Any]] = {}
+        self._coarse: dict[str, tuple[int, pd.DataFrame]] = {}
+        self._all_pairs: tuple[tuple[Any, ...], float, float, pd.DataFrame] | None = None
         self._panel: pd.DataFrame | None = None
         self._notable = None
 
@@ -100,6 +101,13 @@ class Record:
         if key not in self._read:
             self._read[key] = read()
         return self._read[key]
+
+    def _coarsely(self, name: str, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """What `read` returns, read again when the run has moved by more than VISIBLE."""
+        known = self._coarse.get(name)
+        if known is None or abs(self.step - known[0]) > self.step * VISIBLE:
+            known = self._coarse[name] = (self.step, read())
+        return known[1]
 
     def scalars(self, names: Sequence[str]) -> pd.DataFrame:
         """Some scalars: index `step`, one column a name; of more than a screen shows, the extremes of every stretch.
@@ -136,12 +144,7 @@ class Record:
         """Gradient flow by layer; of more probed steps than the picture has columns, the mean of every bucket."""
         if self.until is not None:
             return self._once("layers", lambda: self.reader.layers(last=self.until, points=LAYER_COLUMNS))
-        known = self._slow.get("layers")
-        if known is not None and self.step - known[0] <= self.step * VISIBLE:
-            return known[3]
-        found = self.reader.layers(points=LAYER_COLUMNS)
-        self._slow["layers"] = (self.step, 0.0, 0.0, found)
-        return found
+        return self._coarsely("layers", lambda: self.reader.layers(points=LAYER_COLUMNS))
 
     def panel(self) -> pd.DataFrame:
         """Every look at the panel of held-out pairs; see `StoreReader.panel`."""
@@ -165,21 +168,18 @@ class Record:
 
     def terms(self) -> pd.DataFrame:
         """Every term of the pairs of up to HEAT_COLUMNS steps: `step`, `pair`, one column a term."""
-        known = self._slow.get("terms")
-        if known is not None and abs(self.step - known[0]) <= self.step * VISIBLE:
-            return known[3]
-        found = self.reader.terms_over_time(self.term_names(), columns=HEAT_COLUMNS, last=self.until)
-        self._slow["terms"] = (self.step, 0.0, 0.0, found)
-        return found
+        return self._coarsely(
+            "terms", lambda: self.reader.terms_over_time(self.term_names(), columns=HEAT_COLUMNS, last=self.until)
+        )
 
     def pairs(self) -> pd.DataFrame:
         """Every pair's terms when it was last seen: `pair`, `step`, `version`, a column a term."""
         now = time.monotonic()
-        known = self._slow.get("pairs")
+        known = self._all_pairs
         if known is not None and (known[0] == self.version or (self.until is None and now - known[1] < known[2] / AT_MOST)):
             return known[3]
         found = self.reader.pairs(self.until)
-        self._slow["pairs"] = (self.version, now, time.monotonic() - now, found)
+        self._all_pairs = (self.version, now, time.monotonic() - now, found)
         return found
 
     def term_names(self) -> tuple[str, ...]:

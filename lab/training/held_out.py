@@ -14,6 +14,7 @@ from lab.pairs.schema import to_bytes, to_json
 from lab.policy import Policy
 
 from .batches import EncodedPair, generator
+from .dataset import without_spread
 from .step import Reference, concatenate, pair_logps
 
 LOOK = 6
@@ -70,9 +71,7 @@ def held_out_terms(
         if progress is not None:
             progress(min(start + batch_size, len(pairs)), len(pairs))
     if objective.needs_dataset and not state:
-        # Before the first step nobody has been through the data set, and policy and reference are one model: no spread.
-        state = objective.dataset_state(batches)
-        state |= {"std": torch.zeros_like(state["std"])}
+        state = without_spread(objective.dataset_state(batches))  # before the first step nobody has been through the data set
     found = [_terms(objective, logps, state, generator(seed, number, LOOK)) for number, logps in enumerate(batches)]
     return {name: torch.cat([terms[name].float() for terms in found]).cpu().numpy() for name in found[0]}
 

@@ -35,6 +35,7 @@ from .checkpoint import (
     take_snapshot,
 )
 from .config import TrainConfig
+from .dataset import dataset_state, without_spread
 from .evaluation import Judge, Looking
 from .metrics import batch_scalars, degree_scalars, host_terms, token_rows
 from .optimizer import adamw
@@ -42,7 +43,7 @@ from .preflight import peak_memory
 from .prepare import Prepared, prepare
 from .probing import Probing
 from .steering import Steering, Stopped
-from .step import StepResult, accumulate, pair_logps
+from .step import StepResult, accumulate
 from .workers import ALONE, Workers
 
 log = logging.getLogger(__name__)
@@ -249,22 +250,15 @@ class Training:
 
     def _renew_dataset_state(self, step: int) -> None:
         """Statistics over the pairs of the run (alpha-DPO, normalize "dataset"): where there are none yet, at the start of every
-        epoch, and once after the warm-up. Before the first step policy and reference are one model: their gaps are rounding, not
-        a spread."""
+        epoch, and once after the warm-up."""
         config, ready = self.config, self.ready
         assert ready is not None
         due = not self.progress.state or step == config.warmup_steps + 1 or ready.order.begins_epoch(step)
         if not config.objective.needs_dataset or not due:
             return
         pairs = [replace(ready.encoded[i], weakened=()) for i in sorted(ready.order.members) if i in ready.encoded]
-        batches = []
-        for start in range(0, len(pairs), 32):
-            self._stage("statistics over the data set", start / len(pairs))
-            self._listen()
-            with self.policy.evaluating():
-                batches.append(pair_logps(self.policy, config.objective, pairs[start : start + 32], ready.reference))
-        state = config.objective.dataset_state(batches)
-        self.progress.state = state | {"std": torch.zeros_like(state["std"])} if step == 1 else state
+        state = dataset_state(self.policy, config.objective, pairs, ready.reference, self._stage, self._listen)
+        self.progress.state = without_spread(state) if step == 1 else state
         self.store.event(step, "statistics", **{name: float(value) for name, value in self.progress.state.items()})
 
     def _record(self, step: int, pairs: list[EncodedPair], result: StepResult, norm: float) -> None:

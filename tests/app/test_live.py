@@ -15,6 +15,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import lab
+from app import watching
 from app.choosing import CHOSEN
 from app.live import charts, saving
 from app.words import duration, parameters
@@ -278,6 +279,21 @@ def test_the_address_finds_the_run_again(store_run: Callable[..., Run]) -> None:
     assert "alpha_dpo" in words(app)
     app.selectbox(key="run").select("alive").run()
     assert app.query_params["run"] == "alive"
+
+
+def test_a_run_that_trains_here_is_drawn_less_often_where_that_costs_too_much(
+    store_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = store_run("one", state="running")
+    monkeypatch.setattr(watching, "SHARE", 1e-6)  # any drawing costs more
+    app = opened()
+    for _ in range(5):
+        app.run()
+    assert watching.INTERVALS not in app.session_state, "a run in another process never waits for the page"
+    monkeypatch.setattr(watching, "trained_here", lambda: [run.dir])
+    for _ in range(5):
+        app.run()
+    assert app.session_state[watching.INTERVALS] == {"one": watching.LONGEST}
 
 
 def test_the_run_stays_chosen_from_page_to_page(store_run: Callable[..., Run]) -> None:

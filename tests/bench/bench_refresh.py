@@ -233,10 +233,9 @@ def browser_cost(options: argparse.Namespace) -> list[Row]:
 
 def tab_cost(options: argparse.Namespace) -> list[Row]:
     """Pairs per second of a thread run and of a process run, without and with an open tab."""
-    apart = hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1
-    return [
-        _tab(options, executor, alone) for alone in ((False, True) if apart else (False,)) for executor in ("thread", "process")
-    ]
+    can_pin = hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1
+    ways = (False, True) if can_pin else (False,)
+    return [_tab(options, executor, apart) for apart in ways for executor in ("thread", "process")]
 
 
 def _tab(options: argparse.Namespace, executor: str, apart: bool) -> Row:
@@ -247,8 +246,9 @@ def _tab(options: argparse.Namespace, executor: str, apart: bool) -> Row:
     from tests.app.conftest import free_port
 
     port, endless = free_port(), 1_000_000
-    before, threads = dict(os.environ), {"OMP_NUM_THREADS": "1"} if apart else {}
-    os.environ |= threads
+    before = dict(os.environ)
+    if apart:
+        os.environ["OMP_NUM_THREADS"] = "1"
     extra = ["--steps", str(endless)] if executor == "thread" else ["--no-demo"]
     server = subprocess.Popen([sys.executable, "-m", "app", "--port", str(port), *extra], stdout=subprocess.DEVNULL)
     if apart:
