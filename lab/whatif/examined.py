@@ -18,6 +18,7 @@ from lab.policy import Encoder, Policy
 from lab.training.batches import EncodedPair, generator, step_randomness
 from lab.training.checkpoint import Stored
 from lab.training.config import TrainConfig
+from lab.training.dataset import without_spread
 from lab.training.held_out import LOOK
 from lab.training.metrics import host_terms, token_rows
 from lab.training.prepare import SHARE
@@ -172,11 +173,8 @@ class Examined:
         with self.policy.evaluating():
             logps = pair_logps(self.policy, objective, batch, self.references, self.degree_head)
         state = self.state
-        if (
-            objective.needs_dataset and not state
-        ):  # as before the first step: policy and reference are one model, there is no spread
-            state = objective.dataset_state([logps])
-            state |= {"std": torch.zeros_like(state["std"])}
+        if objective.needs_dataset and not state:
+            state = without_spread(objective.dataset_state([logps]))  # as a look before the first step has it
         draws = objective.draw(logps, generator(self.config.seed, number, LOOK))
         return StepResult(with_credit(objective, logps, state, draws, training=False), logps, draws)
 
