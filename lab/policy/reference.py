@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from torch import Tensor
 
 from .layout import Completion
@@ -26,11 +27,13 @@ class ReferenceCache:
     def __init__(self, folder: Path, policy: Policy) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._prefix = f"{policy.fingerprint}:{policy.autocast}:".encode()
-        self._db = sqlite3.connect(folder / f"{policy.fingerprint}.sqlite", timeout=30, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
+        path = folder / f"{policy.fingerprint}.sqlite"
+        self._db = sqlite3.connect(path, timeout=30, check_same_thread=False)
+        with FileLock(f"{path}.lock"):  # while a file changes to WAL, SQLite turns everybody else away at once
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("CREATE TABLE IF NOT EXISTS logps (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
+            self._db.commit()
         self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute("CREATE TABLE IF NOT EXISTS logps (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
-        self._db.commit()
 
     def close(self) -> None:
         self._db.close()

@@ -163,15 +163,14 @@ def test_two_processes_prepare_the_same_cache_at_once(child, model_folder, tmp_p
 
 
 def test_a_new_cache_can_be_opened_by_many_at_once(model_folder, tmp_path):
-    """Making the file is where two openers are likeliest to meet."""
-    from concurrent.futures import ThreadPoolExecutor
-
+    """Making the file is where two openers are likeliest to meet; each of three processes opens a hundred as they appear."""
     policy = load_policy(str(model_folder("llama")), device="cpu")
-
-    def opened(number: int) -> bool:
-        cache = ReferenceCache(tmp_path / str(number // 8), policy)
-        cache.close()
-        return True
-
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(opened, range(160)))
+    context = multiprocessing.get_context("fork")
+    together = context.Barrier(3)
+    folders = [tmp_path / str(number) for number in range(100)]
+    openers = [context.Process(target=trial.open_references, args=(policy, folders, together)) for _ in range(3)]
+    for opener in openers:
+        opener.start()
+    for opener in openers:
+        opener.join(60)
+        assert opener.exitcode == 0

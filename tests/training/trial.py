@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import lab
 import lab.api
 import lab.world
 from lab.monitor import Change, write_changes
-from lab.policy import Completion, ReferenceCache, load_policy
+from lab.policy import Completion, Policy, ReferenceCache, load_policy
 
 # Imported when they are first named, which a forked process should not wait for.
 LOADED = (transformers.AutoModelForCausalLM, transformers.AutoTokenizer, transformers.LlamaForCausalLM)
@@ -50,6 +51,13 @@ def train(place: Path, objective: Any, model: Path, data: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_changes(folder, CHANGES)
         lab.train(objective, data, model, run_dir=folder, background=False, on_step=on_step, **SETTINGS)
+
+
+def open_references(policy: Policy, folders: list[Path], together: Barrier) -> None:
+    """Open one cache after the other, each at the same moment as the other processes."""
+    for folder in folders:
+        together.wait(60)
+        ReferenceCache(folder, policy).close()
 
 
 def prepare_references(model: Path, folder: Path, wanted: list[Completion], pipe: Connection) -> None:
