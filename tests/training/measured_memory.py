@@ -5,6 +5,7 @@ python -m tests.training.measured_memory HIDDEN LAYERS VOCABULARY BATCH MICRO TO
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import re
@@ -63,6 +64,7 @@ def main(folder: str, numbers: list[int]) -> dict[str, Any]:
     config = TrainConfig.parse(objective="simpo", batch_size=batch, micro_batch_size=micro, probe_budget=0, lora_rank=rank)
     report = preflight(policy, config, Reading([], Order.of(batch, batch, 0), dict(enumerate(pairs))), 2048, missing=0)
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what the report's own passes left with the allocator would hide what the steps take
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
     optimizer = torch.optim.AdamW(policy.parameters().values(), lr=1e-6, fused=True)
