@@ -41,9 +41,10 @@ class Record:
         self.reader = reader
         self.until = until
         self._forget()
-        self._events = reader.events(without=HEAVY)
+        self._events = pd.DataFrame()
+        self._running = False
+        self._read_events()
         self._step = reader.step
-        self._notable: pd.DataFrame | None = None
 
     def refresh(self, until: int | None = None) -> None:
         """Look again, at the step `until` from now on (None: the latest). What cannot have changed is read no second time."""
@@ -86,6 +87,9 @@ class Record:
                 self._events = pd.concat([self._events, new], ignore_index=True) if len(new) else self._events
         if len(new):
             self._notable = None
+        states = new.loc[new["kind"] == "state", "detail"]
+        if len(states):
+            self._running = states.iloc[-1]["state"] == "running"
         if (new["kind"] == "resumed").any():  # the steps after the checkpoint are written afresh
             self._forget()
 
@@ -103,7 +107,9 @@ class Record:
         return self._read[key]
 
     def _coarsely(self, name: str, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """What `read` returns, read again when the run has moved by more than VISIBLE."""
+        """What `read` returns; of a run that goes on and is shown as it stands, read again when it has moved by more than VISIBLE."""
+        if self.until is not None or not self._running:
+            return self._once(("coarse", name), read)
         known = self._coarse.get(name)
         if known is None or abs(self.step - known[0]) > self.step * VISIBLE:
             known = self._coarse[name] = (self.step, read())
@@ -142,9 +148,7 @@ class Record:
 
     def layers(self) -> pd.DataFrame:
         """Gradient flow by layer; of more probed steps than the picture has columns, the mean of every bucket."""
-        if self.until is not None:
-            return self._once("layers", lambda: self.reader.layers(last=self.until, points=LAYER_COLUMNS))
-        return self._coarsely("layers", lambda: self.reader.layers(points=LAYER_COLUMNS))
+        return self._coarsely("layers", lambda: self.reader.layers(last=self.until, points=LAYER_COLUMNS))
 
     def panel(self) -> pd.DataFrame:
         """Every look at the panel of held-out pairs; see `StoreReader.panel`."""

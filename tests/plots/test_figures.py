@@ -335,6 +335,29 @@ class TestRecord:
             kept.refresh(until)
             self.same(kept, Record(filled.run.reader, until))
 
+    def test_pictures_of_a_running_run_follow_when_it_shows_and_are_exact_at_its_end_and_in_the_past(self, filled: Filled) -> None:
+        filled.store.event(0, "state", state="running")
+        filled.train(1, 500)
+        kept = Record(filled.run.reader)
+        terms, layers = kept.terms(), kept.layers()
+        filled.train(501, 501)
+        kept.refresh()
+        assert kept.terms() is terms
+        assert kept.layers() is layers
+        filled.train(502, 510)
+        kept.refresh()
+        self.same(kept, Record(filled.run.reader))
+        kept.refresh(509)
+        assert kept.terms()["step"].max() == 509
+        assert kept.layers()["step"].max() <= 509
+        kept.refresh(None)
+        filled.train(511, 511)
+        filled.store.event(511, "state", state="finished")
+        filled.store.flush()
+        kept.refresh()
+        assert kept.terms()["step"].max() == 511
+        self.same(kept, Record(filled.run.reader))
+
     def test_without_news_nothing_is_read_and_news_cost_a_screen(self, filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
         kept = Record(filled.train(1, 50).reader)
         kept.scalars(["loss"])
