@@ -21,7 +21,7 @@ from .layer_rows import layer_frame
 from .pair_rows import ROWS, SINGLES, blocks, frame, latest_at, single, terms_of
 from .schema import open_for_reading
 from .series import LAYER, SCALAR
-from .series_reading import END, SeriesReading
+from .series_reading import END, Series, SeriesReading, unpacked_values
 from .summaries import of_values
 
 SCREEN_POINTS = 1000
@@ -67,7 +67,7 @@ class StoreReader:
         with self._moment():
             known = self._series(SCALAR)
             wanted = list(names) if names is not None else sorted(known)
-            reading = SeriesReading(self._query, SCALAR, [known[name] for name in wanted if name in known], first, _end(last))
+            reading = SeriesReading(self._query, self._newest(SCALAR), first, _end(last))
             columns, counts = {}, {}
             for name in wanted:
                 steps, values, count = np.empty(0, np.int64), np.empty(0), 0
@@ -89,7 +89,7 @@ class StoreReader:
         """
         with self._moment():
             known = self._series(SCALAR)
-            reading = SeriesReading(self._query, SCALAR, [known[name] for name in names if name in known], first, _end(last))
+            reading = SeriesReading(self._query, self._newest(SCALAR), first, _end(last))
             columns, counts = {}, {}
             for name in names:
                 steps, means, count = np.empty(0, np.int64), np.empty(0), 0
@@ -102,11 +102,11 @@ class StoreReader:
         """Every scalar's value at the latest step at which it was recorded."""
         with self._moment():
             known = self._series(SCALAR)
-            reading = SeriesReading(self._query, SCALAR, list(known.values()), 0, END)
+            newest = self._newest(SCALAR)
             found = {}
             for name, series in known.items():
-                if series in reading.recent():
-                    found[name] = float(reading.recent()[series][1][-1])
+                if series in newest:
+                    found[name] = float(newest[series][1][-1])
                 else:
                     packs = self._query(
                         "SELECT data FROM packs WHERE series = ? AND level = 0 ORDER BY number DESC LIMIT 1", (series,)
@@ -250,7 +250,7 @@ class StoreReader:
         """
         with self._moment():
             known = self._series(LAYER)
-            reading = SeriesReading(self._query, LAYER, list(known.values()), first, _end(last))
+            reading = SeriesReading(self._query, self._newest(LAYER), first, _end(last))
             if points is None:
                 parts = {name: of_values(*reading.values(series)) for name, series in known.items()}
             else:
@@ -298,6 +298,14 @@ class StoreReader:
     def _series(self, kind: str) -> dict[str, int]:
         """Numbers of the series of a kind by name, in the order they were first recorded."""
         return dict(self._query("SELECT name, id FROM series WHERE kind = ? ORDER BY id", (kind,)))
+
+    def _newest(self, kind: str) -> Series:
+        """What is not packed yet, read once however many figures ask between two changes of the store."""
+        ((version,),) = self._query("PRAGMA data_version")
+        kept: dict[str, tuple[int, Series]] = self._local.__dict__.setdefault("newest", {})
+        if kind not in kept or kept[kind][0] != version:
+            kept[kind] = version, unpacked_values(self._query, kind)
+        return kept[kind][1]
 
     def _layouts(self) -> dict[int, list[str]]:
         return {number: json.loads(names) for number, names in self._query("SELECT id, names FROM columns")}

@@ -211,22 +211,13 @@ def latest(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return steps[keep], values[keep]
 
 
-def by_series(
-    rows: Sequence[tuple[int, bytes, bytes]], wanted: Sequence[int] | None = None
-) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Rows of `recent` (step, series, numbers), in the order they were said, as steps and values for each series (wanted)."""
+def by_series(rows: Sequence[tuple[int, bytes, bytes]]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Rows of `recent` (step, series, numbers), in the order they were said, as steps and values for each series."""
     if not rows:
         return {}
     series = np.frombuffer(b"".join(row[1] for row in rows), np.int32)
     values = np.frombuffer(b"".join(row[2] for row in rows), np.float64)
     steps = np.repeat(np.array([row[0] for row in rows], np.int64), [len(row[1]) // 4 for row in rows])
-    if wanted is not None:
-        of_interest = np.zeros(max(int(series.max()), *wanted, 0) + 1, bool)
-        of_interest[list(wanted)] = True
-        mine = of_interest[series]
-        series, values, steps = series[mine], values[mine], steps[mine]
-        if not len(series):
-            return {}
     order = np.argsort(series, kind="stable")
     series, values, steps = series[order], values[order], steps[order]
     edges = np.flatnonzero(np.diff(series)) + 1

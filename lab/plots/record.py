@@ -107,7 +107,7 @@ class Record:
         return self._read[key]
 
     def _coarsely(self, name: str, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """What `read` returns; of a run that goes on and is shown as it stands, read again when it has moved by more than VISIBLE."""
+        """What `read` returns; while the run goes on and its end is shown, read again when it has moved by more than VISIBLE."""
         if self.until is not None or not self._running:
             return self._once(("coarse", name), read)
         known = self._coarse.get(name)
