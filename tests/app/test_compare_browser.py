@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from lab.run import Run
 from tests.app.browsing import address_of, body, until
-from tests.app.test_live_browser import FIGURES, PATIENCE, START, drag, moving  # noqa: F401 - a fixture
+from tests.app.test_live_browser import FIGURES, PATIENCE, START, click_on_a_point, drag, moving  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.browser
 
@@ -19,6 +20,11 @@ NAMES = "document.querySelector('.lab-figure')._fullData.filter((t) => t.showleg
 def first(page: Any) -> dict[str, Any]:
     """The state of the page's first figure; empty while there is none."""
     return next(iter(page.evaluate(FIGURES)), {})
+
+
+def pair_by_pair(page: Any) -> Any:
+    """What one clicks to see the pairs."""
+    return page.get_by_role("radio", name="Pair by pair").or_(page.get_by_role("button", name="Pair by pair", exact=True)).first
 
 
 def test_a_living_run_moves_on_beneath_a_zoom(
@@ -40,6 +46,18 @@ def test_a_living_run_moves_on_beneath_a_zoom(
         state = until(lambda: now if (now := first(page))["last"] > last else {}, PATIENCE, lambda: body(page))  # noqa: B023
         assert state["range"] == zoomed["range"]
         assert state["mark"] == zoomed["mark"], "the same element, not a new one"
-    page.get_by_role("radio", name="Pair by pair").or_(page.get_by_role("button", name="Pair by pair", exact=True)).first.click()
+    pair_by_pair(page).click()
     page.get_by_text("pairs that differ most").wait_for()
     assert address_of(page).replace("%2C", ",").endswith(f"runs={moving.dir.name},still")
+
+
+def test_a_click_on_a_pair_opens_it_under_both_runs(dashboard: str, store_run: Callable[..., Run], page: Any) -> None:
+    for name, objective in (("one", "sgdpo"), ("other", "dpo")):
+        store_run(name, objective=objective, state="finished", steps=60)
+    page.goto(dashboard)
+    page.get_by_role("link", name="Compare").click()
+    pair_by_pair(page).click(timeout=1000 * START)
+    title = "Log-ratio of the chosen answer, pair by pair"
+    until(lambda: first(page).get("title", "").startswith(title), PATIENCE, lambda: body(page))
+    click_on_a_point(page, title, "circle")
+    until(lambda: re.search(r"[?&]pair=pair-\d+", address_of(page)), PATIENCE, lambda: address_of(page))

@@ -142,6 +142,18 @@ def test_zoom_and_hidden_traces_survive_refreshes_and_a_pause(dashboard: str, mo
     until(lambda: figure(page, "Loss")["range"] != zoomed["range"], PATIENCE)
 
 
+def test_a_figure_that_nobody_sees_waits_until_it_is_seen(dashboard: str, moving: Run, page: Any) -> None:
+    opened(page, dashboard, moving)
+    title = page.evaluate(FIGURES)[-1]["title"][:12]  # its end counts the values
+    page.set_viewport_size({"width": 1280, "height": 400})
+    page.wait_for_timeout(1000)
+    waiting = figure(page, title)["last"]
+    for _ in refreshes(page, 3):
+        assert figure(page, title)["last"] == waiting
+    page.locator(".lab-figure", has_text=title).first.scroll_into_view_if_needed()
+    until(lambda: figure(page, title)["last"] > waiting, PATIENCE, lambda: str(figure(page, title)))
+
+
 def test_a_figure_takes_the_width_it_is_given(dashboard: str, store_run: Callable[..., Run], page: Any) -> None:
     opened(page, dashboard, store_run("one", state="finished", steps=30))
     narrow = figure(page, "Loss")["width"]
