@@ -21,7 +21,7 @@ from .layer_rows import layer_frame
 from .pair_rows import ROWS, SINGLES, blocks, frame, latest_at, single, terms_of
 from .schema import open_for_reading
 from .series import LAYER, SCALAR
-from .series_reading import END, Series, SeriesReading, unpacked_values
+from .series_reading import END, SeriesReading
 from .summaries import of_values
 
 SCREEN_POINTS = 1000
@@ -67,7 +67,7 @@ class StoreReader:
         with self._moment():
             known = self._series(SCALAR)
             wanted = list(names) if names is not None else sorted(known)
-            reading = SeriesReading(self._query, self._newest(SCALAR), first, _end(last))
+            reading = self._reading(SCALAR, first, _end(last))
             columns, counts = {}, {}
             for name in wanted:
                 steps, values, count = np.empty(0, np.int64), np.empty(0), 0
@@ -89,7 +89,7 @@ class StoreReader:
         """
         with self._moment():
             known = self._series(SCALAR)
-            reading = SeriesReading(self._query, self._newest(SCALAR), first, _end(last))
+            reading = self._reading(SCALAR, first, _end(last))
             columns, counts = {}, {}
             for name in names:
                 steps, means, count = np.empty(0, np.int64), np.empty(0), 0
@@ -102,7 +102,7 @@ class StoreReader:
         """Every scalar's value at the latest step at which it was recorded."""
         with self._moment():
             known = self._series(SCALAR)
-            newest = self._newest(SCALAR)
+            newest = self._reading(SCALAR, 0, END).recent()
             found = {}
             for name, series in known.items():
                 if series in newest:
@@ -250,7 +250,7 @@ class StoreReader:
         """
         with self._moment():
             known = self._series(LAYER)
-            reading = SeriesReading(self._query, self._newest(LAYER), first, _end(last))
+            reading = self._reading(LAYER, first, _end(last))
             if points is None:
                 parts = {name: of_values(*reading.values(series)) for name, series in known.items()}
             else:
@@ -299,12 +299,12 @@ class StoreReader:
         """Numbers of the series of a kind by name, in the order they were first recorded."""
         return dict(self._query("SELECT name, id FROM series WHERE kind = ? ORDER BY id", (kind,)))
 
-    def _newest(self, kind: str) -> Series:
-        """What is not packed yet, read once however many figures ask between two changes of the store."""
+    def _reading(self, kind: str, first: int, last: int) -> SeriesReading:
+        """Of a kind the latest reading is kept until the store changes: a page asks for one after the other of the same steps."""
         ((version,),) = self._query("PRAGMA data_version")
-        kept: dict[str, tuple[int, Series]] = self._local.__dict__.setdefault("newest", {})
-        if kind not in kept or kept[kind][0] != version:
-            kept[kind] = version, unpacked_values(self._query, kind)
+        kept: dict[str, tuple[tuple[int, int, int], SeriesReading]] = self._local.__dict__.setdefault("readings", {})
+        if kind not in kept or kept[kind][0] != (version, first, last):
+            kept[kind] = (version, first, last), SeriesReading(self._query, kind, first, last)
         return kept[kind][1]
 
     def _layouts(self) -> dict[int, list[str]]:

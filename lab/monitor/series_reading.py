@@ -12,9 +12,6 @@ from .summaries import SUMMARY, of_values, points_of, thinned, trailing, trailin
 
 Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 
-Series = dict[int, tuple[np.ndarray, np.ndarray]]
-"""Steps int64 [n], ascending, and values float64 [n] by the number of the series."""
-
 END = 2**62
 """Later than any step."""
 
@@ -25,34 +22,27 @@ _PACKS = (
 _PACK_NUMBER = "SELECT number FROM packs WHERE series = ? AND level = 0 AND first <= ? ORDER BY first DESC LIMIT 1"
 
 
-def unpacked_values(query: Query, kind: str) -> Series:
-    """The newest values of every series of a kind, which are not packed yet."""
-    rows = query("SELECT step, series, numbers FROM recent WHERE kind = ? ORDER BY number", (kind,))
-    return by_series([(step, ids, numbers) for step, ids, numbers in rows])
-
-
 class SeriesReading:
-    """What series hold between two steps, both included; newest: what `unpacked_values` gave for their kind.
+    """What the series of a kind hold between two steps, both included. Use it within one moment of the store.
 
-    Use it within one moment of the store.
+    What several figures ask for is read once.
     """
 
-    def __init__(self, query: Query, newest: Series, first: int, last: int) -> None:
-        self._query, self._newest, self._first, self._last = query, newest, first, last
+    def __init__(self, query: Query, kind: str, first: int, last: int) -> None:
+        self._query, self._first, self._last = query, first, last
+        rows = query(
+            "SELECT step, series, numbers FROM recent WHERE kind = ? AND step BETWEEN ? AND ? ORDER BY number", (kind, first, last)
+        )
+        self._recent = by_series([(step, ids, numbers) for step, ids, numbers in rows])
+        self._known: dict[tuple[int, int], np.ndarray] = {}
 
-    def _recent(self, series: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Steps and values between the two steps that are not packed yet; None where there are none."""
-        if series not in self._newest:
-            return None
-        steps, values = self._newest[series]
-        start, end = np.searchsorted(steps, [self._first, self._last + 1])
-        return (steps[start:end], values[start:end]) if start < end else None
+    def recent(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Steps and values that are not packed yet, by series."""
+        return self._recent
 
     def values(self, series: int) -> tuple[np.ndarray, np.ndarray]:
         """Every value: steps int64 [n], values float64 [n]."""
-        parts = [*self._packed(series, self._first, self._last)]
-        if (recent := self._recent(series)) is not None:
-            parts.append(recent)
+        parts = [*self._packed(series, self._first, self._last), *([self._recent[series]] if series in self._recent else [])]
         if not parts:
             return np.empty(0, np.int64), np.empty(0)
         return np.concatenate([steps for steps, _ in parts]), np.concatenate([values for _, values in parts])
@@ -88,10 +78,12 @@ class SeriesReading:
         return found
 
     def _summaries(self, series: int, level: int) -> np.ndarray:
-        parts = [*self._summed(series, level, self._first, self._last)]
-        if (recent := self._recent(series)) is not None:
-            parts.append(of_values(*recent))
-        return np.concatenate(parts) if parts else np.empty(0, SUMMARY)
+        if (series, level) not in self._known:
+            parts = [*self._summed(series, level, self._first, self._last)]
+            if series in self._recent:
+                parts.append(of_values(*self._recent[series]))
+            self._known[series, level] = np.concatenate(parts) if parts else np.empty(0, SUMMARY)
+        return self._known[series, level]
 
     def _level(self, series: int, points: int) -> int:
         """The highest level with a summary for every two points."""

@@ -81,6 +81,7 @@ def make_run(name: str, steps: int) -> tuple[Any, Any]:
         create_run(folder, config, pairs_store=store_path, pairs_version=0, pairs_name="world")
     lock, store = RunLock(folder), StoreWriter(folder)
     store.status(state="running", stage="training", seconds=1.0, remaining=1.0)
+    store.event(0, "state", state="running")
     store.flush()
     run = Run(folder)
     run.lock = lock  # type: ignore[attr-defined]

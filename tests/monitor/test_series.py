@@ -14,7 +14,7 @@ from lab.monitor import LayerRow, StoreReader, StoreWriter
 from lab.monitor import series as packing
 from lab.monitor.schema import TABLES
 from lab.monitor.series import SCALAR, SeriesWriter
-from lab.monitor.series_reading import SeriesReading, unpacked_values
+from lab.monitor.series_reading import SeriesReading
 from lab.monitor.summaries import grouped, mean_of, merged, of_values, points_of, trailing
 
 NUMBERS = st.one_of(st.floats(-1e6, 1e6), st.sampled_from([np.nan, np.inf, -np.inf, 0.0]))
@@ -53,10 +53,7 @@ class Series:
         self.known = {s: v for s, v in self.known.items() if s <= step}
 
     def reading(self, first=0, last=2**62):
-        def query(sql, values):
-            return self.c.execute(sql, values).fetchall()
-
-        return SeriesReading(query, unpacked_values(query, SCALAR), first, last)
+        return SeriesReading(lambda sql, values: self.c.execute(sql, values).fetchall(), SCALAR, first, last)
 
     def expected(self, first, last):
         steps = sorted(step for step in self.known if first <= step <= last)
