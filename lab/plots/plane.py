@@ -105,8 +105,9 @@ def _present(frame: pd.DataFrame) -> np.ndarray:
 def _points(frame: pd.DataFrame, x: np.ndarray, y: np.ndarray, which: np.ndarray, name: str, c: Ink) -> dict[str, Any]:
     """A trace of pairs; the ring marks those of the step that is shown."""
     ringed = name != "pairs"
-    ids = frame["pair"].to_numpy(object)[which]
-    steps = frame["step"].to_numpy()[which]
+    pairs = frame["pair"].to_numpy(object)[which]
+    about = np.empty((len(pairs), 3), object)
+    about[:, 0], about[:, 1], about[:, 2] = pairs, frame["step"].to_numpy()[which], [escape(pair[:60]) for pair in pairs]
     one, other = (entry(side) for side in SIDES)
     return {
         "type": "scattergl",
@@ -114,16 +115,14 @@ def _points(frame: pd.DataFrame, x: np.ndarray, y: np.ndarray, which: np.ndarray
         "name": name,
         "x": x[which],
         "y": y[which],
-        "customdata": np.array([[str(id), f"{step:,}", escape(str(id))[:60]] for id, step in zip(ids, steps)], object).reshape(
-            -1, 3
-        ),
+        "customdata": about,
         "marker": {
             "size": 9 if ringed else 5,
             "color": c.neutral[2] if ringed else c.text,
             "opacity": 1.0 if ringed else 0.55,
             "line": {"width": 1.5 if ringed else 0, "color": c.label},
         },
-        "hovertemplate": f"pair %{{customdata[2]}}, {'in the batch of' if ringed else 'last seen at'} step %{{customdata[1]}}<br>"
-        f"<b>log X₁ = %{{x:.3g}}, log X₂ = %{{y:.3g}} nats</b><br>{one.hover}<br>{other.hover}<br>A click opens the pair."
+        "hovertemplate": f"pair %{{customdata[2]}}, {'in the batch of' if ringed else 'last seen at'} step %{{customdata[1]:,d}}"
+        f"<br><b>log X₁ = %{{x:.3g}}, log X₂ = %{{y:.3g}} nats</b><br>{one.hover}<br>{other.hover}<br>A click opens the pair."
         "<extra></extra>",
     }
