@@ -37,7 +37,6 @@ class Look:
     at: int
     taken: float
     seen: Mapping[str, Seen]
-    news: list[notifying.News]
 
 
 def section(run: Run, step: int | None) -> None:
@@ -57,7 +56,7 @@ def section(run: Run, step: int | None) -> None:
         with st.expander(quiet, icon=":material/stethoscope:", key=f"checks-{name}"):
             _all_checks(look.seen)
             _other_thresholds(run, limits, {one.kind for one in found})
-        notifying.button(name, look.news)
+        notifying.button(name, notifying.news(run))
 
 
 def thresholds_of(run: Run) -> Thresholds:
@@ -75,7 +74,7 @@ def _look(run: Run, step: int | None, limits: Thresholds) -> Look:
         return last
     if isinstance(last, Look) and last.asked == asked and last.at == at and step is not None:
         return last
-    look = Look(asked, at, now, examine(run.reader, step=step, thresholds=limits), notifying.news(run))
+    look = Look(asked, at, now, examine(run.reader, step=step, thresholds=limits))
     st.session_state["diagnosis"] = look
     return look
 

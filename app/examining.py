@@ -98,3 +98,9 @@ def _opening(run: Run, at: int | str) -> Job[int]:
 
 def _label(step: int) -> str:
     return f"after step {step:,}" if step else "before the first step"
+
+
+def say_alone(model: Examined) -> None:
+    """Say it where the objective compares the pairs of a batch, of which a pair alone has none to be compared with."""
+    if model.objective.couples(training=False):
+        st.caption("This objective compares the pairs of a batch; here the pair stands alone, so its loss is not that of a batch.")

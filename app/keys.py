@@ -17,10 +17,13 @@ const BUSY = "input, textarea, select, [contenteditable], [role=slider], [role=c
 
 export default function ({data, parentElement, setTriggerValue}) {
   const press = (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || !data.keys.includes(event.key)) return;
+    // With Caps Lock on, "p" comes as "P"; which of them was meant says the Shift key.
+    const cased = event.shiftKey ? event.key.toUpperCase() : event.key.toLowerCase();
+    const key = event.key.length === 1 ? cased : event.key;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || !data.keys.includes(key)) return;
     if (event.target.closest?.(BUSY) || document.querySelector("[role=dialog]")) return;
     event.preventDefault();
-    setTriggerValue("pressed", event.key);
+    setTriggerValue("pressed", key);
   };
   if (parentElement.press) document.removeEventListener("keydown", parentElement.press);
   parentElement.press = press;

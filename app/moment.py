@@ -10,14 +10,25 @@ import streamlit as st
 MOMENTS = "moments"
 """In the session: folder name of a run -> the step that people went back to."""
 
+ADDRESSED = "moments.addressed"
+"""In the session: folder name of a run -> the step that the address said when it was last looked at."""
+
 
 def moment(run: str) -> int | None:
     """The step of a run (its folder's name) that is shown; None: the latest, whatever that is."""
     moments: dict[str, int | None] = st.session_state.setdefault(MOMENTS, {})
-    if run not in moments:
-        asked = st.query_params.get("step", "") if st.query_params.get("run") == run else ""
-        moments[run] = int(asked) if asked.isdecimal() and len(asked) < 16 else None
-    return moments[run]
+    here = st.query_params.get("run") == run
+    asked = st.query_params.get("step", "") if here else ""
+    if asked != _addressed().get(run, ""):
+        _addressed()[run] = asked
+        if here:  # a link, or the browser's way back; else another page has begun, whose address says nothing yet
+            moments[run] = int(asked) if asked.isdecimal() and len(asked) < 16 else None
+    return moments.setdefault(run, None)
+
+
+def _addressed() -> dict[str, str]:
+    known: dict[str, str] = st.session_state.setdefault(ADDRESSED, {})
+    return known
 
 
 def go_to(run: str, step: int | None, *, passing: bool = False) -> None:
@@ -32,7 +43,8 @@ def go_to(run: str, step: int | None, *, passing: bool = False) -> None:
 
 def address(run: str) -> None:
     """Let the address say the step of the run that is shown."""
-    step = moment(run)
+    step = st.session_state.get(MOMENTS, {}).get(run)
+    _addressed()[run] = "" if step is None else str(step)
     if step is not None:
         if st.query_params.get("step") != str(step):
             st.query_params["step"] = str(step)

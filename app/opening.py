@@ -9,6 +9,6 @@ from app.moment import go_to
 
 def open_pair(run: str, pair: str, step: int | None) -> None:
     """Go to the page that inspects a pair. run: its folder's name.   step: the moment that is shown there; None: the latest."""
-    go_to(run, step, passing=True)  # the session's own moment, if it has one, goes before the address
+    go_to(run, step, passing=True)
     address = {"run": run, "pair": pair} | ({} if step is None else {"step": str(step)})
     st.switch_page("views/inspect.py", query_params=address)

@@ -71,6 +71,7 @@ def section(run: Run, store: PairStore, pair: Pair, step: int | None) -> None:
     model = examining.opened(run, chosen)
     if model is None:
         return
+    examining.say_alone(model)
     _form(run, model, pair)
     job = STEPS.get(run.dir)
     if job is None:

@@ -150,8 +150,7 @@ def scored(model: Examined, pair: Pair) -> Scored:
 
 def _results(run: Run, model: Examined, pair: Pair, edited: Pair, before: Scored, after: Scored | None) -> None:
     st.markdown(f"**{'Edited' if after else 'Stored'} text under the model after step {model.step:,}**")
-    if model.objective.couples(training=True):
-        st.caption("This objective compares the pairs of a batch; here the pair stands alone, so its loss is not that of a batch.")
+    examining.say_alone(model)
     found = after or before
     for side, tokens in found.cut.get(pair.id, {}).items():
         if tokens:

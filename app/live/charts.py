@@ -11,6 +11,7 @@ from app import figure
 from app.live import saving
 from app.moment import go_to
 from lab.plots import Record, run_parts
+from lab.plots.style import is_step_axis
 
 OPEN_PAIR = "open-pair"
 """In the session: the pair whose point was clicked, until the page has gone there."""
@@ -29,7 +30,7 @@ def row(record: Record, names: Sequence[str], columns: int = 3) -> None:
 
 
 def chart(record: Record, name: str, *, draw: Draw | None = None, depends: object = None, opens: bool = False) -> None:
-    """One figure of a run. A click goes to that step, or opens that pair.
+    """One figure of a run. A click goes to that step, where steps go to the right, or opens that pair.
 
     draw: makes the figure where `run_parts` does not.   depends: what it depends on beside the record and the theme.
     opens: whether its points are pairs.
@@ -40,7 +41,8 @@ def chart(record: Record, name: str, *, draw: Draw | None = None, depends: objec
     found = kept.get(name)
     if found is None or found[0] != stamp:
         parts = draw() if draw is not None else run_parts(record, name, dark)
-        data = figure.payload(parts, figure.script_url(), f"{run}-{name.replace(':', '-')}", listens=True, saves=True)
+        listens = opens or is_step_axis(parts["layout"].get("xaxis", {}))
+        data = figure.payload(parts, figure.script_url(), f"{run}-{name.replace(':', '-')}", listens=listens, saves=True)
         found = kept[name] = (stamp, data)
 
     def click(event: figure.Event) -> None:

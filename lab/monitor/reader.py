@@ -136,6 +136,11 @@ class StoreReader:
         """The pairs of one step's batch, in the same columns as `pairs`; none where the step has been thinned out."""
         return self._frame(f"SELECT {ROWS} FROM batches WHERE step = ?", (step,))
 
+    def batches(self, most: int, step: int | None = None) -> pd.DataFrame:
+        """The pairs of the latest `most` steps that are kept whole (at or before `step`, if given), by step, as in `pairs`."""
+        found = f"SELECT {ROWS} FROM batches WHERE step <= ? ORDER BY step DESC LIMIT ?"
+        return self._frame(f"SELECT * FROM ({found}) ORDER BY step", (_end(step), most))
+
     def rows(self, *, first: int = 0, last: int | None = None) -> pd.DataFrame:
         """Every row of pair terms that is kept, by step: whole steps, and single rows of thinned ones; columns as in `pairs`."""
         span = (first, _end(last))

@@ -24,7 +24,7 @@ import numpy as np
 
 from .pair_rows import ROWS, SINGLES, Block, blocks, latest_at, single
 
-KINDS = ("warning", "refused", "change", "edit", "resumed", "branched")
+KINDS = ("warning", "refused", "change", "edit", "resumed", "branched", "diagnosis")
 """Events whose neighbourhood is kept."""
 
 EVENTS = 1000

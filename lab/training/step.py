@@ -91,6 +91,7 @@ def accumulate(
     probe: Probe | None = None,
     workers: Workers = ALONE,
     dropout_seed: int | None = None,
+    training: bool = True,
 ) -> StepResult:
     """Add the gradient of the mean loss of `pairs` to the parameters' `.grad`. Each of several workers computes its share.
 
@@ -99,6 +100,7 @@ def accumulate(
     whole batch, a state) the log-probs of all parts are computed first without a graph, the objective sees the whole batch
     at once, and each part is computed again with its credit sent back: one more forward.
     `probe` is called for every part before its credit is sent back; see `Probe`.
+    training: False where the objective is to judge by the statistics it has, as an evaluation does, and not by this batch's.
     dropout_seed: makes what an adapter drops in a part the same in both of its passes, and different in every worker.
     """
     count = len(pairs)
@@ -117,7 +119,7 @@ def accumulate(
 
     def judge(logps: PairLogps) -> tuple[Credited, Draws]:
         draws = objective.draw(logps, rng)
-        return with_credit(objective, logps, state, draws, training=True), draws
+        return with_credit(objective, logps, state, draws, training=training), draws
 
     def send_back(logps: PairLogps, credited: Credited, start: int) -> None:
         outputs, gradients = _gradients(logps, credited, start, workers.count / count)

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from lab.objectives import DegradedAnswers, Objective, State, with_credit
+from lab.objectives import DegradedAnswers, Objective, PairLogps, State, with_credit
 from lab.pairs import Pair, PairStore
 from lab.policy import Encoder, Policy
 from lab.training.batches import EncodedPair, generator, step_randomness
@@ -172,11 +172,14 @@ class Examined:
         objective = self.objective
         with self.policy.evaluating():
             logps = pair_logps(self.policy, objective, batch, self.references, self.degree_head)
-        state = self.state
-        if objective.needs_dataset and not state:
-            state = without_spread(objective.dataset_state([logps]))  # as a look before the first step has it
         draws = objective.draw(logps, generator(self.config.seed, number, LOOK))
-        return StepResult(with_credit(objective, logps, state, draws, training=False), logps, draws)
+        return StepResult(with_credit(objective, logps, self._state(logps), draws, training=False), logps, draws)
+
+    def _state(self, logps: PairLogps) -> State:
+        """The objective's state; before the first step, of one that keeps statistics of the data set, as a look has it there."""
+        if self.objective.needs_dataset and not self.state:
+            return without_spread(self.objective.dataset_state([logps]))
+        return self.state
 
     def _as_batch(self, encoded: list[EncodedPair], step: int) -> tuple[list[EncodedPair], StepResult]:
         """Forward and backward exactly as the loop has them; the gradient is thrown away."""
@@ -188,20 +191,27 @@ class Examined:
         finally:
             self.forget_gradients()
 
-    def gradient(self, encoded: Sequence[EncodedPair], step: int) -> StepResult:
-        """Leave in `.grad` what the run's loop would for this batch at this step; the reference has been prepared."""
-        config = self.config
+    def gradient(self, encoded: Sequence[EncodedPair], step: int, *, training: bool = True) -> StepResult:
+        """Leave in `.grad` what the run's loop would for this batch at this step; the reference has been prepared.
+
+        training: False for pairs that are no batch of the run: they are judged by the statistics that it has.
+        """
+        config, state = self.config, self.state
+        if config.objective.needs_dataset and not state:
+            with self.policy.evaluating():
+                state = self._state(pair_logps(self.policy, config.objective, encoded, self.references, self.degree_head))
         draws, dropout_seed = step_randomness(config.seed, step, drops=config.lora_dropout > 0)
         return accumulate(
             self.policy,
             config.objective,
             encoded,
-            self.state,
+            state,
             draws,
             reference=self.references,
             degree_head=self.degree_head,
             micro_batch_size=config.micro_batch_size,
             dropout_seed=dropout_seed,
+            training=training,
         )
 
     def trained(self) -> list[nn.Parameter]:

@@ -147,7 +147,7 @@ def _take(model: Examined, pair: EncodedPair, rate: float, optimizer: str, befor
             put_back_optimizer(replace(model.stored, slots=slots), model.policy, made, model.degree_head, exact=False)
         for group in made.param_groups:
             group["lr"] = rate
-    model.gradient([pair], model.step + 1)
+    model.gradient([pair], model.step + 1, training=False)
     norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm or float("inf"))
     made.step()
     moved = math.sqrt(sum(float((p.detach() - old).double().square().sum()) for p, old in zip(parameters, before)))

@@ -34,6 +34,7 @@ TERMS = {
     "sgdpo": ("pilot_chosen", "pilot_rejected", "logit", "logit_chosen", "logit_rejected"),
     "alpha_dpo": ("logit", "target_margin", "gap", "z"),
     "dpo": ("logit",),
+    "spo": ("logit", "degree"),
 }
 """Terms that an objective adds to those every objective has."""
 

@@ -296,6 +296,32 @@ def test_a_run_that_trains_here_is_drawn_less_often_where_that_costs_too_much(
     assert app.session_state[watching.INTERVALS] == {"one": watching.LONGEST}
 
 
+def test_a_link_to_another_step_and_the_way_back_are_obeyed(store_run: Callable[..., Run]) -> None:
+    run = store_run("one", state="finished", steps=60)
+    app = opened(run.dir.name)
+    assert app.session_state["moments"] == {"one": None}
+    for asked, shown in (("50", 50), ("40", 40), (None, None), ("40", 40), ("x", None)):
+        if asked is None:
+            del app.query_params["step"]
+        else:
+            app.query_params["step"] = asked
+        app.run()
+        assert not app.exception
+        assert app.session_state["moments"] == {"one": shown}
+
+
+def test_a_click_travels_only_where_steps_go_to_the_right(store_run: Callable[..., Run]) -> None:
+    run = store_run("spo", objective="spo", state="finished", steps=20)
+    store = StoreWriter(run.dir)
+    store.scalars(20, {f"degree_confusion/{true}/{named}": 4.0 for true in range(3) for named in range(3)})
+    store.close()
+    app = opened(run.dir.name)
+    drawn = {name: json.loads(payload) for name, (_, payload) in app.session_state["charts"].items()}
+    assert drawn["loss"]["listens"]
+    assert drawn["confusion"]["figure"]["data"]
+    assert not drawn["confusion"]["listens"]
+
+
 def test_the_run_stays_chosen_from_page_to_page(store_run: Callable[..., Run]) -> None:
     store_run("alive", state="running")
     store_run("other", state="finished", objective="alpha_dpo")

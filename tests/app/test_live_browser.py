@@ -146,6 +146,7 @@ def test_a_figure_that_nobody_sees_waits_until_it_is_seen(dashboard: str, moving
     opened(page, dashboard, moving)
     title = page.evaluate(FIGURES)[-1]["title"][:12]  # its end counts the values
     page.set_viewport_size({"width": 1280, "height": 400})
+    page.locator(".lab-figure").first.scroll_into_view_if_needed()
     page.wait_for_timeout(1000)
     waiting = figure(page, title)["last"]
     for _ in refreshes(page, 3):
@@ -171,7 +172,7 @@ def test_travel_in_time_by_click_key_and_play_and_open_a_pair(dashboard: str, st
     assert f"step={step}" in address_of(page)
     page.keyboard.press(",")
     until(lambda: figure(page, "Loss")["last"] == step - 1, PATIENCE, lambda: bar(page))
-    page.keyboard.press("l")
+    page.evaluate("document.dispatchEvent(new KeyboardEvent('keydown', {key: 'L'}))")  # as a key comes with Caps Lock on
     until(lambda: bar(page) == "latest: step 60", PATIENCE, lambda: bar(page))
 
     page.locator(".lab-travel select").select_option(label="whole run in 8 s")

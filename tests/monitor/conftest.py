@@ -31,6 +31,7 @@ RUNS: dict[str, tuple[Any, Callable[[], list[dict[str, str]]], dict[str, Any]]] 
         | {"learning_rate": 1e-2, "batch_size": 10, "steps": 36, "warmup_ratio": 0.5, "eval_prompts": 2, "eval_tokens": 24},
     ),
     "too slow": ("dpo", troubled.told_apart, {"learning_rate": 1e-8, "steps": 25}),
+    "too slow, one by one": ("dpo", troubled.told_apart, {"learning_rate": 1e-8, "steps": 25, "batch_size": 1}),
     "wrong beta": ({"name": "simpo", "beta": 0.1}, troubled.told_apart, {"steps": 1}),
     "without end": (
         "dpo",

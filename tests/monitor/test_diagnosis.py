@@ -53,6 +53,7 @@ def test_healthy_runs_of_the_methods_have_no_trouble(trouble, name, kind):
         ("by heart", "held_out_behind", "warning", r"100 % of the training pairs .* \d+ % of the \d+ held-out ones at step 50"),
         ("too fast", "rate_too_high", "warning", r"learning rate 0\.01 is too high here: .* and "),
         ("too slow", "rate_too_low", "warning", r"after 25 of 25 steps at learning rate 1e-08"),
+        ("too slow, one by one", "rate_too_low", "warning", r"after 25 of 25 steps at learning rate 1e-08"),
         ("wrong beta", "parameters", "warning", r"beta = 0\.1 is outside 2 to 10"),
         ("without end", "grows_longer", "warning", r"tokens at the first look, \d+ after step 20 .* no longer end by themselves"),
         ("backwards", "goes_backwards", "error", r"the chosen answers lost [\d.]+ nats against the rejected"),

@@ -319,7 +319,7 @@ def test_training_does_not_notice_its_probes(objective, extra, rows, model_folde
     watched = lab.train(objective, rows, model_folder("llama"), **common, probe_budget=1, panel_every=1)
     alone = lab.train(objective, rows, model_folder("llama"), **common | {"probe_budget": 0, "panel_pairs": 0})
     assert watched.panel()["step"].unique().tolist() == [0, 1, 2, 3, 4]
-    assert len(watched.layers()["step"].unique()) >= 2
+    assert not watched.layers().empty
     assert alone.panel().empty
     assert alone.layers().empty
     assert_same(watched, alone)

@@ -162,6 +162,29 @@ def test_a_virtual_step_is_the_step_that_a_run_with_this_pair_alone_takes(traine
         assert row.margin_after == pytest.approx(expected[row.pair], rel=1e-4, abs=1e-5)
 
 
+def test_a_virtual_step_judges_the_pair_by_the_statistics_of_the_run(trained) -> None:
+    """A pair alone has no spread: by its own statistics its z would be 0, and the step another one."""
+    model = examine(trained("alpha_dpo"), SAVED)
+    pair = model.pairs()[0]
+    z = float(model.score([pair]).terms["z"].iloc[0])
+    assert z != 0
+    norms, encoded = {}, model.encode(pair)
+    for training in (False, True):
+        result = model.gradient([encoded], SAVED + 1, training=training)
+        assert float(result.credited.outcome.terms["z"][0]) == pytest.approx(0.0 if training else z, rel=1e-4)
+        norms[training] = math.sqrt(sum(float(p.grad.square().sum()) for p in model.trained()))
+        model.forget_gradients()
+    found = model.virtual_step(pair)
+    assert found.grad_norm == pytest.approx(norms[False], rel=1e-5)
+    assert abs(norms[True] - norms[False]) > 1e-3 * norms[False]
+
+
+def test_a_virtual_step_before_the_first_where_statistics_are_of_the_data_set(trained) -> None:
+    model = examine(trained({"name": "alpha_dpo", "normalize": "dataset"}), 0)
+    found = model.virtual_step(model.pairs()[0])
+    assert found.own["margin_change"] > 0
+
+
 def test_nothing_of_the_run_is_touched(trained, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))  # the cache of the other tests is written by whoever runs beside them
     run = trained("spo", seed=4)

@@ -22,8 +22,8 @@ from ..reader import StoreReader
 FEWEST = 4
 """Values a median needs before anything is concluded from it."""
 
-BATCHES = 6
-"""Latest batches whose pairs are looked at."""
+BATCHES, PAIRS = 6, 24
+"""Latest batches whose pairs are looked at; more of them where so many pairs are not in these."""
 
 NAMED = 5
 """Pairs that a finding names, at most."""
@@ -187,10 +187,9 @@ class Evidence:
 
     @cached_property
     def pairs(self) -> pd.DataFrame:
-        """The pairs of the latest batches: `pair`, `step`, a column a term."""
-        frames = [self.reader.batch(step) for step in range(max(1, self.step - BATCHES + 1), self.step + 1)]
-        frames = [frame for frame in frames if not frame.empty]
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["pair", "step", "version"])
+        """The pairs of the latest batches that are kept: `pair`, `step`, a column a term."""
+        most = max(BATCHES, math.ceil(PAIRS / max(1.0, self.setting("batch_size", 1))))
+        return self.reader.batches(most, self.step)
 
     def term(self, name: str) -> np.ndarray:
         """One term of the latest pairs, [n]; empty where the run has no such term."""
