@@ -146,7 +146,7 @@ def test_a_figure_that_nobody_sees_waits_until_it_is_seen(dashboard: str, moving
     opened(page, dashboard, moving)
     title = page.evaluate(FIGURES)[-1]["title"][:12]  # its end counts the values
     page.set_viewport_size({"width": 1280, "height": 400})
-    page.locator(".lab-figure").first.scroll_into_view_if_needed()
+    page.evaluate("document.querySelector('.lab-figure').scrollIntoView()")  # at the top: what appears above moves it down
     page.wait_for_timeout(1000)
     waiting = figure(page, title)["last"]
     for _ in refreshes(page, 3):
