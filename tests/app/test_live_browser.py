@@ -147,7 +147,8 @@ def test_a_figure_that_nobody_sees_waits_until_it_is_seen(dashboard: str, moving
     title = page.evaluate(FIGURES)[-1]["title"][:12]  # its end counts the values
     page.set_viewport_size({"width": 1280, "height": 400})
     page.evaluate("document.querySelector('.lab-figure').scrollIntoView()")  # at the top: what appears above moves it down
-    page.wait_for_timeout(1000)
+    # A busy browser needs a while to see what is out of sight.
+    until(lambda: figure(page, "Loss")["last"] > figure(page, title)["last"] + 60, PATIENCE, lambda: str(page.evaluate(FIGURES)))
     waiting = figure(page, title)["last"]
     for _ in refreshes(page, 3):
         assert figure(page, title)["last"] == waiting
