@@ -72,11 +72,12 @@ export default function ({data, parentElement, setTriggerValue}) {
   element.tell = setTriggerValue;
   element.fileName = name;
   element.observer ??= watched(element);
-  const forget = () => {
-    element.observer?.disconnect();
+  const forget = () => setTimeout(() => {
+    if (element.isConnected) return;  // the page took it up again at once, as it does with some when it begins
+    element.observer.disconnect();
     unseen.delete(element);
     window.Plotly?.purge(element);
-  };
+  });
   if (element.shown === id) return forget;
   element.shown = id;
   element.style.height = `${figure.layout.height}px`;  // the page keeps its place while Plotly loads

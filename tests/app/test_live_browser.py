@@ -145,8 +145,8 @@ def test_zoom_and_hidden_traces_survive_refreshes_and_a_pause(dashboard: str, mo
 def test_a_figure_that_nobody_sees_waits_until_it_is_seen(dashboard: str, moving: Run, page: Any) -> None:
     opened(page, dashboard, moving)
     title = page.evaluate(FIGURES)[-1]["title"][:12]  # its end counts the values
-    page.set_viewport_size({"width": 1280, "height": 400})
-    page.evaluate("document.querySelector('.lab-figure').scrollIntoView()")  # at the top: what appears above moves it down
+    page.evaluate("[...document.querySelectorAll('.lab-figure')].at(-1).style.marginTop = '3000px'")
+    page.locator(".lab-figure").first.scroll_into_view_if_needed()
     # A busy browser needs a while to see what is out of sight.
     until(lambda: figure(page, "Loss")["last"] > figure(page, title)["last"] + 60, PATIENCE, lambda: str(page.evaluate(FIGURES)))
     waiting = figure(page, title)["last"]
