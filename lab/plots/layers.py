@@ -13,7 +13,7 @@ from .marks import marks
 from .style import WITH_LEGEND, Ink, axis, empty, figure, ink, layout, step_axis
 
 COLUMNS = 120
-"""Steps of the heat maps; of more probes, the mean of every bucket is drawn."""
+"""Steps of the heat maps. Of more probes, every bucket's largest is drawn, so that spikes stay; of cosines the mean."""
 
 PANELS = ("norm_chosen", "norm_rejected", "cosine", "update_ratio")
 PITCH, WIDTH = 0.26, 0.205
@@ -44,7 +44,7 @@ def layers(frame: pd.DataFrame, *, title: str = TITLE, events: pd.DataFrame | No
     largest = float(np.max(norms, where=np.isfinite(norms), initial=0.0)) or 1.0
     height = 130 + max(16 * len(names), 90)
     probed = frame.attrs.get("stands_for", frame["step"].nunique())
-    look = layout(title, note=f"{probed:,} probed steps", dark=dark, height=height, annotations=[])
+    look = layout(title, note=_note(probed, len(steps)), dark=dark, height=height, annotations=[])
     look["margin"]["t"] = WITH_LEGEND
     traces = []
     for number, panel in enumerate(PANELS):
@@ -59,8 +59,13 @@ def layers(frame: pd.DataFrame, *, title: str = TITLE, events: pd.DataFrame | No
     return figure(traces, look)
 
 
+def _note(probed: int, columns: int) -> str:
+    more = ", the largest of every column, of cosines the mean" if probed > columns else ""
+    return f"{probed:,} probed steps{more}"
+
+
 def _tables(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Middle steps [columns], layer names, and for every panel the means [layers, columns] over the probes of each column."""
+    """Middle steps [columns], layer names, and for every panel what the probes of each column amount to [layers, columns]."""
     layer, names = pd.factorize(frame["layer"])
     probed, order = np.unique(frame["step"].to_numpy(), return_inverse=True)
     columns = min(COLUMNS, len(probed))
@@ -77,9 +82,19 @@ def _tables(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, dict[str, np.n
             .astype(np.float32)
         )
 
+    def largest(values: np.ndarray) -> np.ndarray:
+        found = np.full(len(names) * columns, -np.inf)
+        np.maximum.at(found, cell, np.where(np.isnan(values), -np.inf, values))
+        return np.where(np.isneginf(found), np.nan, found).reshape(len(names), columns).astype(np.float32)
+
+    def table(panel: str) -> np.ndarray:
+        if panel == "cosine":
+            return mean(frame[panel].to_numpy(np.float64))
+        return largest(frame[f"{panel}_high" if f"{panel}_high" in frame else panel].to_numpy(np.float64))
+
     middles = np.bincount(column, weights=frame["step"].to_numpy(np.float64)) / np.bincount(column)
     shown = np.array([_short(name) for name in names], object)
-    return middles.astype(np.float32), shown, {panel: mean(frame[panel].to_numpy(np.float64)) for panel in PANELS}
+    return middles.astype(np.float32), shown, {panel: table(panel) for panel in PANELS}
 
 
 def _heat(

@@ -21,6 +21,9 @@ SIDES = ("log_ratio_chosen", "log_ratio_rejected")
 MOST_POINTS = 5000
 """Pairs that are drawn; of more, evenly many are left out, and the title says so."""
 
+OUTERMOST = 25
+"""Pairs at either end of either axis that are drawn besides, so that none which stands apart is left out."""
+
 PLANE_HEIGHT = 430
 Range = tuple[float, float]
 
@@ -41,7 +44,7 @@ def plane(
     batch: the step whose pairs get a ring of their own.   note: added to the title's note.
     Every point carries its pair's id, so that a page can open the pair that is clicked.
     """
-    if not set(SIDES) <= set(frame.columns) or not (shown := _present(frame)).size:
+    if not set(SIDES) <= set(frame.columns) or not (shown := _present(frame, batch)).size:
         words = (
             "The pairs appear here with the first step. An objective without a reference has no log-ratios, so it has no points."
         )
@@ -93,13 +96,17 @@ def _roomy(values: np.ndarray) -> Range:
     return float(np.floor(low / unit - 0.2) * unit), float(np.ceil(high / unit + 0.2) * unit)
 
 
-def _present(frame: pd.DataFrame) -> np.ndarray:
-    """Rows that can be drawn, at most MOST_POINTS, the same ones however the points move."""
-    rows = np.arange(len(frame))
-    if len(rows) > MOST_POINTS:
-        rows = np.unique(np.linspace(0, len(rows) - 1, MOST_POINTS).astype(int))
-    finite = np.logical_and.reduce([np.isfinite(frame[side].to_numpy(np.float64)[rows]) for side in SIDES])
-    return rows[finite]
+def _present(frame: pd.DataFrame, batch: int | None) -> np.ndarray:
+    """Rows that are drawn: of those with finite values MOST_POINTS, the same ones however the points move, the outermost, and the
+    batch's."""
+    values = [frame[side].to_numpy(np.float64) for side in SIDES]
+    rows = np.flatnonzero(np.isfinite(values[0]) & np.isfinite(values[1]))
+    if len(rows) <= MOST_POINTS:
+        return rows
+    ends = np.r_[:OUTERMOST, -OUTERMOST:0]
+    outer = [rows[np.argpartition(one[rows], ends)[ends]] for one in values]
+    even = rows[np.linspace(0, len(rows) - 1, MOST_POINTS).astype(int)]
+    return np.unique(np.concatenate([even, *outer, rows[frame["step"].to_numpy()[rows] == batch]]))
 
 
 def _points(frame: pd.DataFrame, x: np.ndarray, y: np.ndarray, which: np.ndarray, name: str, c: Ink) -> dict[str, Any]:

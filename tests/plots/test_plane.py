@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lab.objectives import OBJECTIVES, field, make_objective
 from lab.plots import plane, plane_ranges
-from lab.plots.plane import MOST_POINTS
+from lab.plots.plane import MOST_POINTS, OUTERMOST
 
 HOSTILE = "<b>x</b><a href='http://example.invalid'>"
 
@@ -66,8 +66,19 @@ def test_more_pairs_than_a_screen_needs_are_thinned_alike_at_every_refresh() -> 
     one, other = (plane(f) for f in (frame, moved))
     shown = [[cell[0] for cell in points(figure)["pairs"].customdata] for figure in (one, other)]
     assert shown[0] == shown[1]
-    assert len(shown[0]) == MOST_POINTS
-    assert f"{MOST_POINTS:,} of {3 * MOST_POINTS:,} pairs" in one.layout.title.text
+    assert MOST_POINTS <= len(shown[0]) <= MOST_POINTS + 4 * OUTERMOST
+    assert f"{len(shown[0]):,} of {3 * MOST_POINTS:,} pairs" in one.layout.title.text
+
+
+def test_of_too_many_pairs_those_that_stand_apart_and_those_of_the_batch_are_drawn() -> None:
+    frame = pairs(3 * MOST_POINTS)
+    frame.loc[4321, "log_ratio_chosen"], frame.loc[8000, "log_ratio_rejected"] = 500.0, -500.0
+    frame["step"] = 1
+    frame.loc[[7, 70, 701], "step"] = 2
+    drawn = points(plane(frame, batch=2))
+    assert {500.0} <= set(drawn["pairs"].x)
+    assert {-500.0} <= set(drawn["pairs"].y)
+    assert len(drawn["step 2"].x) == 3
 
 
 def test_what_is_not_finite_is_left_out() -> None:
