@@ -75,11 +75,21 @@ def test_the_kernel_that_a_clock_chose_once_stays(rows, model_folder, tmp_path, 
 
         monkeypatch.setattr(prepare, "choose_kernel", chosen)
 
+    compared, compare = [], prepare.choose_layout
+
+    def comparing(policy, completions, **more):
+        compared.append(policy.shared)
+        return compare(policy, completions, **more)
+
+    monkeypatch.setattr(prepare, "choose_layout", comparing)
     choose("padded")
     whole = lab.train("dpo", rows[:6], model_folder("llama"), background=False, **SETTINGS)
+    assert compared == ["padded"]  # the kernel that trains
     choose("grouped")
     again = resumed(interrupted(whole, 2, tmp_path / "part"))
+    assert compared[1:] == ["grouped", "padded"]  # the one it had before was compared, too
     branch = lab.train(branch_from=whole, at=3, background=False)
+    assert compared[3:] == ["grouped", "padded"]
     for run in (whole, again, branch):
         layouts = [detail["kernel"] for detail in run.events("check")["detail"] if "kernel" in detail]
         assert set(layouts) == {"padded"}
