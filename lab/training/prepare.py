@@ -316,7 +316,8 @@ def _record_layout(
 
 
 def _record_passes(ready: Prepared, done: int, workers: Workers) -> None:
-    """On a GPU: replay passes as CUDA graphs, in buffers for the largest batch that the run will see after `done` steps."""
+    """On a GPU, in a single process: replay passes as CUDA graphs, in buffers for the largest batch that the run will see after
+    `done` steps."""
     policy, config = ready.policy, ready.config
     if workers.count > 1 or not policy.record_passes():
         return
