@@ -16,16 +16,21 @@ from tests.policy.test_layouts import SHAPE, completions_of
 COMPLETIONS = completions_of(SHAPE)
 
 
-def on_a_card(policy, monkeypatch, wrong=()):
-    """A policy that has the choice of a GPU, though it computes on the CPU; the kernels in `wrong` see one answer too many."""
+def on_a_card(policy, monkeypatch, wrong=(), *, apart=1.0, places=None):
+    """A policy that has the choice of a GPU, though it computes on the CPU; the kernels in `wrong` are `apart` nats off, at every
+    token or at the first `places` of the first answer."""
     policy.device, policy.shared = torch.device("meta"), "padded"
+    policy.precision = lambda **_: torch.autocast("cpu", dtype=torch.bfloat16, enabled=policy.autocast is not None)
     computed, asked = policies.completion_logps, []
 
     def logps(module, completions, *, device, shared, **more):
         asked.append(shared)
         kernel = "grouped" if shared is not None else None
         found = computed(module, completions, device=torch.device("cpu"), shared=kernel, **more)
-        return types.SimpleNamespace(logps=found.logps + (1.0 if shared in wrong else 0.0), mask=found.mask)
+        off = torch.zeros_like(found.logps)
+        if shared in wrong:
+            (off if places is None else off[0, :places]).fill_(apart)
+        return types.SimpleNamespace(logps=found.logps + off, mask=found.mask)
 
     monkeypatch.setattr(policies, "completion_logps", logps)
     return asked
@@ -77,6 +82,26 @@ def test_log_probs_are_compared_with_the_model_as_it_is_written(factor, stays, m
     assert (found.reason is None) == stays
     with torch.no_grad():
         assert (policy.logps(COMPLETIONS).logps - before).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("lora", [None, Lora(2)])
+@pytest.mark.parametrize(
+    ("precision", "places", "apart", "kernel"),
+    [
+        ("float32", 1, 0.05, "padded"),
+        ("bfloat16", None, 0.05, "varlen"),
+        ("bfloat16", 2, 0.5, "varlen"),  # a few tokens, as rounding does
+        ("bfloat16", None, 0.2, "padded"),
+        ("bfloat16", 1, 2.0, "padded"),
+    ],
+)
+def test_what_rounding_explains_depends_on_the_precision(precision, places, apart, kernel, lora, model_folder, monkeypatch):
+    policy = load_policy(str(model_folder("llama")), device="cpu", precision=precision, lora=lora)
+    on_a_card(policy, monkeypatch, ("varlen",), apart=apart, places=places)
+    choose_kernel(policy, COMPLETIONS)
+    assert choose_layout(policy, COMPLETIONS).layout == "shared"
+    assert policy.shared == kernel
+    assert policy.autocast is (torch.bfloat16 if precision == "bfloat16" else None)
 
 
 @pytest.mark.parametrize("kind", KINDS)
