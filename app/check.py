@@ -54,7 +54,11 @@ def show(report: Preflight) -> None:
             plain(f"It fits: about {size(memory.total)} of memory, and {size(memory.free)} more are free on {memory.device}.")
         )
     steps = f"{report.steps:,} step{'s' if report.steps > 1 else ''}"
-    st.text(f"About {duration(max(report.time.training + report.time.reference, 1))} for {steps} ({report.epochs:.2g} epochs)")
+    if report.time is None:
+        st.text(f"How long it takes is unknown: memory ran out while a pair was timed ({steps}, {report.epochs:.2g} epochs)")
+    else:
+        took = duration(max(report.time.training + report.time.reference, 1))
+        st.text(f"About {took} for {steps} ({report.epochs:.2g} epochs), without evaluation, sampling, probes and checkpoints")
     for finding in report.findings:
         st.info(plain(finding.words))
     with st.expander("Lengths and memory"):

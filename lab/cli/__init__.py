@@ -65,10 +65,21 @@ def main(arguments: Sequence[str]) -> int:
         return 130
     except BrokenPipeError:
         return 0
-    except (ValueError, RuntimeError, OSError, sqlite3.Error) as error:
+    except (ValueError, RuntimeError, OSError, MemoryError, sqlite3.Error) as error:
         # ConfigError, PairsError, RunError and ModelError are ValueErrors and say in one sentence what to do.
-        fail(str(error))
+        fail(_words(error))
         return 1
+
+
+def _words(error: Exception) -> str:
+    """An error as it is said; that memory ran out, with what to do about it, as a run says it."""
+    if isinstance(error, RuntimeError | MemoryError) and "torch" in sys.modules:
+        from lab.policy.memory import out_of_memory
+        from lab.training.lifecycle import describe
+
+        if out_of_memory(error):
+            return describe(error)
+    return str(error)
 
 
 def fail(words: str) -> None:

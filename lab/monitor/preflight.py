@@ -21,8 +21,8 @@ class Lengths(_Value):
 
 
 class Finding(_Value):
-    """Something that happens to some pairs. kind: prompt_cut, answer_cut, dropped or same. tokens: how many are lost.
-    ids: the first hundred of these pairs."""
+    """Something that happens to some pairs. kind: prompt_cut, answer_cut, dropped or same, of held-out pairs held_out_cut or
+    held_out_dropped. tokens: how many are lost. ids: the first hundred of these pairs."""
 
     kind: str
     words: str
@@ -69,7 +69,7 @@ class Memory(_Value):
 class Time(_Value):
     """Seconds, from a forward and a backward pass over `measured_pairs` pairs of median length.
 
-    Evaluation, probes and checkpoints are not in it.
+    Evaluation, sampling, probes and checkpoints are not in it.
     """
 
     step: float
@@ -98,7 +98,8 @@ class Preflight(_Value):
     lengths: dict[str, Lengths]
     findings: tuple[Finding, ...]
     memory: Memory
-    time: Time
+    time: Time | None
+    """None where memory ran out while a single pair was timed."""
     advice: str | None
     """What to do where the memory will not be enough; None where it will."""
 
@@ -117,7 +118,7 @@ class Preflight(_Value):
         m, t = self.memory, self.time
         apart = f" ({self.held_out:,} held out)" if self.held_out else ""
         shared = "" if self.prompts == self.pairs else f" with {self.prompts:,} different prompt{'s' if self.prompts > 1 else ''}"
-        reference = f", after {seconds(t.reference)} for reference log-probs" if t.reference >= 1 else ""
+        reference = f", after {seconds(t.reference)} for reference log-probs" if t is not None and t.reference >= 1 else ""
         each = f" in each of {self.processes} processes" if self.processes > 1 else ""
         names = ("weights", "gradients", "optimizer", "activations", "logits")
         parts = ", ".join(f"{name} {size(getattr(m, name))}" for name in names)
@@ -129,7 +130,10 @@ class Preflight(_Value):
             *(f"note     {finding.words}" for finding in self.findings),
             *([] if self.findings else [f"fit      every pair fits into {self.max_length:,} tokens"]),
             f"memory   about {size(m.total)}{each} ({parts}); {size(m.free)} more are free on {m.device}",
-            f"time     about {seconds(t.training)} for {self.left:,} steps ({seconds(t.step)} each){reference}",
+            "time     unknown: memory ran out while a pair was timed"
+            if t is None
+            else f"time     about {seconds(t.training)} for {self.left:,} steps ({seconds(t.step)} each){reference}; "
+            "without evaluation, sampling, probes and checkpoints",
             *([f"warning  {self.advice}"] if self.advice else []),
         ]
 

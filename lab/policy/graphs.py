@@ -3,7 +3,7 @@
 A small model's pass is thousands of short kernels, and starting them one by one takes a processor several times as long as a
 GPU takes to compute them. A graph starts them all at once. It needs the same shapes at the same places in memory every time, so a
 batch is written into buffers that are a little larger: behind its tokens stand sequences of padding that nobody sees and that get
-no credit. Layers, objectives and the loop know nothing of it.
+no credit. Layers, objectives and the loop know nothing of it. Where several processes train together nothing is recorded.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import attention, fused, layout
+from . import attention, fused, layout, patches
 from .graphs import Graphs
 from .layout import Batch, Completion
 from .logps import CompletionLogps, LogpsModule, completion_logps, split_head, whole_head
@@ -127,8 +127,34 @@ class Policy:
             attention.give_back(_bare(self.model))
         self.shared = None
 
+    @contextlib.contextmanager
+    def as_loaded(self) -> Iterator[None]:
+        """Inside, log-probs are the model's own: its whole logits, a row per completion, its own attention, nothing fused."""
+        head, shared = self.module.head, self.shared
+        self.module.head, self.shared = whole_head(self.model), None
+        if shared is not None:
+            attention.give_back(_bare(self.model))
+        try:
+            with patches.without(self.model):
+                yield
+        finally:
+            if shared is not None:
+                attention.use(_bare(self.model))
+            self.module.head, self.shared = head, shared
+
+    def unfuse(self) -> bool:
+        """Let norms, gated units and adapters compute as they are written from now on; False where they do already."""
+        return patches.take_out(self.model) > 0
+
+    @property
+    def fused(self) -> bool:
+        """Whether any of them computes as one operation."""
+        return bool(patches.patched(self.model))
+
     def lay_out_as(self, other: Policy) -> None:
         """Compute log-probs in the layout that was found right for another policy of the same model."""
+        if not other.fused:
+            self.unfuse()
         if other.shared is None:
             self.plain_rows()
         else:

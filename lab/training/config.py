@@ -51,7 +51,7 @@ class TrainConfig(BaseModel):
     steps: int = Field(200, ge=1, description="optimizer steps")
     batch_size: int = Field(8, ge=1, description="pairs per optimizer step")
     micro_batch_size: int | None = Field(
-        None, ge=1, description="pairs computed at once; smaller saves memory and changes no result"
+        None, ge=1, description="pairs computed at once; smaller saves memory and changes no result (but what lora_dropout draws)"
     )
     learning_rate: float = Field(1e-4, ge=0, description="peak learning rate of AdamW")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after the warm-up")

@@ -22,6 +22,7 @@ class Edits:
     pairs: dict[str, Pair]
     encoded: dict[int, EncodedPair]
     held_out: tuple[EncodedPair, ...]
+    held_out_dropped: tuple[EncodedPair, ...]
     kept_apart: tuple[Pair, ...]
     dropped: tuple[EncodedPair, ...]
     order: Order
@@ -43,7 +44,7 @@ def read_edits(ready: Prepared, stored: Sequence[Pair], after: int) -> Edits:
         dropped = tuple(encoded for _, encoded in read if encoded.cut)
     if not stored:
         raise ValueError("All pairs of the set are dropped, or too long; restore some before the run takes the edits.")
-    held_out = read_held_out(config, kept_apart, ready.encoder, ready.wants, vocabulary)
+    held_out, too_long = read_held_out(config, kept_apart, ready.encoder, ready.wants, vocabulary)
     numbers = {id: number for number, id in enumerate(ready.pairs)}
     for pair in stored:
         numbers.setdefault(pair.id, len(numbers))
@@ -64,7 +65,7 @@ def read_edits(ready: Prepared, stored: Sequence[Pair], after: int) -> Edits:
         "cut": sum(bool(pair.cut) for pair in encoded.values()),
     }
     changed |= {pair.id: pair for pair in kept_apart}
-    return Edits(changed, encoded, held_out, kept_apart, dropped, order, counts)
+    return Edits(changed, encoded, held_out, too_long, kept_apart, dropped, order, counts)
 
 
 def compute_references(ready: Prepared, edits: Edits, *, model: str, untouched: bool) -> int:
@@ -88,4 +89,4 @@ def take_edits(ready: Prepared, edits: Edits) -> None:
     ready.pairs.update(edits.pairs)  # the order of its keys gives the pairs their numbers
     ready.encoded.update(edits.encoded)
     ready.order, ready.held_out = edits.order, edits.held_out
-    ready.kept_apart, ready.dropped = edits.kept_apart, edits.dropped
+    ready.kept_apart, ready.dropped, ready.held_out_dropped = edits.kept_apart, edits.dropped, edits.held_out_dropped

@@ -18,6 +18,7 @@ import torch
 
 from lab.monitor import KEEP_PAIR_ROWS, RunError, RunLock, StoreReader, StoreWriter, durable, send, take
 from lab.monitor.folder import RUN_FILE
+from lab.policy.memory import out_of_memory
 
 from .config import TrainConfig
 from .loop import Stopped, Training
@@ -169,16 +170,12 @@ def _note_of_another(folder: Path, workers: Workers, error: BaseException) -> st
     return f"{json.loads(first.read_text(encoding='utf-8'))} (Said by {first.stem.replace('-', ' ')} of {workers.count}.)"
 
 
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-"""What CUDA and the CPU's allocator say of it."""
-
-
 def describe(error: BaseException) -> str:
     """An error in one sentence for people."""
     if isinstance(error, KeyboardInterrupt):
         return "It was interrupted at the keyboard."
     words = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
-    if isinstance(error, MemoryError) or any(said in words.lower() for said in OUT_OF_MEMORY):
+    if out_of_memory(error):
         advice = "lower micro_batch_size or max_length, switch gradient_checkpointing on, or train an adapter (lora_rank)"
         return f"Out of memory: {advice}, and resume or start again. ({words[:200]})"
     if isinstance(error, ValueError | FloatingPointError | RunError | KeyError) and words:

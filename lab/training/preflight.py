@@ -2,7 +2,7 @@
 
 Memory and time are measured with the run's own forward and backward pass on a few of its pairs; no weight, no gradient and
 no random generator is changed by that. What the largest batch keeps for its backward pass is extrapolated from one and two of
-the longest pairs, so a run that will not fit is not tried.
+the longest pairs, so a run that will not fit is not tried. Where even these do not fit, shorter ones or fewer are measured.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -21,6 +22,7 @@ from torch import Tensor
 from lab.monitor.preflight import Finding, Lengths, Memory, Preflight, Time, size
 from lab.policy import Policy, fused
 from lab.policy.logps import CHUNK_ELEMENTS
+from lab.policy.memory import on_less, out_of_memory, shorter
 from lab.policy.randomness import global_generator
 from lab.policy.tokens import answer_room, enough_room
 
@@ -64,7 +66,7 @@ def preflight(
     with global_generator(0, devices):  # the adapter's dropout draws
         there = free_memory(policy.device) if free is None else free
         memory, per_pair = _memory(policy, config, seen, micro, there, workers)
-        timing = _time(policy, config, seen, micro, missing, config.steps - done, workers)
+        timing = _time_if_it_fits(policy, config, seen, micro, missing, config.steps - done, workers)
     mean = sum(map(_tokens, seen)) / len(seen)
     return Preflight(
         pairs=len(reading.pairs),
@@ -82,7 +84,7 @@ def preflight(
         findings=tuple(find(reading, max_length)),
         memory=memory,
         time=timing,
-        advice=None if memory.enough else _advice(config, memory, per_pair, micro),
+        advice=None if memory.enough and timing is not None else _advice(config, memory, per_pair, micro),
     )
 
 
@@ -98,6 +100,8 @@ def find(reading: Reading, max_length: int) -> list[Finding]:
     room = f"{max_length:,} tokens (max_length, or what the model can place)"
     less = f"tokens (of {max_length:,}, max_length or what the model can place, less what is kept of the prompt)"
     of = f"of {len(seen):,} pairs have"
+    looked_at, left_out = reading.held_out, reading.held_out_dropped
+    cut_in_looks = [pair for pair in looked_at if pair.cut]
     found = [
         _finding(
             "dropped",
@@ -128,6 +132,23 @@ def find(reading: Reading, max_length: int) -> list[Finding]:
             f"{len(same):,} {of} two answers that are the same tokens, as this tokenizer reads them and as far as they fit; "
             "they teach nothing.",
             0,
+        ),
+        _finding(
+            "held_out_dropped",
+            left_out,
+            f"{len(left_out):,} of {len(looked_at) + len(left_out):,} held-out pairs are left out of evaluation (too_long = drop): "
+            f"an answer of theirs is longer than {_limits(left_out, max_length)} {less}. "
+            f"max_length = {_enough(left_out):,} would leave none of them out, if the model allows.",
+            sum(pair.cut for pair in left_out),
+        ),
+        _finding(
+            "held_out_cut",
+            cut_in_looks,
+            f"{len(cut_in_looks):,} of {len(looked_at):,} held-out pairs have an answer longer than "
+            f"{_limits(cut_in_looks, max_length)} {less}; evaluation sees them without their ends "
+            f"({sum(p.cut for p in cut_in_looks):,} tokens). max_length = {_enough(cut_in_looks):,} would cut none of them, if the "
+            "model allows.",
+            sum(pair.cut for pair in cut_in_looks),
         ),
     ]
     return [finding for finding in found if finding.pairs]
@@ -219,7 +240,34 @@ def _logits(policy: Policy, count: int) -> int:
 
 
 def _kept(policy: Policy, config: TrainConfig, pairs: Sequence[EncodedPair]) -> int:
-    """Bytes that autograd keeps after a forward pass, besides the weights."""
+    """Bytes that autograd keeps after a forward pass, besides the weights. Of pairs that do not fit, what shorter ones keep is
+    taken times the tokens that these lack."""
+    tokens = sum(map(_tokens, pairs))
+
+    def measured(some: Sequence[EncodedPair]) -> int:
+        return _kept_by(policy, config, some) * tokens // sum(map(_tokens, some))
+
+    return on_less(measured, pairs, _shorter)
+
+
+def _shorter(pairs: Sequence[EncodedPair]) -> Sequence[EncodedPair] | None:
+    """The same pairs, none longer than half of the longest; None where they cannot be."""
+    cut = shorter([c for pair in pairs for c in pair.completions()])
+    if cut is None:
+        return None
+    left = iter(cut)
+    return [
+        replace(
+            pair,
+            chosen=next(left),
+            rejected=next(left),
+            weakened=tuple(replace(weak, completion=next(left)) for weak in pair.weakened),
+        )
+        for pair in pairs
+    ]
+
+
+def _kept_by(policy: Policy, config: TrainConfig, pairs: Sequence[EncodedPair]) -> int:
     own = _storages([*policy.model.parameters(), *policy.model.buffers()])
     found: list[Tensor] = []
 
@@ -238,9 +286,11 @@ def _storages(tensors: Sequence[Tensor]) -> dict[int, int]:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be had on a device; on the CPU no more than the process's control group allows."""
+    """Bytes that can still be had on a device; on the CPU no more than the process's control group allows, on a GPU with what torch
+    holds and nobody uses."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
     free = int(psutil.virtual_memory().available)
     try:
         limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
@@ -258,15 +308,18 @@ def peak_memory(device: torch.device) -> int:
 
 def _advice(config: TrainConfig, memory: Memory, per_pair: _PerPair, micro: int) -> str:
     words = f"Training needs about {size(memory.more)} besides the weights, and {size(memory.free)} are free on {memory.device}"
-    if memory.more - per_pair.probes <= memory.free:
+    if memory.enough:
+        words = f"{words}, but memory ran out in a pass over a single pair"
+    elif memory.more - per_pair.probes <= memory.free:
         probes = f"set probe_layers to a few of the layers, or probe_budget to 0: probes take {size(per_pair.probes)} of it"
         return f"{words}: {probes} (it changes no result)."
     left = memory.free - (memory.more - memory.activations) - per_pair.fixed
     if micro == config.batch_size:
         left -= per_pair.probes_in_parts - per_pair.probes
     fits = min(left // max(per_pair.each, 1), micro)
-    if 1 <= fits < micro:
-        return f"{words}: set micro_batch_size to {fits} (it changes no result), or lower max_length."
+    same = "what dropout draws changes" if config.lora_rank and config.lora_dropout else "it changes no result"
+    if 1 <= fits < micro and not memory.enough:
+        return f"{words}: set micro_batch_size to {fits} ({same}), or lower max_length."
     if memory.gradients + memory.optimizer > memory.activations and not config.lora_rank:
         return f"{words}: train an adapter (lora_rank = 16) instead of the whole model, or a smaller model."
     steps = "set micro_batch_size to 1 and lower" if micro > 1 else "lower"
@@ -277,6 +330,16 @@ def _advice(config: TrainConfig, memory: Memory, per_pair: _PerPair, micro: int)
 # Time.
 
 
+def _time_if_it_fits(policy: Policy, *given: Any) -> Time | None:
+    """What `_time` gives, or None where memory runs out in the pass of one pair."""
+    try:
+        return _time(policy, *given)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        return None
+
+
 def _time(
     policy: Policy, config: TrainConfig, pairs: list[EncodedPair], micro: int, missing: int, steps: int, workers: Workers
 ) -> Time:
@@ -285,8 +348,11 @@ def _time(
     count = min(micro, max(1, int(SECONDS / (forward + backward))))
     first = max((len(ordered) - count) // 2, 0)
     batch = [ordered[(first + number) % len(ordered)] for number in range(count)]  # a batch may be larger than the set
-    forward, backward = _pass(policy, config, batch)
-    tokens = sum(map(_tokens, batch))
+
+    def measured(some: list[EncodedPair]) -> tuple[float, float, int, int]:
+        return *_pass(policy, config, some), sum(map(_tokens, some)), len(some)
+
+    forward, backward, tokens, count = on_less(measured, batch, lambda some: some[: len(some) // 2] or None)
     mean = sum(map(_tokens, pairs)) / len(pairs)
     objective = config.objective
     # Parts of a batch that depend on one another are computed once more, before the objective sees all of them.

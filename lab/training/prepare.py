@@ -28,6 +28,7 @@ from lab.policy import (
     load_policy,
     sample_answers,
 )
+from lab.policy.memory import on_less, out_of_memory, shorter
 
 from . import preflight as memory_and_time
 from .batches import EncodedPair, generator, weaken
@@ -40,6 +41,8 @@ from .workers import ALONE, Workers
 
 HEAD_WEIGHTS, SHARE, WEAKENED = 3, 4, 8
 """Purposes of random numbers; see `generator`."""
+COMPARED_PAIRS, KERNEL_PAIRS = 2, 4
+"""Pairs with which layouts are compared, and kernels timed: few, as nobody knows yet how many fit."""
 
 
 @dataclass
@@ -61,6 +64,7 @@ class Prepared:
     panel: Panel = field(default_factory=Panel)
     kept_apart: tuple[Pair, ...] = ()
     dropped: tuple[EncodedPair, ...] = ()
+    held_out_dropped: tuple[EncodedPair, ...] = ()
 
     def left(self, done: int) -> Reading:
         """The pairs in use, encoded those that the steps behind `done` will see."""
@@ -72,6 +76,7 @@ class Prepared:
             self.dropped,
             self.kept_apart,
             self.held_out,
+            self.held_out_dropped,
         )
 
     def batch(self, step: int) -> list[EncodedPair]:
@@ -137,15 +142,18 @@ def prepare(
     reading = read_pairs(config, stored, encoder, policy.vocabulary, stage=stage, listen=listen)
     if reading.kept_apart:
         store.event(0, "held_out", pairs=[pair.id for pair in reading.kept_apart], looked_at=len(reading.held_out))
-    chosen = _choose_layout(config, policy, reading.encoded)
+    layout, seconds = _choose_layout(config, policy, reading.encoded)
+    compared = policy.shared
     reference = ReferenceCache(cache / "reference", policy)
     ready = Prepared(config, policy, encoder, reading.order, reading.encoded, reading.by_id(), reference)
     ready.wants, ready.held_out = config.objective.degraded_answers(), reading.held_out
-    ready.kept_apart, ready.dropped = reading.kept_apart, reading.dropped
+    ready.kept_apart, ready.dropped, ready.held_out_dropped = reading.kept_apart, reading.dropped, reading.held_out_dropped
     ready.panel = _panel(config, reading, ready.pairs, store)
     free = memory_and_time.free_memory(policy.device)
     done = catch_up(ready)
-    _record_layout(policy, *chosen, store, warn)
+    if policy.shared != compared:  # the run had another kernel before, and keeps it if that agrees
+        layout = _compare_layout(config, policy, reading.encoded)
+    _record_layout(policy, layout, seconds, store, warn)
     if done < config.steps:
         stage("measuring memory and time")
         left = ready.left(done)
@@ -264,13 +272,25 @@ def load_configured(config: TrainConfig, model: str) -> Policy:
 
 
 def _choose_layout(config: TrainConfig, policy: Policy, encoded: dict[int, EncodedPair]) -> tuple[LayoutCheck, dict[str, float]]:
-    """Compare two pairs with the model's own logits and take the fastest layout that agrees; also seconds by kernel."""
-    first = [encoded[i] for i in sorted(encoded)]
-    found = choose_layout(policy, [c for pair in first[:2] for c in pair.completions()], wanted=config.layout)
-    seconds = choose_kernel(
-        policy, [c for pair in first[: config.micro_batch_size or config.batch_size] for c in pair.completions()]
-    )
-    return found, seconds
+    """Choose the kernel, then compare two pairs with the model's own logits and take the fastest layout that agrees; also seconds
+    by kernel. Where memory runs out, the same on shorter pairs: how much the run needs is for the report to say."""
+    seconds: dict[str, float] = {}
+    if config.layout != "plain":
+        try:
+            seconds = on_less(lambda few: choose_kernel(policy, few), _completions(encoded, KERNEL_PAIRS), shorter)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+    return _compare_layout(config, policy, encoded), seconds
+
+
+def _compare_layout(config: TrainConfig, policy: Policy, encoded: dict[int, EncodedPair]) -> LayoutCheck:
+    return on_less(lambda few: choose_layout(policy, few, wanted=config.layout), _completions(encoded, COMPARED_PAIRS), shorter)
+
+
+def _completions(encoded: dict[int, EncodedPair], count: int) -> list[Completion]:
+    """Those of the first pairs."""
+    return [c for i in sorted(encoded)[:count] for c in encoded[i].completions()]
 
 
 def _record_layout(
@@ -283,17 +303,21 @@ def _record_layout(
         layout=found.layout,
         kernel=policy.shared,
         kernel_seconds=seconds,
+        fused=policy.fused,
         difference=found.difference,
         reason=found.reason,
     )
     if found.layout == "whole":
         warn(f"The whole logits are computed, which is right but slower and takes more memory: {found.reason}.")
     elif found.reason is not None:
-        warn(f"Every answer is computed with a prompt of its own, which is slower: {found.reason}.")
+        own = "Every answer is computed with a prompt of its own, which is slower"
+        what = own if found.layout == "plain" else "Prompts are computed once, but not in the fastest way"
+        warn(f"{what}: {found.reason}.")
 
 
 def _record_passes(ready: Prepared, done: int, workers: Workers) -> None:
-    """On a GPU: replay passes as CUDA graphs, in buffers for the largest batch that the run will see after `done` steps."""
+    """On a GPU, in a single process: replay passes as CUDA graphs, in buffers for the largest batch that the run will see after
+    `done` steps."""
     policy, config = ready.policy, ready.config
     if workers.count > 1 or not policy.record_passes():
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from lab.objectives import DegradedAnswers
 from lab.pairs import Pair
@@ -20,7 +19,7 @@ from .order import Order
 class Reading:
     """pairs: those that are trained on.   order: which of them a step sees.   encoded: those that the run will see, by their
     place in `pairs`.   dropped: what too_long = "drop" left out.   kept_apart: pairs that are never trained on, and
-    held_out those of them that looks compute."""
+    held_out those of them that looks compute.   held_out_dropped: what too_long = "drop" left out of these."""
 
     pairs: list[Pair]
     order: Order
@@ -28,6 +27,7 @@ class Reading:
     dropped: tuple[EncodedPair, ...] = ()
     kept_apart: tuple[Pair, ...] = ()
     held_out: tuple[EncodedPair, ...] = ()
+    held_out_dropped: tuple[EncodedPair, ...] = ()
 
     def by_id(self) -> dict[str, Pair]:
         """All pairs, those that are trained on first: their places are their numbers."""
@@ -53,7 +53,7 @@ def read_pairs(
         raise ValueError("The pair set is empty; add pairs, or restore dropped ones, before training on it.")
     wants = config.objective.degraded_answers()
     stored, kept_apart = divide(config, stored)
-    held_out = read_held_out(config, kept_apart, encoder, wants, vocabulary)
+    looks = kept_apart, *read_held_out(config, kept_apart, encoder, wants, vocabulary)
 
     def encode(positions: Iterable[int]) -> dict[int, EncodedPair]:
         wanted, found = list(positions), {}
@@ -66,7 +66,7 @@ def read_pairs(
 
     if config.too_long == "cut":
         order = Order.of(len(stored), config.batch_size, config.seed)
-        return Reading(stored, order, encode(seen(config, order)), (), kept_apart, held_out)
+        return Reading(stored, order, encode(seen(config, order)), (), *looks)
     everything = encode(range(len(stored)))
     kept = [position for position, pair in everything.items() if not pair.cut]
     dropped = tuple(pair for pair in everything.values() if pair.cut)
@@ -77,7 +77,7 @@ def read_pairs(
         )
     order = Order.of(len(kept), config.batch_size, config.seed)
     encoded = {place: everything[kept[place]] for place in seen(config, order)}
-    return Reading([stored[position] for position in kept], order, encoded, dropped, kept_apart, held_out)
+    return Reading([stored[position] for position in kept], order, encoded, dropped, *looks)
 
 
 def divide(config: TrainConfig, stored: Sequence[Pair]) -> tuple[list[Pair], tuple[Pair, ...]]:
@@ -90,10 +90,17 @@ def divide(config: TrainConfig, stored: Sequence[Pair]) -> tuple[list[Pair], tup
 
 def read_held_out(
     config: TrainConfig, kept_apart: Sequence[Pair], encoder: Encoder, wants: DegradedAnswers | None, vocabulary: int
-) -> tuple[EncodedPair, ...]:
-    """The pairs that looks compute: the first of those kept apart, without too long ones where these are dropped."""
-    found = (encode_known(pair, encoder, wants, vocabulary) for pair in kept_apart)
-    return tuple(islice((pair for pair in found if config.too_long == "cut" or not pair.cut), config.eval_pairs))
+) -> tuple[tuple[EncodedPair, ...], tuple[EncodedPair, ...]]:
+    """(pairs that looks compute, pairs that are left out): the first of those kept apart, without too long ones where these are
+    dropped; of those left out the ones met before there are enough."""
+    found: list[EncodedPair] = []
+    dropped: list[EncodedPair] = []
+    for pair in kept_apart:
+        if len(found) == config.eval_pairs:
+            break
+        encoded = encode_known(pair, encoder, wants, vocabulary)
+        (dropped if encoded.cut and config.too_long == "drop" else found).append(encoded)
+    return tuple(found), tuple(dropped)
 
 
 def seen(config: TrainConfig, order: Order, done: int = 0) -> list[int]:

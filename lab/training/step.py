@@ -95,7 +95,8 @@ def accumulate(
 ) -> StepResult:
     """Add the gradient of the mean loss of `pairs` to the parameters' `.grad`. Each of several workers computes its share.
 
-    With a micro-batch size the result is that of the large batch for every objective. Where the loss of a pair needs nothing
+    With a micro-batch size the result is that of the large batch for every objective, but for what an adapter drops: that is drawn
+    for each part. Where the loss of a pair needs nothing
     but that pair, part after part goes forward and backward. Otherwise (pairs that depend on each other, draws made for the
     whole batch, a state) the log-probs of all parts are computed first without a graph, the objective sees the whole batch
     at once, and each part is computed again with its credit sent back: one more forward.

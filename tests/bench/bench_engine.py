@@ -5,7 +5,8 @@
 
 The same model of 4.2 M parameters (vocabulary 4,096), the same pairs, batch 8, float32, AdamW; DPO. The engines alternate in
 one run; medians. What is timed: for TRL making the trainer (tokenisation) and `train()`; for the lab the whole of `lab.train`,
-from loading the model over the checks, the reference and all records and probes to the last checkpoint. TRL runs with the
+from loading the model over the checks, the reference, all records and gradient probes to the last checkpoint, without looks at
+held-out pairs and answers (evaluate=False). TRL runs with the
 reference computed in every step, and with it computed before, and the faster of the two is compared with.
 
 Useful operations: 2 per weight and token in a forward pass, twice that in a backward pass, a prompt counted once, the vocabulary

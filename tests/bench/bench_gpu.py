@@ -13,7 +13,8 @@ a step wait for it; on a faster one TRL is nearer.
 
 TRL runs with its best settings: bf16 autocast, under LoRA a base held in bf16 (as the lab holds it), Liger's kernels and
 FlashAttention 2 where they can be imported, padding-free rows where the installed TRL has them (1.16 switches them off and
-says so); the reference in every step, and ahead of all steps. The lab is `lab.train` with all that it records and probes.
+says so); the reference in every step, and ahead of all steps. The lab is `lab.train` with all that it records and
+its gradient probes, without looks at held-out pairs and answers (evaluate=False) and without checkpoints on the way (save_every=0).
 
 pairs/s   1 / (seconds of a step / its pairs + seconds of the reference ahead / its pairs), the first steps left out;
           loading the model, tokenising and writing checkpoints are in neither. Of TRL's reference ahead only the model's

@@ -4,9 +4,11 @@
     python -m tests.bench.bench_monitoring [--rounds 5] [--steps 40]
 
 The model and pairs of `bench_engine`, SGDPO (the objective with most to show), batch 8. "All" is what every run does: scalars,
-pair terms and token credit of every step into the store, gradient probes within their budget of 5 %, requests listened to.
-The probes are the gradient by layer and looks at a panel of held-out pairs. "Records" is the same without probes. "None" makes the
-same steps and neither computes nor writes any of it. Alternating in one run, medians of the whole loop's time without its
+pair terms and token credit of every step into the store, gradient probes within their budget of 5 %, requests listened to, and
+the watchman, who looks at the store from a thread of his own (see lab/training/watchman.py; his last look, after the last
+step, is not in the loop's time). The probes are the gradient by layer and looks at a panel of held-out pairs. "Records" is the same
+without probes and watchman. "None" makes the same steps and neither computes nor writes any of it. Neither trackers nor alerts,
+which a run has where it is asked for them. Alternating in one run, medians of the whole loop's time without its
 evaluations, which are outside of the budget, looks at the panel in them included.
 
 Below stands what one probe costs: the gradient of all layers, of the last block alone, and one look at the panel.
@@ -27,8 +29,9 @@ threads.spin_where_idle()  # as a process that only trains does, before torch is
 
 from lab.monitor import SilentWriter, StoreWriter  # isort: skip
 from lab.pairs import pair_of
-from lab.training import TrainConfig
+from lab.training import TrainConfig, create_run
 from lab.training.loop import Training
+from lab.training.watchman import Watchman
 from tests.bench.bench_engine import RATE, Size, make_model, make_rows
 
 WAYS = {"none": 0.0, "records": 0.0, "all": 0.05}
@@ -66,7 +69,10 @@ def trained(way: str, model: Path, rows: list[dict[str, str]], steps: int, **set
         common: dict[str, Any] = {"steps": steps, "learning_rate": RATE, "save_every": 0, "device": "cpu", "model": str(model)}
         looks = {"held_out": 0.05, "eval_every": 0, "eval_prompts": 1, "eval_tokens": 64, "panel_pairs": PAIRS}
         config = TrainConfig.parse(objective="sgdpo", **common | looks | {"probe_budget": WAYS[way]} | settings)
+        create_run(folder, config)
         store = SilentWriter() if way == "none" else StoreWriter(folder)
+        if way == "all":
+            store.listeners.append(Watchman(folder, store))  # as `lab.api.start_run` does
         kind = Unwatched if way == "none" else Timed
         pairs = [pair_of(row) for row in rows]
         training = kind(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import lab
 from lab.objectives import OBJECTIVES
 from lab.training import prepare
-from tests.training.comparing import asking, assert_same, interrupted, resumed
+from tests.training.comparing import asking, assert_same, interrupted, resumed, weights
 
 SETTINGS = {
     "steps": 5,
@@ -24,6 +25,8 @@ VARIANTS = [
     ({"name": "alpha_dpo", "ema_variant": "official"}, {"lora_rank": 2}),
     ({"name": "spo", "base": "alpha_dpo", "degraded_source": "both", "share": 0.5}, {}),
     ("sgdpo", {"lora_rank": 2, "lora_dropout": 0.3, "micro_batch_size": 2}),
+    ("sgdpo", {"precision": "bfloat16"}),
+    ("dpo", {"precision": "bfloat16", "lora_rank": 2, "micro_batch_size": 2}),
 ]
 
 
@@ -40,6 +43,29 @@ def test_resumed_equals_uninterrupted(number, objective, extra, rows, model_fold
     """Six pairs and batches of four: epochs end inside of batches."""
     whole = lab.train(objective, rows[:6], model_folder("llama"), background=False, **SETTINGS | extra)
     assert_same(resumed(interrupted(whole, 1 + number % 4, tmp_path / "part")), whole)
+
+
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_training_in_bfloat16_begins_and_goes_as_in_float32(lora_rank, rows, model_folder):
+    """Matrix products are rounded to 8 bits, weights in training are not: the curves agree as far as that reaches."""
+    settings = SETTINGS | {"steps": 8, "lora_rank": lora_rank, "save_every": 0, "evaluate": False}
+    runs = {
+        precision: lab.train("dpo", rows[:8], model_folder("llama"), background=False, precision=precision, **settings)
+        for precision in ("float32", "bfloat16")
+    }
+    first = {}
+    for precision, run in runs.items():
+        assert run.state == "finished", run.error
+        (first[precision],) = [d for d in run.events("check")["detail"] if d["what"] == "loss at the first step"]
+        assert first[precision]["passed"]
+        assert not any("policy and reference differ" in d["words"] for d in run.events("warning")["detail"])
+    assert abs(first["bfloat16"]["found"] - first["bfloat16"]["expected"]) < 0.02
+    exact, rough = (run.scalars(["loss", "rewards/margins", "grad_norm"]) for run in runs.values())
+    assert not exact.equals(rough)  # it is bfloat16
+    assert exact["loss"].iloc[-1] < 0.9 * exact["loss"].iloc[0]
+    assert (exact["loss"] - rough["loss"]).abs().max() < 0.1 * exact["loss"].iloc[0]
+    trained = {tensor.dtype for name, tensor in weights(runs["bfloat16"].dir).items() if tensor.is_floating_point()}
+    assert trained == {torch.float32}
 
 
 @pytest.mark.slow
@@ -75,11 +101,21 @@ def test_the_kernel_that_a_clock_chose_once_stays(rows, model_folder, tmp_path, 
 
         monkeypatch.setattr(prepare, "choose_kernel", chosen)
 
+    compared, compare = [], prepare.choose_layout
+
+    def comparing(policy, completions, **more):
+        compared.append(policy.shared)
+        return compare(policy, completions, **more)
+
+    monkeypatch.setattr(prepare, "choose_layout", comparing)
     choose("padded")
     whole = lab.train("dpo", rows[:6], model_folder("llama"), background=False, **SETTINGS)
+    assert compared == ["padded"]  # the kernel that trains
     choose("grouped")
     again = resumed(interrupted(whole, 2, tmp_path / "part"))
+    assert compared[1:] == ["grouped", "padded"]  # the one it had before was compared, too
     branch = lab.train(branch_from=whole, at=3, background=False)
+    assert compared[3:] == ["grouped", "padded"]
     for run in (whole, again, branch):
         layouts = [detail["kernel"] for detail in run.events("check")["detail"] if "kernel" in detail]
         assert set(layouts) == {"padded"}

@@ -104,6 +104,33 @@ def test_too_long_pairs_can_be_left_out(model_folder, uneven):
     assert run.scalars(["epoch"])["epoch"].iloc[-1] == 4  # 4 steps of 4 pairs
 
 
+def test_held_out_pairs_that_do_not_fit_are_found_too(policy, uneven, model_folder):
+    """The long answers are those that looks compute, so that nothing of what is trained on is cut."""
+    config = TrainConfig.parse(objective="dpo", max_length=64, **FAST | {"evaluate": True, "held_out": 0.5})
+    for seed in range(100):
+        config = config.model_copy(update={"seed": seed})
+        reading = read(config, uneven, policy)
+        if 1 < len(reading.kept_apart) < 6 and not any(pair.cut for pair in reading.encoded.values()):
+            break
+    cut = [pair for pair in reading.held_out if pair.cut]
+    (found,) = [f for f in preflight(policy, config, reading, 64, missing=0).findings if f.kind == "held_out_cut"]
+    assert (found.pairs, found.tokens) == (3, sum(pair.cut for pair in cut))
+    assert found.ids == tuple(pair.id for pair in cut)
+    assert f"3 of {len(reading.kept_apart)} held-out pairs have an answer longer than 56 tokens" in found.words
+    enough = int(found.words.split("max_length = ")[1].split()[0])
+    assert not any(p.cut for p in read(config.model_copy(update={"max_length": enough}), uneven, policy).held_out)
+    config = config.model_copy(update={"too_long": "drop"})
+    reading = read(config, uneven, policy)
+    assert not any(pair.cut for pair in reading.held_out)
+    (found,) = [f for f in preflight(policy, config, reading, 64, missing=0).findings if f.kind.startswith("held_out")]
+    assert (found.kind, found.ids) == ("held_out_dropped", tuple(pair.id for pair in cut))
+    assert f"3 of {len(reading.kept_apart)} held-out pairs are left out of evaluation" in found.words
+    settings = FAST | {"evaluate": True, "held_out": 0.5, "seed": seed, "max_length": 64, "eval_prompts": 0}
+    run = lab.train("dpo", uneven, model_folder("llama"), too_long="drop", background=False, **settings)
+    assert [f.kind for f in run.preflight().findings if f.kind.startswith("held_out")] == ["held_out_dropped"]
+    assert any("left out of evaluation" in detail["words"] for detail in run.events("warning")["detail"])
+
+
 def test_where_nothing_fits_there_is_nothing_to_train_on(model_folder, uneven):
     with pytest.raises(ValueError, match=r"Every one of 2 pairs .* raise max_length"):
         lab.preflight("dpo", uneven[3:5], model_folder("llama"), max_length=64, too_long="drop", **FAST)
@@ -187,6 +214,72 @@ def test_too_little_memory_is_said_before_the_run_with_what_to_do(free, settings
     if "micro_batch_size to" in advice:
         size_that_fits = int(words[0].split("micro_batch_size to ")[1].split()[0])
         assert lab.preflight("dpo", rows, model_folder("llama"), **settings | {"micro_batch_size": size_that_fits}).advice is None
+
+
+def short_of_memory(monkeypatch, most, *, gradients=True):
+    """No pass over more than `most` tokens fits, and without `gradients` no backward pass at all."""
+    computed = room.pair_logps
+
+    def pair_logps(policy, objective, pairs, *more):
+        if sum(map(room._tokens, pairs)) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        return computed(policy, objective, pairs, *more)
+
+    def grad(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB.")
+
+    monkeypatch.setattr(room, "pair_logps", pair_logps)
+    if not gradients:
+        monkeypatch.setattr(room.torch.autograd, "grad", grad)
+
+
+def test_where_the_measured_pairs_do_not_fit_less_is_measured(policy, rows, monkeypatch):
+    config = TrainConfig.parse(objective="dpo", **FAST)
+    reading = read(config, rows, policy)
+    whole = preflight(policy, config, reading, 512, missing=0)
+    longest = max(map(room._tokens, reading.encoded.values()))
+    short_of_memory(monkeypatch, longest)  # one pair fits, two do not
+    found = preflight(policy, config, reading, 512, missing=0)
+    assert found.time.measured_pairs == 1
+    assert 0.5 * whole.memory.activations < found.memory.activations < 2 * whole.memory.activations
+    short_of_memory(monkeypatch, longest // 2)
+    found = preflight(policy, config, reading, 512, missing=0, free=1000)
+    assert 0.4 * whole.memory.activations < found.memory.activations < 2 * whole.memory.activations
+    assert found.time is None
+    assert "time     unknown: memory ran out while a pair was timed" in found.lines()
+    assert found.advice
+    assert Preflight.model_validate(json.loads(json.dumps(found.model_dump(mode="json")))) == found
+
+
+def test_a_run_that_runs_out_of_memory_has_its_report_and_says_what_to_do(model_folder, rows, monkeypatch, capsys, tmp_path):
+    with monkeypatch.context() as within:
+        short_of_memory(within, 10**6, gradients=False)
+        run = lab.train("dpo", rows, model_folder("llama"), background=False, **FAST)
+        assert run.state == "failed"
+        assert run.error.startswith("Out of memory: lower micro_batch_size")
+        report = run.preflight()
+        assert report.time is None
+        assert "ran out in a pass over a single pair: set micro_batch_size to 1 and lower max_length" in report.advice
+        assert report.advice in [detail["words"] for detail in run.events("warning")["detail"]]
+        file = tmp_path / "pairs.jsonl"
+        file.write_text("\n".join(map(json.dumps, rows)))
+        command = ["train", "--objective", "dpo", "--model", str(model_folder("llama")), "--pairs", str(file), "--device", "cpu"]
+        assert main([*command, "--dry-run"]) == 0
+        assert "warning  " in capsys.readouterr().out
+
+    def load(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+
+    monkeypatch.setattr("lab.training.prepare.load_policy", load)
+    assert main([*command, "--dry-run"]) == 1
+    assert "error: Out of memory: lower micro_batch_size" in capsys.readouterr().err
+
+
+def test_memory_that_torch_holds_and_nobody_uses_is_free(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 9000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 500)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)
+    assert room.free_memory(torch.device("cuda")) == 1300
 
 
 def test_free_memory_is_what_the_control_group_leaves(monkeypatch):
