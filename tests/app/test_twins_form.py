@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from streamlit.testing.v1 import AppTest
+
 import lab
-from tests.app.test_compare import opened
+
+
+def page() -> None:
+    import lab
+    from app import twins
+
+    twins.form(lab.runs(), [])
 
 
 def test_branches_are_not_asked_for_a_seed(model_folder: Any, rows: Any) -> None:
     quick: dict[str, Any] = {"steps": 2, "batch_size": 4, "evaluate": False, "device": "cpu"}
     parent = lab.train("ipo", rows, model_folder("llama"), background=False, **quick)
     lab.train("dpo", branch_from=parent, background=False, steps=3)
-    app = opened()
+    app = AppTest.from_function(page, default_timeout=120).run()
 
     def asked(way: str, run: str) -> set[str]:
         app.radio(key="twins.way").set_value(way).run()
