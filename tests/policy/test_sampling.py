@@ -62,7 +62,7 @@ def test_a_prompt_is_asked_as_training_has_it(policy):
     short = LONG[: len(LONG) // 2]
     trained = encoder(short, "First mix the flour.")
     assert trained.prompt_cut == 0
-    assert 32 < len(trained.prompt)
+    assert len(trained.prompt) > 32
     given = sample(policy, [short, LONG * 2], max_new_tokens=100, max_length=64)
     answers = [one for (one,) in given]
     assert answers[0].prompt == trained.prompt

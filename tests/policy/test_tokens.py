@@ -98,7 +98,9 @@ def test_the_boundary_of_a_long_prompt_does_not_move(kind, max_length, words, on
     assert asked.prompt[:begin] == trained.prompt[:begin]
     kept = trained.prompt[begin:]
     assert asked.prompt[len(asked.prompt) - len(kept) :] == kept
-    assert encoder.prompt(prompt, 9).prompt == (asked.prompt if len(asked.prompt) <= 9 else (*asked.prompt[:begin], *asked.prompt[begin - 9 :]))
+    assert encoder.prompt(prompt, 9).prompt == (
+        asked.prompt if len(asked.prompt) <= 9 else (*asked.prompt[:begin], *asked.prompt[begin - 9 :])
+    )
 
 
 def test_a_tokenizer_that_would_merge_across_the_boundary():

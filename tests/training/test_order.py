@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from lab.training.batches import shuffled
+from lab.training.batches import generator, shuffled
+from lab.training.config import SEEDS, ConfigError, TrainConfig
 from lab.training.order import Order
 
 
@@ -61,3 +63,12 @@ def test_a_pair_that_comes_in_waits_for_the_next_epoch():
     seen = [order.batch(step) for step in range(2, 8)]
     assert 6 not in [i for batch in seen[:2] for i in batch]
     assert 6 in [i for batch in seen[2:] for i in batch]
+
+
+def test_a_seed_that_another_one_equals_is_refused():
+    """The random numbers of a run are told apart by the seed's lowest 20 bits."""
+    with pytest.raises(ConfigError, match=r"seed = 1048576 does not work: input should be less than 1048576\."):
+        TrainConfig.parse(objective="dpo", seed=2**20)
+    starts = {generator(seed, 0, 1).initial_seed() for seed in (0, 1, 2**19, SEEDS - 1)}
+    assert len(starts) == 4
+    assert generator(2 * SEEDS, 0, 1).initial_seed() == generator(0, 0, 1).initial_seed()  # why there is a bound
