@@ -93,16 +93,16 @@ def _require_same_split(base: TrainConfig, config: TrainConfig) -> None:
     A branch that takes no looks has no share."""
     if config.seed != base.seed:
         raise ConfigError(
-            f"A branch keeps its parent's seed, {base.seed}: the seed chooses the prompts that are never trained on, and with another "
-            "one the branch would be evaluated on pairs that its weights were trained on; leave it out, or start a new run."
+            f"A branch keeps its parent's seed, {base.seed}: the seed chooses the prompts that are never trained on, and with "
+            "another one the branch would be evaluated on pairs that its weights were trained on; leave it out, or start a new run."
         )
     share = base.held_out if base.evaluate else 0.0
     if config.evaluate and config.held_out != share:
         why = "" if base.evaluate else " (it took no looks and trained on all pairs)"
         remedy = "leave it out" if base.evaluate else "give held_out = 0 or evaluate = False"
         raise ConfigError(
-            f"A branch keeps its parent's held_out, {share:g}{why}: with another share it would be evaluated on pairs that its weights "
-            f"were trained on; {remedy}, or start a new run."
+            f"A branch keeps its parent's held_out, {share:g}{why}: with another share it would be evaluated on pairs that its "
+            f"weights were trained on; {remedy}, or start a new run."
         )
 
 
