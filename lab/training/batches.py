@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -81,8 +82,18 @@ def shuffled(count: int, seed: int, epoch: int) -> list[int]:
 
 
 def generator(seed: int, step: int, purpose: int) -> torch.Generator:
-    """A random generator that depends on nothing but its three arguments (each below 2**20 keeps them apart)."""
-    return torch.Generator().manual_seed((seed * 2**20 + purpose) * 2**22 + step & (2**63 - 1))
+    """A random generator that depends on nothing but its three arguments (each below 2**20 keeps them apart).
+
+    The CPU's generator, a Mersenne Twister, reads no more than the lowest 32 bits of its seed: there step and purpose lie, and the
+    run's seed is spread over all bits on top of them.
+    """
+    number = (seed * 2**20 + purpose) * 2**22 + step & (2**63 - 1)
+    return torch.Generator().manual_seed(number ^ spread(seed))
+
+
+def spread(number: int) -> int:
+    """63 bits that are different for every number; 0 stays 0."""
+    return int.from_bytes(hashlib.blake2b(str(number).encode(), digest_size=8).digest(), "big") & (2**63 - 1) if number else 0
 
 
 PILOT, DROPOUT = 2, 7

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -71,4 +72,16 @@ def test_a_seed_that_another_one_equals_is_refused():
         TrainConfig.parse(objective="dpo", seed=2**20)
     starts = {generator(seed, 0, 1).initial_seed() for seed in (0, 1, 2**19, SEEDS - 1)}
     assert len(starts) == 4
-    assert generator(2 * SEEDS, 0, 1).initial_seed() == generator(0, 0, 1).initial_seed()  # why there is a bound
+
+
+def test_every_seed_has_an_order_of_its_own_and_seed_0_that_of_before():
+    """A CPU's generator reads the lowest 32 bits of what it is seeded with: the run's seed has to reach them."""
+    assert len({tuple(shuffled(50, seed, 0)) for seed in (0, 1, 2, 2**12, SEEDS - 1)}) == 5
+    assert shuffled(50, 0, 3) == torch.randperm(50, generator=torch.Generator().manual_seed(2**22 + 3)).tolist()
+    streams = {
+        float(torch.rand((), generator=generator(seed, step, purpose), dtype=torch.float64))
+        for seed in (0, 5, 77)
+        for step in range(40)
+        for purpose in range(1, 9)
+    }
+    assert len(streams) == 3 * 40 * 8
