@@ -11,7 +11,7 @@ import torch
 
 from .layout import Completion
 from .policy import Policy
-from .randomness import global_generator
+from .randomness import global_generator, spread
 from .tokens import Encoded, Prompt
 
 
@@ -64,7 +64,7 @@ def sample(
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         role = policy.reference() if reference else contextlib.nullcontext()
-        with global_generator(seed + _APART * start, devices), policy.evaluating(), policy.gathered(), role:
+        with global_generator(seed ^ spread(start), devices), policy.evaluating(), policy.gathered(), role:
             found |= zip(chosen, _generate(policy, [rows[i] for i in chosen], ends, max_new_tokens, temperature))
         if progress is not None:
             progress(min(start + batch_size, len(order)), len(order))
@@ -81,9 +81,6 @@ def asked(policy: Policy, prompts: Sequence[Prompt], *, max_new_tokens: int, max
 
 PLAIN: dict[str, Any] = {"repetition_penalty": 1.0, "typical_p": 1.0, "min_p": None, "no_repeat_ngram_size": 0, "num_beams": 1}
 """Published models bring sampling habits of their own in their generation_config; their answers would not be the policy's own."""
-
-_APART = 2**33
-"""Between the seeds of two batches, more than there are steps."""
 
 
 def sample_answers(policy: Policy, prompts: Sequence[Prompt], **how: Any) -> list[list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +11,7 @@ import torch
 from lab.objectives import DegradedAnswers
 from lab.pairs import Pair, degrade
 from lab.policy import Completion, Encoder
+from lab.policy.randomness import spread
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,6 @@ def generator(seed: int, step: int, purpose: int) -> torch.Generator:
     """
     number = (seed * 2**20 + purpose) * 2**22 + step & (2**63 - 1)
     return torch.Generator().manual_seed(number ^ spread(seed))
-
-
-def spread(number: int) -> int:
-    """63 bits that are different for every number; 0 stays 0."""
-    return int.from_bytes(hashlib.blake2b(str(number).encode(), digest_size=8).digest(), "big") & (2**63 - 1) if number else 0
 
 
 PILOT, DROPOUT = 2, 7

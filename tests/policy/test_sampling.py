@@ -28,6 +28,12 @@ def test_the_same_seed_gives_the_same_answers_and_global_generators_stay(policy)
     assert sample_answers(policy, PROMPTS, per_prompt=2, max_new_tokens=8, seed=1) == [[a.text for a in given] for given in one]
 
 
+def test_batches_draw_apart(policy):
+    """Each batch has random numbers of its own: a CPU's generator reads the lowest 32 bits of its seed alone."""
+    found = [one.ids for (one,) in sample(policy, PROMPTS[:1] * 6, max_new_tokens=12, seed=0, batch_size=2)]
+    assert len(set(found)) == 6
+
+
 def test_an_answer_ends_with_its_end_token_or_was_cut(policy):
     end = policy.tokenizer.eos_token_id
     with torch.no_grad():  # every token is as likely as any other
