@@ -28,7 +28,7 @@ WAYS = {
 """How twins begin."""
 
 SHARED = ("steps", "batch_size", "learning_rate", "seed")
-"""Settings that the form asks for; all others are the defaults, or those of the run they begin like."""
+"""Settings that the form asks for; all others are the defaults, or those of the run they begin like. Branches keep their seed."""
 
 JOB = "twins.starting"
 
@@ -123,7 +123,8 @@ def _objective(letter: str, first: str) -> dict[str, Any]:
 def _settings(run: Run | None, at: int | None) -> dict[str, Any]:
     """The settings that both share, beginning with those of `run` or the defaults; those that were left alone are left out."""
     config = run.about["config"] if run else {}
-    fields = {name: TrainConfig.model_fields[name] for name in SHARED}
+    branches = at is not None or (run is not None and "branch" in run.about)
+    fields = {name: TrainConfig.model_fields[name] for name in SHARED if name != "seed" or not branches}
     usual = {name: config.get(name, field.default) for name, field in fields.items()}
     if at is not None and usual["steps"] <= at:
         usual["steps"] += at

@@ -142,9 +142,10 @@ class Run:
         """Save a checkpoint and end."""
         self._ask("stop")
 
-    def checkpoint(self) -> None:
-        """Save a checkpoint at the next safe point."""
-        self._ask("checkpoint")
+    def checkpoint(self, *, keep: bool = True) -> None:
+        """Save a checkpoint at the next safe point. It stays beside those that the run saves by itself until the run is deleted;
+        keep=False: until the next one that is asked for so, for whoever wants to look at the model as it is now."""
+        self._ask("checkpoint", **({} if keep else {"keep": False}))
 
     @property
     def place(self) -> queueing.Place | None:

@@ -162,6 +162,8 @@ def _data(source: Source, data: Data | None) -> str:
     words += f", {edited:,} of them edited since they were imported." if edited else ", as they were imported."
     if data.held_out:
         words += f" {data.held_out:,} more were held out from training."
+    if data.too_long:
+        words += f" {data.too_long:,} more were left out because an answer did not fit into max_length."
     return f"## Data\n\n{words} They came from {_code(data.origin)}."
 
 

@@ -8,7 +8,7 @@ from .loading import Lora, ModelError, choose_device, load_policy, load_trained
 from .logps import CompletionLogps, completion_logps
 from .policy import Policy, whole
 from .reference import ReferenceCache
-from .sampling import Answer, sample, sample_answers
+from .sampling import Answer, asked, sample, sample_answers
 from .tokens import Encoded, Encoder, Prompt
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Policy",
     "Prompt",
     "ReferenceCache",
+    "asked",
     "choose_device",
     "choose_kernel",
     "choose_layout",

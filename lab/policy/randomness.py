@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -20,3 +21,8 @@ def global_generator(seed: int, devices: Sequence[torch.device] = ()) -> Iterato
     with _one_at_a_time, torch.random.fork_rng(devices=list(devices)):
         torch.manual_seed(seed)
         yield
+
+
+def spread(number: int) -> int:
+    """63 bits that are different for every number; 0 stays 0."""
+    return int.from_bytes(hashlib.blake2b(str(number).encode(), digest_size=8).digest(), "big") & (2**63 - 1) if number else 0

@@ -80,9 +80,12 @@ class Encoder:
             for answer, full in zip(kept, whole)
         ]
 
-    def prompt(self, prompt: Prompt) -> list[int]:
-        """Token ids of a prompt alone, ready to be continued; cut from the left to half of `max_length`."""
-        return self._shortened(prompt, self._prompt_ids(prompt), max(self.max_length // 2, 8))
+    def prompt(self, prompt: Prompt, most: int | None = None) -> Encoded:
+        """A prompt alone, ready to be continued: an `Encoded` without an answer. What training can have whole is whole here too: a
+        prompt is cut only where it is longer than `max_length`, or than `most` tokens."""
+        ids = self._prompt_ids(prompt)
+        short = self._shortened(prompt, ids, self.max_length if most is None else min(most, self.max_length))
+        return Encoded(tuple(short), (), max(len(ids) - len(short), 0))
 
     @cached_property
     def ends(self) -> tuple[int, ...]:

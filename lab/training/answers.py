@@ -13,7 +13,6 @@ from statistics import fmean
 import torch
 
 from lab.intervals import positive_interval, standard_error
-from lab.pairs import Prompt
 from lab.policy import Answer, Policy
 
 NGRAM = 4
@@ -84,18 +83,16 @@ def answer_facts(answers: Sequence[Sequence[Answer]]) -> dict[str, float]:
     }
 
 
-def kept_answers(
-    folder: Path, key: Sequence[object], prompts: Sequence[Prompt], make: Callable[[], list[list[Answer]]]
-) -> list[list[Answer]]:
+def kept_answers(folder: Path, key: Sequence[object], make: Callable[[], list[list[Answer]]]) -> list[list[Answer]]:
     """The reference's answers, made once for all runs on the same model, prompts and seed: read from `folder`, or put there.
 
-    key: everything else they depend on, as JSON values. A file that is not whole is made again.
+    key: everything they depend on, as JSON values. A file that is not whole is made again.
     """
-    digest = hashlib.blake2b(json.dumps([key, list(prompts)], sort_keys=True).encode(), digest_size=12).hexdigest()
+    digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=12).hexdigest()
     path = folder / f"{digest}.json"
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        return [[Answer(a["text"], tuple(a["prompt"]), tuple(a["ids"]), a["ended"]) for a in given] for given in stored]
+        return [[Answer(**a | {"prompt": tuple(a["prompt"]), "ids": tuple(a["ids"])}) for a in given] for given in stored]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         made = make()
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ import torch
 from lab.objectives import DegradedAnswers
 from lab.pairs import Pair, degrade
 from lab.policy import Completion, Encoder
+from lab.policy.randomness import spread
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,13 @@ def shuffled(count: int, seed: int, epoch: int) -> list[int]:
 
 
 def generator(seed: int, step: int, purpose: int) -> torch.Generator:
-    """A random generator that depends on nothing but its three arguments (each below 2**20 keeps them apart)."""
-    return torch.Generator().manual_seed((seed * 2**20 + purpose) * 2**22 + step & (2**63 - 1))
+    """A random generator that depends on nothing but its three arguments (each below 2**20 keeps them apart).
+
+    The CPU's generator, a Mersenne Twister, reads no more than the lowest 32 bits of its seed: there step and purpose lie, and the
+    run's seed is spread over all bits on top of them.
+    """
+    number = (seed * 2**20 + purpose) * 2**22 + step & (2**63 - 1)
+    return torch.Generator().manual_seed(number ^ spread(seed))
 
 
 PILOT, DROPOUT = 2, 7

@@ -1,7 +1,8 @@
 """A new run from another's checkpoint, with another objective or other settings.
 
 A branch goes on counting steps, and has the schedule and the order of pairs of its own settings at those steps: one that changes
-nothing equals its parent, number for number. Its reference is its parent's: the model as loaded, without what was trained.
+nothing equals its parent, number for number. Its reference is its parent's: the model as loaded, without what was trained. So is
+its held-out part: prompts that the parent trained on would tell a branch nothing if it held them out.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ def plan_branch(parent: Path, at: int | None, given: Mapping[str, Any], *, keep_
                 f"A branch goes on with the weights of its checkpoint, so its {name} stays {getattr(base, name)!r}; "
                 "leave it out, or start a new run."
             )
+    _require_same_split(base, config)
     step = facts["step"]
     if config.steps <= step:
         raise ConfigError(
@@ -84,6 +86,24 @@ def plan_branch(parent: Path, at: int | None, given: Mapping[str, Any], *, keep_
         "settings": former.model_dump(mode="json"),
     }
     return Branch(checkpoint, config, changes if same_pairs else [], told)
+
+
+def _require_same_split(base: TrainConfig, config: TrainConfig) -> None:
+    """Raises ConfigError where the branch would look at prompts that its parent trained on: seed and share choose what is held out.
+    A branch that takes no looks has no share."""
+    if config.seed != base.seed:
+        raise ConfigError(
+            f"A branch keeps its parent's seed, {base.seed}: the seed chooses the prompts that are never trained on, and with "
+            "another one the branch would be evaluated on pairs that its weights were trained on; leave it out, or start a new run."
+        )
+    share = base.held_out if base.evaluate else 0.0
+    if config.evaluate and config.held_out != share:
+        why = "" if base.evaluate else " (it took no looks and trained on all pairs)"
+        remedy = "leave it out" if base.evaluate else "give held_out = 0 or evaluate = False"
+        raise ConfigError(
+            f"A branch keeps its parent's held_out, {share:g}{why}: with another share it would be evaluated on pairs that its "
+            f"weights were trained on; {remedy}, or start a new run."
+        )
 
 
 def settings_at(parent: Path, at: int | None) -> TrainConfig:

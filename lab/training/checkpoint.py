@@ -10,7 +10,7 @@ import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -28,6 +28,9 @@ from .workers import like
 TENSORS = "trainer.safetensors"
 DAMAGED = "damaged-"
 """Before the name of a checkpoint that could not be read, so that it is kept and not met again."""
+
+Asked = Literal["keep", "look"]
+"""Why somebody asked for a checkpoint: to keep it, or to look at the model as it is now (see `lab.whatif`)."""
 
 
 class CheckpointError(RunError):
@@ -120,9 +123,26 @@ def add_evaluation(run_dir: Path, step: int, evaluation: dict[str, float]) -> No
         durable.write_json(folder / FACTS, read_facts(folder) | {"evaluation": evaluation})
 
 
+def keep_asked(run_dir: Path, step: int) -> None:
+    """Write down that somebody asked to keep a checkpoint that is there already."""
+    folder = run_dir / CHECKPOINTS / f"step-{step:06d}"
+    if folder.exists():
+        durable.write_json(folder / FACTS, read_facts(folder) | {"asked": "keep"})
+
+
 def drop_old(run_dir: Path, keep: int, best: Path | None) -> None:
-    """Delete all checkpoints but the latest `keep` and the best."""
-    for old in list_checkpoints(run_dir)[:-keep]:
+    """Delete old checkpoints. What stays: the latest `keep` of those that the run saves by itself, the best, those that somebody
+    asked for to keep, and the latest of those that somebody asked for to look at."""
+    regular: list[Path] = []
+    looked_at: list[Path] = []
+    for checkpoint in list_checkpoints(run_dir):
+        try:
+            asked = read_facts(checkpoint).get("asked")
+        except RunError:  # damaged: resuming from it says so
+            asked = None
+        if asked != "keep":
+            (looked_at if asked == "look" else regular).append(checkpoint)
+    for old in [*regular[:-keep], *looked_at[:-1]]:
         if old != best:
             durable.remove(old)
 
@@ -160,7 +180,7 @@ def latest_whole(run_dir: Path, policy: Policy) -> tuple[Stored | None, list[str
             continue
         for later in list_checkpoints(run_dir):
             if step_of(later) > step_of(folder):
-                durable.sync(later.rename(later.with_name(f"{DAMAGED}{later.name}")).parent)
+                durable.sync(later.rename(_free(later.with_name(f"{DAMAGED}{later.name}"))).parent)
         return found, complaints
     if complaints:
         raise CheckpointError(
@@ -245,6 +265,14 @@ def _sweep(folder: Path) -> None:
     """Remove what a process that was killed while it saved, or while it deleted, has left."""
     for path in folder.glob(".step-*"):
         shutil.rmtree(path)
+
+
+def _free(path: Path) -> Path:
+    """A name that nothing has yet: the checkpoint of a step may be damaged, written again, and damaged again."""
+    number, found = 2, path
+    while found.exists():
+        number, found = number + 1, path.with_name(f"{path.name}-{number}")
+    return found
 
 
 def _reason(error: Exception) -> str:

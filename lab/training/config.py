@@ -22,6 +22,9 @@ from lab.monitor.alerts import parse_hook
 from lab.objectives import Objective, make_objective
 from lab.policy import Lora
 
+SEEDS = 2**20
+"""How many seeds there are: so many the random numbers of a run can tell apart, see `lab.training.batches.generator`."""
+
 
 class ConfigError(ValueError):
     """A configuration that cannot work, in one sentence."""
@@ -72,7 +75,9 @@ class TrainConfig(BaseModel):
         description="a pair with an answer that does not fit into max_length: cut trains on the answer's beginning, without an end "
         "of sequence; drop leaves the pair out",
     )
-    seed: int = Field(0, ge=0, description="fixes the order of the pairs, the pilots, the adapter and the sampled answers")
+    seed: int = Field(
+        0, ge=0, lt=SEEDS, description="fixes the order of the pairs, the pilots, the adapter and the sampled answers"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of matrix products: auto is float32 on the CPU, bfloat16 on a GPU; weights in training stay float32"
@@ -87,7 +92,7 @@ class TrainConfig(BaseModel):
         "auto", description="auto computes a prompt once for all its answers where the model agrees; plain gives each its own row"
     )
     save_every: int = Field(100, ge=0, description="steps between checkpoints; 0 saves only at the end")
-    keep_checkpoints: int = Field(3, ge=1, description="latest checkpoints that are kept")
+    keep_checkpoints: int = Field(3, ge=1, description="latest checkpoints that are kept, apart from those asked for")
     keep_best: str = Field(
         "auto",
         description="evaluation scalar whose best checkpoint is saved and kept beside the latest, as eval/rewards/accuracies, or "

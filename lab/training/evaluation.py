@@ -13,7 +13,7 @@ import numpy as np
 
 from lab.objectives import State
 from lab.pairs import Prompt, prompt_text
-from lab.policy import Answer, Policy, is_untouched, reference_model, sample
+from lab.policy import Answer, Policy, asked, is_untouched, reference_model, sample
 
 from .answers import answer_facts, kept_answers, kl_divergence, kl_facts
 from .batches import generator
@@ -143,9 +143,8 @@ class Looking:
             with reference_now() as reference:
                 return self._sample(config, reference, prompts, PER_PROMPT, 0, reference=True)
 
-        how = [config.eval_tokens, config.max_length, config.seed, PER_PROMPT, BATCH, policy.fingerprint, str(policy.device)]
         kept = self.cache / "answers" if self.cache is not None else None
-        reference = reference_answers() if kept is None else kept_answers(kept, how, prompts, reference_answers)
+        reference = reference_answers() if kept is None else kept_answers(kept, _how(config, policy, prompts), reference_answers)
         if untouched:  # one model: half of its answers stand for the policy, and play against the other half
             half = PER_PROMPT // 2
             answers, opponents = [given[:half] for given in reference], [given[half:] for given in reference]
@@ -157,7 +156,9 @@ class Looking:
                 progress = self._progress("comparing answers with the reference")
                 divergence = kl_divergence(policy, frozen, answers, progress=progress)
         scalars, detail = kl_facts(divergence)
-        return self._judged(prompts, answers, opponents, Evaluation(scalars | answer_facts(answers), detail))
+        cut = sum(given[0].prompt_cut > 0 for given in answers)
+        told = detail | {"prompts": len(prompts), "prompts_cut": cut}
+        return self._judged(prompts, answers, opponents, Evaluation(scalars | answer_facts(answers), told))
 
     def _sample(
         self, config: TrainConfig, policy: Policy, prompts: Sequence[Prompt], count: int, number: int, *, reference: bool = False
@@ -199,3 +200,13 @@ class Looking:
             self.listen()
 
         return progress
+
+
+def _how(config: TrainConfig, policy: Policy, prompts: Sequence[Prompt]) -> list[Any]:
+    """All that the reference's answers depend on: the model as it was loaded and what it computes with, the prompts as tokens (so
+    the chat template too), the tokens that end an answer and those that its text does not show, and how it is sampled."""
+    encoded = asked(policy, prompts, max_new_tokens=config.eval_tokens, max_length=config.max_length)
+    ends, hidden = policy.encoder(config.max_length).ends, sorted(policy.tokenizer.all_special_ids)
+    computed = [policy.fingerprint, str(policy.device), config.precision, str(policy.autocast), config.quantize]
+    sampled = [config.eval_tokens, config.seed, PER_PROMPT, BATCH]
+    return [computed, sampled, list(ends), hidden, [[one.prompt, one.prompt_cut] for one in encoded]]

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lab.monitor import StoreWriter, best_checkpoint, read_about
+from lab.monitor import StoreWriter, read_about
 from lab.monitor.folder import beats_all, read_facts, score
 from lab.pairs import Pair
 from lab.policy import keep_kernel, whole
@@ -22,17 +22,15 @@ from .batches import EncodedPair, step_randomness
 from .branch import Start
 from .changing import same_state
 from .checkpoint import (
+    Asked,
     CheckpointError,
     Progress,
     Stored,
     add_evaluation,
-    drop_old,
     latest_whole,
     put_back,
     put_back_optimizer,
     read_checkpoint,
-    save_checkpoint,
-    take_snapshot,
 )
 from .config import TrainConfig
 from .dataset import dataset_state, without_spread
@@ -42,6 +40,7 @@ from .optimizer import adamw
 from .preflight import peak_memory
 from .prepare import Prepared, prepare
 from .probing import Probing
+from .saving import Saving
 from .steering import Steering, Stopped
 from .step import StepResult, accumulate
 from .workers import ALONE, Workers
@@ -87,7 +86,7 @@ class Training:
         self.progress = Progress(state=config.objective.initial_state())
         self.ready: Prepared | None = None
         self.step_seconds = 0.0
-        self.saved_at = -1
+        self.saving = Saving(run_dir, store, workers)
         self._found: tuple[Stored | None, list[str]] = (None, [])
         self.made = datetime.fromisoformat(read_about(run_dir)["created"]).timestamp()
 
@@ -176,12 +175,12 @@ class Training:
         self._found = (None, [])
         if stored is not None:
             put_back(stored, self.policy, self.ready.degree_head)
-            self.progress, self.saved_at = stored.progress, step
+            self.progress, self.saving.at = stored.progress, step
         elif self.start is not None:
             stored = self._branch(self.start)
         if self.resume:
             self.store.forget_after(step)
-            own = stored.folder.name if stored is not None and self.saved_at == step else None
+            own = stored.folder.name if stored is not None and self.saving.at == step else None
             self.store.event(step, "resumed", checkpoint=own, **self.steering.present())
             for words in complaints:
                 self._warn(f"{words} The run goes on from the one before.")
@@ -351,7 +350,7 @@ class Training:
         if step == 0 and measure not in ("auto", "") and score(found.scalars, measure) is None:
             there = ", ".join(found.scalars) or "none"
             self._warn(f"keep_best is {measure}, which no evaluation has, so no checkpoint is kept as the best; there is {there}.")
-        if step and self.saved_at == step:  # saved when the look was broken off
+        if step and self.saving.at == step:  # saved when the look was broken off
             if self.workers.writes:
                 add_evaluation(self.run_dir, step, found.scalars)
         elif step and self.workers.agree(beats_all(self.run_dir, found.scalars, measure)):
@@ -364,18 +363,9 @@ class Training:
         except CheckpointError as error:
             self._warn(f"{error} Training goes on.")
 
-    def _save(self) -> None:
-        if self.ready is None or self.saved_at == self.progress.step:
-            return
-        self.store.flush()  # a run that resumes here must find in its store all that led here
-        snapshot = take_snapshot(self.policy, self.optimizer, self.progress, self.ready.degree_head, sharded=self.workers.sharded)
-        if not self.workers.writes:
-            self.saved_at = self.progress.step
-            return
-        folder = save_checkpoint(self.run_dir, self.policy, snapshot, self.progress, self.steering.in_use())
-        self.saved_at = self.progress.step
-        self.store.event(self.progress.step, "checkpoint", folder=folder.name)
-        drop_old(self.run_dir, self.config.keep_checkpoints, best_checkpoint(self.run_dir, self.config.keep_best))
+    def _save(self, asked: Asked | None = None) -> None:
+        if self.ready is not None:
+            self.saving(self.policy, self.optimizer, self.progress, self.ready.degree_head, self.steering, asked=asked)
 
     def _listen(self, *, between_steps: bool = False) -> None:
         """Do what people asked for since the last safe point; see `Steering.listen`."""

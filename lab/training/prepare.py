@@ -140,8 +140,6 @@ def prepare(
     _check_workers(config, policy, workers)
     _check_probes(config, policy, workers, warn)
     reading = read_pairs(config, stored, encoder, policy.vocabulary, stage=stage, listen=listen)
-    if reading.kept_apart:
-        store.event(0, "held_out", pairs=[pair.id for pair in reading.kept_apart], looked_at=len(reading.held_out))
     layout, seconds = _choose_layout(config, policy, reading.encoded)
     compared = policy.shared
     reference = ReferenceCache(cache / "reference", policy)

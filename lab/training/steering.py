@@ -18,6 +18,7 @@ from lab.monitor.changes import plain_changes
 from lab.pairs import Pair
 
 from .changing import changeable, changed, values
+from .checkpoint import Asked
 from .config import ConfigError, TrainConfig
 from .edits import compute_references, read_edits, take_edits
 from .prepare import Prepared
@@ -68,11 +69,11 @@ class Steering:
         found = {path: value for path, (_, value) in changeable(self.config).items()}
         return {"settings": found, "pairs_version": self.pairs_version}
 
-    def listen(self, step: int, say: Callable[[str], None], save: Callable[[], None] | None = None) -> None:
+    def listen(self, step: int, say: Callable[[str], None], save: Callable[[Asked], None] | None = None) -> None:
         """Hear what people ask for once `step` steps are done; returns when the run may go on, raises Stopped when it may not.
 
-        say: told "paused" and "running".   save: writes a checkpoint; given between two steps only. Everything but a pause and a
-        stop waits until then.
+        say: told "paused" and "running".   save: writes a checkpoint that somebody asked for; given between two steps only.
+        Everything but a pause and a stop waits until then.
         """
         paused = False
         while True:
@@ -98,7 +99,8 @@ class Steering:
     def follow(self, step: int, *, preparing: bool = False) -> None:
         """Make the changes again that were made up to here before the run was interrupted.
 
-        preparing: the policy's weights are still those of the reference, and what was done up to here has its events already.
+        preparing: the policy's weights are still those of the reference, and what was done up to here has its events already; which
+        pairs are held out here is recorded.
         """
         while self._taken < len(self._changes) and self._changes[self._taken].after <= step:
             change = self._changes[self._taken]
@@ -107,12 +109,14 @@ class Steering:
                 self._use(changed(self.config, change.settings), None if preparing else change.after)
             if change.pairs_version is not None:
                 self._take_version(change.pairs_version, change.after, untouched=preparing or step == 0, quiet=preparing)
+        if preparing:
+            self._record_division(step)
 
-    def _obey(self, request: Request, step: int, save: Callable[[], None]) -> None:
+    def _obey(self, request: Request, step: int, save: Callable[[Asked], None]) -> None:
         """Do what somebody asked for. What cannot be done is refused in words, and the run goes on as before."""
         try:
             if request.kind == "checkpoint":
-                save()
+                save("keep" if request.detail.get("keep", True) else "look")
             elif request.kind == "set":
                 self._set(request.detail.get("settings"), step, request.id)
             elif request.kind == "edits":
@@ -160,6 +164,7 @@ class Steering:
         """change: to be remembered once nothing can go wrong any more."""
         ready = self.ready
         assert ready is not None
+        before = _division(ready)
         edits = read_edits(ready, self.pairs_at(version), after)
         computed = compute_references(ready, edits, model=self.model, untouched=untouched)
         if change is not None:
@@ -169,8 +174,21 @@ class Steering:
         self.store.status(pairs_version=version)
         if not quiet:
             self.store.event(after, "edit", version=version, computed=computed, **edits.counts)
+            if _division(ready) != before:
+                self._record_division(after)
             if edits.counts["cut"]:
                 words = (
                     f"{edits.counts['cut']} of the edited pairs have an answer that does not fit into max_length; its end is cut."
                 )
                 self.store.event(after, "warning", words=words)
+
+    def _record_division(self, step: int) -> None:
+        """Which pairs of the version in use are not trained on; `lab.export` reads it."""
+        assert self.ready is not None
+        told = _division(self.ready)
+        self.store.event(step, "held_out", version=self.pairs_version, looked_at=len(self.ready.held_out), **told)
+
+
+def _division(ready: Prepared) -> dict[str, list[str]]:
+    """Ids of the pairs that are not trained on: kept apart for looks, and left out because an answer does not fit."""
+    return {"pairs": [pair.id for pair in ready.kept_apart], "too_long": [pair.id for pair in ready.dropped]}

@@ -29,7 +29,7 @@ def checkpoint_now(run: Run, *, timeout: float = TIMEOUT, progress: Progress | N
         return _latest(run)
     events = run.reader.events()
     last = int(events["number"].max()) if len(events) else 0
-    run.checkpoint()
+    run.checkpoint(keep=False)
     began, heard = time.monotonic(), None
     while (waited := time.monotonic() - began) < timeout:
         if progress is not None:

@@ -222,6 +222,8 @@ def _lay_out(run: Run, policy: Policy, config: TrainConfig) -> None:
         choose_layout(policy, [c for pair in pairs for c in pair.completions()], wanted=config.layout)
         return
     found = checks[-1]
+    if found.get("fused") is False:
+        policy.unfuse()
     if found["layout"] == "shared":
         if policy.device.type == "cuda" and found.get("kernel") in KERNELS:
             policy.shared = found["kernel"]

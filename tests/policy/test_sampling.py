@@ -28,6 +28,12 @@ def test_the_same_seed_gives_the_same_answers_and_global_generators_stay(policy)
     assert sample_answers(policy, PROMPTS, per_prompt=2, max_new_tokens=8, seed=1) == [[a.text for a in given] for given in one]
 
 
+def test_batches_draw_apart(policy):
+    """Each batch has random numbers of its own: a CPU's generator reads the lowest 32 bits of its seed alone."""
+    found = [one.ids for (one,) in sample(policy, PROMPTS[:1] * 6, max_new_tokens=12, seed=0, batch_size=2)]
+    assert len(set(found)) == 6
+
+
 def test_an_answer_ends_with_its_end_token_or_was_cut(policy):
     end = policy.tokenizer.eos_token_id
     with torch.no_grad():  # every token is as likely as any other
@@ -52,6 +58,32 @@ def test_habits_that_a_published_model_brings_do_not_bend_the_distribution(polic
 def test_turns_end_with_every_token_the_model_was_made_to_end_them_with(policy):
     policy.model.generation_config.eos_token_id = list(range(2, 320))
     assert {len(a.ids) for given in sample(policy, PROMPTS, per_prompt=10, seed=0) for a in given} <= {1, 2}
+
+
+LONG = "How do I bake bread? " * 9
+
+
+def test_a_prompt_is_asked_as_training_has_it(policy):
+    encoder = policy.encoder(64)
+    short = LONG[: len(LONG) // 2]
+    trained = encoder(short, "First mix the flour.")
+    assert trained.prompt_cut == 0
+    assert len(trained.prompt) > 32
+    given = sample(policy, [short, LONG * 2], max_new_tokens=100, max_length=64)
+    answers = [one for (one,) in given]
+    assert answers[0].prompt == trained.prompt
+    assert answers[0].prompt_cut == 0
+    assert len(answers[0].ids) > 64 - len(trained.prompt) or answers[0].ended
+    assert len(answers[1].prompt) == 64
+    assert answers[1].prompt_cut == len(policy.encoder(10**6)(LONG * 2, "").prompt) - 64
+
+
+@pytest.mark.parametrize(("tokens", "asked"), [(30, 482), (200, 312), (300, 256), (9999, 256)])
+def test_a_prompt_makes_way_for_the_answer_where_the_model_ends(policy, tokens, asked):
+    assert policy.positions == 512
+    (only,) = sample(policy, [LONG * 20], max_new_tokens=tokens, max_length=4000)[0]
+    assert len(only.prompt) == asked
+    assert only.ended or len(only.ids) == min(tokens, 512 - asked)
 
 
 def test_between_batches_nothing_is_locked_or_switched(model_folder):

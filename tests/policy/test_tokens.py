@@ -79,7 +79,28 @@ def test_the_boundary_does_not_move(kind, prompt, one, other):
     encoder = Encoder(TOKENIZERS[kind])
     assert encoder(prompt, one).prompt == encoder(prompt, other).prompt
     assert encoder(prompt, one).answer == encoder(other, one).answer
-    assert list(encoder(prompt, one).prompt) == encoder.prompt(prompt)  # what is sampled from is what is trained on
+    assert encoder(prompt, one).prompt == encoder.prompt(prompt).prompt  # what is sampled from is what is trained on
+
+
+@PLAIN
+@given(KIND, st.integers(16, 200), st.integers(1, 120), TEXT, TEXT)
+def test_the_boundary_of_a_long_prompt_does_not_move(kind, max_length, words, one, other):
+    """Sampling asks all that training has of a prompt, however little room there is."""
+    tokenizer = TOKENIZERS[kind]
+    encoder, begin = Encoder(tokenizer, max_length), int(tokenizer.bos_token_id is not None)
+    prompt = " ".join(["flour", "water", "dough", "hour"][i % 4] for i in range(words))
+    trained, asked = encoder.together(prompt, [one, other])[0], encoder.prompt(prompt)
+    assert asked.answer == ()
+    assert len(asked.prompt) + asked.prompt_cut == len(trained.prompt) + trained.prompt_cut
+    if not trained.prompt_cut:
+        assert asked.prompt == trained.prompt
+    assert len(asked.prompt) <= max_length
+    assert asked.prompt[:begin] == trained.prompt[:begin]
+    kept = trained.prompt[begin:]
+    assert asked.prompt[len(asked.prompt) - len(kept) :] == kept
+    assert encoder.prompt(prompt, 9).prompt == (
+        asked.prompt if len(asked.prompt) <= 9 else (*asked.prompt[:begin], *asked.prompt[begin - 9 :])
+    )
 
 
 def test_a_tokenizer_that_would_merge_across_the_boundary():
@@ -176,7 +197,7 @@ def test_a_conversation_is_what_its_template_writes(data, kind, template, answer
 def test_the_boundary_does_not_move_in_a_conversation(data, kind, template, one, other):
     prompt = data.draw(conversations(template))
     encoder = Encoder(CHATS[kind, template])
-    assert encoder(prompt, one).prompt == encoder(prompt, other).prompt == tuple(encoder.prompt(prompt))
+    assert encoder(prompt, one).prompt == encoder(prompt, other).prompt == encoder.prompt(prompt).prompt
 
 
 def test_a_template_that_writes_a_turn_in_another_way_than_it_opens_it():

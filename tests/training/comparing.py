@@ -30,14 +30,35 @@ def scalars(run: lab.Run) -> pd.DataFrame:
     return run.scalars([name for name in run.reader.names() if name not in CLOCKS])
 
 
+def looks(run: lab.Run, after: int) -> dict[int, dict[str, Any]]:
+    """What every evaluation behind step `after` said, by its step, apart from the time it took. Each was recorded once."""
+    events = run.events("evaluation")
+    assert events["step"].is_unique
+    return {
+        step: {name: value for name, value in detail.items() if name != "seconds"}
+        for step, detail in zip(events["step"], events["detail"])
+        if step > after
+    }
+
+
 def assert_same(found: lab.Run, expected: lab.Run, after: int = 0) -> None:
-    """Same steps, scalars, pair terms behind step `after`, and the same end, bit for bit."""
+    """Same steps, scalars, pair terms, evaluations, held-out terms and panel behind step `after`, and the same end, bit for bit.
+
+    The panel is compared where both looked: looks in between evaluations are spaced by a clock.
+    """
     assert found.state == expected.state == "finished", found.error
     one, other = scalars(found), scalars(expected)
     pd.testing.assert_frame_equal(one[one.index > after], other[other.index > after], check_exact=True)
     for step in range(after + 1, expected.step + 1):
         batches = [run.reader.batch(step).sort_values("pair", ignore_index=True) for run in (found, expected)]
         pd.testing.assert_frame_equal(*batches, check_exact=True)
+    assert looks(found, after) == looks(expected, after)
+    pd.testing.assert_frame_equal(*(run.reader.looks(first=after + 1) for run in (found, expected)), check_exact=True)
+    panels = [run.reader.panel(first=after + 1) for run in (found, expected)]
+    both = set(panels[0]["step"]) & set(panels[1]["step"])
+    assert {*looks(found, after)} <= both or all(panel.empty for panel in panels)
+    shown = [panel[panel["step"].isin(both)].sort_values(["step", "pair"], ignore_index=True) for panel in panels]
+    pd.testing.assert_frame_equal(*shown, check_exact=True)
     ours, theirs = weights(found.dir), weights(expected.dir)
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []

@@ -134,6 +134,9 @@ def test_a_branch_of_a_branch(rows, model_folder, tmp_path):
         ({}, "give steps, more than 2"),
         ({"steps": 9, "lora_rank": 4}, "lora_rank stays 0"),
         ({"steps": 9, "model": "world"}, "model stays"),
+        ({"steps": 9, "seed": 1}, "keeps its parent's seed, 0: the seed chooses the prompts that are never trained on"),
+        ({"steps": 9, "held_out": 0.2}, "keeps its parent's held_out, 0.05: with another share it would be evaluated on"),
+        ({"steps": 9, "held_out": 0}, "keeps its parent's held_out, 0.05"),
         ({"steps": 9, "objective": "nope"}, "no objective 'nope'"),
         ({"steps": 9, "stepz": 1}, "no setting 'stepz'"),
     ],
@@ -188,3 +191,23 @@ def test_what_cannot_work_leaves_no_folder(rows, model_folder, tmp_path):
     with pytest.raises(ConfigError, match="nothing else"):
         lab.train(pairs=rows, run_dir=parent.dir, resume=True)
     assert main(["train", "--branch", str(parent.dir), "--dry-run"]) == 1
+
+
+def test_no_branch_looks_at_prompts_that_its_parent_trained_on(rows, model_folder, tmp_path):
+    parent = train("dpo", rows, model_folder("llama"), tmp_path / "parent", held_out=0.2, seed=3, steps=30, save_every=30)
+    branch = lab.train("ipo", branch_from=parent, background=False, steps=31)
+    assert not set(branch.held_out()["pair"]) & set(parent.pairs()["pair"])
+    assert set(branch.held_out()["pair"]) == set(parent.held_out()["pair"])
+    with pytest.raises(ConfigError, match="parent's seed, 3"):  # also where another set may hold the same prompts
+        lab.train(branch_from=parent, pairs=rows[:40], steps=31, seed=4)
+    blind = lab.train(branch_from=parent, background=False, steps=31, evaluate=False)  # trains on everything
+    with pytest.raises(ConfigError, match=r"held_out, 0 \(it took no looks and trained on all pairs\).*give held_out = 0"):
+        lab.train(branch_from=blind, steps=32, evaluate=True)
+    assert lab.train(branch_from=blind, background=False, steps=32, evaluate=True, held_out=0).state == "finished"
+
+
+def test_twins_from_a_checkpoint_keep_its_seed(rows, model_folder, tmp_path):
+    parent = train("dpo", rows[:10], model_folder("llama"), tmp_path / "parent", steps=2)
+    with pytest.raises(ConfigError, match="keeps its parent's seed"):
+        lab.train_twins(("dpo", "sgdpo"), branch_from=parent, seed=1, steps=4)
+    assert len(lab.runs()) == 1

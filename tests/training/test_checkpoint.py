@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 
 import pytest
 
 import lab
-from lab.monitor import durable
-from lab.monitor.folder import FACTS, best_checkpoint, list_checkpoints, read_facts, score
+from lab.monitor import StoreReader, StoreWriter, durable
+from lab.monitor.folder import FACTS, best_checkpoint, list_checkpoints, read_facts, score, step_of
 from lab.policy import Policy
+from lab.training import saving
 from lab.training.evaluation import Evaluation, Looking
 from tests.training.comparing import assert_same, interrupted, resumed
 
@@ -179,6 +181,105 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(damage, whole, 
     assert "goes on from the one before" in words
     assert (part / "checkpoints" / "damaged-step-000003").exists()
     assert_same(again, whole)
+
+
+def test_a_checkpoint_that_is_damaged_a_second_time_is_set_aside_too(whole, same_reference, tmp_path):
+    part = interrupted(whole, 3, tmp_path / "part")
+    for _ in range(3):
+        for folder in list_checkpoints(part):
+            if step_of(folder) > 3:  # as if it had died right after writing step 3 again
+                shutil.rmtree(folder)
+        cut(list_checkpoints(part)[-1] / "trainer.safetensors")
+        again = resumed(part)
+        assert again.state == "finished", again.error
+    aside = sorted(path.name for path in (part / "checkpoints").glob("damaged-*"))
+    assert aside == ["damaged-step-000003", "damaged-step-000003-2", "damaged-step-000003-3"]
+    assert names(again) == names(whole)
+    assert_same(again, whole)
+
+
+def test_no_checkpoint_is_published_before_its_record_is_on_the_disk(rows, model_folder, tmp_path, monkeypatch):
+    """A disk that takes no rows at step 2: a kill there must find step 1's checkpoint, all of whose rows are there."""
+    flush, published = StoreWriter.flush, []
+    monkeypatch.setattr(saving, "PATIENCE", 0.01)
+
+    def slow(self, timeout=30.0):
+        found = flush(self)
+        at_two = StoreReader(tmp_path / "run").step == 2
+        published.append((names(lab.open_run(tmp_path / "run")), at_two))
+        return found and not (at_two and timeout == 0.01)
+
+    monkeypatch.setattr(StoreWriter, "flush", slow)
+    run = lab.train("dpo", rows[:6], model_folder("llama"), run_dir=tmp_path / "run", background=False, **SETTINGS | {"steps": 4})
+    assert run.state == "finished", run.error
+    assert any(at_two for _, at_two in published)
+    assert names(run) == ["step-000001", "step-000003", "step-000004"]
+    (words,) = [detail["words"] for detail in run.events("warning")["detail"]]
+    assert words.startswith("The checkpoint of step 2 was not written: after 0.01 seconds the record of the steps before it was")
+    assert words.endswith("Training goes on.")
+
+
+def test_at_the_end_a_record_that_is_not_on_the_disk_is_an_error(rows, model_folder, tmp_path, monkeypatch):
+    flush = StoreWriter.flush
+    monkeypatch.setattr(saving, "PATIENCE", 0.01)
+    monkeypatch.setattr(StoreWriter, "flush", lambda self, timeout=30.0: flush(self) and timeout != 0.01)
+    run = lab.train("dpo", rows[:6], model_folder("llama"), background=False, **SETTINGS | {"steps": 2, "save_every": 0})
+    assert run.state == "failed"
+    assert "step 2 was not written" in run.error
+    assert names(run) == []
+
+
+def test_rows_that_are_lost_are_said(rows, model_folder, tmp_path, monkeypatch):
+    def on_step(step, scalars):
+        if step == 2:
+            monkeypatch.setattr(StoreWriter, "_commit", refuse)
+
+    commit = StoreWriter._commit
+
+    def refuse(self, batch):
+        monkeypatch.setattr(StoreWriter, "_commit", commit)
+        self._connection.execute("BEGIN IMMEDIATE")
+        self.lost += len(batch)
+        self._fail(OSError("database or disk is full"), "cannot be written (%s)")
+
+    run = lab.train(
+        "dpo", rows[:6], model_folder("llama"), background=False, on_step=on_step, **SETTINGS | {"steps": 4, "evaluate": False}
+    )
+    assert run.state == "finished", run.error
+    (words,) = [detail["words"] for detail in run.events("warning")["detail"]]
+    assert "entries of this run's record could not be written (database or disk is full): its history has a hole here" in words
+
+
+def test_what_was_asked_for_does_not_push_out_what_the_run_keeps(rows, model_folder, tmp_path):
+    folder = tmp_path / "run"
+
+    def on_step(step, scalars):
+        if step in (1, 3, 5):
+            lab.open_run(folder).checkpoint()
+        if step in (4, 6):
+            lab.open_run(folder).checkpoint(keep=False)
+
+    settings = SETTINGS | {"save_every": 2, "keep_checkpoints": 2, "evaluate": False, "steps": 9}
+    run = lab.train("dpo", rows[:6], model_folder("llama"), run_dir=folder, background=False, on_step=on_step, **settings)
+    assert run.state == "finished", run.error
+    # 1, 3 and 5 were asked for; 8 and 9 are the run's last two. 4 and 6 were saved anyway when somebody wanted to look.
+    assert [step_of(path) for path in run.checkpoints()] == [1, 3, 5, 8, 9]
+
+
+def test_of_checkpoints_to_look_at_the_latest_is_kept_and_one_to_keep_is_kept(rows, model_folder, tmp_path):
+    folder = tmp_path / "run"
+
+    def on_step(step, scalars):
+        if step in (1, 2, 4, 5, 7):
+            lab.open_run(folder).checkpoint(keep=False)
+        if step in (3, 5):
+            lab.open_run(folder).checkpoint()
+
+    settings = SETTINGS | {"save_every": 3, "keep_checkpoints": 1, "evaluate": False, "steps": 9}
+    run = lab.train("dpo", rows[:6], model_folder("llama"), run_dir=folder, background=False, on_step=on_step, **settings)
+    assert run.state == "finished", run.error
+    asked = {step_of(path): read_facts(path).get("asked") for path in run.checkpoints()}
+    assert asked == {3: "keep", 5: "keep", 7: "look", 9: None}
 
 
 def test_where_all_are_damaged_nothing_is_lost(whole, tmp_path):

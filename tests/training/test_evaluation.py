@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import time
@@ -149,6 +150,53 @@ def test_without_held_out_pairs_there_is_nothing_to_look_at(rows, model_folder):
     assert run.events("evaluation").empty
 
 
+# What is asked, and what of it is kept for other runs.
+
+
+def test_answers_are_sampled_behind_the_prompts_that_are_trained_on(rows, model_folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        evaluation, "kl_divergence", lambda p, r, answers, **how: asked.extend(answers) or kl_divergence(p, r, answers, **how)
+    )
+    long = [row | {"prompt": row["prompt"] + "Tell me " + "more " * 3, "chosen": "Mix.", "rejected": "No."} for row in rows]
+    run = lab.train("dpo", long, model_folder("llama"), **FAST, max_length=64)
+    assert run.state == "finished", run.error
+    assert not run.preflight().findings  # nothing had to be cut
+    policy = load_policy(str(model_folder("llama")), device="cpu")
+    trained = {policy.encoder(64)(row["prompt"], row["chosen"]).prompt for row in long}
+    assert min(map(len, trained)) > 32
+    assert {given[0].prompt for given in asked} <= trained
+    assert [(detail["prompts"], detail["prompts_cut"]) for detail in looks(run)[1]] == [(3, 0)] * 3
+    (cut,) = {d["prompts_cut"] for d in looks(lab.train("dpo", long, model_folder("llama"), **FAST, max_length=24))[1]}
+    assert cut == 3
+
+
+def test_answers_of_another_template_end_or_precision_are_sampled_anew(rows, model_folder, tmp_path, monkeypatch):
+    """All of these leave the weights, and so the model's fingerprint, what they were."""
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder("llama"), folder)
+    talks = [{**row, "prompt": [{"role": "user", "content": row["prompt"]}]} for row in rows]
+
+    def kept(**settings):
+        run = lab.train("dpo", talks, folder, **FAST | {"steps": 1} | settings)
+        assert run.state == "finished", run.error
+        return len(list((tmp_path / "cache" / "answers").iterdir()))
+
+    def write(name, **facts):
+        path = folder / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+    write("tokenizer_config.json", chat_template="{% for m in messages %}[{{ m['content'] }}]{% endfor %}")
+    assert [kept(), kept()] == [1, 1]
+    write("tokenizer_config.json", chat_template="{% for m in messages %}<{{ m['content'] }}>{% endfor %}")
+    assert kept() == 2
+    write("generation_config.json", eos_token_id=[1, *range(40, 80)])
+    assert kept() == 3
+    assert kept(precision="bfloat16", lora_rank=0) == 4
+    assert kept(learning_rate=1e-4) == 4
+
+
 # The distance to the reference.
 
 
@@ -232,7 +280,7 @@ def test_length_and_cut_answers():
 
 
 def test_the_references_answers_are_made_once_and_a_damaged_file_again(tmp_path):
-    made = [[Answer("a", (1, 2), (3, 4), True)], [Answer("ü", (1,), (3,), False)]]
+    made = [[Answer("a", (1, 2), (3, 4), True, 7)], [Answer("ü", (1,), (3,), False)]]
     calls = []
 
     def make():
@@ -240,13 +288,13 @@ def test_the_references_answers_are_made_once_and_a_damaged_file_again(tmp_path)
         return made
 
     for _ in range(2):
-        assert kept_answers(tmp_path, [1, "x"], ["p", [{"role": "user", "content": "q"}]], make) == made
+        assert kept_answers(tmp_path, [1, "x"], make) == made
     assert len(calls) == 1
-    kept_answers(tmp_path, [2, "x"], ["p", "q"], make)
+    kept_answers(tmp_path, [2, "x"], make)
     assert len(calls) == 2
     for path in tmp_path.iterdir():
         path.write_text(path.read_text()[:-9])
-    assert kept_answers(tmp_path, [2, "x"], ["p", "q"], make) == made
+    assert kept_answers(tmp_path, [2, "x"], make) == made
     assert len(calls) == 3
-    assert kept_answers(tmp_path, [2, "x"], ["p", "q"], make) == made
+    assert kept_answers(tmp_path, [2, "x"], make) == made
     assert len(calls) == 3

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
-from lab.training.batches import shuffled
+from lab.training.batches import generator, shuffled
+from lab.training.config import SEEDS, ConfigError, TrainConfig
 from lab.training.order import Order
 
 
@@ -61,3 +64,24 @@ def test_a_pair_that_comes_in_waits_for_the_next_epoch():
     seen = [order.batch(step) for step in range(2, 8)]
     assert 6 not in [i for batch in seen[:2] for i in batch]
     assert 6 in [i for batch in seen[2:] for i in batch]
+
+
+def test_a_seed_that_another_one_equals_is_refused():
+    """The random numbers of a run are told apart by the seed's lowest 20 bits."""
+    with pytest.raises(ConfigError, match=r"seed = 1048576 does not work: input should be less than 1048576\."):
+        TrainConfig.parse(objective="dpo", seed=2**20)
+    starts = {generator(seed, 0, 1).initial_seed() for seed in (0, 1, 2**19, SEEDS - 1)}
+    assert len(starts) == 4
+
+
+def test_every_seed_has_an_order_of_its_own_and_seed_0_that_of_before():
+    """A CPU's generator reads the lowest 32 bits of what it is seeded with: the run's seed has to reach them."""
+    assert len({tuple(shuffled(50, seed, 0)) for seed in (0, 1, 2, 2**12, SEEDS - 1)}) == 5
+    assert shuffled(50, 0, 3) == torch.randperm(50, generator=torch.Generator().manual_seed(2**22 + 3)).tolist()
+    streams = {
+        float(torch.rand((), generator=generator(seed, step, purpose), dtype=torch.float64))
+        for seed in (0, 5, 77)
+        for step in range(40)
+        for purpose in range(1, 9)
+    }
+    assert len(streams) == 3 * 40 * 8
