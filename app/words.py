@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from app.plain import plain
+from lab.plots import entry
 
 STATES = {
     "queued": ("Preparing", "gray", "hourglass_top"),
@@ -58,3 +61,16 @@ def preparing(status: Mapping[str, Any]) -> str:
     if remaining:
         words += f", about {duration(remaining)} left"
     return words
+
+
+def meaning(name: str) -> str:
+    """What a number or term of a run means, in one sentence with its symbol and unit, as Markdown for a hover."""
+    about = entry(name)
+    unit = f" [{about.unit}]" if about.unit else ""
+    return plain(f"{about.symbol}{unit}: {about.meaning}")
+
+
+def meanings(names: Mapping[str, str] | Iterable[str]) -> str:
+    """The same of several as a list, each after its title. names: some, or some with the titles that they have here."""
+    titles = names if isinstance(names, Mapping) else {name: entry(name).title for name in names}
+    return "\n".join(f"- **{plain(title)}** {meaning(name)}" for name, title in titles.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -77,9 +78,7 @@ class Comparison:
         """
         if whole:
             return _column(self.runs[number].reader.scalars([name]), name)
-        return self._once(
-            number, name, lambda: _column(self.runs[number].reader.scalars([name], points=SCREEN_POINTS), name)
-        )
+        return self._once(number, name, lambda: _column(self.runs[number].reader.scalars([name], points=SCREEN_POINTS), name))
 
     def _mean(self, number: int, name: str, width: int, points: int) -> pd.Series:
         """The mean of the last `width` values by step, at up to so many steps. It cannot be made of the points of `scalar`: they
@@ -97,7 +96,8 @@ class Comparison:
 
     def curve(self, number: int, name: str, axis: str = "step", *, whole: bool = False) -> pd.DataFrame:
         """A scalar of one run by an axis: index by `by`, columns value, mean (its moving mean), low and high (the 95 % interval
-        where looks have one), step. attrs: stands_for, the recorded values behind it (by KL the looks, and `of` says so), and window, how many a mean is of.
+        where looks have one), step. attrs: stands_for, the recorded values behind it (by KL the
+        looks), and window, how many a mean is of.
 
         Of more values than a screen shows, value has the extremes and mean the mean of all, each at its own steps: a row lacks the
         one or the other. whole: every recorded value, with the mean at its step.
@@ -116,7 +116,7 @@ class Comparison:
             frame["value"] = frame["mean"]
         found = by(frame, axis, self._places(number, frame, axis, whole))
         found.attrs = {"stands_for": values.attrs["stands_for"], "window": window}
-        return _with_attrs(found, found.attrs | {"stands_for": len(found), "of": "looks"}) if axis == "kl" else found
+        return _with_attrs(found, found.attrs | {"stands_for": len(found), "of": ("look", "looks")}) if axis == "kl" else found
 
     def curves(self, name: str, axis: str = "step") -> dict[str, pd.DataFrame]:
         """A scalar of every run that has it by an axis, by the runs' labels; see `curve`."""
@@ -157,7 +157,7 @@ class Comparison:
             at = matching.at_kl(frames, distances, float(target))
             rows.append((target, at["mean"].iloc[0] - at["mean"].iloc[1], at["step"].iloc[0]))
         frame = pd.DataFrame(rows, columns=["kl", "mean", "step"]).set_index("kl").dropna(subset="mean")
-        return _with_attrs(frame.assign(value=frame["mean"]), {"stands_for": len(frame), "of": "distances"})
+        return _with_attrs(frame.assign(value=frame["mean"]), {"stands_for": len(frame), "of": ("distance", "distances")})
 
     def _means(self, number: int, name: str, whole: bool = False) -> pd.DataFrame:
         frame = self.curve(number, name, whole=whole)
@@ -300,7 +300,10 @@ class Comparison:
     def marked(self, axis: str = "step") -> dict[str, pd.DataFrame]:
         """What happened in each run and is marked in figures, by label: the columns of `Run.events`, `words`, and `x`, its place on
         the axis. A run whose place on the axis is not known yet has none."""
-        found = {label: self._once(n, ("marked", axis), lambda n=n: self._marked(n, axis)) for n, label in enumerate(self.labels)}
+        found = {
+            label: self._once(number, ("marked", axis), partial(self._marked, number, axis))
+            for number, label in enumerate(self.labels)
+        }
         return {label: events for label, events in found.items() if len(events)}
 
     def _marked(self, number: int, axis: str) -> pd.DataFrame:
@@ -320,18 +323,14 @@ class Comparison:
         """The curves of one scalar of all runs, against an axis of `lab.comparing.AXES`."""
         from lab.plots.overlay import overlay
 
-        return overlay(
-            self.curves(name, by), name, labels=self.labels, axis=AXES[by].title, events=self.marked(by), dark=dark
-        )
+        return overlay(self.curves(name, by), name, labels=self.labels, axis=AXES[by].title, events=self.marked(by), dark=dark)
 
     def difference_figure(self, name: str, by: str = "step", *, dark: bool = False) -> go.Figure:
         """The first run less the second, with a line at zero."""
         from lab.plots.overlay import difference
 
         events = {label: found for label, found in self.marked(by).items() if label in self.labels[:2]}
-        return difference(
-            self.difference(name, by), name, labels=self.labels[:2], axis=AXES[by].title, events=events, dark=dark
-        )
+        return difference(self.difference(name, by), name, labels=self.labels[:2], axis=AXES[by].title, events=events, dark=dark)
 
 
 def label(run: Run) -> str:

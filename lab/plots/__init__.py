@@ -2,7 +2,7 @@
 
 from .confusion import confusion
 from .curves import curves
-from .data import FORMATS, figure_data, figure_file
+from .data import FORMATS, as_file, figure_data, figure_file
 from .distribution import distribution
 from .figures import DISTRIBUTION, FIGURES, FigureSpec, run_figure, run_parts
 from .glossary import GLOSSARY, PAIR_TERMS, Entry, entry
@@ -29,6 +29,7 @@ __all__ = [
     "Kind",
     "Paint",
     "Record",
+    "as_file",
     "confusion",
     "curves",
     "distribution",

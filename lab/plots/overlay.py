@@ -55,7 +55,7 @@ def overlay(
 
     frames: by label: index the place on the axis, columns value, step and, where there are any, mean (drawn over the values), low
     and high (a band); at most 1,000 values and 1,000 means each, of which a row may lack one. attrs: stands_for, recorded values
-    behind them (or what `of` says), and window, how many of those a mean is of.
+    behind them; window, how many of those a mean is of; of, what they are called, one and many; kept, which of more are drawn.
     name: of the scalar or term, for words and unit.   labels: of all runs that are compared: a run keeps its colour and dash in
     figures that lack others.   axis: title of the horizontal axis, with its unit.
     events: what happened in each run, by label, with a column `x` (see `marks`): each run's as a row of marks in its colour.
@@ -202,6 +202,6 @@ def _note(frames: Sequence[pd.DataFrame]) -> str:
     behind = sorted(int(frame.attrs.get("stands_for", len(frame))) for frame in frames)
     low, high = behind[0], behind[-1]
     found = f"{high:,}" if low == high else f"{low:,} to {high:,}"
-    of = str(frames[0].attrs.get("of", "values"))
-    words = f"{found} {of if high != 1 else of.removesuffix('s')}{' a run' if len(frames) > 1 else ''}"
-    return words + (", extremes kept" if high > SCREEN_POINTS else "")
+    about = frames[0].attrs
+    words = f"{found} {about.get('of', ('value', 'values'))[high != 1]}{' a run' if len(frames) > 1 else ''}"
+    return words + (f", {about.get('kept', 'extremes kept')}" if high > SCREEN_POINTS else "")

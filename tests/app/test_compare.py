@@ -68,7 +68,7 @@ def test_curves_of_both_with_a_colour_and_a_dash_each(store_run: Callable[..., R
     shown = figures(app)
     assert {"Reward margin", "Oracle reward", "Distance to the reference"} <= shown.keys()
     assert names(shown["Reward margin"]) == ["A dpo", "B sgdpo"]
-    lines = [trace["line"] for trace in shown["Reward margin"]["data"] if trace["line"]["width"] == 2]
+    lines = [trace["line"] for trace in shown["Reward margin"]["data"] if trace.get("line", {}).get("width") == 2]
     assert len({line["color"] for line in lines}) == len({line["dash"] for line in lines}) == 2
     said = words(app)
     assert "first: finished, step 60 of 60" in said
