@@ -151,12 +151,11 @@ class Comparison:
         top = matching.common_reach(distances)
         if not top > 0:
             return pd.DataFrame({"value": [], "mean": [], "step": []}, dtype=np.float64)
-        frames = {label: self._means(number, name)[["mean"]] for number, label in enumerate(self.labels[:2])}
-        rows = []
-        for target in np.linspace(0, top, 200):
-            at = matching.at_kl(frames, distances, float(target))
-            rows.append((target, at["mean"].iloc[0] - at["mean"].iloc[1], at["step"].iloc[0]))
-        frame = pd.DataFrame(rows, columns=["kl", "mean", "step"]).set_index("kl").dropna(subset="mean")
+        targets = np.linspace(0, top, 200)
+        steps = [np.array([matching.first_reach(kl, target) for target in targets]) for kl in distances.values()]
+        one, other = (interpolated(self._means(number, name)[["mean"]], at)["mean"] for number, at in enumerate(steps))
+        frame = pd.DataFrame({"mean": one.to_numpy() - other.to_numpy(), "step": steps[0]}, index=pd.Index(targets, name="kl"))
+        frame = frame.dropna(subset="mean")
         return _with_attrs(frame.assign(value=frame["mean"]), {"stands_for": len(frame), "of": ("distance", "distances")})
 
     def _means(self, number: int, name: str, whole: bool = False) -> pd.DataFrame:
