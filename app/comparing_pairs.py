@@ -23,7 +23,7 @@ from lab.comparing.answers import prompts, side_by_side
 from lab.comparing.pairwise import Batches
 from lab.monitor import ENDED, SCREEN_POINTS, RunError
 from lab.pairs import Pair, PairsError, prompt_text
-from lab.plots import entry
+from lab.plots import entry, times_seen
 from lab.plots.against import against
 from lab.plots.overlay import overlay
 
@@ -182,6 +182,7 @@ def _pair(comparison: Comparison, pair: str) -> None:
     if not both:
         st.caption("None of these runs has seen this pair.")
         return
+    st.caption(plain(". ".join(f"{label}: {times_seen(frame)}" for label, frame in both.items()) + "."))
     _texts(comparison, pair, {label: int(frame["version"].iloc[-1]) for label, frame in both.items()})
     terms = [term for term in comparison.terms() if all(term in frame for frame in both.values())]
     chosen = st.pills(
@@ -217,7 +218,7 @@ def _pair(comparison: Comparison, pair: str) -> None:
 def _values(frame: pd.DataFrame, term: str) -> pd.DataFrame:
     """A term of a pair's history as `overlay` draws it."""
     found = pd.DataFrame({"value": frame[term], "step": frame.index.astype(np.int64)})
-    found.attrs = frame.attrs | {"of": ("time seen", "times seen"), "kept": "evenly chosen"}
+    found.attrs = frame.attrs | {"of": ("time seen", "times seen")}
     return found
 
 

@@ -24,7 +24,7 @@ from app.words import meanings
 from lab.monitor import SCREEN_POINTS, RunError
 from lab.monitor.terms import with_margin
 from lab.pairs import Pair, PairsError, PairStore, prompt_text
-from lab.plots import Record, history_groups, history_table, pair_history
+from lab.plots import Record, history_groups, history_table, pair_history, times_seen
 from lab.run import Run
 from lab.whatif import kept, tokenizer_of
 from lab.world import is_world
@@ -246,6 +246,7 @@ def _history(run: Run, id: str, history: pd.DataFrame, step: int | None) -> None
         if len(history) == 1:
             st.caption("Curves begin when a second step sees this pair.")
             return
+        st.caption(plain(f"{times_seen(history).capitalize()}{'' if step is None else f' up to step {step:,}'}."))
         events = Record(run.reader, step).notable()
         titles = list(groups)
         for start in range(0, len(titles), 2):

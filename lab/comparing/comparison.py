@@ -19,6 +19,9 @@ from .axes import AXES, by, interpolated, pairs_seen
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+CHECKPOINTS = 12
+"""Of every run so many are marked at most, and no looks, which the curves show: the rows of several runs are to be read."""
+
 T = TypeVar("T")
 
 MOST = 8
@@ -308,7 +311,7 @@ class Comparison:
     def _marked(self, number: int, axis: str) -> pd.DataFrame:
         from lab.plots.marks import notable
 
-        found = notable(self._events[number])
+        found = notable(self._events[number], clocked=("checkpoint",), quiet=CHECKPOINTS)
         if axis == "step":
             return found.assign(x=found["step"])
         steps = pd.DataFrame(index=pd.Index(found["step"].to_numpy(np.int64)))
@@ -326,10 +329,14 @@ class Comparison:
 
     def difference_figure(self, name: str, by: str = "step", *, dark: bool = False) -> go.Figure:
         """The first run less the second, with a line at zero."""
+        from lab.plots import entry
         from lab.plots.overlay import difference
 
         events = {label: found for label, found in self.marked(by).items() if label in self.labels[:2]}
-        return difference(self.difference(name, by), name, labels=self.labels[:2], axis=AXES[by].title, events=events, dark=dark)
+        title = f"{entry(name).title}: {' less '.join(label.split()[0] for label in self.labels[:2])}"  # a whole label has no room
+        return difference(
+            self.difference(name, by), name, labels=self.labels[:2], axis=AXES[by].title, title=title, events=events, dark=dark
+        )
 
 
 def label(run: Run) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,11 +48,14 @@ def describe(kind: str, detail: Mapping[str, Any]) -> str:
     return kind.capitalize()
 
 
-def notable(events: pd.DataFrame) -> pd.DataFrame:
-    """The events that are marked, at most 1,000; of those by the clock at most QUIET. A column `words` says what happened."""
+def notable(events: pd.DataFrame, *, clocked: Sequence[str] = BY_THE_CLOCK, quiet: int = QUIET) -> pd.DataFrame:
+    """The events that are marked, at most 1,000. A column `words` says what happened.
+
+    clocked: which of those by the clock are.   quiet: at most so many of these.
+    """
     kinds = events["kind"].to_numpy(object)
-    clocked, others = np.isin(kinds, BY_THE_CLOCK), np.isin(kinds, [kind for kind in KINDS if kind not in BY_THE_CLOCK])
-    kept = [_evenly(np.flatnonzero(clocked), QUIET), _evenly(np.flatnonzero(others), SCREEN_POINTS - QUIET)]
+    regular, others = np.isin(kinds, clocked), np.isin(kinds, [kind for kind in KINDS if kind not in BY_THE_CLOCK])
+    kept = [_evenly(np.flatnonzero(regular), quiet), _evenly(np.flatnonzero(others), SCREEN_POINTS - QUIET)]
     found = events.iloc[np.concatenate(kept)]
     return found.assign(words=[wrapped(describe(kind, detail)) for kind, detail in zip(found["kind"], found["detail"])])
 
@@ -84,13 +87,13 @@ def marks(
         "type": "scatter",
         "name": "events",
         "x": found["x"].to_numpy(np.float64) if "x" in found else found["step"].to_numpy(np.int32),
-        "y": np.full(len(found), 0.03 + 0.045 * row, np.float32),
+        "y": np.full(len(found), 0.03 + 0.04 * row, np.float32),
         "xaxis": over[0],
         "yaxis": own,
         "mode": "markers",
         "marker": {
             "symbol": "line-ns-open",
-            "size": 9,
+            "size": 9 if whose is None else 6,
             "line": {"width": 1.5},
             "color": np.array(colours, object),
         },

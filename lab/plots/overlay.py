@@ -55,7 +55,7 @@ def overlay(
 
     frames: by label: index the place on the axis, columns value, step and, where there are any, mean (drawn over the values), low
     and high (a band); at most 1,000 values and 1,000 means each, of which a row may lack one. attrs: stands_for, recorded values
-    behind them; window, how many of those a mean is of; of, what they are called, one and many; kept, which of more are drawn.
+    behind them; window, how many of those a mean is of; of, what one and many are called.
     name: of the scalar or term, for words and unit.   labels: of all runs that are compared: a run keeps its colour and dash in
     figures that lack others.   axis: title of the horizontal axis, with its unit.
     events: what happened in each run, by label, with a column `x` (see `marks`): each run's as a row of marks in its colour.
@@ -157,6 +157,7 @@ def _run(frame: pd.DataFrame, name: str, label: str, colour: str, dash: str, axi
         }
         traces.append({**edge, "y": _numbers(band["low"])})
         traces.append({**edge, "y": _numbers(band["high"]), "fill": "tonexty", "fillcolor": translucent(colour, 0.13)})
+    kept = ", an extreme of the values around it" if frame.attrs.get("stands_for", 0) > SCREEN_POINTS else ""
     if smooth and thin:
         traces.append(
             {
@@ -165,7 +166,7 @@ def _run(frame: pd.DataFrame, name: str, label: str, colour: str, dash: str, axi
                 "mode": "lines",
                 "line": {"color": translucent(colour, 0.25), "width": 1},
                 "showlegend": False,
-                "hovertemplate": f"{at}: <b>%{{y:.4g}} {about.unit}</b><br>{about.hover}<extra>{wrapped(label, 30)}</extra>",
+                "hovertemplate": f"{at}: <b>%{{y:.4g}} {about.unit}</b>{kept}<br>{about.hover}<extra>{wrapped(label, 30)}</extra>",
             }
         )
     window = frame.attrs.get("window", 1)
@@ -202,6 +203,4 @@ def _note(frames: Sequence[pd.DataFrame]) -> str:
     behind = sorted(int(frame.attrs.get("stands_for", len(frame))) for frame in frames)
     low, high = behind[0], behind[-1]
     found = f"{high:,}" if low == high else f"{low:,} to {high:,}"
-    about = frames[0].attrs
-    words = f"{found} {about.get('of', ('value', 'values'))[high != 1]}{' a run' if len(frames) > 1 else ''}"
-    return words + (f", {about.get('kept', 'extremes kept')}" if high > SCREEN_POINTS else "")
+    return f"{found} {frames[0].attrs.get('of', ('value', 'values'))[high != 1]}{' a run' if len(frames) > 1 else ''}"

@@ -66,7 +66,7 @@ def pair_history(
     look = layout(
         title,
         dark=dark,
-        note=times_seen(frame),
+        note=times_seen(frame).removesuffix(", evenly chosen"),
         xaxis=step_axis(c),
         yaxis=axis(c, " or ".join(sorted(filter(None, units))) or "no unit"),
         showlegend=len(drawn) > 1,

@@ -84,7 +84,7 @@ def test_curves_of_both_with_a_colour_and_a_dash_each(store_run: Callable[..., R
     assert figures(app)["Oracle reward"]["layout"]["xaxis"]["title"]["text"] == "KL(π‖ref) [nats per answer]"
     app.session_state["compare.less"] = True
     app.run()
-    assert "Oracle reward: A dpo less B sgdpo" in figures(app)
+    assert "Oracle reward: A less B" in figures(app)
 
 
 def test_the_address_chooses_and_follows(store_run: Callable[..., Run]) -> None:
@@ -203,7 +203,8 @@ def test_a_pair_that_was_seen_often_is_thinned_for_the_screen_and_whole_in_a_fil
     assert not app.exception
     title = next(name for name in titles(app) if name.startswith("Log-ratio of the chosen answer  "))
     count = len(one.reader.seen("pair-003"))
-    assert f"12 to {count:,} times seen a run, evenly chosen" in title
+    assert f"12 to {count:,} times seen a run<" in title
+    assert f"A dpo: 1,000 of {count:,} times seen, evenly chosen. B sgdpo: 12 times seen." in words(app)
     drawn = figures(app)["Log-ratio of the chosen answer"]["data"]
     assert all(sizes(trace) <= 1000 for trace in drawn)
     data = lab.compare(["first", "second"]).pair_data("pair-003", ["logit"])
