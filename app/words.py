@@ -71,6 +71,8 @@ def meaning(name: str) -> str:
 
 
 def meanings(names: Mapping[str, str] | Iterable[str]) -> str:
-    """The same of several as a list, each after its title. names: some, or some with the titles that they have here."""
-    titles = names if isinstance(names, Mapping) else {name: entry(name).title for name in names}
-    return "\n".join(f"- **{plain(title)}** {meaning(name)}" for name, title in titles.items())
+    """The same of several as a list, for the head of a table whose rows they are: each after its title where `names` has titles, else
+    numbered as the rows are. (A hover has room for 16 lines.)"""
+    if isinstance(names, Mapping):
+        return "\n".join(f"- **{plain(title)}** {meaning(name)}" for name, title in names.items())
+    return "\n".join(f"{row}. {meaning(name)}" for row, name in enumerate(names, 1))

@@ -333,7 +333,7 @@ class Comparison:
         from lab.plots.overlay import difference
 
         events = {label: found for label, found in self.marked(by).items() if label in self.labels[:2]}
-        title = f"{entry(name).title}: {' less '.join(label.split()[0] for label in self.labels[:2])}"  # a whole label has no room
+        title = f"{entry(name).title}: {' − '.join(label.split()[0] for label in self.labels[:2])}"  # a whole label has no room
         return difference(
             self.difference(name, by), name, labels=self.labels[:2], axis=AXES[by].title, title=title, events=events, dark=dark
         )
