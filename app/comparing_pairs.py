@@ -137,8 +137,8 @@ def _choice(comparison: Comparison, table: pd.DataFrame, term: str) -> str:
     number, what = partial(st.column_config.NumberColumn, format="%.4g"), meaning(term)
     config = {
         "pair": st.column_config.TextColumn("pair", help="The pair's id."),
-        "one": number(one, help=f"Under {one}. {what}"),
-        "other": number(other, help=f"Under {other}. {what}"),
+        "one": number(comparison.labels[0], help=f"Under {one}. {what}"),
+        "other": number(comparison.labels[1], help=f"Under {other}. {what}"),
         "difference": number("difference", help=f"{one} less {other}."),
         "step_one": st.column_config.NumberColumn("step", help=f"The step at which {one} saw the pair last."),
         "version_one": st.column_config.NumberColumn("version", help=f"Of the pair's text that {one} saw then."),

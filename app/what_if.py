@@ -12,7 +12,7 @@ import streamlit as st
 from app import examining, painted
 from app.pair_view import prompt_like, texts_of
 from app.plain import plain
-from app.words import meanings
+from app.words import meanings_in_halves
 from lab.monitor import ENDED, RunError
 from lab.monitor.terms import MARGIN, with_margin
 from lab.pairs import Pair, PairsError, PairStore
@@ -182,8 +182,9 @@ def _order(found: Scored) -> list[str]:
 
 
 def _columns(found: Scored, both: bool) -> dict[str, Any]:
+    begin, rest = meanings_in_halves(_order(found))
     helps = {
-        "stored": "Of the text as the pair store has it.",
+        "stored": f"Of the text as the pair store has it.\n\n{rest}",
         "edited": "Of the text in the fields above.",
         "difference": "Edited less stored; 0 where they differ by no more than float32 rounds.",
     }
@@ -193,4 +194,4 @@ def _columns(found: Scored, both: bool) -> dict[str, Any]:
         )
         for name in (helps if both else ("stored",))
     }
-    return config | {"term": st.column_config.TextColumn("Term", width=230 if both else 300, help=meanings(_order(found)))}
+    return config | {"term": st.column_config.TextColumn("Term", width=230 if both else 300, help=begin)}

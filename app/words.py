@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.plain import plain
@@ -70,9 +70,13 @@ def meaning(name: str) -> str:
     return plain(f"{about.symbol}{unit}: {about.meaning}")
 
 
-def meanings(names: Mapping[str, str] | Iterable[str]) -> str:
-    """The same of several as a list, for the head of a table whose rows they are: each after its title where `names` has titles, else
-    numbered as the rows are. (A hover has room for 16 lines.)"""
-    if isinstance(names, Mapping):
-        return "\n".join(f"- **{plain(title)}** {meaning(name)}" for name, title in names.items())
-    return "\n".join(f"{row}. {meaning(name)}" for row, name in enumerate(names, 1))
+def meanings(names: Mapping[str, str]) -> str:
+    """The same of several as a list, each after its title here. names: their titles by name."""
+    return "\n".join(f"- **{plain(title)}** {meaning(name)}" for name, title in names.items())
+
+
+def meanings_in_halves(names: Sequence[str]) -> tuple[str, str]:
+    """What the rows of a table mean, numbered as they are: for the heads of its first two columns, as a hover has room for few."""
+    words = [f"{row}. {meaning(name)}" for row, name in enumerate(names, 1)]
+    half = -(-len(words) // 2)
+    return "\n".join(words[:half]), "\n".join(words[half:])

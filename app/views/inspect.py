@@ -20,7 +20,7 @@ from app.moment import go_to, moment
 from app.pair_list import open_pair
 from app.pair_view import judgements, label_in_words, shown
 from app.plain import plain
-from app.words import meanings
+from app.words import meanings_in_halves
 from lab.monitor import SCREEN_POINTS, RunError
 from lab.monitor.terms import with_margin
 from lab.pairs import Pair, PairsError, PairStore, prompt_text
@@ -227,14 +227,14 @@ def _history(run: Run, id: str, history: pd.DataFrame, step: int | None) -> None
     numbers, pictures = st.columns([2, 3], gap="medium")
     with numbers:
         first, table = history.iloc[0], history_table(history)
-        terms = [term for terms in groups.values() for term in terms]
+        begin, rest = meanings_in_halves([term for terms in groups.values() for term in terms])
         config = {
-            "term": st.column_config.TextColumn("Term", width=255, help=meanings(terms)),
+            "term": st.column_config.TextColumn("Term", width=255, help=begin),
             "now": st.column_config.NumberColumn(
                 f"Step {int(row['step']):,}",
                 format="%.4g",
                 width=75,
-                help="As this step saw it, before it moved the weights.",
+                help=f"As this step saw it, before it moved the weights.\n\n{rest}",
             ),
             "change": st.column_config.NumberColumn(
                 "Change", format="%+.3g", width=75, help=f"Since it was first seen, at step {int(first['step']):,}."

@@ -236,7 +236,7 @@ def test_symbols_are_explained_on_hover(store_run: Callable[..., Run]) -> None:
     two(store_run)
     numbers = json.loads(opened("first,second", "numbers").dataframe[0].proto.columns)["_index"]["help"].replace("\\", "")
     assert "**Distance from the reference (KL)** KL(π‖ref) [nats]:" in numbers
-    pairs = json.loads(opened("first,second", "pairs").dataframe[0].proto.columns)["A dpo"]["help"].replace("\\", "")
+    pairs = json.loads(opened("first,second", "pairs").dataframe[0].proto.columns)["one"]["help"].replace("\\", "")
     assert "log X₁ [nats]: log π(y_w|x) − log ref(y_w|x)" in pairs
 
 

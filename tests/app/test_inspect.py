@@ -146,7 +146,11 @@ def test_a_pair_that_was_seen_often_is_thinned_and_every_symbol_is_explained(sto
     assert all(picture["figure"]["data"][-1]["name"] == "events" for picture in pictures)
     press(app, "Back")
     assert address(app, "step") == str(seen[-2]), "the step before, though the curves leave some out"
-    explained = json.loads(app.dataframe[1].proto.columns)["term"]["help"].replace("\\", "")
+    heads = json.loads(app.dataframe[1].proto.columns)
+    explained = (heads["term"]["help"] + heads["now"]["help"]).replace("\\", "")
+    terms = app.dataframe[1].value["term"].tolist()
+    assert explained.count("\n") >= len(terms) - 1
+    assert f"{terms.index('Logit of the chosen side') + 1}. z₁: The chosen side's own logit" in explained
     assert "log X₁ [nats]: log π(y_w|x) − log ref(y_w|x)" in explained
 
 
