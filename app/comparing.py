@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from app.figure import dark, show
+from app import saving
+from app.figure import dark
 from app.plain import markup, plain
-from app.words import STATES
+from app.words import STATES, meanings
 from lab.comparing import AXES, Comparison
 from lab.comparing.matching import common_reach
-from lab.comparing.numbers import MEASURES, in_words, written
+from lab.comparing.numbers import MEASURES, Measure, in_words, written
 from lab.plots import entry
 from lab.plots.overlay import colour_of_run, dash_of_run
 from lab.run import Run
@@ -109,7 +111,8 @@ def curves(comparison: Comparison) -> None:
             mime="text/csv",
             icon=":material/download:",
             on_click="ignore",
-            help="The points of the curves below: run, scalar, place on the axis, step, value, moving mean, interval.",
+            help="The points of the curves below: run, scalar, place on the axis, step, value, moving mean, interval. The disk in "
+            "a chart's bar saves every recorded number of that chart.",
         )
     st.caption(plain(AXES[axis].words + (_loss_words(comparison) if "loss" in chosen else "")))
     shown = f"{'-'.join(run.dir.name for run in comparison.runs)}/{axis}/{subtract}"
@@ -120,7 +123,27 @@ def curves(comparison: Comparison) -> None:
             figure = draw(name, axis, dark=dark())
             figure.layout.uirevision = f"{shown}/{name}"  # the same word at every refresh: keep zoom and hidden traces
             with cell:
-                show(figure, key=f"compare-{name}")
+                saving.chart(
+                    figure,
+                    f"compare-{name}",
+                    title=f"{_named(name)}, {AXES[axis].title}",
+                    file=file_name(comparison, f"{name}-{axis}"),
+                    data=partial(_data, comparison, name, axis, subtract),
+                    words="Value and moving mean of the first run less the second." if subtract else "Every run that is compared.",
+                )
+
+
+def _data(comparison: Comparison, name: str, axis: str, subtract: bool) -> pd.DataFrame:
+    """What is saved of a chart."""
+    if not subtract:
+        return comparison.data([name], axis, whole=True)
+    found = comparison.difference(name, axis, whole=True).rename_axis("x").reset_index()
+    return found[["x", "step", "value", "mean"]].assign(scalar=name, axis=axis)
+
+
+def file_name(comparison: Comparison, what: str) -> str:
+    """Of a file that is saved of these runs."""
+    return "-".join([*(run.dir.name for run in comparison.runs[:2]), what.replace("/", "-")])
 
 
 def _named(name: str) -> str:
@@ -145,7 +168,8 @@ def numbers(comparison: Comparison) -> None:
     looks = [max(comparison.looks(number), default=None) for number in range(len(comparison.runs))]
     when = ", ".join(f"{label[0]} at step {step:,}" for label, step in zip(comparison.labels, looks) if step is not None)
     st.caption(plain(f"{when}. In brackets 95 % intervals, where there are any."))
-    st.dataframe(in_words(table), width="stretch", height="content")
+    explained = _explained(measure for measure in MEASURES if measure.words in set(table["measure"]))
+    st.dataframe(in_words(table), width="stretch", height="content", column_config={"_index": explained})
     distances = {label: comparison.scalar(number, "eval/kl") for number, label in enumerate(comparison.labels)}
     top = common_reach(distances)
     if not top > 0:
@@ -161,7 +185,13 @@ def numbers(comparison: Comparison) -> None:
     found = comparison.at_kl(top if target is None else target)
     words = {m.scalar: f"{m.words} [{m.unit}]" if m.unit else m.words for m in MEASURES}
     shown = found.rename(columns=words | {"step": "Step"}).T.map(written)
-    st.dataframe(shown, width="stretch", height="content")
+    explained = _explained(measure for measure in MEASURES if measure.scalar in found)
+    st.dataframe(shown, width="stretch", height="content", column_config={"_index": explained})
+
+
+def _explained(measures: Iterable[Measure]) -> Any:
+    """The column of measures, with what each means."""
+    return st.column_config.TextColumn("Measure", help=meanings({measure.scalar: measure.words for measure in measures}))
 
 
 def settings(comparison: Comparison) -> None:

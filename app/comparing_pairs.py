@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
+from app import saving
+from app.comparing import file_name
 from app.difference import answers_html
-from app.figure import Event, dark, show
+from app.figure import Event, dark
 from app.opening import open_pair
 from app.pair_view import shown
 from app.plain import plain
+from app.words import meaning
 from lab.comparing import Comparison
 from lab.comparing.answers import prompts, side_by_side
 from lab.comparing.pairwise import Batches
-from lab.monitor import ENDED, RunError
-from lab.pairs import PairsError, prompt_text
-from lab.plots import entry
+from lab.monitor import ENDED, SCREEN_POINTS, RunError
+from lab.pairs import Pair, PairsError, prompt_text
+from lab.plots import entry, times_seen
 from lab.plots.against import against
 from lab.plots.overlay import overlay
 
@@ -81,14 +86,22 @@ def pairs(comparison: Comparison) -> None:
     with left:
         figure = against(table, term, labels=comparison.labels[:2], dark=dark())
         figure.layout.uirevision = f"{'-'.join(comparison.labels)}/{term}/{held_out}"
-        show(figure, key="compare-against", name=f"pairs-{term}", on_click=_clicked)
+        saving.chart(
+            figure,
+            "compare-against",
+            title=f"{_named(term)}, pair by pair",
+            file=file_name(comparison, f"pairs-{term}"),
+            data=lambda: table.assign(term=term),
+            words=f"Every pair of both runs; one is {comparison.labels[0]}, other is {comparison.labels[1]}.",
+            on_click=_clicked,
+        )
     with right:
         st.caption(
             f"The {min(len(table), ROWS)} pairs that differ most, as last seen up to step {comparison.last_common_step():,}, the "
             "last that both have made; the first of them are the diamonds. Choose a row to see the pair under both; click a point "
             f"to inspect its pair under {plain(comparison.labels[0])}."
         )
-        pair = _choice(comparison, table)
+        pair = _choice(comparison, table, term)
     if pair:
         _pair(comparison, pair)
 
@@ -114,12 +127,23 @@ def _table(comparison: Comparison, term: str, held_out: bool) -> pd.DataFrame:
     return table
 
 
-def _choice(comparison: Comparison, table: pd.DataFrame) -> str:
+def _choice(comparison: Comparison, table: pd.DataFrame, term: str) -> str:
     """The table, and the pair that is chosen in it; else the one in the address, else none."""
-    names = {"one": comparison.labels[0], "other": comparison.labels[1], "step_one": "step"}
-    rows = table.head(ROWS)[["pair", "one", "other", "difference", "step_one"]].rename(columns=names)
-    number = st.column_config.NumberColumn(format="%.4g")
-    config = dict.fromkeys((*comparison.labels[:2], "difference"), number)
+    one, other = (plain(label) for label in comparison.labels[:2])
+    columns = ["pair", "one", "other", "difference", "step_one", "version_one", "version_other"]
+    rows = table.head(ROWS)[columns]
+    if (rows["version_one"] == rows["version_other"]).all():
+        rows = rows.drop(columns=["version_one", "version_other"])
+    number, what = partial(st.column_config.NumberColumn, format="%.4g"), meaning(term)
+    config = {
+        "pair": st.column_config.TextColumn("pair", help="The pair's id."),
+        "one": number(comparison.labels[0], help=f"Under {one}. {what}"),
+        "other": number(comparison.labels[1], help=f"Under {other}. {what}"),
+        "difference": number("difference", help=f"{one} less {other}."),
+        "step_one": st.column_config.NumberColumn("step", help=f"The step at which {one} saw the pair last."),
+        "version_one": st.column_config.NumberColumn("version", help=f"Of the pair's text that {one} saw then."),
+        "version_other": st.column_config.NumberColumn("version of the other", help=f"Of the pair's text that {other} saw then."),
+    }
     asked = st.session_state.get("compare.pair") or st.query_params.get("pair", "")
     event: Any = st.dataframe(
         rows,
@@ -147,7 +171,7 @@ def _choice(comparison: Comparison, table: pd.DataFrame) -> str:
 def _pair(comparison: Comparison, pair: str) -> None:
     """One pair: its text, and its terms over the steps of each run."""
     st.subheader("The same pair under both")
-    both = {label: frame for label, frame in comparison.pair(pair).items() if len(frame)}
+    both = {label: frame for label, frame in comparison.pair(pair, SCREEN_POINTS).items() if len(frame)}
     with st.container(horizontal=True, vertical_alignment="center"):
         st.text(f"Pair {pair}")
         for label, run in zip(comparison.labels, comparison.runs):
@@ -158,7 +182,8 @@ def _pair(comparison: Comparison, pair: str) -> None:
     if not both:
         st.caption("None of these runs has seen this pair.")
         return
-    _text(comparison, pair)
+    st.caption(plain(". ".join(f"{label}: {times_seen(frame)}" for label, frame in both.items()) + "."))
+    _texts(comparison, pair, {label: int(frame["version"].iloc[-1]) for label, frame in both.items()})
     terms = [term for term in comparison.terms() if all(term in frame for frame in both.values())]
     chosen = st.pills(
         "Terms",
@@ -171,30 +196,53 @@ def _pair(comparison: Comparison, pair: str) -> None:
     )
     for start in range(0, len(chosen), 3):
         for cell, term in zip(st.columns(min(max(len(chosen), 1), 3)), chosen[start : start + 3]):
-            frames = {
-                label: pd.DataFrame({"value": frame[term], "step": frame.index.astype(np.int64)}) for label, frame in both.items()
-            }
-            figure = overlay(frames, term, labels=comparison.labels, dark=dark())
+            figure = overlay(
+                {label: _values(frame, term) for label, frame in both.items()},
+                term,
+                labels=comparison.labels,
+                events=comparison.marked(),
+                dark=dark(),
+            )
             figure.layout.uirevision = f"{pair}/{term}"
             with cell:
-                show(figure, key=f"compare-pair-{term}")
+                saving.chart(
+                    figure,
+                    f"compare-pair-{term}",
+                    title=f"{_named(term)} of pair {pair}",
+                    file=file_name(comparison, f"{term}-of-one-pair"),
+                    data=partial(comparison.pair_data, pair, [term]),
+                    words="Every step that saw the pair, under every run.",
+                )
 
 
-def _text(comparison: Comparison, pair: str) -> None:
-    """Prompt and answers as the first run's pair store has them now."""
-    try:
-        found = comparison.runs[0].pair_store().get(pair)
-    except (PairsError, RunError, OSError, KeyError) as error:
-        st.caption(plain(f"The text of this pair cannot be read: {error}"))
-        return
-    with st.expander("Text", expanded=True):
-        st.text(shown(prompt_text(found.prompt)))
-        for column, side, html in zip(
-            st.columns(2), ("chosen", "rejected"), answers_html(shown(found.chosen), shown(found.rejected))
-        ):
-            with column, st.container(border=True):
-                st.caption(f"{side.capitalize()} answer")
-                st.html(html)
+def _values(frame: pd.DataFrame, term: str) -> pd.DataFrame:
+    """A term of a pair's history as `overlay` draws it."""
+    found = pd.DataFrame({"value": frame[term], "step": frame.index.astype(np.int64)})
+    found.attrs = frame.attrs | {"of": ("time seen", "times seen")}
+    return found
+
+
+def _texts(comparison: Comparison, pair: str, versions: Mapping[str, int]) -> None:
+    """The text that each run saw last; once for all that saw the same. versions: by the runs' labels."""
+    saw: dict[str, tuple[Pair, list[str]]] = {}
+    for label, run in zip(comparison.labels, comparison.runs):
+        if label not in versions:
+            continue
+        try:
+            found = run.pair_store().get(pair, versions[label])
+        except (PairsError, RunError, OSError, KeyError) as error:
+            st.caption(plain(f"The text of this pair cannot be read as {label} saw it: {error}"))
+            continue
+        saw.setdefault(repr(found.content), (found, []))[1].append(f"{label} (version {found.version})")
+    for found, labels in saw.values():
+        whose = "Text" if len(saw) == 1 and len(labels) == len(versions) else f"Text under {' and '.join(labels)}"
+        with st.expander(plain(whose), expanded=True):
+            st.text(shown(prompt_text(found.prompt)))
+            html = answers_html(shown(found.chosen), shown(found.rejected))
+            for column, side, answer in zip(st.columns(2), ("chosen", "rejected"), html):
+                with column, st.container(border=True):
+                    st.caption(f"{side.capitalize()} answer")
+                    st.html(answer)
 
 
 def answers(comparison: Comparison) -> None:

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import examining
-from app.figure import dark, show
+from app import examining, saving
+from app.figure import dark
 from app.jobs import Job, Progress, show_progress
 from app.pair_list import open_pair
 from app.pair_view import shown
 from app.plain import plain
+from app.words import meaning
 from lab.pairs import Pair, PairsError, PairStore, prompt_text
 from lab.plots import virtual_step as picture
 from lab.run import Run
@@ -128,7 +129,20 @@ def _result(run: Run, store: PairStore, found: VirtualStep, pair: Pair) -> None:
     changes = found.others["margin_change"].to_numpy(np.float64)
     if not found.moved:
         st.info("The step moved no weight, so no margin changed; give it a larger learning rate.")
-    show(picture(changes, float(own["margin_change"]), dark=dark()), key=f"virtual-{run.dir.name}")
+    st.caption(
+        plain(
+            f"Before clipping the gradient's norm ‖g‖ was {found.grad_norm:.4g}; the step moved all weights together by "
+            f"‖Δθ‖ = {found.moved:.4g}."
+        )
+    )
+    saving.chart(
+        picture(changes, float(own["margin_change"]), dark=dark()),
+        f"virtual-{run.dir.name}",
+        title=f"Virtual step on pair {found.pair}",
+        file=f"{run.dir.name}-virtual-step",
+        data=lambda: found.changes,
+        words=f"All {measured + 1:,} pairs that were measured, the pair itself among them.",
+    )
     for column, title, rows in zip(st.columns(2), ("Helped most", "Hurt most"), (found.helped, found.hurt)):
         with column:
             st.markdown(f"**{title}**")
@@ -151,10 +165,10 @@ def _table(store: PairStore, rows: pd.DataFrame, key: str) -> None:
         selection_mode=["single-row", "single-cell"],
         key=key,
         column_config={
-            "pair": st.column_config.TextColumn("Pair"),
+            "pair": st.column_config.TextColumn("Pair", help="The pair's id; a click opens it."),
             "margin_change": number("Δ margin", format="%+.3g", help="Change of the reward margin r(x, y_w) − r(x, y_l)."),
-            "margin_before": number("before", format="%.4g"),
-            "margin_after": number("after", format="%.4g"),
+            "margin_before": number("before", format="%.4g", help=f"Before the step. {meaning('margin')}"),
+            "margin_after": number("after", format="%.4g", help=f"After the step. {meaning('margin')}"),
             "chosen_change": number("Δ chosen", format="%+.3g", help="Change of log π(y_w|x), in nats."),
             "rejected_change": number("Δ rejected", format="%+.3g", help="Change of log π(y_l|x), in nats."),
             "prompt": st.column_config.TextColumn("Prompt"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +12,9 @@ import streamlit as st
 from app import examining, painted
 from app.pair_view import prompt_like, texts_of
 from app.plain import plain
+from app.words import meanings_in_halves
 from lab.monitor import ENDED, RunError
-from lab.monitor.terms import with_margin
+from lab.monitor.terms import MARGIN, with_margin
 from lab.pairs import Pair, PairsError, PairStore
 from lab.plots import in_words
 from lab.run import Run
@@ -157,7 +157,7 @@ def _results(run: Run, model: Examined, pair: Pair, edited: Pair, before: Scored
             st.caption(f"{side.capitalize()}: {tokens:,} tokens do not fit into max_length and are cut.")
     table, picture = st.columns([1, 1] if after else [2, 3], gap="medium")
     with table:
-        st.dataframe(_table(before, after), hide_index=True, height="content", column_config=_columns(after is not None))
+        st.dataframe(_table(before, after), hide_index=True, height="content", column_config=_columns(before, after is not None))
     with picture:
         wanted = painted.switch("whatif.paint")
         painted.draw(wanted, (edited.chosen, edited.rejected), found.tokens, tokenizer_of(run))
@@ -165,7 +165,7 @@ def _results(run: Run, model: Examined, pair: Pair, edited: Pair, before: Scored
 
 def _table(before: Scored, after: Scored | None) -> pd.DataFrame:
     stored = with_margin(before.terms).iloc[0]
-    order = ["margin", *(name for name in stored.index if name != "margin")]
+    order = _order(before)
     rows = pd.DataFrame({"term": [in_words(name) for name in order], "stored": stored[order].to_numpy(float)})
     if after is not None:
         edited = with_margin(after.terms).iloc[0]
@@ -176,10 +176,22 @@ def _table(before: Scored, after: Scored | None) -> pd.DataFrame:
     return rows
 
 
-def _columns(both: bool) -> dict[str, Any]:
-    numbers: Sequence[str] = ("stored", "edited", "difference") if both else ("stored",)
-    look = {"difference": "%+.4g"}
-    config: dict[str, Any] = {
-        name: st.column_config.NumberColumn(name.capitalize(), format=look.get(name, "%.4g"), width=75) for name in numbers
+def _order(found: Scored) -> list[str]:
+    """Its terms, the margin first."""
+    return list(dict.fromkeys([MARGIN, *with_margin(found.terms).columns]))
+
+
+def _columns(found: Scored, both: bool) -> dict[str, Any]:
+    begin, rest = meanings_in_halves(_order(found))
+    helps = {
+        "stored": f"Of the text as the pair store has it.\n\n{rest}",
+        "edited": "Of the text in the fields above.",
+        "difference": "Edited less stored; 0 where they differ by no more than float32 rounds.",
     }
-    return config | {"term": st.column_config.TextColumn("Term", width=230 if both else 300)}
+    config: dict[str, Any] = {
+        name: st.column_config.NumberColumn(
+            name.capitalize(), format="%+.4g" if name == "difference" else "%.4g", width=75, help=helps[name]
+        )
+        for name in (helps if both else ("stored",))
+    }
+    return config | {"term": st.column_config.TextColumn("Term", width=230 if both else 300, help=begin)}

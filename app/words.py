@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from app.plain import plain
+from lab.plots import entry
 
 STATES = {
     "queued": ("Preparing", "gray", "hourglass_top"),
@@ -58,3 +61,22 @@ def preparing(status: Mapping[str, Any]) -> str:
     if remaining:
         words += f", about {duration(remaining)} left"
     return words
+
+
+def meaning(name: str) -> str:
+    """What a number or term of a run means, in one sentence with its symbol and unit, as Markdown for a hover."""
+    about = entry(name)
+    unit = f" [{about.unit}]" if about.unit else ""
+    return plain(f"{about.symbol}{unit}: {about.meaning}")
+
+
+def meanings(names: Mapping[str, str]) -> str:
+    """The same of several as a list, each after its title here. names: their titles by name."""
+    return "\n".join(f"- **{plain(title)}** {meaning(name)}" for name, title in names.items())
+
+
+def meanings_in_halves(names: Sequence[str]) -> tuple[str, str]:
+    """What the rows of a table mean, numbered as they are: for the heads of its first two columns, as a hover has room for few."""
+    words = [f"{row}. {meaning(name)}" for row, name in enumerate(names, 1)]
+    half = -(-len(words) // 2)
+    return "\n".join(words[:half]), "\n".join(words[half:])

@@ -6,21 +6,14 @@ import streamlit as st
 
 from app import figure
 from app.moment import moment
-from app.plain import plain
-from lab.plots import DISTRIBUTION, FIGURES, FORMATS, Record, entry, figure_file
+from app.saving import save_as
+from lab.plots import DISTRIBUTION, FIGURES, Record, entry, figure_file
 from lab.run import Run
 
 ASKED = "saving"
 """In the session: the figure that somebody wants to save; the dialog is open while it is there."""
 OPENING = "saving-opens"
 """In the session: the dialog has been asked for, and the whole page has not been drawn since."""
-
-MIME = {"CSV": "text/csv", "Parquet": "application/vnd.apache.parquet", "HTML": "text/html"}
-WORDS = {
-    "CSV": "Every recorded number behind the chart, whole, as text.",
-    "Parquet": "The same for pandas, DuckDB and the like: smaller, with types.",
-    "HTML": "The picture as a page that works offline: zoom, hover, hidden traces. The camera in the chart's bar makes a PNG.",
-}
 
 
 def ask_for(name: str) -> None:
@@ -48,18 +41,11 @@ def _dialog(run: Run) -> None:
     asked = st.session_state.get(ASKED)
     start = names.index(asked) if asked in names else 0
     name = st.selectbox("Chart", names, index=start, format_func=title)
-    kind = st.radio("As", FORMATS, captions=[WORDS[kind] for kind in FORMATS])
-    st.caption(f"Up to step {until:,}, the one that is shown." if until is not None else "Up to the latest step.")
-    file = f"{run.dir.name}-{name.replace(':', '-')}.{kind.lower()}"
-    st.download_button(
-        "Save",
-        lambda: figure_file(Record(run.reader, until), name, kind, dark),
-        file_name=file,
-        mime=MIME[kind],
-        icon=":material/download:",
-        on_click="ignore",
+    save_as(
+        f"{run.dir.name}-{name.replace(':', '-')}",
+        lambda kind: figure_file(Record(run.reader, until), name, kind, dark),
+        f"Up to step {until:,}, the one that is shown." if until is not None else "Up to the latest step.",
     )
-    st.caption(plain(file))
 
 
 def title(name: str) -> str:

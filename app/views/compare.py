@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 import lab
-from app import comparing, comparing_pairs, twins
+from app import comparing, comparing_pairs, saving, twins
 from app.choosing import label
 from app.plain import plain
 from lab.comparing import MOST
@@ -50,6 +50,7 @@ def page() -> None:
         return
     live = any(run.state not in ENDED for run in chosen)
     st.fragment(_draw, run_every=INTERVAL if live else None)(chosen, part or "curves", live)
+    saving.offer()
 
 
 def choose(runs: Sequence[Run]) -> list[Run]:
@@ -85,6 +86,7 @@ def _draw(runs: Sequence[Run], part: str, were_live: bool) -> None:
 
 
 def _drawn(runs: Sequence[Run], part: str, were_live: bool) -> None:
+    saving.rerun_if_asked()
     states = [run.state for run in runs]
     if were_live and all(state in ENDED for state in states):
         st.rerun(scope="app")  # the last drawing, and no more refreshes

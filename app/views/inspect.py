@@ -6,22 +6,25 @@ The address holds the run, the pair and the step that is shown, so a reload or a
 from __future__ import annotations
 
 import sqlite3
+import time
+from functools import partial
 
 import pandas as pd
 import streamlit as st
 
 import lab
-from app import examining, painted, pair_list, virtual, what_if
+from app import examining, following, painted, pair_list, saving, virtual, what_if
 from app.choosing import choose
-from app.figure import dark, show
+from app.figure import dark
 from app.moment import go_to, moment
 from app.pair_list import open_pair
 from app.pair_view import judgements, label_in_words, shown
 from app.plain import plain
-from lab.monitor import RunError
+from app.words import meanings_in_halves
+from lab.monitor import SCREEN_POINTS, RunError
 from lab.monitor.terms import with_margin
 from lab.pairs import Pair, PairsError, PairStore, prompt_text
-from lab.plots import history_groups, history_table, pair_history
+from lab.plots import Record, history_groups, history_table, pair_history, times_seen
 from lab.run import Run
 from lab.whatif import kept, tokenizer_of
 from lab.world import is_world
@@ -29,6 +32,7 @@ from lab.world import is_world
 
 def page() -> None:
     """The whole page."""
+    began = time.thread_time()
     runs = lab.runs()
     if not runs:
         st.title("No run yet")
@@ -46,14 +50,17 @@ def page() -> None:
     opened = st.query_params.get("pair", asked)
     if opened is None:
         with right:
-            _travel(run, step, [])
-        seen = "The run has seen no pair yet; they appear here after its first step."
-        st.info(seen if step is None else f"No pair was seen up to step {step:,}; go to a later one.")
+            _travel(run, step, None, [])
+        words = "The run has seen no pair yet; they appear here after its first step."
+        st.info(words if step is None else f"No pair was seen up to step {step:,}; go to a later one.")
         return
-    history = with_margin(run.reader.pair_history(opened))
+    seen = run.reader.seen(opened)
     with right:
-        _travel(run, step, [int(found) for found in history["step"]])
-    _pair(run, store, opened, history, step, listed)
+        _travel(run, step, opened, seen)
+    history = run.reader.pair_history(opened, last=step, points=SCREEN_POINTS)
+    _pair(run, store, opened, with_margin(history), step, listed, ever=bool(seen))
+    saving.offer()
+    following.drawn(began)
 
 
 def _store(run: Run) -> PairStore | None:
@@ -64,16 +71,16 @@ def _store(run: Run) -> PairStore | None:
         return None
 
 
-def _travel(run: Run, step: int | None, seen: list[int]) -> None:
+def _travel(run: Run, step: int | None, pair: str | None, seen: list[int]) -> None:
     """Which step is shown, and buttons to the steps before and after it at which this pair was seen."""
-    name, last = run.dir.name, run.step
-    now = last if step is None else step
+    name = run.dir.name
+    now = run.step if step is None else step
     # None of them is the present: from the last step at which the pair was seen one goes back.
     before = [found for found in seen if found < (now if step is not None or not seen else seen[-1])]
     # And on to the last of them is on to the present: what it said of the pair is the same, and Back and On undo each other.
     after = [found for found in seen[:-1] if found > now]
     with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
-        st.text(f"Step {now:,} of {last:,}" if step is not None else f"Step {last:,}, the latest")
+        following.step(run, step, pair)
         st.button(
             "Back",
             icon=":material/chevron_left:",
@@ -96,12 +103,14 @@ def _travel(run: Run, step: int | None, seen: list[int]) -> None:
         st.button("Latest", disabled=step is None, on_click=go_to, args=(name, None), help="Follow the run again.")
 
 
-def _pair(run: Run, store: PairStore | None, id: str, history: pd.DataFrame, step: int | None, listed: pair_list.Listed) -> None:
-    """The opened pair as it was when the step that is shown, or one before it, saw it last."""
-    upto = history if step is None else history[history["step"] <= step]
-    row = None if upto.empty else upto.iloc[-1]
+def _pair(
+    run: Run, store: PairStore | None, id: str, history: pd.DataFrame, step: int | None, listed: pair_list.Listed, *, ever: bool
+) -> None:
+    """The opened pair as it was when the step that is shown, or one before it, saw it last. history: up to that step.
+    ever: whether any step has seen it."""
+    row = None if history.empty else history.iloc[-1]
     pair = _text(store, id, None if row is None else int(row["version"]))
-    if pair is None and history.empty:
+    if pair is None and not ever:
         st.error(plain(f"There is no pair {id} in this run (any more); choose one of the list."))
         return
     _heading(id, pair, row, step, listed)
@@ -110,7 +119,7 @@ def _pair(run: Run, store: PairStore | None, id: str, history: pd.DataFrame, ste
     history_tab, what_tab, step_tab = st.tabs(["History", "What if", "Virtual step"], key="inspect.tab", on_change="rerun")
     with history_tab:
         if history_tab.open:
-            _history(upto, history, step)
+            _history(run, id, history, step)
     latest = None if store is None else _text(store, id, None)
     for tab, draw in ((what_tab, what_if.section), (step_tab, virtual.section)):
         with tab:
@@ -209,34 +218,55 @@ def _tokens(run: Run, pair: Pair, row: pd.Series | None, step: int | None) -> tu
         return None, ""
 
 
-def _history(upto: pd.DataFrame, history: pd.DataFrame, step: int | None) -> None:
-    if upto.empty:
+def _history(run: Run, id: str, history: pd.DataFrame, step: int | None) -> None:
+    """What its terms have come to, in numbers and in curves."""
+    if history.empty:
         st.caption("Its curves begin when a step sees this pair.")
         return
-    row, groups = upto.iloc[-1], history_groups(upto)
+    row, groups = history.iloc[-1], history_groups(history)
     numbers, pictures = st.columns([2, 3], gap="medium")
     with numbers:
-        first, table = upto.iloc[0], history_table(upto)
+        first, table = history.iloc[0], history_table(history)
+        begin, rest = meanings_in_halves([term for terms in groups.values() for term in terms])
         config = {
-            "term": st.column_config.TextColumn("Term", width=255),
-            "now": st.column_config.NumberColumn(f"Step {int(row['step']):,}", format="%.4g", width=75),
+            "term": st.column_config.TextColumn("Term", width=255, help=begin),
+            "now": st.column_config.NumberColumn(
+                f"Step {int(row['step']):,}",
+                format="%.4g",
+                width=75,
+                help=f"As this step saw it, before it moved the weights.\n\n{rest}",
+            ),
             "change": st.column_config.NumberColumn(
                 "Change", format="%+.3g", width=75, help=f"Since it was first seen, at step {int(first['step']):,}."
             ),
         }
-        table = table if len(upto) > 1 else table.drop(columns="change")
+        table = table if len(history) > 1 else table.drop(columns="change")
         st.dataframe(table, hide_index=True, height="content", column_config=config)
     with pictures:
         if len(history) == 1:
             st.caption("Curves begin when a second step sees this pair.")
             return
+        st.caption(plain(f"{times_seen(history).capitalize()}{'' if step is None else f' up to step {step:,}'}."))
+        events = Record(run.reader, step).notable()
         titles = list(groups)
         for start in range(0, len(titles), 2):
             for column, title in zip(st.columns(2), titles[start : start + 2]):
                 with column:
-                    figure = pair_history(upto, groups[title], title=title, shown=step, dark=dark())
+                    figure = pair_history(history, groups[title], title=title, shown=step, events=events, dark=dark())
                     figure.layout.uirevision = title
-                    show(figure, key=f"history-{title}")
+                    saving.chart(
+                        figure,
+                        f"history-{title}",
+                        title=f"{title} of pair {id}",
+                        file=f"{run.dir.name}-{id}-{title}".replace(" ", "-"),
+                        data=partial(_whole, run, id, groups[title], step),
+                        words="Every step that saw the pair" + (f", up to step {step:,}." if step is not None else "."),
+                    )
+
+
+def _whole(run: Run, id: str, terms: list[str], step: int | None) -> pd.DataFrame:
+    """Some terms of a pair at every step that saw it."""
+    return with_margin(run.reader.pair_history(id, last=step))[["step", "pair", "version", *terms]]
 
 
 try:

@@ -155,6 +155,7 @@ class StoreReader:
         """Every step at which one pair was seen, trained on or held out, oldest first, in the same columns as `pairs`.
 
         points: at most so many rows, evenly chosen, the first and the latest among them.   Thinned steps are not there.
+        `attrs["stands_for"]` is the number of steps that are.
         """
         with self._moment():
             found = self._query("SELECT id FROM pairs WHERE pair = ?", (pair,))
@@ -170,6 +171,7 @@ class StoreReader:
                 for (step,) in self._query("SELECT step FROM seen WHERE pair = ? AND held = ? AND step <= ?", (number, held, end))
             ]
             every = sorted([*seen, *((step, -1) for step in kept)])
+            stands_for = len(every)
             if points is not None and len(every) > points:
                 every = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, max(points, 2)).round().astype(int))]
             rows = [kept[step] for step, held in every if held == -1]
@@ -178,7 +180,15 @@ class StoreReader:
             rows.sort(key=lambda row: row[0])
             mine = [block[block.pairs == number] for block in blocks(rows)]
             history = frame([block for block in mine if len(block.at)], self._layouts(), self._names_of_pairs())
-        return history.reset_index(drop=True)
+        history = history.reset_index(drop=True)
+        history.attrs["stands_for"] = stands_for
+        return history
+
+    def seen(self, pair: str) -> list[int]:
+        """The steps at which one pair was seen and that are kept, those of `pair_history`, oldest first."""
+        own = "WHERE pair = (SELECT id FROM pairs WHERE pair = ?1)"
+        rows = self._query(f"SELECT step FROM seen {own} UNION ALL SELECT step FROM kept {own} ORDER BY step", (pair,))
+        return [step for (step,) in rows]
 
     def terms_over_time(
         self, terms: Sequence[str], *, first: int = 0, last: int | None = None, columns: int = 150, rows_per_column: int = 64

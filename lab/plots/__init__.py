@@ -2,12 +2,12 @@
 
 from .confusion import confusion
 from .curves import curves
-from .data import FORMATS, figure_data, figure_file
+from .data import FORMATS, as_file, figure_data, figure_file
 from .distribution import distribution
 from .figures import DISTRIBUTION, FIGURES, FigureSpec, run_figure, run_parts
 from .glossary import GLOSSARY, PAIR_TERMS, Entry, entry
 from .layers import layers
-from .pair_history import history_groups, history_table, in_words, pair_history
+from .pair_history import history_groups, history_table, in_words, pair_history, times_seen
 from .panel import panel
 from .plane import plane, plane_ranges
 from .record import Record
@@ -29,6 +29,7 @@ __all__ = [
     "Kind",
     "Paint",
     "Record",
+    "as_file",
     "confusion",
     "curves",
     "distribution",
@@ -49,5 +50,6 @@ __all__ = [
     "plane_ranges",
     "run_figure",
     "run_parts",
+    "times_seen",
     "virtual_step",
 ]

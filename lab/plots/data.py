@@ -6,6 +6,7 @@ figure_data(run.reader, "margins").to_csv("margins.csv")
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -64,14 +65,19 @@ def figure_file(source: StoreReader | Record, name: str, kind: str, dark: bool =
 
     kind: one of FORMATS.   Raises ValueError for another kind or an unknown figure.
     """
+    return as_file(kind, lambda: figure_data(source, name), lambda: run_figure(source, name, dark), dark)
+
+
+def as_file(kind: str, data: Callable[[], pd.DataFrame], figure: Callable[[], go.Figure], dark: bool = False) -> bytes:
+    """The same of any figure: what `data` reads as a table, or what `figure` draws as a page. Raises ValueError likewise."""
     if kind == "CSV":
-        return figure_data(source, name).to_csv(index=False).encode()
+        return data().to_csv(index=False).encode()
     if kind == "Parquet":
         buffer = io.BytesIO()
-        figure_data(source, name).to_parquet(buffer, index=False)
+        data().to_parquet(buffer, index=False)
         return buffer.getvalue()
     if kind == "HTML":
-        figure = run_figure(source, name, dark)
-        figure.layout.paper_bgcolor = ink(dark).empty
-        return str(figure.to_html(include_plotlyjs=True, config={"displaylogo": False})).encode()
+        drawn = go.Figure(figure(), _validate=False)
+        drawn.layout.paper_bgcolor = ink(dark).empty
+        return str(drawn.to_html(include_plotlyjs=True, config={"displaylogo": False})).encode()
     raise ValueError(f"There is no file format {kind!r} for a figure; choose one of {', '.join(FORMATS)}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 
 from lab.monitor import SCREEN_POINTS
 
-from .style import ink, wrapped
+from .style import ink, translucent, wrapped
 
 BY_THE_CLOCK = ("evaluation", "checkpoint")
 KINDS = ("warning", "diagnosis", "refused", "request", "change", "edit", "resumed", "branched", *BY_THE_CLOCK)
@@ -48,45 +48,62 @@ def describe(kind: str, detail: Mapping[str, Any]) -> str:
     return kind.capitalize()
 
 
-def notable(events: pd.DataFrame) -> pd.DataFrame:
-    """The events that are marked, at most 1,000; of those by the clock at most QUIET. A column `words` says what happened."""
+def notable(events: pd.DataFrame, *, clocked: Sequence[str] = BY_THE_CLOCK, quiet: int = QUIET) -> pd.DataFrame:
+    """The events that are marked, at most 1,000. A column `words` says what happened.
+
+    clocked: which of those by the clock are.   quiet: at most so many of these.
+    """
     kinds = events["kind"].to_numpy(object)
-    clocked, others = np.isin(kinds, BY_THE_CLOCK), np.isin(kinds, [kind for kind in KINDS if kind not in BY_THE_CLOCK])
-    kept = [_evenly(np.flatnonzero(clocked), QUIET), _evenly(np.flatnonzero(others), SCREEN_POINTS - QUIET)]
+    regular, others = np.isin(kinds, clocked), np.isin(kinds, [kind for kind in KINDS if kind not in BY_THE_CLOCK])
+    kept = [_evenly(np.flatnonzero(regular), quiet), _evenly(np.flatnonzero(others), SCREEN_POINTS - QUIET)]
     found = events.iloc[np.concatenate(kept)]
     return found.assign(words=[wrapped(describe(kind, detail)) for kind, detail in zip(found["kind"], found["detail"])])
 
 
 def marks(
-    events: pd.DataFrame, *, dark: bool, over: tuple[str, str] = ("x", "y"), own: str = "y2"
+    events: pd.DataFrame,
+    *,
+    dark: bool,
+    over: tuple[str, str] = ("x", "y"),
+    own: str = "y2",
+    whose: tuple[str, str] | None = None,
+    row: int = 0,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """A trace with one mark an event, and an axis of its own, so that the marks stay at the foot while one zooms.
 
     over: the axes of the plot that is marked.   own: the name of the marks' vertical axis.
+    whose: label and colour of the run they are of, where a picture has several; their legend hides the marks too.   row: counted
+    from the foot, so that those of several runs do not cover each other.
+    events: a column `x` says where the events lie on an axis that is not the step's.
     """
     found = events if "words" in events else notable(events)
     if found.empty:
         return [], {}
     c = ink(dark)
-    colours = [c.faint if kind in BY_THE_CLOCK else c.rejected for kind in found["kind"]]
+    label, colour = whose or ("", c.rejected)
+    quiet = c.faint if whose is None else translucent(colour, 0.45)
+    colours = [quiet if kind in BY_THE_CLOCK else colour for kind in found["kind"]]
     trace = {
         "type": "scatter",
         "name": "events",
-        "x": found["step"].to_numpy(np.int32),
-        "y": np.full(len(found), 0.03, np.float32),
+        "x": found["x"].to_numpy(np.float64) if "x" in found else found["step"].to_numpy(np.int32),
+        "y": np.full(len(found), 0.03 + 0.04 * row, np.float32),
         "xaxis": over[0],
         "yaxis": own,
         "mode": "markers",
         "marker": {
             "symbol": "line-ns-open",
-            "size": 9,
+            "size": 9 if whose is None else 6,
             "line": {"width": 1.5},
             "color": np.array(colours, object),
         },
         "text": found["words"].to_numpy(object),
-        "hovertemplate": "step %{x:,d}<br>%{text}<extra></extra>",
+        "hovertemplate": f"step %{{customdata:,d}}<br>%{{text}}<extra>{wrapped(label, 30)}</extra>",
+        "customdata": found["step"].to_numpy(np.int32),
         "showlegend": False,
     }
+    if label:
+        trace["legendgroup"] = label
     axis = {"overlaying": over[1], "anchor": over[0], "range": [0, 1], "visible": False, "fixedrange": True}
     return [trace], {f"yaxis{own[1:]}": axis}
 

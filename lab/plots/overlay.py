@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from lab.monitor import SCREEN_POINTS
+
 from .glossary import entry
+from .marks import marks
 from .style import WITH_LEGEND, empty, figure, ink, layout, translucent, wrapped
 from .style import axis as axis_of
 
@@ -45,14 +48,17 @@ def overlay(
     axis: str = "step",
     title: str | None = None,
     waiting: str = "The curves begin with the first step of a run that records this number.",
+    events: Mapping[str, pd.DataFrame] | None = None,
     dark: bool = False,
 ) -> go.Figure:
     """A number of several runs against an axis.
 
     frames: by label: index the place on the axis, columns value, step and, where there are any, mean (drawn over the values), low
-    and high (a band); at most 1,000 rows each. attrs: stands_for, values behind the rows, and window, points in a mean.
+    and high (a band); at most 1,000 values and 1,000 means each, of which a row may lack one. attrs: stands_for, recorded values
+    behind them; window, how many of those a mean is of; of, what one and many are called.
     name: of the scalar or term, for words and unit.   labels: of all runs that are compared: a run keeps its colour and dash in
     figures that lack others.   axis: title of the horizontal axis, with its unit.
+    events: what happened in each run, by label, with a column `x` (see `marks`): each run's as a row of marks in its colour.
     """
     about = entry(name)
     title = title or about.title
@@ -65,17 +71,25 @@ def overlay(
         number = labels.index(label)
         traces += _run(frames[label], name, label, colour_of_run(number, dark), dash_of_run(number), axis, len(drawn) <= CROWD)
     look = layout(title, note=_note([frames[label] for label in drawn]), dark=dark, xaxis=_x(c, axis), yaxis=axis_of(c, about.axis))
-    look |= {"showlegend": True}
+    look |= {"showlegend": True} | _mark(traces, events, drawn, labels, dark)
     look["margin"]["t"] = WITH_LEGEND
     return figure(traces, look)
 
 
 def difference(
-    frame: pd.DataFrame, name: str, *, labels: Sequence[str], axis: str = "step", title: str | None = None, dark: bool = False
+    frame: pd.DataFrame,
+    name: str,
+    *,
+    labels: Sequence[str],
+    axis: str = "step",
+    title: str | None = None,
+    events: Mapping[str, pd.DataFrame] | None = None,
+    dark: bool = False,
 ) -> go.Figure:
     """One run less another against an axis, with a line at zero.
 
     frame: index the place on the axis, columns value, mean, step.   labels: of the run, and of the one that is taken away.
+    events: of both, as in `overlay`.
     """
     about = entry(name)
     title = title or f"{about.title}: {labels[0]} less {labels[1]}"
@@ -93,7 +107,9 @@ def difference(
         "line": {"color": c.faint, "width": 1, "dash": "dot"},
     }
     unit = f"difference [{about.unit}]" if about.unit else "difference"
-    look = layout(title, dark=dark, xaxis=_x(c, axis), yaxis=axis_of(c, unit), shapes=[zero], showlegend=False)
+    note = _note([frame])
+    look = layout(title, note=note, dark=dark, xaxis=_x(c, axis), yaxis=axis_of(c, unit), shapes=[zero], showlegend=False)
+    look |= _mark(traces, events, labels, labels, dark)
     return figure(traces, look)
 
 
@@ -103,53 +119,76 @@ def _x(c: Any, title: str) -> dict[str, Any]:
     return axis_of(c, title, **more)
 
 
+def _mark(
+    traces: list[dict[str, Any]],
+    events: Mapping[str, pd.DataFrame] | None,
+    drawn: Sequence[str],
+    labels: Sequence[str],
+    dark: bool,
+) -> dict[str, Any]:
+    """Add the marks of the runs that are drawn, a row each; the axis they need."""
+    axis: dict[str, Any] = {}
+    for row, label in enumerate(label for label in drawn if events and label in events):
+        assert events is not None
+        found, own = marks(events[label], dark=dark, whose=(label, colour_of_run(labels.index(label), dark)), row=row)
+        traces += found
+        axis |= own
+    return axis
+
+
 def _run(frame: pd.DataFrame, name: str, label: str, colour: str, dash: str, axis: str, thin: bool) -> list[dict[str, Any]]:
     about = entry(name)
-    x, steps = _numbers(frame.index), frame["step"].to_numpy(np.float64)
-    values = _numbers(frame["value"])
-    means = _numbers(frame["mean"]) if "mean" in frame else values
-    smooth = not np.array_equal(values, means, equal_nan=True)
+    values = frame["value"].dropna()
+    means = frame["mean"].dropna() if "mean" in frame else values
+    smooth = not values.equals(means)
     at = "step %{x:,d}" if axis == "step" else f"{axis} %{{x}}, step %{{customdata:,d}}"
-    common: dict[str, Any] = {"type": "scatter", "x": x, "name": label, "legendgroup": label}
-    if axis != "step":
-        common["customdata"] = np.where(np.isfinite(steps), steps, 0).astype(np.int64)
+    common: dict[str, Any] = {"type": "scatter", "name": label, "legendgroup": label}
     traces: list[dict[str, Any]] = []
     if "low" in frame and frame["low"].notna().sum() > 1:
-        known = frame["low"].notna().to_numpy()
+        band = frame[frame["low"].notna()]
         edge = {
             "type": "scatter",
-            "x": x[known],
+            "x": _numbers(band.index),
             "mode": "lines",
             "line": {"width": 0},
             "hoverinfo": "skip",
             "showlegend": False,
             "legendgroup": label,
         }
-        traces.append({**edge, "y": _numbers(frame["low"])[known]})
-        traces.append({**edge, "y": _numbers(frame["high"])[known], "fill": "tonexty", "fillcolor": translucent(colour, 0.13)})
+        traces.append({**edge, "y": _numbers(band["low"])})
+        traces.append({**edge, "y": _numbers(band["high"]), "fill": "tonexty", "fillcolor": translucent(colour, 0.13)})
+    kept = ", an extreme of the values around it" if frame.attrs.get("stands_for", 0) > SCREEN_POINTS else ""
     if smooth and thin:
         traces.append(
             {
                 **common,
-                "y": values,
+                **_points(frame, "value", axis),
                 "mode": "lines",
                 "line": {"color": translucent(colour, 0.25), "width": 1},
                 "showlegend": False,
-                "hovertemplate": f"{at}: <b>%{{y:.4g}} {about.unit}</b><br>{about.hover}<extra>{wrapped(label, 30)}</extra>",
+                "hovertemplate": f"{at}: <b>%{{y:.4g}} {about.unit}</b>{kept}<br>{about.hover}<extra>{wrapped(label, 30)}</extra>",
             }
         )
-    mean = f", mean of the last {frame.attrs['window']} points" if smooth and frame.attrs.get("window", 1) > 1 else ""
+    window = frame.attrs.get("window", 1)
+    mean = f", mean of the last {window:,} values" if window > 1 else ""
     traces.append(
         {
             **common,
-            "y": means,
-            "mode": "lines+markers" if len(x) <= FEW else "lines",
+            **_points(frame, "mean" if "mean" in frame else "value", axis),
+            "mode": "lines+markers" if len(means) <= FEW else "lines",
             "marker": {"size": 5, "color": colour},
             "line": {"color": colour, "width": 2, "dash": dash},
             "hovertemplate": f"{at}: <b>%{{y:.4g}} {about.unit}</b>{mean}<br>{about.hover}<extra>{wrapped(label, 30)}</extra>",
         }
     )
     return traces
+
+
+def _points(frame: pd.DataFrame, column: str, axis: str) -> dict[str, np.ndarray]:
+    """Where a column has values: x, y and, where the axis does not say it, the step."""
+    part = frame[frame[column].notna()]
+    found = {"x": _numbers(part.index), "y": _numbers(part[column])}
+    return found if axis == "step" else found | {"customdata": part["step"].to_numpy(np.float64).round().astype(np.int64)}
 
 
 def _numbers(values: Any) -> np.ndarray:
@@ -160,6 +199,8 @@ def _numbers(values: Any) -> np.ndarray:
 
 
 def _note(frames: Sequence[pd.DataFrame]) -> str:
-    """How many values the picture stands for, where it is more than its points."""
-    behind, points = sum(frame.attrs.get("stands_for", len(frame)) for frame in frames), sum(map(len, frames))
-    return f"{points:,} points for {behind:,} values, extremes kept" if behind > points else ""
+    """How many recorded values each run's curve stands for."""
+    behind = sorted(int(frame.attrs.get("stands_for", len(frame))) for frame in frames)
+    low, high = behind[0], behind[-1]
+    found = f"{high:,}" if low == high else f"{low:,} to {high:,}"
+    return f"{found} {frames[0].attrs.get('of', ('value', 'values'))[high != 1]}{' a run' if len(frames) > 1 else ''}"

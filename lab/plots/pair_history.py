@@ -13,6 +13,7 @@ from lab.monitor import SCREEN_POINTS, spike_keeping
 
 from .curves import colour_of
 from .glossary import entry
+from .marks import marks
 from .style import WITH_LEGEND, axis, empty, figure, ink, layout, step_axis
 
 GROUPS = {
@@ -42,12 +43,19 @@ def history_groups(frame: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def pair_history(
-    frame: pd.DataFrame, terms: Sequence[str], *, title: str, shown: int | None = None, dark: bool = False
+    frame: pd.DataFrame,
+    terms: Sequence[str],
+    *,
+    title: str,
+    shown: int | None = None,
+    events: pd.DataFrame | None = None,
+    dark: bool = False,
 ) -> go.Figure:
     """Curves of some terms of one pair.
 
     frame: as `StoreReader.pair_history` gives it: a row each time the pair was seen, with `step`, `version` and a column a term.
-    shown: a step that is marked.   A dashed line stands where a new version of the text was first used.
+    shown: a step that is marked.   events: what happened in the run, as marks at the foot (see `marks`).
+    A dashed line stands where a new version of the text was first used.
     """
     drawn = [term for term in terms if term in frame and frame[term].notna().any()]
     if not drawn:
@@ -58,7 +66,7 @@ def pair_history(
     look = layout(
         title,
         dark=dark,
-        note="1 time seen" if len(frame) == 1 else f"{len(frame):,} times seen",
+        note=times_seen(frame).removesuffix(", evenly chosen"),
         xaxis=step_axis(c),
         yaxis=axis(c, " or ".join(sorted(filter(None, units))) or "no unit"),
         showlegend=len(drawn) > 1,
@@ -67,7 +75,19 @@ def pair_history(
     )
     if len(drawn) > 1:
         look["margin"]["t"] = WITH_LEGEND
+    if events is not None:
+        marked, mark_axis = marks(events, dark=dark)
+        traces += marked
+        look |= mark_axis
     return figure(traces, look)
+
+
+def times_seen(frame: pd.DataFrame) -> str:
+    """How often a pair was seen, in words, and how many of those times its history has (see `StoreReader.pair_history`)."""
+    often = int(frame.attrs.get("stands_for", len(frame)))
+    if often > len(frame):
+        return f"{len(frame):,} of {often:,} times seen, evenly chosen"
+    return "1 time seen" if often == 1 else f"{often:,} times seen"
 
 
 def in_words(term: str) -> str:

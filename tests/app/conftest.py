@@ -68,18 +68,20 @@ class StoreRun:
         layers: bool = True,
         warnings: tuple[str, ...] = (),
         error: str | None = None,
+        pairs: str = "world",
         **status: Any,
     ) -> Run:
         """A run in `LAB_HOME/runs/<name>` that looks as if it had trained `done` steps.
 
         state: what its store says; in a living state the run's lock is held. "dead" writes "running" and holds no lock.
+        pairs: name of the set of pairs that it says it trained on; nothing makes that set.
         status: further facts for the store, such as stage and stage_share.
         """
         done = (steps if state == "finished" else steps // 2) if done is None else done
         folder = home.runs_dir() / name
         config = TrainConfig.parse(objective=objective, steps=steps, batch_size=batch_size)
-        pairs_store = str(home.home() / "pairs" / "world.sqlite")
-        create_run(folder, config, pairs_store=pairs_store, pairs_version=0, pairs_name="world")
+        pairs_store = str(home.home() / "pairs" / f"{pairs}.sqlite")
+        create_run(folder, config, pairs_store=pairs_store, pairs_version=0, pairs_name=pairs)
         if state not in ENDED:
             self.locks.append(RunLock(folder))
         store = StoreWriter(folder)

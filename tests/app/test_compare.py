@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import plotly.graph_objects as go
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import lab
+from app import comparing, saving
 from lab import home
-from lab.monitor import write_twins
+from lab.monitor import StoreWriter, write_twins
+from lab.pairs import Pair, PairStore
 from lab.run import Run
 from tests.app.conftest import HOSTILE_MARKUP
 
@@ -68,7 +73,7 @@ def test_curves_of_both_with_a_colour_and_a_dash_each(store_run: Callable[..., R
     shown = figures(app)
     assert {"Reward margin", "Oracle reward", "Distance to the reference"} <= shown.keys()
     assert names(shown["Reward margin"]) == ["A dpo", "B sgdpo"]
-    lines = [trace["line"] for trace in shown["Reward margin"]["data"] if trace["line"]["width"] == 2]
+    lines = [trace["line"] for trace in shown["Reward margin"]["data"] if trace.get("line", {}).get("width") == 2]
     assert len({line["color"] for line in lines}) == len({line["dash"] for line in lines}) == 2
     said = words(app)
     assert "first: finished, step 60 of 60" in said
@@ -79,7 +84,7 @@ def test_curves_of_both_with_a_colour_and_a_dash_each(store_run: Callable[..., R
     assert figures(app)["Oracle reward"]["layout"]["xaxis"]["title"]["text"] == "KL(π‖ref) [nats per answer]"
     app.session_state["compare.less"] = True
     app.run()
-    assert "Oracle reward: A dpo less B sgdpo" in figures(app)
+    assert "Oracle reward: A − B" in figures(app)
 
 
 def test_the_address_chooses_and_follows(store_run: Callable[..., Run]) -> None:
@@ -135,6 +140,119 @@ def test_twins_pair_by_pair(store_run: Callable[..., Run]) -> None:
         "Inspect under A dpo",
         "Inspect under B sgdpo",
     ]
+
+
+def saw(run: Run, pair: str, version: int, *, times: int = 1) -> None:
+    """One more step of a run (or several) that saw a version of a pair."""
+    store = StoreWriter(run.dir)
+    for step in range(run.step + 1, run.step + 1 + times):
+        names = run.reader.term_names()
+        store.pair_terms(step, [pair], [version], {name: np.array([float(step)]) for name in names})
+        store.scalars(step, {"loss": 1.0})
+        store.status(step=step)
+    store.close()
+
+
+def test_the_text_of_a_pair_is_what_each_run_saw(store_run: Callable[..., Run]) -> None:
+    one = store_run("first", objective="dpo", steps=60)
+    other = store_run("second", objective="sgdpo", steps=60, pairs="others")
+    ids = ["pair-003", "pair-004", "pair-005"]
+    texts = {name: [Pair(id, f"{HOSTILE_MARKUP} {id}", "good", f"bad of {name}") for id in ids] for name in ("world", "others")}
+    texts["others"][0] = texts["world"][0]
+    places = {name: home.home() / "pairs" / f"{name}.sqlite" for name in texts}
+    sets = {n: PairStore.create(places[n], texts[n][:3] if n == "others" else texts[n][:2], name=n, source="test") for n in texts}
+    sets["world"].edit("pair-003", chosen="better")
+    sets["world"].edit("pair-003", chosen="never seen")
+    for pair, versions in (("pair-003", (1, 1)), ("pair-004", (1, 1)), ("pair-005", (1, 1))):
+        for run, version in zip((one, other), versions):
+            saw(run, pair, version)
+
+    def shown(pair: str) -> str:
+        app = opened("first,second", "pairs")
+        app.session_state["compare.pair"] = pair
+        app.run()
+        assert not app.exception
+        expanders = [block.label.replace("\\", "") for block in app.expander]
+        return " | ".join(expanders) + words(app)
+
+    assert "Text under" not in shown("pair-003"), "both saw the same"
+    both = shown("pair-004")
+    assert "Text under A dpo (version 1) | Text under B sgdpo (version 1)" in both
+    assert "bad of others" in both.replace("<mark>", "").replace("</mark>", "")
+    lost = shown("pair-005")
+    assert "cannot be read as A dpo saw it" in lost
+    assert "Text under B sgdpo (version 1)" in lost
+    saw(one, "pair-003", 2)
+    edited = shown("pair-003")
+    assert "Text under A dpo (version 2) | Text under B sgdpo (version 1)" in edited
+    assert "better" in edited
+    assert "never seen" not in edited
+    table = opened("first,second", "pairs").dataframe[0].value.set_index("pair")
+    assert "version_one" not in table, "up to the last step of both they are the same"
+    saw(other, "pair-009", 0)
+    table = opened("first,second", "pairs").dataframe[0].value.set_index("pair")
+    assert table.loc["pair-003", ["version_one", "version_other"]].tolist() == [2, 1]
+
+
+def test_a_pair_that_was_seen_often_is_thinned_for_the_screen_and_whole_in_a_file(store_run: Callable[..., Run]) -> None:
+    one, _ = two(store_run)
+    saw(one, "pair-003", 0, times=1500)
+    app = opened("first,second", "pairs")
+    app.session_state["compare.pair"] = "pair-003"
+    app.run()
+    assert not app.exception
+    title = next(name for name in titles(app) if name.startswith("Log-ratio of the chosen answer  "))
+    count = len(one.reader.seen("pair-003"))
+    assert f"12 to {count:,} times seen a run<" in title
+    assert f"A dpo: 1,000 of {count:,} times seen, evenly chosen. B sgdpo: 12 times seen." in words(app)
+    drawn = figures(app)["Log-ratio of the chosen answer"]["data"]
+    assert all(sizes(trace) <= 1000 for trace in drawn)
+    data = lab.compare(["first", "second"]).pair_data("pair-003", ["logit"])
+    assert data.groupby("run")["logit"].count().tolist() == [count, 12]
+
+
+def test_every_chart_can_be_saved_whole(store_run: Callable[..., Run]) -> None:
+    two(store_run)
+    app = opened("first,second")
+    for changed in ({"compare.less": True}, {"compare.part": "pairs", "compare.pair": "pair-003"}):
+        assert saving_flags(app) == {True}
+        for key, value in changed.items():
+            app.session_state[key] = value
+        app.run()
+        assert not app.exception
+    assert saving_flags(app) == {True}
+    less = comparing._data(lab.compare(["first", "second"]), "loss", "step", True)
+    assert less.columns.tolist() == ["x", "step", "value", "mean", "scalar", "axis"]
+    assert len(less) == len(comparing._data(lab.compare(["first", "second"]), "loss", "step", False)) / 2 == 60
+    frame = lab.compare(["first", "second"]).data(["loss"])
+    app.session_state[saving.ASKED] = saving.Picture("Loss", "first-second-loss", go.Figure(), lambda: frame, "Every run.")
+    app.run()
+    assert not app.exception
+    assert "first-second-loss.csv" in words(app)
+    assert app.get("download_button")
+
+
+def test_symbols_are_explained_on_hover(store_run: Callable[..., Run]) -> None:
+    two(store_run)
+    numbers = json.loads(opened("first,second", "numbers").dataframe[0].proto.columns)["_index"]["help"].replace("\\", "")
+    assert "**Distance from the reference (KL)** KL(π‖ref) [nats]:" in numbers
+    pairs = json.loads(opened("first,second", "pairs").dataframe[0].proto.columns)["one"]["help"].replace("\\", "")
+    assert "log X₁ [nats]: log π(y_w|x) − log ref(y_w|x)" in pairs
+
+
+def saving_flags(app: AppTest) -> set[bool]:
+    """Whether the figures of the page have a button that saves."""
+    return {json.loads(element.proto.bytes)["saves"] for element in app.get("bidi_component")}
+
+
+def titles(app: AppTest) -> list[str]:
+    return [json.loads(element.proto.bytes)["figure"]["layout"]["title"]["text"] for element in app.get("bidi_component")]
+
+
+def sizes(trace: dict[str, Any]) -> int:
+    """Points of a trace."""
+    x = trace["x"]
+    return len(base64.b64decode(x["bdata"])) // int(x["dtype"][1:]) if isinstance(x, dict) else len(x)
 
 
 def test_twins_whose_batches_part_are_named(store_run: Callable[..., Run]) -> None:

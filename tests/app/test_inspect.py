@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -13,7 +15,9 @@ from streamlit.testing.v1 import AppTest
 import lab
 from app import examining, pair_list, virtual
 from lab import home, whatif
+from lab.monitor import StoreWriter
 from lab.run import Run
+from tests.app.conftest import fill
 
 PAGE = str(Path(__file__).parents[2] / "app" / "views" / "inspect.py")
 HOSTILE = "# <b>x</b> $x$ ![](http://x.invalid/p.png) :red[y] <script>alert(1)</script>"
@@ -123,6 +127,68 @@ def test_numbers_are_those_of_the_moment(store_run: Callable[..., Run]) -> None:
     app = opened("one", pair="pair-039", step="1")
     assert "not seen up to step 1" in words(app)
     assert address(app, "pair") == "pair-039"
+
+
+def test_a_pair_that_was_seen_often_is_thinned_and_every_symbol_is_explained(store_run: Callable[..., Run]) -> None:
+    run = store_run("one", steps=30, warnings=("too hot",))
+    store = StoreWriter(run.dir)
+    for step in range(31, 1231):
+        store.pair_terms(step, ["pair-008"], [0], {name: np.array([1.0]) for name in run.reader.term_names()})
+    store.status(step=1230)
+    store.close()
+    seen = run.reader.seen("pair-008")
+    app = opened("one", pair="pair-008")
+    pictures = [json.loads(element.proto.bytes) for element in app.get("bidi_component")]
+    titles = [picture["figure"]["layout"]["title"]["text"] for picture in pictures]
+    assert all(f"1,000 of {len(seen):,} times seen<" in title for title in titles)
+    assert f"1,000 of {len(seen):,} times seen, evenly chosen." in words(app)
+    assert {picture["saves"] for picture in pictures} == {True}
+    assert all(picture["figure"]["data"][-1]["name"] == "events" for picture in pictures)
+    press(app, "Back")
+    assert address(app, "step") == str(seen[-2]), "the step before, though the curves leave some out"
+    heads = json.loads(app.dataframe[1].proto.columns)
+    explained = (heads["term"]["help"] + heads["now"]["help"]).replace("\\", "")
+    terms = app.dataframe[1].value["term"].tolist()
+    assert explained.count("\n") >= len(terms) - 1
+    assert f"{terms.index('Logit of the chosen side') + 1}. z₁: The chosen side's own logit" in explained
+    assert "log X₁ [nats]: log π(y_w|x) − log ref(y_w|x)" in explained
+
+
+def test_the_page_goes_with_its_run(store_run: Callable[..., Run]) -> None:
+    run = store_run("one", steps=60, state="running", done=30)
+    app = opened("one", pair="pair-008")
+    assert "Step 30, the latest" in words(app)
+    seen = run.reader.seen("pair-008")
+    assert f"as step {seen[-1]} saw it" in words(app)
+    following = [fragment for fragment in app.get("text") if "the latest" in str(fragment.value)]
+    assert following
+    store = StoreWriter(run.dir)
+    fill(store, "sgdpo", range(31, 41), 60)
+    store.status(step=40)
+    store.close()
+    assert following_asks_for_a_drawing(run, "pair-008", len(seen))
+    assert not following_asks_for_a_drawing(run, "pair-008", len(run.reader.seen("pair-008")))
+    assert not following_asks_for_a_drawing(run, "pair-008", len(seen), shown=20), "in the past nothing changes"
+
+
+def following_asks_for_a_drawing(run: Run, pair: str, known: int, shown: int | None = None) -> bool:
+    """Whether the timer of a page that knew so much would have it drawn again."""
+
+    def script(folder: str, pair: str, known: int, shown: int | None) -> None:
+        from pathlib import Path
+
+        import streamlit as st
+
+        from app import following
+        from lab.run import Run
+
+        if st.session_state.setdefault("drawings", 0) < 2:
+            st.session_state["drawings"] += 1
+            following._follow(Run(Path(folder)), shown, pair, known, True)
+
+    app = AppTest.from_function(script, args=(str(run.dir), pair, known, shown), default_timeout=60).run()
+    assert not app.exception
+    return app.session_state["drawings"] == 2
 
 
 def test_a_late_word_of_a_table_is_no_click(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,6 +324,14 @@ def test_a_virtual_step_on_the_page(run: Run) -> None:
     assert int(metrics["Others helped"]) + int(metrics["Others hurt"]) == 7
     assert job.result.own["margin_change"] > 0
     assert "A step of the run's AdamW on this pair after step 6" in words(app)
+    assert f"the gradient's norm ‖g‖ was {job.result.grad_norm:.4g}" in words(app)
+    assert f"‖Δθ‖ = {job.result.moved:.4g}" in words(app)
+    data = json.loads(app.get("bidi_component")[-1].proto.bytes)
+    assert data["saves"]
+    assert len(job.result.changes) == 8
+    tables = [frame.proto.columns for frame in app.dataframe if "margin_before" in frame.proto.columns]
+    assert tables
+    assert all("How much more reward the chosen answer of this pair has" in columns for columns in tables)
     assert {"Helped most", "Hurt most"} <= {line.strip("*") for line in words(app).splitlines()}
 
 

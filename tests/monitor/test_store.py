@@ -34,6 +34,9 @@ def test_everything_comes_back(tmp_path):
     assert reader.pairs(step=2).set_index("pair").loc["a", "logit"] == 2
     assert reader.batch(3)["logit"].tolist() == [3, -3]
     assert reader.pair_history("a")["step"].tolist() == [1, 2, 3, 4, 5]
+    assert reader.seen("a") == [1, 2, 3, 4, 5]
+    assert reader.seen("nobody") == []
+    assert reader.pair_history("a", points=2).attrs["stands_for"] == 5
     assert reader.token_steps() == [4, 5]
     tokens = reader.tokens(5, "a").iloc[0]
     assert tokens["ids"].tolist() == [4, 5]

@@ -108,6 +108,7 @@ def test_every_pairs_first_and_latest_row_are_kept(thinned):
     reader, written = thinned
     for pair, rows in written.groupby("pair"):
         history = reader.pair_history(pair)
+        assert reader.seen(pair) == history["step"].tolist()
         assert history["step"].iloc[0] == rows["step"].min()
         assert history["step"].iloc[-1] == rows["step"].max()
         assert history["step"].is_unique

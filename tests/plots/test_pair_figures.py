@@ -44,8 +44,21 @@ def test_a_history_marks_edits_and_the_moment(dark: bool) -> None:
     assert figure.layout.yaxis.title.text == "nats"
 
 
+def test_a_history_marks_what_happened_in_the_run() -> None:
+    events = pd.DataFrame(
+        [(1, 0.0, 20, "warning", {"words": "too hot"}), (2, 0.0, 30, "state", {}), (3, 0.0, 40, "checkpoint", {"folder": "x"})],
+        columns=["number", "time", "step", "kind", "detail"],
+    )
+    marked = checked(pair_history(history(5), ["loss"], title="Loss", events=events)).data[-1]
+    assert list(marked.x) == [40, 20]
+    assert list(marked.text) == ["Checkpoint saved: x", "Warning: too hot"]
+
+
 def test_a_long_history_is_thinned_and_an_empty_one_says_so() -> None:
     assert len(checked(pair_history(history(5000), ["loss"], title="Loss")).data[0].x) <= 1000
+    thinned = history(1000)
+    thinned.attrs["stands_for"] = 5000
+    assert "1,000 of 5,000 times seen<" in pair_history(thinned, ["loss"], title="Loss").layout.title.text
     empty = checked(pair_history(history(0), ["loss"], title="Loss"))
     assert "begins when a step sees this pair" in empty.layout.annotations[0]["text"].replace("<br>", " ")
 
