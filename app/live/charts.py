@@ -42,7 +42,7 @@ def chart(record: Record, name: str, *, draw: Draw | None = None, depends: objec
     if found is None or found[0] != stamp:
         parts = draw() if draw is not None else run_parts(record, name, dark)
         listens = opens or is_step_axis(parts["layout"].get("xaxis", {}))
-        data = figure.payload(parts, figure.script_url(), f"{run}-{name.replace(':', '-')}", listens=listens, saves=True)
+        data = figure.payload(parts, figure.script_url(), f"{run}-{saving.file_name(name)}", listens=listens, saves=True)
         found = kept[name] = (stamp, data)
 
     def click(event: figure.Event) -> None:

@@ -7,7 +7,7 @@ import streamlit as st
 from app import figure
 from app.moment import moment
 from app.saving import save_as
-from lab.plots import DISTRIBUTION, FIGURES, Record, entry, figure_file
+from lab.plots import DISTRIBUTION, FIGURES, SCALAR, Record, entry, figure_file
 from lab.run import Run
 
 ASKED = "saving"
@@ -38,11 +38,12 @@ def _dialog(run: Run) -> None:
     until, dark = moment(run.dir.name), figure.dark()
     record = Record(run.reader, until)
     names = [name for name in FIGURES if not name.startswith(DISTRIBUTION)] + [DISTRIBUTION + t for t in record.term_names()]
+    names += [SCALAR + scalar for scalar in record.scalar_names("")]
     asked = st.session_state.get(ASKED)
     start = names.index(asked) if asked in names else 0
     name = st.selectbox("Chart", names, index=start, format_func=title)
     save_as(
-        f"{run.dir.name}-{name.replace(':', '-')}",
+        f"{run.dir.name}-{file_name(name)}",
         lambda kind: figure_file(Record(run.reader, until), name, kind, dark),
         f"Up to step {until:,}, the one that is shown." if until is not None else "Up to the latest step.",
     )
@@ -50,4 +51,11 @@ def _dialog(run: Run) -> None:
 
 def title(name: str) -> str:
     """A figure's name for people."""
+    if name.startswith(SCALAR):
+        return f"Curve: {name.removeprefix(SCALAR)}"
     return f"Spread: {entry(name.removeprefix(DISTRIBUTION)).title}" if name.startswith(DISTRIBUTION) else FIGURES[name].title
+
+
+def file_name(name: str) -> str:
+    """A figure's name as a part of a file's."""
+    return name.replace(":", "-").replace("/", "-")

@@ -10,8 +10,12 @@ from app.live.answers import answers
 from app.live.charts import chart, row
 from app.live.plane import scatter
 from app.live.tokens import painting
-from lab.plots import DISTRIBUTION, FIGURES, Record, entry
+from lab.plots import DISTRIBUTION, FIGURES, SCALAR, Record, entry
+from lab.plots.confusion import PREFIX
 from lab.run import Run
+
+BOTH = ("loss", "margins", "accuracy", "rewards", "logps", "log_ratios")
+"""Curves that every objective has."""
 
 OWN = ("pilots", "weights", "target_margin")
 """Curves of what some objectives have and others have not: SGDPO's pilots, weights of the sides, alpha-DPO's margin."""
@@ -21,13 +25,21 @@ OVER_PAIRS = ("pilot_chosen", "pilot_rejected", "target_margin", "weight_chosen"
 
 
 def curves(run: Run, record: Record) -> None:
-    """The objective's own numbers, and both sides."""
-    row(record, ["loss", "margins", "accuracy", "rewards", "logps", "log_ratios"])
+    """The objective's own numbers, both sides, and whatever else was recorded."""
+    row(record, BOTH)
     there = set(record.scalar_names(""))
     own = [name for name in OWN if there & set(FIGURES[name].scalars)]
     row(record, own, columns=max(2, len(own)))
     if "degree" in record.term_names():
         row(record, ["degree", "confusion"], columns=2)
+    drawn = {scalar for name in (*BOTH, *own, "degree") for scalar in FIGURES[name].scalars}
+    others = [name for name in record.scalar_names("") if name not in drawn and not name.startswith(PREFIX)]
+    if others:
+        with st.expander("More curves", icon=":material/add_chart:", key=f"more-curves-{run.dir.name}"):
+            chosen = st.pills(
+                "Recorded", others, selection_mode="multi", key=f"scalars-{run.dir.name}", label_visibility="collapsed"
+            )
+        row(record, [SCALAR + name for name in chosen])
 
 
 def pairs(run: Run, record: Record) -> None:

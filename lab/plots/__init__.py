@@ -4,7 +4,7 @@ from .confusion import confusion
 from .curves import curves
 from .data import FORMATS, as_file, figure_data, figure_file
 from .distribution import distribution
-from .figures import DISTRIBUTION, FIGURES, FigureSpec, run_figure, run_parts
+from .figures import DISTRIBUTION, FIGURES, SCALAR, FigureSpec, run_figure, run_parts
 from .glossary import GLOSSARY, PAIR_TERMS, Entry, entry
 from .layers import layers
 from .pair_history import history_groups, history_table, in_words, pair_history, times_seen
@@ -24,6 +24,7 @@ __all__ = [
     "HEIGHT",
     "KINDS",
     "PAIR_TERMS",
+    "SCALAR",
     "Entry",
     "FigureSpec",
     "Kind",

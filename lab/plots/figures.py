@@ -39,6 +39,9 @@ SHARE = (-0.03, 1.03)
 DISTRIBUTION = "distribution:"
 """What the names of the distributions begin with; a term's name follows."""
 
+SCALAR = "scalar:"
+"""What the name of the curve of any recorded scalar begins with; the scalar's name follows."""
+
 
 @dataclass(frozen=True)
 class FigureSpec:
@@ -118,6 +121,11 @@ def _distribution(term: str) -> FigureSpec:
     )
 
 
+def _scalar(name: str) -> FigureSpec:
+    about = entry(name)
+    return _lines(about.title, name, unit=about.unit)
+
+
 def _confusion(record: Record, dark: bool) -> go.Figure:
     """Counts of the latest steps; earlier ones are of another head."""
     counts = record.scalars(record.scalar_names(PREFIX)).tail(RECENT).sum()
@@ -179,7 +187,8 @@ FIGURES: dict[str, FigureSpec] = {
     "plane": FigureSpec(PLANE_TITLE, lambda record, dark: plane(record.pairs(), batch=record.step, dark=dark)),
     **{DISTRIBUTION + term: _distribution(term) for term in PAIR_TERMS},
 }
-"""Every figure by name. `distribution:<term>` also works for a term that only an objective of one's own has."""
+"""Every figure by name. `distribution:<term>` also works for a term that only an objective of one's own has, and `scalar:<name>` is
+the curve of any recorded scalar."""
 
 
 def run_figure(source: StoreReader | Record, name: str, dark: bool = False) -> go.Figure:
@@ -212,8 +221,12 @@ def spec_of(record: Record, name: str) -> FigureSpec:
     term = name.removeprefix(DISTRIBUTION)
     if spec is None and name.startswith(DISTRIBUTION) and term in record.term_names():
         spec = _distribution(term)
+    scalar = name.removeprefix(SCALAR)
+    if spec is None and name.startswith(SCALAR) and scalar in record.scalar_names(""):
+        spec = _scalar(scalar)
     if spec is None:
         there = sorted(known for known in FIGURES if not known.startswith(DISTRIBUTION))
-        spreads = f", or the spread of a term: {', '.join(DISTRIBUTION + known for known in record.term_names())}"
-        raise ValueError(f"There is no figure {name!r}; choose one of {', '.join(there)}{spreads if record.term_names() else ''}.")
+        spread = f", the spread of a term ({', '.join(DISTRIBUTION + known for known in record.term_names())})"
+        more = f"{spread if record.term_names() else ''}, or the curve of any recorded scalar ({SCALAR}<name>)"
+        raise ValueError(f"There is no figure {name!r}; choose one of {', '.join(there)}{more}.")
     return spec

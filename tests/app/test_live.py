@@ -122,6 +122,20 @@ def test_an_adaptive_margin_has_its_curve_where_there_is_one(store_run: Callable
     assert list(figures(opened()))[6:] == ["Weights of both sides", "Target margin"]
 
 
+def test_any_recorded_scalar_has_a_curve_for_the_asking(store_run: Callable[..., Run]) -> None:
+    run = store_run("alpha", objective="alpha_dpo", steps=60)
+    app = opened(run.dir.name)
+    (more,) = [pills for pills in app.get("button_group") if pills.key == "scalars-alpha"]
+    assert "z" in more.options
+    assert "loss" not in more.options, "what is drawn already is not offered again"
+    more.set_value(["z"]).run()
+    assert not app.exception
+    drawn = json.loads(app.session_state["charts"]["scalar:z"][1])
+    assert drawn["listens"]
+    assert drawn["name"] == "alpha-scalar-z"
+    assert drawn["figure"]["data"]
+
+
 def test_a_figure_is_built_again_only_when_there_is_something_new(
     store_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:

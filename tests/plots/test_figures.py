@@ -146,6 +146,14 @@ def test_an_unknown_figure_names_the_known_ones(filled: Filled) -> None:
         run_figure(filled.run.reader, "distribution:nothing")
 
 
+def test_any_recorded_scalar_has_a_curve(filled: Filled) -> None:
+    run = filled.train(1, 20)
+    figure = checked(run_figure(run.reader, "scalar:pairs_per_second"))
+    assert figure.data[0].y.tolist() == [10.0] * 20
+    with pytest.raises(ValueError, match=r"There is no figure 'scalar:never'.*scalar:<name>"):
+        run_figure(run.reader, "scalar:never")
+
+
 def test_a_run_draws_its_own_figures(filled: Filled) -> None:
     assert titles(filled.train(1, 3).figure("margins")).startswith("Reward margin")
 
