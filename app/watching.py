@@ -59,7 +59,7 @@ def _keep_pace(run: Run, drawn_state: str) -> None:
 
 def _draw(run: Run, drawn_state: str) -> None:
     state = run.state
-    if state != drawn_state or st.session_state.get(saving.OPENING):
+    if state != drawn_state or st.session_state.pop(saving.OPENING, False):
         st.rerun(scope="app")  # the buttons outside have to follow, or a dialog opens there
     if pair := st.session_state.pop(OPEN_PAIR, None):
         open_pair(run.dir.name, pair, moment(run.dir.name))
