@@ -82,7 +82,7 @@ def shuffled(count: int, seed: int, epoch: int) -> list[int]:
 
 
 def generator(seed: int, step: int, purpose: int) -> torch.Generator:
-    """A random generator that depends on nothing but its three arguments (each below 2**20 keeps them apart).
+    """A random generator that depends on nothing but its three arguments (step below 2**22 and purpose below 2**10 stay apart).
 
     The CPU's generator, a Mersenne Twister, reads no more than the lowest 32 bits of its seed: there step and purpose lie, and the
     run's seed is spread over all bits on top of them.

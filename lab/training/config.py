@@ -22,8 +22,8 @@ from lab.monitor.alerts import parse_hook
 from lab.objectives import Objective, make_objective
 from lab.policy import Lora
 
-SEEDS = 2**20
-"""How many seeds there are: so many the random numbers of a run can tell apart, see `lab.training.batches.generator`."""
+SEEDS = 2**32
+"""How many seeds there are: so many the CPU's generator tells apart."""
 
 
 class ConfigError(ValueError):
