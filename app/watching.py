@@ -24,7 +24,7 @@ from lab.training import trained_here
 INTERVAL, LONGEST = 1.0, 4.0
 """Seconds between two drawings of a live run, at least and at most."""
 
-SHARE = 0.06
+SHARE = 0.035
 """Of the time: what drawings may take of a run that trains in this process. The interval keeps to it."""
 
 INTERVALS, COSTS = "drawing-intervals", "drawing-costs"
