@@ -16,6 +16,7 @@ from app.live.sections import TABS
 from app.moment import moment
 from app.opening import open_pair
 from app.plain import plain
+from app.saving import rerun_if_asked
 from lab.monitor import ENDED, RunError
 from lab.plots import Record
 from lab.run import Run
@@ -59,8 +60,9 @@ def _keep_pace(run: Run, drawn_state: str) -> None:
 
 def _draw(run: Run, drawn_state: str) -> None:
     state = run.state
-    if state != drawn_state or st.session_state.pop(saving.OPENING, False):
-        st.rerun(scope="app")  # the buttons outside have to follow, or a dialog opens there
+    rerun_if_asked()
+    if state != drawn_state:
+        st.rerun(scope="app")  # the buttons outside have to follow
     if pair := st.session_state.pop(OPEN_PAIR, None):
         open_pair(run.dir.name, pair, moment(run.dir.name))
     record = _record(run)

@@ -6,14 +6,12 @@ import streamlit as st
 
 from app import figure
 from app.moment import moment
-from app.saving import save_as
+from app.saving import OPENING, save_as
 from lab.plots import DISTRIBUTION, FIGURES, SCALAR, Record, entry, figure_file
 from lab.run import Run
 
 ASKED = "saving"
 """In the session: the figure that somebody wants to save; the dialog is open while it is there."""
-OPENING = "saving-opens"
-"""In the session: the dialog has been asked for, and the whole page has not been drawn since."""
 
 
 def ask_for(name: str) -> None:
