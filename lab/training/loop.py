@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -14,9 +15,10 @@ from typing import Any
 import torch
 
 from lab.monitor import StoreWriter, read_about
-from lab.monitor.folder import beats_all, read_facts, score
+from lab.monitor.folder import STOPPING, beats_all, read_facts, score
 from lab.pairs import Pair
 from lab.policy import keep_kernel, whole
+from lab.policy.memory import out_of_memory, peak_bytes
 
 from .batches import EncodedPair, step_randomness
 from .branch import Start
@@ -37,12 +39,12 @@ from .dataset import dataset_state, without_spread
 from .evaluation import Judge, Looking
 from .metrics import batch_scalars, degree_scalars, host_terms, token_rows
 from .optimizer import adamw
-from .preflight import peak_memory
 from .prepare import Prepared, prepare
 from .probing import Probing
 from .saving import Saving
-from .steering import Steering, Stopped
+from .steering import Steering
 from .step import StepResult, accumulate
+from .stopping import StopCheck, Stopped, no_reason
 from .workers import ALONE, Workers
 
 log = logging.getLogger(__name__)
@@ -75,6 +77,7 @@ class Training:
         start: Start | None = None,
         on_step: OnStep | None = None,
         workers: Workers = ALONE,
+        stop_reason: Callable[[], str | None] = no_reason,
     ) -> None:
         self.run_dir, self.store = run_dir, store
         self.model, self.cache, self.judge = model, cache, judge
@@ -87,6 +90,8 @@ class Training:
         self.ready: Prepared | None = None
         self.step_seconds = 0.0
         self.saving = Saving(run_dir, store, workers)
+        self.stop_check = StopCheck(run_dir, reason=stop_reason, enabled=workers.count == 1, noticed=self._say_stopping)
+        self.stop_reason: str | None = None
         self._found: tuple[Stored | None, list[str]] = (None, [])
         self.made = datetime.fromisoformat(read_about(run_dir)["created"]).timestamp()
 
@@ -105,14 +110,19 @@ class Training:
                     self._evaluate()
                 elif self.probing.look_due(self.progress.step):
                     self._stage("looking at the panel")
-                    self.probing.look(self.progress.step)
+                    with self.stop_check.active():
+                        self.probing.look(self.progress.step)
                 if self._due(self.config.save_every):
                     self._try_to_save()
                 self._listen(between_steps=True)
                 self._step()
             self._evaluate()
             self._save()
-        except Stopped:
+        except Stopped as stopped:
+            self.stop_reason = stopped.reason
+            if stopped.reason is not None:
+                self._warn(stopped.reason)
+            self.steering.acknowledge_stop(self.progress.step)
             if self.ready is not None:
                 self._save()
             return "stopped"
@@ -123,18 +133,22 @@ class Training:
 
     def _prepare(self) -> None:
         config = self.config
-        self.ready = prepare(
-            config,
-            self.store,
-            self.steering.pairs_at(self.steering.pairs_version),
-            model=self.model,
-            cache=self.cache,
-            stage=self._stage,
-            warn=self._warn,
-            listen=self._listen,
-            catch_up=self._catch_up,
-            workers=self.workers,
-        )
+        with self.stop_check.active():
+            self.ready = prepare(
+                config,
+                self.store,
+                self.steering.pairs_at(self.steering.pairs_version),
+                model=self.model,
+                cache=self.cache,
+                stage=self._stage,
+                warn=self._warn,
+                listen=self._listen,
+                catch_up=self._catch_up,
+                workers=self.workers,
+                stop_check=self.stop_check,
+            )
+        self.steering.config = self.ready.config  # with the micro-batch that fits
+        config = self.config
         self.probing = Probing(config, self.policy, self.ready.panel, self.store, self.workers)
         stored = self._begin()
         self.workers.wrap(self.policy)  # may put other parameters in the place of those that were there
@@ -157,6 +171,9 @@ class Training:
         latest = (lambda: latest_whole(self.run_dir, self.policy)) if self.resume else (lambda: (None, []))
         self._found = self.workers.in_turn(latest)
         stored = self._found[0]
+        if self.config.micro_batch_size == "fit" and stored is not None:
+            fitted = {"micro_batch_size": stored.facts["settings"]["micro_batch_size"]}  # another would round differently
+            self.steering.config = ready.config = self.config.model_copy(update=fitted)
         keep_kernel(ready.policy, stored.facts if stored else read_facts(self.start.folder) if self.start else {})
         self.steering.follow(self._from, preparing=True)
         return self._from
@@ -207,6 +224,34 @@ class Training:
         config, step, ready = self.config, self.progress.step + 1, self.ready
         assert ready is not None
         began = time.perf_counter()
+        state_before = self.progress.state
+        try:
+            with self.stop_check.active():
+                pairs, result = self._gradient(step)
+        except BaseException as error:  # nothing of a step that is not completed stays
+            self.progress.state = state_before
+            self.optimizer.zero_grad(set_to_none=True)
+            self.probing.forget_step()
+            if isinstance(error, (RuntimeError, MemoryError)) and out_of_memory(error):
+                self._save_before_failing(error)
+            raise
+        self.probing.split()
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))
+        self.optimizer.step()
+        self._lay_out_ahead(step + 1)
+        self.probing.record(step)
+        self.progress.step, self.progress.state, self.progress.evaluation = step, result.credited.state, None
+        self.progress.tokens += int(result.logps.n_w.sum() + result.logps.n_l.sum())
+        seconds = time.perf_counter() - began
+        self.progress.seconds += seconds
+        self.probing.trained(seconds)
+        self.step_seconds = 0.9 * self.step_seconds + 0.1 * seconds if self.step_seconds else seconds
+        self._record(step, pairs, result, float(norm))
+
+    def _gradient(self, step: int) -> tuple[list[EncodedPair], StepResult]:
+        """Compute the gradient of a step; may be interrupted between any two layers."""
+        config, ready = self.config, self.ready
+        assert ready is not None
         self._renew_dataset_state(step)
         pairs = ready.batch(step)
         for group in self.optimizer.param_groups:
@@ -221,29 +266,25 @@ class Training:
             draws,
             reference=ready.reference,
             degree_head=ready.degree_head,
-            micro_batch_size=config.micro_batch_size,
+            micro_batch_size=config.micro_batch,
             probe=self.probing.probe(),
             workers=self.workers,
             dropout_seed=dropout_seed,
         )
-        self.probing.split()
-        norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))
-        self.optimizer.step()
-        self._lay_out_ahead(step + 1)
-        self.probing.record(step)
-        self.progress.step, self.progress.state, self.progress.evaluation = step, result.credited.state, None
-        self.progress.tokens += int(result.logps.n_w.sum() + result.logps.n_l.sum())
-        seconds = time.perf_counter() - began
-        self.progress.seconds += seconds
-        self.probing.trained(seconds)
-        self.step_seconds = 0.9 * self.step_seconds + 0.1 * seconds if self.step_seconds else seconds
-        self._record(step, pairs, result, float(norm))
+        return pairs, result
+
+    def _save_before_failing(self, error: BaseException) -> None:
+        """Memory ran out in the middle of a step: keep the steps that were completed."""
+        error.__traceback__ = None  # it holds what was computed
+        if self.workers.count == 1:
+            with contextlib.suppress(CheckpointError):
+                self._save()
 
     def _lay_out_ahead(self, step: int) -> None:
         """Before anything waits for the GPU: the next batch, as far as it is known."""
         config, ready = self.config, self.ready
         assert ready is not None
-        if self.policy.device.type == "cuda" and step <= config.steps and config.micro_batch_size is None and ready.wants is None:
+        if self.policy.device.type == "cuda" and step <= config.steps and config.micro_batch is None and ready.wants is None:
             pairs = ready.batch(step)
             self.policy.lay_out_ahead([p.chosen for p in pairs] + [p.rejected for p in pairs])
 
@@ -286,7 +327,7 @@ class Training:
             remaining=(config.steps - step) * self.step_seconds,
             seconds=progress.seconds,
             stage="training",
-            memory=peak_memory(self.policy.device),
+            memory=peak_bytes(self.policy.device),
         )
         if self.on_step is not None:
             self.on_step(step, scalars)
@@ -328,12 +369,13 @@ class Training:
         if not self.config.evaluate or self.progress.evaluation is not None or self.ready is None:
             return
         cache = self.cache if self.workers.count == 1 else None  # what one process finds there another may not yet
-        look = Looking(self.ready, self.model, cache, self.judge, self._stage, self._listen)
+        look = Looking(self.ready, self.model, cache, self.judge, self._stage, self._listen, self.stop_check)
         pairs = self.ready.held_out
         try:
-            found = look(self.config, step, self.progress.state or {})
-            self._stage("looking at the panel")
-            self.probing.look(step, free=True)
+            with self.stop_check.active():
+                found = look(self.config, step, self.progress.state or {})
+                self._stage("looking at the panel")
+                self.probing.look(step, free=True)
         except Exception:  # a look that fails ends the run, but not the steps that led here
             if step:
                 self._try_to_save()
@@ -352,7 +394,10 @@ class Training:
             self._warn(f"keep_best is {measure}, which no evaluation has, so no checkpoint is kept as the best; there is {there}.")
         if step and self.saving.at == step:  # saved when the look was broken off
             if self.workers.writes:
-                add_evaluation(self.run_dir, step, found.scalars)
+                try:
+                    add_evaluation(self.run_dir, step, found.scalars)
+                except OSError as error:
+                    self._warn(f"The evaluation could not be added to its checkpoint ({error.strerror}). Training goes on.")
         elif step and self.workers.agree(beats_all(self.run_dir, found.scalars, measure)):
             self._try_to_save()
 
@@ -376,6 +421,10 @@ class Training:
     def _say(self, state: str) -> None:
         self.store.status(state=state)
         self.store.event(self.progress.step, "state", state=state)
+
+    def _say_stopping(self) -> None:
+        self._stage(STOPPING)
+        self.store.flush(1.0)
 
     def _stage(self, stage: str, share: float | None = None, remaining: float | None = None) -> None:
         self.store.status(stage=stage, stage_share=share, stage_remaining=remaining)
