@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import shutil
 import sqlite3
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from .folder import RunError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -34,6 +38,18 @@ def disk_problem(error: BaseException) -> str | None:
     if forbidden:
         return f"The folder cannot be written: {text}; make it writable, or choose another one."
     return f"The disk fails: {text}; see whether it is still there, or choose another one."
+
+
+@contextlib.contextmanager
+def disk_errors_in_words() -> Iterator[None]:
+    """Inside, and in functions that it decorates, what the disk refuses is a RunError in one sentence."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        problem = disk_problem(error)
+        if problem is None:
+            raise
+        raise RunError(problem) from error
 
 
 def sync(path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 import uuid
 from collections.abc import Collection
@@ -95,12 +94,9 @@ def pending(run_folder: Path, kind: str) -> bool:
     if any(waiting_kind == kind for _, waiting_kind, _ in inprocess.waiting(run_folder)):
         return True
     try:
-        names = os.listdir(run_folder / FOLDER)
+        return any(_read(path).kind == kind for path in (run_folder / FOLDER).glob("[!.]*.json"))
     except OSError:
         return False
-    return any(
-        _read(run_folder / FOLDER / name).kind == kind for name in names if name.endswith(".json") and not name.startswith(".")
-    )
 
 
 def _read(path: Path) -> Request:

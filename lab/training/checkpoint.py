@@ -40,13 +40,14 @@ class CheckpointError(RunError):
 @dataclass
 class Progress:
     """How far a run is: optimizer steps done, completion tokens seen, seconds trained, the objective's state, and what the
-    evaluation at this very step found (None if there was none)."""
+    evaluation at this very step found (None if there was none). clock: seconds since the run began, waiting included."""
 
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
     state: State | None = None
     evaluation: dict[str, float] | None = None
+    clock: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Stored:
     def progress(self) -> Progress:
         """How far the run was."""
         facts = self.facts
-        return Progress(facts["step"], facts["tokens"], facts["seconds"], dict(self.state), facts["evaluation"])
+        clock = facts.get("clock", facts["seconds"])  # checkpoints of earlier versions have none
+        return Progress(facts["step"], facts["tokens"], facts["seconds"], dict(self.state), facts["evaluation"], clock)
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def save_checkpoint(run_dir: Path, policy: Policy, snapshot: Snapshot, progress:
         policy.save(draft, snapshot.weights)
         save_file(snapshot.tensors, draft / TENSORS)
         facts: dict[str, Any] = {"step": progress.step, "tokens": progress.tokens, "seconds": progress.seconds}
+        facts["clock"] = progress.clock
         facts |= {"evaluation": progress.evaluation, "kernel": policy.shared, "device": policy.device.type}
         sizes = {path.name: path.stat().st_size for path in sorted(draft.iterdir())}
         (draft / FACTS).write_text(json.dumps(facts | about | {"files": sizes}), encoding="utf-8")

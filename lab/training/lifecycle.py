@@ -9,6 +9,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -109,6 +110,8 @@ def start(
     store.status(state="queued", error=None, reason=None, remaining=None, stage=None, executor=executor, process=os.getpid())
     store.flush()
 
+    began = time.monotonic()
+
     def work() -> None:
         training: Training | None = None
         outcome = inprocess.Outcome("failed", 0)
@@ -116,6 +119,7 @@ def start(
             if turn is not None:
                 turn.wait(store)
             training = make(store)
+            training.began = began
             state = training.run()
             outcome = inprocess.Outcome(state, training.progress.step, reason=training.stop_reason)
             store.status(state=state, stage=state, stage_share=None, stage_remaining=None, remaining=0, reason=outcome.reason)

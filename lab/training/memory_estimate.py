@@ -101,7 +101,7 @@ class MemoryEstimate:
         activations = self.costs.fixed + int(kept) + self.again
         logits = self._logits(int(answers))
         parts = micro * self.workers.count < config.batch_size
-        copies = probe_copies(config.model_copy(update={"micro_batch_size": micro}))[0] if probes else 0
+        copies = probe_copies(config.model_copy(update={"micro_batch_size": micro if parts else None}))[0] if probes else 0
         probed = self.probed * copies
         backward = activations // self.layers
         forward_ends = activations + max(logits, backward) + self.head + probed

@@ -95,7 +95,7 @@ def preflight(
         max_length=max_length,
         tokens_per_epoch=round(mean * len(reading.pairs)),
         lengths=_lengths([*seen, *reading.dropped]),
-        findings=(*settings_findings(config, reading), *find(reading, max_length)),
+        findings=(*find(reading, max_length), *settings_findings(config, reading)),
         memory=memory,
         time=timing,
         fitted=fit,
@@ -253,18 +253,19 @@ def _advice(config: TrainConfig, estimate: MemoryEstimate, memory: Memory, micro
     words = f"Training needs about {size(memory.more)} besides the weights, and {size(memory.free)} are free on {memory.device}"
     if memory.enough:
         words = f"{words}, but memory ran out in a pass over a single pair"
-    elif memory.evaluation > memory.step:
+    elif memory.evaluation > (memory.step or 0):
         return (
-            f"{words}: an evaluation takes {size(memory.evaluation)} of it; lower eval_prompts or eval_tokens, switch evaluate off, "
-            "or take a smaller model."
+            f"{words}: an evaluation takes {size(memory.evaluation)} of it; lower eval_prompts or eval_tokens, switch evaluate "
+            "off, or take a smaller model."
         )
-    elif estimate.memory(micro, probes=False).enough:
-        less = size(memory.more - estimate.memory(micro, probes=False).more)
-        return f"{words}: set probe_layers to a few of the layers, or probe_budget to 0: probes take {less} of it (it changes no result)."
     same = "what dropout draws changes" if config.lora_rank and config.lora_dropout else "it changes no result"
     fits = 0 if memory.enough else estimate.largest(micro - 1)
     if fits:
         return f"{words}: set micro_batch_size to {fits} ({same}), or to fit, or lower max_length."
+    without = estimate.memory(micro, probes=False)
+    if without.enough and not memory.enough:
+        less = size(memory.more - without.more)
+        return f"{words}: set probe_layers to a few of the layers, or probe_budget to 0 (it changes no result): probes take {less}."
     if memory.gradients + memory.optimizer > memory.activations and not config.lora_rank:
         return f"{words}: train an adapter (lora_rank = 16) instead of the whole model, or a smaller model."
     steps = "set micro_batch_size to 1 and lower" if micro > 1 else "lower"

@@ -166,9 +166,8 @@ def prepare(
             # What fitted before the run was interrupted does not fit any more.
             again = ready.config.model_copy(update={"micro_batch_size": "fit"})
             report = _report(again, policy, left, encoder, reference, done=done, free=free, workers=workers)
-            warn(
-                f"Less memory is free than before, so micro_batch_size is {report.micro_batch_size} now: results differ by rounding."
-            )
+            words = "Less memory is free than before the run was interrupted"
+            warn(f"{words}: micro_batch_size is {report.micro_batch_size} now, which rounds differently.")
             ready.config = again
         store.event(done, "preflight", **report.model_dump(mode="json"))
         store.flush()  # whoever watches can read it before the first step
@@ -267,7 +266,7 @@ def _report(
 def _warn_of(report: Preflight, config: TrainConfig, reading: Reading, warn: Callable[..., None]) -> None:
     """Say what people should think about before the run trains."""
     for finding in report.findings:
-        if finding.kind != "prompt_cut":
+        if finding.kind != "prompt_cut" and (finding.kind != "no_held_out" or config.evaluate):  # switched off on purpose
             warn(finding.words, pairs=list(finding.ids))
     wants = config.objective.degraded_answers()
     if wants and wants.source != "sampled" and not any(pair.weakened for pair in reading.encoded.values()):
