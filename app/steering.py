@@ -37,7 +37,7 @@ def buttons(run: Run, state: str) -> str:
         stop = st.button(
             "Stop",
             icon=":material/stop:",
-            disabled=state not in CAN_STOP,
+            disabled=state not in CAN_STOP or run.stopping,
             help="Save a checkpoint and end. Resume goes on from there, exactly.",
         )
     try:
@@ -46,7 +46,7 @@ def buttons(run: Run, state: str) -> str:
             return "Asked the run to pause; it holds after the current step."
         if stop:
             run.stop()
-            return "Asked the run to stop; it saves a checkpoint first, so that Resume can take it up again."
+            return "Stopping ... The run saves a checkpoint first, so that Resume goes on exactly."
         if resume and state == "paused":
             run.resume()
             return "Asked the run to go on."
@@ -91,6 +91,8 @@ def notices(run: Run, state: str) -> None:
         )
     elif state == "stopped":
         st.info(f"Stopped at step {step:,} of {steps:,}; everything up to there is saved.", icon=":material/stop_circle:")
+        if run.stop_reason:
+            st.warning(plain(run.stop_reason), icon=":material/memory:")
     if state in CAN_CONTINUE:
         _how_to_continue(run)
 
