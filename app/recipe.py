@@ -90,7 +90,7 @@ def _warnings(objective: Objective, config: TrainConfig) -> Iterator[str]:
     if config.learning_rate == 0:
         yield "learning_rate is 0, so nothing will move."
     elif config.learning_rate > HIGHEST_RATE:
-        yield f"learning_rate {config.learning_rate:g} is above {HIGHEST_RATE:g}, at which most models fall apart within a few steps."
+        yield f"learning_rate {config.learning_rate:g} is above {HIGHEST_RATE:g}: most models fall apart within a few steps."
     elif config.model == "world" and not config.lora_rank and config.learning_rate < SLOWEST_FOR_THE_WORLD:
         yield (
             f"learning_rate {config.learning_rate:g} suits models of billions of parameters; the embedded world's model "

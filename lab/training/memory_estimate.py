@@ -1,7 +1,7 @@
 """How much memory a run takes at its peak, and the largest micro-batch that fits.
 
 The peak is the higher one of two moments. In a step: the optimizer's values, what autograd keeps of the largest micro-batch that
-the run will see, one layer's share of that again while the layer is computed backward, the working memory of the logits, and the
+the run will see, twice one layer's share of that while the layer is computed backward, the working memory of the logits, and the
 gradients. A step that is one micro-batch frees its activations while its gradients grow, so there the larger of the two counts;
 with several, the gradients of the first lie beside the activations of the next. In an evaluation: the optimizer's values, the
 reference (a second copy of the weights under full fine-tuning), and the keys and values of the prompts that are answered at once.
@@ -103,7 +103,7 @@ class MemoryEstimate:
         parts = micro * self.workers.count < config.batch_size
         copies = probe_copies(config.model_copy(update={"micro_batch_size": micro if parts else None}))[0] if probes else 0
         probed = self.probed * copies
-        backward = activations // self.layers
+        backward = 2 * activations // self.layers  # of one layer: the gradient of what it kept, and its working memory
         forward_ends = activations + max(logits, backward) + self.head + probed
         step = forward_ends + self.trained if parts else max(forward_ends, self.trained + probed + self.head + backward)
         return Memory(
@@ -225,11 +225,12 @@ def cached_bytes(policy: Policy, length: int = 8) -> int:
     ids = torch.full((1, length), policy.pad_id, device=policy.device)
     try:
         with policy.evaluating(), policy.gathered(), policy.precision():
-            cache = policy.model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+            output = policy.model(input_ids=ids, use_cache=True, logits_to_keep=1)
     except (RuntimeError, MemoryError, TypeError, ValueError, NotImplementedError) as error:
         if out_of_memory(error):
             raise
         return 0  # a model without such a cache
+    cache = [value for name, value in output.items() if name != "logits"]
     return sum(storages(list(_tensors(cache))).values()) // length
 
 

@@ -44,7 +44,7 @@ def ended(process):
     return process.returncode, err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)])
 def test_a_signal_stops_with_a_checkpoint(number, code, command, tmp_path):
     process = start(command, tmp_path / "run")
     await_step(process, 7)
@@ -56,6 +56,7 @@ def test_a_signal_stops_with_a_checkpoint(number, code, command, tmp_path):
     assert f"stopped at step {run.step} in {run.dir}. Go on with: python -m lab train --run-dir {run.dir} --resume" in returned[1]
 
 
+@pytest.mark.slow
 def test_a_second_signal_breaks_off(command, tmp_path, monkeypatch):
     process = start(command, tmp_path / "run")
     await_step(process, 7)
@@ -94,6 +95,7 @@ def fill(place: Path) -> Path:
     return filler
 
 
+@pytest.mark.slow
 def test_ctrl_c_with_a_full_disk_leaves_the_last_checkpoint_usable(command, small_disk):
     folder = small_disk / "run"
     process = start(command, folder)
@@ -130,12 +132,38 @@ def test_a_disk_that_is_full_or_cannot_be_written_is_said_before_the_start(rows,
     run = lab.train(
         "dpo", rows, model_folder("llama"), run_dir=small_disk / "run", steps=2, device="cpu", evaluate=False, background=False
     )
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    for given in ({"run_dir": small_disk / "other", "steps": 2}, {"run_dir": run.dir, "resume": True}):
-        sources = () if "resume" in given else ("dpo", rows, model_folder("llama"))
-        with pytest.raises(lab.RunError, match="Read-only file system") as refused:
-            lab.train(*sources, **given)
-        assert "\n" not in str(refused.value)
+    locked = small_disk.with_name("locked")
+    locked.mkdir()
+    subprocess.run(["mount", "--bind", str(small_disk), str(locked)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(locked)], check=True)
+        for given in ({"run_dir": locked / "other", "steps": 2}, {"run_dir": locked / "run", "resume": True}):
+            sources = () if "resume" in given else ("dpo", rows, model_folder("llama"))
+            with pytest.raises(lab.RunError, match="Read-only file system") as refused:
+                lab.train(*sources, **given)
+            assert "\n" not in str(refused.value)
+    finally:
+        subprocess.run(["umount", "-l", str(locked)], check=True)
+
+
+def test_a_run_on_a_disk_that_fills_up_keeps_its_last_checkpoint(rows, model_folder, small_disk):
+    fillers = []
+
+    def on_step(step, scalars):
+        if step == 5:
+            fillers.append(fill(small_disk))
+        if step == 7:
+            lab.open_run(folder).stop()
+
+    folder, settings = small_disk / "run", {"steps": 9, "batch_size": 4, "save_every": 2, "device": "cpu", "evaluate": False}
+    run = lab.train("dpo", rows, model_folder("llama"), run_dir=folder, background=False, on_step=on_step, **settings)
+    assert run.state == "failed"
+    assert "The checkpoint of step 7 could not be written (No space left on device)" in run.error
+    assert [checkpoint.name for checkpoint in run.checkpoints()] == ["step-000002", "step-000004"]
+    fillers[0].unlink()
+    assert lab.train(run_dir=folder, resume=True, background=False).state == "finished", run.error
+    whole = lab.train("dpo", rows, model_folder("llama"), background=False, **settings)
+    assert run.scalars(["loss"]).equals(whole.scalars(["loss"]))
 
 
 @pytest.mark.slow
