@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from . import fused, low_rank
+from .dropout import switch_dropout_off
 from .policy import Policy, whole
 from .randomness import global_generator
 
@@ -186,20 +187,6 @@ def _with_lora(model: Any, lora: Lora, seed: int) -> Any:
             raise ModelError(
                 f"The adapter does not fit this model ({error}); name its linear modules in lora_targets, or use all-linear."
             ) from error
-
-
-def switch_dropout_off(model: torch.nn.Module) -> None:
-    """Dropout would make policy and reference differ before the first step, and the log-probs of a pair random."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    config = getattr(model, "config", None)
-    for name in ("attention_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "hidden_dropout", "classifier_dropout"):
-        if getattr(config, name, None):
-            setattr(config, name, 0.0)
-    for module in model.modules():
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0  # type: ignore[assignment]
 
 
 def weights_hash(model: Any) -> str:
