@@ -343,7 +343,7 @@ def token_logps(
     model.eval()
     try:
         policy.share_prompts()
-        choose_layout(policy, [c for pair in encoded[:2] for c in (pair.chosen, pair.rejected)])
+        choose_layout(policy, [c for pair in encoded[:2] for c in (pair.chosen, pair.rejected)], training=False)
         with torch.no_grad():
             parts = [pair_logps(policy, DPO(), encoded[i : i + batch_size], None) for i in range(0, len(encoded), batch_size)]
     finally:
