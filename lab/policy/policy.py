@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from . import attention, fused, layout, patches
+from .chat_template import now
 from .graphs import Graphs
 from .layout import Batch, Completion
 from .logps import CompletionLogps, LogpsModule, completion_logps, split_head, whole_head
@@ -27,6 +29,7 @@ class Policy:
     shared:      the attention kernel with which prompts are computed once, or None for a row per completion.
     module:      what is called for log-probs; `wrapped` stands in its place where several processes train, `graphs` on a GPU
                  where passes are recorded.
+    moment:      the date and time that the chat template is told, one for a whole run.
     """
 
     model: Any
@@ -39,6 +42,7 @@ class Policy:
     module: LogpsModule = field(init=False, repr=False)
     wrapped: Any = field(default=None, repr=False)
     graphs: Graphs | None = field(default=None, repr=False)
+    moment: datetime = field(default_factory=now)
     _ahead: tuple[tuple[Completion, ...], Batch] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -73,7 +77,8 @@ class Policy:
         """Text to tokens for this model: rows no longer than it has positions, answers that end where its own do."""
         ends = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
         ends = [] if ends is None else [ends] if isinstance(ends, int) else ends
-        return Encoder(self.tokenizer, min(max_length, self.positions), tuple(e for e in ends if e < self.vocabulary))
+        known = tuple(end for end in ends if 0 <= end < self.vocabulary)
+        return Encoder(self.tokenizer, min(max_length, self.positions), known, self.moment)
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """The parameters that are trained, by name."""
@@ -108,7 +113,7 @@ class Policy:
 
     def share_prompts(self) -> None:
         """Compute prompts once, where the model is written so that it can; `choose_layout` says whether it may."""
-        if attention.use(_bare(self.model)):
+        if attention.use(bare(self.model)):
             self.shared = "grouped" if self.device.type == "cpu" else "padded"
 
     def record_passes(self) -> bool:
@@ -124,7 +129,7 @@ class Policy:
         """A row per completion, and the model's own attention."""
         self.graphs = None
         if self.shared is not None:
-            attention.give_back(_bare(self.model))
+            attention.give_back(bare(self.model))
         self.shared = None
 
     @contextlib.contextmanager
@@ -133,13 +138,13 @@ class Policy:
         head, shared = self.module.head, self.shared
         self.module.head, self.shared = whole_head(self.model), None
         if shared is not None:
-            attention.give_back(_bare(self.model))
+            attention.give_back(bare(self.model))
         try:
             with patches.without(self.model):
                 yield
         finally:
             if shared is not None:
-                attention.use(_bare(self.model))
+                attention.use(bare(self.model))
             self.module.head, self.shared = head, shared
 
     def unfuse(self) -> bool:
@@ -216,5 +221,6 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor if full is None else full()
 
 
-def _bare(model: Any) -> Any:
+def bare(model: Any) -> Any:
+    """The model without the adapter around it."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
