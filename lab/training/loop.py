@@ -302,7 +302,7 @@ class Training:
         if not math.isfinite(scalars["loss"]) or not math.isfinite(norm):
             raise FloatingPointError(
                 f"Loss {scalars['loss']:g} and gradient norm {norm:g} at step {step} are not finite; "
-                "branch from a checkpoint with a lower learning rate or beta, or start a new run."
+                "branch from a checkpoint with a lower learning rate, or start a new run."
             )
 
     def _check_first_step(self, found: float) -> None:
