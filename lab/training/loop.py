@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from lab.monitor import StoreWriter, read_about
+from lab.monitor import Change, StoreWriter, read_about
+from lab.monitor.changes import plain_changes
 from lab.monitor.folder import beats_all, read_facts, score
 from lab.pairs import Pair
 from lab.policy import keep_kernel, whole
@@ -56,7 +57,8 @@ class Training:
     run_dir: the run's folder.   config, pairs_version: what the run was made with; people may change both in mid-run.
     pairs_at: version -> the whole set as it then was, in its order.   model: folder or hub id.
     cache: folder for what the reference says.   judge: knows what sampled answers are worth, or None.
-    resume: continue from the latest checkpoint.   start: what a branch begins from.   on_step: told every step's scalars.
+    resume: continue from the latest checkpoint.   start: what a branch begins from.   left_out: changes that were just
+    left out, for the record.   on_step: told every step's scalars.
     workers: the processes that train together; each has a Training of its own, and all do the same in step.
     """
 
@@ -73,12 +75,14 @@ class Training:
         judge: Judge | None = None,
         resume: bool = False,
         start: Start | None = None,
+        left_out: Sequence[Change] = (),
         on_step: OnStep | None = None,
         workers: Workers = ALONE,
     ) -> None:
         self.run_dir, self.store = run_dir, store
         self.model, self.cache, self.judge = model, cache, judge
         self.resume, self.start, self.on_step = resume, start, on_step
+        self._left_out = list(left_out)
         self.workers = workers
         self.steering = Steering(
             run_dir, store, config, pairs_version=pairs_version, pairs_at=pairs_at, model=model, workers=workers
@@ -181,7 +185,8 @@ class Training:
         if self.resume:
             self.store.forget_after(step)
             own = stored.folder.name if stored is not None and self.saving.at == step else None
-            self.store.event(step, "resumed", checkpoint=own, **self.steering.present())
+            without = {"without": plain_changes(self._left_out)} if self._left_out else {}
+            self.store.event(step, "resumed", checkpoint=own, **without, **self.steering.present())
             for words in complaints:
                 self._warn(f"{words} The run goes on from the one before.")
             if own is None and self.start is None:
@@ -297,7 +302,7 @@ class Training:
         if not math.isfinite(scalars["loss"]) or not math.isfinite(norm):
             raise FloatingPointError(
                 f"Loss {scalars['loss']:g} and gradient norm {norm:g} at step {step} are not finite; "
-                "branch from a checkpoint with a lower learning rate or beta, or start a new run."
+                "branch from a checkpoint with a lower learning rate, or start a new run."
             )
 
     def _check_first_step(self, found: float) -> None:
