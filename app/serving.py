@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamlit import file_util
 from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.routing import Route
+from streamlit import file_util
 
 if TYPE_CHECKING:
     from starlette.requests import Request
