@@ -229,8 +229,8 @@ class _Cell:
         from IPython.display import display
 
         update = display_id in self._displayed
+        self._displayed.add(display_id)  # first, so that an interrupt cannot make a second output of it
         display(bundle, raw=True, display_id=display_id, update=update)
-        self._displayed.add(display_id)
         return update
 
 
