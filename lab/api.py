@@ -10,6 +10,7 @@ from lab import extensions, home
 from lab.judging import OracleJudge, RewardJudge
 from lab.monitor import RunLock, SilentWriter, StoreReader, StoreWriter, list_checkpoints, read_about
 from lab.monitor.alerts import Alerts, parse_hook
+from lab.monitor.durable import disk_errors_in_words
 from lab.monitor.preflight import Preflight
 from lab.objectives import Objective, PairLogps
 from lab.pairs import Pair, PairStore
@@ -56,6 +57,7 @@ def open_pairs(source: Any = WORLD, *, split: str = "train", progress: Progress 
     return open_stored_pairs(source, split=split, home=stores)
 
 
+@disk_errors_in_words()
 def train(
     objective: Any = None,
     pairs: Any = None,
@@ -306,6 +308,7 @@ def require_known_elsewhere(objective: Objective) -> None:
             )
 
 
+@disk_errors_in_words()
 def preflight(
     objective: Any,
     pairs: Any = WORLD,
