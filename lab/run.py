@@ -288,11 +288,12 @@ class Run:
         found = self.reader.events("preflight", after=after)["detail"]
         return None if found.empty else Preflight.model_validate(found.iloc[-1])
 
-    def figure(self, name: str) -> go.Figure:
-        """A picture of the run; `lab.plots.FIGURES` names them. Raises ValueError for another name."""
+    def figure(self, name: str, *, dark: bool = False) -> go.Figure:
+        """A figure of the run on a light or dark background; `lab.plots.FIGURES` names them. Raises ValueError for another name."""
         from lab.plots import run_figure
+        from lab.plots.style import with_background
 
-        return run_figure(self.reader, name)
+        return with_background(run_figure(self.reader, name, dark), dark)
 
     def export(self, what: str, path: Path | str, *, first: int = 0, last: int | None = None) -> Path:
         """Write numbers of the run to a new .csv or .parquet file: scalars, pairs (each pair's latest terms), terms (at every step

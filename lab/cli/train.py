@@ -33,6 +33,12 @@ def add(commands: Any) -> None:
     p.add_argument("--config", type=Path, metavar="FILE", help="settings from a YAML file; flags beside it win")
     p.add_argument("--run-dir", type=Path, metavar="D", help="folder of the run (default: a new one among your runs)")
     p.add_argument("--resume", action="store_true", help="continue the run in --run-dir from its latest checkpoint")
+    p.add_argument(
+        "--without-change",
+        type=int,
+        metavar="STEP",
+        help="with --resume: go back to before the change that was made after this step, and continue without it",
+    )
     p.add_argument("--branch", metavar="RUN[@STEP]", help="begin from a checkpoint of another run (default: its latest)")
     p.add_argument("--fresh-optimizer", action="store_true", help="a branch begins with fresh AdamW statistics")
     twins.add(p)
@@ -66,7 +72,9 @@ def run(options: argparse.Namespace) -> int:
             raise ConfigError(f"To resume, give --run-dir alone; {', '.join(given)} would change a run that is half done.")
         if options.run_dir is None:
             raise ConfigError("To resume, say which run: --run-dir FOLDER.")
-        given, options.run_dir = {"resume": True}, find_run(options.run_dir)
+        given, options.run_dir = {"resume": True, "without_change": options.without_change}, find_run(options.run_dir)
+    elif options.without_change is not None:
+        raise ConfigError("--without-change belongs to resuming; give --run-dir FOLDER --resume with it.")
     elif "objective" not in given and not branch:
         raise ConfigError("Say which objective: --objective NAME, for example --objective sgdpo.")
     if options.dry_run and branch:
@@ -108,6 +116,7 @@ def train_together(given: dict[str, Any], options: argparse.Namespace, screen: J
     """One of the processes that `accelerate launch` or `torchrun` has started; the first makes the run and speaks."""
     from lab import api
     from lab.monitor import read_about
+    from lab.training.leaving_out import changes_to_leave_out
     from lab.training.workers import join
 
     resumed = read_about(options.run_dir)["config"] if given.get("resume") else {}
@@ -121,13 +130,18 @@ def train_together(given: dict[str, Any], options: argparse.Namespace, screen: J
         made = None
         try:
             if workers.writes:
+                if resumed and options.without_change is not None:
+                    changes_to_leave_out(options.run_dir, options.without_change)
                 made = str(options.run_dir if resumed else api.make_run(**given, run_dir=options.run_dir))
         finally:
             made = workers.agree(made)
         if made is None:  # the first process says why, and is not to be ended by the launcher before it has
             return 0
         told = screen.step if workers.writes else None
-        handle = api.start_run(Path(made), queue=not options.no_queue, on_step=told, workers=workers, device=device)
+        without = given.get("without_change")
+        handle = api.start_run(
+            Path(made), queue=not options.no_queue, on_step=told, without_change=without, workers=workers, device=device
+        )
         if workers.writes:
             screen.follow(handle)
     finally:
@@ -174,7 +188,7 @@ def train_detached(options: argparse.Namespace) -> int:
     from lab.monitor import RunLock
 
     lock = RunLock.inherited(options.run_dir, options.lock_descriptor)
-    handle = api.start_run(options.run_dir, queue=not options.no_queue, lock=lock)
+    handle = api.start_run(options.run_dir, queue=not options.no_queue, without_change=options.without_change, lock=lock)
     until_ended(handle, lambda: None)
     return 0 if handle.state in ("finished", "stopped") else 1
 

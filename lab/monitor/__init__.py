@@ -1,6 +1,6 @@
 """Watching a run: its store (one writer, many readers), its lock, its mailbox, its place in a queue, and probes of the gradient."""
 
-from .changes import Change, read_changes, write_changes
+from .changes import Change, checkpoint_before, read_changes, write_changes
 from .folder import ENDED, RunError, best_checkpoint, last_words, list_checkpoints, read_about
 from .lock import RunLock, is_held
 from .mailbox import Request, pending, send, take
@@ -31,6 +31,7 @@ __all__ = [
     "StoreWriter",
     "TokenRow",
     "best_checkpoint",
+    "checkpoint_before",
     "export",
     "is_held",
     "last_words",

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lab.monitor import StoreWriter
+from lab.monitor import Change, StoreWriter
+from lab.monitor.changes import plain_changes
 from lab.monitor.folder import STOPPING, beats_all, read_facts, score
 from lab.pairs import Pair
 from lab.policy import keep_kernel, whole
@@ -57,7 +58,8 @@ class Training:
     run_dir: the run's folder.   config, pairs_version: what the run was made with; people may change both in mid-run.
     pairs_at: version -> the whole set as it then was, in its order.   model: folder or hub id.
     cache: folder for what the reference says.   judge: knows what sampled answers are worth, or None.
-    resume: continue from the latest checkpoint.   start: what a branch begins from.   on_step: told every step's scalars.
+    resume: continue from the latest checkpoint.   start: what a branch begins from.   left_out: changes that were just
+    left out, for the record.   on_step: told every step's scalars.
     workers: the processes that train together; each has a Training of its own, and all do the same in step.
     """
 
@@ -74,6 +76,7 @@ class Training:
         judge: Judge | None = None,
         resume: bool = False,
         start: Start | None = None,
+        left_out: Sequence[Change] = (),
         on_step: OnStep | None = None,
         workers: Workers = ALONE,
         guard: MemoryGuard | None = None,
@@ -81,6 +84,7 @@ class Training:
         self.run_dir, self.store = run_dir, store
         self.model, self.cache, self.judge = model, cache, judge
         self.resume, self.start, self.on_step = resume, start, on_step
+        self._left_out = list(left_out)
         self.workers = workers
         self.steering = Steering(
             run_dir, store, config, pairs_version=pairs_version, pairs_at=pairs_at, model=model, workers=workers
@@ -206,7 +210,8 @@ class Training:
         if self.resume:
             self.store.forget_after(step)
             own = stored.folder.name if stored is not None and self.saving.at == step else None
-            self.store.event(step, "resumed", checkpoint=own, **self.steering.present())
+            without = {"without": plain_changes(self._left_out)} if self._left_out else {}
+            self.store.event(step, "resumed", checkpoint=own, **without, **self.steering.present())
             for words in complaints:
                 self.warn(f"{words} The run goes on from the one before.")
             if own is None and self.start is None:

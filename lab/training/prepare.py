@@ -45,6 +45,8 @@ HEAD_WEIGHTS, SHARE, WEAKENED = 3, 4, 8
 COMPARED_PAIRS, KERNEL_PAIRS = 2, 4
 """Pairs with which layouts are compared, and kernels timed: few, as nobody knows yet how many fit."""
 
+SINGLE = "Answers are computed one at a time, which is much slower"
+
 
 @dataclass
 class Prepared:
@@ -157,6 +159,8 @@ def prepare(
     done = catch_up(ready)
     if policy.shared != compared:  # the run had another kernel before, and keeps it if that agrees
         layout = _compare_layout(config, policy, reading.encoded)
+        reference.follow_layout(policy)
+    _check_layout(layout, workers)
     _record_layout(policy, layout, seconds, store, warn)
     if done < config.steps:
         stage("measuring memory and time")
@@ -304,8 +308,20 @@ def _compare_layout(config: TrainConfig, policy: Policy, encoded: dict[int, Enco
 
 
 def _completions(encoded: dict[int, EncodedPair], count: int) -> list[Completion]:
-    """Those of the first pairs."""
-    return [c for i in sorted(encoded)[:count] for c in encoded[i].completions()]
+    """Those of the first pairs, the last of which is the longest: windows and chunks of attention begin to matter there."""
+    numbers = sorted(encoded)
+    longest = max(numbers, key=lambda i: len(encoded[i].chosen.prompt) + sum(len(c.answer) for c in encoded[i].completions()))
+    chosen = [i for i in numbers if i != longest][: count - 1]
+    return [c for i in [*chosen, longest] for c in encoded[i].completions()]
+
+
+def _check_layout(layout: LayoutCheck, workers: Workers) -> None:
+    """Raises ModelError for a layout that several processes cannot have."""
+    if layout.layout == "single" and workers.count > 1:
+        raise ModelError(
+            f"This model has to be computed one row at a time ({layout.reason}), which several processes cannot do in step; train it "
+            "in one process."
+        )
 
 
 def _record_layout(
@@ -316,18 +332,20 @@ def _record_layout(
         "check",
         what="log-probs in the batch layout against the model's own",
         layout=found.layout,
+        logits=found.logits,
         kernel=policy.shared,
         kernel_seconds=seconds,
         fused=policy.fused,
         difference=found.difference,
         reason=found.reason,
     )
-    if found.layout == "whole":
+    if found.logits == "whole":
         warn(f"The whole logits are computed, which is right but slower and takes more memory: {found.reason}.")
     elif found.reason is not None:
-        own = "Every answer is computed with a prompt of its own, which is slower"
-        what = own if found.layout == "plain" else "Prompts are computed once, but not in the fastest way"
-        warn(f"{what}: {found.reason}.")
+        slower = {"plain": "Every answer is computed with a prompt of its own, which is slower", "single": SINGLE}
+        warn(f"{slower.get(found.layout, 'Prompts are computed once, but not in the fastest way')}: {found.reason}.")
+    if found.unreached:
+        warn(f"Text never reaches {', '.join(found.unreached[:3])}: the weights there stay as they are.")
 
 
 def _record_passes(ready: Prepared, done: int, workers: Workers) -> None:

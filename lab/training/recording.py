@@ -56,7 +56,7 @@ def record_step(run: Training, step: int, pairs: list[EncodedPair], result: Step
     if not math.isfinite(scalars["loss"]) or not math.isfinite(norm):
         raise FloatingPointError(
             f"Loss {scalars['loss']:g} and gradient norm {norm:g} at step {step} are not finite; "
-            "branch from a checkpoint with a lower learning rate or beta, or start a new run."
+            "branch from a checkpoint with a lower learning rate, or start a new run."
         )
 
 

@@ -224,10 +224,11 @@ def _lay_out(run: Run, policy: Policy, config: TrainConfig) -> None:
     found = checks[-1]
     if found.get("fused") is False:
         policy.unfuse()
+    if "whole" in (found["layout"], found.get("logits")):
+        policy.module.head = whole_head(policy.model)
     if found["layout"] == "shared":
         if policy.device.type == "cuda" and found.get("kernel") in KERNELS:
             policy.shared = found["kernel"]
         return
     policy.plain_rows()
-    if found["layout"] == "whole":
-        policy.module.head = whole_head(policy.model)
+    policy.single = found["layout"] == "single"

@@ -129,7 +129,7 @@ def test_a_disk_that_is_full_or_cannot_be_written_is_said_before_the_start(rows,
     with pytest.raises(lab.RunError, match="disk is full"):
         lab.train("dpo", rows, model_folder("llama"), run_dir=small_disk / "full", steps=2, device="cpu", evaluate=False)
     filler.unlink()
-    run = lab.train(
+    lab.train(
         "dpo", rows, model_folder("llama"), run_dir=small_disk / "run", steps=2, device="cpu", evaluate=False, background=False
     )
     locked = small_disk.with_name("locked")
