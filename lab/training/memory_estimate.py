@@ -38,6 +38,9 @@ STEPS = 1000
 COPIES, LINEAR_COPIES = 3, 2
 """Arrays of one chunk of logits that live at the same time: where autograd goes through the projection, and where its gradient
 is written out."""
+HEAP = 1.4
+"""What a CPU's activations take of the heap: between the tensors that are kept lie holes of those that were not, which the C
+library's allocator cannot give back (in eight shapes 20 to 60 % of what is kept, `tests.bench.bench_memory_estimate`)."""
 ANSWERED_AT_ONCE = 50
 """Prompts that an evaluation answers at once, see `evaluation.BATCH`."""
 
@@ -98,12 +101,14 @@ class MemoryEstimate:
         config = self.config
         kept = max((self._largest(values, micro) for values in self._kept), default=0.0)
         answers = max((self._largest(values, micro) for values in self._answers), default=0.0)
-        activations = self.costs.fixed + int(kept) + self.again
+        activations = int((self.costs.fixed + kept + self.again) * (HEAP if self.policy.device.type == "cpu" else 1.0))
         logits = self._logits(int(answers))
         parts = micro * self.workers.count < config.batch_size
         copies = probe_copies(config.model_copy(update={"micro_batch_size": micro if parts else None}))[0] if probes else 0
         probed = self.probed * copies
-        backward = 2 * activations // self.layers  # of one layer: the gradient of what it kept, and its working memory
+        backward = (
+            int(2 * (self.costs.fixed + kept)) // self.layers + self.again
+        )  # of one layer: the gradient of what it kept, and its working memory
         forward_ends = activations + max(logits, backward) + self.head + probed
         step = forward_ends + self.trained if parts else max(forward_ends, self.trained + probed + self.head + backward)
         return Memory(
