@@ -106,9 +106,8 @@ class MemoryEstimate:
         parts = micro * self.workers.count < config.batch_size
         copies = probe_copies(config.model_copy(update={"micro_batch_size": micro if parts else None}))[0] if probes else 0
         probed = self.probed * copies
-        backward = (
-            int(2 * (self.costs.fixed + kept)) // self.layers + self.again
-        )  # of one layer: the gradient of what it kept, and its working memory
+        # Of one layer: the gradient of what it kept, and its working memory.
+        backward = int(2 * (self.costs.fixed + kept)) // self.layers + self.again
         forward_ends = activations + max(logits, backward) + self.head + probed
         step = forward_ends + self.trained if parts else max(forward_ends, self.trained + probed + self.head + backward)
         return Memory(

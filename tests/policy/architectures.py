@@ -28,9 +28,7 @@ from lab.policy.dropout import switch_dropout_off
 VOCABULARY = 320
 SMALL: dict[str, Any] = {
     **dict.fromkeys(("hidden_size", "d_model", "n_embd"), 32),
-    **dict.fromkeys(
-        ("intermediate_size", "decoder_ffn_dim", "encoder_ffn_dim", "ffn_dim", "ffn_hidden_size", "d_ff", "d_inner"), 64
-    ),
+    **dict.fromkeys(("intermediate_size", "decoder_ffn_dim", "encoder_ffn_dim", "ffn_dim", "ffn_hidden_size", "d_ff", "d_inner"), 64),
     **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "encoder_layers"), 2),
     **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads"), 4),
     **dict.fromkeys(("decoder_attention_heads", "encoder_attention_heads", "attention_heads"), 4),
@@ -114,11 +112,7 @@ def texts() -> list[Completion]:
     def ids(count: int) -> tuple[int, ...]:
         return tuple(torch.randint(2, 300, (count,), generator=rng).tolist())
 
-    return [
-        Completion(prompt, ids(n))
-        for prompt, answers in ((ids(30), (14, 23)), (ids(3), (1, 5)), (ids(19), (20, 9)))
-        for n in answers
-    ]
+    return [Completion(prompt, ids(n)) for prompt, answers in ((ids(30), (14, 23)), (ids(3), (1, 5)), (ids(19), (20, 9))) for n in answers]
 
 
 TOKENIZER = types.SimpleNamespace(pad_token_id=1, eos_token_id=1, all_special_ids=[0, 1])
