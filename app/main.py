@@ -17,7 +17,8 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect widt
 <path d="M5 22 L12 15 L18 18 L27 7" stroke="#56B4E9" stroke-width="3" fill="none"/>
 <path d="M5 24 L12 25 L18 22 L27 27" stroke="#F0904C" stroke-width="3" fill="none"/></svg>"""
 
-from app.serving import ROUTES  # noqa: E402 - behind the path
+from app.leaving import leaving  # noqa: E402 - behind the path
+from app.serving import ROUTES  # noqa: E402
 from lab import extensions  # noqa: E402
 
 
@@ -34,7 +35,9 @@ def draw() -> None:
         st.Page("views/pairs.py", title="Pairs", icon=":material/compare:", url_path="pairs"),
         st.Page("views/playground.py", title="Playground", icon=":material/tune:", url_path="playground"),
     ]
-    st.navigation(pages, position="top").run()
+    page = st.navigation(pages, position="top")
+    if not leaving():
+        page.run()
 
 
 if runtime.exists():

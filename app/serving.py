@@ -23,7 +23,7 @@ FILLED_IN: dict[str, tuple[str, ...]] = {
     "": ("run",),
     "inspect": ("run", "pair"),
     "new-run": (),
-    "compare": ("runs",),
+    "compare": ("runs", "pair"),
     "pairs": ("pairs",),
     "playground": ("*",),
 }
@@ -38,14 +38,17 @@ window.__streamlit = {BACKEND_BASE_URL: location.origin};
   // What a page fills in by itself replaces the entry of the browser's history: Back then leads to where one was before.
   const filledIn = %s;
   const push = history.pushState.bind(history);
+  let last = -Infinity;
   history.pushState = (state, title, address) => {
     const now = new URL(location.href), next = new URL(address ?? now.href, now);
     const names = filledIn[now.pathname.slice(1)];
     const kept = [...now.searchParams].every(([name, value]) => next.searchParams.get(name) === value);
     const added = [...next.searchParams.keys()].filter((name) => !now.searchParams.has(name));
     const byItself = names && (names.includes("*") || (kept && (!now.search || added.every((name) => names.includes(name)))));
-    if (now.pathname === next.pathname && byItself) history.replaceState(state, title, address);
+    const soon = performance.now() - last < 100;  // several changes of one click are one
+    if (now.pathname === next.pathname && (byItself || soon)) history.replaceState(state, title, address);
     else push(state, title, address);
+    if (now.pathname === next.pathname && !byItself) last = performance.now();
   };
 })();
 </script>"""

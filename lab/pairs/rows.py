@@ -160,8 +160,9 @@ def parquet_rows(path: Path) -> Rows:
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-    except pa.ArrowException as error:
-        raise PairsError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}); write it again.") from None
+    except (pa.ArrowException, OSError, ValueError) as error:  # a damaged footer or page; a text that is not UTF-8
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PairsError(f"{path} is not a readable Parquet file ({reason}); write it again.") from None
 
 
 def _is_hub_id(text: str) -> bool:
