@@ -68,6 +68,7 @@ def test_what_was_entered_stays_until_it_is_reset(dashboard: str, page: Any, tmp
     fill(page, "name", "my <b>run</b>")
     file = tmp_path / "mine.csv"
     file.write_text("prompt,chosen,rejected\n" + "".join(f"p{i},a{i},b{i}\n" for i in range(9)))
+    page.get_by_text("Upload pairs").click()
     page.locator("input[type=file]").set_input_files(file)
     until(lambda: "9 pairs are stored and chosen" in body(page), 30, lambda: body(page))
     bad = tmp_path / "bad.parquet"
