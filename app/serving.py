@@ -1,7 +1,8 @@
 """Serve the pages' addresses: any page can be opened, bookmarked and left again by the browser's Back.
 
 Streamlit's own server answers every address with one HTML file, whose script then searches for the server below the page's path and
-fails once (a 404), and enters every change of the address into the browser's history. Both are settled here, in that file's head.
+fails once (a 404), enters every change of the address into the browser's history, and sends what the server cannot read. All three
+are settled here, in that file's head.
 """
 
 from __future__ import annotations
@@ -50,6 +51,15 @@ window.__streamlit = {BACKEND_BASE_URL: location.origin};
     else push(state, title, address);
     if (now.pathname === next.pathname && !byItself) last = performance.now();
   };
+
+  // Half of a character, alone, cannot be sent: the server would refuse all that the page sends from then on.
+  const halves = /[\\ud800-\\udbff](?![\\udc00-\\udfff])|(?<![\\ud800-\\udbff])[\\udc00-\\udfff]/g;
+  window.addEventListener("input", ({target}) => {
+    if (typeof target.value !== "string" || target.value.search(halves) < 0) return;
+    const kind = target instanceof HTMLTextAreaElement ? HTMLTextAreaElement : HTMLInputElement;
+    const whole = target.value.replace(halves, "\\ufffd");
+    Object.getOwnPropertyDescriptor(kind.prototype, "value").set.call(target, whole);
+  }, true);
 })();
 </script>"""
 
