@@ -26,7 +26,14 @@ def choose(runs: Sequence[Run]) -> Run:
         newest_live = next((run for run in runs if run.state not in ENDED), runs[0]).dir.name
         wanted = asked if asked is not None else st.session_state.get(CHOSEN)
         st.session_state["run"] = wanted if wanted in by_name else newest_live
-    name = st.selectbox("Run", list(by_name), key="run", format_func=lambda key: label(by_name[key]), on_change=_other_run)
+    name = st.selectbox(
+        "Run",
+        list(by_name),
+        key="run",
+        format_func=lambda key: label(by_name[key]),
+        on_change=_other_run,
+        label_visibility="collapsed",
+    )
     st.session_state[CHOSEN] = name
     moment(name)  # before the address says this run: a step in it is that of another one
     if st.query_params.get("run") != name:
