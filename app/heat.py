@@ -35,6 +35,11 @@ def answer_html(pieces: Sequence[Piece], paint: Paint, side: str, dark: bool) ->
     return f'{STYLE}<div class="heat">{spans}{more}</div>'
 
 
+def plain_html(text: str) -> str:
+    """An answer without colours."""
+    return f'{STYLE}<div class="heat">{markup(text)}</div>'
+
+
 def legend_html(paint: Paint, dark: bool) -> str:
     """What the colours mean, with the numbers at their ends."""
     unit = f" {paint.kind.unit}" if paint.kind.unit else ""
