@@ -29,6 +29,28 @@ SERVED: str | None = None
 """Address at which the server has Plotly's script; None: it is served out of a component's folder."""
 
 JAVASCRIPT = """
+// A title that is wider than its figure loses its note, then is broken into lines; the whole of it stands in a hover of the figure.
+const pen = document.createElement("canvas").getContext("2d");
+const wide = (words, size) => { pen.font = `${size}px system-ui, sans-serif`; return pen.measureText(words).width; };
+const bare = (html) => new DOMParser().parseFromString(html, "text/html").body.textContent;
+const fitted = (element, layout) => {
+  const whole = layout.title?.text;
+  if (!whole) return layout;
+  const [title, note] = whole.split("  <span");
+  const room = element.clientWidth - 16, size = layout.title.font?.size ?? 14;
+  const beside = note ? wide(bare("<span" + note), 11) + 14 : 0;
+  element.title = "";
+  if (wide(bare(title), size) + beside <= room) return layout;
+  element.title = bare(whole);
+  if (wide(bare(title), size) <= room) return {...layout, title: {...layout.title, text: title}};
+  const words = title.split(" "), lines = [""];
+  for (const word of words) {
+    const longer = `${lines.at(-1)} ${word}`.trim();
+    if (wide(bare(longer), 12) > room && lines.at(-1)) lines.push(word); else lines[lines.length - 1] = longer;
+  }
+  return {...layout, title: {...layout.title, text: lines.join("<br>"), font: {...layout.title.font, size: 12}}};
+};
+
 // The page may name the script itself, so that it comes with the others.
 const script = (url) => window.plotlyLoading ??= window.Plotly ? Promise.resolve() : new Promise((done, failed) => {
   const coming = document.readyState !== "complete" && document.querySelector(`script[src="${url}"]`);
@@ -114,10 +136,16 @@ const seeAgain = (element) => {
   element.draw();
 };
 document.addEventListener("visibilitychange", () => unseen.forEach(seeAgain));
+const measured = new ResizeObserver((entries) => entries.forEach(({target, contentRect}) => {
+  const before = target.measured;
+  target.measured = contentRect.width;
+  if (before && contentRect.width && Math.abs(before - contentRect.width) > 1 && target.drawn) target.draw();
+}));
 const watched = (element) => {
   const watch = ([{isIntersecting}]) => { element.away = !isIntersecting; seeAgain(element); };
   const observer = new IntersectionObserver((entries) => watch(entries.slice(-1)), {rootMargin: "100px"});
   observer.observe(element);
+  measured.observe(element);
   return observer;
 };
 
@@ -130,6 +158,7 @@ export default function ({data, parentElement, setTriggerValue}) {
   const forget = () => setTimeout(() => {
     if (element.isConnected) return;  // the page took it up again at once, as it does with some when it begins
     element.observer.disconnect();
+    measured.unobserve(element);
     unseen.delete(element);
     window.Plotly?.purge(element);
   });
@@ -146,7 +175,8 @@ export default function ({data, parentElement, setTriggerValue}) {
     // Only the first time with a config: Plotly takes one with its own buttons for another one, and begins anew without the zoom.
     const first = !element.drawn;
     element.drawn = true;
-    const drawn = Plotly.react(element, figure.data, figure.layout, first ? config(element, saves, selects) : undefined);
+    const options = first ? config(element, saves, selects) : undefined;
+    const drawn = Plotly.react(element, figure.data, fitted(element, figure.layout), options);
     if (first) {
       drawn.then(() => bringBack(element));
       for (const change of ["plotly_relayout", "plotly_restyle"]) element.on(change, () => remember(element));

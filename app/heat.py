@@ -15,7 +15,7 @@ STYLE = """<style>
 .heat {white-space: pre-wrap; overflow-wrap: anywhere; max-height: 26rem; overflow-y: auto; line-height: 2;}
 .heat span {border-radius: 3px; padding: 2px 0; outline: 1px solid #8885; outline-offset: -1px; cursor: default;}
 .heat .special {font-family: monospace; font-size: 0.8em; padding: 2px 4px; margin-left: 2px; outline-style: dashed;}
-.heat .blank {opacity: 0.55;}
+.heat .blank {font-size: 0.8em;}
 .heat-legend {display: flex; flex-wrap: wrap; gap: 0.6rem; align-items: center; font-size: 0.8rem;}
 .heat-legend .bar {width: 10rem; height: 0.8rem; border-radius: 3px; outline: 1px solid #8885;}
 </style>"""

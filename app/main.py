@@ -23,6 +23,10 @@ for complaint in extensions.load():  # at every run of the script: a file may ha
 
 st.set_page_config(page_title="Preference lab", page_icon=ICON, layout="wide")
 
+from app import figure, look  # noqa: E402 - behind the path
+
+look.apply(figure.dark())
+
 PAGES = [
     st.Page("views/live.py", title="Live", icon=":material/monitoring:", url_path="live", default=True),
     st.Page("views/inspect.py", title="Inspect", icon=":material/search:", url_path="inspect"),

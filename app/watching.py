@@ -97,7 +97,7 @@ def _moves(run: Run, state: str, record: Record) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         travel.bar(run.dir.name, record)
         keys.help_button(live)
-        keys.listen(live, key="live-keys")
+    keys.listen(live, key="live-keys")
 
 
 def _pause(run: Run) -> None:

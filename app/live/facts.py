@@ -41,7 +41,7 @@ def facts(run: Run, state: str, status: dict[str, Any], record: Record) -> None:
         remaining = (steps - step) * int(config["batch_size"]) / rate if rate else None
     else:
         seconds, remaining = float(status.get("seconds", 0.0)), status.get("remaining") if state not in ENDED else None
-    cells = st.columns([3, 1, 1, 1, 1], vertical_alignment="center")
+    cells = st.columns([2, 1, 1, 1, 1], vertical_alignment="center")
     cells[0].progress(min(step / steps, 1.0), text=f"Step {step:,} of {steps:,}{'' if past else aside}")
     at = f"At step {step:,}, which is shown. " if past else ""
     cells[1].metric("Loss", "–" if loss is None else f"{loss:.4g}", help=f"{at}The loss of the batch, L, in nats.")

@@ -163,7 +163,7 @@ def _shortened(text: str) -> str:
 
 def _heading(place: int, c: Ink) -> dict[str, Any]:
     return {
-        "text": ("Log-prob per token", "Change of the whole answer's log-prob since the first look")[place],
+        "text": ("Log-prob per token", "Change of the answer's log-prob")[place],
         "x": place * (1 - HALF),
         "xanchor": "left",
         "y": 1,

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from .glossary import entry
 from .landscape import arrows, equal_margin, held_words, out_of_reach, surface
-from .style import WITH_LEGEND, Ink, axis, empty, figure, inert, ink, layout, wrapped
+from .style import Ink, axis, empty, figure, inert, ink, layout, wrapped
 
 if TYPE_CHECKING:
     from lab.objectives import FieldData
@@ -25,7 +25,9 @@ ALL = "pairs, where they were last seen"
 OUTERMOST = 25
 """Pairs at either end of either axis that are drawn besides, so that none which stands apart is left out."""
 
-PLANE_HEIGHT = 430
+PLANE_HEIGHT, BENEATH = 500, 120
+"""Pixels: of the whole, and below the plot for the axis and the legend."""
+
 Range = tuple[float, float]
 
 
@@ -60,7 +62,8 @@ def plane(
         x_axis, y_axis = (np.asarray(a, np.float64) for a in (field.log_x1, field.log_x2))
         veil = out_of_reach(x_axis, y_axis, ~np.asarray(field.attainable, bool).T, c)
         traces = [
-            *surface(field, "loss", c),
+            *(colours := surface(field, "loss", c))[:1],
+            *_named(colours[1:], "thin lines: equal loss"),
             *veil[:-1],
             *_named(veil[-1:], "out of reach: a token probability above 1"),
             *_named([equal_margin(x_axis, y_axis, c)], "dotted: margin 0, log X₁ = log X₂"),
@@ -83,9 +86,9 @@ def plane(
         showlegend=True,
         annotations=[_held_note(words, c)] if words else [],
     )
-    look["margin"]["t"] = WITH_LEGEND + 18 * len(words)
-    look["legend"]["yref"], look["legend"]["y"] = "paper", 1.01
-    return figure([trace for trace in traces if trace], look)
+    look["margin"] |= {"t": look["margin"]["t"] + 18 * len(words), "b": BENEATH}
+    look["legend"] |= {"y": -0.14, "yanchor": "top"}
+    return figure([{"showlegend": False} | trace for trace in traces if trace], look)
 
 
 def _named(traces: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
@@ -94,7 +97,7 @@ def _named(traces: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
 
 
 def _held_note(words: list[str], c: Ink) -> dict[str, Any]:
-    look: dict[str, Any] = {"xref": "paper", "x": 0, "xanchor": "left", "yref": "paper", "y": 1, "yanchor": "bottom", "yshift": 24}
+    look: dict[str, Any] = {"xref": "paper", "x": 0, "xanchor": "left", "yref": "paper", "y": 1, "yanchor": "bottom", "yshift": 4}
     return {
         **look,
         "text": wrapped(" ".join(words), 120),
@@ -144,6 +147,7 @@ def _points(frame: pd.DataFrame, x: np.ndarray, y: np.ndarray, which: np.ndarray
         "type": "scattergl",
         "mode": "markers",
         "name": name,
+        "showlegend": True,
         "x": x[which],
         "y": y[which],
         "customdata": about,

@@ -2,10 +2,9 @@
 
     python -m tests.bench.bench_first_picture [--rounds 4] [--executor thread|process] [--tree FOLDER]
 
-The lab is started as `make lab` starts it, with a run that trains in the process of the server (thread) or beside it (process). In a
-browser with an empty cache the page is opened, once as the first session of the server and then --rounds times. For each: seconds
-from the navigation to the first figure with points, and the number and bytes of the requests until then (the websocket's frames
-apart).
+The lab is started as `make lab` starts it, with a run that trains in its process (thread) or beside it (process). In a browser with
+an empty cache the page is opened, once as the first session of the server and then --rounds times. For each: seconds from the
+navigation to the first figure with points, and number and bytes of the requests until then (the websocket's frames apart).
 --tree measures another checkout of the project, to compare two of them in turns.
 """
 
