@@ -82,9 +82,9 @@ def require_free(port: int) -> None:
 def serve(port: int, *, demo_steps: int | None) -> None:
     """Run the dashboard until a signal ends it; with a demo run of `demo_steps` steps, unless None."""
     import streamlit as st
-    from starlette.middleware import Middleware
 
-    from app.serving import FixedFiles, warm
+    from app.fixed_files import MIDDLEWARE, warm
+    from app.serving import ROUTES
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
@@ -99,7 +99,7 @@ def serve(port: int, *, demo_steps: int | None) -> None:
             await asyncio.to_thread(stop_runs)
 
     logging.disable(logging.INFO)  # the server's own account of its start
-    app = st.App(Path(__file__).with_name("main.py"), lifespan=lifespan, middleware=[Middleware(FixedFiles)])
+    app = st.App(Path(__file__).with_name("main.py"), routes=ROUTES, middleware=MIDDLEWARE, lifespan=lifespan)
     app.run(config={"server.port": port, "server.address": ADDRESS, "server.headless": True, "logger.hideWelcomeMessage": True})
 
 
