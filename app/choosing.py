@@ -28,7 +28,14 @@ def choose(runs: Sequence[Run]) -> Run:
     asked = st.query_params.get("run")
     if st.session_state.get("run") not in by_name or (asked is not None and asked != st.session_state.get(ADDRESSED)):
         st.session_state["run"] = _wanted(by_name, asked)
-    name = st.selectbox("Run", list(by_name), key="run", format_func=lambda key: label(by_name[key]), on_change=_other_run)
+    name = st.selectbox(
+        "Run",
+        list(by_name),
+        key="run",
+        format_func=lambda key: label(by_name[key]),
+        on_change=_other_run,
+        label_visibility="collapsed",
+    )
     st.session_state[CHOSEN] = st.session_state[ADDRESSED] = name
     moment(name)  # before the address says this run: a step in it is that of another one
     if asked is None:

@@ -58,7 +58,7 @@ class Listed:
 
 def show(run: Run, store: PairStore | None, step: int | None) -> Listed:
     """Draw the list; what is opened stands in the address (`pair`). step: the moment that is shown, or None."""
-    one, two, three, four = st.columns([4, 3, 3, 2], vertical_alignment="bottom")
+    one, two, three, four = st.columns([3, 3, 3, 2], vertical_alignment="bottom")
     search = one.text_input(
         "Search", key="inspect.search", placeholder="an id, or a text in the prompt or an answer", type="search"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterable, Sequence
 
 LONGEST = 1500
 """Characters of a text on one line."""
@@ -20,6 +21,13 @@ def plain(text: object) -> str:
         words = f"{words[: LONGEST * 2 // 3]} ... {words[-LONGEST // 4 :]}"
     escaped = re.sub(r"([\\`*_\[\]{}<>$:~|#!&^])", r"\\\1", words)
     return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", escaped)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A small table as Markdown, all of it as it is: its texts wrap where they are long, and none is cut."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    cells = [[text if text == "---" else plain(text) for text in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def markup(text: str) -> str:

@@ -20,6 +20,7 @@ from app.landscapes import (
     Landscape,
     Plane,
     along,
+    held_fixed,
     landscape,
     parse_starts,
     written,
@@ -67,7 +68,7 @@ def page() -> None:
         return
     _cards(shown)
     _cuts(shown, plane)
-    _fields(shown)
+    _fields(shown, plane)
 
 
 def _opening() -> tuple[Mapping[str, Spec], Plane]:
@@ -253,7 +254,7 @@ def _cuts(shown: Sequence[Shown], plane: Plane) -> None:
             show(slices_figure(slices, quantity=quantity, relative=relative, dark=dark()), key=f"play-cut-{quantity}")
 
 
-def _fields(shown: Sequence[Shown]) -> None:
+def _fields(shown: Sequence[Shown], plane: Plane) -> None:
     """Two landscapes side by side."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         quantity = st.segmented_control(
@@ -287,6 +288,7 @@ def _fields(shown: Sequence[Shown]) -> None:
                 quantity=quantity,
                 paths=[picture.path] if picture.path else [],
                 rate=picture.rate,
+                held=held_fixed(one.objective, plane.tokens) if quantity == "loss" else "",
                 dark=dark(),
             )
             show(drawn, key=f"play-field-{number}")
