@@ -102,14 +102,15 @@ def run(options: argparse.Namespace) -> int:
     finally:
         screen.close()
     print_outcome(handle, file=sys.stderr if options.json else sys.stdout)
-    return exit_code(handle.state)
+    return exit_code(handle)
 
 
-def exit_code(state: str) -> int:
+def exit_code(handle: Any) -> int:
     """0 for a run that finished or was stopped on request, the signal's (130, 143) where a signal stopped it, else 1."""
+    state = handle.state
     if state == "stopped" and interruption.code is not None:
         return interruption.code
-    return 0 if state in ("finished", "stopped") else 1
+    return 0 if state == "finished" or (state == "stopped" and not handle.stop_reason) else 1
 
 
 def train_together(given: dict[str, Any], options: argparse.Namespace, screen: JsonLines | Bar) -> int:
@@ -149,7 +150,7 @@ def train_together(given: dict[str, Any], options: argparse.Namespace, screen: J
         workers.leave()
     if workers.writes:
         print_outcome(handle, file=sys.stderr if options.json else sys.stdout)
-    return exit_code(handle.state) if workers.writes else 0
+    return exit_code(handle) if workers.writes else 0
 
 
 def look_ahead(given: dict[str, Any], *, as_json: bool) -> int:
@@ -253,7 +254,6 @@ def print_outcome(handle: Any, *, file: Any) -> None:
         fail(words)
         return
     if state == "stopped":
-        print(handle.stop_reason, file=sys.stderr) if handle.stop_reason else None
         print(f"stopped at step {handle.step} in {handle.dir}. {how_to_resume(handle.dir)}", file=file)
     else:
         print(f"{state} at step {handle.step} in {handle.dir}", file=file)
