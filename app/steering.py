@@ -53,10 +53,17 @@ def buttons(run: Run, state: str) -> str:
     except RunError as error:  # it ended between the drawing and the click
         return str(error)
     if resume:
-        folder, executor = run.dir, run.status.get("executor", "thread")  # as it was trained before
-        JOBS[folder.name] = Job(lambda progress: lab.train(run_dir=folder, resume=True, executor=executor, progress=progress))
+        take_up(run)
         return "Taking the run up again from its last checkpoint."
     return ""
+
+
+def take_up(run: Run, without_change: int | None = None) -> None:
+    """Continue a run that has ended, in the background, as it was trained before. without_change: see `lab.train`."""
+    folder, executor = run.dir, run.status.get("executor", "thread")
+    JOBS[folder.name] = Job(
+        lambda progress: lab.train(run_dir=folder, resume=True, without_change=without_change, executor=executor, progress=progress)
+    )
 
 
 def continuing(run: Run) -> None:
