@@ -41,7 +41,7 @@ def chosen_falls(e: Evidence, t: Thresholds) -> Seen:
     }
     if not above(NOTHING, chosen, t.chosen_fall * e.tokens) or chosen.value <= rejected.value:
         return Seen(numbers)
-    since = _since(e, "chosen", 0.0)
+    since = _since(e, "chosen", 0.0 if e.has_reference else -t.chosen_fall * e.tokens)
     serious = -chosen.value > t.chosen_fall_serious * e.tokens
     words = (
         f"The chosen answers become less likely, and the margin grows because the rejected fall faster. Since step {since:,} "
