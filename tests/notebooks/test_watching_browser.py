@@ -19,7 +19,7 @@ from tests.notebooks.conftest import Jupyter
 
 pytestmark = [pytest.mark.browser, pytest.mark.flaky(reruns=2)]
 
-START, PATIENCE = 150.0, 90.0
+START, PATIENCE = 240.0, 120.0
 """Seconds to wait for the first page and for what must come: the machine may be busy."""
 
 CELL = """index => {
