@@ -162,7 +162,7 @@ class TrainConfig(BaseModel):
         description="gets the same alerts as a POST of JSON: an address on this machine, as http://127.0.0.1:9000/alerts, or on a "
         "host that alert_hosts names; empty: none",
     )
-    name: str = Field("", description="a name people will recognise")
+    name: str = Field("", max_length=200, description="a name people will recognise")
 
     @field_validator("precision", mode="before")
     @classmethod
