@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lab import threads
 
 threads.sleep_while_waiting()  # before anything loads torch
-warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm in a notebook without ipywidgets: it prints its bars as text
+warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm without ipywidgets prints its bars as text
 
 if TYPE_CHECKING:
     from lab.api import open_pairs, preflight, token_logps, train
