@@ -18,6 +18,7 @@ from pydantic import (
     field_validator,
 )
 
+from lab.errors import LabError
 from lab.monitor.alerts import parse_hook
 from lab.objectives import Objective, make_objective
 from lab.policy import Lora
@@ -26,7 +27,7 @@ SEEDS = 2**32
 """How many seeds there are: so many the CPU's generator tells apart."""
 
 
-class ConfigError(ValueError):
+class ConfigError(LabError):
     """A configuration that cannot work, in one sentence."""
 
 
