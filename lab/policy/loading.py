@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from . import fused, low_rank
+from .habits import tolerated
 from .policy import Policy, whole
 from .randomness import global_generator
 
@@ -74,7 +75,7 @@ def load_policy(
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         with global_generator(seed):  # weights are drawn before they are read, and another run may be drawing at this moment
             model = AutoModelForCausalLM.from_pretrained(
-                source, trust_remote_code=False, use_safetensors=True, dtype=weights, **more
+                source, trust_remote_code=False, use_safetensors=True, dtype=weights, **more, **tolerated(source)
             )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(_loading_advice(source, error)) from error
