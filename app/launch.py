@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        prog="python -m app", description="Open the lab in a browser, with a demo run where there is no run yet."
+        prog="python -m app", description="Open the lab in a browser, and a demo run where there is none yet."
     )
     p.add_argument("--port", type=int, default=8501, metavar="N", help="port on this machine (default: 8501)")
     p.add_argument("--no-demo", action="store_true", help="start no demo run; else one starts where there is no run yet")

@@ -129,7 +129,9 @@ def arguments(config: TrainConfig) -> dict[str, Any]:
 
 
 def script(run: Run, source: Source, data: Data, *, dated: bool = False) -> str:
-    """The script's text. dated: the chat template prints the date, and lies beside the script with the run's in it. Raises ExportError where TRL cannot train this."""
+    """The script's text. dated: the chat template prints the date, and lies beside the script with the run's in it.
+
+    Raises ExportError where TRL cannot train this."""
     config = source.config
     found = recipe(config.objective)
     if len({isinstance(pair.prompt, str) for pair in data.pairs}) > 1:

@@ -51,9 +51,9 @@ def sample(
     """`per_prompt` answers to each prompt: [prompts][per_prompt].
 
     Plain ancestral sampling at `temperature` (0: greedy), no top-k or top-p, whatever the model's generation_config says. The same
-    seed gives the same answers, and the global generators are left as they were. A CUDA generator is seeded too. reference: of the policy's reference, see
-    `Policy.reference`. progress(done, all) is called between batches, when nothing is locked or switched; it may raise.
-    max_length: of prompts, see `asked`; an answer may reach behind it, as far as the model has positions.
+    seed gives the same answers, and the global generators are left as they were. A CUDA generator is seeded too. reference: of the
+    policy's reference, see `Policy.reference`. progress(done, all) is called between batches, when nothing is locked or switched;
+    it may raise. max_length: of prompts, see `asked`; an answer may reach behind it, as far as the model has positions.
     """
     encoder = policy.encoder(max_length)
     encoded = zip(asked(policy, prompts, max_new_tokens=max_new_tokens, max_length=max_length), map(encoder.ending, prompts))
