@@ -121,6 +121,7 @@ def curves(comparison: Comparison) -> None:
         for cell, name in zip(st.columns(len(chosen) if len(chosen) < 3 else 3), row):
             draw = comparison.difference_figure if subtract else comparison.figure
             figure = draw(name, axis, dark=dark())
+            figure.layout.paper_bgcolor = "rgba(0,0,0,0)"  # the page has its own
             figure.layout.uirevision = f"{shown}/{name}"  # the same word at every refresh: keep zoom and hidden traces
             with cell:
                 saving.chart(

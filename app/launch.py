@@ -87,6 +87,8 @@ def serve(port: int, *, demo_steps: int | None) -> None:
     yet, unless None."""
     import streamlit as st
 
+    from app.serving import ROUTES
+
     @contextlib.asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
         # The socket listens already when the server calls this.
@@ -99,7 +101,7 @@ def serve(port: int, *, demo_steps: int | None) -> None:
             await asyncio.to_thread(stop_runs)
 
     logging.disable(logging.INFO)  # the server's own account of its start
-    app = st.App(Path(__file__).with_name("main.py"), lifespan=lifespan)
+    app = st.App(Path(__file__).with_name("main.py"), routes=ROUTES, lifespan=lifespan)
     app.run(config={"server.port": port, "server.address": ADDRESS, "server.headless": True, "logger.hideWelcomeMessage": True})
 
 

@@ -126,6 +126,12 @@ def layout(title: str, *, dark: bool, note: str = "", height: int = HEIGHT, **mo
     }
 
 
+def with_background(drawn: go.Figure, dark: bool) -> go.Figure:
+    """Give a figure its theme's background, for a page whose own colour is not known, as in a notebook."""
+    drawn.layout.paper_bgcolor = ink(dark).empty
+    return drawn
+
+
 def axis(c: Ink, title: str = "", **more: Any) -> dict[str, Any]:
     """One axis: a thin grid, and labels that keep out of each other's way."""
     lines = {"gridcolor": c.grid, "linecolor": c.grid, "zerolinecolor": c.grid}

@@ -55,8 +55,10 @@ class TrainConfig(BaseModel):
     model: str = Field("world", description="the model: world, a folder, or a hub id of a causal language model")
     steps: int = Field(200, ge=1, description="optimizer steps")
     batch_size: int = Field(8, ge=1, description="pairs per optimizer step")
-    micro_batch_size: int | None = Field(
-        None, ge=1, description="pairs computed at once; smaller saves memory and changes no result (but what lora_dropout draws)"
+    micro_batch_size: int | Literal["fit"] | None = Field(
+        None,
+        description="pairs computed at once (not set: the whole batch); smaller saves memory and changes no result (but what "
+        "lora_dropout draws); fit takes the most that fit into memory, measured before the first step",
     )
     learning_rate: float = Field(1e-4, ge=0, description="peak learning rate of AdamW")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after the warm-up")
@@ -178,6 +180,19 @@ class TrainConfig(BaseModel):
             )
         return value
 
+    @field_validator("micro_batch_size", mode="before")
+    @classmethod
+    def _count_or_fit(cls, value: Any) -> Any:
+        if value is None or value == "fit":
+            return value
+        try:
+            count = int(value) if not isinstance(value, bool) and float(value) == int(value) else 0
+        except (TypeError, ValueError, OverflowError):
+            count = 0
+        if count < 1:
+            raise ValueError("give a whole number of pairs, at least 1, or fit for as many as memory holds")
+        return count
+
     @field_validator("alert_webhook")
     @classmethod
     def _allowed(cls, value: str, info: ValidationInfo) -> str:
@@ -189,6 +204,11 @@ class TrainConfig(BaseModel):
     @classmethod
     def _one_moment(cls, value: str) -> str:
         return as_moment(value).isoformat(timespec="seconds") if value else value
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Pairs computed at once, where that is a number already; None computes the whole batch at once."""
+        return None if self.micro_batch_size == "fit" else self.micro_batch_size
 
     @property
     def lora(self) -> Lora | None:

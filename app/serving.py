@@ -1,0 +1,71 @@
+"""Serve the pages' addresses: any page can be opened, bookmarked and left again by the browser's Back.
+
+Streamlit's own server answers every address with one HTML file, whose script then searches for the server below the page's path and
+fails once (a 404), and enters every change of the address into the browser's history. Both are settled here, in that file's head.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.routing import Route
+from streamlit import file_util
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+FILLED_IN: dict[str, tuple[str, ...]] = {
+    "": ("run",),
+    "inspect": ("run", "pair"),
+    "new-run": (),
+    "compare": ("runs",),
+    "pairs": ("pairs",),
+    "playground": ("*",),
+}
+"""Path of a page -> parameters that the page adds to its address by itself; "*": all that it ever changes."""
+
+LIVE = "live"
+"""Another address of the first page, whose own path is empty."""
+
+SCRIPT = """<script>
+window.__streamlit = {BACKEND_BASE_URL: location.origin};
+(() => {
+  // What a page fills in by itself replaces the entry of the browser's history: Back then leads to where one was before.
+  const filledIn = %s;
+  const push = history.pushState.bind(history);
+  history.pushState = (state, title, address) => {
+    const now = new URL(location.href), next = new URL(address ?? now.href, now);
+    const names = filledIn[now.pathname.slice(1)];
+    const kept = [...now.searchParams].every(([name, value]) => next.searchParams.get(name) === value);
+    const added = [...next.searchParams.keys()].filter((name) => !now.searchParams.has(name));
+    const byItself = names && (names.includes("*") || (kept && (!now.search || added.every((name) => names.includes(name)))));
+    if (now.pathname === next.pathname && byItself) history.replaceState(state, title, address);
+    else push(state, title, address);
+  };
+})();
+</script>"""
+
+
+@functools.cache
+def html() -> str:
+    """Streamlit's HTML file with the script in its head."""
+    content = (Path(file_util.get_static_dir()) / "index.html").read_text(encoding="utf-8")
+    return content.replace("<head>", f"<head>{SCRIPT % json.dumps(FILLED_IN)}", 1)
+
+
+async def _page(_: Request) -> Response:
+    return HTMLResponse(html(), headers={"Cache-Control": "no-cache"})
+
+
+async def _live(request: Request) -> Response:
+    query = request.url.query
+    return RedirectResponse(f"/?{query}" if query else "/")
+
+
+ROUTES = [*(Route(f"/{path}", _page) for path in FILLED_IN), Route(f"/{LIVE}", _live)]
+"""The addresses of all pages, for `st.App`."""
