@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from lab.policy import Lora, ModelError, is_untouched, load_policy, reference_model, sample, sample_answers
+from lab.policy import Lora, ModelError, Policy, is_untouched, load_policy, reference_model, sample, sample_answers
 
 PROMPTS = ["How do I bake bread?", "And a longer question: how do I bake bread?", "Why?"]
 
@@ -193,3 +193,34 @@ def test_the_reference_model_is_the_one_the_run_began_with(model_folder, tmp_pat
     (folder / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.1}))
     with pytest.raises(ModelError, match="not the one this run began with"), reference_model(policy, str(folder)):
         pass
+
+
+def own_greedy(policy: Any, answer: Any) -> bool:
+    """Whether every token of an answer is the likeliest one to the model that reads the row by itself, at once."""
+    row = torch.tensor([[*answer.prompt, *answer.ids]])
+    with policy.evaluating():
+        logits = policy.model(input_ids=row, use_cache=False).logits[0, len(answer.prompt) - 1 : -1]
+    return logits.argmax(-1).tolist() == list(answer.ids)
+
+
+def test_a_model_that_reads_the_padding_is_sampled_without_any():
+    from tests.models import tokenizer
+    from tests.policy.architectures import make_random
+
+    words = tokenizer()
+    policy = Policy(make_random("rwkv", vocabulary=len(words)), words, torch.device("cpu"))
+    answers = [given[0] for given in sample(policy, [*PROMPTS, PROMPTS[0]], max_new_tokens=6, temperature=0.0)]
+    assert policy.sampling_way == 1
+    assert all(own_greedy(policy, answer) for answer in answers)
+
+
+def test_a_model_whose_cache_is_wrong_is_sampled_without_it(policy):
+    def fault(_: Any, given: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        if kwargs["input_ids"].shape[1] == 1:  # a later token, with what was read before in the cache
+            output.logits = output.logits.roll(7, -1)
+        return output
+
+    with policy.model.register_forward_hook(fault, with_kwargs=True):
+        answers = [given[0] for given in sample(policy, PROMPTS, max_new_tokens=6, temperature=0.0)]
+    assert policy.sampling_way == 2
+    assert all(own_greedy(policy, answer) for answer in answers)
