@@ -210,7 +210,7 @@ def test_a_model_that_reads_the_padding_is_sampled_without_any():
     words = tokenizer()
     policy = Policy(make_random("rwkv", vocabulary=len(words)), words, torch.device("cpu"))
     answers = [given[0] for given in sample(policy, [*PROMPTS, PROMPTS[0]], max_new_tokens=6, temperature=0.0)]
-    assert policy.sampling_way == 1
+    assert policy.sampling_way > 0
     assert all(own_greedy(policy, answer) for answer in answers)
 
 
