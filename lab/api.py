@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +13,8 @@ from lab.monitor.alerts import Alerts, parse_hook
 from lab.monitor.durable import disk_errors_in_words
 from lab.monitor.preflight import Preflight
 from lab.objectives import Objective, PairLogps
+from lab.opening import WORLD, Progress, open_pairs
 from lab.pairs import Pair, PairStore
-from lab.pairs import open_pairs as open_stored_pairs
 from lab.policy import Policy, choose_layout
 from lab.policy.loading import check_model
 from lab.run import Run, find_run, open_run
@@ -32,29 +32,8 @@ from lab.training.trackers import Recorder, tracked_run, tracker_names
 from lab.training.watchman import Watchman
 from lab.training.workers import ALONE, Workers
 
-WORLD = "world"
-
 extensions.load()
-Progress = Callable[[str, float], None]
 Executor = Literal["thread", "process"]
-
-
-def open_pairs(source: Any = WORLD, *, split: str = "train", progress: Progress | None = None) -> PairStore:
-    """Preference pairs as a versioned, editable store.
-
-    source: "world" (the embedded one), a JSONL, JSON, CSV or Parquet file, a hub id, a `datasets.Dataset`, a list of dicts,
-    or a store's own .sqlite file. Opening the same content again finds the edits made before.
-    progress(what, share) reports while the embedded world is built, the first time.
-    Raises PairsError in one sentence that names the line.
-    """
-    if isinstance(source, PairStore):
-        return source
-    stores = home.home() / "pairs"
-    if source == WORLD:
-        from lab.world import ensure
-
-        return open_stored_pairs(ensure(cache=home.cache(), progress=progress).pairs_path, home=stores)
-    return open_stored_pairs(source, split=split, home=stores)
 
 
 @disk_errors_in_words()
@@ -152,6 +131,7 @@ def make_run(
     config = TrainConfig.parse(
         objective=objective, pairs=str(pairs) if isinstance(pairs, (str, Path)) else "", model=str(model), **settings
     )
+    config = config.made_at()
     if known_elsewhere:
         require_known_elsewhere(config.objective)
     refuse_what_cannot_work(config)
@@ -217,7 +197,7 @@ def start_run(
     workers, device: the processes that train it together, and this one's device; one that does not write trains in this thread.
     """
     about = read_about(folder)
-    config = TrainConfig.parse(**about["config"])
+    config = TrainConfig.parse(**about["config"]).made_at(about["created"])
     if without_change is not None and workers.writes:
         changes_to_leave_out(folder, without_change)
     if device is not None:
@@ -249,7 +229,8 @@ def start_run(
             writer.listeners += [Recorder(name, tracked, lambda s, w: writer.event(s, "warning", words=w)) for name in trackers]
         judge: Judge | None = oracle
         if config.reward_model:
-            judge = RewardJudge(config.reward_model, device=config.device, prompts=oracle.prompts if oracle else ())
+            own = oracle.prompts if oracle else ()
+            judge = RewardJudge(config.reward_model, device=config.device, prompts=own, moment=config.moment)
         return Training(
             folder,
             config,

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from lab import extensions, home, queueing
 from lab.listing import RunList, run_html
 from lab.monitor import (
@@ -38,6 +36,7 @@ from lab.monitor import (
 from lab.monitor.folder import RUN_FILE, STOPPING
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
 
     from lab.monitor.diagnosis import Diagnosis

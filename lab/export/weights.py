@@ -12,6 +12,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from lab.policy.chat_template import ChatTemplate
+from lab.policy.habits import tolerated
 from lab.policy.randomness import global_generator
 
 from .source import ExportError, Source
@@ -73,7 +75,9 @@ def load_model(source: str, dtype: Any) -> Any:
 
     logging.disable_progress_bar()  # it would run across the lab's own
     with global_generator(0):  # weights are drawn before they are read, and a run may be drawing at this moment
-        return AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False, use_safetensors=True, dtype=dtype)
+        return AutoModelForCausalLM.from_pretrained(
+            source, trust_remote_code=False, use_safetensors=True, dtype=dtype, **tolerated(source)
+        )
 
 
 def write_tokenizer(source: Source, folder: Path) -> None:
@@ -81,6 +85,16 @@ def write_tokenizer(source: Source, folder: Path) -> None:
     from transformers import AutoTokenizer
 
     AutoTokenizer.from_pretrained(str(source.folder), trust_remote_code=False).save_pretrained(folder)
+
+
+def fixed_template(source: Source) -> str | None:
+    """The chat template with the run's moment in it, where it prints date or time; None where it writes the same on any day."""
+    from transformers import AutoTokenizer
+
+    with _loading(str(source.folder)):
+        tokenizer = AutoTokenizer.from_pretrained(str(source.folder), trust_remote_code=False)
+    template = ChatTemplate(tokenizer, source.config.moment)
+    return template.fixed if getattr(tokenizer, "chat_template", None) and template.prints_the_date else None
 
 
 def _save(model: Any, source: Source, folder: Path) -> None:
