@@ -97,13 +97,13 @@ def _material_section() -> tuple[str, str]:
         which = st.selectbox(
             "Model",
             [sets.WORLD, OTHER],
-            format_func=lambda k: "a folder, or a model of the hub" if k == OTHER else sets.label(k),
+            format_func=lambda k: "a folder, a GGUF file, or a model of the hub" if k == OTHER else sets.label(k),
             key="model",
             persist_state="page",
         )
         model = which
         if which == OTHER:
-            model = st.text_input("Folder, or owner/name", key="model.path", persist_state="page").strip()
+            model = st.text_input("Folder, GGUF file, or owner/name", key="model.path", persist_state="page").strip()
     with st.expander("Upload pairs"):
         st.file_uploader(
             "A JSON Lines file: one object with prompt, chosen and rejected a line",
