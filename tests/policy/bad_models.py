@@ -206,7 +206,7 @@ BAD: dict[str, tuple[Damage, str]] = {
     "awq": (lambda f: config(f, quantization_config={"quant_method": "awq", "bits": 4}), r"quantized weights \(awq\)"),
     "fp8": (lambda f: config(f, quantization_config={"quant_method": "fp8"}), r"quantized weights \(fp8\)"),
     "mlx": (lambda f: config(f, quantization={"group_size": 64, "bits": 4}), r"quantized weights"),
-    "gptq without its entry": (gptq, "up_proj.weight is missing .* up_proj.qweight"),
+    "gptq without its entry": (gptq, "up_proj.weight is missing .*up_proj.qweight"),
     "codes without their entry": (
         lambda f: weights(f, lambda t: t | {"model.layers.0.mlp.up_proj.weight": torch.ones(64, 32, dtype=torch.int8)}),
         r"quantized weights \(model.layers.0.mlp.up_proj.weight of type I8\)",

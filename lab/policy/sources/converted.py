@@ -149,10 +149,25 @@ def check_adapter(folder: Path) -> str:
         )
         raise ModelError(f"The adapter in {folder} is incomplete: {pickled}; save it again with peft, as safetensors.")
     stored_tensors(folder / ADAPTER_WEIGHTS)
+    _require_end(folder)
     return adapter_base(folder)
 
 
-def adapter_base(folder: Path, depth: int = 0) -> str:
+def _require_end(folder: Path) -> None:
+    """Raises ModelError where adapters are each other's base, so that there is no model below them."""
+    seen = {folder.resolve()}
+    base = Path(adapter_base(folder))
+    while is_adapter(str(base)):
+        if base.resolve() in seen:
+            raise ModelError(
+                f"The adapters in {folder} and {base} have each other as base model; set base_model_name_or_path in one of their "
+                f"{ADAPTER_CONFIG} to a model."
+            )
+        seen.add(base.resolve())
+        base = Path(adapter_base(base))
+
+
+def adapter_base(folder: Path) -> str:
     """The base model of an adapter: a folder, or a hub id. Raises ModelError where it is not there."""
     named = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
     if not isinstance(named, str) or not named.strip():
