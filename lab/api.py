@@ -115,9 +115,7 @@ def make_run(
     about: facts for `run.json` in place of those that would be found here (`pairs_store`, `pairs_version`, `pairs_name`).
     """
     if branch_from is not None:
-        if model is not None and Path(model).is_dir():
-            model = Path(model).resolve()
-        given = {"objective": objective, "model": None if model is None else str(model)}
+        given = {"objective": objective, "model": None if model is None else _model_place(model)}
         given = settings | {name: value for name, value in given.items() if value is not None}
         parent = branch_from if isinstance(branch_from, Run) else open_run(branch_from)
         folder = _branch(parent, at, given, pairs, run_dir, keep_optimizer, known_elsewhere, about or {})
@@ -127,17 +125,12 @@ def make_run(
     pairs, model = WORLD if pairs is None else pairs, WORLD if model is None else model
     if objective is None:
         raise ConfigError('Give an objective, for example objective="sgdpo".')
-    model = Path(model).resolve() if Path(model).is_dir() else model  # so that it is found from another folder, too
-    config = TrainConfig.parse(
-        objective=objective, pairs=str(pairs) if isinstance(pairs, (str, Path)) else "", model=str(model), **settings
-    )
-    config = config.made_at()
+    config = _parse(objective, pairs, model, settings).made_at()
     if known_elsewhere:
         require_known_elsewhere(config.objective)
     refuse_what_cannot_work(config)
     store = open_pairs(pairs, progress=progress)
-    if config.model != WORLD:
-        check_model(config.model)
+    _check_model(config)
     if not config.pairs:
         config = config.model_copy(update={"pairs": str(store.path)})
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(config.objective.name)
@@ -146,6 +139,28 @@ def make_run(
     if listed:
         home.list_run(folder)
     return folder
+
+
+def _parse(objective: Any, pairs: Any, model: str | Path, settings: Mapping[str, Any]) -> TrainConfig:
+    """The settings of a new run from the arguments of `train` or `preflight`. Raises ConfigError."""
+    named = str(pairs) if isinstance(pairs, (str, Path)) else ""
+    return TrainConfig.parse(objective=objective, pairs=named, model=_model_place(model), **settings)
+
+
+def _model_place(model: str | Path) -> str:
+    """A model as run.json keeps it: a path that leads somewhere becomes absolute, so that it is found from another folder too."""
+    named = str(model)
+    try:
+        path = Path(named).expanduser()
+        return str(path.resolve()) if named.strip() and named != WORLD and path.exists() else named
+    except (OSError, ValueError, RuntimeError):  # no path that a file system knows; the check says so
+        return named
+
+
+def _check_model(config: TrainConfig) -> None:
+    """Raises ModelError in one sentence unless the model of a new run can be loaded, as far as that shows without its weights."""
+    if config.model != WORLD:
+        check_model(config.model, lora=config.lora)
 
 
 def _branch(
@@ -168,8 +183,7 @@ def _branch(
     if known_elsewhere:
         require_known_elsewhere(branch.config.objective)
     refuse_what_cannot_work(branch.config)
-    if branch.config.model != WORLD:
-        check_model(branch.config.model)
+    _check_model(branch.config)
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(branch.config.objective.name)
     found = {"pairs_store": str(store.path), "pairs_version": version, "pairs_name": name}
     create_run(folder, branch.config, **found | dict(more), branch=branch.parent)
@@ -303,13 +317,12 @@ def preflight(
     The model is loaded and a few pairs go through it; `report.lines()` is the report in words.
     progress(what, share) says how far it is. Raises ConfigError, PairsError or ModelError, each in one sentence.
     """
-    config = TrainConfig.parse(
-        objective=objective, pairs=str(pairs) if isinstance(pairs, (str, Path)) else "", model=str(model), **settings
-    )
+    config = _parse(objective, pairs, model, settings)
     refuse_what_cannot_work(config)
     say = progress or (lambda what, share: None)
     stored = open_pairs(pairs, progress=progress).all()
-    folder = str(model)
+    _check_model(config)
+    folder = config.model
     if folder == WORLD:
         from lab.world import ensure
 

@@ -38,9 +38,7 @@ class LayoutCheck:
     unreached: tuple[str, ...] = ()
 
 
-def choose_layout(
-    policy: Policy, completions: Sequence[Completion], *, wanted: str = "auto", training: bool = True
-) -> LayoutCheck:
+def choose_layout(policy: Policy, completions: Sequence[Completion], *, wanted: str = "auto", training: bool = True) -> LayoutCheck:
     """Check a model by its behaviour and leave the policy with the fastest layout that gives the model's own log-probs.
 
     What is compared with: the model's own logits, one row at a time and with nothing fused. The layouts in order: prompts computed
@@ -87,7 +85,9 @@ class _Examination:
                     f"{self.name} cannot compute the logits of a text ({_first_line(error)}); give a causal language model for text."
                 ) from error
         if not bool(own.logps.isfinite().all()):
-            raise ModelError(f"{self.name} gives log-probs that are not numbers; its weights may be damaged, or need another precision.")
+            raise ModelError(
+                f"{self.name} gives log-probs that are not numbers; its weights may be damaged, or need another precision."
+            )
         if moved:
             raise ModelError(
                 f"{self.name} is not causal: another token at the end of a text moves the log-probs before it by {moved:.3g} nats, "
@@ -210,7 +210,10 @@ class _Examination:
     ) -> tuple[float, str]:
         base = together(self.trial.completions)
         count, width = len(base), base.shape[1]
-        pairs = ((compute(), self.own.logps, self.own.mask), (base, self.own.logps[-count:, :width], self.own.mask[-count:, :width]))
+        pairs = (
+            (compute(), self.own.logps, self.own.mask),
+            (base, self.own.logps[-count:, :width], self.own.mask[-count:, :width]),
+        )
         apart = torch.cat([(found - own).abs()[mask] for found, own, mask in pairs])
         largest = float(apart.max())
         if not self.rounding.explains(apart):
