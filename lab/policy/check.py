@@ -82,7 +82,8 @@ class _Examination:
                 if out_of_memory(error):
                     raise
                 raise ModelError(
-                    f"{self.name} cannot compute the logits of a text ({_first_line(error)}); give a causal language model for text."
+                    f"{self.name} cannot compute the logits of a text ({_first_line(error)}); give a causal language model for "
+                    "text."
                 ) from error
         if not bool(own.logps.isfinite().all()):
             raise ModelError(
@@ -183,8 +184,9 @@ class _Examination:
         return None, failed
 
     def _compare(self, layout: str) -> tuple[float, str]:
-        """The largest difference of the present layout, called `layout`, from the model's own log-probs, and what is wrong with it ("" for nothing).
-        Raises ModelError for a model that in training mode gives something else than in evaluation, or something random."""
+        """The largest difference of the present layout, called `layout`, from the model's own log-probs, and what is wrong with it
+        ("" for nothing). Raises ModelError for a model that in training mode gives something else than in evaluation, or something
+        random."""
         if not self.training:
             with self.policy.evaluating():
                 return self._agreement(layout, lambda: self.policy.logps(self.completions).logps, self._in_one_batch)
@@ -241,8 +243,8 @@ class _Examination:
         names = drawing_modules(self.policy.model, self.policy.device, lambda: self.policy.logps(texts))
         where = f" in {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}" if names else ""
         raise ModelError(
-            f"{self.name} is random in training mode{where}: two passes differ by {most:.3g} nats, so the policy would not be its own "
-            "reference; set that rate to 0 in the model's config.json, or give another model."
+            f"{self.name} is random in training mode{where}: two passes differ by {most:.3g} nats, so the policy would not be its "
+            "own reference; set that rate to 0 in the model's config.json, or give another model."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -132,8 +133,7 @@ def fresh_generators(seed: int, device: torch.device) -> Iterator[None]:
 
 def generator_states(device: torch.device) -> tuple[bytes, ...]:
     """The states of all global generators a model may draw from."""
-    kind, keys, position, *_ = np.random.get_state()
-    states = [torch.get_rng_state().numpy().tobytes(), repr((random.getstate(), kind, position)).encode(), bytes(keys)]
+    states = [torch.get_rng_state().numpy().tobytes(), pickle.dumps((random.getstate(), np.random.get_state()))]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device).numpy().tobytes())
     return tuple(states)

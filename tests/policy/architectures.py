@@ -64,7 +64,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """What an architecture needs besides, so that both kinds of its layers are there and windows are shorter than the texts."""
 LARGER, RECURRENT = 8.0, {"mamba": 2.0, "mamba2": 4.0, "falcon_mamba": 2.0, "rwkv": 2.0, "recurrent_gemma": 2.0}
 """Factors of the weights; smaller ones where a state that is carried along amplifies rounding."""
-TRAINED = ["llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3_text", "gemma3", "phi", "phi3", "gpt2", "gpt_neo", "gpt_neox", "gptj", "gpt_bigcode", "gpt_oss", "openai-gpt", "opt", "bloom", "biogpt", "xglm", "starcoder2", "codegen", "ctrl", "cohere", "cohere2", "olmo", "olmo2", "olmoe", "granite", "stablelm", "falcon", "mpt", "mixtral", "qwen2_moe", "qwen3_moe", "granitemoe", "deepseek_v3", "afmoe", "mamba", "mamba2", "falcon_mamba", "rwkv", "lfm2", "recurrent_gemma", "jamba", "bamba", "falcon_h1", "qwen3_next", "llama4_text", "nemotron", "smollm3", "exaone4", "glm", "glm4", "ernie4_5", "helium", "persimmon", "arcee", "seed_oss", "diffllama", "doge", "modernbert-decoder"]
+NAMES = """
+llama qwen2 qwen3 mistral gemma gemma2 gemma3_text gemma3 phi phi3 gpt2 gpt_neo gpt_neox gptj gpt_bigcode gpt_oss
+openai-gpt opt bloom biogpt xglm starcoder2 codegen ctrl cohere cohere2 olmo olmo2 olmoe granite stablelm falcon mpt
+mixtral qwen2_moe qwen3_moe granitemoe deepseek_v3 afmoe mamba mamba2 falcon_mamba rwkv lfm2 recurrent_gemma jamba bamba
+falcon_h1 qwen3_next llama4_text nemotron smollm3 exaone4 glm glm4 ernie4_5 helium persimmon arcee seed_oss diffllama
+doge modernbert-decoder
+"""
+TRAINED = tuple(NAMES.split())
 REFUSED = {
     "bert": "not causal",
     "roberta": "not causal",

@@ -101,7 +101,7 @@ DROPS = {
 
 @pytest.mark.parametrize("kind", DROPS)
 def test_dropout_is_switched_off_in_every_form_and_would_be_noticed(kind):
-    with pytest.raises(ModelError, match="is random in training mode in .*two passes differ"):
+    with pytest.raises(ModelError, match=r"is random in training mode in .*two passes differ"):
         choose_layout_of(make_random(kind, **DROPS[kind]), off=False)
     model = make_random(kind, **DROPS[kind])
     assert choose_layout_of(model).difference < 1e-5

@@ -255,7 +255,7 @@ def test_any_error_of_a_model_is_one_sentence(model_folder):
             raise ValueError("token_type_ids are required")
         return out
 
-    with pytest.raises(ModelError, match="cannot be trained: no gradient comes back through it .*token_type_ids are required"):
+    with pytest.raises(ModelError, match=r"cannot be trained: no gradient comes back through it .*token_type_ids are required"):
         choose_layout(broken(model_folder, fails_in_training), COMPLETIONS)
     with pytest.raises(ModelError, match="gives log-probs that are not numbers"):
         choose_layout(broken(model_folder, lambda module, out: out * torch.nan), COMPLETIONS)
