@@ -22,14 +22,13 @@ from lab.objectives import make_objective
 from lab.pairs import pair_of
 from lab.policy import Policy, choose_layout, load_policy
 from lab.training.batches import EncodedPair, encode_pair
-from lab.training.config import TrainConfig
 from lab.training.prepare import _completions
 from lab.training.step import pair_logps
 from lab.world import ensure
 from tests.bench.bench_engine import Size, make_model, make_rows
 
 BATCH, STEPS = 8, 50
-TIMED = 10
+TIMED = 4
 """Steps that are timed; the others would take as long."""
 
 
@@ -37,8 +36,9 @@ def of_the_world() -> tuple[Policy, list[EncodedPair]]:
     """The world's model and pairs."""
     world = ensure(cache=home.cache())
     policy = load_policy(str(world.model_dir), device="cpu")
-    encoder = policy.encoder(TrainConfig.parse(objective="dpo").max_length)
-    return policy, [encode_pair(pair, encoder) for pair in world.pairs[: BATCH * TIMED]]
+    encoder = policy.encoder(512)
+    pairs = [pair_of({key: row[key] for key in ("prompt", "chosen", "rejected")}) for row in world.pairs()[: BATCH * TIMED]]
+    return policy, [encode_pair(pair, encoder) for pair in pairs]
 
 
 def random_llama(folder: Path) -> tuple[Policy, list[EncodedPair]]:
