@@ -10,6 +10,7 @@ from lab import extensions, home
 from lab.judging import OracleJudge, RewardJudge
 from lab.monitor import RunLock, SilentWriter, StoreReader, StoreWriter, list_checkpoints, read_about
 from lab.monitor.alerts import Alerts, parse_hook
+from lab.monitor.durable import disk_errors_in_words
 from lab.monitor.preflight import Preflight
 from lab.objectives import Objective, PairLogps
 from lab.pairs import Pair, PairStore
@@ -21,6 +22,7 @@ from lab.training import ConfigError, TrainConfig, Training, Turn, create_run, s
 from lab.training.batches import encode_pair
 from lab.training.branch import lay_out, plan_branch, read_start
 from lab.training.evaluation import Judge
+from lab.training.leaving_out import changes_to_leave_out, leave_out_changes
 from lab.training.lifecycle import leaving_a_note
 from lab.training.loop import OnStep
 from lab.training.prepare import look_ahead
@@ -55,6 +57,7 @@ def open_pairs(source: Any = WORLD, *, split: str = "train", progress: Progress 
     return open_stored_pairs(source, split=split, home=stores)
 
 
+@disk_errors_in_words()
 def train(
     objective: Any = None,
     pairs: Any = None,
@@ -65,6 +68,7 @@ def train(
     keep_optimizer: bool = True,
     run_dir: str | Path | None = None,
     resume: bool = False,
+    without_change: int | None = None,
     executor: Executor = "thread",
     queue: bool = True,
     background: bool = True,
@@ -78,6 +82,8 @@ def train(
     objective: a name, {"name": ..., parameters}, or an Objective.   pairs: whatever `open_pairs` takes (default: the world's).
     model: "world" (the default), a folder or a hub id.   settings: every other field of `TrainConfig` by name.
     resume: continue the run in `run_dir` from its latest checkpoint, with the settings it was made with and their changes.
+    without_change: resume without the change that was made after this step (`run.changes()` lists them): the run goes back to its
+    last checkpoint from before it and continues as if the change had never been made; later changes are made again at their steps.
     branch_from: a run, its folder or its name: begin from its checkpoint of step `at` (default: the latest), with the settings and
     pairs in use there where none are given. Steps go on counting, so `steps` is where it ends. The reference stays its parent's.
     keep_optimizer=False begins with fresh AdamW statistics.
@@ -98,7 +104,9 @@ def train(
         others = (objective, pairs, model, branch_from, at)
         if any(given is not None for given in others) or settings or run_dir is None or not (keep_optimizer and listed):
             raise ConfigError("To resume, give run_dir and nothing else: a run goes on with the settings it was made with.")
-        return start_run(find_run(run_dir), progress=progress, **options)
+        return start_run(find_run(run_dir), without_change=without_change, progress=progress, **options)
+    if without_change is not None:
+        raise ConfigError("without_change belongs to resuming; give run_dir and resume=True with it.")
     if branch_from is None and (at is not None or not keep_optimizer):
         raise ConfigError("at and keep_optimizer belong to a branch; give branch_from, the run to begin from.")
     chosen: dict[str, Any] = {"objective": objective, "pairs": pairs, "model": model, "run_dir": run_dir, "listed": listed}
@@ -197,17 +205,21 @@ def start_run(
     background: bool = True,
     on_step: OnStep | None = None,
     progress: Progress | None = None,
+    without_change: int | None = None,
     lock: RunLock | None = None,
     workers: Workers = ALONE,
     device: str | None = None,
 ) -> Run:
     """Train the run that was made in `folder`, from its latest checkpoint or from its beginning; see `train`.
 
+    without_change: leave out the changes made after this step before going on.
     lock: the hold on the folder that this process was born with, where it is the one that executor="process" has started.
     workers, device: the processes that train it together, and this one's device; one that does not write trains in this thread.
     """
     about = read_about(folder)
     config = TrainConfig.parse(**about["config"])
+    if without_change is not None and workers.writes:
+        changes_to_leave_out(folder, without_change)
     if device is not None:
         config = config.model_copy(update={"device": device})
     if executor == "process":
@@ -229,6 +241,7 @@ def start_run(
     trackers = tracker_names(config.trackers)
 
     def make(writer: StoreWriter) -> Training:
+        left_out = leave_out_changes(folder, without_change) if without_change is not None and workers.writes else []
         resumed = workers.agree(_was_trained(folder) if workers.writes else None)
         if workers.writes:
             tracked = tracked_run(folder, config, about["created"], resumed=resumed)
@@ -248,6 +261,7 @@ def start_run(
             judge=judge,
             resume=resumed,
             start=beginning,
+            left_out=left_out,
             on_step=on_step,
             workers=workers,
         )
@@ -258,7 +272,7 @@ def start_run(
                 make(SilentWriter()).run()
         return Run(folder)
     if executor == "process":
-        start_process(folder, queue=queue)
+        start_process(folder, queue=queue, without_change=without_change)
         run = Run(folder)
         if not background:
             run.wait()
@@ -294,6 +308,7 @@ def require_known_elsewhere(objective: Objective) -> None:
             )
 
 
+@disk_errors_in_words()
 def preflight(
     objective: Any,
     pairs: Any = WORLD,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from . import attention, fused, layout, patches
+from .chat_template import now
 from .graphs import Graphs
 from .layout import Batch, Completion
 from .logps import CompletionLogps, Head, LogpsModule, completion_logps, split_head, whole_head
@@ -28,6 +30,7 @@ class Policy:
     single:      rows are computed one at a time, not in batches (only without shared prompts).
     module:      what is called for log-probs; `wrapped` stands in its place where several processes train, `graphs` on a GPU
                  where passes are recorded.
+    moment:      the date and time that the chat template is told, one for a whole run.
     """
 
     model: Any
@@ -41,6 +44,7 @@ class Policy:
     module: LogpsModule = field(init=False, repr=False)
     wrapped: Any = field(default=None, repr=False)
     graphs: Graphs | None = field(default=None, repr=False)
+    moment: datetime = field(default_factory=now)
     _ahead: tuple[tuple[Completion, ...], Batch] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -75,7 +79,8 @@ class Policy:
         """Text to tokens for this model: rows no longer than it has positions, answers that end where its own do."""
         ends = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
         ends = [] if ends is None else [ends] if isinstance(ends, int) else ends
-        return Encoder(self.tokenizer, min(max_length, self.positions), tuple(e for e in ends if e < self.vocabulary))
+        known = tuple(end for end in ends if 0 <= end < self.vocabulary)
+        return Encoder(self.tokenizer, min(max_length, self.positions), known, self.moment)
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """The parameters that are trained, by name."""
@@ -113,7 +118,7 @@ class Policy:
 
     def share_prompts(self) -> None:
         """Compute prompts once, where the model is written so that it can; `choose_layout` says whether it may."""
-        if attention.use(_bare(self.model)):
+        if attention.use(bare(self.model)):
             self.shared = "grouped" if self.device.type == "cpu" else "padded"
 
     def record_passes(self) -> bool:
@@ -129,7 +134,7 @@ class Policy:
         """A row per completion, and the model's own attention."""
         self.graphs = None
         if self.shared is not None:
-            attention.give_back(_bare(self.model))
+            attention.give_back(bare(self.model))
         self.shared, self.single = None, False
 
     def single_rows(self) -> None:
@@ -144,13 +149,13 @@ class Policy:
         before, graphs = (self.module.head, self.shared, self.single), self.graphs
         self.module.head, self.shared, self.single, self.graphs = head or whole_head(self.model), None, True, None
         if before[1] is not None:
-            attention.give_back(_bare(self.model))
+            attention.give_back(bare(self.model))
         try:
             with patches.without(self.model):
                 yield
         finally:
             if before[1] is not None:
-                attention.use(_bare(self.model))
+                attention.use(bare(self.model))
             (self.module.head, self.shared, self.single), self.graphs = before, graphs
 
     @property
@@ -236,5 +241,6 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor if full is None else full()
 
 
-def _bare(model: Any) -> Any:
+def bare(model: Any) -> Any:
+    """The model without the adapter around it."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
