@@ -16,6 +16,7 @@ from lab.pairs.rows import open_table
 from lab.policy.loading import choose_device
 from lab.policy.sources import check_source
 from lab.training.config import TrainConfig
+from lab.training.preflight import HIGHEST_RATE
 
 OWN = ("objective", "pairs", "model")
 SLOWEST_FOR_THE_WORLD = 1e-5
@@ -26,7 +27,7 @@ SLOWEST_FOR_THE_WORLD = 1e-5
 class Start:
     """How a run is started: `lab.train`'s arguments of these names."""
 
-    executor: Executor = "thread"
+    executor: Executor = "auto"
     queue: bool = True
 
 
@@ -98,6 +99,8 @@ def _warnings(objective: Objective, config: TrainConfig) -> Iterator[str]:
         yield f"{objective.name} compares the pairs of a batch with each other, and with batch_size 1 there is nothing to compare."
     if config.learning_rate == 0:
         yield "learning_rate is 0, so nothing will move."
+    elif config.learning_rate > HIGHEST_RATE:
+        yield f"learning_rate {config.learning_rate:g} is above {HIGHEST_RATE:g}: most models fall apart within a few steps."
     elif config.model == "world" and not config.lora_rank and config.learning_rate < SLOWEST_FOR_THE_WORLD:
         yield (
             f"learning_rate {config.learning_rate:g} suits models of billions of parameters; the embedded world's model "

@@ -47,7 +47,7 @@ def buttons(run: Run, state: str) -> str:
         stop = st.button(
             "Stop",
             icon=":material/stop:",
-            disabled=state not in CAN_STOP,
+            disabled=state not in CAN_STOP or run.stopping,
             on_click=_note_stop,
             args=(run,),
             help="Save a checkpoint and end. Resume goes on from there, exactly.",
@@ -126,6 +126,8 @@ def notices(run: Run, state: str) -> None:
         )
     elif state == "stopped":
         st.info(f"Stopped at step {step:,} of {steps:,}; everything up to there is saved.", icon=":material/stop_circle:")
+        if run.stop_reason:
+            st.warning(plain(run.stop_reason), icon=":material/memory:")
     if state in CAN_CONTINUE:
         with st.expander("Resume in a terminal", icon=":material/terminal:"):
             _how_to_continue(run)

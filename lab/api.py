@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lab import extensions, home
 from lab.judging import OracleJudge, RewardJudge
@@ -22,6 +22,7 @@ from lab.training import ConfigError, TrainConfig, Training, Turn, create_run, s
 from lab.training.batches import encode_pair
 from lab.training.branch import lay_out, plan_branch, read_start
 from lab.training.evaluation import Judge
+from lab.training.executing import Executor, choose_place
 from lab.training.leaving_out import changes_to_leave_out, leave_out_changes
 from lab.training.lifecycle import leaving_a_note
 from lab.training.loop import OnStep
@@ -33,7 +34,6 @@ from lab.training.watchman import Watchman
 from lab.training.workers import ALONE, Workers
 
 extensions.load()
-Executor = Literal["thread", "process"]
 
 
 @disk_errors_in_words()
@@ -48,7 +48,7 @@ def train(
     run_dir: str | Path | None = None,
     resume: bool = False,
     without_change: int | None = None,
-    executor: Executor = "thread",
+    executor: Executor | None = None,
     queue: bool = True,
     background: bool = True,
     on_step: OnStep | None = None,
@@ -67,15 +67,18 @@ def train(
     pairs in use there where none are given. Steps go on counting, so `steps` is where it ends. The reference stays its parent's.
     keep_optimizer=False begins with fresh AdamW statistics.
     executor: "thread" trains in a thread of this program and ends, with a checkpoint, when the program does. "process" trains in a
-    process of its own that outlives this program; the choice for anything long.
+    process of its own that outlives this program; the choice for anything long. None or "auto": a process for models of more than
+    100 million parameters, or whose weights, gradients and optimizer take more than a tenth of the memory; else a thread, as with
+    on_step and objectives that only this program knows.
     queue: wait until no other run trains on the same device (`lab.queue()` shows the order, `Run.move` changes it); a paused run
     keeps its device, a stopped one does not. False starts at once, beside others.
     background=False returns when the run has ended.   on_step(step, scalars) is called in the training thread.
     progress(what, share) reports while the embedded world is built, the first time.   listed=False keeps the run off `runs()`.
     Raises ConfigError, PairsError or RunError, each in one sentence, before anything is started.
     """
-    if executor not in ("thread", "process"):
-        raise ConfigError(f'There is no executor {executor!r}; choose "thread" or "process".')
+    executor = executor or "auto"
+    if executor not in ("auto", "thread", "process"):
+        raise ConfigError(f'There is no executor {executor!r}; choose "auto", "thread" or "process".')
     if executor == "process" and on_step is not None:
         raise ConfigError('on_step is called in the training thread, which another process cannot do; use executor="thread".')
     options: dict[str, Any] = {"executor": executor, "queue": queue, "background": background, "on_step": on_step}
@@ -212,6 +215,8 @@ def start_run(
     """
     about = read_about(folder)
     config = TrainConfig.parse(**about["config"]).made_at(about["created"])
+    if executor == "auto":
+        executor = choose_place(config, only_here=_only_here(config, on_step)).executor
     if without_change is not None and workers.writes:
         changes_to_leave_out(folder, without_change)
     if device is not None:
@@ -275,6 +280,17 @@ def start_run(
     kept = {"token_steps": config.token_steps, "keep_pair_rows": config.keep_pair_rows}
     thread = start(folder, make, turn=turn, lock=lock, background=background, workers=workers, **kept)
     return Run(folder, thread)
+
+
+def _only_here(config: TrainConfig, on_step: OnStep | None) -> str | None:
+    """What another process would not know of a run; None where it knows all."""
+    if on_step is not None:
+        return "on_step"
+    try:
+        require_known_elsewhere(config.objective)
+    except ConfigError:
+        return f"the objective {config.objective.name}"
+    return None
 
 
 def _alerts(config: TrainConfig, writer: StoreWriter, *, here: bool) -> Alerts | None:

@@ -60,6 +60,7 @@ class TrainConfig(BaseModel):
         None,
         description="pairs computed at once (not set: the whole batch); smaller saves memory and changes no result (but what "
         "lora_dropout draws); fit takes the most that fit into memory, measured before the first step",
+        json_schema_extra={"word": ["fit", "Fit to memory"]},
     )
     learning_rate: float = Field(1e-4, ge=0, description="peak learning rate of AdamW")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after the warm-up")
