@@ -14,7 +14,7 @@ from lab.monitor import StoreWriter
 from lab.monitor.diagnosis import CHECKS, read_thresholds
 from lab.run import Run
 from tests.app.browsing import until
-from tests.app.test_live import MAIN, opened, unescaped
+from tests.app.test_live import MAIN, unescaped
 from tests.monitor import changing_runs
 
 
