@@ -9,7 +9,7 @@ lab: .venv/.lab
 	@$(BIN)/python -m app --port $(PORT)
 
 notebook: .venv/.lab
-	@$(BIN)/jupyter lab notebooks
+	@$(BIN)/jupyter lab notebooks --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 test: .venv/.dev
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import streamlit as st
 from pydantic.fields import FieldInfo
 
+from app.picking import objective_label
 from app.plain import plain
 from lab.objectives import OBJECTIVES, Objective
 
@@ -49,10 +50,10 @@ def grid(fields: Mapping[str, FieldInfo], defaults: Mapping[str, Any], key: str)
     return values
 
 
-def widget(name: str, field: FieldInfo, default: Any, key: str) -> Any:
-    """The widget that fits a field's type, and its value."""
+def widget(name: str, field: FieldInfo, default: Any, key: str, keep: Literal["page", "session"] = "session") -> Any:
+    """The widget that fits a field's type, and its value. keep: how long what is entered is kept while another page is shown."""
     label, more = title(name, field), plain(explain(field))
-    common: dict[str, Any] = {"key": key, "help": more, "persist_state": "page"}
+    common: dict[str, Any] = {"key": key, "help": more, "persist_state": keep}
     kind, optional = _kind(field)
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
@@ -77,10 +78,10 @@ def _nested_objective(name: str, field: FieldInfo, default: Any, key: str) -> di
             title(name, field),
             names,
             index=names.index(spec["name"]),
-            format_func=lambda n: f"{n}: {OBJECTIVES[n].title}",
+            format_func=objective_label,
             key=f"{key}.name",
             help=plain(explain(field)),
-            persist_state="page",
+            persist_state="session",
         )
         start = {k: v for k, v in spec.items() if k != "name"} if chosen == spec["name"] else {}
         return {"name": chosen, **objective_fields(OBJECTIVES[chosen], start, f"{key}.{chosen}")}

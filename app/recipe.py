@@ -52,7 +52,7 @@ def judge(spec: Mapping[str, Any], settings: Mapping[str, Any]) -> Verdict:
         if config.device != "auto":
             choose_device(config.device)
     except ValueError as error:
-        return Verdict(None, str(error))
+        return Verdict(None, " ".join(str(error).split()))
     return Verdict(config, warnings=tuple(_warnings(objective, config)))
 
 
@@ -68,18 +68,29 @@ def _check_pairs(source: str) -> None:
     if not source.strip():
         raise PairsError("Say which pairs: a file's path, or owner/name of a data set on the hub.")
     looks_like_hub = source.count("/") == 1 and not source.startswith((".", "/", "~")) and not Path(source).suffix
-    if source != "world" and Path(source).suffix != ".sqlite" and (Path(source).expanduser().exists() or not looks_like_hub):
+    if source != "world" and Path(source).suffix != ".sqlite" and (not looks_like_hub or _path(source).exists()):
         open_table(source)  # says what is wrong with a path; reads nothing yet
 
 
 def _check_model(source: str) -> None:
     if not source.strip():
         raise ValueError("Say which model: a folder, or owner/name of a causal language model on the hub.")
-    folder = Path(source).expanduser()
+    folder = _path(source)
     if folder.is_dir() and source != "world" and not (folder / "config.json").exists():
         raise ValueError(f"The folder {source} holds no model (config.json is missing); give a folder that save_pretrained wrote.")
     if source.startswith((".", "/", "~")) and not folder.is_dir():
         raise ValueError(f"There is no folder {source}; check the model's path.")
+
+
+def _path(source: str) -> Path:
+    """A path that can be looked up. Raises ValueError where no file can have this name."""
+    try:
+        path = Path(source).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
+        raise ValueError(f"{source} cannot be the path of a file or folder ({reason}); check it.") from None
+    return path
 
 
 def _warnings(objective: Objective, config: TrainConfig) -> Iterator[str]:

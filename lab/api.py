@@ -10,6 +10,7 @@ from lab import extensions, home
 from lab.judging import OracleJudge, RewardJudge
 from lab.monitor import RunLock, SilentWriter, StoreReader, StoreWriter, list_checkpoints, read_about
 from lab.monitor.alerts import Alerts, parse_hook
+from lab.monitor.durable import disk_errors_in_words
 from lab.monitor.preflight import Preflight
 from lab.objectives import Objective, PairLogps
 from lab.pairs import Pair, PairStore
@@ -56,6 +57,7 @@ def open_pairs(source: Any = WORLD, *, split: str = "train", progress: Progress 
     return open_stored_pairs(source, split=split, home=stores)
 
 
+@disk_errors_in_words()
 def train(
     objective: Any = None,
     pairs: Any = None,
@@ -306,6 +308,7 @@ def require_known_elsewhere(objective: Objective) -> None:
             )
 
 
+@disk_errors_in_words()
 def preflight(
     objective: Any,
     pairs: Any = WORLD,
@@ -355,7 +358,7 @@ def token_logps(
     model.eval()
     try:
         policy.share_prompts()
-        choose_layout(policy, [c for pair in encoded[:2] for c in (pair.chosen, pair.rejected)])
+        choose_layout(policy, [c for pair in encoded[:2] for c in (pair.chosen, pair.rejected)], training=False)
         with torch.no_grad():
             parts = [pair_logps(policy, DPO(), encoded[i : i + batch_size], None) for i in range(0, len(encoded), batch_size)]
     finally:

@@ -99,8 +99,8 @@ def arguments(config: TrainConfig) -> dict[str, Any]:
     """A run's settings as arguments of TRL's configuration, the objective's included."""
     found = recipe(config.objective)
     micro = config.batch_size
-    if config.micro_batch_size and not config.objective.couples_pairs:
-        micro = math.gcd(config.batch_size, config.micro_batch_size)
+    if config.micro_batch and not config.objective.couples_pairs:
+        micro = math.gcd(config.batch_size, config.micro_batch)
     values = {
         "max_length": config.max_length,
         "max_steps": config.steps,

@@ -3,7 +3,7 @@
 from .changes import Change, checkpoint_before, read_changes, write_changes
 from .folder import ENDED, RunError, best_checkpoint, last_words, list_checkpoints, read_about
 from .lock import RunLock, is_held
-from .mailbox import Request, send, take
+from .mailbox import Request, pending, send, take
 from .queue import DeviceQueue, Line, queues
 from .reader import SCREEN_POINTS, StoreReader
 from .summaries import spike_keeping
@@ -36,6 +36,7 @@ __all__ = [
     "is_held",
     "last_words",
     "list_checkpoints",
+    "pending",
     "queues",
     "read_about",
     "read_changes",

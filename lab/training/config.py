@@ -53,8 +53,10 @@ class TrainConfig(BaseModel):
     model: str = Field("world", description="the model: world, a folder, or a hub id of a causal language model")
     steps: int = Field(200, ge=1, description="optimizer steps")
     batch_size: int = Field(8, ge=1, description="pairs per optimizer step")
-    micro_batch_size: int | None = Field(
-        None, ge=1, description="pairs computed at once; smaller saves memory and changes no result (but what lora_dropout draws)"
+    micro_batch_size: int | Literal["fit"] | None = Field(
+        None,
+        description="pairs computed at once (not set: the whole batch); smaller saves memory and changes no result (but what "
+        "lora_dropout draws); fit takes the most that fit into memory, measured before the first step",
     )
     learning_rate: float = Field(1e-4, ge=0, description="peak learning rate of AdamW")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after the warm-up")
@@ -159,7 +161,7 @@ class TrainConfig(BaseModel):
         description="gets the same alerts as a POST of JSON: an address on this machine, as http://127.0.0.1:9000/alerts, or on a "
         "host that alert_hosts names; empty: none",
     )
-    name: str = Field("", description="a name people will recognise")
+    name: str = Field("", max_length=200, description="a name people will recognise")
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -171,12 +173,30 @@ class TrainConfig(BaseModel):
             )
         return value
 
+    @field_validator("micro_batch_size", mode="before")
+    @classmethod
+    def _count_or_fit(cls, value: Any) -> Any:
+        if value is None or value == "fit":
+            return value
+        try:
+            count = int(value) if not isinstance(value, bool) and float(value) == int(value) else 0
+        except (TypeError, ValueError, OverflowError):
+            count = 0
+        if count < 1:
+            raise ValueError("give a whole number of pairs, at least 1, or fit for as many as memory holds")
+        return count
+
     @field_validator("alert_webhook")
     @classmethod
     def _allowed(cls, value: str, info: ValidationInfo) -> str:
         if value:
             parse_hook(value, info.data.get("alert_hosts", ""))
         return value
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Pairs computed at once, where that is a number already; None computes the whole batch at once."""
+        return None if self.micro_batch_size == "fit" else self.micro_batch_size
 
     @property
     def lora(self) -> Lora | None:

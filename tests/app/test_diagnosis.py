@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from lab.monitor import StoreWriter
 from lab.monitor.diagnosis import CHECKS, read_thresholds
 from lab.run import Run
 from tests.app.browsing import until
-from tests.app.test_live import MAIN, opened, unescaped
+from tests.app.test_live import MAIN, unescaped
 from tests.monitor import changing_runs
 
 
@@ -34,6 +35,16 @@ def displaced(store_run: Callable[..., Run], name: str = "displaced") -> Run:
     return run
 
 
+def opened(name: str) -> AppTest:
+    """The page with its findings open."""
+    app = AppTest.from_file(MAIN, default_timeout=60)
+    app.query_params["run"] = name
+    app.session_state[f"checks-{name}"] = True
+    app.run()
+    assert not app.exception
+    return app
+
+
 def boxes(app: AppTest) -> list[str]:
     return [unescaped(str(one.value)) for kind in ("error", "warning", "info") for one in getattr(app, kind)]
 
@@ -48,12 +59,22 @@ def test_findings_stand_on_the_page_with_numbers_and_pairs(store_run: Callable[.
     assert said(app, "Since step 50 the chosen log-prob fell 10 nats below its start")
     assert said(app, "The loss jumped in one batch: to 2 at step 90")
     assert not said(app, "The first loss is off"), "what the diagnosis says is not said a second time"
-    tables = [table.value for table in app.dataframe]
-    assert any("chosen log-prob against its start [nats]" in set(table.get("what", ())) for table in tables)
-    checks = next(table for table in tables if "check" in table)
-    assert len(checks) == len(CHECKS)
-    assert set(checks[""]) == {"found", "fine", "not yet"}
+    tables = [unescaped(str(one.value)) for one in app.markdown if str(one.value).startswith("| ")]
+    assert any("chosen log-prob against its start [nats]" in table for table in tables)
+    checks = next(table for table in tables if table.startswith(f"| All {len(CHECKS)} checks"))
+    assert len(checks.splitlines()) == len(CHECKS) + 2
+    assert {line.split(" | ")[1] for line in checks.splitlines()[2:]} == {"found", "fine", "not yet"}
     assert any("pair-" in str(one.value) for one in app.code) or app.get("page_link")
+
+
+def test_closed_the_findings_are_one_line_with_their_count(store_run: Callable[..., Run]) -> None:
+    run = displaced(store_run)
+    app = AppTest.from_file(MAIN, default_timeout=60)
+    app.query_params["run"] = run.dir.name
+    app.run()
+    (line,) = [one.label for one in app.expander if "finding" in one.label]
+    assert re.match(r"\*\*\d findings\*\*: ", line)
+    assert not said(app, "chosen log-prob fell"), "what is not open is not sent"
 
 
 def test_it_obeys_time_travel(store_run: Callable[..., Run]) -> None:

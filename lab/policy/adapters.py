@@ -1,0 +1,123 @@
+"""A new LoRA adapter on a model: which layers get one, decided by what they are and whether text passes through them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from .randomness import global_generator
+from .sources import ModelError, refusing
+
+ALL_LINEAR = "all-linear"
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A low-rank adapter (arXiv 2106.09685): rank r, scale alpha / r, dropout on its input, module names or "all-linear"."""
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    targets: str = ALL_LINEAR
+
+
+def add_adapter(model: Any, lora: Lora, seed: int) -> Any:
+    """The model with a new adapter, as peft makes it. seed: of its first weights.
+
+    "all-linear" is every linear layer that a text passes through: towers for images or sound and heads beside the language
+    model's get none, since no gradient would reach it. Raises ModelError for names that no linear layer has.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    check_targets(model, lora.targets)
+    everything = lora.targets.strip().lower() == ALL_LINEAR
+    unused = unused_parts(model) if everything else []
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=ALL_LINEAR if everything else target_names(lora.targets),
+        exclude_modules=rf"(?:{'|'.join(map(re.escape, unused))})(?:\..+)?" if unused else None,
+        fan_in_fan_out=any(_transposed(module) for module in model.modules()),  # GPT-2 keeps its weights the other way round
+        task_type="CAUSAL_LM",
+    )
+    with refusing("The adapter", "name this model's linear modules in lora_targets, or use all-linear"), global_generator(seed):
+        return get_peft_model(model, config)
+
+
+def target_names(targets: str) -> list[str]:
+    """The module names of `lora_targets`."""
+    return [name for part in targets.split(",") if (name := part.strip())]
+
+
+def check_targets(model: Any, targets: str) -> None:
+    """Raises ModelError unless each name of `lora_targets` is that of linear layers, and of nothing else. Needs no weights."""
+    names = target_names(targets)
+    if not names:
+        raise ModelError("lora_targets is empty, so no layer would get an adapter; use all-linear, or name modules of the model.")
+    if targets.strip().lower() == ALL_LINEAR:
+        return
+    modules = dict(model.named_modules())
+    linear = sorted({name.rsplit(".", 1)[-1] for name, module in modules.items() if _linear(module)})
+    for name in names:
+        matches = {path: module for path, module in modules.items() if path == name or path.endswith(f".{name}")}
+        choose = f"choose from {', '.join(linear)}, or use all-linear."
+        if not matches:
+            raise ModelError(f"lora_targets names {name!r}, and this model has no module of that name; {choose}")
+        other = next((module for module in matches.values() if not _linear(module)), None)
+        if other is not None:
+            raise ModelError(
+                f"lora_targets names {name!r}, which is no linear layer but {_article(type(other).__name__)}, and the lab trains "
+                f"adapters on linear layers only; {choose}"
+            )
+
+
+def unused_parts(model: Any) -> list[str]:
+    """Names of the largest parts with linear layers that a pass over text alone does not enter.
+
+    An element of a list of which other elements are used is no such part: which experts a token is sent to depends on the token.
+    """
+    entered: set[nn.Module] = set()
+    hooks = [m.register_forward_hook(lambda module, *_: entered.add(module)) for m in model.modules() if not [*m.children()]]
+    training = model.training
+    row = torch.arange(8, device=next(model.parameters()).device)[None] % model.get_input_embeddings().num_embeddings
+    try:
+        with refusing("The model", "give another one; a pass over eight tokens failed"), torch.no_grad():
+            model.eval()(input_ids=row)
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return sorted(_unused(model, "", entered))
+
+
+def _unused(module: nn.Module, path: str, entered: set[nn.Module]) -> list[str]:
+    parts: list[str] = []
+    for name, child in module.named_children():
+        below = f"{path}.{name}" if path else name
+        if not any(_linear(m) for m in child.modules()):
+            continue
+        if any(m in entered for m in child.modules()):
+            parts += _unused(child, below, entered)
+        elif not isinstance(module, nn.ModuleList):
+            parts.append(below)
+    return parts
+
+
+def _linear(module: nn.Module) -> bool:
+    """Whether a module is a linear map, as peft's all-linear counts them (those in 4 bits are subclasses)."""
+    return isinstance(module, nn.Linear) or _transposed(module)
+
+
+def _transposed(module: nn.Module) -> bool:
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, Conv1D)
+
+
+def _article(name: str) -> str:
+    return f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"

@@ -1,0 +1,367 @@
+"""Starts that are converted once: an adapter merged into its base model, and a GGUF file read by transformers.
+
+The result is an ordinary model folder in the lab's cache, named by a hash of what it was made from, in float32. Everything after
+that (training, reference, resume, branch, what-if, export) loads this folder as it loads any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from lab import home
+
+from .configuration import read_configuration, require_causal
+from .errors import ModelError, cause, refusing
+from .files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CONFIG,
+    INDEX,
+    WEIGHTS,
+    check_folder,
+    local_folder,
+    read_json,
+    stored_tensors,
+)
+from .weights import check_numbers, check_report, read_weights, reading
+from .words import has_tokenizer, read_tokenizer
+
+VERSION = 1
+"""Part of the hash; raise it when the conversion computes something else."""
+TOLERANCE = 1e-2
+"""Largest difference of a log-prob (nats) between a start and its conversion that float32 rounding explains."""
+NO_MODEL = ("trainer.safetensors", "trainer.json", ADAPTER_CONFIG, ADAPTER_WEIGHTS)
+"""Files of a base model's folder that are no part of that model."""
+
+
+def is_gguf(source: str) -> bool:
+    """Whether `source` is a GGUF file, or a folder that holds one and no model in another format."""
+    return gguf_file(source) is not None
+
+
+def gguf_file(source: str) -> Path | None:
+    """The GGUF file that `source` means. Raises ModelError where a folder holds several."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        with refusing(f"The file {source}", "check its permissions"), path.open("rb") as file:
+            return path if path.suffix == ".gguf" or file.read(4) == b"GGUF" else None
+    if not path.is_dir() or (path / ADAPTER_CONFIG).exists() or (path / WEIGHTS).exists() or (path / INDEX).exists():
+        return None
+    found = sorted(path.glob("*.gguf"))
+    if len(found) > 1:
+        raise ModelError(
+            f"The folder {source} holds several GGUF files ({', '.join(p.name for p in found[:4])}); give one of them."
+        )
+    return found[0] if found else None
+
+
+def is_adapter(source: str) -> bool:
+    """Whether `source` is a folder with a peft adapter."""
+    return (Path(source).expanduser() / ADAPTER_CONFIG).exists()
+
+
+def is_converted(folder: str) -> bool:
+    """Whether a folder is one that `loadable` has made."""
+    return Path(folder).parent == models_dir()
+
+
+def models_dir() -> Path:
+    """Folder of the converted starts."""
+    return home.cache() / "models-converted"
+
+
+def loadable(source: str) -> str:
+    """The folder or hub id from which the model that `source` names is loaded: itself, or what it is converted to, once.
+
+    Raises ModelError in one sentence where it cannot be converted.
+    """
+    file = gguf_file(source)
+    if file is not None:
+        return str(_converted(_key(check_gguf(file)), lambda draft: _convert_gguf(file, draft)))
+    if is_adapter(source):
+        folder = Path(source).expanduser()
+        base = adapter_base(folder)
+        return str(
+            _converted(
+                _key(folder / ADAPTER_CONFIG, folder / ADAPTER_WEIGHTS, *_content(base)), lambda draft: _merge(folder, base, draft)
+            )
+        )
+    return source
+
+
+def check_source(source: str) -> str | None:
+    """Check what can be checked of a start without reading weights; returns the folder or hub id with the model's weights, or None
+    for a GGUF file. Raises ModelError in one sentence."""
+    file = gguf_file(source)
+    if file is not None:
+        check_gguf(file)
+        return None
+    folder = local_folder(source)
+    if folder is None:
+        return source
+    if is_adapter(source):
+        return check_adapter(folder)
+    check_folder(folder)
+    return str(folder)
+
+
+# Adapters.
+
+
+def check_adapter(folder: Path) -> str:
+    """The base model of the adapter in a folder, after what can be checked without reading weights. Raises ModelError."""
+    content = read_json(folder / ADAPTER_CONFIG)
+    if any((folder / name).exists() for name in (WEIGHTS, INDEX)):
+        raise ModelError(
+            f"The folder {folder} holds both an adapter ({ADAPTER_CONFIG}) and a whole model; move one of them elsewhere, and give "
+            "the folder of the one you mean."
+        )
+    if content.get("auto_mapping") is not None and content.get("base_model_name_or_path") is None:
+        raise ModelError(f"The adapter in {folder} does not name its base model; set base_model_name_or_path in {ADAPTER_CONFIG}.")
+    if content.get("task_type") not in (None, "CAUSAL_LM"):
+        raise ModelError(
+            f"The adapter in {folder} was trained for {content['task_type']}, not for a causal language model; give another one."
+        )
+    if not (folder / ADAPTER_WEIGHTS).exists():
+        pickled = (
+            "its weights are a pickle (adapter_model.bin), which the lab does not read"
+            if (folder / "adapter_model.bin").exists()
+            else f"{ADAPTER_WEIGHTS} is missing"
+        )
+        raise ModelError(f"The adapter in {folder} is incomplete: {pickled}; save it again with peft, as safetensors.")
+    stored_tensors(folder / ADAPTER_WEIGHTS)
+    return adapter_base(folder)
+
+
+def adapter_base(folder: Path, depth: int = 0) -> str:
+    """The base model of an adapter: a folder, or a hub id. Raises ModelError where it is not there."""
+    named = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+    if not isinstance(named, str) or not named.strip():
+        raise ModelError(f"The adapter in {folder} does not name its base model; set base_model_name_or_path in {ADAPTER_CONFIG}.")
+    for place in (Path(named).expanduser(), folder / named):
+        if place.is_dir() and place.resolve() != folder.resolve():
+            return str(place.resolve())
+    missing = (
+        f"The adapter in {folder} belongs to the base model {named}, which is not there; put it back, or set "
+        f"base_model_name_or_path in {ADAPTER_CONFIG} to where it is."
+    )
+    if Path(named).is_absolute() or named.startswith((".", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", named):
+        raise ModelError(missing)
+    return _downloaded(named, missing)
+
+
+def _downloaded(name: str, refusal: str) -> str:
+    """The folder of a hub model's snapshot. Raises ModelError(refusal)."""
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    try:
+        return str(snapshot_download(name, allow_patterns=patterns))
+    except Exception as error:
+        why = "the hub is switched off (HF_HUB_OFFLINE=1)" if os.environ.get("HF_HUB_OFFLINE") == "1" else cause(error)
+        raise ModelError(f"{refusal[:-1]} ({why}).") from error
+
+
+def tokenizer_place(source: str, base: str) -> str:
+    """Where the tokenizer of a start comes from: the adapter's folder where that has one, else the base model."""
+    return source if is_adapter(source) and has_tokenizer(Path(source).expanduser()) else base
+
+
+def _merge(folder: Path, base: str, draft: Path) -> None:
+    """Write base model + adapter, computed and stored in float32."""
+    place = loadable(base) if is_adapter(base) or is_gguf(base) else base
+    if place == base:
+        check_folder(Path(base))
+    config = read_configuration(place)
+    require_causal(place, config)
+    from transformers import AutoModelForCausalLM
+
+    model = with_adapter(read_weights(AutoModelForCausalLM, place, config), folder)
+    with refusing(f"The adapter in {folder}", "merge it with peft, and give the merged model"):
+        expected = arbitrary_logps(model)
+        untie(model.get_base_model())
+        merged = model.merge_and_unload(safe_merge=True)
+        head = merged.get_output_embeddings()
+        if head is not None and head.weight is not merged.get_input_embeddings().weight:
+            _declare_untied(merged)
+        merged.save_pretrained(draft)
+    read_tokenizer(tokenizer_place(str(folder), place)).save_pretrained(draft)
+    _require_same(f"The adapter in {folder}", draft, expected)
+
+
+def with_adapter(base: Any, folder: Path, *, trainable: bool = False) -> Any:
+    """A peft model of `base` with the adapter in a folder, every tensor of which came from the file. Raises ModelError."""
+    from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
+
+    where = f"The adapter in {folder}"
+    own = set(base.state_dict())
+    with refusing(where, "give the base model that it was trained on, or save it again with this version of peft"):
+        model = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
+        expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+        stored = load_peft_weights(str(folder), device="cpu")
+    merges = hasattr(model, "merge_and_unload") and hasattr(model.base_model, "merge_and_unload")
+    if not merges:
+        kind = read_json(folder / ADAPTER_CONFIG).get("peft_type")
+        raise ModelError(
+            f"{where} is of the type {kind}, which cannot be merged into a model; give a LoRA adapter, or a whole model."
+        )
+    check_adapter_names(where, expected, {name for name in stored if name.removeprefix("base_model.model.") not in own})
+    wrong = [name for name, value in stored.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if wrong:
+        raise ModelError(f"{where} has weights that are not finite ({wrong[0]}); give an earlier checkpoint of it.")
+    return model
+
+
+def check_adapter_names(where: str, expected: set[str], stored: set[str]) -> None:
+    """Raises ModelError unless an adapter's file holds exactly the tensors that the adapter has."""
+    for names, words in ((expected - stored, "is missing in its file"), (stored - expected, "fits no layer of its base model")):
+        if names:
+            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+            raise ModelError(f"{where} does not fit: {min(names)}{more} {words}; give the base model that it was trained on.")
+
+
+def untie(base: Any) -> None:
+    """Give the output layer weights of its own where it shares the input embedding's and an adapter is on one of them: what is
+    merged into one must not change the other. base: the model below a peft adapter."""
+    head, embedding = base.get_output_embeddings(), base.get_input_embeddings()
+    inner_head, inner = getattr(head, "base_layer", head), getattr(embedding, "base_layer", embedding)
+    shared = getattr(inner_head, "weight", None) is getattr(inner, "weight", False)
+    if shared and (inner_head is not head or inner is not embedding):
+        inner_head.weight = torch.nn.Parameter(inner_head.weight.detach().clone())
+        _declare_untied(base)
+
+
+def _declare_untied(model: Any) -> None:
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = False
+
+
+def arbitrary_logps(model: Any) -> torch.Tensor:
+    """Log-probs of a row of arbitrary tokens, [16, vocabulary]: two models that compute the same have the same."""
+    vocabulary = model.get_input_embeddings().num_embeddings
+    row = torch.randint(vocabulary, (1, 16), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return model.eval()(input_ids=row.to(next(model.parameters()).device)).logits[0].float().log_softmax(-1)
+
+
+def _require_same(subject: str, draft: Path, expected: torch.Tensor) -> None:
+    """Raises ModelError unless the converted model gives the log-probs of what it was converted from."""
+    from transformers import AutoModelForCausalLM
+
+    again = read_weights(AutoModelForCausalLM, str(draft), read_configuration(str(draft)))
+    difference = float((arbitrary_logps(again) - expected).abs().max())
+    if not difference <= TOLERANCE:
+        raise ModelError(
+            f"{subject} cannot be converted into a model folder: the result differs from it by {difference:.3g} nats, more than "
+            "rounding explains; merge or convert it with peft and transformers, and give the folder."
+        )
+
+
+# GGUF.
+
+
+def check_gguf(file: Path) -> Path:
+    """Raises ModelError unless a GGUF file is whole in its beginning and can be read here."""
+    with refusing(f"The file {file}", "check the file and its permissions"), file.open("rb") as content:
+        beginning = content.read(24)
+    if beginning.startswith(b"version https://git-lfs"[:24]):
+        raise ModelError(
+            f"{file} is a Git LFS pointer, not the file itself; run `git lfs pull` in {file.parent}, or download it again."
+        )
+    if not beginning.startswith(b"GGUF"):
+        raise ModelError(f"{file} is no GGUF file (it does not begin with GGUF); download it again.")
+    if re.search(r"-\d{5}-of-\d{5}\.gguf$", file.name):
+        raise ModelError(f"{file} is one part of a GGUF model in several files; merge them into one (llama-gguf-split --merge).")
+    if importlib.util.find_spec("gguf") is None:
+        raise ModelError(
+            f"The model {file} is a GGUF file, and the package that reads those is not installed; run `pip install gguf`, or give "
+            "a folder with safetensors."
+        )
+    return file
+
+
+def _convert_gguf(file: Path, draft: Path) -> None:
+    """Write what transformers reads from a GGUF file, in float32, as an ordinary model folder."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    name = {"gguf_file": file.name}
+    remedy = "download it again, or give the model as a folder with safetensors; transformers reads some architectures of GGUF only"
+    with reading(str(file)), refusing(f"The GGUF file {file}", remedy):
+        config = AutoConfig.from_pretrained(file.parent, **name)
+        require_causal(str(file), config)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, **name)
+        quantized, report = AutoModelForCausalLM.from_pretrained(
+            file.parent, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **name
+        )
+        plain_config = type(quantized.config).from_dict(
+            {key: value for key, value in quantized.config.to_dict().items() if key not in ("quantization_config", "_name_or_path")}
+        )
+        with torch.device("meta"):
+            plain = type(quantized)(plain_config)
+        state = quantized.state_dict()
+        plain.load_state_dict(state, strict=True, assign=True)
+        plain.tie_weights()
+        check_report(str(file), quantized, report, flags=False)
+        check_numbers(str(file), plain)
+        plain.generation_config = quantized.generation_config
+        plain.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        expected = arbitrary_logps(quantized)
+    _require_same(f"The GGUF file {file}", draft, expected)
+
+
+# The cache.
+
+
+def _converted(key: str, write: Any) -> Path:
+    """The folder of a key; `write(draft)` fills it where it is not there yet. One process converts, others wait."""
+    folder = models_dir() / key
+    with refusing(f"The folder {models_dir()}", "make room, or set LAB_CACHE to a folder that can be written"):
+        models_dir().mkdir(parents=True, exist_ok=True)
+        with FileLock(str(folder) + ".lock"):
+            if (folder / CONFIG).exists():
+                return folder
+            draft = models_dir() / f".{key}.draft"
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir()
+            try:
+                write(draft)
+                draft.rename(folder)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def _content(base: str) -> list[Path]:
+    """The files that make a base model what it is."""
+    folder = Path(base)
+    if is_adapter(base):
+        return [folder / ADAPTER_CONFIG, folder / ADAPTER_WEIGHTS, *_content(adapter_base(folder))]
+    return [p for p in sorted(folder.iterdir()) if p.suffix in (".json", ".safetensors", ".gguf") and p.name not in NO_MODEL]
+
+
+def _key(*files: Path) -> str:
+    digest = hashlib.blake2b(f"{VERSION}".encode(), digest_size=10)
+    for file in files:
+        with refusing(f"The file {file}", "check the file and its permissions"):
+            status = file.stat()
+            digest.update(json.dumps([file.name, _hash(file, status.st_size, status.st_mtime_ns)]).encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _hash(file: Path, size: int, modified: int) -> str:
+    """A hash of a file's content; size and time of its last change say whether it has to be read again."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -1,0 +1,158 @@
+"""Reading weights so that every one of them is known to come from the file: nothing missing, drawn, misshapen or left over."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..randomness import global_generator
+from .errors import ModelError, refusing
+from .files import stored_tensors, weight_files
+
+SHOWN = 3
+"""Names that a sentence lists."""
+NUMBERS = ("F64", "F32", "F16", "BF16")
+"""Types of safetensors that hold weights as they are; others are codes of a quantization."""
+
+
+def read_weights(kind: Any, source: str, config: Any, *, dtype: Any = torch.float32, seed: int = 0, **more: Any) -> Any:
+    """A model of the auto class (or model class) `kind` from safetensors in a folder or of a hub id, each weight from the file.
+
+    Args:
+        config: the configuration, or None for the one beside the weights.
+        more: further arguments of `from_pretrained`.
+
+    Raises:
+        ModelError: weights are missing, misshapen, left over, not finite, or the files cannot be read.
+    """
+    with reading(source):
+        model, report, drew = _read(kind, source, config, dtype, seed, **more)
+    check_report(source, model, report, drew=drew, flags="quantization_config" not in more)
+    if Path(source).is_dir():
+        _check_types(source, model)
+    check_numbers(source, model)
+    return model
+
+
+def check_weights(kind: Any, source: str, config: Any) -> Any:
+    """Check names and shapes of a folder's weights without reading them; returns the model without content (on `meta`).
+
+    Raises ModelError as `read_weights` does.
+    """
+    with reading(source):
+        model, report, drew = _read(kind, source, config, torch.float32, 0, device_map="meta")
+    check_report(source, model, report, drew=drew)
+    _check_types(source, model)
+    return model
+
+
+def _check_types(source: str, model: Any) -> None:
+    """Raises ModelError where a parameter's numbers are codes of a quantization that the configuration does not name."""
+    stored = {name: t for path in weight_files(Path(source)) for name, t in stored_tensors(path).items()}
+    codes = [name for name, _ in model.named_parameters() if name in stored and stored[name].dtype not in NUMBERS]
+    if codes:
+        raise ModelError(
+            f"The model in {source} has quantized weights ({_listed(codes)} of type {stored[codes[0]].dtype}), which cannot be "
+            "trained; give the model before quantization."
+        )
+
+
+def check_report(source: str, model: Any, report: dict[str, Any], *, drew: bool = False, flags: bool = True) -> None:
+    """Raises ModelError unless every parameter of a loaded model came from the file and every tensor of the file was used.
+
+    report: what `from_pretrained(output_loading_info=True)` returns.   drew: random numbers were drawn while it loaded.
+    flags: parameters carry transformers' mark of those that were read; it is compared with the report, which leaves out names
+    that an architecture declares as dispensable.
+    """
+    shapes = {name: (tuple(file), tuple(own)) for name, file, own in report.get("mismatched_keys", ())}
+    unread = [n for n, p in model.named_parameters() if not getattr(p, "_is_hf_initialized", False)] if flags else []
+    missing = sorted({*report.get("missing_keys", ()), *unread} - shapes.keys())
+    unused = sorted(report.get("unexpected_keys", ()))
+    named = next(iter(getattr(model.config, "architectures", None) or ()), None)
+    kind = f"; its configuration names {named}" if named and named != type(model).__name__ else ""
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise ModelError(
+            f"The model in {source} is no whole {type(model).__name__}: {_listed(missing)} {verb} missing in its files and would "
+            f"be drawn at random{_left_over(unused)}{kind}; give a complete model."
+        )
+    if shapes:
+        name, (file, own) = sorted(shapes.items())[0]
+        others = f" and {len(shapes) - 1} more" if len(shapes) > 1 else ""
+        raise ModelError(
+            f"The weights in {source} do not fit its config.json: {name} has shape {list(file)} in the file and {list(own)} in the "
+            f"model{others}; give config.json and weights of one model."
+        )
+    if unused:
+        raise ModelError(
+            f"The files in {source} hold weights that {type(model).__name__} has no place for ({_listed(unused)}), so they are of "
+            f"another model{kind}; give config.json and weights of one causal language model."
+        )
+    if drew:
+        raise ModelError(
+            f"Weights of the model in {source} were drawn at random while it was loaded, although none is missing in its files; "
+            "give another model."
+        )
+
+
+def _read(kind: Any, source: str, config: Any, dtype: Any, seed: int, **more: Any) -> tuple[Any, dict[str, Any], bool]:
+    """(model, loading report, whether random numbers were drawn)."""
+    own = {} if config is None else {"config": config}
+    with global_generator(seed):  # weights may be drawn before they are read, and another run may be drawing at this moment
+        before = torch.get_rng_state()
+        model, report = kind.from_pretrained(
+            source,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported with their names, not by an exception without
+            **own,
+            **more,
+        )
+        return model, report, not torch.equal(before, torch.get_rng_state())
+
+
+@contextmanager
+def reading(source: str) -> Iterator[None]:
+    """Errors become ModelErrors; transformers' own bar and report, of which the sentence is made, are not printed."""
+    from transformers.utils import logging as theirs
+
+    theirs.disable_progress_bar()  # it would run across the lab's own
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    where = f"The model in {source}" if Path(source).is_dir() else f"The model {source}"
+    try:
+        with refusing(where, "check that the folder is whole, or give another model"):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def check_numbers(source: str, model: Any) -> None:
+    """Raises ModelError for weights that are not finite."""
+    with torch.no_grad():
+        wrong = [
+            name
+            for name, p in model.named_parameters()
+            if p.is_floating_point() and not bool(p.sum().isfinite()) and not bool(p.isfinite().all())
+        ]
+    if wrong:
+        raise ModelError(
+            f"The model in {source} has weights that are not finite ({_listed(wrong)} holds NaN or infinity), so no log-prob of it "
+            "is a number; give an earlier checkpoint of it, or another model."
+        )
+
+
+def _left_over(names: Sequence[str]) -> str:
+    return f", while {_listed(names)} of the files has no place in it" if names else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
