@@ -78,7 +78,7 @@ def _last(values: pd.Series) -> float:
     return float(values.iloc[-1]) if len(values) else math.nan
 
 
-@check("The first step's value")
+@check("Wrong loss at the first step")
 def first_step(e: Evidence, t: Thresholds) -> Seen:
     """With policy = reference the loss is a known number; another one means a wrong reference, mask or sign."""
     checks = [detail for detail in e.events("check")["detail"] if str(detail.get("what", "")).startswith("loss at the first step")]
@@ -132,7 +132,7 @@ def loss_spike(e: Evidence, t: Thresholds) -> Seen:
     return Seen(numbers, words, "warning", pairs, step)
 
 
-@check("Parameters in the method's range")
+@check("Parameters out of range")
 def parameters(e: Evidence, t: Thresholds) -> Seen:
     """What the objective itself says of its parameters, from the ranges that papers and the lab recommend."""
     spec = e.config["objective"]

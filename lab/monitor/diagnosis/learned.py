@@ -37,7 +37,7 @@ class Unseen:
         return found.low, found.high
 
 
-@check("Held-out pairs are there")
+@check("No held-out pairs")
 def nothing_held_out(e: Evidence, t: Thresholds) -> Seen:
     """No pair is kept out of the training, so nothing tells learning from learning by heart."""
     events = e.events("held_out")["detail"]
@@ -69,7 +69,7 @@ def nothing_held_out(e: Evidence, t: Thresholds) -> Seen:
     return Seen(numbers, words, "warning" if epochs > 1 else "notice")
 
 
-@check("Pairs are not learned by heart", "few_pairs", "learned_accuracy")
+@check("Pairs learned by heart", "few_pairs", "learned_accuracy")
 def memorised(e: Evidence, t: Thresholds) -> Seen:
     """Nearly all of a few pairs are told apart after some epochs, and nothing shows that others are, too."""
     epochs, count = _epochs(e), _training_pairs(e)
@@ -106,7 +106,7 @@ def memorised(e: Evidence, t: Thresholds) -> Seen:
     return Seen(numbers, words, "notice")
 
 
-@check("Held-out accuracy keeps up", "held_out_gap")
+@check("Held-out accuracy behind training", "held_out_gap")
 def held_out_behind(e: Evidence, t: Thresholds) -> Seen:
     """The pairs that are trained on are told apart much better than those that are not."""
     looks = e.looks("eval/rewards/accuracies")
