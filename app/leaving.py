@@ -33,6 +33,7 @@ def leave_for(page: str, parameters: Mapping[str, str]) -> NoReturn:
     """End the page that is drawn and open another one. page: its file, as in `st.switch_page`.   parameters: of its address."""
     st.session_state[GOAL] = (page, dict(parameters), False)
     st.rerun(scope="app")
+    raise AssertionError("st.rerun ends the script")
 
 
 def leaving() -> bool:

@@ -14,6 +14,7 @@ from lab.objectives import Objective, make_objective
 from lab.pairs import PairsError
 from lab.pairs.rows import open_table
 from lab.policy.loading import choose_device
+from lab.policy.sources import check_source
 from lab.training.config import TrainConfig
 from lab.training.preflight import HIGHEST_RATE
 
@@ -75,12 +76,10 @@ def _check_pairs(source: str) -> None:
 
 def _check_model(source: str) -> None:
     if not source.strip():
-        raise ValueError("Say which model: a folder, or owner/name of a causal language model on the hub.")
-    folder = _path(source)
-    if folder.is_dir() and source != "world" and not (folder / "config.json").exists():
-        raise ValueError(f"The folder {source} holds no model (config.json is missing); give a folder that save_pretrained wrote.")
-    if source.startswith((".", "/", "~")) and not folder.is_dir():
-        raise ValueError(f"There is no folder {source}; check the model's path.")
+        raise ValueError("Say which model: a folder, a GGUF file, or owner/name of a causal language model on the hub.")
+    _path(source)
+    if source != "world":
+        check_source(source)
 
 
 def _path(source: str) -> Path:

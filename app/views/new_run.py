@@ -120,13 +120,13 @@ def _material_section() -> tuple[str, str]:
         which = st.selectbox(
             "Model",
             [sets.WORLD, OTHER],
-            format_func=lambda k: "a folder, or a model of the hub" if k == OTHER else sets.label(k),
+            format_func=lambda k: "a folder, a GGUF file, or a model of the hub" if k == OTHER else sets.label(k),
             key="model",
             persist_state="session",
         )
         model = which
         if which == OTHER:
-            model = st.text_input("Folder, or owner/name", key="model.path", persist_state="session").strip()
+            model = st.text_input("Folder, GGUF file, or owner/name", key="model.path", persist_state="session").strip()
     with st.expander("Upload pairs"):
         st.file_uploader(
             "JSON Lines, JSON, CSV or Parquet, with prompt, chosen and rejected in every row",
