@@ -192,6 +192,7 @@ def train_detached(options: argparse.Namespace) -> int:
     from lab import api
     from lab.monitor import RunLock
 
+    logging.getLogger("lab").setLevel(logging.ERROR)  # warnings are in its store; the log's last line is why the process ended
     lock = RunLock.inherited(options.run_dir, options.lock_descriptor)
     handle = api.start_run(options.run_dir, queue=not options.no_queue, without_change=options.without_change, lock=lock)
     until_ended(handle, lambda: None)
