@@ -174,7 +174,7 @@ class TestTimeTravel:
         parts = figures(opened("one", tab="Pairs", step=3))["All pairs on the objective’s field"]
         points = [trace for trace in parts["data"] if trace["type"] == "scattergl"]
         assert sum(len(trace["customdata"]) for trace in points) == len(run.pairs(3))
-        assert [trace["name"] for trace in points] == ["pairs", "step 3"]
+        assert [trace["name"] for trace in points] == ["pairs, where they were last seen", "pairs in the batch of step 3"]
 
     def test_another_run_is_shown_as_it_is_now(self, store_run: Callable[..., Run]) -> None:
         for name in ("one", "two"):
