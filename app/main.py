@@ -19,6 +19,7 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect widt
 
 from app import figure, look  # noqa: E402 - behind the path
 from app.fixed_files import MIDDLEWARE  # noqa: E402
+from app.leaving import leaving  # noqa: E402
 from app.serving import ROUTES  # noqa: E402
 from lab import extensions  # noqa: E402
 
@@ -37,7 +38,9 @@ def draw() -> None:
         st.Page("views/pairs.py", title="Pairs", icon=":material/compare:", url_path="pairs"),
         st.Page("views/playground.py", title="Playground", icon=":material/tune:", url_path="playground"),
     ]
-    st.navigation(pages, position="top").run()
+    page = st.navigation(pages, position="top")
+    if not leaving():
+        page.run()
 
 
 if runtime.exists():

@@ -26,6 +26,7 @@ from app.landscapes import (
     written,
 )
 from app.links import Spec, read_objective, read_plane, written_objective, written_plane
+from app.picking import objective_label
 from app.plain import plain
 from app.recipe import build_objective
 from lab.objectives import OBJECTIVES, Objective
@@ -107,7 +108,7 @@ def _objective(slot: str, spec: Spec | None) -> Objective | None:
             f"Objective {slot}",
             ["", *names],
             index=["", *names].index(begin),
-            format_func=lambda n: f"{n}: {OBJECTIVES[n].title}" if n else "none",
+            format_func=lambda n: objective_label(n) if n else "none",
             key=f"play.{slot}",
             label_visibility="collapsed",
             persist_state="page",

@@ -279,7 +279,7 @@ def _warn_of(report: Preflight, config: TrainConfig, reading: Reading, warn: Cal
 
 def load_configured(config: TrainConfig, model: str) -> Policy:
     """The model as the settings ask for it. Raises ModelError."""
-    return load_policy(
+    policy = load_policy(
         model,
         lora=config.lora,
         device=config.device,
@@ -288,6 +288,8 @@ def load_configured(config: TrainConfig, model: str) -> Policy:
         quantize=config.quantize,
         gradient_checkpointing=config.gradient_checkpointing,
     )
+    policy.moment = config.moment
+    return policy
 
 
 def _choose_layout(config: TrainConfig, policy: Policy, encoded: dict[int, EncodedPair]) -> tuple[LayoutCheck, dict[str, float]]:
@@ -319,8 +321,8 @@ def _check_layout(layout: LayoutCheck, workers: Workers) -> None:
     """Raises ModelError for a layout that several processes cannot have."""
     if layout.layout == "single" and workers.count > 1:
         raise ModelError(
-            f"This model has to be computed one row at a time ({layout.reason}), which several processes cannot do in step; train it "
-            "in one process."
+            f"This model has to be computed one row at a time ({layout.reason}), which several processes cannot do in step; "
+            "train it in one process."
         )
 
 

@@ -287,6 +287,12 @@ def test_the_newest_live_run_is_shown_and_the_address_says_so(store_run: Callabl
     assert app.query_params["run"] == "alive"
 
 
+def test_a_run_that_trains_comes_before_one_that_waits(store_run: Callable[..., Run]) -> None:
+    store_run("trains", state="running")
+    store_run("waits", state="queued", done=0)
+    assert opened().selectbox(key="run").value == "trains"
+
+
 def test_the_address_finds_the_run_again(store_run: Callable[..., Run]) -> None:
     store_run("alive", state="running")
     store_run("other", state="finished", objective="alpha_dpo")
