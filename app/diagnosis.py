@@ -10,7 +10,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import notifying
+from app import notifying, steering
 from app.forms import widget
 from app.plain import plain, table
 from lab.monitor import ENDED, RunError
@@ -127,6 +127,24 @@ def _finding(run: Run, one: Diagnosis, limits: Thresholds) -> None:
         _numbers(one.numbers)
         _threshold_widgets(run, one.kind, limits)
         _pairs(run, one)
+    if one.change is not None:
+        _without_change(run, one.kind, one.change)
+
+
+def _without_change(run: Run, kind: str, after: int) -> None:
+    """The button that resumes an ended run without the change that caused a finding."""
+    state = run.state
+    clicked = st.button(
+        f"Resume without the change at step {after:,}",
+        icon=":material/undo:",
+        key=f"without-{run.dir.name}-{kind}",
+        disabled=state not in ENDED or run.dir.name in steering.JOBS,
+        help="Go back to the last checkpoint from before the change and continue as if it had never been made. What was trained "
+        "since then is dropped." + ("" if state in ENDED else " Stop the run first."),
+    )
+    if clicked:
+        steering.take_up(run, without_change=after)
+        st.rerun(scope="app")
 
 
 def _numbers(numbers: Mapping[str, float]) -> None:
@@ -136,7 +154,10 @@ def _numbers(numbers: Mapping[str, float]) -> None:
 
 
 def _written(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.4g}"
+    """A number with all the digits of its whole part."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _pairs(run: Run, one: Diagnosis) -> None:

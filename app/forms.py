@@ -60,6 +60,13 @@ def widget(name: str, field: FieldInfo, default: Any, key: str, keep: Literal["p
         return st.selectbox(label, choices, index=choices.index(default), **common)
     if kind is bool:
         return st.toggle(label, value=default, **common)
+    if kind is int and (word := _word(field)):
+        chosen = st.session_state.get(f"{key}.{word[0]}", default == word[0])
+        start = None if default == word[0] else default
+        number = st.number_input(
+            label, value=start, step=1, placeholder=word[1] if chosen else "not set", disabled=chosen, **common
+        )
+        return word[0] if st.toggle(word[1], value=chosen, key=f"{key}.{word[0]}", persist_state="page") else number
     if kind is int:
         return st.number_input(label, value=default, step=1, placeholder="not set" if optional else None, **common)
     if kind is float:
@@ -98,6 +105,12 @@ def _kind(field: FieldInfo) -> tuple[Any, bool]:
         kinds: Sequence[Any] = typing.get_args(field.annotation)
         return next(kind for kind in kinds if kind is not type(None)), type(None) in kinds
     return field.annotation, False
+
+
+def _word(field: FieldInfo) -> list[str] | None:
+    """A word that may stand in the place of a number, and its label; None where there is none."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    return typing.cast("list[str] | None", extra.get("word"))
 
 
 def title(name: str, field: FieldInfo) -> str:

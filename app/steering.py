@@ -47,7 +47,7 @@ def buttons(run: Run, state: str) -> str:
         stop = st.button(
             "Stop",
             icon=":material/stop:",
-            disabled=state not in CAN_STOP,
+            disabled=state not in CAN_STOP or run.stopping,
             on_click=_note_stop,
             args=(run,),
             help="Save a checkpoint and end. Resume goes on from there, exactly.",
@@ -66,8 +66,7 @@ def buttons(run: Run, state: str) -> str:
         _asked_to_stop().discard(run.dir.name)
         return str(error)
     if resume:
-        folder, executor = run.dir, run.status.get("executor", "thread")  # as it was trained before
-        JOBS[folder.name] = Job(lambda progress: lab.train(run_dir=folder, resume=True, executor=executor, progress=progress))
+        take_up(run)
         return "Taking the run up again from its last checkpoint."
     return ""
 
@@ -85,6 +84,14 @@ def _asked_to_stop() -> set[str]:
 def _note_stop(run: Run) -> None:
     """Before the page is drawn again, so that all of it knows."""
     _asked_to_stop().add(run.dir.name)
+
+
+def take_up(run: Run, without_change: int | None = None) -> None:
+    """Continue a run that has ended, in the background, as it was trained before. without_change: see `lab.train`."""
+    folder, executor = run.dir, run.status.get("executor", "thread")
+    JOBS[folder.name] = Job(
+        lambda progress: lab.train(run_dir=folder, resume=True, without_change=without_change, executor=executor, progress=progress)
+    )
 
 
 def continuing(run: Run) -> None:
@@ -119,6 +126,8 @@ def notices(run: Run, state: str) -> None:
         )
     elif state == "stopped":
         st.info(f"Stopped at step {step:,} of {steps:,}; everything up to there is saved.", icon=":material/stop_circle:")
+        if run.stop_reason:
+            st.warning(plain(run.stop_reason), icon=":material/memory:")
     if state in CAN_CONTINUE:
         with st.expander("Resume in a terminal", icon=":material/terminal:"):
             _how_to_continue(run)

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from lab import extensions, home, queueing
+from lab.listing import RunList, run_html
 from lab.monitor import (
     ENDED,
     Change,
@@ -37,6 +36,7 @@ from lab.monitor import (
 from lab.monitor.folder import RUN_FILE, STOPPING
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
 
     from lab.monitor.diagnosis import Diagnosis
@@ -59,7 +59,12 @@ class Run:
         self._thread = thread
 
     def __repr__(self) -> str:
-        return f"<Run {self.name}: {self.state}, step {self.step} of {self.about['config']['steps']}>"
+        config = self.about["config"]
+        return f"<Run {self.name}: {self.state}, step {self.step} of {config['steps']}, {config['objective']['name']}>"
+
+    def _repr_html_(self) -> str:
+        """Show the run as a small table in a notebook."""
+        return run_html(self)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -363,8 +368,8 @@ def find_run(run: str | Path) -> Path:
 
 
 def runs() -> list[Run]:
-    """All known runs, newest first."""
-    found = []
+    """All known runs, newest first. A notebook shows the list as a table."""
+    found = RunList()
     for folder in home.run_folders():
         try:
             found.append(Run(folder))

@@ -61,8 +61,8 @@ def sentence(run: Run, spec: dict[str, Any], record: Record) -> str:
     config = run.about["config"]
     model, pairs = str(config["model"]), str(run.about.get("pairs_name", config["pairs"]))
     events = record.events()
-    reports = events.loc[events["kind"] == "preflight", "detail"] if len(events) else []
-    count = f"{int(reports.iloc[-1]['pairs']):,} " if len(reports) else ""
+    reports = list(events.loc[events["kind"] == "preflight", "detail"]) if len(events) else []
+    count = f"{int(reports[-1]['pairs']):,} " if reports else ""
     named = "the embedded model" if model == "world" else Path(model).name or model
     rank = int(config.get("lora_rank") or 0)
     how = f"{'QLoRA' if config.get('quantize') == '4bit' else 'LoRA'} of rank {rank}" if rank else "full fine-tuning"

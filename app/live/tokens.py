@@ -58,10 +58,10 @@ def painting(run: Run, record: Record) -> None:
 
 @lru_cache(4)
 def _tokenizer(place: str) -> Any:
-    """The tokenizer of a model's folder or hub id. Raises OSError or ValueError where there is none."""
-    from transformers import AutoTokenizer
+    """The tokenizer of a model's folder or hub id. Raises ModelError where there is none."""
+    from lab.policy.sources import read_tokenizer
 
-    return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    return read_tokenizer(place)
 
 
 @lru_cache(256)

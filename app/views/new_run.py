@@ -21,6 +21,7 @@ from lab.objectives import OBJECTIVES, Preset
 from lab.pairs import PairsError, PairStore
 from lab.run import Run
 from lab.training import TrainConfig
+from lab.training.executing import choose_place
 
 PAPERS = ("sgdpo", "alpha_dpo", "spo")
 NEXT = ("dpo", "simpo")
@@ -30,6 +31,11 @@ LAB_DEFAULTS = "lab defaults"
 OTHER = "other"
 NO_TWIN = "none"
 EXECUTORS: dict[Executor, tuple[str, str]] = {
+    "auto": (
+        "Automatic",
+        "In this dashboard where the model is small; in a process of its own above 100 million parameters, or where weights, "
+        "gradients and optimizer take more than a tenth of the memory.",
+    ),
     "thread": ("In this dashboard", "Stops with a checkpoint when the dashboard is closed; Resume goes on from there."),
     "process": (
         "In a process of its own",
@@ -114,13 +120,13 @@ def _material_section() -> tuple[str, str]:
         which = st.selectbox(
             "Model",
             [sets.WORLD, OTHER],
-            format_func=lambda k: "a folder, or a model of the hub" if k == OTHER else sets.label(k),
+            format_func=lambda k: "a folder, a GGUF file, or a model of the hub" if k == OTHER else sets.label(k),
             key="model",
             persist_state="session",
         )
         model = which
         if which == OTHER:
-            model = st.text_input("Folder, or owner/name", key="model.path", persist_state="session").strip()
+            model = st.text_input("Folder, GGUF file, or owner/name", key="model.path", persist_state="session").strip()
     with st.expander("Upload pairs"):
         st.file_uploader(
             "JSON Lines, JSON, CSV or Parquet, with prompt, chosen and rejected in every row",
@@ -194,6 +200,8 @@ def _verdict_section(verdict: Verdict, start: Start) -> None:
     """What is wrong or doubtful, and the button."""
     if verdict.config:
         st.text(_amount(verdict.config))
+        if start.executor == "auto":
+            st.caption(plain(choose_place(verdict.config).why.replace("this program", "this dashboard")))
     for words in verdict.warnings:
         st.warning(plain(words))
     if verdict.refusal:

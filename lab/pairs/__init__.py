@@ -1,6 +1,6 @@
 """Preference pairs: what they are, where they come from, how they are kept, edited, checked and weakened."""
 
-from .checks import LengthBias, check, length_bias
+from .checks import LengthBias, check, findings, length_bias
 from .degrade import DECISION as DEGRADE_DECISION
 from .degrade import degrade, removed_spans
 from .exporting import row_of, write_pairs
@@ -24,6 +24,7 @@ __all__ = [
     "check",
     "content_hash",
     "degrade",
+    "findings",
     "key_phrases",
     "length_bias",
     "open_pairs",

@@ -75,7 +75,7 @@ def plane(
         traces.append(_points(found, x, y, latest, f"pairs in the batch of step {batch:,}", c))
     (left, right), (low, high) = plane_ranges(frame)
     counted = f"{len(shown):,} of {len(frame):,} pairs" if len(shown) < len(frame) else f"{len(frame):,} pairs"
-    words = held_words(held) if field is not None else []
+    kept = held_words(held) if field is not None else []
     look = layout(
         title,
         note=", ".join(filter(None, [counted, note])),
@@ -84,9 +84,9 @@ def plane(
         xaxis=axis(c, "log X₁ [nats]", range=[left, right], zeroline=True),
         yaxis=axis(c, "log X₂ [nats]", range=[low, high], zeroline=True),
         showlegend=True,
-        annotations=[_held_note(words, c)] if words else [],
+        annotations=[_held_note(kept, c)] if kept else [],
     )
-    look["margin"] |= {"t": look["margin"]["t"] + 18 * len(words), "b": BENEATH}
+    look["margin"] |= {"t": look["margin"]["t"] + 18 * len(kept), "b": BENEATH}
     look["legend"] |= {"y": -0.14, "yanchor": "top"}
     return figure([{"showlegend": False} | trace for trace in traces if trace], look)
 

@@ -14,9 +14,11 @@ from torch import Tensor
 from . import fused, low_rank
 from .adapters import Lora, add_adapter, check_targets
 from .dropout import switch_dropout_off
+from .habits import tolerated
 from .policy import Policy, whole
 from .sources import (
     ModelError,
+    check_folder,
     check_source,
     check_special_tokens,
     check_weights,
@@ -73,7 +75,7 @@ def load_policy(
     config = read_configuration(place)
     require_causal(place, config)
     tokenizer = read_tokenizer(place)
-    model = read_weights(AutoModelForCausalLM, place, config, dtype=weights, seed=seed, **more)
+    model = read_weights(AutoModelForCausalLM, place, config, dtype=weights, seed=seed, **more, **tolerated(place))
     check_special_tokens(source, tokenizer, model.get_input_embeddings().num_embeddings)
     switch_dropout_off(model)
     model = (model if more else model.to(where)).train()
@@ -110,6 +112,8 @@ def check_model(source: str, *, lora: Lora | None = None) -> None:
     place = check_source(source)
     if place is None or is_adapter(place) or is_gguf(place):
         return  # GGUF, and adapters on adapters: all of it is checked when it is converted
+    if is_adapter(source):
+        check_folder(Path(place))
     config = read_configuration(place)
     require_causal(place, config)
     if not Path(place).is_dir():

@@ -31,6 +31,7 @@ class Policy:
     module:      what is called for log-probs; `wrapped` stands in its place where several processes train, `graphs` on a GPU
                  where passes are recorded.
     moment:      the date and time that the chat template is told, one for a whole run.
+    sampling_way: which of `sampling.WAYS` the model was found to need for answers that are its own.
     """
 
     model: Any
@@ -45,6 +46,7 @@ class Policy:
     wrapped: Any = field(default=None, repr=False)
     graphs: Graphs | None = field(default=None, repr=False)
     moment: datetime = field(default_factory=now)
+    sampling_way: int = field(default=0, repr=False)
     _ahead: tuple[tuple[Completion, ...], Batch] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -8,8 +8,8 @@ end    Exactly one at the end of a whole answer, none on a cut one. In a convers
        assistant's turn with (`chat_template.py`): one token or several, also where that is not tokenizer.eos_token; what the
        template writes after it, usually a line break, is left out. Where it closes a turn with nothing, and behind plain text, EOS.
 cuts   A prompt that does not fit loses its beginning: of a conversation first the oldest turns, whole, while the system message
-       stays; then tokens from the left, the system message too. BOS stays, an opener of a turn does not. An answer is cut only where it would not fit behind
-       an eighth of `max_length` of its prompt, and `answer_cut` says by how much.
+       stays; then tokens from the left, the system message too. BOS stays, an opener of a turn does not. An answer
+       is cut only where it would not fit behind an eighth of `max_length` of its prompt, and `answer_cut` says by how much.
 Special tokens that are written out in the texts, as in prompts that were formatted before, are read as special tokens.
 """
 
@@ -59,7 +59,7 @@ def enough_room(prompt: int, answer: int) -> int:
 class Ending:
     """How a sampled answer ends, and what of it is no text.
 
-    ids: token ids that end it.   text: a text of several tokens, or of an ordinary one, that ends it too; empty where there is none.
+    ids: token ids that end it.   text: a text of several tokens, or of an ordinary one, that ends it too; else empty.
     lead: text that the chat template writes before an answer.   behind: text that it writes between an answer and that end.
     """
 
@@ -89,8 +89,11 @@ class Encoder:
 
     def together(self, prompt: Prompt, answers: Sequence[str]) -> list[Encoded]:
         """Several answers behind one prompt, which is cut alike for all of them. Raises ValueError as for one."""
-        turn = None if isinstance(prompt, str) else self.template.turn(prompt)
-        ids = self._row(prompt if turn is None else turn.before)
+        if isinstance(prompt, str):
+            turn, ids = None, self._row(prompt)
+        else:
+            turn = self.template.turn(prompt)
+            ids = self._row(turn.before)
         room = answer_room(self.max_length, len(ids))
         whole = [self._answer(prompt, turn, answer) for answer in answers]
         kept = [self._cut(answer, room) for answer in whole]

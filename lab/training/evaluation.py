@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -222,7 +222,9 @@ def _how(config: TrainConfig, policy: Policy, prompts: Sequence[Prompt]) -> list
     """All that the reference's answers depend on: the model as it was loaded and what it computes with, the prompts as tokens (so
     the chat template too), the tokens that end an answer and those that its text does not show, and how it is sampled."""
     encoded = asked(policy, prompts, max_new_tokens=config.eval_tokens, max_length=config.max_length)
-    ends, hidden = policy.encoder(config.max_length).ends, sorted(policy.tokenizer.all_special_ids)
+    hidden = sorted(policy.tokenizer.all_special_ids)
+    encoder = policy.encoder(config.max_length)
+    ends = list(dict.fromkeys(map(encoder.ending, prompts)))
     computed = [policy.fingerprint, str(policy.device), config.precision, str(policy.autocast), config.quantize]
     sampled = [config.eval_tokens, config.seed, PER_PROMPT, BATCH]
-    return [computed, sampled, list(ends), hidden, [[one.prompt, one.prompt_cut] for one in encoded]]
+    return [computed, sampled, [astuple(end) for end in ends], hidden, [[one.prompt, one.prompt_cut] for one in encoded]]

@@ -279,7 +279,7 @@ def _warn_of(report: Preflight, config: TrainConfig, reading: Reading, warn: Cal
 
 def load_configured(config: TrainConfig, model: str) -> Policy:
     """The model as the settings ask for it. Raises ModelError."""
-    return load_policy(
+    policy = load_policy(
         model,
         lora=config.lora,
         device=config.device,
@@ -288,6 +288,8 @@ def load_configured(config: TrainConfig, model: str) -> Policy:
         quantize=config.quantize,
         gradient_checkpointing=config.gradient_checkpointing,
     )
+    policy.moment = config.moment
+    return policy
 
 
 def _choose_layout(config: TrainConfig, policy: Policy, encoded: dict[int, EncodedPair]) -> tuple[LayoutCheck, dict[str, float]]:

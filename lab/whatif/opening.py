@@ -167,7 +167,7 @@ def _read(run: Run, step: int, device: str | None, say: Progress) -> Examined:
     about, place = run.about, _places(run.dir).get(step)
     facts = read_facts(place) if place is not None and place.name != START else None
     # What the run began from, it began with its own settings; of later checkpoints people may have changed them.
-    config = TrainConfig.parse(**(facts["settings"] if facts else about["config"]))
+    config = TrainConfig.parse(**(facts["settings"] if facts else about["config"])).made_at(about["created"])
     version = int(facts["pairs_version"] if facts else _version_at(run, step))
     config = config.model_copy(update={"device": str(_device(config, device))})
     say("loading the model", 0.0)

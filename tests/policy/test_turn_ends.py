@@ -87,7 +87,7 @@ WITH_EOS = {
     ),
     "Vicuna": (written(f"{C} ", f"USER: {C} ", f"ASSISTANT: {C}</s>", opens="ASSISTANT:"), " Yes.</s>"),
     "DeepSeek": (
-        written(C, f"<U>{C}", f"<A>{{{{ m.content | trim }}}}{{{{ eos_token }}}}", opens="<A>", begin="{{ bos_token }}"),
+        written(C, f"<U>{C}", "<A>{{ m.content | trim }}{{ eos_token }}", opens="<A>", begin="{{ bos_token }}"),
         "Yes.</s>",
     ),
     "EOS behind the last turn alone": (
