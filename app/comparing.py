@@ -88,7 +88,7 @@ def curves(comparison: Comparison) -> None:
     if not names:
         st.caption("The curves appear here after the first step of a run.")
         return
-    one, which, other, last = st.columns([5, 2, 2, 1], vertical_alignment="bottom")
+    one, which, other, last = st.columns([5, 3, 2, 2], vertical_alignment="bottom")
     first = [name for name in FIRST if name in names][:AT_FIRST]
     with which.popover("Numbers", icon=":material/checklist:", help="Which curves are drawn."):
         chosen = st.multiselect(

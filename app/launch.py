@@ -87,10 +87,12 @@ def serve(port: int, *, demo_steps: int | None) -> None:
     yet, unless None."""
     import streamlit as st
 
+    from app.fixed_files import MIDDLEWARE, warm
     from app.serving import ROUTES
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
+        threading.Thread(target=warm, name="warm", daemon=True).start()
         # The socket listens already when the server calls this.
         print(f"The lab is at http://{ADDRESS}:{port}", flush=True)
         if demo_steps is not None:
@@ -101,7 +103,7 @@ def serve(port: int, *, demo_steps: int | None) -> None:
             await asyncio.to_thread(stop_runs)
 
     logging.disable(logging.INFO)  # the server's own account of its start
-    app = st.App(Path(__file__).with_name("main.py"), routes=ROUTES, lifespan=lifespan)
+    app = st.App(Path(__file__).with_name("main.py"), routes=ROUTES, middleware=MIDDLEWARE, lifespan=lifespan)
     app.run(config={"server.port": port, "server.address": ADDRESS, "server.headless": True, "logger.hideWelcomeMessage": True})
 
 

@@ -1,7 +1,8 @@
 """Serve the pages' addresses: any page can be opened, bookmarked and left again by the browser's Back.
 
 Streamlit's own server answers every address with one HTML file, whose script then searches for the server below the page's path and
-fails once (a 404), and enters every change of the address into the browser's history. Both are settled here, in that file's head.
+fails once (a 404), enters every change of the address into the browser's history, and sends what the server cannot read. All three
+are settled here, in that file's head.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ FILLED_IN: dict[str, tuple[str, ...]] = {
     "": ("run",),
     "inspect": ("run", "pair"),
     "new-run": (),
-    "compare": ("runs",),
+    "compare": ("runs", "pair"),
     "pairs": ("pairs",),
     "playground": ("*",),
 }
@@ -38,15 +39,38 @@ window.__streamlit = {BACKEND_BASE_URL: location.origin};
   // What a page fills in by itself replaces the entry of the browser's history: Back then leads to where one was before.
   const filledIn = %s;
   const push = history.pushState.bind(history);
+  let last = -Infinity;
+  // On the way to another page its parameters may come before its path, and belong to no entry of the page that is left.
+  let leaving = -Infinity;
+  window.labLeaving = (path) => { if (path !== location.pathname.slice(1)) leaving = performance.now(); };
+  window.addEventListener("popstate", () => { leaving = -Infinity; }, true);
+  window.addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[href]");
+    const here = link && link.origin === location.origin && !event.ctrlKey && !event.metaKey && !event.shiftKey;
+    if (here) window.labLeaving(link.pathname.slice(1));
+  }, true);
   history.pushState = (state, title, address) => {
     const now = new URL(location.href), next = new URL(address ?? now.href, now);
     const names = filledIn[now.pathname.slice(1)];
     const kept = [...now.searchParams].every(([name, value]) => next.searchParams.get(name) === value);
     const added = [...next.searchParams.keys()].filter((name) => !now.searchParams.has(name));
     const byItself = names && (names.includes("*") || (kept && (!now.search || added.every((name) => names.includes(name)))));
-    if (now.pathname === next.pathname && byItself) history.replaceState(state, title, address);
+    if (now.pathname !== next.pathname) leaving = -Infinity;
+    else if (performance.now() - leaving < 15000) return;
+    const soon = performance.now() - last < 100;  // several changes of one click are one
+    if (now.pathname === next.pathname && (byItself || soon)) history.replaceState(state, title, address);
     else push(state, title, address);
+    if (now.pathname === next.pathname && !byItself) last = performance.now();
   };
+
+  // Half of a character, alone, cannot be sent: the server would refuse all that the page sends from then on.
+  const halves = /[\\ud800-\\udbff](?![\\udc00-\\udfff])|(?<![\\ud800-\\udbff])[\\udc00-\\udfff]/g;
+  window.addEventListener("input", ({target}) => {
+    if (typeof target.value !== "string" || target.value.search(halves) < 0) return;
+    const kind = target instanceof HTMLTextAreaElement ? HTMLTextAreaElement : HTMLInputElement;
+    const whole = target.value.replace(halves, "\\ufffd");
+    Object.getOwnPropertyDescriptor(kind.prototype, "value").set.call(target, whole);
+  }, true);
 })();
 </script>"""
 

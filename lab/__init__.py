@@ -10,11 +10,13 @@ run.figure("margins")
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from lab import threads
 
 threads.sleep_while_waiting()  # before anything loads torch
+warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm without ipywidgets prints its bars as text
 
 if TYPE_CHECKING:
     from lab.api import preflight, token_logps, train

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lab import extensions, home
 from lab.judging import OracleJudge, RewardJudge
@@ -22,6 +22,7 @@ from lab.training import ConfigError, TrainConfig, Training, Turn, create_run, s
 from lab.training.batches import encode_pair
 from lab.training.branch import lay_out, plan_branch, read_start
 from lab.training.evaluation import Judge
+from lab.training.executing import Executor, choose_place
 from lab.training.leaving_out import changes_to_leave_out, leave_out_changes
 from lab.training.lifecycle import leaving_a_note
 from lab.training.loop import OnStep
@@ -33,7 +34,6 @@ from lab.training.watchman import Watchman
 from lab.training.workers import ALONE, Workers
 
 extensions.load()
-Executor = Literal["thread", "process"]
 
 
 @disk_errors_in_words()
@@ -48,7 +48,7 @@ def train(
     run_dir: str | Path | None = None,
     resume: bool = False,
     without_change: int | None = None,
-    executor: Executor = "thread",
+    executor: Executor | None = None,
     queue: bool = True,
     background: bool = True,
     on_step: OnStep | None = None,
@@ -67,15 +67,18 @@ def train(
     pairs in use there where none are given. Steps go on counting, so `steps` is where it ends. The reference stays its parent's.
     keep_optimizer=False begins with fresh AdamW statistics.
     executor: "thread" trains in a thread of this program and ends, with a checkpoint, when the program does. "process" trains in a
-    process of its own that outlives this program; the choice for anything long.
+    process of its own that outlives this program; the choice for anything long. None or "auto": a process for models of more than
+    100 million parameters, or whose weights, gradients and optimizer take more than a tenth of the memory; else a thread, as with
+    on_step and objectives that only this program knows.
     queue: wait until no other run trains on the same device (`lab.queue()` shows the order, `Run.move` changes it); a paused run
     keeps its device, a stopped one does not. False starts at once, beside others.
     background=False returns when the run has ended.   on_step(step, scalars) is called in the training thread.
     progress(what, share) reports while the embedded world is built, the first time.   listed=False keeps the run off `runs()`.
     Raises ConfigError, PairsError or RunError, each in one sentence, before anything is started.
     """
-    if executor not in ("thread", "process"):
-        raise ConfigError(f'There is no executor {executor!r}; choose "thread" or "process".')
+    executor = executor or "auto"
+    if executor not in ("auto", "thread", "process"):
+        raise ConfigError(f'There is no executor {executor!r}; choose "auto", "thread" or "process".')
     if executor == "process" and on_step is not None:
         raise ConfigError('on_step is called in the training thread, which another process cannot do; use executor="thread".')
     options: dict[str, Any] = {"executor": executor, "queue": queue, "background": background, "on_step": on_step}
@@ -115,9 +118,7 @@ def make_run(
     about: facts for `run.json` in place of those that would be found here (`pairs_store`, `pairs_version`, `pairs_name`).
     """
     if branch_from is not None:
-        if model is not None and Path(model).is_dir():
-            model = Path(model).resolve()
-        given = {"objective": objective, "model": None if model is None else str(model)}
+        given = {"objective": objective, "model": None if model is None else _model_place(model)}
         given = settings | {name: value for name, value in given.items() if value is not None}
         parent = branch_from if isinstance(branch_from, Run) else open_run(branch_from)
         folder = _branch(parent, at, given, pairs, run_dir, keep_optimizer, known_elsewhere, about or {})
@@ -127,17 +128,12 @@ def make_run(
     pairs, model = WORLD if pairs is None else pairs, WORLD if model is None else model
     if objective is None:
         raise ConfigError('Give an objective, for example objective="sgdpo".')
-    model = Path(model).resolve() if Path(model).is_dir() else model  # so that it is found from another folder, too
-    config = TrainConfig.parse(
-        objective=objective, pairs=str(pairs) if isinstance(pairs, (str, Path)) else "", model=str(model), **settings
-    )
-    config = config.made_at()
+    config = _parse(objective, pairs, model, settings).made_at()
     if known_elsewhere:
         require_known_elsewhere(config.objective)
     refuse_what_cannot_work(config)
     store = open_pairs(pairs, progress=progress)
-    if config.model != WORLD:
-        check_model(config.model)
+    _check_model(config)
     if not config.pairs:
         config = config.model_copy(update={"pairs": str(store.path)})
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(config.objective.name)
@@ -146,6 +142,28 @@ def make_run(
     if listed:
         home.list_run(folder)
     return folder
+
+
+def _parse(objective: Any, pairs: Any, model: str | Path, settings: Mapping[str, Any]) -> TrainConfig:
+    """The settings of a new run from the arguments of `train` or `preflight`. Raises ConfigError."""
+    named = str(pairs) if isinstance(pairs, (str, Path)) else ""
+    return TrainConfig.parse(objective=objective, pairs=named, model=_model_place(model), **settings)
+
+
+def _model_place(model: str | Path) -> str:
+    """A model as run.json keeps it: a path that leads somewhere becomes absolute, so that it is found from another folder too."""
+    named = str(model)
+    try:
+        path = Path(named).expanduser()
+        return str(path.resolve()) if named.strip() and named != WORLD and path.exists() else named
+    except (OSError, ValueError, RuntimeError):  # no path that a file system knows; the check says so
+        return named
+
+
+def _check_model(config: TrainConfig) -> None:
+    """Raises ModelError in one sentence unless the model of a new run can be loaded, as far as that shows without its weights."""
+    if config.model != WORLD:
+        check_model(config.model, lora=config.lora)
 
 
 def _branch(
@@ -168,8 +186,7 @@ def _branch(
     if known_elsewhere:
         require_known_elsewhere(branch.config.objective)
     refuse_what_cannot_work(branch.config)
-    if branch.config.model != WORLD:
-        check_model(branch.config.model)
+    _check_model(branch.config)
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(branch.config.objective.name)
     found = {"pairs_store": str(store.path), "pairs_version": version, "pairs_name": name}
     create_run(folder, branch.config, **found | dict(more), branch=branch.parent)
@@ -198,6 +215,8 @@ def start_run(
     """
     about = read_about(folder)
     config = TrainConfig.parse(**about["config"]).made_at(about["created"])
+    if executor == "auto":
+        executor = choose_place(config, only_here=_only_here(config, on_step)).executor
     if without_change is not None and workers.writes:
         changes_to_leave_out(folder, without_change)
     if device is not None:
@@ -263,6 +282,17 @@ def start_run(
     return Run(folder, thread)
 
 
+def _only_here(config: TrainConfig, on_step: OnStep | None) -> str | None:
+    """What another process would not know of a run; None where it knows all."""
+    if on_step is not None:
+        return "on_step"
+    try:
+        require_known_elsewhere(config.objective)
+    except ConfigError:
+        return f"the objective {config.objective.name}"
+    return None
+
+
 def _alerts(config: TrainConfig, writer: StoreWriter, *, here: bool) -> Alerts | None:
     """What tells people of findings outside of the page, or None where nobody asked. here: this process has a terminal to speak
     in; what one that was born detached prints goes to a log that nobody sees."""
@@ -303,13 +333,12 @@ def preflight(
     The model is loaded and a few pairs go through it; `report.lines()` is the report in words.
     progress(what, share) says how far it is. Raises ConfigError, PairsError or ModelError, each in one sentence.
     """
-    config = TrainConfig.parse(
-        objective=objective, pairs=str(pairs) if isinstance(pairs, (str, Path)) else "", model=str(model), **settings
-    )
+    config = _parse(objective, pairs, model, settings)
     refuse_what_cannot_work(config)
     say = progress or (lambda what, share: None)
     stored = open_pairs(pairs, progress=progress).all()
-    folder = str(model)
+    _check_model(config)
+    folder = config.model
     if folder == WORLD:
         from lab.world import ensure
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import extensions, home, queueing
+from lab.listing import RunList, run_html
 from lab.monitor import (
     ENDED,
     Change,
@@ -58,7 +59,12 @@ class Run:
         self._thread = thread
 
     def __repr__(self) -> str:
-        return f"<Run {self.name}: {self.state}, step {self.step} of {self.about['config']['steps']}>"
+        config = self.about["config"]
+        return f"<Run {self.name}: {self.state}, step {self.step} of {config['steps']}, {config['objective']['name']}>"
+
+    def _repr_html_(self) -> str:
+        """Show the run as a small table in a notebook."""
+        return run_html(self)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -362,8 +368,8 @@ def find_run(run: str | Path) -> Path:
 
 
 def runs() -> list[Run]:
-    """All known runs, newest first."""
-    found = []
+    """All known runs, newest first. A notebook shows the list as a table."""
+    found = RunList()
     for folder in home.run_folders():
         try:
             found.append(Run(folder))

@@ -18,6 +18,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.errors import FigureError, LabError
 from lab.monitor import ENDED, RunError
 from lab.run import Run, open_run
 
@@ -71,13 +72,14 @@ def watch(run: Run | str | Path, *names: str, every: float = 1.0, dark: bool = F
         dark: Draw for a dark background.
 
     Raises:
-        ValueError: For a name that is no figure.
+        FigureError: For a name that is no figure.
+        LabError: For another number of seconds than 0 to an hour.
         RunError: Where there is no such run.
     """
     if isinstance(every, bool) or not isinstance(every, int | float) or not 0 <= every <= LONGEST:
-        raise ValueError(f"every={every!r} is no number of seconds between two updates; give one from 0 to {LONGEST:.0f}.")
+        raise LabError(f"every={every!r} is no number of seconds between two updates; give one from 0 to {LONGEST:.0f}.")
     if wrong := [name for name in names if not isinstance(name, str)]:
-        raise ValueError(f'{wrong[0]!r} is no name of a figure; write lab.watch(run, "loss", "margins").')
+        raise FigureError(f'{wrong[0]!r} is no name of a figure; write lab.watch(run, "loss", "margins").')
     run = run if isinstance(run, Run) else open_run(run)
     chosen = tuple(dict.fromkeys(names or NAMES))
     view: _Cell | _Terminal = _Cell(run, chosen, dark) if _has_front_end() else _Terminal(run, chosen)
@@ -170,7 +172,7 @@ class _Cell:
         self._line: Line = ("", 0.0)
 
     def refresh(self, line: Line, ended: bool) -> None:
-        """Redraw what has changed. Raises ValueError for a name that is no figure."""
+        """Redraw what has changed. Raises FigureError for a name that is no figure."""
         self.record.refresh()
         redrawn = self._redraw(ended) if ended or self._version != self.record.version else {}
         if redrawn or line != self._line:
@@ -200,7 +202,7 @@ class _Cell:
 
         try:
             figure = run_figure(self.record, name, self.dark)
-        except ValueError:
+        except FigureError:
             expected = name.startswith(SCALAR) or (name.startswith(DISTRIBUTION) and not self.record.step)
             if not self._displayed and (ended or not expected):
                 raise

@@ -30,7 +30,7 @@ def painting(run: Run, record: Record) -> None:
     step = steps[-1]
     rows = record.reader.tokens(step)
     ids = list(dict.fromkeys(rows["pair"]))
-    heading, choice, link = st.columns([4, 3, 1], vertical_alignment="bottom")
+    heading, choice, link = st.columns([4, 3, 2], vertical_alignment="bottom")
     pilot = any(row is not None for row in rows["pilot"])
     heading.markdown(f"**{'The pilot’s choice' if pilot else 'Token credit'} at step {step:,}**")
     pair = choice.selectbox("Pair of this step", ids, key=f"painted-{run.dir.name}", format_func=str)
@@ -58,10 +58,10 @@ def painting(run: Run, record: Record) -> None:
 
 @lru_cache(4)
 def _tokenizer(place: str) -> Any:
-    """The tokenizer of a model's folder or hub id. Raises OSError or ValueError where there is none."""
-    from transformers import AutoTokenizer
+    """The tokenizer of a model's folder or hub id. Raises ModelError where there is none."""
+    from lab.policy.sources import read_tokenizer
 
-    return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    return read_tokenizer(place)
 
 
 @lru_cache(256)

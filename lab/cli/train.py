@@ -29,7 +29,11 @@ def add(commands: Any) -> None:
     p.add_argument("--objective", metavar="NAME", help="the preference objective: dpo, sgdpo, alpha_dpo, simpo, spo, ...")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the objective; may be repeated")
     p.add_argument("--pairs", metavar="P", help="world, a JSONL/CSV/Parquet file, a hub id or a pair store (default: world)")
-    p.add_argument("--model", metavar="M", help="world, a folder or a hub id of a causal language model (default: world)")
+    p.add_argument(
+        "--model",
+        metavar="M",
+        help="world, a causal language model's folder or hub id, an adapter's folder, or a GGUF file (default: world)",
+    )
     p.add_argument("--config", type=Path, metavar="FILE", help="settings from a YAML file; flags beside it win")
     p.add_argument("--run-dir", type=Path, metavar="D", help="folder of the run (default: a new one among your runs)")
     p.add_argument("--resume", action="store_true", help="continue the run in --run-dir from its latest checkpoint")

@@ -13,6 +13,7 @@ from lab.training.versions import versions
 from .data import Data
 from .source import Source, one_line
 from .trl import TEMPLATE
+from .weights import BASE
 
 if TYPE_CHECKING:
     from lab.run import Run
@@ -108,7 +109,18 @@ def _summary(run: Run, source: Source, what: str, dtype: str | None) -> str:
             " The adapter was trained over the base model in 4 bits and is merged into the weights as they were before that, "
             "which are not quite the same."
         )
-    if source.base.local and what == "adapter":
+    if source.base.origin:
+        kind = "GGUF file" if source.base.origin.endswith(".gguf") else "folder"
+        words += (
+            f" The run began with the model that the {kind} {_code(source.base.name)} stands for (an adapter is merged into its "
+            "base model for that), in float32."
+        )
+    if source.base.origin and what == "adapter":
+        words += (
+            f"\n\nThe base model of this adapter is that start, which is the folder `{BASE}` beside this file: elsewhere, set "
+            "`base_model_name_or_path` in `adapter_config.json` to where that folder is, or export the merged model."
+        )
+    elif source.base.local and what == "adapter":
         words += (
             f"\n\nThe base model is a folder of the machine that wrote this, {_code(source.base.place())}: elsewhere, set "
             "`base_model_name_or_path` in `adapter_config.json` to where that model is, or export the merged model."

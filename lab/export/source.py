@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab import extensions, home
 from lab.monitor import RunError
+from lab.policy.sources import ModelError, is_adapter, is_converted, is_gguf, loadable
 from lab.training import TrainConfig
 
 if TYPE_CHECKING:
@@ -23,10 +24,14 @@ class ExportError(RunError):
 
 @dataclass(frozen=True)
 class Base:
-    """The model a run began with: its name, and the folder or hub id it was loaded from ("world": the embedded one)."""
+    """The model a run began with: its name, and the folder or hub id it was loaded from ("world": the embedded one).
+
+    origin: the adapter's folder or the GGUF file that `source` was converted from, or empty.
+    """
 
     name: str
     source: str
+    origin: str = ""
 
     @property
     def local(self) -> bool:
@@ -34,14 +39,30 @@ class Base:
         return self.source == WORLD or Path(self.source).is_absolute()
 
     def place(self) -> str:
-        """The folder or hub id to load it from. Raises ExportError where it is not in its folder any more."""
+        """The folder or hub id to load it from. Raises ExportError where it is not there any more."""
         if self.source == WORLD:
             from lab.world import ensure
 
             return str(ensure(cache=home.cache()).model_dir)
-        if self.local and not Path(self.source).is_dir():
-            raise ExportError(f"The model that this run began with is not in {self.source} any more; put it back and export again.")
-        return self.source
+        if self.local and not Path(self.source).exists():
+            return self._converted_again()
+        try:
+            return loadable(self.source)
+        except ModelError as error:
+            raise ExportError(f"The model that this run began with cannot be loaded: {error}") from error
+
+    def _converted_again(self) -> str:
+        """The folder that a start is converted to, where the cache with the first one was deleted or moved."""
+        place = self.origin or self.source
+        if self.origin and Path(self.origin).exists():
+            try:
+                again = loadable(self.origin)
+            except ModelError as error:
+                raise ExportError(f"The model that this run began with cannot be loaded: {error}") from error
+            if Path(again).name == Path(self.source).name:
+                return again
+            raise ExportError(f"{place} is not what this run began with any more; put the old one back and export again.")
+        raise ExportError(f"The model that this run began with is not in {place} any more; put it back and export again.")
 
 
 @dataclass(frozen=True)
@@ -113,5 +134,7 @@ def _base(run: Run, folder: Path) -> Base:
         source = str(json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"])
     if name == WORLD:
         return Base("the embedded world's model", source)
+    if is_converted(source) or is_adapter(name) or is_gguf(name):
+        return Base(Path(name).name, source, name)
     path = Path(source)
     return Base(path.name, str(path.resolve())) if path.is_absolute() or path.is_dir() else Base(source, source)

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from lab.policy.chat_template import ChatTemplate
 from lab.policy.habits import tolerated
-from lab.policy.randomness import global_generator
+from lab.policy.sources import ModelError, is_converted, read_configuration, read_tokenizer, read_weights, refusing, with_adapter
+from lab.policy.sources.converted import arbitrary_logps, untie
 
 from .source import ExportError, Source
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """Types that weights are written in."""
+
+BASE = "base_model"
+"""In an exported adapter's folder: the base model, where it is a converted start."""
 
 MERGE_TOLERANCE = 1e-2
 """Largest difference of a log-prob (nats) between adapter and merged model that float32 rounding explains."""
@@ -43,16 +48,15 @@ def write_merged(source: Source, folder: Path, dtype: str | None) -> None:
 
     Raises ExportError if the merged model's log-probs are not those of model and adapter.
     """
-    from peft import PeftModel
-
     place = source.base.place()
     with _loading(place):
         base = load_model(place, torch.float32)
-        model = PeftModel.from_pretrained(base, str(source.folder)).eval()
-    expected = _logps(model)
-    _untie(base)
+    with _loading(str(source.folder)):
+        model = with_adapter(base, source.folder).eval()
+    expected = arbitrary_logps(model)
+    untie(base)
     merged = model.merge_and_unload(safe_merge=True)
-    difference = float((_logps(merged) - expected).abs().max())
+    difference = float((arbitrary_logps(merged) - expected).abs().max())
     if not difference <= MERGE_TOLERANCE:
         raise ExportError(
             f"The merged model differs from model and adapter by {difference:.3g} nats, more than rounding explains; "
@@ -69,30 +73,44 @@ def write_model(source: Source, folder: Path, dtype: str | None) -> None:
 
 
 def load_model(source: str, dtype: Any) -> Any:
-    """A causal LM on the CPU; weights from safetensors only, and no code of the model's repository is run."""
+    """A causal LM on the CPU, each of its weights from the file. Raises ModelError."""
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()  # it would run across the lab's own
-    with global_generator(0):  # weights are drawn before they are read, and a run may be drawing at this moment
-        return AutoModelForCausalLM.from_pretrained(
-            source, trust_remote_code=False, use_safetensors=True, dtype=dtype, **tolerated(source)
-        )
+    return read_weights(AutoModelForCausalLM, source, read_configuration(source), dtype=dtype, **tolerated(source))
+
+
+def bring_base(source: Source, draft: Path, target: Path) -> None:
+    """Put the base model of an adapter beside it where that is a converted start, which is nowhere but in the lab's cache.
+
+    Files are linked where they can be. draft: the folder that is written and then renamed to `target`.
+    """
+    if not is_converted(source.base.source):
+        return
+    shutil.copytree(source.base.place(), draft / BASE, copy_function=link_or_copy)
+    path = draft / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": str(target / BASE)}
+    path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def link_or_copy(source: str, target: str) -> str:
+    """A hard link to a file, or a copy where the disk has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target
 
 
 def write_tokenizer(source: Source, folder: Path) -> None:
     """The tokenizer with its chat template, as the run used it."""
-    from transformers import AutoTokenizer
-
-    AutoTokenizer.from_pretrained(str(source.folder), trust_remote_code=False).save_pretrained(folder)
+    with _loading(str(source.folder)):
+        read_tokenizer(str(source.folder)).save_pretrained(folder)
 
 
 def fixed_template(source: Source) -> str | None:
     """The chat template with the run's moment in it, where it prints date or time; None where it writes the same on any day."""
-    from transformers import AutoTokenizer
-
     with _loading(str(source.folder)):
-        tokenizer = AutoTokenizer.from_pretrained(str(source.folder), trust_remote_code=False)
+        tokenizer = read_tokenizer(str(source.folder))
     template = ChatTemplate(tokenizer, source.config.moment)
     return template.fixed if getattr(tokenizer, "chat_template", None) and template.prints_the_date else None
 
@@ -102,28 +120,11 @@ def _save(model: Any, source: Source, folder: Path) -> None:
     write_tokenizer(source, folder)
 
 
-def _logps(model: Any) -> torch.Tensor:
-    """Log-probs of a row of arbitrary tokens, [16, vocabulary]."""
-    vocabulary = model.get_input_embeddings().num_embeddings
-    row = torch.randint(vocabulary, (1, 16), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        return model(input_ids=row).logits[0].float().log_softmax(-1)
-
-
-def _untie(base: Any) -> None:
-    """An adapter on an output layer that shares its weights with the input embedding must not be merged into both."""
-    head, embedding = base.get_output_embeddings(), base.get_input_embeddings()
-    inner = getattr(head, "base_layer", None)
-    if inner is not None and inner.weight is getattr(embedding, "base_layer", embedding).weight:
-        inner.weight = torch.nn.Parameter(inner.weight.detach().clone())
-        base.config.tie_word_embeddings = False
-
-
 @contextmanager
 def _loading(what: str) -> Iterator[None]:
     """A failure to load, in one sentence."""
     try:
-        yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ExportError(f"The model in {what} cannot be loaded, so nothing was exported: {reason}") from error
+        with refusing(f"The model in {what}", "put it back, or choose another checkpoint"):
+            yield
+    except ModelError as error:
+        raise ExportError(f"The model in {what} cannot be loaded, so nothing was exported: {error}") from error

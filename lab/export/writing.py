@@ -16,7 +16,7 @@ from lab.pairs import write_pairs
 from . import card, trl
 from .data import find_data
 from .source import ExportError, Source, find_source
-from .weights import DTYPES, fixed_template, write_adapter, write_merged, write_model
+from .weights import DTYPES, bring_base, fixed_template, write_adapter, write_merged, write_model
 
 if TYPE_CHECKING:
     from lab.run import Run
@@ -73,6 +73,8 @@ def export_run(
         draft.mkdir(parents=True)
         say(f"writing {KINDS[what][0]} of step {source.step:,}", 0.1)
         KINDS[what][1](source, draft, dtype)
+        if what == "adapter":
+            bring_base(source, draft, target)
         say("writing the card", 0.9)
         (draft / "README.md").write_text(card.write(run, source, what, dtype, data, dated=fixed is not None), encoding="utf-8")
         if fixed is not None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lab.errors import LabError
+
 RUN_FILE = "run.json"
 CHECKPOINTS = "checkpoints"
 PROCESS_LOG = "process.log"
@@ -24,7 +26,7 @@ ENDED = ("finished", "stopped", "failed", "dead")
 """States in which nothing trains any more."""
 
 
-class RunError(ValueError):
+class RunError(LabError):
     """A run folder that cannot be opened or used, in one sentence."""
 
 

@@ -2,7 +2,7 @@
 
 from .checks import LengthBias, check, findings, length_bias
 from .degrade import DECISION as DEGRADE_DECISION
-from .degrade import degrade
+from .degrade import degrade, removed_spans
 from .exporting import row_of, write_pairs
 from .importing import pair_of, pairs_from_rows, read_pairs
 from .opening import content_hash, open_pairs
@@ -32,6 +32,7 @@ __all__ = [
     "pairs_from_rows",
     "prompt_text",
     "read_pairs",
+    "removed_spans",
     "row_of",
     "write_pairs",
 ]

@@ -50,12 +50,14 @@ class Trial:
         return [*self.completions[0].prompt, *self.completions[0].answer]
 
 
-def make_trial(policy: Policy, completions: Sequence[Completion]) -> Trial:
+def make_trial(policy: Policy, completions: Sequence[Completion], *, seed: int = 0) -> Trial:
     """The trial of a model, drawn from tokens of these completions."""
     special = {int(number) for number in getattr(policy.tokenizer, "all_special_ids", [])}
     ids = sorted({number for c in completions for number in (*c.prompt, *c.answer)} - special)
-    ids += [number for number in range(min(policy.vocabulary, 64)) if number not in special and number not in ids][: max(0, 8 - len(ids))]
-    rng = random.Random(0)
+    ids += [number for number in range(min(policy.vocabulary, 64)) if number not in special and number not in ids][
+        : max(0, 8 - len(ids))
+    ]
+    rng = random.Random(seed)
     room = min(1.0, policy.positions / (LENGTHS[0] + LENGTHS[1]))
     first, one, two, second, three = (max(1, int(length * room)) for length in LENGTHS)
     prompts = [rng.choices(ids, k=count) for count in (first, second)]
@@ -147,7 +149,9 @@ def moved_by_later_tokens(policy: Policy, trial: Trial, rounding: Rounding) -> f
     return most
 
 
-def leak(policy: Policy, trial: Trial, rounding: Rounding, base: Tensor, compute: Callable[[Sequence[Completion]], Tensor]) -> float:
+def leak(
+    policy: Policy, trial: Trial, rounding: Rounding, base: Tensor, compute: Callable[[Sequence[Completion]], Tensor]
+) -> float:
     """How far, in nats, log-probs of the trial move when completions beside them or tokens behind them are changed; 0 where
     nothing reaches them. `base` [3, T] are those of the trial itself, `compute` computes others in the same layout.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -87,7 +88,7 @@ def _evaluated(model: nn.Module) -> Tensor | None:
         ids = torch.arange(12, device=embeddings.weight.device).mul_(7).remainder_(count)[None]
         with torch.no_grad(), global_generator(0):
             return model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-    except Exception:  # noqa: BLE001 - any model may come here; what it cannot compute is refused by `choose_layout`
+    except Exception:
         return None
     finally:
         model.train(was_training)
@@ -118,9 +119,11 @@ def _adapter_dropout(layer: nn.Module) -> list[_DropoutNd]:
 
 @contextlib.contextmanager
 def fresh_generators(seed: int, device: torch.device) -> Iterator[None]:
-    """Inside, torch's global generators start from a seed; afterwards they, Python's and NumPy's are as before."""
+    """Inside, the global generators of torch, Python and NumPy start from a seed; afterwards they are as before."""
     python, numpy = random.getstate(), np.random.get_state()
     with global_generator(seed, [device] if device.type == "cuda" else []):
+        random.seed(seed)
+        np.random.seed(seed)
         try:
             yield
         finally:
@@ -130,8 +133,7 @@ def fresh_generators(seed: int, device: torch.device) -> Iterator[None]:
 
 def generator_states(device: torch.device) -> tuple[bytes, ...]:
     """The states of all global generators a model may draw from."""
-    states = [torch.get_rng_state().numpy().tobytes(), repr(random.getstate()).encode(), np.random.get_state()[1].tobytes()]  # type: ignore[index, union-attr]
-    states.append(str(np.random.get_state()[2]).encode())
+    states = [torch.get_rng_state().numpy().tobytes(), pickle.dumps((random.getstate(), np.random.get_state()))]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device).numpy().tobytes())
     return tuple(states)

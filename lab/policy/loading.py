@@ -18,6 +18,7 @@ from .habits import tolerated
 from .policy import Policy, whole
 from .sources import (
     ModelError,
+    check_folder,
     check_source,
     check_special_tokens,
     check_weights,
@@ -111,6 +112,8 @@ def check_model(source: str, *, lora: Lora | None = None) -> None:
     place = check_source(source)
     if place is None or is_adapter(place) or is_gguf(place):
         return  # GGUF, and adapters on adapters: all of it is checked when it is converted
+    if is_adapter(source):
+        check_folder(Path(place))
     config = read_configuration(place)
     require_causal(place, config)
     if not Path(place).is_dir():

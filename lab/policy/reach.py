@@ -60,7 +60,7 @@ def gradients(policy: Policy, texts: Sequence[Completion]) -> Gradients:
         policy.model.train(was_training)
         for handle in handles:
             handle.remove()
-    norms = {name: None if g is None else float(g.float().norm()) for name, g in zip(parameters, computed)}
+    norms: dict[str, float | None] = {name: None if g is None else float(g.float().norm()) for name, g in zip(parameters, computed)}
     return Gradients(norms, frozenset(called))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -10,23 +11,32 @@ from typing import Any
 import torch
 
 from .chat_template import ChatTemplate, now
-from .loading import ModelError, choose_device
-from .randomness import global_generator
+from .loading import choose_device
+from .sources import (
+    ModelError,
+    check_folder,
+    check_weights,
+    is_adapter,
+    local_folder,
+    read_configuration,
+    read_tokenizer,
+    read_weights,
+)
 from .tokens import Prompt
 
 
 def check_reward_model(source: str) -> None:
     """Raises ModelError in one sentence unless the configuration in `source` (a folder or hub id) is a reward model's.
 
-    Cheap: a run asks before it starts, and does not learn it at its first look.
+    Cheap: of a folder files, names and shapes of weights are checked, of a hub id the configuration. A run asks before it starts.
     """
-    from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
-    try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"The reward model {source} cannot be loaded: {_first_line(error)}") from error
+    with _of_reward_model(source):
+        folder = local_folder(source)
+        if is_adapter(source):
+            raise ModelError(f"{source} is an adapter; merge it into its base model with peft and give the merged model.")
+        config = read_configuration(source)
     named = str((getattr(config, "architectures", None) or [""])[0])
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING or not named.endswith("ForSequenceClassification"):
         raise ModelError(
@@ -35,6 +45,13 @@ def check_reward_model(source: str) -> None:
         )
     if config.num_labels != 1:
         raise ModelError(f"{source} has {config.num_labels} outputs, and a reward model has one; give a model with num_labels = 1.")
+    if folder is not None:
+        from transformers import AutoModelForSequenceClassification
+
+        with _of_reward_model(source):
+            check_folder(folder)
+            read_tokenizer(source)
+            check_weights(AutoModelForSequenceClassification, source, config)
 
 
 class RewardModel:
@@ -45,26 +62,19 @@ class RewardModel:
     """
 
     def __init__(self, source: str, *, device: str = "auto", moment: datetime | None = None) -> None:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoModelForSequenceClassification
 
         check_reward_model(source)
         self.source, self.device, self.moment = source, choose_device(device), moment or now()
         half = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-            with global_generator(0):  # weights are drawn before they are read
-                model, report = AutoModelForSequenceClassification.from_pretrained(
-                    source,
-                    trust_remote_code=False,
-                    use_safetensors=True,
-                    dtype=torch.bfloat16 if half else torch.float32,
-                    output_loading_info=True,
-                )
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"The reward model {source} cannot be loaded: {_first_line(error)}") from error
-        if report["missing_keys"]:
-            missing = sorted(report["missing_keys"])[0]
-            raise ModelError(f"The reward model {source} is not whole: {missing} is missing; save it again, or give another one.")
+        with _of_reward_model(source):
+            self.tokenizer: Any = read_tokenizer(source)
+            model = read_weights(
+                AutoModelForSequenceClassification,
+                source,
+                read_configuration(source),
+                dtype=torch.bfloat16 if half else torch.float32,
+            )
         self._agree_on_padding(model)
         self.model: Any = model.to(self.device).eval()
         positions = int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31)
@@ -124,6 +134,10 @@ class RewardModel:
         return self.tokenizer(text, add_special_tokens=False, truncation=True, max_length=self.max_length)["input_ids"]
 
 
-def _first_line(error: Exception) -> str:
-    words = str(error).strip().splitlines()
-    return words[0] if words else type(error).__name__
+@contextmanager
+def _of_reward_model(source: str) -> Iterator[None]:
+    """Inside, a refusal says that it is the reward model's. Raises ModelError."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"The reward model {source} cannot be loaded: {error}") from error

@@ -21,7 +21,8 @@ from lab.monitor import durable
 from lab.monitor.folder import CHECKPOINTS, FACTS, RunError, list_checkpoints, read_facts, step_of
 from lab.objectives import State
 from lab.policy import Policy, whole
-from lab.policy.randomness import global_generator
+from lab.policy.sources import ModelError, is_converted, read_weights
+from lab.policy.sources.converted import check_adapter_names
 
 from .workers import like
 
@@ -253,13 +254,19 @@ def _tensors(
 
 
 def _weights(folder: Path, policy: Policy) -> dict[str, Tensor]:
-    if policy.adapter:
-        from peft import load_peft_weights
+    """The policy's weights as stored. Raises ModelError where some are missing or left over, or where the start has changed."""
+    if not policy.adapter:
+        return read_weights(type(policy.model), str(folder), None).state_dict()
+    from peft import get_peft_model_state_dict, load_peft_weights
 
-        return load_peft_weights(str(folder), device=str(policy.device))
-    with global_generator(0):  # weights are drawn before they are read, and another run may be drawing at this moment
-        model: Any = type(policy.model).from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
-    return model.state_dict()
+    base = str(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path"))
+    own = str(policy.model.get_base_model().config._name_or_path)
+    if is_converted(own) and Path(base).name != Path(own).name:
+        raise ModelError("the adapter or GGUF file that the run began with has changed since: put the old one back")
+    weights = load_peft_weights(str(folder), device=str(policy.device))
+    expected = get_peft_model_state_dict(policy.model)
+    check_adapter_names("its adapter", set(expected), set(weights))
+    return weights
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
 )
 
+from lab.errors import LabError
 from lab.monitor.alerts import parse_hook
 from lab.objectives import Objective, make_objective
 from lab.policy import Lora
@@ -28,7 +29,7 @@ SEEDS = 2**32
 """How many seeds there are: so many the CPU's generator tells apart."""
 
 
-class ConfigError(ValueError):
+class ConfigError(LabError):
     """A configuration that cannot work, in one sentence."""
 
 
@@ -59,6 +60,7 @@ class TrainConfig(BaseModel):
         None,
         description="pairs computed at once (not set: the whole batch); smaller saves memory and changes no result (but what "
         "lora_dropout draws); fit takes the most that fit into memory, measured before the first step",
+        json_schema_extra={"word": ["fit", "Fit to memory"]},
     )
     learning_rate: float = Field(1e-4, ge=0, description="peak learning rate of AdamW")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after the warm-up")
@@ -168,7 +170,7 @@ class TrainConfig(BaseModel):
         description="gets the same alerts as a POST of JSON: an address on this machine, as http://127.0.0.1:9000/alerts, or on a "
         "host that alert_hosts names; empty: none",
     )
-    name: str = Field("", description="a name people will recognise")
+    name: str = Field("", max_length=200, description="a name people will recognise")
 
     @field_validator("precision", mode="before")
     @classmethod

@@ -1,7 +1,7 @@
 """How much memory a run takes at its peak, and the largest micro-batch that fits.
 
 The peak is the higher one of two moments. In a step: the optimizer's values, what autograd keeps of the largest micro-batch that
-the run will see, one layer's share of that again while the layer is computed backward, the working memory of the logits, and the
+the run will see, twice one layer's share of that while the layer is computed backward, the working memory of the logits, and the
 gradients. A step that is one micro-batch frees its activations while its gradients grow, so there the larger of the two counts;
 with several, the gradients of the first lie beside the activations of the next. In an evaluation: the optimizer's values, the
 reference (a second copy of the weights under full fine-tuning), and the keys and values of the prompts that are answered at once.
@@ -38,6 +38,9 @@ STEPS = 1000
 COPIES, LINEAR_COPIES = 3, 2
 """Arrays of one chunk of logits that live at the same time: where autograd goes through the projection, and where its gradient
 is written out."""
+HEAP = 1.4
+"""What a CPU's activations take of the heap: between the tensors that are kept lie holes of those that were not, which the C
+library's allocator cannot give back (in eight shapes 20 to 60 % of what is kept, `tests.bench.bench_memory_estimate`)."""
 ANSWERED_AT_ONCE = 50
 """Prompts that an evaluation answers at once, see `evaluation.BATCH`."""
 
@@ -98,12 +101,13 @@ class MemoryEstimate:
         config = self.config
         kept = max((self._largest(values, micro) for values in self._kept), default=0.0)
         answers = max((self._largest(values, micro) for values in self._answers), default=0.0)
-        activations = self.costs.fixed + int(kept) + self.again
+        activations = int((self.costs.fixed + kept + self.again) * (HEAP if self.policy.device.type == "cpu" else 1.0))
         logits = self._logits(int(answers))
         parts = micro * self.workers.count < config.batch_size
         copies = probe_copies(config.model_copy(update={"micro_batch_size": micro if parts else None}))[0] if probes else 0
         probed = self.probed * copies
-        backward = activations // self.layers
+        # Of one layer: the gradient of what it kept, and its working memory.
+        backward = int(2 * (self.costs.fixed + kept)) // self.layers + self.again
         forward_ends = activations + max(logits, backward) + self.head + probed
         step = forward_ends + self.trained if parts else max(forward_ends, self.trained + probed + self.head + backward)
         return Memory(
@@ -225,11 +229,12 @@ def cached_bytes(policy: Policy, length: int = 8) -> int:
     ids = torch.full((1, length), policy.pad_id, device=policy.device)
     try:
         with policy.evaluating(), policy.gathered(), policy.precision():
-            cache = policy.model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+            output = policy.model(input_ids=ids, use_cache=True, logits_to_keep=1)
     except (RuntimeError, MemoryError, TypeError, ValueError, NotImplementedError) as error:
         if out_of_memory(error):
             raise
         return 0  # a model without such a cache
+    cache = [value for name, value in output.items() if name != "logits"]
     return sum(storages(list(_tensors(cache))).values()) // length
 
 

@@ -321,8 +321,8 @@ def _check_layout(layout: LayoutCheck, workers: Workers) -> None:
     """Raises ModelError for a layout that several processes cannot have."""
     if layout.layout == "single" and workers.count > 1:
         raise ModelError(
-            f"This model has to be computed one row at a time ({layout.reason}), which several processes cannot do in step; train it "
-            "in one process."
+            f"This model has to be computed one row at a time ({layout.reason}), which several processes cannot do in step; "
+            "train it in one process."
         )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import home
 from lab.monitor import list_checkpoints
-from lab.policy import ModelError
+from lab.policy.sources import ModelError, loadable, read_tokenizer
+from lab.policy.sources.converted import tokenizer_place
 
 from .errors import WhatIfError
 
@@ -30,14 +30,11 @@ def tokenizer_of(run: Run) -> Any:
 
         source = str(ensure(cache=home.cache()).model_dir)
     try:
-        return _load(source)
-    except (OSError, ValueError, ModelError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WhatIfError(f"The tokenizer of the run {run.name} cannot be loaded from {Path(source)}: {reason}") from error
+        return _load(source if saved else tokenizer_place(source, loadable(source)))
+    except ModelError as error:
+        raise WhatIfError(f"The tokenizer of the run {run.name} cannot be loaded: {error}") from error
 
 
 @lru_cache(maxsize=8)
 def _load(source: str) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    return read_tokenizer(source)

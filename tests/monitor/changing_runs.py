@@ -40,7 +40,15 @@ def rewording(folder: Path) -> None:
 
 
 def run(
-    objective: Any, model: Path, folder: Path, change: Callable[[Path], None], *, at: int = AT, fails: int = 0, **settings: Any
+    objective: Any,
+    model: Path,
+    folder: Path,
+    change: Callable[[Path], None],
+    *,
+    at: int = AT,
+    fails: int = 0,
+    rows: Callable[[], list[dict[str, str]]] = troubled.told_apart,
+    **settings: Any,
 ) -> Run:
     """Train, and make the change when `at` steps are done; memory runs out in step `fails` (0: never)."""
 
@@ -50,4 +58,4 @@ def run(
         if step == fails:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    return troubled.run(objective, troubled.told_apart(), model, run_dir=folder, on_step=on_step, **SETTINGS | settings)
+    return troubled.run(objective, rows(), model, run_dir=folder, on_step=on_step, **SETTINGS | settings)

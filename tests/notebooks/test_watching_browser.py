@@ -19,14 +19,15 @@ from tests.notebooks.conftest import Jupyter
 
 pytestmark = [pytest.mark.browser, pytest.mark.flaky(reruns=2)]
 
-START, PATIENCE = 150.0, 90.0
+START, PATIENCE = 240.0, 120.0
 """Seconds to wait for the first page and for what must come: the machine may be busy."""
 
 CELL = """index => {
   const cell = document.querySelectorAll(".jp-Notebook .jp-CodeCell")[index];
   const charts = [...cell.querySelectorAll(".js-plotly-plot")].filter((chart) => chart._fullData);
   return {prompt: cell.querySelector(".jp-InputPrompt").innerText,
-          outputs: cell.querySelectorAll(".jp-OutputArea-child").length,
+          outputs: [...cell.querySelectorAll(".jp-OutputArea-output")]
+            .filter((output) => output.dataset.mimeType !== "application/vnd.jupyter.stderr").length,
           line: [...cell.querySelectorAll(".jp-RenderedHTML")].map((line) => line.innerText).join("|"),
           charts: charts.map((chart) => {
             chart.mark ??= Math.random();
@@ -149,8 +150,10 @@ def test_figures_are_updated_in_place(
 
 
 def stored_outputs(path: Path) -> list[list[dict[str, Any]]]:
-    """The outputs of each cell of a notebook file, by kind; nothing until all cells have some."""
+    """The outputs of each cell of a notebook file, by kind, without warnings; nothing until all cells have some."""
     kinds = {"application/vnd.plotly.v1+json": "plotly", "text/html": "html", "text/plain": "text"}
     cells = nbformat.read(path, as_version=4).cells
-    found = [[{kinds[kind]: part for kind, part in output.data.items() if kind in kinds} for output in c.outputs] for c in cells]
-    return found if all(found) else []
+    displayed = [[output.data for output in cell.outputs if output.output_type != "stream"] for cell in cells]
+    if not all(displayed):
+        return []
+    return [[{kinds[kind]: part for kind, part in data.items() if kind in kinds} for data in cell] for cell in displayed]

@@ -28,7 +28,9 @@ from lab.policy.dropout import switch_dropout_off
 VOCABULARY = 320
 SMALL: dict[str, Any] = {
     **dict.fromkeys(("hidden_size", "d_model", "n_embd"), 32),
-    **dict.fromkeys(("intermediate_size", "decoder_ffn_dim", "encoder_ffn_dim", "ffn_dim", "ffn_hidden_size", "d_ff", "d_inner"), 64),
+    **dict.fromkeys(
+        ("intermediate_size", "decoder_ffn_dim", "encoder_ffn_dim", "ffn_dim", "ffn_hidden_size", "d_ff", "d_inner"), 64
+    ),
     **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "encoder_layers"), 2),
     **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads"), 4),
     **dict.fromkeys(("decoder_attention_heads", "encoder_attention_heads", "attention_heads"), 4),
@@ -62,12 +64,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """What an architecture needs besides, so that both kinds of its layers are there and windows are shorter than the texts."""
 LARGER, RECURRENT = 8.0, {"mamba": 2.0, "mamba2": 4.0, "falcon_mamba": 2.0, "rwkv": 2.0, "recurrent_gemma": 2.0}
 """Factors of the weights; smaller ones where a state that is carried along amplifies rounding."""
-TRAINED = (
-    "llama qwen2 qwen3 mistral gemma gemma2 gemma3_text gemma3 phi phi3 gpt2 gpt_neo gpt_neox gptj gpt_bigcode gpt_oss openai-gpt "
-    "opt bloom biogpt xglm starcoder2 codegen ctrl cohere cohere2 olmo olmo2 olmoe granite stablelm falcon mpt mixtral qwen2_moe "
-    "qwen3_moe granitemoe deepseek_v3 afmoe mamba mamba2 falcon_mamba rwkv lfm2 recurrent_gemma jamba bamba falcon_h1 qwen3_next "
-    "llama4_text nemotron smollm3 exaone4 glm glm4 ernie4_5 helium persimmon arcee seed_oss diffllama doge modernbert-decoder"
-).split()
+NAMES = """
+llama qwen2 qwen3 mistral gemma gemma2 gemma3_text gemma3 phi phi3 gpt2 gpt_neo gpt_neox gptj gpt_bigcode gpt_oss
+openai-gpt opt bloom biogpt xglm starcoder2 codegen ctrl cohere cohere2 olmo olmo2 olmoe granite stablelm falcon mpt
+mixtral qwen2_moe qwen3_moe granitemoe deepseek_v3 afmoe mamba mamba2 falcon_mamba rwkv lfm2 recurrent_gemma jamba bamba
+falcon_h1 qwen3_next llama4_text nemotron smollm3 exaone4 glm glm4 ernie4_5 helium persimmon arcee seed_oss diffllama
+doge modernbert-decoder
+"""
+TRAINED = tuple(NAMES.split())
 REFUSED = {
     "bert": "not causal",
     "roberta": "not causal",
@@ -112,7 +116,11 @@ def texts() -> list[Completion]:
     def ids(count: int) -> tuple[int, ...]:
         return tuple(torch.randint(2, 300, (count,), generator=rng).tolist())
 
-    return [Completion(prompt, ids(n)) for prompt, answers in ((ids(30), (14, 23)), (ids(3), (1, 5)), (ids(19), (20, 9))) for n in answers]
+    return [
+        Completion(prompt, ids(n))
+        for prompt, answers in ((ids(30), (14, 23)), (ids(3), (1, 5)), (ids(19), (20, 9)))
+        for n in answers
+    ]
 
 
 TOKENIZER = types.SimpleNamespace(pad_token_id=1, eos_token_id=1, all_special_ids=[0, 1])
@@ -192,7 +200,7 @@ def row_of(kind: str, model: Any = None) -> Row:
         exact = one_by_one(policy.model, completions)
         theirs = gradient(policy.model, exact)
         ids = torch.tensor([completions[0].prompt])
-        spread = float(policy.model(input_ids=ids).logits[0].std(0).mean())
+        spread = float(policy.model(input_ids=ids).logits[0].detach().std(0).mean())
     difference = max(float((a.double() - b).abs().max()) for a, b in zip(own, exact))
     return Row(kind, check, difference, float((ours - theirs).norm() / theirs.norm()), spread, seconds)
 
@@ -228,7 +236,7 @@ def main() -> None:
             if sum(p.numel() for p in model.parameters()) > 5e6:
                 raise ValueError("its configuration stays large")
             model.eval()(input_ids=torch.tensor([[2, 3, 4]]), use_cache=False)
-        except Exception as error:  # noqa: BLE001 - says which could not be tried, and why
+        except Exception as error:
             unbuilt.append(f"{kind} ({type(error).__name__})")
             continue
         rows.append(row_of(kind, model.train()))

@@ -55,7 +55,7 @@ def test_it_goes_back_to_the_last_checkpoint_before_the_change_and_equals_a_run_
     again = without(copied(failed, tmp_path / "run"), 4)
     assert_same(again, plain)
     assert again.changes() == []
-    assert again.settings == plain.settings
+    assert again.settings.learning_rate == plain.settings.learning_rate
     event = again.events("resumed").iloc[-1]
     assert (event["step"], event["detail"]["checkpoint"]) == (4, "step-000004")
     assert event["detail"]["without"] == plain_changes([Change(4, {"learning_rate": 1e30})])

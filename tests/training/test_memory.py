@@ -44,7 +44,7 @@ def test_the_micro_batch_that_fits_is_named_and_taken_where_fit_is_set(model_fol
 
 @pytest.mark.parametrize("value", ["0", "-3", 2.5, "half", True, [1]])
 def test_a_micro_batch_is_a_number_or_fit(value):
-    with pytest.raises(lab.ConfigError, match="micro_batch_size = .* a whole number of pairs, at least 1, or fit"):
+    with pytest.raises(lab.ConfigError, match=r"micro_batch_size = .* a whole number of pairs, at least 1, or fit"):
         TrainConfig.parse(objective="dpo", micro_batch_size=value)
     assert [TrainConfig.parse(objective="dpo", micro_batch_size=v).micro_batch for v in ("4", 4.0, "fit", None)] == [
         4,

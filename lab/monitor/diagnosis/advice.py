@@ -111,7 +111,7 @@ class Advice:
             for factor in (FACTOR, 1 / FACTOR):
                 wanted = _within(self.method, name, value, factor)
                 if wanted is not None:
-                    push = self._push(_with(self.method, name, wanted))
+                    push = self._push(self.method.replace(**{name: wanted}))
                     gains[name, factor] = score(push, present) - score(present, present) if push and present else math.nan
         worth = {change: gain for change, gain in gains.items() if gain > WORTH}
         if not worth:
@@ -200,9 +200,10 @@ def _within(objective: Objective, name: str, value: float, factor: float) -> flo
     wanted = min(max(value * factor, low), high)
     if isinstance(value, int):
         wanted = math.floor(wanted) if factor < 1 else math.ceil(wanted)
-    moved_on = wanted > value * 1.05 if factor > 1 else wanted < value / 1.05
-    return wanted if moved_on else None
-
-
-def _with(objective: Objective, name: str, value: float) -> Objective:
-    return objective.replace(**{name: value})
+    if not (wanted > value * 1.05 if factor > 1 else wanted < value / 1.05):
+        return None
+    try:
+        objective.replace(**{name: wanted})
+    except ValueError:  # an end that does not belong to the range
+        return None
+    return wanted

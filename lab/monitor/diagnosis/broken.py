@@ -78,7 +78,7 @@ def _last(values: pd.Series) -> float:
     return float(values.iloc[-1]) if len(values) else math.nan
 
 
-@check("The first step's value")
+@check("Wrong loss at the first step")
 def first_step(e: Evidence, t: Thresholds) -> Seen:
     """With policy = reference the loss is a known number; another one means a wrong reference, mask or sign."""
     checks = [detail for detail in e.events("check")["detail"] if str(detail.get("what", "")).startswith("loss at the first step")]
@@ -115,7 +115,7 @@ def loss_spike(e: Evidence, t: Thresholds) -> Seen:
     numbers = {"loss, latest [nats]": float(values[-1]), "loss, median of late [nats]": float(np.median(values))}
     if height <= t.spike_height:
         return Seen(numbers | {"highest of late [nats]": float(values.max())})
-    numbers |= {"loss of the spike [nats]": highest, "median before it [nats]": middle, "height [robust deviations]": height}
+    numbers |= {"loss of the spike [nats]": highest, "median before it [nats]": middle, "height [deviations]": height}
     jump = jump_after_change(e, t)
     if jump is not None and not math.isnan(jump.loss) and jump.step <= step <= jump.change.after + t.change_reach:
         return Seen(numbers)  # told with the change that led to it
@@ -125,14 +125,14 @@ def loss_spike(e: Evidence, t: Thresholds) -> Seen:
     together = "; the loss of a pair depends on the others of its batch here, so look at all of them" if coupled else ""
     rate, times = Advice(e).rate(), number(height) if height < 1000 else "more than 1,000"
     words = (
-        f"The loss jumped in one batch: to {number(highest)} at step {step:,}. That is {times} robust deviations above "
+        f"The loss jumped in one batch: to {number(highest)} at step {step:,}. That is {times} deviations above "
         f"the {number(middle)} of the steps before. Look at the pairs of that batch (labels swapped? answers cut?){together}."
         f"{f' If it comes again, train with {rate}.' if rate else ''}"
     )
     return Seen(numbers, words, "warning", pairs, step)
 
 
-@check("Parameters in the method's range")
+@check("Parameters out of range")
 def parameters(e: Evidence, t: Thresholds) -> Seen:
     """What the objective itself says of its parameters, from the ranges that papers and the lab recommend."""
     spec = e.config["objective"]

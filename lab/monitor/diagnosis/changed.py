@@ -146,7 +146,7 @@ def undo(e: Evidence, change: MadeChange) -> str:
     return f"{back[0].upper()}{back[1:]}, or stop the run and r{resume}." if back else f"Stop the run and r{resume}."
 
 
-@check("Changes in mid-run do no harm", "change_jump", "change_reach")
+@check("A change in mid-run that did harm", "change_jump", "change_reach")
 def harmful_change(e: Evidence, t: Thresholds) -> Seen:
     """The loss jumps, or the run fails, right after settings were changed or edits of the pairs were taken."""
     if not e.changes:

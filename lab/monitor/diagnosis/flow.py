@@ -25,7 +25,7 @@ UNSTEADY = 0.6
 """Deviation of the first steps' weights, as a share of their median, from which they are no measure of later ones."""
 
 
-@check("Gradient is left", "saturated_weight", "saturated_share")
+@check("No gradient left", "saturated_weight", "saturated_share")
 def saturated(e: Evidence, t: Thresholds) -> Seen:
     """Most pairs have hardly any weight left, so that steps on them teach nothing."""
     starts = [e.start(name) for name in ("weight_chosen", "weight_rejected")]
@@ -59,7 +59,7 @@ def saturated(e: Evidence, t: Thresholds) -> Seen:
     return Seen(numbers, words, "warning", e.worst(weights))
 
 
-@check("Both sides' gradients add up", "opposed_cosine", "opposed_share")
+@check("Gradients of both sides undo each other", "opposed_cosine", "opposed_share")
 def sides_opposed(e: Evidence, t: Thresholds) -> Seen:
     """The chosen and the rejected part of the gradient undo each other, as they do for answers that hardly differ."""
     probes = e.layers[(e.layers["norm_chosen"] > 0) & (e.layers["norm_rejected"] > 0)]
@@ -104,7 +104,7 @@ def _alike(e: Evidence) -> tuple[tuple[str, ...], float | None]:
     return ordered[:5], float(np.median(list(shares.values()))) if shares else None
 
 
-@check("Learning rate not too high", "gradient_growth", "loss_rise", "kl_limit", "valid_fall")
+@check("Learning rate too high", "gradient_growth", "loss_rise", "kl_limit", "valid_fall")
 def rate_too_high(e: Evidence, t: Thresholds) -> Seen:
     """Two signs or more of: the gradient grows, the loss stands above its start, the policy is far from the reference, its answers
     are no longer valid. One alone may have other reasons."""
@@ -147,7 +147,7 @@ def _first_loss(e: Evidence) -> Level | None:
     return Level(float(known[-1]["found"]), 0.0, 1) if known and e.start("loss") else e.start("loss")
 
 
-@check("Learning rate not too low", "smallest_move")
+@check("Learning rate too low", "smallest_move")
 def rate_too_low(e: Evidence, t: Thresholds) -> Seen:
     """A fifth of the run is over and the policy is still where it began."""
     steps = e.setting("steps", 0)

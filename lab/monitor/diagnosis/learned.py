@@ -37,14 +37,14 @@ class Unseen:
         return found.low, found.high
 
 
-@check("Held-out pairs are there")
+@check("No held-out pairs")
 def nothing_held_out(e: Evidence, t: Thresholds) -> Seen:
     """No pair is kept out of the training, so nothing tells learning from learning by heart."""
     events = e.events("held_out")["detail"]
     looks, share = bool(e.config.get("evaluate", True)), e.setting("held_out", 0.0)
     if len(events):
         apart = len(events.iloc[-1].get("pairs", ()))
-    elif e.config and (not looks or share == 0):
+    elif e.about.get("config") and (not looks or share == 0):
         apart = 0
     else:
         return Seen(waits="it is not recorded which pairs are held out")
@@ -69,7 +69,7 @@ def nothing_held_out(e: Evidence, t: Thresholds) -> Seen:
     return Seen(numbers, words, "warning" if epochs > 1 else "notice")
 
 
-@check("Pairs are not learned by heart", "few_pairs", "learned_accuracy")
+@check("Pairs learned by heart", "few_pairs", "learned_accuracy")
 def memorised(e: Evidence, t: Thresholds) -> Seen:
     """Nearly all of a few pairs are told apart after some epochs, and nothing shows that others are, too."""
     epochs, count = _epochs(e), _training_pairs(e)
@@ -85,7 +85,7 @@ def memorised(e: Evidence, t: Thresholds) -> Seen:
         numbers["accuracy on pairs not trained on [share]"] = every[0].accuracy
     if count > t.few_pairs or accuracy < t.learned_accuracy:
         return Seen(numbers)
-    if any(one.interval[0] > accuracy - t.held_out_gap for one in every):
+    if any(one.interval[0] > accuracy - t.held_out_gap for one in [*every, *_together(every)]):
         return Seen(numbers)
     behind = next((one for one in every if one.interval[1] < accuracy and accuracy - one.accuracy > t.held_out_gap), None)
     told = f"After {epochs:.2g} epochs it tells {percent(accuracy)} of them apart"
@@ -106,7 +106,7 @@ def memorised(e: Evidence, t: Thresholds) -> Seen:
     return Seen(numbers, words, "notice")
 
 
-@check("Held-out accuracy keeps up", "held_out_gap")
+@check("Held-out accuracy behind training", "held_out_gap")
 def held_out_behind(e: Evidence, t: Thresholds) -> Seen:
     """The pairs that are trained on are told apart much better than those that are not."""
     looks = e.looks("eval/rewards/accuracies")
@@ -184,6 +184,14 @@ def _first_met(e: Evidence) -> Unseen | None:
         pairs,
         f"the {pairs} pairs of the second half of its first epoch, as they were before it trained on them",
     )
+
+
+def _together(every: list[Unseen]) -> list[Unseen]:
+    """Both as one, where there are two."""
+    if len(every) < 2:
+        return []
+    pairs = sum(one.pairs for one in every)
+    return [Unseen(sum(one.accuracy * one.pairs for one in every) / pairs, pairs, "")]
 
 
 def _lowest_held_out(e: Evidence) -> tuple[str, ...]:

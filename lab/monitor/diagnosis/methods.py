@@ -13,7 +13,7 @@ SEEN_TO_MOVE = 0.1
 """nats; a log-ratio below this is too small to compare a pilot with."""
 
 
-@check("Margin statistics are sound", "largest_z", "smallest_spread", "smallest_batch")
+@check("Degenerate margin statistics", "largest_z", "smallest_spread", "smallest_batch")
 def margin_statistics(e: Evidence, t: Thresholds) -> Seen:
     """alpha-DPO gives every pair a margin by its z-score; without a spread, or with a wild one, the margins say nothing."""
     gap, z, target = e.term("gap"), e.term("z"), e.term("target_margin")
@@ -67,7 +67,7 @@ def _within_batches(e: Evidence, term: str) -> float:
     return float(e.pairs.groupby("step")[term].std(ddof=0).median())
 
 
-@check("Pilots steer", "pilot_share", "pinned_weight")
+@check("Pilots that steer nothing", "pilot_share", "pinned_weight")
 def pilots_stuck(e: Evidence, t: Thresholds) -> Seen:
     """SGDPO's pilots hardly move beside the log-ratios they are drawn from, or the weight of one side is pinned to 0."""
     sides = ("chosen", "rejected")

@@ -41,7 +41,7 @@ def chosen_falls(e: Evidence, t: Thresholds) -> Seen:
     }
     if not above(NOTHING, chosen, t.chosen_fall * e.tokens) or chosen.value <= rejected.value:
         return Seen(numbers)
-    since = _since(e, "chosen", 0.0)
+    since = _since(e, "chosen", 0.0 if e.has_reference else -t.chosen_fall * e.tokens)
     serious = -chosen.value > t.chosen_fall_serious * e.tokens
     words = (
         f"The chosen answers become less likely, and the margin grows because the rejected fall faster. Since step {since:,} "
@@ -102,7 +102,7 @@ def rejected_collapses(e: Evidence, t: Thresholds) -> Seen:
     return Seen(numbers, words, "warning", e.worst(e.term("log_ratio_rejected")), since)
 
 
-@check("The chosen gain on the rejected", "reversed_fall")
+@check("Training that goes backwards", "reversed_fall")
 def goes_backwards(e: Evidence, t: Thresholds) -> Seen:
     """The chosen answers lose against the rejected: the update points the wrong way."""
     chosen, rejected = moved(e, "chosen"), moved(e, "rejected")
@@ -129,7 +129,7 @@ def goes_backwards(e: Evidence, t: Thresholds) -> Seen:
     return Seen(numbers, words, "error", e.worst(margins))
 
 
-@check("Answers keep their length", "length_growth")
+@check("Answers that grow longer", "length_growth")
 def grows_longer(e: Evidence, t: Thresholds) -> Seen:
     """Sampled answers become longer than those of the first evaluation."""
     lengths = e.looks("eval/completions/mean_length")

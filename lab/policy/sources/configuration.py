@@ -78,8 +78,8 @@ def _check_content(source: str, content: dict[str, Any], known: bool) -> None:
 
 def _make_portable(config: Any) -> None:
     """Leave the choice of attention to transformers where the configuration names one that this machine may not have."""
-    for name in ("", *getattr(config, "sub_configs", {})):
-        part = getattr(config, name, None) if name else config
+    parts: list[Any] = [config, *(getattr(config, name, None) for name in getattr(config, "sub_configs", {}))]
+    for part in parts:
         chosen = getattr(part, "_attn_implementation_internal", None)
         if chosen is not None and chosen not in PORTABLE_ATTENTION:
             part._attn_implementation_internal = None

@@ -37,6 +37,8 @@ from .files import (
 from .weights import check_numbers, check_report, read_weights, reading
 from .words import has_tokenizer, read_tokenizer
 
+CONVERTED = "models-converted"
+"""In the cache: a folder for every start that was converted, named by its key."""
 VERSION = 1
 """Part of the hash; raise it when the conversion computes something else."""
 TOLERANCE = 1e-2
@@ -72,13 +74,13 @@ def is_adapter(source: str) -> bool:
 
 
 def is_converted(folder: str) -> bool:
-    """Whether a folder is one that `loadable` has made."""
-    return Path(folder).parent == models_dir()
+    """Whether a path is that of a folder which `loadable` makes, there or not."""
+    return Path(folder).parent.name == CONVERTED
 
 
 def models_dir() -> Path:
     """Folder of the converted starts."""
-    return home.cache() / "models-converted"
+    return home.cache() / CONVERTED
 
 
 def loadable(source: str) -> str:
@@ -103,6 +105,12 @@ def loadable(source: str) -> str:
 def check_source(source: str) -> str | None:
     """Check what can be checked of a start without reading weights; returns the folder or hub id with the model's weights, or None
     for a GGUF file. Raises ModelError in one sentence."""
+    if not source.strip():
+        raise ModelError("No model is named; give a folder, a GGUF file, or owner/name of a causal language model on the hub.")
+    try:
+        Path(source).expanduser().exists()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{source[:100]!r} cannot be the path of a model ({cause(error)}); check it.") from error
     file = gguf_file(source)
     if file is not None:
         check_gguf(file)
@@ -141,10 +149,25 @@ def check_adapter(folder: Path) -> str:
         )
         raise ModelError(f"The adapter in {folder} is incomplete: {pickled}; save it again with peft, as safetensors.")
     stored_tensors(folder / ADAPTER_WEIGHTS)
+    _require_end(folder)
     return adapter_base(folder)
 
 
-def adapter_base(folder: Path, depth: int = 0) -> str:
+def _require_end(folder: Path) -> None:
+    """Raises ModelError where adapters are each other's base, so that there is no model below them."""
+    seen = {folder.resolve()}
+    base = Path(adapter_base(folder))
+    while is_adapter(str(base)):
+        if base.resolve() in seen:
+            raise ModelError(
+                f"The adapters in {folder} and {base} have each other as base model; set base_model_name_or_path in one of their "
+                f"{ADAPTER_CONFIG} to a model."
+            )
+        seen.add(base.resolve())
+        base = Path(adapter_base(base))
+
+
+def adapter_base(folder: Path) -> str:
     """The base model of an adapter: a folder, or a hub id. Raises ModelError where it is not there."""
     named = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
     if not isinstance(named, str) or not named.strip():
@@ -216,11 +239,16 @@ def with_adapter(base: Any, folder: Path, *, trainable: bool = False) -> Any:
         raise ModelError(
             f"{where} is of the type {kind}, which cannot be merged into a model; give a LoRA adapter, or a whole model."
         )
-    check_adapter_names(where, expected, {name for name in stored if name.removeprefix("base_model.model.") not in own})
+    check_adapter_names(where, expected, {name for name in stored if name in expected or _of_base(name) not in own})
     wrong = [name for name, value in stored.items() if value.is_floating_point() and not bool(value.isfinite().all())]
     if wrong:
         raise ModelError(f"{where} has weights that are not finite ({wrong[0]}); give an earlier checkpoint of it.")
     return model
+
+
+def _of_base(name: str) -> str:
+    """The name that a tensor of an adapter's file has in the base model, if it is one of those (embeddings are saved with it)."""
+    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
 
 
 def check_adapter_names(where: str, expected: set[str], stored: set[str]) -> None:
@@ -249,7 +277,7 @@ def _declare_untied(model: Any) -> None:
 
 def arbitrary_logps(model: Any) -> torch.Tensor:
     """Log-probs of a row of arbitrary tokens, [16, vocabulary]: two models that compute the same have the same."""
-    vocabulary = model.get_input_embeddings().num_embeddings
+    vocabulary = model.get_input_embeddings().weight.shape[0]  # an embedding with an adapter has no num_embeddings
     row = torch.randint(vocabulary, (1, 16), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         return model.eval()(input_ids=row.to(next(model.parameters()).device)).logits[0].float().log_softmax(-1)

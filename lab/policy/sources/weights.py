@@ -151,7 +151,7 @@ def check_numbers(source: str, model: Any) -> None:
 
 
 def _left_over(names: Sequence[str]) -> str:
-    return f", while {_listed(names)} of the files has no place in it" if names else ""
+    return f", while {_listed(names)} of the files {'has' if len(names) == 1 else 'have'} no place in it" if names else ""
 
 
 def _listed(names: Sequence[str]) -> str:

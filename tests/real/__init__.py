@@ -1,0 +1,1 @@
+"""A real model with real pairs, by hand: `make real`."""
