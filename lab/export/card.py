@@ -109,8 +109,8 @@ def _summary(run: Run, source: Source, what: str, dtype: str | None) -> str:
     if source.base.origin:
         kind = "GGUF file" if source.base.origin.endswith(".gguf") else "folder"
         words += (
-            f" The run began with the model that the {kind} {_code(source.base.name)} stands for (an adapter is merged into its base "
-            "model for that), in float32."
+            f" The run began with the model that the {kind} {_code(source.base.name)} stands for, in float32 (an adapter is merged "
+            "into its base model for that)."
         )
     if source.base.origin and what == "adapter":
         words += (
