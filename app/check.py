@@ -11,6 +11,7 @@ from app.words import duration
 from lab import api
 from lab.monitor.preflight import Preflight, size
 from lab.training import TrainConfig
+from lab.training.preflight import DoesNotFit
 
 HELP = (
     "Loads the model, reads the pairs and sends a few of them through it: does everything fit, what would be cut, how long will it "
@@ -41,14 +42,17 @@ def look_ahead(config: TrainConfig, progress: Progress) -> Preflight:
     """The report on a run that is yet to be made."""
     if sets.WORLD in (config.pairs, config.model):
         sets.await_world(progress)
-    return api.preflight(**config.model_dump(mode="json"), progress=progress)
+    try:
+        return api.preflight(**config.model_dump(mode="json"), progress=progress)
+    except DoesNotFit as refusal:
+        return refusal.report  # which says so, with everything else that was found
 
 
 def show(report: Preflight) -> None:
     """The report on the page: what is wrong first, the lengths on demand."""
     memory = report.memory
     if report.advice:
-        st.warning(plain(report.advice))
+        st.error(plain(f"The run would be refused. {report.advice}"))
     else:
         st.success(
             plain(f"It fits: about {size(memory.total)} of memory, and {size(memory.free)} more are free on {memory.device}.")
@@ -60,7 +64,7 @@ def show(report: Preflight) -> None:
         took = duration(max(report.time.training + report.time.reference, 1))
         st.text(f"About {took} for {steps} ({report.epochs:.2g} epochs), without evaluation, sampling, probes and checkpoints")
     for finding in report.findings:
-        st.info(plain(finding.words))
+        (st.info if finding.pairs else st.warning)(plain(finding.words))
     with st.expander("Lengths and memory"):
         st.code("\n".join(report.lines()), language=None, wrap_lines=False)
 

@@ -3,7 +3,7 @@ newest."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -15,30 +15,64 @@ from lab.run import Run
 CHOSEN = "chosen-run"
 """In the session: folder name of the run that a page showed last. (A widget's own state ends with its page.)"""
 
+ADDRESSED = "chosen-run.addressed"
+"""In the session: the run that the address said when a page was drawn last."""
+
+OPENED = "opened-pairs"
+"""In the session: path of a pair store -> the pair that was opened last."""
+
 
 def choose(runs: Sequence[Run]) -> Run:
-    """A list of the runs; the address follows the choice."""
+    """A list of the runs; the address follows the choice, and the choice follows a link or the browser's Back."""
     by_name = {run.dir.name: run for run in runs}
     asked = st.query_params.get("run")
-    if st.session_state.get("run") not in by_name:
-        if asked is not None and asked not in by_name:
-            st.warning(plain(f"There is no run {asked} here (any more); this is the latest one."))
-        newest_live = next((run for run in runs if run.state not in ENDED), runs[0]).dir.name
-        wanted = asked if asked is not None else st.session_state.get(CHOSEN)
-        st.session_state["run"] = wanted if wanted in by_name else newest_live
-    name = st.selectbox("Run", list(by_name), key="run", format_func=lambda key: label(by_name[key]), on_change=_other_run)
-    st.session_state[CHOSEN] = name
+    if st.session_state.get("run") not in by_name or (asked is not None and asked != st.session_state.get(ADDRESSED)):
+        st.session_state["run"] = _wanted(by_name, asked)
+    name = st.selectbox(
+        "Run",
+        list(by_name),
+        key="run",
+        format_func=lambda key: label(by_name[key]),
+        on_change=_other_run,
+        label_visibility="collapsed",
+    )
+    st.session_state[CHOSEN] = st.session_state[ADDRESSED] = name
     moment(name)  # before the address says this run: a step in it is that of another one
-    if st.query_params.get("run") != name:
-        st.query_params["run"] = name
+    if asked is None:
         address(name)
+    elif asked != name:
+        address(name, pair=None)  # it is a pair of another run
     return by_name[name]
+
+
+def _wanted(by_name: Mapping[str, Run], asked: str | None) -> str:
+    """The run in the address, else the one chosen before, else the latest; says so where the first is not there."""
+    before = st.session_state.get(CHOSEN)
+    wanted = before if asked is None else asked
+    if wanted in by_name:
+        return str(wanted)
+    newest = next((run for run in by_name.values() if run.state not in ENDED), next(iter(by_name.values()))).dir.name
+    if wanted is not None:
+        st.warning(plain(f"There is no run {wanted} here (any more); this is the latest one."))
+    return newest
 
 
 def _other_run() -> None:
     """A pair and a step of one run mean nothing in another."""
-    for name in ("pair", "step"):
-        st.query_params.pop(name, None)
+    name = st.session_state["run"]
+    st.session_state[ADDRESSED] = name
+    address(name, pair=None)
+
+
+def opened_pair(store: str) -> str | None:
+    """The pair of a store (its path) that was opened last in this session, on whichever page."""
+    pair: str | None = st.session_state.get(OPENED, {}).get(store)
+    return pair
+
+
+def remember_pair(store: str, pair: str | None) -> None:
+    """Keep which pair of a store is opened, for other pages; None: none is."""
+    st.session_state.setdefault(OPENED, {})[store] = pair
 
 
 def label(run: Run) -> str:

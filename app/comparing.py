@@ -88,7 +88,7 @@ def curves(comparison: Comparison) -> None:
     if not names:
         st.caption("The curves appear here after the first step of a run.")
         return
-    one, which, other, last = st.columns([5, 2, 2, 1], vertical_alignment="bottom")
+    one, which, other, last = st.columns([5, 3, 2, 2], vertical_alignment="bottom")
     first = [name for name in FIRST if name in names][:AT_FIRST]
     with which.popover("Numbers", icon=":material/checklist:", help="Which curves are drawn."):
         chosen = st.multiselect(
@@ -121,6 +121,7 @@ def curves(comparison: Comparison) -> None:
         for cell, name in zip(st.columns(len(chosen) if len(chosen) < 3 else 3), row):
             draw = comparison.difference_figure if subtract else comparison.figure
             figure = draw(name, axis, dark=dark())
+            figure.layout.paper_bgcolor = "rgba(0,0,0,0)"  # the page has its own
             figure.layout.uirevision = f"{shown}/{name}"  # the same word at every refresh: keep zoom and hidden traces
             with cell:
                 saving.chart(

@@ -11,6 +11,8 @@ import pandas as pd
 import streamlit as st
 
 from app import saving
+from app.address import put
+from app.choosing import opened_pair, remember_pair
 from app.comparing import file_name
 from app.difference import answers_html
 from app.figure import Event, dark
@@ -35,6 +37,8 @@ VISIBLE = 1 / 50
 
 FIRST_TERMS = ("log_ratio_chosen", "log_ratio_rejected", "logit", "weight_chosen", "weight_rejected")
 LATEST = "latest"
+ADDRESSED = "compare.pair.addressed"
+"""In the session: the pair that the address said when it was looked at last."""
 CLICKED = "compare.clicked"
 """In the session: pair and step of the point that was clicked, until the page has gone there."""
 
@@ -144,7 +148,7 @@ def _choice(comparison: Comparison, table: pd.DataFrame, term: str) -> str:
         "version_one": st.column_config.NumberColumn("version", help=f"Of the pair's text that {one} saw then."),
         "version_other": st.column_config.NumberColumn("version of the other", help=f"Of the pair's text that {other} saw then."),
     }
-    asked = st.session_state.get("compare.pair") or st.query_params.get("pair", "")
+    asked = _opened(comparison, set(table["pair"]))
     event: Any = st.dataframe(
         rows,
         hide_index=True,
@@ -164,8 +168,21 @@ def _choice(comparison: Comparison, table: pd.DataFrame, term: str) -> str:
             st.session_state["compare.marked"] = (marked[0], chosen)
             if fresh or not asked:
                 asked = chosen
-    st.session_state["compare.pair"] = asked
+    st.session_state["compare.pair"] = st.session_state[ADDRESSED] = asked
+    put(pair=asked or None)
+    if asked:
+        remember_pair(str(comparison.runs[0].about["pairs_store"]), asked)
     return asked
+
+
+def _opened(comparison: Comparison, pairs: set[str]) -> str:
+    """The pair that a link or the browser's Back names, else the one that was opened here, else on another page; "": none."""
+    named = st.query_params.get("pair", "")
+    if named and named != st.session_state.get(ADDRESSED):
+        return named
+    before = opened_pair(str(comparison.runs[0].about["pairs_store"]))
+    kept: str = st.session_state.get("compare.pair", "")
+    return kept or (before if before in pairs and before is not None else "")
 
 
 def _pair(comparison: Comparison, pair: str) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
 
-from app import notifying
+from app import notifying, steering
 from app.forms import widget
-from app.plain import plain
+from app.plain import plain, table
 from lab.monitor import ENDED, RunError
 from lab.monitor.diagnosis import CHECKS, Diagnosis, Seen, Thresholds, examine, found_in, read_thresholds, write_thresholds
 from lab.run import Run
@@ -24,6 +24,12 @@ PATIENCE = 10.0
 
 INSPECT = "views/inspect.py"
 """The page that opens a pair."""
+
+NAMED = 2
+"""Findings that the closed line names."""
+
+SHOWN_WARNINGS = 3
+"""Warnings of the run itself that are written out."""
 
 KEPT = "diagnosis.thresholds"
 """In the session: folder name of a run -> the thresholds that were set here."""
@@ -39,24 +45,56 @@ class Look:
     seen: Mapping[str, Seen]
 
 
-def section(run: Run, step: int | None) -> None:
-    """The findings as they stand at a step (None: now), the list of all checks, and the notifications of the desktop."""
-    name = run.dir.name
+def section(run: Run, step: int | None, warned: Mapping[str, int] | None = None) -> None:
+    """The findings as they stand at a step (None: now) and the warnings, on one line that opens; the desktop's notifications.
+
+    warned: what the run has warned of by itself, with the step of each.
+    """
+    name, warned = run.dir.name, warned or {}
     try:
         limits = thresholds_of(run)
     except RunError as error:
         st.warning(plain(str(error)))
         limits = Thresholds()
     look = _look(run, step, limits)
-    found = found_in(look.seen, look.at, limits)
-    for one in found:
-        _finding(run, one, limits)
-    quiet = f"No trouble found ({len(CHECKS)} checks)" if not found else f"All {len(CHECKS)} checks"
+    findings = found_in(look.seen, look.at, limits)
     with st.container(horizontal=True, vertical_alignment="top"):
-        with st.expander(quiet, icon=":material/stethoscope:", key=f"checks-{name}"):
-            _all_checks(look.seen)
-            _other_thresholds(run, limits, {one.kind for one in found})
+        # Closed, it holds nothing: what nobody reads is neither sent nor drawn.
+        box = st.expander(headline(findings, warned), icon=_icon(findings, warned), key=f"checks-{name}", on_change="rerun")
         notifying.button(name, notifying.news(run))
+    if not box.open:
+        return
+    with box:
+        for one in findings:
+            _finding(run, one, limits)
+        _warnings(warned)
+        _all_checks(look.seen)
+        _other_thresholds(run, limits, {one.kind for one in findings})
+
+
+def headline(findings: Sequence[Diagnosis], warned: Mapping[str, int]) -> str:
+    """How many findings and warnings there are, and of what the first are."""
+    if not findings and not warned:
+        return f"No trouble found ({len(CHECKS)} checks)"
+    counts = [(len(findings), "finding"), (len(warned), "warning")]
+    counted = ", ".join(f"{count} {what}{'s' if count > 1 else ''}" for count, what in counts if count)
+    named = "; ".join(plain(CHECKS[one.kind].title) for one in findings[:NAMED])
+    return f"**{counted}**" + (f": {named}" if named else "") + (" ..." if len(findings) > NAMED else "")
+
+
+def _icon(findings: Sequence[Diagnosis], warned: Mapping[str, int]) -> str:
+    severities = {one.severity for one in findings} | ({"warning"} if warned else set())
+    return next(
+        (ICONS[severity] for severity in ("error", "warning", "notice") if severity in severities), ":material/stethoscope:"
+    )
+
+
+def _warnings(warned: Mapping[str, int]) -> None:
+    """What the run warned of, the latest last."""
+    for words, step in list(warned.items())[-SHOWN_WARNINGS:]:
+        st.warning(plain(f"Step {step:,}: {words}" if step else words), icon=ICONS["warning"])
+    if len(warned) > SHOWN_WARNINGS:
+        st.caption(f"{len(warned) - SHOWN_WARNINGS} earlier warnings are marked at the foot of the curves.")
 
 
 def thresholds_of(run: Run) -> Thresholds:
@@ -81,25 +119,45 @@ def _look(run: Run, step: int | None, limits: Thresholds) -> Look:
 
 def _finding(run: Run, one: Diagnosis, limits: Thresholds) -> None:
     box = {"notice": st.info, "warning": st.warning, "error": st.error}[one.severity]
-    words, why = st.columns([8, 1], vertical_alignment="center")
-    with words:
+    with st.container(horizontal=True, vertical_alignment="center"):
         box(plain(one.words), icon=ICONS[one.severity])
-    with why, st.popover("Why", width="stretch", key=f"why-{run.dir.name}-{one.kind}"):
+        why = st.popover("Why", key=f"why-{run.dir.name}-{one.kind}")
+    with why:
         st.markdown(f"**{plain(CHECKS[one.kind].title)}**, after step {one.step:,}")
         _numbers(one.numbers)
         _threshold_widgets(run, one.kind, limits)
         _pairs(run, one)
+    if one.change is not None:
+        _without_change(run, one.kind, one.change)
+
+
+def _without_change(run: Run, kind: str, after: int) -> None:
+    """The button that resumes an ended run without the change that caused a finding."""
+    state = run.state
+    clicked = st.button(
+        f"Resume without the change at step {after:,}",
+        icon=":material/undo:",
+        key=f"without-{run.dir.name}-{kind}",
+        disabled=state not in ENDED or run.dir.name in steering.JOBS,
+        help="Go back to the last checkpoint from before the change and continue as if it had never been made. What was trained "
+        "since then is dropped." + ("" if state in ENDED else " Stop the run first."),
+    )
+    if clicked:
+        steering.take_up(run, without_change=after)
+        st.rerun(scope="app")
 
 
 def _numbers(numbers: Mapping[str, float]) -> None:
-    """The numbers as a small table; it scrolls by itself where there are many."""
-    rows = [{"what": what, "value": _written(value)} for what, value in numbers.items()]
-    if rows:
-        st.dataframe(rows, hide_index=True, height="content" if len(rows) < 8 else 280)
+    """The numbers as a small table."""
+    if numbers:
+        st.markdown(table(("what", "value"), [(what, _written(value)) for what, value in numbers.items()]))
 
 
 def _written(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.4g}"
+    """A number with all the digits of its whole part."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _pairs(run: Run, one: Diagnosis) -> None:
@@ -122,8 +180,8 @@ def _all_checks(seen: Mapping[str, Seen]) -> None:
     for kind, one in seen.items():
         state = "found" if one.words else "not yet" if one.waits else "fine"
         numbers = one.waits or ", ".join(f"{what} {_written(value)}" for what, value in one.numbers.items())
-        rows.append({"check": CHECKS[kind].title, "": state, "what it sees": numbers})
-    st.dataframe(rows, hide_index=True, height="content")
+        rows.append((CHECKS[kind].title, state, numbers))
+    st.markdown(table((f"All {len(CHECKS)} checks", "state", "what it sees"), rows))
 
 
 def _other_thresholds(run: Run, limits: Thresholds, found: set[str]) -> None:

@@ -23,12 +23,52 @@ from plotly.io.json import to_json_plotly
 from streamlit.components.v1 import declare_component
 
 SCRIPT = "plotly.min.js"
+PACKAGED = Path(plotly.__file__).parent / "package_data" / SCRIPT
+
+SERVED: str | None = None
+"""Address at which the server has Plotly's script; None: it is served out of a component's folder."""
 
 JAVASCRIPT = """
-const script = (url) => window.plotlyLoading ??= new Promise((done, failed) => {
-  const tag = Object.assign(document.createElement("script"), {src: url, onload: done, onerror: failed});
-  document.head.append(tag);
+// A title that is wider than its figure loses its note, then is broken into lines; the whole of it stands in a hover of the figure.
+const pen = document.createElement("canvas").getContext("2d");
+const wide = (words, size) => { pen.font = `${size}px system-ui, sans-serif`; return pen.measureText(words).width; };
+const bare = (html) => new DOMParser().parseFromString(html, "text/html").body.textContent;
+const fitted = (element, layout) => {
+  const whole = layout.title?.text;
+  if (!whole) return layout;
+  const [title, note] = whole.split("  <span");
+  const room = element.clientWidth - 16, size = layout.title.font?.size ?? 14;
+  const beside = note ? wide(bare("<span" + note), 11) + 14 : 0;
+  element.title = "";
+  if (wide(bare(title), size) + beside <= room) return layout;
+  element.title = bare(whole);
+  if (wide(bare(title), size) <= room) return {...layout, title: {...layout.title, text: title}};
+  const words = title.split(" "), lines = [""];
+  for (const word of words) {
+    const longer = `${lines.at(-1)} ${word}`.trim();
+    if (wide(bare(longer), 12) > room && lines.at(-1)) lines.push(word); else lines[lines.length - 1] = longer;
+  }
+  return {...layout, title: {...layout.title, text: lines.join("<br>"), font: {...layout.title.font, size: 12}}};
+};
+
+// The page may name the script itself, so that it comes with the others.
+const script = (url) => window.plotlyLoading ??= window.Plotly ? Promise.resolve() : new Promise((done, failed) => {
+  const coming = document.readyState !== "complete" && document.querySelector(`script[src="${url}"]`);
+  const tag = coming || Object.assign(document.createElement("script"), {src: url});
+  tag.addEventListener("load", done);
+  tag.addEventListener("error", failed);
+  if (!coming) document.head.append(tag);
 });
+
+// One figure a turn, so that the first is seen while the others are drawn.
+const waiting = [];
+let drawing = false;
+const turn = () => {
+  const draw = waiting.shift();
+  drawing = draw !== undefined;
+  if (drawing) { setTimeout(turn); draw(); }
+};
+const inTurn = (draw) => { waiting.push(draw); if (!drawing) { drawing = true; setTimeout(turn); } };
 
 // A picture has the page's background: on a transparent one the text of the dark theme could not be read.
 const picture = (element) => {
@@ -38,11 +78,48 @@ const picture = (element) => {
   Plotly.downloadImage({data: element.data, layout}, {format: "png", scale: 2, width, height, filename: element.fileName});
 };
 
-const config = (element, saves, selects) => ({responsive: true, displaylogo: false, doubleClick: "reset", modeBarButtons: [
+const look = {responsive: true, displaylogo: false, typesetMath: false, doubleClick: "reset"};
+const config = (element, saves, selects) => ({...look, modeBarButtons: [
   ["zoom2d", "pan2d", ...(selects ? ["select2d", "lasso2d"] : []), "resetScale2d"],
   [{name: "picture", title: "Save the picture (PNG)", icon: Plotly.Icons.camera, click: picture},
    ...(saves ? [{name: "save", title: "Save the data or the picture", icon: Plotly.Icons.disk,
                  click: () => element.tell("saved", element.fileName)}] : [])]]});
+
+// Zoom, hidden traces and the chosen tool of a figure that goes, with its tab or its page, until it comes again: kept by the tab of
+// the browser under the figure's name. uirevision: what they belong to.
+const place = (element) => `lab-view:${element.fileName}:${element.layout.uirevision}`;
+const axes = (element) => Object.keys(element._fullLayout).filter((name) => /^[xy]axis\d*$/.test(name));
+const remember = (element) => {
+  if (element.bringing || !element.layout?.uirevision) return;
+  const edited = Object.keys(element._fullLayout._preGUI ?? {}), view = {layout: {}, hidden: []};
+  for (const name of axes(element)) {
+    if (edited.some((key) => key.startsWith(`${name}.range`)) && !element._fullLayout[name].autorange)
+      view.layout[`${name}.range`] = [...element._fullLayout[name].range];
+  }
+  if (edited.includes("dragmode")) view.layout.dragmode = element._fullLayout.dragmode;
+  element._fullData.forEach((trace) => { if (trace.visible === "legendonly") view.hidden.push(trace.index); });
+  const empty = !view.hidden.length && !Object.keys(view.layout).length;
+  try {
+    if (empty) sessionStorage.removeItem(place(element)); else sessionStorage.setItem(place(element), JSON.stringify(view));
+  } catch { /* a browser that keeps nothing */ }
+};
+const bringBack = async (element) => {
+  let view = null;
+  try { view = JSON.parse(sessionStorage.getItem(place(element))); } catch { /* as above */ }
+  if (!view) return;
+  element.bringing = true;
+  // As if done by hand, so that Plotly keeps it through refreshes and a double click takes it back.
+  const byHand = (act) => {
+    element._fullLayout._guiEditing = true;
+    const done = act();
+    element._fullLayout._guiEditing = false;
+    return done;
+  };
+  if (Object.keys(view.layout).length) await byHand(() => Plotly.relayout(element, view.layout));
+  const hidden = view.hidden.filter((index) => index < element._fullData.length);
+  if (hidden.length) await byHand(() => Plotly.restyle(element, {visible: "legendonly"}, hidden));
+  element.bringing = false;
+};
 
 // A double click resets the zoom, so a click waits until it is known to be none.
 const clicked = (element) => ({points: [point]}) => {
@@ -59,10 +136,16 @@ const seeAgain = (element) => {
   element.draw();
 };
 document.addEventListener("visibilitychange", () => unseen.forEach(seeAgain));
+const measured = new ResizeObserver((entries) => entries.forEach(({target, contentRect}) => {
+  const before = target.measured;
+  target.measured = contentRect.width;
+  if (before && contentRect.width && Math.abs(before - contentRect.width) > 1 && target.drawn) target.draw();
+}));
 const watched = (element) => {
   const watch = ([{isIntersecting}]) => { element.away = !isIntersecting; seeAgain(element); };
   const observer = new IntersectionObserver((entries) => watch(entries.slice(-1)), {rootMargin: "100px"});
   observer.observe(element);
+  measured.observe(element);
   return observer;
 };
 
@@ -75,6 +158,7 @@ export default function ({data, parentElement, setTriggerValue}) {
   const forget = () => setTimeout(() => {
     if (element.isConnected) return;  // the page took it up again at once, as it does with some when it begins
     element.observer.disconnect();
+    measured.unobserve(element);
     unseen.delete(element);
     window.Plotly?.purge(element);
   });
@@ -91,14 +175,19 @@ export default function ({data, parentElement, setTriggerValue}) {
     // Only the first time with a config: Plotly takes one with its own buttons for another one, and begins anew without the zoom.
     const first = !element.drawn;
     element.drawn = true;
-    Plotly.react(element, figure.data, figure.layout, first ? config(element, saves, selects) : undefined);
+    const options = first ? config(element, saves, selects) : undefined;
+    const drawn = Plotly.react(element, figure.data, fitted(element, figure.layout), options);
+    if (first) {
+      drawn.then(() => bringBack(element));
+      for (const change of ["plotly_relayout", "plotly_restyle"]) element.on(change, () => remember(element));
+    }
     if (listens && !element.listening) {
       element.listening = true;
       element.on("plotly_click", clicked(element));
       element.on("plotly_doubleclick", () => clearTimeout(element.click));
     }
   };
-  script(url).then(draw);
+  script(url).then(() => inTurn(draw));
   return forget;
 }
 """
@@ -115,10 +204,11 @@ Event = Mapping[str, Any]
 @cache
 def script_url() -> str:
     """Address of Plotly's script on this server. A component's folder is what Streamlit serves with the right content type."""
-    folder = Path(plotly.__file__).parent / "package_data"
-    served = declare_component("plotly", path=folder)
+    if SERVED is not None:
+        return SERVED
+    served = declare_component("plotly", path=PACKAGED.parent)
     base = st.get_option("server.baseUrlPath").strip("/")
-    return f"{'/' + base if base else ''}/component/{served.name}/{SCRIPT}"
+    return f"{'/' + base if base else ''}/component/{served.name}/{SCRIPT}?v={plotly.__version__}"
 
 
 _mount = st.components.v2.component(

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import streamlit as st
 from pydantic.fields import FieldInfo
 
+from app.picking import objective_label
 from app.plain import plain
 from lab.objectives import OBJECTIVES, Objective
 
@@ -49,16 +50,23 @@ def grid(fields: Mapping[str, FieldInfo], defaults: Mapping[str, Any], key: str)
     return values
 
 
-def widget(name: str, field: FieldInfo, default: Any, key: str) -> Any:
-    """The widget that fits a field's type, and its value."""
+def widget(name: str, field: FieldInfo, default: Any, key: str, keep: Literal["page", "session"] = "session") -> Any:
+    """The widget that fits a field's type, and its value. keep: how long what is entered is kept while another page is shown."""
     label, more = title(name, field), plain(explain(field))
-    common: dict[str, Any] = {"key": key, "help": more, "persist_state": "page"}
+    common: dict[str, Any] = {"key": key, "help": more, "persist_state": keep}
     kind, optional = _kind(field)
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
         return st.selectbox(label, choices, index=choices.index(default), **common)
     if kind is bool:
         return st.toggle(label, value=default, **common)
+    if kind is int and (word := _word(field)):
+        chosen = st.session_state.get(f"{key}.{word[0]}", default == word[0])
+        start = None if default == word[0] else default
+        number = st.number_input(
+            label, value=start, step=1, placeholder=word[1] if chosen else "not set", disabled=chosen, **common
+        )
+        return word[0] if st.toggle(word[1], value=chosen, key=f"{key}.{word[0]}", persist_state="page") else number
     if kind is int:
         return st.number_input(label, value=default, step=1, placeholder="not set" if optional else None, **common)
     if kind is float:
@@ -77,10 +85,10 @@ def _nested_objective(name: str, field: FieldInfo, default: Any, key: str) -> di
             title(name, field),
             names,
             index=names.index(spec["name"]),
-            format_func=lambda n: f"{n}: {OBJECTIVES[n].title}",
+            format_func=objective_label,
             key=f"{key}.name",
             help=plain(explain(field)),
-            persist_state="page",
+            persist_state="session",
         )
         start = {k: v for k, v in spec.items() if k != "name"} if chosen == spec["name"] else {}
         return {"name": chosen, **objective_fields(OBJECTIVES[chosen], start, f"{key}.{chosen}")}
@@ -97,6 +105,12 @@ def _kind(field: FieldInfo) -> tuple[Any, bool]:
         kinds: Sequence[Any] = typing.get_args(field.annotation)
         return next(kind for kind in kinds if kind is not type(None)), type(None) in kinds
     return field.annotation, False
+
+
+def _word(field: FieldInfo) -> list[str] | None:
+    """A word that may stand in the place of a number, and its label; None where there is none."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    return typing.cast("list[str] | None", extra.get("word"))
 
 
 def title(name: str, field: FieldInfo) -> str:

@@ -15,7 +15,7 @@ STYLE = """<style>
 .heat {white-space: pre-wrap; overflow-wrap: anywhere; max-height: 26rem; overflow-y: auto; line-height: 2;}
 .heat span {border-radius: 3px; padding: 2px 0; outline: 1px solid #8885; outline-offset: -1px; cursor: default;}
 .heat .special {font-family: monospace; font-size: 0.8em; padding: 2px 4px; margin-left: 2px; outline-style: dashed;}
-.heat .blank {opacity: 0.55;}
+.heat .blank {font-size: 0.8em;}
 .heat-legend {display: flex; flex-wrap: wrap; gap: 0.6rem; align-items: center; font-size: 0.8rem;}
 .heat-legend .bar {width: 10rem; height: 0.8rem; border-radius: 3px; outline: 1px solid #8885;}
 </style>"""
@@ -33,6 +33,11 @@ def answer_html(pieces: Sequence[Piece], paint: Paint, side: str, dark: bool) ->
     spans = "".join(_span(piece, values, paint, side, dark) for piece in pieces if piece.last < MOST)
     more = "" if len(values) <= MOST else f"<br>{len(values) - MOST:,} more tokens are not shown."
     return f'{STYLE}<div class="heat">{spans}{more}</div>'
+
+
+def plain_html(text: str) -> str:
+    """An answer without colours."""
+    return f'{STYLE}<div class="heat">{markup(text)}</div>'
 
 
 def legend_html(paint: Paint, dark: bool) -> str:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import streamlit as st
 
 JAVASCRIPT = """
-const BUSY = "input, textarea, select, [contenteditable], [role=slider], [role=combobox], [role=listbox], [role=dialog]";
+const BUSY = "input, textarea, select, [contenteditable], [role=combobox], [role=listbox], [role=dialog]";
+const SLIDER = "input[type=range], [role=slider], input[type=checkbox], input[type=radio]";
+const OWN = ["Arrow", "Home", "End", "Page", "Enter", " "];  // what such a control does by itself
 
 export default function ({data, parentElement, setTriggerValue}) {
   const press = (event) => {
@@ -21,9 +23,13 @@ export default function ({data, parentElement, setTriggerValue}) {
     const cased = event.shiftKey ? event.key.toUpperCase() : event.key.toLowerCase();
     const key = event.key.length === 1 ? cased : event.key;
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || !data.keys.includes(key)) return;
-    if (event.target.closest?.(BUSY) || document.querySelector("[role=dialog]")) return;
+    if (document.querySelector("[role=dialog]")) return;
+    // A control that no text is typed into keeps its own keys, and leaves the others to the page.
+    const slider = event.target.closest?.(SLIDER);
+    if (slider ? OWN.some((own) => key.startsWith(own)) : event.target.closest?.(BUSY)) return;
     event.preventDefault();
-    setTriggerValue("pressed", key);
+    if (key === "?") document.querySelector(".st-key-lab-keys-list button")?.click();
+    else setTriggerValue("pressed", key);
   };
   if (parentElement.press) document.removeEventListener("keydown", parentElement.press);
   parentElement.press = press;
@@ -33,6 +39,10 @@ export default function ({data, parentElement, setTriggerValue}) {
 """
 
 _mount = st.components.v2.component("lab_keys", html="<span></span>", js=JAVASCRIPT, isolate_styles=False)
+
+
+LIST = "?"
+"""The key that opens the list of keys."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ def listen(keys: Mapping[str, Key], *, key: str) -> None:
 
     Within a fragment only the fragment is drawn again. Mount it once a page.
     """
-    _mount(key=key, data={"keys": list(keys)}, on_pressed_change=lambda: _pressed(keys, key))
+    _mount(key=key, data={"keys": [*keys, LIST]}, on_pressed_change=lambda: _pressed(keys, key))
 
 
 def _pressed(keys: Mapping[str, Key], key: str) -> None:
@@ -58,8 +68,9 @@ def _pressed(keys: Mapping[str, Key], key: str) -> None:
 
 
 def help_button(keys: Mapping[str, Key]) -> None:
-    """A small "?" that lists the keys."""
-    with st.popover("?", help="Keys of this page"):
+    """A small "?" that lists the keys; the key of that name opens it, where `listen` is mounted."""
+    with st.container(key="lab-keys-list", width="content"), st.popover("?", help="Keys of this page (key ?)"):
+        st.markdown(f"`{LIST}` this list")
         for name, does in keys.items():
             shown = f"Shift + {name}" if len(name) == 1 and name.isalpha() and name.isupper() else name
             st.markdown(f"`{shown}` {does.words}")

@@ -44,7 +44,7 @@ def knobs(kind: type[Objective], start: Mapping[str, Any], key: str) -> dict[str
                 persist_state="page",
             )
         else:
-            values[name] = widget(name, field, defaults[name], here)
+            values[name] = widget(name, field, defaults[name], here, keep="page")
     return values
 
 

@@ -136,6 +136,41 @@ def _field_over(
     return field(objective, *axes, tokens=tokens, ref=ref, state=state, draws=drawn(at(((0.0, 0.0),))))
 
 
+SAMPLES = ((0.5, -0.5), (-1.0, 1.5), (2.0, 0.7), (-2.3, -1.1), (0.3, 2.9), (-0.7, -3.1), (1.9, -1.6))
+"""Points at which a field's derivatives are compared with its values, nats."""
+
+
+@lru_cache(64)
+def held_fixed(objective: Objective, tokens: tuple[int, int] = (8, 8)) -> str:
+    """What part of the loss the gradient holds fixed: "margin", "something" where it is another one, "" where there is none.
+
+    Found by comparing the values beside a few points with the derivatives there: most of them disagree where a part is held.
+    """
+    return _quickly(_held_fixed, objective, tokens)
+
+
+def _held_fixed(objective: Objective, tokens: tuple[int, int]) -> str:
+    near = torch.tensor([-1e-3, 0.0, 1e-3], dtype=torch.float64)
+    state = objective.initial_state()
+    pairs = pairs_at(objective, *(torch.tensor(axis) for axis in zip(*SAMPLES)), tokens=tokens, ref=(-2.0, -2.0))
+    if objective.needs_dataset:
+        state = objective.dataset_state([pairs])
+    elif state:
+        with torch.no_grad():
+            state = objective(pairs, state, objective.draw(pairs, torch.Generator().manual_seed(0)), training=True)[1]
+    differ = 0
+    for x, y in SAMPLES:
+        data = field(objective, x + near, y + near, tokens=tokens, ref=(-2.0, -2.0), state=state)
+        measured = torch.stack([data.value[2, 1] - data.value[0, 1], data.value[1, 2] - data.value[1, 0]]) / 2e-3
+        given = torch.stack([data.d_log_x1[1, 1], data.d_log_x2[1, 1]])
+        differ += bool((measured - given).abs().max() > 1e-3 * (given.abs().max() + 1e-6))
+    if 2 * differ <= len(SAMPLES):
+        return ""
+    with torch.no_grad():
+        outcome = objective(pairs, state, objective.draw(pairs, torch.Generator().manual_seed(0)), training=False)[0]
+    return "margin" if "target_margin" in outcome.terms else "something"
+
+
 def parse_starts(text: str) -> tuple[Point, ...]:
     """Points typed as "0, 0; -3, 2". Raises ValueError in one sentence."""
     points = []

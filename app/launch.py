@@ -3,7 +3,8 @@
     python -m app [--port 8501] [--no-demo] [--steps N] [--home DIR]
 
 It builds the embedded world with a progress bar (once), serves the dashboard on this machine alone, prints its address when it
-listens, and starts a demo run in a background thread, so that the first thing one sees is curves that move. Ctrl-C or SIGTERM asks
+listens, and, where there is no run yet, starts a demo run in a background thread, so that the first thing one sees is curves that
+move (`--no-demo` starts none). Ctrl-C or SIGTERM asks
 the runs of this process to stop, which saves a checkpoint of each; runs in a process of their own go on, and are named.
 """
 
@@ -51,9 +52,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m app", description="Open the lab in a browser, with a demo run that trains.")
+    p = argparse.ArgumentParser(
+        prog="python -m app", description="Open the lab in a browser, and a demo run where there is none yet."
+    )
     p.add_argument("--port", type=int, default=8501, metavar="N", help="port on this machine (default: 8501)")
-    p.add_argument("--no-demo", action="store_true", help="start no demo run")
+    p.add_argument("--no-demo", action="store_true", help="start no demo run; else one starts where there is no run yet")
     p.add_argument("--steps", type=int, default=2000, metavar="N", help="steps of the demo run (default: 2000)")
     p.add_argument(
         "--home", type=Path, metavar="DIR", help="folder of runs and pair stores (default: $LAB_HOME, or your data folder)"
@@ -80,11 +83,16 @@ def require_free(port: int) -> None:
 
 
 def serve(port: int, *, demo_steps: int | None) -> None:
-    """Run the dashboard until a signal ends it; with a demo run of `demo_steps` steps, unless None."""
+    """Run the dashboard until a signal ends it; with a demo run of `demo_steps` steps where there is no run
+    yet, unless None."""
     import streamlit as st
+
+    from app.fixed_files import MIDDLEWARE, warm
+    from app.serving import ROUTES
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
+        threading.Thread(target=warm, name="warm", daemon=True).start()
         # The socket listens already when the server calls this.
         print(f"The lab is at http://{ADDRESS}:{port}", flush=True)
         if demo_steps is not None:
@@ -95,7 +103,7 @@ def serve(port: int, *, demo_steps: int | None) -> None:
             await asyncio.to_thread(stop_runs)
 
     logging.disable(logging.INFO)  # the server's own account of its start
-    app = st.App(Path(__file__).with_name("main.py"), lifespan=lifespan)
+    app = st.App(Path(__file__).with_name("main.py"), routes=ROUTES, middleware=MIDDLEWARE, lifespan=lifespan)
     app.run(config={"server.port": port, "server.address": ADDRESS, "server.headless": True, "logger.hideWelcomeMessage": True})
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import streamlit as st
+from streamlit import runtime
 
 ROOT = str(Path(__file__).resolve().parents[1])
 if ROOT not in sys.path:  # `streamlit run app/main.py` puts only the script's own folder on the path
@@ -16,20 +17,33 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect widt
 <path d="M5 22 L12 15 L18 18 L27 7" stroke="#56B4E9" stroke-width="3" fill="none"/>
 <path d="M5 24 L12 25 L18 22 L27 27" stroke="#F0904C" stroke-width="3" fill="none"/></svg>"""
 
-from lab import extensions  # noqa: E402 - behind the path
+from app import figure, look  # noqa: E402 - behind the path
+from app.fixed_files import MIDDLEWARE  # noqa: E402
+from app.leaving import leaving  # noqa: E402
+from app.serving import ROUTES  # noqa: E402
+from lab import extensions  # noqa: E402
 
-for complaint in extensions.load():  # at every run of the script: a file may have come since
-    st.warning(complaint)
 
-st.set_page_config(page_title="Preference lab", page_icon=ICON, layout="wide")
+def draw() -> None:
+    """Draw the page that the address names, below the menu of all pages."""
+    for complaint in extensions.load():  # at every run of the script: a file may have come since
+        st.warning(complaint)
+    st.set_page_config(page_title="Preference lab", page_icon=ICON, layout="wide")
+    look.apply(figure.dark())
+    pages = [
+        st.Page("views/live.py", title="Live", icon=":material/monitoring:", url_path="live", default=True),
+        st.Page("views/inspect.py", title="Inspect", icon=":material/search:", url_path="inspect"),
+        st.Page("views/new_run.py", title="New run", icon=":material/play_circle:", url_path="new-run"),
+        st.Page("views/compare.py", title="Compare", icon=":material/stacked_line_chart:", url_path="compare"),
+        st.Page("views/pairs.py", title="Pairs", icon=":material/compare:", url_path="pairs"),
+        st.Page("views/playground.py", title="Playground", icon=":material/tune:", url_path="playground"),
+    ]
+    page = st.navigation(pages, position="top")
+    if not leaving():
+        page.run()
 
-PAGES = [
-    st.Page("views/live.py", title="Live", icon=":material/monitoring:", url_path="live", default=True),
-    st.Page("views/inspect.py", title="Inspect", icon=":material/search:", url_path="inspect"),
-    st.Page("views/new_run.py", title="New run", icon=":material/play_circle:", url_path="new-run"),
-    st.Page("views/compare.py", title="Compare", icon=":material/stacked_line_chart:", url_path="compare"),
-    st.Page("views/pairs.py", title="Pairs", icon=":material/compare:", url_path="pairs"),
-    st.Page("views/playground.py", title="Playground", icon=":material/tune:", url_path="playground"),
-]
 
-st.navigation(PAGES, position="top").run()
+if runtime.exists():
+    draw()
+else:  # `streamlit run app/main.py` imports this file first, and serves the application that it defines
+    app = st.App(Path(__file__).absolute(), routes=ROUTES, middleware=MIDDLEWARE)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app.address import put
+
 MOMENTS = "moments"
 """In the session: folder name of a run -> the step that people went back to."""
 
@@ -41,12 +43,8 @@ def go_to(run: str, step: int | None, *, passing: bool = False) -> None:
         address(run)
 
 
-def address(run: str) -> None:
-    """Let the address say the step of the run that is shown."""
+def address(run: str, **more: str | None) -> None:
+    """Let the address say the run and the step of it that is shown. more: further parameters, as in `app.address.put`."""
     step = st.session_state.get(MOMENTS, {}).get(run)
     _addressed()[run] = "" if step is None else str(step)
-    if step is not None:
-        if st.query_params.get("step") != str(step):
-            st.query_params["step"] = str(step)
-    elif "step" in st.query_params:
-        del st.query_params["step"]
+    put(run=run, step=None if step is None else str(step), **more)

@@ -22,23 +22,30 @@ const KEY = "lab-notifications";
 const able = () => "Notification" in window;
 const on = () => able() && Notification.permission === "granted" && localStorage.getItem(KEY) === "on";
 
-function draw(button) {
-  const denied = able() && Notification.permission === "denied";
-  button.disabled = !able() || denied;
+const REFUSALS = {
+  none: "This browser has no notifications.",
+  denied: "The browser refuses notifications of this page: allow them in its settings for this address, then reload.",
+  default: "Not switched on: the browser's question was closed without an answer. Press again to be asked again.",
+};
+
+function draw(button, refused) {
   button.setAttribute("aria-pressed", on());
   button.textContent = on() ? "Notifications are on" : "Notify me";
-  button.title = !able() ? "This browser has no notifications."
-    : denied ? "This browser was told not to show notifications of this page; its settings can change that."
-    : on() ? "Findings and the end of the run pop up on the desktop while this page is open. Press to switch that off."
+  button.title = on() ? "Findings and the end of the run pop up on the desktop while this page is open. Press to switch that off."
     : "Let findings and the end of the run pop up on the desktop while this page is open.";
+  refused.textContent = REFUSALS[button.answer] ?? "";  // on the page: the title of a button is seen by few
 }
 
 export default function ({data, parentElement}) {
-  const button = parentElement.querySelector("button");
+  const button = parentElement.querySelector("button"), refused = parentElement.querySelector("[role=status]");
   button.onclick = async () => {
+    button.answer = undefined;
     if (on()) localStorage.setItem(KEY, "off");
-    else if (await Notification.requestPermission() === "granted") localStorage.setItem(KEY, "on");
-    draw(button);
+    else {
+      button.answer = able() ? await Notification.requestPermission() : "none";
+      if (button.answer === "granted") localStorage.setItem(KEY, "on");
+    }
+    draw(button, refused);
   };
   const seen = window.labNews ??= {};
   const known = seen[data.run];
@@ -48,7 +55,7 @@ export default function ({data, parentElement}) {
     }
   }
   seen[data.run] = new Set([...(known ?? []), ...data.news.map((news) => news.id)]);
-  draw(button);
+  draw(button, refused);
 }
 """
 
@@ -56,13 +63,13 @@ CSS = """
 .lab-notify { font: inherit; font-size: 0.875rem; color: var(--st-text-color); background: transparent; white-space: nowrap;
   border: 1px solid var(--st-border-color); border-radius: var(--st-button-radius, 0.5rem); padding: 0.4rem 0.75rem;
   cursor: pointer; }
-.lab-notify:hover:enabled, .lab-notify:focus-visible { border-color: var(--st-primary-color); color: var(--st-primary-color); }
-.lab-notify:disabled { opacity: 0.5; cursor: not-allowed; }
+.lab-notify:hover, .lab-notify:focus-visible { border-color: var(--st-primary-color); color: var(--st-primary-color); }
+.lab-refused { font-size: 0.8rem; color: var(--st-text-color); display: block; max-width: 22rem; }
 """
 
 _mount = st.components.v2.component(
     "lab_notifications",
-    html='<button type="button" class="lab-notify">Notify me</button>',
+    html='<button type="button" class="lab-notify">Notify me</button><span role="status" class="lab-refused"></span>',
     css=CSS,
     js=JAVASCRIPT,
     isolate_styles=False,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
+from app.leaving import leave_for
 from app.moment import go_to
 
 
@@ -11,4 +10,4 @@ def open_pair(run: str, pair: str, step: int | None) -> None:
     """Go to the page that inspects a pair. run: its folder's name.   step: the moment that is shown there; None: the latest."""
     go_to(run, step, passing=True)
     address = {"run": run, "pair": pair} | ({} if step is None else {"step": str(step)})
-    st.switch_page("views/inspect.py", query_params=address)
+    leave_for("views/inspect.py", address)

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from app.address import put
+from app.choosing import opened_pair, remember_pair
 from app.pair_view import shown
 from lab.monitor import ENDED
 from lab.monitor.terms import MARGIN, with_margin
@@ -56,7 +58,7 @@ class Listed:
 
 def show(run: Run, store: PairStore | None, step: int | None) -> Listed:
     """Draw the list; what is opened stands in the address (`pair`). step: the moment that is shown, or None."""
-    one, two, three, four = st.columns([4, 3, 3, 2], vertical_alignment="bottom")
+    one, two, three, four = st.columns([3, 3, 3, 2], vertical_alignment="bottom")
     search = one.text_input(
         "Search", key="inspect.search", placeholder="an id, or a text in the prompt or an answer", type="search"
     )
@@ -70,8 +72,13 @@ def show(run: Run, store: PairStore | None, step: int | None) -> Listed:
     rows = rows.sort_values(by, ascending=not falling, kind="stable", na_position="last") if len(rows) else rows
     ids = rows["pair"].to_numpy(object)
     opened = st.query_params.get("pair")
+    place = str(run.about["pairs_store"])
     if opened is None and len(ids):
-        opened = st.query_params["pair"] = str(ids[0])
+        before = opened_pair(place)
+        opened = before if before is not None and (ids == before).any() else str(ids[0])
+        put(pair=opened)
+    if opened is not None and (frame["pair"] == opened).any():
+        remember_pair(place, opened)
     found = np.flatnonzero(ids == opened)
     listed = Listed(ids, int(found[0]) if len(found) else None)
     _sheet(rows, listed, store, by, f"{run.dir.name}.{kind}.{search}.{by}.{falling}")
@@ -81,7 +88,7 @@ def show(run: Run, store: PairStore | None, step: int | None) -> Listed:
 def open_pair(id: str | None) -> None:
     """Open a pair of the same run, from the next drawing on."""
     if id is not None:
-        st.query_params["pair"] = id
+        put(pair=id)
 
 
 def _title(name: str) -> str:

@@ -16,6 +16,7 @@ from lab.pairs.rows import open_table
 from lab.policy.loading import choose_device
 from lab.policy.sources import check_source
 from lab.training.config import TrainConfig
+from lab.training.preflight import HIGHEST_RATE
 
 OWN = ("objective", "pairs", "model")
 SLOWEST_FOR_THE_WORLD = 1e-5
@@ -26,7 +27,7 @@ SLOWEST_FOR_THE_WORLD = 1e-5
 class Start:
     """How a run is started: `lab.train`'s arguments of these names."""
 
-    executor: Executor = "thread"
+    executor: Executor = "auto"
     queue: bool = True
 
 
@@ -53,7 +54,7 @@ def judge(spec: Mapping[str, Any], settings: Mapping[str, Any]) -> Verdict:
         if config.device != "auto":
             choose_device(config.device)
     except ValueError as error:
-        return Verdict(None, str(error))
+        return Verdict(None, " ".join(str(error).split()))
     return Verdict(config, warnings=tuple(_warnings(objective, config)))
 
 
@@ -69,15 +70,27 @@ def _check_pairs(source: str) -> None:
     if not source.strip():
         raise PairsError("Say which pairs: a file's path, or owner/name of a data set on the hub.")
     looks_like_hub = source.count("/") == 1 and not source.startswith((".", "/", "~")) and not Path(source).suffix
-    if source != "world" and Path(source).suffix != ".sqlite" and (Path(source).expanduser().exists() or not looks_like_hub):
+    if source != "world" and Path(source).suffix != ".sqlite" and (not looks_like_hub or _path(source).exists()):
         open_table(source)  # says what is wrong with a path; reads nothing yet
 
 
 def _check_model(source: str) -> None:
     if not source.strip():
         raise ValueError("Say which model: a folder, a GGUF file, or owner/name of a causal language model on the hub.")
+    _path(source)
     if source != "world":
         check_source(source)
+
+
+def _path(source: str) -> Path:
+    """A path that can be looked up. Raises ValueError where no file can have this name."""
+    try:
+        path = Path(source).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
+        raise ValueError(f"{source} cannot be the path of a file or folder ({reason}); check it.") from None
+    return path
 
 
 def _warnings(objective: Objective, config: TrainConfig) -> Iterator[str]:
@@ -86,6 +99,8 @@ def _warnings(objective: Objective, config: TrainConfig) -> Iterator[str]:
         yield f"{objective.name} compares the pairs of a batch with each other, and with batch_size 1 there is nothing to compare."
     if config.learning_rate == 0:
         yield "learning_rate is 0, so nothing will move."
+    elif config.learning_rate > HIGHEST_RATE:
+        yield f"learning_rate {config.learning_rate:g} is above {HIGHEST_RATE:g}: most models fall apart within a few steps."
     elif config.model == "world" and not config.lora_rank and config.learning_rate < SLOWEST_FOR_THE_WORLD:
         yield (
             f"learning_rate {config.learning_rate:g} suits models of billions of parameters; the embedded world's model "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
+from typing import Any
 
 import streamlit as st
 
@@ -17,6 +19,12 @@ CAN_STOP = ("queued", "running", "paused")
 CAN_CONTINUE = ("stopped", "failed", "dead")
 """Ended before its last step: it can go on from its last checkpoint."""
 
+STOPPING = ("Stopping ...", "orange", "stop")
+"""Word, colour and icon of a run that was asked to stop and has not ended."""
+
+ASKED_TO_STOP = "asked-to-stop"
+"""In the session: folder names of runs that were asked to stop here, until they have ended or go on."""
+
 JOBS: dict[str, Job[Run]] = {}
 """Runs that are being taken up again, by folder name; kept here because a reload must find them."""
 
@@ -26,6 +34,8 @@ def buttons(run: Run, state: str) -> str:
 
     They stand outside of what is redrawn every second, so that a click never waits for a drawing.
     """
+    if state not in CAN_STOP:
+        _asked_to_stop().discard(run.dir.name)
     with st.container(horizontal=True, horizontal_alignment="right"):
         pause = st.button("Pause", icon=":material/pause:", disabled=state not in CAN_PAUSE, help="Hold after the current step.")
         resume = st.button(
@@ -37,7 +47,9 @@ def buttons(run: Run, state: str) -> str:
         stop = st.button(
             "Stop",
             icon=":material/stop:",
-            disabled=state not in CAN_STOP,
+            disabled=state not in CAN_STOP or run.stopping,
+            on_click=_note_stop,
+            args=(run,),
             help="Save a checkpoint and end. Resume goes on from there, exactly.",
         )
     try:
@@ -46,17 +58,40 @@ def buttons(run: Run, state: str) -> str:
             return "Asked the run to pause; it holds after the current step."
         if stop:
             run.stop()
-            return "Asked the run to stop; it saves a checkpoint first, so that Resume can take it up again."
+            return "Stopping ... The run saves a checkpoint first, so that Resume can take it up again."
         if resume and state == "paused":
             run.resume()
             return "Asked the run to go on."
     except RunError as error:  # it ended between the drawing and the click
+        _asked_to_stop().discard(run.dir.name)
         return str(error)
     if resume:
-        folder, executor = run.dir, run.status.get("executor", "thread")  # as it was trained before
-        JOBS[folder.name] = Job(lambda progress: lab.train(run_dir=folder, resume=True, executor=executor, progress=progress))
+        take_up(run)
         return "Taking the run up again from its last checkpoint."
     return ""
+
+
+def stops(run: Run, state: str, status: Mapping[str, Any]) -> bool:
+    """Whether the run was asked to stop, here or elsewhere, and has not ended."""
+    return state in CAN_STOP and (run.dir.name in _asked_to_stop() or status.get("stage") == "stopping")
+
+
+def _asked_to_stop() -> set[str]:
+    asked: set[str] = st.session_state.setdefault(ASKED_TO_STOP, set())
+    return asked
+
+
+def _note_stop(run: Run) -> None:
+    """Before the page is drawn again, so that all of it knows."""
+    _asked_to_stop().add(run.dir.name)
+
+
+def take_up(run: Run, without_change: int | None = None) -> None:
+    """Continue a run that has ended, in the background, as it was trained before. without_change: see `lab.train`."""
+    folder, executor = run.dir, run.status.get("executor", "thread")
+    JOBS[folder.name] = Job(
+        lambda progress: lab.train(run_dir=folder, resume=True, without_change=without_change, executor=executor, progress=progress)
+    )
 
 
 def continuing(run: Run) -> None:
@@ -91,8 +126,11 @@ def notices(run: Run, state: str) -> None:
         )
     elif state == "stopped":
         st.info(f"Stopped at step {step:,} of {steps:,}; everything up to there is saved.", icon=":material/stop_circle:")
+        if run.stop_reason:
+            st.warning(plain(run.stop_reason), icon=":material/memory:")
     if state in CAN_CONTINUE:
-        _how_to_continue(run)
+        with st.expander("Resume in a terminal", icon=":material/terminal:"):
+            _how_to_continue(run)
 
 
 def _how_to_continue(run: Run) -> None:

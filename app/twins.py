@@ -11,6 +11,8 @@ import lab
 from app import sets
 from app.forms import grid, objective_fields
 from app.jobs import Job, Progress, show_progress
+from app.leaving import leave_for
+from app.picking import objective_label
 from app.plain import plain
 from app.recipe import build_objective
 from lab.monitor.folder import step_of
@@ -42,12 +44,12 @@ def form(runs: Sequence[Run], chosen: Sequence[Run]) -> None:
         "their objectives. They train one after the other: on one device two at once take as long, and need twice the memory."
     )
     ways = list(WAYS) if runs else [NEW]
-    way = st.radio("They begin as", ways, format_func=WAYS.__getitem__, horizontal=True, key="twins.way")
+    way = st.radio("They begin as", ways, format_func=WAYS.__getitem__, horizontal=True, key="twins.way", persist_state="session")
     run = at = None
     if way != NEW:
         names = {each.dir.name: each for each in (*chosen, *runs)}
         one, other = st.columns([3, 1])
-        run = names[one.selectbox("Run", list(names), key="twins.run")]
+        run = names[one.selectbox("Run", list(names), key="twins.run", persist_state="session")]
         if way == BRANCH:
             steps = [step_of(path) for path in run.checkpoints()]
             if not steps:
@@ -57,8 +59,16 @@ def form(runs: Sequence[Run], chosen: Sequence[Run]) -> None:
     specs = [_objective(letter, first) for letter, first in (("A", "dpo"), ("B", "sgdpo"))[(1 if way == ONE else 0) :]]
     settings = {} if way == ONE else _settings(run, at)
     one, other = st.columns(2)
-    queue = one.toggle("One after the other", value=True, key="twins.queue", help="Off: they start at once and share the device.")
-    apart = other.toggle("In processes of their own", key="twins.apart", help="They go on when the dashboard is closed.")
+    queue = one.toggle(
+        "One after the other",
+        value=True,
+        key="twins.queue",
+        persist_state="session",
+        help="Off: they start at once and share the device.",
+    )
+    apart = other.toggle(
+        "In processes of their own", key="twins.apart", persist_state="session", help="They go on when the dashboard is closed."
+    )
     started: dict[str, Any] = {"queue": queue, "executor": "process" if apart else "thread"}
     if st.button("Start the twin" if way == ONE else "Start the twins", type="primary", icon=":material/join:"):
         try:
@@ -102,8 +112,7 @@ def _starting() -> bool:
     if job.error is not None:
         st.error(plain(f"The twins could not be started: {job.error}"))
         return False
-    st.switch_page("views/compare.py", query_params={"runs": ",".join(job.result)})
-    return True
+    return leave_for("views/compare.py", {"runs": ",".join(job.result)})
 
 
 def _objective(letter: str, first: str) -> dict[str, Any]:
@@ -114,8 +123,9 @@ def _objective(letter: str, first: str) -> dict[str, Any]:
             f"Objective of {letter}",
             names,
             index=names.index(first),
-            format_func=lambda n: f"{n}: {OBJECTIVES[n].title}",
+            format_func=objective_label,
             key=f"twins.{letter}.objective",
+            persist_state="session",
         )
         return {"name": name, **objective_fields(OBJECTIVES[name], {}, f"twins.{letter}.{name}")}
 

@@ -31,8 +31,6 @@ SHARE = 0.035
 INTERVALS, COSTS = "drawing-intervals", "drawing-costs"
 """In the session, by run: seconds between two drawings, where that is not INTERVAL; seconds of processor of the latest drawings."""
 
-SHOWN_WARNINGS = 3
-
 
 def watch(run: Run, state: str) -> None:
     """Draw the run; again every second while it lives, less often where that would hold up its training (see SHARE)."""
@@ -71,12 +69,12 @@ def _draw(run: Run, drawn_state: str) -> None:
     with st.container():
         facts(run, state, status, record)
     if state == "queued" and not status.get("step"):
-        _warnings(record)
+        for words in _warned(record):
+            st.warning(plain(words), icon=":material/warning:")
         return
     bar = st.container()
     with st.container():  # one each, always in the same place: a figure that moves in the page is made anew and loses its zoom
-        _warnings(record)
-        diagnosis.section(run, moment(run.dir.name))
+        diagnosis.section(run, moment(run.dir.name), _warned(record))
     tabs = st.tabs(list(TABS), key="live-tab", on_change="rerun")
     for tab, section in zip(tabs, TABS.values()):
         if tab.open:
@@ -123,13 +121,8 @@ def _record(run: Run) -> Record:
     return kept
 
 
-def _warnings(record: Record) -> None:
+def _warned(record: Record) -> dict[str, int]:
+    """What the run warned of -> the step of the last time; what the diagnosis says itself is left to it."""
     events = record.events()
-    found = events[events["kind"].isin(["warning", "refused"])]
-    said = {
-        detail["words"]: step for step, detail in zip(found["step"], found["detail"]) if not detail.get("diagnosed")
-    }  # the same words once, with their last step; what the diagnosis below says itself is left to it
-    for words, step in list(said.items())[-SHOWN_WARNINGS:]:
-        st.warning(plain(f"Step {step:,}: {words}" if step else words), icon=":material/warning:")
-    if len(said) > SHOWN_WARNINGS:
-        st.caption(f"{len(said) - SHOWN_WARNINGS} earlier warnings are marked at the foot of the curves.")
+    told = events[events["kind"].isin(["warning", "refused"])]
+    return {detail["words"]: step for step, detail in zip(told["step"], told["detail"]) if not detail.get("diagnosed")}

@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app import examining, painted
+from app.jobs import Job, show_progress
 from app.pair_view import prompt_like, texts_of
 from app.plain import plain
 from app.words import meanings_in_halves
@@ -140,12 +141,42 @@ def _take(run: Run) -> None:
 def scored(model: Examined, pair: Pair) -> Scored:
     """Kept in the session for the latest few texts, so that a drawing costs nothing."""
     kept: dict[Any, Scored] = st.session_state.setdefault("whatif.scored", {})
-    key = (model.run_dir, model.step, id(model), pair.id, repr(pair.content))
+    key = _scored_key(model, pair)
     if key not in kept:
-        while len(kept) >= 8:
-            del kept[next(iter(kept))]
-        kept[key] = model.score([pair])
+        _keep(kept, key, model.score([pair]))
     return kept[key]
+
+
+SCORING: dict[Any, Job[Scored]] = {}
+"""Texts that are being scored, until a page has looked; a reload must find them."""
+
+
+def scored_soon(model: Examined, pair: Pair) -> Scored | None:
+    """The same in the background: None until it is there, and the page shows how far it is. Raises ValueError as `score` does."""
+    kept: dict[Any, Scored] = st.session_state.setdefault("whatif.scored", {})
+    if (key := _scored_key(model, pair)) in kept:
+        return kept[key]
+    job = SCORING.get(key)
+    if job is None:
+        job = SCORING[key] = Job(lambda progress: model.score([pair], progress=progress))
+    if not job.done.wait(0.2):
+        show_progress(job)
+        return None
+    del SCORING[key]
+    if job.error is not None:
+        raise ValueError(job.error)
+    _keep(kept, key, job.result)
+    return job.result
+
+
+def _scored_key(model: Examined, pair: Pair) -> Any:
+    return (model.run_dir, model.step, id(model), pair.id, repr(pair.content))
+
+
+def _keep(kept: dict[Any, Scored], key: Any, result: Scored) -> None:
+    while len(kept) >= 8:
+        del kept[next(iter(kept))]
+    kept[key] = result
 
 
 def _results(run: Run, model: Examined, pair: Pair, edited: Pair, before: Scored, after: Scored | None) -> None:
@@ -159,7 +190,8 @@ def _results(run: Run, model: Examined, pair: Pair, edited: Pair, before: Scored
     with table:
         st.dataframe(_table(before, after), hide_index=True, height="content", column_config=_columns(before, after is not None))
     with picture:
-        wanted = painted.switch("whatif.paint")
+        offered = painted.choices(model.objective, "ref_logps" in found.tokens and found.tokens["ref_logps"].notna().all())
+        wanted = painted.switch("whatif.paint", [name for name in offered if name != painted.DEGREES])
         painted.draw(wanted, (edited.chosen, edited.rejected), found.tokens, tokenizer_of(run))
 
 

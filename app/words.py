@@ -34,6 +34,11 @@ def duration(seconds: float) -> str:
     return "0 s"
 
 
+def objective_name(name: str) -> str:
+    """An objective's name as papers write it: "sgdpo" is SGDPO, "alpha_dpo" alpha-DPO."""
+    return "-".join(part.upper() if len(part) <= 3 or part.endswith(("po", "dpop")) else part for part in name.split("_"))
+
+
 def parameters(spec: Mapping[str, Any]) -> str:
     """An objective and its parameters on a line: "sgdpo: beta 0.1, r1 0.6"."""
     given = {key: value for key, value in spec.items() if key != "name"}

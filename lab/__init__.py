@@ -10,18 +10,21 @@ run.figure("margins")
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from lab import threads
 
 threads.sleep_while_waiting()  # before anything loads torch
+warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm without ipywidgets prints its bars as text
 
 if TYPE_CHECKING:
-    from lab.api import open_pairs, preflight, token_logps, train
+    from lab.api import preflight, token_logps, train
     from lab.comparing import compare
     from lab.export import export_run
     from lab.monitor import RunError
     from lab.objectives import OBJECTIVES, Objective, Outcome, PairLogps, make_objective, parameter, register
+    from lab.opening import open_pairs
     from lab.pairs import Pair, PairsError, PairStore
     from lab.policy import ModelError
     from lab.queueing import queue
@@ -63,10 +66,11 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "lab.api": ("open_pairs", "preflight", "token_logps", "train"),
+    "lab.api": ("preflight", "token_logps", "train"),
     "lab.comparing": ("compare",),
     "lab.export": ("export_run",),
     "lab.objectives": ("OBJECTIVES", "Objective", "Outcome", "PairLogps", "make_objective", "parameter", "register"),
+    "lab.opening": ("open_pairs",),
     "lab.pairs": ("Pair", "PairStore", "PairsError"),
     "lab.policy": ("ModelError",),
     "lab.monitor": ("RunError",),

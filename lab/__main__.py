@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from lab.cli import main
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    from lab.cli.interrupting import interruption, leave
+
+    if sys.argv[1:2] == ["train"]:
+        interruption.install()
+    from lab.cli import main
+
+    exit_code = main(sys.argv[1:])
+    if exit_code == interruption.code:
+        leave(exit_code)
+    sys.exit(exit_code)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lab import extensions, home
 from lab.judging import OracleJudge, RewardJudge
 from lab.monitor import RunLock, SilentWriter, StoreReader, StoreWriter, list_checkpoints, read_about
 from lab.monitor.alerts import Alerts, parse_hook
+from lab.monitor.durable import disk_errors_in_words
 from lab.monitor.preflight import Preflight
 from lab.objectives import Objective, PairLogps
+from lab.opening import WORLD, Progress, open_pairs
 from lab.pairs import Pair, PairStore
-from lab.pairs import open_pairs as open_stored_pairs
 from lab.policy import Policy, choose_layout
 from lab.policy.loading import check_model
 from lab.run import Run, find_run, open_run
@@ -21,6 +22,8 @@ from lab.training import ConfigError, TrainConfig, Training, Turn, create_run, s
 from lab.training.batches import encode_pair
 from lab.training.branch import lay_out, plan_branch, read_start
 from lab.training.evaluation import Judge
+from lab.training.executing import Executor, choose_place
+from lab.training.leaving_out import changes_to_leave_out, leave_out_changes
 from lab.training.lifecycle import leaving_a_note
 from lab.training.loop import OnStep
 from lab.training.prepare import look_ahead
@@ -30,31 +33,10 @@ from lab.training.trackers import Recorder, tracked_run, tracker_names
 from lab.training.watchman import Watchman
 from lab.training.workers import ALONE, Workers
 
-WORLD = "world"
-
 extensions.load()
-Progress = Callable[[str, float], None]
-Executor = Literal["thread", "process"]
 
 
-def open_pairs(source: Any = WORLD, *, split: str = "train", progress: Progress | None = None) -> PairStore:
-    """Preference pairs as a versioned, editable store.
-
-    source: "world" (the embedded one), a JSONL, JSON, CSV or Parquet file, a hub id, a `datasets.Dataset`, a list of dicts,
-    or a store's own .sqlite file. Opening the same content again finds the edits made before.
-    progress(what, share) reports while the embedded world is built, the first time.
-    Raises PairsError in one sentence that names the line.
-    """
-    if isinstance(source, PairStore):
-        return source
-    stores = home.home() / "pairs"
-    if source == WORLD:
-        from lab.world import ensure
-
-        return open_stored_pairs(ensure(cache=home.cache(), progress=progress).pairs_path, home=stores)
-    return open_stored_pairs(source, split=split, home=stores)
-
-
+@disk_errors_in_words()
 def train(
     objective: Any = None,
     pairs: Any = None,
@@ -65,7 +47,8 @@ def train(
     keep_optimizer: bool = True,
     run_dir: str | Path | None = None,
     resume: bool = False,
-    executor: Executor = "thread",
+    without_change: int | None = None,
+    executor: Executor | None = None,
     queue: bool = True,
     background: bool = True,
     on_step: OnStep | None = None,
@@ -78,19 +61,24 @@ def train(
     objective: a name, {"name": ..., parameters}, or an Objective.   pairs: whatever `open_pairs` takes (default: the world's).
     model: "world" (the default), a folder or a hub id.   settings: every other field of `TrainConfig` by name.
     resume: continue the run in `run_dir` from its latest checkpoint, with the settings it was made with and their changes.
+    without_change: resume without the change that was made after this step (`run.changes()` lists them): the run goes back to its
+    last checkpoint from before it and continues as if the change had never been made; later changes are made again at their steps.
     branch_from: a run, its folder or its name: begin from its checkpoint of step `at` (default: the latest), with the settings and
     pairs in use there where none are given. Steps go on counting, so `steps` is where it ends. The reference stays its parent's.
     keep_optimizer=False begins with fresh AdamW statistics.
     executor: "thread" trains in a thread of this program and ends, with a checkpoint, when the program does. "process" trains in a
-    process of its own that outlives this program; the choice for anything long.
+    process of its own that outlives this program; the choice for anything long. None or "auto": a process for models of more than
+    100 million parameters, or whose weights, gradients and optimizer take more than a tenth of the memory; else a thread, as with
+    on_step and objectives that only this program knows.
     queue: wait until no other run trains on the same device (`lab.queue()` shows the order, `Run.move` changes it); a paused run
     keeps its device, a stopped one does not. False starts at once, beside others.
     background=False returns when the run has ended.   on_step(step, scalars) is called in the training thread.
     progress(what, share) reports while the embedded world is built, the first time.   listed=False keeps the run off `runs()`.
     Raises ConfigError, PairsError or RunError, each in one sentence, before anything is started.
     """
-    if executor not in ("thread", "process"):
-        raise ConfigError(f'There is no executor {executor!r}; choose "thread" or "process".')
+    executor = executor or "auto"
+    if executor not in ("auto", "thread", "process"):
+        raise ConfigError(f'There is no executor {executor!r}; choose "auto", "thread" or "process".')
     if executor == "process" and on_step is not None:
         raise ConfigError('on_step is called in the training thread, which another process cannot do; use executor="thread".')
     options: dict[str, Any] = {"executor": executor, "queue": queue, "background": background, "on_step": on_step}
@@ -98,7 +86,9 @@ def train(
         others = (objective, pairs, model, branch_from, at)
         if any(given is not None for given in others) or settings or run_dir is None or not (keep_optimizer and listed):
             raise ConfigError("To resume, give run_dir and nothing else: a run goes on with the settings it was made with.")
-        return start_run(find_run(run_dir), progress=progress, **options)
+        return start_run(find_run(run_dir), without_change=without_change, progress=progress, **options)
+    if without_change is not None:
+        raise ConfigError("without_change belongs to resuming; give run_dir and resume=True with it.")
     if branch_from is None and (at is not None or not keep_optimizer):
         raise ConfigError("at and keep_optimizer belong to a branch; give branch_from, the run to begin from.")
     chosen: dict[str, Any] = {"objective": objective, "pairs": pairs, "model": model, "run_dir": run_dir, "listed": listed}
@@ -138,7 +128,7 @@ def make_run(
     pairs, model = WORLD if pairs is None else pairs, WORLD if model is None else model
     if objective is None:
         raise ConfigError('Give an objective, for example objective="sgdpo".')
-    config = _parse(objective, pairs, model, settings)
+    config = _parse(objective, pairs, model, settings).made_at()
     if known_elsewhere:
         require_known_elsewhere(config.objective)
     refuse_what_cannot_work(config)
@@ -212,17 +202,23 @@ def start_run(
     background: bool = True,
     on_step: OnStep | None = None,
     progress: Progress | None = None,
+    without_change: int | None = None,
     lock: RunLock | None = None,
     workers: Workers = ALONE,
     device: str | None = None,
 ) -> Run:
     """Train the run that was made in `folder`, from its latest checkpoint or from its beginning; see `train`.
 
+    without_change: leave out the changes made after this step before going on.
     lock: the hold on the folder that this process was born with, where it is the one that executor="process" has started.
     workers, device: the processes that train it together, and this one's device; one that does not write trains in this thread.
     """
     about = read_about(folder)
-    config = TrainConfig.parse(**about["config"])
+    config = TrainConfig.parse(**about["config"]).made_at(about["created"])
+    if executor == "auto":
+        executor = choose_place(config, only_here=_only_here(config, on_step)).executor
+    if without_change is not None and workers.writes:
+        changes_to_leave_out(folder, without_change)
     if device is not None:
         config = config.model_copy(update={"device": device})
     if executor == "process":
@@ -244,6 +240,7 @@ def start_run(
     trackers = tracker_names(config.trackers)
 
     def make(writer: StoreWriter) -> Training:
+        left_out = leave_out_changes(folder, without_change) if without_change is not None and workers.writes else []
         resumed = workers.agree(_was_trained(folder) if workers.writes else None)
         if workers.writes:
             tracked = tracked_run(folder, config, about["created"], resumed=resumed)
@@ -251,7 +248,8 @@ def start_run(
             writer.listeners += [Recorder(name, tracked, lambda s, w: writer.event(s, "warning", words=w)) for name in trackers]
         judge: Judge | None = oracle
         if config.reward_model:
-            judge = RewardJudge(config.reward_model, device=config.device, prompts=oracle.prompts if oracle else ())
+            own = oracle.prompts if oracle else ()
+            judge = RewardJudge(config.reward_model, device=config.device, prompts=own, moment=config.moment)
         return Training(
             folder,
             config,
@@ -263,6 +261,7 @@ def start_run(
             judge=judge,
             resume=resumed,
             start=beginning,
+            left_out=left_out,
             on_step=on_step,
             workers=workers,
         )
@@ -273,7 +272,7 @@ def start_run(
                 make(SilentWriter()).run()
         return Run(folder)
     if executor == "process":
-        start_process(folder, queue=queue)
+        start_process(folder, queue=queue, without_change=without_change)
         run = Run(folder)
         if not background:
             run.wait()
@@ -281,6 +280,17 @@ def start_run(
     kept = {"token_steps": config.token_steps, "keep_pair_rows": config.keep_pair_rows}
     thread = start(folder, make, turn=turn, lock=lock, background=background, workers=workers, **kept)
     return Run(folder, thread)
+
+
+def _only_here(config: TrainConfig, on_step: OnStep | None) -> str | None:
+    """What another process would not know of a run; None where it knows all."""
+    if on_step is not None:
+        return "on_step"
+    try:
+        require_known_elsewhere(config.objective)
+    except ConfigError:
+        return f"the objective {config.objective.name}"
+    return None
 
 
 def _alerts(config: TrainConfig, writer: StoreWriter, *, here: bool) -> Alerts | None:
@@ -309,6 +319,7 @@ def require_known_elsewhere(objective: Objective) -> None:
             )
 
 
+@disk_errors_in_words()
 def preflight(
     objective: Any,
     pairs: Any = WORLD,
@@ -357,7 +368,7 @@ def token_logps(
     model.eval()
     try:
         policy.share_prompts()
-        choose_layout(policy, [c for pair in encoded[:2] for c in (pair.chosen, pair.rejected)])
+        choose_layout(policy, [c for pair in encoded[:2] for c in (pair.chosen, pair.rejected)], training=False)
         with torch.no_grad():
             parts = [pair_logps(policy, DPO(), encoded[i : i + batch_size], None) for i in range(0, len(encoded), batch_size)]
     finally:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from datetime import datetime
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from lab.intervals import mean_interval, share_interval, win_rate
 from lab.pairs import Prompt
+from lab.policy.chat_template import now
 from lab.policy.reward_model import RewardModel, check_reward_model
 from lab.training.evaluation import Judgement, Progress, Texts
 
@@ -43,17 +45,19 @@ class RewardJudge:
     """A reward model on the held-out prompts. Raises ModelError where `source` is none.
 
     It is read at every look and freed after it: what a look waits for, training has as memory. The reference's answers do
-    not change, and are scored once.
+    not change, and are scored once. moment: the date and time that its chat template is told (default: the present).
     """
 
-    def __init__(self, source: str, *, device: str = "auto", prompts: Sequence[Prompt] = ()) -> None:
+    def __init__(
+        self, source: str, *, device: str = "auto", prompts: Sequence[Prompt] = (), moment: datetime | None = None
+    ) -> None:
         check_reward_model(source)
-        self.source, self.device, self.prompts = source, device, prompts
+        self.source, self.device, self.prompts, self.moment = source, device, prompts, moment or now()
         self._known: dict[tuple[Any, ...], list[float]] = {}
 
     def __call__(self, prompts: Sequence[Prompt], answers: Texts, reference: Texts, progress: Progress) -> Judgement:
         """Reward and win rate against the reference."""
-        model = RewardModel(self.source, device=self.device)
+        model = RewardModel(self.source, device=self.device, moment=self.moment)
         try:
             key = tuple((repr(prompt), *given) for prompt, given in zip(prompts, reference))
             if key not in self._known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 import threading
@@ -11,9 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from lab import extensions, home, queueing
+from lab.listing import RunList, run_html
 from lab.monitor import (
     ENDED,
     Change,
@@ -21,9 +21,11 @@ from lab.monitor import (
     StoreReader,
     best_checkpoint,
     export,
+    inprocess,
     is_held,
     last_words,
     list_checkpoints,
+    pending,
     read_about,
     read_changes,
     read_twins,
@@ -31,9 +33,10 @@ from lab.monitor import (
     write_page,
     write_table,
 )
-from lab.monitor.folder import RUN_FILE
+from lab.monitor.folder import RUN_FILE, STOPPING
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
 
     from lab.monitor.diagnosis import Diagnosis
@@ -56,7 +59,12 @@ class Run:
         self._thread = thread
 
     def __repr__(self) -> str:
-        return f"<Run {self.name}: {self.state}, step {self.step} of {self.about['config']['steps']}>"
+        config = self.about["config"]
+        return f"<Run {self.name}: {self.state}, step {self.step} of {config['steps']}, {config['objective']['name']}>"
+
+    def _repr_html_(self) -> str:
+        """Show the run as a small table in a notebook."""
+        return run_html(self)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -108,14 +116,31 @@ class Run:
         state = str(self.reader.status().get("state", "queued"))
         if state not in ENDED and not is_held(self.dir):
             # The last word may have been written between the two looks.
-            state = str(self.reader.status().get("state", "queued"))
-            return state if state in ENDED else "dead"
+            status = self.reader.status()
+            state = str(status.get("state", "queued"))
+            if state in ENDED:
+                return state
+            outcome = self._outcome(status)
+            return outcome.state if outcome else "dead"
         return state
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run was asked to stop and has not ended yet."""
+        status = self.reader.status()
+        return str(status.get("state", "queued")) not in ENDED and (status.get("stage") == STOPPING or pending(self.dir, "stop"))
+
+    def _outcome(self, status: Mapping[str, Any]) -> inprocess.Outcome | None:
+        """How the run ended, where this process trained it last and the disk did not take that any more."""
+        return inprocess.outcome_of(self.dir) if status.get("process") == os.getpid() else None
 
     @property
     def status(self) -> dict[str, Any]:
         """step, stage, stage_share, remaining (seconds), seconds trained, error, ... as last written."""
-        return self.reader.status()
+        status = self.reader.status()
+        if str(status.get("state", "queued")) not in ENDED and pending(self.dir, "stop"):
+            status |= {"stage": STOPPING, "stage_share": None, "stage_remaining": None}
+        return status
 
     @property
     def step(self) -> int:
@@ -123,11 +148,20 @@ class Run:
         return self.reader.step
 
     @property
+    def stop_reason(self) -> str | None:
+        """Why the run stopped by itself, in one sentence; None where it did not."""
+        status = self.reader.status()
+        outcome = None if status.get("state") in ENDED else self._outcome(status)
+        return outcome.reason if outcome else status.get("reason")
+
+    @property
     def error(self) -> str | None:
         """Why the run failed, in one sentence; None if it did not. Of a dead process of its own: what it last said."""
         status = self.reader.status()
         if status.get("executor") == "process" and not status.get("error") and self.state == "dead":
             return last_words(self.dir)
+        if not status.get("error") and status.get("state") not in ENDED and (outcome := self._outcome(status)):
+            return outcome.error
         return status.get("error")
 
     def pause(self) -> None:
@@ -259,11 +293,12 @@ class Run:
         found = self.reader.events("preflight", after=after)["detail"]
         return None if found.empty else Preflight.model_validate(found.iloc[-1])
 
-    def figure(self, name: str) -> go.Figure:
-        """A picture of the run; `lab.plots.FIGURES` names them. Raises ValueError for another name."""
+    def figure(self, name: str, *, dark: bool = False) -> go.Figure:
+        """A figure of the run on a light or dark background; `lab.plots.FIGURES` names them. Raises ValueError for another name."""
         from lab.plots import run_figure
+        from lab.plots.style import with_background
 
-        return run_figure(self.reader, name)
+        return with_background(run_figure(self.reader, name, dark), dark)
 
     def export(self, what: str, path: Path | str, *, first: int = 0, last: int | None = None) -> Path:
         """Write numbers of the run to a new .csv or .parquet file: scalars, pairs (each pair's latest terms), terms (at every step
@@ -333,8 +368,8 @@ def find_run(run: str | Path) -> Path:
 
 
 def runs() -> list[Run]:
-    """All known runs, newest first."""
-    found = []
+    """All known runs, newest first. A notebook shows the list as a table."""
+    found = RunList()
     for folder in home.run_folders():
         try:
             found.append(Run(folder))

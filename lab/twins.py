@@ -18,6 +18,7 @@ from lab.monitor import RunError, write_twins
 from lab.monitor.folder import RUN_FILE
 from lab.objectives import Objective
 from lab.pairs import PairStore
+from lab.policy.chat_template import now
 from lab.run import Run, open_run
 from lab.training import ConfigError, TrainConfig
 
@@ -38,7 +39,7 @@ def train_twins(
     at: int | None = None,
     keep_optimizer: bool = True,
     run_dirs: Sequence[str | Path] | None = None,
-    executor: Executor = "thread",
+    executor: Executor = "auto",
     queue: bool = True,
     background: bool = True,
     progress: Progress | None = None,
@@ -75,7 +76,7 @@ def train_twin(
     objective: Any,
     *,
     run_dir: str | Path | None = None,
-    executor: Executor = "thread",
+    executor: Executor = "auto",
     queue: bool = True,
     background: bool = True,
     progress: Progress | None = None,
@@ -132,6 +133,8 @@ def make_twins(
     begins |= {key: value for key, value in (("pairs", pairs), ("model", model)) if value is not None} | settings
     if pairs is not None or not begins.keys() & {"about", "branch_from"}:
         begins |= _one_version(begins.get("pairs", api.WORLD), progress)
+    if not begins.keys() & {"template_time", "branch_from"}:
+        begins["template_time"] = now().isoformat()
     wanted = _configured(objectives, settings)
     _require_different(wanted)
     if known_elsewhere:
@@ -148,7 +151,7 @@ def make_twins(
 def start_in_order(
     folders: Sequence[Path],
     *,
-    executor: Executor = "thread",
+    executor: Executor = "auto",
     queue: bool = True,
     background: bool = True,
     progress: Progress | None = None,
@@ -169,7 +172,8 @@ def begins_like(run: Run) -> dict[str, Any]:
     if "branch" in about:
         told = about["branch"]
         return {"branch_from": run, "at": told["step"], "keep_optimizer": told["keep_optimizer"]}
-    settings = {name: value for name, value in about["config"].items() if name not in NOT_SHARED}
+    config = TrainConfig.parse(**about["config"]).made_at(about["created"]).model_dump(mode="json")
+    settings = {name: value for name, value in config.items() if name not in NOT_SHARED}
     facts = {name: about[name] for name in ("pairs_store", "pairs_version", "pairs_name")}
     return {"pairs": PairStore(about["pairs_store"]), "model": about["config"]["model"], "about": facts, **settings}
 

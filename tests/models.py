@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 SMALL: dict[str, Any] = {
     "hidden_size": 32,
@@ -20,7 +20,7 @@ SMALL: dict[str, Any] = {
 
 
 def tokenizer() -> transformers.PreTrainedTokenizerFast:
-    """A byte-level tokenizer with BOS and EOS that knows every string."""
+    """A byte-level tokenizer that knows every string, and writes BOS before it as Llama's does."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -28,6 +28,7 @@ def tokenizer() -> transformers.PreTrainedTokenizerFast:
         vocab_size=320, special_tokens=["<s>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
     bpe.train_from_iterator(["How do I bake bread? First mix the flour and the water, then knead the soft dough."] * 5, trainer)
+    bpe.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", bpe.token_to_id("<s>"))])
     return transformers.PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>")
 
 

@@ -14,8 +14,11 @@ CORPUS = [
 TURNS = ["<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<start_of_turn>", "<end_of_turn>"]
 
 
-def byte_level(bos: str | None = "<s>", eos: str = "</s>", *, prefix_space: bool = False, writes: bool = False) -> Any:
-    """Byte-level BPE as GPT-2, Llama 3 and Qwen have it. writes: its post-processor adds both special tokens by itself."""
+def byte_level(
+    bos: str | None = "<s>", eos: str = "</s>", *, prefix_space: bool = False, writes: str = "bos", turns: list[str] | None = None
+) -> Any:
+    """Byte-level BPE as GPT-2, Llama 3 and Qwen have it. writes: what its post-processor adds by itself: bos, both or nothing.
+    turns: further special tokens (None: those of the templates below)."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
     inner.decoder = decoders.ByteLevel()
@@ -24,10 +27,9 @@ def byte_level(bos: str | None = "<s>", eos: str = "</s>", *, prefix_space: bool
         vocab_size=340, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     inner.train_from_iterator(CORPUS, trainer)
-    if writes:
-        ids = [(token, inner.token_to_id(token)) for token in special]
-        inner.post_processor = processors.TemplateProcessing(single=f"{bos} $A {eos}", special_tokens=ids)
-    return _wrapped(inner, bos, eos)
+    if writes != "nothing" and bos:
+        _write(inner, f"{bos} $A {eos}" if writes == "both" else f"{bos} $A", special)
+    return _wrapped(inner, bos, eos, turns)
 
 
 def unsplit_bytes() -> Any:
@@ -55,20 +57,28 @@ def metaspace(scheme: str = "always") -> Any:
         show_progress=False,
     )
     inner.train_from_iterator(CORPUS, trainer)
+    _write(inner, "<s> $A", ["<s>"])
     return _wrapped(inner, "<s>", "</s>", unk_token="<unk>")
 
 
 def whole_words() -> Any:
-    """A word a token; other words are unknown."""
+    """A word a token; other words are unknown. It names a BOS and never writes it."""
     inner = Tokenizer(models.WordLevel(unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     inner.train_from_iterator(CORPUS, trainers.WordLevelTrainer(special_tokens=["<unk>", "<s>", "</s>"], show_progress=False))
     return _wrapped(inner, "<s>", "</s>", unk_token="<unk>")
 
 
-def _wrapped(inner: Tokenizer, bos: str | None, eos: str, **more: str) -> Any:
+def _write(inner: Tokenizer, single: str, special: list[str]) -> None:
+    """Let a tokenizer put special tokens around every text that it reads."""
+    ids = [(token, inner.token_to_id(token)) for token in special]
+    inner.post_processor = processors.TemplateProcessing(single=single, special_tokens=ids)
+
+
+def _wrapped(inner: Tokenizer, bos: str | None, eos: str, turns: list[str] | None = None, **more: str) -> Any:
+    further = TURNS if turns is None else turns
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token=bos, eos_token=eos, additional_special_tokens=TURNS, **more
+        tokenizer_object=inner, bos_token=bos, eos_token=eos, additional_special_tokens=further, **more
     )
 
 
@@ -111,14 +121,18 @@ TURN_ENDS = {"chatml": "<|im_end|>", "llama3": "<|eot_id|>", "gemma": "<end_of_t
 TOKENIZERS = {
     "byte-level": byte_level(),
     "byte-level without BOS": byte_level(None),
-    "one token for both": byte_level("<|endoftext|>", "<|endoftext|>"),
-    "byte-level that adds both": byte_level(writes=True),
+    "byte-level that writes no BOS": byte_level(writes="nothing"),
+    "one token for both": byte_level("<|endoftext|>", "<|endoftext|>", writes="nothing"),
+    "byte-level that adds both": byte_level(writes="both"),
     "byte-level with a space before": byte_level(prefix_space=True),
     "bytes never split": unsplit_bytes(),
     "metaspace always": metaspace("always"),
     "metaspace first": metaspace("first"),
     "whole words": whole_words(),
 }
+
+WITHOUT_BOS = ("byte-level without BOS", "byte-level that writes no BOS", "one token for both", "bytes never split", "whole words")
+"""Kinds that put no BOS before a text, whether or not they name one."""
 
 
 def chat(kind: str, template: str) -> Any:

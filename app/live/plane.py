@@ -10,7 +10,7 @@ import numpy as np
 import streamlit as st
 
 from app import figure
-from app.landscapes import Point, field_over
+from app.landscapes import Point, field_over, held_fixed
 from app.live.charts import chart
 from app.live.using import spec_at
 from app.plain import plain
@@ -31,17 +31,19 @@ def scatter(run: Run, record: Record) -> None:
     x_range, y_range = plane_ranges(frame)
     tokens, ref = answers(record)
     field: FieldData | None = None
+    held = ""
     try:
         if len(frame):
             written = json.dumps(spec, sort_keys=True)
             field = _field(written, x_range, y_range, tokens, ref, _spread(frame) if _remembers(written) else ())
+            held = _held(written, tokens)
     except ValueError as error:
         st.caption(plain(f"The objective's field cannot be drawn: {error}"))
     note = f"field of {spec['name']} for answers of {tokens[0]} and {tokens[1]} tokens" if field is not None else ""
 
     def draw() -> dict[str, Any]:
         with plainly():
-            parts: Any = plane(frame, field, batch=record.step, note=note, dark=figure.dark())
+            parts: Any = plane(frame, field, batch=record.step, note=note, held=held, dark=figure.dark())
         parts["layout"]["uirevision"] = f"{record.reader.folder.name}/plane"
         return parts
 
@@ -79,6 +81,11 @@ def _remembers(spec: str) -> bool:
     """Whether an objective's loss depends on what it has seen."""
     objective = build_objective(json.loads(spec))
     return objective.needs_dataset or bool(objective.initial_state())
+
+
+@lru_cache(32)
+def _held(spec: str, tokens: tuple[int, int]) -> str:
+    return held_fixed(build_objective(json.loads(spec)), tokens)
 
 
 @lru_cache(32)

@@ -30,7 +30,7 @@ def painting(run: Run, record: Record) -> None:
     step = steps[-1]
     rows = record.reader.tokens(step)
     ids = list(dict.fromkeys(rows["pair"]))
-    heading, choice, link = st.columns([4, 3, 1], vertical_alignment="bottom")
+    heading, choice, link = st.columns([4, 3, 2], vertical_alignment="bottom")
     pilot = any(row is not None for row in rows["pilot"])
     heading.markdown(f"**{'The pilot’s choice' if pilot else 'Token credit'} at step {step:,}**")
     pair = choice.selectbox("Pair of this step", ids, key=f"painted-{run.dir.name}", format_func=str)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import streamlit as st
 
 import lab
-from app import comparing, comparing_pairs, saving, twins
+from app import choosing, comparing, comparing_pairs, saving, twins
+from app.address import put
 from app.choosing import label
 from app.plain import plain
 from lab.comparing import MOST
@@ -19,6 +20,9 @@ INTERVAL = 1.0
 """Seconds between two drawings while one of the runs lives."""
 
 CHOSEN = "compare.runs"
+
+PICKED = "compare.picked"
+"""In the session: whether somebody has picked the runs, here or by a link."""
 START = "twins"
 
 PARTS = {
@@ -60,9 +64,9 @@ def choose(runs: Sequence[Run]) -> list[Run]:
     there = [name for name in asked if name in by_name][:MOST]
     if lost := [name for name in asked if name not in by_name]:
         st.warning(plain(f"There is no run {', '.join(lost)} here (any more)."))
-    newest = [run.dir.name for run in runs[1::-1]]
     if CHOSEN not in st.session_state or (there and there != st.session_state.get("compare.address")):
-        st.session_state[CHOSEN] = there if there else newest
+        st.session_state[CHOSEN] = there if there else _as_before([*by_name])
+        st.session_state[PICKED] = bool(there) or st.session_state.get(PICKED, False)
     st.session_state[CHOSEN] = [name for name in st.session_state[CHOSEN] if name in by_name]
     names = st.multiselect(
         "Runs",
@@ -71,11 +75,28 @@ def choose(runs: Sequence[Run]) -> list[Run]:
         max_selections=MOST,
         format_func=lambda name: label(by_name[name]),
         placeholder=f"Choose two to {MOST} runs",
+        on_change=lambda: st.session_state.__setitem__(PICKED, True),
     )
     st.session_state["compare.address"] = names
     if names:
-        st.query_params["runs"] = ",".join(names)
+        put(runs=",".join(names))
     return [by_name[name] for name in names]
+
+
+def _as_before(names: list[str]) -> list[str]:
+    """The runs that were compared last, and the one that other pages show; else that one and the newest other, the elder first.
+
+    names: of all runs, the newest first.
+    """
+    shown = st.session_state.get(choosing.CHOSEN)
+    before = [name for name in st.session_state.get("compare.address", []) if name in names]
+    if len(before) > 1 and (shown not in names or shown in before):
+        return before
+    if len(before) > 1 and st.session_state.get(PICKED):
+        return [*before[: MOST - 1], shown]
+    first = shown if shown in names else names[0]
+    other = next(name for name in names if name != first)
+    return sorted((first, other), key=names.index, reverse=True)
 
 
 def _draw(runs: Sequence[Run], part: str, were_live: bool) -> None:

@@ -13,9 +13,10 @@ import pandas as pd
 import streamlit as st
 
 import lab
-from app import examining, following, painted, pair_list, saving, virtual, what_if
+from app import degrees, examining, following, painted, pair_list, saving, virtual, what_if
 from app.choosing import choose
 from app.figure import dark
+from app.live.using import objective_at
 from app.moment import go_to, moment
 from app.pair_list import open_pair
 from app.pair_view import judgements, label_in_words, shown
@@ -23,11 +24,16 @@ from app.plain import plain
 from app.words import meanings_in_halves
 from lab.monitor import SCREEN_POINTS, RunError
 from lab.monitor.terms import with_margin
+from lab.objectives import Objective
 from lab.pairs import Pair, PairsError, PairStore, prompt_text
 from lab.plots import Record, history_groups, history_table, pair_history, times_seen
 from lab.run import Run
-from lab.whatif import kept, tokenizer_of
+from lab.whatif import tokenizer_of
+from lab.whatif.degrees import degree_guesses
 from lab.world import is_world
+
+DRAWN = "inspect.pictured"
+"""In the session: what the two answers are painted with: run, pair, version, step, moment, picture."""
 
 
 def page() -> None:
@@ -169,53 +175,97 @@ def _heading(id: str, pair: Pair | None, row: pd.Series | None, step: int | None
 def _answers(run: Run, store: PairStore | None, pair: Pair, row: pd.Series | None, step: int | None) -> None:
     st.caption("Prompt")
     st.code(shown(prompt_text(pair.prompt)), language=None, wrap_lines=True)
-    wanted = painted.switch("inspect.paint")
-    tokens, tokenizer, source = None, None, ""
-    if wanted != painted.DIFFERENCE:
-        tokens, source = _tokens(run, pair, row, step)
-        try:
-            tokenizer = tokenizer_of(run) if tokens is not None else None
-        except RunError as error:
-            st.error(plain(str(error)))
-            tokens = None
-    notes = judgements(store, pair) if store is not None else ("", "")
-    painted.draw(wanted, (pair.chosen, pair.rejected), tokens, tokenizer, notes)
-    if source:
-        st.caption(plain(source))
+    st.fragment(_pictures)(run, store, pair, row, step)
     if store is not None and is_world(store.source):
         st.text(label_in_words(pair))
+
+
+def _pictures(run: Run, store: PairStore | None, pair: Pair, row: pd.Series | None, step: int | None) -> None:
+    """Both answers as they are wanted. A fragment: another picture does not wait for the rest of the page."""
+    objective = _objective(run, step)
+    wanted = painted.switch("inspect.paint", painted.choices(objective, _has_reference(run)))
+    notes = judgements(store, pair) if store is not None else ("", "")
+    place = st.empty()
+    key = (run.dir.name, pair.id, pair.version, None if row is None else int(row["step"]), step, wanted)
+    if st.session_state.get(DRAWN) != key:  # what another picture left must not stand here while this one is made
+        with place.container():
+            painted.draw(wanted, (pair.chosen, pair.rejected), None, None, notes)
+            st.caption("Computing ...")
+        st.session_state[DRAWN] = key
+    with place.container():
+        if wanted == painted.DEGREES and objective is not None:
+            _degrees(run, pair, objective, step)
+            return
+        tokens, tokenizer, source = None, None, ""
+        if wanted != painted.DIFFERENCE:
+            tokens, source = _tokens(run, pair, row, step)
+            try:
+                tokenizer = tokenizer_of(run) if tokens is not None else None
+            except RunError as error:
+                st.error(plain(str(error)))
+                tokens = None
+        painted.draw(wanted, (pair.chosen, pair.rejected), tokens, tokenizer, notes)
+        if source:
+            st.caption(plain(source))
+
+
+def _objective(run: Run, step: int | None) -> Objective | None:
+    """The objective in use at the step; None where it cannot be made any more."""
+    try:
+        return objective_at(run, step)
+    except ValueError:
+        return None
+
+
+def _has_reference(run: Run) -> bool:
+    """Whether the run has the reference's log-probs: by the tokens that it kept last, else by its terms."""
+    kept = run.reader.token_steps()
+    if kept:
+        return bool(run.reader.tokens(kept[-1])["ref_logps"].notna().all())
+    return "log_ratio_chosen" in run.reader.term_names()
+
+
+def _degrees(run: Run, pair: Pair, objective: Objective, step: int | None) -> None:
+    """SPO's degraded answers, and what the head of the nearest checkpoint makes of them."""
+    degraded = objective.degraded_answers()
+    assert degraded is not None
+    there = examining.steps(run)
+    guesses, source = None, "The run has no checkpoint yet, so its head cannot be asked."
+    if there:
+        nearest = examining.nearest(there, step)
+        model = examining.opened(run, nearest)
+        source = f"The head as it was after step {nearest:,}." if nearest else "The head as it was before the first step."
+        if model is not None:
+            try:
+                guesses = degree_guesses(model, pair)
+            except ValueError as error:
+                st.error(plain(str(error)))
+    degrees.draw(pair, degraded, guesses)
+    st.caption(source)
 
 
 def _tokens(run: Run, pair: Pair, row: pd.Series | None, step: int | None) -> tuple[pd.DataFrame | None, str]:
     """Token values as the step recorded them, or where they are kept no more computed again by the nearest checkpoint."""
     if row is not None:
-        found = run.reader.tokens(int(row["step"]), pair.id)
-        if len(found):
-            return found, f"As step {int(row['step']):,} computed them, before it moved the weights."
+        recorded = run.reader.tokens(int(row["step"]), pair.id)
+        if len(recorded):
+            return recorded, f"As step {int(row['step']):,} computed them, before it moved the weights."
     there = examining.steps(run)
     if not there:
         st.caption("The token values of this step are kept no more, and there is no checkpoint to compute them again with.")
         return None, ""
     nearest = examining.nearest(there, step)
-    asked = f"inspect.tokens.{run.dir.name}.{nearest}"
-    if kept(run, nearest) is None and not st.session_state.get(asked):
-        which = f"after step {nearest:,}" if nearest else "before the first step"
-        st.caption("The run keeps token values of its latest steps (token_steps) alone, and this one is not among them.")
-        st.button(
-            f"Compute them with the model {which}",
-            icon=":material/calculate:",
-            on_click=st.session_state.__setitem__,
-            args=(asked, True),
-        )
-        return None, ""
+    which = f"after step {nearest:,}" if nearest else "before the first step"
     model = examining.opened(run, nearest)
     if model is None:
+        st.caption(f"This step's token values are not kept (token_steps), so the model {which} computes them again.")
         return None, ""
     try:
-        return what_if.scored(model, pair).tokens, f"Computed again by the model after step {nearest:,}."
+        scored = what_if.scored_soon(model, pair)
     except ValueError as error:
         st.error(plain(str(error)))
         return None, ""
+    return (None, "") if scored is None else (scored.tokens, f"Computed again by the model {which}.")
 
 
 def _history(run: Run, id: str, history: pd.DataFrame, step: int | None) -> None:

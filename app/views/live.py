@@ -23,7 +23,7 @@ def page() -> None:
     if not runs:
         nothing_yet()
         return
-    left, right, far = st.columns([6, 5, 4], vertical_alignment="bottom", gap="medium")
+    left, right, far = st.columns([10, 14, 10], vertical_alignment="bottom", gap="small")
     with left:
         run = choose(runs)
     state = run.state

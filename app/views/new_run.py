@@ -10,15 +10,18 @@ import lab
 from app import check, sets, twins
 from app.forms import grid, objective_fields, widget
 from app.jobs import Job, Progress, require
+from app.leaving import leave_for
+from app.picking import objective_label
 from app.plain import plain
 from app.recipe import Start, Verdict, as_command, as_python, judge
-from app.uploads import MEGABYTES, store_upload
+from app.uploads import MEGABYTES, TYPES, store_upload
 from lab import api
 from lab.api import Executor
 from lab.objectives import OBJECTIVES, Preset
 from lab.pairs import PairsError, PairStore
 from lab.run import Run
 from lab.training import TrainConfig
+from lab.training.executing import choose_place
 
 PAPERS = ("sgdpo", "alpha_dpo", "spo")
 NEXT = ("dpo", "simpo")
@@ -28,6 +31,11 @@ LAB_DEFAULTS = "lab defaults"
 OTHER = "other"
 NO_TWIN = "none"
 EXECUTORS: dict[Executor, tuple[str, str]] = {
+    "auto": (
+        "Automatic",
+        "In this dashboard where the model is small; in a process of its own above 100 million parameters, or where weights, "
+        "gradients and optimizer take more than a tenth of the memory.",
+    ),
     "thread": ("In this dashboard", "Stops with a checkpoint when the dashboard is closed; Resume goes on from there."),
     "process": (
         "In a process of its own",
@@ -39,7 +47,15 @@ EXECUTORS: dict[Executor, tuple[str, str]] = {
 
 def page() -> None:
     """The whole page."""
-    st.title("New run")
+    title, reset = st.columns([5, 2], vertical_alignment="center")
+    title.title("New run")
+    reset.button(
+        "Reset to defaults",
+        icon=":material/restart_alt:",
+        on_click=_reset,
+        width="stretch",
+        help="Everything that was entered on this page; what is entered stays otherwise while other pages are shown.",
+    )
     _follow_start()
     left, right = st.columns([7, 4], gap="large")
     with left:
@@ -59,16 +75,23 @@ def page() -> None:
             st.code(as_python(verdict.config, start), language="python", wrap_lines=True)
 
 
+def _reset() -> None:
+    """Forget all that was entered, so that every field begins with its default again."""
+    own = ("preset.", "setting.", "start.", "upload.", *(f"{name}." for name in OBJECTIVES))
+    single = ("objective", "pairs", "pairs.path", "model", "model.path", "twin", "check")
+    for key in [str(key) for key in st.session_state]:
+        if key in single or key.startswith(own):
+            del st.session_state[key]
+
+
 def _objective_section() -> tuple[dict[str, Any], Preset | None, str]:
     """The objective's specification, the preset it began with, and a key that changes with both."""
     st.subheader("Objective")
     order = [*PAPERS, *NEXT, *sorted(set(OBJECTIVES) - {*PAPERS, *NEXT})]
     one, other = st.columns([3, 2])
-    name = one.selectbox(
-        "Objective", order, format_func=lambda n: f"{n}: {OBJECTIVES[n].title}", key="objective", persist_state="page"
-    )
+    name = one.selectbox("Objective", order, format_func=objective_label, key="objective", persist_state="session")
     kind = OBJECTIVES[name]
-    chosen = other.selectbox("Values to begin with", [LAB_DEFAULTS, *kind.presets], key=f"preset.{name}", persist_state="page")
+    chosen = other.selectbox("Values to begin with", [LAB_DEFAULTS, *kind.presets], key=f"preset.{name}", persist_state="session")
     preset = kind.presets.get(chosen)
     st.code(kind.formula, language=None, wrap_lines=True)
     st.caption(plain(f"{kind.source}. Values: {preset.source}." if preset else f"{kind.source}."))
@@ -87,10 +110,10 @@ def _material_section() -> tuple[str, str]:
             [sets.WORLD, *stored, OTHER],
             format_func=lambda k: "a file, or a data set of the hub" if k == OTHER else sets.label(k),
             key="pairs",
-            persist_state="page",
+            persist_state="session",
         )
         if key == OTHER:
-            pairs = st.text_input("Path, or owner/name", key="pairs.path", persist_state="page").strip()
+            pairs = st.text_input("Path, or owner/name", key="pairs.path", persist_state="session").strip()
         else:
             pairs = str(stored[key]) if key in stored else key
     with other:
@@ -99,15 +122,15 @@ def _material_section() -> tuple[str, str]:
             [sets.WORLD, OTHER],
             format_func=lambda k: "a folder, a GGUF file, or a model of the hub" if k == OTHER else sets.label(k),
             key="model",
-            persist_state="page",
+            persist_state="session",
         )
         model = which
         if which == OTHER:
-            model = st.text_input("Folder, GGUF file, or owner/name", key="model.path", persist_state="page").strip()
+            model = st.text_input("Folder, GGUF file, or owner/name", key="model.path", persist_state="session").strip()
     with st.expander("Upload pairs"):
         st.file_uploader(
-            "A JSON Lines file: one object with prompt, chosen and rejected a line",
-            type=["jsonl"],
+            "JSON Lines, JSON, CSV or Parquet, with prompt, chosen and rejected in every row",
+            type=list(TYPES),
             key="upload",
             on_change=_take_upload,
             max_upload_size=MEGABYTES,
@@ -157,14 +180,14 @@ def _executor_section() -> Start:
         format_func=lambda key: EXECUTORS[key][0],
         captions=[words for _, words in EXECUTORS.values()],
         key="start.executor",
-        persist_state="page",
+        persist_state="session",
     )
     busy = [place for place in lab.queue() if place.place == 0]
     queue = st.toggle(
         "Wait for its turn",
         value=True,
         key="start.queue",
-        persist_state="page",
+        persist_state="session",
         help="One run trains on a device at a time; Live shows the order and can change it. Off: it starts at once, and runs on "
         "the same device slow each other down.",
     )
@@ -177,6 +200,8 @@ def _verdict_section(verdict: Verdict, start: Start) -> None:
     """What is wrong or doubtful, and the button."""
     if verdict.config:
         st.text(_amount(verdict.config))
+        if start.executor == "auto":
+            st.caption(plain(choose_place(verdict.config).why.replace("this program", "this dashboard")))
     for words in verdict.warnings:
         st.warning(plain(words))
     if verdict.refusal:
@@ -187,7 +212,7 @@ def _verdict_section(verdict: Verdict, start: Start) -> None:
         "Twin with another objective",
         [NO_TWIN, *(name for name in sorted(OBJECTIVES) if config is None or name != config.objective.name)],
         key="twin",
-        persist_state="page",
+        persist_state="session",
         help="Trains a second run behind this one: same start, same batches in the same order, this objective with the lab's "
         "values. Compare shows both, pair by pair.",
     )
@@ -240,9 +265,9 @@ def _follow_start() -> None:
     run = require(job, retry=lambda: None)
     del st.session_state["starting"]
     if isinstance(run, list):
-        st.switch_page("views/compare.py", query_params={"runs": ",".join(run)})
+        leave_for("views/compare.py", {"runs": ",".join(run)})
     else:
-        st.switch_page("views/live.py", query_params={"run": run.dir.name})
+        leave_for("views/live.py", {"run": run.dir.name})
 
 
 page()

@@ -16,7 +16,10 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+import lab
 from app import sets
+from app.address import put
+from app.choosing import CHOSEN, opened_pair, remember_pair
 from app.jobs import require
 from app.pair_view import show, shown
 from app.plain import plain
@@ -39,7 +42,8 @@ def page() -> None:
     st.title("Pairs")
     place, *filters = st.columns([3, 3, 2], vertical_alignment="bottom")
     stored = sets.stored_sets()
-    wanted = st.query_params.get("pairs", sets.WORLD)
+    entered = "pairs" not in st.query_params  # by the menu, whose address says nothing
+    wanted = st.query_params.get("pairs", _set_of_the_run(stored))
     with place:
         key = _choose_set([sets.WORLD, *stored], wanted)
     if key is None:
@@ -48,6 +52,8 @@ def page() -> None:
     store = _open(key, stored)
     if store is None:
         return
+    if entered:
+        put(pairs=key, pair=st.query_params.get("pair", opened_pair(str(store.path))))
     listed = _list(store, *filters)
     if message := st.session_state.pop("pairs.refused", ""):
         st.error(plain(message))
@@ -62,8 +68,17 @@ def page() -> None:
     except PairsError as error:
         st.error(plain(error))
         return
+    remember_pair(str(store.path), opened)
     _pair_actions(store, pair, listed)
     show(store, pair, _act)
+
+
+def _set_of_the_run(stored: dict[str, Path]) -> str:
+    """The pair set of the run that other pages show; the embedded world where there is none, or its set is not here."""
+    name = st.session_state.get(CHOSEN)
+    run = next((run for run in lab.runs() if run.dir.name == name), None) if name else None
+    file = Path(run.about["pairs_store"]).name if run and run.about["config"]["pairs"] != sets.WORLD else sets.WORLD
+    return file if file in stored else sets.WORLD
 
 
 def _choose_set(keys: list[str], wanted: str) -> str | None:
@@ -88,13 +103,11 @@ def _open(key: str, stored: dict[str, Path]) -> PairStore | None:
 
 
 def _change_set(widget: str) -> None:
-    st.query_params["pairs"] = st.session_state[widget]
-    st.query_params.pop("pair", None)
-    _first_sheet()
+    put(pairs=st.session_state[widget], pair=None, sheet=None)
 
 
 def _first_sheet() -> None:
-    st.query_params.pop("sheet", None)
+    put(sheet=None)
 
 
 @dataclass(frozen=True)
@@ -132,7 +145,7 @@ def _list(store: PairStore, one: DeltaGenerator, other: DeltaGenerator) -> Liste
     before = pairs.pop(0).id if first and pairs else None
     listed = Listed([pair.id for pair in pairs[:SHEET]], sheet, before, pairs[SHEET].id if len(pairs) > SHEET else None)
     st.text(_count_words(store, total, search or "", only))
-    _table(pairs[:SHEET], listed, key=f"{store.path}.{search}.{only}.{sheet}.{store.version}")
+    _table(store, pairs[:SHEET], listed, key=f"{store.path}.{search}.{only}.{sheet}.{store.version}")
     pages, actions = st.columns([7, 5], vertical_alignment="center")
     with pages:
         # The address says which page it is; the widget is made anew for each answer.
@@ -143,10 +156,10 @@ def _list(store: PairStore, one: DeltaGenerator, other: DeltaGenerator) -> Liste
 
 
 def _turn(widget: str) -> None:
-    st.query_params["sheet"] = str(st.session_state[widget])
+    put(sheet=str(st.session_state[widget]))
 
 
-def _table(pairs: list[Pair], listed: Listed, key: str) -> None:
+def _table(store: PairStore, pairs: list[Pair], listed: Listed, key: str) -> None:
     """One line a pair; a click on a line opens it."""
     opened = st.query_params.get("pair")
     row = listed.ids.index(opened) if opened in listed.ids else None
@@ -158,7 +171,7 @@ def _table(pairs: list[Pair], listed: Listed, key: str) -> None:
         pd.DataFrame([_line(pair) for pair in pairs], columns=["State", "Prompt", "Chosen", "Rejected"]),
         hide_index=True,
         height=250,
-        on_select=lambda: _open_row(table, listed.ids),
+        on_select=lambda: _open_row(table, listed.ids, str(store.path)),
         selection_mode=["single-row", "single-cell"],
         selection_default={"selection": {"rows": [] if row is None else [row]}},
         key=table,
@@ -181,13 +194,12 @@ def _count_words(store: PairStore, total: int, search: str, only: str) -> str:
     return f"{found} with this text, of {len(store):,}" if search else found
 
 
-def _open_row(table: str, ids: list[str]) -> None:
+def _open_row(table: str, ids: list[str], store: str) -> None:
     chosen = st.session_state[table]["selection"]
     rows = [row for row, _ in chosen["cells"]] or chosen["rows"]  # a click on a text, or on the box before it
-    if rows:
-        st.query_params["pair"] = ids[rows[0]]
-    else:
-        st.query_params.pop("pair", None)
+    put(pair=ids[rows[0]] if rows else None)
+    if not rows:
+        remember_pair(store, None)
 
 
 def _set_actions(store: PairStore) -> None:
@@ -234,7 +246,7 @@ def _would(stack: list[Edit], verb: str) -> str:
 def _step(move: Callable[[], Edit | None]) -> None:
     """Undo or redo, and open the pair that it changed."""
     if entry := _act(move):
-        st.query_params["pair"] = entry.pair_id
+        put(pair=entry.pair_id)
 
 
 def _pair_actions(store: PairStore, pair: Pair, listed: Listed) -> None:
@@ -273,7 +285,7 @@ def _neighbours(listed: Listed, id: str) -> tuple[tuple[str, int] | None, tuple[
 
 def _go(place: tuple[str, int] | None) -> None:
     if place is not None:
-        st.query_params["pair"], st.query_params["sheet"] = place[0], str(place[1])
+        put(pair=place[0], sheet=str(place[1]))
 
 
 def _act(change: Callable[[], T]) -> T | None:

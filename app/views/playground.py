@@ -20,11 +20,13 @@ from app.landscapes import (
     Landscape,
     Plane,
     along,
+    held_fixed,
     landscape,
     parse_starts,
     written,
 )
 from app.links import Spec, read_objective, read_plane, written_objective, written_plane
+from app.picking import objective_label
 from app.plain import plain
 from app.recipe import build_objective
 from lab.objectives import OBJECTIVES, Objective
@@ -66,7 +68,7 @@ def page() -> None:
         return
     _cards(shown)
     _cuts(shown, plane)
-    _fields(shown)
+    _fields(shown, plane)
 
 
 def _opening() -> tuple[Mapping[str, Spec], Plane]:
@@ -106,7 +108,7 @@ def _objective(slot: str, spec: Spec | None) -> Objective | None:
             f"Objective {slot}",
             ["", *names],
             index=["", *names].index(begin),
-            format_func=lambda n: f"{n}: {OBJECTIVES[n].title}" if n else "none",
+            format_func=lambda n: objective_label(n) if n else "none",
             key=f"play.{slot}",
             label_visibility="collapsed",
             persist_state="page",
@@ -252,7 +254,7 @@ def _cuts(shown: Sequence[Shown], plane: Plane) -> None:
             show(slices_figure(slices, quantity=quantity, relative=relative, dark=dark()), key=f"play-cut-{quantity}")
 
 
-def _fields(shown: Sequence[Shown]) -> None:
+def _fields(shown: Sequence[Shown], plane: Plane) -> None:
     """Two landscapes side by side."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         quantity = st.segmented_control(
@@ -286,6 +288,7 @@ def _fields(shown: Sequence[Shown]) -> None:
                 quantity=quantity,
                 paths=[picture.path] if picture.path else [],
                 rate=picture.rate,
+                held=held_fixed(one.objective, plane.tokens) if quantity == "loss" else "",
                 dark=dark(),
             )
             show(drawn, key=f"play-field-{number}")

@@ -72,7 +72,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _words(error: Exception) -> str:
-    """An error as it is said; that memory ran out, with what to do about it, as a run says it."""
+    """An error as it is said; that memory ran out, or the disk is full, with what to do about it, as a run says it."""
+    from lab.monitor.durable import disk_problem  # brings pandas, which Ctrl-C should not wait for
+
+    if problem := disk_problem(error):
+        return problem
     if isinstance(error, RuntimeError | MemoryError) and "torch" in sys.modules:
         from lab.policy.memory import out_of_memory
         from lab.training.lifecycle import describe

@@ -22,16 +22,17 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the first pairs, the findings, or the export's size."""
-    from lab import api
-    from lab.pairs import check, prompt_text
+    from lab.opening import open_pairs
+    from lab.pairs import check, findings, prompt_text
 
-    store = api.open_pairs(options.source)
+    store = open_pairs(options.source)
     if options.export:
         print(f"{store.export(options.export)} pairs written to {options.export}")
         return 0
     if options.check:
-        found = check(store.all())
-        print(found.to_string(index=False) if len(found) else f"Nothing looks wrong in the {len(store)} pairs of {store.name}.")
+        pairs = store.all()
+        clean = not findings(pairs)
+        print(f"Nothing looks wrong in the {len(store)} pairs of {store.name}." if clean else check(pairs).to_string(index=False))
         return 0
     page, total = store.page(0, options.limit, search=options.search)
     print(f"{store.name}: {len(store)} pairs, version {store.version}, {total} match; stored in {store.path}")

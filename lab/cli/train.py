@@ -9,12 +9,14 @@ import math
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from lab.cli import fail, twins
+from lab.cli.interrupting import how_to_resume, interruption
 from lab.cli.runs import assignment
+from lab.cli.screens import Bar, JsonLines, until_ended
+from lab.monitor.folder import step_of
 from lab.run import find_run, open_run
 from lab.training.config import ConfigError, TrainConfig, read_config
 
@@ -35,6 +37,12 @@ def add(commands: Any) -> None:
     p.add_argument("--config", type=Path, metavar="FILE", help="settings from a YAML file; flags beside it win")
     p.add_argument("--run-dir", type=Path, metavar="D", help="folder of the run (default: a new one among your runs)")
     p.add_argument("--resume", action="store_true", help="continue the run in --run-dir from its latest checkpoint")
+    p.add_argument(
+        "--without-change",
+        type=int,
+        metavar="STEP",
+        help="with --resume: go back to before the change that was made after this step, and continue without it",
+    )
     p.add_argument("--branch", metavar="RUN[@STEP]", help="begin from a checkpoint of another run (default: its latest)")
     p.add_argument("--fresh-optimizer", action="store_true", help="a branch begins with fresh AdamW statistics")
     twins.add(p)
@@ -55,7 +63,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train until the run ends. Ctrl-C stops it after saving a checkpoint; a second one breaks off."""
+    """Train until the run ends. Ctrl-C stops it with a checkpoint; a second one breaks off."""
     from lab import api
 
     twins.check(options)
@@ -68,14 +76,16 @@ def run(options: argparse.Namespace) -> int:
             raise ConfigError(f"To resume, give --run-dir alone; {', '.join(given)} would change a run that is half done.")
         if options.run_dir is None:
             raise ConfigError("To resume, say which run: --run-dir FOLDER.")
-        given, options.run_dir = {"resume": True}, find_run(options.run_dir)
+        given, options.run_dir = {"resume": True, "without_change": options.without_change}, find_run(options.run_dir)
+    elif options.without_change is not None:
+        raise ConfigError("--without-change belongs to resuming; give --run-dir FOLDER --resume with it.")
     elif "objective" not in given and not branch:
         raise ConfigError("Say which objective: --objective NAME, for example --objective sgdpo.")
     if options.dry_run and branch:
         raise ConfigError("--dry-run looks at a new run; a branch reports by itself before its first step.")
     if options.dry_run:
         return look_ahead(given, as_json=options.json)
-    signal.signal(signal.SIGTERM, _interrupt)
+    interruption.install()
     if options.lock_descriptor is not None:
         return train_detached(options)
     if options.twin and int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -96,13 +106,21 @@ def run(options: argparse.Namespace) -> int:
     finally:
         screen.close()
     print_outcome(handle, file=sys.stderr if options.json else sys.stdout)
-    return 0 if handle.state in ("finished", "stopped") else 1
+    return exit_code(handle.state)
+
+
+def exit_code(state: str) -> int:
+    """0 for a run that finished or was stopped on request, the signal's (130, 143) where a signal stopped it, else 1."""
+    if state == "stopped" and interruption.code is not None:
+        return interruption.code
+    return 0 if state in ("finished", "stopped") else 1
 
 
 def train_together(given: dict[str, Any], options: argparse.Namespace, screen: JsonLines | Bar) -> int:
     """One of the processes that `accelerate launch` or `torchrun` has started; the first makes the run and speaks."""
     from lab import api
     from lab.monitor import read_about
+    from lab.training.leaving_out import changes_to_leave_out
     from lab.training.workers import join
 
     resumed = read_about(options.run_dir)["config"] if given.get("resume") else {}
@@ -116,13 +134,18 @@ def train_together(given: dict[str, Any], options: argparse.Namespace, screen: J
         made = None
         try:
             if workers.writes:
+                if resumed and options.without_change is not None:
+                    changes_to_leave_out(options.run_dir, options.without_change)
                 made = str(options.run_dir if resumed else api.make_run(**given, run_dir=options.run_dir))
         finally:
             made = workers.agree(made)
         if made is None:  # the first process says why, and is not to be ended by the launcher before it has
             return 0
         told = screen.step if workers.writes else None
-        handle = api.start_run(Path(made), queue=not options.no_queue, on_step=told, workers=workers, device=device)
+        without = given.get("without_change")
+        handle = api.start_run(
+            Path(made), queue=not options.no_queue, on_step=told, without_change=without, workers=workers, device=device
+        )
         if workers.writes:
             screen.follow(handle)
     finally:
@@ -130,15 +153,21 @@ def train_together(given: dict[str, Any], options: argparse.Namespace, screen: J
         workers.leave()
     if workers.writes:
         print_outcome(handle, file=sys.stderr if options.json else sys.stdout)
-    return 0 if handle.state in ("finished", "stopped") or not workers.writes else 1
+    return exit_code(handle.state) if workers.writes else 0
 
 
 def look_ahead(given: dict[str, Any], *, as_json: bool) -> int:
-    """Print the report that the run would begin with."""
+    """Print the report that the run would begin with; refuse what would not fit, as the run would."""
     from lab import api
+    from lab.training.preflight import DoesNotFit
 
-    report = api.preflight(**given)
+    try:
+        report, refusal = api.preflight(**given), None
+    except DoesNotFit as error:
+        report, refusal = error.report, error
     print(json.dumps(report.model_dump(mode="json")) if as_json else "\n".join(report.lines()))
+    if refusal is not None:
+        raise refusal
     return 0
 
 
@@ -163,13 +192,9 @@ def train_detached(options: argparse.Namespace) -> int:
     from lab.monitor import RunLock
 
     lock = RunLock.inherited(options.run_dir, options.lock_descriptor)
-    handle = api.start_run(options.run_dir, queue=not options.no_queue, lock=lock)
-    _until_ended(handle, lambda: None)
+    handle = api.start_run(options.run_dir, queue=not options.no_queue, without_change=options.without_change, lock=lock)
+    until_ended(handle, lambda: None)
     return 0 if handle.state in ("finished", "stopped") else 1
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def from_branch(options: argparse.Namespace) -> dict[str, Any]:
@@ -223,11 +248,19 @@ def with_parameters(objective: Any, assignments: list[str]) -> dict[str, Any]:
 
 
 def print_outcome(handle: Any, *, file: Any) -> None:
-    """How the run ended, and what was measured on held-out pairs and prompts before and after."""
-    if handle.state == "failed":
-        fail(str(handle.error))
+    """How the run ended and how to go on, and what was measured on held-out pairs and prompts before and after."""
+    state, checkpoints = handle.state, handle.checkpoints()
+    if state in ("failed", "dead"):
+        words = str(handle.error or "The process ended without a word.")
+        if checkpoints:
+            words = f"{words} The last checkpoint is of step {step_of(checkpoints[-1])}. {how_to_resume(handle.dir)}"
+        fail(words)
         return
-    print(f"{handle.state} at step {handle.step} in {handle.dir}", file=file)
+    if state == "stopped":
+        print(handle.stop_reason, file=sys.stderr) if handle.stop_reason else None
+        print(f"stopped at step {handle.step} in {handle.dir}. {how_to_resume(handle.dir)}", file=file)
+    else:
+        print(f"{state} at step {handle.step} in {handle.dir}", file=file)
     looks = list(handle.events("evaluation")["detail"])
     if len(looks) > 1:
         for line in before_and_after(looks[0], looks[-1]):
@@ -267,136 +300,3 @@ def _value(look: dict[str, Any], name: str, interval: str | None) -> str | None:
     low, high = look.get(f"{interval}_low"), look.get(f"{interval}_high")
     value = look[name] if abs(look[name]) > 1e-6 else 0.0  # rounding
     return f"{value:.3g}" + ("" if low is None or high is None or math.isnan(low) else f" [{low:.3g}, {high:.3g}]")
-
-
-class JsonLines:
-    """One JSON object a step on standard output, flushed; everything else stays off it. earlier: see `Report`."""
-
-    def __init__(self, earlier: int = 0) -> None:
-        self.earlier = earlier
-
-    def step(self, step: int, scalars: dict[str, float]) -> None:
-        finite = {name: value if math.isfinite(value) else None for name, value in scalars.items()}  # JSON knows no NaN
-        print(json.dumps({"step": step, **finite}), flush=True)
-
-    def preparing(self, what: str, share: float) -> None:
-        pass
-
-    def follow(self, handle: Any) -> None:
-        report = Report(handle, sys.stderr, self.earlier)
-        _until_ended(handle, report.show)
-        report.show()
-
-    def close(self) -> None:
-        pass
-
-
-class Bar:
-    """A progress bar with loss, margin, speed and remaining time; plain lines where the output is no terminal. earlier: see
-    `Report`."""
-
-    def __init__(self, earlier: int = 0) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self.bar = BarColumn()
-        columns = (
-            TextColumn("{task.description}"),
-            self.bar,
-            TextColumn("{task.fields[words]}"),
-            TimeRemainingColumn(compact=True),
-        )
-        self.progress = Progress(*columns, disable=not sys.stdout.isatty())
-        self.task = self.progress.add_task("preparing", total=1.0, words="")
-        self.latest: dict[str, float] = {}
-        self.printed, self.said, self.earlier = 0.0, [""], earlier
-        self.progress.start()
-
-    def step(self, step: int, scalars: dict[str, float]) -> None:
-        self.latest = scalars | {"step": step}
-
-    def preparing(self, what: str, share: float) -> None:
-        self._fit(what, [])
-        self.progress.update(self.task, description=what, completed=share)
-
-    def _fit(self, stage: str, parts: list[str]) -> str:
-        """What there is room for beside a stage, and the bar in what room is left."""
-        words, self.bar.bar_width = fit(self.progress.console.width, stage, parts)
-        return words
-
-    def follow(self, handle: Any) -> None:
-        self.total = handle.config.steps
-        self.report = Report(handle, sys.stdout, self.earlier)
-        _until_ended(handle, lambda: self.show(handle))
-        self.show(handle, last=True)
-
-    def show(self, handle: Any, *, last: bool = False) -> None:
-        self.report.show()
-        status, now = handle.status, self.latest
-        if not now:
-            self.preparing(str(status.get("stage") or "preparing"), float(status.get("stage_share") or 0))
-            return
-        parts = [
-            f"step {now['step']}/{self.total}",
-            f"loss {now['loss']:.4f}",
-            f"margin {now['rewards/margins']:+.3f}",
-            f"{now['pairs_per_second']:.0f} pairs/s",
-            f"accuracy {now['rewards/accuracies']:.2f}",
-        ]
-        stage = "" if status.get("stage") == "training" else str(status.get("stage") or "")
-        words = self._fit(stage, parts)
-        self.progress.update(self.task, description=stage, completed=now["step"], total=self.total, words=words)
-        due = last or time.monotonic() - self.printed > 5
-        if self.progress.disable and due and parts != self.said:
-            self.printed, self.said = time.monotonic(), parts
-            print("  ".join(parts), flush=True)
-
-    def close(self) -> None:
-        self.progress.stop()
-
-
-NARROW, WIDE, CLOCK = 10, 40, 7
-"""Columns that the bar takes at least and at most, and those of the remaining time."""
-
-
-def fit(width: int, stage: str, parts: list[str]) -> tuple[str, int]:
-    """(words, columns of the bar) for a terminal of `width` columns: of the parts, the most important first, as many as fit beside
-    the stage, a narrow bar and the remaining time."""
-    room = width - CLOCK - 3 - len(stage)  # three spaces stand between the four columns
-    words = ""
-    for part in parts:
-        longer = f"{words}  {part}" if words else part
-        if len(longer) > room - NARROW:
-            break
-        words = longer
-    return words, max(NARROW, min(WIDE, room - len(words)))
-
-
-class Report:
-    """Prints a run's preflight report once, as soon as there is one. earlier: number of the last event with a report that the run
-    had before it was taken up again, which is not shown."""
-
-    def __init__(self, handle: Any, file: Any, earlier: int = 0) -> None:
-        self.handle, self.file, self.earlier, self.shown = handle, file, earlier, False
-
-    def show(self) -> None:
-        if not self.shown and (report := self.handle.preflight(after=self.earlier)):
-            self.shown = True
-            print("\n".join(report.lines()), file=self.file, flush=True)
-
-
-def _until_ended(handle: Any, show: Any) -> None:
-    """Wait for the run and keep showing it; Ctrl-C asks it to stop, a second one breaks off."""
-    from lab.monitor import ENDED
-
-    asked = False
-    while True:
-        try:
-            if handle.wait(timeout=0.2) in ENDED:
-                return
-            show()
-        except KeyboardInterrupt:
-            if asked:
-                raise
-            asked = True
-            print("Stopping after a checkpoint; press Ctrl-C again to break off.", file=sys.stderr)
-            handle.stop()

@@ -33,7 +33,7 @@ def check(options: argparse.Namespace) -> None:
 def train(given: dict[str, Any], options: argparse.Namespace) -> int:
     """Train both, one after the other. Ctrl-C stops the one that trains, after a checkpoint, and the other is not started."""
     from lab import api, twins
-    from lab.cli.train import Bar, JsonLines, print_outcome, with_parameters
+    from lab.cli.train import Bar, JsonLines, exit_code, print_outcome, with_parameters
 
     given = dict(given)
     objective = given.pop("objective", None)
@@ -66,5 +66,5 @@ def train(given: dict[str, Any], options: argparse.Namespace) -> int:
         if handle.state != "finished":
             if number == 0:
                 print(f"Its twin was not started: python -m lab train --run-dir {made[1]} --resume", file=out)
-            return 0 if handle.state == "stopped" else 1
+            return exit_code(handle.state)
     return 0

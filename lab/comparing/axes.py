@@ -23,9 +23,7 @@ AXES = {
     "trained": Axis(
         "time trained [s]", "Seconds that the steps took; looks, pauses and waiting do not count.", scalar="seconds/trained"
     ),
-    "clock": Axis(
-        "time since the run was made [s]", "Seconds on the clock; looks, pauses and waiting count.", scalar="seconds/clock"
-    ),
+    "clock": Axis("time since the run began [s]", "Seconds on the clock; looks, pauses and waiting count.", scalar="seconds/clock"),
     "kl": Axis(
         "KL(π‖ref) [nats per answer]",
         "Distance from the reference, measured at the looks: a point is a look. What was recorded at every step stands there with "

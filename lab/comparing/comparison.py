@@ -322,21 +322,26 @@ class Comparison:
         return found.assign(x=np.interp(steps.index, known.index.to_numpy(np.float64), known.to_numpy(np.float64)))
 
     def figure(self, name: str, by: str = "step", *, dark: bool = False) -> go.Figure:
-        """The curves of one scalar of all runs, against an axis of `lab.comparing.AXES`."""
+        """The curves of one scalar of all runs, against an axis of `lab.comparing.AXES`, on a light or dark background."""
         from lab.plots.overlay import overlay
+        from lab.plots.style import with_background
 
-        return overlay(self.curves(name, by), name, labels=self.labels, axis=AXES[by].title, events=self.marked(by), dark=dark)
+        events = self.marked(by)
+        drawn = overlay(self.curves(name, by), name, labels=self.labels, axis=AXES[by].title, events=events, dark=dark)
+        return with_background(drawn, dark)
 
     def difference_figure(self, name: str, by: str = "step", *, dark: bool = False) -> go.Figure:
-        """The first run less the second, with a line at zero."""
+        """The first run less the second, with a line at zero, on a light or dark background."""
         from lab.plots import entry
         from lab.plots.overlay import difference
+        from lab.plots.style import with_background
 
         events = {label: found for label, found in self.marked(by).items() if label in self.labels[:2]}
         title = f"{entry(name).title}: {' − '.join(label.split()[0] for label in self.labels[:2])}"  # a whole label has no room
-        return difference(
+        drawn = difference(
             self.difference(name, by), name, labels=self.labels[:2], axis=AXES[by].title, title=title, events=events, dark=dark
         )
+        return with_background(drawn, dark)
 
 
 def label(run: Run) -> str:

@@ -12,6 +12,7 @@ from lab.training.versions import versions
 
 from .data import Data
 from .source import Source, one_line
+from .trl import TEMPLATE
 from .weights import BASE
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ APART = {"objective", "name", "pairs", "model", "trackers", "device", "save_ever
     "eval_every",
     "evaluate",
     "keep_best",
+    "template_time",
     "alerts",
     "alert_webhook",
     "alert_hosts",
@@ -51,8 +53,8 @@ APART = {"objective", "name", "pairs", "model", "trackers", "device", "save_ever
 """Settings that are said elsewhere in the card, or change no weight."""
 
 
-def write(run: Run, source: Source, what: str, dtype: str | None, data: Data | None) -> str:
-    """The card as Markdown with the YAML head that the Hugging Face Hub reads."""
+def write(run: Run, source: Source, what: str, dtype: str | None, data: Data | None, *, dated: bool = False) -> str:
+    """The card as Markdown with the YAML head that the Hugging Face Hub reads. dated: the chat template prints the date."""
     from huggingface_hub import ModelCard
 
     parts = [
@@ -62,6 +64,7 @@ def write(run: Run, source: Source, what: str, dtype: str | None, data: Data | N
         _method(source.config.objective),
         _changes(source),
         _data(source, data),
+        _date(source) if dated else "",
         _training(run, source),
         _results(run, source),
         _versions(run),
@@ -109,8 +112,8 @@ def _summary(run: Run, source: Source, what: str, dtype: str | None) -> str:
     if source.base.origin:
         kind = "GGUF file" if source.base.origin.endswith(".gguf") else "folder"
         words += (
-            f" The run began with the model that the {kind} {_code(source.base.name)} stands for, in float32 (an adapter is merged "
-            "into its base model for that)."
+            f" The run began with the model that the {kind} {_code(source.base.name)} stands for (an adapter is merged into its "
+            "base model for that), in float32."
         )
     if source.base.origin and what == "adapter":
         words += (
@@ -177,6 +180,15 @@ def _data(source: Source, data: Data | None) -> str:
     if data.too_long:
         words += f" {data.too_long:,} more were left out because an answer did not fit into max_length."
     return f"## Data\n\n{words} They came from {_code(data.origin)}."
+
+
+def _date(source: Source) -> str:
+    """Which date the prompts of the training had in them."""
+    return (
+        f"The chat template prints the date or time. In training it was told {_code(source.config.template_time)} throughout; "
+        f"{_code(TEMPLATE)} is the template with that moment in it, for repeating the training. The tokenizer's own template is "
+        "unchanged and tells the model the present date."
+    )
 
 
 def _training(run: Run, source: Source) -> str:

@@ -111,7 +111,8 @@ def find_source(run: Run, step: int | None = None) -> Source:
         int(facts["step"]),
         (folder / "adapter_config.json").exists(),
         _base(run, folder),
-        TrainConfig.parse(**facts.get("settings", about["config"])),  # others than at the start where people changed them
+        # Others than at the start where people changed them.
+        TrainConfig.parse(**facts.get("settings", about["config"])).made_at(about["created"]),
         int(facts.get("pairs_version", about["pairs_version"])),
         tuple(change for change in changes if change[0] < facts["step"]),
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lab.training import TrainConfig
 
 TRL = "1.16"
-PAIRS, SCRIPT = "pairs.jsonl", "train_trl.py"
+PAIRS, SCRIPT, TEMPLATE = "pairs.jsonl", "train_trl.py", "train_chat_template.jinja"
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ def arguments(config: TrainConfig) -> dict[str, Any]:
     """A run's settings as arguments of TRL's configuration, the objective's included."""
     found = recipe(config.objective)
     micro = config.batch_size
-    if config.micro_batch_size and not config.objective.couples_pairs:
-        micro = math.gcd(config.batch_size, config.micro_batch_size)
+    if config.micro_batch and not config.objective.couples_pairs:
+        micro = math.gcd(config.batch_size, config.micro_batch)
     values = {
         "max_length": config.max_length,
         "max_steps": config.steps,
@@ -128,8 +128,10 @@ def arguments(config: TrainConfig) -> dict[str, Any]:
     return found.arguments | values
 
 
-def script(run: Run, source: Source, data: Data) -> str:
-    """The script's text. Raises ExportError where TRL cannot train this."""
+def script(run: Run, source: Source, data: Data, *, dated: bool = False) -> str:
+    """The script's text. dated: the chat template prints the date, and lies beside the script with the run's in it.
+
+    Raises ExportError where TRL cannot train this."""
     config = source.config
     found = recipe(config.objective)
     if len({isinstance(pair.prompt, str) for pair in data.pairs}) > 1:
@@ -165,6 +167,7 @@ def script(run: Run, source: Source, data: Data) -> str:
         place=" (a folder of the machine that wrote this)" if source.base.local else "",
         model=_literal(source.base.place()),
         pairs=PAIRS,
+        template=_FIXED.format(moment=config.template_time, template=TEMPLATE) if dated else "",
         trainer=found.trainer,
         bf16=_BF16[config.precision],
         arguments=listed,
@@ -189,6 +192,10 @@ def _adapter(config: TrainConfig) -> str:
         '            task_type="CAUSAL_LM",\n        ),'
     )
 
+
+_FIXED = """
+    # It prints the date; here it is told that of the run, {moment}.
+    tokenizer.chat_template = (HERE / "{template}").read_text(encoding="utf-8")"""
 
 _SCRIPT = """\
 # The training of the run "{run}" ({objective}) in TRL {trl}, on the same pairs, with the same settings.
@@ -221,7 +228,7 @@ def settings() -> {trainer}Config:
 def main() -> None:
     pairs = Dataset.from_json(str(HERE / "{pairs}")){shuffled}
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token{template}
     trainer = {trainer}Trainer(
         model=AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32),
         args=settings(),

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from lab.policy.chat_template import ChatTemplate
+from lab.policy.habits import tolerated
 from lab.policy.sources import ModelError, is_converted, read_configuration, read_tokenizer, read_weights, refusing, with_adapter
 from lab.policy.sources.converted import arbitrary_logps, untie
 
@@ -74,7 +76,7 @@ def load_model(source: str, dtype: Any) -> Any:
     """A causal LM on the CPU, each of its weights from the file. Raises ModelError."""
     from transformers import AutoModelForCausalLM
 
-    return read_weights(AutoModelForCausalLM, source, read_configuration(source), dtype=dtype)
+    return read_weights(AutoModelForCausalLM, source, read_configuration(source), dtype=dtype, **tolerated(source))
 
 
 def bring_base(source: Source, draft: Path, target: Path) -> None:
@@ -103,6 +105,14 @@ def write_tokenizer(source: Source, folder: Path) -> None:
     """The tokenizer with its chat template, as the run used it."""
     with _loading(str(source.folder)):
         read_tokenizer(str(source.folder)).save_pretrained(folder)
+
+
+def fixed_template(source: Source) -> str | None:
+    """The chat template with the run's moment in it, where it prints date or time; None where it writes the same on any day."""
+    with _loading(str(source.folder)):
+        tokenizer = read_tokenizer(str(source.folder))
+    template = ChatTemplate(tokenizer, source.config.moment)
+    return template.fixed if getattr(tokenizer, "chat_template", None) and template.prints_the_date else None
 
 
 def _save(model: Any, source: Source, folder: Path) -> None:

@@ -16,7 +16,7 @@ from lab.pairs import write_pairs
 from . import card, trl
 from .data import find_data
 from .source import ExportError, Source, find_source
-from .weights import DTYPES, bring_base, write_adapter, write_merged, write_model
+from .weights import DTYPES, bring_base, fixed_template, write_adapter, write_merged, write_model
 
 if TYPE_CHECKING:
     from lab.run import Run
@@ -65,7 +65,8 @@ def export_run(
         if trl_script:
             raise
         data = None
-    script = trl.script(run, source, data) if trl_script and data else None
+    fixed = fixed_template(source)
+    script = trl.script(run, source, data, dated=fixed is not None) if trl_script and data else None
     draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
     try:
         shutil.rmtree(draft, ignore_errors=True)
@@ -75,7 +76,9 @@ def export_run(
         if what == "adapter":
             bring_base(source, draft, target)
         say("writing the card", 0.9)
-        (draft / "README.md").write_text(card.write(run, source, what, dtype, data), encoding="utf-8")
+        (draft / "README.md").write_text(card.write(run, source, what, dtype, data, dated=fixed is not None), encoding="utf-8")
+        if fixed is not None:
+            (draft / trl.TEMPLATE).write_text(fixed, encoding="utf-8")
         if script is not None and data is not None:
             write_pairs([replace(pair, meta={}) for pair in data.pairs], draft / trl.PAIRS)
             (draft / trl.SCRIPT).write_text(script, encoding="utf-8")

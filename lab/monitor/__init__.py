@@ -1,9 +1,9 @@
 """Watching a run: its store (one writer, many readers), its lock, its mailbox, its place in a queue, and probes of the gradient."""
 
-from .changes import Change, read_changes, write_changes
+from .changes import Change, checkpoint_before, read_changes, write_changes
 from .folder import ENDED, RunError, best_checkpoint, last_words, list_checkpoints, read_about
 from .lock import RunLock, is_held
-from .mailbox import Request, send, take
+from .mailbox import Request, pending, send, take
 from .queue import DeviceQueue, Line, queues
 from .reader import SCREEN_POINTS, StoreReader
 from .summaries import spike_keeping
@@ -31,10 +31,12 @@ __all__ = [
     "StoreWriter",
     "TokenRow",
     "best_checkpoint",
+    "checkpoint_before",
     "export",
     "is_held",
     "last_words",
     "list_checkpoints",
+    "pending",
     "queues",
     "read_about",
     "read_changes",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .durable import write_json
-from .folder import RunError
+from .folder import RunError, list_checkpoints, read_facts, step_of
 
 FILE_NAME = "changes.json"
 
@@ -59,3 +59,21 @@ def parse_changes(content: Any) -> list[Change]:
 def plain_changes(changes: Sequence[Change]) -> list[dict[str, Any]]:
     """Changes as plain JSON values."""
     return [asdict(change) for change in changes]
+
+
+def checkpoint_before(folder: Path, after: int) -> Path | None:
+    """The last checkpoint of the run in a folder from before the changes made after step `after`, or None."""
+    return next((path for path in reversed(list_checkpoints(folder)) if is_before_change(path, after)), None)
+
+
+def is_before_change(checkpoint: Path, after: int) -> bool | None:
+    """Whether a checkpoint is from before the changes made after step `after`; None where it is damaged.
+
+    One of that very step may have been saved before or after the change: what it was saved with tells which.
+    """
+    if step_of(checkpoint) != after:
+        return step_of(checkpoint) < after
+    try:
+        return all(change.after != after for change in parse_changes(read_facts(checkpoint).get("changes", [])))
+    except (RunError, ValueError, TypeError):
+        return None

@@ -2,12 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import shutil
+import sqlite3
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from .folder import RunError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def disk_problem(error: BaseException) -> str | None:
+    """What is wrong with the disk and what to do, in one sentence; None for an error of another kind."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in (*FULL, *FORBIDDEN, errno.EIO):
+        where = f" ({error.filename})" if error.filename else ""
+        text, full, forbidden = f"{error.strerror}{where}", error.errno in FULL, error.errno in FORBIDDEN
+    elif isinstance(error, sqlite3.Error) or "os error" in text.lower() or "no space left" in text.lower():
+        low = text.lower()
+        full = "disk is full" in low or "no space left" in low
+        forbidden = "readonly" in low or "read-only" in low or "unable to open" in low or "permission denied" in low
+        if not (full or forbidden or "disk i/o error" in low):
+            return None
+    else:
+        return None
+    if full:
+        return f"The disk is full: {text}; make room and go on."
+    if forbidden:
+        return f"The folder cannot be written: {text}; make it writable, or choose another one."
+    return f"The disk fails: {text}; see whether it is still there, or choose another one."
+
+
+@contextlib.contextmanager
+def disk_errors_in_words() -> Iterator[None]:
+    """Inside, and in functions that it decorates, what the disk refuses is a RunError in one sentence."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        problem = disk_problem(error)
+        if problem is None:
+            raise
+        raise RunError(problem) from error
 
 
 def sync(path: Path) -> None:

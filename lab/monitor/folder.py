@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lab.errors import LabError
+
 RUN_FILE = "run.json"
 CHECKPOINTS = "checkpoints"
 PROCESS_LOG = "process.log"
@@ -18,11 +20,13 @@ FACTS = "trainer.json"
 """In a checkpoint: what it says of itself."""
 AUTO = ("eval/oracle_reward", "eval/reward", "eval/rewards/accuracies")
 """Scalars that tell a good checkpoint from a bad one, the most telling first."""
+STOPPING = "stopping ..."
+"""The stage of a run from a stop request until its last checkpoint is written."""
 ENDED = ("finished", "stopped", "failed", "dead")
 """States in which nothing trains any more."""
 
 
-class RunError(ValueError):
+class RunError(LabError):
     """A run folder that cannot be opened or used, in one sentence."""
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from .summaries import grouped, mean_of
 from .writer import LAYER_COLUMNS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def layer_frame(parts: Mapping[str, np.ndarray], points: int | None) -> pd.DataFrame:
@@ -16,6 +19,8 @@ def layer_frame(parts: Mapping[str, np.ndarray], points: int | None) -> pd.DataF
 
     parts: summaries by the name of their series, in the order of the layers.
     """
+    import pandas as pd
+
     layers = list(dict.fromkeys(name.split(" ", 1)[1] for name in parts))
     probes = max((int(part["count"].sum()) for part in parts.values()), default=0)
     few = _bucketed(parts, points) if points is not None else dict(parts)

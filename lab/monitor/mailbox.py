@@ -1,11 +1,13 @@
-"""Requests to a running run: one small JSON file each in the run's folder, read by the loop at safe points.
+"""Requests to a running run, handled by the training loop at safe points.
 
-A file dropped by rename is whole or absent, needs no lock and no server, and works from any thread, process or
-machine that shares the folder. What a run did not hear before it ended is not kept for the next time: ask again.
+Inside the process that trains a request stays in memory (`inprocess.py`), so that a full disk keeps no run from being stopped.
+From any other process or machine it is one small JSON file in the run's folder: dropped by rename it is whole or absent, and
+needs no lock and no server. Requests that were not handled before the run ended are not kept for the next time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
@@ -13,6 +15,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from . import inprocess
+from .folder import RunError
 
 FOLDER = "requests"
 KINDS = ("pause", "resume", "stop", "checkpoint", "set", "edits")
@@ -34,29 +39,64 @@ class Request:
 
 
 def send(run_folder: Path, kind: str, **detail: Any) -> str:
-    """Leave a request for the loop; returns its id. Raises ValueError for a kind that no loop understands."""
+    """Leave a request for the loop; returns its id.
+
+    Raises ValueError for a kind that no loop understands, RunError where the request cannot be written.
+    """
     if kind not in KINDS:
         raise ValueError(f"No run understands the request {kind!r}; send one of {', '.join(KINDS)}.")
-    box = run_folder / FOLDER
-    box.mkdir(exist_ok=True)
     id = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+    if inprocess.put(run_folder, id, kind, detail):
+        return id
+    box = run_folder / FOLDER
     draft = box / f".{id}.json"
-    draft.write_text(json.dumps({"kind": kind, "detail": detail}))
-    draft.replace(box / f"{id}.json")
+    try:
+        box.mkdir(exist_ok=True)
+        draft.write_text(json.dumps({"kind": kind, "detail": detail}))
+        draft.replace(box / f"{id}.json")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise RunError(
+            f"The request {kind} could not be written to {box} ({error.strerror}); make room or allow writing, and send it again."
+        ) from None
     return id
 
 
 def take(run_folder: Path, kinds: Collection[str] | None = None) -> list[Request]:
-    """All waiting requests (of some kinds, the others stay), oldest first; each is handed out once. Only who trains calls this."""
-    box = run_folder / FOLDER
-    found = []
-    for path in sorted(box.glob("[!.]*.json")):
+    """Take all waiting requests (of some kinds, the others stay), oldest first. Only the process that trains calls this."""
+    requests = []
+    for entry in inprocess.waiting(run_folder):
+        id, kind, detail = entry
+        if kinds is None or kind in kinds:
+            inprocess.taken(run_folder, entry)
+            requests.append(Request(kind, detail, id))
+    for path in sorted((run_folder / FOLDER).glob("[!.]*.json")):
         request = _read(path)
         if kinds is not None and request.kind not in kinds:
             continue
-        found.append(request)
-        path.unlink()
-    return found
+        try:
+            path.unlink()
+        except OSError:  # a folder that has become read-only: the file would be taken again and again
+            if (path.stat().st_ino, path.name) in _handled:
+                continue
+            _handled.add((path.stat().st_ino, path.name))
+        requests.append(request)
+    return sorted(requests, key=lambda request: request.id)
+
+
+_handled: set[tuple[int, str]] = set()
+"""Request files that were handed out and could not be deleted."""
+
+
+def pending(run_folder: Path, kind: str) -> bool:
+    """Whether a request of a kind waits to be taken. Cheap: nothing is read where nothing waits."""
+    if any(waiting_kind == kind for _, waiting_kind, _ in inprocess.waiting(run_folder)):
+        return True
+    try:
+        return any(_read(path).kind == kind for path in (run_folder / FOLDER).glob("[!.]*.json"))
+    except OSError:
+        return False
 
 
 def _read(path: Path) -> Request:
@@ -66,5 +106,7 @@ def _read(path: Path) -> Request:
         if not isinstance(kind, str) or not isinstance(detail, dict):
             raise ValueError("kind must be a text and detail an object")
         return Request(kind, detail, path.stem)
+    except FileNotFoundError:  # taken since the folder was listed
+        return Request(UNREADABLE, {"file": path.name, "reason": "it is gone"}, path.stem)
     except (ValueError, KeyError, TypeError) as error:
         return Request(UNREADABLE, {"file": path.name, "reason": str(error)}, path.stem)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HEAD = ("pair", "step", "version")
 """What stands before the terms in every frame of pairs."""
@@ -77,6 +79,8 @@ def frame(found: Sequence[Block], layouts: Mapping[int, Sequence[str]], names: n
 
     layouts: the terms' names by layout.   names: object [P + 1], the pairs' own ids by their number.
     """
+    import pandas as pd
+
     columns = terms_of([layouts[block.columns] for block in found])
     if not found:
         return pd.DataFrame(columns=list(HEAD))
@@ -153,6 +157,8 @@ class Latest:
 
     def frame(self, layouts: Mapping[int, Sequence[str]], names: np.ndarray) -> pd.DataFrame:
         """One row a pair that was seen, in the order of their numbers; a column for each term that one of them has."""
+        import pandas as pd
+
         there = np.flatnonzero(self.steps >= 0)
         if not len(there):
             return pd.DataFrame(columns=list(HEAD))

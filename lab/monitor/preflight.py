@@ -22,7 +22,9 @@ class Lengths(_Value):
 
 class Finding(_Value):
     """Something that happens to some pairs. kind: prompt_cut, answer_cut, dropped or same, of held-out pairs held_out_cut or
-    held_out_dropped. tokens: how many are lost. ids: the first hundred of these pairs."""
+    held_out_dropped. tokens: how many are lost. ids: the first hundred of these pairs.
+
+    Or a setting to think twice about, without pairs: learning_rate, batch_larger_than_set, many_epochs, no_held_out."""
 
     kind: str
     words: str
@@ -32,33 +34,41 @@ class Finding(_Value):
 
 
 class Memory(_Value):
-    """Bytes that training needs at its largest batch, and what is free on the device now that the weights are loaded.
+    """Bytes that training needs at its peak, and what is free on the device now that the weights are loaded.
 
+    process:     what the process holds beside the weights: Python, libraries, whatever else it does. On a GPU it is not counted.
     weights:     parameters and buffers as loaded.
     gradients:   one number for every trained parameter; for those of probed layers a second one, with micro-batches a third.
     optimizer:   AdamW's two running means, two numbers for every trained parameter.
-    activations: what autograd keeps for one micro-batch of the longest pairs: measured on one and on two of them, and extrapolated;
-                 under gradient checkpointing with what one block keeps while it is computed again.
+    activations: what autograd keeps for the largest micro-batch of the run, from measured pairs of several lengths;
+                 under gradient checkpointing with what one layer keeps while it is computed again.
     logits:      the working memory of one chunk of logits.
+    step:        the most that a step takes of gradients, activations and logits at the same time; in a step of a single
+                 micro-batch the activations make way for the gradients.
+    evaluation:  the most that an evaluation takes: the reference's weights (full fine-tuning), keys and values of the answers.
     """
 
     device: str
+    process: int = 0
     weights: int
     gradients: int
     optimizer: int
     activations: int
     logits: int
+    step: int | None = None
+    evaluation: int = 0
     free: int
 
     @property
     def total(self) -> int:
-        """All of it."""
-        return self.weights + self.more
+        """All of it: the peak of the process, or what is taken of a GPU."""
+        return self.process + self.weights + self.more
 
     @property
     def more(self) -> int:
         """What has to be found besides the weights."""
-        return self.gradients + self.optimizer + self.activations + self.logits
+        step = self.gradients + self.activations + self.logits if self.step is None else self.step  # None in older reports
+        return self.optimizer + max(step, self.evaluation)
 
     @property
     def enough(self) -> bool:
@@ -93,6 +103,8 @@ class Preflight(_Value):
     processes: int = 1
     batch_size: int
     micro_batch_size: int
+    fitted: bool = False
+    """The micro-batch size is the largest that fits (micro_batch_size = fit)."""
     max_length: int
     tokens_per_epoch: int
     lengths: dict[str, Lengths]
@@ -120,16 +132,19 @@ class Preflight(_Value):
         shared = "" if self.prompts == self.pairs else f" with {self.prompts:,} different prompt{'s' if self.prompts > 1 else ''}"
         reference = f", after {seconds(t.reference)} for reference log-probs" if t is not None and t.reference >= 1 else ""
         each = f" in each of {self.processes} processes" if self.processes > 1 else ""
-        names = ("weights", "gradients", "optimizer", "activations", "logits")
-        parts = ", ".join(f"{name} {size(getattr(m, name))}" for name in names)
+        names = ("process", "weights", "gradients", "optimizer", "activations", "logits", "evaluation")
+        parts = ", ".join(f"{name} {size(getattr(m, name))}" for name in names if getattr(m, name))
+        about_pairs = [finding for finding in self.findings if finding.pairs]
         return [
             *([f"from     step {self.done:,} of {self.steps:,}, so {self.left:,} are left"] if self.done else []),
             f"pairs    {self.pairs:,}{apart}{shared}; {self.left:,} steps of {self.batch_size:,} are {self.epochs:.3g} epochs "
             f"of {self.tokens_per_epoch:,} tokens",
             *(f"{name:<8} {_spread(lengths)}" for name, lengths in self.lengths.items()),
             *(f"note     {finding.words}" for finding in self.findings),
-            *([] if self.findings else [f"fit      every pair fits into {self.max_length:,} tokens"]),
-            f"memory   about {size(m.total)}{each} ({parts}); {size(m.free)} more are free on {m.device}",
+            *([] if about_pairs else [f"fit      every pair fits into {self.max_length:,} tokens"]),
+            f"memory   about {size(m.total)}{each} at its peak (of {parts}, not all at once); "
+            f"{size(m.free)} more are free on {m.device}",
+            *([f"micro    micro_batch_size {self.micro_batch_size:,}, the largest that fits"] if self.fitted else []),
             "time     unknown: memory ran out while a pair was timed"
             if t is None
             else f"time     about {seconds(t.training)} for {self.left:,} steps ({seconds(t.step)} each){reference}; "

@@ -12,10 +12,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from .layer_rows import layer_frame
 from .pair_rows import ROWS, SINGLES, blocks, frame, latest_at, single, terms_of
@@ -23,6 +22,9 @@ from .schema import open_for_reading
 from .series import LAYER, SCALAR
 from .series_reading import END, SeriesReading
 from .summaries import of_values
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCREEN_POINTS = 1000
 """No curve on a screen needs more points than this."""
@@ -198,6 +200,8 @@ class StoreReader:
         Reads the batches of at most `columns` evenly spaced steps (all of them if there are fewer); where the step at such a place
         has been thinned out, the one before it that is kept.
         """
+        import pandas as pd
+
         span = (first, _end(last))
         with self._moment():
             (low,), (high,) = (
@@ -228,6 +232,8 @@ class StoreReader:
 
     def tokens(self, step: int, pair: str | None = None) -> pd.DataFrame:
         """Token values of a step: pair, side, then ids, logps, ref_logps, credit, pilot, each cell an array [T] (or None)."""
+        import pandas as pd
+
         rows = self._query(
             "SELECT p.pair, t.side, t.ids, t.logps, t.ref_logps, t.credit, t.pilot FROM tokens t JOIN pairs p ON p.id = t.pair "
             "WHERE t.step = ? AND (? IS NULL OR p.pair = ?) ORDER BY t.pair, t.side",
@@ -246,6 +252,8 @@ class StoreReader:
         step, pair, chosen, rejected, greedy (log-prob of each answer, summed over its tokens, in nats), chosen_tokens,
         rejected_tokens, greedy_tokens, answer (the greedy one's text), ended (False where it was cut).
         """
+        import pandas as pd
+
         names = ["chosen", "rejected", "greedy", "chosen_tokens", "rejected_tokens", "greedy_tokens", "answer", "ended"]
         rows = self._query(
             f"SELECT t.step, p.pair, {', '.join(names)} FROM panel t JOIN pairs p ON p.id = t.pair WHERE t.step BETWEEN ? AND ? "
@@ -294,6 +302,8 @@ class StoreReader:
         without: parts of the detail that are not wanted, such as "samples" (the answers that an evaluation shows), which take most
         of the time where there are thousands of evaluations; `event(number)` has them.
         """
+        import pandas as pd
+
         only = f" AND kind IN ({','.join('?' * len(kinds))})" if kinds else ""
         detail = f"json_remove(detail{', ?' * len(without)})" if without else "detail"
         rows = self._query(
@@ -380,6 +390,8 @@ def _end(last: int | None) -> int:
 
 def _by_step(columns: dict[str, tuple[np.ndarray, np.ndarray]], counts: dict[str, int]) -> pd.DataFrame:
     """Series (steps ascending, values) side by side by step."""
+    import pandas as pd
+
     different = [steps for steps, _ in columns.values() if len(steps)]
     steps = different[0] if different else np.empty(0, np.int64)
     if not all(np.array_equal(steps, other) for other in different[1:]):

@@ -9,13 +9,15 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from .folder import RunError
 from .reader import StoreReader
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STEPS, FEW_STEPS = 20_000, 1_000
 """Steps of a piece: of one row a step, and of many rows a step."""
@@ -148,6 +150,8 @@ def _write_new(target: Path, write: Callable[[Path], Any]) -> Path:
 
 
 def _write_csv(columns: list[str], pieces: Iterable[pd.DataFrame], path: Path) -> None:
+    import pandas as pd
+
     with path.open("w", encoding="utf-8", newline="") as file:
         pd.DataFrame(columns=columns).to_csv(file, index=False)
         for piece in pieces:

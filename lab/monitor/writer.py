@@ -245,7 +245,10 @@ class StoreWriter:
         self._queue.put(None)
         self._wake.set()
         self._thread.join(timeout=60)
-        self._connection.close()
+        try:
+            self._connection.close()
+        except sqlite3.Error as error:  # a full disk, or the thread still writes: what is written stays whole
+            log.error("The run store could not be closed (%s); what was written up to now is whole.", error)
 
     # The thread.
 

@@ -1,8 +1,8 @@
 """Preference pairs: what they are, where they come from, how they are kept, edited, checked and weakened."""
 
-from .checks import LengthBias, check, length_bias
+from .checks import LengthBias, check, findings, length_bias
 from .degrade import DECISION as DEGRADE_DECISION
-from .degrade import degrade
+from .degrade import degrade, removed_spans
 from .exporting import row_of, write_pairs
 from .importing import pair_of, pairs_from_rows, read_pairs
 from .opening import content_hash, open_pairs
@@ -24,6 +24,7 @@ __all__ = [
     "check",
     "content_hash",
     "degrade",
+    "findings",
     "key_phrases",
     "length_bias",
     "open_pairs",
@@ -31,6 +32,7 @@ __all__ = [
     "pairs_from_rows",
     "prompt_text",
     "read_pairs",
+    "removed_spans",
     "row_of",
     "write_pairs",
 ]

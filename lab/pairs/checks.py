@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from .schema import Pair, to_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ["pair_id", "check", "finding", "other_id"]
 NEAR_IDENTICAL = 0.9
@@ -33,10 +35,16 @@ def check(pairs: Iterable[Pair]) -> pd.DataFrame:
     "near_identical" (answers that share 90 % of their word pairs), "prompt_leak" (an answer repeats the prompt),
     "turn_marker" (an answer goes on with another turn of the conversation).
     """
+    import pandas as pd
+
+    return pd.DataFrame(findings(pairs), columns=COLUMNS)
+
+
+def findings(pairs: Iterable[Pair]) -> list[Finding]:
+    """The rows of `check`, without a data frame around them."""
     listed = list(pairs)
     checks: list[Callable[[Sequence[Pair]], Iterator[Finding]]] = [_repeated, _near_identical, _leaks, _turn_markers]
-    findings = [finding for one_check in checks for finding in one_check(listed)]
-    return pd.DataFrame(findings, columns=COLUMNS)
+    return [finding for one_check in checks for finding in one_check(listed)]
 
 
 def _repeated(pairs: Sequence[Pair]) -> Iterator[Finding]:

@@ -17,6 +17,11 @@ def degrade(text: str, degrees: int) -> list[str]:
     itself. An answer never becomes empty: where the last degree would leave no letter or digit, the phrase with the lowest
     score stays. Returns [] where the text has too few phrases for N different answers. Raises ValueError for N < 2.
     """
+    return [_without(text, spans) for spans in removed_spans(text, degrees)]
+
+
+def removed_spans(text: str, degrees: int) -> list[list[tuple[int, int]]]:
+    """What `degrade` takes out for each degree: places in the text, in its order; [] where it returns no answers."""
     if degrees < 2:
         raise ValueError(f"{degrees} degrees cannot be told apart; give at least 2.")
     spans: dict[str, list[tuple[int, int]]] = {}
@@ -25,10 +30,12 @@ def degrade(text: str, degrees: int) -> list[str]:
     if len(spans) < degrees - 1:
         return []
     ranked = list(spans.values())
-    answers = [_without(text, ranked, _share(k, degrees, len(ranked))) for k in range(degrees)]
-    if not _says_something(answers[-1]):
-        answers[-1] = _without(text, ranked, len(ranked) - 1)
-    return answers if len(set(answers)) == degrees and _says_something(answers[-1]) else []
+    counts = [_share(k, degrees, len(ranked)) for k in range(degrees)]
+    removed = [sorted(span for phrase in ranked[:count] for span in phrase) for count in counts]
+    if not _says_something(_without(text, removed[-1])):
+        removed[-1] = sorted(span for phrase in ranked[:-1] for span in phrase)
+    answers = [_without(text, gaps) for gaps in removed]
+    return removed if len(set(answers)) == degrees and _says_something(answers[-1]) else []
 
 
 def _share(k: int, degrees: int, phrases: int) -> int:
@@ -40,9 +47,8 @@ def _says_something(text: str) -> bool:
     return any(character.isalnum() for character in text)
 
 
-def _without(text: str, ranked: list[list[tuple[int, int]]], count: int) -> str:
-    """The text without the spans of the first `count` phrases."""
-    gaps = sorted(span for spans in ranked[:count] for span in spans)
+def _without(text: str, gaps: list[tuple[int, int]]) -> str:
+    """The text without some spans, which are in its order."""
     ends = [start for start, _ in gaps] + [len(text)]
     kept = text[: ends[0]]
     for (_, gap_end), piece_end in zip(gaps, ends[1:]):

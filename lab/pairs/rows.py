@@ -20,6 +20,9 @@ from .schema import FIELDS, PairsError
 
 Rows = Iterator[tuple[int, Any]]
 
+LONGEST_PATH = 300
+"""Characters of a path in a message; of a longer one the beginning is shown."""
+
 LONGEST_CSV_FIELD = 2**31 - 1
 """Characters; the csv module's own limit is 131,072, which long answers pass."""
 
@@ -40,14 +43,21 @@ def open_table(source: Any, split: str = "train") -> Table:
     Raises PairsError where there is nothing to read.
     """
     if isinstance(source, (str, Path)):
-        path = Path(source).expanduser()
-        if path.is_file():
+        shown = " ".join(str(source).split())
+        shown = shown if len(shown) <= LONGEST_PATH else f"{shown[: LONGEST_PATH // 2]} ... ({len(shown):,} characters)"
+        try:
+            path = Path(source).expanduser()
+            is_file, is_folder = path.is_file(), path.is_dir()
+        except (OSError, RuntimeError) as error:  # a name too long for the disk, an unknown user behind ~
+            reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
+            raise PairsError(f"{shown} cannot be the path of a file ({reason}); check it.") from None
+        if is_file:
             return _file_table(path)
-        if path.is_dir():
-            raise PairsError(f"{source} is a folder; give a .jsonl, .json, .csv or .parquet file in it.")
+        if is_folder:
+            raise PairsError(f"{shown} is a folder; give a .jsonl, .json, .csv or .parquet file in it.")
         if isinstance(source, str) and _is_hub_id(source):
             return Table(source.split("/")[-1], f"{source}, split {split}", "row", enumerate(_hub_rows(source, split), 1))
-        raise PairsError(f"There is no file {source}; check the path (a data set of the hub is written owner/name).")
+        raise PairsError(f"There is no file {shown}; check the path (a data set of the hub is written owner/name).")
     if isinstance(source, Mapping):
         if split not in source:
             raise PairsError(f"The data set has no split {split!r}; choose one of {', '.join(map(str, source)) or 'none'}.")
@@ -160,8 +170,9 @@ def parquet_rows(path: Path) -> Rows:
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-    except pa.ArrowException as error:
-        raise PairsError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}); write it again.") from None
+    except (pa.ArrowException, OSError, ValueError) as error:  # a damaged footer or page; a text that is not UTF-8
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PairsError(f"{path} is not a readable Parquet file ({reason}); write it again.") from None
 
 
 def _is_hub_id(text: str) -> bool:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lab.errors import LabError
+
 Message = dict[str, str]
 """One turn of a conversation: "role" and "content", both text; further keys must be text too."""
 
@@ -17,7 +19,7 @@ Prompt = str | list[Message]
 FIELDS = ("prompt", "chosen", "rejected")
 
 
-class PairsError(ValueError):
+class PairsError(LabError):
     """Pairs that cannot be used, in one sentence: what is wrong, where, and what to do."""
 
 

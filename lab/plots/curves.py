@@ -13,7 +13,7 @@ from lab.monitor import SCREEN_POINTS, spike_keeping
 
 from .glossary import HELD_OUT, entry
 from .marks import marks
-from .style import WITH_LEGEND, Ink, axis, empty, figure, ink, layout, step_axis, translucent
+from .style import WITH_LEGEND, Ink, axis, empty, figure, inert, ink, layout, step_axis, translucent
 
 HELD_OUT_TWINS = tuple(HELD_OUT + name for name in ("loss", "rewards/margins", "rewards/accuracies"))
 """Drawn beside the same number of the pairs that are trained on."""
@@ -122,7 +122,7 @@ def _line(values: pd.Series, name: str, colour: str, mean: pd.Series | None, smo
         "marker": {"size": 4},
         "line": {"color": translucent(colour, 0.3) if smoothed else colour, "width": 1 if smoothed else 1.5, "dash": dash},
         "showlegend": not smoothed,
-        "hovertemplate": f"{number}<br>{about.hover}<extra>{label}</extra>",
+        "hovertemplate": f"{number}<br>{about.hover}<extra>{inert(label)}</extra>",
     }
     if mean is None:
         return [thin]
@@ -133,7 +133,7 @@ def _line(values: pd.Series, name: str, colour: str, mean: pd.Series | None, smo
             **_thinned(mean),
             "mode": "lines",
             "line": {"color": colour, "width": 2},
-            "hovertemplate": f"{number}, mean of the last {smooth:,} values<br>{about.hover}<extra>{label}</extra>",
+            "hovertemplate": f"{number}, mean of the last {smooth:,} values<br>{about.hover}<extra>{inert(label)}</extra>",
         },
     ]
 

@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from .confusion import PREFIX
 from .figures import DISTRIBUTION, interval_of, run_figure, spec_of
 from .record import Record
-from .style import ink
+from .style import with_background
 from .table import figure_table
 
 if TYPE_CHECKING:
@@ -78,6 +78,5 @@ def as_file(kind: str, data: Callable[[], pd.DataFrame], figure: Callable[[], go
         return buffer.getvalue()
     if kind == "HTML":
         drawn = go.Figure(figure(), _validate=False)
-        drawn.layout.paper_bgcolor = ink(dark).empty
-        return str(drawn.to_html(include_plotlyjs=True, config={"displaylogo": False})).encode()
+        return str(with_background(drawn, dark).to_html(include_plotlyjs=True, config={"displaylogo": False})).encode()
     raise ValueError(f"There is no file format {kind!r} for a figure; choose one of {', '.join(FORMATS)}.")

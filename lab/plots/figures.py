@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from lab.errors import FigureError
+
 from .confusion import PREFIX, confusion
 from .confusion import TITLE as CONFUSION_TITLE
 from .curves import curves
@@ -195,7 +197,7 @@ def run_figure(source: StoreReader | Record, name: str, dark: bool = False) -> g
     """A figure of a run as it stands. `dark` chooses the colours; the background is transparent.
 
     source: the store of a run, or the Record of one that somebody keeps for drawing it again and again.
-    Raises ValueError naming the figures there are. A figure that has no data yet says what will appear, and when.
+    Raises FigureError naming the figures there are. A figure that has no data yet says what will appear, and when.
     """
     return go.Figure(run_parts(source, name, dark), _validate=False)
 
@@ -228,5 +230,5 @@ def spec_of(record: Record, name: str) -> FigureSpec:
         there = sorted(known for known in FIGURES if not known.startswith(DISTRIBUTION))
         spread = f", the spread of a term ({', '.join(DISTRIBUTION + known for known in record.term_names())})"
         more = f"{spread if record.term_names() else ''}, or the curve of any recorded scalar ({SCALAR}<name>)"
-        raise ValueError(f"There is no figure {name!r}; choose one of {', '.join(there)}{more}.")
+        raise FigureError(f"There is no figure {name!r}; choose one of {', '.join(there)}{more}.")
     return spec

@@ -182,7 +182,7 @@ _RUN = {
         "Seconds that the steps so far took, a branch's parent's included; looks and pauses do not count.",
     ),
     "seconds/clock": Entry(
-        "Time since the run was made", "t", "s", "Seconds on the clock since the run was made; looks, pauses and waiting count."
+        "Time since the run began", "t", "s", "Seconds on the clock since the run began; looks, pauses and waiting count."
     ),
     "probe_cost": Entry(
         "Cost of the probes",

@@ -81,12 +81,14 @@ def field_figure(
     quantity: str = "loss",
     paths: Sequence[Trajectory] = (),
     rate: float | None = None,
+    held: str = "",
     dark: bool = False,
 ) -> go.Figure:
     """A quantity as colour over the plane, arrows of the negative gradient, and the paths of gradient descent.
 
     quantity: a key of `QUANTITIES`; ratios have a logarithmic colour scale centred at 1, derivatives a linear one centred at 0.
     All arrows have the same length: they show where descent goes, not how fast. rate: the paths' step size (nats²), for the note.
+    held: "margin", or another word, where the gradient holds that part of the loss fixed (`app.landscapes.held_fixed`).
     Points that ask for a token probability above 1 are dimmed and hatched, and what is drawn on top ends there.
     A value that does not exist (0/0, or not finite) is left empty.
     Raises ValueError for an unknown quantity.
@@ -96,7 +98,7 @@ def field_figure(
     c = ink(dark)
     x, y = array(data.log_x1), array(data.log_x2)
     out = ~array(data.attainable, bool).T
-    words = _words(out, paths, rate)
+    words = _words(out, paths, rate, held)
     traces = [*surface(data, quantity, c), *out_of_reach(x, y, out, c), equal_margin(x, y, c), arrows(data, c)]
     reach = [np.inf if (inside := ~out.all(along)).all() else a[inside].max(initial=-np.inf) for along, a in enumerate((x, y))]
     for path in paths:
@@ -277,8 +279,17 @@ def _descent(path: Trajectory, reach: Sequence[float], c: Ink) -> list[dict[str,
     return [lines, rings]
 
 
-def _words(out: np.ndarray, paths: Sequence[Trajectory], rate: float | None) -> list[str]:
-    lines = ["Arrows: −∇L, all of one length. Dotted: log X₁ = log X₂."]
+HELD = "The colour moves with a part of the loss that the gradient holds fixed, so arrows need not run down the colours."
+HELD_MARGIN = "The colour has each point's own target margin; the arrows, like training, hold that margin fixed."
+
+
+def held_words(held: str) -> list[str]:
+    """What is said of a field whose gradient holds a part of the loss fixed: nothing, its margin, or something else."""
+    return {"": [], "margin": [HELD_MARGIN]}.get(held, [HELD])
+
+
+def _words(out: np.ndarray, paths: Sequence[Trajectory], rate: float | None, held: str) -> list[str]:
+    lines = ["Arrows: −∇L, all of one length. Dotted: log X₁ = log X₂.", *held_words(held)]
     if paths:
         steps = max(len(path.value) for path in paths) - 1
         lines.append(f"Bold: {steps} descent steps" + (f" of {rate:.3g} nats²" if rate else "") + ", from the ring.")

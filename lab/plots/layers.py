@@ -149,7 +149,7 @@ def _axes(number: int, c: Ink) -> dict[str, Any]:
 def _heading(number: int, panel: str, c: Ink) -> dict[str, Any]:
     about = entry(panel)
     return {
-        "text": f"{HEADINGS[panel]}, {about.symbol}",
+        "text": f"{HEADINGS[panel]}<br>{about.symbol}",
         "x": number * PITCH,
         "xanchor": "left",
         "y": 1,

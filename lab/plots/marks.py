@@ -38,7 +38,8 @@ def describe(kind: str, detail: Mapping[str, Any]) -> str:
         counts = ", ".join(f"{detail[what]} {what}" for what in ("edited", "dropped", "added") if detail.get(what))
         return f"Pairs of version {detail.get('version')}: {counts or 'as before'}"
     if kind == "resumed":
-        return f"Resumed from {detail.get('checkpoint') or 'the start'}"
+        without = "".join(f", without the change after step {change['after']:,}" for change in detail.get("without", [])[:1])
+        return f"Resumed from {detail.get('checkpoint') or 'the start'}{without}"
     if kind == "evaluation":
         named = {"eval/oracle_reward": "oracle reward", "eval/reward": "reward", "eval/rewards/margins": "margin"}
         found = [f"{words} {detail[name]:.3g}" for name, words in named.items() if name in detail]

@@ -14,7 +14,7 @@ from lab.monitor import SCREEN_POINTS, spike_keeping
 from .curves import colour_of
 from .glossary import entry
 from .marks import marks
-from .style import WITH_LEGEND, axis, empty, figure, ink, layout, step_axis
+from .style import WITH_LEGEND, axis, empty, figure, inert, ink, layout, step_axis
 
 GROUPS = {
     "Loss": ("loss", "loss_align", "loss_degree"),
@@ -119,7 +119,7 @@ def _line(frame: pd.DataFrame, term: str, number: int, dark: bool) -> dict[str, 
         "line": {"color": colour, "width": 1.5},
         "marker": {"size": 5},
         "hovertemplate": f"step %{{x:,d}}, version %{{customdata}} of the text: <b>%{{y:.4g}} {about.unit}</b><br>"
-        f"{about.hover}<extra>{_label(term)}</extra>",
+        f"{about.hover}<extra>{inert(_label(term))}</extra>",
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import plotly.graph_objects as go
 
 from .glossary import entry
 from .marks import marks
-from .style import WITH_LEGEND, Ink, axis, empty, figure, ink, layout, step_axis, translucent, wrapped
+from .style import WITH_LEGEND, Ink, axis, empty, figure, inert, ink, layout, step_axis, translucent, wrapped
 
 TITLE = "Where the probability goes"
 
@@ -138,7 +137,7 @@ def _pairs(table: pd.DataFrame, frame: pd.DataFrame, side: str, place: int, c: I
                 "x": drawn.index.to_numpy(np.int32),
                 "y": drawn[pair].to_numpy(np.float32),
                 "line": {"color": translucent(_colour(side, c), 0.28), "width": 1},
-                "hovertemplate": f"pair {escape(str(pair))}, step %{{x:,d}}: <b>%{{y:.3g}} {unit}</b>{said}<extra>{side}</extra>",
+                "hovertemplate": f"pair {inert(str(pair))}, step %{{x:,d}}: <b>%{{y:.3g}} {unit}</b>{said}<extra>{side}</extra>",
                 "showlegend": False,
             }
         )
@@ -164,7 +163,7 @@ def _shortened(text: str) -> str:
 
 def _heading(place: int, c: Ink) -> dict[str, Any]:
     return {
-        "text": ("Log-prob per token", "Change of the whole answer's log-prob since the first look")[place],
+        "text": ("Log-prob per token", "Change of the answer's log-prob")[place],
         "x": place * (1 - HALF),
         "xanchor": "left",
         "y": 1,

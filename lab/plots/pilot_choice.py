@@ -35,7 +35,7 @@ def _rule(selector: str, side: str) -> str:
 STYLE = f"""<style>
 .lab-tokens {{white-space: pre-wrap; overflow-wrap: anywhere; max-height: 22rem; overflow-y: auto; line-height: 1.75;}}
 .lab-tokens span, .lab-legend span {{border-radius: 3px; padding: 1px 0;}}
-.lab-tokens .special {{opacity: 0.6; font-size: 0.85em;}}
+.lab-tokens .special {{font-family: monospace; font-size: 0.85em;}}
 .lab-legend {{font-size: 0.85rem;}}
 .lab-legend span {{padding: 1px 6px;}}
 {_rule(".lab-tokens.chosen .drawn, .lab-legend .chosen", "chosen")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +9,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from .glossary import entry
-from .landscape import arrows, equal_margin, out_of_reach, surface
-from .style import Ink, axis, empty, figure, ink, layout
+from .landscape import arrows, equal_margin, held_words, out_of_reach, surface
+from .style import Ink, axis, empty, figure, inert, ink, layout, wrapped
 
 if TYPE_CHECKING:
     from lab.objectives import FieldData
@@ -21,10 +20,14 @@ SIDES = ("log_ratio_chosen", "log_ratio_rejected")
 MOST_POINTS = 5000
 """Pairs that are drawn; of more, evenly many are left out, and the title says so."""
 
+ALL = "pairs, where they were last seen"
+
 OUTERMOST = 25
 """Pairs at either end of either axis that are drawn besides, so that none which stands apart is left out."""
 
-PLANE_HEIGHT = 430
+PLANE_HEIGHT, BENEATH = 500, 120
+"""Pixels: of the whole, and below the plot for the axis and the legend."""
+
 Range = tuple[float, float]
 
 
@@ -35,6 +38,7 @@ def plane(
     batch: int | None = None,
     note: str = "",
     title: str = TITLE,
+    held: str = "",
     dark: bool = False,
 ) -> go.Figure:
     """One point a pair, where it stood when it was last seen; arrows say where the objective's descent takes it.
@@ -42,6 +46,7 @@ def plane(
     frame: columns pair, step, log_ratio_chosen, log_ratio_rejected, as `Run.pairs` gives them.
     field: the objective over this plane (`lab.objectives.field`); None draws the points alone.
     batch: the step whose pairs get a ring of their own.   note: added to the title's note.
+    held: what part of the loss the field's gradient holds fixed, as in `field_figure`.
     Every point carries its pair's id, so that a page can open the pair that is clicked.
     """
     if not set(SIDES) <= set(frame.columns) or not (shown := _present(frame, batch)).size:
@@ -55,19 +60,22 @@ def plane(
     traces = []
     if field is not None:
         x_axis, y_axis = (np.asarray(a, np.float64) for a in (field.log_x1, field.log_x2))
-        out = ~np.asarray(field.attainable, bool).T
+        veil = out_of_reach(x_axis, y_axis, ~np.asarray(field.attainable, bool).T, c)
         traces = [
-            *surface(field, "loss", c),
-            *out_of_reach(x_axis, y_axis, out, c),
-            equal_margin(x_axis, y_axis, c),
-            arrows(field, c),
+            *(colours := surface(field, "loss", c))[:1],
+            *_named(colours[1:], "thin lines: equal loss"),
+            *veil[:-1],
+            *_named(veil[-1:], "out of reach: a token probability above 1"),
+            *_named([equal_margin(x_axis, y_axis, c)], "dotted: margin 0, log X₁ = log X₂"),
+            *_named([arrows(field, c)], "arrows: −∇L, where descent goes, all of one length"),
         ]
     latest = found["step"].to_numpy() == batch
-    traces.append(_points(found, x, y, ~latest, "pairs", c))
+    traces.append(_points(found, x, y, ~latest, ALL, c))
     if latest.any():
-        traces.append(_points(found, x, y, latest, f"step {batch}", c))
+        traces.append(_points(found, x, y, latest, f"pairs in the batch of step {batch:,}", c))
     (left, right), (low, high) = plane_ranges(frame)
     counted = f"{len(shown):,} of {len(frame):,} pairs" if len(shown) < len(frame) else f"{len(frame):,} pairs"
+    kept = held_words(held) if field is not None else []
     look = layout(
         title,
         note=", ".join(filter(None, [counted, note])),
@@ -75,9 +83,28 @@ def plane(
         height=PLANE_HEIGHT,
         xaxis=axis(c, "log X₁ [nats]", range=[left, right], zeroline=True),
         yaxis=axis(c, "log X₂ [nats]", range=[low, high], zeroline=True),
-        showlegend=False,
+        showlegend=True,
+        annotations=[_held_note(kept, c)] if kept else [],
     )
-    return figure([trace for trace in traces if trace], look)
+    look["margin"] |= {"t": look["margin"]["t"] + 18 * len(kept), "b": BENEATH}
+    look["legend"] |= {"y": -0.14, "yanchor": "top"}
+    return figure([{"showlegend": False} | trace for trace in traces if trace], look)
+
+
+def _named(traces: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Traces that are listed in the legend; those of them that there are."""
+    return [trace | {"name": name, "showlegend": True} for trace in traces if trace]
+
+
+def _held_note(words: list[str], c: Ink) -> dict[str, Any]:
+    look: dict[str, Any] = {"xref": "paper", "x": 0, "xanchor": "left", "yref": "paper", "y": 1, "yanchor": "bottom", "yshift": 4}
+    return {
+        **look,
+        "text": wrapped(" ".join(words), 120),
+        "showarrow": False,
+        "align": "left",
+        "font": {"size": 11, "color": c.faint},
+    }
 
 
 def plane_ranges(frame: pd.DataFrame) -> tuple[Range, Range]:
@@ -111,15 +138,16 @@ def _present(frame: pd.DataFrame, batch: int | None) -> np.ndarray:
 
 def _points(frame: pd.DataFrame, x: np.ndarray, y: np.ndarray, which: np.ndarray, name: str, c: Ink) -> dict[str, Any]:
     """A trace of pairs; the ring marks those of the step that is shown."""
-    ringed = name != "pairs"
+    ringed = name != ALL
     pairs = frame["pair"].to_numpy(object)[which]
     about = np.empty((len(pairs), 3), object)
-    about[:, 0], about[:, 1], about[:, 2] = pairs, frame["step"].to_numpy()[which], [escape(pair[:60]) for pair in pairs]
+    about[:, 0], about[:, 1], about[:, 2] = pairs, frame["step"].to_numpy()[which], [inert(pair[:60]) for pair in pairs]
     one, other = (entry(side) for side in SIDES)
     return {
         "type": "scattergl",
         "mode": "markers",
         "name": name,
+        "showlegend": True,
         "x": x[which],
         "y": y[which],
         "customdata": about,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -134,7 +133,7 @@ def _lines(one: Slice, number: int, quantity: str, relative: bool, c: Ink) -> li
         {
             "type": "scatter",
             "mode": "lines",
-            "name": escape(one.label),
+            "name": one.label,
             "legendgroup": str(number),
             "showlegend": side != "rejected",  # one entry an objective shows and hides both sides
             "x": one.along[1].astype(np.float32),

@@ -71,9 +71,15 @@ def translucent(colour: str, share: float) -> str:
 
 
 @lru_cache(4096)
+def inert(text: str) -> str:
+    """Text that Plotly shows as it is: it would read tags in it, and where MathJax is loaded formulas between dollars."""
+    return escape(text).replace("$", "&#36;")
+
+
+@lru_cache(4096)
 def wrapped(words: str, width: int = 52) -> str:
-    """Words as lines of a hover label; Plotly would read tags in them, so they are escaped."""
-    return "<br>".join(escape(line) for line in textwrap.wrap(words, width))
+    """Words as lines of a hover label, inert."""
+    return "<br>".join(inert(line) for line in textwrap.wrap(words, width))
 
 
 _plain: ContextVar[bool] = ContextVar("plain", default=False)
@@ -90,16 +96,32 @@ def plainly() -> Iterator[None]:
 
 
 def figure(traces: Sequence[dict[str, Any]], layout: dict[str, Any]) -> go.Figure:
-    """The figure of some traces, without Plotly's validation, which takes 20 ms a figure at every refresh; the tests do it."""
+    """The figure of some traces, without Plotly's validation, which takes 20 ms a figure at every refresh; the tests do it.
+
+    Names of traces and words on axes are data (a run's name, a layer's), so they are made inert here, for all figures.
+    """
+    data = [_inert(trace) for trace in traces]
     if _plain.get():
-        return {"data": list(traces), "layout": layout}
-    return go.Figure(data=list(traces), layout=layout, _validate=False)
+        return {"data": data, "layout": layout}
+    return go.Figure(data=data, layout=layout, _validate=False)
+
+
+def _inert(trace: dict[str, Any]) -> dict[str, Any]:
+    words = {key: [inert(str(word)) for word in trace[key]] for key in ("x", "y") if _are_words(trace.get(key))}
+    return {**trace, **words, **({"name": inert(str(trace["name"]))} if "name" in trace else {})}
+
+
+def _are_words(values: Any) -> bool:
+    kind = getattr(getattr(values, "dtype", None), "kind", "")
+    if kind:
+        return kind in "OU"
+    return isinstance(values, list | tuple) and any(isinstance(value, str) for value in values)
 
 
 def layout(title: str, *, dark: bool, note: str = "", height: int = HEIGHT, **more: Any) -> dict[str, Any]:
     """What all figures share: title top left with a small note behind it, transparent, compact. `more` is added to it."""
     c = ink(dark)
-    heading = escape(title) + (f"  <span style='font-size:11px;color:{c.faint}'>{escape(note)}</span>" if note else "")
+    heading = inert(title) + (f"  <span style='font-size:11px;color:{c.faint}'>{inert(note)}</span>" if note else "")
     return {
         "template": {},  # Plotly's own would travel with every refresh, 7 kB a figure
         "title": {
@@ -126,10 +148,16 @@ def layout(title: str, *, dark: bool, note: str = "", height: int = HEIGHT, **mo
     }
 
 
+def with_background(drawn: go.Figure, dark: bool) -> go.Figure:
+    """Give a figure its theme's background, for a page whose own colour is not known, as in a notebook."""
+    drawn.layout.paper_bgcolor = ink(dark).empty
+    return drawn
+
+
 def axis(c: Ink, title: str = "", **more: Any) -> dict[str, Any]:
     """One axis: a thin grid, and labels that keep out of each other's way."""
     lines = {"gridcolor": c.grid, "linecolor": c.grid, "zerolinecolor": c.grid}
-    return {**lines, "automargin": True, "title": {"text": title, "standoff": 8}, "exponentformat": "e", **more}
+    return {**lines, "automargin": True, "title": {"text": inert(title), "standoff": 8}, "exponentformat": "e", **more}
 
 
 def step_axis(c: Ink) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import unescape
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -30,7 +32,7 @@ def figure_table(figure: go.Figure) -> pd.DataFrame:
         columns_ = {
             key: values for key, values in shown.items() if values is not None and values.ndim == 1 and len(values) == length
         }
-        parts.append(pd.DataFrame(columns_).assign(trace=str(found.get("name") or number)))
+        parts.append(pd.DataFrame(columns_).assign(trace=unescape(str(found.get("name") or number))))
     if not parts:
         return pd.DataFrame(columns=COLUMNS)
     table = pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)

@@ -1,8 +1,9 @@
 """The model in training: loading, adapters, tokens, log-probs, the reference cache, sampling."""
 
-from .check import LayoutCheck, choose_kernel, choose_layout, keep_kernel
+from .check import LayoutCheck, choose_layout
 from .frozen import is_untouched, reference_model
 from .graphs import largest
+from .kernel_choice import choose_kernel, keep_kernel
 from .layout import Completion
 from .loading import Lora, ModelError, choose_device, load_policy, load_trained
 from .logps import CompletionLogps, completion_logps

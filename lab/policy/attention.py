@@ -237,9 +237,8 @@ def _lab_attention(
         repeats = query.shape[1] // key.shape[1]
         key, value = repeat_kv(key, repeats), repeat_kv(value, repeats)
         return _attend(query, key, value, attention_mask, scaling, softcap).transpose(1, 2).contiguous(), None
-    return shared_attention(query, key, value, shared_row, scaling=scaling, window=sliding_window, softcap=softcap).transpose(
-        1, 2
-    ), None
+    out = shared_attention(query, key, value, shared_row, scaling=scaling, window=sliding_window, softcap=softcap)
+    return out.transpose(1, 2).contiguous(), None  # some models take a view of it
 
 
 AttentionInterface.register("lab_sdpa", _lab_attention)

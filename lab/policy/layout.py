@@ -100,11 +100,16 @@ def shared(completions: Sequence[Completion], device: torch.device, *, last_stat
     )
 
 
-def plain(completions: Sequence[Completion], device: torch.device, *, pad_id: int, together: bool = False) -> list[Batch]:
+def plain(
+    completions: Sequence[Completion], device: torch.device, *, pad_id: int, together: bool = False, single: bool = False
+) -> list[Batch]:
     """Batches of rows [prompt | answer], padded on the right; completions of like length share a batch.
 
     together: one batch, whatever the padding: several processes have to make as many forward passes each.
+    single: a batch for every row.
     """
+    if single:
+        return [_plain(completions, [number], device, pad_id) for number in range(len(completions))]
     if together:
         return [_plain(completions, range(len(completions)), device, pad_id)]
     order = sorted(range(len(completions)), key=lambda i: len(completions[i].prompt) + len(completions[i].answer))

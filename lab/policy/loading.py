@@ -13,6 +13,8 @@ from torch import Tensor
 
 from . import fused, low_rank
 from .adapters import Lora, add_adapter, check_targets
+from .dropout import switch_dropout_off
+from .habits import tolerated
 from .policy import Policy, whole
 from .sources import (
     ModelError,
@@ -73,7 +75,7 @@ def load_policy(
     config = read_configuration(place)
     require_causal(place, config)
     tokenizer = read_tokenizer(place)
-    model = read_weights(AutoModelForCausalLM, place, config, dtype=weights, seed=seed, **more)
+    model = read_weights(AutoModelForCausalLM, place, config, dtype=weights, seed=seed, **more, **tolerated(place))
     check_special_tokens(source, tokenizer, model.get_input_embeddings().num_embeddings)
     switch_dropout_off(model)
     model = (model if more else model.to(where)).train()
@@ -151,20 +153,6 @@ def _checkpoint_layers(model: Any, source: str, *, drops: bool) -> None:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False, "preserve_rng_state": drops})
     except ValueError as error:
         raise ModelError(f"{source} cannot recompute its layers ({error}); switch gradient_checkpointing off.") from None
-
-
-def switch_dropout_off(model: torch.nn.Module) -> None:
-    """Dropout would make policy and reference differ before the first step, and the log-probs of a pair random."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    config = getattr(model, "config", None)
-    for name in ("attention_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "hidden_dropout", "classifier_dropout"):
-        if getattr(config, name, None):
-            setattr(config, name, 0.0)
-    for module in model.modules():
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0  # type: ignore[assignment]
 
 
 def weights_hash(model: Any) -> str:

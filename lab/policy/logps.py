@@ -57,7 +57,7 @@ class LinearHead:
 class Head:
     """How a causal LM turns tokens into logits, taken apart: `hidden` gives [R, L, H] of a batch, `project` maps [N, H] to [N, V].
 
-    whole: `hidden` gives the logits themselves, [R, L, V], because this model cannot be taken apart.
+    whole: `hidden` gives the logits themselves, [R, L, V], because this model cannot be taken apart.   reason: why, if known.
     linear: what `project` does, where that is a matrix product alone.
     """
 
@@ -65,6 +65,7 @@ class Head:
     project: Callable[[Tensor], Tensor]
     whole: bool = False
     linear: LinearHead | None = None
+    reason: str | None = None
 
     @property
     def matrix(self) -> Tensor | None:
@@ -74,9 +75,18 @@ class Head:
 
 
 def split_head(model: Any) -> Head:
-    """The model's body and its output projection, with the scaling and soft-capping that its configuration names."""
+    """The model's body and its output projection, with the scaling and soft-capping that its configuration names.
+
+    What the model really does may be something else: `choose_layout` compares. Where there is no such body or projection, the
+    whole logits.
+    """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    body, lm_head, config = base.base_model, base.get_output_embeddings(), base.config
+    try:
+        body, lm_head, config = base.base_model, base.get_output_embeddings(), base.config
+    except (AttributeError, NotImplementedError):
+        body = lm_head = None
+    if body is None or body is base or lm_head is None:
+        return whole_head(model, "it has no body and output layer that can be told apart")
     config = getattr(config, "text_config", config)
     cap = getattr(config, "final_logit_softcapping", None)
     scale = getattr(config, "logit_scale", None) or 1.0
@@ -94,9 +104,13 @@ def split_head(model: Any) -> Head:
     return Head(hidden, project, linear=None if cap else LinearHead(lm_head, scale))
 
 
-def whole_head(model: Any) -> Head:
+def whole_head(model: Any, reason: str | None = None) -> Head:
     """The model's own forward pass, logits at every position: slow and memory-hungry, but right for any model."""
-    return Head(lambda batch: model(**model_input(batch), use_cache=False).logits, lambda logits: logits.float(), whole=True)
+
+    def hidden(batch: Batch) -> Tensor:
+        return model(**model_input(batch), use_cache=False).logits
+
+    return Head(hidden, lambda logits: logits.float(), whole=True, reason=reason)
 
 
 def model_input(batch: Batch) -> dict[str, Any]:
@@ -158,6 +172,7 @@ def completion_logps(
     device: torch.device,
     shared: str | None = None,
     together: bool = False,
+    single: bool = False,
     align: bool = False,
     pooling: str | None = None,
     chunk_elements: int = CHUNK_ELEMENTS,
@@ -167,7 +182,7 @@ def completion_logps(
 
     module:  a LogpsModule, wrapped or not.
     shared:  the attention kernel with which a prompt is computed once for all its answers; None: a row per completion.
-    together: rows are not split into batches of like length.
+    together: rows are not split into batches of like length.   single: rows are computed one at a time.
     align:   also log sum_v p(v)^2 at each position (WPO), detached.
     pooling: "last" or "mean": also a final hidden state per completion (SPO's degree head), carries gradient.
     ahead:   these completions, laid out before.
@@ -177,7 +192,7 @@ def completion_logps(
     if ahead is not None:
         batches = [ahead]
     elif shared is None:
-        batches = layout.plain(completions, device, pad_id=pad_id, together=together)
+        batches = layout.plain(completions, device, pad_id=pad_id, together=together, single=single)
     else:
         batches = [layout.shared(completions, device, last_state=pooling is not None, kernel=shared)]
     lengths = placed([len(c.answer) for c in completions], device)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from torch import nn
 
 from . import fused, low_rank
 
-FORWARDS = (fused._norm_forward, fused._gated_forward, low_rank._forward)
+OF_THE_MODEL = (fused._norm_forward, fused._gated_forward)
+"""Those that stay while an adapter is switched off."""
+FORWARDS = (*OF_THE_MODEL, low_rank._forward)
 
 
-def patched(model: nn.Module) -> list[nn.Module]:
-    """The modules that compute with one of these operations."""
-    return [m for m in model.modules() if getattr(m.__dict__.get("forward"), "__func__", None) in FORWARDS]
+def patched(model: nn.Module, forwards: Sequence[Any] | None = None) -> list[nn.Module]:
+    """The modules that compute with one of these operations (by default any)."""
+    wanted = FORWARDS if forwards is None else forwards
+    return [m for m in model.modules() if getattr(m.__dict__.get("forward"), "__func__", None) in wanted]
 
 
 def take_out(model: nn.Module) -> int:

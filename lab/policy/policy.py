@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor
 
 from . import attention, fused, layout, patches
+from .chat_template import now
 from .graphs import Graphs
 from .layout import Batch, Completion
-from .logps import CompletionLogps, LogpsModule, completion_logps, split_head, whole_head
+from .logps import CompletionLogps, Head, LogpsModule, completion_logps, split_head, whole_head
 from .tokens import Encoder
 
 
@@ -25,8 +27,11 @@ class Policy:
     fingerprint: hash of the reference weights (the model as loaded, adapter apart) - the key of the reference cache.
     autocast:    the type of matrix products, where it is not that of the weights.
     shared:      the attention kernel with which prompts are computed once, or None for a row per completion.
+    single:      rows are computed one at a time, not in batches (only without shared prompts).
     module:      what is called for log-probs; `wrapped` stands in its place where several processes train, `graphs` on a GPU
                  where passes are recorded.
+    moment:      the date and time that the chat template is told, one for a whole run.
+    sampling_way: which of `sampling.WAYS` the model was found to need for answers that are its own.
     """
 
     model: Any
@@ -36,9 +41,12 @@ class Policy:
     adapter: bool = False
     autocast: torch.dtype | None = None
     shared: str | None = None
+    single: bool = False
     module: LogpsModule = field(init=False, repr=False)
     wrapped: Any = field(default=None, repr=False)
     graphs: Graphs | None = field(default=None, repr=False)
+    moment: datetime = field(default_factory=now)
+    sampling_way: int = field(default=0, repr=False)
     _ahead: tuple[tuple[Completion, ...], Batch] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -73,14 +81,17 @@ class Policy:
         """Text to tokens for this model: rows no longer than it has positions, answers that end where its own do."""
         ends = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
         ends = [] if ends is None else [ends] if isinstance(ends, int) else ends
-        return Encoder(self.tokenizer, min(max_length, self.positions), tuple(e for e in ends if e < self.vocabulary))
+        known = tuple(end for end in ends if 0 <= end < self.vocabulary)
+        return Encoder(self.tokenizer, min(max_length, self.positions), known, self.moment)
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """The parameters that are trained, by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
-    def logps(self, completions: Sequence[Completion], *, align: bool = False, pooling: str | None = None) -> CompletionLogps:
-        """Token log-probs of completions under the policy, [R, T]; see `completion_logps`."""
+    def logps(
+        self, completions: Sequence[Completion], *, align: bool = False, pooling: str | None = None, together: bool = False
+    ) -> CompletionLogps:
+        """Token log-probs of completions under the policy, [R, T]; see `completion_logps`. together: plain rows in one batch."""
         expected, ahead = self._ahead or ((), None)
         same = ahead is not None and pooling is None and ahead.shared is not None and ahead.shared.kernel == self.shared
         same = same and len(expected) == len(completions) and all(a is b for a, b in zip(expected, completions))
@@ -91,7 +102,8 @@ class Policy:
                 pad_id=self.pad_id,
                 device=self.device,
                 shared=self.shared,
-                together=self.wrapped is not None,
+                together=together or self.wrapped is not None,
+                single=self.single,
                 align=align,
                 pooling=pooling,
                 ahead=ahead if same else None,
@@ -108,7 +120,7 @@ class Policy:
 
     def share_prompts(self) -> None:
         """Compute prompts once, where the model is written so that it can; `choose_layout` says whether it may."""
-        if attention.use(_bare(self.model)):
+        if attention.use(bare(self.model)):
             self.shared = "grouped" if self.device.type == "cpu" else "padded"
 
     def record_passes(self) -> bool:
@@ -124,23 +136,37 @@ class Policy:
         """A row per completion, and the model's own attention."""
         self.graphs = None
         if self.shared is not None:
-            attention.give_back(_bare(self.model))
-        self.shared = None
+            attention.give_back(bare(self.model))
+        self.shared, self.single = None, False
+
+    def single_rows(self) -> None:
+        """A row per completion, computed one at a time: right also for a model in which rows of a batch affect one another."""
+        self.plain_rows()
+        self.single = True
 
     @contextlib.contextmanager
-    def as_loaded(self) -> Iterator[None]:
-        """Inside, log-probs are the model's own: its whole logits, a row per completion, its own attention, nothing fused."""
-        head, shared = self.module.head, self.shared
-        self.module.head, self.shared = whole_head(self.model), None
-        if shared is not None:
-            attention.give_back(_bare(self.model))
+    def as_loaded(self, head: Head | None = None) -> Iterator[None]:
+        """Inside, log-probs are the model's own: one row at a time, its own attention, nothing fused, and its whole logits unless
+        another `head` is given."""
+        before, graphs = (self.module.head, self.shared, self.single), self.graphs
+        self.module.head, self.shared, self.single, self.graphs = head or whole_head(self.model), None, True, None
+        if before[1] is not None:
+            attention.give_back(bare(self.model))
         try:
             with patches.without(self.model):
                 yield
         finally:
-            if shared is not None:
-                attention.use(_bare(self.model))
-            self.module.head, self.shared = head, shared
+            if before[1] is not None:
+                attention.use(bare(self.model))
+            (self.module.head, self.shared, self.single), self.graphs = before, graphs
+
+    @property
+    def layout_key(self) -> str:
+        """Everything about the way of computing that changes log-probs in their last bits; a part of the reference cache's key."""
+        rows = self.shared or ("single" if self.single else "plain")
+        logits = "whole" if self.module.head.whole else "split"
+        written = "fused" if patches.patched(self.model, patches.OF_THE_MODEL) else "as written"
+        return f"{self.device.type}:{rows}:{logits}:{written}"
 
     def unfuse(self) -> bool:
         """Let norms, gated units and adapters compute as they are written from now on; False where they do already."""
@@ -157,6 +183,7 @@ class Policy:
             self.unfuse()
         if other.shared is None:
             self.plain_rows()
+            self.single = other.single
         else:
             self.shared = other.shared
         if other.module.head.whole:
@@ -216,5 +243,6 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor if full is None else full()
 
 
-def _bare(model: Any) -> Any:
+def bare(model: Any) -> Any:
+    """The model without the adapter around it."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model

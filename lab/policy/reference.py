@@ -1,7 +1,8 @@
 """The reference's token log-probs, computed once and kept by content.
 
-An entry is keyed by the reference weights, the precision and the token ids, so an edited pair misses one entry, another
-learning rate misses none, and two runs on the same model share them. A missing entry is an error, never a zero.
+An entry is keyed by the reference weights, the precision, the way of computing (layout, kernel, device, versions of torch and
+transformers) and the token ids, so an edited pair misses one entry, another learning rate misses none, and two runs on the same
+model share them where they compute alike. A missing entry is an error, never a zero.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+import transformers
 from filelock import FileLock
 from torch import Tensor
 
@@ -20,13 +23,20 @@ from .policy import Policy
 
 Progress = Callable[[int, int], None]
 
+VERSION = 2
+"""Of the folder. Entries of version 1, which said nothing of the layout, may be those of another layout and are never read."""
+
 
 class ReferenceCache:
-    """Token log-probs of one reference model, on disk in `folder`. Safe to open from several processes and threads' own objects."""
+    """Token log-probs of one reference model, on disk in `folder`. Safe to open from several processes and threads' own objects.
+
+    The policy's layout has to be chosen by then; where it changes later, `follow_layout`.
+    """
 
     def __init__(self, folder: Path, policy: Policy) -> None:
+        folder = folder / f"v{VERSION}"
         folder.mkdir(parents=True, exist_ok=True)
-        self._prefix = f"{policy.fingerprint}:{policy.autocast}:".encode()
+        self.follow_layout(policy)
         path = folder / f"{policy.fingerprint}.sqlite"
         self._db = sqlite3.connect(path, timeout=30, check_same_thread=False)
         with FileLock(f"{path}.lock"):  # while a file changes to WAL, SQLite turns everybody else away at once
@@ -34,6 +44,12 @@ class ReferenceCache:
             self._db.execute("CREATE TABLE IF NOT EXISTS logps (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
             self._db.commit()
         self._db.execute("PRAGMA synchronous=NORMAL")
+
+    def follow_layout(self, policy: Policy) -> None:
+        """Read and write entries of the layout that the policy has now."""
+        self._layout = policy.layout_key
+        versions = f"{torch.__version__}:{transformers.__version__}"
+        self._prefix = f"{policy.fingerprint}:{policy.autocast}:{self._layout}:{versions}:".encode()
 
     def close(self) -> None:
         self._db.close()
@@ -51,8 +67,11 @@ class ReferenceCache:
         tokens_per_batch: by default 2,048, whose activations stay near the processor (a third faster than 8,192 on 2 cores); on a
         GPU, which is done with so few before it is told what is next, up to 131,072, fewer for wide models.
 
-        The policy has to be its own reference here: adapter switched off inside, or not trained yet.
+        The policy has to be its own reference here: adapter switched off inside, or not trained yet. Raises RuntimeError for one
+        that computes in another layout than the entries' own.
         """
+        if policy.layout_key != self._layout:
+            raise RuntimeError(f"The reference is computed in the layout {policy.layout_key}, but kept as {self._layout}.")
         missing: dict[bytes, Completion] = {}
         for completion in completions:
             key = self._key(completion)

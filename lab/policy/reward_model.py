@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import torch
 
+from .chat_template import ChatTemplate, now
 from .loading import choose_device
 from .sources import (
     ModelError,
@@ -54,14 +57,15 @@ def check_reward_model(source: str) -> None:
 class RewardModel:
     """Scores answers. Weights come from safetensors alone and no code of the model's repository is run.
 
-    Float32 on the CPU, bfloat16 on a GPU that knows it. Nothing of it is kept when it goes out of use. Raises ModelError.
+    Float32 on the CPU, bfloat16 on a GPU that knows it. Nothing of it is kept when it goes out of use. moment: the date and time
+    that its chat template is told (default: the present). Raises ModelError.
     """
 
-    def __init__(self, source: str, *, device: str = "auto") -> None:
+    def __init__(self, source: str, *, device: str = "auto", moment: datetime | None = None) -> None:
         from transformers import AutoModelForSequenceClassification
 
         check_reward_model(source)
-        self.source, self.device = source, choose_device(device)
+        self.source, self.device, self.moment = source, choose_device(device), moment or now()
         half = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         with _of_reward_model(source):
             self.tokenizer: Any = read_tokenizer(source)
@@ -113,6 +117,11 @@ class RewardModel:
                 progress(min(start + batch_size, len(order)), len(order))
         return found
 
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """The chat template of the model's own tokenizer."""
+        return ChatTemplate(self.tokenizer, self.moment)
+
     def _ids(self, prompt: Prompt, answer: str) -> list[int]:
         if isinstance(prompt, str):
             return self.tokenizer(prompt + answer, truncation=True, max_length=self.max_length)["input_ids"]
@@ -121,7 +130,7 @@ class RewardModel:
                 f"These pairs are conversations, but the reward model {self.source} has no chat template; "
                 "give one that was trained on conversations."
             )
-        text = self.tokenizer.apply_chat_template([*prompt, {"role": "assistant", "content": answer}], tokenize=False)
+        text = self.template.render([*prompt, {"role": "assistant", "content": answer}])
         return self.tokenizer(text, add_special_tokens=False, truncation=True, max_length=self.max_length)["input_ids"]
 
 

@@ -1,15 +1,15 @@
 """Text to token ids: the prompt and the answer are encoded apart, so that the boundary between them never moves.
 
-A row is [BOS] prompt answer EOS.
+A row is [BOS] prompt answer end.
 
-BOS    exactly one at the beginning where the tokenizer has one, whether or not the chat template writes it. (What a template
-       puts between turns, such as Llama 2's <s> before every user turn, stays.)
-EOS    exactly one at the end of a whole answer, none on a cut one. In a conversation it is what the chat template closes the
-       assistant's turn with, also where that is not tokenizer.eos_token (Gemma: <end_of_turn>, ChatML: <|im_end|>); what
-       the template writes after it, usually a line break, is left out, because nobody ever samples it.
+BOS    What the tokenizer itself writes before a text, once, whether or not the chat template writes it too. A BOS that the
+       tokenizer names but never writes (SmolLM2's opens a turn) is not put anywhere; the template's own stays.
+end    Exactly one at the end of a whole answer, none on a cut one. In a conversation it is what the chat template closes the
+       assistant's turn with (`chat_template.py`): one token or several, also where that is not tokenizer.eos_token; what the
+       template writes after it, usually a line break, is left out. Where it closes a turn with nothing, and behind plain text, EOS.
 cuts   A prompt that does not fit loses its beginning: of a conversation first the oldest turns, whole, while the system message
-       stays; then tokens from the left, the system message too. BOS stays. An answer is cut only where it would not fit behind
-       an eighth of `max_length` of its prompt, and `answer_cut` says by how much.
+       stays; then tokens from the left, the system message too. BOS stays, an opener of a turn does not. An answer
+       is cut only where it would not fit behind an eighth of `max_length` of its prompt, and `answer_cut` says by how much.
 Special tokens that are written out in the texts, as in prompts that were formatted before, are read as special tokens.
 """
 
@@ -17,9 +17,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import Any
+
+from .chat_template import ChatTemplate, Turn, now
 
 Prompt = str | Sequence[dict[str, str]]
 """Plain text, or the messages of a conversation (role, content). A last message of the assistant is the answer's beginning."""
@@ -53,16 +56,32 @@ def enough_room(prompt: int, answer: int) -> int:
 
 
 @dataclass(frozen=True)
+class Ending:
+    """How a sampled answer ends, and what of it is no text.
+
+    ids: token ids that end it.   text: a text of several tokens, or of an ordinary one, that ends it too; else empty.
+    lead: text that the chat template writes before an answer.   behind: text that it writes between an answer and that end.
+    """
+
+    ids: tuple[int, ...]
+    text: str = ""
+    lead: str = ""
+    behind: str = ""
+
+
+@dataclass(frozen=True)
 class Encoder:
     """Encodes prompts and answers for one tokenizer.
 
     max_length: tokens of prompt and answer together, at least 16.
     more_ends:  ids at which this model's answers end besides the tokenizer's EOS (`eos_token_id` of its generation_config).
+    moment:     the date and time that a chat template is told.
     """
 
     tokenizer: Any
     max_length: int = 1024
     more_ends: tuple[int, ...] = ()
+    moment: datetime = field(default_factory=now)
 
     def __call__(self, prompt: Prompt, answer: str) -> Encoded:
         """One answer behind its prompt. Raises ValueError in one sentence where the tokenizer or its template refuses the text."""
@@ -70,9 +89,13 @@ class Encoder:
 
     def together(self, prompt: Prompt, answers: Sequence[str]) -> list[Encoded]:
         """Several answers behind one prompt, which is cut alike for all of them. Raises ValueError as for one."""
-        ids = self._prompt_ids(prompt)
+        if isinstance(prompt, str):
+            turn, ids = None, self._row(prompt)
+        else:
+            turn = self.template.turn(prompt)
+            ids = self._row(turn.before)
         room = answer_room(self.max_length, len(ids))
-        whole = [self._answer_ids(prompt, answer) for answer in answers]
+        whole = [self._answer(prompt, turn, answer) for answer in answers]
         kept = [self._cut(answer, room) for answer in whole]
         short = self._shortened(prompt, ids, self.max_length - max(map(len, kept)))
         return [
@@ -88,47 +111,63 @@ class Encoder:
         return Encoded(tuple(short), (), max(len(ids) - len(short), 0))
 
     @cached_property
+    def template(self) -> ChatTemplate:
+        """The tokenizer's chat template at this encoder's moment."""
+        return ChatTemplate(self.tokenizer, self.moment)
+
+    @cached_property
     def ends(self) -> tuple[int, ...]:
-        """Every id at which an answer ends: EOS, those of the model's generation_config, the end of a turn in the template."""
+        """Every id at which an answer ends: EOS, those of the model's generation_config, the added token that closes a turn."""
         eos = self.tokenizer.eos_token_id
         known = [*([] if eos is None else [eos]), *self.more_ends]
         if getattr(self.tokenizer, "chat_template", None):
-            special = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
             with contextlib.suppress(ValueError):  # a template that fails says so where a conversation needs it
-                closing = [number for number in self._ids(self._closing) if number in special]
-                if closing and not set(closing) & set(known):
-                    known.append(closing[0])
+                known += self._last_added(self.template.end)
         return tuple(dict.fromkeys(known))
 
-    @cached_property
-    def _closing(self) -> str:
-        """What the chat template writes behind an answer."""
-        answer = "answer"
-        whole = self._rendered([{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}])
-        return whole[whole.rfind(answer) + len(answer) :]
+    def ending(self, prompt: Prompt) -> Ending:
+        """How sampled answers to a prompt end."""
+        if isinstance(prompt, str):
+            return Ending(self.ends)
+        turn = self.template.turn(prompt)
+        lead = self.tokenizer.decode(self._ids(turn.lead), skip_special_tokens=True) if turn.lead else ""
+        if not turn.end:  # EOS ends it, behind the blanks that the template writes
+            return Ending(self.ends, "", lead, turn.behind)
+        last = self._last_added(turn.end)
+        if not last:
+            text = turn.end.lstrip()
+            return Ending(self.ends, text, lead, turn.end.removesuffix(text))
+        behind = self.tokenizer.decode(self._ids(turn.end)[: -len(last)], skip_special_tokens=True)
+        return Ending(tuple(dict.fromkeys([*self.ends, *last])), "", lead, behind)
+
+    def _last_added(self, end: str) -> list[int]:
+        """The id of the added token with which a text ends; empty where it ends in ordinary ones."""
+        last = (self._ids(end) or [-1])[-1]
+        return [last] if last in self.tokenizer.added_tokens_decoder else []
 
     # Prompts.
 
-    def _prompt_ids(self, prompt: Prompt) -> list[int]:
-        ids = self._ids(self._prompt_text(prompt))
-        bos = self.tokenizer.bos_token_id
-        if bos is not None:
-            while ids and ids[0] == bos:
-                ids = ids[1:]
-            return [bos, *ids]
-        if not ids:
-            raise ValueError(
-                f"The prompt {str(prompt)[:40]!a} gives no token with this tokenizer; write something an answer can follow."
-            )
-        return ids
+    @cached_property
+    def opening(self) -> tuple[int, ...]:
+        """What the tokenizer itself writes before a text: usually BOS, or nothing."""
+        alone, whole = self._ids("x"), list(self.tokenizer("x")["input_ids"])
+        begins = [number for number in range(len(whole) - len(alone) + 1) if whole[number : number + len(alone)] == alone]
+        return tuple(whole[: begins[0]]) if alone and begins else ()
 
-    def _prompt_text(self, prompt: Prompt) -> str:
-        if isinstance(prompt, str):
-            return prompt
-        if not prompt:
-            raise ValueError("The prompt is a conversation without messages; give at least one message to reply to.")
-        begun = prompt[-1]["role"] == "assistant"
-        return self._rendered(prompt, add_generation_prompt=not begun, continue_final_message=begun)
+    def _prompt_ids(self, prompt: Prompt) -> list[int]:
+        return self._row(prompt if isinstance(prompt, str) else self.template.before(prompt))
+
+    def _row(self, text: str) -> list[int]:
+        """The ids of a prompt's text, as a row begins with them."""
+        ids = self._ids(text)
+        opening, bos = list(self.opening), self.tokenizer.bos_token_id
+        while opening and ids[: len(opening)] == opening:
+            ids = ids[len(opening) :]
+        while not opening and bos is not None and ids[:2] == [bos, bos]:
+            ids = ids[1:]
+        if not opening and not ids:
+            raise ValueError(f"The prompt {text[:40]!a} gives no token with this tokenizer; write something an answer can follow.")
+        return [*opening, *ids]
 
     def _shortened(self, prompt: Prompt, ids: list[int], room: int) -> list[int]:
         """The ids, of which at most `room` are left."""
@@ -137,25 +176,37 @@ class Encoder:
                 ids = self._prompt_ids(prompt)
         if len(ids) <= room:
             return ids
-        first = ids[:1] if self.tokenizer.bos_token_id is not None else []
+        first = ids[: self._kept_at_the_beginning(ids)]
         return first + ids[len(ids) - room + len(first) :]
+
+    def _kept_at_the_beginning(self, ids: list[int]) -> int:
+        """How many ids a cut leaves at the beginning: those that the tokenizer writes, or a BOS that begins no turn besides."""
+        bos = self.tokenizer.bos_token_id
+        return len(self.opening) or int(bos is not None and ids[0] == bos and ids.count(bos) == 1)
 
     # Answers.
 
-    def _answer_ids(self, prompt: Prompt, answer: str) -> list[int]:
-        return self._with_one_end(self._continued(answer if isinstance(prompt, str) else self._turn(prompt, answer)))
-
-    def _turn(self, prompt: Sequence[dict[str, str]], answer: str) -> str:
-        """An answer as the chat template writes it, closed turn included."""
-        before = self._prompt_text(prompt)
-        *earlier, last = prompt
-        if last["role"] == "assistant":
-            messages = [*earlier, {**last, "content": last["content"] + answer}]
-        else:
-            messages = [*prompt, {"role": "assistant", "content": answer}]
-        whole = self._rendered(messages)
+    def _answer(self, prompt: Prompt, turn: Turn | None, answer: str) -> list[int]:
+        """The ids of a whole answer with its end: in a conversation, its turn as the chat template writes it, up to that end."""
+        if isinstance(prompt, str) or turn is None:
+            return self._with_one_end(self._continued(answer))
+        whole = self.template.answered(prompt, answer)
         # Some templates open a turn in another way than they write it afterwards (with a place for reasoning, say).
-        return whole[len(before) :] if whole.startswith(before) else answer + self._closing
+        text = whole[len(turn.before) :] if whole.startswith(turn.before) else answer + turn.behind
+        if not turn.end or not text.endswith(turn.behind):
+            return self._with_one_end(self._continued(text))
+        return self._continued(self._without_ends(text[: len(text) - len(turn.behind)], turn.end.strip()) + turn.end)
+
+    def _without_ends(self, text: str, end: str) -> str:
+        """A text without the ends that stand at its own end already."""
+        names = {end, *self._end_names} - {""}
+        while name := next((name for name in names if text.rstrip().endswith(name)), None):
+            text = text.rstrip().removesuffix(name)
+        return text
+
+    @cached_property
+    def _end_names(self) -> list[str]:
+        return [self.tokenizer.decode([number]).strip() for number in self.ends]
 
     def _with_one_end(self, ids: list[int]) -> list[int]:
         """Where the text ends itself, no second end and no blanks behind it; otherwise EOS added."""
@@ -188,23 +239,6 @@ class Encoder:
     @cached_property
     def _puts_a_space_before(self) -> bool:
         return self._ids("\n" + "a") != self._ids("\n") + self._ids("a")
-
-    def _rendered(self, messages: Sequence[dict[str, str]], **how: Any) -> str:
-        from jinja2 import TemplateError
-
-        if not getattr(self.tokenizer, "chat_template", None):
-            raise ValueError(
-                "These pairs are conversations, but the model's tokenizer has no chat template; "
-                "use an instruction-tuned model, or give the prompts as plain text."
-            )
-        try:
-            return str(self.tokenizer.apply_chat_template(list(messages), tokenize=False, **how))
-        except (TemplateError, TypeError, ValueError) as error:
-            roles = ", ".join(message["role"] for message in messages)
-            raise ValueError(
-                f"The tokenizer's chat template refuses a conversation of {roles} ({' '.join(str(error).split())}); "
-                "change its messages, or use another model."
-            ) from None
 
     def _ids(self, text: str) -> list[int]:
         try:

@@ -62,7 +62,7 @@ def plan_branch(parent: Path, at: int | None, given: Mapping[str, Any], *, keep_
     checkpoint = _find(parent, at)
     facts = read_facts(checkpoint)
     former = TrainConfig.parse(**facts["settings"])
-    base = _settings(parent, checkpoint)
+    base = _settings(parent, checkpoint).made_at(about["created"])
     config = TrainConfig.parse(**dict(base) | {"name": ""} | dict(given))
     for name in FIXED:
         if getattr(config, name) != getattr(base, name):

@@ -41,13 +41,14 @@ class CheckpointError(RunError):
 @dataclass
 class Progress:
     """How far a run is: optimizer steps done, completion tokens seen, seconds trained, the objective's state, and what the
-    evaluation at this very step found (None if there was none)."""
+    evaluation at this very step found (None if there was none). clock: seconds since the run began, waiting included."""
 
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
     state: State | None = None
     evaluation: dict[str, float] | None = None
+    clock: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Stored:
     def progress(self) -> Progress:
         """How far the run was."""
         facts = self.facts
-        return Progress(facts["step"], facts["tokens"], facts["seconds"], dict(self.state), facts["evaluation"])
+        clock = facts.get("clock", facts["seconds"])  # checkpoints of earlier versions have none
+        return Progress(facts["step"], facts["tokens"], facts["seconds"], dict(self.state), facts["evaluation"], clock)
 
 
 @dataclass(frozen=True)
@@ -96,24 +98,25 @@ def save_checkpoint(run_dir: Path, policy: Policy, snapshot: Snapshot, progress:
     Raises CheckpointError if the disk refuses; then no other checkpoint is touched.
     """
     folder = run_dir / CHECKPOINTS / f"step-{progress.step:06d}"
-    folder.parent.mkdir(exist_ok=True)
-    _sweep(folder.parent)
     draft = folder.with_name(f".{folder.name}.draft")
     try:
+        folder.parent.mkdir(exist_ok=True)
+        _sweep(folder.parent)
         draft.mkdir()
         policy.save(draft, snapshot.weights)
         save_file(snapshot.tensors, draft / TENSORS)
         facts: dict[str, Any] = {"step": progress.step, "tokens": progress.tokens, "seconds": progress.seconds}
+        facts["clock"] = progress.clock
         facts |= {"evaluation": progress.evaluation, "kernel": policy.shared, "device": policy.device.type}
         sizes = {path.name: path.stat().st_size for path in sorted(draft.iterdir())}
         (draft / FACTS).write_text(json.dumps(facts | about | {"files": sizes}), encoding="utf-8")
         durable.publish(draft, folder)
+        durable.sync(run_dir)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(draft, ignore_errors=True)
         raise CheckpointError(
             f"The checkpoint of step {progress.step} could not be written ({_reason(error)}); make room, earlier ones are kept."
         ) from error
-    durable.sync(run_dir)
     return folder
 
 
@@ -243,7 +246,9 @@ def _tensors(
         names |= {id(p): f"degree_head.{name}" for name, p in degree_head.named_parameters()}
     for parameter, slots in optimizer.state.items():
         tensors |= {
-            f"optimizer.{slot}.{names[id(parameter)]}": whole(value.detach()).cpu().clone() for slot, value in slots.items()
+            # No copy on the CPU: it is written before anything changes it.
+            f"optimizer.{slot}.{names[id(parameter)]}": whole(value.detach()).cpu().contiguous()
+            for slot, value in slots.items()
         }
     return tensors
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,15 +19,17 @@ from pydantic import (
     field_validator,
 )
 
+from lab.errors import LabError
 from lab.monitor.alerts import parse_hook
 from lab.objectives import Objective, make_objective
 from lab.policy import Lora
+from lab.policy.chat_template import as_moment
 
 SEEDS = 2**32
 """How many seeds there are: so many the CPU's generator tells apart."""
 
 
-class ConfigError(ValueError):
+class ConfigError(LabError):
     """A configuration that cannot work, in one sentence."""
 
 
@@ -53,8 +56,11 @@ class TrainConfig(BaseModel):
     model: str = Field("world", description="the model: world, a folder, or a hub id of a causal language model")
     steps: int = Field(200, ge=1, description="optimizer steps")
     batch_size: int = Field(8, ge=1, description="pairs per optimizer step")
-    micro_batch_size: int | None = Field(
-        None, ge=1, description="pairs computed at once; smaller saves memory and changes no result (but what lora_dropout draws)"
+    micro_batch_size: int | Literal["fit"] | None = Field(
+        None,
+        description="pairs computed at once (not set: the whole batch); smaller saves memory and changes no result (but what "
+        "lora_dropout draws); fit takes the most that fit into memory, measured before the first step",
+        json_schema_extra={"word": ["fit", "Fit to memory"]},
     )
     learning_rate: float = Field(1e-4, ge=0, description="peak learning rate of AdamW")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after the warm-up")
@@ -146,6 +152,11 @@ class TrainConfig(BaseModel):
         description="rows of pair terms (pairs times steps) that are kept whole; older steps are thinned, but extremes and "
         "every pair's first and latest row stay; 0 keeps all",
     )
+    template_time: str = Field(
+        "",
+        description="date and time that a chat template which prints them is told, as 2026-01-31T12:00:00; empty: when the run is "
+        "made. It is kept with the run, so that resuming, branches and twins read the same prompts on any other day",
+    )
     trackers: str = Field(
         "", description="experiment trackers that get every scalar too: tensorboard, wandb, trackio; several with commas between"
     )
@@ -159,7 +170,7 @@ class TrainConfig(BaseModel):
         description="gets the same alerts as a POST of JSON: an address on this machine, as http://127.0.0.1:9000/alerts, or on a "
         "host that alert_hosts names; empty: none",
     )
-    name: str = Field("", description="a name people will recognise")
+    name: str = Field("", max_length=200, description="a name people will recognise")
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -171,6 +182,19 @@ class TrainConfig(BaseModel):
             )
         return value
 
+    @field_validator("micro_batch_size", mode="before")
+    @classmethod
+    def _count_or_fit(cls, value: Any) -> Any:
+        if value is None or value == "fit":
+            return value
+        try:
+            count = int(value) if not isinstance(value, bool) and float(value) == int(value) else 0
+        except (TypeError, ValueError, OverflowError):
+            count = 0
+        if count < 1:
+            raise ValueError("give a whole number of pairs, at least 1, or fit for as many as memory holds")
+        return count
+
     @field_validator("alert_webhook")
     @classmethod
     def _allowed(cls, value: str, info: ValidationInfo) -> str:
@@ -178,10 +202,32 @@ class TrainConfig(BaseModel):
             parse_hook(value, info.data.get("alert_hosts", ""))
         return value
 
+    @field_validator("template_time")
+    @classmethod
+    def _one_moment(cls, value: str) -> str:
+        return as_moment(value).isoformat(timespec="seconds") if value else value
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Pairs computed at once, where that is a number already; None computes the whole batch at once."""
+        return None if self.micro_batch_size == "fit" else self.micro_batch_size
+
     @property
     def lora(self) -> Lora | None:
         """The adapter these settings ask for, or None for full fine-tuning."""
         return Lora(self.lora_rank, self.lora_alpha, self.lora_dropout, self.lora_targets) if self.lora_rank else None
+
+    @property
+    def moment(self) -> datetime:
+        """What a chat template is told: `template_time`, or the present moment where there is none."""
+        return as_moment(self.template_time)
+
+    def made_at(self, created: str | None = None) -> TrainConfig:
+        """The same settings with a `template_time`, where there is none: that of a run made then (ISO text), or now."""
+        if self.template_time:
+            return self
+        moment = as_moment(created or "").replace(microsecond=0)
+        return self.model_copy(update={"template_time": moment.isoformat(timespec="seconds")})
 
     @property
     def warmup_steps(self) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from .config import TrainConfig
 from .held_out import held_out_terms
 from .metrics import batch_scalars
 from .prepare import Prepared
+from .stopping import StopCheck
 
 ANSWERS = 5
 """Purpose of random numbers; see `generator`."""
@@ -92,6 +93,7 @@ class Looking:
     judge: Judge | None
     stage: Callable[..., None]
     listen: Callable[[], None]
+    stop_check: StopCheck | None = None
 
     def __call__(self, config: TrainConfig, step: int, state: State) -> Evaluation:
         """The look at `step`; empty where there is nothing held out and nothing to answer."""
@@ -117,7 +119,7 @@ class Looking:
             reference=self.ready.reference,
             degree_head=self.ready.degree_head,
             batch_size=config.batch_size,
-            micro_batch_size=config.micro_batch_size,
+            micro_batch_size=config.micro_batch,
             seed=config.seed,
             progress=self._progress("looking at held-out pairs"),
         )
@@ -137,7 +139,7 @@ class Looking:
         untouched = step == 0 and is_untouched(policy)
 
         def reference_now() -> contextlib.AbstractContextManager[Policy]:
-            return contextlib.nullcontext(policy) if untouched else reference_model(policy, self.model)
+            return contextlib.nullcontext(policy) if untouched else self._reference()
 
         def reference_answers() -> list[list[Answer]]:
             with reference_now() as reference:
@@ -159,6 +161,20 @@ class Looking:
         cut = sum(given[0].prompt_cut > 0 for given in answers)
         told = detail | {"prompts": len(prompts), "prompts_cut": cut}
         return self._judged(prompts, answers, opponents, Evaluation(scalars | answer_facts(answers), told))
+
+    @contextlib.contextmanager
+    def _reference(self) -> Iterator[Policy]:
+        """The reference, loaded again where it has to be; loading and computing with it stop when the run is to stop."""
+        loading = reference_model(self.ready.policy, self.model)
+        check = self.stop_check
+        if check is None or self.ready.policy.adapter:
+            with loading as policy:
+                yield policy
+            return
+        with contextlib.ExitStack() as stack:
+            policy = check.wait_for(lambda: stack.enter_context(loading))
+            check.watch(policy.model)
+            yield policy
 
     def _sample(
         self, config: TrainConfig, policy: Policy, prompts: Sequence[Prompt], count: int, number: int, *, reference: bool = False
@@ -206,7 +222,9 @@ def _how(config: TrainConfig, policy: Policy, prompts: Sequence[Prompt]) -> list
     """All that the reference's answers depend on: the model as it was loaded and what it computes with, the prompts as tokens (so
     the chat template too), the tokens that end an answer and those that its text does not show, and how it is sampled."""
     encoded = asked(policy, prompts, max_new_tokens=config.eval_tokens, max_length=config.max_length)
-    ends, hidden = policy.encoder(config.max_length).ends, sorted(policy.tokenizer.all_special_ids)
+    hidden = sorted(policy.tokenizer.all_special_ids)
+    encoder = policy.encoder(config.max_length)
+    ends = list(dict.fromkeys(map(encoder.ending, prompts)))
     computed = [policy.fingerprint, str(policy.device), config.precision, str(policy.autocast), config.quantize]
     sampled = [config.eval_tokens, config.seed, PER_PROMPT, BATCH]
-    return [computed, sampled, list(ends), hidden, [[one.prompt, one.prompt_cut] for one in encoded]]
+    return [computed, sampled, [astuple(end) for end in ends], hidden, [[one.prompt, one.prompt_cut] for one in encoded]]

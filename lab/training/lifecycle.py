@@ -7,7 +7,9 @@ import contextlib
 import json
 import logging
 import os
+import sqlite3
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -16,13 +18,14 @@ from typing import Any
 
 import torch
 
-from lab.monitor import KEEP_PAIR_ROWS, RunError, RunLock, StoreReader, StoreWriter, durable, send, take
+from lab.monitor import KEEP_PAIR_ROWS, RunError, RunLock, StoreReader, StoreWriter, durable, inprocess, send, take
 from lab.monitor.folder import RUN_FILE
 from lab.policy.memory import out_of_memory
 
 from .config import TrainConfig
-from .loop import Stopped, Training
-from .turn import Turn, free_memory
+from .loop import Training
+from .stopping import Stopped
+from .turn import Turn, release_cached_memory
 from .versions import versions
 from .workers import ALONE, Workers
 
@@ -45,20 +48,23 @@ def create_run(folder: Path, config: TrainConfig, **about: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"The folder {folder} cannot be made ({error.strerror}); give another run_dir.") from None
-    content = {
+    content: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": versions(),
         **about,
     }
     draft = folder / f".{RUN_FILE}.{os.getpid()}"
-    draft.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
     try:
+        draft.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
         (folder / RUN_FILE).hardlink_to(draft)  # unlike a rename it refuses where another process was faster
     except FileExistsError:
         raise taken from None
+    except OSError as error:
+        raise RunError(f"The run cannot be made in {folder}. {durable.disk_problem(error) or error}") from None
     finally:
-        draft.unlink()
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 def start(
@@ -71,8 +77,10 @@ def start(
     keep_pair_rows: int = KEEP_PAIR_ROWS,
     background: bool = True,
     workers: Workers = ALONE,
-) -> threading.Thread | None:
-    """Train in `folder`, in the background thread that is returned, or in this one.
+) -> threading.Thread:
+    """Train in `folder`, in the thread that is returned; background=False returns when it has ended.
+
+    The thread is also that of a foreground run (background=False), so that Ctrl-C never strikes in the middle of a step.
 
     `make(store)` builds the Training, in the thread where it will run. turn: its turn on the device, which is waited for first;
     None trains at once. lock: the hold on the folder, where this process was born with it. token_steps, keep_pair_rows: see
@@ -84,53 +92,87 @@ def start(
     its store and the traceback in `log.txt`.
     """
     executor = "process" if lock else "thread"
-    held = lock or RunLock(folder)
+    try:
+        held = lock or RunLock(folder)
+    except OSError as error:
+        raise RunError(f"The run in {folder} cannot be trained. {durable.disk_problem(error) or error}") from None
     try:
         if lock is None:  # else whoever started this process did it, and requests may have come since
             take(folder)  # what was asked of an earlier, dead training here is not for this one
         store = StoreWriter(folder, token_steps=token_steps, keep_pair_rows=keep_pair_rows)
-    except BaseException:
+    except BaseException as error:
         held.release()
-        raise
-    store.status(state="queued", error=None, remaining=None, stage=None, executor=executor, process=os.getpid())
+        problem = durable.disk_problem(error)
+        if problem is None:
+            raise
+        raise RunError(f"The run in {folder} cannot be trained. {problem}") from None
+    inprocess.begin(folder)
+    store.status(state="queued", error=None, reason=None, remaining=None, stage=None, executor=executor, process=os.getpid())
     store.flush()
+
+    began = time.monotonic()
 
     def work() -> None:
         training: Training | None = None
+        outcome = inprocess.Outcome("failed", 0)
         try:
             if turn is not None:
                 turn.wait(store)
             training = make(store)
-            outcome = training.run()
-            store.status(state=outcome, stage=outcome, remaining=0)
-            store.event(training.progress.step, "state", state=outcome)
+            training.began = began
+            state = training.run()
+            outcome = inprocess.Outcome(state, training.progress.step, reason=training.stop_reason)
+            store.status(state=state, stage=state, stage_share=None, stage_remaining=None, remaining=0, reason=outcome.reason)
+            store.event(training.progress.step, "state", state=state)
         except Stopped:  # while it waited for its turn
+            outcome = inprocess.Outcome("stopped", _step_of(folder))
             store.status(state="stopped", stage="stopped", remaining=0)
-            store.event(StoreReader(folder).step, "state", state="stopped")
+            store.event(outcome.step, "state", state="stopped")
         except BaseException as error:
+            step = training.progress.step if training else 0
             words = _note_of_another(folder, workers, error) or describe(error)
+            outcome = inprocess.Outcome("failed", step, error=words)
             log.error("The run %s failed: %s", folder.name, words)
             store.status(state="failed", stage="failed", error=words)
-            store.event(training.progress.step if training else 0, "state", state="failed", error=words)
+            store.event(step, "state", state="failed", error=words)
             with contextlib.suppress(OSError):  # a full disk may be why it failed
                 (folder / "log.txt").write_text(traceback.format_exc(), encoding="utf-8")
             if not isinstance(error, Exception):
                 raise
         finally:
             training = None
-            free_memory()  # before another run gets the device
+            release_cached_memory()  # before another run gets the device
             if turn is not None:
                 turn.leave()
             store.close()
+            inprocess.end(folder, outcome)
             held.release()
 
-    if not background:
-        work()
-        return None
     thread = threading.Thread(target=work, name=f"run-{folder.name}", daemon=True)
     thread.start()
     _here[folder.resolve()] = thread
+    if not background:
+        _wait_here(folder, thread)
     return thread
+
+
+def _wait_here(folder: Path, thread: threading.Thread) -> None:
+    """Wait for a run's end. Ctrl-C stops it with a checkpoint and is raised afterwards; a second one is raised at once."""
+    try:
+        while thread.is_alive():
+            thread.join(0.2)
+    except KeyboardInterrupt:
+        send(folder, "stop")
+        thread.join()
+        raise
+
+
+def _step_of(folder: Path) -> int:
+    """The last step in a run's store; 0 where it cannot be read."""
+    try:
+        return StoreReader(folder).step
+    except (OSError, sqlite3.Error):
+        return 0
 
 
 @atexit.register
@@ -174,6 +216,8 @@ def describe(error: BaseException) -> str:
     """An error in one sentence for people."""
     if isinstance(error, KeyboardInterrupt):
         return "It was interrupted at the keyboard."
+    if problem := durable.disk_problem(error):
+        return problem
     words = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
     if out_of_memory(error):
         advice = "lower micro_batch_size or max_length, switch gradient_checkpointing on, or train an adapter (lora_rank)"

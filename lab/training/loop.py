@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lab.monitor import StoreWriter, read_about
-from lab.monitor.folder import beats_all, read_facts, score
+from lab.monitor import Change, StoreWriter
+from lab.monitor.changes import plain_changes
+from lab.monitor.folder import STOPPING, beats_all, read_facts, score
 from lab.pairs import Pair
 from lab.policy import keep_kernel, whole
+from lab.policy.memory import out_of_memory, release
 
 from .batches import EncodedPair, step_randomness
 from .branch import Start
@@ -35,14 +36,15 @@ from .checkpoint import (
 from .config import TrainConfig
 from .dataset import dataset_state, without_spread
 from .evaluation import Judge, Looking
-from .metrics import batch_scalars, degree_scalars, host_terms, token_rows
+from .memory_guard import MemoryGuard
 from .optimizer import adamw
-from .preflight import peak_memory
 from .prepare import Prepared, prepare
 from .probing import Probing
+from .recording import record_step
 from .saving import Saving
-from .steering import Steering, Stopped
+from .steering import Steering
 from .step import StepResult, accumulate
+from .stopping import StopCheck, Stopped
 from .workers import ALONE, Workers
 
 log = logging.getLogger(__name__)
@@ -56,7 +58,8 @@ class Training:
     run_dir: the run's folder.   config, pairs_version: what the run was made with; people may change both in mid-run.
     pairs_at: version -> the whole set as it then was, in its order.   model: folder or hub id.
     cache: folder for what the reference says.   judge: knows what sampled answers are worth, or None.
-    resume: continue from the latest checkpoint.   start: what a branch begins from.   on_step: told every step's scalars.
+    resume: continue from the latest checkpoint.   start: what a branch begins from.   left_out: changes that were just
+    left out, for the record.   on_step: told every step's scalars.
     workers: the processes that train together; each has a Training of its own, and all do the same in step.
     """
 
@@ -73,12 +76,15 @@ class Training:
         judge: Judge | None = None,
         resume: bool = False,
         start: Start | None = None,
+        left_out: Sequence[Change] = (),
         on_step: OnStep | None = None,
         workers: Workers = ALONE,
+        guard: MemoryGuard | None = None,
     ) -> None:
         self.run_dir, self.store = run_dir, store
         self.model, self.cache, self.judge = model, cache, judge
         self.resume, self.start, self.on_step = resume, start, on_step
+        self._left_out = list(left_out)
         self.workers = workers
         self.steering = Steering(
             run_dir, store, config, pairs_version=pairs_version, pairs_at=pairs_at, model=model, workers=workers
@@ -87,8 +93,12 @@ class Training:
         self.ready: Prepared | None = None
         self.step_seconds = 0.0
         self.saving = Saving(run_dir, store, workers)
+        self.guard = guard or MemoryGuard()
+        self.stop_check = StopCheck(run_dir, reason=self.guard.reason, enabled=workers.count == 1, noticed=self._say_stopping)
+        self.stop_reason: str | None = None
         self._found: tuple[Stored | None, list[str]] = (None, [])
-        self.made = datetime.fromisoformat(read_about(run_dir)["created"]).timestamp()
+        self.began = time.monotonic()  # whoever starts the run puts the moment here at which it began to wait for the device
+        self._clock_before = 0.0  # what an interrupted run's clock had reached at its checkpoint
 
     @property
     def config(self) -> TrainConfig:
@@ -98,6 +108,14 @@ class Training:
     def run(self) -> str:
         """Train to the end; returns "finished" or "stopped". Raises what went wrong, with everything up to then stored."""
         try:
+            with self.guard:
+                return self._run()
+        finally:
+            if self.ready is not None:
+                self.ready.cache.close()
+
+    def _run(self) -> str:
+        try:
             self._prepare()
             self._say("running")
             while self.progress.step < self.config.steps:
@@ -105,36 +123,43 @@ class Training:
                     self._evaluate()
                 elif self.probing.look_due(self.progress.step):
                     self._stage("looking at the panel")
-                    self.probing.look(self.progress.step)
+                    with self.stop_check.active():
+                        self.probing.look(self.progress.step)
                 if self._due(self.config.save_every):
                     self._try_to_save()
                 self._listen(between_steps=True)
                 self._step()
             self._evaluate()
             self._save()
-        except Stopped:
+        except Stopped as stopped:
+            self.stop_reason = stopped.reason
+            if stopped.reason is not None:
+                self.warn(stopped.reason)
+            self.steering.acknowledge_stop(self.progress.step)
             if self.ready is not None:
+                release()
                 self._save()
             return "stopped"
-        finally:
-            if self.ready is not None:
-                self.ready.cache.close()
         return "finished"
 
     def _prepare(self) -> None:
         config = self.config
-        self.ready = prepare(
-            config,
-            self.store,
-            self.steering.pairs_at(self.steering.pairs_version),
-            model=self.model,
-            cache=self.cache,
-            stage=self._stage,
-            warn=self._warn,
-            listen=self._listen,
-            catch_up=self._catch_up,
-            workers=self.workers,
-        )
+        with self.stop_check.active():
+            self.ready = prepare(
+                config,
+                self.store,
+                self.steering.pairs_at(self.steering.pairs_version),
+                model=self.model,
+                cache=self.cache,
+                stage=self._stage,
+                warn=self.warn,
+                listen=self._listen,
+                catch_up=self._catch_up,
+                workers=self.workers,
+                stop_check=self.stop_check,
+            )
+        self.steering.config = self.ready.config  # with the micro-batch that fits
+        config = self.config
         self.probing = Probing(config, self.policy, self.ready.panel, self.store, self.workers)
         stored = self._begin()
         self.workers.wrap(self.policy)  # may put other parameters in the place of those that were there
@@ -157,6 +182,9 @@ class Training:
         latest = (lambda: latest_whole(self.run_dir, self.policy)) if self.resume else (lambda: (None, []))
         self._found = self.workers.in_turn(latest)
         stored = self._found[0]
+        if self.config.micro_batch_size == "fit" and stored is not None:
+            fitted = {"micro_batch_size": stored.facts["settings"]["micro_batch_size"]}  # another would round differently
+            self.steering.config = ready.config = self.config.model_copy(update=fitted)
         keep_kernel(ready.policy, stored.facts if stored else read_facts(self.start.folder) if self.start else {})
         self.steering.follow(self._from, preparing=True)
         return self._from
@@ -176,16 +204,18 @@ class Training:
         if stored is not None:
             put_back(stored, self.policy, self.ready.degree_head)
             self.progress, self.saving.at = stored.progress, step
+            self._clock_before = self.progress.clock
         elif self.start is not None:
             stored = self._branch(self.start)
         if self.resume:
             self.store.forget_after(step)
             own = stored.folder.name if stored is not None and self.saving.at == step else None
-            self.store.event(step, "resumed", checkpoint=own, **self.steering.present())
+            without = {"without": plain_changes(self._left_out)} if self._left_out else {}
+            self.store.event(step, "resumed", checkpoint=own, **without, **self.steering.present())
             for words in complaints:
-                self._warn(f"{words} The run goes on from the one before.")
+                self.warn(f"{words} The run goes on from the one before.")
             if own is None and self.start is None:
-                self._warn("There is no checkpoint to resume from, so the run starts from its first step again.")
+                self.warn("There is no checkpoint to resume from, so the run starts from its first step again.")
         self.store.status(step=step, pairs_version=self.steering.pairs_version)
         return stored
 
@@ -194,12 +224,17 @@ class Training:
         assert self.ready is not None
         stored = read_checkpoint(start.folder, self.policy)
         put_back(stored, self.policy, self.ready.degree_head, exact=False)
-        self.progress = replace(stored.progress, evaluation=None)
+        self.progress = replace(stored.progress, evaluation=None, clock=0.0)
         if not same_state(start.objective, self.config.objective):
             self.progress.state = self.config.objective.initial_state()
         if not self.resume:
             self.store.event(start.step, "branched", parent=start.parent, **self.steering.present())
         return stored if start.keep_optimizer else None
+
+    @property
+    def clock(self) -> float:
+        """Seconds that the run has taken up to now, waiting included; those between an interruption and its resumption are not."""
+        return self._clock_before + time.monotonic() - self.began
 
     # One step.
 
@@ -207,6 +242,35 @@ class Training:
         config, step, ready = self.config, self.progress.step + 1, self.ready
         assert ready is not None
         began = time.perf_counter()
+        state_before = self.progress.state
+        try:
+            with self.stop_check.active():
+                pairs, result = self._gradient(step)
+        except BaseException as error:  # nothing of a step that is not completed stays
+            self.progress.state = state_before
+            self.optimizer.zero_grad(set_to_none=True)
+            self.probing.forget_step()
+            if isinstance(error, (RuntimeError, MemoryError)) and out_of_memory(error):
+                self._save_before_failing(error)
+            raise
+        self.probing.split()
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))
+        self.optimizer.step()
+        self._lay_out_ahead(step + 1)
+        self.probing.record(step)
+        self.optimizer.zero_grad(set_to_none=True)  # evaluations and checkpoints have their room
+        self.progress.step, self.progress.state, self.progress.evaluation = step, result.credited.state, None
+        self.progress.tokens += int(result.logps.n_w.sum() + result.logps.n_l.sum())
+        seconds = time.perf_counter() - began
+        self.progress.seconds += seconds
+        self.probing.trained(seconds)
+        self.step_seconds = 0.9 * self.step_seconds + 0.1 * seconds if self.step_seconds else seconds
+        record_step(self, step, pairs, result, float(norm))
+
+    def _gradient(self, step: int) -> tuple[list[EncodedPair], StepResult]:
+        """Compute the gradient of a step; may be interrupted between any two layers."""
+        config, ready = self.config, self.ready
+        assert ready is not None
         self._renew_dataset_state(step)
         pairs = ready.batch(step)
         for group in self.optimizer.param_groups:
@@ -221,29 +285,25 @@ class Training:
             draws,
             reference=ready.reference,
             degree_head=ready.degree_head,
-            micro_batch_size=config.micro_batch_size,
+            micro_batch_size=config.micro_batch,
             probe=self.probing.probe(),
             workers=self.workers,
             dropout_seed=dropout_seed,
         )
-        self.probing.split()
-        norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))
-        self.optimizer.step()
-        self._lay_out_ahead(step + 1)
-        self.probing.record(step)
-        self.progress.step, self.progress.state, self.progress.evaluation = step, result.credited.state, None
-        self.progress.tokens += int(result.logps.n_w.sum() + result.logps.n_l.sum())
-        seconds = time.perf_counter() - began
-        self.progress.seconds += seconds
-        self.probing.trained(seconds)
-        self.step_seconds = 0.9 * self.step_seconds + 0.1 * seconds if self.step_seconds else seconds
-        self._record(step, pairs, result, float(norm))
+        return pairs, result
+
+    def _save_before_failing(self, error: BaseException) -> None:
+        """Memory ran out in the middle of a step: keep the steps that were completed."""
+        error.__traceback__ = None  # it holds what was computed
+        if self.workers.count == 1:
+            with contextlib.suppress(CheckpointError):
+                self._save()
 
     def _lay_out_ahead(self, step: int) -> None:
         """Before anything waits for the GPU: the next batch, as far as it is known."""
         config, ready = self.config, self.ready
         assert ready is not None
-        if self.policy.device.type == "cuda" and step <= config.steps and config.micro_batch_size is None and ready.wants is None:
+        if self.policy.device.type == "cuda" and step <= config.steps and config.micro_batch is None and ready.wants is None:
             pairs = ready.batch(step)
             self.policy.lay_out_ahead([p.chosen for p in pairs] + [p.rejected for p in pairs])
 
@@ -260,63 +320,6 @@ class Training:
         self.progress.state = without_spread(state) if step == 1 else state
         self.store.event(step, "statistics", **{name: float(value) for name, value in self.progress.state.items()})
 
-    def _record(self, step: int, pairs: list[EncodedPair], result: StepResult, norm: float) -> None:
-        config, progress, ready = self.config, self.progress, self.ready
-        assert ready is not None
-        terms = host_terms(result.credited)
-        scalars = (
-            batch_scalars(terms)
-            | degree_scalars(result)
-            | {
-                "learning_rate": config.rate(step),
-                "grad_norm": norm,
-                "epoch": ready.order.epoch(step),
-                "num_tokens": progress.tokens,
-                "pairs_per_second": config.batch_size / self.step_seconds,
-                "seconds/trained": progress.seconds,
-                "seconds/clock": time.time() - self.made,
-                "probe_cost": self.probing.cost,
-            }
-        )
-        self.store.scalars(step, scalars)
-        self.store.pair_terms(step, [p.id for p in pairs], [p.version for p in pairs], terms)
-        self.store.tokens(step, token_rows(pairs, result))
-        self.store.status(
-            step=step,
-            remaining=(config.steps - step) * self.step_seconds,
-            seconds=progress.seconds,
-            stage="training",
-            memory=peak_memory(self.policy.device),
-        )
-        if self.on_step is not None:
-            self.on_step(step, scalars)
-        if step == 1:
-            if self.policy.graphs is not None and self.policy.graphs.refused:
-                self._warn(f"Passes could not be recorded as CUDA graphs, which is slower: {self.policy.graphs.refused}")
-            self._check_first_step(float(terms[config.objective.first_step_term].mean()))
-        if not math.isfinite(scalars["loss"]) or not math.isfinite(norm):
-            raise FloatingPointError(
-                f"Loss {scalars['loss']:g} and gradient norm {norm:g} at step {step} are not finite; "
-                "branch from a checkpoint with a lower learning rate or beta, or start a new run."
-            )
-
-    def _check_first_step(self, found: float) -> None:
-        """With policy = reference the loss is a known number; another one means a wrong reference, mask or sign."""
-        objective = self.config.objective
-        expected = objective.first_step_loss()
-        if expected is None:
-            return
-        tolerance = 1e-4 if self.policy.autocast is None else 0.02
-        passed = abs(found - expected) <= tolerance * max(1.0, abs(expected))
-        self.store.event(1, "check", what="loss at the first step", expected=expected, found=found, passed=passed)
-        log.info("First-step check: the loss is %.6f, expected %.6f.", found, expected)
-        if not passed:
-            name = objective.name
-            self._warn(
-                f"The first loss is {found:.4f} where {name} starts at {expected:.4f}: policy and reference differ already.",
-                diagnosed=True,
-            )
-
     # Between steps.
 
     def _due(self, every: int, *, at_start: bool = False) -> bool:
@@ -328,12 +331,13 @@ class Training:
         if not self.config.evaluate or self.progress.evaluation is not None or self.ready is None:
             return
         cache = self.cache if self.workers.count == 1 else None  # what one process finds there another may not yet
-        look = Looking(self.ready, self.model, cache, self.judge, self._stage, self._listen)
+        look = Looking(self.ready, self.model, cache, self.judge, self._stage, self._listen, self.stop_check)
         pairs = self.ready.held_out
         try:
-            found = look(self.config, step, self.progress.state or {})
-            self._stage("looking at the panel")
-            self.probing.look(step, free=True)
+            with self.stop_check.active():
+                found = look(self.config, step, self.progress.state or {})
+                self._stage("looking at the panel")
+                self.probing.look(step, free=True)
         except Exception:  # a look that fails ends the run, but not the steps that led here
             if step:
                 self._try_to_save()
@@ -349,10 +353,13 @@ class Training:
         measure = self.config.keep_best
         if step == 0 and measure not in ("auto", "") and score(found.scalars, measure) is None:
             there = ", ".join(found.scalars) or "none"
-            self._warn(f"keep_best is {measure}, which no evaluation has, so no checkpoint is kept as the best; there is {there}.")
+            self.warn(f"keep_best is {measure}, which no evaluation has, so no checkpoint is kept as the best; there is {there}.")
         if step and self.saving.at == step:  # saved when the look was broken off
             if self.workers.writes:
-                add_evaluation(self.run_dir, step, found.scalars)
+                try:
+                    add_evaluation(self.run_dir, step, found.scalars)
+                except OSError as error:
+                    self.warn(f"The evaluation could not be added to its checkpoint ({error.strerror}). Training goes on.")
         elif step and self.workers.agree(beats_all(self.run_dir, found.scalars, measure)):
             self._try_to_save()
 
@@ -361,10 +368,11 @@ class Training:
         try:
             self._save()
         except CheckpointError as error:
-            self._warn(f"{error} Training goes on.")
+            self.warn(f"{error} Training goes on.")
 
     def _save(self, asked: Asked | None = None) -> None:
         if self.ready is not None:
+            self.progress.clock = self.clock
             self.saving(self.policy, self.optimizer, self.progress, self.ready.degree_head, self.steering, asked=asked)
 
     def _listen(self, *, between_steps: bool = False) -> None:
@@ -377,9 +385,13 @@ class Training:
         self.store.status(state=state)
         self.store.event(self.progress.step, "state", state=state)
 
+    def _say_stopping(self) -> None:
+        self._stage(STOPPING)
+        self.store.flush(1.0)
+
     def _stage(self, stage: str, share: float | None = None, remaining: float | None = None) -> None:
         self.store.status(stage=stage, stage_share=share, stage_remaining=remaining)
 
-    def _warn(self, words: str, **detail: Any) -> None:
+    def warn(self, words: str, **detail: Any) -> None:
         log.warning("%s", words)
         self.store.event(self.progress.step, "warning", words=words, **detail)

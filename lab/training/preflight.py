@@ -1,43 +1,51 @@
 """What a run will meet, found before its first step: lengths, cuts, and how much memory and time it needs.
 
-Memory and time are measured with the run's own forward and backward pass on a few of its pairs; no weight, no gradient and
-no random generator is changed by that. What the largest batch keeps for its backward pass is extrapolated from one and two of
-the longest pairs, so a run that will not fit is not tried. Where even these do not fit, shorter ones or fewer are measured.
+Memory (see `memory_estimate`) and time are measured with the run's own forward and backward pass on a few of its pairs; no
+weight, no gradient and no random generator is changed by that. A run that will not fit is refused before its first step. Where
+even the measured pairs do not fit, shorter ones or fewer are measured.
 """
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
-from torch import Tensor
 
 from lab.monitor.preflight import Finding, Lengths, Memory, Preflight, Time, size
-from lab.policy import Policy, fused
-from lab.policy.logps import CHUNK_ELEMENTS
-from lab.policy.memory import on_less, out_of_memory, shorter
+from lab.policy import Policy
+from lab.policy.memory import available_bytes, on_less, out_of_memory, release
 from lab.policy.randomness import global_generator
 from lab.policy.tokens import answer_room, enough_room
 
 from .batches import EncodedPair
-from .config import TrainConfig
-from .probing import probe_copies, probed_parameters
+from .config import ConfigError, TrainConfig
+from .memory_estimate import STEPS, MemoryEstimate, tokens_of
 from .reading import Reading
 from .step import pair_logps, stands_alone
 from .workers import ALONE, Workers
 
 CLASSES, IDS = 12, 100
+HIGHEST_RATE, MANY_EPOCHS, FEW_PAIRS = 0.01, 10, 1000
+"""Above this learning rate, and above so many epochs on fewer pairs than this, a run is warned of."""
 SECONDS = 1.0
 """How long the timed batch may take; a slower machine measures fewer pairs, at least one."""
-COPIES = 3
-"""Tensors of the size of one chunk of logits that live at the same time in its backward pass."""
+
+
+def refuse_if_too_large(report: Preflight) -> None:
+    """Raise DoesNotFit where memory will not be enough for the run."""
+    if report.advice:
+        raise DoesNotFit(report)
+
+
+class DoesNotFit(ConfigError):
+    """A run that needs more memory than is free, in one sentence with what to do. report: all that was measured."""
+
+    def __init__(self, report: Preflight) -> None:
+        super().__init__(report.advice or "")
+        self.report = report
 
 
 def preflight(
@@ -61,13 +69,19 @@ def preflight(
     """
     seen = list(reading.encoded.values())
     share = -(-config.batch_size // workers.count)  # of the process with the most pairs
-    micro = min(config.micro_batch_size or share, share)
     devices = [policy.device] if policy.device.type == "cuda" else []
+    release()
     with global_generator(0, devices):  # the adapter's dropout draws
-        there = free_memory(policy.device) if free is None else free
-        memory, per_pair = _memory(policy, config, seen, micro, there, workers)
+        there = available_bytes(policy.device) if free is None else free
+        batches = _batches(reading, done + 1, config.steps)
+        prompts = [len(pair.chosen.prompt) for pair in reading.held_out]
+        estimate = MemoryEstimate(policy, config, seen, batches, there, workers, prompts)
+        release()
+        fit = config.micro_batch_size == "fit"
+        micro = workers.agree(estimate.largest(share)) or 1 if fit else min(config.micro_batch or share, share)
+        memory = estimate.memory(micro)
         timing = _time_if_it_fits(policy, config, seen, micro, missing, config.steps - done, workers)
-    mean = sum(map(_tokens, seen)) / len(seen)
+    mean = sum(map(tokens_of, seen)) / len(seen)
     return Preflight(
         pairs=len(reading.pairs),
         held_out=len(reading.kept_apart),
@@ -81,11 +95,50 @@ def preflight(
         max_length=max_length,
         tokens_per_epoch=round(mean * len(reading.pairs)),
         lengths=_lengths([*seen, *reading.dropped]),
-        findings=tuple(find(reading, max_length)),
+        findings=(*find(reading, max_length), *settings_findings(config, reading)),
         memory=memory,
         time=timing,
-        advice=None if memory.enough and timing is not None else _advice(config, memory, per_pair, micro),
+        fitted=fit,
+        advice=None if memory.enough and timing is not None else _advice(config, estimate, memory, micro),
     )
+
+
+# The settings.
+
+
+def settings_findings(config: TrainConfig, reading: Reading) -> list[Finding]:
+    """Settings that can work but seldom mean well."""
+    count = len(reading.pairs)
+    epochs = config.steps * config.batch_size / max(count, 1)
+    checks = {
+        "learning_rate": (
+            config.learning_rate > HIGHEST_RATE,
+            f"learning_rate = {config.learning_rate:g} is above {HIGHEST_RATE:g}, at which most models fall apart within a few "
+            "steps; 1e-6 to 1e-4 is usual.",
+        ),
+        "batch_larger_than_set": (
+            config.batch_size > count,
+            f"batch_size = {config.batch_size:,} is larger than the set of {count:,} pairs to train on, so that a step sees pairs "
+            "more than once.",
+        ),
+        "many_epochs": (
+            epochs > MANY_EPOCHS and count < FEW_PAIRS,
+            f"{config.steps:,} steps of {config.batch_size:,} go through the {count:,} pairs {epochs:,.3g} times; so few pairs are "
+            f"memorised after a few epochs, so lower steps (to {max(1, 3 * count // config.batch_size):,} for 3 epochs), or add "
+            "pairs.",
+        ),
+        "no_held_out": (
+            not reading.held_out,
+            f"No pairs are held out ({_why_none(config)}), so nothing will show whether the run learns more than its pairs.",
+        ),
+    }
+    return [_finding(kind, (), words, 0) for kind, (applies, words) in checks.items() if applies]
+
+
+def _why_none(config: TrainConfig) -> str:
+    if not config.evaluate:
+        return "evaluate is off"
+    return "held_out is 0" if not config.held_out else f"the set is too small for held_out = {config.held_out:g}"
 
 
 # The pairs.
@@ -186,140 +239,33 @@ def _spread(lengths: np.ndarray) -> Lengths:
     return Lengths(median=int(median), p95=int(p95), longest=longest, histogram=tuple(histogram.tolist()))
 
 
-def _tokens(pair: EncodedPair) -> int:
-    """Tokens of a pair, the prompt once."""
-    return len(pair.chosen.prompt) + sum(len(completion.answer) for completion in pair.completions())
-
-
 # Memory.
 
 
-@dataclass(frozen=True)
-class _PerPair:
-    fixed: int
-    each: int
-    probes: int  # of the whole, what the probes' gradients take
-    probes_in_parts: int  # what they take with micro-batches
+def _batches(reading: Reading, first: int, last: int) -> list[list[EncodedPair]]:
+    """The pairs of steps `first` to `last`, of so many that the largest batch is likely among them."""
+    steps = range(first, min(last, first + STEPS - 1) + 1)
+    return [[reading.encoded[i] for i in reading.order.batch(step) if i in reading.encoded] for step in steps]
 
 
-def _memory(
-    policy: Policy, config: TrainConfig, pairs: list[EncodedPair], micro: int, free: int, workers: Workers
-) -> tuple[Memory, _PerPair]:
-    weights = sum(_storages([*policy.model.parameters(), *policy.model.buffers()]).values())
-    trained = sum(p.numel() * p.element_size() for p in policy.parameters().values())
-    trained //= workers.count if workers.sharded else 1
-    longest = sorted(pairs, key=_tokens)[-2:][::-1]
-    one = _kept(policy, config, longest[:1])
-    two = _kept(policy, config, longest) if micro > 1 and len(longest) > 1 else 2 * one
-    again = 0
-    if config.gradient_checkpointing:  # while one block is computed again, what it keeps is there as well
-        policy.model.eval()
-        again = _kept(policy, config, longest[:1]) // getattr(policy.model.config.get_text_config(), "num_hidden_layers", 1)
-        policy.model.train()
-    named = policy.parameters()
-    probed = sum(named[name].numel() * named[name].element_size() for name in probed_parameters(config, policy))
-    per_pair = _PerPair(max(2 * one - two, 0), max(two - one, 0) + again, *(probed * copies for copies in probe_copies(config)))
-    logits = sum(len(c.answer) for c in longest[0].completions()) * micro * policy.vocabulary
-    memory = Memory(
-        device=str(policy.device),
-        weights=weights,
-        gradients=trained + per_pair.probes,
-        optimizer=2 * trained,
-        activations=per_pair.fixed + micro * per_pair.each,
-        logits=_logits(policy, logits),
-        free=free // workers.here if policy.device.type == "cpu" else free,
-    )
-    return memory, per_pair
-
-
-def _logits(policy: Policy, count: int) -> int:
-    """Bytes that so many logits take at most at once, with what their backward pass makes of them."""
-    if policy.module.head.matrix is not None and fused.available(policy.device):
-        return 4 * min(count, fused.CHUNK_ELEMENTS)  # bfloat16, and as much for what is multiplied with them
-    return 4 * COPIES * min(count, CHUNK_ELEMENTS)
-
-
-def _kept(policy: Policy, config: TrainConfig, pairs: Sequence[EncodedPair]) -> int:
-    """Bytes that autograd keeps after a forward pass, besides the weights. Of pairs that do not fit, what shorter ones keep is
-    taken times the tokens that these lack."""
-    tokens = sum(map(_tokens, pairs))
-
-    def measured(some: Sequence[EncodedPair]) -> int:
-        return _kept_by(policy, config, some) * tokens // sum(map(_tokens, some))
-
-    return on_less(measured, pairs, _shorter)
-
-
-def _shorter(pairs: Sequence[EncodedPair]) -> Sequence[EncodedPair] | None:
-    """The same pairs, none longer than half of the longest; None where they cannot be."""
-    cut = shorter([c for pair in pairs for c in pair.completions()])
-    if cut is None:
-        return None
-    left = iter(cut)
-    return [
-        replace(
-            pair,
-            chosen=next(left),
-            rejected=next(left),
-            weakened=tuple(replace(weak, completion=next(left)) for weak in pair.weakened),
-        )
-        for pair in pairs
-    ]
-
-
-def _kept_by(policy: Policy, config: TrainConfig, pairs: Sequence[EncodedPair]) -> int:
-    own = _storages([*policy.model.parameters(), *policy.model.buffers()])
-    found: list[Tensor] = []
-
-    def pack(tensor: Tensor) -> Tensor:
-        found.append(tensor.detach())
-        return found[-1]
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        pair_logps(policy, config.objective, pairs, None)
-    return sum(size for pointer, size in _storages(found).items() if pointer not in own)
-
-
-def _storages(tensors: Sequence[Tensor]) -> dict[int, int]:
-    """Size of every piece of memory behind the tensors, by address; several tensors may look at one."""
-    return {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that can still be had on a device; on the CPU no more than the process's control group allows, on a GPU with what torch
-    holds and nobody uses."""
-    if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + unused
-    free = int(psutil.virtual_memory().available)
-    try:
-        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
-    except OSError:  # no such limit here
-        return free
-    return free if limit == "max" else min(free, int(limit) - int(used))
-
-
-def peak_memory(device: torch.device) -> int:
-    """The most bytes that were taken so far: of the GPU by torch, or of the machine's memory by this whole process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _advice(config: TrainConfig, memory: Memory, per_pair: _PerPair, micro: int) -> str:
+def _advice(config: TrainConfig, estimate: MemoryEstimate, memory: Memory, micro: int) -> str:
+    """What to do where a run does not fit."""
     words = f"Training needs about {size(memory.more)} besides the weights, and {size(memory.free)} are free on {memory.device}"
     if memory.enough:
         words = f"{words}, but memory ran out in a pass over a single pair"
-    elif memory.more - per_pair.probes <= memory.free:
-        probes = f"set probe_layers to a few of the layers, or probe_budget to 0: probes take {size(per_pair.probes)} of it"
-        return f"{words}: {probes} (it changes no result)."
-    left = memory.free - (memory.more - memory.activations) - per_pair.fixed
-    if micro == config.batch_size:
-        left -= per_pair.probes_in_parts - per_pair.probes
-    fits = min(left // max(per_pair.each, 1), micro)
+    elif memory.evaluation > (memory.step or 0):
+        return (
+            f"{words}: an evaluation takes {size(memory.evaluation)} of it; lower eval_prompts or eval_tokens, switch evaluate "
+            "off, or take a smaller model."
+        )
     same = "what dropout draws changes" if config.lora_rank and config.lora_dropout else "it changes no result"
-    if 1 <= fits < micro and not memory.enough:
-        return f"{words}: set micro_batch_size to {fits} ({same}), or lower max_length."
+    fits = 0 if memory.enough else estimate.largest(micro - 1)
+    if fits:
+        return f"{words}: set micro_batch_size to {fits} ({same}), or to fit, or lower max_length."
+    without = estimate.memory(micro, probes=False)
+    if without.enough and not memory.enough:
+        less = size(memory.more - without.more)
+        return f"{words}: set probe_layers to a few of the layers, or probe_budget to 0 (it changes no result): probes take {less}."
     if memory.gradients + memory.optimizer > memory.activations and not config.lora_rank:
         return f"{words}: train an adapter (lora_rank = 16) instead of the whole model, or a smaller model."
     steps = "set micro_batch_size to 1 and lower" if micro > 1 else "lower"
@@ -343,17 +289,17 @@ def _time_if_it_fits(policy: Policy, *given: Any) -> Time | None:
 def _time(
     policy: Policy, config: TrainConfig, pairs: list[EncodedPair], micro: int, missing: int, steps: int, workers: Workers
 ) -> Time:
-    ordered = sorted(pairs, key=_tokens)
+    ordered = sorted(pairs, key=tokens_of)
     forward, backward = _pass(policy, config, [ordered[len(ordered) // 2]])  # warms up, too
     count = min(micro, max(1, int(SECONDS / (forward + backward))))
     first = max((len(ordered) - count) // 2, 0)
     batch = [ordered[(first + number) % len(ordered)] for number in range(count)]  # a batch may be larger than the set
 
     def measured(some: list[EncodedPair]) -> tuple[float, float, int, int]:
-        return *_pass(policy, config, some), sum(map(_tokens, some)), len(some)
+        return *_pass(policy, config, some), sum(map(tokens_of, some)), len(some)
 
     forward, backward, tokens, count = on_less(measured, batch, lambda some: some[: len(some) // 2] or None)
-    mean = sum(map(_tokens, pairs)) / len(pairs)
+    mean = sum(map(tokens_of, pairs)) / len(pairs)
     objective = config.objective
     # Parts of a batch that depend on one another are computed once more, before the objective sees all of them.
     twice = micro * workers.count < config.batch_size and not stands_alone(objective, objective.initial_state())

@@ -28,7 +28,7 @@ from lab.policy import (
     load_policy,
     sample_answers,
 )
-from lab.policy.memory import on_less, out_of_memory, shorter
+from lab.policy.memory import available_bytes, on_less, out_of_memory, shorter
 
 from . import preflight as memory_and_time
 from .batches import EncodedPair, generator, weaken
@@ -37,12 +37,15 @@ from .order import Order
 from .panel import Panel, choose_panel
 from .probing import probed_parameters, wants_panel
 from .reading import Reading, read_pairs, seen
+from .stopping import StopCheck
 from .workers import ALONE, Workers
 
 HEAD_WEIGHTS, SHARE, WEAKENED = 3, 4, 8
 """Purposes of random numbers; see `generator`."""
 COMPARED_PAIRS, KERNEL_PAIRS = 2, 4
 """Pairs with which layouts are compared, and kernels timed: few, as nobody knows yet how many fit."""
+
+SINGLE = "Answers are computed one at a time, which is much slower"
 
 
 @dataclass
@@ -127,6 +130,7 @@ def prepare(
     listen: Callable[[], None],
     catch_up: Callable[[Prepared], int] = lambda ready: 0,
     workers: Workers = ALONE,
+    stop_check: StopCheck | None = None,
 ) -> Prepared:
     """Load, encode, check, compute the reference. `stage(words, share, remaining)` reports progress, `warn(words, **detail)`
     what people should know, `listen()` is called between batches and may raise to stop. `catch_up(ready)` makes the changes of a
@@ -135,7 +139,11 @@ def prepare(
     for words in config.objective.warnings():
         warn(words, diagnosed=True)
     stage("loading the model")
-    policy = load_configured(config, model)
+    if stop_check is None:
+        policy = load_configured(config, model)
+    else:
+        policy = stop_check.wait_for(lambda: load_configured(config, model))
+        stop_check.watch(policy.model)
     encoder = policy.encoder(config.max_length)
     _check_workers(config, policy, workers)
     _check_probes(config, policy, workers, warn)
@@ -147,18 +155,31 @@ def prepare(
     ready.wants, ready.held_out = config.objective.degraded_answers(), reading.held_out
     ready.kept_apart, ready.dropped, ready.held_out_dropped = reading.kept_apart, reading.dropped, reading.held_out_dropped
     ready.panel = _panel(config, reading, ready.pairs, store)
-    free = memory_and_time.free_memory(policy.device)
+    free = available_bytes(policy.device)
     done = catch_up(ready)
     if policy.shared != compared:  # the run had another kernel before, and keeps it if that agrees
         layout = _compare_layout(config, policy, reading.encoded)
+        reference.follow_layout(policy)
+    _check_layout(layout, workers)
     _record_layout(policy, layout, seconds, store, warn)
     if done < config.steps:
         stage("measuring memory and time")
         left = ready.left(done)
         report = _report(ready.config, policy, left, encoder, reference, done=done, free=free, workers=workers)
+        if not report.memory.enough and config.micro_batch_size == "fit" and ready.config.micro_batch_size != "fit":
+            # What fitted before the run was interrupted does not fit any more.
+            again = ready.config.model_copy(update={"micro_batch_size": "fit"})
+            report = _report(again, policy, left, encoder, reference, done=done, free=free, workers=workers)
+            words = "Less memory is free than before the run was interrupted"
+            warn(f"{words}: micro_batch_size is {report.micro_batch_size} now, which rounds differently.")
+            ready.config = again
         store.event(done, "preflight", **report.model_dump(mode="json"))
         store.flush()  # whoever watches can read it before the first step
         _warn_of(report, ready.config, left, warn)
+        memory_and_time.refuse_if_too_large(report)
+        if ready.config.micro_batch_size == "fit":
+            whole = report.micro_batch_size * workers.count >= config.batch_size
+            ready.config = ready.config.model_copy(update={"micro_batch_size": None if whole else report.micro_batch_size})
     _record_passes(ready, done, workers)
     known = [*ready.encoded.values(), *ready.held_out]
     # Each process computes a part, and nobody is listened to meanwhile: the others could not hear it at the same moment.
@@ -174,7 +195,7 @@ def prepare(
 def _check_workers(config: TrainConfig, policy: Policy, workers: Workers) -> None:
     """Raises ModelError for what several processes cannot do together."""
     workers.share(config.batch_size)
-    if config.micro_batch_size is not None and config.batch_size % workers.count:
+    if config.micro_batch is not None and config.batch_size % workers.count:
         raise ModelError(
             f"With micro-batches every one of {workers.count} processes needs as many pairs; make batch_size {config.batch_size} "
             f"a multiple of {workers.count}."
@@ -221,7 +242,9 @@ def look_ahead(config: TrainConfig, stored: list[Pair], *, model: str, cache: Pa
     reference = ReferenceCache(cache / "reference", policy)
     try:
         stage("measuring memory and time")
-        return _report(config, policy, reading, encoder, reference)
+        report = _report(config, policy, reading, encoder, reference)
+        memory_and_time.refuse_if_too_large(report)
+        return report
     finally:
         reference.close()
 
@@ -247,10 +270,8 @@ def _report(
 def _warn_of(report: Preflight, config: TrainConfig, reading: Reading, warn: Callable[..., None]) -> None:
     """Say what people should think about before the run trains."""
     for finding in report.findings:
-        if finding.kind != "prompt_cut":
+        if finding.kind != "prompt_cut" and (finding.kind != "no_held_out" or config.evaluate):  # switched off on purpose
             warn(finding.words, pairs=list(finding.ids))
-    if report.advice:
-        warn(report.advice)
     wants = config.objective.degraded_answers()
     if wants and wants.source != "sampled" and not any(pair.weakened for pair in reading.encoded.values()):
         warn("No answer has enough key phrases to be weakened, so SPO's preference-degree loss stays 0; try fewer degrees.")
@@ -258,7 +279,7 @@ def _warn_of(report: Preflight, config: TrainConfig, reading: Reading, warn: Cal
 
 def load_configured(config: TrainConfig, model: str) -> Policy:
     """The model as the settings ask for it. Raises ModelError."""
-    return load_policy(
+    policy = load_policy(
         model,
         lora=config.lora,
         device=config.device,
@@ -267,6 +288,8 @@ def load_configured(config: TrainConfig, model: str) -> Policy:
         quantize=config.quantize,
         gradient_checkpointing=config.gradient_checkpointing,
     )
+    policy.moment = config.moment
+    return policy
 
 
 def _choose_layout(config: TrainConfig, policy: Policy, encoded: dict[int, EncodedPair]) -> tuple[LayoutCheck, dict[str, float]]:
@@ -287,8 +310,20 @@ def _compare_layout(config: TrainConfig, policy: Policy, encoded: dict[int, Enco
 
 
 def _completions(encoded: dict[int, EncodedPair], count: int) -> list[Completion]:
-    """Those of the first pairs."""
-    return [c for i in sorted(encoded)[:count] for c in encoded[i].completions()]
+    """Those of the first pairs, the last of which is the longest: windows and chunks of attention begin to matter there."""
+    numbers = sorted(encoded)
+    longest = max(numbers, key=lambda i: len(encoded[i].chosen.prompt) + sum(len(c.answer) for c in encoded[i].completions()))
+    chosen = [i for i in numbers if i != longest][: count - 1]
+    return [c for i in [*chosen, longest] for c in encoded[i].completions()]
+
+
+def _check_layout(layout: LayoutCheck, workers: Workers) -> None:
+    """Raises ModelError for a layout that several processes cannot have."""
+    if layout.layout == "single" and workers.count > 1:
+        raise ModelError(
+            f"This model has to be computed one row at a time ({layout.reason}), which several processes cannot do in step; "
+            "train it in one process."
+        )
 
 
 def _record_layout(
@@ -299,18 +334,20 @@ def _record_layout(
         "check",
         what="log-probs in the batch layout against the model's own",
         layout=found.layout,
+        logits=found.logits,
         kernel=policy.shared,
         kernel_seconds=seconds,
         fused=policy.fused,
         difference=found.difference,
         reason=found.reason,
     )
-    if found.layout == "whole":
+    if found.logits == "whole":
         warn(f"The whole logits are computed, which is right but slower and takes more memory: {found.reason}.")
     elif found.reason is not None:
-        own = "Every answer is computed with a prompt of its own, which is slower"
-        what = own if found.layout == "plain" else "Prompts are computed once, but not in the fastest way"
-        warn(f"{what}: {found.reason}.")
+        slower = {"plain": "Every answer is computed with a prompt of its own, which is slower", "single": SINGLE}
+        warn(f"{slower.get(found.layout, 'Prompts are computed once, but not in the fastest way')}: {found.reason}.")
+    if found.unreached:
+        warn(f"Text never reaches {', '.join(found.unreached[:3])}: the weights there stay as they are.")
 
 
 def _record_passes(ready: Prepared, done: int, workers: Workers) -> None:
@@ -320,7 +357,7 @@ def _record_passes(ready: Prepared, done: int, workers: Workers) -> None:
     if workers.count > 1 or not policy.record_passes():
         return
     assert policy.graphs is not None
-    size = config.micro_batch_size or config.batch_size
+    size = config.micro_batch or config.batch_size
     steps = range(done + 1, min(config.steps, done + 1000) + 1)
     batches = ([ready.encoded[i] for i in ready.order.batch(step)] for step in steps)
     parts = (pairs[start : start + size] for pairs in batches for start in range(0, len(pairs), size))

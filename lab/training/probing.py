@@ -38,7 +38,7 @@ def probe_copies(config: TrainConfig) -> tuple[int, int]:
     """Gradients of the probed parameters that a probe holds at most besides the step's own, as the run is, and with micro-batches:
     that of the chosen side, where a degree head is trained that of the rejected one, and with micro-batches that of the part which
     is being added."""
-    parts = config.micro_batch_size is not None and config.micro_batch_size < config.batch_size
+    parts = config.micro_batch is not None and config.micro_batch < config.batch_size
     sides = 2 if config.objective.degraded_answers() else 1
     return sides + parts, sides + 1
 
@@ -131,6 +131,10 @@ class Probing:
             budget.trained += seconds - self._seconds
         self._seconds = 0.0
 
+    def forget_step(self) -> None:
+        """Drop what a step that was not completed has left."""
+        self._chosen, self._rejected, self._rows, self._before, self._seconds = {}, {}, [], {}, 0.0
+
     # The panel.
 
     def look_due(self, step: int) -> bool:
@@ -148,7 +152,7 @@ class Probing:
         if not self.panel.pairs:
             return
         began, config = self._now(), self.config
-        size = config.micro_batch_size or config.batch_size
+        size = config.micro_batch or config.batch_size
         rows = look_at_panel(
             self.policy, self.panel, max_new_tokens=config.eval_tokens, max_length=config.max_length, batch_size=size
         )

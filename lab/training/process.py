@@ -21,8 +21,9 @@ from lab.monitor import RunError, RunLock, StoreWriter, last_words, take
 from lab.monitor.folder import BEGINS, PROCESS_LOG
 
 
-def start_process(folder: Path, *, queue: bool = True) -> None:
+def start_process(folder: Path, *, queue: bool = True, without_change: int | None = None) -> None:
     """Train the run in `folder` in a new process, from its latest checkpoint or from its beginning; returns at once.
+    without_change: see `lab.train`.
 
     The process has a session of its own: neither the end of this process nor a closed terminal reaches it. What it writes goes
     to `process.log` in the folder. Environment variables (CUDA_VISIBLE_DEVICES, HF_HOME, ...) are this process's, and so is the
@@ -36,7 +37,7 @@ def start_process(folder: Path, *, queue: bool = True) -> None:
         store = StoreWriter(folder)
         store.status(state="queued", error=None, remaining=None, stage="starting its process", executor="process")
         try:
-            process = _spawn(folder, lock, queue=queue)
+            process = _spawn(folder, lock, queue=queue, without_change=without_change)
         except OSError as error:
             words = f"The training process could not be started ({error.strerror})."
             store.status(state="failed", stage="failed", error=words)
@@ -48,8 +49,9 @@ def start_process(folder: Path, *, queue: bool = True) -> None:
     threading.Thread(target=_attend, args=(process, folder), name=f"process-{folder.name}", daemon=True).start()
 
 
-def _spawn(folder: Path, lock: RunLock, *, queue: bool) -> subprocess.Popen[bytes]:
+def _spawn(folder: Path, lock: RunLock, *, queue: bool, without_change: int | None) -> subprocess.Popen[bytes]:
     command = ["-m", "lab", "train", "--run-dir", str(folder.absolute()), "--resume", *([] if queue else ["--no-queue"])]
+    command += [] if without_change is None else ["--without-change", str(without_change)]
     source = str(Path(__file__).parents[2])  # the child is to run this very lab, wherever it was imported from
     others = os.environ.get("PYTHONPATH")
     environment = os.environ | {

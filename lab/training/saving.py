@@ -47,7 +47,7 @@ class Saving:
         step = progress.step
         if self.at == step:
             if asked == "keep" and self.workers.writes:
-                keep_asked(self.run_dir, step)
+                keep_asked(self.run_dir, step)  # an OSError refuses the request
             return
         if not self.workers.agree(self.store.flush(PATIENCE)):
             raise CheckpointError(
@@ -61,7 +61,11 @@ class Saving:
             folder = save_checkpoint(self.run_dir, policy, snapshot, progress, about)
             self.store.event(step, "checkpoint", folder=folder.name)
             config = steering.config
-            drop_old(self.run_dir, config.keep_checkpoints, best_checkpoint(self.run_dir, config.keep_best))
+            try:
+                drop_old(self.run_dir, config.keep_checkpoints, best_checkpoint(self.run_dir, config.keep_best))
+            except OSError as error:
+                words = f"Old checkpoints could not be deleted ({error.strerror}); they take room, and training goes on."
+                self.store.event(step, "warning", words=words)
         self.at = step
 
     def _say_what_is_lost(self, step: int) -> None:

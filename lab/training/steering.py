@@ -15,6 +15,7 @@ from typing import Any
 
 from lab.monitor import Change, Request, StoreWriter, read_changes, take, write_changes
 from lab.monitor.changes import plain_changes
+from lab.monitor.folder import STOPPING
 from lab.pairs import Pair
 
 from .changing import changeable, changed, values
@@ -22,13 +23,10 @@ from .checkpoint import Asked
 from .config import ConfigError, TrainConfig
 from .edits import compute_references, read_edits, take_edits
 from .prepare import Prepared
+from .stopping import Stopped
 from .workers import ALONE, Workers
 
 log = logging.getLogger(__name__)
-
-
-class Stopped(Exception):
-    """Somebody asked the run to stop."""
 
 
 class Steering:
@@ -82,6 +80,7 @@ class Steering:
                 asked = {"asked": request.detail} if request.detail else {}
                 self.store.event(step, "request", request=request.kind, **asked)
                 if request.kind == "stop":
+                    self.store.status(stage=STOPPING, stage_share=None, stage_remaining=None)
                     raise Stopped
                 if request.kind not in ("pause", "resume"):
                     self._asked.append(request)
@@ -95,6 +94,11 @@ class Steering:
             if not paused:
                 return
             time.sleep(0.05)
+
+    def acknowledge_stop(self, step: int) -> None:
+        """Record the stop requests that interrupted the run in the middle of `step` + 1."""
+        for request in take(self.run_dir, ("stop",)) if self.workers.writes else ():
+            self.store.event(step, "request", request=request.kind)
 
     def follow(self, step: int, *, preparing: bool = False) -> None:
         """Make the changes again that were made up to here before the run was interrupted.

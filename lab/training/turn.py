@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 
 from lab.monitor import DeviceQueue, Line, StoreReader, StoreWriter, take
+from lab.monitor.folder import STOPPING
 from lab.policy.loading import choose_device
 
-from .loop import Stopped
+from .stopping import Stopped
 from .workers import ALONE, Workers
 
 log = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ class Turn:
                 step = StoreReader(self.folder).step
                 store.event(step, "request", request=request.kind, asked=request.detail)
                 if request.kind == "stop":
+                    store.status(stage=STOPPING)
                     raise Stopped
                 if paused != (request.kind == "pause"):
                     paused = not paused
@@ -135,7 +137,7 @@ def _is_paused(run: Path) -> bool:
         return False
 
 
-def free_memory() -> None:
+def release_cached_memory() -> None:
     """Give memory that nothing refers to any more back to the device, for other processes."""
     if torch.cuda.is_initialized():
         gc.collect()

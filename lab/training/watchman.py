@@ -112,7 +112,8 @@ class Watchman:
     def _begin(self, one: Diagnosis) -> None:
         detail = {"severity": one.severity, "words": one.words, "numbers": dict(one.numbers), "pairs": list(one.pairs)}
         self._open[one.kind] = detail
-        self._writer.event(one.step, EVENT, finding=one.kind, since=one.since, thresholds=dict(one.thresholds), **detail)
+        more = {"since": one.since, "change": one.change, "thresholds": dict(one.thresholds)}
+        self._writer.event(one.step, EVENT, finding=one.kind, **more, **detail)
         if self._alerts is not None:
             self._alerts.tell(Alert(self._folder.name, one.step, one.kind, one.severity, one.words, one.numbers, one.pairs))
 

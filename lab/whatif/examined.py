@@ -209,7 +209,7 @@ class Examined:
             draws,
             reference=self.references,
             degree_head=self.degree_head,
-            micro_batch_size=config.micro_batch_size,
+            micro_batch_size=config.micro_batch,
             dropout_seed=dropout_seed,
             training=training,
         )

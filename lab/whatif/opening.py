@@ -18,12 +18,12 @@ from lab.monitor.preflight import size
 from lab.policy import ModelError, Policy, choose_device, choose_layout
 from lab.policy.attention import KERNELS
 from lab.policy.logps import whole_head
+from lab.policy.memory import available_bytes
 from lab.training.batches import encode_pair
 from lab.training.branch import START, read_start
 from lab.training.changing import same_state
 from lab.training.checkpoint import Stored, put_back, read_checkpoint
 from lab.training.config import TrainConfig
-from lab.training.preflight import free_memory
 from lab.training.prepare import load_configured, new_degree_head
 
 from .errors import WhatIfError
@@ -144,10 +144,10 @@ def _require_memory(run: Run, step: int) -> None:
     memory, full = report.memory, not run.config.lora_rank
     needed = memory.weights * (2 if full and step else 1) + (memory.optimizer if step else 0)
     device = _device(run.config, None)
-    if needed > free_memory(device):
+    if needed > available_bytes(device):
         _open.clear()
         gc.collect()
-    if needed > (there := free_memory(device)):
+    if needed > (there := available_bytes(device)):
         raise WhatIfError(
             f"Opening the model of {run.name} takes {size(needed)} of memory, but {size(there)} are free; end what else is "
             "running, or examine it on a larger machine."
@@ -167,7 +167,7 @@ def _read(run: Run, step: int, device: str | None, say: Progress) -> Examined:
     about, place = run.about, _places(run.dir).get(step)
     facts = read_facts(place) if place is not None and place.name != START else None
     # What the run began from, it began with its own settings; of later checkpoints people may have changed them.
-    config = TrainConfig.parse(**(facts["settings"] if facts else about["config"]))
+    config = TrainConfig.parse(**(facts["settings"] if facts else about["config"])).made_at(about["created"])
     version = int(facts["pairs_version"] if facts else _version_at(run, step))
     config = config.model_copy(update={"device": str(_device(config, device))})
     say("loading the model", 0.0)
@@ -224,10 +224,11 @@ def _lay_out(run: Run, policy: Policy, config: TrainConfig) -> None:
     found = checks[-1]
     if found.get("fused") is False:
         policy.unfuse()
+    if "whole" in (found["layout"], found.get("logits")):
+        policy.module.head = whole_head(policy.model)
     if found["layout"] == "shared":
         if policy.device.type == "cuda" and found.get("kernel") in KERNELS:
             policy.shared = found["kernel"]
         return
     policy.plain_rows()
-    if found["layout"] == "whole":
-        policy.module.head = whole_head(policy.model)
+    policy.single = found["layout"] == "single"

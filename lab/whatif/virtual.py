@@ -16,10 +16,10 @@ from torch import nn
 
 from lab.monitor.preflight import size
 from lab.pairs import Pair
+from lab.policy.memory import available_bytes
 from lab.training.batches import EncodedPair
 from lab.training.checkpoint import put_back_optimizer
 from lab.training.optimizer import adamw
-from lab.training.preflight import free_memory
 from lab.training.step import pair_logps
 
 from .errors import WhatIfError
@@ -173,7 +173,7 @@ def _require_memory(model: Examined, parameters: Sequence[nn.Parameter], optimiz
     """Raises WhatIfError where a copy of the weights, their gradient and the optimizer's values will not fit."""
     trained = sum(p.numel() * p.element_size() for p in parameters)
     needed = trained * (4 if optimizer == "adamw" else 2)
-    free = free_memory(model.policy.device)
+    free = available_bytes(model.policy.device)
     if needed > free:
         raise WhatIfError(
             f"A virtual step with {optimizer} needs {size(needed)} for a copy of the weights, their gradient and the optimizer, "

@@ -86,5 +86,5 @@ def test_too_little_memory_is_a_warning(model_folder: Callable[[str], Path], row
 
     at = AppTest.from_function(page, kwargs={"report": short}, default_timeout=60).run()
     assert not at.exception
-    assert "set micro_batch_size to 1" in at.warning[0].value.replace("\\", "")
+    assert "set micro_batch_size to 1" in at.error[0].value.replace("\\", "")
     assert not at.success

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from streamlit.testing.v1 import AppTest
 
-from app import notifying
+from app import diagnosis, notifying
 from lab.monitor import StoreWriter
 from lab.monitor.diagnosis import CHECKS, read_thresholds
 from lab.run import Run
-from tests.app.test_live import MAIN, opened, unescaped
+from tests.app.browsing import until
+from tests.app.test_live import MAIN, unescaped
+from tests.monitor import changing_runs
 
 
 def displaced(store_run: Callable[..., Run], name: str = "displaced") -> Run:
@@ -31,6 +35,16 @@ def displaced(store_run: Callable[..., Run], name: str = "displaced") -> Run:
     return run
 
 
+def opened(name: str) -> AppTest:
+    """The page with its findings open."""
+    app = AppTest.from_file(MAIN, default_timeout=60)
+    app.query_params["run"] = name
+    app.session_state[f"checks-{name}"] = True
+    app.run()
+    assert not app.exception
+    return app
+
+
 def boxes(app: AppTest) -> list[str]:
     return [unescaped(str(one.value)) for kind in ("error", "warning", "info") for one in getattr(app, kind)]
 
@@ -42,15 +56,25 @@ def said(app: AppTest, words: str) -> bool:
 def test_findings_stand_on_the_page_with_numbers_and_pairs(store_run: Callable[..., Run]) -> None:
     run = displaced(store_run)
     app = opened(run.dir.name)
-    assert said(app, "since step 50 the chosen log-prob fell 10 nats below its start")
-    assert said(app, "The loss jumped to 2 at step 90")
+    assert said(app, "Since step 50 the chosen log-prob fell 10 nats below its start")
+    assert said(app, "The loss jumped in one batch: to 2 at step 90")
     assert not said(app, "The first loss is off"), "what the diagnosis says is not said a second time"
-    tables = [table.value for table in app.dataframe]
-    assert any("chosen log-prob against its start [nats]" in set(table.get("what", ())) for table in tables)
-    checks = next(table for table in tables if "check" in table)
-    assert len(checks) == len(CHECKS)
-    assert set(checks[""]) == {"found", "fine", "not yet"}
+    tables = [unescaped(str(one.value)) for one in app.markdown if str(one.value).startswith("| ")]
+    assert any("chosen log-prob against its start [nats]" in table for table in tables)
+    checks = next(table for table in tables if table.startswith(f"| All {len(CHECKS)} checks"))
+    assert len(checks.splitlines()) == len(CHECKS) + 2
+    assert {line.split(" | ")[1] for line in checks.splitlines()[2:]} == {"found", "fine", "not yet"}
     assert any("pair-" in str(one.value) for one in app.code) or app.get("page_link")
+
+
+def test_closed_the_findings_are_one_line_with_their_count(store_run: Callable[..., Run]) -> None:
+    run = displaced(store_run)
+    app = AppTest.from_file(MAIN, default_timeout=60)
+    app.query_params["run"] = run.dir.name
+    app.run()
+    (line,) = [one.label for one in app.expander if "finding" in one.label]
+    assert re.match(r"\*\*\d findings\*\*: ", line)
+    assert not said(app, "chosen log-prob fell"), "what is not open is not sent"
 
 
 def test_it_obeys_time_travel(store_run: Callable[..., Run]) -> None:
@@ -107,3 +131,27 @@ def test_news_are_findings_and_the_end(store_run: Callable[..., Run]) -> None:
     told = notifying.news(run)
     assert [one.words for one in told] == ["It falls.", "It has stopped."]
     assert [one.id for one in told] == [one.id for one in notifying.news(run)]
+
+
+def test_a_failed_run_is_resumed_without_the_change_that_caused_it(model_folder: Callable[[str], Path], lab_home: Path) -> None:
+    name = "changed"
+    change = changing_runs.setting(learning_rate=1e30)
+    run = changing_runs.run("dpo", model_folder("gpt2"), lab_home / "runs" / name, change, at=4, steps=8, save_every=2)
+    assert run.state == "failed"
+    app = opened(name)
+    assert said(app, "learning_rate was changed from 3e-05 to 1e+30")
+    button = app.button(key=f"without-{name}-not_finite")
+    assert button.label == "Resume without the change at step 4"
+    assert not button.disabled
+    button.click().run()
+    assert not app.exception
+    until(lambda: run.state == "finished", 60, lambda: str(run.error))
+    assert run.changes() == []
+    assert run.step == 8
+    app = opened(name)
+    assert not said(app, "learning_rate was changed")
+    assert [one.key for one in app.button if str(one.key).startswith("without-")] == []
+
+
+def test_numbers_are_written_in_full() -> None:
+    assert [diagnosis._written(value) for value in (12345.6, 0.12345, 1e-7, float("nan"))] == ["12,346", "0.1235", "1e-07", "–"]

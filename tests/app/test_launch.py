@@ -1,8 +1,7 @@
-"""The launcher: the port, the demo run and the ones before it, and how the lab is closed."""
+"""The launcher: the port, the demo run where there is no run yet, and how the lab is closed."""
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -64,27 +63,17 @@ def test_a_port_that_cannot_be_is_refused(port: int) -> None:
         launch.require_free(port)
 
 
-def mark(run: Run) -> Run:
-    (run.dir / demo.MARK).write_text(demo.WORDS)
-    return run
-
-
-def test_only_older_demo_runs_of_the_launcher_are_deleted(store_run: Callable[..., Run]) -> None:
-    own = [mark(store_run(f"demo-{i}")) for i in range(demo.KEPT + 2)]
-    others = [store_run("demo"), store_run("20250101-120000-demo", state="failed"), store_run("dead", state="dead")]
-    live = mark(store_run("demo-live", state="running"))
-    for age, run in enumerate([*own, *others, live]):
-        os.utime(run.dir / "run.json", (1_700_000_000 - age, 1_700_000_000 - age))
-    demo.clear_demos(lab.runs())
-    assert [run.dir.exists() for run in own] == [True] * demo.KEPT + [False] * 2
-    assert all(run.dir.exists() for run in (*others, live))
-
-
-@pytest.mark.parametrize("state", ["queued", "running", "paused"])
-def test_no_demo_beside_a_live_run(state: str, store_run: Callable[..., Run]) -> None:
+@pytest.mark.parametrize("state", ["queued", "running", "finished", "failed", "dead"])
+def test_no_demo_where_there_is_a_run(state: str, store_run: Callable[..., Run]) -> None:
     run = store_run("mine", state=state)
     assert demo.start_demo(5) is None
     assert [r.dir for r in lab.runs()] == [run.dir]
+
+
+@pytest.mark.parametrize(("given", "flag"), [([], False), (["DEMO=0"], True), (["DEMO=1"], False)])
+def test_make_passes_on_that_no_demo_is_wanted(given: list[str], flag: bool) -> None:
+    done = subprocess.run(["make", "-n", "-o", ".venv/.lab", "lab", *given], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ("--no-demo" in done.stdout) == flag
 
 
 @pytest.fixture

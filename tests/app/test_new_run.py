@@ -280,7 +280,8 @@ def python(at: AppTest) -> str:
 
 def test_where_it_trains_is_chosen_and_said() -> None:
     at = open_page()
-    assert at.radio(key="start.executor").value == "thread"
+    assert at.radio(key="start.executor").value == "auto"
+    assert any("In this dashboard: the world's model is small." in caption.value.replace("\\", "") for caption in at.caption)
     assert not {"--detach", "--no-queue"} & set(shlex.split(command(at)))
     assert "executor" not in python(at)
     at.radio(key="start.executor").set_value("process").run()
@@ -289,6 +290,18 @@ def test_where_it_trains_is_chosen_and_said() -> None:
     assert {"--detach", "--no-queue"} <= set(shlex.split(command(at)))
     assert "executor='process'" in python(at)
     assert "queue=False" in python(at)
+
+
+def test_a_micro_batch_may_be_fitted_to_memory() -> None:
+    at = open_page()
+    at.toggle(key="setting.micro_batch_size.fit").set_value(True).run()
+    assert not at.exception
+    assert at.number_input(key="setting.micro_batch_size").disabled
+    assert "--micro-batch-size fit" in command(at)
+    assert "micro_batch_size='fit'" in python(at)
+    at.toggle(key="setting.micro_batch_size.fit").set_value(False).run()
+    at.number_input(key="setting.micro_batch_size").set_value(4).run()
+    assert "--micro-batch-size 4" in command(at)
 
 
 def test_who_trains_on_a_device_is_said_before_the_start(store_run: Callable[..., Run]) -> None:

@@ -23,7 +23,16 @@ def train(rows, tmp_path, model_folder):
 def test_a_dry_run_prints_the_report_and_makes_no_run(train, capsys):
     assert main([*train, "--dry-run"]) == 0
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines()] == ["pairs", "prompt", "chosen", "rejected", "fit", "memory", "time"]
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "pairs",
+        "prompt",
+        "chosen",
+        "rejected",
+        "note",
+        "fit",
+        "memory",
+        "time",
+    ]
     assert "50; 3 steps of 4 are 0.24 epochs" in out
     assert lab.runs() == []
 

@@ -15,8 +15,15 @@ LOOKED_AT = troubled.LOOKS | {"held_out": 0.2}
 HEALTHY = {"learning_rate": 2e-5, "probe_budget": 0.5}
 RUNS: dict[str, tuple[Any, Callable[[], list[dict[str, str]]], dict[str, Any]]] = {
     "healthy": ("dpo", lambda: troubled.told_apart(120), LOOKED_AT | HEALTHY | {"eval_prompts": 2, "eval_tokens": 20}),
-    "healthy sgdpo": ("sgdpo", troubled.told_apart, HEALTHY | {"steps": 30}),
-    "healthy alpha_dpo": ("alpha_dpo", troubled.told_apart, HEALTHY | {"learning_rate": 1e-5, "steps": 30}),
+    "healthy sgdpo": ("sgdpo", troubled.told_apart, LOOKED_AT | HEALTHY | {"steps": 30}),
+    "healthy alpha_dpo": ("alpha_dpo", troubled.told_apart, LOOKED_AT | HEALTHY | {"learning_rate": 1e-5, "steps": 30}),
+    "told apart": ("dpo", lambda: troubled.told_apart(80), troubled.LOOKS | {"held_out": 0.4, "learning_rate": 3e-4}),
+    "told apart, none held out": (
+        "dpo",
+        lambda: troubled.told_apart(16),
+        troubled.LOOKS | {"held_out": 0, "learning_rate": 3e-4, "steps": 20},
+    ),
+    "chosen rise": ("sppo_hard", troubled.told_apart, {"learning_rate": 3e-3}),
     "alike": ("dpo", troubled.nearly_alike, {"learning_rate": 3e-3, "probe_budget": 0.5}),
     "not a number": ("dpo", troubled.told_apart, {"learning_rate": 1e30, "steps": 12}),
     "copies": ("alpha_dpo", troubled.copies, {"learning_rate": 1e-3, "steps": 25}),

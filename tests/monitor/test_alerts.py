@@ -155,6 +155,7 @@ def test_a_run_tells_the_webhook_what_it_finds_and_how_it_ends(server, model_fol
     )
     assert [(content["kind"], content["run"]) for _, content in server.got] == [
         ("parameters", run.dir.name),
+        ("nothing_held_out", run.dir.name),
         ("finished", run.dir.name),
     ]
     assert str(run.dir) not in json.dumps(server.got)

@@ -27,7 +27,7 @@ def test_a_healthy_run_has_no_trouble(trouble):
     seen = examine(run.reader)
     assert seen.keys() == CHECKS.keys()
     waiting = {kind for kind, one in seen.items() if one.waits}
-    assert waiting == {"margin_statistics", "pilots_stuck"}, "all others have looked, and were content"
+    assert waiting == {"margin_statistics", "pilots_stuck", "harmful_change", "memorised"}, "all others were content"
     assert all(one.numbers for kind, one in seen.items() if kind not in waiting)
 
 
@@ -41,22 +41,50 @@ def test_healthy_runs_of_the_methods_have_no_trouble(trouble, name, kind):
 @pytest.mark.parametrize(
     ("name", "kind", "severity", "words"),
     [
-        ("alike", "chosen_falls", "warning", r"since step \d+ the chosen log-prob fell [\d.]+ nats below its start, the rejected"),
-        ("alike", "sides_opposed", "warning", r"in \d of \d layers .*median cosine -(0\.9|1)"),
+        ("alike", "chosen_falls", "warning", r"Since step \d+ the chosen log-prob fell [\d.]+ nats below its start, the rejected"),
+        ("alike", "sides_opposed", "warning", r"In \d of \d layers .*median cosine -(0\.9|1)"),
         ("alike", "rejected_collapses", "warning", r"log-prob is [\d.]+ nats below its start"),
         ("alike", "saturated", "warning", r"% of the latest 24 pairs have no gradient left"),
-        ("not a number", "not_finite", "error", r"stopped being a number at step 3"),
+        ("not a number", "not_finite", "error", r"gradient norm stopped being numbers at step 3\. The step before had"),
         ("copies", "margin_statistics", "warning", r"gaps of a batch are all alike"),
         ("one by one", "margin_statistics", "warning", r"a batch of 1 pairs is too small"),
         ("short pilots", "pilots_stuck", "warning", r"pilot of the chosen \(\d+ % of its log-ratio\)"),
-        ("flipped", "loss_spike", "warning", r"The loss jumped to [\d.]+ at step \d+"),
-        ("by heart", "held_out_behind", "warning", r"100 % of the training pairs .* \d+ % of the \d+ held-out ones at step 50"),
-        ("too fast", "rate_too_high", "warning", r"learning rate 0\.01 is too high here: .* and "),
-        ("too slow", "rate_too_low", "warning", r"after 25 of 25 steps at learning rate 1e-08"),
-        ("too slow, one by one", "rate_too_low", "warning", r"after 25 of 25 steps at learning rate 1e-08"),
+        ("flipped", "loss_spike", "warning", r"The loss jumped in one batch: to [\d.]+ at step \d+"),
+        (
+            "by heart",
+            "memorised",
+            "warning",
+            r"its 19 training pairs by heart\. After 11 epochs .* 100 % .* \d+ % of the 21 held-out",
+        ),
+        (
+            "told apart, none held out",
+            "memorised",
+            "notice",
+            r"may have learned its 16 .* too few others .*the 8 pairs of the second",
+        ),
+        (
+            "told apart, none held out",
+            "nothing_held_out",
+            "warning",
+            r"All 16 pairs are trained on \(held_out is 0\) and each was seen 5",
+        ),
+        (
+            "too slow",
+            "nothing_held_out",
+            "warning",
+            r"\(evaluate is off\) and each was seen 2 times\. Start a run with evaluate on",
+        ),
+        ("too fast", "rate_too_high", "warning", r"learning rate 0\.01 is too high here\. .* and "),
+        ("too slow", "rate_too_low", "warning", r"After 25 of 25 steps at learning rate 1e-08"),
+        ("too slow, one by one", "rate_too_low", "warning", r"After 25 of 25 steps at learning rate 1e-08"),
         ("wrong beta", "parameters", "warning", r"beta = 0\.1 is outside 2 to 10"),
-        ("without end", "grows_longer", "warning", r"tokens at the first look, \d+ after step 20 .* no longer end by themselves"),
-        ("backwards", "goes_backwards", "error", r"the chosen answers lost [\d.]+ nats against the rejected"),
+        (
+            "without end",
+            "grows_longer",
+            "warning",
+            r"tokens at the first evaluation and \d+ after step 20 .* no longer end by themselves",
+        ),
+        ("backwards", "goes_backwards", "error", r"The chosen answers lost [\d.]+ nats against the rejected"),
     ],
 )
 def test_trouble_is_found(trouble, name, kind, severity, words):
@@ -69,7 +97,34 @@ def test_trouble_is_found(trouble, name, kind, severity, words):
     assert one.step == run.step
     known = set(run.reader.pairs()["pair"]) | set(run.reader.held_out()["pair"])
     assert set(one.pairs) <= known
-    assert bool(one.pairs) == (kind not in ("parameters", "rate_too_low"))
+    assert bool(one.pairs) == (kind not in ("parameters", "rate_too_low", "nothing_held_out")) or one.severity == "notice"
+
+
+def test_pairs_that_are_told_apart_are_not_learned_by_heart_where_others_are_told_apart_too(trouble):
+    run = trouble("told apart")
+    seen = examine(run.reader)
+    assert seen["memorised"].numbers["accuracy in the last epoch [share]"] > 0.99
+    assert seen["memorised"].numbers["epochs"] > 3
+    assert found(run).keys() & {"memorised", "nothing_held_out", "held_out_behind"} == set()
+
+
+def test_held_out_pairs_fall_behind_without_being_few(trouble):
+    """The gap is told by one finding: as learning by heart where the pairs are few."""
+    run = trouble("by heart")
+    assert "held_out_behind" not in found(run)
+    one = found(run, thresholds=Thresholds.parse(few_pairs=10))["held_out_behind"]
+    assert re.search(r"100 % of the training pairs .* \d+ % of the \d+ held-out ones at step 50 \(after 11 epochs\)", one.words)
+    assert one.pairs
+
+
+def test_chosen_answers_that_rise_while_the_rejected_fall_are_what_training_is_for(trouble):
+    run = trouble("chosen rise")
+    numbers = examine(run.reader)["rejected_collapses"].numbers
+    assert numbers["chosen log-prob against its start [nats]"] > 1
+    assert numbers["rejected, a token [nats/token]"] < -0.05
+    strict = Thresholds.parse(rejected_fall=0.01)
+    assert found(run, thresholds=strict).keys() & {"rejected_collapses", "chosen_falls"} == set()
+    assert "rejected_collapses" in found(trouble("alike"), thresholds=strict), "there the chosen fall, too"
 
 
 def test_a_stale_reference_is_found(model_folder, tmp_path, monkeypatch):

@@ -47,7 +47,7 @@ def test_the_kernel_that_trains_is_compared_and_another_is_taken_where_it_differ
     del asked[:]
     found = choose_layout(policy, COMPLETIONS)
     assert (found.layout, policy.shared) == (layout, kernel)
-    assert asked[:2] == [None, "varlen"]
+    assert list(dict.fromkeys(asked))[:2] == [None, "varlen"]
     assert found.difference < 1e-4
     assert (found.reason is None) == (not wrong)
     if wrong:

@@ -87,7 +87,9 @@ def test_a_model_with_logits_of_its_own_falls_back(model_folder):
     inner = policy.model.lm_head.forward
     policy.model.register_forward_hook(lambda m, a, out: setattr(out, "logits", out.logits * 3))
     completions = some_completions(policy)
-    assert choose_layout(policy, completions).layout == "whole"
+    found = choose_layout(policy, completions)
+    assert (found.layout, found.logits) == ("shared", "whole")
+    assert "its logits are not those of its body and output layer alone" in found.reason
     with torch.no_grad():
         found = policy.logps(completions)
         ids = torch.tensor([[*completions[0].prompt, *completions[0].answer]])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from typing import Any
 
 import pytest
 import torch
 
-from lab.policy import Lora, ModelError, is_untouched, load_policy, reference_model, sample, sample_answers
+from lab.policy import Lora, ModelError, Policy, is_untouched, load_policy, reference_model, sample, sample_answers
 
 PROMPTS = ["How do I bake bread?", "And a longer question: how do I bake bread?", "Why?"]
 
@@ -47,12 +48,80 @@ def test_an_answer_ends_with_its_end_token_or_was_cut(policy):
         assert "</s>" not in answer.text
 
 
-def test_habits_that_a_published_model_brings_do_not_bend_the_distribution(policy):
-    plain = sample(policy, PROMPTS, max_new_tokens=12, seed=0)
-    policy.model.generation_config.repetition_penalty = 5.0
-    policy.model.generation_config.top_k = 1
-    policy.model.generation_config.min_p = 0.9
-    assert sample(policy, PROMPTS, max_new_tokens=12, seed=0) == plain
+HABITS: dict[str, Any] = {
+    "suppress_tokens": list(range(2, 200)),
+    "begin_suppress_tokens": list(range(2, 200)),
+    "bad_words_ids": [[number] for number in range(2, 200)],
+    "forced_eos_token_id": 1,
+    "forced_bos_token_id": 3,
+    "epsilon_cutoff": 0.02,
+    "eta_cutoff": 0.02,
+    "guidance_scale": 3.0,
+    "max_time": 0.0001,
+    "num_return_sequences": 3,
+    "return_dict_in_generate": True,
+    "output_logits": True,
+    "stop_strings": ["e", "a"],
+    "sequence_bias": [[[5], 99.0]],
+    "min_new_tokens": 12,
+    "min_length": 300,
+    "max_length": 3,
+    "max_new_tokens": 2,
+    "exponential_decay_length_penalty": [1, 9.0],
+    "cache_implementation": "static",
+    "watermarking_config": {"bias": 9.0, "greenlist_ratio": 0.1},
+    "prompt_lookup_num_tokens": 3,
+    "assistant_early_exit": 1,
+    "num_beams": 4,
+    "penalty_alpha": 0.6,
+    "dola_layers": "high",
+    "renormalize_logits": True,
+    "use_cache": False,
+    "do_sample": False,
+    "temperature": 0.1,
+    "repetition_penalty": 5.0,
+    "no_repeat_ngram_size": 1,
+    "top_k": 1,
+    "top_p": 0.1,
+    "min_p": 0.9,
+    "typical_p": 0.1,
+    "a_habit_of_the_future": 7,
+}
+
+
+@pytest.mark.parametrize("habits", [*({name: value} for name, value in HABITS.items()), HABITS], ids=[*HABITS, "all"])
+def test_habits_that_a_published_model_brings_do_not_bend_the_distribution(habits, model_folder, policy, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder("llama"), folder)
+    (folder / "generation_config.json").write_text(json.dumps(habits))
+    other = load_policy(str(folder), device="cpu")
+    for temperature in (1.0, 0.0):
+        how = {"max_new_tokens": 12, "temperature": temperature}
+        assert sample(other, PROMPTS, **how) == sample(policy, PROMPTS, **how)
+    other.save(tmp_path / "saved")
+    kept = json.loads((tmp_path / "saved" / "generation_config.json").read_text())
+    if "num_return_sequences" not in habits:  # transformers reads this one only beside others, and saves it only there
+        name = "suppress_tokens" if len(habits) > 1 else next(iter(habits))
+        assert name == "watermarking_config" or kept[name] == habits[name]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma2", "mistral"])
+def test_what_is_sampled_is_what_the_policy_gives_its_probability_to(kind, model_folder):
+    """Greedy tokens are the argmax of the policy's own logits; sampled first tokens come as often as it says; nothing is added."""
+    policy = load_policy(str(model_folder(kind)), device="cpu")
+    for (answer,) in sample(policy, PROMPTS, max_new_tokens=8, temperature=0.0):
+        row = torch.tensor([[*answer.prompt, *answer.ids]])
+        with policy.evaluating():
+            logits = policy.model(input_ids=row).logits[0, len(answer.prompt) - 1 : -1]
+        assert logits.argmax(-1).tolist() == list(answer.ids)
+    with policy.evaluating():
+        prompt = torch.tensor([policy.encoder().prompt(PROMPTS[0]).prompt])
+        expected = policy.model(input_ids=prompt).logits[0, -1].softmax(-1)
+    drawn = sample(policy, PROMPTS[:1], per_prompt=4000, max_new_tokens=1, batch_size=4000)[0]
+    counts = torch.bincount(torch.tensor([answer.ids[0] for answer in drawn]), minlength=len(expected))
+    assert float((counts / len(drawn) - expected).abs().sum() / 2) < 0.5 * (expected.numel() / len(drawn)) ** 0.5 + 0.01
+    logps = policy.logps([answer.completion for answer in drawn[:50]]).logps[:, 0]
+    assert torch.allclose(logps, expected.log()[[answer.ids[0] for answer in drawn[:50]]], atol=1e-4)
 
 
 def test_turns_end_with_every_token_the_model_was_made_to_end_them_with(policy):
@@ -124,3 +193,34 @@ def test_the_reference_model_is_the_one_the_run_began_with(model_folder, tmp_pat
     (folder / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.1}))
     with pytest.raises(ModelError, match="not the one this run began with"), reference_model(policy, str(folder)):
         pass
+
+
+def own_greedy(policy: Any, answer: Any) -> bool:
+    """Whether every token of an answer is the likeliest one to the model that reads the row by itself, at once."""
+    row = torch.tensor([[*answer.prompt, *answer.ids]])
+    with policy.evaluating():
+        logits = policy.model(input_ids=row, use_cache=False).logits[0, len(answer.prompt) - 1 : -1]
+    return logits.argmax(-1).tolist() == list(answer.ids)
+
+
+def test_a_model_that_reads_the_padding_is_sampled_without_any():
+    from tests.models import tokenizer
+    from tests.policy.architectures import make_random
+
+    words = tokenizer()
+    policy = Policy(make_random("rwkv", vocabulary=len(words)), words, torch.device("cpu"))
+    answers = [given[0] for given in sample(policy, [*PROMPTS, PROMPTS[0]], max_new_tokens=6, temperature=0.0)]
+    assert policy.sampling_way > 0
+    assert all(own_greedy(policy, answer) for answer in answers)
+
+
+def test_a_model_whose_cache_is_wrong_is_sampled_without_it(policy):
+    def fault(_: Any, given: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        if kwargs["input_ids"].shape[1] == 1:  # a later token, with what was read before in the cache
+            output.logits = output.logits.roll(7, -1)
+        return output
+
+    with policy.model.register_forward_hook(fault, with_kwargs=True):
+        answers = [given[0] for given in sample(policy, PROMPTS, max_new_tokens=6, temperature=0.0)]
+    assert policy.sampling_way == 2
+    assert all(own_greedy(policy, answer) for answer in answers)

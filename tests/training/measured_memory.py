@@ -1,79 +1,105 @@
-"""Train two steps in this process and print, as JSON, the bytes beside the weights that the report said and those really taken.
+"""Train a few steps in this process and print, as JSON, the peak of memory that the report named and the one that was measured.
 
-python -m tests.training.measured_memory HIDDEN LAYERS VOCABULARY BATCH MICRO TOKENS RANK
+python -m tests.training.measured_memory FOLDER KIND HIDDEN LAYERS VOCABULARY TOKENS SETTINGS
+
+FOLDER: holds the model and the pairs, which are made there if they are missing (in a process of its own, so that making them does
+not count).   KIND: llama, gpt2 or world.   TOKENS: of the longest prompt and of the longest answer.   SETTINGS: JSON.
 """
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-
-from lab.policy import Completion, Lora, Policy, load_policy
-from lab.training.batches import EncodedPair, generator
-from lab.training.config import TrainConfig
-from lab.training.order import Order
-from lab.training.preflight import preflight
-from lab.training.reading import Reading
-from lab.training.step import accumulate
-from tests.models import tokenizer
+PAIRS = 48
 
 
 def resident(name: str) -> int:
-    """VmRSS or VmHWM (the largest VmRSS since the last reset) in bytes."""
-    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) * 1024
+    """VmRSS or VmHWM (the largest VmRSS so far) in bytes."""
+    line = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert line
+    return int(line[1]) * 1024
 
 
-def policy_of(folder: Path, hidden: int, layers: int, vocabulary: int, rank: int) -> Policy:
-    config = transformers.LlamaConfig(
-        hidden_size=hidden,
-        intermediate_size=4 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=8,
-        vocab_size=vocabulary,
-        max_position_embeddings=2048,
-        tie_word_embeddings=False,
-    )
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
-    return load_policy(str(folder), lora=Lora(rank=rank) if rank else None, device="cpu")
+def make(folder: Path, kind: str, hidden: int, layers: int, vocabulary: int, tokens: int) -> None:
+    """Write a random model of a shape and pairs of uneven lengths."""
+    import random
+
+    import transformers
+
+    from tests.models import tokenizer
+
+    special = {"vocab_size": vocabulary, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    if kind == "gpt2":
+        config: Any = transformers.GPT2Config(n_embd=hidden, n_layer=layers, n_head=8, n_positions=2048, **special)
+    else:
+        config = transformers.LlamaConfig(
+            hidden_size=hidden,
+            intermediate_size=4 * hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=8,
+            max_position_embeddings=2048,
+            **special,
+        )
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
+    tokenizer().save_pretrained(folder / "model")
+    draw = random.Random(0)
+
+    def text(most: int) -> str:
+        return "".join(draw.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(draw.randint(most // 4, most)))
+
+    rows = [{"prompt": text(tokens), "chosen": text(tokens), "rejected": text(tokens)} for _ in range(PAIRS)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def main(folder: str, numbers: list[int]) -> dict[str, Any]:
-    hidden, layers, vocabulary, batch, micro, tokens, rank = numbers
+def measure(folder: Path, kind: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Train; what the report said of the peak, and the peak of this process."""
+    import torch
+
+    import lab
+
     torch.set_num_threads(1)
-    policy = policy_of(Path(folder), hidden, layers, vocabulary, rank)
-    draw = generator(0, 0, 0)
-
-    def ids(count: int) -> tuple[int, ...]:
-        return tuple(torch.randint(2, vocabulary, (count,), generator=draw).tolist())
-
-    pairs = []
-    for number in range(batch):
-        prompt = ids(tokens)
-        pairs.append(EncodedPair(str(number), 1, Completion(prompt, ids(tokens)), Completion(prompt, ids(tokens))))
-    config = TrainConfig.parse(objective="simpo", batch_size=batch, micro_batch_size=micro, probe_budget=0, lora_rank=rank)
-    report = preflight(policy, config, Reading([], Order.of(batch, batch, 0), dict(enumerate(pairs))), 2048, missing=0)
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what the report's own passes left with the allocator would hide what the steps take
+    given = {"steps": 3, "batch_size": 8, "save_every": 2, "device": "cpu", "max_length": 2048, "eval_tokens": 16} | settings
+    sources = () if kind == "world" else (folder / "pairs.jsonl", folder / "model")
     before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
-    optimizer = torch.optim.AdamW(policy.parameters().values(), lr=1e-6, fused=True)
-    for _ in range(2):
-        optimizer.zero_grad()
-        accumulate(policy, config.objective, pairs, {}, draw, reference=None, micro_batch_size=micro)
-        optimizer.step()
-    return {"said": report.memory.more, "took": resident("VmHWM") - before}
+    run = lab.train("dpo", *sources, run_dir=folder / "run", executor="thread", listed=False, background=False, **given)
+    report = run.preflight()
+    assert report is not None
+    assert run.state == "finished", run.error
+    memory = report.memory
+    return {
+        "said": memory.total,
+        "took": resident("VmHWM"),
+        "before": before,
+        "parts": memory.model_dump(exclude={"device", "free"}),
+        "micro": report.micro_batch_size,
+    }
+
+
+def measured(folder: Path, shape: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """What `measure` gives, in a process of its own. shape: "KIND HIDDEN LAYERS VOCABULARY TOKENS"."""
+    command = [sys.executable, "-m", "tests.training.measured_memory", str(folder), *shape.split(), json.dumps(settings)]
+    if not (folder / "pairs.jsonl").exists() and not shape.startswith("world"):
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(command[:-1], check=True, capture_output=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def main(words: list[str]) -> None:
+    """Make the model and the pairs, or measure where settings are given, too."""
+    folder, kind = Path(words[0]), words[1]
+    if len(words) == 6:
+        make(folder, kind, *map(int, words[2:6]))
+    else:
+        print(json.dumps(measure(folder, kind, json.loads(words[6]))))
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], [int(number) for number in sys.argv[2:]])))
+    main(sys.argv[1:])

@@ -357,7 +357,8 @@ def test_what_is_asked_in_a_look_waits_in_the_mailbox(tmp_path):
     """So that a stop in the same look, or a kill, does not lose it."""
     from lab.monitor import SilentWriter, send, take
     from lab.training import TrainConfig
-    from lab.training.steering import Steering, Stopped
+    from lab.training.steering import Steering
+    from lab.training.stopping import Stopped
 
     steering = Steering(
         tmp_path, SilentWriter(), TrainConfig.parse(objective="dpo"), pairs_version=0, pairs_at=lambda _: [], model="world"

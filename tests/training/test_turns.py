@@ -13,7 +13,7 @@ import pytest
 import lab
 from lab import home
 from lab.monitor import DeviceQueue, RunError, RunLock, StoreWriter, send
-from lab.training.loop import Stopped
+from lab.training.stopping import Stopped
 from lab.training.turn import Turn
 from lab.training.workers import Workers
 

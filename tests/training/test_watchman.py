@@ -32,7 +32,7 @@ class Heard:
 def test_a_run_writes_down_what_was_found_and_alerts_nobody(model_folder):
     run = troubled.run({"name": "simpo", "beta": 0.1}, troubled.told_apart(8), model_folder("gpt2"), steps=2, probe_budget=0)
     events = run.events("diagnosis")
-    assert [detail["finding"] for detail in events["detail"]] == ["parameters"]
+    assert [detail["finding"] for detail in events["detail"]] == ["parameters", "nothing_held_out"]
     assert "beta = 0.1 is outside 2 to 10" in events["detail"].iloc[0]["words"]
     assert events["step"].iloc[0] in (0, 1, 2), "whenever it looked"
     assert run.config.alerts == "none"

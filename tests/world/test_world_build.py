@@ -55,9 +55,9 @@ def test_it_is_an_ordinary_model_folder(world: World) -> None:
     assert len(tokenizer) == model.config.vocab_size
     for text in ("How do I wax a bench?\n", "1. Rub.\n2. Wax.", "  two  blanks ", "你好 🙂\t\x00"):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        assert ids == tokenizer(text)["input_ids"]
+        assert [tokenizer.bos_token_id, *ids] == tokenizer(text)["input_ids"]
         assert tokenizer.decode(ids) == text
-    ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer("How do I wax a bench?\n")["input_ids"]]])
+    ids = torch.tensor([tokenizer("How do I wax a bench?\n")["input_ids"]])
     assert model.generate(ids, max_new_tokens=4).shape[1] > ids.shape[1]
 
 

@@ -1,6 +1,7 @@
 """Diagnosis in words: what goes wrong in a run, why, since when, because of which pairs, and what to do.
 
-Every condition is one small rule over evidence read from the run store (`broken`, `probability`, `flow`, `methods`), the lines it
+Every condition is one small rule over evidence read from the run store (`broken`, `changed`, `probability`, `learned`, `flow`,
+`methods`), the lines it
 draws are in `Thresholds`, and `CHECKS` lists them all. To add one, write a function and decorate it with `check`.
 """
 
@@ -15,7 +16,7 @@ from .checks import CHECKS, Check, Seen, Severity, check
 from .evidence import Evidence, Level
 from .thresholds import FILE_NAME, Thresholds, read_thresholds, write_thresholds
 
-from . import broken, probability, flow, methods  # isort: skip  # noqa: F401 - each puts its rules into CHECKS, in this order
+from . import broken, changed, probability, learned, flow, methods  # isort: skip  # noqa: F401 - each puts its rules into CHECKS
 
 __all__ = [
     "CHECKS",
@@ -43,7 +44,8 @@ class Diagnosis:
 
     kind: a key of CHECKS.   severity: "notice", "warning" or "error".   words: one or two sentences with the numbers, and what
     to do.   numbers: behind it, by their words with the unit.   thresholds: those that decided, by name.   pairs: ids of those
-    that cause it, the worst first.   step: where it was found; `since`: where it began, or None.
+    that cause it, the worst first.   step: where it was found; `since`: where it began, or None.   change: where a change made in
+    mid-run is the cause, the step after which it was made (`lab.train(run_dir=..., resume=True, without_change=...)`), else None.
     """
 
     kind: str
@@ -54,6 +56,7 @@ class Diagnosis:
     pairs: tuple[str, ...]
     step: int
     since: int | None = None
+    change: int | None = None
 
 
 def examine(reader: StoreReader, *, step: int | None = None, thresholds: Thresholds | None = None) -> dict[str, Seen]:
@@ -99,6 +102,7 @@ def found_in(seen: Mapping[str, Seen], step: int, thresholds: Thresholds) -> lis
             one.pairs,
             step,
             one.since,
+            one.change,
         )
         for kind, one in seen.items()
         if one.words

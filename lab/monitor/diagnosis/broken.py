@@ -7,6 +7,9 @@ import math
 import numpy as np
 import pandas as pd
 
+from ..folder import list_checkpoints
+from .advice import Advice
+from .changed import jump_after_change, undo
 from .checks import Seen, check, number
 from .evidence import Evidence
 from .thresholds import Thresholds
@@ -47,26 +50,35 @@ def not_finite(e: Evidence, t: Thresholds) -> Seen:
         "learning rate": float(rate),
         "pairs without a number": float(sick.sum()),
     }
-    led = f"the step before had loss {number(numbers['loss before [nats]'])} and gradient norm "
-    led += f"{number(numbers['gradient norm before'])}" if len(before["loss"]) else ""
     what = " and ".join(
         name.replace("grad_norm", "gradient norm") for name, values in series.items() if not np.isfinite(values).all()
     )
+    what = what or "log-probs of some pairs"
+    had = f"The step before had loss {number(numbers['loss before [nats]'])} and gradient norm " if len(before["loss"]) else ""
+    led = f"{had}{number(numbers['gradient norm before'])}" if had else "They were none from the first step"
+    some = f"; {sick.sum()} of the latest {len(sick)} pairs have log-probs or a loss without a number" if sick.any() else ""
+    jump = jump_after_change(e, t)
+    if jump is not None and jump.step <= step:
+        change, since = jump.change, f"{step - jump.change.after:,} steps after a change"
+        advice = f"When step {change.after:,} was done, {change.words}. {undo(e, change)}"
+    else:
+        change, since = None, ""
+        again = "a branch from an earlier checkpoint" if list_checkpoints(e.reader.folder) else "a new run"
+        rate = Advice(e).rate()
+        advice = Advice(e).helps(f"{again}{f' with {rate}' if rate else ''}", "a look at the pairs it began with")
     words = (
-        f"The {what or 'log-probs of some pairs'} stopped being a number at step {step:,}"
-        f"{f', for {sick.sum()} of {len(sick)} of the latest pairs' if sick.any() else ''}; "
-        f"{led if len(before['loss']) else 'it was so from the first step'}. "
-        "Branch from an earlier checkpoint with a lower learning rate or beta, and look at the pairs it began with."
+        f"The {what} stopped being {'numbers' if ' and ' in what or what.startswith('log') else 'a number'} at step {step:,}"
+        f"{f', {since}' if since else ''}. {led}{some}. {advice}"
     )
     culprits = tuple(dict.fromkeys(e.pairs["pair"][sick]))[:5] if sick.any() else ()
-    return Seen(numbers, words, "error", culprits, step)
+    return Seen(numbers, words, "error", culprits, step, change=change.after if change else None)
 
 
 def _last(values: pd.Series) -> float:
     return float(values.iloc[-1]) if len(values) else math.nan
 
 
-@check("The first step's value")
+@check("Wrong loss at the first step")
 def first_step(e: Evidence, t: Thresholds) -> Seen:
     """With policy = reference the loss is a known number; another one means a wrong reference, mask or sign."""
     checks = [detail for detail in e.events("check")["detail"] if str(detail.get("what", "")).startswith("loss at the first step")]
@@ -77,9 +89,9 @@ def first_step(e: Evidence, t: Thresholds) -> Seen:
     if checks[-1].get("passed", True):
         return Seen(numbers)
     words = (
-        f"The first loss was {found:.4f} where {e.config['objective'].get('name', 'the objective')} starts at {expected:.4f}: "
-        "policy and reference were not the same model, so every log-ratio of this run is off. Look for a stale reference, a "
-        "template that changed, or an adapter that was trained before, and start again."
+        "Policy and reference were not the same model at the first step, so every log-ratio of this run is off. The first loss was "
+        f"{found:.4f} where {e.config['objective'].get('name', 'the objective')} starts at {expected:.4f}. Look for a stale "
+        "reference, a template that changed, or an adapter that was trained before, and start again."
     )
     return Seen(numbers, words, "error", since=1)
 
@@ -103,41 +115,45 @@ def loss_spike(e: Evidence, t: Thresholds) -> Seen:
     numbers = {"loss, latest [nats]": float(values[-1]), "loss, median of late [nats]": float(np.median(values))}
     if height <= t.spike_height:
         return Seen(numbers | {"highest of late [nats]": float(values.max())})
-    numbers |= {"loss of the spike [nats]": highest, "median before it [nats]": middle, "height [robust deviations]": height}
+    numbers |= {"loss of the spike [nats]": highest, "median before it [nats]": middle, "height [deviations]": height}
+    jump = jump_after_change(e, t)
+    if jump is not None and not math.isnan(jump.loss) and jump.step <= step <= jump.change.after + t.change_reach:
+        return Seen(numbers)  # told with the change that led to it
     batch = e.reader.batch(step)
     pairs = () if batch.empty else tuple(batch.sort_values("loss", ascending=False)["pair"])[:3]
+    coupled = e.objective is not None and e.objective.couples(training=True)
+    together = "; the loss of a pair depends on the others of its batch here, so look at all of them" if coupled else ""
+    rate, times = Advice(e).rate(), number(height) if height < 1000 else "more than 1,000"
     words = (
-        f"The loss jumped to {number(highest)} at step {step:,}, {number(height)} robust deviations above the {number(middle)} "
-        "of the steps before. Look at the pairs of that batch (labels swapped? answers cut?); if it comes again, lower the "
-        "learning rate."
+        f"The loss jumped in one batch: to {number(highest)} at step {step:,}. That is {times} deviations above "
+        f"the {number(middle)} of the steps before. Look at the pairs of that batch (labels swapped? answers cut?){together}."
+        f"{f' If it comes again, train with {rate}.' if rate else ''}"
     )
     return Seen(numbers, words, "warning", pairs, step)
 
 
-@check("Parameters in the method's range")
+@check("Parameters out of range")
 def parameters(e: Evidence, t: Thresholds) -> Seen:
     """What the objective itself says of its parameters, from the ranges that papers and the lab recommend."""
-    from lab.objectives import Objective, make_objective  # brings torch, which reading a store does not need
-
     spec = e.config["objective"]
     if not spec.get("name"):
         return Seen(waits="nothing is written down of the objective")
-    try:
-        objective = make_objective(**spec)
-    except ValueError as error:
-        return Seen(waits=f"the objective is not known here ({error})")
-    said = objective.warnings()
+    objective = e.objective
+    if objective is None:
+        return Seen(waits=f"the objective {spec['name']} is not known here, or not with these parameters")
     inner = getattr(objective, "base", None)
-    if isinstance(inner, Objective):
-        said += [words for words in inner.warnings() if words not in said]
+    every = [objective, inner] if inner is not None and hasattr(inner, "warnings") else [objective]
+    said = list(dict.fromkeys(words for one in every for words in one.warnings()))
     numbers = {
-        f"{objective.name}: {key}": float(value)
-        for key, value in objective
+        f"{one.name}: {key}": float(value)
+        for one in every
+        for key, value in one
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     }
-    if getattr(objective, "stop_gradient", True) is False:
-        said.append(
-            f"{objective.name} trains without its stop-gradient; in its paper that cost nearly everything (length-controlled win "
-            "rate 2.7 instead of 58.7), so switch stop_gradient on unless you mean to see that."
-        )
+    for one in every:
+        if one.name == "alpha_dpo" and getattr(one, "stop_gradient", True) is False:
+            said.append(
+                "alpha_dpo trains without its stop-gradient. In its paper that took the length-controlled win rate from 58.7 to "
+                "2.7. Switch stop_gradient on unless you mean to see that."
+            )
     return Seen(numbers, " ".join(said), "warning")

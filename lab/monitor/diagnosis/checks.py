@@ -19,7 +19,7 @@ class Seen:
 
     numbers: behind it, by their words with the unit.   words: one or two sentences with the numbers in them and what to do; ""
     where all is well.   pairs: ids of those that cause it.   since: the step it began at.   waits: what is missing, where nothing
-    can be said.
+    can be said.   change: the change made after this step is the cause, so that the run can be resumed without it.
     """
 
     numbers: Mapping[str, float] = field(default_factory=dict)
@@ -28,6 +28,7 @@ class Seen:
     pairs: tuple[str, ...] = ()
     since: int | None = None
     waits: str = ""
+    change: int | None = None
 
 
 Rule = Callable[[Evidence, Thresholds], Seen]
@@ -63,5 +64,8 @@ def number(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in a sentence."""
-    return f"{share:.0%}".replace("%", " %")
+    """A share in a sentence; 0 % and 100 % only where it is exactly that."""
+    digits = 0
+    while digits < 3 and share not in (0, 1) and float(f"{100 * share:.{digits}f}") in (0, 100):
+        digits += 1
+    return f"{100 * share:.{digits}f} %"

@@ -10,14 +10,18 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from ..changes import read_changes
-from ..folder import RunError, read_about
+from ..folder import ENDED, RunError, read_about
 from ..reader import StoreReader
+from .history import MadeChange, copied, made_changes, put
+from .history import twin_objectives as objectives_of_twins
+
+if TYPE_CHECKING:
+    from lab.objectives import Objective
 
 FEWEST = 4
 """Values a median needs before anything is concluded from it."""
@@ -45,6 +49,9 @@ SERIES = (
     "learning_rate",
     "num_tokens",
 )
+
+SCALED = ("loss", "grad_norm", "rewards/margins", "weight_chosen", "weight_rejected")
+"""Series whose scale follows from the objective's parameters, so that values from before a change of these are no measure."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +104,39 @@ class Evidence:
     def config(self) -> Mapping[str, Any]:
         """The settings as plain values, with the changes made up to the step."""
         config = dict(self.about.get("config") or {})
-        config["objective"] = _copy(config.get("objective") or {})
-        try:
-            changes = read_changes(self.reader.folder)
-        except RunError:
-            changes = []
-        for change in changes:
-            if change.after < self.step:
-                for path, value in change.settings.items():
-                    _set(config if path in config else config["objective"], path, value)
+        config["objective"] = copied(config.get("objective") or {})
+        for change in self.changes:
+            for path, (_, value) in change.settings.items():
+                put(config if path in config else config["objective"], path, value)
         return config
+
+    @cached_property
+    def changes(self) -> list[MadeChange]:
+        """What was changed in mid-run before the step, oldest first; changes that were made together are one."""
+        edits = self.events("edit")
+        counts = {int(detail.get("version", -1)): detail for detail in edits["detail"]}
+        every = made_changes(self.reader.folder, self.about.get("config") or {}, counts)
+        return [change for change in every if self.first_step <= change.after < self.step]
+
+    @cached_property
+    def objective(self) -> Objective | None:
+        """The objective with the parameters in use; None where it is not known here."""
+        from lab.objectives import make_objective  # brings torch, which reading a store does not need
+
+        try:
+            return make_objective(**self.config["objective"])
+        except (ValueError, TypeError):
+            return None
+
+    @cached_property
+    def twin_objectives(self) -> frozenset[str]:
+        """Names of the objectives that the run's twins train with."""
+        return objectives_of_twins(self.reader.folder)
+
+    @cached_property
+    def ended(self) -> bool:
+        """Whether nothing trains any more."""
+        return str(self.reader.status().get("state")) in ENDED
 
     @property
     def first_step(self) -> int:
@@ -120,8 +150,15 @@ class Evidence:
 
     @property
     def origin(self) -> str:
-        """What log-ratios are measured from, in words."""
+        """What the log-probs of answers are compared with, in words."""
+        if not self.has_reference:
+            return "that of the first steps"
         return "its parent's reference" if self.first_step else "its start"
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether log-ratios are recorded; where the objective has no reference, log-probs are compared with the first steps."""
+        return self.now("log_ratio_chosen") is not None
 
     def setting(self, name: str, default: float) -> float:
         """A numeric setting of the run."""
@@ -139,20 +176,32 @@ class Evidence:
     def _now(self) -> pd.DataFrame:
         return self.reader.scalars(SERIES, first=max(self.first_step + 1, self.step - self.window + 1), last=self.step)
 
+    @property
+    def settled(self) -> int:
+        """The step after which the objective's parameters are those in use now: that of their last change, or the first."""
+        return max([self.first_step, *(change.after for change in self.changes if change.parameters)])
+
+    def _first(self, after: int) -> pd.DataFrame:
+        last = after + min(20, max(FEWEST, (self.step - after) // 10))
+        return self.reader.scalars(SERIES, first=after + 1, last=min(last, self.step))
+
     @cached_property
-    def _start(self) -> pd.DataFrame:
-        last = self.first_step + min(20, max(FEWEST, self.done // 10))
-        return self.reader.scalars(SERIES, first=self.first_step + 1, last=min(last, self.step))
+    def _starts(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The first steps of the run, and those since the objective's parameters changed last."""
+        first = self._first(self.first_step)
+        return first, first if self.settled == self.first_step else self._first(self.settled)
 
     def now(self, name: str) -> Level | None:
         """Where a series stands in the latest steps."""
         return level(self._now[name])
 
     def start(self, name: str) -> Level | None:
-        """Where a series stood in the first steps. None as long as these are the latest ones, too."""
-        if self.done < 2 * FEWEST + self.window:
+        """Where a series stood in the first steps, or since its scale changed (see SCALED). None as long as these are the latest
+        ones, too."""
+        after = self.settled if name in SCALED else self.first_step
+        if self.step - after < 2 * FEWEST + self.window:
             return None
-        return level(self._start[name])
+        return level(self._starts[name in SCALED][name])
 
     def recent(self, name: str, steps: int | None = None) -> pd.Series:
         """The recorded values of the latest steps (None: those of the window), NaN among them where NaN was recorded."""
@@ -214,19 +263,6 @@ class Evidence:
         """Events of one kind up to the step."""
         found = self.reader.events(kind)
         return found[found["step"] <= self.step]
-
-
-def _copy(value: Any) -> Any:
-    return {key: _copy(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
-
-
-def _set(place: dict[str, Any], path: str, value: Any) -> None:
-    *parents, last = path.split(".")
-    for parent in parents:
-        inner = place.get(parent)
-        place[parent] = inner if isinstance(inner, dict) else {"name": inner} if isinstance(inner, str) else {}
-        place = place[parent]
-    place[last] = value
 
 
 READING_ERRORS: Sequence[type[Exception]] = (sqlite3.Error, OSError, ValueError, KeyError, TypeError, IndexError)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .advice import Advice
 from .checks import Seen, check, number, percent
 from .evidence import Evidence
 from .thresholds import Thresholds
@@ -12,7 +13,7 @@ SEEN_TO_MOVE = 0.1
 """nats; a log-ratio below this is too small to compare a pilot with."""
 
 
-@check("Margin statistics are sound", "largest_z", "smallest_spread", "smallest_batch")
+@check("Degenerate margin statistics", "largest_z", "smallest_spread", "smallest_batch")
 def margin_statistics(e: Evidence, t: Thresholds) -> Seen:
     """alpha-DPO gives every pair a margin by its z-score; without a spread, or with a wild one, the margins say nothing."""
     gap, z, target = e.term("gap"), e.term("z"), e.term("target_margin")
@@ -32,10 +33,13 @@ def margin_statistics(e: Evidence, t: Thresholds) -> Seen:
         "pairs a batch": size,
     }
     troubles = []
+    advice = Advice(e)
+    corrected = f'{advice.prefix}ema_variant "corrected"' if normalize == "ema" and own.get("ema_variant") == "official" else ""
+    larger = "a larger batch" if normalize in ("ema", "batch") else ""
     if size < t.smallest_batch and normalize in ("ema", "batch"):
         troubles.append(
-            f"a batch of {size:.0f} pairs is too small for a mean and a spread of the gap (needed: {t.smallest_batch:.0f}); raise "
-            'batch_size, or use normalize "dataset"'
+            f"a batch of {size:.0f} pairs is too small for a mean and a spread of the gap (needed: {t.smallest_batch:.0f}); "
+            f'train with a larger batch_size, or with {advice.prefix}normalize "dataset"'
         )
     if size > 1 and spread < t.smallest_spread:
         troubles.append(
@@ -50,7 +54,7 @@ def margin_statistics(e: Evidence, t: Thresholds) -> Seen:
     if widest > t.largest_z and spread >= t.smallest_spread:
         troubles.append(
             f"a pair's z is {number(widest)}, far outside of the others, and sets a margin that no pair can reach; "
-            'use ema_variant "corrected", or a larger batch'
+            f"{' or '.join(remedy for remedy in (corrected, larger) if remedy) or 'look at the pairs named here'} would help"
         )
     if not troubles:
         return Seen(numbers)
@@ -63,7 +67,7 @@ def _within_batches(e: Evidence, term: str) -> float:
     return float(e.pairs.groupby("step")[term].std(ddof=0).median())
 
 
-@check("Pilots steer", "pilot_share", "pinned_weight")
+@check("Pilots that steer nothing", "pilot_share", "pinned_weight")
 def pilots_stuck(e: Evidence, t: Thresholds) -> Seen:
     """SGDPO's pilots hardly move beside the log-ratios they are drawn from, or the weight of one side is pinned to 0."""
     sides = ("chosen", "rejected")
@@ -82,12 +86,14 @@ def pilots_stuck(e: Evidence, t: Thresholds) -> Seen:
     numbers |= {f"weight of the {side} against its start [share]": value for side, value in left.items()}
     if not share and len(left) < 2:
         return Seen(waits="nothing has moved far enough yet")
+    advice = Advice(e)
     troubles, worst = [], np.empty(0)
     still = [side for side, value in share.items() if value < t.pilot_share]
     if still:
         named = " and ".join(f"the {side} ({percent(share[side])} of its log-ratio)" for side in still)
-        knobs = " and ".join("r1" if side == "chosen" else "r2" for side in still)
-        troubles.append(f"the pilot of {named} hardly moves, so it steers nothing; raise {knobs}")
+        higher = [advice.higher("r1" if side == "chosen" else "r2") for side in still]
+        knobs = " and ".join(words for words in higher if words) or "look at the pairs named here"
+        troubles.append(f"the pilot of {named} hardly moves, so it steers nothing; {knobs} would help")
         worst = pilots[still[0]] / np.maximum(ratios[still[0]], 1e-9)
     pinned = [side for side, value in left.items() if value < t.pinned_weight]
     if len(pinned) == 1 and max(left.values()) > 5 * t.pinned_weight:
@@ -95,7 +101,8 @@ def pilots_stuck(e: Evidence, t: Thresholds) -> Seen:
         other = sides[1 - sides.index(side)]
         troubles.append(
             f"the weight of the {side} side is pinned at {percent(left[side])} of its start while the {other} keeps "
-            f"{percent(left.get(other, 0.0))}, so only one side is trained; lower beta or the learning rate"
+            f"{percent(left.get(other, 0.0))}, so only one side is trained; "
+            f"{' or '.join(words for words in (advice.lower('beta'), advice.rate()) if words)} would help"
         )
         worst = np.abs(e.term(f"weight_{side}"))
     if not troubles:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from .advice import Advice, holds_chosen_up, spares_rejected, spares_share
 from .checks import Seen, check, number, percent
 from .evidence import NOTHING, Evidence, Level, above
 from .thresholds import Thresholds
@@ -40,21 +41,35 @@ def chosen_falls(e: Evidence, t: Thresholds) -> Seen:
     }
     if not above(NOTHING, chosen, t.chosen_fall * e.tokens) or chosen.value <= rejected.value:
         return Seen(numbers)
-    since = e.since("log_ratio_chosen", 0.0)
+    since = _since(e, "chosen", 0.0 if e.has_reference else -t.chosen_fall * e.tokens)
     serious = -chosen.value > t.chosen_fall_serious * e.tokens
-    advice = (
-        "Lower the learning rate, stop earlier, or hold the chosen answers up with dpop or cal_dpo."
-        if serious
-        else "So far this is what preference losses usually do; watch the sampled answers."
-    )
     words = (
-        f"The margin grows because the rejected falls faster: since step {since:,} the chosen log-prob fell "
-        f"{number(-chosen.value)} nats below {e.origin}, the rejected {number(-rejected.value)}, in answers of "
-        f"{e.tokens:.0f} tokens. {advice}"
+        f"The chosen answers become less likely, and the margin grows because the rejected fall faster. Since step {since:,} "
+        f"the chosen log-prob fell {number(-chosen.value)} nats below {e.origin}, the rejected {number(-rejected.value)}, in "
+        f"answers of {e.tokens:.0f} tokens. {_hold_up(e, chosen.value, rejected.value) if serious else WATCH}"
     )
     ratio = e.term("log_ratio_chosen")
     grown = np.where(ratio > e.term("log_ratio_rejected"), ratio, np.inf) if len(ratio) else ratio
     return Seen(numbers, words, "warning" if serious else "notice", e.worst(grown), since)
+
+
+WATCH = "So far this is what preference losses usually do; watch the sampled answers."
+
+
+def _hold_up(e: Evidence, chosen: float, rejected: float) -> str:
+    """What helps against chosen answers that fall."""
+    advice = Advice(e, (chosen, rejected))
+    with_reference = ("dpop", "cal_dpo") if e.has_reference else ("cpo", "orpo")
+    others = advice.another(advice.objectives(with_reference, holds_chosen_up), "holds the chosen answers up")
+    return advice.helps(advice.rate(), "fewer steps", advice.parameter(holds_chosen_up), others)
+
+
+def _since(e: Evidence, side: str, below: float) -> int:
+    """The step from which on a side's log-prob has been more than `below` nats (negative) from its start."""
+    if e.has_reference:
+        return e.since(f"log_ratio_{side}", below)
+    start = e.start(f"logps/{side}")
+    return e.since(f"logps/{side}", (start.value if start else 0.0) + below)
 
 
 @check("Rejected answers collapse", "rejected_fall")
@@ -69,19 +84,25 @@ def rejected_collapses(e: Evidence, t: Thresholds) -> Seen:
         "rejected, a token [nats/token]": rejected.value / e.tokens,
         "chosen log-prob against its start [nats]": chosen.value,
     }
-    if not above(NOTHING, rejected, limit):
-        return Seen(numbers)
-    since = e.since("log_ratio_rejected", -limit)
+    if not above(NOTHING, rejected, limit) or above(chosen, NOTHING, t.chosen_fall * e.tokens):
+        return Seen(numbers)  # chosen answers that rise while the rejected fall are what the training is for
+    since = _since(e, "rejected", -limit)
+    fell = above(NOTHING, chosen, t.chosen_fall * e.tokens)
+    size = number(abs(chosen.value))
+    moved_by = f"that of the chosen {size} below" if fell else f"that of the chosen has hardly moved ({number(chosen.value)} nats)"
+    advice = Advice(e, (chosen.value, rejected.value))
+    names = advice.objectives(("sgdpo",), spares_share)
+    why = "slows the rejected side" if e.has_reference else "compares with a reference and slows the rejected side"
+    helps = advice.helps(advice.rate(), "fewer steps", advice.parameter(spares_rejected), advice.another(names, why))
     words = (
-        f"The rejected answers collapse: their log-prob is {number(-rejected.value)} nats below {e.origin} "
-        f"({number(-rejected.value / e.tokens)} a token) since step {since:,}, the chosen "
-        f"{'rose' if chosen.value >= 0 else 'fell'} {number(abs(chosen.value))}. "
-        "The policy learns what not to say; lower the learning rate, raise beta, or try sgdpo, which slows the rejected side."
+        "The rejected answers collapse and the chosen do not gain: the policy learns what not to say. Since step "
+        f"{since:,} the rejected log-prob is {number(-rejected.value)} nats below {e.origin} "
+        f"({number(-rejected.value / e.tokens)} a token), {moved_by}. {helps}"
     )
     return Seen(numbers, words, "warning", e.worst(e.term("log_ratio_rejected")), since)
 
 
-@check("The chosen gain on the rejected", "reversed_fall")
+@check("Training that goes backwards", "reversed_fall")
 def goes_backwards(e: Evidence, t: Thresholds) -> Seen:
     """The chosen answers lose against the rejected: the update points the wrong way."""
     chosen, rejected = moved(e, "chosen"), moved(e, "rejected")
@@ -96,24 +117,31 @@ def goes_backwards(e: Evidence, t: Thresholds) -> Seen:
     }
     if not above(rejected, chosen, t.reversed_fall * e.tokens) or now.value > start.value:
         return Seen(numbers)
+    method = Advice(e).method
+    flowing = [name for name in ("stop_gradient", "detach_pilot") if getattr(method, name, True) is False]
+    gradient = f", and switch {Advice(e).prefix}{flowing[0]} on" if flowing else ""
     words = (
-        f"Training goes backwards: the chosen answers lost {number(rejected.value - chosen.value)} nats against the rejected since "
+        f"Training goes backwards. The chosen answers lost {number(rejected.value - chosen.value)} nats against the rejected since "
         f"the start (chosen {number(chosen.value)}, rejected {number(rejected.value)}). Look whether chosen and rejected are "
-        "swapped in the pairs, and at the objective's stop-gradient."
+        f"swapped in the pairs{gradient}."
     )
     margins = e.term("log_ratio_chosen") - e.term("log_ratio_rejected")
     return Seen(numbers, words, "error", e.worst(margins))
 
 
-@check("Answers keep their length", "length_growth")
+@check("Answers that grow longer", "length_growth")
 def grows_longer(e: Evidence, t: Thresholds) -> Seen:
-    """Sampled answers become longer than the reference's, which the first look shows."""
+    """Sampled answers become longer than those of the first evaluation."""
     lengths = e.looks("eval/completions/mean_length")
     if len(lengths) < 2:
-        return Seen(waits="it takes two looks at sampled answers")
+        return Seen(waits="it takes two evaluations with sampled answers")
     first, last = float(lengths.iloc[0]), float(lengths.iloc[-1])
     cut = e.looks("eval/completions/clipped_ratio")
-    numbers = {"tokens of a sampled answer now": last, "tokens at the first look": first, "growth [times]": last / max(first, 1e-9)}
+    numbers = {
+        "tokens of a sampled answer now": last,
+        "tokens at the first evaluation": first,
+        "growth [times]": last / max(first, 1e-9),
+    }
     if len(cut):
         numbers["answers cut at eval_tokens [share]"] = float(cut.iloc[-1])
     if last <= t.length_growth * first:
@@ -132,42 +160,18 @@ def grows_longer(e: Evidence, t: Thresholds) -> Seen:
         f" {percent(float(cut.iloc[-1]))} no longer end by themselves." if len(cut) and cut.iloc[-1] > cut.iloc[0] + 0.05 else ""
     )
     words = (
-        f"Answers grow longer: {first:.0f} tokens at the first look, {last:.0f} after step {lengths.index[-1]:,} "
-        f"({last / max(first, 1e-9):.2g} times).{ended}{cause} If length is not what is preferred, balance the pairs' lengths, or "
-        "use r_dpo, ld_dpo or a length-normalised objective."
+        f"Answers grow longer. They had {first:.0f} tokens at the first evaluation and {last:.0f} after step {lengths.index[-1]:,} "
+        f"({last / max(first, 1e-9):.2g} times).{ended}{cause} {_shorten(e)}"
     )
     return Seen(numbers, words, "warning", pairs, int(lengths.index[-1]))
 
 
-@check("Held-out accuracy keeps up", "held_out_gap")
-def held_out_behind(e: Evidence, t: Thresholds) -> Seen:
-    """The pairs that are trained on are told apart much better than those that are not."""
-    looks = e.looks("eval/rewards/accuracies")
-    if looks.empty or looks.index[-1] == 0:
-        return Seen(waits="it takes a look at held-out pairs after some training")
-    step, held_out = int(looks.index[-1]), float(looks.iloc[-1])
-    trained = e.reader.scalars(["rewards/accuracies"], first=max(1, step - e.window + 1), last=step)["rewards/accuracies"].dropna()
-    apart = e.reader.held_out(e.step)
-    if len(trained) < 8 or apart.empty:
-        return Seen(waits="too few steps around the look")
-    training, seen = float(trained.mean()), len(trained) * e.setting("batch_size", 1)
-    error = math.sqrt(training * (1 - training) / seen + held_out * (1 - held_out) / len(apart))
-    epochs = e.recent("epoch").dropna()
-    numbers = {
-        "accuracy in training [share]": training,
-        "accuracy on held-out pairs [share]": held_out,
-        "standard error of the difference [share]": error,
-        "held-out pairs": float(len(apart)),
-        "epochs": float(epochs.iloc[-1]) if len(epochs) else math.nan,
-    }
-    if training - held_out <= max(t.held_out_gap, 2 * error):
-        return Seen(numbers)
-    passes = f" after {numbers['epochs']:.1f} passes through the pairs" if len(epochs) else ""
-    words = (
-        f"Held-out accuracy falls behind: {percent(training)} of the training pairs are told apart but {percent(held_out)} of "
-        f"the {len(apart)} held-out ones at step {step:,}{passes}. The run learns its pairs by heart; stop earlier, add pairs, or "
-        "train fewer epochs."
-    )
-    margins = (apart["reward_chosen"] - apart["reward_rejected"]).to_numpy(np.float64)
-    pairs = tuple(apart["pair"].iloc[np.argsort(margins, kind="stable")])[:5]
-    return Seen(numbers, words, "warning", pairs, step)
+def _shorten(e: Evidence) -> str:
+    """What helps against answers that grow where length is not what is preferred."""
+    advice = Advice(e)
+    name = advice.method.name if advice.method is not None else ""
+    own = {"r_dpo": advice.higher("alpha"), "ld_dpo": advice.lower("alpha")}.get(name, "")
+    names = advice.objectives(("r_dpo", "ld_dpo"))
+    others = advice.another(names, "takes length into account")
+    normalised = "" if advice.method is None or advice.method.length_normalized else "a length-normalised objective"
+    return advice.helps("pairs whose sides are equally long", own, others, normalised, case="Where length is not what is preferred")

@@ -60,6 +60,14 @@ class Thresholds(BaseModel):
     )
     spike_size: float = threshold(0.5, "And only when it is larger than the median by this share of it.", "share", ge=0)
     held_out_gap: float = threshold(0.15, "Held-out accuracy may be this far behind that of training.", "share", ge=0, le=1)
+    few_pairs: float = threshold(1000, "Pairs can be learned by heart where an epoch holds at most so many.", "pairs", ge=0)
+    learned_accuracy: float = threshold(
+        0.99, "Pairs count as learned when this share of them is told apart in the last epoch.", "share", gt=0, le=1
+    )
+    change_jump: float = threshold(
+        0.5, "The loss may rise by this share of its size right after a change of settings or pairs.", "share", ge=0
+    )
+    change_reach: float = threshold(20, "Steps behind a change in which a jump is put down to it.", "steps", ge=2)
     gradient_growth: float = threshold(3.0, "The gradient's norm may grow to this many times its start.", "times", gt=1)
     loss_rise: float = threshold(0.1, "The loss may stand this share above its start.", "share", ge=0)
     kl_limit: float = threshold(

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lab.errors import LabError
+
 from ..memory import out_of_memory
 
 LONGEST = 300
 """Characters of a library's own message that are quoted."""
 
 
-class ModelError(ValueError):
+class ModelError(LabError):
     """A model that cannot be loaded or used, in one sentence."""
 
 

@@ -1,0 +1,31 @@
+"""What Streamlit's theme cannot say: words wrap instead of being cut, and small print stands out from its ground by 4.5 to 1."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+SMALL_PRINT = {False: "#55606b", True: "#a9b4be"}
+"""Colour of captions and the like, on a light and on a dark page."""
+
+CSS = """<style>
+[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] * {color: SMALL !important; opacity: 1 !important;}
+[data-testid="stPaginationEllipsis"], button[data-testid^="stBaseButton"]:not(:disabled) kbd,
+button[data-testid^="stBaseButton"]:not(:disabled) [class*="hortcut"] {color: SMALL !important; opacity: 1 !important;}
+[data-testid="stCode"] code span {color: inherit !important;}
+[data-testid="stMetricValue"], [data-testid="stMetricValue"] *, [data-testid="stMetricLabel"], [data-testid="stMetricLabel"] *,
+[data-testid="stMetricDelta"] *, [data-testid="stWidgetLabel"] *, [data-testid="stCheckbox"] label *,
+[data-testid="stButtonGroup"] button *, [data-testid^="stBaseButton"] [data-testid="stMarkdownContainer"] *,
+[data-testid="stExpander"] summary *
+  {white-space: normal; overflow: visible; text-overflow: clip; overflow-wrap: anywhere;}
+[data-testid^="stBaseButton"], [data-testid="stButtonGroup"] button {height: auto; min-width: max-content;}
+[data-testid="stMetricValue"] {line-height: 1.25;}
+/* A chart needs room for its title: columns that hold one go below each other before they get narrower. */
+[data-testid="stColumn"]:has(.lab-figure) {min-width: min(340px, 100%);}
+/* What listens to keys takes no room. */
+[class*="st-key-live-keys"] {position: absolute; height: 0;}
+</style>"""
+
+
+def apply(dark: bool) -> None:
+    """Give the page its look; once in each drawing of the whole page."""
+    st.html(CSS.replace("SMALL", SMALL_PRINT[dark]))

@@ -1,0 +1,84 @@
+"""Serve the pages' addresses: any page can be opened, bookmarked and left again by the browser's Back.
+
+Streamlit's own server answers every address with one HTML file, whose script then searches for the server below the page's path and
+fails once (a 404), enters every change of the address into the browser's history, and sends what the server cannot read. All three
+are settled here, in that file's head.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.routing import Route
+from streamlit import file_util
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+FILLED_IN: dict[str, tuple[str, ...]] = {
+    "": ("run",),
+    "inspect": ("run", "pair"),
+    "new-run": (),
+    "compare": ("runs", "pair"),
+    "pairs": ("pairs",),
+    "playground": ("*",),
+}
+"""Path of a page -> parameters that the page adds to its address by itself; "*": all that it ever changes."""
+
+LIVE = "live"
+"""Another address of the first page, whose own path is empty."""
+
+SCRIPT = """<script>
+window.__streamlit = {BACKEND_BASE_URL: location.origin};
+(() => {
+  // What a page fills in by itself replaces the entry of the browser's history: Back then leads to where one was before.
+  const filledIn = %s;
+  const push = history.pushState.bind(history);
+  let last = -Infinity;
+  history.pushState = (state, title, address) => {
+    const now = new URL(location.href), next = new URL(address ?? now.href, now);
+    const names = filledIn[now.pathname.slice(1)];
+    const kept = [...now.searchParams].every(([name, value]) => next.searchParams.get(name) === value);
+    const added = [...next.searchParams.keys()].filter((name) => !now.searchParams.has(name));
+    const byItself = names && (names.includes("*") || (kept && (!now.search || added.every((name) => names.includes(name)))));
+    const soon = performance.now() - last < 100;  // several changes of one click are one
+    if (now.pathname === next.pathname && (byItself || soon)) history.replaceState(state, title, address);
+    else push(state, title, address);
+    if (now.pathname === next.pathname && !byItself) last = performance.now();
+  };
+
+  // Half of a character, alone, cannot be sent: the server would refuse all that the page sends from then on.
+  const halves = /[\\ud800-\\udbff](?![\\udc00-\\udfff])|(?<![\\ud800-\\udbff])[\\udc00-\\udfff]/g;
+  window.addEventListener("input", ({target}) => {
+    if (typeof target.value !== "string" || target.value.search(halves) < 0) return;
+    const kind = target instanceof HTMLTextAreaElement ? HTMLTextAreaElement : HTMLInputElement;
+    const whole = target.value.replace(halves, "\\ufffd");
+    Object.getOwnPropertyDescriptor(kind.prototype, "value").set.call(target, whole);
+  }, true);
+})();
+</script>"""
+
+
+@functools.cache
+def html() -> str:
+    """Streamlit's HTML file with the script in its head."""
+    content = (Path(file_util.get_static_dir()) / "index.html").read_text(encoding="utf-8")
+    return content.replace("<head>", f"<head>{SCRIPT % json.dumps(FILLED_IN)}", 1)
+
+
+async def _page(_: Request) -> Response:
+    return HTMLResponse(html(), headers={"Cache-Control": "no-cache"})
+
+
+async def _live(request: Request) -> Response:
+    query = request.url.query
+    return RedirectResponse(f"/?{query}" if query else "/")
+
+
+ROUTES = [*(Route(f"/{path}", _page) for path in FILLED_IN), Route(f"/{LIVE}", _live)]
+"""The addresses of all pages, for `st.App`."""

@@ -1,0 +1,74 @@
+"""From a cold interpreter: pairs and runs are opened, checked and listed without the libraries that train."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lab.monitor import StoreWriter
+from lab.training import TrainConfig, create_run
+
+HEAVY = ("torch", "transformers", "datasets", "peft", "plotly", "streamlit", "huggingface_hub", "pydantic")
+FRAMES = ("pandas", "pyarrow")
+
+PAIRS = "import lab; store = lab.open_pairs({pairs!r}); store.page(0, 5); store.all(); assert len(store) == 2"
+CALLS = {
+    "jsonl": (PAIRS, FRAMES),
+    "runs": ("import lab; (run,) = lab.runs(); run.state, run.step, run.name, run.status, run.error, run.about", FRAMES),
+    "open_run": ("import lab; run = lab.open_run('mine'); run.state, run.step, run.place, run.twins, run.checkpoints()", FRAMES),
+    "queue": ("import lab; lab.queue()", FRAMES),
+    "python -m lab pairs": ("from lab.cli import main; assert main(['pairs', {pairs!r}]) == 0", FRAMES),
+    "python -m lab pairs --check": ("from lab.cli import main; assert main(['pairs', {pairs!r}, '--check']) == 0", FRAMES),
+    "python -m lab pairs --export": (
+        "from lab.cli import main; assert main(['pairs', {pairs!r}, '--export', {out!r}]) == 0",
+        FRAMES,
+    ),
+    "python -m lab runs": ("from lab.cli import main; assert main(['runs']) == 0", FRAMES),
+    "python -m lab queue": ("from lab.cli import main; assert main(['queue']) == 0", FRAMES),
+    "check": ("import lab; from lab.pairs import check; check(lab.open_pairs({pairs!r}).all())", ()),
+}
+"""Name -> what a program does, and what else it must not load."""
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"How {i}?", "chosen": f"Mix it well, {i}.", "rejected": "No idea."} for i in range(2)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def listed_run(lab_home: Path) -> None:
+    folder = lab_home / "runs" / "mine"
+    create_run(folder, TrainConfig.parse(objective="dpo"), pairs_name="pairs", pairs_store="nowhere", pairs_version=1)
+    with_status = StoreWriter(folder)
+    with_status.status(state="finished", stage="finished", step=3)
+    with_status.close()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_needs_no_model_loads_none(name: str, pairs: Path, listed_run: None, tmp_path: Path) -> None:
+    program, more = CALLS[name]
+    program = program.format(pairs=str(pairs), out=str(tmp_path / "out.jsonl"))
+    told = f"{program}\nimport sys; print(sorted(set({(*HEAVY, *more)!r}) & set(sys.modules)), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_it_is_quick_beside_the_import_of_torch(pairs: Path) -> None:
+    """Seconds depend on the machine; the import of torch, which was part of it, is measured beside it."""
+    program = PAIRS.format(pairs=str(pairs))
+    assert min(seconds(program) for _ in range(3)) < 0.6 * min(seconds("import torch") for _ in range(2))
+
+
+def seconds(program: str) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+    return time.perf_counter() - began

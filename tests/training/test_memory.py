@@ -1,0 +1,144 @@
+"""How much memory a run takes, how much there is, and what is done where that is not enough."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+import lab
+from lab.policy import memory
+from lab.training.config import TrainConfig
+from lab.training.memory_guard import GROWN, MemoryGuard, MemoryReading
+from tests.training.measured_memory import measured
+from tests.training.test_preflight import FAST, short_of
+
+
+def test_the_micro_batch_that_fits_is_named_and_taken_where_fit_is_set(model_folder, rows, monkeypatch, tmp_path):
+    settings = FAST | {"batch_size": 16, "steps": 3, "probe_budget": 0, "save_every": 1}
+    whole = lab.preflight("dpo", rows, model_folder("llama"), **settings)
+    free = int(0.6 * whole.memory.more)
+    short_of(monkeypatch, free)
+    refused = lab.train("dpo", rows, model_folder("llama"), background=False, **settings)
+    named = int(refused.error.split("micro_batch_size to ")[1].split()[0])
+    assert lab.preflight("dpo", rows, model_folder("llama"), **settings | {"micro_batch_size": named}).memory.more <= free
+    with pytest.raises(lab.ConfigError):
+        lab.preflight("dpo", rows, model_folder("llama"), **settings | {"micro_batch_size": named + 1})
+    run = lab.train("dpo", rows, model_folder("llama"), background=False, micro_batch_size="fit", **settings)
+    assert (run.state, run.preflight().micro_batch_size, run.preflight().fitted) == ("finished", named, True)
+    given = lab.train("dpo", rows, model_folder("llama"), background=False, micro_batch_size=named, **settings)
+    assert run.scalars(["loss"]).equals(given.scalars(["loss"]))
+    # Resumed with more memory free it keeps its micro-batch, as another one would round differently.
+    for checkpoint in run.checkpoints()[1:]:
+        shutil.rmtree(checkpoint)
+    short_of(monkeypatch, 10 * free)
+    lab.train(run_dir=run.dir, resume=True, background=False)
+    assert (run.preflight().micro_batch_size, run.preflight().done) == (named, 1)
+    assert run.scalars(["loss"]).equals(given.scalars(["loss"]))
+    short_of(monkeypatch, 1000)
+    run = lab.train("dpo", rows, model_folder("llama"), background=False, micro_batch_size="fit", **settings)
+    assert run.state == "failed"
+    assert "lower max_length" in run.error
+
+
+@pytest.mark.parametrize("value", ["0", "-3", 2.5, "half", True, [1]])
+def test_a_micro_batch_is_a_number_or_fit(value):
+    with pytest.raises(lab.ConfigError, match=r"micro_batch_size = .* a whole number of pairs, at least 1, or fit"):
+        TrainConfig.parse(objective="dpo", micro_batch_size=value)
+    assert [TrainConfig.parse(objective="dpo", micro_batch_size=v).micro_batch for v in ("4", 4.0, "fit", None)] == [
+        4,
+        4,
+        None,
+        None,
+    ]
+
+
+def test_settings_that_seldom_mean_well_are_said_before_the_start(model_folder, rows):
+    bold = {"learning_rate": 0.05, "batch_size": 8, "steps": 20, "held_out": 0}
+    report = lab.preflight("dpo", rows[:6], model_folder("llama"), **FAST | bold | {"evaluate": True})
+    found = {finding.kind: finding.words for finding in report.findings}
+    assert found.keys() == {"learning_rate", "batch_larger_than_set", "many_epochs", "no_held_out"}
+    assert "0.05 is above 0.01" in found["learning_rate"]
+    assert "the set of 6 pairs" in found["batch_larger_than_set"]
+    assert "26.7 times" in found["many_epochs"]
+    assert "held_out is 0" in found["no_held_out"]
+    assert all(any(words in line for line in report.lines()) for words in found.values())
+    run = lab.train("dpo", rows[:6], model_folder("llama"), background=False, **FAST | bold | {"evaluate": True, "steps": 15})
+    said = [detail["words"] for detail in run.events("warning")["detail"]]
+    assert [kind for kind, words in found.items() if any(words[:30] in one for one in said)] == list(found)[:2] + list(found)[3:]
+    quiet = lab.preflight("dpo", rows, model_folder("llama"), **FAST | {"evaluate": True, "held_out": 0.2, "learning_rate": 0.01})
+    assert quiet.findings == ()
+
+
+def test_free_memory_is_what_the_tightest_control_group_leaves(monkeypatch, tmp_path):
+    cpu = torch.device("cpu")
+    own = tmp_path / "own"
+    monkeypatch.setattr(memory, "GROUPS", tmp_path)
+    monkeypatch.setattr(memory, "OWN_GROUPS", own)
+
+    def group(path, **values):
+        (tmp_path / path).mkdir(parents=True, exist_ok=True)
+        for name, value in values.items():
+            (tmp_path / path / f"memory.{name}").write_text(str(value))
+
+    own.write_text("")
+    free = memory.available_bytes(cpu)
+    assert 10**6 < free < 2**45
+    own.write_text("0::/outer/inner\n")
+    group("outer", max=5000, current=4000, stat="anon 3000\ninactive_file 500\n")
+    group("outer/inner", max="max", current=100)
+    assert (memory.available_bytes(cpu), memory.memory_limit()) == (1500, 5000)  # what the kernel can take back is free
+    own.write_text("4:memory:/job\n1:cpu:/other\n0::/\n")
+    group("memory/job", limit_in_bytes=900, usage_in_bytes=200, stat="total_inactive_file 50\n")
+    assert (memory.available_bytes(cpu), memory.memory_limit()) == (750, 900)
+    group("memory/job", limit_in_bytes=2**63 - 4096, usage_in_bytes=200)
+    assert memory.available_bytes(cpu) > 10**6
+
+
+def test_memory_that_torch_holds_and_nobody_uses_is_free(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 9000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 500)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)
+    assert memory.available_bytes(torch.device("cuda")) == 1300
+
+
+def test_a_run_that_outgrows_memory_stops_itself_with_a_checkpoint(model_folder, rows, monkeypatch):
+    """What is left falls in the middle of step 3; the run goes on exactly when there is memory again."""
+    left = [10**10]
+    read = lambda: MemoryReading(left[0], 10**9 if left[0] > 10**9 else 10**9 + 2 * GROWN)  # noqa: E731
+    monkeypatch.setattr("lab.training.loop.MemoryGuard", lambda: MemoryGuard(read=read, limit=2 * 10**10, interval=0.001))
+
+    def on_step(step, scalars):
+        if step == 3:
+            left[0] = 10**8
+
+    settings = FAST | {"steps": 2000, "batch_size": 2}
+    run = lab.train("dpo", rows, model_folder("llama"), background=False, on_step=on_step, **settings)
+    assert run.state == "stopped"
+    assert 3 <= run.step < 2000
+    assert "because memory ran low: 100 MB of 20.0 GB were left" in run.stop_reason
+    assert run.stop_reason in [detail["words"] for detail in run.events("warning")["detail"]]
+    assert [int(folder.name[-6:]) for folder in run.checkpoints()] == [run.step]
+
+
+def test_a_process_that_does_not_grow_is_not_stopped():
+    readings = iter([MemoryReading(10**9, 10**9), MemoryReading(10**7, 10**9), MemoryReading(10**7, 10**9 + GROWN + 1)])
+    guard = MemoryGuard(read=lambda: next(readings), limit=10**10)
+    reasons = []
+    for _ in range(3):
+        guard.look()
+        reasons.append(guard.reason())
+    assert reasons[:2] == [None, None]
+    assert reasons[2] is not None
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [("gpt2 128 2 50257 60", {"steps": 2}), ("llama 512 4 2000 200", {"steps": 2, "micro_batch_size": 4})],
+    ids=["vocabulary", "micro-batches"],
+)
+@pytest.mark.slow
+def test_the_estimate_is_near_the_measured_peak(shape, settings, tmp_path):
+    row = measured(tmp_path / "shape", shape, settings)
+    assert 0.8 < row["said"] / row["took"] < 1.2, row
