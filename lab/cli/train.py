@@ -106,14 +106,15 @@ def run(options: argparse.Namespace) -> int:
     finally:
         screen.close()
     print_outcome(handle, file=sys.stderr if options.json else sys.stdout)
-    return exit_code(handle.state)
+    return exit_code(handle)
 
 
-def exit_code(state: str) -> int:
+def exit_code(handle: Any) -> int:
     """0 for a run that finished or was stopped on request, the signal's (130, 143) where a signal stopped it, else 1."""
+    state = handle.state
     if state == "stopped" and interruption.code is not None:
         return interruption.code
-    return 0 if state in ("finished", "stopped") else 1
+    return 0 if state == "finished" or (state == "stopped" and not handle.stop_reason) else 1
 
 
 def train_together(given: dict[str, Any], options: argparse.Namespace, screen: JsonLines | Bar) -> int:
@@ -153,7 +154,7 @@ def train_together(given: dict[str, Any], options: argparse.Namespace, screen: J
         workers.leave()
     if workers.writes:
         print_outcome(handle, file=sys.stderr if options.json else sys.stdout)
-    return exit_code(handle.state) if workers.writes else 0
+    return exit_code(handle) if workers.writes else 0
 
 
 def look_ahead(given: dict[str, Any], *, as_json: bool) -> int:
@@ -191,6 +192,7 @@ def train_detached(options: argparse.Namespace) -> int:
     from lab import api
     from lab.monitor import RunLock
 
+    logging.getLogger("lab").setLevel(logging.ERROR)  # warnings are in its store; the log's last line is why the process ended
     lock = RunLock.inherited(options.run_dir, options.lock_descriptor)
     handle = api.start_run(options.run_dir, queue=not options.no_queue, without_change=options.without_change, lock=lock)
     until_ended(handle, lambda: None)
@@ -257,7 +259,6 @@ def print_outcome(handle: Any, *, file: Any) -> None:
         fail(words)
         return
     if state == "stopped":
-        print(handle.stop_reason, file=sys.stderr) if handle.stop_reason else None
         print(f"stopped at step {handle.step} in {handle.dir}. {how_to_resume(handle.dir)}", file=file)
     else:
         print(f"{state} at step {handle.step} in {handle.dir}", file=file)

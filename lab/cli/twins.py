@@ -66,5 +66,5 @@ def train(given: dict[str, Any], options: argparse.Namespace) -> int:
         if handle.state != "finished":
             if number == 0:
                 print(f"Its twin was not started: python -m lab train --run-dir {made[1]} --resume", file=out)
-            return exit_code(handle.state)
+            return exit_code(handle)
     return 0

@@ -20,7 +20,7 @@ FACTS = "trainer.json"
 """In a checkpoint: what it says of itself."""
 AUTO = ("eval/oracle_reward", "eval/reward", "eval/rewards/accuracies")
 """Scalars that tell a good checkpoint from a bad one, the most telling first."""
-STOPPING = "stopping ..."
+STOPPING = "stopping"
 """The stage of a run from a stop request until its last checkpoint is written."""
 ENDED = ("finished", "stopped", "failed", "dead")
 """States in which nothing trains any more."""

@@ -119,7 +119,8 @@ class StopCheck:
     def _after_block(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self()
         tensor = output[0] if isinstance(output, (tuple, list)) and output else output
-        if isinstance(tensor, Tensor) and tensor.requires_grad and self._thread is not None:
+        # A GPU's backward pass runs in a thread of its own, ahead of what the GPU computes; nothing is gained by checks there.
+        if isinstance(tensor, Tensor) and tensor.requires_grad and not tensor.is_cuda and self._thread is not None:
             tensor.register_hook(self._in_backward)
 
     def _in_backward(self, gradient: Tensor) -> None:

@@ -56,7 +56,7 @@ def stop(run, slow):
     before = slow.waits
     run.stop()
     assert run.stopping
-    assert run.status["stage"] == "stopping ..."
+    assert run.status["stage"] == "stopping"
     assert run.wait(60) == "stopped", run.error
     return slow.waits - before
 
