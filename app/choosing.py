@@ -51,7 +51,10 @@ def _wanted(by_name: Mapping[str, Run], asked: str | None) -> str:
     wanted = before if asked is None else asked
     if wanted in by_name:
         return str(wanted)
-    newest = next((run for run in by_name.values() if run.state not in ENDED), next(iter(by_name.values()))).dir.name
+    states = {name: run.state for name, run in by_name.items()}
+    trains = [name for name, state in states.items() if state == "running"]
+    lives = [name for name, state in states.items() if state not in ENDED]
+    newest = [*trains, *lives, *by_name][0]
     if wanted is not None:
         st.warning(plain(f"There is no run {wanted} here (any more); this is the latest one."))
     return newest

@@ -37,7 +37,7 @@ const fitted = (element, layout) => {
   const whole = layout.title?.text;
   if (!whole) return layout;
   const [title, note] = whole.split("  <span");
-  const room = element.clientWidth - 16, size = layout.title.font?.size ?? 14;
+  const room = 0.9 * element.clientWidth - 16, size = layout.title.font?.size ?? 14;
   const beside = note ? wide(bare("<span" + note), 11) + 14 : 0;
   element.title = "";
   if (wide(bare(title), size) + beside <= room) return layout;

@@ -9,9 +9,12 @@ the browser draws an empty one, which has no timers, and reports it; only then d
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import NoReturn
 
 import streamlit as st
+
+from app.serving import LIVE
 
 GOAL = "leaving"
 """In the session: the page that is to be opened, its parameters, and whether the browser was told to end the old one."""
@@ -19,9 +22,10 @@ GOAL = "leaving"
 NUMBER = "leaving.number"
 
 JAVASCRIPT = """
-export default function ({parentElement, setTriggerValue}) {
+export default function ({data, parentElement, setTriggerValue}) {
   if (parentElement.ended) return;
   parentElement.ended = true;
+  window.labLeaving?.(data.path);  // see app.serving
   setTriggerValue("ended", true);
 }
 """
@@ -49,5 +53,6 @@ def leaving() -> bool:
         st.switch_page(page, query_params=parameters)
     number = st.session_state[NUMBER] = st.session_state.get(NUMBER, 0) + 1
     st.session_state[GOAL] = (page, parameters, True)
-    _mount(key=f"leaving-{number}", on_ended_change=lambda: None)
+    stem = PurePath(page).stem.replace("_", "-")
+    _mount(key=f"leaving-{number}", data={"path": "" if stem == LIVE else stem}, on_ended_change=lambda: None)
     return True

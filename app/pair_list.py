@@ -33,6 +33,8 @@ HEADS = {MARGIN: "Margin", "loss": "Loss", "log_ratio_chosen": "Log-ratio chosen
 """Their heads; those of other terms are their titles. Symbol and unit are told on hover."""
 DRAWN = "inspect.drawn"
 """In the session: the table that was drawn last."""
+STORE = "inspect.store"
+"""In the session: path of the store whose pairs the list shows."""
 FRESH, PATIENCE = 5.0, 20.0
 """A live run's list is read anew after so many seconds, or after so many times the seconds that the reading took."""
 
@@ -72,7 +74,7 @@ def show(run: Run, store: PairStore | None, step: int | None) -> Listed:
     rows = rows.sort_values(by, ascending=not falling, kind="stable", na_position="last") if len(rows) else rows
     ids = rows["pair"].to_numpy(object)
     opened = st.query_params.get("pair")
-    place = str(run.about["pairs_store"])
+    place = st.session_state[STORE] = str(run.about["pairs_store"])
     if opened is None and len(ids):
         before = opened_pair(place)
         opened = before if before is not None and (ids == before).any() else str(ids[0])
@@ -89,6 +91,8 @@ def open_pair(id: str | None) -> None:
     """Open a pair of the same run, from the next drawing on."""
     if id is not None:
         put(pair=id)
+        if STORE in st.session_state:  # now: the drawing that follows may be cut short by a click on another page
+            remember_pair(st.session_state[STORE], id)
 
 
 def _title(name: str) -> str:

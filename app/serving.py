@@ -40,12 +40,23 @@ window.__streamlit = {BACKEND_BASE_URL: location.origin};
   const filledIn = %s;
   const push = history.pushState.bind(history);
   let last = -Infinity;
+  // On the way to another page its parameters may come before its path, and belong to no entry of the page that is left.
+  let leaving = -Infinity;
+  window.labLeaving = (path) => { if (path !== location.pathname.slice(1)) leaving = performance.now(); };
+  window.addEventListener("popstate", () => { leaving = -Infinity; }, true);
+  window.addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[href]");
+    const here = link && link.origin === location.origin && !event.ctrlKey && !event.metaKey && !event.shiftKey;
+    if (here) window.labLeaving(link.pathname.slice(1));
+  }, true);
   history.pushState = (state, title, address) => {
     const now = new URL(location.href), next = new URL(address ?? now.href, now);
     const names = filledIn[now.pathname.slice(1)];
     const kept = [...now.searchParams].every(([name, value]) => next.searchParams.get(name) === value);
     const added = [...next.searchParams.keys()].filter((name) => !now.searchParams.has(name));
     const byItself = names && (names.includes("*") || (kept && (!now.search || added.every((name) => names.includes(name)))));
+    if (now.pathname !== next.pathname) leaving = -Infinity;
+    else if (performance.now() - leaving < 15000) return;
     const soon = performance.now() - last < 100;  // several changes of one click are one
     if (now.pathname === next.pathname && (byItself || soon)) history.replaceState(state, title, address);
     else push(state, title, address);

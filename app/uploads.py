@@ -24,9 +24,9 @@ def store_upload(name: str, data: bytes) -> PairStore:
         PairsError: The file has no known ending, is too large, holds a wrong row (the error names it), or cannot be stored; nothing
             of it is kept.
     """
-    stem, _, kind = PurePath(name).name.rpartition(".")
+    stem, dot, kind = PurePath(name).name.rpartition(".")
     kind = kind.lower()
-    if kind not in TYPES:
+    if not dot or kind not in TYPES:
         raise PairsError(f"{name} has no known format; upload a .jsonl, .json, .csv or .parquet file.")
     if len(data) > MEGABYTES * 2**20:
         raise PairsError(

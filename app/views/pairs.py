@@ -139,7 +139,7 @@ def _list(store: PairStore, one: DeltaGenerator, other: DeltaGenerator) -> Liste
     _, total = matching(0, 0)
     sheets = max(1, -(-total // SHEET))
     asked = st.query_params.get("sheet", "1")
-    sheet = min(int(asked), sheets) if asked.isdecimal() and int(asked) else 1
+    sheet = min(int(asked), sheets) if asked.isdecimal() and len(asked) < 16 and int(asked) else 1
     first = (sheet - 1) * SHEET
     pairs, _ = matching(max(0, first - 1), SHEET + (2 if first else 1))
     before = pairs.pop(0).id if first and pairs else None

@@ -9,6 +9,7 @@ X₁ and X₂ are the probability ratios of policy and reference of the chosen a
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -289,7 +290,8 @@ def held_words(held: str) -> list[str]:
 
 
 def _words(out: np.ndarray, paths: Sequence[Trajectory], rate: float | None, held: str) -> list[str]:
-    lines = ["Arrows: −∇L, all of one length. Dotted: log X₁ = log X₂.", *held_words(held)]
+    lines = ["Arrows: −∇L, all of one length. Dotted: log X₁ = log X₂."]
+    lines += [line for words in held_words(held) for line in textwrap.wrap(words, 60)]
     if paths:
         steps = max(len(path.value) for path in paths) - 1
         lines.append(f"Bold: {steps} descent steps" + (f" of {rate:.3g} nats²" if rate else "") + ", from the ring.")

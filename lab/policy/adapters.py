@@ -45,7 +45,8 @@ def add_adapter(model: Any, lora: Lora, seed: int) -> Any:
         fan_in_fan_out=any(_transposed(module) for module in model.modules()),  # GPT-2 keeps its weights the other way round
         task_type="CAUSAL_LM",
     )
-    with refusing("The adapter", "name this model's linear modules in lora_targets, or use all-linear"), global_generator(seed):
+    remedy = "name modules in lora_targets in place of all-linear" if everything else "name other modules, or use all-linear"
+    with refusing("The adapter for this model", remedy), global_generator(seed):
         return get_peft_model(model, config)
 
 

@@ -75,7 +75,8 @@ def _configs(config: Any) -> list[Any]:
 def _set(owner: Any, name: str, value: float) -> None:
     if isinstance(owner, dict):
         owner[name] = value
-    else:
+        return
+    with contextlib.suppress(Exception):  # a configuration may allow no such value; that nothing is random is tried afterwards
         setattr(owner, name, value)
 
 

@@ -89,11 +89,8 @@ class Encoder:
 
     def together(self, prompt: Prompt, answers: Sequence[str]) -> list[Encoded]:
         """Several answers behind one prompt, which is cut alike for all of them. Raises ValueError as for one."""
-        if isinstance(prompt, str):
-            turn, ids = None, self._row(prompt)
-        else:
-            turn = self.template.turn(prompt)
-            ids = self._row(turn.before)
+        turn = None if isinstance(prompt, str) else self.template.turn(prompt)
+        ids = self._prompt_ids(prompt) if turn is None else self._row(turn.before)
         room = answer_room(self.max_length, len(ids))
         whole = [self._answer(prompt, turn, answer) for answer in answers]
         kept = [self._cut(answer, room) for answer in whole]

@@ -27,8 +27,6 @@ from tests.app.browsing import until
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
-PROBES = ("/_stcore/health", "/_stcore/host-config")
-"""Addresses that Streamlit's own script tries at every level of the page's path until one answers."""
 
 TERMS = {
     "sgdpo": ("pilot_chosen", "pilot_rejected", "logit", "logit_chosen", "logit_rejected"),
@@ -198,7 +196,7 @@ def page() -> Iterator[Any]:
             complaints.append(message.text)
 
     def answered(response: Any) -> None:
-        if response.status >= 400 and not response.url.endswith(PROBES):
+        if response.status >= 400:
             complaints.append(f"{response.status} {response.url}")
 
     def asked(request: Any) -> None:

@@ -74,8 +74,8 @@ FAINT = """() => {
     if (box.width < 2 || box.height < 2 || style.visibility === "hidden") continue;
     let shown = 1;
     for (let a = element; a; a = a.parentElement) shown *= Number(getComputedStyle(a).opacity);
-    if (shown < 0.05) continue;
     const drawn = parse(element.closest("svg") ? style.fill : style.color);
+    if (shown < 0.05 || drawn[3] < 0.05) continue;
     if (element.closest("svg")) shown *= Number(style.fillOpacity);
     const below = ground(element), ink = over([...drawn.slice(0, 3), drawn[3] * shown], below);
     const [high, low] = [light(ink), light(below)].sort((a, b) => b - a), ratio = (high + 0.05) / (low + 0.05);

@@ -174,7 +174,7 @@ class TestTimeTravel:
         parts = figures(opened("one", tab="Pairs", step=3))["All pairs on the objective’s field"]
         points = [trace for trace in parts["data"] if trace["type"] == "scattergl"]
         assert sum(len(trace["customdata"]) for trace in points) == len(run.pairs(3))
-        assert [trace["name"] for trace in points] == ["pairs", "step 3"]
+        assert [trace["name"] for trace in points] == ["pairs, where they were last seen", "pairs in the batch of step 3"]
 
     def test_another_run_is_shown_as_it_is_now(self, store_run: Callable[..., Run]) -> None:
         for name in ("one", "two"):
@@ -287,6 +287,12 @@ def test_the_newest_live_run_is_shown_and_the_address_says_so(store_run: Callabl
     assert app.query_params["run"] == "alive"
 
 
+def test_a_run_that_trains_comes_before_one_that_waits(store_run: Callable[..., Run]) -> None:
+    store_run("trains", state="running")
+    store_run("waits", state="queued", done=0)
+    assert opened().selectbox(key="run").value == "trains"
+
+
 def test_the_address_finds_the_run_again(store_run: Callable[..., Run]) -> None:
     store_run("alive", state="running")
     store_run("other", state="finished", objective="alpha_dpo")
@@ -362,7 +368,7 @@ def test_warnings_are_shown_in_words_and_inert(store_run: Callable[..., Run]) ->
     app.session_state["checks-one"] = True
     app.run()
     assert any("1 warning**" in one.label for one in app.expander)
-    shown = app.warning[0].value
+    shown = next(one.value for one in app.warning if "was cut" in one.value)
     assert HOSTILE in unescaped(shown)
     for mark in ("<b>", "$x$", "![", ":red[", ":smile:"):
         assert mark not in shown

@@ -132,7 +132,12 @@ class Clicker:
         }
 
     def _visible(self, selector: str) -> list[Any]:
-        return [one for one in self.page.query_selector_all(selector) if one.is_visible()]
+        """What can be reached: all that is visible, or while a dialog is open what stands in it."""
+        dialog = self.page.query_selector("[role=dialog]")
+        if dialog is not None and self.rng.random() < 0.3:
+            self.page.keyboard.press("Escape")
+            dialog = None
+        return [one for one in (dialog or self.page).query_selector_all(selector) if one.is_visible()]
 
     def _words(self, element: Any) -> str:
         words = element.get_attribute("aria-label") or element.inner_text() or element.get_attribute("data-testid") or "?"
@@ -202,6 +207,7 @@ class Clicker:
 
     def menu(self) -> str:
         name = self.rng.choice(list(PAGES.values()))
+        self.page.keyboard.press("Escape")  # a dialog covers the menu
         self.page.get_by_role("link", name=name, exact=False).first.click(timeout=5000)
         return f"menu {name}"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lab.objectives import OBJECTIVES, field, make_objective
 from lab.plots import plane, plane_ranges
-from lab.plots.plane import MOST_POINTS, OUTERMOST
+from lab.plots.plane import ALL, MOST_POINTS, OUTERMOST
 
 HOSTILE = "<b>x</b><a href='http://example.invalid'>"
 
@@ -42,7 +42,7 @@ def test_every_objective_has_its_field_beneath_the_pairs(name: str) -> None:
     figure = plane(frame, field(objective, *axes, state=state), batch=7)
     plain = figure.to_plotly_json()
     go.Figure(plain)  # as Plotly validates it
-    assert {"pairs", "step 7"} == set(points(figure))
+    assert {ALL, "pairs in the batch of step 7"} == set(points(figure))
     assert any(trace.type == "heatmap" for trace in figure.data)
 
 
@@ -64,7 +64,7 @@ def test_more_pairs_than_a_screen_needs_are_thinned_alike_at_every_refresh() -> 
     frame = pairs(3 * MOST_POINTS)
     moved = frame.assign(log_ratio_chosen=frame["log_ratio_chosen"] + 1)
     one, other = (plane(f) for f in (frame, moved))
-    shown = [[cell[0] for cell in points(figure)["pairs"].customdata] for figure in (one, other)]
+    shown = [[cell[0] for cell in points(figure)[ALL].customdata] for figure in (one, other)]
     assert shown[0] == shown[1]
     assert MOST_POINTS <= len(shown[0]) <= MOST_POINTS + 4 * OUTERMOST
     assert f"{len(shown[0]):,} of {3 * MOST_POINTS:,} pairs" in one.layout.title.text
@@ -76,9 +76,9 @@ def test_of_too_many_pairs_those_that_stand_apart_and_those_of_the_batch_are_dra
     frame["step"] = 1
     frame.loc[[7, 70, 701], "step"] = 2
     drawn = points(plane(frame, batch=2))
-    assert {500.0} <= set(drawn["pairs"].x)
-    assert {-500.0} <= set(drawn["pairs"].y)
-    assert len(drawn["step 2"].x) == 3
+    assert {500.0} <= set(drawn[ALL].x)
+    assert {-500.0} <= set(drawn[ALL].y)
+    assert len(drawn["pairs in the batch of step 2"].x) == 3
 
 
 def test_what_is_not_finite_is_left_out() -> None:

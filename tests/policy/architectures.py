@@ -201,7 +201,7 @@ def row_of(kind: str, model: Any = None) -> Row:
         theirs = gradient(policy.model, exact)
         ids = torch.tensor([completions[0].prompt])
         spread = float(policy.model(input_ids=ids).logits[0].detach().std(0).mean())
-    difference = max(float((a.double() - b).abs().max()) for a, b in zip(own, exact))
+    difference = max(float((a.detach().double() - b.detach()).abs().max()) for a, b in zip(own, exact))
     return Row(kind, check, difference, float((ours - theirs).norm() / theirs.norm()), spread, seconds)
 
 

@@ -171,6 +171,27 @@ def test_a_weight_that_an_architecture_calls_dispensable_is_still_missed(model_f
         read_weights(transformers.AutoModelForCausalLM, str(folder), None)
 
 
+@pytest.mark.parametrize("keeps", [False, True])
+def test_numbers_drawn_while_a_model_loads_matter_where_they_stay(keeps, model_folder, monkeypatch):
+    """Mamba draws an initial step size although the file has it; what is drawn and kept would be another model each time."""
+    whole = transformers.AutoModelForCausalLM.from_pretrained
+
+    def draws(*given, **more):
+        model, report = whole(*given, **more)
+        with torch.no_grad():
+            noise = torch.randn(32)
+            if keeps:
+                model.model.norm.weight.copy_(noise)
+        return model, report
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", draws)
+    if keeps:
+        with pytest.raises(ModelError, match=r"model\.norm\.weight\) are drawn at random"):
+            load_policy(str(model_folder("llama")), device="cpu")
+    else:
+        load_policy(str(model_folder("llama")), device="cpu")
+
+
 def test_nothing_of_a_whole_model_depends_on_the_seed(model_folder):
     one, other = (load_policy(str(model_folder("llama")), device="cpu", seed=seed) for seed in (0, 1))
     assert one.fingerprint == other.fingerprint

@@ -42,9 +42,9 @@ def own_transcripts(count: int = 64) -> list[dict[str, str]]:
 
 def read_transcripts(path: Path) -> list[dict[str, str]]:
     """The rows of a JSON Lines file, packed or not."""
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as file:
-        return [json.loads(line) for line in file]
+    content = path.read_bytes()
+    text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
+    return [json.loads(line) for line in text.split("\n") if line]
 
 
 def as_pairs(rows: list[dict[str, str]]) -> list[dict[str, Any]]:

@@ -344,9 +344,26 @@ def _convert_gguf(file: Path, draft: Path) -> None:
         check_numbers(str(file), plain)
         plain.generation_config = quantized.generation_config
         plain.save_pretrained(draft)
-        tokenizer.save_pretrained(draft)
+        _known_tokens(tokenizer, plain.get_input_embeddings().num_embeddings).save_pretrained(draft)
         expected = arbitrary_logps(quantized)
     _require_same(f"The GGUF file {file}", draft, expected)
+
+
+def _known_tokens(tokenizer: Any, vocabulary: int) -> Any:
+    """The tokenizer without tokens that the model has no row for: transformers adds some of its own to those of a GGUF file, and
+    peft would add random rows for them to the model wherever it loads an adapter beside this tokenizer."""
+    if len(tokenizer) <= vocabulary:
+        return tokenizer
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] < vocabulary]
+    names = ("bos_token", "eos_token", "unk_token", "pad_token")
+    special = {name: getattr(tokenizer, name) for name in names if (getattr(tokenizer, f"{name}_id") or 0) < vocabulary}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)), chat_template=tokenizer.chat_template, **special
+    )
 
 
 # The cache.

@@ -32,7 +32,11 @@ def read_weights(kind: Any, source: str, config: Any, *, dtype: Any = torch.floa
     """
     with reading(source):
         model, report, drew = _read(kind, source, config, dtype, seed, **more)
-    check_report(source, model, report, drew=drew, flags="quantization_config" not in more)
+    check_report(source, model, report, flags="quantization_config" not in more)
+    if drew and "quantization_config" not in more:
+        with reading(source):
+            again, _, _ = _read(kind, source, config, dtype, seed + 1, **more)
+        _check_same(source, model, again)
     if Path(source).is_dir():
         _check_types(source, model)
     check_numbers(source, model)
@@ -45,8 +49,8 @@ def check_weights(kind: Any, source: str, config: Any) -> Any:
     Raises ModelError as `read_weights` does.
     """
     with reading(source):
-        model, report, drew = _read(kind, source, config, torch.float32, 0, device_map="meta")
-    check_report(source, model, report, drew=drew)
+        model, report, _ = _read(kind, source, config, torch.float32, 0, device_map="meta")
+    check_report(source, model, report)
     _check_types(source, model)
     return model
 
@@ -62,10 +66,10 @@ def _check_types(source: str, model: Any) -> None:
         )
 
 
-def check_report(source: str, model: Any, report: dict[str, Any], *, drew: bool = False, flags: bool = True) -> None:
+def check_report(source: str, model: Any, report: dict[str, Any], *, flags: bool = True) -> None:
     """Raises ModelError unless every parameter of a loaded model came from the file and every tensor of the file was used.
 
-    report: what `from_pretrained(output_loading_info=True)` returns.   drew: random numbers were drawn while it loaded.
+    report: what `from_pretrained(output_loading_info=True)` returns.
     flags: parameters carry transformers' mark of those that were read; it is compared with the report, which leaves out names
     that an architecture declares as dispensable.
     """
@@ -93,10 +97,17 @@ def check_report(source: str, model: Any, report: dict[str, Any], *, drew: bool 
             f"The files in {source} hold weights that {type(model).__name__} has no place for ({_listed(unused)}), so they are of "
             f"another model{kind}; give config.json and weights of one causal language model."
         )
-    if drew:
+
+
+def _check_same(source: str, model: Any, again: Any) -> None:
+    """Raises ModelError where weights depend on the seed. Some architectures draw numbers that are then replaced by the file's."""
+    other = {**dict(again.named_parameters()), **dict(again.named_buffers())}
+    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    drawn = [name for name, value in own.items() if not torch.equal(value.nan_to_num(), other[name].nan_to_num())]
+    if drawn:
         raise ModelError(
-            f"Weights of the model in {source} were drawn at random while it was loaded, although none is missing in its files; "
-            "give another model."
+            f"Weights of the model in {source} ({_listed(drawn)}) are drawn at random when it is loaded, although none is missing "
+            "in its files, so it would be another model each time; give another one."
         )
 
 
