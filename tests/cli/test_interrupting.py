@@ -221,7 +221,12 @@ def test_the_second_twin_is_not_started_after_a_signal(rows, model_folder, tmp_p
     assert main([*given, "--run-dir", str(tmp_path / "both")]) == 0
     assert ready[1:] == [True], "a signal before the second run trains ends the process"
     over = Interruption.over
-    monkeypatch.setattr(Interruption, "over", lambda self: (over(self), self._handle(signal.SIGINT, None)) and None)
+
+    def interrupted(self):
+        over(self)
+        self._handle(signal.SIGINT, None)
+
+    monkeypatch.setattr(Interruption, "over", interrupted)
     assert main([*given, "--run-dir", str(tmp_path / "one")]) == 130
     assert "Its twin was not started" in capsys.readouterr().out
     assert len(ready) == 3
