@@ -22,6 +22,7 @@ from lab.monitor import KEEP_PAIR_ROWS, RunError, RunLock, StoreReader, StoreWri
 from lab.monitor.folder import RUN_FILE
 from lab.policy.memory import out_of_memory, release
 
+from .checkpoint import CheckpointError
 from .config import TrainConfig
 from .loop import Training
 from .stopping import Stopped
@@ -134,7 +135,7 @@ def start(
             outcome = inprocess.Outcome("failed", step, error=words)
             log.error("The run %s failed: %s", folder.name, words)
             store.status(state="failed", stage="failed", error=words)
-            store.event(step, "state", state="failed", error=words)
+            store.event(step, "state", state="failed", error=words, failure=kind_of_failure(error))
             with contextlib.suppress(OSError):  # a full disk may be why it failed
                 (folder / "log.txt").write_text(traceback.format_exc(), encoding="utf-8")
             if not isinstance(error, Exception):
@@ -211,6 +212,17 @@ def _note_of_another(folder: Path, workers: Workers, error: BaseException) -> st
         return None
     first = min(there, key=lambda path: path.stat().st_mtime_ns)
     return f"{json.loads(first.read_text(encoding='utf-8'))} (Said by {first.stem.replace('-', ' ')} of {workers.count}.)"
+
+
+def kind_of_failure(error: BaseException) -> str:
+    """ "memory", "disk", "interrupt", "numbers" (loss or gradient not finite) or "other": what the diagnosis has to know of it."""
+    if not isinstance(error, Exception):
+        return "interrupt"
+    if isinstance(error, CheckpointError) or durable.disk_problem(error):
+        return "disk"
+    if isinstance(error, FloatingPointError):
+        return "numbers"
+    return "memory" if out_of_memory(error) else "other"
 
 
 def describe(error: BaseException) -> str:

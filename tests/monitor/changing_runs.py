@@ -47,15 +47,16 @@ def run(
     *,
     at: int = AT,
     fails: int = 0,
+    failure: Exception | None = None,
     rows: Callable[[], list[dict[str, str]]] = troubled.told_apart,
     **settings: Any,
 ) -> Run:
-    """Train, and make the change when `at` steps are done; memory runs out in step `fails` (0: never)."""
+    """Train, and make the change when `at` steps are done; memory runs out in step `fails` (0: never), or `failure` is raised there."""
 
     def on_step(step: int, scalars: dict[str, float]) -> None:
         if step == at:
             change(folder)
         if step == fails:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            raise failure or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     return troubled.run(objective, rows(), model, run_dir=folder, on_step=on_step, **SETTINGS | settings)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -15,6 +15,18 @@ from lab.run import Run
 from tests.monitor import changing_runs, troubled
 from tests.monitor.changing_runs import rewording, setting, swapping
 
+
+class Fragile(lab.OBJECTIVES["dpo"]):  # type: ignore[name-defined,misc]
+    """DPO that cannot compute its loss at a large beta."""
+
+    name: ClassVar[str] = "fragile"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.beta > 1:
+            raise RuntimeError("the margins do not fit")
+        return super().__call__(*args, **kwargs)
+
+
 RUNS: dict[str, tuple[Any, Callable[[Path], None], dict[str, Any]]] = {
     "too fast": ("dpo", setting(learning_rate=0.03), {"rows": troubled.contradictory}),
     "not a number": ("dpo", setting(learning_rate=1e30), {}),
@@ -23,12 +35,16 @@ RUNS: dict[str, tuple[Any, Callable[[Path], None], dict[str, Any]]] = {
     "another scale": ("ipo", setting(beta=0.02), {}),
     "harmless": ("dpo", setting(learning_rate=5e-5, beta=0.15), {}),
     "harmless edit": ("dpo", rewording, {"learning_rate": 1e-4, "save_every": 0}),
+    "cannot compute": ({"name": "fragile"}, setting(beta=2.0), {}),
+    "cannot compute at once": ({"name": "fragile"}, setting(beta=2.0), {"at": 1}),
+    "late failure": ("dpo", setting(learning_rate=5e-5), {"fails": 23, "at": 2}),
+    "full disk": ("dpo", setting(learning_rate=5e-5), {"fails": 15, "failure": OSError(28, "No space left on device")}),
     "no memory, no edit": ("dpo", setting(learning_rate=5e-5), {"fails": 15}),
 }
 
 
 @pytest.fixture(scope="module")
-def changed(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[str], Path]) -> Callable[[str], Run]:
+def changed(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[str], Path]) -> Iterator[Callable[[str], Run]]:
     """changed("swapped") is that run; each is made when it is first asked for."""
     place = tmp_path_factory.mktemp("changed")
     made: dict[str, Run] = {}
@@ -42,7 +58,9 @@ def changed(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[st
                 made[name] = changing_runs.run(objective, model_folder("gpt2"), place / name.replace(" ", "-"), change, **settings)
         return made[name]
 
-    return get
+    lab.register(Fragile)
+    yield get
+    del lab.OBJECTIVES["fragile"]
 
 
 @pytest.mark.parametrize(
@@ -70,6 +88,19 @@ def changed(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[st
             r"failed right after a change: .*version 1: 1 edited\)\. It ran out of memory in step 16",
         ),
         (
+            "cannot compute",
+            "harmful_change",
+            "error",
+            r"failed right after a change: when step 12 was done, beta was changed from 0\.1 to 2\. It ended behind step 12: "
+            r"RuntimeError: the margins do not fit\. Resume without the change at step 12 \(it goes back to the checkpoint of step 10",
+        ),
+        (
+            "cannot compute at once",
+            "harmful_change",
+            "error",
+            r"when step 1 was done, .* It ended behind step 1: .* Resume without the change at step 1 ",
+        ),
+        (
             "another scale",
             "harmful_change",
             "notice",
@@ -80,14 +111,15 @@ def changed(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[st
 def test_a_change_that_did_harm_is_named(changed, name, kind, severity, words):
     run = changed(name)
     one = {one.kind: one for one in run.diagnose()}[kind]
-    assert (one.severity, one.change) == (severity, 12)
+    assert (one.severity, one.change) == (severity, RUNS[name][2].get("at", 12))
     assert re.search(words, one.words), one.words
     assert one.thresholds if kind == "harmful_change" else True
     assert "loss_spike" not in {one.kind for one in run.diagnose()}, "said once"
-    assert [one.change for one in diagnose(run.reader, step=12) if one.change is not None] == [], "not before it was made"
+    earlier = diagnose(run.reader, step=RUNS[name][2].get("at", 13) - 1)
+    assert [one.change for one in earlier if one.change is not None] == [], "not before it was made"
 
 
-@pytest.mark.parametrize("name", ["harmless", "harmless edit", "no memory, no edit"])
+@pytest.mark.parametrize("name", ["harmless", "harmless edit", "no memory, no edit", "full disk", "late failure"])
 def test_a_harmless_change_is_not_blamed(changed, name):
     run = changed(name)
     assert len(run.changes()) == 1

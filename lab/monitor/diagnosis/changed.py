@@ -26,8 +26,11 @@ DEVIATIONS = 6.0
 SMALLEST = 0.05
 """nats; where the loss is nearly 0, a median of it is no measure."""
 
+NOT_BY_A_CHANGE = ("disk", "interrupt", "numbers")
+"""Kinds of failure that are not put down to a change as such. Where numbers stopped being finite, the jump before it is."""
+
 OUT_OF_MEMORY = "Out of memory"
-"""How the error of a run that failed for want of memory begins; edits can bring in longer pairs."""
+"""How the error of a run that failed for want of memory begins; edits can bring in longer pairs, settings need no more."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,13 @@ def _jump(e: Evidence, t: Thresholds, change: MadeChange, earlier: int, later: i
     start = max(e.first_step, change.after - BEFORE, earlier if change.after - earlier >= FEWEST else e.first_step)
     before = e.reader.scalars(["loss", "grad_norm"], first=start + 1, last=change.after)
     losses = before["loss"].dropna().to_numpy()
+    failed = _failure(e, change, reach)
+    if failed:
+        middle = float(np.median(losses)) if len(losses) else math.nan
+        return Jump(change, e.step + 1, middle, math.nan, len(losses), error=failed)
     if len(losses) == 0 or not np.isfinite(before.dropna().to_numpy()).all():
         return None
     middle = float(np.median(losses))
-    failed = _failed_for_memory(e, change, reach)
-    if failed:
-        return Jump(change, e.step + 1, middle, float(losses[-1]), len(losses), error=failed)
     bound = _bound(losses, t)
     values = after["loss"].to_numpy()
     bad = ~np.isfinite(after.to_numpy()).all(axis=1) | (values > bound)
@@ -120,14 +124,19 @@ def _still_above(e: Evidence, bound: float) -> bool:
     return loss is not None and loss.value > bound
 
 
-def _failed_for_memory(e: Evidence, change: MadeChange, reach: int) -> str:
-    """Why the run failed, where new pairs may be the reason: it ran out of memory soon after they came in."""
+def _failure(e: Evidence, change: MadeChange, reach: int) -> str:
+    """How the run failed soon after a change that may be the reason, in a sentence; "" where it did not."""
     status = e.reader.status()
-    error = str(status.get("error") or "")
-    late = e.step < e.reader.step or e.step > change.after + reach
-    if change.pairs_version is None or late or status.get("state") != "failed" or not error.startswith(OUT_OF_MEMORY):
+    if status.get("state") != "failed" or e.step < e.reader.step or not change.after <= e.step <= change.after + reach:
         return ""
-    return "It ran out of memory"
+    error = " ".join(str(status.get("error") or "").split())
+    states = e.events("state")["detail"]
+    kind = str(states.iloc[-1].get("failure") or "") if len(states) else ""
+    if kind == "memory" or error.startswith(OUT_OF_MEMORY):
+        return f"It ran out of memory in step {e.step + 1:,}." if change.pairs_version is not None else ""
+    if not kind or kind in NOT_BY_A_CHANGE:
+        return ""
+    return f"It ended behind step {e.step:,}: {error.rstrip('.')}."
 
 
 def undo(e: Evidence, change: MadeChange) -> str:
@@ -157,10 +166,11 @@ def harmful_change(e: Evidence, t: Thresholds) -> Seen:
     if jump is None:
         return Seen(numbers)
     change = jump.change
-    numbers |= {"change made after step": float(change.after), "loss before the change, median [nats]": jump.before}
+    numbers |= {"change made after step": float(change.after)}
+    numbers |= {} if math.isnan(jump.before) else {"loss before the change, median [nats]": jump.before}
     when = f"when step {change.after:,} was done, {change.words}"
     if jump.error:
-        words = f"The run failed right after a change: {when}. {jump.error} in step {jump.step:,}. {undo(e, change)}"
+        words = f"The run failed right after a change: {when}. {jump.error} {undo(e, change)}"
         return Seen(numbers, words, "error", since=change.after, change=change.after)
     if math.isnan(jump.loss):
         return Seen(numbers)  # told by the check of numbers that are not finite

@@ -112,11 +112,13 @@ class Evidence:
 
     @cached_property
     def changes(self) -> list[MadeChange]:
-        """What was changed in mid-run before the step, oldest first; changes that were made together are one."""
+        """What was changed in mid-run before the step, oldest first; changes that were made together are one. Where the run failed
+        right behind the step, also what was changed between the two."""
         edits = self.events("edit")
         counts = {int(detail.get("version", -1)): detail for detail in edits["detail"]}
         every = made_changes(self.reader.folder, self.about.get("config") or {}, counts)
-        return [change for change in every if self.first_step <= change.after < self.step]
+        failed = self.step == self.reader.step and self.reader.status().get("state") == "failed"
+        return [change for change in every if self.first_step <= change.after < self.step + failed]
 
     @cached_property
     def objective(self) -> Objective | None:
