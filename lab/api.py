@@ -24,7 +24,7 @@ from lab.training.branch import lay_out, plan_branch, read_start
 from lab.training.evaluation import Judge
 from lab.training.executing import Executor, choose_place
 from lab.training.leaving_out import changes_to_leave_out, leave_out_changes
-from lab.training.lifecycle import leaving_a_note
+from lab.training.lifecycle import check_new_folder, leaving_a_note
 from lab.training.loop import OnStep
 from lab.training.prepare import look_ahead
 from lab.training.refusing import refuse_what_cannot_work
@@ -325,19 +325,25 @@ def preflight(
     pairs: Any = WORLD,
     model: str | Path = WORLD,
     *,
+    run_dir: str | Path | None = None,
+    executor: Executor | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Preflight:
     """What a run with these settings would meet: lengths, cuts, memory, time. Takes what `train` takes, and makes no run.
 
     The model is loaded and a few pairs go through it; `report.lines()` is the report in words.
-    progress(what, share) says how far it is. Raises ConfigError, PairsError or ModelError, each in one sentence.
+    run_dir, executor: refused where `train` would refuse them.   progress(what, share) says how far it is.
+    Raises ConfigError, PairsError, ModelError or RunError, each in one sentence.
     """
     config = _parse(objective, pairs, model, settings)
+    if executor == "process":
+        require_known_elsewhere(config.objective)
     refuse_what_cannot_work(config)
     say = progress or (lambda what, share: None)
     stored = open_pairs(pairs, progress=progress).all()
     _check_model(config)
+    check_new_folder(Path(run_dir) if run_dir is not None else home.new_run_dir(config.objective.name))
     folder = config.model
     if folder == WORLD:
         from lab.world import ensure

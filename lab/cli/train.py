@@ -84,7 +84,8 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run and branch:
         raise ConfigError("--dry-run looks at a new run; a branch reports by itself before its first step.")
     if options.dry_run:
-        return look_ahead(given, as_json=options.json)
+        place = {"run_dir": options.run_dir, "executor": "process" if options.detach else None}
+        return look_ahead(given | place, as_json=options.json)
     interruption.install()
     if options.lock_descriptor is not None:
         return train_detached(options)

@@ -42,13 +42,7 @@ def trained_here() -> list[Path]:
 
 def create_run(folder: Path, config: TrainConfig, **about: Any) -> None:
     """Make a run's folder. Raises RunError if there is a run in it already; nothing of that one is touched."""
-    taken = RunError(f"There is a run in {folder} already; continue it with resume, or give another run_dir.")
-    if (folder / RUN_FILE).exists():
-        raise taken
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"The folder {folder} cannot be made ({error.strerror}); give another run_dir.") from None
+    _make_folder(folder)
     content: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -60,12 +54,47 @@ def create_run(folder: Path, config: TrainConfig, **about: Any) -> None:
         draft.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
         (folder / RUN_FILE).hardlink_to(draft)  # unlike a rename it refuses where another process was faster
     except FileExistsError:
-        raise taken from None
+        raise _taken(folder) from None
     except OSError as error:
-        raise RunError(f"The run cannot be made in {folder}. {durable.disk_problem(error) or error}") from None
+        raise _cannot_be_made(folder, error) from None
     finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raises what `create_run` would raise for this folder. What is written to find out is deleted again."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    draft = folder / f".{RUN_FILE}.{os.getpid()}"
+    try:
+        _make_folder(folder)
+        draft.write_text("{}", encoding="utf-8")
+    except OSError as error:
+        raise _cannot_be_made(folder, error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        for place in missing:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+
+
+def _make_folder(folder: Path) -> None:
+    """Raises RunError where there is a run already, or no folder can be."""
+    if (folder / RUN_FILE).exists():
+        raise _taken(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"The folder {folder} cannot be made ({error.strerror}); give another run_dir.") from None
+
+
+def _taken(folder: Path) -> RunError:
+    return RunError(f"There is a run in {folder} already; continue it with resume, or give another run_dir.")
+
+
+def _cannot_be_made(folder: Path, error: OSError) -> RunError:
+    return RunError(f"The run cannot be made in {folder}. {durable.disk_problem(error) or error}")
 
 
 def start(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +92,38 @@ def test_what_cannot_work_is_one_line(train, more, sentence, capsys):
 def test_a_run_that_exists_has_its_report_already(capsys, tmp_path):
     assert main(["train", "--resume", "--run-dir", str(tmp_path), "--dry-run"]) == 1
     assert "show RUN" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fault", ["a run is there", "a file is in the way", "read-only", "known here alone"])
+def test_a_dry_run_refuses_what_train_refuses(fault, train, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "runs" / "mine"
+    more = ["--run-dir", str(folder)]
+    if fault == "a run is there":
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text("{}")
+    elif fault == "a file is in the way":
+        folder.parent.write_text("")
+    elif fault == "read-only":
+        write = Path.write_text
+        refused = lambda path, *args, **more: (read_only if ".run.json" in path.name else write)(path, *args, **more)  # noqa: E731
+        monkeypatch.setattr(Path, "write_text", refused)
+    else:
+        monkeypatch.setitem(lab.OBJECTIVES, "known_here", type("KnownHere", (lab.OBJECTIVES["dpo"],), {"name": "known_here"}))
+        train[train.index("dpo")] = "known_here"
+        more.append("--detach")
+    before = sorted(tmp_path.rglob("*"))
+    assert main([*train, *more, "--dry-run"]) == 1
+    dry = capsys.readouterr().err
+    assert [path for path in sorted(tmp_path.rglob("*")) if "lab-home" not in path.parts] == before, "the pairs are stored at home"
+    assert main([*train, *more]) == 1
+    assert capsys.readouterr().err == dry
+    assert len(dry.strip().splitlines()) == 1
+
+
+def read_only(path, *args, **more):
+    raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+
+def test_a_dry_run_leaves_no_folder(train, tmp_path):
+    assert main([*train, "--run-dir", str(tmp_path / "a" / "b"), "--dry-run"]) == 0
+    assert not (tmp_path / "a").exists()

@@ -51,7 +51,8 @@ def run(
     rows: Callable[[], list[dict[str, str]]] = troubled.told_apart,
     **settings: Any,
 ) -> Run:
-    """Train, and make the change when `at` steps are done; memory runs out in step `fails` (0: never), or `failure` is raised there."""
+    """Train, and make the change when `at` steps are done; memory runs out in step `fails` (0: never), or `failure` is
+    raised there."""
 
     def on_step(step: int, scalars: dict[str, float]) -> None:
         if step == at:

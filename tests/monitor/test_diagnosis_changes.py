@@ -92,7 +92,7 @@ def changed(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[st
             "harmful_change",
             "error",
             r"failed right after a change: when step 12 was done, beta was changed from 0\.1 to 2\. It ended behind step 12: "
-            r"RuntimeError: the margins do not fit\. Resume without the change at step 12 \(it goes back to the checkpoint of step 10",
+            r"RuntimeError: the margins do not fit\. Resume without the change at step 12 \(it goes back to the checkpoint",
         ),
         (
             "cannot compute at once",
