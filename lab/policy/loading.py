@@ -96,7 +96,7 @@ def load_trained(folder: Path, *, device: str = "auto") -> Policy:
     """A policy as a checkpoint left it: a whole model, or an adapter on its base."""
     if not is_adapter(str(folder)):
         return load_policy(str(folder), device=device)
-    base = load_policy(adapter_base(folder), device=device)
+    base = load_policy(adapter_base(folder, download=True), device=device)
     model = with_adapter(base.model, folder, trainable=True)
     return Policy(model, base.tokenizer, base.device, base.fingerprint, True, base.autocast, base.shared)
 
@@ -112,7 +112,7 @@ def check_model(source: str, *, lora: Lora | None = None) -> None:
     place = check_source(source)
     if place is None or is_adapter(place) or is_gguf(place):
         return  # GGUF, and adapters on adapters: all of it is checked when it is converted
-    if is_adapter(source):
+    if is_adapter(source) and Path(place).is_dir():
         check_folder(Path(place))
     config = read_configuration(place)
     require_causal(place, config)

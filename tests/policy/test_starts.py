@@ -236,6 +236,39 @@ def test_an_adapter_that_cannot_be_merged_is_refused_by_its_kind(model_folder, r
         lab.preflight("dpo", rows, tmp_path / "prompts", **FAST)
 
 
+def test_an_adapter_of_the_hub_is_refused_in_one_sentence(rows, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda source, name: str(tmp_path / name))
+    for refuse in (lab.preflight, lambda *given, **more: lab.train(*given, background=False, **more)):
+        with pytest.raises(ModelError, match=r"The model owner/adapter on the hub is an adapter .*; download it .* that folder\.$"):
+            refuse("dpo", rows, "owner/adapter", **FAST)
+    assert not lab.runs()
+
+
+def test_a_start_from_an_adapter_on_a_model_of_the_hub(adapter, model_folder, rows, monkeypatch):
+    """The base is fetched when the model is loaded, and not by the checks before."""
+    import huggingface_hub
+
+    fetched = []
+
+    def fetch(name, local_files_only=False, **_):
+        if local_files_only and not fetched:
+            raise OSError("not here yet")
+        fetched.append(name)
+        return str(model_folder("llama"))
+
+    based_on("owner/base")(adapter)
+    expected = arbitrary_logps(load_policy(str(model_folder("llama")), device="cpu").model)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    assert converted.check_source(str(adapter)) == "owner/base"
+    assert fetched == []
+    policy = load_policy(str(adapter), device="cpu")
+    assert set(fetched) == {"owner/base"}
+    assert (arbitrary_logps(policy.model) - expected).abs().max() > 1e-3
+
+
 def test_a_relative_base_is_looked_for_beside_the_adapter(model_folder, tmp_path, own_cache, monkeypatch):
     shutil.copytree(model_folder("llama"), tmp_path / "place" / "base")
     monkeypatch.chdir(tmp_path / "place")

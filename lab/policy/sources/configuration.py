@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ModelError, cause, refusing
-from .files import CONFIG, read_json
+from .files import ADAPTER_CONFIG, CONFIG, read_json
 
 QUANTIZED = ("quantization_config", "compression_config", "quantization")
 """Entries of config.json that describe weights which are not stored as numbers of the model (the last: MLX)."""
@@ -24,6 +24,8 @@ def read_configuration(source: str) -> Any:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     local = Path(source).is_dir()
+    if not local:
+        _refuse_hub_adapter(source)
     content = read_json(Path(source) / CONFIG) if local else {}
     if local:
         _check_content(source, content, content.get("model_type") in CONFIG_MAPPING)
@@ -83,6 +85,20 @@ def _make_portable(config: Any) -> None:
         chosen = getattr(part, "_attn_implementation_internal", None)
         if chosen is not None and chosen not in PORTABLE_ATTENTION:
             part._attn_implementation_internal = None
+
+
+def _refuse_hub_adapter(source: str) -> None:
+    """Raises ModelError where a hub id is that of an adapter: transformers would load it in its own way."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        hf_hub_download(source, ADAPTER_CONFIG)
+    except Exception:  # there is no such file, or no such model: loading its configuration says so
+        return
+    raise ModelError(
+        f"The model {source} on the hub is an adapter ({ADAPTER_CONFIG}); download it (hf download {source} --local-dir FOLDER) "
+        "and give that folder."
+    )
 
 
 def _hub_refusal(source: str, error: Exception) -> str:

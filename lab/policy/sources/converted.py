@@ -33,6 +33,7 @@ from .files import (
     local_folder,
     read_json,
     stored_tensors,
+    weight_files,
 )
 from .stored_adapters import with_adapter
 from .weights import check_numbers, check_report, read_weights, reading
@@ -94,7 +95,7 @@ def loadable(source: str) -> str:
         return str(_converted(_key(check_gguf(file)), lambda draft: _convert_gguf(file, draft)))
     if is_adapter(source):
         folder = Path(source).expanduser()
-        base = adapter_base(folder)
+        base = adapter_base(folder, download=True)
         return str(
             _converted(
                 _key(folder / ADAPTER_CONFIG, folder / ADAPTER_WEIGHTS, *_content(base)), lambda draft: _merge(folder, base, draft)
@@ -168,8 +169,11 @@ def _require_end(folder: Path) -> None:
         base = Path(adapter_base(base))
 
 
-def adapter_base(folder: Path) -> str:
-    """The base model of an adapter: a folder, or a hub id. Raises ModelError where it is not there."""
+def adapter_base(folder: Path, *, download: bool = False) -> str:
+    """The base model of an adapter: a folder, or the id of a hub model that is not on this machine yet.
+
+    download: fetch that model and return its folder. Without, nothing is fetched. Raises ModelError where the base is not there.
+    """
     named = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
     if not isinstance(named, str) or not named.strip():
         raise ModelError(f"The adapter in {folder} does not name its base model; set base_model_name_or_path in {ADAPTER_CONFIG}.")
@@ -182,16 +186,41 @@ def adapter_base(folder: Path) -> str:
     )
     if Path(named).is_absolute() or named.startswith((".", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", named):
         raise ModelError(missing)
+    if not download:
+        return _in_cache(named) or _on_hub(named, missing)
     return _downloaded(named, missing)
+
+
+PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+"""Files of a hub model that are fetched."""
+
+
+def _in_cache(name: str) -> str | None:
+    """The folder of a hub model that was fetched whole before."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=PATTERNS, local_files_only=True))
+        if not is_adapter(str(folder)):
+            weight_files(folder)
+    except Exception:  # not there, or in part; fetching it says what is wrong
+        return None
+    return str(folder)
+
+
+def _on_hub(name: str, refusal: str) -> str:
+    """The id of a model that has to be fetched. Raises ModelError(refusal) where the hub is switched off."""
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        raise ModelError(f"{refusal[:-1]} (the hub is switched off (HF_HUB_OFFLINE=1)).")
+    return name
 
 
 def _downloaded(name: str, refusal: str) -> str:
     """The folder of a hub model's snapshot. Raises ModelError(refusal)."""
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
     try:
-        return str(snapshot_download(name, allow_patterns=patterns))
+        return str(snapshot_download(name, allow_patterns=PATTERNS))
     except Exception as error:
         why = "the hub is switched off (HF_HUB_OFFLINE=1)" if os.environ.get("HF_HUB_OFFLINE") == "1" else cause(error)
         raise ModelError(f"{refusal[:-1]} ({why}).") from error
@@ -357,7 +386,7 @@ def _content(base: str) -> list[Path]:
     """The files that make a base model what it is."""
     folder = Path(base)
     if is_adapter(base):
-        return [folder / ADAPTER_CONFIG, folder / ADAPTER_WEIGHTS, *_content(adapter_base(folder))]
+        return [folder / ADAPTER_CONFIG, folder / ADAPTER_WEIGHTS, *_content(adapter_base(folder, download=True))]
     return [p for p in sorted(folder.iterdir()) if p.suffix in (".json", ".safetensors", ".gguf") and p.name not in NO_MODEL]
 
 
