@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from app import sets
@@ -19,8 +21,11 @@ HELP = (
 )
 
 
-def section(config: TrainConfig | None) -> None:
-    """A button that checks `config`, and what the last check of this session found. Without a configuration the button is off."""
+def section(config: TrainConfig | None, told: Sequence[str] = ()) -> None:
+    """A button that checks `config`, and what the last check of this session found. Without a configuration the button is off.
+
+    told: warnings that stand on the page already.
+    """
     if st.button("Check", disabled=config is None, width="stretch", help=HELP) and config:
         asked = config
         st.session_state["check"] = (asked, Job(lambda progress: look_ahead(asked, progress)))
@@ -35,7 +40,7 @@ def section(config: TrainConfig | None) -> None:
         return
     if config is not None and _without_name(config) != _without_name(checked):
         st.caption("The settings have changed since this check.")
-    show(job.result)
+    show(job.result, told)
 
 
 def look_ahead(config: TrainConfig, progress: Progress) -> Preflight:
@@ -48,7 +53,7 @@ def look_ahead(config: TrainConfig, progress: Progress) -> Preflight:
         return refusal.report  # which says so, with everything else that was found
 
 
-def show(report: Preflight) -> None:
+def show(report: Preflight, told: Sequence[str] = ()) -> None:
     """The report on the page: what is wrong first, the lengths on demand."""
     memory = report.memory
     if report.advice:
@@ -64,7 +69,8 @@ def show(report: Preflight) -> None:
         took = duration(max(report.time.training + report.time.reference, 1))
         st.text(f"About {took} for {steps} ({report.epochs:.2g} epochs), without evaluation, sampling, probes and checkpoints")
     for finding in report.findings:
-        (st.info if finding.pairs else st.warning)(plain(finding.words))
+        if finding.words not in told:
+            (st.info if finding.pairs else st.warning)(plain(finding.words))
     with st.expander("Lengths and memory"):
         st.code("\n".join(report.lines()), language=None, wrap_lines=False)
 

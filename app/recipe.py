@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from app import sets
 from lab.api import Executor
 from lab.objectives import Objective, make_objective
-from lab.pairs import PairsError
+from lab.pairs import Pair, PairsError, PairStore
+from lab.pairs.importing import read_pairs
 from lab.pairs.rows import open_table
 from lab.policy.loading import choose_device
 from lab.policy.sources import check_source
 from lab.training.config import TrainConfig
-from lab.training.preflight import HIGHEST_RATE
+from lab.training.held_out import split
+from lab.training.preflight import settings_findings
 
+LARGEST_FILE = 10_000_000
+"""Bytes of a file of pairs that is read to judge a form."""
 OWN = ("objective", "pairs", "model")
 SLOWEST_FOR_THE_WORLD = 1e-5
 """Below this rate the world's half million parameters move too little to see in some hundred steps."""
@@ -99,13 +105,45 @@ def _warnings(objective: Objective, config: TrainConfig) -> Iterator[str]:
         yield f"{objective.name} compares the pairs of a batch with each other, and with batch_size 1 there is nothing to compare."
     if config.learning_rate == 0:
         yield "learning_rate is 0, so nothing will move."
-    elif config.learning_rate > HIGHEST_RATE:
-        yield f"learning_rate {config.learning_rate:g} is above {HIGHEST_RATE:g}: most models fall apart within a few steps."
     elif config.model == "world" and not config.lora_rank and config.learning_rate < SLOWEST_FOR_THE_WORLD:
         yield (
             f"learning_rate {config.learning_rate:g} suits models of billions of parameters; the embedded world's model "
             "will hardly move. Try 1e-4."
         )
+    yield from (finding.words for finding in settings_findings(config, *count_pairs(config)))
+
+
+def count_pairs(config: TrainConfig) -> tuple[int | None, int | None]:
+    """(pairs to train on, pairs that evaluations compute) of a set that is at hand; None where it has to be fetched, built or is
+    too large to be read for every change of the form."""
+    try:
+        world = sets.opened_world() if config.pairs == sets.WORLD else None
+        path = world.store.path if world else _path(config.pairs)
+        if path.suffix == ".sqlite":
+            with PairStore(path) as store:
+                version = store.version
+        elif path.is_file() and path.stat().st_size <= LARGEST_FILE:
+            version = path.stat().st_mtime_ns
+        else:
+            return None, None
+        return _divided(path, version, config.held_out if config.evaluate else 0.0, config.seed, config.eval_pairs)
+    except (OSError, ValueError):  # the start says what is wrong with the set
+        return None, None
+
+
+@lru_cache(maxsize=64)
+def _divided(path: Path, version: int, held_out: float, seed: int, most: int) -> tuple[int, int]:
+    pairs = _pairs(path, version)
+    training, kept_apart = split(pairs, held_out, seed) if held_out else (pairs, [])
+    return len(training), min(len(kept_apart), most)
+
+
+@lru_cache(maxsize=2)
+def _pairs(path: Path, version: int) -> Sequence[Pair]:
+    if path.suffix != ".sqlite":
+        return read_pairs(path)
+    with PairStore(path) as store:
+        return store.all(version)
 
 
 def changed(config: TrainConfig) -> dict[str, Any]:

@@ -207,7 +207,7 @@ def _verdict_section(verdict: Verdict, start: Start) -> None:
     if verdict.refusal:
         st.error(plain(verdict.refusal))
     config = verdict.config
-    check.section(config)
+    check.section(config, verdict.warnings)
     twin = st.selectbox(
         "Twin with another objective",
         [NO_TWIN, *(name for name in sorted(OBJECTIVES) if config is None or name != config.objective.name)],

@@ -95,7 +95,7 @@ def preflight(
         max_length=max_length,
         tokens_per_epoch=round(mean * len(reading.pairs)),
         lengths=_lengths([*seen, *reading.dropped]),
-        findings=(*find(reading, max_length), *settings_findings(config, reading)),
+        findings=(*find(reading, max_length), *settings_findings(config, len(reading.pairs), len(reading.held_out))),
         memory=memory,
         time=timing,
         fitted=fit,
@@ -106,9 +106,13 @@ def preflight(
 # The settings.
 
 
-def settings_findings(config: TrainConfig, reading: Reading) -> list[Finding]:
-    """Settings that can work but seldom mean well."""
-    count = len(reading.pairs)
+def settings_findings(config: TrainConfig, pairs: int | None, held_out: int | None) -> list[Finding]:
+    """Find settings that can work but seldom mean well.
+
+    pairs: number of pairs to train on.   held_out: number of pairs that evaluations compute. None: not known yet, so that only the
+    settings themselves are looked at.
+    """
+    count = pairs or 0
     epochs = config.steps * config.batch_size / max(count, 1)
     checks = {
         "learning_rate": (
@@ -117,18 +121,18 @@ def settings_findings(config: TrainConfig, reading: Reading) -> list[Finding]:
             "steps; 1e-6 to 1e-4 is usual.",
         ),
         "batch_larger_than_set": (
-            config.batch_size > count,
+            pairs is not None and config.batch_size > count,
             f"batch_size = {config.batch_size:,} is larger than the set of {count:,} pairs to train on, so that a step sees pairs "
             "more than once.",
         ),
         "many_epochs": (
-            epochs > MANY_EPOCHS and count < FEW_PAIRS,
+            pairs is not None and epochs > MANY_EPOCHS and count < FEW_PAIRS,
             f"{config.steps:,} steps of {config.batch_size:,} go through the {count:,} pairs {epochs:,.3g} times; so few pairs are "
             f"memorised after a few epochs, so lower steps (to {max(1, 3 * count // config.batch_size):,} for 3 epochs), or add "
             "pairs.",
         ),
         "no_held_out": (
-            not reading.held_out,
+            not (config.evaluate and config.held_out) or held_out == 0,
             f"No pairs are held out ({_why_none(config)}), so nothing will show whether the run learns more than its pairs.",
         ),
     }

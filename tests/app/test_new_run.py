@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from streamlit.testing.v1 import AppTest
@@ -26,6 +27,7 @@ from lab.objectives import OBJECTIVES, make_objective
 from lab.pairs import PairsError
 from lab.run import Run
 from lab.training import TrainConfig
+from lab.training.preflight import settings_findings
 
 APP = Path(__file__).parents[2] / "app"
 NESTED = [name for name, kind in OBJECTIVES.items() if any(forms.is_objective(f) for f in kind.model_fields.values())]
@@ -138,6 +140,49 @@ def test_unusual_values_are_warned_about_and_not_refused() -> None:
     at.number_input(key="sgdpo.lab defaults.beta").set_value(5.0).run()
     assert any("recommends" in warning.value for warning in at.warning)
     assert not start_button(at).disabled
+
+
+def test_what_the_report_warns_of_stands_in_the_form_too(rows: list[dict[str, str]], tmp_path: Path) -> None:
+    """From a file, from a store, and with a set that is not at hand, of which only the settings are known."""
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows[:12]), encoding="utf-8")
+    bold = {"learning_rate": 0.05, "batch_size": 16, "steps": 20, "held_out": 0.0001, "device": "cpu"}
+    store = lab.open_pairs(file)
+    expected = ["learning_rate = 0.05 is above", "batch_size = 16 is larger", "20 steps of 16 go through", "No pairs are held out"]
+    for pairs in (str(file), str(store.path)):
+        warnings = recipe.judge({"name": "dpo"}, {**bold, "pairs": pairs}).warnings
+        assert [words[: len(one)] for words, one in zip(warnings, expected, strict=True)] == expected
+    config = TrainConfig.parse(objective="dpo", **bold)
+    assert warnings == tuple(one.words for one in settings_findings(config, 12, 0))
+    assert len(recipe.judge({"name": "dpo"}, {**bold, "pairs": "owner/name"}).warnings) == 1
+    quiet = {"device": "cpu", "batch_size": 4, "steps": 3, "learning_rate": 1e-4, "held_out": 0.4, "pairs": str(file)}
+    assert recipe.judge({"name": "dpo"}, quiet).warnings == ()
+
+
+def test_judging_the_form_fetches_no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An adapter on a model of the hub; its base is fetched when it is loaded."""
+    import huggingface_hub
+    from safetensors.torch import save_file
+
+    from lab.policy.sources.converted import adapter_base
+
+    def fetch(name: str, local_files_only: bool = False, **rest: Any) -> str:
+        if local_files_only and not fetched:
+            raise OSError("not here yet")
+        fetched.append(name)
+        return str(tmp_path)
+
+    fetched: list[str] = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    save_file({"weight": torch.zeros(2)}, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "owner/base", "peft_type": "LORA"}))
+    verdict = recipe.judge({"name": "dpo"}, {"model": str(tmp_path), "pairs": "world", "device": "cpu"})
+    assert verdict.config is not None, verdict.refusal
+    assert fetched == []
+    assert adapter_base(tmp_path) == "owner/base"
+    assert adapter_base(tmp_path, download=True) == str(tmp_path)
+    assert fetched == ["owner/base"]
 
 
 def test_the_adapter_is_asked_about_only_where_there_is_one() -> None:
