@@ -197,6 +197,39 @@ def test_nothing_of_a_whole_model_depends_on_the_seed(model_folder):
     assert one.fingerprint == other.fingerprint
 
 
+GENERATION = [
+    "[]",
+    "null",
+    "{",
+    '{"eos_token_id": "x"}',
+    '{"eos_token_id": 1.5}',
+    '{"eos_token_id": [[1]], "pad_token_id": 1}',
+    '{"pad_token_id": [1], "eos_token_id": 1}',
+    '{"max_new_tokens": -5}',
+    '{"watermarking_config": 5}',
+    '{"cache_implementation": "quantum"}',
+]
+
+
+@pytest.mark.parametrize("content", GENERATION)
+def test_no_generation_config_is_a_reason_to_refuse_a_model(content, model_folder, tmp_path):
+    folder = shutil.copytree(model_folder("llama"), tmp_path / "model")
+    (folder / "generation_config.json").write_text(content)
+    config(folder, return_dict=False)  # nor this
+    check_model(str(folder))
+    policy = load_policy(str(folder), device="cpu")
+    assert policy.encoder()("Do I?", "Yes.").answer[-1] == 1
+    policy.save(tmp_path / "saved")
+    assert load_policy(str(tmp_path / "saved"), device="cpu").fingerprint == policy.fingerprint
+
+
+def test_a_model_with_too_few_positions_is_refused(model_folder, rows, tmp_path):
+    folder = shutil.copytree(model_folder("llama"), tmp_path / "model")
+    config(folder, max_position_embeddings=8)
+    with pytest.raises(ModelError, match="has 8 positions"):
+        lab.preflight("dpo", rows, folder, **FAST)
+
+
 def test_loading_prints_nothing(model_folder, capfd):
     load_policy(str(model_folder("llama")), device="cpu")
     assert capfd.readouterr() == ("", "")
@@ -326,7 +359,7 @@ def test_experts_that_no_token_is_sent_to_keep_their_adapters():
         def get_input_embeddings(self):
             return self.embedding
 
-        def forward(self, input_ids):
+        def forward(self, input_ids, use_cache=False):
             return self.parts["used"](self.experts[1](self.embedding(input_ids)))
 
     assert unused_parts(Routed()) == ["parts.heads", "tower"]

@@ -37,6 +37,7 @@ def read_configuration(source: str) -> Any:
     if not local:
         _check_content(source, config.to_dict(), True)
     _make_portable(config)
+    config.return_dict = True  # some publish False, and outputs are read by name
     return config
 
 
