@@ -88,7 +88,7 @@ def unused_parts(model: Any) -> list[str]:
     row = torch.arange(8, device=next(model.parameters()).device)[None] % model.get_input_embeddings().num_embeddings
     try:
         with refusing("The model", "give another one; a pass over eight tokens failed"), torch.no_grad():
-            model.eval()(input_ids=row)
+            model.eval()(input_ids=row, use_cache=False)
     finally:
         model.train(training)
         for hook in hooks:

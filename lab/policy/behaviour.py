@@ -28,6 +28,9 @@ third. Measured: 0.06 at most and 0.001 in the mean with the world's model; it g
 LENGTHS = (12, 12, 9, 6, 10)
 """Tokens of the trial: a prompt, its two answers, another prompt, its answer."""
 
+LONG = 512
+"""Tokens of texts for parts of a model that shorter ones do not reach, such as the compression of blocks of 128 tokens."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -71,6 +74,14 @@ def make_trial(policy: Policy, completions: Sequence[Completion], *, seed: int =
         return Change(tuple(_other_end(c, ids) if n in numbers else c for n, c in enumerate(own)), kept)
 
     return Trial(own, (change((0,)), change((1, 2))))
+
+
+def longer_texts(policy: Policy, trial: Trial) -> tuple[Completion, ...]:
+    """Two answers to a prompt of so many tokens as the model has positions for, at most LONG with an answer."""
+    rng, ids = random.Random(0), sorted(set(trial.row))
+    total = min(policy.positions, LONG)
+    prompt = tuple(rng.choices(ids, k=max(1, total // 2)))
+    return tuple(Completion(prompt, tuple(rng.choices(ids, k=max(1, total - total // 2)))) for _ in range(2))
 
 
 def _other_end(completion: Completion, ids: Sequence[int]) -> Completion:

@@ -88,7 +88,7 @@ def _evaluated(model: nn.Module) -> Tensor | None:
         count = embeddings.num_embeddings
         ids = torch.arange(12, device=embeddings.weight.device).mul_(7).remainder_(count)[None]
         with torch.no_grad(), global_generator(0):
-            return model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+            return model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
     except Exception:
         return None
     finally:

@@ -10,6 +10,7 @@ import transformers
 
 import lab
 from lab.policy import ModelError, choose_layout
+from lab.policy.adapters import unused_parts
 from lab.policy.dropout import switch_dropout_off
 from tests.models import tokenizer
 from tests.policy import architectures
@@ -76,6 +77,28 @@ def test_refused_in_one_sentence(kind):
     assert REFUSED[kind] in row.refused
     assert row.refused.count(". ") == 0
     assert row.refused.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("deepseek_v4", {"max_position_embeddings": 400}),  # a part that begins to work after 128 tokens
+        ("bloom", {"slow_but_exact": True, "pretraining_tp": 2}),  # weights that are used without their module
+    ],
+)
+def test_parts_that_are_reached_in_an_unusual_way_are_no_reason_to_refuse(kind, more):
+    row = row_of(kind, make_random(kind, **more))
+    assert not row.refused
+    assert max(row.difference, row.gradient) < 1e-5
+    assert row.check.unreached == ()
+
+
+def test_a_model_that_cannot_make_its_own_cache_gets_an_adapter():
+    """transformers' default cache does not know a model of linear attention alone."""
+    model = make_random("lfm3")
+    with pytest.raises(ValueError, match="Cache"):
+        model(input_ids=torch.arange(8)[None], use_cache=True)
+    assert unused_parts(model) == []
 
 
 def test_the_table_has_thirty_architectures():
