@@ -12,7 +12,7 @@ from lab.monitor import Change
 ABSENT = "–"
 """In a run that has no such setting, as another objective's parameter."""
 
-SAID_OTHERWISE = ("objective", "pairs", "name")
+SAID_OTHERWISE = ("objective", "pairs", "name", "template_time")
 
 
 def difference(abouts: Mapping[str, Mapping[str, Any]], changes: Mapping[str, Sequence[Change]]) -> pd.DataFrame:
@@ -41,6 +41,8 @@ def _facts(about: Mapping[str, Any], changes: Sequence[Change]) -> Iterator[tupl
     for name, value in config.items():
         if name not in SAID_OTHERWISE:
             yield name, text(value)
+    # Chat templates that print the moment print its day, and two runs never begin in the same second.
+    yield "template_time, day", text(str(config.get("template_time") or "")[:10])
     for library, version in about.get("versions", {}).items():
         yield f"version of {library}", str(version)
 

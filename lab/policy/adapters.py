@@ -83,7 +83,12 @@ def unused_parts(model: Any) -> list[str]:
     An element of a list of which other elements are used is no such part: which experts a token is sent to depends on the token.
     """
     entered: set[nn.Module] = set()
-    hooks = [m.register_forward_hook(lambda module, *_: entered.add(module)) for m in model.modules() if not [*m.children()]]
+
+    def enter(module: nn.Module, given: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):  # a router that is a subclass of Linear returns several things: no linear map
+            entered.add(module)
+
+    hooks = [module.register_forward_hook(enter) for module in model.modules() if not [*module.children()]]
     training = model.training
     row = torch.arange(8, device=next(model.parameters()).device)[None] % model.get_input_embeddings().num_embeddings
     try:

@@ -22,7 +22,7 @@ from lab.monitor.folder import CHECKPOINTS, FACTS, RunError, list_checkpoints, r
 from lab.objectives import State
 from lab.policy import Policy, whole
 from lab.policy.sources import ModelError, is_converted, read_weights
-from lab.policy.sources.converted import check_adapter_names
+from lab.policy.sources.stored_adapters import check_adapter_names
 
 from .workers import like
 

@@ -215,7 +215,7 @@ GENERATION = [
 def test_no_generation_config_is_a_reason_to_refuse_a_model(content, model_folder, tmp_path):
     folder = shutil.copytree(model_folder("llama"), tmp_path / "model")
     (folder / "generation_config.json").write_text(content)
-    config(folder, return_dict=False)  # nor this
+    config(folder, return_dict=False, output_attentions=True)  # nor these
     check_model(str(folder))
     policy = load_policy(str(folder), device="cpu")
     assert policy.encoder()("Do I?", "Yes.").answer[-1] == 1
@@ -348,11 +348,16 @@ def test_experts_that_no_token_is_sent_to_keep_their_adapters():
 
     from lab.policy.adapters import unused_parts
 
+    class Router(nn.Linear):
+        def forward(self, states):
+            return super().forward(states), 1
+
     class Routed(nn.Module):
         def __init__(self):
             super().__init__()
             self.embedding = nn.Embedding(9, 4)
             self.experts = nn.ModuleList(nn.Sequential(nn.Linear(4, 4)) for _ in range(3))
+            self.router = Router(4, 3)
             self.tower = nn.Sequential(nn.Linear(4, 4), nn.ModuleList([nn.Linear(4, 4)]))
             self.parts = nn.ModuleDict({"used": nn.Linear(4, 4), "heads": nn.ModuleList([nn.Linear(4, 4)])})
 
@@ -360,6 +365,8 @@ def test_experts_that_no_token_is_sent_to_keep_their_adapters():
             return self.embedding
 
         def forward(self, input_ids, use_cache=False):
-            return self.parts["used"](self.experts[1](self.embedding(input_ids)))
+            states = self.embedding(input_ids)
+            self.router(states)
+            return self.parts["used"](self.experts[1](states))
 
-    assert unused_parts(Routed()) == ["parts.heads", "tower"]
+    assert unused_parts(Routed()) == ["parts.heads", "router", "tower"]

@@ -1,9 +1,10 @@
 """Model sources: what a person names as a model (folder, hub id, adapter, GGUF file), checked and read."""
 
 from .configuration import read_configuration, require_causal
-from .converted import check_source, is_adapter, is_converted, is_gguf, loadable, with_adapter
+from .converted import check_source, is_adapter, is_converted, is_gguf, loadable
 from .errors import ModelError, cause, refusing
 from .files import check_folder, local_folder
+from .stored_adapters import with_adapter
 from .weights import check_weights, read_weights
 from .words import check_special_tokens, read_tokenizer
 
