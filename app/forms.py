@@ -66,7 +66,7 @@ def widget(name: str, field: FieldInfo, default: Any, key: str, keep: Literal["p
         number = st.number_input(
             label, value=start, step=1, placeholder=word[1] if chosen else "not set", disabled=chosen, **common
         )
-        return word[0] if st.toggle(word[1], value=chosen, key=f"{key}.{word[0]}", persist_state="page") else number
+        return word[0] if st.toggle(word[1], value=chosen, key=f"{key}.{word[0]}", persist_state=keep) else number
     if kind is int:
         return st.number_input(label, value=default, step=1, placeholder="not set" if optional else None, **common)
     if kind is float:

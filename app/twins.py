@@ -69,7 +69,7 @@ def form(runs: Sequence[Run], chosen: Sequence[Run]) -> None:
     apart = other.toggle(
         "In processes of their own", key="twins.apart", persist_state="session", help="They go on when the dashboard is closed."
     )
-    started: dict[str, Any] = {"queue": queue, "executor": "process" if apart else "thread"}
+    started: dict[str, Any] = {"queue": queue, "executor": "process" if apart else "auto"}
     if st.button("Start the twin" if way == ONE else "Start the twins", type="primary", icon=":material/join:"):
         try:
             objectives = [build_objective(spec) for spec in specs]

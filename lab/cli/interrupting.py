@@ -39,8 +39,14 @@ class Interruption:
         """The run has ended: all that is left is to say so, which no signal breaks off."""
         self._run, self._over = None, True
 
+    def next(self) -> bool:
+        """Another run is about to begin, and a signal ends the process again; False if a signal came since the last one began."""
+        self._over = False
+        return self.code is None
+
     def _handle(self, number: int, frame: Any) -> None:
         if self._over:
+            self.code = self.code or 128 + number
             return
         first, self.code = self.code is None, 128 + number
         if self._run is None:

@@ -129,8 +129,8 @@ def train_together(given: dict[str, Any], options: argparse.Namespace, screen: J
     if not workers.writes:
         screen.close()
         logging.getLogger("lab").setLevel(logging.ERROR)  # what people should know the first process says
-        for interruption in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(interruption, signal.SIG_IGN)  # it stops when the first process has heard and agreed on it
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # it stops when the first process has heard and agreed on it
     try:
         made = None
         try:

@@ -7,6 +7,7 @@ import json
 import sys
 from typing import Any
 
+from lab.cli.interrupting import interruption
 from lab.training.config import ConfigError
 
 
@@ -63,8 +64,9 @@ def train(given: dict[str, Any], options: argparse.Namespace) -> int:
         finally:
             screen.close()
         print_outcome(handle, file=out)
-        if handle.state != "finished":
-            if number == 0:
-                print(f"Its twin was not started: python -m lab train --run-dir {made[1]} --resume", file=out)
-            return exit_code(handle)
+        if handle.state == "finished" and (number > 0 or interruption.next()):
+            continue
+        if number == 0:
+            print(f"Its twin was not started: python -m lab train --run-dir {made[1]} --resume", file=out)
+        return exit_code(handle) or interruption.code or 0
     return 0

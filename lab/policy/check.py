@@ -16,6 +16,7 @@ from .logps import CompletionLogps, whole_head
 from .memory import out_of_memory
 from .policy import Policy
 from .reach import Gradients, gradients, left_out, require_reached
+from .sources.errors import cause
 
 PASSES = 24
 """Texts on which two passes in training mode are compared, for a model that draws random numbers though every known rate is 0: a
@@ -82,8 +83,7 @@ class _Examination:
                 if out_of_memory(error):
                     raise
                 raise ModelError(
-                    f"{self.name} cannot compute the logits of a text ({_first_line(error)}); give a causal language model for "
-                    "text."
+                    f"{self.name} cannot compute the logits of a text ({cause(error)}); give a causal language model for text."
                 ) from error
         if not bool(own.logps.isfinite().all()):
             raise ModelError(
@@ -126,7 +126,7 @@ class _Examination:
             if out_of_memory(error):
                 raise
             raise ModelError(
-                f"{self.name} cannot be trained: no gradient comes back through it ({_first_line(error)}); give another model."
+                f"{self.name} cannot be trained: no gradient comes back through it ({cause(error)}); give another model."
             ) from error
         parts = require_reached(self.name, reached, adapter=policy.adapter)
         if len(self.completions) > len(self.own.logps):
@@ -162,7 +162,7 @@ class _Examination:
             except Exception as error:  # a body or an output layer of any shape
                 if out_of_memory(error):
                     raise
-                agrees, words = False, _first_line(error)
+                agrees, words = False, cause(error)
         if agrees:
             return None
         words = f"its logits are not those of its body and output layer alone ({words})"
@@ -182,7 +182,7 @@ class _Examination:
             except Exception as error:  # a model may refuse such a row in any way
                 if out_of_memory(error):
                     raise
-                failed = f"the model cannot take a row of shared prompts ({_first_line(error)})"
+                failed = f"the model cannot take a row of shared prompts ({cause(error)})"
             if not failed:
                 return LayoutCheck("shared", difference, reason, taken), ""
             reason = reason or (failed if len(kernels) == 1 else f"{failed}, with the kernel {kernel}")
@@ -195,7 +195,7 @@ class _Examination:
             except Exception as error:
                 if out_of_memory(error):
                     raise
-                failed = f"the model cannot compute them ({_first_line(error)})"
+                failed = f"the model cannot compute them ({cause(error)})"
             if not failed:
                 return LayoutCheck(layout, difference, reason, taken), ""
             reason = failed if layout == "plain" else reason
@@ -304,8 +304,3 @@ def _kernels(policy: Policy, wanted: str) -> tuple[str, ...]:
         return ()
     others = () if policy.device.type == "cpu" else ("padded",)
     return tuple(dict.fromkeys((policy.shared, *others)))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

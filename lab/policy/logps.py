@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from . import fused, layout
+from .interruption import check_point
 from .layout import Batch, Completion
 from .placing import placed
 from .projection import LinearLogps
@@ -232,6 +233,7 @@ def token_logps(
         return picked, squares if align else None
 
     def one(chunk: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        check_point()
         logits = project(chunk).float()
         normaliser = torch.logsumexp(logits, -1)
         picked = logits.gather(-1, wanted[:, None]).squeeze(-1) - normaliser

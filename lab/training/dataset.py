@@ -10,6 +10,8 @@ from lab.objectives import Objective, State
 from lab.policy import Policy
 
 from .batches import EncodedPair
+from .config import TrainConfig
+from .order import Order
 from .step import Reference, pair_logps
 
 BATCH = 32
@@ -35,6 +37,14 @@ def dataset_state(
         with policy.evaluating():
             batches.append(pair_logps(policy, objective, pairs[start : start + BATCH], reference))
     return objective.dataset_state(batches)
+
+
+def statistics_due(config: TrainConfig, state: State | None, order: Order, step: int) -> bool:
+    """Whether an objective that needs statistics gets new ones before a step: where there are none yet, at the start of every
+    epoch, and once after the warm-up."""
+    if not config.objective.needs_dataset:
+        return False
+    return not state or step == config.warmup_steps + 1 or order.begins_epoch(step)
 
 
 def without_spread(state: State) -> State:

@@ -20,12 +20,12 @@ import torch
 
 from lab.monitor import KEEP_PAIR_ROWS, RunError, RunLock, StoreReader, StoreWriter, durable, inprocess, send, take
 from lab.monitor.folder import RUN_FILE
-from lab.policy.memory import out_of_memory
+from lab.policy.memory import out_of_memory, release
 
 from .config import TrainConfig
 from .loop import Training
 from .stopping import Stopped
-from .turn import Turn, release_cached_memory
+from .turn import Turn
 from .versions import versions
 from .workers import ALONE, Workers
 
@@ -141,7 +141,8 @@ def start(
                 raise
         finally:
             training = None
-            release_cached_memory()  # before another run gets the device
+            if torch.cuda.is_initialized():
+                release()  # before another run gets the device
             if turn is not None:
                 turn.leave()
             store.close()

@@ -34,9 +34,9 @@ from .checkpoint import (
     read_checkpoint,
 )
 from .config import TrainConfig
-from .dataset import dataset_state, without_spread
+from .dataset import dataset_state, statistics_due, without_spread
 from .evaluation import Judge, Looking
-from .memory_guard import MemoryGuard
+from .memory_guard import NOTHING_TO_SAVE, MemoryGuard, saved
 from .optimizer import adamw
 from .prepare import Prepared, prepare
 from .probing import Probing
@@ -132,15 +132,23 @@ class Training:
             self._evaluate()
             self._save()
         except Stopped as stopped:
-            self.stop_reason = stopped.reason
-            if stopped.reason is not None:
-                self.warn(stopped.reason)
-            self.steering.acknowledge_stop(self.progress.step)
+            self._end_early(stopped.reason)
+            return "stopped"
+        return "finished"
+
+    def _end_early(self, reason: str | None) -> None:
+        """Save what was trained. reason: why the run stops itself; what became of its last step is added once it is known."""
+        self.steering.acknowledge_stop(self.progress.step)
+        outcome = NOTHING_TO_SAVE if self.ready is None else ""  # the error of a checkpoint that cannot be written says the rest
+        try:
             if self.ready is not None:
                 release()
                 self._save()
-            return "stopped"
-        return "finished"
+                outcome = saved(self.progress.step)
+        finally:
+            if reason is not None:
+                self.stop_reason = f"{reason} {outcome}".strip()
+                self.warn(self.stop_reason)
 
     def _prepare(self) -> None:
         config = self.config
@@ -239,22 +247,26 @@ class Training:
     # One step.
 
     def _step(self) -> None:
-        config, step, ready = self.config, self.progress.step + 1, self.ready
-        assert ready is not None
+        config, step = self.config, self.progress.step + 1
         began = time.perf_counter()
         state_before = self.progress.state
         try:
             with self.stop_check.active():
                 pairs, result = self._gradient(step)
+                self.probing.split()
+                self.stop_check()
+                norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))
+                self.stop_check()  # the last one: a step of the optimizer is made whole or not at all
         except BaseException as error:  # nothing of a step that is not completed stays
             self.progress.state = state_before
             self.optimizer.zero_grad(set_to_none=True)
             self.probing.forget_step()
             if isinstance(error, (RuntimeError, MemoryError)) and out_of_memory(error):
-                self._save_before_failing(error)
+                error.__traceback__ = None  # it holds what was computed
+                if self.workers.count == 1:  # keep the steps that were completed
+                    with contextlib.suppress(CheckpointError):
+                        self._save()
             raise
-        self.probing.split()
-        norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))
         self.optimizer.step()
         self._lay_out_ahead(step + 1)
         self.probing.record(step)
@@ -268,7 +280,7 @@ class Training:
         record_step(self, step, pairs, result, float(norm))
 
     def _gradient(self, step: int) -> tuple[list[EncodedPair], StepResult]:
-        """Compute the gradient of a step; may be interrupted between any two layers."""
+        """Compute the gradient of a step; may be interrupted between any two layers and any two chunks of logits."""
         config, ready = self.config, self.ready
         assert ready is not None
         self._renew_dataset_state(step)
@@ -292,13 +304,6 @@ class Training:
         )
         return pairs, result
 
-    def _save_before_failing(self, error: BaseException) -> None:
-        """Memory ran out in the middle of a step: keep the steps that were completed."""
-        error.__traceback__ = None  # it holds what was computed
-        if self.workers.count == 1:
-            with contextlib.suppress(CheckpointError):
-                self._save()
-
     def _lay_out_ahead(self, step: int) -> None:
         """Before anything waits for the GPU: the next batch, as far as it is known."""
         config, ready = self.config, self.ready
@@ -308,12 +313,10 @@ class Training:
             self.policy.lay_out_ahead([p.chosen for p in pairs] + [p.rejected for p in pairs])
 
     def _renew_dataset_state(self, step: int) -> None:
-        """Statistics over the pairs of the run (alpha-DPO, normalize "dataset"): where there are none yet, at the start of every
-        epoch, and once after the warm-up."""
+        """Compute the statistics over the pairs of the run (alpha-DPO, normalize "dataset") where they are due."""
         config, ready = self.config, self.ready
         assert ready is not None
-        due = not self.progress.state or step == config.warmup_steps + 1 or ready.order.begins_epoch(step)
-        if not config.objective.needs_dataset or not due:
+        if not statistics_due(config, self.progress.state, ready.order, step):
             return
         pairs = [replace(ready.encoded[i], weakened=()) for i in sorted(ready.order.members) if i in ready.encoded]
         state = dataset_state(self.policy, config.objective, pairs, ready.reference, self._stage, self._listen)

@@ -2,7 +2,7 @@
 
 A thread reads how much memory is left: of the machine, and below the limits of the process's control groups. When little is left
 and this process has grown since the run began, `reason` says so, and the run stops at its next check (see `stopping`): what it was
-computing is freed, and the checkpoint of its last step is written.
+computing is freed, and a checkpoint of its last step is written if it trained already.
 """
 
 from __future__ import annotations
@@ -22,6 +22,20 @@ LEAST, MOST = 64 * 10**6, 512 * 10**6
 """The reserve is a fortieth of the memory that this process may use, but at least and at most this."""
 GROWN = 32 * 10**6
 """A process that has grown by less than this since the run began is not what fills the memory."""
+
+NOTHING_TO_SAVE = (
+    "It was still being prepared, so there was nothing to save; start it again where more memory is free, or with a smaller "
+    "micro_batch_size (or fit)."
+)
+"""What a run that was still being prepared adds to the reason for which it stopped."""
+
+
+def saved(step: int) -> str:
+    """What a run adds to that reason once the checkpoint of its last step is written."""
+    return (
+        f"There is a checkpoint of its last step, {step:,}; resume where more memory is free, or branch from it with a smaller "
+        "micro_batch_size (or fit)."
+    )
 
 
 @dataclass(frozen=True)
@@ -65,9 +79,8 @@ class MemoryGuard:
         growth = max(now.resident - last.resident, 0)
         if self._reason is None and now.available < self.reserve + growth and now.resident - first.resident > GROWN:
             self._reason = (
-                f"The run stopped itself with a checkpoint because memory ran low: {size(now.available)} of {size(self._limit)} "
-                f"were left while this process held {size(now.resident)}, and the system would have ended it; resume where more "
-                "memory is free, or branch from the checkpoint with a smaller micro_batch_size (or fit)."
+                f"The run stopped itself because memory ran low: {size(now.available)} of {size(self._limit)} were left while this "
+                f"process held {size(now.resident)}, and the system would have ended it."
             )
 
     def __enter__(self) -> Self:

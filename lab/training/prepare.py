@@ -271,7 +271,8 @@ def _warn_of(report: Preflight, config: TrainConfig, reading: Reading, warn: Cal
     """Say what people should think about before the run trains."""
     for finding in report.findings:
         if finding.kind != "prompt_cut" and (finding.kind != "no_held_out" or config.evaluate):  # switched off on purpose
-            warn(finding.words, pairs=list(finding.ids))
+            told = {"diagnosed": True} if finding.kind == "no_held_out" else {}  # the diagnosis says it too, on every page
+            warn(finding.words, pairs=list(finding.ids), **told)
     wants = config.objective.degraded_answers()
     if wants and wants.source != "sampled" and not any(pair.weakened for pair in reading.encoded.values()):
         warn("No answer has enough key phrases to be weakened, so SPO's preference-degree loss stays 0; try fewer degrees.")

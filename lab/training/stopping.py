@@ -1,8 +1,9 @@
 """Stopping in the middle of long work: a step, a reference pass, an evaluation, the measuring before a run, loading a model.
 
 The training thread asks `StopCheck` at many points: between the layers of every forward and backward pass (by hooks on the
-model's blocks), between batches, and while a model is loaded. What is broken off leaves nothing behind: weights and optimizer
-change only in the optimizer step, which is never interrupted, so a resumed run is exact from the last step that was completed.
+model's blocks), between chunks of logits, between batches, before the optimizer step, and while a model is loaded. What is broken
+off leaves nothing behind: weights and optimizer change only in the optimizer step, which is never interrupted, so a resumed run is
+exact from the last step that was completed. Several processes that train together stop at the end of a step.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.monitor import pending
+from lab.policy.interruption import checking
 
 Result = TypeVar("Result")
 
@@ -67,7 +69,8 @@ class StopCheck:
         before = self._thread
         self._thread = threading.get_ident() if self.enabled else None
         try:
-            yield
+            with checking(self):
+                yield
         finally:
             self._thread = before
 

@@ -6,7 +6,6 @@ later goes on exactly. A run that is paused while it still waits leaves the queu
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
 from pathlib import Path
@@ -135,10 +134,3 @@ def _is_paused(run: Path) -> bool:
         return StoreReader(run).status().get("state") == "paused"
     except FileNotFoundError:  # deleted since
         return False
-
-
-def release_cached_memory() -> None:
-    """Give memory that nothing refers to any more back to the device, for other processes."""
-    if torch.cuda.is_initialized():
-        gc.collect()
-        torch.cuda.empty_cache()

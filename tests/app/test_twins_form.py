@@ -33,3 +33,37 @@ def test_branches_are_not_asked_for_a_seed(model_folder: Any, rows: Any) -> None
     assert asked("like", parent.dir.name) == {"steps", "seed"}
     assert asked("branch", parent.dir.name) == {"steps"}
     assert asked("like", branch) == {"steps"}
+
+
+def test_twins_train_where_their_model_is_to_unless_told(monkeypatch: Any, model_folder: Any, rows: Any) -> None:
+    """A large model trains in a process of its own from Compare, too."""
+    started: list[Any] = []
+    monkeypatch.setattr("app.twins.start", lambda objectives, progress, **given: started.append(given["executor"]) or [])
+    monkeypatch.setattr("app.twins.leave_for", lambda page, address: True)
+    for apart in (False, True):
+        app = AppTest.from_function(page, default_timeout=120).run()
+        app.toggle(key="twins.apart").set_value(apart).run()
+        next(button for button in app.button if button.label == "Start the twins").click().run()
+    assert started == ["auto", "process"]
+
+
+def test_what_is_entered_is_kept_as_long_as_the_form_says(monkeypatch: Any) -> None:
+    """Every widget of a field, its second one (fit to memory) too."""
+    from app import forms
+    from lab.training import TrainConfig
+
+    kept: list[str] = []
+
+    class Container:
+        def __getattr__(self, kind: str) -> Any:
+            return lambda *args, value=None, persist_state="none", **rest: (kept.append(persist_state), value)[1]
+
+        session_state: dict[str, Any] = {}
+
+    monkeypatch.setattr(forms, "st", Container())
+    for keep in ("session", "page"):
+        kept.clear()
+        for name in ("micro_batch_size", "steps", "evaluate", "learning_rate"):
+            field = TrainConfig.model_fields[name]
+            forms.widget(name, field, field.default, f"setting.{name}", keep=keep)  # type: ignore[arg-type]
+        assert kept == [keep] * 5

@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 import lab
+from lab import api
+from lab.cli import interrupting, main
+from lab.cli.interrupting import Interruption
 
 COMMON = ["--objective", "dpo", "--device", "cpu", "--batch-size", "4", "--evaluate", "false", "--save-every", "5", "--json"]
 
@@ -184,3 +187,46 @@ def test_a_signal_at_any_moment(seed, command, tmp_path):
         return
     run = lab.train(run_dir=tmp_path / "run", resume=True, background=False)
     assert run.state == "finished", run.error
+
+
+def test_between_twins_a_signal_counts(monkeypatch, tmp_path):
+    """While the end of one run is printed a signal is remembered, and once the next begins it ends the process again."""
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    now = Interruption()
+    now.began(tmp_path)
+    now.over()
+    assert now.next()
+    with pytest.raises(SystemExit, match="130"):
+        now._handle(signal.SIGINT, None)
+    now = Interruption()
+    now.began(tmp_path)
+    now.over()
+    now._handle(signal.SIGTERM, None)
+    assert (now.code, now.next()) == (143, False)
+
+
+def test_the_second_twin_is_not_started_after_a_signal(rows, model_folder, tmp_path, monkeypatch, capsys):
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    given = ["train", *COMMON[:-1], "--pairs", str(pairs), "--model", str(model_folder("gpt2")), "--steps", "2", "--twin", "ipo"]
+    given.insert(-2, "--probe-budget=0")
+    start_run, ready = api.start_run, []
+
+    def start(*args, **kwargs):
+        ready.append(not interrupting.interruption._over)
+        return start_run(*args, **kwargs)
+
+    monkeypatch.setattr(api, "start_run", start)
+    monkeypatch.setattr(interrupting.interruption, "code", None)
+    assert main([*given, "--run-dir", str(tmp_path / "both")]) == 0
+    assert ready[1:] == [True], "a signal before the second run trains ends the process"
+    over = Interruption.over
+
+    def interrupted(self):
+        over(self)
+        self._handle(signal.SIGINT, None)
+
+    monkeypatch.setattr(Interruption, "over", interrupted)
+    assert main([*given, "--run-dir", str(tmp_path / "one")]) == 130
+    assert "Its twin was not started" in capsys.readouterr().out
+    assert len(ready) == 3

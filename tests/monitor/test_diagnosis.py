@@ -71,7 +71,7 @@ def test_healthy_runs_of_the_methods_have_no_trouble(trouble, name, kind):
         (
             "too slow",
             "nothing_held_out",
-            "warning",
+            "notice",
             r"\(evaluate is off\) and each was seen 2 times\. Start a run with evaluate on",
         ),
         ("too fast", "rate_too_high", "warning", r"learning rate 0\.01 is too high here\. .* and "),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -20,13 +21,15 @@ LIMIT = 16 * 10**9
 def sized(tmp_path):
     """sized(n): a folder with a model file whose header names n parameters, and nothing behind it."""
 
-    def folder(count):
+    def folder(count, name="model.safetensors", **about):
         header = json.dumps(
             {"__metadata__": {"format": "pt"}, "weight": {"dtype": "F32", "shape": [count // 10, 10], "data_offsets": [0, 0]}}
         ).encode()
         path = tmp_path / str(count)
         path.mkdir()
-        (path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+        (path / name).write_bytes(struct.pack("<Q", len(header)) + header)
+        for file, content in about.items():
+            (path / f"{file}.json").write_text(json.dumps(content))
         return str(path)
 
     return folder
@@ -46,6 +49,46 @@ def test_small_models_train_here_and_large_ones_in_a_process(sized):
     assert place(small, limit=150_000_000, lora_rank=8).executor == "thread"
     assert place("somebody/model").executor == "process"
     assert place(large, only_here="on_step").executor == "thread"
+
+
+def test_an_adapter_is_as_large_as_its_base_with_it(sized):
+    base = sized(7_000_000_000)
+    adapter = sized(1_000_000, "adapter_model.safetensors", adapter_config={"base_model_name_or_path": base})
+    on_adapter = sized(500_000, "adapter_model.safetensors", adapter_config={"base_model_name_or_path": adapter})
+    assert [count_parameters(one) for one in (adapter, on_adapter)] == [7_001_000_000, 7_001_500_000]
+    assert "the model has 7 billion parameters" in place(adapter).why
+    elsewhere = sized(2_000, "adapter_model.safetensors", adapter_config={"base_model_name_or_path": "owner/base"})
+    assert count_parameters(elsewhere) is None
+    assert place(elsewhere).executor == "process"
+
+
+def test_only_the_weights_of_a_model_count(sized):
+    """A checkpoint holds the optimizer's tensors, too."""
+    folder = sized(1_000_000)
+    trainer = Path(sized(2_000_000)) / "model.safetensors"
+    trainer.rename(Path(folder) / "trainer.safetensors")
+    assert count_parameters(folder) == 1_000_000
+
+
+def test_a_gguf_file_counts_by_its_tensors_and_not_by_its_bytes(tmp_path):
+    text = lambda words: struct.pack("<Q", len(words)) + words.encode()  # noqa: E731
+    words = ["a", "the", "token"]
+    metadata = [
+        text("general.architecture") + struct.pack("<I", 8) + text("llama"),
+        text("general.file_type") + struct.pack("<II", 4, 2),
+        text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, len(words)) + b"".join(map(text, words)),
+        text("tokenizer.ggml.scores") + struct.pack("<IIQ3f", 9, 6, 3, 1, 2, 3),
+    ]
+    tensors = [
+        text("token_embd.weight") + struct.pack("<IQQIQ", 2, 4096, 30_000, 2, 0),
+        text("norm.weight") + struct.pack("<IQIQ", 1, 4096, 0, 64),
+    ]
+    file = tmp_path / "model-q4.gguf"
+    file.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata)) + b"".join([*metadata, *tensors]) + bytes(100))
+    assert count_parameters(str(file)) == count_parameters(str(tmp_path)) == 4096 * 30_001
+    assert place(str(file)).executor == "process"
+    file.write_bytes(file.read_bytes()[:150])
+    assert count_parameters(str(file)) is None
 
 
 def test_what_is_known_here_alone_trains_here(sized, model_folder, rows, monkeypatch):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 
 import lab
 from lab.policy import memory
+from lab.training.checkpoint import CheckpointError
 from lab.training.config import TrainConfig
 from lab.training.memory_guard import GROWN, MemoryGuard, MemoryReading
 from tests.training.measured_memory import measured
@@ -65,8 +69,11 @@ def test_settings_that_seldom_mean_well_are_said_before_the_start(model_folder, 
     assert "held_out is 0" in found["no_held_out"]
     assert all(any(words in line for line in report.lines()) for words in found.values())
     run = lab.train("dpo", rows[:6], model_folder("llama"), background=False, **FAST | bold | {"evaluate": True, "steps": 15})
-    said = [detail["words"] for detail in run.events("warning")["detail"]]
-    assert [kind for kind, words in found.items() if any(words[:30] in one for one in said)] == list(found)[:2] + list(found)[3:]
+    findings = {finding.kind: finding.words for finding in run.preflight().findings}
+    assert list(findings) == list(found)
+    warned = {detail["words"]: detail.get("diagnosed", False) for detail in run.events("warning")["detail"]}
+    assert [kind for kind, words in findings.items() if words in warned] == list(found)
+    assert [kind for kind, words in findings.items() if warned[words]] == ["no_held_out"], "the page has the diagnosis of that one"
     quiet = lab.preflight("dpo", rows, model_folder("llama"), **FAST | {"evaluate": True, "held_out": 0.2, "learning_rate": 0.01})
     assert quiet.findings == ()
 
@@ -117,9 +124,71 @@ def test_a_run_that_outgrows_memory_stops_itself_with_a_checkpoint(model_folder,
     run = lab.train("dpo", rows, model_folder("llama"), background=False, on_step=on_step, **settings)
     assert run.state == "stopped"
     assert 3 <= run.step < 2000
-    assert "because memory ran low: 100 MB of 20.0 GB were left" in run.stop_reason
+    assert "stopped itself because memory ran low: 100 MB of 20.0 GB were left" in run.stop_reason
+    assert f"There is a checkpoint of its last step, {run.step}; resume" in run.stop_reason
     assert run.stop_reason in [detail["words"] for detail in run.events("warning")["detail"]]
     assert [int(folder.name[-6:]) for folder in run.checkpoints()] == [run.step]
+
+
+@pytest.mark.parametrize("when", ["preparing", "saving"])
+def test_a_checkpoint_is_told_of_only_where_it_was_saved(when, model_folder, rows, monkeypatch):
+    low = lambda: "The run stopped itself because memory ran low."  # noqa: E731
+    if when == "preparing":
+        monkeypatch.setattr(MemoryGuard, "reason", lambda guard: low())
+    else:
+        reason = [None]
+        monkeypatch.setattr(MemoryGuard, "reason", lambda guard: reason[0])
+        monkeypatch.setattr("lab.training.saving.save_checkpoint", full_disk)
+    on_step = None if when == "preparing" else lambda step, scalars: reason.__setitem__(0, low())
+    run = lab.train("dpo", rows, model_folder("llama"), background=False, on_step=on_step, **FAST | {"steps": 50, "batch_size": 2})
+    assert run.checkpoints() == []
+    (warned,) = (detail["words"] for detail in run.events("warning")["detail"] if "memory ran low" in detail["words"])
+    if when == "preparing":
+        assert (run.state, run.stop_reason) == ("stopped", warned)
+        assert "was still being prepared, so there was nothing to save" in warned
+    else:
+        assert (run.state, warned) == ("failed", low())
+        assert "no room" in run.error
+
+
+def full_disk(*args):
+    raise CheckpointError("The checkpoint was not written: there is no room.")
+
+
+CHILD = """
+import sys
+import lab
+from lab.policy.memory import resident_bytes
+from lab.training import memory_guard
+
+budget, rows, held = resident_bytes() + 1_400_000_000, sys.argv[2], []
+memory_guard.memory_limit = lambda: budget
+memory_guard.available_bytes = lambda device: max(budget - resident_bytes(), 0)
+
+def on_step(step, scalars):
+    if step > 2:
+        held.append(bytearray(b"x") * 10_000_000)
+
+settings = {"steps": 5000, "batch_size": 2, "evaluate": False, "device": "cpu", "save_every": 0, "probe_budget": 0}
+run = lab.train("dpo", rows, sys.argv[1], background=False, on_step=on_step, run_dir=sys.argv[3], **settings)
+print(len(held))
+"""
+"""A run in a process that may use 1.4 GB more than it holds at its start, and takes 10 MB in every step."""
+
+
+@pytest.mark.slow
+def test_a_process_that_really_fills_its_memory_stops_with_a_checkpoint(model_folder, rows, tmp_path):
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    command = [sys.executable, "-c", CHILD, str(model_folder("llama")), str(pairs), str(tmp_path / "run")]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert child.returncode == 0, child.stderr
+    run = lab.open_run(tmp_path / "run")
+    assert run.state == "stopped", child.stderr
+    assert 3 <= run.step < 5000
+    assert "because memory ran low" in run.stop_reason
+    assert int(child.stdout) >= 5, "the memory was really taken"
+    assert [folder.name for folder in run.checkpoints()] == [f"step-{run.step:06d}"]
 
 
 def test_a_process_that_does_not_grow_is_not_stopped():

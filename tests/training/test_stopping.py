@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
+from dataclasses import replace
 
 import pytest
+import torch
 import transformers
 
 import lab
 from lab.monitor import StoreReader, StoreWriter, pending, send, take
+from lab.policy import logps, projection
+from lab.training import Training
 from lab.training import prepare as preparing
+from lab.training import stopping as stopping_module
 from lab.training.stopping import StopCheck, Stopped, blocks
 from tests.training.comparing import assert_same
 
@@ -96,6 +102,85 @@ def test_whatever_a_run_does_it_stops_at_once(phase, slow, rows, model_folder, m
     assert stop(run, slow) <= LAYERS
     assert run.step == 0
     slow.on = False
+
+
+@pytest.mark.parametrize("linear", [True, False])
+def test_chunks_of_logits_are_broken_off(linear, rows, model_folder, monkeypatch):
+    """A wide vocabulary may take longer than all layers: forward and backward check before every chunk of its logits."""
+    waits, on = [], threading.Event()
+
+    def slow_down(compute):
+        def slower(*args):
+            if on.is_set():
+                waits.append(len(args))
+                time.sleep(SECONDS)
+            return compute(*args)
+
+        return slower
+
+    in_chunks = logps.token_logps
+    monkeypatch.setattr(logps, "token_logps", lambda *args, **given: in_chunks(*args, **given | {"chunk_elements": 8 * 306}))
+    monkeypatch.setattr(projection, "_logits", slow_down(projection._logits))
+    load = preparing.load_configured
+
+    def load_split(*args):
+        policy = load(*args)
+        head = policy.module.head
+        policy.module.head = replace(head, linear=head.linear if linear else None, project=slow_down(head.project))
+        return policy
+
+    monkeypatch.setattr(preparing, "load_configured", load_split)
+    settings = SETTINGS | {"evaluate": False, "steps": 1000, "batch_size": 8, "micro_batch_size": None, "probe_budget": 0}
+    run = lab.train("dpo", rows, model_folder("llama"), on_step=lambda step, scalars: on.set(), **settings)
+    wait_for(lambda: len(waits) > 1)
+    before = len(waits)
+    run.stop()
+    assert run.wait(60) == "stopped", run.error
+    assert len(waits) - before <= 2
+    assert [folder.name for folder in run.checkpoints()] == [f"step-{run.step:06d}"]
+
+
+def test_the_optimizer_step_is_made_whole_or_not_at_all(rows, model_folder, monkeypatch):
+    settings = SETTINGS | {"evaluate": False, "batch_size": 4, "micro_batch_size": None, "probe_budget": 0}
+    whole = lab.train("dpo", rows, model_folder("llama"), background=False, **settings)
+    clip, norms = torch.nn.utils.clip_grad_norm_, []
+
+    def stopping(parameters, most):
+        norms.append(clip(parameters, most))
+        if len(norms) == 3:
+            send(next(iter(lab.runs())).dir, "stop")
+        return norms[-1]
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", stopping)
+    monkeypatch.setattr(stopping_module, "INTERVAL", 0.0)
+    run = lab.train("dpo", rows, model_folder("llama"), background=False, **settings)
+    assert (run.state, run.step) == ("stopped", 2)
+    lab.train(run_dir=run.dir, resume=True, background=False)
+    assert_same(run, whole)
+
+
+@pytest.mark.slow
+def test_a_stop_in_a_step_over_a_wide_vocabulary_takes_effect_within_a_second(rows, model_folder, monkeypatch, tmp_path):
+    """Seconds from the request to the moment at which the step is broken off; the least of three, as others take the processor."""
+    folder, noticed, took = tmp_path / "wide", [], []
+    shutil.copytree(model_folder("llama"), folder)
+    config = transformers.LlamaConfig(
+        vocab_size=150_000, hidden_size=256, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    say = Training._say_stopping
+    monkeypatch.setattr(Training, "_say_stopping", lambda training: (noticed.append(time.monotonic()), say(training))[0])
+    settings = SETTINGS | {"evaluate": False, "steps": 1000, "batch_size": 48, "micro_batch_size": None, "probe_budget": 0}
+    for _ in range(3):
+        steps = []
+        run = lab.train("dpo", rows, folder, on_step=lambda step, scalars, steps=steps: steps.append(step), **settings)
+        wait_for(lambda steps=steps: steps, 300)
+        time.sleep(1.0)
+        before = time.monotonic()
+        run.stop()
+        assert run.wait(120) == "stopped", run.error
+        took.append(noticed[-1] - before)
+    assert min(took) < 1.0, took
 
 
 def test_a_model_that_loads_for_long_is_not_waited_for(rows, model_folder, monkeypatch):

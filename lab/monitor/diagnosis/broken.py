@@ -54,8 +54,10 @@ def not_finite(e: Evidence, t: Thresholds) -> Seen:
         name.replace("grad_norm", "gradient norm") for name, values in series.items() if not np.isfinite(values).all()
     )
     what = what or "log-probs of some pairs"
-    had = f"The step before had loss {number(numbers['loss before [nats]'])} and gradient norm " if len(before["loss"]) else ""
-    led = f"{had}{number(numbers['gradient norm before'])}" if had else "They were none from the first step"
+    led = "Loss and gradient norm were not numbers from the first step on"
+    if len(before["loss"]):
+        loss, norm = number(numbers["loss before [nats]"]), number(numbers["gradient norm before"])
+        led = f"The step before had loss {loss} and gradient norm {norm}"
     some = f"; {sick.sum()} of the latest {len(sick)} pairs have log-probs or a loss without a number" if sick.any() else ""
     jump = jump_after_change(e, t)
     if jump is not None and jump.step <= step:

@@ -66,7 +66,7 @@ def nothing_held_out(e: Evidence, t: Thresholds) -> Seen:
         f"No pairs are held out, so nothing shows how the run does on pairs that it does not train on. {which} are trained on "
         f"({why}){often}.{first} Start a run with {remedy}; which pairs are held out cannot change in a run or its branches."
     )
-    return Seen(numbers, words, "warning" if epochs > 1 else "notice")
+    return Seen(numbers, words, "warning" if epochs > 1 and looks else "notice")  # evaluate is switched off on purpose
 
 
 @check("Pairs learned by heart", "few_pairs", "learned_accuracy")

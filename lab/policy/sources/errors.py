@@ -34,14 +34,17 @@ def refusing(subject: str, remedy: str) -> Iterator[None]:
 
 
 def cause(error: BaseException) -> str:
-    """The first paragraph of an exception on one line, with the file of an operating system's error."""
+    """Return the first paragraph of an exception on one line, with the file of an operating system's error, the missing entry of a
+    KeyError."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
+    if isinstance(error, KeyError) and text and " " not in text:
+        return f"there is no {text!r}"
     first = " ".join(text.split("\n\n")[0].split()).rstrip(".:;")
     if len(first) > LONGEST:
         first = f"{first[:LONGEST].rstrip()} ..."
-    named = isinstance(error, ValueError | RuntimeError | OSError | ImportError) and first
+    named = isinstance(error, ValueError | RuntimeError | OSError | ImportError | KeyError) and first
     return first if named else f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
