@@ -15,11 +15,13 @@ import transformers
 from peft import LoraConfig, get_peft_model
 
 import lab
+import lab.export.weights
 from lab.cli import main
 from lab.policy import ModelError, load_policy, load_trained
+from lab.policy.arbitrary_row import arbitrary_logps
 from lab.policy.loading import check_model
 from lab.policy.sources import converted, loadable
-from lab.policy.sources.converted import arbitrary_logps, models_dir
+from lab.policy.sources.converted import models_dir
 from lab.whatif import examine, free
 from lab.whatif.tokenizer import tokenizer_of
 
@@ -137,6 +139,27 @@ def test_a_start_is_converted_once_and_by_content(adapter, model_folder, tmp_pat
     make_adapter(model_folder("llama"), adapter, seed=9)
     assert loadable(str(adapter)) != first
     assert not [p for p in models_dir().iterdir() if p.name.endswith(".draft")]
+
+
+def test_a_merge_that_is_a_thousandth_of_a_nat_off_is_refused(adapter, rows, tmp_path, monkeypatch):
+    """Rounding explains 1e-4 at most, in a conversion as in an export."""
+
+    def spoil(base):
+        base.get_output_embeddings().weight.data.mul_(1.003)
+
+    run = lab.train("dpo", rows, model_of(adapter), background=False, lora_rank=2, **FAST)
+    with monkeypatch.context() as within:
+        within.setattr(lab.export.weights, "untie", spoil)
+        with pytest.raises(lab.RunError, match=r"differs from model and adapter by 0.0\d+ nats, more than rounding explains"):
+            lab.export_run(run, tmp_path / "out", what="merged")
+        within.setattr(converted, "untie", spoil)
+        with pytest.raises(ModelError, match=r"the result differs from it by 0.0\d+ nats"):
+            loadable(str(adapter))
+    assert lab.export_run(run, tmp_path / "out", what="merged")
+
+
+def model_of(adapter: Path) -> str:
+    return json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
 
 
 def test_a_start_that_changed_is_not_what_a_run_goes_on_with(adapter, model_folder, rows, tmp_path):
