@@ -19,7 +19,7 @@ from lab.policy.habits import tolerated
 from lab.policy.sources import ModelError, is_converted, read_configuration, read_tokenizer, read_weights, refusing, with_adapter
 from lab.policy.sources.converted import untie
 
-from .source import ExportError, Source
+from .source import ExportError, Source, adapter_configuration
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """Types that weights are written in."""
@@ -30,7 +30,7 @@ BASE = "base_model"
 
 def write_adapter(source: Source, folder: Path, dtype: str | None) -> None:
     """The adapter for `peft.AutoPeftModelForCausalLM`, with the tokenizer; in `dtype`, or as in the checkpoint."""
-    config = json.loads((source.folder / "adapter_config.json").read_text(encoding="utf-8"))
+    config = adapter_configuration(source)
     config["base_model_name_or_path"] = source.base.place()
     with _loading(str(source.folder)):
         tensors = load_file(source.folder / "adapter_model.safetensors")
