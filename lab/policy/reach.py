@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .adapters import kind_of
 from .dropout import adapter_dropout_off, fresh_generators
 from .layout import Completion
 from .loading import ModelError
@@ -98,19 +99,14 @@ def left_out(own: Gradients) -> list[str]:
 
 
 def _reached(own: Gradients) -> set[str]:
-    return {_kind(at) for at, norm in own.norms.items() if norm is not None}
+    return {kind_of(at) for at, norm in own.norms.items() if norm is not None}
 
 
 def _never(own: Gradients) -> list[str]:
     """Names of weights that are not reached in any layer, and whose module is neither called nor has another weight that is."""
     reached = _reached(own)
     modules = own.called | {at.rpartition(".")[0] for at, norm in own.norms.items() if norm is not None}
-    return [at for at in own.norms if _kind(at) not in reached and at.rpartition(".")[0] not in modules]
-
-
-def _kind(name: str) -> str:
-    """The name of a weight without the numbers of its layer and expert."""
-    return re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
+    return [at for at in own.norms if kind_of(at) not in reached and at.rpartition(".")[0] not in modules]
 
 
 def _layer(name: str) -> str | None:
@@ -121,4 +117,4 @@ def _layer(name: str) -> str | None:
 
 def _parts(names: Iterable[str]) -> list[str]:
     """The names of the modules, without numbers and in order."""
-    return list(dict.fromkeys(_kind(name).rpartition(".")[0].replace(".*", "") for name in names))
+    return list(dict.fromkeys(kind_of(name).rpartition(".")[0].replace(".*", "") for name in names))
