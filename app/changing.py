@@ -9,6 +9,7 @@ import streamlit as st
 import lab
 from app.forms import grid, objective_fields, widget
 from app.jobs import Job, show_progress
+from app.moment import address
 from app.plain import plain
 from app.recipe import build_objective
 from app.steering import CAN_STOP
@@ -140,4 +141,4 @@ def _outcome(run: Run, job: Job[Run]) -> None:
 
 def _watch(parent: str, branch: str) -> None:
     BRANCHES.pop(parent, None)
-    st.session_state["run"] = branch
+    address(branch, pair=None)

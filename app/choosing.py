@@ -26,11 +26,15 @@ def choose(runs: Sequence[Run]) -> Run:
     """A list of the runs; the address follows the choice, and the choice follows a link or the browser's Back."""
     by_name = {run.dir.name: run for run in runs}
     asked = st.query_params.get("run")
-    if st.session_state.get("run") not in by_name or (asked is not None and asked != st.session_state.get(ADDRESSED)):
+    place = 0
+    if (before := st.session_state.get("run")) not in by_name or (asked is not None and asked != st.session_state.get(ADDRESSED)):
         st.session_state["run"] = _wanted(by_name, asked)
+    else:  # the value of another page's list can still be read here, but this page's list begins with its default
+        place = list(by_name).index(before)
     name = st.selectbox(
         "Run",
         list(by_name),
+        place,
         key="run",
         format_func=lambda key: label(by_name[key]),
         on_change=_other_run,

@@ -36,7 +36,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class FixedFiles:
-    """ASGI middleware: answers requests for fixed files itself, and adds the links to the page. All else passes through."""
+    """ASGI middleware: answers requests for fixed files itself. All else passes through."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -46,43 +46,14 @@ class FixedFiles:
         if scope["type"] != "http" or scope["method"] != "GET":
             await self.app(scope, receive, send)
             return
-        given = dict(scope["headers"])
         file = files().get(scope["path"])
         if file is None:
-            asks_for_page = b"text/html" in given.get(b"accept", b"")
-            await self.app(scope, receive, _Page(send) if asks_for_page else send)
+            await self.app(scope, receive, send)
             return
-        body, headers = content(file, b"gzip" in given.get(b"accept-encoding", b""))
+        accepted = dict(scope["headers"]).get(b"accept-encoding", b"")
+        body, headers = content(file, b"gzip" in accepted)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-
-
-class _Page:
-    """Sends an HTML page on with the links in its head, and everything else as it is."""
-
-    def __init__(self, send: Any) -> None:
-        self.send = send
-        self.start: dict[str, Any] | None = None
-        self.parts: list[bytes] = []
-
-    async def __call__(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            headers = dict(message["headers"])
-            if message["status"] == 200 and headers.get(b"content-type", b"").startswith(b"text/html"):
-                self.start = message
-                return
-        if self.start is None:
-            await self.send(message)
-            return
-        self.parts.append(message.get("body", b""))
-        if message.get("more_body"):
-            return
-        body = b"".join(self.parts).replace(b"</head>", links() + b"</head>", 1)
-        # The page is another one than Streamlit's file, so what describes that file goes.
-        gone = (b"content-length", b"etag", b"last-modified", b"accept-ranges")
-        kept = [(name, value) for name, value in self.start["headers"] if name not in gone]
-        await self.send(self.start | {"headers": [*kept, (b"content-length", str(len(body)).encode())]})
-        await self.send({"type": "http.response.body", "body": body})
 
 
 def warm() -> None:
@@ -94,7 +65,8 @@ def warm() -> None:
             content(file, True)
 
 
-def _base() -> str:
+def base_path() -> str:
+    """Path below which the whole lab is served (`server.baseUrlPath`): "" or "/path"."""
     base = str(st.get_option("server.baseUrlPath")).strip("/")
     return f"/{base}" if base else ""
 
@@ -102,14 +74,14 @@ def _base() -> str:
 @cache
 def script_address() -> str:
     """Address of Plotly's script; it names the version, because a browser keeps the script for good."""
-    return f"{_base()}/static/js/plotly-{plotly.__version__}.min.js"
+    return f"{base_path()}/static/js/plotly-{plotly.__version__}.min.js"
 
 
 @cache
 def files() -> dict[str, Path]:
     """Address -> file, of those that never change under their name."""
     there = [path for folder in ("js", "css", "media") for path in (STATIC / "static" / folder).glob("*.*")]
-    return {f"{_base()}/static/{path.parent.name}/{path.name}": path for path in there} | {script_address(): figure.PACKAGED}
+    return {f"{base_path()}/static/{path.parent.name}/{path.name}": path for path in there} | {script_address(): figure.PACKAGED}
 
 
 @cache
@@ -127,12 +99,12 @@ def content(file: Path, zipped: bool) -> tuple[bytes, Headers]:
 
 
 @cache
-def links() -> bytes:
-    """What is added to the head of the page. Plotly's script runs behind Streamlit's own, while the server draws the page."""
+def links() -> str:
+    """Tags for the head of the page. Plotly's script runs behind Streamlit's own, while the server draws the page."""
     page = (STATIC / "index.html").read_text(encoding="utf-8")
     wanted = [name for name in closure(FIRST) if name not in page]
-    tags = [f'<link rel="modulepreload" crossorigin href="{_base()}/static/js/{name}">' for name in wanted]
-    return f'<script defer src="{script_address()}"></script>{"".join(tags)}'.encode()
+    tags = [f'<link rel="modulepreload" crossorigin href="{base_path()}/static/js/{name}">' for name in wanted]
+    return f'<script defer src="{script_address()}"></script>{"".join(tags)}'
 
 
 @cache

@@ -88,7 +88,7 @@ def serve(port: int, *, demo_steps: int | None) -> None:
     import streamlit as st
 
     from app.fixed_files import MIDDLEWARE, warm
-    from app.serving import ROUTES
+    from app.serving import routes
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
@@ -103,7 +103,7 @@ def serve(port: int, *, demo_steps: int | None) -> None:
             await asyncio.to_thread(stop_runs)
 
     logging.disable(logging.INFO)  # the server's own account of its start
-    app = st.App(Path(__file__).with_name("main.py"), routes=ROUTES, middleware=MIDDLEWARE, lifespan=lifespan)
+    app = st.App(Path(__file__).with_name("main.py"), routes=routes(), middleware=MIDDLEWARE, lifespan=lifespan)
     app.run(config={"server.port": port, "server.address": ADDRESS, "server.headless": True, "logger.hideWelcomeMessage": True})
 
 

@@ -20,7 +20,7 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect widt
 from app import figure, look  # noqa: E402 - behind the path
 from app.fixed_files import MIDDLEWARE  # noqa: E402
 from app.leaving import leaving  # noqa: E402
-from app.serving import ROUTES  # noqa: E402
+from app.serving import routes  # noqa: E402
 from lab import extensions  # noqa: E402
 
 
@@ -46,4 +46,4 @@ def draw() -> None:
 if runtime.exists():
     draw()
 else:  # `streamlit run app/main.py` imports this file first, and serves the application that it defines
-    app = st.App(Path(__file__).absolute(), routes=ROUTES, middleware=MIDDLEWARE)
+    app = st.App(Path(__file__).absolute(), routes=routes(), middleware=MIDDLEWARE)

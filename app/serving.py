@@ -2,7 +2,8 @@
 
 Streamlit's own server answers every address with one HTML file, whose script then searches for the server below the page's path and
 fails once (a 404), enters every change of the address into the browser's history, and sends what the server cannot read. All three
-are settled here, in that file's head.
+are settled here, in that file's head, which also names the files that the first drawing needs (`app.fixed_files`). All addresses
+are below `server.baseUrlPath` where that is set.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.routing import Route
 from streamlit import file_util
+
+from app.fixed_files import base_path, links
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -34,24 +37,26 @@ LIVE = "live"
 """Another address of the first page, whose own path is empty."""
 
 SCRIPT = """<script>
-window.__streamlit = {BACKEND_BASE_URL: location.origin};
 (() => {
+  const base = %s;
+  window.__streamlit = {BACKEND_BASE_URL: location.origin + base};
+  const pageOf = (address) => address.pathname.slice(base.length + 1);
   // What a page fills in by itself replaces the entry of the browser's history: Back then leads to where one was before.
   const filledIn = %s;
   const push = history.pushState.bind(history);
   let last = -Infinity;
   // On the way to another page its parameters may come before its path, and belong to no entry of the page that is left.
   let leaving = -Infinity;
-  window.labLeaving = (path) => { if (path !== location.pathname.slice(1)) leaving = performance.now(); };
+  window.labLeaving = (path) => { if (path !== pageOf(location)) leaving = performance.now(); };
   window.addEventListener("popstate", () => { leaving = -Infinity; }, true);
   window.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[href]");
     const here = link && link.origin === location.origin && !event.ctrlKey && !event.metaKey && !event.shiftKey;
-    if (here) window.labLeaving(link.pathname.slice(1));
+    if (here) window.labLeaving(pageOf(link));
   }, true);
   history.pushState = (state, title, address) => {
     const now = new URL(location.href), next = new URL(address ?? now.href, now);
-    const names = filledIn[now.pathname.slice(1)];
+    const names = filledIn[pageOf(now)];
     const kept = [...now.searchParams].every(([name, value]) => next.searchParams.get(name) === value);
     const added = [...next.searchParams.keys()].filter((name) => !now.searchParams.has(name));
     const byItself = names && (names.includes("*") || (kept && (!now.search || added.every((name) => names.includes(name)))));
@@ -77,9 +82,10 @@ window.__streamlit = {BACKEND_BASE_URL: location.origin};
 
 @functools.cache
 def html() -> str:
-    """Streamlit's HTML file with the script in its head."""
+    """Streamlit's HTML file with the script and the links to fixed files in its head."""
     content = (Path(file_util.get_static_dir()) / "index.html").read_text(encoding="utf-8")
-    return content.replace("<head>", f"<head>{SCRIPT % json.dumps(FILLED_IN)}", 1)
+    content = content.replace("<head>", f"<head>{SCRIPT % (json.dumps(base_path()), json.dumps(FILLED_IN))}", 1)
+    return content.replace("</head>", f"{links()}</head>", 1)
 
 
 async def _page(_: Request) -> Response:
@@ -88,8 +94,10 @@ async def _page(_: Request) -> Response:
 
 async def _live(request: Request) -> Response:
     query = request.url.query
-    return RedirectResponse(f"/?{query}" if query else "/")
+    return RedirectResponse(f"{base_path()}/?{query}" if query else f"{base_path()}/")
 
 
-ROUTES = [*(Route(f"/{path}", _page) for path in FILLED_IN), Route(f"/{LIVE}", _live)]
-"""The addresses of all pages, for `st.App`."""
+def routes() -> list[Route]:
+    """The addresses of all pages, for `st.App`. Call it once Streamlit's options are set."""
+    base = base_path()
+    return [*(Route(f"{base}/{path}", _page) for path in FILLED_IN), Route(f"{base}/{LIVE}", _live)]

@@ -83,3 +83,30 @@ def make_reward_model(folder: Path, kind: str = "llama", *, labels: int = 1, see
                 parameter.mul_(4)
     model.save_pretrained(folder)
     words.save_pretrained(folder)
+
+
+def multimodal(folder: Path) -> None:
+    """Gemma 3 with its vision tower, tiny."""
+    words = tokenizer()
+    text = SMALL | {"vocab_size": len(words) + 8, "head_dim": 8, "sliding_window": 16}
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 16,
+        "patch_size": 8,
+    }
+    whole = transformers.Gemma3Config(
+        text_config=text,
+        vision_config=vision,
+        mm_tokens_per_image=4,
+        image_token_index=len(words) + 1,
+        boi_token_index=len(words) + 2,
+        eoi_token_index=len(words) + 3,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    transformers.Gemma3ForConditionalGeneration(whole).save_pretrained(folder)
+    words.save_pretrained(folder)

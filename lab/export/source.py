@@ -118,6 +118,14 @@ def find_source(run: Run, step: int | None = None) -> Source:
     )
 
 
+def adapter_configuration(source: Source) -> dict[str, Any]:
+    """What peft wrote beside the checkpoint's adapter. Raises ExportError where it cannot be read."""
+    try:
+        return json.loads((source.folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExportError(f"The checkpoint {source.folder} cannot be read ({error}); choose another with step.") from None
+
+
 def _facts(folder: Path) -> dict[str, Any]:
     """What a checkpoint says of itself."""
     try:

@@ -15,7 +15,7 @@ from lab.objectives import Objective
 from lab.training.trackers import BUILT_IN
 
 from .data import Data
-from .source import ExportError, Source, one_line
+from .source import ExportError, Source, adapter_configuration, one_line
 
 if TYPE_CHECKING:
     from lab.run import Run
@@ -172,7 +172,7 @@ def script(run: Run, source: Source, data: Data, *, dated: bool = False) -> str:
         bf16=_BF16[config.precision],
         arguments=listed,
         shuffled=f"\n    pairs = unpair_preference_dataset(pairs).shuffle(seed={config.seed})" if found.trainer == "KTO" else "",
-        adapter=_adapter(config),
+        adapter=_adapter(source),
     )
 
 
@@ -181,16 +181,23 @@ def _literal(value: Any) -> str:
     return json.dumps(value) if isinstance(value, str | list) else repr(value)
 
 
-def _adapter(config: TrainConfig) -> str:
+def _adapter(source: Source) -> str:
+    """The adapter's configuration, on the modules that the run's own adapter has (all-linear may mean others to TRL)."""
+    config = source.config
     if config.lora is None:
         return ""
-    targets = config.lora_targets
-    modules = targets if targets == "all-linear" else [name.strip() for name in targets.split(",")]
-    return (
-        f"\n        peft_config=LoraConfig(\n            r={config.lora_rank!r},\n            lora_alpha={config.lora_alpha!r},\n"
-        f"            lora_dropout={config.lora_dropout!r},\n            target_modules={_literal(modules)},\n"
-        '            task_type="CAUSAL_LM",\n        ),'
-    )
+    written = adapter_configuration(source)
+    modules, left_out = written["target_modules"], written.get("exclude_modules")
+    listed = {
+        "r": config.lora_rank,
+        "lora_alpha": config.lora_alpha,
+        "lora_dropout": config.lora_dropout,
+        "target_modules": modules if isinstance(modules, str) else sorted(modules),
+        **({"exclude_modules": left_out if isinstance(left_out, str) else sorted(left_out)} if left_out else {}),
+        "task_type": "CAUSAL_LM",
+    }
+    lines = "".join(f"            {key}={_literal(value)},\n" for key, value in listed.items())
+    return f"\n        peft_config=LoraConfig(\n{lines}        ),"
 
 
 _FIXED = """

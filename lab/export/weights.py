@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from lab.policy.arbitrary_row import arbitrary_logps, unexplained
 from lab.policy.chat_template import ChatTemplate
 from lab.policy.habits import tolerated
 from lab.policy.sources import ModelError, is_converted, read_configuration, read_tokenizer, read_weights, refusing, with_adapter
-from lab.policy.sources.converted import arbitrary_logps, untie
+from lab.policy.sources.converted import untie
 
-from .source import ExportError, Source
+from .source import ExportError, Source, adapter_configuration
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """Types that weights are written in."""
@@ -26,13 +27,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 BASE = "base_model"
 """In an exported adapter's folder: the base model, where it is a converted start."""
 
-MERGE_TOLERANCE = 1e-2
-"""Largest difference of a log-prob (nats) between adapter and merged model that float32 rounding explains."""
-
 
 def write_adapter(source: Source, folder: Path, dtype: str | None) -> None:
     """The adapter for `peft.AutoPeftModelForCausalLM`, with the tokenizer; in `dtype`, or as in the checkpoint."""
-    config = json.loads((source.folder / "adapter_config.json").read_text(encoding="utf-8"))
+    config = adapter_configuration(source)
     config["base_model_name_or_path"] = source.base.place()
     with _loading(str(source.folder)):
         tensors = load_file(source.folder / "adapter_model.safetensors")
@@ -56,8 +54,8 @@ def write_merged(source: Source, folder: Path, dtype: str | None) -> None:
     expected = arbitrary_logps(model)
     untie(base)
     merged = model.merge_and_unload(safe_merge=True)
-    difference = float((arbitrary_logps(merged) - expected).abs().max())
-    if not difference <= MERGE_TOLERANCE:
+    difference = unexplained(merged, expected)
+    if difference:
         raise ExportError(
             f"The merged model differs from model and adapter by {difference:.3g} nats, more than rounding explains; "
             "export the adapter by itself."

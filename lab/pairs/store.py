@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -63,17 +62,14 @@ class PairStore:
         """
         path = Path(path).expanduser().absolute()
         if not path.exists():
-            building = path.with_name(f".{path.name}.{os.getpid()}-{time.time_ns():x}.building")
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 tables.sweep(path)
-                tables.build(building, pairs, {"name": name, "source": source})
-                tables.publish(building, path)
+                with tables.new_file(path) as building:
+                    tables.build(building, pairs, {"name": name, "source": source})
+                    tables.publish(building, path)
             except (sqlite3.Error, OSError) as error:
                 raise PairsError(f"The pairs could not be stored at {path} ({error}); check the folder and the disk.") from error
-            finally:
-                if building.exists():
-                    building.unlink()
         return cls(path)
 
     def close(self) -> None:

@@ -6,12 +6,14 @@ the case-folded texts for the search, `about` the set's name and source.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable
-from contextlib import closing
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,8 @@ from .schema import Pair, PairsError, to_bytes, to_json, validate
 
 APPLICATION_ID = 0x50414952  # "PAIR", in the file's header
 BUSY_SECONDS = 30.0
-STALE_SECONDS = 3600.0
-"""A half-built file that was not written to for so long belongs to nobody any more."""
+BUILDING = ".building"
+"""Ends the name of a file that is being filled."""
 
 SCHEMA = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -130,11 +132,40 @@ def publish(building: Path, path: Path) -> None:
             building.rename(path)
 
 
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """An empty file beside `path` to be filled and published, removed afterwards. Locked meanwhile, so that `sweep` leaves it."""
+    while True:
+        file = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:12]}{BUILDING}")
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        with suppress(OSError):  # a file system without locks: `sweep` then removes nothing
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if file.exists():  # else it was swept before it was locked
+            break
+        os.close(descriptor)
+    try:
+        yield file
+    finally:
+        file.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
 def sweep(path: Path) -> None:
-    """Removes what killed processes left behind while they built `path`."""
-    for leftover in path.parent.glob(f".{path.name}.*.building*"):
-        if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
-            leftover.unlink(missing_ok=True)
+    """Removes what killed processes left behind while they built `path`: what no process holds locked, whatever the clock says."""
+    for leftover in path.parent.glob(f".{path.name}.*{BUILDING}"):
+        try:
+            descriptor = os.open(leftover, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            continue
+        else:
+            for part in ("", "-journal", "-wal", "-shm"):
+                leftover.with_name(leftover.name + part).unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
 
 
 def add_version(db: sqlite3.Connection, position: int, pair: Pair) -> None:

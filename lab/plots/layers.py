@@ -115,7 +115,7 @@ def _heat(
         ticks = np.arange(USUAL - DECADES, USUAL + DECADES + 1)
         bar = {"tickvals": ticks, "ticktext": [f"1e{tick}" for tick in ticks]}
         with np.errstate(divide="ignore", invalid="ignore"):
-            logarithm = np.log10(table)
+            logarithm = np.log10(table.astype(np.float64)).round(4)  # a power of ten in float32 is one on the scale
         shown, value = {"z": np.where(np.isfinite(logarithm), logarithm, np.nan), "customdata": table}, "%{customdata:.2e}"
     return {
         "type": "heatmap",

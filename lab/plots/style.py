@@ -11,6 +11,7 @@ from functools import lru_cache
 from html import escape
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 HEIGHT = 270
@@ -107,8 +108,12 @@ def figure(traces: Sequence[dict[str, Any]], layout: dict[str, Any]) -> go.Figur
 
 
 def _inert(trace: dict[str, Any]) -> dict[str, Any]:
-    words = {key: [inert(str(word)) for word in trace[key]] for key in ("x", "y") if _are_words(trace.get(key))}
+    words = {key: _inert_words(trace[key]) for key in ("x", "y") if _are_words(trace.get(key))}
     return {**trace, **words, **({"name": inert(str(trace["name"]))} if "name" in trace else {})}
+
+
+def _inert_words(values: Any) -> np.ndarray:
+    return np.array([inert(str(word)) for word in values], object)
 
 
 def _are_words(values: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .arbitrary_row import arbitrary_pass
 from .randomness import global_generator
 from .sources import ModelError, refusing
 
@@ -41,7 +42,7 @@ def add_adapter(model: Any, lora: Lora, seed: int) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=ALL_LINEAR if everything else target_names(lora.targets),
-        exclude_modules=rf"(?:{'|'.join(map(re.escape, unused))})(?:\..+)?" if unused else None,
+        exclude_modules="|".join(re.escape(kind).replace(r"\*", r"\d+") for kind in unused) if unused else None,
         fan_in_fan_out=any(_transposed(module) for module in model.modules()),  # GPT-2 keeps its weights the other way round
         task_type="CAUSAL_LM",
     )
@@ -78,9 +79,9 @@ def check_targets(model: Any, targets: str) -> None:
 
 
 def unused_parts(model: Any) -> list[str]:
-    """Names of the largest parts with linear layers that a pass over text alone does not enter.
+    """Kinds of the linear layers that a pass over text alone does not enter, as `kind_of` writes them.
 
-    An element of a list of which other elements are used is no such part: which experts a token is sent to depends on the token.
+    A layer counts as entered where one of the same kind is: which experts a token is sent to depends on the token.
     """
     entered: set[nn.Module] = set()
 
@@ -88,30 +89,21 @@ def unused_parts(model: Any) -> list[str]:
         if isinstance(output, torch.Tensor):  # a router that is a subclass of Linear returns several things: no linear map
             entered.add(module)
 
-    hooks = [module.register_forward_hook(enter) for module in model.modules() if not [*module.children()]]
-    training = model.training
-    row = torch.arange(8, device=next(model.parameters()).device)[None] % model.get_input_embeddings().num_embeddings
+    linear = {name: module for name, module in model.named_modules() if _linear(module)}
+    hooks = [module.register_forward_hook(enter) for module in linear.values()]
     try:
-        with refusing("The model", "give another one; a pass over eight tokens failed"), torch.no_grad():
-            model.eval()(input_ids=row)
+        with refusing("The model", "give another one; a pass over a few tokens failed"):
+            arbitrary_pass(model)
     finally:
-        model.train(training)
         for hook in hooks:
             hook.remove()
-    return sorted(_unused(model, "", entered))
+    kinds = {kind_of(name) for name, module in linear.items() if module in entered}
+    return sorted({kind_of(name) for name in linear} - kinds)
 
 
-def _unused(module: nn.Module, path: str, entered: set[nn.Module]) -> list[str]:
-    parts: list[str] = []
-    for name, child in module.named_children():
-        below = f"{path}.{name}" if path else name
-        if not any(_linear(m) for m in child.modules()):
-            continue
-        if any(m in entered for m in child.modules()):
-            parts += _unused(child, below, entered)
-        elif not isinstance(module, nn.ModuleList):
-            parts.append(below)
-    return parts
+def kind_of(name: str) -> str:
+    """The name of a module or weight with `*` for the numbers of its layer and expert."""
+    return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name)
 
 
 def _linear(module: nn.Module) -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from . import layout
+from .arbitrary_row import AMPLIFIED, round_once_more
 from .layout import Completion
 from .logps import Head, whole_head
 from .memory import out_of_memory
@@ -19,14 +20,14 @@ from .policy import Policy
 EXACT = 1e-5
 """Nats between two ways of computing a log-prob in float32 that rounding always explains. Measured: up to 1e-6 with 60 random
 models whose logits spread by a few units."""
-AMPLIFIED = 8.0
-"""Where a model amplifies rounding (recurrent ones, 3e-5), two ways may differ by this many times what one rounding of the input
-embeddings changes. Measured: float32 against float64 differ by 0.5 to 2 times as much."""
 HALF, FEW, MEAN = 0.1, 1.0, 2e-2
 """The same in half precision: the largest difference, or that of a few tokens where the mean over tokens is no larger than the
 third. Measured: 0.06 at most and 0.001 in the mean with the world's model; it grows with depth."""
 LENGTHS = (12, 12, 9, 6, 10)
 """Tokens of the trial: a prompt, its two answers, another prompt, its answer."""
+
+LONG = 512
+"""Tokens of texts for parts of a model that shorter ones do not reach, such as the compression of blocks of 128 tokens."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,14 @@ def make_trial(policy: Policy, completions: Sequence[Completion], *, seed: int =
     return Trial(own, (change((0,)), change((1, 2))))
 
 
+def longer_texts(policy: Policy, trial: Trial) -> tuple[Completion, ...]:
+    """Two answers to a prompt of so many tokens as the model has positions for, at most LONG with an answer."""
+    rng, ids = random.Random(0), sorted(set(trial.row))
+    total = min(policy.positions, LONG)
+    prompt = tuple(rng.choices(ids, k=max(1, total // 2)))
+    return tuple(Completion(prompt, tuple(rng.choices(ids, k=max(1, total - total // 2)))) for _ in range(2))
+
+
 def _other_end(completion: Completion, ids: Sequence[int]) -> Completion:
     """The completion with every token from the middle of its answer on replaced by another."""
     middle = len(completion.answer) // 2
@@ -111,18 +120,13 @@ class Rounding:
         if self._noise is None:
             with self.policy.evaluating(), self.policy.as_loaded():
                 before = self.policy.logps(self.completions)
-                handle = self.policy.model.get_input_embeddings().register_forward_hook(_round_once_more)
+                handle = self.policy.model.get_input_embeddings().register_forward_hook(round_once_more)
                 try:
                     after = self.policy.logps(self.completions)
                 finally:
                     handle.remove()
             self._noise = float((after.logps - before.logps).abs().max())
         return self._noise
-
-
-def _round_once_more(module: Any, args: Any, out: Tensor) -> Tensor:
-    signs = torch.randint(0, 2, out.shape, generator=torch.Generator().manual_seed(0)).mul_(2).sub_(1).to(out)
-    return out * (1 + signs * torch.finfo(out.dtype).eps)
 
 
 def logits(policy: Policy, row: Sequence[int], head: Head | None = None) -> Tensor:

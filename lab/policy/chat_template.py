@@ -13,6 +13,7 @@ turn end   What stands behind the answer of the last turn, up to where it differ
 from __future__ import annotations
 
 import json
+import random
 import re
 import string
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any
+
+from .memory import out_of_memory
 
 Messages = Sequence[dict[str, Any]]
 
@@ -56,8 +59,15 @@ class ChatTemplate:
 
     def render(self, messages: Messages, **how: Any) -> str:
         """The text of a conversation. Raises ValueError where there is no template, or where it refuses the messages."""
-        self._require_repeatable()
-        return self._render(messages, **how)
+        before = random.getstate()
+        text = self._render(messages, **how)
+        drew = random.getstate() != before  # another thread may have drawn: the texts decide
+        if drew and any(self._render(messages, **how) != text for _ in range(RENDERINGS)):
+            raise ValueError(
+                "The tokenizer's chat template writes another text each time it is used (it draws at random), so a run could not "
+                "be repeated or resumed; take the random part out of its chat_template."
+            )
+        return text
 
     def before(self, prompt: Messages) -> str:
         """A conversation up to where the next answer begins; where the last message is the assistant's, up to its end."""
@@ -81,6 +91,11 @@ class ChatTemplate:
             raise ValueError(
                 "The tokenizer's chat template does not write the assistant's answer, so there is nothing to train on; use "
                 "another model, or give the prompts as plain text."
+            )
+        if whole.count(ANSWER) > 1:
+            raise ValueError(
+                "The tokenizer's chat template writes the assistant's answer more than once, so it cannot be told where the answer "
+                "begins and ends; use another model, or give the prompts as plain text."
             )
         behind = whole[at + len(ANSWER) :]
         lead = whole[len(before) : at] if whole.startswith(before) else ""
@@ -168,33 +183,18 @@ class ChatTemplate:
             return False
 
     def _render(self, messages: Messages, **how: Any) -> str:
-        from jinja2 import TemplateError
-
         fixed = self.fixed
         try:
             return str(self.tokenizer.apply_chat_template(list(messages), chat_template=fixed, tokenize=False, **how))
-        except (TemplateError, TypeError, ValueError) as error:
+        except Exception as error:  # a template is a program, and fails in any way a program can
+            if out_of_memory(error):
+                raise
             roles = ", ".join(message["role"] for message in messages)
+            why = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(
-                f"The tokenizer's chat template refuses a conversation of {roles} ({' '.join(str(error).split())}); "
+                f"The tokenizer's chat template refuses a conversation of {roles} ({why}); "
                 "change its messages, or use another model."
             ) from None
-
-    def _require_repeatable(self) -> None:
-        """Raises ValueError where the template writes another text each time."""
-        if not self._repeatable:
-            raise ValueError(
-                "The tokenizer's chat template writes another text each time it is used (it draws at random), so a run could not "
-                "be repeated or resumed; take the random part out of its chat_template."
-            )
-
-    @cached_property
-    def _repeatable(self) -> bool:
-        probe = [_says("user", QUESTION), _says("assistant", ANSWER), _says("user", LATER)]
-        try:
-            return len({self._render(probe, add_generation_prompt=True) for _ in range(RENDERINGS)}) == 1
-        except ValueError:
-            return True  # refused; a conversation that is not says so itself
 
 
 def as_moment(text: str) -> datetime:

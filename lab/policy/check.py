@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .behaviour import Rounding, Trial, leak, logits, make_trial, moved_by_later_tokens
+from .behaviour import Rounding, Trial, leak, logits, longer_texts, make_trial, moved_by_later_tokens
 from .dropout import adapter_dropout_off, drawing_modules, fresh_generators, generator_states
 from .layout import Completion
 from .loading import ModelError
 from .logps import CompletionLogps, whole_head
 from .memory import out_of_memory
 from .policy import Policy
-from .reach import Gradients, gradients, require_reached
+from .reach import Gradients, gradients, left_out, require_reached
 from .sources.errors import cause
 
 PASSES = 24
@@ -119,14 +119,32 @@ class _Examination:
         policy = self.policy
         try:
             with policy.as_loaded():
-                self.own_gradients = gradients(policy, self.trial.completions)
+                reached = self.own_gradients = gradients(policy, self.trial.completions)
+                if left_out(reached):
+                    reached = self._reached_by_longer_texts() or reached
         except Exception as error:  # any model may come here, with any error
             if out_of_memory(error):
                 raise
             raise ModelError(
                 f"{self.name} cannot be trained: no gradient comes back through it ({cause(error)}); give another model."
             ) from error
-        return require_reached(self.name, self.own_gradients, adapter=policy.adapter)
+        parts = require_reached(self.name, reached, adapter=policy.adapter)
+        if len(self.completions) > len(self.own.logps):
+            self.own = self._own()
+        return parts
+
+    def _reached_by_longer_texts(self) -> Gradients | None:
+        """Gradients of texts for parts that work on longer ones only, which are compared from then on; None where it has none."""
+        longer = longer_texts(self.policy, self.trial)
+        try:
+            reached = gradients(self.policy, longer)
+        except Exception as error:  # a decoder may have fewer positions than its configuration says
+            if out_of_memory(error):
+                raise
+            return None
+        if not left_out(reached):
+            self.completions = [*longer, *self.completions]
+        return reached
 
     def _choose_head(self) -> str | None:
         """Leave the policy with the split of body and output layer if it gives the model's own logits, else with whole logits;

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from .arbitrary_row import arbitrary_pass
 from .randomness import global_generator
 
 MARKS = ("drop", "jitter", "noise")
@@ -81,18 +82,12 @@ def _set(owner: Any, name: str, value: float) -> None:
 
 
 def _evaluated(model: nn.Module) -> Tensor | None:
-    """Logits of a few tokens in evaluation mode; None where the model computes none (later checks say so)."""
-    was_training = model.training
+    """Logits of arbitrary tokens in evaluation mode; None where the model computes none (later checks say so)."""
     try:
-        embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
-        count = embeddings.num_embeddings
-        ids = torch.arange(12, device=embeddings.weight.device).mul_(7).remainder_(count)[None]
-        with torch.no_grad(), global_generator(0):
-            return model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        with global_generator(0):
+            return arbitrary_pass(model).logits
     except Exception:
         return None
-    finally:
-        model.train(was_training)
 
 
 def _same(a: Tensor | None, b: Tensor | None) -> bool:

@@ -14,7 +14,6 @@ from torch import Tensor
 from . import fused, low_rank
 from .adapters import Lora, add_adapter, check_targets
 from .dropout import switch_dropout_off
-from .habits import tolerated
 from .policy import Policy, whole
 from .sources import (
     ModelError,
@@ -75,7 +74,7 @@ def load_policy(
     config = read_configuration(place)
     require_causal(place, config)
     tokenizer = read_tokenizer(place)
-    model = read_weights(AutoModelForCausalLM, place, config, dtype=weights, seed=seed, **more, **tolerated(place))
+    model = read_weights(AutoModelForCausalLM, place, config, dtype=weights, seed=seed, **more)
     check_special_tokens(source, tokenizer, model.get_input_embeddings().num_embeddings)
     switch_dropout_off(model)
     model = (model if more else model.to(where)).train()

@@ -17,7 +17,11 @@ from .chat_template import now
 from .graphs import Graphs
 from .layout import Batch, Completion
 from .logps import CompletionLogps, Head, LogpsModule, completion_logps, split_head, whole_head
+from .sources.errors import ModelError
 from .tokens import Encoder
+
+LEAST_POSITIONS = 16
+"""The least that `Encoder` can divide between a prompt and an answer."""
 
 
 @dataclass
@@ -78,7 +82,15 @@ class Policy:
         return getattr(config, "text_config", config)
 
     def encoder(self, max_length: int = 1024) -> Encoder:
-        """Text to tokens for this model: rows no longer than it has positions, answers that end where its own do."""
+        """Text to tokens for this model: rows no longer than it has positions, answers that end where its own do.
+
+        Raises ModelError for a model with too few positions for a prompt and an answer.
+        """
+        if self.positions < LEAST_POSITIONS:
+            raise ModelError(
+                f"The model has {self.positions} positions (max_position_embeddings), too few for a prompt and an answer; give a "
+                f"model with at least {LEAST_POSITIONS}."
+            )
         ends = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
         ends = [] if ends is None else [ends] if isinstance(ends, int) else ends
         known = tuple(end for end in ends if 0 <= end < self.vocabulary)

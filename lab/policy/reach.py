@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .adapters import kind_of
 from .dropout import adapter_dropout_off, fresh_generators
 from .layout import Completion
 from .loading import ModelError
@@ -71,30 +72,41 @@ def require_reached(name: str, own: Gradients, *, adapter: bool) -> tuple[str, .
     reached, where a layer that is computed leaves out a part with weights of its own (the decoder of an encoder-decoder model
     without its encoder), where nothing is reached, and where a gradient is not a number.
     """
-    reached = {_kind(at) for at, norm in own.norms.items() if norm is not None}
+    reached = _reached(own)
     if own.norms and not reached:
         raise ModelError(f"{name} cannot be trained: its log-probs reach none of the weights in training; give another model.")
     broken = [at for at, norm in own.norms.items() if norm is not None and not norm < float("inf")]
     if broken:
         raise ModelError(f"{name} cannot be trained: the gradient of {broken[0]} is not a number; give another model or precision.")
-    never = [at for at in own.norms if _kind(at) not in reached and at.rpartition(".")[0] not in own.called]
+    never = _never(own)
     if never and adapter:
         raise ModelError(
             f"The adapter has {len(never)} weights that no text reaches ({_parts(never)[0]}), so they would never be trained; name "
             "the modules of the language model alone in lora_targets."
         )
-    left_out = [at for at in never if _layer(at) in own.called]
-    if left_out:
+    missed = left_out(own)
+    if missed:
         raise ModelError(
-            f"{name} has layers with parts that a text alone never reaches ({_parts(left_out)[0]}), as the decoder of an "
+            f"{name} has layers with parts that a text alone never reaches ({_parts(missed)[0]}), as the decoder of an "
             "encoder-decoder model has; give a causal language model."
         )
     return tuple(_parts(never))
 
 
-def _kind(name: str) -> str:
-    """The name of a weight without the numbers of its layer and expert."""
-    return re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
+def left_out(own: Gradients) -> list[str]:
+    """Names of weights of parts that are never computed within a layer that is."""
+    return [at for at in _never(own) if _layer(at) in own.called]
+
+
+def _reached(own: Gradients) -> set[str]:
+    return {kind_of(at) for at, norm in own.norms.items() if norm is not None}
+
+
+def _never(own: Gradients) -> list[str]:
+    """Names of weights that are not reached in any layer, and whose module is neither called nor has another weight that is."""
+    reached = _reached(own)
+    modules = own.called | {at.rpartition(".")[0] for at, norm in own.norms.items() if norm is not None}
+    return [at for at in own.norms if kind_of(at) not in reached and at.rpartition(".")[0] not in modules]
 
 
 def _layer(name: str) -> str | None:
@@ -105,4 +117,4 @@ def _layer(name: str) -> str | None:
 
 def _parts(names: Iterable[str]) -> list[str]:
     """The names of the modules, without numbers and in order."""
-    return list(dict.fromkeys(_kind(name).rpartition(".")[0].replace(".*", "") for name in names))
+    return list(dict.fromkeys(kind_of(name).rpartition(".")[0].replace(".*", "") for name in names))

@@ -23,6 +23,8 @@ from functools import cached_property
 from typing import Any
 
 from .chat_template import ChatTemplate, Turn, now
+from .memory import out_of_memory
+from .sources.errors import cause
 
 Prompt = str | Sequence[dict[str, str]]
 """Plain text, or the messages of a conversation (role, content). A last message of the assistant is the answer's beginning."""
@@ -147,7 +149,7 @@ class Encoder:
     @cached_property
     def opening(self) -> tuple[int, ...]:
         """What the tokenizer itself writes before a text: usually BOS, or nothing."""
-        alone, whole = self._ids("x"), list(self.tokenizer("x")["input_ids"])
+        alone, whole = self._ids("x"), self._ids("x", alone=False)
         begins = [number for number in range(len(whole) - len(alone) + 1) if whole[number : number + len(alone)] == alone]
         return tuple(whole[: begins[0]]) if alone and begins else ()
 
@@ -190,6 +192,8 @@ class Encoder:
         whole = self.template.answered(prompt, answer)
         # Some templates open a turn in another way than they write it afterwards (with a place for reasoning, say).
         text = whole[len(turn.before) :] if whole.startswith(turn.before) else answer + turn.behind
+        if "".join(answer.split()) not in "".join(text.split()):  # some leave out what stands before </think>
+            text = turn.lead + answer + turn.behind
         if not turn.end or not text.endswith(turn.behind):
             return self._with_one_end(self._continued(text))
         return self._continued(self._without_ends(text[: len(text) - len(turn.behind)], turn.end.strip()) + turn.end)
@@ -237,13 +241,20 @@ class Encoder:
     def _puts_a_space_before(self) -> bool:
         return self._ids("\n" + "a") != self._ids("\n") + self._ids("a")
 
-    def _ids(self, text: str) -> list[int]:
+    def _ids(self, text: str, *, alone: bool = True) -> list[int]:
+        """The ids of a text. alone: without what the tokenizer writes around every text."""
         try:
-            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+            return list(self.tokenizer(text, add_special_tokens=not alone)["input_ids"])
         except TypeError:
             raise ValueError(
                 f"No tokenizer can read {text[:40]!a}: it holds half of a character (a lone surrogate); edit that pair."
             ) from None
+        except Exception as error:  # of the tokenizers library; some vocabularies do not know every character
+            if out_of_memory(error):
+                raise
+            raise ValueError(
+                f"The tokenizer cannot read {text[:40]!a} ({cause(error)}); use the tokenizer that the model was made with."
+            ) from error
 
 
 def _without_oldest_turn(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:

@@ -137,5 +137,5 @@ def test_changes_show_on_the_page(rows, model_folder, tmp_path) -> None:
         on_step=lambda *step: (ask(*step), bad(*step)),
     )
     app = opened()
-    assert "dpo: beta 0.7" in words(app)
+    assert "dpo: beta 0.7" in unescaped(words(app))
     assert "beta = -7 does not work" in unescaped(words(app))

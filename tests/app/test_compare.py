@@ -300,7 +300,8 @@ def test_the_form_starts_twins(model_folder: Any, rows: Any, tmp_path: Path) -> 
     assert sorted(run.config.objective.name for run in lab.runs()) == ["dpo", "ipo", "sgdpo"]
     first = next(run for run in lab.runs() if run.config.objective.name == "dpo")
     assert [twin.config.objective.name for twin in first.twins] == ["sgdpo"]
-    assert (first.config.steps, first.config.batch_size, first.config.model) == (2, 4, str(model_folder("llama")))
+    assert (first.config.steps, first.config.batch_size) == (2, 4)
+    assert Path(first.config.model).resolve() == model_folder("llama").resolve()
     assert home.runs_dir().exists()
 
 

@@ -3,30 +3,60 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
 
 import pytest
+import streamlit.config
 from starlette.applications import Starlette
-from starlette.responses import HTMLResponse, PlainTextResponse
+from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from app import figure, fixed_files
+from app import figure, fixed_files, serving
+
+
+def forget() -> None:
+    """Empty the caches that depend on where the lab is served."""
+    for cached in (fixed_files.script_address, fixed_files.files, fixed_files.links, serving.html):
+        cached.cache_clear()
+
+
+@pytest.fixture(params=["", "/some/where"])
+def base(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The path below which the lab is served."""
+    before = streamlit.config.get_option("server.baseUrlPath")
+    streamlit.config.set_option("server.baseUrlPath", request.param.strip("/"))
+    forget()
+    yield request.param
+    streamlit.config.set_option("server.baseUrlPath", before)
+    forget()
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> TestClient:
+def client(base: str, monkeypatch: pytest.MonkeyPatch) -> TestClient:
     monkeypatch.setattr(figure, "SERVED", None)
-    page = Route("/", lambda _: HTMLResponse("<html><head><title>x</title></head></html>", headers={"etag": "old"}))
     other = Route("/static/js/none.js", lambda _: PlainTextResponse("none"))
-    return TestClient(Starlette(routes=[page, other], middleware=fixed_files.MIDDLEWARE))
+    return TestClient(Starlette(routes=[*serving.routes(), other], middleware=fixed_files.MIDDLEWARE))
 
 
-def test_the_page_names_what_its_first_drawing_needs(client: TestClient) -> None:
-    answer = client.get("/", headers={"accept": "text/html"})
-    assert f'<script defer src="{fixed_files.script_address()}">' in answer.text
-    assert "/static/js/BidiComponent." in answer.text
-    assert answer.text.endswith("</head></html>")
-    assert "etag" not in answer.headers
+def test_every_page_names_what_its_first_drawing_needs(client: TestClient, base: str) -> None:
+    for path in serving.FILLED_IN:
+        answer = client.get(f"{base}/{path}", headers={"accept": "text/html"})
+        assert answer.status_code == 200
+        assert answer.text.count("<head>") == answer.text.count("</head>") == 1
+        head = answer.text.split("</head>")[0]
+        assert head.count(f'<script defer src="{base}/static/js/plotly-') == 1
+        assert head.count(f'href="{base}/static/js/BidiComponent.') == 1
+        assert f'const base = "{base}";' in head
+        assert "etag" not in answer.headers
+    redirected = client.get(f"{base}/live?run=one", follow_redirects=False)
+    assert redirected.headers["location"] == f"{base}/?run=one"
+
+
+def test_what_the_page_names_is_served(client: TestClient, base: str) -> None:
+    names = [part.split('"')[0] for part in fixed_files.links().split('href="')[1:]]
+    assert len(names) > 3
+    assert all(client.get(name).status_code == 200 for name in names)
 
 
 def test_plotly_comes_compressed_once_and_for_good(client: TestClient) -> None:

@@ -6,11 +6,14 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import ElementTree, parse_tree_from_messages
 
 import lab
 from app import examining, pair_list, virtual
@@ -266,6 +269,41 @@ def test_token_values_that_are_kept_no_more_are_computed_again(run: Run) -> None
     app = painted(opened(run.dir.name, pair=str(early), step="2"), "credit")
     until(app, lambda: "token 1 of" in html(app))
     assert "Computed again by the model after step 2." in words(app)
+
+
+def test_a_picture_that_is_being_computed_shows_no_colours_of_another(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    latest = {*run.reader.batch(5)["pair"], *run.reader.batch(6)["pair"]}
+    early = next(pair for pair in run.reader.batch(1)["pair"] if pair not in latest)
+    drawn: list[Any] = []
+    screens: list[tuple[str, str]] = []
+
+    def parsed(messages: list[Any]) -> ElementTree:
+        drawn[:] = messages
+        return parse_tree_from_messages(messages)
+
+    monkeypatch.setattr("streamlit.testing.v1.local_script_runner.parse_tree_from_messages", parsed)
+
+    def still_computing(*_: Any) -> None:
+        context = get_script_run_ctx()
+        assert context is not None
+        messages = [*drawn, *context._enqueue.__self__.forward_msg_queue._queue]  # type: ignore[attr-defined]
+        screen = parse_tree_from_messages(messages)  # as a browser has it: what is sent takes the place of what was there
+        screens.append(("\n".join(e.proto.body for e in screen.get("html")), "\n".join(e.value for e in screen.get("caption"))))
+
+    app = painted(opened(run.dir.name, pair=str(early), step="2"), "credit")
+    until(app, lambda: ": credit " in html(app))
+    with monkeypatch.context() as patch:
+        patch.setattr("app.what_if.scored_soon", still_computing)
+        painted(app, "log_ratio")
+    ((shown, captions),) = screens
+    assert "Computing ..." in captions
+    for page in (shown, html(app)):
+        assert "token 1 of" not in page
+        assert 'style="background' not in page
+        assert "bad answer" in page, "the text without colours"
+    app.run()
+    until(app, lambda: ": log-ratio " in html(app))
+    assert ": credit " not in html(app)
 
 
 def tab(app: AppTest, name: str) -> AppTest:

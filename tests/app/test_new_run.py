@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -24,10 +25,11 @@ from lab.cli import parser
 from lab.cli.train import settings as settings_of
 from lab.monitor import DeviceQueue
 from lab.objectives import OBJECTIVES, make_objective
-from lab.pairs import PairsError
+from lab.pairs import PairsError, PairStore
 from lab.run import Run
 from lab.training import TrainConfig
 from lab.training.preflight import settings_findings
+from tests.bench.nonsense import parquet
 
 APP = Path(__file__).parents[2] / "app"
 NESTED = [name for name, kind in OBJECTIVES.items() if any(forms.is_objective(f) for f in kind.model_fields.values())]
@@ -234,15 +236,29 @@ def test_a_start_that_fails_says_why_on_the_page(tmp_path: Path) -> None:
     assert lab.runs() == []
 
 
-def test_an_upload_is_stored_and_chosen(rows: list[dict[str, str]]) -> None:
+def csv(rows: list[dict[str, str]]) -> bytes:
+    return pd.DataFrame(rows).to_csv(index=False).encode()
+
+
+WRITERS: dict[str, Callable[[list[dict[str, str]]], bytes]] = {
+    "jsonl": lambda rows: "\n".join(json.dumps(row) for row in rows).encode(),
+    "json": lambda rows: json.dumps(rows).encode(),
+    "csv": csv,
+    "parquet": parquet,
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_an_upload_is_stored_and_chosen(kind: str, rows: list[dict[str, str]]) -> None:
     at = open_page()
-    data = "\n".join(json.dumps(row) for row in rows).encode()
-    at.file_uploader[0].upload("my pairs.jsonl", data, "application/jsonl").run()
+    at.file_uploader[0].upload(f"my pairs.{kind}", WRITERS[kind](rows), "application/octet-stream").run()
     assert not at.exception
     assert [s.value for s in at.success] == ["50 pairs are stored and chosen."]
     (stored,) = (home.home() / "pairs").glob("*.sqlite")
     assert at.selectbox(key="pairs").value == stored.name
     assert config_of(command(at)).pairs == str(stored)
+    texts = [(pair.prompt, pair.chosen, pair.rejected) for pair in PairStore(stored).all()]
+    assert sorted(texts) == sorted((row["prompt"], row["chosen"], row["rejected"]) for row in rows)
 
 
 def test_a_broken_upload_is_refused_by_line_and_leaves_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from html import unescape
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -18,6 +19,7 @@ from app.knobs import stops
 from app.landscapes import Plane, along, landscape, parse_starts, written
 from app.links import read_objective, read_plane, written_objective, written_plane
 from lab.objectives import OBJECTIVES, Draws, Objective, Outcome, PairLogps, State, field, make_objective, parameter, register
+from lab.plots.landscape import HELD_MARGIN
 
 APP = Path(__file__).parents[2] / "app"
 FLOATS = [(name, key) for name, kind in OBJECTIVES.items() for key, f in kind.model_fields.items() if f.annotation is float]
@@ -92,6 +94,21 @@ def test_every_objective_can_be_chosen(name: str, monkeypatch: pytest.MonkeyPatc
     assert not at.error, said(at.error)
     assert formulas(at) == [OBJECTIVES[name].formula]
     assert not at.exception
+
+
+def test_a_landscape_says_which_part_its_colour_holds_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landscapes, "FINE", 9)
+    at = open_page(A="alpha_dpo", B="dpo")
+    figures = [json.loads(element.proto.bytes)["figure"]["layout"] for element in at.get("bidi_component")]
+    notes = {
+        figure["title"]["text"].split(":")[0]: unescape(" ".join(note["text"] for note in figure["annotations"])).replace(
+            "<br>", " "
+        )
+        for figure in figures
+        if figure.get("annotations")
+    }
+    assert HELD_MARGIN in notes["A · alpha_dpo"]
+    assert "hold that margin fixed" not in notes["B · dpo"]
 
 
 def test_a_slider_changes_the_objective_and_the_address() -> None:

@@ -70,8 +70,8 @@ def measured(engine: str, arguments: list[str]) -> dict[str, float]:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--model", type=Path, required=True)
-    options.add_argument("--pairs", type=Path, required=True)
+    options.add_argument("--model", type=Path)
+    options.add_argument("--pairs", type=Path)
     options.add_argument("--count", type=int, default=64)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
@@ -79,6 +79,9 @@ def main() -> None:
     given = options.parse_args()
     if given.engine:
         measure(given.engine, given.model, given.pairs, given.count)
+        return
+    if given.model is None or given.pairs is None:
+        print("Skipped: give --model and --pairs.")
         return
     arguments = ["--model", str(given.model), "--pairs", str(given.pairs), "--count", str(given.count)]
     rounds: dict[str, list[dict[str, float]]] = {engine: [] for engine in given.engines}

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+
+import pandas as pd
+
+ROWS = [{"prompt": f"p{i}", "chosen": f"a{i}", "rejected": f"b{i}"} for i in range(12)]
+
+
+def parquet(rows: list[dict[str, str]]) -> bytes:
+    """A Parquet file of some rows."""
+    content = io.BytesIO()
+    pd.DataFrame(rows).to_parquet(content, index=False)
+    return content.getvalue()
+
 
 NONSENSE = (
     "", " ", "0", "-1", "-0", "1", "2", "3", "0.5", "1e-4", "7", "NaN", "inf", "-inf", "1e400", "1" + "0" * 400, "-1e308",
@@ -30,7 +43,8 @@ FIELDS = "input:not([type=file]):not([type=range]):not([type=checkbox]):not([typ
 FILES: dict[str, bytes] = {
     "good.jsonl": b"".join(b'{"prompt": "p%d", "chosen": "a%d", "rejected": "b%d"}\n' % (i, i, i) for i in range(12)),
     "good.csv": b"prompt,chosen,rejected\n" + b"".join(b"p%d,a%d,b%d\n" % (i, i, i) for i in range(12)),
-    "good.json": json.dumps([{"prompt": f"p{i}", "chosen": f"a{i}", "rejected": f"b{i}"} for i in range(12)]).encode(),
+    "good.json": json.dumps(ROWS).encode(),
+    "good.parquet": parquet(ROWS),
     "empty.jsonl": b"",
     "broken.jsonl": b'{"prompt": "p", "chosen": "a", "rejected": "b"}\nnot json\n',
     "broken.csv": b'prompt,chosen\n"unclosed',

@@ -18,6 +18,7 @@ from lab.objectives import OBJECTIVES, make_objective
 from lab.training import TrainConfig
 
 pytest.importorskip("trl")
+from tests.models import multimodal
 from tests.objectives.test_objectives_trl import SHARED
 
 
@@ -170,3 +171,24 @@ def test_the_script_runs_by_itself(exported):
     )
     assert done.returncode == 0, done.stderr
     assert (folder / "trl-output" / "adapter_model.safetensors").exists()
+
+
+def test_the_script_trains_the_modules_that_the_run_trained(trained, tmp_path):
+    """To TRL, all-linear would be the vision tower, too."""
+    import transformers
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    multimodal(tmp_path / "gemma")
+    run = trained(model=tmp_path / "gemma", lora_rank=2, steps=1)
+    folder = lab.export_run(run, tmp_path / "out", trl_script=True)
+    (call,) = (
+        node
+        for node in ast.walk(ast.parse((folder / SCRIPT).read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "LoraConfig"
+    )
+    config = LoraConfig(**{given.arg: ast.literal_eval(given.value) for given in call.keywords})
+    model = get_peft_model(transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "gemma"), config)
+    own = load_file(run.checkpoints()[-1] / "adapter_model.safetensors")
+    assert get_peft_model_state_dict(model).keys() == own.keys()
+    assert not any("vision" in name for name in own)

@@ -83,7 +83,7 @@ def spoil_reference(cache: Path) -> None:
     """Make every log-prob that is kept of the reference half a nat smaller, as a stale cache would."""
     import numpy as np
 
-    for path in (cache / "reference").glob("*.sqlite"):
+    for path in (cache / "reference").rglob("*.sqlite"):
         with sqlite3.connect(path) as db:
             rows = [(key, (np.frombuffer(value, np.float32) - 0.5).tobytes()) for key, value in db.execute("SELECT * FROM logps")]
             db.executemany("UPDATE logps SET value = ? WHERE key = ?", [(value, key) for key, value in rows])

@@ -17,9 +17,9 @@ from tests.app.browsing import until
 from tests.app.conftest import CHROMIUM, QUIET
 from tests.notebooks.conftest import Jupyter
 
-pytestmark = [pytest.mark.browser, pytest.mark.flaky(reruns=2)]
+pytestmark = pytest.mark.browser
 
-START, PATIENCE = 240.0, 120.0
+START, PATIENCE = 600.0, 300.0
 """Seconds to wait for the first page and for what must come: the machine may be busy."""
 
 CELL = """index => {

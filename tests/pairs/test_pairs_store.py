@@ -1,5 +1,6 @@
 """The store on its own: versions, pages, errors; the state machine and other processes have their own files."""
 
+import fcntl
 import os
 import sqlite3
 import threading
@@ -220,19 +221,27 @@ def test_create_never_replaces_a_faster_one(tmp_path):
 
     def slow():
         yield from pairs_from_rows(ROWS)
+        (building,) = tmp_path.glob(".*.building")
+        os.utime(building, (0, 0))  # as old as a file can be, and still being filled
         PairStore.create(path, pairs_from_rows(ROWS), name="first", source="").drop(pairs_from_rows(ROWS)[0].id)
 
     assert (PairStore.create(path, slow(), name="second", source="").name, len(PairStore(path))) == ("first", 2)
 
 
-def test_leftovers_of_killed_builders_are_swept(tmp_path):
-    old, new = tmp_path / ".a.sqlite.1-0.building", tmp_path / ".a.sqlite.2-0.building"
-    old.write_bytes(b"")
-    new.write_bytes(b"")
-    os.utime(old, (0, 0))
-    PairStore.create(tmp_path / "a.sqlite", pairs_from_rows(ROWS), name="", source="")
-    assert new.exists()
-    assert not old.exists()
+@pytest.mark.parametrize("written", [0, 2**33])
+def test_leftovers_of_killed_builders_are_swept_whatever_the_clock_says(tmp_path, written):
+    leftover, held = tmp_path / ".a.sqlite.1-0.building", tmp_path / ".a.sqlite.2-0.building"
+    wal = leftover.with_name(f"{leftover.name}-wal")
+    with held.open("wb") as other_process:
+        fcntl.flock(other_process, fcntl.LOCK_EX)
+        for file in (leftover, wal):
+            file.write_bytes(b"")
+        for file in (leftover, wal, held):
+            os.utime(file, (written, written))
+        PairStore.create(tmp_path / "a.sqlite", pairs_from_rows(ROWS), name="", source="")
+    assert held.exists()
+    assert not leftover.exists()
+    assert not wal.exists()
 
 
 def test_files_that_are_no_store(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import unescape
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from lab.objectives import OBJECTIVES, field, make_objective
 from lab.plots import plane, plane_ranges
+from lab.plots.landscape import HELD_MARGIN
 from lab.plots.plane import ALL, MOST_POINTS, OUTERMOST
 
 HOSTILE = "<b>x</b><a href='http://example.invalid'>"
@@ -44,6 +47,38 @@ def test_every_objective_has_its_field_beneath_the_pairs(name: str) -> None:
     go.Figure(plain)  # as Plotly validates it
     assert {ALL, "pairs in the batch of step 7"} == set(points(figure))
     assert any(trace.type == "heatmap" for trace in figure.data)
+
+
+def in_legend(figure: go.Figure) -> list[str]:
+    return [trace.name for trace in figure.data if trace.showlegend]
+
+
+def test_the_legend_names_every_symbol_once() -> None:
+    frame = pairs(30)
+    data = field(make_objective("alpha_dpo"), *(torch.linspace(*span, 25) for span in plane_ranges(frame)), ref=(-0.2, -0.2))
+    assert not data.attainable.all()
+    names = in_legend(plane(frame, data, batch=7))
+    assert names == [
+        "thin lines: equal loss",
+        "out of reach: a token probability above 1",
+        "dotted: margin 0, log X₁ = log X₂",
+        "arrows: −∇L, where descent goes, all of one length",
+        ALL,
+        "pairs in the batch of step 7",
+    ]
+    assert in_legend(plane(frame, batch=7)) == names[-2:], "no name without its symbol"
+    assert in_legend(plane(frame)) == [ALL]
+
+
+def test_the_plane_says_which_part_its_colour_holds_fixed() -> None:
+    frame = pairs(30)
+    data = field(make_objective("alpha_dpo"), *(torch.linspace(*span, 7) for span in plane_ranges(frame)))
+
+    def notes(held: str) -> list[str]:
+        return [unescape(note.text.replace("<br>", " ")) for note in plane(frame, data, held=held).layout.annotations]
+
+    assert notes("margin") == [HELD_MARGIN]
+    assert notes("") == []
 
 
 def test_points_carry_their_pair_and_explain_themselves() -> None:

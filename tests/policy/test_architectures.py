@@ -10,6 +10,7 @@ import transformers
 
 import lab
 from lab.policy import ModelError, choose_layout
+from lab.policy.adapters import unused_parts
 from lab.policy.dropout import switch_dropout_off
 from tests.models import tokenizer
 from tests.policy import architectures
@@ -78,6 +79,28 @@ def test_refused_in_one_sentence(kind):
     assert row.refused.endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("deepseek_v4", {"max_position_embeddings": 400}),  # a part that begins to work after 128 tokens
+        ("bloom", {"slow_but_exact": True, "pretraining_tp": 2}),  # weights that are used without their module
+    ],
+)
+def test_parts_that_are_reached_in_an_unusual_way_are_no_reason_to_refuse(kind, more):
+    row = row_of(kind, make_random(kind, **more))
+    assert not row.refused
+    assert max(row.difference, row.gradient) < 1e-5
+    assert row.check.unreached == ()
+
+
+def test_a_model_that_cannot_make_its_own_cache_gets_an_adapter():
+    """transformers' default cache does not know a model of linear attention alone."""
+    model = make_random("lfm3")
+    with pytest.raises(ValueError, match="Cache"):
+        model(input_ids=torch.arange(8)[None], use_cache=True)
+    assert unused_parts(model) == []
+
+
 def test_the_table_has_thirty_architectures():
     assert len(TRAINED) + len(REFUSED) >= 60
     rows = [row_of("llama"), row_of("bert")]
@@ -141,7 +164,10 @@ def test_a_run_trains_in_the_layout_that_was_found(kind, layout, logits, folder,
 
 def test_models_that_are_not_causal_are_refused_by_train_preflight_and_token_logps(folder, rows):
     whole = transformers.BartForConditionalGeneration(architectures.configuration("bart", len(tokenizer())))
-    for path, words in ((folder("bert"), "not causal"), (folder("bart", whole), "Bart|model")):
+    for path, words in (
+        (folder("bert"), "not causal"),
+        (folder("bart", whole), r"is no whole BartForCausalLM: .* would be drawn at random"),
+    ):
         with pytest.raises(ModelError, match=words):
             lab.preflight("dpo", rows[:8], path, steps=2, batch_size=4, device="cpu")
         try:

@@ -14,6 +14,7 @@ from lab.cli import main
 from lab.policy import Lora, ModelError, load_policy
 from lab.policy.loading import check_model
 from lab.policy.sources import read_weights
+from tests.models import multimodal
 from tests.policy.bad_models import BAD, config, make_bad, shard, weights
 
 FAST = {"steps": 2, "batch_size": 4, "device": "cpu", "probe_budget": 0, "evaluate": False}
@@ -197,6 +198,39 @@ def test_nothing_of_a_whole_model_depends_on_the_seed(model_folder):
     assert one.fingerprint == other.fingerprint
 
 
+GENERATION = [
+    "[]",
+    "null",
+    "{",
+    '{"eos_token_id": "x"}',
+    '{"eos_token_id": 1.5}',
+    '{"eos_token_id": [[1]], "pad_token_id": 1}',
+    '{"pad_token_id": [1], "eos_token_id": 1}',
+    '{"max_new_tokens": -5}',
+    '{"watermarking_config": 5}',
+    '{"cache_implementation": "quantum"}',
+]
+
+
+@pytest.mark.parametrize("content", GENERATION)
+def test_no_generation_config_is_a_reason_to_refuse_a_model(content, model_folder, tmp_path):
+    folder = shutil.copytree(model_folder("llama"), tmp_path / "model")
+    (folder / "generation_config.json").write_text(content)
+    config(folder, return_dict=False, output_attentions=True)  # nor these
+    check_model(str(folder))
+    policy = load_policy(str(folder), device="cpu")
+    assert policy.encoder()("Do I?", "Yes.").answer[-1] == 1
+    policy.save(tmp_path / "saved")
+    assert load_policy(str(tmp_path / "saved"), device="cpu").fingerprint == policy.fingerprint
+
+
+def test_a_model_with_too_few_positions_is_refused(model_folder, rows, tmp_path):
+    folder = shutil.copytree(model_folder("llama"), tmp_path / "model")
+    config(folder, max_position_embeddings=8)
+    with pytest.raises(ModelError, match="has 8 positions"):
+        lab.preflight("dpo", rows, folder, **FAST)
+
+
 def test_loading_prints_nothing(model_folder, capfd):
     load_policy(str(model_folder("llama")), device="cpu")
     assert capfd.readouterr() == ("", "")
@@ -262,35 +296,6 @@ def test_targets_that_are_linear_work(targets, model_folder, rows):
     assert again.state == "finished", again.error
 
 
-def multimodal(folder):
-    """Gemma 3 with its vision tower, tiny."""
-    from tests.models import SMALL, tokenizer
-
-    words = tokenizer()
-    text = SMALL | {"vocab_size": len(words) + 8, "head_dim": 8, "sliding_window": 16}
-    vision = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "image_size": 16,
-        "patch_size": 8,
-    }
-    whole = transformers.Gemma3Config(
-        text_config=text,
-        vision_config=vision,
-        mm_tokens_per_image=4,
-        image_token_index=len(words) + 1,
-        boi_token_index=len(words) + 2,
-        eoi_token_index=len(words) + 3,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
-    )
-    transformers.Gemma3ForConditionalGeneration(whole).save_pretrained(folder)
-    words.save_pretrained(folder)
-
-
 def test_a_multimodal_model_gets_adapters_in_its_language_layers_only(rows, tmp_path):
     multimodal(tmp_path / "gemma")
     check_model(str(tmp_path / "gemma"), lora=Lora(2))
@@ -331,9 +336,9 @@ def test_experts_that_no_token_is_sent_to_keep_their_adapters():
         def get_input_embeddings(self):
             return self.embedding
 
-        def forward(self, input_ids):
+        def forward(self, input_ids, attention_mask, use_cache=False):
             states = self.embedding(input_ids)
             self.router(states)
             return self.parts["used"](self.experts[1](states))
 
-    assert unused_parts(Routed()) == ["parts.heads", "router", "tower"]
+    assert unused_parts(Routed()) == ["parts.heads.*", "router", "tower.*", "tower.*.*"]

@@ -40,7 +40,7 @@ def test_conversations_go_through_the_models_own_template(folder):
     talk = [[{"role": "user", "content": "Why?"}]]
     with pytest.raises(ModelError, match="no chat template"):
         judge.score(talk, ["Because."])
-    judge.tokenizer.chat_template = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '|' }}{% endfor %}"
+    judge.tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '|' }}{% endfor %}"
     assert judge.score(talk, ["Because."]) == pytest.approx(judge.score(["user: Why?|"], ["assistant: Because.|"]), abs=1e-6)
 
 

@@ -15,11 +15,13 @@ import transformers
 from peft import LoraConfig, get_peft_model
 
 import lab
+import lab.export.weights
 from lab.cli import main
 from lab.policy import ModelError, load_policy, load_trained
+from lab.policy.arbitrary_row import arbitrary_logps
 from lab.policy.loading import check_model
 from lab.policy.sources import converted, loadable
-from lab.policy.sources.converted import arbitrary_logps, models_dir
+from lab.policy.sources.converted import models_dir
 from lab.whatif import examine, free
 from lab.whatif.tokenizer import tokenizer_of
 
@@ -64,8 +66,14 @@ def tied(model_folder, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("kind", ADAPTERS)
+@pytest.mark.parametrize(
+    ("kind", "ties"),
+    [
+        pytest.param(kind, ties, marks=pytest.mark.slow if ties and "layer" not in kind and "embedding" not in kind else ())
+        for kind in ADAPTERS
+        for ties in (False, True)
+    ],
+)
 def test_the_start_is_base_and_adapter(kind, ties, model_folder, tmp_path, own_cache):
     base = tied(model_folder, tmp_path / "base") if ties else model_folder("llama")
     folder = make_adapter(base, tmp_path / "adapter", **ADAPTERS[kind])
@@ -76,7 +84,7 @@ def test_the_start_is_base_and_adapter(kind, ties, model_folder, tmp_path, own_c
     torch.testing.assert_close(arbitrary_logps(policy.model), expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_run_from_an_adapter_goes_all_the_way(rank, adapter, rows, tmp_path, own_cache):
     start = arbitrary_logps(peft.AutoPeftModelForCausalLM.from_pretrained(adapter))
     lab.preflight("dpo", rows, adapter, lora_rank=rank, **FAST)
@@ -106,6 +114,7 @@ def test_a_run_from_an_adapter_goes_all_the_way(rank, adapter, rows, tmp_path, o
         compile((out / "train_trl.py").read_text(), "train_trl.py", "exec")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_the_lab_and_an_export_are_starts_like_any_other(adapter, rows, tmp_path):
     """Adapters on adapters: a run's checkpoint as the model of the next."""
     first = lab.train("dpo", rows, adapter, background=False, lora_rank=2, **FAST)
@@ -137,6 +146,27 @@ def test_a_start_is_converted_once_and_by_content(adapter, model_folder, tmp_pat
     make_adapter(model_folder("llama"), adapter, seed=9)
     assert loadable(str(adapter)) != first
     assert not [p for p in models_dir().iterdir() if p.name.endswith(".draft")]
+
+
+def test_a_merge_that_is_a_thousandth_of_a_nat_off_is_refused(adapter, rows, tmp_path, monkeypatch):
+    """Rounding explains 1e-4 at most, in a conversion as in an export."""
+
+    def spoil(base):
+        base.get_output_embeddings().weight.data.mul_(1.001)
+
+    run = lab.train("dpo", rows, model_of(adapter), background=False, lora_rank=2, **FAST)
+    with monkeypatch.context() as within:
+        within.setattr(lab.export.weights, "untie", spoil)
+        with pytest.raises(lab.RunError, match=r"differs from model and adapter by 0\.00\d+ nats, more than rounding explains"):
+            lab.export_run(run, tmp_path / "out", what="merged")
+        within.setattr(converted, "untie", spoil)
+        with pytest.raises(ModelError, match=r"the result differs from it by 0\.00\d+ nats"):
+            loadable(str(adapter))
+    assert lab.export_run(run, tmp_path / "out", what="merged")
+
+
+def model_of(adapter: Path) -> str:
+    return json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
 
 
 def test_a_start_that_changed_is_not_what_a_run_goes_on_with(adapter, model_folder, rows, tmp_path):
@@ -208,9 +238,11 @@ BAD_ADAPTERS = {
     "a model beside it": (lambda f: (f / "model.safetensors").write_bytes(b""), "holds both an adapter .* and a whole model"),
 }
 SEEN_WHEN_MERGED = ("of an unknown kind", "without a kind", "another rank", "fewer layers", "other layers", "NaN")
+SLOW_BAD = ("without a kind", "another rank", "other layers")
+"""Seen when merged, too, by the same checks as cases beside them."""
 
 
-@pytest.mark.parametrize("name", BAD_ADAPTERS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW_BAD else ()) for name in BAD_ADAPTERS])
 def test_adapters_that_do_not_work_are_refused_in_one_sentence(name, adapter, rows, tmp_path, capsys):
     BAD_ADAPTERS[name][0](adapter)
     with pytest.raises(ModelError, match=BAD_ADAPTERS[name][1]) as dry:
@@ -321,6 +353,13 @@ def make_gguf(file: Path, model: Path, **fields) -> Path:
     return file
 
 
+def test_a_start_from_gguf_is_the_model_in_the_file(model_folder, tmp_path, own_cache):
+    file = make_gguf(tmp_path / "tiny.gguf", model_folder("llama"))
+    should = arbitrary_logps(transformers.AutoModelForCausalLM.from_pretrained(model_folder("llama")))
+    torch.testing.assert_close(arbitrary_logps(load_policy(str(file), device="cpu").model), should, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 2])
 def test_a_run_from_gguf_goes_all_the_way(rank, model_folder, rows, tmp_path, own_cache):
     (tmp_path / "model").mkdir()
@@ -383,6 +422,7 @@ def test_gguf_files_that_do_not_work_are_refused_in_one_sentence(model_folder, r
     assert "run `pip install gguf`" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_export_from_an_adapter_is_loaded_by_a_process_without_the_lab(adapter, rows, tmp_path):
     run = lab.train("dpo", rows, adapter, background=False, lora_rank=2, **FAST)
     out = lab.export_run(run, tmp_path / "out")

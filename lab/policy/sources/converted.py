@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from lab import home
 
+from ..arbitrary_row import arbitrary_logps, unexplained
 from .configuration import read_configuration, require_causal
 from .errors import ModelError, cause, refusing
 from .files import (
@@ -43,8 +44,6 @@ CONVERTED = "models-converted"
 """In the cache: a folder for every start that was converted, named by its key."""
 VERSION = 1
 """Part of the hash; raise it when the conversion computes something else."""
-TOLERANCE = 1e-2
-"""Largest difference of a log-prob (nats) between a start and its conversion that float32 rounding explains."""
 NO_MODEL = ("trainer.safetensors", "trainer.json", ADAPTER_CONFIG, ADAPTER_WEIGHTS)
 """Files of a base model's folder that are no part of that model."""
 
@@ -269,21 +268,13 @@ def _declare_untied(model: Any) -> None:
         config.tie_word_embeddings = False
 
 
-def arbitrary_logps(model: Any) -> torch.Tensor:
-    """Log-probs of a row of arbitrary tokens, [16, vocabulary]: two models that compute the same have the same."""
-    vocabulary = model.get_input_embeddings().weight.shape[0]  # an embedding with an adapter has no num_embeddings
-    row = torch.randint(vocabulary, (1, 16), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        return model.eval()(input_ids=row.to(next(model.parameters()).device)).logits[0].float().log_softmax(-1)
-
-
 def _require_same(subject: str, draft: Path, expected: torch.Tensor) -> None:
     """Raises ModelError unless the converted model gives the log-probs of what it was converted from."""
     from transformers import AutoModelForCausalLM
 
     again = read_weights(AutoModelForCausalLM, str(draft), read_configuration(str(draft)))
-    difference = float((arbitrary_logps(again) - expected).abs().max())
-    if not difference <= TOLERANCE:
+    difference = unexplained(again, expected)
+    if difference:
         raise ModelError(
             f"{subject} cannot be converted into a model folder: the result differs from it by {difference:.3g} nats, more than "
             "rounding explains; merge or convert it with peft and transformers, and give the folder."

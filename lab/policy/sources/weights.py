@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..habits import tolerated
 from ..randomness import global_generator
 from .errors import ModelError, refusing
 from .files import stored_tensors, weight_files
@@ -124,6 +125,7 @@ def _read(kind: Any, source: str, config: Any, dtype: Any, seed: int, **more: An
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are reported with their names, not by an exception without
             **own,
+            **tolerated(source),
             **more,
         )
         return model, report, not torch.equal(before, torch.get_rng_state())
