@@ -151,10 +151,9 @@ class Training:
                 self.warn(self.stop_reason)
 
     def _prepare(self) -> None:
-        config = self.config
         with self.stop_check.active():
             self.ready = prepare(
-                config,
+                self.config,
                 self.store,
                 self.steering.pairs_at(self.steering.pairs_version),
                 model=self.model,
