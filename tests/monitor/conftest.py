@@ -25,6 +25,12 @@ RUNS: dict[str, tuple[Any, Callable[[], list[dict[str, str]]], dict[str, Any]]] 
     ),
     "chosen rise": ("sppo_hard", troubled.told_apart, {"learning_rate": 3e-3}),
     "alike": ("dpo", troubled.nearly_alike, {"learning_rate": 3e-3, "probe_budget": 0.5}),
+    "alike sgdpo": ("sgdpo", troubled.nearly_alike, {"learning_rate": 3e-3, "steps": 24, "probe_budget": 0.5}),
+    "alike spo": (
+        {"name": "spo", "base": "sgdpo"},
+        troubled.nearly_alike,
+        {"learning_rate": 3e-3, "steps": 24, "probe_budget": 0.5},
+    ),
     "not a number": ("dpo", troubled.told_apart, {"learning_rate": 1e30, "steps": 12}),
     "copies": ("alpha_dpo", troubled.copies, {"learning_rate": 1e-3, "steps": 25}),
     "one by one": ("alpha_dpo", troubled.told_apart, {"learning_rate": 1e-5, "batch_size": 1, "steps": 25}),

@@ -238,8 +238,7 @@ BAD_ADAPTERS = {
     "a model beside it": (lambda f: (f / "model.safetensors").write_bytes(b""), "holds both an adapter .* and a whole model"),
 }
 SEEN_WHEN_MERGED = ("of an unknown kind", "without a kind", "another rank", "fewer layers", "other layers", "NaN")
-SLOW_BAD = ("without a kind", "another rank", "other layers")
-"""Seen when merged, too, by the same checks as cases beside them."""
+SLOW_BAD = ("without a kind", "another rank", "other layers")  # refused by the same checks as cases beside them
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW_BAD else ()) for name in BAD_ADAPTERS])

@@ -117,11 +117,15 @@ def test_a_run_of_an_earlier_version_was_made_when_it_says(dated_model, conversa
     assert prompt_of(run) == "2024-02-03 04:05"
 
 
-def test_twins_share_their_moment_and_two_clocks_share_a_process(dated_model, conversations, monkeypatch):
+def test_twins_share_their_moment(dated_model, conversations, monkeypatch):
     moments = iter(datetime(2024, 2, 3, hour) for hour in range(24))
     monkeypatch.setattr("lab.twins.now", lambda: next(moments))
     a, b = lab.train_twins(("dpo", "ipo"), conversations, dated_model, **FEW)
     assert a.config.template_time == b.config.template_time == "2024-02-03T00:00:00"
+
+
+@pytest.mark.slow
+def test_two_clocks_share_a_process(dated_model, conversations):
     alone = {day: lab.train("dpo", conversations, dated_model, template_time=day, **FEW) for day in ("2024-01-01", "1999-01-01")}
     together = {}
 
