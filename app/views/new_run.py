@@ -241,7 +241,7 @@ def _size(source: str) -> int:
 
 
 def _start(config: TrainConfig, start: Start, progress: Progress) -> Run:
-    """Build the world, if the run needs it and nobody has, then start training in the background."""
+    """Build the world, if the run needs it and it does not exist yet, then start training in the background."""
     if sets.WORLD in (config.pairs, config.model):
         sets.await_world(progress)
     progress("reading the pairs", 1.0)
