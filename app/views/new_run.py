@@ -49,13 +49,14 @@ def page() -> None:
     """The whole page."""
     title, reset = st.columns([5, 2], vertical_alignment="center")
     title.title("New run")
-    reset.button(
+    if reset.button(
         "Reset to defaults",
         icon=":material/restart_alt:",
-        on_click=_reset,
         width="stretch",
         help="Everything that was entered on this page; what is entered stays otherwise while other pages are shown.",
-    )
+    ):
+        _reset()
+        leave_for("views/new_run.py", {})  # else the fields in the browser would go on showing what was entered
     _follow_start()
     left, right = st.columns([7, 4], gap="large")
     with left:
