@@ -59,7 +59,7 @@ def section(run: Run, step: int | None, warned: Mapping[str, int] | None = None)
     look = _look(run, step, limits)
     findings = found_in(look.seen, look.at, limits)
     with st.container(horizontal=True, vertical_alignment="top"):
-        # Closed, it holds nothing: what nobody reads is neither sent nor drawn.
+        # Closed, the list holds nothing: its lines are neither sent nor drawn.
         box = st.expander(headline(findings, warned), icon=_icon(findings, warned), key=f"checks-{name}", on_change="rerun")
         notifying.button(name, notifying.news(run))
     if not box.open:

@@ -1,8 +1,8 @@
 """A Plotly figure that is updated in place: zoom, selection and hidden traces survive a refresh, which `st.plotly_chart` forgets.
 
 Plotly's own script is served from the plotly package to the page once; a refresh carries the figure and nothing else. A figure that
-has not changed is not drawn again; one that nobody sees is drawn when it is seen. A click on a point, and the mode bar's button
-that saves, come back as events.
+has not changed is not drawn again; one that is out of sight is drawn once it is in sight. A click on a point, and the mode bar's
+button that saves, come back as events.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ const clicked = (element) => ({points: [point]}) => {
   element.click = setTimeout(() => element.tell("clicked", found), 350);
 };
 
-// A drawing takes the processor that may be training: what nobody sees waits until it is seen.
+// A drawing takes the processor that may be training: a figure out of sight waits until it is in sight.
 const unseen = new Set();
 const seeAgain = (element) => {
   if (!unseen.has(element) || element.away || document.hidden) return;
@@ -168,7 +168,7 @@ export default function ({data, parentElement, setTriggerValue}) {
   const draw = element.draw = () => {
     if (!element.isConnected || element.shown !== id) return;
     if (element.drawn && (element.away || document.hidden)) { unseen.add(element); return; }
-    if (element._dragging) { setTimeout(draw, 100); return; }  // somebody draws a box: it would be taken from under the mouse
+    if (element._dragging) { setTimeout(draw, 100); return; }  // during a drag on the figure: a redraw would end it
     const selects = figure.data.some((trace) => trace.type === "scattergl");
     const before = element.layout;
     if (before?.selections?.length && before.uirevision === figure.layout.uirevision) figure.layout.selections = before.selections;
@@ -255,7 +255,7 @@ def show(
 ) -> None:
     """Draw a figure, or update the one that was drawn under this key. A double click resets the zoom.
 
-    figure: a figure, its parts, or the payload of one (with `name` and what it listens to) that somebody kept.
+    figure: a figure, its parts, or the payload of one (with `name` and what it listens to) that was kept.
     on_click: called with {"x", "y", "trace", "custom"} of a point that was clicked, before the page is drawn again.
     on_save: called with `name` when the mode bar's button was clicked.
     """

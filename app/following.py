@@ -15,7 +15,7 @@ DRAWN = "inspect.drawn-at"
 
 TAB = "inspect.tab"
 AT_WORK = ("What if", "Virtual step")
-"""Tabs beneath which the page stays as it is: somebody works there."""
+"""Tabs beneath which the page is not redrawn by itself, because text is edited there."""
 
 
 def step(run: Run, shown: int | None, pair: str | None) -> None:

@@ -39,7 +39,7 @@ class Job(Generic[T]):
             self.result = self._work(self._progress)
         except Exception as error:
             self.error = describe(error)
-            # What people can mend is said on the page; of anything else the log has to show where it happened.
+            # Errors of the input are shown on the page; of any other error the log needs the traceback.
             log.warning("A job of the dashboard failed: %s", self.error, exc_info=not isinstance(error, ValueError | OSError))
         finally:
             self.done.set()

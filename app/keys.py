@@ -1,4 +1,4 @@
-"""Keys of a page. A key does what it says wherever the mouse is, except while somebody types or works a control with it.
+"""Keys of a page. A key acts wherever the mouse is, except while a text field or a control that uses the key has the focus.
 
 LIVE = {",": Key("step back", back), ".": Key("step forward", forward)}
 listen(LIVE, key="live-keys")

@@ -140,7 +140,7 @@ def stop_runs(patience: float = PATIENCE) -> None:
 
 
 def runs_here() -> list[Any]:
-    """The live runs whose training thread belongs to this process, whoever started them."""
+    """The live runs whose training thread belongs to this process, however they were started."""
     import lab
     from lab.training import trained_here
 

@@ -1,4 +1,4 @@
-"""The playground's settings in its address, so that a picture can be sent to somebody."""
+"""The playground's settings in its address, so that a link reproduces a picture."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import streamlit as st
 from app.address import put
 
 MOMENTS = "moments"
-"""In the session: folder name of a run -> the step that people went back to."""
+"""In the session: folder name of a run -> the earlier step that is shown."""
 
 ADDRESSED = "moments.addressed"
 """In the session: folder name of a run -> the step that the address said when it was last looked at."""

@@ -1,6 +1,6 @@
 """Notifications of the desktop, by the browser: a button asks for the permission, and findings and the run's end pop up.
 
-Off until somebody presses the button; the browser remembers it. They come as long as the page is open, in a tab that is not in
+Off until the button is pressed; the browser remembers it. They come as long as the page is open, in a tab that is not in
 front too (browsers let such a tab look up once a minute). What stood on the page when it was opened is no news.
 """
 
@@ -86,7 +86,7 @@ class News:
 
 
 def news(run: Run) -> list[News]:
-    """What has happened in a run that people want to be told of, oldest first."""
+    """Events of a run that are worth a notification, oldest first."""
     found = []
     events = run.reader.events(EVENT)
     for when, step, detail in list(zip(events["time"], events["step"], events["detail"]))[-LATEST:]:

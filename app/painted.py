@@ -45,7 +45,7 @@ def draws_tokens(objective: Objective) -> bool:
 
 
 def switch(key: str, offered: Sequence[str]) -> str:
-    """Which picture people want, of those that are offered."""
+    """Control that selects one of the offered pictures; returns the selected one."""
     if st.session_state.get(key, DIFFERENCE) not in offered:  # of another run, which has more
         st.session_state[key] = DIFFERENCE
     wanted = st.segmented_control(

@@ -122,7 +122,7 @@ def _matching(frame: pd.DataFrame, store: PairStore | None, search: str) -> pd.D
 
 
 def _sheet(rows: pd.DataFrame, listed: Listed, store: PairStore | None, by: str, key: str) -> None:
-    """The page of the list with the opened pair on it, unless people have turned to another one."""
+    """The page of the list with the opened pair on it, unless another page was selected."""
     sheets = max(1, -(-len(rows) // SHEET))
     at = (listed.place or 0) // SHEET + 1
     turned = st.session_state.get("inspect.turned")  # (the list, the opened pair, the page that was turned to)

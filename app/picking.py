@@ -1,4 +1,4 @@
-"""Labels for lists in which people type: the name that was typed in full is the one that Enter takes."""
+"""Labels for lists with text search: the name that was typed in full is the one that Enter takes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from lab.objectives import OBJECTIVES
 
 
 def objective_label(name: str) -> str:
-    """Return an objective's name and title, ended by blanks that nobody sees.
+    """Return an objective's name and title, ended by invisible blanks.
 
     Streamlit ranks the labels that hold the typed letters by how early they come and by how short the label is, so that "dpo" gave
     dpop, whose title is shorter. With the blanks the shorter name has the shorter label.

@@ -14,7 +14,7 @@ from app.plain import plain
 from lab.plots import FORMATS, as_file
 
 ASKED = "saving-picture"
-"""In the session: the picture that somebody wants to save; the dialog is open while it is there."""
+"""In the session: the picture to save; the save dialog is open while it is set."""
 OPENING = "saving-picture-opens"
 """In the session: the dialog has been asked for, and the whole page has not been drawn since."""
 

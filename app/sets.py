@@ -75,7 +75,7 @@ def stored_sets() -> dict[str, Path]:
 
 
 def label(key: str) -> str:
-    """A pair set's name for people: the file's, apart from the hash of its content."""
+    """Display name of a pair set: its file name without the content hash."""
     if key == WORLD:
         return "world (embedded)"
     stem = Path(key).stem

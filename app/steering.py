@@ -1,4 +1,4 @@
-"""The buttons that steer a run, and what people have to know about a run that has ended badly."""
+"""The buttons that steer a run, and the notices of a run that has failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of pairs that people upload: kept under the lab's home, and stored like any other set of pairs."""
+"""Uploaded files of pairs: kept under the lab's home, and stored like any other set of pairs."""
 
 from __future__ import annotations
 

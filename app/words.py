@@ -1,4 +1,4 @@
-"""Facts about a run in words for people. Whatever stems from data goes through `plain` before it meets Markdown."""
+"""Facts about a run in words for the pages. Text from data goes through `plain` before it meets Markdown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STATES = {
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them, in at most two units: "45 s", "2 min 10 s", "1 h 5 min"."""
+    """Duration in words, in at most two units: "45 s", "2 min 10 s", "1 h 5 min"."""
     left = round(max(0.0, seconds))
     units = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)]
     for position, (name, size) in enumerate(units):

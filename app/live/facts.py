@@ -17,7 +17,7 @@ from lab.run import Run
 
 
 def facts(run: Run, state: str, status: dict[str, Any], record: Record) -> None:
-    """State, and what is trained on what, on one line; progress and the numbers people ask for first on the next.
+    """State, and what is trained on what, on one line; progress, loss, throughput and times on the next.
 
     All of them are those of the step that is shown.
     """

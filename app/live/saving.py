@@ -11,7 +11,7 @@ from lab.plots import DISTRIBUTION, FIGURES, SCALAR, Record, entry, figure_file
 from lab.run import Run
 
 ASKED = "saving"
-"""In the session: the figure that somebody wants to save; the dialog is open while it is there."""
+"""In the session: the figure to save; the save dialog is open while it is set."""
 
 
 def ask_for(name: str) -> None:
@@ -48,7 +48,7 @@ def _dialog(run: Run) -> None:
 
 
 def title(name: str) -> str:
-    """A figure's name for people."""
+    """Title of a figure."""
     if name.startswith(SCALAR):
         return f"Curve: {name.removeprefix(SCALAR)}"
     return f"Spread: {entry(name.removeprefix(DISTRIBUTION)).title}" if name.startswith(DISTRIBUTION) else FIGURES[name].title

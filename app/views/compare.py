@@ -22,7 +22,7 @@ INTERVAL = 1.0
 CHOSEN = "compare.runs"
 
 PICKED = "compare.picked"
-"""In the session: whether somebody has picked the runs, here or by a link."""
+"""In the session: whether the runs were selected explicitly, here or by a link."""
 START = "twins"
 
 PARTS = {

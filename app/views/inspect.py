@@ -13,7 +13,7 @@ import pandas as pd
 import streamlit as st
 
 import lab
-from app import degrees, examining, following, painted, pair_list, saving, virtual, what_if
+from app import degrees, examining, following, keys, painted, pair_list, saving, virtual, what_if
 from app.choosing import choose
 from app.figure import dark
 from app.live.using import objective_at
@@ -34,6 +34,18 @@ from lab.world import is_world
 
 DRAWN = "inspect.pictured"
 """In the session: what the two answers are painted with: run, pair, version, step, moment, picture."""
+
+
+def _no_action() -> None:
+    """The buttons of the page have these keys themselves; here they are only listed."""
+
+
+KEYS = {
+    "ArrowLeft": keys.Key("the step before at which this pair was seen", _no_action),
+    "ArrowRight": keys.Key("the next step at which this pair was seen", _no_action),
+    "n": keys.Key("next pair of the list", _no_action),
+    "p": keys.Key("previous pair of the list", _no_action),
+}
 
 
 def page() -> None:
@@ -107,6 +119,8 @@ def _travel(run: Run, step: int | None, pair: str | None, seen: list[int]) -> No
             help="To the next step at which this pair was seen; where that is the last of them, to the latest step.",
         )
         st.button("Latest", disabled=step is None, on_click=go_to, args=(name, None), help="Follow the run again.")
+        keys.help_button(KEYS)
+        keys.listen({}, key="inspect-keys")
 
 
 def _pair(

@@ -49,13 +49,14 @@ def page() -> None:
     """The whole page."""
     title, reset = st.columns([5, 2], vertical_alignment="center")
     title.title("New run")
-    reset.button(
+    if reset.button(
         "Reset to defaults",
         icon=":material/restart_alt:",
-        on_click=_reset,
         width="stretch",
         help="Everything that was entered on this page; what is entered stays otherwise while other pages are shown.",
-    )
+    ):
+        _reset()
+        leave_for("views/new_run.py", {})  # else the fields in the browser would go on showing what was entered
     _follow_start()
     left, right = st.columns([7, 4], gap="large")
     with left:
@@ -241,7 +242,7 @@ def _size(source: str) -> int:
 
 
 def _start(config: TrainConfig, start: Start, progress: Progress) -> Run:
-    """Build the world, if the run needs it and nobody has, then start training in the background."""
+    """Build the world, if the run needs it and it does not exist yet, then start training in the background."""
     if sets.WORLD in (config.pairs, config.model):
         sets.await_world(progress)
     progress("reading the pairs", 1.0)

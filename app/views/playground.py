@@ -172,7 +172,7 @@ def _drawn(slot: str, objective: Objective, plane: Plane) -> Shown | None:
     """The objective with its picture; where it cannot be drawn, None, and the page says why."""
     try:
         return Shown(slot, objective, landscape(objective, plane))
-    except Exception as error:  # an objective may be anybody's own code, which can raise anything
+    except Exception as error:  # a registered objective may be user code, which can raise anything
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         st.error(plain(f"{slot} · {objective.name} cannot be drawn: {reason}"))
         return None

@@ -19,6 +19,7 @@ from lab import home
 from lab.monitor import StoreWriter, write_twins
 from lab.pairs import Pair, PairStore
 from lab.run import Run
+from tests.app.browsing import until
 from tests.app.conftest import HOSTILE_MARKUP
 
 MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
@@ -293,10 +294,11 @@ def test_the_form_starts_twins(model_folder: Any, rows: Any, tmp_path: Path) -> 
     assert not app.exception
     next(button for button in app.button if button.label == "Start the twins").click().run()
     assert not app.exception
-    for _ in range(200):
-        if len(lab.runs()) == 3 and all(run.state == "finished" for run in lab.runs()):
-            break
-        lab.runs()[0].wait(1)
+    until(
+        lambda: len(lab.runs()) == 3 and all(run.state == "finished" for run in lab.runs()),
+        300,
+        lambda: str([(run.name, run.state, run.error) for run in lab.runs()]),
+    )
     assert sorted(run.config.objective.name for run in lab.runs()) == ["dpo", "ipo", "sgdpo"]
     first = next(run for run in lab.runs() if run.config.objective.name == "dpo")
     assert [twin.config.objective.name for twin in first.twins] == ["sgdpo"]

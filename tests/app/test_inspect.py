@@ -67,7 +67,7 @@ def listed(app: AppTest) -> pd.DataFrame:
 
 def until(app: AppTest, holds: Callable[[], bool]) -> None:
     """Draw the page again, as its own clock would, until something is there."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not holds():
         assert time.monotonic() < deadline, words(app)
         time.sleep(0.2)

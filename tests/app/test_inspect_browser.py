@@ -54,6 +54,10 @@ def test_the_way_through_the_page(run: lab.Run, dashboard: str, page: Any) -> No
     assert "step=" in address_of(page)
     page.keyboard.press("ArrowRight")
     assert changed(page, earlier, heading) == first
+    page.keyboard.press("?")
+    page.get_by_text("next pair of the list").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_text("next pair of the list").wait_for(state="hidden")
     # A heat map: numbers on hover, and the pair's text is text.
     page.get_by_text("Credit", exact=True).first.click()
     token = page.locator(".heat span").first

@@ -100,6 +100,25 @@ def last_step(figure: dict[str, Any]) -> int:
     return int(np.frombuffer(base64.b64decode(packed["bdata"]), packed["dtype"])[-1])
 
 
+def test_the_figures_of_the_head_are_those_of_the_step_that_is_shown(store_run: Callable[..., Run]) -> None:
+    run = store_run("one", state="finished", steps=60)
+    store = StoreWriter(run.dir)
+    for step in range(1, 61):
+        store.scalars(step, {"seconds/trained": 3.0 * step})
+    store.close()
+    row = run.scalars(["loss", "pairs_per_second"]).loc[57]
+    rate = float(row["pairs_per_second"])
+    assert {metric.label: metric.value for metric in opened("one", step=57).metric} == {
+        "Loss": f"{row['loss']:.4g}",
+        "Pairs/s": f"{rate:,.1f}",
+        "Trained for": "2 min 51 s",
+        "Remaining": duration(3 * 8 / rate),
+    }
+    latest = {metric.label: metric.value for metric in opened("one").metric}
+    assert latest["Trained for"] == "6 s"
+    assert latest["Remaining"] == "–"
+
+
 def test_only_the_open_tab_is_drawn(store_run: Callable[..., Run]) -> None:
     store_run("one", state="finished", steps=30)
     app = opened()

@@ -18,7 +18,7 @@ from tests.app.conftest import ROOT, _answers, free_port
 
 pytestmark = pytest.mark.browser
 
-PATIENCE = 90.0
+PATIENCE = 240.0
 """Seconds; the machine may be busy."""
 
 TIMERS = """

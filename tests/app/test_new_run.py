@@ -29,6 +29,7 @@ from lab.pairs import PairsError, PairStore
 from lab.run import Run
 from lab.training import TrainConfig
 from lab.training.preflight import settings_findings
+from tests.app.browsing import until
 from tests.bench.nonsense import parquet
 
 APP = Path(__file__).parents[2] / "app"
@@ -208,12 +209,13 @@ def test_start_trains_and_goes_to_the_run(model_folder: Callable[[str], Path], r
     at.text_input(key="setting.name").set_value("my run")
     at.number_input(key="setting.steps").set_value(2).run()
     start_button(at).click().run()
-    for _ in range(100):
-        if lab.runs() and "run" in at.query_params:
-            break
+    deadline = time.monotonic() + 300
+    while not (lab.runs() and "run" in at.query_params):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
         at.run()
     (run,) = lab.runs()
-    assert run.wait(60) == "finished", run.error
+    assert run.wait(300) == "finished", run.error
     assert not at.exception
     assert at.query_params["run"] == [run.dir.name] or at.query_params["run"] == run.dir.name
     assert (run.name, run.step, run.config.objective.name) == ("my run", 2, "sgdpo")
@@ -383,8 +385,5 @@ def test_the_chosen_executor_starts_the_run(monkeypatch: pytest.MonkeyPatch, sto
     at = open_page()
     at.radio(key="start.executor").set_value("process").run()
     start_button(at).click().run()
-    for _ in range(100):
-        if given:
-            break
-        time.sleep(0.05)
+    until(lambda: given, 120)
     assert (given["executor"], given["queue"]) == ("process", True)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from app.words import duration
+from lab.monitor import StoreWriter
 from lab.run import Run
 from tests.app.browsing import body, until
 from tests.app.reading import cut_texts, faint_texts
@@ -40,21 +42,29 @@ def settled(page: Any, width: int) -> None:
     page.wait_for_timeout(1200)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_text_is_cut_or_faint_on_any_page(dashboard: str, runs: Run, page: Any, scheme: str) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "pages", "widths"),
+    [
+        pytest.param("light", PAGES[:3], WIDTHS, id="light"),
+        pytest.param("light", PAGES[3:], WIDTHS, id="light, other pages", marks=pytest.mark.slow),
+        pytest.param("dark", PAGES, (), id="dark", marks=pytest.mark.slow),
+    ],
+)
+def test_no_text_is_cut_or_faint_on_any_page(
+    dashboard: str, runs: Run, page: Any, scheme: str, pages: tuple[str, ...], widths: tuple[int, ...]
+) -> None:
     page.emulate_media(color_scheme=scheme)
     wrong = []
-    for path in PAGES:
+    for path in pages:
         page.goto(f"{dashboard}{path}?run={runs.dir.name}" if path in PAGES[:2] else f"{dashboard}{path}")
         page.locator("[data-testid=stMain] button, [data-testid=stMain] input").first.wait_for()
         settled(page, WIDTHS[0])
         if path == "/":
             page.locator("summary", has_text="finding").click()
             page.get_by_text("All 1").first.wait_for()
-        if scheme == "light":
-            for width in WIDTHS:
-                settled(page, width)
-                wrong += [f"{path} at {width}: {words}" for words in cut_texts(page)]
+        for width in widths:
+            settled(page, width)
+            wrong += [f"{path} at {width}: {words}" for words in cut_texts(page)]
         wrong += [f"{path} {scheme}: {words}" for words in faint_texts(page)]
     assert wrong == []
 
@@ -85,11 +95,21 @@ def test_zoom_outlives_a_tab_and_the_first_row_is_whole(dashboard: str, store_ru
 def test_keys_on_the_bar_the_list_of_keys_and_the_figures_of_the_head(
     dashboard: str, store_run: Callable[..., Run], page: Any
 ) -> None:
-    opened(page, dashboard, store_run("one", state="finished", steps=60))
+    run = store_run("one", state="finished", steps=60)
+    store = StoreWriter(run.dir)
+    for step in range(1, 61):
+        store.scalars(step, {"seconds/trained": 3.0 * step})
+    store.close()
+    opened(page, dashboard, run)
     page.locator(".lab-travel input").focus()
     page.keyboard.press(",")
     until(lambda: "the past: step 59 of 60" in body(page), PATIENCE, lambda: body(page))
     until(lambda: "step 59 of 60" in page.get_by_test_id("stProgress").inner_text().lower(), PATIENCE, lambda: body(page))
+    row = run.scalars(["loss", "pairs_per_second"]).loc[59]
+    rate = float(row["pairs_per_second"])
+    expected = [f"{row['loss']:.4g}", f"{rate:,.1f}", "2 min 57 s", duration(8 / rate)]
+    values = page.get_by_test_id("stMetricValue")
+    until(lambda: [text.strip() for text in values.all_inner_texts()] == expected, PATIENCE, lambda: str(values.all_inner_texts()))
     page.keyboard.press("?")
     page.get_by_text("back to the latest step").wait_for()
 

@@ -38,6 +38,16 @@ class Failure(Exception):
     detail: str = ""
 
 
+def must(what: str, do: Callable[[], Any]) -> Any:
+    """Do what every page must allow; Playwright's error becomes a Failure that says what the page lacks."""
+    from playwright.sync_api import Error
+
+    try:
+        return do()
+    except Error as error:
+        raise Failure(f"the page lacks {what}", str(error)[:2000]) from None
+
+
 @dataclass
 class Server:
     """The dashboard in a process of its own."""
@@ -207,8 +217,10 @@ class Clicker:
 
     def menu(self) -> str:
         name = self.rng.choice(list(PAGES.values()))
-        self.page.keyboard.press("Escape")  # a dialog covers the menu
-        self.page.get_by_role("link", name=name, exact=False).first.click(timeout=5000)
+        for _ in range(3):  # a dialog covers the menu, and may itself hold an open list
+            self.page.keyboard.press("Escape")
+        link = self.page.get_by_role("link", name=name, exact=False).first
+        must(f"the menu's link to {name}", lambda: link.click(timeout=1000 * PATIENCE))
         return f"menu {name}"
 
     def deep_link(self) -> str:
@@ -235,7 +247,10 @@ class Clicker:
         path = self.rng.choice((*PAGES, "live"))
         address = f"{self.server.address}/{path}"
         query = urllib.parse.urlencode(given)
-        self.page.goto(f"{address}?{query}" if query else address, wait_until="commit", timeout=60_000)
+        target = f"{address}?{query}" if query else address
+        must(f"an answer at /{path}", lambda: self.page.goto(target, wait_until="commit", timeout=60_000))
+        menu = self.page.get_by_role("link", name="Playground").first
+        must(f"a menu at /{path}", lambda: menu.wait_for(timeout=60_000))
         return f"open /{path} with {json.dumps(given)[:300]}"
 
     def history(self) -> str:
@@ -272,14 +287,19 @@ class Clicker:
         return f"upload {file.name}"
 
     def start_small_run(self) -> str:
-        self.page.goto(f"{self.server.address}/new-run", wait_until="commit")
+        must("an answer at /new-run", lambda: self.page.goto(f"{self.server.address}/new-run", wait_until="commit", timeout=60_000))
         steps = self.page.get_by_role("spinbutton", name="steps").first
-        steps.wait_for(timeout=60_000)
+        must("the steps of New run", lambda: steps.wait_for(timeout=60_000))
         number = self.rng.choice(("2", "5", "20"))
         steps.fill(number)
         steps.press("Enter")
         self.settle()
-        self.page.get_by_role("button", name="Start the run").click(timeout=10_000)
+        start = self.page.get_by_role("button", name=re.compile("^Start the (run|twins)")).last
+        must("a Start button on New run", lambda: start.wait_for(timeout=1000 * PATIENCE))
+        if not start.is_enabled():  # nonsense that was entered before is kept, and refused with a sentence
+            must("the sentence why New run cannot start", lambda: self.page.locator("[data-testid=stAlert]").first.wait_for())
+            return "start a run: refused"
+        must("a Start button that can be clicked", lambda: start.click(timeout=1000 * PATIENCE))
         return f"start a run of {number} steps"
 
     def resize(self) -> str:

@@ -91,12 +91,17 @@ def drive(options: argparse.Namespace, folder: Path, note: Callable[[str], None]
             while time.monotonic() - began < 60 * options.minutes and count < options.actions:
                 count += 1
                 action = rng.choices(list(actions), list(actions.values()))[0]
+                lacking: Failure | None = None
                 try:
                     words = action()
+                except Failure as failure:  # what every page must have is missing
+                    words, lacking = f"{action.__name__}: {failure.kind}", failure
                 except Error as error:  # what was to be clicked has gone, is covered, or cannot be edited
                     words = f"{action.__name__}: not possible ({str(error).splitlines()[0][:100]})"
                 note(f"{count} {time.monotonic() - began:.0f}s {page.url[len(server.address) :][:150]} | {words}")
                 try:
+                    if lacking:
+                        raise lacking
                     clicker.settle()
                     clicker.check()
                 except (Failure, Error) as failure:
