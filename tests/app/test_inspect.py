@@ -141,7 +141,7 @@ def test_a_pair_that_was_seen_often_is_thinned_and_every_symbol_is_explained(sto
     store.close()
     seen = run.reader.seen("pair-008")
     app = opened("one", pair="pair-008")
-    pictures = [json.loads(element.proto.bytes) for element in app.get("bidi_component")]
+    pictures = [json.loads(element.proto.bytes) for element in app.get("bidi_component") if element.proto.bytes]
     titles = [picture["figure"]["layout"]["title"]["text"] for picture in pictures]
     assert all(f"1,000 of {len(seen):,} times seen<" in title for title in titles)
     assert f"1,000 of {len(seen):,} times seen, evenly chosen." in words(app)
