@@ -15,12 +15,12 @@ AMPLIFIED = 8.0
 embeddings changes. Measured: float32 against float64 differ by 0.5 to 2 times as much."""
 
 
-def arbitrary_pass(model: Any) -> Any:
-    """What a model returns for the row, in evaluation mode and without gradients; its mode stays as it is."""
+def arbitrary_pass(model: Any, tokens: int = TOKENS) -> Any:
+    """What a model returns for a row of so many tokens, in evaluation mode and without gradients; its mode stays as it is."""
     weight = model.get_input_embeddings().weight  # an embedding with an adapter has no num_embeddings
     config = getattr(model, "config", None)
-    positions = getattr(getattr(config, "text_config", config), "max_position_embeddings", None) or TOKENS
-    row = torch.randint(weight.shape[0], (1, min(TOKENS, positions)), generator=torch.Generator().manual_seed(0)).to(weight.device)
+    positions = getattr(getattr(config, "text_config", config), "max_position_embeddings", None) or tokens
+    row = torch.randint(weight.shape[0], (1, min(tokens, positions)), generator=torch.Generator().manual_seed(0)).to(weight.device)
     was_training = model.training
     try:
         with torch.no_grad():

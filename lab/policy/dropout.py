@@ -20,6 +20,9 @@ MARKS = ("drop", "jitter", "noise")
 """Parts of the names of rates: attention_dropout, layerdrop, drop_path_rate, resid_pdrop, router_jitter_noise, moe_jitter_eps."""
 RATES = ("p", "prob", "rate", "std", "sigma", "scale")
 """What a rate is called in a class whose own name has such a mark, as in `DropPath.rate`."""
+TOKENS = 256
+"""With which a rate is told from a number that evaluation needs: a threshold between experts matters where two are near each
+other."""
 
 
 def switch_dropout_off(model: nn.Module) -> None:
@@ -85,7 +88,7 @@ def _evaluated(model: nn.Module) -> Tensor | None:
     """Logits of arbitrary tokens in evaluation mode; None where the model computes none (later checks say so)."""
     try:
         with global_generator(0):
-            return arbitrary_pass(model).logits
+            return arbitrary_pass(model, TOKENS).logits
     except Exception:
         return None
 

@@ -28,6 +28,11 @@ SETTINGS = {
 }
 
 
+def warnings_of(run):
+    """Warnings but for those that the diagnosis repeats: these runs hold nothing out."""
+    return [detail["words"] for detail in run.events("warning")["detail"] if not detail.get("diagnosed")]
+
+
 def names(run):
     return [path.name for path in run.checkpoints()]
 
@@ -75,7 +80,7 @@ def test_a_look_that_fails_loses_no_step(judged):
 
 def test_a_measure_that_no_evaluation_has_is_said(judged):
     run = judged([{"eval/loss": 0.5}] * 3, keep_best="eval/accuracy")
-    (words,) = [detail["words"] for detail in run.events("warning")["detail"]]
+    (words,) = warnings_of(run)
     assert "keep_best is eval/accuracy, which no evaluation has" in words
     assert "there is eval/loss" in words
 
@@ -176,7 +181,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(damage, whole, 
     again = resumed(part)
     assert again.state == "finished", again.error
     assert again.events("resumed")["detail"][0]["checkpoint"] == "step-000002"
-    (words,) = [detail["words"] for detail in again.events("warning")["detail"]]
+    (words,) = warnings_of(again)
     assert "step-000003 is damaged" in words
     assert "goes on from the one before" in words
     assert (part / "checkpoints" / "damaged-step-000003").exists()
@@ -214,7 +219,7 @@ def test_no_checkpoint_is_published_before_its_record_is_on_the_disk(rows, model
     assert run.state == "finished", run.error
     assert any(at_two for _, at_two in published)
     assert names(run) == ["step-000001", "step-000003", "step-000004"]
-    (words,) = [detail["words"] for detail in run.events("warning")["detail"]]
+    (words,) = warnings_of(run)
     assert words.startswith("The checkpoint of step 2 was not written: after 0.01 seconds the record of the steps before it was")
     assert words.endswith("Training goes on.")
 
@@ -246,7 +251,7 @@ def test_rows_that_are_lost_are_said(rows, model_folder, tmp_path, monkeypatch):
         "dpo", rows[:6], model_folder("llama"), background=False, on_step=on_step, **SETTINGS | {"steps": 4, "evaluate": False}
     )
     assert run.state == "finished", run.error
-    (words,) = [detail["words"] for detail in run.events("warning")["detail"]]
+    (words,) = warnings_of(run)
     assert "entries of this run's record could not be written (database or disk is full): its history has a hole here" in words
 
 
@@ -305,7 +310,7 @@ def test_a_full_disk_in_mid_run_is_a_warning(rows, model_folder, monkeypatch):
     run = lab.train("dpo", rows[:6], model_folder("llama"), background=False, **SETTINGS | {"steps": 4})
     assert run.state == "finished", run.error
     assert names(run) == ["step-000001", "step-000003", "step-000004"]
-    (words,) = [detail["words"] for detail in run.events("warning")["detail"]]
+    (words,) = warnings_of(run)
     assert words.startswith("The checkpoint of step 2 could not be written (No space left on device); make room, ")
     assert [path.name for path in (run.dir / "checkpoints").iterdir() if path.name.startswith(".")] == []
 
