@@ -11,6 +11,7 @@ from app.jobs import Job, Progress, show_progress
 from app.plain import plain
 from app.words import duration
 from lab import api
+from lab.monitor.diagnosis.checks import number
 from lab.monitor.preflight import Preflight, size
 from lab.training import TrainConfig
 from lab.training.preflight import DoesNotFit
@@ -64,10 +65,10 @@ def show(report: Preflight, told: Sequence[str] = ()) -> None:
         )
     steps = f"{report.steps:,} step{'s' if report.steps > 1 else ''}"
     if report.time is None:
-        st.text(f"How long it takes is unknown: memory ran out while a pair was timed ({steps}, {report.epochs:.2g} epochs)")
+        st.text(f"How long it takes is unknown: memory ran out while a pair was timed ({steps}, {number(report.epochs)} epochs)")
     else:
         took = duration(max(report.time.training + report.time.reference, 1))
-        st.text(f"About {took} for {steps} ({report.epochs:.2g} epochs), without evaluation, sampling, probes and checkpoints")
+        st.text(f"About {took} for {steps} ({number(report.epochs)} epochs), without evaluation, sampling, probes and checkpoints")
     for finding in report.findings:
         if finding.words not in told:
             (st.info if finding.pairs else st.warning)(plain(finding.words))

@@ -17,6 +17,7 @@ from app.recipe import Start, Verdict, as_command, as_python, judge
 from app.uploads import MEGABYTES, TYPES, store_upload
 from lab import api
 from lab.api import Executor
+from lab.monitor.diagnosis.checks import number
 from lab.objectives import OBJECTIVES, Preset
 from lab.pairs import PairsError, PairStore
 from lab.run import Run
@@ -230,7 +231,7 @@ def _amount(config: TrainConfig) -> str:
     """How much training this is, in words."""
     words = f"{config.steps:,} steps of {config.batch_size:,} pairs"
     size = _size(config.pairs)
-    return f"{words}: {config.steps * config.batch_size / size:.2g} epochs of {size:,} pairs." if size else f"{words}."
+    return f"{words}: {number(config.steps * config.batch_size / size)} epochs of {size:,} pairs." if size else f"{words}."
 
 
 def _size(source: str) -> int:

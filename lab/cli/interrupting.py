@@ -73,9 +73,14 @@ def broken_off(run: Path) -> str:
     return f"Broken off; {last}. {how_to_resume(run)}"
 
 
-def how_to_resume(run: Path) -> str:
-    """The command that goes on with a run, in a sentence."""
-    return f"Go on with: python -m lab train --run-dir {shlex.quote(str(run))} --resume"
+def how_to_resume(run: Path, without_change: int | None = None) -> str:
+    """The command that goes on with a run, in a sentence. without_change: leave out the change made after this step."""
+    command = f"python -m lab train --run-dir {shlex.quote(str(run))} --resume"
+    if without_change is None:
+        return f"Go on with: {command}"
+    return (
+        f"A change made after step {without_change:,} is the cause; go on without it: {command} --without-change {without_change}"
+    )
 
 
 def _say(words: str) -> None:

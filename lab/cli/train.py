@@ -167,7 +167,10 @@ def look_ahead(given: dict[str, Any], *, as_json: bool) -> int:
         report, refusal = api.preflight(**given), None
     except DoesNotFit as error:
         report, refusal = error.report, error
-    print(json.dumps(report.model_dump(mode="json")) if as_json else "\n".join(report.lines()))
+    lines = report.lines()
+    if refusal is not None and report.advice:
+        lines.pop()  # the refusal says it
+    print(json.dumps(report.model_dump(mode="json")) if as_json else "\n".join(lines))
     if refusal is not None:
         raise refusal
     return 0
@@ -256,7 +259,8 @@ def print_outcome(handle: Any, *, file: Any) -> None:
     if state in ("failed", "dead"):
         words = str(handle.error or "The process ended without a word.")
         if checkpoints:
-            words = f"{words} The last checkpoint is of step {step_of(checkpoints[-1])}. {how_to_resume(handle.dir)}"
+            change = next((one.change for one in handle.diagnose() if one.change is not None), None)
+            words = f"{words} The last checkpoint is of step {step_of(checkpoints[-1])}. {how_to_resume(handle.dir, change)}"
         fail(words)
         return
     if state == "stopped":

@@ -134,10 +134,11 @@ class Preflight(_Value):
         each = f" in each of {self.processes} processes" if self.processes > 1 else ""
         names = ("process", "weights", "gradients", "optimizer", "activations", "logits", "evaluation")
         parts = ", ".join(f"{name} {size(getattr(m, name))}" for name in names if getattr(m, name))
+        epochs = f"{self.epochs:,.0f}" if self.epochs >= 100 else f"{self.epochs:.3g}"
         about_pairs = [finding for finding in self.findings if finding.pairs]
         return [
             *([f"from     step {self.done:,} of {self.steps:,}, so {self.left:,} are left"] if self.done else []),
-            f"pairs    {self.pairs:,}{apart}{shared}; {self.left:,} steps of {self.batch_size:,} are {self.epochs:.3g} epochs "
+            f"pairs    {self.pairs:,}{apart}{shared}; {self.left:,} steps of {self.batch_size:,} are {epochs} epochs "
             f"of {self.tokens_per_epoch:,} tokens",
             *(f"{name:<8} {_spread(lengths)}" for name, lengths in self.lengths.items()),
             *(f"note     {finding.words}" for finding in self.findings),

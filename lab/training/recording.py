@@ -54,8 +54,9 @@ def record_step(run: Training, step: int, pairs: list[EncodedPair], result: Step
             run.warn(f"Passes could not be recorded as CUDA graphs, which is slower: {run.policy.graphs.refused}")
         check_first_step(run, float(terms[config.objective.first_step_term].mean()))
     if not math.isfinite(scalars["loss"]) or not math.isfinite(norm):
+        what = "loss" if math.isfinite(norm) else "gradient norm" if math.isfinite(scalars["loss"]) else "loss and gradient norm"
         raise FloatingPointError(
-            f"Loss {scalars['loss']:g} and gradient norm {norm:g} at step {step} are not finite; "
+            f"Step {step} is not finite in its {what} (loss {scalars['loss']:g}, gradient norm {norm:g}); "
             "branch from a checkpoint with a lower learning rate, or start a new run."
         )
 

@@ -115,8 +115,11 @@ def test_a_change_that_did_harm_is_named(changed, name, kind, severity, words):
     assert re.search(words, one.words), one.words
     assert one.thresholds if kind == "harmful_change" else True
     assert "loss_spike" not in {one.kind for one in run.diagnose()}, "said once"
-    earlier = diagnose(run.reader, step=RUNS[name][2].get("at", 13) - 1)
+    earlier = diagnose(run.reader, step=min(RUNS[name][2].get("at", 13), run.step) - 1)
     assert [one.change for one in earlier if one.change is not None] == [], "not before it was made"
+    if severity != "notice":
+        later = {one.kind for one in run.diagnose()} - {one.kind for one in earlier}
+        assert later <= {kind, "not_finite", "nothing_held_out"}, "what came with the change is told with it"
 
 
 @pytest.mark.parametrize("name", ["harmless", "harmless edit", "no memory, no edit", "full disk", "late failure"])

@@ -67,7 +67,26 @@ def examine(reader: StoreReader, *, step: int | None = None, thresholds: Thresho
     """
     limits = thresholds or Thresholds()
     evidence = Evidence(reader, step)
-    return {kind: _see(one, evidence, limits) for kind, one in CHECKS.items()}
+    seen = {kind: _see(one, evidence, limits) for kind, one in CHECKS.items()}
+    return _without_consequences(seen, reader, limits)
+
+
+OF_ITSELF = ("first_step", "not_finite", "parameters", "nothing_held_out")
+"""Findings that no change in mid-run brings about, or that name the change themselves."""
+
+
+def _without_consequences(seen: dict[str, Seen], reader: StoreReader, thresholds: Thresholds) -> dict[str, Seen]:
+    """Silence what was not there before a change that did harm: its advice would be for another cause."""
+    changes = [one.change for one in seen.values() if one.words and one.severity != "notice" and one.change is not None]
+    if not changes:
+        return seen
+    before = Evidence(reader, min(changes))
+    return {
+        kind: one
+        if not one.words or one.change is not None or kind in OF_ITSELF or _see(CHECKS[kind], before, thresholds).words
+        else Seen(one.numbers)
+        for kind, one in seen.items()
+    }
 
 
 def _see(one: Check, evidence: Evidence, thresholds: Thresholds) -> Seen:

@@ -41,7 +41,7 @@ def check_special_tokens(source: str, tokenizer: Any, vocabulary: int) -> None:
     if eos is None or eos >= vocabulary:
         raise ModelError(
             f"The tokenizer of {source} has no end-of-sequence token that the model knows, so no answer can end; "
-            "set eos_token in its configuration."
+            "set eos_token in its configuration, or give a causal language model if this is another kind (a masked one has no end)."
         )
     # Some tokenizer classes bring a padding token of their own, with an id behind the model's last row.
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= vocabulary:
