@@ -305,7 +305,9 @@ class StoreReader:
         import pandas as pd
 
         only = f" AND kind IN ({','.join('?' * len(kinds))})" if kinds else ""
-        detail = f"json_remove(detail{', ?' * len(without)})" if without else "detail"
+        # A number that is not finite is no JSON for SQLite; Python reads it.
+        less = f"CASE WHEN json_valid(detail) THEN json_remove(detail{', ?' * len(without)}) ELSE detail END"
+        detail = less if without else "detail"
         rows = self._query(
             f"SELECT number, time, step, kind, {detail} FROM events WHERE number > ?{only} ORDER BY number LIMIT ?",
             (*(f"$.{name}" for name in without), after, *kinds, -1 if most is None else most),

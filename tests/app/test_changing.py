@@ -137,5 +137,7 @@ def test_changes_show_on_the_page(rows, model_folder, tmp_path) -> None:
         on_step=lambda *step: (ask(*step), bad(*step)),
     )
     app = opened()
+    app.session_state["checks-mine"] = True  # the refusal is a warning, which is folded
+    app.run()
     assert "dpo: beta 0.7" in unescaped(words(app))
     assert "beta = -7 does not work" in unescaped(words(app))

@@ -279,7 +279,7 @@ def test_a_run_spaces_its_probes_so_that_the_budget_is_kept(rows, model_folder, 
     """By a clock that ticks whenever it is read: a probe takes three ticks, a step one and those of its probe, a look one."""
     ticks = itertools.count()
     monkeypatch.setattr(Probing, "_now", lambda self: next(ticks))
-    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: next(ticks), time=time.time))
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: next(ticks), time=time.time, monotonic=time.monotonic))
     made = []
     original = Probing.__init__
     monkeypatch.setattr(Probing, "__init__", lambda self, *a, **k: (original(self, *a, **k), made.append(self))[0])

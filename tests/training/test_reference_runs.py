@@ -87,7 +87,7 @@ def test_an_entry_that_is_lost_in_mid_run_ends_it_with_a_sentence(damage, model_
     while run.step < 2:
         time.sleep(0.02)
         assert run.error is None
-    (path,) = (home.cache() / "reference").glob("*.sqlite")
+    (path,) = (home.cache() / "reference").rglob("*.sqlite")
     with sqlite3.connect(path, timeout=30) as db:
         db.execute(damage)
     assert run.wait(60) == "failed"
@@ -129,7 +129,7 @@ def assert_whole(folder, policy, completions):
         direct = policy.logps(completions).logps.numpy()
     for row, completion in enumerate(completions):
         assert np.allclose(cache.lookup(completion), direct[row, : len(completion.answer)], atol=1e-4)
-    (path,) = folder.glob("*.sqlite")
+    (path,) = folder.rglob("*.sqlite")
     with sqlite3.connect(path) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     cache.close()

@@ -49,7 +49,7 @@ def nothing_held_out(e: Evidence, t: Thresholds) -> Seen:
     else:
         return Seen(waits="it is not recorded which pairs are held out")
     epochs, trained = _epochs(e), _training_pairs(e)
-    numbers = {"held-out pairs": float(apart), "training pairs": float(trained or math.nan), "epochs": epochs}
+    numbers = {"held-out pairs": float(apart), "epochs": epochs} | ({"training pairs": float(trained)} if trained else {})
     if apart:
         return Seen(numbers)
     if not looks:
