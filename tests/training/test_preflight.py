@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import torch
@@ -231,15 +232,17 @@ def short_of(monkeypatch, free):
 
 
 def short_of_memory(monkeypatch, most, *, gradients=True):
-    """No pass over more than `most` tokens fits, and without `gradients` no backward pass at all."""
-    computed = room.pair_logps
+    """No pass over more than `most` tokens fits, and without `gradients` no backward pass of the measurement at all."""
+    computed, backward = room.pair_logps, torch.autograd.grad
 
     def pair_logps(policy, objective, pairs, *more):
         if sum(map(tokens_of, pairs)) > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
         return computed(policy, objective, pairs, *more)
 
-    def grad(*_, **__):
+    def grad(*given, **more):
+        if sys._getframe(1).f_globals["__name__"].startswith("lab.policy"):  # the short texts on which layouts are compared
+            return backward(*given, **more)
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB.")
 
     monkeypatch.setattr(room, "pair_logps", pair_logps)
@@ -280,7 +283,7 @@ def test_a_run_that_runs_out_of_memory_has_its_report_and_says_what_to_do(model_
         command = ["train", "--objective", "dpo", "--model", str(model_folder("llama")), "--pairs", str(file), "--device", "cpu"]
         assert main([*command, "--dry-run"]) == 1
         out, err = capsys.readouterr()
-        assert "warning  " in out
+        assert "time     unknown: memory ran out" in out
         assert err.startswith("error: Training needs about")
 
     def load(*_, **__):
