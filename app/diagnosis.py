@@ -73,7 +73,7 @@ def section(run: Run, step: int | None, warned: Mapping[str, int] | None = None)
 
 
 def headline(findings: Sequence[Diagnosis], warned: Mapping[str, int]) -> str:
-    """How many findings and warnings there are, and of what the first are."""
+    """Return the folded line: the count of findings and warnings, and the titles of the first."""
     if not findings and not warned:
         return f"No trouble found ({len(CHECKS)} checks)"
     counts = [(len(findings), "finding"), (len(warned), "warning")]
@@ -90,7 +90,7 @@ def _icon(findings: Sequence[Diagnosis], warned: Mapping[str, int]) -> str:
 
 
 def _warnings(warned: Mapping[str, int]) -> None:
-    """What the run warned of, the latest last."""
+    """Return the warnings of the run, the latest last."""
     for words, step in list(warned.items())[-SHOWN_WARNINGS:]:
         st.warning(plain(f"Step {step:,}: {words}" if step else words), icon=ICONS["warning"])
     if len(warned) > SHOWN_WARNINGS:

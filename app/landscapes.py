@@ -142,7 +142,7 @@ SAMPLES = ((0.5, -0.5), (-1.0, 1.5), (2.0, 0.7), (-2.3, -1.1), (0.3, 2.9), (-0.7
 
 @lru_cache(64)
 def held_fixed(objective: Objective, tokens: tuple[int, int] = (8, 8)) -> str:
-    """What part of the loss the gradient holds fixed: "margin", "something" where it is another one, "" where there is none.
+    """Return what the gradient of the loss holds fixed: "margin", "something" where it is another one, "" where there is none.
 
     Found by comparing the values beside a few points with the derivatives there: most of them disagree where a part is held.
     """

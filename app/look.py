@@ -1,4 +1,4 @@
-"""What Streamlit's theme cannot say: words wrap instead of being cut, and small print stands out from its ground by 4.5 to 1."""
+"""Style rules beyond Streamlit's theme: words wrap instead of being cut, and small print stands out from its ground by 4.5 to 1."""
 
 from __future__ import annotations
 

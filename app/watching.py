@@ -122,7 +122,7 @@ def _record(run: Run) -> Record:
 
 
 def _warned(record: Record) -> dict[str, int]:
-    """What the run warned of -> the step of the last time; what the diagnosis says itself is left to it."""
+    """Map each warning of the run to the step of its last time, without those that the diagnosis repeats."""
     events = record.events()
     told = events[events["kind"].isin(["warning", "refused"])]
     return {detail["words"]: step for step, detail in zip(told["step"], told["detail"]) if not detail.get("diagnosed")}

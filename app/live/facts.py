@@ -57,7 +57,7 @@ def facts(run: Run, state: str, status: dict[str, Any], record: Record) -> None:
 
 
 def sentence(run: Run, spec: dict[str, Any], record: Record) -> str:
-    """What is trained on what: "SGDPO tunes SmolLM2-135M on 2,180 pairs, full fine-tuning"."""
+    """Return the sentence that names objective, model and pairs: "SGDPO tunes SmolLM2-135M on 2,180 pairs, full fine-tuning"."""
     config = run.about["config"]
     model, pairs = str(config["model"]), str(run.about.get("pairs_name", config["pairs"]))
     events = record.events()
