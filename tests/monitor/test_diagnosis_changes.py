@@ -119,7 +119,7 @@ def test_a_change_that_did_harm_is_named(changed, name, kind, severity, words):
     assert [one.change for one in earlier if one.change is not None] == [], "not before it was made"
     if severity != "notice":
         later = {one.kind for one in run.diagnose()} - {one.kind for one in earlier}
-        assert later <= {kind, "not_finite", "nothing_held_out"}, "what came with the change is told with it"
+        assert later <= {kind, "not_finite", "nothing_held_out", "parameters"}, "what came with the change is told with it"
 
 
 @pytest.mark.parametrize("name", ["harmless", "harmless edit", "no memory, no edit", "full disk", "late failure"])
