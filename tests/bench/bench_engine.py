@@ -162,6 +162,7 @@ def run_lab(model: Path, rows: list[dict[str, str]], *, batch: int = BATCH, **se
             batch_size=batch,
             learning_rate=RATE,
             background=False,
+            executor="thread",  # a large model would train in a process of its own, whose memory is not this one's
             **settings,
         )
         seconds = time.perf_counter() - began
