@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import lab
 from lab import home
-from lab.run import Run
+from lab.run.handle import Run
 
 
 def start_demo(steps: int) -> Run | None:

@@ -18,7 +18,7 @@ import plotly
 import streamlit as st
 from starlette.middleware import Middleware
 
-from app import figure
+from app.widgets import figure
 
 STATIC = Path(st.__file__).parent / "static"
 """Streamlit's page; its scripts lie in a folder `static`, and their names carry a digest of their content."""

@@ -119,7 +119,7 @@ def _start_demo(steps: int) -> None:
 def stop_runs(patience: float = PATIENCE) -> None:
     """Ask every run that trains in this process to stop, and wait up to `patience` seconds for their checkpoints."""
     import lab
-    from lab.monitor import ENDED, RunError
+    from lab.store import ENDED, RunError
     from lab.training import trained_here
 
     live = runs_here()

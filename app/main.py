@@ -17,10 +17,12 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect widt
 <path d="M5 22 L12 15 L18 18 L27 7" stroke="#56B4E9" stroke-width="3" fill="none"/>
 <path d="M5 24 L12 25 L18 22 L27 27" stroke="#F0904C" stroke-width="3" fill="none"/></svg>"""
 
-from app import figure, look  # noqa: E402 - behind the path
+from app import look  # noqa: E402 - behind the path
 from app.fixed_files import MIDDLEWARE  # noqa: E402
-from app.leaving import leaving  # noqa: E402
+from app.pages import PAGES  # noqa: E402
 from app.serving import routes  # noqa: E402
+from app.state.navigation import leaving  # noqa: E402
+from app.widgets import figure  # noqa: E402
 from lab import extensions  # noqa: E402
 
 
@@ -31,16 +33,12 @@ def draw() -> None:
     st.set_page_config(page_title="Preference lab", page_icon=ICON, layout="wide")
     look.apply(figure.dark())
     pages = [
-        st.Page("views/live.py", title="Live", icon=":material/monitoring:", url_path="live", default=True),
-        st.Page("views/inspect.py", title="Inspect", icon=":material/search:", url_path="inspect"),
-        st.Page("views/new_run.py", title="New run", icon=":material/play_circle:", url_path="new-run"),
-        st.Page("views/compare.py", title="Compare", icon=":material/stacked_line_chart:", url_path="compare"),
-        st.Page("views/pairs.py", title="Pairs", icon=":material/compare:", url_path="pairs"),
-        st.Page("views/playground.py", title="Playground", icon=":material/tune:", url_path="playground"),
+        st.Page(page.file, title=page.title, icon=f":material/{page.icon}:", url_path=page.path, default=page is PAGES[0])
+        for page in PAGES
     ]
-    page = st.navigation(pages, position="top")
+    chosen = st.navigation(pages, position="top")
     if not leaving():
-        page.run()
+        chosen.run()
 
 
 if runtime.exists():

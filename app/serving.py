@@ -18,23 +18,14 @@ from starlette.routing import Route
 from streamlit import file_util
 
 from app.fixed_files import base_path, links
+from app.pages import PAGES
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-FILLED_IN: dict[str, tuple[str, ...]] = {
-    "": ("run",),
-    "inspect": ("run", "pair"),
-    "new-run": (),
-    "compare": ("runs", "pair"),
-    "pairs": ("pairs",),
-    "playground": ("*",),
-}
-"""Path of a page -> parameters that the page adds to its address by itself; "*": all that it ever changes."""
-
-LIVE = "live"
-"""Another address of the first page, whose own path is empty."""
+FILLED_IN: dict[str, tuple[str, ...]] = {"": PAGES[0].fills_in} | {page.path: page.fills_in for page in PAGES[1:]}
+"""Path of a page -> parameters that the page adds to its address by itself. The first page's path is empty."""
 
 SCRIPT = """<script>
 (() => {
@@ -100,4 +91,4 @@ async def _live(request: Request) -> Response:
 def routes() -> list[Route]:
     """The addresses of all pages, for `st.App`. Call it once Streamlit's options are set."""
     base = base_path()
-    return [*(Route(f"{base}/{path}", _page) for path in FILLED_IN), Route(f"{base}/{LIVE}", _live)]
+    return [*(Route(f"{base}/{path}", _page) for path in FILLED_IN), Route(f"{base}/{PAGES[0].path}", _live)]

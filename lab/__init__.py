@@ -20,18 +20,18 @@ warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm without
 
 if TYPE_CHECKING:
     from lab.api import preflight, token_logps, train
-    from lab.comparing import compare
+    from lab.comparison import compare
     from lab.export import export_run
-    from lab.monitor import RunError
+    from lab.notebook import watch
     from lab.objectives import OBJECTIVES, Objective, Outcome, PairLogps, make_objective, parameter, register
     from lab.opening import open_pairs
     from lab.pairs import Pair, PairsError, PairStore
     from lab.policy import ModelError
-    from lab.queueing import queue
-    from lab.run import Run, open_run, runs
-    from lab.training import ConfigError, TrainConfig
+    from lab.run.config import ConfigError, TrainConfig
+    from lab.run.handle import Run, open_run, runs
+    from lab.run.queueing import queue
+    from lab.store import RunError
     from lab.twins import train_twin, train_twins
-    from lab.watching import watch
     from lab.whatif import examine
 
 __all__ = [
@@ -67,18 +67,18 @@ __all__ = [
 
 _ROOMS = {
     "lab.api": ("preflight", "token_logps", "train"),
-    "lab.comparing": ("compare",),
+    "lab.comparison": ("compare",),
     "lab.export": ("export_run",),
     "lab.objectives": ("OBJECTIVES", "Objective", "Outcome", "PairLogps", "make_objective", "parameter", "register"),
     "lab.opening": ("open_pairs",),
     "lab.pairs": ("Pair", "PairStore", "PairsError"),
     "lab.policy": ("ModelError",),
-    "lab.monitor": ("RunError",),
-    "lab.queueing": ("queue",),
-    "lab.run": ("Run", "open_run", "runs"),
-    "lab.training": ("ConfigError", "TrainConfig"),
+    "lab.store": ("RunError",),
+    "lab.run.queueing": ("queue",),
+    "lab.run.handle": ("Run", "open_run", "runs"),
+    "lab.run.config": ("ConfigError", "TrainConfig"),
     "lab.twins": ("train_twin", "train_twins"),
-    "lab.watching": ("watch",),
+    "lab.notebook": ("watch",),
     "lab.whatif": ("examine",),
 }
 
@@ -88,7 +88,7 @@ def __getattr__(name: str) -> Any:
     for room, names in _ROOMS.items():
         if name in names:
             module = importlib.import_module(room)
-            if room in ("lab.objectives", "lab.training"):  # the registry is whole only with the user's own
+            if room in ("lab.objectives", "lab.run.config"):  # the registry is whole only with the user's own
                 importlib.import_module("lab.extensions").load()
             return getattr(module, name)
     raise AttributeError(f"module 'lab' has no attribute {name!r}")

@@ -7,31 +7,33 @@ from pathlib import Path
 from typing import Any
 
 from lab import extensions, home
+from lab.diagnosis.alerts import Alerts, parse_hook
+from lab.diagnosis.monitor import Watchman
 from lab.judging import OracleJudge, RewardJudge
-from lab.monitor import RunLock, SilentWriter, StoreReader, StoreWriter, list_checkpoints, read_about
-from lab.monitor.alerts import Alerts, parse_hook
-from lab.monitor.durable import disk_errors_in_words
-from lab.monitor.preflight import Preflight
 from lab.objectives import Objective, PairLogps
 from lab.opening import WORLD, Progress, open_pairs
 from lab.pairs import Pair, PairStore
 from lab.policy import Policy, choose_layout
 from lab.policy.loading import check_model
-from lab.run import Run, find_run, open_run
-from lab.training import ConfigError, TrainConfig, Training, Turn, create_run, start, start_process
-from lab.training.batches import encode_pair
-from lab.training.branch import lay_out, plan_branch, read_start
-from lab.training.evaluation import Judge
-from lab.training.executing import Executor, choose_place
-from lab.training.leaving_out import changes_to_leave_out, leave_out_changes
+from lab.run import RunLock
+from lab.run.config import ConfigError, TrainConfig
+from lab.run.handle import Run, find_run, open_run
+from lab.run.preflight_report import Preflight
+from lab.store import SilentWriter, StoreReader, StoreWriter, list_checkpoints, read_about
+from lab.store.durable import disk_errors_in_words
+from lab.training import Training, Turn, create_run, start, start_process
+from lab.training.data.batches import encode_pair
+from lab.training.distributed import ALONE, Workers
+from lab.training.evaluation.evaluator import Judge
 from lab.training.lifecycle import check_new_folder, leaving_a_note
 from lab.training.loop import OnStep
-from lab.training.prepare import look_ahead
-from lab.training.refusing import refuse_what_cannot_work
+from lab.training.setup.branch import lay_out, plan_branch, read_start
+from lab.training.setup.context import look_ahead
+from lab.training.setup.executor_choice import Executor, choose_place
+from lab.training.setup.requirements import refuse_what_cannot_work
+from lab.training.setup.without_change import changes_to_leave_out, leave_out_changes
 from lab.training.step import concatenate, pair_logps
 from lab.training.trackers import Recorder, tracked_run, tracker_names
-from lab.training.watchman import Watchman
-from lab.training.workers import ALONE, Workers
 
 extensions.load()
 

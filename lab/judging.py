@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from lab.intervals import mean_interval, share_interval, win_rate
 from lab.pairs import Prompt
-from lab.policy.chat_template import now
 from lab.policy.reward_model import RewardModel, check_reward_model
-from lab.training.evaluation import Judgement, Progress, Texts
+from lab.policy.text.chat_template import now
+from lab.training.evaluation.evaluator import Judgement, Progress, Texts
 
 if TYPE_CHECKING:
     from lab.world import World

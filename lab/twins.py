@@ -14,13 +14,13 @@ from typing import Any
 
 from lab import api, home
 from lab.api import Executor, Progress
-from lab.monitor import RunError, write_twins
-from lab.monitor.folder import RUN_FILE
 from lab.objectives import Objective
 from lab.pairs import PairStore
-from lab.policy.chat_template import now
-from lab.run import Run, open_run
-from lab.training import ConfigError, TrainConfig
+from lab.policy.text.chat_template import now
+from lab.run.config import ConfigError, TrainConfig
+from lab.run.handle import Run, open_run
+from lab.store import RunError, write_twins
+from lab.store.folder import RUN_FILE
 
 PATIENCE = 60.0
 """Seconds that a run gets for joining its queue before the next one is started: a process of its own takes some to begin."""

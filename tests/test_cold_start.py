@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.monitor import StoreWriter
-from lab.training import TrainConfig, create_run
+from lab.run.config import TrainConfig
+from lab.store import StoreWriter
+from lab.training import create_run
 
 HEAVY = ("torch", "transformers", "datasets", "peft", "plotly", "streamlit", "huggingface_hub", "pydantic")
 FRAMES = ("pandas", "pyarrow")

@@ -73,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _words(error: Exception) -> str:
     """An error as it is said; that memory ran out, or the disk is full, with what to do about it, as a run says it."""
-    from lab.monitor.durable import disk_problem  # brings pandas, which Ctrl-C should not wait for
+    from lab.store.durable import disk_problem  # brings pandas, which Ctrl-C should not wait for
 
     if problem := disk_problem(error):
         return problem

@@ -53,7 +53,8 @@ class Interruption:
             _say("Interrupted before the run had begun; if its folder was made already, `python -m lab runs` lists it.")
             os._exit(self.code)
         if first:
-            from lab.monitor import RunError, send
+            from lab.run import send
+            from lab.store import RunError
 
             with contextlib.suppress(RunError):  # a run in this process takes it in memory
                 send(self._run, "stop")
@@ -65,8 +66,8 @@ class Interruption:
 
 def broken_off(run: Path) -> str:
     """What is left of a run whose process ends at once."""
-    from lab.monitor import list_checkpoints
-    from lab.monitor.folder import step_of
+    from lab.store import list_checkpoints
+    from lab.store.folder import step_of
 
     checkpoints = list_checkpoints(run)
     last = f"the last checkpoint is of step {step_of(checkpoints[-1])}" if checkpoints else "there is no checkpoint yet"

@@ -9,6 +9,8 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from .parameters import assignment
+
 
 def add(commands: Any) -> None:
     """Declare both commands."""
@@ -79,7 +81,7 @@ def summary(run: Any) -> dict[str, Any]:
 
 def twins_of(run: Any) -> list[str]:
     """Folder names of a run's twins; of a damaged list of them, why."""
-    from lab.monitor import RunError
+    from lab.store import RunError
 
     try:
         return [twin.dir.name for twin in run.twins]
@@ -90,7 +92,7 @@ def twins_of(run: Any) -> list[str]:
 def show(options: argparse.Namespace) -> int:
     """Print what a run is doing, or pass a request on to it."""
     import lab
-    from lab.monitor.diagnosis import CHECKS
+    from lab.diagnosis import CHECKS
 
     run = lab.open_run(options.run_name)
     if options.export or options.to:
@@ -144,8 +146,8 @@ def show(options: argparse.Namespace) -> int:
 def watch(run: Any, every: float = 1.0) -> int:
     """Print what the run's diagnosis finds as it comes, first what stands already, until the run has ended; Ctrl-C ends the
     watching, not the run."""
-    from lab.monitor import ENDED
-    from lab.monitor.alerts import Alert, say
+    from lab.diagnosis.alerts import Alert, say
+    from lab.store import ENDED
 
     seen = 0
     try:
@@ -186,21 +188,13 @@ def set_in(run: Any, settings: dict[str, str]) -> str:
     return f"{run.name} trains with {', '.join(changes)} from step {answer['step'] + 1} on."
 
 
-def assignment(text: str) -> tuple[str, str]:
-    """KEY and VALUE of KEY=VALUE. Raises ValueError where it is none."""
-    path, sign, value = text.partition("=")
-    if not sign or not path.strip():
-        raise ValueError(f"--set {text!r} is not KEY=VALUE; write for example --set beta=0.1.")
-    return path.strip(), value.strip()
-
-
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def measured(run: Any) -> str:
     """What memory and time have really been, beside the report's estimates."""
-    from lab.monitor.preflight import seconds, size
+    from lab.run.preflight_report import seconds, size
 
     status, step = run.status, run.step
     if not step or "memory" not in status:

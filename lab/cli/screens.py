@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from lab.cli.interrupting import interruption
+from .interrupting import interruption
 
 
 class JsonLines:
@@ -128,7 +128,7 @@ class Report:
 
 def until_ended(handle: Any, show: Any) -> None:
     """Wait for the run and keep showing it. Ctrl-C asks it to stop, a second one breaks off; see `Interruption`."""
-    from lab.monitor import ENDED
+    from lab.store import ENDED
 
     interruption.began(handle.dir)
     while handle.wait(timeout=0.2) not in ENDED:

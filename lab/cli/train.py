@@ -5,20 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
-from lab.cli import fail, twins
-from lab.cli.interrupting import how_to_resume, interruption
-from lab.cli.runs import assignment
-from lab.cli.screens import Bar, JsonLines, until_ended
-from lab.monitor.folder import step_of
-from lab.run import find_run, open_run
-from lab.training.config import ConfigError, TrainConfig, read_config
+from lab.run.config import ConfigError, TrainConfig, read_config
+from lab.run.handle import find_run, open_run
+
+from . import train_twins
+from .interrupting import interruption
+from .outcome import exit_code, print_outcome
+from .parameters import with_parameters
+from .screens import Bar, JsonLines, until_ended
 
 OWN_FLAGS = ("objective", "pairs", "model")
 
@@ -45,7 +45,7 @@ def add(commands: Any) -> None:
     )
     p.add_argument("--branch", metavar="RUN[@STEP]", help="begin from a checkpoint of another run (default: its latest)")
     p.add_argument("--fresh-optimizer", action="store_true", help="a branch begins with fresh AdamW statistics")
-    twins.add(p)
+    train_twins.add(p)
     p.add_argument("--json", action="store_true", help="print one JSON line per step instead of a progress bar")
     p.add_argument("--dry-run", action="store_true", help="say what the run would meet (lengths, cuts, memory, time), and end")
     p.add_argument(
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     """Train until the run ends. Ctrl-C stops it with a checkpoint; a second one breaks off."""
     from lab import api
 
-    twins.check(options)
+    train_twins.check(options)
     branch = from_branch(options)
     given = settings(options, branch) | branch
     if options.resume:
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
     if options.lock_descriptor is not None:
         return train_detached(options)
     if options.twin and int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return twins.train(given, options)
+        return train_twins.train(given, options)
     earlier = max(open_run(options.run_dir).events("preflight")["number"], default=0) if options.resume else 0
     screen = JsonLines(earlier) if options.json else Bar(earlier)
     if options.detach:
@@ -110,20 +110,12 @@ def run(options: argparse.Namespace) -> int:
     return exit_code(handle)
 
 
-def exit_code(handle: Any) -> int:
-    """0 for a run that finished or was stopped on request, the signal's (130, 143) where a signal stopped it, else 1."""
-    state = handle.state
-    if state == "stopped" and interruption.code is not None:
-        return interruption.code
-    return 0 if state == "finished" or (state == "stopped" and not handle.stop_reason) else 1
-
-
 def train_together(given: dict[str, Any], options: argparse.Namespace, screen: JsonLines | Bar) -> int:
     """One of the processes that `accelerate launch` or `torchrun` has started; the first makes the run and speaks."""
     from lab import api
-    from lab.monitor import read_about
-    from lab.training.leaving_out import changes_to_leave_out
-    from lab.training.workers import join
+    from lab.store import read_about
+    from lab.training.distributed import join
+    from lab.training.setup.without_change import changes_to_leave_out
 
     resumed = read_about(options.run_dir)["config"] if given.get("resume") else {}
     workers, device = join(given.get("device") or resumed.get("device") or "auto")
@@ -161,7 +153,7 @@ def train_together(given: dict[str, Any], options: argparse.Namespace, screen: J
 def look_ahead(given: dict[str, Any], *, as_json: bool) -> int:
     """Print the report that the run would begin with; refuse what would not fit, as the run would."""
     from lab import api
-    from lab.training.preflight import DoesNotFit
+    from lab.training.setup.preflight import DoesNotFit
 
     try:
         report, refusal = api.preflight(**given), None
@@ -194,7 +186,7 @@ def detach(given: dict[str, Any], options: argparse.Namespace, screen: JsonLines
 def train_detached(options: argparse.Namespace) -> int:
     """What the detached process does: it trains the run it was born for. Its store says all there is to say of it."""
     from lab import api
-    from lab.monitor import RunLock
+    from lab.run import RunLock
 
     logging.getLogger("lab").setLevel(logging.ERROR)  # warnings are in its store; the log's last line is why the process ended
     lock = RunLock.inherited(options.run_dir, options.lock_descriptor)
@@ -227,82 +219,10 @@ def settings(options: argparse.Namespace, branch: dict[str, Any] | None = None) 
     if options.set:
         objective = given.get("objective")
         if objective is None and branch:
-            from lab.training.branch import settings_at
+            from lab.training.setup.branch import settings_at
 
             objective = settings_at(branch["branch_from"].dir, branch["at"]).objective.spec()
         if objective is None:
             raise ConfigError("--set changes a parameter of an objective; say which with --objective NAME.")
         given["objective"] = with_parameters(objective, options.set)
     return given
-
-
-def with_parameters(objective: Any, assignments: list[str]) -> dict[str, Any]:
-    """An objective's name or specification with KEY=VALUE put in; "base.r1=0.7" reaches into a nested objective."""
-    spec: dict[str, Any] = {"name": objective} if isinstance(objective, str) else dict(objective)
-    for text in assignments:
-        path, value = assignment(text)
-        *parents, last = path.split(".")
-        if [*parents, last] == ["name"]:
-            raise ConfigError("--set name=... would train another objective than the one you named; use --objective NAME.")
-        place = spec
-        for parent in parents:
-            inner = place.get(parent)
-            place[parent] = {"name": inner} if isinstance(inner, str) else dict(inner or {})
-            place = place[parent]
-        place[last] = value
-    return spec
-
-
-def print_outcome(handle: Any, *, file: Any) -> None:
-    """How the run ended and how to go on, and what was measured on held-out pairs and prompts before and after."""
-    state, checkpoints = handle.state, handle.checkpoints()
-    if state in ("failed", "dead"):
-        words = str(handle.error or "The process ended without a word.")
-        if checkpoints:
-            change = next((one.change for one in handle.diagnose() if one.change is not None), None)
-            words = f"{words} The last checkpoint is of step {step_of(checkpoints[-1])}. {how_to_resume(handle.dir, change)}"
-        fail(words)
-        return
-    if state == "stopped":
-        print(f"stopped at step {handle.step} in {handle.dir}. {how_to_resume(handle.dir)}", file=file)
-    else:
-        print(f"{state} at step {handle.step} in {handle.dir}", file=file)
-    looks = list(handle.events("evaluation")["detail"])
-    if len(looks) > 1:
-        for line in before_and_after(looks[0], looks[-1]):
-            print(line, file=file)
-
-
-MEASURED = (
-    ("margin of held-out pairs", "eval/rewards/margins", None),
-    ("accuracy on held-out pairs", "eval/rewards/accuracies", None),
-    ("oracle reward of sampled answers", "eval/oracle_reward", "reward"),
-    ("reward of sampled answers", "eval/reward", "reward"),
-    ("win rate against the reference", "eval/win_rate", "win"),
-    ("KL from the reference, nats an answer", "eval/kl", "kl"),
-    ("tokens of an answer", "eval/completions/mean_length", None),
-    ("repeated 4-grams of an answer", "eval/repetition", None),
-)
-"""Words, the scalar, and what its interval is kept under in an evaluation's detail."""
-
-WITHOUT_BEFORE = ("eval/rewards/accuracies", "eval/win_rate", "eval/kl")
-"""Policy and reference are one model before training: these are rounding, a coin and 0."""
-
-
-def before_and_after(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """A line for everything that the looks before and after training measured, with 95 % intervals where there are any."""
-    lines = []
-    for words, name, interval in MEASURED:
-        if name not in after:
-            continue
-        old, new = (_value(look, name, interval) for look in (before, after))
-        lines.append(f"{words}: {new}" if name in WITHOUT_BEFORE or old is None else f"{words}: {old} before, {new} after")
-    return lines
-
-
-def _value(look: dict[str, Any], name: str, interval: str | None) -> str | None:
-    if name not in look:
-        return None
-    low, high = look.get(f"{interval}_low"), look.get(f"{interval}_high")
-    value = look[name] if abs(look[name]) > 1e-6 else 0.0  # rounding
-    return f"{value:.3g}" + ("" if low is None or high is None or math.isnan(low) else f" [{low:.3g}, {high:.3g}]")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lab.objectives import Objective
-from lab.training.versions import versions
+from lab.training.setup.versions import versions
 
 from .data import Data
 from .source import Source, one_line
@@ -16,7 +16,7 @@ from .trl import TEMPLATE
 from .weights import BASE
 
 if TYPE_CHECKING:
-    from lab.run import Run
+    from lab.run.handle import Run
 
 LAST = 10
 """Steps over which the training metrics are averaged."""

@@ -11,7 +11,7 @@ from lab.pairs import Pair, PairsError, PairStore
 from .source import ExportError, Source
 
 if TYPE_CHECKING:
-    from lab.run import Run
+    from lab.run.handle import Run
 
 
 @dataclass(frozen=True)

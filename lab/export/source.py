@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import extensions, home
-from lab.monitor import RunError
 from lab.policy.sources import ModelError, is_adapter, is_converted, is_gguf, loadable
-from lab.training import TrainConfig
+from lab.run.config import TrainConfig
+from lab.store import RunError
 
 if TYPE_CHECKING:
-    from lab.run import Run
+    from lab.run.handle import Run
 
 WORLD = "world"
 

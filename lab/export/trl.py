@@ -18,8 +18,8 @@ from .data import Data
 from .source import ExportError, Source, adapter_configuration, one_line
 
 if TYPE_CHECKING:
-    from lab.run import Run
-    from lab.training import TrainConfig
+    from lab.run.config import TrainConfig
+    from lab.run.handle import Run
 
 TRL = "1.16"
 PAIRS, SCRIPT, TEMPLATE = "pairs.jsonl", "train_trl.py", "train_chat_template.jinja"

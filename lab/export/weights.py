@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from lab.policy.arbitrary_row import arbitrary_logps, unexplained
-from lab.policy.chat_template import ChatTemplate
-from lab.policy.habits import tolerated
+from lab.policy.checks.arbitrary_row import arbitrary_logps, unexplained
 from lab.policy.sources import ModelError, is_converted, read_configuration, read_tokenizer, read_weights, refusing, with_adapter
 from lab.policy.sources.converted import untie
+from lab.policy.sources.generation_config import tolerated
+from lab.policy.text.chat_template import ChatTemplate
 
 from .source import ExportError, Source, adapter_configuration
 

@@ -19,7 +19,7 @@ from .source import ExportError, Source, find_source
 from .weights import DTYPES, bring_base, fixed_template, write_adapter, write_merged, write_model
 
 if TYPE_CHECKING:
-    from lab.run import Run
+    from lab.run.handle import Run
 
 Progress = Callable[[str, float], None]
 

@@ -7,8 +7,12 @@
 Importing this package registers every objective in `OBJECTIVES`.
 """
 
-from . import aot, guarded, lengths, pairwise, pointwise, reference_free  # noqa: F401  (registers their objectives)
-from .alpha_dpo import AlphaDPO
+from lab.objectives.methods.alpha_dpo import AlphaDPO
+from lab.objectives.methods.dpo import DPO
+from lab.objectives.methods.sgdpo import SGDPO
+from lab.objectives.methods.simpo import SimPO
+from lab.objectives.methods.spo import SPO, degree_confusion
+
 from .base import (
     OBJECTIVES,
     Degraded,
@@ -25,11 +29,8 @@ from .base import (
     register,
 )
 from .credit import Credited, with_credit
-from .dpo import DPO
 from .field import FieldData, Trajectory, field, flow, pairs_at
-from .sgdpo import SGDPO
-from .simpo import SimPO
-from .spo import SPO, degree_confusion
+from .methods import aot, guarded, lengths, pairwise, pointwise, reference_free  # noqa: F401  (registers their objectives)
 
 __all__ = [
     "DPO",

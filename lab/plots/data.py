@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import plotly.graph_objects as go
 
-from .confusion import PREFIX
+from lab.plots.run.confusion import PREFIX
+
 from .figures import DISTRIBUTION, interval_of, run_figure, spec_of
 from .record import Record
 from .style import with_background
 from .table import figure_table
 
 if TYPE_CHECKING:
-    from lab.monitor import StoreReader
+    from lab.store import StoreReader
 
 FORMATS = ("CSV", "Parquet", "HTML")
 

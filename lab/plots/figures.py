@@ -14,23 +14,23 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lab.errors import FigureError
+from lab.plots.run.confusion import PREFIX, confusion
+from lab.plots.run.confusion import TITLE as CONFUSION_TITLE
+from lab.plots.run.curves import curves
+from lab.plots.run.distribution import distribution
+from lab.plots.run.layers import TITLE as LAYERS_TITLE
+from lab.plots.run.layers import layers
+from lab.plots.run.panel import TITLE as PANEL_TITLE
+from lab.plots.run.panel import panel
+from lab.plots.run.plane import TITLE as PLANE_TITLE
+from lab.plots.run.plane import plane
 
-from .confusion import PREFIX, confusion
-from .confusion import TITLE as CONFUSION_TITLE
-from .curves import curves
-from .distribution import distribution
 from .glossary import PAIR_TERMS, entry
-from .layers import TITLE as LAYERS_TITLE
-from .layers import layers
-from .panel import TITLE as PANEL_TITLE
-from .panel import panel
-from .plane import TITLE as PLANE_TITLE
-from .plane import plane
 from .record import Record
 from .style import is_step_axis, plainly
 
 if TYPE_CHECKING:
-    from lab.monitor import StoreReader
+    from lab.store import StoreReader
 
 RECENT = 50
 """Steps that the confusion of the degree head is counted over."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lab.monitor import SCREEN_POINTS
+from lab.store import SCREEN_POINTS
 
 from .style import ink, translucent, wrapped
 

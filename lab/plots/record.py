@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from lab.monitor import SCREEN_POINTS, StoreReader
+from lab.store import SCREEN_POINTS, StoreReader
 
 from .marks import notable
 

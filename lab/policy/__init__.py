@@ -1,6 +1,8 @@
 """The model in training: loading, adapters, tokens, log-probs, the reference cache, sampling."""
 
-from .check import LayoutCheck, choose_layout
+from lab.policy.checks.layout_check import LayoutCheck, choose_layout
+from lab.policy.text.tokens import Encoded, Encoder, Prompt
+
 from .frozen import is_untouched, reference_model
 from .graphs import largest
 from .kernel_choice import choose_kernel, keep_kernel
@@ -10,7 +12,6 @@ from .logps import CompletionLogps, completion_logps
 from .policy import Policy, whole
 from .reference import ReferenceCache
 from .sampling import Answer, asked, sample, sample_answers
-from .tokens import Encoded, Encoder, Prompt
 
 __all__ = [
     "Answer",

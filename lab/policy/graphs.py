@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from . import varlen
-from .attention import Group, SharedRow
+from lab.policy.kernels.attention import Group, SharedRow
+from lab.policy.kernels.placing import placed
+
+from .kernels import varlen
 from .layout import Batch, Completion
-from .placing import placed
 
 log = logging.getLogger(__name__)
 

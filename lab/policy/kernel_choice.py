@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from .attention import KERNELS
+from lab.policy.kernels.attention import KERNELS
+
 from .layout import Completion
 from .memory import out_of_memory
 from .policy import Policy

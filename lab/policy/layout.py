@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .attention import Group, SharedRow
-from .placing import placed
+from lab.policy.kernels.attention import Group, SharedRow
+from lab.policy.kernels.placing import placed
 
 WASTE = 1.25
 """Plain rows are split into batches of like length where padding would make a batch this much larger than its tokens."""

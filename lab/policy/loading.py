@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import fused, low_rank
-from .adapters import Lora, add_adapter, check_targets
-from .dropout import switch_dropout_off
+from lab.policy.checks.dropout import switch_dropout_off
+from lab.policy.sources.adapters import Lora, add_adapter, check_targets
+from lab.policy.sources.converted import adapter_base, tokenizer_place
+
+from .kernels import fused, low_rank
 from .policy import Policy, whole
 from .sources import (
     ModelError,
@@ -30,7 +32,6 @@ from .sources import (
     require_causal,
     with_adapter,
 )
-from .sources.converted import adapter_base, tokenizer_place
 
 
 def choose_device(device: str = "auto") -> torch.device:

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from . import fused, layout
+from lab.policy.kernels.placing import placed
+from lab.policy.kernels.projection import LinearLogps
+
+from . import layout
 from .interruption import check_point
+from .kernels import fused
 from .layout import Batch, Completion
-from .placing import placed
-from .projection import LinearLogps
 
 CHUNK_ELEMENTS = 1 << 25
 """Logits held at once, in numbers (float32: 128 MiB)."""

@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import attention, fused, layout, patches
-from .chat_template import now
+from lab.policy.sources.errors import ModelError
+from lab.policy.text.chat_template import now
+from lab.policy.text.tokens import Encoder
+
+from . import layout
 from .graphs import Graphs
+from .kernels import attention, fused, patches
 from .layout import Batch, Completion
 from .logps import CompletionLogps, Head, LogpsModule, completion_logps, split_head, whole_head
-from .sources.errors import ModelError
-from .tokens import Encoder
 
 LEAST_POSITIONS = 16
 """The least that `Encoder` can divide between a prompt and an answer."""

@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
-from .chat_template import ChatTemplate, now
+from lab.policy.text.chat_template import ChatTemplate, now
+from lab.policy.text.tokens import Prompt
+
 from .loading import choose_device
 from .sources import (
     ModelError,
@@ -22,7 +24,6 @@ from .sources import (
     read_tokenizer,
     read_weights,
 )
-from .tokens import Prompt
 
 
 def check_reward_model(source: str) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
+from lab.policy.text.tokens import Encoded, Ending, Prompt
+
 from .layout import Completion
 from .policy import Policy, bare
 from .randomness import global_generator, spread
-from .tokens import Encoded, Ending, Prompt
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,18 @@ from typing import Any
 
 import torch
 
-from lab.monitor import KEEP_PAIR_ROWS, RunError, RunLock, StoreReader, StoreWriter, durable, inprocess, send, take
-from lab.monitor.folder import RUN_FILE
 from lab.policy.memory import out_of_memory, release
+from lab.run import RunLock, in_process, send, take
+from lab.run.config import TrainConfig
+from lab.store import KEEP_PAIR_ROWS, RunError, StoreReader, StoreWriter, durable
+from lab.store.folder import RUN_FILE
+from lab.training.checkpoints.checkpoint import CheckpointError
+from lab.training.control.device_slot import Turn
+from lab.training.control.stopping import Stopped
+from lab.training.setup.versions import versions
 
-from .checkpoint import CheckpointError
-from .config import TrainConfig
+from .distributed import ALONE, Workers
 from .loop import Training
-from .stopping import Stopped
-from .turn import Turn
-from .versions import versions
-from .workers import ALONE, Workers
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ def start(
         if problem is None:
             raise
         raise RunError(f"The run in {folder} cannot be trained. {problem}") from None
-    inprocess.begin(folder)
+    in_process.begin(folder)
     store.status(state="queued", error=None, reason=None, remaining=None, stage=None, executor=executor, process=os.getpid())
     store.flush()
 
@@ -144,24 +145,24 @@ def start(
 
     def work() -> None:
         training: Training | None = None
-        outcome = inprocess.Outcome("failed", 0)
+        outcome = in_process.Outcome("failed", 0)
         try:
             if turn is not None:
                 turn.wait(store)
             training = make(store)
             training.began = began
             state = training.run()
-            outcome = inprocess.Outcome(state, training.progress.step, reason=training.stop_reason)
+            outcome = in_process.Outcome(state, training.progress.step, reason=training.stop_reason)
             store.status(state=state, stage=state, stage_share=None, stage_remaining=None, remaining=0, reason=outcome.reason)
             store.event(training.progress.step, "state", state=state)
         except Stopped:  # while it waited for its turn
-            outcome = inprocess.Outcome("stopped", _step_of(folder))
+            outcome = in_process.Outcome("stopped", _step_of(folder))
             store.status(state="stopped", stage="stopped", remaining=0)
             store.event(outcome.step, "state", state="stopped")
         except BaseException as error:
             step = training.progress.step if training else 0
             words = _note_of_another(folder, workers, error) or describe(error)
-            outcome = inprocess.Outcome("failed", step, error=words)
+            outcome = in_process.Outcome("failed", step, error=words)
             log.error("The run %s failed: %s", folder.name, words)
             store.status(state="failed", stage="failed", error=words)
             store.event(step, "state", state="failed", error=words, failure=kind_of_failure(error))
@@ -176,7 +177,7 @@ def start(
             if turn is not None:
                 turn.leave()
             store.close()
-            inprocess.end(folder, outcome)
+            in_process.end(folder, outcome)
             held.release()
 
     thread = threading.Thread(target=work, name=f"run-{folder.name}", daemon=True)

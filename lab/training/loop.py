@@ -12,17 +12,15 @@ from typing import Any
 
 import torch
 
-from lab.monitor import Change, StoreWriter
-from lab.monitor.changes import plain_changes
-from lab.monitor.folder import STOPPING, beats_all, read_facts, score
 from lab.pairs import Pair
 from lab.policy import keep_kernel, whole
 from lab.policy.memory import out_of_memory, release
-
-from .batches import EncodedPair, step_randomness
-from .branch import Start
-from .changing import same_state
-from .checkpoint import (
+from lab.run.changeable import same_state
+from lab.run.config import TrainConfig
+from lab.store import Change, StoreWriter
+from lab.store.changes import plain_changes
+from lab.store.folder import STOPPING, beats_all, read_facts, score
+from lab.training.checkpoints.checkpoint import (
     Asked,
     CheckpointError,
     Progress,
@@ -33,19 +31,21 @@ from .checkpoint import (
     put_back_optimizer,
     read_checkpoint,
 )
-from .config import TrainConfig
-from .dataset import dataset_state, statistics_due, without_spread
-from .evaluation import Judge, Looking
-from .memory_guard import NOTHING_TO_SAVE, MemoryGuard, saved
+from lab.training.checkpoints.saving import Saving
+from lab.training.control.memory_guard import NOTHING_TO_SAVE, MemoryGuard, saved
+from lab.training.control.steering import Steering
+from lab.training.control.stopping import StopCheck, Stopped
+from lab.training.data.batches import EncodedPair, step_randomness
+from lab.training.data.statistics import dataset_state, statistics_due, without_spread
+from lab.training.evaluation.evaluator import Judge, Looking
+from lab.training.evaluation.probes import Probing
+from lab.training.setup.branch import Start
+from lab.training.setup.context import Prepared, prepare
+
+from .distributed import ALONE, Workers
 from .optimizer import adamw
-from .prepare import Prepared, prepare
-from .probing import Probing
 from .recording import record_step
-from .saving import Saving
-from .steering import Steering
 from .step import StepResult, accumulate
-from .stopping import StopCheck, Stopped
-from .workers import ALONE, Workers
 
 log = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from lab.monitor import TokenRow
 from lab.objectives import Credited, PairLogps, degree_confusion
+from lab.store import TokenRow
+from lab.training.data.batches import EncodedPair
 
-from .batches import EncodedPair
 from .step import StepResult
 
 TRL_NAMES = {

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .config import TrainConfig
+from lab.run.config import TrainConfig
 
 
 def adamw(config: TrainConfig, parameters: Sequence[nn.Parameter]) -> torch.optim.AdamW:

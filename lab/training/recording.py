@@ -7,8 +7,8 @@ import math
 from typing import TYPE_CHECKING
 
 from lab.policy.memory import peak_bytes
+from lab.training.data.batches import EncodedPair
 
-from .batches import EncodedPair
 from .metrics import batch_scalars, degree_scalars, host_terms, token_rows
 from .step import StepResult
 

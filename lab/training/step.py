@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from lab.objectives import Credited, Degraded, Draws, Objective, PairLogps, State, with_credit
 from lab.policy import Completion, CompletionLogps, Policy
-from lab.policy.placing import placed
+from lab.policy.kernels.placing import placed
 from lab.policy.randomness import global_generator
+from lab.training.data.batches import EncodedPair, Weakened
 
-from .batches import EncodedPair, Weakened
-from .workers import ALONE, Workers
+from .distributed import ALONE, Workers
 
 PARTS_APART = 2**26
 """Between the seeds of two parts of a batch: more than there are steps, see `generator`."""

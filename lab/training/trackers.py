@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .config import ConfigError, TrainConfig
+from lab.run.config import ConfigError, TrainConfig
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.monitor import RunError
+from lab.store import RunError
 
 
 class WhatIfError(RunError):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from lab.monitor import ENDED
-from lab.monitor.folder import step_of
+from lab.store import ENDED
+from lab.store.folder import step_of
 
 from .errors import WhatIfError
 
 if TYPE_CHECKING:
-    from lab.run import Run
+    from lab.run.handle import Run
 
-    from .examined import Progress
+    from .open_model import Progress
 
 TIMEOUT = 120.0
 """Seconds after which a run that saves nothing is waited for no longer."""

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lab import extensions, home
-from lab.monitor import list_checkpoints
-from lab.monitor.folder import FACTS, read_facts, step_of
-from lab.monitor.preflight import size
 from lab.policy import ModelError, Policy, choose_device, choose_layout
-from lab.policy.attention import KERNELS
+from lab.policy.kernels.attention import KERNELS
 from lab.policy.logps import whole_head
 from lab.policy.memory import available_bytes
-from lab.training.batches import encode_pair
-from lab.training.branch import START, read_start
-from lab.training.changing import same_state
-from lab.training.checkpoint import Stored, put_back, read_checkpoint
-from lab.training.config import TrainConfig
-from lab.training.prepare import load_configured, new_degree_head
+from lab.run.changeable import same_state
+from lab.run.config import TrainConfig
+from lab.run.preflight_report import size
+from lab.store import list_checkpoints
+from lab.store.folder import FACTS, read_facts, step_of
+from lab.training.checkpoints.checkpoint import Stored, put_back, read_checkpoint
+from lab.training.data.batches import encode_pair
+from lab.training.setup.branch import START, read_start
+from lab.training.setup.context import load_configured, new_degree_head
 
 from .errors import WhatIfError
 from .examined import Examined, Progress
@@ -32,7 +32,7 @@ from .now import TIMEOUT, checkpoint_now
 from .reference import References
 
 if TYPE_CHECKING:
-    from lab.run import Run
+    from lab.run.handle import Run
 
 WORLD = "world"
 NOW = "now"
@@ -66,7 +66,7 @@ def examine(
     The two models that were examined last stay open (`free` closes them). Raises WhatIfError where there is no such checkpoint
     or not enough memory, CheckpointError where it is damaged, ModelError where the model cannot be loaded any more.
     """
-    from lab.run import Run, open_run
+    from lab.run.handle import Run, open_run
 
     extensions.load()
     run = run if isinstance(run, Run) else open_run(run)

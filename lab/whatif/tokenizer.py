@@ -6,14 +6,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from lab import home
-from lab.monitor import list_checkpoints
 from lab.policy.sources import ModelError, loadable, read_tokenizer
 from lab.policy.sources.converted import tokenizer_place
+from lab.store import list_checkpoints
 
 from .errors import WhatIfError
 
 if TYPE_CHECKING:
-    from lab.run import Run
+    from lab.run.handle import Run
 
 WORLD = "world"
 

@@ -8,24 +8,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from random import Random
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 from torch import nn
 
-from lab.monitor.preflight import size
 from lab.pairs import Pair
 from lab.policy.memory import available_bytes
-from lab.training.batches import EncodedPair
-from lab.training.checkpoint import put_back_optimizer
+from lab.run.preflight_report import size
+from lab.training.checkpoints.checkpoint import put_back_optimizer
+from lab.training.data.batches import EncodedPair
 from lab.training.optimizer import adamw
 from lab.training.step import pair_logps
 
 from .errors import WhatIfError
-
-if TYPE_CHECKING:
-    from .examined import Examined, Progress
+from .open_model import OpenModel, Progress
 
 OPTIMIZERS = ("adamw", "sgd")
 MEASURED = ["margin", "logps_chosen", "logps_rejected"]
@@ -75,7 +72,7 @@ class VirtualStep:
 
 
 def virtual_step(
-    model: Examined,
+    model: OpenModel,
     pair: Pair,
     *,
     learning_rate: float | None,
@@ -114,7 +111,7 @@ def virtual_step(
     return VirtualStep(pair.id, model.step, rate, optimizer, norm, moved, changes, count, seconds)
 
 
-def _measure(model: Examined, encoded: Sequence[EncodedPair], say: Progress, start: float) -> pd.DataFrame:
+def _measure(model: OpenModel, encoded: Sequence[EncodedPair], say: Progress, start: float) -> pd.DataFrame:
     """Reward margin and log-probs of both answers of every pair, float64, in evaluation mode; half of the whole progress."""
     objective, found = model.objective, []
     began, done = time.monotonic(), 0
@@ -133,7 +130,7 @@ def _measure(model: Examined, encoded: Sequence[EncodedPair], say: Progress, sta
     return pd.DataFrame(torch.cat(found, 1).numpy().T, columns=MEASURED)
 
 
-def _take(model: Examined, pair: EncodedPair, rate: float, optimizer: str, before: Sequence[torch.Tensor]) -> tuple[float, float]:
+def _take(model: OpenModel, pair: EncodedPair, rate: float, optimizer: str, before: Sequence[torch.Tensor]) -> tuple[float, float]:
     """One step as the loop takes it; (length of the gradient before clipping, length of the change of the weights `before`)."""
     config, parameters = model.config, model.trained()
     made: torch.optim.Optimizer
@@ -155,7 +152,7 @@ def _take(model: Examined, pair: EncodedPair, rate: float, optimizer: str, befor
 
 
 @contextmanager
-def _rolled_back(model: Examined, optimizer: str) -> Iterator[list[torch.Tensor]]:
+def _rolled_back(model: OpenModel, optimizer: str) -> Iterator[list[torch.Tensor]]:
     """Whatever happens inside, the weights are afterwards what they were, bit for bit, and no gradient is left. Gives a copy."""
     parameters = model.trained()
     _require_memory(model, parameters, optimizer)
@@ -169,7 +166,7 @@ def _rolled_back(model: Examined, optimizer: str) -> Iterator[list[torch.Tensor]
         model.forget_gradients()
 
 
-def _require_memory(model: Examined, parameters: Sequence[nn.Parameter], optimizer: str) -> None:
+def _require_memory(model: OpenModel, parameters: Sequence[nn.Parameter], optimizer: str) -> None:
     """Raises WhatIfError where a copy of the weights, their gradient and the optimizer's values will not fit."""
     trained = sum(p.numel() * p.element_size() for p in parameters)
     needed = trained * (4 if optimizer == "adamw" else 2)

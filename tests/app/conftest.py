@@ -18,9 +18,11 @@ import numpy as np
 import pytest
 
 from lab import home
-from lab.monitor import ENDED, LayerRow, RunLock, StoreWriter
-from lab.run import Run
-from lab.training import TrainConfig, create_run
+from lab.run import RunLock
+from lab.run.config import TrainConfig
+from lab.run.handle import Run
+from lab.store import ENDED, LayerRow, StoreWriter
+from lab.training import create_run
 from lab.training.metrics import batch_scalars
 from tests.app.browsing import until
 

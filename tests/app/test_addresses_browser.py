@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.serving import FILLED_IN
-from lab.run import Run
+from lab.run.handle import Run
 from tests.app.browsing import address_of, body, until
 
 pytestmark = pytest.mark.browser

@@ -9,9 +9,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import lab
-from app import changing
-from lab.monitor import take
-from lab.run import Run
+from app.views.live import changing
+from lab.run import take
+from lab.run.handle import Run
 from tests.app.test_live import opened, unescaped, words
 from tests.training.comparing import until
 

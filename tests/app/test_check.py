@@ -33,7 +33,7 @@ def finished(at: AppTest) -> AppTest:
 def page(model_folder: Callable[[str], Path], rows: list[dict[str, str]], tmp_path: Path) -> AppTest:
     file = tmp_path / "mine.jsonl"
     file.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
-    at = AppTest.from_file(APP / "views" / "new_run.py", default_timeout=60).run()
+    at = AppTest.from_file(APP / "views" / "new_run" / "new_run.py", default_timeout=60).run()
     at.selectbox(key="pairs").select("other")
     at.selectbox(key="model").select("other").run()
     at.text_input(key="pairs.path").set_value(str(file))
@@ -80,7 +80,7 @@ def test_too_little_memory_is_a_warning(model_folder: Callable[[str], Path], row
     short = report.model_copy(update={"advice": "Training needs about 9 GB: set micro_batch_size to 1."})
 
     def page(report):
-        from app import check
+        from app.views.new_run import check
 
         check.show(report)
 

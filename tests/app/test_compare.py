@@ -14,11 +14,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import lab
-from app import comparing, saving
+from app.views.compare import curves
+from app.widgets import save_dialog
 from lab import home
-from lab.monitor import StoreWriter, write_twins
 from lab.pairs import Pair, PairStore
-from lab.run import Run
+from lab.run.handle import Run
+from lab.store import StoreWriter, write_twins
 from tests.app.browsing import until
 from tests.app.conftest import HOSTILE_MARKUP
 
@@ -27,7 +28,7 @@ MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
 
 def opened(runs: str | None = None, part: str | None = None) -> AppTest:
     app = AppTest.from_file(MAIN, default_timeout=120)
-    app.switch_page("views/compare.py")
+    app.switch_page("views/compare/compare.py")
     if runs is not None:
         app.query_params["runs"] = runs
     if part is not None:
@@ -222,11 +223,13 @@ def test_every_chart_can_be_saved_whole(store_run: Callable[..., Run]) -> None:
         app.run()
         assert not app.exception
     assert saving_flags(app) == {True}
-    less = comparing._data(lab.compare(["first", "second"]), "loss", "step", True)
+    less = curves._data(lab.compare(["first", "second"]), "loss", "step", True)
     assert less.columns.tolist() == ["x", "step", "value", "mean", "scalar", "axis"]
-    assert len(less) == len(comparing._data(lab.compare(["first", "second"]), "loss", "step", False)) / 2 == 60
+    assert len(less) == len(curves._data(lab.compare(["first", "second"]), "loss", "step", False)) / 2 == 60
     frame = lab.compare(["first", "second"]).data(["loss"])
-    app.session_state[saving.ASKED] = saving.Picture("Loss", "first-second-loss", go.Figure(), lambda: frame, "Every run.")
+    app.session_state[save_dialog.ASKED] = save_dialog.Picture(
+        "Loss", "first-second-loss", go.Figure(), lambda: frame, "Every run."
+    )
     app.run()
     assert not app.exception
     assert "first-second-loss.csv" in words(app)
@@ -309,7 +312,7 @@ def test_the_form_starts_twins(model_folder: Any, rows: Any, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("twin", ["none", "ipo"])
 def test_a_new_run_can_have_a_twin(twin: str) -> None:
-    app = AppTest.from_file(str(Path(MAIN).parent / "views" / "new_run.py"), default_timeout=120).run()
+    app = AppTest.from_file(str(Path(MAIN).parent / "views" / "new_run" / "new_run.py"), default_timeout=120).run()
     assert not app.exception
     app.selectbox(key="twin").select(twin).run()
     assert not app.exception

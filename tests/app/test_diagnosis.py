@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 from streamlit.testing.v1 import AppTest
 
-from app import diagnosis, notifying
-from lab.monitor import StoreWriter
-from lab.monitor.diagnosis import CHECKS, read_thresholds
-from lab.run import Run
+from app.views.live import diagnosis
+from app.widgets import notifying
+from lab.diagnosis import CHECKS, read_thresholds
+from lab.run.handle import Run
+from lab.store import StoreWriter
 from tests.app.browsing import until
 from tests.app.test_live import MAIN, unescaped
-from tests.monitor import changing_runs
+from tests.diagnosis import changing_runs
 
 
 def displaced(store_run: Callable[..., Run], name: str = "displaced") -> Run:

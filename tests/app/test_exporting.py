@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import lab
-from app import exporting
+from app.views.live import exporting
 from tests.app.test_live import opened, unescaped
 
 

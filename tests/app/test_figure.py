@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import keys
-from app.figure import packed, payload
+from app.widgets import shortcuts
+from app.widgets.figure import packed, payload
 from lab.plots import FIGURES, Record, run_figure, run_parts
-from lab.run import Run
+from lab.run.handle import Run
 
 
 def unpacked(value: Any) -> Any:
@@ -51,8 +51,8 @@ def test_the_same_figure_has_the_same_name_and_another_one_has_not(store_run: Ca
 
 def test_a_key_does_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    known = {name: keys.Key(name, lambda name=name: done.append(name)) for name in (",", "P")}
-    monkeypatch.setattr(keys.st, "session_state", {"k": {"pressed": "P"}, "other": {"pressed": "x"}})
-    keys._pressed(known, "k")
-    keys._pressed(known, "other")
+    known = {name: shortcuts.Key(name, lambda name=name: done.append(name)) for name in (",", "P")}
+    monkeypatch.setattr(shortcuts.st, "session_state", {"k": {"pressed": "P"}, "other": {"pressed": "x"}})
+    shortcuts._pressed(known, "k")
+    shortcuts._pressed(known, "other")
     assert done == ["P"]

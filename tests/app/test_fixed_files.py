@@ -12,7 +12,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from app import figure, fixed_files, serving
+from app import fixed_files, serving
+from app.widgets import figure
 
 
 def forget() -> None:

@@ -6,9 +6,9 @@ import re
 
 import numpy as np
 
-from app.heat import answer_html, legend_html
+from app.widgets.heat import answer_html, legend_html
 from lab.plots import KINDS, Paint
-from lab.policy.pieces import Piece
+from lab.policy.text.pieces import Piece
 
 HOSTILE = "<img src=x onerror=alert(1)> \"quoted\" & 'x'"
 

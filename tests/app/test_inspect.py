@@ -16,13 +16,13 @@ from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import ElementTree, parse_tree_from_messages
 
 import lab
-from app import examining, pair_list, virtual
+from app.views.inspect import examining, pair_list, virtual
 from lab import home, whatif
-from lab.monitor import StoreWriter
-from lab.run import Run
+from lab.run.handle import Run
+from lab.store import StoreWriter
 from tests.app.conftest import fill
 
-PAGE = str(Path(__file__).parents[2] / "app" / "views" / "inspect.py")
+PAGE = str(Path(__file__).parents[2] / "app" / "views" / "inspect" / "inspect.py")
 HOSTILE = "# <b>x</b> $x$ ![](http://x.invalid/p.png) :red[y] <script>alert(1)</script>"
 
 
@@ -76,8 +76,8 @@ def until(app: AppTest, holds: Callable[[], bool]) -> None:
 
 
 def test_without_a_run_the_page_says_how_to_start_one(lab_home: Path) -> None:
-    app = AppTest.from_file(str(Path(PAGE).parents[1] / "main.py"), default_timeout=60).run()
-    app.switch_page("views/inspect.py").run()
+    app = AppTest.from_file(str(Path(PAGE).parents[2] / "main.py"), default_timeout=60).run()
+    app.switch_page("views/inspect/inspect.py").run()
     assert not app.exception
     assert "No run yet" in words(app)
 
@@ -182,8 +182,8 @@ def following_asks_for_a_drawing(run: Run, pair: str, known: int, shown: int | N
 
         import streamlit as st
 
-        from app import following
-        from lab.run import Run
+        from app.views.inspect import following
+        from lab.run.handle import Run
 
         if st.session_state.setdefault("drawings", 0) < 2:
             st.session_state["drawings"] += 1
@@ -293,7 +293,7 @@ def test_a_picture_that_is_being_computed_shows_no_colours_of_another(run: Run, 
     app = painted(opened(run.dir.name, pair=str(early), step="2"), "credit")
     until(app, lambda: ": credit " in html(app))
     with monkeypatch.context() as patch:
-        patch.setattr("app.what_if.scored_soon", still_computing)
+        patch.setattr("app.views.inspect.what_if.scored_soon", still_computing)
         painted(app, "log_ratio")
     ((shown, captions),) = screens
     assert "Computing ..." in captions

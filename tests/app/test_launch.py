@@ -18,7 +18,7 @@ import pytest
 import lab
 import lab.world
 from app import demo, launch
-from lab.run import Run
+from lab.run.handle import Run
 
 ROOT = Path(__file__).parents[2]
 SMALL = """

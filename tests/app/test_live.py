@@ -15,15 +15,15 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import lab
-from app import watching
-from app.choosing import CHOSEN
-from app.live import charts, saving
-from app.saving import OPENING
-from app.words import duration, parameters
+from app.state.current_run import CHOSEN
+from app.text.words import duration, parameters
+from app.views.live import charts, refreshed, save_figure
+from app.widgets.save_dialog import OPENING
 from lab import home
-from lab.monitor import DeviceQueue, StoreWriter, take
 from lab.plots import run_parts
-from lab.run import Run
+from lab.run import DeviceQueue, take
+from lab.run.handle import Run
+from lab.store import StoreWriter
 from tests.app.conftest import HOSTILE_MARKUP, SAMPLE_PROMPT, fill
 
 MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
@@ -219,7 +219,7 @@ class TestTimeTravel:
 def test_a_chart_is_saved_from_a_dialog(store_run: Callable[..., Run]) -> None:
     store_run("one", state="finished", steps=40)
     app = AppTest.from_file(MAIN, default_timeout=60)
-    app.session_state[saving.ASKED], app.session_state[OPENING] = "margins", True  # as the button in the bar leaves it
+    app.session_state[save_figure.ASKED], app.session_state[OPENING] = "margins", True  # as the button in the bar leaves it
     app.run()
     assert not app.exception
     chosen = next(box for box in app.selectbox if box.label == "Chart")
@@ -326,15 +326,15 @@ def test_a_run_that_trains_here_is_drawn_less_often_where_that_costs_too_much(
     store_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = store_run("one", state="running")
-    monkeypatch.setattr(watching, "SHARE", 1e-6)  # any drawing costs more
+    monkeypatch.setattr(refreshed, "SHARE", 1e-6)  # any drawing costs more
     app = opened()
     for _ in range(5):
         app.run()
-    assert watching.INTERVALS not in app.session_state, "a run in another process never waits for the page"
-    monkeypatch.setattr(watching, "trained_here", lambda: [run.dir])
+    assert refreshed.INTERVALS not in app.session_state, "a run in another process never waits for the page"
+    monkeypatch.setattr(refreshed, "trained_here", lambda: [run.dir])
     for _ in range(5):
         app.run()
-    assert app.session_state[watching.INTERVALS] == {"one": watching.LONGEST}
+    assert app.session_state[refreshed.INTERVALS] == {"one": refreshed.LONGEST}
 
 
 def test_a_link_to_another_step_and_the_way_back_are_obeyed(store_run: Callable[..., Run]) -> None:

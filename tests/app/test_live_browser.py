@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from lab.monitor import StoreWriter
-from lab.run import Run
+from lab.run.handle import Run
+from lab.store import StoreWriter
 from tests.app.browsing import address_of, body, until
 from tests.app.conftest import fill
 

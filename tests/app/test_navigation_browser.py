@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lab.run import Run
+from lab.run.handle import Run
 from tests.app.browsing import address_of, body, until
 from tests.app.conftest import ROOT, _answers, free_port
 
@@ -23,9 +23,10 @@ PATIENCE = 240.0
 
 TIMERS = """
 import sys, time
+from types import SimpleNamespace
 sys.path.insert(0, {root!r})
 import streamlit as st
-from app.leaving import leave_for, leaving
+from app.state.navigation import leave_for, leaving
 
 def first():
     if st.button("Go"):
@@ -36,7 +37,7 @@ def first():
         st.stop()
     if end:
         del st.session_state["end"]
-        leave_for("second.py", {{"x": "1"}})
+        leave_for(SimpleNamespace(file="second.py", path="second"), {{"x": "1"}})
 
 @st.fragment(run_every=0.02)
 def wait(end):

@@ -17,18 +17,19 @@ from hypothesis import strategies as some
 from streamlit.testing.v1 import AppTest
 
 import lab
-from app import forms, recipe
-from app.jobs import Job
-from app.uploads import store_upload
+from app.state import recipe
+from app.state.jobs import Job
+from app.views.new_run.uploads import store_upload
+from app.widgets import forms
 from lab import home
 from lab.cli import parser
 from lab.cli.train import settings as settings_of
-from lab.monitor import DeviceQueue
 from lab.objectives import OBJECTIVES, make_objective
 from lab.pairs import PairsError, PairStore
-from lab.run import Run
-from lab.training import TrainConfig
-from lab.training.preflight import settings_findings
+from lab.run import DeviceQueue
+from lab.run.config import TrainConfig
+from lab.run.handle import Run
+from lab.training.setup.preflight import settings_findings
 from tests.app.browsing import until
 from tests.bench.nonsense import parquet
 
@@ -38,7 +39,7 @@ PRESETS = [(name, preset) for name, kind in OBJECTIVES.items() for preset in kin
 
 
 def open_page() -> AppTest:
-    return AppTest.from_file(APP / "views" / "new_run.py", default_timeout=60).run()
+    return AppTest.from_file(APP / "views" / "new_run" / "new_run.py", default_timeout=60).run()
 
 
 def choose(at: AppTest, objective: str) -> AppTest:
@@ -201,7 +202,7 @@ def test_start_trains_and_goes_to_the_run(model_folder: Callable[[str], Path], r
     file = tmp_path / "mine.jsonl"
     file.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     at = AppTest.from_file(APP / "main.py", default_timeout=60).run()
-    at.switch_page("views/new_run.py").run()
+    at.switch_page("views/new_run/new_run.py").run()
     at.selectbox(key="pairs").select("other")
     at.selectbox(key="model").select("other").run()
     at.text_input(key="pairs.path").set_value(str(file))
@@ -278,7 +279,7 @@ def test_an_upload_never_leaves_its_folder(rows: list[dict[str, str]]) -> None:
 
 
 def test_an_upload_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.uploads.MEGABYTES", 0)
+    monkeypatch.setattr("app.views.new_run.uploads.MEGABYTES", 0)
     with pytest.raises(PairsError, match="more than 0 MB"):
         store_upload("mine.jsonl", b"{}")
 
@@ -381,7 +382,7 @@ def test_the_chosen_executor_starts_the_run(monkeypatch: pytest.MonkeyPatch, sto
         return store_run("started")
 
     monkeypatch.setattr("lab.api.train", train)
-    monkeypatch.setattr("app.sets.world_job", lambda: Job(lambda progress: None))
+    monkeypatch.setattr("app.state.pair_sets.world_job", lambda: Job(lambda progress: None))
     at = open_page()
     at.radio(key="start.executor").set_value("process").run()
     start_button(at).click().run()

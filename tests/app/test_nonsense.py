@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import forms
-from app.plain import LONGEST, plain
-from app.recipe import as_command, as_python, judge
-from app.uploads import TYPES, store_upload
+from app.state.recipe import as_command, as_python, judge
+from app.text.plain import LONGEST, plain
+from app.views.new_run.uploads import TYPES, store_upload
+from app.widgets import forms
 from lab import home
 from lab.pairs import PairsError, open_pairs
-from lab.run import Run
-from lab.training import TrainConfig
+from lab.run.config import TrainConfig
+from lab.run.handle import Run
 from tests.bench.nonsense import NONSENSE
 
 MAIN = Path(__file__).parents[2] / "app" / "main.py"
@@ -70,12 +70,12 @@ def test_a_file_of_another_kind_is_refused() -> None:
 
 @pytest.mark.parametrize("view", ["live", "inspect", "compare", "pairs", "playground"])
 def test_an_address_of_nonsense_opens(view: str, store_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.jobs import Job
+    from app.state.jobs import Job
 
     def no_world(progress: Any) -> Any:
         raise ValueError("There is no world in this test.")
 
-    monkeypatch.setattr("app.sets.world_job", lambda: Job(no_world))
+    monkeypatch.setattr("app.state.pair_sets.world_job", lambda: Job(no_world))
     for name in ("one", "two"):
         store_run(name, steps=12)
     for value in (
@@ -92,7 +92,7 @@ def test_an_address_of_nonsense_opens(view: str, store_run: Callable[..., Run], 
         "a" * 9000,
     ):
         app = AppTest.from_file(MAIN, default_timeout=60)
-        app.switch_page(f"views/{view}.py")
+        app.switch_page(f"views/{view}/{view}.py")
         for name in ("run", "runs", "pair", "pairs", "step", "sheet", "A", "log_x1", "tokens", "starts", "seed"):
             app.query_params[name] = value
         app.run()

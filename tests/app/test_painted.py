@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 import lab
-from app import degrees, painted
-from app.landscapes import held_fixed
+from app.state.landscapes import held_fixed
+from app.views.inspect import degrees, painted
 from lab import whatif
 from lab.objectives import make_objective
 from lab.pairs import Pair, degrade, removed_spans
 from lab.plots import KINDS, Paint
-from lab.plots.overlay import overlay
+from lab.plots.comparison.overlay import overlay
 from lab.whatif.degrees import degree_guesses
 from tests.app.test_inspect import html, opened, until, words
 

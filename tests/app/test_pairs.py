@@ -17,13 +17,14 @@ from streamlit.testing.v1 import AppTest
 
 import lab
 import lab.world
-from app import pair_view, sets
-from app.difference import STYLE, answers_html
-from app.plain import plain
+from app.state import pair_sets
+from app.text.plain import plain
+from app.widgets import pair_view
+from app.widgets.difference import STYLE, answers_html
 from lab import home
 from lab.pairs import PairStore, open_pairs
 
-PAGE = Path(__file__).parents[2] / "app" / "views" / "pairs.py"
+PAGE = Path(__file__).parents[2] / "app" / "views" / "pairs" / "pairs.py"
 NASTY = "# <b>x</b> $x$ ![](http://x.invalid/p.png) :red[y] <script>alert(1)</script>"
 
 
@@ -268,7 +269,7 @@ def test_another_set_is_opened_from_its_first_page() -> None:
 def test_export_holds_the_edits() -> None:
     store = make_store(3)
     store.edit(store.ids()[0], chosen="edited")
-    rows = [json.loads(line) for line in sets.exported(store).splitlines()]
+    rows = [json.loads(line) for line in pair_sets.exported(store).splitlines()]
     assert rows[0]["chosen"] == "edited"
     assert len(rows) == 3
 
@@ -293,7 +294,7 @@ def tiny_world(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def wait_for_world() -> PairStore:
-    job = sets.world_job()
+    job = pair_sets.world_job()
     assert job.done.wait(120)
     assert job.error is None, job.error
     return job.result.store

@@ -14,12 +14,12 @@ import torch
 from pydantic import model_validator
 from streamlit.testing.v1 import AppTest
 
-from app import landscapes
-from app.knobs import stops
-from app.landscapes import Plane, along, landscape, parse_starts, written
-from app.links import read_objective, read_plane, written_objective, written_plane
+from app.state import landscapes
+from app.state.landscapes import Plane, along, landscape, parse_starts, written
+from app.views.playground.knobs import stops
+from app.views.playground.links import read_objective, read_plane, written_objective, written_plane
 from lab.objectives import OBJECTIVES, Draws, Objective, Outcome, PairLogps, State, field, make_objective, parameter, register
-from lab.plots.landscape import HELD_MARGIN
+from lab.plots.landscapes.landscape import HELD_MARGIN
 
 APP = Path(__file__).parents[2] / "app"
 FLOATS = [(name, key) for name, kind in OBJECTIVES.items() for key, f in kind.model_fields.items() if f.annotation is float]
@@ -54,7 +54,7 @@ def own() -> Iterator[type[Objective]]:
 
 
 def open_page(**params: str) -> AppTest:
-    at = AppTest.from_file(APP / "views" / "playground.py", default_timeout=60)
+    at = AppTest.from_file(APP / "views" / "playground" / "playground.py", default_timeout=60)
     for name, value in params.items():
         at.query_params[name] = value
     at.run()
@@ -143,12 +143,12 @@ def test_a_link_brings_the_same_page_back() -> None:
 
 def test_one_finds_it_as_one_left_it() -> None:
     at = AppTest.from_file(APP / "main.py", default_timeout=60).run()
-    at.switch_page("views/playground.py").run()
+    at.switch_page("views/playground/playground.py").run()
     at.select_slider(key="play.A.dpo.beta").set_value(0.5).run()
     at.button(key="play.B.draw").click().run()
     left = address(at)
-    at.switch_page("views/new_run.py").run()
-    at.switch_page("views/playground.py").run()
+    at.switch_page("views/new_run/new_run.py").run()
+    at.switch_page("views/playground/playground.py").run()
     assert not at.exception
     assert at.select_slider(key="play.A.dpo.beta").value == 0.5
     assert address(at) == left

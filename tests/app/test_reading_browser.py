@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from app.words import duration
-from lab.monitor import StoreWriter
-from lab.run import Run
+from app.text.words import duration
+from lab.run.handle import Run
+from lab.store import StoreWriter
 from tests.app.browsing import body, until
 from tests.app.reading import cut_texts, faint_texts
 from tests.app.test_diagnosis import displaced

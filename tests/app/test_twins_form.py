@@ -11,9 +11,9 @@ import lab
 
 def page() -> None:
     import lab
-    from app import twins
+    from app.widgets import twins_form
 
-    twins.form(lab.runs(), [])
+    twins_form.form(lab.runs(), [])
 
 
 def test_branches_are_not_asked_for_a_seed(model_folder: Any, rows: Any) -> None:
@@ -38,8 +38,10 @@ def test_branches_are_not_asked_for_a_seed(model_folder: Any, rows: Any) -> None
 def test_twins_train_where_their_model_is_to_unless_told(monkeypatch: Any, model_folder: Any, rows: Any) -> None:
     """A large model trains in a process of its own from Compare, too."""
     started: list[Any] = []
-    monkeypatch.setattr("app.twins.start", lambda objectives, progress, **given: started.append(given["executor"]) or [])
-    monkeypatch.setattr("app.twins.leave_for", lambda page, address: True)
+    monkeypatch.setattr(
+        "app.widgets.twins_form.start", lambda objectives, progress, **given: started.append(given["executor"]) or []
+    )
+    monkeypatch.setattr("app.widgets.twins_form.leave_for", lambda page, address: True)
     for apart in (False, True):
         app = AppTest.from_function(page, default_timeout=120).run()
         app.toggle(key="twins.apart").set_value(apart).run()
@@ -49,8 +51,8 @@ def test_twins_train_where_their_model_is_to_unless_told(monkeypatch: Any, model
 
 def test_what_is_entered_is_kept_as_long_as_the_form_says(monkeypatch: Any) -> None:
     """Every widget of a field, its second one (fit to memory) too."""
-    from app import forms
-    from lab.training import TrainConfig
+    from app.widgets import forms
+    from lab.run.config import TrainConfig
 
     kept: list[str] = []
 

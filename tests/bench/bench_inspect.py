@@ -19,8 +19,9 @@ TERMS = ("loss", "logps_chosen", "logps_rejected", "reward_chosen", "reward_reje
 def fill(folder: Path, count: int) -> Any:
     """A finished run that has seen every one of `count` pairs once."""
     import lab
-    from lab.monitor import StoreWriter
-    from lab.training import TrainConfig, create_run
+    from lab.run.config import TrainConfig
+    from lab.store import StoreWriter
+    from lab.training import create_run
 
     pairs = lab.open_pairs([{"prompt": f"Question {i}?", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(count)])
     steps = -(-count // BATCH)
@@ -48,7 +49,7 @@ def main() -> None:
     count = parser.parse_args().pairs
     from streamlit.testing.v1 import AppTest
 
-    page = str(Path(__file__).parents[2] / "app" / "views" / "inspect.py")
+    page = str(Path(__file__).parents[2] / "app" / "views" / "inspect" / "inspect.py")
     with tempfile.TemporaryDirectory() as place:
         os.environ["LAB_HOME"] = place
         run = fill(Path(place) / "runs" / "many", count)

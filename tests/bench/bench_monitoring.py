@@ -27,11 +27,12 @@ from lab import threads
 
 threads.spin_where_idle()  # as a process that only trains does, before torch is loaded
 
-from lab.monitor import SilentWriter, StoreWriter  # isort: skip
+from lab.store import SilentWriter, StoreWriter  # isort: skip
+from lab.diagnosis.monitor import Watchman
 from lab.pairs import pair_of
-from lab.training import TrainConfig, create_run
+from lab.run.config import TrainConfig
+from lab.training import create_run
 from lab.training.loop import Training
-from lab.training.watchman import Watchman
 from tests.bench.bench_engine import RATE, Size, make_model, make_rows
 
 WAYS = {"none": 0.0, "records": 0.0, "all": 0.05}

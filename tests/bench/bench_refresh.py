@@ -45,7 +45,7 @@ Row = tuple[str, str, str]
 
 def write_steps(store: Any, first: int, last: int, pairs: int, batch: int, probe_every: int) -> None:
     """Steps as SGDPO would leave them: every scalar and term of the default figures, of random numbers around a trend."""
-    from lab.monitor import LayerRow
+    from lab.store import LayerRow
     from lab.training.metrics import batch_scalars
 
     rng = np.random.default_rng(first)
@@ -70,9 +70,11 @@ def write_steps(store: Any, first: int, last: int, pairs: int, batch: int, probe
 def make_run(name: str, steps: int) -> tuple[Any, Any]:
     """An empty run that looks alive, and its writer. The lock is kept by the run object, as `lock`."""
     from lab import home
-    from lab.monitor import RunLock, StoreWriter
-    from lab.run import Run
-    from lab.training import TrainConfig, create_run
+    from lab.run import RunLock
+    from lab.run.config import TrainConfig
+    from lab.run.handle import Run
+    from lab.store import StoreWriter
+    from lab.training import create_run
 
     folder = home.runs_dir() / name
     if not (folder / "run.json").exists():
@@ -90,8 +92,8 @@ def make_run(name: str, steps: int) -> tuple[Any, Any]:
 
 def server_cost(options: argparse.Namespace) -> list[Row]:
     """Milliseconds of a refresh by tab."""
-    from app import figure
-    from app.landscapes import field_over
+    from app.state.landscapes import field_over
+    from app.widgets import figure
     from lab.objectives import make_objective
     from lab.plots import Record, plainly, plane, plane_ranges, run_parts
 

@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from lab.monitor import LayerRow, StoreReader, StoreWriter
-from lab.monitor.schema import FILE_NAME, open_for_writing
-from lab.monitor.series import LAYER, SCALAR, SeriesWriter
-from lab.monitor.thinning import SNAPSHOT_ROWS, STEPS, Thinner, tier
-from lab.monitor.writer import LAYER_COLUMNS
+from lab.store import LayerRow, StoreReader, StoreWriter
+from lab.store.schema import FILE_NAME, open_for_writing
+from lab.store.series import LAYER, SCALAR, SeriesWriter
+from lab.store.thinning import SNAPSHOT_ROWS, STEPS, Thinner, tier
+from lab.store.writer import LAYER_COLUMNS
 
 Row = tuple[str, ...]
 

@@ -340,7 +340,7 @@ class Clicker:
 
     def _check_runs(self) -> None:
         import lab
-        from lab.monitor import ENDED, RunError
+        from lab.store import ENDED, RunError
 
         runs = {run.dir.name: run for run in lab.runs()}
         if lost := self.runs - runs.keys():

@@ -15,9 +15,11 @@ from rich.console import Console
 import lab
 from lab import home
 from lab.cli import main
-from lab.cli.train import Bar, with_parameters
-from lab.monitor import StoreWriter
-from lab.training import TrainConfig, create_run
+from lab.cli.parameters import with_parameters
+from lab.cli.screens import Bar
+from lab.run.config import TrainConfig
+from lab.store import StoreWriter
+from lab.training import create_run
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 import lab
 from lab.cli import main
-from lab.monitor.preflight import Preflight
+from lab.run.preflight_report import Preflight
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 import lab
 from lab.export import card
 from lab.export.source import Base, Source
-from lab.monitor import StoreWriter
+from lab.store import StoreWriter
 
 
 def card_of(folder):

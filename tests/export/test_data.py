@@ -10,7 +10,7 @@ import lab
 from lab.export import find_source
 from lab.export.data import find_data
 from lab.export.trl import PAIRS
-from lab.training.held_out import split
+from lab.training.data.held_out import split
 
 LOOKS = {"evaluate": True, "eval_prompts": 0, "held_out": 0.2}
 

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import lab
 from lab.cli import main
 from lab.export import ExportError, find_source, writing
-from lab.monitor import RunError
 from lab.policy import load_trained
+from lab.store import RunError
 
 
 def logps(model, tokenizer, rows):

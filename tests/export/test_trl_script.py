@@ -15,7 +15,7 @@ import lab
 from lab.export import ExportError, recipe
 from lab.export.trl import _RECIPES, SCRIPT, arguments
 from lab.objectives import OBJECTIVES, make_objective
-from lab.training import TrainConfig
+from lab.run.config import TrainConfig
 
 pytest.importorskip("trl")
 from tests.models import multimodal

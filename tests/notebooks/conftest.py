@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.run import Run
+from lab.run.handle import Run
 from tests.app.browsing import until
 from tests.app.conftest import StoreRun, free_port
 

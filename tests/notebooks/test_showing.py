@@ -10,7 +10,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 import lab
-from lab.run import Run
+from lab.run.handle import Run
 
 
 def test_runs_are_tables(store_run: Callable[..., Run]) -> None:

@@ -14,10 +14,10 @@ import IPython.display
 import pytest
 
 import lab
-from lab import watching
-from lab.monitor import StoreReader, StoreWriter
-from lab.run import Run
-from lab.watching import PLOTLY
+from lab import notebook
+from lab.notebook import PLOTLY
+from lab.run.handle import Run
+from lab.store import StoreReader, StoreWriter
 from tests.app.conftest import fill
 
 
@@ -50,9 +50,9 @@ class Front:
 def front(monkeypatch: pytest.MonkeyPatch) -> Front:
     """The front end of a notebook, in which `lab.watch` draws without waiting."""
     front = Front()
-    monkeypatch.setattr(watching, "_has_front_end", lambda: True)
+    monkeypatch.setattr(notebook, "_has_front_end", lambda: True)
     monkeypatch.setattr(IPython.display, "display", front.display)
-    monkeypatch.setattr(watching, "_wait", lambda run, seconds, failed: None)
+    monkeypatch.setattr(notebook, "_wait", lambda run, seconds, failed: None)
     return front
 
 
@@ -84,7 +84,7 @@ def test_only_what_has_changed_is_drawn_again(front: Front, store_run: Callable[
             store.status(state="stopped")
         store.flush()
 
-    monkeypatch.setattr(watching, "_wait", go_on)
+    monkeypatch.setattr(notebook, "_wait", go_on)
     lab.watch(run, "loss", "oracle")
     store.close()
     figures = [(update, bundle) for _, update, bundle in front.messages if PLOTLY in bundle]
@@ -110,7 +110,7 @@ def test_numbers_that_cannot_be_read_for_a_moment_do_not_end_it(
         store.status(step=run.step + 1, state="stopped" if run.step > 25 else "running")
         store.close()
 
-    monkeypatch.setattr(watching, "_wait", go_on)
+    monkeypatch.setattr(notebook, "_wait", go_on)
     lab.watch(run, "loss")
     assert front.lines[0] == "The numbers could not be read (database is locked); trying again."
     assert titles(front) == ["Loss"]
@@ -132,7 +132,7 @@ def test_it_ends_where_an_ended_run_cannot_be_read(
 
 def test_it_ends_where_the_run_is_deleted(front: Front, store_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     run = store_run("one", state="running", done=20)
-    monkeypatch.setattr(watching, "_wait", lambda *_: shutil.rmtree(run.dir))
+    monkeypatch.setattr(notebook, "_wait", lambda *_: shutil.rmtree(run.dir))
     lab.watch(run, "loss")
     assert front.lines[-1] == f"No longer watching: the run's folder {run.dir} was deleted."
 

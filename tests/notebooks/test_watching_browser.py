@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from lab import home
-from lab.run import open_run
+from lab.run.handle import open_run
 from tests.app.browsing import until
 from tests.app.conftest import CHROMIUM, QUIET
 from tests.notebooks.conftest import Jupyter

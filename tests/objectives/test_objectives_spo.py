@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from lab.objectives import OBJECTIVES, SPO, Degraded, degree_confusion, make_objective, with_credit
-from lab.objectives.spo import spearman
+from lab.objectives.methods.spo import spearman
 from tests.objectives.helpers import credit_of, random_pairs, start
 
 

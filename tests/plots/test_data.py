@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lab.monitor import RunError
 from lab.plots import FIGURES, FORMATS, Record, figure_data, figure_file
+from lab.store import RunError
 from tests.plots.test_figures import Filled
 
 

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.monitor import LayerRow, PanelRow, StoreWriter
 from lab.plots import FIGURES, GLOSSARY, Record, curves, distribution, layers, run_figure, run_parts
-from lab.run import Run
-from lab.training import TrainConfig, create_run
+from lab.run.config import TrainConfig
+from lab.run.handle import Run
+from lab.store import LayerRow, PanelRow, StoreWriter
+from lab.training import create_run
 from lab.training.metrics import batch_scalars
 
 LIMIT = 1000

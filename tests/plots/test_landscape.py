@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from lab.objectives import OBJECTIVES, FieldData, field, flow, make_objective
-from lab.plots.landscape import QUANTITIES, descent_rate, field_figure
-from lab.plots.slices import cut, slices_figure
+from lab.plots.landscapes.landscape import QUANTITIES, descent_rate, field_figure
+from lab.plots.landscapes.slices import cut, slices_figure
 
 AXIS = torch.linspace(-4, 4, 5)
 

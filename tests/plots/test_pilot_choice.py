@@ -7,8 +7,8 @@ import re
 
 import numpy as np
 
-from lab.plots.pilot_choice import legend, painted
-from lab.policy.pieces import Piece
+from lab.plots.run.pilot_choice import legend, painted
+from lab.policy.text.pieces import Piece
 
 PIECES = [Piece("<b>Stir", 0, 0), Piece(" & wait", 1, 2), Piece("</s>", 3, 3, special=True)]
 CREDIT = np.array([0.1, 0.2, 0.2, -0.05])

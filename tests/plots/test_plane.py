@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from lab.objectives import OBJECTIVES, field, make_objective
 from lab.plots import plane, plane_ranges
-from lab.plots.landscape import HELD_MARGIN
-from lab.plots.plane import ALL, MOST_POINTS, OUTERMOST
+from lab.plots.landscapes.landscape import HELD_MARGIN
+from lab.plots.run.plane import ALL, MOST_POINTS, OUTERMOST
 
 HOSTILE = "<b>x</b><a href='http://example.invalid'>"
 

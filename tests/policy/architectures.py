@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from lab.policy import Completion, LayoutCheck, ModelError, Policy, choose_layout
-from lab.policy.dropout import switch_dropout_off
+from lab.policy.checks.dropout import switch_dropout_off
 
 VOCABULARY = 320
 SMALL: dict[str, Any] = {

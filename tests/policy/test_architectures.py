@@ -10,8 +10,8 @@ import transformers
 
 import lab
 from lab.policy import ModelError, choose_layout
-from lab.policy.adapters import unused_parts
-from lab.policy.dropout import switch_dropout_off
+from lab.policy.checks.dropout import switch_dropout_off
+from lab.policy.sources.adapters import unused_parts
 from tests.models import tokenizer
 from tests.policy import architectures
 from tests.policy.architectures import REFUSED, TRAINED, make_random, policy_of, row_of, texts

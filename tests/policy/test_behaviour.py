@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lab.policy import Lora, ModelError, ReferenceCache, choose_layout, load_policy
-from lab.policy.dropout import adapter_dropout_off, drawing_modules, switch_dropout_off
+from lab.policy.checks.dropout import adapter_dropout_off, drawing_modules, switch_dropout_off
 from tests.policy.test_layouts import SHAPE, completions_of
 
 COMPLETIONS = completions_of(SHAPE)

@@ -7,8 +7,9 @@ import types
 import pytest
 import torch
 
-from lab.policy import Lora, choose_kernel, choose_layout, fused, load_policy, patches
+from lab.policy import Lora, choose_kernel, choose_layout, load_policy
 from lab.policy import policy as policies
+from lab.policy.kernels import fused, patches
 from lab.policy.memory import LEAST, on_less, out_of_memory, shorter
 from tests.models import KINDS
 from tests.policy.test_layouts import SHAPE, completions_of

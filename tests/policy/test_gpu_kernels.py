@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from lab.policy import Completion, load_policy, low_rank
+from lab.policy import Completion, load_policy
 from lab.policy import layout as layouts
-from lab.policy.attention import Group, SharedRow, shared_attention
 from lab.policy.graphs import Recorded, capacity, fits, largest, paddings, sizes
+from lab.policy.kernels import low_rank
+from lab.policy.kernels.attention import Group, SharedRow, shared_attention
 from lab.policy.loading import Lora
 from tests.policy.test_layouts import SHAPE, completions_of
 
@@ -188,7 +189,7 @@ def close(found, expected, share):
 @pytest.mark.skipif(not GPU, reason="needs a GPU")
 @pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
 def test_kernels_against_float64(dtype, share):
-    from lab.policy import fused
+    from lab.policy.kernels import fused
 
     def draw(*shape):
         return torch.randn(*shape, device="cuda", dtype=dtype).requires_grad_()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lab.policy import Completion, choose_kernel, choose_layout, load_policy, sample_answers
 from lab.policy import layout as layouts
-from lab.policy.attention import KERNELS, Group, SharedRow
+from lab.policy.kernels.attention import KERNELS, Group, SharedRow
 from tests.models import KINDS
 from tests.policy.test_logps import one_by_one
 

@@ -318,7 +318,7 @@ def test_experts_that_no_token_is_sent_to_keep_their_adapters():
     """Which experts eight tokens reach says nothing about which a run will reach."""
     from torch import nn
 
-    from lab.policy.adapters import unused_parts
+    from lab.policy.sources.adapters import unused_parts
 
     class Router(nn.Linear):
         def forward(self, states):

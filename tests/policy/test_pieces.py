@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.policy.pieces import BROKEN, pieces
+from lab.policy.text.pieces import BROKEN, pieces
 from tests.tokenizers import TOKENIZERS
 
 BYTES = ("byte-level", "byte-level without BOS", "one token for both", "bytes never split")

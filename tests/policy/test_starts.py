@@ -18,7 +18,7 @@ import lab
 import lab.export.weights
 from lab.cli import main
 from lab.policy import ModelError, load_policy, load_trained
-from lab.policy.arbitrary_row import arbitrary_logps
+from lab.policy.checks.arbitrary_row import arbitrary_logps
 from lab.policy.loading import check_model
 from lab.policy.sources import converted, loadable
 from lab.policy.sources.converted import models_dir

@@ -26,7 +26,7 @@ import torch
 
 import lab
 from lab.policy import sample
-from lab.training.order import Order
+from lab.training.data.schedule import Order
 from lab.whatif import examine
 from tests.real.transcripts import as_pairs, own_transcripts, read_transcripts
 

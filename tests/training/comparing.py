@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 import lab
-from lab.monitor import list_checkpoints, send
-from lab.monitor.folder import step_of
+from lab.run import send
+from lab.store import list_checkpoints
+from lab.store.folder import step_of
 
 CLOCKS = ("pairs_per_second", "probe_cost", "panel_seconds", "seconds/trained", "seconds/clock")
 """Scalars that tell the time."""

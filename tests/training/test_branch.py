@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 import lab
 from lab.cli import main
-from lab.monitor.folder import read_facts
 from lab.objectives import OBJECTIVES
-from lab.training import ConfigError
+from lab.run.config import ConfigError
+from lab.store.folder import read_facts
 from tests.training.comparing import asking, assert_same, interrupted, resumed
 
 SETTINGS = {

@@ -10,11 +10,11 @@ import shutil
 import pytest
 
 import lab
-from lab.monitor import StoreReader, StoreWriter, durable
-from lab.monitor.folder import FACTS, best_checkpoint, list_checkpoints, read_facts, score, step_of
 from lab.policy import Policy
-from lab.training import saving
-from lab.training.evaluation import Evaluation, Looking
+from lab.store import StoreReader, StoreWriter, durable
+from lab.store.folder import FACTS, best_checkpoint, list_checkpoints, read_facts, score, step_of
+from lab.training.checkpoints import saving
+from lab.training.evaluation.evaluator import Evaluation, Looking
 from tests.training.comparing import assert_same, interrupted, resumed
 
 SETTINGS = {

@@ -14,8 +14,8 @@ import torch
 import lab
 from lab.api import make_run
 from lab.policy import Answer, Lora, load_policy, reference_model, sample
-from lab.training import evaluation
-from lab.training.answers import answer_facts, kept_answers, kl_divergence, kl_facts, repetition
+from lab.training.evaluation import evaluator
+from lab.training.evaluation.sampled_answers import answer_facts, kept_answers, kl_divergence, kl_facts, repetition
 from tests.models import make_reward_model
 
 FAST = {
@@ -91,7 +91,7 @@ def test_looking_changes_no_number_of_the_training(rows, model_folder):
 
 
 def test_a_stop_is_heard_in_the_middle_of_a_look(rows, model_folder, monkeypatch, tmp_path):
-    monkeypatch.setattr(evaluation, "BATCH", 1)
+    monkeypatch.setattr(evaluator, "BATCH", 1)
     monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))  # where no answers of the reference lie yet
     settings = FAST | {"eval_prompts": 8, "eval_tokens": 40, "eval_every": 0, "background": True, "held_out": 0.4}
     run = lab.train("dpo", rows, model_folder("llama"), run_dir=tmp_path / "run", **settings)
@@ -156,7 +156,7 @@ def test_without_held_out_pairs_there_is_nothing_to_look_at(rows, model_folder):
 def test_answers_are_sampled_behind_the_prompts_that_are_trained_on(rows, model_folder, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        evaluation, "kl_divergence", lambda p, r, answers, **how: asked.extend(answers) or kl_divergence(p, r, answers, **how)
+        evaluator, "kl_divergence", lambda p, r, answers, **how: asked.extend(answers) or kl_divergence(p, r, answers, **how)
     )
     long = [row | {"prompt": row["prompt"] + "Tell me " + "more " * 3, "chosen": "Mix.", "rejected": "No."} for row in rows]
     run = lab.train("dpo", long, model_folder("llama"), **FAST, max_length=64)

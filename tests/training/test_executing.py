@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import lab
-from lab.monitor import StoreWriter
-from lab.training.config import TrainConfig
-from lab.training.executing import LARGE_PARAMETERS, choose_place, count_parameters
+from lab.run.config import TrainConfig
+from lab.store import StoreWriter
+from lab.training.setup.executor_choice import LARGE_PARAMETERS, choose_place, count_parameters
 from tests.training.test_preflight import FAST
 
 LIMIT = 16 * 10**9
@@ -99,7 +99,7 @@ def test_what_is_known_here_alone_trains_here(sized, model_folder, rows, monkeyp
         started.append(folder)
 
     monkeypatch.setattr("lab.api.start_process", start_process)
-    monkeypatch.setattr("lab.training.executing.LARGE_PARAMETERS", 10)
+    monkeypatch.setattr("lab.training.setup.executor_choice.LARGE_PARAMETERS", 10)
     run = lab.train("dpo", rows, model_folder("llama"), background=False, on_step=lambda step, scalars: None, **FAST)
     assert (run.state, started) == ("finished", [])
 

@@ -8,10 +8,11 @@ import pytest
 
 import lab
 from lab.cli import main
-from lab.monitor import Change, RunLock, list_checkpoints
-from lab.monitor.changes import plain_changes
 from lab.plots.marks import describe
-from lab.training import ConfigError
+from lab.run import RunLock
+from lab.run.config import ConfigError
+from lab.store import Change, list_checkpoints
+from lab.store.changes import plain_changes
 from tests.training.comparing import asking, assert_same
 
 SETTINGS = {"steps": 8, "batch_size": 4, "learning_rate": 1e-3, "save_every": 1, "keep_checkpoints": 100, "device": "cpu"}

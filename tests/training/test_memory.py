@@ -12,9 +12,9 @@ import torch
 
 import lab
 from lab.policy import memory
-from lab.training.checkpoint import CheckpointError
-from lab.training.config import TrainConfig
-from lab.training.memory_guard import GROWN, MemoryGuard, MemoryReading
+from lab.run.config import TrainConfig
+from lab.training.checkpoints.checkpoint import CheckpointError
+from lab.training.control.memory_guard import GROWN, MemoryGuard, MemoryReading
 from tests.training.measured_memory import measured
 from tests.training.test_preflight import FAST, short_of
 
@@ -138,7 +138,7 @@ def test_a_checkpoint_is_told_of_only_where_it_was_saved(when, model_folder, row
     else:
         reason = [None]
         monkeypatch.setattr(MemoryGuard, "reason", lambda guard: reason[0])
-        monkeypatch.setattr("lab.training.saving.save_checkpoint", full_disk)
+        monkeypatch.setattr("lab.training.checkpoints.saving.save_checkpoint", full_disk)
     on_step = None if when == "preparing" else lambda step, scalars: reason.__setitem__(0, low())
     run = lab.train("dpo", rows, model_folder("llama"), background=False, on_step=on_step, **FAST | {"steps": 50, "batch_size": 2})
     assert run.checkpoints() == []

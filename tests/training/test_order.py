@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
-from lab.training.batches import generator, shuffled
-from lab.training.config import SEEDS, ConfigError, TrainConfig
-from lab.training.order import Order
+from lab.run.config import SEEDS, ConfigError, TrainConfig
+from lab.training.data.batches import generator, shuffled
+from lab.training.data.schedule import Order
 
 
 @given(count=some.integers(1, 40), size=some.integers(1, 9), seed=some.integers(0, 99))

@@ -10,16 +10,16 @@ import torch
 
 import lab
 from lab.cli import main
-from lab.monitor.preflight import Memory, Preflight, seconds, size
 from lab.pairs import pair_of
 from lab.policy import Lora, load_policy
-from lab.training import memory_estimate
-from lab.training import preflight as room
-from lab.training.config import TrainConfig
-from lab.training.memory_estimate import tokens_of
-from lab.training.preflight import preflight
-from lab.training.reading import read_pairs
-from lab.training.workers import Workers
+from lab.run.config import TrainConfig
+from lab.run.preflight_report import Memory, Preflight, seconds, size
+from lab.training.data.tokenizing import read_pairs
+from lab.training.distributed import Workers
+from lab.training.setup import memory_estimate
+from lab.training.setup import preflight as room
+from lab.training.setup.memory_estimate import tokens_of
+from lab.training.setup.preflight import preflight
 
 FAST = {"steps": 4, "batch_size": 4, "save_every": 0, "device": "cpu", "evaluate": False}
 
@@ -227,7 +227,7 @@ def test_too_little_memory_is_said_before_the_run_with_what_to_do(free, settings
 
 def short_of(monkeypatch, free):
     """So many bytes are free on the device."""
-    for where in ("lab.training.prepare", "lab.training.preflight"):
+    for where in ("lab.training.setup.context", "lab.training.setup.preflight"):
         monkeypatch.setattr(f"{where}.available_bytes", lambda device: free)
 
 
@@ -289,7 +289,7 @@ def test_a_run_that_runs_out_of_memory_has_its_report_and_says_what_to_do(model_
     def load(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
 
-    monkeypatch.setattr("lab.training.prepare.load_policy", load)
+    monkeypatch.setattr("lab.training.setup.context.load_policy", load)
     assert main([*command, "--dry-run"]) == 1
     assert "error: Out of memory: lower micro_batch_size" in capsys.readouterr().err
 

@@ -13,18 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lab
-from lab.monitor import SilentWriter
-from lab.monitor.probes import ProbeBudget, layer_of, select_layers
 from lab.objectives import OBJECTIVES, make_objective
 from lab.pairs import pair_of
 from lab.policy import Encoder, Lora, ReferenceCache, load_policy
-from lab.training import TrainConfig, loop
-from lab.training.batches import encode_pair, generator
-from lab.training.panel import Panel
-from lab.training.prepare import _check_probes
-from lab.training.probing import Probing, probe_copies, wants_panel
+from lab.run.config import TrainConfig
+from lab.store import SilentWriter
+from lab.training import loop
+from lab.training.data.batches import encode_pair, generator
+from lab.training.distributed import ALONE, Workers
+from lab.training.evaluation.gradient_by_layer import ProbeBudget, layer_of, select_layers
+from lab.training.evaluation.panel import Panel
+from lab.training.evaluation.probes import Probing, probe_copies, wants_panel
+from lab.training.setup.context import _check_probes
 from lab.training.step import accumulate, pair_logps
-from lab.training.workers import ALONE, Workers
 from tests.training.comparing import assert_same, interrupted, resumed
 
 COUNT = 6

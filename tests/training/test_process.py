@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 
 import lab
 from lab.cli import main
-from lab.monitor import RunError, RunLock, is_held
 from lab.objectives import DPO, OBJECTIVES
-from lab.training import ConfigError
+from lab.run import RunLock, is_held
+from lab.run.config import ConfigError
+from lab.store import RunError
 
 SHORT = {"steps": 4, "batch_size": 4, "save_every": 0, "device": "cpu", "probe_budget": 0, "eval_tokens": 8}
 

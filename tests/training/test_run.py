@@ -15,8 +15,8 @@ import pytest
 import torch
 
 import lab
-from lab.monitor import RunError
-from lab.training import ConfigError
+from lab.run.config import ConfigError
+from lab.store import RunError
 
 FAST = {"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "save_every": 3, "device": "cpu", "eval_prompts": 0}
 

@@ -10,10 +10,11 @@ import pytest
 
 import lab
 from lab.cli import main
-from lab.monitor import RunError, send
 from lab.policy import reference
-from lab.training import ConfigError, TrainConfig
-from lab.training.changing import changeable, changed, values
+from lab.run import send
+from lab.run.changeable import changeable, changed, values
+from lab.run.config import ConfigError, TrainConfig
+from lab.store import RunError
 from tests.training.comparing import asking, assert_same, interrupted, resumed, until
 
 SETTINGS = {
@@ -355,10 +356,11 @@ def test_changes_on_disk_are_plain(rows, model_folder, tmp_path):
 
 def test_what_is_asked_in_a_look_waits_in_the_mailbox(tmp_path):
     """So that a stop in the same look, or a kill, does not lose it."""
-    from lab.monitor import SilentWriter, send, take
-    from lab.training import TrainConfig
-    from lab.training.steering import Steering
-    from lab.training.stopping import Stopped
+    from lab.run import send, take
+    from lab.run.config import TrainConfig
+    from lab.store import SilentWriter
+    from lab.training.control.steering import Steering
+    from lab.training.control.stopping import Stopped
 
     steering = Steering(
         tmp_path, SilentWriter(), TrainConfig.parse(objective="dpo"), pairs_version=0, pairs_at=lambda _: [], model="world"
@@ -371,8 +373,8 @@ def test_what_is_asked_in_a_look_waits_in_the_mailbox(tmp_path):
 
 
 def test_a_look_that_was_broken_off_still_makes_its_checkpoint_the_best(tmp_path):
-    from lab.monitor.folder import best_checkpoint, read_facts
-    from lab.training.checkpoint import add_evaluation
+    from lab.store.folder import best_checkpoint, read_facts
+    from lab.training.checkpoints.checkpoint import add_evaluation
 
     folder = tmp_path / "checkpoints" / "step-000002"
     folder.mkdir(parents=True)

@@ -8,9 +8,9 @@ import torch
 from lab.objectives import OBJECTIVES, make_objective
 from lab.pairs import pair_of
 from lab.policy import Encoder, Lora, ReferenceCache, load_policy
-from lab.training.batches import encode_pair, generator
-from lab.training.config import TrainConfig
-from lab.training.order import Order
+from lab.run.config import TrainConfig
+from lab.training.data.batches import encode_pair, generator
+from lab.training.data.schedule import Order
 from lab.training.step import accumulate, pair_logps
 
 FIVE = ["dpo", "simpo", "sgdpo", "alpha_dpo", "spo"]
@@ -132,7 +132,7 @@ def test_every_registered_objective_survives_a_step(setting):
 
 def test_weakened_answers_fit_behind_a_prompt_that_was_cut_for_shorter_ones(model_folder):
     from lab.objectives import DegradedAnswers
-    from lab.training.batches import weaken
+    from lab.training.data.batches import weaken
 
     policy = load_policy(str(model_folder("llama")), device="cpu")
     encoder = Encoder(policy.tokenizer, 64)

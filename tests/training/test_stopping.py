@@ -12,12 +12,14 @@ import torch
 import transformers
 
 import lab
-from lab.monitor import StoreReader, StoreWriter, pending, send, take
-from lab.policy import logps, projection
+from lab.policy import logps
+from lab.policy.kernels import projection
+from lab.run import pending, send, take
+from lab.store import StoreReader, StoreWriter
 from lab.training import Training
-from lab.training import prepare as preparing
-from lab.training import stopping as stopping_module
-from lab.training.stopping import StopCheck, Stopped, blocks
+from lab.training.control import stopping as stopping_module
+from lab.training.control.stopping import StopCheck, Stopped, blocks
+from lab.training.setup import context as preparing
 from tests.training.comparing import assert_same
 
 LAYER = transformers.models.llama.modeling_llama.LlamaDecoderLayer

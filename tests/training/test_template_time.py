@@ -15,9 +15,9 @@ from transformers import AutoTokenizer
 
 import lab
 from lab.api import make_run, start_run
-from lab.policy import chat_template
-from lab.run import Run
-from lab.training import ConfigError, TrainConfig
+from lab.policy.text import chat_template
+from lab.run.config import ConfigError, TrainConfig
+from lab.run.handle import Run
 from lab.whatif import examine
 
 DATED = (

@@ -10,7 +10,7 @@ import pytest
 from accelerate import tracking
 
 import lab
-from lab.training import ConfigError, TrainConfig
+from lab.run.config import ConfigError, TrainConfig
 from lab.training.trackers import Recorder, TrackedRun, hyper_parameters, tracked_run, tracker_names
 
 SETTINGS = {
@@ -90,7 +90,7 @@ def test_every_scalar_and_setting_reaches_the_tracker(rows, model_folder, notebo
 
 
 def test_what_an_evaluation_finds_reaches_the_tracker(notebook, tmp_path, lab_home):
-    from lab.monitor import StoreWriter
+    from lab.store import StoreWriter
 
     store = StoreWriter(tmp_path)
     store.listeners.append(Recorder("notebook", TrackedRun("n", "k", tmp_path, False, {}), lambda *_: None))

@@ -47,9 +47,9 @@ from tokenizers.processors import TemplateProcessing
 
 import lab
 from lab.policy import Encoder, Lora, load_policy
-from lab.training import TrainConfig
-from lab.training.batches import encode_pair
-from lab.training.order import Order
+from lab.run.config import TrainConfig
+from lab.training.data.batches import encode_pair
+from lab.training.data.schedule import Order
 
 pytest.importorskip("trl")
 from datasets import Dataset, disable_progress_bars

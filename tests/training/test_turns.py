@@ -12,10 +12,11 @@ import pytest
 
 import lab
 from lab import home
-from lab.monitor import DeviceQueue, RunError, RunLock, StoreWriter, send
-from lab.training.stopping import Stopped
-from lab.training.turn import Turn
-from lab.training.workers import Workers
+from lab.run import DeviceQueue, RunLock, send
+from lab.store import RunError, StoreWriter
+from lab.training.control.device_slot import Turn
+from lab.training.control.stopping import Stopped
+from lab.training.distributed import Workers
 
 LONG = {"steps": 100_000, "batch_size": 4, "save_every": 0, "device": "cpu", "probe_budget": 0, "eval_tokens": 8}
 
@@ -189,7 +190,7 @@ def test_the_first_of_several_processes_waits_for_all(end, tmp_path, busy, monke
                 raise OSError("The disk is full.")
             busy.release() if end == "its turn" else send(folder, "stop")
 
-    monkeypatch.setattr("lab.training.turn.time.sleep", look)
+    monkeypatch.setattr("lab.training.control.device_slot.time.sleep", look)
     with contextlib.nullcontext() if end == "its turn" else pytest.raises(Stopped if end == "a stop" else OSError):
         first.wait(store)
     thread.join(30)

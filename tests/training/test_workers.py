@@ -18,10 +18,11 @@ import torch
 from safetensors.torch import load_file
 
 import lab
-from lab.monitor import StoreReader, list_checkpoints
-from lab.training import TrainConfig, create_run, start
+from lab.run.config import TrainConfig
+from lab.store import StoreReader, list_checkpoints
+from lab.training import create_run, start
+from lab.training.distributed import Workers
 from lab.training.lifecycle import leaving_a_note
-from lab.training.workers import Workers
 
 LAUNCH = {"DDP": ["--multi_gpu"], "FSDP": ["--use_fsdp", "--fsdp_version", "2"]}
 COMMON: dict[str, Any] = {
@@ -156,8 +157,8 @@ def test_more_processes_than_pairs():
 
 def test_micro_batches_need_equal_shares(model_folder):
     from lab.policy import ModelError, load_policy
-    from lab.training import TrainConfig
-    from lab.training.prepare import _check_workers
+    from lab.run.config import TrainConfig
+    from lab.training.setup.context import _check_workers
 
     policy = load_policy(str(model_folder("llama")), device="cpu")
     config = TrainConfig.parse(objective="dpo", batch_size=5, micro_batch_size=1)

@@ -14,8 +14,8 @@ import transformers
 import lab
 import lab.api
 import lab.world
-from lab.monitor import Change, write_changes
 from lab.policy import Completion, Policy, ReferenceCache, load_policy
+from lab.store import Change, write_changes
 
 # Imported when they are first named, which a forked process should not wait for.
 LOADED = (transformers.AutoModelForCausalLM, transformers.AutoTokenizer, transformers.LlamaForCausalLM)

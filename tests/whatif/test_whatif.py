@@ -17,7 +17,7 @@ import lab
 from lab import whatif
 from lab.objectives import OBJECTIVES
 from lab.pairs import Pair
-from lab.training.order import Order
+from lab.training.data.schedule import Order
 from lab.whatif import Examined, WhatIfError, checkpoint_now, examine, free, openable
 from tests.training.comparing import until
 

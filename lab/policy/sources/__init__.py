@@ -5,8 +5,8 @@ from .converted import check_source, is_adapter, is_converted, is_gguf, loadable
 from .errors import ModelError, cause, refusing
 from .files import check_folder, local_folder
 from .stored_adapters import with_adapter
+from .tokenizer import check_special_tokens, read_tokenizer
 from .weights import check_weights, read_weights
-from .words import check_special_tokens, read_tokenizer
 
 __all__ = [
     "ModelError",

@@ -20,8 +20,8 @@ import torch
 from filelock import FileLock
 
 from lab import home
+from lab.policy.checks.arbitrary_row import arbitrary_logps, unexplained
 
-from ..arbitrary_row import arbitrary_logps, unexplained
 from .configuration import read_configuration, require_causal
 from .errors import ModelError, cause, refusing
 from .files import (
@@ -37,8 +37,8 @@ from .files import (
     weight_files,
 )
 from .stored_adapters import with_adapter
+from .tokenizer import has_tokenizer, read_tokenizer
 from .weights import check_numbers, check_report, read_weights, reading
-from .words import has_tokenizer, read_tokenizer
 
 CONVERTED = "models-converted"
 """In the cache: a folder for every start that was converted, named by its key."""

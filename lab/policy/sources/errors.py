@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lab.errors import LabError
-
-from ..memory import out_of_memory
+from lab.policy.memory import out_of_memory
 
 LONGEST = 300
 """Characters of a library's own message that are quoted."""

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from ..habits import tolerated
-from ..randomness import global_generator
+from lab.policy.randomness import global_generator
+
 from .errors import ModelError, refusing
 from .files import stored_tensors, weight_files
+from .generation_config import tolerated
 
 SHOWN = 3
 """Names that a sentence lists."""

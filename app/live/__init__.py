@@ -1,1 +1,0 @@
-"""Parts of the Live page: what is redrawn while a run trains."""

@@ -1,0 +1,72 @@
+"""Work that takes longer than a page may hang: it goes on in a background thread, and any page can look at it, after a reload too.
+
+Jobs are kept in this module, not in a session: a page that is closed and opened again finds them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import streamlit as st
+
+from app.text.plain import plain
+from lab.training.lifecycle import describe
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Progress = Callable[[str, float], None]
+
+
+class Job(Generic[T]):
+    """`work(progress)` in a thread of its own; `progress(words, share)` says how far it is, share in [0, 1].
+
+    result: what came out, once `done` is set without an error.   error: why it failed, in one sentence, or None.
+    """
+
+    def __init__(self, work: Callable[[Progress], T]) -> None:
+        self.words, self.share = "starting", 0.0
+        self.error: str | None = None
+        self.done = threading.Event()
+        self._work = work
+        threading.Thread(target=self._run, name="job", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self.result = self._work(self._progress)
+        except Exception as error:
+            self.error = describe(error)
+            # Errors of the input are shown on the page; of any other error the log needs the traceback.
+            log.warning("A job of the dashboard failed: %s", self.error, exc_info=not isinstance(error, ValueError | OSError))
+        finally:
+            self.done.set()
+
+    def _progress(self, words: str, share: float) -> None:
+        self.words, self.share = words, min(1.0, max(0.0, share))
+
+    @property
+    def failed(self) -> bool:
+        return self.error is not None
+
+
+def require(job: Job[T], retry: Callable[[], object]) -> T:
+    """The job's result. Until there is one the page shows how far it is and ends here; a failure shows why, and a way to retry."""
+    if not job.done.wait(0.2):
+        show_progress(job)
+        st.stop()
+    if job.error is not None:
+        st.error(plain(job.error))
+        st.button("Try again", on_click=retry)
+        st.stop()
+    return job.result
+
+
+@st.fragment(run_every=0.5)
+def show_progress(job: Job[T]) -> None:
+    """How far a job is, kept up to date beside the rest of the page, which is drawn again when the job is done."""
+    if job.done.is_set():
+        st.rerun(scope="app")
+    st.progress(job.share, text=plain(job.words))

@@ -1,0 +1,69 @@
+"""Go from one page to another without being drawn back.
+
+A page that is drawn again every second (a fragment with `run_every`) has timers in the browser. A request that such a timer sent
+before the browser knows of the new page reaches the server when that page is drawn already, and carries the old page's name: the
+browser then takes the old page for the current one, and removes what was drawn. The page stays blank. So the old page ends first:
+the browser draws an empty one, which has no timers, and reports it; only then does the server open the new page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+import streamlit as st
+
+from app.pages import INSPECT, PAGES, Page
+from app.state.moment import go_to
+
+GOAL = "leaving"
+"""In the session: the page that is to be opened, its parameters, and whether the browser was told to end the old one."""
+
+NUMBER = "leaving.number"
+
+JAVASCRIPT = """
+export default function ({data, parentElement, setTriggerValue}) {
+  if (parentElement.ended) return;
+  parentElement.ended = true;
+  window.labLeaving?.(data.path);  // see app.serving
+  setTriggerValue("ended", true);
+}
+"""
+
+_mount = st.components.v2.component("lab_leaving", html="<span></span>", js=JAVASCRIPT, isolate_styles=False)
+
+
+def leave_for(page: Page, parameters: Mapping[str, str]) -> NoReturn:
+    """End the page that is drawn and open another one with these parameters in its address."""
+    st.session_state[GOAL] = (page, dict(parameters), False)
+    st.rerun(scope="app")
+    raise AssertionError("st.rerun ends the script")
+
+
+def leaving() -> bool:
+    """Whether the page is ended, so that nothing of it may be drawn; opens the next page once the browser has ended this one.
+
+    The script must come to its own end afterwards: a script that is stopped leaves the fragments of the old page in use.
+    """
+    if GOAL not in st.session_state:
+        return False
+    page, parameters, ended = st.session_state[GOAL]
+    if ended:
+        del st.session_state[GOAL]
+        st.switch_page(page.file, query_params=parameters)
+    number = st.session_state[NUMBER] = st.session_state.get(NUMBER, 0) + 1
+    st.session_state[GOAL] = (page, parameters, True)
+    _mount(key=f"leaving-{number}", data={"path": "" if page is PAGES[0] else page.path}, on_ended_change=lambda: None)
+    return True
+
+
+def open_pair(run: str, pair: str, step: int | None) -> NoReturn:
+    """Go to the Inspect page of a pair.
+
+    Args:
+        run: Name of the run's folder.
+        pair: Id of the pair.
+        step: The step to show there; None for the latest.
+    """
+    go_to(run, step, passing=True)
+    leave_for(INSPECT, {"run": run, "pair": pair} | ({} if step is None else {"step": str(step)}))

@@ -1,0 +1,91 @@
+"""The pair sets that pages offer: the embedded world, and every store under the lab's home."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.state.jobs import Job, Progress
+from lab import api, home
+from lab.pairs import PairStore
+
+WORLD = "world"
+
+
+@dataclass(frozen=True)
+class OpenWorld:
+    """The embedded world and the store of its pairs."""
+
+    world: Any
+    store: PairStore
+
+
+_worlds: dict[tuple[Path, Path], Job[OpenWorld]] = {}
+_lock = threading.Lock()
+
+
+def world_job() -> Job[OpenWorld]:
+    """Building (the first time) and opening the embedded world; one job for all pages."""
+    place = (home.home(), home.cache())
+    with _lock:
+        if place not in _worlds:
+            _worlds[place] = Job(_open_world)
+        return _worlds[place]
+
+
+def opened_world() -> OpenWorld | None:
+    """The embedded world if a page has opened it already; builds nothing."""
+    job = _worlds.get((home.home(), home.cache()))
+    return job.result if job and job.done.is_set() and not job.failed else None
+
+
+def await_world(progress: Progress) -> None:
+    """Wait until the embedded world is built. Raises RuntimeError where that failed; the next call tries again."""
+    job = world_job()
+    while not job.done.wait(0.2):
+        progress(job.words, job.share)
+    if job.error is not None:
+        forget_failed_world()
+        raise RuntimeError(job.error)
+
+
+def forget_failed_world() -> None:
+    """Let the next `world_job` try again, if the last one failed."""
+    with _lock:
+        for place in [place for place, job in _worlds.items() if job.failed]:
+            del _worlds[place]
+
+
+def _open_world(progress: Progress) -> OpenWorld:
+    from lab.world import ensure
+
+    world = ensure(cache=home.cache(), progress=progress)
+    return OpenWorld(world, api.open_pairs(WORLD))
+
+
+def stored_sets() -> dict[str, Path]:
+    """Stores under the lab's home by file name, the latest first; without the embedded world's current one."""
+    files = sorted((home.home() / "pairs").glob("*.sqlite"), key=lambda path: path.stat().st_mtime, reverse=True)
+    world = opened_world()
+    return {path.name: path for path in files if world is None or path.absolute() != world.store.path}
+
+
+def label(key: str) -> str:
+    """Display name of a pair set: its file name without the content hash."""
+    if key == WORLD:
+        return "world (embedded)"
+    stem = Path(key).stem
+    name = re.sub(r"-[0-9a-f]{12}$", "", stem)
+    return f"{name} ({stem[len(name) + 1 :][:4]})" if name != stem else name
+
+
+def exported(store: PairStore) -> bytes:
+    """The pairs with their edits as JSON Lines."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pairs.jsonl"
+        store.export(path)
+        return path.read_bytes()

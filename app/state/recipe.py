@@ -1,0 +1,198 @@
+"""What a form asks for: whether it can work, what to think twice about, and the same run as a command and as Python."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from app.state import pair_sets
+from lab.api import Executor
+from lab.objectives import Objective, make_objective
+from lab.pairs import Pair, PairsError, PairStore
+from lab.pairs.importing import read_pairs
+from lab.pairs.rows import open_table
+from lab.policy.loading import choose_device
+from lab.policy.sources import check_source
+from lab.run.config import TrainConfig
+from lab.training.data.held_out import split
+from lab.training.setup.preflight import settings_findings
+
+LARGEST_FILE = 10_000_000
+"""Bytes of a file of pairs that is read to judge a form."""
+OWN = ("objective", "pairs", "model")
+SLOWEST_FOR_THE_WORLD = 1e-5
+"""Below this rate the world's half million parameters move too little to see in some hundred steps."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run is started: `lab.train`'s arguments of these names."""
+
+    executor: Executor = "auto"
+    queue: bool = True
+
+
+HERE = Start()
+"""As `lab.train` does it unasked."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """config: the run, or None where it cannot work.   refusal: why not, in one sentence.   warnings: what to think twice about."""
+
+    config: TrainConfig | None
+    refusal: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def judge(spec: Mapping[str, Any], settings: Mapping[str, Any]) -> Verdict:
+    """Check an objective's specification and the other fields of `TrainConfig` with the library's own rules."""
+    try:
+        objective = build_objective(spec)
+        config = TrainConfig.parse(objective=objective, **settings)
+        _check_pairs(config.pairs)
+        _check_model(config.model)
+        if config.device != "auto":
+            choose_device(config.device)
+    except ValueError as error:
+        return Verdict(None, " ".join(str(error).split()))
+    return Verdict(config, warnings=tuple(_warnings(objective, config)))
+
+
+def build_objective(spec: Mapping[str, Any]) -> Objective:
+    """The objective of a specification, a nested one first. Raises ValueError in one sentence about the innermost thing wrong."""
+    if "name" not in spec:
+        raise ValueError(f"An objective needs a name, and {dict(spec)} has none.")
+    given = {key: build_objective(value) if isinstance(value, Mapping) else value for key, value in spec.items() if key != "name"}
+    return make_objective(str(spec["name"]), **given)
+
+
+def _check_pairs(source: str) -> None:
+    if not source.strip():
+        raise PairsError("Say which pairs: a file's path, or owner/name of a data set on the hub.")
+    looks_like_hub = source.count("/") == 1 and not source.startswith((".", "/", "~")) and not Path(source).suffix
+    if source != "world" and Path(source).suffix != ".sqlite" and (not looks_like_hub or _path(source).exists()):
+        open_table(source)  # says what is wrong with a path; reads nothing yet
+
+
+def _check_model(source: str) -> None:
+    if not source.strip():
+        raise ValueError("Say which model: a folder, a GGUF file, or owner/name of a causal language model on the hub.")
+    _path(source)
+    if source != "world":
+        check_source(source)
+
+
+def _path(source: str) -> Path:
+    """A path that can be looked up. Raises ValueError where no file can have this name."""
+    try:
+        path = Path(source).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
+        raise ValueError(f"{source} cannot be the path of a file or folder ({reason}); check it.") from None
+    return path
+
+
+def _warnings(objective: Objective, config: TrainConfig) -> Iterator[str]:
+    yield from objective.warnings()
+    if objective.couples(training=True) and config.batch_size == 1:
+        yield f"{objective.name} compares the pairs of a batch with each other, and with batch_size 1 there is nothing to compare."
+    if config.learning_rate == 0:
+        yield "learning_rate is 0, so nothing will move."
+    elif config.model == "world" and not config.lora_rank and config.learning_rate < SLOWEST_FOR_THE_WORLD:
+        yield (
+            f"learning_rate {config.learning_rate:g} suits models of billions of parameters; the embedded world's model "
+            "will hardly move. Try 1e-4."
+        )
+    yield from (finding.words for finding in settings_findings(config, *count_pairs(config)))
+
+
+def count_pairs(config: TrainConfig) -> tuple[int | None, int | None]:
+    """(pairs to train on, pairs that evaluations compute) of a set that is at hand; None where it has to be fetched, built or is
+    too large to be read for every change of the form."""
+    try:
+        world = pair_sets.opened_world() if config.pairs == pair_sets.WORLD else None
+        path = world.store.path if world else _path(config.pairs)
+        if path.suffix == ".sqlite":
+            with PairStore(path) as store:
+                version = store.version
+        elif path.is_file() and path.stat().st_size <= LARGEST_FILE:
+            version = path.stat().st_mtime_ns
+        else:
+            return None, None
+        return _divided(path, version, config.held_out if config.evaluate else 0.0, config.seed, config.eval_pairs)
+    except (OSError, ValueError):  # the start says what is wrong with the set
+        return None, None
+
+
+@lru_cache(maxsize=64)
+def _divided(path: Path, version: int, held_out: float, seed: int, most: int) -> tuple[int, int]:
+    pairs = _pairs(path, version)
+    training, kept_apart = split(pairs, held_out, seed) if held_out else (pairs, [])
+    return len(training), min(len(kept_apart), most)
+
+
+@lru_cache(maxsize=2)
+def _pairs(path: Path, version: int) -> Sequence[Pair]:
+    if path.suffix != ".sqlite":
+        return read_pairs(path)
+    with PairStore(path) as store:
+        return store.all(version)
+
+
+def changed(config: TrainConfig) -> dict[str, Any]:
+    """The settings that differ from the defaults, as plain values; the objective apart."""
+    content = config.model_dump(mode="json", exclude={"objective"})
+    return {name: value for name, value in content.items() if value != TrainConfig.model_fields[name].default}
+
+
+def changed_parameters(objective: Objective) -> dict[str, Any]:
+    """The parameters that differ from the defaults, as plain values; a nested objective as name and changed parameters."""
+    found: dict[str, Any] = {}
+    for key, value in objective.spec().items():
+        if key == "name":
+            continue
+        default = type(objective).model_fields[key].default
+        inner = getattr(objective, key)
+        if isinstance(inner, Objective):
+            if inner.name != default or changed_parameters(inner):
+                found[key] = {"name": inner.name, **changed_parameters(inner)}
+        elif value != default:
+            found[key] = value
+    return found
+
+
+def as_command(config: TrainConfig, start: Start = HERE) -> str:
+    """The command that starts the same run."""
+    words = ["python", "-m", "lab", "train", "--objective", config.objective.name]
+    for assignment in _assignments(changed_parameters(config.objective)):
+        words += ["--set", assignment]
+    for name, value in changed(config).items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--detach"] if start.executor == "process" else []
+    words += [] if start.queue else ["--no-queue"]
+    return shlex.join(words)
+
+
+def _assignments(parameters: Mapping[str, Any], parents: str = "") -> Iterator[str]:
+    for key, value in parameters.items():
+        if isinstance(value, Mapping):
+            yield f"{parents}{key}={value['name']}"
+            yield from _assignments({k: v for k, v in value.items() if k != "name"}, f"{parents}{key}.")
+        else:
+            yield f"{parents}{key}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def as_python(config: TrainConfig, start: Start = HERE) -> str:
+    """Python that starts the same run."""
+    parameters = changed_parameters(config.objective)
+    objective = {"name": config.objective.name, **parameters} if parameters else config.objective.name
+    started = {name: value for name, value in asdict(start).items() if value != getattr(HERE, name)}
+    given = {"objective": objective, **changed(config), **started}
+    return "import lab\n\nrun = lab.train(\n" + "".join(f"    {key}={value!r},\n" for key, value in given.items()) + ")"

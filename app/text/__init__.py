@@ -1,0 +1,1 @@
+"""Text on pages: facts about a run in words, labels, and data made safe for Markdown."""

@@ -1,0 +1,87 @@
+"""Facts about a run in words for the pages. Text from data goes through `plain` before it meets Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.text.plain import plain
+from lab.plots import entry
+
+STATES = {
+    "queued": ("Preparing", "gray", "hourglass_top"),
+    "running": ("Training", "green", "play_arrow"),
+    "paused": ("Paused", "orange", "pause"),
+    "finished": ("Finished", "blue", "check"),
+    "stopped": ("Stopped", "gray", "stop"),
+    "failed": ("Failed", "red", "error"),
+    "dead": ("Dead", "red", "heart_broken"),
+}
+"""State of a run -> its word, colour and icon."""
+
+
+def duration(seconds: float) -> str:
+    """Duration in words, in at most two units: "45 s", "2 min 10 s", "1 h 5 min"."""
+    left = round(max(0.0, seconds))
+    units = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)]
+    for position, (name, size) in enumerate(units):
+        if left >= size:
+            text = f"{left // size} {name}"
+            rest = left % size
+            if position + 1 < len(units) and rest // units[position + 1][1]:
+                text += f" {rest // units[position + 1][1]} {units[position + 1][0]}"
+            return text
+    return "0 s"
+
+
+def objective_name(name: str) -> str:
+    """An objective's name as papers write it: "sgdpo" is SGDPO, "alpha_dpo" alpha-DPO."""
+    return "-".join(part.upper() if len(part) <= 3 or part.endswith(("po", "dpop")) else part for part in name.split("_"))
+
+
+def parameters(spec: Mapping[str, Any]) -> str:
+    """An objective and its parameters on a line: "sgdpo: beta 0.1, r1 0.6"."""
+    given = {key: value for key, value in spec.items() if key != "name"}
+    listed = [
+        f"{key} ({parameters(value)})" if isinstance(value, Mapping) else f"{key} {_short(value)}" for key, value in given.items()
+    ]
+    return f"{spec['name']}: {', '.join(listed)}" if listed else str(spec["name"])
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):  # SPO's base objective
+        return f"({parameters(value)})"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def preparing(status: Mapping[str, Any]) -> str:
+    """What a run does before its first step."""
+    stage = str(status.get("stage") or "waiting for its turn")
+    share, remaining = status.get("stage_share"), status.get("stage_remaining")
+    words = stage[0].upper() + stage[1:]
+    if share is not None:
+        words += f": {share:.0%}"
+    if remaining:
+        words += f", about {duration(remaining)} left"
+    return words
+
+
+def meaning(name: str) -> str:
+    """What a number or term of a run means, in one sentence with its symbol and unit, as Markdown for a hover."""
+    about = entry(name)
+    unit = f" [{about.unit}]" if about.unit else ""
+    return plain(f"{about.symbol}{unit}: {about.meaning}")
+
+
+def meanings(names: Mapping[str, str]) -> str:
+    """The same of several as a list, each after its title here. names: their titles by name."""
+    return "\n".join(f"- **{plain(title)}** {meaning(name)}" for name, title in names.items())
+
+
+def meanings_in_halves(names: Sequence[str]) -> tuple[str, str]:
+    """What the rows of a table mean, numbered as they are: for the heads of its first two columns, as a hover has room for few."""
+    words = [f"{row}. {meaning(name)}" for row, name in enumerate(names, 1)]
+    half = -(-len(words) // 2)
+    return "\n".join(words[:half]), "\n".join(words[half:])

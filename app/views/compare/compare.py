@@ -1,0 +1,150 @@
+"""Compare: runs side by side - curves, numbers, settings, pairs, answers - and twins, two objectives on the same batches."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+import streamlit as st
+
+import lab
+from app.pages import NEW_RUN
+from app.state import current_run
+from app.state.address import put
+from app.state.current_run import label
+from app.text.plain import plain
+from app.views.compare import curves, pairs_and_answers
+from app.widgets import save_dialog, twins_form
+from lab.comparison import MOST
+from lab.run.handle import Run
+from lab.store import ENDED, RunError
+
+INTERVAL = 1.0
+"""Seconds between two drawings while one of the runs lives."""
+
+CHOSEN = "compare.runs"
+
+PICKED = "compare.picked"
+"""In the session: whether the runs were selected explicitly, here or by a link."""
+START = "twins"
+
+PARTS = {
+    "curves": ("Curves", curves.curves),
+    "numbers": ("Numbers", curves.numbers),
+    "settings": ("Settings", curves.settings),
+    "pairs": ("Pair by pair", pairs_and_answers.pairs),
+    "answers": ("Answers", pairs_and_answers.answers),
+}
+NAMES = {key: name for key, (name, _) in PARTS.items()} | {START: "Start twins"}
+
+
+def page() -> None:
+    """The whole page."""
+    runs = lab.runs()
+    if len(runs) < 2:
+        _too_few(runs)
+        return
+    chosen = choose(runs)
+    part = st.segmented_control(
+        "Part", list(NAMES), default="curves", required=True, format_func=NAMES.__getitem__, key="compare.part",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    if part == START:
+        twins_form.form(runs, chosen)
+        return
+    if not chosen:
+        st.caption(f"Choose two to {MOST} runs to lay them side by side.")
+        return
+    live = any(run.state not in ENDED for run in chosen)
+    st.fragment(_draw, run_every=INTERVAL if live else None)(chosen, part or "curves", live)
+    save_dialog.offer()
+
+
+def choose(runs: Sequence[Run]) -> list[Run]:
+    """The runs to compare: those in the address, else the newest two, the elder first. The address follows the choice."""
+    by_name = {run.dir.name: run for run in runs}
+    asked = [name for name in st.query_params.get("runs", "").split(",") if name]
+    there = [name for name in asked if name in by_name][:MOST]
+    if lost := [name for name in asked if name not in by_name]:
+        st.warning(plain(f"There is no run {', '.join(lost)} here (any more)."))
+    if CHOSEN not in st.session_state or (there and there != st.session_state.get("compare.address")):
+        st.session_state[CHOSEN] = there if there else _as_before([*by_name])
+        st.session_state[PICKED] = bool(there) or st.session_state.get(PICKED, False)
+    st.session_state[CHOSEN] = [name for name in st.session_state[CHOSEN] if name in by_name]
+    names = st.multiselect(
+        "Runs",
+        list(by_name),
+        key=CHOSEN,
+        max_selections=MOST,
+        format_func=lambda name: label(by_name[name]),
+        placeholder=f"Choose two to {MOST} runs",
+        on_change=lambda: st.session_state.__setitem__(PICKED, True),
+    )
+    st.session_state["compare.address"] = names
+    if names:
+        put(runs=",".join(names))
+    return [by_name[name] for name in names]
+
+
+def _as_before(names: list[str]) -> list[str]:
+    """The runs that were compared last, and the one that other pages show; else that one and the newest other, the elder first.
+
+    names: of all runs, the newest first.
+    """
+    shown = st.session_state.get(current_run.CHOSEN)
+    before = [name for name in st.session_state.get("compare.address", []) if name in names]
+    if len(before) > 1 and (shown not in names or shown in before):
+        return before
+    if len(before) > 1 and st.session_state.get(PICKED):
+        return [*before[: MOST - 1], shown]
+    first = shown if shown in names else names[0]
+    other = next(name for name in names if name != first)
+    return sorted((first, other), key=names.index, reverse=True)
+
+
+def _draw(runs: Sequence[Run], part: str, were_live: bool) -> None:
+    try:
+        _drawn(runs, part, were_live)
+    except (RunError, OSError, sqlite3.Error) as error:  # deleted or damaged since the last drawing
+        st.error(plain(f"The runs cannot be read: {error}"))
+
+
+def _drawn(runs: Sequence[Run], part: str, were_live: bool) -> None:
+    save_dialog.rerun_if_asked()
+    states = [run.state for run in runs]
+    if were_live and all(state in ENDED for state in states):
+        st.rerun(scope="app")  # the last drawing, and no more refreshes
+    comparison = curves.kept(runs)
+    comparison.refresh()
+    with st.container():
+        curves.legend(comparison, states)
+    with st.container():
+        pairs_and_answers.twins_line(comparison)
+    with st.container():
+        PARTS[part][1](comparison)
+
+
+def _too_few(runs: Sequence[Run]) -> None:
+    """What one sees before there are two runs."""
+    st.title("No run yet" if not runs else "One run yet")
+    st.write(
+        "Runs are compared here: their curves, numbers, settings, pairs and answers. "
+        + ("Train two, or start twins here." if not runs else "Train a second one, or start twins here.")
+    )
+    st.page_link(NEW_RUN.file, label="Start a run", icon=":material/play_circle:")
+    st.subheader("Start twins")
+    twins_form.form(runs, runs)
+    _wait(len(runs))
+
+
+@st.fragment(run_every="2s")
+def _wait(known: int) -> None:
+    """Show a run that was started elsewhere as soon as it is there."""
+    if len(lab.runs()) > known:
+        st.rerun(scope="app")
+
+
+try:
+    page()
+except (RunError, OSError, sqlite3.Error) as error:
+    st.error(plain(f"The runs cannot be read: {error}"))

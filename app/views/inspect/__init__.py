@@ -1,0 +1,1 @@
+"""The Inspect page: one pair of a run."""

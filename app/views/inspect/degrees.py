@@ -1,0 +1,66 @@
+"""The degraded answers of a pair (SPO): the phrases that each degree removes, and what the run's head makes of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import streamlit as st
+
+from app.text.plain import markup, plain
+from app.widgets.pair_view import shown
+from lab.objectives import DegradedAnswers
+from lab.pairs import Pair, removed_spans
+from lab.whatif.degrees import SOURCES, DegreeGuess
+
+STYLE = """<style>
+.degraded {white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.6; max-height: 20rem; overflow-y: auto;}
+.degraded del {background: #d55e0033; text-decoration: line-through 2px #d55e00; border-radius: 2px;}
+</style>"""
+
+
+def draw(pair: Pair, degraded: DegradedAnswers, guesses: Sequence[DegreeGuess] | None) -> None:
+    """Every degraded answer beside the head's guess. guesses: None where there is no model to ask."""
+    sides = SOURCES.get(degraded.source, ())
+    if not sides:
+        st.caption("This run degrades answers that the policy samples in each step, so a pair of the set has none of its own.")
+        return
+    by_degree = {(guess.side, guess.degree): guess for guess in guesses or ()}
+    for side in sides:
+        text = shown(getattr(pair, side))
+        removed = removed_spans(text, degraded.degrees)
+        if not removed:
+            st.caption(f"The {side} answer has too few key phrases for {degraded.degrees} degrees, so it is not degraded.")
+            continue
+        for degree, spans in enumerate(removed):
+            _one(side, degree, text, spans, by_degree)
+    st.caption(
+        plain(
+            f"Struck out: the key phrases (RAKE) that degree k of 0 to {degraded.degrees - 1} removes; the head reads what is "
+            "left and guesses k."
+        )
+    )
+
+
+def _one(
+    side: str, degree: int, text: str, spans: Sequence[tuple[int, int]], by_degree: Mapping[tuple[str, int], DegreeGuess]
+) -> None:
+    answer, said = st.columns([3, 2])
+    with answer, st.container(border=True):
+        count = len({text[start:end].lower() for start, end in spans})
+        st.caption(f"{side.capitalize()}, degree {degree}: {f'{count} phrases removed' if count else 'intact'}")
+        st.html(marked(text, spans))
+    guess = by_degree.get((side, degree))
+    if guess is not None:
+        with said, st.container(border=True):
+            best = int(guess.probabilities.argmax())
+            st.caption(f"The head guesses degree {best}, {'rightly' if best == degree else f'but it is {degree}'}")
+            st.text("   ".join(f"{k}: {share:.0%}" for k, share in enumerate(guess.probabilities)))
+
+
+def marked(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """The text as HTML with the spans struck out."""
+    parts, at = [], 0
+    for start, end in spans:
+        parts += [markup(text[at:start]), f"<del>{markup(text[start:end])}</del>"]
+        at = end
+    return f'{STYLE}<div class="degraded">{"".join(parts)}{markup(text[at:])}</div>'

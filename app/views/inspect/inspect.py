@@ -1,0 +1,341 @@
+"""Inspect: one pair of a run. Its two answers, painted; its history; what another text, or one step on it alone, would do.
+
+The address holds the run, the pair and the step that is shown, so a reload or a link finds them again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from functools import partial
+
+import pandas as pd
+import streamlit as st
+
+import lab
+from app.pages import NEW_RUN
+from app.state.current_run import choose
+from app.state.moment import go_to, moment
+from app.state.objective_in_use import objective_at
+from app.text.plain import plain
+from app.text.words import meanings_in_halves
+from app.views.inspect import degrees, examining, following, painted, pair_list, virtual, what_if
+from app.views.inspect.pair_list import open_pair
+from app.widgets import save_dialog, shortcuts
+from app.widgets.figure import dark
+from app.widgets.pair_view import judgements, label_in_words, shown
+from lab.objectives import Objective
+from lab.pairs import Pair, PairsError, PairStore, prompt_text
+from lab.plots import Record, history_groups, history_table, pair_history, times_seen
+from lab.run.handle import Run
+from lab.store import SCREEN_POINTS, RunError
+from lab.store.terms import with_margin
+from lab.whatif import tokenizer_of
+from lab.whatif.degrees import degree_guesses
+from lab.world import is_world
+
+DRAWN = "inspect.pictured"
+"""In the session: what the two answers are painted with: run, pair, version, step, moment, picture."""
+
+
+def _no_action() -> None:
+    """The buttons of the page have these keys themselves; here they are only listed."""
+
+
+KEYS = {
+    "ArrowLeft": shortcuts.Key("the step before at which this pair was seen", _no_action),
+    "ArrowRight": shortcuts.Key("the next step at which this pair was seen", _no_action),
+    "n": shortcuts.Key("next pair of the list", _no_action),
+    "p": shortcuts.Key("previous pair of the list", _no_action),
+}
+
+
+def page() -> None:
+    """The whole page."""
+    began = time.thread_time()
+    runs = lab.runs()
+    if not runs:
+        st.title("No run yet")
+        st.write("Here one looks into single pairs of a run. Start one first.")
+        st.page_link(NEW_RUN.file, label="Start a run", icon=":material/play_circle:")
+        return
+    left, right = st.columns([5, 4], vertical_alignment="bottom", gap="medium")
+    with left:
+        run = choose(runs)
+    step = moment(run.dir.name)
+    store = _store(run)
+    asked = st.query_params.get("pair")
+    with st.expander("Pairs", icon=":material/list:", expanded=True):
+        listed = pair_list.show(run, store, step)
+    opened = st.query_params.get("pair", asked)
+    if opened is None:
+        with right:
+            _travel(run, step, None, [])
+        words = "The run has seen no pair yet; they appear here after its first step."
+        st.info(words if step is None else f"No pair was seen up to step {step:,}; go to a later one.")
+        return
+    seen = run.reader.seen(opened)
+    with right:
+        _travel(run, step, opened, seen)
+    history = run.reader.pair_history(opened, last=step, points=SCREEN_POINTS)
+    _pair(run, store, opened, with_margin(history), step, listed, ever=bool(seen))
+    save_dialog.offer()
+    following.drawn(began)
+
+
+def _store(run: Run) -> PairStore | None:
+    try:
+        return run.pair_store()
+    except PairsError as error:
+        st.warning(plain(f"The texts of the pairs cannot be shown: {error}"))
+        return None
+
+
+def _travel(run: Run, step: int | None, pair: str | None, seen: list[int]) -> None:
+    """Which step is shown, and buttons to the steps before and after it at which this pair was seen."""
+    name = run.dir.name
+    now = run.step if step is None else step
+    # None of them is the present: from the last step at which the pair was seen one goes back.
+    before = [found for found in seen if found < (now if step is not None or not seen else seen[-1])]
+    # And on to the last of them is on to the present: what it said of the pair is the same, and Back and On undo each other.
+    after = [found for found in seen[:-1] if found > now]
+    with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
+        following.step(run, step, pair)
+        st.button(
+            "Back",
+            icon=":material/chevron_left:",
+            shortcut="Left",
+            disabled=not before,
+            on_click=go_to,
+            args=(name, before[-1] if before else None),
+            help="To the step before at which this pair was seen.",
+        )
+        st.button(
+            "On",
+            icon=":material/chevron_right:",
+            icon_position="right",
+            shortcut="Right",
+            disabled=step is None,
+            on_click=go_to,
+            args=(name, after[0] if after else None),
+            help="To the next step at which this pair was seen; where that is the last of them, to the latest step.",
+        )
+        st.button("Latest", disabled=step is None, on_click=go_to, args=(name, None), help="Follow the run again.")
+        shortcuts.help_button(KEYS)
+        shortcuts.listen({}, key="inspect-keys")
+
+
+def _pair(
+    run: Run, store: PairStore | None, id: str, history: pd.DataFrame, step: int | None, listed: pair_list.Listed, *, ever: bool
+) -> None:
+    """The opened pair as it was when the step that is shown, or one before it, saw it last. history: up to that step.
+    ever: whether any step has seen it."""
+    row = None if history.empty else history.iloc[-1]
+    pair = _text(store, id, None if row is None else int(row["version"]))
+    if pair is None and not ever:
+        st.error(plain(f"There is no pair {id} in this run (any more); choose one of the list."))
+        return
+    _heading(id, pair, row, step, listed)
+    if pair is not None:
+        _answers(run, store, pair, row, step)
+    history_tab, what_tab, step_tab = st.tabs(["History", "What if", "Virtual step"], key="inspect.tab", on_change="rerun")
+    with history_tab:
+        if history_tab.open:
+            _history(run, id, history, step)
+    latest = None if store is None else _text(store, id, None)
+    for tab, draw in ((what_tab, what_if.section), (step_tab, virtual.section)):
+        with tab:
+            if tab.open and latest is not None and store is not None:
+                draw(run, store, latest, step)
+            elif tab.open:
+                st.caption("The text of this pair is not there any more.")
+
+
+def _text(store: PairStore | None, id: str, version: int | None) -> Pair | None:
+    """A version of the pair's text; the present one where that is not known. None where the store has no such pair."""
+    if store is None:
+        return None
+    for wanted in (version, None):
+        try:
+            return store.get(id, wanted)
+        except PairsError:
+            continue
+    return None
+
+
+def _heading(id: str, pair: Pair | None, row: pd.Series | None, step: int | None, listed: pair_list.Listed) -> None:
+    words = f"**Pair {plain(id)}**"
+    if pair is not None:
+        words += f", version {pair.version} of its text"
+    if row is not None:
+        words += f", as step {int(row['step']):,} saw it"
+    elif step is not None:
+        words += f", not seen up to step {step:,}"
+    else:
+        words += ", not seen yet"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(words, width="content")
+        st.space("stretch")
+        for label, shortcut, icon, other in (("Previous", "P", "left", listed.before), ("Next", "N", "right", listed.after)):
+            st.button(
+                label,
+                icon=f":material/chevron_{icon}:",
+                icon_position="left" if icon == "left" else "right",
+                shortcut=shortcut,
+                disabled=other is None,
+                on_click=open_pair,
+                args=(other,),
+            )
+
+
+def _answers(run: Run, store: PairStore | None, pair: Pair, row: pd.Series | None, step: int | None) -> None:
+    st.caption("Prompt")
+    st.code(shown(prompt_text(pair.prompt)), language=None, wrap_lines=True)
+    st.fragment(_pictures)(run, store, pair, row, step)
+    if store is not None and is_world(store.source):
+        st.text(label_in_words(pair))
+
+
+def _pictures(run: Run, store: PairStore | None, pair: Pair, row: pd.Series | None, step: int | None) -> None:
+    """Both answers as they are wanted. A fragment: another picture does not wait for the rest of the page."""
+    objective = _objective(run, step)
+    wanted = painted.switch("inspect.paint", painted.choices(objective, _has_reference(run)))
+    notes = judgements(store, pair) if store is not None else ("", "")
+    place = st.empty()
+    key = (run.dir.name, pair.id, pair.version, None if row is None else int(row["step"]), step, wanted)
+    if st.session_state.get(DRAWN) != key:  # what another picture left must not stand here while this one is made
+        with place.container():
+            painted.draw(wanted, (pair.chosen, pair.rejected), None, None, notes)
+            st.caption("Computing ...")
+        st.session_state[DRAWN] = key
+    with place.container():
+        if wanted == painted.DEGREES and objective is not None:
+            _degrees(run, pair, objective, step)
+            return
+        tokens, tokenizer, source = None, None, ""
+        if wanted != painted.DIFFERENCE:
+            tokens, source = _tokens(run, pair, row, step)
+            try:
+                tokenizer = tokenizer_of(run) if tokens is not None else None
+            except RunError as error:
+                st.error(plain(str(error)))
+                tokens = None
+        painted.draw(wanted, (pair.chosen, pair.rejected), tokens, tokenizer, notes)
+        if source:
+            st.caption(plain(source))
+
+
+def _objective(run: Run, step: int | None) -> Objective | None:
+    """The objective in use at the step; None where it cannot be made any more."""
+    try:
+        return objective_at(run, step)
+    except ValueError:
+        return None
+
+
+def _has_reference(run: Run) -> bool:
+    """Whether the run has the reference's log-probs: by the tokens that it kept last, else by its terms."""
+    kept = run.reader.token_steps()
+    if kept:
+        return bool(run.reader.tokens(kept[-1])["ref_logps"].notna().all())
+    return "log_ratio_chosen" in run.reader.term_names()
+
+
+def _degrees(run: Run, pair: Pair, objective: Objective, step: int | None) -> None:
+    """SPO's degraded answers, and what the head of the nearest checkpoint makes of them."""
+    degraded = objective.degraded_answers()
+    assert degraded is not None
+    there = examining.steps(run)
+    guesses, source = None, "The run has no checkpoint yet, so its head cannot be asked."
+    if there:
+        nearest = examining.nearest(there, step)
+        model = examining.opened(run, nearest)
+        source = f"The head as it was after step {nearest:,}." if nearest else "The head as it was before the first step."
+        if model is not None:
+            try:
+                guesses = degree_guesses(model, pair)
+            except ValueError as error:
+                st.error(plain(str(error)))
+    degrees.draw(pair, degraded, guesses)
+    st.caption(source)
+
+
+def _tokens(run: Run, pair: Pair, row: pd.Series | None, step: int | None) -> tuple[pd.DataFrame | None, str]:
+    """Token values as the step recorded them, or where they are kept no more computed again by the nearest checkpoint."""
+    if row is not None:
+        recorded = run.reader.tokens(int(row["step"]), pair.id)
+        if len(recorded):
+            return recorded, f"As step {int(row['step']):,} computed them, before it moved the weights."
+    there = examining.steps(run)
+    if not there:
+        st.caption("The token values of this step are kept no more, and there is no checkpoint to compute them again with.")
+        return None, ""
+    nearest = examining.nearest(there, step)
+    which = f"after step {nearest:,}" if nearest else "before the first step"
+    model = examining.opened(run, nearest)
+    if model is None:
+        st.caption(f"This step's token values are not kept (token_steps), so the model {which} computes them again.")
+        return None, ""
+    try:
+        scored = what_if.scored_soon(model, pair)
+    except ValueError as error:
+        st.error(plain(str(error)))
+        return None, ""
+    return (None, "") if scored is None else (scored.tokens, f"Computed again by the model {which}.")
+
+
+def _history(run: Run, id: str, history: pd.DataFrame, step: int | None) -> None:
+    """What its terms have come to, in numbers and in curves."""
+    if history.empty:
+        st.caption("Its curves begin when a step sees this pair.")
+        return
+    row, groups = history.iloc[-1], history_groups(history)
+    numbers, pictures = st.columns([2, 3], gap="medium")
+    with numbers:
+        first, table = history.iloc[0], history_table(history)
+        begin, rest = meanings_in_halves([term for terms in groups.values() for term in terms])
+        config = {
+            "term": st.column_config.TextColumn("Term", width=255, help=begin),
+            "now": st.column_config.NumberColumn(
+                f"Step {int(row['step']):,}",
+                format="%.4g",
+                width=75,
+                help=f"As this step saw it, before it moved the weights.\n\n{rest}",
+            ),
+            "change": st.column_config.NumberColumn(
+                "Change", format="%+.3g", width=75, help=f"Since it was first seen, at step {int(first['step']):,}."
+            ),
+        }
+        table = table if len(history) > 1 else table.drop(columns="change")
+        st.dataframe(table, hide_index=True, height="content", column_config=config)
+    with pictures:
+        if len(history) == 1:
+            st.caption("Curves begin when a second step sees this pair.")
+            return
+        st.caption(plain(f"{times_seen(history).capitalize()}{'' if step is None else f' up to step {step:,}'}."))
+        events = Record(run.reader, step).notable()
+        titles = list(groups)
+        for start in range(0, len(titles), 2):
+            for column, title in zip(st.columns(2), titles[start : start + 2]):
+                with column:
+                    figure = pair_history(history, groups[title], title=title, shown=step, events=events, dark=dark())
+                    figure.layout.uirevision = title
+                    save_dialog.chart(
+                        figure,
+                        f"history-{title}",
+                        title=f"{title} of pair {id}",
+                        file=f"{run.dir.name}-{id}-{title}".replace(" ", "-"),
+                        data=partial(_whole, run, id, groups[title], step),
+                        words="Every step that saw the pair" + (f", up to step {step:,}." if step is not None else "."),
+                    )
+
+
+def _whole(run: Run, id: str, terms: list[str], step: int | None) -> pd.DataFrame:
+    """Some terms of a pair at every step that saw it."""
+    return with_margin(run.reader.pair_history(id, last=step))[["step", "pair", "version", *terms]]
+
+
+try:
+    page()
+except (RunError, OSError, sqlite3.Error) as error:
+    st.error(plain(f"The run cannot be read: {error}"))

@@ -1,0 +1,105 @@
+"""Both answers of a pair side by side: their difference, a heat map on their tokens, or the degraded answers of SPO."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+import torch
+
+from app.widgets.difference import answers_html
+from app.widgets.figure import dark
+from app.widgets.heat import answer_html, legend_html, plain_html
+from app.widgets.pair_view import shown
+from lab.objectives import Objective, pairs_at
+from lab.plots import KINDS, Paint, paint, paintable
+from lab.policy.text.pieces import pieces
+
+DIFFERENCE, DEGREES = "difference", "degrees"
+TITLES = {DIFFERENCE: "Difference"} | {name: kind.title for name, kind in KINDS.items()} | {DEGREES: "Degraded answers"}
+SIDES = ("chosen", "rejected")
+
+
+def choices(objective: Objective | None, reference: bool) -> list[str]:
+    """The pictures that there are of an objective's pairs, found by asking it. None: one that cannot be made any more.
+
+    reference: whether the run has the reference's log-probs.
+    """
+    offered = [DIFFERENCE, *(["log_ratio"] if reference else []), "credit"]
+    if objective is None:
+        return offered
+    return offered + (["pilot"] if draws_tokens(objective) else []) + ([DEGREES] if objective.degraded_answers() else [])
+
+
+def draws_tokens(objective: Objective) -> bool:
+    """Whether the objective draws tokens of the answers at random, as SGDPO draws its pilots."""
+    zero = torch.zeros(2, dtype=torch.float64)
+    pairs = pairs_at(objective, zero, zero, tokens=(4, 4), ref=(-2.0, -2.0))
+    state = objective.dataset_state([pairs]) if objective.needs_dataset else objective.initial_state()
+    with torch.no_grad():
+        outcome = objective(pairs, state, objective.draw(pairs, torch.Generator().manual_seed(0)), training=False)[0]
+    return "pilot_chosen" in outcome.token_terms
+
+
+def switch(key: str, offered: Sequence[str]) -> str:
+    """Control that selects one of the offered pictures; returns the selected one."""
+    if st.session_state.get(key, DIFFERENCE) not in offered:  # of another run, which has more
+        st.session_state[key] = DIFFERENCE
+    wanted = st.segmented_control(
+        "Paint",
+        list(offered),
+        default=DIFFERENCE if key not in st.session_state else None,
+        required=True,
+        format_func=lambda name: TITLES[name],
+        key=key,
+        label_visibility="collapsed",
+    )
+    return wanted or DIFFERENCE
+
+
+def draw(
+    wanted: str, texts: tuple[str, str], tokens: pd.DataFrame | None, tokenizer: Any, notes: tuple[str, str] = ("", "")
+) -> None:
+    """Both answers. tokens: token values of the pair in the columns of `StoreReader.tokens`, or None; texts: chosen and rejected.
+    notes: said below each answer."""
+    if wanted == DIFFERENCE:
+        _boxes(answers_html(*(shown(text) for text in texts)), notes)
+        st.caption("Underlined: what only one of the two answers has.")
+        return
+    if tokens is None:  # no colours, rather than those of another picture
+        _boxes((plain_html(shown(texts[0])), plain_html(shown(texts[1]))), notes)
+        return
+    if wanted not in paintable(tokens):
+        _boxes((plain_html(shown(texts[0])), plain_html(shown(texts[1]))), notes)
+        why = "no pilot was drawn for this pair" if wanted == "pilot" else "the reference's log-probs were not recorded"
+        st.caption(f"There is nothing to paint: {why}.")
+        return
+    painting = paint(tokens, wanted)
+    ids = {row.side: row.ids for row in tokens.itertuples()}
+    one, other = (answer_html(pieces(tokenizer, ids[side]), painting, side, dark()) for side in SIDES)
+    _boxes((one, other), notes)
+    st.html(legend_html(painting, dark()))
+    if wanted == "credit" and (alike := constant(painting)):
+        st.caption(alike)
+
+
+def constant(painting: Paint) -> str:
+    """Why all tokens of a side have one colour, where they have; else ""."""
+    if any(len(values) < 2 or not np.allclose(values, values[0], rtol=1e-3, atol=0) for values in painting.values.values()):
+        return ""
+    return (
+        "Every token of an answer has the same credit here: this objective sees an answer only through the sum (or mean) of its "
+        "tokens' log-probs, so its loss pushes all of them alike, and the model's own gradient does the rest."
+    )
+
+
+def _boxes(html: tuple[str, str], notes: tuple[str, str]) -> None:
+    for column, side, content, note in zip(st.columns(2), SIDES, html, notes):
+        with column, st.container(border=True):
+            st.caption(f"{side.capitalize()} answer")
+            st.html(content)
+            if note:
+                st.text(note)

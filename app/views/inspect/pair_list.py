@@ -1,0 +1,196 @@
+"""The pairs of a run as a page of a list: searched, sorted by any term, as they stood at the step that is shown.
+
+However many pairs there are, they are read and sorted on the server and a page of them is sent.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app.state.address import put
+from app.state.current_run import opened_pair, remember_pair
+from app.widgets.pair_view import shown
+from lab.pairs import PairsError, PairStore, prompt_text
+from lab.plots import entry
+from lab.run.handle import Run
+from lab.store import ENDED
+from lab.store.terms import MARGIN, with_margin
+
+SHEET = 6
+"""Pairs on one page of the list."""
+EXCERPT = 90
+KINDS = {"Trained on": "pairs", "Held out": "held_out"}
+NOT_TERMS = ("pair", "step", "version")
+ALWAYS = (MARGIN, "loss", "log_ratio_chosen", "log_ratio_rejected")
+"""Columns of the list besides the term that it is sorted by, where the run has them."""
+HEADS = {MARGIN: "Margin", "loss": "Loss", "log_ratio_chosen": "Log-ratio chosen", "log_ratio_rejected": "Log-ratio rejected"}
+"""Their heads; those of other terms are their titles. Symbol and unit are told on hover."""
+DRAWN = "inspect.drawn"
+"""In the session: the table that was drawn last."""
+STORE = "inspect.store"
+"""In the session: path of the store whose pairs the list shows."""
+FRESH, PATIENCE = 5.0, 20.0
+"""A live run's list is read anew after so many seconds, or after so many times the seconds that the reading took."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """ids: of all pairs in the list, in its order, [n] of str.   place: of the opened one in it, or None."""
+
+    ids: np.ndarray
+    place: int | None
+
+    @property
+    def before(self) -> str | None:
+        """The pair before the opened one."""
+        return str(self.ids[self.place - 1]) if self.place else None
+
+    @property
+    def after(self) -> str | None:
+        """The pair after the opened one; the first where none is opened, or one that is not in the list."""
+        following = 0 if self.place is None else self.place + 1
+        return str(self.ids[following]) if following < len(self.ids) else None
+
+
+def show(run: Run, store: PairStore | None, step: int | None) -> Listed:
+    """Draw the list; what is opened stands in the address (`pair`). step: the moment that is shown, or None."""
+    one, two, three, four = st.columns([3, 3, 3, 2], vertical_alignment="bottom")
+    search = one.text_input(
+        "Search", key="inspect.search", placeholder="an id, or a text in the prompt or an answer", type="search"
+    )
+    kind = two.segmented_control("Pairs", list(KINDS), default="Trained on", required=True, key="inspect.kind") or "Trained on"
+    frame = _frame(run, KINDS[kind], step)
+    terms = [name for name in (MARGIN, *frame.columns) if name in frame and name not in NOT_TERMS]
+    terms = list(dict.fromkeys(terms))
+    by = three.selectbox("Sort by", ["pair", *terms], index=1 if MARGIN in terms else 0, format_func=_title, key="inspect.by")
+    falling = four.toggle("Largest first", key="inspect.falling")
+    rows = _matching(frame, store, search or "")
+    rows = rows.sort_values(by, ascending=not falling, kind="stable", na_position="last") if len(rows) else rows
+    ids = rows["pair"].to_numpy(object)
+    opened = st.query_params.get("pair")
+    place = st.session_state[STORE] = str(run.about["pairs_store"])
+    if opened is None and len(ids):
+        before = opened_pair(place)
+        opened = before if before is not None and (ids == before).any() else str(ids[0])
+        put(pair=opened)
+    if opened is not None and (frame["pair"] == opened).any():
+        remember_pair(place, opened)
+    found = np.flatnonzero(ids == opened)
+    listed = Listed(ids, int(found[0]) if len(found) else None)
+    _sheet(rows, listed, store, by, f"{run.dir.name}.{kind}.{search}.{by}.{falling}")
+    return listed
+
+
+def open_pair(id: str | None) -> None:
+    """Open a pair of the same run, from the next drawing on."""
+    if id is not None:
+        put(pair=id)
+        if STORE in st.session_state:  # now: the drawing that follows may be cut short by a click on another page
+            remember_pair(st.session_state[STORE], id)
+
+
+def _title(name: str) -> str:
+    return "id" if name == "pair" else entry(name).title
+
+
+def _frame(run: Run, kind: str, step: int | None) -> pd.DataFrame:
+    """The terms of all pairs; kept in the session while it is fresh enough."""
+    kept: dict[str, Any] = st.session_state.setdefault("inspect.frame", {})
+    now, key = time.monotonic(), (run.dir, kind, step, run.step if step is None and run.state in ENDED else None)
+    if kept.get("key") == key:
+        age = now - kept["time"]
+        if step is not None or run.state in ENDED or age < max(FRESH, PATIENCE * kept["cost"]):
+            return kept["frame"]
+    frame = with_margin(run.pairs(step) if kind == "pairs" else run.held_out(step))
+    kept.update(key=key, time=now, cost=time.monotonic() - now, frame=frame)
+    return frame
+
+
+def _matching(frame: pd.DataFrame, store: PairStore | None, search: str) -> pd.DataFrame:
+    if not search.strip() or frame.empty:
+        return frame
+    mask = frame["pair"].str.contains(search.strip(), regex=False)
+    if store is not None:
+        mask |= frame["pair"].isin(store.find(search))
+    return frame[mask]
+
+
+def _sheet(rows: pd.DataFrame, listed: Listed, store: PairStore | None, by: str, key: str) -> None:
+    """The page of the list with the opened pair on it, unless another page was selected."""
+    sheets = max(1, -(-len(rows) // SHEET))
+    at = (listed.place or 0) // SHEET + 1
+    turned = st.session_state.get("inspect.turned")  # (the list, the opened pair, the page that was turned to)
+    here = (key, st.query_params.get("pair"))
+    sheet = min(turned[1], sheets) if turned and turned[0] == here else at
+    part = rows.iloc[(sheet - 1) * SHEET : sheet * SHEET]
+    columns = [name for name in dict.fromkeys((by, *ALWAYS)) if name in part and name != "pair"]
+    table = part[["pair", "step", "version", *columns]].copy()
+    table["prompt"] = [_excerpt(store, str(id)) for id in part["pair"]]
+    inside = (listed.place - (sheet - 1) * SHEET) if listed.place is not None else -1
+    chosen = [inside] if 0 <= inside < len(part) else []
+    widget = f"inspect.table.{hash((key, sheet, here[1], tuple(part['step'])))}"
+    texts = {
+        "pair": ("Pair", "The pair's id."),
+        "step": ("Step", "The step that saw it last."),
+        "version": ("Version", "Of its text."),
+    }
+    config: dict[str, Any] = {name: st.column_config.TextColumn(title, help=help) for name, (title, help) in texts.items()}
+    config |= {
+        name: st.column_config.NumberColumn(HEADS.get(name, entry(name).title), help=_help(name), format="%.4g") for name in columns
+    }
+    config["prompt"] = st.column_config.TextColumn("Prompt", width="large")
+    if not len(rows):
+        st.caption("No pair was seen yet at this step." if not len(listed.ids) else "")
+        return
+    st.session_state[DRAWN] = widget
+    st.dataframe(
+        table,
+        hide_index=True,
+        height=38 + 35 * SHEET,
+        on_select=lambda: _clicked(widget, [str(id) for id in part["pair"]], inside),
+        selection_mode=["single-row", "single-cell"],
+        selection_default={"selection": {"rows": chosen}},
+        key=widget,
+        column_config=config,
+    )
+    left, right = st.columns([7, 5], vertical_alignment="center")
+    with left:
+        pages = f"inspect.sheet.{hash((key, sheet, sheets))}"
+        st.pagination(sheets, default=sheet, key=pages, on_change=_turn, args=(pages, here))
+    right.caption(f"{len(rows):,} pairs", text_alignment="right")
+
+
+def _help(name: str) -> str:
+    about = entry(name)
+    return f"{about.title}, {about.symbol}: {about.meaning}" + (f" In {about.unit}." if about.unit else "")
+
+
+def _excerpt(store: PairStore | None, id: str) -> str:
+    if store is None:
+        return ""
+    try:
+        return " ".join(shown(prompt_text(store.get(id).prompt)[:EXCERPT]).split())
+    except PairsError:
+        return ""
+
+
+def _turn(widget: str, here: tuple[str, str | None]) -> None:
+    st.session_state["inspect.turned"] = (here, st.session_state[widget])
+
+
+def _clicked(widget: str, ids: list[str], marked: int) -> None:
+    """Open the pair of the row that was clicked. marked: the row that was drawn as chosen, or -1.
+
+    A browser tells the selection a table was drawn with, too, and may do so late, when the page shows another pair or step
+    already: that is no click, and must not open the pair that was open then.
+    """
+    chosen = st.session_state[widget]["selection"]
+    rows = [row for row, _ in chosen["cells"]] or chosen["rows"]
+    if rows and rows[0] != marked and widget == st.session_state.get(DRAWN):
+        open_pair(ids[rows[0]])

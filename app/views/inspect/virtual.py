@@ -1,0 +1,191 @@
+"""The virtual step on a page: a button, how far it is, and what it did to all other pairs, which one can open."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app.state.jobs import Job, Progress, show_progress
+from app.text.plain import plain
+from app.text.words import meaning
+from app.views.inspect import examining
+from app.views.inspect.pair_list import open_pair
+from app.widgets import save_dialog
+from app.widgets.figure import dark
+from app.widgets.pair_view import shown
+from lab.pairs import Pair, PairsError, PairStore, prompt_text
+from lab.plots import virtual_step as picture
+from lab.run.handle import Run
+from lab.whatif import Examined, VirtualStep
+
+SAMPLES: dict[str, int | None] = {"100 others": 100, "500 others": 500, "all others": None}
+OPTIMIZERS = {"adamw": "the run's AdamW", "sgd": "plain SGD"}
+LISTED = 12
+"""Pairs in each of the two tables."""
+
+
+class Cancelled(ValueError):
+    """Somebody cancelled it."""
+
+
+class StepJob(Job[VirtualStep]):
+    """A virtual step in the background, which can be cancelled between two batches."""
+
+    def __init__(self, model: Examined, pair: Pair, **options: Any) -> None:
+        self.pair, self.cancelled = pair.id, threading.Event()
+        held = [model]  # a job is kept when it is done, but must not keep a model
+
+        def work(progress: Progress) -> VirtualStep:
+            def listen(words: str, share: float) -> None:
+                if self.cancelled.is_set():
+                    raise Cancelled("The virtual step was cancelled; the weights are as they were.")
+                progress(words, share)
+
+            return held.pop().virtual_step(pair, progress=listen, **options)
+
+        super().__init__(work)
+
+
+STEPS: dict[Path, StepJob] = {}
+"""The latest virtual step of every run; a reload must find it."""
+
+
+def section(run: Run, store: PairStore, pair: Pair, step: int | None) -> None:
+    """Draw all of it. pair: as the store has it now.   step: the moment that is shown."""
+    st.caption(
+        "One optimizer step on this pair alone, taken on a copy of the model in memory: the margins of this pair and of the others "
+        "are measured before and after, and the step is rolled back. The run does not notice."
+    )
+    chosen = examining.choose(run, step, "virtual.model")
+    if chosen is None:
+        return
+    job = STEPS.get(run.dir)
+    if job is not None and not job.done.is_set():
+        st.text(f"On pair {job.pair}:")
+        show_progress(job)
+        st.button("Cancel", icon=":material/close:", on_click=job.cancelled.set)
+        return
+    model = examining.opened(run, chosen)
+    if model is None:
+        return
+    examining.say_alone(model)
+    _form(run, model, pair)
+    job = STEPS.get(run.dir)
+    if job is None:
+        return
+    if not job.done.is_set():
+        st.rerun()
+    if job.error is not None:
+        st.error(plain(job.error))
+    else:
+        _result(run, store, job.result, pair)
+
+
+def _form(run: Run, model: Examined, pair: Pair) -> None:
+    one, two, three, four = st.columns([2, 2, 2, 2], vertical_alignment="bottom")
+    rate = one.number_input(
+        "Learning rate",
+        value=model.rate,
+        format="%.3g",
+        step=model.rate / 10,
+        key=f"virtual.rate.{model.run_dir.name}.{model.step}",
+        help="Of the one step. At first what the schedule has for the step after this checkpoint, or its peak where that is 0.",
+    )
+    optimizer = two.selectbox(
+        "Optimizer",
+        list(OPTIMIZERS),
+        format_func=lambda name: OPTIMIZERS[name],
+        key="virtual.optimizer",
+        help="AdamW goes on from the moving averages it had at this checkpoint, so a part of its step is what the run was doing "
+        "anyway. Plain SGD follows the gradient of this pair alone; give it a larger learning rate.",
+    )
+    sample = three.selectbox(
+        "Measured on", list(SAMPLES), key="virtual.sample", help="The others are drawn at random, always the same."
+    )
+    if four.button("Take a virtual step", icon=":material/science:", type="primary"):
+        options = {"learning_rate": float(rate), "optimizer": optimizer, "sample": SAMPLES[sample]}
+        STEPS[run.dir] = StepJob(model, pair, **options)
+
+
+def _result(run: Run, store: PairStore, found: VirtualStep, pair: Pair) -> None:
+    measured = len(found.others)
+    which = "this pair" if found.pair == pair.id else f"pair {found.pair}"
+    st.markdown(
+        plain(
+            f"A step of {OPTIMIZERS[found.optimizer]} on {which} after step {found.step:,}, learning rate "
+            f"{found.learning_rate:.3g}; measured on {measured:,} of {found.of - 1:,} others in {found.seconds:.1f} s."
+        )
+    )
+    own, cells = found.own, st.columns(5)
+    cells[0].metric("Its own margin", f"{own['margin_after']:+.4g}", f"{own['margin_change']:+.3g}")
+    cells[1].metric("Its chosen answer", f"{own['chosen_change']:+.3g} nats", help="Change of log π(y_w|x).")
+    cells[2].metric("Its rejected answer", f"{own['rejected_change']:+.3g} nats", help="Change of log π(y_l|x).")
+    cells[3].metric("Others helped", f"{len(found.helped):,}", help="Pairs whose margin grew.")
+    cells[4].metric("Others hurt", f"{len(found.hurt):,}", help="Pairs whose margin shrank.")
+    changes = found.others["margin_change"].to_numpy(np.float64)
+    if not found.moved:
+        st.info("The step moved no weight, so no margin changed; give it a larger learning rate.")
+    st.caption(
+        plain(
+            f"Before clipping the gradient's norm ‖g‖ was {found.grad_norm:.4g}; the step moved all weights together by "
+            f"‖Δθ‖ = {found.moved:.4g}."
+        )
+    )
+    save_dialog.chart(
+        picture(changes, float(own["margin_change"]), dark=dark()),
+        f"virtual-{run.dir.name}",
+        title=f"Virtual step on pair {found.pair}",
+        file=f"{run.dir.name}-virtual-step",
+        data=lambda: found.changes,
+        words=f"All {measured + 1:,} pairs that were measured, the pair itself among them.",
+    )
+    for column, title, rows in zip(st.columns(2), ("Helped most", "Hurt most"), (found.helped, found.hurt)):
+        with column:
+            st.markdown(f"**{title}**")
+            _table(store, rows.head(LISTED), f"virtual.{title}.{found.pair}.{found.step}.{id(found)}")
+
+
+def _table(store: PairStore, rows: pd.DataFrame, key: str) -> None:
+    """One line a pair; a click opens it."""
+    if rows.empty:
+        st.caption("None.")
+        return
+    ids = [str(id) for id in rows["pair"]]
+    table = rows[["pair", "margin_change", "margin_before", "margin_after", "chosen_change", "rejected_change"]].copy()
+    table["prompt"] = [_prompt(store, id) for id in ids]
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        table,
+        hide_index=True,
+        on_select=lambda: _clicked(key, ids),
+        selection_mode=["single-row", "single-cell"],
+        key=key,
+        column_config={
+            "pair": st.column_config.TextColumn("Pair", help="The pair's id; a click opens it."),
+            "margin_change": number("Δ margin", format="%+.3g", help="Change of the reward margin r(x, y_w) − r(x, y_l)."),
+            "margin_before": number("before", format="%.4g", help=f"Before the step. {meaning('margin')}"),
+            "margin_after": number("after", format="%.4g", help=f"After the step. {meaning('margin')}"),
+            "chosen_change": number("Δ chosen", format="%+.3g", help="Change of log π(y_w|x), in nats."),
+            "rejected_change": number("Δ rejected", format="%+.3g", help="Change of log π(y_l|x), in nats."),
+            "prompt": st.column_config.TextColumn("Prompt"),
+        },
+    )
+
+
+def _prompt(store: PairStore, id: str) -> str:
+    try:
+        return " ".join(shown(prompt_text(store.get(id).prompt)[:80]).split())
+    except PairsError:
+        return ""
+
+
+def _clicked(key: str, ids: list[str]) -> None:
+    chosen = st.session_state[key]["selection"]
+    rows = [row for row, _ in chosen["cells"]] or chosen["rows"]
+    if rows:
+        open_pair(ids[rows[0]])

@@ -1,0 +1,229 @@
+"""What if the pair read differently? Its texts to edit, scored again at once by the run's model at any checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app.state.jobs import Job, show_progress
+from app.text.plain import plain
+from app.text.words import meanings_in_halves
+from app.views.inspect import examining, painted
+from app.widgets.pair_view import prompt_like, texts_of
+from lab.pairs import Pair, PairsError, PairStore
+from lab.plots import in_words
+from lab.run.handle import Run
+from lab.store import ENDED, RunError
+from lab.store.terms import MARGIN, with_margin
+from lab.whatif import Examined, Scored, tokenizer_of
+
+SAID = "inspect.said"
+"""In the session: (icon, words) of what a click has done, shown once."""
+
+ROUNDING = 8 * float(np.finfo(np.float32).eps)
+"""Two values nearer than this share of them are the same: float32 gives no more."""
+
+
+def section(run: Run, store: PairStore, pair: Pair, step: int | None) -> None:
+    """The editor and what comes of it. pair: as the store has it now.   step: the moment that is shown."""
+    if said := st.session_state.pop(SAID, None):
+        (st.error if said[0] == "error" else st.success)(plain(said[1]))
+    chosen = examining.choose(run, step, "whatif.model")
+    if chosen is None:
+        return
+    edited = _editor(pair)
+    model = examining.opened(run, chosen)
+    _actions(run, store, pair, edited)
+    if model is None:
+        return
+    if not model.lock.acquire(timeout=0.5):
+        st.info("This model is measuring a virtual step; the texts are scored when it is done.")
+        return
+    try:
+        before = scored(model, pair)
+        after = scored(model, edited) if edited.content != pair.content else None
+    except ValueError as error:
+        st.error(plain(str(error)))
+        return
+    finally:
+        model.lock.release()
+    _results(run, model, pair, edited, before, after)
+
+
+def _editor(pair: Pair) -> Pair:
+    """The texts in fields; the pair as it reads in them."""
+    texts = texts_of(pair)
+    base = f"whatif.{pair.id}.{pair.version}"
+    typed: dict[str, str] = {}
+    for name in (name for name in texts if name.startswith("prompt")):
+        typed[name] = st.text_area(plain(name.capitalize()), texts[name], height=80, key=f"{base}.{name}", persist_state="page")
+    for column, name in zip(st.columns(2), painted.SIDES):
+        label = f"{name.capitalize()} answer"
+        typed[name] = column.text_area(label, texts[name], height=150, key=f"{base}.{name}", persist_state="page")
+    changes: dict[str, Any] = {name: typed[name] for name in painted.SIDES if typed[name] != texts[name]}
+    turns = [name for name in texts if name.startswith("prompt")]
+    if any(typed[name] != texts[name] for name in turns):
+        changes["prompt"] = prompt_like(pair.prompt, [typed[name] for name in turns])
+    return replace(pair, **changes)
+
+
+def _actions(run: Run, store: PairStore, pair: Pair, edited: Pair) -> None:
+    changed = edited.content != pair.content
+    used, newest, live = run.pairs_version, store.version, run.state not in ENDED
+    with st.container(horizontal=True):
+        st.button(
+            "Save as an edit of the pair",
+            icon=":material/save:",
+            disabled=not changed,
+            on_click=_save,
+            args=(store, pair, edited),
+            help="A new version of the pair in its store. Undo takes it back, here or on the Pairs page.",
+        )
+        st.button(
+            "Undo",
+            icon=":material/undo:",
+            disabled=pair.version == 1,
+            on_click=_undo,
+            args=(store, pair),
+            help="Take back the latest edit of this pair set, if it was made to this pair.",
+        )
+        st.button(
+            "Let the run train on it",
+            icon=":material/published_with_changes:",
+            disabled=not live or used == newest,
+            on_click=_take,
+            args=(run,),
+            help="The run takes all edits of its pairs that were saved, from its next step on." if live else "The run has ended.",
+        )
+
+
+def _save(store: PairStore, pair: Pair, edited: Pair) -> None:
+    prompt = edited.prompt if edited.prompt != pair.prompt else None
+    try:
+        new = store.edit(pair.id, prompt=prompt, chosen=edited.chosen, rejected=edited.rejected, expected_version=pair.version)
+    except PairsError as error:
+        words = str(error)
+        st.session_state[SAID] = ("error", f"Not saved: {words}")
+    else:
+        st.session_state[SAID] = ("done", f"Saved as version {new.version} of this pair.")
+
+
+def _undo(store: PairStore, pair: Pair) -> None:
+    log = store.log()
+    if not log or log[-1].pair_id != pair.id:
+        st.session_state[SAID] = (
+            "error",
+            "The latest edit of this set was made to another pair; the Pairs page shows and undoes it.",
+        )
+        return
+    try:
+        entry = store.undo()
+    except PairsError as error:
+        st.session_state[SAID] = ("error", str(error))
+        return
+    words = f"Undone: the pair has version {entry.after} now." if entry else "There is nothing to undo."
+    st.session_state[SAID] = ("done", words)
+
+
+def _take(run: Run) -> None:
+    try:
+        run.take_edits()
+    except (RunError, PairsError) as error:
+        st.session_state[SAID] = ("error", str(error))
+    else:
+        st.session_state[SAID] = ("done", "Asked the run to take the edits; it does so after the current step.")
+
+
+def scored(model: Examined, pair: Pair) -> Scored:
+    """Kept in the session for the latest few texts, so that a drawing costs nothing."""
+    kept: dict[Any, Scored] = st.session_state.setdefault("whatif.scored", {})
+    key = _scored_key(model, pair)
+    if key not in kept:
+        _keep(kept, key, model.score([pair]))
+    return kept[key]
+
+
+SCORING: dict[Any, Job[Scored]] = {}
+"""Texts that are being scored, until a page has looked; a reload must find them."""
+
+
+def scored_soon(model: Examined, pair: Pair) -> Scored | None:
+    """The same in the background: None until it is there, and the page shows how far it is. Raises ValueError as `score` does."""
+    kept: dict[Any, Scored] = st.session_state.setdefault("whatif.scored", {})
+    if (key := _scored_key(model, pair)) in kept:
+        return kept[key]
+    job = SCORING.get(key)
+    if job is None:
+        job = SCORING[key] = Job(lambda progress: model.score([pair], progress=progress))
+    if not job.done.wait(0.2):
+        show_progress(job)
+        return None
+    del SCORING[key]
+    if job.error is not None:
+        raise ValueError(job.error)
+    _keep(kept, key, job.result)
+    return job.result
+
+
+def _scored_key(model: Examined, pair: Pair) -> Any:
+    return (model.run_dir, model.step, id(model), pair.id, repr(pair.content))
+
+
+def _keep(kept: dict[Any, Scored], key: Any, result: Scored) -> None:
+    while len(kept) >= 8:
+        del kept[next(iter(kept))]
+    kept[key] = result
+
+
+def _results(run: Run, model: Examined, pair: Pair, edited: Pair, before: Scored, after: Scored | None) -> None:
+    st.markdown(f"**{'Edited' if after else 'Stored'} text under the model after step {model.step:,}**")
+    examining.say_alone(model)
+    found = after or before
+    for side, tokens in found.cut.get(pair.id, {}).items():
+        if tokens:
+            st.caption(f"{side.capitalize()}: {tokens:,} tokens do not fit into max_length and are cut.")
+    table, picture = st.columns([1, 1] if after else [2, 3], gap="medium")
+    with table:
+        st.dataframe(_table(before, after), hide_index=True, height="content", column_config=_columns(before, after is not None))
+    with picture:
+        offered = painted.choices(model.objective, "ref_logps" in found.tokens and found.tokens["ref_logps"].notna().all())
+        wanted = painted.switch("whatif.paint", [name for name in offered if name != painted.DEGREES])
+        painted.draw(wanted, (edited.chosen, edited.rejected), found.tokens, tokenizer_of(run))
+
+
+def _table(before: Scored, after: Scored | None) -> pd.DataFrame:
+    stored = with_margin(before.terms).iloc[0]
+    order = _order(before)
+    rows = pd.DataFrame({"term": [in_words(name) for name in order], "stored": stored[order].to_numpy(float)})
+    if after is not None:
+        edited = with_margin(after.terms).iloc[0]
+        rows["edited"] = edited[order].to_numpy(float)
+        moved = rows["edited"] - rows["stored"]
+        noise = ROUNDING * rows[["stored", "edited"]].abs().max(axis=1)
+        rows["difference"] = moved.where(moved.abs() > noise, 0.0)
+    return rows
+
+
+def _order(found: Scored) -> list[str]:
+    """Its terms, the margin first."""
+    return list(dict.fromkeys([MARGIN, *with_margin(found.terms).columns]))
+
+
+def _columns(found: Scored, both: bool) -> dict[str, Any]:
+    begin, rest = meanings_in_halves(_order(found))
+    helps = {
+        "stored": f"Of the text as the pair store has it.\n\n{rest}",
+        "edited": "Of the text in the fields above.",
+        "difference": "Edited less stored; 0 where they differ by no more than float32 rounds.",
+    }
+    config: dict[str, Any] = {
+        name: st.column_config.NumberColumn(
+            name.capitalize(), format="%+.4g" if name == "difference" else "%.4g", width=75, help=helps[name]
+        )
+        for name in (helps if both else ("stored",))
+    }
+    return config | {"term": st.column_config.TextColumn("Term", width=230 if both else 300, help=begin)}

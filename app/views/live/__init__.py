@@ -1,0 +1,1 @@
+"""The Live page: one run as it trains, or as it ended."""

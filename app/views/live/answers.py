@@ -1,0 +1,72 @@
+"""Sampled answers to held-out prompts, policy beside reference, and what judges say of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from app.views.live.charts import row
+from lab.plots import Record
+
+LATEST = "latest"
+
+SAMPLED = "eval/completions/mean_length"
+"""A number that every look with sampled answers has."""
+
+JUDGED = {"oracle": "eval/oracle_reward", "reward": "eval/reward", "win_rate": "eval/win_rate", "valid": "eval/valid"}
+"""Figures of what a judge says, and the number without which they are left out."""
+
+
+def answers(record: Record) -> None:
+    """Where the probability goes, the figures of the looks, and the answers of one prompt."""
+    row(record, ["panel"], columns=1)
+    events = record.events()
+    looks = events[events["kind"] == "evaluation"]
+    looks = looks[[SAMPLED in detail for detail in looks["detail"]]]
+    if looks.empty:
+        st.caption(
+            "Answers to held-out prompts are sampled before the first step, every eval_every steps and at the end; "
+            "with eval_prompts = 0 they never are. They appear here, the policy's beside the reference's."
+        )
+        return
+    st.subheader("Sampled answers to held-out prompts")
+    names = {name for detail in looks["detail"] for name in detail}
+    judged = [figure for figure, name in JUDGED.items() if name in names]
+    row(record, [*judged, "kl", "answer_length", "repetition"])
+    _samples(record, dict(zip(looks["step"], looks["number"])))
+
+
+def _samples(record: Record, looks: dict[int, int]) -> None:
+    """The reference's and the policy's answer to one prompt, side by side; the latest look unless another is asked for.
+
+    looks: step of a look -> the number of its event, which alone has the answers: no refresh reads those of all looks.
+    """
+    run = record.reader.folder.name
+    prompts = [sample["prompt"] for sample in _answers(record, next(iter(looks.values())))]
+    if not prompts:
+        return  # the run went back behind this look just now; the next drawing knows
+    one, other = st.columns([3, 1])
+    number = one.selectbox("Prompt", range(len(prompts)), format_func=lambda i: " ".join(prompts[i].split()), key=f"prompt-{run}")
+    asked = other.selectbox(
+        "Look", [LATEST, *looks], format_func=lambda step: step if step == LATEST else _when(step), key=f"look-{run}"
+    )
+    step = list(looks)[-1] if asked == LATEST else asked
+    same = [sample for sample in _answers(record, looks[step]) if sample["prompt"] == prompts[number]]
+    sides = (("Reference", "reference_answer", "reference_reward"), (f"Policy {_when(step)}", "answer", "reward"))
+    for cell, (title, answer, reward) in zip(st.columns(2), sides):
+        with cell, st.container(border=True):
+            for sample in same[:1]:
+                st.caption(f"{title}, reward {sample[reward]:.3f}" if reward in sample else title)
+                st.text(sample[answer])
+
+
+def _answers(record: Record, number: int) -> list[dict[str, Any]]:
+    try:
+        return record.reader.event(int(number)).get("samples", [])
+    except KeyError:
+        return []
+
+
+def _when(step: int) -> str:
+    return f"after step {step:,}" if step else "before training"

@@ -1,0 +1,72 @@
+"""Live: one run as it trains, or as it ended; its figures, its state in words, and the buttons that steer it."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import streamlit as st
+
+import lab
+from app.pages import NEW_RUN
+from app.state.current_run import choose
+from app.text.plain import plain
+from app.views.live import changing, exporting, save_figure, steering
+from app.views.live.refreshed import watch
+from app.views.live.waiting import waiting
+from lab.run.handle import Run
+from lab.store import RunError
+
+
+def page() -> None:
+    """The whole page."""
+    runs = lab.runs()
+    if not runs:
+        nothing_yet()
+        return
+    left, right, far = st.columns([10, 14, 10], vertical_alignment="bottom", gap="small")
+    with left:
+        run = choose(runs)
+    state = run.state
+    with right:
+        said = steering.buttons(run, state)
+    with far:
+        panel = st.pills("More", more(run, state), key="live-panel", label_visibility="collapsed")
+    with st.container():  # always there, so that what follows keeps its place, and the figures their zoom
+        if said:
+            st.caption(plain(said))
+        steering.continuing(run)
+        steering.notices(run, state)
+        if state == "queued":
+            waiting(run)
+    changing.section(run, state, panel)
+    exporting.section(run, panel)
+    watch(run, state)
+    save_figure.offer(run)
+
+
+def more(run: Run, state: str) -> list[str]:
+    """What else can be done with the run; each opens a form above its figures."""
+    return changing.panels(run, state) + exporting.panels(run)
+
+
+def nothing_yet() -> None:
+    """What one sees before the first run."""
+    st.title("No run yet")
+    st.write("A run trains a model on preference pairs and is shown here while it trains. Start one, and its curves appear.")
+    st.page_link(NEW_RUN.file, label="Start a run", icon=":material/play_circle:")
+    st.caption("From a terminal:")
+    st.code("python -m lab train --objective sgdpo", language="bash")
+    wait_for_first_run()
+
+
+@st.fragment(run_every="2s")
+def wait_for_first_run() -> None:
+    """Show a run that was started elsewhere as soon as it is there."""
+    if lab.runs():
+        st.rerun(scope="app")
+
+
+try:
+    page()
+except (RunError, OSError, sqlite3.Error) as error:
+    st.error(plain(f"The run cannot be read: {error}"))

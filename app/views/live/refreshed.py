@@ -1,0 +1,128 @@
+"""What is redrawn while a run trains: its facts in words, its warnings, the bar that travels in time, and the open tab."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+
+import streamlit as st
+
+from app.state.moment import moment
+from app.state.navigation import open_pair
+from app.text.plain import plain
+from app.views.live import diagnosis, save_figure, travel
+from app.views.live.charts import OPEN_PAIR
+from app.views.live.facts import facts
+from app.views.live.sections import TABS
+from app.widgets import shortcuts
+from app.widgets.save_dialog import rerun_if_asked
+from lab.plots import Record
+from lab.run.handle import Run
+from lab.store import ENDED, RunError
+from lab.training import trained_here
+
+INTERVAL, LONGEST = 1.0, 4.0
+"""Seconds between two drawings of a live run, at least and at most."""
+
+SHARE = 0.035
+"""Of the time: what drawings may take of a run that trains in this process. The interval keeps to it."""
+
+INTERVALS, COSTS = "drawing-intervals", "drawing-costs"
+"""In the session, by run: seconds between two drawings, where that is not INTERVAL; seconds of processor of the latest drawings."""
+
+
+def watch(run: Run, state: str) -> None:
+    """Draw the run; again every second while it lives, less often where that would hold up its training (see SHARE)."""
+    st.fragment(_keep_pace, run_every=None if state in ENDED else _interval(run))(run, state)
+
+
+def _interval(run: Run) -> float:
+    return float(st.session_state.get(INTERVALS, {}).get(run.dir.name, INTERVAL))
+
+
+def _keep_pace(run: Run, drawn_state: str) -> None:
+    """Draw, and change the interval where the drawings turn out to cost more, or much less, than they may."""
+    began = time.thread_time()
+    _draw(run, drawn_state)
+    if run.dir not in trained_here():
+        return
+    recent = st.session_state.setdefault(COSTS, {}).setdefault(run.dir.name, deque(maxlen=5))
+    recent.append(time.thread_time() - began)
+    wanted = min(max(statistics.median(recent) / SHARE, INTERVAL), LONGEST)
+    if len(recent) == recent.maxlen and not 0.6 < wanted / _interval(run) < 1.2:
+        st.session_state.setdefault(INTERVALS, {})[run.dir.name] = wanted
+        recent.clear()
+        st.rerun(scope="app")
+
+
+def _draw(run: Run, drawn_state: str) -> None:
+    state = run.state
+    rerun_if_asked()
+    if state != drawn_state:
+        st.rerun(scope="app")  # the buttons outside have to follow
+    if pair := st.session_state.pop(OPEN_PAIR, None):
+        open_pair(run.dir.name, pair, moment(run.dir.name))
+    record = _record(run)
+    record.refresh(moment(run.dir.name))
+    status = run.status
+    with st.container():
+        facts(run, state, status, record)
+    if state == "queued" and not status.get("step"):
+        for words in _warned(record):
+            st.warning(plain(words), icon=":material/warning:")
+        return
+    bar = st.container()
+    with st.container():  # one each, always in the same place: a figure that moves in the page is made anew and loses its zoom
+        diagnosis.section(run, moment(run.dir.name), _warned(record))
+    tabs = st.tabs(list(TABS), key="live-tab", on_change="rerun")
+    for tab, section in zip(tabs, TABS.values()):
+        if tab.open:
+            with tab:
+                section(run, record)
+    with bar:
+        _moves(run, state, record)
+
+
+def _moves(run: Run, state: str, record: Record) -> None:
+    """The bar and the keys. The bar comes last: its arrival in the browser says that the step it asked for is drawn."""
+    live = {
+        ",": shortcuts.Key("one step back", lambda: travel.press("back")),
+        ".": shortcuts.Key("one step forward", lambda: travel.press("forward")),
+        "p": shortcuts.Key("play, or hold what is played", lambda: travel.press("play")),
+        "l": shortcuts.Key("back to the latest step", lambda: travel.press("latest")),
+        "s": shortcuts.Key("save a chart: its numbers or its picture", lambda: save_figure.ask_for("loss")),
+        "P": shortcuts.Key("pause the training itself, or let a paused run go on", lambda: _pause(run)),
+    }
+    with st.container(horizontal=True, vertical_alignment="center"):
+        travel.bar(run.dir.name, record)
+        shortcuts.help_button(live)
+    shortcuts.listen(live, key="live-keys")
+
+
+def _pause(run: Run) -> None:
+    """Shift and p: for the training itself."""
+    try:
+        if run.state == "paused":
+            run.resume()
+            st.toast("Asked the run to go on.")
+        else:
+            run.pause()
+            st.toast("Asked the run to pause; it holds after the current step.")
+    except RunError as error:
+        st.toast(plain(str(error)))
+
+
+def _record(run: Run) -> Record:
+    """What this session has read of the run so far."""
+    kept = st.session_state.get("record")
+    if not isinstance(kept, Record) or kept.reader.folder != run.dir:
+        kept = st.session_state["record"] = Record(run.reader, moment(run.dir.name))
+    return kept
+
+
+def _warned(record: Record) -> dict[str, int]:
+    """Map each warning of the run to the step of its last time, without those that the diagnosis repeats."""
+    events = record.events()
+    told = events[events["kind"].isin(["warning", "refused"])]
+    return {detail["words"]: step for step, detail in zip(told["step"], told["detail"]) if not detail.get("diagnosed")}

@@ -1,0 +1,77 @@
+"""What the tabs of the Live page hold. Only the open one is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from app.views.live.answers import answers
+from app.views.live.charts import chart, row
+from app.views.live.plane import scatter
+from app.views.live.tokens import painting
+from lab.plots import DISTRIBUTION, FIGURES, SCALAR, Record, entry
+from lab.plots.run.confusion import PREFIX
+from lab.run.handle import Run
+
+BOTH = ("loss", "margins", "accuracy", "rewards", "logps", "log_ratios")
+"""Curves that every objective has."""
+
+OWN = ("pilots", "weights", "target_margin")
+"""Curves of what some objectives have and others have not: SGDPO's pilots, weights of the sides, alpha-DPO's margin."""
+
+OVER_PAIRS = ("pilot_chosen", "pilot_rejected", "target_margin", "weight_chosen", "weight_rejected")
+"""Distributions that are shown unless others are asked for, where the run has them."""
+
+
+def curves(run: Run, record: Record) -> None:
+    """The objective's own numbers, both sides, and whatever else was recorded."""
+    row(record, BOTH)
+    there = set(record.scalar_names(""))
+    own = [name for name in OWN if there & set(FIGURES[name].scalars)]
+    row(record, own, columns=max(2, len(own)))
+    if "degree" in record.term_names():
+        row(record, ["degree", "confusion"], columns=2)
+    drawn = {scalar for name in (*BOTH, *own, "degree") for scalar in FIGURES[name].scalars}
+    others = [name for name in record.scalar_names("") if name not in drawn and not name.startswith(PREFIX)]
+    if others:
+        with st.expander("More curves", icon=":material/add_chart:", key=f"more-curves-{run.dir.name}"):
+            chosen = st.pills(
+                "Recorded", others, selection_mode="multi", key=f"scalars-{run.dir.name}", label_visibility="collapsed"
+            )
+        row(record, [SCALAR + name for name in chosen])
+
+
+def pairs(run: Run, record: Record) -> None:
+    """Where all pairs stand, and how every term is spread over them."""
+    scatter(run, record)
+    terms = record.term_names()
+    if not terms:
+        st.caption("How every term is spread over the pairs appears here after the first step.")
+        return
+    shown = st.pills(
+        "Terms",
+        terms,
+        default=[term for term in OVER_PAIRS if term in terms],
+        selection_mode="multi",
+        format_func=lambda term: entry(term).title,
+        key=f"terms-{run.dir.name}",
+        label_visibility="collapsed",
+    )
+    row(record, [DISTRIBUTION + term for term in shown], columns=2 if len(shown) in (2, 4) else 3)
+
+
+def gradient(run: Run, record: Record) -> None:
+    """What each layer gets from either side, and the pace."""
+    chart(record, "layers")
+    row(record, ["grad_norm", "learning_rate", "throughput", "probe_cost"], columns=2)
+
+
+TABS: dict[str, Callable[[Run, Record], None]] = {
+    "Curves": curves,
+    "Pairs": pairs,
+    "Tokens": painting,
+    "Gradient": gradient,
+    "Answers": lambda run, record: answers(record),
+}
+"""Title of a tab -> what draws it."""

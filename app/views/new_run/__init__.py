@@ -1,0 +1,1 @@
+"""The New run page: a form that starts a run."""

@@ -1,0 +1,80 @@
+"""The check before a run: lengths, cuts, memory and time, found in the background while the form stays in use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app.state import pair_sets
+from app.state.jobs import Job, Progress, show_progress
+from app.text.plain import plain
+from app.text.words import duration
+from lab import api
+from lab.diagnosis.checks import number
+from lab.run.config import TrainConfig
+from lab.run.preflight_report import Preflight, size
+from lab.training.setup.preflight import DoesNotFit
+
+HELP = (
+    "Loads the model, reads the pairs and sends a few of them through it: does everything fit, what would be cut, how long will it "
+    "take? No run is made."
+)
+
+
+def section(config: TrainConfig | None, told: Sequence[str] = ()) -> None:
+    """A button that checks `config`, and what the last check of this session found. Without a configuration the button is off.
+
+    told: warnings that stand on the page already.
+    """
+    if st.button("Check", disabled=config is None, width="stretch", help=HELP) and config:
+        asked = config
+        st.session_state["check"] = (asked, Job(lambda progress: look_ahead(asked, progress)))
+    if "check" not in st.session_state:
+        return
+    checked, job = st.session_state["check"]
+    if not job.done.wait(0.2):
+        show_progress(job)
+        return
+    if job.error is not None:
+        st.error(plain(f"The check did not come to an end: {job.error}"))
+        return
+    if config is not None and _without_name(config) != _without_name(checked):
+        st.caption("The settings have changed since this check.")
+    show(job.result, told)
+
+
+def look_ahead(config: TrainConfig, progress: Progress) -> Preflight:
+    """The report on a run that is yet to be made."""
+    if pair_sets.WORLD in (config.pairs, config.model):
+        pair_sets.await_world(progress)
+    try:
+        return api.preflight(**config.model_dump(mode="json"), progress=progress)
+    except DoesNotFit as refusal:
+        return refusal.report  # which says so, with everything else that was found
+
+
+def show(report: Preflight, told: Sequence[str] = ()) -> None:
+    """The report on the page: what is wrong first, the lengths on demand."""
+    memory = report.memory
+    if report.advice:
+        st.error(plain(f"The run would be refused. {report.advice}"))
+    else:
+        st.success(
+            plain(f"It fits: about {size(memory.total)} of memory, and {size(memory.free)} more are free on {memory.device}.")
+        )
+    steps = f"{report.steps:,} step{'s' if report.steps > 1 else ''}"
+    if report.time is None:
+        st.text(f"How long it takes is unknown: memory ran out while a pair was timed ({steps}, {number(report.epochs)} epochs)")
+    else:
+        took = duration(max(report.time.training + report.time.reference, 1))
+        st.text(f"About {took} for {steps} ({number(report.epochs)} epochs), without evaluation, sampling, probes and checkpoints")
+    for finding in report.findings:
+        if finding.words not in told:
+            (st.info if finding.pairs else st.warning)(plain(finding.words))
+    with st.expander("Lengths and memory"):
+        st.code("\n".join(report.lines()), language=None, wrap_lines=False)
+
+
+def _without_name(config: TrainConfig) -> TrainConfig:
+    return config.model_copy(update={"name": ""})

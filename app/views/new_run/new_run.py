@@ -1,0 +1,278 @@
+"""New run: a form made from the library's own declarations; it refuses what cannot work and says why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+import lab
+from app.pages import COMPARE, LIVE, NEW_RUN
+from app.state import pair_sets
+from app.state.jobs import Job, Progress, require
+from app.state.navigation import leave_for
+from app.state.recipe import Start, Verdict, as_command, as_python, judge
+from app.text.labels import objective_label
+from app.text.plain import plain
+from app.views.new_run import check
+from app.views.new_run.uploads import MEGABYTES, TYPES, store_upload
+from app.widgets import twins_form
+from app.widgets.forms import grid, objective_fields, widget
+from lab import api
+from lab.api import Executor
+from lab.diagnosis.checks import number
+from lab.objectives import OBJECTIVES, Preset
+from lab.pairs import PairsError, PairStore
+from lab.run.config import TrainConfig
+from lab.run.handle import Run
+from lab.training.setup.executor_choice import choose_place
+
+PAPERS = ("sgdpo", "alpha_dpo", "spo")
+NEXT = ("dpo", "simpo")
+BASICS = ("steps", "batch_size", "learning_rate")
+ADAPTER = ("lora_alpha", "lora_dropout", "lora_targets")
+LAB_DEFAULTS = "lab defaults"
+OTHER = "other"
+NO_TWIN = "none"
+EXECUTORS: dict[Executor, tuple[str, str]] = {
+    "auto": (
+        "Automatic",
+        "In this dashboard where the model is small; in a process of its own above 100 million parameters, or where weights, "
+        "gradients and optimizer take more than a tenth of the memory.",
+    ),
+    "thread": ("In this dashboard", "Stops with a checkpoint when the dashboard is closed; Resume goes on from there."),
+    "process": (
+        "In a process of its own",
+        "For anything long: goes on when the dashboard is closed, and is not slowed by it. Takes some seconds to start.",
+    ),
+}
+"""Executor -> its name and when to choose it."""
+
+
+def page() -> None:
+    """The whole page."""
+    title, reset = st.columns([5, 2], vertical_alignment="center")
+    title.title("New run")
+    if reset.button(
+        "Reset to defaults",
+        icon=":material/restart_alt:",
+        width="stretch",
+        help="Everything that was entered on this page; what is entered stays otherwise while other pages are shown.",
+    ):
+        _reset()
+        leave_for(NEW_RUN, {})  # else the fields in the browser would go on showing what was entered
+    _follow_start()
+    left, right = st.columns([7, 4], gap="large")
+    with left:
+        spec, preset, key = _objective_section()
+        pairs, model = _material_section()
+        settings = _settings_section(preset, key)
+    with right, st.container(border=True):
+        st.subheader("Start")
+        name_field = TrainConfig.model_fields["name"]
+        name = widget("name", name_field, name_field.default, "setting.name")
+        start = _executor_section()
+        verdict = judge(spec, {**settings, "pairs": pairs, "model": model, "name": name})
+        _verdict_section(verdict, start)
+    if verdict.config:
+        with st.expander("The same run from the command line or a notebook"):
+            st.code(as_command(verdict.config, start), language="bash", wrap_lines=True)
+            st.code(as_python(verdict.config, start), language="python", wrap_lines=True)
+
+
+def _reset() -> None:
+    """Forget all that was entered, so that every field begins with its default again."""
+    own = ("preset.", "setting.", "start.", "upload.", *(f"{name}." for name in OBJECTIVES))
+    single = ("objective", "pairs", "pairs.path", "model", "model.path", "twin", "check")
+    for key in [str(key) for key in st.session_state]:
+        if key in single or key.startswith(own):
+            del st.session_state[key]
+
+
+def _objective_section() -> tuple[dict[str, Any], Preset | None, str]:
+    """The objective's specification, the preset it began with, and a key that changes with both."""
+    st.subheader("Objective")
+    order = [*PAPERS, *NEXT, *sorted(set(OBJECTIVES) - {*PAPERS, *NEXT})]
+    one, other = st.columns([3, 2])
+    name = one.selectbox("Objective", order, format_func=objective_label, key="objective", persist_state="session")
+    kind = OBJECTIVES[name]
+    chosen = other.selectbox("Values to begin with", [LAB_DEFAULTS, *kind.presets], key=f"preset.{name}", persist_state="session")
+    preset = kind.presets.get(chosen)
+    st.code(kind.formula, language=None, wrap_lines=True)
+    st.caption(plain(f"{kind.source}. Values: {preset.source}." if preset else f"{kind.source}."))
+    key = f"{name}.{chosen}"
+    return {"name": name, **objective_fields(kind, preset.parameters if preset else {}, key)}, preset, key
+
+
+def _material_section() -> tuple[str, str]:
+    """Which pairs and which model."""
+    st.subheader("Pairs and model")
+    one, other = st.columns(2)
+    stored = pair_sets.stored_sets()
+    with one:
+        key = st.selectbox(
+            "Pairs",
+            [pair_sets.WORLD, *stored, OTHER],
+            format_func=lambda k: "a file, or a data set of the hub" if k == OTHER else pair_sets.label(k),
+            key="pairs",
+            persist_state="session",
+        )
+        if key == OTHER:
+            pairs = st.text_input("Path, or owner/name", key="pairs.path", persist_state="session").strip()
+        else:
+            pairs = str(stored[key]) if key in stored else key
+    with other:
+        which = st.selectbox(
+            "Model",
+            [pair_sets.WORLD, OTHER],
+            format_func=lambda k: "a folder, a GGUF file, or a model of the hub" if k == OTHER else pair_sets.label(k),
+            key="model",
+            persist_state="session",
+        )
+        model = which
+        if which == OTHER:
+            model = st.text_input("Folder, GGUF file, or owner/name", key="model.path", persist_state="session").strip()
+    with st.expander("Upload pairs"):
+        st.file_uploader(
+            "JSON Lines, JSON, CSV or Parquet, with prompt, chosen and rejected in every row",
+            type=list(TYPES),
+            key="upload",
+            on_change=_take_upload,
+            max_upload_size=MEGABYTES,
+        )
+        if refused := st.session_state.get("upload.error"):
+            st.error(plain(refused))
+        if taken := st.session_state.get("upload.taken"):
+            st.success(plain(taken))
+    return pairs, model
+
+
+def _take_upload() -> None:
+    """Store what was uploaded and choose it."""
+    file = st.session_state["upload"]
+    st.session_state["upload.error"] = st.session_state["upload.taken"] = ""
+    if file is None:
+        return
+    try:
+        store = store_upload(file.name, file.getvalue())
+    except PairsError as error:
+        st.session_state["upload.error"] = str(error)
+        return
+    st.session_state["pairs"] = store.path.name
+    st.session_state["upload.taken"] = f"{len(store)} pairs are stored and chosen."
+
+
+def _settings_section(preset: Preset | None, key: str) -> dict[str, Any]:
+    """Every other field of `TrainConfig`; what the adapter's rank switches off is left out."""
+    st.subheader("Training")
+    fields = {name: f for name, f in TrainConfig.model_fields.items() if name not in ("objective", "pairs", "model", "name")}
+    defaults = {name: field.default for name, field in fields.items()}
+    if preset and preset.learning_rate:
+        defaults["learning_rate"] = preset.learning_rate
+    # The rate belongs to the preset: another preset begins with its own.
+    values = grid({name: fields[name] for name in BASICS}, defaults, f"setting.{key}" if preset else "setting")
+    with st.expander("More settings"):
+        rank = st.session_state.get("setting.lora_rank", 0)
+        rest = [name for name in fields if name not in BASICS and (rank or name not in ADAPTER)]
+        return values | grid({name: fields[name] for name in rest}, defaults, "setting")
+
+
+def _executor_section() -> Start:
+    """Where the run trains, and whether it waits for its turn."""
+    executor = st.radio(
+        "Where it trains",
+        list(EXECUTORS),
+        format_func=lambda key: EXECUTORS[key][0],
+        captions=[words for _, words in EXECUTORS.values()],
+        key="start.executor",
+        persist_state="session",
+    )
+    busy = [place for place in lab.queue() if place.place == 0]
+    queue = st.toggle(
+        "Wait for its turn",
+        value=True,
+        key="start.queue",
+        persist_state="session",
+        help="One run trains on a device at a time; Live shows the order and can change it. Off: it starts at once, and runs on "
+        "the same device slow each other down.",
+    )
+    for place in busy if queue else []:
+        st.caption(plain(f"{place.run.name} trains on {place.device}; a run on the same device waits until it has ended."))
+    return Start(executor, queue)
+
+
+def _verdict_section(verdict: Verdict, start: Start) -> None:
+    """What is wrong or doubtful, and the button."""
+    if verdict.config:
+        st.text(_amount(verdict.config))
+        if start.executor == "auto":
+            st.caption(plain(choose_place(verdict.config).why.replace("this program", "this dashboard")))
+    for words in verdict.warnings:
+        st.warning(plain(words))
+    if verdict.refusal:
+        st.error(plain(verdict.refusal))
+    config = verdict.config
+    check.section(config, verdict.warnings)
+    twin = st.selectbox(
+        "Twin with another objective",
+        [NO_TWIN, *(name for name in sorted(OBJECTIVES) if config is None or name != config.objective.name)],
+        key="twin",
+        persist_state="session",
+        help="Trains a second run behind this one: same start, same batches in the same order, this objective with the lab's "
+        "values. Compare shows both, pair by pair.",
+    )
+    words = "Start the run" if twin == NO_TWIN else "Start the twins"
+    if st.button(words, type="primary", disabled=config is None, width="stretch") and config:
+        if twin == NO_TWIN:
+            st.session_state["starting"] = Job(lambda progress: _start(config, start, progress))
+        else:
+            st.session_state["starting"] = Job(lambda progress: _start_twins(config, twin, start, progress))
+        st.rerun()
+
+
+def _amount(config: TrainConfig) -> str:
+    """How much training this is, in words."""
+    words = f"{config.steps:,} steps of {config.batch_size:,} pairs"
+    size = _size(config.pairs)
+    return f"{words}: {number(config.steps * config.batch_size / size)} epochs of {size:,} pairs." if size else f"{words}."
+
+
+def _size(source: str) -> int:
+    """Pairs in a set that is at hand, or 0."""
+    if source.endswith(".sqlite"):
+        return len(PairStore(source))
+    world = pair_sets.opened_world()
+    return len(world.store) if source == pair_sets.WORLD and world else 0
+
+
+def _start(config: TrainConfig, start: Start, progress: Progress) -> Run:
+    """Build the world, if the run needs it and it does not exist yet, then start training in the background."""
+    if pair_sets.WORLD in (config.pairs, config.model):
+        pair_sets.await_world(progress)
+    progress("reading the pairs", 1.0)
+    return api.train(**config.model_dump(mode="json"), executor=start.executor, queue=start.queue, progress=progress)
+
+
+def _start_twins(config: TrainConfig, twin: str, start: Start, progress: Progress) -> list[str]:
+    """Start the run and its twin; the names of their folders."""
+    settings = config.model_dump(mode="json", exclude={"objective"})
+    return twins_form.start([config.objective, twin], progress, executor=start.executor, queue=start.queue, **settings)
+
+
+def _follow_start() -> None:
+    """While a run is being started the page shows how far that is, and then goes to it."""
+    job: Job[Run | list[str]] | None = st.session_state.get("starting")
+    if job is None:
+        return
+    if job.error is not None:  # it stays on the page until the next start
+        st.error(plain(f"The run could not be started: {job.error}"))
+        return
+    run = require(job, retry=lambda: None)
+    del st.session_state["starting"]
+    if isinstance(run, list):
+        leave_for(COMPARE, {"runs": ",".join(run)})
+    else:
+        leave_for(LIVE, {"run": run.dir.name})
+
+
+page()

@@ -1,0 +1,1 @@
+"""The Pairs page: the pairs of a set, searched and edited."""

@@ -1,0 +1,300 @@
+"""Pairs: a paged, searchable list of a pair set, and one pair of it opened side by side, to be edited, swapped, dropped.
+
+The address of the page holds the set, the search and the opened pair (by its id), so a reload or a link finds them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+import lab
+from app.state import pair_sets
+from app.state.address import put
+from app.state.current_run import CHOSEN, opened_pair, remember_pair
+from app.state.jobs import require
+from app.text.plain import plain
+from app.widgets.pair_view import show, shown
+from lab.pairs import Edit, Pair, PairsError, PairStore, prompt_text
+from lab.pairs.tables import undo_stacks
+
+SHEET = 25
+"""Pairs on one page of the list."""
+EXCERPT = 160
+"""Characters of a text in the list."""
+WIDTHS: dict[str, Any] = {"State": 80, "Prompt": 280, "Chosen": 360, "Rejected": 360}
+FILTERS = {"All": "all", "Edited": "edited", "Dropped": "dropped"}
+NOUNS = {"edit": "edit", "swap": "swap", "drop": "dropping", "restore": "restoring"}
+
+T = TypeVar("T")
+
+
+def page() -> None:
+    """The whole page."""
+    st.title("Pairs")
+    place, *filters = st.columns([3, 3, 2], vertical_alignment="bottom")
+    stored = pair_sets.stored_sets()
+    entered = "pairs" not in st.query_params  # by the menu, whose address says nothing
+    wanted = st.query_params.get("pairs", _set_of_the_run(stored))
+    with place:
+        key = _choose_set([pair_sets.WORLD, *stored], wanted)
+    if key is None:
+        st.error(plain(f"There is no pair set {wanted} here; choose another one."))
+        return
+    store = _open(key, stored)
+    if store is None:
+        return
+    if entered:
+        put(pairs=key, pair=st.query_params.get("pair", opened_pair(str(store.path))))
+    listed = _list(store, *filters)
+    if message := st.session_state.pop("pairs.refused", ""):
+        st.error(plain(message))
+    if words := _would(undo_stacks(store.log())[0], "takes back"):
+        st.caption(plain(words), text_alignment="right")
+    opened = st.query_params.get("pair")
+    if opened is None:
+        st.info("Click a line of the list to open that pair.")
+        return
+    try:
+        pair = store.get(opened)
+    except PairsError as error:
+        st.error(plain(error))
+        return
+    remember_pair(str(store.path), opened)
+    _pair_actions(store, pair, listed)
+    show(store, pair, _act)
+
+
+def _set_of_the_run(stored: dict[str, Path]) -> str:
+    """The pair set of the run that other pages show; the embedded world where there is none, or its set is not here."""
+    name = st.session_state.get(CHOSEN)
+    run = next((run for run in lab.runs() if run.dir.name == name), None) if name else None
+    file = Path(run.about["pairs_store"]).name if run and run.about["config"]["pairs"] != pair_sets.WORLD else pair_sets.WORLD
+    return file if file in stored else pair_sets.WORLD
+
+
+def _choose_set(keys: list[str], wanted: str) -> str | None:
+    """Which pair set, or None as long as the address names one that is not here."""
+    widget = f"set.{wanted}"
+    index = keys.index(wanted) if wanted in keys else None
+    chosen: str | None = st.selectbox(
+        "Pair set", keys, index=index, format_func=pair_sets.label, key=widget, on_change=_change_set, args=(widget,)
+    )
+    return chosen
+
+
+def _open(key: str, stored: dict[str, Path]) -> PairStore | None:
+    """The store of a pair set. The embedded world is built first, if need be. None, and the page says why, if it cannot."""
+    if key == pair_sets.WORLD:
+        return require(pair_sets.world_job(), retry=pair_sets.forget_failed_world).store
+    try:
+        return PairStore(stored[key])
+    except PairsError as error:
+        st.error(plain(error))
+        return None
+
+
+def _change_set(widget: str) -> None:
+    put(pairs=st.session_state[widget], pair=None, sheet=None)
+
+
+def _first_sheet() -> None:
+    put(sheet=None)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """ids: the pairs on the page of the list that is shown.   sheet: its number, from 1.   before, after: the pair before the first
+    and after the last of them, or None."""
+
+    ids: list[str]
+    sheet: int
+    before: str | None
+    after: str | None
+
+
+def _list(store: PairStore, one: DeltaGenerator, other: DeltaGenerator) -> Listed:
+    """The search, the list, its page numbers, and what can be done with the whole set."""
+    search = one.text_input(
+        "Search",
+        key="search",
+        bind="query-params",
+        on_change=_first_sheet,
+        placeholder="a text in the prompt or an answer",
+        type="search",
+    )
+    chosen = other.segmented_control(
+        "Show", list(FILTERS), default="All", required=True, key="show", bind="query-params", on_change=_first_sheet
+    )
+    only: Any = FILTERS[chosen or "All"]
+    matching = partial(store.page, search=search or "", only=only, order="position" if only == "all" else "recent")
+    _, total = matching(0, 0)
+    sheets = max(1, -(-total // SHEET))
+    asked = st.query_params.get("sheet", "1")
+    sheet = min(int(asked), sheets) if asked.isdecimal() and len(asked) < 16 and int(asked) else 1
+    first = (sheet - 1) * SHEET
+    pairs, _ = matching(max(0, first - 1), SHEET + (2 if first else 1))
+    before = pairs.pop(0).id if first and pairs else None
+    listed = Listed([pair.id for pair in pairs[:SHEET]], sheet, before, pairs[SHEET].id if len(pairs) > SHEET else None)
+    st.text(_count_words(store, total, search or "", only))
+    _table(store, pairs[:SHEET], listed, key=f"{store.path}.{search}.{only}.{sheet}.{store.version}")
+    pages, actions = st.columns([7, 5], vertical_alignment="center")
+    with pages:
+        # The address says which page it is; the widget is made anew for each answer.
+        st.pagination(sheets, default=sheet, key=(key := f"sheet.{sheet}.{sheets}"), on_change=_turn, args=(key,))
+    with actions:
+        _set_actions(store)
+    return listed
+
+
+def _turn(widget: str) -> None:
+    put(sheet=str(st.session_state[widget]))
+
+
+def _table(store: PairStore, pairs: list[Pair], listed: Listed, key: str) -> None:
+    """One line a pair; a click on a line opens it."""
+    opened = st.query_params.get("pair")
+    row = listed.ids.index(opened) if opened in listed.ids else None
+    if row is not None:
+        st.session_state["pairs.row"] = row
+    # Another list, or another pair opened by a button, is another table: a selection is only ever made by a click.
+    table = f"table.{hash((key, opened))}"
+    st.dataframe(
+        pd.DataFrame([_line(pair) for pair in pairs], columns=["State", "Prompt", "Chosen", "Rejected"]),
+        hide_index=True,
+        height=250,
+        on_select=lambda: _open_row(table, listed.ids, str(store.path)),
+        selection_mode=["single-row", "single-cell"],
+        selection_default={"selection": {"rows": [] if row is None else [row]}},
+        key=table,
+        column_config={name: st.column_config.TextColumn(width=width) for name, width in WIDTHS.items()},
+    )
+
+
+def _line(pair: Pair) -> list[str]:
+    state = "dropped" if pair.dropped else f"version {pair.version}" if pair.version > 1 else ""
+    return [state, *(_excerpt(text) for text in (prompt_text(pair.prompt), pair.chosen, pair.rejected))]
+
+
+def _excerpt(text: str) -> str:
+    return " ".join(shown(text[:EXCERPT]).split())
+
+
+def _count_words(store: PairStore, total: int, search: str, only: str) -> str:
+    kind = "" if only == "all" else f"{only} "
+    found = f"{total:,} {kind}{'pair' if total == 1 else 'pairs'}"
+    return f"{found} with this text, of {len(store):,}" if search else found
+
+
+def _open_row(table: str, ids: list[str], store: str) -> None:
+    chosen = st.session_state[table]["selection"]
+    rows = [row for row, _ in chosen["cells"]] or chosen["rows"]  # a click on a text, or on the box before it
+    put(pair=ids[rows[0]] if rows else None)
+    if not rows:
+        remember_pair(store, None)
+
+
+def _set_actions(store: PairStore) -> None:
+    """Undo and redo of the whole set, with what they would do, and the export."""
+    done, undone = undo_stacks(store.log())
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        st.button(
+            "Undo",
+            icon=":material/undo:",
+            disabled=not done,
+            shortcut="U",
+            on_click=_step,
+            args=(store.undo,),
+            help=_would(done, "takes back"),
+        )
+        st.button(
+            "Redo",
+            icon=":material/redo:",
+            disabled=not undone,
+            shortcut="Y",
+            on_click=_step,
+            args=(store.redo,),
+            help=_would(undone, "repeats"),
+        )
+        st.download_button(
+            "Export",
+            data=lambda: pair_sets.exported(store),
+            file_name=f"{store.name}.jsonl",
+            mime="application/jsonl",
+            icon=":material/download:",
+            on_click="ignore",
+            help="The pairs with their edits, as JSON Lines in the preference format of TRL",
+        )
+
+
+def _would(stack: list[Edit], verb: str) -> str:
+    if not stack:
+        return ""
+    edit = stack[-1]
+    button = "Undo" if verb == "takes back" else "Redo"
+    return f"{button} {verb} the {NOUNS[edit.action]} of pair {edit.pair_id} at {datetime.fromtimestamp(edit.time):%H:%M}."
+
+
+def _step(move: Callable[[], Edit | None]) -> None:
+    """Undo or redo, and open the pair that it changed."""
+    if entry := _act(move):
+        put(pair=entry.pair_id)
+
+
+def _pair_actions(store: PairStore, pair: Pair, listed: Listed) -> None:
+    """What the pair is called, and the buttons that change it or go to its neighbours."""
+    seen = pair.version
+    changes: list[tuple[str, str, str, Callable[[], Pair], str]] = [
+        ("Swap", "swap_horiz", "S", lambda: store.swap(pair.id, expected_version=seen), "Exchange chosen and rejected."),
+        ("Drop", "delete", "D", lambda: store.drop(pair.id, expected_version=seen), "Leave this pair out of training."),
+    ]
+    if pair.dropped:
+        restore = lambda: store.restore(pair.id, expected_version=seen)  # noqa: E731
+        changes[1] = ("Restore", "restore_from_trash", "D", restore, "Take this pair into training again.")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**Pair {plain(pair.id)}**, version {pair.version}{', dropped' if pair.dropped else ''}", width="content")
+        st.space("stretch")
+        for label, icon, shortcut, change, words in changes:
+            st.button(label, icon=f":material/{icon}:", shortcut=shortcut, on_click=_act, args=(change,), help=words)
+        before, after = _neighbours(listed, pair.id)
+        for label, shortcut, icon, place in (("Previous", "P", "left", before), ("Next", "N", "right", after)):
+            icon_name = f":material/chevron_{icon}:"
+            st.button(
+                label, icon=icon_name, icon_position=icon, shortcut=shortcut, disabled=place is None, on_click=_go, args=(place,)
+            )
+
+
+def _neighbours(listed: Listed, id: str) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:
+    """The pairs before and after one in the list, each with the page it is on. Where the pair has left the list (it was dropped,
+    say), the next one is the one that took its place."""
+    row = listed.ids.index(id) if id in listed.ids else None
+    place = row if row is not None else min(int(st.session_state.get("pairs.row", 0)), len(listed.ids))
+    line = [(i, listed.sheet) for i in listed.ids]
+    ahead = [*line[place + (row is not None) :], *([(listed.after, listed.sheet + 1)] if listed.after else [])]
+    behind = [*([(listed.before, listed.sheet - 1)] if listed.before else []), *line[:place]]
+    return (behind[-1] if behind else None), (ahead[0] if ahead else None)
+
+
+def _go(place: tuple[str, int] | None) -> None:
+    if place is not None:
+        put(pair=place[0], sheet=str(place[1]))
+
+
+def _act(change: Callable[[], T]) -> T | None:
+    """Make a change; a refusal becomes a sentence on the page."""
+    try:
+        return change()
+    except PairsError as error:
+        st.session_state["pairs.refused"] = str(error)[:1].upper() + str(error)[1:]
+        return None
+
+
+page()

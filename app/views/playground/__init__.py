@@ -1,0 +1,1 @@
+"""The Playground page: objectives as landscapes."""

@@ -1,0 +1,97 @@
+"""An objective's parameters as sliders, for trying values out. What a slider reaches follows from the parameter's declaration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+from pydantic.fields import FieldInfo
+
+from app.text.plain import plain
+from app.widgets.forms import explain, is_objective, title, widget
+from lab.objectives import OBJECTIVES, Objective
+
+MANTISSAS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+DECADES = 2
+"""Decades that a slider reaches above and below the default where the parameter is open upwards."""
+
+
+def knobs(kind: type[Objective], start: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A slider for every number with a fraction, the form's widgets for the rest; values by name, nested ones as mappings.
+
+    start: values to begin with where they are not the defaults.   key: what the widgets' keys begin with.
+    Parameters that the others turn off are left out.
+    """
+    defaults = {name: start.get(name, field.default) for name, field in kind.model_fields.items()}
+    now = {name: st.session_state.get(f"{key}.{name}", default) for name, default in defaults.items()}
+    values = {}
+    for name, field in kind.model_fields.items():
+        if name in kind.unused_parameters(now):
+            continue
+        here = f"{key}.{name}"
+        if is_objective(field):
+            values[name] = _nested(name, field, defaults[name], here)
+        elif field.annotation is float:
+            values[name] = st.select_slider(
+                title(name, field),
+                stops(field, float(defaults[name])),
+                value=float(defaults[name]),
+                format_func=lambda value: f"{value:.4g}",
+                key=here,
+                help=plain(explain(field)),
+                persist_state="page",
+            )
+        else:
+            values[name] = widget(name, field, defaults[name], here, keep="page")
+    return values
+
+
+def stops(field: FieldInfo, start: float) -> list[float]:
+    """The values a slider can take, ascending: even steps between two limits, decades above a limit of 0, else around the default.
+
+    The default and `start` are always among them.
+    """
+    limits = {name: float(getattr(m, name)) for m in field.metadata for name in ("gt", "ge", "lt", "le") if hasattr(m, name)}
+    low, high = limits.get("ge", limits.get("gt")), limits.get("le", limits.get("lt"))
+    default = float(field.default)
+    if low is not None and high is not None:
+        found = {low + (high - low) * step / 100 for step in range(101)}
+    elif low == 0:
+        found = {0.0} | _decades(default or 0.1)
+    else:
+        reach = 10 * max(1.0, abs(default))
+        found = {default + reach * step / 50 for step in range(-50, 51)}
+    inside = {value for value in (float(f"{value:.10g}") for value in found) if _allowed(value, limits)}
+    return sorted(inside | {default, start})
+
+
+def _decades(middle: float) -> set[float]:
+    first = math.floor(math.log10(middle)) - DECADES
+    return {mantissa * 10.0**power for power in range(first, first + 2 * DECADES + 1) for mantissa in MANTISSAS}
+
+
+def _allowed(value: float, limits: Mapping[str, float]) -> bool:
+    return (
+        value > limits.get("gt", -math.inf)
+        and value >= limits.get("ge", -math.inf)
+        and value < limits.get("lt", math.inf)
+        and value <= limits.get("le", math.inf)
+    )
+
+
+def _nested(name: str, field: FieldInfo, default: Any, key: str) -> dict[str, Any]:
+    """An objective inside another one: which, and its own parameters."""
+    spec = {"name": default} if isinstance(default, str) else dict(default)
+    names = sorted(n for n, kind in OBJECTIVES.items() if not any(is_objective(f) for f in kind.model_fields.values()))
+    chosen = st.selectbox(
+        title(name, field),
+        names,
+        index=names.index(spec["name"]),
+        key=f"{key}.name",
+        help=plain(explain(field)),
+        persist_state="page",
+    )
+    start = {k: v for k, v in spec.items() if k != "name"} if chosen == spec["name"] else {}
+    return {"name": chosen, **knobs(OBJECTIVES[chosen], start, f"{key}.{chosen}")}

@@ -1,0 +1,73 @@
+"""The playground's settings in its address, so that a link reproduces a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.state.landscapes import Plane, parse_starts, written
+from app.state.recipe import build_objective, changed_parameters
+from lab.objectives import Objective
+
+Spec = dict[str, Any]
+
+
+def written_objective(objective: Objective) -> str:
+    """An objective's name, or with parameters that are not the defaults its specification as JSON."""
+    changed = changed_parameters(objective)
+    return json.dumps({"name": objective.name, **changed}, separators=(",", ":")) if changed else objective.name
+
+
+def read_objective(text: str) -> Spec:
+    """The specification in a link. Raises ValueError in one sentence where there is no such objective or parameter."""
+    try:
+        spec = json.loads(text) if text.startswith("{") else {"name": text}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"The address names the objective {text!r}, which is not JSON ({error.msg}).") from error
+    if not isinstance(spec.get("name"), str):
+        raise ValueError(f"The address describes an objective without a name: {text!r}.")
+    objective = build_objective(spec)
+    return {"name": objective.name, **changed_parameters(objective)}
+
+
+def written_plane(plane: Plane) -> dict[str, str]:
+    """What differs from the default plane."""
+    usual = Plane()
+    found = {
+        name: f"{getattr(plane, name)[0]:g},{getattr(plane, name)[1]:g}"
+        for name in ("log_x1", "log_x2", "tokens", "ref")
+        if getattr(plane, name) != getattr(usual, name)
+    }
+    if plane.starts != usual.starts:
+        found["starts"] = written(plane.starts)
+    if plane.seed != usual.seed:
+        found["seed"] = str(plane.seed)
+    if plane.seen != usual.seen:
+        found["seen"] = "no"
+    return found
+
+
+def read_plane(params: Mapping[str, str]) -> Plane:
+    """The plane in a link; what it does not say is the default. Raises ValueError in one sentence."""
+    given: dict[str, Any] = {}
+    for name, kind in (("log_x1", float), ("log_x2", float), ("tokens", int), ("ref", float)):
+        if name in params:
+            given[name] = _two(name, params[name], kind)
+    if "starts" in params:
+        given["starts"] = parse_starts(params["starts"])
+    if "seed" in params:
+        if not params["seed"].isdecimal():
+            raise ValueError(f"The address has seed = {params['seed']!r}; it must be a whole number.")
+        given["seed"] = int(params["seed"]) % 2**31
+    if "seen" in params:
+        given["seen"] = params["seen"] != "no"
+    return Plane(**given)
+
+
+def _two(name: str, text: str, kind: type) -> Sequence[Any]:
+    try:
+        one, other = (kind(number) for number in text.split(","))
+    except ValueError:
+        raise ValueError(f"The address has {name} = {text!r}; it must be two numbers with a comma between them.") from None
+    return one, other

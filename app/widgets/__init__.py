@@ -1,0 +1,1 @@
+"""Reusable parts of pages: figures, forms, dialogs, token heat maps, pair view, shortcuts."""

@@ -1,0 +1,139 @@
+"""Widgets made from pydantic fields: declare a setting once in the library, and it stands in the form.
+
+No widget has limits of its own: a browser that refuses a number keeps the old one without a word to the server, so that a run would
+start with something else than what is on the screen. What is typed arrives here, and the library says what is wrong with it.
+(A whole number beyond 2**53 is refused by every browser all the same.)
+"""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import streamlit as st
+from pydantic.fields import FieldInfo
+
+from app.text.labels import objective_label
+from app.text.plain import plain
+from lab.objectives import OBJECTIVES, Objective
+
+COLUMNS = 3
+LIMITS = {"gt": "greater than", "ge": "at least", "lt": "less than", "le": "at most"}
+
+
+def objective_fields(kind: type[Objective], start: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A widget for every parameter of an objective that its other parameters leave in use; their values by name.
+
+    start: values to begin with where they are not the defaults.   key: what the widgets' keys begin with.
+    """
+    fields = kind.model_fields
+    defaults = {name: start.get(name, field.default) for name, field in fields.items()}
+    now = {name: st.session_state.get(f"{key}.{name}", default) for name, default in defaults.items()}
+    unused = kind.unused_parameters(now)
+    nested = [name for name in fields if is_objective(fields[name])]
+    plain_fields = {name: field for name, field in fields.items() if name not in unused and name not in nested}
+    values: dict[str, Any] = {name: _nested_objective(name, fields[name], defaults[name], f"{key}.{name}") for name in nested}
+    return values | grid(plain_fields, defaults, key)
+
+
+def grid(fields: Mapping[str, FieldInfo], defaults: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Widgets side by side; their values by field name."""
+    values = {}
+    for first in range(0, len(fields), COLUMNS):
+        row = list(fields.items())[first : first + COLUMNS]
+        for column, (name, field) in zip(st.columns(COLUMNS), row):
+            with column:
+                values[name] = widget(name, field, defaults[name], f"{key}.{name}")
+    return values
+
+
+def widget(name: str, field: FieldInfo, default: Any, key: str, keep: Literal["page", "session"] = "session") -> Any:
+    """The widget that fits a field's type, and its value. keep: how long what is entered is kept while another page is shown."""
+    label, more = title(name, field), plain(explain(field))
+    common: dict[str, Any] = {"key": key, "help": more, "persist_state": keep}
+    kind, optional = _kind(field)
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        return st.selectbox(label, choices, index=choices.index(default), **common)
+    if kind is bool:
+        return st.toggle(label, value=default, **common)
+    if kind is int and (word := _word(field)):
+        chosen = st.session_state.get(f"{key}.{word[0]}", default == word[0])
+        start = None if default == word[0] else default
+        number = st.number_input(
+            label, value=start, step=1, placeholder=word[1] if chosen else "not set", disabled=chosen, **common
+        )
+        return word[0] if st.toggle(word[1], value=chosen, key=f"{key}.{word[0]}", persist_state=keep) else number
+    if kind is int:
+        return st.number_input(label, value=default, step=1, placeholder="not set" if optional else None, **common)
+    if kind is float:
+        return st.number_input(label, value=float(default), step=_step(default), format="%.6g", **common)
+    if kind is str:
+        return st.text_input(label, value=default, **common)
+    raise TypeError(f"There is no widget for the setting {name} of type {kind}; add one to app.widgets.forms.")
+
+
+def _nested_objective(name: str, field: FieldInfo, default: Any, key: str) -> dict[str, Any]:
+    """An objective inside another one: which, and its own parameters."""
+    spec = {"name": default} if isinstance(default, str) else dict(default)
+    with st.container(border=True):
+        names = sorted(n for n, kind in OBJECTIVES.items() if not any(is_objective(f) for f in kind.model_fields.values()))
+        chosen = st.selectbox(
+            title(name, field),
+            names,
+            index=names.index(spec["name"]),
+            format_func=objective_label,
+            key=f"{key}.name",
+            help=plain(explain(field)),
+            persist_state="session",
+        )
+        start = {k: v for k, v in spec.items() if k != "name"} if chosen == spec["name"] else {}
+        return {"name": chosen, **objective_fields(OBJECTIVES[chosen], start, f"{key}.{chosen}")}
+
+
+def is_objective(field: FieldInfo) -> bool:
+    """Whether a field holds another objective."""
+    return isinstance(field.annotation, type) and issubclass(field.annotation, Objective)
+
+
+def _kind(field: FieldInfo) -> tuple[Any, bool]:
+    """A field's type without None, and whether it may be None."""
+    if typing.get_origin(field.annotation) in (types.UnionType, typing.Union):
+        kinds: Sequence[Any] = typing.get_args(field.annotation)
+        return next(kind for kind in kinds if kind is not type(None)), type(None) in kinds
+    return field.annotation, False
+
+
+def _word(field: FieldInfo) -> list[str] | None:
+    """A word that may stand in the place of a number, and its label; None where there is none."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    return typing.cast("list[str] | None", extra.get("word"))
+
+
+def title(name: str, field: FieldInfo) -> str:
+    """What stands over a widget: name, the paper's symbol, unit."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    symbol = f" {extra['symbol']}" if extra.get("symbol") and extra["symbol"] != name else ""
+    return f"{name}{symbol}" + (f" ({extra['unit']})" if extra.get("unit") else "")
+
+
+def explain(field: FieldInfo) -> str:
+    """A field's meaning, its limits and the range that was published."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    words = (field.description or "").strip()
+    parts = [words[:1].upper() + words[1:].rstrip(".")] if words else []
+    limits = [f"{text} {getattr(m, name):g}" for m in field.metadata for name, text in LIMITS.items() if hasattr(m, name)]
+    if limits:
+        parts.append(f"Must be {' and '.join(limits)}")
+    if extra.get("recommended"):
+        low, high = typing.cast(list[float], extra["recommended"])
+        parts.append(f"Recommended: {low:g} to {high:g}")
+    return "".join(f"{part}. " for part in parts).strip()
+
+
+def _step(value: float) -> float:
+    """What one press of + adds: a tenth of the value's power of ten."""
+    return 10.0 ** (math.floor(math.log10(abs(value))) - 1) if value else 0.01

@@ -1,0 +1,151 @@
+"""One pair, opened: both answers side by side, the form that edits them, and every version there was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import streamlit as st
+
+from app.text.plain import plain
+from app.widgets.difference import answers_html
+from lab.pairs import Edit, Pair, PairStore, Prompt, prompt_text
+from lab.world import BEST, is_world, score
+
+VERSIONS = 20
+"""Versions that the history shows."""
+
+Guard = Callable[[Callable[[], Any]], Any]
+
+
+def show(store: PairStore, pair: Pair, act: Guard) -> None:
+    """The opened pair. `act` runs a change of the store and keeps its complaint for the page."""
+    compare, edit, history = st.tabs(["Compare", "Edit", "History"])
+    with compare:
+        _compare(store, pair)
+    with edit:
+        _edit(store, pair, act)
+    with history:
+        _history(store, pair)
+
+
+def _compare(store: PairStore, pair: Pair) -> None:
+    st.caption("Prompt")
+    st.code(shown(prompt_text(pair.prompt)), language=None, wrap_lines=True)
+    for column, side, html, words in zip(
+        st.columns(2), ("chosen", "rejected"), answers_html(shown(pair.chosen), shown(pair.rejected)), judgements(store, pair)
+    ):
+        with column, st.container(border=True):
+            st.caption(f"{side.capitalize()} answer")
+            st.html(html)
+            if words:
+                st.text(words)
+    st.caption("Underlined: what only one of the two answers has.")
+    if is_world(store.source):
+        st.text(label_in_words(pair))
+    elif pair.meta:
+        st.caption("Other columns of the source")
+        st.code(shown(json.dumps(pair.meta, indent=1, ensure_ascii=False)), language="json", wrap_lines=True)
+
+
+def judgements(store: PairStore, pair: Pair) -> tuple[str, str]:
+    """What the embedded world's oracle says of both answers as they stand now; empty for other pair sets."""
+    if not is_world(store.source):
+        return "", ""
+    prompt = prompt_text(pair.prompt)
+    found = [score(prompt, answer) for answer in (pair.chosen, pair.rejected)]
+    one, other = (f"Oracle: {s.total:+.1f} of at most {BEST:+g}. {s.reason.capitalize()}." for s in found)
+    return one, other
+
+
+def label_in_words(pair: Pair) -> str:
+    """Whether the label of a pair of the embedded world agrees with its oracle."""
+    prompt = prompt_text(pair.prompt)
+    gap = score(prompt, pair.chosen).total - score(prompt, pair.rejected).total
+    verdict = f"The oracle agrees with the label: it likes the chosen answer better by {gap:.1f}."
+    if gap < 0:
+        verdict = f"The oracle disagrees with the label: it likes the rejected answer better by {-gap:.1f}."
+    if gap == 0:
+        verdict = "The oracle likes both answers alike."
+    if pair.meta.get("noisy"):
+        chance = pair.meta.get("preference_probability", 0.0)
+        verdict += f" As the set was made, chance decided against the better answer here ({chance:.0%} of annotators would do so)."
+    return verdict
+
+
+def _edit(store: PairStore, pair: Pair, act: Guard) -> None:
+    texts = texts_of(pair)
+    draft: dict[str, str] = st.session_state.get(f"draft.{pair.id}", {})
+    if draft:
+        st.warning("This is what you typed; the pair was changed elsewhere meanwhile. Saving puts it over the present version.")
+    with st.form(f"edit.{pair.id}.{pair.version}"):
+        keys = {name: f"edit.{name}.{pair.id}.{pair.version}" for name in texts}
+        for name in (name for name in texts if name.startswith("prompt")):
+            st.text_area(plain(name.capitalize()), draft.get(name, texts[name]), height=90, key=keys[name])
+        for column, name in zip(st.columns(2), ("chosen", "rejected")):
+            column.text_area(plain(f"{name} answer".capitalize()), draft.get(name, texts[name]), height=240, key=keys[name])
+        st.form_submit_button("Save", type="primary", on_click=_save, args=(store, pair, texts, keys, act))
+
+
+def texts_of(pair: Pair) -> dict[str, str]:
+    """What can be edited, by name; every turn of a conversation apart."""
+    turns = {"prompt": pair.prompt}
+    if not isinstance(pair.prompt, str):
+        turns = {f"prompt, turn {i} ({message['role']})": message["content"] for i, message in enumerate(pair.prompt, 1)}
+    return {name: shown(str(text)) for name, text in {**turns, "chosen": pair.chosen, "rejected": pair.rejected}.items()}
+
+
+def _save(store: PairStore, pair: Pair, texts: dict[str, str], keys: dict[str, str], act: Guard) -> None:
+    """Store the texts that were changed; a refusal loses nothing of what was typed."""
+    typed = {name: st.session_state[key] for name, key in keys.items()}
+    changes: dict[str, Any] = {name: typed[name] for name in ("chosen", "rejected") if typed[name] != texts[name]}
+    turns = [name for name in texts if name.startswith("prompt")]
+    if any(typed[name] != texts[name] for name in turns):
+        changes["prompt"] = prompt_like(pair.prompt, [typed[name] for name in turns])
+    st.session_state[f"draft.{pair.id}"] = typed
+    saved = act(lambda: store.edit(pair.id, **changes, expected_version=pair.version))
+    # While the version is the one that was seen, the widgets themselves keep what was typed.
+    if saved is not None or store.get(pair.id).version == pair.version:
+        del st.session_state[f"draft.{pair.id}"]
+
+
+def prompt_like(before: Prompt, turns: list[str]) -> Prompt:
+    """A prompt of the same roles as another one, with other words in its turns."""
+    if isinstance(before, str):
+        return turns[0]
+    return [{**message, "content": content} for message, content in zip(before, turns)]
+
+
+def _history(store: PairStore, pair: Pair) -> None:
+    actions = {edit.after: edit for edit in store.log() if edit.pair_id == pair.id}
+    versions = store.history(pair.id)
+    for old in reversed(versions[-VERSIONS:]):
+        with st.expander(f"Version {old.version}: {_what_happened(actions.get(old.version))}", expanded=old == pair):
+            st.code(shown(prompt_text(old.prompt)), language=None, wrap_lines=True)
+            for column, text in zip(st.columns(2), (old.chosen, old.rejected)):
+                column.code(shown(text), language=None, wrap_lines=True)
+    if len(versions) > VERSIONS:
+        st.caption(f"{len(versions) - VERSIONS} older versions are stored, but not shown.")
+
+
+def _what_happened(edit: Edit | None) -> str:
+    if edit is None:
+        return "as imported"
+    return f"{PAST[edit.action]} on {datetime.fromtimestamp(edit.time):%-d %B %Y at %H:%M}"
+
+
+PAST = {
+    "edit": "edited",
+    "swap": "swapped",
+    "drop": "dropped",
+    "restore": "restored",
+    "undo": "an edit was undone",
+    "redo": "an edit was done again",
+}
+
+
+def shown(text: str) -> str:
+    """A text that any page can carry: halves of characters, which JSON can smuggle in, become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")

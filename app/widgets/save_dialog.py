@@ -1,0 +1,93 @@
+"""Save a chart of any page: its numbers, whole, as CSV or Parquet, or its picture as HTML. (PNG is the camera in its bar.)"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from app.text.plain import plain
+from app.widgets import figure
+from lab.plots import FORMATS, as_file
+
+ASKED = "saving-picture"
+"""In the session: the picture to save; the save dialog is open while it is set."""
+OPENING = "saving-picture-opens"
+"""In the session: the dialog has been asked for, and the whole page has not been drawn since."""
+
+MIME = {"CSV": "text/csv", "Parquet": "application/vnd.apache.parquet", "HTML": "text/html"}
+WORDS = {
+    "CSV": "Every recorded number behind the chart, whole, as text.",
+    "Parquet": "The same for pandas, DuckDB and the like: smaller, with types.",
+    "HTML": "The picture as a page that works offline: zoom, hover, hidden traces. The camera in the chart's bar makes a PNG.",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A chart that can be saved. data: reads every number behind it.   file: name of its files, without their ending.
+    words: what the numbers are of."""
+
+    title: str
+    file: str
+    drawn: go.Figure
+    data: Callable[[], pd.DataFrame]
+    words: str = ""
+
+
+def chart(
+    drawn: go.Figure,
+    key: str,
+    *,
+    title: str,
+    file: str,
+    data: Callable[[], pd.DataFrame],
+    words: str = "",
+    on_click: Callable[[figure.Event], None] | None = None,
+) -> None:
+    """Draw a figure whose bar has a button that opens the dialog. key, on_click: as `app.widgets.figure.show` has them."""
+    picture = Picture(title, file, drawn, data, words)
+    figure.show(drawn, key=key, name=file, on_click=on_click, on_save=lambda _: ask_for(picture))
+
+
+def ask_for(picture: Picture) -> None:
+    """Open the dialog at the page's next whole drawing."""
+    st.session_state[ASKED] = picture
+    st.session_state[OPENING] = True
+
+
+def rerun_if_asked() -> None:
+    """Within a fragment: have the whole page drawn, where the dialog opens, if it was asked for."""
+    if st.session_state.pop(OPENING, False):
+        st.rerun(scope="app")
+
+
+def offer() -> None:
+    """Draw the dialog if it was asked for."""
+    st.session_state.pop(OPENING, None)
+    if ASKED in st.session_state:
+        _dialog(st.session_state[ASKED])
+
+
+def _closed() -> None:
+    st.session_state.pop(ASKED, None)
+
+
+@st.dialog("Save a chart", on_dismiss=_closed)
+def _dialog(picture: Picture) -> None:
+    st.text(picture.title)
+    dark = figure.dark()
+    save_as(picture.file, lambda kind: as_file(kind, picture.data, lambda: picture.drawn, dark), picture.words)
+
+
+def save_as(file: str, make: Callable[[str], bytes], words: str) -> None:
+    """Choose a format, and save. file: the name without its ending.   make: the file of a format, made when it is wanted."""
+    kind = st.radio("As", FORMATS, captions=[WORDS[kind] for kind in FORMATS])
+    if words:
+        st.caption(plain(words))
+    name = f"{file}.{kind.lower()}"
+    st.download_button("Save", lambda: make(kind), file_name=name, mime=MIME[kind], icon=":material/download:", on_click="ignore")
+    st.caption(plain(name))

@@ -1,0 +1,143 @@
+"""The form that starts twin runs: two objectives, the same start, the same batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+import lab
+from app.pages import COMPARE
+from app.state import pair_sets
+from app.state.jobs import Job, Progress, show_progress
+from app.state.navigation import leave_for
+from app.state.recipe import build_objective
+from app.text.labels import objective_label
+from app.text.plain import plain
+from app.widgets.forms import grid, objective_fields
+from lab.objectives import OBJECTIVES
+from lab.run.config import TrainConfig
+from lab.run.handle import Run
+from lab.store.folder import step_of
+
+NEW, LIKE, BRANCH, ONE = "new", "like", "branch", "one"
+WAYS = {
+    NEW: "New runs on the embedded world",
+    LIKE: "New runs with the settings of a run",
+    BRANCH: "Branches from a run's checkpoint",
+    ONE: "One more twin of a run that is there",
+}
+"""How twins begin."""
+
+SHARED = ("steps", "batch_size", "learning_rate", "seed")
+"""Settings that the form asks for; all others are the defaults, or those of the run they begin like. Branches keep their seed."""
+
+JOB = "twins.starting"
+
+
+def form(runs: Sequence[Run], chosen: Sequence[Run]) -> None:
+    """Everything that twins need, and the button. The page shows them when they are started."""
+    if _starting():
+        return
+    st.caption(
+        "Twins begin with the same weights and see the same batches in the same order, so whatever differs between them comes from "
+        "their objectives. They train one after the other: on one device two at once take as long, and need twice the memory."
+    )
+    ways = list(WAYS) if runs else [NEW]
+    way = st.radio("They begin as", ways, format_func=WAYS.__getitem__, horizontal=True, key="twins.way", persist_state="session")
+    run = at = None
+    if way != NEW:
+        names = {each.dir.name: each for each in (*chosen, *runs)}
+        one, other = st.columns([3, 1])
+        run = names[one.selectbox("Run", list(names), key="twins.run", persist_state="session")]
+        if way == BRANCH:
+            steps = [step_of(path) for path in run.checkpoints()]
+            if not steps:
+                st.caption("This run has no checkpoint yet; choose another, or wait for its next.")
+                return
+            at = other.selectbox("From step", steps[::-1], format_func=lambda step: f"{step:,}", key=f"twins.at.{run.dir.name}")
+    specs = [_objective(letter, first) for letter, first in (("A", "dpo"), ("B", "sgdpo"))[(1 if way == ONE else 0) :]]
+    settings = {} if way == ONE else _settings(run, at)
+    one, other = st.columns(2)
+    queue = one.toggle(
+        "One after the other",
+        value=True,
+        key="twins.queue",
+        persist_state="session",
+        help="Off: they start at once and share the device.",
+    )
+    apart = other.toggle(
+        "In processes of their own", key="twins.apart", persist_state="session", help="They go on when the dashboard is closed."
+    )
+    started: dict[str, Any] = {"queue": queue, "executor": "process" if apart else "auto"}
+    if st.button("Start the twin" if way == ONE else "Start the twins", type="primary", icon=":material/join:"):
+        try:
+            objectives = [build_objective(spec) for spec in specs]
+        except ValueError as error:
+            st.error(plain(str(error)))
+            return
+        begins = {LIKE: {"like": run}, BRANCH: {"branch_from": run, "at": at}}.get(way, {})
+        if way == ONE:
+            assert run is not None
+            st.session_state[JOB] = Job(lambda progress: _one_more(run, objectives[0], started, progress))
+        else:
+            st.session_state[JOB] = Job(lambda progress: start(objectives, progress, **begins, **settings, **started))
+        st.rerun(scope="app")
+
+
+def start(objectives: Sequence[Any], progress: Progress, **given: Any) -> list[str]:
+    """Start twins; returns the names of their folders."""
+    if not given.keys() & {"like", "branch_from"} and pair_sets.WORLD in (
+        given.get("pairs", pair_sets.WORLD),
+        given.get("model", pair_sets.WORLD),
+    ):
+        pair_sets.await_world(progress)
+    progress("reading the pairs", 1.0)
+    return [run.dir.name for run in lab.train_twins(objectives, progress=progress, **given)]
+
+
+def _one_more(run: Run, objective: Any, started: dict[str, Any], progress: Progress) -> list[str]:
+    return [run.dir.name, lab.train_twin(run, objective, progress=progress, **started).dir.name]
+
+
+def _starting() -> bool:
+    """Whether twins are being started: how far that is; once they are, the page shows them."""
+    job: Job[list[str]] | None = st.session_state.get(JOB)
+    if job is None:
+        return False
+    if not job.done.wait(0.2):
+        show_progress(job)
+        return True
+    del st.session_state[JOB]
+    if job.error is not None:
+        st.error(plain(f"The twins could not be started: {job.error}"))
+        return False
+    return leave_for(COMPARE, {"runs": ",".join(job.result)})
+
+
+def _objective(letter: str, first: str) -> dict[str, Any]:
+    """Widgets for one twin's objective; its specification."""
+    with st.container(border=True):
+        names = sorted(OBJECTIVES)
+        name = st.selectbox(
+            f"Objective of {letter}",
+            names,
+            index=names.index(first),
+            format_func=objective_label,
+            key=f"twins.{letter}.objective",
+            persist_state="session",
+        )
+        return {"name": name, **objective_fields(OBJECTIVES[name], {}, f"twins.{letter}.{name}")}
+
+
+def _settings(run: Run | None, at: int | None) -> dict[str, Any]:
+    """The settings that both share, beginning with those of `run` or the defaults; those that were left alone are left out."""
+    config = run.about["config"] if run else {}
+    branches = at is not None or (run is not None and "branch" in run.about)
+    fields = {name: TrainConfig.model_fields[name] for name in SHARED if name != "seed" or not branches}
+    usual = {name: config.get(name, field.default) for name, field in fields.items()}
+    if at is not None and usual["steps"] <= at:
+        usual["steps"] += at
+    found = grid(fields, usual, f"twins.{run.dir.name if run else ''}.{at}")
+    return {name: value for name, value in found.items() if run is None or value != config.get(name)}

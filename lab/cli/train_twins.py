@@ -1,0 +1,75 @@
+"""`python -m lab train --twin NAME`: the same run a second time under another objective, right behind the first."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from lab.run.config import ConfigError
+
+from .interrupting import interruption
+from .outcome import exit_code, print_outcome
+from .parameters import with_parameters
+from .screens import Bar, JsonLines
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument(
+        "--twin", metavar="NAME", help="train a twin behind it: same start, same batches in the same order, this objective"
+    )
+    parser.add_argument(
+        "--twin-set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the twin's objective; may be repeated"
+    )
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises ConfigError for flags that do not go together."""
+    if options.twin_set and not options.twin:
+        raise ConfigError("--twin-set changes a parameter of the twin's objective; say which with --twin NAME.")
+    if options.twin and options.resume:
+        raise ConfigError("Twins are resumed one by one, each with its own --run-dir; leave --twin out.")
+    if options.twin and options.dry_run:
+        raise ConfigError("--dry-run looks at one run; leave --twin out.")
+
+
+def train(given: dict[str, Any], options: argparse.Namespace) -> int:
+    """Train both, one after the other. Ctrl-C stops the one that trains, after a checkpoint, and the other is not started."""
+    from lab import api, twins
+
+    given = dict(given)
+    objective = given.pop("objective", None)
+    if objective is None:  # of a branch
+        from lab.training.setup.branch import settings_at
+
+        objective = settings_at(given["branch_from"].dir, given["at"]).objective
+    objectives = (objective, with_parameters(options.twin, options.twin_set))
+    first = options.run_dir
+    dirs = None if first is None else (first, first.with_name(f"{first.name}-twin"))
+    screen: Any = JsonLines() if options.json else Bar()
+    out = sys.stderr if options.json else sys.stdout
+    made = twins.make_twins(objectives, run_dirs=dirs, known_elsewhere=options.detach, progress=screen.preparing, **given)
+    if options.detach:
+        screen.close()
+        runs = twins.start_in_order(made, executor="process", queue=not options.no_queue)
+        words = [{"run": run.dir.name, "folder": str(run.dir)} for run in runs]
+        print(json.dumps(words) if options.json else f"{' and '.join(str(run.dir) for run in runs)} train in the background.")
+        return 0
+    for number, folder in enumerate(made):
+        screen = screen if number == 0 else JsonLines() if options.json else Bar()
+        if options.json:
+            print(json.dumps({"run": folder.name}), flush=True)
+        try:
+            handle = api.start_run(folder, queue=not options.no_queue, on_step=screen.step, progress=screen.preparing)
+            screen.follow(handle)
+        finally:
+            screen.close()
+        print_outcome(handle, file=out)
+        if handle.state == "finished" and (number > 0 or interruption.next()):
+            continue
+        if number == 0:
+            print(f"Its twin was not started: python -m lab train --run-dir {made[1]} --resume", file=out)
+        return exit_code(handle) or interruption.code or 0
+    return 0

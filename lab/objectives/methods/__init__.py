@@ -1,0 +1,1 @@
+"""The objectives, one file per paper or family. Importing a module registers its objectives."""

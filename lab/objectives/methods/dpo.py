@@ -1,0 +1,39 @@
+"""DPO, the objective all others are compared with."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, register
+
+from .shared import LN2, flipped_share, reference_strength, smoothed
+
+
+@register
+class DPO(Objective):
+    """L = -(1-e) ls(beta h) - e ls(-beta h), h = log X1 - log X2 (sums over the completion's tokens).
+
+    Rafailov et al. 2023, arXiv 2305.18290, Eq. 7; label smoothing e from Mitchell's cDPO note, Eq. 3.
+    Returns losses [B] in nats, terms `logit` = beta h.
+    Library and paper differ: TRL 1.x accepts label_smoothing and ignores it for this loss; here it is used, as in the
+    authors' code. Known to fail: |dL/dX1| / |dL/dX2| = X2/X1, so once X2 < X1 the rejected answer falls faster than the
+    chosen one moves, and the chosen log-prob often falls too (likelihood displacement).
+    """
+
+    name: ClassVar[str] = "dpo"
+    title: ClassVar[str] = "Direct Preference Optimization"
+    source: ClassVar[str] = "Rafailov et al. 2023, arXiv 2305.18290, Eq. 7; smoothing: Mitchell, cDPO note, Eq. 3"
+    formula: ClassVar[str] = "L = −(1−ε) log σ(β h) − ε log σ(−β h),  h = log X1 − log X2"
+    presets: ClassVar = {
+        "paper": Preset({"beta": 0.1}, "arXiv 2305.18290, appendix B: β = 0.1, RMSprop, 150 linear warm-up steps", 1e-6),
+    }
+
+    beta: float = reference_strength()
+    label_smoothing: float = flipped_share()
+
+    def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
+        logit = self.beta * p.h
+        return Outcome(smoothed(logit, self.label_smoothing), {"logit": logit}), state
+
+    def first_step_loss(self) -> float:
+        return LN2

@@ -1,0 +1,52 @@
+"""SimPO: average log-probs, a fixed margin, no reference."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, parameter, register
+
+from .shared import flipped_share, smoothed
+
+_TABLE = "SimPO authors' repository, table of training hyper-parameters"
+
+
+@register
+class SimPO(Objective):
+    """L = sm(beta (avg_w - avg_l - gamma_beta_ratio), e), avg = mean token log-prob of the policy, sm as in DPO.
+
+    Meng, Xia, Chen 2024, arXiv 2405.14734, Eq. 6; the paper's gamma is beta * gamma_beta_ratio, as in the authors' code.
+    Returns losses [B] in nats, terms `logit` (what the sigmoid gets) and `target_margin` = gamma, in units of the logit.
+    Library and paper differ: TRL takes gamma itself (`simpo_gamma`). Known to fail: with DPO's beta (0.1) it hardly
+    learns and then collapses; a large gamma lowers the chosen log-prob; nothing holds the policy to its start.
+    """
+
+    name: ClassVar[str] = "simpo"
+    title: ClassVar[str] = "Simple Preference Optimization"
+    source: ClassVar[str] = "Meng et al. 2024, arXiv 2405.14734, Eq. 6"
+    formula: ClassVar[str] = "L = −log σ(β (avg log π(y_w) − avg log π(y_l) − γ/β))"
+    needs_reference: ClassVar[bool] = False
+    length_normalized: ClassVar[bool] = True
+    presets: ClassVar = {
+        "Mistral-7B-Base": Preset({"beta": 2.0, "gamma_beta_ratio": 0.8}, _TABLE, 3e-7),
+        "Mistral-7B-Instruct": Preset({"beta": 2.5, "gamma_beta_ratio": 0.1}, _TABLE, 5e-7),
+        "Llama-3-8B-Base": Preset({"beta": 2.0, "gamma_beta_ratio": 0.5}, _TABLE, 6e-7),
+        "Llama-3-8B-Instruct": Preset({"beta": 2.5, "gamma_beta_ratio": 0.55}, _TABLE, 1e-6),
+        "Llama-3-8B-Instruct v0.2": Preset({"beta": 10.0, "gamma_beta_ratio": 0.3}, _TABLE, 1e-6),
+        "Gemma-2-9B-it": Preset({"beta": 10.0, "gamma_beta_ratio": 0.5}, _TABLE, 8e-7),
+    }
+
+    beta: float = parameter(
+        2.0, "Scale of the length-normalised reward.", symbol="β", unit="tokens/nat", recommended=(2.0, 10.0), gt=0
+    )
+    gamma_beta_ratio: float = parameter(
+        0.5, "Margin asked of every pair.", symbol="γ/β", unit="nats/token", recommended=(0.0, 1.0), ge=0
+    )
+    label_smoothing: float = flipped_share()
+
+    def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
+        logit = self.beta * (p.avg_w - p.avg_l - self.gamma_beta_ratio)
+        margin = torch.full_like(logit, self.beta * self.gamma_beta_ratio)
+        return Outcome(smoothed(logit, self.label_smoothing), {"logit": logit, "target_margin": margin}), state

@@ -1,0 +1,1 @@
+"""Figures of several runs: curves overlaid, one run against another."""

@@ -1,0 +1,86 @@
+"""A term of every pair in one run against the same in another: what is off the diagonal, the two objectives do differently."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from lab.plots.glossary import entry
+from lab.plots.style import axis, empty, figure, ink, layout, translucent, wrapped
+
+HEIGHT = 420
+MOST_POINTS = 2000
+"""Beyond it the pairs that differ most are kept, and of the others evenly many."""
+
+NAMED = 12
+"""Pairs that differ most, drawn in a colour of their own."""
+
+
+def against(
+    frame: pd.DataFrame, term: str, *, labels: Sequence[str], title: str | None = None, height: int = HEIGHT, dark: bool = False
+) -> go.Figure:
+    """Scatter of a term: run `labels[0]` upwards, run `labels[1]` to the right, with the diagonal on which both are the same.
+    The pairs that differ most are diamonds.
+
+    frame: columns pair, one, other, difference, step_one, step_other, the largest difference first, as
+    `lab.comparison.pairwise.term_by_pair` gives it. Every point's `customdata` begins with its pair's id.
+    """
+    about = entry(term)
+    title = title or f"{about.title}, pair by pair"
+    known = frame[np.isfinite(frame["difference"].to_numpy(np.float64))] if len(frame) else frame
+    if known.empty:
+        return empty(title, "Points appear when both runs have seen the same pairs.", dark=dark)
+    c = ink(dark)
+    drawn = _most(known)
+    low, high = (float(pick([drawn["one"].agg(name), drawn["other"].agg(name)])) for pick, name in ((min, "min"), (max, "max")))
+    room = 0.05 * (high - low) or 0.5
+    ends = [low - room, high + room]
+    diagonal = {
+        "type": "scatter",
+        "x": ends,
+        "y": ends,
+        "mode": "lines",
+        "line": {"color": c.faint, "width": 1, "dash": "dot"},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+    first, rest = drawn.iloc[:NAMED], drawn.iloc[NAMED:]
+    traces = [diagonal, _points(rest, labels, about.unit, translucent(c.neutral[0], 0.55), 5, "circle")]
+    traces.append(_points(first, labels, about.unit, c.rejected, 9, "diamond"))
+    note = f"{len(known):,} pairs" + (f", {len(drawn):,} drawn" if len(drawn) < len(known) else "")
+    look = layout(
+        title,
+        note=note,
+        dark=dark,
+        height=height,
+        xaxis=axis(c, f"{labels[1]}: {about.axis}", range=ends, zeroline=False),
+        yaxis=axis(c, f"{labels[0]}: {about.axis}", range=ends, zeroline=False),
+        showlegend=False,
+    )
+    return figure(traces, look)
+
+
+def _points(frame: pd.DataFrame, labels: Sequence[str], unit: str, colour: str, size: int, symbol: str) -> dict[str, object]:
+    one, other = (wrapped(label, 30) for label in labels)
+    return {
+        "type": "scattergl" if len(frame) > 500 else "scatter",
+        "x": frame["other"].to_numpy(np.float32),
+        "y": frame["one"].to_numpy(np.float32),
+        "mode": "markers",
+        "marker": {"size": size, "color": colour, "symbol": symbol},
+        "customdata": frame[["pair", "difference", "step_one"]].to_numpy(object),
+        "hovertemplate": f"pair %{{customdata[0]}}, step %{{customdata[2]:,d}}<br>{one} <b>%{{y:.4g}} {unit}</b>, "
+        f"{other} <b>%{{x:.4g}} {unit}</b><br>difference %{{customdata[1]:.4g}}<extra></extra>",
+        "showlegend": False,
+    }
+
+
+def _most(frame: pd.DataFrame) -> pd.DataFrame:
+    if len(frame) <= MOST_POINTS:
+        return frame
+    half = MOST_POINTS // 2
+    rest = np.linspace(half, len(frame) - 1, MOST_POINTS - half).astype(int)
+    return frame.iloc[[*range(half), *rest]]

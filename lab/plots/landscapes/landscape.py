@@ -1,0 +1,360 @@
+"""A loss as a landscape over (log X₁, log X₂), with the way descent takes through it.
+
+    data = field(make_objective("dpo"), axis, axis)
+    path = flow(make_objective("dpo"), [(0.0, 0.0), (-2.0, 2.0)], rate=descent_rate(data, steps=100), steps=100)
+    field_figure(data, title="DPO", quantity="ratio", paths=[path])
+
+X₁ and X₂ are the probability ratios of policy and reference of the chosen and the rejected answer.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from lab.plots.glossary import Entry, entry
+from lab.plots.style import Ink, axis, figure, ink, layout, translucent
+
+if TYPE_CHECKING:
+    from lab.objectives import FieldData, Trajectory
+
+QUANTITIES: dict[str, Entry] = {
+    "loss": Entry("Loss", "L", "nats", "The loss of a pair that stands at this point."),
+    "ratio": Entry(
+        "Ratio of increase to decrease",
+        "|∂L/∂X₁| / |∂L/∂X₂|",
+        "",
+        "How much harder the loss moves the chosen ratio than the rejected one; X₂/X₁ for DPO. Above 1 (blue) it mostly teaches "
+        "what to say, below 1 (orange) mostly what not to say.",
+    ),
+    "log_space_ratio": Entry(
+        "Ratio of the pushes",
+        "|∂L/∂log X₁| / |∂L/∂log X₂|",
+        "",
+        "How much harder the loss pushes the log-prob of the chosen answer than that of the rejected one; 1 everywhere for DPO.",
+    ),
+    "d_log_x1": Entry(
+        "Derivative on the chosen side",
+        "∂L/∂log X₁",
+        "",
+        "How the loss changes with the chosen log-ratio; negative (blue): descent pushes the chosen answer up.",
+    ),
+    "d_log_x2": Entry(
+        "Derivative on the rejected side",
+        "∂L/∂log X₂",
+        "",
+        "How the loss changes with the rejected log-ratio; positive (orange): descent pushes the rejected answer down.",
+    ),
+}
+"""What a field can be coloured by, by name."""
+
+FIELD_HEIGHT = 520
+ARROWS = 15
+"""Arrows along each axis at most."""
+
+DECADES = 4.0
+"""The colours of a ratio end at 1/10,000 and 10,000."""
+
+HALVED = 0.30103
+"""log10 of 2."""
+
+
+def descent_rate(data: FieldData, *, steps: int, crossings: float = 2.0) -> float:
+    """Step size (nats²) with which `steps` steps cross the plane so often where it is steep; 1 where it is flat.
+
+    Steep is what nine tenths of the finite points within reach stay below: some losses have no bound at the edge of that reach.
+    """
+    slope = np.hypot(array(data.d_log_x1), array(data.d_log_x2))
+    slope = slope[np.isfinite(slope) & array(data.attainable, bool)]
+    steep = float(np.quantile(slope, 0.9)) if len(slope) else 0.0
+    width = max(float(np.ptp(array(a))) for a in (data.log_x1, data.log_x2))
+    return crossings * width / steps / steep if steep > 0 and width > 0 else 1.0
+
+
+def field_figure(
+    data: FieldData,
+    *,
+    title: str,
+    quantity: str = "loss",
+    paths: Sequence[Trajectory] = (),
+    rate: float | None = None,
+    held: str = "",
+    dark: bool = False,
+) -> go.Figure:
+    """A quantity as colour over the plane, arrows of the negative gradient, and the paths of gradient descent.
+
+    quantity: a key of `QUANTITIES`; ratios have a logarithmic colour scale centred at 1, derivatives a linear one centred at 0.
+    All arrows have the same length: they show where descent goes, not how fast. rate: the paths' step size (nats²), for the note.
+    held: "margin", or another word, where the gradient holds that part of the loss fixed.
+    Points that ask for a token probability above 1 are dimmed and hatched, and what is drawn on top ends there.
+    A value that does not exist (0/0, or not finite) is left empty.
+    Raises ValueError for an unknown quantity.
+    """
+    if quantity not in QUANTITIES:
+        raise ValueError(f"There is no quantity {quantity!r} of a field; choose one of {', '.join(QUANTITIES)}.")
+    c = ink(dark)
+    x, y = array(data.log_x1), array(data.log_x2)
+    out = ~array(data.attainable, bool).T
+    words = _words(out, paths, rate, held)
+    traces = [*surface(data, quantity, c), *out_of_reach(x, y, out, c), equal_margin(x, y, c), arrows(data, c)]
+    reach = [np.inf if (inside := ~out.all(along)).all() else a[inside].max(initial=-np.inf) for along, a in enumerate((x, y))]
+    for path in paths:
+        traces += _descent(path, reach, c)
+    look = layout(
+        title,
+        dark=dark,
+        height=FIELD_HEIGHT,
+        xaxis=axis(c, "log X₁ [nats]", range=span(x), constrain="domain", zeroline=False),
+        # Square on the screen, so that arrows and paths have their true direction where both axes have the same span.
+        yaxis=axis(
+            c, "log X₂ [nats]", range=span(y), constrain="domain", zeroline=False, scaleanchor="x", scaleratio=_square(x, y)
+        ),
+        showlegend=False,
+        uirevision=f"{quantity}/{span(x)}/{span(y)}",
+        annotations=[_note(words, c)],
+    )
+    look["margin"]["t"] = 40 + 16 * len(words)
+    return figure([trace for trace in traces if trace], look)
+
+
+def surface(data: FieldData, quantity: str, c: Ink) -> list[dict[str, Any]]:
+    """A quantity of the field as colours, with lines of equal value."""
+    about = QUANTITIES[quantity]
+    values = array(data.value if quantity == "loss" else getattr(data, quantity)).T
+    logarithmic = quantity.endswith("ratio")
+    shown = _decades(values) if logarithmic else np.where(np.isfinite(values), values, np.nan)
+    base = {"x": array(data.log_x1, np.float32), "y": array(data.log_x2, np.float32), "z": drawable(shown)}
+    within = np.where(array(data.attainable, bool).T, base["z"].astype(np.float64), np.nan)  # what sets the colours
+    bar: dict[str, Any] = {
+        "thickness": 10,
+        "outlinewidth": 0,
+        "tickfont": {"size": 10},
+        "exponentformat": "e",
+        "title": {"text": about.symbol.split(" ")[0] if quantity == "loss" else "", "side": "top"},
+    }
+    finite = within[np.isfinite(within)]
+    scale: dict[str, Any] = {"colorscale": [[0, c.empty], [1, translucent(c.neutral[1], 0.75)]]}
+    if quantity == "loss" and len(finite):
+        scale |= {"zmin": finite.min(), "zmax": finite.max()}
+    if quantity != "loss":
+        bound = largest(within)
+        bound = min(max(bound, HALVED), DECADES) if logarithmic else bound or 1.0
+        low, high = (c.rejected, c.chosen) if logarithmic else (c.chosen, c.rejected)  # blue: for the chosen side, or upwards
+        scale = {"colorscale": [[0, low], [0.5, c.empty], [1, high]], "zmin": -bound, "zmax": bound}
+        if logarithmic:
+            small = (-HALVED, 0.0, HALVED) if bound < 1 else ()
+            ticks = np.array(sorted({*small, *(t for t in np.arange(-DECADES, DECADES + 1) if abs(t) <= bound)}))
+            bar |= {"tickvals": ticks, "ticktext": [f"{10**t:.4g}" for t in ticks]}
+    words = _ratio_words(values) if logarithmic else None
+    number = "%{text}" if logarithmic else "%{z:.4g}"
+    heat = {
+        **base,
+        **scale,
+        "type": "heatmap",
+        "zsmooth": "best" if np.isfinite(shown).all() and min(shown.shape) > 1 else False,
+        "colorbar": bar,
+        **({"text": words, "texttemplate": ""} if words is not None else {}),
+        "hovertemplate": f"log X₁ = %{{x:.3g}}, log X₂ = %{{y:.3g}} nats: <b>{about.symbol} = {number} {about.unit}</b><br>"
+        f"{about.hover}<br><br>{entry('log_ratio_chosen').hover}<br>{entry('log_ratio_rejected').hover}<extra></extra>",
+    }
+    if not len(finite) or np.ptp(finite) < 1e-9:
+        return [heat]
+    levels: dict[str, Any] = {"coloring": "none"}
+    if logarithmic:
+        levels |= {"start": 0, "end": 0, "size": 1}
+    lines = {
+        **base,
+        "z": within.astype(np.float32),
+        "type": "contour",
+        "contours": levels,
+        "ncontours": 12,
+        "line": {"color": c.text if logarithmic else translucent(c.faint, 0.6), "width": 1},
+        "showscale": False,
+        "hoverinfo": "skip",
+    }
+    return [heat, lines]
+
+
+def out_of_reach(x: np.ndarray, y: np.ndarray, out: np.ndarray, c: Ink) -> list[dict[str, Any]]:
+    """A veil and strokes over the points that no policy can reach; nothing where there is none."""
+    rows, columns = np.nonzero(out)
+    if not len(rows):
+        return []
+    veil = {
+        "type": "heatmap",
+        "x": x.astype(np.float32),
+        "y": y.astype(np.float32),
+        "z": np.where(out, 1.0, np.nan).astype(np.float32),
+        "colorscale": [[0, translucent(c.empty, 0.8)], [1, translucent(c.empty, 0.8)]],
+        "showscale": False,
+        "hoverinfo": "skip",
+    }
+    hatching = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": x[columns].astype(np.float32),
+        "y": y[rows].astype(np.float32),
+        "marker": {"symbol": "line-ne-open", "size": 6, "line": {"width": 1}, "color": translucent(c.faint, 0.7)},
+        "hoverinfo": "skip",
+    }
+    return [veil, hatching]
+
+
+def equal_margin(x: np.ndarray, y: np.ndarray, c: Ink) -> dict[str, Any]:
+    """The line of margin 0, with the point where policy and reference are the same."""
+    low, high = max(x.min(), y.min()), min(x.max(), y.max())
+    if low >= high:
+        return {}
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": np.array([low, high], np.float32),
+        "y": np.array([low, high], np.float32),
+        "line": {"color": c.faint, "width": 1, "dash": "dot"},
+        "hoverinfo": "skip",
+    }
+
+
+def arrows(data: FieldData, c: Ink) -> dict[str, Any]:
+    """Arrows of one length along the negative gradient, in one trace: tail, head, gap."""
+    x, y = array(data.log_x1), array(data.log_x2)
+    rows, columns = (_evenly(len(a)) for a in (x, y))
+    right, up, within = (array(t)[np.ix_(rows, columns)] for t in (-data.d_log_x1, -data.d_log_x2, data.attainable))
+    at_x, at_y = np.meshgrid(x[rows], y[columns], indexing="ij")
+    size = np.hypot(right, up)
+    drawn = np.isfinite(size) & (size > 0) & (within > 0)
+    if not drawn.any():
+        return {}
+    # Equal length on the screen: the steps are shares of each axis, because the axes may have different spans.
+    length_x, length_y = (0.6 * max(np.ptp(a), 1e-9) / ARROWS for a in (x, y))
+    half_x, half_y = (length * (part[drawn] / size[drawn]) / 2 for length, part in ((length_x, right), (length_y, up)))
+    gap = np.full(drawn.sum(), np.nan)
+    head = np.tile([0, 6, 0], drawn.sum())
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": np.stack([at_x[drawn] - half_x, at_x[drawn] + half_x, gap], -1).ravel().astype(np.float32),
+        "y": np.stack([at_y[drawn] - half_y, at_y[drawn] + half_y, gap], -1).ravel().astype(np.float32),
+        "line": {"color": c.faint, "width": 1},
+        "marker": {"symbol": "arrow", "angleref": "previous", "size": head, "color": c.faint, "line": {"width": 0}},
+        "hoverinfo": "skip",
+    }
+
+
+def _descent(path: Trajectory, reach: Sequence[float], c: Ink) -> list[dict[str, Any]]:
+    """All trajectories of one descent: a ring at each start, and a line that ends in an arrow, within a policy's reach."""
+    x, y, loss = (array(t) for t in (path.log_x1, path.log_x2, path.value))
+    rows, P = x.shape
+    inside = (drawable(x) <= reach[0]) & (drawable(y) <= reach[1])
+    good = np.logical_and.accumulate(inside & np.isfinite(loss), axis=0)
+    row = np.arange(rows)[:, None]
+    end = (row == good.sum(0) - 1) & (row > 0)
+
+    def joined(table: np.ndarray) -> np.ndarray:
+        """One trajectory after the other, with gaps between them."""
+        return np.vstack([np.where(good, table, np.nan), np.full((1, P), np.nan)]).T.ravel()
+
+    lines = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": joined(x).astype(np.float32),
+        "y": joined(y).astype(np.float32),
+        "customdata": np.stack([joined(np.broadcast_to(row, x.shape)), joined(loss)], -1),
+        "line": {"color": c.text, "width": 2},
+        "marker": {"symbol": "arrow", "angleref": "previous", "size": np.nan_to_num(joined(12.0 * end)), "color": c.text},
+        "hovertemplate": "descent, step %{customdata[0]:.0f}: log X₁ = %{x:.3g}, log X₂ = %{y:.3g} nats, "
+        "<b>L = %{customdata[1]:.4g} nats</b><extra></extra>",
+    }
+    rings = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": x[0][good[0]].astype(np.float32),
+        "y": y[0][good[0]].astype(np.float32),
+        "marker": {"symbol": "circle-open", "size": 10, "color": c.text, "line": {"width": 2}},
+        "hoverinfo": "skip",
+    }
+    return [lines, rings]
+
+
+HELD = "The colour moves with a part of the loss that the gradient holds fixed, so arrows need not run down the colours."
+HELD_MARGIN = "The colour has each point's own target margin; the arrows, like training, hold that margin fixed."
+
+
+def held_words(held: str) -> list[str]:
+    """What is said of a field whose gradient holds a part of the loss fixed: nothing, its margin, or something else."""
+    return {"": [], "margin": [HELD_MARGIN]}.get(held, [HELD])
+
+
+def _words(out: np.ndarray, paths: Sequence[Trajectory], rate: float | None, held: str) -> list[str]:
+    lines = ["Arrows: −∇L, all of one length. Dotted: log X₁ = log X₂."]
+    lines += [line for words in held_words(held) for line in textwrap.wrap(words, 60)]
+    if paths:
+        steps = max(len(path.value) for path in paths) - 1
+        lines.append(f"Bold: {steps} descent steps" + (f" of {rate:.3g} nats²" if rate else "") + ", from the ring.")
+    if out.any():
+        lines.append("Hatched: out of reach (token probability above 1).")
+    return lines
+
+
+def _note(lines: Sequence[str], c: Ink) -> dict[str, Any]:
+    return {
+        "text": "<br>".join(lines),
+        "align": "left",
+        "x": 0,
+        "xref": "paper",
+        "xanchor": "left",
+        "y": 1,
+        "yref": "paper",
+        "yanchor": "bottom",
+        "yshift": 6,
+        "showarrow": False,
+        "font": {"size": 11, "color": c.faint},
+    }
+
+
+def _decades(ratio: np.ndarray) -> np.ndarray:
+    """log10 of a ratio within the colours' range, infinities at its ends, NaN where undefined; rounding noise around 1 is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.clip(np.round(np.log10(ratio), 9), -DECADES, DECADES) + 0.0
+
+
+def _ratio_words(ratio: np.ndarray) -> np.ndarray:
+    return np.array([["undefined" if np.isnan(v) else "∞" if np.isinf(v) else f"{v:.4g}" for v in row] for row in ratio], object)
+
+
+def largest(values: np.ndarray) -> float:
+    return float(np.max(np.abs(values), where=np.isfinite(values), initial=0.0))
+
+
+def _evenly(points: int) -> np.ndarray:
+    """Indices of at most ARROWS points, off the edges where there are enough."""
+    if points <= ARROWS:
+        return np.arange(points)
+    return np.unique(((np.arange(ARROWS) + 0.5) * points / ARROWS).astype(int))
+
+
+def drawable(values: np.ndarray) -> np.ndarray:
+    """As float32, NaN where a number is not finite or too large to be drawn."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        small = values.astype(np.float32)
+    return np.where(np.isfinite(small), small, np.float32(np.nan))
+
+
+def _square(x: np.ndarray, y: np.ndarray) -> float:
+    """How much longer a nat upwards is drawn than one across."""
+    (left, right), (low, high) = span(x), span(y)
+    return (right - left) / (high - low)
+
+
+def span(values: np.ndarray) -> list[float]:
+    low, high = float(values.min()), float(values.max())
+    return [low, high] if high > low else [low - 0.5, high + 0.5]
+
+
+def array(values: Any, kind: type = np.float64) -> np.ndarray:
+    """A tensor of the mathematics as NumPy's."""
+    return np.asarray(values, kind)

@@ -1,0 +1,154 @@
+"""Cuts through the landscapes of several losses, on one axis.
+
+slices_figure([cut("DPO", field(dpo, axis, axis)), cut("SGDPO", field(sgdpo, axis, axis))])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from lab.plots.glossary import Entry
+from lab.plots.style import WITH_LEGEND, Ink, axis, empty, figure, ink, layout
+
+from .landscape import QUANTITIES, array, drawable, largest, span
+
+if TYPE_CHECKING:
+    from lab.objectives import FieldData
+
+PUSHES = (
+    ("chosen", Entry("Push on the chosen answer", "−∂L/∂log X₁", "", "Above 0: descent makes the chosen answer likelier.")),
+    ("rejected", Entry("Push on the rejected answer", "∂L/∂log X₂", "", "Above 0: descent makes the rejected answer rarer.")),
+)
+
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+
+
+@dataclass(frozen=True)
+class Slice:
+    """An objective along a straight line of the plane: positions, loss and derivatives, each [N], NaN out of reach; see `cut`."""
+
+    label: str
+    log_x1: np.ndarray
+    log_x2: np.ndarray
+    loss: np.ndarray
+    d_log_x1: np.ndarray
+    d_log_x2: np.ndarray
+
+    @property
+    def along(self) -> tuple[str, np.ndarray]:
+        """What the horizontal axis shows, and its values: the log-ratio that varies, or the margin where both do."""
+        if np.ptp(self.log_x2) == 0:
+            return "log X₁", self.log_x1
+        if np.ptp(self.log_x1) == 0:
+            return "log X₂", self.log_x2
+        return "log X₁ − log X₂", self.log_x1 - self.log_x2
+
+    @property
+    def where(self) -> str:
+        """The line in words; points are (log X₁, log X₂)."""
+        (a, b), (c, d) = (self.log_x1[0], self.log_x2[0]), (self.log_x1[-1], self.log_x2[-1])
+        if np.ptp(self.log_x2) == 0:
+            return f"at log X₂ = {b:.3g}"
+        if np.ptp(self.log_x1) == 0:
+            return f"at log X₁ = {a:.3g}"
+        return f"from ({a:.3g}, {b:.3g}) to ({c:.3g}, {d:.3g})"
+
+
+def cut(label: str, data: FieldData) -> Slice:
+    """The values, within a policy's reach, along a field one point wide, or along a square one's diagonal of growing margin.
+
+    Raises ValueError where the field is neither.
+    """
+    reach = array(data.attainable, bool)
+    tables = [np.where(reach, array(t), np.nan) for t in (data.value, data.d_log_x1, data.d_log_x2)]
+    N, M = tables[0].shape
+    if min(N, M) == 1:
+        grid = np.meshgrid(array(data.log_x1), array(data.log_x2), indexing="ij")
+        return Slice(label, *(t.ravel() for t in (*grid, *tables)))
+    if N != M:
+        raise ValueError(
+            f"The field of {label} is {N} x {M}; a cut needs as many points on both axes, or one point on one of them."
+        )
+    return Slice(label, array(data.log_x1), array(data.log_x2)[::-1], *(np.fliplr(t).diagonal() for t in tables))
+
+
+def slices_figure(
+    slices: Sequence[Slice], *, title: str = "", quantity: str = "loss", relative: bool = False, dark: bool = False
+) -> go.Figure:
+    """Several objectives on one axis along the same line of the plane.
+
+    quantity: "loss", "push" (−∂L/∂log X₁ and ∂L/∂log X₂, one line a side) or "log_space_ratio" (logarithmic axis).
+    relative: every objective divided by its own largest magnitude (for "push" that of both sides together), to compare shapes;
+    no effect on a ratio. Values that are not finite or out of reach are gaps. Raises ValueError for an unknown quantity.
+    """
+    if quantity not in ("loss", "push", "log_space_ratio"):
+        raise ValueError(f"There is no quantity {quantity!r} of a slice; choose loss, push or log_space_ratio.")
+    title = (
+        title
+        or {
+            "loss": "Loss",
+            "push": "Push: chosen up (blue), rejected down (orange)",
+            "log_space_ratio": "Chosen push / rejected push",
+        }[quantity]
+    )
+    if not slices:
+        return empty(title, "The curves appear once an objective is chosen.", dark=dark)
+    c = ink(dark)
+    traces = [t for number, one in enumerate(slices) for t in _lines(one, number, quantity, relative, c)]
+    unit, kind = ("", "log") if quantity == "log_space_ratio" else (_unit(quantity, relative), "linear")
+    name, at = slices[0].along
+    look = layout(
+        title,
+        dark=dark,
+        height=300,
+        xaxis=axis(c, f"{name} [nats], {slices[0].where}", zeroline=True),
+        yaxis=axis(c, unit or QUANTITIES["log_space_ratio"].symbol, type=kind, zeroline=True),
+        showlegend=True,
+        uirevision=f"{quantity}/{name}/{span(at)}",
+    )
+    look["margin"]["t"] = WITH_LEGEND
+    return figure(traces, look)
+
+
+def _unit(quantity: str, relative: bool) -> str:
+    symbol = "L [nats]" if quantity == "loss" else "push"
+    return f"{symbol.split()[0]} / its largest" if relative else symbol
+
+
+def _lines(one: Slice, number: int, quantity: str, relative: bool, c: Ink) -> list[dict[str, Any]]:
+    if quantity == "loss":
+        shown = [("", QUANTITIES["loss"], c.neutral[number % len(c.neutral)], one.loss)]
+    elif quantity == "push":
+        shown = [(PUSHES[0][0], PUSHES[0][1], c.chosen, -one.d_log_x1), (PUSHES[1][0], PUSHES[1][1], c.rejected, one.d_log_x2)]
+    else:
+        ratio = _ratio(one.d_log_x1, one.d_log_x2)
+        positive = np.where(ratio > 0, ratio, np.nan)
+        shown = [("", QUANTITIES[quantity], c.neutral[number % len(c.neutral)], positive)]
+    scale = max(largest(values) for *_, values in shown) if relative and quantity != "log_space_ratio" else 1.0
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": one.label,
+            "legendgroup": str(number),
+            "showlegend": side != "rejected",  # one entry an objective shows and hides both sides
+            "x": one.along[1].astype(np.float32),
+            "y": drawable(values / (scale or 1.0)),
+            "customdata": np.stack([one.log_x1, one.log_x2], -1).astype(np.float32),
+            "line": {"color": colour, "width": 2, "dash": DASHES[number % len(DASHES)]},
+            "hovertemplate": f"log X₁ = %{{customdata[0]:.3g}}, log X₂ = %{{customdata[1]:.3g}} nats: "
+            f"<b>{about.symbol} = %{{y:.4g}}</b><br>{about.hover}<extra></extra>",
+        }
+        for side, about, colour, values in shown
+    ]
+
+
+def _ratio(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.abs(one) / np.abs(other)
+    return np.where(np.isfinite(ratio), ratio, np.nan)

@@ -1,0 +1,1 @@
+"""Figures of one run: curves, layers, distributions, the plane, tokens, one pair."""

@@ -1,0 +1,155 @@
+"""Numbers against steps: every value is kept as a thin line, and a moving mean says where they go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from lab.plots.glossary import HELD_OUT, entry
+from lab.plots.marks import marks
+from lab.plots.style import WITH_LEGEND, Ink, axis, empty, figure, inert, ink, layout, step_axis, translucent
+from lab.store import SCREEN_POINTS, spike_keeping
+
+HELD_OUT_TWINS = tuple(HELD_OUT + name for name in ("loss", "rewards/margins", "rewards/accuracies"))
+"""Drawn beside the same number of the pairs that are trained on."""
+
+FEW = 60
+"""Up to so many values each is also drawn as a dot."""
+
+
+def curves(
+    frame: pd.DataFrame,
+    names: Sequence[str],
+    *,
+    title: str,
+    unit: str = "",
+    events: pd.DataFrame | None = None,
+    smooth: int = 1,
+    means: pd.DataFrame | None = None,
+    stands_for: Mapping[str, int] | None = None,
+    band: pd.DataFrame | None = None,
+    span: tuple[float, float] | None = None,
+    waiting: str = "The curve begins with the first step.",
+    dark: bool = False,
+) -> go.Figure:
+    """Lines by step.
+
+    frame: index `step`, a column a name, NaN where there is no value.   names: the columns to draw.
+    unit: of the vertical axis.   events: as `Run.events` gives them, drawn as thin marks.
+    smooth: width in values of the trailing mean that is drawn over the values; 1 draws the values alone.
+    means: that mean, where the frame does not hold every value: index `step`, a column a name.
+    stands_for: number of recorded values by name, where the frame does not hold every value; the title's note says it.
+    band: index `step`, columns `low` and `high`: an interval drawn around the first name.
+    span: range of the vertical axis; None fits it to the values.
+    waiting: what an empty figure says.
+    A line has at most 1,000 points: of more values the lowest and the highest of every bucket are kept.
+    """
+    drawn = [name for name in names if name in frame and frame[name].notna().any()]
+    if not drawn:
+        return empty(title, waiting, dark=dark)
+    c = ink(dark)
+    traces = [] if band is None or band.empty else _band(band, colour_of(drawn[0], 0, c))
+    for number, name in enumerate(drawn):
+        twin = name.removeprefix(HELD_OUT)
+        paired = name in HELD_OUT_TWINS and twin in drawn  # dashed, in the colour of its twin, as it is
+        colour = colour_of(name, drawn.index(twin) if paired else number, c)
+        values = frame[name].dropna()
+        mean = None if paired else _mean(values, name, smooth, means)
+        traces += _line(values, name, colour, mean, smooth, dash="dash" if paired else "solid")
+    look = layout(
+        title,
+        dark=dark,
+        note=counted({name: (stands_for or {}).get(name, int(frame[name].notna().sum())) for name in drawn}),
+        xaxis=step_axis(c),
+        yaxis=axis(c, unit, **({"range": span} if span else {})),
+        showlegend=len(drawn) > 1,
+    )
+    if len(drawn) > 1:
+        look["margin"]["t"] = WITH_LEGEND
+    if events is not None:
+        marked, mark_axis = marks(events, dark=dark)
+        traces += marked
+        look |= mark_axis
+    return figure(traces, look)
+
+
+def colour_of(name: str, number: int, c: Ink) -> str:
+    """Chosen and rejected have the same colours everywhere; others take the neutral ones in turn."""
+    if name.endswith("rejected"):
+        return c.rejected
+    if name.endswith("chosen"):
+        return c.chosen
+    return c.neutral[number % len(c.neutral)]
+
+
+def label_of(name: str) -> str:
+    """What a legend calls a series: its side or its symbol."""
+    for side in ("chosen", "rejected"):
+        if name.endswith(side):
+            return side
+    return "held out" if name in HELD_OUT_TWINS else entry(name).symbol
+
+
+def counted(stands_for: Mapping[str, int]) -> str:
+    """How many recorded values a line stands for, in words."""
+    most = max(stands_for.values())
+    if most > SCREEN_POINTS:
+        return f"{most:,} values, extremes kept"
+    return f"{most:,} value{'s' if most != 1 else ''}"
+
+
+def _mean(values: pd.Series, name: str, smooth: int, means: pd.DataFrame | None) -> pd.Series | None:
+    """The trailing mean of the values; None where it would be the values again."""
+    if means is not None:
+        return means[name].dropna()
+    return values.rolling(smooth, min_periods=1).mean() if 1 < smooth < len(values) else None
+
+
+def _line(values: pd.Series, name: str, colour: str, mean: pd.Series | None, smooth: int, dash: str) -> list[dict[str, Any]]:
+    about, label = entry(name), label_of(name)
+    number = f"step %{{x:,d}}: <b>%{{y:.4g}} {about.unit}</b>"
+    base = {"type": "scatter", "name": label, "legendgroup": name}
+    smoothed = mean is not None
+    thin = {
+        **base,
+        **_thinned(values),
+        "mode": "lines+markers" if len(values) <= FEW and not smoothed else "lines",
+        "marker": {"size": 4},
+        "line": {"color": translucent(colour, 0.3) if smoothed else colour, "width": 1 if smoothed else 1.5, "dash": dash},
+        "showlegend": not smoothed,
+        "hovertemplate": f"{number}<br>{about.hover}<extra>{inert(label)}</extra>",
+    }
+    if mean is None:
+        return [thin]
+    return [
+        thin,
+        {
+            **base,
+            **_thinned(mean),
+            "mode": "lines",
+            "line": {"color": colour, "width": 2},
+            "hovertemplate": f"{number}, mean of the last {smooth:,} values<br>{about.hover}<extra>{inert(label)}</extra>",
+        },
+    ]
+
+
+def _band(band: pd.DataFrame, colour: str) -> list[dict[str, Any]]:
+    edge = {"type": "scatter", "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    return [
+        {**edge, **_thinned(band["low"])},
+        {**edge, **_thinned(band["high"]), "fill": "tonexty", "fillcolor": translucent(colour, 0.15)},
+    ]
+
+
+def _thinned(values: pd.Series) -> dict[str, np.ndarray]:
+    """x and y of at most SCREEN_POINTS points; infinities, which no axis can show, become gaps."""
+    steps, numbers = values.index.to_numpy(), values.to_numpy(np.float64)
+    numbers = np.where(np.isfinite(numbers), numbers, np.nan)
+    if len(numbers) > SCREEN_POINTS:
+        keep = spike_keeping(numbers, SCREEN_POINTS)
+        steps, numbers = steps[keep], numbers[keep]
+    return {"x": steps.astype(np.int32), "y": numbers.astype(np.float32)}

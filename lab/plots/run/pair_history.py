@@ -1,0 +1,147 @@
+"""One pair over the run: its terms at every step at which it was seen, and which version of its text that was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from lab.plots.glossary import entry
+from lab.plots.marks import marks
+from lab.plots.style import WITH_LEGEND, axis, empty, figure, inert, ink, layout, step_axis
+from lab.store import SCREEN_POINTS, spike_keeping
+
+from .curves import colour_of
+
+GROUPS = {
+    "Loss": ("loss", "loss_align", "loss_degree"),
+    "Reward margin": ("margin", "target_margin"),
+    "Rewards": ("reward_chosen", "reward_rejected"),
+    "Log-ratios to the reference": ("log_ratio_chosen", "log_ratio_rejected"),
+    "Pilots": ("pilot_chosen", "pilot_rejected"),
+    "Log-probs": ("logps_chosen", "logps_rejected"),
+    "Logits": ("logit", "logit_chosen", "logit_rejected"),
+    "Weights": ("weight_chosen", "weight_rejected"),
+}
+"""Terms that are drawn together, because they are of one kind and unit."""
+
+NO_TERMS = ("step", "pair", "version")
+MARKED = 120
+"""Up to so many points a line also has dots; each of them can be clicked and hovered."""
+
+
+def history_groups(frame: pd.DataFrame) -> dict[str, list[str]]:
+    """Title -> terms of every figure that a pair's history is drawn in; a term of no group stands alone."""
+    there = [name for name in frame.columns if name not in NO_TERMS and frame[name].notna().any()]
+    found = {title: [term for term in terms if term in there] for title, terms in GROUPS.items()}
+    grouped = {term for terms in GROUPS.values() for term in terms}
+    alone = {entry(name).title: [name] for name in there if name not in grouped}
+    return {title: terms for title, terms in (found | alone).items() if terms}
+
+
+def pair_history(
+    frame: pd.DataFrame,
+    terms: Sequence[str],
+    *,
+    title: str,
+    shown: int | None = None,
+    events: pd.DataFrame | None = None,
+    dark: bool = False,
+) -> go.Figure:
+    """Curves of some terms of one pair.
+
+    frame: as `StoreReader.pair_history` gives it: a row each time the pair was seen, with `step`, `version` and a column a term.
+    shown: a step that is marked.   events: what happened in the run, as marks at the foot (see `marks`).
+    A dashed line stands where a new version of the text was first used.
+    """
+    drawn = [term for term in terms if term in frame and frame[term].notna().any()]
+    if not drawn:
+        return empty(title, "The curve begins when a step sees this pair.", dark=dark)
+    c = ink(dark)
+    traces = [_line(frame, term, number, dark) for number, term in enumerate(drawn)]
+    units = {entry(term).unit for term in drawn}
+    look = layout(
+        title,
+        dark=dark,
+        note=times_seen(frame).removesuffix(", evenly chosen"),
+        xaxis=step_axis(c),
+        yaxis=axis(c, " or ".join(sorted(filter(None, units))) or "no unit"),
+        showlegend=len(drawn) > 1,
+        shapes=[*_edits(frame, c.faint), *([] if shown is None else [_upright(shown, c.text, "dot")])],
+        annotations=_versions(frame, c.faint),
+    )
+    if len(drawn) > 1:
+        look["margin"]["t"] = WITH_LEGEND
+    if events is not None:
+        marked, mark_axis = marks(events, dark=dark)
+        traces += marked
+        look |= mark_axis
+    return figure(traces, look)
+
+
+def times_seen(frame: pd.DataFrame) -> str:
+    """How often a pair was seen, in words, and how many of those times its history has (see `StoreReader.pair_history`)."""
+    often = int(frame.attrs.get("stands_for", len(frame)))
+    if often > len(frame):
+        return f"{len(frame):,} of {often:,} times seen, evenly chosen"
+    return "1 time seen" if often == 1 else f"{often:,} times seen"
+
+
+def in_words(term: str) -> str:
+    """A term's title with its unit, for the line of a table."""
+    about = entry(term)
+    return f"{about.title} [{about.unit}]" if about.unit else about.title
+
+
+def history_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a pair's terms came to: `term` (in words, with its unit), `now` (the last row) and `change` (since the first)."""
+    names = [name for names in history_groups(frame).values() for name in names]
+    words = [in_words(name) for name in names]
+    first, last = frame[names].iloc[0].to_numpy(np.float64), frame[names].iloc[-1].to_numpy(np.float64)
+    return pd.DataFrame({"term": words, "now": last, "change": last - first})
+
+
+def _line(frame: pd.DataFrame, term: str, number: int, dark: bool) -> dict[str, Any]:
+    part = frame[["step", "version", term]].dropna()
+    values = part[term].to_numpy(np.float64)
+    keep = spike_keeping(values, SCREEN_POINTS) if len(values) > SCREEN_POINTS else np.arange(len(values))
+    about, colour = entry(term), colour_of(term, number, ink(dark))
+    return {
+        "type": "scatter",
+        "name": _label(term),
+        "x": part["step"].to_numpy(np.int32)[keep],
+        "y": np.where(np.isfinite(values), values, np.nan)[keep].astype(np.float32),
+        "customdata": part["version"].to_numpy(np.int32)[keep],
+        "mode": "lines+markers" if len(keep) <= MARKED else "lines",
+        "line": {"color": colour, "width": 1.5},
+        "marker": {"size": 5},
+        "hovertemplate": f"step %{{x:,d}}, version %{{customdata}} of the text: <b>%{{y:.4g}} {about.unit}</b><br>"
+        f"{about.hover}<extra>{inert(_label(term))}</extra>",
+    }
+
+
+def _label(term: str) -> str:
+    return next((side for side in ("chosen", "rejected") if term.endswith(side)), entry(term).symbol)
+
+
+def _new_versions(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows at which another version of the text was used than at the one before."""
+    return frame[frame["version"].diff().fillna(0) != 0]
+
+
+def _edits(frame: pd.DataFrame, colour: str) -> list[dict[str, Any]]:
+    return [_upright(int(step), colour, "dash") for step in _new_versions(frame)["step"]]
+
+
+def _versions(frame: pd.DataFrame, colour: str) -> list[dict[str, Any]]:
+    rows = _new_versions(frame)
+    look = {"yref": "paper", "y": 1, "yanchor": "top", "xanchor": "left", "showarrow": False, "font": {"size": 10, "color": colour}}
+    return [{**look, "x": int(step), "text": f"version {int(version)}"} for step, version in zip(rows["step"], rows["version"])]
+
+
+def _upright(step: int, colour: str, dash: str) -> dict[str, Any]:
+    line = {"color": colour, "width": 1, "dash": dash}
+    return {"type": "line", "x0": step, "x1": step, "yref": "paper", "y0": 0, "y1": 1, "line": line}

@@ -1,0 +1,163 @@
+"""All pairs of a run as points in (log X₁, log X₂), with the objective's own gradient field beneath them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from lab.plots.glossary import entry
+from lab.plots.landscapes.landscape import arrows, equal_margin, held_words, out_of_reach, surface
+from lab.plots.style import Ink, axis, empty, figure, inert, ink, layout, wrapped
+
+if TYPE_CHECKING:
+    from lab.objectives import FieldData
+
+TITLE = "All pairs on the objective’s field"
+SIDES = ("log_ratio_chosen", "log_ratio_rejected")
+MOST_POINTS = 5000
+"""Pairs that are drawn; of more, evenly many are left out, and the title says so."""
+
+ALL = "pairs, where they were last seen"
+
+OUTERMOST = 25
+"""Pairs at either end of either axis that are drawn besides, so that none which stands apart is left out."""
+
+PLANE_HEIGHT, BENEATH = 500, 120
+"""Pixels: of the whole, and below the plot for the axis and the legend."""
+
+Range = tuple[float, float]
+
+
+def plane(
+    frame: pd.DataFrame,
+    field: FieldData | None = None,
+    *,
+    batch: int | None = None,
+    note: str = "",
+    title: str = TITLE,
+    held: str = "",
+    dark: bool = False,
+) -> go.Figure:
+    """One point a pair, where it stood when it was last seen; arrows say where the objective's descent takes it.
+
+    frame: columns pair, step, log_ratio_chosen, log_ratio_rejected, as `Run.pairs` gives them.
+    field: the objective over this plane (`lab.objectives.field`); None draws the points alone.
+    batch: the step whose pairs get a ring of their own.   note: added to the title's note.
+    held: what part of the loss the field's gradient holds fixed, as in `field_figure`.
+    Every point carries its pair's id, so that a page can open the pair that is clicked.
+    """
+    if not set(SIDES) <= set(frame.columns) or not (shown := _present(frame, batch)).size:
+        words = (
+            "The pairs appear here with the first step. An objective without a reference has no log-ratios, so it has no points."
+        )
+        return empty(title, words, dark=dark)
+    c = ink(dark)
+    found = frame.iloc[shown]
+    x, y = (found[side].to_numpy(np.float32) for side in SIDES)
+    traces = []
+    if field is not None:
+        x_axis, y_axis = (np.asarray(a, np.float64) for a in (field.log_x1, field.log_x2))
+        veil = out_of_reach(x_axis, y_axis, ~np.asarray(field.attainable, bool).T, c)
+        traces = [
+            *(colours := surface(field, "loss", c))[:1],
+            *_named(colours[1:], "thin lines: equal loss"),
+            *veil[:-1],
+            *_named(veil[-1:], "out of reach: a token probability above 1"),
+            *_named([equal_margin(x_axis, y_axis, c)], "dotted: margin 0, log X₁ = log X₂"),
+            *_named([arrows(field, c)], "arrows: −∇L, where descent goes, all of one length"),
+        ]
+    latest = found["step"].to_numpy() == batch
+    traces.append(_points(found, x, y, ~latest, ALL, c))
+    if latest.any():
+        traces.append(_points(found, x, y, latest, f"pairs in the batch of step {batch:,}", c))
+    (left, right), (low, high) = plane_ranges(frame)
+    counted = f"{len(shown):,} of {len(frame):,} pairs" if len(shown) < len(frame) else f"{len(frame):,} pairs"
+    kept = held_words(held) if field is not None else []
+    look = layout(
+        title,
+        note=", ".join(filter(None, [counted, note])),
+        dark=dark,
+        height=PLANE_HEIGHT,
+        xaxis=axis(c, "log X₁ [nats]", range=[left, right], zeroline=True),
+        yaxis=axis(c, "log X₂ [nats]", range=[low, high], zeroline=True),
+        showlegend=True,
+        annotations=[_held_note(kept, c)] if kept else [],
+    )
+    look["margin"] |= {"t": look["margin"]["t"] + 18 * len(kept), "b": BENEATH}
+    look["legend"] |= {"y": -0.14, "yanchor": "top"}
+    return figure([{"showlegend": False} | trace for trace in traces if trace], look)
+
+
+def _named(traces: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Traces that are listed in the legend; those of them that there are."""
+    return [trace | {"name": name, "showlegend": True} for trace in traces if trace]
+
+
+def _held_note(words: list[str], c: Ink) -> dict[str, Any]:
+    look: dict[str, Any] = {"xref": "paper", "x": 0, "xanchor": "left", "yref": "paper", "y": 1, "yanchor": "bottom", "yshift": 4}
+    return {
+        **look,
+        "text": wrapped(" ".join(words), 120),
+        "showarrow": False,
+        "align": "left",
+        "font": {"size": 11, "color": c.faint},
+    }
+
+
+def plane_ranges(frame: pd.DataFrame) -> tuple[Range, Range]:
+    """Ranges of both axes that hold every finite point and the origin; they change seldom while the points move."""
+    one, other = (_roomy(frame[side].to_numpy(np.float64)) if side in frame else (-1.0, 1.0) for side in SIDES)
+    return one, other
+
+
+def _roomy(values: np.ndarray) -> Range:
+    """From one round number to another around the finite values and 0."""
+    finite = values[np.isfinite(values)]
+    low, high = float(finite.min(initial=0.0)), float(finite.max(initial=0.0))
+    width = max(high - low, 1e-3)
+    size = 10.0 ** np.floor(np.log10(width))
+    unit = size / 2 if width / size < 5 else size
+    return float(np.floor(low / unit - 0.2) * unit), float(np.ceil(high / unit + 0.2) * unit)
+
+
+def _present(frame: pd.DataFrame, batch: int | None) -> np.ndarray:
+    """Rows that are drawn: of those with finite values MOST_POINTS, the same ones however the points move, the outermost, and the
+    batch's."""
+    values = [frame[side].to_numpy(np.float64) for side in SIDES]
+    rows = np.flatnonzero(np.isfinite(values[0]) & np.isfinite(values[1]))
+    if len(rows) <= MOST_POINTS:
+        return rows
+    ends = np.r_[:OUTERMOST, -OUTERMOST:0]
+    outer = [rows[np.argpartition(one[rows], ends)[ends]] for one in values]
+    even = rows[np.linspace(0, len(rows) - 1, MOST_POINTS).astype(int)]
+    return np.unique(np.concatenate([even, *outer, rows[frame["step"].to_numpy()[rows] == batch]]))
+
+
+def _points(frame: pd.DataFrame, x: np.ndarray, y: np.ndarray, which: np.ndarray, name: str, c: Ink) -> dict[str, Any]:
+    """A trace of pairs; the ring marks those of the step that is shown."""
+    ringed = name != ALL
+    pairs = frame["pair"].to_numpy(object)[which]
+    about = np.empty((len(pairs), 3), object)
+    about[:, 0], about[:, 1], about[:, 2] = pairs, frame["step"].to_numpy()[which], [inert(pair[:60]) for pair in pairs]
+    one, other = (entry(side) for side in SIDES)
+    return {
+        "type": "scattergl",
+        "mode": "markers",
+        "name": name,
+        "showlegend": True,
+        "x": x[which],
+        "y": y[which],
+        "customdata": about,
+        "marker": {
+            "size": 9 if ringed else 5,
+            "color": c.neutral[2] if ringed else c.text,
+            "opacity": 1.0 if ringed else 0.55,
+            "line": {"width": 1.5 if ringed else 0, "color": c.label},
+        },
+        "hovertemplate": f"pair %{{customdata[2]}}, {'in the batch of' if ringed else 'last seen at'} step %{{customdata[1]:,d}}"
+        f"<br><b>log X₁ = %{{x:.3g}}, log X₂ = %{{y:.3g}} nats</b><br>{one.hover}<br>{other.hover}<br>A click opens the pair."
+        "<extra></extra>",
+    }

@@ -1,0 +1,62 @@
+"""What a virtual step on one pair does to the margins of all others: how many it helps and hurts, and how much."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from lab.plots.glossary import entry
+from lab.plots.style import axis, empty, figure, ink, layout
+
+BARS = 40
+TITLE = "What the step does to the margins of the other pairs"
+
+
+def virtual_step(changes: np.ndarray, own: float, *, dark: bool = False) -> go.Figure:
+    """Histogram of changes of the reward margin.
+
+    changes: of the other pairs, [n].   own: that of the pair the step is taken on, drawn as a line where it fits.
+    Bars are split at 0; right of it a pair is helped, left of it hurt. Changes that are not finite are counted in the title.
+    """
+    values = np.asarray(changes, np.float64)
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return empty(TITLE, "There is no other pair whose margin could change.", dark=dark)
+    c = ink(dark)
+    furthest = max(float(np.abs(finite).max()), 1e-12)
+    edges = np.linspace(-furthest, furthest, BARS + 1)
+    counts, _ = np.histogram(finite, edges)
+    middles = (edges[:-1] + edges[1:]) / 2
+    lost = len(values) - len(finite)
+    unmoved = int((finite == 0).sum())
+    note = f"{(finite > 0).sum():,} helped, {(finite < 0).sum():,} hurt" + (f", {unmoved:,} unmoved" if unmoved else "")
+    bars = {
+        "type": "bar",
+        "x": middles.astype(np.float32),
+        "y": counts.astype(np.int32),
+        "width": float(edges[1] - edges[0]) * 0.92,
+        "marker": {"color": np.where(middles > 0, c.chosen, c.rejected).astype(object)},
+        "hovertemplate": f"<b>%{{y:,d}} pairs</b> with a change near %{{x:.3g}}<br>{entry('margin').hover}<extra></extra>",
+    }
+    shapes, annotations = [], []
+    if np.isfinite(own):
+        at = float(np.clip(own, -furthest, furthest))
+        beyond = " →" if own > furthest else " ←" if own < -furthest else ""
+        line = {"color": c.text, "width": 1.5, "dash": "dot"}
+        shapes.append({"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1, "line": line})
+        words = {"text": f"this pair: {own:+.3g}{beyond}", "font": {"size": 11, "color": c.text}, "showarrow": False}
+        annotations.append(
+            {**words, "x": at, "yref": "paper", "y": 1, "yanchor": "bottom", "xanchor": "right" if at > 0 else "left"}
+        )
+    look = layout(
+        TITLE,
+        note=note + (f", {lost:,} not finite" if lost else ""),
+        dark=dark,
+        xaxis=axis(c, "change of the reward margin, no unit"),
+        yaxis=axis(c, "pairs"),
+        shapes=shapes,
+        annotations=annotations,
+        showlegend=False,
+    )
+    look["margin"]["t"] = 52
+    return figure([bars], look)

@@ -1,0 +1,307 @@
+"""Before a run: is the model what it is taken for, and in which layout does it give its own log-probs? Decided by trying it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lab.policy.layout import Completion
+from lab.policy.loading import ModelError
+from lab.policy.logps import CompletionLogps, whole_head
+from lab.policy.memory import out_of_memory
+from lab.policy.policy import Policy
+from lab.policy.sources.errors import cause
+
+from .behaviour import Rounding, Trial, leak, logits, longer_texts, make_trial, moved_by_later_tokens
+from .dropout import adapter_dropout_off, drawing_modules, fresh_generators, generator_states
+from .reach import Gradients, gradients, left_out, require_reached
+
+PASSES = 24
+"""Texts on which two passes in training mode are compared, for a model that draws random numbers though every known rate is 0: a
+layer skipped once in twenty times is seen with a probability of 0.99 in two layers."""
+
+
+@dataclass(frozen=True)
+class LayoutCheck:
+    """How log-probs are computed.
+
+    layout: "shared" (prompts once), "plain" (a row per completion) or "single" (one row at a time).   logits: "split" (only where
+    they are needed) or "whole".   difference: largest, in nats, from the model's own log-probs.   reason: why not in a faster way,
+    or None.   unreached: parts with trained weights that no text reaches (a vision tower), which stay as they are.
+    """
+
+    layout: str
+    difference: float
+    reason: str | None = None
+    logits: str = "split"
+    unreached: tuple[str, ...] = ()
+
+
+def choose_layout(policy: Policy, completions: Sequence[Completion], *, wanted: str = "auto", training: bool = True) -> LayoutCheck:
+    """Check a model by its behaviour and leave the policy with the fastest layout that gives the model's own log-probs.
+
+    What is compared with: the model's own logits, one row at a time and with nothing fused. The layouts in order: prompts computed
+    once by the kernel that the policy has, or by a plainer one; plain rows; single rows. Each must agree to rounding, in training
+    mode too, and no completion may change another's log-probs. Logits are computed only where they are needed if body and output
+    layer give the model's own, else whole. Where nothing agrees, it is because of what is fused, which is taken out.
+
+    Args:
+        policy: With `share_prompts` called, where shared prompts may be chosen.
+        completions: Some of the run's own.
+        wanted: "auto" or "shared": as above. "plain": no shared prompts.
+        training: Whether the model will be trained; without, only what it gives in evaluation is checked.
+
+    Raises:
+        ModelError: In one sentence, where the model is not causal, cannot be computed, is random in training mode, or has trained
+            weights that are never reached.
+    """
+    return _Examination(policy, completions, training).choose(wanted)
+
+
+class _Examination:
+    """One model with the completions that it is tried on: the run's own, then those of the trial."""
+
+    def __init__(self, policy: Policy, completions: Sequence[Completion], training: bool) -> None:
+        self.policy, self.training = policy, training
+        self.name = type(policy.model.get_base_model() if hasattr(policy.model, "get_base_model") else policy.model).__name__
+        self.trial: Trial = make_trial(policy, completions)
+        self.completions = [*completions, *self.trial.completions]
+        self.rounding = Rounding(policy, self.completions)
+        self.own = self._own()
+        self.own_gradients = Gradients({}, frozenset())
+
+    def _own(self) -> CompletionLogps:
+        """The model's own log-probs. Raises ModelError where there are none, or they depend on what comes later."""
+        policy = self.policy
+        with policy.evaluating(), policy.as_loaded(), fresh_generators(0, policy.device):
+            try:
+                own = policy.logps(self.completions)
+                moved = moved_by_later_tokens(policy, self.trial, self.rounding)
+            except Exception as error:  # any model may come here, with any error
+                if out_of_memory(error):
+                    raise
+                raise ModelError(
+                    f"{self.name} cannot compute the logits of a text ({cause(error)}); give a causal language model for text."
+                ) from error
+        if not bool(own.logps.isfinite().all()):
+            raise ModelError(
+                f"{self.name} gives log-probs that are not numbers; its weights may be damaged, or need another precision."
+            )
+        if moved:
+            raise ModelError(
+                f"{self.name} is not causal: another token at the end of a text moves the log-probs before it by {moved:.3g} nats, "
+                "so it cannot be trained on preferences; give a model that reads from left to right."
+            )
+        return own
+
+    def choose(self, wanted: str) -> LayoutCheck:
+        policy = self.policy
+        kernels, reason = _kernels(policy, wanted), None
+        if not kernels and wanted != "plain":
+            reason = "the model is not written against transformers' attention interface"
+        without_split = self._choose_head()
+        unreached = self._require_reached() if self.training else ()
+        while True:
+            check, failed = self._first_that_agrees(kernels, reason or without_split)
+            if check is not None:
+                break
+            if not policy.unfuse():
+                raise ModelError(f"{self.name} gives other log-probs than its own in every layout ({failed}); use another model.")
+            reason = f"norms, gated units or adapters in one operation each would change its log-probs ({failed})"
+            if kernels:
+                policy.share_prompts()
+        return replace(check, unreached=unreached)
+
+    def _require_reached(self) -> tuple[str, ...]:
+        """The parts that no text reaches. Keeps the model's own gradients, with which those of a layout are compared."""
+        policy = self.policy
+        try:
+            with policy.as_loaded():
+                reached = self.own_gradients = gradients(policy, self.trial.completions)
+                if left_out(reached):
+                    reached = self._reached_by_longer_texts() or reached
+        except Exception as error:  # any model may come here, with any error
+            if out_of_memory(error):
+                raise
+            raise ModelError(
+                f"{self.name} cannot be trained: no gradient comes back through it ({cause(error)}); give another model."
+            ) from error
+        parts = require_reached(self.name, reached, adapter=policy.adapter)
+        if len(self.completions) > len(self.own.logps):
+            self.own = self._own()
+        return parts
+
+    def _reached_by_longer_texts(self) -> Gradients | None:
+        """Gradients of texts for parts that work on longer ones only, which are compared from then on; None where it has none."""
+        longer = longer_texts(self.policy, self.trial)
+        try:
+            reached = gradients(self.policy, longer)
+        except Exception as error:  # a decoder may have fewer positions than its configuration says
+            if out_of_memory(error):
+                raise
+            return None
+        if not left_out(reached):
+            self.completions = [*longer, *self.completions]
+        return reached
+
+    def _choose_head(self) -> str | None:
+        """Leave the policy with the split of body and output layer if it gives the model's own logits, else with whole logits;
+        returns why."""
+        policy, row = self.policy, self.trial.row
+        head = policy.module.head
+        if head.whole:
+            return f"its logits are computed whole: {head.reason}" if head.reason else None
+        with policy.evaluating(), policy.as_loaded(head):
+            own = logits(policy, row).log_softmax(-1)
+            try:
+                apart = (logits(policy, row, head).log_softmax(-1) - own).abs().amax(-1)
+                agrees = self.rounding.explains(apart)
+                words = f"{float(apart.max()):.3g} nats apart"
+            except Exception as error:  # a body or an output layer of any shape
+                if out_of_memory(error):
+                    raise
+                agrees, words = False, cause(error)
+        if agrees:
+            return None
+        words = f"its logits are not those of its body and output layer alone ({words})"
+        policy.module.head = whole_head(policy.model, words)
+        return words
+
+    def _first_that_agrees(self, kernels: Sequence[str], reason: str | None) -> tuple[LayoutCheck | None, str]:
+        """The first layout that agrees; else None, and what the last one did."""
+        policy, failed = self.policy, ""
+        taken = "whole" if policy.module.head.whole else "split"
+        for kernel in kernels:
+            policy.shared = kernel
+            try:
+                difference, failed = self._compare("shared prompts")
+            except ModelError:
+                raise
+            except Exception as error:  # a model may refuse such a row in any way
+                if out_of_memory(error):
+                    raise
+                failed = f"the model cannot take a row of shared prompts ({cause(error)})"
+            if not failed:
+                return LayoutCheck("shared", difference, reason, taken), ""
+            reason = reason or (failed if len(kernels) == 1 else f"{failed}, with the kernel {kernel}")
+        for layout, take in (("plain", policy.plain_rows), ("single", policy.single_rows)):
+            take()
+            try:
+                difference, failed = self._compare("rows in a batch" if layout == "plain" else "single rows")
+            except ModelError:
+                raise
+            except Exception as error:
+                if out_of_memory(error):
+                    raise
+                failed = f"the model cannot compute them ({cause(error)})"
+            if not failed:
+                return LayoutCheck(layout, difference, reason, taken), ""
+            reason = failed if layout == "plain" else reason
+        return None, failed
+
+    def _compare(self, layout: str) -> tuple[float, str]:
+        """The largest difference of the present layout, called `layout`, from the model's own log-probs, and what is wrong with it
+        ("" for nothing). Raises ModelError for a model that in training mode gives something else than in evaluation, or something
+        random."""
+        if not self.training:
+            with self.policy.evaluating():
+                return self._agreement(layout, lambda: self.policy.logps(self.completions).logps, self._in_one_batch)
+        passes = _TrainingPasses(self.policy)
+        with passes:
+            difference, failed = self._agreement(layout, lambda: passes(self.completions), passes.in_one_batch)
+            if failed or passes.drew:
+                self._require_repeatable(passes)
+        if not failed:
+            changed = gradients(self.policy, self.trial.completions).differs(self.own_gradients, half=self.rounding.half)
+            return difference, f"{layout} would change the gradient of {changed}" if changed else ""
+        with self.policy.evaluating():
+            _, wrong = self._agreement(layout, lambda: self.policy.logps(self.completions).logps, self._in_one_batch)
+        if not wrong:
+            raise ModelError(
+                f"{self.name} computes something else in training mode than in evaluation ({difference:.3g} nats apart), so what "
+                "is trained would not be what is measured; give a model without such a part."
+            )
+        return difference, failed
+
+    def _agreement(
+        self, layout: str, compute: Callable[[], Tensor], together: Callable[[Sequence[Completion]], Tensor]
+    ) -> tuple[float, str]:
+        base = together(self.trial.completions)
+        count, width = len(base), base.shape[1]
+        pairs = (
+            (compute(), self.own.logps, self.own.mask),
+            (base, self.own.logps[-count:, :width], self.own.mask[-count:, :width]),
+        )
+        apart = torch.cat([(found - own).abs()[mask] for found, own, mask in pairs])
+        largest = float(apart.max())
+        if not self.rounding.explains(apart):
+            return largest, f"{layout} would change its log-probs by {largest:.3g} nats"
+        moved = leak(self.policy, self.trial, self.rounding, base, together) if not self.policy.single else 0.0
+        if moved:
+            return max(largest, moved), f"with {layout} one completion would change another's log-probs by {moved:.3g} nats"
+        return largest, ""
+
+    def _in_one_batch(self, completions: Sequence[Completion]) -> Tensor:
+        return self.policy.logps(completions, together=True).logps
+
+    def _require_repeatable(self, passes: _TrainingPasses) -> None:
+        """Raises ModelError where two passes in training mode with other random numbers differ. Where none are drawn, nothing is
+        random; where some are, many texts are tried, since what is drawn may matter for a few tokens alone."""
+        most, texts = 0.0, self.trial.completions
+        for seed in range(PASSES if passes.drew else 0):
+            texts = make_trial(self.policy, self.completions, seed=seed).completions
+            apart = (passes(texts) - passes(texts)).abs()
+            most = float(apart.nan_to_num(torch.inf).max())
+            if not self.rounding.explains(apart):
+                break
+        else:
+            return
+        names = drawing_modules(self.policy.model, self.policy.device, lambda: self.policy.logps(texts))
+        where = f" in {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}" if names else ""
+        raise ModelError(
+            f"{self.name} is random in training mode{where}: two passes differ by {most:.3g} nats, so the policy would not be its "
+            "own reference; set that rate to 0 in the model's config.json, or give another model."
+        )
+
+
+class _TrainingPasses:
+    """Log-probs of a policy in training mode, without gradients and without the adapter's dropout; each pass draws from generators
+    of another seed. `drew`: whether one of them drew any random number."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy, self.drew, self.number = policy, False, 0
+
+    def __enter__(self) -> None:
+        self.was_training = self.policy.model.training
+        self.policy.model.train()
+        self.off = adapter_dropout_off(self.policy.model)
+        self.off.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self.off.__exit__(None, None, None)
+        self.policy.model.train(self.was_training)
+
+    def __call__(self, completions: Sequence[Completion]) -> Tensor:
+        return self._pass(lambda: self.policy.logps(completions).logps)
+
+    def in_one_batch(self, completions: Sequence[Completion]) -> Tensor:
+        return self._pass(lambda: self.policy.logps(completions, together=True).logps)
+
+    def _pass(self, compute: Callable[[], Tensor]) -> Tensor:
+        self.number += 1
+        with torch.no_grad(), fresh_generators(self.number, self.policy.device):
+            before = generator_states(self.policy.device)
+            logps = compute()
+            self.drew = self.drew or generator_states(self.policy.device) != before
+        return logps
+
+
+def _kernels(policy: Policy, wanted: str) -> tuple[str, ...]:
+    """The kernels for shared prompts that are compared, in order: the one that the policy has, and on a GPU the plainest."""
+    if policy.shared is None or wanted == "plain":
+        return ()
+    others = () if policy.device.type == "cpu" else ("padded",)
+    return tuple(dict.fromkeys((policy.shared, *others)))

@@ -1,0 +1,82 @@
+"""Attention of shared prompts as FlashAttention's sequences of unequal length, without a mask (GPU, half precision).
+
+A group `[prompt | answer | answer ..]` becomes one sequence for its prompt with the first answer, and one for each further
+answer, whose queries are the answer's alone while its keys are the prompt's and its own. Causal attention that is aligned at
+the ends of queries and keys, as FlashAttention 2 has it (arXiv 2307.08691), then is exactly who sees whom, a sliding window
+included. Keys and values of a prompt are copied for every further answer, which is little where heads share them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .group import Group
+from .placing import placed
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Where queries and keys of the sequences lie in a row of N tokens.
+
+    queries, keys: [S + 1] int32, where each of S sequences begins among N queries and M keys, and where the last ends.
+    source: [M] int64, the token of every key.   longest_query, longest_key: tokens of the longest sequence.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    source: Tensor
+    longest_query: int
+    longest_key: int
+
+
+def sequences(groups: Sequence[Group], device: torch.device) -> Sequences:
+    """The sequences of a row of groups."""
+    lengths: list[tuple[int, int]] = []
+    source: list[Tensor] = []
+    start = 0
+    for group in groups:
+        first, *others = group.answers
+        lengths.append((group.prompt + first, group.prompt + first))
+        source.append(torch.arange(start, start + group.prompt + first))
+        place = start + group.prompt + first
+        for answer in others:
+            if answer:  # an answer of one token has no state of its own: the prompt's last predicts it
+                lengths.append((answer, group.prompt + answer))
+                source += [torch.arange(start, start + group.prompt), torch.arange(place, place + answer)]
+            place += answer
+        start = place
+    table = torch.tensor([(0, 0), *lengths])
+    ends = placed(table.cumsum(0).to(torch.int32).T.contiguous(), device)
+    longest = table.amax(0).tolist()
+    return Sequences(ends[0], ends[1], placed(torch.cat(source), device), longest[0], longest[1])
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, found: Sequences, *, scaling: float | None, window: int | None) -> Tensor:
+    """query [1, heads, N, D], key and value [1, kv heads, N, D], both in half precision -> [1, heads, N, D]."""
+    from torch.nn.attention import varlen
+
+    def rows(x: Tensor) -> Tensor:
+        return x[0].transpose(0, 1)
+
+    # Until torch 2.11 fewer heads of keys than of queries are taken without being told.
+    flash: Any = varlen.varlen_attn
+    told = "enable_gqa" in inspect.signature(flash).parameters
+    out: Tensor = flash(
+        rows(query),
+        rows(key).index_select(0, found.source),
+        rows(value).index_select(0, found.source),
+        found.queries,
+        found.keys,
+        found.longest_query,
+        found.longest_key,
+        scale=scaling,
+        window_size=(-1 if window is None else window - 1, 0),
+        **({"enable_gqa": query.shape[1] != key.shape[1]} if told else {}),
+    )
+    return out.transpose(0, 1)[None]

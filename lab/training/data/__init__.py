@@ -1,0 +1,1 @@
+"""Pairs as training data: tokens, batches, the schedule of steps, held-out pairs and edits in mid-run."""

@@ -1,0 +1,82 @@
+"""Pairs that are never trained on: which they are, and what an objective says of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+
+from lab.objectives import Objective, PairLogps, State
+from lab.pairs import Pair
+from lab.pairs.schema import to_bytes, to_json
+from lab.policy import Policy
+from lab.training.step import Reference, concatenate, pair_logps
+
+from .batches import EncodedPair, generator
+from .statistics import without_spread
+
+LOOK = 6
+"""Purpose of random numbers; see `generator`."""
+
+
+def split(pairs: Iterable[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """(pairs to train on, in their order; held-out pairs, by the hash of their prompt).
+
+    A prompt is held out when the hash of its content and the seed falls below `share`: all of its pairs or none, whatever else
+    is in the set, so that adding, editing or dropping pairs moves no other. A set so small that nothing would be left to train
+    on is trained on whole.
+    """
+    drawn = [(_draw(pair, seed), pair) for pair in pairs]
+    training = [pair for at, pair in drawn if at >= share]
+    if not training:
+        return [pair for _, pair in drawn], []
+    return training, [pair for at, pair in sorted(drawn, key=lambda item: item[0]) if at < share]
+
+
+def _draw(pair: Pair, seed: int) -> float:
+    """Uniform in [0, 1), the same for every pair with this prompt."""
+    digest = hashlib.blake2b(to_bytes(f"{seed}|{to_json(pair.prompt)}"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def held_out_terms(
+    policy: Policy,
+    objective: Objective,
+    pairs: Sequence[EncodedPair],
+    state: State,
+    *,
+    reference: Reference | None,
+    degree_head: torch.nn.Module | None = None,
+    batch_size: int = 8,
+    micro_batch_size: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """Every term of the objective for pairs it is not trained on, float32 [N] each; see `Outcome.terms`.
+
+    Called with training=False: `state` is read and stays, no graph is kept, dropout is off. The objective sees them in batches
+    of `batch_size` as in training; what it draws (SGDPO's pilots) is the same at every look, so that only the policy makes a
+    difference. progress(done, all) is called between batches and may raise.
+    """
+    batches = []
+    for start in range(0, len(pairs), batch_size):
+        batch = pairs[start : start + batch_size]
+        size = micro_batch_size or batch_size
+        with policy.evaluating():
+            parts = [batch[first : first + size] for first in range(0, len(batch), size)]
+            logps = concatenate([pair_logps(policy, objective, part, reference, degree_head) for part in parts])
+        batches.append(logps)
+        if progress is not None:
+            progress(min(start + batch_size, len(pairs)), len(pairs))
+    if objective.needs_dataset and not state:
+        state = without_spread(objective.dataset_state(batches))  # before the first step nobody has been through the data set
+    found = [_terms(objective, logps, state, generator(seed, number, LOOK)) for number, logps in enumerate(batches)]
+    return {name: torch.cat([terms[name].float() for terms in found]).cpu().numpy() for name in found[0]}
+
+
+def _terms(objective: Objective, logps: PairLogps, state: State, rng: torch.Generator) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        outcome, _ = objective(logps, state, objective.draw(logps, rng), training=False)
+    return outcome.terms

@@ -1,0 +1,1 @@
+"""Measurements beside training: held-out pairs, sampled answers, the panel and gradient probes."""

@@ -1,0 +1,92 @@
+"""Several dashboards, a notebook and the command line at once, while a run writes and thins: no lock errors, nothing torn."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+
+import numpy as np
+
+from lab.store import StoreReader, StoreWriter, writer
+
+SECONDS = 2.0
+
+
+def _hammer(folder, ready, ending, told):
+    """Reads as a page does, as fast as it can; tells what went wrong, and how often it read."""
+    try:
+        reader, reads = StoreReader(folder), 0
+        ready.set()
+        while not ending.is_set():
+            frame = reader.scalars(["loss", "same"], points=200)
+            both = frame.dropna()
+            assert (both["loss"] == both["same"]).all()
+            stands = frame.attrs["stands_for"]
+            assert stands["loss"] == stands["same"], stands  # one moment of the store, however it is packed meanwhile
+            whole = reader.scalars(["loss"])["loss"]
+            assert (np.diff(whole.index) == 1).all(), "a value is missing or there twice"
+            pairs = reader.pairs()
+            if len(pairs):
+                assert (reader.pairs(int(pairs["step"].max()) // 2)["step"] <= pairs["step"].max() // 2).all()
+            reader.terms_over_time(["logit"], columns=50)
+            reader.pair_history("p1")
+            reader.events()
+            reads += 1
+        told.put((None, reads))
+    except Exception as error:
+        told.put((repr(error), 0))
+
+
+def test_readers_of_many_kinds_beside_a_writer(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "WAL_BYTES", 2**20)
+    store = StoreWriter(tmp_path, keep_pair_rows=400, interval=0.02)
+    context = multiprocessing.get_context("fork")
+    told, ending = context.Queue(), context.Event()
+    readers = []
+    for _ in range(3):
+        ready = context.Event()
+        readers.append(context.Process(target=_hammer, args=(tmp_path, ready, ending, told), daemon=True))
+        readers[-1].start()
+        assert ready.wait(30)
+    step, largest, until = 0, 0, time.monotonic() + SECONDS
+    while time.monotonic() < until or step < 1500:
+        step += 1
+        value = float(np.sin(step))
+        store.scalars(step, {"loss": value, "same": value, **{f"other-{i}": value for i in range(20)}})
+        store.pair_terms(step, [f"p{(4 * step + i) % 50}" for i in range(4)], [0] * 4, {"logit": np.full(4, step)})
+        if step % 100 == 0:
+            store.event(step, "warning", words="careful")
+            store.flush()
+            largest = max(largest, (tmp_path / "run.sqlite-wal").stat().st_size)
+    ending.set()
+    found = [told.get(timeout=60) for _ in readers]
+    for process in readers:
+        process.join(30)
+    store.close()
+    assert [error for error, _ in found] == [None] * 3
+    assert all(reads for _, reads in found)
+    assert store.failure is None
+    assert store.lost == 0
+    assert largest < 16 * 2**20, "the log written ahead grows although it could be emptied"
+    assert len(StoreReader(tmp_path).scalars(["loss"])) == step
+
+
+def test_handing_over_waits_for_nothing(tmp_path):
+    """Somebody who locks the store for a second holds up the writer's thread, not the loop."""
+    import sqlite3
+
+    store = StoreWriter(tmp_path, interval=0.01)
+    store.flush()
+    blocker = sqlite3.connect(tmp_path / "run.sqlite", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    for step in range(1, 200):
+        store.scalars(step, {"loss": 1.0})
+        store.pair_terms(step, ["a"], [0], {"logit": np.zeros(1)})
+    assert time.monotonic() - began < 1.0
+    assert not store.flush(timeout=0.2)
+    blocker.execute("COMMIT")
+    blocker.close()
+    assert store.flush()
+    store.close()
+    assert len(StoreReader(tmp_path).scalars(["loss"])) == 199
