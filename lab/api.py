@@ -8,7 +8,7 @@ from typing import Any
 
 from lab import extensions, home
 from lab.diagnosis.alerts import Alerts, parse_hook
-from lab.diagnosis.monitor import Watchman
+from lab.diagnosis.monitor import DiagnosticsMonitor
 from lab.judging import OracleJudge, RewardJudge
 from lab.objectives import Objective, PairLogps
 from lab.opening import WORLD, Progress, open_pairs
@@ -19,9 +19,9 @@ from lab.run import RunLock
 from lab.run.config import ConfigError, TrainConfig
 from lab.run.handle import Run, find_run, open_run
 from lab.run.preflight_report import Preflight
-from lab.store import SilentWriter, StoreReader, StoreWriter, list_checkpoints, read_about
+from lab.store import SilentWriter, StoreReader, StoreWriter, list_checkpoints, read_manifest
 from lab.store.durable import disk_errors_in_words
-from lab.training import Training, Turn, create_run, start, start_process
+from lab.training import DeviceSlot, Training, create_run, start, start_process
 from lab.training.data.batches import encode_pair
 from lab.training.distributed import ALONE, Workers
 from lab.training.evaluation.evaluator import Judge
@@ -110,7 +110,7 @@ def make_run(
     run_dir: str | Path | None = None,
     listed: bool = True,
     known_elsewhere: bool = False,
-    about: Mapping[str, Any] | None = None,
+    manifest: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Path:
@@ -123,7 +123,7 @@ def make_run(
         given = {"objective": objective, "model": None if model is None else _model_place(model)}
         given = settings | {name: value for name, value in given.items() if value is not None}
         parent = branch_from if isinstance(branch_from, Run) else open_run(branch_from)
-        folder = _branch(parent, at, given, pairs, run_dir, keep_optimizer, known_elsewhere, about or {})
+        folder = _branch(parent, at, given, pairs, run_dir, keep_optimizer, known_elsewhere, manifest or {})
         if listed:
             home.list_run(folder)
         return folder
@@ -140,7 +140,7 @@ def make_run(
         config = config.model_copy(update={"pairs": str(store.path)})
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(config.objective.name)
     found = {"pairs_store": str(store.path), "pairs_version": store.version, "pairs_name": store.name}
-    create_run(folder, config, **found | dict(about or {}))
+    create_run(folder, config, **found | dict(manifest or {}))
     if listed:
         home.list_run(folder)
     return folder
@@ -179,9 +179,9 @@ def _branch(
     more: Mapping[str, Any],
 ) -> Path:
     """Make the folder of a run that begins from a checkpoint of another."""
-    about = parent.about
-    store = PairStore(Path(about["pairs_store"])) if pairs is None else open_pairs(pairs)
-    version, name = (about["pairs_version"], about["pairs_name"]) if pairs is None else (store.version, store.name)
+    manifest = parent.manifest
+    store = PairStore(Path(manifest["pairs_store"])) if pairs is None else open_pairs(pairs)
+    version, name = (manifest["pairs_version"], manifest["pairs_name"]) if pairs is None else (store.version, store.name)
     if pairs is not None:
         given = given | {"pairs": str(pairs) if isinstance(pairs, (str, Path)) else str(store.path)}
     branch = plan_branch(parent.dir, at, given, keep_optimizer=keep_optimizer, same_pairs=pairs is None)
@@ -215,20 +215,20 @@ def start_run(
     lock: the hold on the folder that this process was born with, where it is the one that executor="process" has started.
     workers, device: the processes that train it together, and this one's device; one that does not write trains in this thread.
     """
-    about = read_about(folder)
-    config = TrainConfig.parse(**about["config"]).made_at(about["created"])
+    manifest = read_manifest(folder)
+    config = TrainConfig.parse(**manifest["config"]).made_at(manifest["created"])
     if executor == "auto":
         executor = choose_place(config, only_here=_only_here(config, on_step)).executor
-    if without_change is not None and workers.writes:
+    if without_change is not None and workers.is_main:
         changes_to_leave_out(folder, without_change)
     if device is not None:
         config = config.model_copy(update={"device": device})
     if executor == "process":
         require_known_elsewhere(config.objective)
-    store = PairStore(Path(about["pairs_store"]))
-    turn = Turn(folder, home.queue_dir(), config.device, workers) if queue else None
+    store = PairStore(Path(manifest["pairs_store"]))
+    slot = DeviceSlot(folder, home.queue_dir(), config.device, workers) if queue else None
     model = config.model
-    beginning = read_start(folder, about)
+    beginning = read_start(folder, manifest)
     oracle: OracleJudge | None = None
     from lab.world import ensure, is_world
 
@@ -242,12 +242,12 @@ def start_run(
     trackers = tracker_names(config.trackers)
 
     def make(writer: StoreWriter) -> Training:
-        left_out = leave_out_changes(folder, without_change) if without_change is not None and workers.writes else []
-        resumed = workers.agree(_was_trained(folder) if workers.writes else None)
-        if workers.writes:
-            tracked = tracked_run(folder, config, about["created"], resumed=resumed)
-            writer.listeners.append(Watchman(folder, writer, _alerts(config, writer, here=lock is None)))
-            writer.listeners += [Recorder(name, tracked, lambda s, w: writer.event(s, "warning", words=w)) for name in trackers]
+        left_out = leave_out_changes(folder, without_change) if without_change is not None and workers.is_main else []
+        resumed = workers.broadcast(_was_trained(folder) if workers.is_main else None)
+        if workers.is_main:
+            tracked = tracked_run(folder, config, manifest["created"], resumed=resumed)
+            writer.listeners.append(DiagnosticsMonitor(folder, writer, _alerts(config, writer, here=lock is None)))
+            writer.listeners += [Recorder(name, tracked, lambda s, w: writer.event(s, "warning", message=w)) for name in trackers]
         judge: Judge | None = oracle
         if config.reward_model:
             own = oracle.prompts if oracle else ()
@@ -256,7 +256,7 @@ def start_run(
             folder,
             config,
             pairs_at=store.all,
-            pairs_version=about["pairs_version"],
+            pairs_version=manifest["pairs_version"],
             model=model,
             cache=home.cache(),
             store=writer,
@@ -268,8 +268,8 @@ def start_run(
             workers=workers,
         )
 
-    if not workers.writes:
-        if turn is None or turn.come_for_the_first():
+    if not workers.is_main:
+        if slot is None or slot.come_for_the_first():
             with leaving_a_note(folder, workers):
                 make(SilentWriter()).run()
         return Run(folder)
@@ -280,7 +280,7 @@ def start_run(
             run.wait()
         return run
     kept = {"token_steps": config.token_steps, "keep_pair_rows": config.keep_pair_rows}
-    thread = start(folder, make, turn=turn, lock=lock, background=background, workers=workers, **kept)
+    thread = start(folder, make, slot=slot, lock=lock, background=background, workers=workers, **kept)
     return Run(folder, thread)
 
 
@@ -302,7 +302,7 @@ def _alerts(config: TrainConfig, writer: StoreWriter, *, here: bool) -> Alerts |
     terminal = config.alerts == "terminal" and here
     if hook is None and not terminal:
         return None
-    return Alerts(terminal=terminal, hook=hook, warn=lambda words: writer.event(0, "warning", words=words))
+    return Alerts(terminal=terminal, hook=hook, warn=lambda message: writer.event(0, "warning", message=message))
 
 
 def _was_trained(folder: Path) -> bool:

@@ -135,11 +135,11 @@ def _has_ended(run: Run) -> bool:
 
 def _line(run: Run) -> Line:
     """A run's state in one line, and the share of its steps that are done."""
-    status, state, step, steps = run.status, run.state, run.step, run.about["config"]["steps"]
+    status, state, step, steps = run.status, run.state, run.step, run.manifest["config"]["steps"]
     place = run.place if state == "queued" else None
     parts = [f"{run.name}: {state}" + (f": {run.error}" if run.error else "")]
     if place and place.place:
-        parts.append(place.words)
+        parts.append(place.message)
     if state == "running" and status.get("stage"):
         parts.append(str(status["stage"]))
     parts.append(f"step {step:,} of {steps:,}")
@@ -206,24 +206,24 @@ class _Cell:
             expected = name.startswith(SCALAR) or (name.startswith(DISTRIBUTION) and not self.record.step)
             if not self._displayed and (ended or not expected):
                 raise
-            words = "This run did not record it." if ended else "Appears once the run has recorded it."
-            figure = empty(name, words, dark=self.dark)
+            message = "This run did not record it." if ended else "Appears once the run has recorded it."
+            figure = empty(name, message, dark=self.dark)
         figure.layout.meta = self.ids[name]
         return with_background(figure, self.dark)
 
-    def report(self, words: str) -> None:
+    def report(self, message: str) -> None:
         """Show a sentence below the figures until the next refresh."""
-        self._show_line((words, self._line[1]), {})
+        self._show_line((message, self._line[1]), {})
 
-    def close(self, words: str) -> None:
+    def close(self, message: str) -> None:
         """Leave a last line below the figures, without a script: this is what the notebook file keeps."""
-        self._show(self.line_id, {"text/plain": words, "text/html": f"<div>{escape(words)}</div>"})
+        self._show(self.line_id, {"text/plain": message, "text/html": f"<div>{escape(message)}</div>"})
 
     def _show_line(self, line: Line, redrawn: dict[str, str]) -> None:
-        words, share = line
-        html = f'<div>{escape(words)} <progress value="{share:.4f}"></progress></div>'
+        message, share = line
+        html = f'<div>{escape(message)} <progress value="{share:.4f}"></progress></div>'
         figures = ",".join(f'"{display_id}":{drawn}' for display_id, drawn in redrawn.items())
-        self._show(self.line_id, {"text/plain": words, "text/html": html + (REDRAW % f"{{{figures}}}" if redrawn else "")})
+        self._show(self.line_id, {"text/plain": message, "text/html": html + (REDRAW % f"{{{figures}}}" if redrawn else "")})
         self._line = line
 
     def _show(self, display_id: str, bundle: dict[str, Any]) -> bool:
@@ -250,21 +250,21 @@ class _Terminal:
 
     def refresh(self, line: Line, ended: bool) -> None:
         """Overwrite the line in place; where the output is no terminal, print it when the run's state changes."""
-        words, _ = line
+        message, _ = line
         if sys.stdout.isatty():
-            self.report(words)
-        elif not ended and (state := words.split(",")[0]) != self._state:
+            self.report(message)
+        elif not ended and (state := message.split(",")[0]) != self._state:
             self._state = state
-            print(words)
+            print(message)
 
-    def report(self, words: str) -> None:
+    def report(self, message: str) -> None:
         """Overwrite the line in place."""
         if sys.stdout.isatty():
-            print(f"\r{words[:110]:110}", end="", flush=True)
+            print(f"\r{message[:110]:110}", end="", flush=True)
 
-    def close(self, words: str) -> None:
+    def close(self, message: str) -> None:
         """Print the last line."""
-        print(f"\r{words:110}" if sys.stdout.isatty() else words)
+        print(f"\r{message:110}" if sys.stdout.isatty() else message)
         print('A terminal shows no figures; run.figure("loss").show() opens one in the browser.')
 
 

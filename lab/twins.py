@@ -87,7 +87,7 @@ def train_twin(
     What was changed in the other run while it trained (settings, edits of its pairs) does not happen again in the twin.
     """
     other = run if isinstance(run, Run) else open_run(run)
-    known = [TrainConfig.parse(**each.about["config"]) for each in (other, *other.twins)]
+    known = [TrainConfig.parse(**each.manifest["config"]) for each in (other, *other.twins)]
     wanted = _configured([objective], {})
     _require_different([*known, *wanted])
     folder = api.make_run(
@@ -131,7 +131,7 @@ def make_twins(
     elif branch_from is not None:
         begins = {"branch_from": branch_from, "at": at, "keep_optimizer": keep_optimizer}
     begins |= {key: value for key, value in (("pairs", pairs), ("model", model)) if value is not None} | settings
-    if pairs is not None or not begins.keys() & {"about", "branch_from"}:
+    if pairs is not None or not begins.keys() & {"manifest", "branch_from"}:
         begins |= _one_version(begins.get("pairs", api.WORLD), progress)
     if not begins.keys() & {"template_time", "branch_from"}:
         begins["template_time"] = now().isoformat()
@@ -168,21 +168,21 @@ def start_in_order(
 def begins_like(run: Run) -> dict[str, Any]:
     """Arguments of `lab.api.make_run`, without an objective, with which a run begins as `run` began: from the same checkpoint if
     it is a branch, else from the same model, with the same settings and the same version of the same pairs."""
-    about = run.about
-    if "branch" in about:
-        told = about["branch"]
+    manifest = run.manifest
+    if "branch" in manifest:
+        told = manifest["branch"]
         return {"branch_from": run, "at": told["step"], "keep_optimizer": told["keep_optimizer"]}
-    config = TrainConfig.parse(**about["config"]).made_at(about["created"]).model_dump(mode="json")
+    config = TrainConfig.parse(**manifest["config"]).made_at(manifest["created"]).model_dump(mode="json")
     settings = {name: value for name, value in config.items() if name not in NOT_SHARED}
-    facts = {name: about[name] for name in ("pairs_store", "pairs_version", "pairs_name")}
-    return {"pairs": PairStore(about["pairs_store"]), "model": about["config"]["model"], "about": facts, **settings}
+    facts = {name: manifest[name] for name in ("pairs_store", "pairs_version", "pairs_name")}
+    return {"pairs": PairStore(manifest["pairs_store"]), "model": manifest["config"]["model"], "manifest": facts, **settings}
 
 
 def _one_version(pairs: Any, progress: Progress | None) -> dict[str, Any]:
     """The pairs, and their version of now: an edit between the making of two twins must not part them."""
     store = api.open_pairs(pairs, progress=progress)
     facts = {"pairs_store": str(store.path), "pairs_version": store.version, "pairs_name": store.name}
-    return {"pairs": pairs if isinstance(pairs, (str, Path)) else store, "about": facts}
+    return {"pairs": pairs if isinstance(pairs, (str, Path)) else store, "manifest": facts}
 
 
 def _configured(objectives: Sequence[Any], settings: Mapping[str, Any]) -> list[TrainConfig]:

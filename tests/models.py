@@ -59,22 +59,22 @@ KINDS = ("llama", "qwen2", "gpt2", "qwen3", "mistral", "gemma2", "phi3", "gpt_ne
 
 def make_model(kind: str, folder: Path, seed: int = 0) -> None:
     """Write a random model of a kind and its tokenizer to a folder. Weights are larger than usual, so that logits differ."""
-    words = tokenizer()
+    message = tokenizer()
     torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(configuration(kind, len(words)))
+    model = transformers.AutoModelForCausalLM.from_config(configuration(kind, len(message)))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(4)
     model.save_pretrained(folder)
-    words.save_pretrained(folder)
+    message.save_pretrained(folder)
 
 
 def make_reward_model(folder: Path, kind: str = "llama", *, labels: int = 1, seed: int = 0) -> None:
     """Write a random reward model, a sequence classifier with one output, and its tokenizer to a folder."""
-    words = tokenizer()
+    message = tokenizer()
     torch.manual_seed(seed)
-    config = configuration(kind, len(words))
+    config = configuration(kind, len(message))
     config.num_labels = labels
     model = transformers.AutoModelForSequenceClassification.from_config(config)
     with torch.no_grad():
@@ -82,13 +82,13 @@ def make_reward_model(folder: Path, kind: str = "llama", *, labels: int = 1, see
             if parameter.ndim > 1:
                 parameter.mul_(4)
     model.save_pretrained(folder)
-    words.save_pretrained(folder)
+    message.save_pretrained(folder)
 
 
 def multimodal(folder: Path) -> None:
     """Gemma 3 with its vision tower, tiny."""
-    words = tokenizer()
-    text = SMALL | {"vocab_size": len(words) + 8, "head_dim": 8, "sliding_window": 16}
+    message = tokenizer()
+    text = SMALL | {"vocab_size": len(message) + 8, "head_dim": 8, "sliding_window": 16}
     vision = {
         "hidden_size": 32,
         "intermediate_size": 64,
@@ -101,12 +101,12 @@ def multimodal(folder: Path) -> None:
         text_config=text,
         vision_config=vision,
         mm_tokens_per_image=4,
-        image_token_index=len(words) + 1,
-        boi_token_index=len(words) + 2,
-        eoi_token_index=len(words) + 3,
+        image_token_index=len(message) + 1,
+        boi_token_index=len(message) + 2,
+        eoi_token_index=len(message) + 3,
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=1,
     )
     transformers.Gemma3ForConditionalGeneration(whole).save_pretrained(folder)
-    words.save_pretrained(folder)
+    message.save_pretrained(folder)

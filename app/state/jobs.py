@@ -28,7 +28,7 @@ class Job(Generic[T]):
     """
 
     def __init__(self, work: Callable[[Progress], T]) -> None:
-        self.words, self.share = "starting", 0.0
+        self.message, self.share = "starting", 0.0
         self.error: str | None = None
         self.done = threading.Event()
         self._work = work
@@ -44,8 +44,8 @@ class Job(Generic[T]):
         finally:
             self.done.set()
 
-    def _progress(self, words: str, share: float) -> None:
-        self.words, self.share = words, min(1.0, max(0.0, share))
+    def _progress(self, message: str, share: float) -> None:
+        self.message, self.share = message, min(1.0, max(0.0, share))
 
     @property
     def failed(self) -> bool:
@@ -69,4 +69,4 @@ def show_progress(job: Job[T]) -> None:
     """How far a job is, kept up to date beside the rest of the page, which is drawn again when the job is done."""
     if job.done.is_set():
         st.rerun(scope="app")
-    st.progress(job.share, text=plain(job.words))
+    st.progress(job.share, text=plain(job.message))

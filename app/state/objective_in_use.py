@@ -22,6 +22,6 @@ def objective_at(run: Run, until: int | None) -> Objective:
 def spec_at(run: Run, until: int | None) -> dict[str, Any]:
     """Its specification; the one that the run began with where a user's own objective is gone, or the changes are damaged."""
     try:
-        return objective_at(run, until).spec() if run.changes() else run.about["config"]["objective"]
+        return objective_at(run, until).spec() if run.changes() else run.manifest["config"]["objective"]
     except ValueError:
-        return run.about["config"]["objective"]
+        return run.manifest["config"]["objective"]

@@ -47,7 +47,7 @@ def await_world(progress: Progress) -> None:
     """Wait until the embedded world is built. Raises RuntimeError where that failed; the next call tries again."""
     job = world_job()
     while not job.done.wait(0.2):
-        progress(job.words, job.share)
+        progress(job.message, job.share)
     if job.error is not None:
         forget_failed_world()
         raise RuntimeError(job.error)

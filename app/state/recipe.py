@@ -110,7 +110,7 @@ def _warnings(objective: Objective, config: TrainConfig) -> Iterator[str]:
             f"learning_rate {config.learning_rate:g} suits models of billions of parameters; the embedded world's model "
             "will hardly move. Try 1e-4."
         )
-    yield from (finding.words for finding in settings_findings(config, *count_pairs(config)))
+    yield from (finding.message for finding in settings_findings(config, *count_pairs(config)))
 
 
 def count_pairs(config: TrainConfig) -> tuple[int | None, int | None]:
@@ -170,14 +170,14 @@ def changed_parameters(objective: Objective) -> dict[str, Any]:
 
 def as_command(config: TrainConfig, start: Start = HERE) -> str:
     """The command that starts the same run."""
-    words = ["python", "-m", "lab", "train", "--objective", config.objective.name]
+    message = ["python", "-m", "lab", "train", "--objective", config.objective.name]
     for assignment in _assignments(changed_parameters(config.objective)):
-        words += ["--set", assignment]
+        message += ["--set", assignment]
     for name, value in changed(config).items():
-        words += [f"--{name.replace('_', '-')}", str(value)]
-    words += ["--detach"] if start.executor == "process" else []
-    words += [] if start.queue else ["--no-queue"]
-    return shlex.join(words)
+        message += [f"--{name.replace('_', '-')}", str(value)]
+    message += ["--detach"] if start.executor == "process" else []
+    message += [] if start.queue else ["--no-queue"]
+    return shlex.join(message)
 
 
 def _assignments(parameters: Mapping[str, Any], parents: str = "") -> Iterator[str]:

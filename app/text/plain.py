@@ -16,10 +16,10 @@ def plain(text: object) -> str:
     Only what can be markup is escaped, because labels are also read out as they are written. Of a text of more than `LONGEST`
     characters the middle is left out; halves of characters, which no page can carry, become question marks.
     """
-    words = " ".join(str(text).encode("utf-8", "replace").decode("utf-8").split())
-    if len(words) > LONGEST:
-        words = f"{words[: LONGEST * 2 // 3]} ... {words[-LONGEST // 4 :]}"
-    escaped = re.sub(r"([\\`*_\[\]{}<>$:~|#!&^])", r"\\\1", words)
+    message = " ".join(str(text).encode("utf-8", "replace").decode("utf-8").split())
+    if len(message) > LONGEST:
+        message = f"{message[: LONGEST * 2 // 3]} ... {message[-LONGEST // 4 :]}"
+    escaped = re.sub(r"([\\`*_\[\]{}<>$:~|#!&^])", r"\\\1", message)
     return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", escaped)
 
 

@@ -123,8 +123,8 @@ def title(name: str, field: FieldInfo) -> str:
 def explain(field: FieldInfo) -> str:
     """A field's meaning, its limits and the range that was published."""
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    words = (field.description or "").strip()
-    parts = [words[:1].upper() + words[1:].rstrip(".")] if words else []
+    message = (field.description or "").strip()
+    parts = [message[:1].upper() + message[1:].rstrip(".")] if message else []
     limits = [f"{text} {getattr(m, name):g}" for m in field.metadata for name, text in LIMITS.items() if hasattr(m, name)]
     if limits:
         parts.append(f"Must be {' and '.join(limits)}")

@@ -82,7 +82,7 @@ class News:
 
     id: str
     title: str
-    words: str
+    message: str
 
 
 def news(run: Run) -> list[News]:
@@ -91,11 +91,11 @@ def news(run: Run) -> list[News]:
     events = run.reader.events(EVENT)
     for when, step, detail in list(zip(events["time"], events["step"], events["detail"]))[-LATEST:]:
         if not detail.get("over"):
-            found.append(News(f"{run.dir.name}-{when}", f"{run.name}, step {step:,}", detail["words"]))
+            found.append(News(f"{run.dir.name}-{when}", f"{run.name}, step {step:,}", detail["message"]))
     state = run.state
     if state in ENDED:
-        words = {"dead": "Its process ended without a word.", "failed": run.error or "It failed."}.get(state, f"It has {state}.")
-        found.append(News(f"{run.dir.name}-{state}-{run.step}", f"{run.name} is {state}, step {run.step:,}", words))
+        message = {"dead": "Its process ended without a word.", "failed": run.error or "It failed."}.get(state, f"It has {state}.")
+        found.append(News(f"{run.dir.name}-{state}-{run.step}", f"{run.name} is {state}, step {run.step:,}", message))
     return found
 
 

@@ -34,14 +34,14 @@ def show(store: PairStore, pair: Pair, act: Guard) -> None:
 def _compare(store: PairStore, pair: Pair) -> None:
     st.caption("Prompt")
     st.code(shown(prompt_text(pair.prompt)), language=None, wrap_lines=True)
-    for column, side, html, words in zip(
+    for column, side, html, message in zip(
         st.columns(2), ("chosen", "rejected"), answers_html(shown(pair.chosen), shown(pair.rejected)), judgements(store, pair)
     ):
         with column, st.container(border=True):
             st.caption(f"{side.capitalize()} answer")
             st.html(html)
-            if words:
-                st.text(words)
+            if message:
+                st.text(message)
     st.caption("Underlined: what only one of the two answers has.")
     if is_world(store.source):
         st.text(label_in_words(pair))

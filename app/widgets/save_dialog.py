@@ -35,7 +35,7 @@ class Picture:
     file: str
     drawn: go.Figure
     data: Callable[[], pd.DataFrame]
-    words: str = ""
+    message: str = ""
 
 
 def chart(
@@ -45,11 +45,11 @@ def chart(
     title: str,
     file: str,
     data: Callable[[], pd.DataFrame],
-    words: str = "",
+    message: str = "",
     on_click: Callable[[figure.Event], None] | None = None,
 ) -> None:
     """Draw a figure whose bar has a button that opens the dialog. key, on_click: as `app.widgets.figure.show` has them."""
-    picture = Picture(title, file, drawn, data, words)
+    picture = Picture(title, file, drawn, data, message)
     figure.show(drawn, key=key, name=file, on_click=on_click, on_save=lambda _: ask_for(picture))
 
 
@@ -80,14 +80,14 @@ def _closed() -> None:
 def _dialog(picture: Picture) -> None:
     st.text(picture.title)
     dark = figure.dark()
-    save_as(picture.file, lambda kind: as_file(kind, picture.data, lambda: picture.drawn, dark), picture.words)
+    save_as(picture.file, lambda kind: as_file(kind, picture.data, lambda: picture.drawn, dark), picture.message)
 
 
-def save_as(file: str, make: Callable[[str], bytes], words: str) -> None:
+def save_as(file: str, make: Callable[[str], bytes], message: str) -> None:
     """Choose a format, and save. file: the name without its ending.   make: the file of a format, made when it is wanted."""
     kind = st.radio("As", FORMATS, captions=[WORDS[kind] for kind in FORMATS])
-    if words:
-        st.caption(plain(words))
+    if message:
+        st.caption(plain(message))
     name = f"{file}.{kind.lower()}"
     st.download_button("Save", lambda: make(kind), file_name=name, mime=MIME[kind], icon=":material/download:", on_click="ignore")
     st.caption(plain(name))

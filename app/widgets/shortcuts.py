@@ -49,7 +49,7 @@ LIST = "?"
 class Key:
     """What a key does: in words, and what is called. A capital letter is that letter with Shift."""
 
-    words: str
+    message: str
     act: Callable[[], None]
 
 
@@ -73,4 +73,4 @@ def help_button(keys: Mapping[str, Key]) -> None:
         st.markdown(f"`{LIST}` this list")
         for name, does in keys.items():
             shown = f"Shift + {name}" if len(name) == 1 and name.isalpha() and name.isupper() else name
-            st.markdown(f"`{shown}` {does.words}")
+            st.markdown(f"`{shown}` {does.message}")

@@ -133,8 +133,8 @@ def _objective(letter: str, first: str) -> dict[str, Any]:
 
 def _settings(run: Run | None, at: int | None) -> dict[str, Any]:
     """The settings that both share, beginning with those of `run` or the defaults; those that were left alone are left out."""
-    config = run.about["config"] if run else {}
-    branches = at is not None or (run is not None and "branch" in run.about)
+    config = run.manifest["config"] if run else {}
+    branches = at is not None or (run is not None and "branch" in run.manifest)
     fields = {name: TrainConfig.model_fields[name] for name in SHARED if name != "seed" or not branches}
     usual = {name: config.get(name, field.default) for name, field in fields.items()}
     if at is not None and usual["steps"] <= at:

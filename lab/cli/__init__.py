@@ -40,9 +40,9 @@ def parser(command: str) -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(title="commands", required=True, metavar="command")
     asked = COMMANDS.get(command, ("", ""))[0]
-    for name, (module, words) in COMMANDS.items():
+    for name, (module, message) in COMMANDS.items():
         if module != asked:
-            commands.add_parser(name, help=words)
+            commands.add_parser(name, help=message)
     if asked:
         importlib.import_module(f"lab.cli.{asked}").add(commands)
     return top
@@ -86,13 +86,13 @@ def _words(error: Exception) -> str:
     return str(error)
 
 
-def fail(words: str) -> None:
+def fail(message: str) -> None:
     """Say in one line what went wrong.
 
     A launcher (`accelerate launch`, `torchrun`) prints a traceback of its own below that; it closes with what it finds in the file
     it named to this process, so the same line stands there, too, at the very end.
     """
-    line = f"error: {' '.join(words.split())}"
+    line = f"error: {' '.join(message.split())}"
     print(line, file=sys.stderr, flush=True)
     if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         more = {"py_callstack": line, "timestamp": str(int(time.time()))}

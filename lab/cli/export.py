@@ -28,9 +28,9 @@ def export(options: argparse.Namespace) -> int:
     """Write the folder and say where it is."""
     import lab
 
-    def say(words: str, share: float) -> None:
+    def say(message: str, share: float) -> None:
         if share < 1:
-            print(words, file=sys.stderr)
+            print(message, file=sys.stderr)
 
     what = "merged" if options.merged else None
     run = lab.open_run(options.run_name)

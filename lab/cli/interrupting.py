@@ -84,10 +84,10 @@ def how_to_resume(run: Path, without_change: int | None = None) -> str:
     )
 
 
-def _say(words: str) -> None:
+def _say(message: str) -> None:
     """Write a line to standard error past Python's buffers, which the interrupted code may be writing to."""
     with contextlib.suppress(OSError):
-        os.write(2, f"{words}\n".encode())
+        os.write(2, f"{message}\n".encode())
 
 
 def leave(code: int) -> None:

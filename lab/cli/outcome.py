@@ -23,11 +23,11 @@ def print_outcome(handle: Any, *, file: Any) -> None:
     """How the run ended and how to go on, and what was measured on held-out pairs and prompts before and after."""
     state, checkpoints = handle.state, handle.checkpoints()
     if state in ("failed", "dead"):
-        words = str(handle.error or "The process ended without a word.")
+        message = str(handle.error or "The process ended without a word.")
         if checkpoints:
             change = next((one.change for one in handle.diagnose() if one.change is not None), None)
-            words = f"{words} The last checkpoint is of step {step_of(checkpoints[-1])}. {how_to_resume(handle.dir, change)}"
-        fail(words)
+            message = f"{message} The last checkpoint is of step {step_of(checkpoints[-1])}. {how_to_resume(handle.dir, change)}"
+        fail(message)
         return
     if state == "stopped":
         print(f"stopped at step {handle.step} in {handle.dir}. {how_to_resume(handle.dir)}", file=file)
@@ -58,11 +58,11 @@ WITHOUT_BEFORE = ("eval/rewards/accuracies", "eval/win_rate", "eval/kl")
 def before_and_after(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """A line for everything that the looks before and after training measured, with 95 % intervals where there are any."""
     lines = []
-    for words, name, interval in MEASURED:
+    for message, name, interval in MEASURED:
         if name not in after:
             continue
         old, new = (_value(look, name, interval) for look in (before, after))
-        lines.append(f"{words}: {new}" if name in WITHOUT_BEFORE or old is None else f"{words}: {old} before, {new} after")
+        lines.append(f"{message}: {new}" if name in WITHOUT_BEFORE or old is None else f"{message}: {old} before, {new} after")
     return lines
 
 

@@ -60,18 +60,18 @@ def list_runs(options: argparse.Namespace) -> int:
 
 def summary(run: Any) -> dict[str, Any]:
     """The facts of a run that fit on a line."""
-    about, status, state = run.about["config"], run.status, run.state
+    about, status, state = run.manifest["config"], run.status, run.state
     place = run.place if state == "queued" else None
     remaining = status.get("remaining")
     return {
         "run": run.dir.name,
         "name": about["name"],
         "state": state,
-        "queue": place.words if place and place.place else "",
+        "queue": place.message if place and place.place else "",
         "step": run.step,
         "steps": about["steps"],
         "objective": about["objective"]["name"],
-        "pairs": run.about.get("pairs_name", about["pairs"]),
+        "pairs": run.manifest.get("pairs_name", about["pairs"]),
         "model": about["model"],
         "twins": " ".join(twins_of(run)),
         "remaining": f"{remaining:.0f} s" if remaining and state in ("running", "paused") else "",
@@ -115,13 +115,13 @@ def show(options: argparse.Namespace) -> int:
         return watch(run)
     latest = run.reader.latest()
     facts = summary(run) | {"folder": str(run.dir), "stage": run.status.get("stage"), "latest": latest}
-    warnings = [d["words"] for d in run.events("warning", "refused")["detail"]]
+    warnings = [d["message"] for d in run.events("warning", "refused")["detail"]]
     report = run.preflight()
     findings = run.diagnose()
     if options.json:
         facts["diagnosis"] = [asdict(one) for one in findings]
         facts["preflight"] = report.model_dump(mode="json") if report else None
-        print(json.dumps(facts | {"warnings": warnings, "config": run.about["config"]}))
+        print(json.dumps(facts | {"warnings": warnings, "config": run.manifest["config"]}))
         return 0
     for key, value in facts.items():
         if key != "latest" and value not in (None, ""):
@@ -133,11 +133,11 @@ def show(options: argparse.Namespace) -> int:
         for line in report.lines():
             print(f"  {line}")
         print(f"  {measured(run)}")
-    for words in warnings:
-        print(f"     warning  {words}")
+    for message in warnings:
+        print(f"     warning  {message}")
     print(f"diagnosis after step {run.step:,}:" if findings else f"diagnosis: no trouble found ({len(CHECKS)} checks)")
     for one in findings:
-        print(f"  {one.severity}: {one.words}")
+        print(f"  {one.severity}: {one.message}")
         if one.pairs:
             print(f"    pairs {', '.join(one.pairs)}")
     return 0
@@ -156,8 +156,8 @@ def watch(run: Any, every: float = 1.0) -> int:
             events = run.reader.events("diagnosis", after=seen)
             for number, step, detail in zip(events["number"], events["step"], events["detail"]):
                 seen = int(number)
-                words = f"over: {detail['words']}" if detail.get("over") else detail["words"]
-                say(Alert(run.dir.name, int(step), detail["finding"], detail["severity"], words))
+                message = f"over: {detail['message']}" if detail.get("over") else detail["message"]
+                say(Alert(run.dir.name, int(step), detail["finding"], detail["severity"], message))
             if state in ENDED:
                 severity = "error" if state in ("failed", "dead") else "notice"
                 why = f": {run.error}" if run.error else "."

@@ -44,11 +44,11 @@ class Bar:
         columns = (
             TextColumn("{task.description}"),
             self.bar,
-            TextColumn("{task.fields[words]}"),
+            TextColumn("{task.fields[message]}"),
             TimeRemainingColumn(compact=True),
         )
         self.progress = Progress(*columns, disable=not sys.stdout.isatty())
-        self.task = self.progress.add_task("preparing", total=1.0, words="")
+        self.task = self.progress.add_task("preparing", total=1.0, message="")
         self.latest: dict[str, float] = {}
         self.printed, self.said, self.earlier = 0.0, [""], earlier
         self.progress.start()
@@ -62,8 +62,8 @@ class Bar:
 
     def _fit(self, stage: str, parts: list[str]) -> str:
         """What there is room for beside a stage, and the bar in what room is left."""
-        words, self.bar.bar_width = fit(self.progress.console.width, stage, parts)
-        return words
+        message, self.bar.bar_width = fit(self.progress.console.width, stage, parts)
+        return message
 
     def follow(self, handle: Any) -> None:
         self.total = handle.config.steps
@@ -85,8 +85,8 @@ class Bar:
             f"accuracy {now['rewards/accuracies']:.2f}",
         ]
         stage = "" if status.get("stage") == "training" else str(status.get("stage") or "")
-        words = self._fit(stage, parts)
-        self.progress.update(self.task, description=stage, completed=now["step"], total=self.total, words=words)
+        message = self._fit(stage, parts)
+        self.progress.update(self.task, description=stage, completed=now["step"], total=self.total, message=message)
         due = last or time.monotonic() - self.printed > 5
         if self.progress.disable and due and parts != self.said:
             self.printed, self.said = time.monotonic(), parts
@@ -104,13 +104,13 @@ def fit(width: int, stage: str, parts: list[str]) -> tuple[str, int]:
     """(words, columns of the bar) for a terminal of `width` columns: of the parts, the most important first, as many as fit beside
     the stage, a narrow bar and the remaining time."""
     room = width - CLOCK - 3 - len(stage)  # three spaces stand between the four columns
-    words = ""
+    message = ""
     for part in parts:
-        longer = f"{words}  {part}" if words else part
+        longer = f"{message}  {part}" if message else part
         if len(longer) > room - NARROW:
             break
-        words = longer
-    return words, max(NARROW, min(WIDE, room - len(words)))
+        message = longer
+    return message, max(NARROW, min(WIDE, room - len(message)))
 
 
 class Report:

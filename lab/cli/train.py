@@ -57,8 +57,8 @@ def add(commands: Any) -> None:
         if name in OWN_FLAGS:
             continue
         default = "" if field.default in ("", None) else f" (default: {field.default})"
-        words = f"{field.description}{default}".replace("%", "%%")
-        p.add_argument(f"--{name.replace('_', '-')}", metavar=name.upper(), help=words)
+        message = f"{field.description}{default}".replace("%", "%%")
+        p.add_argument(f"--{name.replace('_', '-')}", metavar=name.upper(), help=message)
     p.set_defaults(run=run)
 
 
@@ -113,13 +113,13 @@ def run(options: argparse.Namespace) -> int:
 def train_together(given: dict[str, Any], options: argparse.Namespace, screen: JsonLines | Bar) -> int:
     """One of the processes that `accelerate launch` or `torchrun` has started; the first makes the run and speaks."""
     from lab import api
-    from lab.store import read_about
+    from lab.store import read_manifest
     from lab.training.distributed import join
     from lab.training.setup.without_change import changes_to_leave_out
 
-    resumed = read_about(options.run_dir)["config"] if given.get("resume") else {}
+    resumed = read_manifest(options.run_dir)["config"] if given.get("resume") else {}
     workers, device = join(given.get("device") or resumed.get("device") or "auto")
-    if not workers.writes:
+    if not workers.is_main:
         screen.close()
         logging.getLogger("lab").setLevel(logging.ERROR)  # what people should know the first process says
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -127,27 +127,27 @@ def train_together(given: dict[str, Any], options: argparse.Namespace, screen: J
     try:
         made = None
         try:
-            if workers.writes:
+            if workers.is_main:
                 if resumed and options.without_change is not None:
                     changes_to_leave_out(options.run_dir, options.without_change)
                 made = str(options.run_dir if resumed else api.make_run(**given, run_dir=options.run_dir))
         finally:
-            made = workers.agree(made)
+            made = workers.broadcast(made)
         if made is None:  # the first process says why, and is not to be ended by the launcher before it has
             return 0
-        told = screen.step if workers.writes else None
+        told = screen.step if workers.is_main else None
         without = given.get("without_change")
         handle = api.start_run(
             Path(made), queue=not options.no_queue, on_step=told, without_change=without, workers=workers, device=device
         )
-        if workers.writes:
+        if workers.is_main:
             screen.follow(handle)
     finally:
         screen.close()
         workers.leave()
-    if workers.writes:
+    if workers.is_main:
         print_outcome(handle, file=sys.stderr if options.json else sys.stdout)
-    return exit_code(handle) if workers.writes else 0
+    return exit_code(handle) if workers.is_main else 0
 
 
 def look_ahead(given: dict[str, Any], *, as_json: bool) -> int:
@@ -178,8 +178,8 @@ def detach(given: dict[str, Any], options: argparse.Namespace, screen: JsonLines
         )
     finally:
         screen.close()
-    words = {"run": handle.dir.name, "folder": str(handle.dir)}
-    print(json.dumps(words) if options.json else f"{handle.dir} trains in the background; python -m lab show {handle.dir}")
+    message = {"run": handle.dir.name, "folder": str(handle.dir)}
+    print(json.dumps(message) if options.json else f"{handle.dir} trains in the background; python -m lab show {handle.dir}")
     return 0
 
 

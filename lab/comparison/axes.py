@@ -13,7 +13,7 @@ class Axis:
     """scalar: the recorded number that says where a step lies on the axis, or "" where the step alone does."""
 
     title: str
-    words: str
+    message: str
     scalar: str = ""
 
 

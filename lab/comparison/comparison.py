@@ -57,7 +57,7 @@ class Comparison:
             raise RunError("A run that is given twice cannot be compared with itself; give each run once.")
         self.runs = list(runs)
         self.labels = [f"{chr(65 + number)} {label(run)}" for number, run in enumerate(runs)]
-        self._abouts = [run.about for run in runs]
+        self._abouts = [run.manifest for run in runs]
         self._kept: dict[Any, tuple[tuple[int, int], Any]] = {}
         self._events: dict[int, pd.DataFrame] = {}
         self.refresh()
@@ -167,11 +167,11 @@ class Comparison:
 
     def _places(self, number: int, frame: pd.DataFrame, axis: str, whole: bool = False) -> pd.Series | None:
         if axis == "pairs":
-            about = self._abouts[number]
-            told = about.get("branch")
+            manifest = self._abouts[number]
+            told = manifest.get("branch")
             start, before = (told["step"], told["settings"]["batch_size"]) if told else (0, None)
             steps = frame.index.to_numpy(np.int64)
-            return pd.Series(pairs_seen(steps, about["config"]["batch_size"], start=start, before=before), index=frame.index)
+            return pd.Series(pairs_seen(steps, manifest["config"]["batch_size"], start=start, before=before), index=frame.index)
         scalar = AXES[axis].scalar if axis in AXES else ""
         return self.scalar(number, scalar, whole=whole) if scalar else None
 
@@ -300,7 +300,7 @@ class Comparison:
         return pd.concat(parts, ignore_index=True).reindex(columns=["run", "label", "pair", "step", "version", *terms])
 
     def marked(self, axis: str = "step") -> dict[str, pd.DataFrame]:
-        """What happened in each run and is marked in figures, by label: the columns of `Run.events`, `words`, and `x`, its place on
+        """What happened in each run and is marked in figures, by label: the columns of `Run.events`, `message`, and `x`, its place on
         the axis. A run whose place on the axis is not known yet has none."""
         found = {
             label: self._once(number, ("marked", axis), partial(self._marked, number, axis))
@@ -346,7 +346,7 @@ class Comparison:
 
 def label(run: Run) -> str:
     """What a run is called beside others: its name, or its objective where nobody gave it one."""
-    config = run.about["config"]
+    config = run.manifest["config"]
     return config["name"] or config["objective"]["name"]
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 class Measure:
     """words: for people.   scalar: its name in a look.   interval: what its interval's ends are kept under, _low and _high."""
 
-    words: str
+    message: str
     scalar: str
     interval: str = ""
     unit: str = ""
@@ -48,7 +48,7 @@ def numbers(looks: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
         for label, look in looks.items():
             value = float(look.get(measure.scalar, math.nan))
             low, high = (float(look.get(f"{measure.interval}_{end}", math.nan)) for end in ("low", "high"))
-            rows.append((measure.words, measure.unit, label, value, low, high))
+            rows.append((measure.message, measure.unit, label, value, low, high))
     return pd.DataFrame(rows, columns=["measure", "unit", "run", "value", "low", "high"])
 
 

@@ -45,7 +45,7 @@ class Batches:
         return self.checked > 0 and self.first is None
 
     @property
-    def words(self) -> str:
+    def message(self) -> str:
         """What was found, in one or two sentences."""
         if not self.checked:
             return "No step of both is recorded yet, so their batches cannot be compared."

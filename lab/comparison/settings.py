@@ -21,7 +21,7 @@ def difference(abouts: Mapping[str, Mapping[str, Any]], changes: Mapping[str, Se
     abouts: what `run.json` holds, by the runs' labels.   changes: what was changed in mid-run.
     What differs comes first.
     """
-    facts = {label: dict(_facts(about, changes[label])) for label, about in abouts.items()}
+    facts = {label: dict(_facts(manifest, changes[label])) for label, manifest in abouts.items()}
     paths = dict.fromkeys(path for found in facts.values() for path in found)
     table = pd.DataFrame({label: {path: found.get(path, ABSENT) for path in paths} for label, found in facts.items()})
     table = table.reindex(list(paths))
@@ -29,21 +29,21 @@ def difference(abouts: Mapping[str, Mapping[str, Any]], changes: Mapping[str, Se
     return table.sort_values("same", kind="stable")
 
 
-def _facts(about: Mapping[str, Any], changes: Sequence[Change]) -> Iterator[tuple[str, str]]:
-    config = about["config"]
+def _facts(manifest: Mapping[str, Any], changes: Sequence[Change]) -> Iterator[tuple[str, str]]:
+    config = manifest["config"]
     yield from _flat("objective", config["objective"])
-    yield "pairs", str(about.get("pairs_name", config["pairs"]))
-    yield "pairs.store", str(about.get("pairs_store", ABSENT))
-    yield "pairs.version", str(about.get("pairs_version", ABSENT))
-    told = about.get("branch")
+    yield "pairs", str(manifest.get("pairs_name", config["pairs"]))
+    yield "pairs.store", str(manifest.get("pairs_store", ABSENT))
+    yield "pairs.version", str(manifest.get("pairs_version", ABSENT))
+    told = manifest.get("branch")
     yield "begins from", f"{told['name']} at step {told['step']:,}" if told else "the model as loaded"
-    yield "changed in mid-run", "; ".join(map(words, changes)) or "nothing"
+    yield "changed in mid-run", "; ".join(map(message, changes)) or "nothing"
     for name, value in config.items():
         if name not in SAID_OTHERWISE:
             yield name, text(value)
     # Chat templates that print the moment print its day, and two runs never begin in the same second.
     yield "template_time, day", text(str(config.get("template_time") or "")[:10])
-    for library, version in about.get("versions", {}).items():
+    for library, version in manifest.get("versions", {}).items():
         yield f"version of {library}", str(version)
 
 
@@ -58,7 +58,7 @@ def _flat(path: str, spec: Any) -> Iterator[tuple[str, str]]:
             yield from _flat(f"{path}.{name}", value)
 
 
-def words(change: Change) -> str:
+def message(change: Change) -> str:
     """A change in words: "after step 40: beta 0.2, pairs of version 3"."""
     parts = [f"{name} {text(value)}" for name, value in change.settings.items()]
     if change.pairs_version is not None:

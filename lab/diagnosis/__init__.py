@@ -51,7 +51,7 @@ class Diagnosis:
 
     kind: str
     severity: Severity
-    words: str
+    message: str
     numbers: Mapping[str, float]
     thresholds: Mapping[str, float]
     pairs: tuple[str, ...]
@@ -78,13 +78,13 @@ OF_ITSELF = ("first_step", "not_finite", "parameters", "nothing_held_out")
 
 def _without_consequences(seen: dict[str, Seen], reader: StoreReader, thresholds: Thresholds) -> dict[str, Seen]:
     """Silence what was not there before a change that did harm: its advice would be for another cause."""
-    changes = [one.change for one in seen.values() if one.words and one.severity != "notice" and one.change is not None]
+    changes = [one.change for one in seen.values() if one.message and one.severity != "notice" and one.change is not None]
     if not changes:
         return seen
     before = Evidence(reader, min(changes))
     return {
         kind: one
-        if not one.words or one.change is not None or kind in OF_ITSELF or _see(CHECKS[kind], before, thresholds).words
+        if not one.message or one.change is not None or kind in OF_ITSELF or _see(CHECKS[kind], before, thresholds).message
         else Seen(one.numbers)
         for kind, one in seen.items()
     }
@@ -116,7 +116,7 @@ def found_in(seen: Mapping[str, Seen], step: int, thresholds: Thresholds) -> lis
         Diagnosis(
             kind,
             one.severity,
-            one.words,
+            one.message,
             dict(one.numbers),
             {name: getattr(thresholds, name) for name in CHECKS[kind].thresholds},
             one.pairs,
@@ -125,6 +125,6 @@ def found_in(seen: Mapping[str, Seen], step: int, thresholds: Thresholds) -> lis
             one.change,
         )
         for kind, one in seen.items()
-        if one.words
+        if one.message
     ]
     return sorted(found, key=lambda one: SEVERITIES.index(one.severity))

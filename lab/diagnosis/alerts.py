@@ -47,13 +47,13 @@ class Alert:
     step: int
     kind: str
     severity: str
-    words: str
+    message: str
     numbers: Mapping[str, float] = field(default_factory=dict)
     pairs: tuple[str, ...] = ()
 
     def line(self) -> str:
         """The alert on a line of a terminal."""
-        return f"{SIGNS.get(self.severity, '!')} {self.run}, step {self.step:,}: {' '.join(self.words.split())}"
+        return f"{SIGNS.get(self.severity, '!')} {self.run}, step {self.step:,}: {' '.join(self.message.split())}"
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Alerts:
 
     def __init__(self, *, terminal: bool = False, hook: Hook | None = None, warn: Callable[[str], None] | None = None) -> None:
         self._terminal, self._hook = terminal, hook
-        self._warn = warn or (lambda words: None)
+        self._warn = warn or (lambda message: None)
         self._failed = False
         self._queue: queue.Queue[Alert | None] = queue.Queue(WAITING)
         self._thread: threading.Thread | None = None
@@ -191,9 +191,9 @@ class Alerts:
         if not self._failed:
             self._failed = True
             assert self._hook is not None
-            words = f"The webhook on {self._hook.host} did not take an alert ({reason}); the run goes on."
-            log.warning("%s", words)
-            self._warn(words)
+            message = f"The webhook on {self._hook.host} did not take an alert ({reason}); the run goes on."
+            log.warning("%s", message)
+            self._warn(message)
 
 
 def say(alert: Alert) -> None:
@@ -202,4 +202,4 @@ def say(alert: Alert) -> None:
         bell = "\a" if sys.stderr.isatty() else ""
         print(f"{bell}{alert.line()}", file=sys.stderr, flush=True)
     except (OSError, ValueError, AttributeError):  # a terminal that is gone
-        log.debug("There is no terminal for the alert: %s", alert.words)
+        log.debug("There is no terminal for the alert: %s", alert.message)

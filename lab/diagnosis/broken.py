@@ -63,18 +63,18 @@ def not_finite(e: Evidence, t: Thresholds) -> Seen:
     jump = jump_after_change(e, t)
     if jump is not None and jump.step <= step:
         change, since = jump.change, f"{step - jump.change.after:,} steps after a change"
-        advice = f"When step {change.after:,} was done, {change.words}. {undo(e, change)}"
+        advice = f"When step {change.after:,} was done, {change.message}. {undo(e, change)}"
     else:
         change, since = None, ""
         again = "a branch from an earlier checkpoint" if list_checkpoints(e.reader.folder) else "a new run"
         rate = Advice(e).rate()
         advice = Advice(e).helps(f"{again}{f' with {rate}' if rate else ''}", "a look at the pairs it began with")
-    words = (
+    message = (
         f"The {what} stopped being {'numbers' if ' and ' in what or what.startswith('log') else 'a number'} at step {step:,}"
         f"{f', {since}' if since else ''}. {led}{some}. {advice}"
     )
     culprits = tuple(dict.fromkeys(e.pairs["pair"][sick]))[:5] if sick.any() else ()
-    return Seen(numbers, words, "error", culprits, step, change=change.after if change else None)
+    return Seen(numbers, message, "error", culprits, step, change=change.after if change else None)
 
 
 def _last(values: pd.Series) -> float:
@@ -91,12 +91,12 @@ def first_step(e: Evidence, t: Thresholds) -> Seen:
     numbers = {"first loss [nats]": found, "expected [nats]": expected}
     if checks[-1].get("passed", True):
         return Seen(numbers)
-    words = (
+    message = (
         "Policy and reference were not the same model at the first step, so every log-ratio of this run is off. The first loss was "
         f"{found:.4f} where {e.config['objective'].get('name', 'the objective')} starts at {expected:.4f}. Look for a stale "
         "reference, a template that changed, or an adapter that was trained before, and start again."
     )
-    return Seen(numbers, words, "error", since=1)
+    return Seen(numbers, message, "error", since=1)
 
 
 @check("Spikes of the loss", "spike_height", "spike_size")
@@ -127,12 +127,12 @@ def loss_spike(e: Evidence, t: Thresholds) -> Seen:
     coupled = e.objective is not None and e.objective.couples(training=True)
     together = "; the loss of a pair depends on the others of its batch here, so look at all of them" if coupled else ""
     rate, times = Advice(e).rate(), number(height) if height < 1000 else "more than 1,000"
-    words = (
+    message = (
         f"The loss jumped in one batch: to {number(highest)} at step {step:,}. That is {times} deviations above "
         f"the {number(middle)} of the steps before. Look at the pairs of that batch (labels swapped? answers cut?){together}."
         f"{f' If it comes again, train with {rate}.' if rate else ''}"
     )
-    return Seen(numbers, words, "warning", pairs, step)
+    return Seen(numbers, message, "warning", pairs, step)
 
 
 @check("Parameters out of range")
@@ -146,7 +146,7 @@ def parameters(e: Evidence, t: Thresholds) -> Seen:
         return Seen(waits=f"the objective {spec['name']} is not known here, or not with these parameters")
     inner = getattr(objective, "base", None)
     every = [objective, inner] if inner is not None and hasattr(inner, "warnings") else [objective]
-    said = list(dict.fromkeys(words for one in every for words in one.warnings()))
+    said = list(dict.fromkeys(message for one in every for message in one.warnings()))
     numbers = {
         f"{one.name}: {key}": float(value)
         for one in every

@@ -169,10 +169,10 @@ def harmful_change(e: Evidence, t: Thresholds) -> Seen:
     change = jump.change
     numbers |= {"change made after step": float(change.after)}
     numbers |= {} if math.isnan(jump.before) else {"loss before the change, median [nats]": jump.before}
-    when = f"when step {change.after:,} was done, {change.words}"
+    when = f"when step {change.after:,} was done, {change.message}"
     if jump.error:
-        words = f"The run failed right after a change: {when}. {jump.error} {undo(e, change)}"
-        return Seen(numbers, words, "error", since=change.after, change=change.after)
+        message = f"The run failed right after a change: {when}. {jump.error} {undo(e, change)}"
+        return Seen(numbers, message, "error", since=change.after, change=change.after)
     if math.isnan(jump.loss):
         return Seen(numbers)  # told by the check of numbers that are not finite
     numbers |= {"loss behind it, highest [nats]": jump.loss, "first step of the jump": float(jump.step)}
@@ -180,15 +180,15 @@ def harmful_change(e: Evidence, t: Thresholds) -> Seen:
         f"It was {number(jump.before)} in the {jump.steps} steps before and up to {number(jump.loss)} from step {jump.step:,} on."
     )
     if jump.rescaled:
-        words = (
+        message = (
             f"The loss jumped at a change, and its values before and behind it cannot be compared: {when}. {rise} The loss is "
             f"another function of the same policy since then{_accuracy(e)}; compare accuracy and log-probs instead."
         )
-        return Seen(numbers, words, "notice", since=jump.step, change=change.after)
-    words = f"The loss jumped right after a change: {when}. {rise} {undo(e, change)}"
+        return Seen(numbers, message, "notice", since=jump.step, change=change.after)
+    message = f"The loss jumped right after a change: {when}. {rise} {undo(e, change)}"
     batch = e.reader.batch(jump.step)
     pairs = () if batch.empty else tuple(batch.sort_values("loss", ascending=False)["pair"])[:3]
-    return Seen(numbers, words, "warning", pairs, jump.step, change=change.after)
+    return Seen(numbers, message, "warning", pairs, jump.step, change=change.after)
 
 
 def _accuracy(e: Evidence) -> str:

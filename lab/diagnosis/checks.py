@@ -23,7 +23,7 @@ class Seen:
     """
 
     numbers: Mapping[str, float] = field(default_factory=dict)
-    words: str = ""
+    message: str = ""
     severity: Severity = "warning"
     pairs: tuple[str, ...] = ()
     since: int | None = None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lab.store.folder import ENDED, RunError, read_about
+from lab.store.folder import ENDED, RunError, read_manifest
 from lab.store.reader import StoreReader
 
 from .history import MadeChange, copied, made_changes, put
@@ -94,17 +94,17 @@ class Evidence:
         self.step = done if step is None else max(0, min(step, done))
 
     @cached_property
-    def about(self) -> Mapping[str, Any]:
+    def manifest(self) -> Mapping[str, Any]:
         """What was written down when the run was made, or nothing."""
         try:
-            return read_about(self.reader.folder)
+            return read_manifest(self.reader.folder)
         except RunError:
             return {}
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
         """The settings as plain values, with the changes made up to the step."""
-        config = dict(self.about.get("config") or {})
+        config = dict(self.manifest.get("config") or {})
         config["objective"] = copied(config.get("objective") or {})
         for change in self.changes:
             for path, (_, value) in change.settings.items():
@@ -117,7 +117,7 @@ class Evidence:
         right behind the step, also what was changed between the two."""
         edits = self.events("edit")
         counts = {int(detail.get("version", -1)): detail for detail in edits["detail"]}
-        every = made_changes(self.reader.folder, self.about.get("config") or {}, counts)
+        every = made_changes(self.reader.folder, self.manifest.get("config") or {}, counts)
         failed = self.step == self.reader.step and self.reader.status().get("state") == "failed"
         return [change for change in every if self.first_step <= change.after < self.step + failed]
 
@@ -144,7 +144,7 @@ class Evidence:
     @property
     def first_step(self) -> int:
         """Optimizer steps done before this run's first: 0, or where its parent was when it branched off."""
-        return int((self.about.get("branch") or {}).get("step", 0))
+        return int((self.manifest.get("branch") or {}).get("step", 0))
 
     @property
     def done(self) -> int:

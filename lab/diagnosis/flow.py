@@ -48,16 +48,16 @@ def saturated(e: Evidence, t: Thresholds) -> Seen:
     if share < t.saturated_share or share == 0:
         return Seen(numbers)
     at = tuple(np.nanmedian(e.term(f"log_ratio_{side}")) if len(e.term(f"log_ratio_{side}")) else math.nan for side in SIDES)
-    fallen = rejected_collapses(e, t).words or chosen_falls(e, t).words
+    fallen = rejected_collapses(e, t).message or chosen_falls(e, t).message
     at = (math.nan, math.nan) if fallen else at  # more push would let the answers fall further
     advice = Advice(e, (float(at[0]), float(at[1])) if np.isfinite(at).all() else None)
     began = f"since step {e.settled:,}, when the objective's parameters changed" if e.settled > e.first_step else "at the start"
-    words = (
+    message = (
         f"{percent(share)} of the latest {len(weights)} pairs have no gradient left. Their weight is below "
         f"{percent(t.saturated_weight)} of the {number(start)} that pairs had {began} (median now {number(float(middle))}). "
         f"These pairs are learned. {advice.helps('fewer steps', advice.parameter(pushes_more), 'harder pairs')}"
     )
-    return Seen(numbers, words, "warning", e.worst(weights))
+    return Seen(numbers, message, "warning", e.worst(weights))
 
 
 @check("Gradients of both sides undo each other", "opposed_cosine", "opposed_share")
@@ -82,12 +82,12 @@ def sides_opposed(e: Evidence, t: Thresholds) -> Seen:
         return Seen(numbers)
     pairs, overlap = _alike(e)
     alike = f" Their answers share {percent(overlap)} of their tokens." if overlap is not None else ""
-    words = (
+    message = (
         f"The two sides undo each other. In {len(opposed)} of {len(by_layer)} layers the gradients of chosen and rejected point "
         f"against each other (median cosine {opposed['cosine'].median():.2f}), and {percent(float(opposed['left'].median()))} of "
         f"their lengths is left.{alike} Use pairs that differ in more than a few words, or expect both sides to fall together."
     )
-    return Seen(numbers, words, "warning", pairs)
+    return Seen(numbers, message, "warning", pairs)
 
 
 def _alike(e: Evidence) -> tuple[tuple[str, ...], float | None]:
@@ -137,8 +137,8 @@ def rate_too_high(e: Evidence, t: Thresholds) -> Seen:
     again = "A branch from an early checkpoint" if list_checkpoints(e.reader.folder) else "A new run"
     advice = f"{again} with a rate of about {rate / 3:.1g}, or fewer steps, would help." if rate > 0 else ""
     listed = f"{', '.join(signs[:-1])} and {signs[-1]}"
-    words = f"The learning rate {rate:g} is too high here. {listed[0].upper()}{listed[1:]}. {advice}"
-    return Seen(numbers, words, "warning", e.worst(-e.term("loss")))
+    message = f"The learning rate {rate:g} is too high here. {listed[0].upper()}{listed[1:]}. {advice}"
+    return Seen(numbers, message, "warning", e.worst(-e.term("loss")))
 
 
 def _first_loss(e: Evidence) -> Level | None:
@@ -168,8 +168,8 @@ def rate_too_low(e: Evidence, t: Thresholds) -> Seen:
     if abs(middle) >= t.smallest_move or size >= 20 * t.smallest_move:
         return Seen(numbers)
     advice = "Set a learning rate above 0." if rate == 0 else f"A rate ten times as high ({10 * rate:.2g}) would help."
-    words = (
+    message = (
         f"Nothing moves: the policy is still the reference. After {e.done:,} of {steps - e.first_step:,.0f} steps at learning rate "
         f"{rate:g} the log-ratios of chosen and rejected differ by {number(abs(middle) * e.tokens)} nats an answer. {advice}"
     )
-    return Seen(numbers, words, "warning")
+    return Seen(numbers, message, "warning")

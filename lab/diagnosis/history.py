@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.store.changes import read_changes
-from lab.store.folder import RunError, read_about
+from lab.store.folder import RunError, read_manifest
 from lab.store.twin_links import read_twins
 
 LEARNING_RATE = "learning_rate"
@@ -33,7 +33,7 @@ class MadeChange:
         return any(path != LEARNING_RATE for path in self.settings)
 
     @property
-    def words(self) -> str:
+    def message(self) -> str:
         """What was changed, as a clause."""
         parts = [f"{path} was changed from {value_words(old)} to {value_words(new)}" for path, (old, new) in self.settings.items()]
         if self.pairs_version is not None:
@@ -73,7 +73,7 @@ def made_changes(folder: Path, config: Mapping[str, Any], edits: Mapping[int, Ma
 def twin_objectives(folder: Path) -> frozenset[str]:
     """Names of the objectives that the twins of the run in a folder train with, those inside others too."""
     try:
-        configs = [read_about(twin)["config"] for twin in read_twins(folder)]
+        configs = [read_manifest(twin)["config"] for twin in read_twins(folder)]
     except (RunError, OSError, KeyError):
         return frozenset()
     names = set()

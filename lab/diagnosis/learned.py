@@ -27,7 +27,7 @@ class Unseen:
 
     accuracy: float
     pairs: int
-    words: str
+    message: str
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -44,7 +44,7 @@ def nothing_held_out(e: Evidence, t: Thresholds) -> Seen:
     looks, share = bool(e.config.get("evaluate", True)), e.setting("held_out", 0.0)
     if len(events):
         apart = len(events.iloc[-1].get("pairs", ()))
-    elif e.about.get("config") and (not looks or share == 0):
+    elif e.manifest.get("config") and (not looks or share == 0):
         apart = 0
     else:
         return Seen(waits="it is not recorded which pairs are held out")
@@ -62,11 +62,11 @@ def nothing_held_out(e: Evidence, t: Thresholds) -> Seen:
     which = f"All {trained:,} pairs" if trained else "All pairs"
     often = f" and each was seen {epochs:.2g} times" if epochs > 1 else ""
     first = "" if epochs > 1 else " Until the first epoch is over, the training curves show pairs that are met for the first time."
-    words = (
+    message = (
         f"No pairs are held out, so nothing shows how the run does on pairs that it does not train on. {which} are trained on "
         f"({why}){often}.{first} Start a run with {remedy}; which pairs are held out cannot change in a run or its branches."
     )
-    return Seen(numbers, words, "warning" if epochs > 1 and looks else "notice")  # evaluate is switched off on purpose
+    return Seen(numbers, message, "warning" if epochs > 1 and looks else "notice")  # evaluate is switched off on purpose
 
 
 @check("Pairs learned by heart", "few_pairs", "learned_accuracy")
@@ -92,18 +92,18 @@ def memorised(e: Evidence, t: Thresholds) -> Seen:
     advice = Advice(e)
     remedies = ["fewer epochs", "more pairs", advice.rate()]
     if behind is not None:
-        words = (
+        message = (
             f"The run has learned its {count:,} training pairs by heart. {told}, but {percent(behind.accuracy)} of "
-            f"{behind.words}. {advice.helps(*remedies)}"
+            f"{behind.message}. {advice.helps(*remedies)}"
         )
-        return Seen(numbers, words, "warning", _lowest_held_out(e) if behind is every[0] else ())
+        return Seen(numbers, message, "warning", _lowest_held_out(e) if behind is every[0] else ())
     few = "too few others show whether it does so on them" if every else "no others show whether it does so on them"
-    few += f" ({every[0].words})" if every else ""
-    words = (
+    few += f" ({every[0].message})" if every else ""
+    message = (
         f"The run may have learned its {count:,} training pairs by heart. {told}, and {few}. "
         f"{advice.helps('more held-out pairs to know it', *remedies)}"
     )
-    return Seen(numbers, words, "notice")
+    return Seen(numbers, message, "notice")
 
 
 @check("Held-out accuracy behind training", "held_out_gap")
@@ -132,16 +132,16 @@ def held_out_behind(e: Evidence, t: Thresholds) -> Seen:
     passes = f" (after {epochs:.2g} epochs)" if not math.isnan(epochs) else ""
     advice = Advice(e)
     remedies = ["fewer epochs", "more pairs", advice.rate()] if not epochs <= 1 else ["more pairs", "pairs of the held-out kind"]
-    words = (
+    message = (
         f"Held-out accuracy falls behind that of training. {percent(training)} of the training pairs are told apart but "
         f"{percent(held_out)} of the {len(apart)} held-out ones at step {step:,}{passes}. {advice.helps(*remedies)}"
     )
-    return Seen(numbers, words, "warning", _lowest_held_out(e), step)
+    return Seen(numbers, message, "warning", _lowest_held_out(e), step)
 
 
 def _told_as_memorised(e: Evidence, t: Thresholds) -> bool:
     seen = memorised(e, t)
-    return bool(seen.words) and seen.severity == "warning"
+    return bool(seen.message) and seen.severity == "warning"
 
 
 def _epochs(e: Evidence) -> float:

@@ -58,8 +58,8 @@ def margin_statistics(e: Evidence, t: Thresholds) -> Seen:
         )
     if not troubles:
         return Seen(numbers)
-    words = f"The margin statistics are degenerate: {'; '.join(troubles)}."
-    return Seen(numbers, words, "warning", e.worst(-np.abs(z)) if widest > t.largest_z else e.worst(np.abs(gap - np.median(gap))))
+    message = f"The margin statistics are degenerate: {'; '.join(troubles)}."
+    return Seen(numbers, message, "warning", e.worst(-np.abs(z)) if widest > t.largest_z else e.worst(np.abs(gap - np.median(gap))))
 
 
 def _within_batches(e: Evidence, term: str) -> float:
@@ -92,7 +92,7 @@ def pilots_stuck(e: Evidence, t: Thresholds) -> Seen:
     if still:
         named = " and ".join(f"the {side} ({percent(share[side])} of its log-ratio)" for side in still)
         higher = [advice.higher("r1" if side == "chosen" else "r2") for side in still]
-        knobs = " and ".join(words for words in higher if words) or "look at the pairs named here"
+        knobs = " and ".join(message for message in higher if message) or "look at the pairs named here"
         troubles.append(f"the pilot of {named} hardly moves, so it steers nothing; {knobs} would help")
         worst = pilots[still[0]] / np.maximum(ratios[still[0]], 1e-9)
     pinned = [side for side, value in left.items() if value < t.pinned_weight]
@@ -102,7 +102,7 @@ def pilots_stuck(e: Evidence, t: Thresholds) -> Seen:
         troubles.append(
             f"the weight of the {side} side is pinned at {percent(left[side])} of its start while the {other} keeps "
             f"{percent(left.get(other, 0.0))}, so only one side is trained; "
-            f"{' or '.join(words for words in (advice.lower('beta'), advice.rate()) if words)} would help"
+            f"{' or '.join(message for message in (advice.lower('beta'), advice.rate()) if message)} would help"
         )
         worst = np.abs(e.term(f"weight_{side}"))
     if not troubles:

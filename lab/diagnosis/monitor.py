@@ -21,7 +21,7 @@ from .alerts import Alert, Alerts
 log = logging.getLogger(__name__)
 
 EVENT = "diagnosis"
-"""Kind of the events that findings are recorded as; their detail has `finding` (its kind), `words`, ... and `over` at its end."""
+"""Kind of the events that findings are recorded as; their detail has `finding` (its kind), `message`, ... and `over` at its end."""
 
 INTERVAL = 4.0
 """Seconds between two looks, at least."""
@@ -39,7 +39,7 @@ OUTCOMES = {
 }
 
 
-class Watchman:
+class DiagnosticsMonitor:
     """Watches the run whose store `writer` writes in `folder`; see `StoreWriter.listeners`."""
 
     def __init__(self, folder: Path, writer: StoreWriter, alerts: Alerts | None = None, *, interval: float = INTERVAL) -> None:
@@ -111,17 +111,17 @@ class Watchman:
             return Thresholds()
 
     def _begin(self, one: Diagnosis) -> None:
-        detail = {"severity": one.severity, "words": one.words, "numbers": dict(one.numbers), "pairs": list(one.pairs)}
+        detail = {"severity": one.severity, "message": one.message, "numbers": dict(one.numbers), "pairs": list(one.pairs)}
         self._open[one.kind] = detail
         more = {"since": one.since, "change": one.change, "thresholds": dict(one.thresholds)}
         self._writer.event(one.step, EVENT, finding=one.kind, **more, **detail)
         if self._alerts is not None:
-            self._alerts.tell(Alert(self._folder.name, one.step, one.kind, one.severity, one.words, one.numbers, one.pairs))
+            self._alerts.tell(Alert(self._folder.name, one.step, one.kind, one.severity, one.message, one.numbers, one.pairs))
 
     def _end(self, kind: str, step: int) -> None:
         was = self._open.pop(kind)
         del self._absent[kind]
-        self._writer.event(step, EVENT, finding=kind, over=True, severity="notice", words=was["words"])
+        self._writer.event(step, EVENT, finding=kind, over=True, severity="notice", message=was["message"])
 
     def _tell_outcome(self) -> None:
         if self._alerts is None:
@@ -129,9 +129,9 @@ class Watchman:
         status = (self._reader or StoreReader(self._folder)).status()
         state = str(status.get("state", ""))
         if state in OUTCOMES:
-            severity, words = OUTCOMES[state]
+            severity, message = OUTCOMES[state]
             reason = f" {status['error']}" if status.get("error") else ""
-            self._alerts.tell(Alert(self._folder.name, int(status.get("step", 0)), state, severity, words + reason))
+            self._alerts.tell(Alert(self._folder.name, int(status.get("step", 0)), state, severity, message + reason))
 
     def _complain(self, error: Exception) -> None:
         if not self._complained:

@@ -43,14 +43,14 @@ def chosen_falls(e: Evidence, t: Thresholds) -> Seen:
         return Seen(numbers)
     since = _since(e, "chosen", 0.0 if e.has_reference else -t.chosen_fall * e.tokens)
     serious = -chosen.value > t.chosen_fall_serious * e.tokens
-    words = (
+    message = (
         f"The chosen answers become less likely, and the margin grows because the rejected fall faster. Since step {since:,} "
         f"the chosen log-prob fell {number(-chosen.value)} nats below {e.origin}, the rejected {number(-rejected.value)}, in "
         f"answers of {e.tokens:.0f} tokens. {_hold_up(e, chosen.value, rejected.value) if serious else WATCH}"
     )
     ratio = e.term("log_ratio_chosen")
     grown = np.where(ratio > e.term("log_ratio_rejected"), ratio, np.inf) if len(ratio) else ratio
-    return Seen(numbers, words, "warning" if serious else "notice", e.worst(grown), since)
+    return Seen(numbers, message, "warning" if serious else "notice", e.worst(grown), since)
 
 
 WATCH = "So far this is what preference losses usually do; watch the sampled answers."
@@ -94,12 +94,12 @@ def rejected_collapses(e: Evidence, t: Thresholds) -> Seen:
     names = advice.objectives(("sgdpo",), spares_share)
     why = "slows the rejected side" if e.has_reference else "compares with a reference and slows the rejected side"
     helps = advice.helps(advice.rate(), "fewer steps", advice.parameter(spares_rejected), advice.another(names, why))
-    words = (
+    message = (
         "The rejected answers collapse and the chosen do not gain: the policy learns what not to say. Since step "
         f"{since:,} the rejected log-prob is {number(-rejected.value)} nats below {e.origin} "
         f"({number(-rejected.value / e.tokens)} a token), {moved_by}. {helps}"
     )
-    return Seen(numbers, words, "warning", e.worst(e.term("log_ratio_rejected")), since)
+    return Seen(numbers, message, "warning", e.worst(e.term("log_ratio_rejected")), since)
 
 
 @check("Training that goes backwards", "reversed_fall")
@@ -120,13 +120,13 @@ def goes_backwards(e: Evidence, t: Thresholds) -> Seen:
     method = Advice(e).method
     flowing = [name for name in ("stop_gradient", "detach_pilot") if getattr(method, name, True) is False]
     gradient = f", and switch {Advice(e).prefix}{flowing[0]} on" if flowing else ""
-    words = (
+    message = (
         f"Training goes backwards. The chosen answers lost {number(rejected.value - chosen.value)} nats against the rejected since "
         f"the start (chosen {number(chosen.value)}, rejected {number(rejected.value)}). Look whether chosen and rejected are "
         f"swapped in the pairs{gradient}."
     )
     margins = e.term("log_ratio_chosen") - e.term("log_ratio_rejected")
-    return Seen(numbers, words, "error", e.worst(margins))
+    return Seen(numbers, message, "error", e.worst(margins))
 
 
 @check("Answers that grow longer", "length_growth")
@@ -159,11 +159,11 @@ def grows_longer(e: Evidence, t: Thresholds) -> Seen:
     ended = (
         f" {percent(float(cut.iloc[-1]))} no longer end by themselves." if len(cut) and cut.iloc[-1] > cut.iloc[0] + 0.05 else ""
     )
-    words = (
+    message = (
         f"Answers grow longer. They had {first:.0f} tokens at the first evaluation and {last:.0f} after step {lengths.index[-1]:,} "
         f"({last / max(first, 1e-9):.2g} times).{ended}{cause} {_shorten(e)}"
     )
-    return Seen(numbers, words, "warning", pairs, int(lengths.index[-1]))
+    return Seen(numbers, message, "warning", pairs, int(lengths.index[-1]))
 
 
 def _shorten(e: Evidence) -> str:

@@ -96,38 +96,38 @@ def _summary(run: Run, source: Source, what: str, dtype: str | None) -> str:
         "merged": "A LoRA adapter merged into",
     }[what]
     objective = source.config.objective
-    words = (
+    message = (
         f"{kind} {_code(source.base.name)}, trained on preference pairs with {_text(objective.title or objective.name)}. "
         f"Checkpoint of step {source.step:,} of {source.config.steps:,}; the run is {run.state}."
     )
     if dtype:
-        words += f" The weights are written in {dtype}."
-    if branch := run.about.get("branch"):
-        words += f" The run is a branch of {_code(branch['name'])} from step {branch['step']:,} on."
+        message += f" The weights are written in {dtype}."
+    if branch := run.manifest.get("branch"):
+        message += f" The run is a branch of {_code(branch['name'])} from step {branch['step']:,} on."
     if what == "merged" and source.config.quantize != "none":
-        words += (
+        message += (
             " The adapter was trained over the base model in 4 bits and is merged into the weights as they were before that, "
             "which are not quite the same."
         )
     if source.base.origin:
         kind = "GGUF file" if source.base.origin.endswith(".gguf") else "folder"
-        words += (
+        message += (
             f" The run began with the model that the {kind} {_code(source.base.name)} stands for (an adapter is merged into its "
             "base model for that), in float32."
         )
     if source.base.origin and what == "adapter":
-        words += (
+        message += (
             f"\n\nThe base model of this adapter is that start, which is the folder `{BASE}` beside this file: elsewhere, set "
             "`base_model_name_or_path` in `adapter_config.json` to where that folder is, or export the merged model."
         )
     elif source.base.local and what == "adapter":
-        words += (
+        message += (
             f"\n\nThe base model is a folder of the machine that wrote this, {_code(source.base.place())}: elsewhere, set "
             "`base_model_name_or_path` in `adapter_config.json` to where that model is, or export the merged model."
         )
     if objective.degraded_answers() is not None:
-        words += "\n\nThe head that told degrees of preference apart served the training alone and is not part of this."
-    return words
+        message += "\n\nThe head that told degrees of preference apart served the training alone and is not part of this."
+    return message
 
 
 def _loading(source: Source, what: str) -> str:
@@ -172,14 +172,14 @@ def _changes(source: Source) -> str:
 def _data(source: Source, data: Data | None) -> str:
     if data is None:
         return f"## Data\n\nPairs of version {source.pairs_version}; their store could not be read when this was written."
-    words = f"Pair set {_code(data.name)}, version {data.version}: {len(data.pairs):,} pairs"
+    message = f"Pair set {_code(data.name)}, version {data.version}: {len(data.pairs):,} pairs"
     edited = sum(pair.version > 1 for pair in data.pairs)
-    words += f", {edited:,} of them edited since they were imported." if edited else ", as they were imported."
+    message += f", {edited:,} of them edited since they were imported." if edited else ", as they were imported."
     if data.held_out:
-        words += f" {data.held_out:,} more were held out from training."
+        message += f" {data.held_out:,} more were held out from training."
     if data.too_long:
-        words += f" {data.too_long:,} more were left out because an answer did not fit into max_length."
-    return f"## Data\n\n{words} They came from {_code(data.origin)}."
+        message += f" {data.too_long:,} more were left out because an answer did not fit into max_length."
+    return f"## Data\n\n{message} They came from {_code(data.origin)}."
 
 
 def _date(source: Source) -> str:
@@ -201,8 +201,8 @@ def _training(run: Run, source: Source) -> str:
     ]
     seconds = float(run.status.get("seconds") or 0.0)
     spent = f" They took {seconds:,.0f} seconds." if seconds and run.step == source.step else ""
-    words = f"AdamW, {source.step:,} steps of {config.batch_size:,} pairs.{spent}"
-    return f"## Training\n\n{words}\n\n{_table(('setting', 'value', 'meaning'), rows)}"
+    message = f"AdamW, {source.step:,} steps of {config.batch_size:,} pairs.{spent}"
+    return f"## Training\n\n{message}\n\n{_table(('setting', 'value', 'meaning'), rows)}"
 
 
 def _results(run: Run, source: Source) -> str:
@@ -251,7 +251,7 @@ def _metrics(run: Run, source: Source) -> str:
 
 
 def _versions(run: Run) -> str:
-    trained = run.about.get("versions")
+    trained = run.manifest.get("versions")
     when = "when the run was made" if trained else "when this was exported"
     listed = ", ".join(f"{name} {number}" for name, number in (trained or versions()).items())
     return f"## Versions\n\n{_text(listed)} ({when})."

@@ -31,7 +31,7 @@ class Data:
 def find_data(run: Run, source: Source) -> Data:
     """The data of a run. Raises ExportError where its pair store is gone, or where the run did not record what it held out."""
     try:
-        store = PairStore(run.about["pairs_store"])
+        store = PairStore(run.manifest["pairs_store"])
         pairs = store.all(source.pairs_version)
     except PairsError as error:
         raise ExportError(f"The run's pairs cannot be read: {error}") from error
@@ -39,7 +39,7 @@ def find_data(run: Run, source: Source) -> Data:
     held_out, too_long = ({pair.id for pair in pairs} & set(division[name]) for name in ("pairs", "too_long"))
     trained = [pair for pair in pairs if pair.id not in held_out | too_long]
     origin = Path(store.source).name if Path(store.source).is_absolute() else store.source
-    name = run.about.get("pairs_name") or store.name
+    name = run.manifest.get("pairs_name") or store.name
     return Data(name, source.pairs_version, origin, trained, len(held_out), len(too_long))
 
 

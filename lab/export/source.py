@@ -103,18 +103,18 @@ def find_source(run: Run, step: int | None = None) -> Source:
         raise ExportError(
             f"The run {run.name} keeps no checkpoint of step {step}; it has those of {', '.join(map(str, sorted(steps)))}."
         )
-    about, facts, events = run.about, _facts(folder), run.events("change", "edit")
+    manifest, metadata, events = run.manifest, _facts(folder), run.events("change", "edit")
     changes = [(int(after), kind, detail) for after, kind, detail in zip(events["step"], events["kind"], events["detail"])]
     extensions.load()
     return Source(
         folder,
-        int(facts["step"]),
+        int(metadata["step"]),
         (folder / "adapter_config.json").exists(),
         _base(run, folder),
         # Others than at the start where people changed them.
-        TrainConfig.parse(**facts.get("settings", about["config"])).made_at(about["created"]),
-        int(facts.get("pairs_version", about["pairs_version"])),
-        tuple(change for change in changes if change[0] < facts["step"]),
+        TrainConfig.parse(**metadata.get("settings", manifest["config"])).made_at(manifest["created"]),
+        int(metadata.get("pairs_version", manifest["pairs_version"])),
+        tuple(change for change in changes if change[0] < metadata["step"]),
     )
 
 
@@ -136,7 +136,7 @@ def _facts(folder: Path) -> dict[str, Any]:
 
 def _base(run: Run, folder: Path) -> Base:
     """The base model. An adapter's own word counts where there is one: it is what it was trained on."""
-    name = source = str(run.about["config"]["model"])
+    name = source = str(run.manifest["config"]["model"])
     config = folder / "adapter_config.json"
     if config.exists():
         source = str(json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"])

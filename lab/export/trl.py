@@ -143,7 +143,7 @@ def script(run: Run, source: Source, data: Data, *, dated: bool = False) -> str:
         *(["unpair_preference_dataset"] if found.trainer == "KTO" else []),
     ]
     listed = "\n".join(f"        {key}={_literal(value)}," for key, value in arguments(config).items())
-    branched = "branch" in run.about
+    branched = "branch" in run.manifest
     notes = [
         *found.differences,
         "The order of the pairs is TRL's own, so single steps differ from the run's.",

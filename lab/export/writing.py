@@ -53,7 +53,7 @@ def export_run(
     it already, where the run has no such checkpoint, and where TRL lacks the objective.
     """
     target = Path(folder).expanduser().absolute()
-    say = progress or (lambda words, share: None)
+    say = progress or (lambda message, share: None)
     if dtype not in (None, *DTYPES):
         raise ExportError(f"Weights cannot be written as {dtype}; choose {' or '.join(DTYPES)}.")
     _require_free(target)

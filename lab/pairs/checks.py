@@ -73,8 +73,8 @@ def similarity(one: str, other: str) -> float:
 
 
 def _word_pairs(text: str) -> Counter[tuple[str, str]]:
-    words = ["", *re.findall(r"\w+", text.casefold()), ""]  # the ends count, so that no text is without pairs
-    return Counter(pairwise(words))
+    message = ["", *re.findall(r"\w+", text.casefold()), ""]  # the ends count, so that no text is without pairs
+    return Counter(pairwise(message))
 
 
 def _leaks(pairs: Sequence[Pair]) -> Iterator[Finding]:

@@ -66,10 +66,10 @@ def key_phrases(text: str) -> list[Phrase]:
     freq: Counter[str] = Counter()
     deg: Counter[str] = Counter()
     for start, end in spans:
-        words = _words(text[start:end])
-        for word in words:
+        message = _words(text[start:end])
+        for word in message:
             freq[word] += 1
-            deg[word] += len(words)
+            deg[word] += len(message)
     phrases = []
     for start, end in spans:
         score = sum(deg[word] / freq[word] for word in _words(text[start:end]))

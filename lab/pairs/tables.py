@@ -1,7 +1,7 @@
 """The tables behind a `PairStore`: how they are built, and how pairs and edits are read from and added to them.
 
 `pairs` holds each pair's current version number, `versions` every version there ever was, `log` every edit, `folded`
-the case-folded texts for the search, `about` the set's name and source.
+the case-folded texts for the search, `manifest` the set's name and source.
 """
 
 from __future__ import annotations

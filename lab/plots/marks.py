@@ -23,13 +23,13 @@ QUIET = 60
 def describe(kind: str, detail: Mapping[str, Any]) -> str:
     """An event in words."""
     if kind == "warning":
-        return f"Warning: {detail.get('words', '')}"
+        return f"Warning: {detail.get('message', '')}"
     if kind == "diagnosis":
-        return f"{'Over' if detail.get('over') else 'Found'}: {detail.get('words', '')}"
+        return f"{'Over' if detail.get('over') else 'Found'}: {detail.get('message', '')}"
     if kind == "request":
         return f"Asked to {detail.get('request', 'do something')}"
     if kind == "refused":
-        return f"Refused to {detail.get('request', 'do something')}: {detail.get('words', '')}"
+        return f"Refused to {detail.get('request', 'do something')}: {detail.get('message', '')}"
     if kind == "change":
         return "Changed: " + ", ".join(f"{name} to {now}" for name, (_, now) in detail.get("settings", {}).items())
     if kind == "branched":
@@ -42,7 +42,7 @@ def describe(kind: str, detail: Mapping[str, Any]) -> str:
         return f"Resumed from {detail.get('checkpoint') or 'the start'}{without}"
     if kind == "evaluation":
         named = {"eval/oracle_reward": "oracle reward", "eval/reward": "reward", "eval/rewards/margins": "margin"}
-        found = [f"{words} {detail[name]:.3g}" for name, words in named.items() if name in detail]
+        found = [f"{message} {detail[name]:.3g}" for name, message in named.items() if name in detail]
         return "Looked at held-out prompts" + (f": {', '.join(found)}" if found else "")
     if kind == "checkpoint":
         return f"Checkpoint saved: {detail.get('folder', '')}"
@@ -50,7 +50,7 @@ def describe(kind: str, detail: Mapping[str, Any]) -> str:
 
 
 def notable(events: pd.DataFrame, *, clocked: Sequence[str] = BY_THE_CLOCK, quiet: int = QUIET) -> pd.DataFrame:
-    """The events that are marked, at most 1,000. A column `words` says what happened.
+    """The events that are marked, at most 1,000. A column `message` says what happened.
 
     clocked: which of those by the clock are.   quiet: at most so many of these.
     """
@@ -58,7 +58,7 @@ def notable(events: pd.DataFrame, *, clocked: Sequence[str] = BY_THE_CLOCK, quie
     regular, others = np.isin(kinds, clocked), np.isin(kinds, [kind for kind in KINDS if kind not in BY_THE_CLOCK])
     kept = [_evenly(np.flatnonzero(regular), quiet), _evenly(np.flatnonzero(others), SCREEN_POINTS - QUIET)]
     found = events.iloc[np.concatenate(kept)]
-    return found.assign(words=[wrapped(describe(kind, detail)) for kind, detail in zip(found["kind"], found["detail"])])
+    return found.assign(message=[wrapped(describe(kind, detail)) for kind, detail in zip(found["kind"], found["detail"])])
 
 
 def marks(
@@ -77,7 +77,7 @@ def marks(
     from the foot, so that those of several runs do not cover each other.
     events: a column `x` says where the events lie on an axis that is not the step's.
     """
-    found = events if "words" in events else notable(events)
+    found = events if "message" in events else notable(events)
     if found.empty:
         return [], {}
     c = ink(dark)
@@ -98,7 +98,7 @@ def marks(
             "line": {"width": 1.5},
             "color": np.array(colours, object),
         },
-        "text": found["words"].to_numpy(object),
+        "text": found["message"].to_numpy(object),
         "hovertemplate": f"step %{{customdata:,d}}<br>%{{text}}<extra>{wrapped(label, 30)}</extra>",
         "customdata": found["step"].to_numpy(np.int32),
         "showlegend": False,

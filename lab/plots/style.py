@@ -78,9 +78,9 @@ def inert(text: str) -> str:
 
 
 @lru_cache(4096)
-def wrapped(words: str, width: int = 52) -> str:
+def wrapped(message: str, width: int = 52) -> str:
     """Words as lines of a hover label, inert."""
-    return "<br>".join(inert(line) for line in textwrap.wrap(words, width))
+    return "<br>".join(inert(line) for line in textwrap.wrap(message, width))
 
 
 _plain: ContextVar[bool] = ContextVar("plain", default=False)
@@ -108,8 +108,8 @@ def figure(traces: Sequence[dict[str, Any]], layout: dict[str, Any]) -> go.Figur
 
 
 def _inert(trace: dict[str, Any]) -> dict[str, Any]:
-    words = {key: _inert_words(trace[key]) for key in ("x", "y") if _are_words(trace.get(key))}
-    return {**trace, **words, **({"name": inert(str(trace["name"]))} if "name" in trace else {})}
+    message = {key: _inert_words(trace[key]) for key in ("x", "y") if _are_words(trace.get(key))}
+    return {**trace, **message, **({"name": inert(str(trace["name"]))} if "name" in trace else {})}
 
 
 def _inert_words(values: Any) -> np.ndarray:
@@ -175,10 +175,10 @@ def is_step_axis(look: Mapping[str, Any]) -> bool:
     return (look.get("title") or {}).get("text") == STEP
 
 
-def empty(title: str, words: str, *, dark: bool) -> go.Figure:
+def empty(title: str, message: str, *, dark: bool) -> go.Figure:
     """A figure that has nothing to show yet, and says what will appear and when."""
     note = {
-        "text": wrapped(words, 44),
+        "text": wrapped(message, 44),
         "x": 0.5,
         "y": 0.5,
         "xref": "paper",

@@ -6,7 +6,7 @@ from lab.policy.text.tokens import Encoded, Encoder, Prompt
 from .frozen import is_untouched, reference_model
 from .graphs import largest
 from .kernel_choice import choose_kernel, keep_kernel
-from .layout import Completion
+from .layout import PromptAnswer
 from .loading import Lora, ModelError, choose_device, load_policy, load_trained
 from .logps import CompletionLogps, completion_logps
 from .policy import Policy, whole
@@ -15,7 +15,6 @@ from .sampling import Answer, asked, sample, sample_answers
 
 __all__ = [
     "Answer",
-    "Completion",
     "CompletionLogps",
     "Encoded",
     "Encoder",
@@ -24,6 +23,7 @@ __all__ = [
     "ModelError",
     "Policy",
     "Prompt",
+    "PromptAnswer",
     "ReferenceCache",
     "asked",
     "choose_device",

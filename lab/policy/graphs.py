@@ -22,7 +22,7 @@ from lab.policy.kernels.attention import Group, SharedRow
 from lab.policy.kernels.placing import placed
 
 from .kernels import varlen
-from .layout import Batch, Completion
+from .layout import Batch, PromptAnswer
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def sizes(groups: Sequence[Group], reads: int) -> Sizes:
     )
 
 
-def largest(batches: Iterable[Sequence[Completion]]) -> Sizes:
+def largest(batches: Iterable[Sequence[PromptAnswer]]) -> Sizes:
     """The most that any of these batches takes, without building them."""
     most = [0, 0, 0, 0, 0]
     for completions in batches:
@@ -155,7 +155,7 @@ class Buffers:
 
 
 @dataclass
-class Turn:
+class PassCounter:
     """Counts the passes of all sizes: they share their memory, so what one keeps is gone when the next begins."""
 
     number: int = 0
@@ -171,12 +171,12 @@ class Recorded:
         device: torch.device,
         precision: Callable[[], contextlib.AbstractContextManager[Any]],
         trained: Sequence[nn.Parameter],
-        turn: Turn | None = None,
+        turn: PassCounter | None = None,
     ) -> None:
         self.module, self.precision, self.trained = module, precision, list(trained)
         self.buffers = Buffers(room, device)
         self.credit = torch.zeros(room.reads, device=device)
-        self.turn = turn or Turn()
+        self.turn = turn or PassCounter()
 
     def compute(self) -> Tensor:
         """Log-probs of what is in the buffers."""
@@ -244,7 +244,7 @@ class Graphs:
         self.parameters: list[nn.Parameter] = list(module.parameters())
         self.places: tuple[int, ...] = ()
         self.written: set[int] = set()
-        self.turn = Turn()
+        self.turn = PassCounter()
         self.pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, batch: Batch, *, align: bool = False, pooling: str | None = None, **others: Any) -> Any:

@@ -10,13 +10,13 @@ import torch
 
 from lab.policy.kernels.attention import KERNELS
 
-from .layout import Completion
+from .layout import PromptAnswer
 from .memory import out_of_memory
 from .policy import Policy
 
 
 def choose_kernel(
-    policy: Policy, completions: Sequence[Completion], *, clock: Callable[[], float] = time.perf_counter
+    policy: Policy, completions: Sequence[PromptAnswer], *, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
     """On a GPU: choose the kernel for shared prompts, which `choose_layout` then compares. Where FlashAttention runs ("varlen":
     half precision, no soft-capping) it is taken without timing the others, since it was the fastest on the card where all were
@@ -52,11 +52,11 @@ def choose_kernel(
     return seconds
 
 
-def keep_kernel(policy: Policy, facts: Mapping[str, Any]) -> None:
+def keep_kernel(policy: Policy, metadata: Mapping[str, Any]) -> None:
     """Leave the policy with the kernel that a run had before, as its checkpoint says: a clock may choose differently every time,
     and another kernel gives other last bits. Nothing happens on another kind of device, or where prompts are not shared."""
-    if policy.shared is not None and facts.get("kernel") in KERNELS and facts.get("device") == policy.device.type:
-        policy.shared = facts["kernel"]
+    if policy.shared is not None and metadata.get("kernel") in KERNELS and metadata.get("device") == policy.device.type:
+        policy.shared = metadata["kernel"]
 
 
 def _wait(device: torch.device) -> None:

@@ -22,7 +22,7 @@ WASTE = 1.25
 
 
 @dataclass(frozen=True)
-class Completion:
+class PromptAnswer:
     """One answer behind one prompt, as token ids."""
 
     prompt: Sequence[int]
@@ -50,7 +50,7 @@ class Batch:
     spans: tuple[tuple[int, int], ...]
 
 
-def check(completions: Sequence[Completion]) -> None:
+def check(completions: Sequence[PromptAnswer]) -> None:
     """Raises ValueError for an empty prompt or answer."""
     for number, c in enumerate(completions):
         if not c.prompt or not c.answer:
@@ -59,7 +59,9 @@ def check(completions: Sequence[Completion]) -> None:
             )
 
 
-def shared(completions: Sequence[Completion], device: torch.device, *, last_state: bool = False, kernel: str = "grouped") -> Batch:
+def shared(
+    completions: Sequence[PromptAnswer], device: torch.device, *, last_state: bool = False, kernel: str = "grouped"
+) -> Batch:
     """One row [1, N] that holds every prompt once.
 
     last_state: also compute the state of each answer's last token, which predicts nothing (a degree head may read it).
@@ -101,7 +103,7 @@ def shared(completions: Sequence[Completion], device: torch.device, *, last_stat
 
 
 def plain(
-    completions: Sequence[Completion], device: torch.device, *, pad_id: int, together: bool = False, single: bool = False
+    completions: Sequence[PromptAnswer], device: torch.device, *, pad_id: int, together: bool = False, single: bool = False
 ) -> list[Batch]:
     """Batches of rows [prompt | answer], padded on the right; completions of like length share a batch.
 
@@ -125,7 +127,7 @@ def plain(
     return [_plain(completions, bucket, device, pad_id) for bucket in buckets]
 
 
-def _plain(completions: Sequence[Completion], order: Sequence[int], device: torch.device, pad_id: int) -> Batch:
+def _plain(completions: Sequence[PromptAnswer], order: Sequence[int], device: torch.device, pad_id: int) -> Batch:
     rows = [[*completions[i].prompt, *completions[i].answer] for i in order]
     width = max(len(row) for row in rows)
     starts = [place * width + len(completions[i].prompt) for place, i in enumerate(order)]
@@ -143,7 +145,9 @@ def _plain(completions: Sequence[Completion], order: Sequence[int], device: torc
     )
 
 
-def _targets(completions: Sequence[Completion], order: Sequence[int], reads: list[int], device: torch.device) -> dict[str, Tensor]:
+def _targets(
+    completions: Sequence[PromptAnswer], order: Sequence[int], reads: list[int], device: torch.device
+) -> dict[str, Tensor]:
     found = {
         "reads": reads,
         "targets": [token for number in order for token in completions[number].answer],

@@ -20,7 +20,7 @@ from lab.policy.kernels.projection import LinearLogps
 from . import layout
 from .interruption import check_point
 from .kernels import fused
-from .layout import Batch, Completion
+from .layout import Batch, PromptAnswer
 
 CHUNK_ELEMENTS = 1 << 25
 """Logits held at once, in numbers (float32: 128 MiB)."""
@@ -169,7 +169,7 @@ class LogpsModule(nn.Module):
 
 def completion_logps(
     module: Callable[..., Any],
-    completions: Sequence[Completion],
+    completions: Sequence[PromptAnswer],
     *,
     pad_id: int,
     device: torch.device,

@@ -13,7 +13,7 @@ from typing import TypeVar
 import psutil
 import torch
 
-from .layout import Completion
+from .layout import PromptAnswer
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
@@ -63,13 +63,13 @@ def release() -> None:
             trim(0)
 
 
-def shorter(completions: Sequence[Completion]) -> list[Completion] | None:
+def shorter(completions: Sequence[PromptAnswer]) -> list[PromptAnswer] | None:
     """The ends of their prompts and the beginnings of their answers, no longer than half of the longest; None at `LEAST`."""
     longest = max(max(len(c.prompt), len(c.answer)) for c in completions)
     if longest <= LEAST:
         return None
     keep = max(longest // 2, LEAST)
-    return [Completion(c.prompt[-keep:], c.answer[:keep]) for c in completions]
+    return [PromptAnswer(c.prompt[-keep:], c.answer[:keep]) for c in completions]
 
 
 # How much there is.

@@ -19,7 +19,7 @@ from lab.policy.text.tokens import Encoder
 from . import layout
 from .graphs import Graphs
 from .kernels import attention, fused, patches
-from .layout import Batch, Completion
+from .layout import Batch, PromptAnswer
 from .logps import CompletionLogps, Head, LogpsModule, completion_logps, split_head, whole_head
 
 LEAST_POSITIONS = 16
@@ -53,7 +53,7 @@ class Policy:
     graphs: Graphs | None = field(default=None, repr=False)
     moment: datetime = field(default_factory=now)
     sampling_way: int = field(default=0, repr=False)
-    _ahead: tuple[tuple[Completion, ...], Batch] | None = field(default=None, init=False, repr=False)
+    _ahead: tuple[tuple[PromptAnswer, ...], Batch] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.module = LogpsModule(self.model, split_head(self.model))
@@ -103,7 +103,7 @@ class Policy:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def logps(
-        self, completions: Sequence[Completion], *, align: bool = False, pooling: str | None = None, together: bool = False
+        self, completions: Sequence[PromptAnswer], *, align: bool = False, pooling: str | None = None, together: bool = False
     ) -> CompletionLogps:
         """Token log-probs of completions under the policy, [R, T]; see `completion_logps`. together: plain rows in one batch."""
         expected, ahead = self._ahead or ((), None)
@@ -123,7 +123,7 @@ class Policy:
                 ahead=ahead if same else None,
             )
 
-    def lay_out_ahead(self, completions: Sequence[Completion]) -> None:
+    def lay_out_ahead(self, completions: Sequence[PromptAnswer]) -> None:
         """On a GPU: lay out the completions that `logps` will be asked for next, while the GPU still computes."""
         self._ahead = None
         if self.device.type == "cuda" and self.shared is not None and self.wrapped is None:

@@ -18,7 +18,7 @@ import transformers
 from filelock import FileLock
 from torch import Tensor
 
-from .layout import Completion
+from .layout import PromptAnswer
 from .policy import Policy
 
 Progress = Callable[[int, int], None]
@@ -57,7 +57,7 @@ class ReferenceCache:
     def prepare(
         self,
         policy: Policy,
-        completions: Sequence[Completion],
+        completions: Sequence[PromptAnswer],
         *,
         tokens_per_batch: int | None = None,
         progress: Progress | None = None,
@@ -72,7 +72,7 @@ class ReferenceCache:
         """
         if policy.layout_key != self._layout:
             raise RuntimeError(f"The reference is computed in the layout {policy.layout_key}, but kept as {self._layout}.")
-        missing: dict[bytes, Completion] = {}
+        missing: dict[bytes, PromptAnswer] = {}
         for completion in completions:
             key = self._key(completion)
             if key not in missing and not self.holds(completion):
@@ -80,7 +80,7 @@ class ReferenceCache:
         done = 0
         if tokens_per_batch is None:
             tokens_per_batch = 2048 if policy.device.type == "cpu" else max(8192, min(1 << 17, (1 << 27) // policy.hidden_size))
-        waiting: tuple[list[tuple[bytes, Completion]], Tensor] | None = None
+        waiting: tuple[list[tuple[bytes, PromptAnswer]], Tensor] | None = None
         for batch in [*_batches(missing, tokens_per_batch), None]:
             computing = None
             if batch is not None:
@@ -93,7 +93,7 @@ class ReferenceCache:
             waiting = computing
         return len(missing)
 
-    def _keep(self, batch: Sequence[tuple[bytes, Completion]], logps: Tensor) -> int:
+    def _keep(self, batch: Sequence[tuple[bytes, PromptAnswer]], logps: Tensor) -> int:
         """Write what was computed; returns how many entries."""
         values = logps.cpu().numpy()
         with self._db:
@@ -103,7 +103,7 @@ class ReferenceCache:
             )
         return len(batch)
 
-    def lookup(self, completion: Completion) -> np.ndarray:
+    def lookup(self, completion: PromptAnswer) -> np.ndarray:
         """Token log-probs of one completion, float32 [T]. Raises KeyError if it was not prepared."""
         value = self._read(self._key(completion))
         if value is None or len(value) != 4 * len(completion.answer):
@@ -112,7 +112,7 @@ class ReferenceCache:
             )
         return np.frombuffer(value, np.float32)
 
-    def holds(self, completion: Completion) -> bool:
+    def holds(self, completion: PromptAnswer) -> bool:
         """True where the completion was prepared; a damaged entry does not count, so that it is computed again."""
         value = self._read(self._key(completion))
         return value is not None and len(value) == 4 * len(completion.answer)
@@ -121,7 +121,7 @@ class ReferenceCache:
         row = self._db.execute("SELECT value FROM logps WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None
 
-    def _key(self, completion: Completion) -> bytes:
+    def _key(self, completion: PromptAnswer) -> bytes:
         digest = hashlib.blake2b(self._prefix, digest_size=16)
         digest.update(np.asarray(completion.prompt, np.int32).tobytes())
         digest.update(b"|")
@@ -129,12 +129,12 @@ class ReferenceCache:
         return digest.digest()
 
 
-def _batches(missing: dict[bytes, Completion], tokens: int) -> Iterator[list[tuple[bytes, Completion]]]:
+def _batches(missing: dict[bytes, PromptAnswer], tokens: int) -> Iterator[list[tuple[bytes, PromptAnswer]]]:
     """Completions behind one prompt together, those of like length next to each other, near `tokens` tokens at once."""
-    groups: dict[Sequence[int], list[tuple[bytes, Completion]]] = {}
+    groups: dict[Sequence[int], list[tuple[bytes, PromptAnswer]]] = {}
     for key, completion in missing.items():
         groups.setdefault(tuple(completion.prompt), []).append((key, completion))
-    batch: list[tuple[bytes, Completion]] = []
+    batch: list[tuple[bytes, PromptAnswer]] = []
     held = 0
     for prompt, group in sorted(groups.items(), key=lambda item: len(item[0]) + max(len(c.answer) for _, c in item[1])):
         length = len(prompt) * len(group) + sum(len(c.answer) for _, c in group)

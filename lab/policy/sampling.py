@@ -11,7 +11,7 @@ import torch
 
 from lab.policy.text.tokens import Encoded, Ending, Prompt
 
-from .layout import Completion
+from .layout import PromptAnswer
 from .policy import Policy, bare
 from .randomness import global_generator, spread
 
@@ -31,9 +31,9 @@ class Answer:
     prompt_cut: int = 0
 
     @property
-    def completion(self) -> Completion:
+    def completion(self) -> PromptAnswer:
         """For `Policy.logps`."""
-        return Completion(self.prompt, self.ids)
+        return PromptAnswer(self.prompt, self.ids)
 
 
 def sample(

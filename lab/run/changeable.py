@@ -51,7 +51,9 @@ def values(config: TrainConfig, paths: Mapping[str, Any]) -> dict[str, Any]:
 def same_needs(before: Objective, after: Objective) -> bool:
     """Whether one objective can go on where another stands: it reads the same from batch and reference and remembers the same."""
     one, other = before.degraded_answers(), after.degraded_answers()
-    answers = [wants and (wants.degrees, wants.source, wants.pooling) for wants in (one, other)]
+    answers = [
+        degraded_spec and (degraded_spec.degrees, degraded_spec.source, degraded_spec.pooling) for degraded_spec in (one, other)
+    ]
     return answers[0] == answers[1] and before.needs_reference == after.needs_reference and same_state(before, after)
 
 

@@ -22,8 +22,8 @@ from lab.store import (
     export,
     last_words,
     list_checkpoints,
-    read_about,
     read_changes,
+    read_manifest,
     read_twins,
     write_page,
     write_table,
@@ -55,12 +55,12 @@ class Run:
 
     def __init__(self, folder: Path | str, thread: threading.Thread | None = None) -> None:
         self.dir = Path(folder)
-        read_about(self.dir)
+        read_manifest(self.dir)
         self.reader = StoreReader(self.dir)
         self._thread = thread
 
     def __repr__(self) -> str:
-        config = self.about["config"]
+        config = self.manifest["config"]
         return f"<Run {self.name}: {self.state}, step {self.step} of {config['steps']}, {config['objective']['name']}>"
 
     def _repr_html_(self) -> str:
@@ -68,9 +68,9 @@ class Run:
         return run_html(self)
 
     @property
-    def about(self) -> dict[str, Any]:
+    def manifest(self) -> dict[str, Any]:
         """What was written down when the run was made: configuration, pair set and version, time of creation."""
-        return read_about(self.dir)
+        return read_manifest(self.dir)
 
     @property
     def config(self) -> TrainConfig:
@@ -78,7 +78,7 @@ class Run:
         from .config import TrainConfig  # brings torch, which merely watching a run should not wait for
 
         extensions.load()
-        return TrainConfig.parse(**self.about["config"])
+        return TrainConfig.parse(**self.manifest["config"])
 
     @property
     def settings(self) -> TrainConfig:
@@ -99,17 +99,17 @@ class Run:
     def pairs_version(self) -> int:
         """The version of the pair store that it trains on now."""
         versions = [change.pairs_version for change in self.changes() if change.pairs_version is not None]
-        return versions[-1] if versions else int(self.about["pairs_version"])
+        return versions[-1] if versions else int(self.manifest["pairs_version"])
 
     def pair_store(self) -> PairStore:
         """The pairs it trains on, with all their versions. Raises PairsError if they are gone."""
         from lab.pairs import PairStore
 
-        return PairStore(self.about["pairs_store"])
+        return PairStore(self.manifest["pairs_store"])
 
     @property
     def name(self) -> str:
-        return self.about["config"]["name"] or self.dir.name
+        return self.manifest["config"]["name"] or self.dir.name
 
     @property
     def state(self) -> str:
@@ -218,7 +218,7 @@ class Run:
             for event in self.events("change", "refused").itertuples():
                 if event.detail.get("id") == request:
                     if event.kind == "refused":
-                        raise RunError(event.detail["words"])
+                        raise RunError(event.detail["message"])
                     return {"step": event.step, "settings": event.detail["settings"]}
             if ended:
                 raise RunError(f"The run {self.name} is {self.state} and did not hear it any more.")
@@ -324,7 +324,7 @@ class Run:
 
     def best_checkpoint(self) -> Path | None:
         """The one with the best evaluation by the setting `keep_best`, or None where none was evaluated."""
-        return best_checkpoint(self.dir, self.about["config"].get("keep_best", "auto"))
+        return best_checkpoint(self.dir, self.manifest["config"].get("keep_best", "auto"))
 
     @property
     def twins(self) -> list[Run]:
@@ -358,7 +358,7 @@ def find_run(run: str | Path) -> Path:
     names = {}
     for known in home.run_folders():
         with contextlib.suppress(RunError, OSError, KeyError):  # damaged, or being made or deleted at this moment
-            names[known] = {known.name, known.resolve().name, read_about(known)["config"].get("name") or known.name}
+            names[known] = {known.name, known.resolve().name, read_manifest(known)["config"].get("name") or known.name}
     called = [known for known, own in names.items() if word in own]
     found = called or [known for known, own in names.items() if any(name.startswith(word) for name in own)]
     if len(found) > 1:

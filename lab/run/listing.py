@@ -19,7 +19,7 @@ class Listed(Protocol):
     dir: Path
 
     @property
-    def about(self) -> dict[str, Any]: ...
+    def manifest(self) -> dict[str, Any]: ...
     @property
     def name(self) -> str: ...
     @property
@@ -58,7 +58,7 @@ def table_html(runs: Iterable[Listed]) -> str:
 
 def _cells(run: Listed) -> list[str]:
     try:
-        manifest = run.about
+        manifest = run.manifest
         config = manifest["config"]
         step = f"{run.step:,} of {config['steps']:,}"
         pairs = str(manifest.get("pairs_name", config["pairs"]))

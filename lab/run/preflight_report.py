@@ -27,7 +27,7 @@ class Finding(_Value):
     Or a setting to think twice about, without pairs: learning_rate, batch_larger_than_set, many_epochs, no_held_out."""
 
     kind: str
-    words: str
+    message: str
     pairs: int
     tokens: int
     ids: tuple[str, ...]
@@ -141,7 +141,7 @@ class Preflight(_Value):
             f"pairs    {self.pairs:,}{apart}{shared}; {self.left:,} steps of {self.batch_size:,} are {epochs} epochs "
             f"of {self.tokens_per_epoch:,} tokens",
             *(f"{name:<8} {_spread(lengths)}" for name, lengths in self.lengths.items()),
-            *(f"note     {finding.words}" for finding in self.findings),
+            *(f"note     {finding.message}" for finding in self.findings),
             *([] if about_pairs else [f"fit      every pair fits into {self.max_length:,} tokens"]),
             f"memory   about {size(m.total)}{each} at its peak (of {parts}, not all at once); "
             f"{size(m.free)} more are free on {m.device}",

@@ -21,7 +21,7 @@ class Place:
     behind: Path | None
 
     @property
-    def words(self) -> str:
+    def message(self) -> str:
         """ "training on cpu", or "place 2 on cpu, behind 20260101-120000-dpo"."""
         if self.place == 0:
             return f"training on {self.device}"

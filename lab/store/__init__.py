@@ -2,7 +2,7 @@
 
 from .changes import Change, checkpoint_before, read_changes, write_changes
 from .data_export import TABLES, DataExportError, export, write_page, write_table
-from .folder import ENDED, RunError, best_checkpoint, last_words, list_checkpoints, read_about
+from .folder import ENDED, RunError, best_checkpoint, last_words, list_checkpoints, read_manifest
 from .reader import SCREEN_POINTS, StoreReader
 from .summaries import spike_keeping
 from .twin_links import read_twins, write_twins
@@ -28,8 +28,8 @@ __all__ = [
     "export",
     "last_words",
     "list_checkpoints",
-    "read_about",
     "read_changes",
+    "read_manifest",
     "read_twins",
     "spike_keeping",
     "write_changes",

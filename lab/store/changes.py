@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .durable import write_json
-from .folder import RunError, list_checkpoints, read_facts, step_of
+from .folder import RunError, list_checkpoints, read_metadata, step_of
 
 FILE_NAME = "changes.json"
 
@@ -74,6 +74,6 @@ def is_before_change(checkpoint: Path, after: int) -> bool | None:
     if step_of(checkpoint) != after:
         return step_of(checkpoint) < after
     try:
-        return all(change.after != after for change in parse_changes(read_facts(checkpoint).get("changes", [])))
+        return all(change.after != after for change in parse_changes(read_metadata(checkpoint).get("changes", [])))
     except (RunError, ValueError, TypeError):
         return None

@@ -33,7 +33,7 @@ class DataExportError(RunError):
 class Table:
     """What can be exported: words for it, its columns, and its pieces between two steps (None: the last there is)."""
 
-    words: str
+    message: str
     columns: Callable[[StoreReader], list[str]]
     pieces: Callable[[StoreReader, int, int | None], Iterator[pd.DataFrame]]
 

@@ -30,7 +30,7 @@ class RunError(LabError):
     """A run folder that cannot be opened or used, in one sentence."""
 
 
-def read_about(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """What was written down when the run in a folder was made. Raises RunError where there is none."""
     try:
         return json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
@@ -51,15 +51,15 @@ def step_of(checkpoint: Path) -> int:
     return int(number) if number.isdecimal() else -1
 
 
-def read_facts(checkpoint: Path) -> dict[str, Any]:
+def read_metadata(checkpoint: Path) -> dict[str, Any]:
     """What a checkpoint says of itself: step, settings, pairs_version, changes, evaluation. Raises RunError if it is damaged."""
     try:
-        facts = json.loads((checkpoint / FACTS).read_text(encoding="utf-8"))
-        if not isinstance(facts, dict):
+        metadata = json.loads((checkpoint / FACTS).read_text(encoding="utf-8"))
+        if not isinstance(metadata, dict):
             raise ValueError("it holds no facts")
     except (OSError, ValueError) as error:
         raise RunError(f"{checkpoint / FACTS} cannot be read ({error}); use an earlier checkpoint.") from None
-    return facts
+    return metadata
 
 
 def best_checkpoint(folder: Path, measure: str) -> Path | None:
@@ -67,7 +67,7 @@ def best_checkpoint(folder: Path, measure: str) -> Path | None:
     best, highest = None, -math.inf
     for checkpoint in list_checkpoints(folder):
         try:
-            found = score(read_facts(checkpoint).get("evaluation") or {}, measure)
+            found = score(read_metadata(checkpoint).get("evaluation") or {}, measure)
         except RunError:  # damaged: resuming from it says so
             continue
         if found is not None and found > highest:
@@ -80,7 +80,7 @@ def beats_all(folder: Path, scalars: Mapping[str, float], measure: str) -> bool:
     found, best = score(scalars, measure), best_checkpoint(folder, measure)
     if found is None or best is None:
         return found is not None
-    before = score(read_facts(best)["evaluation"], measure)
+    before = score(read_metadata(best)["evaluation"], measure)
     return before is None or found > before
 
 

@@ -305,10 +305,10 @@ class StoreWriter:
             self.lost += len(batch)
             self._fail(error, "cannot be written (%s); training goes on without a record")
 
-    def _fail(self, error: Exception, words: str) -> None:
+    def _fail(self, error: Exception, message: str) -> None:
         """Undo what is half done, and say so once."""
         if self.failure is None:
-            log.error(f"The run store {words}.", error)
+            log.error(f"The run store {message}.", error)
         self.failure = str(error)
         self._ids.clear()
         try:

@@ -1,6 +1,6 @@
 """Training: configuration, the loop, checkpoints, and the handle on a run."""
 
-from lab.training.control.device_slot import Turn, device_name
+from lab.training.control.device_slot import DeviceSlot, device_name
 from lab.training.evaluation.evaluator import Evaluation, Judge
 from lab.training.setup.child_process import start_process
 
@@ -8,10 +8,10 @@ from .lifecycle import create_run, start, trained_here
 from .loop import Training
 
 __all__ = [
+    "DeviceSlot",
     "Evaluation",
     "Judge",
     "Training",
-    "Turn",
     "create_run",
     "device_name",
     "start",

@@ -17,21 +17,21 @@ import torch
 from torch import Tensor, nn
 
 from lab.objectives import PairLogps
-from lab.policy import Completion, Policy
+from lab.policy import Policy, PromptAnswer
 
 
 @dataclass(frozen=True)
 class Workers:
-    """rank: number of this process, 0 writes.   count: how many there are.   sharded: the weights are spread over them (FSDP).
+    """rank: number of this process, 0 writes.   world_size: how many there are.   sharded: the weights are spread over them (FSDP).
     here: how many of them share this machine."""
 
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
     sharded: bool = False
-    here: int = 1
+    local_world_size: int = 1
 
     @property
-    def writes(self) -> bool:
+    def is_main(self) -> bool:
         """True in the one process that records."""
         return self.rank == 0
 
@@ -40,33 +40,33 @@ class Workers:
 
         Raises ValueError where there are fewer pairs than processes.
         """
-        if count < self.count:
+        if count < self.world_size:
             raise ValueError(
-                f"{self.count} processes cannot share a batch of {count} pairs; raise batch_size to {self.count} or more."
+                f"{self.world_size} processes cannot share a batch of {count} pairs; raise batch_size to {self.world_size} or more."
             )
-        return slice(count * self.rank // self.count, count * (self.rank + 1) // self.count)
+        return slice(count * self.rank // self.world_size, count * (self.rank + 1) // self.world_size)
 
     def gather(self, logps: PairLogps) -> list[PairLogps]:
         """The detached log-probs of every process's part, in their order, on this process's device."""
-        if self.count == 1:
+        if self.world_size == 1:
             return [logps]
         device = logps.chosen.device
-        found: list[Any] = [None] * self.count
+        found: list[Any] = [None] * self.world_size
         torch.distributed.all_gather_object(found, logps.map(lambda t: t.detach().cpu()))
         return [part.map(lambda t: t.to(device)) for part in found]
 
     def average(self, tensors: Iterable[Tensor | None]) -> None:
         """Replace tensors that every process has by their mean, in place."""
-        if self.count == 1:
+        if self.world_size == 1:
             return
         for tensor in tensors:
             if tensor is not None:
                 torch.distributed.all_reduce(tensor)
-                tensor /= self.count
+                tensor /= self.world_size
 
-    def agree(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The first process's value, in every process."""
-        if self.count == 1:
+        if self.world_size == 1:
             return value
         holder = [value]
         torch.distributed.broadcast_object_list(holder, src=0)
@@ -74,27 +74,27 @@ class Workers:
 
     def wait(self) -> None:
         """Until every process is here."""
-        if self.count > 1:
+        if self.world_size > 1:
             torch.distributed.barrier()
 
     def leave(self) -> None:
         """The end of working together."""
-        if self.count > 1:
+        if self.world_size > 1:
             torch.distributed.destroy_process_group()
 
     def in_turn(self, work: Callable[[], Any]) -> Any:
         """Do something first in the first process, then in the others, which find what it left behind (caches, folders)."""
-        if self.count > 1 and not self.writes:
+        if self.world_size > 1 and not self.is_main:
             self.wait()
         try:
             return work()
         finally:
-            if self.count > 1 and self.writes:
+            if self.world_size > 1 and self.is_main:
                 self.wait()
 
     def wrap(self, policy: Policy) -> None:
         """Make a policy's log-probs exchange gradients (DDP) or weights and gradients (FSDP, arXiv 2304.11277)."""
-        if self.count == 1:
+        if self.world_size == 1:
             return
         if not self.sharded:
             places = [policy.device.index] if policy.device.type == "cuda" else None
@@ -103,17 +103,17 @@ class Workers:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
-        mesh = init_device_mesh(policy.device.type, (self.count,))
+        mesh = init_device_mesh(policy.device.type, (self.world_size,))
         for block in _blocks(policy.model):
             fully_shard(block, mesh=mesh)
         policy.wrapped = fully_shard(policy.module, mesh=mesh)
         with torch.no_grad():  # the first pass has to go through the outermost module, so that it knows it is that
-            policy.logps([Completion((policy.pad_id,), (policy.pad_id,))])
+            policy.logps([PromptAnswer((policy.pad_id,), (policy.pad_id,))])
         policy.wrapped.reshard()  # what is to be trained are the parts, and the outermost module keeps its own whole after a pass
 
     def exchange(self, policy: Policy, now: bool) -> None:
         """Whether the next forward and backward pass exchanges gradients; only the last of several micro-batches has to."""
-        if self.count == 1:
+        if self.world_size == 1:
             return
         if self.sharded:
             policy.wrapped.set_requires_gradient_sync(now)
@@ -135,8 +135,8 @@ def join(device: str) -> tuple[Workers, str]:
 
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
     sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", state.num_processes))
-    return Workers(state.process_index, state.num_processes, sharded, here), str(state.device)
+    local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", state.num_processes))
+    return Workers(state.process_index, state.num_processes, sharded, local_world_size), str(state.device)
 
 
 def like(value: Tensor, parameter: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from lab.run.config import TrainConfig
 from lab.store import KEEP_PAIR_ROWS, RunError, StoreReader, StoreWriter, durable
 from lab.store.folder import RUN_FILE
 from lab.training.checkpoints.checkpoint import CheckpointError
-from lab.training.control.device_slot import Turn
+from lab.training.control.device_slot import DeviceSlot
 from lab.training.control.stopping import Stopped
 from lab.training.setup.versions import versions
 
@@ -41,14 +41,14 @@ def trained_here() -> list[Path]:
     return [folder for folder, thread in _here.items() if thread.is_alive()]
 
 
-def create_run(folder: Path, config: TrainConfig, **about: Any) -> None:
+def create_run(folder: Path, config: TrainConfig, **manifest: Any) -> None:
     """Make a run's folder. Raises RunError if there is a run in it already; nothing of that one is touched."""
     _make_folder(folder)
     content: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": versions(),
-        **about,
+        **manifest,
     }
     draft = folder / f".{RUN_FILE}.{os.getpid()}"
     try:
@@ -102,7 +102,7 @@ def start(
     folder: Path,
     make: Callable[[StoreWriter], Training],
     *,
-    turn: Turn | None = None,
+    slot: DeviceSlot | None = None,
     lock: RunLock | None = None,
     token_steps: int = 20,
     keep_pair_rows: int = KEEP_PAIR_ROWS,
@@ -147,8 +147,8 @@ def start(
         training: Training | None = None
         outcome = in_process.Outcome("failed", 0)
         try:
-            if turn is not None:
-                turn.wait(store)
+            if slot is not None:
+                slot.wait(store)
             training = make(store)
             training.began = began
             state = training.run()
@@ -161,11 +161,11 @@ def start(
             store.event(outcome.step, "state", state="stopped")
         except BaseException as error:
             step = training.progress.step if training else 0
-            words = _note_of_another(folder, workers, error) or describe(error)
-            outcome = in_process.Outcome("failed", step, error=words)
-            log.error("The run %s failed: %s", folder.name, words)
-            store.status(state="failed", stage="failed", error=words)
-            store.event(step, "state", state="failed", error=words, failure=kind_of_failure(error))
+            message = _note_of_another(folder, workers, error) or describe(error)
+            outcome = in_process.Outcome("failed", step, error=message)
+            log.error("The run %s failed: %s", folder.name, message)
+            store.status(state="failed", stage="failed", error=message)
+            store.event(step, "state", state="failed", error=message, failure=kind_of_failure(error))
             with contextlib.suppress(OSError):  # a full disk may be why it failed
                 (folder / "log.txt").write_text(traceback.format_exc(), encoding="utf-8")
             if not isinstance(error, Exception):
@@ -174,8 +174,8 @@ def start(
             training = None
             if torch.cuda.is_initialized():
                 release()  # before another run gets the device
-            if turn is not None:
-                turn.leave()
+            if slot is not None:
+                slot.leave()
             store.close()
             in_process.end(folder, outcome)
             held.release()
@@ -237,11 +237,11 @@ def leaving_a_note(folder: Path, workers: Workers) -> Iterator[None]:
 def _note_of_another(folder: Path, workers: Workers, error: BaseException) -> str | None:
     """What the first of the other processes to fail has left, if it may be why this one failed: a lost process is met as a
     RuntimeError of the exchange."""
-    there = [path for rank in range(1, workers.count) if (path := folder / NOTE.format(rank=rank)).exists()]
+    there = [path for rank in range(1, workers.world_size) if (path := folder / NOTE.format(rank=rank)).exists()]
     if not isinstance(error, RuntimeError) or isinstance(error, torch.OutOfMemoryError) or not there:
         return None
     first = min(there, key=lambda path: path.stat().st_mtime_ns)
-    return f"{json.loads(first.read_text(encoding='utf-8'))} (Said by {first.stem.replace('-', ' ')} of {workers.count}.)"
+    return f"{json.loads(first.read_text(encoding='utf-8'))} (Said by {first.stem.replace('-', ' ')} of {workers.world_size}.)"
 
 
 def kind_of_failure(error: BaseException) -> str:
@@ -261,10 +261,10 @@ def describe(error: BaseException) -> str:
         return "It was interrupted at the keyboard."
     if problem := durable.disk_problem(error):
         return problem
-    words = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+    message = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
     if out_of_memory(error):
         advice = "lower micro_batch_size or max_length, switch gradient_checkpointing on, or train an adapter (lora_rank)"
-        return f"Out of memory: {advice}, and resume or start again. ({words[:200]})"
-    if isinstance(error, ValueError | FloatingPointError | RunError | KeyError) and words:
-        return words
-    return f"{type(error).__name__}: {words}"
+        return f"Out of memory: {advice}, and resume or start again. ({message[:200]})"
+    if isinstance(error, ValueError | FloatingPointError | RunError | KeyError) and message:
+        return message
+    return f"{type(error).__name__}: {message}"

@@ -19,12 +19,12 @@ from lab.run.changeable import same_state
 from lab.run.config import TrainConfig
 from lab.store import Change, StoreWriter
 from lab.store.changes import plain_changes
-from lab.store.folder import STOPPING, beats_all, read_facts, score
+from lab.store.folder import STOPPING, beats_all, read_metadata, score
 from lab.training.checkpoints.checkpoint import (
     Asked,
     CheckpointError,
-    Progress,
     Stored,
+    TrainingState,
     add_evaluation,
     latest_whole,
     put_back,
@@ -37,10 +37,10 @@ from lab.training.control.steering import Steering
 from lab.training.control.stopping import StopCheck, Stopped
 from lab.training.data.batches import EncodedPair, step_randomness
 from lab.training.data.statistics import dataset_state, statistics_due, without_spread
-from lab.training.evaluation.evaluator import Judge, Looking
-from lab.training.evaluation.probes import Probing
+from lab.training.evaluation.evaluator import Evaluator, Judge
+from lab.training.evaluation.probes import Probes
 from lab.training.setup.branch import Start
-from lab.training.setup.context import Prepared, prepare
+from lab.training.setup.context import RunContext, prepare
 
 from .distributed import ALONE, Workers
 from .optimizer import adamw
@@ -89,12 +89,12 @@ class Training:
         self.steering = Steering(
             run_dir, store, config, pairs_version=pairs_version, pairs_at=pairs_at, model=model, workers=workers
         )
-        self.progress = Progress(state=config.objective.initial_state())
-        self.ready: Prepared | None = None
+        self.progress = TrainingState(state=config.objective.initial_state())
+        self.context: RunContext | None = None
         self.step_seconds = 0.0
         self.saving = Saving(run_dir, store, workers)
         self.guard = guard or MemoryGuard()
-        self.stop_check = StopCheck(run_dir, reason=self.guard.reason, enabled=workers.count == 1, noticed=self._say_stopping)
+        self.stop_check = StopCheck(run_dir, reason=self.guard.reason, enabled=workers.world_size == 1, noticed=self._say_stopping)
         self.stop_reason: str | None = None
         self._found: tuple[Stored | None, list[str]] = (None, [])
         self.began = time.monotonic()  # whoever starts the run puts the moment here at which it began to wait for the device
@@ -111,8 +111,8 @@ class Training:
             with self.guard:
                 return self._run()
         finally:
-            if self.ready is not None:
-                self.ready.cache.close()
+            if self.context is not None:
+                self.context.cache.close()
 
     def _run(self) -> str:
         try:
@@ -121,10 +121,10 @@ class Training:
             while self.progress.step < self.config.steps:
                 if self._due(self.config.eval_every, at_start=True):
                     self._evaluate()
-                elif self.probing.look_due(self.progress.step):
+                elif self.probes.look_due(self.progress.step):
                     self._stage("looking at the panel")
                     with self.stop_check.active():
-                        self.probing.look(self.progress.step)
+                        self.probes.look(self.progress.step)
                 if self._due(self.config.save_every):
                     self._try_to_save()
                 self._listen(between_steps=True)
@@ -139,9 +139,9 @@ class Training:
     def _end_early(self, reason: str | None) -> None:
         """Save what was trained. reason: why the run stops itself; what became of its last step is added once it is known."""
         self.steering.acknowledge_stop(self.progress.step)
-        outcome = NOTHING_TO_SAVE if self.ready is None else ""  # the error of a checkpoint that cannot be written says the rest
+        outcome = NOTHING_TO_SAVE if self.context is None else ""  # the error of a checkpoint that cannot be written says the rest
         try:
-            if self.ready is not None:
+            if self.context is not None:
                 release()
                 self._save()
                 outcome = saved(self.progress.step)
@@ -152,7 +152,7 @@ class Training:
 
     def _prepare(self) -> None:
         with self.stop_check.active():
-            self.ready = prepare(
+            self.context = prepare(
                 self.config,
                 self.store,
                 self.steering.pairs_at(self.steering.pairs_version),
@@ -165,34 +165,34 @@ class Training:
                 workers=self.workers,
                 stop_check=self.stop_check,
             )
-        self.steering.config = self.ready.config  # with the micro-batch that fits
+        self.steering.config = self.context.config  # with the micro-batch that fits
         config = self.config
-        self.probing = Probing(config, self.policy, self.ready.panel, self.store, self.workers)
+        self.probes = Probes(config, self.policy, self.context.panel, self.store, self.workers)
         stored = self._begin()
         self.workers.wrap(self.policy)  # may put other parameters in the place of those that were there
         self._make_optimizer(stored)
 
     def _make_optimizer(self, stored: Stored | None) -> None:
         """AdamW over what is trained, going on from a checkpoint where there is one."""
-        assert self.ready is not None
-        config, head = self.config, self.ready.degree_head
+        assert self.context is not None
+        config, head = self.config, self.context.degree_head
         self.parameters = [*self.policy.parameters().values(), *(head.parameters() if head is not None else ())]
         self.optimizer = adamw(config, self.parameters)
         if stored is not None:
             exact = self.start is None or stored.folder != self.start.folder
             put_back_optimizer(stored, self.policy, self.optimizer, head, exact=exact)
 
-    def _catch_up(self, ready: Prepared) -> int:
+    def _catch_up(self, context: RunContext) -> int:
         """Find where the run goes on and make the changes again that it had by then, before weights are put back: until then the
         policy is the reference. Returns the steps that are done."""
-        self.policy, self.steering.ready = ready.policy, ready
+        self.policy, self.steering.context = context.policy, context
         latest = (lambda: latest_whole(self.run_dir, self.policy)) if self.resume else (lambda: (None, []))
         self._found = self.workers.in_turn(latest)
         stored = self._found[0]
         if self.config.micro_batch_size == "fit" and stored is not None:
-            fitted = {"micro_batch_size": stored.facts["settings"]["micro_batch_size"]}  # another would round differently
-            self.steering.config = ready.config = self.config.model_copy(update=fitted)
-        keep_kernel(ready.policy, stored.facts if stored else read_facts(self.start.folder) if self.start else {})
+            fitted = {"micro_batch_size": stored.metadata["settings"]["micro_batch_size"]}  # another would round differently
+            self.steering.config = context.config = self.config.model_copy(update=fitted)
+        keep_kernel(context.policy, stored.metadata if stored else read_metadata(self.start.folder) if self.start else {})
         self.steering.follow(self._from, preparing=True)
         return self._from
 
@@ -200,16 +200,16 @@ class Training:
     def _from(self) -> int:
         """The step of what was found to go on from."""
         stored = self._found[0]
-        return stored.facts["step"] if stored else self.start.step if self.start else 0
+        return stored.metadata["step"] if stored else self.start.step if self.start else 0
 
     def _begin(self) -> Stored | None:
         """Put the run to where it goes on: its latest checkpoint, the one it branched from, or the first step. Returns the
         checkpoint from which the optimizer goes on, if there is one."""
-        assert self.ready is not None
+        assert self.context is not None
         step, (stored, complaints) = self._from, self._found
         self._found = (None, [])
         if stored is not None:
-            put_back(stored, self.policy, self.ready.degree_head)
+            put_back(stored, self.policy, self.context.degree_head)
             self.progress, self.saving.at = stored.progress, step
             self._clock_before = self.progress.clock
         elif self.start is not None:
@@ -219,8 +219,8 @@ class Training:
             own = stored.folder.name if stored is not None and self.saving.at == step else None
             without = {"without": plain_changes(self._left_out)} if self._left_out else {}
             self.store.event(step, "resumed", checkpoint=own, **without, **self.steering.present())
-            for words in complaints:
-                self.warn(f"{words} The run goes on from the one before.")
+            for message in complaints:
+                self.warn(f"{message} The run goes on from the one before.")
             if own is None and self.start is None:
                 self.warn("There is no checkpoint to resume from, so the run starts from its first step again.")
         self.store.status(step=step, pairs_version=self.steering.pairs_version)
@@ -228,9 +228,9 @@ class Training:
 
     def _branch(self, start: Start) -> Stored | None:
         """Take over what another run's checkpoint holds, as far as it fits this run; returns it where the optimizer goes on."""
-        assert self.ready is not None
+        assert self.context is not None
         stored = read_checkpoint(start.folder, self.policy)
-        put_back(stored, self.policy, self.ready.degree_head, exact=False)
+        put_back(stored, self.policy, self.context.degree_head, exact=False)
         self.progress = replace(stored.progress, evaluation=None, clock=0.0)
         if not same_state(start.objective, self.config.objective):
             self.progress.state = self.config.objective.initial_state()
@@ -252,38 +252,38 @@ class Training:
         try:
             with self.stop_check.active():
                 pairs, result = self._gradient(step)
-                self.probing.split()
+                self.probes.split()
                 self.stop_check()
                 norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))
                 self.stop_check()  # the last one: a step of the optimizer is made whole or not at all
         except BaseException as error:  # nothing of a step that is not completed stays
             self.progress.state = state_before
             self.optimizer.zero_grad(set_to_none=True)
-            self.probing.forget_step()
+            self.probes.forget_step()
             if isinstance(error, (RuntimeError, MemoryError)) and out_of_memory(error):
                 error.__traceback__ = None  # it holds what was computed
-                if self.workers.count == 1:  # keep the steps that were completed
+                if self.workers.world_size == 1:  # keep the steps that were completed
                     with contextlib.suppress(CheckpointError):
                         self._save()
             raise
         self.optimizer.step()
         self._lay_out_ahead(step + 1)
-        self.probing.record(step)
+        self.probes.record(step)
         self.optimizer.zero_grad(set_to_none=True)  # evaluations and checkpoints have their room
         self.progress.step, self.progress.state, self.progress.evaluation = step, result.credited.state, None
         self.progress.tokens += int(result.logps.n_w.sum() + result.logps.n_l.sum())
         seconds = time.perf_counter() - began
         self.progress.seconds += seconds
-        self.probing.trained(seconds)
+        self.probes.trained(seconds)
         self.step_seconds = 0.9 * self.step_seconds + 0.1 * seconds if self.step_seconds else seconds
         record_step(self, step, pairs, result, float(norm))
 
     def _gradient(self, step: int) -> tuple[list[EncodedPair], StepResult]:
         """Compute the gradient of a step; may be interrupted between any two layers and any two chunks of logits."""
-        config, ready = self.config, self.ready
-        assert ready is not None
+        config, context = self.config, self.context
+        assert context is not None
         self._renew_dataset_state(step)
-        pairs = ready.batch(step)
+        pairs = context.batch(step)
         for group in self.optimizer.param_groups:
             group["lr"] = config.rate(step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -294,10 +294,10 @@ class Training:
             pairs,
             self.progress.state or {},
             draws,
-            reference=ready.reference,
-            degree_head=ready.degree_head,
+            reference=context.reference,
+            degree_head=context.degree_head,
             micro_batch_size=config.micro_batch,
-            probe=self.probing.probe(),
+            probe=self.probes.probe(),
             workers=self.workers,
             dropout_seed=dropout_seed,
         )
@@ -305,20 +305,25 @@ class Training:
 
     def _lay_out_ahead(self, step: int) -> None:
         """Before anything waits for the GPU: the next batch, as far as it is known."""
-        config, ready = self.config, self.ready
-        assert ready is not None
-        if self.policy.device.type == "cuda" and step <= config.steps and config.micro_batch is None and ready.wants is None:
-            pairs = ready.batch(step)
+        config, context = self.config, self.context
+        assert context is not None
+        if (
+            self.policy.device.type == "cuda"
+            and step <= config.steps
+            and config.micro_batch is None
+            and context.degraded_spec is None
+        ):
+            pairs = context.batch(step)
             self.policy.lay_out_ahead([p.chosen for p in pairs] + [p.rejected for p in pairs])
 
     def _renew_dataset_state(self, step: int) -> None:
         """Compute the statistics over the pairs of the run (alpha-DPO, normalize "dataset") where they are due."""
-        config, ready = self.config, self.ready
-        assert ready is not None
-        if not statistics_due(config, self.progress.state, ready.order, step):
+        config, context = self.config, self.context
+        assert context is not None
+        if not statistics_due(config, self.progress.state, context.schedule, step):
             return
-        pairs = [replace(ready.encoded[i], weakened=()) for i in sorted(ready.order.members) if i in ready.encoded]
-        state = dataset_state(self.policy, config.objective, pairs, ready.reference, self._stage, self._listen)
+        pairs = [replace(context.encoded[i], degraded=()) for i in sorted(context.schedule.members) if i in context.encoded]
+        state = dataset_state(self.policy, config.objective, pairs, context.reference, self._stage, self._listen)
         self.progress.state = without_spread(state) if step == 1 else state
         self.store.event(step, "statistics", **{name: float(value) for name, value in self.progress.state.items()})
 
@@ -330,16 +335,16 @@ class Training:
 
     def _evaluate(self) -> None:
         step = self.progress.step
-        if not self.config.evaluate or self.progress.evaluation is not None or self.ready is None:
+        if not self.config.evaluate or self.progress.evaluation is not None or self.context is None:
             return
-        cache = self.cache if self.workers.count == 1 else None  # what one process finds there another may not yet
-        look = Looking(self.ready, self.model, cache, self.judge, self._stage, self._listen, self.stop_check)
-        pairs = self.ready.held_out
+        cache = self.cache if self.workers.world_size == 1 else None  # what one process finds there another may not yet
+        look = Evaluator(self.context, self.model, cache, self.judge, self._stage, self._listen, self.stop_check)
+        pairs = self.context.held_out
         try:
             with self.stop_check.active():
                 found = look(self.config, step, self.progress.state or {})
                 self._stage("looking at the panel")
-                self.probing.look(step, free=True)
+                self.probes.look(step, free=True)
         except Exception:  # a look that fails ends the run, but not the steps that led here
             if step:
                 self._try_to_save()
@@ -357,12 +362,12 @@ class Training:
             there = ", ".join(found.scalars) or "none"
             self.warn(f"keep_best is {measure}, which no evaluation has, so no checkpoint is kept as the best; there is {there}.")
         if step and self.saving.at == step:  # saved when the look was broken off
-            if self.workers.writes:
+            if self.workers.is_main:
                 try:
                     add_evaluation(self.run_dir, step, found.scalars)
                 except OSError as error:
                     self.warn(f"The evaluation could not be added to its checkpoint ({error.strerror}). Training goes on.")
-        elif step and self.workers.agree(beats_all(self.run_dir, found.scalars, measure)):
+        elif step and self.workers.broadcast(beats_all(self.run_dir, found.scalars, measure)):
             self._try_to_save()
 
     def _try_to_save(self) -> None:
@@ -373,9 +378,9 @@ class Training:
             self.warn(f"{error} Training goes on.")
 
     def _save(self, asked: Asked | None = None) -> None:
-        if self.ready is not None:
+        if self.context is not None:
             self.progress.clock = self.clock
-            self.saving(self.policy, self.optimizer, self.progress, self.ready.degree_head, self.steering, asked=asked)
+            self.saving(self.policy, self.optimizer, self.progress, self.context.degree_head, self.steering, asked=asked)
 
     def _listen(self, *, between_steps: bool = False) -> None:
         """Do what people asked for since the last safe point; see `Steering.listen`."""
@@ -394,6 +399,6 @@ class Training:
     def _stage(self, stage: str, share: float | None = None, remaining: float | None = None) -> None:
         self.store.status(stage=stage, stage_share=share, stage_remaining=remaining)
 
-    def warn(self, words: str, **detail: Any) -> None:
-        log.warning("%s", words)
-        self.store.event(self.progress.step, "warning", words=words, **detail)
+    def warn(self, message: str, **detail: Any) -> None:
+        log.warning("%s", message)
+        self.store.event(self.progress.step, "warning", message=message, **detail)

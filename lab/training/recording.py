@@ -20,8 +20,8 @@ log = logging.getLogger("lab.training.loop")
 
 def record_step(run: Training, step: int, pairs: list[EncodedPair], result: StepResult, norm: float) -> None:
     """Store the numbers of a step, tell `on_step`, and check them. Raises FloatingPointError where they are not finite."""
-    config, progress, ready = run.config, run.progress, run.ready
-    assert ready is not None
+    config, progress, context = run.config, run.progress, run.context
+    assert context is not None
     terms = host_terms(result.credited)
     scalars = (
         batch_scalars(terms)
@@ -29,12 +29,12 @@ def record_step(run: Training, step: int, pairs: list[EncodedPair], result: Step
         | {
             "learning_rate": config.rate(step),
             "grad_norm": norm,
-            "epoch": ready.order.epoch(step),
+            "epoch": context.schedule.epoch(step),
             "num_tokens": progress.tokens,
             "pairs_per_second": config.batch_size / run.step_seconds,
             "seconds/trained": progress.seconds,
             "seconds/clock": run.clock,
-            "probe_cost": run.probing.cost,
+            "probe_cost": run.probes.cost,
         }
     )
     run.store.scalars(step, scalars)

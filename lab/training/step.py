@@ -15,17 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from lab.objectives import Credited, Degraded, Draws, Objective, PairLogps, State, with_credit
-from lab.policy import Completion, CompletionLogps, Policy
+from lab.policy import CompletionLogps, Policy, PromptAnswer
 from lab.policy.kernels.placing import placed
 from lab.policy.randomness import global_generator
-from lab.training.data.batches import EncodedPair, Weakened
+from lab.training.data.batches import DegradedAnswer, EncodedPair
 
 from .distributed import ALONE, Workers
 
 PARTS_APART = 2**26
 """Between the seeds of two parts of a batch: more than there are steps, see `generator`."""
 
-Reference = Callable[[Completion], np.ndarray | None]
+Reference = Callable[[PromptAnswer], np.ndarray | None]
 """Token log-probs of a completion under the reference, float32 [T]; None where there is none."""
 
 Probe = Callable[[Sequence[Tensor], Sequence[Tensor]], None]
@@ -51,19 +51,21 @@ def pair_logps(
 ) -> PairLogps:
     """Token log-probs of a batch of encoded pairs, with reference, alignment and weakened answers as the objective needs."""
     count = len(pairs)
-    wants = objective.degraded_answers()
-    weakened = [(row, slot, weak) for row, pair in enumerate(pairs) for slot, weak in enumerate(pair.weakened)] if wants else []
-    completions = [p.chosen for p in pairs] + [p.rejected for p in pairs] + [weak.completion for _, _, weak in weakened]
-    pooling = wants.pooling if wants and weakened else None
+    degraded_spec = objective.degraded_answers()
+    degraded = (
+        [(row, slot, weak) for row, pair in enumerate(pairs) for slot, weak in enumerate(pair.degraded)] if degraded_spec else []
+    )
+    completions = [p.chosen for p in pairs] + [p.rejected for p in pairs] + [weak.completion for _, _, weak in degraded]
+    pooling = degraded_spec.pooling if degraded_spec and degraded else None
     found = policy.logps(completions, align=objective.needs_alignment, pooling=pooling)
     sides = {"chosen": slice(0, count), "rejected": slice(count, 2 * count)}
     ref: dict[str, Tensor | None] = {"chosen": None, "rejected": None}
     if reference is not None:
         for side, rows in sides.items():
             ref[side] = _stack([reference(c) for c in completions[rows]], found.logps[rows])
-    degraded = None
-    if wants and degree_head is not None:
-        degraded = _degraded(count, wants.degrees, weakened, found, degree_head, reference)
+    degraded_logits = None
+    if degraded_spec and degree_head is not None:
+        degraded_logits = _degraded(count, degraded_spec.degrees, degraded, found, degree_head, reference)
     align = {side: None if found.align is None else found.align[rows] for side, rows in sides.items()}
     return PairLogps(
         chosen=found.logps[sides["chosen"]],
@@ -74,7 +76,7 @@ def pair_logps(
         ref_rejected=ref["rejected"],
         align_chosen=align["chosen"],
         align_rejected=align["rejected"],
-        degraded=degraded,
+        degraded=degraded_logits,
     )
 
 
@@ -114,7 +116,7 @@ def accumulate(
         seeded: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if dropout_seed is not None:  # dropout knows no generator but the global one
             devices = [policy.device] if policy.device.type == "cuda" else []
-            seeded = global_generator(dropout_seed + PARTS_APART * (number * workers.count + workers.rank), devices)
+            seeded = global_generator(dropout_seed + PARTS_APART * (number * workers.world_size + workers.rank), devices)
         with seeded:
             return pair_logps(policy, objective, parts[number], reference, degree_head)
 
@@ -123,7 +125,7 @@ def accumulate(
         return with_credit(objective, logps, state, draws, training=training), draws
 
     def send_back(logps: PairLogps, credited: Credited, start: int) -> None:
-        outputs, gradients = _gradients(logps, credited, start, workers.count / count)
+        outputs, gradients = _gradients(logps, credited, start, workers.world_size / count)
         if probe is not None:
             probe(outputs, gradients)
         torch.autograd.backward(outputs, gradients)
@@ -232,7 +234,7 @@ def _stack(values: Sequence[np.ndarray | None], like: Tensor) -> Tensor | None:
 def _degraded(
     count: int,
     degrees: int,
-    weakened: Sequence[tuple[int, int, Weakened]],
+    degraded: Sequence[tuple[int, int, DegradedAnswer]],
     found: CompletionLogps,
     degree_head: nn.Module,
     reference: Reference | None,
@@ -241,20 +243,20 @@ def _degraded(
 
     They are the last rows of `found`. K is the most any pair of the batch has, at least 1.
     """
-    device, first = found.logps.device, len(found.logps) - len(weakened)
-    slots = max((slot for _, slot, _ in weakened), default=0) + 1
+    device, first = found.logps.device, len(found.logps) - len(degraded)
+    slots = max((slot for _, slot, _ in degraded), default=0) + 1
     logits = torch.zeros(count, slots, degrees, device=device)
     degree = torch.zeros(count, slots, dtype=torch.long, device=device)
     present = torch.zeros(count, slots, dtype=torch.bool, device=device)
-    if not weakened:
+    if not degraded:
         return Degraded(logits, degree, present, None if reference is None else torch.zeros(count, slots, device=device))
     assert found.hidden is not None
-    rows = torch.tensor([r for r, _, _ in weakened], device=device)
-    places = torch.tensor([s for _, s, _ in weakened], device=device)
+    rows = torch.tensor([r for r, _, _ in degraded], device=device)
+    places = torch.tensor([s for _, s, _ in degraded], device=device)
     logits = logits.index_put((rows, places), degree_head(found.hidden[first:]))
-    degree[rows, places] = torch.tensor([w.degree for _, _, w in weakened], device=device)
+    degree[rows, places] = torch.tensor([w.degree for _, _, w in degraded], device=device)
     present[rows, places] = True
-    ref = None if reference is None else _stack([reference(w.completion) for _, _, w in weakened], found.logps[first:])
+    ref = None if reference is None else _stack([reference(w.completion) for _, _, w in degraded], found.logps[first:])
     if ref is None:
         return Degraded(logits, degree, present)
     ratio = torch.zeros(count, slots, device=device)

@@ -165,6 +165,6 @@ class Recorder:
             if tracker is not None:
                 tracker.finish()
         except Exception as error:  # a tracker may raise anything, and must not take the run down
-            words = f"The tracker {self.name} failed ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
-            log.warning("%s; the run goes on without it.", words)
-            self._warn(step, f"{words}; the run goes on without it.")
+            message = f"The tracker {self.name} failed ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+            log.warning("%s; the run goes on without it.", message)
+            self._warn(step, f"{message}; the run goes on without it.")

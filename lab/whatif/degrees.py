@@ -29,11 +29,11 @@ def degree_guesses(model: Examined, pair: Pair) -> list[DegreeGuess]:
 
     Raises ValueError for a text that tokenizer or model refuse.
     """
-    degraded = model.wants
+    degraded = model.degraded_spec
     if degraded is None or model.degree_head is None:
         return []
     encoded = model.encode(pair)
-    if not encoded.weakened:
+    if not encoded.degraded:
         return []
     with model.lock:
         model.references.prepare(list(encoded.completions()))
@@ -42,4 +42,4 @@ def degree_guesses(model: Examined, pair: Pair) -> list[DegreeGuess]:
     assert logps.degraded is not None
     shares = logps.degraded.head_logits[0].detach().float().softmax(-1).cpu().numpy()
     sides = [side for side in SOURCES.get(degraded.source, ()) for _ in degrade(getattr(pair, side), degraded.degrees)]
-    return [DegreeGuess(side, weak.degree, row) for side, weak, row in zip(sides, encoded.weakened, shares)]
+    return [DegreeGuess(side, weak.degree, row) for side, weak, row in zip(sides, encoded.degraded, shares)]

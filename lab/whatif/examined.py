@@ -106,9 +106,9 @@ class Examined(OpenModel):
 
     def _as_batch(self, encoded: list[EncodedPair], step: int) -> tuple[list[EncodedPair], StepResult]:
         """Forward and backward exactly as the loop has them; the gradient is thrown away."""
-        if self.wants is not None:
-            used = torch.rand(len(encoded), generator=generator(self.config.seed, step, SHARE)) < self.wants.share
-            encoded = [pair if use else replace(pair, weakened=()) for pair, use in zip(encoded, used.tolist())]
+        if self.degraded_spec is not None:
+            used = torch.rand(len(encoded), generator=generator(self.config.seed, step, SHARE)) < self.degraded_spec.share
+            encoded = [pair if use else replace(pair, degraded=()) for pair, use in zip(encoded, used.tolist())]
         try:
             return encoded, self.gradient(encoded, step)
         finally:

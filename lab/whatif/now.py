@@ -39,7 +39,7 @@ def checkpoint_now(run: Run, *, timeout: float = TIMEOUT, progress: Progress | N
         for step, kind, detail in zip(asked["step"], asked["kind"], asked["detail"]):
             if detail.get("request") == "checkpoint":
                 if kind == "refused":
-                    raise WhatIfError(f"The run {run.name} could not save a checkpoint: {detail.get('words', '')}")
+                    raise WhatIfError(f"The run {run.name} could not save a checkpoint: {detail.get('message', '')}")
                 heard = int(step)
         if ended:
             return _latest(run)

@@ -60,7 +60,7 @@ class OpenModel:
         return self.config.objective
 
     @property
-    def wants(self) -> DegradedAnswers | None:
+    def degraded_spec(self) -> DegradedAnswers | None:
         """The weakened answers that the objective asks for (SPO), or None."""
         return self.objective.degraded_answers()
 
@@ -77,7 +77,7 @@ class OpenModel:
 
     def encode(self, pair: Pair) -> EncodedPair:
         """A pair as tokens, as the run reads it. Raises ValueError in one sentence where tokenizer or model refuse the text."""
-        return encode_known(pair, self.encoder, self.wants, self.policy.vocabulary)
+        return encode_known(pair, self.encoder, self.degraded_spec, self.policy.vocabulary)
 
     def batches(self, encoded: Sequence[EncodedPair]) -> list[list[EncodedPair]]:
         """The pairs in batches as an evaluation takes them."""

@@ -20,7 +20,7 @@ from lab.run.changeable import same_state
 from lab.run.config import TrainConfig
 from lab.run.preflight_report import size
 from lab.store import list_checkpoints
-from lab.store.folder import FACTS, read_facts, step_of
+from lab.store.folder import FACTS, read_metadata, step_of
 from lab.training.checkpoints.checkpoint import Stored, put_back, read_checkpoint
 from lab.training.data.batches import encode_pair
 from lab.training.setup.branch import START, read_start
@@ -70,7 +70,7 @@ def examine(
 
     extensions.load()
     run = run if isinstance(run, Run) else open_run(run)
-    say = progress or (lambda words, share: None)
+    say = progress or (lambda message, share: None)
     step = checkpoint_now(run, timeout=timeout, progress=progress) if at == NOW else _step(run, at)
     key = _key(run, step, device)
     with _lock:  # one model is read at a time, and nobody reads one that another is reading
@@ -105,7 +105,7 @@ def _places(folder: Path) -> dict[int, Path | None]:
     """Folder of the checkpoint by its step; None: the model as it was loaded."""
     found: dict[int, Path | None] = {}
     if (folder / START).exists():
-        found[read_facts(folder / START)["step"]] = folder / START
+        found[read_metadata(folder / START)["step"]] = folder / START
     else:
         found[0] = None
     return found | {step_of(path): path for path in list_checkpoints(folder)}
@@ -164,11 +164,11 @@ def _device(config: TrainConfig, device: str | None) -> torch.device:
 
 
 def _read(run: Run, step: int, device: str | None, say: Progress) -> Examined:
-    about, place = run.about, _places(run.dir).get(step)
-    facts = read_facts(place) if place is not None and place.name != START else None
+    manifest, place = run.manifest, _places(run.dir).get(step)
+    metadata = read_metadata(place) if place is not None and place.name != START else None
     # What the run began from, it began with its own settings; of later checkpoints people may have changed them.
-    config = TrainConfig.parse(**(facts["settings"] if facts else about["config"])).made_at(about["created"])
-    version = int(facts["pairs_version"] if facts else _version_at(run, step))
+    config = TrainConfig.parse(**(metadata["settings"] if metadata else manifest["config"])).made_at(manifest["created"])
+    version = int(metadata["pairs_version"] if metadata else _version_at(run, step))
     config = config.model_copy(update={"device": str(_device(config, device))})
     say("loading the model", 0.0)
     source = config.model
@@ -181,13 +181,13 @@ def _read(run: Run, step: int, device: str | None, say: Progress) -> Examined:
     store = run.pair_store()
     say("loading the model", 0.4)
     _lay_out(run, policy, config)
-    wants = config.objective.degraded_answers()
-    head = new_degree_head(policy, wants, config.seed) if wants else None
+    degraded_spec = config.objective.degraded_answers()
+    head = new_degree_head(policy, degraded_spec, config.seed) if degraded_spec else None
     state, stored, keep = config.objective.initial_state(), None, True
     if place is not None:
         say(f"reading the checkpoint of step {step:,}", 0.6)
         stored = _read_whole(run, step, place, policy)
-        start = read_start(run.dir, about) if place.name == START else None
+        start = read_start(run.dir, manifest) if place.name == START else None
         put_back(stored, policy, head, exact=start is None)
         if start is None or same_state(start.objective, config.objective):
             state = dict(stored.state)
@@ -210,7 +210,7 @@ def _read_whole(run: Run, step: int, place: Path, policy: Policy) -> Stored:
 def _version_at(run: Run, step: int) -> int:
     """The version of the pair store in use at a step that has no facts of its own."""
     versions = [c.pairs_version for c in run.changes() if c.pairs_version is not None and c.after <= step]
-    return versions[-1] if versions else int(run.about["pairs_version"])
+    return versions[-1] if versions else int(run.manifest["pairs_version"])
 
 
 def _lay_out(run: Run, policy: Policy, config: TrainConfig) -> None:

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from lab.policy import Completion, Policy, ReferenceCache, reference_model
+from lab.policy import Policy, PromptAnswer, ReferenceCache, reference_model
 
 
 class References:
@@ -30,7 +30,7 @@ class References:
         self._own = ReferenceCache(Path(self._place.name), policy)
         self._frozen: Policy | None = None
 
-    def prepare(self, completions: Sequence[Completion]) -> int:
+    def prepare(self, completions: Sequence[PromptAnswer]) -> int:
         """Compute what is not known yet; returns how many entries that were.
 
         An adapter is switched off for it. Under full fine-tuning the original model is read once more, the first time, and kept.
@@ -39,7 +39,7 @@ class References:
         missing = [c for c in completions if not self._shared.holds(c) and not self._own.holds(c)]
         return self._own.prepare(self._reference(), missing) if missing else 0
 
-    def __call__(self, completion: Completion) -> np.ndarray:
+    def __call__(self, completion: PromptAnswer) -> np.ndarray:
         """Token log-probs of a completion, float32 [T] nats. Raises KeyError if it was not prepared."""
         return (self._own if self._own.holds(completion) else self._shared).lookup(completion)
 

@@ -24,7 +24,7 @@ def tokenizer_of(run: Run) -> Any:
     Raises WhatIfError where it cannot be loaded any more.
     """
     saved = list_checkpoints(run.dir)
-    source = str(saved[0]) if saved else str(run.about["config"]["model"])
+    source = str(saved[0]) if saved else str(run.manifest["config"]["model"])
     if source == WORLD:
         from lab.world import ensure
 

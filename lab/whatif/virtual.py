@@ -88,7 +88,7 @@ def virtual_step(
     if not (math.isfinite(rate) and rate >= 0):
         raise ValueError(f"The learning rate {rate} cannot be; give a number from 0.")
     began = time.perf_counter()
-    say = progress or (lambda words, share: None)
+    say = progress or (lambda message, share: None)
     others = [other for other in (model.pairs() if on is None else on) if other.id != pair.id]
     count = len(others) + 1
     if sample is not None and sample < len(others):
@@ -115,7 +115,7 @@ def _measure(model: OpenModel, encoded: Sequence[EncodedPair], say: Progress, st
     """Reward margin and log-probs of both answers of every pair, float64, in evaluation mode; half of the whole progress."""
     objective, found = model.objective, []
     began, done = time.monotonic(), 0
-    for batch in model.batches([replace(pair, weakened=()) for pair in encoded]):
+    for batch in model.batches([replace(pair, degraded=()) for pair in encoded]):
         with model.policy.evaluating():
             logps = pair_logps(model.policy, objective, batch, model.references)
         chosen, rejected = objective.rewards(logps)

@@ -26,7 +26,7 @@ class Evaluation:
 
     reward: Interval
     valid: float
-    words: float
+    message: float
     win: Interval | None = None
     groups: dict[str, Evaluation] = field(default_factory=dict)
 
@@ -67,7 +67,7 @@ class _Judged:
 
     reward: float
     valid: float
-    words: float
+    message: float
     win: float | None
 
 
@@ -85,7 +85,7 @@ def _summary(judged: Sequence[_Judged], groups: Mapping[str, Evaluation] | None 
     return Evaluation(
         mean_interval([found.reward for found in judged]),
         fmean(found.valid for found in judged),
-        fmean(found.words for found in judged),
+        fmean(found.message for found in judged),
         share_interval(wins) if wins else None,
         dict(groups or {}),
     )

@@ -204,7 +204,7 @@ def _merits(polite: list[str], right: int, total_steps: int, out_of_order: int) 
 
 
 def _list_steps(numbers: list[int]) -> str:
-    words = [str(number + 1) for number in numbers]
-    if len(words) == 1:
-        return f"step {words[0]} is"
-    return f"steps {', '.join(words[:-1])} and {words[-1]} are"
+    message = [str(number + 1) for number in numbers]
+    if len(message) == 1:
+        return f"step {message[0]} is"
+    return f"steps {', '.join(message[:-1])} and {message[-1]} are"

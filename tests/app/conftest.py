@@ -86,8 +86,8 @@ class StoreRun:
             self.locks.append(RunLock(folder))
         store = StoreWriter(folder)
         fill(store, objective, range(1, done + 1), steps, batch_size, layers=layers)
-        for words in warnings:
-            store.event(done, "warning", words=words)
+        for message in warnings:
+            store.event(done, "warning", message=message)
         if evaluations and done:
             evaluate(store, done)
         told: dict[str, Any] = {"step": done, "seconds": 0.1 * done, "remaining": 0.1 * (steps - done), "stage": "training"}

@@ -31,10 +31,10 @@ def test_every_address_opens_without_a_failed_request(dashboard: str, store_run:
     assert {*FILLED_IN, "live"} == set(FIRST)
     failed: list[str] = []
     page.on("response", lambda response: failed.append(response.url) if response.status >= 400 else None)
-    for path, words in FIRST.items():
+    for path, message in FIRST.items():
         for ending in ("", "/" if path else "", "?run=one"):
             page.goto(f"{dashboard}/{path}{ending}")
-            until(lambda: words in body(page), 120, lambda: body(page))  # noqa: B023
+            until(lambda: message in body(page), 120, lambda: body(page))  # noqa: B023
             assert page.get_by_role("dialog").count() == 0, body(page)
         assert ("run=one" in address_of(page)) or path not in ("", "live", "inspect"), address_of(page)
     assert failed == []

@@ -12,7 +12,7 @@ import lab
 from app.views.live import changing
 from lab.run import take
 from lab.run.handle import Run
-from tests.app.test_live import opened, unescaped, words
+from tests.app.test_live import message, opened, unescaped
 from tests.training.comparing import until
 
 
@@ -27,8 +27,8 @@ def live(store_run: Callable[..., Run], rows) -> Run:
     """A running run whose pairs are in a store."""
     run = store_run("one", state="running", objective="sgdpo", steps=100, done=40)
     store = lab.open_pairs(rows)
-    Path(run.about["pairs_store"]).parent.mkdir(parents=True, exist_ok=True)
-    Path(run.about["pairs_store"]).symlink_to(store.path)
+    Path(run.manifest["pairs_store"]).parent.mkdir(parents=True, exist_ok=True)
+    Path(run.manifest["pairs_store"]).symlink_to(store.path)
     return run
 
 
@@ -52,7 +52,7 @@ def test_settings_are_shown_as_they_are_and_sent_when_changed(live: Run) -> None
     assert number(app, "beta").value == 0.1
     number(app, "beta").set_value(0.3)
     press(app, "Set")
-    assert "Asked the run to set beta" in words(app)
+    assert "Asked the run to set beta" in message(app)
     (request,) = take(live.dir)
     assert (request.kind, request.detail) == ("set", {"settings": {"beta": 0.3}})
 
@@ -76,7 +76,7 @@ def test_edits_are_offered_when_there_are_some(live: Run) -> None:
     store = live.pair_store()
     store.drop(store.ids()[0])
     app = opened()
-    assert "the run uses version 0 of them, and there is version 1" in words(app)
+    assert "the run uses version 0 of them, and there is version 1" in message(app)
     press(app, "Take edits")
     (request,) = take(live.dir)
     assert (request.kind, request.detail) == ("edits", {"version": 1})
@@ -103,7 +103,7 @@ def test_a_branch_is_started_and_watched(rows, model_folder) -> None:
     until(lambda: job.result.state == "finished")
     assert app.selectbox(key="run").value == job.result.dir.name
     assert job.result.config.objective.spec()["r1"] == 0.9
-    assert job.result.about["branch"]["step"] == 2
+    assert job.result.manifest["branch"]["step"] == 2
 
 
 def test_what_cannot_branch_is_a_sentence(rows, model_folder) -> None:
@@ -139,5 +139,5 @@ def test_changes_show_on_the_page(rows, model_folder, tmp_path) -> None:
     app = opened()
     app.session_state["checks-mine"] = True  # the refusal is a warning, which is folded
     app.run()
-    assert "dpo: beta 0.7" in unescaped(words(app))
-    assert "beta = -7 does not work" in unescaped(words(app))
+    assert "dpo: beta 0.7" in unescaped(message(app))
+    assert "beta = -7 does not work" in unescaped(message(app))

@@ -18,7 +18,7 @@ def press(at: AppTest, label: str) -> AppTest:
     return next(button for button in at.button if button.label == label).click().run()
 
 
-def words(at: AppTest) -> str:
+def message(at: AppTest) -> str:
     elements = [*at.success, *at.warning, *at.info, *at.error, *at.caption, *at.text]
     return "\n".join(element.value for element in elements).replace("\\", "")
 
@@ -43,10 +43,10 @@ def page(model_folder: Callable[[str], Path], rows: list[dict[str, str]], tmp_pa
 def test_the_report_stands_on_the_page_and_no_run_is_made(page: AppTest) -> None:
     at = finished(press(page, "Check"))
     assert not at.exception
-    assert "It fits: about" in words(at)
-    assert "epochs" in words(at)
+    assert "It fits: about" in message(at)
+    assert "epochs" in message(at)
     assert any(code.value.startswith("pairs    44 (6 held out)") for code in at.code)
-    assert "have changed" not in words(at)
+    assert "have changed" not in message(at)
     assert lab.runs() == []
     assert not next(button for button in at.button if button.label == "Start the run").disabled
 
@@ -54,19 +54,19 @@ def test_the_report_stands_on_the_page_and_no_run_is_made(page: AppTest) -> None
 def test_another_form_makes_the_report_an_old_one(page: AppTest) -> None:
     at = finished(press(page, "Check"))
     at.text_input(key="setting.name").set_value("a name changes nothing").run()
-    assert "have changed" not in words(at)
+    assert "have changed" not in message(at)
     at.number_input(key="setting.max_length").set_value(24).run()
-    assert "The settings have changed since this check." in words(at)
+    assert "The settings have changed since this check." in message(at)
     at = finished(press(at, "Check"))
-    assert "44 pairs have an answer longer than 16 tokens (of 24, " in words(at)
-    assert "have changed" not in words(at)
+    assert "44 pairs have an answer longer than 16 tokens (of 24, " in message(at)
+    assert "have changed" not in message(at)
 
 
 def test_a_check_that_fails_says_why(page: AppTest, tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text('{"prompt": "p", "chosen": "same", "rejected": "same"}')
     at = finished(press(page, "Check"))
-    assert "The check did not come to an end" in words(at)
-    assert "line 1: chosen and rejected are identical" in words(at)
+    assert "The check did not come to an end" in message(at)
+    assert "line 1: chosen and rejected are identical" in message(at)
     assert not at.exception
 
 

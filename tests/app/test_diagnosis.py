@@ -30,7 +30,7 @@ def displaced(store_run: Callable[..., Run], name: str = "displaced") -> Run:
         store.scalars(step, {key: float(value.mean()) for key, value in terms.items()} | {"num_tokens": 800.0 * step})
         store.scalars(step, {"grad_norm": 1.0 + 0.01 * rng.normal(), "rewards/margins": 1.0})
         store.pair_terms(step, [f"pair-{i}" for i in range(8)], [0] * 8, terms)
-    store.event(50, "warning", words="The first loss is off.", diagnosed=True)
+    store.event(50, "warning", message="The first loss is off.", diagnosed=True)
     store.status(step=100, state="stopped")
     store.close()
     return run
@@ -50,8 +50,8 @@ def boxes(app: AppTest) -> list[str]:
     return [unescaped(str(one.value)) for kind in ("error", "warning", "info") for one in getattr(app, kind)]
 
 
-def said(app: AppTest, words: str) -> bool:
-    return any(words in box for box in boxes(app))
+def said(app: AppTest, message: str) -> bool:
+    return any(message in box for box in boxes(app))
 
 
 def test_findings_stand_on_the_page_with_numbers_and_pairs(store_run: Callable[..., Run]) -> None:
@@ -126,11 +126,11 @@ def test_damaged_thresholds_are_said_and_the_defaults_hold(store_run: Callable[.
 def test_news_are_findings_and_the_end(store_run: Callable[..., Run]) -> None:
     run = displaced(store_run)
     store = StoreWriter(run.dir)
-    store.event(60, "diagnosis", finding="chosen_falls", severity="warning", words="It falls.")
-    store.event(70, "diagnosis", finding="chosen_falls", severity="notice", words="It falls.", over=True)
+    store.event(60, "diagnosis", finding="chosen_falls", severity="warning", message="It falls.")
+    store.event(70, "diagnosis", finding="chosen_falls", severity="notice", message="It falls.", over=True)
     store.close()
     told = notifying.news(run)
-    assert [one.words for one in told] == ["It falls.", "It has stopped."]
+    assert [one.message for one in told] == ["It falls.", "It has stopped."]
     assert [one.id for one in told] == [one.id for one in notifying.news(run)]
 
 

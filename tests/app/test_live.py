@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 import lab
 from app.state.current_run import CHOSEN
-from app.text.words import duration, parameters
+from app.text.run_text import duration, parameters
 from app.views.live import charts, refreshed, save_figure
 from app.widgets.save_dialog import OPENING
 from lab import home
@@ -46,7 +46,7 @@ def opened(run: str | None = None, *, tab: str | None = None, panel: str | None 
     return app
 
 
-def words(app: AppTest) -> str:
+def message(app: AppTest) -> str:
     """Everything the page says."""
     kinds = ("title", "subheader", "markdown", "text", "caption", "error", "warning", "info", "code", "success")
     return "\n".join(str(element.value) for kind in kinds for element in getattr(app, kind))
@@ -67,15 +67,15 @@ def unescaped(text: str) -> str:
 
 def test_without_a_run_the_page_says_how_to_start_one() -> None:
     app = opened()
-    assert "No run yet" in words(app)
-    assert "python -m lab train" in words(app)
+    assert "No run yet" in message(app)
+    assert "python -m lab train" in message(app)
     assert not app.button
 
 
 def test_a_live_run(store_run: Callable[..., Run]) -> None:
     store_run("one", state="running", steps=100, done=40)
     app = opened()
-    said = unescaped(words(app))
+    said = unescaped(message(app))
     assert "Training" in said
     assert "sgdpo: beta 0.1" in said
     assert "SGDPO tunes the embedded model on pairs of the embedded world, full fine-tuning, step 40 of 100" in said
@@ -226,7 +226,7 @@ def test_a_chart_is_saved_from_a_dialog(store_run: Callable[..., Run]) -> None:
     assert chosen.value == "margins"
     assert "Spread: Pilot of the chosen answer" in chosen.options
     assert app.get("download_button")
-    assert "one-margins.csv" in unescaped(words(app))
+    assert "one-margins.csv" in unescaped(message(app))
 
 
 def test_the_tokens_that_the_pilot_drew_are_painted(model_folder: Callable[[str], Path], rows: list[dict[str, str]]) -> None:
@@ -239,13 +239,13 @@ def test_the_tokens_that_the_pilot_drew_are_painted(model_folder: Callable[[str]
     assert "&lt;" in html
     rows_ = run.reader.tokens(2)
     first = rows_[(rows_["pair"] == rows_["pair"].iloc[0]) & (rows_["side"] == "chosen")].iloc[0]
-    assert f"Chosen, {int(first.pilot.sum())} of {len(first.pilot)} tokens drawn" in words(app)
+    assert f"Chosen, {int(first.pilot.sum())} of {len(first.pilot)} tokens drawn" in message(app)
     assert next(box for box in app.selectbox if box.label == "Pair of this step").options == list(dict.fromkeys(rows_["pair"]))
 
 
 def test_no_tokens_are_a_sentence(store_run: Callable[..., Run]) -> None:
     store_run("one", state="finished", steps=20)
-    assert "The tokens of this moment are not kept" in words(opened(tab="Tokens"))
+    assert "The tokens of this moment are not kept" in message(opened(tab="Tokens"))
 
 
 @pytest.mark.parametrize(("button", "state"), [("Pause", "running"), ("Resume", "paused"), ("Stop", "running"), ("Stop", "paused")])
@@ -260,7 +260,7 @@ def test_buttons_send_what_they_say(store_run: Callable[..., Run], button: str, 
 def test_a_finished_run_cannot_be_steered(store_run: Callable[..., Run]) -> None:
     store_run("one", state="finished")
     app = opened()
-    assert "Finished" in words(app)
+    assert "Finished" in message(app)
     assert steering(app) == {"Pause": False, "Resume": False, "Stop": False}
     assert not app.error
 
@@ -278,21 +278,21 @@ def test_a_dead_run_is_called_dead(store_run: Callable[..., Run]) -> None:
     app = opened()
     assert "dead" in app.error[0].value
     assert "23 of 100" in app.error[0].value
-    assert f"python -m lab train --run-dir {run.dir} --resume" in words(app)
+    assert f"python -m lab train --run-dir {run.dir} --resume" in message(app)
     assert steering(app) == {"Pause": False, "Resume": True, "Stop": False}
 
 
 def test_a_paused_run_waits(store_run: Callable[..., Run]) -> None:
     store_run("one", state="paused")
     app = opened()
-    assert "Paused" in words(app)
+    assert "Paused" in message(app)
     assert steering(app) == {"Pause": False, "Resume": True, "Stop": True}
 
 
 def test_a_run_that_prepares_says_what_it_does(store_run: Callable[..., Run]) -> None:
     store_run("one", state="queued", done=0, stage="computing reference log-probs", stage_share=0.4, stage_remaining=70)
     app = opened()
-    assert "Preparing" in words(app)
+    assert "Preparing" in message(app)
     bar = app.get("progress")[0].proto
     assert bar.value == 40
     assert unescaped(bar.text) == "Computing reference log-probs: 40%, about 1 min 10 s left"
@@ -317,7 +317,7 @@ def test_the_address_finds_the_run_again(store_run: Callable[..., Run]) -> None:
     store_run("other", state="finished", objective="alpha_dpo")
     app = opened("other")
     assert app.selectbox(key="run").value == "other"
-    assert "alpha_dpo" in unescaped(words(app))
+    assert "alpha_dpo" in unescaped(message(app))
     app.selectbox(key="run").select("alive").run()
     assert app.query_params["run"] == "alive"
 
@@ -406,8 +406,8 @@ def test_sampled_answers_of_policy_and_reference_stand_side_by_side_as_plain_tex
     texts = [element.value for element in app.text]
     assert "An answer after 40 steps. **bold** :red[x]" in texts
     assert f"Reference {HOSTILE_MARKUP}" in texts
-    assert "Policy after step 40, reward 0.620" in words(app)
-    assert "Reference, reward 0.250" in words(app)
+    assert "Policy after step 40, reward 0.620" in message(app)
+    assert "Reference, reward 0.250" in message(app)
     assert app.selectbox(key="prompt-one").options == [SAMPLE_PROMPT]
     assert app.selectbox(key="look-one").options == ["latest", "before training", "after step 40"]
     app.selectbox(key="look-one").select(0).run()
@@ -478,12 +478,12 @@ def queued(store_run: Callable[..., Run]) -> list[Run]:
 
 def test_a_waiting_run_says_its_place_and_can_be_the_next(queued: list[Run]) -> None:
     app = opened("c")
-    assert "Queued: place 2 on cpu, behind b." in words(app)
-    assert "trains  a\n1  b\n2  c" in words(app)
+    assert "Queued: place 2 on cpu, behind b." in message(app)
+    assert "trains  a\n1  b\n2  c" in message(app)
     next(b for b in app.button if b.label == "Train next").click().run()
     assert not app.exception
     assert [place.run.name for place in lab.queue()] == ["a", "c", "b"]
-    assert "Queued: place 1 on cpu, behind a." in words(app)
+    assert "Queued: place 1 on cpu, behind a." in message(app)
     assert not enabled(app)["Train next"]
 
 
@@ -495,7 +495,7 @@ def test_a_waiting_run_can_be_removed(queued: list[Run]) -> None:
 
 
 def test_a_run_that_trains_shows_no_queue(queued: list[Run]) -> None:
-    assert "Queued" not in words(opened("a"))
+    assert "Queued" not in message(opened("a"))
 
 
 def test_a_dead_process_says_its_last_words(store_run: Callable[..., Run]) -> None:

@@ -54,9 +54,9 @@ def command(at: AppTest) -> str:
     return next(code.value for code in at.code if code.value.startswith("python -m lab train"))
 
 
-def config_of(words: str) -> TrainConfig:
+def config_of(message: str) -> TrainConfig:
     """The run that a command would start."""
-    arguments = shlex.split(words)[3:]
+    arguments = shlex.split(message)[3:]
     return TrainConfig.parse(**settings_of(parser("train").parse_args(arguments)))
 
 
@@ -112,17 +112,17 @@ def test_an_objective_inside_another_has_its_own_form(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("widget", "value", "words"),
+    ("widget", "value", "message"),
     [
         ("sgdpo.lab defaults.beta", 0.0, "sgdpo: beta = 0.0: Input should be greater than 0."),
         ("setting.steps", 0, "steps = 0 does not work: input should be greater than or equal to 1."),
         ("setting.warmup_ratio", 1.5, "warmup_ratio = 1.5 does not work: input should be less than or equal to 1."),
     ],
 )
-def test_what_cannot_work_is_refused_with_one_sentence(widget: str, value: float, words: str) -> None:
+def test_what_cannot_work_is_refused_with_one_sentence(widget: str, value: float, message: str) -> None:
     at = open_page()
     at.number_input(key=widget).set_value(value).run()
-    assert [e.value.replace("\\", "") for e in at.error] == [words]
+    assert [e.value.replace("\\", "") for e in at.error] == [message]
     assert start_button(at).disabled
     assert not at.exception
 
@@ -155,9 +155,9 @@ def test_what_the_report_warns_of_stands_in_the_form_too(rows: list[dict[str, st
     expected = ["learning_rate = 0.05 is above", "batch_size = 16 is larger", "20 steps of 16 go through", "No pairs are held out"]
     for pairs in (str(file), str(store.path)):
         warnings = recipe.judge({"name": "dpo"}, {**bold, "pairs": pairs}).warnings
-        assert [words[: len(one)] for words, one in zip(warnings, expected, strict=True)] == expected
+        assert [message[: len(one)] for message, one in zip(warnings, expected, strict=True)] == expected
     config = TrainConfig.parse(objective="dpo", **bold)
-    assert warnings == tuple(one.words for one in settings_findings(config, 12, 0))
+    assert warnings == tuple(one.message for one in settings_findings(config, 12, 0))
     assert len(recipe.judge({"name": "dpo"}, {**bold, "pairs": "owner/name"}).warnings) == 1
     quiet = {"device": "cpu", "batch_size": 4, "steps": 3, "learning_rate": 1e-4, "held_out": 0.4, "pairs": str(file)}
     assert recipe.judge({"name": "dpo"}, quiet).warnings == ()
@@ -332,10 +332,10 @@ def test_a_field_without_a_widget_is_said() -> None:
 
 @pytest.mark.parametrize(("kind", "name"), [(k, n) for k in OBJECTIVES.values() for n in k.model_fields])
 def test_every_parameter_is_explained(kind: Any, name: str) -> None:
-    words = forms.explain(kind.model_fields[name])
-    assert len(words) > 10
-    assert words.endswith(".")
-    assert ".." not in words
+    message = forms.explain(kind.model_fields[name])
+    assert len(message) > 10
+    assert message.endswith(".")
+    assert ".." not in message
 
 
 def python(at: AppTest) -> str:

@@ -18,7 +18,7 @@ from lab.pairs import Pair, degrade, removed_spans
 from lab.plots import KINDS, Paint
 from lab.plots.comparison.overlay import overlay
 from lab.whatif.degrees import degree_guesses
-from tests.app.test_inspect import html, opened, until, words
+from tests.app.test_inspect import html, message, opened, until
 
 ANSWER = "Knead the soft dough, warm the old oven, then bake the round bread and cut a thick slice."
 
@@ -82,6 +82,6 @@ def test_spo_shows_degraded_answers_and_the_heads_guess(model_folder: Callable[[
     switch = app.segmented_control("inspect.paint")
     assert "Pilot" not in switch.options
     switch.set_value(painted.DEGREES).run()
-    until(app, lambda: "The head guesses degree" in words(app))
+    until(app, lambda: "The head guesses degree" in message(app))
     assert html(app).count("<del>") == sum(map(len, removed_spans(pair.chosen, 4)))
     whatif.free()

@@ -122,8 +122,8 @@ def test_the_difference_keeps_every_character_and_marks_only_what_differs(chosen
         assert inner
         assert html.unescape(re.sub(r"</?mark>", "", inner[1])) == text
     unmarked = [re.sub(r"<mark>.*?</mark>", "", box, flags=re.DOTALL).split(">", 1)[1] for box in boxes]
-    words = [re.findall(r"[\w&;#]+", text) for text in unmarked]
-    assert words[0] == words[1]
+    message = [re.findall(r"[\w&;#]+", text) for text in unmarked]
+    assert message[0] == message[1]
 
 
 def test_long_answers_are_shown_whole() -> None:
@@ -317,9 +317,9 @@ def test_the_world_is_judged_in_words_as_it_stands_now(tiny_world: None) -> None
 
 def test_noise_is_explained(tiny_world: None) -> None:
     noisy = next(p for p in wait_for_world().all() if p.meta["noisy"])
-    words = pair_view.label_in_words(noisy)
-    assert "disagrees" in words
-    assert "chance decided against the better answer" in words
+    message = pair_view.label_in_words(noisy)
+    assert "disagrees" in message
+    assert "chance decided against the better answer" in message
 
 
 def test_a_world_that_cannot_be_built_is_said_and_can_be_tried_again(monkeypatch: pytest.MonkeyPatch, tiny_world: None) -> None:

@@ -121,7 +121,7 @@ def test_a_slider_changes_the_objective_and_the_address() -> None:
     assert address(at)["A"] == "simpo"
     at.selectbox(key="play.C").select("alpha_dpo").run()
     assert len(formulas(at)) == 3
-    assert any("It remembers mean" in words for words in said(at.caption))
+    assert any("It remembers mean" in message for message in said(at.caption))
     at.selectbox(key="play.A").select("").run()
     at.selectbox(key="play.B").select("").run()
     at.selectbox(key="play.C").select("").run()
@@ -155,7 +155,7 @@ def test_one_finds_it_as_one_left_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("params", "words"),
+    ("params", "message"),
     [
         ({"A": "dop"}, "There is no objective 'dop'"),
         ({"A": "{"}, "is not JSON"),
@@ -171,9 +171,9 @@ def test_one_finds_it_as_one_left_it() -> None:
         ({"seed": "x"}, "whole number"),
     ],
 )
-def test_a_broken_link_is_said_and_the_page_opens(params: dict[str, str], words: str) -> None:
+def test_a_broken_link_is_said_and_the_page_opens(params: dict[str, str], message: str) -> None:
     at = open_page(**params)
-    assert any(words in warning for warning in said(at.warning))
+    assert any(message in warning for warning in said(at.warning))
     assert not at.error
 
 
@@ -183,14 +183,14 @@ def test_a_users_objective_appears_by_itself(own: type[Objective]) -> None:
     assert not at.exception
     assert formulas(at)[0] == own.formula
     assert at.select_slider(key="play.A.own.low").value == 0.2
-    assert any("\\*\\*own\\*\\*" in words.value for words in at.markdown)
+    assert any("\\*\\*own\\*\\*" in message.value for message in at.markdown)
 
 
 def test_an_invalid_combination_is_refused_and_the_last_picture_stays(own: type[Objective]) -> None:
     at = open_page(A="own")
     at.select_slider(key="play.A.own.low").set_value(0.9).run()
     assert said(at.error) == ["low = 0.9 is above high = 0.8; choose a smaller one."]
-    assert any("last values that worked" in words for words in said(at.caption))
+    assert any("last values that worked" in message for message in said(at.caption))
     assert formulas(at) == [own.formula]
     assert address(at)["A"] == "own"
     at.select_slider(key="play.A.own.high").set_value(1.0).run()

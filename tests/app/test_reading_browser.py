@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.text.words import duration
+from app.text.run_text import duration
 from lab.run.handle import Run
 from lab.store import StoreWriter
 from tests.app.browsing import body, until
@@ -64,8 +64,8 @@ def test_no_text_is_cut_or_faint_on_any_page(
             page.get_by_text("All 1").first.wait_for()
         for width in widths:
             settled(page, width)
-            wrong += [f"{path} at {width}: {words}" for words in cut_texts(page)]
-        wrong += [f"{path} {scheme}: {words}" for words in faint_texts(page)]
+            wrong += [f"{path} at {width}: {message}" for message in cut_texts(page)]
+        wrong += [f"{path} {scheme}: {message}" for message in faint_texts(page)]
     assert wrong == []
 
 

@@ -29,7 +29,7 @@ def test_branches_are_not_asked_for_a_seed(model_folder: Any, rows: Any) -> None
         keys = {str(widget.key).rsplit(".", 1)[-1] for widget in app.number_input}
         return keys & {"steps", "seed"}
 
-    branch = next(run.dir.name for run in lab.runs() if "branch" in run.about)
+    branch = next(run.dir.name for run in lab.runs() if "branch" in run.manifest)
     assert asked("like", parent.dir.name) == {"steps", "seed"}
     assert asked("branch", parent.dir.name) == {"steps"}
     assert asked("like", branch) == {"steps"}

@@ -56,8 +56,8 @@ def make_model(folder: Path, size: Size) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     torch.manual_seed(0)
-    words = {"</s>": 0, "<unk>": 1} | {f"w{i}": i for i in range(2, size.vocabulary)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    message = {"</s>": 0, "<unk>": 1} | {f"w{i}": i for i in range(2, size.vocabulary)}
+    tokenizer = Tokenizer(models.WordLevel(message, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>").save_pretrained(folder)
     config = transformers.LlamaConfig(

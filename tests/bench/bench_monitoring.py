@@ -28,7 +28,7 @@ from lab import threads
 threads.spin_where_idle()  # as a process that only trains does, before torch is loaded
 
 from lab.store import SilentWriter, StoreWriter  # isort: skip
-from lab.diagnosis.monitor import Watchman
+from lab.diagnosis.monitor import DiagnosticsMonitor
 from lab.pairs import pair_of
 from lab.run.config import TrainConfig
 from lab.training import create_run
@@ -73,7 +73,7 @@ def trained(way: str, model: Path, rows: list[dict[str, str]], steps: int, **set
         create_run(folder, config)
         store = SilentWriter() if way == "none" else StoreWriter(folder)
         if way == "all":
-            store.listeners.append(Watchman(folder, store))  # as `lab.api.start_run` does
+            store.listeners.append(DiagnosticsMonitor(folder, store))  # as `lab.api.start_run` does
         kind = Unwatched if way == "none" else Timed
         pairs = [pair_of(row) for row in rows]
         training = kind(

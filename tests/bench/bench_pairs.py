@@ -18,12 +18,12 @@ from lab.pairs import Pair, PairStore, open_pairs
 LIMIT_MS = 200.0
 
 
-def made_up_pairs(count: int, words: int) -> Iterator[Pair]:
-    """Random pairs, with `words` words of 5.5 letters an answer and a fifth of that in the prompt."""
+def made_up_pairs(count: int, message: int) -> Iterator[Pair]:
+    """Random pairs, with `message` words of 5.5 letters an answer and a fifth of that in the prompt."""
     rng = random.Random(0)
     known = ["".join(rng.choices("etaoinshrdlucm", k=rng.randint(2, 9))) for _ in range(5000)]
     for i in range(count):
-        prompt, chosen, rejected = (" ".join(rng.choices(known, k=k)) for k in (max(words // 5, 3), words, words))
+        prompt, chosen, rejected = (" ".join(rng.choices(known, k=k)) for k in (max(message // 5, 3), message, message))
         yield Pair(f"{i:012x}", f"{prompt} {i}?", f"{chosen} A", f"{rejected} B", meta={"score": i % 7})
 
 
@@ -37,12 +37,12 @@ def best_ms(call: Callable[[], Any], repeats: int = 5) -> float:
     return min(times) * 1e3
 
 
-def main(count: int = 100_000, words: int = 35) -> int:
+def main(count: int = 100_000, message: int = 35) -> int:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         path = Path(folder) / "a.sqlite"
-        store = PairStore.create(path, made_up_pairs(count, words), name="bench", source="bench")
-        print(f"{count:,} pairs, {words} words an answer, {path.stat().st_size / 1e6:.0f} MB")
+        store = PairStore.create(path, made_up_pairs(count, message), name="bench", source="bench")
+        print(f"{count:,} pairs, {message} words an answer, {path.stat().st_size / 1e6:.0f} MB")
         print(f"{'create':34}{(time.perf_counter() - start) * 1e3:9.1f} ms")
         some = store.ids()[:: max(count // 300, 1)]
         for id in some:

@@ -300,7 +300,7 @@ def pace(run: Any, seconds: float) -> float:
     time.sleep(seconds)
     after = run.status
     steps, spent = after["step"] - before["step"], after["seconds"] - before["seconds"]
-    return float(steps * run.about["config"]["batch_size"] / max(spent, 1e-9))
+    return float(steps * run.manifest["config"]["batch_size"] / max(spent, 1e-9))
 
 
 def _wait(find: Callable[[], Any], seconds: float = 600) -> Any:

@@ -59,7 +59,7 @@ def build(folder: Path, options: argparse.Namespace) -> list[Row]:
         if step % options.probe_every == 0:
             store.layers(step, [LayerRow(layer, *rng.random(3).tolist()) for layer in layers])
         if step % options.event_every == 0:
-            store.event(step, "checkpoint" if step % (2 * options.event_every) else "warning", words="something", folder="x")
+            store.event(step, "checkpoint" if step % (2 * options.event_every) else "warning", message="something", folder="x")
         if step % options.look_every == 0:
             held = {term: rng.normal(size=100).astype(np.float32) for term in terms}
             store.held_out(step, [f"held-{i}" for i in range(100)], [0] * 100, held)
@@ -135,7 +135,7 @@ def build_in_bulk(folder: Path, options: argparse.Namespace) -> None:
             term = rng.normal(size=T).astype(np.float32).tobytes()
             c.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, 0, 1, ?)", [(pair, step, first, term) for pair in singles])
         if step % options.event_every == 0:
-            detail = json.dumps({"words": "something", "folder": "x"})
+            detail = json.dumps({"message": "something", "folder": "x"})
             c.execute("INSERT INTO events (time, step, kind, detail) VALUES (?, ?, 'warning', ?)", (time.time(), step, detail))
         if step % options.look_every == 0:
             held = np.arange(options.pairs + 1, options.pairs + 101, dtype=np.int32)

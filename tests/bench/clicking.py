@@ -150,8 +150,8 @@ class Clicker:
         return [one for one in (dialog or self.page).query_selector_all(selector) if one.is_visible()]
 
     def _words(self, element: Any) -> str:
-        words = element.get_attribute("aria-label") or element.inner_text() or element.get_attribute("data-testid") or "?"
-        return repr(" ".join(words.split())[:60])
+        message = element.get_attribute("aria-label") or element.inner_text() or element.get_attribute("data-testid") or "?"
+        return repr(" ".join(message.split())[:60])
 
     def click(self) -> str:
         """Anything that can be clicked."""
@@ -159,9 +159,9 @@ class Clicker:
         if not there:
             return "nothing to click"
         number = self.rng.randrange(len(there))
-        words = self._words(there[number])
+        message = self._words(there[number])
         there[number].click(timeout=3000, no_wait_after=True)
-        return f"click {number} of {len(there)}: {words}"
+        return f"click {number} of {len(there)}: {message}"
 
     def type(self) -> str:
         """Nonsense into a field."""
@@ -170,7 +170,7 @@ class Clicker:
             return "no field"
         one = self.rng.choice(there)
         text = self.rng.choice((*NONSENSE, LONE_HALF))
-        words = self._words(one)
+        message = self._words(one)
         one.click(timeout=3000)
         self.page.keyboard.press("Control+a")
         if text == LONE_HALF:
@@ -186,7 +186,7 @@ class Clicker:
             self.page.keyboard.press("Delete")
         end = self.rng.choice(("Enter", "Tab", "Control+Enter"))
         self.page.keyboard.press(end)
-        return f"type {text[:60]!r} ({len(text)}) into {words}, {end}"
+        return f"type {text[:60]!r} ({len(text)}) into {message}, {end}"
 
     def choose(self) -> str:
         """An option of a list."""
@@ -194,7 +194,7 @@ class Clicker:
         if not there:
             return "no list"
         one = self.rng.choice(there)
-        words = self._words(one)
+        message = self._words(one)
         one.click(timeout=3000)
         self.page.wait_for_timeout(200)
         options = self._visible("[role=option]")
@@ -203,11 +203,11 @@ class Clicker:
             self.page.keyboard.press("Control+a")
             self.page.keyboard.insert_text(text)
             self.page.keyboard.press("Enter")
-            return f"type {text!r} and Enter into the list {words}"
+            return f"type {text!r} and Enter into the list {message}"
         option = self.rng.choice(options)
         label = self._words(option)
         option.click(timeout=3000)
-        return f"choose {label} in {words}"
+        return f"choose {label} in {message}"
 
     def press(self) -> str:
         keys = [self.rng.choice(KEYS) for _ in range(self.rng.randint(1, 4))]
@@ -330,12 +330,12 @@ class Clicker:
         if "Traceback" in main:
             raise Failure("traceback on the page", main[-2000:])
         for dialog in self.page.query_selector_all("[role=dialog]"):
-            if re.search(r"Connection error|Page not found|went wrong", words := dialog.inner_text()):
-                raise Failure(f"dialog: {words[:200]}")
+            if re.search(r"Connection error|Page not found|went wrong", message := dialog.inner_text()):
+                raise Failure(f"dialog: {message[:200]}")
         if self.complaints:
-            words = "; ".join(self.complaints)
+            message = "; ".join(self.complaints)
             self.complaints.clear()
-            raise Failure(f"the browser's console: {words[:300]}", words[:4000])
+            raise Failure(f"the browser's console: {message[:300]}", message[:4000])
         self._check_runs()
 
     def _check_runs(self) -> None:

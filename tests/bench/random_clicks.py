@@ -30,8 +30,8 @@ from tests.bench.nonsense import FILES
 
 def prepare(home: Path, seed: int) -> None:
     """Three small runs in a fresh LAB_HOME: twins, and one of another objective."""
-    for words in (("dpo", "--twin", "sgdpo"), ("spo",)):
-        command = [sys.executable, "-m", "lab", "train", "--objective", *words, "--steps", "30", "--batch-size", "4"]
+    for message in (("dpo", "--twin", "sgdpo"), ("spo",)):
+        command = [sys.executable, "-m", "lab", "train", "--objective", *message, "--steps", "30", "--batch-size", "4"]
         command += [
             "--eval-every",
             "15",
@@ -93,12 +93,12 @@ def drive(options: argparse.Namespace, folder: Path, note: Callable[[str], None]
                 action = rng.choices(list(actions), list(actions.values()))[0]
                 lacking: Failure | None = None
                 try:
-                    words = action()
+                    message = action()
                 except Failure as failure:  # what every page must have is missing
-                    words, lacking = f"{action.__name__}: {failure.kind}", failure
+                    message, lacking = f"{action.__name__}: {failure.kind}", failure
                 except Error as error:  # what was to be clicked has gone, is covered, or cannot be edited
-                    words = f"{action.__name__}: not possible ({str(error).splitlines()[0][:100]})"
-                note(f"{count} {time.monotonic() - began:.0f}s {page.url[len(server.address) :][:150]} | {words}")
+                    message = f"{action.__name__}: not possible ({str(error).splitlines()[0][:100]})"
+                note(f"{count} {time.monotonic() - began:.0f}s {page.url[len(server.address) :][:150]} | {message}")
                 try:
                     if lacking:
                         raise lacking
@@ -149,10 +149,10 @@ def main() -> int:
     prepare(folder / "home", options.seed)
     with (folder / "trace.txt").open("w", encoding="utf-8", errors="backslashreplace") as log:
 
-        def note(words: str) -> None:
-            print(words, file=log, flush=True)
-            if words.startswith("FAILURE"):
-                print(words.splitlines()[0], flush=True)
+        def note(message: str) -> None:
+            print(message, file=log, flush=True)
+            if message.startswith("FAILURE"):
+                print(message.splitlines()[0], flush=True)
 
         count, seen, failures = drive(options, folder, note)
     print(f"{count:,} actions with seed {options.seed}; pages: {', '.join(f'/{path} {n:,}' for path, n in seen.most_common())}")

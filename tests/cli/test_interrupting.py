@@ -66,10 +66,10 @@ def test_a_second_signal_breaks_off(command, tmp_path, monkeypatch):
     for _ in range(2):
         process.send_signal(signal.SIGINT)
         time.sleep(0.02)
-    code, words = ended(process)
+    code, message = ended(process)
     assert code == 130
     run = lab.open_run(tmp_path / "run")
-    assert run.state in ("dead", "stopped"), words  # it may have been faster
+    assert run.state in ("dead", "stopped"), message  # it may have been faster
     assert run.checkpoints()
 
 
@@ -106,9 +106,9 @@ def test_ctrl_c_with_a_full_disk_leaves_the_last_checkpoint_usable(command, smal
     filler = fill(small_disk)
     await_step(process, 14)
     process.send_signal(signal.SIGINT)
-    code, words = ended(process)
-    assert code == 1, words
-    (line,) = [line for line in words.splitlines() if line.startswith("error: ")]
+    code, message = ended(process)
+    assert code == 1, message
+    (line,) = [line for line in message.splitlines() if line.startswith("error: ")]
     assert "could not be written (No space left on device)" in line
     assert "The last checkpoint is of step" in line
     assert line.endswith(f"Go on with: python -m lab train --run-dir {folder} --resume")
@@ -181,8 +181,8 @@ def test_a_signal_at_any_moment(seed, command, tmp_path):
         if process.poll() is None:
             os.kill(process.pid, number)
         time.sleep(draw.random() * 0.1)
-    code, words = ended(process)
-    assert code in (0, 130, 143), words
+    code, message = ended(process)
+    assert code in (0, 130, 143), message
     if not (tmp_path / "run" / "run.json").exists():
         return
     run = lab.train(run_dir=tmp_path / "run", resume=True, background=False)

@@ -93,11 +93,11 @@ def test_runs_at_the_same_distance() -> None:
 
 
 def test_settings_that_differ_come_first_and_nested_parameters_have_their_path() -> None:
-    def about(objective: dict, version: int, **config: object) -> dict:
+    def manifest(objective: dict, version: int, **config: object) -> dict:
         return {"config": {"objective": objective, "pairs": "x", "name": "n", "steps": 5, **config}, "pairs_version": version}
 
     inner = {"name": "sgdpo", "r1": 0.5}
-    abouts = {"A": about({"name": "spo", "base": inner}, 0), "B": about({"name": "dpo", "beta": 0.1}, 2)}
+    abouts = {"A": manifest({"name": "spo", "base": inner}, 0), "B": manifest({"name": "dpo", "beta": 0.1}, 2)}
     found = difference(abouts, {"A": [], "B": [Change(40, {"beta": 0.2}, 3)]})
     differs = found[~found["same"]]
     assert differs.loc["objective"].tolist()[:2] == ["spo", "dpo"]
@@ -152,12 +152,12 @@ def test_batches_that_part() -> None:
     same = compare_batches((step, pairs({"a": 1.0, "b": 2.0}), pairs({"b": 2.0, "a": 1.0})) for step in (1, 2, 3))
     assert same.same
     assert (same.checked, same.start) == (3, 0.0)
-    assert "every one of the 3 steps" in same.words
+    assert "every one of the 3 steps" in same.message
     other = compare_batches(
         [(1, pairs({"a": 1.0}), pairs({"a": 1.5})), (2, pairs({"a": 1.0}), pairs({"b": 1.0})), (3, pairs({}), pairs({}))]
     )
     assert (other.checked, other.first, other.start) == (2, 2, 0.5)
-    assert "differ from step 2" in other.words
+    assert "differ from step 2" in other.message
     edited = compare_batches([(1, pairs({"a": 1.0}), pairs({"a": 1.0}, version=1))])
     assert edited.first == 1
     assert not compare_batches([]).same

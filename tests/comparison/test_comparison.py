@@ -124,9 +124,9 @@ def test_what_happened_is_marked_in_the_colour_of_its_run(store_run: Callable[..
     for figure in (both.figure("loss"), both.difference_figure("loss")):
         found = {trace.legendgroup: trace for trace in figure.data if trace.name == "events"}
         assert set(found) == set(both.labels)
-        words = list(found[both.labels[0]].text)
-        assert any("too &lt;b&gt;hot" in each for each in words)
-        assert found[both.labels[0]].marker.color[words.index(next(w for w in words if "hot" in w))] == LIGHT[0]
+        message = list(found[both.labels[0]].text)
+        assert any("too &lt;b&gt;hot" in each for each in message)
+        assert found[both.labels[0]].marker.color[message.index(next(w for w in message if "hot" in w))] == LIGHT[0]
         assert found[both.labels[0]].y[0] != found[both.labels[1]].y[0], "a row each"
         assert figure.layout.yaxis2.overlaying == "y"
     by_pairs = both.figure("loss", "pairs")

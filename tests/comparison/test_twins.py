@@ -89,7 +89,7 @@ def test_twins_from_a_checkpoint_and_another_twin_of_a_branch(rows, model_folder
     found = both.batches()
     assert (found.checked, found.same, found.start) == (3, True, 0.0)
     third = lab.train_twin(one, "ipo", background=False)
-    assert third.about["branch"]["step"] == 2
+    assert third.manifest["branch"]["step"] == 2
     assert lab.compare([third, other]).batches().same
     assert [len(run.twins) for run in (one, other, third)] == [2, 2, 2]
     assert both.curve(0, "loss", "pairs").index.tolist() == [12, 16, 20]

@@ -103,7 +103,7 @@ def test_no_advice_is_wrong_in_real_runs(name, trouble):
     method = getattr(objective, "base", objective)
     findings = {one.kind: one for one in run.diagnose()}
     if name == "alike":  # the others hold the rejected side back: whether it still collapses is the processor's rounding
-        assert "sgdpo" in findings["rejected_collapses"].words
+        assert "sgdpo" in findings["rejected_collapses"].message
     assert findings
     for one in findings.values():
         read(one, objective, method)
@@ -157,38 +157,38 @@ def test_no_advice_is_wrong_for_the_objective(spec, stores):
 
 def read(one: Diagnosis, objective, method) -> None:
     """Read a finding's words against the objective."""
-    words = one.words
+    message = one.message
     for name in {objective.name, method.name}:
-        assert not re.search(rf"\b{name}\b", words), f"{one.kind} advises what is in use: {words}"
+        assert not re.search(rf"\b{name}\b", message), f"{one.kind} advises what is in use: {message}"
     own = set(type(method).model_fields) | set(type(objective).model_fields)
     for name in PARAMETERS - own:
-        assert not re.search(rf"\b{name}\b", words), f"{one.kind} names {name}, which {method.name} lacks: {words}"
-    for direction, path, value in re.findall(r"a (lower|higher) ([\w.]+) \(now ([^)]+)\)", words):
+        assert not re.search(rf"\b{name}\b", message), f"{one.kind} names {name}, which {method.name} lacks: {message}"
+    for direction, path, value in re.findall(r"a (lower|higher) ([\w.]+) \(now ([^)]+)\)", message):
         name = path.removeprefix("base.")
         assert path.startswith("base.") == (method is not objective)
         present = getattr(method, name)
         assert float(value) == pytest.approx(present, rel=1e-5)
         extra = type(method).model_fields[name].json_schema_extra
         low, high = extra.get("recommended") or (0, float("inf"))
-        assert present > low if direction == "lower" else present < high, words
-    for name, value in re.findall(r'(normalize|ema_variant) "(\w+)"', words):
-        assert getattr(method, name) != value, words
+        assert present > low if direction == "lower" else present < high, message
+    for name, value in re.findall(r'(normalize|ema_variant) "(\w+)"', message):
+        assert getattr(method, name) != value, message
     if not objective.needs_reference:
-        assert "log-ratio" not in words
-        assert "reference" not in words.replace("compares with a reference", ""), words
+        assert "log-ratio" not in message
+        assert "reference" not in message.replace("compares with a reference", ""), message
     if method.length_normalized:
-        assert "a length-normalised objective" not in words
-    assert "  " not in words
-    assert words.endswith(".")
-    assert not re.search(r"\bnan\b|\(\)|, ,|: \.|\. \.", words), words
+        assert "a length-normalised objective" not in message
+    assert "  " not in message
+    assert message.endswith(".")
+    assert not re.search(r"\bnan\b|\(\)|, ,|: \.|\. \.", message), message
 
 
 def advised(kind: str, finding: str, spec: dict[str, Any], stores) -> str:
-    return {one.kind: one for one in diagnose(stores(kind, make_objective(**spec).spec()))}[finding].words
+    return {one.kind: one for one in diagnose(stores(kind, make_objective(**spec).spec()))}[finding].message
 
 
 @pytest.mark.parametrize(
-    ("spec", "words"),
+    ("spec", "message"),
     [
         ({"name": "dpo"}, r"or dpop \(holds the chosen answers up\)"),
         ({"name": "spo", "base": "dpo"}, r"dpop as its base \(holds the chosen answers up\)"),
@@ -196,8 +196,8 @@ def advised(kind: str, finding: str, spec: dict[str, Any], stores) -> str:
         ({"name": "simpo"}, r"cpo or orpo"),
     ],
 )
-def test_what_holds_the_chosen_answers_up_depends_on_the_objective(spec, words, stores):
-    assert re.search(words, advised("falling", "chosen_falls", spec, stores))
+def test_what_holds_the_chosen_answers_up_depends_on_the_objective(spec, message, stores):
+    assert re.search(message, advised("falling", "chosen_falls", spec, stores))
 
 
 def test_the_rejected_side_is_slowed_by_what_is_not_in_use(stores):
@@ -219,9 +219,9 @@ def test_what_a_twin_trains_with_is_not_advised(stores, tmp_path):
     (twin / "run.json").write_text(json.dumps({"config": {"objective": {"name": "sgdpo"}}}))
     write_twins([reader.folder, twin])
     try:
-        words = {one.kind: one for one in diagnose(reader)}["rejected_collapses"].words
-        assert "sgdpo" not in words
-        assert words.endswith("Change its twins in the same way, so that they stay comparable.")
+        message = {one.kind: one for one in diagnose(reader)}["rejected_collapses"].message
+        assert "sgdpo" not in message
+        assert message.endswith("Change its twins in the same way, so that they stay comparable.")
     finally:
         (reader.folder / "twins.json").unlink()
 

@@ -106,7 +106,7 @@ def test_a_webhook_gets_json_without_text_of_pairs(server):
         "step": 12,
         "kind": "loss_spike",
         "severity": "warning",
-        "words": "The loss\njumped.",
+        "message": "The loss\njumped.",
         "numbers": {"height": None, "loss": 2.5},
         "pairs": ["a", "b"],
     }
@@ -175,7 +175,7 @@ def test_a_webhook_that_is_gone_is_one_warning(model_folder, monkeypatch):
         alert_webhook="http://127.0.0.1:9/",
     )
     assert run.state == "finished"
-    said = [detail["words"] for detail in run.events("warning")["detail"] if "webhook" in detail["words"]]
+    said = [detail["message"] for detail in run.events("warning")["detail"] if "webhook" in detail["message"]]
     assert len(said) == 1
 
 

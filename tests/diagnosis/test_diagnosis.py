@@ -39,7 +39,7 @@ def test_healthy_runs_of_the_methods_have_no_trouble(trouble, name, kind):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "severity", "words"),
+    ("name", "kind", "severity", "message"),
     [
         ("alike", "chosen_falls", "warning", r"Since step \d+ the chosen log-prob fell [\d.]+ nats below its start, the rejected"),
         ("alike", "sides_opposed", "warning", r"In \d of \d layers .*median cosine -(0\.9|1)"),
@@ -87,11 +87,11 @@ def test_healthy_runs_of_the_methods_have_no_trouble(trouble, name, kind):
         ("backwards", "goes_backwards", "error", r"The chosen answers lost [\d.]+ nats against the rejected"),
     ],
 )
-def test_trouble_is_found(trouble, name, kind, severity, words):
+def test_trouble_is_found(trouble, name, kind, severity, message):
     run = trouble(name)
     one = found(run)[kind]
     assert one.severity == severity
-    assert re.search(words, one.words), one.words
+    assert re.search(message, one.message), one.message
     assert one.numbers
     assert set(one.thresholds) == set(CHECKS[kind].thresholds)
     assert one.step == run.step
@@ -113,7 +113,7 @@ def test_held_out_pairs_fall_behind_without_being_few(trouble):
     run = trouble("by heart")
     assert "held_out_behind" not in found(run)
     one = found(run, thresholds=Thresholds.parse(few_pairs=10))["held_out_behind"]
-    assert re.search(r"100 % of the training pairs .* \d+ % of the \d+ held-out ones at step 50 \(after 11 epochs\)", one.words)
+    assert re.search(r"100 % of the training pairs .* \d+ % of the \d+ held-out ones at step 50 \(after 11 epochs\)", one.message)
     assert one.pairs
 
 
@@ -135,7 +135,7 @@ def test_a_stale_reference_is_found(model_folder, tmp_path, monkeypatch):
     run = troubled.run("dpo", rows, model_folder("gpt2"), steps=1, probe_budget=0)
     one = found(run)["first_step"]
     assert one.severity == "error"
-    assert f"starts at {np.log(2):.4f}" in one.words
+    assert f"starts at {np.log(2):.4f}" in one.message
     assert one.numbers["first loss [nats]"] != pytest.approx(np.log(2), abs=1e-3)
 
 
@@ -212,7 +212,7 @@ def test_parameters_follow_changes_made_in_mid_run(trouble, tmp_path):
     (folder / "changes.json").write_text(json.dumps([{"after": 20, "settings": {"beta": 5.0}, "pairs_version": None}]))
     reader = StoreReader(folder)
     assert "parameters" not in {one.kind for one in diagnose(reader, step=20)}
-    assert "beta = 5 is outside" in {one.kind: one for one in diagnose(reader, step=21)}["parameters"].words
+    assert "beta = 5 is outside" in {one.kind: one for one in diagnose(reader, step=21)}["parameters"].message
 
 
 def test_findings_are_plain_values(trouble):

@@ -64,7 +64,7 @@ def changed(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[st
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "severity", "words"),
+    ("name", "kind", "severity", "message"),
     [
         (
             "too fast",
@@ -108,11 +108,11 @@ def changed(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[st
         ),
     ],
 )
-def test_a_change_that_did_harm_is_named(changed, name, kind, severity, words):
+def test_a_change_that_did_harm_is_named(changed, name, kind, severity, message):
     run = changed(name)
     one = {one.kind: one for one in run.diagnose()}[kind]
     assert (one.severity, one.change) == (severity, RUNS[name][2].get("at", 12))
-    assert re.search(words, one.words), one.words
+    assert re.search(message, one.message), one.message
     assert one.thresholds if kind == "harmful_change" else True
     assert "loss_spike" not in {one.kind for one in run.diagnose()}, "said once"
     earlier = diagnose(run.reader, step=min(RUNS[name][2].get("at", 13), run.step) - 1)
@@ -156,10 +156,10 @@ def test_a_living_run_is_told_to_set_the_value_back(changed, monkeypatch):
     from lab.diagnosis.evidence import Evidence
 
     monkeypatch.setattr(Evidence, "ended", False)
-    words = {one.kind: one for one in changed("too fast").diagnose()}["harmful_change"].words
-    assert "Set learning_rate back to 3e-05, or stop the run and resume without the change at step 12 (it goes" in words
-    words = {one.kind: one for one in changed("swapped").diagnose()}["harmful_change"].words
-    assert "Stop the run and resume without the change at step 12" in words
+    message = {one.kind: one for one in changed("too fast").diagnose()}["harmful_change"].message
+    assert "Set learning_rate back to 3e-05, or stop the run and resume without the change at step 12 (it goes" in message
+    message = {one.kind: one for one in changed("swapped").diagnose()}["harmful_change"].message
+    assert "Stop the run and resume without the change at step 12" in message
 
 
 def test_without_a_checkpoint_from_before_it_says_where_the_run_begins(changed, tmp_path):
@@ -168,8 +168,8 @@ def test_without_a_checkpoint_from_before_it_says_where_the_run_begins(changed, 
     folder = tmp_path / "run"
     shutil.copytree(changed("not a number").dir, folder)
     shutil.rmtree(folder / "checkpoints")
-    words = {one.kind: one for one in lab.open_run(folder).diagnose()}["not_finite"].words
-    assert "(no checkpoint from before it is left, so it begins again with step 1; train --resume --without-change 12)" in words
+    message = {one.kind: one for one in lab.open_run(folder).diagnose()}["not_finite"].message
+    assert "(no checkpoint from before it is left, so it begins again with step 1; train --resume --without-change 12)" in message
 
 
 def test_a_parameter_that_scales_the_weights_is_no_saturation(model_folder, tmp_path):

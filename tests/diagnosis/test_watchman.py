@@ -9,7 +9,7 @@ import pytest
 
 from lab.diagnosis import Diagnosis, monitor
 from lab.diagnosis.alerts import Alert
-from lab.diagnosis.monitor import Watchman, still_open
+from lab.diagnosis.monitor import DiagnosticsMonitor, still_open
 from lab.store import StoreReader, StoreWriter
 from tests.diagnosis import troubled
 
@@ -32,7 +32,7 @@ def test_a_run_writes_down_what_was_found_and_alerts_nobody(model_folder):
     run = troubled.run({"name": "simpo", "beta": 0.1}, troubled.told_apart(8), model_folder("gpt2"), steps=2, probe_budget=0)
     events = run.events("diagnosis")
     assert [detail["finding"] for detail in events["detail"]] == ["parameters", "nothing_held_out"]
-    assert "beta = 0.1 is outside 2 to 10" in events["detail"].iloc[0]["words"]
+    assert "beta = 0.1 is outside 2 to 10" in events["detail"].iloc[0]["message"]
     assert events["step"].iloc[0] in (0, 1, 2), "whenever it looked"
     assert run.config.alerts == "none"
     from lab.plots.marks import describe, notable
@@ -57,7 +57,7 @@ def watched(tmp_path, monkeypatch):
 
     monkeypatch.setattr(monitor, "diagnose", diagnose)
     store, heard = StoreWriter(tmp_path), Heard()
-    one = Watchman(tmp_path, store, heard, interval=0.01)
+    one = DiagnosticsMonitor(tmp_path, store, heard, interval=0.01)
     store.listeners.append(one)
 
     def go(*found):
@@ -97,15 +97,15 @@ def test_what_persists_is_told_once_and_its_end_too(watched):
         ("loss_spike", "error"),
         ("failed", "error"),
     ]
-    assert heard.alerts[-1].words == "The run failed. No disk."
+    assert heard.alerts[-1].message == "The run failed. No disk."
     assert heard.closed
 
 
 def test_a_run_that_goes_on_repeats_nothing(watched):
     _, store, _, folder = watched
-    store.event(3, "diagnosis", finding="loss_spike", severity="warning", words="x")
-    store.event(5, "diagnosis", finding="saturated", severity="warning", words="y")
-    store.event(6, "diagnosis", finding="loss_spike", over=True, severity="notice", words="x")
+    store.event(3, "diagnosis", finding="loss_spike", severity="warning", message="x")
+    store.event(5, "diagnosis", finding="saturated", severity="warning", message="y")
+    store.event(6, "diagnosis", finding="loss_spike", over=True, severity="notice", message="x")
     store.flush()
     reader = StoreReader(folder)
     assert still_open(reader, 5).keys() == {"loss_spike", "saturated"}

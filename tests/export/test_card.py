@@ -80,9 +80,9 @@ def test_results_before_and_after_with_their_intervals(trained, tmp_path):
 
 def test_the_card_tells_the_settings_in_use_at_the_checkpoint(trained, tmp_path):
     run = trained()
-    facts = run.checkpoints()[-1] / "trainer.json"
+    metadata = run.checkpoints()[-1] / "trainer.json"
     config = run.config.model_copy(update={"objective": run.config.objective.replace(beta=0.4)}).model_dump(mode="json")
-    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"settings": config, "pairs_version": 0}))
+    metadata.write_text(json.dumps(json.loads(metadata.read_text()) | {"settings": config, "pairs_version": 0}))
     _, text = card_of(lab.export_run(run, tmp_path / "last", trl_script=True))
     assert "| `beta` | `0.4` |" in text
     assert "beta=0.4," in (tmp_path / "last" / "train_trl.py").read_text()
@@ -105,9 +105,9 @@ def test_edited_pairs_and_a_store_that_is_gone(rows, trained, tmp_path):
 
 def test_nothing_is_filled_in(trained, tmp_path):
     run = trained()
-    about = json.loads((run.dir / "run.json").read_text())
-    del about["versions"]
-    (run.dir / "run.json").write_text(json.dumps(about))
+    manifest = json.loads((run.dir / "run.json").read_text())
+    del manifest["versions"]
+    (run.dir / "run.json").write_text(json.dumps(manifest))
     head, text = card_of(lab.export_run(run, tmp_path / "out"))
     assert head.keys() == {"library_name", "model_name", "pipeline_tag", "tags"}
     assert "| held-out | step" not in text

@@ -187,7 +187,7 @@ def test_names_are_inert(front: Front, store_run: Callable[..., Run]) -> None:
     def go_on() -> None:
         store = StoreWriter(run.dir)
         fill(store, "sgdpo", range(21, 22), 100)
-        store.event(21, "warning", words="</script><img src=x>")
+        store.event(21, "warning", message="</script><img src=x>")
         store.status(step=21, state="stopped")
         store.close()
         front.then = lambda: None

@@ -110,7 +110,7 @@ def test_agrees_with_trl_where_words_are_whole():
 
 
 @pytest.mark.parametrize(
-    ("row", "words"),
+    ("row", "fragment"),
     [
         ([1], "a list"),
         ({"prompt": "a", "chosen": "b"}, "'rejected' is missing (found: prompt, chosen)"),
@@ -133,10 +133,10 @@ def test_agrees_with_trl_where_words_are_whole():
         ({"prompt": ["hi"], "chosen": [said("a")], "rejected": [said("b")]}, "message 1 of prompt is text"),
     ],
 )
-def test_bad_row(row, words):
+def test_bad_row(row, fragment):
     message = failure([GOOD, row])
     assert "row 2: " in message
-    assert words in message
+    assert fragment in message
 
 
 # Sources
@@ -266,18 +266,20 @@ def test_open_again_finds_the_edits(tmp_path):
     assert {p.name.split(".sqlite")[-1] for p in home.iterdir()} <= {"", "-wal", "-shm"}  # nothing unfinished
 
 
-words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
-messages = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": words}), min_size=1, max_size=3)
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+messages = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": texts}), min_size=1, max_size=3
+)
 metas = st.dictionaries(st.sampled_from(["score", "tag"]), st.integers(-9, 9) | st.floats(allow_nan=False, allow_infinity=False))
 
 
 def rows_of(prompts):
-    answers = st.tuples(words, words).filter(lambda two: two[0] != two[1])
+    answers = st.tuples(texts, texts).filter(lambda two: two[0] != two[1])
     build = lambda prompt, two, meta: {**meta, "prompt": prompt, "chosen": two[0], "rejected": two[1]}  # noqa: E731
     return st.lists(st.builds(build, prompts, answers, metas), min_size=1, max_size=4)
 
 
-@given(rows_of(words | messages))
+@given(rows_of(texts | messages))
 def test_jsonl_round_trip(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("round") / "out.jsonl"
     pairs = read_pairs(rows)
@@ -285,7 +287,7 @@ def test_jsonl_round_trip(tmp_path_factory, rows):
     assert read_pairs(path) == pairs
 
 
-@given(rows_of(words) | rows_of(messages))
+@given(rows_of(texts) | rows_of(messages))
 def test_parquet_round_trip(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("round") / "out.parquet"
     for row in rows:  # a column has one type

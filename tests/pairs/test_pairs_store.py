@@ -74,7 +74,7 @@ def test_undo_and_redo_are_edits_of_their_own(store):
 
 def test_edits_that_are_refused_change_nothing(store):
     id = store.ids()[1]
-    for change, words in (
+    for change, message in (
         ({"chosen": ""}, "chosen is empty"),
         ({"rejected": " \n"}, "rejected is empty"),
         ({"chosen": "no\x00 minutes"}, "identical"),
@@ -84,7 +84,7 @@ def test_edits_that_are_refused_change_nothing(store):
         ({"chosen": 3}, "chosen is a number"),
         ({"chosen": "x", "expected_version": 2}, "this pair was changed elsewhere"),
     ):
-        with pytest.raises(PairsError, match=words):
+        with pytest.raises(PairsError, match=message):
             store.edit(id, **change)
     for method in (store.swap, store.drop, store.restore):
         with pytest.raises(PairsError, match="changed elsewhere"):

@@ -161,11 +161,11 @@ def test_a_run_draws_its_own_figures(filled: Filled) -> None:
 
 def test_the_zoom_word_is_constant_and_differs_between_figures(filled: Filled) -> None:
     record = Record(filled.train(1, 3).reader)
-    words = {name: run_figure(record, name).layout.uirevision for name in FIGURES}
+    message = {name: run_figure(record, name).layout.uirevision for name in FIGURES}
     filled.train(4, 6)
     record.refresh()
-    assert words == {name: run_figure(record, name).layout.uirevision for name in FIGURES}
-    assert len(set(words.values())) == len(words)
+    assert message == {name: run_figure(record, name).layout.uirevision for name in FIGURES}
+    assert len(set(message.values())) == len(message)
 
 
 @pytest.mark.parametrize("name", ["loss", "rewards/chosen", "logps/rejected", "pilot_chosen", "target_margin", "grad_norm"])
@@ -188,7 +188,7 @@ def test_sides_have_the_same_colours_in_every_figure(filled: Filled) -> None:
 
 def test_text_from_outside_is_inert() -> None:
     events = pd.DataFrame(
-        [(1, 0.0, 1, "warning", {"words": "<a href='http://x'>pair</a>"})], columns=["number", "time", "step", "kind", "detail"]
+        [(1, 0.0, 1, "warning", {"message": "<a href='http://x'>pair</a>"})], columns=["number", "time", "step", "kind", "detail"]
     )
     columns = ["step", "layer", "norm_chosen", "norm_rejected", "cosine", "update_ratio"]
     frame = pd.DataFrame([(1, "<b>x</b>", 1.0, 1.0, 0.0, 1e-3)], columns=columns)
@@ -249,7 +249,7 @@ class TestPanel:
 def test_marks_of_the_clock_do_not_become_a_band(filled: Filled) -> None:
     for step in range(1, 500):
         filled.store.event(step, "checkpoint", folder=f"step-{step}")
-    filled.store.event(250, "warning", words="Look.")
+    filled.store.event(250, "warning", message="Look.")
     trace = run_figure(filled.train(1, 500).reader, "loss").data[-1]
     assert len(trace.x) == 61
     assert "Warning: Look." in list(trace.text)

@@ -46,7 +46,7 @@ def test_a_history_marks_edits_and_the_moment(dark: bool) -> None:
 
 def test_a_history_marks_what_happened_in_the_run() -> None:
     events = pd.DataFrame(
-        [(1, 0.0, 20, "warning", {"words": "too hot"}), (2, 0.0, 30, "state", {}), (3, 0.0, 40, "checkpoint", {"folder": "x"})],
+        [(1, 0.0, 20, "warning", {"message": "too hot"}), (2, 0.0, 30, "state", {}), (3, 0.0, 40, "checkpoint", {"folder": "x"})],
         columns=["number", "time", "step", "kind", "detail"],
     )
     marked = checked(pair_history(history(5), ["loss"], title="Loss", events=events)).data[-1]
@@ -69,8 +69,8 @@ def test_a_virtual_step_is_split_at_nothing() -> None:
     bars = figure.data[0]
     assert sum(bars.y) == 4
     title = figure.layout.title.text
-    for words in ("2 helped", "1 hurt", "1 unmoved", "1 not finite"):
-        assert words in title
+    for message in ("2 helped", "1 hurt", "1 unmoved", "1 not finite"):
+        assert message in title
     assert len(set(bars.marker.color)) == 2
     assert "this pair: +0.5" in figure.layout.annotations[0]["text"]
     assert checked(virtual_step(np.zeros(3), 0.0)).data[0].y.sum() == 3

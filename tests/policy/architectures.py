@@ -22,7 +22,7 @@ import transformers
 from torch import Tensor
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from lab.policy import Completion, LayoutCheck, ModelError, Policy, choose_layout
+from lab.policy import LayoutCheck, ModelError, Policy, PromptAnswer, choose_layout
 from lab.policy.checks.dropout import switch_dropout_off
 
 VOCABULARY = 320
@@ -109,7 +109,7 @@ def make_random(kind: str, *, vocabulary: int = VOCABULARY, seed: int = 0, **mor
     return model.train()
 
 
-def texts() -> list[Completion]:
+def texts() -> list[PromptAnswer]:
     """Three prompts, two answers to each."""
     rng = torch.Generator().manual_seed(0)
 
@@ -117,7 +117,7 @@ def texts() -> list[Completion]:
         return tuple(torch.randint(2, 300, (count,), generator=rng).tolist())
 
     return [
-        Completion(prompt, ids(n))
+        PromptAnswer(prompt, ids(n))
         for prompt, answers in ((ids(30), (14, 23)), (ids(3), (1, 5)), (ids(19), (20, 9)))
         for n in answers
     ]
@@ -150,7 +150,7 @@ def in_float64(model: Any) -> Iterator[None]:
         model.float().train()
 
 
-def one_by_one(model: Any, completions: Sequence[Completion]) -> list[Tensor]:
+def one_by_one(model: Any, completions: Sequence[PromptAnswer]) -> list[Tensor]:
     """Log-probs [T] of each answer from the model's own logits, one text at a time."""
     rows = []
     for c in completions:

@@ -76,9 +76,9 @@ def bert_words(folder: Path) -> None:
 
 
 def without_end(folder: Path) -> None:
-    words = tokenizer()
-    words.eos_token = None
-    words.save_pretrained(folder)
+    message = tokenizer()
+    message.eos_token = None
+    message.save_pretrained(folder)
 
 
 def replace_nan(value: float) -> Damage:

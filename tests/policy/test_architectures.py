@@ -41,9 +41,9 @@ def folder(tmp_path_factory):
 
     def made(kind: str, model=None):
         path = tmp_path_factory.mktemp(kind)
-        words = tokenizer()
-        (model or make_random(kind, vocabulary=len(words))).save_pretrained(path)
-        words.save_pretrained(path)
+        message = tokenizer()
+        (model or make_random(kind, vocabulary=len(message))).save_pretrained(path)
+        message.save_pretrained(path)
         return path
 
     return made
@@ -164,17 +164,17 @@ def test_a_run_trains_in_the_layout_that_was_found(kind, layout, logits, folder,
 
 def test_models_that_are_not_causal_are_refused_by_train_preflight_and_token_logps(folder, rows):
     whole = transformers.BartForConditionalGeneration(architectures.configuration("bart", len(tokenizer())))
-    for path, words in (
+    for path, message in (
         (folder("bert"), "not causal"),
         (folder("bart", whole), r"is no whole BartForCausalLM: .* would be drawn at random"),
     ):
-        with pytest.raises(ModelError, match=words):
+        with pytest.raises(ModelError, match=message):
             lab.preflight("dpo", rows[:8], path, steps=2, batch_size=4, device="cpu")
         try:
             refusal = lab.train("dpo", rows[:8], path, **SETTINGS).error
         except ModelError as error:
             refusal = str(error)
-        assert re.search(words, refusal)
+        assert re.search(message, refusal)
         assert "Traceback" not in refusal
     with pytest.raises(ModelError, match="not causal"):
         lab.token_logps(make_random("bert", vocabulary=len(tokenizer())), tokenizer(), rows[:2])

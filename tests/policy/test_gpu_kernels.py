@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lab.policy import Completion, load_policy
+from lab.policy import PromptAnswer, load_policy
 from lab.policy import layout as layouts
 from lab.policy.graphs import Recorded, capacity, fits, largest, paddings, sizes
 from lab.policy.kernels import low_rank
@@ -233,7 +233,7 @@ def test_recorded_passes_equal_the_others(lora, again, model_folder):
     policy.shared = "varlen"
     trained = list(policy.parameters().values())
 
-    def run(completions: list[Completion]) -> list[torch.Tensor]:
+    def run(completions: list[PromptAnswer]) -> list[torch.Tensor]:
         logps = policy.logps(completions).logps
         credit = torch.ones_like(logps)
         twice = [g.clone() for g in torch.autograd.grad(logps, trained, 2 * credit, retain_graph=True)]

@@ -9,21 +9,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.policy import Completion, choose_kernel, choose_layout, load_policy, sample_answers
+from lab.policy import PromptAnswer, choose_kernel, choose_layout, load_policy, sample_answers
 from lab.policy import layout as layouts
 from lab.policy.kernels.attention import KERNELS, Group, SharedRow
 from tests.models import KINDS
 from tests.policy.test_logps import one_by_one
 
 
-def completions_of(shape: list[tuple[int, list[int]]], seed: int = 0) -> list[Completion]:
+def completions_of(shape: list[tuple[int, list[int]]], seed: int = 0) -> list[PromptAnswer]:
     """Random token ids: a prompt length and its answers' lengths each, the answers of all prompts interleaved."""
     rng = torch.Generator().manual_seed(seed)
 
     def ids(count: int) -> tuple[int, ...]:
         return tuple(torch.randint(2, 300, (count,), generator=rng).tolist())
 
-    found = [Completion(prompt, ids(n)) for prompt, answers in ((ids(p), a) for p, a in shape) for n in answers]
+    found = [PromptAnswer(prompt, ids(n)) for prompt, answers in ((ids(p), a) for p, a in shape) for n in answers]
     return found[::2] + found[1::2]
 
 

@@ -22,8 +22,8 @@ READ_ONLY_WHEN_LOADED = ("NaN", "infinity")
 """What shows only in the numbers, so that a run is made before it is refused."""
 
 
-def one_sentence(words: str, folder) -> bool:
-    return "\n" not in words and str(folder.resolve()) in words and words.endswith(".") and "Traceback" not in words
+def one_sentence(message: str, folder) -> bool:
+    return "\n" not in message and str(folder.resolve()) in message and message.endswith(".") and "Traceback" not in message
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import lab
-from lab.policy import Completion, Encoder, choose_layout, completion_logps, load_policy
+from lab.policy import Encoder, PromptAnswer, choose_layout, completion_logps, load_policy
 from lab.policy.logps import LinearHead, split_head, token_logps
 from tests.models import KINDS
 
@@ -29,7 +29,7 @@ def some_completions(policy):
         ("How do I bake a bread that rises?\n", "Knead the dough, then wait for an hour."),
         ("Why?\n", "x"),
     ]
-    return [Completion(e.prompt, e.answer) for e in (encoder(p, a) for p, a in texts)]
+    return [PromptAnswer(e.prompt, e.answer) for e in (encoder(p, a) for p, a in texts)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -115,7 +115,7 @@ def test_pooled_states_read_the_answer_alone(pooling, model_folder):
 def test_empty_completions_are_refused(model_folder):
     policy = load_policy(str(model_folder("llama")), device="cpu")
     with pytest.raises(ValueError, match="empty answer"):
-        policy.logps([Completion((0, 5), ())])
+        policy.logps([PromptAnswer((0, 5), ())])
 
 
 def test_lab_token_logps_is_the_public_way(model_folder, rows):
@@ -125,7 +125,7 @@ def test_lab_token_logps_is_the_public_way(model_folder, rows):
     encoder = Encoder(policy.tokenizer)
     e = encoder(rows[3]["prompt"], rows[3]["rejected"])
     policy.model.double()
-    expected = one_by_one(policy, Completion(e.prompt, e.answer))
+    expected = one_by_one(policy, PromptAnswer(e.prompt, e.answer))
     assert (found.rejected[3, : len(e.answer)].double() - expected).abs().max() < 1e-5
     assert split_head(policy.model).whole is False
 

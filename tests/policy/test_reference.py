@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from lab.policy import Completion, Lora, ReferenceCache, load_policy
+from lab.policy import Lora, PromptAnswer, ReferenceCache, load_policy
 
 
 def completions():
-    return [Completion((0, 10, 11), (20, 21, 1)), Completion((0, 10, 11), (22, 1)), Completion((0, 12), (23, 24, 25, 1))]
+    return [PromptAnswer((0, 10, 11), (20, 21, 1)), PromptAnswer((0, 10, 11), (22, 1)), PromptAnswer((0, 12), (23, 24, 25, 1))]
 
 
 def test_computed_once_and_kept(model_folder, tmp_path):
@@ -19,7 +19,7 @@ def test_computed_once_and_kept(model_folder, tmp_path):
     assert cache.prepare(policy, completions()) == 3
     assert cache.prepare(policy, completions()) == 0
     again = ReferenceCache(tmp_path, load_policy(str(model_folder("llama")), device="cpu"))
-    assert again.prepare(policy, [*completions(), Completion((0, 12), (26, 1))]) == 1  # an edited pair recomputes one entry
+    assert again.prepare(policy, [*completions(), PromptAnswer((0, 12), (26, 1))]) == 1  # an edited pair recomputes one entry
     with torch.no_grad():
         direct = policy.logps(completions()).logps.numpy()
     for row, completion in enumerate(completions()):
@@ -35,8 +35,8 @@ def test_a_missing_entry_is_an_error(model_folder, tmp_path):
 def test_the_boundary_between_prompt_and_answer_is_part_of_the_key(model_folder, tmp_path):
     policy = load_policy(str(model_folder("llama")), device="cpu")
     cache = ReferenceCache(tmp_path, policy)
-    cache.prepare(policy, [Completion((0, 5), (6, 7))])
-    assert not cache.holds(Completion((0, 5, 6), (7,)))
+    cache.prepare(policy, [PromptAnswer((0, 5), (6, 7))])
+    assert not cache.holds(PromptAnswer((0, 5, 6), (7,)))
 
 
 def test_other_weights_share_nothing(model_folder, tmp_path):

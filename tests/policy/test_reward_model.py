@@ -27,9 +27,9 @@ def test_scores_are_the_models_own_in_any_batch(kind, tmp_path):
     judge = RewardModel(str(tmp_path / kind), device="cpu")
     assert torch.equal(torch.get_rng_state(), before)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / kind).eval()
-    words = tokenizer()
+    message = tokenizer()
     with torch.no_grad():
-        expected = [model(torch.tensor([words(p + a)["input_ids"]])).logits.item() for p, a in zip(PROMPTS, ANSWERS)]
+        expected = [model(torch.tensor([message(p + a)["input_ids"]])).logits.item() for p, a in zip(PROMPTS, ANSWERS)]
     for size in (1, 2, 16):
         assert judge.score(PROMPTS, ANSWERS, batch_size=size) == pytest.approx(expected, abs=1e-5)
     assert len(set(expected)) == 3

@@ -207,8 +207,8 @@ def test_a_model_that_reads_the_padding_is_sampled_without_any():
     from tests.models import tokenizer
     from tests.policy.architectures import make_random
 
-    words = tokenizer()
-    policy = Policy(make_random("rwkv", vocabulary=len(words)), words, torch.device("cpu"))
+    message = tokenizer()
+    policy = Policy(make_random("rwkv", vocabulary=len(message)), message, torch.device("cpu"))
     answers = [given[0] for given in sample(policy, [*PROMPTS, PROMPTS[0]], max_new_tokens=6, temperature=0.0)]
     assert policy.sampling_way > 0
     assert all(own_greedy(policy, answer) for answer in answers)

@@ -318,7 +318,7 @@ def make_gguf(file: Path, model: Path, **fields) -> Path:
     """A tiny llama with its tokenizer in the format of llama.cpp; fields: entries to replace."""
     gguf = pytest.importorskip("gguf")
     network = transformers.AutoModelForCausalLM.from_pretrained(model)
-    words = json.loads((model / "tokenizer.json").read_text())
+    message = json.loads((model / "tokenizer.json").read_text())
     config = network.config
     heads, kv = config.num_attention_heads, config.num_key_value_heads
     writer = gguf.GGUFWriter(str(file), fields.get("architecture", "llama"))
@@ -332,10 +332,10 @@ def make_gguf(file: Path, model: Path, **fields) -> Path:
     writer.add_rope_freq_base(float(config.rope_parameters["rope_theta"]))
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("gpt2")
-    vocabulary = sorted(words["model"]["vocab"].items(), key=lambda item: item[1])
+    vocabulary = sorted(message["model"]["vocab"].items(), key=lambda item: item[1])
     writer.add_token_list([token for token, _ in vocabulary])
     writer.add_token_types([3 if token in ("<s>", "</s>") else 1 for token, _ in vocabulary])
-    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in words["model"]["merges"]])
+    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in message["model"]["merges"]])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)

@@ -90,11 +90,11 @@ def test_the_boundary_does_not_move(kind, prompt, one, other):
 
 @PLAIN
 @given(KIND, st.integers(16, 200), st.integers(1, 120), TEXT, TEXT)
-def test_the_boundary_of_a_long_prompt_does_not_move(kind, max_length, words, one, other):
+def test_the_boundary_of_a_long_prompt_does_not_move(kind, max_length, message, one, other):
     """Sampling asks all that training has of a prompt, however little room there is."""
     tokenizer = TOKENIZERS[kind]
     encoder, begin = Encoder(tokenizer, max_length), begin_of(kind)
-    prompt = " ".join(["flour", "water", "dough", "hour"][i % 4] for i in range(words))
+    prompt = " ".join(["flour", "water", "dough", "hour"][i % 4] for i in range(message))
     trained, asked = encoder.together(prompt, [one, other])[0], encoder.prompt(prompt)
     assert asked.answer == ()
     assert len(asked.prompt) + asked.prompt_cut == len(trained.prompt) + trained.prompt_cut
@@ -229,7 +229,7 @@ def test_a_character_that_a_tokenizer_does_not_know_is_one_sentence():
 
 
 @pytest.mark.parametrize(
-    ("template", "prompt", "words"),
+    ("template", "prompt", "message"),
     [
         (None, [says("user", "Hi")], "no chat template"),
         ("gemma", [says("system", "Be kind."), says("user", "Hi")], "refuses a conversation of system, user .System role not"),
@@ -237,9 +237,9 @@ def test_a_character_that_a_tokenizer_does_not_know_is_one_sentence():
         ("chatml", [], "without messages"),
     ],
 )
-def test_what_a_template_refuses_is_said_in_a_sentence(template, prompt, words):
+def test_what_a_template_refuses_is_said_in_a_sentence(template, prompt, message):
     tokenizer = CHATS["byte-level", template] if template else TOKENIZERS["byte-level"]
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         Encoder(tokenizer)(prompt, "Hello")
 
 

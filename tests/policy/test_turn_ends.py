@@ -210,9 +210,9 @@ def test_a_template_that_prints_the_date_prints_that_of_the_encoder(template, fi
     moments = datetime(2024, 2, 3, 4, 5, 6), datetime(1999, 12, 31, 23, 59, 59)
     encoders = [Encoder(tokenizer, moment=moment) for moment in moments]
     for _ in range(2):  # in turn: neither moment is anybody else's
-        for encoder, words in zip(encoders, (first, second)):
+        for encoder, message in zip(encoders, (first, second)):
             found = encoder([USER], "Yes.")
-            assert tokenizer.decode(found.prompt).removeprefix("<s>").startswith(words)
+            assert tokenizer.decode(found.prompt).removeprefix("<s>").startswith(message)
             assert tokenizer.decode(found.answer) == "Yes.<|im_end|>"
             assert encoder.template.prints_the_date
     assert not Encoder(tokenizer_with(CHATML, [], ABSENT)).template.prints_the_date

@@ -26,7 +26,7 @@ import torch
 
 import lab
 from lab.policy import sample
-from lab.training.data.schedule import Order
+from lab.training.data.schedule import BatchSchedule
 from lab.whatif import examine
 from tests.real.transcripts import as_pairs, own_transcripts, read_transcripts
 
@@ -178,7 +178,7 @@ def in_trl(run: lab.Run, folder: str, pairs: list[dict[str, Any]], losses: list[
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), adapter)
     require(get_peft_model_state_dict(model).keys() == first.keys(), "peft's all-linear has the lab's modules")
     set_peft_model_state_dict(model, first)
-    order = Order.of(len(pairs), BATCH, config.seed)
+    order = BatchSchedule.of(len(pairs), BATCH, config.seed)
     rows = [pairs[i] for step in range(1, STEPS + 1) for i in order.batch(step)]
     plain = [  # as text, since TRL would put the line break behind <|im_end|> into the answer
         {"prompt": text(tokenizer, row), "chosen": row["chosen"][0]["content"], "rejected": row["rejected"][0]["content"]}

@@ -20,7 +20,7 @@ def reader(tmp_path, monkeypatch):
     for step in range(5, 30):
         writer.scalars(step, {"loss": 1 / step, **({"eval/loss": step} if step == 20 else {}), "grad_norm": np.nan})
         writer.pair_terms(step, ["a", 'b "quoted", ü'], [1, 2], {"logit": np.array([step, -step]), "loss": np.array([0.5, 0.25])})
-        writer.event(step, "warning", words="careful, ü", at=step)
+        writer.event(step, "warning", message="careful, ü", at=step)
         if step % 4 == 0:
             writer.layers(step, [LayerRow("layers.0", step, 2.0, -0.5)])
             writer.held_out(step, ["h"], [0], {"logit": np.array([step])})
@@ -57,7 +57,7 @@ def test_every_table_comes_back(reader, tmp_path, ending):
     assert set(panel["answer"]) == {"an answer, ü"}
     assert written("layers")["norm_chosen"].tolist() == [8, 12, 16, 20, 24, 28]
     events = written("events", first=7)
-    assert [json.loads(detail) for detail in events["detail"]] == [{"words": "careful, ü", "at": s} for s in range(7, 30)]
+    assert [json.loads(detail) for detail in events["detail"]] == [{"message": "careful, ü", "at": s} for s in range(7, 30)]
     token = written("tokens").iloc[0]
     assert (token["step"], token["side"], json.loads(token["ids"]), json.loads(token["logps"])) == (
         29,

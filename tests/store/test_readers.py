@@ -55,7 +55,7 @@ def test_readers_of_many_kinds_beside_a_writer(tmp_path, monkeypatch):
         store.scalars(step, {"loss": value, "same": value, **{f"other-{i}": value for i in range(20)}})
         store.pair_terms(step, [f"p{(4 * step + i) % 50}" for i in range(4)], [0] * 4, {"logit": np.full(4, step)})
         if step % 100 == 0:
-            store.event(step, "warning", words="careful")
+            store.event(step, "warning", message="careful")
             store.flush()
             largest = max(largest, (tmp_path / "run.sqlite-wal").stat().st_size)
     ending.set()

@@ -23,7 +23,7 @@ def test_everything_comes_back(tmp_path):
         row = TokenRow("a", "chosen", np.array([4, 5]), np.array([-1.0, -2.0]), None, np.array([0.1, 0.2]), np.array([True, False]))
         writer.tokens(step, [row])
     writer.layers(3, [LayerRow("layers.0", 1.0, 2.0, -0.5, 0.001), LayerRow("norm", 0.5, 0.0, 0.0)])
-    writer.event(4, "warning", words="careful")
+    writer.event(4, "warning", message="careful")
     writer.status(state="running", step=5)
     assert writer.flush()
     reader = StoreReader(tmp_path)
@@ -47,7 +47,7 @@ def test_everything_comes_back(tmp_path):
     assert layers.columns.tolist() == ["step", "layer", "norm_chosen", "norm_rejected", "cosine", "update_ratio"]
     assert layers.iloc[0].tolist() == [3, "layers.0", 1.0, 2.0, -0.5, 0.001]
     assert math.isnan(layers["update_ratio"].iloc[1])
-    assert reader.events("warning")["detail"].tolist() == [{"words": "careful"}]
+    assert reader.events("warning")["detail"].tolist() == [{"message": "careful"}]
     assert reader.status() == {"state": "running", "step": 5}
     writer.forget_after(3)
     writer.flush()

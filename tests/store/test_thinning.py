@@ -58,7 +58,7 @@ def thinned(tmp_path_factory):
         patch.setattr(thinning, "SNAPSHOT_ROWS", 400)
         writer = StoreWriter(folder, keep_pair_rows=200 * B, interval=0.01)
         write(writer, range(1, 301))
-        writer.event(301, "warning", words="careful")
+        writer.event(301, "warning", message="careful")
         writer.event(400, "checkpoint", folder="x")
         write(writer, range(301, 3001))
         settle(writer)

@@ -92,13 +92,13 @@ def measured(folder: Path, shape: str, settings: dict[str, Any]) -> dict[str, An
     return result
 
 
-def main(words: list[str]) -> None:
+def main(message: list[str]) -> None:
     """Make the model and the pairs, or measure where settings are given, too."""
-    folder, kind = Path(words[0]), words[1]
-    if len(words) == 6:
-        make(folder, kind, *map(int, words[2:6]))
+    folder, kind = Path(message[0]), message[1]
+    if len(message) == 6:
+        make(folder, kind, *map(int, message[2:6]))
     else:
-        print(json.dumps(measure(folder, kind, json.loads(words[6]))))
+        print(json.dumps(measure(folder, kind, json.loads(message[6]))))
 
 
 if __name__ == "__main__":

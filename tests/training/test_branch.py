@@ -12,7 +12,7 @@ import lab
 from lab.cli import main
 from lab.objectives import OBJECTIVES
 from lab.run.config import ConfigError
-from lab.store.folder import read_facts
+from lab.store.folder import read_metadata
 from tests.training.comparing import asking, assert_same, interrupted, resumed
 
 SETTINGS = {
@@ -38,8 +38,8 @@ def train(objective, rows, model, folder, **more):
 def test_a_branch_that_changes_nothing_equals_its_parent(objective, extra, rows, model_folder, tmp_path):
     parent = train(objective, rows[:10], model_folder("llama"), tmp_path / "parent", **extra)
     branch = lab.train(branch_from=parent, at=2, background=False)
-    assert branch.about["branch"]["step"] == 2
-    assert branch.about["branch"]["run"] == str(parent.dir.resolve())
+    assert branch.manifest["branch"]["step"] == 2
+    assert branch.manifest["branch"]["run"] == str(parent.dir.resolve())
     assert branch.scalars(["loss"]).index.tolist() == [3, 4, 5, 6]
     assert branch.events("branched")["step"].tolist() == [2]
     assert_same(branch, parent, after=2)
@@ -162,8 +162,8 @@ def test_from_the_command_line(rows, model_folder, tmp_path, capsys):
     assert main([*arguments, "--fresh-optimizer"]) == 0
     branch = lab.open_run(folder)
     assert (branch.config.objective.beta, branch.config.objective.r1, branch.step) == (0.3, 0.7, 4)
-    assert branch.about["branch"]["keep_optimizer"] is False
-    assert read_facts(folder / "start")["step"] == 2
+    assert branch.manifest["branch"]["keep_optimizer"] is False
+    assert read_metadata(folder / "start")["step"] == 2
     assert main(["train", "--branch", str(parent.dir), "--objective", "dpo", "--steps", "4"]) == 0
     capsys.readouterr()
     for wrong in (["--branch", "nothing"], ["--branch", f"{parent.dir}@9"], ["--fresh-optimizer", "--objective", "dpo"]):
@@ -177,7 +177,7 @@ def test_a_branch_from_where_a_branch_began_has_the_settings_of_that_branch(rows
     again = lab.train(branch_from=other, at=4, background=False)
     assert again.config.objective.name == "ipo"
     assert again.config.pairs == other.config.pairs
-    assert again.about["pairs_store"] == other.about["pairs_store"]
+    assert again.manifest["pairs_store"] == other.manifest["pairs_store"]
     assert_same(again, other, after=4)
 
 

@@ -12,9 +12,9 @@ import pytest
 import lab
 from lab.policy import Policy
 from lab.store import StoreReader, StoreWriter, durable
-from lab.store.folder import FACTS, best_checkpoint, list_checkpoints, read_facts, score, step_of
+from lab.store.folder import FACTS, best_checkpoint, list_checkpoints, read_metadata, score, step_of
 from lab.training.checkpoints import saving
-from lab.training.evaluation.evaluator import Evaluation, Looking
+from lab.training.evaluation.evaluator import Evaluation, Evaluator
 from tests.training.comparing import assert_same, interrupted, resumed
 
 SETTINGS = {
@@ -30,7 +30,7 @@ SETTINGS = {
 
 def warnings_of(run):
     """Warnings but for those that the diagnosis repeats: these runs hold nothing out."""
-    return [detail["words"] for detail in run.events("warning")["detail"] if not detail.get("diagnosed")]
+    return [detail["message"] for detail in run.events("warning")["detail"] if not detail.get("diagnosed")]
 
 
 def names(run):
@@ -47,7 +47,7 @@ def judged(rows, model_folder, tmp_path, monkeypatch):
                 raise found[step]
             return Evaluation(dict(found[step]))
 
-        monkeypatch.setattr(Looking, "__call__", look)
+        monkeypatch.setattr(Evaluator, "__call__", look)
         given = SETTINGS | {"steps": len(found) - 1, "eval_every": 1, "save_every": 0, "keep_checkpoints": 1} | settings
         return lab.train("dpo", rows[:6], model_folder("llama"), run_dir=tmp_path / "run", background=False, **given)
 
@@ -59,7 +59,7 @@ def test_the_latest_and_the_best_are_kept(judged):
     assert run.state == "finished", run.error
     assert names(run) == ["step-000002", "step-000005"]
     assert run.best_checkpoint() == run.checkpoints()[0]
-    assert read_facts(run.best_checkpoint())["evaluation"] == {"eval/rewards/accuracies": 0.8}
+    assert read_metadata(run.best_checkpoint())["evaluation"] == {"eval/rewards/accuracies": 0.8}
 
 
 def test_where_lower_is_better(judged):
@@ -80,9 +80,9 @@ def test_a_look_that_fails_loses_no_step(judged):
 
 def test_a_measure_that_no_evaluation_has_is_said(judged):
     run = judged([{"eval/loss": 0.5}] * 3, keep_best="eval/accuracy")
-    (words,) = warnings_of(run)
-    assert "keep_best is eval/accuracy, which no evaluation has" in words
-    assert "there is eval/loss" in words
+    (message,) = warnings_of(run)
+    assert "keep_best is eval/accuracy, which no evaluation has" in message
+    assert "there is eval/loss" in message
 
 
 def test_scores():
@@ -107,12 +107,12 @@ def test_what_lies_in_one(rows, model_folder):
     )
     last = run.checkpoints()[-1]
     assert not [path for path in last.iterdir() if path.suffix in (".pt", ".bin", ".pkl", ".pth")]
-    facts = read_facts(last)
-    assert facts["step"] == 2
-    assert facts["pairs_version"] == 0
-    assert facts["changes"] == []
-    assert facts["settings"]["objective"] == run.config.objective.spec()
-    assert set(facts["files"]) | {FACTS} == {path.name for path in last.iterdir()}
+    metadata = read_metadata(last)
+    assert metadata["step"] == 2
+    assert metadata["pairs_version"] == 0
+    assert metadata["changes"] == []
+    assert metadata["settings"]["objective"] == run.config.objective.spec()
+    assert set(metadata["files"]) | {FACTS} == {path.name for path in last.iterdir()}
     from transformers import AutoModelForCausalLM
 
     AutoModelForCausalLM.from_pretrained(last)
@@ -181,9 +181,9 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(damage, whole, 
     again = resumed(part)
     assert again.state == "finished", again.error
     assert again.events("resumed")["detail"][0]["checkpoint"] == "step-000002"
-    (words,) = warnings_of(again)
-    assert "step-000003 is damaged" in words
-    assert "goes on from the one before" in words
+    (message,) = warnings_of(again)
+    assert "step-000003 is damaged" in message
+    assert "goes on from the one before" in message
     assert (part / "checkpoints" / "damaged-step-000003").exists()
     assert_same(again, whole)
 
@@ -219,9 +219,9 @@ def test_no_checkpoint_is_published_before_its_record_is_on_the_disk(rows, model
     assert run.state == "finished", run.error
     assert any(at_two for _, at_two in published)
     assert names(run) == ["step-000001", "step-000003", "step-000004"]
-    (words,) = warnings_of(run)
-    assert words.startswith("The checkpoint of step 2 was not written: after 0.01 seconds the record of the steps before it was")
-    assert words.endswith("Training goes on.")
+    (message,) = warnings_of(run)
+    assert message.startswith("The checkpoint of step 2 was not written: after 0.01 seconds the record of the steps before it was")
+    assert message.endswith("Training goes on.")
 
 
 def test_at_the_end_a_record_that_is_not_on_the_disk_is_an_error(rows, model_folder, tmp_path, monkeypatch):
@@ -251,8 +251,8 @@ def test_rows_that_are_lost_are_said(rows, model_folder, tmp_path, monkeypatch):
         "dpo", rows[:6], model_folder("llama"), background=False, on_step=on_step, **SETTINGS | {"steps": 4, "evaluate": False}
     )
     assert run.state == "finished", run.error
-    (words,) = warnings_of(run)
-    assert "entries of this run's record could not be written (database or disk is full): its history has a hole here" in words
+    (message,) = warnings_of(run)
+    assert "entries of this run's record could not be written (database or disk is full): its history has a hole here" in message
 
 
 def test_what_was_asked_for_does_not_push_out_what_the_run_keeps(rows, model_folder, tmp_path):
@@ -283,7 +283,7 @@ def test_of_checkpoints_to_look_at_the_latest_is_kept_and_one_to_keep_is_kept(ro
     settings = SETTINGS | {"save_every": 3, "keep_checkpoints": 1, "evaluate": False, "steps": 9}
     run = lab.train("dpo", rows[:6], model_folder("llama"), run_dir=folder, background=False, on_step=on_step, **settings)
     assert run.state == "finished", run.error
-    asked = {step_of(path): read_facts(path).get("asked") for path in run.checkpoints()}
+    asked = {step_of(path): read_metadata(path).get("asked") for path in run.checkpoints()}
     assert asked == {3: "keep", 5: "keep", 7: "look", 9: None}
 
 
@@ -310,8 +310,8 @@ def test_a_full_disk_in_mid_run_is_a_warning(rows, model_folder, monkeypatch):
     run = lab.train("dpo", rows[:6], model_folder("llama"), background=False, **SETTINGS | {"steps": 4})
     assert run.state == "finished", run.error
     assert names(run) == ["step-000001", "step-000003", "step-000004"]
-    (words,) = warnings_of(run)
-    assert words.startswith("The checkpoint of step 2 could not be written (No space left on device); make room, ")
+    (message,) = warnings_of(run)
+    assert message.startswith("The checkpoint of step 2 could not be written (No space left on device); make room, ")
     assert [path.name for path in (run.dir / "checkpoints").iterdir() if path.name.startswith(".")] == []
 
 

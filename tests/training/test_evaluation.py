@@ -183,9 +183,9 @@ def test_answers_of_another_template_end_or_precision_are_sampled_anew(rows, mod
         assert run.state == "finished", run.error
         return len(list((tmp_path / "cache" / "answers").iterdir()))
 
-    def write(name, **facts):
+    def write(name, **metadata):
         path = folder / name
-        path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+        path.write_text(json.dumps(json.loads(path.read_text()) | metadata))
 
     write("tokenizer_config.json", chat_template="{% for m in messages %}[{{ m['content'] }}]{% endfor %}")
     assert [kept(), kept()] == [1, 1]

@@ -58,7 +58,7 @@ def test_training_in_bfloat16_begins_and_goes_as_in_float32(lora_rank, rows, mod
         assert run.state == "finished", run.error
         (first[precision],) = [d for d in run.events("check")["detail"] if d["what"] == "loss at the first step"]
         assert first[precision]["passed"]
-        assert not any("policy and reference differ" in d["words"] for d in run.events("warning")["detail"])
+        assert not any("policy and reference differ" in d["message"] for d in run.events("warning")["detail"])
     assert abs(first["bfloat16"]["found"] - first["bfloat16"]["expected"]) < 0.02
     exact, rough = (run.scalars(["loss", "rewards/margins", "grad_norm"]) for run in runs.values())
     assert not exact.equals(rough)  # it is bfloat16

@@ -21,14 +21,14 @@ LIMIT = 16 * 10**9
 def sized(tmp_path):
     """sized(n): a folder with a model file whose header names n parameters, and nothing behind it."""
 
-    def folder(count, name="model.safetensors", **about):
+    def folder(count, name="model.safetensors", **manifest):
         header = json.dumps(
             {"__metadata__": {"format": "pt"}, "weight": {"dtype": "F32", "shape": [count // 10, 10], "data_offsets": [0, 0]}}
         ).encode()
         path = tmp_path / str(count)
         path.mkdir()
         (path / name).write_bytes(struct.pack("<Q", len(header)) + header)
-        for file, content in about.items():
+        for file, content in manifest.items():
             (path / f"{file}.json").write_text(json.dumps(content))
         return str(path)
 
@@ -71,12 +71,12 @@ def test_only_the_weights_of_a_model_count(sized):
 
 
 def test_a_gguf_file_counts_by_its_tensors_and_not_by_its_bytes(tmp_path):
-    text = lambda words: struct.pack("<Q", len(words)) + words.encode()  # noqa: E731
-    words = ["a", "the", "token"]
+    text = lambda message: struct.pack("<Q", len(message)) + message.encode()  # noqa: E731
+    message = ["a", "the", "token"]
     metadata = [
         text("general.architecture") + struct.pack("<I", 8) + text("llama"),
         text("general.file_type") + struct.pack("<II", 4, 2),
-        text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, len(words)) + b"".join(map(text, words)),
+        text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, len(message)) + b"".join(map(text, message)),
         text("tokenizer.ggml.scores") + struct.pack("<IIQ3f", 9, 6, 3, 1, 2, 3),
     ]
     tensors = [

@@ -116,8 +116,8 @@ def setting(model_folder, tmp_path_factory):
 
     def make(objective):
         pairs = [encode_pair(pair_of(row), encoder, objective.degraded_answers()) for row in rows]
-        wants = objective.degraded_answers()
-        return policy, pairs, cache.lookup, torch.nn.Linear(policy.hidden_size, wants.degrees) if wants else None
+        degraded_spec = objective.degraded_answers()
+        return policy, pairs, cache.lookup, torch.nn.Linear(policy.hidden_size, degraded_spec.degrees) if degraded_spec else None
 
     everything = [make(make_objective(name))[1] for name in OBJECTIVES]
     cache.prepare(policy, [c for pairs in everything for p in pairs for c in p.completions()])

@@ -74,7 +74,7 @@ def test_without_an_earlier_checkpoint_it_starts_again_and_says_so(runs, tmp_pat
     plain, failed = runs
     again = without(copied(failed, tmp_path / "run", keep=lambda step: step > 4), 4)
     assert_same(again, plain)
-    assert "starts from its first step again" in again.events("warning")["detail"].iloc[-1]["words"]
+    assert "starts from its first step again" in again.events("warning")["detail"].iloc[-1]["message"]
 
 
 def test_later_changes_are_made_again_and_a_checkpoint_that_was_asked_for_is_set_aside(rows, model_folder, tmp_path):

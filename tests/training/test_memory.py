@@ -61,19 +61,21 @@ def test_a_micro_batch_is_a_number_or_fit(value):
 def test_settings_that_seldom_mean_well_are_said_before_the_start(model_folder, rows):
     bold = {"learning_rate": 0.05, "batch_size": 8, "steps": 20, "held_out": 0}
     report = lab.preflight("dpo", rows[:6], model_folder("llama"), **FAST | bold | {"evaluate": True})
-    found = {finding.kind: finding.words for finding in report.findings}
+    found = {finding.kind: finding.message for finding in report.findings}
     assert found.keys() == {"learning_rate", "batch_larger_than_set", "many_epochs", "no_held_out"}
     assert "0.05 is above 0.01" in found["learning_rate"]
     assert "the set of 6 pairs" in found["batch_larger_than_set"]
     assert "26.7 times" in found["many_epochs"]
     assert "held_out is 0" in found["no_held_out"]
-    assert all(any(words in line for line in report.lines()) for words in found.values())
+    assert all(any(message in line for line in report.lines()) for message in found.values())
     run = lab.train("dpo", rows[:6], model_folder("llama"), background=False, **FAST | bold | {"evaluate": True, "steps": 15})
-    findings = {finding.kind: finding.words for finding in run.preflight().findings}
+    findings = {finding.kind: finding.message for finding in run.preflight().findings}
     assert list(findings) == list(found)
-    warned = {detail["words"]: detail.get("diagnosed", False) for detail in run.events("warning")["detail"]}
-    assert [kind for kind, words in findings.items() if words in warned] == list(found)
-    assert [kind for kind, words in findings.items() if warned[words]] == ["no_held_out"], "the page has the diagnosis of that one"
+    warned = {detail["message"]: detail.get("diagnosed", False) for detail in run.events("warning")["detail"]}
+    assert [kind for kind, message in findings.items() if message in warned] == list(found)
+    assert [kind for kind, message in findings.items() if warned[message]] == ["no_held_out"], (
+        "the page has the diagnosis of that one"
+    )
     quiet = lab.preflight("dpo", rows, model_folder("llama"), **FAST | {"evaluate": True, "held_out": 0.2, "learning_rate": 0.01})
     assert quiet.findings == ()
 
@@ -126,7 +128,7 @@ def test_a_run_that_outgrows_memory_stops_itself_with_a_checkpoint(model_folder,
     assert 3 <= run.step < 2000
     assert "stopped itself because memory ran low: 100 MB of 20.0 GB were left" in run.stop_reason
     assert f"There is a checkpoint of its last step, {run.step}; resume" in run.stop_reason
-    assert run.stop_reason in [detail["words"] for detail in run.events("warning")["detail"]]
+    assert run.stop_reason in [detail["message"] for detail in run.events("warning")["detail"]]
     assert [int(folder.name[-6:]) for folder in run.checkpoints()] == [run.step]
 
 
@@ -142,7 +144,7 @@ def test_a_checkpoint_is_told_of_only_where_it_was_saved(when, model_folder, row
     on_step = None if when == "preparing" else lambda step, scalars: reason.__setitem__(0, low())
     run = lab.train("dpo", rows, model_folder("llama"), background=False, on_step=on_step, **FAST | {"steps": 50, "batch_size": 2})
     assert run.checkpoints() == []
-    (warned,) = (detail["words"] for detail in run.events("warning")["detail"] if "memory ran low" in detail["words"])
+    (warned,) = (detail["message"] for detail in run.events("warning")["detail"] if "memory ran low" in detail["message"])
     if when == "preparing":
         assert (run.state, run.stop_reason) == ("stopped", warned)
         assert "was still being prepared, so there was nothing to save" in warned

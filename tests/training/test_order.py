@@ -11,12 +11,12 @@ from hypothesis import strategies as some
 
 from lab.run.config import SEEDS, ConfigError, TrainConfig
 from lab.training.data.batches import generator, shuffled
-from lab.training.data.schedule import Order
+from lab.training.data.schedule import BatchSchedule
 
 
 @given(count=some.integers(1, 40), size=some.integers(1, 9), seed=some.integers(0, 99))
 def test_an_untouched_set_has_the_plain_order(count, size, seed):
-    order = Order.of(count, size, seed)
+    order = BatchSchedule.of(count, size, seed)
     for step in range(1, 15):
         wanted = range((step - 1) * size, step * size)
         assert order.batch(step) == [shuffled(count, seed, place // count)[place % count] for place in wanted]
@@ -32,7 +32,7 @@ def test_an_untouched_set_has_the_plain_order(count, size, seed):
     changes=some.lists(some.tuples(some.integers(0, 6), some.sets(some.integers(0, 35), min_size=1)), max_size=4),
 )
 def test_changes_leave_the_past_alone_and_the_future_whole(count, size, seed, changes):
-    order, after = Order.of(count, size, seed), 0
+    order, after = BatchSchedule.of(count, size, seed), 0
     for later, members in changes:
         after += later
         before = [order.batch(step) for step in range(1, after + 1)]
@@ -41,7 +41,7 @@ def test_changes_leave_the_past_alone_and_the_future_whole(count, size, seed, ch
         assert [order.batch(step) for step in range(1, after + 1)] == before
         coming = [i for step in range(after + 1, after + 60) for i in order.batch(step)]
         assert set(coming) <= members
-        rest = order.legs[-1].rest
+        rest = order.segments[-1].rest
         assert len(set(rest)) == len(rest)
         assert set(rest) <= unseen & members
         epoch = Counter(coming[len(rest) : len(rest) + len(members)])
@@ -50,7 +50,7 @@ def test_changes_leave_the_past_alone_and_the_future_whole(count, size, seed, ch
 
 
 def test_a_dropped_pair_is_passed_over_and_the_others_keep_their_order():
-    order = Order.of(12, 3, seed=1)
+    order = BatchSchedule.of(12, 3, seed=1)
     plain = [i for step in range(1, 5) for i in order.batch(step)]
     gone = plain[7]
     changed = order.changed(1, [i for i in range(12) if i != gone])
@@ -60,7 +60,7 @@ def test_a_dropped_pair_is_passed_over_and_the_others_keep_their_order():
 
 
 def test_a_pair_that_comes_in_waits_for_the_next_epoch():
-    order = Order.of(6, 2, seed=0).changed(1, range(7))
+    order = BatchSchedule.of(6, 2, seed=0).changed(1, range(7))
     seen = [order.batch(step) for step in range(2, 8)]
     assert 6 not in [i for batch in seen[:2] for i in batch]
     assert 6 in [i for batch in seen[2:] for i in batch]

@@ -83,8 +83,8 @@ def test_it_says_which_pairs_are_cut_and_why(policy, uneven):
         assert len(cut.rejected.answer) + cut.rejected_cut == len(full.rejected.answer)
         assert len(cut.chosen.prompt) + cut.prompt_cut == len(full.chosen.prompt)
     assert found["answer_cut"].tokens == sum(p.cut for p in reading.encoded.values())
-    assert "3 of 7 pairs have an answer longer than 56 tokens (of 64, " in found["answer_cut"].words  # 8 are kept of a prompt
-    enough = int(found["answer_cut"].words.split("max_length = ")[1].split()[0])
+    assert "3 of 7 pairs have an answer longer than 56 tokens (of 64, " in found["answer_cut"].message  # 8 are kept of a prompt
+    enough = int(found["answer_cut"].message.split("max_length = ")[1].split()[0])
     for length in (enough, enough - 1):
         there = read(config.model_copy(update={"max_length": length}), uneven, policy).encoded.values()
         assert any(pair.cut for pair in there) == (length < enough)
@@ -101,7 +101,7 @@ def test_too_long_pairs_can_be_left_out(model_folder, uneven):
     assert (report.pairs, dropped.pairs, len(dropped.ids)) == (4, 3, 3)
     assert set(run.pairs()["pair"]).isdisjoint(dropped.ids)
     assert len(run.pairs()) == 4
-    assert any("left out" in detail["words"] for detail in run.events("warning")["detail"])
+    assert any("left out" in detail["message"] for detail in run.events("warning")["detail"])
     assert run.scalars(["epoch"])["epoch"].iloc[-1] == 4  # 4 steps of 4 pairs
 
 
@@ -117,19 +117,19 @@ def test_held_out_pairs_that_do_not_fit_are_found_too(policy, uneven, model_fold
     (found,) = [f for f in preflight(policy, config, reading, 64, missing=0).findings if f.kind == "held_out_cut"]
     assert (found.pairs, found.tokens) == (3, sum(pair.cut for pair in cut))
     assert found.ids == tuple(pair.id for pair in cut)
-    assert f"3 of {len(reading.kept_apart)} held-out pairs have an answer longer than 56 tokens" in found.words
-    enough = int(found.words.split("max_length = ")[1].split()[0])
+    assert f"3 of {len(reading.kept_apart)} held-out pairs have an answer longer than 56 tokens" in found.message
+    enough = int(found.message.split("max_length = ")[1].split()[0])
     assert not any(p.cut for p in read(config.model_copy(update={"max_length": enough}), uneven, policy).held_out)
     config = config.model_copy(update={"too_long": "drop"})
     reading = read(config, uneven, policy)
     assert not any(pair.cut for pair in reading.held_out)
     (found,) = [f for f in preflight(policy, config, reading, 64, missing=0).findings if f.kind.startswith("held_out")]
     assert (found.kind, found.ids) == ("held_out_dropped", tuple(pair.id for pair in cut))
-    assert f"3 of {len(reading.kept_apart)} held-out pairs are left out of evaluation" in found.words
+    assert f"3 of {len(reading.kept_apart)} held-out pairs are left out of evaluation" in found.message
     settings = FAST | {"evaluate": True, "held_out": 0.5, "seed": seed, "max_length": 64, "eval_prompts": 0}
     run = lab.train("dpo", uneven, model_folder("llama"), too_long="drop", background=False, **settings)
     assert [f.kind for f in run.preflight().findings if f.kind.startswith("held_out")] == ["held_out_dropped"]
-    assert any("left out of evaluation" in detail["words"] for detail in run.events("warning")["detail"])
+    assert any("left out of evaluation" in detail["message"] for detail in run.events("warning")["detail"])
 
 
 def test_where_nothing_fits_there_is_nothing_to_train_on(model_folder, uneven):
@@ -213,15 +213,15 @@ def test_too_little_memory_is_said_before_the_run_with_what_to_do(free, settings
     short_of(monkeypatch, int(free * enough.memory.more))
     run = lab.train("dpo", rows, model_folder("llama"), background=False, **settings)
     assert (run.state, run.step) == ("failed", 0)
-    words = [run.error]
-    assert words == [run.preflight().advice]
-    assert advice in words[0]
+    message = [run.error]
+    assert message == [run.preflight().advice]
+    assert advice in message[0]
     with pytest.raises(lab.ConfigError, match="besides the weights") as refused:
         lab.preflight("dpo", rows, model_folder("llama"), **settings)
     assert refused.value.report.memory.free == run.preflight().memory.free
     assert any(line.startswith("warning") for line in run.preflight().lines())
     if "micro_batch_size to" in advice:
-        size_that_fits = int(words[0].split("micro_batch_size to ")[1].split()[0])
+        size_that_fits = int(message[0].split("micro_batch_size to ")[1].split()[0])
         assert lab.preflight("dpo", rows, model_folder("llama"), **settings | {"micro_batch_size": size_that_fits}).advice is None
 
 
@@ -368,7 +368,7 @@ def test_processes_share_the_work_and_the_machine(policy, rows, monkeypatch):
     config = TrainConfig.parse(objective="dpo", **FAST | {"batch_size": 8})
     reading = read(config, rows, policy)
     one = preflight(policy, config, reading, 512, missing=10**9, free=10**9)
-    two = preflight(policy, config, reading, 512, missing=10**9, free=10**9, workers=Workers(0, 2, here=2))
+    two = preflight(policy, config, reading, 512, missing=10**9, free=10**9, workers=Workers(0, 2, local_world_size=2))
     assert (two.processes, two.batch_size, two.micro_batch_size) == (2, 8, 4)
     assert two.memory.free == 10**9 // 2  # on one machine, with the same memory
     assert two.memory.activations < 0.6 * one.memory.activations

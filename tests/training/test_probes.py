@@ -23,7 +23,7 @@ from lab.training.data.batches import encode_pair, generator
 from lab.training.distributed import ALONE, Workers
 from lab.training.evaluation.gradient_by_layer import ProbeBudget, layer_of, select_layers
 from lab.training.evaluation.panel import Panel
-from lab.training.evaluation.probes import Probing, probe_copies, wants_panel
+from lab.training.evaluation.probes import Probes, probe_copies, wants_panel
 from lab.training.setup.context import _check_probes
 from lab.training.step import accumulate, pair_logps
 from tests.training.comparing import assert_same, interrupted, resumed
@@ -53,11 +53,11 @@ class Setting:
         self.reference = reference.lookup
         for number, parameter in enumerate(self.policy.parameters().values()):
             parameter.data.add_(torch.randn(parameter.shape, generator=generator(0, number, 9)) * 0.02)
-        wants = objective.degraded_answers()
+        degraded_spec = objective.degraded_answers()
         self.head = None
-        if wants:  # some pairs have weakened answers and some have none
-            self.pairs = [pair if number % 3 else replace(pair, weakened=()) for number, pair in enumerate(self.pairs)]
-            self.head = torch.nn.Linear(self.policy.hidden_size, wants.degrees)
+        if degraded_spec:  # some pairs have weakened answers and some have none
+            self.pairs = [pair if number % 3 else replace(pair, degraded=()) for number, pair in enumerate(self.pairs)]
+            self.head = torch.nn.Linear(self.policy.hidden_size, degraded_spec.degrees)
         self.state = objective.initial_state()
         if objective.needs_dataset:
             with torch.no_grad():
@@ -70,7 +70,7 @@ class Setting:
         """The rows of one step and the chosen part, by parameter; the whole gradient lies in the parameters."""
         settings = TrainConfig.parse(objective=self.objective, batch_size=COUNT, **config)
         store = Kept()
-        probing = Probing(settings, self.policy, Panel(), store, ALONE)
+        probing = Probes(settings, self.policy, Panel(), store, ALONE)
         accumulate(
             self.policy,
             self.objective,
@@ -207,7 +207,7 @@ def test_sharded_weights_are_not_split_and_the_run_says_so(model_folder):
     for budget in (0.05, 0):
         config = TrainConfig.parse(objective="dpo", probe_budget=budget)
         _check_probes(config, policy, Workers(0, 2, sharded=True), said.append)
-        assert Probing(config, policy, Panel(), SilentWriter(), Workers(0, 2, sharded=True)).probe() is None
+        assert Probes(config, policy, Panel(), SilentWriter(), Workers(0, 2, sharded=True)).probe() is None
     _check_probes(TrainConfig.parse(objective="dpo"), policy, ALONE, said.append)
     assert len(said) == 1
     assert "FSDP" in said[0]
@@ -220,7 +220,7 @@ def test_the_update_is_the_one_that_took_place(lora, setting):
     named = made.policy.parameters()
     before = {name: p.detach().clone() for name, p in named.items()}
     store = Kept()
-    probing = Probing(TrainConfig.parse(objective="dpo", batch_size=COUNT), made.policy, Panel(), store, ALONE)
+    probing = Probes(TrainConfig.parse(objective="dpo", batch_size=COUNT), made.policy, Panel(), store, ALONE)
     optimizer = torch.optim.AdamW(named.values(), lr=3e-3, weight_decay=0.1, eps=1e-30)
     accumulate(made.policy, made.objective, made.pairs, {}, generator(0, 1, 2), reference=made.reference, probe=probing.probe())
     probing.split()
@@ -279,11 +279,11 @@ def test_no_budget_no_probe():
 def test_a_run_spaces_its_probes_so_that_the_budget_is_kept(rows, model_folder, monkeypatch):
     """By a clock that ticks whenever it is read: a probe takes three ticks, a step one and those of its probe, a look one."""
     ticks = itertools.count()
-    monkeypatch.setattr(Probing, "_now", lambda self: next(ticks))
+    monkeypatch.setattr(Probes, "_now", lambda self: next(ticks))
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: next(ticks), time=time.time, monotonic=time.monotonic))
     made = []
-    original = Probing.__init__
-    monkeypatch.setattr(Probing, "__init__", lambda self, *a, **k: (original(self, *a, **k), made.append(self))[0])
+    original = Probes.__init__
+    monkeypatch.setattr(Probes, "__init__", lambda self, *a, **k: (original(self, *a, **k), made.append(self))[0])
     found = []
 
     def on_step(step, scalars):

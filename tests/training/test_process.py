@@ -79,8 +79,8 @@ time.sleep(600)
 
 def test_it_outlives_its_parent_obeys_anybody_and_dies_with_a_reason(data, model_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
-    words = [str(data), str(model_folder("llama")), str(tmp_path / "run")]
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, *words], stdout=subprocess.PIPE, text=True)
+    message = [str(data), str(model_folder("llama")), str(tmp_path / "run")]
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, *message], stdout=subprocess.PIPE, text=True)
     assert parent.stdout.readline().strip() == "queued"  # alive from the first moment
     parent.kill()
     parent.wait()

@@ -12,7 +12,7 @@ import torch
 
 import lab
 from lab import home
-from lab.policy import Completion, ReferenceCache, load_policy
+from lab.policy import PromptAnswer, ReferenceCache, load_policy
 from tests.training import trial
 
 SETTINGS = {"steps": 3, "batch_size": 10, "save_every": 0, "device": "cpu", "eval_tokens": 8, "learning_rate": 1e-4}
@@ -72,7 +72,7 @@ def test_other_tokens_or_weights_are_other_entries(computed, rows):
 
 def test_the_precision_is_part_of_the_key(model_folder, tmp_path):
     policy = load_policy(str(model_folder("llama")), device="cpu")
-    completion = Completion((0, 5), (6, 7))
+    completion = PromptAnswer((0, 5), (6, 7))
     ReferenceCache(tmp_path, policy).prepare(policy, [completion])
     policy.autocast = torch.bfloat16
     other = ReferenceCache(tmp_path, policy)
@@ -99,7 +99,7 @@ def test_an_entry_that_is_lost_in_mid_run_ends_it_with_a_sentence(damage, model_
 
 
 def wanted(count):
-    return [Completion((0, 2 + i % 7, 3 + i % 11), (*(2 + (i * k) % 250 for k in range(1, 9)), i % 250)) for i in range(count)]
+    return [PromptAnswer((0, 2 + i % 7, 3 + i % 11), (*(2 + (i * k) % 250 for k in range(1, 9)), i % 250)) for i in range(count)]
 
 
 @pytest.fixture

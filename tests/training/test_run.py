@@ -248,11 +248,11 @@ def test_edits_made_later_do_not_touch_a_run(rows, model_folder):
     pairs = lab.open_pairs(rows)
     pairs.edit(pairs.ids()[0], chosen="An answer that was edited before the run.")
     run = lab.train("dpo", pairs, model_folder("llama"), background=False, **FAST)
-    assert run.about["pairs_version"] == 1
+    assert run.manifest["pairs_version"] == 1
     pairs.edit(pairs.ids()[0], chosen="And another one after it.")
     seen = run.pairs().set_index("pair")["version"]
     assert set(seen) <= {1, 2}
-    assert Path(run.about["pairs_store"]).samefile(pairs.path)
+    assert Path(run.manifest["pairs_store"]).samefile(pairs.path)
 
 
 def test_texts_longer_than_the_models_positions_are_cut_and_said(rows, tmp_path):
@@ -260,15 +260,15 @@ def test_texts_longer_than_the_models_positions_are_cut_and_said(rows, tmp_path)
 
     from tests.models import tokenizer
 
-    words = tokenizer()
+    message = tokenizer()
     config = transformers.GPT2Config(
-        n_embd=32, n_layer=1, n_head=2, n_positions=24, vocab_size=len(words), bos_token_id=0, eos_token_id=1
+        n_embd=32, n_layer=1, n_head=2, n_positions=24, vocab_size=len(message), bos_token_id=0, eos_token_id=1
     )
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "short")
-    words.save_pretrained(tmp_path / "short")
+    message.save_pretrained(tmp_path / "short")
     run = lab.train("dpo", rows, tmp_path / "short", background=False, **FAST)
     assert run.state == "finished", run.error
-    assert any("longer than 16 tokens (of 24, " in detail["words"] for detail in run.events("warning")["detail"])
+    assert any("longer than 16 tokens (of 24, " in detail["message"] for detail in run.events("warning")["detail"])
 
 
 def test_token_values_are_kept_for_as_many_steps_as_asked(rows, model_folder):

@@ -153,7 +153,7 @@ def test_a_bad_request_is_refused_in_words_and_the_run_goes_on(kind, detail, sen
     assert run.state == "finished", run.error
     refused = run.events("refused")
     assert refused["step"].tolist() == [2]
-    assert sentence in refused["detail"][0]["words"]
+    assert sentence in refused["detail"][0]["message"]
     assert run.changes() == []
 
 
@@ -169,9 +169,9 @@ def test_rubbish_in_the_mailbox_is_refused_in_words(rows, model_folder, tmp_path
 
     run = train("dpo", rows, model_folder("llama"), folder, on_step=on_step, steps=4)
     assert run.state == "finished", run.error
-    words = [detail["words"] for detail in run.events("refused")["detail"]]
-    assert len(words) == 3
-    assert "'dance'" in words[1]
+    message = [detail["message"] for detail in run.events("refused")["detail"]]
+    assert len(message) == 3
+    assert "'dance'" in message[1]
 
 
 def test_requests_are_heard_while_the_run_prepares_and_obeyed_before_its_first_step(rows, model_folder, tmp_path, monkeypatch):
@@ -299,7 +299,7 @@ def test_edits_that_cannot_be_taken_are_refused(rows, model_folder, tmp_path):
 
     run = train("dpo", pairs, model_folder("llama"), folder, on_step=on_step)
     assert run.state == "finished", run.error
-    assert "All pairs of the set are dropped" in run.events("refused")["detail"][0]["words"]
+    assert "All pairs of the set are dropped" in run.events("refused")["detail"][0]["message"]
     assert run.pairs_version == 0
 
 
@@ -315,8 +315,8 @@ def test_an_edited_answer_that_is_too_long_is_cut_with_a_word_or_left_out(too_lo
 
     run = train("dpo", pairs, model_folder("llama"), folder, on_step=on_step, max_length=128, too_long=too_long)
     assert run.state == "finished", run.error
-    said = [detail["words"] for detail in run.events("warning")["detail"]]
-    assert any("1 of the edited pairs" in words for words in said) == (too_long == "cut")
+    said = [detail["message"] for detail in run.events("warning")["detail"]]
+    assert any("1 of the edited pairs" in message for message in said) == (too_long == "cut")
     seen = [pair for step in range(3, 9) for pair in run.reader.batch(step)["pair"]]
     assert (pairs.ids()[0] in seen) == (too_long == "cut")
 
@@ -336,7 +336,7 @@ def test_edits_with_full_fine_tuning_need_the_model_as_it_was(rows, tmp_path):
 
     run = train("dpo", pairs, tmp_path / "model", folder, on_step=on_step, evaluate=False)
     assert run.state == "finished", run.error
-    assert "is not the one this run began with" in run.events("refused")["detail"][0]["words"]
+    assert "is not the one this run began with" in run.events("refused")["detail"][0]["message"]
 
 
 def test_nothing_newer_is_said_at_once(rows, model_folder, tmp_path):
@@ -373,7 +373,7 @@ def test_what_is_asked_in_a_look_waits_in_the_mailbox(tmp_path):
 
 
 def test_a_look_that_was_broken_off_still_makes_its_checkpoint_the_best(tmp_path):
-    from lab.store.folder import best_checkpoint, read_facts
+    from lab.store.folder import best_checkpoint, read_metadata
     from lab.training.checkpoints.checkpoint import add_evaluation
 
     folder = tmp_path / "checkpoints" / "step-000002"
@@ -381,5 +381,5 @@ def test_a_look_that_was_broken_off_still_makes_its_checkpoint_the_best(tmp_path
     (folder / "trainer.json").write_text('{"step": 2, "evaluation": null}')
     assert best_checkpoint(tmp_path, "eval/loss:min") is None
     add_evaluation(tmp_path, 2, {"eval/loss": 0.3})
-    assert read_facts(folder) == {"step": 2, "evaluation": {"eval/loss": 0.3}}
+    assert read_metadata(folder) == {"step": 2, "evaluation": {"eval/loss": 0.3}}
     assert best_checkpoint(tmp_path, "eval/loss:min") == folder

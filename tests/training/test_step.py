@@ -10,7 +10,7 @@ from lab.pairs import pair_of
 from lab.policy import Encoder, Lora, ReferenceCache, load_policy
 from lab.run.config import TrainConfig
 from lab.training.data.batches import encode_pair, generator
-from lab.training.data.schedule import Order
+from lab.training.data.schedule import BatchSchedule
 from lab.training.step import accumulate, pair_logps
 
 FIVE = ["dpo", "simpo", "sgdpo", "alpha_dpo", "spo"]
@@ -27,10 +27,10 @@ def setting(model_folder, rows, tmp_path):
         with torch.no_grad():
             for parameter in policy.parameters().values():
                 parameter.add_(torch.randn(parameter.shape, generator=generator(0, 0, 9)) * 0.02)
-        wants = objective.degraded_answers()
+        degraded_spec = objective.degraded_answers()
         head = None
-        if wants:
-            head = torch.nn.Linear(policy.hidden_size, wants.degrees)
+        if degraded_spec:
+            head = torch.nn.Linear(policy.hidden_size, degraded_spec.degrees)
         return policy, pairs, cache.lookup, head
 
     return make
@@ -89,16 +89,16 @@ def test_parts_equal_the_whole(name, size, setting):
 
 
 def test_every_pair_is_seen_once_an_epoch():
-    order = Order.of(25, 5, seed=3)
+    order = BatchSchedule.of(25, 5, seed=3)
     seen = [i for step in range(1, 11) for i in order.batch(step)]
     assert sorted(seen[:25]) == sorted(seen[25:]) == list(range(25))
     assert seen[:25] != seen[25:]
-    crossing = [Order.of(7, 5, seed=0).batch(step) for step in range(1, 8)]
+    crossing = [BatchSchedule.of(7, 5, seed=0).batch(step) for step in range(1, 8)]
     assert sorted(i for batch in crossing for i in batch) == sorted(list(range(7)) * 5)
 
 
 def test_a_batch_may_be_larger_than_the_set():
-    batch = Order.of(3, 8, seed=0).batch(1)
+    batch = BatchSchedule.of(3, 8, seed=0).batch(1)
     assert sorted(batch[:3]) == sorted(batch[3:6]) == [0, 1, 2]
 
 
@@ -132,13 +132,13 @@ def test_every_registered_objective_survives_a_step(setting):
 
 def test_weakened_answers_fit_behind_a_prompt_that_was_cut_for_shorter_ones(model_folder):
     from lab.objectives import DegradedAnswers
-    from lab.training.data.batches import weaken
+    from lab.training.data.batches import degrade_answer
 
     policy = load_policy(str(model_folder("llama")), device="cpu")
     encoder = Encoder(policy.tokenizer, 64)
     pair = pair_of({"prompt": "x" * 300, "chosen": "Yes.", "rejected": "No."})
     prompt = encode_pair(pair, encoder).chosen.prompt
     text = "First mix the flour and the water, then knead the soft dough, then warm the old oven for a good while. " * 3
-    weakened = weaken(text, pair, encoder, prompt, DegradedAnswers(degrees=3, source="sampled", share=1.0, pooling="last"))
-    assert weakened
-    assert all(len(prompt) + len(weak.completion.answer) <= 64 for weak in weakened)
+    degraded = degrade_answer(text, pair, encoder, prompt, DegradedAnswers(degrees=3, source="sampled", share=1.0, pooling="last"))
+    assert degraded
+    assert all(len(prompt) + len(weak.completion.answer) <= 64 for weak in degraded)

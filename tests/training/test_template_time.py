@@ -86,7 +86,7 @@ def chosen_logps(run: Run) -> list[float]:
 
 def test_every_continuation_of_a_run_reads_its_prompts_on_another_day(dated_model, conversations, on_day, tmp_path):
     run = lab.train("dpo", conversations, dated_model, **FEW)
-    assert run.about["config"]["template_time"] == "2024-02-03T04:05:06"
+    assert run.manifest["config"]["template_time"] == "2024-02-03T04:05:06"
     shutil.copytree(run.dir, tmp_path / "half")
     shutil.rmtree(tmp_path / "half" / "checkpoints" / "step-000002")
     on_day(1)
@@ -108,10 +108,10 @@ def test_a_run_of_an_earlier_version_was_made_when_it_says(dated_model, conversa
     on_day(1)
     settings = {k: v for k, v in FEW.items() if k not in ("background", "queue")}
     folder = make_run("dpo", conversations, dated_model, run_dir=tmp_path / "old", **settings)
-    about = json.loads((folder / "run.json").read_text())
-    del about["config"]["template_time"]
-    about["created"] = "2024-02-03T04:05:06+00:00"
-    (folder / "run.json").write_text(json.dumps(about))
+    manifest = json.loads((folder / "run.json").read_text())
+    del manifest["config"]["template_time"]
+    manifest["created"] = "2024-02-03T04:05:06+00:00"
+    (folder / "run.json").write_text(json.dumps(manifest))
     run = start_run(folder, queue=False, background=False)
     assert run.state == "finished", run.error
     assert prompt_of(run) == "2024-02-03 04:05"

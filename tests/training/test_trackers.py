@@ -106,14 +106,14 @@ def test_a_tracker_that_fails_is_said_once_and_the_run_goes_on(moment, rows, mod
     run = lab.train("dpo", rows, model_folder("llama"), trackers="notebook", background=False, **SETTINGS)
     assert run.state == "finished"
     assert run.step == 6
-    said = [d["words"] for d in run.events("warning")["detail"] if "tracker" in d["words"]]
+    said = [d["message"] for d in run.events("warning")["detail"] if "tracker" in d["message"]]
     assert said == ["The tracker notebook failed (ConnectionError: the network is gone); the run goes on without it."]
 
 
 def test_a_slow_tracker_does_not_hold_up_the_loop(tmp_path, notebook):
     notebook.gate = threading.Event()
     said = []
-    recorder = Recorder("notebook", TrackedRun("n", "k", tmp_path, False, {}), lambda step, words: said.append(words))
+    recorder = Recorder("notebook", TrackedRun("n", "k", tmp_path, False, {}), lambda step, message: said.append(message))
     try:
         for step in range(1000):
             recorder.scalars(step, {"loss": 1.0})
@@ -134,7 +134,7 @@ def test_what_a_tracker_cannot_take_in_time_is_counted(tmp_path, notebook, monke
     monkeypatch.setattr(trackers, "WAITING", 10)
     notebook.gate = threading.Event()
     said = []
-    recorder = Recorder("notebook", TrackedRun("n", "k", tmp_path, False, {}), lambda step, words: said.append(words))
+    recorder = Recorder("notebook", TrackedRun("n", "k", tmp_path, False, {}), lambda step, message: said.append(message))
     for step in range(100):
         recorder.scalars(step, {"loss": 1.0})
     notebook.gate.set()
@@ -157,7 +157,7 @@ def test_a_resumed_run_is_the_same_run_to_its_tracker(rows, model_folder, tmp_pa
     assert second.settings is None  # they are there already
     again = [(step, values["loss"]) for step, values in second.logged if "loss" in values]
     assert again == [(step, values["loss"]) for step, values in first.logged if "loss" in values and step > 3]
-    made = resumed.about["created"]
+    made = resumed.manifest["created"]
     keys = {tracked_run(folder, run.config, made, resumed=r).key for r in (False, True)}
     assert len(keys) == 1
     assert tracked_run(folder, run.config, "another time", resumed=False).key not in keys

@@ -12,7 +12,7 @@ Rounding alone grows to about 1e-6 here. What has to be set on TRL's side for th
 
 | TRL's default | here | why |
 |---|---|---|
-| shuffled data | sequential, in the order of `Order` | order of data is the premise |
+| shuffled data | sequential, in the order of `BatchSchedule` | order of data is the premise |
 | bf16, gradient_checkpointing | off (checkpointing: on in a test of its own, on both sides) | float32 on the CPU |
 | linear schedule | ours: cosine, constant or linear, after a warm-up | TRL has all of them |
 | exo_pair: label_smoothing 0 | as in `SHARED` | refused there |
@@ -49,7 +49,7 @@ import lab
 from lab.policy import Encoder, Lora, load_policy
 from lab.run.config import TrainConfig
 from lab.training.data.batches import encode_pair
-from lab.training.data.schedule import Order
+from lab.training.data.schedule import BatchSchedule
 
 pytest.importorskip("trl")
 from datasets import Dataset, disable_progress_bars
@@ -89,12 +89,12 @@ def folder(model_folder, tmp_path) -> Callable[[str], str]:
         target = tmp_path / "models" / kind
         if not target.exists():
             shutil.copytree(model_folder(kind), target)
-            words = transformers.AutoTokenizer.from_pretrained(target)
-            words.backend_tokenizer.post_processor = TemplateProcessing(
-                single=f"{words.bos_token} $A", special_tokens=[(words.bos_token, words.bos_token_id)]
+            message = transformers.AutoTokenizer.from_pretrained(target)
+            message.backend_tokenizer.post_processor = TemplateProcessing(
+                single=f"{message.bos_token} $A", special_tokens=[(message.bos_token, message.bos_token_id)]
             )
-            words.pad_token = words.eos_token
-            words.save_pretrained(target)
+            message.pad_token = message.eos_token
+            message.save_pretrained(target)
         return str(target)
 
     return make
@@ -134,7 +134,7 @@ def in_order(rows: list[dict[str, str]], run: lab.Run) -> list[dict[str, str]]:
 
 
 def order(config: TrainConfig, count: int) -> list[int]:
-    order = Order.of(count, config.batch_size, config.seed)
+    order = BatchSchedule.of(count, config.batch_size, config.seed)
     return [i for step in range(1, config.steps + 1) for i in order.batch(step)]
 
 
@@ -174,12 +174,12 @@ def theirs(trainer: Any) -> pd.DataFrame:
 
 def recorded(run: lab.Run, column: str, side: str) -> list[list[np.ndarray]]:
     """What the run wrote down of every answer's tokens, step by step and in the order of the batch."""
-    ids = [pair.id for pair in lab.open_pairs(run.about["pairs_store"]).all()]
+    ids = [pair.id for pair in lab.open_pairs(run.manifest["pairs_store"]).all()]
     steps = []
     for step in range(1, STEPS + 1):
         frame = run.reader.tokens(step)
         by_pair = frame[frame["side"] == side].set_index("pair")[column]
-        steps.append([by_pair[ids[i]] for i in Order.of(len(ids), BATCH, run.config.seed).batch(step)])
+        steps.append([by_pair[ids[i]] for i in BatchSchedule.of(len(ids), BATCH, run.config.seed).batch(step)])
     return steps
 
 

@@ -14,7 +14,7 @@ import lab
 from lab import home
 from lab.run import DeviceQueue, RunLock, send
 from lab.store import RunError, StoreWriter
-from lab.training.control.device_slot import Turn
+from lab.training.control.device_slot import DeviceSlot
 from lab.training.control.stopping import Stopped
 from lab.training.distributed import Workers
 
@@ -66,7 +66,7 @@ def test_one_trains_the_others_wait_in_an_order_that_can_be_changed(train):
     assert places() == [(0, "first"), (1, "second"), (2, "third")]
     until(lambda: second.status["stage"] == "waiting for first on cpu, place 1")
     assert (second.state, second.step) == ("queued", 0)
-    assert third.place.words == "place 2 on cpu, behind second"
+    assert third.place.message == "place 2 on cpu, behind second"
     lab.open_run(third.dir).move(1)
     assert places() == [(0, "first"), (1, "third"), (2, "second")]
     with pytest.raises(RunError, match="not waiting"):
@@ -151,8 +151,8 @@ def test_a_device_that_is_not_here_fails_the_run(train):
     assert lab.runs() == []  # refused before it was made
     done = train("moved", steps=1)
     assert done.wait(60) == "finished"
-    about = json.loads((done.dir / "run.json").read_text())
-    (done.dir / "run.json").write_text(json.dumps(about | {"config": about["config"] | {"device": "cuda:7"}}))
+    manifest = json.loads((done.dir / "run.json").read_text())
+    (done.dir / "run.json").write_text(json.dumps(manifest | {"config": manifest["config"] | {"device": "cuda:7"}}))
     run = lab.train(run_dir=done.dir, resume=True)
     assert run.wait(60) == "failed"
     assert "'cuda:7' cannot be used here" in run.error
@@ -161,21 +161,21 @@ def test_a_device_that_is_not_here_fails_the_run(train):
 class Paired(Workers):
     """Two processes that are threads: what the first says is what the second hears."""
 
-    words: queue.Queue[object] = queue.Queue()
+    message: queue.Queue[object] = queue.Queue()
 
-    def agree(self, value):
-        if self.writes:
-            self.words.put(value)
+    def broadcast(self, value):
+        if self.is_main:
+            self.message.put(value)
             return value
-        return self.words.get(timeout=30)
+        return self.message.get(timeout=30)
 
 
 @pytest.mark.parametrize("end", ["its turn", "a stop", "an error"])
 def test_the_first_of_several_processes_waits_for_all(end, tmp_path, busy, monkeypatch):
-    monkeypatch.setattr(Paired, "words", queue.Queue())
+    monkeypatch.setattr(Paired, "message", queue.Queue())
     folder = tmp_path / "run"
     folder.mkdir()
-    first, other = (Turn(folder, home.queue_dir(), "cpu", Paired(rank, 2)) for rank in (0, 1))
+    first, other = (DeviceSlot(folder, home.queue_dir(), "cpu", Paired(rank, 2)) for rank in (0, 1))
     heard, store = [], StoreWriter(folder)
     lock = RunLock(folder)
     thread = threading.Thread(target=lambda: heard.append(other.come_for_the_first()))

@@ -49,13 +49,13 @@ def together(rows: list[dict[str, str]], model_folder: Callable[[str], Path], tm
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text("\n".join(json.dumps(row) for row in rows))
 
-    def launch(how: str, *words: str, folder: str = "two", **settings: Any) -> lab.Run:
+    def launch(how: str, *message: str, folder: str = "two", **settings: Any) -> lab.Run:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         fixed = ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        train = ["-m", "lab", "train", "--json", "--run-dir", str(tmp_path / folder), *words]
-        if "--resume" not in words:
+        train = ["-m", "lab", "train", "--json", "--run-dir", str(tmp_path / folder), *message]
+        if "--resume" not in message:
             train += ["--pairs", str(pairs), "--model", str(model_folder("llama")), *flags(COMMON | settings)]
         done = subprocess.run(
             [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH[how], *fixed, "--main_process_port", str(port), *train],
@@ -137,9 +137,9 @@ def test_sharded_and_taken_up_by_one_process(together, rows, model_folder):
 
 @pytest.mark.slow
 def test_what_cannot_be_shared_is_one_sentence(together, tmp_path):
-    for words, settings, reason in ((("dpo",), {"batch_size": 1}, "cannot share"), (("spo",), {}, "cannot be sharded")):
+    for message, settings, reason in ((("dpo",), {"batch_size": 1}, "cannot share"), (("spo",), {}, "cannot be sharded")):
         with pytest.raises(AssertionError, match=reason):
-            together("FSDP", "--objective", *words, folder=f"no-{words[0]}", **settings)
+            together("FSDP", "--objective", *message, folder=f"no-{message[0]}", **settings)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
@@ -184,9 +184,9 @@ def test_the_reason_of_a_process_that_failed_reaches_the_first(tmp_path):
         start(tmp_path / "run", make, background=False, workers=workers)
         return StoreReader(tmp_path / "run").status()["error"]
 
-    words = said(lost, Workers(0, 2))
-    assert words.startswith("Out of memory: lower micro_batch_size")
-    assert words.endswith("(Said by process 1 of 2.)")
+    message = said(lost, Workers(0, 2))
+    assert message.startswith("Out of memory: lower micro_batch_size")
+    assert message.endswith("(Said by process 1 of 2.)")
     assert said(wrong, Workers(0, 2)) == "A setting is wrong."
     assert "Connection closed" in said(lost, Workers(0, 1))  # what an earlier run with more processes left behind
     with leaving_a_note(tmp_path / "run", Workers(1, 2)):

@@ -14,7 +14,7 @@ import transformers
 import lab
 import lab.api
 import lab.world
-from lab.policy import Completion, Policy, ReferenceCache, load_policy
+from lab.policy import Policy, PromptAnswer, ReferenceCache, load_policy
 from lab.store import Change, write_changes
 
 # Imported when they are first named, which a forked process should not wait for.
@@ -60,7 +60,7 @@ def open_references(policy: Policy, folders: list[Path], together: Barrier) -> N
         ReferenceCache(folder, policy).close()
 
 
-def prepare_references(model: Path, folder: Path, wanted: list[Completion], pipe: Connection) -> None:
+def prepare_references(model: Path, folder: Path, wanted: list[PromptAnswer], pipe: Connection) -> None:
     """Load the model, say so, wait for a word, and compute what the reference says; after every batch it says how far it is."""
     torch.set_num_threads(1)
     policy = load_policy(str(model), device="cpu")

@@ -17,7 +17,7 @@ import lab
 from lab import whatif
 from lab.objectives import OBJECTIVES
 from lab.pairs import Pair
-from lab.training.data.schedule import Order
+from lab.training.data.schedule import BatchSchedule
 from lab.whatif import Examined, WhatIfError, checkpoint_now, examine, free, openable
 from tests.training.comparing import until
 
@@ -81,7 +81,7 @@ def batch(run: lab.Run, model: Examined, step: int) -> tuple[list[Pair], pd.Data
     """The pairs of a step in the order in which the run took them, and what it recorded of them."""
     recorded = run.reader.batch(step).set_index("pair")
     ready = [pair.id for pair in model.pairs()]
-    order = Order.of(len(ready), model.config.batch_size, model.config.seed).batch(step)
+    order = BatchSchedule.of(len(ready), model.config.batch_size, model.config.seed).batch(step)
     return [model.store.get(ready[number]) for number in order], recorded
 
 
@@ -188,7 +188,7 @@ def test_a_virtual_step_before_the_first_where_statistics_are_of_the_data_set(tr
 def test_nothing_of_the_run_is_touched(trained, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))  # the cache of the other tests is written by whoever runs beside them
     run = trained("spo", seed=4)
-    folders = (run.dir, tmp_path / "cache" / "reference", Path(run.about["pairs_store"]).parent)
+    folders = (run.dir, tmp_path / "cache" / "reference", Path(run.manifest["pairs_store"]).parent)
     model = examine(run, SAVED)
     before = [content(folder) for folder in folders]
     pair = model.pairs()[0]
@@ -243,8 +243,8 @@ def test_a_cancelled_step_is_rolled_back(trained) -> None:
     class Cancelled(Exception):
         pass
 
-    def progress(words: str, share: float) -> None:
-        if words.startswith("measuring after"):
+    def progress(message: str, share: float) -> None:
+        if message.startswith("measuring after"):
             assert not same(before, weights(model)), "the step was taken"
             raise Cancelled
 
@@ -327,8 +327,8 @@ def test_a_live_run_saves_a_checkpoint_when_it_is_asked(model_folder, rows, tmp_
     run = lab.train("dpo", rows[:9], model_folder("llama"), run_dir=tmp_path / "live", **settings)
     said: list[str] = []
 
-    def progress(words: str, share: float) -> None:
-        said.append(words)
+    def progress(message: str, share: float) -> None:
+        said.append(message)
         gate.set()
 
     try:
@@ -336,7 +336,7 @@ def test_a_live_run_saves_a_checkpoint_when_it_is_asked(model_folder, rows, tmp_
         model = examine(run, "now", progress=progress, timeout=60)
         assert 2 <= model.step <= 400
         assert model.step in openable(run)
-        assert any("waiting for the run to save" in words for words in said)
+        assert any("waiting for the run to save" in message for message in said)
         run.pause()
         step = checkpoint_now(run, timeout=60)
         assert step == checkpoint_now(run, timeout=60), "a paused run has saved at this step already"

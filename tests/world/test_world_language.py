@@ -30,7 +30,7 @@ styles = st.sampled_from(STYLES)
 rngs = st.integers(0, 2**32).map(random.Random)
 
 
-def words(texts: list[str]) -> set[str]:
+def message(texts: list[str]) -> set[str]:
     return {word for text in texts for word in re.findall(r"\w+|[^\w\s]", text)}
 
 
@@ -105,7 +105,7 @@ def test_held_out_tasks_are_new_combinations_of_known_words(rng) -> None:
     assert not set(known) & set(new)
     assert {t.thing for t in new} <= {t.thing for t in known}
     assert {t.method for t in new} == {t.method for t in known}
-    assert words([s for t in new for s in t.right + t.wrong]) <= words([s for t in known for s in t.right + t.wrong])
+    assert message([s for t in new for s in t.right + t.wrong]) <= message([s for t in known for s in t.right + t.wrong])
 
 
 @given(rngs)
@@ -116,5 +116,5 @@ def test_held_out_prompts_are_new_but_their_words_are_known(rng) -> None:
     prompts = [prompt for _, prompt, _ in held_out]
     assert len(set(prompts)) == 100
     assert not train & set(prompts)
-    assert words(prompts) <= words(list(train))
+    assert message(prompts) <= message(list(train))
     assert [group for _, _, group in held_out].count("new task") == 40

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app.text.plain import markup, plain
-from app.text.words import STATES, meanings
+from app.text.run_text import STATES, meanings
 from app.widgets import save_dialog
 from app.widgets.figure import dark
 from lab.comparison import AXES, Comparison
@@ -62,7 +62,7 @@ def legend(comparison: Comparison, states: Sequence[str]) -> None:
     lines = []
     for number, (label, run, state) in enumerate(zip(comparison.labels, comparison.runs, states)):
         line = f'<span style="{_line(number)}"></span>'
-        steps = int(run.about["config"]["steps"])
+        steps = int(run.manifest["config"]["steps"])
         facts = f"{STATES[state][0].lower()}, step {comparison.steps[number]:,} of {steps:,}"
         lines.append(
             f'<span style="white-space:nowrap">{line} <b>{markup(label)}</b> '
@@ -114,7 +114,7 @@ def curves(comparison: Comparison) -> None:
             help="The points of the curves below: run, scalar, place on the axis, step, value, moving mean, interval. The disk in "
             "a chart's bar saves every recorded number of that chart.",
         )
-    st.caption(plain(AXES[axis].words + (_loss_words(comparison) if "loss" in chosen else "")))
+    st.caption(plain(AXES[axis].message + (_loss_words(comparison) if "loss" in chosen else "")))
     shown = f"{'-'.join(run.dir.name for run in comparison.runs)}/{axis}/{subtract}"
     for start in range(0, len(chosen), 3):
         row = chosen[start : start + 3]
@@ -130,7 +130,9 @@ def curves(comparison: Comparison) -> None:
                     title=f"{_named(name)}, {AXES[axis].title}",
                     file=file_name(comparison, f"{name}-{axis}"),
                     data=partial(_data, comparison, name, axis, subtract),
-                    words="Value and moving mean of the first run less the second." if subtract else "Every run that is compared.",
+                    message="Value and moving mean of the first run less the second."
+                    if subtract
+                    else "Every run that is compared.",
                 )
 
 
@@ -153,7 +155,7 @@ def _named(name: str) -> str:
 
 
 def _loss_words(comparison: Comparison) -> str:
-    names = {run.about["config"]["objective"]["name"] for run in comparison.runs}
+    names = {run.manifest["config"]["objective"]["name"] for run in comparison.runs}
     return (
         "" if len(names) == 1 else " Losses of different objectives are different quantities: compare how they move, not how high."
     )
@@ -169,7 +171,7 @@ def numbers(comparison: Comparison) -> None:
     looks = [max(comparison.looks(number), default=None) for number in range(len(comparison.runs))]
     when = ", ".join(f"{label[0]} at step {step:,}" for label, step in zip(comparison.labels, looks) if step is not None)
     st.caption(plain(f"{when}. In brackets 95 % intervals, where there are any."))
-    explained = _explained(measure for measure in MEASURES if measure.words in set(table["measure"]))
+    explained = _explained(measure for measure in MEASURES if measure.message in set(table["measure"]))
     st.dataframe(in_words(table), width="stretch", height="content", column_config={"_index": explained})
     distances = {label: comparison.scalar(number, "eval/kl") for number, label in enumerate(comparison.labels)}
     top = common_reach(distances)
@@ -184,15 +186,15 @@ def numbers(comparison: Comparison) -> None:
         "KL, nats per answer", value=None, min_value=0.0, placeholder=f"{top:.4g}, the largest that all have reached", width=420
     )
     found = comparison.at_kl(top if target is None else target)
-    words = {m.scalar: f"{m.words} [{m.unit}]" if m.unit else m.words for m in MEASURES}
-    shown = found.rename(columns=words | {"step": "Step"}).T.map(written)
+    message = {m.scalar: f"{m.message} [{m.unit}]" if m.unit else m.message for m in MEASURES}
+    shown = found.rename(columns=message | {"step": "Step"}).T.map(written)
     explained = _explained(measure for measure in MEASURES if measure.scalar in found)
     st.dataframe(shown, width="stretch", height="content", column_config={"_index": explained})
 
 
 def _explained(measures: Iterable[Measure]) -> Any:
     """The column of measures, with what each means."""
-    return st.column_config.TextColumn("Measure", help=meanings({measure.scalar: measure.words for measure in measures}))
+    return st.column_config.TextColumn("Measure", help=meanings({measure.scalar: measure.message for measure in measures}))
 
 
 def settings(comparison: Comparison) -> None:

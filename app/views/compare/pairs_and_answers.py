@@ -14,7 +14,7 @@ from app.state.address import put
 from app.state.current_run import opened_pair, remember_pair
 from app.state.navigation import open_pair
 from app.text.plain import plain
-from app.text.words import meaning
+from app.text.run_text import meaning
 from app.views.compare.curves import file_name
 from app.widgets import save_dialog
 from app.widgets.difference import answers_html
@@ -49,10 +49,10 @@ def twins_line(comparison: Comparison) -> None:
         return
     found = _batches(comparison)
     if found.first is not None:
-        st.warning(plain(f"Twins: {found.words} Edits that one of them took would do this."), icon=":material/call_split:")
+        st.warning(plain(f"Twins: {found.message} Edits that one of them took would do this."), icon=":material/call_split:")
     else:
-        words = f"Twins: same start, same batches in the same order, two objectives. {found.words}"
-        st.caption(f":material/join: {plain(words)}")
+        message = f"Twins: same start, same batches in the same order, two objectives. {found.message}"
+        st.caption(f":material/join: {plain(message)}")
 
 
 def _batches(comparison: Comparison) -> Batches:
@@ -96,7 +96,7 @@ def pairs(comparison: Comparison) -> None:
             title=f"{_named(term)}, pair by pair",
             file=file_name(comparison, f"pairs-{term}"),
             data=lambda: table.assign(term=term),
-            words=f"Every pair of both runs; one is {comparison.labels[0]}, other is {comparison.labels[1]}.",
+            message=f"Every pair of both runs; one is {comparison.labels[0]}, other is {comparison.labels[1]}.",
             on_click=_clicked,
         )
     with right:
@@ -171,7 +171,7 @@ def _choice(comparison: Comparison, table: pd.DataFrame, term: str) -> str:
     st.session_state["compare.pair"] = st.session_state[ADDRESSED] = asked
     put(pair=asked or None)
     if asked:
-        remember_pair(str(comparison.runs[0].about["pairs_store"]), asked)
+        remember_pair(str(comparison.runs[0].manifest["pairs_store"]), asked)
     return asked
 
 
@@ -180,7 +180,7 @@ def _opened(comparison: Comparison, pairs: set[str]) -> str:
     named = st.query_params.get("pair", "")
     if named and named != st.session_state.get(ADDRESSED):
         return named
-    before = opened_pair(str(comparison.runs[0].about["pairs_store"]))
+    before = opened_pair(str(comparison.runs[0].manifest["pairs_store"]))
     kept: str = st.session_state.get("compare.pair", "")
     return kept or (before if before in pairs and before is not None else "")
 
@@ -228,7 +228,7 @@ def _pair(comparison: Comparison, pair: str) -> None:
                     title=f"{_named(term)} of pair {pair}",
                     file=file_name(comparison, f"{term}-of-one-pair"),
                     data=partial(comparison.pair_data, pair, [term]),
-                    words="Every step that saw the pair, under every run.",
+                    message="Every step that saw the pair, under every run.",
                 )
 
 

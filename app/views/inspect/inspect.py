@@ -18,7 +18,7 @@ from app.state.current_run import choose
 from app.state.moment import go_to, moment
 from app.state.objective_in_use import objective_at
 from app.text.plain import plain
-from app.text.words import meanings_in_halves
+from app.text.run_text import meanings_in_halves
 from app.views.inspect import degrees, examining, following, painted, pair_list, virtual, what_if
 from app.views.inspect.pair_list import open_pair
 from app.widgets import save_dialog, shortcuts
@@ -71,8 +71,8 @@ def page() -> None:
     if opened is None:
         with right:
             _travel(run, step, None, [])
-        words = "The run has seen no pair yet; they appear here after its first step."
-        st.info(words if step is None else f"No pair was seen up to step {step:,}; go to a later one.")
+        message = "The run has seen no pair yet; they appear here after its first step."
+        st.info(message if step is None else f"No pair was seen up to step {step:,}; go to a later one.")
         return
     seen = run.reader.seen(opened)
     with right:
@@ -164,17 +164,17 @@ def _text(store: PairStore | None, id: str, version: int | None) -> Pair | None:
 
 
 def _heading(id: str, pair: Pair | None, row: pd.Series | None, step: int | None, listed: pair_list.Listed) -> None:
-    words = f"**Pair {plain(id)}**"
+    message = f"**Pair {plain(id)}**"
     if pair is not None:
-        words += f", version {pair.version} of its text"
+        message += f", version {pair.version} of its text"
     if row is not None:
-        words += f", as step {int(row['step']):,} saw it"
+        message += f", as step {int(row['step']):,} saw it"
     elif step is not None:
-        words += f", not seen up to step {step:,}"
+        message += f", not seen up to step {step:,}"
     else:
-        words += ", not seen yet"
+        message += ", not seen yet"
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(words, width="content")
+        st.markdown(message, width="content")
         st.space("stretch")
         for label, shortcut, icon, other in (("Previous", "P", "left", listed.before), ("Next", "N", "right", listed.after)):
             st.button(
@@ -326,7 +326,7 @@ def _history(run: Run, id: str, history: pd.DataFrame, step: int | None) -> None
                         title=f"{title} of pair {id}",
                         file=f"{run.dir.name}-{id}-{title}".replace(" ", "-"),
                         data=partial(_whole, run, id, groups[title], step),
-                        words="Every step that saw the pair" + (f", up to step {step:,}." if step is not None else "."),
+                        message="Every step that saw the pair" + (f", up to step {step:,}." if step is not None else "."),
                     )
 
 

@@ -74,7 +74,7 @@ def show(run: Run, store: PairStore | None, step: int | None) -> Listed:
     rows = rows.sort_values(by, ascending=not falling, kind="stable", na_position="last") if len(rows) else rows
     ids = rows["pair"].to_numpy(object)
     opened = st.query_params.get("pair")
-    place = st.session_state[STORE] = str(run.about["pairs_store"])
+    place = st.session_state[STORE] = str(run.manifest["pairs_store"])
     if opened is None and len(ids):
         before = opened_pair(place)
         opened = before if before is not None and (ids == before).any() else str(ids[0])

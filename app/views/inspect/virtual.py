@@ -12,7 +12,7 @@ import streamlit as st
 
 from app.state.jobs import Job, Progress, show_progress
 from app.text.plain import plain
-from app.text.words import meaning
+from app.text.run_text import meaning
 from app.views.inspect import examining
 from app.views.inspect.pair_list import open_pair
 from app.widgets import save_dialog
@@ -41,10 +41,10 @@ class StepJob(Job[VirtualStep]):
         held = [model]  # a job is kept when it is done, but must not keep a model
 
         def work(progress: Progress) -> VirtualStep:
-            def listen(words: str, share: float) -> None:
+            def listen(message: str, share: float) -> None:
                 if self.cancelled.is_set():
                     raise Cancelled("The virtual step was cancelled; the weights are as they were.")
-                progress(words, share)
+                progress(message, share)
 
             return held.pop().virtual_step(pair, progress=listen, **options)
 
@@ -142,7 +142,7 @@ def _result(run: Run, store: PairStore, found: VirtualStep, pair: Pair) -> None:
         title=f"Virtual step on pair {found.pair}",
         file=f"{run.dir.name}-virtual-step",
         data=lambda: found.changes,
-        words=f"All {measured + 1:,} pairs that were measured, the pair itself among them.",
+        message=f"All {measured + 1:,} pairs that were measured, the pair itself among them.",
     )
     for column, title, rows in zip(st.columns(2), ("Helped most", "Hurt most"), (found.helped, found.hurt)):
         with column:

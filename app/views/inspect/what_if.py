@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.state.jobs import Job, show_progress
 from app.text.plain import plain
-from app.text.words import meanings_in_halves
+from app.text.run_text import meanings_in_halves
 from app.views.inspect import examining, painted
 from app.widgets.pair_view import prompt_like, texts_of
 from lab.pairs import Pair, PairsError, PairStore
@@ -106,8 +106,8 @@ def _save(store: PairStore, pair: Pair, edited: Pair) -> None:
     try:
         new = store.edit(pair.id, prompt=prompt, chosen=edited.chosen, rejected=edited.rejected, expected_version=pair.version)
     except PairsError as error:
-        words = str(error)
-        st.session_state[SAID] = ("error", f"Not saved: {words}")
+        message = str(error)
+        st.session_state[SAID] = ("error", f"Not saved: {message}")
     else:
         st.session_state[SAID] = ("done", f"Saved as version {new.version} of this pair.")
 
@@ -125,8 +125,8 @@ def _undo(store: PairStore, pair: Pair) -> None:
     except PairsError as error:
         st.session_state[SAID] = ("error", str(error))
         return
-    words = f"Undone: the pair has version {entry.after} now." if entry else "There is nothing to undo."
-    st.session_state[SAID] = ("done", words)
+    message = f"Undone: the pair has version {entry.after} now." if entry else "There is nothing to undo."
+    st.session_state[SAID] = ("done", message)
 
 
 def _take(run: Run) -> None:

@@ -88,14 +88,14 @@ def _settings(run: Run) -> None:
         _ask(run.checkpoint, "Asked the run for a checkpoint.")
 
 
-def _ask(request: Any, words: str) -> None:
+def _ask(request: Any, message: str) -> None:
     """Pass a request on, and say what came of it."""
     try:
         request()
     except (ConfigError, RunError, PairsError) as error:
         st.error(plain(str(error)))
     else:
-        st.caption(plain(words))
+        st.caption(plain(message))
 
 
 def _branch(run: Run) -> None:

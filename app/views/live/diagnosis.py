@@ -91,8 +91,8 @@ def _icon(findings: Sequence[Diagnosis], warned: Mapping[str, int]) -> str:
 
 def _warnings(warned: Mapping[str, int]) -> None:
     """Return the warnings of the run, the latest last."""
-    for words, step in list(warned.items())[-SHOWN_WARNINGS:]:
-        st.warning(plain(f"Step {step:,}: {words}" if step else words), icon=ICONS["warning"])
+    for message, step in list(warned.items())[-SHOWN_WARNINGS:]:
+        st.warning(plain(f"Step {step:,}: {message}" if step else message), icon=ICONS["warning"])
     if len(warned) > SHOWN_WARNINGS:
         st.caption(f"{len(warned) - SHOWN_WARNINGS} earlier warnings are marked at the foot of the curves.")
 
@@ -120,7 +120,7 @@ def _look(run: Run, step: int | None, limits: Thresholds) -> Look:
 def _finding(run: Run, one: Diagnosis, limits: Thresholds) -> None:
     box = {"notice": st.info, "warning": st.warning, "error": st.error}[one.severity]
     with st.container(horizontal=True, vertical_alignment="center"):
-        box(plain(one.words), icon=ICONS[one.severity])
+        box(plain(one.message), icon=ICONS[one.severity])
         why = st.popover("Why", key=f"why-{run.dir.name}-{one.kind}")
     with why:
         st.markdown(f"**{plain(CHECKS[one.kind].title)}**, after step {one.step:,}")
@@ -174,7 +174,7 @@ def _all_checks(seen: Mapping[str, Seen]) -> None:
     """Every check with what it sees now."""
     rows = []
     for kind, one in seen.items():
-        state = "found" if one.words else "not yet" if one.waits else "fine"
+        state = "found" if one.message else "not yet" if one.waits else "fine"
         numbers = one.waits or ", ".join(f"{what} {_written(value)}" for what, value in one.numbers.items())
         rows.append((CHECKS[kind].title, state, numbers))
     st.markdown(table((f"All {len(CHECKS)} checks", "state", "what it sees"), rows))

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.state.objective_in_use import spec_at
 from app.text.plain import plain
-from app.text.words import STATES, duration, objective_name, parameters, preparing
+from app.text.run_text import STATES, duration, objective_name, parameters, preparing
 from app.views.live import steering
 from lab.plots import Record
 from lab.run.handle import Run
@@ -21,7 +21,7 @@ def facts(run: Run, state: str, status: dict[str, Any], record: Record) -> None:
 
     All of them are those of the step that is shown.
     """
-    config = run.about["config"]
+    config = run.manifest["config"]
     past = record.until is not None
     step, steps = record.step if past else int(status.get("step", 0)), int(config["steps"])
     word, colour, icon = steering.STOPPING if steering.stops(run, state, status) else STATES[state]
@@ -58,8 +58,8 @@ def facts(run: Run, state: str, status: dict[str, Any], record: Record) -> None:
 
 def sentence(run: Run, spec: dict[str, Any], record: Record) -> str:
     """Return the sentence that names objective, model and pairs: "SGDPO tunes SmolLM2-135M on 2,180 pairs, full fine-tuning"."""
-    config = run.about["config"]
-    model, pairs = str(config["model"]), str(run.about.get("pairs_name", config["pairs"]))
+    config = run.manifest["config"]
+    model, pairs = str(config["model"]), str(run.manifest.get("pairs_name", config["pairs"]))
     events = record.events()
     reports = list(events.loc[events["kind"] == "preflight", "detail"]) if len(events) else []
     count = f"{int(reports[-1]['pairs']):,} " if reports else ""

@@ -69,8 +69,8 @@ def _draw(run: Run, drawn_state: str) -> None:
     with st.container():
         facts(run, state, status, record)
     if state == "queued" and not status.get("step"):
-        for words in _warned(record):
-            st.warning(plain(words), icon=":material/warning:")
+        for message in _warned(record):
+            st.warning(plain(message), icon=":material/warning:")
         return
     bar = st.container()
     with st.container():  # one each, always in the same place: a figure that moves in the page is made anew and loses its zoom
@@ -125,4 +125,4 @@ def _warned(record: Record) -> dict[str, int]:
     """Map each warning of the run to the step of its last time, without those that the diagnosis repeats."""
     events = record.events()
     told = events[events["kind"].isin(["warning", "refused"])]
-    return {detail["words"]: step for step, detail in zip(told["step"], told["detail"]) if not detail.get("diagnosed")}
+    return {detail["message"]: step for step, detail in zip(told["step"], told["detail"]) if not detail.get("diagnosed")}

@@ -111,7 +111,7 @@ def continuing(run: Run) -> None:
 
 def notices(run: Run, state: str) -> None:
     """Why a run ended before its time, what can be done, and the warnings it gave."""
-    step, steps = run.step, run.about["config"]["steps"]
+    step, steps = run.step, run.manifest["config"]["steps"]
     if state == "failed":
         reason = run.error or "No reason was written down."
         st.error(plain(f"The run failed at step {step:,} of {steps:,}: {reason}"), icon=":material/error:")

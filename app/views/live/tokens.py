@@ -38,7 +38,7 @@ def painting(run: Run, record: Record) -> None:
         st.session_state[OPEN_PAIR] = str(pair)
         st.rerun(scope="fragment")
     try:
-        place = Base(str(run.about["config"]["model"]), str(run.about["config"]["model"])).place()
+        place = Base(str(run.manifest["config"]["model"]), str(run.manifest["config"]["model"])).place()
         _tokenizer(place)
     except (OSError, ValueError, RunError) as error:
         st.caption(plain(f"The tokens cannot be shown as text, because the run's tokenizer cannot be loaded: {error}"))

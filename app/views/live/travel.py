@@ -25,7 +25,7 @@ HTML = f"""
   <input type="range" min="0" step="1" aria-label="Step that is shown">
   <output></output>
   <select aria-label="Speed" title="How fast time is played">
-    {"".join(f'<option value="{seconds}">{words}</option>' for words, seconds in SPEEDS.items())}
+    {"".join(f'<option value="{seconds}">{text}</option>' for text, seconds in SPEEDS.items())}
   </select>
   <button type="button" data-do="latest" title="Back to the latest step (key l)">Latest</button>
 </div>

@@ -17,7 +17,7 @@ def waiting(run: Run) -> None:
     if place is None or place.place == 0:
         return
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        st.text(f"Queued: {place.words}.")
+        st.text(f"Queued: {place.message}.")
         first = st.button(
             "Train next", icon=":material/vertical_align_top:", disabled=place.place == 1, help="Put it before all that wait."
         )

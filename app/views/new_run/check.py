@@ -9,7 +9,7 @@ import streamlit as st
 from app.state import pair_sets
 from app.state.jobs import Job, Progress, show_progress
 from app.text.plain import plain
-from app.text.words import duration
+from app.text.run_text import duration
 from lab import api
 from lab.diagnosis.checks import number
 from lab.run.config import TrainConfig
@@ -70,8 +70,8 @@ def show(report: Preflight, told: Sequence[str] = ()) -> None:
         took = duration(max(report.time.training + report.time.reference, 1))
         st.text(f"About {took} for {steps} ({number(report.epochs)} epochs), without evaluation, sampling, probes and checkpoints")
     for finding in report.findings:
-        if finding.words not in told:
-            (st.info if finding.pairs else st.warning)(plain(finding.words))
+        if finding.message not in told:
+            (st.info if finding.pairs else st.warning)(plain(finding.message))
     with st.expander("Lengths and memory"):
         st.code("\n".join(report.lines()), language=None, wrap_lines=False)
 

@@ -183,7 +183,7 @@ def _executor_section() -> Start:
         "Where it trains",
         list(EXECUTORS),
         format_func=lambda key: EXECUTORS[key][0],
-        captions=[words for _, words in EXECUTORS.values()],
+        captions=[message for _, message in EXECUTORS.values()],
         key="start.executor",
         persist_state="session",
     )
@@ -207,8 +207,8 @@ def _verdict_section(verdict: Verdict, start: Start) -> None:
         st.text(_amount(verdict.config))
         if start.executor == "auto":
             st.caption(plain(choose_place(verdict.config).why.replace("this program", "this dashboard")))
-    for words in verdict.warnings:
-        st.warning(plain(words))
+    for message in verdict.warnings:
+        st.warning(plain(message))
     if verdict.refusal:
         st.error(plain(verdict.refusal))
     config = verdict.config
@@ -221,8 +221,8 @@ def _verdict_section(verdict: Verdict, start: Start) -> None:
         help="Trains a second run behind this one: same start, same batches in the same order, this objective with the lab's "
         "values. Compare shows both, pair by pair.",
     )
-    words = "Start the run" if twin == NO_TWIN else "Start the twins"
-    if st.button(words, type="primary", disabled=config is None, width="stretch") and config:
+    message = "Start the run" if twin == NO_TWIN else "Start the twins"
+    if st.button(message, type="primary", disabled=config is None, width="stretch") and config:
         if twin == NO_TWIN:
             st.session_state["starting"] = Job(lambda progress: _start(config, start, progress))
         else:
@@ -232,9 +232,9 @@ def _verdict_section(verdict: Verdict, start: Start) -> None:
 
 def _amount(config: TrainConfig) -> str:
     """How much training this is, in words."""
-    words = f"{config.steps:,} steps of {config.batch_size:,} pairs"
+    message = f"{config.steps:,} steps of {config.batch_size:,} pairs"
     size = _size(config.pairs)
-    return f"{words}: {number(config.steps * config.batch_size / size)} epochs of {size:,} pairs." if size else f"{words}."
+    return f"{message}: {number(config.steps * config.batch_size / size)} epochs of {size:,} pairs." if size else f"{message}."
 
 
 def _size(source: str) -> int:

@@ -57,8 +57,8 @@ def page() -> None:
     listed = _list(store, *filters)
     if message := st.session_state.pop("pairs.refused", ""):
         st.error(plain(message))
-    if words := _would(undo_stacks(store.log())[0], "takes back"):
-        st.caption(plain(words), text_alignment="right")
+    if message := _would(undo_stacks(store.log())[0], "takes back"):
+        st.caption(plain(message), text_alignment="right")
     opened = st.query_params.get("pair")
     if opened is None:
         st.info("Click a line of the list to open that pair.")
@@ -77,7 +77,7 @@ def _set_of_the_run(stored: dict[str, Path]) -> str:
     """The pair set of the run that other pages show; the embedded world where there is none, or its set is not here."""
     name = st.session_state.get(CHOSEN)
     run = next((run for run in lab.runs() if run.dir.name == name), None) if name else None
-    file = Path(run.about["pairs_store"]).name if run and run.about["config"]["pairs"] != pair_sets.WORLD else pair_sets.WORLD
+    file = Path(run.manifest["pairs_store"]).name if run and run.manifest["config"]["pairs"] != pair_sets.WORLD else pair_sets.WORLD
     return file if file in stored else pair_sets.WORLD
 
 
@@ -262,8 +262,8 @@ def _pair_actions(store: PairStore, pair: Pair, listed: Listed) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**Pair {plain(pair.id)}**, version {pair.version}{', dropped' if pair.dropped else ''}", width="content")
         st.space("stretch")
-        for label, icon, shortcut, change, words in changes:
-            st.button(label, icon=f":material/{icon}:", shortcut=shortcut, on_click=_act, args=(change,), help=words)
+        for label, icon, shortcut, change, message in changes:
+            st.button(label, icon=f":material/{icon}:", shortcut=shortcut, on_click=_act, args=(change,), help=message)
         before, after = _neighbours(listed, pair.id)
         for label, shortcut, icon, place in (("Previous", "P", "left", before), ("Next", "N", "right", after)):
             icon_name = f":material/chevron_{icon}:"

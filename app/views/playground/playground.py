@@ -94,8 +94,8 @@ def _opening() -> tuple[Mapping[str, Spec], Plane]:
         complaints.append(str(error))
     st.session_state["play.opening"] = specs, plane
     st.session_state["play.seed"] = plane.seed
-    for words in complaints:
-        st.warning(plain(words))
+    for message in complaints:
+        st.warning(plain(message))
     return specs, plane
 
 
@@ -125,8 +125,8 @@ def _objective(slot: str, spec: Spec | None) -> Objective | None:
             if last:
                 st.caption("The pictures show the last values that worked.")
             return last
-        for words in objective.warnings():
-            st.warning(plain(words))
+        for message in objective.warnings():
+            st.warning(plain(message))
     st.session_state[f"play.{slot}.last"] = objective
     return objective
 

@@ -99,7 +99,7 @@ def field_figure(
     c = ink(dark)
     x, y = array(data.log_x1), array(data.log_x2)
     out = ~array(data.attainable, bool).T
-    words = _words(out, paths, rate, held)
+    message = _words(out, paths, rate, held)
     traces = [*surface(data, quantity, c), *out_of_reach(x, y, out, c), equal_margin(x, y, c), arrows(data, c)]
     reach = [np.inf if (inside := ~out.all(along)).all() else a[inside].max(initial=-np.inf) for along, a in enumerate((x, y))]
     for path in paths:
@@ -115,9 +115,9 @@ def field_figure(
         ),
         showlegend=False,
         uirevision=f"{quantity}/{span(x)}/{span(y)}",
-        annotations=[_note(words, c)],
+        annotations=[_note(message, c)],
     )
-    look["margin"]["t"] = 40 + 16 * len(words)
+    look["margin"]["t"] = 40 + 16 * len(message)
     return figure([trace for trace in traces if trace], look)
 
 
@@ -149,7 +149,7 @@ def surface(data: FieldData, quantity: str, c: Ink) -> list[dict[str, Any]]:
             small = (-HALVED, 0.0, HALVED) if bound < 1 else ()
             ticks = np.array(sorted({*small, *(t for t in np.arange(-DECADES, DECADES + 1) if abs(t) <= bound)}))
             bar |= {"tickvals": ticks, "ticktext": [f"{10**t:.4g}" for t in ticks]}
-    words = _ratio_words(values) if logarithmic else None
+    message = _ratio_words(values) if logarithmic else None
     number = "%{text}" if logarithmic else "%{z:.4g}"
     heat = {
         **base,
@@ -157,7 +157,7 @@ def surface(data: FieldData, quantity: str, c: Ink) -> list[dict[str, Any]]:
         "type": "heatmap",
         "zsmooth": "best" if np.isfinite(shown).all() and min(shown.shape) > 1 else False,
         "colorbar": bar,
-        **({"text": words, "texttemplate": ""} if words is not None else {}),
+        **({"text": message, "texttemplate": ""} if message is not None else {}),
         "hovertemplate": f"log X₁ = %{{x:.3g}}, log X₂ = %{{y:.3g}} nats: <b>{about.symbol} = {number} {about.unit}</b><br>"
         f"{about.hover}<br><br>{entry('log_ratio_chosen').hover}<br>{entry('log_ratio_rejected').hover}<extra></extra>",
     }
@@ -291,7 +291,7 @@ def held_words(held: str) -> list[str]:
 
 def _words(out: np.ndarray, paths: Sequence[Trajectory], rate: float | None, held: str) -> list[str]:
     lines = ["Arrows: −∇L, all of one length. Dotted: log X₁ = log X₂."]
-    lines += [line for words in held_words(held) for line in textwrap.wrap(words, 60)]
+    lines += [line for message in held_words(held) for line in textwrap.wrap(message, 60)]
     if paths:
         steps = max(len(path.value) for path in paths) - 1
         lines.append(f"Bold: {steps} descent steps" + (f" of {rate:.3g} nats²" if rate else "") + ", from the ring.")

@@ -99,9 +99,9 @@ def in_words(term: str) -> str:
 def history_table(frame: pd.DataFrame) -> pd.DataFrame:
     """What a pair's terms came to: `term` (in words, with its unit), `now` (the last row) and `change` (since the first)."""
     names = [name for names in history_groups(frame).values() for name in names]
-    words = [in_words(name) for name in names]
+    message = [in_words(name) for name in names]
     first, last = frame[names].iloc[0].to_numpy(np.float64), frame[names].iloc[-1].to_numpy(np.float64)
-    return pd.DataFrame({"term": words, "now": last, "change": last - first})
+    return pd.DataFrame({"term": message, "now": last, "change": last - first})
 
 
 def _line(frame: pd.DataFrame, term: str, number: int, dark: bool) -> dict[str, Any]:

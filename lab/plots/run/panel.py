@@ -65,7 +65,7 @@ def panel(frame: pd.DataFrame, *, events: pd.DataFrame | None = None, title: str
 def _reason(events: pd.DataFrame | None) -> str:
     if events is None:
         return ""
-    found = [detail["words"] for kind, detail in zip(events["kind"], events["detail"]) if kind == "panel" and "words" in detail]
+    found = [detail["message"] for kind, detail in zip(events["kind"], events["detail"]) if kind == "panel" and "message" in detail]
     return str(found[-1]) if found else ""
 
 
@@ -157,8 +157,8 @@ def _axes(place: int) -> dict[str, str]:
 
 
 def _shortened(text: str) -> str:
-    words = " ".join(text.split())
-    return words if len(words) <= 160 else f"{words[:159]}…"
+    message = " ".join(text.split())
+    return message if len(message) <= 160 else f"{message[:159]}…"
 
 
 def _heading(place: int, c: Ink) -> dict[str, Any]:

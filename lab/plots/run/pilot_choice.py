@@ -65,36 +65,36 @@ def _span(
 ) -> str:
     own = slice(piece.first, piece.last + 1)
     drawn = pilot is not None and bool(pilot[own].any())
-    words = []
+    message = []
     if pilot is not None:
-        words.append("drawn by the pilot" if drawn else "not drawn")
+        message.append("drawn by the pilot" if drawn else "not drawn")
     if log_ratio is not None:
-        words.append(f"log-ratio {np.sum(log_ratio[own]):+.3f} nats")
-    words.append(f"credit {np.sum(credit[own]):+.4f}")
+        message.append(f"log-ratio {np.sum(log_ratio[own]):+.3f} nats")
+    message.append(f"credit {np.sum(credit[own]):+.4f}")
     if piece.last > piece.first:
-        words.append(f"{piece.last - piece.first + 1} tokens")
+        message.append(f"{piece.last - piece.first + 1} tokens")
     kinds = " ".join(kind for kind, true in (("drawn", drawn), ("special", piece.special)) if true)
     style = ""
     if pilot is None:
         share = float(np.abs(np.nan_to_num(np.sum(credit[own])))) / strongest
         style = f' style="background: {translucent(COLOURS[side], round(min(share, 1.0) * 0.5, 3))}"'
-    title = escape(", ".join(words), quote=True)
+    title = escape(", ".join(message), quote=True)
     return f'<span class="{kinds}"{style} title="{title}">{escape(piece.text, quote=True)}</span>'
 
 
 def legend(pilot: bool) -> str:
     """What the colours mean, as HTML."""
     if pilot:
-        words = (
+        message = (
             'Marked: the tokens that the pilot drew at this step, of the <span class="chosen">chosen</span> and of the '
             '<span class="rejected">rejected</span> answer. Their log-ratios sum to log Y₁ and log Y₂; every step draws anew.'
         )
     else:
-        words = (
+        message = (
             'The stronger the colour, the harder the loss pushes this token: <span class="chosen">chosen</span> up, '
             '<span class="rejected">rejected</span> down. This objective has no pilot; token credit is −∂L/∂log π of a token.'
         )
-    return f'{STYLE}<div class="lab-legend">{words}</div>'
+    return f'{STYLE}<div class="lab-legend">{message}</div>'
 
 
 def token_values(row: Any) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray]:

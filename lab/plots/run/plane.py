@@ -50,10 +50,10 @@ def plane(
     Every point carries its pair's id, so that a page can open the pair that is clicked.
     """
     if not set(SIDES) <= set(frame.columns) or not (shown := _present(frame, batch)).size:
-        words = (
+        message = (
             "The pairs appear here with the first step. An objective without a reference has no log-ratios, so it has no points."
         )
-        return empty(title, words, dark=dark)
+        return empty(title, message, dark=dark)
     c = ink(dark)
     found = frame.iloc[shown]
     x, y = (found[side].to_numpy(np.float32) for side in SIDES)
@@ -96,11 +96,11 @@ def _named(traces: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     return [trace | {"name": name, "showlegend": True} for trace in traces if trace]
 
 
-def _held_note(words: list[str], c: Ink) -> dict[str, Any]:
+def _held_note(message: list[str], c: Ink) -> dict[str, Any]:
     look: dict[str, Any] = {"xref": "paper", "x": 0, "xanchor": "left", "yref": "paper", "y": 1, "yanchor": "bottom", "yshift": 4}
     return {
         **look,
-        "text": wrapped(" ".join(words), 120),
+        "text": wrapped(" ".join(message), 120),
         "showarrow": False,
         "align": "left",
         "font": {"size": 11, "color": c.faint},

@@ -44,9 +44,9 @@ def virtual_step(changes: np.ndarray, own: float, *, dark: bool = False) -> go.F
         beyond = " →" if own > furthest else " ←" if own < -furthest else ""
         line = {"color": c.text, "width": 1.5, "dash": "dot"}
         shapes.append({"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1, "line": line})
-        words = {"text": f"this pair: {own:+.3g}{beyond}", "font": {"size": 11, "color": c.text}, "showarrow": False}
+        message = {"text": f"this pair: {own:+.3g}{beyond}", "font": {"size": 11, "color": c.text}, "showarrow": False}
         annotations.append(
-            {**words, "x": at, "yref": "paper", "y": 1, "yanchor": "bottom", "xanchor": "right" if at > 0 else "left"}
+            {**message, "x": at, "yref": "paper", "y": 1, "yanchor": "bottom", "xanchor": "right" if at > 0 else "left"}
         )
     look = layout(
         TITLE,

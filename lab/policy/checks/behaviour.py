@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lab.policy import layout
-from lab.policy.layout import Completion
+from lab.policy.layout import PromptAnswer
 from lab.policy.logps import Head, whole_head
 from lab.policy.memory import out_of_memory
 from lab.policy.policy import Policy
@@ -35,7 +35,7 @@ LONG = 512
 class Change:
     """The completions of a trial with some answers changed from their middle on. kept: [3, T], where log-probs may not move."""
 
-    completions: tuple[Completion, ...]
+    completions: tuple[PromptAnswer, ...]
     kept: Tensor
 
 
@@ -43,7 +43,7 @@ class Change:
 class Trial:
     """Short texts of tokens that the run's own completions have: two answers to one prompt, and one to another."""
 
-    completions: tuple[Completion, ...]
+    completions: tuple[PromptAnswer, ...]
     changes: tuple[Change, ...]
 
     @property
@@ -52,7 +52,7 @@ class Trial:
         return [*self.completions[0].prompt, *self.completions[0].answer]
 
 
-def make_trial(policy: Policy, completions: Sequence[Completion], *, seed: int = 0) -> Trial:
+def make_trial(policy: Policy, completions: Sequence[PromptAnswer], *, seed: int = 0) -> Trial:
     """The trial of a model, drawn from tokens of these completions."""
     special = {int(number) for number in getattr(policy.tokenizer, "all_special_ids", [])}
     ids = sorted({number for c in completions for number in (*c.prompt, *c.answer)} - special)
@@ -63,7 +63,7 @@ def make_trial(policy: Policy, completions: Sequence[Completion], *, seed: int =
     room = min(1.0, policy.positions / (LENGTHS[0] + LENGTHS[1]))
     first, one, two, second, three = (max(1, int(length * room)) for length in LENGTHS)
     prompts = [rng.choices(ids, k=count) for count in (first, second)]
-    own = tuple(Completion(tuple(prompts[p]), tuple(rng.choices(ids, k=count))) for p, count in ((0, one), (0, two), (1, three)))
+    own = tuple(PromptAnswer(tuple(prompts[p]), tuple(rng.choices(ids, k=count))) for p, count in ((0, one), (0, two), (1, three)))
     width = max(len(c.answer) for c in own)
 
     def change(numbers: Sequence[int]) -> Change:
@@ -75,15 +75,15 @@ def make_trial(policy: Policy, completions: Sequence[Completion], *, seed: int =
     return Trial(own, (change((0,)), change((1, 2))))
 
 
-def longer_texts(policy: Policy, trial: Trial) -> tuple[Completion, ...]:
+def longer_texts(policy: Policy, trial: Trial) -> tuple[PromptAnswer, ...]:
     """Two answers to a prompt of so many tokens as the model has positions for, at most LONG with an answer."""
     rng, ids = random.Random(0), sorted(set(trial.row))
     total = min(policy.positions, LONG)
     prompt = tuple(rng.choices(ids, k=max(1, total // 2)))
-    return tuple(Completion(prompt, tuple(rng.choices(ids, k=max(1, total - total // 2)))) for _ in range(2))
+    return tuple(PromptAnswer(prompt, tuple(rng.choices(ids, k=max(1, total - total // 2)))) for _ in range(2))
 
 
-def _other_end(completion: Completion, ids: Sequence[int]) -> Completion:
+def _other_end(completion: PromptAnswer, ids: Sequence[int]) -> PromptAnswer:
     """The completion with every token from the middle of its answer on replaced by another."""
     middle = len(completion.answer) // 2
     return replace(completion, answer=(*completion.answer[:middle], *(_other(token, ids) for token in completion.answer[middle:])))
@@ -100,7 +100,7 @@ class Rounding:
     rounded once more, one way or the other.
     """
 
-    def __init__(self, policy: Policy, completions: Sequence[Completion]) -> None:
+    def __init__(self, policy: Policy, completions: Sequence[PromptAnswer]) -> None:
         self.policy, self.completions = policy, completions
         parameter = next((p for p in policy.model.parameters() if p.is_floating_point()), None)
         kind = policy.autocast or (parameter.dtype if parameter is not None else torch.float32)
@@ -133,7 +133,7 @@ class Rounding:
 def logits(policy: Policy, row: Sequence[int], head: Head | None = None) -> Tensor:
     """Logits [L, V] of one text, float32, through a head or as the model itself computes them. Call inside of `as_loaded`."""
     device = policy.model.get_input_embeddings().weight.device
-    (batch,) = layout.plain([Completion(row[:-1], row[-1:])], device, pad_id=policy.pad_id)
+    (batch,) = layout.plain([PromptAnswer(row[:-1], row[-1:])], device, pad_id=policy.pad_id)
     head = head or whole_head(policy.model)
     with policy.precision():
         return head.project(head.hidden(batch)[0]).float()
@@ -155,7 +155,7 @@ def moved_by_later_tokens(policy: Policy, trial: Trial, rounding: Rounding) -> f
 
 
 def leak(
-    policy: Policy, trial: Trial, rounding: Rounding, base: Tensor, compute: Callable[[Sequence[Completion]], Tensor]
+    policy: Policy, trial: Trial, rounding: Rounding, base: Tensor, compute: Callable[[Sequence[PromptAnswer]], Tensor]
 ) -> float:
     """How far, in nats, log-probs of the trial move when completions beside them or tokens behind them are changed; 0 where
     nothing reaches them. `base` [3, T] are those of the trial itself, `compute` computes others in the same layout.
@@ -173,7 +173,7 @@ def leak(
     return 0.0
 
 
-def _gradient_crosses(policy: Policy, completions: Sequence[Completion]) -> bool:
+def _gradient_crosses(policy: Policy, completions: Sequence[PromptAnswer]) -> bool:
     """Whether the log-probs of a completion have a gradient with respect to the embeddings of another one's answer; True also
     where there is no saying."""
     device = policy.model.get_input_embeddings().weight.device

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lab.policy.layout import Completion
+from lab.policy.layout import PromptAnswer
 from lab.policy.loading import ModelError
 from lab.policy.logps import CompletionLogps, whole_head
 from lab.policy.memory import out_of_memory
@@ -40,7 +40,9 @@ class LayoutCheck:
     unreached: tuple[str, ...] = ()
 
 
-def choose_layout(policy: Policy, completions: Sequence[Completion], *, wanted: str = "auto", training: bool = True) -> LayoutCheck:
+def choose_layout(
+    policy: Policy, completions: Sequence[PromptAnswer], *, wanted: str = "auto", training: bool = True
+) -> LayoutCheck:
     """Check a model by its behaviour and leave the policy with the fastest layout that gives the model's own log-probs.
 
     What is compared with: the model's own logits, one row at a time and with nothing fused. The layouts in order: prompts computed
@@ -64,7 +66,7 @@ def choose_layout(policy: Policy, completions: Sequence[Completion], *, wanted: 
 class _Examination:
     """One model with the completions that it is tried on: the run's own, then those of the trial."""
 
-    def __init__(self, policy: Policy, completions: Sequence[Completion], training: bool) -> None:
+    def __init__(self, policy: Policy, completions: Sequence[PromptAnswer], training: bool) -> None:
         self.policy, self.training = policy, training
         self.name = type(policy.model.get_base_model() if hasattr(policy.model, "get_base_model") else policy.model).__name__
         self.trial: Trial = make_trial(policy, completions)
@@ -159,16 +161,16 @@ class _Examination:
             try:
                 apart = (logits(policy, row, head).log_softmax(-1) - own).abs().amax(-1)
                 agrees = self.rounding.explains(apart)
-                words = f"{float(apart.max()):.3g} nats apart"
+                message = f"{float(apart.max()):.3g} nats apart"
             except Exception as error:  # a body or an output layer of any shape
                 if out_of_memory(error):
                     raise
-                agrees, words = False, cause(error)
+                agrees, message = False, cause(error)
         if agrees:
             return None
-        words = f"its logits are not those of its body and output layer alone ({words})"
-        policy.module.head = whole_head(policy.model, words)
-        return words
+        message = f"its logits are not those of its body and output layer alone ({message})"
+        policy.module.head = whole_head(policy.model, message)
+        return message
 
     def _first_that_agrees(self, kernels: Sequence[str], reason: str | None) -> tuple[LayoutCheck | None, str]:
         """The first layout that agrees; else None, and what the last one did."""
@@ -227,7 +229,7 @@ class _Examination:
         return difference, failed
 
     def _agreement(
-        self, layout: str, compute: Callable[[], Tensor], together: Callable[[Sequence[Completion]], Tensor]
+        self, layout: str, compute: Callable[[], Tensor], together: Callable[[Sequence[PromptAnswer]], Tensor]
     ) -> tuple[float, str]:
         base = together(self.trial.completions)
         count, width = len(base), base.shape[1]
@@ -244,7 +246,7 @@ class _Examination:
             return max(largest, moved), f"with {layout} one completion would change another's log-probs by {moved:.3g} nats"
         return largest, ""
 
-    def _in_one_batch(self, completions: Sequence[Completion]) -> Tensor:
+    def _in_one_batch(self, completions: Sequence[PromptAnswer]) -> Tensor:
         return self.policy.logps(completions, together=True).logps
 
     def _require_repeatable(self, passes: _TrainingPasses) -> None:
@@ -284,10 +286,10 @@ class _TrainingPasses:
         self.off.__exit__(None, None, None)
         self.policy.model.train(self.was_training)
 
-    def __call__(self, completions: Sequence[Completion]) -> Tensor:
+    def __call__(self, completions: Sequence[PromptAnswer]) -> Tensor:
         return self._pass(lambda: self.policy.logps(completions).logps)
 
-    def in_one_batch(self, completions: Sequence[Completion]) -> Tensor:
+    def in_one_batch(self, completions: Sequence[PromptAnswer]) -> Tensor:
         return self._pass(lambda: self.policy.logps(completions, together=True).logps)
 
     def _pass(self, compute: Callable[[], Tensor]) -> Tensor:

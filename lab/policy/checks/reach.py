@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lab.policy.layout import Completion
+from lab.policy.layout import PromptAnswer
 from lab.policy.loading import ModelError
 from lab.policy.policy import Policy
 from lab.policy.sources.adapters import kind_of
@@ -43,7 +43,7 @@ class Gradients:
         return ""
 
 
-def gradients(policy: Policy, texts: Sequence[Completion]) -> Gradients:
+def gradients(policy: Policy, texts: Sequence[PromptAnswer]) -> Gradients:
     """Send a gradient back through a policy as training does; the weights and their `.grad` stay as they are."""
     parameters = policy.parameters()
     called: set[str] = set()

@@ -39,7 +39,7 @@ def _of_base(name: str) -> str:
 
 def check_adapter_names(where: str, expected: set[str], stored: set[str]) -> None:
     """Raises ModelError unless an adapter's file holds exactly the tensors that the adapter has."""
-    for names, words in ((expected - stored, "is missing in its file"), (stored - expected, "fits no layer of its base model")):
+    for names, message in ((expected - stored, "is missing in its file"), (stored - expected, "fits no layer of its base model")):
         if names:
             more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-            raise ModelError(f"{where} does not fit: {min(names)}{more} {words}; give the base model that it was trained on.")
+            raise ModelError(f"{where} does not fit: {min(names)}{more} {message}; give the base model that it was trained on.")

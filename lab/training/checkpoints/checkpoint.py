@@ -22,7 +22,7 @@ from lab.policy import Policy, whole
 from lab.policy.sources import ModelError, is_converted, read_weights
 from lab.policy.sources.stored_adapters import check_adapter_names
 from lab.store import durable
-from lab.store.folder import CHECKPOINTS, FACTS, RunError, list_checkpoints, read_facts, step_of
+from lab.store.folder import CHECKPOINTS, FACTS, RunError, list_checkpoints, read_metadata, step_of
 from lab.training.distributed import like
 
 TENSORS = "trainer.safetensors"
@@ -38,7 +38,7 @@ class CheckpointError(RunError):
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """How far a run is: optimizer steps done, completion tokens seen, seconds trained, the objective's state, and what the
     evaluation at this very step found (None if there was none). clock: seconds since the run began, waiting included."""
 
@@ -58,18 +58,20 @@ class Stored:
     """
 
     folder: Path
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
     weights: dict[str, Tensor]
     head: dict[str, Tensor]
     slots: dict[str, dict[str, Tensor]] = field(repr=False)
     state: State
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> TrainingState:
         """How far the run was."""
-        facts = self.facts
-        clock = facts.get("clock", facts["seconds"])  # checkpoints of earlier versions have none
-        return Progress(facts["step"], facts["tokens"], facts["seconds"], dict(self.state), facts["evaluation"], clock)
+        metadata = self.metadata
+        clock = metadata.get("clock", metadata["seconds"])  # checkpoints of earlier versions have none
+        return TrainingState(
+            metadata["step"], metadata["tokens"], metadata["seconds"], dict(self.state), metadata["evaluation"], clock
+        )
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,12 @@ class Snapshot:
 
 
 def take_snapshot(
-    policy: Policy, optimizer: torch.optim.Optimizer, progress: Progress, degree_head: nn.Module | None, *, sharded: bool = False
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    progress: TrainingState,
+    degree_head: nn.Module | None,
+    *,
+    sharded: bool = False,
 ) -> Snapshot:
     """The numbers of a run at this moment. Where weights are sharded, every process has to take it."""
     weights = None
@@ -91,7 +98,7 @@ def take_snapshot(
     return Snapshot(_tensors(policy, optimizer, progress, degree_head), weights)
 
 
-def save_checkpoint(run_dir: Path, policy: Policy, snapshot: Snapshot, progress: Progress, about: dict[str, Any]) -> Path:
+def save_checkpoint(run_dir: Path, policy: Policy, snapshot: Snapshot, progress: TrainingState, manifest: dict[str, Any]) -> Path:
     """Write `checkpoints/step-N` with plain facts about the run beside the numbers.
 
     Raises CheckpointError if the disk refuses; then no other checkpoint is touched.
@@ -104,11 +111,11 @@ def save_checkpoint(run_dir: Path, policy: Policy, snapshot: Snapshot, progress:
         draft.mkdir()
         policy.save(draft, snapshot.weights)
         save_file(snapshot.tensors, draft / TENSORS)
-        facts: dict[str, Any] = {"step": progress.step, "tokens": progress.tokens, "seconds": progress.seconds}
-        facts["clock"] = progress.clock
-        facts |= {"evaluation": progress.evaluation, "kernel": policy.shared, "device": policy.device.type}
+        metadata: dict[str, Any] = {"step": progress.step, "tokens": progress.tokens, "seconds": progress.seconds}
+        metadata["clock"] = progress.clock
+        metadata |= {"evaluation": progress.evaluation, "kernel": policy.shared, "device": policy.device.type}
         sizes = {path.name: path.stat().st_size for path in sorted(draft.iterdir())}
-        (draft / FACTS).write_text(json.dumps(facts | about | {"files": sizes}), encoding="utf-8")
+        (draft / FACTS).write_text(json.dumps(metadata | manifest | {"files": sizes}), encoding="utf-8")
         durable.publish(draft, folder)
         durable.sync(run_dir)
     except (OSError, SafetensorError) as error:
@@ -123,14 +130,14 @@ def add_evaluation(run_dir: Path, step: int, evaluation: dict[str, float]) -> No
     """Write down what a look found at a step whose checkpoint had been saved before the look came to its end."""
     folder = run_dir / CHECKPOINTS / f"step-{step:06d}"
     if folder.exists():
-        durable.write_json(folder / FACTS, read_facts(folder) | {"evaluation": evaluation})
+        durable.write_json(folder / FACTS, read_metadata(folder) | {"evaluation": evaluation})
 
 
 def keep_asked(run_dir: Path, step: int) -> None:
     """Write down that somebody asked to keep a checkpoint that is there already."""
     folder = run_dir / CHECKPOINTS / f"step-{step:06d}"
     if folder.exists():
-        durable.write_json(folder / FACTS, read_facts(folder) | {"asked": "keep"})
+        durable.write_json(folder / FACTS, read_metadata(folder) | {"asked": "keep"})
 
 
 def drop_old(run_dir: Path, keep: int, best: Path | None) -> None:
@@ -140,7 +147,7 @@ def drop_old(run_dir: Path, keep: int, best: Path | None) -> None:
     looked_at: list[Path] = []
     for checkpoint in list_checkpoints(run_dir):
         try:
-            asked = read_facts(checkpoint).get("asked")
+            asked = read_metadata(checkpoint).get("asked")
         except RunError:  # damaged: resuming from it says so
             asked = None
         if asked != "keep":
@@ -153,8 +160,8 @@ def drop_old(run_dir: Path, keep: int, best: Path | None) -> None:
 def read_checkpoint(folder: Path, policy: Policy) -> Stored:
     """Read a checkpoint of a run with a policy of this kind. Raises CheckpointError, in one sentence, if it is damaged."""
     try:
-        facts = read_facts(folder)
-        for name, size in facts["files"].items():
+        metadata = read_metadata(folder)
+        for name, size in metadata["files"].items():
             found = (folder / name).stat().st_size
             if found != size:
                 raise CheckpointError(f"{name} has {found} bytes where {size} were written")
@@ -164,7 +171,7 @@ def read_checkpoint(folder: Path, policy: Policy) -> Stored:
             if key.startswith("optimizer."):
                 _, slot, name = key.split(".", 2)
                 slots.setdefault(name, {})[slot] = value
-        return Stored(folder, facts, _weights(folder, policy), _part(tensors, "head."), slots, _part(tensors, "state."))
+        return Stored(folder, metadata, _weights(folder, policy), _part(tensors, "head."), slots, _part(tensors, "state."))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"The checkpoint {folder} is damaged ({_reason(error)}).") from error
 
@@ -236,7 +243,7 @@ def put_back_optimizer(
 
 
 def _tensors(
-    policy: Policy, optimizer: torch.optim.Optimizer, progress: Progress, degree_head: nn.Module | None
+    policy: Policy, optimizer: torch.optim.Optimizer, progress: TrainingState, degree_head: nn.Module | None
 ) -> dict[str, Tensor]:
     tensors = {f"state.{name}": torch.as_tensor(value).clone() for name, value in (progress.state or {}).items()}
     names = {id(p): name for name, p in policy.parameters().items()}

@@ -12,7 +12,7 @@ from lab.policy import Policy
 from lab.store import StoreWriter, best_checkpoint
 from lab.training.distributed import Workers
 
-from .checkpoint import Asked, CheckpointError, Progress, drop_old, keep_asked, save_checkpoint, take_snapshot
+from .checkpoint import Asked, CheckpointError, TrainingState, drop_old, keep_asked, save_checkpoint, take_snapshot
 
 if TYPE_CHECKING:
     from lab.training.control.steering import Steering
@@ -33,7 +33,7 @@ class Saving:
         self,
         policy: Policy,
         optimizer: torch.optim.Optimizer,
-        progress: Progress,
+        progress: TrainingState,
         degree_head: nn.Module | None,
         steering: Steering,
         *,
@@ -46,33 +46,33 @@ class Saving:
         """
         step = progress.step
         if self.at == step:
-            if asked == "keep" and self.workers.writes:
+            if asked == "keep" and self.workers.is_main:
                 keep_asked(self.run_dir, step)  # an OSError refuses the request
             return
-        if not self.workers.agree(self.store.flush(PATIENCE)):
+        if not self.workers.broadcast(self.store.flush(PATIENCE)):
             raise CheckpointError(
                 f"The checkpoint of step {step} was not written: after {PATIENCE:g} seconds the record of the steps before it was "
                 "still not on the disk; see whether the disk is full, slow or gone, earlier checkpoints are kept."
             )
         snapshot = take_snapshot(policy, optimizer, progress, degree_head, sharded=self.workers.sharded)
-        if self.workers.writes:
+        if self.workers.is_main:
             self._say_what_is_lost(step)
-            about = steering.in_use() | ({"asked": asked} if asked else {})
-            folder = save_checkpoint(self.run_dir, policy, snapshot, progress, about)
+            manifest = steering.settings_in_use() | ({"asked": asked} if asked else {})
+            folder = save_checkpoint(self.run_dir, policy, snapshot, progress, manifest)
             self.store.event(step, "checkpoint", folder=folder.name)
             config = steering.config
             try:
                 drop_old(self.run_dir, config.keep_checkpoints, best_checkpoint(self.run_dir, config.keep_best))
             except OSError as error:
-                words = f"Old checkpoints could not be deleted ({error.strerror}); they take room, and training goes on."
-                self.store.event(step, "warning", words=words)
+                message = f"Old checkpoints could not be deleted ({error.strerror}); they take room, and training goes on."
+                self.store.event(step, "warning", message=message)
         self.at = step
 
     def _say_what_is_lost(self, step: int) -> None:
         """What the disk refused for good is no reason to lose the training too, but to say so."""
         if self.store.lost > self._lost:
             lost, self._lost = self.store.lost - self._lost, self.store.lost
-            words = (
+            message = (
                 f"{lost:,} entries of this run's record could not be written ({self.store.failure}): its history has a hole here."
             )
-            self.store.event(step, "warning", words=words)
+            self.store.event(step, "warning", message=message)

@@ -41,7 +41,7 @@ def device_name(device: str) -> str:
     return f"{chosen.type}-{chosen.index or 0}"
 
 
-class Turn:
+class DeviceSlot:
     """The turn of the run in `folder` on its device: `wait()` returns when it has come, `leave()` gives the device up.
 
     queues: the folder of the machine's queues.   device: TrainConfig's.
@@ -61,11 +61,11 @@ class Turn:
             self._wait(store)
             come = True
         finally:
-            self.workers.agree(come)
+            self.workers.broadcast(come)
 
     def come_for_the_first(self) -> bool:
         """In the processes that do not write: wait with the first one; True once the device is theirs, False if it will not be."""
-        while (come := self.workers.agree(None)) is None:
+        while (come := self.workers.broadcast(None)) is None:
             pass
         return bool(come)
 
@@ -92,17 +92,17 @@ class Turn:
         if ahead is None:  # the device is free: this run has it at the next look
             return
         paused = ", which is paused" if ahead == line.training and _is_paused(ahead) else ""
-        words = f"waiting for {ahead.name} on {device}{paused}, place {line.place(self.folder)}"
-        if words == self._said:
+        message = f"waiting for {ahead.name} on {device}{paused}, place {line.place(self.folder)}"
+        if message == self._said:
             return
         if not self._said:
             log.warning(
                 "%s is %s; `python -m lab queue` shows the order, and queue=False (--no-queue) would not wait.",
                 self.folder.name,
-                words,
+                message,
             )
-        self._said = words
-        store.status(stage=words)
+        self._said = message
+        store.status(stage=message)
 
     def _listen(self, queue: DeviceQueue, store: StoreWriter) -> None:
         """Obey what concerns a waiting run; everything else stays for the loop."""
@@ -127,7 +127,7 @@ class Turn:
 
     def _pass_time(self) -> None:
         time.sleep(INTERVAL)
-        self.workers.agree(None)
+        self.workers.broadcast(None)
 
 
 def _is_paused(run: Path) -> bool:

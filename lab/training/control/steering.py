@@ -23,7 +23,7 @@ from lab.store.folder import STOPPING
 from lab.training.checkpoints.checkpoint import Asked
 from lab.training.data.edits import compute_references, read_edits, take_edits
 from lab.training.distributed import ALONE, Workers
-from lab.training.setup.context import Prepared
+from lab.training.setup.context import RunContext
 
 from .stopping import Stopped
 
@@ -50,12 +50,12 @@ class Steering:
     ) -> None:
         self.run_dir, self.store, self.config, self.workers = run_dir, store, config, workers
         self.pairs_version, self.pairs_at, self.model = pairs_version, pairs_at, model
-        self.ready: Prepared | None = None
+        self.context: RunContext | None = None
         self._changes = read_changes(run_dir)
         self._taken = 0  # how many of them are in use
         self._asked: list[Request] = []
 
-    def in_use(self) -> dict[str, Any]:
+    def settings_in_use(self) -> dict[str, Any]:
         """Settings, version and changes as plain values, for a checkpoint."""
         return {
             "settings": self.config.model_dump(mode="json"),
@@ -77,7 +77,7 @@ class Steering:
         paused = False
         while True:
             kinds = ("pause", "resume", "stop") if save is None else None  # the rest stays in the mailbox until it can be done
-            for request in self.workers.agree(take(self.run_dir, kinds) if self.workers.writes else None):
+            for request in self.workers.broadcast(take(self.run_dir, kinds) if self.workers.is_main else None):
                 asked = {"asked": request.detail} if request.detail else {}
                 self.store.event(step, "request", request=request.kind, **asked)
                 if request.kind == "stop":
@@ -91,14 +91,14 @@ class Steering:
             if save is not None:
                 self.follow(step)
                 while self._asked:
-                    self._obey(self._asked.pop(0), step, save)
+                    self._handle(self._asked.pop(0), step, save)
             if not paused:
                 return
             time.sleep(0.05)
 
     def acknowledge_stop(self, step: int) -> None:
         """Record the stop requests that interrupted the run in the middle of `step` + 1."""
-        for request in take(self.run_dir, ("stop",)) if self.workers.writes else ():
+        for request in take(self.run_dir, ("stop",)) if self.workers.is_main else ():
             self.store.event(step, "request", request=request.kind)
 
     def follow(self, step: int, *, preparing: bool = False) -> None:
@@ -117,7 +117,7 @@ class Steering:
         if preparing:
             self._record_division(step)
 
-    def _obey(self, request: Request, step: int, save: Callable[[Asked], None]) -> None:
+    def _handle(self, request: Request, step: int, save: Callable[[Asked], None]) -> None:
         """Do what somebody asked for. What cannot be done is refused in words, and the run goes on as before."""
         try:
             if request.kind == "checkpoint":
@@ -129,9 +129,9 @@ class Steering:
             else:
                 raise ConfigError(f"No run understands the request {request.kind!r} ({request.detail}).")
         except (ValueError, OSError, RuntimeError, sqlite3.Error) as error:
-            words = " ".join(str(error).split())
-            self.store.event(step, "refused", request=request.kind, id=request.id, words=words)
-            log.warning("A request was refused: %s", words)
+            message = " ".join(str(error).split())
+            self.store.event(step, "refused", request=request.kind, id=request.id, message=message)
+            log.warning("A request was refused: %s", message)
 
     def _set(self, settings: Any, step: int, id: str) -> None:
         if not isinstance(settings, dict):
@@ -148,17 +148,17 @@ class Steering:
     def _remember(self, change: Change) -> None:
         """Write a change down. What lay ahead, because the run was taken up again before it, is not made again."""
         changes = [*self._changes[: self._taken], change]
-        if self.workers.writes:
+        if self.workers.is_main:
             write_changes(self.run_dir, changes)
         self._changes, self._taken = changes, len(changes)
 
     def _use(self, config: TrainConfig, step: int | None, **more: Any) -> None:
         """step: where to record it, with more details, or None."""
-        assert self.ready is not None
+        assert self.context is not None
         before = {path: value for path, (_, value) in changeable(self.config).items()}
         now = {path: value for path, (_, value) in changeable(config).items()}
-        self.config = self.ready.config = config
-        self.ready.wants = config.objective.degraded_answers()
+        self.config = self.context.config = config
+        self.context.degraded_spec = config.objective.degraded_answers()
         if step is not None:
             told = {path: [before.get(path), value] for path, value in now.items() if before.get(path) != value}
             self.store.event(step, "change", settings=told, **more)
@@ -167,33 +167,33 @@ class Steering:
         self, version: int, after: int, *, untouched: bool, change: Change | None = None, quiet: bool = False
     ) -> None:
         """change: to be remembered once nothing can go wrong any more."""
-        ready = self.ready
-        assert ready is not None
-        before = _division(ready)
-        edits = read_edits(ready, self.pairs_at(version), after)
-        computed = compute_references(ready, edits, model=self.model, untouched=untouched)
+        context = self.context
+        assert context is not None
+        before = _division(context)
+        edits = read_edits(context, self.pairs_at(version), after)
+        computed = compute_references(context, edits, model=self.model, untouched=untouched)
         if change is not None:
             self._remember(change)
-        take_edits(ready, edits)
+        take_edits(context, edits)
         self.pairs_version = version
         self.store.status(pairs_version=version)
         if not quiet:
             self.store.event(after, "edit", version=version, computed=computed, **edits.counts)
-            if _division(ready) != before:
+            if _division(context) != before:
                 self._record_division(after)
             if edits.counts["cut"]:
-                words = (
+                message = (
                     f"{edits.counts['cut']} of the edited pairs have an answer that does not fit into max_length; its end is cut."
                 )
-                self.store.event(after, "warning", words=words)
+                self.store.event(after, "warning", message=message)
 
     def _record_division(self, step: int) -> None:
         """Which pairs of the version in use are not trained on; `lab.export` reads it."""
-        assert self.ready is not None
-        told = _division(self.ready)
-        self.store.event(step, "held_out", version=self.pairs_version, looked_at=len(self.ready.held_out), **told)
+        assert self.context is not None
+        told = _division(self.context)
+        self.store.event(step, "held_out", version=self.pairs_version, looked_at=len(self.context.held_out), **told)
 
 
-def _division(ready: Prepared) -> dict[str, list[str]]:
+def _division(context: RunContext) -> dict[str, list[str]]:
     """Ids of the pairs that are not trained on: kept apart for looks, and left out because an answer does not fit."""
-    return {"pairs": [pair.id for pair in ready.kept_apart], "too_long": [pair.id for pair in ready.dropped]}
+    return {"pairs": [pair.id for pair in context.kept_apart], "too_long": [pair.id for pair in context.dropped]}

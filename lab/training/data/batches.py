@@ -10,16 +10,16 @@ import torch
 
 from lab.objectives import DegradedAnswers
 from lab.pairs import Pair, degrade
-from lab.policy import Completion, Encoder
+from lab.policy import Encoder, PromptAnswer
 from lab.policy.randomness import spread
 
 
 @dataclass(frozen=True)
-class Weakened:
+class DegradedAnswer:
     """An answer with part of its key phrases deleted (SPO): degree k of its source."""
 
     degree: int
-    completion: Completion
+    completion: PromptAnswer
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class EncodedPair:
 
     id: str
     version: int
-    chosen: Completion
-    rejected: Completion
-    weakened: tuple[Weakened, ...] = ()
+    chosen: PromptAnswer
+    rejected: PromptAnswer
+    degraded: tuple[DegradedAnswer, ...] = ()
     prompt_cut: int = 0
     chosen_cut: int = 0
     rejected_cut: int = 0
@@ -41,37 +41,41 @@ class EncodedPair:
         """Answer tokens that did not fit, both sides together."""
         return self.chosen_cut + self.rejected_cut
 
-    def completions(self) -> Iterable[Completion]:
+    def completions(self) -> Iterable[PromptAnswer]:
         yield self.chosen
         yield self.rejected
-        for weak in self.weakened:
+        for weak in self.degraded:
             yield weak.completion
 
 
-def encode_pair(pair: Pair, encoder: Encoder, wants: DegradedAnswers | None = None) -> EncodedPair:
+def encode_pair(pair: Pair, encoder: Encoder, degraded_spec: DegradedAnswers | None = None) -> EncodedPair:
     """Token ids of a pair. Raises ValueError where the tokenizer cannot encode it (no chat template)."""
     chosen, rejected = encoder.together(pair.prompt, [pair.chosen, pair.rejected])
     prompt = chosen.prompt
     sources = {"chosen": [pair.chosen], "rejected": [pair.rejected], "both": [pair.chosen, pair.rejected]}
-    texts = sources.get(wants.source, []) if wants else []
+    texts = sources.get(degraded_spec.source, []) if degraded_spec else []
     return EncodedPair(
         pair.id,
         pair.version,
-        Completion(prompt, chosen.answer),
-        Completion(prompt, rejected.answer),
-        tuple(weak for text in texts for weak in weaken(text, pair, encoder, prompt, wants)) if wants else (),
+        PromptAnswer(prompt, chosen.answer),
+        PromptAnswer(prompt, rejected.answer),
+        tuple(weak for text in texts for weak in degrade_answer(text, pair, encoder, prompt, degraded_spec))
+        if degraded_spec
+        else (),
         prompt_cut=chosen.prompt_cut,
         chosen_cut=chosen.answer_cut,
         rejected_cut=rejected.answer_cut,
     )
 
 
-def weaken(text: str, pair: Pair, encoder: Encoder, prompt: Sequence[int], wants: DegradedAnswers) -> list[Weakened]:
+def degrade_answer(
+    text: str, pair: Pair, encoder: Encoder, prompt: Sequence[int], degraded_spec: DegradedAnswers
+) -> list[DegradedAnswer]:
     """The degraded versions of one answer, or none where it has too few key phrases."""
     room = max(encoder.max_length - len(prompt), 1)  # the prompt was cut for other answers
     return [
-        Weakened(k, Completion(prompt, encoder(pair.prompt, weak).answer[:room]))
-        for k, weak in enumerate(degrade(text, wants.degrees))
+        DegradedAnswer(k, PromptAnswer(prompt, encoder(pair.prompt, weak).answer[:room]))
+        for k, weak in enumerate(degrade(text, degraded_spec.degrees))
     ]
 
 

@@ -13,7 +13,7 @@ from .batches import shuffled
 
 
 @dataclass(frozen=True)
-class Leg:
+class Segment:
     """A stretch of the run with one set of pairs, from step `after` + 1 on: what `epoch` still has to give, then whole epochs."""
 
     after: int
@@ -23,38 +23,38 @@ class Leg:
 
 
 @dataclass(frozen=True)
-class Order:
+class BatchSchedule:
     """Numbers of the pairs that every step sees; the pairs of a run are numbered from 0, those that come in later behind them."""
 
     batch_size: int
     seed: int
-    legs: tuple[Leg, ...]
+    segments: tuple[Segment, ...]
 
     @classmethod
-    def of(cls, count: int, batch_size: int, seed: int) -> Order:
+    def of(cls, count: int, batch_size: int, seed: int) -> BatchSchedule:
         """The order over `count` pairs from the first step on."""
-        return cls(batch_size, seed, (Leg(0, 0, tuple(shuffled(count, seed, 0)), tuple(range(count))),))
+        return cls(batch_size, seed, (Segment(0, 0, tuple(shuffled(count, seed, 0)), tuple(range(count))),))
 
-    def changed(self, after: int, members: Sequence[int]) -> Order:
+    def changed(self, after: int, members: Sequence[int]) -> BatchSchedule:
         """The order that goes on with other pairs once `after` steps are done."""
-        leg = self.legs[-1]
-        taken = (after - leg.after) * self.batch_size
-        epoch, rest = leg.epoch, leg.rest[taken:]
-        if taken > len(leg.rest):
-            more, place = divmod(taken - len(leg.rest) - 1, len(leg.members))
+        segment = self.segments[-1]
+        taken = (after - segment.after) * self.batch_size
+        epoch, rest = segment.epoch, segment.rest[taken:]
+        if taken > len(segment.rest):
+            more, place = divmod(taken - len(segment.rest) - 1, len(segment.members))
             epoch += 1 + more
-            rest = tuple(leg.members[i] for i in shuffled(len(leg.members), self.seed, epoch)[place + 1 :])
+            rest = tuple(segment.members[i] for i in shuffled(len(segment.members), self.seed, epoch)[place + 1 :])
         staying = set(members)
-        return Order(
+        return BatchSchedule(
             self.batch_size,
             self.seed,
-            (*self.legs, Leg(after, epoch, tuple(i for i in rest if i in staying), tuple(members))),
+            (*self.segments, Segment(after, epoch, tuple(i for i in rest if i in staying), tuple(members))),
         )
 
     @property
     def members(self) -> tuple[int, ...]:
         """The pairs of the latest set."""
-        return self.legs[-1].members
+        return self.segments[-1].members
 
     def batch(self, step: int) -> list[int]:
         """The pairs of optimizer step `step` (1-based). A batch that crosses the end of an epoch takes the rest from the next."""
@@ -62,27 +62,31 @@ class Order:
 
     def epoch(self, step: int) -> float:
         """How often the pairs were seen once `step` steps are done."""
-        leg = self._leg(step)
-        whole = len(leg.members)
-        return ((leg.epoch + 1) * whole - len(leg.rest) + (step - leg.after) * self.batch_size) / whole
+        segment = self._segment(step)
+        whole = len(segment.members)
+        return ((segment.epoch + 1) * whole - len(segment.rest) + (step - segment.after) * self.batch_size) / whole
 
     def begins_epoch(self, step: int) -> bool:
         """Whether step `step` is the first that begins in its epoch."""
         return step == 1 or self._place(step)[0] > self._place(step - 1)[0]
 
-    def _leg(self, step: int) -> Leg:
-        return next(leg for leg in reversed(self.legs) if leg.after < step or leg.after == 0)
+    def _segment(self, step: int) -> Segment:
+        return next(segment for segment in reversed(self.segments) if segment.after < step or segment.after == 0)
 
     def _place(self, step: int, place: int = 0) -> tuple[int, int]:
         """Epoch of the pair at a place of a step's batch, and its place in what that epoch gives from this leg on."""
-        leg = self._leg(step)
-        number = (step - 1 - leg.after) * self.batch_size + place
-        if number < len(leg.rest):
-            return leg.epoch, number
-        more, number = divmod(number - len(leg.rest), len(leg.members))
-        return leg.epoch + 1 + more, number
+        segment = self._segment(step)
+        number = (step - 1 - segment.after) * self.batch_size + place
+        if number < len(segment.rest):
+            return segment.epoch, number
+        more, number = divmod(number - len(segment.rest), len(segment.members))
+        return segment.epoch + 1 + more, number
 
     def _pair(self, step: int, place: int) -> int:
-        leg = self._leg(step)
+        segment = self._segment(step)
         epoch, number = self._place(step, place)
-        return leg.rest[number] if epoch == leg.epoch else leg.members[shuffled(len(leg.members), self.seed, epoch)[number]]
+        return (
+            segment.rest[number]
+            if epoch == segment.epoch
+            else segment.members[shuffled(len(segment.members), self.seed, epoch)[number]]
+        )

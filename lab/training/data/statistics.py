@@ -12,7 +12,7 @@ from lab.run.config import TrainConfig
 from lab.training.step import Reference, pair_logps
 
 from .batches import EncodedPair
-from .schedule import Order
+from .schedule import BatchSchedule
 
 BATCH = 32
 """Pairs that go through the policy at once."""
@@ -39,12 +39,12 @@ def dataset_state(
     return objective.dataset_state(batches)
 
 
-def statistics_due(config: TrainConfig, state: State | None, order: Order, step: int) -> bool:
+def statistics_due(config: TrainConfig, state: State | None, schedule: BatchSchedule, step: int) -> bool:
     """Whether an objective that needs statistics gets new ones before a step: where there are none yet, at the start of every
     epoch, and once after the warm-up."""
     if not config.objective.needs_dataset:
         return False
-    return not state or step == config.warmup_steps + 1 or order.begins_epoch(step)
+    return not state or step == config.warmup_steps + 1 or schedule.begins_epoch(step)
 
 
 def without_spread(state: State) -> State:

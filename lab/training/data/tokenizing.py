@@ -12,7 +12,7 @@ from lab.run.config import TrainConfig
 
 from .batches import EncodedPair, encode_pair
 from .held_out import split
-from .schedule import Order
+from .schedule import BatchSchedule
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Reading:
     held_out those of them that looks compute.   held_out_dropped: what too_long = "drop" left out of these."""
 
     pairs: list[Pair]
-    order: Order
+    schedule: BatchSchedule
     encoded: dict[int, EncodedPair]
     dropped: tuple[EncodedPair, ...] = ()
     kept_apart: tuple[Pair, ...] = ()
@@ -51,9 +51,9 @@ def read_pairs(
     """
     if not stored:
         raise ValueError("The pair set is empty; add pairs, or restore dropped ones, before training on it.")
-    wants = config.objective.degraded_answers()
+    degraded_spec = config.objective.degraded_answers()
     stored, kept_apart = divide(config, stored)
-    looks = kept_apart, *read_held_out(config, kept_apart, encoder, wants, vocabulary)
+    looks = kept_apart, *read_held_out(config, kept_apart, encoder, degraded_spec, vocabulary)
 
     def encode(positions: Iterable[int]) -> dict[int, EncodedPair]:
         wanted, found = list(positions), {}
@@ -61,12 +61,12 @@ def read_pairs(
             if done % 256 == 0:
                 stage("reading the pairs", done / len(wanted))
                 listen()
-            found[position] = encode_known(stored[position], encoder, wants, vocabulary)
+            found[position] = encode_known(stored[position], encoder, degraded_spec, vocabulary)
         return found
 
     if config.too_long == "cut":
-        order = Order.of(len(stored), config.batch_size, config.seed)
-        return Reading(stored, order, encode(seen(config, order)), (), *looks)
+        schedule = BatchSchedule.of(len(stored), config.batch_size, config.seed)
+        return Reading(stored, schedule, encode(seen(config, schedule)), (), *looks)
     everything = encode(range(len(stored)))
     kept = [position for position, pair in everything.items() if not pair.cut]
     dropped = tuple(pair for pair in everything.values() if pair.cut)
@@ -75,9 +75,9 @@ def read_pairs(
             f"Every one of {len(stored)} pairs has an answer that does not fit into {encoder.max_length} tokens behind what is "
             "kept of its prompt, and too_long is drop; raise max_length, or set too_long to cut."
         )
-    order = Order.of(len(kept), config.batch_size, config.seed)
-    encoded = {place: everything[kept[place]] for place in seen(config, order)}
-    return Reading([stored[position] for position in kept], order, encoded, dropped, *looks)
+    schedule = BatchSchedule.of(len(kept), config.batch_size, config.seed)
+    encoded = {place: everything[kept[place]] for place in seen(config, schedule)}
+    return Reading([stored[position] for position in kept], schedule, encoded, dropped, *looks)
 
 
 def divide(config: TrainConfig, stored: Sequence[Pair]) -> tuple[list[Pair], tuple[Pair, ...]]:
@@ -89,7 +89,7 @@ def divide(config: TrainConfig, stored: Sequence[Pair]) -> tuple[list[Pair], tup
 
 
 def read_held_out(
-    config: TrainConfig, kept_apart: Sequence[Pair], encoder: Encoder, wants: DegradedAnswers | None, vocabulary: int
+    config: TrainConfig, kept_apart: Sequence[Pair], encoder: Encoder, degraded_spec: DegradedAnswers | None, vocabulary: int
 ) -> tuple[tuple[EncodedPair, ...], tuple[EncodedPair, ...]]:
     """(pairs that looks compute, pairs that are left out): the first of those kept apart, without too long ones where these are
     dropped; of those left out the ones met before there are enough."""
@@ -98,23 +98,25 @@ def read_held_out(
     for pair in kept_apart:
         if len(found) == config.eval_pairs:
             break
-        encoded = encode_known(pair, encoder, wants, vocabulary)
+        encoded = encode_known(pair, encoder, degraded_spec, vocabulary)
         (dropped if encoded.cut and config.too_long == "drop" else found).append(encoded)
     return tuple(found), tuple(dropped)
 
 
-def seen(config: TrainConfig, order: Order, done: int = 0) -> list[int]:
+def seen(config: TrainConfig, schedule: BatchSchedule, done: int = 0) -> list[int]:
     """Numbers of the pairs that the run's steps reach behind step `done`."""
-    whole = (2 if done else 1) * len(order.members)  # what is left of an epoch may meet the same pairs as the next one's beginning
+    whole = (2 if done else 1) * len(
+        schedule.members
+    )  # what is left of an epoch may meet the same pairs as the next one's beginning
     if (config.steps - done) * config.batch_size >= whole:
-        return list(order.members)
-    return sorted({i for step in range(done + 1, config.steps + 1) for i in order.batch(step)})
+        return list(schedule.members)
+    return sorted({i for step in range(done + 1, config.steps + 1) for i in schedule.batch(step)})
 
 
-def encode_known(pair: Pair, encoder: Encoder, wants: DegradedAnswers | None, vocabulary: int) -> EncodedPair:
+def encode_known(pair: Pair, encoder: Encoder, degraded_spec: DegradedAnswers | None, vocabulary: int) -> EncodedPair:
     """A pair as tokens. Raises ModelError where the model does not know one of them, ValueError where the tokenizer refuses it."""
     try:
-        encoded = encode_pair(pair, encoder, wants)
+        encoded = encode_pair(pair, encoder, degraded_spec)
     except ValueError as error:
         raise ValueError(f"Pair {pair.id}: {error}") from None
     if (largest := max(max(*c.prompt, *c.answer) for c in encoded.completions())) >= vocabulary:

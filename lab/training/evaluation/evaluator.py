@@ -19,7 +19,7 @@ from lab.training.control.stopping import StopCheck
 from lab.training.data.batches import generator
 from lab.training.data.held_out import held_out_terms
 from lab.training.metrics import batch_scalars
-from lab.training.setup.context import Prepared
+from lab.training.setup.context import RunContext
 
 from .sampled_answers import answer_facts, kept_answers, kl_divergence, kl_facts
 
@@ -79,7 +79,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Looking:
+class Evaluator:
     """Looks at the policy of a run. Nothing of the run is moved: no state, no generator, no gradient.
 
     model: the folder or hub id that the reference is read from again under full fine-tuning.
@@ -87,7 +87,7 @@ class Looking:
     stage(words, share, seconds left) reports progress; listen() is called between batches and may raise to stop.
     """
 
-    ready: Prepared
+    context: RunContext
     model: str
     cache: Path | None
     judge: Judge | None
@@ -100,7 +100,7 @@ class Looking:
         began = time.monotonic()
         terms = self._terms(config, state)
         scalars = {f"eval/{name}": value for name, value in batch_scalars(terms).items()} if terms else {}
-        detail: dict[str, Any] = {"held_out": len(self.ready.held_out)} if terms else {}
+        detail: dict[str, Any] = {"held_out": len(self.context.held_out)} if terms else {}
         prompts = self._prompts(config)
         if prompts:
             found = self._answers(config, step, prompts)
@@ -109,15 +109,15 @@ class Looking:
         return Evaluation(scalars, detail | {"seconds": round(time.monotonic() - began, 3)} if scalars else {}, terms)
 
     def _terms(self, config: TrainConfig, state: State) -> dict[str, np.ndarray]:
-        if not self.ready.held_out:
+        if not self.context.held_out:
             return {}
         return held_out_terms(
-            self.ready.policy,
+            self.context.policy,
             config.objective,
-            self.ready.held_out,
+            self.context.held_out,
             state,
-            reference=self.ready.reference,
-            degree_head=self.ready.degree_head,
+            reference=self.context.reference,
+            degree_head=self.context.degree_head,
             batch_size=config.batch_size,
             micro_batch_size=config.micro_batch,
             seed=config.seed,
@@ -129,13 +129,13 @@ class Looking:
         most = config.eval_prompts
         if most is None:
             most = MANY if self.judge and self.judge.prompts else FEW
-        held_out = {prompt_text(prompt): prompt for pair in self.ready.held_out if (prompt := self.ready.pairs[pair.id].prompt)}
+        held_out = {prompt_text(prompt): prompt for pair in self.context.held_out if (prompt := self.context.pairs[pair.id].prompt)}
         prompts = list((self.judge.prompts if self.judge else ()) or held_out.values())
         count = min(most, len(prompts))
         return [prompts[number * len(prompts) // count] for number in range(count)]
 
     def _answers(self, config: TrainConfig, step: int, prompts: Sequence[Prompt]) -> Evaluation:
-        policy = self.ready.policy
+        policy = self.context.policy
         untouched = step == 0 and is_untouched(policy)
 
         def reference_now() -> contextlib.AbstractContextManager[Policy]:
@@ -165,9 +165,9 @@ class Looking:
     @contextlib.contextmanager
     def _reference(self) -> Iterator[Policy]:
         """The reference, loaded again where it has to be; loading and computing with it stop when the run is to stop."""
-        loading = reference_model(self.ready.policy, self.model)
+        loading = reference_model(self.context.policy, self.model)
         check = self.stop_check
-        if check is None or self.ready.policy.adapter:
+        if check is None or self.context.policy.adapter:
             with loading as policy:
                 yield policy
             return
@@ -206,13 +206,13 @@ class Looking:
             one |= {"reward": own_rewards[0], "reference_reward": other_rewards[0]}
         return Evaluation(found.scalars | judgement.scalars, found.detail | judgement.detail | {"samples": samples})
 
-    def _progress(self, words: str) -> Progress:
+    def _progress(self, message: str) -> Progress:
         """Words like "sampling answers 40 of 100" with the share done and the seconds left; then people are listened to."""
         began = time.monotonic()
-        self.stage(words)
+        self.stage(message)
 
         def progress(done: int, total: int) -> None:
-            self.stage(f"{words} {done} of {total}", done / total, (time.monotonic() - began) / done * (total - done))
+            self.stage(f"{message} {done} of {total}", done / total, (time.monotonic() - began) / done * (total - done))
             self.listen()
 
         return progress

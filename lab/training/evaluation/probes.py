@@ -43,7 +43,7 @@ def probe_copies(config: TrainConfig) -> tuple[int, int]:
     return sides + parts, sides + 1
 
 
-class Probing:
+class Probes:
     """Both kinds of probes of one run, with what they cost.
 
     panel: empty where there is none.   clock: seconds; work that was handed to a GPU is waited for before it is read.
@@ -83,7 +83,7 @@ class Probing:
 
     def probe(self) -> Probe | None:
         """What `accumulate` is to call in this step, or None where none is due."""
-        if not self.names or not self.workers.agree(self.gradients.due()):
+        if not self.names or not self.workers.broadcast(self.gradients.due()):
             return None
         return self._take
 
@@ -142,7 +142,7 @@ class Probing:
         if not self.panel.pairs:
             return False
         every = self.config.panel_every
-        return self.workers.agree(self.looks.due()) if every is None else bool(every) and step % every == 0
+        return self.workers.broadcast(self.looks.due()) if every is None else bool(every) and step % every == 0
 
     def look(self, step: int, *, free: bool = False) -> None:
         """Look at the panel and record what was found, with the time it took.

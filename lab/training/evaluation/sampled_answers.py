@@ -23,8 +23,8 @@ def repetition(text: str, n: int = NGRAM) -> float:
 
     seq-rep-n of Welleck et al. 2019, arXiv 1908.04319, section 6, over words separated by white space.
     """
-    words = text.split()
-    grams = list(zip(*(words[start:] for start in range(n))))
+    message = text.split()
+    grams = list(zip(*(message[start:] for start in range(n))))
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 

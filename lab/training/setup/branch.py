@@ -16,9 +16,9 @@ from typing import Any
 
 from lab.objectives import Objective
 from lab.run.config import ConfigError, TrainConfig
-from lab.store import Change, durable, list_checkpoints, read_about, read_changes, write_changes
+from lab.store import Change, durable, list_checkpoints, read_changes, read_manifest, write_changes
 from lab.store.changes import parse_changes
-from lab.store.folder import read_facts, step_of
+from lab.store.folder import read_metadata, step_of
 
 START = "start"
 """In a branch's folder: the checkpoint that it begins from, so that it needs its parent no more."""
@@ -57,11 +57,11 @@ def plan_branch(parent: Path, at: int | None, given: Mapping[str, Any], *, keep_
     given: TrainConfig fields that differ from those in use there.   same_pairs: it trains on its parent's pair set.
     Raises ConfigError where there is no such checkpoint, and for a setting that a branch cannot change.
     """
-    about = read_about(parent)
+    manifest = read_manifest(parent)
     checkpoint = _find(parent, at)
-    facts = read_facts(checkpoint)
-    former = TrainConfig.parse(**facts["settings"])
-    base = _settings(parent, checkpoint).made_at(about["created"])
+    metadata = read_metadata(checkpoint)
+    former = TrainConfig.parse(**metadata["settings"])
+    base = _settings(parent, checkpoint).made_at(manifest["created"])
     config = TrainConfig.parse(**dict(base) | {"name": ""} | dict(given))
     for name in FIXED:
         if getattr(config, name) != getattr(base, name):
@@ -70,16 +70,16 @@ def plan_branch(parent: Path, at: int | None, given: Mapping[str, Any], *, keep_
                 "leave it out, or start a new run."
             )
     _require_same_split(base, config)
-    step = facts["step"]
+    step = metadata["step"]
     if config.steps <= step:
         raise ConfigError(
             f"The checkpoint is of step {step} and the branch would end at step {config.steps}; give steps, more than {step}."
         )
-    made = parse_changes(facts["changes"]) if checkpoint.name != START else [c for c in read_changes(parent) if c.after <= step]
+    made = parse_changes(metadata["changes"]) if checkpoint.name != START else [c for c in read_changes(parent) if c.after <= step]
     changes = [replace(change, settings={}) for change in made if change.pairs_version is not None]
     told = {
         "run": str(parent.resolve()),
-        "name": about["config"]["name"] or parent.name,
+        "name": manifest["config"]["name"] or parent.name,
         "step": step,
         "keep_optimizer": keep_optimizer,
         "settings": former.model_dump(mode="json"),
@@ -113,8 +113,8 @@ def settings_at(parent: Path, at: int | None) -> TrainConfig:
 def _settings(parent: Path, checkpoint: Path) -> TrainConfig:
     """What the run used there. Of the checkpoint that it began from itself, the facts are those of another run."""
     if checkpoint.name == START:
-        return TrainConfig.parse(**read_about(parent)["config"])
-    return TrainConfig.parse(**read_facts(checkpoint)["settings"])
+        return TrainConfig.parse(**read_manifest(parent)["config"])
+    return TrainConfig.parse(**read_metadata(checkpoint)["settings"])
 
 
 def lay_out(folder: Path, branch: Branch) -> None:
@@ -126,13 +126,13 @@ def lay_out(folder: Path, branch: Branch) -> None:
     durable.publish(draft, folder / START)
 
 
-def read_start(folder: Path, about: Mapping[str, Any]) -> Start | None:
+def read_start(folder: Path, manifest: Mapping[str, Any]) -> Start | None:
     """What the run in a folder begins from if it is a branch. Raises ConfigError if it was never completed."""
-    if "branch" not in about:
+    if "branch" not in manifest:
         return None
     if not (folder / START).exists():
         raise ConfigError(f"The branch in {folder} was not completed when it was made; delete the folder and branch again.")
-    told = about["branch"]
+    told = manifest["branch"]
     former = TrainConfig.parse(**told["settings"]).objective
     return Start(folder / START, told["step"], former, told["keep_optimizer"], told["name"])
 
@@ -141,7 +141,7 @@ def _find(parent: Path, at: int | None) -> Path:
     """The checkpoint of a step; that which a branch began from counts as one of its own."""
     there = {step_of(path): path for path in list_checkpoints(parent)}
     if (parent / START).exists():
-        there.setdefault(read_facts(parent / START)["step"], parent / START)
+        there.setdefault(read_metadata(parent / START)["step"], parent / START)
     if not there:
         raise ConfigError(f"The run in {parent} has no checkpoint to branch from yet; ask it for one, or wait for the next.")
     step = max(there) if at is None else at

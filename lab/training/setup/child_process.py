@@ -40,9 +40,9 @@ def start_process(folder: Path, *, queue: bool = True, without_change: int | Non
         try:
             process = _spawn(folder, lock, queue=queue, without_change=without_change)
         except OSError as error:
-            words = f"The training process could not be started ({error.strerror})."
-            store.status(state="failed", stage="failed", error=words)
-            raise RunError(words) from None
+            message = f"The training process could not be started ({error.strerror})."
+            store.status(state="failed", stage="failed", error=message)
+            raise RunError(message) from None
         finally:
             store.close()
     finally:
@@ -82,10 +82,10 @@ def _attend(process: subprocess.Popen[bytes], folder: Path) -> None:
     if code < 0:
         names = {s.value: s.name for s in signal.Signals}
         hint = " (memory may have run out)" if -code == signal.SIGKILL else ""
-        words = f"The training process was ended by {names.get(-code, -code)}{hint}."
+        message = f"The training process was ended by {names.get(-code, -code)}{hint}."
     elif last_words(folder) is None:
-        words = f"The training process ended with exit code {code} and said nothing."
+        message = f"The training process ended with exit code {code} and said nothing."
     else:
         return
     with (folder / PROCESS_LOG).open("a", encoding="utf-8") as log:
-        log.write(f"{words}\n")
+        log.write(f"{message}\n")

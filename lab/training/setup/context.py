@@ -14,11 +14,11 @@ from torch import nn
 from lab.objectives import DegradedAnswers
 from lab.pairs import Pair
 from lab.policy import (
-    Completion,
     Encoder,
     LayoutCheck,
     ModelError,
     Policy,
+    PromptAnswer,
     ReferenceCache,
     choose_kernel,
     choose_layout,
@@ -31,8 +31,8 @@ from lab.run.config import TrainConfig
 from lab.run.preflight_report import Preflight
 from lab.store import StoreWriter
 from lab.training.control.stopping import StopCheck
-from lab.training.data.batches import EncodedPair, generator, weaken
-from lab.training.data.schedule import Order
+from lab.training.data.batches import EncodedPair, degrade_answer, generator
+from lab.training.data.schedule import BatchSchedule
 from lab.training.data.tokenizing import Reading, read_pairs, seen
 from lab.training.distributed import ALONE, Workers
 from lab.training.evaluation.panel import Panel, choose_panel
@@ -49,19 +49,19 @@ SINGLE = "Answers are computed one at a time, which is much slower"
 
 
 @dataclass
-class Prepared:
+class RunContext:
     """What the loop works with. `encoded` holds the pairs that the run will see by their number, which is their place in `pairs`;
-    `order` says which of them a step sees, `held_out` are those that looks compute and that are never trained on, `panel` a few of
+    `schedule` says which of them a step sees, `held_out` are those that looks compute and that are never trained on, `panel` a few of
     those."""
 
     config: TrainConfig
     policy: Policy
     encoder: Encoder
-    order: Order
+    schedule: BatchSchedule
     encoded: dict[int, EncodedPair]
     pairs: dict[str, Pair]
     cache: ReferenceCache
-    wants: DegradedAnswers | None = None
+    degraded_spec: DegradedAnswers | None = None
     degree_head: nn.Module | None = None
     held_out: tuple[EncodedPair, ...] = ()
     panel: Panel = field(default_factory=Panel)
@@ -71,10 +71,10 @@ class Prepared:
 
     def left(self, done: int) -> Reading:
         """The pairs in use, encoded those that the steps behind `done` will see."""
-        everything, numbers = list(self.pairs.values()), seen(self.config, self.order, done)
+        everything, numbers = list(self.pairs.values()), seen(self.config, self.schedule, done)
         return Reading(
-            [everything[i] for i in self.order.members],
-            self.order,
+            [everything[i] for i in self.schedule.members],
+            self.schedule,
             {i: self.encoded[i] for i in numbers},
             self.dropped,
             self.kept_apart,
@@ -85,15 +85,15 @@ class Prepared:
     def batch(self, step: int) -> list[EncodedPair]:
         """The pairs of optimizer step `step` (1-based), with the weakened answers of the share that gets them."""
         config = self.config
-        pairs = [self.encoded[i] for i in self.order.batch(step)]
-        if self.wants is None:
+        pairs = [self.encoded[i] for i in self.schedule.batch(step)]
+        if self.degraded_spec is None:
             return pairs
-        used = (torch.rand(len(pairs), generator=generator(config.seed, step, SHARE)) < self.wants.share).tolist()
-        if self.wants.source == "sampled":
+        used = (torch.rand(len(pairs), generator=generator(config.seed, step, SHARE)) < self.degraded_spec.share).tolist()
+        if self.degraded_spec.source == "sampled":
             return self._with_sampled_answers(step, pairs, used)
-        return [pair if use else replace(pair, weakened=()) for pair, use in zip(pairs, used)]
+        return [pair if use else replace(pair, degraded=()) for pair, use in zip(pairs, used)]
 
-    def reference(self, completion: Completion) -> np.ndarray | None:
+    def reference(self, completion: PromptAnswer) -> np.ndarray | None:
         """Token log-probs [T] of the reference. None only for a sampled answer under full fine-tuning: none is left then."""
         if self._sampled_without_reference and not self.cache.holds(completion):
             return None
@@ -101,20 +101,24 @@ class Prepared:
 
     @property
     def _sampled_without_reference(self) -> bool:
-        return self.wants is not None and self.wants.source == "sampled" and not self.policy.adapter
+        return self.degraded_spec is not None and self.degraded_spec.source == "sampled" and not self.policy.adapter
 
     def _with_sampled_answers(self, step: int, pairs: list[EncodedPair], used: list[bool]) -> list[EncodedPair]:
         """SPO's fourth source: weaken a fresh answer of the policy."""
-        assert self.wants is not None
+        assert self.degraded_spec is not None
         prompts = [self.pairs[pair.id].prompt for pair, use in zip(pairs, used) if use]
         seed = generator(self.config.seed, step, WEAKENED).initial_seed()
         texts = iter(sample_answers(self.policy, prompts, seed=seed, max_length=self.config.max_length) if prompts else [])
         found = []
         for pair, use in zip(pairs, used):
-            weak = weaken(next(texts)[0], self.pairs[pair.id], self.encoder, pair.chosen.prompt, self.wants) if use else []
-            found.append(replace(pair, weakened=tuple(weak)))
+            weak = (
+                degrade_answer(next(texts)[0], self.pairs[pair.id], self.encoder, pair.chosen.prompt, self.degraded_spec)
+                if use
+                else []
+            )
+            found.append(replace(pair, degraded=tuple(weak)))
         if self.policy.adapter:
-            self.cache.prepare(self.policy, [w.completion for pair in found for w in pair.weakened])
+            self.cache.prepare(self.policy, [w.completion for pair in found for w in pair.degraded])
         return found
 
 
@@ -128,16 +132,16 @@ def prepare(
     stage: Callable[..., None],
     warn: Callable[..., None],
     listen: Callable[[], None],
-    catch_up: Callable[[Prepared], int] = lambda ready: 0,
+    catch_up: Callable[[RunContext], int] = lambda context: 0,
     workers: Workers = ALONE,
     stop_check: StopCheck | None = None,
-) -> Prepared:
+) -> RunContext:
     """Load, encode, check, compute the reference. `stage(words, share, remaining)` reports progress, `warn(words, **detail)`
     what people should know, `listen()` is called between batches and may raise to stop. `catch_up(ready)` makes the changes of a
     run that goes on and returns the steps that are done; what is reported and computed from there on is what is left to do.
     Raises ValueError in one sentence."""
-    for words in config.objective.warnings():
-        warn(words, diagnosed=True)
+    for message in config.objective.warnings():
+        warn(message, diagnosed=True)
     stage("loading the model")
     if stop_check is None:
         policy = load_configured(config, model)
@@ -151,12 +155,12 @@ def prepare(
     layout, seconds = _choose_layout(config, policy, reading.encoded)
     compared = policy.shared
     reference = ReferenceCache(cache / "reference", policy)
-    ready = Prepared(config, policy, encoder, reading.order, reading.encoded, reading.by_id(), reference)
-    ready.wants, ready.held_out = config.objective.degraded_answers(), reading.held_out
-    ready.kept_apart, ready.dropped, ready.held_out_dropped = reading.kept_apart, reading.dropped, reading.held_out_dropped
-    ready.panel = _panel(config, reading, ready.pairs, store)
+    context = RunContext(config, policy, encoder, reading.schedule, reading.encoded, reading.by_id(), reference)
+    context.degraded_spec, context.held_out = config.objective.degraded_answers(), reading.held_out
+    context.kept_apart, context.dropped, context.held_out_dropped = reading.kept_apart, reading.dropped, reading.held_out_dropped
+    context.panel = _panel(config, reading, context.pairs, store)
     free = available_bytes(policy.device)
-    done = catch_up(ready)
+    done = catch_up(context)
     if policy.shared != compared:  # the run had another kernel before, and keeps it if that agrees
         layout = _compare_layout(config, policy, reading.encoded)
         reference.follow_layout(policy)
@@ -164,41 +168,46 @@ def prepare(
     _record_layout(policy, layout, seconds, store, warn)
     if done < config.steps:
         stage("measuring memory and time")
-        left = ready.left(done)
-        report = _report(ready.config, policy, left, encoder, reference, done=done, free=free, workers=workers)
-        if not report.memory.enough and config.micro_batch_size == "fit" and ready.config.micro_batch_size != "fit":
+        left = context.left(done)
+        report = _report(context.config, policy, left, encoder, reference, done=done, free=free, workers=workers)
+        if not report.memory.enough and config.micro_batch_size == "fit" and context.config.micro_batch_size != "fit":
             # What fitted before the run was interrupted does not fit any more.
-            again = ready.config.model_copy(update={"micro_batch_size": "fit"})
+            again = context.config.model_copy(update={"micro_batch_size": "fit"})
             report = _report(again, policy, left, encoder, reference, done=done, free=free, workers=workers)
-            words = "Less memory is free than before the run was interrupted"
-            warn(f"{words}: micro_batch_size is {report.micro_batch_size} now, which rounds differently.")
-            ready.config = again
+            message = "Less memory is free than before the run was interrupted"
+            warn(f"{message}: micro_batch_size is {report.micro_batch_size} now, which rounds differently.")
+            context.config = again
         store.event(done, "preflight", **report.model_dump(mode="json"))
         store.flush()  # whoever watches can read it before the first step
-        _warn_of(report, ready.config, left, warn)
+        _warn_of(report, context.config, left, warn)
         memory_and_time.refuse_if_too_large(report)
-        if ready.config.micro_batch_size == "fit":
-            whole = report.micro_batch_size * workers.count >= config.batch_size
-            ready.config = ready.config.model_copy(update={"micro_batch_size": None if whole else report.micro_batch_size})
-    _record_passes(ready, done, workers)
-    known = [*ready.encoded.values(), *ready.held_out]
+        if context.config.micro_batch_size == "fit":
+            whole = report.micro_batch_size * workers.world_size >= config.batch_size
+            context.config = context.config.model_copy(update={"micro_batch_size": None if whole else report.micro_batch_size})
+    _record_passes(context, done, workers)
+    known = [*context.encoded.values(), *context.held_out]
     # Each process computes a part, and nobody is listened to meanwhile: the others could not hear it at the same moment.
     _compute_reference(
-        policy, reference, known[workers.rank :: workers.count], store, stage, listen if workers.count == 1 else lambda: None
+        policy,
+        reference,
+        known[workers.rank :: workers.world_size],
+        store,
+        stage,
+        listen if workers.world_size == 1 else lambda: None,
     )
     workers.wait()
-    if ready.wants:
-        ready.degree_head = new_degree_head(policy, ready.wants, config.seed)
-    return ready
+    if context.degraded_spec:
+        context.degree_head = new_degree_head(policy, context.degraded_spec, config.seed)
+    return context
 
 
 def _check_workers(config: TrainConfig, policy: Policy, workers: Workers) -> None:
     """Raises ModelError for what several processes cannot do together."""
     workers.share(config.batch_size)
-    if config.micro_batch is not None and config.batch_size % workers.count:
+    if config.micro_batch is not None and config.batch_size % workers.world_size:
         raise ModelError(
-            f"With micro-batches every one of {workers.count} processes needs as many pairs; make batch_size {config.batch_size} "
-            f"a multiple of {workers.count}."
+            f"With micro-batches every one of {workers.world_size} processes needs as many pairs; make batch_size {config.batch_size} "
+            f"a multiple of {workers.world_size}."
         )
     if workers.sharded and config.objective.degraded_answers() is not None:
         raise ModelError(
@@ -224,9 +233,9 @@ def _panel(config: TrainConfig, reading: Reading, pairs: dict[str, Pair], store:
     panel = choose_panel(reading.held_out, pairs, config.panel_pairs) if wanted else Panel()
     why = {}
     if not wanted:
-        why["words"] = "This run's settings ask for no panel: evaluate is off, or panel_pairs, eval_prompts or probe_budget is 0."
+        why["message"] = "This run's settings ask for no panel: evaluate is off, or panel_pairs, eval_prompts or probe_budget is 0."
     elif not panel.pairs:
-        why["words"] = "This run holds no pairs out (its set is too small, or held_out is 0), so it has no panel."
+        why["message"] = "This run holds no pairs out (its set is too small, or held_out is 0), so it has no panel."
     store.event(0, "panel", pairs=[pair.id for pair in panel.pairs], **why)
     return panel
 
@@ -272,9 +281,9 @@ def _warn_of(report: Preflight, config: TrainConfig, reading: Reading, warn: Cal
     for finding in report.findings:
         if finding.kind != "prompt_cut" and (finding.kind != "no_held_out" or config.evaluate):  # switched off on purpose
             told = {"diagnosed": True} if finding.kind == "no_held_out" else {}  # the diagnosis says it too, on every page
-            warn(finding.words, pairs=list(finding.ids), **told)
-    wants = config.objective.degraded_answers()
-    if wants and wants.source != "sampled" and not any(pair.weakened for pair in reading.encoded.values()):
+            warn(finding.message, pairs=list(finding.ids), **told)
+    degraded_spec = config.objective.degraded_answers()
+    if degraded_spec and degraded_spec.source != "sampled" and not any(pair.degraded for pair in reading.encoded.values()):
         warn("No answer has enough key phrases to be weakened, so SPO's preference-degree loss stays 0; try fewer degrees.")
 
 
@@ -310,7 +319,7 @@ def _compare_layout(config: TrainConfig, policy: Policy, encoded: dict[int, Enco
     return on_less(lambda few: choose_layout(policy, few, wanted=config.layout), _completions(encoded, COMPARED_PAIRS), shorter)
 
 
-def _completions(encoded: dict[int, EncodedPair], count: int) -> list[Completion]:
+def _completions(encoded: dict[int, EncodedPair], count: int) -> list[PromptAnswer]:
     """Those of the first pairs, the last of which is the longest: windows and chunks of attention begin to matter there."""
     numbers = sorted(encoded)
     longest = max(numbers, key=lambda i: len(encoded[i].chosen.prompt) + sum(len(c.answer) for c in encoded[i].completions()))
@@ -320,7 +329,7 @@ def _completions(encoded: dict[int, EncodedPair], count: int) -> list[Completion
 
 def _check_layout(layout: LayoutCheck, workers: Workers) -> None:
     """Raises ModelError for a layout that several processes cannot have."""
-    if layout.layout == "single" and workers.count > 1:
+    if layout.layout == "single" and workers.world_size > 1:
         raise ModelError(
             f"This model has to be computed one row at a time ({layout.reason}), which several processes cannot do in step; "
             "train it in one process."
@@ -351,16 +360,16 @@ def _record_layout(
         warn(f"Text never reaches {', '.join(found.unreached[:3])}: the weights there stay as they are.")
 
 
-def _record_passes(ready: Prepared, done: int, workers: Workers) -> None:
+def _record_passes(context: RunContext, done: int, workers: Workers) -> None:
     """On a GPU, in a single process: replay passes as CUDA graphs, in buffers for the largest batch that the run will see after
     `done` steps."""
-    policy, config = ready.policy, ready.config
-    if workers.count > 1 or not policy.record_passes():
+    policy, config = context.policy, context.config
+    if workers.world_size > 1 or not policy.record_passes():
         return
     assert policy.graphs is not None
     size = config.micro_batch or config.batch_size
     steps = range(done + 1, min(config.steps, done + 1000) + 1)
-    batches = ([ready.encoded[i] for i in ready.order.batch(step)] for step in steps)
+    batches = ([context.encoded[i] for i in context.schedule.batch(step)] for step in steps)
     parts = (pairs[start : start + size] for pairs in batches for start in range(0, len(pairs), size))
     policy.graphs.limit = largest([p.chosen for p in part] + [p.rejected for p in part] for part in parts)
 
@@ -385,9 +394,9 @@ def _compute_reference(
     store.event(0, "reference", entries=len(completions), computed=computed, seconds=round(time.monotonic() - began, 3))
 
 
-def new_degree_head(policy: Policy, wants: DegradedAnswers, seed: int) -> nn.Module:
+def new_degree_head(policy: Policy, degraded_spec: DegradedAnswers, seed: int) -> nn.Module:
     """SPO's head as a run begins with it: a linear layer from a hidden state to the scores of the degrees."""
-    head = nn.Linear(policy.hidden_size, wants.degrees)
+    head = nn.Linear(policy.hidden_size, degraded_spec.degrees)
     with torch.no_grad():
         head.weight.normal_(0, policy.hidden_size**-0.5, generator=generator(seed, 0, HEAD_WEIGHTS))
         head.bias.zero_()

@@ -52,12 +52,12 @@ def choose_place(config: TrainConfig, *, only_here: str | None = None, limit: in
     # Full fine-tuning holds weights, gradients and two running means, each 4 bytes a parameter; below an adapter the weights alone.
     needed = count * (4 if config.lora_rank else 16)
     limit = memory_limit() if limit is None else limit
-    words = f"the model has {_parameters(count)} and takes {size(needed)} without activations"
+    message = f"the model has {_parameters(count)} and takes {size(needed)} without activations"
     if count > LARGE_PARAMETERS:
-        return Place("process", f"In a process of its own: {words}, and above {LARGE_PARAMETERS / 1e6:,.0f} million it is large.")
+        return Place("process", f"In a process of its own: {message}, and above {LARGE_PARAMETERS / 1e6:,.0f} million it is large.")
     if needed > LARGE_SHARE * limit:
-        return Place("process", f"In a process of its own: {words}, more than {LARGE_SHARE:.0%} of the memory ({size(limit)}).")
-    return Place("thread", f"In this program: {words}.")
+        return Place("process", f"In a process of its own: {message}, more than {LARGE_SHARE:.0%} of the memory ({size(limit)}).")
+    return Place("thread", f"In this program: {message}.")
 
 
 def count_parameters(source: str) -> int | None:

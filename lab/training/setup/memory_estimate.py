@@ -84,14 +84,14 @@ class MemoryEstimate:
         self.weights = sum(storages([*policy.model.parameters(), *policy.model.buffers()]).values())
         self.process = max(resident_bytes() - self.weights, 0) if cpu else 0
         named = policy.parameters()
-        self.trained = sum(bytes_of(p) for p in named.values()) // (workers.count if workers.sharded else 1)
+        self.trained = sum(bytes_of(p) for p in named.values()) // (workers.world_size if workers.sharded else 1)
         self.probed = sum(bytes_of(named[name]) for name in probed_parameters(config, policy))
         head = policy.model.get_output_embeddings()
         self.head = sum(bytes_of(p) for p in head.parameters() if p.requires_grad) if head is not None else 0
         self.layers = max(int(getattr(policy.model.config.get_text_config(), "num_hidden_layers", 1)), 1)
         self.costs = measure(policy, config, pairs)
         self.again = self._again(pairs) if config.gradient_checkpointing else 0
-        own = [batch[workers.share(len(batch))] for batch in batches if len(batch) >= workers.count]
+        own = [batch[workers.share(len(batch))] for batch in batches if len(batch) >= workers.world_size]
         self._kept = [self.costs.of(np.array([tokens_of(pair) for pair in batch])) for batch in own]
         self._answers = [np.array([sum(len(c.answer) for c in pair.completions()) for pair in batch]) for batch in own]
         self.evaluation = self._evaluation(prompts)
@@ -103,7 +103,7 @@ class MemoryEstimate:
         answers = max((self._largest(values, micro) for values in self._answers), default=0.0)
         activations = int((self.costs.fixed + kept + self.again) * (HEAP if self.policy.device.type == "cpu" else 1.0))
         logits = self._logits(int(answers))
-        parts = micro * self.workers.count < config.batch_size
+        parts = micro * self.workers.world_size < config.batch_size
         copies = probe_copies(config.model_copy(update={"micro_batch_size": micro if parts else None}))[0] if probes else 0
         probed = self.probed * copies
         # Of one layer: the gradient of what it kept, and its working memory.
@@ -120,7 +120,7 @@ class MemoryEstimate:
             logits=logits,
             step=step,
             evaluation=self.evaluation,
-            free=self.free // self.workers.here if self.policy.device.type == "cpu" else self.free,
+            free=self.free // self.workers.local_world_size if self.policy.device.type == "cpu" else self.free,
         )
 
     def largest(self, most: int) -> int:
@@ -218,7 +218,7 @@ def shorter_pairs(pairs: Sequence[EncodedPair]) -> Sequence[EncodedPair] | None:
             pair,
             chosen=next(left),
             rejected=next(left),
-            weakened=tuple(replace(weak, completion=next(left)) for weak in pair.weakened),
+            degraded=tuple(replace(weak, completion=next(left)) for weak in pair.degraded),
         )
         for pair in pairs
     ]

@@ -68,7 +68,7 @@ def preflight(
     others do; what they exchange is not in it.
     """
     seen = list(reading.encoded.values())
-    share = -(-config.batch_size // workers.count)  # of the process with the most pairs
+    share = -(-config.batch_size // workers.world_size)  # of the process with the most pairs
     devices = [policy.device] if policy.device.type == "cuda" else []
     release()
     with global_generator(0, devices):  # the adapter's dropout draws
@@ -78,7 +78,7 @@ def preflight(
         estimate = MemoryEstimate(policy, config, seen, batches, there, workers, prompts)
         release()
         fit = config.micro_batch_size == "fit"
-        micro = workers.agree(estimate.largest(share)) or 1 if fit else min(config.micro_batch or share, share)
+        micro = workers.broadcast(estimate.largest(share)) or 1 if fit else min(config.micro_batch or share, share)
         memory = estimate.memory(micro)
         timing = _time_if_it_fits(policy, config, seen, micro, missing, config.steps - done, workers)
     mean = sum(map(tokens_of, seen)) / len(seen)
@@ -89,7 +89,7 @@ def preflight(
         prompts=len({repr(pair.prompt) for pair in reading.pairs}),
         steps=config.steps,
         done=done,
-        processes=workers.count,
+        processes=workers.world_size,
         batch_size=config.batch_size,
         micro_batch_size=micro,
         max_length=max_length,
@@ -136,7 +136,7 @@ def settings_findings(config: TrainConfig, pairs: int | None, held_out: int | No
             f"No pairs are held out ({_why_none(config)}), so nothing will show whether the run learns more than its pairs.",
         ),
     }
-    return [_finding(kind, (), words, 0) for kind, (applies, words) in checks.items() if applies]
+    return [_finding(kind, (), message, 0) for kind, (applies, message) in checks.items() if applies]
 
 
 def _why_none(config: TrainConfig) -> str:
@@ -223,8 +223,8 @@ def _enough(pairs: Sequence[EncodedPair]) -> int:
     return max((enough_room(len(c.prompt) + pair.prompt_cut, len(c.answer) + cut) for pair, c, cut in sides), default=0)
 
 
-def _finding(kind: str, pairs: Sequence[EncodedPair], words: str, tokens: int) -> Finding:
-    return Finding(kind=kind, words=words, pairs=len(pairs), tokens=tokens, ids=tuple(pair.id for pair in pairs[:IDS]))
+def _finding(kind: str, pairs: Sequence[EncodedPair], message: str, tokens: int) -> Finding:
+    return Finding(kind=kind, message=message, pairs=len(pairs), tokens=tokens, ids=tuple(pair.id for pair in pairs[:IDS]))
 
 
 def _lengths(pairs: Sequence[EncodedPair]) -> dict[str, Lengths]:
@@ -249,32 +249,34 @@ def _spread(lengths: np.ndarray) -> Lengths:
 def _batches(reading: Reading, first: int, last: int) -> list[list[EncodedPair]]:
     """The pairs of steps `first` to `last`, of so many that the largest batch is likely among them."""
     steps = range(first, min(last, first + STEPS - 1) + 1)
-    return [[reading.encoded[i] for i in reading.order.batch(step) if i in reading.encoded] for step in steps]
+    return [[reading.encoded[i] for i in reading.schedule.batch(step) if i in reading.encoded] for step in steps]
 
 
 def _advice(config: TrainConfig, estimate: MemoryEstimate, memory: Memory, micro: int) -> str:
     """What to do where a run does not fit."""
-    words = f"Training needs about {size(memory.more)} besides the weights, and {size(memory.free)} are free on {memory.device}"
+    message = f"Training needs about {size(memory.more)} besides the weights, and {size(memory.free)} are free on {memory.device}"
     if memory.enough:
-        words = f"{words}, but memory ran out in a pass over a single pair"
+        message = f"{message}, but memory ran out in a pass over a single pair"
     elif memory.evaluation > (memory.step or 0):
         return (
-            f"{words}: an evaluation takes {size(memory.evaluation)} of it; lower eval_prompts or eval_tokens, switch evaluate "
+            f"{message}: an evaluation takes {size(memory.evaluation)} of it; lower eval_prompts or eval_tokens, switch evaluate "
             "off, or take a smaller model."
         )
     same = "what dropout draws changes" if config.lora_rank and config.lora_dropout else "it changes no result"
     fits = 0 if memory.enough else estimate.largest(micro - 1)
     if fits:
-        return f"{words}: set micro_batch_size to {fits} ({same}), or to fit, or lower max_length."
+        return f"{message}: set micro_batch_size to {fits} ({same}), or to fit, or lower max_length."
     without = estimate.memory(micro, probes=False)
     if without.enough and not memory.enough:
         less = size(memory.more - without.more)
-        return f"{words}: set probe_layers to a few of the layers, or probe_budget to 0 (it changes no result): probes take {less}."
+        return (
+            f"{message}: set probe_layers to a few of the layers, or probe_budget to 0 (it changes no result): probes take {less}."
+        )
     if memory.gradients + memory.optimizer > memory.activations and not config.lora_rank:
-        return f"{words}: train an adapter (lora_rank = 16) instead of the whole model, or a smaller model."
+        return f"{message}: train an adapter (lora_rank = 16) instead of the whole model, or a smaller model."
     steps = "set micro_batch_size to 1 and lower" if micro > 1 else "lower"
     checkpointing = "" if config.gradient_checkpointing else ", switch gradient_checkpointing on"
-    return f"{words}: {steps} max_length{checkpointing}, or take a smaller model."
+    return f"{message}: {steps} max_length{checkpointing}, or take a smaller model."
 
 
 # Time.
@@ -306,10 +308,10 @@ def _time(
     mean = sum(map(tokens_of, pairs)) / len(pairs)
     objective = config.objective
     # Parts of a batch that depend on one another are computed once more, before the objective sees all of them.
-    twice = micro * workers.count < config.batch_size and not stands_alone(objective, objective.initial_state())
+    twice = micro * workers.world_size < config.batch_size and not stands_alone(objective, objective.initial_state())
     once = (2 if twice else 1) * forward + backward
-    step = config.batch_size / workers.count * mean / tokens * once + _optimizer_seconds(policy)
-    reference = missing / workers.count / tokens * forward
+    step = config.batch_size / workers.world_size * mean / tokens * once + _optimizer_seconds(policy)
+    reference = missing / workers.world_size / tokens * forward
     return Time(step=step, reference=reference, training=steps * step, measured_pairs=count)
 
 

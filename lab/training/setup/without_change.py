@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from lab.run.config import ConfigError
-from lab.store import Change, RunError, durable, list_checkpoints, read_about, read_changes, write_changes
+from lab.store import Change, RunError, durable, list_checkpoints, read_changes, read_manifest, write_changes
 from lab.store.changes import is_before_change, parse_changes
-from lab.store.folder import read_facts
+from lab.store.folder import read_metadata
 
 from .branch import START
 
@@ -26,8 +26,8 @@ def changes_to_leave_out(folder: Path, after: int) -> list[Change]:
 
     Raises ConfigError, naming the steps there are, where none was made then, and where the run that it branched from made it.
     """
-    changes, about = read_changes(folder), read_about(folder)
-    own = [change for change in changes if change not in _inherited(folder, about)]
+    changes, manifest = read_changes(folder), read_manifest(folder)
+    own = [change for change in changes if change not in _inherited(folder, manifest)]
     chosen = [change for change in own if change.after == after]
     if chosen:
         return chosen
@@ -64,7 +64,7 @@ def leave_out_changes(folder: Path, after: int) -> list[Change]:
 
 def _remove(checkpoint: Path) -> None:
     try:
-        keep = read_facts(checkpoint).get("asked") == "keep"
+        keep = read_metadata(checkpoint).get("asked") == "keep"
     except RunError:  # damaged
         keep = False
     if not keep:
@@ -76,12 +76,12 @@ def _remove(checkpoint: Path) -> None:
     durable.sync(checkpoint.rename(target).parent)
 
 
-def _inherited(folder: Path, about: Mapping[str, Any]) -> list[Change]:
+def _inherited(folder: Path, manifest: Mapping[str, Any]) -> list[Change]:
     """The changes that a branch begins with: those of its parent's pair set up to the checkpoint."""
-    if "branch" not in about or not (folder / START).exists():
+    if "branch" not in manifest or not (folder / START).exists():
         return []
-    step = int(about["branch"]["step"])
-    known = parse_changes(read_facts(folder / START).get("changes", []))
+    step = int(manifest["branch"]["step"])
+    known = parse_changes(read_metadata(folder / START).get("changes", []))
     last = {change.pairs_version for change in known if change.after == step}
     return [
         change for change in read_changes(folder) if change.after < step or (change.after == step and change.pairs_version in last)

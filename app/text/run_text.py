@@ -60,12 +60,12 @@ def preparing(status: Mapping[str, Any]) -> str:
     """What a run does before its first step."""
     stage = str(status.get("stage") or "waiting for its turn")
     share, remaining = status.get("stage_share"), status.get("stage_remaining")
-    words = stage[0].upper() + stage[1:]
+    message = stage[0].upper() + stage[1:]
     if share is not None:
-        words += f": {share:.0%}"
+        message += f": {share:.0%}"
     if remaining:
-        words += f", about {duration(remaining)} left"
-    return words
+        message += f", about {duration(remaining)} left"
+    return message
 
 
 def meaning(name: str) -> str:
@@ -82,6 +82,6 @@ def meanings(names: Mapping[str, str]) -> str:
 
 def meanings_in_halves(names: Sequence[str]) -> tuple[str, str]:
     """What the rows of a table mean, numbered as they are: for the heads of its first two columns, as a hover has room for few."""
-    words = [f"{row}. {meaning(name)}" for row, name in enumerate(names, 1)]
-    half = -(-len(words) // 2)
-    return "\n".join(words[:half]), "\n".join(words[half:])
+    message = [f"{row}. {meaning(name)}" for row, name in enumerate(names, 1)]
+    half = -(-len(message) // 2)
+    return "\n".join(message[:half]), "\n".join(message[half:])
