@@ -22,14 +22,14 @@ from lab.run.preflight_report import Preflight
 from lab.store import SilentWriter, StoreReader, StoreWriter, list_checkpoints, read_manifest
 from lab.store.durable import disk_errors_in_words
 from lab.training import DeviceSlot, Training, create_run, start, start_process
-from lab.training.data.batches import encode_pair
+from lab.training.data.encoded_pairs import encode_pair
 from lab.training.distributed import ALONE, Workers
 from lab.training.evaluation.evaluator import Judge
 from lab.training.lifecycle import check_new_folder, leaving_a_note
 from lab.training.loop import OnStep
 from lab.training.setup.branch import lay_out, plan_branch, read_start
-from lab.training.setup.context import look_ahead
 from lab.training.setup.executor_choice import Executor, choose_place
+from lab.training.setup.prepare import look_ahead
 from lab.training.setup.requirements import refuse_what_cannot_work
 from lab.training.setup.without_change import changes_to_leave_out, leave_out_changes
 from lab.training.step import concatenate, pair_logps
@@ -269,7 +269,7 @@ def start_run(
         )
 
     if not workers.is_main:
-        if slot is None or slot.come_for_the_first():
+        if slot is None or slot.wait_for_main():
             with leaving_a_note(folder, workers):
                 make(SilentWriter()).run()
         return Run(folder)
@@ -351,7 +351,7 @@ def preflight(
         from lab.world import ensure
 
         folder = str(ensure(cache=home.cache(), progress=progress).model_dir)
-    return look_ahead(config, stored, model=folder, cache=home.cache(), stage=lambda what, share=0.0: say(what, share))
+    return look_ahead(config, stored, model=folder, cache=home.cache(), report_stage=lambda what, share=0.0: say(what, share))
 
 
 def token_logps(

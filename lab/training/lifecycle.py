@@ -25,6 +25,7 @@ from lab.store import KEEP_PAIR_ROWS, RunError, StoreReader, StoreWriter, durabl
 from lab.store.folder import RUN_FILE
 from lab.training.checkpoints.checkpoint import CheckpointError
 from lab.training.control.device_slot import DeviceSlot
+from lab.training.control.request_loop import PAUSING
 from lab.training.control.stopping import Stopped
 from lab.training.setup.versions import versions
 
@@ -129,7 +130,7 @@ def start(
         raise RunError(f"The run in {folder} cannot be trained. {durable.disk_problem(error) or error}") from None
     try:
         if lock is None:  # else whoever started this process did it, and requests may have come since
-            take(folder)  # what was asked of an earlier, dead training here is not for this one
+            take(folder, PAUSING)  # an earlier process left them; other requests are handled by this one
         store = StoreWriter(folder, token_steps=token_steps, keep_pair_rows=keep_pair_rows)
     except BaseException as error:
         held.release()
@@ -152,15 +153,15 @@ def start(
             training = make(store)
             training.began = began
             state = training.run()
-            outcome = in_process.Outcome(state, training.progress.step, reason=training.stop_reason)
+            outcome = in_process.Outcome(state, training.state.step, reason=training.stop_reason)
             store.status(state=state, stage=state, stage_share=None, stage_remaining=None, remaining=0, reason=outcome.reason)
-            store.event(training.progress.step, "state", state=state)
+            store.event(training.state.step, "state", state=state)
         except Stopped:  # while it waited for its turn
             outcome = in_process.Outcome("stopped", _step_of(folder))
             store.status(state="stopped", stage="stopped", remaining=0)
             store.event(outcome.step, "state", state="stopped")
         except BaseException as error:
-            step = training.progress.step if training else 0
+            step = training.state.step if training else 0
             message = _note_of_another(folder, workers, error) or describe(error)
             outcome = in_process.Outcome("failed", step, error=message)
             log.error("The run %s failed: %s", folder.name, message)
@@ -175,7 +176,7 @@ def start(
             if torch.cuda.is_initialized():
                 release()  # before another run gets the device
             if slot is not None:
-                slot.leave()
+                slot.free()
             store.close()
             in_process.end(folder, outcome)
             held.release()

@@ -1,4 +1,4 @@
-"""The training loop: prepare, then evaluate, save, step, log until done, listening for requests at every safe point."""
+"""The training loop: evaluate, save and step until all steps are done, handling requests at every safe point."""
 
 from __future__ import annotations
 
@@ -8,43 +8,36 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from lab.pairs import Pair
-from lab.policy import keep_kernel, whole
+from lab.policy import Policy, whole
 from lab.policy.memory import out_of_memory, release
-from lab.run.changeable import same_state
 from lab.run.config import TrainConfig
 from lab.store import Change, StoreWriter
 from lab.store.changes import plain_changes
-from lab.store.folder import STOPPING, beats_all, read_metadata, score
-from lab.training.checkpoints.checkpoint import (
-    Asked,
-    CheckpointError,
-    Stored,
-    TrainingState,
-    add_evaluation,
-    latest_whole,
-    put_back,
-    put_back_optimizer,
-    read_checkpoint,
-)
-from lab.training.checkpoints.saving import Saving
+from lab.store.folder import beats_all, score
+from lab.training.checkpoints.checkpoint import CheckpointError, CheckpointPurpose, TrainingState, add_evaluation
+from lab.training.checkpoints.saver import CheckpointSaver
+from lab.training.checkpoints.starting_point import StartingPoint, restore, restore_optimizer
+from lab.training.control.changes import RunChanges, changeable_values
 from lab.training.control.memory_guard import NOTHING_TO_SAVE, MemoryGuard, saved
-from lab.training.control.steering import Steering
+from lab.training.control.request_handler import RequestHandler
 from lab.training.control.stopping import StopCheck, Stopped
-from lab.training.data.batches import EncodedPair, step_randomness
+from lab.training.data.encoded_pairs import EncodedPair
+from lab.training.data.random_streams import step_randomness
 from lab.training.data.statistics import dataset_state, statistics_due, without_spread
-from lab.training.evaluation.evaluator import Evaluator, Judge
+from lab.training.evaluation.evaluator import Evaluation, Evaluator, Judge
 from lab.training.evaluation.probes import Probes
 from lab.training.setup.branch import Start
-from lab.training.setup.context import RunContext, prepare
+from lab.training.setup.prepare import prepare
+from lab.training.setup.run_context import RunContext
 
 from .distributed import ALONE, Workers
 from .optimizer import adamw
-from .recording import record_step
+from .recording import record_step, require_finite
+from .reporter import RunReporter
 from .step import StepResult, accumulate
 
 log = logging.getLogger(__name__)
@@ -53,14 +46,23 @@ OnStep = Callable[[int, dict[str, float]], None]
 
 
 class Training:
-    """One run, from its configuration to its last checkpoint; `run()` does it all, in whatever thread calls it.
+    """One run from its configuration to its last checkpoint; `run()` trains in the calling thread.
 
-    run_dir: the run's folder.   config, pairs_version: what the run was made with; people may change both in mid-run.
-    pairs_at: version -> the whole set as it then was, in its order.   model: folder or hub id.
-    cache: folder for what the reference says.   judge: knows what sampled answers are worth, or None.
-    resume: continue from the latest checkpoint.   start: what a branch begins from.   left_out: changes that were just
-    left out, for the record.   on_step: told every step's scalars.
-    workers: the processes that train together; each has a Training of its own, and all do the same in step.
+    Args:
+        run_dir: Folder of the run.
+        config: Settings that the run was made with; they may change while it trains.
+        pairs_at: Returns the pair set of a version, in its order.
+        pairs_version: Version of the pair set that the run was made with.
+        model: Folder or hub id.
+        cache: Folder of reference log-probs and answers.
+        store: The run's store.
+        judge: Scores sampled answers, or None.
+        resume: Continue from the latest checkpoint.
+        start: The checkpoint of another run that a branch begins from.
+        left_out: Changes that were just left out, for the record.
+        on_step: Receives step and scalars of every step.
+        workers: The processes that train together; each has a Training of its own.
+        guard: Stops the run before memory runs out.
     """
 
     def __init__(
@@ -81,32 +83,42 @@ class Training:
         workers: Workers = ALONE,
         guard: MemoryGuard | None = None,
     ) -> None:
-        self.run_dir, self.store = run_dir, store
+        self.run_dir, self.store, self.workers = run_dir, store, workers
         self.model, self.cache, self.judge = model, cache, judge
-        self.resume, self.start, self.on_step = resume, start, on_step
-        self._left_out = list(left_out)
-        self.workers = workers
-        self.steering = Steering(
-            run_dir, store, config, pairs_version=pairs_version, pairs_at=pairs_at, model=model, workers=workers
-        )
-        self.progress = TrainingState(state=config.objective.initial_state())
-        self.context: RunContext | None = None
-        self.step_seconds = 0.0
-        self.saving = Saving(run_dir, store, workers)
+        self.resume, self.start, self.left_out, self.on_step = resume, start, list(left_out), on_step
+        self.reporter = RunReporter(store)
+        self.changes = RunChanges(run_dir, store, pairs_version=pairs_version, pairs_at=pairs_at, model=model, workers=workers)
+        self.requests = RequestHandler(run_dir, self.reporter, self.changes, workers)
+        self.saver = CheckpointSaver(run_dir, self.reporter, self.changes, workers)
         self.guard = guard or MemoryGuard()
-        self.stop_check = StopCheck(run_dir, reason=self.guard.reason, enabled=workers.world_size == 1, noticed=self._say_stopping)
+        self.stop_check = StopCheck(
+            run_dir, reason=self.guard.reason, enabled=workers.world_size == 1, noticed=self.reporter.stopping
+        )
         self.stop_reason: str | None = None
-        self._found: tuple[Stored | None, list[str]] = (None, [])
-        self.began = time.monotonic()  # whoever starts the run puts the moment here at which it began to wait for the device
-        self._clock_before = 0.0  # what an interrupted run's clock had reached at its checkpoint
+        self.context: RunContext | None = None
+        self.state = TrainingState(state=config.objective.initial_state())
+        self.step_seconds = 0.0
+        self.began = time.monotonic()  # `lifecycle.start` sets it to the moment at which the run began to wait for its device
+        self._config = config
+        self._clock_before = 0.0  # seconds on the clock of an interrupted run at its checkpoint
 
     @property
     def config(self) -> TrainConfig:
         """The settings in use."""
-        return self.steering.config
+        return self.context.config if self.context is not None else self._config
+
+    @property
+    def policy(self) -> Policy:
+        """The model in training."""
+        return self._prepared().policy
+
+    @property
+    def clock(self) -> float:
+        """Seconds since the run began, waiting included, without the time between an interruption and its resumption."""
+        return self._clock_before + time.monotonic() - self.began
 
     def run(self) -> str:
-        """Train to the end; returns "finished" or "stopped". Raises what went wrong, with everything up to then stored."""
+        """Train to the end; return "finished" or "stopped". Errors are raised once everything up to then is stored."""
         try:
             with self.guard:
                 return self._run()
@@ -116,18 +128,18 @@ class Training:
 
     def _run(self) -> str:
         try:
-            self._prepare()
-            self._say("running")
-            while self.progress.step < self.config.steps:
+            context = self._prepare()
+            self.reporter.state("running")
+            while self.state.step < self.config.steps:
                 if self._due(self.config.eval_every, at_start=True):
                     self._evaluate()
-                elif self.probes.look_due(self.progress.step):
-                    self._stage("looking at the panel")
+                elif self.probes.panel_due(self.state.step):
+                    self.reporter.stage("computing the panel")
                     with self.stop_check.active():
-                        self.probes.look(self.progress.step)
+                        self.probes.compute_panel(self.state.step)
                 if self._due(self.config.save_every):
                     self._try_to_save()
-                self._listen(between_steps=True)
+                self.requests.poll_between_steps(context, self._save)
                 self._step()
             self._evaluate()
             self._save()
@@ -137,127 +149,87 @@ class Training:
         return "finished"
 
     def _end_early(self, reason: str | None) -> None:
-        """Save what was trained. reason: why the run stops itself; what became of its last step is added once it is known."""
-        self.steering.acknowledge_stop(self.progress.step)
-        outcome = NOTHING_TO_SAVE if self.context is None else ""  # the error of a checkpoint that cannot be written says the rest
+        """Save what was trained. reason: why the run stops by itself, or None for a requested stop."""
+        outcome = NOTHING_TO_SAVE if self.context is None else ""  # the error of a checkpoint that fails says the rest
         try:
+            if reason is None:
+                self.requests.finish(self.context, self._save)
             if self.context is not None:
                 release()
                 self._save()
-                outcome = saved(self.progress.step)
+                outcome = saved(self.state.step)
         finally:
             if reason is not None:
                 self.stop_reason = f"{reason} {outcome}".strip()
-                self.warn(self.stop_reason)
+                self.reporter.warn(self.stop_reason)
 
-    def _prepare(self) -> None:
+    # Preparation.
+
+    def _prepare(self) -> RunContext:
         with self.stop_check.active():
-            self.context = prepare(
+            context, point = prepare(
                 self.config,
-                self.store,
-                self.steering.pairs_at(self.steering.pairs_version),
+                self.run_dir,
+                self.reporter,
+                self.changes,
                 model=self.model,
                 cache=self.cache,
-                stage=self._stage,
-                warn=self.warn,
-                listen=self._listen,
-                catch_up=self._catch_up,
-                workers=self.workers,
+                poll=self.requests.poll,
                 stop_check=self.stop_check,
+                resume=self.resume,
+                branch=self.start,
+                workers=self.workers,
             )
-        self.steering.config = self.context.config  # with the micro-batch that fits
-        config = self.config
-        self.probes = Probes(config, self.policy, self.context.panel, self.store, self.workers)
-        stored = self._begin()
-        self.workers.wrap(self.policy)  # may put other parameters in the place of those that were there
-        self._make_optimizer(stored)
+        self.context = context
+        self.probes = Probes(context.config, context.policy, context.panel, self.store, self.workers)
+        restored = restore(point, context.policy, context.degree_head, context.config.objective)
+        self.state, self.reporter.step = restored.state, point.step
+        if point.own is not None:
+            self.saver.saved_step, self._clock_before = point.step, self.state.clock
+        self._record_start(point)
+        self.workers.wrap(context.policy)  # may replace the parameters
+        head = context.degree_head
+        self.parameters = [*context.policy.parameters().values(), *(head.parameters() if head is not None else ())]
+        self.optimizer = adamw(context.config, self.parameters)
+        restore_optimizer(restored, context.policy, self.optimizer, head)
+        return context
 
-    def _make_optimizer(self, stored: Stored | None) -> None:
-        """AdamW over what is trained, going on from a checkpoint where there is one."""
-        assert self.context is not None
-        config, head = self.config, self.context.degree_head
-        self.parameters = [*self.policy.parameters().values(), *(head.parameters() if head is not None else ())]
-        self.optimizer = adamw(config, self.parameters)
-        if stored is not None:
-            exact = self.start is None or stored.folder != self.start.folder
-            put_back_optimizer(stored, self.policy, self.optimizer, head, exact=exact)
-
-    def _catch_up(self, context: RunContext) -> int:
-        """Find where the run goes on and make the changes again that it had by then, before weights are put back: until then the
-        policy is the reference. Returns the steps that are done."""
-        self.policy, self.steering.context = context.policy, context
-        latest = (lambda: latest_whole(self.run_dir, self.policy)) if self.resume else (lambda: (None, []))
-        self._found = self.workers.in_turn(latest)
-        stored = self._found[0]
-        if self.config.micro_batch_size == "fit" and stored is not None:
-            fitted = {"micro_batch_size": stored.metadata["settings"]["micro_batch_size"]}  # another would round differently
-            self.steering.config = context.config = self.config.model_copy(update=fitted)
-        keep_kernel(context.policy, stored.metadata if stored else read_metadata(self.start.folder) if self.start else {})
-        self.steering.follow(self._from, preparing=True)
-        return self._from
-
-    @property
-    def _from(self) -> int:
-        """The step of what was found to go on from."""
-        stored = self._found[0]
-        return stored.metadata["step"] if stored else self.start.step if self.start else 0
-
-    def _begin(self) -> Stored | None:
-        """Put the run to where it goes on: its latest checkpoint, the one it branched from, or the first step. Returns the
-        checkpoint from which the optimizer goes on, if there is one."""
-        assert self.context is not None
-        step, (stored, complaints) = self._from, self._found
-        self._found = (None, [])
-        if stored is not None:
-            put_back(stored, self.policy, self.context.degree_head)
-            self.progress, self.saving.at = stored.progress, step
-            self._clock_before = self.progress.clock
-        elif self.start is not None:
-            stored = self._branch(self.start)
+    def _record_start(self, point: StartingPoint) -> None:
+        """Record where the run begins or continues, with the settings in use there."""
+        present = {"settings": changeable_values(self.config), "pairs_version": self.changes.pairs_version}
+        if self.start is not None and not self.resume:
+            self.store.event(point.step, "branched", parent=self.start.parent, **present)
         if self.resume:
-            self.store.forget_after(step)
-            own = stored.folder.name if stored is not None and self.saving.at == step else None
-            without = {"without": plain_changes(self._left_out)} if self._left_out else {}
-            self.store.event(step, "resumed", checkpoint=own, **without, **self.steering.present())
-            for message in complaints:
-                self.warn(f"{message} The run goes on from the one before.")
+            self.store.forget_after(point.step)
+            own = point.own.folder.name if point.own is not None else None
+            without = {"without": plain_changes(self.left_out)} if self.left_out else {}
+            self.store.event(point.step, "resumed", checkpoint=own, **without, **present)
+            for message in point.damaged:
+                self.reporter.warn(f"{message} The run goes on from the one before.")
             if own is None and self.start is None:
-                self.warn("There is no checkpoint to resume from, so the run starts from its first step again.")
-        self.store.status(step=step, pairs_version=self.steering.pairs_version)
-        return stored
+                self.reporter.warn("There is no checkpoint to resume from, so the run starts from its first step again.")
+        self.store.status(step=point.step, pairs_version=self.changes.pairs_version)
 
-    def _branch(self, start: Start) -> Stored | None:
-        """Take over what another run's checkpoint holds, as far as it fits this run; returns it where the optimizer goes on."""
-        assert self.context is not None
-        stored = read_checkpoint(start.folder, self.policy)
-        put_back(stored, self.policy, self.context.degree_head, exact=False)
-        self.progress = replace(stored.progress, evaluation=None, clock=0.0)
-        if not same_state(start.objective, self.config.objective):
-            self.progress.state = self.config.objective.initial_state()
-        if not self.resume:
-            self.store.event(start.step, "branched", parent=start.parent, **self.steering.present())
-        return stored if start.keep_optimizer else None
-
-    @property
-    def clock(self) -> float:
-        """Seconds that the run has taken up to now, waiting included; those between an interruption and its resumption are not."""
-        return self._clock_before + time.monotonic() - self.began
+    def _prepared(self) -> RunContext:
+        assert self.context is not None, "the run is not prepared yet"
+        return self.context
 
     # One step.
 
     def _step(self) -> None:
-        config, step = self.config, self.progress.step + 1
-        began = time.perf_counter()
-        state_before = self.progress.state
+        context, config, state = self._prepared(), self.config, self.state
+        step, objective_state = state.step + 1, state.state
+        began, paused = time.perf_counter(), self.requests.paused_seconds
         try:
             with self.stop_check.active():
+                self._renew_dataset_state(step)
                 pairs, result = self._gradient(step)
                 self.probes.split()
                 self.stop_check()
                 norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))
                 self.stop_check()  # the last one: a step of the optimizer is made whole or not at all
         except BaseException as error:  # nothing of a step that is not completed stays
-            self.progress.state = state_before
+            state.state = objective_state
             self.optimizer.zero_grad(set_to_none=True)
             self.probes.forget_step()
             if isinstance(error, (RuntimeError, MemoryError)) and out_of_memory(error):
@@ -269,30 +241,42 @@ class Training:
         self.optimizer.step()
         self._lay_out_ahead(step + 1)
         self.probes.record(step)
-        self.optimizer.zero_grad(set_to_none=True)  # evaluations and checkpoints have their room
-        self.progress.step, self.progress.state, self.progress.evaluation = step, result.credited.state, None
-        self.progress.tokens += int(result.logps.n_w.sum() + result.logps.n_l.sum())
-        seconds = time.perf_counter() - began
-        self.progress.seconds += seconds
+        self.optimizer.zero_grad(set_to_none=True)  # leaves memory to evaluations and checkpoints
+        state.step, state.state, state.evaluation = step, result.credited.state, None
+        state.tokens += int(result.logps.n_w.sum() + result.logps.n_l.sum())
+        seconds = time.perf_counter() - began - (self.requests.paused_seconds - paused)
+        state.seconds += seconds
         self.probes.trained(seconds)
         self.step_seconds = 0.9 * self.step_seconds + 0.1 * seconds if self.step_seconds else seconds
-        record_step(self, step, pairs, result, float(norm))
+        self.reporter.step = step
+        scalars = record_step(
+            context,
+            state,
+            self.reporter,
+            pairs,
+            result,
+            grad_norm=float(norm),
+            step_seconds=self.step_seconds,
+            clock=self.clock,
+            probe_cost=self.probes.cost,
+        )
+        if self.on_step is not None:
+            self.on_step(step, scalars)
+        require_finite(step, scalars["loss"], float(norm))
 
     def _gradient(self, step: int) -> tuple[list[EncodedPair], StepResult]:
         """Compute the gradient of a step; may be interrupted between any two layers and any two chunks of logits."""
-        config, context = self.config, self.context
-        assert context is not None
-        self._renew_dataset_state(step)
+        context, config = self._prepared(), self.config
         pairs = context.batch(step)
         for group in self.optimizer.param_groups:
             group["lr"] = config.rate(step)
         self.optimizer.zero_grad(set_to_none=True)
         draws, dropout_seed = step_randomness(config.seed, step, drops=config.lora_dropout > 0)
         result = accumulate(
-            self.policy,
+            context.policy,
             config.objective,
             pairs,
-            self.progress.state or {},
+            self.state.state or {},
             draws,
             reference=context.reference,
             degree_head=context.degree_head,
@@ -304,70 +288,69 @@ class Training:
         return pairs, result
 
     def _lay_out_ahead(self, step: int) -> None:
-        """Before anything waits for the GPU: the next batch, as far as it is known."""
-        config, context = self.config, self.context
-        assert context is not None
-        if (
-            self.policy.device.type == "cuda"
-            and step <= config.steps
-            and config.micro_batch is None
-            and context.degraded_spec is None
-        ):
+        """Lay out the next batch on the GPU before anything waits for it, as far as it is known."""
+        context, config = self._prepared(), self.config
+        known = config.micro_batch is None and context.degraded_spec is None
+        if context.policy.device.type == "cuda" and step <= config.steps and known:
             pairs = context.batch(step)
-            self.policy.lay_out_ahead([p.chosen for p in pairs] + [p.rejected for p in pairs])
+            context.policy.lay_out_ahead([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs])
 
     def _renew_dataset_state(self, step: int) -> None:
-        """Compute the statistics over the pairs of the run (alpha-DPO, normalize "dataset") where they are due."""
-        config, context = self.config, self.context
-        assert context is not None
-        if not statistics_due(config, self.progress.state, context.schedule, step):
+        """Compute the statistics over all training pairs (alpha-DPO, normalize "dataset") where they are due before a step."""
+        context, config = self._prepared(), self.config
+        data = context.data
+        if not statistics_due(config, self.state.state, data.schedule, step):
             return
-        pairs = [replace(context.encoded[i], degraded=()) for i in sorted(context.schedule.members) if i in context.encoded]
-        state = dataset_state(self.policy, config.objective, pairs, context.reference, self._stage, self._listen)
-        self.progress.state = without_spread(state) if step == 1 else state
-        self.store.event(step, "statistics", **{name: float(value) for name, value in self.progress.state.items()})
+        pairs = [replace(data.encoded[i], degraded=()) for i in sorted(data.schedule.members) if i in data.encoded]
+        state = dataset_state(context.policy, config.objective, pairs, context.reference, self.reporter.stage, self.requests.poll)
+        self.state.state = without_spread(state) if step == 1 else state
+        self.store.event(step, "statistics", **{name: float(value) for name, value in self.state.state.items()})
 
     # Between steps.
 
     def _due(self, every: int, *, at_start: bool = False) -> bool:
-        step = self.progress.step
+        step = self.state.step
         return at_start if step == 0 else bool(every) and step % every == 0
 
     def _evaluate(self) -> None:
-        step = self.progress.step
-        if not self.config.evaluate or self.progress.evaluation is not None or self.context is None:
+        """Evaluate the policy on held-out pairs and prompts, record it, and keep the best checkpoint."""
+        context, step = self._prepared(), self.state.step
+        if not self.config.evaluate or self.state.evaluation is not None:
             return
-        cache = self.cache if self.workers.world_size == 1 else None  # what one process finds there another may not yet
-        look = Evaluator(self.context, self.model, cache, self.judge, self._stage, self._listen, self.stop_check)
-        pairs = self.context.held_out
+        cache = self.cache if self.workers.world_size == 1 else None  # one process may find there what another does not yet
+        evaluate = Evaluator(context, self.model, cache, self.judge, self.reporter, self.requests.poll, self.stop_check)
         try:
             with self.stop_check.active():
-                found = look(self.config, step, self.progress.state or {})
-                self._stage("looking at the panel")
-                self.probes.look(step, free=True)
-        except Exception:  # a look that fails ends the run, but not the steps that led here
+                evaluation = evaluate(self.config, step, self.state.state or {})
+                self.reporter.stage("computing the panel")
+                self.probes.compute_panel(step, free=True)
+        except Exception:  # an evaluation that fails ends the run, but keeps the steps that led here
             if step:
                 self._try_to_save()
             raise
-        self.progress.evaluation = found.scalars
-        self._stage("training")
-        if not found.scalars:
-            return
-        self.store.scalars(step, found.scalars)
-        if found.terms:
-            self.store.held_out(step, [pair.id for pair in pairs], [pair.version for pair in pairs], found.terms)
-        self.store.event(step, "evaluation", **found.scalars, **found.detail)
-        measure = self.config.keep_best
-        if step == 0 and measure not in ("auto", "") and score(found.scalars, measure) is None:
-            there = ", ".join(found.scalars) or "none"
-            self.warn(f"keep_best is {measure}, which no evaluation has, so no checkpoint is kept as the best; there is {there}.")
-        if step and self.saving.at == step:  # saved when the look was broken off
+        self.state.evaluation = evaluation.scalars
+        self.reporter.stage("training")
+        if evaluation.scalars:
+            self._record_evaluation(context, evaluation, step)
+
+    def _record_evaluation(self, context: RunContext, evaluation: Evaluation, step: int) -> None:
+        pairs, measure = context.data.held_out, self.config.keep_best
+        self.store.scalars(step, evaluation.scalars)
+        if evaluation.terms:
+            self.store.held_out(step, [pair.id for pair in pairs], [pair.version for pair in pairs], evaluation.terms)
+        self.store.event(step, "evaluation", **evaluation.scalars, **evaluation.detail)
+        if step == 0 and measure not in ("auto", "") and score(evaluation.scalars, measure) is None:
+            known = ", ".join(evaluation.scalars) or "none"
+            self.reporter.warn(
+                f"keep_best is {measure}, which no evaluation has, so no checkpoint is kept as the best; there is {known}."
+            )
+        if step and self.saver.saved_step == step:  # saved when the evaluation was interrupted
             if self.workers.is_main:
                 try:
-                    add_evaluation(self.run_dir, step, found.scalars)
+                    add_evaluation(self.run_dir, step, evaluation.scalars)
                 except OSError as error:
-                    self.warn(f"The evaluation could not be added to its checkpoint ({error.strerror}). Training goes on.")
-        elif step and self.workers.broadcast(beats_all(self.run_dir, found.scalars, measure)):
+                    self.reporter.warn(f"The evaluation could not be added to its checkpoint ({error.strerror}). Training goes on.")
+        elif step and self.workers.broadcast(beats_all(self.run_dir, evaluation.scalars, measure)):
             self._try_to_save()
 
     def _try_to_save(self) -> None:
@@ -375,30 +358,8 @@ class Training:
         try:
             self._save()
         except CheckpointError as error:
-            self.warn(f"{error} Training goes on.")
+            self.reporter.warn(f"{error} Training goes on.")
 
-    def _save(self, asked: Asked | None = None) -> None:
-        if self.context is not None:
-            self.progress.clock = self.clock
-            self.saving(self.policy, self.optimizer, self.progress, self.context.degree_head, self.steering, asked=asked)
-
-    def _listen(self, *, between_steps: bool = False) -> None:
-        """Do what people asked for since the last safe point; see `Steering.listen`."""
-        self.steering.listen(self.progress.step, self._say, self._save if between_steps else None)
-
-    # Words for the people who watch.
-
-    def _say(self, state: str) -> None:
-        self.store.status(state=state)
-        self.store.event(self.progress.step, "state", state=state)
-
-    def _say_stopping(self) -> None:
-        self._stage(STOPPING)
-        self.store.flush(1.0)
-
-    def _stage(self, stage: str, share: float | None = None, remaining: float | None = None) -> None:
-        self.store.status(stage=stage, stage_share=share, stage_remaining=remaining)
-
-    def warn(self, message: str, **detail: Any) -> None:
-        log.warning("%s", message)
-        self.store.event(self.progress.step, "warning", message=message, **detail)
+    def _save(self, purpose: CheckpointPurpose | None = None) -> None:
+        self.state.clock = self.clock
+        self.saver.save(self._prepared(), self.optimizer, self.state, purpose)

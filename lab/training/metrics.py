@@ -6,7 +6,7 @@ import numpy as np
 
 from lab.objectives import Credited, PairLogps, degree_confusion
 from lab.store import TokenRow
-from lab.training.data.batches import EncodedPair
+from lab.training.data.encoded_pairs import EncodedPair
 
 from .step import StepResult
 

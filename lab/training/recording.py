@@ -1,79 +1,107 @@
-"""What is written down of every step, and what is checked of it."""
+"""The record of a step: its scalars, pair terms and token values, and checks of its numbers."""
 
 from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING
 
 from lab.policy.memory import peak_bytes
-from lab.training.data.batches import EncodedPair
+from lab.training.data.encoded_pairs import EncodedPair
 
+from .checkpoints.checkpoint import TrainingState
 from .metrics import batch_scalars, degree_scalars, host_terms, token_rows
+from .reporter import RunReporter
+from .setup.run_context import RunContext
 from .step import StepResult
-
-if TYPE_CHECKING:
-    from .loop import Training
 
 log = logging.getLogger("lab.training.loop")
 
 
-def record_step(run: Training, step: int, pairs: list[EncodedPair], result: StepResult, norm: float) -> None:
-    """Store the numbers of a step, tell `on_step`, and check them. Raises FloatingPointError where they are not finite."""
-    config, progress, context = run.config, run.progress, run.context
-    assert context is not None
+def record_step(
+    context: RunContext,
+    state: TrainingState,
+    reporter: RunReporter,
+    pairs: list[EncodedPair],
+    result: StepResult,
+    *,
+    grad_norm: float,
+    step_seconds: float,
+    clock: float,
+    probe_cost: float,
+) -> dict[str, float]:
+    """Write the numbers of the latest step to the store.
+
+    Args:
+        context: The run's context.
+        state: Progress, this step included.
+        reporter: Owner of the store.
+        pairs: The batch.
+        result: Losses, terms and credit of the batch.
+        grad_norm: Norm of the gradient before clipping.
+        step_seconds: Moving mean of the seconds of a step.
+        clock: Seconds since the run began.
+        probe_cost: Share of the training time that probes took.
+
+    Returns:
+        The step's scalars by name.
+    """
+    config, store = context.config, reporter.store
     terms = host_terms(result.credited)
     scalars = (
         batch_scalars(terms)
         | degree_scalars(result)
         | {
-            "learning_rate": config.rate(step),
-            "grad_norm": norm,
-            "epoch": context.schedule.epoch(step),
-            "num_tokens": progress.tokens,
-            "pairs_per_second": config.batch_size / run.step_seconds,
-            "seconds/trained": progress.seconds,
-            "seconds/clock": run.clock,
-            "probe_cost": run.probes.cost,
+            "learning_rate": config.rate(state.step),
+            "grad_norm": grad_norm,
+            "epoch": context.data.schedule.epoch(state.step),
+            "num_tokens": state.tokens,
+            "pairs_per_second": config.batch_size / step_seconds,
+            "seconds/trained": state.seconds,
+            "seconds/clock": clock,
+            "probe_cost": probe_cost,
         }
     )
-    run.store.scalars(step, scalars)
-    run.store.pair_terms(step, [p.id for p in pairs], [p.version for p in pairs], terms)
-    run.store.tokens(step, token_rows(pairs, result))
-    run.store.status(
-        step=step,
-        remaining=(config.steps - step) * run.step_seconds,
-        seconds=progress.seconds,
+    store.scalars(state.step, scalars)
+    store.pair_terms(state.step, [pair.id for pair in pairs], [pair.version for pair in pairs], terms)
+    store.tokens(state.step, token_rows(pairs, result))
+    store.status(
+        step=state.step,
+        remaining=(config.steps - state.step) * step_seconds,
+        seconds=state.seconds,
         stage="training",
-        memory=peak_bytes(run.policy.device),
+        memory=peak_bytes(context.policy.device),
     )
-    if run.on_step is not None:
-        run.on_step(step, scalars)
-    if step == 1:
-        if run.policy.graphs is not None and run.policy.graphs.refused:
-            run.warn(f"Passes could not be recorded as CUDA graphs, which is slower: {run.policy.graphs.refused}")
-        check_first_step(run, float(terms[config.objective.first_step_term].mean()))
-    if not math.isfinite(scalars["loss"]) or not math.isfinite(norm):
-        what = "loss" if math.isfinite(norm) else "gradient norm" if math.isfinite(scalars["loss"]) else "loss and gradient norm"
-        raise FloatingPointError(
-            f"Step {step} is not finite in its {what} (loss {scalars['loss']:g}, gradient norm {norm:g}); "
-            "branch from a checkpoint with a lower learning rate, or start a new run."
-        )
+    if state.step == 1:
+        graphs = context.policy.graphs
+        if graphs is not None and graphs.refused:
+            reporter.warn(f"Passes could not be recorded as CUDA graphs, which is slower: {graphs.refused}")
+        check_first_step(context, reporter, float(terms[config.objective.first_step_term].mean()))
+    return scalars
 
 
-def check_first_step(run: Training, found: float) -> None:
-    """With policy = reference the loss is a known number; another one means a wrong reference, mask or sign."""
-    objective = run.config.objective
+def require_finite(step: int, loss: float, grad_norm: float) -> None:
+    """Raise FloatingPointError where the loss or the gradient of a step is not finite."""
+    if math.isfinite(loss) and math.isfinite(grad_norm):
+        return
+    which = "loss" if math.isfinite(grad_norm) else "gradient norm" if math.isfinite(loss) else "loss and gradient norm"
+    raise FloatingPointError(
+        f"Step {step} is not finite in its {which} (loss {loss:g}, gradient norm {grad_norm:g}); "
+        "branch from a checkpoint with a lower learning rate, or start a new run."
+    )
+
+
+def check_first_step(context: RunContext, reporter: RunReporter, loss: float) -> None:
+    """Compare the first loss with the value known for policy = reference; another value means a wrong reference, mask or sign."""
+    objective = context.config.objective
     expected = objective.first_step_loss()
     if expected is None:
         return
-    tolerance = 1e-4 if run.policy.autocast is None else 0.02
-    passed = abs(found - expected) <= tolerance * max(1.0, abs(expected))
-    run.store.event(1, "check", what="loss at the first step", expected=expected, found=found, passed=passed)
-    log.info("First-step check: the loss is %.6f, expected %.6f.", found, expected)
+    tolerance = 1e-4 if context.policy.autocast is None else 0.02
+    passed = abs(loss - expected) <= tolerance * max(1.0, abs(expected))
+    reporter.store.event(1, "check", what="loss at the first step", expected=expected, found=loss, passed=passed)
+    log.info("First-step check: the loss is %.6f, expected %.6f.", loss, expected)
     if not passed:
-        name = objective.name
-        run.warn(
-            f"The first loss is {found:.4f} where {name} starts at {expected:.4f}: policy and reference differ already.",
+        reporter.warn(
+            f"The first loss is {loss:.4f} where {objective.name} starts at {expected:.4f}: policy and reference differ already.",
             diagnosed=True,
         )

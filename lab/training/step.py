@@ -18,7 +18,7 @@ from lab.objectives import Credited, Degraded, Draws, Objective, PairLogps, Stat
 from lab.policy import CompletionLogps, Policy, PromptAnswer
 from lab.policy.kernels.placing import placed
 from lab.policy.randomness import global_generator
-from lab.training.data.batches import DegradedAnswer, EncodedPair
+from lab.training.data.encoded_pairs import DegradedAnswer, EncodedPair
 
 from .distributed import ALONE, Workers
 

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
-import torch
 
 from lab.objectives import with_credit
 from lab.pairs import Pair
-from lab.training.data.batches import EncodedPair, generator
-from lab.training.data.held_out import LOOK
+from lab.training.data.encoded_pairs import EncodedPair
+from lab.training.data.random_streams import Purpose, drawn_with_share, generator
 from lab.training.metrics import host_terms, token_rows
-from lab.training.setup.context import SHARE
 from lab.training.step import StepResult, pair_logps
 
 from .open_model import OpenModel, Progress
@@ -101,14 +99,14 @@ class Examined(OpenModel):
         objective = self.objective
         with self.policy.evaluating():
             logps = pair_logps(self.policy, objective, batch, self.references, self.degree_head)
-        draws = objective.draw(logps, generator(self.config.seed, number, LOOK))
+        draws = objective.draw(logps, generator(self.config.seed, number, Purpose.EVALUATION))
         return StepResult(with_credit(objective, logps, self.state_for(logps), draws, training=False), logps, draws)
 
     def _as_batch(self, encoded: list[EncodedPair], step: int) -> tuple[list[EncodedPair], StepResult]:
         """Forward and backward exactly as the loop has them; the gradient is thrown away."""
         if self.degraded_spec is not None:
-            used = torch.rand(len(encoded), generator=generator(self.config.seed, step, SHARE)) < self.degraded_spec.share
-            encoded = [pair if use else replace(pair, degraded=()) for pair, use in zip(encoded, used.tolist())]
+            used = drawn_with_share(len(encoded), self.degraded_spec.share, self.config.seed, step)
+            encoded = [pair if use else replace(pair, degraded=()) for pair, use in zip(encoded, used)]
         try:
             return encoded, self.gradient(encoded, step)
         finally:

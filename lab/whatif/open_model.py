@@ -14,9 +14,9 @@ from lab.pairs import Pair, PairStore
 from lab.policy import Encoder, Policy
 from lab.run.config import TrainConfig
 from lab.training.checkpoints.checkpoint import Stored
-from lab.training.data.batches import EncodedPair, step_randomness
+from lab.training.data.encoded_pairs import EncodedPair, encode_known
+from lab.training.data.random_streams import step_randomness
 from lab.training.data.statistics import without_spread
-from lab.training.data.tokenizing import encode_known
 from lab.training.step import StepResult, accumulate, pair_logps
 
 from .reference import References

@@ -22,9 +22,10 @@ from lab.run.preflight_report import size
 from lab.store import list_checkpoints
 from lab.store.folder import FACTS, read_metadata, step_of
 from lab.training.checkpoints.checkpoint import Stored, put_back, read_checkpoint
-from lab.training.data.batches import encode_pair
+from lab.training.data.encoded_pairs import encode_pair
 from lab.training.setup.branch import START, read_start
-from lab.training.setup.context import load_configured, new_degree_head
+from lab.training.setup.prepare import load_configured
+from lab.training.setup.run_context import new_degree_head
 
 from .errors import WhatIfError
 from .examined import Examined, Progress

@@ -17,7 +17,7 @@ from lab.pairs import Pair
 from lab.policy.memory import available_bytes
 from lab.run.preflight_report import size
 from lab.training.checkpoints.checkpoint import put_back_optimizer
-from lab.training.data.batches import EncodedPair
+from lab.training.data.encoded_pairs import EncodedPair
 from lab.training.optimizer import adamw
 from lab.training.step import pair_logps
 

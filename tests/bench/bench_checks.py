@@ -25,14 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from lab.training.setup.context import COMPARED_PAIRS, _completions
 
 from lab import home
 from lab.objectives import make_objective
 from lab.pairs import Pair, pair_of
 from lab.policy import Lora, choose_layout, load_policy
 from lab.policy.loading import check_model
-from lab.training.data.batches import encode_pair
-from lab.training.setup.context import COMPARED_PAIRS, _completions
+from lab.training.data.encoded_pairs import encode_pair
 from lab.training.step import pair_logps
 from lab.world import ensure
 from tests.bench.bench_engine import Size, make_model, make_rows

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models
 
 from lab.pairs import pair_of
 from lab.policy import Encoder, load_policy, sample_answers
-from lab.training.data.batches import encode_pair
+from lab.training.data.encoded_pairs import encode_pair
 from tests.tokenizers import TEMPLATES, TOKENIZERS, TURN_ENDS, WITHOUT_BOS, byte_level, chat
 
 CHATS = {(kind, template): chat(kind, template) for kind in TOKENIZERS for template in TEMPLATES}

@@ -7,7 +7,7 @@ import torch
 
 import lab
 from lab.objectives import OBJECTIVES
-from lab.training.setup import context
+from lab.training.setup import prepare
 from tests.training.comparing import asking, assert_same, interrupted, resumed, weights
 
 SETTINGS = {
@@ -99,15 +99,15 @@ def test_the_kernel_that_a_clock_chose_once_stays(rows, model_folder, tmp_path, 
             policy.shared = kernel
             return {kernel: 1.0}
 
-        monkeypatch.setattr(context, "choose_kernel", chosen)
+        monkeypatch.setattr(prepare, "choose_kernel", chosen)
 
-    compared, compare = [], context.choose_layout
+    compared, compare = [], prepare.choose_layout
 
     def comparing(policy, completions, **more):
         compared.append(policy.shared)
         return compare(policy, completions, **more)
 
-    monkeypatch.setattr(context, "choose_layout", comparing)
+    monkeypatch.setattr(prepare, "choose_layout", comparing)
     choose("padded")
     whole = lab.train("dpo", rows[:6], model_folder("llama"), background=False, **SETTINGS)
     assert compared == ["padded"]  # the kernel that trains

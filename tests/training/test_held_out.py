@@ -14,8 +14,9 @@ import lab
 from lab.objectives import OBJECTIVES, make_objective
 from lab.pairs import Pair, pair_of
 from lab.policy import Encoder, ReferenceCache, load_policy
-from lab.training.data.batches import encode_pair, generator
+from lab.training.data.encoded_pairs import encode_pair
 from lab.training.data.held_out import held_out_terms, split
+from lab.training.data.random_streams import generator
 from lab.training.metrics import batch_scalars
 from lab.training.step import accumulate
 

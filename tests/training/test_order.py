@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from lab.run.config import SEEDS, ConfigError, TrainConfig
-from lab.training.data.batches import generator, shuffled
+from lab.training.data.random_streams import generator, shuffled
 from lab.training.data.schedule import BatchSchedule
 
 

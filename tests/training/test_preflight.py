@@ -14,7 +14,7 @@ from lab.pairs import pair_of
 from lab.policy import Lora, load_policy
 from lab.run.config import TrainConfig
 from lab.run.preflight_report import Memory, Preflight, seconds, size
-from lab.training.data.tokenizing import read_pairs
+from lab.training.data.training_pairs import read_pairs
 from lab.training.distributed import Workers
 from lab.training.setup import memory_estimate
 from lab.training.setup import preflight as room
@@ -227,7 +227,7 @@ def test_too_little_memory_is_said_before_the_run_with_what_to_do(free, settings
 
 def short_of(monkeypatch, free):
     """So many bytes are free on the device."""
-    for where in ("lab.training.setup.context", "lab.training.setup.preflight"):
+    for where in ("lab.training.setup.prepare", "lab.training.setup.preflight"):
         monkeypatch.setattr(f"{where}.available_bytes", lambda device: free)
 
 
@@ -289,7 +289,7 @@ def test_a_run_that_runs_out_of_memory_has_its_report_and_says_what_to_do(model_
     def load(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
 
-    monkeypatch.setattr("lab.training.setup.context.load_policy", load)
+    monkeypatch.setattr("lab.training.setup.prepare.load_policy", load)
     assert main([*command, "--dry-run"]) == 1
     assert "error: Out of memory: lower micro_batch_size" in capsys.readouterr().err
 

@@ -19,12 +19,13 @@ from lab.policy import Encoder, Lora, ReferenceCache, load_policy
 from lab.run.config import TrainConfig
 from lab.store import SilentWriter
 from lab.training import loop
-from lab.training.data.batches import encode_pair, generator
+from lab.training.data.encoded_pairs import encode_pair
+from lab.training.data.random_streams import generator
 from lab.training.distributed import ALONE, Workers
 from lab.training.evaluation.gradient_by_layer import ProbeBudget, layer_of, select_layers
 from lab.training.evaluation.panel import Panel
 from lab.training.evaluation.probes import Probes, probe_copies, wants_panel
-from lab.training.setup.context import _check_probes
+from lab.training.setup.prepare import _check_probes
 from lab.training.step import accumulate, pair_logps
 from tests.training.comparing import assert_same, interrupted, resumed
 

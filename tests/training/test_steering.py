@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -354,22 +355,71 @@ def test_changes_on_disk_are_plain(rows, model_folder, tmp_path):
         run.changes()
 
 
-def test_what_is_asked_in_a_look_waits_in_the_mailbox(tmp_path):
-    """So that a stop in the same look, or a kill, does not lose it."""
+def test_a_request_during_an_evaluation_waits_for_the_next_safe_point(tmp_path):
+    """So that a stop in the same evaluation, or a kill, does not lose it."""
     from lab.run import send, take
-    from lab.run.config import TrainConfig
     from lab.store import SilentWriter
-    from lab.training.control.steering import Steering
+    from lab.training.control.changes import RunChanges
+    from lab.training.control.request_handler import RequestHandler
     from lab.training.control.stopping import Stopped
+    from lab.training.reporter import RunReporter
 
-    steering = Steering(
-        tmp_path, SilentWriter(), TrainConfig.parse(objective="dpo"), pairs_version=0, pairs_at=lambda _: [], model="world"
-    )
+    changes = RunChanges(tmp_path, SilentWriter(), pairs_version=0, pairs_at=lambda _: [], model="world")
+    requests = RequestHandler(tmp_path, RunReporter(SilentWriter()), changes)
     send(tmp_path, "set", settings={"beta": 0.3})
     send(tmp_path, "stop")
     with pytest.raises(Stopped):
-        steering.listen(3, lambda state: None)
+        requests.poll()
     assert [request.kind for request in take(tmp_path)] == ["set"]
+
+
+@pytest.mark.parametrize("moment", ["between steps", "in a step"])
+def test_what_is_requested_together_with_a_stop_is_not_lost(moment, rows, model_folder, tmp_path, monkeypatch):
+    from lab.training import loop
+
+    folder, accumulate = tmp_path / "run", loop.accumulate
+
+    def request(step: int) -> None:
+        if step == 3:
+            for kind, detail in (("stop", {}), ("set", {"settings": {"beta": 0.7}}), ("checkpoint", {})):
+                send(folder, kind, **detail)
+
+    def interrupted_step(*arguments, **more):
+        request(3 if len(lab.open_run(folder).scalars(["loss"])) == 3 else 0)
+        return accumulate(*arguments, **more)
+
+    if moment == "in a step":
+        monkeypatch.setattr(loop, "accumulate", interrupted_step)
+    run = train(
+        "dpo", rows, model_folder("llama"), folder, on_step=(lambda step, _: request(step)) if moment != "in a step" else None
+    )
+    assert run.state == "stopped", run.error
+    assert run.step == 3
+    assert run.changes()[0].settings == {"beta": 0.7}
+    assert json.loads((run.checkpoints()[-1] / "trainer.json").read_text())["asked"] == "keep"
+    monkeypatch.undo()
+    again = resumed(folder)
+    assert again.state == "finished", again.error
+    batch = again.reader.batch(8)
+    assert (batch["reward_chosen"] / batch["log_ratio_chosen"]).to_numpy() == pytest.approx(0.7, rel=1e-4)
+
+
+def test_a_pause_during_the_statistics_of_the_data_set_is_not_trained_time(rows, model_folder, tmp_path, monkeypatch):
+    from lab.training import loop
+
+    folder, compute = tmp_path / "run", loop.dataset_state
+
+    def paused(policy, objective, pairs, reference, report_stage, poll):
+        send(folder, "pause")
+        threading.Timer(1.5, send, (folder, "resume")).start()
+        return compute(policy, objective, pairs, reference, report_stage, poll)
+
+    monkeypatch.setattr(loop, "dataset_state", paused)
+    objective = {"name": "alpha_dpo", "normalize": "dataset"}
+    run = train(objective, rows, model_folder("llama"), folder, steps=1, evaluate=False, probe_budget=0)
+    assert run.state == "finished", run.error
+    assert [d["request"] for d in run.events("request")["detail"]] == ["pause", "resume"]
+    assert run.scalars(["seconds/trained"]).iloc[-1, 0] < 1.4
 
 
 def test_a_look_that_was_broken_off_still_makes_its_checkpoint_the_best(tmp_path):

@@ -9,7 +9,8 @@ from lab.objectives import OBJECTIVES, make_objective
 from lab.pairs import pair_of
 from lab.policy import Encoder, Lora, ReferenceCache, load_policy
 from lab.run.config import TrainConfig
-from lab.training.data.batches import encode_pair, generator
+from lab.training.data.encoded_pairs import encode_pair
+from lab.training.data.random_streams import generator
 from lab.training.data.schedule import BatchSchedule
 from lab.training.step import accumulate, pair_logps
 
@@ -132,7 +133,7 @@ def test_every_registered_objective_survives_a_step(setting):
 
 def test_weakened_answers_fit_behind_a_prompt_that_was_cut_for_shorter_ones(model_folder):
     from lab.objectives import DegradedAnswers
-    from lab.training.data.batches import degrade_answer
+    from lab.training.data.encoded_pairs import degrade_answer
 
     policy = load_policy(str(model_folder("llama")), device="cpu")
     encoder = Encoder(policy.tokenizer, 64)

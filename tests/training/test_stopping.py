@@ -16,10 +16,10 @@ from lab.policy import logps
 from lab.policy.kernels import projection
 from lab.run import pending, send, take
 from lab.store import StoreReader, StoreWriter
-from lab.training import Training
 from lab.training.control import stopping as stopping_module
 from lab.training.control.stopping import StopCheck, Stopped, blocks
-from lab.training.setup import context as preparing
+from lab.training.reporter import RunReporter
+from lab.training.setup import prepare as preparing
 from tests.training.comparing import assert_same
 
 LAYER = transformers.models.llama.modeling_llama.LlamaDecoderLayer
@@ -170,8 +170,8 @@ def test_a_stop_in_a_step_over_a_wide_vocabulary_takes_effect_within_a_second(ro
         vocab_size=100_000, hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2
     )
     transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    say = Training._say_stopping
-    monkeypatch.setattr(Training, "_say_stopping", lambda training: (noticed.append(time.monotonic()), say(training))[0])
+    report = RunReporter.stopping
+    monkeypatch.setattr(RunReporter, "stopping", lambda self: (noticed.append(time.monotonic()), report(self))[0])
     settings = SETTINGS | {"evaluate": False, "steps": 1000, "batch_size": 8, "micro_batch_size": None, "probe_budget": 0}
     for _ in range(2):
         steps = []

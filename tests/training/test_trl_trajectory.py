@@ -48,7 +48,7 @@ from tokenizers.processors import TemplateProcessing
 import lab
 from lab.policy import Encoder, Lora, load_policy
 from lab.run.config import TrainConfig
-from lab.training.data.batches import encode_pair
+from lab.training.data.encoded_pairs import encode_pair
 from lab.training.data.schedule import BatchSchedule
 
 pytest.importorskip("trl")

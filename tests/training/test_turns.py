@@ -178,7 +178,7 @@ def test_the_first_of_several_processes_waits_for_all(end, tmp_path, busy, monke
     first, other = (DeviceSlot(folder, home.queue_dir(), "cpu", Paired(rank, 2)) for rank in (0, 1))
     heard, store = [], StoreWriter(folder)
     lock = RunLock(folder)
-    thread = threading.Thread(target=lambda: heard.append(other.come_for_the_first()))
+    thread = threading.Thread(target=lambda: heard.append(other.wait_for_main()))
     thread.start()
     looks = iter(range(100))
 
@@ -195,6 +195,6 @@ def test_the_first_of_several_processes_waits_for_all(end, tmp_path, busy, monke
         first.wait(store)
     thread.join(30)
     assert heard == [end == "its turn"]
-    first.leave()
+    first.free()
     store.close()
     lock.release()

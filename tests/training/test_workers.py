@@ -158,7 +158,7 @@ def test_more_processes_than_pairs():
 def test_micro_batches_need_equal_shares(model_folder):
     from lab.policy import ModelError, load_policy
     from lab.run.config import TrainConfig
-    from lab.training.setup.context import _check_workers
+    from lab.training.setup.prepare import _check_workers
 
     policy = load_policy(str(model_folder("llama")), device="cpu")
     config = TrainConfig.parse(objective="dpo", batch_size=5, micro_batch_size=1)

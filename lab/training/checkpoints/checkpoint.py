@@ -29,8 +29,8 @@ TENSORS = "trainer.safetensors"
 DAMAGED = "damaged-"
 """Before the name of a checkpoint that could not be read, so that it is kept and not met again."""
 
-Asked = Literal["keep", "look"]
-"""Why somebody asked for a checkpoint: to keep it, or to look at the model as it is now (see `lab.whatif`)."""
+CheckpointPurpose = Literal["keep", "look"]
+"""Purpose of a requested checkpoint: "keep" stays until the run is deleted, "look" until the next one (see `lab.whatif`)."""
 
 
 class CheckpointError(RunError):

@@ -1,7 +1,7 @@
-"""A run's turn on its device: it waits in the device's queue, obeys requests meanwhile, and gives the device up at its end.
+"""The device slot of a run: it waits in its device's queue, handles requests meanwhile, and frees the device at its end.
 
-A paused run keeps its device: its model and optimizer stay in the device's memory. Stopping gives the device up, and resuming
-later goes on exactly. A run that is paused while it still waits leaves the queue and joins its end again when it goes on.
+A paused run keeps its device, because its model and optimizer stay in the device's memory. Stopping frees it, and resuming later
+continues exactly. A run that is paused while it waits leaves the queue and joins its end when it is resumed.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from pathlib import Path
 import torch
 
 from lab.policy.loading import choose_device
-from lab.run import DeviceQueue, Line, take
+from lab.run import DeviceQueue, Line, Request, take
 from lab.store import StoreReader, StoreWriter
 from lab.store.folder import STOPPING
 from lab.training.distributed import ALONE, Workers
 
-from .stopping import Stopped
+from .request_loop import PAUSING, handle_requests
 
 log = logging.getLogger(__name__)
 
 INTERVAL = 0.2
-"""Seconds between two looks for one's turn."""
+"""Seconds between two checks of the queue."""
 
 
 def device_name(device: str) -> str:
-    """The name of the queue for a TrainConfig's device, the same in every process of the machine.
+    """Return the name of the queue of a TrainConfig's device, the same in every process of the machine.
 
     Processes may count GPUs differently (CUDA_VISIBLE_DEVICES), so a GPU goes by the serial number the driver gives it.
     Raises ModelError for a device that is not here.
@@ -42,90 +42,94 @@ def device_name(device: str) -> str:
 
 
 class DeviceSlot:
-    """The turn of the run in `folder` on its device: `wait()` returns when it has come, `leave()` gives the device up.
+    """The slot of one run on its device.
 
-    queues: the folder of the machine's queues.   device: TrainConfig's.
-    workers: the processes that train together. The first waits and keeps telling the others, so that none gives the others up.
+    Args:
+        folder: Folder of the run.
+        queues: Folder of the machine's queues.
+        device: Device setting of the run (`TrainConfig.device`).
+        workers: The processes that train together. The main one waits and broadcasts, so that none gives the others up.
     """
 
     def __init__(self, folder: Path, queues: Path, device: str, workers: Workers = ALONE) -> None:
         self.folder, self.queues, self.device, self.workers = folder.resolve(), queues, device, workers
         self.queue: DeviceQueue | None = None
-        self._said = ""
+        self._stage = ""
 
     def wait(self, store: StoreWriter) -> None:
-        """Wait for the device. Raises Stopped when somebody asks the run to stop meanwhile, ModelError if there is no such device,
-        OSError if the queue cannot be written."""
-        come = False
+        """Wait until the run has the device.
+
+        Raises:
+            Stopped: A stop was requested meanwhile.
+            ModelError: There is no such device.
+            OSError: The queue cannot be written.
+        """
+        ready = False
         try:
             self._wait(store)
-            come = True
+            ready = True
         finally:
-            self.workers.broadcast(come)
+            self.workers.broadcast(ready)
 
-    def come_for_the_first(self) -> bool:
-        """In the processes that do not write: wait with the first one; True once the device is theirs, False if it will not be."""
-        while (come := self.workers.broadcast(None)) is None:
+    def wait_for_main(self) -> bool:
+        """Wait in a process that is not the main one; return whether the run has the device."""
+        while (ready := self.workers.broadcast(None)) is None:
             pass
-        return bool(come)
+        return bool(ready)
+
+    def free(self) -> None:
+        """Give the device to the next run. Does nothing before `wait`."""
+        if self.queue is None:
+            return
+        try:
+            self.queue.leave(self.folder)
+        except OSError as error:  # other runs see from the lock on its folder that this run has ended
+            log.warning("The queue of %s could not be written (%s).", self.queue.device, error.strerror)
 
     def _wait(self, store: StoreWriter) -> None:
         queue = self.queue = DeviceQueue(self.queues, device_name(self.device))
         queue.join(self.folder)
         while (line := queue.advance(self.folder)).training != self.folder:
-            self._say(line, queue.device, store)
-            self._pass_time()
-            self._listen(queue, store)
+            self._report_place(line, queue.device, store)
+            self._sleep()
+            self._poll(queue, store)
         store.status(stage="preparing")
 
-    def leave(self) -> None:
-        """Another run may have the device from now on. Does nothing before `wait`."""
-        if self.queue is None:
-            return
-        try:
-            self.queue.leave(self.folder)
-        except OSError as error:  # the others see from the lock on its folder that this run is over
-            log.warning("The queue of %s could not be written (%s).", self.queue.device, error.strerror)
-
-    def _say(self, line: Line, device: str, store: StoreWriter) -> None:
+    def _report_place(self, line: Line, device: str, store: StoreWriter) -> None:
         ahead = line.ahead(self.folder)
-        if ahead is None:  # the device is free: this run has it at the next look
+        if ahead is None:  # the device is free: the next call of `advance` gives it to this run
             return
         paused = ", which is paused" if ahead == line.training and _is_paused(ahead) else ""
-        message = f"waiting for {ahead.name} on {device}{paused}, place {line.place(self.folder)}"
-        if message == self._said:
+        stage = f"waiting for {ahead.name} on {device}{paused}, place {line.place(self.folder)}"
+        if stage == self._stage:
             return
-        if not self._said:
+        if not self._stage:
             log.warning(
                 "%s is %s; `python -m lab queue` shows the order, and queue=False (--no-queue) would not wait.",
                 self.folder.name,
-                message,
+                stage,
             )
-        self._said = message
-        store.status(stage=message)
+        self._stage = stage
+        store.status(stage=stage)
 
-    def _listen(self, queue: DeviceQueue, store: StoreWriter) -> None:
-        """Obey what concerns a waiting run; everything else stays for the loop."""
-        paused = False
-        while True:
-            for request in take(self.folder, ("stop", "pause", "resume")):
-                step = StoreReader(self.folder).step
-                store.event(step, "request", request=request.kind, asked=request.detail)
-                if request.kind == "stop":
-                    store.status(stage=STOPPING)
-                    raise Stopped
-                if paused != (request.kind == "pause"):
-                    paused = not paused
-                    queue.leave(self.folder) if paused else queue.join(self.folder)
-                    state = "paused" if paused else "queued"
-                    store.status(state=state, stage="out of the queue until it is resumed" if paused else None)
-                    store.event(step, "state", state=state)
-                    self._said = ""
-            if not paused:
-                return
-            self._pass_time()
+    def _poll(self, queue: DeviceQueue, store: StoreWriter) -> None:
+        """Handle pause, resume and stop of a waiting run; other requests stay for the training loop."""
 
-    def _pass_time(self) -> None:
+        def record(request: Request) -> None:
+            store.event(StoreReader(self.folder).step, "request", request=request.kind, asked=request.detail)
+            if request.kind == "stop":
+                store.status(stage=STOPPING)
+
+        def set_paused(paused: bool) -> None:
+            queue.leave(self.folder) if paused else queue.join(self.folder)
+            state = "paused" if paused else "queued"
+            store.status(state=state, stage="out of the queue until it is resumed" if paused else None)
+            store.event(StoreReader(self.folder).step, "state", state=state)
+            self._stage = ""
+
+        handle_requests(lambda: take(self.folder, PAUSING), record=record, set_paused=set_paused, wait=self._sleep)
+
+    def _sleep(self) -> None:
         time.sleep(INTERVAL)
         self.workers.broadcast(None)
 
@@ -133,5 +137,5 @@ class DeviceSlot:
 def _is_paused(run: Path) -> bool:
     try:
         return StoreReader(run).status().get("state") == "paused"
-    except FileNotFoundError:  # deleted since
+    except FileNotFoundError:  # the run was deleted
         return False

@@ -1,4 +1,4 @@
-"""Pairs that are never trained on: which they are, and what an objective says of them."""
+"""Held-out pairs: how they are chosen, and their terms under an objective."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from lab.pairs.schema import to_bytes, to_json
 from lab.policy import Policy
 from lab.training.step import Reference, concatenate, pair_logps
 
-from .batches import EncodedPair, generator
+from .encoded_pairs import EncodedPair
+from .random_streams import Purpose, generator
 from .statistics import without_spread
-
-LOOK = 6
-"""Purpose of random numbers; see `generator`."""
 
 
 def split(pairs: Iterable[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """(pairs to train on, in their order; held-out pairs, by the hash of their prompt).
+    """Return (pairs to train on, in their order; held-out pairs, by the hash of their prompt).
 
     A prompt is held out when the hash of its content and the seed falls below `share`: all of its pairs or none, whatever else
     is in the set, so that adding, editing or dropping pairs moves no other. A set so small that nothing would be left to train
@@ -36,7 +34,7 @@ def split(pairs: Iterable[Pair], share: float, seed: int) -> tuple[list[Pair], l
 
 
 def _draw(pair: Pair, seed: int) -> float:
-    """Uniform in [0, 1), the same for every pair with this prompt."""
+    """Return a number in [0, 1), the same for every pair with this prompt."""
     digest = hashlib.blake2b(to_bytes(f"{seed}|{to_json(pair.prompt)}"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
@@ -54,7 +52,7 @@ def held_out_terms(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Every term of the objective for pairs it is not trained on, float32 [N] each; see `Outcome.terms`.
+    """Return every term of the objective for held-out pairs, float32 [N] each; see `Outcome.terms`.
 
     Called with training=False: `state` is read and stays, no graph is kept, dropout is off. The objective sees them in batches
     of `batch_size` as in training; what it draws (SGDPO's pilots) is the same at every look, so that only the policy makes a
@@ -71,8 +69,8 @@ def held_out_terms(
         if progress is not None:
             progress(min(start + batch_size, len(pairs)), len(pairs))
     if objective.needs_dataset and not state:
-        state = without_spread(objective.dataset_state(batches))  # before the first step nobody has been through the data set
-    found = [_terms(objective, logps, state, generator(seed, number, LOOK)) for number, logps in enumerate(batches)]
+        state = without_spread(objective.dataset_state(batches))  # before the first step there are none yet
+    found = [_terms(objective, logps, state, generator(seed, number, Purpose.EVALUATION)) for number, logps in enumerate(batches)]
     return {name: torch.cat([terms[name].float() for terms in found]).cpu().numpy() for name in found[0]}
 
 

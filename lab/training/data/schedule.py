@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .batches import shuffled
+from .random_streams import shuffled
 
 
 @dataclass(frozen=True)

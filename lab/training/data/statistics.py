@@ -1,4 +1,4 @@
-"""Statistics over all pairs of a run, for objectives that judge a pair by where it stands among all (alpha-DPO)."""
+"""Statistics over all training pairs, for objectives that normalise a pair's terms by them (alpha-DPO)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lab.policy import Policy
 from lab.run.config import TrainConfig
 from lab.training.step import Reference, pair_logps
 
-from .batches import EncodedPair
+from .encoded_pairs import EncodedPair
 from .schedule import BatchSchedule
 
 BATCH = 32
-"""Pairs that go through the policy at once."""
+"""Pairs per forward pass."""
 
 
 def dataset_state(
@@ -23,30 +23,35 @@ def dataset_state(
     objective: Objective,
     pairs: Sequence[EncodedPair],
     reference: Reference | None,
-    stage: Callable[[str, float], None],
-    listen: Callable[[], None],
+    report_stage: Callable[[str, float], None],
+    poll: Callable[[], None],
 ) -> State:
-    """What the objective keeps of all these pairs under the policy as it is; see `Objective.dataset_state`.
+    """Return the objective's state over all pairs under the present policy; see `Objective.dataset_state`.
 
-    Before every batch stage(words, share done) and listen() are called; they may raise.
+    Args:
+        policy: The model in training.
+        objective: An objective that needs statistics of the data set.
+        pairs: All training pairs.
+        reference: Reference log-probs, or None.
+        report_stage: Receives (text, share done) before every batch.
+        poll: Called before every batch; may raise to stop.
     """
     batches = []
     for start in range(0, len(pairs), BATCH):
-        stage("statistics over the data set", start / len(pairs))
-        listen()
+        report_stage("statistics over the data set", start / len(pairs))
+        poll()
         with policy.evaluating():
             batches.append(pair_logps(policy, objective, pairs[start : start + BATCH], reference))
     return objective.dataset_state(batches)
 
 
 def statistics_due(config: TrainConfig, state: State | None, schedule: BatchSchedule, step: int) -> bool:
-    """Whether an objective that needs statistics gets new ones before a step: where there are none yet, at the start of every
-    epoch, and once after the warm-up."""
+    """Return whether an objective's statistics are computed before a step: at the first, at every epoch, and after the warm-up."""
     if not config.objective.needs_dataset:
         return False
     return not state or step == config.warmup_steps + 1 or schedule.begins_epoch(step)
 
 
 def without_spread(state: State) -> State:
-    """The statistics before the first step: policy and reference are one model then, and their gaps are rounding, not a spread."""
+    """Return statistics with a standard deviation of 0: before the first step policy and reference are equal up to rounding."""
     return state | {"std": torch.zeros_like(state["std"])}

@@ -16,15 +16,13 @@ from lab.pairs import Prompt, prompt_text
 from lab.policy import Answer, Policy, asked, is_untouched, reference_model, sample
 from lab.run.config import TrainConfig
 from lab.training.control.stopping import StopCheck
-from lab.training.data.batches import generator
 from lab.training.data.held_out import held_out_terms
+from lab.training.data.random_streams import Purpose, generator
 from lab.training.metrics import batch_scalars
-from lab.training.setup.context import RunContext
+from lab.training.reporter import RunReporter
+from lab.training.setup.run_context import RunContext
 
 from .sampled_answers import answer_facts, kept_answers, kl_divergence, kl_facts
-
-ANSWERS = 5
-"""Purpose of random numbers; see `generator`."""
 
 PER_PROMPT = 2
 """The reference's answers to each prompt, and the policy's before and after training; in between it gives one."""
@@ -84,15 +82,15 @@ class Evaluator:
 
     model: the folder or hub id that the reference is read from again under full fine-tuning.
     cache: folder for its answers, or None to sample them at every look.
-    stage(words, share, seconds left) reports progress; listen() is called between batches and may raise to stop.
+    reporter: receives stages.   poll: called between batches; may raise to stop.
     """
 
     context: RunContext
     model: str
     cache: Path | None
     judge: Judge | None
-    stage: Callable[..., None]
-    listen: Callable[[], None]
+    reporter: RunReporter
+    poll: Callable[[], None]
     stop_check: StopCheck | None = None
 
     def __call__(self, config: TrainConfig, step: int, state: State) -> Evaluation:
@@ -100,7 +98,7 @@ class Evaluator:
         began = time.monotonic()
         terms = self._terms(config, state)
         scalars = {f"eval/{name}": value for name, value in batch_scalars(terms).items()} if terms else {}
-        detail: dict[str, Any] = {"held_out": len(self.context.held_out)} if terms else {}
+        detail: dict[str, Any] = {"held_out": len(self.context.data.held_out)} if terms else {}
         prompts = self._prompts(config)
         if prompts:
             found = self._answers(config, step, prompts)
@@ -109,12 +107,12 @@ class Evaluator:
         return Evaluation(scalars, detail | {"seconds": round(time.monotonic() - began, 3)} if scalars else {}, terms)
 
     def _terms(self, config: TrainConfig, state: State) -> dict[str, np.ndarray]:
-        if not self.context.held_out:
+        if not self.context.data.held_out:
             return {}
         return held_out_terms(
             self.context.policy,
             config.objective,
-            self.context.held_out,
+            self.context.data.held_out,
             state,
             reference=self.context.reference,
             degree_head=self.context.degree_head,
@@ -129,7 +127,8 @@ class Evaluator:
         most = config.eval_prompts
         if most is None:
             most = MANY if self.judge and self.judge.prompts else FEW
-        held_out = {prompt_text(prompt): prompt for pair in self.context.held_out if (prompt := self.context.pairs[pair.id].prompt)}
+        data = self.context.data
+        held_out = {prompt_text(data.pairs[pair.id].prompt): data.pairs[pair.id].prompt for pair in data.held_out}
         prompts = list((self.judge.prompts if self.judge else ()) or held_out.values())
         count = min(most, len(prompts))
         return [prompts[number * len(prompts) // count] for number in range(count)]
@@ -184,7 +183,7 @@ class Evaluator:
             prompts,
             per_prompt=count,
             max_new_tokens=config.eval_tokens,
-            seed=generator(config.seed, number, ANSWERS).initial_seed(),
+            seed=generator(config.seed, number, Purpose.ANSWERS).initial_seed(),
             batch_size=BATCH,
             max_length=config.max_length,
             reference=reference,
@@ -207,13 +206,13 @@ class Evaluator:
         return Evaluation(found.scalars | judgement.scalars, found.detail | judgement.detail | {"samples": samples})
 
     def _progress(self, message: str) -> Progress:
-        """Words like "sampling answers 40 of 100" with the share done and the seconds left; then people are listened to."""
+        """Words like "sampling answers 40 of 100" with the share done and the seconds left; then requests are polled."""
         began = time.monotonic()
-        self.stage(message)
+        self.reporter.stage(message)
 
         def progress(done: int, total: int) -> None:
-            self.stage(f"{message} {done} of {total}", done / total, (time.monotonic() - began) / done * (total - done))
-            self.listen()
+            self.reporter.stage(f"{message} {done} of {total}", done / total, (time.monotonic() - began) / done * (total - done))
+            self.poll()
 
         return progress
 

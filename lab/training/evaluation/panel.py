@@ -15,7 +15,7 @@ import torch
 from lab.pairs import Pair, Prompt
 from lab.policy import Policy, sample
 from lab.store import PanelRow
-from lab.training.data.batches import EncodedPair
+from lab.training.data.encoded_pairs import EncodedPair
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def choose_panel(held_out: Sequence[EncodedPair], pairs: Mapping[str, Pair], cou
     return Panel(chosen, tuple(pairs[pair.id].prompt for pair in chosen))
 
 
-def look_at_panel(policy: Policy, panel: Panel, *, max_new_tokens: int, max_length: int, batch_size: int) -> list[PanelRow]:
+def panel_rows(policy: Policy, panel: Panel, *, max_new_tokens: int, max_length: int, batch_size: int) -> list[PanelRow]:
     """What the policy makes of every pair at this moment; its greedy answers are decoded anew. No graph, no dropout, nothing drawn.
 
     batch_size: pairs (three answers each) whose log-probs are computed at once. The greedy answers are decoded all at once, which

@@ -1,8 +1,8 @@
-"""The probes of a run: what is measured beside training at some of its steps, and when. Nothing of the run is moved by them.
+"""Probes of a run: measurements beside training at some of its steps. They change neither weights nor random numbers.
 
-Two kinds: the gradient of a step, split by layer and side (`gradient_by_layer`), and looks at a panel of held-out pairs (`panel`).
-Together they take at most `probe_budget` of the training time, each its half, so that the cheaper one does not
-starve the other.
+Two kinds: the gradient of a step, split by layer and side (`gradient_by_layer`), and log-probs of a panel of held-out pairs
+(`panel`). Together they take at most `probe_budget` of the training time, half each, so that the cheaper one does not starve the
+other.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lab.training.distributed import Workers
 from lab.training.step import Probe
 
 from .gradient_by_layer import ProbeBudget, select_layers, split_gradients, with_updates
-from .panel import Panel, look_at_panel
+from .panel import Panel, panel_rows
 
 
 def wants_panel(config: TrainConfig) -> bool:
@@ -64,7 +64,7 @@ class Probes:
         self.names = () if workers.sharded else probed_parameters(config, policy)
         both = bool(self.names and panel.pairs) and config.panel_every is None
         self.gradients = ProbeBudget(config.probe_budget / 2 if both else config.probe_budget)
-        self.looks = ProbeBudget(self.gradients.share if both else config.probe_budget)
+        self.panel_budget = ProbeBudget(self.gradients.share if both else config.probe_budget)
         # A degree head's part of the gradient comes from weakened answers and is counted to neither side.
         self._three_parts = config.objective.degraded_answers() is not None
         self._chosen: dict[str, Tensor] = {}
@@ -77,7 +77,7 @@ class Probes:
     def cost(self) -> float:
         """Probes' time as a share of the time trained. Looks at the panel that are part of an evaluation are not in it."""
         trained = self.gradients.trained
-        return (self.gradients.spent + self.looks.spent) / trained if trained else 0.0
+        return (self.gradients.spent + self.panel_budget.spent) / trained if trained else 0.0
 
     # The gradient of a step, in the order of its calls: probe, split, record, trained.
 
@@ -127,7 +127,7 @@ class Probes:
 
     def trained(self, seconds: float) -> None:
         """A step took so long, its probe included."""
-        for budget in (self.gradients, self.looks):
+        for budget in (self.gradients, self.panel_budget):
             budget.trained += seconds - self._seconds
         self._seconds = 0.0
 
@@ -137,32 +137,30 @@ class Probes:
 
     # The panel.
 
-    def look_due(self, step: int) -> bool:
-        """Whether the panel is to be looked at once `step` steps are done, apart from evaluations."""
+    def panel_due(self, step: int) -> bool:
+        """Return whether the panel is due after `step` steps, apart from evaluations."""
         if not self.panel.pairs:
             return False
         every = self.config.panel_every
-        return self.workers.broadcast(self.looks.due()) if every is None else bool(every) and step % every == 0
+        return self.workers.broadcast(self.panel_budget.due()) if every is None else bool(every) and step % every == 0
 
-    def look(self, step: int, *, free: bool = False) -> None:
-        """Look at the panel and record what was found, with the time it took.
+    def compute_panel(self, step: int, *, free: bool = False) -> None:
+        """Compute and record the panel, with the seconds it took.
 
-        free: part of an evaluation, whose time no budget counts; still it tells what a look takes.
+        free: The panel is part of an evaluation, whose time is not counted against the probes' budget.
         """
         if not self.panel.pairs:
             return
         began, config = self._now(), self.config
         size = config.micro_batch or config.batch_size
-        rows = look_at_panel(
-            self.policy, self.panel, max_new_tokens=config.eval_tokens, max_length=config.max_length, batch_size=size
-        )
+        rows = panel_rows(self.policy, self.panel, max_new_tokens=config.eval_tokens, max_length=config.max_length, batch_size=size)
         self.store.panel(step, rows)
         seconds = self._now() - began
         self.store.scalars(step, {"panel_seconds": seconds})
         if free:
-            self.looks.last = seconds
+            self.panel_budget.last = seconds
         else:
-            self.looks.took(seconds)
+            self.panel_budget.took(seconds)
 
     def _now(self) -> float:
         if self.policy.device.type == "cuda":

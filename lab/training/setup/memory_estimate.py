@@ -26,7 +26,7 @@ from lab.policy.logps import CHUNK_ELEMENTS
 from lab.policy.memory import on_less, out_of_memory, resident_bytes, shorter
 from lab.run.config import TrainConfig
 from lab.run.preflight_report import Memory
-from lab.training.data.batches import EncodedPair
+from lab.training.data.encoded_pairs import EncodedPair
 from lab.training.distributed import Workers
 from lab.training.evaluation.probes import probe_copies, probed_parameters
 from lab.training.step import pair_logps

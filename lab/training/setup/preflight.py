@@ -20,8 +20,8 @@ from lab.policy.randomness import global_generator
 from lab.policy.text.tokens import answer_room, enough_room
 from lab.run.config import ConfigError, TrainConfig
 from lab.run.preflight_report import Finding, Lengths, Memory, Preflight, Time, size
-from lab.training.data.batches import EncodedPair
-from lab.training.data.tokenizing import Reading
+from lab.training.data.encoded_pairs import EncodedPair
+from lab.training.data.training_pairs import TrainingPairs
 from lab.training.distributed import ALONE, Workers
 from lab.training.step import pair_logps, stands_alone
 
@@ -51,7 +51,7 @@ class DoesNotFit(ConfigError):
 def preflight(
     policy: Policy,
     config: TrainConfig,
-    reading: Reading,
+    data: TrainingPairs,
     max_length: int,
     *,
     missing: int,
@@ -61,20 +61,20 @@ def preflight(
 ) -> Preflight:
     """The report on a run whose model is loaded and whose pairs are read.
 
-    reading: the pairs in use, encoded those that are still to be seen.   max_length: tokens that fit.
+    data: the pairs in use, encoded those that are still to be seen.   max_length: tokens that fit.
     missing: tokens of the completions whose reference log-probs have to be computed.   done: steps that are done already.
     free: bytes that were free on the device once the model was loaded, where more has been loaded since.
     workers: the processes that train together: memory is that of one of them, and so is the time, which each measures while the
     others do; what they exchange is not in it.
     """
-    seen = list(reading.encoded.values())
+    seen = list(data.encoded.values())
     share = -(-config.batch_size // workers.world_size)  # of the process with the most pairs
     devices = [policy.device] if policy.device.type == "cuda" else []
     release()
     with global_generator(0, devices):  # the adapter's dropout draws
         there = available_bytes(policy.device) if free is None else free
-        batches = _batches(reading, done + 1, config.steps)
-        prompts = [len(pair.chosen.prompt) for pair in reading.held_out]
+        batches = _batches(data, done + 1, config.steps)
+        prompts = [len(pair.chosen.prompt) for pair in data.held_out]
         estimate = MemoryEstimate(policy, config, seen, batches, there, workers, prompts)
         release()
         fit = config.micro_batch_size == "fit"
@@ -83,19 +83,19 @@ def preflight(
         timing = _time_if_it_fits(policy, config, seen, micro, missing, config.steps - done, workers)
     mean = sum(map(tokens_of, seen)) / len(seen)
     return Preflight(
-        pairs=len(reading.pairs),
-        held_out=len(reading.kept_apart),
+        pairs=len(data.schedule.members),
+        held_out=len(data.kept_apart),
         seen=len(seen),
-        prompts=len({repr(pair.prompt) for pair in reading.pairs}),
+        prompts=len({repr(pair.prompt) for pair in data.trained()}),
         steps=config.steps,
         done=done,
         processes=workers.world_size,
         batch_size=config.batch_size,
         micro_batch_size=micro,
         max_length=max_length,
-        tokens_per_epoch=round(mean * len(reading.pairs)),
-        lengths=_lengths([*seen, *reading.dropped]),
-        findings=(*find(reading, max_length), *settings_findings(config, len(reading.pairs), len(reading.held_out))),
+        tokens_per_epoch=round(mean * len(data.schedule.members)),
+        lengths=_lengths([*seen, *data.dropped]),
+        findings=(*find(data, max_length), *settings_findings(config, len(data.schedule.members), len(data.held_out))),
         memory=memory,
         time=timing,
         fitted=fit,
@@ -148,25 +148,25 @@ def _why_none(config: TrainConfig) -> str:
 # The pairs.
 
 
-def find(reading: Reading, max_length: int) -> list[Finding]:
+def find(data: TrainingPairs, max_length: int) -> list[Finding]:
     """What happens to pairs that do not fit into `max_length` tokens."""
-    seen = list(reading.encoded.values())
+    seen = list(data.encoded.values())
     cut = [pair for pair in seen if pair.cut]
     short = [pair for pair in seen if pair.prompt_cut]
     same = [pair for pair in seen if pair.chosen.answer == pair.rejected.answer]
     room = f"{max_length:,} tokens (max_length, or what the model can place)"
     less = f"tokens (of {max_length:,}, max_length or what the model can place, less what is kept of the prompt)"
     of = f"of {len(seen):,} pairs have"
-    looked_at, left_out = reading.held_out, reading.held_out_dropped
+    looked_at, left_out = data.held_out, data.held_out_dropped
     cut_in_looks = [pair for pair in looked_at if pair.cut]
     found = [
         _finding(
             "dropped",
-            reading.dropped,
-            f"{len(reading.dropped):,} of {len(reading.pairs) + len(reading.dropped):,} pairs are left out (too_long = drop): "
-            f"an answer of theirs is longer than {_limits(reading.dropped, max_length)} {less}. "
-            f"max_length = {_enough(reading.dropped):,} would leave none out, if the model allows.",
-            sum(pair.cut for pair in reading.dropped),
+            data.dropped,
+            f"{len(data.dropped):,} of {len(data.schedule.members) + len(data.dropped):,} pairs are left out (too_long = drop): "
+            f"an answer of theirs is longer than {_limits(data.dropped, max_length)} {less}. "
+            f"max_length = {_enough(data.dropped):,} would leave none out, if the model allows.",
+            sum(pair.cut for pair in data.dropped),
         ),
         _finding(
             "answer_cut",
@@ -246,10 +246,10 @@ def _spread(lengths: np.ndarray) -> Lengths:
 # Memory.
 
 
-def _batches(reading: Reading, first: int, last: int) -> list[list[EncodedPair]]:
+def _batches(data: TrainingPairs, first: int, last: int) -> list[list[EncodedPair]]:
     """The pairs of steps `first` to `last`, of so many that the largest batch is likely among them."""
     steps = range(first, min(last, first + STEPS - 1) + 1)
-    return [[reading.encoded[i] for i in reading.schedule.batch(step) if i in reading.encoded] for step in steps]
+    return [[data.encoded[i] for i in data.schedule.batch(step) if i in data.encoded] for step in steps]
 
 
 def _advice(config: TrainConfig, estimate: MemoryEstimate, memory: Memory, micro: int) -> str:

@@ -1,0 +1,165 @@
+"""Changes of a run while it trains: settings, and versions of its pair set.
+
+A change is written to the run's folder before it takes effect and is applied again at the same step when the run resumes from an
+earlier checkpoint. The settings of a step therefore follow from the run's folder alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lab.pairs import Pair
+from lab.policy import reference_model
+from lab.run.changeable import changeable, changed, values
+from lab.run.config import ConfigError, TrainConfig
+from lab.store import Change, StoreWriter, read_changes, write_changes
+from lab.store.changes import plain_changes
+from lab.training.data.encoded_pairs import EncodedPair
+from lab.training.data.training_pairs import edit_pairs
+from lab.training.distributed import ALONE, Workers
+from lab.training.setup.run_context import RunContext
+
+
+class RunChanges:
+    """The changes of one run: those in use, and those still ahead when a run is resumed.
+
+    Args:
+        run_dir: Folder of the run.
+        store: The run's store.
+        pairs_version: Version of the pair set that the run was made with.
+        pairs_at: Returns the pair set of a version.
+        model: Folder or hub id of the model, loaded again for reference log-probs of edited pairs under full fine-tuning.
+        workers: The processes that train together.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        store: StoreWriter,
+        *,
+        pairs_version: int,
+        pairs_at: Callable[[int], list[Pair]],
+        model: str,
+        workers: Workers = ALONE,
+    ) -> None:
+        self.run_dir, self.store, self.workers = run_dir, store, workers
+        self.pairs_version, self.pairs_at, self.model = pairs_version, pairs_at, model
+        self._changes = read_changes(run_dir)
+        self._applied = 0
+
+    def applied(self) -> list[dict[str, Any]]:
+        """Return the changes in use as plain values, for a checkpoint."""
+        return plain_changes(self._changes[: self._applied])
+
+    def set(self, context: RunContext, settings: Mapping[str, Any], step: int, request_id: str) -> None:
+        """Change settings once `step` steps are done. Raises ConfigError for what cannot be changed."""
+        config = changed(context.config, dict(settings))
+        self._remember(Change(step, settings=values(config, dict(settings))))
+        self._use(context, config, step, id=request_id)
+
+    def take_version(self, context: RunContext, version: int, step: int) -> None:
+        """Train on another version of the pair set once `step` steps are done. Raises ValueError for pairs that do not fit."""
+        self._take_version(context, version, step, untouched=step == 0, change=Change(step, pairs_version=version))
+
+    def replay(self, context: RunContext, step: int, *, preparing: bool = False) -> None:
+        """Apply the changes again that were made up to `step` before the run was interrupted.
+
+        preparing: The policy still has the reference's weights, and the events up to here are recorded already; only the pairs
+            that are held out now are recorded.
+        """
+        while self._applied < len(self._changes) and self._changes[self._applied].after <= step:
+            change = self._changes[self._applied]
+            self._applied += 1
+            if change.settings:
+                self._use(context, changed(context.config, change.settings), None if preparing else change.after)
+            if change.pairs_version is not None:
+                untouched = preparing or step == 0
+                self._take_version(context, change.pairs_version, change.after, untouched=untouched, quiet=preparing)
+        if preparing:
+            self._record_excluded(context, step)
+
+    def _remember(self, change: Change) -> None:
+        """Write a change down; changes ahead of it, made before the run went back to a checkpoint, are dropped."""
+        changes = [*self._changes[: self._applied], change]
+        if self.workers.is_main:
+            write_changes(self.run_dir, changes)
+        self._changes, self._applied = changes, len(changes)
+
+    def _use(self, context: RunContext, config: TrainConfig, step: int | None, **detail: Any) -> None:
+        """Put settings into use; recorded at `step` unless that is None."""
+        before, after = changeable_values(context.config), changeable_values(config)
+        context.config = config
+        context.degraded_spec = config.objective.degraded_answers()
+        if step is not None:
+            settings = {path: [before.get(path), value] for path, value in after.items() if before.get(path) != value}
+            self.store.event(step, "change", settings=settings, **detail)
+
+    def _take_version(
+        self,
+        context: RunContext,
+        version: int,
+        after: int,
+        *,
+        untouched: bool,
+        change: Change | None = None,
+        quiet: bool = False,
+    ) -> None:
+        """change: remembered once nothing can fail any more.   untouched: the policy has the weights it was loaded with."""
+        before = context.data.excluded()
+        policy = context.policy
+        edited = edit_pairs(context.data, self.pairs_at(version), after, context.config, context.encoder, policy.vocabulary)
+        computed = compute_references(context, edited.encoded, model=self.model, untouched=untouched)
+        if change is not None:
+            self._remember(change)
+        context.data = edited.pairs
+        self.pairs_version = version
+        self.store.status(pairs_version=version)
+        if quiet:
+            return
+        self.store.event(after, "edit", version=version, computed=computed, **edited.counts)
+        if context.data.excluded() != before:
+            self._record_excluded(context, after)
+        if cut := edited.counts["cut"]:
+            message = f"{cut} of the edited pairs have an answer that does not fit into max_length; its end is cut."
+            self.store.event(after, "warning", message=message)
+
+    def _record_excluded(self, context: RunContext, step: int) -> None:
+        """Record which pairs of the version in use are not trained on; `lab.export` reads it."""
+        held_out = len(context.data.held_out)
+        self.store.event(step, "held_out", version=self.pairs_version, looked_at=held_out, **context.data.excluded())
+
+
+def compute_references(context: RunContext, pairs: tuple[EncodedPair, ...], *, model: str, untouched: bool) -> int:
+    """Compute the reference log-probs of pairs where they are missing; return the number of completions computed.
+
+    With an adapter it is switched off; under full fine-tuning the model is loaded once more, unless the policy is still untouched.
+    Raises ModelError if the model is no longer what it was when the run began.
+    """
+    completions = [c for pair in pairs for c in pair.completions() if not context.cache.holds(c)]
+    if not completions:
+        return 0
+    if untouched:
+        return context.cache.prepare(context.policy, completions)
+    with reference_model(context.policy, model) as policy:
+        return context.cache.prepare(policy, completions)
+
+
+def changeable_values(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings that may change while a run trains, by path."""
+    return {path: value for path, (_, value) in changeable(config).items()}
+
+
+def require_settings(settings: Any) -> Mapping[str, Any]:
+    """Return the settings of a request. Raises ConfigError where it names none."""
+    if not isinstance(settings, dict):
+        raise ConfigError("The request to set something names no settings.")
+    return settings
+
+
+def require_version(version: Any) -> int:
+    """Return the pair set version of a request. Raises ConfigError where it names none."""
+    if not isinstance(version, int):
+        raise ConfigError("The request to take edits names no version of the pair set.")
+    return version

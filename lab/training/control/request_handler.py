@@ -1,0 +1,113 @@
+"""Control requests of a run that trains: pause, resume, stop, checkpoint, new settings and edits of its pairs."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from lab.run import Request, take
+from lab.run.config import ConfigError
+from lab.store.folder import STOPPING
+from lab.training.checkpoints.checkpoint import CheckpointPurpose
+from lab.training.distributed import ALONE, Workers
+from lab.training.reporter import RunReporter
+from lab.training.setup.run_context import RunContext
+
+from .changes import RunChanges, require_settings, require_version
+from .request_loop import PAUSING, handle_requests
+
+log = logging.getLogger(__name__)
+
+Save = Callable[[CheckpointPurpose], None]
+
+INTERVAL = 0.05
+"""Seconds between two looks for requests while a run is paused."""
+
+
+class RequestHandler:
+    """Receives and handles the requests to one run at its safe points.
+
+    Attributes:
+        paused_seconds: Time that the run has been paused.
+    """
+
+    def __init__(self, run_dir: Path, reporter: RunReporter, changes: RunChanges, workers: Workers = ALONE) -> None:
+        self.run_dir, self.reporter, self.changes, self.workers = run_dir, reporter, changes, workers
+        self.paused_seconds = 0.0
+
+    def poll(self) -> None:
+        """Handle pause, resume and stop inside a step or before the first; other requests wait for `poll_between_steps`.
+
+        Raises Stopped when the run is to stop.
+        """
+        handle_requests(lambda: self._receive(PAUSING), record=self._record, set_paused=self._set_paused, wait=self._wait)
+
+    def poll_between_steps(self, context: RunContext, save: Save) -> None:
+        """Apply changes that are due and handle all requests between two steps.
+
+        Args:
+            context: The run's context, in which changes take effect.
+            save: Writes a checkpoint for a purpose.
+
+        Raises:
+            Stopped: The run is to stop.
+        """
+        self.changes.replay(context, self.reporter.step)
+        handle_requests(
+            self._receive,
+            record=self._record,
+            set_paused=self._set_paused,
+            wait=self._wait,
+            other=lambda request: self._handle(request, context, save),
+        )
+
+    def finish(self, context: RunContext | None, save: Save) -> None:
+        """Handle what was requested together with a stop that interrupted a step.
+
+        Before the run has a context only the stop is taken; other requests stay and are handled when the run is resumed.
+        """
+        if not self.workers.is_main:
+            return
+        alone = self.workers.world_size == 1  # several processes would have to handle a request together
+        for request in take(self.run_dir, None if context is not None and alone else PAUSING):
+            self._record(request)
+            if context is not None and request.kind not in PAUSING:
+                self._handle(request, context, save)
+
+    def _receive(self, kinds: tuple[str, ...] | None = None) -> list[Request]:
+        requests: list[Request] = self.workers.broadcast(take(self.run_dir, kinds) if self.workers.is_main else None)
+        return requests
+
+    def _record(self, request: Request) -> None:
+        detail = {"asked": request.detail} if request.detail else {}
+        self.reporter.store.event(self.reporter.step, "request", request=request.kind, **detail)
+        if request.kind == "stop":
+            self.reporter.stage(STOPPING)
+
+    def _set_paused(self, paused: bool) -> None:
+        self.reporter.state("paused" if paused else "running")
+
+    def _wait(self) -> None:
+        began = time.perf_counter()
+        time.sleep(INTERVAL)
+        self.paused_seconds += time.perf_counter() - began
+
+    def _handle(self, request: Request, context: RunContext, save: Save) -> None:
+        """Handle one request; one that cannot be fulfilled is refused with a message, and the run continues unchanged."""
+        step, store = self.reporter.step, self.reporter.store
+        try:
+            if request.kind == "checkpoint":
+                save("keep" if request.detail.get("keep", True) else "look")
+            elif request.kind == "set":
+                self.changes.set(context, require_settings(request.detail.get("settings")), step, request.id)
+            elif request.kind == "edits":
+                self.changes.take_version(context, require_version(request.detail.get("version")), step)
+            else:
+                raise ConfigError(f"No run understands the request {request.kind!r} ({request.detail}).")
+        except (ValueError, OSError, RuntimeError, sqlite3.Error) as error:
+            message = " ".join(str(error).split())
+            store.event(step, "refused", request=request.kind, id=request.id, message=message)
+            log.warning("A request was refused: %s", message)
