@@ -5,7 +5,7 @@ BIN := .venv/bin
 PORT ?= 8501
 DEMO ?= 1
 
-.PHONY: lab notebook test slow real bench clean
+.PHONY: lab notebook test slow real wheel bench clean
 
 lab: .venv/.lab
 	@$(BIN)/python -m app --port $(PORT) $(if $(filter 0 no off false,$(DEMO)),--no-demo)
@@ -25,6 +25,9 @@ slow: .venv/.dev
 
 real: .venv/.real
 	$(BIN)/python -m tests.real.trial $(if $(PAIRS),--pairs $(PAIRS))
+
+wheel: .venv/.dev
+	LAB_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m tests.packaging.trial
 
 bench: .venv/.dev
 	@ls tests/bench/bench_*.py | xargs -n 1 -I{} sh -c 'echo "== {}"; $(BIN)/python -m $$(echo {} | tr / . | sed "s/\.py$$//")'

@@ -1,8 +1,16 @@
-"""`python -m app`: open the lab in a browser, with a demo run where there is no run yet. See `app.launch`."""
+"""`python -m app`, installed as `preference-lab-app`: open the lab in a browser; see `app.launch`."""
+
+from __future__ import annotations
 
 import sys
 
-from app.launch import main
+from app.launch import main as launch
+
+
+def main() -> int:
+    """Serve the dashboard with the arguments of `sys.argv` and return the exit code."""
+    return launch(sys.argv[1:])
+
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The command line: python -m lab train | runs | show | pairs | world | bench."""
+"""The command line: `python -m lab`, installed as `preference-lab`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ def _interrupted(*_: Any) -> None:
     os._exit(130)
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Run the command line with `sys.argv` and return its exit code."""
     signal.signal(signal.SIGINT, _interrupted)  # an import that is interrupted would end in a traceback
-    from lab.cli import main
+    from lab.cli import main as run
     from lab.cli.interrupting import interruption, leave
 
     if sys.argv[1:2] == ["train"]:
         interruption.install()
     else:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    exit_code = main(sys.argv[1:])
+    exit_code = run(sys.argv[1:])
     if exit_code == interruption.code:
         leave(exit_code)
-    sys.exit(exit_code)
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Trial of the package as others install it."""
