@@ -144,7 +144,7 @@ def without_the_lab(run: lab.Run, place: Path) -> None:
     began = time.monotonic()
     folders = [lab.export_run(run, place / what, what=what) for what in ("adapter", "merged")]
     examined = examine(run)
-    completion = examined.encode(examined.pairs[0]).chosen
+    completion = examined.encode(examined.pairs()[0]).chosen
     with examined.policy.evaluating():
         should = examined.policy.logps([completion]).logps[0].tolist()
     given = [json.dumps(list(map(int, ids))) for ids in (completion.prompt, completion.answer)]

@@ -90,9 +90,10 @@ class MemoryEstimate:
         self.head = sum(bytes_of(p) for p in head.parameters() if p.requires_grad) if head is not None else 0
         self.layers = max(int(getattr(policy.model.config.get_text_config(), "num_hidden_layers", 1)), 1)
         self.costs = measure(policy, config, pairs)
-        self.again = self._again(pairs) if config.gradient_checkpointing else 0
+        self.recomputed = self._recomputed(pairs) if config.gradient_checkpointing else 0.0
         own = [batch[workers.share(len(batch))] for batch in batches if len(batch) >= workers.world_size]
         self._kept = [self.costs.of(np.array([tokens_of(pair) for pair in batch])) for batch in own]
+        self._tokens = [np.array([tokens_of(pair) for pair in batch]) for batch in own]
         self._answers = [np.array([sum(len(c.answer) for c in pair.completions()) for pair in batch]) for batch in own]
         self.evaluation = self._evaluation(prompts)
 
@@ -101,13 +102,15 @@ class MemoryEstimate:
         config = self.config
         kept = max((self._largest(values, micro) for values in self._kept), default=0.0)
         answers = max((self._largest(values, micro) for values in self._answers), default=0.0)
-        activations = int((self.costs.fixed + kept + self.again) * (HEAP if self.policy.device.type == "cpu" else 1.0))
+        # Under gradient checkpointing one layer's activations are computed again while its gradient is.
+        again = int(self.recomputed * max((self._largest(values, micro) for values in self._tokens), default=0.0))
+        activations = int((self.costs.fixed + kept + again) * (HEAP if self.policy.device.type == "cpu" else 1.0))
         logits = self._logits(int(answers))
         parts = micro * self.workers.world_size < config.batch_size
         copies = probe_copies(config.model_copy(update={"micro_batch_size": micro if parts else None}))[0] if probes else 0
         probed = self.probed * copies
         # Of one layer: the gradient of what it kept, and its working memory.
-        backward = int(2 * (self.costs.fixed + kept)) // self.layers + self.again
+        backward = 2 * (again or int(self.costs.fixed + kept) // self.layers)
         forward_ends = activations + max(logits, backward) + self.head + probed
         step = forward_ends + self.trained if parts else max(forward_ends, self.trained + probed + self.head + backward)
         return Memory(
@@ -146,14 +149,14 @@ class MemoryEstimate:
         linear = head.linear is not None and head.linear.plain
         return (LINEAR_COPIES if linear else COPIES) * 4 * min(numbers, CHUNK_ELEMENTS)
 
-    def _again(self, pairs: Sequence[EncodedPair]) -> int:
-        """What one layer keeps while it is computed again under gradient checkpointing, of the longest pair."""
+    def _recomputed(self, pairs: Sequence[EncodedPair]) -> float:
+        """Bytes that one layer keeps for a token while it is computed again under gradient checkpointing."""
+        longest = sorted(pairs, key=tokens_of)[-1:]
         self.policy.model.eval()
         try:
-            whole = kept(self.policy, self.config, sorted(pairs, key=tokens_of)[-1:])
+            return kept(self.policy, self.config, longest) / tokens_of(longest[0]) / self.layers
         finally:
             self.policy.model.train()
-        return whole // self.layers
 
     def _evaluation(self, prompts: Sequence[int]) -> int:
         """What an evaluation takes beside weights and optimizer. prompts: their lengths in tokens, as they are answered."""
