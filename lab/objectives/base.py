@@ -19,12 +19,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
-from .logps import Degraded, PairLogps, masked_sum
+from .pair_logps import Degraded, PairLogps, masked_sum
 
 __all__ = [
     "OBJECTIVES",
     "Degraded",
-    "DegradedAnswers",
+    "DegradedSpec",
     "Draws",
     "Objective",
     "Outcome",
@@ -68,7 +68,7 @@ class Preset:
 
 
 @dataclass(frozen=True)
-class DegradedAnswers:
+class DegradedSpec:
     """Which weakened answers an objective wants behind each prompt (SPO).
 
     degrees: N, how many degrees, the intact answer included.
@@ -155,7 +155,7 @@ class Objective(BaseModel):
         """What is random in this batch, from `rng` and never from the global generator."""
         return {}
 
-    def degraded_answers(self) -> DegradedAnswers | None:
+    def degraded_spec(self) -> DegradedSpec | None:
         """The weakened answers this objective wants in the batch, or None."""
         return None
 

@@ -163,7 +163,7 @@ def pairs_at(
     """P pairs that stand at the points (log_x1[i], log_x2[i]), both [P]: every token of a side moves alike, by log X / n."""
     (n_w, n_l), (ref_w, ref_l), P = tokens, ref, len(log_x1)
     chosen, rejected = (ref_w + log_x1 / n_w)[:, None].expand(P, n_w), (ref_l + log_x2 / n_l)[:, None].expand(P, n_l)
-    wanted = objective.degraded_answers()
+    wanted = objective.degraded_spec()
     return PairLogps(
         chosen=chosen,
         rejected=rejected,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .schema import FIELDS, PairsError
+from .pair import FIELDS, PairsError
 
 Rows = Iterator[tuple[int, Any]]
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from . import tables
-from .exporting import write_pairs
-from .schema import Pair, PairsError, Prompt, to_bytes, validate
+from .pair import Pair, PairsError, Prompt, to_bytes, validate
+from .pair_export import write_pairs
 from .tables import PAIR, Edit, read_pair
 
 Only = Literal["all", "edited", "dropped"]

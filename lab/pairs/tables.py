@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .schema import Pair, PairsError, to_bytes, to_json, validate
+from .pair import Pair, PairsError, to_bytes, to_json, validate
 
 APPLICATION_ID = 0x50414952  # "PAIR", in the file's header
 BUSY_SECONDS = 30.0

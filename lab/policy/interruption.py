@@ -14,8 +14,8 @@ _local = threading.local()
 
 
 @contextlib.contextmanager
-def checking(check: Callable[[], None]) -> Iterator[None]:
-    """Inside, `check` is called in this thread at every `check_point`."""
+def interruptible(check: Callable[[], None]) -> Iterator[None]:
+    """Inside, `check` is called in this thread at every `interruption_point`."""
     before = getattr(_local, "check", None)
     _local.check = check
     try:
@@ -24,7 +24,7 @@ def checking(check: Callable[[], None]) -> Iterator[None]:
         _local.check = before
 
 
-def check_point() -> None:
+def interruption_point() -> None:
     """Call this thread's check, if there is one."""
     check = getattr(_local, "check", None)
     if check is not None:

@@ -52,7 +52,7 @@ def choose_kernel(
     return seconds
 
 
-def keep_kernel(policy: Policy, metadata: Mapping[str, Any]) -> None:
+def restore_kernel(policy: Policy, metadata: Mapping[str, Any]) -> None:
     """Leave the policy with the kernel that a run had before, as its checkpoint says: a clock may choose differently every time,
     and another kernel gives other last bits. Nothing happens on another kind of device, or where prompts are not shared."""
     if policy.shared is not None and metadata.get("kernel") in KERNELS and metadata.get("device") == policy.device.type:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lab.policy.kernels.attention import Group, SharedRow
-from lab.policy.kernels.placing import placed
+from lab.policy.kernels.device_copy import copy_to_device
 
 WASTE = 1.25
 """Plain rows are split into batches of like length where padding would make a batch this much larger than its tokens."""
@@ -92,8 +92,8 @@ def shared(
         groups.append(Group(len(prompt), tuple(lengths)))
     order = [number for members in together.values() for number in members]
     return Batch(
-        ids=placed([ids], device),
-        positions=placed([positions], device),
+        ids=copy_to_device([ids], device),
+        positions=copy_to_device([positions], device),
         attention_mask=None,
         shared=SharedRow(tuple(groups), device, kernel),
         **_targets(completions, order, reads, device),
@@ -154,4 +154,4 @@ def _targets(
         "row": [number for number in order for _ in completions[number].answer],
         "column": [place for number in order for place in range(len(completions[number].answer))],
     }
-    return {name: placed(values, device) for name, values in found.items()}
+    return {name: copy_to_device(values, device) for name, values in found.items()}

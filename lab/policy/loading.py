@@ -16,7 +16,7 @@ from lab.policy.sources.adapters import Lora, add_adapter, check_targets
 from lab.policy.sources.converted import adapter_base, tokenizer_place
 
 from .kernels import fused, low_rank
-from .policy import Policy, whole
+from .policy import Policy, full_tensor
 from .sources import (
     ModelError,
     check_folder,
@@ -167,4 +167,4 @@ def weights_hash(model: Any) -> str:
 
 
 def _bytes(tensor: Tensor) -> Any:
-    return whole(tensor.detach()).cpu().contiguous().flatten().view(torch.uint8).numpy()
+    return full_tensor(tensor.detach()).cpu().contiguous().flatten().view(torch.uint8).numpy()

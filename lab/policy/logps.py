@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lab.policy.kernels.placing import placed
+from lab.policy.kernels.device_copy import copy_to_device
 from lab.policy.kernels.projection import LinearLogps
 
 from . import layout
-from .interruption import check_point
+from .interruption import interruption_point
 from .kernels import fused
 from .layout import Batch, PromptAnswer
 
@@ -147,7 +147,7 @@ class LogpsModule(nn.Module):
         states = self.head.hidden(batch).flatten(0, 1)
         read, linear = states.index_select(0, batch.reads), self.head.linear
         if self.head.matrix is not None and not align and len(batch.targets) and fused.available(read.device):
-            return fused.picked_logps(read, self.head.matrix, batch.targets), None, self._pooled(states, batch, pooling)
+            return fused.fused_logps(read, self.head.matrix, batch.targets), None, self._pooled(states, batch, pooling)
         found, aligned = token_logps(
             self.head.project, read, batch.targets, linear=linear, align=align, chunk_elements=chunk_elements
         )
@@ -198,7 +198,7 @@ def completion_logps(
         batches = layout.plain(completions, device, pad_id=pad_id, together=together, single=single)
     else:
         batches = [layout.shared(completions, device, last_state=pooling is not None, kernel=shared)]
-    lengths = placed([len(c.answer) for c in completions], device)
+    lengths = copy_to_device([len(c.answer) for c in completions], device)
     parts = [module(batch, align=align, pooling=pooling, chunk_elements=chunk_elements) for batch in batches]
     width = max(len(c.answer) for c in completions)
     index = (torch.cat([b.row for b in batches]), torch.cat([b.column for b in batches]))
@@ -207,7 +207,7 @@ def completion_logps(
         flat = torch.cat(values)
         return flat.new_zeros(len(completions), width).index_put(index, flat)
 
-    order = placed([number for batch in batches for number in batch.completions], device)
+    order = copy_to_device([number for batch in batches for number in batch.completions], device)
     return CompletionLogps(
         logps=spread([found for found, _, _ in parts]),
         mask=torch.arange(width, device=device) < lengths[:, None],
@@ -235,7 +235,7 @@ def token_logps(
         return picked, squares if align else None
 
     def one(chunk: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        check_point()
+        interruption_point()
         logits = project(chunk).float()
         normaliser = torch.logsumexp(logits, -1)
         picked = logits.gather(-1, wanted[:, None]).squeeze(-1) - normaliser

@@ -39,7 +39,7 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(said in str(error).lower() for said in OUT_OF_MEMORY)
 
 
-def on_less(compute: Callable[[Given], Found], given: Given, less: Callable[[Given], Given | None]) -> Found:
+def retry_smaller(compute: Callable[[Given], Found], given: Given, less: Callable[[Given], Given | None]) -> Found:
     """compute(given); where memory runs out, of less(given), and so on. Raises that error where there is no less (None)."""
     while True:
         try:
@@ -48,11 +48,11 @@ def on_less(compute: Callable[[Given], Found], given: Given, less: Callable[[Giv
             smaller = less(given) if out_of_memory(error) else None
             if smaller is None:
                 raise
-        release()  # not inside of the handler: until its end the traceback holds what was computed
+        release_cached_memory()  # not inside of the handler: until its end the traceback holds what was computed
         given = smaller
 
 
-def release() -> None:
+def release_cached_memory() -> None:
     """Give memory that nobody uses any more back: to a GPU, and from this process's allocator to the system."""
     gc.collect()
     if torch.cuda.is_available():

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lab.policy.sources.errors import ModelError
+from lab.policy.sources.model_error import ModelError
 from lab.policy.text.chat_template import now
-from lab.policy.text.tokens import Encoder
+from lab.policy.text.encoding import Encoder
 
 from . import layout
-from .graphs import Graphs
+from .cuda_graphs import Graphs
 from .kernels import attention, fused, patches
 from .layout import Batch, PromptAnswer
 from .logps import CompletionLogps, Head, LogpsModule, completion_logps, split_head, whole_head
@@ -123,7 +123,7 @@ class Policy:
                 ahead=ahead if same else None,
             )
 
-    def lay_out_ahead(self, completions: Sequence[PromptAnswer]) -> None:
+    def prebuild_batch(self, completions: Sequence[PromptAnswer]) -> None:
         """On a GPU: lay out the completions that `logps` will be asked for next, while the GPU still computes."""
         self._ahead = None
         if self.device.type == "cuda" and self.shared is not None and self.wrapped is None:
@@ -134,7 +134,7 @@ class Policy:
 
     def share_prompts(self) -> None:
         """Compute prompts once, where the model is written so that it can; `choose_layout` says whether it may."""
-        if attention.use(bare(self.model)):
+        if attention.install(without_adapter(self.model)):
             self.shared = "grouped" if self.device.type == "cpu" else "padded"
 
     def record_passes(self) -> bool:
@@ -146,16 +146,16 @@ class Policy:
             self.graphs = Graphs(self.module, self.device, lambda: self.precision(cache=False))
         return can
 
-    def plain_rows(self) -> None:
+    def use_plain_rows(self) -> None:
         """A row per completion, and the model's own attention."""
         self.graphs = None
         if self.shared is not None:
-            attention.give_back(bare(self.model))
+            attention.uninstall(without_adapter(self.model))
         self.shared, self.single = None, False
 
-    def single_rows(self) -> None:
+    def use_single_rows(self) -> None:
         """A row per completion, computed one at a time: right also for a model in which rows of a batch affect one another."""
-        self.plain_rows()
+        self.use_plain_rows()
         self.single = True
 
     @contextlib.contextmanager
@@ -165,13 +165,13 @@ class Policy:
         before, graphs = (self.module.head, self.shared, self.single), self.graphs
         self.module.head, self.shared, self.single, self.graphs = head or whole_head(self.model), None, True, None
         if before[1] is not None:
-            attention.give_back(bare(self.model))
+            attention.uninstall(without_adapter(self.model))
         try:
-            with patches.without(self.model):
+            with patches.disabled(self.model):
                 yield
         finally:
             if before[1] is not None:
-                attention.use(bare(self.model))
+                attention.install(without_adapter(self.model))
             (self.module.head, self.shared, self.single), self.graphs = before, graphs
 
     @property
@@ -184,19 +184,19 @@ class Policy:
 
     def unfuse(self) -> bool:
         """Let norms, gated units and adapters compute as they are written from now on; False where they do already."""
-        return patches.take_out(self.model) > 0
+        return patches.restore_forwards(self.model) > 0
 
     @property
     def fused(self) -> bool:
         """Whether any of them computes as one operation."""
         return bool(patches.patched(self.model))
 
-    def lay_out_as(self, other: Policy) -> None:
+    def use_layout_of(self, other: Policy) -> None:
         """Compute log-probs in the layout that was found right for another policy of the same model."""
         if not other.fused:
             self.unfuse()
         if other.shared is None:
-            self.plain_rows()
+            self.use_plain_rows()
             self.single = other.single
         else:
             self.shared = other.shared
@@ -251,12 +251,12 @@ class Policy:
         return torch.autocast(self.device.type, dtype=self.autocast, cache_enabled=cache)
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """A tensor that may be spread over several processes, whole; all of them have to ask."""
     full = getattr(tensor, "full_tensor", None)
     return tensor if full is None else full()
 
 
-def bare(model: Any) -> Any:
+def without_adapter(model: Any) -> Any:
     """The model without the adapter around it."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model

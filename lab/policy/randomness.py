@@ -23,6 +23,6 @@ def global_generator(seed: int, devices: Sequence[torch.device] = ()) -> Iterato
         yield
 
 
-def spread(number: int) -> int:
+def hashed_seed(number: int) -> int:
     """63 bits that are different for every number; 0 stays 0."""
     return int.from_bytes(hashlib.blake2b(str(number).encode(), digest_size=8).digest(), "big") & (2**63 - 1) if number else 0

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from lab.policy.text.chat_template import ChatTemplate, now
-from lab.policy.text.tokens import Prompt
+from lab.policy.text.encoding import Prompt
 
 from .loading import choose_device
 from .sources import (

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from lab.policy.text.tokens import Encoded, Ending, Prompt
+from lab.policy.text.encoding import Encoded, Ending, Prompt
 
 from .layout import PromptAnswer
-from .policy import Policy, bare
-from .randomness import global_generator, spread
+from .policy import Policy, without_adapter
+from .randomness import global_generator, hashed_seed
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,12 @@ def sample(
     Plain ancestral sampling at `temperature` (0: greedy), no top-k or top-p, whatever the model's generation_config says. The same
     seed gives the same answers, and the global generators are left as they were. A CUDA generator is seeded too. reference: of the
     policy's reference, see `Policy.reference`. progress(done, all) is called between batches, when nothing is locked or switched;
-    it may raise. max_length: of prompts, see `asked`; an answer may reach behind it, as far as the model has positions.
+    it may raise. max_length: of prompts, see `encode_prompts`; an answer may reach behind it, as far as the model has positions.
     """
     encoder = policy.encoder(max_length)
-    encoded = zip(asked(policy, prompts, max_new_tokens=max_new_tokens, max_length=max_length), map(encoder.ending, prompts))
+    encoded = zip(
+        encode_prompts(policy, prompts, max_new_tokens=max_new_tokens, max_length=max_length), map(encoder.ending, prompts)
+    )
     rows = [(prompt, ending) for prompt, ending in encoded for _ in range(per_prompt)]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0].prompt))
     found: dict[int, Answer] = {}
@@ -65,14 +67,14 @@ def sample(
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         role = policy.reference() if reference else contextlib.nullcontext()
-        with global_generator(seed ^ spread(start), devices), policy.evaluating(), policy.gathered(), role:
+        with global_generator(seed ^ hashed_seed(start), devices), policy.evaluating(), policy.gathered(), role:
             found |= zip(chosen, _generate(policy, [rows[i] for i in chosen], max_new_tokens, temperature))
         if progress is not None:
             progress(min(start + batch_size, len(order)), len(order))
     return [[found[i] for i in range(first, first + per_prompt)] for first in range(0, len(rows), per_prompt)]
 
 
-def asked(policy: Policy, prompts: Sequence[Prompt], *, max_new_tokens: int, max_length: int) -> list[Encoded]:
+def encode_prompts(policy: Policy, prompts: Sequence[Prompt], *, max_new_tokens: int, max_length: int) -> list[Encoded]:
     """Prompts as `sample` asks them: as long as training has them, unless the model has too few positions for `max_new_tokens`
     behind them. Then they make way for the answer, down to half of the positions."""
     encoder = policy.encoder(max_length)
@@ -167,7 +169,7 @@ def _without_habits(policy: Policy) -> Iterator[None]:
     would not be the policy's own."""
     from transformers import GenerationConfig
 
-    model = bare(policy.model)
+    model = without_adapter(policy.model)
     own = model.generation_config
     model.generation_config = GenerationConfig()
     try:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from lab.pairs import Pair
-from lab.policy import keep_kernel, whole
-from lab.policy.memory import out_of_memory, release
+from lab.policy import full_tensor, restore_kernel
+from lab.policy.memory import out_of_memory, release_cached_memory
 from lab.run.changeable import same_state
 from lab.run.config import TrainConfig
 from lab.store import Change, StoreWriter
@@ -142,7 +142,7 @@ class Training:
         outcome = NOTHING_TO_SAVE if self.context is None else ""  # the error of a checkpoint that cannot be written says the rest
         try:
             if self.context is not None:
-                release()
+                release_cached_memory()
                 self._save()
                 outcome = saved(self.progress.step)
         finally:
@@ -192,7 +192,7 @@ class Training:
         if self.config.micro_batch_size == "fit" and stored is not None:
             fitted = {"micro_batch_size": stored.metadata["settings"]["micro_batch_size"]}  # another would round differently
             self.steering.config = context.config = self.config.model_copy(update=fitted)
-        keep_kernel(context.policy, stored.metadata if stored else read_metadata(self.start.folder) if self.start else {})
+        restore_kernel(context.policy, stored.metadata if stored else read_metadata(self.start.folder) if self.start else {})
         self.steering.follow(self._from, preparing=True)
         return self._from
 
@@ -254,7 +254,7 @@ class Training:
                 pairs, result = self._gradient(step)
                 self.probes.split()
                 self.stop_check()
-                norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))
+                norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))
                 self.stop_check()  # the last one: a step of the optimizer is made whole or not at all
         except BaseException as error:  # nothing of a step that is not completed stays
             self.progress.state = state_before
@@ -314,7 +314,7 @@ class Training:
             and context.degraded_spec is None
         ):
             pairs = context.batch(step)
-            self.policy.lay_out_ahead([p.chosen for p in pairs] + [p.rejected for p in pairs])
+            self.policy.prebuild_batch([p.chosen for p in pairs] + [p.rejected for p in pairs])
 
     def _renew_dataset_state(self, step: int) -> None:
         """Compute the statistics over the pairs of the run (alpha-DPO, normalize "dataset") where they are due."""

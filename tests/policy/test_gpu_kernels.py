@@ -9,7 +9,7 @@ from torch import nn
 
 from lab.policy import PromptAnswer, load_policy
 from lab.policy import layout as layouts
-from lab.policy.graphs import Recorded, capacity, fits, largest, paddings, sizes
+from lab.policy.cuda_graphs import Recorded, capacity, fits, largest_sizes, paddings, sizes
 from lab.policy.kernels import low_rank
 from lab.policy.kernels.attention import Group, SharedRow, shared_attention
 from lab.policy.loading import Lora
@@ -61,7 +61,7 @@ def test_buffers_larger_than_the_batch_give_the_same_log_probs_and_gradients(fla
     completions = completions_of(shape)
     batch = layouts.shared(completions, policy.device, kernel="varlen")
     needed = sizes(batch.shared.groups, len(batch.reads))
-    assert needed == largest([completions])
+    assert needed == largest_sizes([completions])
     room = capacity(needed, None)
     assert fits(needed, room)
     assert paddings(needed, room) >= 1

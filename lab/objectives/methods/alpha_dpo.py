@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid as ls
 
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, parameter, register
-from lab.objectives.statistics import Moments, everywhere, moments
+from lab.objectives.batch_moments import Moments, all_reduce_sum, moments
 
 _TABLE = "arXiv 2410.10148, table of hyper-parameters, equal to the authors' configuration files; batch 128, 1 epoch"
 
@@ -128,7 +128,7 @@ class AlphaDPO(Objective):
             raise ValueError(
                 "alpha_dpo with normalize=dataset needs the training set's log-probs, but there was no batch; pass at least one."
             )
-        found = moments(torch.cat(gaps), everywhere)
+        found = moments(torch.cat(gaps), all_reduce_sum)
         return {"mean": found.mean, "std": found.std}
 
     def rewards(self, p: PairLogps) -> tuple[Tensor, Tensor]:
@@ -153,7 +153,7 @@ class AlphaDPO(Objective):
             return gap, state
         if self.normalize == "dataset":
             return _standardize(gap, _scalar(state, "mean", gap), _scalar(state, "std", gap), self.eps), state
-        batch = moments(gap.detach(), everywhere if training else None)
+        batch = moments(gap.detach(), all_reduce_sum if training else None)
         if self.normalize == "batch":
             return _standardize(gap, batch.mean, batch.std, self.eps), state
         return self._moving_z(gap, batch, state, training)

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from lab.objectives.base import (
     Degraded,
-    DegradedAnswers,
+    DegradedSpec,
     Draws,
     Objective,
     Outcome,
@@ -130,8 +130,8 @@ class SPO(Objective):
         }
         return Outcome(losses, terms, align.token_terms), after
 
-    def degraded_answers(self) -> DegradedAnswers:
-        return DegradedAnswers(self.degrees, self.degraded_source, self.share, self.pooling)
+    def degraded_spec(self) -> DegradedSpec:
+        return DegradedSpec(self.degrees, self.degraded_source, self.share, self.pooling)
 
     def initial_state(self) -> State:
         return self.base.initial_state()
@@ -155,7 +155,7 @@ class SPO(Objective):
         degraded = p.degraded
         if degraded is None:
             raise ValueError(
-                "spo needs the weakened answers (PairLogps.degraded), which are missing; compute what degraded_answers() asks for."
+                "spo needs the weakened answers (PairLogps.degraded), which are missing; compute what degraded_spec() asks for."
             )
         shape, pairs, count = degraded.head_logits.shape, len(p), degraded.degree.shape[-1]
         if shape != (pairs, count, self.degrees) or degraded.degree.shape != shape[:2] or degraded.present.shape != shape[:2]:

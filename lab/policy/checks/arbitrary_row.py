@@ -34,7 +34,7 @@ def arbitrary_logps(model: Any) -> Tensor:
     return arbitrary_pass(model).logits[0].float().log_softmax(-1)
 
 
-def unexplained(model: Any, expected: Tensor) -> float:
+def unexplained_difference(model: Any, expected: Tensor) -> float:
     """The largest difference, in nats, of a float32 model's log-probs on the row from `expected`; 0 where rounding explains it."""
     own = arbitrary_logps(model)
     difference = float((own - expected).abs().max())

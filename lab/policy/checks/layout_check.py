@@ -13,7 +13,7 @@ from lab.policy.loading import ModelError
 from lab.policy.logps import CompletionLogps, whole_head
 from lab.policy.memory import out_of_memory
 from lab.policy.policy import Policy
-from lab.policy.sources.errors import cause
+from lab.policy.sources.model_error import cause
 
 from .behaviour import Rounding, Trial, leak, logits, longer_texts, make_trial, moved_by_later_tokens
 from .dropout import adapter_dropout_off, drawing_modules, fresh_generators, generator_states
@@ -189,7 +189,7 @@ class _Examination:
             if not failed:
                 return LayoutCheck("shared", difference, reason, taken), ""
             reason = reason or (failed if len(kernels) == 1 else f"{failed}, with the kernel {kernel}")
-        for layout, take in (("plain", policy.plain_rows), ("single", policy.single_rows)):
+        for layout, take in (("plain", policy.use_plain_rows), ("single", policy.use_single_rows)):
             take()
             try:
                 difference, failed = self._compare("rows in a batch" if layout == "plain" else "single rows")

@@ -11,7 +11,7 @@ import torch
 from lab.policy.layout import PromptAnswer
 from lab.policy.loading import ModelError
 from lab.policy.policy import Policy
-from lab.policy.sources.adapters import kind_of
+from lab.policy.sources.adapters import name_pattern
 
 from .dropout import adapter_dropout_off, fresh_generators
 
@@ -100,14 +100,14 @@ def left_out(own: Gradients) -> list[str]:
 
 
 def _reached(own: Gradients) -> set[str]:
-    return {kind_of(at) for at, norm in own.norms.items() if norm is not None}
+    return {name_pattern(at) for at, norm in own.norms.items() if norm is not None}
 
 
 def _never(own: Gradients) -> list[str]:
     """Names of weights that are not reached in any layer, and whose module is neither called nor has another weight that is."""
     reached = _reached(own)
     modules = own.called | {at.rpartition(".")[0] for at, norm in own.norms.items() if norm is not None}
-    return [at for at in own.norms if kind_of(at) not in reached and at.rpartition(".")[0] not in modules]
+    return [at for at in own.norms if name_pattern(at) not in reached and at.rpartition(".")[0] not in modules]
 
 
 def _layer(name: str) -> str | None:
@@ -118,4 +118,4 @@ def _layer(name: str) -> str | None:
 
 def _parts(names: Iterable[str]) -> list[str]:
     """The names of the modules, without numbers and in order."""
-    return list(dict.fromkeys(kind_of(name).rpartition(".")[0].replace(".*", "") for name in names))
+    return list(dict.fromkeys(name_pattern(name).rpartition(".")[0].replace(".*", "") for name in names))

@@ -110,7 +110,7 @@ class SharedRow:
         return self._masks["blocks", window]
 
 
-def use(model: Any) -> bool:
+def install(model: Any) -> bool:
     """Switch a model to this attention; False (and nothing changed) where it is not written against transformers' interface."""
     before = model.config._attn_implementation
     if before in ("lab_sdpa", "lab_eager"):
@@ -121,7 +121,7 @@ def use(model: Any) -> bool:
     return model.config._attn_implementation == f"lab_{before}"
 
 
-def give_back(model: Any) -> None:
+def uninstall(model: Any) -> None:
     """Switch a model back to what it had before `use`."""
     model.set_attn_implementation(model.config._attn_implementation.removeprefix("lab_"))
 

@@ -130,7 +130,7 @@ def product_type(x: Tensor, weight: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.promote_types(x.dtype, weight.dtype)
 
 
-def picked_logps(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+def fused_logps(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """log softmax(states [M, H] weight' [H, V])[targets [M]], float32 nats, on a GPU."""
     size = max(CHUNK_ELEMENTS // weight.shape[0], 1)
     return Picked.apply(states, weight, targets, size, product_type(states, weight))

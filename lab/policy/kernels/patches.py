@@ -21,7 +21,7 @@ def patched(model: nn.Module, forwards: Sequence[Any] | None = None) -> list[nn.
     return [m for m in model.modules() if getattr(m.__dict__.get("forward"), "__func__", None) in wanted]
 
 
-def take_out(model: nn.Module) -> int:
+def restore_forwards(model: nn.Module) -> int:
     """Let every module compute as it is written; returns how many did not."""
     found = patched(model)
     for module in found:
@@ -30,7 +30,7 @@ def take_out(model: nn.Module) -> int:
 
 
 @contextlib.contextmanager
-def without(model: nn.Module) -> Iterator[None]:
+def disabled(model: nn.Module) -> Iterator[None]:
     """Inside, every module computes as it is written."""
     kept = [(module, module.__dict__.pop("forward")) for module in patched(model)]
     try:

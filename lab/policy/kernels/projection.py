@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lab.policy.interruption import check_point
+from lab.policy.interruption import interruption_point
 
 
 class LinearLogps(torch.autograd.Function):
@@ -34,7 +34,7 @@ class LinearLogps(torch.autograd.Function):
         keep &= len(targets) <= size
         picked, squares, kept = [], [], None
         for rows in _chunks(len(targets), size):
-            check_point()
+            interruption_point()
             logps = torch.log_softmax(_logits(h[rows], w, scale), -1, dtype=torch.float32)
             picked.append(logps.gather(-1, targets[rows, None]).squeeze(-1))
             if align:
@@ -57,7 +57,7 @@ class LinearLogps(torch.autograd.Function):
         to_states = torch.empty_like(h) if wants_states else None
         to_weight = torch.zeros_like(weight).index_add_(0, targets, weighted.to(weight.dtype)) if wants_weight else None
         for rows in _chunks(len(targets), ctx.size):
-            check_point()
+            interruption_point()
             p = kept
             if p is None:
                 p = torch.softmax(_logits(h[rows], w, ctx.scale), -1, dtype=torch.float32).to(ctx.dtype)

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .device_copy import copy_to_device
 from .group import Group
-from .placing import placed
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +52,9 @@ def sequences(groups: Sequence[Group], device: torch.device) -> Sequences:
             place += answer
         start = place
     table = torch.tensor([(0, 0), *lengths])
-    ends = placed(table.cumsum(0).to(torch.int32).T.contiguous(), device)
+    ends = copy_to_device(table.cumsum(0).to(torch.int32).T.contiguous(), device)
     longest = table.amax(0).tolist()
-    return Sequences(ends[0], ends[1], placed(torch.cat(source), device), longest[0], longest[1])
+    return Sequences(ends[0], ends[1], copy_to_device(torch.cat(source), device), longest[0], longest[1])
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, found: Sequences, *, scaling: float | None, window: int | None) -> Tensor:

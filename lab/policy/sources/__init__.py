@@ -2,11 +2,11 @@
 
 from .configuration import read_configuration, require_causal
 from .converted import check_source, is_adapter, is_converted, is_gguf, loadable
-from .errors import ModelError, cause, refusing
 from .files import check_folder, local_folder
+from .model_error import ModelError, cause, model_errors
 from .stored_adapters import with_adapter
-from .tokenizer import check_special_tokens, read_tokenizer
-from .weights import check_weights, read_weights
+from .tokenizer_loading import check_special_tokens, read_tokenizer
+from .weight_loading import check_weights, read_weights
 
 __all__ = [
     "ModelError",
@@ -20,10 +20,10 @@ __all__ = [
     "is_gguf",
     "loadable",
     "local_folder",
+    "model_errors",
     "read_configuration",
     "read_tokenizer",
     "read_weights",
-    "refusing",
     "require_causal",
     "with_adapter",
 ]

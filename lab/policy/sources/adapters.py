@@ -12,7 +12,7 @@ from torch import nn
 from lab.policy.checks.arbitrary_row import arbitrary_pass
 from lab.policy.randomness import global_generator
 
-from . import ModelError, refusing
+from . import ModelError, model_errors
 
 ALL_LINEAR = "all-linear"
 
@@ -48,7 +48,7 @@ def add_adapter(model: Any, lora: Lora, seed: int) -> Any:
         task_type="CAUSAL_LM",
     )
     remedy = "name modules in lora_targets in place of all-linear" if everything else "name other modules, or use all-linear"
-    with refusing("The adapter for this model", remedy), global_generator(seed):
+    with model_errors("The adapter for this model", remedy), global_generator(seed):
         return get_peft_model(model, config)
 
 
@@ -80,7 +80,7 @@ def check_targets(model: Any, targets: str) -> None:
 
 
 def unused_parts(model: Any) -> list[str]:
-    """Kinds of the linear layers that a pass over text alone does not enter, as `kind_of` writes them.
+    """Kinds of the linear layers that a pass over text alone does not enter, as `name_pattern` writes them.
 
     A layer counts as entered where one of the same kind is: which experts a token is sent to depends on the token.
     """
@@ -93,16 +93,16 @@ def unused_parts(model: Any) -> list[str]:
     linear = {name: module for name, module in model.named_modules() if _linear(module)}
     hooks = [module.register_forward_hook(enter) for module in linear.values()]
     try:
-        with refusing("The model", "give another one; a pass over a few tokens failed"):
+        with model_errors("The model", "give another one; a pass over a few tokens failed"):
             arbitrary_pass(model)
     finally:
         for hook in hooks:
             hook.remove()
-    kinds = {kind_of(name) for name, module in linear.items() if module in entered}
-    return sorted({kind_of(name) for name in linear} - kinds)
+    kinds = {name_pattern(name) for name, module in linear.items() if module in entered}
+    return sorted({name_pattern(name) for name in linear} - kinds)
 
 
-def kind_of(name: str) -> str:
+def name_pattern(name: str) -> str:
     """The name of a module or weight with `*` for the numbers of its layer and expert."""
     return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name)
 

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .errors import ModelError, cause, refusing
 from .files import ADAPTER_CONFIG, CONFIG, read_json
+from .model_error import ModelError, cause, model_errors
 
 QUANTIZED = ("quantization_config", "compression_config", "quantization")
 """Entries of config.json that describe weights which are not stored as numbers of the model (the last: MLX)."""
@@ -34,7 +34,7 @@ def read_configuration(source: str) -> Any:
     except Exception as error:
         if not local:
             raise ModelError(_hub_refusal(source, error)) from error
-        with refusing(f"The configuration {Path(source) / CONFIG}", "repair it, or download the model again"):
+        with model_errors(f"The configuration {Path(source) / CONFIG}", "repair it, or download the model again"):
             raise
     if not local:
         _check_content(source, config.to_dict(), True)

@@ -20,10 +20,9 @@ import torch
 from filelock import FileLock
 
 from lab import home
-from lab.policy.checks.arbitrary_row import arbitrary_logps, unexplained
+from lab.policy.checks.arbitrary_row import arbitrary_logps, unexplained_difference
 
 from .configuration import read_configuration, require_causal
-from .errors import ModelError, cause, refusing
 from .files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -36,9 +35,10 @@ from .files import (
     stored_tensors,
     weight_files,
 )
+from .model_error import ModelError, cause, model_errors
 from .stored_adapters import with_adapter
-from .tokenizer import has_tokenizer, read_tokenizer
-from .weights import check_numbers, check_report, read_weights, reading
+from .tokenizer_loading import has_tokenizer, read_tokenizer
+from .weight_loading import check_numbers, check_report, read_weights, reading
 
 CONVERTED = "models-converted"
 """In the cache: a folder for every start that was converted, named by its key."""
@@ -57,7 +57,7 @@ def gguf_file(source: str) -> Path | None:
     """The GGUF file that `source` means. Raises ModelError where a folder holds several."""
     path = Path(source).expanduser()
     if path.is_file():
-        with refusing(f"The file {source}", "check its permissions"), path.open("rb") as file:
+        with model_errors(f"The file {source}", "check its permissions"), path.open("rb") as file:
             return path if path.suffix == ".gguf" or file.read(4) == b"GGUF" else None
     if not path.is_dir() or (path / ADAPTER_CONFIG).exists() or (path / WEIGHTS).exists() or (path / INDEX).exists():
         return None
@@ -240,7 +240,7 @@ def _merge(folder: Path, base: str, draft: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     model = with_adapter(read_weights(AutoModelForCausalLM, place, config), folder)
-    with refusing(f"The adapter in {folder}", "merge it with peft, and give the merged model"):
+    with model_errors(f"The adapter in {folder}", "merge it with peft, and give the merged model"):
         expected = arbitrary_logps(model)
         untie(model.get_base_model())
         merged = model.merge_and_unload(safe_merge=True)
@@ -273,7 +273,7 @@ def _require_same(subject: str, draft: Path, expected: torch.Tensor) -> None:
     from transformers import AutoModelForCausalLM
 
     again = read_weights(AutoModelForCausalLM, str(draft), read_configuration(str(draft)))
-    difference = unexplained(again, expected)
+    difference = unexplained_difference(again, expected)
     if difference:
         raise ModelError(
             f"{subject} cannot be converted into a model folder: the result differs from it by {difference:.3g} nats, more than "
@@ -286,7 +286,7 @@ def _require_same(subject: str, draft: Path, expected: torch.Tensor) -> None:
 
 def check_gguf(file: Path) -> Path:
     """Raises ModelError unless a GGUF file is whole in its beginning and can be read here."""
-    with refusing(f"The file {file}", "check the file and its permissions"), file.open("rb") as content:
+    with model_errors(f"The file {file}", "check the file and its permissions"), file.open("rb") as content:
         beginning = content.read(24)
     if beginning.startswith(b"version https://git-lfs"[:24]):
         raise ModelError(
@@ -310,7 +310,7 @@ def _convert_gguf(file: Path, draft: Path) -> None:
 
     name = {"gguf_file": file.name}
     remedy = "download it again, or give the model as a folder with safetensors; transformers reads some architectures of GGUF only"
-    with reading(str(file)), refusing(f"The GGUF file {file}", remedy):
+    with reading(str(file)), model_errors(f"The GGUF file {file}", remedy):
         config = AutoConfig.from_pretrained(file.parent, **name)
         require_causal(str(file), config)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **name)
@@ -357,7 +357,7 @@ def _known_tokens(tokenizer: Any, vocabulary: int) -> Any:
 def _converted(key: str, write: Any) -> Path:
     """The folder of a key; `write(draft)` fills it where it is not there yet. One process converts, others wait."""
     folder = models_dir() / key
-    with refusing(f"The folder {models_dir()}", "make room, or set LAB_CACHE to a folder that can be written"):
+    with model_errors(f"The folder {models_dir()}", "make room, or set LAB_CACHE to a folder that can be written"):
         models_dir().mkdir(parents=True, exist_ok=True)
         with FileLock(str(folder) + ".lock"):
             if (folder / CONFIG).exists():
@@ -384,7 +384,7 @@ def _content(base: str) -> list[Path]:
 def _key(*files: Path) -> str:
     digest = hashlib.blake2b(f"{VERSION}".encode(), digest_size=10)
     for file in files:
-        with refusing(f"The file {file}", "check the file and its permissions"):
+        with model_errors(f"The file {file}", "check the file and its permissions"):
             status = file.stat()
             digest.update(json.dumps([file.name, _hash(file, status.st_size, status.st_mtime_ns)]).encode())
     return digest.hexdigest()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import ModelError, cause
+from .model_error import ModelError, cause
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"

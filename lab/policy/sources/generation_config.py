@@ -10,7 +10,7 @@ FILE = "generation_config.json"
 IDS = ("eos_token_id", "bos_token_id", "pad_token_id")
 
 
-def tolerated(source: str) -> dict[str, Any]:
+def valid_generation_config(source: str) -> dict[str, Any]:
     """Arguments for `from_pretrained` with which a generation_config that transformers refuses is no reason to refuse the model.
 
     Empty where transformers can read it and its token ids are numbers, or where there is none; else one that holds its valid token

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .errors import ModelError, refusing
 from .files import ADAPTER_CONFIG, read_json
+from .model_error import ModelError, model_errors
 
 
 def with_adapter(base: Any, folder: Path, *, trainable: bool = False) -> Any:
@@ -15,7 +15,7 @@ def with_adapter(base: Any, folder: Path, *, trainable: bool = False) -> Any:
 
     where = f"The adapter in {folder}"
     own = set(base.state_dict())
-    with refusing(where, "give the base model that it was trained on, or save it again with this version of peft"):
+    with model_errors(where, "give the base model that it was trained on, or save it again with this version of peft"):
         model = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
         expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
         stored = load_peft_weights(str(folder), device="cpu")

@@ -158,7 +158,7 @@ class Steering:
         before = {path: value for path, (_, value) in changeable(self.config).items()}
         now = {path: value for path, (_, value) in changeable(config).items()}
         self.config = self.context.config = config
-        self.context.degraded_spec = config.objective.degraded_answers()
+        self.context.degraded_spec = config.objective.degraded_spec()
         if step is not None:
             told = {path: [before.get(path), value] for path, value in now.items() if before.get(path) != value}
             self.store.event(step, "change", settings=told, **more)

@@ -8,10 +8,10 @@ from functools import lru_cache
 
 import torch
 
-from lab.objectives import DegradedAnswers
+from lab.objectives import DegradedSpec
 from lab.pairs import Pair, degrade
 from lab.policy import Encoder, PromptAnswer
-from lab.policy.randomness import spread
+from lab.policy.randomness import hashed_seed
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class EncodedPair:
             yield weak.completion
 
 
-def encode_pair(pair: Pair, encoder: Encoder, degraded_spec: DegradedAnswers | None = None) -> EncodedPair:
+def encode_pair(pair: Pair, encoder: Encoder, degraded_spec: DegradedSpec | None = None) -> EncodedPair:
     """Token ids of a pair. Raises ValueError where the tokenizer cannot encode it (no chat template)."""
     chosen, rejected = encoder.together(pair.prompt, [pair.chosen, pair.rejected])
     prompt = chosen.prompt
@@ -69,7 +69,7 @@ def encode_pair(pair: Pair, encoder: Encoder, degraded_spec: DegradedAnswers | N
 
 
 def degrade_answer(
-    text: str, pair: Pair, encoder: Encoder, prompt: Sequence[int], degraded_spec: DegradedAnswers
+    text: str, pair: Pair, encoder: Encoder, prompt: Sequence[int], degraded_spec: DegradedSpec
 ) -> list[DegradedAnswer]:
     """The degraded versions of one answer, or none where it has too few key phrases."""
     room = max(encoder.max_length - len(prompt), 1)  # the prompt was cut for other answers
@@ -92,7 +92,7 @@ def generator(seed: int, step: int, purpose: int) -> torch.Generator:
     run's seed is spread over all bits on top of them.
     """
     number = (seed * 2**20 + purpose) * 2**22 + step & (2**63 - 1)
-    return torch.Generator().manual_seed(number ^ spread(seed))
+    return torch.Generator().manual_seed(number ^ hashed_seed(seed))
 
 
 PILOT, DROPOUT = 2, 7

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from lab.objectives import DegradedAnswers
+from lab.objectives import DegradedSpec
 from lab.pairs import Pair
 from lab.policy import Encoder, ModelError
 from lab.run.config import TrainConfig
@@ -51,7 +51,7 @@ def read_pairs(
     """
     if not stored:
         raise ValueError("The pair set is empty; add pairs, or restore dropped ones, before training on it.")
-    degraded_spec = config.objective.degraded_answers()
+    degraded_spec = config.objective.degraded_spec()
     stored, kept_apart = divide(config, stored)
     looks = kept_apart, *read_held_out(config, kept_apart, encoder, degraded_spec, vocabulary)
 
@@ -89,7 +89,7 @@ def divide(config: TrainConfig, stored: Sequence[Pair]) -> tuple[list[Pair], tup
 
 
 def read_held_out(
-    config: TrainConfig, kept_apart: Sequence[Pair], encoder: Encoder, degraded_spec: DegradedAnswers | None, vocabulary: int
+    config: TrainConfig, kept_apart: Sequence[Pair], encoder: Encoder, degraded_spec: DegradedSpec | None, vocabulary: int
 ) -> tuple[tuple[EncodedPair, ...], tuple[EncodedPair, ...]]:
     """(pairs that looks compute, pairs that are left out): the first of those kept apart, without too long ones where these are
     dropped; of those left out the ones met before there are enough."""
@@ -113,7 +113,7 @@ def seen(config: TrainConfig, schedule: BatchSchedule, done: int = 0) -> list[in
     return sorted({i for step in range(done + 1, config.steps + 1) for i in schedule.batch(step)})
 
 
-def encode_known(pair: Pair, encoder: Encoder, degraded_spec: DegradedAnswers | None, vocabulary: int) -> EncodedPair:
+def encode_known(pair: Pair, encoder: Encoder, degraded_spec: DegradedSpec | None, vocabulary: int) -> EncodedPair:
     """A pair as tokens. Raises ModelError where the model does not know one of them, ValueError where the tokenizer refuses it."""
     try:
         encoded = encode_pair(pair, encoder, degraded_spec)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lab.objectives import DegradedAnswers
+from lab.objectives import DegradedSpec
 from lab.pairs import Pair
 from lab.policy import (
     Encoder,
@@ -22,11 +22,11 @@ from lab.policy import (
     ReferenceCache,
     choose_kernel,
     choose_layout,
-    largest,
+    largest_sizes,
     load_policy,
     sample_answers,
 )
-from lab.policy.memory import available_bytes, on_less, out_of_memory, shorter
+from lab.policy.memory import available_bytes, out_of_memory, retry_smaller, shorter
 from lab.run.config import TrainConfig
 from lab.run.preflight_report import Preflight
 from lab.store import StoreWriter
@@ -61,7 +61,7 @@ class RunContext:
     encoded: dict[int, EncodedPair]
     pairs: dict[str, Pair]
     cache: ReferenceCache
-    degraded_spec: DegradedAnswers | None = None
+    degraded_spec: DegradedSpec | None = None
     degree_head: nn.Module | None = None
     held_out: tuple[EncodedPair, ...] = ()
     panel: Panel = field(default_factory=Panel)
@@ -156,14 +156,14 @@ def prepare(
     compared = policy.shared
     reference = ReferenceCache(cache / "reference", policy)
     context = RunContext(config, policy, encoder, reading.schedule, reading.encoded, reading.by_id(), reference)
-    context.degraded_spec, context.held_out = config.objective.degraded_answers(), reading.held_out
+    context.degraded_spec, context.held_out = config.objective.degraded_spec(), reading.held_out
     context.kept_apart, context.dropped, context.held_out_dropped = reading.kept_apart, reading.dropped, reading.held_out_dropped
     context.panel = _panel(config, reading, context.pairs, store)
     free = available_bytes(policy.device)
     done = catch_up(context)
     if policy.shared != compared:  # the run had another kernel before, and keeps it if that agrees
         layout = _compare_layout(config, policy, reading.encoded)
-        reference.follow_layout(policy)
+        reference.use_layout_of(policy)
     _check_layout(layout, workers)
     _record_layout(policy, layout, seconds, store, warn)
     if done < config.steps:
@@ -209,7 +209,7 @@ def _check_workers(config: TrainConfig, policy: Policy, workers: Workers) -> Non
             f"With micro-batches every one of {workers.world_size} processes needs as many pairs; make batch_size {config.batch_size} "
             f"a multiple of {workers.world_size}."
         )
-    if workers.sharded and config.objective.degraded_answers() is not None:
+    if workers.sharded and config.objective.degraded_spec() is not None:
         raise ModelError(
             f"{config.objective.name} trains a head of its own beside the model, which cannot be sharded yet; launch it with "
             "--multi_gpu (DDP) in place of --use_fsdp."
@@ -282,7 +282,7 @@ def _warn_of(report: Preflight, config: TrainConfig, reading: Reading, warn: Cal
         if finding.kind != "prompt_cut" and (finding.kind != "no_held_out" or config.evaluate):  # switched off on purpose
             told = {"diagnosed": True} if finding.kind == "no_held_out" else {}  # the diagnosis says it too, on every page
             warn(finding.message, pairs=list(finding.ids), **told)
-    degraded_spec = config.objective.degraded_answers()
+    degraded_spec = config.objective.degraded_spec()
     if degraded_spec and degraded_spec.source != "sampled" and not any(pair.degraded for pair in reading.encoded.values()):
         warn("No answer has enough key phrases to be weakened, so SPO's preference-degree loss stays 0; try fewer degrees.")
 
@@ -308,7 +308,7 @@ def _choose_layout(config: TrainConfig, policy: Policy, encoded: dict[int, Encod
     seconds: dict[str, float] = {}
     if config.layout != "plain":
         try:
-            seconds = on_less(lambda few: choose_kernel(policy, few), _completions(encoded, KERNEL_PAIRS), shorter)
+            seconds = retry_smaller(lambda few: choose_kernel(policy, few), _completions(encoded, KERNEL_PAIRS), shorter)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -316,7 +316,9 @@ def _choose_layout(config: TrainConfig, policy: Policy, encoded: dict[int, Encod
 
 
 def _compare_layout(config: TrainConfig, policy: Policy, encoded: dict[int, EncodedPair]) -> LayoutCheck:
-    return on_less(lambda few: choose_layout(policy, few, wanted=config.layout), _completions(encoded, COMPARED_PAIRS), shorter)
+    return retry_smaller(
+        lambda few: choose_layout(policy, few, wanted=config.layout), _completions(encoded, COMPARED_PAIRS), shorter
+    )
 
 
 def _completions(encoded: dict[int, EncodedPair], count: int) -> list[PromptAnswer]:
@@ -371,7 +373,7 @@ def _record_passes(context: RunContext, done: int, workers: Workers) -> None:
     steps = range(done + 1, min(config.steps, done + 1000) + 1)
     batches = ([context.encoded[i] for i in context.schedule.batch(step)] for step in steps)
     parts = (pairs[start : start + size] for pairs in batches for start in range(0, len(pairs), size))
-    policy.graphs.limit = largest([p.chosen for p in part] + [p.rejected for p in part] for part in parts)
+    policy.graphs.limit = largest_sizes([p.chosen for p in part] + [p.rejected for p in part] for part in parts)
 
 
 def _compute_reference(
@@ -394,7 +396,7 @@ def _compute_reference(
     store.event(0, "reference", entries=len(completions), computed=computed, seconds=round(time.monotonic() - began, 3))
 
 
-def new_degree_head(policy: Policy, degraded_spec: DegradedAnswers, seed: int) -> nn.Module:
+def new_degree_head(policy: Policy, degraded_spec: DegradedSpec, seed: int) -> nn.Module:
     """SPO's head as a run begins with it: a linear layer from a hidden state to the scores of the degrees."""
     head = nn.Linear(policy.hidden_size, degraded_spec.degrees)
     with torch.no_grad():

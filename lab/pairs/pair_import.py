@@ -12,8 +12,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .pair import FIELDS, Message, Pair, PairsError, Prompt, check_messages, content_id, json_type, validate, with_unique_ids
 from .rows import Table, open_table
-from .schema import FIELDS, Message, Pair, PairsError, Prompt, check_messages, content_id, kind_of, validate, with_unique_ids
 
 
 def read_pairs(source: Any, *, split: str = "train") -> list[Pair]:
@@ -57,7 +57,7 @@ def pair_of(row: Any) -> Pair:
     if isinstance(row, Pair):
         row = {**row.meta, **dict(zip(FIELDS, row.content))}
     if not isinstance(row, Mapping):
-        raise PairsError(f"this is {kind_of(row)}; give an object with prompt, chosen and rejected.")
+        raise PairsError(f"this is {json_type(row)}; give an object with prompt, chosen and rejected.")
     for name in ("chosen", "rejected"):
         if row.get(name) is None:
             found = ", ".join(str(key) for key in row if row[key] is not None) or "nothing"
@@ -65,7 +65,7 @@ def pair_of(row: Any) -> Pair:
     chosen, rejected = (_without_nulls(row[name]) for name in ("chosen", "rejected"))
     prompt = _without_nulls(row.get("prompt"))
     if type(chosen) is not type(rejected):
-        raise PairsError(f"chosen is {kind_of(chosen)} but rejected is {kind_of(rejected)}; give both in the same form.")
+        raise PairsError(f"chosen is {json_type(chosen)} but rejected is {json_type(rejected)}; give both in the same form.")
     # Some data sets repeat the prompt as plain text beside two full conversations; as in TRL, the conversations count.
     if prompt is None or (isinstance(prompt, str) and isinstance(chosen, list)):
         prompt, chosen, rejected = _extract_prompt(chosen, rejected)
@@ -109,7 +109,7 @@ def _extract_prompt(chosen: Any, rejected: Any) -> tuple[Prompt, Any, Any]:
     elif isinstance(chosen, list):
         cut = _common(chosen, rejected)
     else:
-        raise PairsError(f"chosen is {kind_of(chosen)}; give text or a list of messages.")
+        raise PairsError(f"chosen is {json_type(chosen)}; give text or a list of messages.")
     if cut <= 0:
         raise PairsError("there is no prompt: chosen and rejected have no common beginning; give a prompt field.")
     return chosen[:cut], chosen[cut:], rejected[cut:]

@@ -17,7 +17,7 @@ class ModelError(LabError):
 
 
 @contextmanager
-def refusing(subject: str, remedy: str) -> Iterator[None]:
+def model_errors(subject: str, remedy: str) -> Iterator[None]:
     """Inside, any exception becomes `ModelError("<subject> cannot be loaded (<cause>); <remedy>")`.
 
     A ModelError passes unchanged, and so does an error that says that memory ran out: the caller has its own remedies for that.

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lab.policy.kernels.attention import Group, SharedRow
-from lab.policy.kernels.placing import placed
+from lab.policy.kernels.device_copy import copy_to_device
 
 from .kernels import varlen
 from .layout import Batch, PromptAnswer
@@ -65,7 +65,7 @@ def sizes(groups: Sequence[Group], reads: int) -> Sizes:
     )
 
 
-def largest(batches: Iterable[Sequence[PromptAnswer]]) -> Sizes:
+def largest_sizes(batches: Iterable[Sequence[PromptAnswer]]) -> Sizes:
     """The most that any of these batches takes, without building them."""
     most = [0, 0, 0, 0, 0]
     for completions in batches:
@@ -149,7 +149,7 @@ class Buffers:
         empty = len(self.queries) - own - parts
         ends = [tokens + left * (part + 1) // parts for part in range(parts)] + [self.room.tokens] * empty
         further = [keys - tokens + more * (part + 1) // parts for part in range(parts)] + [self.room.copies] * empty
-        behind = placed([ends, [a + b for a, b in zip(ends, further)]], self.queries.device)
+        behind = copy_to_device([ends, [a + b for a, b in zip(ends, further)]], self.queries.device)
         self.queries[:own], self.queries[own:] = found.queries, behind[0]
         self.keys[:own], self.keys[own:] = found.keys, behind[1]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .errors import ModelError, refusing
 from .files import read_json
+from .model_error import ModelError, model_errors
 
 TOKENIZER = "tokenizer.json"
 
@@ -31,7 +31,7 @@ def read_tokenizer(source: str) -> Any:
                 f"The folder {source} holds no tokenizer ({TOKENIZER} is missing); copy the tokenizer files of the model into it, "
                 "or call tokenizer.save_pretrained on it."
             )
-    with refusing(f"The tokenizer {'in' if local else 'of'} {source}", _remedy(folder)):
+    with model_errors(f"The tokenizer {'in' if local else 'of'} {source}", _remedy(folder)):
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
 
 

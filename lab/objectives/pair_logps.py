@@ -163,10 +163,10 @@ class PairLogps:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> PairLogps:
         """Every tensor replaced by function(tensor); for slices of the batch, moves and casts."""
-        return replace(self, **{name: _map(value, function) for name, value in vars_of(self).items()})
+        return replace(self, **{name: _map(value, function) for name, value in field_values(self).items()})
 
 
-def vars_of(value: Any) -> dict[str, Any]:
+def field_values(value: Any) -> dict[str, Any]:
     """The fields of a data class by name, without copying (and without its cached properties)."""
     return {f.name: getattr(value, f.name) for f in fields(value)}
 
@@ -175,7 +175,7 @@ def _map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, Degraded):
-        return replace(value, **{name: _map(inner, function) for name, inner in vars_of(value).items()})
+        return replace(value, **{name: _map(inner, function) for name, inner in field_values(value).items()})
     return value
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .importing import pairs_of
+from .pair import Pair, to_bytes, to_json
+from .pair_import import pairs_of
 from .rows import open_table
-from .schema import Pair, to_bytes, to_json
 from .store import PairStore
 
 STORE_SUFFIXES = (".sqlite", ".db")

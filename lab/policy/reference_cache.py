@@ -30,13 +30,13 @@ VERSION = 2
 class ReferenceCache:
     """Token log-probs of one reference model, on disk in `folder`. Safe to open from several processes and threads' own objects.
 
-    The policy's layout has to be chosen by then; where it changes later, `follow_layout`.
+    The policy's layout has to be chosen by then; where it changes later, `use_layout_of`.
     """
 
     def __init__(self, folder: Path, policy: Policy) -> None:
         folder = folder / f"v{VERSION}"
         folder.mkdir(parents=True, exist_ok=True)
-        self.follow_layout(policy)
+        self.use_layout_of(policy)
         path = folder / f"{policy.fingerprint}.sqlite"
         self._db = sqlite3.connect(path, timeout=30, check_same_thread=False)
         with FileLock(f"{path}.lock"):  # while a file changes to WAL, SQLite turns everybody else away at once
@@ -45,7 +45,7 @@ class ReferenceCache:
             self._db.commit()
         self._db.execute("PRAGMA synchronous=NORMAL")
 
-    def follow_layout(self, policy: Policy) -> None:
+    def use_layout_of(self, policy: Policy) -> None:
         """Read and write entries of the layout that the policy has now."""
         self._layout = policy.layout_key
         versions = f"{torch.__version__}:{transformers.__version__}"

@@ -20,7 +20,7 @@ class Moments:
 
 
 def moments(values: Tensor, total: Callable[[Tensor], Tensor] | None = None) -> Moments:
-    """Moments of `values` [B]; `total` adds a tensor up over processes (see `everywhere`), None for this process alone.
+    """Moments of `values` [B]; `total` adds a tensor up over processes (see `all_reduce_sum`), None for this process alone.
 
     Two passes, so that a large mean does not eat a small deviation, and no wait for the device.
     """
@@ -32,7 +32,7 @@ def moments(values: Tensor, total: Callable[[Tensor], Tensor] | None = None) -> 
     return Moments(mean, std, count.long())
 
 
-def everywhere(partial: Tensor) -> Tensor:
+def all_reduce_sum(partial: Tensor) -> Tensor:
     """Sum of `partial` over all processes where torch.distributed is initialised, else itself. All processes have to call it."""
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(partial)

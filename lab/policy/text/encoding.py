@@ -23,7 +23,7 @@ from functools import cached_property
 from typing import Any
 
 from lab.policy.memory import out_of_memory
-from lab.policy.sources.errors import cause
+from lab.policy.sources.model_error import cause
 
 from .chat_template import ChatTemplate, Turn, now
 
@@ -50,7 +50,7 @@ def answer_room(max_length: int, prompt: int) -> int:
     return max_length - min(prompt, max(8, max_length // 8))
 
 
-def enough_room(prompt: int, answer: int) -> int:
+def required_length(prompt: int, answer: int) -> int:
     """The least `max_length` (at least 16) that does not cut an answer of so many tokens behind such a prompt."""
     least = max(answer, 16)
     while answer_room(least, prompt) < answer:

@@ -59,7 +59,7 @@ def validate(prompt: Any, chosen: Any, rejected: Any) -> None:
     _validate_prompt(prompt)
     for name, answer in (("chosen", chosen), ("rejected", rejected)):
         if not isinstance(answer, str):
-            raise PairsError(f"{name} is {kind_of(answer)}; give text.")
+            raise PairsError(f"{name} is {json_type(answer)}; give text.")
         if not answer.strip():
             raise PairsError(f"{name} is empty; give an answer, or leave the pair out.")
     if chosen == rejected:
@@ -70,7 +70,7 @@ def _validate_prompt(prompt: Any) -> None:
     if isinstance(prompt, list):
         check_messages(prompt, "prompt")
     elif not isinstance(prompt, str):
-        raise PairsError(f"prompt is {kind_of(prompt)}; give text or a list of messages.")
+        raise PairsError(f"prompt is {json_type(prompt)}; give text or a list of messages.")
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         raise PairsError("prompt is empty; give the text that both answers reply to.")
 
@@ -79,16 +79,16 @@ def check_messages(messages: list[Any], name: str) -> None:
     """Raises PairsError unless every item is {"role": text, "content": text}, further keys text as well."""
     for number, message in enumerate(messages, 1):
         if not isinstance(message, dict):
-            raise PairsError(f'message {number} of {name} is {kind_of(message)}; give {{"role": ..., "content": ...}}.')
+            raise PairsError(f'message {number} of {name} is {json_type(message)}; give {{"role": ..., "content": ...}}.')
         for key in ("role", "content"):
             if key not in message:
                 raise PairsError(f"message {number} of {name} has no {key!r}; give every message a role and a content.")
         for key, value in message.items():
             if not isinstance(value, str):
-                raise PairsError(f"message {number} of {name} has {kind_of(value)} as {key!r}; only text can be trained on.")
+                raise PairsError(f"message {number} of {name} has {json_type(value)} as {key!r}; only text can be trained on.")
 
 
-def kind_of(value: Any) -> str:
+def json_type(value: Any) -> str:
     """A JSON value's type in words, for messages."""
     if value is None:
         return "null"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from .schema import Pair, to_json
+from .pair import Pair, to_json
 
 if TYPE_CHECKING:
     import pandas as pd

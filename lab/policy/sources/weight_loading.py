@@ -12,9 +12,9 @@ import torch
 
 from lab.policy.randomness import global_generator
 
-from .errors import ModelError, refusing
 from .files import stored_tensors, weight_files
-from .generation_config import tolerated
+from .generation_config import valid_generation_config
+from .model_error import ModelError, model_errors
 
 SHOWN = 3
 """Names that a sentence lists."""
@@ -126,7 +126,7 @@ def _read(kind: Any, source: str, config: Any, dtype: Any, seed: int, **more: An
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are reported with their names, not by an exception without
             **own,
-            **tolerated(source),
+            **valid_generation_config(source),
             **more,
         )
         return model, report, not torch.equal(before, torch.get_rng_state())
@@ -143,7 +143,7 @@ def reading(source: str) -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     where = f"The model in {source}" if Path(source).is_dir() else f"The model {source}"
     try:
-        with refusing(where, "check that the folder is whole, or give another model"):
+        with model_errors(where, "check that the folder is whole, or give another model"):
             yield
     finally:
         logger.setLevel(level)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .schema import Pair, PairsError, to_bytes, to_json
+from .pair import Pair, PairsError, to_bytes, to_json
 
 
 def row_of(pair: Pair) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def placed(values: Any, device: torch.device) -> Tensor:
+def copy_to_device(values: Any, device: torch.device) -> Tensor:
     """Numbers as a tensor on a device. Nobody waits for a GPU to finish what it was given before: the copy stands in its queue."""
     found = torch.as_tensor(values)
     return found if device.type != "cuda" else found.pin_memory().to(device, non_blocking=True)

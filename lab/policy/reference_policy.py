@@ -25,7 +25,7 @@ def reference_model(policy: Policy, source: str) -> Iterator[Policy]:
         raise ModelError(
             f"The model in {source} is not the one this run began with, so it is no reference for it; put the old one back."
         )
-    found.lay_out_as(policy)
+    found.use_layout_of(policy)
     found.moment = policy.moment
     yield found
 
