@@ -1,4 +1,4 @@
-"""Mean and standard deviation of a number over a batch, on one process or on all of them."""
+"""Mean and standard deviation of per-pair values over a batch, of one process or of all processes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Moments:
-    """Scalars: mean and std in float64, std unbiased (divided by count - 1; 0 for one value), count in int64."""
+    """Mean and standard deviation (float64 scalars; divided by count - 1, 0 for one value) and count (int64 scalar)."""
 
     mean: Tensor
     std: Tensor
     count: Tensor
 
 
-def moments(values: Tensor, total: Callable[[Tensor], Tensor] | None = None) -> Moments:
-    """Moments of `values` [B]; `total` adds a tensor up over processes (see `all_reduce_sum`), None for this process alone.
+def moments(values: Tensor, reduce: Callable[[Tensor], Tensor] | None = None) -> Moments:
+    """Compute the moments of `values` [B] in two passes, without synchronising with the device.
 
-    Two passes, so that a large mean does not eat a small deviation, and no wait for the device.
+    Args:
+        values: One number per pair.
+        reduce: Sums a tensor over processes (`all_reduce_sum`); None for the values of this process only.
     """
-    total = total or (lambda partial: partial)
+    total = reduce or (lambda partial: partial)
     wide = values.double()
     count, sum_ = total(torch.stack([torch.full_like(wide.sum(), values.numel()), wide.sum()]))
     mean = sum_ / count
@@ -33,7 +35,7 @@ def moments(values: Tensor, total: Callable[[Tensor], Tensor] | None = None) -> 
 
 
 def all_reduce_sum(partial: Tensor) -> Tensor:
-    """Sum of `partial` over all processes where torch.distributed is initialised, else itself. All processes have to call it."""
+    """Sum a tensor over all processes where torch.distributed is initialised (a collective call), else return it."""
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(partial)
     return partial
