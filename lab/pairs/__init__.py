@@ -1,4 +1,4 @@
-"""Preference pairs: what they are, where they come from, how they are kept, edited, checked and weakened."""
+"""Preference pairs: schema, import and export, versioned store, checks, and degraded answers for SPO."""
 
 from .degrade import DECISION as DEGRADE_DECISION
 from .degrade import degrade, removed_spans

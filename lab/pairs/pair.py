@@ -1,4 +1,4 @@
-"""What a preference pair is, and what every pair must fulfil."""
+"""The preference pair: its fields, what makes it valid, and ids by content."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ FIELDS = ("prompt", "chosen", "rejected")
 
 
 class PairsError(LabError):
-    """Pairs that cannot be used, in one sentence: what is wrong, where, and what to do."""
+    """Pairs cannot be used; the message says what is wrong, where, and what to do."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two answers to one prompt, of which somebody prefers `chosen` to `rejected`.
+    """Two answers to one prompt, of which `chosen` is preferred to `rejected`.
 
-    id:      12 hex digits of the content as imported (with a suffix on duplicates); edits do not change it.
-    version: counts the edits of this pair, from 1; the same id and version always mean the same content.
-    dropped: taken out of the set, but kept in the store.
-    meta:    the other columns of the source, as JSON values.
+    id:      12 hex digits, a hash of the content as imported (with a suffix on duplicates); edits do not change it.
+    version: Counts the edits of this pair, from 1; the same id and version always mean the same content.
+    dropped: Whether the pair is excluded from the set; it stays in the store.
+    meta:    The other columns of the source, as JSON values.
     """
 
     id: str
@@ -43,19 +43,19 @@ class Pair:
 
     @property
     def content(self) -> tuple[Prompt, str, str]:
-        """(prompt, chosen, rejected): what an edit can change."""
+        """The fields that an edit can change: (prompt, chosen, rejected)."""
         return self.prompt, self.chosen, self.rejected
 
 
 def prompt_text(prompt: Prompt) -> str:
-    """A prompt as people read it: plain text as it is, a conversation as "role: content" lines."""
+    """Return a prompt as readable text: plain text unchanged, a conversation as "role: content" lines."""
     if isinstance(prompt, str):
         return prompt
     return "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
 
 
 def validate(prompt: Any, chosen: Any, rejected: Any) -> None:
-    """Raises PairsError, as a sentence without its subject's place, where the three do not make a pair."""
+    """Raise PairsError where the three do not make a valid pair; the caller adds which pair it is."""
     _validate_prompt(prompt)
     for name, answer in (("chosen", chosen), ("rejected", rejected)):
         if not isinstance(answer, str):
@@ -76,7 +76,7 @@ def _validate_prompt(prompt: Any) -> None:
 
 
 def check_messages(messages: list[Any], name: str) -> None:
-    """Raises PairsError unless every item is {"role": text, "content": text}, further keys text as well."""
+    """Raise PairsError unless every item is {"role": text, "content": text}, with text under any further key."""
     for number, message in enumerate(messages, 1):
         if not isinstance(message, dict):
             raise PairsError(f'message {number} of {name} is {json_type(message)}; give {{"role": ..., "content": ...}}.')
@@ -89,7 +89,7 @@ def check_messages(messages: list[Any], name: str) -> None:
 
 
 def json_type(value: Any) -> str:
-    """A JSON value's type in words, for messages."""
+    """Return a JSON value's type with its article, for messages: "a number", "an object"."""
     if value is None:
         return "null"
     kinds = {bool: "a truth value", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
@@ -97,22 +97,22 @@ def json_type(value: Any) -> str:
 
 
 def to_bytes(text: str) -> bytes:
-    """UTF-8 that also carries lone surrogates, which JSON can smuggle into a text."""
+    """Encode text as UTF-8, lone surrogates included, which JSON escapes can contain."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def to_json(value: Any) -> str:
-    """Compact JSON with sorted keys: equal values give equal text."""
+    """Return compact JSON with sorted keys; equal values give equal text."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def content_id(prompt: Prompt, chosen: str, rejected: str) -> str:
-    """First 12 hex digits of the SHA-256 of the content."""
+    """Return the first 12 hex digits of the content's SHA-256."""
     return hashlib.sha256(to_bytes(to_json([prompt, chosen, rejected]))).hexdigest()[:12]
 
 
 def with_unique_ids(pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """The same pairs; the second of two equal ids gets the suffix -2, the third -3, ..."""
+    """Yield the pairs with unique ids: the second of two equal ids gets the suffix -2, the third -3, ..."""
     seen: dict[str, int] = {}
     for pair in pairs:
         count = seen[pair.id] = seen.get(pair.id, 0) + 1

@@ -185,10 +185,10 @@ def test_files_without_pairs(tmp_path):
         (tmp_path / name).write_bytes(b"")
         assert "is empty" in failure(tmp_path / name)
     (tmp_path / "blank.jsonl").write_bytes(b"\n \n")
-    assert "holds no pairs" in failure(tmp_path / "blank.jsonl")
+    assert "contains no pairs" in failure(tmp_path / "blank.jsonl")
     (tmp_path / "blank.csv").write_bytes(b"\n\n")
     assert "is empty" in failure(tmp_path / "blank.csv")
-    assert "holds no pairs" in failure([])
+    assert "contains no pairs" in failure([])
     assert "There is no file" in failure(tmp_path / "none.jsonl")
     assert "is a folder" in failure(tmp_path)
     (tmp_path / "a.txt").write_bytes(b"x")
@@ -267,9 +267,7 @@ def test_open_again_finds_the_edits(tmp_path):
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
-messages = st.lists(
-    st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": texts}), min_size=1, max_size=3
-)
+messages = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": texts}), min_size=1, max_size=3)
 metas = st.dictionaries(st.sampled_from(["score", "tag"]), st.integers(-9, 9) | st.floats(allow_nan=False, allow_infinity=False))
 
 

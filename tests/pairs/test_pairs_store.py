@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.pairs import Pair, PairsError, PairStore, pairs_from_rows
+from lab.pairs import Pair, PairsError, PairStore, pairs_from_rows, read_pairs
 
 USER = {"role": "user", "content": "How do I boil 100%_ eggs?"}
 ROWS = [
@@ -30,6 +30,39 @@ def test_what_a_new_store_holds(store, tmp_path):
     assert store.log() == []
     assert store.undo() is store.redo() is None
     assert [p.name for p in tmp_path.iterdir() if "building" in p.name] == []
+
+
+def test_a_store_is_a_sequence_of_its_pairs(store):
+    first, second, third = pairs = pairs_from_rows(ROWS)
+    assert list(store) == pairs
+    assert (store[0], store[-1], store[1:]) == (first, third, [second, third])
+    assert store[second.id] == second
+    assert (second.id in store, second in store, "nothing" in store) == (True, True, False)
+    assert read_pairs(store) == pairs
+    seen = []
+    for pair in store:  # a snapshot: edits meanwhile leave the iteration as it is
+        store.drop(pair.id)
+        seen.append(pair)
+    assert seen == pairs
+    store.restore(third.id)
+    assert [*store] == [store[0]] == [store[third.id]]
+    assert store[first.id].dropped
+    assert first.id in store
+    assert first not in store
+
+
+@pytest.mark.parametrize(
+    ("key", "error", "message"),
+    [
+        (3, IndexError, "eggs has no pair number 3; it has 3 pairs, numbered from 0"),
+        (-4, IndexError, "eggs has no pair number -4"),
+        ("nothing", KeyError, "There is no pair 'nothing' in this set"),
+        (1.5, TypeError, "cannot be found by a float; give its number, its id or a slice"),
+    ],
+)
+def test_a_pair_that_is_not_in_the_store(store, key, error, message):
+    with pytest.raises(error, match=message):
+        store[key]
 
 
 def test_edits_make_versions(store):
