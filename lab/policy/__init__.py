@@ -1,4 +1,4 @@
-"""The model in training: loading, adapters, tokens, log-probs, the reference cache, sampling."""
+"""The language model in training: loading, adapters, tokens, log-probs, the reference cache, sampling."""
 
 from lab.policy.checks.layout_check import LayoutCheck, choose_layout
 from lab.policy.text.encoding import Encoded, Encoder, Prompt

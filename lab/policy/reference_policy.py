@@ -1,4 +1,4 @@
-"""The reference model itself, for the few moments when log-probs from the cache are not enough: looks at sampled answers."""
+"""The reference as a `Policy`, for evaluations of sampled answers, whose log-probs are not in the cache."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ from .policy import Policy
 
 @contextlib.contextmanager
 def reference_model(policy: Policy, source: str) -> Iterator[Policy]:
-    """A Policy whose `reference()` is the reference of `policy`, for as long as the block lasts.
+    """Provide, inside the block, a Policy whose `reference()` is the reference of `policy`.
 
-    With an adapter it is the policy itself, which only has to be switched off. Under full fine-tuning the weights are read again
-    from `source` and freed at the end: 4 bytes a parameter more for a moment in which there are no activations, rather than
-    for the whole run. Raises ModelError where they cannot be read any more, or are not those the run began with.
+    With an adapter this is the policy itself. Under full fine-tuning the weights are read again from `source` and freed at
+    the end of the block, which needs 4 bytes per parameter only while there are no activations.
+
+    Raises:
+        ModelError: The weights cannot be read, or are not those that the run started with.
     """
     if policy.adapter:
         yield policy
         return
-    found = load_policy(source, device=str(policy.device), precision="float32" if policy.autocast is None else "bfloat16")
-    if found.fingerprint != policy.fingerprint:
+    reference = load_policy(source, device=str(policy.device), precision="float32" if policy.autocast is None else "bfloat16")
+    if reference.fingerprint != policy.fingerprint:
         raise ModelError(
-            f"The model in {source} is not the one this run began with, so it is no reference for it; put the old one back."
+            f"The model in {source} is not the one this run began with, so it cannot be its reference; restore the original model."
         )
-    found.use_layout_of(policy)
-    found.moment = policy.moment
-    yield found
+    reference.use_layout_of(policy)
+    reference.moment = policy.moment
+    yield reference
 
 
 def is_untouched(policy: Policy) -> bool:
-    """Whether the policy still is its own reference, weight for weight. Reads all of them: ask before the first step only."""
+    """Return whether the policy's weights equal those of its reference; reads all of them, so use it at step 0 only."""
     if policy.adapter:  # B = 0 in every pair of matrices, so that B A adds nothing
         return all(not bool(p.detach().any()) for name, p in policy.parameters().items() if "lora_B" in name)
     return weights_hash(policy.model) == policy.fingerprint

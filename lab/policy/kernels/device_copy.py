@@ -1,4 +1,4 @@
-"""Numbers that the host makes for a device."""
+"""Copy numbers from the CPU to a device without waiting for it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from torch import Tensor
 
 
 def copy_to_device(values: Any, device: torch.device) -> Tensor:
-    """Numbers as a tensor on a device. Nobody waits for a GPU to finish what it was given before: the copy stands in its queue."""
-    found = torch.as_tensor(values)
-    return found if device.type != "cuda" else found.pin_memory().to(device, non_blocking=True)
+    """Return numbers as a tensor on a device; the copy to a GPU is queued there, and the CPU does not wait."""
+    tensor = torch.as_tensor(values)
+    return tensor if device.type != "cuda" else tensor.pin_memory().to(device, non_blocking=True)
