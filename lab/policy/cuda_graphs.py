@@ -263,6 +263,7 @@ class CudaGraphs:
         self.pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, batch: Batch, *, align: bool = False, pooling: str | None = None, **others: Any) -> Any:
+        """Compute a batch; arguments and result as in `LogpsModule.forward`."""
         recorded = None
         shared = batch.shared is not None and batch.shared.kernel == "varlen"
         if shared and not align and pooling is None and torch.is_grad_enabled():

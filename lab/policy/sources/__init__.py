@@ -1,4 +1,4 @@
-"""Model sources: what a person names as a model (folder, hub id, adapter, GGUF file), checked and read."""
+"""Model sources: check and read a model given as a folder, hub id, adapter or GGUF file."""
 
 from .configuration import read_configuration, require_causal
 from .converted import check_source, is_adapter, is_converted, is_gguf, loadable
