@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from lab.policy.checks.dropout import switch_dropout_off
+from lab.policy.sources.adapter_source import adapter_base, tokenizer_place
 from lab.policy.sources.adapters import Lora, add_adapter, check_targets
-from lab.policy.sources.converted import adapter_base, tokenizer_place
 
 from .kernels import fused, low_rank
 from .policy import Policy, full_tensor

@@ -1,7 +1,8 @@
 """Model sources: check and read a model given as a folder, hub id, adapter or GGUF file."""
 
+from .adapter_source import is_adapter
 from .configuration import read_configuration, require_causal
-from .converted import check_source, is_adapter, is_converted, is_gguf, loadable
+from .converted import check_source, is_converted, is_gguf, loadable
 from .files import check_folder, local_folder
 from .model_error import ModelError, cause, model_errors
 from .stored_adapters import with_adapter
