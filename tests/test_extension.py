@@ -66,11 +66,12 @@ def test_a_file_with_postponed_annotations_is_loaded(lab_home):
     )
     code = "from __future__ import annotations\nfrom typing import Literal\n" + lines.replace("margin_dpo", "postponed")
     (folder / "postponed.py").write_text(code, encoding="utf-8")
-    (folder / "unfinished.py").write_text("import lab\nraise SystemExit\n", encoding="utf-8")
     try:
+        assert extensions.load() == []
+        assert lab.OBJECTIVES["postponed"](side="chosen").spec()["side"] == "chosen"
+        (folder / "unfinished.py").write_text("raise SystemExit\n", encoding="utf-8")
         (complaint,) = extensions.load()
         assert "unfinished.py" in complaint
-        assert lab.OBJECTIVES["postponed"](side="chosen").spec()["side"] == "chosen"
         assert f"{extensions.PREFIX}unfinished" not in sys.modules
     finally:
         lab.OBJECTIVES.pop("postponed", None)

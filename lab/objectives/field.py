@@ -163,7 +163,7 @@ class _Plane:
     def at(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, dL/dlog X1 and dL/dlog X2 at each of P points, each [P]."""
         if self.objective.couples(training=False) and len(x1) > 1:
-            single = [self.at(a, b) for a, b in zip(x1.split(1), x2.split(1), strict=True)]
+            single = [self.at(x1[i : i + 1], x2[i : i + 1]) for i in range(len(x1))]
             return tuple(torch.cat(part) for part in zip(*single, strict=True))  # type: ignore[return-value]
         p = pairs_at(self.objective, x1, x2, tokens=self.tokens, ref=self.ref)
         state = self.objective.initial_state() if self.state is None else self.state

@@ -95,7 +95,7 @@ def _only_answer(messages: list[Any], name: str) -> str:
     if len(messages) != 1 or messages[0]["role"] != "assistant":
         roles = ", ".join(message["role"] for message in messages) or "nothing"
         raise PairsError(f"after the prompt {name} must be exactly one assistant message, but it is: {roles}.")
-    return messages[0]["content"]
+    return str(messages[0]["content"])
 
 
 def _extract_prompt(chosen: Any, rejected: Any) -> tuple[Prompt, Any, Any]:

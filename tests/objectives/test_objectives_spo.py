@@ -126,7 +126,7 @@ def test_a_wrong_base_is_explained(base, message):
 def test_missing_or_misshapen_answers_are_refused():
     objective = SPO()
     p = random_pairs(0, objective=objective)
-    with pytest.raises(ValueError, match="weakened answers"):
+    with pytest.raises(ValueError, match="degraded answers"):
         objective(replace(p, degraded=None), {}, {}, training=True)
     with pytest.raises(ValueError, match="N = 6"):
         SPO(degrees=6)(p, {}, {}, training=True)

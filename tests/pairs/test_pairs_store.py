@@ -128,7 +128,7 @@ def test_edits_that_are_refused_change_nothing(store):
 def test_an_edit_that_fails_halfway_is_rolled_back(store):
     with sqlite3.connect(store.path) as db:
         db.execute("CREATE TRIGGER full BEFORE INSERT ON log BEGIN SELECT RAISE(ABORT, 'disk full'); END")
-    with pytest.raises(PairsError, match=r"could not be changed and is as it was \(disk full\)"):
+    with pytest.raises(PairsError, match=r"could not be changed; nothing was written \(disk full\)"):
         store.edit(store.ids()[0], chosen="x")
     assert store.history(store.ids()[0]) == pairs_from_rows(ROWS)[:1]
     with sqlite3.connect(store.path) as db:
@@ -196,7 +196,7 @@ def test_a_second_store_sees_edits_and_conflicts(store):
     seen = other.get(id)
     store.edit(id, chosen="fresh")
     assert other.page(0, 9, search="fresh")[1] == 1
-    with pytest.raises(PairsError, match=r"you saw version 1, now it is 2"):
+    with pytest.raises(PairsError, match=r"based on version 1, the pair is at version 2"):
         other.edit(id, chosen="late", expected_version=seen.version)
     assert other.undo().pair_id == id
 
@@ -285,7 +285,7 @@ def test_files_that_are_no_store(tmp_path):
     with pytest.raises(PairsError, match="is not a store of pairs"):
         PairStore(tmp_path / "text.sqlite")
     sqlite3.connect(tmp_path / "other.sqlite").execute("CREATE TABLE t (x)")
-    with pytest.raises(PairsError, match="database of something else"):
+    with pytest.raises(PairsError, match="not a store of pairs"):
         PairStore(tmp_path / "other.sqlite")
 
 
