@@ -380,7 +380,7 @@ def token_logps(
         with torch.no_grad():
             parts = [pair_logps(policy, DPO(), encoded[i : i + batch_size], None) for i in range(0, len(encoded), batch_size)]
     finally:
-        policy.plain_rows()  # the model belongs to the caller, who gets it back as it was
+        policy.use_plain_rows()  # the model belongs to the caller, who gets it back as it was
         model.train(was_training)
     return concatenate(parts)
 

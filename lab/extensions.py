@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import sys
 from pathlib import Path
 
 from lab import home
@@ -36,7 +37,12 @@ def load() -> list[str]:
             spec = importlib.util.spec_from_file_location(f"{PREFIX}{path.stem}", path)
             assert spec is not None
             assert spec.loader is not None
-            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+            module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # pydantic looks up text annotations there
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[spec.name]
+                raise
         except (Exception, SystemExit) as error:  # somebody's own code can raise anything, and must not take the lab down
             complaints.append(f"{path} was not loaded: {type(error).__name__}: {error}; mend it and start again.")
             log.warning(complaints[-1])

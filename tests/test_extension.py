@@ -58,6 +58,26 @@ def test_a_file_in_the_home_is_known_to_other_processes(lab_home):
     assert "broken.py was not loaded: ZeroDivisionError" in found.stderr
 
 
+def test_a_file_with_postponed_annotations_is_loaded(lab_home):
+    folder = lab_home / "objectives"
+    folder.mkdir(parents=True)
+    lines = DEFINITION.replace(
+        "margin: float", 'side: Literal["chosen", "both"] = lab.parameter("both", "Side.")\n    margin: float'
+    )
+    code = "from __future__ import annotations\nfrom typing import Literal\n" + lines.replace("margin_dpo", "postponed")
+    (folder / "postponed.py").write_text(code, encoding="utf-8")
+    try:
+        assert extensions.load() == []
+        assert lab.OBJECTIVES["postponed"](side="chosen").spec()["side"] == "chosen"
+        (folder / "unfinished.py").write_text("raise SystemExit\n", encoding="utf-8")
+        (complaint,) = extensions.load()
+        assert "unfinished.py" in complaint
+        assert f"{extensions.PREFIX}unfinished" not in sys.modules
+    finally:
+        lab.OBJECTIVES.pop("postponed", None)
+        sys.modules.pop(f"{extensions.PREFIX}postponed", None)
+
+
 def test_a_run_of_an_objective_that_is_gone_can_still_be_read(registered, rows, model_folder):
     run = lab.train("margin_dpo", rows, model_folder("llama"), background=False, steps=2, batch_size=4, device="cpu", eval_tokens=8)
     del lab.OBJECTIVES["margin_dpo"]
@@ -87,7 +107,7 @@ def test_it_is_on_the_form_and_on_the_playground_without_touching_the_lab(lab_ho
     ("body", "sentence"),
     [
         ("name = 'a/b'", "give a name of letters"),
-        ("name = 'dpo'", "one of the lab's own"),
+        ("name = 'dpo'", "name of a built-in objective"),
         ("name = 'mine'\n    beta: float", "has no default"),
         ("name = 'mine'\n    beta: list[float] = [1.0]", "use a number"),
     ],

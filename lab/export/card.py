@@ -125,7 +125,7 @@ def _summary(run: Run, source: Source, what: str, dtype: str | None) -> str:
             f"\n\nThe base model is a folder of the machine that wrote this, {_code(source.base.place())}: elsewhere, set "
             "`base_model_name_or_path` in `adapter_config.json` to where that model is, or export the merged model."
         )
-    if objective.degraded_answers() is not None:
+    if objective.degraded_spec() is not None:
         message += "\n\nThe head that told degrees of preference apart served the training alone and is not part of this."
     return message
 

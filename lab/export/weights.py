@@ -13,10 +13,18 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from lab.policy.checks.arbitrary_row import arbitrary_logps, unexplained
-from lab.policy.sources import ModelError, is_converted, read_configuration, read_tokenizer, read_weights, refusing, with_adapter
+from lab.policy.checks.arbitrary_row import arbitrary_logps, unexplained_difference
+from lab.policy.sources import (
+    ModelError,
+    is_converted,
+    model_errors,
+    read_configuration,
+    read_tokenizer,
+    read_weights,
+    with_adapter,
+)
 from lab.policy.sources.converted import untie
-from lab.policy.sources.generation_config import tolerated
+from lab.policy.sources.generation_config import valid_generation_config
 from lab.policy.text.chat_template import ChatTemplate
 
 from .source import ExportError, Source, adapter_configuration
@@ -54,7 +62,7 @@ def write_merged(source: Source, folder: Path, dtype: str | None) -> None:
     expected = arbitrary_logps(model)
     untie(base)
     merged = model.merge_and_unload(safe_merge=True)
-    difference = unexplained(merged, expected)
+    difference = unexplained_difference(merged, expected)
     if difference:
         raise ExportError(
             f"The merged model differs from model and adapter by {difference:.3g} nats, more than rounding explains; "
@@ -74,7 +82,7 @@ def load_model(source: str, dtype: Any) -> Any:
     """A causal LM on the CPU, each of its weights from the file. Raises ModelError."""
     from transformers import AutoModelForCausalLM
 
-    return read_weights(AutoModelForCausalLM, source, read_configuration(source), dtype=dtype, **tolerated(source))
+    return read_weights(AutoModelForCausalLM, source, read_configuration(source), dtype=dtype, **valid_generation_config(source))
 
 
 def bring_base(source: Source, draft: Path, target: Path) -> None:
@@ -122,7 +130,7 @@ def _save(model: Any, source: Source, folder: Path) -> None:
 def _loading(what: str) -> Iterator[None]:
     """A failure to load, in one sentence."""
     try:
-        with refusing(f"The model in {what}", "put it back, or choose another checkpoint"):
+        with model_errors(f"The model in {what}", "put it back, or choose another checkpoint"):
             yield
     except ModelError as error:
         raise ExportError(f"The model in {what} cannot be loaded, so nothing was exported: {error}") from error

@@ -16,7 +16,7 @@ from lab.objectives.methods.spo import SPO, degree_confusion
 from .base import (
     OBJECTIVES,
     Degraded,
-    DegradedAnswers,
+    DegradedSpec,
     Draws,
     Objective,
     Outcome,
@@ -30,7 +30,7 @@ from .base import (
 )
 from .credit import Credited, with_credit
 from .field import FieldData, Trajectory, field, flow, pairs_at
-from .methods import aot, guarded, lengths, pairwise, pointwise, reference_free  # noqa: F401  (registers their objectives)
+from .methods import aot, guarded, lengths, link_functions, pointwise, reference_free  # noqa: F401  (registers their objectives)
 
 __all__ = [
     "DPO",
@@ -40,7 +40,7 @@ __all__ = [
     "AlphaDPO",
     "Credited",
     "Degraded",
-    "DegradedAnswers",
+    "DegradedSpec",
     "Draws",
     "FieldData",
     "Objective",

@@ -1,8 +1,7 @@
-"""The one interface that every preference objective stands on.
+"""Base class, registry and parameter declarations of all preference objectives.
 
-An objective is a pure function of the token log-probs of a batch of pairs. What it remembers
-(`State`) and what it throws dice for (`Draws`) are values that go in and come out, so a checkpoint
-cannot forget them and a test can pin them.
+An objective is a pure function of the token log-probs of a batch of pairs. Its state (`State`) and its random numbers
+(`Draws`) are explicit arguments and return values, so that checkpoints can store them and tests can fix them.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
-from .logps import Degraded, PairLogps, masked_sum
+from .pair_logps import Degraded, PairLogps, masked_sum
 
 __all__ = [
     "OBJECTIVES",
     "Degraded",
-    "DegradedAnswers",
+    "DegradedSpec",
     "Draws",
     "Objective",
     "Outcome",
@@ -41,16 +40,16 @@ State = dict[str, Tensor]
 """Moving statistics and counters of an objective, by name; scalars of float64 or int64."""
 
 Draws = dict[str, Tensor]
-"""What an objective has drawn at random for one batch, by name; for example two bool [B, T] masks."""
+"""Random values of an objective for one batch, by name; SGDPO: two bool masks [B, T]."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one call of an objective says about a batch.
+    """Losses and terms of one batch.
 
-    losses:      [B], unreduced, carry gradient.
-    terms:       named per-pair numbers, detached, each [B]; the names are explained in lab/plots/glossary.py.
-    token_terms: named per-token values, detached, each [B, T] (SGDPO: the pilot's two bool masks).
+    losses:      [B], unreduced; carries gradient.
+    terms:       Named numbers, one per pair, each [B], detached; lab/plots/glossary.py explains the names.
+    token_terms: Named values, one per token, each [B, T], detached (SGDPO: the two bool masks of the pilots).
     """
 
     losses: Tensor
@@ -60,7 +59,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Preset:
-    """Parameters somebody published, with the learning rate they used and where it stands."""
+    """Published parameter values of an objective, with their source and the learning rate used with them."""
 
     parameters: Mapping[str, Any]
     source: str
@@ -68,13 +67,13 @@ class Preset:
 
 
 @dataclass(frozen=True)
-class DegradedAnswers:
-    """Which weakened answers an objective wants behind each prompt (SPO).
+class DegradedSpec:
+    """Which degraded answers SPO needs for each pair of a batch.
 
-    degrees: N, how many degrees, the intact answer included.
-    source:  "chosen", "rejected", "both" or "sampled" (a fresh answer of the policy).
-    share:   share of the batch's pairs that get them, in (0, 1].
-    pooling: which hidden state the head reads: "last" completion token or the "mean" over the completion.
+    degrees: N, the number of degrees, the intact answer included.
+    source:  "chosen", "rejected", "both" or "sampled": the answer that is degraded; sampled: a fresh one of the policy.
+    share:   Share of the batch's pairs that get degraded answers, in (0, 1].
+    pooling: Hidden state that the degree head reads: of the "last" completion token, or the "mean" over the completion.
     """
 
     degrees: int
@@ -93,11 +92,16 @@ def parameter(
     changeable: bool = True,
     **limits: Any,
 ) -> Any:
-    """Declare a hyper-parameter once: validation, command-line flag, slider and documentation follow from it.
+    """Declare a hyper-parameter; validation, command-line flag, form field and documentation are made from it.
 
-    meaning: one sentence; symbol: as in the paper; unit: "nats", "1/nats", ...; recommended: range outside
-    which the lab warns (the published settings, or ours where none are); changeable: may be set in mid-run; limits:
-    pydantic's ge, gt, le, lt.
+    Args:
+        default: Value of a form and of an objective made without it.
+        meaning: One sentence.
+        symbol: As in the paper.
+        unit: "nats", "1/nats", ...
+        recommended: Range outside which the lab warns: the published settings, or ours where there are none.
+        changeable: Whether it may be changed during a run.
+        limits: ge, gt, le, lt as in pydantic.
     """
     extra: dict[str, Any] = {
         "symbol": symbol,
@@ -109,16 +113,15 @@ def parameter(
 
 
 class Objective(BaseModel):
-    """A preference loss: hyper-parameters as validated fields, mathematics in `compute`.
+    """A preference loss: hyper-parameters as validated fields, the mathematics in `compute`.
 
-    To add one, subclass, set `name`, declare parameters, write `compute` and decorate with `@register`.
+    To add one, subclass, set `name`, declare the parameters, write `compute` and decorate with `@register`.
     An unknown parameter raises pydantic.ValidationError (a ValueError).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    # Facts, read by the loop, the form and the documentation. Ask an instance, not the class: a few objectives make
-    # one of them a property, because it depends on their parameters.
+    # Read these from an instance, not from the class: where one depends on the parameters, the subclass makes it a property.
     name: ClassVar[str] = ""
     title: ClassVar[str] = ""
     source: ClassVar[str] = ""
@@ -127,45 +130,57 @@ class Objective(BaseModel):
     needs_alignment: ClassVar[bool] = False
     length_normalized: ClassVar[bool] = False
     couples_pairs: ClassVar[bool] = False
-    """True where, in training, the loss of one pair depends on the others in the batch, so that a batch must not be cut."""
+    """True where, in training, the loss of a pair depends on the others in its batch, which then cannot be split."""
     needs_dataset: ClassVar[bool] = False
-    """True where `dataset_state` has to be called before the first step."""
+    """True where `dataset_state` must be called before the first step."""
     presets: ClassVar[Mapping[str, Preset]] = {}
     first_step_term: ClassVar[str] = "loss"
-    """The term that `first_step_loss` speaks of."""
+    """Name of the term whose value at the first step `first_step_loss` returns."""
 
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
-        """The mathematics. Return unreduced losses [B], at least the terms `logit` and `target_margin`
-        where the objective has them, and the state after the call."""
-        raise NotImplementedError(f"{type(self).__name__} has no compute(); write the loss there.")
+        """Compute the unreduced losses [B], the terms and the next state; called by `__call__` after its checks.
+
+        Args:
+            p: Token log-probs of the batch.
+            state: As returned by the previous call, or `initial_state()`.
+            draws: As returned by `draw` for this batch.
+            training: False in evaluation, where the statistics in the state must not change.
+
+        Returns:
+            The outcome, with at least the terms `logit` and `target_margin` where the objective has them, and the next state.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define compute(); implement the loss there.")
 
     def initial_state(self) -> State:
-        """The state before the first step."""
+        """Return the state before the first step."""
         return {}
 
     def couples(self, *, training: bool) -> bool:
-        """Whether the loss of one pair depends on the others in the batch in this kind of call."""
+        """Return whether the loss of a pair depends on the other pairs of the batch in this kind of call."""
         return self.couples_pairs
 
     def dataset_state(self, batches: Iterable[PairLogps]) -> State:
-        """The state before the first step, of an objective with `needs_dataset`, from the log-probs of the whole training set."""
+        """Compute the state before the first step from the log-probs of the whole training set (see `needs_dataset`)."""
         return self.initial_state()
 
     def draw(self, p: PairLogps, rng: torch.Generator) -> Draws:
-        """What is random in this batch, from `rng` and never from the global generator."""
+        """Draw the random values for this batch from `rng`, never from the global generator."""
         return {}
 
-    def degraded_answers(self) -> DegradedAnswers | None:
-        """The weakened answers this objective wants in the batch, or None."""
+    def degraded_spec(self) -> DegradedSpec | None:
+        """Return which degraded answers the batch must contain, or None for none."""
         return None
 
     def first_step_loss(self) -> float | None:
-        """The value of `first_step_term` of every pair when policy = reference (nats), or None where it depends on the data."""
+        """Return the value (nats) of `first_step_term` while policy = reference, or None where it depends on the data."""
         return None
 
     def rewards(self, p: PairLogps) -> tuple[Tensor, Tensor]:
-        """Implicit rewards of both sides, each [B]: beta times the log-ratio (TRL's rewards/chosen, rewards/rejected).
-        Without a reference, beta times the (length-normalised) log-prob, as TRL's CPO trainer has it."""
+        """Compute the implicit rewards of the chosen and of the rejected answers, each [B].
+
+        They are beta times the log-ratio (TRL's rewards/chosen and rewards/rejected); without a reference, beta times the log-prob,
+        averaged per token where the objective does so (TRL's CPO trainer).
+        """
         beta = getattr(self, "beta", 1.0)
         if self.needs_reference:
             w, l = p.X1, p.X2
@@ -176,28 +191,28 @@ class Objective(BaseModel):
         return beta * w, beta * l
 
     def warnings(self) -> list[str]:
-        """One sentence for each parameter outside its recommended range."""
-        found = []
+        """Return one sentence for each parameter outside its recommended range."""
+        messages = []
         for key, info in type(self).model_fields.items():
             limits = _extra(info).get("recommended")
             value = getattr(self, key)
             if limits and isinstance(value, (int, float)) and not limits[0] <= value <= limits[1]:
-                found.append(
-                    f"{self.name}: {key} = {value:g} is outside {limits[0]:g} to {limits[1]:g}, the range the lab "
-                    f"recommends for it; choose a value inside it unless you mean to study this."
+                messages.append(
+                    f"{self.name}: {key} = {value:g} is outside {limits[0]:g} to {limits[1]:g}, its recommended range; "
+                    f"choose a value in that range unless this is intended."
                 )
-        return found
+        return messages
 
     @classmethod
     def unused_parameters(cls, values: Mapping[str, Any]) -> frozenset[str]:
-        """Names of the parameters that the loss does not read when all parameters have these values; giving one is an error."""
+        """Return the parameters that the loss does not read given all `values`; setting one of them is an error."""
         return frozenset()
 
     @model_validator(mode="after")
     def _refuse_unused(self) -> Self:
         for key in sorted(self.unused_parameters(self._values()) & self.model_fields_set):
             raise ValueError(
-                f"{self.name} does not use {key} with these settings; leave it out or change the setting that turns it off."
+                f"{self.name} does not use {key} with these settings; leave it out, or change the setting that disables it."
             )
         return self
 
@@ -205,10 +220,13 @@ class Objective(BaseModel):
         return {key: getattr(self, key) for key in type(self).model_fields}
 
     def __call__(self, logps: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
-        """Losses [B], terms and the next state for a batch of pairs.
+        """Compute the losses [B] with all terms of a batch, and the next state.
 
-        Raises ValueError if a needed reference, alignment, draw or weakened answer is missing, a shape is wrong, or
-        (on the CPU, where looking costs no wait) a completion has no token.
+        Adds the terms that every objective has: loss, summed log-probs, rewards and log-ratios.
+
+        Raises:
+            ValueError: A needed reference, alignment, draw or degraded answer is missing, a shape is wrong, or (checked on the
+                CPU only, where it costs no synchronisation) a completion has no token.
         """
         _require_tokens(logps)
         for needed, prefix in ((self.needs_reference, "ref"), (self.needs_alignment, "align")):
@@ -230,20 +248,20 @@ class Objective(BaseModel):
         for key, value in terms.items():
             if value.shape != (len(logps),):
                 raise ValueError(
-                    f"{self.name}: {key} has shape {tuple(value.shape)}; it must hold one number for each of {len(logps)} pairs."
+                    f"{self.name}: {key} has shape {tuple(value.shape)}; it must have one entry for each of the {len(logps)} pairs."
                 )
         detached = {key: value.detach() for key, value in terms.items()}
         return Outcome(outcome.losses, detached, {k: v.detach() for k, v in outcome.token_terms.items()}), after
 
     def spec(self) -> dict[str, Any]:
-        """Name and the parameters in use as plain JSON values; `make_objective(**spec)` gives the objective back."""
+        """Return the name and the parameters in use as JSON values; `make_objective(**spec)` restores the objective."""
         return {"name": self.name, **self.model_dump(mode="json", exclude=set(self.unused_parameters(self._values())))}
 
     def replace(self, **changes: Any) -> Self:
-        """The same objective with other parameter values, validated; what the changed settings turn off is left behind."""
+        """Return a validated copy with other parameter values; parameters that the changes disable return to their defaults."""
         values = self._values() | changes
-        left_behind = self.unused_parameters(values) - changes.keys()
-        return type(self)(**{key: value for key, value in values.items() if key not in left_behind})
+        disabled = self.unused_parameters(values) - changes.keys()
+        return type(self)(**{key: value for key, value in values.items() if key not in disabled})
 
 
 def _require_tokens(p: PairLogps) -> None:
@@ -251,7 +269,7 @@ def _require_tokens(p: PairLogps) -> None:
         if mask.device.type == "cpu" and not mask.any(-1).all():
             row = int((~mask.any(-1)).nonzero()[0])
             raise ValueError(
-                f"The {side} answer in row {row} of the batch has no token; drop the pair or give its answer an end-of-sequence."
+                f"The {side} answer in row {row} of the batch has no token; drop the pair, or end its answer with end-of-sequence."
             )
 
 
@@ -266,28 +284,29 @@ Kind = TypeVar("Kind", bound=type[Objective])
 
 
 def register(kind: Kind) -> Kind:
-    """Class decorator: puts an objective into `OBJECTIVES`, where the command line, the forms and the documentation find it,
-    and lists its parameters with their ranges at the end of its docstring.
+    """Add an objective class to `OBJECTIVES` (decorator) and complete its docstring.
 
-    Registering a name again replaces one's own objective, as when a notebook cell is run twice. Raises ValueError for a name that
-    is no plain word or belongs to the lab, and for a parameter that no form can show.
+    The command line, the forms and the documentation list every registered objective. Formula, source, notation and parameters
+    are added to the docstring. Registering a name again replaces the earlier class, unless that is a built-in objective.
+
+    Raises:
+        ValueError: The name is not a plain word or is that of a built-in objective; a parameter has no default, or a type
+            that no form can show.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", kind.name):
-        raise ValueError(
-            f"{kind.__name__}.name is {kind.name!r}; give a name of letters, digits, _, - and . that people will type."
-        )
-    there = OBJECTIVES.get(kind.name)
-    if there is not None and there.__module__.startswith(_OWN) and not kind.__module__.startswith(_OWN):
-        raise ValueError(f"{kind.name!r} is one of the lab's own objectives; give yours another name.")
+        raise ValueError(f"{kind.__name__}.name is {kind.name!r}; give a name of letters, digits, _, - and .")
+    existing = OBJECTIVES.get(kind.name)
+    if existing is not None and existing.__module__.startswith(_OWN) and not kind.__module__.startswith(_OWN):
+        raise ValueError(f"{kind.name!r} is the name of a built-in objective; choose another name.")
     declared: dict[str, Any] = dict(kind.__pydantic_fields__)
     for name, info in declared.items():
         if info.is_required():
-            raise ValueError(f"{kind.name}: the parameter {name} has no default; give one, so that a form can begin with it.")
+            raise ValueError(f"{kind.name}: the parameter {name} has no default; give it one, which forms start from.")
         if not _fits_a_form(info.annotation):
             raise ValueError(
                 f"{kind.name}: the parameter {name} is a {info.annotation}; use a number, a bool, a text or a Literal."
             )
-    kind.__doc__ = f"{inspect.cleandoc(kind.__doc__ or kind.name)}\n\n{_parameter_list(kind)}".rstrip()
+    kind.__doc__ = _documentation(kind)
     OBJECTIVES[kind.name] = kind
     return kind
 
@@ -303,21 +322,37 @@ def _fits_a_form(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, (bool, int, float, str, Objective))
 
 
+_NOTATION = """Notation:
+    Sums run over the tokens of an answer, in nats; y_w is the chosen answer, y_l the rejected one, x the prompt.
+    log X1 = log π(y_w|x) - log ref(y_w|x), log X2 = log π(y_l|x) - log ref(y_l|x), h = log X1 - log X2;
+    S_w, S_l = log π(y_w|x), log π(y_l|x); R_w, R_l: those of the reference; avg_w = S_w / n_w, avg_l = S_l / n_l with n_w, n_l
+    tokens; σ: logistic function; sg: stop-gradient. Losses and terms have one entry per pair, shape [B]."""
+
+
+def _documentation(kind: type[Objective]) -> str:
+    """Summary, formula, source, the rest of the class's docstring, notation and parameters."""
+    summary, _, body = inspect.cleandoc(kind.__doc__ or kind.title or kind.name).partition("\n\n")
+    formula = f"    {kind.formula}" if kind.formula else ""
+    source = f"Source: {kind.source}." if kind.source else ""
+    parts = (summary, formula, source, body, _NOTATION if formula else "", _parameter_list(kind))
+    return "\n\n".join(part for part in parts if part)
+
+
 def _parameter_list(kind: type[Objective]) -> str:
-    """name (symbol, unit; limits; recommended range; default): meaning - a line for each parameter."""
+    """One line per parameter: name (symbol, unit, limits, recommended range, default): meaning."""
     lines = ["Parameters:"] if kind.model_fields else []
     for name, info in kind.model_fields.items():
         extra = _extra(info)
         rules = [(rule, attribute) for rule in info.metadata for attribute in _SIGNS if hasattr(rule, attribute)]
         limits = [f"{_SIGNS[attribute]} {getattr(rule, attribute):g}" for rule, attribute in rules]
-        around = extra.get("recommended")
-        facts = [
-            *(fact for fact in (extra.get("symbol"), extra.get("unit")) if fact and fact != name),
+        recommended = extra.get("recommended")
+        details = [
+            *(detail for detail in (extra.get("symbol"), extra.get("unit")) if detail and detail != name),
             *limits,
-            *([f"recommended {around[0]:g} to {around[1]:g}"] if around else []),
+            *([f"recommended {recommended[0]:g} to {recommended[1]:g}"] if recommended else []),
             f"default {info.default}",
         ]
-        lines.append(f"    {name} ({', '.join(facts)}): {info.description or ''}")
+        lines.append(f"    {name} ({', '.join(details)}): {info.description or ''}")
     return "\n".join(lines)
 
 
@@ -325,8 +360,13 @@ _SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
 def make_objective(name: str, **parameters: Any) -> Objective:
-    """An objective by its registry name. Raises ValueError, in one sentence, for an unknown name or parameter (naming
-    what there is) or a value out of range."""
+    """Create an objective by its registered name.
+
+        make_objective("sgdpo", beta=0.1, r1=0.7)
+
+    Raises:
+        ValueError: Unknown name or parameter (the message lists the known ones), or a value out of range.
+    """
     if not isinstance(name, str) or name not in OBJECTIVES:
         raise ValueError(f"There is no objective {name!r}; choose one of {', '.join(sorted(OBJECTIVES))}.")
     kind = OBJECTIVES[name]
@@ -336,10 +376,10 @@ def make_objective(name: str, **parameters: Any) -> Objective:
     try:
         return kind(**parameters)
     except ValidationError as error:
-        raise ValueError("; ".join(_sentence(name, found) for found in error.errors()) + ".") from error
+        raise ValueError("; ".join(_sentence(name, details) for details in error.errors()) + ".") from error
 
 
-def _sentence(name: str, found: Any) -> str:
-    message = found["msg"].removeprefix("Value error, ").rstrip(".")
-    where = ".".join(map(str, found["loc"]))
-    return f"{name}: {where} = {found['input']!r}: {message}" if where else message
+def _sentence(name: str, details: Any) -> str:
+    message = details["msg"].removeprefix("Value error, ").rstrip(".")
+    field_name = ".".join(map(str, details["loc"]))
+    return f"{name}: {field_name} = {details['input']!r}: {message}" if field_name else message

@@ -1,7 +1,7 @@
-"""Token credit: how hard an objective pushes every token of a batch, exact and for any objective.
+"""Token credit: the gradient of an objective with respect to the log-prob of every token, exact for any objective.
 
-The loss reaches the model only through the token log-probs, so the gradient with respect to those small
-tensors is the whole story of the objective; the model's part is a second, separate backward.
+The loss depends on the model only through the token log-probs. So the objective is differentiated on these small tensors,
+and the model's own backward pass starts from the result.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from .base import Draws, Objective, Outcome, PairLogps, State, masked_sum
 class Credited:
     """An objective's outcome with the credit of every token.
 
-    chosen, rejected: [B, T], -d loss_i / d log-prob of the token: positive pushes the token up, negative down.
-        For objectives that couple the pairs it is -d sum(losses) / d log-prob.
+    chosen, rejected: [B, T], -d loss_i / d log-prob of the token (-d sum(losses) where the objective couples the pairs of a
+        batch): a gradient step raises the log-prob of a token with positive credit and lowers one with negative credit.
     head: [B, K, N], d sum(losses) / d head logits (SPO), or None.
-    `outcome.terms` has two more entries: weight_chosen, the mean credit of the chosen tokens, and weight_rejected, the
-    mean of minus the credit of the rejected tokens; both are positive when the objective does what its name says.
+    state: The objective's state after the call.
+
+    `outcome.terms` has two additional entries [B]: weight_chosen, the mean credit of the chosen tokens, and weight_rejected, minus
+    the mean credit of the rejected tokens; both are positive where the chosen answer is raised and the rejected one lowered.
     """
 
     outcome: Outcome
@@ -33,9 +35,9 @@ class Credited:
 
 
 def with_credit(objective: Objective, logps: PairLogps, state: State, draws: Draws, *, training: bool) -> Credited:
-    """Call the objective on detached log-probs and differentiate it with respect to them.
+    """Call an objective on detached log-probs and differentiate its losses with respect to them.
 
-    Same arguments and errors as the objective's own call. `outcome.losses` comes back detached.
+    Arguments and errors are those of the objective's own call. `outcome.losses` is returned detached.
     """
     leaves = logps.map(torch.Tensor.detach)
     chosen, rejected = leaves.chosen.requires_grad_(), leaves.rejected.requires_grad_()

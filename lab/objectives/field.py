@@ -1,10 +1,10 @@
-"""An objective as a landscape: its value and gradient over the plane of (log X1, log X2), and descent in that plane.
+"""Value and gradient of an objective over the plane of (log X1, log X2), and gradient descent in that plane.
 
     data = field(make_objective("dpo"), torch.linspace(-5, 5, 41), torch.linspace(-5, 5, 41))
     path = flow(make_objective("sgdpo"), (0.0, 0.0), steps=200, rate=1.0)
 
-A point is made into token log-probs: every token of the chosen answer has the reference's log-prob plus log X1 / n_w,
-every rejected one plus log X2 / n_l. All gradients are autograd's, so any objective has a field.
+A point is converted to token log-probs: every token of the chosen answer has the reference's log-prob plus log X1 / n_w, every
+token of the rejected answer plus log X2 / n_l. Gradients come from autograd, so this works for every objective.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .credit import with_credit
 
 @dataclass(frozen=True)
 class FieldData:
-    """A loss over a grid of N x M points; all [N, M], first index log X1, second log X2.
+    """Loss and gradient over a grid of N x M points; tensors are [N, M] with log X1 along the first axis, log X2 along the second.
 
-    log_x1 [N], log_x2 [M]: the axes, nats.
-    value:      the loss.
-    d_log_x1, d_log_x2: its partial derivatives with respect to log X1 and log X2, per nat.
-    attainable: bool, False where the point asks for a token probability above 1 at the given reference level.
+    log_x1 [N], log_x2 [M]: The axes, in nats.
+    value: The loss.
+    d_log_x1, d_log_x2: Its partial derivatives with respect to log X1 and log X2, per nat.
+    attainable: bool, False where the point needs a token probability above 1 at the given reference level.
     """
 
     log_x1: Tensor
@@ -38,7 +38,7 @@ class FieldData:
 
     @property
     def d_x1(self) -> Tensor:
-        """dL/dX1, the papers' partial with respect to the ratio itself, [N, M]."""
+        """dL/dX1, the papers' partial derivative with respect to the ratio itself, [N, M]."""
         return self.d_log_x1 / self.log_x1.exp()[:, None]
 
     @property
@@ -59,7 +59,7 @@ class FieldData:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Gradient descent from P starts: log_x1, log_x2 and value, each [steps + 1, P]; row 0 is the start."""
+    """Path of gradient descent from P starting points: log_x1, log_x2 and value, each [steps + 1, P]; row 0 is the start."""
 
     log_x1: Tensor
     log_x2: Tensor
@@ -76,15 +76,22 @@ def field(
     state: State | None = None,
     draws: Draws | None = None,
 ) -> FieldData:
-    """Value and gradient of `objective` at every (log_x1[i], log_x2[j]), in float64.
+    """Compute value and gradient of an objective at every point (log_x1[i], log_x2[j]), in float64.
 
-    tokens: lengths n_w, n_l of the two answers; ref: the reference's log-prob of each of their tokens (nats), the level
-    that objectives without a reference stand on. state: what the objective remembers (default: its initial state).
-    draws: for one pair, [1, n_w] and [1, n_l] (default: drawn with seed 0); all points share them, so that a step in the
-    plane is not a new throw. Calls are evaluation calls. Where those couple the pairs of a batch, every point is a batch
-    of its own. WPO's weight is taken as 1, SPO's weakened answers as absent.
+    Calls are evaluation calls; where these couple the pairs of a batch, every point is a batch of its own. The weight of WPO is
+    taken as 1, SPO's degraded answers as absent.
 
-    Raises ValueError where an axis is not one-dimensional or `tokens` or `ref` make no answers.
+    Args:
+        objective: The objective, of any kind.
+        log_x1: Axis [N] of log X1, in nats.
+        log_x2: Axis [M] of log X2, in nats.
+        tokens: Lengths n_w, n_l of the two answers.
+        ref: Log-prob (nats) of every token of the chosen and of the rejected answer under the reference.
+        state: State of the objective; by default its initial state.
+        draws: Draws for one pair, [1, n_w] and [1, n_l]; by default drawn with seed 0. All points share them.
+
+    Raises:
+        ValueError: An axis is not one-dimensional, or `tokens` or `ref` do not describe answers.
     """
     log_x1, log_x2 = torch.as_tensor(log_x1), torch.as_tensor(log_x2)
     for name, axis in (("log_x1", log_x1), ("log_x2", log_x2)):
@@ -108,16 +115,26 @@ def flow(
     state: State | None = None,
     draws: Draws | None = None,
 ) -> Trajectory:
-    """`steps` steps of gradient descent in (log X1, log X2) with step size `rate` (nats^2) from one or P starts.
+    """Run gradient descent in (log X1, log X2) from one or more starting points.
 
-    start: (log X1, log X2) or P of them, [P, 2]. The other arguments and the errors are those of `field`; the starts do
-    not meet in a batch where the objective would couple them.
+    Args:
+        objective: The objective, of any kind.
+        start: (log X1, log X2), or P of them, [P, 2]; each is a batch of its own.
+        steps: Number of gradient steps.
+        rate: Step size, in nats squared.
+        tokens: As in `field`.
+        ref: As in `field`.
+        state: As in `field`.
+        draws: As in `field`.
+
+    Raises:
+        ValueError: As `field`, and for fewer than one step or a rate that is not positive.
     """
-    here = torch.as_tensor(start, dtype=torch.float64).reshape(-1, 2)
+    starts = torch.as_tensor(start, dtype=torch.float64).reshape(-1, 2)
     if steps < 1 or not 0 < rate < float("inf"):
         raise ValueError(f"flow got steps = {steps} and rate = {rate:g}; give at least one step and a positive rate.")
     plane = _Plane(objective, tokens, ref, state, draws)
-    x1, x2 = here.unbind(-1)
+    x1, x2 = starts.unbind(-1)
     points = []
     for step in range(steps + 1):
         value, d1, d2 = plane.at(x1, x2)
@@ -129,7 +146,7 @@ def flow(
 
 @dataclass(frozen=True)
 class _Plane:
-    """The plane of (log X1, log X2) with everything that stays fixed on it."""
+    """The plane of (log X1, log X2) of one objective, with everything that is the same at all points."""
 
     objective: Objective
     tokens: tuple[int, int]
@@ -146,7 +163,7 @@ class _Plane:
     def at(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, dL/dlog X1 and dL/dlog X2 at each of P points, each [P]."""
         if self.objective.couples(training=False) and len(x1) > 1:
-            single = [self.at(a, b) for a, b in zip(x1.split(1), x2.split(1), strict=True)]
+            single = [self.at(x1[i : i + 1], x2[i : i + 1]) for i in range(len(x1))]
             return tuple(torch.cat(part) for part in zip(*single, strict=True))  # type: ignore[return-value]
         p = pairs_at(self.objective, x1, x2, tokens=self.tokens, ref=self.ref)
         state = self.objective.initial_state() if self.state is None else self.state
@@ -160,10 +177,10 @@ class _Plane:
 def pairs_at(
     objective: Objective, log_x1: Tensor, log_x2: Tensor, *, tokens: tuple[int, int], ref: tuple[float, float]
 ) -> PairLogps:
-    """P pairs that stand at the points (log_x1[i], log_x2[i]), both [P]: every token of a side moves alike, by log X / n."""
+    """Make P pairs at the points (log_x1[i], log_x2[i]), both [P]; all tokens of a side have the log-ratio log X / n."""
     (n_w, n_l), (ref_w, ref_l), P = tokens, ref, len(log_x1)
     chosen, rejected = (ref_w + log_x1 / n_w)[:, None].expand(P, n_w), (ref_l + log_x2 / n_l)[:, None].expand(P, n_l)
-    wanted = objective.degraded_answers()
+    spec = objective.degraded_spec()
     return PairLogps(
         chosen=chosen,
         rejected=rejected,
@@ -173,7 +190,7 @@ def pairs_at(
         ref_rejected=torch.full_like(rejected, ref_l),
         align_chosen=chosen,
         align_rejected=rejected,
-        degraded=None if wanted is None else _absent(P, wanted.degrees),
+        degraded=None if spec is None else _absent(P, spec.degrees),
     )
 
 

@@ -1,13 +1,13 @@
-"""Preference pairs: what they are, where they come from, how they are kept, edited, checked and weakened."""
+"""Preference pairs: schema, import and export, versioned store, checks, and degraded answers for SPO."""
 
-from .checks import LengthBias, check, findings, length_bias
 from .degrade import DECISION as DEGRADE_DECISION
 from .degrade import degrade, removed_spans
-from .exporting import row_of, write_pairs
-from .importing import pair_of, pairs_from_rows, read_pairs
-from .opening import content_hash, open_pairs
+from .open_store import content_hash, open_pairs
+from .pair import Message, Pair, PairsError, Prompt, prompt_text
+from .pair_checks import LengthBias, check, findings, length_bias
+from .pair_export import row_of, write_pairs
+from .pair_import import pair_of, pairs_from_rows, read_pairs
 from .rake import Phrase, key_phrases
-from .schema import Message, Pair, PairsError, Prompt, prompt_text
 from .store import PairStore
 from .tables import Edit
 

@@ -1,27 +1,29 @@
-"""Weakened answers for SPO (arXiv 2409.17791): the same answer with more and more of its key phrases taken out.
+"""Degraded answers for SPO (arXiv 2409.17791): an answer with an increasing share of its key phrases removed.
 
-OURS: the paper removes "different amounts" of what RAKE finds and says no more; shares and order are this project's decision.
+OURS: the paper removes "different amounts" of the phrases that RAKE extracts; the shares and the order are this project's decision.
 """
 
 from __future__ import annotations
 
 from .rake import key_phrases
 
-DECISION = "Ours, not the paper's word: degree k of N removes the share k/(N-1) of the answer's RAKE phrases, highest score first."
+DECISION = (
+    "Our decision, not the paper's: degree k of N removes the share k/(N-1) of the answer's RAKE phrases, highest score first."
+)
 
 
 def degrade(text: str, degrees: int) -> list[str]:
-    """y^(0) .. y^(N-1), N = `degrees`: y^(k) is the text without the share k/(N-1) of its distinct key phrases.
+    """Return y^(0) .. y^(N-1), N = `degrees`, where y^(k) lacks the share k/(N-1) of the text's distinct key phrases.
 
-    A phrase goes with all its occurrences, the highest score first, and the spaces around it are tidied; y^(0) is the text
-    itself. An answer never becomes empty: where the last degree would leave no letter or digit, the phrase with the lowest
-    score stays. Returns [] where the text has too few phrases for N different answers. Raises ValueError for N < 2.
+    Phrases are removed with all their occurrences, highest score first, and spaces around them are tidied; y^(0) is the text
+    itself. No answer becomes empty: where the last degree would leave no letter or digit, the phrase with the lowest score
+    stays. Returns [] where the text has too few phrases for N different answers. Raises ValueError for N < 2.
     """
     return [_without(text, spans) for spans in removed_spans(text, degrees)]
 
 
 def removed_spans(text: str, degrees: int) -> list[list[tuple[int, int]]]:
-    """What `degrade` takes out for each degree: places in the text, in its order; [] where it returns no answers."""
+    """Return the spans (start, end) that `degrade` removes for each degree, in the order of the text; [] where it returns []."""
     if degrees < 2:
         raise ValueError(f"{degrees} degrees cannot be told apart; give at least 2.")
     spans: dict[str, list[tuple[int, int]]] = {}
@@ -32,23 +34,23 @@ def removed_spans(text: str, degrees: int) -> list[list[tuple[int, int]]]:
     ranked = list(spans.values())
     counts = [_share(k, degrees, len(ranked)) for k in range(degrees)]
     removed = [sorted(span for phrase in ranked[:count] for span in phrase) for count in counts]
-    if not _says_something(_without(text, removed[-1])):
+    if not _has_content(_without(text, removed[-1])):
         removed[-1] = sorted(span for phrase in ranked[:-1] for span in phrase)
     answers = [_without(text, gaps) for gaps in removed]
-    return removed if len(set(answers)) == degrees and _says_something(answers[-1]) else []
+    return removed if len(set(answers)) == degrees and _has_content(answers[-1]) else []
 
 
 def _share(k: int, degrees: int, phrases: int) -> int:
-    """k/(N-1) of the phrases, rounded half up."""
+    """Number of phrases in the share k/(N-1), rounded half up."""
     return (2 * k * phrases + degrees - 1) // (2 * (degrees - 1))
 
 
-def _says_something(text: str) -> bool:
+def _has_content(text: str) -> bool:
     return any(character.isalnum() for character in text)
 
 
 def _without(text: str, gaps: list[tuple[int, int]]) -> str:
-    """The text without some spans, which are in its order."""
+    """The text without these spans, which are in the order of the text."""
     ends = [start for start, _ in gaps] + [len(text)]
     kept = text[: ends[0]]
     for (_, gap_end), piece_end in zip(gaps, ends[1:]):
@@ -57,7 +59,7 @@ def _without(text: str, gaps: list[tuple[int, int]]) -> str:
 
 
 def _joined(left: str, right: str) -> str:
-    """Two pieces around a gap: one space between words, none at the ends of a line or before punctuation."""
+    """Join the texts around a gap: one space between words, none at the ends of a line or before punctuation."""
     right = right.lstrip(" \t")
     line_start = left.rstrip(" \t")
     if not line_start or line_start.endswith("\n"):

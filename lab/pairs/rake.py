@@ -1,8 +1,8 @@
-"""RAKE: the key phrases of a text.
+"""RAKE (rapid automatic keyword extraction): the key phrases of a text.
 
 Rose, Engel, Cramer, Cowley: "Automatic keyword extraction from individual documents", in Text Mining: Applications and
-Theory, Wiley 2010, section 1.2. Written out but for "adjoining keywords" (section 1.2.3: phrases joined by stop words that
-occur twice), which need longer texts than answers are.
+Theory, Wiley 2010, section 1.2, without "adjoining keywords" (section 1.2.3: phrases joined by stop words that occur twice),
+which need longer texts than answers are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# Function words of English: they join the words that carry meaning and so end a candidate phrase.
+# English function words, which end a candidate phrase.
 _LIST = """
 a an the this that these those such same other another each every either neither both all any some no none most more
 much many few fewer less least several enough own i me my mine myself we us our ours ourselves you your yours
@@ -41,7 +41,7 @@ _WORD = re.compile(rf"\d+(?:[.,]\d+)+|{_LETTER}+(?:['’-]{_LETTER}+)*")
 
 @dataclass(frozen=True)
 class Phrase:
-    """One occurrence of a key phrase: text[start:end], in characters; score as in the paper, without unit."""
+    """One occurrence of a key phrase, text[start:end] in characters, with its RAKE score (no unit)."""
 
     text: str
     score: float
@@ -50,26 +50,26 @@ class Phrase:
 
     @property
     def key(self) -> str:
-        """What equal phrases share: their words in lower case."""
+        """The words in lower case, equal for all occurrences of a phrase."""
         return " ".join(_words(self.text))
 
 
 def key_phrases(text: str) -> list[Phrase]:
-    """Every occurrence of every key phrase, highest score first, equal scores in the order of the text.
+    """Find every occurrence of every key phrase, highest score first, equal scores in the order of the text.
 
-    Candidates are runs of words between stop words and phrase delimiters (anything but spaces between two words; so also a
+    Candidates are runs of words between stop words and phrase delimiters (anything but spaces between two words, so also a
     new line). With freq(w) the occurrences of a word in the candidates and deg(w) the total length in words of the
-    candidates it occurs in, a word scores deg(w) / freq(w) and a phrase the sum of its words. Phrases without a letter
-    are left out. Empty for a text without content words.
+    candidates that contain it, a word scores deg(w) / freq(w) and a phrase the sum of its words. Phrases without a letter
+    are left out.
     """
     spans = list(_candidates(text))
     freq: Counter[str] = Counter()
     deg: Counter[str] = Counter()
     for start, end in spans:
-        message = _words(text[start:end])
-        for word in message:
+        words = _words(text[start:end])
+        for word in words:
             freq[word] += 1
-            deg[word] += len(message)
+            deg[word] += len(words)
     phrases = []
     for start, end in spans:
         score = sum(deg[word] / freq[word] for word in _words(text[start:end]))

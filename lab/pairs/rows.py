@@ -1,7 +1,7 @@
-"""Rows of preference data, wherever they lie: JSON Lines, JSON, CSV, Parquet, lists, data sets, the hub.
+"""Read rows of preference data from JSON Lines, JSON, CSV and Parquet files, lists, data sets and the hub.
 
-A reader yields (number, row) and never stops at a broken row: it yields the PairsError in the row's place, so that
-one pass can say how many rows are wrong.
+A reader yields (number, row). In place of a broken row it yields a PairsError and continues, so that one pass can count the
+wrong rows.
 """
 
 from __future__ import annotations
@@ -16,20 +16,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .schema import FIELDS, PairsError
+from .pair import FIELDS, PairsError
 
 Rows = Iterator[tuple[int, Any]]
 
 LONGEST_PATH = 300
-"""Characters of a path in a message; of a longer one the beginning is shown."""
+"""Characters of a path in a message; a longer one is shortened."""
 
 LONGEST_CSV_FIELD = 2**31 - 1
-"""Characters; the csv module's own limit is 131,072, which long answers pass."""
+"""Characters; the csv module's default limit of 131,072 is too low for long answers."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """name: a short name for people and files; source: where it lies; unit: what the numbers count; rows: from 1."""
+    """Numbered rows of a source.
+
+    name:   Short name, also used for files.
+    source: Path, hub id or type that messages name.
+    unit:   What the numbers count: "line" or "row".
+    rows:   (number from 1, row or PairsError).
+    """
 
     name: str
     source: str
@@ -38,9 +44,9 @@ class Table:
 
 
 def open_table(source: Any, split: str = "train") -> Table:
-    """The rows of a path (.jsonl, .json, .csv, .parquet), a hub id, a datasets.Dataset or DatasetDict, or rows (dicts).
+    """Open a path (.jsonl, .json, .csv, .parquet), a hub id, a datasets.Dataset or DatasetDict, or rows (dicts) for reading.
 
-    Raises PairsError where there is nothing to read.
+    Raises PairsError where the source does not exist or cannot be read.
     """
     if isinstance(source, (str, Path)):
         shown = " ".join(str(source).split())
@@ -54,7 +60,7 @@ def open_table(source: Any, split: str = "train") -> Table:
         if is_file:
             return _file_table(path)
         if is_folder:
-            raise PairsError(f"{shown} is a folder; give a .jsonl, .json, .csv or .parquet file in it.")
+            raise PairsError(f"{shown} is a folder; give a .jsonl, .json, .csv or .parquet file.")
         if isinstance(source, str) and _is_hub_id(source):
             return Table(source.split("/")[-1], f"{source}, split {split}", "row", enumerate(_hub_rows(source, split), 1))
         raise PairsError(f"There is no file {shown}; check the path (a data set of the hub is written owner/name).")
@@ -73,7 +79,7 @@ def _file_table(path: Path) -> Table:
     if suffix not in readers:
         raise PairsError(f"{path} has no known format; give a .jsonl, .json, .csv or .parquet file.")
     if path.stat().st_size == 0:
-        raise PairsError(f"{path} is empty; it must hold at least one pair.")
+        raise PairsError(f"{path} is empty; it must contain at least one pair.")
     by_line = suffix in (".jsonl", ".ndjson", ".csv") or (suffix == ".json" and not _is_json_list(path))
     return Table(path.stem, str(path), "line" if by_line else "row", readers[suffix](path))
 
@@ -82,7 +88,7 @@ def _file_table(path: Path) -> Table:
 
 
 def json_lines(path: Path) -> Rows:
-    """One JSON value a line; blank lines and a byte order mark are skipped."""
+    """Read one JSON value per line; blank lines and a byte order mark are skipped."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             content = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
@@ -102,7 +108,7 @@ def _parse_line(line: bytes) -> Any:
 
 
 def json_file(path: Path) -> Rows:
-    """A JSON list of rows; a file that does not start with [ is read as JSON Lines."""
+    """Read a JSON list of rows; a file that does not start with [ is read as JSON Lines."""
     if not _is_json_list(path):
         yield from json_lines(path)
         return
@@ -122,14 +128,16 @@ def _is_json_list(path: Path) -> bool:
 
 
 def csv_rows(path: Path) -> Rows:
-    """Rows by column name, numbered by the line on which a row ends. Cells of other columns that are JSON numbers
-    become numbers, empty ones are left out."""
+    """Read rows by column name, numbered by the line on which a row ends.
+
+    Cells of columns other than prompt, chosen and rejected become numbers where they are JSON numbers; empty ones are left out.
+    """
     csv.field_size_limit(LONGEST_CSV_FIELD)
     reader = csv.reader(io.StringIO(_decoded(path), newline=""), strict=True)
     try:
         header = next((cells for cells in reader if cells), None)
         if header is None:
-            raise PairsError(f"{path} is empty; it must hold a line of column names and at least one pair.")
+            raise PairsError(f"{path} is empty; it must contain a line of column names and at least one pair.")
         for cells in reader:
             if len(cells) == len(header):
                 yield reader.line_num, {k: v if k in FIELDS else _cell(v) for k, v in zip(header, cells)}
@@ -159,7 +167,7 @@ def _decoded(path: Path) -> str:
 
 
 def parquet_rows(path: Path) -> Rows:
-    """Rows of a Parquet file, a batch in memory at a time."""
+    """Read rows of a Parquet file, with one batch in memory at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,7 +1,7 @@
-"""The tables behind a `PairStore`: how they are built, and how pairs and edits are read from and added to them.
+"""SQL tables of a `PairStore`: creation, reading and writing of pairs and edits.
 
-`pairs` holds each pair's current version number, `versions` every version there ever was, `log` every edit, `folded`
-the case-folded texts for the search, `manifest` the set's name and source.
+`pairs` has each pair's current version number, `versions` every version, `log` every edit, `folded` the case-folded texts for the
+search, `about` the set's name and source.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .schema import Pair, PairsError, to_bytes, to_json, validate
+from .pair import Pair, PairsError, to_bytes, to_json, validate
 
 APPLICATION_ID = 0x50414952  # "PAIR", in the file's header
 BUSY_SECONDS = 30.0
 BUILDING = ".building"
-"""Ends the name of a file that is being filled."""
+"""Suffix of a file that is being filled."""
 
 SCHEMA = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -51,10 +51,12 @@ PAIR = """SELECT p.id, v.prompt, v.chosen, v.rejected, v.version, v.dropped, p.m
 
 @dataclass(frozen=True)
 class Edit:
-    """One line of the edit log.
+    """One entry of the edit log.
 
-    number: from 1, without gaps; time: Unix seconds; action: "edit", "swap", "drop", "restore", "undo" or "redo";
-    before, after: version numbers of the pair.
+    number: From 1, without gaps.
+    time:   Unix seconds.
+    action: "edit", "swap", "drop", "restore", "undo" or "redo".
+    before, after: Version numbers of the pair.
     """
 
     number: int
@@ -66,21 +68,22 @@ class Edit:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection to a file that exists; it waits for other writers and never creates a file. For one thread at a time: another
-    one may do no more than close it."""
+    """Connect to an existing file, waiting for other writers.
+
+    The connection is for one thread; another thread may only close it.
+    """
     db = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     db.text_factory = lambda data: data.decode("utf-8", "surrogatepass")
     return db
 
 
-# Texts go in as bytes with CAST(? AS TEXT), which keeps them as they are: so lone surrogates survive, and other tools
-# can still read the column as text.
+# Texts are bound as bytes with CAST(? AS TEXT): lone surrogates are kept, and other tools still read the column as text.
 
 
-def build(path: Path, pairs: Iterable[Pair], about: dict[str, str]) -> None:
-    """Writes a complete set of tables into a new file. No journal: whoever calls this throws a broken file away.
+def build(path: Path, pairs: Iterable[Pair], metadata: dict[str, str]) -> None:
+    """Write all tables into a new file, without a journal: after an error the caller removes the file.
 
-    Raises PairsError for a pair that is not valid or an id that occurs twice.
+    Raises PairsError for an invalid pair or a repeated id.
     """
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = OFF")
@@ -88,7 +91,7 @@ def build(path: Path, pairs: Iterable[Pair], about: dict[str, str]) -> None:
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.executescript(SCHEMA)
         db.execute("BEGIN")
-        for key, value in about.items():
+        for key, value in metadata.items():
             db.execute("INSERT INTO about VALUES (?, CAST(? AS TEXT))", (key, to_bytes(value)))
         seen: set[str] = set()
         for position, given in enumerate(pairs):
@@ -122,7 +125,7 @@ def _meta(pair: Pair) -> bytes:
 
 
 def publish(building: Path, path: Path) -> None:
-    """Gives a complete file its name, unless another process was faster: then theirs stays."""
+    """Give a complete file its final name, unless another process was faster; then its file stays."""
     try:
         os.link(building, path)
     except FileExistsError:
@@ -134,13 +137,13 @@ def publish(building: Path, path: Path) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """An empty file beside `path` to be filled and published, removed afterwards. Locked meanwhile, so that `sweep` leaves it."""
+    """Yield an empty file beside `path` to fill and `publish`; removed at the end. It is locked, so that `sweep` keeps it."""
     while True:
         file = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:12]}{BUILDING}")
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         with suppress(OSError):  # a file system without locks: `sweep` then removes nothing
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if file.exists():  # else it was swept before it was locked
+        if file.exists():  # otherwise it was swept before it was locked
             break
         os.close(descriptor)
     try:
@@ -151,7 +154,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def sweep(path: Path) -> None:
-    """Removes what killed processes left behind while they built `path`: what no process holds locked, whatever the clock says."""
+    """Remove unfinished files that killed processes left beside `path`: those that no process has locked."""
     for leftover in path.parent.glob(f".{path.name}.*{BUILDING}"):
         try:
             descriptor = os.open(leftover, os.O_RDONLY)
@@ -169,26 +172,26 @@ def sweep(path: Path) -> None:
 
 
 def add_version(db: sqlite3.Connection, position: int, pair: Pair) -> None:
-    """Stores a pair's content under its version number, for good."""
+    """Store a pair's content under its version number."""
     texts = (to_bytes(to_json(pair.prompt)), to_bytes(pair.chosen), to_bytes(pair.rejected))
     query = "INSERT INTO versions VALUES (?, ?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?)"
     db.execute(query, (position, pair.version, *texts, pair.dropped))
 
 
 def folded(pair: Pair) -> bytes:
-    """The texts for a search in either case, separated by a byte that no UTF-8 text has."""
+    """Return the case-folded texts of a pair for the search, separated by a byte that UTF-8 does not use."""
     turns = [pair.prompt] if isinstance(pair.prompt, str) else [message["content"] for message in pair.prompt]
     return b"\xff".join(to_bytes(text.casefold()) for text in (*turns, pair.chosen, pair.rejected))
 
 
 def read_pair(row: tuple[Any, ...]) -> Pair:
-    """A row of the query PAIR."""
+    """Convert a row of the query PAIR."""
     id, prompt, chosen, rejected, version, dropped, meta = row
     return Pair(id, json.loads(prompt), chosen, rejected, version, bool(dropped), json.loads(meta))
 
 
 def get(db: sqlite3.Connection, id: str, version: int | None = None) -> Pair:
-    """One pair in its current or a named version. Raises PairsError if there is none."""
+    """Return one pair in its current or the given version. Raises PairsError if there is none."""
     row = db.execute(PAIR + "AND v.version = coalesce(?, p.version) WHERE p.id = ?", (version, id)).fetchone()
     if row is None:
         known = db.execute("SELECT version FROM pairs WHERE id = ?", (id,)).fetchone()
@@ -197,22 +200,23 @@ def get(db: sqlite3.Connection, id: str, version: int | None = None) -> Pair:
 
 
 def unknown(id: str) -> str:
+    """Return the message for an unknown id."""
     return f"There is no pair {id!r} in this set; use one of its ids()."
 
 
 def latest(db: sqlite3.Connection) -> int:
-    """Number of the latest log entry, or 0."""
-    return db.execute("SELECT coalesce(max(number), 0) FROM log").fetchone()[0]
+    """Return the number of the latest log entry, or 0."""
+    return int(db.execute("SELECT coalesce(max(number), 0) FROM log").fetchone()[0])
 
 
 def log(db: sqlite3.Connection, since: int = 0) -> list[Edit]:
-    """Edits with numbers above `since`, oldest first."""
+    """Return the edits with numbers above `since`, oldest first."""
     query = "SELECT number, time, id, action, before, after FROM log JOIN pairs USING (position) WHERE number > ? ORDER BY number"
     return [Edit(*row) for row in db.execute(query, (since,))]
 
 
 def append(db: sqlite3.Connection, before: Pair, content: Pair, action: str) -> Edit:
-    """Stores `content` as the version that follows the current one, `before`, and logs it. Call it in a write transaction."""
+    """Store `content` as the version after the current one, `before`, and log it; call it in a write transaction."""
     position = db.execute("SELECT position FROM pairs WHERE id = ?", (before.id,)).fetchone()[0]
     after = replace(content, version=before.version + 1)
     edit = Edit(latest(db) + 1, time.time(), before.id, action, before.version, after.version)
@@ -228,8 +232,7 @@ def append(db: sqlite3.Connection, before: Pair, content: Pair, action: str) -> 
 
 
 def undo_stacks(entries: Iterable[Edit]) -> tuple[list[Edit], list[Edit]]:
-    """The edits in effect and the undone ones, each with the next to undo or redo at its end. A fresh edit forgets the
-    undone ones."""
+    """Return (edits in effect, undone edits), with the next to undo or redo last; a new edit clears the undone ones."""
     done: list[Edit] = []
     undone: list[Edit] = []
     for entry in entries:

@@ -1,17 +1,17 @@
-"""The model in training: loading, adapters, tokens, log-probs, the reference cache, sampling."""
+"""The language model in training: loading, adapters, tokens, log-probs, the reference cache, sampling."""
 
 from lab.policy.checks.layout_check import LayoutCheck, choose_layout
-from lab.policy.text.tokens import Encoded, Encoder, Prompt
+from lab.policy.text.encoding import Encoded, Encoder, Prompt
 
-from .frozen import is_untouched, reference_model
-from .graphs import largest
-from .kernel_choice import choose_kernel, keep_kernel
+from .cuda_graphs import largest_sizes
+from .kernel_choice import choose_kernel, restore_kernel
 from .layout import PromptAnswer
 from .loading import Lora, ModelError, choose_device, load_policy, load_trained
 from .logps import CompletionLogps, completion_logps
-from .policy import Policy, whole
-from .reference import ReferenceCache
-from .sampling import Answer, asked, sample, sample_answers
+from .policy import Policy, full_tensor
+from .reference_cache import ReferenceCache
+from .reference_policy import is_untouched, reference_model
+from .sampling import Answer, encode_prompts, sample, sample_answers
 
 __all__ = [
     "Answer",
@@ -25,18 +25,18 @@ __all__ = [
     "Prompt",
     "PromptAnswer",
     "ReferenceCache",
-    "asked",
     "choose_device",
     "choose_kernel",
     "choose_layout",
     "completion_logps",
+    "encode_prompts",
+    "full_tensor",
     "is_untouched",
-    "keep_kernel",
-    "largest",
+    "largest_sizes",
     "load_policy",
     "load_trained",
     "reference_model",
+    "restore_kernel",
     "sample",
     "sample_answers",
-    "whole",
 ]

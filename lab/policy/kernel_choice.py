@@ -1,4 +1,4 @@
-"""Choosing the attention kernel for shared prompts on a GPU, by its speed."""
+"""Choose the attention kernel for shared prompts on a GPU by its measured speed."""
 
 from __future__ import annotations
 
@@ -18,24 +18,34 @@ from .policy import Policy
 def choose_kernel(
     policy: Policy, completions: Sequence[PromptAnswer], *, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
-    """On a GPU: choose the kernel for shared prompts, which `choose_layout` then compares. Where FlashAttention runs ("varlen":
-    half precision, no soft-capping) it is taken without timing the others, since it was the fastest on the card where all were
-    timed (an H100: SDPA over padded rows plans every new shape for 50 ms) and FlexAttention takes a quarter of a minute to compile.
-    Elsewhere SDPA ("padded") and FlexAttention ("flex") are timed, forward and backward, and the faster is taken.
+    """Set the policy's attention kernel for shared prompts on a GPU; `choose_layout` then checks it.
 
-    Returns seconds by kernel that was tried and runs here (FlexAttention needs a compiler). On the CPU the grouped one is always
-    fastest (measured), and nothing is done. Raises what says that memory ran out, with the policy's kernel as it was.
+    FlashAttention ("varlen": half precision, no soft-capping) is taken without timing the others where it runs: it was the
+    fastest on the card where all were timed (an H100, where SDPA over padded rows plans every new shape for 50 ms), and
+    FlexAttention takes a quarter of a minute to compile. Otherwise SDPA ("padded") and FlexAttention ("flex") are timed,
+    forward and backward. On the CPU nothing is done, because "grouped" is always fastest (measured).
+
+    Args:
+        policy: Its `shared` is set to the chosen kernel.
+        completions: Some of the run's own.
+        clock: Time in seconds.
+
+    Returns:
+        Seconds of every kernel that was tried and runs on this device.
+
+    Raises:
+        RuntimeError: Out of memory (or another error that says so); the policy's kernel is then unchanged.
     """
     seconds: dict[str, float] = {}
-    before = policy.shared
-    if policy.device.type == "cpu" or before is None:
+    previous = policy.shared
+    if policy.device.type == "cpu" or previous is None:
         return seconds
     for kernel in ("varlen", "padded", "flex"):
         if "varlen" in seconds:
             break
         policy.shared = kernel
         try:
-            # The first call compiles. Batches of a run all differ in shape, and some kernels plan each shape anew.
+            # The first call compiles. Batches of a run differ in shape, and some kernels plan for each shape.
             for batch in (completions, completions[1:] or completions):
                 _wait(policy.device)
                 began = clock()
@@ -45,16 +55,18 @@ def choose_kernel(
                 seconds[kernel] = clock() - began
         except (RuntimeError, ImportError, AttributeError, TypeError, ValueError, IndexError) as error:
             if out_of_memory(error):
-                policy.shared = before
+                policy.shared = previous
                 raise
             seconds.pop(kernel, None)
     policy.shared = min(seconds, key=lambda k: seconds[k]) if seconds else "padded"
     return seconds
 
 
-def keep_kernel(policy: Policy, metadata: Mapping[str, Any]) -> None:
-    """Leave the policy with the kernel that a run had before, as its checkpoint says: a clock may choose differently every time,
-    and another kernel gives other last bits. Nothing happens on another kind of device, or where prompts are not shared."""
+def restore_kernel(policy: Policy, metadata: Mapping[str, Any]) -> None:
+    """Set the attention kernel that a checkpoint's metadata names, so that a resumed run computes the same bits.
+
+    Does nothing on another kind of device, or where prompts are not shared.
+    """
     if policy.shared is not None and metadata.get("kernel") in KERNELS and metadata.get("device") == policy.device.type:
         policy.shared = metadata["kernel"]
 

@@ -1,9 +1,9 @@
-"""How completions are laid out as the model's input: behind shared prompts in one row without padding, or a row each.
+"""Batch layouts: completions with shared prompts in a single row without padding, or one padded row per completion.
 
-Shared: all groups of completions that have a prompt in common stand one behind the other in a single row,
+Shared: groups of completions with a common prompt follow one another in a single row,
 `[prompt | answer | answer | ...][prompt | answer | ...]`. A prompt is computed once, nothing is padded, and each answer
-attends to its own prompt and itself (`attention.py`). Positions start again behind each prompt.
-Plain: one row `[prompt | answer]` per completion, padded on the right, rows of like length in one batch; any model can take it.
+attends to its own prompt and itself (`kernels/attention.py`). Positions of every answer continue those of its prompt.
+Plain: one row `[prompt | answer]` per completion, padded on the right, rows of similar length in one batch; works with any model.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from lab.policy.kernels.attention import Group, SharedRow
-from lab.policy.kernels.placing import placed
+from lab.policy.kernels.device_copy import copy_to_device
 
 WASTE = 1.25
-"""Plain rows are split into batches of like length where padding would make a batch this much larger than its tokens."""
+"""Plain rows are split into batches of similar length where padding would make a batch larger than this many times its tokens."""
 
 
 @dataclass(frozen=True)
 class PromptAnswer:
-    """One answer behind one prompt, as token ids."""
+    """A prompt and an answer that follows it, as token ids."""
 
     prompt: Sequence[int]
     answer: Sequence[int]
@@ -31,11 +31,16 @@ class PromptAnswer:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Input of one forward pass, and where in its output the completions are read.
+    """Input of one forward pass, and the positions at which the log-probs of its M completion tokens are read.
 
-    ids: [R, L].   attention_mask: [R, L] of 0 and 1; a shared row has positions [1, L] instead, and `shared` says who sees whom.
-    M tokens are predicted: reads [M] index the R * L states, targets [M] are the token ids, and the log-prob found belongs to
-    token `column` [M] of completion `row` [M]. spans: (first, last + 1) of each completion's own states.
+    ids:            [R, L] token ids.
+    positions:      [1, L], of a shared row; else None.
+    attention_mask: [R, L] of 0 and 1; None for a shared row, whose attention `shared` defines.
+    reads:          [M], index of the hidden state, among R * L, that predicts a token.
+    targets:        [M], id of that token.
+    row, column:    [M], number of the completion, and of the token within it.
+    completions:    Numbers of the completions, in the order of the batch.
+    spans:          (first, last + 1) hidden state of each completion's own tokens, in that order.
     """
 
     ids: Tensor
@@ -51,7 +56,7 @@ class Batch:
 
 
 def check(completions: Sequence[PromptAnswer]) -> None:
-    """Raises ValueError for an empty prompt or answer."""
+    """Raise ValueError for an empty prompt or answer."""
     for number, c in enumerate(completions):
         if not c.prompt or not c.answer:
             raise ValueError(
@@ -62,10 +67,13 @@ def check(completions: Sequence[PromptAnswer]) -> None:
 def shared(
     completions: Sequence[PromptAnswer], device: torch.device, *, last_state: bool = False, kernel: str = "grouped"
 ) -> Batch:
-    """One row [1, N] that holds every prompt once.
+    """Lay out completions as one row [1, N] that contains every prompt once.
 
-    last_state: also compute the state of each answer's last token, which predicts nothing (a degree head may read it).
-    kernel:     how attention is computed; see `attention.KERNELS`.
+    Args:
+        completions: Prompts and answers.
+        device: Of the batch's tensors.
+        last_state: Also compute the state of each answer's last token, which predicts nothing (SPO's degree head reads it).
+        kernel: Attention kernel, one of `attention.KERNELS`.
     """
     together: dict[tuple[int, ...], list[int]] = {}
     for number, completion in enumerate(completions):
@@ -83,7 +91,7 @@ def shared(
         for number in members:
             answer = completions[number].answer
             inputs = answer if last_state else answer[:-1]
-            # The state at a token predicts the next: the first of an answer is predicted by the prompt's last.
+            # The state at a token predicts the next one, so an answer's first token is predicted at the prompt's last.
             reads += [end_of_prompt, *range(len(ids), len(ids) + len(answer) - 1)]
             spans[number] = (len(ids), len(ids) + len(inputs))
             ids += inputs
@@ -92,8 +100,8 @@ def shared(
         groups.append(Group(len(prompt), tuple(lengths)))
     order = [number for members in together.values() for number in members]
     return Batch(
-        ids=placed([ids], device),
-        positions=placed([positions], device),
+        ids=copy_to_device([ids], device),
+        positions=copy_to_device([positions], device),
         attention_mask=None,
         shared=SharedRow(tuple(groups), device, kernel),
         **_targets(completions, order, reads, device),
@@ -105,10 +113,14 @@ def shared(
 def plain(
     completions: Sequence[PromptAnswer], device: torch.device, *, pad_id: int, together: bool = False, single: bool = False
 ) -> list[Batch]:
-    """Batches of rows [prompt | answer], padded on the right; completions of like length share a batch.
+    """Lay out completions as batches of rows [prompt | answer], padded on the right; rows of similar length share a batch.
 
-    together: one batch, whatever the padding: several processes have to make as many forward passes each.
-    single: a batch for every row.
+    Args:
+        completions: Prompts and answers.
+        device: Of the batches' tensors.
+        pad_id: Token id of the padding.
+        together: Make one batch, whatever the padding; needed where several processes must run equally many forward passes.
+        single: Make a batch for every row.
     """
     if single:
         return [_plain(completions, [number], device, pad_id) for number in range(len(completions))]
@@ -148,10 +160,10 @@ def _plain(completions: Sequence[PromptAnswer], order: Sequence[int], device: to
 def _targets(
     completions: Sequence[PromptAnswer], order: Sequence[int], reads: list[int], device: torch.device
 ) -> dict[str, Tensor]:
-    found = {
+    columns = {
         "reads": reads,
         "targets": [token for number in order for token in completions[number].answer],
         "row": [number for number in order for _ in completions[number].answer],
         "column": [place for number in order for place in range(len(completions[number].answer))],
     }
-    return {name: placed(values, device) for name, values in found.items()}
+    return {name: copy_to_device(values, device) for name, values in columns.items()}

@@ -1,4 +1,4 @@
-"""Loading a causal language model and its tokenizer, whole or with a LoRA adapter, ready to be trained."""
+"""Load a causal language model and its tokenizer for training, whole or with a LoRA adapter."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from lab.policy.checks.dropout import switch_dropout_off
+from lab.policy.sources.adapter_source import adapter_base, tokenizer_place
 from lab.policy.sources.adapters import Lora, add_adapter, check_targets
-from lab.policy.sources.converted import adapter_base, tokenizer_place
 
 from .kernels import fused, low_rank
-from .policy import Policy, whole
+from .policy import Policy, full_tensor
 from .sources import (
     ModelError,
     check_folder,
@@ -35,7 +35,10 @@ from .sources import (
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """`auto`: the first GPU if there is one, else the CPU. Raises ModelError for a device that is not here."""
+    """Return the device of this name; `auto` is the first GPU if there is one, else the CPU.
+
+    Raises ModelError for a device that this machine does not have.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -56,44 +59,53 @@ def load_policy(
     quantize: str = "none",
     gradient_checkpointing: bool = False,
 ) -> Policy:
-    """A policy from a causal LM: a Hugging Face folder, a hub id, an adapter's folder (merged into its base) or a GGUF file.
+    """Load a policy from a Hugging Face folder, a hub id, an adapter's folder (merged into its base) or a GGUF file.
 
-    Weights are read from safetensors only and no code of the model's repository is run. `seed` fixes the adapter's first weights.
-    precision: "auto" is float32 on the CPU and bfloat16 autocast on a GPU that can. A base below an adapter is never
-    trained, so under bfloat16 its weights are held in bfloat16; weights in training stay float32.
-    quantize: "4bit" holds a base below an adapter in 4 bits (QLoRA, arXiv 2305.14314); needs a GPU and bitsandbytes.
-    Raises ModelError with what to do about it.
+    Weights are read from safetensors only, and no code of the model's repository is run.
+
+    Args:
+        source: Folder, hub id or file.
+        lora: Train a new adapter of this kind; None trains all weights.
+        device: As in `choose_device`.
+        seed: Of the adapter's initial weights.
+        precision: "auto" is float32 on the CPU and bfloat16 autocast on a GPU that supports it. Weights in training stay
+            float32; the base of an adapter is held in bfloat16 under bfloat16.
+        quantize: "4bit" holds the base of an adapter in 4 bits (QLoRA, arXiv 2305.14314); needs a GPU and bitsandbytes.
+        gradient_checkpointing: Recompute layers in the backward pass instead of keeping their activations.
+
+    Raises:
+        ModelError: One sentence with the cause and what to do.
     """
     from transformers import AutoModelForCausalLM
 
-    where = choose_device(device)
-    autocast = check_precision(precision, where)
+    target = choose_device(device)
+    autocast = check_precision(precision, target)
     weights = torch.bfloat16 if autocast is not None and lora is not None else torch.float32
-    more = four_bits(where, lora) if quantize == "4bit" else {}
+    quantization = four_bits(target, lora) if quantize == "4bit" else {}
     check_source(source)
     place = loadable(source)
     config = read_configuration(place)
     require_causal(place, config)
     tokenizer = read_tokenizer(place)
-    model = read_weights(AutoModelForCausalLM, place, config, dtype=weights, seed=seed, **more)
+    model = read_weights(AutoModelForCausalLM, place, config, dtype=weights, seed=seed, **quantization)
     check_special_tokens(source, tokenizer, model.get_input_embeddings().num_embeddings)
     switch_dropout_off(model)
-    model = (model if more else model.to(where)).train()
+    model = (model if quantization else model.to(target)).train()
     fingerprint = weights_hash(model)
     if lora is not None:
         model = add_adapter(model, lora, seed)
         low_rank.fuse(model)
-    if fused.available(where):
-        fused.fuse(model, again=not gradient_checkpointing)
+    if fused.available(target):
+        fused.fuse(model, recompute=not gradient_checkpointing)
     if gradient_checkpointing:
         _checkpoint_layers(model, source, drops=lora is not None and lora.dropout > 0)
-    policy = Policy(model, tokenizer, where, fingerprint, lora is not None, autocast)
+    policy = Policy(model, tokenizer, target, fingerprint, lora is not None, autocast)
     policy.share_prompts()
     return policy
 
 
 def load_trained(folder: Path, *, device: str = "auto") -> Policy:
-    """A policy as a checkpoint left it: a whole model, or an adapter on its base."""
+    """Load the policy of a checkpoint: a whole model, or an adapter on its base."""
     if not is_adapter(str(folder)):
         return load_policy(str(folder), device=device)
     base = load_policy(adapter_base(folder, download=True), device=device)
@@ -102,16 +114,19 @@ def load_trained(folder: Path, *, device: str = "auto") -> Policy:
 
 
 def check_model(source: str, *, lora: Lora | None = None) -> None:
-    """Check a model without reading its weights: files, configuration, tokenizer, names and shapes of all weights, the adapter's
-    targets. Of a hub id only the configuration, since the rest may have to be downloaded.
+    """Check a model without reading its weights; cheap enough to be done before a run starts.
 
-    Cheap enough to be done before a run is made of it. Raises ModelError in one sentence that says what to do.
+    Checked are files, configuration, tokenizer, names and shapes of all weights, and the adapter's targets; of a hub id only the
+    configuration, because the rest may need a download.
+
+    Raises:
+        ModelError: One sentence with the cause and what to do.
     """
     from transformers import AutoModelForCausalLM
 
     place = check_source(source)
     if place is None or is_adapter(place) or is_gguf(place):
-        return  # GGUF, and adapters on adapters: all of it is checked when it is converted
+        return  # GGUF files and adapters on adapters are checked when they are converted
     if is_adapter(source) and Path(place).is_dir():
         check_folder(Path(place))
     config = read_configuration(place)
@@ -126,15 +141,15 @@ def check_model(source: str, *, lora: Lora | None = None) -> None:
 
 
 def check_precision(precision: str, device: torch.device) -> torch.dtype | None:
-    """The type of autocast that a precision means on a device, None for none. Raises ModelError for one it does not have."""
-    can = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    if precision == "bfloat16" and device.type == "cuda" and not can:
+    """Return the autocast type of a precision on a device, or None for float32. Raises ModelError where it is not supported."""
+    supported = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    if precision == "bfloat16" and device.type == "cuda" and not supported:
         raise ModelError("This GPU cannot compute in bfloat16; use precision float32.")
-    return torch.bfloat16 if precision == "bfloat16" or (precision == "auto" and can) else None
+    return torch.bfloat16 if precision == "bfloat16" or (precision == "auto" and supported) else None
 
 
 def four_bits(device: torch.device, lora: Lora | None) -> dict[str, Any]:
-    """How transformers is told to hold a base in 4 bits. Raises ModelError where that cannot be."""
+    """Return the arguments of `from_pretrained` for a base in 4 bits. Raises ModelError where 4 bits are not possible."""
     if lora is None:
         raise ModelError("A model in 4 bits cannot be trained itself; give it an adapter (lora_rank above 0), or quantize none.")
     if importlib.util.find_spec("bitsandbytes") is None or device.type != "cuda":
@@ -149,14 +164,14 @@ def four_bits(device: torch.device, lora: Lora | None) -> dict[str, Any]:
 
 def _checkpoint_layers(model: Any, source: str, *, drops: bool) -> None:
     try:
-        # Where nothing is drawn, there is no generator to put back before a layer is computed again.
+        # Without dropout the generator's state need not be restored before a layer is recomputed.
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False, "preserve_rng_state": drops})
     except ValueError as error:
         raise ModelError(f"{source} cannot recompute its layers ({error}); switch gradient_checkpointing off.") from None
 
 
 def weights_hash(model: Any) -> str:
-    """A hash of every weight and of the configuration, 16 hex digits: two models with the same one have the same log-probs."""
+    """Return a hash of all weights and the configuration, 16 hex digits; models with equal hashes have equal log-probs."""
     digest = hashlib.blake2b(digest_size=8)
     config = {key: value for key, value in model.config.to_dict().items() if key not in ("_name_or_path", "transformers_version")}
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
@@ -167,4 +182,4 @@ def weights_hash(model: Any) -> str:
 
 
 def _bytes(tensor: Tensor) -> Any:
-    return whole(tensor.detach()).cpu().contiguous().flatten().view(torch.uint8).numpy()
+    return full_tensor(tensor.detach()).cpu().contiguous().flatten().view(torch.uint8).numpy()

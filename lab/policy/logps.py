@@ -1,7 +1,7 @@
-"""The one place that touches logits: token log-probs of completions, for training, reference, evaluation and metrics.
+"""Token log-probs of completions for training, reference, evaluation and metrics; the only module that computes logits.
 
-Only completion positions are projected onto the vocabulary, in float32 and in chunks of tokens, so that nothing of the
-size [batch, length, vocabulary] is ever held. Where the projection is a matrix product alone its gradient is written out.
+Only completion positions are projected onto the vocabulary, in float32 and in chunks of tokens, so that no tensor of the size
+[batch, length, vocabulary] is held. Where the projection is a matrix product alone, `LinearLogps` computes its gradient.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lab.policy.kernels.placing import placed
+from lab.policy.kernels.device_copy import copy_to_device
 from lab.policy.kernels.projection import LinearLogps
 
 from . import layout
-from .interruption import check_point
+from .interruption import interruption_point
 from .kernels import fused
 from .layout import Batch, PromptAnswer
 
 CHUNK_ELEMENTS = 1 << 25
-"""Logits held at once, in numbers (float32: 128 MiB)."""
+"""Number of logits held at a time (float32: 128 MiB)."""
 
 
 @dataclass(frozen=True)
 class CompletionLogps:
-    """Token log-probs of R completions, T = longest answer.
+    """Token log-probs of R completions, T = tokens of the longest answer.
 
-    logps: [R, T] float32 nats, 0 where the mask is False.   mask: [R, T] bool.
-    align: [R, T] log sum_v p(v)^2, or None if it was not asked for.
-    hidden: [R, H] a final hidden state of each completion, or None.
+    logps:  [R, T] float32 nats, 0 where the mask is False.
+    mask:   [R, T] bool, True on the answer's tokens.
+    align:  [R, T] log sum_v p(v)^2, or None if not requested.
+    hidden: [R, H] a final hidden state of each completion, or None if not requested.
     """
 
     logps: Tensor
@@ -43,14 +44,14 @@ class CompletionLogps:
 
 @dataclass(frozen=True)
 class LinearHead:
-    """A projection that is nothing but scale * states weight', so that its gradient can be written out (`LinearLogps`)."""
+    """A projection onto the vocabulary that is scale * states weight' and nothing else (see `LinearLogps`)."""
 
     module: nn.Linear
     scale: float = 1.0
 
     @property
     def plain(self) -> bool:
-        """False where something else happens in it: an adapter, quantized or spread weights, somebody's hook."""
+        """Whether the module is a plain linear map: no adapter, quantized or sharded weights, bias or hooks."""
         m = self.module
         hooked = m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
         return type(m) is nn.Linear and type(m.weight) is nn.Parameter and m.bias is None and not hooked
@@ -58,10 +59,13 @@ class LinearHead:
 
 @dataclass(frozen=True)
 class Head:
-    """How a causal LM turns tokens into logits, taken apart: `hidden` gives [R, L, H] of a batch, `project` maps [N, H] to [N, V].
+    """A causal LM split into its body and its output projection.
 
-    whole: `hidden` gives the logits themselves, [R, L, V], because this model cannot be taken apart.   reason: why, if known.
-    linear: what `project` does, where that is a matrix product alone.
+    hidden:  Maps a batch to hidden states [R, L, H].
+    project: Maps hidden states [N, H] to logits [N, V].
+    whole:   True where the model cannot be split: `hidden` then returns the logits, [R, L, V].
+    linear:  The projection, where it is a matrix product alone.
+    reason:  Why the model cannot be split, if known.
     """
 
     hidden: Callable[[Batch], Tensor]
@@ -72,16 +76,15 @@ class Head:
 
     @property
     def matrix(self) -> Tensor | None:
-        """The weight [V, H], where the projection is a product with it and nothing else."""
+        """The weight [V, H], where the projection is an unscaled product with it; else None."""
         linear = self.linear
         return linear.module.weight if linear is not None and linear.plain and linear.scale == 1.0 else None
 
 
 def split_head(model: Any) -> Head:
-    """The model's body and its output projection, with the scaling and soft-capping that its configuration names.
+    """Split a model into body and output projection, with the scaling and soft-capping that its configuration names.
 
-    What the model really does may be something else: `choose_layout` compares. Where there is no such body or projection, the
-    whole logits.
+    `choose_layout` checks that this gives the model's own logits. A model without such parts is not split (`whole_head`).
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     try:
@@ -89,7 +92,7 @@ def split_head(model: Any) -> Head:
     except (AttributeError, NotImplementedError):
         body = lm_head = None
     if body is None or body is base or lm_head is None:
-        return whole_head(model, "it has no body and output layer that can be told apart")
+        return whole_head(model, "it has no separate body and output layer")
     config = getattr(config, "text_config", config)
     cap = getattr(config, "final_logit_softcapping", None)
     scale = getattr(config, "logit_scale", None) or 1.0
@@ -108,7 +111,7 @@ def split_head(model: Any) -> Head:
 
 
 def whole_head(model: Any, reason: str | None = None) -> Head:
-    """The model's own forward pass, logits at every position: slow and memory-hungry, but right for any model."""
+    """Use the model's own forward pass with logits at every position: slow and memory-hungry, but correct for any model."""
 
     def hidden(batch: Batch) -> Tensor:
         return model(**model_input(batch), use_cache=False).logits
@@ -117,20 +120,20 @@ def whole_head(model: Any, reason: str | None = None) -> Head:
 
 
 def model_input(batch: Batch) -> dict[str, Any]:
-    """A batch as keyword arguments of a transformers model."""
+    """Convert a batch to keyword arguments of a transformers model."""
     if batch.shared is None:
         return {"input_ids": batch.ids, "attention_mask": batch.attention_mask}
     return {
         "input_ids": batch.ids,
         "position_ids": batch.positions,
-        # A mask that is complete already is passed on as it is; the row itself says who sees whom.
+        # A 4-dimensional mask is passed on unchanged to the attention function, which uses `shared_row` instead.
         "attention_mask": torch.zeros(1, 1, 1, 1, device=batch.ids.device),
         "shared_row": batch.shared,
     }
 
 
 class LogpsModule(nn.Module):
-    """A causal LM whose forward pass ends in log-probs, so that whatever wraps models (DDP, FSDP) wraps all that is computed."""
+    """A causal LM whose forward pass returns log-probs, so that a wrapper (DDP, FSDP) covers the whole computation."""
 
     def __init__(self, model: Any, head: Head) -> None:
         super().__init__()
@@ -139,27 +142,34 @@ class LogpsModule(nn.Module):
     def forward(
         self, batch: Batch, *, align: bool = False, pooling: str | None = None, chunk_elements: int = CHUNK_ELEMENTS
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Log-probs [M] of the batch's targets in float32 nats, log sum p^2 [M] if asked, pooled states [completions, H] if asked.
+        """Compute the log-probs of a batch's M targets.
 
-        pooling: "last" or "mean" of the states of each completion's own tokens. Raises ValueError for another one, and
-        where the model's states cannot be read apart from its logits.
+        Args:
+            batch: Model input and targets.
+            align: Also compute log sum_v p(v)^2.
+            pooling: Also pool the hidden states of each completion's tokens: "last" or "mean".
+            chunk_elements: Number of logits held at a time.
+
+        Returns:
+            Log-probs [M] in float32 nats; log sum_v p(v)^2 [M] or None; pooled states [completions, H] or None.
+
+        Raises:
+            ValueError: Unknown pooling, or the model's hidden states are not separate from its logits.
         """
         states = self.head.hidden(batch).flatten(0, 1)
         read, linear = states.index_select(0, batch.reads), self.head.linear
         if self.head.matrix is not None and not align and len(batch.targets) and fused.available(read.device):
-            return fused.picked_logps(read, self.head.matrix, batch.targets), None, self._pooled(states, batch, pooling)
-        found, aligned = token_logps(
+            return fused.fused_logps(read, self.head.matrix, batch.targets), None, self._pooled(states, batch, pooling)
+        logps, aligned = token_logps(
             self.head.project, read, batch.targets, linear=linear, align=align, chunk_elements=chunk_elements
         )
-        return found, aligned, self._pooled(states, batch, pooling)
+        return logps, aligned, self._pooled(states, batch, pooling)
 
     def _pooled(self, states: Tensor, batch: Batch, pooling: str | None) -> Tensor | None:
         if pooling is None:
             return None
         if self.head.whole:
-            raise ValueError(
-                "This model's hidden states cannot be read apart from its logits, so it has no place for a degree head (SPO)."
-            )
+            raise ValueError("This model's hidden states are not separate from its logits, so it cannot have a degree head (SPO).")
         if pooling == "last":
             return states[torch.tensor([end - 1 for _, end in batch.spans], device=states.device)].float()
         if pooling != "mean":
@@ -179,26 +189,34 @@ def completion_logps(
     align: bool = False,
     pooling: str | None = None,
     chunk_elements: int = CHUNK_ELEMENTS,
-    ahead: Batch | None = None,
+    prebuilt: Batch | None = None,
 ) -> CompletionLogps:
-    """Log-probs of every completion token given its prompt and the tokens before it.
+    """Compute the log-prob of every completion token given its prompt and the tokens before it.
 
-    module:  a LogpsModule, wrapped or not.
-    shared:  the attention kernel with which a prompt is computed once for all its answers; None: a row per completion.
-    together: rows are not split into batches of like length.   single: rows are computed one at a time.
-    align:   also log sum_v p(v)^2 at each position (WPO), detached.
-    pooling: "last" or "mean": also a final hidden state per completion (SPO's degree head), carries gradient.
-    ahead:   these completions, laid out before.
-    Raises ValueError for an empty prompt or answer.
+    Args:
+        module: A LogpsModule, wrapped or not.
+        completions: R prompts with answers.
+        pad_id: Token id of the padding.
+        device: Of the batch.
+        shared: Attention kernel with which a prompt is computed once for all its answers; None for one row per completion.
+        together: Compute plain rows in one batch instead of batches of similar length.
+        single: Compute rows one at a time.
+        align: Also compute log sum_v p(v)^2 at each position (WPO), detached.
+        pooling: "last" or "mean": also return a final hidden state per completion (SPO's degree head), with gradient.
+        chunk_elements: Number of logits held at a time.
+        prebuilt: Batch of exactly these completions.
+
+    Raises:
+        ValueError: An empty prompt or answer.
     """
     layout.check(completions)
-    if ahead is not None:
-        batches = [ahead]
+    if prebuilt is not None:
+        batches = [prebuilt]
     elif shared is None:
         batches = layout.plain(completions, device, pad_id=pad_id, together=together, single=single)
     else:
         batches = [layout.shared(completions, device, last_state=pooling is not None, kernel=shared)]
-    lengths = placed([len(c.answer) for c in completions], device)
+    lengths = copy_to_device([len(c.answer) for c in completions], device)
     parts = [module(batch, align=align, pooling=pooling, chunk_elements=chunk_elements) for batch in batches]
     width = max(len(c.answer) for c in completions)
     index = (torch.cat([b.row for b in batches]), torch.cat([b.column for b in batches]))
@@ -207,9 +225,9 @@ def completion_logps(
         flat = torch.cat(values)
         return flat.new_zeros(len(completions), width).index_put(index, flat)
 
-    order = placed([number for batch in batches for number in batch.completions], device)
+    order = copy_to_device([number for batch in batches for number in batch.completions], device)
     return CompletionLogps(
-        logps=spread([found for found, _, _ in parts]),
+        logps=spread([logps for logps, _, _ in parts]),
         mask=torch.arange(width, device=device) < lengths[:, None],
         align=spread([aligned for _, aligned, _ in parts]) if align else None,
         hidden=torch.cat([pooled for _, _, pooled in parts])[order.argsort()] if pooling else None,
@@ -225,7 +243,16 @@ def token_logps(
     align: bool = False,
     chunk_elements: int = CHUNK_ELEMENTS,
 ) -> tuple[Tensor, Tensor | None]:
-    """log softmax(project(states))[targets] in float32: states [N, H], targets [N] -> [N] nats (and log sum p^2 [N])."""
+    """Compute log softmax(project(states))[targets], [N] float32 nats, and log sum_v p(v)^2 [N] or None.
+
+    Args:
+        project: Maps states to logits [N, V].
+        states: [N, H].
+        targets: [N] token ids.
+        linear: The projection, where it is a matrix product alone.
+        align: Also compute log sum_v p(v)^2, detached.
+        chunk_elements: Number of logits held at a time.
+    """
     if len(targets) == 0:
         return states.new_zeros(0, dtype=torch.float32), (states.new_zeros(0, dtype=torch.float32) if align else None)
     if linear is not None and linear.plain:
@@ -234,11 +261,11 @@ def token_logps(
         picked, squares = LinearLogps.apply(states, weight, targets, linear.scale, size, align, torch.is_grad_enabled())
         return picked, squares if align else None
 
-    def one(chunk: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        check_point()
+    def compute(chunk: Tensor, chunk_targets: Tensor) -> tuple[Tensor, Tensor]:
+        interruption_point()
         logits = project(chunk).float()
         normaliser = torch.logsumexp(logits, -1)
-        picked = logits.gather(-1, wanted[:, None]).squeeze(-1) - normaliser
+        picked = logits.gather(-1, chunk_targets[:, None]).squeeze(-1) - normaliser
         if not align:
             return picked, picked.new_zeros(0)
         with torch.no_grad():
@@ -249,11 +276,11 @@ def token_logps(
         vocabulary = project(states[:1]).shape[-1]
     size = max(chunk_elements // vocabulary, 1)
     if len(targets) <= size:
-        picked, squares = one(states, targets)
+        picked, squares = compute(states, targets)
         return picked, squares if align else None
     parts = [
-        # Activations of a chunk are computed again in the backward pass: the logits of one chunk are held, never of all.
-        checkpoint(one, states[start : start + size], targets[start : start + size], use_reentrant=False)
+        # A chunk is recomputed in the backward pass, so that the logits of only one chunk are held.
+        checkpoint(compute, states[start : start + size], targets[start : start + size], use_reentrant=False)
         for start in range(0, len(targets), size)
     ]
     picked = torch.cat([p for p, _ in parts])

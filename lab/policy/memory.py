@@ -1,4 +1,4 @@
-"""How much memory is free, and what is done where it runs out while something is only measured or compared."""
+"""Available memory, and retries with smaller inputs where memory runs out during a measurement."""
 
 from __future__ import annotations
 
@@ -15,56 +15,59 @@ import torch
 
 from .layout import PromptAnswer
 
-Given = TypeVar("Given")
-Found = TypeVar("Found")
+Input = TypeVar("Input")
+Output = TypeVar("Output")
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-"""What CUDA and the CPU's allocator say of it."""
+"""Parts of the messages of CUDA and of the CPU's allocator, in lower case."""
 LEAST = 8
-"""Tokens of a prompt or an answer that are not cut any further."""
+"""`shorter` does not cut prompts and answers below this number of tokens."""
 
 GROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-"""Where the kernel shows control groups, and those of this process."""
+"""Files of all control groups, and the list of this process's groups."""
 LIMITS = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
-"""Names of a group's limit, of what it uses, and of the part of that which the kernel takes back: version 2, version 1."""
+"""File names of a group's limit and usage, and the name of its reclaimable part in memory.stat: version 2, version 1."""
 UNLIMITED = 1 << 60
-"""Version 1 writes a number above this where there is no limit."""
+"""Version 1 reports a number above this where there is no limit."""
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory has run out."""
-    return isinstance(error, MemoryError) or any(said in str(error).lower() for said in OUT_OF_MEMORY)
+    """Return whether an error means that memory has run out."""
+    return isinstance(error, MemoryError) or any(message in str(error).lower() for message in OUT_OF_MEMORY)
 
 
-def on_less(compute: Callable[[Given], Found], given: Given, less: Callable[[Given], Given | None]) -> Found:
-    """compute(given); where memory runs out, of less(given), and so on. Raises that error where there is no less (None)."""
+def retry_smaller(compute: Callable[[Input], Output], value: Input, shrink: Callable[[Input], Input | None]) -> Output:
+    """Return compute(value); where memory runs out, retry with shrink(value), and so on.
+
+    Raises the last error where `shrink` returns None.
+    """
     while True:
         try:
-            return compute(given)
+            return compute(value)
         except (RuntimeError, MemoryError) as error:
-            smaller = less(given) if out_of_memory(error) else None
+            smaller = shrink(value) if out_of_memory(error) else None
             if smaller is None:
                 raise
-        release()  # not inside of the handler: until its end the traceback holds what was computed
-        given = smaller
+        release_cached_memory()  # outside the handler, whose traceback keeps the computed tensors alive
+        value = smaller
 
 
-def release() -> None:
-    """Give memory that nobody uses any more back: to a GPU, and from this process's allocator to the system."""
+def release_cached_memory() -> None:
+    """Free unused memory: torch's cache on the GPU, and the C allocator's on the CPU."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; other C libraries keep nothing back worth asking for
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only; other C libraries cache little
         if trim is not None:
             trim(0)
 
 
 def shorter(completions: Sequence[PromptAnswer]) -> list[PromptAnswer] | None:
-    """The ends of their prompts and the beginnings of their answers, no longer than half of the longest; None at `LEAST`."""
+    """Cut completions to half of the longest prompt or answer: ends of prompts, beginnings of answers; None at `LEAST` tokens."""
     longest = max(max(len(c.prompt), len(c.answer)) for c in completions)
     if longest <= LEAST:
         return None
@@ -72,12 +75,11 @@ def shorter(completions: Sequence[PromptAnswer]) -> list[PromptAnswer] | None:
     return [PromptAnswer(c.prompt[-keep:], c.answer[:keep]) for c in completions]
 
 
-# How much there is.
-
-
 def available_bytes(device: torch.device) -> int:
-    """Bytes that can still be had on a device: of a GPU with what torch holds and nobody uses; of the machine's memory no more than
-    each control group of this process allows."""
+    """Return the bytes that can still be allocated on a device.
+
+    Of a GPU this includes torch's unused cache; of the machine's memory at most what each control group of this process allows.
+    """
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + unused
@@ -85,13 +87,15 @@ def available_bytes(device: torch.device) -> int:
 
 
 def memory_limit() -> int:
-    """Bytes of memory that this process may use at most: the machine's, or the lowest limit of its control groups."""
+    """Return the bytes of main memory that this process may use: the machine's, or the lowest limit of its control groups."""
     return min([int(psutil.virtual_memory().total), *(limit for limit, _ in group_limits())])
 
 
 def group_limits() -> Iterator[tuple[int, int]]:
-    """(limit, bytes used beside what the kernel can take back) of each control group of this process that has a limit, of version 1
-    or 2. A container often sees its own group as the root."""
+    """Yield (limit, bytes used without the reclaimable part) of each control group of this process that has a limit.
+
+    Groups are of version 1 or 2; the root is included, because a container often has its own group there.
+    """
     try:
         lines = OWN_GROUPS.read_text().splitlines()
     except OSError:  # no control groups here
@@ -106,9 +110,9 @@ def group_limits() -> Iterator[tuple[int, int]]:
             places += [inner, *(parent for parent in inner.parents if root in parent.parents)]
     for place in dict.fromkeys(places):
         for names in LIMITS:
-            found = _limit(place, *names)
-            if found is not None:
-                yield found
+            limit = _limit(place, *names)
+            if limit is not None:
+                yield limit
 
 
 def _limit(group: Path, limit_name: str, used_name: str, reclaimable: str) -> tuple[int, int] | None:
@@ -122,17 +126,17 @@ def _limit(group: Path, limit_name: str, used_name: str, reclaimable: str) -> tu
         rows = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         used -= int(rows.get(reclaimable, 0))
     except (OSError, ValueError):
-        pass  # without details all of it counts
+        pass  # without details, all of the usage counts
     return int(limit), max(used, 0)
 
 
 def resident_bytes() -> int:
-    """Bytes of the machine's memory that this process holds now."""
+    """Return the resident memory of this process, in bytes."""
     return int(psutil.Process().memory_info().rss)
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The most bytes that were taken so far: of the GPU by torch, or of the machine's memory by this whole process."""
+    """Return the peak memory so far, in bytes: of torch on a GPU, or the resident memory of this process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

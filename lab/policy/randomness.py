@@ -1,4 +1,4 @@
-"""The global random generator, for the libraries that know no other: one user at a time, and nobody sees it changed."""
+"""Seeded use of torch's global generators, for libraries that accept no other generator."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-_one_at_a_time = threading.RLock()
+_lock = threading.RLock()
 
 
 @contextlib.contextmanager
 def global_generator(seed: int, devices: Sequence[torch.device] = ()) -> Iterator[None]:
-    """Inside, torch's global generators (the CPU's and those of `devices`) start from `seed`; afterwards they are as before.
+    """Seed torch's global generators (of the CPU and of `devices`) inside the block and restore them afterwards.
 
-    Other threads that ask for it wait, so that two runs in one process draw what each would draw alone.
+    Only one thread at a time can be inside, so that two runs in one process draw the same numbers as each would alone.
     """
-    with _one_at_a_time, torch.random.fork_rng(devices=list(devices)):
+    with _lock, torch.random.fork_rng(devices=list(devices)):
         torch.manual_seed(seed)
         yield
 
 
-def spread(number: int) -> int:
-    """63 bits that are different for every number; 0 stays 0."""
+def hashed_seed(number: int) -> int:
+    """Return a 63-bit hash of a number as a seed; 0 stays 0."""
     return int.from_bytes(hashlib.blake2b(str(number).encode(), digest_size=8).digest(), "big") & (2**63 - 1) if number else 0

@@ -1,8 +1,8 @@
-"""A Hugging Face reward model: a sequence classifier with one output, which scores answers where no oracle knows their worth."""
+"""A Hugging Face reward model (a sequence classifier with one output) that scores answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from lab.policy.text.chat_template import ChatTemplate, now
-from lab.policy.text.tokens import Prompt
+from lab.policy.text.encoding import Prompt
 
+from .interruption import CountProgress
 from .loading import choose_device
 from .sources import (
     ModelError,
@@ -27,9 +28,9 @@ from .sources import (
 
 
 def check_reward_model(source: str) -> None:
-    """Raises ModelError in one sentence unless the configuration in `source` (a folder or hub id) is a reward model's.
+    """Raise ModelError unless `source` (a folder or hub id) is a reward model.
 
-    Cheap: of a folder files, names and shapes of weights are checked, of a hub id the configuration. A run asks before it starts.
+    Reads no weights: of a folder, files, configuration, names and shapes of weights are checked, of a hub id the configuration.
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
@@ -45,7 +46,7 @@ def check_reward_model(source: str) -> None:
             "give a sequence-classification model with one output, as trl's RewardTrainer makes."
         )
     if config.num_labels != 1:
-        raise ModelError(f"{source} has {config.num_labels} outputs, and a reward model has one; give a model with num_labels = 1.")
+        raise ModelError(f"{source} has {config.num_labels} outputs; give a reward model with one output (num_labels = 1).")
     if folder is not None:
         from transformers import AutoModelForSequenceClassification
 
@@ -56,10 +57,17 @@ def check_reward_model(source: str) -> None:
 
 
 class RewardModel:
-    """Scores answers. Weights come from safetensors alone and no code of the model's repository is run.
+    """A reward model that scores answers, in float32 on the CPU and in bfloat16 on a GPU that supports it.
 
-    Float32 on the CPU, bfloat16 on a GPU that knows it. Nothing of it is kept when it goes out of use. moment: the date and time
-    that its chat template is told (default: the present). Raises ModelError.
+    Weights are read from safetensors only, and no code of the model's repository is run.
+
+    Args:
+        source: Folder or hub id.
+        device: As in `choose_device`.
+        moment: Date and time that the chat template gets; by default now.
+
+    Raises:
+        ModelError: It cannot be loaded.
     """
 
     def __init__(self, source: str, *, device: str = "auto", moment: datetime | None = None) -> None:
@@ -76,19 +84,19 @@ class RewardModel:
                 read_configuration(source),
                 dtype=torch.bfloat16 if half else torch.float32,
             )
-        self._agree_on_padding(model)
+        self._set_padding(model)
         self.model: Any = model.to(self.device).eval()
         positions = int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31)
         self.max_length = min(positions, self.tokenizer.model_max_length)
 
-    def _agree_on_padding(self, model: Any) -> None:
-        """A decoder with a score head looks for the last token that is no padding, so both have to know which one that is."""
+    def _set_padding(self, model: Any) -> None:
+        """Give model and tokenizer the same padding token: a decoder with a score head reads its last token before the padding."""
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         if self.tokenizer.pad_token_id is None:
             raise ModelError(f"The tokenizer of the reward model {self.source} has no padding token; set pad_token in it.")
         model.config.get_text_config().pad_token_id = self.tokenizer.pad_token_id
-        self.tokenizer.padding_side, self.tokenizer.truncation_side = "right", "left"  # the answer stands at the end
+        self.tokenizer.padding_side, self.tokenizer.truncation_side = "right", "left"  # the answer is at the end
 
     def score(
         self,
@@ -96,27 +104,32 @@ class RewardModel:
         answers: Sequence[str],
         *,
         batch_size: int = 16,
-        progress: Callable[[int, int], None] | None = None,
+        progress: CountProgress | None = None,
     ) -> list[float]:
-        """The model's output for `answers[i]` to `prompts[i]`, in its own unit; one number an answer.
+        """Score `answers[i]` as answers to `prompts[i]`; one number per answer, in the unit of the model's output.
 
-        A conversation goes through the chat template of the model's own tokenizer; plain text is prompt and answer, one behind
-        the other, with the special tokens the tokenizer adds. What is too long loses its beginning. progress(done, all) is
-        called between batches and may raise.
+        A conversation is rendered with the chat template of the model's own tokenizer; plain text is prompt and answer joined, with
+        the special tokens that the tokenizer adds. Texts that are too long are cut at their beginning.
+
+        Args:
+            prompts: Plain texts or conversations.
+            answers: One per prompt.
+            batch_size: Answers per forward pass.
+            progress: Called between batches.
         """
         ids = [self._ids(prompt, answer) for prompt, answer in zip(prompts, answers)]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        found = [0.0] * len(ids)
+        scores = [0.0] * len(ids)
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             rows = self.tokenizer.pad({"input_ids": [ids[i] for i in chosen]}, return_tensors="pt").to(self.device)
             with torch.no_grad():
                 logits = self.model(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"]).logits
             for i, value in zip(chosen, logits.float().squeeze(-1).tolist()):
-                found[i] = value
+                scores[i] = value
             if progress is not None:
                 progress(min(start + batch_size, len(order)), len(order))
-        return found
+        return scores
 
     @cached_property
     def template(self) -> ChatTemplate:
@@ -129,7 +142,7 @@ class RewardModel:
         if not getattr(self.tokenizer, "chat_template", None):
             raise ModelError(
                 f"These pairs are conversations, but the reward model {self.source} has no chat template; "
-                "give one that was trained on conversations."
+                "give a reward model that was trained on conversations."
             )
         text = self.template.render([*prompt, {"role": "assistant", "content": answer}])
         return self.tokenizer(text, add_special_tokens=False, truncation=True, max_length=self.max_length)["input_ids"]
@@ -137,7 +150,7 @@ class RewardModel:
 
 @contextmanager
 def _of_reward_model(source: str) -> Iterator[None]:
-    """Inside, a refusal says that it is the reward model's. Raises ModelError."""
+    """Name the reward model in every ModelError raised inside the block."""
     try:
         yield
     except ModelError as error:

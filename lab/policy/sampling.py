@@ -1,27 +1,32 @@
-"""Sampled answers of a policy."""
+"""Sample answers from a policy."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from lab.policy.text.tokens import Encoded, Ending, Prompt
+from lab.policy.text.encoding import Encoded, Ending, Prompt
 
+from .interruption import CountProgress
 from .layout import PromptAnswer
-from .policy import Policy, bare
-from .randomness import global_generator, spread
+from .policy import Policy, without_adapter
+from .randomness import global_generator, hashed_seed
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A sampled answer: its text without special tokens and end, and the token ids that were sampled behind those of its prompt.
+    """A sampled answer.
 
-    ended: by itself, with an end-of-sequence token or the text that closes a turn, with which `ids` end then; else it was cut.
-    prompt_cut: tokens of the prompt that did not fit.
+    text:       Without special tokens and without the end of the turn.
+    prompt:     Token ids of the prompt.
+    ids:        Sampled token ids, including those that end the answer.
+    ended:      Whether it ended with an end-of-sequence token or the text that closes a turn; False where it reached the
+    token limit.
+    prompt_cut: Tokens of the prompt that did not fit.
     """
 
     text: str
@@ -32,7 +37,7 @@ class Answer:
 
     @property
     def completion(self) -> PromptAnswer:
-        """For `Policy.logps`."""
+        """Prompt and answer as input of `Policy.logps`."""
         return PromptAnswer(self.prompt, self.ids)
 
 
@@ -47,80 +52,94 @@ def sample(
     batch_size: int = 128,
     max_length: int = 1024,
     reference: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: CountProgress | None = None,
 ) -> list[list[Answer]]:
-    """`per_prompt` answers to each prompt: [prompts][per_prompt].
+    """Sample `per_prompt` answers to each prompt; returns [prompts][per_prompt].
 
-    Plain ancestral sampling at `temperature` (0: greedy), no top-k or top-p, whatever the model's generation_config says. The same
-    seed gives the same answers, and the global generators are left as they were. A CUDA generator is seeded too. reference: of the
-    policy's reference, see `Policy.reference`. progress(done, all) is called between batches, when nothing is locked or switched;
-    it may raise. max_length: of prompts, see `asked`; an answer may reach behind it, as far as the model has positions.
+    Ancestral sampling without top-k and top-p; the model's generation_config is ignored. The same seed gives the same answers,
+    and global generators are restored.
+
+    Args:
+        policy: The model.
+        prompts: Plain texts or conversations.
+        per_prompt: Answers per prompt.
+        max_new_tokens: Token limit of an answer.
+        temperature: 0 for greedy decoding.
+        seed: Of torch's generators.
+        batch_size: Answers generated at a time.
+        max_length: Token limit of prompts, as in `encode_prompts`; an answer may exceed it, up to the model's positions.
+        reference: Sample from the policy's reference instead (see `Policy.reference`).
+        progress: Called between batches, outside all locks.
     """
     encoder = policy.encoder(max_length)
-    encoded = zip(asked(policy, prompts, max_new_tokens=max_new_tokens, max_length=max_length), map(encoder.ending, prompts))
+    encoded = zip(
+        encode_prompts(policy, prompts, max_new_tokens=max_new_tokens, max_length=max_length), map(encoder.ending, prompts)
+    )
     rows = [(prompt, ending) for prompt, ending in encoded for _ in range(per_prompt)]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0].prompt))
-    found: dict[int, Answer] = {}
+    answers: dict[int, Answer] = {}
     devices = [policy.device] if policy.device.type == "cuda" else []
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         role = policy.reference() if reference else contextlib.nullcontext()
-        with global_generator(seed ^ spread(start), devices), policy.evaluating(), policy.gathered(), role:
-            found |= zip(chosen, _generate(policy, [rows[i] for i in chosen], max_new_tokens, temperature))
+        with global_generator(seed ^ hashed_seed(start), devices), policy.evaluating(), policy.gathered(), role:
+            answers |= zip(chosen, _generate(policy, [rows[i] for i in chosen], max_new_tokens, temperature))
         if progress is not None:
             progress(min(start + batch_size, len(order)), len(order))
-    return [[found[i] for i in range(first, first + per_prompt)] for first in range(0, len(rows), per_prompt)]
+    return [[answers[i] for i in range(first, first + per_prompt)] for first in range(0, len(rows), per_prompt)]
 
 
-def asked(policy: Policy, prompts: Sequence[Prompt], *, max_new_tokens: int, max_length: int) -> list[Encoded]:
-    """Prompts as `sample` asks them: as long as training has them, unless the model has too few positions for `max_new_tokens`
-    behind them. Then they make way for the answer, down to half of the positions."""
+def encode_prompts(policy: Policy, prompts: Sequence[Prompt], *, max_new_tokens: int, max_length: int) -> list[Encoded]:
+    """Encode prompts for sampling, at most `max_length` tokens each.
+
+    Where the model has too few positions for `max_new_tokens` more, a prompt is cut further, down to half of the positions.
+    """
     encoder = policy.encoder(max_length)
     most = max(policy.positions - max_new_tokens, policy.positions // 2)
     return [encoder.prompt(prompt, most) for prompt in prompts]
 
 
 def sample_answers(policy: Policy, prompts: Sequence[Prompt], **how: Any) -> list[list[str]]:
-    """The texts of `sample`, with the same arguments: [prompts][per_prompt]."""
+    """Sample answers as `sample` does and return their texts: [prompts][per_prompt]."""
     return [[answer.text for answer in answers] for answers in sample(policy, prompts, **how)]
 
 
 Row = tuple[Encoded, Ending]
 
 WAYS = ((True, True), (False, True), (False, False))
-"""How a batch is generated, the fastest first: with prompts of different lengths padded, with a cache of what was read."""
-WATCHED = 4
-"""Tokens of a batch whose probabilities are compared with those that the model gives the row by itself."""
+"""(prompts of different lengths padded, key-value cache): ways to generate a batch, the fastest first."""
+COMPARED_TOKENS = 4
+"""Tokens of a batch whose probabilities are compared with those of a forward pass of the row alone."""
 ROUNDING, COARSE = 1e-3, 0.1
-"""Largest part of the probability (total variation) that may lie elsewhere: in float32, and in coarser types."""
+"""Largest total variation distance of the two distributions that rounding explains: in float32, and in half precision."""
 
 
 def _generate(policy: Policy, chosen: Sequence[Row], max_new_tokens: int, temperature: float) -> list[Answer]:
-    """An answer to each prompt, in the fastest way in which the model draws from the same probabilities as from a row alone.
+    """Generate an answer to each prompt in the fastest of `WAYS` that gives the probabilities of a forward pass of the row alone.
 
-    Some models read the padding (RWKV), and a faulty cache changes the later tokens; their answers would not be the policy's.
+    Some models read the padding (RWKV), and a faulty cache changes later tokens; such answers are not samples of the policy.
     """
     while True:
         padded, _ = WAYS[policy.sampling_way]
-        lengths = sorted({len(one.prompt) for one, _ in chosen})
+        lengths = sorted({len(encoded.prompt) for encoded, _ in chosen})
         groups = [lengths] if padded else [[length] for length in lengths]
         answers: dict[int, Answer] = {}
         for group in groups:
-            places = [number for number, (one, _) in enumerate(chosen) if len(one.prompt) in group]
-            given = _batch(policy, [chosen[i] for i in places], max_new_tokens, temperature)
-            if given is None:
+            places = [number for number, (encoded, _) in enumerate(chosen) if len(encoded.prompt) in group]
+            generated = _batch(policy, [chosen[i] for i in places], max_new_tokens, temperature)
+            if generated is None:
                 break
-            answers |= zip(places, given)
+            answers |= zip(places, generated)
         else:
             return [answers[number] for number in range(len(chosen))]
         policy.sampling_way += 1
 
 
 def _batch(policy: Policy, chosen: Sequence[Row], max_new_tokens: int, temperature: float) -> list[Answer] | None:
-    """An answer to each prompt; None where the model gave other probabilities than to a row by itself."""
+    """Generate an answer to each prompt in one batch; None where probabilities differ from those of a row alone."""
     from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-    rows, endings = [one.prompt for one, _ in chosen], [ending for _, ending in chosen]
+    rows, endings = [encoded.prompt for encoded, _ in chosen], [ending for _, ending in chosen]
     width = max(len(row) for row in rows)
     ids = torch.full((len(rows), width), policy.pad_id)
     mask = torch.zeros_like(ids)
@@ -137,37 +156,36 @@ def _batch(policy: Policy, chosen: Sequence[Row], max_new_tokens: int, temperatu
         use_cache=WAYS[policy.sampling_way][1],
         **drawn,
     )
-    watch = _Watch(min(range(len(rows)), key=lambda number: len(rows[number])))
+    recorder = _LogitsRecorder(min(range(len(rows)), key=lambda number: len(rows[number])))
     stop = _TextEnds(policy.tokenizer, endings, width)
-    with _without_habits(policy), policy.precision():
+    with _without_generation_config(policy), policy.precision():
         out = policy.model.generate(
             input_ids=ids.to(policy.device),
             attention_mask=mask.to(policy.device),
             generation_config=plain,
             stopping_criteria=StoppingCriteriaList([stop] if stop.any else []),
-            logits_processor=LogitsProcessorList([watch]),
+            logits_processor=LogitsProcessorList([recorder]),
         )
-        if policy.sampling_way + 1 < len(WAYS) and not watch.agrees(policy, rows[watch.row], out[watch.row, width:]):
+        if policy.sampling_way + 1 < len(WAYS) and not recorder.agrees(policy, rows[recorder.row], out[recorder.row, width:]):
             return None
     answers = []
-    for number, (one, ending) in enumerate(chosen):
+    for number, (encoded, ending) in enumerate(chosen):
         sampled = out[number, width:].tolist()
         by_token = next((i + 1 for i, token in enumerate(sampled) if token in ends), None)
         by_text = stop.position(number, sampled[:by_token])
         kept = sampled[: by_text or by_token]
         ended = {"by_token": by_token is not None and by_text is None, "by_text": by_text is not None}
         text = _text(policy.tokenizer, kept, ending, **ended)
-        answers.append(Answer(text, one.prompt, tuple(kept), any(ended.values()), one.prompt_cut))
+        answers.append(Answer(text, encoded.prompt, tuple(kept), any(ended.values()), encoded.prompt_cut))
     return answers
 
 
 @contextlib.contextmanager
-def _without_habits(policy: Policy) -> Iterator[None]:
-    """Inside, the model has no generation_config of its own: `generate` would fill in from it whatever it was not told, and answers
-    would not be the policy's own."""
+def _without_generation_config(policy: Policy) -> Iterator[None]:
+    """Replace the model's generation_config by the default inside the block; `generate` takes every unset option from it."""
     from transformers import GenerationConfig
 
-    model = bare(policy.model)
+    model = without_adapter(policy.model)
     own = model.generation_config
     model.generation_config = GenerationConfig()
     try:
@@ -176,20 +194,20 @@ def _without_habits(policy: Policy) -> Iterator[None]:
         model.generation_config = own
 
 
-class _Watch:
-    """Keeps the logits of a row's first tokens as `generate` has them; a logits processor that changes nothing."""
+class _LogitsRecorder:
+    """Logits processor that records the logits of a row's first tokens and changes nothing."""
 
     def __init__(self, row: int) -> None:
         self.row = row
         self.logits: list[torch.Tensor] = []
 
     def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if len(self.logits) < WATCHED:
+        if len(self.logits) < COMPARED_TOKENS:
             self.logits.append(scores[self.row].float())
         return scores
 
     def agrees(self, policy: Policy, prompt: Sequence[int], sampled: torch.Tensor) -> bool:
-        """Whether the model gives the same probabilities to the row by itself, read at once."""
+        """Return whether a forward pass of the row alone gives the same probabilities."""
         steps = len(self.logits)
         alone = torch.cat([torch.tensor(prompt, device=sampled.device), sampled[: steps - 1]])[None]
         own = policy.model(input_ids=alone, attention_mask=torch.ones_like(alone), use_cache=False).logits[0, -steps:]
@@ -199,7 +217,7 @@ class _Watch:
 
 
 class _TextEnds:
-    """Ends that are no single token: a row ends with the token that completes its text. A criterion for `generate`."""
+    """Stopping criterion for ends that are not a single token: a row ends with the token that completes its end text."""
 
     def __init__(self, tokenizer: Any, endings: Sequence[Ending], width: int) -> None:
         self.tokenizer, self.endings, self.width = tokenizer, endings, width
@@ -210,17 +228,17 @@ class _TextEnds:
         return torch.tensor(ended, device=ids.device)
 
     def position(self, number: int, sampled: list[int]) -> int | None:
-        """How many sampled tokens of a row its end completes; None where it did not end by text."""
+        """Return the number of sampled tokens up to the end text; None where the row did not end by text."""
         return next((n for n in range(1, len(sampled) + 1) if self._complete(number, sampled[:n])), None)
 
     def _complete(self, number: int, sampled: list[int]) -> bool:
         text = self.endings[number].text
-        tail = sampled[-len(text.encode()) - 4 :]  # every token is a byte or more; a character may have begun before
+        tail = sampled[-len(text.encode()) - 4 :]  # every token has at least one byte; a character may begin up to 3 bytes earlier
         return bool(text) and text in self.tokenizer.decode(tail)
 
 
 def _text(tokenizer: Any, ids: list[int], ending: Ending, *, by_token: bool, by_text: bool) -> str:
-    """What an answer says: without special tokens, its end, and what the chat template writes around every answer."""
+    """Text of an answer without special tokens, its end, and the text that the chat template puts around every answer."""
     text = tokenizer.decode(ids[:-1] if by_token else ids, skip_special_tokens=True)
     if by_text:
         text = text.partition(ending.text)[0]

@@ -50,7 +50,7 @@ def values(config: TrainConfig, paths: Mapping[str, Any]) -> dict[str, Any]:
 
 def same_needs(before: Objective, after: Objective) -> bool:
     """Whether one objective can go on where another stands: it reads the same from batch and reference and remembers the same."""
-    one, other = before.degraded_answers(), after.degraded_answers()
+    one, other = before.degraded_spec(), after.degraded_spec()
     answers = [
         degraded_spec and (degraded_spec.degrees, degraded_spec.source, degraded_spec.pooling) for degraded_spec in (one, other)
     ]

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from lab.policy.memory import out_of_memory, release
+from lab.policy.memory import out_of_memory, release_cached_memory
 from lab.run import RunLock, in_process, send, take
 from lab.run.config import TrainConfig
 from lab.store import KEEP_PAIR_ROWS, RunError, StoreReader, StoreWriter, durable
@@ -174,7 +174,7 @@ def start(
         finally:
             training = None
             if torch.cuda.is_initialized():
-                release()  # before another run gets the device
+                release_cached_memory()  # before another run gets the device
             if slot is not None:
                 slot.free()
             store.close()

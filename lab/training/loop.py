@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from lab.pairs import Pair
-from lab.policy import Policy, whole
-from lab.policy.memory import out_of_memory, release
+from lab.policy import Policy, full_tensor
+from lab.policy.memory import out_of_memory, release_cached_memory
 from lab.run.config import TrainConfig
 from lab.store import Change, StoreWriter
 from lab.store.changes import plain_changes
@@ -155,7 +155,7 @@ class Training:
             if reason is None:
                 self.requests.finish(self.context, self._save)
             if self.context is not None:
-                release()
+                release_cached_memory()
                 self._save()
                 outcome = saved(self.state.step)
         finally:
@@ -226,7 +226,7 @@ class Training:
                 pairs, result = self._gradient(step)
                 self.probes.split()
                 self.stop_check()
-                norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))
+                norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))
                 self.stop_check()  # the last one: a step of the optimizer is made whole or not at all
         except BaseException as error:  # nothing of a step that is not completed stays
             state.state = objective_state
@@ -293,7 +293,7 @@ class Training:
         known = config.micro_batch is None and context.degraded_spec is None
         if context.policy.device.type == "cuda" and step <= config.steps and known:
             pairs = context.batch(step)
-            context.policy.lay_out_ahead([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs])
+            context.policy.prebuild_batch([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs])
 
     def _renew_dataset_state(self, step: int) -> None:
         """Compute the statistics over all training pairs (alpha-DPO, normalize "dataset") where they are due before a step."""

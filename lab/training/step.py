@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lab.objectives import Credited, Degraded, Draws, Objective, PairLogps, State, with_credit
 from lab.policy import CompletionLogps, Policy, PromptAnswer
-from lab.policy.kernels.placing import placed
+from lab.policy.kernels.device_copy import copy_to_device
 from lab.policy.randomness import global_generator
 from lab.training.data.encoded_pairs import DegradedAnswer, EncodedPair
 
@@ -51,7 +51,7 @@ def pair_logps(
 ) -> PairLogps:
     """Token log-probs of a batch of encoded pairs, with reference, alignment and weakened answers as the objective needs."""
     count = len(pairs)
-    degraded_spec = objective.degraded_answers()
+    degraded_spec = objective.degraded_spec()
     degraded = (
         [(row, slot, weak) for row, pair in enumerate(pairs) for slot, weak in enumerate(pair.degraded)] if degraded_spec else []
     )
@@ -228,7 +228,7 @@ def _stack(values: Sequence[np.ndarray | None], like: Tensor) -> Tensor | None:
     for row, value in enumerate(values):
         assert value is not None
         out[row, : len(value)] = value
-    return placed(out, like.device)
+    return copy_to_device(out, like.device)
 
 
 def _degraded(

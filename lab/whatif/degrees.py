@@ -12,7 +12,7 @@ from lab.training.step import pair_logps
 from .examined import Examined
 
 SOURCES = {"chosen": ("chosen",), "rejected": ("rejected",), "both": ("chosen", "rejected")}
-"""Which answers an objective degrades, by its `DegradedAnswers.source`; samples of the policy are none of the pair's."""
+"""Which answers an objective degrades, by its `DegradedSpec.source`; samples of the policy are none of the pair's."""
 
 
 @dataclass(frozen=True)

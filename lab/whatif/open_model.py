@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from lab.objectives import DegradedAnswers, Objective, PairLogps, State
+from lab.objectives import DegradedSpec, Objective, PairLogps, State
 from lab.pairs import Pair, PairStore
 from lab.policy import Encoder, Policy
 from lab.run.config import TrainConfig
@@ -60,9 +60,9 @@ class OpenModel:
         return self.config.objective
 
     @property
-    def degraded_spec(self) -> DegradedAnswers | None:
+    def degraded_spec(self) -> DegradedSpec | None:
         """The weakened answers that the objective asks for (SPO), or None."""
-        return self.objective.degraded_answers()
+        return self.objective.degraded_spec()
 
     @property
     def rate(self) -> float:

@@ -182,7 +182,7 @@ def _read(run: Run, step: int, device: str | None, say: Progress) -> Examined:
     store = run.pair_store()
     say("loading the model", 0.4)
     _lay_out(run, policy, config)
-    degraded_spec = config.objective.degraded_answers()
+    degraded_spec = config.objective.degraded_spec()
     head = new_degree_head(policy, degraded_spec, config.seed) if degraded_spec else None
     state, stored, keep = config.objective.initial_state(), None, True
     if place is not None:
@@ -231,5 +231,5 @@ def _lay_out(run: Run, policy: Policy, config: TrainConfig) -> None:
         if policy.device.type == "cuda" and found.get("kernel") in KERNELS:
             policy.shared = found["kernel"]
         return
-    policy.plain_rows()
+    policy.use_plain_rows()
     policy.single = found["layout"] == "single"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab import home
 from lab.policy.sources import ModelError, loadable, read_tokenizer
-from lab.policy.sources.converted import tokenizer_place
+from lab.policy.sources.adapter_source import tokenizer_place
 from lab.store import list_checkpoints
 
 from .errors import WhatIfError

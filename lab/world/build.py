@@ -1,4 +1,4 @@
-"""Building the world once and finding it again: everything follows from a spec, and lies in a folder named by its content."""
+"""Build a world from its spec, once, in a folder of the cache that is named by a hash of spec and code."""
 
 from __future__ import annotations
 
@@ -19,23 +19,30 @@ import platformdirs
 from filelock import FileLock
 
 from .language import Task, split_tasks
-from .sampling import sample_demonstrations, sample_pairs
+from .pair_sampling import sample_demonstrations, sample_pairs
 from .spec import WorldSpec
 from .tasks import NEW_PHRASINGS, PHRASINGS
 from .world import World
 
-Progress = Callable[[str, float], None]
-"""(what is being done, share of the whole work done, 0 to 1)."""
+StageProgress = Callable[[str, float], None]
+"""Called with (current stage, share of the whole work done, 0 to 1)."""
 
-# What the content of a world depends on; a change in one of these makes another world.
-SOURCES = ("tasks.py", "language.py", "oracle.py", "sampling.py", "spec.py", "tuning.py", "build.py")
+SOURCES = ("tasks.py", "language.py", "oracle.py", "pair_sampling.py", "spec.py", "tuning.py", "build.py")
+"""Files on which the content of a world depends; a change in one of them makes another world."""
 
 
-def ensure(spec: WorldSpec | None = None, *, cache: Path | None = None, progress: Progress | None = None) -> World:
-    """The world of a spec: loaded from the cache, or built there first (once, however many processes ask at a time).
+def ensure(spec: WorldSpec | None = None, *, cache: Path | None = None, progress: StageProgress | None = None) -> World:
+    """Load the world of a spec from the cache, or build it there; one process builds, others wait.
 
-    cache: folder; by default $LAB_CACHE or the user's cache folder.   progress(what, share) is called while building.
-    A half-made or damaged world is never trusted: it is built again. Raises OSError where the folder cannot be written.
+    An incomplete or damaged world is built again.
+
+    Args:
+        spec: By default `WorldSpec()`.
+        cache: Folder of the cache; by default $LAB_CACHE or the user's cache folder.
+        progress: Called while building.
+
+    Raises:
+        OSError: The folder cannot be written.
     """
     spec = spec or WorldSpec()
     root = Path(cache or os.environ.get("LAB_CACHE") or platformdirs.user_cache_path("preference-lab"))
@@ -49,7 +56,7 @@ def ensure(spec: WorldSpec | None = None, *, cache: Path | None = None, progress
                 shutil.rmtree(remains, ignore_errors=True)
             making = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=root))
             try:
-                _build(spec, making, progress or (lambda what, share: None))
+                _build(spec, making, progress or (lambda stage, share: None))
                 making.rename(folder)
             finally:
                 shutil.rmtree(making, ignore_errors=True)
@@ -62,23 +69,23 @@ def ensure(spec: WorldSpec | None = None, *, cache: Path | None = None, progress
 
 
 def content_hash(spec: WorldSpec) -> str:
-    """16 hex digits that change when the spec or the code that makes a world changes."""
+    """Return 16 hex digits, a hash of the spec and of the code that makes a world."""
     digest = hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode())
     for name in SOURCES:
         digest.update(Path(__file__).with_name(name).read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _build(spec: WorldSpec, folder: Path, progress: Progress) -> None:
+def _build(spec: WorldSpec, folder: Path, progress: StageProgress) -> None:
     started = time.perf_counter()
     stages: dict[str, float] = {}
 
-    def stage(what: str, share: float) -> None:
-        stages[what] = time.perf_counter() - started
-        progress(what, share)
+    def stage(name: str, share: float) -> None:
+        stages[name] = time.perf_counter() - started
+        progress(name, share)
 
     stage("writing the pairs", 0.0)
-    # One generator for each part, so that another number of pairs leaves the held-out set and the model as they are.
+    # One generator per part, so that another number of pairs does not change the held-out set and the model.
     train_tasks, new_tasks = split_tasks(_rng(spec, "tasks"))
     questions = [(task, task.question(phrasing)) for task in train_tasks for phrasing in PHRASINGS]
     _write_rows(folder / "world.jsonl", sample_pairs(questions, spec.pairs, _rng(spec, "pairs"), **_annotator(spec)))
@@ -88,7 +95,7 @@ def _build(spec: WorldSpec, folder: Path, progress: Progress) -> None:
     _write_rows(folder / "prompts.jsonl", [{"prompt": prompt, "group": group} for _, prompt, group in held_out])
 
     stage("loading torch and transformers", 0.04)
-    from . import tuning  # here, because it takes seconds to import and a world that is there already needs none of it
+    from . import tuning  # imported here, because it takes seconds and loading an existing world does not need it
 
     stage("training the tokenizer", 0.1)
     examples = sample_demonstrations(train_tasks, _rng(spec, "tokenizer"))
@@ -102,26 +109,28 @@ def _build(spec: WorldSpec, folder: Path, progress: Progress) -> None:
     tuning.save(model, tokenizer, folder / "model")
     stages["end"] = time.perf_counter() - started
     names = list(stages)
-    facts = {
+    metadata = {
         "spec": asdict(spec),
         "parameters": sum(p.numel() for p in model.parameters()),
         "vocabulary": len(tokenizer),
         "final_loss": sum(losses[-20:]) / len(losses[-20:]),
         "seconds": {name: round(stages[after] - stages[name], 2) for name, after in pairwise(names)},
     }
-    World.seal(folder, facts)
+    World.seal(folder, metadata)
     progress("the world is ready", 1.0)
 
 
 def held_out_questions(
     train_tasks: list[Task], new_tasks: list[Task], count: int, rng: random.Random
 ) -> list[tuple[Task, str, str]]:
-    """`count` prompts of no training pair, as (task, prompt, group): three fifths are a "new phrasing" of training tasks,
-    the others training phrasings of a "new task"."""
+    """Draw `count` prompts that no training pair has, as (task, prompt, group).
+
+    Three fifths are a "new phrasing" of training tasks, the others training phrasings of a "new task".
+    """
     rephrased = [(task, task.question(phrasing), "new phrasing") for task in train_tasks for phrasing in NEW_PHRASINGS]
     unseen = [(task, task.question(phrasing), "new task") for task in new_tasks for phrasing in PHRASINGS]
-    many = round(count * 0.6)
-    return rng.sample(rephrased, many) + rng.sample(unseen, count - many)
+    new_phrasings = round(count * 0.6)
+    return rng.sample(rephrased, new_phrasings) + rng.sample(unseen, count - new_phrasings)
 
 
 def _rng(spec: WorldSpec, part: str) -> random.Random:

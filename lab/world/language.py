@@ -1,6 +1,6 @@
-"""The small world's language: tasks, questions, and answers of any quality with known defects.
+"""The world's language: tasks, questions, and answers of any quality.
 
-An answer is drafted perfect and then spoiled by defects, so what is wrong with it is known by construction.
+An answer starts as a perfect draft to which defects are added, so its defects are known by construction.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STYLES = ("plain", "numbered", "worded")
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to do to one object, for example to clean a kettle with vinegar."""
+    """One method applied to one thing, for example to clean a kettle with vinegar."""
 
     group: Group
     method: Method
@@ -36,7 +36,7 @@ class Task:
 
     @property
     def ask(self) -> str:
-        """The task as it stands in a question: "clean a kettle with vinegar"."""
+        """The task as a question contains it: "clean a kettle with vinegar"."""
         return self.method.ask.format(a=self.group.article + self.thing)
 
     @property
@@ -50,7 +50,7 @@ class Task:
         return tuple(step.wrong.format(o=self.thing) for step in self.method.steps)
 
     def question(self, phrasing: str) -> str:
-        """The prompt, one line that ends in a line break."""
+        """Return the prompt, one line that ends with a line break."""
         return phrasing.format(task=self.ask) + "\n"
 
 
@@ -58,8 +58,11 @@ TASKS = tuple(Task(group, method, thing) for group in GROUPS for method in group
 
 
 def split_tasks(rng: random.Random) -> tuple[list[Task], list[Task]]:
-    """(training tasks, held-out tasks): from each method one object is held out, and no object twice, so that a new
-    task is a new combination of a method and an object that are both well known."""
+    """Split the tasks into (training tasks, held-out tasks).
+
+    Each method has one held-out thing, a different one within its group, so that a held-out task is a new combination of a
+    method and a thing that both occur in training.
+    """
     held_out = set()
     for group in GROUPS:
         for method, thing in zip(group.methods, rng.sample(group.things, len(group.methods))):
@@ -69,14 +72,14 @@ def split_tasks(rng: random.Random) -> tuple[list[Task], list[Task]]:
 
 @dataclass(frozen=True)
 class Draft:
-    """An answer before it is written down: sentences before the steps, the steps, sentences after them."""
+    """An answer as lists of sentences: before the steps, the steps, and after them."""
 
     before: tuple[str, ...]
     steps: tuple[str, ...]
     after: tuple[str, ...]
 
     def text(self, style: str) -> str:
-        """The answer as text: "plain" sentences, a "numbered" list, or "worded" (First, ... Then, ... Finally, ...)."""
+        """Write the answer as "plain" sentences, a "numbered" list, or "worded" (First, ... Then, ... Finally, ...)."""
         if style == "numbered":
             lines = [f"{number}. {step}" for number, step in enumerate(self.steps, 1)]
             return "\n".join(
@@ -94,7 +97,7 @@ def _worded(steps: tuple[str, ...]) -> list[str]:
 
 
 def perfect(task: Task, rng: random.Random) -> Draft:
-    """Every right step in order, with a polite opening and closing."""
+    """Return the draft with every right step in order, a polite opening and a polite closing."""
     return Draft((rng.choice(POLITE_OPENINGS),), task.right, (rng.choice(POLITE_CLOSINGS),))
 
 
@@ -166,16 +169,16 @@ DEFECTS: dict[str, tuple[Defect, float]] = {
     "off topic": (_off_topic, 1.0),
     "bad tip": (_bad_tip, 1.0),
 }
-"""Every defect by name: how it spoils a draft, and how often it is drawn compared with the others."""
+"""Every defect by name: the function that adds it to a draft, and its relative frequency."""
 
 MOST_DEFECTS = 5
 
 
 def write_answer(task: Task, quality: float, rng: random.Random) -> str:
-    """An answer of some quality in [0, 1], in a random style.
+    """Write an answer of some quality in [0, 1], in a random style.
 
-    The number of defects is binomial with `MOST_DEFECTS` trials and probability 0.75 (1 - quality);
-    courtesy is left out, which is no defect, with probability 0.6 (1 - quality) at either end.
+    The number of defects is binomial with `MOST_DEFECTS` trials and probability 0.75 (1 - quality). The polite opening and the
+    polite closing are each omitted, which is not a defect, with probability 0.6 (1 - quality).
     """
     draft = perfect(task, rng)
     if rng.random() < 0.6 * (1 - quality):

@@ -1,7 +1,7 @@
-"""The oracle: what an answer is worth, and why, for any two strings.
+"""The oracle: the reward of an answer to a prompt, with reasons, for any two strings.
 
-It cuts the answer into sentences, looks each up among the sentences the world knows, and adds up what it finds.
-There is nothing learned in it, so a person can check every number by hand.
+It splits the answer into sentences, looks each up among the sentences of the world, and adds up their weights. Nothing is learned,
+so every number can be checked by hand.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .language import TASKS, Task
 from .tasks import BAD_TIPS, FILLERS, OFF_TOPIC, POLITE_CLOSINGS, POLITE_OPENINGS, RUDE_CLOSINGS, RUDE_OPENINGS
 
 ALL_STEPS = 4.0
-"""Reward of a complete list of right steps; each step earns its share."""
+"""Reward of a complete list of right steps; each step has an equal share."""
 
 WEIGHTS = {
     "out_of_order": -0.8,
@@ -34,7 +34,7 @@ WEIGHTS = {
 """Reward of one occurrence of each part."""
 
 BEST, FLOOR = ALL_STEPS + 2 * WEIGHTS["courtesy"], -4.0
-"""The highest total there is, and the lowest: below it, worse is not told from bad."""
+"""Highest and lowest total; lower sums are raised to `FLOOR`."""
 
 _NUMBERING = re.compile(r"(?:(?<=\s)|^)\d{1,2}[.)](?=\s)")
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*|[.!?]+")
@@ -43,12 +43,12 @@ _CONNECTIVE = re.compile(r"^(?:first|then|next|after that|finally), ")
 
 @dataclass(frozen=True)
 class Score:
-    """What an answer is worth.
+    """Reward of an answer, with its parts and reasons.
 
-    total:   sum of the parts, not below `FLOOR`; at most `BEST`.
-    parts:   reward by part: "steps" and every name in `WEIGHTS` (0 where there is nothing of it).
-    valid:   there is an answer, and every sentence of it belongs to the language.
-    defects, merits: what is bad and what is good about it, in words.
+    total:   Sum of the parts, at least `FLOOR` and at most `BEST`.
+    parts:   Reward by part: "steps" and every name in `WEIGHTS` (0 where it does not occur).
+    valid:   Whether the answer is not empty and every sentence belongs to the language.
+    defects, merits: The reasons as short texts.
     """
 
     total: float
@@ -64,20 +64,20 @@ class Score:
 
 
 def score(prompt: str, answer: str) -> Score:
-    """What `answer` is worth as an answer to `prompt`. Defined for all strings; linear in their length.
+    """Compute the reward of an answer to a prompt, for any two strings, in time linear in their length.
 
-    Style is free: numbering, line breaks and "First, ... Then, ..." count for nothing. A question the world does not
-    know has no right steps, so every step is off the question.
+    Style does not count: numbering, line breaks and "First, ... Then, ..." are ignored. A question that the world does not have
+    has no right steps, so every step is off the question.
     """
     task = task_of(prompt)
-    found = list(_sentences(answer))
-    kinds = [_kind(sentence, task, first=i == 0, last=i == len(found) - 1) for i, sentence in enumerate(found)]
+    sentences = list(_sentences(answer))
+    kinds = [_kind(sentence, task, first=i == 0, last=i == len(sentences) - 1) for i, sentence in enumerate(sentences)]
     seen: set[str] = set()
     counts: Counter[str] = Counter()
     right: list[int] = []
     wrong: dict[int, str] = {}
     polite: list[str] = []
-    for sentence, (kind, number) in zip(found, kinds):
+    for sentence, (kind, number) in zip(sentences, kinds):
         if kind in ("right", "courtesy") and sentence in seen:
             counts["repeated"] += 1
         elif kind == "right":
@@ -90,20 +90,22 @@ def score(prompt: str, answer: str) -> Score:
                 polite.append(("opening", "closing")[number])
         seen.add(sentence)
     counts["out_of_order"] = len(right) - _longest_rising(right)
-    counts["empty"] = int(not found)
+    counts["empty"] = int(not sentences)
     total_steps = len(task.right) if task else 0
     parts = {"steps": ALL_STEPS * len(right) / total_steps if total_steps else 0.0}
     parts |= {name: weight * counts[name] for name, weight in WEIGHTS.items()}
     missing = [n for n in range(total_steps) if n not in right and n not in wrong]
     defects = tuple(_defects(counts, kinds, missing, wrong, total_steps))
     merits = tuple(_merits(polite, len(right), total_steps, counts["out_of_order"]))
-    return Score(round(max(FLOOR, sum(parts.values())), 6), parts, bool(found) and not counts["unreadable"], defects, merits)
+    total, valid = round(max(FLOOR, sum(parts.values())), 6), bool(sentences) and not counts["unreadable"]
+    return Score(total, parts, valid, defects, merits)
 
 
 def task_of(prompt: str) -> Task | None:
-    """The task a prompt asks for, in whatever words around it; None where the world knows none."""
-    found = _asks()[0].search(" ".join(prompt.split()).casefold())
-    return _asks()[1][found.group()] if found else None
+    """Return the task that a prompt contains, whatever the text around it; None where it contains none."""
+    pattern, tasks = _asks()
+    match = pattern.search(" ".join(prompt.split()).casefold())
+    return tasks[match.group()] if match else None
 
 
 @cache
@@ -114,7 +116,7 @@ def _asks() -> tuple[re.Pattern[str], dict[str, Task]]:
 
 @cache
 def _known() -> dict[str, str]:
-    """Kind of every sentence that means the same in any answer; steps are told by the task."""
+    """Kind of every sentence of the world; for the steps of the task at hand see `_steps`."""
     kinds = {
         "opening": POLITE_OPENINGS,
         "closing": POLITE_CLOSINGS,
@@ -133,20 +135,20 @@ def _steps(task: Task) -> dict[str, tuple[str, int]]:
 
 
 def _sentences(answer: str) -> Iterator[str]:
-    """Sentences in lower case, without numbering, connectives and spare blanks; a piece of punctuation alone counts as one."""
-    for found in _SENTENCE.finditer(_NUMBERING.sub("", answer.casefold())):
-        sentence = " ".join(found.group().split())
+    """Sentences in lower case, without numbering, connectives and extra spaces; punctuation alone counts as a sentence."""
+    for match in _SENTENCE.finditer(_NUMBERING.sub("", answer.casefold())):
+        sentence = " ".join(match.group().split())
         if sentence:
             yield _CONNECTIVE.sub("", sentence)
 
 
 def _kind(sentence: str, task: Task | None, *, first: bool, last: bool) -> tuple[str, int]:
-    """(part the sentence counts for, number of the step; of courtesy 0 for an opening, 1 for a closing; else -1)."""
+    """Part that a sentence counts for, and the number of its step (of courtesy 0 for an opening, 1 for a closing; else -1)."""
     if task and sentence in _steps(task):
         return _steps(task)[sentence]
     kind = _known().get(sentence, "unreadable")
     if kind in ("opening", "closing"):
-        # Courtesy in the wrong place is idle talk.
+        # Courtesy in the wrong place counts as filler.
         in_place = first if kind == "opening" else last
         return ("courtesy", int(kind == "closing")) if in_place else ("filler", -1)
     return kind, -1
@@ -204,7 +206,7 @@ def _merits(polite: list[str], right: int, total_steps: int, out_of_order: int) 
 
 
 def _list_steps(numbers: list[int]) -> str:
-    message = [str(number + 1) for number in numbers]
-    if len(message) == 1:
-        return f"step {message[0]} is"
-    return f"steps {', '.join(message[:-1])} and {message[-1]} are"
+    steps = [str(number + 1) for number in numbers]
+    if len(steps) == 1:
+        return f"step {steps[0]} is"
+    return f"steps {', '.join(steps[:-1])} and {steps[-1]} are"

@@ -1,4 +1,4 @@
-"""Everything a world depends on besides the code."""
+"""The settings of a world."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ from dataclasses import dataclass
 
 from .tasks import PHRASINGS
 
-# 15 new tasks in each training phrasing are two fifths, so the rest is limited by them.
+# The 15 new tasks in each training phrasing are two fifths of the held-out prompts.
 MOST_PROMPTS = 15 * len(PHRASINGS) * 5 // 2
 
 
 @dataclass(frozen=True)
 class WorldSpec:
-    """Everything a world depends on besides the code.
+    """Settings of a world; together with the code they determine its content.
 
-    pairs, held_out_pairs, held_out_prompts: how many of each; two fifths of the prompts ask for new tasks.
-    temperature: of the Bradley-Terry annotator, in units of reward.   least_gap: smallest difference of true rewards.
-    vocabulary, width, layers, heads: size of tokenizer and model.   sft_*: the supervised tuning.
-    Raises ValueError for a size below 1 or a temperature or rate that is not above 0.
+    seed:        Of all randomness.
+    pairs, held_out_pairs, held_out_prompts: Number of each; two fifths of the prompts are about new tasks.
+    temperature: Of the Bradley-Terry annotator, in units of reward.
+    least_gap:   Smallest difference of true rewards in a pair.
+    vocabulary, width, layers, heads: Size of tokenizer and model.
+    sft_*:       Steps, batch size, peak learning rate and weight decay of the supervised tuning.
+
+    Raises ValueError for a size below 1, or a temperature or rate that is not above 0.
     """
 
     seed: int = 0
@@ -53,7 +57,7 @@ class WorldSpec:
 
     @classmethod
     def tiny(cls, seed: int = 0) -> WorldSpec:
-        """A world for tests: built in about two seconds, its model speaks badly."""
+        """Return a small world for tests, built in about two seconds, with a poor model."""
         return cls(
             seed=seed, pairs=64, held_out_pairs=16, held_out_prompts=10, vocabulary=512, width=32, layers=1, heads=2, sft_steps=20
         )

@@ -1,8 +1,7 @@
-"""The facts of the small world: what can be done to which things, and how each step looks when it goes wrong.
+"""The sentences of the world: methods for things, with a right and a wrong version of each step.
 
-`{o}` stands for the thing ("kettle", "carrots"), `{a}` for the thing with its article ("a kettle", "carrots").
-Every method has four or five steps; beside each right step stands one wrong version that a person sees through at once.
-No sentence occurs twice, so that the oracle can tell what a sentence is by looking it up.
+`{o}` is the thing ("kettle", "carrots"), `{a}` the thing with its article ("a kettle", "carrots"). Every method has four or five
+steps; the wrong version of a step is wrong at first sight. No sentence occurs twice, so that the oracle can look sentences up.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """One right sentence and its wrong version."""
+    """The right version of a step and a wrong one, one sentence each."""
 
     right: str
     wrong: str
@@ -20,7 +19,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Method:
-    """What is asked ("clean {a} with vinegar") and the steps that answer it, in order."""
+    """The text of a task ("clean {a} with vinegar") and its steps, in order."""
 
     ask: str
     steps: tuple[Step, ...]
@@ -28,7 +27,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Group:
-    """Things of one kind; every method of the group works on every thing of the group."""
+    """Things of one kind and the methods that apply to all of them."""
 
     article: str
     things: tuple[str, ...]
@@ -205,7 +204,7 @@ NEW_PHRASINGS = (
     "Please show me the best way to {task}.",
     "I want to {task}. Can you tell me how?",
 )
-"""Phrasings kept out of training; their words are all known from `PHRASINGS`."""
+"""Phrasings not used in training; all their words occur in `PHRASINGS`."""
 
 POLITE_OPENINGS = ("Happy to help!", "Sure, here is how.", "Good question!")
 POLITE_CLOSINGS = ("I hope this helps!", "Enjoy the result!", "Good luck!")

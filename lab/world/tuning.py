@@ -1,4 +1,4 @@
-"""The world's tokenizer and its tiny model, supervised-tuned on answers of mixed quality."""
+"""Train the world's tokenizer and its tiny model, by supervised tuning on answers of mixed quality."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .spec import WorldSpec
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 LONGEST = 256
-"""Tokens of prompt and answer together that the model is meant for."""
+"""Maximum tokens of prompt and answer together."""
 
 Row = tuple[int, list[int]]
 """(tokens before the answer, token ids of [BOS] prompt answer [EOS])."""
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE of at most `vocabulary` entries; every string can be encoded. It puts BOS before every text."""
+    """Train a byte-level BPE of at most `vocabulary` entries that puts BOS before every text; it can encode every string."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -49,7 +49,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
 
 
 def make_model(spec: WorldSpec, vocabulary: int, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A Llama of the spec's size with random weights, float32, input and output embeddings shared."""
+    """Make a float32 Llama of the spec's size with random weights and tied embeddings."""
     special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -76,10 +76,10 @@ def tune(
     tokenizer: PreTrainedTokenizerFast,
     progress: Callable[[float], None],
 ) -> tuple[LlamaForCausalLM, list[float]]:
-    """(the model after `spec.sft_steps` AdamW steps on the answers, mean loss per token in nats of each step).
+    """Tune a new model on demonstrations for `spec.sft_steps` AdamW steps; returns it with the loss of each step (nats per token).
 
-    Every demonstration is seen once. The same spec gives the same weights on the same machine; the global generator and
-    the number of threads are as before afterwards.
+    Every demonstration is used once. The same spec gives the same weights on the same machine; the global generator and the
+    number of threads are restored.
     """
     with _repeatable(spec.seed):
         model = make_model(spec, len(tokenizer), tokenizer)
@@ -108,7 +108,7 @@ def tune(
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write both as an ordinary model folder, which AutoModelForCausalLM and AutoTokenizer load."""
+    """Save model and tokenizer as an ordinary model folder for AutoModelForCausalLM and AutoTokenizer."""
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
 
@@ -129,11 +129,11 @@ def _repeatable(seed: int) -> Iterator[None]:
 
 
 THREADS = 2
-"""Threads of the tuning, fixed, because the order of additions, and so the last bit of the weights, depends on it."""
+"""Fixed number of threads, because the order of additions, and so the last bit of the weights, depends on it."""
 
 
 def _schedule(step: int, steps: int) -> float:
-    """Share of the peak rate: linear warm-up over 3 %, then a cosine to 0."""
+    """Share of the peak learning rate: linear warm-up over 3 % of the steps, then cosine decay to 0."""
     warmup = max(1, round(0.03 * steps))
     if step < warmup:
         return (step + 1) / warmup
@@ -141,7 +141,7 @@ def _schedule(step: int, steps: int) -> float:
 
 
 def _batches(demonstrations: Iterator[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, spec: WorldSpec) -> Iterator[list[Row]]:
-    """`spec.sft_steps` batches of rows of like length, in random order: eight batches are drawn at a time and sorted."""
+    """Yield `spec.sft_steps` batches of rows of similar length: eight at a time are drawn, sorted by length and shuffled."""
     left = spec.sft_steps
     while left:
         count = min(8, left)
@@ -161,14 +161,16 @@ def _rows(examples: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFas
 
 
 def _loss(model: LlamaForCausalLM, batch: Sequence[Row], pad: int) -> Tensor:
-    """Mean cross-entropy (nats) of the answer tokens, end of sequence included. Rows are padded on the right, where causal
-    attention never looks from a real token, so no mask is needed."""
+    """Mean cross-entropy (nats) of the answer tokens, end of sequence included.
+
+    Rows are padded on the right, so causal attention needs no mask.
+    """
     width = max(len(row) for _, row in batch)
     ids = torch.full((len(batch), width), pad)
     targets = torch.full((len(batch), width - 1), -100)
     for number, (start, row) in enumerate(batch):
         ids[number, : len(row)] = torch.tensor(row)
         targets[number, start - 1 : len(row) - 1] = ids[number, start : len(row)]
-    wanted = targets != -100
+    answer = targets != -100
     hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
-    return cross_entropy(model.lm_head(hidden[wanted]), targets[wanted])
+    return cross_entropy(model.lm_head(hidden[answer]), targets[answer])

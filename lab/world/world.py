@@ -1,4 +1,4 @@
-"""A world that stands in a folder: its pairs, its held-out prompts, its model and its oracle."""
+"""A built world in a folder: its pairs, held-out prompts, model and oracle."""
 
 from __future__ import annotations
 
@@ -18,73 +18,77 @@ PAIRS = "world.jsonl"
 
 
 def is_world(source: str) -> bool:
-    """True where a pair store's source is an embedded world's own file, and not a user's that happens to share its name."""
+    """Return whether a pair store's source is the file of an embedded world, and not a user's file of the same name."""
     path = Path(source)
     return path.name == PAIRS and (path.parent / SEAL).is_file() and path.parent.name.startswith("world-")
 
 
 @dataclass(frozen=True)
 class World:
-    """folder: where it stands; nothing in it is ever changed.   facts: spec, sizes, seconds each stage of the building took."""
+    """A built world.
+
+    folder:   Its files, which never change.
+    metadata: Spec, sizes, and seconds of each stage of the build.
+    """
 
     folder: Path
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
 
     @staticmethod
-    def seal(folder: Path, facts: dict[str, Any]) -> None:
-        """Write the manifest, last of all: facts, and the digest of every file."""
+    def seal(folder: Path, metadata: dict[str, Any]) -> None:
+        """Write the manifest, after all other files: metadata and the digest of every file."""
         files = {path.relative_to(folder).as_posix(): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-        (folder / SEAL).write_text(json.dumps({**facts, "files": files}, indent=1), encoding="utf-8")
+        (folder / SEAL).write_text(json.dumps({**metadata, "files": files}, indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> World | None:
-        """The world in a folder, or None where there is none or a file is missing or damaged."""
+        """Load the world in a folder; None where there is none, or a file is missing or damaged."""
         try:
             manifest = json.loads((folder / SEAL).read_text(encoding="utf-8"))
-            whole = all(_digest(folder / name) == digest for name, digest in manifest["files"].items())
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):  # no world, or none that was finished
+            complete = all(_digest(folder / name) == digest for name, digest in manifest["files"].items())
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):  # no world, or an unfinished one
             return None
-        return cls(folder, manifest) if whole else None
+        return cls(folder, manifest) if complete else None
 
     @property
     def model_dir(self) -> Path:
-        """An ordinary Hugging Face model folder with the tokenizer."""
+        """Hugging Face model folder with the tokenizer."""
         return self.folder / "model"
 
     @property
     def pairs_path(self) -> Path:
-        """The training pairs, JSON lines in TRL's explicit format with the columns of `sample_pairs` beside."""
+        """File of the training pairs: JSON Lines in TRL's explicit format with the columns of `sample_pairs`."""
         return self.folder / PAIRS
 
     def pairs(self) -> list[dict[str, Any]]:
-        """The training pairs as rows; columns as in `lab.world.sample_pairs`."""
+        """Read the training pairs as rows; columns as in `lab.world.sample_pairs`."""
         return _rows(self.pairs_path)
 
     def held_out_pairs(self) -> list[dict[str, Any]]:
-        """Pairs on held-out prompts; same columns."""
+        """Read the pairs of held-out prompts as rows; columns as in `lab.world.sample_pairs`."""
         return _rows(self.folder / "held_out.jsonl")
 
     @cached_property
     def held_out_groups(self) -> dict[str, str]:
-        """ "new phrasing" or "new task" for every held-out prompt."""
+        """Group of every held-out prompt: "new phrasing" or "new task"."""
         return {row["prompt"]: row["group"] for row in _rows(self.folder / "prompts.jsonl")}
 
     @property
     def held_out_prompts(self) -> list[str]:
-        """Prompts of no training pair."""
+        """Prompts that no training pair has."""
         return list(self.held_out_groups)
 
     def oracle(self, prompt: str, answer: str) -> Score:
-        """What an answer is worth, and why; see `lab.world.score`."""
+        """Compute the reward of an answer with reasons; see `lab.world.score`."""
         return score(prompt, answer)
 
     def describe(self) -> str:
-        """A few lines for people: sizes, where it stands, what its rewards are, how long it took."""
-        pairs, spec = self.pairs(), self.facts["spec"]
+        """Return a summary of a few lines: folder, sizes, rewards, model and build times."""
+        pairs, spec = self.pairs(), self.metadata["spec"]
         groups = Counter(self.held_out_groups.values())
         rewards = mean(row[f"reward_{side}"] for row in pairs for side in ("chosen", "rejected"))
         noisy = mean(row["noisy"] for row in pairs)
-        took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.facts["seconds"].items())
+        took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.metadata["seconds"].items())
         return "\n".join(
             (
                 f"The embedded world (seed {spec['seed']}) in {self.folder}",
@@ -92,14 +96,14 @@ class World:
                 f"{noisy:.0%} labelled against the oracle (Bradley-Terry, temperature {spec['temperature']})",
                 f"  prompts   {groups.total()} held out: " + ", ".join(f"{n} with a {group}" for group, n in groups.items()),
                 f"  rewards   {rewards:.2f} is the mean of all answers, {BEST:g} the best there is",
-                f"  model     Llama, {self.facts['parameters']:,} parameters, {self.facts['vocabulary']} tokens; "
-                f"loss {self.facts['final_loss']:.3f} nats per token after {spec['sft_steps']} steps",
-                f"  built in  {sum(self.facts['seconds'].values()):.0f} s: {took}",
+                f"  model     Llama, {self.metadata['parameters']:,} parameters, {self.metadata['vocabulary']} tokens; "
+                f"loss {self.metadata['final_loss']:.3f} nats per token after {spec['sft_steps']} steps",
+                f"  built in  {sum(self.metadata['seconds'].values()):.0f} s: {took}",
             )
         )
 
     def sample_table(self, count: int = 5) -> str:
-        """The first `count` training pairs as text for people: both answers, their rewards and the oracle's reasons."""
+        """Return the first `count` training pairs as text: both answers, their rewards and the oracle's reasons."""
         return "\n\n".join(_readable(row) for row in self.pairs()[:count])
 
 

@@ -168,7 +168,7 @@ def test_judging_the_form_fetches_no_weights(monkeypatch: pytest.MonkeyPatch, tm
     import huggingface_hub
     from safetensors.torch import save_file
 
-    from lab.policy.sources.converted import adapter_base
+    from lab.policy.sources.adapter_source import adapter_base
 
     def fetch(name: str, local_files_only: bool = False, **rest: Any) -> str:
         if local_files_only and not fetched:

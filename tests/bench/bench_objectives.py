@@ -40,7 +40,7 @@ def batch(objective: Objective) -> PairLogps:
         values[f"{side}_mask"] = mask
         for name in (side, f"ref_{side}", f"align_{side}"):
             values[name] = -3 * torch.rand(PAIRS, TOKENS, generator=rng) * mask
-    wanted = objective.degraded_answers()
+    wanted = objective.degraded_spec()
     degraded = None
     if wanted is not None:
         N = wanted.degrees

@@ -52,7 +52,7 @@ def random_pairs(
             pair[f"align_{side}"] = (-2 * torch.rand(n, generator=rng, dtype=torch.float64)).tolist()
         pairs.append(pair)
     p = pairs_of(pairs, dtype)
-    wanted = objective.degraded_answers() if objective is not None else None
+    wanted = objective.degraded_spec() if objective is not None else None
     return p if wanted is None else with_degraded(p, wanted.degrees, rng)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.objectives import AlphaDPO, SimPO, make_objective
-from lab.objectives.statistics import everywhere, moments
+from lab.objectives.batch_moments import all_reduce_sum, moments
 from tests.objectives.helpers import credit_of, random_pairs
 
 NORMALIZE = ("ema", "batch", "dataset", "none")
@@ -168,7 +168,7 @@ def _process(rank, folder):
         found[normalize] = outcome.losses
     if rank == 0:  # evaluation on one process alone does not wait for the other
         found["evaluation"] = AlphaDPO()(mine, found["ema_state"], {}, training=False)[0].losses
-    found["sum"] = everywhere(torch.tensor(float(rank + 1)))
+    found["sum"] = all_reduce_sum(torch.tensor(float(rank + 1)))
     torch.save(found, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 

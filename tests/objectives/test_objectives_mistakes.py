@@ -92,7 +92,7 @@ def test_r_dpo_asks_less_of_a_longer_chosen_answer():
 
 def test_sequence_sums_are_refused_where_tokens_are_expected():
     sums, mask = torch.tensor([-3.0, -4.0]), torch.ones(2, dtype=torch.bool)
-    with pytest.raises(ValueError, match="one row a pair"):
+    with pytest.raises(ValueError, match="one row per pair"):
         PairLogps(sums, sums, mask, mask)
     tokens = padded([[-1.0, -2.0], [-4.0, 0.0]])
     with pytest.raises(ValueError, match="chosen_mask has shape"):

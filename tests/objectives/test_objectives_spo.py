@@ -126,16 +126,16 @@ def test_a_wrong_base_is_explained(base, message):
 def test_missing_or_misshapen_answers_are_refused():
     objective = SPO()
     p = random_pairs(0, objective=objective)
-    with pytest.raises(ValueError, match="weakened answers"):
+    with pytest.raises(ValueError, match="degraded answers"):
         objective(replace(p, degraded=None), {}, {}, training=True)
     with pytest.raises(ValueError, match="N = 6"):
         SPO(degrees=6)(p, {}, {}, training=True)
 
 
 def test_says_which_answers_it_wants():
-    wanted = SPO(degrees=3, degraded_source="both", share=0.5, pooling="mean").degraded_answers()
+    wanted = SPO(degrees=3, degraded_source="both", share=0.5, pooling="mean").degraded_spec()
     assert (wanted.degrees, wanted.source, wanted.share, wanted.pooling) == (3, "both", 0.5, "mean")
-    assert make_objective("dpo").degraded_answers() is None
+    assert make_objective("dpo").degraded_spec() is None
 
 
 def test_warns_for_its_base():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.pairs import Pair, PairsError, PairStore, pairs_from_rows
+from lab.pairs import Pair, PairsError, PairStore, pairs_from_rows, read_pairs
 
 USER = {"role": "user", "content": "How do I boil 100%_ eggs?"}
 ROWS = [
@@ -30,6 +30,39 @@ def test_what_a_new_store_holds(store, tmp_path):
     assert store.log() == []
     assert store.undo() is store.redo() is None
     assert [p.name for p in tmp_path.iterdir() if "building" in p.name] == []
+
+
+def test_a_store_is_a_sequence_of_its_pairs(store):
+    first, second, third = pairs = pairs_from_rows(ROWS)
+    assert list(store) == pairs
+    assert (store[0], store[-1], store[1:]) == (first, third, [second, third])
+    assert store[second.id] == second
+    assert (second.id in store, second in store, "nothing" in store) == (True, True, False)
+    assert read_pairs(store) == pairs
+    seen = []
+    for pair in store:  # a snapshot: edits meanwhile leave the iteration as it is
+        store.drop(pair.id)
+        seen.append(pair)
+    assert seen == pairs
+    store.restore(third.id)
+    assert [*store] == [store[0]] == [store[third.id]]
+    assert store[first.id].dropped
+    assert first.id in store
+    assert first not in store
+
+
+@pytest.mark.parametrize(
+    ("key", "error", "message"),
+    [
+        (3, IndexError, "eggs has no pair number 3; it has 3 pairs, numbered from 0"),
+        (-4, IndexError, "eggs has no pair number -4"),
+        ("nothing", KeyError, "There is no pair 'nothing' in this set"),
+        (1.5, TypeError, "cannot be found by a float; give its number, its id or a slice"),
+    ],
+)
+def test_a_pair_that_is_not_in_the_store(store, key, error, message):
+    with pytest.raises(error, match=message):
+        store[key]
 
 
 def test_edits_make_versions(store):
@@ -95,7 +128,7 @@ def test_edits_that_are_refused_change_nothing(store):
 def test_an_edit_that_fails_halfway_is_rolled_back(store):
     with sqlite3.connect(store.path) as db:
         db.execute("CREATE TRIGGER full BEFORE INSERT ON log BEGIN SELECT RAISE(ABORT, 'disk full'); END")
-    with pytest.raises(PairsError, match=r"could not be changed and is as it was \(disk full\)"):
+    with pytest.raises(PairsError, match=r"could not be changed; nothing was written \(disk full\)"):
         store.edit(store.ids()[0], chosen="x")
     assert store.history(store.ids()[0]) == pairs_from_rows(ROWS)[:1]
     with sqlite3.connect(store.path) as db:
@@ -163,7 +196,7 @@ def test_a_second_store_sees_edits_and_conflicts(store):
     seen = other.get(id)
     store.edit(id, chosen="fresh")
     assert other.page(0, 9, search="fresh")[1] == 1
-    with pytest.raises(PairsError, match=r"you saw version 1, now it is 2"):
+    with pytest.raises(PairsError, match=r"based on version 1, the pair is at version 2"):
         other.edit(id, chosen="late", expected_version=seen.version)
     assert other.undo().pair_id == id
 
@@ -252,7 +285,7 @@ def test_files_that_are_no_store(tmp_path):
     with pytest.raises(PairsError, match="is not a store of pairs"):
         PairStore(tmp_path / "text.sqlite")
     sqlite3.connect(tmp_path / "other.sqlite").execute("CREATE TABLE t (x)")
-    with pytest.raises(PairsError, match="database of something else"):
+    with pytest.raises(PairsError, match="not a store of pairs"):
         PairStore(tmp_path / "other.sqlite")
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.pairs import Pair, check, degrade, key_phrases, length_bias
-from lab.pairs.checks import similarity
+from lab.pairs.pair_checks import similarity
 
 ABSTRACT = (
     "Compatibility of systems of linear constraints over the set of natural numbers. Criteria of compatibility of a system of "

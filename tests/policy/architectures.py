@@ -195,7 +195,7 @@ def row_of(kind: str, model: Any = None) -> Row:
     found = policy.logps(completions).logps
     own = [found[number, : len(c.answer)] for number, c in enumerate(completions)]
     ours = gradient(policy.model, own)
-    policy.plain_rows()
+    policy.use_plain_rows()
     with in_float64(policy.model):
         exact = one_by_one(policy.model, completions)
         theirs = gradient(policy.model, exact)

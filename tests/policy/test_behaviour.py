@@ -57,7 +57,7 @@ def test_a_model_that_sees_later_tokens_is_refused(change, training, model_folde
 
 def test_attention_without_its_mask_is_refused(model_folder):
     policy = load_policy(str(model_folder("llama")), device="cpu")
-    policy.plain_rows()
+    policy.use_plain_rows()
     for layer in policy.model.model.layers:
         attention, forward = layer.self_attn, layer.self_attn.forward
         attention.is_causal = False
@@ -284,7 +284,7 @@ def test_weights_that_no_text_reaches_are_refused_or_said(model_folder):
 
 def test_layouts_share_no_reference_and_entries_of_earlier_versions_are_not_read(model_folder, tmp_path):
     shared, plain = (load_policy(str(model_folder("llama")), device="cpu") for _ in range(2))
-    plain.plain_rows()
+    plain.use_plain_rows()
     (tmp_path / f"{shared.fingerprint}.sqlite").write_bytes(b"of version 1")
     cache = ReferenceCache(tmp_path, shared)
     assert cache.prepare(shared, COMPLETIONS) == len(COMPLETIONS)
@@ -293,10 +293,10 @@ def test_layouts_share_no_reference_and_entries_of_earlier_versions_are_not_read
     with pytest.raises(RuntimeError, match="computed in the layout cpu:grouped:split"):
         other.prepare(shared, COMPLETIONS)
     assert other.prepare(plain, COMPLETIONS) == len(COMPLETIONS)
-    other.follow_layout(shared)
+    other.use_layout_of(shared)
     assert other.prepare(shared, COMPLETIONS) == 0
     keys = set()
-    for change in (plain.plain_rows, plain.single_rows, plain.share_prompts):
+    for change in (plain.use_plain_rows, plain.use_single_rows, plain.share_prompts):
         change()
         keys.add(plain.layout_key)
     assert keys == {"cpu:plain:split:as written", "cpu:single:split:as written", "cpu:grouped:split:as written"}

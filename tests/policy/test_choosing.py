@@ -10,7 +10,7 @@ import torch
 from lab.policy import Lora, choose_kernel, choose_layout, load_policy
 from lab.policy import policy as policies
 from lab.policy.kernels import fused, patches
-from lab.policy.memory import LEAST, on_less, out_of_memory, shorter
+from lab.policy.memory import LEAST, out_of_memory, retry_smaller, shorter
 from tests.models import KINDS
 from tests.policy.test_layouts import SHAPE, completions_of
 
@@ -147,7 +147,7 @@ def test_where_memory_runs_out_the_kernel_stays_and_less_is_tried(model_folder, 
     with pytest.raises(torch.OutOfMemoryError):
         choose_kernel(policy, COMPLETIONS)
     assert policy.shared == "padded"
-    assert list(on_less(lambda few: choose_kernel(policy, few), COMPLETIONS, shorter)) == ["varlen"]
+    assert list(retry_smaller(lambda few: choose_kernel(policy, few), COMPLETIONS, shorter)) == ["varlen"]
     assert tried[0] == tried[1] > 250 > tried[-1]
 
 
@@ -163,7 +163,7 @@ def test_less_and_less_until_it_fits():
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
     with pytest.raises(RuntimeError, match="allocate") as met:
-        on_less(never, COMPLETIONS, shorter)
+        retry_smaller(never, COMPLETIONS, shorter)
     assert out_of_memory(met.value)
     assert not out_of_memory(ValueError("no"))
 
@@ -171,4 +171,4 @@ def test_less_and_less_until_it_fits():
         raise RuntimeError("not for me")
 
     with pytest.raises(RuntimeError, match="not for me"):  # and is not tried again
-        on_less(refuses, COMPLETIONS, lambda few: pytest.fail("nothing was short"))
+        retry_smaller(refuses, COMPLETIONS, lambda few: pytest.fail("nothing was short"))

@@ -9,7 +9,7 @@ from torch import nn
 
 from lab.policy import PromptAnswer, load_policy
 from lab.policy import layout as layouts
-from lab.policy.graphs import Recorded, capacity, fits, largest, paddings, sizes
+from lab.policy.cuda_graphs import RecordedPass, capacity, fits, largest_sizes, paddings, sizes
 from lab.policy.kernels import low_rank
 from lab.policy.kernels.attention import Group, SharedRow, shared_attention
 from lab.policy.loading import Lora
@@ -61,12 +61,12 @@ def test_buffers_larger_than_the_batch_give_the_same_log_probs_and_gradients(fla
     completions = completions_of(shape)
     batch = layouts.shared(completions, policy.device, kernel="varlen")
     needed = sizes(batch.shared.groups, len(batch.reads))
-    assert needed == largest([completions])
+    assert needed == largest_sizes([completions])
     room = capacity(needed, None)
     assert fits(needed, room)
     assert paddings(needed, room) >= 1
     trained = list(policy.parameters().values())
-    recorded = Recorded(policy.module, room, policy.device, policy.precision, trained)
+    recorded = RecordedPass(policy.module, room, policy.device, policy.precision, trained)
     recorded.buffers.write(layouts.shared(completions_of([(30, [3])]), policy.device, kernel="varlen"))  # nothing of it may stay
     recorded.buffers.write(batch)
     expected, found = policy.module(batch)[0], recorded.compute()
@@ -81,7 +81,7 @@ def test_credit_goes_back_through_a_recorded_pass_and_only_through_the_latest(fl
     policy = load_policy(str(model_folder("qwen2")), device="cpu")
     batch = layouts.shared(completions_of(SHAPE), policy.device, kernel="varlen")
     trained = list(policy.parameters().values())
-    recorded = Recorded(
+    recorded = RecordedPass(
         policy.module, capacity(sizes(batch.shared.groups, len(batch.reads)), None), policy.device, policy.precision, trained
     )
 

@@ -56,7 +56,7 @@ def exact(model_folder):
     def of(kind: str) -> Exact:
         if kind not in found:
             policy = load_policy(str(model_folder(kind)), device="cpu")
-            policy.plain_rows()
+            policy.use_plain_rows()
             policy.model.double()
             logps = [one_by_one(policy, c) for c in completions_of(SHAPE)]
             sum((credit[: len(row)].double() * row).sum() for credit, row in zip(CREDIT, logps)).backward()
@@ -72,7 +72,7 @@ def gradient_of(policy) -> torch.Tensor:
 
 def set_layout(policy, layout: str) -> None:
     if layout == "plain":
-        policy.plain_rows()
+        policy.use_plain_rows()
     else:
         assert policy.shared is not None
         policy.shared = layout
@@ -200,7 +200,7 @@ def test_sampling_is_as_it_was_before(kind, model_folder):
     """Generation keeps its cache and its own masks under the registered attention."""
     ours = load_policy(str(model_folder(kind)), device="cpu")
     plain = load_policy(str(model_folder(kind)), device="cpu")
-    plain.plain_rows()
+    plain.use_plain_rows()
     prompts = ["How?", "How do I bake a bread that rises well and lasts?"]
     answers = [sample_answers(p, prompts, per_prompt=2, max_new_tokens=24, seed=3) for p in (ours, plain)]
     assert answers[0] == answers[1]

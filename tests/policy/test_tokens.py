@@ -150,7 +150,7 @@ def test_formatted_text_may_end_in_an_end_that_only_the_model_knows():
 
 
 def test_a_prompt_without_tokens_is_refused_where_nothing_else_begins_the_row():
-    with pytest.raises(ValueError, match="gives no token"):
+    with pytest.raises(ValueError, match="has no tokens"):
         Encoder(TOKENIZERS["byte-level without BOS"])("", "Mix.")
     assert Encoder(TOKENIZERS["byte-level"])("", "Mix.").prompt == (0,)
 
@@ -224,7 +224,7 @@ def test_an_answer_that_has_begun_is_continued():
 def test_a_character_that_a_tokenizer_does_not_know_is_one_sentence():
     inner = Tokenizer(models.WordPiece({"how": 0, "</s>": 1}, unk_token="[UNK]"))
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>")
-    with pytest.raises(ValueError, match=r"tokenizer cannot read 'why' \(.*UNK.*\)"):
+    with pytest.raises(ValueError, match=r"tokenizer cannot encode 'why' \(.*UNK.*\)"):
         Encoder(tokenizer)("why", "how")
 
 

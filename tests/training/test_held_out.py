@@ -116,8 +116,8 @@ def setting(model_folder, tmp_path_factory):
     cache = ReferenceCache(tmp_path_factory.mktemp("reference"), policy)
 
     def make(objective):
-        pairs = [encode_pair(pair_of(row), encoder, objective.degraded_answers()) for row in rows]
-        degraded_spec = objective.degraded_answers()
+        pairs = [encode_pair(pair_of(row), encoder, objective.degraded_spec()) for row in rows]
+        degraded_spec = objective.degraded_spec()
         return policy, pairs, cache.lookup, torch.nn.Linear(policy.hidden_size, degraded_spec.degrees) if degraded_spec else None
 
     everything = [make(make_objective(name))[1] for name in OBJECTIVES]

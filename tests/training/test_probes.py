@@ -48,13 +48,13 @@ class Setting:
         self.objective = objective
         self.policy = load_policy(str(folder(kind)), lora=lora, device="cpu")
         encoder = Encoder(self.policy.tokenizer)
-        self.pairs = [encode_pair(pair_of(row), encoder, objective.degraded_answers()) for row in rows[:COUNT]]
+        self.pairs = [encode_pair(pair_of(row), encoder, objective.degraded_spec()) for row in rows[:COUNT]]
         reference = ReferenceCache(cache / "reference", self.policy)
         reference.prepare(self.policy, [c for pair in self.pairs for c in pair.completions()])
         self.reference = reference.lookup
         for number, parameter in enumerate(self.policy.parameters().values()):
             parameter.data.add_(torch.randn(parameter.shape, generator=generator(0, number, 9)) * 0.02)
-        degraded_spec = objective.degraded_answers()
+        degraded_spec = objective.degraded_spec()
         self.head = None
         if degraded_spec:  # some pairs have weakened answers and some have none
             self.pairs = [pair if number % 3 else replace(pair, degraded=()) for number, pair in enumerate(self.pairs)]

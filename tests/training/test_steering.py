@@ -11,7 +11,7 @@ import pytest
 
 import lab
 from lab.cli import main
-from lab.policy import reference
+from lab.policy.reference_cache import ReferenceCache
 from lab.run import send
 from lab.run.changeable import changeable, changed, values
 from lab.run.config import ConfigError, TrainConfig
@@ -177,13 +177,13 @@ def test_rubbish_in_the_mailbox_is_refused_in_words(rows, model_folder, tmp_path
 
 def test_requests_are_heard_while_the_run_prepares_and_obeyed_before_its_first_step(rows, model_folder, tmp_path, monkeypatch):
     folder = tmp_path / "run"
-    computed = reference.ReferenceCache.prepare
+    computed = ReferenceCache.prepare
 
     def slowly(self, *arguments, **more):
         send(folder, "set", settings={"beta": 0.3})
         return computed(self, *arguments, **more)
 
-    monkeypatch.setattr(reference.ReferenceCache, "prepare", slowly)
+    monkeypatch.setattr(ReferenceCache, "prepare", slowly)
     run = train("dpo", rows, model_folder("llama"), folder)
     assert run.events("change")["step"].tolist() == [0]
     seen = run.reader.batch(8)

@@ -22,13 +22,13 @@ def setting(model_folder, rows, tmp_path):
     def make(objective, lora=None):
         policy = load_policy(str(model_folder("llama")), lora=lora, device="cpu")
         encoder = Encoder(policy.tokenizer)
-        pairs = [encode_pair(pair_of(row), encoder, objective.degraded_answers()) for row in rows[:6]]
+        pairs = [encode_pair(pair_of(row), encoder, objective.degraded_spec()) for row in rows[:6]]
         cache = ReferenceCache(tmp_path / "reference", policy)
         cache.prepare(policy, [c for pair in pairs for c in pair.completions()])
         with torch.no_grad():
             for parameter in policy.parameters().values():
                 parameter.add_(torch.randn(parameter.shape, generator=generator(0, 0, 9)) * 0.02)
-        degraded_spec = objective.degraded_answers()
+        degraded_spec = objective.degraded_spec()
         head = None
         if degraded_spec:
             head = torch.nn.Linear(policy.hidden_size, degraded_spec.degrees)
@@ -132,7 +132,7 @@ def test_every_registered_objective_survives_a_step(setting):
 
 
 def test_weakened_answers_fit_behind_a_prompt_that_was_cut_for_shorter_ones(model_folder):
-    from lab.objectives import DegradedAnswers
+    from lab.objectives import DegradedSpec
     from lab.training.data.encoded_pairs import degrade_answer
 
     policy = load_policy(str(model_folder("llama")), device="cpu")
@@ -140,6 +140,6 @@ def test_weakened_answers_fit_behind_a_prompt_that_was_cut_for_shorter_ones(mode
     pair = pair_of({"prompt": "x" * 300, "chosen": "Yes.", "rejected": "No."})
     prompt = encode_pair(pair, encoder).chosen.prompt
     text = "First mix the flour and the water, then knead the soft dough, then warm the old oven for a good while. " * 3
-    degraded = degrade_answer(text, pair, encoder, prompt, DegradedAnswers(degrees=3, source="sampled", share=1.0, pooling="last"))
+    degraded = degrade_answer(text, pair, encoder, prompt, DegradedSpec(degrees=3, source="sampled", share=1.0, pooling="last"))
     assert degraded
     assert all(len(prompt) + len(weak.completion.answer) <= 64 for weak in degraded)

@@ -160,6 +160,6 @@ def test_an_export_says_the_moment_and_the_script_repeats_it(dated_model, conver
 
 
 def test_a_moment_that_is_none_is_refused_in_one_sentence():
-    with pytest.raises(ConfigError, match=r"template_time = 'yesterday' does not work: 'yesterday' is no moment; write a date"):
+    with pytest.raises(ConfigError, match=r"template_time = 'yesterday' does not work: 'yesterday' is no date or time; write"):
         TrainConfig.parse(objective="dpo", template_time="yesterday")
     assert TrainConfig.parse(objective="dpo", template_time="2024-02-03").template_time == "2024-02-03T00:00:00"

@@ -313,7 +313,7 @@ def test_lora(rows, folder, tmp_path):
     model = folder("llama")
     run = ours("dpo", rows, model, lora_rank=4, lora_alpha=8.0)
     policy = load_policy(model, lora=Lora(4, 8.0), device="cpu", seed=run.config.seed)  # the same first weights of the adapter
-    policy.plain_rows()
+    policy.use_plain_rows()
     trainer = dpo_trainer(rows, run, policy.model, tmp_path)
     assert trainer.ref_model is None
     assert_equal(run, theirs(trainer))

@@ -93,7 +93,7 @@ def test_the_same_seed_gives_the_same_bytes(world: World, tmp_path: Path) -> Non
     torch.manual_seed(5)
     threads = torch.get_num_threads()
     again = ensure(TINY, cache=tmp_path)
-    assert again.facts["files"] == world.facts["files"]
+    assert again.metadata["files"] == world.metadata["files"]
     assert torch.equal(torch.rand(3), expected), "the global generator was touched"
     assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()
@@ -102,7 +102,7 @@ def test_the_same_seed_gives_the_same_bytes(world: World, tmp_path: Path) -> Non
 def test_more_pairs_leave_the_rest_as_it_is(world: World, tmp_path: Path) -> None:
     more = ensure(replace(TINY, pairs=80), cache=tmp_path)
     assert more.folder.name != world.folder.name
-    differing = {name for name, digest in more.facts["files"].items() if digest != world.facts["files"][name]}
+    differing = {name for name, digest in more.metadata["files"].items() if digest != world.metadata["files"][name]}
     assert differing == {"world.jsonl"}
     assert more.pairs()[:64] == world.pairs()
 
@@ -138,7 +138,7 @@ def test_a_damaged_world_is_built_again(world: World, tmp_path: Path, damage: st
         folder.mkdir()
     found, built = rebuilt(tmp_path)
     assert built
-    assert found.facts["files"] == world.facts["files"]
+    assert found.metadata["files"] == world.metadata["files"]
 
 
 def test_a_build_that_dies_leaves_nothing_and_remains_are_cleared(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def _ensure_and_tell(cache: str, start: object, out: object) -> None:
     calls: list[str] = []
     start.wait()  # type: ignore[attr-defined]
     found = ensure(TINY, cache=Path(cache), progress=lambda what, share: calls.append(what))
-    out.put((count_builds(calls), found.facts["files"]))  # type: ignore[attr-defined]
+    out.put((count_builds(calls), found.metadata["files"]))  # type: ignore[attr-defined]
 
 
 def test_two_processes_build_it_once(world: World, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_two_processes_build_it_once(world: World, tmp_path: Path) -> None:
     for process in processes:
         process.join(30)
     assert sorted(count for count, _ in told) == [0, 1]
-    assert told[0][1] == told[1][1] == world.facts["files"]
+    assert told[0][1] == told[1][1] == world.metadata["files"]
 
 
 def test_two_threads_build_it_once(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.text.plain import markup, plain
 from app.widgets.pair_view import shown
-from lab.objectives import DegradedAnswers
+from lab.objectives import DegradedSpec
 from lab.pairs import Pair, removed_spans
 from lab.whatif.degrees import SOURCES, DegreeGuess
 
@@ -18,7 +18,7 @@ STYLE = """<style>
 </style>"""
 
 
-def draw(pair: Pair, degraded: DegradedAnswers, guesses: Sequence[DegreeGuess] | None) -> None:
+def draw(pair: Pair, degraded: DegradedSpec, guesses: Sequence[DegreeGuess] | None) -> None:
     """Every degraded answer beside the head's guess. guesses: None where there is no model to ask."""
     sides = SOURCES.get(degraded.source, ())
     if not sides:

@@ -243,7 +243,7 @@ def _has_reference(run: Run) -> bool:
 
 def _degrees(run: Run, pair: Pair, objective: Objective, step: int | None) -> None:
     """SPO's degraded answers, and what the head of the nearest checkpoint makes of them."""
-    degraded = objective.degraded_answers()
+    degraded = objective.degraded_spec()
     assert degraded is not None
     there = examining.steps(run)
     guesses, source = None, "The run has no checkpoint yet, so its head cannot be asked."

@@ -31,7 +31,7 @@ def choices(objective: Objective | None, reference: bool) -> list[str]:
     offered = [DIFFERENCE, *(["log_ratio"] if reference else []), "credit"]
     if objective is None:
         return offered
-    return offered + (["pilot"] if draws_tokens(objective) else []) + ([DEGREES] if objective.degraded_answers() else [])
+    return offered + (["pilot"] if draws_tokens(objective) else []) + ([DEGREES] if objective.degraded_spec() else [])
 
 
 def draws_tokens(objective: Objective) -> bool:

@@ -199,7 +199,7 @@ def _assumed(one: Shown) -> list[str]:
         )
     if o.needs_alignment:
         found.append("The pair's weight is taken as 1.")
-    if o.degraded_answers() is not None:
+    if o.degraded_spec() is not None:
         found.append("Drawn without weakened answers: the landscape is that of the alignment loss.")
     if one.picture.state:
         found.append("It remembers " + ", ".join(f"{key} = {float(value):.3g}" for key, value in one.picture.state.items()) + ".")

@@ -1,1 +1,1 @@
-"""The objectives, one file per paper or family. Importing a module registers its objectives."""
+"""The objectives, one file per paper or family; importing a module registers its objectives."""

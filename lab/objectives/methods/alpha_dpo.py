@@ -1,4 +1,4 @@
-"""alpha-DPO: every pair gets its own margin, from how far policy and reference already disagree about it."""
+"""AlphaDPO: every pair gets its own margin, from how much policy and reference disagree about it."""
 
 from __future__ import annotations
 
@@ -8,37 +8,39 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid as ls
+from typing_extensions import override
 
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, parameter, register
-from lab.objectives.statistics import Moments, everywhere, moments
+from lab.objectives.batch_moments import Moments, all_reduce_sum, moments
 
 _TABLE = "arXiv 2410.10148, table of hyper-parameters, equal to the authors' configuration files; batch 128, 1 epoch"
 
 
 @register
 class AlphaDPO(Objective):
-    """L = -ls(beta (d - sg[gamma_beta_ratio + alpha z])),  d = avg_w - avg_l,  z = (gap - mean) / (std + eps).
+    """AlphaDPO: SimPO with a margin of its own for every pair, taken from how much policy and reference disagree about it.
 
-    Wu et al. 2024, arXiv 2410.10148, Eq. 12, as the authors' code computes it. gap is the implicit reference's view of
-    the pair: d - d_ref for `reference` "ratio" (U (pi/ref)^alpha, the method), d for "policy" (U pi^alpha), d_ref for
-    "reference" (U ref^alpha), -d_ref for "inverse_reference" (U (1/ref)^alpha); d_ref is d of the reference model.
+    d = avg_w - avg_l (sums with `length_normalize` false), d_ref is d of the reference model, and z = (gap - mean) / (std + eps).
+    `reference` selects the implicit reference and so the gap: d - d_ref for "ratio" (U (π/ref)^α, the method), d for
+    "policy" (U π^α), d_ref for "reference" (U ref^α), -d_ref for "inverse_reference" (U (1/ref)^α).
 
-    `normalize` says whose mean and std: "ema", a moving average over batches; "batch"; "dataset", the training set's,
-    from `dataset_state`; "none", z = gap. z = 0 where std is 0 or nothing has been seen, and for one pair alone with
-    "batch" or in training with "ema" (OURS). State "mean", "std" (uncorrected), "count"; evaluation reads it and leaves
-    it alone (OURS). In training, statistics run over all processes when torch.distributed is initialised, so all of
-    them have to call; in evaluation over the batch at hand.
+    `normalize` selects mean and std: "ema", a moving average over batches; "batch", the batch; "dataset", the training set (from
+    `dataset_state`); "none", z = gap. z is 0 where std is 0 or no batch has been seen, and for a single pair with "batch", or with
+    "ema" in training (OURS). The state holds mean, std (without bias correction) and count; evaluation does not change it
+    (OURS). In training the statistics run over all processes where torch.distributed is initialised, so every process must make the
+    call; in evaluation they run over the batch of this process.
 
-    Returns losses [B] in nats; terms `logit` (what the sigmoid gets), `target_margin` = beta (gamma_beta_ratio + alpha z),
-    in units of the logit, `gap` (nats/token, or nats) and `z`. alpha = 0 is SimPO.
+    Terms: logit, the argument of the sigmoid; target_margin = β (γ/β + α z), in units of the logit; gap (nats/token, or
+    nats); z. Losses are in nats. α = 0 is SimPO.
 
-    Paper and code differ: Eq. 12 has gamma and alpha outside beta, so gamma = beta gamma_beta_ratio and, normalised,
-    alpha_12 = beta alpha; Eq. 10 uses sums and data-set statistics where the code uses averages per token and a moving
-    average. The code's moving average starts at 0 without correction, so z is about 10 times too large at first, and
-    is NaN where std is 0 or a batch holds one pair: `ema_variant` "official" is the code's value wherever that is
-    finite, and the rules above elsewhere; "corrected" (OURS, default) divides by 1 - ema_decay^count.
-    Known to fail: without the stop-gradient training collapses (length-controlled win rate 2.7 instead of 58.7). With
-    "dataset" and a policy that still equals the reference every gap is 0, and so is z, until the statistics are renewed.
+    Paper and code differ: this follows the released code. Eq. 12 has γ and α outside β, so γ = β gamma_beta_ratio and, where
+    normalised, α of Eq. 12 is β α; Eq. 10 has sums and statistics of the data set where the code has averages per token and a
+    moving average. The code's moving average starts at 0 without correction, so z is about 10 times too large at first, and
+    is NaN where std is 0 or a batch holds one pair: `ema_variant` "official" gives the code's value wherever that is finite;
+    "corrected" (OURS, default) divides by 1 - ema_decay^count.
+
+    Known to fail: without the stop-gradient training collapses (length-controlled win rate 2.7 instead of 58.7). With "dataset" and
+    a policy that equals the reference every gap is 0, and z stays 0 until the statistics are renewed.
     """
 
     name: ClassVar[str] = "alpha_dpo"
@@ -56,26 +58,29 @@ class AlphaDPO(Objective):
         10.0, "Scale of the length-normalised reward.", symbol="β", unit="tokens/nat", recommended=(2.5, 10.0), gt=0
     )
     gamma_beta_ratio: float = parameter(
-        0.4, "Margin asked of every pair.", symbol="γ/β", unit="nats/token", recommended=(0.0, 1.0), ge=0
+        0.4, "Margin that every pair must reach.", symbol="γ/β", unit="nats/token", recommended=(0.0, 1.0), ge=0
     )
     alpha: float = parameter(
         0.05, "Margin added per unit of z; 0 is SimPO.", symbol="α", unit="nats/token", recommended=(0.0, 0.2), ge=0
     )
     normalize: Literal["ema", "batch", "dataset", "none"] = parameter(
-        "ema", "Whose mean and std turn the gap into z; the paper has dataset, its code ema.", changeable=False
+        "ema", "Mean and std with which the gap is normalised to z; the paper uses dataset, its code ema.", changeable=False
     )
     reference: Literal["ratio", "policy", "reference", "inverse_reference"] = parameter(
         "ratio", "The implicit reference: U (π/ref)^α (the method), U π^α, U ref^α or U (1/ref)^α.", changeable=False
     )
     length_normalize: bool = parameter(True, "Average log-probs per token, as the code does; otherwise sums.", changeable=False)
-    stop_gradient: bool = parameter(True, "Hold the margin constant in the gradient; without it training collapses.", symbol="sg")
+    stop_gradient: bool = parameter(
+        True, "Treat the margin as a constant in the gradient; without it training collapses.", symbol="sg"
+    )
     ema_decay: float = parameter(0.9, "Share of the moving average kept at each step.", symbol="D", ge=0, lt=1)
     ema_variant: Literal["corrected", "official"] = parameter(
         "corrected", "corrected: bias-corrected moving average (OURS); official: the released code.", changeable=False
     )
-    eps: float = parameter(1e-8, "Added to std in z (OURS).", symbol="eps", ge=0)
+    eps: float = parameter(1e-8, "Added to the std in z (OURS).", symbol="eps", ge=0)
 
     @classmethod
+    @override
     def unused_parameters(cls, values: Mapping[str, Any]) -> frozenset[str]:
         ema = values["normalize"] == "ema"
         official = ema and values["ema_variant"] == "official"
@@ -83,24 +88,30 @@ class AlphaDPO(Objective):
         return frozenset(unused | ({"eps"} if official or values["normalize"] == "none" else set()))
 
     @property
+    @override
     def needs_reference(self) -> bool:  # type: ignore[override]
         return self.reference != "policy"
 
     @property
+    @override
     def length_normalized(self) -> bool:  # type: ignore[override]
         return self.length_normalize
 
     @property
+    @override
     def couples_pairs(self) -> bool:  # type: ignore[override]
         return self.normalize in ("ema", "batch")
 
+    @override
     def couples(self, *, training: bool) -> bool:
         return self.normalize == "batch" or (self.normalize == "ema" and training)
 
     @property
+    @override
     def needs_dataset(self) -> bool:  # type: ignore[override]
         return self.normalize == "dataset"
 
+    @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         d = self._difference(p)
         gap = self._gap(p)
@@ -109,6 +120,7 @@ class AlphaDPO(Objective):
         logit = self.beta * (d - (target.detach() if self.stop_gradient else target))
         return Outcome(-ls(logit), {"logit": logit, "target_margin": self.beta * target, "gap": gap, "z": z}), after
 
+    @override
     def initial_state(self) -> State:
         if self.normalize != "ema":
             return {}
@@ -118,21 +130,26 @@ class AlphaDPO(Objective):
             "count": torch.zeros((), dtype=torch.int64),
         }
 
+    @override
     def dataset_state(self, batches: Iterable[PairLogps]) -> State:
-        """Mean and std of the gap over all pairs of `batches` (and over all processes, each with its share), for
-        normalize "dataset"; for the others the initial state, without reading `batches`. Raises ValueError if there is no pair."""
+        """Compute mean and std of the gap over all pairs of `batches` (and of all processes, each with its share).
+
+        Other settings of `normalize` than "dataset" return the initial state and do not read `batches`. Raises ValueError for
+        no batch.
+        """
         if not self.needs_dataset:
             return self.initial_state()
         gaps = [self._gap(p).detach() for p in batches]
         if not gaps:
             raise ValueError(
-                "alpha_dpo with normalize=dataset needs the training set's log-probs, but there was no batch; pass at least one."
+                "alpha_dpo with normalize=dataset needs the log-probs of the training set, but got no batch; pass at least one."
             )
-        found = moments(torch.cat(gaps), everywhere)
-        return {"mean": found.mean, "std": found.std}
+        dataset = moments(torch.cat(gaps), all_reduce_sum)
+        return {"mean": dataset.mean, "std": dataset.std}
 
+    @override
     def rewards(self, p: PairLogps) -> tuple[Tensor, Tensor]:
-        """beta times the (length-normalised) log-prob of the policy, each [B]: the reward the loss compares, as in SimPO."""
+        """Compute beta times the (length-normalised) log-prob of the policy, each [B]: the reward the loss compares, as SimPO's."""
         w, l = (p.avg_w, p.avg_l) if self.length_normalize else (p.S_w, p.S_l)
         return self.beta * w, self.beta * l
 
@@ -148,12 +165,12 @@ class AlphaDPO(Objective):
         return d_ref if self.reference == "reference" else -d_ref
 
     def _z(self, gap: Tensor, state: State, training: bool) -> tuple[Tensor, State]:
-        """z [B] with the gradient of gap, mean and std held constant, and the state after the call."""
+        """Compute z [B], with gradient through the gap but not through mean and std, and the state after the call."""
         if self.normalize == "none":
             return gap, state
         if self.normalize == "dataset":
             return _standardize(gap, _scalar(state, "mean", gap), _scalar(state, "std", gap), self.eps), state
-        batch = moments(gap.detach(), everywhere if training else None)
+        batch = moments(gap.detach(), all_reduce_sum if training else None)
         if self.normalize == "batch":
             return _standardize(gap, batch.mean, batch.std, self.eps), state
         return self._moving_z(gap, batch, state, training)

@@ -1,4 +1,4 @@
-"""AOT: the whole distribution of margins is moved past the reference's, quantile by quantile."""
+"""AOT: losses on sorted margins and sorted log-ratios, so that distributions are compared instead of pairs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 from torch.nn.functional import logsigmoid as ls
+from typing_extensions import override
 
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, State, register
 
@@ -14,10 +15,14 @@ from .shared import LN2, reference_strength
 
 @register
 class AOT(Objective):
-    """L_i = -ls(beta (m_i - q_r)),  m = S_w - S_l,  q = sorted(R_w - R_l),  r = rank of m_i in the batch.
+    """Alignment via Optimal Transport: move the distribution of policy margins past that of the reference, quantile by quantile.
 
-    Melnyk et al. 2024, arXiv 2406.05882. Returns losses [B] in nats, L_i with the pair that owns m_i; term `logit`.
-    Ties keep the order of the batch, which is that of this process. Known to fail: one pair per batch is plain DPO.
+    m_i = S_w - S_l of pair i, q the sorted R_w - R_l of the batch, rank(i) the rank of m_i among the m. Ties keep the order of the
+    batch. The batch is that of this process.
+
+    Terms: logit, the argument of the sigmoid. Losses are in nats, each with the pair of its m_i.
+
+    Known to fail: with one pair per batch it is plain DPO.
     """
 
     name: ClassVar[str] = "aot"
@@ -28,21 +33,25 @@ class AOT(Objective):
 
     beta: float = reference_strength()
 
+    @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         m, q = p.S_w - p.S_l, (p.R_w - p.R_l).sort(stable=True).values
         logit = self.beta * (m - q[_rank(m)])
         return Outcome(-ls(logit), {"logit": logit}), state
 
+    @override
     def first_step_loss(self) -> float:
         return LN2
 
 
 @register
 class AOTUnpaired(Objective):
-    """L_i = -ls(beta (X1_i - q_r)),  q = sorted X2,  r = rank of X1_i in the batch.
+    """AOT for unpaired data: compare each chosen log-ratio with the rejected log-ratio of equal rank in the batch.
 
-    Melnyk et al. 2024, arXiv 2406.05882. As `aot`, but chosen and rejected answers need not belong together: each chosen
-    log-ratio meets the rejected one of equal rank, which takes the gradient. Returns losses [B] in nats; term `logit`.
+    q is the sorted log X2 of the batch, rank(i) the rank of log X1_i. Chosen and rejected answers need not belong to one prompt;
+    the gradient reaches the rejected answer at q. Ties keep the order of the batch. The batch is that of this process.
+
+    Terms: logit, the argument of the sigmoid. Losses are in nats.
     """
 
     name: ClassVar[str] = "aot_unpaired"
@@ -53,14 +62,16 @@ class AOTUnpaired(Objective):
 
     beta: float = reference_strength()
 
+    @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         logit = self.beta * (p.X1 - p.X2.sort(stable=True).values[_rank(p.X1)])
         return Outcome(-ls(logit), {"logit": logit}), state
 
+    @override
     def first_step_loss(self) -> float:
         return LN2
 
 
 def _rank(values: Tensor) -> Tensor:
-    """Rank of each value from 0, [B] -> [B] int64; ties keep their order."""
+    """Rank of each value, from 0, [B] -> [B] int64; ties keep their order."""
     return values.detach().argsort(stable=True).argsort()

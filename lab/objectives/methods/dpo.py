@@ -1,8 +1,10 @@
-"""DPO, the objective all others are compared with."""
+"""DPO, the baseline of all other objectives."""
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+from typing_extensions import override
 
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, register
 
@@ -11,13 +13,17 @@ from .shared import LN2, flipped_share, reference_strength, smoothed
 
 @register
 class DPO(Objective):
-    """L = -(1-e) ls(beta h) - e ls(-beta h), h = log X1 - log X2 (sums over the completion's tokens).
+    """Direct Preference Optimization: logistic loss on the difference of the two log-ratios.
 
-    Rafailov et al. 2023, arXiv 2305.18290, Eq. 7; label smoothing e from Mitchell's cDPO note, Eq. 3.
-    Returns losses [B] in nats, terms `logit` = beta h.
+    ε is `label_smoothing`, the share of labels assumed to be flipped.
+
+    Terms: logit = β h. Losses are in nats.
+
     Library and paper differ: TRL 1.x accepts label_smoothing and ignores it for this loss; here it is used, as in the
-    authors' code. Known to fail: |dL/dX1| / |dL/dX2| = X2/X1, so once X2 < X1 the rejected answer falls faster than the
-    chosen one moves, and the chosen log-prob often falls too (likelihood displacement).
+    authors' code.
+
+    Known to fail: |dL/dX1| / |dL/dX2| = X2/X1, so once X2 < X1 the rejected answer falls faster than the chosen one moves, and the
+    log-prob of the chosen answer often falls too (likelihood displacement).
     """
 
     name: ClassVar[str] = "dpo"
@@ -31,9 +37,11 @@ class DPO(Objective):
     beta: float = reference_strength()
     label_smoothing: float = flipped_share()
 
+    @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         logit = self.beta * p.h
         return Outcome(smoothed(logit, self.label_smoothing), {"logit": logit}), state
 
+    @override
     def first_step_loss(self) -> float:
         return LN2

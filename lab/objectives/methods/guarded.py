@@ -1,4 +1,4 @@
-"""DPO with something that guards the answers' likelihood: DPO-Positive, Cal-DPO, WPO."""
+"""DPO with a further term or weight that protects the answers' likelihood: DPO-Positive, Cal-DPO, WPO."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch.nn.functional import logsigmoid as ls
+from typing_extensions import override
 
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, State, masked_sum, parameter, register
 
@@ -14,11 +15,12 @@ from .shared import LN2, reference_strength
 
 @register
 class DPOP(Objective):
-    """L = -ls(beta (h - lam max(0, -X1))): a penalty once the chosen answer falls below the reference.
+    """DPO-Positive (Smaug): DPO with a penalty where the chosen answer is less likely than under the reference.
 
-    Pal et al. 2024, arXiv 2402.13228 (Smaug). Returns losses [B] in nats; terms `logit` (what the sigmoid gets) and
-    `target_margin` = beta lam max(0, -X1), in units of beta h. The gradient of the max at X1 = 0 is 0, so the first
-    step is DPO's. Known to fail: a large lam turns it into likelihood training of the chosen answers.
+    Terms: logit, the argument of the sigmoid; target_margin = β λ max(0, -log X1), in units of β h. Losses are in nats. The
+    gradient of the max at log X1 = 0 is 0, so the first step is DPO's.
+
+    Known to fail: a large λ turns it into likelihood training of the chosen answers.
     """
 
     name: ClassVar[str] = "dpop"
@@ -27,24 +29,32 @@ class DPOP(Objective):
     formula: ClassVar[str] = "L = −log σ(β (h − λ max(0, −log X1)))"
 
     beta: float = reference_strength(0.3)
-    lam: float = parameter(50.0, "Weight of the penalty.", symbol="λ", recommended=(5.0, 500.0), ge=0)
+    lam: float = parameter(
+        50.0, "Weight of the penalty on a chosen answer that falls below the reference.", symbol="λ", recommended=(5.0, 500.0), ge=0
+    )
 
+    @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         penalty = self.lam * torch.relu(-p.X1)
         logit = self.beta * (p.h - penalty)
         return Outcome(-ls(logit), {"logit": logit, "target_margin": self.beta * penalty}), state
 
+    @override
     def first_step_loss(self) -> float:
         return LN2
 
 
 @register
 class CalDPO(Objective):
-    """L = -ls(h) + (X1 - 1/(2 beta))^2 + (X2 + 1/(2 beta))^2; no beta in the first term.
+    """Calibrated DPO: DPO plus squared terms that pull each log-ratio to a target of its own.
 
-    Xiao et al. 2024, arXiv 2412.14516. Returns losses [B]; terms `logit` = h and `target_margin` = 1/beta (nats).
-    Paper and code differ: the paper adds the calibration with weight 1, the released code with 0.5; here 1.
-    Known to fail: the squared terms outweigh the first by far, so it behaves like `sppo_hard`.
+    There is no β in the logistic term.
+
+    Terms: logit = h; target_margin = 1/β, in nats.
+
+    Paper and code differ: the paper adds the squared terms with weight 1, the released code with 0.5; here 1.
+
+    Known to fail: the squared terms outweigh the logistic one by far, so it behaves like `sppo_hard`.
     """
 
     name: ClassVar[str] = "cal_dpo"
@@ -52,24 +62,29 @@ class CalDPO(Objective):
     source: ClassVar[str] = "Xiao et al. 2024, arXiv 2412.14516"
     formula: ClassVar[str] = "L = −log σ(h) + (log X1 − 1/(2β))² + (log X2 + 1/(2β))²"
 
-    beta: float = parameter(0.1, "Inverse of the target difference of the log-ratios.", symbol="β", unit="1/nats", gt=0)
+    beta: float = parameter(0.1, "Inverse of the target for the difference of the log-ratios.", symbol="β", unit="1/nats", gt=0)
 
+    @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         target = 0.5 / self.beta
         losses = -ls(p.h) + (p.X1 - target) ** 2 + (p.X2 + target) ** 2
         return Outcome(losses, {"logit": p.h, "target_margin": torch.full_like(p.h, 2 * target)}), state
 
+    @override
     def first_step_loss(self) -> float:
         return LN2 + 0.5 / self.beta**2
 
 
 @register
 class WPO(Objective):
-    """L = -c ls(beta h), c = sg[exp(mean_t(w_t - a_t) + mean_t(l_t - b_t))]: pairs the policy would write count more.
+    """Weighted Preference Optimization: DPO in which pairs that the policy itself is likely to write have more weight.
 
-    Zhou et al. 2024, arXiv 2406.11827, Eq. 2; w, l are the token log-probs, a, b (`align_chosen`, `align_rejected`)
-    log sum_v p(v)^2 of the policy at each position. Returns losses [B] in nats, terms `logit` = beta h and
-    `pair_weight` = c. Libraries differ: older TRL capped c at 1, TRL 1.x does not, nor does this.
+    w and l are the log-probs of the chosen and rejected tokens; a and b (`align_chosen`, `align_rejected`) are
+    log sum_v p(v)^2 of the policy at the same positions; means run over the tokens of an answer.
+
+    Terms: logit = β h; pair_weight = c. Losses are in nats.
+
+    Libraries differ: older TRL limited c to 1, TRL 1.x does not, and neither does this.
     """
 
     name: ClassVar[str] = "wpo"
@@ -80,6 +95,7 @@ class WPO(Objective):
 
     beta: float = reference_strength()
 
+    @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         aligned_w = masked_sum((p.chosen - p.required("align_chosen")).detach(), p.chosen_mask) / p.n_w
         aligned_l = masked_sum((p.rejected - p.required("align_rejected")).detach(), p.rejected_mask) / p.n_l

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid as ls
+from typing_extensions import override
 
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, masked_sum, parameter, register
 
@@ -15,11 +16,13 @@ from .shared import LN2, reference_strength
 
 @register
 class NormalizedDPO(Objective):
-    """L = -ls(beta (X1/n_w - X2/n_l)): DPO on mean log-ratios per token.
+    """Length-normalised DPO (Tulu 3): DPO on mean log-ratios per token.
 
-    Lambert et al. 2024, arXiv 2411.15124 (Tulu 3); TRL's `sigmoid_norm`, which its documentation puts next to SimPO
-    although it keeps the reference. Returns losses [B] in nats, term `logit`.
-    Known to fail: with DPO's beta (0.1) the logit hardly leaves 0, because averages are smaller than sums.
+    The same as TRL's `sigmoid_norm`, which its documentation describes next to SimPO although it keeps the reference.
+
+    Terms: logit, the argument of the sigmoid. Losses are in nats.
+
+    Known to fail: with DPO's β (0.1) the logit stays near 0, because averages are smaller than sums.
     """
 
     name: ClassVar[str] = "dpo_norm"
@@ -33,22 +36,24 @@ class NormalizedDPO(Objective):
         5.0, "Scale of the length-normalised reward.", symbol="β", unit="tokens/nat", recommended=(2.0, 15.0), gt=0
     )
 
+    @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         logit = self.beta * (p.X1 / p.n_w - p.X2 / p.n_l)
         return Outcome(-ls(logit), {"logit": logit}), state
 
+    @override
     def first_step_loss(self) -> float:
         return LN2
 
 
 @register
 class RDPO(Objective):
-    """L = -ls(beta h + alpha (n_w - n_l)): a pair whose chosen answer is longer needs less margin.
+    """Length-regularised DPO: a pair whose chosen answer is longer needs less margin.
 
-    Park et al. 2024, arXiv 2403.19159. Returns losses [B] in nats; terms `logit` (what the sigmoid gets) and
-    `target_margin` = -alpha (n_w - n_l), in units of beta h.
-    Sources differ: the penalised reward r - alpha n gives the + sign; the tables in the AlphaDPO and RainbowPO papers
-    and some libraries print -, which raises the pressure towards longer chosen answers.
+    Terms: logit, the argument of the sigmoid; target_margin = -α (n_w - n_l), in units of β h. Losses are in nats.
+
+    Sources differ: the penalised reward r - α n leads to the + sign used here; the tables in the AlphaDPO and RainbowPO papers and
+    some libraries have -, which increases the pressure towards longer chosen answers.
     """
 
     name: ClassVar[str] = "r_dpo"
@@ -57,8 +62,9 @@ class RDPO(Objective):
     formula: ClassVar[str] = "L = −log σ(β h + α (n_w − n_l))"
 
     beta: float = reference_strength()
-    alpha: float = parameter(0.01, "Reward taken off per token.", symbol="α", unit="1/token", recommended=(0.0, 1.0), ge=0)
+    alpha: float = parameter(0.01, "Reward subtracted per token.", symbol="α", unit="1/token", recommended=(0.0, 1.0), ge=0)
 
+    @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         bonus = self.alpha * (p.n_w - p.n_l).to(p.h)
         logit = self.beta * p.h + bonus
@@ -67,10 +73,13 @@ class RDPO(Objective):
 
 @register
 class LDDPO(Objective):
-    """L = -ls(beta h'), h' as h with every token past the first min(n_w, n_l) weighted by alpha.
+    """Length-desensitised DPO: tokens beyond the length of the shorter answer count with weight α.
 
-    Liu et al. 2024, arXiv 2409.06411, Eq. 11. Returns losses [B] in nats, term `logit` = beta h'. alpha = 1 is DPO.
-    Libraries differ: the paper redefines the policy's likelihood and is silent about the reference; older TRL and
+    h' is h with every token after the first min(n_w, n_l) of its answer weighted by α; α = 1 is DPO.
+
+    Terms: logit = β h'. Losses are in nats.
+
+    Libraries differ: the paper redefines the policy's likelihood and does not mention the reference; older TRL and
     LLaMA-Factory weight the policy only, TRL 1.x both, as this does.
     """
 
@@ -82,6 +91,7 @@ class LDDPO(Objective):
     beta: float = reference_strength()
     alpha: float = parameter(0.5, "Weight of the tokens by which one answer is longer; 1 is DPO.", symbol="α", ge=0, le=1)
 
+    @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         shared = torch.minimum(p.n_w, p.n_l)[:, None]
         X1 = self._weighted(p.ratio_chosen, p.chosen_mask, shared)
@@ -93,5 +103,6 @@ class LDDPO(Objective):
         beyond = mask & (mask.cumsum(-1) > shared)
         return masked_sum(ratio, mask & ~beyond) + self.alpha * masked_sum(ratio, beyond)
 
+    @override
     def first_step_loss(self) -> float:
         return LN2

@@ -1,4 +1,4 @@
-"""Objectives that give each side its own target instead of comparing the two: NCA, BCO, SPPO, APO, KTO."""
+"""Objectives with a target for each answer instead of a comparison of the two: NCA, BCO, SPPO, APO, KTO."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 from torch.nn.functional import logsigmoid as ls
+from typing_extensions import override
 
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, parameter, register
 
@@ -15,10 +16,11 @@ from .shared import LN2, reference_strength
 
 @register
 class NCA(Objective):
-    """L = -ls(beta X1) - ls(-beta X1)/2 - ls(-beta X2)/2.
+    """Noise Contrastive Alignment for pairs: raise the chosen reward towards a finite optimum, lower the rejected one.
 
-    Chen et al. 2024, arXiv 2402.05369. Returns losses [B] in nats, term `logit` = beta h, which is only looked at.
-    Known to fail: the chosen reward is held near a finite optimum, so margins stay small.
+    Terms: logit = β h, which the loss itself does not use. Losses are in nats.
+
+    Known to fail: the chosen reward is held near its finite optimum, so margins stay small.
     """
 
     name: ClassVar[str] = "nca_pair"
@@ -28,22 +30,25 @@ class NCA(Objective):
 
     beta: float = reference_strength()
 
+    @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         w, l = self.beta * p.X1, self.beta * p.X2
         return Outcome(-ls(w) - 0.5 * ls(-w) - 0.5 * ls(-l), {"logit": w - l}), state
 
+    @override
     def first_step_loss(self) -> float:
         return 2 * LN2
 
 
 @register
 class BCO(Objective):
-    """L = -ls(beta X1 - delta) - ls(-(beta X2 - delta)): one binary classifier of single answers.
+    """Binary Classifier Optimization for pairs: one binary classifier of single answers with the reward as logit.
 
-    Jung et al. 2024, arXiv 2404.04656. Returns losses [B] in nats, terms `logit_chosen`, `logit_rejected` (what the
-    two sigmoids get) and `logit`, their sum = beta h.
-    Paper and libraries differ: the paper and older TRL shift by a running mean of the rewards, TRL 1.x does not; here
-    the shift is a parameter, and 0 is TRL 1.x.
+    δ is `delta`, a shift of both rewards.
+
+    Terms: logit_chosen and logit_rejected, the arguments of the two sigmoids; logit, their sum = β h. Losses are in nats.
+
+    Paper and libraries differ: the paper and older TRL shift by a running mean of the rewards, TRL 1.x does not (δ = 0).
     """
 
     name: ClassVar[str] = "bco_pair"
@@ -52,22 +57,27 @@ class BCO(Objective):
     formula: ClassVar[str] = "L = −log σ(β log X1 − δ) − log σ(−(β log X2 − δ))"
 
     beta: float = reference_strength()
-    delta: float = parameter(0.0, "Shift of both rewards, in units of beta times a log-ratio.", symbol="δ")
+    delta: float = parameter(0.0, "Shift of both rewards, in units of β times a log-ratio.", symbol="δ")
 
+    @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         w, l = self.beta * p.X1 - self.delta, -(self.beta * p.X2 - self.delta)
         return Outcome(-ls(w) - ls(l), {"logit": w + l, "logit_chosen": w, "logit_rejected": l}), state
 
+    @override
     def first_step_loss(self) -> float:
         return abs(self.delta) + 2 * math.log1p(math.exp(-abs(self.delta)))
 
 
 @register
 class SPPO(Objective):
-    """L = (X1 - 1/(2 beta))^2 + (X2 + 1/(2 beta))^2: each log-ratio is pulled to its own target.
+    """Self-Play Preference Optimization with hard labels: pull each log-ratio to its own target, ±1/(2β).
 
-    Wu et al. 2024, arXiv 2405.00675, Eq. 4.7 with P = 1 and 0 and eta = 1/beta. Returns losses [B] in nats^2; terms
-    `logit` = h and `target_margin` = 1/beta (nats). Known to fail: sums, so targets mean less for longer answers.
+    Eq. 4.7 of the paper with P = 1 and 0 and η = 1/β.
+
+    Terms: logit = h; target_margin = 1/β, in nats. Losses are in nats².
+
+    Known to fail: log-ratios are sums, so a target means less for a longer answer.
     """
 
     name: ClassVar[str] = "sppo_hard"
@@ -77,23 +87,28 @@ class SPPO(Objective):
     presets: ClassVar = {"paper": Preset({"beta": 0.001}, "arXiv 2405.00675, experiments: η = 1e3", 5e-7)}
 
     beta: float = parameter(
-        0.1, "Inverse of the target difference of the log-ratios; 1/η in the paper.", symbol="1/η", unit="1/nats", gt=0
+        0.1, "Inverse of the target for the difference of the log-ratios; 1/η in the paper.", symbol="1/η", unit="1/nats", gt=0
     )
 
+    @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         losses = (p.X1 - 0.5 / self.beta) ** 2 + (p.X2 + 0.5 / self.beta) ** 2
         return Outcome(losses, {"logit": p.h, "target_margin": torch.full_like(p.h, 1 / self.beta)}), state
 
+    @override
     def first_step_loss(self) -> float:
         return 0.5 / self.beta**2
 
 
 @register
 class APOZero(Objective):
-    """L = s(-beta X1) + s(beta X2): raise the chosen answer, lower the rejected one.
+    """Anchored Preference Optimization, zero: raise the chosen answer and lower the rejected one.
 
-    D'Oosterlinck et al. 2024, arXiv 2408.06266, Eq. 7, up to a constant. Returns losses [B] in [0, 2], term `logit` =
-    beta h. For chosen answers better than the model's own. Known to fail: far from the reference the gradient vanishes.
+    For chosen answers that are better than the model's own. Equal to the paper's equation up to a constant.
+
+    Terms: logit = β h. Losses are in [0, 2].
+
+    Known to fail: far from the reference the gradient vanishes.
     """
 
     name: ClassVar[str] = "apo_zero"
@@ -103,20 +118,25 @@ class APOZero(Objective):
 
     beta: float = reference_strength()
 
+    @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         losses = (-self.beta * p.X1).sigmoid() + (self.beta * p.X2).sigmoid()
         return Outcome(losses, {"logit": self.beta * p.h}), state
 
+    @override
     def first_step_loss(self) -> float:
         return 1.0
 
 
 @register
 class APODown(Objective):
-    """L = s(beta X1) + s(-beta h): lower the chosen answer too, the rejected one more.
+    """Anchored Preference Optimization, down: lower the chosen answer, and the rejected one more.
 
-    D'Oosterlinck et al. 2024, arXiv 2408.06266, Eq. 8, up to a constant. Returns losses [B] in [0, 2], term `logit` =
-    beta h. For chosen answers worse than the model's own. Known to fail: used on good answers it unlearns them.
+    For chosen answers that are worse than the model's own. Equal to the paper's equation up to a constant.
+
+    Terms: logit = β h. Losses are in [0, 2].
+
+    Known to fail: used on good answers it unlearns them.
     """
 
     name: ClassVar[str] = "apo_down"
@@ -126,23 +146,29 @@ class APODown(Objective):
 
     beta: float = reference_strength()
 
+    @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         logit = self.beta * p.h
         return Outcome((self.beta * p.X1).sigmoid() + (-logit).sigmoid(), {"logit": logit}), state
 
+    @override
     def first_step_loss(self) -> float:
         return 1.0
 
 
 @register
 class KTO(Objective):
-    """L = (s(-beta (X1 - K_l)) + s(-beta (K_w - X2))) / 2,  K = sg[max(0, mean over the batch)] of X1 and X2.
+    """Kahneman-Tversky Optimization for pairs: compare each answer with the mean log-ratio of the batch's other side.
 
-    Ethayarajh et al. 2024, arXiv 2402.01306, in the paired form of its first public code; the two halves are averaged,
-    so that the batch mean is that of the original 2B losses. The batch is that of this process.
-    Returns losses [B] in [0, 1]; terms `logit_chosen`, `logit_rejected` (what the two sigmoids get, negated) and `logit`,
-    their mean. Paper and code differ: the first code let gradient through K, the paper holds it constant, and so does
-    this; later code estimates K from unrelated completions. Known to fail: K is noise in small batches.
+    K_w and K_l are sg[max(0, mean over the batch)] of log X1 and log X2; the batch is that of this process. The two halves are
+    averaged, so that the mean over B pairs equals that of the original 2B losses.
+
+    Terms: logit_chosen and logit_rejected, β (log X1 - K_l) and β (K_w - log X2); logit, their mean. Losses are in [0, 1].
+
+    Paper and code differ: the first public code differentiates K, the paper holds it constant, as this does; later code estimates K
+    from unrelated completions.
+
+    Known to fail: K is noise in small batches.
     """
 
     name: ClassVar[str] = "kto_pair"
@@ -153,10 +179,12 @@ class KTO(Objective):
 
     beta: float = reference_strength()
 
+    @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         K_w, K_l = p.X1.detach().mean().relu(), p.X2.detach().mean().relu()
         w, l = self.beta * (p.X1 - K_l), self.beta * (K_w - p.X2)
         return Outcome(((-w).sigmoid() + (-l).sigmoid()) / 2, {"logit": (w + l) / 2, "logit_chosen": w, "logit_rejected": l}), state
 
+    @override
     def first_step_loss(self) -> float:
         return 0.5

@@ -1,4 +1,4 @@
-"""SGDPO: a pilot, a random part of the same answer, steers the gradient flow of DPO."""
+"""SGDPO: DPO in which a random part of each answer (its pilot) guides the update of the other one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, masked_sum, parameter, register
 
@@ -14,20 +15,22 @@ from .shared import LN2, flipped_share, reference_strength, smoothed
 
 @register
 class SGDPO(Objective):
-    """z1 = beta (log X1 - sg[log Y2]),  z2 = beta (sg[log Y1] - log X2),  L = sm(z1, e)/2 + sm(z2, e)/2.
+    """Self-Guided DPO: each answer is compared with a pilot, a random part of the other answer, held constant in the gradient.
 
-    Zhu et al. 2025, arXiv 2505.12435, as the released code computes it. log Y1 (log Y2) is the sum of the token
-    log-ratios over the pilot: n = max(int(r min(n_w, n_l)), 1) positions of the chosen (rejected) answer, drawn without
-    replacement, anywhere in it, fresh for every pair at every step, the same positions for policy and reference.
-    sm is DPO's smoothed logistic loss.
+    log Y1 and log Y2 are the sums of the token log-ratios over the pilots: n = max(int(r min(n_w, n_l)), 1) token positions
+    of the chosen (r = r1) and of the rejected answer (r = r2), drawn without replacement, anywhere in the answer, anew for
+    every pair at every step, and the same for policy and reference. With label smoothing ε each -log σ(z) becomes -(1-ε) log
+    σ(z) - ε log σ(-z).
 
-    Returns losses [B] in nats; terms `pilot_chosen` = log Y1, `pilot_rejected` = log Y2, `logit_chosen` = z1,
-    `logit_rejected` = z2 and `logit` = (z1 + z2)/2, which is DPO's logit when the pilot is the whole answer; token terms
-    `pilot_chosen` [B, T_w] and `pilot_rejected` [B, T_l], the bool masks of the pilot.
+    Terms: pilot_chosen = log Y1 and pilot_rejected = log Y2 (nats); logit_chosen = z1 = β (log X1 - sg[log Y2]) and
+    logit_rejected = z2 = β (sg[log Y1] - log X2), the arguments of the two sigmoids; logit = (z1 + z2)/2, which is DPO's
+    logit where the pilots are the whole answers. Token terms: pilot_chosen [B, T_w] and pilot_rejected [B, T_l], the bool
+    masks of the pilots. Losses are in nats.
 
-    Paper and code differ: the derivatives in the paper's Theorem 1 belong to a loss without the factors 1/2; the code
-    has them, and so has this. The code draws from the global generator, in evaluation too; here the draws come from
-    the generator that is passed in (OURS). Known to fail: not known outside UltraFeedback and 7B to 8B models.
+    Paper and code differ: this follows the released code. The derivatives in the paper's Theorem 1 belong to a loss without the
+    factors ½. The code draws from the global generator, in evaluation too; here draws come from the generator passed in (OURS).
+
+    Known to fail: nothing is known outside UltraFeedback and models of 7B to 8B parameters.
     """
 
     name: ClassVar[str] = "sgdpo"
@@ -43,18 +46,31 @@ class SGDPO(Objective):
 
     beta: float = reference_strength()
     r1: float = parameter(
-        0.6, "Share of the shorter answer's length drawn from the chosen answer.", symbol="r1", recommended=(0.6, 1.0), gt=0, le=1
+        0.6,
+        "Tokens of the chosen answer's pilot, as a share of the shorter answer's length.",
+        symbol="r1",
+        recommended=(0.6, 1.0),
+        gt=0,
+        le=1,
     )
     r2: float = parameter(
-        0.9, "Share of the shorter answer's length drawn from the rejected answer.", symbol="r2", recommended=(0.6, 1.0), gt=0, le=1
+        0.9,
+        "Tokens of the rejected answer's pilot, as a share of the shorter answer's length.",
+        symbol="r2",
+        recommended=(0.6, 1.0),
+        gt=0,
+        le=1,
     )
     pilot: Literal["d", "s"] = parameter(
         "d",
-        "d: the sides are drawn independently (the paper's Pilot_d); s: the first n_w and n_l of one permutation (OURS).",
+        "d: both pilots are drawn independently (the paper's Pilot_d); s: from one permutation of positions (OURS).",
     )
     label_smoothing: float = flipped_share()
-    detach_pilot: bool = parameter(True, "Stop the gradient at the pilot's sums, as the released code does.", symbol="sg")
+    detach_pilot: bool = parameter(
+        True, "Treat the sums over the pilots as constants in the gradient, as the released code does.", symbol="sg"
+    )
 
+    @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         pilot_w, pilot_l = _pilot(draws, "pilot_chosen", p.chosen_mask), _pilot(draws, "pilot_rejected", p.rejected_mask)
         Y1, Y2 = masked_sum(p.ratio_chosen, pilot_w), masked_sum(p.ratio_rejected, pilot_l)
@@ -65,8 +81,12 @@ class SGDPO(Objective):
         terms = {"pilot_chosen": Y1, "pilot_rejected": Y2, "logit": (z1 + z2) / 2, "logit_chosen": z1, "logit_rejected": z2}
         return Outcome(losses, terms, {"pilot_chosen": pilot_w, "pilot_rejected": pilot_l}), state
 
+    @override
     def draw(self, p: PairLogps, rng: torch.Generator) -> Draws:
-        """`pilot_chosen` [B, T_w] and `pilot_rejected` [B, T_l] bool; padding changes neither them nor what `rng` gives next."""
+        """Draw the pilots: bool masks `pilot_chosen` [B, T_w] and `pilot_rejected` [B, T_l].
+
+        The amount of padding changes neither the masks nor the state in which `rng` is left.
+        """
         shorter = torch.minimum(p.n_w, p.n_l)
         # One number per position, side and pair, position first: more padding appends numbers and shifts none.
         longest = max(p.chosen_mask.shape[1], p.rejected_mask.shape[1])
@@ -83,6 +103,7 @@ class SGDPO(Objective):
             "pilot_rejected": _smallest(keys_l, p.rejected_mask, among_l, _size(self.r2, shorter)),
         }
 
+    @override
     def first_step_loss(self) -> float:
         return LN2
 
@@ -93,9 +114,9 @@ def _size(share: float, shorter: Tensor) -> Tensor:
 
 
 def _smallest(keys: Tensor, mask: Tensor, among: Tensor, size: Tensor) -> Tensor:
-    """Mask of the `size` [B] smallest keys among the first `among` [B] tokens of each completion; keys, mask [B, T] -> bool [B, T].
+    """Mask the `size` [B] smallest keys among the first `among` [B] tokens of each completion; keys, mask [B, T] -> bool [B, T].
 
-    Keys belong to the completion's tokens counted from 0, not to columns, so that a completion may start anywhere.
+    Keys are indexed by the number of the token within its completion, not by column, so that a completion may start anywhere.
     """
     token = mask.cumsum(-1) - 1
     open_to_draw = mask & (token < among[:, None])

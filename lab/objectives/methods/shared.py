@@ -1,4 +1,4 @@
-"""What several objectives share: the logistic link and the parameters beta and label_smoothing."""
+"""The smoothed logistic loss and the parameters beta and label_smoothing, used by several objectives."""
 
 from __future__ import annotations
 
@@ -14,21 +14,26 @@ LN2 = 0.6931471805599453
 
 
 def smoothed(x: Tensor, e: float) -> Tensor:
-    """-(1-e) log sigma(x) - e log sigma(-x): the logistic loss when a share e of the labels is flipped; any shape.
+    """Compute -(1-e) log σ(x) - e log σ(-x), the logistic loss where a share e of the labels is flipped; any shape.
 
-    Mitchell, "A note on DPO with noisy preferences" (cDPO), Eq. 3. At e = 0.5 it does not change when x changes sign.
+    Mitchell, "A note on DPO with noisy preferences" (cDPO), Eq. 3. At e = 0.5 it is symmetric in x.
     """
     return -(1 - e) * ls(x) - e * ls(-x)
 
 
 def reference_strength(default: float = 0.1, recommended: tuple[float, float] | None = (0.01, 0.5)) -> Any:
-    """beta of the objectives that scale log-ratios, in 1/nats."""
+    """Declare beta of an objective that scales log-ratios, in 1/nats."""
     return parameter(
-        default, "How hard the policy is held to the reference.", symbol="β", unit="1/nats", recommended=recommended, gt=0
+        default,
+        "Scale of the log-ratios; a larger value keeps the policy closer to the reference.",
+        symbol="β",
+        unit="1/nats",
+        recommended=recommended,
+        gt=0,
     )
 
 
 def flipped_share(default: float = 0.0, **limits: Any) -> Any:
-    """label_smoothing, in [0, 0.5] unless `limits` say otherwise."""
+    """Declare label_smoothing, in [0, 0.5] unless other `limits` are given."""
     limits = limits or {"ge": 0, "le": 0.5}
-    return parameter(default, "Share of the labels taken to be flipped.", symbol="ε", recommended=(0.0, 0.4), **limits)
+    return parameter(default, "Share of the labels assumed to be flipped.", symbol="ε", recommended=(0.0, 0.4), **limits)

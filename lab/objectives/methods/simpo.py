@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from typing_extensions import override
 
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, parameter, register
 
@@ -15,12 +16,16 @@ _TABLE = "SimPO authors' repository, table of training hyper-parameters"
 
 @register
 class SimPO(Objective):
-    """L = sm(beta (avg_w - avg_l - gamma_beta_ratio), e), avg = mean token log-prob of the policy, sm as in DPO.
+    """Simple Preference Optimization: logistic loss on the difference of average log-probs minus a margin, without a reference.
 
-    Meng, Xia, Chen 2024, arXiv 2405.14734, Eq. 6; the paper's gamma is beta * gamma_beta_ratio, as in the authors' code.
-    Returns losses [B] in nats, terms `logit` (what the sigmoid gets) and `target_margin` = gamma, in units of the logit.
-    Library and paper differ: TRL takes gamma itself (`simpo_gamma`). Known to fail: with DPO's beta (0.1) it hardly
-    learns and then collapses; a large gamma lowers the chosen log-prob; nothing holds the policy to its start.
+    γ/β is `gamma_beta_ratio`, as in the authors' code. With label smoothing ε, -log σ(z) becomes -(1-ε) log σ(z) - ε log σ(-z).
+
+    Terms: logit, the argument of the sigmoid; target_margin = γ, in units of the logit. Losses are in nats.
+
+    Library and paper differ: TRL's parameter is γ itself (`simpo_gamma`).
+
+    Known to fail: with DPO's β (0.1) it hardly learns and then collapses; a large γ lowers the log-prob of the chosen answer;
+    nothing keeps the policy near its start.
     """
 
     name: ClassVar[str] = "simpo"
@@ -42,10 +47,11 @@ class SimPO(Objective):
         2.0, "Scale of the length-normalised reward.", symbol="β", unit="tokens/nat", recommended=(2.0, 10.0), gt=0
     )
     gamma_beta_ratio: float = parameter(
-        0.5, "Margin asked of every pair.", symbol="γ/β", unit="nats/token", recommended=(0.0, 1.0), ge=0
+        0.5, "Margin that every pair must reach.", symbol="γ/β", unit="nats/token", recommended=(0.0, 1.0), ge=0
     )
     label_smoothing: float = flipped_share()
 
+    @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         logit = self.beta * (p.avg_w - p.avg_l - self.gamma_beta_ratio)
         margin = torch.full_like(logit, self.beta * self.gamma_beta_ratio)

@@ -1,4 +1,4 @@
-"""SPO: any objective plus a self-supervised loss on how strongly an answer has been weakened."""
+"""SPO: any objective plus a self-supervised loss on how much an answer has been degraded."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch
 from pydantic import field_serializer, field_validator
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from typing_extensions import override
 
 from lab.objectives.base import (
     Degraded,
-    DegradedAnswers,
+    DegradedSpec,
     Draws,
     Objective,
     Outcome,
@@ -27,22 +28,25 @@ from lab.objectives.base import (
 
 @register
 class SPO(Objective):
-    """L = L_align + weight * L_PD,  L_PD = mean over the weakened answers present of cross-entropy(head(h_k), k).
+    """Self-supervised Preference Optimization: any objective plus a classifier of how much an answer was degraded.
 
-    Li et al. 2024, arXiv 2409.17791 (Findings of EMNLP 2024). The paper establishes that an alignment loss and a
-    preference-degree loss on answers with different amounts of key content (RAKE) removed are trained together.
-    OURS, because not public: the number of degrees N, that y^(k) lacks the share k/(N-1) of its key phrases with the
-    highest score first (k = 0 intact), the linear head on the last hidden state, the pooling, the weight, the share.
+    L_align is the loss of `base`; the second term is the cross-entropy of a linear head that predicts the degree k from the
+    hidden state h_k of an answer with a share of its RAKE key phrases removed, averaged over the degraded answers of a pair
+    (0 where it has none). The head's scores are passed as `PairLogps.degraded`.
 
-    The head's scores come in as `PairLogps.degraded` (K answers per pair); where none is present, L_PD of the pair is 0.
-    Returns losses [B] in nats; the terms of the base objective, and
-      loss_align, loss_degree   the two losses, unweighted (nats);
-      degree                    mean predicted degree of the pair's answers, from the head's probabilities, in [0, N-1];
-      degree_accuracy           share of the pair's answers whose degree is the head's first choice;
-      rank_correlation          Spearman's, between the implicit log-ratio and the degree; -1: the reward falls with every
-                                phrase removed. With source "both" it runs over the answers of both sides together.
-    loss_degree and the last three are NaN where they are undefined: no answer, no log-ratio, all equal.
-    Known to fail: nothing is published about it; not to be confused with other methods called SPO.
+    The paper establishes that the two losses are trained together. Not public and therefore OURS: the number of degrees N; that
+    y^(k) lacks the share k/(N-1) of its key phrases, those of highest score first (k = 0 is intact); the head, its pooling, the
+    weight and the share of pairs.
+
+    Terms: those of the base objective (its loss as loss_align), and
+      loss_degree       the cross-entropy, unweighted, in nats;
+      degree            mean predicted degree of the pair's answers, from the head's probabilities, in [0, N-1];
+      degree_accuracy   share of the pair's answers whose most probable degree is the true one;
+      rank_correlation  Spearman's, between the implicit log-ratio and the degree; -1 means that the reward falls with every phrase
+                        removed. With source "both" over the answers of both sides together.
+    loss_degree and the three below are NaN where they are undefined: no answer, no log-ratio, all equal.
+
+    Known to fail: nothing is published about it. Not to be confused with other methods called SPO.
     """
 
     name: ClassVar[str] = "spo"
@@ -53,22 +57,22 @@ class SPO(Objective):
 
     base: Objective = parameter(
         "dpo",
-        "The alignment loss: a registry name, or its name and parameters.",
+        "The alignment loss: the name of an objective, or name and parameters as JSON.",
         symbol="L_align",
         changeable=False,
         validate_default=True,
     )
     degrees: int = parameter(
-        4, "How many degrees, the intact answer included (OURS).", symbol="N", recommended=(2, 8), changeable=False, ge=2
+        4, "Number of degrees, the intact answer included (OURS).", symbol="N", recommended=(2, 8), changeable=False, ge=2
     )
     weight: float = parameter(0.1, "Weight of the preference-degree loss (OURS).", symbol="λ", recommended=(0.0, 1.0), ge=0)
     degraded_source: Literal["chosen", "rejected", "both", "sampled"] = parameter(
-        "chosen", "Which answer is weakened; sampled is a fresh one of the policy (OURS).", changeable=False
+        "chosen", "The answer that is degraded; sampled: a fresh one of the policy (OURS).", changeable=False
     )
-    share: float = parameter(1.0, "Share of the pairs of a step that get weakened answers (OURS).", gt=0, le=1)
+    share: float = parameter(1.0, "Share of a step's pairs that get degraded answers (OURS).", gt=0, le=1)
     pooling: Literal["last", "mean"] = parameter(
         "last",
-        "The hidden state the head reads: of the last completion token, or the mean over the completion (OURS).",
+        "Hidden state that the head reads: of the last token of the answer, or the mean over its tokens (OURS).",
         changeable=False,
     )
 
@@ -96,28 +100,35 @@ class SPO(Objective):
         return base.spec()
 
     @property
+    @override
     def needs_reference(self) -> bool:  # type: ignore[override]
         return self.base.needs_reference
 
     @property
+    @override
     def needs_alignment(self) -> bool:  # type: ignore[override]
         return self.base.needs_alignment
 
     @property
+    @override
     def length_normalized(self) -> bool:  # type: ignore[override]
         return self.base.length_normalized
 
     @property
+    @override
     def couples_pairs(self) -> bool:  # type: ignore[override]
         return self.base.couples_pairs
 
+    @override
     def couples(self, *, training: bool) -> bool:
         return self.base.couples(training=training)
 
     @property
+    @override
     def needs_dataset(self) -> bool:  # type: ignore[override]
         return self.base.needs_dataset
 
+    @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         degraded = self._degraded(p)
         align, after = self.base(p, state, draws, training=training)
@@ -130,24 +141,31 @@ class SPO(Objective):
         }
         return Outcome(losses, terms, align.token_terms), after
 
-    def degraded_answers(self) -> DegradedAnswers:
-        return DegradedAnswers(self.degrees, self.degraded_source, self.share, self.pooling)
+    @override
+    def degraded_spec(self) -> DegradedSpec:
+        return DegradedSpec(self.degrees, self.degraded_source, self.share, self.pooling)
 
+    @override
     def initial_state(self) -> State:
         return self.base.initial_state()
 
+    @override
     def first_step_loss(self) -> float | None:
         return self.base.first_step_loss()
 
+    @override
     def dataset_state(self, batches: Iterable[PairLogps]) -> State:
         return self.base.dataset_state(batches)
 
+    @override
     def draw(self, p: PairLogps, rng: torch.Generator) -> Draws:
         return self.base.draw(p, rng)
 
+    @override
     def rewards(self, p: PairLogps) -> tuple[Tensor, Tensor]:
         return self.base.rewards(p)
 
+    @override
     def warnings(self) -> list[str]:
         return super().warnings() + self.base.warnings()
 
@@ -155,7 +173,7 @@ class SPO(Objective):
         degraded = p.degraded
         if degraded is None:
             raise ValueError(
-                "spo needs the weakened answers (PairLogps.degraded), which are missing; compute what degraded_answers() asks for."
+                "spo needs degraded answers (PairLogps.degraded), which are missing; compute those that degraded_spec() describes."
             )
         shape, pairs, count = degraded.head_logits.shape, len(p), degraded.degree.shape[-1]
         if shape != (pairs, count, self.degrees) or degraded.degree.shape != shape[:2] or degraded.present.shape != shape[:2]:
@@ -167,14 +185,14 @@ class SPO(Objective):
 
 
 def degree_loss(degraded: Degraded) -> Tensor:
-    """L_PD of each pair, [B] nats: cross-entropy of the head, mean over the answers present; 0 where none is."""
+    """Compute the preference-degree loss of each pair, [B] nats: the head's cross-entropy, mean over its answers, 0 without any."""
     logits, degree = _visible(degraded)
     each = cross_entropy(logits.flatten(0, 1), degree.flatten(), reduction="none").view(degree.shape)
     return _mean(each, degraded.present)
 
 
 def degree_confusion(degraded: Degraded) -> Tensor:
-    """Counts [N, N] int64 over the answers present: row, the true degree; column, the head's first choice."""
+    """Count answers by (true degree, most probable degree of the head): [N, N] int64."""
     logits, degree = _visible(degraded)
     N = logits.shape[-1]
     cell = degree * N + logits.argmax(-1)
@@ -186,9 +204,9 @@ def degree_confusion(degraded: Degraded) -> Tensor:
 
 
 def spearman(x: Tensor, y: Tensor, present: Tensor) -> Tensor:
-    """Spearman's rank correlation along the last axis over the present entries, ties sharing their mean rank.
+    """Compute Spearman's rank correlation along the last axis over the present entries; ties share their mean rank.
 
-    [B, K], [B, K], bool [B, K] -> [B] in [-1, 1]; NaN where it is undefined (fewer than two entries, or all equal).
+    x, y [B, K] and present, bool [B, K] -> [B] in [-1, 1]; NaN where it is undefined (fewer than two entries, or all equal).
     """
     a, b = _centred_ranks(x, present), _centred_ranks(y, present)
     scale = (a.square().sum(-1) * b.square().sum(-1)).sqrt()
@@ -197,8 +215,8 @@ def spearman(x: Tensor, y: Tensor, present: Tensor) -> Tensor:
 
 def _centred_ranks(x: Tensor, present: Tensor) -> Tensor:
     x = torch.where(present, x, 0.0)
-    here = present[..., None, :]
-    below, equal = (x[..., None, :] < x[..., :, None]) & here, (x[..., None, :] == x[..., :, None]) & here
+    others = present[..., None, :]
+    below, equal = (x[..., None, :] < x[..., :, None]) & others, (x[..., None, :] == x[..., :, None]) & others
     ranks = (2 * below.sum(-1) + equal.sum(-1)).to(x) / 2
     return torch.where(present, ranks - _mean(ranks, present)[..., None], 0.0)
 
@@ -218,7 +236,7 @@ def _degree_terms(degraded: Degraded) -> dict[str, Tensor]:
 
 
 def _visible(degraded: Degraded) -> tuple[Tensor, Tensor]:
-    """Scores and degrees with neutral values where no answer is, so that whatever stands there cannot reach a sum."""
+    """Scores and degrees with 0 where there is no answer, so that a NaN in the padding cannot reach a sum."""
     present = degraded.present
     return torch.where(present[..., None], degraded.head_logits, 0.0), torch.where(present, degraded.degree, 0)
 

@@ -1,1 +1,1 @@
-"""Checks by behaviour that a model is what the lab takes it for, before the first step."""
+"""Checks before the first step, by running the model: is it causal, deterministic, and computed correctly in a layout?"""

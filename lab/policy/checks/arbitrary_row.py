@@ -1,4 +1,4 @@
-"""A row of arbitrary tokens: two models that compute the same have the same log-probs on it, but for rounding."""
+"""Compare two models by their log-probs on a row of arbitrary tokens: equal models differ by rounding only."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor
 
 TOKENS = 16
 CONVERTED = 1e-4
-"""Nats between log-probs of a model and of its conversion or merge that float32 rounding always explains, over the vocabulary."""
+"""Largest difference (nats, over the vocabulary) of a model and its conversion or merge that float32 rounding always explains."""
 AMPLIFIED = 8.0
-"""Where a model amplifies rounding (recurrent ones, 3e-5), two ways may differ by this many times what one rounding of the input
-embeddings changes. Measured: float32 against float64 differ by 0.5 to 2 times as much."""
+"""Allowed difference as a multiple of the change that rounding the input embeddings once more makes; for models that amplify
+rounding (recurrent ones, 3e-5 nats). Measured: float32 and float64 differ by 0.5 to 2 times that change."""
 
 
 def arbitrary_pass(model: Any, tokens: int = TOKENS) -> Any:
-    """What a model returns for a row of so many tokens, in evaluation mode and without gradients; its mode stays as it is."""
-    weight = model.get_input_embeddings().weight  # an embedding with an adapter has no num_embeddings
+    """Run a model on a row of arbitrary tokens, in evaluation mode and without gradients; its mode is restored."""
+    weight = model.get_input_embeddings().weight  # an embedding with an adapter has no attribute num_embeddings
     config = getattr(model, "config", None)
     positions = getattr(getattr(config, "text_config", config), "max_position_embeddings", None) or tokens
     row = torch.randint(weight.shape[0], (1, min(tokens, positions)), generator=torch.Generator().manual_seed(0)).to(weight.device)
@@ -30,12 +30,12 @@ def arbitrary_pass(model: Any, tokens: int = TOKENS) -> Any:
 
 
 def arbitrary_logps(model: Any) -> Tensor:
-    """Log-probs of every token at every place of the row, [L, V], float32."""
+    """Compute the log-probs of every token at every position of the row, [L, V] float32."""
     return arbitrary_pass(model).logits[0].float().log_softmax(-1)
 
 
-def unexplained(model: Any, expected: Tensor) -> float:
-    """The largest difference, in nats, of a float32 model's log-probs on the row from `expected`; 0 where rounding explains it."""
+def unexplained_difference(model: Any, expected: Tensor) -> float:
+    """Return the largest difference (nats) of a float32 model's log-probs from `expected`, or 0 where rounding explains it."""
     own = arbitrary_logps(model)
     difference = float((own - expected).abs().max())
     if difference <= CONVERTED:
@@ -49,6 +49,6 @@ def unexplained(model: Any, expected: Tensor) -> float:
 
 
 def round_once_more(module: Any, args: Any, out: Tensor) -> Tensor:
-    """A forward hook: every number of the output is rounded once more, one way or the other."""
+    """Round every number of a module's output once more, up or down at random (a forward hook)."""
     signs = torch.randint(0, 2, out.shape, generator=torch.Generator().manual_seed(0)).mul_(2).sub_(1).to(out)
     return out * (1 + signs * torch.finfo(out.dtype).eps)

@@ -1,4 +1,4 @@
-"""What a model does, found by trying it on a few short texts: whether it is causal, and whether completions affect one another."""
+"""Try a model on a few short texts: is it causal, and do completions of a batch affect one another?"""
 
 from __future__ import annotations
 
@@ -19,21 +19,24 @@ from lab.policy.policy import Policy
 from .arbitrary_row import AMPLIFIED, round_once_more
 
 EXACT = 1e-5
-"""Nats between two ways of computing a log-prob in float32 that rounding always explains. Measured: up to 1e-6 with 60 random
-models whose logits spread by a few units."""
+"""Largest difference (nats) of a log-prob computed in two ways in float32 that rounding always explains. Measured: up to 1e-6 with
+60 random models whose logits vary by a few units."""
 HALF, FEW, MEAN = 0.1, 1.0, 2e-2
-"""The same in half precision: the largest difference, or that of a few tokens where the mean over tokens is no larger than the
-third. Measured: 0.06 at most and 0.001 in the mean with the world's model; it grows with depth."""
+"""Largest differences (nats) in half precision: of any token; of a few tokens, if the mean over tokens is at most the third value.
+Measured: at most 0.06, with a mean of 0.001, with the world's model; differences grow with depth."""
 LENGTHS = (12, 12, 9, 6, 10)
 """Tokens of the trial: a prompt, its two answers, another prompt, its answer."""
 
 LONG = 512
-"""Tokens of texts for parts of a model that shorter ones do not reach, such as the compression of blocks of 128 tokens."""
+"""Tokens of texts for parts of a model that short texts do not reach, such as the compression of blocks of 128 tokens."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """The completions of a trial with some answers changed from their middle on. kept: [3, T], where log-probs may not move."""
+    """The completions of a trial with some answers changed from their middle on.
+
+    kept: [3, T] bool, the tokens whose log-probs must stay the same.
+    """
 
     completions: tuple[PromptAnswer, ...]
     kept: Tensor
@@ -41,19 +44,19 @@ class Change:
 
 @dataclass(frozen=True)
 class Trial:
-    """Short texts of tokens that the run's own completions have: two answers to one prompt, and one to another."""
+    """Short texts made of tokens of the run's completions: two answers to one prompt, and one answer to another."""
 
     completions: tuple[PromptAnswer, ...]
     changes: tuple[Change, ...]
 
     @property
     def row(self) -> list[int]:
-        """The longest text."""
+        """Token ids of the longest text."""
         return [*self.completions[0].prompt, *self.completions[0].answer]
 
 
 def make_trial(policy: Policy, completions: Sequence[PromptAnswer], *, seed: int = 0) -> Trial:
-    """The trial of a model, drawn from tokens of these completions."""
+    """Make the trial of a model from random tokens of these completions."""
     special = {int(number) for number in getattr(policy.tokenizer, "all_special_ids", [])}
     ids = sorted({number for c in completions for number in (*c.prompt, *c.answer)} - special)
     ids += [number for number in range(min(policy.vocabulary, 64)) if number not in special and number not in ids][
@@ -61,9 +64,10 @@ def make_trial(policy: Policy, completions: Sequence[PromptAnswer], *, seed: int
     ]
     rng = random.Random(seed)
     room = min(1.0, policy.positions / (LENGTHS[0] + LENGTHS[1]))
-    first, one, two, second, three = (max(1, int(length * room)) for length in LENGTHS)
-    prompts = [rng.choices(ids, k=count) for count in (first, second)]
-    own = tuple(PromptAnswer(tuple(prompts[p]), tuple(rng.choices(ids, k=count))) for p, count in ((0, one), (0, two), (1, three)))
+    lengths = [max(1, int(length * room)) for length in LENGTHS]
+    prompts = [rng.choices(ids, k=lengths[0]), rng.choices(ids, k=lengths[3])]
+    answers = ((0, lengths[1]), (0, lengths[2]), (1, lengths[4]))
+    own = tuple(PromptAnswer(tuple(prompts[p]), tuple(rng.choices(ids, k=count))) for p, count in answers)
     width = max(len(c.answer) for c in own)
 
     def change(numbers: Sequence[int]) -> Change:
@@ -76,7 +80,7 @@ def make_trial(policy: Policy, completions: Sequence[PromptAnswer], *, seed: int
 
 
 def longer_texts(policy: Policy, trial: Trial) -> tuple[PromptAnswer, ...]:
-    """Two answers to a prompt of so many tokens as the model has positions for, at most LONG with an answer."""
+    """Make two answers to a long prompt; prompt and answer have LONG tokens, or as many as the model has positions."""
     rng, ids = random.Random(0), sorted(set(trial.row))
     total = min(policy.positions, LONG)
     prompt = tuple(rng.choices(ids, k=max(1, total // 2)))
@@ -84,7 +88,7 @@ def longer_texts(policy: Policy, trial: Trial) -> tuple[PromptAnswer, ...]:
 
 
 def _other_end(completion: PromptAnswer, ids: Sequence[int]) -> PromptAnswer:
-    """The completion with every token from the middle of its answer on replaced by another."""
+    """Replace every token from the middle of the answer on."""
     middle = len(completion.answer) // 2
     return replace(completion, answer=(*completion.answer[:middle], *(_other(token, ids) for token in completion.answer[middle:])))
 
@@ -94,11 +98,7 @@ def _other(token: int, ids: Sequence[int]) -> int:
 
 
 class Rounding:
-    """How far log-probs of one model may differ because of rounding, in nats.
-
-    `noise` is measured where it is needed: how far the model's own log-probs move when every number of the input embeddings is
-    rounded once more, one way or the other.
-    """
+    """Differences of a model's log-probs (nats) that rounding explains."""
 
     def __init__(self, policy: Policy, completions: Sequence[PromptAnswer]) -> None:
         self.policy, self.completions = policy, completions
@@ -108,7 +108,7 @@ class Rounding:
         self._noise: float | None = None
 
     def explains(self, apart: Tensor) -> bool:
-        """Whether rounding explains these differences of log-probs; never where one is not a number."""
+        """Return whether rounding explains these differences of log-probs; False where one is NaN."""
         if not apart.numel():
             return True
         largest = float(apart.max())
@@ -118,20 +118,21 @@ class Rounding:
 
     @property
     def noise(self) -> float:
+        """Change of the model's log-probs (nats) when its input embeddings are rounded once more; measured at first use."""
         if self._noise is None:
             with self.policy.evaluating(), self.policy.as_loaded():
-                before = self.policy.logps(self.completions)
+                exact = self.policy.logps(self.completions)
                 handle = self.policy.model.get_input_embeddings().register_forward_hook(round_once_more)
                 try:
-                    after = self.policy.logps(self.completions)
+                    rounded = self.policy.logps(self.completions)
                 finally:
                     handle.remove()
-            self._noise = float((after.logps - before.logps).abs().max())
+            self._noise = float((rounded.logps - exact.logps).abs().max())
         return self._noise
 
 
 def logits(policy: Policy, row: Sequence[int], head: Head | None = None) -> Tensor:
-    """Logits [L, V] of one text, float32, through a head or as the model itself computes them. Call inside of `as_loaded`."""
+    """Compute the logits [L, V] of one text, float32, with this head or with the model's own; call it inside `as_loaded`."""
     device = policy.model.get_input_embeddings().weight.device
     (batch,) = layout.plain([PromptAnswer(row[:-1], row[-1:])], device, pad_id=policy.pad_id)
     head = head or whole_head(policy.model)
@@ -140,8 +141,10 @@ def logits(policy: Policy, row: Sequence[int], head: Head | None = None) -> Tens
 
 
 def moved_by_later_tokens(policy: Policy, trial: Trial, rounding: Rounding) -> float:
-    """How far the model's own log-probs of earlier tokens move when the last token of a text is changed, or its second half; 0
-    where no further than rounding."""
+    """Return how much (nats) log-probs of earlier tokens change when the last token of a text, or its second half, is changed.
+
+    0 where rounding explains the change, as in every causal model.
+    """
     ids, row = sorted(set(trial.row)), trial.row
     base, most = logits(policy, row).log_softmax(-1), 0.0
     for first in (len(row) - 1, len(row) // 2):
@@ -157,11 +160,17 @@ def moved_by_later_tokens(policy: Policy, trial: Trial, rounding: Rounding) -> f
 def leak(
     policy: Policy, trial: Trial, rounding: Rounding, base: Tensor, compute: Callable[[Sequence[PromptAnswer]], Tensor]
 ) -> float:
-    """How far, in nats, log-probs of the trial move when completions beside them or tokens behind them are changed; 0 where
-    nothing reaches them. `base` [3, T] are those of the trial itself, `compute` computes others in the same layout.
+    """Return how much (nats) log-probs of the trial change when other completions or later tokens are changed; 0 for no leak.
 
-    The shapes are the same, so nothing at all may move but where experts are given other numbers of tokens; whether a difference
-    as small as rounding is one, the gradient says.
+    Shapes are the same, so log-probs stay the same to the bit, except where experts get other numbers of tokens. For changes as
+    small as rounding the gradient decides whether one completion reads another.
+
+    Args:
+        policy: In the layout that is checked.
+        trial: Its completions and changes.
+        rounding: Tolerance.
+        base: [3, T], log-probs of the trial itself.
+        compute: Computes log-probs of changed completions in the same layout.
     """
     for change in trial.changes:
         kept = change.kept.to(base.device)
@@ -174,8 +183,10 @@ def leak(
 
 
 def _gradient_crosses(policy: Policy, completions: Sequence[PromptAnswer]) -> bool:
-    """Whether the log-probs of a completion have a gradient with respect to the embeddings of another one's answer; True also
-    where there is no saying."""
+    """Return whether log-probs of a completion have a gradient with respect to the embeddings of another one's answer.
+
+    True also where the gradient cannot be computed.
+    """
     device = policy.model.get_input_embeddings().weight.device
     if policy.shared is not None:
         batch = layout.shared(completions, device, kernel=policy.shared)

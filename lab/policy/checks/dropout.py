@@ -1,4 +1,4 @@
-"""Everything random in a training pass: switching it off where a model is loaded, and finding what still draws."""
+"""Switch off everything random in a model's training passes, and find modules that still draw random numbers."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ from .arbitrary_row import arbitrary_pass
 MARKS = ("drop", "jitter", "noise")
 """Parts of the names of rates: attention_dropout, layerdrop, drop_path_rate, resid_pdrop, router_jitter_noise, moe_jitter_eps."""
 RATES = ("p", "prob", "rate", "std", "sigma", "scale")
-"""What a rate is called in a class whose own name has such a mark, as in `DropPath.rate`."""
+"""Names of rates in a class whose own name has such a part, as in `DropPath.rate`."""
 TOKENS = 256
-"""With which a rate is told from a number that evaluation needs: a threshold between experts matters where two are near each
-other."""
+"""Tokens with which a rate is distinguished from a number that evaluation uses, such as a threshold between similar experts."""
 
 
 def switch_dropout_off(model: nn.Module) -> None:
-    """Set every rate of dropout, skipped layers and noise to 0, in modules and configurations, whatever it is called.
+    """Set every rate of dropout, skipped layers and noise to 0, in modules and configurations, whatever its name.
 
-    Dropout would make policy and reference differ before the first step, and the log-probs of a pair random. A number that also
-    changes what the model gives in evaluation is no such rate (Phimoe's router_jitter_noise is a threshold, too) and is put back.
+    With dropout, policy and reference would differ before the first step, and log-probs would be random. A number that also changes
+    the model's output in evaluation is not such a rate and keeps its value (Phimoe's router_jitter_noise is also a threshold).
     """
     for module in model.modules():
         if isinstance(module, _DropoutNd):
@@ -39,10 +38,10 @@ def switch_dropout_off(model: nn.Module) -> None:
     rates = [(owner, name, value) for owner in owners for name, value in _rates(owner)]
     if not rates:
         return
-    before = _evaluated(model)
+    expected = _evaluated(model)
     for owner, name, value in rates:
         _set(owner, name, type(value)(0))
-    if _same(before, _evaluated(model)):
+    if _same(expected, _evaluated(model)):
         return
     for owner, name, value in rates:
         _set(owner, name, value)
@@ -50,14 +49,14 @@ def switch_dropout_off(model: nn.Module) -> None:
         for owner, other, value in rates:
             if other == name:
                 _set(owner, name, type(value)(0))
-        if not _same(before, _evaluated(model)):
+        if not _same(expected, _evaluated(model)):
             for owner, other, value in rates:
                 if other == name:
                     _set(owner, name, value)
 
 
 def _rates(owner: Any) -> Iterator[tuple[str, float]]:
-    """Name and value of the numbers of a module or configuration that a name marks as a rate."""
+    """Name and value of each number of a module or configuration whose name marks it as a rate."""
     attributes = owner if isinstance(owner, dict) else vars(owner)
     marked = isinstance(owner, nn.Module) and any(mark in type(owner).__name__.lower() for mark in MARKS)
     for name, value in list(attributes.items()):
@@ -69,24 +68,24 @@ def _rates(owner: Any) -> Iterator[tuple[str, float]]:
 
 
 def _configs(config: Any) -> list[Any]:
-    """A configuration with those inside it (text_config, attn_config, dictionaries)."""
+    """A configuration and the configurations inside it (text_config, attn_config, dictionaries)."""
     if config is None:
         return []
     inner = config.values() if isinstance(config, dict) else vars(config).values()
     nested = [value for value in inner if isinstance(value, dict) or hasattr(value, "to_dict")]
-    return [config, *(one for value in nested for one in _configs(value))]
+    return [config, *(inner for value in nested for inner in _configs(value))]
 
 
 def _set(owner: Any, name: str, value: float) -> None:
     if isinstance(owner, dict):
         owner[name] = value
         return
-    with contextlib.suppress(Exception):  # a configuration may allow no such value; that nothing is random is tried afterwards
+    with contextlib.suppress(Exception):  # a configuration may refuse the value; a later check finds what is still random
         setattr(owner, name, value)
 
 
 def _evaluated(model: nn.Module) -> Tensor | None:
-    """Logits of arbitrary tokens in evaluation mode; None where the model computes none (later checks say so)."""
+    """Logits of arbitrary tokens in evaluation mode; None where they cannot be computed, which a later check reports."""
     try:
         with global_generator(0):
             return arbitrary_pass(model, TOKENS).logits
@@ -100,7 +99,7 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
 
 @contextlib.contextmanager
 def adapter_dropout_off(model: nn.Module) -> Iterator[None]:
-    """Inside, the dropout that an adapter was asked to have is off."""
+    """Switch off the adapter's dropout inside the block."""
     drops = [part for layer in model.modules() for part in _adapter_dropout(layer)]
     rates = [part.p for part in drops]
     for part in drops:
@@ -119,7 +118,7 @@ def _adapter_dropout(layer: nn.Module) -> list[_DropoutNd]:
 
 @contextlib.contextmanager
 def fresh_generators(seed: int, device: torch.device) -> Iterator[None]:
-    """Inside, the global generators of torch, Python and NumPy start from a seed; afterwards they are as before."""
+    """Seed the global generators of torch, Python and NumPy inside the block and restore them afterwards."""
     python, numpy = random.getstate(), np.random.get_state()
     with global_generator(seed, [device] if device.type == "cuda" else []):
         random.seed(seed)
@@ -132,7 +131,7 @@ def fresh_generators(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def generator_states(device: torch.device) -> tuple[bytes, ...]:
-    """The states of all global generators a model may draw from."""
+    """Return the states of all global generators that a model may draw from."""
     states = [torch.get_rng_state().numpy().tobytes(), pickle.dumps((random.getstate(), np.random.get_state()))]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device).numpy().tobytes())
@@ -140,9 +139,9 @@ def generator_states(device: torch.device) -> tuple[bytes, ...]:
 
 
 def drawing_modules(model: nn.Module, device: torch.device, compute: Callable[[], Any]) -> list[str]:
-    """The innermost modules during whose forward pass random numbers are drawn, as "name (class)"."""
+    """Return the innermost modules that draw random numbers in their forward pass, as "name (class)"."""
     names: list[str] = []
-    open_calls: list[list[Any]] = []  # state at the beginning, whether a module inside drew
+    open_calls: list[list[Any]] = []  # generator state at the beginning, whether a module inside has drawn
     handles = []
 
     def begin(module: nn.Module, args: Any) -> None:
@@ -150,8 +149,8 @@ def drawing_modules(model: nn.Module, device: torch.device, compute: Callable[[]
 
     def end(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, out: Any) -> None:
-            before, inside = open_calls.pop()
-            drew = generator_states(device) != before
+            state, inside = open_calls.pop()
+            drew = generator_states(device) != state
             label = f"{name or 'the model'} ({type(module).__name__})"
             if drew and not inside and label not in names:
                 names.append(label)

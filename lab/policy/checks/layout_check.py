@@ -1,4 +1,4 @@
-"""Before a run: is the model what it is taken for, and in which layout does it give its own log-probs? Decided by trying it."""
+"""Check a model by running it, and choose the fastest batch layout that gives its own log-probs."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from lab.policy.loading import ModelError
 from lab.policy.logps import CompletionLogps, whole_head
 from lab.policy.memory import out_of_memory
 from lab.policy.policy import Policy
-from lab.policy.sources.errors import cause
+from lab.policy.sources.model_error import cause
 
 from .behaviour import Rounding, Trial, leak, logits, longer_texts, make_trial, moved_by_later_tokens
 from .dropout import adapter_dropout_off, drawing_modules, fresh_generators, generator_states
 from .reach import Gradients, gradients, left_out, require_reached
 
 PASSES = 24
-"""Texts on which two passes in training mode are compared, for a model that draws random numbers though every known rate is 0: a
-layer skipped once in twenty times is seen with a probability of 0.99 in two layers."""
+"""Texts on which two training passes are compared, for a model that draws random numbers although every known rate is 0. Layers
+skipped with probability 1/20 are detected with probability 0.99 where there are two of them."""
 
 
 @dataclass(frozen=True)
 class LayoutCheck:
     """How log-probs are computed.
 
-    layout: "shared" (prompts once), "plain" (a row per completion) or "single" (one row at a time).   logits: "split" (only where
-    they are needed) or "whole".   difference: largest, in nats, from the model's own log-probs.   reason: why not in a faster way,
-    or None.   unreached: parts with trained weights that no text reaches (a vision tower), which stay as they are.
+    layout:     "shared" (prompts once), "plain" (one row per completion) or "single" (one row at a time).
+    difference: Largest difference from the model's own log-probs, in nats.
+    reason:     Why no faster way is used, or None.
+    logits:     "split" (computed where they are needed) or "whole" (at every position).
+    unreached:  Parts with trained weights that no text reaches, such as a vision tower; they stay unchanged.
     """
 
     layout: str
@@ -43,28 +45,29 @@ class LayoutCheck:
 def choose_layout(
     policy: Policy, completions: Sequence[PromptAnswer], *, wanted: str = "auto", training: bool = True
 ) -> LayoutCheck:
-    """Check a model by its behaviour and leave the policy with the fastest layout that gives the model's own log-probs.
+    """Check a model by running it and set the policy to the fastest layout that gives the model's own log-probs.
 
-    What is compared with: the model's own logits, one row at a time and with nothing fused. The layouts in order: prompts computed
-    once by the kernel that the policy has, or by a plainer one; plain rows; single rows. Each must agree to rounding, in training
-    mode too, and no completion may change another's log-probs. Logits are computed only where they are needed if body and output
-    layer give the model's own, else whole. Where nothing agrees, it is because of what is fused, which is taken out.
+    The model's own log-probs are computed one row at a time with nothing fused. Layouts are tried in this order: shared
+    prompts with the policy's kernel, then with a simpler one; plain rows; single rows. Each must agree up to rounding, also
+    in training mode and in its gradients, and no completion may change another's log-probs. Logits are computed only where
+    they are needed if body and output layer give the model's own, else at every position. Where no layout agrees, fused
+    operations are undone and all layouts tried again.
 
     Args:
-        policy: With `share_prompts` called, where shared prompts may be chosen.
+        policy: After `share_prompts`, where shared prompts may be chosen.
         completions: Some of the run's own.
-        wanted: "auto" or "shared": as above. "plain": no shared prompts.
-        training: Whether the model will be trained; without, only what it gives in evaluation is checked.
+        wanted: "auto" or "shared" for all layouts, "plain" for none with shared prompts.
+        training: Whether the model will be trained; if not, only evaluation is checked.
 
     Raises:
-        ModelError: In one sentence, where the model is not causal, cannot be computed, is random in training mode, or has trained
-            weights that are never reached.
+        ModelError: The model is not causal, cannot be computed, is random in training mode, or has trained weights that are
+            never reached.
     """
     return _Examination(policy, completions, training).choose(wanted)
 
 
 class _Examination:
-    """One model with the completions that it is tried on: the run's own, then those of the trial."""
+    """One model with the completions that it is checked on: the run's own, then those of the trial."""
 
     def __init__(self, policy: Policy, completions: Sequence[PromptAnswer], training: bool) -> None:
         self.policy, self.training = policy, training
@@ -76,13 +79,13 @@ class _Examination:
         self.own_gradients = Gradients({}, frozenset())
 
     def _own(self) -> CompletionLogps:
-        """The model's own log-probs. Raises ModelError where there are none, or they depend on what comes later."""
+        """The model's own log-probs. Raises ModelError where they cannot be computed or depend on later tokens."""
         policy = self.policy
         with policy.evaluating(), policy.as_loaded(), fresh_generators(0, policy.device):
             try:
                 own = policy.logps(self.completions)
                 moved = moved_by_later_tokens(policy, self.trial, self.rounding)
-            except Exception as error:  # any model may come here, with any error
+            except Exception as error:  # a model can raise any error
                 if out_of_memory(error):
                     raise
                 raise ModelError(
@@ -90,12 +93,12 @@ class _Examination:
                 ) from error
         if not bool(own.logps.isfinite().all()):
             raise ModelError(
-                f"{self.name} gives log-probs that are not numbers; its weights may be damaged, or need another precision."
+                f"{self.name} gives log-probs that are not finite; its weights may be damaged, or need another precision."
             )
         if moved:
             raise ModelError(
-                f"{self.name} is not causal: another token at the end of a text moves the log-probs before it by {moved:.3g} nats, "
-                "so it cannot be trained on preferences; give a model that reads from left to right."
+                f"{self.name} is not causal: changing the end of a text changes the log-probs before it by {moved:.3g} nats, so it "
+                "cannot be trained on preferences; give a model that reads from left to right."
             )
         return own
 
@@ -118,14 +121,14 @@ class _Examination:
         return replace(check, unreached=unreached)
 
     def _require_reached(self) -> tuple[str, ...]:
-        """The parts that no text reaches. Keeps the model's own gradients, with which those of a layout are compared."""
+        """The parts that no text reaches. Stores the model's own gradients, for comparison with those of each layout."""
         policy = self.policy
         try:
             with policy.as_loaded():
                 reached = self.own_gradients = gradients(policy, self.trial.completions)
                 if left_out(reached):
                     reached = self._reached_by_longer_texts() or reached
-        except Exception as error:  # any model may come here, with any error
+        except Exception as error:  # a model can raise any error
             if out_of_memory(error):
                 raise
             raise ModelError(
@@ -137,11 +140,11 @@ class _Examination:
         return parts
 
     def _reached_by_longer_texts(self) -> Gradients | None:
-        """Gradients of texts for parts that work on longer ones only, which are compared from then on; None where it has none."""
+        """Gradients of longer texts, which reach further parts and are compared from then on; None where they fail."""
         longer = longer_texts(self.policy, self.trial)
         try:
             reached = gradients(self.policy, longer)
-        except Exception as error:  # a decoder may have fewer positions than its configuration says
+        except Exception as error:  # a decoder may have fewer positions than its configuration declares
             if out_of_memory(error):
                 raise
             return None
@@ -150,12 +153,11 @@ class _Examination:
         return reached
 
     def _choose_head(self) -> str | None:
-        """Leave the policy with the split of body and output layer if it gives the model's own logits, else with whole logits;
-        returns why."""
+        """Keep the split into body and output layer if it gives the model's own logits, else use whole logits; returns why."""
         policy, row = self.policy, self.trial.row
         head = policy.module.head
         if head.whole:
-            return f"its logits are computed whole: {head.reason}" if head.reason else None
+            return f"its logits are computed at every position: {head.reason}" if head.reason else None
         with policy.evaluating(), policy.as_loaded(head):
             own = logits(policy, row).log_softmax(-1)
             try:
@@ -173,7 +175,7 @@ class _Examination:
         return message
 
     def _first_that_agrees(self, kernels: Sequence[str], reason: str | None) -> tuple[LayoutCheck | None, str]:
-        """The first layout that agrees; else None, and what the last one did."""
+        """The first layout that agrees, or None and how the last one differs."""
         policy, failed = self.policy, ""
         taken = "whole" if policy.module.head.whole else "split"
         for kernel in kernels:
@@ -182,15 +184,15 @@ class _Examination:
                 difference, failed = self._compare("shared prompts")
             except ModelError:
                 raise
-            except Exception as error:  # a model may refuse such a row in any way
+            except Exception as error:  # a model may fail on such a row in any way
                 if out_of_memory(error):
                     raise
                 failed = f"the model cannot take a row of shared prompts ({cause(error)})"
             if not failed:
                 return LayoutCheck("shared", difference, reason, taken), ""
             reason = reason or (failed if len(kernels) == 1 else f"{failed}, with the kernel {kernel}")
-        for layout, take in (("plain", policy.plain_rows), ("single", policy.single_rows)):
-            take()
+        for layout, use_rows in (("plain", policy.use_plain_rows), ("single", policy.use_single_rows)):
+            use_rows()
             try:
                 difference, failed = self._compare("rows in a batch" if layout == "plain" else "single rows")
             except ModelError:
@@ -205,9 +207,10 @@ class _Examination:
         return None, failed
 
     def _compare(self, layout: str) -> tuple[float, str]:
-        """The largest difference of the present layout, called `layout`, from the model's own log-probs, and what is wrong with it
-        ("" for nothing). Raises ModelError for a model that in training mode gives something else than in evaluation, or something
-        random."""
+        """Largest difference of the current layout from the model's own log-probs, and why it fails ("" where it agrees).
+
+        `layout` is its name in messages. Raises ModelError for a model whose training mode is random or differs from evaluation.
+        """
         if not self.training:
             with self.policy.evaluating():
                 return self._agreement(layout, lambda: self.policy.logps(self.completions).logps, self._in_one_batch)
@@ -223,8 +226,8 @@ class _Examination:
             _, wrong = self._agreement(layout, lambda: self.policy.logps(self.completions).logps, self._in_one_batch)
         if not wrong:
             raise ModelError(
-                f"{self.name} computes something else in training mode than in evaluation ({difference:.3g} nats apart), so what "
-                "is trained would not be what is measured; give a model without such a part."
+                f"{self.name} computes something else in training mode than in evaluation ({difference:.3g} nats apart), so the "
+                "trained model would not be the measured one; give a model without such a part."
             )
         return difference, failed
 
@@ -237,7 +240,7 @@ class _Examination:
             (compute(), self.own.logps, self.own.mask),
             (base, self.own.logps[-count:, :width], self.own.mask[-count:, :width]),
         )
-        apart = torch.cat([(found - own).abs()[mask] for found, own, mask in pairs])
+        apart = torch.cat([(logps - own).abs()[mask] for logps, own, mask in pairs])
         largest = float(apart.max())
         if not self.rounding.explains(apart):
             return largest, f"{layout} would change its log-probs by {largest:.3g} nats"
@@ -250,8 +253,10 @@ class _Examination:
         return self.policy.logps(completions, together=True).logps
 
     def _require_repeatable(self, passes: _TrainingPasses) -> None:
-        """Raises ModelError where two passes in training mode with other random numbers differ. Where none are drawn, nothing is
-        random; where some are, many texts are tried, since what is drawn may matter for a few tokens alone."""
+        """Raise ModelError where two training passes with other random numbers differ.
+
+        A model that draws none is repeatable; for one that does, many texts are tried, because few tokens may be affected.
+        """
         most, texts = 0.0, self.trial.completions
         for seed in range(PASSES if passes.drew else 0):
             texts = make_trial(self.policy, self.completions, seed=seed).completions
@@ -262,16 +267,18 @@ class _Examination:
         else:
             return
         names = drawing_modules(self.policy.model, self.policy.device, lambda: self.policy.logps(texts))
-        where = f" in {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}" if names else ""
+        place = f" in {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}" if names else ""
         raise ModelError(
-            f"{self.name} is random in training mode{where}: two passes differ by {most:.3g} nats, so the policy would not be its "
+            f"{self.name} is random in training mode{place}: two passes differ by {most:.3g} nats, so the policy would not be its "
             "own reference; set that rate to 0 in the model's config.json, or give another model."
         )
 
 
 class _TrainingPasses:
-    """Log-probs of a policy in training mode, without gradients and without the adapter's dropout; each pass draws from generators
-    of another seed. `drew`: whether one of them drew any random number."""
+    """Log-probs of a policy in training mode, without gradients and adapter dropout, each pass with another seed.
+
+    drew: Whether a pass has drawn any random number.
+    """
 
     def __init__(self, policy: Policy) -> None:
         self.policy, self.drew, self.number = policy, False, 0
@@ -302,7 +309,7 @@ class _TrainingPasses:
 
 
 def _kernels(policy: Policy, wanted: str) -> tuple[str, ...]:
-    """The kernels for shared prompts that are compared, in order: the one that the policy has, and on a GPU the plainest."""
+    """Kernels for shared prompts to compare, in order: the policy's, and on a GPU the simplest one."""
     if policy.shared is None or wanted == "plain":
         return ()
     others = () if policy.device.type == "cpu" else ("padded",)

@@ -1,4 +1,4 @@
-"""Gradients of a few texts: which trained weights they reach, and whether a layout gives the model's own."""
+"""Gradients of a few texts: which trained weights do they reach, and does a layout give the model's own gradients?"""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ import torch
 from lab.policy.layout import PromptAnswer
 from lab.policy.loading import ModelError
 from lab.policy.policy import Policy
-from lab.policy.sources.adapters import kind_of
+from lab.policy.sources.adapters import name_pattern
 
 from .dropout import adapter_dropout_off, fresh_generators
 
 SHARE, OF_ALL = 1e-2, 1e-4
-"""Gradients of a weight agree where their norms differ by no more than the first of the norm itself and the second of the norm of
-all. Measured in float32: 1e-6 of the norm, 5e-4 where a model amplifies rounding."""
+"""Gradients of a weight agree if their norms differ by at most a share of the norm plus a share of the norm of all gradients.
+Measured in float32: 1e-6 of the norm, 5e-4 where a model amplifies rounding."""
 SHARE_HALF, OF_ALL_HALF = 0.2, 2e-2
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """Of the sum of all log-probs of a few texts in training mode, without the adapter's dropout.
+    """Gradient norms of the sum of all log-probs of a few texts, in training mode without adapter dropout.
 
-    norms: of every trained weight; None where no gradient comes.   called: names of the modules that took part.
+    norms:  Of every trained weight; None where it gets no gradient.
+    called: Names of the modules that were called.
     """
 
     norms: dict[str, float | None]
     called: frozenset[str]
 
     def differs(self, own: Gradients, *, half: bool) -> str:
-        """The name of the first weight whose gradient is not the model's `own`; "" where there is none."""
+        """Return the name of the first weight whose gradient differs from the model's `own`, or ""."""
         share, of_all = (SHARE_HALF, OF_ALL_HALF) if half else (SHARE, OF_ALL)
         total = sum((norm or 0.0) ** 2 for norm in own.norms.values()) ** 0.5
         for name, expected in own.norms.items():
@@ -44,7 +45,7 @@ class Gradients:
 
 
 def gradients(policy: Policy, texts: Sequence[PromptAnswer]) -> Gradients:
-    """Send a gradient back through a policy as training does; the weights and their `.grad` stay as they are."""
+    """Compute gradients of a policy as training does; weights and their `.grad` do not change."""
     parameters = policy.parameters()
     called: set[str] = set()
     handles = [
@@ -67,11 +68,13 @@ def gradients(policy: Policy, texts: Sequence[PromptAnswer]) -> Gradients:
 
 
 def require_reached(name: str, own: Gradients, *, adapter: bool) -> tuple[str, ...]:
-    """The parts with trained weights that as a whole are never computed (a vision tower), by the model's `own` gradients.
+    """Return the parts with trained weights that are never computed (such as a vision tower), from the model's `own` gradients.
 
-    A weight counts as reached where one of the same name in another layer or expert is. Raises ModelError where adapters are never
-    reached, where a layer that is computed leaves out a part with weights of its own (the decoder of an encoder-decoder model
-    without its encoder), where nothing is reached, and where a gradient is not a number.
+    A weight counts as reached if the weight of the same name in another layer or expert is.
+
+    Raises:
+        ModelError: Nothing is reached, adapters are never reached, a gradient is not finite, or a layer that is computed omits
+            a part with weights of its own (the decoder of an encoder-decoder model without its encoder).
     """
     reached = _reached(own)
     if own.norms and not reached:
@@ -95,19 +98,19 @@ def require_reached(name: str, own: Gradients, *, adapter: bool) -> tuple[str, .
 
 
 def left_out(own: Gradients) -> list[str]:
-    """Names of weights of parts that are never computed within a layer that is."""
+    """Return the weights of parts that are never computed although their layer is."""
     return [at for at in _never(own) if _layer(at) in own.called]
 
 
 def _reached(own: Gradients) -> set[str]:
-    return {kind_of(at) for at, norm in own.norms.items() if norm is not None}
+    return {name_pattern(at) for at, norm in own.norms.items() if norm is not None}
 
 
 def _never(own: Gradients) -> list[str]:
-    """Names of weights that are not reached in any layer, and whose module is neither called nor has another weight that is."""
+    """Names of weights that are not reached in any layer, and whose module is neither called nor has a weight that is reached."""
     reached = _reached(own)
     modules = own.called | {at.rpartition(".")[0] for at, norm in own.norms.items() if norm is not None}
-    return [at for at in own.norms if kind_of(at) not in reached and at.rpartition(".")[0] not in modules]
+    return [at for at in own.norms if name_pattern(at) not in reached and at.rpartition(".")[0] not in modules]
 
 
 def _layer(name: str) -> str | None:
@@ -118,4 +121,4 @@ def _layer(name: str) -> str | None:
 
 def _parts(names: Iterable[str]) -> list[str]:
     """The names of the modules, without numbers and in order."""
-    return list(dict.fromkeys(kind_of(name).rpartition(".")[0].replace(".*", "") for name in names))
+    return list(dict.fromkeys(name_pattern(name).rpartition(".")[0].replace(".*", "") for name in names))

@@ -1,8 +1,8 @@
-"""Attention over a row of prompts with their answers, where each answer sees its own prompt and itself, nothing else.
+"""Attention over a row of prompts with their answers, in which each answer attends to its own prompt and to itself only.
 
-transformers lets one register an attention function by name; every model written against that interface calls it with its own
-queries, keys and values, whatever its shape. `use` switches a model to it; without a SharedRow the function does what
-the model did before (sampling, plain rows).
+transformers registers attention functions by name, and every model written against that interface calls the function with its own
+queries, keys and values. `install` switches a model to the function of this module; without a SharedRow (sampling, plain rows) it
+computes what the model's own function does.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from . import varlen
 from .group import Group
 
 KERNELS = ("grouped", "padded", "flex", "varlen")
-"""grouped: a call a prompt, exactly its size (CPU). padded: one call for all, padded to the longest. flex: FlexAttention
-over the whole row, which skips the blocks that nobody sees (GPU). varlen: FlashAttention over sequences of unequal length (GPU,
-half precision)."""
+"""grouped: one call per prompt, without padding (CPU). padded: one call for all, padded to the longest. flex: FlexAttention
+over the whole row, which skips masked blocks (GPU). varlen: FlashAttention over sequences of unequal length (GPU, half
+precision)."""
 
 
 @dataclass(eq=False)
 class SharedRow:
-    """Who sees whom in a row of groups. kernel: one of KERNELS; they differ in speed alone."""
+    """Attention mask of a row of groups, in the form that each kernel needs. kernel: one of KERNELS, which differ in speed only."""
 
     groups: tuple[Group, ...]
     device: torch.device
@@ -38,10 +38,11 @@ class SharedRow:
 
     @cached_property
     def lengths(self) -> list[int]:
+        """Tokens of each group."""
         return [group.length for group in self.groups]
 
     def mask(self, number: int, window: int | None) -> Tensor | None:
-        """[L, L] bool of one group, True where the query (row) sees the key (column); None where it is simply causal."""
+        """Mask of one group, [L, L] bool, True where the query (row) attends to the key (column); None where it is causal."""
         group = self.groups[number]
         window = window if window is not None and window < group.prompt + max(group.answers) else None
         if len(group.answers) == 1 and window is None:
@@ -54,7 +55,7 @@ class SharedRow:
         return self._masks[key]
 
     def bias(self, number: int, window: int | None, dtype: torch.dtype) -> Tensor | None:
-        """The same as numbers to be added to the scores: 0 and minus infinity. Made once, used by every layer."""
+        """Mask of one group as numbers added to the scores, 0 and minus infinity; made once for all layers."""
         key = (self.groups[number], window, dtype)
         if key not in self._masks:
             mask = self.mask(number, window)
@@ -66,13 +67,13 @@ class SharedRow:
     @cached_property
     def places(self) -> tuple[Tensor, Tensor, Tensor]:
         """Group number, segment (0: prompt, k: k-th answer) and position of every token, each [N]."""
-        found = [_places(group, self.device) for group in self.groups]
+        places = [_places(group, self.device) for group in self.groups]
         number = torch.repeat_interleave(torch.tensor(self.lengths, device=self.device))
-        return number, torch.cat([segment for segment, _ in found]), torch.cat([position for _, position in found])
+        return number, torch.cat([segment for segment, _ in places]), torch.cat([position for _, position in places])
 
     @cached_property
     def padding(self) -> tuple[Tensor, Tensor]:
-        """Index of the token at each place of [G, longest] (0 where there is none), and of each token's place in it."""
+        """Index of the token at each place of [G, longest] (0 where there is none), and the place of each token."""
         longest = max(self.lengths)
         inside = torch.arange(longest, device=self.device) < torch.tensor(self.lengths, device=self.device)[:, None]
         index = torch.zeros_like(inside, dtype=torch.long)
@@ -80,7 +81,7 @@ class SharedRow:
         return index.flatten(), inside.flatten().nonzero().squeeze(1)
 
     def padded_mask(self, window: int | None) -> Tensor:
-        """[G, 1, longest, longest] bool. Places without a token see themselves, so that no row is empty."""
+        """Mask [G, 1, longest, longest], bool; places without a token attend to themselves, so that no row is empty."""
         if ("padded", window) not in self._masks:
             longest = max(self.lengths)
             masks = torch.eye(longest, dtype=torch.bool, device=self.device).repeat(len(self.groups), 1, 1)
@@ -110,32 +111,32 @@ class SharedRow:
         return self._masks["blocks", window]
 
 
-def use(model: Any) -> bool:
-    """Switch a model to this attention; False (and nothing changed) where it is not written against transformers' interface."""
-    before = model.config._attn_implementation
-    if before in ("lab_sdpa", "lab_eager"):
+def install(model: Any) -> bool:
+    """Switch a model to this attention; returns False, without a change, where it does not use transformers' interface."""
+    implementation = model.config._attn_implementation
+    if implementation in ("lab_sdpa", "lab_eager"):
         return True
-    if not getattr(model, "_supports_attention_backend", False) or before not in ("sdpa", "eager"):
+    if not getattr(model, "_supports_attention_backend", False) or implementation not in ("sdpa", "eager"):
         return False
-    model.set_attn_implementation(f"lab_{before}")
-    return model.config._attn_implementation == f"lab_{before}"
+    model.set_attn_implementation(f"lab_{implementation}")
+    return model.config._attn_implementation == f"lab_{implementation}"
 
 
-def give_back(model: Any) -> None:
-    """Switch a model back to what it had before `use`."""
+def uninstall(model: Any) -> None:
+    """Switch a model back to its attention before `install`."""
     model.set_attn_implementation(model.config._attn_implementation.removeprefix("lab_"))
 
 
 def shared_attention(
     query: Tensor, key: Tensor, value: Tensor, row: SharedRow, *, scaling: float | None, window: int | None, softcap: float | None
 ) -> Tensor:
-    """query [1, heads, N, D], key and value [1, kv heads, N, D] -> [1, heads, N, D]."""
-    if torch.is_autocast_enabled(query.device.type):  # rotations may have been computed in more than the model's precision
+    """Attend within the groups of a row: query [1, heads, N, D], key and value [1, kv heads, N, D] -> [1, heads, N, D]."""
+    if torch.is_autocast_enabled(query.device.type):  # rotary embeddings may be computed in a higher precision than the model's
         narrow = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(narrow), key.to(narrow), value.to(narrow)
     if row.kernel == "varlen":
         if softcap is not None:
-            raise RuntimeError("FlashAttention over sequences of unequal length has no soft-capping here.")
+            raise RuntimeError("The kernel varlen (FlashAttention) does not support soft-capping.")
         return varlen.attend(query, key, value, row.sequences, scaling=scaling, window=window)
     if row.kernel == "flex":
         return _flex(query, key, value, row, scaling, window, softcap)
@@ -216,7 +217,7 @@ def _lab_attention(
     shared_row: SharedRow | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls in every layer: [B, heads, L, D] in, [B, L, heads, D] out."""
+    """The function that transformers calls in every layer: [B, heads, L, D] -> [B, L, heads, D]."""
     softcapped = softcap is not None or module.config._attn_implementation == "lab_eager"
     if shared_row is None and not softcapped:
         return sdpa_attention_forward(

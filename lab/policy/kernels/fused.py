@@ -1,9 +1,9 @@
-"""On a GPU: norms, gated units and the log-probs of a vocabulary as one operation each, forward and backward.
+"""Norms, gated units and the log-probs of a vocabulary as one operation each on a GPU, forward and backward.
 
-Written out, they read and write tensors of the size of the activations, or of the logits, a dozen times, and keep copies of them
-for the backward pass; that takes longer than the matrix products between them. `fuse` puts them into a model's own modules, each
-compared with what the module gave before; whatever differs stays as it is. What is computed is the same up to rounding: float32
-inside, the result in the type that the next matrix product reads. Without Triton, and on the CPU, nothing changes.
+As separate operations they read and write tensors of the size of the activations, or of the logits, a dozen times and keep copies
+for the backward pass, which takes longer than the matrix products between them. `fuse` sets them on a model's own modules
+where they give the same result up to rounding: float32 inside, the result in the type of the next matrix product. Without
+Triton, and on the CPU, nothing changes.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 TOLERANCE = 0.02
-"""Largest difference from a module's own result, as a share of its largest number, that bfloat16 rounding explains."""
+"""Largest difference from a module's own result that bfloat16 rounding explains, relative to its largest number."""
 CHUNK_ELEMENTS = 1 << 27
-"""Logits held at once, in numbers (bfloat16: 256 MiB). Fewer would leave most of a GPU idle in the products with the vocabulary."""
+"""Number of logits held at a time (bfloat16: 256 MiB); with fewer, most of a GPU is idle in the products with the vocabulary."""
 
 
 def available(device: torch.device) -> bool:
-    """True where Triton can compute on a device."""
+    """Return whether Triton can compute on a device."""
     return device.type == "cuda" and importlib.util.find_spec("triton") is not None
 
 
 class Norm(torch.autograd.Function):
-    """x [N, H] over its root mean square times a gain [H], given in `dtype`."""
+    """RMS norm: x [N, H] divided by its root mean square, times a gain [H], in `dtype`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+        """Compute the norm of x."""
         from . import triton_kernels
 
         x = x.contiguous()
@@ -43,6 +44,7 @@ class Norm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Compute the gradients of x and gain."""
         from . import triton_kernels
 
         x, gain, scale = ctx.saved_tensors
@@ -51,10 +53,11 @@ class Norm(torch.autograd.Function):
 
 
 class Gated(torch.autograd.Function):
-    """silu(gate) * up, tensors of one shape."""
+    """Gated unit silu(gate) * up, of tensors of one shape."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        """Compute the product."""
         from . import triton_kernels
 
         gate, up = gate.contiguous(), up.contiguous()
@@ -64,39 +67,42 @@ class Gated(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the gradients of gate and up."""
         from . import triton_kernels
 
         return triton_kernels.gated_back(grad.contiguous(), *ctx.saved_tensors)
 
 
 class Picked(torch.autograd.Function):
-    """log softmax(states [M, H] weight' [H, V])[targets [M]] in float32, `size` tokens at a time.
+    """Log-probs log softmax(states [M, H] weight' [H, V])[targets [M]] in float32, `size` tokens at a time.
 
-    The logits of one part are held at once, in the type of the products. Where the weight is not trained, the gradient for the
-    states needs nothing of the loss but a factor, so it is computed while the logits are there; otherwise they are computed again.
+    Logits are held for one part at a time, in the type of the products. Where the weight is not trained, the gradient of the states
+    is the loss's gradient times a vector that is computed from the same logits in the forward pass; otherwise the backward pass
+    recomputes the logits.
     """
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+        """Compute the log-probs, [M]."""
         from . import triton_kernels
 
         narrow, table = states.to(dtype), weight.to(dtype)
         picked = torch.empty(len(targets), dtype=torch.float32, device=states.device)
         normaliser = torch.empty_like(picked)
-        ahead = torch.empty_like(narrow) if ctx.needs_input_grad[0] and not ctx.needs_input_grad[1] else None
+        gradient = torch.empty_like(narrow) if ctx.needs_input_grad[0] and not ctx.needs_input_grad[1] else None
         ones = torch.ones_like(picked)
         with torch.autocast(states.device.type, enabled=False):
             for start in range(0, len(targets), size):
                 part = slice(start, start + size)
                 logits = narrow[part] @ table.t()
                 picked[part], normaliser[part] = triton_kernels.pick(logits, targets[part])
-                if ahead is not None:
+                if gradient is not None:
                     triton_kernels.pick_back(logits, targets[part], normaliser[part], ones[part])
-                    torch.mm(logits, table, out=ahead[part])
+                    torch.mm(logits, table, out=gradient[part])
                 del logits
         ctx.size, ctx.types = size, (states.dtype, weight.dtype)
-        if ahead is not None:
-            ctx.save_for_backward(ahead)
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
         elif any(ctx.needs_input_grad):
             ctx.save_for_backward(narrow, table, targets, normaliser)
         return picked
@@ -104,6 +110,7 @@ class Picked(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Compute the gradients of states and weight."""
         from . import triton_kernels
 
         of_states, of_weight = ctx.types
@@ -125,13 +132,13 @@ class Picked(torch.autograd.Function):
 
 
 def product_type(x: Tensor, weight: Tensor) -> torch.dtype:
-    """The type in which a matrix product of the two is computed."""
+    """Return the type in which a matrix product of the two is computed."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.promote_types(x.dtype, weight.dtype)
 
 
-def picked_logps(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """log softmax(states [M, H] weight' [H, V])[targets [M]], float32 nats, on a GPU."""
+def fused_logps(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Compute log softmax(states [M, H] weight' [H, V])[targets [M]], float32 nats, on a GPU."""
     size = max(CHUNK_ELEMENTS // weight.shape[0], 1)
     return Picked.apply(states, weight, targets, size, product_type(states, weight))
 
@@ -144,13 +151,15 @@ def _norm_forward(self: Any, x: Tensor) -> Tensor:
 def _gated_forward(self: Any, x: Tensor) -> Tensor:
     gate, up = self.gate_proj(x), self.up_proj(x)
     product = Gated.apply(gate, up)
-    with _product_again(product, gate, up) if self.lab_again else contextlib.nullcontext():
+    with _product_again(product, gate, up) if self.lab_recompute else contextlib.nullcontext():
         return self.down_proj(product)
 
 
 def _product_again(product: Tensor, gate: Tensor, up: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Inside, whoever keeps the product for the backward pass keeps gate and up, which are kept anyway, and multiplies again: a
-    fifth of what a layer keeps, for one reading of the two."""
+    """Recompute the product in the backward pass of the block from gate and up, which are kept anyway.
+
+    This saves a fifth of a layer's activations.
+    """
     place, count, dtype = product.data_ptr(), product.numel(), product.dtype
     gate, up = gate.detach(), up.detach()
 
@@ -167,19 +176,22 @@ def _product_again(product: Tensor, gate: Tensor, up: Tensor) -> contextlib.Abst
     return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
 
-def fuse(model: nn.Module, *, again: bool) -> dict[str, int]:
-    """Put the operations into a model's norms and gated units; returns how many modules of each now use them.
+def fuse(model: nn.Module, *, recompute: bool) -> dict[str, int]:
+    """Fuse a model's norms and gated units; returns the number of modules of each kind that now use the fused operation.
 
-    again: products of gated units are computed again in the backward pass (not where whole layers are).
+    A module is recognised by its attributes (a gain [H] and an epsilon; gate_proj, up_proj and down_proj) and compared on
+    random numbers with its own result; it stays unchanged where they differ (Gemma's norm adds one to its gain, some units do
+    not use silu).
 
-    A module is taken by its shape (a gain [H] and an epsilon; gate_proj, up_proj and down_proj), tried on random numbers against
-    what it gave before, and left alone where the two differ (Gemma's norm adds one to its gain, some units are not gated by silu).
+    Args:
+        model: A transformers model.
+        recompute: Recompute products of gated units in the backward pass; of no use where whole layers are recomputed.
     """
-    found = {"norms": 0, "units": 0}
+    counts = {"norms": 0, "units": 0}
     parameter = next(model.parameters())
     hidden = int(getattr(model.config.get_text_config(), "hidden_size", 0))  # type: ignore[union-attr, operator]
     agreed: dict[type, bool] = {}
-    # Not around 0: a norm that takes the mean away must not look like one that does not.
+    # With a mean of 1, so that a norm that subtracts the mean gives another result.
     x = torch.randn(4, hidden, generator=torch.Generator().manual_seed(0)).add_(1).to(parameter)
     for module in model.modules():
         kind = type(module)
@@ -195,15 +207,15 @@ def fuse(model: nn.Module, *, again: bool) -> dict[str, int]:
             module.lab_eps = eps  # type: ignore[assignment]
         elif all(isinstance(getattr(module, part, None), nn.Module) for part in ("gate_proj", "up_proj", "down_proj")):
             name, forward = "units", _gated_forward
-            module.lab_again = again  # type: ignore[assignment]
+            module.lab_recompute = recompute  # type: ignore[assignment]
         else:
             continue
         if kind not in agreed:
             agreed[kind] = _agrees(module, forward, x)
         if agreed[kind]:
             module.forward = types.MethodType(forward, module)
-            found[name] += 1
-    return found
+            counts[name] += 1
+    return counts
 
 
 def _agrees(module: nn.Module, forward: Any, x: Tensor) -> bool:

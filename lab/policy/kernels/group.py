@@ -1,4 +1,4 @@
-"""A prompt and the answers behind it, as they lie in a row."""
+"""Lengths of a prompt and its answers in a shared row."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Group:
-    """Tokens of a prompt and of the answers that stand behind it, in a row."""
+    """Number of tokens of a prompt and of each answer that follows it in a shared row."""
 
     prompt: int
     answers: tuple[int, ...]
 
     @property
     def length(self) -> int:
+        """Tokens of prompt and answers."""
         return self.prompt + sum(self.answers)

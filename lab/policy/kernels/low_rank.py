@@ -1,8 +1,8 @@
-"""A linear map with a LoRA adapter (arXiv 2106.09685) as one operation, y = x W' + b + s (x A') B'.
+"""A linear layer with a LoRA adapter (arXiv 2106.09685) as one operation, y = x W' + b + s (x A') B'.
 
-peft computes the adapter's branch in float32 and adds it up in four passes over tensors of the size of the output; on a GPU
-that takes longer than the matrix products. Here the branch is added where the product lies, in the type of the products, and x is
-kept once for the backward pass, in that type, however many maps read it.
+peft computes the adapter's branch in float32 and adds it in four passes over tensors of the size of the output; on a GPU that takes
+longer than the matrix products. Here the branch is added in place, in the type of the products, and x is kept once for the
+backward pass, in that type, for all layers that read it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from torch.autograd.function import once_differentiable
 
 
 class LowRankLinear(torch.autograd.Function):
-    """x [N, in], frozen W [out, in] and b [out], A [r, in], B [out, r] -> [N, out], all products in `dtype`."""
+    """Apply x [N, in], frozen W [out, in] and b [out], A [r, in], B [out, r] -> [N, out], all products in `dtype`."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float, dtype: torch.dtype
     ) -> Tensor:
+        """Compute y, [N, out]."""
         with torch.autocast(x.device.type, enabled=False):
             narrow, weight, down, up = x.to(dtype), weight.to(dtype), a.to(dtype), b.to(dtype)
             out = narrow @ weight.t() if bias is None else torch.addmm(bias.to(dtype), narrow, weight.t())
@@ -34,10 +35,11 @@ class LowRankLinear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Compute the gradients of x, A and B."""
         narrow, weight, down, up, low = ctx.saved_tensors
         of_x, of_a, of_b = ctx.types
         grad = grad.contiguous()
-        # The scale goes to the small matrix.
+        # The scale is applied to the small matrix.
         back = grad @ (up * ctx.scaling)
         grad_x = None
         if ctx.needs_input_grad[0]:
@@ -49,19 +51,18 @@ class LowRankLinear(torch.autograd.Function):
 
 
 def fuse(model: nn.Module) -> int:
-    """Let peft's LoRA layers over linear maps compute in one operation, wherever they are plain; returns how many there are.
+    """Compute peft's LoRA layers over linear layers in one operation; returns the number of these layers.
 
-    A call that is not plain (the adapter is off or merged, dropout, a variant such as DoRA, a base in 4 bits or in training)
-    goes to peft as before.
+    Calls with anything else (adapter off or merged, dropout, a variant such as DoRA, a base in 4 bits or in training) go to peft.
     """
     from peft.tuners.lora.layer import Linear
 
-    found = 0
+    count = 0
     for module in model.modules():
         if type(module) is Linear and type(module.base_layer) is nn.Linear and not module.fan_in_fan_out:
             module.forward = types.MethodType(_forward, module)
-            found += 1
-    return found
+            count += 1
+    return count
 
 
 def _forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -77,15 +78,15 @@ def _forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 
 def _plain(layer: Any, args: Any, kwargs: Any) -> str | None:
-    """The name of the one adapter of a layer whose call is nothing but a linear map and that adapter, else None."""
+    """Name of the layer's only adapter, if the call is nothing but the linear layer and this adapter, else None."""
     names = layer.active_adapters
     if args or kwargs or layer.disable_adapters or layer.merged or len(names) != 1 or names[0] not in layer.lora_A:
         return None
     name = names[0]
     dropout, base = layer.lora_dropout[name], layer.base_layer
     drops = isinstance(dropout, nn.Dropout) and dropout.p > 0 and dropout.training
-    known = isinstance(dropout, (nn.Identity, nn.Dropout))
+    standard = isinstance(dropout, (nn.Identity, nn.Dropout))
     trained = base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad)
-    if drops or not known or trained or name in layer.lora_variant or layer.lora_B[name].bias is not None:
+    if drops or not standard or trained or name in layer.lora_variant or layer.lora_B[name].bias is not None:
         return None
     return name

@@ -1,4 +1,4 @@
-"""What `fused` and `low_rank` have put into a model's own modules, switched off for a while or taken out again."""
+"""Disable or remove the forward functions that `fused` and `low_rank` have set on a model's modules."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from torch import nn
 from . import fused, low_rank
 
 OF_THE_MODEL = (fused._norm_forward, fused._gated_forward)
-"""Those that stay while an adapter is switched off."""
+"""Functions on the model's own modules, also active while an adapter is switched off."""
 FORWARDS = (*OF_THE_MODEL, low_rank._forward)
 
 
 def patched(model: nn.Module, forwards: Sequence[Any] | None = None) -> list[nn.Module]:
-    """The modules that compute with one of these operations (by default any)."""
-    wanted = FORWARDS if forwards is None else forwards
-    return [m for m in model.modules() if getattr(m.__dict__.get("forward"), "__func__", None) in wanted]
+    """Return the modules whose forward function is one of `forwards` (by default any of `FORWARDS`)."""
+    forwards = FORWARDS if forwards is None else forwards
+    return [m for m in model.modules() if getattr(m.__dict__.get("forward"), "__func__", None) in forwards]
 
 
-def take_out(model: nn.Module) -> int:
-    """Let every module compute as it is written; returns how many did not."""
-    found = patched(model)
-    for module in found:
+def restore_forwards(model: nn.Module) -> int:
+    """Restore every module's own forward function; returns the number of restored modules."""
+    modules = patched(model)
+    for module in modules:
         del module.__dict__["forward"]
-    return len(found)
+    return len(modules)
 
 
 @contextlib.contextmanager
-def without(model: nn.Module) -> Iterator[None]:
-    """Inside, every module computes as it is written."""
+def disabled(model: nn.Module) -> Iterator[None]:
+    """Use every module's own forward function inside the block."""
     kept = [(module, module.__dict__.pop("forward")) for module in patched(model)]
     try:
         yield

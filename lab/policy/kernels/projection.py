@@ -1,10 +1,10 @@
-"""Log-probs behind a linear output projection, with the gradient written out: no array of the vocabulary's width is made for it.
+"""Log-probs after a linear output projection, with an explicit gradient that allocates no tensor of the vocabulary's width.
 
 With z = scale h W', p = softmax(z), log p(y) = z_y - log sum exp z and g the gradient that arrives at log p(y):
 
     d / d h = g scale (W_y - p W)          d / d W = g scale (onehot_y - p)' h
 
-Both need p in two matrix products alone. Autograd would pass over [tokens, vocabulary] eight times more.
+Both use p in two matrix products only; autograd would make eight more passes over [tokens, vocabulary].
 """
 
 from __future__ import annotations
@@ -14,27 +14,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lab.policy.interruption import check_point
+from lab.policy.interruption import interruption_point
 
 
 class LinearLogps(torch.autograd.Function):
-    """log softmax(scale * states W')[targets] and log sum p^2, both float32 [N]; the second carries no gradient.
-
-    states: [N, H].   weight: [V, H].   targets: [N] token ids.   size: tokens whose logits are held at once.
-    keep: hold the probabilities for the backward pass if all tokens fit into one chunk; else they are computed again there.
-    """
+    """Compute log softmax(scale * states W')[targets] and log sum p^2, both [N] float32; the second carries no gradient."""
 
     @staticmethod
     def forward(
         ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, scale: float, size: int, align: bool, keep: bool
     ) -> tuple[Tensor, Tensor]:
+        """Compute both outputs in chunks.
+
+        Args:
+            ctx: Context of autograd.
+            states: [N, H].
+            weight: W, [V, H].
+            targets: [N] token ids.
+            scale: Of the logits.
+            size: Tokens whose logits are held at a time.
+            align: Whether to compute the second output; else it is empty.
+            keep: Keep the probabilities for the backward pass if all tokens fit into one chunk; else they are recomputed.
+        """
         kind = states.device.type
         ctx.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
         h, w = states.to(ctx.dtype), weight.to(ctx.dtype)
         keep &= len(targets) <= size
         picked, squares, kept = [], [], None
         for rows in _chunks(len(targets), size):
-            check_point()
+            interruption_point()
             logps = torch.log_softmax(_logits(h[rows], w, scale), -1, dtype=torch.float32)
             picked.append(logps.gather(-1, targets[rows, None]).squeeze(-1))
             if align:
@@ -49,15 +57,16 @@ class LinearLogps(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Compute the gradients of states and weight."""
         states, weight, targets, kept = ctx.saved_tensors
         h, w = states.to(ctx.dtype), weight.to(ctx.dtype)  # autocast is off in a backward pass
         g = (gradients[0] * ctx.scale)[:, None]
         weighted = (g * h).to(ctx.dtype)
-        wants_states, wants_weight = ctx.needs_input_grad[:2]
-        to_states = torch.empty_like(h) if wants_states else None
-        to_weight = torch.zeros_like(weight).index_add_(0, targets, weighted.to(weight.dtype)) if wants_weight else None
+        needs_states, needs_weight = ctx.needs_input_grad[:2]
+        to_states = torch.empty_like(h) if needs_states else None
+        to_weight = torch.zeros_like(weight).index_add_(0, targets, weighted.to(weight.dtype)) if needs_weight else None
         for rows in _chunks(len(targets), ctx.size):
-            check_point()
+            interruption_point()
             p = kept
             if p is None:
                 p = torch.softmax(_logits(h[rows], w, ctx.scale), -1, dtype=torch.float32).to(ctx.dtype)

@@ -1,9 +1,9 @@
-"""Attention of shared prompts as FlashAttention's sequences of unequal length, without a mask (GPU, half precision).
+"""Attention of shared prompts with FlashAttention over sequences of unequal length, without a mask (GPU, half precision).
 
-A group `[prompt | answer | answer ..]` becomes one sequence for its prompt with the first answer, and one for each further
-answer, whose queries are the answer's alone while its keys are the prompt's and its own. Causal attention that is aligned at
-the ends of queries and keys, as FlashAttention 2 has it (arXiv 2307.08691), then is exactly who sees whom, a sliding window
-included. Keys and values of a prompt are copied for every further answer, which is little where heads share them.
+A group `[prompt | answer | answer ..]` becomes one sequence of its prompt with the first answer, and one for each further answer,
+whose queries are the answer's only and whose keys are the prompt's and its own. Causal attention aligned at the ends of
+queries and keys, as in FlashAttention 2 (arXiv 2307.08691), is then the attention of a shared row, also with a sliding window. Keys
+and values of a prompt are copied for every further answer, which costs little where heads share them.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .device_copy import copy_to_device
 from .group import Group
-from .placing import placed
 
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Where queries and keys of the sequences lie in a row of N tokens.
+    """Positions of the queries and keys of S sequences in a row of N tokens.
 
-    queries, keys: [S + 1] int32, where each of S sequences begins among N queries and M keys, and where the last ends.
-    source: [M] int64, the token of every key.   longest_query, longest_key: tokens of the longest sequence.
+    queries, keys: [S + 1] int32, start of each sequence among the N queries and M keys, and the end of the last one.
+    source:        [M] int64, the token of every key.
+    longest_query, longest_key: Tokens of the longest sequence.
     """
 
     queries: Tensor
@@ -36,7 +37,7 @@ class Sequences:
 
 
 def sequences(groups: Sequence[Group], device: torch.device) -> Sequences:
-    """The sequences of a row of groups."""
+    """Make the sequences of a row of groups."""
     lengths: list[tuple[int, int]] = []
     source: list[Tensor] = []
     start = 0
@@ -52,31 +53,31 @@ def sequences(groups: Sequence[Group], device: torch.device) -> Sequences:
             place += answer
         start = place
     table = torch.tensor([(0, 0), *lengths])
-    ends = placed(table.cumsum(0).to(torch.int32).T.contiguous(), device)
+    ends = copy_to_device(table.cumsum(0).to(torch.int32).T.contiguous(), device)
     longest = table.amax(0).tolist()
-    return Sequences(ends[0], ends[1], placed(torch.cat(source), device), longest[0], longest[1])
+    return Sequences(ends[0], ends[1], copy_to_device(torch.cat(source), device), longest[0], longest[1])
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, found: Sequences, *, scaling: float | None, window: int | None) -> Tensor:
-    """query [1, heads, N, D], key and value [1, kv heads, N, D], both in half precision -> [1, heads, N, D]."""
+def attend(query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, *, scaling: float | None, window: int | None) -> Tensor:
+    """Attend within sequences: query [1, heads, N, D], key and value [1, kv heads, N, D] in half precision -> [1, heads, N, D]."""
     from torch.nn.attention import varlen
 
     def rows(x: Tensor) -> Tensor:
         return x[0].transpose(0, 1)
 
-    # Until torch 2.11 fewer heads of keys than of queries are taken without being told.
+    # Until torch 2.11 grouped-query attention needs no flag.
     flash: Any = varlen.varlen_attn
-    told = "enable_gqa" in inspect.signature(flash).parameters
+    has_flag = "enable_gqa" in inspect.signature(flash).parameters
     out: Tensor = flash(
         rows(query),
-        rows(key).index_select(0, found.source),
-        rows(value).index_select(0, found.source),
-        found.queries,
-        found.keys,
-        found.longest_query,
-        found.longest_key,
+        rows(key).index_select(0, sequences.source),
+        rows(value).index_select(0, sequences.source),
+        sequences.queries,
+        sequences.keys,
+        sequences.longest_query,
+        sequences.longest_key,
         scale=scaling,
         window_size=(-1 if window is None else window - 1, 0),
-        **({"enable_gqa": query.shape[1] != key.shape[1]} if told else {}),
+        **({"enable_gqa": query.shape[1] != key.shape[1]} if has_flag else {}),
     )
     return out.transpose(0, 1)[None]

@@ -1,4 +1,4 @@
-"""A new LoRA adapter on a model: which layers get one, decided by what they are and whether text passes through them."""
+"""Add a new LoRA adapter to the linear layers of a model that text passes through."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ from torch import nn
 from lab.policy.checks.arbitrary_row import arbitrary_pass
 from lab.policy.randomness import global_generator
 
-from . import ModelError, refusing
+from . import ModelError, model_errors
 
 ALL_LINEAR = "all-linear"
 
 
 @dataclass(frozen=True)
 class Lora:
-    """A low-rank adapter (arXiv 2106.09685): rank r, scale alpha / r, dropout on its input, module names or "all-linear"."""
+    """Settings of a low-rank adapter (arXiv 2106.09685).
+
+    rank:    r.
+    alpha:   The adapter is scaled by alpha / r.
+    dropout: Rate of dropout on the adapter's input.
+    targets: Comma-separated module names, or "all-linear".
+    """
 
     rank: int = 16
     alpha: float = 32.0
@@ -28,10 +34,18 @@ class Lora:
 
 
 def add_adapter(model: Any, lora: Lora, seed: int) -> Any:
-    """The model with a new adapter, as peft makes it. seed: of its first weights.
+    """Return the model with a new peft adapter.
 
-    "all-linear" is every linear layer that a text passes through: towers for images or sound and heads beside the language
-    model's get none, since no gradient would reach it. Raises ModelError for names that no linear layer has.
+    "all-linear" means every linear layer that text passes through: image and audio towers and additional heads get no adapter,
+    because no gradient would reach it.
+
+    Args:
+        model: A transformers model.
+        lora: Settings of the adapter.
+        seed: Of its initial weights.
+
+    Raises:
+        ModelError: A target is not the name of a linear layer.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -44,21 +58,21 @@ def add_adapter(model: Any, lora: Lora, seed: int) -> Any:
         lora_dropout=lora.dropout,
         target_modules=ALL_LINEAR if everything else target_names(lora.targets),
         exclude_modules="|".join(re.escape(kind).replace(r"\*", r"\d+") for kind in unused) if unused else None,
-        fan_in_fan_out=any(_transposed(module) for module in model.modules()),  # GPT-2 keeps its weights the other way round
+        fan_in_fan_out=any(_transposed(module) for module in model.modules()),  # GPT-2 stores its weights transposed
         task_type="CAUSAL_LM",
     )
     remedy = "name modules in lora_targets in place of all-linear" if everything else "name other modules, or use all-linear"
-    with refusing("The adapter for this model", remedy), global_generator(seed):
+    with model_errors("The adapter for this model", remedy), global_generator(seed):
         return get_peft_model(model, config)
 
 
 def target_names(targets: str) -> list[str]:
-    """The module names of `lora_targets`."""
+    """Return the module names of `lora_targets`."""
     return [name for part in targets.split(",") if (name := part.strip())]
 
 
 def check_targets(model: Any, targets: str) -> None:
-    """Raises ModelError unless each name of `lora_targets` is that of linear layers, and of nothing else. Needs no weights."""
+    """Raise ModelError unless each name of `lora_targets` is the name of linear layers only; needs no weights."""
     names = target_names(targets)
     if not names:
         raise ModelError("lora_targets is empty, so no layer would get an adapter; use all-linear, or name modules of the model.")
@@ -80,35 +94,35 @@ def check_targets(model: Any, targets: str) -> None:
 
 
 def unused_parts(model: Any) -> list[str]:
-    """Kinds of the linear layers that a pass over text alone does not enter, as `kind_of` writes them.
+    """Return the name patterns (see `name_pattern`) of the linear layers that a forward pass of text does not call.
 
-    A layer counts as entered where one of the same kind is: which experts a token is sent to depends on the token.
+    A layer counts as called if one of the same pattern is, because the experts that are called depend on the token.
     """
-    entered: set[nn.Module] = set()
+    called: set[nn.Module] = set()
 
-    def enter(module: nn.Module, given: Any, output: Any) -> None:
-        if isinstance(output, torch.Tensor):  # a router that is a subclass of Linear returns several things: no linear map
-            entered.add(module)
+    def record(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):  # a router that is a subclass of Linear returns a tuple and is no linear layer
+            called.add(module)
 
     linear = {name: module for name, module in model.named_modules() if _linear(module)}
-    hooks = [module.register_forward_hook(enter) for module in linear.values()]
+    hooks = [module.register_forward_hook(record) for module in linear.values()]
     try:
-        with refusing("The model", "give another one; a pass over a few tokens failed"):
+        with model_errors("The model", "give another one; a pass over a few tokens failed"):
             arbitrary_pass(model)
     finally:
         for hook in hooks:
             hook.remove()
-    kinds = {kind_of(name) for name, module in linear.items() if module in entered}
-    return sorted({kind_of(name) for name in linear} - kinds)
+    patterns = {name_pattern(name) for name, module in linear.items() if module in called}
+    return sorted({name_pattern(name) for name in linear} - patterns)
 
 
-def kind_of(name: str) -> str:
-    """The name of a module or weight with `*` for the numbers of its layer and expert."""
+def name_pattern(name: str) -> str:
+    """Return the name of a module or weight with `*` in place of the numbers of its layer and expert."""
     return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name)
 
 
 def _linear(module: nn.Module) -> bool:
-    """Whether a module is a linear map, as peft's all-linear counts them (those in 4 bits are subclasses)."""
+    """Whether a module is a linear layer for peft's all-linear; 4-bit layers are subclasses."""
     return isinstance(module, nn.Linear) or _transposed(module)
 
 

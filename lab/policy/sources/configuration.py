@@ -1,4 +1,4 @@
-"""A model's configuration: of a causal language model that transformers knows, neither quantized nor with code of its own."""
+"""Read a model's configuration and refuse quantized weights, unknown architectures and code outside transformers."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .errors import ModelError, cause, refusing
 from .files import ADAPTER_CONFIG, CONFIG, read_json
+from .model_error import ModelError, cause, model_errors
 
 QUANTIZED = ("quantization_config", "compression_config", "quantization")
-"""Entries of config.json that describe weights which are not stored as numbers of the model (the last: MLX)."""
+"""Entries of config.json that describe quantized weights (the last one is MLX's)."""
 PORTABLE_ATTENTION = ("eager", "sdpa")
-"""Implementations that every machine has; any other one in a configuration is replaced by transformers' default."""
+"""Attention implementations that every machine has; any other one in a configuration is replaced by transformers' default."""
 
 
 def read_configuration(source: str) -> Any:
-    """The configuration in a folder or of a hub id, with an attention implementation that works here.
+    """Read the configuration of a folder or hub id, with an attention implementation that works on this machine.
 
-    Raises ModelError in one sentence: broken or unknown configuration, code of its own, quantized weights.
+    Raises:
+        ModelError: Broken or unknown configuration, code outside transformers, or quantized weights.
     """
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -34,22 +35,22 @@ def read_configuration(source: str) -> Any:
     except Exception as error:
         if not local:
             raise ModelError(_hub_refusal(source, error)) from error
-        with refusing(f"The configuration {Path(source) / CONFIG}", "repair it, or download the model again"):
+        with model_errors(f"The configuration {Path(source) / CONFIG}", "repair it, or download the model again"):
             raise
     if not local:
         _check_content(source, config.to_dict(), True)
     _make_portable(config)
     config.return_dict = True  # outputs are read by name
-    config.output_attentions = config.output_hidden_states = False  # not used; some attention kernels cannot give the former
+    config.output_attentions = config.output_hidden_states = False  # unused; some attention kernels cannot return attentions
     return config
 
 
 def require_causal(source: str, config: Any) -> None:
-    """Raises ModelError unless transformers has a causal language model of this configuration."""
+    """Raise ModelError unless transformers has a causal language model of this configuration."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise ModelError(f"{source} is no causal language model ({type(config).__name__}); give one that writes text.")
+        raise ModelError(f"{source} is no causal language model ({type(config).__name__}); give a model that generates text.")
 
 
 def _check_content(source: str, content: dict[str, Any], known: bool) -> None:
@@ -90,12 +91,12 @@ def _make_portable(config: Any) -> None:
 
 
 def _refuse_hub_adapter(source: str) -> None:
-    """Raises ModelError where a hub id is that of an adapter: transformers would load it in its own way."""
+    """Raise ModelError for the hub id of an adapter, which transformers would load in its own way."""
     from huggingface_hub import hf_hub_download
 
     try:
         hf_hub_download(source, ADAPTER_CONFIG)
-    except Exception:  # there is no such file, or no such model: loading its configuration says so
+    except Exception:  # no such file, or no such model, which reading the configuration reports
         return
     raise ModelError(
         f"The model {source} on the hub is an adapter ({ADAPTER_CONFIG}); download it (hf download {source} --local-dir FOLDER) "

@@ -1,7 +1,7 @@
-"""Starts that are converted once: an adapter merged into its base model, and a GGUF file read by transformers.
+"""Convert model sources to model folders, once: adapters are merged into their base model, GGUF files read by transformers.
 
-The result is an ordinary model folder in the lab's cache, named by a hash of what it was made from, in float32. Everything after
-that (training, reference, resume, branch, what-if, export) loads this folder as it loads any other.
+The result is an ordinary float32 model folder in the lab's cache, named by a hash of the source files. Training, reference, resume,
+branch, what-if and export load this folder like any other.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import re
 import shutil
 from functools import lru_cache
@@ -20,10 +19,10 @@ import torch
 from filelock import FileLock
 
 from lab import home
-from lab.policy.checks.arbitrary_row import arbitrary_logps, unexplained
+from lab.policy.checks.arbitrary_row import arbitrary_logps, unexplained_difference
 
+from .adapter_source import adapter_base, check_adapter, is_adapter, tokenizer_place
 from .configuration import read_configuration, require_causal
-from .errors import ModelError, cause, refusing
 from .files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -32,62 +31,55 @@ from .files import (
     WEIGHTS,
     check_folder,
     local_folder,
-    read_json,
-    stored_tensors,
-    weight_files,
 )
+from .model_error import ModelError, cause, model_errors
 from .stored_adapters import with_adapter
-from .tokenizer import has_tokenizer, read_tokenizer
-from .weights import check_numbers, check_report, read_weights, reading
+from .tokenizer_loading import read_tokenizer
+from .weight_loading import check_numbers, check_report, read_weights, reading
 
 CONVERTED = "models-converted"
-"""In the cache: a folder for every start that was converted, named by its key."""
+"""Folder in the cache with one model folder per converted source, named by its key."""
 VERSION = 1
-"""Part of the hash; raise it when the conversion computes something else."""
+"""Part of the hash; increase it when the conversion changes."""
 NO_MODEL = ("trainer.safetensors", "trainer.json", ADAPTER_CONFIG, ADAPTER_WEIGHTS)
-"""Files of a base model's folder that are no part of that model."""
+"""Files in a base model's folder that are not part of the model."""
 
 
 def is_gguf(source: str) -> bool:
-    """Whether `source` is a GGUF file, or a folder that holds one and no model in another format."""
+    """Return whether `source` is a GGUF file, or a folder with one and without a model in another format."""
     return gguf_file(source) is not None
 
 
 def gguf_file(source: str) -> Path | None:
-    """The GGUF file that `source` means. Raises ModelError where a folder holds several."""
+    """Return the GGUF file that `source` is or contains, or None. Raises ModelError for a folder with several."""
     path = Path(source).expanduser()
     if path.is_file():
-        with refusing(f"The file {source}", "check its permissions"), path.open("rb") as file:
+        with model_errors(f"The file {source}", "check its permissions"), path.open("rb") as file:
             return path if path.suffix == ".gguf" or file.read(4) == b"GGUF" else None
     if not path.is_dir() or (path / ADAPTER_CONFIG).exists() or (path / WEIGHTS).exists() or (path / INDEX).exists():
         return None
-    found = sorted(path.glob("*.gguf"))
-    if len(found) > 1:
+    files = sorted(path.glob("*.gguf"))
+    if len(files) > 1:
         raise ModelError(
-            f"The folder {source} holds several GGUF files ({', '.join(p.name for p in found[:4])}); give one of them."
+            f"The folder {source} holds several GGUF files ({', '.join(p.name for p in files[:4])}); give one of them."
         )
-    return found[0] if found else None
-
-
-def is_adapter(source: str) -> bool:
-    """Whether `source` is a folder with a peft adapter."""
-    return (Path(source).expanduser() / ADAPTER_CONFIG).exists()
+    return files[0] if files else None
 
 
 def is_converted(folder: str) -> bool:
-    """Whether a path is that of a folder which `loadable` makes, there or not."""
+    """Return whether a path is one of a converted model, existing or not."""
     return Path(folder).parent.name == CONVERTED
 
 
 def models_dir() -> Path:
-    """Folder of the converted starts."""
+    """Return the folder of the converted models."""
     return home.cache() / CONVERTED
 
 
 def loadable(source: str) -> str:
-    """The folder or hub id from which the model that `source` names is loaded: itself, or what it is converted to, once.
+    """Return the folder or hub id to load a source from: an adapter or GGUF file is converted (once), others are returned.
 
-    Raises ModelError in one sentence where it cannot be converted.
+    Raises ModelError where it cannot be converted.
     """
     file = gguf_file(source)
     if file is not None:
@@ -104,8 +96,10 @@ def loadable(source: str) -> str:
 
 
 def check_source(source: str) -> str | None:
-    """Check what can be checked of a start without reading weights; returns the folder or hub id with the model's weights, or None
-    for a GGUF file. Raises ModelError in one sentence."""
+    """Check a source without reading weights; returns the folder or hub id with the model's weights, or None for a GGUF file.
+
+    Raises ModelError with the cause and what to do.
+    """
     if not source.strip():
         raise ModelError("No model is named; give a folder, a GGUF file, or owner/name of a causal language model on the hub.")
     try:
@@ -128,110 +122,8 @@ def check_source(source: str) -> str | None:
 # Adapters.
 
 
-def check_adapter(folder: Path) -> str:
-    """The base model of the adapter in a folder, after what can be checked without reading weights. Raises ModelError."""
-    content = read_json(folder / ADAPTER_CONFIG)
-    if any((folder / name).exists() for name in (WEIGHTS, INDEX)):
-        raise ModelError(
-            f"The folder {folder} holds both an adapter ({ADAPTER_CONFIG}) and a whole model; move one of them elsewhere, and give "
-            "the folder of the one you mean."
-        )
-    if content.get("auto_mapping") is not None and content.get("base_model_name_or_path") is None:
-        raise ModelError(f"The adapter in {folder} does not name its base model; set base_model_name_or_path in {ADAPTER_CONFIG}.")
-    if content.get("task_type") not in (None, "CAUSAL_LM"):
-        raise ModelError(
-            f"The adapter in {folder} was trained for {content['task_type']}, not for a causal language model; give another one."
-        )
-    if not (folder / ADAPTER_WEIGHTS).exists():
-        pickled = (
-            "its weights are a pickle (adapter_model.bin), which the lab does not read"
-            if (folder / "adapter_model.bin").exists()
-            else f"{ADAPTER_WEIGHTS} is missing"
-        )
-        raise ModelError(f"The adapter in {folder} is incomplete: {pickled}; save it again with peft, as safetensors.")
-    stored_tensors(folder / ADAPTER_WEIGHTS)
-    _require_end(folder)
-    return adapter_base(folder)
-
-
-def _require_end(folder: Path) -> None:
-    """Raises ModelError where adapters are each other's base, so that there is no model below them."""
-    seen = {folder.resolve()}
-    base = Path(adapter_base(folder))
-    while is_adapter(str(base)):
-        if base.resolve() in seen:
-            raise ModelError(
-                f"The adapters in {folder} and {base} have each other as base model; set base_model_name_or_path in one of their "
-                f"{ADAPTER_CONFIG} to a model."
-            )
-        seen.add(base.resolve())
-        base = Path(adapter_base(base))
-
-
-def adapter_base(folder: Path, *, download: bool = False) -> str:
-    """The base model of an adapter: a folder, or the id of a hub model that is not on this machine yet.
-
-    download: fetch that model and return its folder. Without, nothing is fetched. Raises ModelError where the base is not there.
-    """
-    named = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
-    if not isinstance(named, str) or not named.strip():
-        raise ModelError(f"The adapter in {folder} does not name its base model; set base_model_name_or_path in {ADAPTER_CONFIG}.")
-    for place in (Path(named).expanduser(), folder / named):
-        if place.is_dir() and place.resolve() != folder.resolve():
-            return str(place.resolve())
-    missing = (
-        f"The adapter in {folder} belongs to the base model {named}, which is not there; put it back, or set "
-        f"base_model_name_or_path in {ADAPTER_CONFIG} to where it is."
-    )
-    if Path(named).is_absolute() or named.startswith((".", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", named):
-        raise ModelError(missing)
-    if not download:
-        return _in_cache(named) or _on_hub(named, missing)
-    return _downloaded(named, missing)
-
-
-PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-"""Files of a hub model that are fetched."""
-
-
-def _in_cache(name: str) -> str | None:
-    """The folder of a hub model that was fetched whole before."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=PATTERNS, local_files_only=True))
-        if not is_adapter(str(folder)):
-            weight_files(folder)
-    except Exception:  # not there, or in part; fetching it says what is wrong
-        return None
-    return str(folder)
-
-
-def _on_hub(name: str, refusal: str) -> str:
-    """The id of a model that has to be fetched. Raises ModelError(refusal) where the hub is switched off."""
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
-        raise ModelError(f"{refusal[:-1]} (the hub is switched off (HF_HUB_OFFLINE=1)).")
-    return name
-
-
-def _downloaded(name: str, refusal: str) -> str:
-    """The folder of a hub model's snapshot. Raises ModelError(refusal)."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return str(snapshot_download(name, allow_patterns=PATTERNS))
-    except Exception as error:
-        why = "the hub is switched off (HF_HUB_OFFLINE=1)" if os.environ.get("HF_HUB_OFFLINE") == "1" else cause(error)
-        raise ModelError(f"{refusal[:-1]} ({why}).") from error
-
-
-def tokenizer_place(source: str, base: str) -> str:
-    """Where the tokenizer of a start comes from: the adapter's folder where that has one, else the base model."""
-    return source if is_adapter(source) and has_tokenizer(Path(source).expanduser()) else base
-
-
 def _merge(folder: Path, base: str, draft: Path) -> None:
-    """Write base model + adapter, computed and stored in float32."""
+    """Write the base model with the adapter merged, in float32."""
     place = loadable(base) if is_adapter(base) or is_gguf(base) else base
     if place == base:
         check_folder(Path(base))
@@ -240,7 +132,7 @@ def _merge(folder: Path, base: str, draft: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     model = with_adapter(read_weights(AutoModelForCausalLM, place, config), folder)
-    with refusing(f"The adapter in {folder}", "merge it with peft, and give the merged model"):
+    with model_errors(f"The adapter in {folder}", "merge it with peft, and give the merged model"):
         expected = arbitrary_logps(model)
         untie(model.get_base_model())
         merged = model.merge_and_unload(safe_merge=True)
@@ -253,8 +145,10 @@ def _merge(folder: Path, base: str, draft: Path) -> None:
 
 
 def untie(base: Any) -> None:
-    """Give the output layer weights of its own where it shares the input embedding's and an adapter is on one of them: what is
-    merged into one must not change the other. base: the model below a peft adapter."""
+    """Untie output layer and input embedding where an adapter is on one of them, so that merging does not change the other.
+
+    `base` is the model inside the peft model.
+    """
     head, embedding = base.get_output_embeddings(), base.get_input_embeddings()
     inner_head, inner = getattr(head, "base_layer", head), getattr(embedding, "base_layer", embedding)
     shared = getattr(inner_head, "weight", None) is getattr(inner, "weight", False)
@@ -269,11 +163,11 @@ def _declare_untied(model: Any) -> None:
 
 
 def _require_same(subject: str, draft: Path, expected: torch.Tensor) -> None:
-    """Raises ModelError unless the converted model gives the log-probs of what it was converted from."""
+    """Raise ModelError unless the converted model has the log-probs of its source."""
     from transformers import AutoModelForCausalLM
 
-    again = read_weights(AutoModelForCausalLM, str(draft), read_configuration(str(draft)))
-    difference = unexplained(again, expected)
+    converted = read_weights(AutoModelForCausalLM, str(draft), read_configuration(str(draft)))
+    difference = unexplained_difference(converted, expected)
     if difference:
         raise ModelError(
             f"{subject} cannot be converted into a model folder: the result differs from it by {difference:.3g} nats, more than "
@@ -285,8 +179,8 @@ def _require_same(subject: str, draft: Path, expected: torch.Tensor) -> None:
 
 
 def check_gguf(file: Path) -> Path:
-    """Raises ModelError unless a GGUF file is whole in its beginning and can be read here."""
-    with refusing(f"The file {file}", "check the file and its permissions"), file.open("rb") as content:
+    """Raise ModelError unless the beginning of a GGUF file is valid and the package gguf is installed; returns the file."""
+    with model_errors(f"The file {file}", "check the file and its permissions"), file.open("rb") as content:
         beginning = content.read(24)
     if beginning.startswith(b"version https://git-lfs"[:24]):
         raise ModelError(
@@ -298,19 +192,19 @@ def check_gguf(file: Path) -> Path:
         raise ModelError(f"{file} is one part of a GGUF model in several files; merge them into one (llama-gguf-split --merge).")
     if importlib.util.find_spec("gguf") is None:
         raise ModelError(
-            f"The model {file} is a GGUF file, and the package that reads those is not installed; run `pip install gguf`, or give "
+            f"The model {file} is a GGUF file, which needs the package gguf; run `pip install gguf`, or give "
             "a folder with safetensors."
         )
     return file
 
 
 def _convert_gguf(file: Path, draft: Path) -> None:
-    """Write what transformers reads from a GGUF file, in float32, as an ordinary model folder."""
+    """Write the model that transformers reads from a GGUF file as an ordinary float32 model folder."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     name = {"gguf_file": file.name}
     remedy = "download it again, or give the model as a folder with safetensors; transformers reads some architectures of GGUF only"
-    with reading(str(file)), refusing(f"The GGUF file {file}", remedy):
+    with reading(str(file)), model_errors(f"The GGUF file {file}", remedy):
         config = AutoConfig.from_pretrained(file.parent, **name)
         require_causal(str(file), config)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **name)
@@ -335,8 +229,10 @@ def _convert_gguf(file: Path, draft: Path) -> None:
 
 
 def _known_tokens(tokenizer: Any, vocabulary: int) -> Any:
-    """The tokenizer without tokens that the model has no row for: transformers adds some of its own to those of a GGUF file, and
-    peft would add random rows for them to the model wherever it loads an adapter beside this tokenizer."""
+    """The tokenizer without tokens that the model has no embedding for.
+
+    transformers adds tokens to those of a GGUF file, and peft would add random embeddings for them where it loads an adapter.
+    """
     if len(tokenizer) <= vocabulary:
         return tokenizer
     from tokenizers import Tokenizer
@@ -355,9 +251,9 @@ def _known_tokens(tokenizer: Any, vocabulary: int) -> Any:
 
 
 def _converted(key: str, write: Any) -> Path:
-    """The folder of a key; `write(draft)` fills it where it is not there yet. One process converts, others wait."""
+    """The folder of a key, filled by `write(draft)` if it does not exist; one process converts, others wait."""
     folder = models_dir() / key
-    with refusing(f"The folder {models_dir()}", "make room, or set LAB_CACHE to a folder that can be written"):
+    with model_errors(f"The folder {models_dir()}", "make room, or set LAB_CACHE to a folder that can be written"):
         models_dir().mkdir(parents=True, exist_ok=True)
         with FileLock(str(folder) + ".lock"):
             if (folder / CONFIG).exists():
@@ -374,7 +270,7 @@ def _converted(key: str, write: Any) -> Path:
 
 
 def _content(base: str) -> list[Path]:
-    """The files that make a base model what it is."""
+    """The files that define a base model."""
     folder = Path(base)
     if is_adapter(base):
         return [folder / ADAPTER_CONFIG, folder / ADAPTER_WEIGHTS, *_content(adapter_base(folder, download=True))]
@@ -384,7 +280,7 @@ def _content(base: str) -> list[Path]:
 def _key(*files: Path) -> str:
     digest = hashlib.blake2b(f"{VERSION}".encode(), digest_size=10)
     for file in files:
-        with refusing(f"The file {file}", "check the file and its permissions"):
+        with model_errors(f"The file {file}", "check the file and its permissions"):
             status = file.stat()
             digest.update(json.dumps([file.name, _hash(file, status.st_size, status.st_mtime_ns)]).encode())
     return digest.hexdigest()
@@ -392,6 +288,6 @@ def _key(*files: Path) -> str:
 
 @lru_cache(maxsize=256)
 def _hash(file: Path, size: int, modified: int) -> str:
-    """A hash of a file's content; size and time of its last change say whether it has to be read again."""
+    """Hash of a file's content, cached while its size and modification time stay the same."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -1,6 +1,6 @@
-"""Inspection of a model folder before anything is loaded: placeholders, incomplete downloads, weights in other formats.
+"""Check a model folder before loading: placeholders, incomplete downloads, weights in other formats.
 
-Only beginnings and ends of files are read, so that a model of many gigabytes is inspected in milliseconds.
+Only beginnings and ends of files are read, so that a model of many gigabytes is checked in milliseconds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import ModelError, cause
+from .model_error import ModelError, cause
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -19,9 +19,9 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 LFS = b"version https://git-lfs"
 LONGEST_HEADER = 100_000_000
-"""Bytes that the header of a safetensors file may have; the library's own limit."""
+"""Maximum size of a safetensors header in bytes; the library's own limit."""
 PAGE = 4096
-"""Bytes of zeros at the end of a weights file from which on they are taken for space that was never written."""
+"""At least this many zero bytes at the end of a weights file count as space that was never written."""
 
 OTHER_FORMATS = {
     ".bin": "PyTorch pickles",
@@ -38,7 +38,7 @@ NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as the header of a safetensors file describes it. start: its first byte in the file."""
+    """A tensor as described by the header of a safetensors file; `start` and `end` are bytes of the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -47,16 +47,16 @@ class StoredTensor:
 
 
 def local_folder(source: str) -> Path | None:
-    """The folder that `source` names, or None where it can only be an id of the hub. Raises ModelError for a path without one."""
+    """Return the folder of a source, or None for a hub id. Raises ModelError for a path that is not a folder."""
     path = Path(source).expanduser()
     try:
         if path.is_dir():
             next(path.iterdir(), None)
             return path
-        there = path.exists()
+        exists = path.exists()
     except OSError as error:
         raise ModelError(f"The model folder {source} cannot be read ({cause(error)}); change its permissions.") from error
-    if there:
+    if exists:
         raise ModelError(f"{source} is a file, not a model; give the folder of a model, or a .gguf file.")
     if source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source or source.endswith(".gguf"):
         raise ModelError(f"There is no folder {source}; check the model's path.")
@@ -64,7 +64,7 @@ def local_folder(source: str) -> Path | None:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises ModelError in one sentence unless `folder` holds config.json and complete safetensors weights."""
+    """Raise ModelError unless `folder` has a config.json and complete safetensors weights."""
     if not (folder / CONFIG).exists():
         raise ModelError(_without_config(folder))
     read_json(folder / CONFIG)
@@ -75,17 +75,17 @@ def check_folder(folder: Path) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model: one, or the shards that its index names. Raises ModelError where one is missing."""
-    if _there(folder / WEIGHTS):
+    """Return the safetensors files of a model: one, or the shards of its index. Raises ModelError where one is missing."""
+    if _exists(folder / WEIGHTS):
         return [folder / WEIGHTS]
-    if not _there(folder / INDEX):
+    if not _exists(folder / INDEX):
         raise ModelError(_without_weights(folder))
     content = read_json(folder / INDEX)
     named = content.get("weight_map")
     if not isinstance(named, dict) or not named or not all(isinstance(name, str) for name in named.values()):
         raise ModelError(f"{folder / INDEX} names no weight files, so it is damaged; download the model again.")
     shards = sorted(set(named.values()))
-    missing = [name for name in shards if not _there(folder / name)]
+    missing = [name for name in shards if not _exists(folder / name)]
     if missing:
         listed = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise ModelError(
@@ -96,22 +96,22 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def stored_tensors(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of a safetensors file by name, from its header. Raises ModelError unless the file is whole."""
+    """Return the tensors of a safetensors file by name, from its header. Raises ModelError unless the file is complete."""
     check_placeholder(path)
-    again = "download it again"
+    remedy = "download it again"
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             prefix = file.read(8)
             length = int.from_bytes(prefix, "little")
             if size < 8 or not 2 <= length <= LONGEST_HEADER:
-                what = "is empty" if not size else "is no safetensors file"
-                raise ModelError(f"{path} {what} ({size:,} bytes), so the model cannot be loaded; {again}.")
+                problem = "is empty" if not size else "is no safetensors file"
+                raise ModelError(f"{path} {problem} ({size:,} bytes), so the model cannot be loaded; {remedy}.")
             header = file.read(length)
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({cause(error)}); check the file and the disk.") from error
     if len(header) < length:
-        raise ModelError(f"{path} ends within its header ({size:,} bytes), so the download did not finish; {again}.")
+        raise ModelError(f"{path} ends within its header ({size:,} bytes), so the download did not finish; {remedy}.")
     try:
         content = json.loads(header)
         content.pop("__metadata__", None)
@@ -120,17 +120,17 @@ def stored_tensors(path: Path) -> dict[str, StoredTensor]:
             for name, t in content.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path} is no safetensors file (its header cannot be read); {again}.") from error
+        raise ModelError(f"{path} is no safetensors file (its header cannot be read); {remedy}.") from error
     expected = max((tensor.end for tensor in tensors.values()), default=8 + length)
     if size != expected:
         why = "so the download did not finish" if size < expected else "so it is damaged"
-        raise ModelError(f"{path} has {size:,} of {expected:,} bytes, {why}; {again}.")
+        raise ModelError(f"{path} has {size:,} of {expected:,} bytes, {why}; {remedy}.")
     _check_end(path, tensors)
     return tensors
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a model folder. Raises ModelError in one sentence where there is none."""
+    """Read a JSON object from a file of a model folder. Raises ModelError for any other content."""
     check_placeholder(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -144,7 +144,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_placeholder(path: Path) -> None:
-    """Raises ModelError for a Git LFS pointer, which stands where the file itself was not downloaded."""
+    """Raise ModelError for a Git LFS pointer, the placeholder of a file that was not downloaded."""
     try:
         with path.open("rb") as file:
             beginning = file.read(len(LFS))
@@ -157,7 +157,7 @@ def check_placeholder(path: Path) -> None:
 
 
 def _check_end(path: Path, tensors: dict[str, StoredTensor]) -> None:
-    """Raises ModelError where the file ends in zeros that begin within one tensor and cover others: space a download reserved."""
+    """Raise ModelError where the file ends in zeros that cover whole tensors: space reserved by an unfinished download."""
     ordered = sorted((t for t in tensors.values() if t.end > t.start), key=lambda t: t.start)
     if len(ordered) < 2 or ordered[-1].end - ordered[0].start < 2 * PAGE:
         return
@@ -179,15 +179,15 @@ def _check_end(path: Path, tensors: dict[str, StoredTensor]) -> None:
         )
 
 
-def _there(path: Path) -> bool:
-    """Whether a file is there. Raises ModelError for a link that leads nowhere."""
+def _exists(path: Path) -> bool:
+    """Whether a file exists. Raises ModelError for a broken link."""
     if path.is_symlink() and not path.exists():
         raise ModelError(f"{path} is a link to {path.readlink()}, which does not exist; download the model again.")
     return path.exists()
 
 
 def _without_config(folder: Path) -> str:
-    """Why a folder without config.json is no model."""
+    """Message for a folder without config.json."""
     names = sorted(path.name for path in folder.iterdir())
     below = sorted((path.parent for path in folder.glob(f"*/{CONFIG}")), key=lambda path: (len(path.name), path.name))
     below = below or sorted(folder.glob(f"snapshots/*/{CONFIG}"))
@@ -203,7 +203,7 @@ def _without_config(folder: Path) -> str:
 
 
 def _without_weights(folder: Path) -> str:
-    """Why a folder has no weights that can be read."""
+    """Message for a folder without readable weights."""
     names = sorted(path.name for path in folder.iterdir())
     tensors = [name for name in names if name.endswith(".safetensors") and name != ADAPTER_WEIGHTS]
     if tensors:

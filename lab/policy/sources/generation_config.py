@@ -1,4 +1,4 @@
-"""The generation_config of a published model: kept for those who use the model, never followed when the lab samples."""
+"""Read the generation_config of a model; it is saved with the model, but the lab's own sampling ignores it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ FILE = "generation_config.json"
 IDS = ("eos_token_id", "bos_token_id", "pad_token_id")
 
 
-def tolerated(source: str) -> dict[str, Any]:
-    """Arguments for `from_pretrained` with which a generation_config that transformers refuses is no reason to refuse the model.
+def valid_generation_config(source: str) -> dict[str, Any]:
+    """Return arguments for `from_pretrained` that replace a generation_config which transformers refuses.
 
-    Empty where transformers can read it and its token ids are numbers, or where there is none; else one that holds its valid token
-    ids alone, which is also what is saved with the model: transformers would not save the other one.
+    The replacement has the valid token ids only, and is also saved with the model. Empty where transformers can read the file
+    and its token ids are numbers, or where there is no file.
     """
     from transformers import GenerationConfig
     from transformers.utils import cached_file
@@ -24,7 +24,7 @@ def tolerated(source: str) -> dict[str, Any]:
         wrong = [name for name in IDS if not _valid(name, getattr(read, name))]
     except OSError:
         return {}
-    except Exception:  # entries of any type may stand there
+    except Exception:  # entries may have any type
         wrong = list(IDS)
     if not wrong:
         return {}
@@ -34,6 +34,6 @@ def tolerated(source: str) -> dict[str, Any]:
 
 
 def _valid(name: str, ids: Any) -> bool:
-    """Whether an entry holds a token id, nothing, or where a text may end in one of several a list of them."""
+    """Whether an entry is a token id, None, or (for the end of sequence) a list of token ids."""
     several = ids if isinstance(ids, list) and name == "eos_token_id" else [ids]
     return ids is None or all(type(number) is int and number >= 0 for number in several)

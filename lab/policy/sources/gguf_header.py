@@ -1,8 +1,8 @@
-"""Count the parameters in a GGUF file from the descriptions of its tensors; no weight is read.
+"""Count the parameters of a GGUF file from its header, without reading weights.
 
 Layout: magic, version, numbers of tensors and of metadata entries, the metadata, then a name, a shape, a type and an offset for
-each tensor (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). Quantized formats have other numbers of bits per weight,
-so that the size of the file does not tell.
+each tensor (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). The size of the file does not give the number, because
+quantized formats differ in bits per weight.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-"""Bytes of a metadata value by its type, for those of a fixed size."""
+"""Bytes of a metadata value by its type, for types of fixed size."""
 STRING, ARRAY = 8, 9
 MOST = 1 << 32
-"""Entries, sides and bytes of a string above which a file is damaged."""
+"""Numbers in a header above this (entries, dimensions, string lengths) mean a damaged file."""
 
 
 def count_gguf_parameters(file: Path) -> int:
-    """The numbers in all tensors of a GGUF file. Raises ValueError for a damaged file, OSError for one that cannot be read."""
+    """Count the parameters of a GGUF file. Raises ValueError for a damaged file, OSError for one that cannot be read."""
     with file.open("rb") as content:
         if content.read(4) != b"GGUF" or _number(content, "<I") < 2:
             raise ValueError(f"{file} is no GGUF file of version 2 or later.")
@@ -31,8 +31,8 @@ def count_gguf_parameters(file: Path) -> int:
         count = 0
         for _ in range(tensors):
             _skip_string(content)
-            sides = [_number(content, "<Q") for _ in range(_number(content, "<I"))]
-            count += math.prod(sides)
+            shape = [_number(content, "<Q") for _ in range(_number(content, "<I"))]
+            count += math.prod(shape)
             content.seek(12, 1)  # type and offset
         return count
 

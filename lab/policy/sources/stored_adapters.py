@@ -1,21 +1,21 @@
-"""A stored adapter on its base model, each of its tensors from the file."""
+"""Load a stored adapter onto its base model and check that every tensor comes from the file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from .errors import ModelError, refusing
 from .files import ADAPTER_CONFIG, read_json
+from .model_error import ModelError, model_errors
 
 
 def with_adapter(base: Any, folder: Path, *, trainable: bool = False) -> Any:
-    """A peft model of `base` with the adapter in a folder, every tensor of which came from the file. Raises ModelError."""
+    """Return a peft model of `base` with the adapter in a folder. Raises ModelError for missing, extra or non-finite tensors."""
     from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
 
     where = f"The adapter in {folder}"
     own = set(base.state_dict())
-    with refusing(where, "give the base model that it was trained on, or save it again with this version of peft"):
+    with model_errors(where, "give the base model that it was trained on, or save it again with this version of peft"):
         model = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
         expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
         stored = load_peft_weights(str(folder), device="cpu")
@@ -33,12 +33,12 @@ def with_adapter(base: Any, folder: Path, *, trainable: bool = False) -> Any:
 
 
 def _of_base(name: str) -> str:
-    """The name that a tensor of an adapter's file has in the base model, if it is one of those (embeddings are saved with it)."""
+    """Name in the base model of a tensor of an adapter's file, which may contain embeddings of the base."""
     return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
 
 
 def check_adapter_names(where: str, expected: set[str], stored: set[str]) -> None:
-    """Raises ModelError unless an adapter's file holds exactly the tensors that the adapter has."""
+    """Raise ModelError unless an adapter's file has exactly the tensors of the adapter."""
     for names, message in ((expected - stored, "is missing in its file"), (stored - expected, "fits no layer of its base model")):
         if names:
             more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""

@@ -1,1 +1,1 @@
-"""Text and token ids: chat templates, encoding, and the pieces of text behind tokens."""
+"""Text and token ids: chat templates, encoding, and the text of each token."""

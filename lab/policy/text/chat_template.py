@@ -1,13 +1,13 @@
-"""A tokenizer's chat template with its clock stopped, and what the template writes behind an assistant's answer.
+r"""Render a tokenizer's chat template at a fixed date, and find the text that closes an assistant's turn.
 
-Everything is decided by rendering conversations and comparing the texts, not by names of templates or tokens.
+All decisions come from rendering conversations and comparing the texts, not from names of templates or tokens.
 
-clock      Templates may print the date through `strftime_now`. Here that name is a macro with one fixed moment, put before the
-           template's own text, so that runs with different moments share a process without touching each other.
-turn end   What stands behind the answer of the last turn, up to where it differs from what stands behind an answer that is followed
-           by another turn, and never more than the first run of added tokens: `<|im_end|>` of `<|im_end|>\\n`, `<|end|>` of
-           `<|end|>\\n<|endoftext|>`, all of `<|END_RESPONSE|><|END_OF_TURN_TOKEN|>`. Blanks alone are no end, because answers hold
-           them, too; such a turn is closed with the tokenizer's EOS.
+date       Templates may print the date through `strftime_now`. A macro of this name with one fixed moment is put before the
+           template's own text, so that runs with different moments can share a process.
+turn end   The text after the last answer, up to where it differs from the text after an answer that another turn follows, and at
+           most the first run of added tokens: `<|im_end|>` of `<|im_end|>\n`, `<|end|>` of `<|end|>\n<|endoftext|>`, all of
+           `<|END_RESPONSE|><|END_OF_TURN_TOKEN|>`. White space alone is not an end, because answers contain it; such a turn
+           is closed with the tokenizer's EOS.
 """
 
 from __future__ import annotations
@@ -27,21 +27,23 @@ from lab.policy.memory import out_of_memory
 Messages = Sequence[dict[str, Any]]
 
 QUESTION, ANSWER, LATER = "qzxquestionxzq", "qzxanswerxzq", "qzxlaterxzq"
-"""Words that no template writes by itself."""
+"""Texts that no template contains."""
 RENDERINGS = 16
-"""How often one conversation is rendered to see whether the template writes the same text each time."""
+"""Renderings of one conversation that must be equal, for a template that draws random numbers."""
 FLAGS = ("", "-", "_", "0", "^", "#", "E", "O")
-"""What may stand between % and the letter of a date format."""
+"""Characters that may be between % and the letter of a date format."""
 CLOCK = "strftime_now"
 BLANKS = r"\s+"
 
 
 @dataclass(frozen=True)
 class Turn:
-    """An assistant's turn in one conversation, as the template writes it.
+    """Rendered parts of an assistant's turn in one conversation.
 
-    before: everything up to where the answer is generated.   lead: what the template writes between that and the answer.
-    behind: what it writes behind the answer.   end: the beginning of `behind` that closes the turn; empty where nothing does.
+    before: Text up to where the answer is generated.
+    lead:   Text of the template between `before` and the answer.
+    behind: Text of the template after the answer.
+    end:    Beginning of `behind` that closes the turn; may be empty.
     """
 
     before: str
@@ -52,39 +54,42 @@ class Turn:
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """Renders conversations with a tokenizer's chat template at a fixed moment. Errors are ValueErrors in one sentence."""
+    """A tokenizer's chat template at a fixed moment; errors are ValueErrors of one sentence."""
 
     tokenizer: Any
     moment: datetime
 
-    def render(self, messages: Messages, **how: Any) -> str:
-        """The text of a conversation. Raises ValueError where there is no template, or where it refuses the messages."""
-        before = random.getstate()
-        text = self._render(messages, **how)
-        drew = random.getstate() != before  # another thread may have drawn: the texts decide
-        if drew and any(self._render(messages, **how) != text for _ in range(RENDERINGS)):
+    def render(self, messages: Messages, **options: Any) -> str:
+        """Render a conversation; options as in `apply_chat_template`.
+
+        Raises ValueError where there is no template, where it refuses the messages, or where it is random.
+        """
+        state = random.getstate()
+        text = self._render(messages, **options)
+        drew = random.getstate() != state  # possibly in another thread, so the texts decide
+        if drew and any(self._render(messages, **options) != text for _ in range(RENDERINGS)):
             raise ValueError(
                 "The tokenizer's chat template writes another text each time it is used (it draws at random), so a run could not "
-                "be repeated or resumed; take the random part out of its chat_template."
+                "be repeated or resumed; remove the random part from its chat_template."
             )
         return text
 
     def before(self, prompt: Messages) -> str:
-        """A conversation up to where the next answer begins; where the last message is the assistant's, up to its end."""
+        """Render a conversation up to where the next answer begins, or up to the end of a last message of the assistant."""
         if not prompt:
             raise ValueError("The prompt is a conversation without messages; give at least one message to reply to.")
-        begun = prompt[-1]["role"] == "assistant"
-        return self.render(prompt, add_generation_prompt=not begun, continue_final_message=begun)
+        continued = prompt[-1]["role"] == "assistant"
+        return self.render(prompt, add_generation_prompt=not continued, continue_final_message=continued)
 
     def answered(self, prompt: Messages, answer: str) -> str:
-        """A conversation with its answer, closed turn included."""
+        """Render a conversation with its answer and the end of the turn."""
         *earlier, last = prompt
         if last["role"] == "assistant":
             return self.render([*earlier, {**last, "content": last["content"] + answer}])
         return self.render([*prompt, {"role": "assistant", "content": answer}])
 
     def turn(self, prompt: Messages) -> Turn:
-        """How the template writes the answer to a conversation."""
+        """Return the parts of the assistant's turn after a conversation."""
         before, whole = self.before(prompt), self.answered(prompt, ANSWER)
         at = whole.rfind(ANSWER)
         if at < 0:
@@ -94,8 +99,8 @@ class ChatTemplate:
             )
         if whole.count(ANSWER) > 1:
             raise ValueError(
-                "The tokenizer's chat template writes the assistant's answer more than once, so it cannot be told where the answer "
-                "begins and ends; use another model, or give the prompts as plain text."
+                "The tokenizer's chat template writes the assistant's answer more than once, so the answer's beginning and end are "
+                "ambiguous; use another model, or give the prompts as plain text."
             )
         behind = whole[at + len(ANSWER) :]
         lead = whole[len(before) : at] if whole.startswith(before) else ""
@@ -103,11 +108,11 @@ class ChatTemplate:
 
     @cached_property
     def end(self) -> str:
-        """What closes an assistant's turn in a short conversation, without blanks; empty where nothing does."""
-        return self.turn([_says("user", QUESTION)]).end.strip()
+        """The text that closes an assistant's turn in a short conversation, without white space; may be empty."""
+        return self.turn([_message("user", QUESTION)]).end.strip()
 
     def end_of(self, behind: str) -> str:
-        """The part of what stands behind an answer that closes its turn."""
+        """Return the part of the text after an answer that closes its turn."""
         if not behind.strip():
             return self._end_between_turns
         parts, others = self.parts(behind), self.parts(self._behind_earlier_answer)
@@ -121,24 +126,24 @@ class ChatTemplate:
 
     @cached_property
     def _end_between_turns(self) -> str:
-        """What closes a turn only where another one follows, where that is an added token which does not open a turn as well."""
+        """An added token that closes a turn only where another one follows, and does not open a turn as well; else empty."""
         first = next((part for part in self.parts(self._behind_earlier_answer) if part.strip()), "")
-        opening = self._render([_says("user", QUESTION)])
+        opening = self._render([_message("user", QUESTION)])
         opens = first in opening[: opening.find(QUESTION)]
         return first if first in self._added and not opens else ""
 
     @cached_property
     def _behind_earlier_answer(self) -> str:
-        """What the template writes between an answer and the user's next message; empty where it refuses such a conversation."""
+        """The text between an answer and the user's next message; empty where the template refuses such a conversation."""
         try:
-            whole = self._render([_says("user", QUESTION), _says("assistant", ANSWER), _says("user", LATER)])
+            whole = self._render([_message("user", QUESTION), _message("assistant", ANSWER), _message("user", LATER)])
         except ValueError:
             return ""
         begin, end = whole.rfind(ANSWER), whole.rfind(LATER)
         return whole[begin + len(ANSWER) : end] if 0 <= begin < end else ""
 
     def _closing(self, parts: list[str]) -> str:
-        """Parts up to the end of their first run of added tokens; all of them, without blanks at the end, where there is none."""
+        """The parts up to the end of their first run of added tokens; without one, all parts without trailing white space."""
         for number, part in enumerate(parts):
             if part in self._added:
                 while number + 1 < len(parts) and parts[number + 1] in self._added:
@@ -147,20 +152,20 @@ class ChatTemplate:
         return "".join(parts).rstrip()
 
     def parts(self, text: str) -> list[str]:
-        """A text divided into added tokens, blanks, and the words between them."""
+        """Split a text into added tokens, white space, and the words between them."""
         names = sorted(map(re.escape, self._added), key=len, reverse=True)
         return [part for part in re.split("(" + "|".join([*names, BLANKS]) + ")", text) if part]
 
     @cached_property
     def _added(self) -> frozenset[str]:
-        """Texts of the tokens that the tokenizer reads as one, whatever stands around them; those of blanks apart."""
+        """Texts of the added tokens, without those of white space."""
         return frozenset(token.content for token in self.tokenizer.added_tokens_decoder.values() if token.content.strip())
 
-    # The clock.
+    # The date.
 
     @cached_property
     def fixed(self) -> str:
-        """The template's text with the moment in it: any library that renders it writes what this renders, on any day."""
+        """The template's text with the moment inserted, which renders the same in any library on any day."""
         if not getattr(self.tokenizer, "chat_template", None):
             raise ValueError(
                 "These pairs are conversations, but the model's tokenizer has no chat template; "
@@ -174,51 +179,51 @@ class ChatTemplate:
 
     @property
     def prints_the_date(self) -> bool:
-        """Whether the template writes another text at another moment."""
+        """Whether the rendered text depends on the moment."""
         other = ChatTemplate(self.tokenizer, datetime(1987, 6, 5, 4, 3, 2))
-        probe = [_says("user", QUESTION)]
+        probe = [_message("user", QUESTION)]
         try:
             return self._render(probe) != other._render(probe)
         except ValueError:
             return False
 
-    def _render(self, messages: Messages, **how: Any) -> str:
+    def _render(self, messages: Messages, **options: Any) -> str:
         fixed = self.fixed
         try:
-            return str(self.tokenizer.apply_chat_template(list(messages), chat_template=fixed, tokenize=False, **how))
-        except Exception as error:  # a template is a program, and fails in any way a program can
+            return str(self.tokenizer.apply_chat_template(list(messages), chat_template=fixed, tokenize=False, **options))
+        except Exception as error:  # a template is a program and can raise any error
             if out_of_memory(error):
                 raise
             roles = ", ".join(message["role"] for message in messages)
-            why = " ".join(str(error).split()) or type(error).__name__
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(
-                f"The tokenizer's chat template refuses a conversation of {roles} ({why}); "
+                f"The tokenizer's chat template refuses a conversation of {roles} ({reason}); "
                 "change its messages, or use another model."
             ) from None
 
 
 def as_moment(text: str) -> datetime:
-    """A moment from ISO text, or the present one where the text is empty. Raises ValueError in one sentence."""
+    """Parse a date and time in ISO format; an empty text means now. Raises ValueError for other texts."""
     if not text:
         return now()
     try:
         return datetime.fromisoformat(text).replace(tzinfo=None)
     except ValueError:
-        raise ValueError(f"{text!r} is no moment; write a date, or date and time, as 2026-01-31 or 2026-01-31T12:00:00") from None
+        raise ValueError(f"{text!r} is no date or time; write 2026-01-31 or 2026-01-31T12:00:00") from None
 
 
 def now() -> datetime:
-    """The present moment as templates are told it: local time in whole seconds."""
+    """Return the local date and time in whole seconds, as templates get it."""
     return datetime.now().replace(microsecond=0)
 
 
-def _says(role: str, content: str) -> dict[str, str]:
+def _message(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
 
 
 @lru_cache(maxsize=32)
 def _clock(moment: datetime) -> str:
-    """A Jinja macro that stands for `strftime_now` at one moment. It is one line, and the line break behind it belongs to it."""
+    """A Jinja macro in place of `strftime_now` at one moment, as one line that is completed by a line break."""
     codes = {f"%{flag}{letter}" for flag in FLAGS for letter in string.ascii_letters} | {"%%"}
     written = {code: moment.strftime(code) for code in sorted(codes)}
     table = json.dumps({code: text for code, text in written.items() if text != code})

@@ -1,4 +1,4 @@
-"""Token ids as the pieces of text that people read, with the characters that several tokens share kept whole."""
+"""Split token ids into pieces of readable text; a character that is spread over several tokens is one piece."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Any
 
 BROKEN = "\N{REPLACEMENT CHARACTER}"
 LONGEST = 4
-"""Bytes of the longest character of UTF-8: more tokens of a byte each never make one character."""
+"""Maximum tokens of a character: the bytes of the longest UTF-8 character."""
 BEFORE = 3
-"""Tokens that a piece is decoded behind: some tokenizers write a space between two pieces, but none at a beginning."""
+"""Tokens of context for decoding: some tokenizers write a space between two tokens, but none at the beginning of a text."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of text and the tokens that make it.
+    """A piece of text and its tokens.
 
-    first, last: places of its tokens in the answer, both included; several where a character is spread over tokens.
-    special: an end of sequence or the like, which is no text.
+    text:        The text, or the name of a special token.
+    first, last: Indices of its first and last token in the answer; different where a character is spread over tokens.
+    special:     Whether it is a special token, such as end-of-sequence.
     """
 
     text: str
@@ -28,34 +29,34 @@ class Piece:
 
 
 def pieces(tokenizer: Any, ids: Sequence[int]) -> list[Piece]:
-    """The text of an answer, piece by piece; every token is in exactly one of them, in order.
+    """Split an answer's tokens into pieces of text, in order; every token is in exactly one piece.
 
-    Byte-level tokenizers spread an emoji over up to four tokens, none of which is a character; they come as one piece.
+    Byte-level tokenizers spread an emoji over up to four tokens, none of which is a character; these are one piece.
     """
     special = {int(number) for number in tokenizer.all_special_ids}
     ids = [int(number) for number in ids]
-    found: list[Piece] = []
+    result: list[Piece] = []
     start = 0
     while start < len(ids):
         if ids[start] in special:
-            found.append(Piece(str(tokenizer.convert_ids_to_tokens(ids[start])), start, start, True))
+            result.append(Piece(str(tokenizer.convert_ids_to_tokens(ids[start])), start, start, True))
             start += 1
             continue
         last, text = start, _text(tokenizer, ids, start, start)
         while text.endswith(BROKEN) and last + 1 < len(ids) and last - start + 1 < LONGEST and ids[last + 1] not in special:
             longer = _text(tokenizer, ids, start, last + 1)
-            if longer.startswith(text) and not longer.endswith(BROKEN):  # what follows begins anew: there was no more to come
+            if longer.startswith(text) and not longer.endswith(BROKEN):  # the next token starts a new character
                 break
             last, text = last + 1, longer
-        if text.count(BROKEN) > 1:  # no character at all: each byte stands for itself
+        if text.count(BROKEN) > 1:  # not a character: each byte is a piece
             last, text = start, BROKEN
-        found.append(Piece(text or str(tokenizer.convert_ids_to_tokens(ids[start])), start, last))
+        result.append(Piece(text or str(tokenizer.convert_ids_to_tokens(ids[start])), start, last))
         start = last + 1
-    return found
+    return result
 
 
 def _text(tokenizer: Any, ids: Sequence[int], first: int, last: int) -> str:
-    """The text that the tokens from `first` to `last` add behind those before them."""
+    """The text that the tokens from `first` to `last` add to those before them."""
     before = ids[max(0, first - BEFORE) : first]
     head, whole = (_decoded(tokenizer, part) for part in (before, [*before, *ids[first : last + 1]]))
     return whole[len(head) :] if whole.startswith(head) else _decoded(tokenizer, ids[first : last + 1])

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lab.objectives import State
-from lab.policy import Policy, whole
+from lab.policy import Policy, full_tensor
 from lab.policy.sources import ModelError, is_converted, read_weights
 from lab.policy.sources.stored_adapters import check_adapter_names
 from lab.store import durable
@@ -94,7 +94,7 @@ def take_snapshot(
     weights = None
     if sharded:
         policy.wrapped.reshard()  # after a pass without gradients it still holds its own weights whole, which nobody trains
-        weights = {name: whole(value).cpu() for name, value in policy.model.state_dict().items()}
+        weights = {name: full_tensor(value).cpu() for name, value in policy.model.state_dict().items()}
     return Snapshot(_tensors(policy, optimizer, progress, degree_head), weights)
 
 
@@ -253,7 +253,7 @@ def _tensors(
     for parameter, slots in optimizer.state.items():
         tensors |= {
             # No copy on the CPU: it is written before anything changes it.
-            f"optimizer.{slot}.{names[id(parameter)]}": whole(value.detach()).cpu().contiguous()
+            f"optimizer.{slot}.{names[id(parameter)]}": full_tensor(value.detach()).cpu().contiguous()
             for slot, value in slots.items()
         }
     return tensors

@@ -91,7 +91,7 @@ class RunChanges:
         """Put settings into use; recorded at `step` unless that is None."""
         before, after = changeable_values(context.config), changeable_values(config)
         context.config = config
-        context.degraded_spec = config.objective.degraded_answers()
+        context.degraded_spec = config.objective.degraded_spec()
         if step is not None:
             settings = {path: [before.get(path), value] for path, value in after.items() if before.get(path) != value}
             self.store.event(step, "change", settings=settings, **detail)

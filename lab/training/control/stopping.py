@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lab.policy.interruption import checking
+from lab.policy.interruption import interruptible
 from lab.run import pending
 
 Result = TypeVar("Result")
@@ -69,7 +69,7 @@ class StopCheck:
         before = self._thread
         self._thread = threading.get_ident() if self.enabled else None
         try:
-            with checking(self):
+            with interruptible(self):
                 yield
         finally:
             self._thread = before

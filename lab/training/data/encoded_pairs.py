@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lab.objectives import DegradedAnswers
+from lab.objectives import DegradedSpec
 from lab.pairs import Pair, degrade
 from lab.policy import Encoder, ModelError, PromptAnswer
 
@@ -55,7 +55,7 @@ class EncodedPair:
             yield answer.completion
 
 
-def encode_pair(pair: Pair, encoder: Encoder, degraded_spec: DegradedAnswers | None = None) -> EncodedPair:
+def encode_pair(pair: Pair, encoder: Encoder, degraded_spec: DegradedSpec | None = None) -> EncodedPair:
     """Return the token ids of a pair. Raises ValueError where the tokenizer cannot encode it (no chat template)."""
     chosen, rejected = encoder.together(pair.prompt, [pair.chosen, pair.rejected])
     prompt = chosen.prompt
@@ -77,7 +77,7 @@ def encode_pair(pair: Pair, encoder: Encoder, degraded_spec: DegradedAnswers | N
 
 
 def degrade_answer(
-    text: str, pair: Pair, encoder: Encoder, prompt: Sequence[int], degraded_spec: DegradedAnswers
+    text: str, pair: Pair, encoder: Encoder, prompt: Sequence[int], degraded_spec: DegradedSpec
 ) -> list[DegradedAnswer]:
     """Return the degraded versions of an answer as token ids; none where it has too few key phrases."""
     room = max(encoder.max_length - len(prompt), 1)  # the prompt was cut for other answers
@@ -87,7 +87,7 @@ def degrade_answer(
     ]
 
 
-def encode_known(pair: Pair, encoder: Encoder, degraded_spec: DegradedAnswers | None, vocabulary: int) -> EncodedPair:
+def encode_known(pair: Pair, encoder: Encoder, degraded_spec: DegradedSpec | None, vocabulary: int) -> EncodedPair:
     """Return the token ids of a pair, all of them in the model's vocabulary.
 
     Raises:

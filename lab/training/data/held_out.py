@@ -10,7 +10,7 @@ import torch
 
 from lab.objectives import Objective, PairLogps, State
 from lab.pairs import Pair
-from lab.pairs.schema import to_bytes, to_json
+from lab.pairs.pair import to_bytes, to_json
 from lab.policy import Policy
 from lab.training.step import Reference, concatenate, pair_logps
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import torch
 
-from lab.policy.randomness import spread
+from lab.policy.randomness import hashed_seed
 
 
 class Purpose(IntEnum):
@@ -30,7 +30,7 @@ def generator(seed: int, step: int, purpose: Purpose) -> torch.Generator:
     hold step and purpose; the run's seed is spread over all bits.
     """
     number = (seed * 2**20 + purpose) * 2**22 + step & (2**63 - 1)
-    return torch.Generator().manual_seed(number ^ spread(seed))
+    return torch.Generator().manual_seed(number ^ hashed_seed(seed))
 
 
 @lru_cache(maxsize=4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lab.objectives import DegradedAnswers
+from lab.objectives import DegradedSpec
 from lab.pairs import Pair
 from lab.policy import Encoder
 from lab.run.config import TrainConfig
@@ -91,7 +91,7 @@ def read_pairs(
     """
     if not stored:
         raise ValueError("The pair set is empty; add pairs, or restore dropped ones, before training on it.")
-    degraded_spec = config.objective.degraded_answers()
+    degraded_spec = config.objective.degraded_spec()
     training, kept_apart = divide(config, stored)
     held_out, held_out_dropped = encode_held_out(config, kept_apart, encoder, degraded_spec, vocabulary)
 
@@ -131,7 +131,7 @@ def edit_pairs(
 
     Raises ValueError for a set without pairs and for a pair that the tokenizer or the model cannot take.
     """
-    degraded_spec = config.objective.degraded_answers()
+    degraded_spec = config.objective.degraded_spec()
     training, kept_apart = divide(config, stored)
     dropped: tuple[EncodedPair, ...] = ()
     if config.too_long == "drop":
@@ -173,7 +173,7 @@ def divide(config: TrainConfig, stored: Sequence[Pair]) -> tuple[list[Pair], tup
 
 
 def encode_held_out(
-    config: TrainConfig, kept_apart: Sequence[Pair], encoder: Encoder, degraded_spec: DegradedAnswers | None, vocabulary: int
+    config: TrainConfig, kept_apart: Sequence[Pair], encoder: Encoder, degraded_spec: DegradedSpec | None, vocabulary: int
 ) -> tuple[tuple[EncodedPair, ...], tuple[EncodedPair, ...]]:
     """Return (the first `eval_pairs` of the pairs kept apart, those passed over on the way because they are too long)."""
     held_out: list[EncodedPair] = []

@@ -13,7 +13,7 @@ import numpy as np
 
 from lab.objectives import State
 from lab.pairs import Prompt, prompt_text
-from lab.policy import Answer, Policy, asked, is_untouched, reference_model, sample
+from lab.policy import Answer, Policy, encode_prompts, is_untouched, reference_model, sample
 from lab.run.config import TrainConfig
 from lab.training.control.stopping import StopCheck
 from lab.training.data.held_out import held_out_terms
@@ -220,7 +220,7 @@ class Evaluator:
 def _how(config: TrainConfig, policy: Policy, prompts: Sequence[Prompt]) -> list[Any]:
     """All that the reference's answers depend on: the model as it was loaded and what it computes with, the prompts as tokens (so
     the chat template too), the tokens that end an answer and those that its text does not show, and how it is sampled."""
-    encoded = asked(policy, prompts, max_new_tokens=config.eval_tokens, max_length=config.max_length)
+    encoded = encode_prompts(policy, prompts, max_new_tokens=config.eval_tokens, max_length=config.max_length)
     hidden = sorted(policy.tokenizer.all_special_ids)
     encoder = policy.encoder(config.max_length)
     ends = list(dict.fromkeys(map(encoder.ending, prompts)))

@@ -39,7 +39,7 @@ def probe_copies(config: TrainConfig) -> tuple[int, int]:
     that of the chosen side, where a degree head is trained that of the rejected one, and with micro-batches that of the part which
     is being added."""
     parts = config.micro_batch is not None and config.micro_batch < config.batch_size
-    sides = 2 if config.objective.degraded_answers() else 1
+    sides = 2 if config.objective.degraded_spec() else 1
     return sides + parts, sides + 1
 
 
@@ -66,7 +66,7 @@ class Probes:
         self.gradients = ProbeBudget(config.probe_budget / 2 if both else config.probe_budget)
         self.panel_budget = ProbeBudget(self.gradients.share if both else config.probe_budget)
         # A degree head's part of the gradient comes from weakened answers and is counted to neither side.
-        self._three_parts = config.objective.degraded_answers() is not None
+        self._three_parts = config.objective.degraded_spec() is not None
         self._chosen: dict[str, Tensor] = {}
         self._rejected: dict[str, Tensor] = {}
         self._rows: list[LayerRow] = []

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from lab.policy.memory import memory_limit
-from lab.policy.sources.converted import adapter_base, check_adapter, gguf_file, is_adapter
+from lab.policy.sources.adapter_source import adapter_base, check_adapter, is_adapter
+from lab.policy.sources.converted import gguf_file
 from lab.policy.sources.files import ADAPTER_WEIGHTS, stored_tensors, weight_files
 from lab.policy.sources.gguf_header import count_gguf_parameters
 from lab.run.config import TrainConfig

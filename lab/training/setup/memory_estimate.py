@@ -23,7 +23,7 @@ from torch import Tensor
 from lab.policy import Policy
 from lab.policy.kernels import fused
 from lab.policy.logps import CHUNK_ELEMENTS
-from lab.policy.memory import on_less, out_of_memory, resident_bytes, shorter
+from lab.policy.memory import out_of_memory, resident_bytes, retry_smaller, shorter
 from lab.run.config import TrainConfig
 from lab.run.preflight_report import Memory
 from lab.training.data.encoded_pairs import EncodedPair
@@ -191,7 +191,7 @@ def kept(policy: Policy, config: TrainConfig, pairs: Sequence[EncodedPair]) -> i
     def measured(some: Sequence[EncodedPair]) -> int:
         return _kept_by(policy, config, some) * tokens // sum(map(tokens_of, some))
 
-    return on_less(measured, pairs, shorter_pairs)
+    return retry_smaller(measured, pairs, shorter_pairs)
 
 
 def _kept_by(policy: Policy, config: TrainConfig, pairs: Sequence[EncodedPair]) -> int:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from lab.policy import Policy
-from lab.policy.memory import available_bytes, on_less, out_of_memory, release
+from lab.policy.memory import available_bytes, out_of_memory, release_cached_memory, retry_smaller
 from lab.policy.randomness import global_generator
-from lab.policy.text.tokens import answer_room, enough_room
+from lab.policy.text.encoding import answer_room, required_length
 from lab.run.config import ConfigError, TrainConfig
 from lab.run.preflight_report import Finding, Lengths, Memory, Preflight, Time, size
 from lab.training.data.encoded_pairs import EncodedPair
@@ -70,13 +70,13 @@ def preflight(
     seen = list(data.encoded.values())
     share = -(-config.batch_size // workers.world_size)  # of the process with the most pairs
     devices = [policy.device] if policy.device.type == "cuda" else []
-    release()
+    release_cached_memory()
     with global_generator(0, devices):  # the adapter's dropout draws
         there = available_bytes(policy.device) if free is None else free
         batches = _batches(data, done + 1, config.steps)
         prompts = [len(pair.chosen.prompt) for pair in data.held_out]
         estimate = MemoryEstimate(policy, config, seen, batches, there, workers, prompts)
-        release()
+        release_cached_memory()
         fit = config.micro_batch_size == "fit"
         micro = workers.broadcast(estimate.largest(share)) or 1 if fit else min(config.micro_batch or share, share)
         memory = estimate.memory(micro)
@@ -220,7 +220,7 @@ def _limits(pairs: Sequence[EncodedPair], max_length: int) -> str:
 def _enough(pairs: Sequence[EncodedPair]) -> int:
     """The least max_length that cuts no answer of these pairs."""
     sides = ((pair, *side) for pair in pairs for side in ((pair.chosen, pair.chosen_cut), (pair.rejected, pair.rejected_cut)))
-    return max((enough_room(len(c.prompt) + pair.prompt_cut, len(c.answer) + cut) for pair, c, cut in sides), default=0)
+    return max((required_length(len(c.prompt) + pair.prompt_cut, len(c.answer) + cut) for pair, c, cut in sides), default=0)
 
 
 def _finding(kind: str, pairs: Sequence[EncodedPair], message: str, tokens: int) -> Finding:
@@ -304,7 +304,7 @@ def _time(
     def measured(some: list[EncodedPair]) -> tuple[float, float, int, int]:
         return *_pass(policy, config, some), sum(map(tokens_of, some)), len(some)
 
-    forward, backward, tokens, count = on_less(measured, batch, lambda some: some[: len(some) // 2] or None)
+    forward, backward, tokens, count = retry_smaller(measured, batch, lambda some: some[: len(some) // 2] or None)
     mean = sum(map(tokens_of, pairs)) / len(pairs)
     objective = config.objective
     # Parts of a batch that depend on one another are computed once more, before the objective sees all of them.

@@ -16,11 +16,11 @@ from lab.policy import (
     ReferenceCache,
     choose_kernel,
     choose_layout,
-    keep_kernel,
-    largest,
+    largest_sizes,
     load_policy,
+    restore_kernel,
 )
-from lab.policy.memory import available_bytes, on_less, out_of_memory, shorter
+from lab.policy.memory import available_bytes, out_of_memory, retry_smaller, shorter
 from lab.run.config import TrainConfig
 from lab.run.preflight_report import Preflight
 from lab.store import StoreWriter
@@ -94,18 +94,18 @@ def prepare(
     layout, seconds = _choose_layout(config, policy, data)
     compared = policy.shared
     reference = ReferenceCache(cache / "reference", policy)
-    context = RunContext(config, policy, encoder, data, reference, config.objective.degraded_answers())
+    context = RunContext(config, policy, encoder, data, reference, config.objective.degraded_spec())
     context.panel = _panel(config, data, store)
     free = available_bytes(policy.device)
     point = find_starting_point(run_dir, policy, resume=resume, branch=branch, workers=workers)
     if config.micro_batch_size == "fit" and point.own is not None:
         fitted = point.own.metadata["settings"]["micro_batch_size"]  # another size would round differently
         context.config = config.model_copy(update={"micro_batch_size": fitted})
-    keep_kernel(policy, point.metadata)
+    restore_kernel(policy, point.metadata)
     changes.replay(context, point.step, preparing=True)
     if policy.shared != compared:  # the run had another kernel before, and keeps it if that agrees
         layout = _compare_layout(config, policy, data)
-        reference.follow_layout(policy)
+        reference.use_layout_of(policy)
     _check_layout(layout, workers)
     _record_layout(policy, layout, seconds, store, warn)
     if point.step < config.steps:
@@ -177,7 +177,7 @@ def _check_workers(config: TrainConfig, policy: Policy, workers: Workers) -> Non
             f"With micro-batches every one of {workers.world_size} processes needs as many pairs; make batch_size "
             f"{config.batch_size} a multiple of {workers.world_size}."
         )
-    if workers.sharded and config.objective.degraded_answers() is not None:
+    if workers.sharded and config.objective.degraded_spec() is not None:
         raise ModelError(
             f"{config.objective.name} trains a head of its own beside the model, which cannot be sharded yet; launch it with "
             "--multi_gpu (DDP) in place of --use_fsdp."
@@ -234,7 +234,7 @@ def _warn_of(report: Preflight, config: TrainConfig, data: TrainingPairs, warn: 
         if finding.kind != "prompt_cut" and (finding.kind != "no_held_out" or config.evaluate):
             known = {"diagnosed": True} if finding.kind == "no_held_out" else {}  # the diagnosis reports it on every page
             warn(finding.message, pairs=list(finding.ids), **known)
-    degraded_spec = config.objective.degraded_answers()
+    degraded_spec = config.objective.degraded_spec()
     if degraded_spec and degraded_spec.source != "sampled" and not any(pair.degraded for pair in data.encoded.values()):
         warn("No answer has enough key phrases to be degraded, so SPO's preference-degree loss stays 0; try fewer degrees.")
 
@@ -262,7 +262,7 @@ def _choose_layout(config: TrainConfig, policy: Policy, data: TrainingPairs) -> 
     seconds: dict[str, float] = {}
     if config.layout != "plain":
         try:
-            seconds = on_less(lambda few: choose_kernel(policy, few), _completions(data, KERNEL_PAIRS), shorter)
+            seconds = retry_smaller(lambda few: choose_kernel(policy, few), _completions(data, KERNEL_PAIRS), shorter)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -270,7 +270,7 @@ def _choose_layout(config: TrainConfig, policy: Policy, data: TrainingPairs) -> 
 
 
 def _compare_layout(config: TrainConfig, policy: Policy, data: TrainingPairs) -> LayoutCheck:
-    return on_less(lambda few: choose_layout(policy, few, wanted=config.layout), _completions(data, COMPARED_PAIRS), shorter)
+    return retry_smaller(lambda few: choose_layout(policy, few, wanted=config.layout), _completions(data, COMPARED_PAIRS), shorter)
 
 
 def _completions(data: TrainingPairs, count: int) -> list[PromptAnswer]:
@@ -325,7 +325,7 @@ def _record_passes(context: RunContext, done: int, workers: Workers) -> None:
     data = context.data
     batches = ([data.encoded[number] for number in data.schedule.batch(step)] for step in steps)
     parts = (pairs[start : start + size] for pairs in batches for start in range(0, len(pairs), size))
-    policy.graphs.limit = largest([p.chosen for p in part] + [p.rejected for p in part] for part in parts)
+    policy.graphs.limit = largest_sizes([p.chosen for p in part] + [p.rejected for p in part] for part in parts)
 
 
 def _compute_reference(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lab.objectives import DegradedAnswers
+from lab.objectives import DegradedSpec
 from lab.policy import Encoder, Policy, PromptAnswer, ReferenceCache, sample_answers
 from lab.run.config import TrainConfig
 from lab.training.data.encoded_pairs import EncodedPair, degrade_answer
@@ -37,7 +37,7 @@ class RunContext:
     encoder: Encoder
     data: TrainingPairs
     cache: ReferenceCache
-    degraded_spec: DegradedAnswers | None = None
+    degraded_spec: DegradedSpec | None = None
     degree_head: nn.Module | None = None
     panel: Panel = field(default_factory=Panel)
 
@@ -66,7 +66,7 @@ class RunContext:
         return self.degraded_spec is not None and self.degraded_spec.source == "sampled" and not self.policy.adapter
 
     def _with_sampled_answers(
-        self, step: int, pairs: list[EncodedPair], used: list[bool], degraded_spec: DegradedAnswers
+        self, step: int, pairs: list[EncodedPair], used: list[bool], degraded_spec: DegradedSpec
     ) -> list[EncodedPair]:
         """Degrade an answer that the policy samples now (SPO's source "sampled")."""
         texts = {pair.id: self.data.pairs[pair.id] for pair in pairs}
@@ -84,7 +84,7 @@ class RunContext:
         return batch
 
 
-def new_degree_head(policy: Policy, degraded_spec: DegradedAnswers, seed: int) -> nn.Module:
+def new_degree_head(policy: Policy, degraded_spec: DegradedSpec, seed: int) -> nn.Module:
     """Return SPO's head as a run begins with it: a linear layer from a hidden state to one score per degree."""
     head = nn.Linear(policy.hidden_size, degraded_spec.degrees)
     with torch.no_grad():

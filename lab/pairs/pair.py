@@ -1,4 +1,4 @@
-"""What a preference pair is, and what every pair must fulfil."""
+"""The preference pair: its fields, what makes it valid, and ids by content."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ FIELDS = ("prompt", "chosen", "rejected")
 
 
 class PairsError(LabError):
-    """Pairs that cannot be used, in one sentence: what is wrong, where, and what to do."""
+    """Pairs cannot be used; the message says what is wrong, where, and what to do."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two answers to one prompt, of which somebody prefers `chosen` to `rejected`.
+    """Two answers to one prompt, of which `chosen` is preferred to `rejected`.
 
-    id:      12 hex digits of the content as imported (with a suffix on duplicates); edits do not change it.
-    version: counts the edits of this pair, from 1; the same id and version always mean the same content.
-    dropped: taken out of the set, but kept in the store.
-    meta:    the other columns of the source, as JSON values.
+    id:      12 hex digits, a hash of the content as imported (with a suffix on duplicates); edits do not change it.
+    version: Counts the edits of this pair, from 1; the same id and version always mean the same content.
+    dropped: Whether the pair is excluded from the set; it stays in the store.
+    meta:    The other columns of the source, as JSON values.
     """
 
     id: str
@@ -43,23 +43,23 @@ class Pair:
 
     @property
     def content(self) -> tuple[Prompt, str, str]:
-        """(prompt, chosen, rejected): what an edit can change."""
+        """The fields that an edit can change: (prompt, chosen, rejected)."""
         return self.prompt, self.chosen, self.rejected
 
 
 def prompt_text(prompt: Prompt) -> str:
-    """A prompt as people read it: plain text as it is, a conversation as "role: content" lines."""
+    """Return a prompt as readable text: plain text unchanged, a conversation as "role: content" lines."""
     if isinstance(prompt, str):
         return prompt
     return "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
 
 
 def validate(prompt: Any, chosen: Any, rejected: Any) -> None:
-    """Raises PairsError, as a sentence without its subject's place, where the three do not make a pair."""
+    """Raise PairsError where the three do not make a valid pair; the caller adds which pair it is."""
     _validate_prompt(prompt)
     for name, answer in (("chosen", chosen), ("rejected", rejected)):
         if not isinstance(answer, str):
-            raise PairsError(f"{name} is {kind_of(answer)}; give text.")
+            raise PairsError(f"{name} is {json_type(answer)}; give text.")
         if not answer.strip():
             raise PairsError(f"{name} is empty; give an answer, or leave the pair out.")
     if chosen == rejected:
@@ -70,26 +70,26 @@ def _validate_prompt(prompt: Any) -> None:
     if isinstance(prompt, list):
         check_messages(prompt, "prompt")
     elif not isinstance(prompt, str):
-        raise PairsError(f"prompt is {kind_of(prompt)}; give text or a list of messages.")
+        raise PairsError(f"prompt is {json_type(prompt)}; give text or a list of messages.")
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         raise PairsError("prompt is empty; give the text that both answers reply to.")
 
 
 def check_messages(messages: list[Any], name: str) -> None:
-    """Raises PairsError unless every item is {"role": text, "content": text}, further keys text as well."""
+    """Raise PairsError unless every item is {"role": text, "content": text}, with text under any further key."""
     for number, message in enumerate(messages, 1):
         if not isinstance(message, dict):
-            raise PairsError(f'message {number} of {name} is {kind_of(message)}; give {{"role": ..., "content": ...}}.')
+            raise PairsError(f'message {number} of {name} is {json_type(message)}; give {{"role": ..., "content": ...}}.')
         for key in ("role", "content"):
             if key not in message:
                 raise PairsError(f"message {number} of {name} has no {key!r}; give every message a role and a content.")
         for key, value in message.items():
             if not isinstance(value, str):
-                raise PairsError(f"message {number} of {name} has {kind_of(value)} as {key!r}; only text can be trained on.")
+                raise PairsError(f"message {number} of {name} has {json_type(value)} as {key!r}; only text can be trained on.")
 
 
-def kind_of(value: Any) -> str:
-    """A JSON value's type in words, for messages."""
+def json_type(value: Any) -> str:
+    """Return a JSON value's type with its article, for messages: "a number", "an object"."""
     if value is None:
         return "null"
     kinds = {bool: "a truth value", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
@@ -97,22 +97,22 @@ def kind_of(value: Any) -> str:
 
 
 def to_bytes(text: str) -> bytes:
-    """UTF-8 that also carries lone surrogates, which JSON can smuggle into a text."""
+    """Encode text as UTF-8, lone surrogates included, which JSON escapes can contain."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def to_json(value: Any) -> str:
-    """Compact JSON with sorted keys: equal values give equal text."""
+    """Return compact JSON with sorted keys; equal values give equal text."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def content_id(prompt: Prompt, chosen: str, rejected: str) -> str:
-    """First 12 hex digits of the SHA-256 of the content."""
+    """Return the first 12 hex digits of the content's SHA-256."""
     return hashlib.sha256(to_bytes(to_json([prompt, chosen, rejected]))).hexdigest()[:12]
 
 
 def with_unique_ids(pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """The same pairs; the second of two equal ids gets the suffix -2, the third -3, ..."""
+    """Yield the pairs with unique ids: the second of two equal ids gets the suffix -2, the third -3, ..."""
     seen: dict[str, int] = {}
     for pair in pairs:
         count = seen[pair.id] = seen.get(pair.id, 0) + 1

@@ -1,18 +1,21 @@
-"""The tokenizer of a model: loaded from files that are there, with an end of sequence that the model knows."""
+"""Load a model's tokenizer and check that the model knows its end-of-sequence token."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from .errors import ModelError, refusing
 from .files import read_json
+from .model_error import ModelError, model_errors
 
 TOKENIZER = "tokenizer.json"
 
 
 def read_tokenizer(source: str) -> Any:
-    """The tokenizer in a folder or of a hub id. Raises ModelError in one sentence: none, damaged, newer, with code of its own."""
+    """Load the tokenizer of a folder or hub id.
+
+    Raises ModelError for a missing or damaged tokenizer, one of a newer version, or one with code outside transformers.
+    """
     from transformers import AutoTokenizer
 
     folder = Path(source)
@@ -31,19 +34,19 @@ def read_tokenizer(source: str) -> Any:
                 f"The folder {source} holds no tokenizer ({TOKENIZER} is missing); copy the tokenizer files of the model into it, "
                 "or call tokenizer.save_pretrained on it."
             )
-    with refusing(f"The tokenizer {'in' if local else 'of'} {source}", _remedy(folder)):
+    with model_errors(f"The tokenizer {'in' if local else 'of'} {source}", _remedy(folder)):
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
 
 
 def check_special_tokens(source: str, tokenizer: Any, vocabulary: int) -> None:
-    """Every answer needs an end, and padding an id that the model knows. Raises ModelError where there is no end."""
+    """Set special tokens that the model does not know to ones that it does; raise ModelError without an end-of-sequence token."""
     eos = tokenizer.eos_token_id
     if eos is None or eos >= vocabulary:
         raise ModelError(
             f"The tokenizer of {source} has no end-of-sequence token that the model knows, so no answer can end; "
             "set eos_token in its configuration, or give a causal language model if this is another kind (a masked one has no end)."
         )
-    # Some tokenizer classes bring a padding token of their own, with an id behind the model's last row.
+    # Some tokenizer classes add a padding token with an id beyond the model's vocabulary.
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= vocabulary:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.bos_token_id is not None and tokenizer.bos_token_id >= vocabulary:
@@ -51,12 +54,12 @@ def check_special_tokens(source: str, tokenizer: Any, vocabulary: int) -> None:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a folder holds the file of any kind of tokenizer. transformers makes an empty one of some kinds where none is."""
+    """Return whether a folder has a tokenizer's file; without one, transformers would make an empty tokenizer of some kinds."""
     return bool(tokenizer_files(folder))
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
-    """The files of a folder that hold a tokenizer's vocabulary."""
+    """Return the files of a folder that contain a tokenizer's vocabulary."""
     from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
 
     names = {TOKENIZER, "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json", "tiktoken.model"}

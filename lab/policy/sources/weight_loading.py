@@ -1,4 +1,4 @@
-"""Reading weights so that every one of them is known to come from the file: nothing missing, drawn, misshapen or left over."""
+"""Read weights and check that every one comes from the file: none missing, random, misshapen or left over."""
 
 from __future__ import annotations
 
@@ -12,33 +12,37 @@ import torch
 
 from lab.policy.randomness import global_generator
 
-from .errors import ModelError, refusing
 from .files import stored_tensors, weight_files
-from .generation_config import tolerated
+from .generation_config import valid_generation_config
+from .model_error import ModelError, model_errors
 
 SHOWN = 3
-"""Names that a sentence lists."""
+"""Maximum number of names in a message."""
 NUMBERS = ("F64", "F32", "F16", "BF16")
-"""Types of safetensors that hold weights as they are; others are codes of a quantization."""
+"""Types of unquantized weights in safetensors."""
 
 
 def read_weights(kind: Any, source: str, config: Any, *, dtype: Any = torch.float32, seed: int = 0, **more: Any) -> Any:
-    """A model of the auto class (or model class) `kind` from safetensors in a folder or of a hub id, each weight from the file.
+    """Load a model from safetensors and check that each weight comes from the file.
 
     Args:
-        config: the configuration, or None for the one beside the weights.
-        more: further arguments of `from_pretrained`.
+        kind: Auto class or model class of transformers.
+        source: Folder or hub id.
+        config: The configuration, or None for the one beside the weights.
+        dtype: Type of the weights.
+        seed: Of torch's generator while the model is made.
+        more: Further arguments of `from_pretrained`.
 
     Raises:
-        ModelError: weights are missing, misshapen, left over, not finite, or the files cannot be read.
+        ModelError: Weights are missing, misshapen, left over or not finite, or the files cannot be read.
     """
     with reading(source):
         model, report, drew = _read(kind, source, config, dtype, seed, **more)
     check_report(source, model, report, flags="quantization_config" not in more)
     if drew and "quantization_config" not in more:
         with reading(source):
-            again, _, _ = _read(kind, source, config, dtype, seed + 1, **more)
-        _check_same(source, model, again)
+            other, _, _ = _read(kind, source, config, dtype, seed + 1, **more)
+        _check_same(source, model, other)
     if Path(source).is_dir():
         _check_types(source, model)
     check_numbers(source, model)
@@ -46,7 +50,7 @@ def read_weights(kind: Any, source: str, config: Any, *, dtype: Any = torch.floa
 
 
 def check_weights(kind: Any, source: str, config: Any) -> Any:
-    """Check names and shapes of a folder's weights without reading them; returns the model without content (on `meta`).
+    """Check names and shapes of a folder's weights without reading them; returns the model on the `meta` device.
 
     Raises ModelError as `read_weights` does.
     """
@@ -58,7 +62,7 @@ def check_weights(kind: Any, source: str, config: Any) -> Any:
 
 
 def _check_types(source: str, model: Any) -> None:
-    """Raises ModelError where a parameter's numbers are codes of a quantization that the configuration does not name."""
+    """Raise ModelError for quantized weights that the configuration does not declare."""
     stored = {name: t for path in weight_files(Path(source)) for name, t in stored_tensors(path).items()}
     codes = [name for name, _ in model.named_parameters() if name in stored and stored[name].dtype not in NUMBERS]
     if codes:
@@ -69,11 +73,14 @@ def _check_types(source: str, model: Any) -> None:
 
 
 def check_report(source: str, model: Any, report: dict[str, Any], *, flags: bool = True) -> None:
-    """Raises ModelError unless every parameter of a loaded model came from the file and every tensor of the file was used.
+    """Raise ModelError unless every parameter of a loaded model came from the file and every tensor of the file was used.
 
-    report: what `from_pretrained(output_loading_info=True)` returns.
-    flags: parameters carry transformers' mark of those that were read; it is compared with the report, which leaves out names
-    that an architecture declares as dispensable.
+    Args:
+        source: For messages.
+        model: The loaded model.
+        report: Returned by `from_pretrained(output_loading_info=True)`.
+        flags: Also use transformers' flag on each parameter that was read; the report omits names that an architecture
+            declares as optional.
     """
     shapes = {name: (tuple(file), tuple(own)) for name, file, own in report.get("mismatched_keys", ())}
     unread = [n for n, p in model.named_parameters() if not getattr(p, "_is_hf_initialized", False)] if flags else []
@@ -101,11 +108,14 @@ def check_report(source: str, model: Any, report: dict[str, Any], *, flags: bool
         )
 
 
-def _check_same(source: str, model: Any, again: Any) -> None:
-    """Raises ModelError where weights depend on the seed. Some architectures draw numbers that are then replaced by the file's."""
-    other = {**dict(again.named_parameters()), **dict(again.named_buffers())}
+def _check_same(source: str, model: Any, other: Any) -> None:
+    """Raise ModelError where weights depend on the seed, by a copy loaded with another seed.
+
+    Random numbers alone are no reason: some architectures draw weights that the file's then replace.
+    """
+    others = {**dict(other.named_parameters()), **dict(other.named_buffers())}
     own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    drawn = [name for name, value in own.items() if not torch.equal(value.nan_to_num(), other[name].nan_to_num())]
+    drawn = [name for name, value in own.items() if not torch.equal(value.nan_to_num(), others[name].nan_to_num())]
     if drawn:
         raise ModelError(
             f"Weights of the model in {source} ({_listed(drawn)}) are drawn at random when it is loaded, although none is missing "
@@ -116,7 +126,7 @@ def _check_same(source: str, model: Any, again: Any) -> None:
 def _read(kind: Any, source: str, config: Any, dtype: Any, seed: int, **more: Any) -> tuple[Any, dict[str, Any], bool]:
     """(model, loading report, whether random numbers were drawn)."""
     own = {} if config is None else {"config": config}
-    with global_generator(seed):  # weights may be drawn before they are read, and another run may be drawing at this moment
+    with global_generator(seed):  # weights may be drawn before they are read
         before = torch.get_rng_state()
         model, report = kind.from_pretrained(
             source,
@@ -124,9 +134,9 @@ def _read(kind: Any, source: str, config: Any, dtype: Any, seed: int, **more: An
             use_safetensors=True,
             dtype=dtype,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are reported with their names, not by an exception without
+            ignore_mismatched_sizes=True,  # reported by name instead of an exception without names
             **own,
-            **tolerated(source),
+            **valid_generation_config(source),
             **more,
         )
         return model, report, not torch.equal(before, torch.get_rng_state())
@@ -134,23 +144,23 @@ def _read(kind: Any, source: str, config: Any, dtype: Any, seed: int, **more: An
 
 @contextmanager
 def reading(source: str) -> Iterator[None]:
-    """Errors become ModelErrors; transformers' own bar and report, of which the sentence is made, are not printed."""
-    from transformers.utils import logging as theirs
+    """Convert errors in the block to ModelErrors and silence transformers' progress bar and loading report."""
+    from transformers.utils import logging as transformers_logging
 
-    theirs.disable_progress_bar()  # it would run across the lab's own
+    transformers_logging.disable_progress_bar()
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.ERROR)
     where = f"The model in {source}" if Path(source).is_dir() else f"The model {source}"
     try:
-        with refusing(where, "check that the folder is whole, or give another model"):
+        with model_errors(where, "check that the folder is complete, or give another model"):
             yield
     finally:
         logger.setLevel(level)
 
 
 def check_numbers(source: str, model: Any) -> None:
-    """Raises ModelError for weights that are not finite."""
+    """Raise ModelError for weights that are not finite."""
     with torch.no_grad():
         wrong = [
             name

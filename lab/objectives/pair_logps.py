@@ -1,4 +1,4 @@
-"""What an objective sees of a batch: the token log-probabilities of its pairs."""
+"""`PairLogps`, the input of every objective: token log-probabilities of a batch of pairs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Degraded:
-    """K weakened answers per pair (SPO), read by the degree head.
+    """K degraded answers of each pair, with the scores of SPO's degree head.
 
-    head_logits: [B, K, N] scores of the N degrees, carry gradient to the head and the policy.
+    head_logits: [B, K, N] scores of the N degrees; carry gradient to the head and the policy.
     degree:      [B, K] int64, the true degree k (0 = intact).
     present:     [B, K] bool, False where a pair has no such answer.
-    log_ratio:   [B, K] log pi - log ref summed over the answer's tokens (nats), detached; None if not measured.
+    log_ratio:   [B, K] log pi - log ref summed over the answer's tokens (nats), detached; None if not computed.
     """
 
     head_logits: Tensor
@@ -27,7 +27,7 @@ class Degraded:
     log_ratio: Tensor | None = None
 
 
-_HOW_TO_GET = {
+_REMEDY = {
     "ref": "compute the log-probs of the reference first",
     "align": "compute log sum_v p(v)^2 of the policy at each position",
 }
@@ -40,10 +40,10 @@ class PairLogps:
     chosen, rejected:           [B, T] float32 (or float64), the policy's; carry gradient; 0 where the mask is False.
     chosen_mask, rejected_mask: [B, T] bool, True on completion tokens, end-of-sequence included.
     ref_chosen, ref_rejected:   [B, T], the reference's; None where no reference was computed.
-    align_chosen, align_rejected: [B, T] log sum_v p(v)^2 of the policy at each position; only WPO reads them.
-    degraded:                   the weakened answers of SPO; None where the objective wants none.
+    align_chosen, align_rejected: [B, T] log sum_v p(v)^2 of the policy at each position; read by WPO only.
+    degraded:                   the degraded answers of SPO; None where the objective needs none.
 
-    Chosen and rejected may differ in T. Raises ValueError where a shape or type does not fit.
+    Chosen and rejected may differ in T. Raises ValueError for a wrong shape or type.
     """
 
     chosen: Tensor
@@ -60,10 +60,10 @@ class PairLogps:
         for side in ("chosen", "rejected"):
             values, mask = getattr(self, side), getattr(self, f"{side}_mask")
             if values.ndim != 2:
-                raise ValueError(f"{side} log-probs have shape {tuple(values.shape)}; give one row a pair: [B, T].")
+                raise ValueError(f"{side} log-probs have shape {tuple(values.shape)}; give one row per pair: [B, T].")
             if values.dtype not in (torch.float32, torch.float64):
                 raise ValueError(
-                    f"{side} log-probs have type {values.dtype}; give float32, half precision drifts by nats over a sentence."
+                    f"{side} log-probs have type {values.dtype}; give float32, half precision is off by nats over a sentence."
                 )
             if mask.dtype != torch.bool:
                 raise ValueError(f"{side}_mask has type {mask.dtype}; give torch.bool.")
@@ -97,22 +97,22 @@ class PairLogps:
 
     @cached_property
     def S_w(self) -> Tensor:
-        """log pi(y_w|x), [B] nats."""
+        """Log-prob of the chosen answer under the policy, log pi(y_w|x), [B] nats."""
         return masked_sum(self.chosen, self.chosen_mask)
 
     @cached_property
     def S_l(self) -> Tensor:
-        """log pi(y_l|x), [B] nats."""
+        """Log-prob of the rejected answer under the policy, log pi(y_l|x), [B] nats."""
         return masked_sum(self.rejected, self.rejected_mask)
 
     @cached_property
     def R_w(self) -> Tensor:
-        """log ref(y_w|x), [B] nats. Raises ValueError without a reference."""
+        """Log-prob of the chosen answer under the reference, log ref(y_w|x), [B] nats. Raises ValueError without one."""
         return masked_sum(self.required("ref_chosen"), self.chosen_mask)
 
     @cached_property
     def R_l(self) -> Tensor:
-        """log ref(y_l|x), [B] nats. Raises ValueError without a reference."""
+        """Log-prob of the rejected answer under the reference, log ref(y_l|x), [B] nats. Raises ValueError without one."""
         return masked_sum(self.required("ref_rejected"), self.rejected_mask)
 
     @cached_property
@@ -127,17 +127,17 @@ class PairLogps:
 
     @cached_property
     def X1(self) -> Tensor:
-        """log X1 = log pi(y_w|x) - log ref(y_w|x), [B] nats."""
+        """Log-ratio of the chosen answer, log X1 = log pi(y_w|x) - log ref(y_w|x), [B] nats."""
         return masked_sum(self.ratio_chosen, self.chosen_mask)
 
     @cached_property
     def X2(self) -> Tensor:
-        """log X2 = log pi(y_l|x) - log ref(y_l|x), [B] nats."""
+        """Log-ratio of the rejected answer, log X2 = log pi(y_l|x) - log ref(y_l|x), [B] nats."""
         return masked_sum(self.ratio_rejected, self.rejected_mask)
 
     @cached_property
     def h(self) -> Tensor:
-        """log X1 - log X2, [B] nats."""
+        """Difference of the log-ratios, h = log X1 - log X2, [B] nats."""
         return self.X1 - self.X2
 
     @cached_property
@@ -152,22 +152,23 @@ class PairLogps:
 
     @property
     def has_reference(self) -> bool:
+        """Whether log-probs of the reference are present."""
         return self.ref_chosen is not None and self.ref_rejected is not None
 
     def required(self, name: str) -> Tensor:
-        """The optional tensor `name`, [B, T]. Raises ValueError where it was not given."""
+        """Return the optional tensor `name`, [B, T]. Raises ValueError where it is None."""
         value: Tensor | None = getattr(self, name)
         if value is None:
-            raise ValueError(f"This objective needs {name}, which is missing; {_HOW_TO_GET[name.split('_')[0]]}.")
+            raise ValueError(f"This objective needs {name}, which is missing; {_REMEDY[name.split('_')[0]]}.")
         return value
 
     def map(self, function: Callable[[Tensor], Tensor]) -> PairLogps:
-        """Every tensor replaced by function(tensor); for slices of the batch, moves and casts."""
-        return replace(self, **{name: _map(value, function) for name, value in vars_of(self).items()})
+        """Return a copy with every tensor replaced by function(tensor), for example a slice of the batch or a cast."""
+        return replace(self, **{name: _map(value, function) for name, value in field_values(self).items()})
 
 
-def vars_of(value: Any) -> dict[str, Any]:
-    """The fields of a data class by name, without copying (and without its cached properties)."""
+def field_values(value: Any) -> dict[str, Any]:
+    """Return the fields of a data class by name, without copying and without its cached properties."""
     return {f.name: getattr(value, f.name) for f in fields(value)}
 
 
@@ -175,10 +176,10 @@ def _map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, Degraded):
-        return replace(value, **{name: _map(inner, function) for name, inner in vars_of(value).items()})
+        return replace(value, **{name: _map(inner, function) for name, inner in field_values(value).items()})
     return value
 
 
 def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
-    """Sum over the last axis of values where mask is True; [B, T] -> [B]."""
+    """Sum `values` over the last axis where `mask` is True; [B, T] -> [B]."""
     return torch.where(mask, values, 0.0).sum(-1)

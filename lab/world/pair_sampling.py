@@ -1,4 +1,4 @@
-"""Preference pairs whose true preference degree is known: labels drawn from a Bradley-Terry model on the oracle's rewards."""
+"""Sample preference pairs with known rewards: labels are drawn from a Bradley-Terry model on the oracle's rewards."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from .oracle import score
 from .tasks import PHRASINGS
 
 Reward = Callable[[str, str], float]
-"""(prompt, answer) -> reward of the annotator who labels the pairs."""
+"""(prompt, answer) -> reward of the simulated annotator who labels the pairs."""
 
 
 def oracle_reward(prompt: str, answer: str) -> float:
-    """The oracle's total: the annotator who judges as the oracle does, apart from chance."""
+    """Return the oracle's total, the reward of the default annotator."""
     return score(prompt, answer).total
 
 
 def preference_probability(gap: float, temperature: float) -> float:
-    """P(first preferred) = sigmoid(gap / temperature), the Bradley-Terry model (Bradley & Terry 1952).
+    """Compute P(first preferred) = sigmoid(gap / temperature), the Bradley-Terry model (Bradley & Terry 1952).
 
-    gap: reward of the first answer minus reward of the second; temperature: in units of reward, above 0.
+    Args:
+        gap: Reward of the first answer minus reward of the second.
+        temperature: In units of reward, above 0.
     """
     return 0.5 * (1 + math.tanh(gap / (2 * temperature)))
 
@@ -37,15 +39,19 @@ def sample_pairs(
     least_gap: float = 0.0,
     reward: Reward = oracle_reward,
 ) -> list[dict[str, Any]]:
-    """`count` pairs as rows in TRL's explicit format (prompt, chosen, rejected), no two alike, with these columns beside:
+    """Sample `count` different pairs as rows in TRL's explicit format (prompt, chosen, rejected) with further columns.
 
-    reward_chosen, reward_rejected, true_gap: the oracle's rewards and their difference, chosen minus rejected;
-    preference_probability: P(chosen preferred) under the annotator, below 0.5 where chance decided against the better answer;
-    noisy: the oracle likes the rejected answer better;   why_chosen, why_rejected: the oracle's reasons in words;   task.
+    The columns are: reward_chosen, reward_rejected, true_gap (the oracle's rewards and their difference, chosen minus rejected);
+    preference_probability (of the chosen answer under the annotator, below 0.5 where chance decided against the better answer);
+    noisy (whether the oracle prefers the rejected answer); why_chosen, why_rejected (the oracle's reasons); task.
 
-    questions:  (task, prompt) to draw from.   temperature: of the annotator, in units of reward.
-    least_gap:  pairs whose true rewards differ by less are not taken.
-    reward:     the annotator's own reward; give another one to study, say, an annotator who likes long answers.
+    Args:
+        questions: (task, prompt) to draw from.
+        count: Number of pairs.
+        rng: Source of all randomness.
+        temperature: Of the annotator, in units of reward.
+        least_gap: Pairs whose true rewards differ by less are left out.
+        reward: The annotator's reward; another one makes, for example, an annotator who prefers long answers.
     """
     rows: list[dict[str, Any]] = []
     known: set[tuple[str, ...]] = set()
@@ -82,7 +88,7 @@ def sample_pairs(
 
 
 def sample_demonstrations(tasks: Sequence[Task], rng: random.Random) -> Iterator[tuple[str, str]]:
-    """Endless (prompt, answer) of mixed quality to training phrasings of some tasks; what the model is tuned on."""
+    """Yield (prompt, answer) of mixed quality to training phrasings of some tasks without end; the model is tuned on these."""
     while True:
         task = rng.choice(tasks)
         yield task.question(rng.choice(PHRASINGS)), write_answer(task, rng.random(), rng)

@@ -1,9 +1,9 @@
-"""Forward and backward passes of a whole batch as CUDA graphs: recorded once for a size, then replayed for every batch that fits.
+"""Forward and backward passes of a whole batch as CUDA graphs, recorded once per size and replayed for every batch that fits.
 
-A small model's pass is thousands of short kernels, and starting them one by one takes a processor several times as long as a
-GPU takes to compute them. A graph starts them all at once. It needs the same shapes at the same places in memory every time, so a
-batch is written into buffers that are a little larger: behind its tokens stand sequences of padding that nobody sees and that get
-no credit. Layers, objectives and the loop know nothing of it. Where several processes train together nothing is recorded.
+A small model's pass is thousands of short kernels, and the CPU takes several times longer to launch them one by one than the GPU
+takes to compute them. A graph launches them all at once. It needs the same shapes at the same addresses every time, so a batch
+is copied into slightly larger buffers: its tokens are followed by padding sequences, which no token attends to and which get no
+credit. Nothing is recorded where several processes train together.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lab.policy.kernels.attention import Group, SharedRow
-from lab.policy.kernels.placing import placed
+from lab.policy.kernels.device_copy import copy_to_device
 
 from .kernels import varlen
 from .layout import Batch, PromptAnswer
@@ -27,19 +27,25 @@ from .layout import Batch, PromptAnswer
 log = logging.getLogger(__name__)
 
 ROOM = 1.125
-"""Buffers are this much larger than the batch they are made for, where it isn't known how large batches get."""
+"""Size of new buffers relative to the batch they are made for, where the largest batch is unknown."""
 WASTE = 1.34
-"""A recorded pass is not used for a batch when it would compute more than this many times its tokens."""
+"""A recorded pass is used for a batch if it computes at most this many times the batch's tokens."""
 MOST = 6
-"""Recorded passes that are kept; batches that fit none of them are computed without."""
+"""Maximum number of recorded passes; batches that fit none of them are computed without a graph."""
 STEP, MARGIN = 128, 16
-"""Sizes are multiples of the first; there is at least the second of padding, a token for each of its sequences."""
+"""Sizes are multiples of the first; the second is the least number of padding tokens, one for each padding sequence."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a row of groups takes: tokens, keys that are copies (see `varlen.Sequences`), states that are read, sequences, and the
-    longest of these."""
+    """Sizes of a row of groups.
+
+    tokens:    Tokens of the row.
+    copies:    Keys that are copies of a prompt's (see `varlen.Sequences`).
+    reads:     Hidden states that are read.
+    sequences: Sequences of attention.
+    longest:   Tokens of the longest sequence.
+    """
 
     tokens: int
     copies: int
@@ -49,11 +55,12 @@ class Sizes:
 
     @property
     def keys(self) -> int:
+        """Keys of attention: tokens and copies."""
         return self.tokens + self.copies
 
 
 def sizes(groups: Sequence[Group], reads: int) -> Sizes:
-    """The sizes of a row."""
+    """Compute the sizes of a row of groups of which `reads` hidden states are read."""
     first = [group.prompt + group.answers[0] for group in groups]
     others = [(group.prompt, answer) for group in groups for answer in group.answers[1:] if answer]
     return Sizes(
@@ -65,21 +72,24 @@ def sizes(groups: Sequence[Group], reads: int) -> Sizes:
     )
 
 
-def largest(batches: Iterable[Sequence[PromptAnswer]]) -> Sizes:
-    """The most that any of these batches takes, without building them."""
-    most = [0, 0, 0, 0, 0]
+def largest_sizes(batches: Iterable[Sequence[PromptAnswer]]) -> Sizes:
+    """Compute the maximum of each size over batches, without building them."""
+    maxima = [0, 0, 0, 0, 0]
     for completions in batches:
         together: dict[tuple[int, ...], list[int]] = {}
         for completion in completions:
             together.setdefault(tuple(completion.prompt), []).append(len(completion.answer) - 1)
         groups = [Group(len(prompt), tuple(answers)) for prompt, answers in together.items()]
-        found = sizes(groups, sum(len(c.answer) for c in completions))
-        most = [max(a, b) for a, b in zip(most, astuple(found))]
-    return Sizes(*most)
+        batch = sizes(groups, sum(len(c.answer) for c in completions))
+        maxima = [max(a, b) for a, b in zip(maxima, astuple(batch))]
+    return Sizes(*maxima)
 
 
 def capacity(needed: Sizes, limit: Sizes | None) -> Sizes:
-    """Buffers for a batch: some more than it needs, but not more than any batch will need (`limit`; taken where it is near)."""
+    """Choose buffer sizes for a batch: somewhat more than it needs, at most `limit`, the maximum over all batches.
+
+    Where `limit` is not much larger than the batch, it is taken itself.
+    """
     near = limit is not None and limit.tokens <= 0.9 * WASTE * needed.tokens
 
     def room(name: str, step: int, extra: int) -> int:
@@ -96,12 +106,12 @@ def capacity(needed: Sizes, limit: Sizes | None) -> Sizes:
 
 
 def paddings(needed: Sizes, room: Sizes) -> int:
-    """Sequences of padding behind a batch, so that none is longer than the longest may be."""
+    """Count the padding sequences needed to fill the buffers with none longer than `room.longest`."""
     return -(-(room.keys - needed.keys) // (room.longest - 2))
 
 
 def fits(needed: Sizes, room: Sizes) -> bool:
-    """Whether a batch can be computed in these buffers without much waste."""
+    """Return whether a batch fits into buffers of these sizes without much waste."""
     return (
         needed.tokens + MARGIN <= room.tokens <= max(WASTE * needed.tokens, needed.tokens + 3 * STEP)
         and needed.copies <= room.copies  # so that padding has as many keys as tokens
@@ -112,7 +122,7 @@ def fits(needed: Sizes, room: Sizes) -> bool:
 
 
 class Buffers:
-    """A batch of fixed size on a device, into which smaller ones are written."""
+    """A batch of fixed size on a device, into which smaller batches are copied."""
 
     def __init__(self, room: Sizes, device: torch.device) -> None:
         self.room = room
@@ -128,11 +138,11 @@ class Buffers:
         self.batch = Batch(self.ids, self.positions, None, row, self.reads, self.targets, self.reads, self.reads, (), ())
 
     def write(self, batch: Batch) -> None:
-        """Put a batch in, padding behind it."""
+        """Copy a batch into the buffers and fill the rest with padding."""
         assert batch.shared is not None
         assert batch.positions is not None
-        found, tokens, reads = batch.shared.sequences, batch.ids.shape[1], len(batch.reads)
-        own, keys = len(found.queries), len(found.source)
+        sequences, tokens, reads = batch.shared.sequences, batch.ids.shape[1], len(batch.reads)
+        own, keys = len(sequences.queries), len(sequences.source)
         self.ids[0, :tokens] = batch.ids[0]
         self.ids[0, tokens:] = 0
         self.positions[0, :tokens] = batch.positions[0]
@@ -141,28 +151,31 @@ class Buffers:
         self.reads[reads:] = tokens
         self.targets[:reads] = batch.targets
         self.targets[reads:] = 0
-        self.source[:keys] = found.source
+        self.source[:keys] = sequences.source
         self.source[keys:] = tokens
-        # No sequence of padding has fewer keys than tokens or none of either; the sequences behind them are empty.
+        # Each padding sequence has at least one token and as many keys as tokens; the sequences after them are empty.
         left, more = self.room.tokens - tokens, self.room.copies - (keys - tokens)
         parts = -(-(left + more) // (self.room.longest - 2))
         empty = len(self.queries) - own - parts
         ends = [tokens + left * (part + 1) // parts for part in range(parts)] + [self.room.tokens] * empty
         further = [keys - tokens + more * (part + 1) // parts for part in range(parts)] + [self.room.copies] * empty
-        behind = placed([ends, [a + b for a, b in zip(ends, further)]], self.queries.device)
-        self.queries[:own], self.queries[own:] = found.queries, behind[0]
-        self.keys[:own], self.keys[own:] = found.keys, behind[1]
+        behind = copy_to_device([ends, [a + b for a, b in zip(ends, further)]], self.queries.device)
+        self.queries[:own], self.queries[own:] = sequences.queries, behind[0]
+        self.keys[:own], self.keys[own:] = sequences.keys, behind[1]
 
 
 @dataclass
 class PassCounter:
-    """Counts the passes of all sizes: they share their memory, so what one keeps is gone when the next begins."""
+    """Counts passes of all sizes: they share one memory pool, so each pass overwrites the activations of the one before."""
 
     number: int = 0
 
 
-class Recorded:
-    """The pass of one size; `trained` are the parameters whose gradients its backward pass gives, in their order."""
+class RecordedPass:
+    """Recorded forward and backward pass of one size.
+
+    `trained` are the parameters whose gradients the backward pass returns, in this order.
+    """
 
     def __init__(
         self,
@@ -171,20 +184,20 @@ class Recorded:
         device: torch.device,
         precision: Callable[[], contextlib.AbstractContextManager[Any]],
         trained: Sequence[nn.Parameter],
-        turn: PassCounter | None = None,
+        counter: PassCounter | None = None,
     ) -> None:
         self.module, self.precision, self.trained = module, precision, list(trained)
         self.buffers = Buffers(room, device)
         self.credit = torch.zeros(room.reads, device=device)
-        self.turn = turn or PassCounter()
+        self.counter = counter or PassCounter()
 
     def compute(self) -> Tensor:
-        """Log-probs of what is in the buffers."""
+        """Compute the log-probs of the batch in the buffers."""
         with self.precision():
             return self.module(self.buffers.batch)[0]
 
     def record(self, pool: Any) -> None:
-        """Run once as usual, so that everything is compiled and chosen, then record. The buffers must hold a batch."""
+        """Run once without recording, so that kernels are compiled and chosen, then record; the buffers must hold a batch."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -194,18 +207,18 @@ class Recorded:
         with torch.cuda.graph(self.forward_graph, pool=pool):
             out = self.compute()
         with torch.cuda.graph(self.backward_graph, pool=pool):
-            # What the forward pass keeps stays where it is, so that credit can be sent back more than once.
+            # The activations are kept, so that the backward pass can run more than once.
             self.gradients = torch.autograd.grad(out, self.trained, self.credit, allow_unused=True, retain_graph=True)
         self.out = out.detach()
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Log-probs [M] of a batch's targets."""
+        """Compute the log-probs [M] of a batch's targets."""
         self.buffers.write(batch)
-        self.turn.number += 1
+        self.counter.number += 1
         return Replay.apply(self, len(batch.targets), *self.trained)
 
-    def send_back(self, credit: Tensor) -> list[Tensor | None]:
-        """Gradients of the parameters, in memory that the next pass overwrites, forward or backward."""
+    def backward(self, credit: Tensor) -> list[Tensor | None]:
+        """Compute the gradients of the parameters, in memory that the next pass, forward or backward, overwrites."""
         self.credit.zero_()
         self.credit[: len(credit)] = credit
         self.backward_graph.replay()
@@ -213,83 +226,86 @@ class Recorded:
 
 
 class Replay(torch.autograd.Function):
-    """A recorded pass as one operation with gradients."""
+    """A recorded pass as one differentiable operation."""
 
     @staticmethod
-    def forward(ctx: Any, recorded: Recorded, count: int, *trained: Tensor) -> Tensor:
+    def forward(ctx: Any, recorded: RecordedPass, count: int, *trained: Tensor) -> Tensor:
+        """Replay the forward graph."""
         recorded.forward_graph.replay()
-        ctx.recorded, ctx.number = recorded, recorded.turn.number
+        ctx.recorded, ctx.number = recorded, recorded.counter.number
         return recorded.out[:count].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.number != ctx.recorded.turn.number:
-            raise RuntimeError("A recorded pass was used for another batch before the credit of this one was sent back.")
-        return None, None, *ctx.recorded.send_back(grad)
+        """Replay the backward graph."""
+        if ctx.number != ctx.recorded.counter.number:
+            raise RuntimeError("A recorded pass was used for another batch before the backward pass of this one.")
+        return None, None, *ctx.recorded.backward(grad)
 
 
-class Graphs:
-    """Stands in the place of a LogpsModule where gradients are wanted, and gives what it gives. Batches it cannot take go to the
-    module itself.
+class CudaGraphs:
+    """Replaces a LogpsModule in passes with gradients; batches that no recorded pass fits are computed by the module itself.
 
-    limit: the most that batches of training will take, where it is known.   refused: why nothing is recorded any more, or None.
+    limit:   Maximum sizes of the training batches, where they are known.
+    refused: Why recording stopped, or None.
     """
 
     def __init__(self, module: Any, device: torch.device, precision: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
         self.module, self.device, self.precision = module, device, precision
         self.limit: Sizes | None = None
         self.refused: str | None = None
-        self.recorded: list[Recorded] = []
+        self.recorded: list[RecordedPass] = []
         self.parameters: list[nn.Parameter] = list(module.parameters())
         self.places: tuple[int, ...] = ()
         self.written: set[int] = set()
-        self.turn = PassCounter()
+        self.counter = PassCounter()
         self.pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, batch: Batch, *, align: bool = False, pooling: str | None = None, **others: Any) -> Any:
-        found = None
+        """Compute a batch; arguments and result as in `LogpsModule.forward`."""
+        recorded = None
         shared = batch.shared is not None and batch.shared.kernel == "varlen"
         if shared and not align and pooling is None and torch.is_grad_enabled():
-            found = self._for(batch)
-        if found is None:
+            recorded = self._recorded_for(batch)
+        if recorded is None:
             return self.module(batch, align=align, pooling=pooling, **others)
-        return found(batch), None, None
+        return recorded(batch), None, None
 
-    def _for(self, batch: Batch) -> Recorded | None:
+    def _recorded_for(self, batch: Batch) -> RecordedPass | None:
         assert batch.shared is not None
         places = tuple(p.data_ptr() for p in self.parameters)
-        if places != self.places:  # weights were put elsewhere: what was recorded reads the old ones
+        if places != self.places:  # the weights have moved in memory, and the recorded passes read the old addresses
             self.recorded, self.places, self.written = [], places, set()
         self._keep_gradients()
         needed = sizes(batch.shared.groups, len(batch.reads))
-        for one in self.recorded:
-            if fits(needed, one.buffers.room):
-                return one
+        for recorded in self.recorded:
+            if fits(needed, recorded.buffers.room):
+                return recorded
         return None if self.refused is not None or len(self.recorded) >= MOST else self._record(batch, needed)
 
     def _keep_gradients(self) -> None:
-        """Gradients of a part of the batch that came before are not left where the next pass writes."""
+        """Copy gradients that lie in memory which the next pass overwrites."""
         for parameter in self.parameters:
             if parameter.grad is not None and parameter.grad.data_ptr() in self.written:
                 parameter.grad = parameter.grad.clone()
 
-    def _record(self, batch: Batch, needed: Sizes) -> Recorded | None:
+    def _record(self, batch: Batch, needed: Sizes) -> RecordedPass | None:
         trained = [p for p in self.parameters if p.requires_grad]
         room = capacity(needed, self.limit)
         if not fits(needed, room):
             return None
-        new = Recorded(self.module, room, self.device, self.precision, trained, self.turn)
-        torch.cuda.empty_cache()  # the pool takes nothing of what was used and is free
+        new = RecordedPass(self.module, room, self.device, self.precision, trained, self.counter)
+        torch.cuda.empty_cache()  # the graph's pool cannot use memory that torch has cached
         try:
             new.buffers.write(batch)
             new.record(self.pool)
         except RuntimeError as error:
             self.refused = " ".join(str(error).split())[:300]
-            log.warning("Passes are not recorded as CUDA graphs, which is slower: %s", self.refused)
-            new = None  # type: ignore[assignment]
+            log.warning("Passes are not recorded as CUDA graphs and run slower: %s", self.refused)
+            torch.cuda.empty_cache()
+            return None
         torch.cuda.empty_cache()
-        if new is not None:
-            self.recorded.append(new)
-            self.written |= {gradient.data_ptr() for gradient in new.gradients if gradient is not None}
+        self.recorded.append(new)
+        self.written |= {gradient.data_ptr() for gradient in new.gradients if gradient is not None}
         return new

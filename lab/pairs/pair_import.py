@@ -1,8 +1,8 @@
-"""Rows in TRL's preference formats -> pairs.
+"""Convert rows in TRL's preference formats to pairs.
 
-Explicit prompt {"prompt", "chosen", "rejected"} or implicit prompt {"chosen", "rejected"} that begin alike; plain text or
-conversational (lists of {"role", "content"}). The semantics are those of TRL's `maybe_extract_prompt`, except that a plain
-prompt never ends inside a word.
+A row has an explicit prompt {"prompt", "chosen", "rejected"} or an implicit one {"chosen", "rejected"}, the common beginning of
+both; texts are plain or conversational (lists of {"role", "content"}). The rules are those of TRL's `maybe_extract_prompt`, except
+that an implicit plain prompt never ends inside a word.
 """
 
 from __future__ import annotations
@@ -12,26 +12,27 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .pair import FIELDS, Message, Pair, PairsError, Prompt, check_messages, content_id, json_type, validate, with_unique_ids
 from .rows import Table, open_table
-from .schema import FIELDS, Message, Pair, PairsError, Prompt, check_messages, content_id, kind_of, validate, with_unique_ids
 
 
 def read_pairs(source: Any, *, split: str = "train") -> list[Pair]:
-    """All pairs of a path, hub id, data set or rows, with stable ids.
+    """Read all pairs of a path, hub id, data set or rows, with ids that depend on the content only.
 
-    Raises PairsError that names the first wrong line or row and says how many others are wrong.
+    Raises PairsError for invalid rows; it names the first one and counts the others.
     """
     return pairs_of(open_table(source, split))
 
 
 def pairs_from_rows(rows: Iterable[Any]) -> list[Pair]:
-    """The pairs of rows in memory (dicts, or pairs made anew); see `read_pairs`."""
+    """Read pairs from rows in memory (dicts, or pairs, which start again as version 1); see `read_pairs`."""
     return pairs_of(Table("pairs", "these pairs", "row", enumerate(rows, 1)))
 
 
 def pairs_of(table: Table) -> list[Pair]:
-    """All pairs of a table; see `read_pairs`."""
-    pairs, first, wrong = [], "", 0
+    """Read all pairs of a table; see `read_pairs`."""
+    pairs: list[Pair] = []
+    first, wrong = "", 0
     for number, row in table.rows:
         try:
             if isinstance(row, PairsError):
@@ -44,28 +45,28 @@ def pairs_of(table: Table) -> list[Pair]:
         others = f" ({wrong - 1} more {table.unit}{'s are' if wrong > 2 else ' is'} wrong.)" if wrong > 1 else ""
         raise PairsError(first + others)
     if not pairs:
-        raise PairsError(f"{table.source} holds no pairs; it must hold at least one.")
+        raise PairsError(f"{table.source} contains no pairs; it must contain at least one.")
     return list(with_unique_ids(pairs))
 
 
 def pair_of(row: Any) -> Pair:
-    """One row (or pair) -> one fresh pair; columns other than prompt, chosen and rejected go to `meta`.
+    """Convert one row (or pair) to a pair of version 1; columns other than prompt, chosen and rejected go to `meta`.
 
-    meta keeps what JSON can say: null, NaN and infinity count as absent, values of other types are left out.
-    Raises PairsError, without the row's place.
+    `meta` keeps JSON values: null, NaN and infinity count as absent, values of other types are left out. Raises PairsError, in a
+    sentence that does not name the row's place.
     """
     if isinstance(row, Pair):
         row = {**row.meta, **dict(zip(FIELDS, row.content))}
     if not isinstance(row, Mapping):
-        raise PairsError(f"this is {kind_of(row)}; give an object with prompt, chosen and rejected.")
+        raise PairsError(f"this is {json_type(row)}; give an object with prompt, chosen and rejected.")
     for name in ("chosen", "rejected"):
         if row.get(name) is None:
-            found = ", ".join(str(key) for key in row if row[key] is not None) or "nothing"
-            raise PairsError(f"the field {name!r} is missing (found: {found}); give prompt, chosen and rejected.")
+            fields = ", ".join(str(key) for key in row if row[key] is not None) or "nothing"
+            raise PairsError(f"the field {name!r} is missing (found: {fields}); give prompt, chosen and rejected.")
     chosen, rejected = (_without_nulls(row[name]) for name in ("chosen", "rejected"))
     prompt = _without_nulls(row.get("prompt"))
     if type(chosen) is not type(rejected):
-        raise PairsError(f"chosen is {kind_of(chosen)} but rejected is {kind_of(rejected)}; give both in the same form.")
+        raise PairsError(f"chosen is {json_type(chosen)} but rejected is {json_type(rejected)}; give both in the same form.")
     # Some data sets repeat the prompt as plain text beside two full conversations; as in TRL, the conversations count.
     if prompt is None or (isinstance(prompt, str) and isinstance(chosen, list)):
         prompt, chosen, rejected = _extract_prompt(chosen, rejected)
@@ -94,11 +95,11 @@ def _only_answer(messages: list[Any], name: str) -> str:
     if len(messages) != 1 or messages[0]["role"] != "assistant":
         roles = ", ".join(message["role"] for message in messages) or "nothing"
         raise PairsError(f"after the prompt {name} must be exactly one assistant message, but it is: {roles}.")
-    return messages[0]["content"]
+    return str(messages[0]["content"])
 
 
 def _extract_prompt(chosen: Any, rejected: Any) -> tuple[Prompt, Any, Any]:
-    """What both sides begin with, and the rest of each."""
+    """Split off the common beginning: (prompt, rest of chosen, rest of rejected)."""
     for name, side in (("chosen", chosen), ("rejected", rejected)):
         if side in ("", []):
             raise PairsError(f"{name} is empty; give an answer, or leave the pair out.")
@@ -109,40 +110,43 @@ def _extract_prompt(chosen: Any, rejected: Any) -> tuple[Prompt, Any, Any]:
     elif isinstance(chosen, list):
         cut = _common(chosen, rejected)
     else:
-        raise PairsError(f"chosen is {kind_of(chosen)}; give text or a list of messages.")
+        raise PairsError(f"chosen is {json_type(chosen)}; give text or a list of messages.")
     if cut <= 0:
         raise PairsError("there is no prompt: chosen and rejected have no common beginning; give a prompt field.")
     return chosen[:cut], chosen[cut:], rejected[cut:]
 
 
-def _common(one: Any, other: Any) -> int:
+def _common(chosen: Any, rejected: Any) -> int:
     """Length of the common prefix."""
-    shorter = min(len(one), len(other))
-    return next((i for i in range(shorter) if one[i] != other[i]), shorter)
+    shorter = min(len(chosen), len(rejected))
+    return next((i for i in range(shorter) if chosen[i] != rejected[i]), shorter)
 
 
-def _plain_cut(one: str, other: str) -> int:
-    """Where two texts part, moved back to the start of the word there, and before one space (which, as in TRL, belongs
-    to the answer). Where one text is the start of the other, the last word goes to the answer, so that none is empty."""
-    cut = _common(one, other)
-    if cut == min(len(one), len(other)):
-        while cut and not one[cut - 1].isalnum():
+def _plain_cut(chosen: str, rejected: str) -> int:
+    """Length of the common prompt of two texts.
+
+    It ends where they first differ, moved back to the start of that word and before one space, which (as in TRL) belongs to
+    the answer. Where one text is a prefix of the other, its last word goes to the answer, so that no answer is empty.
+    """
+    cut = _common(chosen, rejected)
+    if cut == min(len(chosen), len(rejected)):
+        while cut and not chosen[cut - 1].isalnum():
             cut -= 1
         cut = max(cut - 1, 0)
-    if any(_in_word(side[cut]) for side in (one, other)):
-        while cut and _in_word(one[cut - 1]):
+    if any(_in_word(side[cut]) for side in (chosen, rejected)):
+        while cut and _in_word(chosen[cut - 1]):
             cut -= 1
-    return cut - 1 if cut > 1 and one[cut - 1] == " " else cut
+    return cut - 1 if cut > 1 and chosen[cut - 1] == " " else cut
 
 
 def _in_word(character: str) -> bool:
-    """Letters, digits and marks; but Chinese, Japanese and the like part anywhere."""
+    """True for letters, digits and marks, except wide (Chinese, Japanese, ...) ones, where a prompt may end anywhere."""
     part_of_word = character.isalnum() or character == "_" or unicodedata.category(character)[0] == "M"
     return part_of_word and unicodedata.east_asian_width(character) not in "WF"
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON can say it; None where it cannot."""
+    """The value as a JSON value; None where JSON has no such value."""
     if hasattr(value, "tolist"):  # numpy scalars and arrays
         value = value.tolist()
     if value is None or isinstance(value, (str, bool, int)):

@@ -1,4 +1,4 @@
-"""Refusals of a model: every error of a library while a model is loaded becomes one sentence with place, cause and remedy."""
+"""`ModelError`, and the conversion of libraries' errors to it: one sentence with place, cause and remedy."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ LONGEST = 300
 
 
 class ModelError(LabError):
-    """A model that cannot be loaded or used, in one sentence."""
+    """A model cannot be loaded or used; the message says why and what to do."""
 
 
 @contextmanager
-def refusing(subject: str, remedy: str) -> Iterator[None]:
-    """Inside, any exception becomes `ModelError("<subject> cannot be loaded (<cause>); <remedy>")`.
+def model_errors(subject: str, remedy: str) -> Iterator[None]:
+    """Convert any exception in the block to `ModelError("<subject> cannot be loaded (<cause>); <remedy>")`.
 
-    A ModelError passes unchanged, and so does an error that says that memory ran out: the caller has its own remedies for that.
+    ModelErrors and out-of-memory errors pass unchanged.
     """
     try:
         yield
@@ -33,8 +33,10 @@ def refusing(subject: str, remedy: str) -> Iterator[None]:
 
 
 def cause(error: BaseException) -> str:
-    """Return the first paragraph of an exception on one line, with the file of an operating system's error, the missing entry of a
-    KeyError."""
+    """Return the first paragraph of an exception's message on one line.
+
+    An OSError names its file, a KeyError the missing entry; types that users do not know are named before the message.
+    """
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
@@ -48,7 +50,7 @@ def cause(error: BaseException) -> str:
 
 
 def _remedy(error: BaseException) -> str | None:
-    """What to do about errors whose kind says it."""
+    """Remedy for errors whose type implies one."""
     if isinstance(error, PermissionError):
         return "change the permissions so that it can be read"
     if isinstance(error, ImportError):

@@ -1,4 +1,4 @@
-"""What is wrong or suspicious in a set of preference pairs, before anything is trained on it."""
+"""Checks of a set of preference pairs before training: duplicates, contradictions, leaks, and length bias."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from .schema import Pair, to_json
+from .pair import Pair, to_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ["pair_id", "check", "finding", "other_id"]
 NEAR_IDENTICAL = 0.9
-"""Share of common word pairs from which two answers count as nearly identical."""
+"""Two answers that share at least this part of their word pairs count as nearly identical."""
 SHORTEST_LEAK = 20
-"""Characters; a shorter prompt may stand in an answer by chance."""
+"""Characters; a shorter prompt may occur in an answer by chance."""
 
 _TURN = re.compile(
     r"(?:^|\n)\s*(?:Human|User|Assistant|System)\s*:|<\|(?:im_start|im_end|eot_id|start_header_id|user|assistant)\|>"
@@ -29,11 +29,11 @@ Finding = tuple[str, str, str, str]
 
 
 def check(pairs: Iterable[Pair]) -> pd.DataFrame:
-    """One row per finding: pair_id, check, finding (a sentence), other_id (the pair it conflicts with, or "").
+    """Check pairs; returns one row per finding: pair_id, check, finding (a sentence), other_id (the pair it conflicts with, or "").
 
-    Checks: "duplicate" (the same pair again), "contradiction" (same prompt, same two answers, other preference),
-    "near_identical" (answers that share 90 % of their word pairs), "prompt_leak" (an answer repeats the prompt),
-    "turn_marker" (an answer goes on with another turn of the conversation).
+    Checks: "duplicate" (a repeated pair), "contradiction" (same prompt and answers, opposite preference), "near_identical"
+    (answers that share 90 % of their word pairs), "prompt_leak" (an answer repeats the prompt), "turn_marker" (an answer
+    continues with another turn of the conversation).
     """
     import pandas as pd
 
@@ -41,10 +41,10 @@ def check(pairs: Iterable[Pair]) -> pd.DataFrame:
 
 
 def findings(pairs: Iterable[Pair]) -> list[Finding]:
-    """The rows of `check`, without a data frame around them."""
-    listed = list(pairs)
+    """Return the rows of `check` as tuples, without importing pandas."""
+    pairs = list(pairs)
     checks: list[Callable[[Sequence[Pair]], Iterator[Finding]]] = [_repeated, _near_identical, _leaks, _turn_markers]
-    return [finding for one_check in checks for finding in one_check(listed)]
+    return [finding for run_check in checks for finding in run_check(pairs)]
 
 
 def _repeated(pairs: Sequence[Pair]) -> Iterator[Finding]:
@@ -53,28 +53,28 @@ def _repeated(pairs: Sequence[Pair]) -> Iterator[Finding]:
         prompt = to_json(pair.prompt)
         same, opposite = (prompt, pair.chosen, pair.rejected), (prompt, pair.rejected, pair.chosen)
         if same in first:
-            yield pair.id, "duplicate", f"The same pair stands in the set as {first[same]} already.", first[same]
+            yield pair.id, "duplicate", f"This pair repeats {first[same]}.", first[same]
         if opposite in first:
-            yield pair.id, "contradiction", f"{first[opposite]} prefers the other one of the same two answers.", first[opposite]
+            yield pair.id, "contradiction", f"{first[opposite]} prefers the other one of these two answers.", first[opposite]
         first.setdefault(same, pair.id)
 
 
 def _near_identical(pairs: Sequence[Pair]) -> Iterator[Finding]:
     for pair in pairs:
-        likeness = similarity(pair.chosen, pair.rejected)
-        if likeness >= NEAR_IDENTICAL:
-            yield pair.id, "near_identical", f"The answers share {likeness:.0%} of their word pairs.", ""
+        share = similarity(pair.chosen, pair.rejected)
+        if share >= NEAR_IDENTICAL:
+            yield pair.id, "near_identical", f"The answers share {share:.0%} of their word pairs.", ""
 
 
-def similarity(one: str, other: str) -> float:
-    """Dice coefficient of two texts' word pairs, in [0, 1]; case and punctuation do not count, order does."""
-    a, b = _word_pairs(one), _word_pairs(other)
+def similarity(first: str, second: str) -> float:
+    """Compute the Dice coefficient of two texts' word pairs, in [0, 1]; case and punctuation are ignored, word order is not."""
+    a, b = _word_pairs(first), _word_pairs(second)
     return 2 * (a & b).total() / (a.total() + b.total())
 
 
 def _word_pairs(text: str) -> Counter[tuple[str, str]]:
-    message = ["", *re.findall(r"\w+", text.casefold()), ""]  # the ends count, so that no text is without pairs
-    return Counter(pairwise(message))
+    words = ["", *re.findall(r"\w+", text.casefold()), ""]  # both ends are included, so that every text has word pairs
+    return Counter(pairwise(words))
 
 
 def _leaks(pairs: Sequence[Pair]) -> Iterator[Finding]:
@@ -95,16 +95,17 @@ def _turn_markers(pairs: Sequence[Pair]) -> Iterator[Finding]:
         for side in ("chosen", "rejected"):
             match = _TURN.search(getattr(pair, side))
             if match:
-                yield pair.id, "turn_marker", f"{side} holds {match.group().strip()!r}, the sign of another turn.", ""
+                yield pair.id, "turn_marker", f"{side} contains {match.group().strip()!r}, which begins another turn.", ""
 
 
 @dataclass(frozen=True)
 class LengthBias:
-    """Whether annotators preferred the longer answer.
+    """Statistics of whether the chosen answers are the longer ones.
 
-    pairs: number of pairs; chosen_words, rejected_words: mean lengths in words; chosen_longer: share of the pairs of
-    unequal length whose chosen answer is the longer one (0.5 if there are none); z: of the sign test of that share against
-    one half, in standard deviations.
+    pairs:         Number of pairs.
+    chosen_words, rejected_words: Mean lengths in words.
+    chosen_longer: Share of the pairs of unequal length whose chosen answer is longer (0.5 if there are none).
+    z:             Sign test of that share against one half, in standard deviations.
     """
 
     pairs: int
@@ -115,7 +116,7 @@ class LengthBias:
 
     @property
     def sentence(self) -> str:
-        """The finding in words."""
+        """The finding as text."""
         lengths = f"chosen answers have {self.chosen_words:.1f} words, rejected ones {self.rejected_words:.1f}"
         if abs(self.z) < 3:
             return f"No length bias beyond chance: {lengths}."
@@ -124,10 +125,10 @@ class LengthBias:
 
 
 def length_bias(pairs: Iterable[Pair]) -> LengthBias:
-    """Length statistics of a set. Raises ValueError for an empty one."""
+    """Compute the length statistics of pairs. Raises ValueError for an empty set."""
     lengths = [(len(pair.chosen.split()), len(pair.rejected.split())) for pair in pairs]
     if not lengths:
-        raise ValueError("There are no pairs to measure; give at least one.")
+        raise ValueError("There are no pairs to compare lengths of; give at least one.")
     longer = sum(w > l for w, l in lengths)
     unequal = sum(w != l for w, l in lengths)
     chosen_words, rejected_words = (sum(column) / len(lengths) for column in zip(*lengths))

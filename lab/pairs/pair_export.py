@@ -1,4 +1,4 @@
-"""Pairs -> files in TRL's explicit preference format, which `read_pairs` and TRL's own trainers take."""
+"""Write pairs to files in TRL's explicit preference format, which `read_pairs` and TRL's trainers read."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .schema import Pair, PairsError, to_bytes, to_json
+from .pair import Pair, PairsError, to_bytes, to_json
 
 
 def row_of(pair: Pair) -> dict[str, Any]:
-    """{"prompt", "chosen", "rejected"} and the columns of `meta`; answers to a conversation are conversations of one turn."""
+    """Return a pair as a row: prompt, chosen, rejected and the columns of `meta`.
+
+    Answers to a conversation are written as conversations of one assistant message.
+    """
     chosen: Any = pair.chosen
     rejected: Any = pair.rejected
     if isinstance(pair.prompt, list):
@@ -20,9 +23,10 @@ def row_of(pair: Pair) -> dict[str, Any]:
 
 
 def write_pairs(pairs: Iterable[Pair], path: Path) -> None:
-    """Writes a .jsonl or .parquet file, complete or not at all.
+    """Write pairs to a .jsonl or .parquet file; the file appears complete or not at all.
 
-    Parquet has one type a column: it cannot mix plain and conversational prompts. Raises PairsError if it cannot be written.
+    Raises:
+        PairsError: The file cannot be written, or Parquet, which has one type per column, gets plain and conversational prompts.
     """
     writers = {".jsonl": _write_jsonl, ".parquet": _write_parquet}
     if path.suffix.lower() not in writers:
@@ -41,7 +45,7 @@ def write_pairs(pairs: Iterable[Pair], path: Path) -> None:
 def _write_jsonl(rows: list[dict[str, Any]], path: Path) -> None:
     with path.open("wb") as file:
         for row in rows:
-            # A lone surrogate has no UTF-8: such text leaves as the JSON escape it must have come in as.
+            # A lone surrogate has no UTF-8 form, so it is written as a JSON escape.
             file.write(_escaped(to_json(row)) + b"\n")
 
 

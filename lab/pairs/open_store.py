@@ -1,4 +1,4 @@
-"""From whatever holds pairs to a store of them."""
+"""Open a store of pairs from any source."""
 
 from __future__ import annotations
 
@@ -8,22 +8,30 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .importing import pairs_of
+from .pair import Pair, to_bytes, to_json
+from .pair_import import pairs_of
 from .rows import open_table
-from .schema import Pair, to_bytes, to_json
 from .store import PairStore
 
 STORE_SUFFIXES = (".sqlite", ".db")
 
 
 def open_pairs(source: Any, *, split: str = "train", home: Path, name: str | None = None) -> PairStore:
-    """The store of a source's pairs, made in the folder `home` when these pairs are opened for the first time.
+    """Open the store of a source's pairs; the first time, create it.
 
-    source: a path (.jsonl, .json, .csv, .parquet), a hub id "owner/name", a datasets.Dataset or DatasetDict, rows (dicts),
-    pairs, or a store or its .sqlite path (opened in place). name: what to call the set; the source's own name if None.
-    The store's file is named after that and a hash of the content, so that opening the same content again finds the edits
-    made before, and changed content starts afresh.
-    Raises PairsError that says what is wrong, where and what to do.
+    The store's file is named after the set and a hash of the content: opening the same content again gives the store with all
+    edits, changed content a new one.
+
+    Args:
+        source: A path (.jsonl, .json, .csv, .parquet), a hub id "owner/name", a datasets.Dataset or DatasetDict, rows
+        (dicts), pairs,
+            or a store or its .sqlite path (opened in place).
+        split: Split of a hub data set or DatasetDict.
+        home: Folder of new stores.
+        name: Name of the set; by default that of the source.
+
+    Raises:
+        PairsError: One sentence with what is wrong, where and what to do.
     """
     if isinstance(source, PairStore):
         return source
@@ -36,7 +44,7 @@ def open_pairs(source: Any, *, split: str = "train", home: Path, name: str | Non
 
 
 def content_hash(pairs: Iterable[Pair]) -> str:
-    """12 hex digits that name the contents and meta of pairs in their order."""
+    """Return 12 hex digits, a hash of contents and meta of pairs in their order."""
     digest = hashlib.sha256()
     for pair in pairs:
         digest.update(to_bytes(to_json([*pair.content, pair.meta])) + b"\n")

@@ -1,15 +1,15 @@
-"""The reference's token log-probs, computed once and kept by content.
+"""Cache of the reference's token log-probs on disk, by content.
 
-An entry is keyed by the reference weights, the precision, the way of computing (layout, kernel, device, versions of torch and
-transformers) and the token ids, so an edited pair misses one entry, another learning rate misses none, and two runs on the same
-model share them where they compute alike. A missing entry is an error, never a zero.
+The key of an entry is made of the reference weights, the precision, the way of computing (layout, kernel, device, versions of torch
+and transformers) and the token ids. So an edited pair misses one entry, another learning rate none, and runs of the same model
+share entries where they compute alike. A missing entry raises an error.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,40 +18,41 @@ import transformers
 from filelock import FileLock
 from torch import Tensor
 
+from .interruption import CountProgress
 from .layout import PromptAnswer
 from .policy import Policy
 
-Progress = Callable[[int, int], None]
-
 VERSION = 2
-"""Of the folder. Entries of version 1, which said nothing of the layout, may be those of another layout and are never read."""
+"""Version of the folder. Keys of version 1 did not contain the layout, so its entries are not read."""
 
 
 class ReferenceCache:
-    """Token log-probs of one reference model, on disk in `folder`. Safe to open from several processes and threads' own objects.
+    """Token log-probs of one reference model, on disk in `folder`.
 
-    The policy's layout has to be chosen by then; where it changes later, `follow_layout`.
+    Several processes may open it, and threads with an object each. Open it after the policy's layout is chosen, and call
+    `use_layout_of` where that changes.
     """
 
     def __init__(self, folder: Path, policy: Policy) -> None:
         folder = folder / f"v{VERSION}"
         folder.mkdir(parents=True, exist_ok=True)
-        self.follow_layout(policy)
+        self.use_layout_of(policy)
         path = folder / f"{policy.fingerprint}.sqlite"
         self._db = sqlite3.connect(path, timeout=30, check_same_thread=False)
-        with FileLock(f"{path}.lock"):  # while a file changes to WAL, SQLite turns everybody else away at once
+        with FileLock(f"{path}.lock"):  # while a file changes to WAL mode, SQLite refuses other connections without waiting
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("CREATE TABLE IF NOT EXISTS logps (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
             self._db.commit()
         self._db.execute("PRAGMA synchronous=NORMAL")
 
-    def follow_layout(self, policy: Policy) -> None:
-        """Read and write entries of the layout that the policy has now."""
+    def use_layout_of(self, policy: Policy) -> None:
+        """Read and write entries of the policy's current layout."""
         self._layout = policy.layout_key
         versions = f"{torch.__version__}:{transformers.__version__}"
         self._prefix = f"{policy.fingerprint}:{policy.autocast}:{self._layout}:{versions}:".encode()
 
     def close(self) -> None:
+        """Close the file."""
         self._db.close()
 
     def prepare(
@@ -60,18 +61,24 @@ class ReferenceCache:
         completions: Sequence[PromptAnswer],
         *,
         tokens_per_batch: int | None = None,
-        progress: Progress | None = None,
+        progress: CountProgress | None = None,
     ) -> int:
-        """Compute what is not there yet; returns how many entries that were. `progress(done, all)` after every batch.
+        """Compute and store the missing entries; returns their number.
 
-        tokens_per_batch: by default 2,048, whose activations stay near the processor (a third faster than 8,192 on 2 cores); on a
-        GPU, which is done with so few before it is told what is next, up to 131,072, fewer for wide models.
+        Args:
+            policy: Must be able to compute as its own reference: with an adapter (switched off here), or not trained yet.
+            completions: Prompts with answers.
+            tokens_per_batch: By default 2,048 on the CPU, whose activations fit into the cache (a third faster than 8,192 on 2
+                cores), and up to 131,072 on a GPU, fewer for wide models.
+            progress: Called after every batch.
 
-        The policy has to be its own reference here: adapter switched off inside, or not trained yet. Raises RuntimeError for one
-        that computes in another layout than the entries' own.
+        Raises:
+            RuntimeError: The policy's layout is not the one of this cache (see `use_layout_of`).
         """
         if policy.layout_key != self._layout:
-            raise RuntimeError(f"The reference is computed in the layout {policy.layout_key}, but kept as {self._layout}.")
+            raise RuntimeError(
+                f"The policy computes in the layout {policy.layout_key}, the cache in {self._layout}; call use_layout_of first."
+            )
         missing: dict[bytes, PromptAnswer] = {}
         for completion in completions:
             key = self._key(completion)
@@ -94,7 +101,7 @@ class ReferenceCache:
         return len(missing)
 
     def _keep(self, batch: Sequence[tuple[bytes, PromptAnswer]], logps: Tensor) -> int:
-        """Write what was computed; returns how many entries."""
+        """Store a computed batch; returns the number of entries."""
         values = logps.cpu().numpy()
         with self._db:
             self._db.executemany(
@@ -104,16 +111,16 @@ class ReferenceCache:
         return len(batch)
 
     def lookup(self, completion: PromptAnswer) -> np.ndarray:
-        """Token log-probs of one completion, float32 [T]. Raises KeyError if it was not prepared."""
+        """Return the token log-probs of one completion, float32 [T]. Raises KeyError if it was not prepared."""
         value = self._read(self._key(completion))
         if value is None or len(value) != 4 * len(completion.answer):
             raise KeyError(
-                "The reference log-probs of a completion were not computed before the run; start it again, they will be."
+                "The reference log-probs of a completion were not computed before the run; start the run again to compute them."
             )
         return np.frombuffer(value, np.float32)
 
     def holds(self, completion: PromptAnswer) -> bool:
-        """True where the completion was prepared; a damaged entry does not count, so that it is computed again."""
+        """Return whether the completion was prepared; a damaged entry counts as missing and is computed again."""
         value = self._read(self._key(completion))
         return value is not None and len(value) == 4 * len(completion.answer)
 
@@ -130,7 +137,7 @@ class ReferenceCache:
 
 
 def _batches(missing: dict[bytes, PromptAnswer], tokens: int) -> Iterator[list[tuple[bytes, PromptAnswer]]]:
-    """Completions behind one prompt together, those of like length next to each other, near `tokens` tokens at once."""
+    """Split completions into batches of about `tokens` tokens: those of one prompt together, in order of length."""
     groups: dict[Sequence[int], list[tuple[bytes, PromptAnswer]]] = {}
     for key, completion in missing.items():
         groups.setdefault(tuple(completion.prompt), []).append((key, completion))
