@@ -113,7 +113,7 @@ def show(options: argparse.Namespace) -> int:
         return 0
     if options.watch:
         return watch(run)
-    latest = run.reader.latest()
+    latest = run.reader.scalars.latest()
     facts = summary(run) | {"folder": str(run.dir), "stage": run.status.get("stage"), "latest": latest}
     warnings = [d["message"] for d in run.events("warning", "refused")["detail"]]
     report = run.preflight()
@@ -153,7 +153,7 @@ def watch(run: Any, every: float = 1.0) -> int:
     try:
         while True:
             state = run.state  # before the events: the last of them come with the end
-            events = run.reader.events("diagnosis", after=seen)
+            events = run.reader.events.read("diagnosis", after=seen)
             for number, step, detail in zip(events["number"], events["step"], events["detail"]):
                 seen = int(number)
                 message = f"over: {detail['message']}" if detail.get("over") else detail["message"]

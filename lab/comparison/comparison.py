@@ -70,7 +70,7 @@ class Comparison:
 
     def names(self) -> list[str]:
         """Every scalar that one of the runs has recorded."""
-        return sorted({name for run in self.runs for name in run.reader.names()})
+        return sorted({name for run in self.runs for name in run.reader.scalars.names()})
 
     # Curves.
 
@@ -80,13 +80,13 @@ class Comparison:
         whole: every recorded value instead.
         """
         if whole:
-            return _column(self.runs[number].reader.scalars([name]), name)
-        return self._once(number, name, lambda: _column(self.runs[number].reader.scalars([name], points=SCREEN_POINTS), name))
+            return _column(self.runs[number].reader.scalars.read([name]), name)
+        return self._once(number, name, lambda: _column(self.runs[number].reader.scalars.read([name], points=SCREEN_POINTS), name))
 
     def _mean(self, number: int, name: str, width: int, points: int) -> pd.Series:
         """The mean of the last `width` values by step, at up to so many steps. It cannot be made of the points of `scalar`: they
         are extremes."""
-        return _column(self.runs[number].reader.means([name], width=width, points=points), name)
+        return _column(self.runs[number].reader.scalars.means([name], width=width, points=points), name)
 
     def _once(self, number: int, key: Any, read: Callable[[], T]) -> T:
         """What `read` makes of one run, kept while the run has not moved."""
@@ -239,7 +239,7 @@ class Comparison:
         """A term of every pair in the first run and in the second, as each was last seen up to `step` (None: the last step both
         have made); the largest difference first. See `lab.comparison.pairwise.term_by_pair`."""
         last = self.last_common_step() if step is None else step
-        one, other = (run.reader.held_out(last) if held_out else run.reader.pairs(last) for run in self.runs[:2])
+        one, other = (run.reader.held_out.latest(last) if held_out else run.reader.pairs.latest(last) for run in self.runs[:2])
         return pairwise.term_by_pair(one, other, term)
 
     def pair(self, pair: str, points: int | None = None) -> dict[str, pd.DataFrame]:
@@ -247,12 +247,12 @@ class Comparison:
 
         points: of more, at most so many of them, evenly chosen; `attrs["stands_for"]` says how often the run has seen the pair.
         """
-        histories = {label: run.reader.pair_history(pair, points=points) for label, run in zip(self.labels, self.runs)}
+        histories = {label: run.reader.pairs.history(pair, points=points) for label, run in zip(self.labels, self.runs)}
         return {label: _with_attrs(history.set_index("step"), history.attrs) for label, history in histories.items()}
 
     def terms(self) -> list[str]:
         """The pair terms that all runs record."""
-        found = [run.reader.batch(step).columns for run, step in zip(self.runs, self.steps)]
+        found = [run.reader.pairs.batch(step).columns for run, step in zip(self.runs, self.steps)]
         shared = [name for name in found[0] if all(name in other for other in found[1:])]
         return [name for name in shared if name not in ("pair", "step", "version")]
 
@@ -264,7 +264,7 @@ class Comparison:
         if last < begin:
             return pairwise.compare_batches([])
         steps = np.unique(np.linspace(begin, last, min(checked, last - begin + 1)).astype(np.int64)).tolist()
-        one, other = (run.reader for run in self.runs[:2])
+        one, other = (run.reader.pairs for run in self.runs[:2])
         return pairwise.compare_batches((step, one.batch(step), other.batch(step)) for step in steps)
 
     def _first_step(self, number: int) -> int:
@@ -300,8 +300,8 @@ class Comparison:
         return pd.concat(parts, ignore_index=True).reindex(columns=["run", "label", "pair", "step", "version", *terms])
 
     def marked(self, axis: str = "step") -> dict[str, pd.DataFrame]:
-        """What happened in each run and is marked in figures, by label: the columns of `Run.events`, `message`, and `x`, its place on
-        the axis. A run whose place on the axis is not known yet has none."""
+        """What happened in each run and is marked in figures, by label: the columns of `Run.events`, `message`, and `x`, its place
+        on the axis. A run whose place on the axis is not known yet has none."""
         found = {
             label: self._once(number, ("marked", axis), partial(self._marked, number, axis))
             for number, label in enumerate(self.labels)
@@ -374,7 +374,7 @@ def _read_on(run: Run, known: pd.DataFrame | None) -> pd.DataFrame:
     """A run's events; those that are known are read no second time, unless the run went back behind them."""
     if known is not None and len(known):
         last = known.iloc[-1]
-        new = run.reader.events(after=int(last["number"]) - 1)
+        new = run.reader.events.read(after=int(last["number"]) - 1)
         if len(new) and new["time"].iloc[0] == last["time"]:
             return pd.concat([known, new.iloc[1:]], ignore_index=True) if len(new) > 1 else known
-    return run.reader.events()
+    return run.reader.events.read()

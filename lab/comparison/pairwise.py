@@ -13,7 +13,7 @@ def term_by_pair(one: pd.DataFrame, other: pd.DataFrame, term: str) -> pd.DataFr
     """A term of the pairs that both have: pair, one, other, difference (one - other), step_one, step_other, version_one,
     version_other; the largest difference first.
 
-    one, other: columns pair, step, version and the term, one row a pair, as `StoreReader.pairs` gives them. Pairs where the term is
+    one, other: columns pair, step, version and the term, one row a pair, as `PairReader.latest` gives them. Pairs where the term is
     not finite on a side come last. Empty where a side lacks the term.
     """
     columns = ["pair", "one", "other", "difference", "step_one", "step_other", "version_one", "version_other"]
@@ -58,7 +58,7 @@ class Batches:
 def compare_batches(steps: Iterable[tuple[int, pd.DataFrame, pd.DataFrame]]) -> Batches:
     """Compare batches step by step.
 
-    steps: step and the batch of each run, as `StoreReader.batch` gives it, in rising order; those that one of them lacks are passed
+    steps: step and the batch of each run, as `PairReader.batch` gives it, in rising order; those that one of them lacks are passed
     over. The order inside a batch is not recorded, and moves no sum but in its last bits.
     """
     checked, first, start = 0, None, np.nan

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lab.store.reader import StoreReader
+from lab.store import StoreReader
 
 from .checks import CHECKS, Check, Seen, Severity, check
 from .evidence import Evidence, Level

@@ -122,7 +122,7 @@ def loss_spike(e: Evidence, t: Thresholds) -> Seen:
     jump = jump_after_change(e, t)
     if jump is not None and not math.isnan(jump.loss) and jump.step <= step <= jump.change.after + t.change_reach:
         return Seen(numbers)  # told with the change that led to it
-    batch = e.reader.batch(step)
+    batch = e.reader.pairs.batch(step)
     pairs = () if batch.empty else tuple(batch.sort_values("loss", ascending=False)["pair"])[:3]
     coupled = e.objective is not None and e.objective.couples(training=True)
     together = "; the loss of a pair depends on the others of its batch here, so look at all of them" if coupled else ""

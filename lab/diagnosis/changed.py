@@ -67,9 +67,9 @@ def _jump(e: Evidence, t: Thresholds, change: MadeChange, earlier: int, later: i
     reach = int(t.change_reach)
     # Until the first update with it is made, a learning rate changes nothing; other changes hold from the next step on.
     first = change.after + (1 if change.parameters or change.pairs_version is not None else 2)
-    after = e.reader.scalars(["loss", "grad_norm"], first=first, last=min(change.after + reach, later))
+    after = e.reader.scalars.read(["loss", "grad_norm"], first=first, last=min(change.after + reach, later))
     start = max(e.first_step, change.after - BEFORE, earlier if change.after - earlier >= FEWEST else e.first_step)
-    before = e.reader.scalars(["loss", "grad_norm"], first=start + 1, last=change.after)
+    before = e.reader.scalars.read(["loss", "grad_norm"], first=start + 1, last=change.after)
     losses = before["loss"].dropna().to_numpy()
     failed = _failure(e, change, reach)
     if failed:
@@ -110,7 +110,7 @@ def _worse(e: Evidence, change: MadeChange, losses: np.ndarray) -> bool:
     if len(losses) > FEWEST and np.median(losses[1:]) > 1.5 * losses[0]:
         return True
     name = "rewards/accuracies"
-    told = e.reader.scalars([name], first=change.after - BEFORE + 1, last=change.after + len(losses))[name].dropna()
+    told = e.reader.scalars.read([name], first=change.after - BEFORE + 1, last=change.after + len(losses))[name].dropna()
     before, after = told[told.index <= change.after], told[told.index > change.after]
     if len(before) < FEWEST or len(after) < FEWEST:
         return False
@@ -186,7 +186,7 @@ def harmful_change(e: Evidence, t: Thresholds) -> Seen:
         )
         return Seen(numbers, message, "notice", since=jump.step, change=change.after)
     message = f"The loss jumped right after a change: {when}. {rise} {undo(e, change)}"
-    batch = e.reader.batch(jump.step)
+    batch = e.reader.pairs.batch(jump.step)
     pairs = () if batch.empty else tuple(batch.sort_values("loss", ascending=False)["pair"])[:3]
     return Seen(numbers, message, "warning", pairs, jump.step, change=change.after)
 

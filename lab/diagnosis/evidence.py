@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from lab.store import StoreReader
 from lab.store.folder import ENDED, RunError, read_manifest
-from lab.store.reader import StoreReader
 
 from .history import MadeChange, copied, made_changes, put
 from .history import twin_objectives as objectives_of_twins
@@ -177,7 +177,7 @@ class Evidence:
 
     @cached_property
     def _now(self) -> pd.DataFrame:
-        return self.reader.scalars(SERIES, first=max(self.first_step + 1, self.step - self.window + 1), last=self.step)
+        return self.reader.scalars.read(SERIES, first=max(self.first_step + 1, self.step - self.window + 1), last=self.step)
 
     @property
     def settled(self) -> int:
@@ -186,7 +186,7 @@ class Evidence:
 
     def _first(self, after: int) -> pd.DataFrame:
         last = after + min(20, max(FEWEST, (self.step - after) // 10))
-        return self.reader.scalars(SERIES, first=after + 1, last=min(last, self.step))
+        return self.reader.scalars.read(SERIES, first=after + 1, last=min(last, self.step))
 
     @cached_property
     def _starts(self) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -209,15 +209,15 @@ class Evidence:
     def recent(self, name: str, steps: int | None = None) -> pd.Series:
         """The recorded values of the latest steps (None: those of the window), NaN among them where NaN was recorded."""
         first = max(self.first_step + 1, self.step - (steps or self.window) + 1)
-        return self.reader.scalars([name], first=first, last=self.step)[name]
+        return self.reader.scalars.read([name], first=first, last=self.step)[name]
 
     def looks(self, name: str) -> pd.Series:
         """What the looks at held-out pairs and prompts said up to the step, without gaps; a thinned row of a long run."""
-        return self.reader.scalars([name], first=0, last=self.step, points=CURVE_POINTS)[name].dropna()
+        return self.reader.scalars.read([name], first=0, last=self.step, points=CURVE_POINTS)[name].dropna()
 
     def since(self, name: str, above: float) -> int:
         """The step after which a series, smoothed, has stayed below a value; the first step where it always was."""
-        curve = self.reader.scalars([name], first=self.first_step, last=self.step, points=CURVE_POINTS)[name].dropna()
+        curve = self.reader.scalars.read([name], first=self.first_step, last=self.step, points=CURVE_POINTS)[name].dropna()
         if curve.empty:
             return self.step
         smooth = curve.rolling(9, center=True, min_periods=1).median()
@@ -241,7 +241,7 @@ class Evidence:
     def pairs(self) -> pd.DataFrame:
         """The pairs of the latest batches that are kept: `pair`, `step`, a column a term."""
         most = max(BATCHES, math.ceil(PAIRS / max(1.0, self.setting("batch_size", 1))))
-        return self.reader.batches(most, self.step)
+        return self.reader.pairs.batches(most, self.step)
 
     def term(self, name: str) -> np.ndarray:
         """One term of the latest pairs, [n]; empty where the run has no such term."""
@@ -257,14 +257,14 @@ class Evidence:
         """The latest probes of the gradient, from the smallest stretch of steps that has some."""
         reach = self.window
         while True:
-            found = self.reader.layers(first=max(0, self.step - reach + 1), last=self.step)
+            found = self.reader.layers.read(first=max(0, self.step - reach + 1), last=self.step)
             if len(found) or reach >= self.step:
                 return found
             reach *= 8
 
     def events(self, kind: str) -> pd.DataFrame:
         """Events of one kind up to the step."""
-        found = self.reader.events(kind)
+        found = self.reader.events.read(kind)
         return found[found["step"] <= self.step]
 
 

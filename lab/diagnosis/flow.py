@@ -92,8 +92,8 @@ def sides_opposed(e: Evidence, t: Thresholds) -> Seen:
 
 def _alike(e: Evidence) -> tuple[tuple[str, ...], float | None]:
     """The pairs of the latest kept step by how much their answers share, and the median share; token order does not count."""
-    steps = [step for step in e.reader.token_steps() if step <= e.step]
-    table = e.reader.tokens(steps[-1]) if steps else pd.DataFrame()
+    steps = [step for step in e.reader.tokens.steps() if step <= e.step]
+    table = e.reader.tokens.read(steps[-1]) if steps else pd.DataFrame()
     if table.empty:
         return (), None
     shares = {}

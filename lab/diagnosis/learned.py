@@ -113,8 +113,9 @@ def held_out_behind(e: Evidence, t: Thresholds) -> Seen:
     if looks.empty or looks.index[-1] <= e.first_step:
         return Seen(waits="it takes an evaluation on held-out pairs after some training")
     step, held_out = int(looks.index[-1]), float(looks.iloc[-1])
-    trained = e.reader.scalars(["rewards/accuracies"], first=max(1, step - e.window + 1), last=step)["rewards/accuracies"].dropna()
-    apart = e.reader.held_out(e.step)
+    name = "rewards/accuracies"
+    trained = e.reader.scalars.read([name], first=max(1, step - e.window + 1), last=step)[name].dropna()
+    apart = e.reader.held_out.latest(e.step)
     if len(trained) < 8 or apart.empty:
         return Seen(waits="too few steps around the evaluation")
     training, seen = float(trained.mean()), len(trained) * e.setting("batch_size", 1)
@@ -159,7 +160,7 @@ def _training_pairs(e: Evidence) -> int | None:
 def _held_out(e: Evidence) -> Unseen | None:
     """The held-out pairs at the latest evaluation after some training."""
     looks = e.looks("eval/rewards/accuracies")
-    apart = e.reader.held_out(e.step)
+    apart = e.reader.held_out.latest(e.step)
     if looks.empty or looks.index[-1] <= e.first_step or apart.empty:
         return None
     which = f"the {len(apart)} held-out pair{'s' if len(apart) > 1 else ''} at step {int(looks.index[-1]):,}"
@@ -172,10 +173,10 @@ def _first_met(e: Evidence) -> Unseen | None:
     if e.first_step:
         return None
     size = e.setting("batch_size", 1)
-    first = e.reader.scalars(["epoch"], first=1, last=1)["epoch"].dropna()
+    first = e.reader.scalars.read(["epoch"], first=1, last=1)["epoch"].dropna()
     steps = math.floor(1 / float(first.iloc[0]) + 1e-6) if len(first) and first.iloc[0] > 0 else 0
     half = steps // 2
-    told = e.reader.scalars(["rewards/accuracies"], first=half + 1, last=min(steps, e.step))["rewards/accuracies"].dropna()
+    told = e.reader.scalars.read(["rewards/accuracies"], first=half + 1, last=min(steps, e.step))["rewards/accuracies"].dropna()
     if steps > LOOKED_AT_STEPS or told.empty:
         return None
     pairs = round(len(told) * size)
@@ -196,7 +197,7 @@ def _together(every: list[Unseen]) -> list[Unseen]:
 
 def _lowest_held_out(e: Evidence) -> tuple[str, ...]:
     """The held-out pairs with the lowest margins."""
-    apart = e.reader.held_out(e.step)
+    apart = e.reader.held_out.latest(e.step)
     if apart.empty:
         return ()
     margins = (apart["reward_chosen"] - apart["reward_rejected"]).to_numpy(np.float64)

@@ -142,7 +142,7 @@ class DiagnosticsMonitor:
 def still_open(reader: StoreReader, step: int) -> dict[str, dict[str, Any]]:
     """The findings that were recorded up to a step and are not over, by kind: a run that goes on does not repeat them."""
     found: dict[str, dict[str, Any]] = {}
-    events = reader.events(EVENT)
+    events = reader.events.read(EVENT)
     for at, detail in zip(events["step"], events["detail"]):
         if at <= step:
             if detail.get("over"):

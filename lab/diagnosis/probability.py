@@ -146,8 +146,8 @@ def grows_longer(e: Evidence, t: Thresholds) -> Seen:
         numbers["answers cut at eval_tokens [share]"] = float(cut.iloc[-1])
     if last <= t.length_growth * first:
         return Seen(numbers)
-    steps = [step for step in e.reader.token_steps() if step <= e.step]
-    table = e.reader.tokens(steps[-1]) if steps else None
+    steps = [step for step in e.reader.tokens.steps() if step <= e.step]
+    table = e.reader.tokens.read(steps[-1]) if steps else None
     pairs: tuple[str, ...] = ()
     cause = ""
     if table is not None and len(table):

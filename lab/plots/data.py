@@ -36,15 +36,15 @@ def figure_data(source: StoreReader | Record, name: str) -> pd.DataFrame:
     if spec.data is not None:
         return spec.data(record)
     if spec.scalars:
-        frame = reader.scalars(list(spec.scalars), last=last).reset_index()
+        frame = reader.scalars.read(list(spec.scalars), last=last).reset_index()
         band = interval_of(record, name)
         return frame if band is None else frame.merge(band.reset_index(), how="left", on="step")
     if name == "confusion":
-        return reader.scalars(record.scalar_names(PREFIX), last=last).reset_index()
+        return reader.scalars.read(record.scalar_names(PREFIX), last=last).reset_index()
     if name == "layers":
-        return reader.layers(last=last)
+        return reader.layers.read(last=last)
     if name == "plane":
-        return reader.pairs(last)
+        return reader.pairs.latest(last)
     if name.startswith(DISTRIBUTION):
         return _every_value(record, name.removeprefix(DISTRIBUTION))
     return _as_drawn(run_figure(record, name))
@@ -52,7 +52,7 @@ def figure_data(source: StoreReader | Record, name: str) -> pd.DataFrame:
 
 def _every_value(record: Record, term: str) -> pd.DataFrame:
     """A term of every pair at every step that is kept: step, pair, the term."""
-    return record.reader.rows(last=record.until).reindex(columns=["step", "pair", term])
+    return record.reader.pairs.read(last=record.until).reindex(columns=["step", "pair", term])
 
 
 def _as_drawn(figure: go.Figure) -> pd.DataFrame:

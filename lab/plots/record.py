@@ -25,7 +25,7 @@ AT_MOST = 1 / 20
 """Share of the time that reading all pairs may take; a big set is read less often than every second."""
 
 HEAVY = ("samples",)
-"""Parts of events that no figure draws; `StoreReader.event` has them."""
+"""Parts of events that no figure draws; `EventReader.detail` has them."""
 
 T = TypeVar("T")
 
@@ -75,12 +75,12 @@ class Record:
 
     def _read_events(self) -> None:
         if self._events.empty:
-            new = self._events = self.reader.events(without=HEAVY)
+            new = self._events = self.reader.events.read(without=HEAVY)
         else:
             last = self._events.iloc[-1]
-            found = self.reader.events(after=int(last["number"]) - 1, without=HEAVY)
+            found = self.reader.events.read(after=int(last["number"]) - 1, without=HEAVY)
             if found.empty or found["time"].iloc[0] != last["time"]:  # the last event is gone: the run went back behind it
-                new = self._events = self.reader.events(without=HEAVY)
+                new = self._events = self.reader.events.read(without=HEAVY)
                 self._forget()
             else:
                 new = found.iloc[1:]
@@ -123,18 +123,18 @@ class Record:
         return self._once(("scalars", *names), lambda: self._scalars(names))
 
     def _scalars(self, names: Sequence[str]) -> pd.DataFrame:
-        return self.reader.scalars(list(names), last=self.until, points=SCREEN_POINTS)
+        return self.reader.scalars.read(list(names), last=self.until, points=SCREEN_POINTS)
 
     def means(self, names: Sequence[str], width: int) -> pd.DataFrame:
         """Trailing means over `width` values, at no more steps than a screen shows: index `step`, one column a name."""
         return self._once(("means", *names, width), lambda: self._means(names, width))
 
     def _means(self, names: Sequence[str], width: int) -> pd.DataFrame:
-        return self.reader.means(list(names), width=width, last=self.until)
+        return self.reader.scalars.means(list(names), width=width, last=self.until)
 
     def scalar_names(self, prefix: str) -> list[str]:
         """Names of the recorded scalars that begin so."""
-        return self._once(("names", prefix), lambda: [name for name in self.reader.names() if name.startswith(prefix)])
+        return self._once(("names", prefix), lambda: [name for name in self.reader.scalars.names() if name.startswith(prefix)])
 
     def events(self) -> pd.DataFrame:
         """Everything that happened, oldest first, without the answers that evaluations sampled."""
@@ -148,17 +148,17 @@ class Record:
 
     def layers(self) -> pd.DataFrame:
         """Gradient flow by layer; of more probed steps than the picture has columns, the mean of every bucket."""
-        return self._coarsely("layers", lambda: self.reader.layers(last=self.until, points=LAYER_COLUMNS))
+        return self._coarsely("layers", lambda: self.reader.layers.read(last=self.until, points=LAYER_COLUMNS))
 
     def panel(self) -> pd.DataFrame:
-        """Every look at the panel of held-out pairs; see `StoreReader.panel`."""
+        """Every look at the panel of held-out pairs; see `PanelReader.read`."""
         if self._panel is None or self._panel.empty or self.until is not None:
             self._panel = None
             return self._once("panel", self._whole_panel)
         return self._once("panel", self._longer_panel)
 
     def _whole_panel(self) -> pd.DataFrame:
-        found = self.reader.panel(self.until)
+        found = self.reader.panel.read(last=self.until)
         if self.until is None:
             self._panel = found
         return found
@@ -167,13 +167,13 @@ class Record:
         assert self._panel is not None
         last = int(self._panel["step"].iloc[-1])
         earlier = self._panel[self._panel["step"] < last]
-        self._panel = pd.concat([earlier, self.reader.panel(first=last)], ignore_index=True)
+        self._panel = pd.concat([earlier, self.reader.panel.read(first=last)], ignore_index=True)
         return self._panel
 
     def terms(self) -> pd.DataFrame:
         """Every term of the pairs of up to HEAT_COLUMNS steps: `step`, `pair`, one column a term."""
         return self._coarsely(
-            "terms", lambda: self.reader.terms_over_time(self.term_names(), columns=HEAT_COLUMNS, last=self.until)
+            "terms", lambda: self.reader.pairs.over_time(self.term_names(), columns=HEAT_COLUMNS, last=self.until)
         )
 
     def pairs(self) -> pd.DataFrame:
@@ -182,10 +182,10 @@ class Record:
         known = self._all_pairs
         if known is not None and (known[0] == self.version or (self.until is None and now - known[1] < known[2] / AT_MOST)):
             return known[3]
-        found = self.reader.pairs(self.until)
+        found = self.reader.pairs.latest(self.until)
         self._all_pairs = (self.version, now, time.monotonic() - now, found)
         return found
 
     def term_names(self) -> tuple[str, ...]:
         """The pair terms that this run records; none before its first step."""
-        return self._once("terms", lambda: self.reader.term_names(self.until))
+        return self._once("terms", lambda: self.reader.pairs.term_names(self.until))

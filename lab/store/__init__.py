@@ -3,7 +3,8 @@
 from .changes import Change, checkpoint_before, read_changes, write_changes
 from .data_export import TABLES, DataExportError, export, write_page, write_table
 from .folder import ENDED, RunError, best_checkpoint, last_words, list_checkpoints, read_manifest
-from .reader import SCREEN_POINTS, StoreReader
+from .reader import StoreReader
+from .readers.scalars import SCREEN_POINTS
 from .summaries import spike_keeping
 from .twin_links import read_twins, write_twins
 from .writer import KEEP_PAIR_ROWS, LayerRow, Listener, PanelRow, SilentWriter, StoreWriter, TokenRow

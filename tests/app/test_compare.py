@@ -148,7 +148,7 @@ def saw(run: Run, pair: str, version: int, *, times: int = 1) -> None:
     """One more step of a run (or several) that saw a version of a pair."""
     store = StoreWriter(run.dir)
     for step in range(run.step + 1, run.step + 1 + times):
-        names = run.reader.term_names()
+        names = run.reader.pairs.term_names()
         store.pair_terms(step, [pair], [version], {name: np.array([float(step)]) for name in names})
         store.scalars(step, {"loss": 1.0})
         store.status(step=step)
@@ -204,7 +204,7 @@ def test_a_pair_that_was_seen_often_is_thinned_for_the_screen_and_whole_in_a_fil
     app.run()
     assert not app.exception
     title = next(name for name in titles(app) if name.startswith("Log-ratio of the chosen answer  "))
-    count = len(one.reader.seen("pair-003"))
+    count = len(one.reader.pairs.steps_of("pair-003"))
     assert f"12 to {count:,} times seen a run<" in title
     assert f"A dpo: 1,000 of {count:,} times seen, evenly chosen. B sgdpo: 12 times seen." in message(app)
     drawn = figures(app)["Log-ratio of the chosen answer"]["data"]

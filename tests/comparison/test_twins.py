@@ -27,7 +27,7 @@ def twins(objectives, rows, model, **more):
 
 
 def batches(run):
-    return [sorted(run.reader.batch(step)["pair"]) for step in range(1, run.step + 1)]
+    return [sorted(run.reader.pairs.batch(step)["pair"]) for step in range(1, run.step + 1)]
 
 
 def test_the_same_start_and_the_same_batches_under_two_objectives(rows, model_folder):
@@ -41,7 +41,7 @@ def test_the_same_start_and_the_same_batches_under_two_objectives(rows, model_fo
     assert starts[0].keys() == starts[1].keys()
     assert all(torch.equal(starts[0][name], starts[1][name]) for name in starts[0])
     assert any(value.abs().max() > 0 for value in starts[0].values())
-    first = [run.reader.batch(1).sort_values("pair") for run in (one, other)]
+    first = [run.reader.pairs.batch(1).sort_values("pair") for run in (one, other)]
     for side in ("chosen", "rejected"):
         assert np.array_equal(first[0][f"logps_{side}"], first[1][f"logps_{side}"])
     assert one.scalars(["loss"]).loc[1, "loss"] == pytest.approx(np.log(2), abs=1e-5)

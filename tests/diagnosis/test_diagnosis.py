@@ -95,7 +95,7 @@ def test_trouble_is_found(trouble, name, kind, severity, message):
     assert one.numbers
     assert set(one.thresholds) == set(CHECKS[kind].thresholds)
     assert one.step == run.step
-    known = set(run.reader.pairs()["pair"]) | set(run.reader.held_out()["pair"])
+    known = set(run.reader.pairs.latest()["pair"]) | set(run.reader.held_out.latest()["pair"])
     assert set(one.pairs) <= known
     assert bool(one.pairs) == (kind not in ("parameters", "rate_too_low", "nothing_held_out")) or one.severity == "notice"
 
@@ -142,7 +142,7 @@ def test_a_stale_reference_is_found(model_folder, tmp_path, monkeypatch):
 def test_the_pairs_named_are_the_ones_that_cause_it(trouble):
     run = trouble("flipped")
     one = found(run)["loss_spike"]
-    batch = run.reader.batch(one.since).sort_values("loss", ascending=False)
+    batch = run.reader.pairs.batch(one.since).sort_values("loss", ascending=False)
     assert one.pairs[0] == batch["pair"].iloc[0]
     assert "No idea" in run.pair_store().get(one.pairs[0]).chosen, "it is one of those whose answers are swapped"
 

@@ -88,7 +88,7 @@ def test_what_persists_is_told_once_and_its_end_too(watched):
     go(finding(severity="error", step=9))
     store.status(state="failed", error="No disk.", step=9)
     store.close()
-    events = StoreReader(folder).events("diagnosis")
+    events = StoreReader(folder).events.read("diagnosis")
     told = [(detail["finding"], bool(detail.get("over"))) for detail in events["detail"]]
     assert told == [("loss_spike", False), ("loss_spike", True), ("loss_spike", False), ("loss_spike", False)]
     assert [(alert.kind, alert.severity) for alert in heard.alerts] == [

@@ -40,7 +40,7 @@ def test_a_spread_is_every_value_of_every_pair(filled: Filled) -> None:
     run = filled.train(1, 700)
     frame = figure_data(run.reader, "distribution:pilot_chosen")
     assert len(frame) == 700 * 4
-    last = run.reader.batch(700).set_index("pair")["pilot_chosen"]
+    last = run.reader.pairs.batch(700).set_index("pair")["pilot_chosen"]
     mine = frame[frame["step"] == 700].set_index("pair")["pilot_chosen"]
     pd.testing.assert_series_equal(mine.sort_index(), last.sort_index())
 

@@ -371,14 +371,14 @@ class TestRecord:
         kept = Record(filled.train(1, 50).reader)
         kept.scalars(["loss"])
         read: list[int] = []
-        original: Callable[..., pd.DataFrame] = kept.reader.scalars
+        original: Callable[..., pd.DataFrame] = kept.reader.scalars.read
 
         def counting(*arguments: Any, **options: Any) -> pd.DataFrame:
             frame = original(*arguments, **options)
             read.append(len(frame))
             return frame
 
-        monkeypatch.setattr(kept.reader, "scalars", counting)
+        monkeypatch.setattr(kept.reader.scalars, "read", counting)
         before = kept.version
         kept.refresh()
         assert kept.version == before

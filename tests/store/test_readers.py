@@ -18,19 +18,19 @@ def _hammer(folder, ready, ending, told):
         reader, reads = StoreReader(folder), 0
         ready.set()
         while not ending.is_set():
-            frame = reader.scalars(["loss", "same"], points=200)
+            frame = reader.scalars.read(["loss", "same"], points=200)
             both = frame.dropna()
             assert (both["loss"] == both["same"]).all()
             stands = frame.attrs["stands_for"]
             assert stands["loss"] == stands["same"], stands  # one moment of the store, however it is packed meanwhile
-            whole = reader.scalars(["loss"])["loss"]
+            whole = reader.scalars.read(["loss"])["loss"]
             assert (np.diff(whole.index) == 1).all(), "a value is missing or there twice"
-            pairs = reader.pairs()
+            pairs = reader.pairs.latest()
             if len(pairs):
-                assert (reader.pairs(int(pairs["step"].max()) // 2)["step"] <= pairs["step"].max() // 2).all()
-            reader.terms_over_time(["logit"], columns=50)
-            reader.pair_history("p1")
-            reader.events()
+                assert (reader.pairs.latest(int(pairs["step"].max()) // 2)["step"] <= pairs["step"].max() // 2).all()
+            reader.pairs.over_time(["logit"], columns=50)
+            reader.pairs.history("p1")
+            reader.events.read()
             reads += 1
         told.put((None, reads))
     except Exception as error:
@@ -68,7 +68,7 @@ def test_readers_of_many_kinds_beside_a_writer(tmp_path, monkeypatch):
     assert store.failure is None
     assert store.lost == 0
     assert largest < 16 * 2**20, "the log written ahead grows although it could be emptied"
-    assert len(StoreReader(tmp_path).scalars(["loss"])) == step
+    assert len(StoreReader(tmp_path).scalars.read(["loss"])) == step
 
 
 def test_handing_over_waits_for_nothing(tmp_path):
@@ -89,4 +89,4 @@ def test_handing_over_waits_for_nothing(tmp_path):
     blocker.close()
     assert store.flush()
     store.close()
-    assert len(StoreReader(tmp_path).scalars(["loss"])) == 199
+    assert len(StoreReader(tmp_path).scalars.read(["loss"])) == 199

@@ -55,10 +55,10 @@ def answers(record: Record) -> tuple[tuple[int, int], Point]:
     run = record.reader.folder.name
     kept: dict[str, tuple[tuple[int, int], Point]] = st.session_state.setdefault("answers", {})
     if run not in kept:
-        steps = record.reader.token_steps()
+        steps = record.reader.tokens.steps()
         if not steps:
             return TYPICAL
-        rows = record.reader.tokens(steps[0])
+        rows = record.reader.tokens.read(steps[0])
         sides = [rows[rows["side"] == side] for side in ("chosen", "rejected")]
         lengths = tuple(max(1, round(float(np.mean([len(ids) for ids in side["ids"]])))) for side in sides)
         known = [[logps for logps in side["ref_logps"] if logps is not None] for side in sides]

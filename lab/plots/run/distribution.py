@@ -21,7 +21,7 @@ def distribution(
 ) -> go.Figure:
     """Heat map of a term over pairs (upwards) against steps, with the median.
 
-    frame: columns `step` and the term, one row for each pair and step, as `StoreReader.terms_over_time` gives it.
+    frame: columns `step` and the term, one row for each pair and step, as `PairReader.over_time` gives it.
     events: as `Run.events` gives them, drawn as thin marks at the foot.
     A cell's colour is the share of its column's pairs; the title says how many values stand behind the picture.
     Values that are not finite cannot be drawn; they are counted in the title.

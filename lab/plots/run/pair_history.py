@@ -53,7 +53,7 @@ def pair_history(
 ) -> go.Figure:
     """Curves of some terms of one pair.
 
-    frame: as `StoreReader.pair_history` gives it: a row each time the pair was seen, with `step`, `version` and a column a term.
+    frame: as `PairReader.history` gives it: a row each time the pair was seen, with `step`, `version` and a column a term.
     shown: a step that is marked.   events: what happened in the run, as marks at the foot (see `marks`).
     A dashed line stands where a new version of the text was first used.
     """
@@ -83,7 +83,7 @@ def pair_history(
 
 
 def times_seen(frame: pd.DataFrame) -> str:
-    """How often a pair was seen, in words, and how many of those times its history has (see `StoreReader.pair_history`)."""
+    """How often a pair was seen, in words, and how many of those times its history has (see `PairReader.history`)."""
     often = int(frame.attrs.get("stands_for", len(frame)))
     if often > len(frame):
         return f"{len(frame):,} of {often:,} times seen, evenly chosen"

@@ -30,7 +30,7 @@ WAITING = (
 def panel(frame: pd.DataFrame, *, events: pd.DataFrame | None = None, title: str = TITLE, dark: bool = False) -> go.Figure:
     """Two panels: log-prob per token of the three answers, and how far each whole answer's log-prob has moved since the first look.
 
-    frame: as `StoreReader.panel` gives it, several looks at the same pairs. Drawn are the median over the pairs, the middle half
+    frame: as `PanelReader.read` gives it, several looks at the same pairs. Drawn are the median over the pairs, the middle half
     of them as a band, and every pair as a faint line that names it on hover.
     events: drawn as thin marks at the foot of both; one of the kind "panel" may say why there are no looks.
     """

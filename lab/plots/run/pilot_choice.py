@@ -98,6 +98,6 @@ def legend(pilot: bool) -> str:
 
 
 def token_values(row: Any) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray]:
-    """pilot, log-ratio and credit of a row of `StoreReader.tokens`; None where the run has no such thing."""
+    """pilot, log-ratio and credit of a row of `TokenReader.read`; None where the run has no such thing."""
     log_ratio = None if row.ref_logps is None else row.logps - row.ref_logps
     return row.pilot, log_ratio, row.credit

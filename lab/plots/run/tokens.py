@@ -55,7 +55,7 @@ class Paint:
 
 
 def paintable(tokens: pd.DataFrame) -> list[str]:
-    """Which of KINDS there are in token values, in the columns of `StoreReader.tokens`, of one pair."""
+    """Which of KINDS there are in token values, in the columns of `TokenReader.read`, of one pair."""
     if tokens.empty:
         return []
     columns = {"log_ratio": "ref_logps", "credit": "credit", "pilot": "pilot"}
