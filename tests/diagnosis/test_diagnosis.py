@@ -12,7 +12,7 @@ import pytest
 
 from lab.diagnosis import CHECKS, Thresholds, diagnose, examine, read_thresholds, write_thresholds
 from lab.store import StoreReader, StoreWriter
-from lab.store.folder import RunError
+from lab.store.folder import RUN_FORMAT, RunError
 from tests.diagnosis import troubled
 
 
@@ -197,7 +197,7 @@ def test_odd_stores_are_no_trouble(tmp_path):
     store.status(step=60)
     store.event(60, "check", what="loss at the first step")  # half of what a check says
     store.close()
-    (odd / "run.json").write_text("{}")
+    (odd / "run.json").write_text(json.dumps({"format": RUN_FORMAT}))
     assert diagnose(StoreReader(odd)) == []
     assert "cannot be read here" in examine(StoreReader(odd))["first_step"].waits
     (odd / "run.json").write_text("no json")
