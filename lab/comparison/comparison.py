@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from lab.glossary import entry
 from lab.run.handle import Run, open_run
 from lab.store import SCREEN_POINTS, RunError
 
@@ -332,7 +333,6 @@ class Comparison:
 
     def difference_figure(self, name: str, by: str = "step", *, dark: bool = False) -> go.Figure:
         """The first run less the second, with a line at zero, on a light or dark background."""
-        from lab.plots import entry
         from lab.plots.comparison.overlay import difference
         from lab.plots.style import with_background
 

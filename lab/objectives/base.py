@@ -49,7 +49,7 @@ class Outcome:
     """What one call of an objective says about a batch.
 
     losses:      [B], unreduced, carry gradient.
-    terms:       named per-pair numbers, detached, each [B]; the names are explained in lab/plots/glossary.py.
+    terms:       named per-pair numbers, detached, each [B]; the names are explained in lab/glossary.py.
     token_terms: named per-token values, detached, each [B, T] (SGDPO: the pilot's two bool masks).
     """
 

@@ -1,5 +1,6 @@
 """Pictures of a run: data frame in, Plotly figure out. The dashboard and the notebooks draw the same ones."""
 
+from lab.glossary import GLOSSARY, PAIR_TERMS, Entry, entry
 from lab.plots.run.confusion import confusion
 from lab.plots.run.curves import curves
 from lab.plots.run.distribution import distribution
@@ -7,12 +8,11 @@ from lab.plots.run.layers import layers
 from lab.plots.run.pair_history import history_groups, history_table, in_words, pair_history, times_seen
 from lab.plots.run.panel import panel
 from lab.plots.run.plane import plane, plane_ranges
-from lab.plots.run.tokens import KINDS, Kind, Paint, paint, paintable
+from lab.plots.run.tokens import KINDS, Paint, paint, paintable
 from lab.plots.run.virtual_step import virtual_step
 
 from .data import FORMATS, as_file, figure_data, figure_file
 from .figures import DISTRIBUTION, FIGURES, SCALAR, FigureSpec, run_figure, run_parts
-from .glossary import GLOSSARY, PAIR_TERMS, Entry, entry
 from .record import Record
 from .style import HEIGHT, plainly
 from .table import figure_table
@@ -28,7 +28,6 @@ __all__ = [
     "SCALAR",
     "Entry",
     "FigureSpec",
-    "Kind",
     "Paint",
     "Record",
     "as_file",

@@ -14,6 +14,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lab.errors import FigureError
+from lab.glossary import PAIR_TERMS, entry
 from lab.plots.run.confusion import PREFIX, confusion
 from lab.plots.run.confusion import TITLE as CONFUSION_TITLE
 from lab.plots.run.curves import curves
@@ -25,7 +26,6 @@ from lab.plots.run.panel import panel
 from lab.plots.run.plane import TITLE as PLANE_TITLE
 from lab.plots.run.plane import plane
 
-from .glossary import PAIR_TERMS, entry
 from .record import Record
 from .style import is_step_axis, plainly
 

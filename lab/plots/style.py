@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from lab.glossary import Entry
+
 HEIGHT = 270
 """Pixels of a curve's figure."""
 
@@ -81,6 +83,11 @@ def inert(text: str) -> str:
 def wrapped(message: str, width: int = 52) -> str:
     """Words as lines of a hover label, inert."""
     return "<br>".join(inert(line) for line in textwrap.wrap(message, width))
+
+
+def hover(about: Entry) -> str:
+    """Return symbol and meaning of a glossary entry as the lines of a hover label."""
+    return wrapped(f"{about.symbol}: {about.meaning}")
 
 
 _plain: ContextVar[bool] = ContextVar("plain", default=False)

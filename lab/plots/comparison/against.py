@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.plots.glossary import entry
+from lab.glossary import entry
 from lab.plots.style import axis, empty, figure, ink, layout, translucent, wrapped
 
 HEIGHT = 420

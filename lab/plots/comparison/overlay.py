@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.plots.glossary import entry
+from lab.glossary import entry
 from lab.plots.marks import marks
-from lab.plots.style import WITH_LEGEND, empty, figure, ink, layout, translucent, wrapped
+from lab.plots.style import WITH_LEGEND, empty, figure, hover, ink, layout, translucent, wrapped
 from lab.plots.style import axis as axis_of
 from lab.store import SCREEN_POINTS
 
@@ -165,7 +165,7 @@ def _run(frame: pd.DataFrame, name: str, label: str, colour: str, dash: str, axi
                 "mode": "lines",
                 "line": {"color": translucent(colour, 0.25), "width": 1},
                 "showlegend": False,
-                "hovertemplate": f"{at}: <b>%{{y:.4g}} {about.unit}</b>{kept}<br>{about.hover}<extra>{wrapped(label, 30)}</extra>",
+                "hovertemplate": f"{at}: <b>%{{y:.4g}} {about.unit}</b>{kept}<br>{hover(about)}<extra>{wrapped(label, 30)}</extra>",
             }
         )
     window = frame.attrs.get("window", 1)
@@ -177,7 +177,7 @@ def _run(frame: pd.DataFrame, name: str, label: str, colour: str, dash: str, axi
             "mode": "lines+markers" if len(means) <= FEW else "lines",
             "marker": {"size": 5, "color": colour},
             "line": {"color": colour, "width": 2, "dash": dash},
-            "hovertemplate": f"{at}: <b>%{{y:.4g}} {about.unit}</b>{mean}<br>{about.hover}<extra>{wrapped(label, 30)}</extra>",
+            "hovertemplate": f"{at}: <b>%{{y:.4g}} {about.unit}</b>{mean}<br>{hover(about)}<extra>{wrapped(label, 30)}</extra>",
         }
     )
     return traces

@@ -16,41 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from lab.plots.glossary import Entry, entry
-from lab.plots.style import Ink, axis, figure, ink, layout, translucent
+from lab.glossary import FIELD_QUANTITIES as QUANTITIES
+from lab.glossary import entry
+from lab.plots.style import Ink, axis, figure, hover, ink, layout, translucent
 
 if TYPE_CHECKING:
     from lab.objectives import FieldData, Trajectory
-
-QUANTITIES: dict[str, Entry] = {
-    "loss": Entry("Loss", "L", "nats", "The loss of a pair that stands at this point."),
-    "ratio": Entry(
-        "Ratio of increase to decrease",
-        "|∂L/∂X₁| / |∂L/∂X₂|",
-        "",
-        "How much harder the loss moves the chosen ratio than the rejected one; X₂/X₁ for DPO. Above 1 (blue) it mostly teaches "
-        "what to say, below 1 (orange) mostly what not to say.",
-    ),
-    "log_space_ratio": Entry(
-        "Ratio of the pushes",
-        "|∂L/∂log X₁| / |∂L/∂log X₂|",
-        "",
-        "How much harder the loss pushes the log-prob of the chosen answer than that of the rejected one; 1 everywhere for DPO.",
-    ),
-    "d_log_x1": Entry(
-        "Derivative on the chosen side",
-        "∂L/∂log X₁",
-        "",
-        "How the loss changes with the chosen log-ratio; negative (blue): descent pushes the chosen answer up.",
-    ),
-    "d_log_x2": Entry(
-        "Derivative on the rejected side",
-        "∂L/∂log X₂",
-        "",
-        "How the loss changes with the rejected log-ratio; positive (orange): descent pushes the rejected answer down.",
-    ),
-}
-"""What a field can be coloured by, by name."""
 
 FIELD_HEIGHT = 520
 ARROWS = 15
@@ -159,7 +130,7 @@ def surface(data: FieldData, quantity: str, c: Ink) -> list[dict[str, Any]]:
         "colorbar": bar,
         **({"text": message, "texttemplate": ""} if message is not None else {}),
         "hovertemplate": f"log X₁ = %{{x:.3g}}, log X₂ = %{{y:.3g}} nats: <b>{about.symbol} = {number} {about.unit}</b><br>"
-        f"{about.hover}<br><br>{entry('log_ratio_chosen').hover}<br>{entry('log_ratio_rejected').hover}<extra></extra>",
+        f"{hover(about)}<br><br>{hover(entry('log_ratio_chosen'))}<br>{hover(entry('log_ratio_rejected'))}<extra></extra>",
     }
     if not len(finite) or np.ptp(finite) < 1e-9:
         return [heat]

@@ -12,18 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from lab.plots.glossary import Entry
-from lab.plots.style import WITH_LEGEND, Ink, axis, empty, figure, ink, layout
+from lab.glossary import PUSHES
+from lab.plots.style import WITH_LEGEND, Ink, axis, empty, figure, hover, ink, layout
 
 from .landscape import QUANTITIES, array, drawable, largest, span
 
 if TYPE_CHECKING:
     from lab.objectives import FieldData
-
-PUSHES = (
-    ("chosen", Entry("Push on the chosen answer", "−∂L/∂log X₁", "", "Above 0: descent makes the chosen answer likelier.")),
-    ("rejected", Entry("Push on the rejected answer", "∂L/∂log X₂", "", "Above 0: descent makes the rejected answer rarer.")),
-)
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
@@ -124,7 +119,10 @@ def _lines(one: Slice, number: int, quantity: str, relative: bool, c: Ink) -> li
     if quantity == "loss":
         shown = [("", QUANTITIES["loss"], c.neutral[number % len(c.neutral)], one.loss)]
     elif quantity == "push":
-        shown = [(PUSHES[0][0], PUSHES[0][1], c.chosen, -one.d_log_x1), (PUSHES[1][0], PUSHES[1][1], c.rejected, one.d_log_x2)]
+        shown = [
+            ("chosen", PUSHES["chosen"], c.chosen, -one.d_log_x1),
+            ("rejected", PUSHES["rejected"], c.rejected, one.d_log_x2),
+        ]
     else:
         ratio = _ratio(one.d_log_x1, one.d_log_x2)
         positive = np.where(ratio > 0, ratio, np.nan)
@@ -142,7 +140,7 @@ def _lines(one: Slice, number: int, quantity: str, relative: bool, c: Ink) -> li
             "customdata": np.stack([one.log_x1, one.log_x2], -1).astype(np.float32),
             "line": {"color": colour, "width": 2, "dash": DASHES[number % len(DASHES)]},
             "hovertemplate": f"log X₁ = %{{customdata[0]:.3g}}, log X₂ = %{{customdata[1]:.3g}} nats: "
-            f"<b>{about.symbol} = %{{y:.4g}}</b><br>{about.hover}<extra></extra>",
+            f"<b>{about.symbol} = %{{y:.4g}}</b><br>{hover(about)}<extra></extra>",
         }
         for side, about, colour, values in shown
     ]

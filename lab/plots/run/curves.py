@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.plots.glossary import HELD_OUT, entry
+from lab.glossary import HELD_OUT, entry
 from lab.plots.marks import marks
-from lab.plots.style import WITH_LEGEND, Ink, axis, empty, figure, inert, ink, layout, step_axis, translucent
+from lab.plots.style import WITH_LEGEND, Ink, axis, empty, figure, hover, inert, ink, layout, step_axis, translucent
 from lab.store import SCREEN_POINTS, spike_keeping
 
 HELD_OUT_TWINS = tuple(HELD_OUT + name for name in ("loss", "rewards/margins", "rewards/accuracies"))
@@ -121,7 +121,7 @@ def _line(values: pd.Series, name: str, colour: str, mean: pd.Series | None, smo
         "marker": {"size": 4},
         "line": {"color": translucent(colour, 0.3) if smoothed else colour, "width": 1 if smoothed else 1.5, "dash": dash},
         "showlegend": not smoothed,
-        "hovertemplate": f"{number}<br>{about.hover}<extra>{inert(label)}</extra>",
+        "hovertemplate": f"{number}<br>{hover(about)}<extra>{inert(label)}</extra>",
     }
     if mean is None:
         return [thin]
@@ -132,7 +132,7 @@ def _line(values: pd.Series, name: str, colour: str, mean: pd.Series | None, smo
             **_thinned(mean),
             "mode": "lines",
             "line": {"color": colour, "width": 2},
-            "hovertemplate": f"{number}, mean of the last {smooth:,} values<br>{about.hover}<extra>{inert(label)}</extra>",
+            "hovertemplate": f"{number}, mean of the last {smooth:,} values<br>{hover(about)}<extra>{inert(label)}</extra>",
         },
     ]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.plots.glossary import entry
+from lab.glossary import entry
 from lab.plots.marks import marks
-from lab.plots.style import axis, empty, figure, ink, layout, step_axis, translucent
+from lab.plots.style import axis, empty, figure, hover, ink, layout, step_axis, translucent
 
 from .curves import colour_of
 
@@ -45,7 +45,7 @@ def distribution(
         "colorscale": [[0, "rgba(0,0,0,0)"], [0.001, translucent(colour, 0.15)], [0.35, translucent(colour, 0.6)], [1, colour]],
         "showscale": False,
         "hovertemplate": f"about step %{{x:,.0f}}: <b>%{{z:.0%}}</b> of the pairs near %{{y:.3g}} {about.unit}<br>"
-        f"{about.hover}<extra></extra>",
+        f"{hover(about)}<extra></extra>",
     }
     middle = {
         "type": "scatter",

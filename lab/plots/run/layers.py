@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.plots.glossary import entry
+from lab.glossary import entry
 from lab.plots.marks import marks
-from lab.plots.style import WITH_LEGEND, Ink, axis, empty, figure, ink, layout, step_axis
+from lab.plots.style import WITH_LEGEND, Ink, axis, empty, figure, hover, ink, layout, step_axis
 
 COLUMNS = 120
 """Steps of the heat maps. Of more probes, every bucket's largest is drawn, so that spikes stay; of cosines the mean."""
@@ -133,7 +133,7 @@ def _heat(
             "tickfont": {"size": 10},
             "exponentformat": "e",
         },
-        "hovertemplate": f"about step %{{x:,.0f}}, %{{y}}: <b>{value}</b><br>{entry(panel).hover}<extra></extra>",
+        "hovertemplate": f"about step %{{x:,.0f}}, %{{y}}: <b>{value}</b><br>{hover(entry(panel))}<extra></extra>",
     }
 
 

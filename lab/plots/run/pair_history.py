@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.plots.glossary import entry
+from lab.glossary import entry
 from lab.plots.marks import marks
-from lab.plots.style import WITH_LEGEND, axis, empty, figure, inert, ink, layout, step_axis
+from lab.plots.style import WITH_LEGEND, axis, empty, figure, hover, inert, ink, layout, step_axis
 from lab.store import SCREEN_POINTS, spike_keeping
 
 from .curves import colour_of
@@ -119,7 +119,7 @@ def _line(frame: pd.DataFrame, term: str, number: int, dark: bool) -> dict[str, 
         "line": {"color": colour, "width": 1.5},
         "marker": {"size": 5},
         "hovertemplate": f"step %{{x:,d}}, version %{{customdata}} of the text: <b>%{{y:.4g}} {about.unit}</b><br>"
-        f"{about.hover}<extra>{inert(_label(term))}</extra>",
+        f"{hover(about)}<extra>{inert(_label(term))}</extra>",
     }
 
 

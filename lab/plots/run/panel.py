@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.plots.glossary import entry
+from lab.glossary import entry
 from lab.plots.marks import marks
-from lab.plots.style import WITH_LEGEND, Ink, axis, empty, figure, inert, ink, layout, step_axis, translucent, wrapped
+from lab.plots.style import WITH_LEGEND, Ink, axis, empty, figure, hover, inert, ink, layout, step_axis, translucent, wrapped
 
 TITLE = "Where the probability goes"
 
@@ -98,7 +98,7 @@ def _median(table: pd.DataFrame, side: str, place: int, c: Ink) -> dict[str, Any
         "y": drawn.to_numpy(np.float32),
         "marker": {"size": 5},
         "line": {"color": _colour(side, c), "width": 2.5, "dash": "dash" if side == "greedy" else "solid"},
-        "hovertemplate": f"step %{{x:,d}}: {what}, median over the panel<br>{about.hover}<extra>{side}</extra>",
+        "hovertemplate": f"step %{{x:,d}}: {what}, median over the panel<br>{hover(about)}<extra>{side}</extra>",
     }
 
 

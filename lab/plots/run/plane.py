@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.plots.glossary import entry
+from lab.glossary import entry
 from lab.plots.landscapes.landscape import arrows, equal_margin, held_words, out_of_reach, surface
-from lab.plots.style import Ink, axis, empty, figure, inert, ink, layout, wrapped
+from lab.plots.style import Ink, axis, empty, figure, hover, inert, ink, layout, wrapped
 
 if TYPE_CHECKING:
     from lab.objectives import FieldData
@@ -158,6 +158,6 @@ def _points(frame: pd.DataFrame, x: np.ndarray, y: np.ndarray, which: np.ndarray
             "line": {"width": 1.5 if ringed else 0, "color": c.label},
         },
         "hovertemplate": f"pair %{{customdata[2]}}, {'in the batch of' if ringed else 'last seen at'} step %{{customdata[1]:,d}}"
-        f"<br><b>log X₁ = %{{x:.3g}}, log X₂ = %{{y:.3g}} nats</b><br>{one.hover}<br>{other.hover}<br>A click opens the pair."
+        f"<br><b>log X₁ = %{{x:.3g}}, log X₂ = %{{y:.3g}} nats</b><br>{hover(one)}<br>{hover(other)}<br>A click opens the pair."
         "<extra></extra>",
     }

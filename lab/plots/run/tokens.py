@@ -7,40 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lab.glossary import TOKEN_VALUES as KINDS
+from lab.glossary import Entry
+
 EXTREME = 95
 """Percentile of the absolute values at which the colours end, so that one wild token does not make the others pale."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Something that tokens can be painted with: title, symbol, unit, and its meaning in one sentence."""
-
-    title: str
-    symbol: str
-    unit: str
-    meaning: str
-
-
-KINDS = {
-    "log_ratio": Kind(
-        "Log-ratio",
-        "log π(y_t) − log ref(y_t)",
-        "nats",
-        "Blue: the policy finds this token likelier here than the reference does; orange: rarer.",
-    ),
-    "credit": Kind(
-        "Credit",
-        "−∂L/∂log π(y_t)",
-        "",
-        "Blue: the loss pushes this token up; orange: down. The gradient of the model begins with these numbers.",
-    ),
-    "pilot": Kind(
-        "Pilot",
-        "y_t in the pilot",
-        "",
-        "SGDPO: the tokens that were drawn at random; their log-ratios steer the other answer's side.",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -48,7 +19,7 @@ class Paint:
     """Numbers for both answers. values: by side, float64 [T].   limit: where the colours end, on both sides of 0; above 0.
     drawn: they are 0 or 1, chosen or not."""
 
-    kind: Kind
+    kind: Entry
     values: dict[str, np.ndarray]
     limit: float
     drawn: bool = False

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from lab.plots.glossary import entry
-from lab.plots.style import axis, empty, figure, ink, layout
+from lab.glossary import entry
+from lab.plots.style import axis, empty, figure, hover, ink, layout
 
 BARS = 40
 TITLE = "What the step does to the margins of the other pairs"
@@ -36,7 +36,7 @@ def virtual_step(changes: np.ndarray, own: float, *, dark: bool = False) -> go.F
         "y": counts.astype(np.int32),
         "width": float(edges[1] - edges[0]) * 0.92,
         "marker": {"color": np.where(middles > 0, c.chosen, c.rejected).astype(object)},
-        "hovertemplate": f"<b>%{{y:,d}} pairs</b> with a change near %{{x:.3g}}<br>{entry('margin').hover}<extra></extra>",
+        "hovertemplate": f"<b>%{{y:,d}} pairs</b> with a change near %{{x:.3g}}<br>{hover(entry('margin'))}<extra></extra>",
     }
     shapes, annotations = [], []
     if np.isfinite(own):
