@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lab.comparison import AXES, by, pairs_seen
 from lab.comparison.answers import prompts, side_by_side
 from lab.comparison.matching import at_kl, common_reach, first_reach
-from lab.comparison.numbers import in_words, numbers, written
+from lab.comparison.numbers import as_text, format_number, numbers
 from lab.comparison.pairwise import compare_batches, term_by_pair
 from lab.comparison.settings import difference
 from lab.store import Change
@@ -103,7 +103,7 @@ def test_settings_that_differ_come_first_and_nested_parameters_have_their_path()
     assert differs.loc["objective"].tolist()[:2] == ["spo", "dpo"]
     assert differs.loc["objective.base.r1"].tolist()[:2] == ["0.5", "–"]
     assert differs.loc["pairs.version"].tolist()[:2] == ["0", "2"]
-    assert differs.loc["changed in mid-run", "B"] == "after step 40: beta 0.2, pairs of version 3"
+    assert differs.loc["changed during the run", "B"] == "after step 40: beta 0.2, pairs of version 3"
     assert found.loc["steps", "same"]
     assert found["same"].is_monotonic_increasing
     assert difference({"A": abouts["A"], "B": abouts["A"]}, {"A": [], "B": []})["same"].all()
@@ -116,11 +116,11 @@ def test_numbers_with_their_intervals() -> None:
         "C": {},
     }
     table = numbers(looks)
-    assert set(table["measure"]) == {"Distance from the reference (KL)", "Answer length"}
-    shown = in_words(table)
+    assert set(table["measure"]) == {"Distance from the reference (KL)", "Length of sampled answers"}
+    shown = as_text(table)
     assert shown.loc["Distance from the reference (KL) [nats per answer]"].tolist() == ["0.5 [0.4, 0.6]", "0.25", "–"]
-    assert in_words(numbers({"A": {}})).empty
-    assert written(1e-9) == "0"
+    assert as_text(numbers({"A": {}})).empty
+    assert format_number(1e-9) == "0"
 
 
 def pairs(values: dict[str, float], step: int = 1, version: int = 0) -> pd.DataFrame:
