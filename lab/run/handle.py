@@ -20,7 +20,7 @@ from lab.store import (
     StoreReader,
     best_checkpoint,
     export,
-    last_words,
+    last_log_line,
     list_checkpoints,
     read_changes,
     read_manifest,
@@ -160,7 +160,7 @@ class Run:
         """Why the run failed, in one sentence; None if it did not. Of a dead process of its own: what it last said."""
         status = self.reader.status()
         if status.get("executor") == "process" and not status.get("error") and self.state == "dead":
-            return last_words(self.dir)
+            return last_log_line(self.dir)
         if not status.get("error") and status.get("state") not in ENDED and (outcome := self._outcome(status)):
             return outcome.error
         return status.get("error")

@@ -42,8 +42,11 @@ class Table:
 class RangeReader(Protocol):
     """A reader of `StoreReader` that reads ranges of steps."""
 
-    def span(self) -> tuple[int, int] | None: ...
-    def read(self, *, first: int = 0, last: int | None = None) -> pd.DataFrame: ...
+    def span(self) -> tuple[int, int] | None:
+        """Return the first and the last step with data, or None."""
+
+    def read(self, *, first: int = 0, last: int | None = None) -> pd.DataFrame:
+        """Return the data from step `first` to `last` (None: to the end)."""
 
 
 def _ranges(reader: RangeReader, first: int, last: int | None, width: int) -> Iterator[pd.DataFrame]:

@@ -114,7 +114,7 @@ def score(scalars: Mapping[str, float], measure: str) -> float | None:
     return None
 
 
-def last_words(folder: Path) -> str | None:
+def last_log_line(folder: Path) -> str | None:
     """Return the last line in the log of the run's latest training process, or None. Reads only the end of the log."""
     try:
         with (folder / PROCESS_LOG).open("rb") as file:
