@@ -146,7 +146,7 @@ def show(options: argparse.Namespace) -> int:
 def watch(run: Any, every: float = 1.0) -> int:
     """Print what the run's diagnosis finds as it comes, first what stands already, until the run has ended; Ctrl-C ends the
     watching, not the run."""
-    from lab.diagnosis.alerts import Alert, say
+    from lab.diagnosis.alerts import Alert, print_alert
     from lab.store import ENDED
 
     seen = 0
@@ -157,11 +157,11 @@ def watch(run: Any, every: float = 1.0) -> int:
             for number, step, detail in zip(events["number"], events["step"], events["detail"]):
                 seen = int(number)
                 message = f"over: {detail['message']}" if detail.get("over") else detail["message"]
-                say(Alert(run.dir.name, int(step), detail["finding"], detail["severity"], message))
+                print_alert(Alert(run.dir.name, int(step), detail["finding"], detail["severity"], message))
             if state in ENDED:
                 severity = "error" if state in ("failed", "dead") else "notice"
                 why = f": {run.error}" if run.error else "."
-                say(Alert(run.dir.name, run.step, state, severity, f"The run is {state}{why}"))
+                print_alert(Alert(run.dir.name, run.step, state, severity, f"The run is {state}{why}"))
                 return 0 if state in ("finished", "stopped") else 1
             time.sleep(every)
     except KeyboardInterrupt:

@@ -4,7 +4,7 @@ Whatever grows with the run is stored in blobs, so that the cost of a read depen
 
 - *Series* (scalars, and the numbers of every layer). `recent` holds new values, one row per call. The writer moves them to
   `packs`: level 0 holds the values, 1,024 per row; level n holds summaries of 64 * 8**(n-1) values each (see `series.py`).
-- *Pair terms.* `batches` holds one row per step; `seen` lists the steps of each pair. Old steps are thinned out (see `thinning.py`);
+- *Pair terms.* `batches` holds one row per step; `seen` lists the steps of each pair. Old steps are thinned (see `thinning.py`);
   single rows of them that are kept move to `kept`. `snapshots` hold the latest row of every pair at some steps, so that
   `pairs(step)` need not read from the beginning.
 - *Held-out pairs* have one row per evaluation, never thinned. *Token values* are kept for the latest steps only.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lab.diagnosis import CHECKS, Diagnosis, Thresholds, diagnose, examine, found_in
+from lab.diagnosis import CHECKS, Diagnosis, Thresholds, diagnose, run_checks, select_findings
 from lab.objectives import OBJECTIVES, make_objective
 from lab.store import LayerRow, StoreReader, StoreWriter, write_changes, write_twins
 from lab.store.changes import Change
@@ -143,9 +143,9 @@ def test_no_advice_is_wrong_for_the_objective(spec, stores):
     method = getattr(objective, "base", objective)
     for kind in FAMILIES:
         reader = stores(kind, spec)
-        seen = examine(reader)
-        assert [one.waits for one in seen.values() if "cannot be read" in one.waits] == []
-        findings = {one.kind: one for one in found_in(seen, STEPS, Thresholds())}
+        seen = run_checks(reader)
+        assert [one.missing for one in seen.values() if "cannot be read" in one.missing] == []
+        findings = {one.kind: one for one in select_findings(seen, STEPS, Thresholds())}
         expected = {"falling": {"chosen_falls", "rejected_collapses", "saturated", "sides_opposed", "grows_longer", "memorised"}}
         expected["falling"] |= {"loss_spike"}
         expected["backwards"] = {"goes_backwards", "rate_too_high", "not_finite", "nothing_held_out"}

@@ -63,7 +63,7 @@ def test_this_machine_and_named_hosts_are_allowed(url, hosts):
 @pytest.mark.parametrize(
     ("url", "hosts", "why"),
     [
-        ("http://example.org/x", "", "add alert_hosts='example.org'"),
+        ("http://example.org/x", "", "set alert_hosts='example.org'"),
         ("http://127.0.0.1.example.org/x", "", "is on '127.0.0.1.example.org'"),
         ("http://localhost.example.org/x", "localhost", "is on 'localhost.example.org'"),
         ("http://sub.example.org/x", "example.org", "is on 'sub.example.org'"),
@@ -73,10 +73,10 @@ def test_this_machine_and_named_hosts_are_allowed(url, hosts):
         ("http://0x7f000001/x", "", "is on '0x7f000001'"),
         ("http://10.0.0.1/x", "", "is on '10.0.0.1'"),
         ("http://0.0.0.0/x", "", "is on '0.0.0.0'"),
-        ("ftp://127.0.0.1/x", "", "no web address"),
-        ("file:///etc/passwd", "", "no web address"),
-        ("127.0.0.1:9000", "", "no web address"),
-        ("http://127.0.0.1:port/", "", "no address"),
+        ("ftp://127.0.0.1/x", "", "not a web address"),
+        ("file:///etc/passwd", "", "not a web address"),
+        ("127.0.0.1:9000", "", "not a web address"),
+        ("http://127.0.0.1:port/", "", "not a valid address"),
     ],
 )
 def test_every_other_address_is_refused_before_a_run_is_made(url, hosts, why):
@@ -95,7 +95,7 @@ def test_a_name_of_this_machine_that_leads_elsewhere_gets_nothing(monkeypatch, s
 
 def test_a_webhook_gets_json_without_text_of_pairs(server):
     told = Alerts(hook=parse_hook(server.url))
-    told.tell(ALERT)
+    told.send(ALERT)
     told.close()
     ((path, content),) = server.got
     assert path == "/alerts?from=lab"
@@ -119,11 +119,11 @@ def test_redirects_are_not_followed_and_failures_are_said_once(server, monkeypat
     said: list[str] = []
     told = Alerts(hook=parse_hook(server.url), warn=said.append)
     for _ in range(3):
-        told.tell(ALERT)
+        told.send(ALERT)
     told.close()
     assert [path for path, _ in server.got] == ["/alerts?from=lab"] * 3
     assert len(said) == 1
-    assert "it answered 302, a redirect, which is not followed" in said[0]
+    assert "it returned 302, a redirect, which is not followed" in said[0]
 
 
 def test_tries_are_bounded(monkeypatch):
@@ -137,11 +137,11 @@ def test_tries_are_bounded(monkeypatch):
     monkeypatch.setattr(alerts, "post", refuse)
     said: list[str] = []
     told = Alerts(hook=parse_hook("http://127.0.0.1:1/"), warn=said.append)
-    told.tell(ALERT)
-    told.tell(ALERT)
+    told.send(ALERT)
+    told.send(ALERT)
     told.close()
     assert len(tried) == 2 * alerts.TRIES
-    assert said == ["The webhook on 127.0.0.1 did not take an alert (refused); the run goes on."]
+    assert said == ["The webhook on 127.0.0.1 did not accept an alert (refused); training continues."]
 
 
 def test_a_run_tells_the_webhook_what_it_finds_and_how_it_ends(server, model_folder):
@@ -180,7 +180,7 @@ def test_a_webhook_that_is_gone_is_one_warning(model_folder, monkeypatch):
 
 
 def test_the_terminal_gets_a_line(capsys):
-    Alerts(terminal=True).tell(ALERT)
+    Alerts(terminal=True).send(ALERT)
     out = capsys.readouterr()
     assert out.err == "! run-1, step 12: The loss jumped.\n"  # no bell where it is no terminal
     assert not out.out

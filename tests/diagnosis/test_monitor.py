@@ -1,4 +1,4 @@
-"""The watchman of a run in training: what it writes down, once each; and what cannot stop the training."""
+"""The monitor of a run in training: it records each finding once, and its failure never stops training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from lab.diagnosis import Diagnosis, monitor
 from lab.diagnosis.alerts import Alert
-from lab.diagnosis.monitor import DiagnosticsMonitor, still_open
+from lab.diagnosis.monitor import DiagnosticsMonitor, open_findings
 from lab.store import StoreReader, StoreWriter
 from tests.diagnosis import troubled
 
@@ -21,7 +21,7 @@ class Heard:
         self.alerts: list[Alert] = []
         self.closed = False
 
-    def tell(self, alert: Alert) -> None:
+    def send(self, alert: Alert) -> None:
         self.alerts.append(alert)
 
     def close(self) -> None:
@@ -47,7 +47,7 @@ def finding(kind="loss_spike", severity="warning", step=1):
 
 @pytest.fixture
 def watched(tmp_path, monkeypatch):
-    """A store with a watchman that finds what stands in a list, look after look."""
+    """A store with a monitor whose examinations return the findings in a list, one after the other."""
     looks: list[list[Diagnosis]] = []
     taken: list[int] = []
 
@@ -108,12 +108,12 @@ def test_a_run_that_goes_on_repeats_nothing(watched):
     store.event(6, "diagnosis", finding="loss_spike", over=True, severity="notice", message="x")
     store.flush()
     reader = StoreReader(folder)
-    assert still_open(reader, 5).keys() == {"loss_spike", "saturated"}
-    assert still_open(reader, 4).keys() == {"loss_spike"}
-    assert still_open(reader, 9).keys() == {"saturated"}
+    assert open_findings(reader, 5).keys() == {"loss_spike", "saturated"}
+    assert open_findings(reader, 4).keys() == {"loss_spike"}
+    assert open_findings(reader, 9).keys() == {"saturated"}
 
 
-def test_a_watchman_that_fails_stops_nothing(model_folder, monkeypatch, caplog):
+def test_a_monitor_that_fails_stops_nothing(model_folder, monkeypatch, caplog):
     monkeypatch.setattr(monitor, "diagnose", lambda *_, **__: 1 / 0)
     run = troubled.run("dpo", troubled.told_apart(8), model_folder("gpt2"), steps=2, probe_budget=0)
     assert run.state == "finished"
