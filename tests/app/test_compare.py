@@ -205,7 +205,7 @@ def test_a_pair_that_was_seen_often_is_thinned_for_the_screen_and_whole_in_a_fil
     assert not app.exception
     title = next(name for name in titles(app) if name.startswith("Log-ratio of the chosen answer  "))
     count = len(one.reader.pairs.steps_of("pair-003"))
-    assert f"12 to {count:,} times seen a run<" in title
+    assert f"12 to {count:,} times seen per run<" in title
     assert f"A dpo: 1,000 of {count:,} times seen, evenly chosen. B sgdpo: 12 times seen." in message(app)
     drawn = figures(app)["Log-ratio of the chosen answer"]["data"]
     assert all(sizes(trace) <= 1000 for trace in drawn)

@@ -419,7 +419,7 @@ def test_figures_of_sampled_answers_are_those_that_were_measured(store_run: Call
     store_run("one", state="finished", steps=40)
     drawn = figures(opened(tab="Answers"))
     assert "Oracle reward of sampled answers" in drawn
-    assert "Distance to the reference" in drawn
+    assert "Distance from the reference (KL)" in drawn
     assert "Reward of sampled answers" not in drawn  # no reward model was asked
 
 

@@ -97,11 +97,11 @@ def test_every_picture_says_how_many_values_it_stands_for(
     store_run: Callable[..., Run],  # noqa: F811
 ) -> None:
     both, _ = spiky
-    assert "5,000 values a run<" in both.figure("loss").layout.title.text
+    assert "5,000 values per run<" in both.figure("loss").layout.title.text
     assert "5,000 values<" in both.difference_figure("loss").layout.title.text
-    assert "20 looks a run" in both.figure("loss", "kl").layout.title.text
+    assert "20 evaluations per run" in both.figure("loss", "kl").layout.title.text
     short = lab.compare([store_run("short", steps=30), store_run("shorter", steps=20)])
-    assert "20 to 30 values a run" in short.figure("loss").layout.title.text
+    assert "20 to 30 values per run" in short.figure("loss").layout.title.text
     assert "20 values<" in short.difference_figure("loss").layout.title.text
     assert "190 distances<" in short.difference_figure("loss", "kl").layout.title.text
 

@@ -38,7 +38,7 @@ def test_a_run_writes_down_what_was_found_and_alerts_nobody(model_folder):
     from lab.plots.marks import describe, notable
 
     assert "diagnosis" in notable(run.events())["kind"].tolist()
-    assert describe("diagnosis", events["detail"].iloc[0]).startswith("Found: simpo: beta")
+    assert describe("diagnosis", events["detail"].iloc[0]).startswith("Finding: simpo: beta")
 
 
 def finding(kind="loss_spike", severity="warning", step=1):

@@ -99,5 +99,5 @@ def test_what_is_painted() -> None:
     assert paintable(tokens()) == list(KINDS)
     assert paintable(tokens(pilot=False, reference=False)) == ["credit"]
     assert paintable(tokens().iloc[:0]) == []
-    with pytest.raises(ValueError, match="cannot be painted with 'pilot'; there is log_ratio, credit"):
+    with pytest.raises(ValueError, match="cannot be painted with 'pilot'; they hold log_ratio, credit"):
         paint(tokens(pilot=False), "pilot")

@@ -1,4 +1,4 @@
-"""What can be painted on the tokens of a pair: log-ratio, credit, the pilot's choice. Token values in, numbers to paint out."""
+"""Numbers by which the tokens of a pair can be coloured: log-ratio, credit, and the pilot's random choice."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from lab.glossary import TOKEN_VALUES as KINDS
 from lab.glossary import Entry
 
 EXTREME = 95
-"""Percentile of the absolute values at which the colours end, so that one wild token does not make the others pale."""
+"""Percentile of the absolute values at which the colours end, so that one outlier does not make the others pale."""
 
 
 @dataclass(frozen=True)
 class Paint:
-    """Numbers for both answers. values: by side, float64 [T].   limit: where the colours end, on both sides of 0; above 0.
-    drawn: they are 0 or 1, chosen or not."""
+    """Numbers that colour the tokens of both answers of a pair.
+
+    Attributes:
+        kind: Glossary entry of the numbers.
+        values: float64 [T] by side.
+        limit: Absolute value at which the colours end, above 0.
+        drawn: Whether the numbers are 0 or 1 (drawn by the pilot or not).
+    """
 
     kind: Entry
     values: dict[str, np.ndarray]
@@ -26,7 +32,7 @@ class Paint:
 
 
 def paintable(tokens: pd.DataFrame) -> list[str]:
-    """Which of KINDS there are in token values, in the columns of `TokenReader.read`, of one pair."""
+    """Return which of KINDS the token values of one pair hold; `tokens` is a result of `TokenReader.read`."""
     if tokens.empty:
         return []
     columns = {"log_ratio": "ref_logps", "credit": "credit", "pilot": "pilot"}
@@ -34,13 +40,13 @@ def paintable(tokens: pd.DataFrame) -> list[str]:
 
 
 def paint(tokens: pd.DataFrame, name: str) -> Paint:
-    """The numbers of one of KINDS for one pair. Raises ValueError where its tokens have none."""
+    """Return the numbers of one of KINDS for one pair. Raises ValueError if its token values lack them."""
     if name not in paintable(tokens):
-        raise ValueError(f"These tokens cannot be painted with {name!r}; there is {', '.join(paintable(tokens)) or 'nothing'}.")
+        raise ValueError(f"These tokens cannot be painted with {name!r}; they hold {', '.join(paintable(tokens)) or 'no values'}.")
     values = {}
     for row in tokens.itertuples():
-        found = row.logps.astype(np.float64) - row.ref_logps if name == "log_ratio" else getattr(row, name)
-        values[str(row.side)] = np.asarray(found, np.float64)
+        numbers = row.logps.astype(np.float64) - row.ref_logps if name == "log_ratio" else getattr(row, name)
+        values[str(row.side)] = np.asarray(numbers, np.float64)
     sizes = np.abs(np.concatenate(list(values.values())))
     sizes = sizes[np.isfinite(sizes)]
     limit = 1.0 if name == "pilot" or not len(sizes) else float(np.percentile(sizes, EXTREME)) or float(sizes.max()) or 1.0
