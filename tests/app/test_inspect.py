@@ -367,7 +367,7 @@ def test_a_virtual_step_on_the_page(run: Run) -> None:
     assert len(job.result.changes) == 8
     tables = [frame.proto.columns for frame in app.dataframe if "margin_before" in frame.proto.columns]
     assert tables
-    assert all("How much more reward the chosen answer of this pair has" in columns for columns in tables)
+    assert all("Reward of the chosen answer of this pair minus" in columns for columns in tables)
     assert {"Helped most", "Hurt most"} <= {line.strip("*") for line in message(app).splitlines()}
 
 
