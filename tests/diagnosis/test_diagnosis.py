@@ -16,7 +16,7 @@ from lab.store.folder import RUN_FORMAT, RunError
 from tests.diagnosis import troubled
 
 
-def found(run, **options):
+def findings(run, **options):
     return {one.kind: one for one in diagnose(run.reader, **options)}
 
 
@@ -89,7 +89,7 @@ def test_healthy_runs_of_the_methods_have_no_trouble(trouble, name, kind):
 )
 def test_trouble_is_found(trouble, name, kind, severity, message):
     run = trouble(name)
-    one = found(run)[kind]
+    one = findings(run)[kind]
     assert one.severity == severity
     assert re.search(message, one.message), one.message
     assert one.numbers
@@ -105,14 +105,14 @@ def test_pairs_that_are_told_apart_are_not_learned_by_heart_where_others_are_tol
     seen = run_checks(run.reader)
     assert seen["memorised"].numbers["accuracy in the last epoch [share]"] > 0.99
     assert seen["memorised"].numbers["epochs"] > 3
-    assert found(run).keys() & {"memorised", "nothing_held_out", "held_out_behind"} == set()
+    assert findings(run).keys() & {"memorised", "nothing_held_out", "held_out_behind"} == set()
 
 
 def test_held_out_pairs_fall_behind_without_being_few(trouble):
     """The gap is told by one finding: as learning by heart where the pairs are few."""
     run = trouble("by heart")
-    assert "held_out_behind" not in found(run)
-    one = found(run, thresholds=Thresholds.parse(few_pairs=10))["held_out_behind"]
+    assert "held_out_behind" not in findings(run)
+    one = findings(run, thresholds=Thresholds.parse(few_pairs=10))["held_out_behind"]
     assert re.search(r"100 % of the training pairs .* \d+ % of the \d+ held-out ones at step 50 \(after 11 epochs\)", one.message)
     assert one.pairs
 
@@ -123,8 +123,8 @@ def test_chosen_answers_that_rise_while_the_rejected_fall_are_what_training_is_f
     assert numbers["chosen log-prob against its start [nats]"] > 1
     assert numbers["rejected, per token [nats/token]"] < -0.05
     strict = Thresholds.parse(rejected_fall=0.01)
-    assert found(run, thresholds=strict).keys() & {"rejected_collapses", "chosen_falls"} == set()
-    assert "rejected_collapses" in found(trouble("alike"), thresholds=strict), "there the chosen fall, too"
+    assert findings(run, thresholds=strict).keys() & {"rejected_collapses", "chosen_falls"} == set()
+    assert "rejected_collapses" in findings(trouble("alike"), thresholds=strict), "there the chosen fall, too"
 
 
 def test_a_stale_reference_is_found(model_folder, tmp_path, monkeypatch):
@@ -133,7 +133,7 @@ def test_a_stale_reference_is_found(model_folder, tmp_path, monkeypatch):
     troubled.run("dpo", rows, model_folder("gpt2"), steps=1, probe_budget=0)
     troubled.spoil_reference(tmp_path / "cache")
     run = troubled.run("dpo", rows, model_folder("gpt2"), steps=1, probe_budget=0)
-    one = found(run)["first_step"]
+    one = findings(run)["first_step"]
     assert one.severity == "error"
     assert f"starts at {np.log(2):.4f}" in one.message
     assert one.numbers["first loss [nats]"] != pytest.approx(np.log(2), abs=1e-3)
@@ -141,7 +141,7 @@ def test_a_stale_reference_is_found(model_folder, tmp_path, monkeypatch):
 
 def test_the_pairs_named_are_the_ones_that_cause_it(trouble):
     run = trouble("flipped")
-    one = found(run)["loss_spike"]
+    one = findings(run)["loss_spike"]
     batch = run.reader.pairs.batch(one.since).sort_values("loss", ascending=False)
     assert one.pairs[0] == batch["pair"].iloc[0]
     assert "No idea" in run.pair_store().get(one.pairs[0]).chosen, "it is one of those whose answers are swapped"
@@ -149,8 +149,8 @@ def test_the_pairs_named_are_the_ones_that_cause_it(trouble):
 
 def test_thresholds_decide_and_are_kept_with_the_run(trouble, tmp_path):
     run = trouble("alike")
-    assert "chosen_falls" in found(run)
-    assert "chosen_falls" not in found(run, thresholds=Thresholds.parse(chosen_fall=1000))
+    assert "chosen_falls" in findings(run)
+    assert "chosen_falls" not in findings(run, thresholds=Thresholds.parse(chosen_fall=1000))
     folder = tmp_path / "copy"
     shutil.copytree(run.dir, folder)
     write_thresholds(folder, Thresholds.parse(chosen_fall=1000))
@@ -176,9 +176,9 @@ def test_every_threshold_is_declared_once_and_used_by_a_check():
 
 def test_it_travels_in_time(trouble):
     run = trouble("alike")
-    assert "chosen_falls" not in found(run, step=12)
-    assert found(run, step=40)["chosen_falls"] == found(run)["chosen_falls"]
-    assert found(run, step=30).keys() != found(run, step=5).keys()
+    assert "chosen_falls" not in findings(run, step=12)
+    assert findings(run, step=40)["chosen_falls"] == findings(run)["chosen_falls"]
+    assert findings(run, step=30).keys() != findings(run, step=5).keys()
 
 
 def test_odd_stores_are_no_trouble(tmp_path):

@@ -14,7 +14,7 @@ from lab.store import StoreReader, StoreWriter
 from tests.diagnosis import troubled
 
 
-class Heard:
+class FakeAlerts:
     """Stands for Alerts."""
 
     def __init__(self) -> None:
@@ -48,21 +48,21 @@ def finding(kind="loss_spike", severity="warning", step=1):
 @pytest.fixture
 def watched(tmp_path, monkeypatch):
     """A store with a monitor whose examinations return the findings in a list, one after the other."""
-    looks: list[list[Diagnosis]] = []
+    results: list[list[Diagnosis]] = []
     taken: list[int] = []
 
     def diagnose(reader, *, step, thresholds):
         taken.append(step)
-        return looks.pop(0) if looks else []
+        return results.pop(0) if results else []
 
     monkeypatch.setattr(monitor, "diagnose", diagnose)
-    store, heard = StoreWriter(tmp_path), Heard()
-    one = DiagnosticsMonitor(tmp_path, store, heard, interval=0.01)
+    store, alerts = StoreWriter(tmp_path), FakeAlerts()
+    one = DiagnosticsMonitor(tmp_path, store, alerts, interval=0.01)
     store.listeners.append(one)
 
     def go(*found):
         """One look at one more step."""
-        looks.append(list(found))
+        results.append(list(found))
         before = len(taken)
         store.scalars(before + 1, {"loss": 0.5})
         deadline = time.monotonic() + 20
@@ -71,13 +71,13 @@ def watched(tmp_path, monkeypatch):
             time.sleep(0.005)
         time.sleep(0.02)
 
-    yield go, store, heard, tmp_path
-    if not heard.closed:
+    yield go, store, alerts, tmp_path
+    if not alerts.closed:
         store.close()
 
 
 def test_what_persists_is_told_once_and_its_end_too(watched):
-    go, store, heard, folder = watched
+    go, store, alerts, folder = watched
     go(finding(step=1))
     go(finding(step=2))
     go()
@@ -89,16 +89,16 @@ def test_what_persists_is_told_once_and_its_end_too(watched):
     store.status(state="failed", error="No disk.", step=9)
     store.close()
     events = StoreReader(folder).events.read("diagnosis")
-    told = [(detail["finding"], bool(detail.get("over"))) for detail in events["detail"]]
-    assert told == [("loss_spike", False), ("loss_spike", True), ("loss_spike", False), ("loss_spike", False)]
-    assert [(alert.kind, alert.severity) for alert in heard.alerts] == [
+    recorded = [(detail["finding"], bool(detail.get("over"))) for detail in events["detail"]]
+    assert recorded == [("loss_spike", False), ("loss_spike", True), ("loss_spike", False), ("loss_spike", False)]
+    assert [(alert.kind, alert.severity) for alert in alerts.alerts] == [
         ("loss_spike", "warning"),
         ("loss_spike", "warning"),
         ("loss_spike", "error"),
         ("failed", "error"),
     ]
-    assert heard.alerts[-1].message == "The run failed. No disk."
-    assert heard.closed
+    assert alerts.alerts[-1].message == "The run failed. No disk."
+    assert alerts.closed
 
 
 def test_a_run_that_goes_on_repeats_nothing(watched):

@@ -88,10 +88,10 @@ def tokens(pilot: bool = True, reference: bool = True) -> pd.DataFrame:
 
 
 def test_what_is_painted() -> None:
-    found = paint(tokens(), "log_ratio")
-    np.testing.assert_allclose(found.values["chosen"], [0.5, 0, 1])
-    np.testing.assert_allclose(found.values["rejected"], [-0.5, 0, -1])
-    assert 0.5 < found.limit <= 1
+    painted = paint(tokens(), "log_ratio")
+    np.testing.assert_allclose(painted.values["chosen"], [0.5, 0, 1])
+    np.testing.assert_allclose(painted.values["rejected"], [-0.5, 0, -1])
+    assert 0.5 < painted.limit <= 1
     assert paint(tokens(), "credit").limit == pytest.approx(0.1)
     drawn = paint(tokens(), "pilot")
     assert drawn.drawn

@@ -12,7 +12,7 @@ from lab.store import StoreReader, StoreWriter, writer
 SECONDS = 2.0
 
 
-def _hammer(folder, ready, ending, told):
+def _hammer(folder, ready, ending, queue):
     """Reads as a page does, as fast as it can; tells what went wrong, and how often it read."""
     try:
         reader, reads = StoreReader(folder), 0
@@ -32,20 +32,20 @@ def _hammer(folder, ready, ending, told):
             reader.pairs.history("p1")
             reader.events.read()
             reads += 1
-        told.put((None, reads))
+        queue.put((None, reads))
     except Exception as error:
-        told.put((repr(error), 0))
+        queue.put((repr(error), 0))
 
 
 def test_readers_of_many_kinds_beside_a_writer(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "WAL_BYTES", 2**20)
     store = StoreWriter(tmp_path, keep_pair_rows=400, interval=0.02)
     context = multiprocessing.get_context("fork")
-    told, ending = context.Queue(), context.Event()
+    queue, ending = context.Queue(), context.Event()
     readers = []
     for _ in range(3):
         ready = context.Event()
-        readers.append(context.Process(target=_hammer, args=(tmp_path, ready, ending, told), daemon=True))
+        readers.append(context.Process(target=_hammer, args=(tmp_path, ready, ending, queue), daemon=True))
         readers[-1].start()
         assert ready.wait(30)
     step, largest, until = 0, 0, time.monotonic() + SECONDS
@@ -59,12 +59,12 @@ def test_readers_of_many_kinds_beside_a_writer(tmp_path, monkeypatch):
             store.flush()
             largest = max(largest, (tmp_path / "run.sqlite-wal").stat().st_size)
     ending.set()
-    found = [told.get(timeout=60) for _ in readers]
+    outcomes = [queue.get(timeout=60) for _ in readers]
     for process in readers:
         process.join(30)
     store.close()
-    assert [error for error, _ in found] == [None] * 3
-    assert all(reads for _, reads in found)
+    assert [error for error, _ in outcomes] == [None] * 3
+    assert all(reads for _, reads in outcomes)
     assert store.failure is None
     assert store.lost == 0
     assert largest < 16 * 2**20, "the log written ahead grows although it could be emptied"

@@ -63,10 +63,10 @@ def test_looks_at_the_panel_come_back(tmp_path):
         writer.panel(step, rows)
     writer.flush()
     reader = StoreReader(tmp_path)
-    found = reader.panel.read()
-    assert found["step"].tolist() == [0, 0, 4, 4, 9, 9]
-    assert found[found["pair"] == "a"]["chosen"].tolist() == [-10, -14, -19]
-    assert found.iloc[0].tolist() == [0, "h", -10.0, -20.0, -5.5, 10, 12, 7, "answer <0>", False]
+    scores = reader.panel.read()
+    assert scores["step"].tolist() == [0, 0, 4, 4, 9, 9]
+    assert scores[scores["pair"] == "a"]["chosen"].tolist() == [-10, -14, -19]
+    assert scores.iloc[0].tolist() == [0, "h", -10.0, -20.0, -5.5, 10, 12, 7, "answer <0>", False]
     assert reader.panel.read(last=8)["step"].max() == 4
     assert reader.panel.read(first=5)["step"].unique().tolist() == [9]
     writer.forget_after(4)

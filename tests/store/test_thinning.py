@@ -126,10 +126,10 @@ def test_extremes_are_kept(thinned):
     for number, end in upto.items():
         width = STEPS << number
         for start in range(upto.get(number + 1, 0), end, width):
-            there, was = (frame[frame["step"].between(start, start + width - 1)] for frame in (kept, written))
+            remaining, all_rows = (frame[frame["step"].between(start, start + width - 1)] for frame in (kept, written))
             for term in ("loss", "logit"):
-                assert there[term].max() == was[term].max()
-                assert there[term].min() == was[term].min()
+                assert remaining[term].max() == all_rows[term].max()
+                assert remaining[term].min() == all_rows[term].min()
             checked += 1
     assert checked > 20
     assert len(kept) < len(written) / 3
@@ -139,17 +139,19 @@ def test_pairs_as_they_were_at_any_step(thinned):
     reader, written = thinned
     kept = reader.pairs.read()
     for step in (1, 2, 50, 333, 1500, 2799, 2950, 3000):
-        found = reader.pairs.latest(step).set_index("pair")
+        result = reader.pairs.latest(step).set_index("pair")
         past = kept[kept["step"] <= step].groupby("pair")["step"].max()
-        assert (found["step"] >= past.reindex(found.index).fillna(0)).all()  # a snapshot may know more than the rows that are left
-        assert set(past.index) <= set(found.index)
-        for pair, row in found.iterrows():
+        assert (
+            result["step"] >= past.reindex(result.index).fillna(0)
+        ).all()  # a snapshot may know more than the rows that are left
+        assert set(past.index) <= set(result.index)
+        for pair, row in result.iterrows():
             true = written[(written["pair"] == pair) & (written["step"] == row["step"])]
             np.testing.assert_array_equal(true["loss"], [np.float32(row["loss"])])
             assert row["version"] == row["step"] % 3
         if step > 2800:  # nothing has been thinned since every pair was last seen
             true = written[written["step"] <= step].groupby("pair")["step"].max()
-            assert found["step"].sort_index().tolist() == true.tolist()
+            assert result["step"].sort_index().tolist() == true.tolist()
     assert reader.pairs.latest().equals(reader.pairs.latest(3000))
 
 
@@ -222,8 +224,8 @@ def test_what_is_left_at_one_tier_holds_what_is_left_at_the_next(steps, number):
 @given(st.lists(st.lists(st.one_of(st.just(np.nan), st.floats(-9, 9)), min_size=3, max_size=3), min_size=1, max_size=30))
 def test_extremes_of_every_column(rows):
     table = np.array(rows)
-    found = table[extremes(table)]
-    for column, left in zip(table.T, found.T if len(found) else np.full((3, 0), np.nan)):
+    result = table[extremes(table)]
+    for column, left in zip(table.T, result.T if len(result) else np.full((3, 0), np.nan)):
         if not np.isnan(column).all():
             assert np.nanmin(left) == np.nanmin(column)
             assert np.nanmax(left) == np.nanmax(column)
