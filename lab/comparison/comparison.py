@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +16,7 @@ from lab.store import SCREEN_POINTS, RunError
 
 from . import answers, matching, numbers, pairwise, settings
 from .axes import AXES, by, interpolated, pairs_seen
+from .reading import column, read_events, window_width, with_attrs
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -75,7 +76,7 @@ class Comparison:
         """Read the current step and the new events of every run."""
         self.steps = [run.step for run in self.runs]
         for number, run in enumerate(self.runs):
-            self._events[number] = _read_on(run, self._events.get(number))
+            self._events[number] = read_events(run, self._events.get(number))
 
     def names(self) -> list[str]:
         """Return the names of the scalars that any of the runs has recorded."""
@@ -90,12 +91,12 @@ class Comparison:
         recorded values.
         """
         if whole:
-            return _column(self.runs[number].reader.scalars.read([name]), name)
-        return self._once(number, name, lambda: _column(self.runs[number].reader.scalars.read([name], points=SCREEN_POINTS), name))
+            return column(self.runs[number].reader.scalars.read([name]), name)
+        return self._once(number, name, lambda: column(self.runs[number].reader.scalars.read([name], points=SCREEN_POINTS), name))
 
     def _mean(self, number: int, name: str, width: int, points: int) -> pd.Series:
         """Return the mean of the last `width` values at up to `points` steps; the points of `scalar` are extremes."""
-        return _column(self.runs[number].reader.scalars.means([name], width=width, points=points), name)
+        return column(self.runs[number].reader.scalars.means([name], width=width, points=points), name)
 
     def _once(self, number: int, key: Any, read: Callable[[], T]) -> T:
         """Return the result of `read`, cached until the run has a new step or event."""
@@ -121,7 +122,7 @@ class Comparison:
             `attrs["stands_for"]` is the number of recorded values (by KL: of evaluations), `attrs["window"]` the width of the mean.
         """
         values = self.scalar(number, name, whole=whole)
-        window = _window(name, values.attrs["stands_for"])
+        window = window_width(name, values.attrs["stands_for"])
         means = values
         if window > 1 and whole:
             means = self._mean(number, name, window, values.attrs["stands_for"])
@@ -134,7 +135,7 @@ class Comparison:
             frame["value"] = frame["mean"]
         curve = by(frame, axis, self._places(number, frame, axis, whole))
         attrs = {"stands_for": values.attrs["stands_for"], "window": window}
-        return _with_attrs(curve, attrs | ({"stands_for": len(curve), "of": ("evaluation", "evaluations")} if axis == "kl" else {}))
+        return with_attrs(curve, attrs | ({"stands_for": len(curve), "of": ("evaluation", "evaluations")} if axis == "kl" else {}))
 
     def curves(self, name: str, axis: str = "step") -> dict[str, pd.DataFrame]:
         """Return a scalar of every run that has it, by the run's label; see `curve`."""
@@ -162,7 +163,7 @@ class Comparison:
             one, other = (frame.assign(value=frame["mean"]) for frame in (one, other))
         sides = [interpolated(frame, steps.to_numpy()) for frame in (one, other)]
         less = by(sides[0] - sides[1], axis, self._places(0, sides[0], axis, whole))
-        return _with_attrs(less, {"stands_for": min(counts), "window": min(frame.attrs["window"] for frame in (one, other))})
+        return with_attrs(less, {"stands_for": min(counts), "window": min(frame.attrs["window"] for frame in (one, other))})
 
     def _difference_by_kl(self, name: str) -> pd.DataFrame:
         distances = {label: self.scalar(number, "eval/kl") for number, label in enumerate(self.labels[:2])}
@@ -174,11 +175,11 @@ class Comparison:
         one, other = (interpolated(self._means(number, name)[["mean"]], at)["mean"] for number, at in enumerate(steps))
         frame = pd.DataFrame({"mean": one.to_numpy() - other.to_numpy(), "step": steps[0]}, index=pd.Index(targets, name="kl"))
         frame = frame.dropna(subset="mean")
-        return _with_attrs(frame.assign(value=frame["mean"]), {"stands_for": len(frame), "of": ("distance", "distances")})
+        return with_attrs(frame.assign(value=frame["mean"]), {"stands_for": len(frame), "of": ("distance", "distances")})
 
     def _means(self, number: int, name: str, whole: bool = False) -> pd.DataFrame:
         frame = self.curve(number, name, whole=whole)
-        return frame[["value", "mean"]].set_axis(pd.Index(frame["step"], name="step")).pipe(_with_attrs, frame.attrs)
+        return frame[["value", "mean"]].set_axis(pd.Index(frame["step"], name="step")).pipe(with_attrs, frame.attrs)
 
     def _places(self, number: int, frame: pd.DataFrame, axis: str, whole: bool = False) -> pd.Series | None:
         if axis == "pairs":
@@ -277,7 +278,7 @@ class Comparison:
             points: At most this many rows per run, evenly spaced; None: all.
         """
         histories = {label: run.reader.pairs.history(pair, points=points) for label, run in zip(self.labels, self.runs)}
-        return {label: _with_attrs(history.set_index("step"), history.attrs) for label, history in histories.items()}
+        return {label: with_attrs(history.set_index("step"), history.attrs) for label, history in histories.items()}
 
     def terms(self) -> list[str]:
         """Return the names of the pair terms that all runs record."""
@@ -389,33 +390,3 @@ def label(run: Run) -> str:
     """Return a run's name, or its objective if it has no name of its own."""
     config = run.manifest["config"]
     return config["name"] or config["objective"]["name"]
-
-
-def _with_attrs(frame: pd.DataFrame, attrs: Mapping[Any, Any]) -> pd.DataFrame:
-    frame.attrs = dict(attrs)
-    return frame
-
-
-def _window(name: str, values: int) -> int:
-    """Return the width of the moving mean: a fortieth of the values; 1 for evaluations that fit on a screen."""
-    if name.startswith("eval/") and values <= SCREEN_POINTS:
-        return 1
-    return min(max(values // 40, 1), 500)
-
-
-def _column(frame: pd.DataFrame, name: str) -> pd.Series:
-    """Return a column without its NaN; `attrs["stands_for"]` is the number of recorded values."""
-    values = frame[name].dropna()
-    counts: Mapping[str, int] = frame.attrs.get("stands_for", {})
-    values.attrs = {"stands_for": int(counts.get(name, len(values)))}
-    return values
-
-
-def _read_on(run: Run, known: pd.DataFrame | None) -> pd.DataFrame:
-    """Return a run's events, reading only those that are new unless the run went back to an earlier checkpoint."""
-    if known is not None and len(known):
-        last = known.iloc[-1]
-        new = run.reader.events.read(after=int(last["number"]) - 1)
-        if len(new) and new["time"].iloc[0] == last["time"]:
-            return pd.concat([known, new.iloc[1:]], ignore_index=True) if len(new) > 1 else known
-    return run.reader.events.read()
