@@ -74,7 +74,7 @@ def not_finite(e: Evidence, t: Thresholds) -> CheckResult:
         change, since = None, ""
         again = "a branch from an earlier checkpoint" if list_checkpoints(e.reader.folder) else "a new run"
         rate = Advice(e).rate()
-        advice = Advice(e).helps(f"{again}{f' with {rate}' if rate else ''}", "a check of the pairs named here")
+        advice = Advice(e).helps(f"{again}{f' with {rate}' if rate else ''}", "a check of the pairs of that batch")
     message = f"The {what} stopped being finite at step {step:,}{f', {since}' if since else ''}. {led}{some}. {advice}"
     culprits = tuple(dict.fromkeys(e.pairs["pair"][broken_rows]))[:5] if broken_rows.any() else ()
     return CheckResult(numbers, message, "error", culprits, step, change=change.after if change else None)

@@ -54,8 +54,7 @@ def margin_statistics(e: Evidence, t: Thresholds) -> CheckResult:
     if widest > t.largest_z and spread >= t.smallest_spread:
         troubles.append(
             f"A pair has z {number(widest)}, far from the others, which sets a margin that no pair can reach. "
-            f"{_capital(' or '.join(remedy for remedy in (corrected, larger) if remedy) or 'a check of the pairs named here')} "
-            "would help."
+            f"{advice.helps(corrected, larger) or 'Check the pairs named here.'}"
         )
     if not troubles:
         return CheckResult(numbers)
@@ -95,8 +94,8 @@ def pilots_stuck(e: Evidence, t: Thresholds) -> CheckResult:
     if still:
         named = " and ".join(f"the {side} ({percent(share[side])} of its log-ratio)" for side in still)
         higher = [advice.higher("r1" if side == "chosen" else "r2") for side in still]
-        knobs = " and ".join(message for message in higher if message) or "a check of the pairs named here"
-        troubles.append(f"The pilot of {named} hardly moves, so it has no effect. {_capital(knobs)} would help.")
+        helps = advice.helps(" and ".join(remedy for remedy in higher if remedy)) or "Check the pairs named here."
+        troubles.append(f"The pilot of {named} hardly moves, so it has no effect. {helps}")
         worst = pilots[still[0]] / np.maximum(ratios[still[0]], 1e-9)
     pinned = [side for side, value in left.items() if value < t.pinned_weight]
     if len(pinned) == 1 and max(left.values()) > 5 * t.pinned_weight:
@@ -104,15 +103,9 @@ def pilots_stuck(e: Evidence, t: Thresholds) -> CheckResult:
         other = sides[1 - sides.index(side)]
         troubles.append(
             f"The weight of the {side} side is pinned at {percent(left[side])} of its start while the {other} keeps "
-            f"{percent(left.get(other, 0.0))}, so only one side is trained. "
-            f"{_capital(' or '.join(remedy for remedy in (advice.lower('beta'), advice.rate()) if remedy) or 'a new start')} "
-            "would help."
+            f"{percent(left.get(other, 0.0))}, so only one side is trained. {advice.helps(advice.lower('beta'), advice.rate())}"
         )
         worst = np.abs(e.term(f"weight_{side}"))
     if not troubles:
         return CheckResult(numbers)
-    return CheckResult(numbers, f"The pilots are stuck. {' '.join(troubles)}", "warning", e.worst(worst))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return CheckResult(numbers, f"The pilots are stuck. {' '.join(troubles)}".rstrip(), "warning", e.worst(worst))
