@@ -60,7 +60,7 @@ def test_a_long_history_is_thinned_and_an_empty_one_says_so() -> None:
     thinned.attrs["stands_for"] = 5000
     assert "1,000 of 5,000 times seen<" in pair_history(thinned, ["loss"], title="Loss").layout.title.text
     empty = checked(pair_history(history(0), ["loss"], title="Loss"))
-    assert "begins when a step sees this pair" in empty.layout.annotations[0]["text"].replace("<br>", " ")
+    assert "appears when this pair is first trained on" in empty.layout.annotations[0]["text"].replace("<br>", " ")
 
 
 def test_a_virtual_step_is_split_at_nothing() -> None:

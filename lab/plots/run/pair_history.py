@@ -63,7 +63,7 @@ def pair_history(
     """
     drawn = [term for term in terms if term in frame and frame[term].notna().any()]
     if not drawn:
-        return empty(title, "The curve appears when a step has trained on this pair.", dark=dark)
+        return empty(title, "The curve appears when this pair is first trained on or evaluated.", dark=dark)
     c = palette(dark)
     traces = [_line(frame, term, number, dark) for number, term in enumerate(drawn)]
     units = {entry(term).unit for term in drawn}
