@@ -44,6 +44,7 @@ class Record:
     def __init__(self, reader: StoreReader, until: int | None = None) -> None:
         self.reader = reader
         self.until = until
+        self._notable: pd.DataFrame | None = None
         self._forget()
         self._events = pd.DataFrame()
         self._running = False

@@ -86,7 +86,7 @@ def test_curves_of_both_with_a_colour_and_a_dash_each(store_run: Callable[..., R
     assert figures(app)["Oracle reward of sampled answers"]["layout"]["xaxis"]["title"]["text"] == "KL(π‖ref) [nats per answer]"
     app.session_state["compare.less"] = True
     app.run()
-    assert "Oracle reward: A − B" in figures(app)
+    assert "Oracle reward of sampled answers: A − B" in figures(app)
 
 
 def test_the_address_chooses_and_follows(store_run: Callable[..., Run]) -> None:

@@ -54,7 +54,8 @@ def layers(frame: pd.DataFrame, *, title: str = TITLE, events: pd.DataFrame | No
         traces.append(_heat(number, panel, steps, names, tables[panel], largest, c))
         look |= _axes(number, c)
         look["annotations"].append(_heading(number, panel, c))
-    for number in range(len(PANELS) if events is not None else 0):
+    for number in range(0 if events is None else len(PANELS)):
+        assert events is not None
         suffix = str(number + 1) if number else ""
         marked, mark_axis = marks(events, dark=dark, over=(f"x{suffix}", f"y{suffix}"), own=f"y{len(PANELS) + number + 1}")
         traces += marked

@@ -71,7 +71,8 @@ def panel(frame: pd.DataFrame, *, events: pd.DataFrame | None = None, title: str
         "xaxis2": step_axis(c) | {"domain": [1 - HALF, 1], "anchor": "y2", "matches": "x"},
         "yaxis2": axis(c, "nats per answer", anchor="x2", zeroline=True, zerolinecolor=c.faint),
     }
-    for place in (0, 1) if events is not None else ():
+    for place in () if events is None else (0, 1):
+        assert events is not None
         over = _axes(place)
         marked, mark_axis = marks(events, dark=dark, over=(over["xaxis"], over["yaxis"]), own=f"y{3 + place}")
         traces += marked

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +46,8 @@ def paint(tokens: pd.DataFrame, name: str) -> Paint:
     if name not in paintable(tokens):
         raise ValueError(f"These tokens cannot be painted with {name!r}; they hold {', '.join(paintable(tokens)) or 'no values'}.")
     values = {}
-    for row in tokens.itertuples():
+    rows: Iterator[Any] = tokens.itertuples()
+    for row in rows:
         numbers = row.logps.astype(np.float64) - row.ref_logps if name == "log_ratio" else getattr(row, name)
         values[str(row.side)] = np.asarray(numbers, np.float64)
     sizes = np.abs(np.concatenate(list(values.values())))
