@@ -148,4 +148,5 @@ def spike_keeping(values: np.ndarray, points: int) -> np.ndarray:
     else:
         lowest, highest = table.argmin(1), table.argmax(1)
     keep = np.concatenate([[0], np.sort(np.stack([lowest, highest], 1) + each * starts[:, None], 1).ravel(), [len(values) - 1]])
-    return keep[np.append(True, keep[1:] > keep[:-1])]
+    distinct: np.ndarray = keep[np.append(True, keep[1:] > keep[:-1])]
+    return distinct
