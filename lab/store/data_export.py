@@ -121,7 +121,7 @@ def export(reader: StoreReader, what: str, path: Path | str, *, first: int = 0, 
         DataExportError: The table or the format is unknown, or the file exists or cannot be written.
     """
     if what not in TABLES:
-        raise DataExportError(f"A run has no table {what!r}; choose one of {', '.join(TABLES)}.")
+        raise DataExportError(f"There is no table {what!r} of a run; choose one of {', '.join(TABLES)}.")
     table = TABLES[what]
     return write_table(table.columns(reader), table.pieces(reader, first, last), path)
 

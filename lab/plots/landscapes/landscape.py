@@ -80,7 +80,7 @@ def field_figure(
         ValueError: The quantity is unknown.
     """
     if quantity not in QUANTITIES:
-        raise ValueError(f"A field has no quantity {quantity!r}; choose one of {', '.join(QUANTITIES)}.")
+        raise ValueError(f"There is no quantity {quantity!r} of a field; choose one of {', '.join(QUANTITIES)}.")
     c = palette(dark)
     x, y = array(data.log_x1), array(data.log_x2)
     out = ~array(data.attainable, bool).T

@@ -94,7 +94,7 @@ def slices_figure(
         ValueError: The quantity is unknown.
     """
     if quantity not in ("loss", "push", "log_space_ratio"):
-        raise ValueError(f"A slice has no quantity {quantity!r}; choose loss, push or log_space_ratio.")
+        raise ValueError(f"There is no quantity {quantity!r} of a slice; choose loss, push or log_space_ratio.")
     title = (
         title
         or {
