@@ -20,7 +20,7 @@ from lab.run.config import ConfigError, TrainConfig
 from lab.run.handle import Run, find_run, open_run
 from lab.run.preflight_report import Preflight
 from lab.store import SilentWriter, StoreReader, StoreWriter, list_checkpoints, read_manifest
-from lab.store.durable import disk_errors_in_words
+from lab.store.durable import disk_errors_as_run_errors
 from lab.training import DeviceSlot, Training, create_run, start, start_process
 from lab.training.data.encoded_pairs import encode_pair
 from lab.training.distributed import ALONE, Workers
@@ -38,7 +38,7 @@ from lab.training.trackers import Recorder, tracked_run, tracker_names
 extensions.load()
 
 
-@disk_errors_in_words()
+@disk_errors_as_run_errors()
 def train(
     objective: Any = None,
     pairs: Any = None,
@@ -321,7 +321,7 @@ def require_known_elsewhere(objective: Objective) -> None:
             )
 
 
-@disk_errors_in_words()
+@disk_errors_as_run_errors()
 def preflight(
     objective: Any,
     pairs: Any = WORLD,

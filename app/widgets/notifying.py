@@ -88,7 +88,7 @@ class News:
 def news(run: Run) -> list[News]:
     """Events of a run that are worth a notification, oldest first."""
     found = []
-    events = run.reader.events(EVENT)
+    events = run.reader.events.read(EVENT)
     for when, step, detail in list(zip(events["time"], events["step"], events["detail"]))[-LATEST:]:
         if not detail.get("over"):
             found.append(News(f"{run.dir.name}-{when}", f"{run.name}, step {step:,}", detail["message"]))

@@ -113,7 +113,7 @@ def show(options: argparse.Namespace) -> int:
         return 0
     if options.watch:
         return watch(run)
-    latest = run.reader.latest()
+    latest = run.reader.scalars.latest()
     facts = summary(run) | {"folder": str(run.dir), "stage": run.status.get("stage"), "latest": latest}
     warnings = [d["message"] for d in run.events("warning", "refused")["detail"]]
     report = run.preflight()
@@ -146,22 +146,22 @@ def show(options: argparse.Namespace) -> int:
 def watch(run: Any, every: float = 1.0) -> int:
     """Print what the run's diagnosis finds as it comes, first what stands already, until the run has ended; Ctrl-C ends the
     watching, not the run."""
-    from lab.diagnosis.alerts import Alert, say
+    from lab.diagnosis.alerts import Alert, print_alert
     from lab.store import ENDED
 
     seen = 0
     try:
         while True:
             state = run.state  # before the events: the last of them come with the end
-            events = run.reader.events("diagnosis", after=seen)
+            events = run.reader.events.read("diagnosis", after=seen)
             for number, step, detail in zip(events["number"], events["step"], events["detail"]):
                 seen = int(number)
                 message = f"over: {detail['message']}" if detail.get("over") else detail["message"]
-                say(Alert(run.dir.name, int(step), detail["finding"], detail["severity"], message))
+                print_alert(Alert(run.dir.name, int(step), detail["finding"], detail["severity"], message))
             if state in ENDED:
                 severity = "error" if state in ("failed", "dead") else "notice"
                 why = f": {run.error}" if run.error else "."
-                say(Alert(run.dir.name, run.step, state, severity, f"The run is {state}{why}"))
+                print_alert(Alert(run.dir.name, run.step, state, severity, f"The run is {state}{why}"))
                 return 0 if state in ("finished", "stopped") else 1
             time.sleep(every)
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
-"""Runs side by side: their curves on a common axis, what their settings differ in, the same pair and the same prompt under each.
+"""Compare runs: curves on a common axis, differences in settings, and the same pair and prompt under each run.
 
-Pure functions of data frames stand in `axes`, `matching`, `settings`, `numbers`, `pairwise` and `answers`; `Comparison` reads what
-they need from the stores of some runs.
+`axes`, `matching`, `settings`, `numbers`, `pairwise` and `answers` are pure functions of data frames; `Comparison` reads their
+inputs from the run stores.
 """
 
 from .axes import AXES, Axis, by, pairs_seen

@@ -1,4 +1,4 @@
-"""What curves of several runs are drawn against: steps, pairs seen, time, or distance from the reference."""
+"""Horizontal axes for the curves of several runs: steps, pairs seen, time, or distance from the reference (KL)."""
 
 from __future__ import annotations
 
@@ -7,50 +7,68 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lab.glossary import entry
+
 
 @dataclass(frozen=True)
 class Axis:
-    """scalar: the recorded number that says where a step lies on the axis, or "" where the step alone does."""
+    """A horizontal axis.
+
+    Attributes:
+        title: Title with unit.
+        meaning: Explanation for a help text.
+        scalar: Recorded scalar that gives a step's position on the axis, or "" if the step number suffices.
+    """
 
     title: str
-    message: str
+    meaning: str
     scalar: str = ""
 
 
+def _of_scalar(scalar: str, title: str, more: str = "") -> Axis:
+    known = entry(scalar)
+    return Axis(f"{title} [{known.unit}]", known.meaning + more, scalar)
+
+
 AXES = {
-    "step": Axis("step", "Optimizer steps; a branch goes on counting from its parent's."),
-    "pairs": Axis("pairs seen", "Pairs trained on so far, repeated ones again: steps times batch size. Fair between batch sizes."),
-    "trained": Axis(
-        "time trained [s]", "Seconds that the steps took; looks, pauses and waiting do not count.", scalar="seconds/trained"
-    ),
-    "clock": Axis("time since the run began [s]", "Seconds on the clock; looks, pauses and waiting count.", scalar="seconds/clock"),
-    "kl": Axis(
-        "KL(π‖ref) [nats per answer]",
-        "Distance from the reference, measured at the looks: a point is a look. What was recorded at every step stands there with "
-        "its moving mean at the look; between looks the line is straight.",
-        scalar="eval/kl",
+    "step": Axis("step", "Optimizer steps; a branch continues the count of its parent."),
+    "pairs": Axis("pairs seen", "Pairs trained on so far, repetitions included: steps times batch size. Fair between batch sizes."),
+    "trained": _of_scalar("seconds/trained", "time trained"),
+    "clock": _of_scalar("seconds/clock", "time since the run began"),
+    "kl": _of_scalar(
+        "eval/kl",
+        entry("eval/kl").symbol,
+        " It is measured at evaluations, so each point is one; a scalar recorded at every step is shown by its moving mean there.",
     ),
 }
-"""Every axis by name."""
+"""The axes by name."""
 
 
 def pairs_seen(steps: np.ndarray, batch_size: int, *, start: int = 0, before: int | None = None) -> np.ndarray:
-    """Pairs trained on once `steps` steps are done, [n] -> [n].
+    """Return the number of pairs trained on after some numbers of steps, [n] -> [n].
 
-    start: where a branch began.   before: the batch size up to there; None: the same.
+    Args:
+        steps: Numbers of steps.
+        batch_size: Pairs per step.
+        start: Step at which the run branched from its parent.
+        before: Batch size of the parent; None: the same.
     """
     earlier = np.minimum(steps, start) * (batch_size if before is None else before)
     return earlier + np.maximum(steps - start, 0) * batch_size
 
 
 def by(frame: pd.DataFrame, axis: str, places: pd.Series | None = None) -> pd.DataFrame:
-    """A frame by step as a frame by another axis; the rows keep their order in time, and the column `step` says which they were.
+    """Re-index a frame from steps to another axis. Rows keep their order in time; the column `step` holds their steps.
 
-    frame: index `step`, rising.   places: where steps lie on the axis, a number for some steps; needed for all but "step".
-    Between two steps with a place the place is interpolated, beyond the first and the last it is theirs. "kl" is known at the
-    looks alone: there it is the values that are interpolated, to the steps of the looks; looks outside the frame's steps are left
-    out.
-    Raises ValueError for an axis that is not in AXES.
+    Args:
+        frame: Index `step`, ascending.
+        axis: Name of an axis in AXES.
+        places: Positions on the axis for some steps; needed for every axis but "step". In between they are interpolated, outside
+            they are constant. For "kl", which is known only at evaluations, the frame is interpolated to the evaluations instead,
+            and those outside its steps are left out.
+
+    Raises:
+        ValueError: The axis is unknown.
     """
     if axis not in AXES:
         raise ValueError(f"There is no axis {axis!r}; choose one of {', '.join(AXES)}.")
@@ -60,15 +78,15 @@ def by(frame: pd.DataFrame, axis: str, places: pd.Series | None = None) -> pd.Da
     if frame.empty or known.empty:
         return frame.iloc[:0].assign(step=pd.Series(dtype=np.int64)).rename_axis(axis)
     if axis != "kl":
-        found = np.interp(frame.index.to_numpy(np.float64), known.index.to_numpy(np.float64), known.to_numpy())
-        return frame.assign(step=frame.index).set_axis(pd.Index(found, name=axis))
-    looks = known[(known.index >= frame.index[0]) & (known.index <= frame.index[-1])]
-    at = interpolated(frame, looks.index.to_numpy())
-    return at.assign(step=at.index).set_axis(pd.Index(looks.to_numpy(), name=axis))
+        positions = np.interp(frame.index.to_numpy(np.float64), known.index.to_numpy(np.float64), known.to_numpy())
+        return frame.assign(step=frame.index).set_axis(pd.Index(positions, name=axis))
+    distances = known[(known.index >= frame.index[0]) & (known.index <= frame.index[-1])]
+    at = interpolated(frame, distances.index.to_numpy())
+    return at.assign(step=at.index).set_axis(pd.Index(distances.to_numpy(), name=axis))
 
 
 def interpolated(frame: pd.DataFrame, steps: np.ndarray) -> pd.DataFrame:
-    """The columns of a frame by step at other steps, linear in between; NaN outside of what a column has."""
+    """Interpolate the columns of a frame (index: step) linearly to other steps; NaN outside a column's range."""
     columns = {}
     for name in frame.columns:
         known = frame[name].dropna()

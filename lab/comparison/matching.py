@@ -1,6 +1,6 @@
-"""Runs at the same distance from the reference: an objective that moves the policy further is not better for that alone.
+"""Compare runs at the same distance from the reference: moving the policy further is not better by itself.
 
-Gao et al. 2022 (arXiv 2210.10760) draw reward against KL for this reason; the lab reads both at its looks.
+Gao et al. 2022 (arXiv 2210.10760) plot reward against KL for this reason; both are measured at evaluations.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from .axes import interpolated
 
 
 def first_reach(kl: pd.Series, target: float) -> float:
-    """The step, as a fraction, at which the distance first reaches `target`, straight between looks; NaN if it never does.
+    """Return the (fractional) step at which a distance first reaches `target`, linear between evaluations; NaN if it never does.
 
-    kl: nats an answer by step.
+    Args:
+        kl: Distance by step, in nats per answer.
+        target: Distance in nats per answer.
     """
     known = kl.dropna()
     if known.empty:
         return math.nan
     steps, values = known.index.to_numpy(np.float64), known.to_numpy(np.float64)
-    there = np.flatnonzero(values >= target)
-    if not len(there):
+    reached = np.flatnonzero(values >= target)
+    if not len(reached):
         return math.nan
-    last = int(there[0])
+    last = int(reached[0])
     if last == 0 or values[last] == target:
         return float(steps[last])
     share = (target - values[last - 1]) / (values[last] - values[last - 1])
@@ -34,15 +36,22 @@ def first_reach(kl: pd.Series, target: float) -> float:
 
 
 def common_reach(distances: Mapping[str, pd.Series]) -> float:
-    """The largest distance that all of some runs have reached; NaN where one has none yet."""
+    """Return the largest distance that every run has reached; NaN if a run has none yet. Distances in nats per answer, by step."""
     highest = [kl.dropna().max() for kl in distances.values()]
     return float(min(highest)) if highest and not any(pd.isna(high) for high in highest) else math.nan
 
 
 def at_kl(frames: Mapping[str, pd.DataFrame], distances: Mapping[str, pd.Series], target: float) -> pd.DataFrame:
-    """What runs are at the same distance: one row a run, its `step` there and every column of its frame, linear between values.
+    """Return the values of several runs at the same distance from the reference.
 
-    frames: index `step`.   distances: nats an answer by step.   target: nats. NaN for a run that does not come so far.
+    Args:
+        frames: Values by run; index `step`.
+        distances: Distance by run, in nats per answer by step.
+        target: Distance in nats per answer.
+
+    Returns:
+        One row per run: the `step` at which it first reached the distance, and every column of its frame, interpolated linearly
+        to that step; NaN for a run that never reached it.
     """
     rows = {}
     for label, frame in frames.items():

@@ -1,4 +1,4 @@
-"""Two runs pair by pair: a term of the same pair in one and in the other, and whether both saw the same batches."""
+"""Compare two runs pair by pair: a term of the same pair under both, and whether both trained on the same batches."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ import pandas as pd
 
 
 def term_by_pair(one: pd.DataFrame, other: pd.DataFrame, term: str) -> pd.DataFrame:
-    """A term of the pairs that both have: pair, one, other, difference (one - other), step_one, step_other, version_one,
-    version_other; the largest difference first.
+    """Return a term of the pairs that two runs share, the largest difference first; empty if a run lacks the term.
 
-    one, other: columns pair, step, version and the term, one row a pair, as `StoreReader.pairs` gives them. Pairs where the term is
-    not finite on a side come last. Empty where a side lacks the term.
+    Args:
+        one: Terms of the first run, one row per pair: pair, step, version and the term, as from `PairReader.latest`.
+        other: Terms of the second run.
+        term: Name of the term.
+
+    Returns:
+        A frame with pair, one, other, difference (one - other), step_one, step_other, version_one, version_other. Pairs with a
+        non-finite value come last.
     """
     columns = ["pair", "one", "other", "difference", "step_one", "step_other", "version_one", "version_other"]
     if term not in one or term not in other:
@@ -29,10 +34,12 @@ def term_by_pair(one: pd.DataFrame, other: pd.DataFrame, term: str) -> pd.DataFr
 
 @dataclass(frozen=True)
 class Batches:
-    """Did two runs see the same pairs, in the same versions, at the same steps?
+    """Whether two runs trained on the same pairs, in the same versions, at the same steps.
 
-    checked: steps that were looked at (both have them).   first: the first at which they differ, or None.
-    start: how far apart the log-probs of the first batch are, in nats, before either policy has moved; NaN where not recorded.
+    Attributes:
+        checked: Number of steps compared.
+        first: First step at which the batches differ, or None.
+        start: Largest difference of the log-probs of the first batch, in nats, before either policy has moved; NaN if not recorded.
     """
 
     checked: int
@@ -41,25 +48,26 @@ class Batches:
 
     @property
     def same(self) -> bool:
-        """Whether there is something to look at, and none of it differs."""
+        """Whether at least one step was compared and no batch differs."""
         return self.checked > 0 and self.first is None
 
     @property
     def message(self) -> str:
-        """What was found, in one or two sentences."""
+        """The result in one sentence."""
         if not self.checked:
-            return "No step of both is recorded yet, so their batches cannot be compared."
+            return "The batches cannot be compared yet, because no step is recorded in both runs."
         if self.first is not None:
-            return f"Their batches differ from step {self.first:,} on ({self.checked:,} steps compared)."
+            return f"The batches differ from step {self.first:,} on ({self.checked:,} steps compared)."
         end = "." if np.isnan(self.start) else f"; the log-probs of the first batch differ by {self.start:.2g} nats."
-        return f"The same pairs in every one of the {self.checked:,} steps compared{end}"
+        return f"The batches hold the same pairs in every one of the {self.checked:,} steps compared{end}"
 
 
 def compare_batches(steps: Iterable[tuple[int, pd.DataFrame, pd.DataFrame]]) -> Batches:
-    """Compare batches step by step.
+    """Compare the batches of two runs step by step. The order inside a batch is not recorded and not compared.
 
-    steps: step and the batch of each run, as `StoreReader.batch` gives it, in rising order; those that one of them lacks are passed
-    over. The order inside a batch is not recorded, and moves no sum but in its last bits.
+    Args:
+        steps: Step, batch of the first run and batch of the second, as from `PairReader.batch`, in ascending order. A step with an
+            empty batch is skipped.
     """
     checked, first, start = 0, None, np.nan
     for step, one, other in steps:

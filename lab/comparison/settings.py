@@ -1,4 +1,4 @@
-"""What the settings of some runs differ in: configuration, objective with all its parameters, pairs, start, changes in mid-run."""
+"""Compare the settings of runs: configuration, objective with all its parameters, pairs, start, and changes during the run."""
 
 from __future__ import annotations
 
@@ -10,47 +10,53 @@ import pandas as pd
 from lab.store import Change
 
 ABSENT = "–"
-"""In a run that has no such setting, as another objective's parameter."""
+"""Value of a setting that a run does not have, such as a parameter of another objective."""
 
-SAID_OTHERWISE = ("objective", "pairs", "name", "template_time")
+OWN_ROWS = ("objective", "pairs", "name", "template_time")
+"""Settings that are left out of the plain list, because they have rows of their own or none."""
 
 
-def difference(abouts: Mapping[str, Mapping[str, Any]], changes: Mapping[str, Sequence[Change]]) -> pd.DataFrame:
-    """One row a setting (index: its path, as "objective.base.beta"), one column a run with the value as text, and `same`.
+def difference(manifests: Mapping[str, Mapping[str, Any]], changes: Mapping[str, Sequence[Change]]) -> pd.DataFrame:
+    """Return the settings of several runs as a table, those that differ first.
 
-    abouts: what `run.json` holds, by the runs' labels.   changes: what was changed in mid-run.
-    What differs comes first.
+    Args:
+        manifests: Manifest of each run (the content of `run.json`), by its label.
+        changes: Changes made during each run, by its label.
+
+    Returns:
+        One row per setting (index: its path, such as "objective.base.beta"), one column per run with the value as text, and the
+        column `same`.
     """
-    facts = {label: dict(_facts(manifest, changes[label])) for label, manifest in abouts.items()}
-    paths = dict.fromkeys(path for found in facts.values() for path in found)
-    table = pd.DataFrame({label: {path: found.get(path, ABSENT) for path in paths} for label, found in facts.items()})
+    settings = {label: dict(_settings(manifest, changes[label])) for label, manifest in manifests.items()}
+    paths = dict.fromkeys(path for own in settings.values() for path in own)
+    table = pd.DataFrame({label: {path: own.get(path, ABSENT) for path in paths} for label, own in settings.items()})
     table = table.reindex(list(paths))
     table["same"] = [len(set(row)) == 1 for row in table.itertuples(index=False)]
     return table.sort_values("same", kind="stable")
 
 
-def _facts(manifest: Mapping[str, Any], changes: Sequence[Change]) -> Iterator[tuple[str, str]]:
+def _settings(manifest: Mapping[str, Any], changes: Sequence[Change]) -> Iterator[tuple[str, str]]:
     config = manifest["config"]
     yield from _flat("objective", config["objective"])
     yield "pairs", str(manifest.get("pairs_name", config["pairs"]))
     yield "pairs.store", str(manifest.get("pairs_store", ABSENT))
     yield "pairs.version", str(manifest.get("pairs_version", ABSENT))
-    told = manifest.get("branch")
-    yield "begins from", f"{told['name']} at step {told['step']:,}" if told else "the model as loaded"
-    yield "changed in mid-run", "; ".join(map(message, changes)) or "nothing"
+    branch = manifest.get("branch")
+    yield "starts from", f"{branch['name']} at step {branch['step']:,}" if branch else "the model as loaded"
+    yield "changed during the run", "; ".join(map(describe_change, changes)) or "nothing"
     for name, value in config.items():
-        if name not in SAID_OTHERWISE:
-            yield name, text(value)
-    # Chat templates that print the moment print its day, and two runs never begin in the same second.
-    yield "template_time, day", text(str(config.get("template_time") or "")[:10])
+        if name not in OWN_ROWS:
+            yield name, format_value(value)
+    # A chat template that prints the date prints the day only; the second at which a run began always differs.
+    yield "template_time, day", format_value(str(config.get("template_time") or "")[:10])
     for library, version in manifest.get("versions", {}).items():
         yield f"version of {library}", str(version)
 
 
 def _flat(path: str, spec: Any) -> Iterator[tuple[str, str]]:
-    """An objective's name under its path, and its parameters, and those of one inside it, under paths of their own."""
+    """Yield the name of an objective and, under paths of their own, its parameters, those of a wrapped objective included."""
     if not isinstance(spec, Mapping):
-        yield path, text(spec)
+        yield path, format_value(spec)
         return
     yield path, str(spec.get("name", ""))
     for name, value in spec.items():
@@ -58,16 +64,16 @@ def _flat(path: str, spec: Any) -> Iterator[tuple[str, str]]:
             yield from _flat(f"{path}.{name}", value)
 
 
-def message(change: Change) -> str:
-    """A change in words: "after step 40: beta 0.2, pairs of version 3"."""
-    parts = [f"{name} {text(value)}" for name, value in change.settings.items()]
+def describe_change(change: Change) -> str:
+    """Describe a change: "after step 40: beta 0.2, pairs of version 3"."""
+    parts = [f"{name} {format_value(value)}" for name, value in change.settings.items()]
     if change.pairs_version is not None:
         parts.append(f"pairs of version {change.pairs_version}")
     return f"after step {change.after:,}: {', '.join(parts)}"
 
 
-def text(value: Any) -> str:
-    """A setting's value for people."""
+def format_value(value: Any) -> str:
+    """Format the value of a setting for a table."""
     if value is None or value == "":
         return "not set"
     if isinstance(value, bool):

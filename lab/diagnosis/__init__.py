@@ -1,8 +1,7 @@
-"""Diagnosis in words: what goes wrong in a run, why, since when, because of which pairs, and what to do.
+"""Training diagnostics with explanations: what is wrong in a run, since when, which pairs cause it, and what to do.
 
-Every condition is one small rule over evidence read from the run store (`broken`, `changed`, `probability`, `learned`, `flow`,
-`methods`), the lines it
-draws are in `Thresholds`, and `CHECKS` lists them all. To add one, write a function and decorate it with `check`.
+Each check is a small rule over evidence read from the run store (`broken`, `changed`, `probability`, `learned`, `flow`,
+`methods`). `Thresholds` holds their limits and `CHECKS` lists them all. To add a check, decorate a function with `check`.
 """
 
 from __future__ import annotations
@@ -11,28 +10,28 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lab.store.reader import StoreReader
+from lab.store import StoreReader
 
-from .checks import CHECKS, Check, Seen, Severity, check
+from .checks import CHECKS, Check, CheckResult, Severity, check
 from .evidence import Evidence, Level
 from .thresholds import FILE_NAME, Thresholds, read_thresholds, write_thresholds
 
-from . import broken, changed, probability, learned, flow, methods  # isort: skip  # noqa: F401 - each puts its rules into CHECKS
+from . import broken, changed, probability, learned, flow, methods  # isort: skip  # noqa: F401 - each registers its rules in CHECKS
 
 __all__ = [
     "CHECKS",
     "FILE_NAME",
     "Check",
+    "CheckResult",
     "Diagnosis",
     "Evidence",
     "Level",
-    "Seen",
     "Severity",
     "Thresholds",
     "check",
     "diagnose",
-    "examine",
     "read_thresholds",
+    "run_checks",
     "write_thresholds",
 ]
 
@@ -41,12 +40,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Something to know of a run.
+    """A finding about a run.
 
-    kind: a key of CHECKS.   severity: "notice", "warning" or "error".   words: one or two sentences with the numbers, and what
-    to do.   numbers: behind it, by their words with the unit.   thresholds: those that decided, by name.   pairs: ids of those
-    that cause it, the worst first.   step: where it was found; `since`: where it began, or None.   change: where a change made in
-    mid-run is the cause, the step after which it was made (`lab.train(run_dir=..., resume=True, without_change=...)`), else None.
+    Attributes:
+        kind: Name of the check, a key of CHECKS.
+        severity: "notice", "warning" or "error".
+        message: The finding, the number, and what to do, in a sentence each.
+        numbers: The numbers behind it, by description with unit.
+        thresholds: The thresholds that decided, by name.
+        pairs: Ids of the pairs that cause it, the worst first.
+        step: Step up to which the run was examined.
+        since: Step at which it began, or None.
+        change: If a change during the run is the cause, the step after which it was made, for
+            `lab.train(run_dir=..., resume=True, without_change=...)`; otherwise None.
     """
 
     kind: str
@@ -60,59 +66,64 @@ class Diagnosis:
     change: int | None = None
 
 
-def examine(reader: StoreReader, *, step: int | None = None, thresholds: Thresholds | None = None) -> dict[str, Seen]:
-    """What every check sees up to a step (None: the latest), by kind; those that are silent too.
+def run_checks(reader: StoreReader, *, step: int | None = None, thresholds: Thresholds | None = None) -> dict[str, CheckResult]:
+    """Run every check on a run and return all results by kind, those without a finding too.
 
-    Reads a bounded part of the store, however long the run. Never raises for what the store holds or lacks: a rule that cannot
-    read it says so in `waits`.
+    Reads a bounded part of the store for any length of run. Never raises because of the content of the store: a check that cannot
+    read it sets `missing` in its result.
+
+    Args:
+        reader: Reader of the run.
+        step: Consider only data up to this step; None: all.
+        thresholds: Limits of the checks; None: the defaults.
     """
     limits = thresholds or Thresholds()
     evidence = Evidence(reader, step)
-    seen = {kind: _see(one, evidence, limits) for kind, one in CHECKS.items()}
-    return _without_consequences(seen, reader, limits)
+    results = {kind: _run(check, evidence, limits) for kind, check in CHECKS.items()}
+    return _without_consequences(results, reader, limits)
 
 
-OF_ITSELF = ("first_step", "not_finite", "parameters", "nothing_held_out")
-"""Findings that no change in mid-run brings about, or that name the change themselves."""
+INDEPENDENT = ("first_step", "not_finite", "parameters", "nothing_held_out")
+"""Findings that no change during a run causes, or that name the change themselves."""
 
 
-def _without_consequences(seen: dict[str, Seen], reader: StoreReader, thresholds: Thresholds) -> dict[str, Seen]:
-    """Silence what was not there before a change that did harm: its advice would be for another cause."""
-    changes = [one.change for one in seen.values() if one.message and one.severity != "notice" and one.change is not None]
+def _without_consequences(results: dict[str, CheckResult], reader: StoreReader, thresholds: Thresholds) -> dict[str, CheckResult]:
+    """Remove findings that began after a harmful change, because their advice would address another cause."""
+    changes = [one.change for one in results.values() if one.message and one.severity != "notice" and one.change is not None]
     if not changes:
-        return seen
+        return results
     before = Evidence(reader, min(changes))
     return {
-        kind: one
-        if not one.message or one.change is not None or kind in OF_ITSELF or _see(CHECKS[kind], before, thresholds).message
-        else Seen(one.numbers)
-        for kind, one in seen.items()
+        kind: result
+        if not result.message or result.change is not None or kind in INDEPENDENT or _run(CHECKS[kind], before, thresholds).message
+        else CheckResult(result.numbers)
+        for kind, result in results.items()
     }
 
 
-def _see(one: Check, evidence: Evidence, thresholds: Thresholds) -> Seen:
-    if evidence.done == 0 and one.kind != "parameters":
-        return Seen(waits="no step yet")
+def _run(check: Check, evidence: Evidence, thresholds: Thresholds) -> CheckResult:
+    if evidence.done == 0 and check.kind != "parameters":
+        return CheckResult(missing="no step yet")
     try:
-        return one.rule(evidence, thresholds)
-    except Exception as error:  # odd data must not take a page, or the run, down with them; the list of checks shows it
-        log.debug("The check %s failed.", one.kind, exc_info=True)
-        return Seen(waits=f"the store cannot be read here ({type(error).__name__}: {error})")
+        return check.rule(evidence, thresholds)
+    except Exception as error:  # unexpected data must not end the page or the run; the list of checks shows the error
+        log.debug("The check %s failed.", check.kind, exc_info=True)
+        return CheckResult(missing=f"the store cannot be read here ({type(error).__name__}: {error})")
 
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "notice")
-"""The gravest first."""
+"""The most severe first."""
 
 
 def diagnose(reader: StoreReader, *, step: int | None = None, thresholds: Thresholds | None = None) -> list[Diagnosis]:
-    """What is worth knowing of the run behind `reader` up to a step (None: the latest), the gravest first; see `examine`."""
+    """Return the findings about a run, the most severe first; arguments as in `run_checks`."""
     limits = thresholds or Thresholds()
-    return found_in(examine(reader, step=step, thresholds=limits), reader.step if step is None else step, limits)
+    return select_findings(run_checks(reader, step=step, thresholds=limits), reader.step if step is None else step, limits)
 
 
-def found_in(seen: Mapping[str, Seen], step: int, thresholds: Thresholds) -> list[Diagnosis]:
-    """The findings among what the checks saw at a step, the gravest first."""
-    found = [
+def select_findings(results: Mapping[str, CheckResult], step: int, thresholds: Thresholds) -> list[Diagnosis]:
+    """Return the findings among the results of all checks at a step, the most severe first."""
+    findings = [
         Diagnosis(
             kind,
             one.severity,
@@ -124,7 +135,7 @@ def found_in(seen: Mapping[str, Seen], step: int, thresholds: Thresholds) -> lis
             one.since,
             one.change,
         )
-        for kind, one in seen.items()
+        for kind, one in results.items()
         if one.message
     ]
-    return sorted(found, key=lambda one: SEVERITIES.index(one.severity))
+    return sorted(findings, key=lambda one: SEVERITIES.index(one.severity))

@@ -1,9 +1,8 @@
-"""What helps against a finding, for the objective in use: its own parameters and other objectives, chosen by what they would do.
+"""Advice for a finding: changes of the objective's parameters, or other objectives, that would help.
 
-Whether another value of a parameter, or another objective, would help is computed and not listed: at the place where the run's
-answers stand (their mean log-ratios), from the gradient of the loss that pushes the chosen answer up and the rejected one down. So
-the advice never names a parameter that the objective lacks, a value beyond its range, or the objective in use, and it also fits
-objectives that users have registered.
+The advice is computed: at the mean log-ratios of the run's answers, from the gradient of the loss that pushes the chosen answer up
+and the rejected one down, with another parameter value or another objective. It therefore never names a parameter that the
+objective lacks, a value outside its range, or the objective in use, and it works for users' own objectives. OURS.
 """
 
 from __future__ import annotations
@@ -19,57 +18,62 @@ if TYPE_CHECKING:
     from lab.objectives import Objective
 
 FACTOR = 1.5
-"""How much larger or smaller a parameter is tried."""
+"""Factor by which a parameter is increased or decreased on trial."""
 
 WORTH = 0.05
-"""What a score has to gain for a parameter or an objective to be advised."""
+"""Gain in score from which a parameter or an objective is recommended."""
 
 MOST_TOKENS = 512
-"""Tokens of an answer with which the gradient is computed, at most."""
+"""Maximum answer length, in tokens, for which the gradient is computed."""
 
 
 @dataclass(frozen=True)
 class Push:
-    """How hard the loss pushes the chosen answer up and the rejected one down, per nat; negative: the other way."""
+    """How strongly the loss pushes the chosen answer up and the rejected one down, per nat; negative: the opposite way."""
 
     chosen: float
     rejected: float
 
     @property
     def share(self) -> float:
-        """The chosen side's part of both, in [-1, 1]."""
+        """Share of the chosen side in both pushes, in [-1, 1]."""
         both = abs(self.chosen) + abs(self.rejected)
         return self.chosen / both if both > 0 else math.nan
 
 
 Score = Callable[[Push, Push], float]
-"""How good a push is, given the present one; higher is better."""
+"""Function of a push and the present push: how good it is, higher is better."""
 
 
 def holds_chosen_up(push: Push, present: Push) -> float:
-    """More of the push goes to the chosen answers."""
+    """Score pushes by the share that goes to the chosen answers."""
     return push.share
 
 
 def spares_rejected(push: Push, present: Push) -> float:
-    """The rejected answers are pushed down less."""
+    """Score pushes by how little they push the rejected answers down."""
     return -push.rejected / present.rejected if present.rejected > 0 else math.nan
 
 
 def spares_share(push: Push, present: Push) -> float:
-    """Less of the push goes down on the rejected answers; fit to compare objectives whose scales differ."""
+    """Score pushes by how small the share on the rejected answers is; independent of the scale of the objective."""
     both = abs(push.chosen) + abs(push.rejected)
     return -push.rejected / both if both > 0 else math.nan
 
 
 def pushes_more(push: Push, present: Push) -> float:
-    """Both sides together are pushed more."""
+    """Score pushes by their sum over both sides."""
     both = present.chosen + present.rejected
     return (push.chosen + push.rejected) / both if both > 0 else math.nan
 
 
 class Advice:
-    """Advice for the run behind `evidence`, whose answers stand at log-ratios `at` (chosen, rejected; nats an answer)."""
+    """Builds the sentences of advice for one run.
+
+    Args:
+        evidence: Evidence of the run.
+        at: Mean log-ratios of its chosen and rejected answers, in nats per answer; None if unknown.
+    """
 
     def __init__(self, evidence: Evidence, at: tuple[float, float] | None = None) -> None:
         self.evidence, self.at = evidence, at
@@ -83,26 +87,26 @@ class Advice:
         self.taken = frozenset(names) | evidence.twin_objectives
 
     def rate(self, lower: bool = True) -> str:
-        """ "a lower learning rate (now 0.001)"; "" where there is none lower."""
+        """Return "a lower learning rate (now 0.001)", or "" if it is unknown or cannot be lower."""
         rate = self.evidence.setting("learning_rate", math.nan)
         if math.isnan(rate) or (lower and rate == 0):
             return ""
         return f"a {'lower' if lower else 'higher'} learning rate (now {rate:g})"
 
     def value(self, name: str) -> Any:
-        """The value of a parameter of the objective, None where it has none of that name or does not read it."""
+        """Return the value of a parameter of the objective; None if it has no such parameter or does not use it."""
         return dict(_parameters(self.method)).get(name)
 
     def lower(self, name: str) -> str:
-        """ "a lower beta (now 0.1)"; "" where the objective has no such parameter or it is at the end of its range."""
+        """Return "a lower beta (now 0.1)", or "" if the objective lacks the parameter or it is at the end of its range."""
         return self._changed(name, 1 / FACTOR)
 
     def higher(self, name: str) -> str:
-        """ "a higher r1 (now 0.6)"; "" as in `lower`."""
+        """Return "a higher r1 (now 0.6)", or "" if the objective lacks the parameter or it is at the end of its range."""
         return self._changed(name, FACTOR)
 
     def parameter(self, score: Score) -> str:
-        """The change of one parameter of the objective that improves a score: beta's if it does, else the one that does most."""
+        """Return the change of one parameter that improves a score most, preferring beta; "" if none does."""
         if self.method is None or self.at is None:
             return ""
         present = self._push(self.method)
@@ -120,27 +124,32 @@ class Advice:
         return self._changed(name, factor)
 
     def objectives(self, candidates: Sequence[str], score: Score | None = None) -> list[str]:
-        """Those of some objectives that are not in use, nor a twin's, and that are better by a score where the run stands."""
+        """Return those of some objectives that neither the run nor a twin uses and that improve a score."""
         from lab.objectives import OBJECTIVES
 
-        open_to = [name for name in candidates if name not in self.taken and name in OBJECTIVES]
+        unused = [name for name in candidates if name not in self.taken and name in OBJECTIVES]
         if self.method is None or self.at is None or score is None:
-            return open_to
+            return unused
         present = self._push(self.method)
-        pushes = {name: self._push(OBJECTIVES[name]()) for name in open_to}
+        pushes = {name: self._push(OBJECTIVES[name]()) for name in unused}
         return [
             name for name, push in pushes.items() if push and present and score(push, present) - score(present, present) > WORTH
         ]
 
     def another(self, names: Sequence[str], why: str) -> str:
-        """ "dpop or cal_dpo (holds the chosen answers up)"; "" without a name. In spo it is the base that is another."""
+        """Return "dpop or cal_dpo (holds the chosen answers up)", or "" without names; for spo they are named as its base."""
         if not names:
             return ""
         as_base = " as its base" if self.prefix else ""
         return f"{' or '.join(names)}{as_base} ({why})"
 
     def helps(self, *remedies: str, case: str = "") -> str:
-        """The sentence that says what helps, from those remedies that are not empty; "" where none is left. case: when it does."""
+        """Join remedies to a sentence of advice.
+
+        Args:
+            remedies: Remedies; empty ones are left out, and without any the result is "".
+            case: Condition under which they help, put first.
+        """
         left = [remedy for remedy in remedies if remedy]
         if not left:
             return ""
@@ -164,17 +173,17 @@ class Advice:
         tokens = max(1, min(MOST_TOKENS, round(e.tokens)))
         level = e.start("logps/chosen") or e.now("logps/chosen")
         reference = min(-0.01, level.value / max(1.0, e.tokens)) if level else -2.0
-        x1, x2 = (min(value, -reference * tokens) for value in at)  # no token can be more likely than 1
+        x1, x2 = (min(value, -reference * tokens) for value in at)  # the probability of a token is at most 1
         try:
             plane = field(objective, torch.tensor([x1]), torch.tensor([x2]), tokens=(tokens, tokens), ref=(reference, reference))
-        except (ValueError, RuntimeError):  # an objective of the user's own that needs more than log-probs
+        except (ValueError, RuntimeError):  # a user's objective that needs more than log-probs
             return None
         push = Push(-float(plane.d_log_x1), float(plane.d_log_x2))
         return push if math.isfinite(push.chosen) and math.isfinite(push.rejected) else None
 
 
 def _parameters(objective: Objective | None) -> Iterator[tuple[str, float]]:
-    """The numeric parameters that the objective reads and that may change in mid-run."""
+    """Yield the numeric parameters that the objective uses and that may change during a run."""
     if objective is None:
         return
     values = {name: getattr(objective, name) for name in type(objective).model_fields}
@@ -187,7 +196,7 @@ def _parameters(objective: Objective | None) -> Iterator[tuple[str, float]]:
 
 
 def _within(objective: Objective, name: str, value: float, factor: float) -> float | None:
-    """A parameter's value times a factor, or the end of its range if that comes first; None where it is there already."""
+    """Return a parameter's value times a factor, limited to its range; None if that is no real change."""
     info = type(objective).model_fields[name]
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     low, high = -math.inf, math.inf
@@ -204,6 +213,6 @@ def _within(objective: Objective, name: str, value: float, factor: float) -> flo
         return None
     try:
         objective.replace(**{name: wanted})
-    except ValueError:  # an end that does not belong to the range
+    except ValueError:  # an open end of the range
         return None
     return wanted

@@ -1,8 +1,8 @@
-"""Alerts outside of any page: a line in the terminal, a POST of JSON to a webhook. Off unless somebody asks for them.
+"""Alerts outside the dashboard: a line in the terminal, or a JSON POST to a webhook. Both are off by default.
 
-The webhook may be on this machine, or on a host that is named in so many words; anything else is refused before the run is made.
-It is reached directly (no proxy), follows no redirect, gets a few seconds and a few tries, and a failure is one warning: whatever
-it does, training goes on. What is sent holds words, numbers and ids of pairs, never their text, and no path of this machine.
+The webhook must be on this machine or on an explicitly allowed host; any other is refused before the run is created. It is called
+directly (no proxy), without redirects, with a short timeout and a few tries. A failure is one warning and never stops training.
+Alerts hold messages, numbers and ids of pairs, never the text of pairs and no local paths.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from urllib.parse import urlsplit
 log = logging.getLogger(__name__)
 
 TIMEOUT = 5.0
-"""Seconds the webhook gets for an answer."""
+"""Seconds to wait for the response of the webhook."""
 TRIES = 3
 PAUSE = 0.5
 """Seconds before the second try; doubled before every further one."""
 WAITING = 100
-"""Alerts that may wait for a slow webhook before further ones are left out."""
+"""Alerts queued for a slow webhook; further ones are dropped."""
 PATIENCE = 20.0
-"""Seconds the last alerts of a run get."""
+"""Seconds in which the last alerts of a run must be sent."""
 
 LOOPBACK_NAMES = ("localhost",)
 SIGNS = {"notice": "·", "warning": "!", "error": "!!"}
@@ -38,9 +38,16 @@ SIGNS = {"notice": "·", "warning": "!", "error": "!!"}
 
 @dataclass(frozen=True)
 class Alert:
-    """Something people want to be told of at once.
+    """One alert.
 
-    run: its folder's name.   kind: a kind of the diagnosis, or the state the run has come to.   severity: notice, warning, error.
+    Attributes:
+        run: Name of the run's folder.
+        step: Step of the run.
+        kind: Kind of a finding, or the state in which the run ended.
+        severity: "notice", "warning" or "error".
+        message: What happened.
+        numbers: The numbers behind it.
+        pairs: Ids of the pairs that cause it.
     """
 
     run: str
@@ -52,13 +59,13 @@ class Alert:
     pairs: tuple[str, ...] = ()
 
     def line(self) -> str:
-        """The alert on a line of a terminal."""
+        """Format the alert as one line for a terminal."""
         return f"{SIGNS.get(self.severity, '!')} {self.run}, step {self.step:,}: {' '.join(self.message.split())}"
 
 
 @dataclass(frozen=True)
 class Hook:
-    """Where a webhook is: an address that `parse_hook` has allowed."""
+    """Address of a webhook that `parse_hook` has checked."""
 
     scheme: str
     host: str
@@ -68,33 +75,39 @@ class Hook:
 
 
 def parse_hook(url: str, hosts: str = "") -> Hook:
-    """The address of a webhook. Raises ValueError, in one sentence, for one that alerts must not go to.
+    """Parse and check the address of a webhook.
 
-    hosts: names of hosts that are allowed beside this machine, with commas between; "example.org", or "example.org:8443" for
-    one port.
+    Args:
+        url: The address.
+        hosts: Allowed hosts besides this machine, comma-separated: "example.org", or "example.org:8443" for one port.
+
+    Raises:
+        ValueError: The address is invalid, holds credentials, or its host is not allowed.
     """
     try:
         parts = urlsplit(url.strip())
         host, port = (parts.hostname or "").rstrip("."), parts.port
     except ValueError as error:
-        raise ValueError(f"the webhook {url!r} is no address ({error}); give one like http://127.0.0.1:9000/alerts") from None
+        raise ValueError(
+            f"the webhook {url!r} is not a valid address ({error}); give one like http://127.0.0.1:9000/alerts"
+        ) from None
     if parts.scheme not in ("http", "https") or not host:
-        raise ValueError(f"the webhook {url!r} is no web address; give one like http://127.0.0.1:9000/alerts")
+        raise ValueError(f"the webhook {url!r} is not a web address; give one like http://127.0.0.1:9000/alerts")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("the webhook's address holds a user name or password, which would be stored with the run; leave it out")
+        raise ValueError("the webhook's address contains a user name or password, which would be stored with the run; remove it")
     local = is_loopback(host)
     allowed = [name.strip().lower().rstrip(".") for name in hosts.split(",") if name.strip()]
     if not local and host.lower() not in allowed and f"{host.lower()}:{port}" not in allowed:
         raise ValueError(
-            f"alerts go to this machine, or to a host that is named: the webhook is on {host!r}, so add alert_hosts={host!r} "
-            "if they may go there"
+            f"alerts may go to this machine or to an allowed host, and the webhook is on {host!r}; set alert_hosts={host!r} to "
+            "allow it"
         )
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Hook(parts.scheme, host, port, path, local)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host of an address is this machine, by its own words: 127.0.0.0/8, ::1 or localhost."""
+    """Return whether a host in an address denotes this machine: 127.0.0.0/8, ::1 or localhost."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -102,7 +115,13 @@ def is_loopback(host: str) -> bool:
 
 
 def post(hook: Hook, content: Mapping[str, Any]) -> None:
-    """Send JSON to a webhook once. Raises OSError or HTTPException where it cannot be reached, ValueError where it declines."""
+    """Send JSON to a webhook once.
+
+    Raises:
+        OSError: It cannot be reached.
+        http.client.HTTPException: Its response is invalid.
+        ValueError: It rejects the alert, redirects, or its name leads to another machine.
+    """
     kind = http.client.HTTPSConnection if hook.scheme == "https" else http.client.HTTPConnection
     connection = kind(hook.host, hook.port, timeout=TIMEOUT)
     try:
@@ -117,13 +136,13 @@ def post(hook: Hook, content: Mapping[str, Any]) -> None:
     finally:
         connection.close()
     if 300 <= status < 400:
-        raise ValueError(f"it answered {status}, a redirect, which is not followed")
+        raise ValueError(f"it returned {status}, a redirect, which is not followed")
     if status >= 400:
-        raise ValueError(f"it answered {status}")
+        raise ValueError(f"it returned {status}")
 
 
 def _plain(value: Any) -> Any:
-    """The same with None in the place of numbers that JSON does not know."""
+    """Convert a value for JSON: NaN and infinities become None."""
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -134,10 +153,12 @@ def _plain(value: Any) -> Any:
 
 
 class Alerts:
-    """Tells people of alerts, from a thread of its own; `tell` returns at once and nothing here ever raises.
+    """Sends alerts from a background thread. `send` returns at once, and no method raises.
 
-    terminal: a line on standard error, with a bell where that is a terminal.   hook: a webhook, or None.
-    warn(words): called once, from that thread, when the webhook has failed; later alerts are tried all the same.
+    Args:
+        terminal: Print each alert on standard error, with a bell on a terminal.
+        hook: A webhook, or None.
+        warn: Called once, from the background thread, with a message when the webhook fails; later alerts are still tried.
     """
 
     def __init__(self, *, terminal: bool = False, hook: Hook | None = None, warn: Callable[[str], None] | None = None) -> None:
@@ -147,10 +168,10 @@ class Alerts:
         self._queue: queue.Queue[Alert | None] = queue.Queue(WAITING)
         self._thread: threading.Thread | None = None
 
-    def tell(self, alert: Alert) -> None:
-        """Hand an alert over."""
+    def send(self, alert: Alert) -> None:
+        """Print an alert and queue it for the webhook."""
         if self._terminal:
-            say(alert)
+            print_alert(alert)
         if self._hook is None:
             return
         if self._thread is None:
@@ -159,10 +180,10 @@ class Alerts:
         try:
             self._queue.put_nowait(alert)
         except queue.Full:
-            self._complain("it is too slow, and alerts were left out")
+            self._warn_once("it is too slow, and alerts were dropped")
 
     def close(self, patience: float = PATIENCE) -> None:
-        """Let what waits be sent; gives up after `patience` seconds."""
+        """Wait until the queued alerts are sent, at most `patience` seconds."""
         if self._thread is None:
             return
         try:
@@ -182,24 +203,26 @@ class Alerts:
                     break
                 except (OSError, http.client.HTTPException, ValueError) as error:
                     reason = " ".join(str(error).split()) or type(error).__name__
-                    if isinstance(error, ValueError) or attempt == TRIES - 1:  # who declines would decline again
-                        self._complain(reason)
+                    if (
+                        isinstance(error, ValueError) or attempt == TRIES - 1
+                    ):  # a webhook that rejects an alert would reject it again
+                        self._warn_once(reason)
                         break
                     time.sleep(PAUSE * 2**attempt)
 
-    def _complain(self, reason: str) -> None:
+    def _warn_once(self, reason: str) -> None:
         if not self._failed:
             self._failed = True
             assert self._hook is not None
-            message = f"The webhook on {self._hook.host} did not take an alert ({reason}); the run goes on."
+            message = f"The webhook on {self._hook.host} did not accept an alert ({reason}); training continues."
             log.warning("%s", message)
             self._warn(message)
 
 
-def say(alert: Alert) -> None:
-    """Print an alert on standard error, with a bell where that is a terminal."""
+def print_alert(alert: Alert) -> None:
+    """Print an alert on standard error, with a bell if that is a terminal."""
     try:
         bell = "\a" if sys.stderr.isatty() else ""
         print(f"{bell}{alert.line()}", file=sys.stderr, flush=True)
-    except (OSError, ValueError, AttributeError):  # a terminal that is gone
-        log.debug("There is no terminal for the alert: %s", alert.message)
+    except (OSError, ValueError, AttributeError):  # the terminal was closed
+        log.debug("The alert could not be printed: %s", alert.message)

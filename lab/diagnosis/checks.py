@@ -1,4 +1,4 @@
-"""What a check of the diagnosis is, and the registry of all of them."""
+"""Types and registry of the diagnostic checks."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from .evidence import Evidence
 from .thresholds import Thresholds
 
 Severity = Literal["notice", "warning", "error"]
-"""notice: usual, but good to know. warning: something to do. error: the run, or what it says, is wrong."""
+"""notice: usual, but good to know. warning: action is advised. error: the run or its results are wrong."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a rule saw.
+class CheckResult:
+    """Result of one check.
 
-    numbers: behind it, by their words with the unit.   words: one or two sentences with the numbers in them and what to do; ""
-    where all is well.   pairs: ids of those that cause it.   since: the step it began at.   waits: what is missing, where nothing
-    can be said.   change: the change made after this step is the cause, so that the run can be resumed without it.
+    Attributes:
+        numbers: The numbers behind it, by description with unit.
+        message: The finding, the number, and what to do, in a sentence each; "" if nothing is wrong.
+        severity: Severity of the finding.
+        pairs: Ids of the pairs that cause it.
+        since: Step at which it began.
+        missing: What data is missing, if the check cannot decide; otherwise "".
+        change: The change made after this step is the cause, and the run can be resumed without it.
     """
 
     numbers: Mapping[str, float] = field(default_factory=dict)
@@ -27,16 +32,16 @@ class Seen:
     severity: Severity = "warning"
     pairs: tuple[str, ...] = ()
     since: int | None = None
-    waits: str = ""
+    missing: str = ""
     change: int | None = None
 
 
-Rule = Callable[[Evidence, Thresholds], Seen]
+Rule = Callable[[Evidence, Thresholds], CheckResult]
 
 
 @dataclass(frozen=True)
 class Check:
-    """A condition that is looked for: its name, a title for people, the thresholds that decide, and its rule."""
+    """A check: its name, readable title, the names of its thresholds, and its rule."""
 
     kind: str
     title: str
@@ -45,11 +50,16 @@ class Check:
 
 
 CHECKS: dict[str, Check] = {}
-"""Every check by its kind, in the order in which they are told."""
+"""All checks by kind, in the order in which findings are listed."""
 
 
 def check(title: str, *thresholds: str) -> Callable[[Rule], Rule]:
-    """Decorator: registers a rule under its function's name. thresholds: names of fields of `Thresholds`."""
+    """Register the decorated function as the rule of a check of the same name.
+
+    Args:
+        title: Readable title.
+        thresholds: Names of the fields of `Thresholds` that it reads.
+    """
 
     def register(rule: Rule) -> Rule:
         CHECKS[rule.__name__] = Check(rule.__name__, title, thresholds, rule)
@@ -59,12 +69,12 @@ def check(title: str, *thresholds: str) -> Callable[[Rule], Rule]:
 
 
 def number(value: float) -> str:
-    """A number in a sentence."""
+    """Format a number for a sentence."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def percent(share: float) -> str:
-    """A share in a sentence; 0 % and 100 % only where it is exactly that."""
+    """Format a share for a sentence, with enough digits that only 0 and 1 become 0 % and 100 %."""
     digits = 0
     while digits < 3 and share not in (0, 1) and float(f"{100 * share:.{digits}f}") in (0, 100):
         digits += 1

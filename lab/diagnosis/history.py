@@ -1,4 +1,4 @@
-"""What the diagnosis has to know of a run beside its numbers: its changes in mid-run with old and new values, and its twins."""
+"""History of a run for the checks: changes made while it ran, with old and new values, and the objectives of its twins."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ LEARNING_RATE = "learning_rate"
 
 @dataclass(frozen=True)
 class MadeChange:
-    """What was changed when `after` steps were done.
+    """A change made during a run, with old and new values.
 
-    settings: value before and after by path ("learning_rate", "beta", "base.beta").   pairs_version: the version of the pair set
-    that is trained on from there, or None.   counts: how many pairs it edited, dropped and added, where that was recorded.
+    Attributes:
+        after: Optimizer steps done when it was made.
+        settings: (old, new) value by path ("learning_rate", "beta", "base.beta").
+        pairs_version: Version of the pairs trained on since then, or None if it stayed the same.
+        counts: Number of pairs edited, dropped and added, if recorded.
     """
 
     after: int
@@ -29,13 +32,13 @@ class MadeChange:
 
     @property
     def parameters(self) -> bool:
-        """Whether it changed parameters of the objective."""
+        """Whether parameters of the objective changed."""
         return any(path != LEARNING_RATE for path in self.settings)
 
     @property
     def message(self) -> str:
-        """What was changed, as a clause."""
-        parts = [f"{path} was changed from {value_words(old)} to {value_words(new)}" for path, (old, new) in self.settings.items()]
+        """The change as a clause of a sentence."""
+        parts = [f"{path} changed from {format_value(old)} to {format_value(new)}" for path, (old, new) in self.settings.items()]
         if self.pairs_version is not None:
             counted = ", ".join(f"{number:,} {what}" for what, number in self.counts.items() if number)
             parts.append(f"edits of the pairs were taken (version {self.pairs_version}{f': {counted}' if counted else ''})")
@@ -43,9 +46,14 @@ class MadeChange:
 
 
 def made_changes(folder: Path, config: Mapping[str, Any], edits: Mapping[int, Mapping[str, Any]]) -> list[MadeChange]:
-    """The changes of the run in a folder, oldest first; those made at one step are one. Empty where their file is damaged.
+    """Return the changes of the run in a folder, oldest first; those made at the same step are merged.
 
-    config: the settings the run was made with, as plain values.   edits: details of the events that tell of a version.
+    Empty if their file is damaged.
+
+    Args:
+        folder: Folder of the run.
+        config: Settings of the run when it was created, as JSON values.
+        edits: Details of its edit events, by version of the pairs.
     """
     try:
         changes = read_changes(folder)
@@ -56,9 +64,9 @@ def made_changes(folder: Path, config: Mapping[str, Any], edits: Mapping[int, Ma
     for change in changes:
         settings: dict[str, tuple[Any, Any]] = {}
         for path, value in change.settings.items():
-            place = present if path in present else present["objective"]
-            settings[path] = (_get(place, path), value)
-            put(place, path, value)
+            owner = present if path in present else present["objective"]
+            settings[path] = (_get(owner, path), value)
+            put(owner, path, value)
         detail = edits.get(change.pairs_version, {}) if change.pairs_version is not None else {}
         counts = {what: int(detail[what]) for what in ("edited", "dropped", "added") if what in detail}
         if made and made[-1].after == change.after:
@@ -71,7 +79,7 @@ def made_changes(folder: Path, config: Mapping[str, Any], edits: Mapping[int, Ma
 
 
 def twin_objectives(folder: Path) -> frozenset[str]:
-    """Names of the objectives that the twins of the run in a folder train with, those inside others too."""
+    """Return the names of the objectives of a run's twins, wrapped objectives included."""
     try:
         configs = [read_manifest(twin)["config"] for twin in read_twins(folder)]
     except (RunError, OSError, KeyError):
@@ -84,31 +92,31 @@ def twin_objectives(folder: Path) -> frozenset[str]:
     return frozenset(names - {""})
 
 
-def value_words(value: Any) -> str:
-    """A setting's value in a sentence, with all its digits."""
+def format_value(value: Any) -> str:
+    """Format the value of a setting for a sentence, with all its digits."""
     if value is None:
         return "its default"
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
 def copied(value: Any) -> Any:
-    """A copy of nested mappings that can be changed."""
+    """Return a mutable copy of nested mappings."""
     return {key: copied(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
 
 
-def put(place: dict[str, Any], path: str, value: Any) -> None:
+def put(settings: dict[str, Any], path: str, value: Any) -> None:
     """Set a value at a path ("base.beta") of nested mappings."""
     *parents, last = path.split(".")
     for parent in parents:
-        inner = place.get(parent)
-        place[parent] = inner if isinstance(inner, dict) else {"name": inner} if isinstance(inner, str) else {}
-        place = place[parent]
-    place[last] = value
+        inner = settings.get(parent)
+        settings[parent] = inner if isinstance(inner, dict) else {"name": inner} if isinstance(inner, str) else {}
+        settings = settings[parent]
+    settings[last] = value
 
 
-def _get(place: Mapping[str, Any], path: str) -> Any:
+def _get(settings: Mapping[str, Any], path: str) -> Any:
     parts: Sequence[str] = path.split(".")
-    value: Any = place
+    value: Any = settings
     for part in parts:
         value = value.get(part) if isinstance(value, Mapping) else None
     return value

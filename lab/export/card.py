@@ -242,7 +242,7 @@ def _measured(detail: dict[str, Any], name: str) -> str:
 
 def _metrics(run: Run, source: Source) -> str:
     """Training metrics: means over the last steps up to the checkpoint, on batches that were trained on."""
-    frame: pd.DataFrame = run.reader.scalars([*METRICS], first=max(1, source.step - LAST + 1), last=source.step)
+    frame: pd.DataFrame = run.reader.scalars.read([*METRICS], first=max(1, source.step - LAST + 1), last=source.step)
     means = frame.mean().dropna()
     if means.empty:
         return ""

@@ -1,20 +1,20 @@
-"""Pictures of a run: data frame in, Plotly figure out. The dashboard and the notebooks draw the same ones."""
+"""Figures of runs: data frame in, Plotly figure out. Dashboard, notebooks and `Run.figure` share them."""
 
+from lab.glossary import GLOSSARY, PAIR_TERMS, Entry, entry
 from lab.plots.run.confusion import confusion
 from lab.plots.run.curves import curves
 from lab.plots.run.distribution import distribution
 from lab.plots.run.layers import layers
-from lab.plots.run.pair_history import history_groups, history_table, in_words, pair_history, times_seen
+from lab.plots.run.pair_history import history_groups, history_table, pair_history, times_seen
 from lab.plots.run.panel import panel
 from lab.plots.run.plane import plane, plane_ranges
-from lab.plots.run.tokens import KINDS, Kind, Paint, paint, paintable
+from lab.plots.run.tokens import KINDS, Paint, paint, paintable
 from lab.plots.run.virtual_step import virtual_step
 
 from .data import FORMATS, as_file, figure_data, figure_file
 from .figures import DISTRIBUTION, FIGURES, SCALAR, FigureSpec, run_figure, run_parts
-from .glossary import GLOSSARY, PAIR_TERMS, Entry, entry
 from .record import Record
-from .style import HEIGHT, plainly
+from .style import HEIGHT, as_dicts
 from .table import figure_table
 
 __all__ = [
@@ -28,9 +28,9 @@ __all__ = [
     "SCALAR",
     "Entry",
     "FigureSpec",
-    "Kind",
     "Paint",
     "Record",
+    "as_dicts",
     "as_file",
     "confusion",
     "curves",
@@ -41,13 +41,11 @@ __all__ = [
     "figure_table",
     "history_groups",
     "history_table",
-    "in_words",
     "layers",
     "paint",
     "paintable",
     "pair_history",
     "panel",
-    "plainly",
     "plane",
     "plane_ranges",
     "run_figure",

@@ -1,7 +1,8 @@
-"""Every figure of a run by its name; the dashboard, the notebooks and `Run.figure` draw them here.
+"""The figures of a run by name, for the dashboard, notebooks and `Run.figure`.
 
-run_figure(run.reader, "margins")
-run_figure(run.reader, "distribution:pilot_chosen", dark=True)
+Example:
+    run_figure(run.reader, "margins")
+    run_figure(run.reader, "distribution:pilot_chosen", dark=True)
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lab.errors import FigureError
+from lab.glossary import PAIR_TERMS, entry
 from lab.plots.run.confusion import PREFIX, confusion
 from lab.plots.run.confusion import TITLE as CONFUSION_TITLE
 from lab.plots.run.curves import curves
@@ -25,32 +27,35 @@ from lab.plots.run.panel import panel
 from lab.plots.run.plane import TITLE as PLANE_TITLE
 from lab.plots.run.plane import plane
 
-from .glossary import PAIR_TERMS, entry
 from .record import Record
-from .style import is_step_axis, plainly
+from .style import as_dicts, is_step_axis
 
 if TYPE_CHECKING:
     from lab.store import StoreReader
 
 RECENT = 50
-"""Steps that the confusion of the degree head is counted over."""
+"""Number of latest steps over which the confusion of the degree head is counted."""
 
 SHARE = (-0.03, 1.03)
-"""Axis of what lies between 0 and 1."""
+"""Axis range of shares."""
 
 DISTRIBUTION = "distribution:"
-"""What the names of the distributions begin with; a term's name follows."""
+"""Prefix of the names of distributions; the name of a term follows."""
 
 SCALAR = "scalar:"
-"""What the name of the curve of any recorded scalar begins with; the scalar's name follows."""
+"""Prefix of the name of the curve of any recorded scalar; the name of the scalar follows."""
 
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """A figure that can be drawn of any run: its title, and `draw(record, dark)`.
+    """A figure that can be drawn for any run.
 
-    scalars: the scalars that are its data, if such are.   data: gives its data where they are something else.
-    interval: what an evaluation calls the confidence interval around it.
+    Attributes:
+        title: Its title.
+        draw: draw(record, dark) returns the figure.
+        scalars: The scalars it shows, if any.
+        data: Returns its data if that is not scalars.
+        interval: Name of its confidence interval in evaluation events, or "".
     """
 
     title: str
@@ -61,7 +66,7 @@ class FigureSpec:
 
 
 def _lines(title: str, *names: str, smooth: bool = True, **look: Any) -> FigureSpec:
-    """Curves of some scalars; `look` is handed on to `curves`."""
+    """Declare curves of some scalars; `look` is passed on to `curves`."""
 
     def draw(record: Record, dark: bool) -> go.Figure:
         frame = record.scalars(names)
@@ -85,12 +90,14 @@ def _lines(title: str, *names: str, smooth: bool = True, **look: Any) -> FigureS
 
 
 def _window(values: int) -> int:
-    """Width of the moving mean: a fortieth of what there is, so that the line stays a line however long the run."""
+    """Return the width of the moving mean, a fortieth of the values, so that the line is smooth for any length of run."""
     return min(max(values // 40, 1), 500)
 
 
-def _sampled(title: str, name: str, interval: str, *, waiting: str, **look: Any) -> FigureSpec:
-    """A mean over sampled answers with its confidence interval, which evaluations keep as <interval>_low and <interval>_high."""
+def _sampled(name: str, interval: str, *, waiting: str, **look: Any) -> FigureSpec:
+    """Declare the curve of a mean over sampled answers with the interval <interval>_low to <interval>_high of its evaluations."""
+    title = entry(name).title
+    look = {"unit": entry(name).unit} | look
 
     def draw(record: Record, dark: bool) -> go.Figure:
         band, frame = _band(record, interval), record.scalars([name])
@@ -103,16 +110,16 @@ def _sampled(title: str, name: str, interval: str, *, waiting: str, **look: Any)
 
 
 def _band(record: Record, interval: str) -> pd.DataFrame:
-    """An interval by step: index `step`, columns low and high."""
+    """Return an interval by step: index `step`, columns low and high."""
     low, high = f"{interval}_low", f"{interval}_high"
     events = record.events()
-    looks = events[events["kind"] == "evaluation"]
-    found = [(step, d[low], d[high]) for step, d in zip(looks["step"], looks["detail"]) if low in d and high in d]
-    return pd.DataFrame(found, columns=["step", "low", "high"]).drop_duplicates("step", keep="last").set_index("step")
+    evaluations = events[events["kind"] == "evaluation"]
+    rows = [(step, d[low], d[high]) for step, d in zip(evaluations["step"], evaluations["detail"]) if low in d and high in d]
+    return pd.DataFrame(rows, columns=["step", "low", "high"]).drop_duplicates("step", keep="last").set_index("step")
 
 
 def interval_of(record: Record, name: str) -> pd.DataFrame | None:
-    """The confidence interval around a figure's curve by step, columns low and high; None where it has none."""
+    """Return the confidence interval of a figure's curve by step, with columns low and high; None if it has none."""
     interval = spec_of(record, name).interval
     return _band(record, interval) if interval else None
 
@@ -123,23 +130,24 @@ def _distribution(term: str) -> FigureSpec:
     )
 
 
-def _scalar(name: str) -> FigureSpec:
-    about = entry(name)
-    return _lines(about.title, name, unit=about.unit)
+def _scalar(name: str, **look: Any) -> FigureSpec:
+    """Declare the curve of one scalar, with title and unit from the glossary."""
+    return _lines(entry(name).title, name, **({"unit": entry(name).unit} | look))
 
 
 def _confusion(record: Record, dark: bool) -> go.Figure:
-    """Counts of the latest steps; earlier ones are of another head."""
+    """Draw the confusion over the latest steps; earlier counts belong to an earlier state of the head."""
     counts = record.scalars(record.scalar_names(PREFIX)).tail(RECENT).sum()
     counts.index = pd.MultiIndex.from_tuples(
-        [tuple(int(degree) for degree in name.removeprefix(PREFIX).split("/")) for name in counts.index], names=["true", "named"]
+        [tuple(int(degree) for degree in name.removeprefix(PREFIX).split("/")) for name in counts.index],
+        names=["true", "predicted"],
     )
     note = f"{int(counts.sum()):,} answers of the latest {RECENT} steps"
-    return confusion(counts.unstack("named") if len(counts) else pd.DataFrame(), note=note, dark=dark)
+    return confusion(counts.unstack("predicted") if len(counts) else pd.DataFrame(), note=note, dark=dark)
 
 
 _SAMPLED = "Answers to held-out prompts are sampled before the first step, every eval_every steps and at the end."
-_JUDGED = f"{_SAMPLED} The curve appears where an oracle or a reward model judges them."
+_JUDGED = f"{_SAMPLED} The curve appears if an oracle or a reward model scores them."
 
 FIGURES: dict[str, FigureSpec] = {
     "loss": _lines("Loss", "loss", "loss_align", "loss_degree", "eval/loss", unit="nats"),
@@ -152,21 +160,17 @@ FIGURES: dict[str, FigureSpec] = {
     "log_ratios": _lines("Log-ratios to the reference", "log_ratio_chosen", "log_ratio_rejected", unit="nats"),
     "pilots": _lines("Pilot terms", "pilot_chosen", "pilot_rejected", unit="nats"),
     "weights": _lines("Weights of both sides", "weight_chosen", "weight_rejected", unit="credit, 1/token"),
-    "target_margin": _lines("Target margin", "target_margin", unit="reward, no unit"),
+    "target_margin": _scalar("target_margin", unit="reward, no unit"),
     "degree": _lines(
         "Degree head: accuracy and rank correlation", "degree_accuracy", "rank_correlation", unit="share, correlation"
     ),
     "confusion": FigureSpec(CONFUSION_TITLE, _confusion),
-    "oracle": _sampled("Oracle reward of sampled answers", "eval/oracle_reward", "reward", unit="reward", waiting=_JUDGED),
-    "reward": _sampled("Reward of sampled answers", "eval/reward", "reward", unit="reward", waiting=_JUDGED),
-    "win_rate": _sampled(
-        "Win rate against the reference", "eval/win_rate", "win", unit="share of comparisons", span=SHARE, waiting=_JUDGED
-    ),
-    "valid": _lines("Valid answers", "eval/valid", unit="share", span=SHARE, smooth=False, waiting=_JUDGED),
-    "kl": _sampled("Distance to the reference", "eval/kl", "kl", unit="nats per answer", waiting=_SAMPLED),
-    "answer_length": _lines(
-        "Length of sampled answers", "eval/completions/mean_length", unit="tokens", smooth=False, waiting=_SAMPLED
-    ),
+    "oracle": _sampled("eval/oracle_reward", "reward", unit="reward", waiting=_JUDGED),
+    "reward": _sampled("eval/reward", "reward", unit="reward", waiting=_JUDGED),
+    "win_rate": _sampled("eval/win_rate", "win", unit="share of comparisons", span=SHARE, waiting=_JUDGED),
+    "valid": _scalar("eval/valid", span=SHARE, smooth=False, waiting=_JUDGED),
+    "kl": _sampled("eval/kl", "kl", waiting=_SAMPLED),
+    "answer_length": _scalar("eval/completions/mean_length", smooth=False, waiting=_SAMPLED),
     "repetition": _lines(
         "Repeated and cut answers",
         "eval/repetition",
@@ -176,10 +180,10 @@ FIGURES: dict[str, FigureSpec] = {
         smooth=False,
         waiting=_SAMPLED,
     ),
-    "grad_norm": _lines("Gradient norm", "grad_norm", unit="length, no unit"),
-    "learning_rate": _lines("Learning rate", "learning_rate", unit="η, no unit", smooth=False),
-    "throughput": _lines("Throughput", "pairs_per_second", unit="pairs per second"),
-    "probe_cost": _lines("Cost of the probes", "probe_cost", unit="share of training time"),
+    "grad_norm": _scalar("grad_norm", unit="norm, no unit"),
+    "learning_rate": _scalar("learning_rate", unit="η, no unit", smooth=False),
+    "throughput": _scalar("pairs_per_second", unit="pairs per second"),
+    "probe_cost": _scalar("probe_cost", unit="share of training time"),
     "layers": FigureSpec(LAYERS_TITLE, lambda record, dark: layers(record.layers(), events=record.notable(), dark=dark)),
     "panel": FigureSpec(
         PANEL_TITLE,
@@ -189,36 +193,41 @@ FIGURES: dict[str, FigureSpec] = {
     "plane": FigureSpec(PLANE_TITLE, lambda record, dark: plane(record.pairs(), batch=record.step, dark=dark)),
     **{DISTRIBUTION + term: _distribution(term) for term in PAIR_TERMS},
 }
-"""Every figure by name. `distribution:<term>` also works for a term that only an objective of one's own has, and `scalar:<name>` is
-the curve of any recorded scalar."""
+"""The figures by name. Also valid are `distribution:<term>` for a term of a user's own objective, and `scalar:<name>` for the curve
+of any recorded scalar."""
 
 
 def run_figure(source: StoreReader | Record, name: str, dark: bool = False) -> go.Figure:
-    """A figure of a run as it stands. `dark` chooses the colours; the background is transparent.
+    """Draw a figure of a run. A figure without data explains what will appear and when.
 
-    source: the store of a run, or the Record of one that somebody keeps for drawing it again and again.
-    Raises FigureError naming the figures there are. A figure that has no data yet says what will appear, and when.
+    Args:
+        source: Reader of the run, or a Record that is kept for drawing repeatedly.
+        name: Name of the figure, see FIGURES.
+        dark: Use the dark palette; the background is transparent.
+
+    Raises:
+        FigureError: The figure is unknown; the message lists the known ones.
     """
     return go.Figure(run_parts(source, name, dark), _validate=False)
 
 
 def run_parts(source: StoreReader | Record, name: str, dark: bool = False) -> dict[str, Any]:
-    """The same as plain data, {"data": traces, "layout": layout}, at half the cost: what a page sends at every refresh."""
+    """Draw a figure as a dict {"data": traces, "layout": layout}, at half the cost of `run_figure`; arguments as there."""
     record = source if isinstance(source, Record) else Record(source)
     spec = spec_of(record, name)
-    with plainly():
+    with as_dicts():
         drawn = spec.draw(record, dark)
     parts: dict[str, Any] = drawn.to_plotly_json() if isinstance(drawn, go.Figure) else drawn
     layout = parts["layout"]
-    layout["uirevision"] = f"{record.reader.folder.name}/{name}"  # the same word at every refresh: keep zoom and hidden traces
-    if record.until is not None and parts["data"]:  # in the past: the axis keeps its length, and the curves grow along it
+    layout["uirevision"] = f"{record.reader.folder.name}/{name}"  # constant, so that a refresh keeps zoom and hidden traces
+    if record.until is not None and parts["data"]:  # an earlier step is shown: the axis keeps its length
         for look in (look for key, look in layout.items() if key.startswith("xaxis") and is_step_axis(look)):
             look["range"] = [0, max(record.latest, 1)]
     return parts
 
 
 def spec_of(record: Record, name: str) -> FigureSpec:
-    """What draws a figure of this run. Raises ValueError naming the figures there are."""
+    """Return the declaration of a figure of this run. Raises FigureError, which lists the known figures, if there is none."""
     spec = FIGURES.get(name)
     term = name.removeprefix(DISTRIBUTION)
     if spec is None and name.startswith(DISTRIBUTION) and term in record.term_names():
@@ -227,8 +236,8 @@ def spec_of(record: Record, name: str) -> FigureSpec:
     if spec is None and name.startswith(SCALAR) and scalar in record.scalar_names(""):
         spec = _scalar(scalar)
     if spec is None:
-        there = sorted(known for known in FIGURES if not known.startswith(DISTRIBUTION))
-        spread = f", the spread of a term ({', '.join(DISTRIBUTION + known for known in record.term_names())})"
+        figures = sorted(known for known in FIGURES if not known.startswith(DISTRIBUTION))
+        spread = f", the distribution of a term ({', '.join(DISTRIBUTION + known for known in record.term_names())})"
         more = f"{spread if record.term_names() else ''}, or the curve of any recorded scalar ({SCALAR}<name>)"
-        raise FigureError(f"There is no figure {name!r}; choose one of {', '.join(there)}{more}.")
+        raise FigureError(f"There is no figure {name!r}; choose one of {', '.join(figures)}{more}.")
     return spec

@@ -1,4 +1,4 @@
-"""What happened in a run, as thin marks along the foot of its figures."""
+"""Events of a run as thin marks along the bottom of its figures."""
 
 from __future__ import annotations
 
@@ -10,55 +10,58 @@ import pandas as pd
 
 from lab.store import SCREEN_POINTS
 
-from .style import ink, translucent, wrapped
+from .style import palette, translucent, wrapped
 
-BY_THE_CLOCK = ("evaluation", "checkpoint")
-KINDS = ("warning", "diagnosis", "refused", "request", "change", "edit", "resumed", "branched", *BY_THE_CLOCK)
-"""Events that are marked."""
+REGULAR = ("evaluation", "checkpoint")
+KINDS = ("warning", "diagnosis", "refused", "request", "change", "edit", "resumed", "branched", *REGULAR)
+"""Kinds of events that are marked."""
 
 QUIET = 60
-"""Marks of the kinds that come by the clock: of more, evenly many are left out; a row without gaps would say nothing."""
+"""At most this many marks of the regular kinds, evenly spaced; more would merge into a line."""
 
 
 def describe(kind: str, detail: Mapping[str, Any]) -> str:
-    """An event in words."""
+    """Describe an event in one line."""
     if kind == "warning":
         return f"Warning: {detail.get('message', '')}"
     if kind == "diagnosis":
-        return f"{'Over' if detail.get('over') else 'Found'}: {detail.get('message', '')}"
+        return f"{'Resolved' if detail.get('over') else 'Finding'}: {detail.get('message', '')}"
     if kind == "request":
-        return f"Asked to {detail.get('request', 'do something')}"
+        return f"Requested: {detail.get('request', 'unknown')}"
     if kind == "refused":
-        return f"Refused to {detail.get('request', 'do something')}: {detail.get('message', '')}"
+        return f"Refused: {detail.get('request', 'unknown')} ({detail.get('message', '')})"
     if kind == "change":
         return "Changed: " + ", ".join(f"{name} to {now}" for name, (_, now) in detail.get("settings", {}).items())
     if kind == "branched":
         return f"Branched from {detail.get('parent', 'another run')}"
     if kind == "edit":
         counts = ", ".join(f"{detail[what]} {what}" for what in ("edited", "dropped", "added") if detail.get(what))
-        return f"Pairs of version {detail.get('version')}: {counts or 'as before'}"
+        return f"Pairs of version {detail.get('version')}: {counts or 'unchanged'}"
     if kind == "resumed":
         without = "".join(f", without the change after step {change['after']:,}" for change in detail.get("without", [])[:1])
         return f"Resumed from {detail.get('checkpoint') or 'the start'}{without}"
     if kind == "evaluation":
         named = {"eval/oracle_reward": "oracle reward", "eval/reward": "reward", "eval/rewards/margins": "margin"}
-        found = [f"{message} {detail[name]:.3g}" for name, message in named.items() if name in detail]
-        return "Looked at held-out prompts" + (f": {', '.join(found)}" if found else "")
+        results = [f"{label} {detail[name]:.3g}" for name, label in named.items() if name in detail]
+        return "Evaluation" + (f": {', '.join(results)}" if results else "")
     if kind == "checkpoint":
         return f"Checkpoint saved: {detail.get('folder', '')}"
     return kind.capitalize()
 
 
-def notable(events: pd.DataFrame, *, clocked: Sequence[str] = BY_THE_CLOCK, quiet: int = QUIET) -> pd.DataFrame:
-    """The events that are marked, at most 1,000. A column `message` says what happened.
+def notable(events: pd.DataFrame, *, clocked: Sequence[str] = REGULAR, quiet: int = QUIET) -> pd.DataFrame:
+    """Return the events that are marked, at most 1,000, with a column `message` that describes them.
 
-    clocked: which of those by the clock are.   quiet: at most so many of these.
+    Args:
+        events: Events of a run, as from `Run.events`.
+        clocked: Regular kinds that are marked.
+        quiet: At most this many events of the regular kinds.
     """
     kinds = events["kind"].to_numpy(object)
-    regular, others = np.isin(kinds, clocked), np.isin(kinds, [kind for kind in KINDS if kind not in BY_THE_CLOCK])
+    regular, others = np.isin(kinds, clocked), np.isin(kinds, [kind for kind in KINDS if kind not in REGULAR])
     kept = [_evenly(np.flatnonzero(regular), quiet), _evenly(np.flatnonzero(others), SCREEN_POINTS - QUIET)]
-    found = events.iloc[np.concatenate(kept)]
-    return found.assign(message=[wrapped(describe(kind, detail)) for kind, detail in zip(found["kind"], found["detail"])])
+    chosen = events.iloc[np.concatenate(kept)]
+    return chosen.assign(message=[wrapped(describe(kind, detail)) for kind, detail in zip(chosen["kind"], chosen["detail"])])
 
 
 def marks(
@@ -70,25 +73,28 @@ def marks(
     whose: tuple[str, str] | None = None,
     row: int = 0,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A trace with one mark an event, and an axis of its own, so that the marks stay at the foot while one zooms.
+    """Return a trace with one mark per event, and its own vertical axis, so that zooming keeps the marks at the bottom.
 
-    over: the axes of the plot that is marked.   own: the name of the marks' vertical axis.
-    whose: label and colour of the run they are of, where a picture has several; their legend hides the marks too.   row: counted
-    from the foot, so that those of several runs do not cover each other.
-    events: a column `x` says where the events lie on an axis that is not the step's.
+    Args:
+        events: Events of a run. A column `x` holds their positions if the axis is not that of the steps.
+        dark: Use the dark palette.
+        over: Axes of the plot that is marked.
+        own: Name of the vertical axis of the marks.
+        whose: Label and colour of the run, in a figure of several runs; its legend entry also hides the marks.
+        row: Row from the bottom, so that the marks of several runs do not overlap.
     """
-    found = events if "message" in events else notable(events)
-    if found.empty:
+    marked = events if "message" in events else notable(events)
+    if marked.empty:
         return [], {}
-    c = ink(dark)
+    c = palette(dark)
     label, colour = whose or ("", c.rejected)
     quiet = c.faint if whose is None else translucent(colour, 0.45)
-    colours = [quiet if kind in BY_THE_CLOCK else colour for kind in found["kind"]]
+    colours = [quiet if kind in REGULAR else colour for kind in marked["kind"]]
     trace = {
         "type": "scatter",
         "name": "events",
-        "x": found["x"].to_numpy(np.float64) if "x" in found else found["step"].to_numpy(np.int32),
-        "y": np.full(len(found), 0.03 + 0.04 * row, np.float32),
+        "x": marked["x"].to_numpy(np.float64) if "x" in marked else marked["step"].to_numpy(np.int32),
+        "y": np.full(len(marked), 0.03 + 0.04 * row, np.float32),
         "xaxis": over[0],
         "yaxis": own,
         "mode": "markers",
@@ -98,9 +104,9 @@ def marks(
             "line": {"width": 1.5},
             "color": np.array(colours, object),
         },
-        "text": found["message"].to_numpy(object),
+        "text": marked["message"].to_numpy(object),
         "hovertemplate": f"step %{{customdata:,d}}<br>%{{text}}<extra>{wrapped(label, 30)}</extra>",
-        "customdata": found["step"].to_numpy(np.int32),
+        "customdata": marked["step"].to_numpy(np.int32),
         "showlegend": False,
     }
     if label:
@@ -110,5 +116,5 @@ def marks(
 
 
 def _evenly(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the rows, the first and the last among them."""
+    """Return at most `most` of the rows, evenly spaced, the first and the last among them."""
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(int)]

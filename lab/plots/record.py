@@ -1,4 +1,4 @@
-"""What the figures of one run are drawn from; a page that redraws every second keeps it and reads only what is new."""
+"""Cached data of one run for its figures; a page that redraws every second reads only what is new."""
 
 from __future__ import annotations
 
@@ -13,33 +13,38 @@ from lab.store import SCREEN_POINTS, StoreReader
 from .marks import notable
 
 HEAT_COLUMNS = 240
-"""Steps whose pairs are read for the distributions."""
+"""Number of steps whose pairs are read for the distributions."""
 
 LAYER_COLUMNS = 120
-"""Columns of the heat maps of layers."""
+"""Number of columns of the heat maps of layers."""
 
 VISIBLE = 1 / 250
-"""Distributions and layers are read anew when the run has gone on by this share: less would not be seen in the picture."""
+"""Distributions and layers are read again when the run has advanced by this share; less would be invisible."""
 
 AT_MOST = 1 / 20
-"""Share of the time that reading all pairs may take; a big set is read less often than every second."""
+"""Share of the time that reading all pairs may take; a large set is read less often than every second."""
 
 HEAVY = ("samples",)
-"""Parts of events that no figure draws; `StoreReader.event` has them."""
+"""Parts of events that no figure needs; `EventReader.detail` returns them."""
 
 T = TypeVar("T")
 
 
 class Record:
-    """The numbers of a run as a screen needs them. `refresh()` looks again; between refreshes nothing changes.
+    """Data of one run in the resolution of a screen, cached until `refresh()`. Not thread-safe: use one per session.
 
-    until: the step that is shown; nothing later is read. None: the latest.
-    `version` names what was read: while it stays, every figure stays. Use one per session: it is not shared between threads.
+    Args:
+        reader: Reader of the run.
+        until: Show the run up to this step; None: up to the latest.
+
+    Attributes:
+        version: Changes whenever there is something new to draw.
     """
 
     def __init__(self, reader: StoreReader, until: int | None = None) -> None:
         self.reader = reader
         self.until = until
+        self._notable: pd.DataFrame | None = None
         self._forget()
         self._events = pd.DataFrame()
         self._running = False
@@ -47,7 +52,7 @@ class Record:
         self._step = reader.step
 
     def refresh(self, until: int | None = None) -> None:
-        """Look again, at the step `until` from now on (None: the latest). What cannot have changed is read no second time."""
+        """Read what is new, and show the run up to the step `until` from now on (None: the latest)."""
         before = self.version
         if until != self.until:
             self.until = until
@@ -59,38 +64,38 @@ class Record:
 
     @property
     def version(self) -> tuple[Any, ...]:
-        """Changes when there is something new to draw."""
+        """Key that changes whenever there is something new to draw."""
         last = None if self._events.empty else (int(self._events["number"].iloc[-1]), float(self._events["time"].iloc[-1]))
         return (self._step if self.until is None else min(self._step, self.until), self.until, last)
 
     @property
     def step(self) -> int:
-        """The last step that is shown."""
+        """Last step that is shown."""
         return self._step if self.until is None else min(self.until, self._step)
 
     @property
     def latest(self) -> int:
-        """The last step there is."""
+        """Last step of the run."""
         return self._step
 
     def _read_events(self) -> None:
         if self._events.empty:
-            new = self._events = self.reader.events(without=HEAVY)
+            new = self._events = self.reader.events.read(without=HEAVY)
         else:
             last = self._events.iloc[-1]
-            found = self.reader.events(after=int(last["number"]) - 1, without=HEAVY)
-            if found.empty or found["time"].iloc[0] != last["time"]:  # the last event is gone: the run went back behind it
-                new = self._events = self.reader.events(without=HEAVY)
+            later = self.reader.events.read(after=int(last["number"]) - 1, without=HEAVY)
+            if later.empty or later["time"].iloc[0] != last["time"]:  # the last event is gone: the run resumed before it
+                new = self._events = self.reader.events.read(without=HEAVY)
                 self._forget()
             else:
-                new = found.iloc[1:]
+                new = later.iloc[1:]
                 self._events = pd.concat([self._events, new], ignore_index=True) if len(new) else self._events
         if len(new):
             self._notable = None
         states = new.loc[new["kind"] == "state", "detail"]
         if len(states):
             self._running = states.iloc[-1]["state"] == "running"
-        if (new["kind"] == "resumed").any():  # the steps after the checkpoint are written afresh
+        if (new["kind"] == "resumed").any():  # the steps after the checkpoint are written again
             self._forget()
 
     def _forget(self) -> None:
@@ -101,13 +106,13 @@ class Record:
         self._notable = None
 
     def _once(self, key: Any, read: Callable[[], T]) -> T:
-        """What `read` returns, read once between two refreshes that found something new."""
+        """Return the result of `read`, cached until a refresh with something new."""
         if key not in self._read:
             self._read[key] = read()
         return self._read[key]
 
     def _coarsely(self, name: str, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """What `read` returns; while the run goes on and its end is shown, read again when it has moved by more than VISIBLE."""
+        """Return the result of `read`; for the end of a running run, cached until it has advanced by more than VISIBLE."""
         if self.until is not None or not self._running:
             return self._once(("coarse", name), read)
         known = self._coarse.get(name)
@@ -116,76 +121,73 @@ class Record:
         return known[1]
 
     def scalars(self, names: Sequence[str]) -> pd.DataFrame:
-        """Some scalars: index `step`, one column a name; of more than a screen shows, the extremes of every stretch.
-
-        attrs["stands_for"]: how many recorded values each column stands for.
-        """
+        """Return some scalars, thinned for a screen; see `ScalarReader.read`."""
         return self._once(("scalars", *names), lambda: self._scalars(names))
 
     def _scalars(self, names: Sequence[str]) -> pd.DataFrame:
-        return self.reader.scalars(list(names), last=self.until, points=SCREEN_POINTS)
+        return self.reader.scalars.read(list(names), last=self.until, points=SCREEN_POINTS)
 
     def means(self, names: Sequence[str], width: int) -> pd.DataFrame:
-        """Trailing means over `width` values, at no more steps than a screen shows: index `step`, one column a name."""
+        """Return trailing means over `width` values, thinned for a screen; see `ScalarReader.means`."""
         return self._once(("means", *names, width), lambda: self._means(names, width))
 
     def _means(self, names: Sequence[str], width: int) -> pd.DataFrame:
-        return self.reader.means(list(names), width=width, last=self.until)
+        return self.reader.scalars.means(list(names), width=width, last=self.until)
 
     def scalar_names(self, prefix: str) -> list[str]:
-        """Names of the recorded scalars that begin so."""
-        return self._once(("names", prefix), lambda: [name for name in self.reader.names() if name.startswith(prefix)])
+        """Return the names of the recorded scalars with this prefix."""
+        return self._once(("names", prefix), lambda: [name for name in self.reader.scalars.names() if name.startswith(prefix)])
 
     def events(self) -> pd.DataFrame:
-        """Everything that happened, oldest first, without the answers that evaluations sampled."""
+        """Return all events, oldest first, without the sampled answers of evaluations."""
         return self._events if self.until is None else self._events[self._events["step"] <= self.until]
 
     def notable(self) -> pd.DataFrame:
-        """The events that figures mark."""
+        """Return the events that figures mark; see `lab.plots.marks.notable`."""
         if self._notable is None:
             self._notable = notable(self.events())
         return self._notable
 
     def layers(self) -> pd.DataFrame:
-        """Gradient flow by layer; of more probed steps than the picture has columns, the mean of every bucket."""
-        return self._coarsely("layers", lambda: self.reader.layers(last=self.until, points=LAYER_COLUMNS))
+        """Return the gradient by layer, in at most LAYER_COLUMNS buckets of steps; see `LayerReader.read`."""
+        return self._coarsely("layers", lambda: self.reader.layers.read(last=self.until, points=LAYER_COLUMNS))
 
     def panel(self) -> pd.DataFrame:
-        """Every look at the panel of held-out pairs; see `StoreReader.panel`."""
+        """Return all scores of the panel of held-out pairs; see `PanelReader.read`."""
         if self._panel is None or self._panel.empty or self.until is not None:
             self._panel = None
             return self._once("panel", self._whole_panel)
         return self._once("panel", self._longer_panel)
 
     def _whole_panel(self) -> pd.DataFrame:
-        found = self.reader.panel(self.until)
+        panel = self.reader.panel.read(last=self.until)
         if self.until is None:
-            self._panel = found
-        return found
+            self._panel = panel
+        return panel
 
     def _longer_panel(self) -> pd.DataFrame:
         assert self._panel is not None
         last = int(self._panel["step"].iloc[-1])
         earlier = self._panel[self._panel["step"] < last]
-        self._panel = pd.concat([earlier, self.reader.panel(first=last)], ignore_index=True)
+        self._panel = pd.concat([earlier, self.reader.panel.read(first=last)], ignore_index=True)
         return self._panel
 
     def terms(self) -> pd.DataFrame:
-        """Every term of the pairs of up to HEAT_COLUMNS steps: `step`, `pair`, one column a term."""
+        """Return the terms of the pairs of at most HEAT_COLUMNS steps: step, pair, one column per term."""
         return self._coarsely(
-            "terms", lambda: self.reader.terms_over_time(self.term_names(), columns=HEAT_COLUMNS, last=self.until)
+            "terms", lambda: self.reader.pairs.over_time(self.term_names(), columns=HEAT_COLUMNS, last=self.until)
         )
 
     def pairs(self) -> pd.DataFrame:
-        """Every pair's terms when it was last seen: `pair`, `step`, `version`, a column a term."""
+        """Return the latest terms of every pair; see `PairReader.latest`."""
         now = time.monotonic()
         known = self._all_pairs
         if known is not None and (known[0] == self.version or (self.until is None and now - known[1] < known[2] / AT_MOST)):
             return known[3]
-        found = self.reader.pairs(self.until)
-        self._all_pairs = (self.version, now, time.monotonic() - now, found)
-        return found
+        pairs = self.reader.pairs.latest(self.until)
+        self._all_pairs = (self.version, now, time.monotonic() - now, pairs)
+        return pairs
 
     def term_names(self) -> tuple[str, ...]:
-        """The pair terms that this run records; none before its first step."""
-        return self._once("terms", lambda: self.reader.term_names(self.until))
+        """Return the names of the pair terms that this run records; empty before its first step."""
+        return self._once("terms", lambda: self.reader.pairs.term_names(self.until))

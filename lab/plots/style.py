@@ -1,4 +1,4 @@
-"""How every figure looks: one pair of colours for the two sides, no background of its own, light or dark."""
+"""Common look of all figures: light and dark palettes, transparent background, layout and axes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from lab.glossary import Entry
+
 HEIGHT = 270
-"""Pixels of a curve's figure."""
+"""Height of a figure of curves in pixels."""
 
 STEP = "step"
-"""Title of the axis that every picture of a run shares."""
+"""Title of the step axis."""
 
 WITH_LEGEND = 58
-"""Pixels above a plot that has a legend between title and axes."""
+"""Top margin in pixels of a figure with a legend between title and axes."""
 
 
 @dataclass(frozen=True)
-class Ink:
-    """Colours of one theme. chosen and rejected are told apart by people of every colour vision (Okabe and Ito's palette)."""
+class Palette:
+    """Colours of the light or dark theme; chosen and rejected are distinct for every colour vision (Okabe and Ito's palette)."""
 
     chosen: str
     rejected: str
@@ -38,7 +40,7 @@ class Ink:
     empty: str
 
 
-LIGHT = Ink(
+LIGHT = Palette(
     chosen="#0072B2",
     rejected="#D55E00",
     neutral=("#3d4f5f", "#007a5a", "#a0527f"),
@@ -48,7 +50,7 @@ LIGHT = Ink(
     label="#ffffff",
     empty="#ffffff",
 )
-DARK = Ink(
+DARK = Palette(
     chosen="#56B4E9",
     rejected="#F0904C",
     neutral=("#c3ccd4", "#3fc49b", "#d893bb"),
@@ -60,35 +62,40 @@ DARK = Ink(
 )
 
 
-def ink(dark: bool) -> Ink:
-    """The colours of a theme."""
+def palette(dark: bool) -> Palette:
+    """Return the palette of the dark or the light theme."""
     return DARK if dark else LIGHT
 
 
 def translucent(colour: str, share: float) -> str:
-    """#rrggbb at an opacity."""
+    """Return a colour "#rrggbb" with an opacity between 0 and 1."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{share})"
 
 
 @lru_cache(4096)
-def inert(text: str) -> str:
-    """Text that Plotly shows as it is: it would read tags in it, and where MathJax is loaded formulas between dollars."""
+def escaped(text: str) -> str:
+    """Escape a text so that Plotly shows it literally, without tags and without formulas between dollar signs."""
     return escape(text).replace("$", "&#36;")
 
 
 @lru_cache(4096)
 def wrapped(message: str, width: int = 52) -> str:
-    """Words as lines of a hover label, inert."""
-    return "<br>".join(inert(line) for line in textwrap.wrap(message, width))
+    """Break a text into the lines of a hover label and escape it."""
+    return "<br>".join(escaped(line) for line in textwrap.wrap(message, width))
+
+
+def hover(about: Entry) -> str:
+    """Return symbol and meaning of a glossary entry as the lines of a hover label."""
+    return wrapped(f"{about.symbol}: {about.meaning}")
 
 
 _plain: ContextVar[bool] = ContextVar("plain", default=False)
 
 
 @contextmanager
-def plainly() -> Iterator[None]:
-    """Within, `figure` returns plain dicts. Making a `go.Figure` only to take it apart again is half the cost of a refresh."""
+def as_dicts() -> Iterator[None]:
+    """Make `figure` return dicts inside the with block; building `go.Figure` objects would double the cost of a refresh."""
     token = _plain.set(True)
     try:
         yield
@@ -97,26 +104,27 @@ def plainly() -> Iterator[None]:
 
 
 def figure(traces: Sequence[dict[str, Any]], layout: dict[str, Any]) -> go.Figure:
-    """The figure of some traces, without Plotly's validation, which takes 20 ms a figure at every refresh; the tests do it.
+    """Build a figure from traces and layout.
 
-    Names of traces and words on axes are data (a run's name, a layer's), so they are made inert here, for all figures.
+    Plotly's validation (20 ms per figure) is left to the tests. Names of traces and texts on axes come from data, such as the names
+    of runs and layers, and are escaped here.
     """
-    data = [_inert(trace) for trace in traces]
+    data = [_escape_trace(trace) for trace in traces]
     if _plain.get():
         return {"data": data, "layout": layout}
     return go.Figure(data=data, layout=layout, _validate=False)
 
 
-def _inert(trace: dict[str, Any]) -> dict[str, Any]:
-    message = {key: _inert_words(trace[key]) for key in ("x", "y") if _are_words(trace.get(key))}
-    return {**trace, **message, **({"name": inert(str(trace["name"]))} if "name" in trace else {})}
+def _escape_trace(trace: dict[str, Any]) -> dict[str, Any]:
+    message = {key: _escape_texts(trace[key]) for key in ("x", "y") if _are_texts(trace.get(key))}
+    return {**trace, **message, **({"name": escaped(str(trace["name"]))} if "name" in trace else {})}
 
 
-def _inert_words(values: Any) -> np.ndarray:
-    return np.array([inert(str(word)) for word in values], object)
+def _escape_texts(values: Any) -> np.ndarray:
+    return np.array([escaped(str(word)) for word in values], object)
 
 
-def _are_words(values: Any) -> bool:
+def _are_texts(values: Any) -> bool:
     kind = getattr(getattr(values, "dtype", None), "kind", "")
     if kind:
         return kind in "OU"
@@ -124,11 +132,11 @@ def _are_words(values: Any) -> bool:
 
 
 def layout(title: str, *, dark: bool, note: str = "", height: int = HEIGHT, **more: Any) -> dict[str, Any]:
-    """What all figures share: title top left with a small note behind it, transparent, compact. `more` is added to it."""
-    c = ink(dark)
-    heading = inert(title) + (f"  <span style='font-size:11px;color:{c.faint}'>{inert(note)}</span>" if note else "")
+    """Return the common layout: title at the top left followed by a small note, transparent, compact; `more` overrides parts."""
+    c = palette(dark)
+    heading = escaped(title) + (f"  <span style='font-size:11px;color:{c.faint}'>{escaped(note)}</span>" if note else "")
     return {
-        "template": {},  # Plotly's own would travel with every refresh, 7 kB a figure
+        "template": {},  # Plotly's own template would add 7 kB per figure to every refresh
         "title": {
             "text": heading,
             "font": {"size": 14, "color": c.text},
@@ -154,29 +162,29 @@ def layout(title: str, *, dark: bool, note: str = "", height: int = HEIGHT, **mo
 
 
 def with_background(drawn: go.Figure, dark: bool) -> go.Figure:
-    """Give a figure its theme's background, for a page whose own colour is not known, as in a notebook."""
-    drawn.layout.paper_bgcolor = ink(dark).empty
+    """Set the background of the theme, for pages of unknown colour such as notebooks."""
+    drawn.layout.paper_bgcolor = palette(dark).empty
     return drawn
 
 
-def axis(c: Ink, title: str = "", **more: Any) -> dict[str, Any]:
-    """One axis: a thin grid, and labels that keep out of each other's way."""
+def axis(c: Palette, title: str = "", **more: Any) -> dict[str, Any]:
+    """Return an axis with a thin grid and automatic margins."""
     lines = {"gridcolor": c.grid, "linecolor": c.grid, "zerolinecolor": c.grid}
-    return {**lines, "automargin": True, "title": {"text": inert(title), "standoff": 8}, "exponentformat": "e", **more}
+    return {**lines, "automargin": True, "title": {"text": escaped(title), "standoff": 8}, "exponentformat": "e", **more}
 
 
-def step_axis(c: Ink) -> dict[str, Any]:
-    """The axis every picture of a run shares."""
+def step_axis(c: Palette) -> dict[str, Any]:
+    """Return the step axis, which all figures of a run share."""
     return axis(c, STEP, exponentformat="SI", hoverformat=",d")
 
 
 def is_step_axis(look: Mapping[str, Any]) -> bool:
-    """Whether an axis of a layout is one that `step_axis` made."""
+    """Return whether an axis of a layout was made by `step_axis`."""
     return (look.get("title") or {}).get("text") == STEP
 
 
 def empty(title: str, message: str, *, dark: bool) -> go.Figure:
-    """A figure that has nothing to show yet, and says what will appear and when."""
+    """Return a figure without data whose text explains what will appear and when."""
     note = {
         "text": wrapped(message, 44),
         "x": 0.5,
@@ -184,6 +192,6 @@ def empty(title: str, message: str, *, dark: bool) -> go.Figure:
         "xref": "paper",
         "yref": "paper",
         "showarrow": False,
-        "font": {"color": ink(dark).faint, "size": 13},
+        "font": {"color": palette(dark).faint, "size": 13},
     }
     return figure([], layout(title, dark=dark, xaxis={"visible": False}, yaxis={"visible": False}, annotations=[note]))

@@ -1,4 +1,4 @@
-"""The numbers that a figure draws, as a table."""
+"""Convert the points of a figure to a table."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ COLUMNS = ["trace", "x", "y", "z", "text"]
 
 
 def figure_table(figure: go.Figure) -> pd.DataFrame:
-    """One row a point (of a heat map: a cell): `trace` (its name in the legend, else its number), x and y (as text where one of
-    them is a word), z (what the colour says) and text, where the figure has them."""
+    """Return one row per point, or per cell of a heat map.
+
+    Returns:
+        A frame with trace (name in the legend, otherwise its number), x and y (as text if not all are numbers), z (the value behind
+        the colour) and text; missing parts are empty.
+    """
     parts = []
     for number, trace in enumerate(figure.data):
-        found = trace.to_plotly_json()
-        x, y, z, text = (None if found.get(key) is None else np.asarray(found[key]) for key in ("x", "y", "z", "text"))
+        content = trace.to_plotly_json()
+        x, y, z, text = (None if content.get(key) is None else np.asarray(content[key]) for key in ("x", "y", "z", "text"))
         if z is not None and z.ndim == 2:
             rows, columns = z.shape
             x = np.tile(np.arange(columns) if x is None else x, rows)
@@ -32,7 +36,7 @@ def figure_table(figure: go.Figure) -> pd.DataFrame:
         columns_ = {
             key: values for key, values in shown.items() if values is not None and values.ndim == 1 and len(values) == length
         }
-        parts.append(pd.DataFrame(columns_).assign(trace=unescape(str(found.get("name") or number))))
+        parts.append(pd.DataFrame(columns_).assign(trace=unescape(str(content.get("name") or number))))
     if not parts:
         return pd.DataFrame(columns=COLUMNS)
     table = pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)

@@ -20,7 +20,7 @@ from lab.store import (
     StoreReader,
     best_checkpoint,
     export,
-    last_words,
+    last_log_line,
     list_checkpoints,
     read_changes,
     read_manifest,
@@ -160,7 +160,7 @@ class Run:
         """Why the run failed, in one sentence; None if it did not. Of a dead process of its own: what it last said."""
         status = self.reader.status()
         if status.get("executor") == "process" and not status.get("error") and self.state == "dead":
-            return last_words(self.dir)
+            return last_log_line(self.dir)
         if not status.get("error") and status.get("state") not in ENDED and (outcome := self._outcome(status)):
             return outcome.error
         return status.get("error")
@@ -254,29 +254,29 @@ class Run:
     def scalars(
         self, names: list[str] | None = None, *, first: int = 0, last: int | None = None, points: int | None = None
     ) -> pd.DataFrame:
-        """Scalars by step; see `StoreReader.scalars`."""
-        return self.reader.scalars(names, first=first, last=last, points=points)
+        """Scalars by step; see `ScalarReader.read`."""
+        return self.reader.scalars.read(names, first=first, last=last, points=points)
 
     def pairs(self, step: int | None = None) -> pd.DataFrame:
         """Every pair's terms when it was last seen (at or before `step`): one row a pair, one column a term."""
-        return self.reader.pairs(step)
+        return self.reader.pairs.latest(step)
 
     def held_out(self, step: int | None = None) -> pd.DataFrame:
         """The terms of the pairs that are never trained on, at the latest look (at or before `step`), in the columns of `pairs`."""
-        return self.reader.held_out(step)
+        return self.reader.held_out.latest(step)
 
     def layers(self, *, first: int = 0, last: int | None = None, points: int | None = None) -> pd.DataFrame:
-        """Gradient flow by layer: step, layer, norm_chosen, norm_rejected, cosine, update_ratio; see `StoreReader.layers`."""
-        return self.reader.layers(first=first, last=last, points=points)
+        """Gradient flow by layer: step, layer, norm_chosen, norm_rejected, cosine, update_ratio; see `LayerReader.read`."""
+        return self.reader.layers.read(first=first, last=last, points=points)
 
     def panel(self, step: int | None = None) -> pd.DataFrame:
         """Where the probability goes: log-probs of chosen, rejected and greedy answer of a few held-out pairs, look by look (up to
-        `step`); see `StoreReader.panel`."""
-        return self.reader.panel(step)
+        `step`); see `PanelReader.read`."""
+        return self.reader.panel.read(last=step)
 
     def events(self, *kinds: str) -> pd.DataFrame:
         """What happened in the run, oldest first: number, time, step, kind, detail."""
-        return self.reader.events(*kinds)
+        return self.reader.events.read(*kinds)
 
     def diagnose(self, step: int | None = None) -> list[Diagnosis]:
         """What goes wrong in the run, in words, the gravest first: as it stands now, or as it stood at a step. The thresholds are
@@ -291,7 +291,7 @@ class Run:
         found; after: the number of an event before it, where an older one does not count."""
         from .preflight_report import Preflight
 
-        found = self.reader.events("preflight", after=after)["detail"]
+        found = self.reader.events.read("preflight", after=after)["detail"]
         return None if found.empty else Preflight.model_validate(found.iloc[-1])
 
     def figure(self, name: str, *, dark: bool = False) -> go.Figure:

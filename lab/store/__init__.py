@@ -1,9 +1,10 @@
-"""What a run keeps on disk: its folder, the database that one writer fills and many readers read, and the changes in mid-run."""
+"""Files of a run: its folder, its database (one writer, many readers), and the changes made while it ran."""
 
 from .changes import Change, checkpoint_before, read_changes, write_changes
 from .data_export import TABLES, DataExportError, export, write_page, write_table
-from .folder import ENDED, RunError, best_checkpoint, last_words, list_checkpoints, read_manifest
-from .reader import SCREEN_POINTS, StoreReader
+from .folder import ENDED, RunError, best_checkpoint, last_log_line, list_checkpoints, read_manifest
+from .reader import StoreReader
+from .readers.scalars import SCREEN_POINTS
 from .summaries import spike_keeping
 from .twin_links import read_twins, write_twins
 from .writer import KEEP_PAIR_ROWS, LayerRow, Listener, PanelRow, SilentWriter, StoreWriter, TokenRow
@@ -26,7 +27,7 @@ __all__ = [
     "best_checkpoint",
     "checkpoint_before",
     "export",
-    "last_words",
+    "last_log_line",
     "list_checkpoints",
     "read_changes",
     "read_manifest",

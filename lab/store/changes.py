@@ -1,6 +1,6 @@
-"""What was changed in a run while it ran, and after which step: a small file in the run's folder.
+"""Changes made to a run while it ran, and the step after which each was made, in a file of the run's folder.
 
-A change is on disk before it takes effect, so a run that goes on from an earlier checkpoint meets it again at the same step.
+A change is written before it takes effect, so that a run resumed from an earlier checkpoint applies it again at the same step.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ FILE_NAME = "changes.json"
 
 @dataclass(frozen=True)
 class Change:
-    """Holds from step `after` + 1 on.
+    """A change of settings or pairs that holds from step `after` + 1 on.
 
-    after: optimizer steps done when it was made.
-    settings: new values of `learning_rate` and of the objective's parameters by their path ("beta", "base.beta").
-    pairs_version: the version of the pair store that is trained on from there, or None if it stays.
+    Attributes:
+        after: Optimizer steps done when it was made.
+        settings: New values of `learning_rate` and of parameters of the objective, by path ("beta", "base.beta").
+        pairs_version: Version of the pair store trained on from that step, or None if it stays the same.
     """
 
     after: int
@@ -32,7 +33,7 @@ class Change:
 
 
 def read_changes(folder: Path) -> list[Change]:
-    """The changes of the run in a folder, in their order. Raises RunError if their file is damaged."""
+    """Return the changes of the run in a folder, in order. Raises RunError if their file is damaged."""
     try:
         return parse_changes(json.loads((folder / FILE_NAME).read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -42,34 +43,34 @@ def read_changes(folder: Path) -> list[Change]:
 
 
 def write_changes(folder: Path, changes: Sequence[Change]) -> None:
-    """Replace the changes of the run in a folder; raises OSError where the disk refuses, and then the former ones stay."""
+    """Replace the changes of the run in a folder. Raises OSError if that fails; the old ones then remain."""
     write_json(folder / FILE_NAME, plain_changes(changes))
 
 
 def parse_changes(content: Any) -> list[Change]:
-    """Changes from plain JSON values. Raises ValueError or TypeError if they are none."""
-    found = [Change(**item) for item in content]
-    for change in found:
+    """Convert JSON values to changes. Raises ValueError or TypeError if they are invalid."""
+    changes = [Change(**item) for item in content]
+    for change in changes:
         version = change.pairs_version
         if not isinstance(change.after, int) or not isinstance(change.settings, dict) or not isinstance(version, int | None):
-            raise ValueError(f"{change} is no change")
-    return found
+            raise ValueError(f"{change} is not a valid change")
+    return changes
 
 
 def plain_changes(changes: Sequence[Change]) -> list[dict[str, Any]]:
-    """Changes as plain JSON values."""
+    """Convert changes to JSON values."""
     return [asdict(change) for change in changes]
 
 
 def checkpoint_before(folder: Path, after: int) -> Path | None:
-    """The last checkpoint of the run in a folder from before the changes made after step `after`, or None."""
+    """Return the last checkpoint that was saved before the changes made after step `after`, or None."""
     return next((path for path in reversed(list_checkpoints(folder)) if is_before_change(path, after)), None)
 
 
 def is_before_change(checkpoint: Path, after: int) -> bool | None:
-    """Whether a checkpoint is from before the changes made after step `after`; None where it is damaged.
+    """Return whether a checkpoint was saved before the changes made after step `after`; None if it is damaged.
 
-    One of that very step may have been saved before or after the change: what it was saved with tells which.
+    A checkpoint of exactly that step may be from before or after: its metadata lists the changes it was saved with.
     """
     if step_of(checkpoint) != after:
         return step_of(checkpoint) < after

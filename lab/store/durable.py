@@ -1,4 +1,4 @@
-"""Files that are whole or absent, after a power cut too: written under another name, synced, renamed."""
+"""Atomic files: written under a temporary name, synced and renamed, so that they are whole or absent even after a power cut."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def disk_problem(error: BaseException) -> str | None:
-    """What is wrong with the disk and what to do, in one sentence; None for an error of another kind."""
+    """Return what is wrong with the disk and what to do, in one sentence; None if the error has another cause."""
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in (*FULL, *FORBIDDEN, errno.EIO):
         where = f" ({error.filename})" if error.filename else ""
@@ -34,15 +34,15 @@ def disk_problem(error: BaseException) -> str | None:
     else:
         return None
     if full:
-        return f"The disk is full: {text}; make room and go on."
+        return f"The disk is full: {text}; free some space and resume."
     if forbidden:
         return f"The folder cannot be written: {text}; make it writable, or choose another one."
-    return f"The disk fails: {text}; see whether it is still there, or choose another one."
+    return f"The disk fails: {text}; check that it is connected, or choose another one."
 
 
 @contextlib.contextmanager
-def disk_errors_in_words() -> Iterator[None]:
-    """Inside, and in functions that it decorates, what the disk refuses is a RunError in one sentence."""
+def disk_errors_as_run_errors() -> Iterator[None]:
+    """Turn disk errors into RunErrors of one sentence, inside a with block or a decorated function."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
@@ -53,7 +53,7 @@ def disk_errors_in_words() -> Iterator[None]:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    """Wait until the content of a file, or the list of names in a folder, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -62,7 +62,7 @@ def sync(path: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Put JSON in the place of a file. If it cannot be written (OSError), what was there stays."""
+    """Replace a file by JSON atomically. If that fails (OSError), the old file remains."""
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         draft.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -74,7 +74,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def publish(draft: Path, folder: Path) -> None:
-    """Give a folder that was written under another name its own; one of that name makes way. Raises OSError."""
+    """Rename a finished temporary folder to its final name, replacing a folder of that name. Raises OSError."""
     for path in draft.rglob("*"):
         sync(path)
     sync(draft)
@@ -85,7 +85,7 @@ def publish(draft: Path, folder: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder so that it is never seen half deleted."""
+    """Delete a folder; it is renamed first, so that it is never seen half deleted."""
     hidden = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     folder.rename(hidden)
     shutil.rmtree(hidden)

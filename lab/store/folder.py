@@ -1,4 +1,4 @@
-"""A run's folder: what lies in it, and how one knows it."""
+"""Files in the folder of a run: manifest, checkpoints and the log of its training process."""
 
 from __future__ import annotations
 
@@ -11,83 +11,100 @@ from typing import Any
 from lab.errors import LabError
 
 RUN_FILE = "run.json"
+"""The manifest: configuration, pairs and versions, written when the run is created."""
+RUN_FORMAT = 1
+"""Format of a run folder, stored in the manifest. Increase it whenever a file in the folder changes incompatibly."""
 CHECKPOINTS = "checkpoints"
 PROCESS_LOG = "process.log"
-"""What a training process of its own wrote to its standard output and error."""
+"""Standard output and error of a run's own training process."""
 BEGINS = "--- "
-"""How a line of that log begins where another process has taken over."""
-FACTS = "trainer.json"
-"""In a checkpoint: what it says of itself."""
+"""Start of the line in that log that marks the beginning of another process."""
+METADATA_FILE = "trainer.json"
+"""Metadata file of a checkpoint."""
 AUTO = ("eval/oracle_reward", "eval/reward", "eval/rewards/accuracies")
-"""Scalars that tell a good checkpoint from a bad one, the most telling first."""
+"""Scalars that measure the quality of a checkpoint, the most reliable first."""
 STOPPING = "stopping"
-"""The stage of a run from a stop request until its last checkpoint is written."""
+"""Stage of a run from a stop request until its last checkpoint is written."""
 ENDED = ("finished", "stopped", "failed", "dead")
-"""States in which nothing trains any more."""
+"""States in which a run no longer trains."""
 
 
 class RunError(LabError):
-    """A run folder that cannot be opened or used, in one sentence."""
+    """A run folder cannot be opened or used; the message is one sentence."""
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What was written down when the run in a folder was made. Raises RunError where there is none."""
+    """Return the manifest of the run in a folder: configuration, pairs and versions.
+
+    Raises:
+        RunError: The folder holds no run, a damaged one, or one of another format.
+    """
     try:
-        return json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        if not isinstance(manifest, dict):
+            raise ValueError("it holds no JSON object")
     except ValueError as error:
         raise RunError(f"{folder / RUN_FILE} is damaged ({error}); restore the file, or delete the folder.") from None
     except (FileNotFoundError, NotADirectoryError):
-        raise RunError(f"{folder} holds no run ({RUN_FILE} is missing); `python -m lab runs` lists the ones there are.") from None
+        raise RunError(f"{folder} holds no run ({RUN_FILE} is missing); `python -m lab runs` lists the known runs.") from None
+    if manifest.get("format") != RUN_FORMAT:
+        raise RunError(
+            f"The run in {folder} has format {manifest.get('format', 'none')}, and this version of the lab reads "
+            f"only {RUN_FORMAT}; open it with the version that trained it, or train it again."
+        )
+    return manifest
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints of the run in a folder, oldest first."""
+    """Return the checkpoint folders of the run in a folder, oldest first."""
     return sorted((folder / CHECKPOINTS).glob("step-*"), key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
-    """Optimizer steps done at a checkpoint, from its folder's name."""
+    """Return the optimizer step of a checkpoint, from its folder's name; -1 if the name has none."""
     number = checkpoint.name.removeprefix("step-")
     return int(number) if number.isdecimal() else -1
 
 
 def read_metadata(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself: step, settings, pairs_version, changes, evaluation. Raises RunError if it is damaged."""
+    """Return the metadata of a checkpoint: step, settings, pairs_version, changes, evaluation. Raises RunError if it is damaged."""
     try:
-        metadata = json.loads((checkpoint / FACTS).read_text(encoding="utf-8"))
+        metadata = json.loads((checkpoint / METADATA_FILE).read_text(encoding="utf-8"))
         if not isinstance(metadata, dict):
-            raise ValueError("it holds no facts")
+            raise ValueError("it holds no JSON object")
     except (OSError, ValueError) as error:
-        raise RunError(f"{checkpoint / FACTS} cannot be read ({error}); use an earlier checkpoint.") from None
+        raise RunError(f"{checkpoint / METADATA_FILE} cannot be read ({error}); use an earlier checkpoint.") from None
     return metadata
 
 
 def best_checkpoint(folder: Path, measure: str) -> Path | None:
-    """The checkpoint with the best evaluation (the first of several equals), or None where none was evaluated; see `score`."""
+    """Return the checkpoint with the best evaluation (the earliest of equals), or None if none was evaluated; see `score`."""
     best, highest = None, -math.inf
     for checkpoint in list_checkpoints(folder):
         try:
-            found = score(read_metadata(checkpoint).get("evaluation") or {}, measure)
-        except RunError:  # damaged: resuming from it says so
+            value = score(read_metadata(checkpoint).get("evaluation") or {}, measure)
+        except RunError:  # damaged: reported when a run resumes from it
             continue
-        if found is not None and found > highest:
-            best, highest = checkpoint, found
+        if value is not None and value > highest:
+            best, highest = checkpoint, value
     return best
 
 
 def beats_all(folder: Path, scalars: Mapping[str, float], measure: str) -> bool:
-    """Whether an evaluation is better than that of every checkpoint of the run in a folder; see `score`."""
-    found, best = score(scalars, measure), best_checkpoint(folder, measure)
-    if found is None or best is None:
-        return found is not None
+    """Return whether an evaluation is better than that of every checkpoint of the run in a folder; see `score`."""
+    value, best = score(scalars, measure), best_checkpoint(folder, measure)
+    if value is None or best is None:
+        return value is not None
     before = score(read_metadata(best)["evaluation"], measure)
-    return before is None or found > before
+    return before is None or value > before
 
 
 def score(scalars: Mapping[str, float], measure: str) -> float | None:
-    """An evaluation as one number, higher is better; None where it lacks the measure.
+    """Reduce an evaluation to one number, higher is better; None if the measure was not recorded.
 
-    measure: a scalar's name, followed by ":min" where lower is better; "auto": the first of AUTO that there is; "": none.
+    Args:
+        scalars: Scalars of the evaluation.
+        measure: Name of a scalar, followed by ":min" if lower is better; "auto": the first recorded one of AUTO; "": none.
     """
     for name in AUTO if measure == "auto" else (measure,):
         scalar, _, direction = name.partition(":")
@@ -97,8 +114,8 @@ def score(scalars: Mapping[str, float], measure: str) -> float | None:
     return None
 
 
-def last_words(folder: Path) -> str | None:
-    """The last line that the latest training process of its own wrote before it ended, or None. Reads the log's end alone."""
+def last_log_line(folder: Path) -> str | None:
+    """Return the last line in the log of the run's latest training process, or None. Reads only the end of the log."""
     try:
         with (folder / PROCESS_LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - 8192))

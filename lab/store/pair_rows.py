@@ -1,4 +1,4 @@
-"""Pair terms as they lie in the store, and as arrays: rows of one step in a blob each of pairs, versions and terms."""
+"""Convert pair terms between the blobs of the store (one row per step: pairs, versions, terms), arrays and frames."""
 
 from __future__ import annotations
 
@@ -13,19 +13,27 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HEAD = ("pair", "step", "version")
-"""What stands before the terms in every frame of pairs."""
+"""Columns before the terms in every frame of pairs."""
 
 ROWS = "step, columns, count, pairs, versions, terms"
-"""The columns of `batches` and `held_out`, one row a step."""
+"""Columns of `batches` and `held_out`, which have one row per step."""
 
 SINGLES = "pair, step, version, columns, terms"
-"""Those of `kept`, one row a pair and step."""
+"""Columns of `kept`, which has one row per pair and step."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Rows with the same terms: at [n] (their place among all that were read), steps [n], pairs [n] (ids), versions [n],
-    terms float32 [n, T]; columns: the number of their layout, whose names are in the table of that name."""
+    """Rows of pairs that have the same terms.
+
+    Attributes:
+        columns: Id of their layout; the table `columns` holds the names of its terms.
+        at: Positions among all rows that were read, [n].
+        steps: [n].
+        pairs: Numbers of the pairs, [n].
+        versions: [n].
+        terms: float32 [n, T].
+    """
 
     columns: int
     at: np.ndarray
@@ -35,18 +43,18 @@ class Block:
     terms: np.ndarray
 
     def __getitem__(self, which: np.ndarray) -> Block:
-        """Some of the rows, by index or mask."""
+        """Return some of the rows, by index or mask."""
         return Block(self.columns, self.at[which], self.steps[which], self.pairs[which], self.versions[which], self.terms[which])
 
 
 def blocks(rows: Sequence[tuple[Any, ...]]) -> list[Block]:
-    """Rows of `batches` or `held_out` (step, columns, count, pairs, versions, terms) as arrays, a block a layout."""
+    """Convert rows of `batches` or `held_out` (step, columns, count, pairs, versions, terms) to one block per layout."""
     if not rows:
         return []
     layouts = np.array([row[1] for row in rows])
     counts = np.array([row[2] for row in rows])
     ends = np.cumsum(counts)
-    found = []
+    parsed = []
     for layout in np.unique(layouts).tolist():
         mine = np.flatnonzero(layouts == layout)
         part = [rows[i] for i in mine.tolist()] if len(mine) < len(rows) else rows
@@ -55,7 +63,7 @@ def blocks(rows: Sequence[tuple[Any, ...]]) -> list[Block]:
         if not total:
             continue
         at = np.arange(total) + np.repeat(ends[mine] - length - (np.cumsum(length) - length), length)
-        found.append(
+        parsed.append(
             Block(
                 layout,
                 at,
@@ -65,36 +73,39 @@ def blocks(rows: Sequence[tuple[Any, ...]]) -> list[Block]:
                 np.frombuffer(b"".join(row[5] for row in part), np.float32).reshape(total, -1),
             )
         )
-    return found
+    return parsed
 
 
 def single(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A row of `kept` (pair, step, version, columns, terms) in the shape of a row of `batches`."""
+    """Convert a row of `kept` (pair, step, version, columns, terms) to the shape of a row of `batches`."""
     pair, step, version, columns, terms = row
     return step, columns, 1, np.int32(pair).tobytes(), np.int32(version).tobytes(), terms
 
 
-def frame(found: Sequence[Block], layouts: Mapping[int, Sequence[str]], names: np.ndarray) -> pd.DataFrame:
-    """One row each in the order they were read: pair, step, version, one column a term; NaN where a row has not that term.
+def frame(blocks: Sequence[Block], layouts: Mapping[int, Sequence[str]], names: np.ndarray) -> pd.DataFrame:
+    """Return a frame with pair, step, version and one column per term (NaN if a row lacks it), in the order of reading.
 
-    layouts: the terms' names by layout.   names: object [P + 1], the pairs' own ids by their number.
+    Args:
+        blocks: The rows.
+        layouts: Names of the terms by layout.
+        names: Ids of the pairs by their number, object [P + 1].
     """
     import pandas as pd
 
-    columns = terms_of([layouts[block.columns] for block in found])
-    if not found:
+    columns = terms_of([layouts[block.columns] for block in blocks])
+    if not blocks:
         return pd.DataFrame(columns=list(HEAD))
-    total = sum(len(block.at) for block in found)
-    if len(found) == 1 and (np.diff(found[0].at) > 0).all():
-        pairs, steps, versions, terms = found[0].pairs, found[0].steps, found[0].versions, found[0].terms
+    total = sum(len(block.at) for block in blocks)
+    if len(blocks) == 1 and (np.diff(blocks[0].at) > 0).all():
+        pairs, steps, versions, terms = blocks[0].pairs, blocks[0].steps, blocks[0].versions, blocks[0].terms
     else:
-        order = np.argsort(np.concatenate([block.at for block in found]), kind="stable")
+        order = np.argsort(np.concatenate([block.at for block in blocks]), kind="stable")
         pairs, steps, versions = (
-            np.concatenate([getattr(block, part) for block in found])[order] for part in ("pairs", "steps", "versions")
+            np.concatenate([getattr(block, part) for block in blocks])[order] for part in ("pairs", "steps", "versions")
         )
         terms = np.full((total, len(columns)), np.nan, np.float32)
         start = 0
-        for block in found:
+        for block in blocks:
             into = [columns.index(name) for name in layouts[block.columns]]
             terms[start : start + len(block.at), into] = block.terms
             start += len(block.at)
@@ -104,15 +115,20 @@ def frame(found: Sequence[Block], layouts: Mapping[int, Sequence[str]], names: n
 
 
 def terms_of(layouts: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """All names of some layouts, each once, in the order they appear."""
+    """Return all names of some layouts, each once, in order of appearance."""
     return tuple(dict.fromkeys(name for names in layouts for name in names))
 
 
 @dataclass
 class Latest:
-    """Every pair's latest row: arrays by the pair's number, steps -1 where it was not seen yet.
+    """The latest row of every pair, as arrays indexed by the pair's number.
 
-    steps int64 [P], versions int32 [P], columns int32 [P], terms float32 [P, T] in the order of `names`.
+    Attributes:
+        names: Names of the terms.
+        steps: int64 [P], -1 for a pair without a row.
+        versions: int32 [P].
+        columns: Layouts, int32 [P].
+        terms: float32 [P, T], in the order of `names`.
     """
 
     names: tuple[str, ...] = ()
@@ -121,17 +137,17 @@ class Latest:
     columns: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
     terms: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
-    def take(self, found: Sequence[Block], layouts: Mapping[int, Sequence[str]]) -> None:
-        """Put later rows in the place of those that are here; of several of one pair the last in order counts."""
-        if not found:
+    def update(self, blocks: Sequence[Block], layouts: Mapping[int, Sequence[str]]) -> None:
+        """Replace rows by later ones; of several rows of one pair the last in order of reading counts."""
+        if not blocks:
             return
-        self._widen(max(int(block.pairs.max()) for block in found) + 1, [layouts[block.columns] for block in found])
+        self._widen(max(int(block.pairs.max()) for block in blocks) + 1, [layouts[block.columns] for block in blocks])
         last = np.full(len(self.steps), -1, np.int64)
-        for block in found:
-            mine = np.full(len(last), -1, np.int64)
-            mine[block.pairs] = block.at  # of a pair that comes again the last one stays
-            np.maximum(last, mine, out=last)
-        for block in found:
+        for block in blocks:
+            positions = np.full(len(last), -1, np.int64)
+            positions[block.pairs] = block.at  # of a repeated pair the last one remains
+            np.maximum(last, positions, out=last)
+        for block in blocks:
             block = block[block.at == last[block.pairs]]
             self.steps[block.pairs], self.versions[block.pairs] = block.steps, block.versions
             self.columns[block.pairs] = block.columns
@@ -156,30 +172,30 @@ class Latest:
         self.names, self.terms = names, terms
 
     def frame(self, layouts: Mapping[int, Sequence[str]], names: np.ndarray) -> pd.DataFrame:
-        """One row a pair that was seen, in the order of their numbers; a column for each term that one of them has."""
+        """Return one row per pair that has one, in the order of their numbers, and one column per term that any of them has."""
         import pandas as pd
 
-        there = np.flatnonzero(self.steps >= 0)
-        if not len(there):
+        rows = np.flatnonzero(self.steps >= 0)
+        if not len(rows):
             return pd.DataFrame(columns=list(HEAD))
-        wanted = terms_of([layouts[number] for number in np.unique(self.columns[there]).tolist()])
-        terms = self.terms[there]
+        wanted = terms_of([layouts[number] for number in np.unique(self.columns[rows]).tolist()])
+        terms = self.terms[rows]
         if wanted != self.names:
             terms = terms[:, [self.names.index(name) for name in wanted]]
         frame = pd.DataFrame(terms, columns=list(wanted), copy=False)
-        frame.insert(0, "pair", pd.Series(names[there], dtype=object))  # to look through all for a better type takes longer
-        frame.insert(1, "step", self.steps[there])
-        frame.insert(2, "version", self.versions[there].astype(np.int64))
+        frame.insert(0, "pair", pd.Series(names[rows], dtype=object))  # inferring a better type would take longer
+        frame.insert(1, "step", self.steps[rows])
+        frame.insert(2, "version", self.versions[rows].astype(np.int64))
         return frame
 
     def row(self, step: int) -> tuple[Any, ...]:
-        """A row of `snapshots`."""
+        """Return the values as a row of `snapshots`."""
         blobs = (self.steps.tobytes(), self.versions.tobytes(), self.columns.tobytes(), self.terms.tobytes())
         return step, json.dumps(self.names), *blobs
 
     @classmethod
     def of_row(cls, names: str, steps: bytes, versions: bytes, columns: bytes, terms: bytes) -> Latest:
-        """What a row of `snapshots` says, without its own step."""
+        """Build the values from a row of `snapshots` without its step."""
         known = tuple(json.loads(names))
         at = np.frombuffer(steps, np.int64).copy()
         return cls(
@@ -197,15 +213,18 @@ KEPT = f"SELECT {SINGLES} FROM kept WHERE step > ? AND step <= ? ORDER BY step"
 
 
 def latest_at(query: Any, step: int, layouts: Mapping[int, Sequence[str]]) -> Latest:
-    """Every pair's latest row at or before a step: the snapshot before it, and what is kept of the steps since.
+    """Return the latest row of every pair at or before a step: from the snapshot before it and the stored rows since.
 
-    query(sql, values) -> rows
+    Args:
+        query: query(sql, values) returns the rows of a SELECT statement.
+        step: The step.
+        layouts: Names of the terms by layout.
     """
-    found = query(SNAPSHOT, (step,))
-    before, latest = (found[0][0], Latest.of_row(*found[0][1:])) if found else (-1, Latest())
+    snapshots = query(SNAPSHOT, (step,))
+    before, latest = (snapshots[0][0], Latest.of_row(*snapshots[0][1:])) if snapshots else (-1, Latest())
     rows = query(BATCHES, (before, step))
     singles = [single(row) for row in query(KEPT, (before, step))]
     if singles:
         rows = sorted([*rows, *singles], key=lambda row: row[0])
-    latest.take(blocks(rows), layouts)
+    latest.update(blocks(rows), layouts)
     return latest

@@ -1,13 +1,13 @@
-"""The run store's tables: one SQLite file a run, written by one writer, read by anybody.
+"""Tables of the run store: one SQLite file per run, with one writer and any number of readers.
 
-What grows with the run lies in blobs, so that reading costs what is asked for and not what was written:
+Whatever grows with the run is stored in blobs, so that the cost of a read depends on what is returned:
 
-- *Series* (scalars, and the numbers of every layer). New values lie in `recent`, one row a call. The writer moves them into
-  `packs`: level 0 holds the values themselves, 1,024 a row; level n holds what 64 * 8**(n-1) values came to (see `series.py`).
-- *Pair terms.* `batches` holds one row a step; `seen` says at which steps a pair was met. Old steps are thinned (see
-  `thinning.py` for the policy), and single rows worth keeping go from there to `kept`. `snapshots` hold every pair's latest row
-  as it was at some steps, so that `pairs(step)` need not go back to the beginning.
-- *Held-out looks* are kept whole, one row a look. Token values are kept for the latest steps only.
+- *Series* (scalars, and the numbers of every layer). `recent` holds new values, one row per call. The writer moves them to
+  `packs`: level 0 holds the values, 1,024 per row; level n holds summaries of 64 * 8**(n-1) values each (see `series.py`).
+- *Pair terms.* `batches` holds one row per step; `seen` lists the steps of each pair. Old steps are thinned (see `thinning.py`);
+  single rows of them that are kept move to `kept`. `snapshots` hold the latest row of every pair at some steps, so that
+  `pairs(step)` need not read from the beginning.
+- *Held-out pairs* have one row per evaluation, never thinned. *Token values* are kept for the latest steps only.
 """
 
 from __future__ import annotations
@@ -59,16 +59,17 @@ CREATE TABLE IF NOT EXISTS panel (
 """
 
 STEPPED = ("events", "recent", "batches", "held_out", "seen", "kept", "snapshots", "tokens", "panel")
-"""The tables whose rows belong to a step; resuming from a checkpoint forgets the rows after it (and cuts the packs)."""
+"""Tables whose rows belong to a step; resuming from a checkpoint deletes the later rows (and cuts the packs)."""
 
 
 def open_for_writing(folder: Path) -> sqlite3.Connection:
-    """The store in `folder`, made if it is not there, for the one writer.
+    """Open the store in a folder for the one writer; create it if needed.
 
-    Raises sqlite3.Error if it cannot be written, or was written by another version of the lab.
+    Raises:
+        sqlite3.Error: It cannot be written, or has another format.
     """
     path = folder / FILE_NAME
-    if not path.exists():  # a reader must never meet a store without its tables
+    if not path.exists():  # so that readers never see a store without tables
         draft = folder / f".{FILE_NAME}.draft"
         draft.unlink(missing_ok=True)
         with closing(sqlite3.connect(draft)) as making:
@@ -83,8 +84,12 @@ def open_for_writing(folder: Path) -> sqlite3.Connection:
 
 
 def open_for_reading(folder: Path) -> sqlite3.Connection:
-    """A connection that cannot write. Raises FileNotFoundError where there is no store, sqlite3.Error where another version of
-    the lab wrote it."""
+    """Open the store in a folder read-only.
+
+    Raises:
+        FileNotFoundError: The folder has no store.
+        sqlite3.Error: The store cannot be read, or has another format.
+    """
     path = folder / FILE_NAME
     if not path.exists():
         raise FileNotFoundError(f"{folder} holds no run ({FILE_NAME} is missing); give the folder of a run.")
@@ -97,10 +102,10 @@ def open_for_reading(folder: Path) -> sqlite3.Connection:
 
 
 def _require_format(connection: sqlite3.Connection, folder: Path) -> None:
-    (found,) = connection.execute("PRAGMA user_version").fetchone()
-    if found != FORMAT:
+    (stored,) = connection.execute("PRAGMA user_version").fetchone()
+    if stored != FORMAT:
         connection.close()
         raise sqlite3.DatabaseError(
-            f"The run in {folder} was recorded by another version of the lab (its store has format {found}, this one reads "
-            f"{FORMAT}); look at it with that version, or train it anew."
+            f"The run in {folder} was recorded by another version of the lab (its store has format {stored}, this version reads "
+            f"{FORMAT}); open it with that version, or train it again."
         )

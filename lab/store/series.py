@@ -1,8 +1,8 @@
-"""Writing series of numbers so that a screen full of them costs the same however long the run.
+"""Write series of numbers so that reading a screen full of them costs the same for any length of run.
 
-A series' values lie in packs of 1,024, and above them summaries: level 1 has one for every 64 values, level n for every
-64 * 8**(n-1). All are written once, when what they stand for is complete; the newest values lie in `recent`, one row a call, until
-there are enough of them. Whatever is done here belongs to the transaction of the caller, so that a crash leaves all or nothing.
+Values are stored in packs of 1,024. Above them are levels of summaries: level 1 has one per 64 values, level n one per
+64 * 8**(n-1). Each is written once, when it is complete; until then the newest values are in `recent`, one row per call. All
+statements run in the transaction of the caller, so that a crash leaves everything or nothing.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ import numpy as np
 from .summaries import SUMMARY, merged, of_values
 
 VALUES = 1024
-"""Values of a pack."""
+"""Values per pack."""
 
 BASE, FACTOR = 64, 8
-"""Values that a summary of level 1 stands for, and summaries that one of the next level stands for."""
+"""Values per summary of level 1, and summaries per summary of the next level."""
 
 SUMMARIES = 128
-"""Summaries of a pack."""
+"""Summaries per pack."""
 
 TAIL = 128
-"""Rows that stay in `recent` when the others are packed; packing begins at twice as many."""
+"""Rows that remain in `recent` after packing; packing begins at twice as many."""
 
 PIECE = 4096
-"""Rows that are packed in one transaction, at most."""
+"""Rows packed in one transaction, at most."""
 
 SCALAR, LAYER = "scalar", "layer"
-"""Kinds of series: of the run, and of a layer ("<column> <layer>")."""
+"""Kinds of series: of the run, and of one layer (named "<column> <layer>")."""
 
 
 class SeriesWriter:
-    """Adds, packs and forgets values. Its memory is a shortcut only: `reset` after a transaction that was rolled back."""
+    """Adds, packs and deletes values of series. It caches counts: call `reset` after a rollback."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._c = connection
         self.reset()
 
     def reset(self) -> None:
-        """Look into the store again."""
+        """Read the cached counts from the store again."""
         self._rows = dict.fromkeys((SCALAR, LAYER), 0)
         self._rows.update(self._c.execute("SELECT kind, count(*) FROM recent GROUP BY kind").fetchall())
         self._packed = {
@@ -52,7 +52,7 @@ class SeriesWriter:
         }
 
     def add(self, kind: str, step: int, series: Sequence[int], values: Sequence[float]) -> None:
-        """One value for each of some series (by id). A value that was there for the step is replaced."""
+        """Add one value to each of some series (by id), replacing an earlier value of the same step."""
         packed = self._packed[kind]
         if packed is not None and step <= packed:
             series, values = self._add_late(step, series, values)
@@ -62,27 +62,27 @@ class SeriesWriter:
             self._rows[kind] += 1
 
     def _add_late(self, step: int, series: Sequence[int], values: Sequence[float]) -> tuple[list[int], list[float]]:
-        """Put values into packs that have gone beyond their step; returns those that are not late."""
+        """Insert values whose step is already packed; return series and values of the others."""
         in_time: tuple[list[int], list[float]] = ([], [])
-        for one, value in zip(series, values):
-            (last,) = self._c.execute("SELECT max(last) FROM packs WHERE series = ? AND level = 0", (one,)).fetchone()
+        for id_, value in zip(series, values):
+            (last,) = self._c.execute("SELECT max(last) FROM packs WHERE series = ? AND level = 0", (id_,)).fetchone()
             if last is None or step > last:
-                in_time[0].append(one)
+                in_time[0].append(id_)
                 in_time[1].append(value)
                 continue
-            later = [unpacked(*row) for row in self._c.execute(_PACKS_FROM, (one, step))]
+            later = [unpacked(*row) for row in self._c.execute(_PACKS_FROM, (id_, step))]
             steps, numbers = (np.concatenate(part) for part in zip(*later))
-            self.cut(one, step - 1)
+            self.cut(id_, step - 1)
             steps, numbers = latest(np.append(steps[steps >= step], step), np.append(numbers[steps >= step], value))
-            self.append(one, steps, numbers)
+            self.append(id_, steps, numbers)
         return in_time
 
     def due(self) -> bool:
-        """True where there is enough to pack."""
+        """Return whether there is enough to pack."""
         return any(rows >= 2 * TAIL for rows in self._rows.values())
 
     def pack(self) -> bool:
-        """Move one piece of the oldest recent values into packs; False if there was nothing to do."""
+        """Move some of the oldest recent values into packs; return False if there was nothing to do."""
         for kind, rows in self._rows.items():
             if rows >= 2 * TAIL:
                 (cut,) = self._c.execute(
@@ -93,7 +93,7 @@ class SeriesWriter:
                 ).fetchone()
                 if self._pack_before(kind, min(cut, piece[0]) if piece else cut):
                     return True
-                self._rows[kind] = TAIL  # so many rows of one step cannot be parted; look again later
+                self._rows[kind] = TAIL  # these rows are all of one step and cannot be split; try again later
         return False
 
     def _pack_before(self, kind: str, cut: int) -> bool:
@@ -102,15 +102,15 @@ class SeriesWriter:
         ).fetchall()
         if not rows:
             return False
-        for one, (steps, values) in by_series(rows).items():
-            self.append(one, steps, values)
+        for id_, (steps, values) in by_series(rows).items():
+            self.append(id_, steps, values)
         self._c.execute("DELETE FROM recent WHERE kind = ? AND step < ?", (kind, cut))
         self._rows[kind] -= len(rows)
         self._packed[kind] = max(self._packed[kind] or 0, max(row[0] for row in rows))
         return True
 
     def append(self, series: int, steps: np.ndarray, values: np.ndarray) -> None:
-        """Values of later steps than all that are packed, in order: int64 [n], float64 [n]."""
+        """Append values with ascending steps, later than all packed ones, to a series: int64 [n], float64 [n]."""
         number, have = self._last_pack(series, 0)
         if have is not None and have[2] < VALUES:
             old_steps, old_values = unpacked(*have)
@@ -125,7 +125,7 @@ class SeriesWriter:
             number += 1
 
     def _summarise(self, series: int, level: int, new: np.ndarray) -> None:
-        """Add summaries to a level, and to those above it what is complete."""
+        """Add summaries to a level, and completed ones to the levels above."""
         number, have = self._last_pack(series, level)
         old = np.frombuffer(have[4], SUMMARY) if have is not None else np.empty(0, SUMMARY)
         every = np.concatenate([old, new])
@@ -137,7 +137,7 @@ class SeriesWriter:
             self._summarise(series, level + 1, merged(every[begin:end].reshape(-1, FACTOR)))
 
     def cut(self, series: int, step: int) -> None:
-        """Drop a series' packed values of later steps, and every summary that stands for one of them."""
+        """Delete the packed values of a series after a step, and every summary that includes one of them."""
         number, have = self._pack_at(series, step)
         self._c.execute("DELETE FROM packs WHERE series = ? AND level = 0 AND number >= ?", (series, number))
         if have is not None:
@@ -159,7 +159,7 @@ class SeriesWriter:
                 return
 
     def forget_after(self, step: int) -> None:
-        """Drop every packed value of a later step; `recent` is the caller's."""
+        """Delete all packed values after a step; the caller deletes those in `recent`."""
         for (series,) in self._c.execute("SELECT DISTINCT series FROM packs WHERE level = 0 AND last > ?", (step,)).fetchall():
             self.cut(series, step)
 
@@ -196,13 +196,13 @@ _PACKS_FROM = "SELECT first, last, count, steps, data FROM packs WHERE series = 
 
 
 def unpacked(first: int, last: int, length: int, steps: bytes | None, data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Steps int64 [length] and values float64 [length] of a row of level 0."""
+    """Return the steps int64 [length] and values float64 [length] of a row of level 0."""
     at = np.arange(first, last + 1, dtype=np.int64) if steps is None else np.frombuffer(steps, np.int64)
     return at, np.frombuffer(data, np.float64)
 
 
 def latest(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """In order of their steps; of several values of one step the one that was said last."""
+    """Sort values by step and keep the last one recorded for each step."""
     if len(steps) < 2 or (np.diff(steps) > 0).all():
         return steps, values
     order = np.argsort(steps, kind="stable")
@@ -212,7 +212,7 @@ def latest(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def by_series(rows: Sequence[tuple[int, bytes, bytes]]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Rows of `recent` (step, series, numbers), in the order they were said, as steps and values for each series."""
+    """Convert rows of `recent` (step, series, numbers), in the order of recording, to steps and values per series."""
     if not rows:
         return {}
     series = np.frombuffer(b"".join(row[1] for row in rows), np.int32)

@@ -1,4 +1,4 @@
-"""What follows from the recorded terms of pairs."""
+"""Terms of pairs that are derived from recorded ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MARGIN = "margin"
 
 
 def with_margin(frame: pd.DataFrame) -> pd.DataFrame:
-    """Pair terms with one more column, `margin`: the reward of the chosen answer minus that of the rejected one (no unit)."""
+    """Add the column `margin`, reward of the chosen minus reward of the rejected answer, if the frame has both rewards."""
     if not {"reward_chosen", "reward_rejected"} <= set(frame.columns):
         return frame
     return frame.assign(**{MARGIN: frame["reward_chosen"] - frame["reward_rejected"]})

@@ -1,17 +1,17 @@
-"""What is kept of old pair terms. THE POLICY (the lab's own; no paper says anything here):
+"""Thin out old pair terms, so that the store of a long run stays small.
 
-- The latest `keep_pair_rows` rows (pairs times steps) are kept whole. With batches of B pairs these are W = keep_pair_rows / B
-  steps.
-- Beyond them, steps of an age between W * 2**(j-1) and W * 2**j are thinned to one in 2**j (the first of every 2**j), so that
-  what is kept grows with the logarithm of the run's length: W * (1 + log2(steps / W) / 2) steps.
-- Whatever its age, kept are: a pair's first and its latest row; of every 16 * 2**j steps, for each term, the row with the lowest
-  and the row with the highest value; and whole steps beside (one before, one after) what people did and what went wrong:
-  warnings, changes, edits, resuming, branching (of the latest 1,000 of these events).
-- Scalars, layers, events and held-out looks are never thinned.
+The policy is OURS:
 
-Thinning goes by pieces of some milliseconds, each whole in a transaction of its own: a crash at any moment leaves a store that is
-right, and the next writer goes on. Where a run goes back to a checkpoint that is older than W steps, the steps before it stay as
-thin as they were.
+- The latest `keep_pair_rows` rows (pairs times steps) are kept whole. With batches of B pairs that is W = keep_pair_rows / B steps.
+- Older steps, of an age between W * 2**(j-1) and W * 2**j, are thinned to one in 2**j (the first of every 2**j), so that the number
+  of stored steps grows with the logarithm of the run's length: W * (1 + log2(steps / W) / 2).
+- At any age these are kept: the first and the latest row of a pair; of every 16 * 2**j steps and each term, the rows with the
+  lowest and the highest value; and the whole steps next to (one before, one after) warnings, changes, edits, resuming and branching
+  (the latest 1,000 of these events).
+- Scalars, layers, events and held-out pairs are never thinned.
+
+Thinning runs in pieces of a few milliseconds, each in its own transaction: a crash leaves a consistent store, and the next writer
+continues. If a run goes back to a checkpoint older than W steps, the steps before it stay thinned.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ import numpy as np
 from .pair_rows import ROWS, SINGLES, Block, blocks, latest_at, single
 
 KINDS = ("warning", "refused", "change", "edit", "resumed", "branched", "diagnosis")
-"""Events whose neighbourhood is kept."""
+"""Kinds of events next to which whole steps are kept."""
 
 EVENTS = 1000
-"""So many of the latest of them."""
+"""At most this many of the latest such events count."""
 
 STEPS = 16
-"""Steps that are left in a window: it spans STEPS * 2**tier steps."""
+"""Steps that remain in a window, which spans STEPS * 2**tier steps."""
 
 SNAPSHOT_ROWS = 20_000
-"""Rows between two snapshots, or as many as there are pairs, if there are more."""
+"""Rows between two snapshots; the number of pairs if that is larger."""
 
 FETCHED = 5000
-"""Rows of the tables that lie between two snapshots, at most, where their steps have been thinned: so many take a few ms."""
+"""Table rows between two snapshots over thinned steps, at most; reading that many takes a few milliseconds."""
 
 
 def tier(age: int, whole: int) -> int:
-    """How thin steps of this age are: one in 2**tier is left. `whole`: the steps that are kept whole."""
+    """Return the tier of an age in steps: one in 2**tier steps remains. The latest `whole` steps are kept whole."""
     return 0 if age <= whole else int(np.ceil(np.log2(age / whole)))
 
 
 def first_of_each(steps: np.ndarray, width: int) -> np.ndarray:
-    """Which of some ascending steps are the first of their `width` steps: bool [n]."""
+    """Return which of some ascending steps are the first in their window of `width` steps: bool [n]."""
     return np.diff(steps // width, prepend=-1) > 0
 
 
 def extremes(terms: np.ndarray) -> np.ndarray:
-    """Indices of the rows that have the lowest or the highest value of a column; NaN is neither. [n, T] -> [<= 2T]"""
+    """Return the indices of the rows with the lowest or highest value of a column, ignoring NaN: [n, T] -> [at most 2T]."""
     if not terms.size:
         return np.empty(0, np.int64)
     low = np.where(np.isnan(terms), np.inf, terms).argmin(0)
@@ -61,9 +61,11 @@ def extremes(terms: np.ndarray) -> np.ndarray:
 
 
 class Thinner:
-    """Keeps the pair terms of a store within the policy, a piece at a time. `reset` after a transaction that was rolled back.
+    """Applies the thinning policy to a store, one piece at a time. It caches counts: call `reset` after a rollback.
 
-    keep_pair_rows: 0 keeps everything.
+    Args:
+        connection: Connection of the writer.
+        keep_pair_rows: Rows that are kept whole; 0 keeps everything.
     """
 
     def __init__(self, connection: sqlite3.Connection, keep_pair_rows: int) -> None:
@@ -71,10 +73,10 @@ class Thinner:
         self.reset()
 
     def reset(self) -> None:
-        """Look into the store again."""
-        found = self._c.execute("SELECT step, count FROM batches ORDER BY step DESC LIMIT 1").fetchone()
-        self._latest: int = found[0] if found else 0
-        self._batch: int = found[1] if found else 0
+        """Read the cached counts from the store again."""
+        newest = self._c.execute("SELECT step, count FROM batches ORDER BY step DESC LIMIT 1").fetchone()
+        self._latest: int = newest[0] if newest else 0
+        self._batch: int = newest[1] if newest else 0
         self._upto: dict[int, int] = dict(self._c.execute("SELECT tier, upto FROM thinned").fetchall())
         (self._snapped,) = self._c.execute("SELECT max(step) FROM snapshots").fetchone()
         after = -1 if self._snapped is None else self._snapped
@@ -82,32 +84,32 @@ class Thinner:
         (self._pairs,) = self._c.execute("SELECT coalesce(max(id), 0) FROM pairs").fetchone()
 
     def note(self, step: int, count: int) -> None:
-        """A step's batch was written."""
+        """Record that a batch of `count` pairs was written for a step."""
         self._latest, self._batch = max(self._latest, step), max(self._batch, count)
         self._since += count
 
     @property
     def whole(self) -> int:
-        """Steps that are kept whole."""
+        """Number of steps that are kept whole."""
         return max(self._keep // max(self._batch, 1), 2 * STEPS)
 
     def due(self) -> bool:
-        """True where there is something to do."""
+        """Return whether there is something to do."""
         return self._since >= max(SNAPSHOT_ROWS, self._pairs) or self._next() is not None
 
     def piece(self) -> bool:
-        """Do one thing, within the caller's transaction; False if there was nothing to do."""
+        """Write one snapshot or thin one window, in the transaction of the caller; return False if there was nothing to do."""
         if self._since >= max(SNAPSHOT_ROWS, self._pairs):
             self._snap()
             return True
-        found = self._next()
-        if found is None:
+        window = self._next()
+        if window is None:
             return False
-        self._thin(*found)
+        self._thin(*window)
         return True
 
     def _next(self) -> tuple[int, int] | None:
-        """The tier and the first step of a window whose turn it is."""
+        """Return the tier and the first step of the next window to thin, or None."""
         if not self._keep or not self._batch:
             return None
         number, done = 1, None
@@ -144,26 +146,26 @@ class Thinner:
         c.execute("INSERT OR REPLACE INTO thinned VALUES (?, ?)", (number, start + width))
 
     def _worth_keeping(self, block: Block, whole: set[int]) -> set[tuple[int, int]]:
-        """Pairs and steps of the rows that stay although their step goes: extremes, a pair's latest row."""
+        """Return (pair, step) of the rows that are kept although their step is deleted: extremes, and a pair's latest row."""
         chosen = {(int(block.pairs[i]), int(block.steps[i])) for i in extremes(block.terms).tolist()}
         for pair, step in zip(block.pairs.tolist(), block.steps.tolist()):
-            if step not in whole and (pair, step) not in chosen and not self._there(pair, step, "step > ?"):
+            if step not in whole and (pair, step) not in chosen and not self._has_row(pair, step, "step > ?"):
                 chosen.add((pair, step))
         return {(pair, step) for pair, step in chosen if step not in whole}
 
     def _drop(self, block: Block, chosen: set[tuple[int, int]]) -> None:
-        """Move the rows worth keeping out of their batches, which are about to be deleted; pairs' first rows among them."""
+        """Move the chosen rows and the pairs' first rows out of their batches, which are about to be deleted."""
         moved = []
         for i, key in enumerate(zip(block.pairs.tolist(), block.steps.tolist())):
-            first = not self._there(*key, "step < ?")
+            first = not self._has_row(*key, "step < ?")
             if first or key in chosen:
                 moved.append((*key, int(first), int(block.versions[i]), block.columns, block.terms[i].tobytes()))
         self._c.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?, ?)", moved)
         keys = list(zip(block.pairs.tolist(), block.steps.tolist()))
         self._c.executemany("DELETE FROM seen WHERE pair = ? AND held = 0 AND step = ?", keys)
 
-    def _there(self, pair: int, step: int, where: str) -> bool:
-        """Whether the pair has another row in a step before, or after."""
+    def _has_row(self, pair: int, step: int, where: str) -> bool:
+        """Return whether the pair has a row in another step that fulfils a condition ("step > ?", "step < ?")."""
         return any(
             self._c.execute(f"SELECT 1 FROM {table} AND {where} LIMIT 1", (pair, step)).fetchone()
             for table in ("seen WHERE pair = ? AND held = 0", "kept WHERE pair = ?")
@@ -171,15 +173,15 @@ class Thinner:
 
     def _beside_events(self, start: int, end: int) -> Iterable[int]:
         marks = ",".join("?" * len(KINDS))
-        found = self._c.execute(
+        events = self._c.execute(
             f"SELECT step FROM events WHERE kind IN ({marks}) AND step BETWEEN ? AND ? AND number >= coalesce("
             f"(SELECT number FROM events WHERE kind IN ({marks}) ORDER BY number DESC LIMIT 1 OFFSET {EVENTS - 1}), 0)",
             (*KINDS, start - 1, end + 1, *KINDS),
         )
-        return {step + beside for (step,) in found for beside in (-1, 0, 1)}
+        return {step + beside for (step,) in events for beside in (-1, 0, 1)}
 
     def _snap(self) -> None:
-        """Write down every pair's latest row as of now, and drop the old snapshots that few rows lie between."""
+        """Write a snapshot of every pair's latest row, and delete old snapshots with few rows between them."""
         layouts = layouts_of(self._c)
         state = latest_at(lambda sql, values: self._c.execute(sql, values).fetchall(), self._latest, layouts)
         self._c.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?)", state.row(self._latest))
@@ -200,7 +202,7 @@ class Thinner:
                 i += 1
 
     def forget_after(self, step: int) -> None:
-        """Windows that reach beyond a step are looked at again; the rows themselves are the caller's."""
+        """Mark windows that reach beyond a step for thinning again; the caller deletes the rows."""
         for number, upto in self._upto.items():
             width = STEPS << number
             begin = (step + 1) // width * width
@@ -209,5 +211,5 @@ class Thinner:
 
 
 def layouts_of(connection: sqlite3.Connection) -> dict[int, list[str]]:
-    """Names of the terms by layout."""
+    """Return the names of the terms by layout."""
     return {number: json.loads(names) for number, names in connection.execute("SELECT id, names FROM columns")}

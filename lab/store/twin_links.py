@@ -1,7 +1,7 @@
-"""Which runs are twins: a small file, the same in the folder of each, so that whoever opens one finds the others.
+"""Links between twin runs: the same small file in the folder of each, with an id and the folders of all.
 
-Paths alone would not do: people move their data folder, and another run may come to stand where one was deleted. So the file has
-an id too, and a twin that is not where it was is looked for beside its brother.
+The id detects that another run took the place of a deleted one. A twin that is not at its path is searched beside this run, in
+case the whole data folder was moved.
 """
 
 from __future__ import annotations
@@ -18,33 +18,35 @@ FILE_NAME = "twins.json"
 
 
 def write_twins(folders: Sequence[Path]) -> None:
-    """Let the runs in some folders know each other; the first may have twins already, which then are twins of them all.
+    """Link the runs in some folders as twins. If the first has twins already, those become twins of all.
 
-    Raises OSError where the disk refuses, RunError where a file of twins is damaged.
+    Raises:
+        OSError: A file cannot be written.
+        RunError: A file of twins is damaged.
     """
     known = _read(folders[0])
-    everyone = [folders[0].resolve(), *read_twins(folders[0]), *(folder.resolve() for folder in folders[1:])]
-    content = {"id": known[0] if known else uuid.uuid4().hex, "runs": [str(folder) for folder in everyone]}
-    for folder in everyone:
+    twins = [folders[0].resolve(), *read_twins(folders[0]), *(folder.resolve() for folder in folders[1:])]
+    content = {"id": known[0] if known else uuid.uuid4().hex, "runs": [str(folder) for folder in twins]}
+    for folder in twins:
         write_json(folder / FILE_NAME, content)
 
 
 def read_twins(folder: Path) -> list[Path]:
-    """Folders of the twins of the run in a folder, in the order they were made; those that are gone are left out.
+    """Return the folders of the twins of the run in a folder, in order of creation, without deleted ones.
 
-    Raises RunError where the file is damaged.
+    Raises:
+        RunError: The file is damaged.
     """
     known = _read(folder)
     if known is None:
         return []
     own, (identity, runs) = folder.resolve(), known
-    found = []
+    twins = []
     for run in runs:
-        there = (place for place in (run, own.parent / run.name) if _is(place, identity))
-        twin = next(there, None)
+        twin = next((place for place in (run, own.parent / run.name) if _is(place, identity)), None)
         if twin is not None and twin.resolve() != own:
-            found.append(twin)
-    return found
+            twins.append(twin)
+    return twins
 
 
 def _is(folder: Path, identity: str) -> bool:
@@ -53,11 +55,11 @@ def _is(folder: Path, identity: str) -> bool:
 
 
 def _read(folder: Path) -> tuple[str, list[Path]] | None:
-    """Id and folders in the file of a run, or None where it has none."""
+    """Return the id and the folders in the file of a run, or None if it has none."""
     try:
         content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
         return str(content["id"]), [Path(run) for run in content["runs"]]
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{folder / FILE_NAME} is damaged ({error}); delete the file, and the run has no twins.") from None
+        raise RunError(f"{folder / FILE_NAME} is damaged ({error}); delete the file to open the run without its twins.") from None

@@ -1,10 +1,10 @@
-"""The one writer of a run store: a thread that takes what the loop hands it and writes it in batches.
+"""Writer of a run store: a thread that queues what the training loop records and writes it in batches.
 
-The loop never waits for the disk, and a disk that fails never stops training: the first failure is logged and
-kept in `failure`, and what could not be written is counted in `lost`.
+The loop never waits for the disk, and a failing disk never stops training: the first failure is logged and kept in `failure`, and
+the number of writes that failed in `lost`.
 
-Between two batches the same thread keeps the store fit to be read: it packs series (`series.py`), thins old pair terms by the
-policy that `thinning.py` states, and empties the log that SQLite writes ahead.
+Between two batches the same thread keeps reads fast: it packs series (`series.py`), thins old pair terms (`thinning.py`) and
+truncates SQLite's write-ahead log.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from .thinning import Thinner
 log = logging.getLogger(__name__)
 
 KEEP_PAIR_ROWS = 500_000
-"""Rows of pair terms that are kept whole, unless another number is asked for."""
+"""Default number of rows of pair terms that are kept whole."""
 
 WAL_BYTES = 32 * 2**20
-"""The log written ahead is emptied at this size, which needs a moment without readers."""
+"""The write-ahead log is truncated at this size, which requires a moment without readers."""
 
 WAL_WAIT = 1000
-"""Milliseconds that emptying it waits for readers; training waits for nothing."""
+"""Milliseconds that truncating it waits for readers. Training does not wait."""
 
 PIECE_SECONDS = 0.05
-"""Seconds after which a transaction of packing and thinning is ended."""
+"""Seconds after which a transaction of packing and thinning is committed."""
 
 CLOSING = 2.0
-"""Seconds that a writer goes on packing and thinning when it closes."""
+"""Seconds that a closing writer may still spend on packing and thinning."""
 
 Write = Callable[[sqlite3.Connection], None]
 
 
 @dataclass(frozen=True)
 class TokenRow:
-    """Token values of one answer of one pair: ids int32 [T], the others float32 [T]; pilot bool [T] or None."""
+    """Token values of one answer of one pair: ids int32 [T]; logps, ref_logps (nats) and credit float32 [T]; pilot bool [T]."""
 
     pair: str
     side: str  # "chosen" or "rejected"
@@ -61,8 +61,15 @@ class TokenRow:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """Gradient norms of one layer, split by the side they come from, the cosine between the two, and the norm of the step's update
-    over the norm of the weights (NaN where it was not measured)."""
+    """Gradient of one layer, split into the parts from chosen and rejected answers.
+
+    Attributes:
+        layer: Name of the layer.
+        norm_chosen: Norm of the part from chosen answers.
+        norm_rejected: Norm of the part from rejected answers.
+        cosine: Cosine between both parts.
+        update_ratio: Norm of the step's update over norm of the weights; NaN if not measured.
+    """
 
     layer: str
     norm_chosen: float
@@ -73,10 +80,18 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class PanelRow:
-    """What the policy makes of one pair of the panel: the log-probs (nats, summed over the tokens) of its chosen answer, of its
-    rejected one, and of the policy's own greedy answer to its prompt; how many tokens each has; and the greedy answer's text.
+    """Scores of one pair of the panel under the current policy.
 
-    ended: the greedy answer ended by itself; else it was cut.
+    Attributes:
+        pair: Id of the pair.
+        chosen: Log-prob of the chosen answer (nats, summed over its tokens).
+        rejected: Log-prob of the rejected answer.
+        greedy: Log-prob of the policy's greedy answer to the prompt.
+        chosen_tokens: Number of tokens of the chosen answer.
+        rejected_tokens: Number of tokens of the rejected answer.
+        greedy_tokens: Number of tokens of the greedy answer.
+        answer: Text of the greedy answer.
+        ended: Whether the greedy answer ended by itself; otherwise it was cut at the length limit.
     """
 
     pair: str
@@ -91,25 +106,32 @@ class PanelRow:
 
 
 LAYER_COLUMNS = tuple(column.name for column in fields(LayerRow) if column.name != "layer")
-"""What is known of every layer."""
+"""Numbers recorded for every layer."""
 
 
 class Listener(Protocol):
-    """Somebody else who wants the scalars, such as an experiment tracker. Neither call may raise, nor hold up the loop."""
+    """Another receiver of the scalars, such as an experiment tracker. Its methods must not raise and must return quickly."""
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None: ...
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Receive the scalars of a step."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Finish; no further calls follow."""
 
 
 class StoreWriter:
-    """Writes one run's store. Open one per run; use it from the loop's thread only.
+    """Writes the store of one run. Open one per run and use it from the training thread only.
 
-    listeners: are told all scalars too, and closed with the store.
+    Args:
+        folder: Folder of the run.
+        token_steps: Token values are kept for this many of the latest steps.
+        keep_pair_rows: Rows of pair terms that are kept whole; older steps are thinned (see `lab.store.thinning`). 0 keeps all.
+        interval: Seconds between two batches, and so the delay after which readers see new data.
 
-    token_steps:    token rows are kept for the latest so many steps.
-    keep_pair_rows: rows of pair terms that are kept whole; older steps are thinned as `thinning.py` states. 0 keeps all.
-    interval:       seconds between two batches; what a reader sees is at most this old.
+    Attributes:
+        failure: Text of the latest write error, or None.
+        lost: Number of writes that failed.
+        listeners: Also receive all scalars, and are closed with the store.
     """
 
     def __init__(
@@ -133,31 +155,31 @@ class StoreWriter:
         self._thread = threading.Thread(target=self._work, name="run-store-writer", daemon=True)
         self._thread.start()
 
-    # What the loop says.
+    # Called by the training loop.
 
     def status(self, **values: Any) -> None:
-        """Overwrite named facts about the run as a whole: state, step, stage, error, ..."""
+        """Set status values of the run: state, step, stage, error, ..."""
         rows = [(key, json.dumps(value)) for key, value in values.items()]
         self._hand(lambda c: c.executemany("INSERT OR REPLACE INTO status VALUES (?, ?)", rows))
 
     def event(self, step: int, kind: str, **detail: Any) -> None:
-        """Record that something happened at a step: state, edit, warning, checkpoint, request, evaluation, check."""
+        """Record an event at a step; `kind` is state, edit, warning, checkpoint, request, evaluation, check, ..."""
         row = (time.time(), step, kind, json.dumps(detail, default=str))
         self._hand(lambda c: c.execute("INSERT INTO events (time, step, kind, detail) VALUES (?, ?, ?, ?)", row))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """One number per name for a step. NaN and infinities are kept (as NULL for NaN, which SQLite has not)."""
+        """Record one number per name for a step. NaN and infinities are stored as they are."""
         names, numbers = list(values), [float(value) for value in values.values()]
         self._hand(lambda c: self._series.add(SCALAR, step, [self._series_id(c, SCALAR, name) for name in names], numbers))
         for listener in self.listeners:
             listener.scalars(step, values)
 
     def pair_terms(self, step: int, pairs: Sequence[str], versions: Sequence[int], terms: Mapping[str, np.ndarray]) -> None:
-        """The named numbers of every pair of a step's batch; each array [B]."""
+        """Record the terms of the pairs of a step's batch; each array [B]."""
         self._terms("batches", step, pairs, versions, terms)
 
     def held_out(self, step: int, pairs: Sequence[str], versions: Sequence[int], terms: Mapping[str, np.ndarray]) -> None:
-        """The named numbers of the pairs that are never trained on, as a look at `step` found them; each array [N]."""
+        """Record the terms of the held-out pairs at an evaluation; each array [N]."""
         self._terms("held_out", step, pairs, versions, terms)
 
     def _terms(self, table: str, step: int, pairs: Sequence[str], versions: Sequence[int], terms: Mapping[str, np.ndarray]) -> None:
@@ -177,7 +199,7 @@ class StoreWriter:
         self._hand(write)
 
     def tokens(self, step: int, rows: Sequence[TokenRow]) -> None:
-        """Token log-probs and credit of a step's pairs; older steps than the latest `token_steps` are dropped."""
+        """Record token values of a step's pairs, and delete those of all but the latest `token_steps` steps."""
 
         def write(c: sqlite3.Connection) -> None:
             c.executemany(
@@ -201,7 +223,7 @@ class StoreWriter:
         self._hand(write)
 
     def layers(self, step: int, rows: Sequence[LayerRow]) -> None:
-        """Gradient flow by layer at a probed step."""
+        """Record the gradient by layer at a probed step."""
         columns = LAYER_COLUMNS
         values = [(f"{column} {row.layer}", float(getattr(row, column))) for row in rows for column in columns]
 
@@ -211,46 +233,46 @@ class StoreWriter:
         self._hand(write)
 
     def panel(self, step: int, rows: Sequence[PanelRow]) -> None:
-        """What the policy made of the panel of held-out pairs once `step` steps were done."""
+        """Record the scores of the panel after `step` steps."""
 
         def write(c: sqlite3.Connection) -> None:
-            found = [(step, self._id(c, "pairs", "pair", r.pair), *astuple(r)[1:]) for r in rows]
-            c.executemany("INSERT OR REPLACE INTO panel VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", found)
+            values = [(step, self._id(c, "pairs", "pair", r.pair), *astuple(r)[1:]) for r in rows]
+            c.executemany("INSERT OR REPLACE INTO panel VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
         self._hand(write)
 
     def forget_after(self, step: int) -> None:
-        """Drop every row of a later step, so that a resumed run writes them afresh."""
+        """Delete every row of a later step, so that a resumed run can write these steps again."""
 
         def write(c: sqlite3.Connection) -> None:
             for table in STEPPED:
                 c.execute(f"DELETE FROM {table} WHERE step > ?", (step,))
             self._series.forget_after(step)
             self._thinner.forget_after(step)
-            self._look_again()
+            self._reset()
 
         self._hand(write)
 
     def flush(self, timeout: float = 30.0) -> bool:
-        """Wait until all that was said so far is on disk; False if that took longer than `timeout` seconds."""
+        """Wait until everything recorded so far is on disk; return False if that took longer than `timeout` seconds."""
         with self._written:
             target = self._handed
             self._wake.set()
             return self._written.wait_for(lambda: self._done >= target, timeout)
 
     def close(self) -> None:
-        """Write what is left, end the thread, close the file."""
-        for listener in self.listeners:  # first, because their last words may be warnings
+        """Write what is queued, end the thread and close the file."""
+        for listener in self.listeners:  # first, because closing them may record warnings
             listener.close()
         self._queue.put(None)
         self._wake.set()
         self._thread.join(timeout=60)
         try:
             self._connection.close()
-        except sqlite3.Error as error:  # a full disk, or the thread still writes: what is written stays whole
-            log.error("The run store could not be closed (%s); what was written up to now is whole.", error)
+        except sqlite3.Error as error:  # the disk is full, or the thread is still writing; the data on disk stays consistent
+            log.error("The run store could not be closed (%s); the data written so far is complete.", error)
 
-    # The thread.
+    # The writing thread.
 
     def _hand(self, write: Callable[[sqlite3.Connection], Any]) -> None:
         with self._written:
@@ -277,8 +299,7 @@ class StoreWriter:
             self._tend(CLOSING if ending else self._interval)
 
     def _tend(self, seconds: float) -> None:
-        """Keep the store fit to be read, for so many seconds at most; what is left is done in the next turns, or by the next
-        writer. A failure here loses nothing: pieces are whole or absent."""
+        """Pack, thin and truncate the log for at most `seconds`; the rest follows later. A failure here loses no data."""
         try:
             began = time.monotonic()
             for due, work in ((self._series.due, self._series.pack), (self._thinner.due, self._thinner.piece)):
@@ -293,7 +314,7 @@ class StoreWriter:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                 self._connection.execute("PRAGMA busy_timeout = 30000")
         except Exception as error:
-            self._fail(error, "cannot be packed and thinned (%s); it grows, and training goes on")
+            self._fail(error, "cannot be packed and thinned (%s); training continues, and the store grows faster")
 
     def _commit(self, batch: list[Write]) -> None:
         try:
@@ -301,12 +322,12 @@ class StoreWriter:
             for write in batch:
                 write(self._connection)
             self._connection.execute("COMMIT")
-        except Exception as error:  # whatever the store does, training goes on
+        except Exception as error:  # training continues whatever the store does
             self.lost += len(batch)
-            self._fail(error, "cannot be written (%s); training goes on without a record")
+            self._fail(error, "cannot be written (%s); training continues, but these steps are not recorded")
 
     def _fail(self, error: Exception, message: str) -> None:
-        """Undo what is half done, and say so once."""
+        """Roll back an unfinished transaction and log the first failure."""
         if self.failure is None:
             log.error(f"The run store {message}.", error)
         self.failure = str(error)
@@ -314,11 +335,11 @@ class StoreWriter:
         try:
             if self._connection.in_transaction:
                 self._connection.rollback()
-            self._look_again()
+            self._reset()
         except sqlite3.Error as again:
             self.failure = str(again)
 
-    def _look_again(self) -> None:
+    def _reset(self) -> None:
         self._series.reset()
         self._thinner.reset()
 
@@ -342,7 +363,7 @@ def _blob(values: np.ndarray | None, kind: Any) -> bytes | None:
 
 
 class SilentWriter(StoreWriter):
-    """Takes everything and writes nothing: for the processes of a run that one other process records."""
+    """Writer that discards everything, for the processes of a distributed run that do not record."""
 
     def __init__(self) -> None:
         self.failure, self.lost = None, 0
@@ -353,8 +374,8 @@ class SilentWriter(StoreWriter):
         pass
 
     def flush(self, timeout: float = 30.0) -> bool:
-        """Nothing waits."""
+        """Return True: there is nothing to wait for."""
         return True
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""

@@ -22,7 +22,7 @@ from lab.policy.memory import out_of_memory, release_cached_memory
 from lab.run import RunLock, in_process, send, take
 from lab.run.config import TrainConfig
 from lab.store import KEEP_PAIR_ROWS, RunError, StoreReader, StoreWriter, durable
-from lab.store.folder import RUN_FILE
+from lab.store.folder import RUN_FILE, RUN_FORMAT
 from lab.training.checkpoints.checkpoint import CheckpointError
 from lab.training.control.device_slot import DeviceSlot
 from lab.training.control.request_loop import PAUSING
@@ -46,6 +46,7 @@ def create_run(folder: Path, config: TrainConfig, **manifest: Any) -> None:
     """Make a run's folder. Raises RunError if there is a run in it already; nothing of that one is touched."""
     _make_folder(folder)
     content: dict[str, Any] = {
+        "format": RUN_FORMAT,
         "config": config.model_dump(mode="json"),
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": versions(),

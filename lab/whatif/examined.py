@@ -26,7 +26,7 @@ class Scored:
 
     step:   optimizer steps that the model has behind it.
     terms:  one row a pair, index `pair` (its id, in the order that was asked), one column a term of the objective.
-    tokens: two rows a pair, in the columns of `StoreReader.tokens`: pair, side, then ids, logps, ref_logps (nats), credit and
+    tokens: two rows a pair, in the columns of `TokenReader.read`: pair, side, then ids, logps, ref_logps (nats), credit and
             pilot, each cell an array [T].
     cut:    answer tokens that did not fit into max_length, by pair and side, where there are any.
     """

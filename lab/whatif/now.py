@@ -27,7 +27,7 @@ def checkpoint_now(run: Run, *, timeout: float = TIMEOUT, progress: Progress | N
     """
     if run.state in ENDED:
         return _latest(run)
-    events = run.reader.events()
+    events = run.reader.events.read()
     last = int(events["number"].max()) if len(events) else 0
     run.checkpoint(keep=False)
     began, heard = time.monotonic(), None
@@ -35,7 +35,7 @@ def checkpoint_now(run: Run, *, timeout: float = TIMEOUT, progress: Progress | N
         if progress is not None:
             progress(f"waiting for the run to save a checkpoint (step {run.step:,})", waited / timeout)
         ended = run.state in ENDED
-        asked = run.reader.events("request", "refused", after=last)
+        asked = run.reader.events.read("request", "refused", after=last)
         for step, kind, detail in zip(asked["step"], asked["kind"], asked["detail"]):
             if detail.get("request") == "checkpoint":
                 if kind == "refused":

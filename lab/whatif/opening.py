@@ -20,7 +20,7 @@ from lab.run.changeable import same_state
 from lab.run.config import TrainConfig
 from lab.run.preflight_report import size
 from lab.store import list_checkpoints
-from lab.store.folder import FACTS, read_metadata, step_of
+from lab.store.folder import METADATA_FILE, read_metadata, step_of
 from lab.training.checkpoints.checkpoint import Stored, put_back, read_checkpoint
 from lab.training.data.encoded_pairs import encode_pair
 from lab.training.setup.branch import START, read_start
@@ -128,7 +128,7 @@ def _key(run: Run, step: int, device: str | None) -> tuple[Any, ...]:
     """A run that was taken up from an earlier checkpoint can have saved this step a second time."""
     folder = _places(run.dir).get(step)
     try:
-        made = (folder / FACTS).stat().st_mtime_ns if folder is not None else 0
+        made = (folder / METADATA_FILE).stat().st_mtime_ns if folder is not None else 0
     except OSError:  # removed at this moment; reading it says so
         made = 0
     return run.dir.resolve(), step, made, device

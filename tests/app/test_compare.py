@@ -73,7 +73,7 @@ def test_curves_of_both_with_a_colour_and_a_dash_each(store_run: Callable[..., R
     two(store_run)
     app = opened("first,second")
     shown = figures(app)
-    assert {"Reward margin", "Oracle reward", "Distance to the reference"} <= shown.keys()
+    assert {"Reward margin", "Oracle reward of sampled answers", "Distance from the reference (KL)"} <= shown.keys()
     assert names(shown["Reward margin"]) == ["A dpo", "B sgdpo"]
     lines = [trace["line"] for trace in shown["Reward margin"]["data"] if trace.get("line", {}).get("width") == 2]
     assert len({line["color"] for line in lines}) == len({line["dash"] for line in lines}) == 2
@@ -83,10 +83,10 @@ def test_curves_of_both_with_a_colour_and_a_dash_each(store_run: Callable[..., R
     app.session_state["compare.axis"] = "kl"
     app.run()
     assert not app.exception
-    assert figures(app)["Oracle reward"]["layout"]["xaxis"]["title"]["text"] == "KL(π‖ref) [nats per answer]"
+    assert figures(app)["Oracle reward of sampled answers"]["layout"]["xaxis"]["title"]["text"] == "KL(π‖ref) [nats per answer]"
     app.session_state["compare.less"] = True
     app.run()
-    assert "Oracle reward: A − B" in figures(app)
+    assert "Oracle reward of sampled answers: A − B" in figures(app)
 
 
 def test_the_address_chooses_and_follows(store_run: Callable[..., Run]) -> None:
@@ -148,7 +148,7 @@ def saw(run: Run, pair: str, version: int, *, times: int = 1) -> None:
     """One more step of a run (or several) that saw a version of a pair."""
     store = StoreWriter(run.dir)
     for step in range(run.step + 1, run.step + 1 + times):
-        names = run.reader.term_names()
+        names = run.reader.pairs.term_names()
         store.pair_terms(step, [pair], [version], {name: np.array([float(step)]) for name in names})
         store.scalars(step, {"loss": 1.0})
         store.status(step=step)
@@ -204,8 +204,8 @@ def test_a_pair_that_was_seen_often_is_thinned_for_the_screen_and_whole_in_a_fil
     app.run()
     assert not app.exception
     title = next(name for name in titles(app) if name.startswith("Log-ratio of the chosen answer  "))
-    count = len(one.reader.seen("pair-003"))
-    assert f"12 to {count:,} times seen a run<" in title
+    count = len(one.reader.pairs.steps_of("pair-003"))
+    assert f"12 to {count:,} times seen per run<" in title
     assert f"A dpo: 1,000 of {count:,} times seen, evenly chosen. B sgdpo: 12 times seen." in message(app)
     drawn = figures(app)["Log-ratio of the chosen answer"]["data"]
     assert all(sizes(trace) <= 1000 for trace in drawn)
@@ -239,7 +239,7 @@ def test_every_chart_can_be_saved_whole(store_run: Callable[..., Run]) -> None:
 def test_symbols_are_explained_on_hover(store_run: Callable[..., Run]) -> None:
     two(store_run)
     numbers = json.loads(opened("first,second", "numbers").dataframe[0].proto.columns)["_index"]["help"].replace("\\", "")
-    assert "**Distance from the reference (KL)** KL(π‖ref) [nats]:" in numbers
+    assert "**Distance from the reference (KL)** KL(π‖ref) [nats per answer]:" in numbers
     pairs = json.loads(opened("first,second", "pairs").dataframe[0].proto.columns)["one"]["help"].replace("\\", "")
     assert "log X₁ [nats]: log π(y_w|x) − log ref(y_w|x)" in pairs
 
@@ -262,7 +262,7 @@ def sizes(trace: dict[str, Any]) -> int:
 def test_twins_whose_batches_part_are_named(store_run: Callable[..., Run]) -> None:
     one, other = two(store_run, batch_size=4)
     write_twins([one.dir, other.dir])
-    assert "Their batches differ from step 1 on" in message(opened("first,second"))
+    assert "The batches differ from step 1 on" in message(opened("first,second"))
 
 
 def test_answers_side_by_side_are_text(store_run: Callable[..., Run]) -> None:

@@ -119,7 +119,7 @@ def test_damaged_thresholds_are_said_and_the_defaults_hold(store_run: Callable[.
     run = displaced(store_run)
     (run.dir / "thresholds.json").write_text("{")
     app = opened(run.dir.name)
-    assert said(app, "delete it to have the default thresholds back")
+    assert said(app, "delete it to restore the default thresholds")
     assert said(app, "chosen log-prob fell")
 
 
@@ -140,7 +140,7 @@ def test_a_failed_run_is_resumed_without_the_change_that_caused_it(model_folder:
     run = changing_runs.run("dpo", model_folder("gpt2"), lab_home / "runs" / name, change, at=4, steps=8, save_every=2)
     assert run.state == "failed"
     app = opened(name)
-    assert said(app, "learning_rate was changed from 3e-05 to 1e+30")
+    assert said(app, "learning_rate changed from 3e-05 to 1e+30")
     button = app.button(key=f"without-{name}-not_finite")
     assert button.label == "Resume without the change at step 4"
     assert not button.disabled
@@ -150,7 +150,7 @@ def test_a_failed_run_is_resumed_without_the_change_that_caused_it(model_folder:
     assert run.changes() == []
     assert run.step == 8
     app = opened(name)
-    assert not said(app, "learning_rate was changed")
+    assert not said(app, "learning_rate changed")
     assert [one.key for one in app.button if str(one.key).startswith("without-")] == []
 
 

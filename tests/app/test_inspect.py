@@ -109,7 +109,7 @@ def test_the_list_is_sorted_searched_and_walked(store_run: Callable[..., Run]) -
 
 def test_numbers_are_those_of_the_moment(store_run: Callable[..., Run]) -> None:
     run = store_run("one", steps=30)
-    seen = list(run.reader.pair_history("pair-008")["step"])
+    seen = list(run.reader.pairs.history("pair-008")["step"])
     assert len(seen) > 3
     app = opened("one", pair="pair-008", step=str(seen[1]))
     assert f"as step {seen[1]:,} saw it" in message(app)
@@ -136,10 +136,10 @@ def test_a_pair_that_was_seen_often_is_thinned_and_every_symbol_is_explained(sto
     run = store_run("one", steps=30, warnings=("too hot",))
     store = StoreWriter(run.dir)
     for step in range(31, 1231):
-        store.pair_terms(step, ["pair-008"], [0], {name: np.array([1.0]) for name in run.reader.term_names()})
+        store.pair_terms(step, ["pair-008"], [0], {name: np.array([1.0]) for name in run.reader.pairs.term_names()})
     store.status(step=1230)
     store.close()
-    seen = run.reader.seen("pair-008")
+    seen = run.reader.pairs.steps_of("pair-008")
     app = opened("one", pair="pair-008")
     pictures = [json.loads(element.proto.bytes) for element in app.get("bidi_component") if element.proto.bytes]
     titles = [picture["figure"]["layout"]["title"]["text"] for picture in pictures]
@@ -161,7 +161,7 @@ def test_the_page_goes_with_its_run(store_run: Callable[..., Run]) -> None:
     run = store_run("one", steps=60, state="running", done=30)
     app = opened("one", pair="pair-008")
     assert "Step 30, the latest" in message(app)
-    seen = run.reader.seen("pair-008")
+    seen = run.reader.pairs.steps_of("pair-008")
     assert f"as step {seen[-1]} saw it" in message(app)
     following = [fragment for fragment in app.get("text") if "the latest" in str(fragment.value)]
     assert following
@@ -170,7 +170,7 @@ def test_the_page_goes_with_its_run(store_run: Callable[..., Run]) -> None:
     store.status(step=40)
     store.close()
     assert following_asks_for_a_drawing(run, "pair-008", len(seen))
-    assert not following_asks_for_a_drawing(run, "pair-008", len(run.reader.seen("pair-008")))
+    assert not following_asks_for_a_drawing(run, "pair-008", len(run.reader.pairs.steps_of("pair-008")))
     assert not following_asks_for_a_drawing(run, "pair-008", len(seen), shown=20), "in the past nothing changes"
 
 
@@ -238,7 +238,7 @@ def run(real: Path) -> Run:
 
 
 def pair_of_step(run: Run, step: int) -> str:
-    return str(run.reader.batch(step)["pair"].iloc[0])
+    return str(run.reader.pairs.batch(step)["pair"].iloc[0])
 
 
 def painted(app: AppTest, kind: str) -> AppTest:
@@ -264,16 +264,16 @@ def test_both_answers_and_their_heat_maps(run: Run) -> None:
 
 
 def test_token_values_that_are_kept_no_more_are_computed_again(run: Run) -> None:
-    latest = {*run.reader.batch(5)["pair"], *run.reader.batch(6)["pair"]}
-    early = next(pair for pair in run.reader.batch(1)["pair"] if pair not in latest)
+    latest = {*run.reader.pairs.batch(5)["pair"], *run.reader.pairs.batch(6)["pair"]}
+    early = next(pair for pair in run.reader.pairs.batch(1)["pair"] if pair not in latest)
     app = painted(opened(run.dir.name, pair=str(early), step="2"), "credit")
     until(app, lambda: "token 1 of" in html(app))
     assert "Computed again by the model after step 2." in message(app)
 
 
 def test_a_picture_that_is_being_computed_shows_no_colours_of_another(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    latest = {*run.reader.batch(5)["pair"], *run.reader.batch(6)["pair"]}
-    early = next(pair for pair in run.reader.batch(1)["pair"] if pair not in latest)
+    latest = {*run.reader.pairs.batch(5)["pair"], *run.reader.pairs.batch(6)["pair"]}
+    early = next(pair for pair in run.reader.pairs.batch(1)["pair"] if pair not in latest)
     drawn: list[Any] = []
     screens: list[tuple[str, str]] = []
 
@@ -367,7 +367,7 @@ def test_a_virtual_step_on_the_page(run: Run) -> None:
     assert len(job.result.changes) == 8
     tables = [frame.proto.columns for frame in app.dataframe if "margin_before" in frame.proto.columns]
     assert tables
-    assert all("How much more reward the chosen answer of this pair has" in columns for columns in tables)
+    assert all("Reward of the chosen answer of this pair minus" in columns for columns in tables)
     assert {"Helped most", "Hurt most"} <= {line.strip("*") for line in message(app).splitlines()}
 
 

@@ -237,7 +237,7 @@ def test_the_tokens_that_the_pilot_drew_are_painted(model_folder: Callable[[str]
     assert "drawn by the pilot, log-ratio" in html
     assert "<img" not in html
     assert "&lt;" in html
-    rows_ = run.reader.tokens(2)
+    rows_ = run.reader.tokens.read(2)
     first = rows_[(rows_["pair"] == rows_["pair"].iloc[0]) & (rows_["side"] == "chosen")].iloc[0]
     assert f"Chosen, {int(first.pilot.sum())} of {len(first.pilot)} tokens drawn" in message(app)
     assert next(box for box in app.selectbox if box.label == "Pair of this step").options == list(dict.fromkeys(rows_["pair"]))
@@ -419,7 +419,7 @@ def test_figures_of_sampled_answers_are_those_that_were_measured(store_run: Call
     store_run("one", state="finished", steps=40)
     drawn = figures(opened(tab="Answers"))
     assert "Oracle reward of sampled answers" in drawn
-    assert "Distance to the reference" in drawn
+    assert "Distance from the reference (KL)" in drawn
     assert "Reward of sampled answers" not in drawn  # no reward model was asked
 
 

@@ -5,9 +5,9 @@
 
 The model and pairs of `bench_engine`, SGDPO (the objective with most to show), batch 8. "All" is what every run does: scalars,
 pair terms and token credit of every step into the store, gradient probes within their budget of 5 %, requests listened to, and
-the watchman, who looks at the store from a thread of his own (see lab/training/watchman.py; his last look, after the last
+the monitor, which reads the store in a thread of its own (see lab/diagnosis/monitor.py; its last examination, after the last
 step, is not in the loop's time). The probes are the gradient by layer and looks at a panel of held-out pairs. "Records" is the same
-without probes and watchman. "None" makes the same steps and neither computes nor writes any of it. Neither trackers nor alerts,
+without probes and monitor. "None" makes the same steps and neither computes nor writes any of it. Neither trackers nor alerts,
 which a run has where it is asked for them. Alternating in one run, medians of the whole loop's time without its
 evaluations, which are outside of the budget, looks at the panel in them included.
 

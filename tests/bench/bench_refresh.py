@@ -95,7 +95,7 @@ def server_cost(options: argparse.Namespace) -> list[Row]:
     from app.state.landscapes import field_over
     from app.widgets import figure
     from lab.objectives import make_objective
-    from lab.plots import Record, plainly, plane, plane_ranges, run_parts
+    from lab.plots import Record, as_dicts, plane, plane_ranges, run_parts
 
     run, store = make_run("big", options.steps + 10_000)
     done = run.step
@@ -111,7 +111,7 @@ def server_cost(options: argparse.Namespace) -> list[Row]:
             if name == "plane":
                 frame = record.pairs()
                 field = field_over(objective, *plane_ranges(frame), tokens=(20, 20), ref=(-2.0, -2.0))
-                with plainly():
+                with as_dicts():
                     parts: Any = plane(frame, field, batch=record.step)
             else:
                 parts = run_parts(record, name)

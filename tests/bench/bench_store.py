@@ -160,35 +160,35 @@ def numbers_of(options: argparse.Namespace) -> int:
 
 def reads(reader: StoreReader) -> dict[str, Callable[[], Any]]:
     """What a page asks for each second, and what time travel and the library ask for."""
-    names, last = reader.names(), reader.step
+    names, last = reader.scalars.names(), reader.step
     middle, rng = last // 2, np.random.default_rng(1)
-    pair = reader.batch(last)["pair"].iloc[0]
+    pair = reader.pairs.batch(last)["pair"].iloc[0]
     shown = names[:30]
 
     def anywhere() -> int:
         return int(rng.integers(1, last + 1))
 
     return {
-        "status, names, term_names": lambda: (reader.status(), reader.names(), reader.term_names()),
-        "scalars of 30 series, 1,000 points each": lambda: reader.scalars(shown, points=1000),
-        "scalars of 1 series, 1,000 points": lambda: reader.scalars(shown[:1], points=1000),
-        "scalars of 6 series in a zoom on 20,000 steps": lambda: reader.scalars(
+        "status, names, term_names": lambda: (reader.status(), reader.scalars.names(), reader.pairs.term_names()),
+        "scalars of 30 series, 1,000 points each": lambda: reader.scalars.read(shown, points=1000),
+        "scalars of 1 series, 1,000 points": lambda: reader.scalars.read(shown[:1], points=1000),
+        "scalars of 6 series in a zoom on 20,000 steps": lambda: reader.scalars.read(
             shown[:6], first=middle, last=middle + 20_000, points=1000
         ),
-        "scalars of 30 series up to any step, 1,000 points": lambda: reader.scalars(shown, last=anywhere(), points=1000),
-        "scalars of 30 series, what is new (last 2 steps)": lambda: reader.scalars(shown, first=last - 1),
-        "means of 30 series, 1,000 points": lambda: reader.means(shown),
-        "layers, 24 x 120 points": lambda: reader.layers(points=120),
-        "terms_over_time, 240 columns": lambda: reader.terms_over_time(reader.term_names(), columns=240),
-        "terms_over_time up to any step": lambda: reader.terms_over_time(reader.term_names(), last=anywhere(), columns=240),
-        "held_out at any step": lambda: reader.held_out(anywhere()),
-        "events, all": lambda: reader.events(),
-        "events, what is new": lambda: reader.events(after=int(reader.events("warning")["number"].max()) - 1),
-        "pairs, latest": lambda: reader.pairs(),
-        "pairs at any step": lambda: reader.pairs(anywhere()),
-        "pair_history": lambda: reader.pair_history(pair),
-        "batch of the latest step": lambda: reader.batch(last),
-        "one whole series, every value": lambda: reader.scalars(shown[:1]),
+        "scalars of 30 series up to any step, 1,000 points": lambda: reader.scalars.read(shown, last=anywhere(), points=1000),
+        "scalars of 30 series, what is new (last 2 steps)": lambda: reader.scalars.read(shown, first=last - 1),
+        "means of 30 series, 1,000 points": lambda: reader.scalars.means(shown),
+        "layers, 24 x 120 points": lambda: reader.layers.read(points=120),
+        "terms_over_time, 240 columns": lambda: reader.pairs.over_time(reader.pairs.term_names(), columns=240),
+        "terms_over_time up to any step": lambda: reader.pairs.over_time(reader.pairs.term_names(), last=anywhere(), columns=240),
+        "held_out at any step": lambda: reader.held_out.latest(anywhere()),
+        "events, all": lambda: reader.events.read(),
+        "events, what is new": lambda: reader.events.read(after=int(reader.events.read("warning")["number"].max()) - 1),
+        "pairs, latest": lambda: reader.pairs.latest(),
+        "pairs at any step": lambda: reader.pairs.latest(anywhere()),
+        "pair_history": lambda: reader.pairs.history(pair),
+        "batch of the latest step": lambda: reader.pairs.batch(last),
+        "one whole series, every value": lambda: reader.scalars.read(shown[:1]),
     }
 
 

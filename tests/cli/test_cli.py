@@ -137,13 +137,13 @@ def exports_numbers(run, tmp_path, capsys):
     assert main(["show", name, "--export", "figure:loss", "--to", str(tmp_path / "loss.html")]) == 0
     assert "plotly" in (tmp_path / "loss.html").read_text()[:20_000].lower()
     for arguments, sentence in [
-        (("--export", "scalars", "--to", str(path)), "was not touched"),
+        (("--export", "scalars", "--to", str(path)), "left unchanged"),
         (("--export", "scalars"), "Give both --export WHAT and --to FILE"),
         (("--export", "losses", "--to", str(tmp_path / "x.csv")), "There is no table 'losses'"),
         (("--export", "figure:none", "--to", str(tmp_path / "x.csv")), "There is no figure 'none'"),
         (("--export", "pairs", "--to", "x.txt"), "ends in .csv or .parquet"),
         (("--export", "pairs", "--to", "x.html"), "ends in .csv or .parquet"),
-        (("--export", "figure:loss", "--to", str(tmp_path / "loss.html")), "was not touched"),
+        (("--export", "figure:loss", "--to", str(tmp_path / "loss.html")), "left unchanged"),
     ]:
         capsys.readouterr()
         assert main(["show", name, *arguments]) == 1

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lab.comparison import AXES, by, pairs_seen
 from lab.comparison.answers import prompts, side_by_side
 from lab.comparison.matching import at_kl, common_reach, first_reach
-from lab.comparison.numbers import in_words, numbers, written
+from lab.comparison.numbers import as_text, format_number, numbers
 from lab.comparison.pairwise import compare_batches, term_by_pair
 from lab.comparison.settings import difference
 from lab.store import Change
@@ -28,9 +28,9 @@ def series(values: list[float], every: int = 1) -> pd.Series:
 
 def test_by_step_changes_nothing_and_an_unknown_axis_is_named() -> None:
     frame = series([1.0, 2.0, 3.0]).to_frame("loss")
-    found = by(frame, "step")
-    assert found["loss"].tolist() == [1, 2, 3]
-    assert found["step"].tolist() == [1, 2, 3]
+    result = by(frame, "step")
+    assert result["loss"].tolist() == [1, 2, 3]
+    assert result["step"].tolist() == [1, 2, 3]
     with pytest.raises(ValueError, match="no axis 'epochs'; choose one of step, pairs, trained, clock, kl"):
         by(frame, "epochs")
 
@@ -40,23 +40,23 @@ def test_by_step_changes_nothing_and_an_unknown_axis_is_named() -> None:
 def test_by_time_keeps_every_value_in_its_order(values: list[float], seconds: list[float]) -> None:
     frame = series(values).to_frame("loss")
     clock = pd.Series(np.cumsum(seconds[: len(values)]), index=frame.index)
-    found = by(frame, "trained", clock)
-    assert found["loss"].tolist() == values
-    assert found.index.is_monotonic_increasing
-    assert found.index.to_numpy() == pytest.approx(clock.to_numpy())
+    result = by(frame, "trained", clock)
+    assert result["loss"].tolist() == values
+    assert result.index.is_monotonic_increasing
+    assert result.index.to_numpy() == pytest.approx(clock.to_numpy())
 
 
 def test_a_step_without_a_place_lies_between_its_neighbours() -> None:
-    found = by(series([5.0, 6.0, 7.0, 8.0]).to_frame("loss"), "clock", pd.Series([10.0, 30.0], index=[1, 3]))
-    assert found.index.tolist() == [10.0, 20.0, 30.0, 30.0]
+    result = by(series([5.0, 6.0, 7.0, 8.0]).to_frame("loss"), "clock", pd.Series([10.0, 30.0], index=[1, 3]))
+    assert result.index.tolist() == [10.0, 20.0, 30.0, 30.0]
 
 
 def test_by_kl_has_a_point_a_look_in_the_order_of_time() -> None:
     kl = pd.Series([0.0, 2.0, 1.0, 9.0], index=[0, 2, 4, 10])  # the run comes nearer again; its last look is behind the curve
-    found = by(series([10.0, 20.0, 30.0, 40.0]).to_frame("value"), "kl", kl)
-    assert found.index.tolist() == [2.0, 1.0]
-    assert found["value"].tolist() == [20.0, 40.0]
-    assert found["step"].tolist() == [2, 4]
+    result = by(series([10.0, 20.0, 30.0, 40.0]).to_frame("value"), "kl", kl)
+    assert result.index.tolist() == [2.0, 1.0]
+    assert result["value"].tolist() == [20.0, 40.0]
+    assert result["step"].tolist() == [2, 4]
     assert by(series([1.0]).to_frame("value"), "kl", pd.Series(dtype=float)).empty
 
 
@@ -83,9 +83,9 @@ def test_runs_at_the_same_distance() -> None:
     fast, slow = pd.Series([0.0, 4.0], index=[0, 10]), pd.Series([0.0, 2.0], index=[0, 10])
     rewards = pd.DataFrame({"reward": [0.0, 1.0]}, index=[0, 10])
     assert common_reach({"A": fast, "B": slow}) == 2
-    found = at_kl({"A": rewards, "B": rewards}, {"A": fast, "B": slow}, 2.0)
-    assert found["step"].tolist() == [5, 10]
-    assert found["reward"].tolist() == [0.5, 1.0]
+    result = at_kl({"A": rewards, "B": rewards}, {"A": fast, "B": slow}, 2.0)
+    assert result["step"].tolist() == [5, 10]
+    assert result["reward"].tolist() == [0.5, 1.0]
     beyond = at_kl({"A": rewards, "B": rewards}, {"A": fast, "B": slow}, 3.0)
     assert beyond.loc["A", "reward"] == 0.75
     assert beyond.loc["B"].isna().all()
@@ -97,16 +97,16 @@ def test_settings_that_differ_come_first_and_nested_parameters_have_their_path()
         return {"config": {"objective": objective, "pairs": "x", "name": "n", "steps": 5, **config}, "pairs_version": version}
 
     inner = {"name": "sgdpo", "r1": 0.5}
-    abouts = {"A": manifest({"name": "spo", "base": inner}, 0), "B": manifest({"name": "dpo", "beta": 0.1}, 2)}
-    found = difference(abouts, {"A": [], "B": [Change(40, {"beta": 0.2}, 3)]})
-    differs = found[~found["same"]]
+    manifests = {"A": manifest({"name": "spo", "base": inner}, 0), "B": manifest({"name": "dpo", "beta": 0.1}, 2)}
+    result = difference(manifests, {"A": [], "B": [Change(40, {"beta": 0.2}, 3)]})
+    differs = result[~result["same"]]
     assert differs.loc["objective"].tolist()[:2] == ["spo", "dpo"]
     assert differs.loc["objective.base.r1"].tolist()[:2] == ["0.5", "–"]
     assert differs.loc["pairs.version"].tolist()[:2] == ["0", "2"]
-    assert differs.loc["changed in mid-run", "B"] == "after step 40: beta 0.2, pairs of version 3"
-    assert found.loc["steps", "same"]
-    assert found["same"].is_monotonic_increasing
-    assert difference({"A": abouts["A"], "B": abouts["A"]}, {"A": [], "B": []})["same"].all()
+    assert differs.loc["changed during the run", "B"] == "after step 40: beta 0.2, pairs of version 3"
+    assert result.loc["steps", "same"]
+    assert result["same"].is_monotonic_increasing
+    assert difference({"A": manifests["A"], "B": manifests["A"]}, {"A": [], "B": []})["same"].all()
 
 
 def test_numbers_with_their_intervals() -> None:
@@ -116,11 +116,11 @@ def test_numbers_with_their_intervals() -> None:
         "C": {},
     }
     table = numbers(looks)
-    assert set(table["measure"]) == {"Distance from the reference (KL)", "Answer length"}
-    shown = in_words(table)
+    assert set(table["measure"]) == {"Distance from the reference (KL)", "Length of sampled answers"}
+    shown = as_text(table)
     assert shown.loc["Distance from the reference (KL) [nats per answer]"].tolist() == ["0.5 [0.4, 0.6]", "0.25", "–"]
-    assert in_words(numbers({"A": {}})).empty
-    assert written(1e-9) == "0"
+    assert as_text(numbers({"A": {}})).empty
+    assert format_number(1e-9) == "0"
 
 
 def pairs(values: dict[str, float], step: int = 1, version: int = 0) -> pd.DataFrame:
@@ -134,18 +134,18 @@ def pairs(values: dict[str, float], step: int = 1, version: int = 0) -> pd.DataF
     st.dictionaries(st.text("abc", min_size=1, max_size=3), finite, max_size=12),
 )
 def test_the_pairs_that_both_have_the_largest_difference_first(one: dict[str, float], other: dict[str, float]) -> None:
-    found = term_by_pair(pairs(one), pairs(other), "logps_chosen")
-    assert set(found["pair"]) == one.keys() & other.keys()
-    sizes = found["difference"].abs().tolist()
+    result = term_by_pair(pairs(one), pairs(other), "logps_chosen")
+    assert set(result["pair"]) == one.keys() & other.keys()
+    sizes = result["difference"].abs().tolist()
     assert sizes == sorted(sizes, reverse=True)
-    for row in found.itertuples():
+    for row in result.itertuples():
         assert row.difference == pytest.approx(one[row.pair] - other[row.pair])
 
 
 def test_a_term_that_one_lacks_and_a_value_that_is_not_finite() -> None:
     assert term_by_pair(pairs({"a": 1.0}), pairs({"a": 1.0}), "gap").empty
-    found = term_by_pair(pairs({"a": math.nan, "b": 1.0}), pairs({"a": 1.0, "b": 1.5}), "logps_chosen")
-    assert found["pair"].tolist() == ["b", "a"]
+    result = term_by_pair(pairs({"a": math.nan, "b": 1.0}), pairs({"a": 1.0, "b": 1.5}), "logps_chosen")
+    assert result["pair"].tolist() == ["b", "a"]
 
 
 def test_batches_that_part() -> None:

@@ -44,9 +44,9 @@ def test_a_long_run_is_drawn_with_a_thousand_points_that_keep_the_spike(store_ru
 def noisy(seed: int, steps: int) -> np.ndarray:
     """Values around 1 that spike by 30 to one side at every 400th step: extremes alone would say nothing of where they go."""
     rng = np.random.default_rng(seed)
-    found = 1 + seed + rng.normal(0, 0.5, steps)
-    found[::400] += 30
-    return found
+    values = 1 + seed + rng.normal(0, 0.5, steps)
+    values[::400] += 30
+    return values
 
 
 @pytest.fixture
@@ -97,11 +97,11 @@ def test_every_picture_says_how_many_values_it_stands_for(
     store_run: Callable[..., Run],  # noqa: F811
 ) -> None:
     both, _ = spiky
-    assert "5,000 values a run<" in both.figure("loss").layout.title.text
+    assert "5,000 values per run<" in both.figure("loss").layout.title.text
     assert "5,000 values<" in both.difference_figure("loss").layout.title.text
-    assert "20 looks a run" in both.figure("loss", "kl").layout.title.text
+    assert "20 evaluations per run" in both.figure("loss", "kl").layout.title.text
     short = lab.compare([store_run("short", steps=30), store_run("shorter", steps=20)])
-    assert "20 to 30 values a run" in short.figure("loss").layout.title.text
+    assert "20 to 30 values per run" in short.figure("loss").layout.title.text
     assert "20 values<" in short.difference_figure("loss").layout.title.text
     assert "190 distances<" in short.difference_figure("loss", "kl").layout.title.text
 
@@ -122,12 +122,12 @@ def test_what_happened_is_marked_in_the_colour_of_its_run(store_run: Callable[..
     ]
     both = lab.compare(runs)
     for figure in (both.figure("loss"), both.difference_figure("loss")):
-        found = {trace.legendgroup: trace for trace in figure.data if trace.name == "events"}
-        assert set(found) == set(both.labels)
-        message = list(found[both.labels[0]].text)
+        traces = {trace.legendgroup: trace for trace in figure.data if trace.name == "events"}
+        assert set(traces) == set(both.labels)
+        message = list(traces[both.labels[0]].text)
         assert any("too &lt;b&gt;hot" in each for each in message)
-        assert found[both.labels[0]].marker.color[message.index(next(w for w in message if "hot" in w))] == LIGHT[0]
-        assert found[both.labels[0]].y[0] != found[both.labels[1]].y[0], "a row each"
+        assert traces[both.labels[0]].marker.color[message.index(next(w for w in message if "hot" in w))] == LIGHT[0]
+        assert traces[both.labels[0]].y[0] != traces[both.labels[1]].y[0], "a row each"
         assert figure.layout.yaxis2.overlaying == "y"
     by_pairs = both.figure("loss", "pairs")
     marks = next(trace for trace in by_pairs.data if trace.name == "events")

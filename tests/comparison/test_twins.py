@@ -27,7 +27,7 @@ def twins(objectives, rows, model, **more):
 
 
 def batches(run):
-    return [sorted(run.reader.batch(step)["pair"]) for step in range(1, run.step + 1)]
+    return [sorted(run.reader.pairs.batch(step)["pair"]) for step in range(1, run.step + 1)]
 
 
 def test_the_same_start_and_the_same_batches_under_two_objectives(rows, model_folder):
@@ -41,7 +41,7 @@ def test_the_same_start_and_the_same_batches_under_two_objectives(rows, model_fo
     assert starts[0].keys() == starts[1].keys()
     assert all(torch.equal(starts[0][name], starts[1][name]) for name in starts[0])
     assert any(value.abs().max() > 0 for value in starts[0].values())
-    first = [run.reader.batch(1).sort_values("pair") for run in (one, other)]
+    first = [run.reader.pairs.batch(1).sort_values("pair") for run in (one, other)]
     for side in ("chosen", "rejected"):
         assert np.array_equal(first[0][f"logps_{side}"], first[1][f"logps_{side}"])
     assert one.scalars(["loss"]).loc[1, "loss"] == pytest.approx(np.log(2), abs=1e-5)
@@ -49,8 +49,8 @@ def test_the_same_start_and_the_same_batches_under_two_objectives(rows, model_fo
     assert not np.array_equal(one.scalars(["loss"]).loc[3:], other.scalars(["loss"]).loc[3:]), "two objectives"
     both = lab.compare([one, other])
     assert both.are_twins()
-    found = both.batches()
-    assert (found.checked, found.same, found.start) == (5, True, 0.0)
+    same = both.batches()
+    assert (same.checked, same.same, same.start) == (5, True, 0.0)
     settings = both.settings()
     assert {path.split(".")[0] for path in settings[~settings["same"]].index} == {"objective"}
     assert len(both.pairs("log_ratio_chosen")) == len({pair for batch in batches(one) for pair in batch})
@@ -86,8 +86,8 @@ def test_twins_from_a_checkpoint_and_another_twin_of_a_branch(rows, model_folder
     one, other = lab.train_twins(("dpo", "sgdpo"), branch_from=parent, at=2, background=False)
     assert_same(one, parent, after=2)
     both = lab.compare([one, other])
-    found = both.batches()
-    assert (found.checked, found.same, found.start) == (3, True, 0.0)
+    same = both.batches()
+    assert (same.checked, same.same, same.start) == (3, True, 0.0)
     third = lab.train_twin(one, "ipo", background=False)
     assert third.manifest["branch"]["step"] == 2
     assert lab.compare([third, other]).batches().same
@@ -149,8 +149,8 @@ def test_from_the_command_line(rows, model_folder, tmp_path, capsys):
     assert one.config.steps == other.config.steps == 2
     assert [twin.dir for twin in other.twins] == [folder.resolve()]
     assert main(["runs", "--json"]) == 0
-    said = {row["run"].split("-")[0]: row["twins"] for row in map(json.loads, capsys.readouterr().out.splitlines())}
-    assert all(said.values())
+    twins_of = {row["run"].split("-")[0]: row["twins"] for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert all(twins_of.values())
     for wrong in (["--twin-set", "r1=0.5"], ["--twin", "dpo"], ["--twin", "sgdpo", "--dry-run"]):
         assert main([*common, *wrong]) == 1
         assert len(capsys.readouterr().err.splitlines()) == 1

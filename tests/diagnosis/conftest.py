@@ -11,12 +11,12 @@ import pytest
 from lab.run.handle import Run
 from tests.diagnosis import troubled
 
-LOOKED_AT = troubled.LOOKS | {"held_out": 0.2}
+EVALUATED = troubled.LOOKS | {"held_out": 0.2}
 HEALTHY = {"learning_rate": 2e-5, "probe_budget": 0.5}
 RUNS: dict[str, tuple[Any, Callable[[], list[dict[str, str]]], dict[str, Any]]] = {
-    "healthy": ("dpo", lambda: troubled.told_apart(120), LOOKED_AT | HEALTHY | {"eval_prompts": 2, "eval_tokens": 20}),
-    "healthy sgdpo": ("sgdpo", troubled.told_apart, LOOKED_AT | HEALTHY | {"steps": 30}),
-    "healthy alpha_dpo": ("alpha_dpo", troubled.told_apart, LOOKED_AT | HEALTHY | {"learning_rate": 1e-5, "steps": 30}),
+    "healthy": ("dpo", lambda: troubled.told_apart(120), EVALUATED | HEALTHY | {"eval_prompts": 2, "eval_tokens": 20}),
+    "healthy sgdpo": ("sgdpo", troubled.told_apart, EVALUATED | HEALTHY | {"steps": 30}),
+    "healthy alpha_dpo": ("alpha_dpo", troubled.told_apart, EVALUATED | HEALTHY | {"learning_rate": 1e-5, "steps": 30}),
     "told apart": ("dpo", lambda: troubled.told_apart(80), troubled.LOOKS | {"held_out": 0.4, "learning_rate": 3e-4}),
     "told apart, none held out": (
         "dpo",
@@ -40,7 +40,7 @@ RUNS: dict[str, tuple[Any, Callable[[], list[dict[str, str]]], dict[str, Any]]] 
     "too fast": (
         {"name": "dpo", "beta": 2.0},
         troubled.contradictory,
-        LOOKED_AT
+        EVALUATED
         | {"learning_rate": 1e-2, "batch_size": 10, "steps": 36, "warmup_ratio": 0.5, "eval_prompts": 2, "eval_tokens": 24},
     ),
     "too slow": ("dpo", troubled.told_apart, {"learning_rate": 1e-8, "steps": 25}),
@@ -49,7 +49,7 @@ RUNS: dict[str, tuple[Any, Callable[[], list[dict[str, str]]], dict[str, Any]]] 
     "without end": (
         "dpo",
         troubled.without_end,
-        LOOKED_AT | {"learning_rate": 3e-3, "steps": 20, "max_length": 40, "eval_prompts": 4, "eval_tokens": 120},
+        EVALUATED | {"learning_rate": 3e-3, "steps": 20, "max_length": 40, "eval_prompts": 4, "eval_tokens": 120},
     ),
     "backwards": (
         {"name": "alpha_dpo", "alpha": 0.5, "stop_gradient": False},

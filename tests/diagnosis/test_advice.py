@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lab.diagnosis import CHECKS, Diagnosis, Thresholds, diagnose, examine, found_in
+from lab.diagnosis import CHECKS, Diagnosis, Thresholds, diagnose, run_checks, select_findings
 from lab.objectives import OBJECTIVES, make_objective
 from lab.store import LayerRow, StoreReader, StoreWriter, write_changes, write_twins
 from lab.store.changes import Change
+from lab.store.folder import RUN_FORMAT
 
 STEPS, PAIRS = 80, 8
 
@@ -89,7 +90,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, dict[str,
         folder = place / f"{kind}-{make_objective(**spec).needs_reference}"
         config = {"objective": spec, "batch_size": PAIRS, "learning_rate": 1e-5, "steps": 100, "evaluate": True, "held_out": 0.05}
         config |= {"learning_rate": 1e-4} if kind in ("falling", "still") else {}
-        (folder / "run.json").write_text(json.dumps({"config": config}))
+        (folder / "run.json").write_text(json.dumps({"format": RUN_FORMAT, "config": config}))
         return StoreReader(folder)
 
     return get
@@ -142,9 +143,9 @@ def test_no_advice_is_wrong_for_the_objective(spec, stores):
     method = getattr(objective, "base", objective)
     for kind in FAMILIES:
         reader = stores(kind, spec)
-        seen = examine(reader)
-        assert [one.waits for one in seen.values() if "cannot be read" in one.waits] == []
-        findings = {one.kind: one for one in found_in(seen, STEPS, Thresholds())}
+        seen = run_checks(reader)
+        assert [one.missing for one in seen.values() if "cannot be read" in one.missing] == []
+        findings = {one.kind: one for one in select_findings(seen, STEPS, Thresholds())}
         expected = {"falling": {"chosen_falls", "rejected_collapses", "saturated", "sides_opposed", "grows_longer", "memorised"}}
         expected["falling"] |= {"loss_spike"}
         expected["backwards"] = {"goes_backwards", "rate_too_high", "not_finite", "nothing_held_out"}
@@ -216,7 +217,7 @@ def test_what_a_twin_trains_with_is_not_advised(stores, tmp_path):
     reader = stores("falling", {"name": "dpo", "beta": 0.1})
     twin = tmp_path / "twin"
     twin.mkdir()
-    (twin / "run.json").write_text(json.dumps({"config": {"objective": {"name": "sgdpo"}}}))
+    (twin / "run.json").write_text(json.dumps({"format": RUN_FORMAT, "config": {"objective": {"name": "sgdpo"}}}))
     write_twins([reader.folder, twin])
     try:
         message = {one.kind: one for one in diagnose(reader)}["rejected_collapses"].message

@@ -31,14 +31,14 @@ def server():
         def log_message(self, *_):
             pass
 
-    found = HTTPServer(("127.0.0.1", 0), Handler)
-    found.got, found.answers = [], []
-    found.url = f"http://127.0.0.1:{found.server_port}/alerts?from=lab"
-    thread = threading.Thread(target=found.serve_forever, daemon=True)
+    instance = HTTPServer(("127.0.0.1", 0), Handler)
+    instance.got, instance.answers = [], []
+    instance.url = f"http://127.0.0.1:{instance.server_port}/alerts?from=lab"
+    thread = threading.Thread(target=instance.serve_forever, daemon=True)
     thread.start()
-    yield found
-    found.shutdown()
-    found.server_close()
+    yield instance
+    instance.shutdown()
+    instance.server_close()
 
 
 ALERT = Alert("run-1", 12, "loss_spike", "warning", "The loss\njumped.", {"height": float("nan"), "loss": 2.5}, ("a", "b"))
@@ -63,7 +63,7 @@ def test_this_machine_and_named_hosts_are_allowed(url, hosts):
 @pytest.mark.parametrize(
     ("url", "hosts", "why"),
     [
-        ("http://example.org/x", "", "add alert_hosts='example.org'"),
+        ("http://example.org/x", "", "set alert_hosts='example.org'"),
         ("http://127.0.0.1.example.org/x", "", "is on '127.0.0.1.example.org'"),
         ("http://localhost.example.org/x", "localhost", "is on 'localhost.example.org'"),
         ("http://sub.example.org/x", "example.org", "is on 'sub.example.org'"),
@@ -73,10 +73,10 @@ def test_this_machine_and_named_hosts_are_allowed(url, hosts):
         ("http://0x7f000001/x", "", "is on '0x7f000001'"),
         ("http://10.0.0.1/x", "", "is on '10.0.0.1'"),
         ("http://0.0.0.0/x", "", "is on '0.0.0.0'"),
-        ("ftp://127.0.0.1/x", "", "no web address"),
-        ("file:///etc/passwd", "", "no web address"),
-        ("127.0.0.1:9000", "", "no web address"),
-        ("http://127.0.0.1:port/", "", "no address"),
+        ("ftp://127.0.0.1/x", "", "not a web address"),
+        ("file:///etc/passwd", "", "not a web address"),
+        ("127.0.0.1:9000", "", "not a web address"),
+        ("http://127.0.0.1:port/", "", "not a valid address"),
     ],
 )
 def test_every_other_address_is_refused_before_a_run_is_made(url, hosts, why):
@@ -94,9 +94,9 @@ def test_a_name_of_this_machine_that_leads_elsewhere_gets_nothing(monkeypatch, s
 
 
 def test_a_webhook_gets_json_without_text_of_pairs(server):
-    told = Alerts(hook=parse_hook(server.url))
-    told.tell(ALERT)
-    told.close()
+    sender = Alerts(hook=parse_hook(server.url))
+    sender.send(ALERT)
+    sender.close()
     ((path, content),) = server.got
     assert path == "/alerts?from=lab"
     assert content.pop("time") > 0
@@ -116,14 +116,14 @@ def test_redirects_are_not_followed_and_failures_are_said_once(server, monkeypat
     monkeypatch.setattr(alerts, "PAUSE", 0.01)
     monkeypatch.setenv("http_proxy", "http://192.0.2.1:9")  # a proxy would carry the alert off this machine
     server.answers = [302, 500]
-    said: list[str] = []
-    told = Alerts(hook=parse_hook(server.url), warn=said.append)
+    warnings: list[str] = []
+    sender = Alerts(hook=parse_hook(server.url), warn=warnings.append)
     for _ in range(3):
-        told.tell(ALERT)
-    told.close()
+        sender.send(ALERT)
+    sender.close()
     assert [path for path, _ in server.got] == ["/alerts?from=lab"] * 3
-    assert len(said) == 1
-    assert "it answered 302, a redirect, which is not followed" in said[0]
+    assert len(warnings) == 1
+    assert "it returned 302, a redirect, which is not followed" in warnings[0]
 
 
 def test_tries_are_bounded(monkeypatch):
@@ -135,13 +135,13 @@ def test_tries_are_bounded(monkeypatch):
 
     monkeypatch.setattr(alerts, "PAUSE", 0.001)
     monkeypatch.setattr(alerts, "post", refuse)
-    said: list[str] = []
-    told = Alerts(hook=parse_hook("http://127.0.0.1:1/"), warn=said.append)
-    told.tell(ALERT)
-    told.tell(ALERT)
-    told.close()
+    warnings: list[str] = []
+    sender = Alerts(hook=parse_hook("http://127.0.0.1:1/"), warn=warnings.append)
+    sender.send(ALERT)
+    sender.send(ALERT)
+    sender.close()
     assert len(tried) == 2 * alerts.TRIES
-    assert said == ["The webhook on 127.0.0.1 did not take an alert (refused); the run goes on."]
+    assert warnings == ["The webhook on 127.0.0.1 did not accept an alert (refused); training continues."]
 
 
 def test_a_run_tells_the_webhook_what_it_finds_and_how_it_ends(server, model_folder):
@@ -175,12 +175,12 @@ def test_a_webhook_that_is_gone_is_one_warning(model_folder, monkeypatch):
         alert_webhook="http://127.0.0.1:9/",
     )
     assert run.state == "finished"
-    said = [detail["message"] for detail in run.events("warning")["detail"] if "webhook" in detail["message"]]
-    assert len(said) == 1
+    warnings = [detail["message"] for detail in run.events("warning")["detail"] if "webhook" in detail["message"]]
+    assert len(warnings) == 1
 
 
 def test_the_terminal_gets_a_line(capsys):
-    Alerts(terminal=True).tell(ALERT)
+    Alerts(terminal=True).send(ALERT)
     out = capsys.readouterr()
     assert out.err == "! run-1, step 12: The loss jumped.\n"  # no bell where it is no terminal
     assert not out.out

@@ -10,13 +10,13 @@ import shutil
 import numpy as np
 import pytest
 
-from lab.diagnosis import CHECKS, Thresholds, diagnose, examine, read_thresholds, write_thresholds
+from lab.diagnosis import CHECKS, Thresholds, diagnose, read_thresholds, run_checks, write_thresholds
 from lab.store import StoreReader, StoreWriter
-from lab.store.folder import RunError
+from lab.store.folder import RUN_FORMAT, RunError
 from tests.diagnosis import troubled
 
 
-def found(run, **options):
+def findings(run, **options):
     return {one.kind: one for one in diagnose(run.reader, **options)}
 
 
@@ -24,9 +24,9 @@ def test_a_healthy_run_has_no_trouble(trouble):
     run = trouble("healthy")
     assert run.state == "finished", run.error
     assert run.diagnose() == []
-    seen = examine(run.reader)
+    seen = run_checks(run.reader)
     assert seen.keys() == CHECKS.keys()
-    waiting = {kind for kind, one in seen.items() if one.waits}
+    waiting = {kind for kind, one in seen.items() if one.missing}
     assert waiting == {"margin_statistics", "pilots_stuck", "harmful_change", "memorised"}, "all others were content"
     assert all(one.numbers for kind, one in seen.items() if kind not in waiting)
 
@@ -35,7 +35,7 @@ def test_a_healthy_run_has_no_trouble(trouble):
 def test_healthy_runs_of_the_methods_have_no_trouble(trouble, name, kind):
     run = trouble(name)
     assert run.diagnose() == []
-    assert examine(run.reader)[kind].numbers
+    assert run_checks(run.reader)[kind].numbers
 
 
 @pytest.mark.parametrize(
@@ -45,22 +45,22 @@ def test_healthy_runs_of_the_methods_have_no_trouble(trouble, name, kind):
         ("alike", "sides_opposed", "warning", r"In \d of \d layers .*median cosine -(0\.9|1)"),
         ("alike", "rejected_collapses", "warning", r"log-prob is [\d.]+ nats below its start"),
         ("alike", "saturated", "warning", r"% of the latest 24 pairs have no gradient left"),
-        ("not a number", "not_finite", "error", r"gradient norm stopped being numbers at step 3\. The step before had"),
+        ("not a number", "not_finite", "error", r"gradient norm stopped being finite at step 3\. The step before had"),
         ("copies", "margin_statistics", "warning", r"gaps of a batch are all alike"),
-        ("one by one", "margin_statistics", "warning", r"a batch of 1 pairs is too small"),
+        ("one by one", "margin_statistics", "warning", r"A batch of 1 pairs is too small"),
         ("short pilots", "pilots_stuck", "warning", r"pilot of the chosen \(\d+ % of its log-ratio\)"),
         ("flipped", "loss_spike", "warning", r"The loss jumped in one batch: to [\d.]+ at step \d+"),
         (
             "by heart",
             "memorised",
             "warning",
-            r"its 19 training pairs by heart\. After 11 epochs .* 100 % .* \d+ % of the 21 held-out",
+            r"memorised its 19 training pairs\. After 11 epochs .* 100 % .* \d+ % of the 21 held-out",
         ),
         (
             "told apart, none held out",
             "memorised",
             "notice",
-            r"may have learned its 16 .* too few others .*the 8 pairs of the second",
+            r"may have memorised its 16 .* too few other .*the 8 pairs of the second",
         ),
         (
             "told apart, none held out",
@@ -72,7 +72,7 @@ def test_healthy_runs_of_the_methods_have_no_trouble(trouble, name, kind):
             "too slow",
             "nothing_held_out",
             "notice",
-            r"\(evaluate is off\) and each was seen 2 times\. Start a run with evaluate on",
+            r"\(evaluate is off\) and each was seen 2 times\. Start a new run with evaluate on",
         ),
         ("too fast", "rate_too_high", "warning", r"learning rate 0\.01 is too high here\. .* and "),
         ("too slow", "rate_too_low", "warning", r"After 25 of 25 steps at learning rate 1e-08"),
@@ -89,42 +89,42 @@ def test_healthy_runs_of_the_methods_have_no_trouble(trouble, name, kind):
 )
 def test_trouble_is_found(trouble, name, kind, severity, message):
     run = trouble(name)
-    one = found(run)[kind]
+    one = findings(run)[kind]
     assert one.severity == severity
     assert re.search(message, one.message), one.message
     assert one.numbers
     assert set(one.thresholds) == set(CHECKS[kind].thresholds)
     assert one.step == run.step
-    known = set(run.reader.pairs()["pair"]) | set(run.reader.held_out()["pair"])
+    known = set(run.reader.pairs.latest()["pair"]) | set(run.reader.held_out.latest()["pair"])
     assert set(one.pairs) <= known
     assert bool(one.pairs) == (kind not in ("parameters", "rate_too_low", "nothing_held_out")) or one.severity == "notice"
 
 
 def test_pairs_that_are_told_apart_are_not_learned_by_heart_where_others_are_told_apart_too(trouble):
     run = trouble("told apart")
-    seen = examine(run.reader)
+    seen = run_checks(run.reader)
     assert seen["memorised"].numbers["accuracy in the last epoch [share]"] > 0.99
     assert seen["memorised"].numbers["epochs"] > 3
-    assert found(run).keys() & {"memorised", "nothing_held_out", "held_out_behind"} == set()
+    assert findings(run).keys() & {"memorised", "nothing_held_out", "held_out_behind"} == set()
 
 
 def test_held_out_pairs_fall_behind_without_being_few(trouble):
     """The gap is told by one finding: as learning by heart where the pairs are few."""
     run = trouble("by heart")
-    assert "held_out_behind" not in found(run)
-    one = found(run, thresholds=Thresholds.parse(few_pairs=10))["held_out_behind"]
+    assert "held_out_behind" not in findings(run)
+    one = findings(run, thresholds=Thresholds.parse(few_pairs=10))["held_out_behind"]
     assert re.search(r"100 % of the training pairs .* \d+ % of the \d+ held-out ones at step 50 \(after 11 epochs\)", one.message)
     assert one.pairs
 
 
 def test_chosen_answers_that_rise_while_the_rejected_fall_are_what_training_is_for(trouble):
     run = trouble("chosen rise")
-    numbers = examine(run.reader)["rejected_collapses"].numbers
+    numbers = run_checks(run.reader)["rejected_collapses"].numbers
     assert numbers["chosen log-prob against its start [nats]"] > 1
-    assert numbers["rejected, a token [nats/token]"] < -0.05
+    assert numbers["rejected, per token [nats/token]"] < -0.05
     strict = Thresholds.parse(rejected_fall=0.01)
-    assert found(run, thresholds=strict).keys() & {"rejected_collapses", "chosen_falls"} == set()
-    assert "rejected_collapses" in found(trouble("alike"), thresholds=strict), "there the chosen fall, too"
+    assert findings(run, thresholds=strict).keys() & {"rejected_collapses", "chosen_falls"} == set()
+    assert "rejected_collapses" in findings(trouble("alike"), thresholds=strict), "there the chosen fall, too"
 
 
 def test_a_stale_reference_is_found(model_folder, tmp_path, monkeypatch):
@@ -133,7 +133,7 @@ def test_a_stale_reference_is_found(model_folder, tmp_path, monkeypatch):
     troubled.run("dpo", rows, model_folder("gpt2"), steps=1, probe_budget=0)
     troubled.spoil_reference(tmp_path / "cache")
     run = troubled.run("dpo", rows, model_folder("gpt2"), steps=1, probe_budget=0)
-    one = found(run)["first_step"]
+    one = findings(run)["first_step"]
     assert one.severity == "error"
     assert f"starts at {np.log(2):.4f}" in one.message
     assert one.numbers["first loss [nats]"] != pytest.approx(np.log(2), abs=1e-3)
@@ -141,16 +141,16 @@ def test_a_stale_reference_is_found(model_folder, tmp_path, monkeypatch):
 
 def test_the_pairs_named_are_the_ones_that_cause_it(trouble):
     run = trouble("flipped")
-    one = found(run)["loss_spike"]
-    batch = run.reader.batch(one.since).sort_values("loss", ascending=False)
+    one = findings(run)["loss_spike"]
+    batch = run.reader.pairs.batch(one.since).sort_values("loss", ascending=False)
     assert one.pairs[0] == batch["pair"].iloc[0]
     assert "No idea" in run.pair_store().get(one.pairs[0]).chosen, "it is one of those whose answers are swapped"
 
 
 def test_thresholds_decide_and_are_kept_with_the_run(trouble, tmp_path):
     run = trouble("alike")
-    assert "chosen_falls" in found(run)
-    assert "chosen_falls" not in found(run, thresholds=Thresholds.parse(chosen_fall=1000))
+    assert "chosen_falls" in findings(run)
+    assert "chosen_falls" not in findings(run, thresholds=Thresholds.parse(chosen_fall=1000))
     folder = tmp_path / "copy"
     shutil.copytree(run.dir, folder)
     write_thresholds(folder, Thresholds.parse(chosen_fall=1000))
@@ -176,9 +176,9 @@ def test_every_threshold_is_declared_once_and_used_by_a_check():
 
 def test_it_travels_in_time(trouble):
     run = trouble("alike")
-    assert "chosen_falls" not in found(run, step=12)
-    assert found(run, step=40)["chosen_falls"] == found(run)["chosen_falls"]
-    assert found(run, step=30).keys() != found(run, step=5).keys()
+    assert "chosen_falls" not in findings(run, step=12)
+    assert findings(run, step=40)["chosen_falls"] == findings(run)["chosen_falls"]
+    assert findings(run, step=30).keys() != findings(run, step=5).keys()
 
 
 def test_odd_stores_are_no_trouble(tmp_path):
@@ -197,9 +197,9 @@ def test_odd_stores_are_no_trouble(tmp_path):
     store.status(step=60)
     store.event(60, "check", what="loss at the first step")  # half of what a check says
     store.close()
-    (odd / "run.json").write_text("{}")
+    (odd / "run.json").write_text(json.dumps({"format": RUN_FORMAT}))
     assert diagnose(StoreReader(odd)) == []
-    assert "cannot be read here" in examine(StoreReader(odd))["first_step"].waits
+    assert "cannot be read here" in run_checks(StoreReader(odd))["first_step"].missing
     (odd / "run.json").write_text("no json")
     (odd / "changes.json").write_text("no json")
     assert diagnose(StoreReader(odd)) == []

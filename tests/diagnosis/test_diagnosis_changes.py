@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 import lab
-from lab.diagnosis import diagnose, examine
+from lab.diagnosis import diagnose, run_checks
 from lab.run.handle import Run
 from tests.diagnosis import changing_runs, troubled
 from tests.diagnosis.changing_runs import rewording, setting, swapping
@@ -70,7 +70,7 @@ def changed(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[st
             "too fast",
             "harmful_change",
             "warning",
-            r"jumped right after a change: when step 12 was done, learning_rate was changed from 3e-05 to 0\.03\. "
+            r"jumped right after a change: after step 12, learning_rate changed from 3e-05 to 0\.03\. "
             r"It was [\d.]+ in the 12 steps before and up to [\d.]+ from step 1\d on\. "
             r"Resume without the change at step 12 \(it goes back to the checkpoint of step 10; train --resume --without-change 12",
         ),
@@ -91,20 +91,20 @@ def changed(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[st
             "cannot compute",
             "harmful_change",
             "error",
-            r"failed right after a change: when step 12 was done, beta was changed from 0\.1 to 2\. It ended behind step 12: "
+            r"failed right after a change: after step 12, beta changed from 0\.1 to 2\. It ended after step 12: "
             r"RuntimeError: the margins do not fit\. Resume without the change at step 12 \(it goes back to the checkpoint",
         ),
         (
             "cannot compute at once",
             "harmful_change",
             "error",
-            r"when step 1 was done, .* It ended behind step 1: .* Resume without the change at step 1 ",
+            r"after step 1, .* It ended after step 1: .* Resume without the change at step 1 ",
         ),
         (
             "another scale",
             "harmful_change",
             "notice",
-            r"beta was changed from 0\.1 to 0\.02\..* another function of the same policy",
+            r"another function of the same policy: after step 12, beta changed from 0\.1 to 0\.02\.",
         ),
     ],
 )
@@ -128,7 +128,7 @@ def test_a_harmless_change_is_not_blamed(changed, name):
     assert len(run.changes()) == 1
     assert [one.kind for one in run.diagnose() if one.change is not None] == []
     assert "harmful_change" not in {one.kind for one in run.diagnose()}
-    assert examine(run.reader)["harmful_change"].numbers
+    assert run_checks(run.reader)["harmful_change"].numbers
 
 
 def test_what_was_wrong_before_a_change_is_not_put_down_to_it(model_folder, tmp_path):
@@ -169,11 +169,11 @@ def test_without_a_checkpoint_from_before_it_says_where_the_run_begins(changed, 
     shutil.copytree(changed("not a number").dir, folder)
     shutil.rmtree(folder / "checkpoints")
     message = {one.kind: one for one in lab.open_run(folder).diagnose()}["not_finite"].message
-    assert "(no checkpoint from before it is left, so it begins again with step 1; train --resume --without-change 12)" in message
+    assert "(no earlier checkpoint is left, so it starts again at step 1; train --resume --without-change 12)" in message
 
 
 def test_a_parameter_that_scales_the_weights_is_no_saturation(model_folder, tmp_path):
     """After beta was lowered 100 times, weights are 100 times smaller; the pairs have no less to teach."""
     run = changing_runs.run("dpo", model_folder("gpt2"), tmp_path / "run", setting(beta=0.001), steps=40)
     assert "saturated" not in {one.kind for one in run.diagnose()}
-    assert examine(run.reader)["saturated"].numbers
+    assert run_checks(run.reader)["saturated"].numbers

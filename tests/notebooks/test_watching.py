@@ -17,7 +17,8 @@ import lab
 from lab import notebook
 from lab.notebook import PLOTLY
 from lab.run.handle import Run
-from lab.store import StoreReader, StoreWriter
+from lab.store import StoreWriter
+from lab.store.readers.scalars import ScalarReader
 from tests.app.conftest import fill
 
 
@@ -99,8 +100,8 @@ def test_only_what_has_changed_is_drawn_again(front: Front, store_run: Callable[
 def test_numbers_that_cannot_be_read_for_a_moment_do_not_end_it(
     front: Front, store_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, read, failures = store_run("one", state="running", done=20), StoreReader.scalars, iter(range(100))
-    monkeypatch.setattr(StoreReader, "scalars", lambda *a, **k: busy() if next(failures) in (0, 1, 4) else read(*a, **k))
+    run, read, failures = store_run("one", state="running", done=20), ScalarReader.read, iter(range(100))
+    monkeypatch.setattr(ScalarReader, "read", lambda *a, **k: busy() if next(failures) in (0, 1, 4) else read(*a, **k))
 
     def busy() -> None:
         raise sqlite3.OperationalError("database is locked")
@@ -125,7 +126,7 @@ def test_it_ends_where_an_ended_run_cannot_be_read(
     def broken(*_: Any, **__: Any) -> None:
         raise sqlite3.DatabaseError("database disk image is malformed")
 
-    monkeypatch.setattr(StoreReader, "scalars", broken)
+    monkeypatch.setattr(ScalarReader, "read", broken)
     lab.watch(run, "loss")
     assert front.lines[-1] == "No longer watching: the run's numbers cannot be read (database disk image is malformed)."
 
@@ -148,7 +149,7 @@ def test_an_interrupt_ends_the_watching_not_the_run(front: Front, store_run: Cal
     lab.watch(run, "loss", "margins")
     assert front.lines[-1] == "No longer watching; one goes on (running)."
     assert run.state == "running"
-    assert run.reader.events("request").empty
+    assert run.reader.events.read("request").empty
 
 
 def test_a_name_that_is_no_figure_shows_nothing(front: Front, store_run: Callable[..., Run]) -> None:

@@ -40,7 +40,7 @@ def test_a_spread_is_every_value_of_every_pair(filled: Filled) -> None:
     run = filled.train(1, 700)
     frame = figure_data(run.reader, "distribution:pilot_chosen")
     assert len(frame) == 700 * 4
-    last = run.reader.batch(700).set_index("pair")["pilot_chosen"]
+    last = run.reader.pairs.batch(700).set_index("pair")["pilot_chosen"]
     mine = frame[frame["step"] == 700].set_index("pair")["pilot_chosen"]
     pd.testing.assert_series_equal(mine.sort_index(), last.sort_index())
 
@@ -57,7 +57,7 @@ def test_a_run_writes_what_its_figure_stands_for_within_the_steps_that_are_asked
     assert steps.tolist() == list(range(100, 1401))
     page = run.export("figure:margins", tmp_path / "margins.html", last=25).read_text(encoding="utf-8")
     assert "25 values" in page
-    with pytest.raises(RunError, match="was not touched"):
+    with pytest.raises(RunError, match="left unchanged"):
         run.export("figure:margins", tmp_path / "margins.html")
     with pytest.raises(RunError, match="cannot be written"):
         run.export("figure:margins", tmp_path / "nowhere" / "margins.html")

@@ -136,7 +136,7 @@ def test_held_out_numbers_stand_beside_the_training_ones(filled: Filled) -> None
         assert held_out.line.dash == "dash"
         assert held_out.x.tolist() == [0, 100, 200]
         assert held_out.line.color == mean.line.color  # the colour of its twin
-        assert "never trained on" in held_out.hovertemplate.replace("<br>", " ")
+        assert "On held-out pairs" in held_out.hovertemplate.replace("<br>", " ")
         assert len(training.x) == 200
 
 
@@ -225,8 +225,8 @@ class TestPanel:
         assert all(trace.y[0] == 0 for trace in moved)
         assert per_token[0].y[0] == pytest.approx(-53.5 / 50)
         assert per_token[1].y[0] == pytest.approx(-60 / 40)
-        assert "8 held-out pairs, 51 looks; chosen below its start: 8 of 8" in titles(figure)
-        assert "squeezed" in per_token[2].hovertemplate.replace("<br>", " ")
+        assert "8 held-out pairs, scored 51 times; chosen below its start: 8 of 8" in titles(figure)
+        assert "most likely anyway" in per_token[2].hovertemplate.replace("<br>", " ")
 
     def test_a_pair_is_named_and_its_text_inert(self, filled: Filled) -> None:
         for step in (0, 1):
@@ -371,14 +371,14 @@ class TestRecord:
         kept = Record(filled.train(1, 50).reader)
         kept.scalars(["loss"])
         read: list[int] = []
-        original: Callable[..., pd.DataFrame] = kept.reader.scalars
+        original: Callable[..., pd.DataFrame] = kept.reader.scalars.read
 
         def counting(*arguments: Any, **options: Any) -> pd.DataFrame:
             frame = original(*arguments, **options)
             read.append(len(frame))
             return frame
 
-        monkeypatch.setattr(kept.reader, "scalars", counting)
+        monkeypatch.setattr(kept.reader.scalars, "read", counting)
         before = kept.version
         kept.refresh()
         assert kept.version == before

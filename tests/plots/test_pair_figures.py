@@ -60,7 +60,7 @@ def test_a_long_history_is_thinned_and_an_empty_one_says_so() -> None:
     thinned.attrs["stands_for"] = 5000
     assert "1,000 of 5,000 times seen<" in pair_history(thinned, ["loss"], title="Loss").layout.title.text
     empty = checked(pair_history(history(0), ["loss"], title="Loss"))
-    assert "begins when a step sees this pair" in empty.layout.annotations[0]["text"].replace("<br>", " ")
+    assert "appears when this pair is first trained on" in empty.layout.annotations[0]["text"].replace("<br>", " ")
 
 
 def test_a_virtual_step_is_split_at_nothing() -> None:
@@ -88,10 +88,10 @@ def tokens(pilot: bool = True, reference: bool = True) -> pd.DataFrame:
 
 
 def test_what_is_painted() -> None:
-    found = paint(tokens(), "log_ratio")
-    np.testing.assert_allclose(found.values["chosen"], [0.5, 0, 1])
-    np.testing.assert_allclose(found.values["rejected"], [-0.5, 0, -1])
-    assert 0.5 < found.limit <= 1
+    painted = paint(tokens(), "log_ratio")
+    np.testing.assert_allclose(painted.values["chosen"], [0.5, 0, 1])
+    np.testing.assert_allclose(painted.values["rejected"], [-0.5, 0, -1])
+    assert 0.5 < painted.limit <= 1
     assert paint(tokens(), "credit").limit == pytest.approx(0.1)
     drawn = paint(tokens(), "pilot")
     assert drawn.drawn
@@ -99,5 +99,5 @@ def test_what_is_painted() -> None:
     assert paintable(tokens()) == list(KINDS)
     assert paintable(tokens(pilot=False, reference=False)) == ["credit"]
     assert paintable(tokens().iloc[:0]) == []
-    with pytest.raises(ValueError, match="cannot be painted with 'pilot'; there is log_ratio, credit"):
+    with pytest.raises(ValueError, match="cannot be painted with 'pilot'; they hold log_ratio, credit"):
         paint(tokens(pilot=False), "pilot")

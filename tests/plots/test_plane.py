@@ -62,7 +62,7 @@ def test_the_legend_names_every_symbol_once() -> None:
         "thin lines: equal loss",
         "out of reach: a token probability above 1",
         "dotted: margin 0, log X₁ = log X₂",
-        "arrows: −∇L, where descent goes, all of one length",
+        "arrows: direction of −∇L, all of the same length",
         ALL,
         "pairs in the batch of step 7",
     ]

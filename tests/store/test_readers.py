@@ -12,40 +12,40 @@ from lab.store import StoreReader, StoreWriter, writer
 SECONDS = 2.0
 
 
-def _hammer(folder, ready, ending, told):
+def _hammer(folder, ready, ending, queue):
     """Reads as a page does, as fast as it can; tells what went wrong, and how often it read."""
     try:
         reader, reads = StoreReader(folder), 0
         ready.set()
         while not ending.is_set():
-            frame = reader.scalars(["loss", "same"], points=200)
+            frame = reader.scalars.read(["loss", "same"], points=200)
             both = frame.dropna()
             assert (both["loss"] == both["same"]).all()
             stands = frame.attrs["stands_for"]
             assert stands["loss"] == stands["same"], stands  # one moment of the store, however it is packed meanwhile
-            whole = reader.scalars(["loss"])["loss"]
+            whole = reader.scalars.read(["loss"])["loss"]
             assert (np.diff(whole.index) == 1).all(), "a value is missing or there twice"
-            pairs = reader.pairs()
+            pairs = reader.pairs.latest()
             if len(pairs):
-                assert (reader.pairs(int(pairs["step"].max()) // 2)["step"] <= pairs["step"].max() // 2).all()
-            reader.terms_over_time(["logit"], columns=50)
-            reader.pair_history("p1")
-            reader.events()
+                assert (reader.pairs.latest(int(pairs["step"].max()) // 2)["step"] <= pairs["step"].max() // 2).all()
+            reader.pairs.over_time(["logit"], columns=50)
+            reader.pairs.history("p1")
+            reader.events.read()
             reads += 1
-        told.put((None, reads))
+        queue.put((None, reads))
     except Exception as error:
-        told.put((repr(error), 0))
+        queue.put((repr(error), 0))
 
 
 def test_readers_of_many_kinds_beside_a_writer(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "WAL_BYTES", 2**20)
     store = StoreWriter(tmp_path, keep_pair_rows=400, interval=0.02)
     context = multiprocessing.get_context("fork")
-    told, ending = context.Queue(), context.Event()
+    queue, ending = context.Queue(), context.Event()
     readers = []
     for _ in range(3):
         ready = context.Event()
-        readers.append(context.Process(target=_hammer, args=(tmp_path, ready, ending, told), daemon=True))
+        readers.append(context.Process(target=_hammer, args=(tmp_path, ready, ending, queue), daemon=True))
         readers[-1].start()
         assert ready.wait(30)
     step, largest, until = 0, 0, time.monotonic() + SECONDS
@@ -59,16 +59,16 @@ def test_readers_of_many_kinds_beside_a_writer(tmp_path, monkeypatch):
             store.flush()
             largest = max(largest, (tmp_path / "run.sqlite-wal").stat().st_size)
     ending.set()
-    found = [told.get(timeout=60) for _ in readers]
+    outcomes = [queue.get(timeout=60) for _ in readers]
     for process in readers:
         process.join(30)
     store.close()
-    assert [error for error, _ in found] == [None] * 3
-    assert all(reads for _, reads in found)
+    assert [error for error, _ in outcomes] == [None] * 3
+    assert all(reads for _, reads in outcomes)
     assert store.failure is None
     assert store.lost == 0
     assert largest < 16 * 2**20, "the log written ahead grows although it could be emptied"
-    assert len(StoreReader(tmp_path).scalars(["loss"])) == step
+    assert len(StoreReader(tmp_path).scalars.read(["loss"])) == step
 
 
 def test_handing_over_waits_for_nothing(tmp_path):
@@ -89,4 +89,4 @@ def test_handing_over_waits_for_nothing(tmp_path):
     blocker.close()
     assert store.flush()
     store.close()
-    assert len(StoreReader(tmp_path).scalars(["loss"])) == 199
+    assert len(StoreReader(tmp_path).scalars.read(["loss"])) == 199

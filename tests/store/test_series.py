@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from lab.store import LayerRow, StoreReader, StoreWriter
 from lab.store import series as packing
+from lab.store.readers.series import SeriesRange
 from lab.store.schema import TABLES
 from lab.store.series import SCALAR, SeriesWriter
-from lab.store.series_reading import SeriesReading
 from lab.store.summaries import grouped, mean_of, merged, of_values, points_of, trailing
 
 NUMBERS = st.one_of(st.floats(-1e6, 1e6), st.sampled_from([np.nan, np.inf, -np.inf, 0.0]))
@@ -25,7 +25,7 @@ def _small(patch):
     for name, value in {"VALUES": 16, "BASE": 4, "FACTOR": 2, "SUMMARIES": 4, "TAIL": 8, "PIECE": 24}.items():
         patch.setattr(packing, name, value)
     for name in ("VALUES", "BASE", "FACTOR"):
-        patch.setattr(f"lab.store.series_reading.{name}", getattr(packing, name))
+        patch.setattr(f"lab.store.readers.series.{name}", getattr(packing, name))
 
 
 class Series:
@@ -53,7 +53,7 @@ class Series:
         self.known = {s: v for s, v in self.known.items() if s <= step}
 
     def reading(self, first=0, last=2**62):
-        return SeriesReading(lambda sql, values: self.c.execute(sql, values).fetchall(), SCALAR, first, last)
+        return SeriesRange(lambda sql, values: self.c.execute(sql, values).fetchall(), SCALAR, first, last)
 
     def expected(self, first, last):
         steps = sorted(step for step in self.known if first <= step <= last)
@@ -179,34 +179,34 @@ def test_a_long_series_through_the_writer(tmp_path):
             writer.layers(step, [LayerRow("layers.1", step, 2.0, -0.5), LayerRow("layers.0", 1.0, 2.0, 0.5)])
     writer.close()
     reader = StoreReader(tmp_path)
-    plain = reader.scalars(["loss", "eval/loss", "never"])
+    plain = reader.scalars.read(["loss", "eval/loss", "never"])
     np.testing.assert_array_equal(plain["loss"], values)
     assert plain.attrs["stands_for"] == {"loss": 9000, "eval/loss": 180, "never": 0}
-    few = reader.scalars(["loss", "eval/loss"], points=100)
+    few = reader.scalars.read(["loss", "eval/loss"], points=100)
     assert few.attrs["stands_for"] == {"loss": 9000, "eval/loss": 180}
     assert few["loss"].notna().sum() <= 100
     assert few["loss"][4321] == 99
     assert few["loss"][8765] == -99
     assert {few["loss"].first_valid_index(), few["loss"].last_valid_index()} == {0, 8999}
     pd.testing.assert_frame_equal(
-        reader.scalars(["loss"], points=100, first=4000, last=4099), plain.loc[4000:4099, ["loss"]], check_index_type=False
+        reader.scalars.read(["loss"], points=100, first=4000, last=4099), plain.loc[4000:4099, ["loss"]], check_index_type=False
     )
-    assert reader.latest() == {"loss": values[-1], "eval/loss": values[8950]}
-    means = reader.means(["loss"], width=500, points=100)["loss"]
+    assert reader.scalars.latest() == {"loss": values[-1], "eval/loss": values[8950]}
+    means = reader.scalars.means(["loss"], width=500, points=100)["loss"]
     exact = pd.Series(values).rolling(500, min_periods=1).mean()[means.index]
     assert len(means) <= 100
     assert (means - exact).abs().iloc[10:].max() < 0.06  # a bucket of 64 more or less among 500 values of spread 1
-    layers = reader.layers()
+    layers = reader.layers.read()
     assert layers["layer"].tolist()[:2] == ["layers.1", "layers.0"]  # the model's order, not the alphabet's
     assert len(layers) == 2000
-    few = reader.layers(points=50)
+    few = reader.layers.read(points=50)
     assert few.attrs["stands_for"] == 1000
     assert len(few) <= 100
     one = few[few["layer"] == "layers.1"]
     assert one["norm_chosen_low"].min() == 0
     assert one["norm_chosen_high"].max() == 8991
     np.testing.assert_allclose(one["norm_chosen"], one["step"], atol=9)
-    assert reader.layers(points=5000).equals(reader.layers().reindex(columns=reader.layers(points=5000).columns))
+    assert reader.layers.read(points=5000).equals(reader.layers.read().reindex(columns=reader.layers.read(points=5000).columns))
     with sqlite3.connect(tmp_path / "run.sqlite") as c:
         assert c.execute("SELECT count(*) FROM packs WHERE level = 1").fetchone()[0] > 0
 
@@ -218,7 +218,7 @@ def test_the_next_writer_goes_on(tmp_path):
         for step in range(part * 1500 + 1, part * 1500 + 2000):
             writer.scalars(step, {"loss": step + part / 10})
         writer.close()
-    frame = StoreReader(tmp_path).scalars(["loss"])["loss"]
+    frame = StoreReader(tmp_path).scalars.read(["loss"])["loss"]
     assert frame.index.tolist() == list(range(1, 5000))
     assert frame[1500] == 1500
     assert frame[1501] == 1501.1

@@ -27,32 +27,32 @@ def test_everything_comes_back(tmp_path):
     writer.status(state="running", step=5)
     assert writer.flush()
     reader = StoreReader(tmp_path)
-    assert reader.scalars(["loss"])["loss"].tolist() == [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5]
-    assert reader.names() == ["grad_norm", "loss"]
-    pairs = reader.pairs().set_index("pair")
+    assert reader.scalars.read(["loss"])["loss"].tolist() == [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5]
+    assert reader.scalars.names() == ["grad_norm", "loss"]
+    pairs = reader.pairs.latest().set_index("pair")
     assert pairs.loc["b", "logit"] == -5
     assert pairs.loc["b", "version"] == 2
-    assert reader.pairs(step=2).set_index("pair").loc["a", "logit"] == 2
-    assert reader.batch(3)["logit"].tolist() == [3, -3]
-    assert reader.pair_history("a")["step"].tolist() == [1, 2, 3, 4, 5]
-    assert reader.seen("a") == [1, 2, 3, 4, 5]
-    assert reader.seen("nobody") == []
-    assert reader.pair_history("a", points=2).attrs["stands_for"] == 5
-    assert reader.token_steps() == [4, 5]
-    tokens = reader.tokens(5, "a").iloc[0]
+    assert reader.pairs.latest(step=2).set_index("pair").loc["a", "logit"] == 2
+    assert reader.pairs.batch(3)["logit"].tolist() == [3, -3]
+    assert reader.pairs.history("a")["step"].tolist() == [1, 2, 3, 4, 5]
+    assert reader.pairs.steps_of("a") == [1, 2, 3, 4, 5]
+    assert reader.pairs.steps_of("nobody") == []
+    assert reader.pairs.history("a", points=2).attrs["stands_for"] == 5
+    assert reader.tokens.steps() == [4, 5]
+    tokens = reader.tokens.read(5, "a").iloc[0]
     assert tokens["ids"].tolist() == [4, 5]
     assert tokens["ref_logps"] is None
     assert tokens["pilot"].tolist() == [True, False]
-    layers = reader.layers()
+    layers = reader.layers.read()
     assert layers.columns.tolist() == ["step", "layer", "norm_chosen", "norm_rejected", "cosine", "update_ratio"]
     assert layers.iloc[0].tolist() == [3, "layers.0", 1.0, 2.0, -0.5, 0.001]
     assert math.isnan(layers["update_ratio"].iloc[1])
-    assert reader.events("warning")["detail"].tolist() == [{"message": "careful"}]
+    assert reader.events.read("warning")["detail"].tolist() == [{"message": "careful"}]
     assert reader.status() == {"state": "running", "step": 5}
     writer.forget_after(3)
     writer.flush()
-    assert reader.scalars(["loss"]).index.tolist() == [1, 2, 3]
-    assert reader.batch(4).empty
+    assert reader.scalars.read(["loss"]).index.tolist() == [1, 2, 3]
+    assert reader.pairs.batch(4).empty
     writer.close()
 
 
@@ -63,15 +63,15 @@ def test_looks_at_the_panel_come_back(tmp_path):
         writer.panel(step, rows)
     writer.flush()
     reader = StoreReader(tmp_path)
-    found = reader.panel()
-    assert found["step"].tolist() == [0, 0, 4, 4, 9, 9]
-    assert found[found["pair"] == "a"]["chosen"].tolist() == [-10, -14, -19]
-    assert found.iloc[0].tolist() == [0, "h", -10.0, -20.0, -5.5, 10, 12, 7, "answer <0>", False]
-    assert reader.panel(8)["step"].max() == 4
-    assert reader.panel(first=5)["step"].unique().tolist() == [9]
+    scores = reader.panel.read()
+    assert scores["step"].tolist() == [0, 0, 4, 4, 9, 9]
+    assert scores[scores["pair"] == "a"]["chosen"].tolist() == [-10, -14, -19]
+    assert scores.iloc[0].tolist() == [0, "h", -10.0, -20.0, -5.5, 10, 12, 7, "answer <0>", False]
+    assert reader.panel.read(last=8)["step"].max() == 4
+    assert reader.panel.read(first=5)["step"].unique().tolist() == [9]
     writer.forget_after(4)
     writer.flush()
-    assert reader.panel()["step"].max() == 4
+    assert reader.panel.read()["step"].max() == 4
     writer.close()
 
 
@@ -83,19 +83,19 @@ def test_held_out_pairs_stand_apart(tmp_path):
         writer.pair_terms(step, ["a"], [2], {"logit": np.array([step])})
     writer.flush()
     reader = StoreReader(tmp_path)
-    assert reader.held_out()["loss"].tolist() == [4, 7]
-    assert reader.held_out()["version"].tolist() == [1, 3]
-    assert reader.held_out(step=3)["step"].tolist() == [0, 0]
-    assert reader.pairs()["pair"].tolist() == reader.batch(4)["pair"].tolist() == ["a"]
-    assert set(reader.terms_over_time(["logit"])["pair"]) == {"a"}
-    assert reader.pair_history("h")["step"].tolist() == [0, 4]
-    assert reader.pair_history("a")["step"].tolist() == [0, 1, 4, 4, 5]  # an edit of its prompt took it from one side to the other
+    assert reader.held_out.latest()["loss"].tolist() == [4, 7]
+    assert reader.held_out.latest()["version"].tolist() == [1, 3]
+    assert reader.held_out.latest(step=3)["step"].tolist() == [0, 0]
+    assert reader.pairs.latest()["pair"].tolist() == reader.pairs.batch(4)["pair"].tolist() == ["a"]
+    assert set(reader.pairs.over_time(["logit"])["pair"]) == {"a"}
+    assert reader.pairs.history("h")["step"].tolist() == [0, 4]
+    assert reader.pairs.history("a")["step"].tolist() == [0, 1, 4, 4, 5]  # an edit of its prompt took it from one side to the other
     writer.forget_after(3)
     writer.flush()
-    assert reader.held_out()["step"].tolist() == [0, 0]
+    assert reader.held_out.latest()["step"].tolist() == [0, 0]
     writer.forget_after(-1)
     writer.flush()
-    assert reader.held_out().empty
+    assert reader.held_out.latest().empty
     writer.close()
 
 
@@ -103,7 +103,7 @@ def test_nan_and_infinity_and_unknown_names(tmp_path):
     writer = StoreWriter(tmp_path)
     writer.scalars(1, {"loss": math.nan, "grad_norm": math.inf})
     writer.close()
-    frame = StoreReader(tmp_path).scalars(["loss", "grad_norm", "never"])
+    frame = StoreReader(tmp_path).scalars.read(["loss", "grad_norm", "never"])
     assert math.isnan(frame["loss"][1])
     assert frame["grad_norm"][1] == math.inf
     assert frame["never"].isna().all()
@@ -114,7 +114,7 @@ def test_terms_may_change_in_the_middle_of_a_run(tmp_path):
     writer.pair_terms(1, ["a"], [1], {"loss": np.array([1.0])})
     writer.pair_terms(2, ["a"], [1], {"loss": np.array([2.0]), "z": np.array([3.0])})
     writer.close()
-    history = StoreReader(tmp_path).pair_history("a")
+    history = StoreReader(tmp_path).pairs.history("a")
     assert history["loss"].tolist() == [1, 2]
     assert math.isnan(history["z"][0])
     assert history["z"][1] == 3
@@ -151,7 +151,7 @@ def test_a_store_that_cannot_be_thinned_still_records(tmp_path, monkeypatch):
     writer.close()
     assert writer.lost == 0
     assert "no room" in writer.failure
-    assert len(StoreReader(tmp_path).pair_history("a")) == len(StoreReader(tmp_path).scalars(["loss"])) == 399
+    assert len(StoreReader(tmp_path).pairs.history("a")) == len(StoreReader(tmp_path).scalars.read(["loss"])) == 399
 
 
 def test_readers_in_other_threads_see_a_growing_run(tmp_path):
@@ -162,7 +162,7 @@ def test_readers_in_other_threads_see_a_growing_run(tmp_path):
     def look():
         try:
             for _ in range(30):
-                seen.append(len(reader.scalars(["loss"])))
+                seen.append(len(reader.scalars.read(["loss"])))
         except Exception as error:
             errors.append(error)
 
@@ -175,7 +175,7 @@ def test_readers_in_other_threads_see_a_growing_run(tmp_path):
         thread.join()
     writer.close()
     assert not errors
-    assert len(reader.scalars(["loss"])) == 300
+    assert len(reader.scalars.read(["loss"])) == 300
 
 
 @settings(deadline=None)

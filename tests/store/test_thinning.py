@@ -74,7 +74,7 @@ def thinned(tmp_path_factory):
 def test_the_latest_steps_are_whole(thinned):
     reader, _ = thinned
     for step in range(2801, 3001):
-        assert reader.batch(step)["pair"].tolist() == batch_of(step)[0]
+        assert reader.pairs.batch(step)["pair"].tolist() == batch_of(step)[0]
 
 
 def done(reader):
@@ -100,36 +100,36 @@ def test_older_steps_are_as_thin_as_the_policy_says(thinned):
 
 def test_beside_a_warning_every_step_is_whole(thinned):
     reader, _ = thinned
-    assert all(len(reader.batch(step)) == B for step in (300, 301, 302))
-    assert not all(len(reader.batch(step)) for step in (399, 400, 401))  # a checkpoint is nothing that people look for
+    assert all(len(reader.pairs.batch(step)) == B for step in (300, 301, 302))
+    assert not all(len(reader.pairs.batch(step)) for step in (399, 400, 401))  # a checkpoint is nothing that people look for
 
 
 def test_every_pairs_first_and_latest_row_are_kept(thinned):
     reader, written = thinned
     for pair, rows in written.groupby("pair"):
-        history = reader.pair_history(pair)
-        assert reader.seen(pair) == history["step"].tolist()
+        history = reader.pairs.history(pair)
+        assert reader.pairs.steps_of(pair) == history["step"].tolist()
         assert history["step"].iloc[0] == rows["step"].min()
         assert history["step"].iloc[-1] == rows["step"].max()
         assert history["step"].is_unique
         both = history.merge(rows, on="step", suffixes=("", "_written"))
         assert len(both) == len(history)
         np.testing.assert_array_equal(both["loss"], both["loss_written"])
-    few = reader.pair_history("p00", points=5)
+    few = reader.pairs.history("p00", points=5)
     assert len(few) == 5
-    assert few["step"].iloc[[0, -1]].tolist() == reader.pair_history("p00")["step"].iloc[[0, -1]].tolist()
+    assert few["step"].iloc[[0, -1]].tolist() == reader.pairs.history("p00")["step"].iloc[[0, -1]].tolist()
 
 
 def test_extremes_are_kept(thinned):
     reader, written = thinned
-    kept, upto, checked = reader.rows(), done(reader), 0
+    kept, upto, checked = reader.pairs.read(), done(reader), 0
     for number, end in upto.items():
         width = STEPS << number
         for start in range(upto.get(number + 1, 0), end, width):
-            there, was = (frame[frame["step"].between(start, start + width - 1)] for frame in (kept, written))
+            remaining, all_rows = (frame[frame["step"].between(start, start + width - 1)] for frame in (kept, written))
             for term in ("loss", "logit"):
-                assert there[term].max() == was[term].max()
-                assert there[term].min() == was[term].min()
+                assert remaining[term].max() == all_rows[term].max()
+                assert remaining[term].min() == all_rows[term].min()
             checked += 1
     assert checked > 20
     assert len(kept) < len(written) / 3
@@ -137,39 +137,41 @@ def test_extremes_are_kept(thinned):
 
 def test_pairs_as_they_were_at_any_step(thinned):
     reader, written = thinned
-    kept = reader.rows()
+    kept = reader.pairs.read()
     for step in (1, 2, 50, 333, 1500, 2799, 2950, 3000):
-        found = reader.pairs(step).set_index("pair")
+        result = reader.pairs.latest(step).set_index("pair")
         past = kept[kept["step"] <= step].groupby("pair")["step"].max()
-        assert (found["step"] >= past.reindex(found.index).fillna(0)).all()  # a snapshot may know more than the rows that are left
-        assert set(past.index) <= set(found.index)
-        for pair, row in found.iterrows():
+        assert (
+            result["step"] >= past.reindex(result.index).fillna(0)
+        ).all()  # a snapshot may know more than the rows that are left
+        assert set(past.index) <= set(result.index)
+        for pair, row in result.iterrows():
             true = written[(written["pair"] == pair) & (written["step"] == row["step"])]
             np.testing.assert_array_equal(true["loss"], [np.float32(row["loss"])])
             assert row["version"] == row["step"] % 3
         if step > 2800:  # nothing has been thinned since every pair was last seen
             true = written[written["step"] <= step].groupby("pair")["step"].max()
-            assert found["step"].sort_index().tolist() == true.tolist()
-    assert reader.pairs().equals(reader.pairs(3000))
+            assert result["step"].sort_index().tolist() == true.tolist()
+    assert reader.pairs.latest().equals(reader.pairs.latest(3000))
 
 
 def test_terms_over_time_find_steps_that_are_left(thinned):
     reader, _ = thinned
-    frame = reader.terms_over_time(["loss", "unknown"], columns=40)
+    frame = reader.pairs.over_time(["loss", "unknown"], columns=40)
     assert frame["step"].nunique() > 30
     assert frame.groupby("step").size().eq(B).all()
     assert frame["unknown"].isna().all()
-    assert reader.terms_over_time(["loss"], last=500)["step"].max() <= 500
-    assert reader.terms_over_time(["loss"], last=0).empty
-    assert reader.terms_over_time(["loss"], rows_per_column=2).groupby("step").size().eq(2).all()
-    assert reader.term_names() == ("loss", "logit")
+    assert reader.pairs.over_time(["loss"], last=500)["step"].max() <= 500
+    assert reader.pairs.over_time(["loss"], last=0).empty
+    assert reader.pairs.over_time(["loss"], rows_per_column=2).groupby("step").size().eq(2).all()
+    assert reader.pairs.term_names() == ("loss", "logit")
 
 
 def test_nothing_is_thinned_where_all_is_to_be_kept(tmp_path):
     writer = StoreWriter(tmp_path, keep_pair_rows=0, interval=0.01)
     write(writer, range(1, 600))
     settle(writer)
-    assert len(StoreReader(tmp_path).rows()) == 599 * B
+    assert len(StoreReader(tmp_path).pairs.read()) == 599 * B
 
 
 def tables(folder):
@@ -195,9 +197,9 @@ def test_going_back_and_on_is_as_if_one_had_never_gone_on(tmp_path, back_to):
         write(writer, range(back_to + 1, 1200))
         settle(writer)
     assert tables(tmp_path / "stayed") == tables(tmp_path / "gone")
-    one, other = (StoreReader(tmp_path / name) for name in ("stayed", "gone"))
+    one, other = (StoreReader(tmp_path / name).pairs for name in ("stayed", "gone"))
     pd.testing.assert_frame_equal(
-        one.pairs().sort_values("pair", ignore_index=True), other.pairs().sort_values("pair", ignore_index=True)
+        one.latest().sort_values("pair", ignore_index=True), other.latest().sort_values("pair", ignore_index=True)
     )
 
 
@@ -222,8 +224,8 @@ def test_what_is_left_at_one_tier_holds_what_is_left_at_the_next(steps, number):
 @given(st.lists(st.lists(st.one_of(st.just(np.nan), st.floats(-9, 9)), min_size=3, max_size=3), min_size=1, max_size=30))
 def test_extremes_of_every_column(rows):
     table = np.array(rows)
-    found = table[extremes(table)]
-    for column, left in zip(table.T, found.T if len(found) else np.full((3, 0), np.nan)):
+    result = table[extremes(table)]
+    for column, left in zip(table.T, result.T if len(result) else np.full((3, 0), np.nan)):
         if not np.isnan(column).all():
             assert np.nanmin(left) == np.nanmin(column)
             assert np.nanmax(left) == np.nanmax(column)
@@ -268,12 +270,12 @@ def test_a_store_survives_kill_9_and_the_next_writer_goes_on(tmp_path):
     process.join()
     reader = StoreReader(tmp_path)
     last = reader.step
-    frame = reader.scalars(["loss"])["loss"]
+    frame = reader.scalars.read(["loss"])["loss"]
     np.testing.assert_array_equal(frame.index, np.arange(1, len(frame) + 1))
     np.testing.assert_array_equal(frame, np.arange(1, len(frame) + 1))
     writer = StoreWriter(tmp_path, keep_pair_rows=200 * B, interval=0.01)
     writer.forget_after(1400)
     write(writer, range(1401, last + 500))
     settle(writer)
-    assert len(StoreReader(tmp_path).pairs()) == PAIRS
-    assert len(StoreReader(tmp_path).batch(last + 499)) == B
+    assert len(StoreReader(tmp_path).pairs.latest()) == PAIRS
+    assert len(StoreReader(tmp_path).pairs.batch(last + 499)) == B

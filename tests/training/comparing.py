@@ -28,7 +28,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def scalars(run: lab.Run) -> pd.DataFrame:
-    return run.scalars([name for name in run.reader.names() if name not in CLOCKS])
+    return run.scalars([name for name in run.reader.scalars.names() if name not in CLOCKS])
 
 
 def looks(run: lab.Run, after: int) -> dict[int, dict[str, Any]]:
@@ -51,11 +51,11 @@ def assert_same(found: lab.Run, expected: lab.Run, after: int = 0) -> None:
     one, other = scalars(found), scalars(expected)
     pd.testing.assert_frame_equal(one[one.index > after], other[other.index > after], check_exact=True)
     for step in range(after + 1, expected.step + 1):
-        batches = [run.reader.batch(step).sort_values("pair", ignore_index=True) for run in (found, expected)]
+        batches = [run.reader.pairs.batch(step).sort_values("pair", ignore_index=True) for run in (found, expected)]
         pd.testing.assert_frame_equal(*batches, check_exact=True)
     assert looks(found, after) == looks(expected, after)
-    pd.testing.assert_frame_equal(*(run.reader.looks(first=after + 1) for run in (found, expected)), check_exact=True)
-    panels = [run.reader.panel(first=after + 1) for run in (found, expected)]
+    pd.testing.assert_frame_equal(*(run.reader.held_out.read(first=after + 1) for run in (found, expected)), check_exact=True)
+    panels = [run.reader.panel.read(first=after + 1) for run in (found, expected)]
     if not panels[1].empty:
         both = set(panels[0]["step"]) & set(panels[1]["step"])
         assert {*looks(found, after)} <= both

@@ -12,7 +12,7 @@ import pytest
 import lab
 from lab.policy import Policy
 from lab.store import StoreReader, StoreWriter, durable
-from lab.store.folder import FACTS, best_checkpoint, list_checkpoints, read_metadata, score, step_of
+from lab.store.folder import METADATA_FILE, best_checkpoint, list_checkpoints, read_metadata, score, step_of
 from lab.training.checkpoints import saving
 from lab.training.evaluation.evaluator import Evaluation, Evaluator
 from tests.training.comparing import assert_same, interrupted, resumed
@@ -112,7 +112,7 @@ def test_what_lies_in_one(rows, model_folder):
     assert metadata["pairs_version"] == 0
     assert metadata["changes"] == []
     assert metadata["settings"]["objective"] == run.config.objective.spec()
-    assert set(metadata["files"]) | {FACTS} == {path.name for path in last.iterdir()}
+    assert set(metadata["files"]) | {METADATA_FILE} == {path.name for path in last.iterdir()}
     from transformers import AutoModelForCausalLM
 
     AutoModelForCausalLM.from_pretrained(last)
@@ -133,10 +133,10 @@ def test_everything_is_synced_before_it_has_its_name(tmp_path, monkeypatch):
 DAMAGES = {
     "weights cut": lambda folder: cut(folder / "model.safetensors"),
     "optimizer cut": lambda folder: cut(folder / "trainer.safetensors"),
-    "facts cut": lambda folder: cut(folder / FACTS),
+    "facts cut": lambda folder: cut(folder / METADATA_FILE),
     "weights gone": lambda folder: (folder / "model.safetensors").unlink(),
     "header spoiled": lambda folder: spoil(folder / "trainer.safetensors"),
-    "facts without a step": lambda folder: (folder / FACTS).write_text("{}"),
+    "facts without a step": lambda folder: (folder / METADATA_FILE).write_text("{}"),
     "empty folder": lambda folder: [path.unlink() for path in folder.iterdir()],
 }
 

@@ -84,13 +84,13 @@ def test_a_run_never_trains_on_them_and_says_which_they_are(rows, model_folder):
     assert set(run.held_out()["pair"]) == set(said["pairs"])
     assert run.held_out()["step"].unique().tolist() == [30]
     assert run.held_out(step=29)["step"].unique().tolist() == [0]
-    history = run.reader.pair_history(said["pairs"][0])
+    history = run.reader.pairs.history(said["pairs"][0])
     assert history["step"].tolist() == [0, 30]
     frame = run.held_out()
     assert np.isclose(run.scalars(["eval/loss"])["eval/loss"].iloc[-1], frame["loss"].mean())
     margins = frame["reward_chosen"] - frame["reward_rejected"]
     assert np.isclose(run.scalars(["eval/rewards/accuracies"]).iloc[-1, 0], (margins > 0).mean())
-    assert not set(run.reader.batch(30)["pair"]) & set(said["pairs"])
+    assert not set(run.reader.pairs.batch(30)["pair"]) & set(said["pairs"])
 
 
 def test_switched_off_everything_is_trained_on(rows, model_folder):

@@ -47,7 +47,7 @@ def test_a_run_from_start_to_finish(objective, rows, model_folder):
     assert [path.name for path in run.checkpoints()] == ["step-000003", "step-000006"]
     assert lab.open_run(run.dir).state == "finished"
     assert [r.dir.name for r in lab.runs()] == [run.dir.name]
-    tokens = run.reader.tokens(6)
+    tokens = run.reader.tokens.read(6)
     assert len(tokens) == 8
     assert (tokens["credit"].map(len) == tokens["ids"].map(len)).all()
     if objective == "sgdpo":
@@ -273,7 +273,7 @@ def test_texts_longer_than_the_models_positions_are_cut_and_said(rows, tmp_path)
 
 def test_token_values_are_kept_for_as_many_steps_as_asked(rows, model_folder):
     run = lab.train("dpo", rows, model_folder("llama"), background=False, token_steps=2, **FAST)
-    assert run.reader.token_steps() == [5, 6]
+    assert run.reader.tokens.steps() == [5, 6]
 
 
 def test_one_damaged_run_hides_no_other(rows, model_folder, lab_home):
@@ -304,7 +304,7 @@ def test_a_users_file_may_be_called_world(rows, model_folder, tmp_path):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     run = lab.train("dpo", path, model_folder("llama"), background=False, **FAST)
     assert run.state == "finished"
-    assert not {"eval/oracle_reward", "eval/win_rate"} & set(run.reader.names())  # no oracle knows these
+    assert not {"eval/oracle_reward", "eval/win_rate"} & set(run.reader.scalars.names())  # no oracle knows these
 
 
 def test_a_program_that_ends_stops_its_run_with_a_checkpoint(rows, model_folder, tmp_path):
@@ -341,6 +341,6 @@ def test_averages_leave_out_what_was_not_measured(rows, model_folder):
     names = ["loss", "loss_degree", "degree_accuracy", "rank_correlation"]
     whole, parts = (run.scalars(names) for run in runs)
     assert np.allclose(whole, parts, atol=1e-4, equal_nan=True)
-    confusion = runs[0].scalars([name for name in runs[0].reader.names() if name.startswith("degree_confusion")])
+    confusion = runs[0].scalars([name for name in runs[0].reader.scalars.names() if name.startswith("degree_confusion")])
     right = confusion[[f"degree_confusion/{k}/{k}" for k in range(4)]].sum(axis=1) / confusion.sum(axis=1)
     assert np.allclose(right.dropna(), whole["degree_accuracy"].dropna(), atol=1e-6)

@@ -106,7 +106,7 @@ def test_set_takes_effect_at_the_next_step(rows, model_folder, tmp_path):
     rates, plain_rates = run.scalars(["learning_rate"])["learning_rate"], plain.scalars(["learning_rate"])["learning_rate"]
     assert (rates[:3] == plain_rates[:3]).all()
     assert rates[3:].to_numpy() == pytest.approx(2 * plain_rates[3:].to_numpy())
-    seen = run.reader.batch(4)
+    seen = run.reader.pairs.batch(4)
     assert (seen["reward_chosen"] / seen["log_ratio_chosen"]).to_numpy() == pytest.approx(0.5, rel=1e-4)
     requests, changes = run.events("request"), run.events("change")
     assert requests["step"].tolist() == changes["step"].tolist() == [3]
@@ -186,7 +186,7 @@ def test_requests_are_heard_while_the_run_prepares_and_obeyed_before_its_first_s
     monkeypatch.setattr(ReferenceCache, "prepare", slowly)
     run = train("dpo", rows, model_folder("llama"), folder)
     assert run.events("change")["step"].tolist() == [0]
-    seen = run.reader.batch(8)
+    seen = run.reader.pairs.batch(8)
     assert (seen["reward_chosen"] / seen["log_ratio_chosen"]).to_numpy() == pytest.approx(0.3, rel=1e-4)
 
 
@@ -263,7 +263,7 @@ def test_edits_are_taken(extra, edited, rows, model_folder, tmp_path):
     assert event["step"] == 3
     assert event["detail"] == {"version": 4, "computed": 3, "edited": 1, "dropped": 1, "added": 1, "cut": 0}
     assert run.pairs_version == 4
-    batches = [run.reader.batch(step) for step in range(1, 9)]
+    batches = [run.reader.pairs.batch(step) for step in range(1, 9)]
     late = [pair for batch in batches[3:] for pair in batch["pair"]]
     assert ids[1] not in late
     assert ids[9] in late
@@ -272,9 +272,9 @@ def test_edits_are_taken(extra, edited, rows, model_folder, tmp_path):
     assert versions == {2}
     # The reference of the edited pair is the base model's, not the policy's as it stands.
     fresh = lab.train("dpo", run.pair_store(), model_folder("llama"), background=False, **SETTINGS | {"steps": 1, "batch_size": 9})
-    expected = fresh.reader.tokens(1, ids[0]).set_index("side")["ref_logps"]
+    expected = fresh.reader.tokens.read(1, ids[0]).set_index("side")["ref_logps"]
     step = next(step for step, batch in enumerate(batches, 1) if step > 3 and ids[0] in batch["pair"].tolist())
-    found = run.reader.tokens(step, ids[0]).set_index("side")["ref_logps"]
+    found = run.reader.tokens.read(step, ids[0]).set_index("side")["ref_logps"]
     for side in ("chosen", "rejected"):
         assert found[side] == pytest.approx(expected[side], abs=1e-5)
 
@@ -318,7 +318,7 @@ def test_an_edited_answer_that_is_too_long_is_cut_with_a_word_or_left_out(too_lo
     assert run.state == "finished", run.error
     said = [detail["message"] for detail in run.events("warning")["detail"]]
     assert any("1 of the edited pairs" in message for message in said) == (too_long == "cut")
-    seen = [pair for step in range(3, 9) for pair in run.reader.batch(step)["pair"]]
+    seen = [pair for step in range(3, 9) for pair in run.reader.pairs.batch(step)["pair"]]
     assert (pairs.ids()[0] in seen) == (too_long == "cut")
 
 

@@ -223,7 +223,7 @@ def test_requests_of_the_own_process_need_no_disk(rows, model_folder):
     wait_for(lambda: len(run.events("change")))
     run.stop()
     assert run.wait(60) == "stopped"
-    requests = [detail["request"] for detail in StoreReader(run.dir).events("request")["detail"]]
+    requests = [detail["request"] for detail in StoreReader(run.dir).events.read("request")["detail"]]
     assert requests == ["pause", "resume", "set", "stop"]
     with pytest.raises(lab.RunError, match="is stopped"):
         run.stop()

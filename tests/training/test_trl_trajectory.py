@@ -177,7 +177,7 @@ def recorded(run: lab.Run, column: str, side: str) -> list[list[np.ndarray]]:
     ids = [pair.id for pair in lab.open_pairs(run.manifest["pairs_store"]).all()]
     steps = []
     for step in range(1, STEPS + 1):
-        frame = run.reader.tokens(step)
+        frame = run.reader.tokens.read(step)
         by_pair = frame[frame["side"] == side].set_index("pair")[column]
         steps.append([by_pair[ids[i]] for i in BatchSchedule.of(len(ids), BATCH, run.config.seed).batch(step)])
     return steps

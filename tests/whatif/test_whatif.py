@@ -79,7 +79,7 @@ def content(folder: Path) -> dict[str, str]:
 
 def batch(run: lab.Run, model: Examined, step: int) -> tuple[list[Pair], pd.DataFrame]:
     """The pairs of a step in the order in which the run took them, and what it recorded of them."""
-    recorded = run.reader.batch(step).set_index("pair")
+    recorded = run.reader.pairs.batch(step).set_index("pair")
     ready = [pair.id for pair in model.pairs()]
     order = BatchSchedule.of(len(ready), model.config.batch_size, model.config.seed).batch(step)
     return [model.store.get(ready[number]) for number in order], recorded
@@ -100,7 +100,7 @@ def test_the_runs_own_numbers_come_back_to_the_last_bit(name: str, trained) -> N
     for term in recorded.columns.drop(["step", "version"]):
         expected = recorded.loc[found.terms.index, term].to_numpy()
         np.testing.assert_array_equal(found.terms[term].to_numpy(), expected, err_msg=term)
-    tokens = run.reader.tokens(SAVED + 1).set_index(["pair", "side"])
+    tokens = run.reader.tokens.read(SAVED + 1).set_index(["pair", "side"])
     for row in found.tokens.itertuples():
         for column in ("ids", "logps", "ref_logps", "credit", "pilot"):
             np.testing.assert_array_equal(getattr(row, column), tokens.loc[(row.pair, row.side), column], err_msg=column)
@@ -148,7 +148,7 @@ def test_a_virtual_step_is_the_step_that_a_run_with_this_pair_alone_takes(traine
     """Train one more step, with a batch of one pair, from the same checkpoint; compare the margins."""
     run = trained("dpo", batch_size=1, schedule="constant")
     model = examine(run, SAVED)
-    step = run.reader.batch(SAVED + 1)
+    step = run.reader.pairs.batch(SAVED + 1)
     pair = model.store.get(step["pair"].iloc[0])
     others = model.pairs()
     found = model.virtual_step(pair, on=others)

@@ -15,8 +15,8 @@ from app.widgets import save_dialog
 from app.widgets.figure import dark
 from lab.comparison import AXES, Comparison
 from lab.comparison.matching import common_reach
-from lab.comparison.numbers import MEASURES, Measure, in_words, written
-from lab.plots import entry
+from lab.comparison.numbers import MEASURES, as_text, format_number
+from lab.glossary import entry
 from lab.plots.comparison.overlay import colour_of_run, dash_of_run
 from lab.run.handle import Run
 
@@ -114,7 +114,7 @@ def curves(comparison: Comparison) -> None:
             help="The points of the curves below: run, scalar, place on the axis, step, value, moving mean, interval. The disk in "
             "a chart's bar saves every recorded number of that chart.",
         )
-    st.caption(plain(AXES[axis].message + (_loss_words(comparison) if "loss" in chosen else "")))
+    st.caption(plain(AXES[axis].meaning + (_loss_words(comparison) if "loss" in chosen else "")))
     shown = f"{'-'.join(run.dir.name for run in comparison.runs)}/{axis}/{subtract}"
     for start in range(0, len(chosen), 3):
         row = chosen[start : start + 3]
@@ -168,11 +168,11 @@ def numbers(comparison: Comparison) -> None:
         st.caption("Numbers appear here with the first look of a run at its held-out pairs and prompts.")
         return
     st.subheader("At the latest look")
-    looks = [max(comparison.looks(number), default=None) for number in range(len(comparison.runs))]
+    looks = [max(comparison.evaluations(number), default=None) for number in range(len(comparison.runs))]
     when = ", ".join(f"{label[0]} at step {step:,}" for label, step in zip(comparison.labels, looks) if step is not None)
     st.caption(plain(f"{when}. In brackets 95 % intervals, where there are any."))
-    explained = _explained(measure for measure in MEASURES if measure.message in set(table["measure"]))
-    st.dataframe(in_words(table), width="stretch", height="content", column_config={"_index": explained})
+    explained = _explained(name for name in MEASURES if entry(name).title in set(table["measure"]))
+    st.dataframe(as_text(table), width="stretch", height="content", column_config={"_index": explained})
     distances = {label: comparison.scalar(number, "eval/kl") for number, label in enumerate(comparison.labels)}
     top = common_reach(distances)
     if not top > 0:
@@ -186,15 +186,15 @@ def numbers(comparison: Comparison) -> None:
         "KL, nats per answer", value=None, min_value=0.0, placeholder=f"{top:.4g}, the largest that all have reached", width=420
     )
     found = comparison.at_kl(top if target is None else target)
-    message = {m.scalar: f"{m.message} [{m.unit}]" if m.unit else m.message for m in MEASURES}
-    shown = found.rename(columns=message | {"step": "Step"}).T.map(written)
-    explained = _explained(measure for measure in MEASURES if measure.scalar in found)
+    labels = {name: entry(name).label for name in MEASURES}
+    shown = found.rename(columns=labels | {"step": "Step"}).T.map(format_number)
+    explained = _explained(name for name in MEASURES if name in found)
     st.dataframe(shown, width="stretch", height="content", column_config={"_index": explained})
 
 
-def _explained(measures: Iterable[Measure]) -> Any:
+def _explained(names: Iterable[str]) -> Any:
     """The column of measures, with what each means."""
-    return st.column_config.TextColumn("Measure", help=meanings({measure.scalar: measure.message for measure in measures}))
+    return st.column_config.TextColumn("Measure", help=meanings({name: entry(name).title for name in names}))
 
 
 def settings(comparison: Comparison) -> None:

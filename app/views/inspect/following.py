@@ -35,7 +35,7 @@ def drawn(began: float) -> None:
 
 def _known(run: Run, pair: str | None) -> int:
     """Changes when there is something new to see: how often the pair was seen, or without one the step."""
-    return run.step if pair is None else len(run.reader.seen(pair))
+    return run.step if pair is None else len(run.reader.pairs.steps_of(pair))
 
 
 def _follow(run: Run, shown: int | None, pair: str | None, known: int, live: bool) -> None:

@@ -74,10 +74,10 @@ def page() -> None:
         message = "The run has seen no pair yet; they appear here after its first step."
         st.info(message if step is None else f"No pair was seen up to step {step:,}; go to a later one.")
         return
-    seen = run.reader.seen(opened)
+    seen = run.reader.pairs.steps_of(opened)
     with right:
         _travel(run, step, opened, seen)
-    history = run.reader.pair_history(opened, last=step, points=SCREEN_POINTS)
+    history = run.reader.pairs.history(opened, last=step, points=SCREEN_POINTS)
     _pair(run, store, opened, with_margin(history), step, listed, ever=bool(seen))
     save_dialog.offer()
     following.drawn(began)
@@ -235,10 +235,10 @@ def _objective(run: Run, step: int | None) -> Objective | None:
 
 def _has_reference(run: Run) -> bool:
     """Whether the run has the reference's log-probs: by the tokens that it kept last, else by its terms."""
-    kept = run.reader.token_steps()
+    kept = run.reader.tokens.steps()
     if kept:
-        return bool(run.reader.tokens(kept[-1])["ref_logps"].notna().all())
-    return "log_ratio_chosen" in run.reader.term_names()
+        return bool(run.reader.tokens.read(kept[-1])["ref_logps"].notna().all())
+    return "log_ratio_chosen" in run.reader.pairs.term_names()
 
 
 def _degrees(run: Run, pair: Pair, objective: Objective, step: int | None) -> None:
@@ -263,7 +263,7 @@ def _degrees(run: Run, pair: Pair, objective: Objective, step: int | None) -> No
 def _tokens(run: Run, pair: Pair, row: pd.Series | None, step: int | None) -> tuple[pd.DataFrame | None, str]:
     """Token values as the step recorded them, or where they are kept no more computed again by the nearest checkpoint."""
     if row is not None:
-        recorded = run.reader.tokens(int(row["step"]), pair.id)
+        recorded = run.reader.tokens.read(int(row["step"]), pair.id)
         if len(recorded):
             return recorded, f"As step {int(row['step']):,} computed them, before it moved the weights."
     there = examining.steps(run)
@@ -332,7 +332,7 @@ def _history(run: Run, id: str, history: pd.DataFrame, step: int | None) -> None
 
 def _whole(run: Run, id: str, terms: list[str], step: int | None) -> pd.DataFrame:
     """Some terms of a pair at every step that saw it."""
-    return with_margin(run.reader.pair_history(id, last=step))[["step", "pair", "version", *terms]]
+    return with_margin(run.reader.pairs.history(id, last=step))[["step", "pair", "version", *terms]]
 
 
 try:

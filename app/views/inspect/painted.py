@@ -63,7 +63,7 @@ def switch(key: str, offered: Sequence[str]) -> str:
 def draw(
     wanted: str, texts: tuple[str, str], tokens: pd.DataFrame | None, tokenizer: Any, notes: tuple[str, str] = ("", "")
 ) -> None:
-    """Both answers. tokens: token values of the pair in the columns of `StoreReader.tokens`, or None; texts: chosen and rejected.
+    """Both answers. tokens: token values of the pair in the columns of `TokenReader.read`, or None; texts: chosen and rejected.
     notes: said below each answer."""
     if wanted == DIFFERENCE:
         _boxes(answers_html(*(shown(text) for text in texts)), notes)

@@ -14,8 +14,8 @@ from app.text.plain import plain
 from app.text.run_text import meanings_in_halves
 from app.views.inspect import examining, painted
 from app.widgets.pair_view import prompt_like, texts_of
+from lab.glossary import entry
 from lab.pairs import Pair, PairsError, PairStore
-from lab.plots import in_words
 from lab.run.handle import Run
 from lab.store import ENDED, RunError
 from lab.store.terms import MARGIN, with_margin
@@ -198,7 +198,7 @@ def _results(run: Run, model: Examined, pair: Pair, edited: Pair, before: Scored
 def _table(before: Scored, after: Scored | None) -> pd.DataFrame:
     stored = with_margin(before.terms).iloc[0]
     order = _order(before)
-    rows = pd.DataFrame({"term": [in_words(name) for name in order], "stored": stored[order].to_numpy(float)})
+    rows = pd.DataFrame({"term": [entry(name).label for name in order], "stored": stored[order].to_numpy(float)})
     if after is not None:
         edited = with_margin(after.terms).iloc[0]
         rows["edited"] = edited[order].to_numpy(float)

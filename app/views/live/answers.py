@@ -63,7 +63,7 @@ def _samples(record: Record, looks: dict[int, int]) -> None:
 
 def _answers(record: Record, number: int) -> list[dict[str, Any]]:
     try:
-        return record.reader.event(int(number)).get("samples", [])
+        return record.reader.events.detail(int(number)).get("samples", [])
     except KeyError:
         return []
 

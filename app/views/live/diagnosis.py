@@ -14,7 +14,7 @@ from app.text.plain import plain, table
 from app.views.live import steering
 from app.widgets import notifying
 from app.widgets.forms import widget
-from lab.diagnosis import CHECKS, Diagnosis, Seen, Thresholds, examine, found_in, read_thresholds, write_thresholds
+from lab.diagnosis import CHECKS, CheckResult, Diagnosis, Thresholds, read_thresholds, run_checks, select_findings, write_thresholds
 from lab.run.handle import Run
 from lab.store import ENDED, RunError
 
@@ -42,7 +42,7 @@ class Look:
     asked: tuple[str, int | None, Thresholds]
     at: int
     taken: float
-    seen: Mapping[str, Seen]
+    seen: Mapping[str, CheckResult]
 
 
 def section(run: Run, step: int | None, warned: Mapping[str, int] | None = None) -> None:
@@ -57,7 +57,7 @@ def section(run: Run, step: int | None, warned: Mapping[str, int] | None = None)
         st.warning(plain(str(error)))
         limits = Thresholds()
     look = _look(run, step, limits)
-    findings = found_in(look.seen, look.at, limits)
+    findings = select_findings(look.seen, look.at, limits)
     with st.container(horizontal=True, vertical_alignment="top"):
         # Closed, the list holds nothing: its lines are neither sent nor drawn.
         box = st.expander(headline(findings, warned), icon=_icon(findings, warned), key=f"checks-{name}", on_change="rerun")
@@ -112,7 +112,7 @@ def _look(run: Run, step: int | None, limits: Thresholds) -> Look:
         return last
     if isinstance(last, Look) and last.asked == asked and last.at == at and step is not None:
         return last
-    look = Look(asked, at, now, examine(run.reader, step=step, thresholds=limits))
+    look = Look(asked, at, now, run_checks(run.reader, step=step, thresholds=limits))
     st.session_state["diagnosis"] = look
     return look
 
@@ -170,12 +170,12 @@ def _pairs(run: Run, one: Diagnosis) -> None:
         st.page_link(INSPECT.file, label=plain(pair), icon=":material/search:", query_params=place)
 
 
-def _all_checks(seen: Mapping[str, Seen]) -> None:
+def _all_checks(seen: Mapping[str, CheckResult]) -> None:
     """Every check with what it sees now."""
     rows = []
     for kind, one in seen.items():
-        state = "found" if one.message else "not yet" if one.waits else "fine"
-        numbers = one.waits or ", ".join(f"{what} {_written(value)}" for what, value in one.numbers.items())
+        state = "found" if one.message else "not yet" if one.missing else "fine"
+        numbers = one.missing or ", ".join(f"{what} {_written(value)}" for what, value in one.numbers.items())
         rows.append((CHECKS[kind].title, state, numbers))
     st.markdown(table((f"All {len(CHECKS)} checks", "state", "what it sees"), rows))
 

@@ -16,7 +16,7 @@ from app.text.plain import plain
 from app.views.live.charts import chart
 from app.widgets import figure
 from lab.objectives import FieldData
-from lab.plots import Record, plainly, plane, plane_ranges
+from lab.plots import Record, as_dicts, plane, plane_ranges
 from lab.plots.run.plane import SIDES
 from lab.run.handle import Run
 
@@ -42,7 +42,7 @@ def scatter(run: Run, record: Record) -> None:
     note = f"field of {spec['name']} for answers of {tokens[0]} and {tokens[1]} tokens" if field is not None else ""
 
     def draw() -> dict[str, Any]:
-        with plainly():
+        with as_dicts():
             parts: Any = plane(frame, field, batch=record.step, note=note, held=held, dark=figure.dark())
         parts["layout"]["uirevision"] = f"{record.reader.folder.name}/plane"
         return parts
@@ -55,10 +55,10 @@ def answers(record: Record) -> tuple[tuple[int, int], Point]:
     run = record.reader.folder.name
     kept: dict[str, tuple[tuple[int, int], Point]] = st.session_state.setdefault("answers", {})
     if run not in kept:
-        steps = record.reader.token_steps()
+        steps = record.reader.tokens.steps()
         if not steps:
             return TYPICAL
-        rows = record.reader.tokens(steps[0])
+        rows = record.reader.tokens.read(steps[0])
         sides = [rows[rows["side"] == side] for side in ("chosen", "rejected")]
         lengths = tuple(max(1, round(float(np.mean([len(ids) for ids in side["ids"]])))) for side in sides)
         known = [[logps for logps in side["ref_logps"] if logps is not None] for side in sides]

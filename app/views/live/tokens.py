@@ -21,14 +21,14 @@ SIDES = ("chosen", "rejected")
 
 def painting(run: Run, record: Record) -> None:
     """Choose among the pairs of the latest step at or before the moment whose tokens are kept, and paint both answers."""
-    kept = record.reader.token_steps()
+    kept = record.reader.tokens.steps()
     steps = [step for step in kept if step <= record.step]
     if not steps:
         there = f"Here they begin with step {kept[0]:,}: travel there." if kept else "The first appear with the next step."
         st.caption(f"The tokens of this moment are not kept: a run keeps those of its latest steps (setting token_steps). {there}")
         return
     step = steps[-1]
-    rows = record.reader.tokens(step)
+    rows = record.reader.tokens.read(step)
     ids = list(dict.fromkeys(rows["pair"]))
     heading, choice, link = st.columns([4, 3, 2], vertical_alignment="bottom")
     pilot = any(row is not None for row in rows["pilot"])

@@ -1,1 +1,1 @@
-"""Figures of several runs: curves overlaid, one run against another."""
+"""Figures of several runs: overlaid curves, and one run against another."""

@@ -1,4 +1,4 @@
-"""A term of every pair in one run against the same in another: what is off the diagonal, the two objectives do differently."""
+"""Scatter plot of a term of every pair under one run against another; points off the diagonal differ."""
 
 from __future__ import annotations
 
@@ -8,32 +8,38 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.plots.glossary import entry
-from lab.plots.style import axis, empty, figure, ink, layout, translucent, wrapped
+from lab.glossary import entry
+from lab.plots.style import axis, empty, figure, layout, palette, translucent, wrapped
 
 HEIGHT = 420
 MOST_POINTS = 2000
-"""Beyond it the pairs that differ most are kept, and of the others evenly many."""
+"""Maximum number of points: the pairs that differ most, and evenly chosen others."""
 
 NAMED = 12
-"""Pairs that differ most, drawn in a colour of their own."""
+"""Number of pairs that differ most, drawn in a colour of their own."""
 
 
 def against(
     frame: pd.DataFrame, term: str, *, labels: Sequence[str], title: str | None = None, height: int = HEIGHT, dark: bool = False
 ) -> go.Figure:
-    """Scatter of a term: run `labels[0]` upwards, run `labels[1]` to the right, with the diagonal on which both are the same.
-    The pairs that differ most are diamonds.
+    """Draw a term of every pair: the first run upwards, the second to the right, with the diagonal of equal values.
 
-    frame: columns pair, one, other, difference, step_one, step_other, the largest difference first, as
-    `lab.comparison.pairwise.term_by_pair` gives it. Every point's `customdata` begins with its pair's id.
+    The pairs that differ most are diamonds. The first element of a point's `customdata` is the pair's id.
+
+    Args:
+        frame: Result of `lab.comparison.pairwise.term_by_pair`.
+        term: Name of the term.
+        labels: Labels of both runs.
+        title: Title of the figure; None: that of the term.
+        height: Height in pixels.
+        dark: Use the dark palette.
     """
     about = entry(term)
     title = title or f"{about.title}, pair by pair"
     known = frame[np.isfinite(frame["difference"].to_numpy(np.float64))] if len(frame) else frame
     if known.empty:
         return empty(title, "Points appear when both runs have seen the same pairs.", dark=dark)
-    c = ink(dark)
+    c = palette(dark)
     drawn = _most(known)
     low, high = (float(pick([drawn["one"].agg(name), drawn["other"].agg(name)])) for pick, name in ((min, "min"), (max, "max")))
     room = 0.05 * (high - low) or 0.5

@@ -1,4 +1,4 @@
-"""Curves of several runs in one picture: a colour and a dash for each, so that it is read without colours, too."""
+"""Curves of several runs in one figure, told apart by colour and dash."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.plots.glossary import entry
+from lab.glossary import entry
 from lab.plots.marks import marks
-from lab.plots.style import WITH_LEGEND, empty, figure, ink, layout, translucent, wrapped
+from lab.plots.style import WITH_LEGEND, empty, figure, hover, layout, palette, translucent, wrapped
 from lab.plots.style import axis as axis_of
 from lab.store import SCREEN_POINTS
 
 LIGHT = ("#007a5a", "#a0527f", "#b87a00", "#3d4f5f", "#0072B2", "#D55E00", "#56B4E9", "#7d7100")
 DARK = ("#3fc49b", "#d893bb", "#e69f00", "#c3ccd4", "#56B4E9", "#F0904C", "#9fd3f5", "#f0e442")
-"""Okabe and Ito's colours, darker or lighter where the ground asks for it; chosen's blue and rejected's orange come late."""
+"""Okabe and Ito's colours, adapted to the background; the blue and orange of the two sides come late."""
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid", "dash")
 
 CROWD = 4
-"""With more runs the single values are left out and the moving means speak alone."""
+"""With more runs only the moving means are drawn."""
 
 FEW = 60
-"""Up to so many points each is also drawn as a dot."""
+"""Curves with at most this many points also have markers."""
 
 
 def colour_of_run(number: int, dark: bool) -> str:
-    """The colour of the run at a place among those compared."""
+    """Return the colour of the run at a position among those compared."""
     colours = DARK if dark else LIGHT
     return colours[number % len(colours)]
 
 
 def dash_of_run(number: int) -> str:
-    """Its dash, as Plotly calls it."""
+    """Return the dash, in Plotly's terms, of the run at a position among those compared."""
     return DASHES[number % len(DASHES)]
 
 
@@ -50,21 +50,24 @@ def overlay(
     events: Mapping[str, pd.DataFrame] | None = None,
     dark: bool = False,
 ) -> go.Figure:
-    """A number of several runs against an axis.
+    """Draw a scalar or term of several runs against an axis.
 
-    frames: by label: index the place on the axis, columns value, step and, where there are any, mean (drawn over the values), low
-    and high (a band); at most 1,000 values and 1,000 means each, of which a row may lack one. attrs: stands_for, recorded values
-    behind them; window, how many of those a mean is of; of, what one and many are called.
-    name: of the scalar or term, for words and unit.   labels: of all runs that are compared: a run keeps its colour and dash in
-    figures that lack others.   axis: title of the horizontal axis, with its unit.
-    events: what happened in each run, by label, with a column `x` (see `marks`): each run's as a row of marks in its colour.
+    Args:
+        frames: Results of `lab.comparison.Comparison.curve`, by label.
+        name: Name of the scalar or term.
+        labels: Labels of all compared runs, so that a run keeps its colour and dash in every figure.
+        axis: Title of the horizontal axis, with its unit.
+        title: Title of the figure; None: that of the scalar.
+        waiting: Text of the figure while it has no data.
+        events: Marked events of each run by label, with a column `x` (see `marks`): one row of marks per run, in its colour.
+        dark: Use the dark palette.
     """
     about = entry(name)
     title = title or about.title
     drawn = [label for label in labels if label in frames and frames[label]["value"].notna().any()]
     if not drawn:
         return empty(title, waiting, dark=dark)
-    c = ink(dark)
+    c = palette(dark)
     traces: list[dict[str, Any]] = []
     for label in drawn:
         number = labels.index(label)
@@ -85,17 +88,23 @@ def difference(
     events: Mapping[str, pd.DataFrame] | None = None,
     dark: bool = False,
 ) -> go.Figure:
-    """One run less another against an axis, with a line at zero.
+    """Draw a scalar of one run minus that of another against an axis, with a line at zero.
 
-    frame: index the place on the axis, columns value, mean, step.   labels: of the run, and of the one that is taken away.
-    events: of both, as in `overlay`.
+    Args:
+        frame: Result of `lab.comparison.Comparison.difference`.
+        name: Name of the scalar.
+        labels: Labels of the run and of the one that is subtracted.
+        axis: Title of the horizontal axis, with its unit.
+        title: Title of the figure; None: built from the scalar and the labels.
+        events: Marked events of both runs, as in `overlay`.
+        dark: Use the dark palette.
     """
     about = entry(name)
-    title = title or f"{about.title}: {labels[0]} less {labels[1]}"
+    title = title or f"{about.title}: {labels[0]} − {labels[1]}"
     if frame.empty or frame["mean"].isna().all():
         return empty(title, "The difference begins where both runs have recorded this number.", dark=dark)
-    c = ink(dark)
-    traces = _run(frame, name, f"{labels[0]} less {labels[1]}", c.text, "solid", axis, thin=True)
+    c = palette(dark)
+    traces = _run(frame, name, f"{labels[0]} − {labels[1]}", c.text, "solid", axis, thin=True)
     zero = {
         "type": "line",
         "xref": "paper",
@@ -125,12 +134,12 @@ def _mark(
     labels: Sequence[str],
     dark: bool,
 ) -> dict[str, Any]:
-    """Add the marks of the runs that are drawn, a row each; the axis they need."""
+    """Add the marks of the runs that are drawn, one row each, and return the axis they need."""
     axis: dict[str, Any] = {}
     for row, label in enumerate(label for label in drawn if events and label in events):
         assert events is not None
-        found, own = marks(events[label], dark=dark, whose=(label, colour_of_run(labels.index(label), dark)), row=row)
-        traces += found
+        marked, own = marks(events[label], dark=dark, whose=(label, colour_of_run(labels.index(label), dark)), row=row)
+        traces += marked
         axis |= own
     return axis
 
@@ -165,7 +174,7 @@ def _run(frame: pd.DataFrame, name: str, label: str, colour: str, dash: str, axi
                 "mode": "lines",
                 "line": {"color": translucent(colour, 0.25), "width": 1},
                 "showlegend": False,
-                "hovertemplate": f"{at}: <b>%{{y:.4g}} {about.unit}</b>{kept}<br>{about.hover}<extra>{wrapped(label, 30)}</extra>",
+                "hovertemplate": f"{at}: <b>%{{y:.4g}} {about.unit}</b>{kept}<br>{hover(about)}<extra>{wrapped(label, 30)}</extra>",
             }
         )
     window = frame.attrs.get("window", 1)
@@ -177,29 +186,29 @@ def _run(frame: pd.DataFrame, name: str, label: str, colour: str, dash: str, axi
             "mode": "lines+markers" if len(means) <= FEW else "lines",
             "marker": {"size": 5, "color": colour},
             "line": {"color": colour, "width": 2, "dash": dash},
-            "hovertemplate": f"{at}: <b>%{{y:.4g}} {about.unit}</b>{mean}<br>{about.hover}<extra>{wrapped(label, 30)}</extra>",
+            "hovertemplate": f"{at}: <b>%{{y:.4g}} {about.unit}</b>{mean}<br>{hover(about)}<extra>{wrapped(label, 30)}</extra>",
         }
     )
     return traces
 
 
 def _points(frame: pd.DataFrame, column: str, axis: str) -> dict[str, np.ndarray]:
-    """Where a column has values: x, y and, where the axis does not say it, the step."""
+    """Return x, y and, unless the axis is that of the steps, the step of the values of a column."""
     part = frame[frame[column].notna()]
-    found = {"x": _numbers(part.index), "y": _numbers(part[column])}
-    return found if axis == "step" else found | {"customdata": part["step"].to_numpy(np.float64).round().astype(np.int64)}
+    points = {"x": _numbers(part.index), "y": _numbers(part[column])}
+    return points if axis == "step" else points | {"customdata": part["step"].to_numpy(np.float64).round().astype(np.int64)}
 
 
 def _numbers(values: Any) -> np.ndarray:
-    """float32, infinities, which no axis can show, as gaps; places on the axis keep float64."""
-    found = np.asarray(values, np.float64)
-    found = np.where(np.isfinite(found), found, np.nan)
-    return found if isinstance(values, pd.Index) else found.astype(np.float32)
+    """Convert values to float32 (positions on the axis to float64), with gaps for infinities."""
+    numbers = np.asarray(values, np.float64)
+    numbers = np.where(np.isfinite(numbers), numbers, np.nan)
+    return numbers if isinstance(values, pd.Index) else numbers.astype(np.float32)
 
 
 def _note(frames: Sequence[pd.DataFrame]) -> str:
-    """How many recorded values each run's curve stands for."""
+    """Return how many recorded values the curve of each run represents, as text."""
     behind = sorted(int(frame.attrs.get("stands_for", len(frame))) for frame in frames)
     low, high = behind[0], behind[-1]
-    found = f"{high:,}" if low == high else f"{low:,} to {high:,}"
-    return f"{found} {frames[0].attrs.get('of', ('value', 'values'))[high != 1]}{' a run' if len(frames) > 1 else ''}"
+    count = f"{high:,}" if low == high else f"{low:,} to {high:,}"
+    return f"{count} {frames[0].attrs.get('of', ('value', 'values'))[high != 1]}{' per run' if len(frames) > 1 else ''}"

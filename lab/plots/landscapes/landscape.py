@@ -1,10 +1,11 @@
-"""A loss as a landscape over (log X₁, log X₂), with the way descent takes through it.
+"""A loss as a landscape over (log X₁, log X₂), with paths of gradient descent.
 
+X₁ and X₂ are the probability ratios of policy and reference of the chosen and the rejected answer.
+
+Example:
     data = field(make_objective("dpo"), axis, axis)
     path = flow(make_objective("dpo"), [(0.0, 0.0), (-2.0, 2.0)], rate=descent_rate(data, steps=100), steps=100)
     field_figure(data, title="DPO", quantity="ratio", paths=[path])
-
-X₁ and X₂ are the probability ratios of policy and reference of the chosen and the rejected answer.
 """
 
 from __future__ import annotations
@@ -16,45 +17,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from lab.plots.glossary import Entry, entry
-from lab.plots.style import Ink, axis, figure, ink, layout, translucent
+from lab.glossary import FIELD_QUANTITIES as QUANTITIES
+from lab.glossary import entry
+from lab.plots.style import Palette, axis, figure, hover, layout, palette, translucent
 
 if TYPE_CHECKING:
     from lab.objectives import FieldData, Trajectory
 
-QUANTITIES: dict[str, Entry] = {
-    "loss": Entry("Loss", "L", "nats", "The loss of a pair that stands at this point."),
-    "ratio": Entry(
-        "Ratio of increase to decrease",
-        "|∂L/∂X₁| / |∂L/∂X₂|",
-        "",
-        "How much harder the loss moves the chosen ratio than the rejected one; X₂/X₁ for DPO. Above 1 (blue) it mostly teaches "
-        "what to say, below 1 (orange) mostly what not to say.",
-    ),
-    "log_space_ratio": Entry(
-        "Ratio of the pushes",
-        "|∂L/∂log X₁| / |∂L/∂log X₂|",
-        "",
-        "How much harder the loss pushes the log-prob of the chosen answer than that of the rejected one; 1 everywhere for DPO.",
-    ),
-    "d_log_x1": Entry(
-        "Derivative on the chosen side",
-        "∂L/∂log X₁",
-        "",
-        "How the loss changes with the chosen log-ratio; negative (blue): descent pushes the chosen answer up.",
-    ),
-    "d_log_x2": Entry(
-        "Derivative on the rejected side",
-        "∂L/∂log X₂",
-        "",
-        "How the loss changes with the rejected log-ratio; positive (orange): descent pushes the rejected answer down.",
-    ),
-}
-"""What a field can be coloured by, by name."""
-
 FIELD_HEIGHT = 520
 ARROWS = 15
-"""Arrows along each axis at most."""
+"""Maximum number of arrows along each axis."""
 
 DECADES = 4.0
 """The colours of a ratio end at 1/10,000 and 10,000."""
@@ -64,9 +36,14 @@ HALVED = 0.30103
 
 
 def descent_rate(data: FieldData, *, steps: int, crossings: float = 2.0) -> float:
-    """Step size (nats²) with which `steps` steps cross the plane so often where it is steep; 1 where it is flat.
+    """Return a step size (nats²) with which descent crosses the plane in `steps` steps; 1 if the plane is flat.
 
-    Steep is what nine tenths of the finite points within reach stay below: some losses have no bound at the edge of that reach.
+    The slope is the 0.9 quantile over the finite attainable points, because some losses are unbounded at the edge. OURS.
+
+    Args:
+        data: The objective over the plane.
+        steps: Number of steps.
+        crossings: How often the steps cross the plane at that slope.
     """
     slope = np.hypot(array(data.d_log_x1), array(data.d_log_x2))
     slope = slope[np.isfinite(slope) & array(data.attainable, bool)]
@@ -85,18 +62,26 @@ def field_figure(
     held: str = "",
     dark: bool = False,
 ) -> go.Figure:
-    """A quantity as colour over the plane, arrows of the negative gradient, and the paths of gradient descent.
+    """Draw a quantity as colours over the plane, arrows of the negative gradient, and paths of gradient descent.
 
-    quantity: a key of `QUANTITIES`; ratios have a logarithmic colour scale centred at 1, derivatives a linear one centred at 0.
-    All arrows have the same length: they show where descent goes, not how fast. rate: the paths' step size (nats²), for the note.
-    held: "margin", or another word, where the gradient holds that part of the loss fixed.
-    Points that ask for a token probability above 1 are dimmed and hatched, and what is drawn on top ends there.
-    A value that does not exist (0/0, or not finite) is left empty.
-    Raises ValueError for an unknown quantity.
+    Arrows all have the same length: they show the direction of descent, not its speed. Points that would need a token probability
+    above 1 are hatched, and paths end there. Undefined values are left empty.
+
+    Args:
+        data: The objective over the plane (see `lab.objectives.field`).
+        title: Title of the figure.
+        quantity: A key of `QUANTITIES`. Ratios have a logarithmic colour scale centred at 1, derivatives a linear one centred at 0.
+        paths: Paths of gradient descent.
+        rate: Step size of the paths (nats²), for the note.
+        held: Part of the loss that the gradient holds fixed: "margin", another word, or "" for none.
+        dark: Use the dark palette.
+
+    Raises:
+        ValueError: The quantity is unknown.
     """
     if quantity not in QUANTITIES:
         raise ValueError(f"There is no quantity {quantity!r} of a field; choose one of {', '.join(QUANTITIES)}.")
-    c = ink(dark)
+    c = palette(dark)
     x, y = array(data.log_x1), array(data.log_x2)
     out = ~array(data.attainable, bool).T
     message = _words(out, paths, rate, held)
@@ -109,7 +94,7 @@ def field_figure(
         dark=dark,
         height=FIELD_HEIGHT,
         xaxis=axis(c, "log X₁ [nats]", range=span(x), constrain="domain", zeroline=False),
-        # Square on the screen, so that arrows and paths have their true direction where both axes have the same span.
+        # Square on the screen, so that directions are true if both axes have the same span.
         yaxis=axis(
             c, "log X₂ [nats]", range=span(y), constrain="domain", zeroline=False, scaleanchor="x", scaleratio=_square(x, y)
         ),
@@ -121,14 +106,14 @@ def field_figure(
     return figure([trace for trace in traces if trace], look)
 
 
-def surface(data: FieldData, quantity: str, c: Ink) -> list[dict[str, Any]]:
-    """A quantity of the field as colours, with lines of equal value."""
+def surface(data: FieldData, quantity: str, c: Palette) -> list[dict[str, Any]]:
+    """Return traces of a quantity of the field: colours, and lines of equal value."""
     about = QUANTITIES[quantity]
     values = array(data.value if quantity == "loss" else getattr(data, quantity)).T
     logarithmic = quantity.endswith("ratio")
     shown = _decades(values) if logarithmic else np.where(np.isfinite(values), values, np.nan)
     base = {"x": array(data.log_x1, np.float32), "y": array(data.log_x2, np.float32), "z": drawable(shown)}
-    within = np.where(array(data.attainable, bool).T, base["z"].astype(np.float64), np.nan)  # what sets the colours
+    within = np.where(array(data.attainable, bool).T, base["z"].astype(np.float64), np.nan)  # sets the range of the colours
     bar: dict[str, Any] = {
         "thickness": 10,
         "outlinewidth": 0,
@@ -143,7 +128,9 @@ def surface(data: FieldData, quantity: str, c: Ink) -> list[dict[str, Any]]:
     if quantity != "loss":
         bound = largest(within)
         bound = min(max(bound, HALVED), DECADES) if logarithmic else bound or 1.0
-        low, high = (c.rejected, c.chosen) if logarithmic else (c.chosen, c.rejected)  # blue: for the chosen side, or upwards
+        low, high = (
+            (c.rejected, c.chosen) if logarithmic else (c.chosen, c.rejected)
+        )  # blue: in favour of the chosen side, or pushed up
         scale = {"colorscale": [[0, low], [0.5, c.empty], [1, high]], "zmin": -bound, "zmax": bound}
         if logarithmic:
             small = (-HALVED, 0.0, HALVED) if bound < 1 else ()
@@ -159,7 +146,7 @@ def surface(data: FieldData, quantity: str, c: Ink) -> list[dict[str, Any]]:
         "colorbar": bar,
         **({"text": message, "texttemplate": ""} if message is not None else {}),
         "hovertemplate": f"log X₁ = %{{x:.3g}}, log X₂ = %{{y:.3g}} nats: <b>{about.symbol} = {number} {about.unit}</b><br>"
-        f"{about.hover}<br><br>{entry('log_ratio_chosen').hover}<br>{entry('log_ratio_rejected').hover}<extra></extra>",
+        f"{hover(about)}<br><br>{hover(entry('log_ratio_chosen'))}<br>{hover(entry('log_ratio_rejected'))}<extra></extra>",
     }
     if not len(finite) or np.ptp(finite) < 1e-9:
         return [heat]
@@ -179,8 +166,8 @@ def surface(data: FieldData, quantity: str, c: Ink) -> list[dict[str, Any]]:
     return [heat, lines]
 
 
-def out_of_reach(x: np.ndarray, y: np.ndarray, out: np.ndarray, c: Ink) -> list[dict[str, Any]]:
-    """A veil and strokes over the points that no policy can reach; nothing where there is none."""
+def out_of_reach(x: np.ndarray, y: np.ndarray, out: np.ndarray, c: Palette) -> list[dict[str, Any]]:
+    """Return traces that veil and hatch the points that no policy can reach; empty if there are none."""
     rows, columns = np.nonzero(out)
     if not len(rows):
         return []
@@ -204,8 +191,8 @@ def out_of_reach(x: np.ndarray, y: np.ndarray, out: np.ndarray, c: Ink) -> list[
     return [veil, hatching]
 
 
-def equal_margin(x: np.ndarray, y: np.ndarray, c: Ink) -> dict[str, Any]:
-    """The line of margin 0, with the point where policy and reference are the same."""
+def equal_margin(x: np.ndarray, y: np.ndarray, c: Palette) -> dict[str, Any]:
+    """Return the line of margin 0, which includes the point where policy and reference are equal."""
     low, high = max(x.min(), y.min()), min(x.max(), y.max())
     if low >= high:
         return {}
@@ -219,8 +206,8 @@ def equal_margin(x: np.ndarray, y: np.ndarray, c: Ink) -> dict[str, Any]:
     }
 
 
-def arrows(data: FieldData, c: Ink) -> dict[str, Any]:
-    """Arrows of one length along the negative gradient, in one trace: tail, head, gap."""
+def arrows(data: FieldData, c: Palette) -> dict[str, Any]:
+    """Return arrows of equal length along the negative gradient as one trace of tail, head and gap."""
     x, y = array(data.log_x1), array(data.log_x2)
     rows, columns = (_evenly(len(a)) for a in (x, y))
     right, up, within = (array(t)[np.ix_(rows, columns)] for t in (-data.d_log_x1, -data.d_log_x2, data.attainable))
@@ -245,8 +232,8 @@ def arrows(data: FieldData, c: Ink) -> dict[str, Any]:
     }
 
 
-def _descent(path: Trajectory, reach: Sequence[float], c: Ink) -> list[dict[str, Any]]:
-    """All trajectories of one descent: a ring at each start, and a line that ends in an arrow, within a policy's reach."""
+def _descent(path: Trajectory, reach: Sequence[float], c: Palette) -> list[dict[str, Any]]:
+    """Return traces of the trajectories of one descent, a ring at each start and an arrow at each end, within reach."""
     x, y, loss = (array(t) for t in (path.log_x1, path.log_x2, path.value))
     rows, P = x.shape
     inside = (drawable(x) <= reach[0]) & (drawable(y) <= reach[1])
@@ -255,7 +242,7 @@ def _descent(path: Trajectory, reach: Sequence[float], c: Ink) -> list[dict[str,
     end = (row == good.sum(0) - 1) & (row > 0)
 
     def joined(table: np.ndarray) -> np.ndarray:
-        """One trajectory after the other, with gaps between them."""
+        """Join the trajectories with gaps between them."""
         return np.vstack([np.where(good, table, np.nan), np.full((1, P), np.nan)]).T.ravel()
 
     lines = {
@@ -280,18 +267,18 @@ def _descent(path: Trajectory, reach: Sequence[float], c: Ink) -> list[dict[str,
     return [lines, rings]
 
 
-HELD = "The colour moves with a part of the loss that the gradient holds fixed, so arrows need not run down the colours."
-HELD_MARGIN = "The colour has each point's own target margin; the arrows, like training, hold that margin fixed."
+HELD = "The colours include a part of the loss that the gradient holds fixed, so arrows need not follow the colours."
+HELD_MARGIN = "The colours use each point's own target margin; the arrows, like training, hold that margin fixed."
 
 
-def held_words(held: str) -> list[str]:
-    """What is said of a field whose gradient holds a part of the loss fixed: nothing, its margin, or something else."""
+def held_note(held: str) -> list[str]:
+    """Return the note for a field whose gradient holds a part of the loss fixed."""
     return {"": [], "margin": [HELD_MARGIN]}.get(held, [HELD])
 
 
 def _words(out: np.ndarray, paths: Sequence[Trajectory], rate: float | None, held: str) -> list[str]:
-    lines = ["Arrows: −∇L, all of one length. Dotted: log X₁ = log X₂."]
-    lines += [line for message in held_words(held) for line in textwrap.wrap(message, 60)]
+    lines = ["Arrows: −∇L, all of the same length. Dotted: log X₁ = log X₂."]
+    lines += [line for message in held_note(held) for line in textwrap.wrap(message, 60)]
     if paths:
         steps = max(len(path.value) for path in paths) - 1
         lines.append(f"Bold: {steps} descent steps" + (f" of {rate:.3g} nats²" if rate else "") + ", from the ring.")
@@ -300,7 +287,7 @@ def _words(out: np.ndarray, paths: Sequence[Trajectory], rate: float | None, hel
     return lines
 
 
-def _note(lines: Sequence[str], c: Ink) -> dict[str, Any]:
+def _note(lines: Sequence[str], c: Palette) -> dict[str, Any]:
     return {
         "text": "<br>".join(lines),
         "align": "left",
@@ -317,7 +304,7 @@ def _note(lines: Sequence[str], c: Ink) -> dict[str, Any]:
 
 
 def _decades(ratio: np.ndarray) -> np.ndarray:
-    """log10 of a ratio within the colours' range, infinities at its ends, NaN where undefined; rounding noise around 1 is 0."""
+    """Return log10 of a ratio, clipped to the range of the colours and rounded; NaN where it is undefined."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.clip(np.round(np.log10(ratio), 9), -DECADES, DECADES) + 0.0
 
@@ -327,34 +314,36 @@ def _ratio_words(ratio: np.ndarray) -> np.ndarray:
 
 
 def largest(values: np.ndarray) -> float:
+    """Return the largest finite absolute value; 0 if there is none."""
     return float(np.max(np.abs(values), where=np.isfinite(values), initial=0.0))
 
 
 def _evenly(points: int) -> np.ndarray:
-    """Indices of at most ARROWS points, off the edges where there are enough."""
+    """Return the indices of at most ARROWS evenly spaced points, off the edges if there are more."""
     if points <= ARROWS:
         return np.arange(points)
     return np.unique(((np.arange(ARROWS) + 0.5) * points / ARROWS).astype(int))
 
 
 def drawable(values: np.ndarray) -> np.ndarray:
-    """As float32, NaN where a number is not finite or too large to be drawn."""
+    """Convert values to float32, with NaN for those that are not finite or too large."""
     with np.errstate(over="ignore", invalid="ignore"):
         small = values.astype(np.float32)
     return np.where(np.isfinite(small), small, np.float32(np.nan))
 
 
 def _square(x: np.ndarray, y: np.ndarray) -> float:
-    """How much longer a nat upwards is drawn than one across."""
+    """Return the ratio of the lengths of a nat on the vertical and on the horizontal axis."""
     (left, right), (low, high) = span(x), span(y)
     return (right - left) / (high - low)
 
 
 def span(values: np.ndarray) -> list[float]:
+    """Return the range of an axis with these values."""
     low, high = float(values.min()), float(values.max())
     return [low, high] if high > low else [low - 0.5, high + 0.5]
 
 
 def array(values: Any, kind: type = np.float64) -> np.ndarray:
-    """A tensor of the mathematics as NumPy's."""
+    """Convert a tensor to a NumPy array."""
     return np.asarray(values, kind)

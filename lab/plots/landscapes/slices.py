@@ -1,6 +1,7 @@
-"""Cuts through the landscapes of several losses, on one axis.
+"""Slices through the landscapes of several losses, on one axis.
 
-slices_figure([cut("DPO", field(dpo, axis, axis)), cut("SGDPO", field(sgdpo, axis, axis))])
+Example:
+    slices_figure([cut("DPO", field(dpo, axis, axis)), cut("SGDPO", field(sgdpo, axis, axis))])
 """
 
 from __future__ import annotations
@@ -12,18 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from lab.plots.glossary import Entry
-from lab.plots.style import WITH_LEGEND, Ink, axis, empty, figure, ink, layout
+from lab.glossary import PUSHES
+from lab.plots.style import WITH_LEGEND, Palette, axis, empty, figure, hover, layout, palette
 
 from .landscape import QUANTITIES, array, drawable, largest, span
 
 if TYPE_CHECKING:
     from lab.objectives import FieldData
-
-PUSHES = (
-    ("chosen", Entry("Push on the chosen answer", "−∂L/∂log X₁", "", "Above 0: descent makes the chosen answer likelier.")),
-    ("rejected", Entry("Push on the rejected answer", "∂L/∂log X₂", "", "Above 0: descent makes the rejected answer rarer.")),
-)
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
@@ -41,7 +37,7 @@ class Slice:
 
     @property
     def along(self) -> tuple[str, np.ndarray]:
-        """What the horizontal axis shows, and its values: the log-ratio that varies, or the margin where both do."""
+        """Name and values of the horizontal axis: the log-ratio that varies, or the margin if both do."""
         if np.ptp(self.log_x2) == 0:
             return "log X₁", self.log_x1
         if np.ptp(self.log_x1) == 0:
@@ -50,7 +46,7 @@ class Slice:
 
     @property
     def where(self) -> str:
-        """The line in words; points are (log X₁, log X₂)."""
+        """Description of the line; points are (log X₁, log X₂)."""
         (a, b), (c, d) = (self.log_x1[0], self.log_x2[0]), (self.log_x1[-1], self.log_x2[-1])
         if np.ptp(self.log_x2) == 0:
             return f"at log X₂ = {b:.3g}"
@@ -60,9 +56,14 @@ class Slice:
 
 
 def cut(label: str, data: FieldData) -> Slice:
-    """The values, within a policy's reach, along a field one point wide, or along a square one's diagonal of growing margin.
+    """Return the values along a field of one row or column, or along the diagonal of growing margin of a square field.
 
-    Raises ValueError where the field is neither.
+    Args:
+        label: Label of the objective.
+        data: The objective over the plane; points out of reach become NaN.
+
+    Raises:
+        ValueError: The field has neither form.
     """
     reach = array(data.attainable, bool)
     tables = [np.where(reach, array(t), np.nan) for t in (data.value, data.d_log_x1, data.d_log_x2)]
@@ -80,11 +81,17 @@ def cut(label: str, data: FieldData) -> Slice:
 def slices_figure(
     slices: Sequence[Slice], *, title: str = "", quantity: str = "loss", relative: bool = False, dark: bool = False
 ) -> go.Figure:
-    """Several objectives on one axis along the same line of the plane.
+    """Draw several objectives along the same line of the plane; non-finite values and those out of reach are gaps.
 
-    quantity: "loss", "push" (−∂L/∂log X₁ and ∂L/∂log X₂, one line a side) or "log_space_ratio" (logarithmic axis).
-    relative: every objective divided by its own largest magnitude (for "push" that of both sides together), to compare shapes;
-    no effect on a ratio. Values that are not finite or out of reach are gaps. Raises ValueError for an unknown quantity.
+    Args:
+        slices: Results of `cut`.
+        title: Title of the figure; "" builds one.
+        quantity: "loss", "push" (−∂L/∂log X₁ and ∂L/∂log X₂, one line per side) or "log_space_ratio" (logarithmic axis).
+        relative: Divide each objective by its largest magnitude (for "push" of both sides), to compare shapes; not for a ratio.
+        dark: Use the dark palette.
+
+    Raises:
+        ValueError: The quantity is unknown.
     """
     if quantity not in ("loss", "push", "log_space_ratio"):
         raise ValueError(f"There is no quantity {quantity!r} of a slice; choose loss, push or log_space_ratio.")
@@ -98,7 +105,7 @@ def slices_figure(
     )
     if not slices:
         return empty(title, "The curves appear once an objective is chosen.", dark=dark)
-    c = ink(dark)
+    c = palette(dark)
     traces = [t for number, one in enumerate(slices) for t in _lines(one, number, quantity, relative, c)]
     unit, kind = ("", "log") if quantity == "log_space_ratio" else (_unit(quantity, relative), "linear")
     name, at = slices[0].along
@@ -120,11 +127,14 @@ def _unit(quantity: str, relative: bool) -> str:
     return f"{symbol.split()[0]} / its largest" if relative else symbol
 
 
-def _lines(one: Slice, number: int, quantity: str, relative: bool, c: Ink) -> list[dict[str, Any]]:
+def _lines(one: Slice, number: int, quantity: str, relative: bool, c: Palette) -> list[dict[str, Any]]:
     if quantity == "loss":
         shown = [("", QUANTITIES["loss"], c.neutral[number % len(c.neutral)], one.loss)]
     elif quantity == "push":
-        shown = [(PUSHES[0][0], PUSHES[0][1], c.chosen, -one.d_log_x1), (PUSHES[1][0], PUSHES[1][1], c.rejected, one.d_log_x2)]
+        shown = [
+            ("chosen", PUSHES["chosen"], c.chosen, -one.d_log_x1),
+            ("rejected", PUSHES["rejected"], c.rejected, one.d_log_x2),
+        ]
     else:
         ratio = _ratio(one.d_log_x1, one.d_log_x2)
         positive = np.where(ratio > 0, ratio, np.nan)
@@ -136,13 +146,13 @@ def _lines(one: Slice, number: int, quantity: str, relative: bool, c: Ink) -> li
             "mode": "lines",
             "name": one.label,
             "legendgroup": str(number),
-            "showlegend": side != "rejected",  # one entry an objective shows and hides both sides
+            "showlegend": side != "rejected",  # one legend entry per objective shows and hides both sides
             "x": one.along[1].astype(np.float32),
             "y": drawable(values / (scale or 1.0)),
             "customdata": np.stack([one.log_x1, one.log_x2], -1).astype(np.float32),
             "line": {"color": colour, "width": 2, "dash": DASHES[number % len(DASHES)]},
             "hovertemplate": f"log X₁ = %{{customdata[0]:.3g}}, log X₂ = %{{customdata[1]:.3g}} nats: "
-            f"<b>{about.symbol} = %{{y:.4g}}</b><br>{about.hover}<extra></extra>",
+            f"<b>{about.symbol} = %{{y:.4g}}</b><br>{hover(about)}<extra></extra>",
         }
         for side, about, colour, values in shown
     ]

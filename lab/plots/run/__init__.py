@@ -1,1 +1,1 @@
-"""Figures of one run: curves, layers, distributions, the plane, tokens, one pair."""
+"""Figures of one run: curves, layers, distributions, the plane of log-ratios, tokens, one pair."""

@@ -1,4 +1,4 @@
-"""What SPO's degree head takes an answer for, against what it is."""
+"""Confusion matrix of SPO's degree head: predicted against true degree of degradation."""
 
 from __future__ import annotations
 
@@ -6,27 +6,31 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.plots.style import axis, empty, figure, ink, layout, wrapped
+from lab.plots.style import axis, empty, figure, layout, palette, wrapped
 
-TITLE = "Degree head: true against named"
+TITLE = "Degree head: true against predicted"
 PREFIX = "degree_confusion/"
-"""The counts are scalars named degree_confusion/<true>/<named>."""
+"""Prefix of the counts, which are scalars named degree_confusion/<true>/<predicted>."""
 
-CELL = "k = %{y}, named k̂ = %{x}: <b>%{z:.0%}</b> (%{customdata:,.0f} answers)"
+CELL = "k = %{y}, predicted k̂ = %{x}: <b>%{z:.0%}</b> (%{customdata:,.0f} answers)"
 MEANING = wrapped(
-    "k: the degree to which an answer was weakened, 0 intact; k̂: the degree that SPO's head finds likeliest. "
+    "k: the degree to which an answer was degraded, 0 intact; k̂: the degree that SPO's head predicts. "
     "The share is of all answers of degree k."
 )
 
 
 def confusion(counts: pd.DataFrame, *, note: str = "", title: str = TITLE, dark: bool = False) -> go.Figure:
-    """Heat map of a confusion matrix: rows the true degree (0 intact), columns the one the head names, colour the row's share.
+    """Draw a confusion matrix as a heat map: rows are true degrees (0 intact), columns predicted ones, colours shares of the row.
 
-    counts: [N, N] numbers of answers, index the true and columns the named degrees.
+    Args:
+        counts: Numbers of answers [N, N]; index: true degrees, columns: predicted degrees.
+        note: Note behind the title.
+        title: Title of the figure.
+        dark: Use the dark palette.
     """
     if counts.empty or not counts.to_numpy().sum():
         return empty(title, "The confusion appears with the first step of an objective that has a degree head (SPO).", dark=dark)
-    c = ink(dark)
+    c = palette(dark)
     table = counts.to_numpy(np.float64)
     totals = table.sum(1, keepdims=True)
     shares = np.divide(table, totals, out=np.zeros_like(table), where=totals > 0).astype(np.float32)
@@ -43,6 +47,6 @@ def confusion(counts: pd.DataFrame, *, note: str = "", title: str = TITLE, dark:
         "customdata": table.astype(np.float32),
         "hovertemplate": f"{CELL}<br>{MEANING}<extra></extra>",
     }
-    across = axis(c, "k̂, named degree", dtick=1)
+    across = axis(c, "k̂, predicted degree", dtick=1)
     down = axis(c, "k, true degree", dtick=1, autorange="reversed")
     return figure([cells], layout(title, note=note, dark=dark, xaxis=across, yaxis=down))

@@ -1,4 +1,4 @@
-"""Numbers against steps: every value is kept as a thin line, and a moving mean says where they go."""
+"""Curves of scalars by step: a thin line of all values and a thick one of their moving mean."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.plots.glossary import HELD_OUT, entry
+from lab.glossary import HELD_OUT, entry
 from lab.plots.marks import marks
-from lab.plots.style import WITH_LEGEND, Ink, axis, empty, figure, inert, ink, layout, step_axis, translucent
+from lab.plots.style import WITH_LEGEND, Palette, axis, empty, escaped, figure, hover, layout, palette, step_axis, translucent
 from lab.store import SCREEN_POINTS, spike_keeping
 
 HELD_OUT_TWINS = tuple(HELD_OUT + name for name in ("loss", "rewards/margins", "rewards/accuracies"))
-"""Drawn beside the same number of the pairs that are trained on."""
+"""Held-out scalars that are drawn dashed in the colour of the same scalar of training."""
 
 FEW = 60
-"""Up to so many values each is also drawn as a dot."""
+"""Curves with at most this many values also have markers."""
 
 
 def curves(
@@ -36,26 +36,30 @@ def curves(
     waiting: str = "The curve begins with the first step.",
     dark: bool = False,
 ) -> go.Figure:
-    """Lines by step.
+    """Draw curves by step, each with at most 1,000 points that keep the extremes.
 
-    frame: index `step`, a column a name, NaN where there is no value.   names: the columns to draw.
-    unit: of the vertical axis.   events: as `Run.events` gives them, drawn as thin marks.
-    smooth: width in values of the trailing mean that is drawn over the values; 1 draws the values alone.
-    means: that mean, where the frame does not hold every value: index `step`, a column a name.
-    stands_for: number of recorded values by name, where the frame does not hold every value; the title's note says it.
-    band: index `step`, columns `low` and `high`: an interval drawn around the first name.
-    span: range of the vertical axis; None fits it to the values.
-    waiting: what an empty figure says.
-    A line has at most 1,000 points: of more values the lowest and the highest of every bucket are kept.
+    Args:
+        frame: Values; index `step`, one column per name, NaN where there is none.
+        names: Columns to draw.
+        title: Title of the figure.
+        unit: Title of the vertical axis.
+        events: Events of the run, drawn as marks at the bottom (see `marks`).
+        smooth: Width of the trailing mean in values; 1 draws the values only.
+        means: The trailing means, if the frame does not hold every value; same form as `frame`.
+        stands_for: Number of recorded values by name, if the frame does not hold every value.
+        band: Interval around the first curve: index `step`, columns `low` and `high`.
+        span: Range of the vertical axis; None fits it to the values.
+        waiting: Text of the figure while it has no data.
+        dark: Use the dark palette.
     """
     drawn = [name for name in names if name in frame and frame[name].notna().any()]
     if not drawn:
         return empty(title, waiting, dark=dark)
-    c = ink(dark)
+    c = palette(dark)
     traces = [] if band is None or band.empty else _band(band, colour_of(drawn[0], 0, c))
     for number, name in enumerate(drawn):
         twin = name.removeprefix(HELD_OUT)
-        paired = name in HELD_OUT_TWINS and twin in drawn  # dashed, in the colour of its twin, as it is
+        paired = name in HELD_OUT_TWINS and twin in drawn  # dashed, in the colour of its twin, not smoothed
         colour = colour_of(name, drawn.index(twin) if paired else number, c)
         values = frame[name].dropna()
         mean = None if paired else _mean(values, name, smooth, means)
@@ -77,8 +81,8 @@ def curves(
     return figure(traces, look)
 
 
-def colour_of(name: str, number: int, c: Ink) -> str:
-    """Chosen and rejected have the same colours everywhere; others take the neutral ones in turn."""
+def colour_of(name: str, number: int, c: Palette) -> str:
+    """Return the colour of a series: fixed for chosen and rejected, otherwise the neutral ones in turn."""
     if name.endswith("rejected"):
         return c.rejected
     if name.endswith("chosen"):
@@ -87,7 +91,7 @@ def colour_of(name: str, number: int, c: Ink) -> str:
 
 
 def label_of(name: str) -> str:
-    """What a legend calls a series: its side or its symbol."""
+    """Return the legend label of a series: its side, or its symbol."""
     for side in ("chosen", "rejected"):
         if name.endswith(side):
             return side
@@ -95,7 +99,7 @@ def label_of(name: str) -> str:
 
 
 def counted(stands_for: Mapping[str, int]) -> str:
-    """How many recorded values a line stands for, in words."""
+    """Return the number of recorded values behind a figure as text."""
     most = max(stands_for.values())
     if most > SCREEN_POINTS:
         return f"{most:,} values, extremes kept"
@@ -103,7 +107,7 @@ def counted(stands_for: Mapping[str, int]) -> str:
 
 
 def _mean(values: pd.Series, name: str, smooth: int, means: pd.DataFrame | None) -> pd.Series | None:
-    """The trailing mean of the values; None where it would be the values again."""
+    """Return the trailing mean of the values; None if it would equal them."""
     if means is not None:
         return means[name].dropna()
     return values.rolling(smooth, min_periods=1).mean() if 1 < smooth < len(values) else None
@@ -121,7 +125,7 @@ def _line(values: pd.Series, name: str, colour: str, mean: pd.Series | None, smo
         "marker": {"size": 4},
         "line": {"color": translucent(colour, 0.3) if smoothed else colour, "width": 1 if smoothed else 1.5, "dash": dash},
         "showlegend": not smoothed,
-        "hovertemplate": f"{number}<br>{about.hover}<extra>{inert(label)}</extra>",
+        "hovertemplate": f"{number}<br>{hover(about)}<extra>{escaped(label)}</extra>",
     }
     if mean is None:
         return [thin]
@@ -132,7 +136,7 @@ def _line(values: pd.Series, name: str, colour: str, mean: pd.Series | None, smo
             **_thinned(mean),
             "mode": "lines",
             "line": {"color": colour, "width": 2},
-            "hovertemplate": f"{number}, mean of the last {smooth:,} values<br>{about.hover}<extra>{inert(label)}</extra>",
+            "hovertemplate": f"{number}, mean of the last {smooth:,} values<br>{hover(about)}<extra>{escaped(label)}</extra>",
         },
     ]
 
@@ -146,7 +150,7 @@ def _band(band: pd.DataFrame, colour: str) -> list[dict[str, Any]]:
 
 
 def _thinned(values: pd.Series) -> dict[str, np.ndarray]:
-    """x and y of at most SCREEN_POINTS points; infinities, which no axis can show, become gaps."""
+    """Return x and y of at most SCREEN_POINTS points; infinities become gaps."""
     steps, numbers = values.index.to_numpy(), values.to_numpy(np.float64)
     numbers = np.where(np.isfinite(numbers), numbers, np.nan)
     if len(numbers) > SCREEN_POINTS:

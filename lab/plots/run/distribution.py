@@ -1,4 +1,4 @@
-"""A term over all pairs, as it moves with the steps: how many pairs have which value, and the median."""
+"""Distribution of a term over the pairs by step, as a heat map with the median."""
 
 from __future__ import annotations
 
@@ -6,35 +6,40 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.plots.glossary import entry
+from lab.glossary import entry
 from lab.plots.marks import marks
-from lab.plots.style import axis, empty, figure, ink, layout, step_axis, translucent
+from lab.plots.style import axis, empty, figure, hover, layout, palette, step_axis, translucent
 
 from .curves import colour_of
 
 ROWS, MOST_COLUMNS, PER_COLUMN = 24, 60, 48
-"""Cells of the heat map: so many rows, and columns of so many values each, lest it show nothing but noise."""
+"""Rows and maximum columns of the heat map, and values per column that keep noise low."""
 
 
 def distribution(
     frame: pd.DataFrame, term: str, *, title: str | None = None, events: pd.DataFrame | None = None, dark: bool = False
 ) -> go.Figure:
-    """Heat map of a term over pairs (upwards) against steps, with the median.
+    """Draw the values of a term (upwards) by step as a heat map, with the median. Colours are shares of the pairs of a column.
 
-    frame: columns `step` and the term, one row for each pair and step, as `StoreReader.terms_over_time` gives it.
-    events: as `Run.events` gives them, drawn as thin marks at the foot.
-    A cell's colour is the share of its column's pairs; the title says how many values stand behind the picture.
-    Values that are not finite cannot be drawn; they are counted in the title.
+    Args:
+        frame: Columns `step` and the term, one row per pair and step, as from `PairReader.over_time`. Non-finite values are only
+            counted in the title.
+        term: Name of the term.
+        title: Title of the figure; None: that of the term.
+        events: Events of the run, drawn as marks at the bottom (see `marks`).
+        dark: Use the dark palette.
     """
     about = entry(term)
     title = title or about.title
     steps, values, lost = _present(frame, term)
     if not len(values):
-        return empty(title, "The spread over the pairs appears with the first step of an objective that has this term.", dark=dark)
+        return empty(
+            title, "The distribution over the pairs appears with the first step of an objective that has this term.", dark=dark
+        )
     shares, edges_x, edges_y = _cells(steps, values)
     across, upwards = _middles(edges_x), _middles(edges_y)
     median = pd.Series(values).groupby(np.clip(np.searchsorted(edges_x, steps) - 1, 0, len(across) - 1)).median()
-    c = ink(dark)
+    c = palette(dark)
     colour = colour_of(term, 0, c)
     counted = f"{len(values):,} values" + (f", {lost:,} more not finite" if lost else "")
     heat = {
@@ -45,7 +50,7 @@ def distribution(
         "colorscale": [[0, "rgba(0,0,0,0)"], [0.001, translucent(colour, 0.15)], [0.35, translucent(colour, 0.6)], [1, colour]],
         "showscale": False,
         "hovertemplate": f"about step %{{x:,.0f}}: <b>%{{z:.0%}}</b> of the pairs near %{{y:.3g}} {about.unit}<br>"
-        f"{about.hover}<extra></extra>",
+        f"{hover(about)}<extra></extra>",
     }
     middle = {
         "type": "scatter",
@@ -64,7 +69,7 @@ def distribution(
 
 
 def _present(frame: pd.DataFrame, term: str) -> tuple[np.ndarray, np.ndarray, int]:
-    """Steps and values of the finite values, and how many others there are."""
+    """Return steps and values of the finite values, and the number of others."""
     if term not in frame:
         return np.empty(0), np.empty(0), 0
     steps, values = frame["step"].to_numpy(np.float64), frame[term].to_numpy(np.float64)
@@ -73,7 +78,7 @@ def _present(frame: pd.DataFrame, term: str) -> tuple[np.ndarray, np.ndarray, in
 
 
 def _cells(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shares [rows, columns] (NaN in columns without a value), and the edges of the columns and of the rows."""
+    """Return shares [rows, columns] (NaN in columns without values), and the edges of columns and rows."""
     columns = min(MOST_COLUMNS, max(len(values) // PER_COLUMN, 1), len(np.unique(steps)))
     low, high = values.min(), values.max()
     if high - low < 1e-9 * max(1.0, abs(high)):

@@ -1,4 +1,4 @@
-"""Gradient flow by layer: the chosen part, the rejected part, whether they pull together, and how far the layer moves, by step."""
+"""Gradient by layer and step: norms of the chosen and the rejected part, their cosine, and the update-to-weight ratio."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.plots.glossary import entry
+from lab.glossary import entry
 from lab.plots.marks import marks
-from lab.plots.style import WITH_LEGEND, Ink, axis, empty, figure, ink, layout, step_axis
+from lab.plots.style import WITH_LEGEND, Palette, axis, empty, figure, hover, layout, palette, step_axis
 
 COLUMNS = 120
-"""Steps of the heat maps. Of more probes, every bucket's largest is drawn, so that spikes stay; of cosines the mean."""
+"""Maximum columns of the heat maps. More probes are bucketed: norms and ratios by their maximum, cosines by their mean."""
 
 PANELS = ("norm_chosen", "norm_rejected", "cosine", "update_ratio")
 PITCH, WIDTH = 0.26, 0.205
-"""Where the panels begin, and how wide they are, in shares of the figure."""
+"""Distance between the panels, and their width, as shares of the figure."""
 
 USUAL, DECADES = -3, 2
-"""The colours of the update-to-weight ratio have their middle at 1e-3, a rule of thumb, and end so many powers of ten from it."""
+"""log10 of the middle of the colours of the update-to-weight ratio (1e-3, a rule of thumb), and decades to either end."""
 
 HEADINGS = dict(zip(PANELS, ("Chosen part", "Rejected part", "Cosine of the two", "Update over weights")))
 
@@ -28,17 +28,20 @@ TITLE = "Gradient by layer"
 
 
 def layers(frame: pd.DataFrame, *, title: str = TITLE, events: pd.DataFrame | None = None, dark: bool = False) -> go.Figure:
-    """Four heat maps, layers downwards: norm of the chosen part, norm of the rejected part (one scale), cosine of the two, and the
-    update-to-weight ratio (logarithmic; grey at 1e-3, orange above, blue below; empty where nothing moved).
+    """Draw four heat maps of the gradient, layers downwards.
 
-    frame: columns step, layer, norm_chosen, norm_rejected, cosine, update_ratio, as `Run.layers` gives them; layers in the model's
-    order.
+    They show the norm of the chosen part and of the rejected part (one scale), the cosine of the two, and the update-to-weight
+    ratio (logarithmic; grey at 1e-3, orange above, blue below; empty where the weights did not change).
+
+    Args:
+        frame: Result of `Run.layers`.
+        title: Title of the figure.
+        events: Events of the run, drawn as marks at the bottom (see `marks`).
+        dark: Use the dark palette.
     """
     if frame.empty:
-        return empty(
-            title, "The gradient is split by layer at the first probed step; with probe_budget = 0 it never is.", dark=dark
-        )
-    c = ink(dark)
+        return empty(title, "The gradient by layer appears with the first probed step; probe_budget = 0 turns it off.", dark=dark)
+    c = palette(dark)
     steps, names, tables = _tables(frame)
     norms = np.concatenate([tables["norm_chosen"], tables["norm_rejected"]])
     largest = float(np.max(norms, where=np.isfinite(norms), initial=0.0)) or 1.0
@@ -51,7 +54,8 @@ def layers(frame: pd.DataFrame, *, title: str = TITLE, events: pd.DataFrame | No
         traces.append(_heat(number, panel, steps, names, tables[panel], largest, c))
         look |= _axes(number, c)
         look["annotations"].append(_heading(number, panel, c))
-    for number in range(len(PANELS) if events is not None else 0):
+    for number in range(0 if events is None else len(PANELS)):
+        assert events is not None
         suffix = str(number + 1) if number else ""
         marked, mark_axis = marks(events, dark=dark, over=(f"x{suffix}", f"y{suffix}"), own=f"y{len(PANELS) + number + 1}")
         traces += marked
@@ -65,7 +69,7 @@ def _note(probed: int, columns: int) -> str:
 
 
 def _tables(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Middle steps [columns], layer names, and for every panel what the probes of each column amount to [layers, columns]."""
+    """Return middle steps [columns], layer names, and a table [layers, columns] for every panel."""
     layer, names = pd.factorize(frame["layer"])
     probed, order = np.unique(frame["step"].to_numpy(), return_inverse=True)
     columns = min(COLUMNS, len(probed))
@@ -73,9 +77,9 @@ def _tables(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, dict[str, np.n
     cell = layer * columns + column
 
     def mean(values: np.ndarray) -> np.ndarray:
-        there = ~np.isnan(values)
-        count = np.bincount(cell[there], minlength=len(names) * columns)
-        total = np.bincount(cell[there], weights=values[there], minlength=len(names) * columns)
+        known = ~np.isnan(values)
+        count = np.bincount(cell[known], minlength=len(names) * columns)
+        total = np.bincount(cell[known], weights=values[known], minlength=len(names) * columns)
         return (
             np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
             .reshape(len(names), columns)
@@ -83,9 +87,9 @@ def _tables(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, dict[str, np.n
         )
 
     def largest(values: np.ndarray) -> np.ndarray:
-        found = np.full(len(names) * columns, -np.inf)
-        np.maximum.at(found, cell, np.where(np.isnan(values), -np.inf, values))
-        return np.where(np.isneginf(found), np.nan, found).reshape(len(names), columns).astype(np.float32)
+        maxima = np.full(len(names) * columns, -np.inf)
+        np.maximum.at(maxima, cell, np.where(np.isnan(values), -np.inf, values))
+        return np.where(np.isneginf(maxima), np.nan, maxima).reshape(len(names), columns).astype(np.float32)
 
     def table(panel: str) -> np.ndarray:
         if panel == "cosine":
@@ -98,7 +102,7 @@ def _tables(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, dict[str, np.n
 
 
 def _heat(
-    number: int, panel: str, steps: np.ndarray, names: np.ndarray, table: np.ndarray, largest: float, c: Ink
+    number: int, panel: str, steps: np.ndarray, names: np.ndarray, table: np.ndarray, largest: float, c: Palette
 ) -> dict[str, Any]:
     suffix = str(number + 1) if number else ""
     colours: dict[str, Any] = {
@@ -106,7 +110,7 @@ def _heat(
         "update_ratio": {
             "zmin": USUAL - DECADES,
             "zmax": USUAL + DECADES,
-            "colorscale": [[0, c.chosen], [0.5, c.grid], [1, c.rejected]],  # its middle is no gap
+            "colorscale": [[0, c.chosen], [0.5, c.grid], [1, c.rejected]],  # grey in the middle, so that it differs from a gap
         },
     }.get(panel, {"zmin": 0, "zmax": largest, "colorscale": [[0, c.empty], [1, getattr(c, panel.removeprefix("norm_"), c.text)]]})
     bar: dict[str, Any] = {"nticks": 4}
@@ -115,7 +119,7 @@ def _heat(
         ticks = np.arange(USUAL - DECADES, USUAL + DECADES + 1)
         bar = {"tickvals": ticks, "ticktext": [f"1e{tick}" for tick in ticks]}
         with np.errstate(divide="ignore", invalid="ignore"):
-            logarithm = np.log10(table.astype(np.float64)).round(4)  # a power of ten in float32 is one on the scale
+            logarithm = np.log10(table.astype(np.float64)).round(4)  # rounded, so that a float32 power of ten is exact
         shown, value = {"z": np.where(np.isfinite(logarithm), logarithm, np.nan), "customdata": table}, "%{customdata:.2e}"
     return {
         "type": "heatmap",
@@ -133,20 +137,20 @@ def _heat(
             "tickfont": {"size": 10},
             "exponentformat": "e",
         },
-        "hovertemplate": f"about step %{{x:,.0f}}, %{{y}}: <b>{value}</b><br>{entry(panel).hover}<extra></extra>",
+        "hovertemplate": f"about step %{{x:,.0f}}, %{{y}}: <b>{value}</b><br>{hover(entry(panel))}<extra></extra>",
     }
 
 
-def _axes(number: int, c: Ink) -> dict[str, Any]:
+def _axes(number: int, c: Palette) -> dict[str, Any]:
     suffix = str(number + 1) if number else ""
     across: dict[str, Any] = {"domain": [number * PITCH, number * PITCH + WIDTH], "anchor": f"y{suffix}"}
     down: dict[str, Any] = {"anchor": f"x{suffix}", "autorange": "reversed", "type": "category", "showticklabels": not number}
-    if number:  # zooming one zooms all
+    if number:  # zooming one panel zooms all
         across["matches"], down["matches"] = "x", "y"
     return {f"xaxis{suffix}": step_axis(c) | across, f"yaxis{suffix}": axis(c, **down)}
 
 
-def _heading(number: int, panel: str, c: Ink) -> dict[str, Any]:
+def _heading(number: int, panel: str, c: Palette) -> dict[str, Any]:
     about = entry(panel)
     return {
         "text": f"{HEADINGS[panel]}<br>{about.symbol}",
@@ -162,6 +166,6 @@ def _heading(number: int, panel: str, c: Ink) -> dict[str, Any]:
 
 
 def _short(name: str) -> str:
-    """A layer's name that fits beside the picture, without the brackets that Plotly would read as a tag."""
+    """Shorten the name of a layer, and replace brackets that Plotly would read as a tag."""
     harmless = name.replace("<", "‹").replace(">", "›")
     return harmless if len(harmless) <= 22 else f"{harmless[:10]}…{harmless[-11:]}"

@@ -1,4 +1,4 @@
-"""One pair over the run: its terms at every step at which it was seen, and which version of its text that was."""
+"""Figures of one pair over the run: its terms at every step at which it was seen, and the version of its text."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.plots.glossary import entry
+from lab.glossary import entry
 from lab.plots.marks import marks
-from lab.plots.style import WITH_LEGEND, axis, empty, figure, inert, ink, layout, step_axis
+from lab.plots.style import WITH_LEGEND, axis, empty, escaped, figure, hover, layout, palette, step_axis
 from lab.store import SCREEN_POINTS, spike_keeping
 
 from .curves import colour_of
@@ -26,20 +26,20 @@ GROUPS = {
     "Logits": ("logit", "logit_chosen", "logit_rejected"),
     "Weights": ("weight_chosen", "weight_rejected"),
 }
-"""Terms that are drawn together, because they are of one kind and unit."""
+"""Terms that share a figure, because they have the same kind and unit."""
 
 NO_TERMS = ("step", "pair", "version")
 MARKED = 120
-"""Up to so many points a line also has dots; each of them can be clicked and hovered."""
+"""A line with at most this many points also has markers, which can be clicked."""
 
 
 def history_groups(frame: pd.DataFrame) -> dict[str, list[str]]:
-    """Title -> terms of every figure that a pair's history is drawn in; a term of no group stands alone."""
-    there = [name for name in frame.columns if name not in NO_TERMS and frame[name].notna().any()]
-    found = {title: [term for term in terms if term in there] for title, terms in GROUPS.items()}
+    """Return the terms of each figure of a pair's history by title; a term outside all groups has a figure of its own."""
+    recorded = [name for name in frame.columns if name not in NO_TERMS and frame[name].notna().any()]
+    groups = {title: [term for term in terms if term in recorded] for title, terms in GROUPS.items()}
     grouped = {term for terms in GROUPS.values() for term in terms}
-    alone = {entry(name).title: [name] for name in there if name not in grouped}
-    return {title: terms for title, terms in (found | alone).items() if terms}
+    alone = {entry(name).title: [name] for name in recorded if name not in grouped}
+    return {title: terms for title, terms in (groups | alone).items() if terms}
 
 
 def pair_history(
@@ -51,16 +51,20 @@ def pair_history(
     events: pd.DataFrame | None = None,
     dark: bool = False,
 ) -> go.Figure:
-    """Curves of some terms of one pair.
+    """Draw curves of some terms of one pair. A dashed line marks the first use of a new version of its text.
 
-    frame: as `StoreReader.pair_history` gives it: a row each time the pair was seen, with `step`, `version` and a column a term.
-    shown: a step that is marked.   events: what happened in the run, as marks at the foot (see `marks`).
-    A dashed line stands where a new version of the text was first used.
+    Args:
+        frame: Result of `PairReader.history`: one row per time the pair was seen, with step, version and one column per term.
+        terms: Terms to draw.
+        title: Title of the figure.
+        shown: A step to mark with a line, or None.
+        events: Events of the run, drawn as marks at the bottom (see `marks`).
+        dark: Use the dark palette.
     """
     drawn = [term for term in terms if term in frame and frame[term].notna().any()]
     if not drawn:
-        return empty(title, "The curve begins when a step sees this pair.", dark=dark)
-    c = ink(dark)
+        return empty(title, "The curve appears when this pair is first trained on or evaluated.", dark=dark)
+    c = palette(dark)
     traces = [_line(frame, term, number, dark) for number, term in enumerate(drawn)]
     units = {entry(term).unit for term in drawn}
     look = layout(
@@ -83,32 +87,25 @@ def pair_history(
 
 
 def times_seen(frame: pd.DataFrame) -> str:
-    """How often a pair was seen, in words, and how many of those times its history has (see `StoreReader.pair_history`)."""
+    """Return how often a pair was seen, as text, and how many of those times its history holds (see `PairReader.history`)."""
     often = int(frame.attrs.get("stands_for", len(frame)))
     if often > len(frame):
         return f"{len(frame):,} of {often:,} times seen, evenly chosen"
     return "1 time seen" if often == 1 else f"{often:,} times seen"
 
 
-def in_words(term: str) -> str:
-    """A term's title with its unit, for the line of a table."""
-    about = entry(term)
-    return f"{about.title} [{about.unit}]" if about.unit else about.title
-
-
 def history_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a pair's terms came to: `term` (in words, with its unit), `now` (the last row) and `change` (since the first)."""
+    """Return the terms of a pair as a table: `term` (title and unit), `now` (last row) and `change` (since the first row)."""
     names = [name for names in history_groups(frame).values() for name in names]
-    message = [in_words(name) for name in names]
     first, last = frame[names].iloc[0].to_numpy(np.float64), frame[names].iloc[-1].to_numpy(np.float64)
-    return pd.DataFrame({"term": message, "now": last, "change": last - first})
+    return pd.DataFrame({"term": [entry(name).label for name in names], "now": last, "change": last - first})
 
 
 def _line(frame: pd.DataFrame, term: str, number: int, dark: bool) -> dict[str, Any]:
     part = frame[["step", "version", term]].dropna()
     values = part[term].to_numpy(np.float64)
     keep = spike_keeping(values, SCREEN_POINTS) if len(values) > SCREEN_POINTS else np.arange(len(values))
-    about, colour = entry(term), colour_of(term, number, ink(dark))
+    about, colour = entry(term), colour_of(term, number, palette(dark))
     return {
         "type": "scatter",
         "name": _label(term),
@@ -119,7 +116,7 @@ def _line(frame: pd.DataFrame, term: str, number: int, dark: bool) -> dict[str, 
         "line": {"color": colour, "width": 1.5},
         "marker": {"size": 5},
         "hovertemplate": f"step %{{x:,d}}, version %{{customdata}} of the text: <b>%{{y:.4g}} {about.unit}</b><br>"
-        f"{about.hover}<extra>{inert(_label(term))}</extra>",
+        f"{hover(about)}<extra>{escaped(_label(term))}</extra>",
     }
 
 
@@ -128,7 +125,7 @@ def _label(term: str) -> str:
 
 
 def _new_versions(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows at which another version of the text was used than at the one before."""
+    """Return the rows whose version of the text differs from that of the row before."""
     return frame[frame["version"].diff().fillna(0) != 0]
 
 

@@ -1,4 +1,4 @@
-"""Where the probability goes: chosen, rejected and greedy answer of a fixed panel of held-out pairs, against steps."""
+"""Log-probs of chosen, rejected and greedy answers of a fixed panel of held-out pairs, by step."""
 
 from __future__ import annotations
 
@@ -8,43 +8,60 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.plots.glossary import entry
+from lab.glossary import entry
 from lab.plots.marks import marks
-from lab.plots.style import WITH_LEGEND, Ink, axis, empty, figure, inert, ink, layout, step_axis, translucent, wrapped
+from lab.plots.style import (
+    WITH_LEGEND,
+    Palette,
+    axis,
+    empty,
+    escaped,
+    figure,
+    hover,
+    layout,
+    palette,
+    step_axis,
+    translucent,
+    wrapped,
+)
 
 TITLE = "Where the probability goes"
 
 SIDES = ("chosen", "rejected", "greedy")
 HALF = 0.46
-"""Width of either panel, in shares of the figure."""
+"""Width of each plot as a share of the figure."""
 
-LOOKS, FAINT_LOOKS, FAINT_PAIRS = 200, 50, 10
-"""Of more looks evenly many are drawn, the first and the last among them; single pairs are drawn with fewer, and only so many."""
+POINTS, FAINT_POINTS, FAINT_PAIRS = 200, 50, 10
+"""Maximum points of a median, maximum points of a single pair, and maximum number of single pairs."""
 
 WAITING = (
-    "Held-out pairs are looked at before the first step, at every evaluation, and in between as the budget of the probes allows "
+    "Held-out pairs are scored before the first step, at every evaluation, and in between if the probe budget allows "
     "(panel_pairs, panel_every)."
 )
 
 
 def panel(frame: pd.DataFrame, *, events: pd.DataFrame | None = None, title: str = TITLE, dark: bool = False) -> go.Figure:
-    """Two panels: log-prob per token of the three answers, and how far each whole answer's log-prob has moved since the first look.
+    """Draw two plots: log-prob per token of the three answers, and change of each whole answer's log-prob since the first score.
 
-    frame: as `StoreReader.panel` gives it, several looks at the same pairs. Drawn are the median over the pairs, the middle half
-    of them as a band, and every pair as a faint line that names it on hover.
-    events: drawn as thin marks at the foot of both; one of the kind "panel" may say why there are no looks.
+    Both show the median over the pairs, the middle half of them as a band, and single pairs as faint lines.
+
+    Args:
+        frame: Result of `PanelReader.read`.
+        events: Events of the run, drawn as marks at the bottom; one of the kind "panel" may explain missing scores.
+        title: Title of the figure.
+        dark: Use the dark palette.
     """
     if frame.empty:
         return empty(title, _reason(events) or WAITING, dark=dark)
-    c = ink(dark)
+    c = palette(dark)
     tables = {(side, place): table for side in SIDES for place, table in enumerate(_tables(frame, side))}
     traces: list[dict[str, Any]] = []
     for (side, place), table in tables.items():
         traces += [*_pairs(table, frame, side, place, c), *_band(table, side, place, c)]
     traces += [_median(tables[side, place], side, place, c) for place in (0, 1) for side in SIDES]  # on top of all
-    pairs, looks = frame["pair"].nunique(), frame["step"].nunique()
-    note = f"{pairs} held-out pair{'s' * (pairs != 1)}, {looks:,} look{'s' * (looks != 1)}"
-    if looks > 1:
+    pairs, scores = frame["pair"].nunique(), frame["step"].nunique()
+    note = f"{pairs} held-out pair{'s' * (pairs != 1)}, scored {scores:,} time{'s' * (scores != 1)}"
+    if scores > 1:
         note += f"; chosen below its start: {int((tables['chosen', 1].ffill().iloc[-1] < 0).sum())} of {pairs}"
     look = layout(title, note=note, dark=dark, height=320, annotations=[_heading(place, c) for place in (0, 1)])
     look["margin"]["t"] = WITH_LEGEND + 18
@@ -54,7 +71,8 @@ def panel(frame: pd.DataFrame, *, events: pd.DataFrame | None = None, title: str
         "xaxis2": step_axis(c) | {"domain": [1 - HALF, 1], "anchor": "y2", "matches": "x"},
         "yaxis2": axis(c, "nats per answer", anchor="x2", zeroline=True, zerolinecolor=c.faint),
     }
-    for place in (0, 1) if events is not None else ():
+    for place in () if events is None else (0, 1):
+        assert events is not None
         over = _axes(place)
         marked, mark_axis = marks(events, dark=dark, over=(over["xaxis"], over["yaxis"]), own=f"y{3 + place}")
         traces += marked
@@ -65,13 +83,14 @@ def panel(frame: pd.DataFrame, *, events: pd.DataFrame | None = None, title: str
 def _reason(events: pd.DataFrame | None) -> str:
     if events is None:
         return ""
-    found = [detail["message"] for kind, detail in zip(events["kind"], events["detail"]) if kind == "panel" and "message" in detail]
-    return str(found[-1]) if found else ""
+    reasons = [
+        detail["message"] for kind, detail in zip(events["kind"], events["detail"]) if kind == "panel" and "message" in detail
+    ]
+    return str(reasons[-1]) if reasons else ""
 
 
 def _tables(frame: pd.DataFrame, side: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What is drawn of one side, index step, a column a pair: log-prob per token, and how far the whole answer's log-prob has moved
-    since the first look. Of more than LOOKS looks evenly many."""
+    """Return two tables of one side (index step, one column per pair): log-prob per token, and change of the answer's log-prob."""
     steps, row = np.unique(frame["step"].to_numpy(np.int64), return_inverse=True)
     column, pairs = pd.factorize(frame["pair"])
     whole, per_token = np.full((2, len(steps), len(pairs)), np.nan)
@@ -79,31 +98,31 @@ def _tables(frame: pd.DataFrame, side: str) -> tuple[pd.DataFrame, pd.DataFrame]
     whole[row, column] = np.where(np.isfinite(values), values, np.nan)
     per_token[row, column] = whole[row, column] / frame[f"{side}_tokens"].to_numpy(np.float64)
     moved = whole - pd.DataFrame(whole).bfill().to_numpy()[0]
-    level, change = (_evenly(pd.DataFrame(table, index=steps, columns=pairs), LOOKS) for table in (per_token, moved))
+    level, change = (_evenly(pd.DataFrame(table, index=steps, columns=pairs), POINTS) for table in (per_token, moved))
     return level, change
 
 
-def _median(table: pd.DataFrame, side: str, place: int, c: Ink) -> dict[str, Any]:
+def _median(table: pd.DataFrame, side: str, place: int, c: Palette) -> dict[str, Any]:
     about = entry(f"panel/{side}")
     drawn = table.median(axis=1)
-    what = "<b>%{y:.3g} nats per token</b>" if place == 0 else "<b>%{y:+.3g} nats</b> since the first look"
+    what = "<b>%{y:.3g} nats per token</b>" if place == 0 else "<b>%{y:+.3g} nats</b> since the first score"
     return {
         **_axes(place),
         "type": "scatter",
         "name": side,
         "legendgroup": side,
         "showlegend": place == 0,
-        "mode": "lines+markers" if len(drawn) <= FAINT_LOOKS else "lines",
+        "mode": "lines+markers" if len(drawn) <= FAINT_POINTS else "lines",
         "x": drawn.index.to_numpy(np.int32),
         "y": drawn.to_numpy(np.float32),
         "marker": {"size": 5},
         "line": {"color": _colour(side, c), "width": 2.5, "dash": "dash" if side == "greedy" else "solid"},
-        "hovertemplate": f"step %{{x:,d}}: {what}, median over the panel<br>{about.hover}<extra>{side}</extra>",
+        "hovertemplate": f"step %{{x:,d}}: {what}, median over the panel<br>{hover(about)}<extra>{side}</extra>",
     }
 
 
-def _band(table: pd.DataFrame, side: str, place: int, c: Ink) -> list[dict[str, Any]]:
-    """The middle half of the pairs."""
+def _band(table: pd.DataFrame, side: str, place: int, c: Palette) -> list[dict[str, Any]]:
+    """Return the middle half of the pairs as a band."""
     if table.shape[1] < 4:
         return []
     low, high = table.quantile([0.25, 0.75], axis=1).to_numpy(np.float32)
@@ -120,14 +139,14 @@ def _band(table: pd.DataFrame, side: str, place: int, c: Ink) -> list[dict[str, 
     return [{**base, "y": low}, {**base, "y": high, "fill": "tonexty", "fillcolor": translucent(_colour(side, c), 0.13)}]
 
 
-def _pairs(table: pd.DataFrame, frame: pd.DataFrame, side: str, place: int, c: Ink) -> list[dict[str, Any]]:
-    """A faint line for each of the first pairs, named on hover; of the greedy answers the latest is quoted."""
+def _pairs(table: pd.DataFrame, frame: pd.DataFrame, side: str, place: int, c: Palette) -> list[dict[str, Any]]:
+    """Return a faint line for each of the first pairs; its hover names the pair and quotes the latest greedy answer."""
     latest = frame.drop_duplicates("pair", keep="last").set_index("pair")["answer"]
-    drawn = _evenly(table, FAINT_LOOKS)
-    unit = "nats per token" if place == 0 else "nats since the first look"
+    drawn = _evenly(table, FAINT_POINTS)
+    unit = "nats per token" if place == 0 else "nats since the first score"
     traces = []
     for pair in list(drawn.columns)[:FAINT_PAIRS]:
-        said = f"<br>its latest: {wrapped(_shortened(str(latest[pair])))}" if side == "greedy" and place == 0 else ""
+        quote = f"<br>latest answer: {wrapped(_shortened(str(latest[pair])))}" if side == "greedy" and place == 0 else ""
         traces.append(
             {
                 **_axes(place),
@@ -137,7 +156,7 @@ def _pairs(table: pd.DataFrame, frame: pd.DataFrame, side: str, place: int, c: I
                 "x": drawn.index.to_numpy(np.int32),
                 "y": drawn[pair].to_numpy(np.float32),
                 "line": {"color": translucent(_colour(side, c), 0.28), "width": 1},
-                "hovertemplate": f"pair {inert(str(pair))}, step %{{x:,d}}: <b>%{{y:.3g}} {unit}</b>{said}<extra>{side}</extra>",
+                "hovertemplate": f"pair {escaped(str(pair))}, step %{{x:,d}}: <b>%{{y:.3g}} {unit}</b>{quote}<extra>{side}</extra>",
                 "showlegend": False,
             }
         )
@@ -148,7 +167,7 @@ def _evenly(table: pd.DataFrame, most: int) -> pd.DataFrame:
     return table if len(table) <= most else table.iloc[np.linspace(0, len(table) - 1, most).astype(int)]
 
 
-def _colour(side: str, c: Ink) -> str:
+def _colour(side: str, c: Palette) -> str:
     return {"chosen": c.chosen, "rejected": c.rejected}.get(side, c.neutral[1])
 
 
@@ -161,7 +180,7 @@ def _shortened(text: str) -> str:
     return message if len(message) <= 160 else f"{message[:159]}…"
 
 
-def _heading(place: int, c: Ink) -> dict[str, Any]:
+def _heading(place: int, c: Palette) -> dict[str, Any]:
     return {
         "text": ("Log-prob per token", "Change of the answer's log-prob")[place],
         "x": place * (1 - HALF),

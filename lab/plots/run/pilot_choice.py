@@ -1,4 +1,4 @@
-"""The tokens of an answer as HTML: the ones that the pilot drew, or how hard the loss pushes each. All text is escaped."""
+"""Tokens of an answer as escaped HTML, coloured by the pilot's random choice or by token credit."""
 
 from __future__ import annotations
 
@@ -12,20 +12,27 @@ from lab.plots.style import LIGHT, translucent
 
 
 class Piece(Protocol):
-    """A stretch of text and the places of its first and last token, as `lab.policy.text.pieces` cuts an answer."""
+    """A piece of text and the positions of its first and last token; see `lab.policy.text.pieces`."""
 
     @property
-    def text(self) -> str: ...
+    def text(self) -> str:
+        """The text."""
+
     @property
-    def first(self) -> int: ...
+    def first(self) -> int:
+        """Position of the first token."""
+
     @property
-    def last(self) -> int: ...
+    def last(self) -> int:
+        """Position of the last token."""
+
     @property
-    def special(self) -> bool: ...
+    def special(self) -> bool:
+        """Whether it is a special token."""
 
 
 COLOURS = {"chosen": LIGHT.chosen, "rejected": LIGHT.rejected}
-"""Laid over the text translucently, so that they do on a light page and on a dark one."""
+"""Colours of the sides; drawn translucent, so that they suit light and dark pages."""
 
 
 def _rule(selector: str, side: str) -> str:
@@ -46,11 +53,15 @@ STYLE = f"""<style>
 def painted(
     pieces: Sequence[Piece], side: str, *, pilot: np.ndarray | None, log_ratio: np.ndarray | None, credit: np.ndarray
 ) -> str:
-    """One answer, a <span> for each piece, whose title says log-ratio and credit of its tokens when the mouse rests on it.
+    """Return one answer as HTML with a <span> per piece, whose tooltip gives log-ratio and credit of its tokens.
 
-    side: "chosen" or "rejected".   pilot: bool [T], the tokens that were drawn, which get a background; None: the background
-    is the token's credit, the strongest one of the answer full.   log_ratio: [T] nats, None without a reference.
-    credit: [T], per nat.
+    Args:
+        pieces: Pieces of the answer.
+        side: "chosen" or "rejected".
+        pilot: Tokens drawn by the pilot, bool [T], which get a background. None: the background shows the credit, relative to the
+            largest one of the answer.
+        log_ratio: [T], in nats; None without a reference.
+        credit: [T], per nat.
     """
     strongest = float(np.max(np.abs(credit), where=np.isfinite(credit), initial=0.0)) or 1.0
     return (
@@ -83,11 +94,11 @@ def _span(
 
 
 def legend(pilot: bool) -> str:
-    """What the colours mean, as HTML."""
+    """Return the legend of the colours as HTML."""
     if pilot:
         message = (
             'Marked: the tokens that the pilot drew at this step, of the <span class="chosen">chosen</span> and of the '
-            '<span class="rejected">rejected</span> answer. Their log-ratios sum to log Y₁ and log Y₂; every step draws anew.'
+            '<span class="rejected">rejected</span> answer. Their log-ratios sum to log Y₁ and log Y₂; every step draws new ones.'
         )
     else:
         message = (
@@ -98,6 +109,6 @@ def legend(pilot: bool) -> str:
 
 
 def token_values(row: Any) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray]:
-    """pilot, log-ratio and credit of a row of `StoreReader.tokens`; None where the run has no such thing."""
+    """Return pilot, log-ratio and credit of a row of `TokenReader.read`; None if the run does not record them."""
     log_ratio = None if row.ref_logps is None else row.logps - row.ref_logps
     return row.pilot, log_ratio, row.credit

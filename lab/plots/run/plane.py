@@ -1,4 +1,4 @@
-"""All pairs of a run as points in (log X₁, log X₂), with the objective's own gradient field beneath them."""
+"""All pairs of a run as points in the plane (log X₁, log X₂), over the gradient field of the objective."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.plots.glossary import entry
-from lab.plots.landscapes.landscape import arrows, equal_margin, held_words, out_of_reach, surface
-from lab.plots.style import Ink, axis, empty, figure, inert, ink, layout, wrapped
+from lab.glossary import entry
+from lab.plots.landscapes.landscape import arrows, equal_margin, held_note, out_of_reach, surface
+from lab.plots.style import Palette, axis, empty, escaped, figure, hover, layout, palette, wrapped
 
 if TYPE_CHECKING:
     from lab.objectives import FieldData
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 TITLE = "All pairs on the objective’s field"
 SIDES = ("log_ratio_chosen", "log_ratio_rejected")
 MOST_POINTS = 5000
-"""Pairs that are drawn; of more, evenly many are left out, and the title says so."""
+"""Maximum number of pairs that are drawn, evenly chosen; the title gives the number."""
 
 ALL = "pairs, where they were last seen"
 
 OUTERMOST = 25
-"""Pairs at either end of either axis that are drawn besides, so that none which stands apart is left out."""
+"""Number of outermost pairs at each end of each axis that are always drawn, so that no outlier is missing."""
 
 PLANE_HEIGHT, BENEATH = 500, 120
-"""Pixels: of the whole, and below the plot for the axis and the legend."""
+"""Height of the figure, and of the part below the plot, in pixels."""
 
 Range = tuple[float, float]
 
@@ -41,22 +41,25 @@ def plane(
     held: str = "",
     dark: bool = False,
 ) -> go.Figure:
-    """One point a pair, where it stood when it was last seen; arrows say where the objective's descent takes it.
+    """Draw one point per pair at its latest log-ratios; arrows show the direction of gradient descent.
 
-    frame: columns pair, step, log_ratio_chosen, log_ratio_rejected, as `Run.pairs` gives them.
-    field: the objective over this plane (`lab.objectives.field`); None draws the points alone.
-    batch: the step whose pairs get a ring of their own.   note: added to the title's note.
-    held: what part of the loss the field's gradient holds fixed, as in `field_figure`.
-    Every point carries its pair's id, so that a page can open the pair that is clicked.
+    The first element of a point's `customdata` is the pair's id, so that a page can open a clicked pair.
+
+    Args:
+        frame: Columns pair, step, log_ratio_chosen, log_ratio_rejected, as from `Run.pairs`.
+        field: The objective over this plane (see `lab.objectives.field`); None draws only the points.
+        batch: Step whose pairs are ringed.
+        note: Added to the note behind the title.
+        title: Title of the figure.
+        held: Part of the loss that the field's gradient holds fixed, as in `field_figure`.
+        dark: Use the dark palette.
     """
     if not set(SIDES) <= set(frame.columns) or not (shown := _present(frame, batch)).size:
-        message = (
-            "The pairs appear here with the first step. An objective without a reference has no log-ratios, so it has no points."
-        )
+        message = "The pairs appear with the first step. An objective without a reference has no log-ratios, and so no points."
         return empty(title, message, dark=dark)
-    c = ink(dark)
-    found = frame.iloc[shown]
-    x, y = (found[side].to_numpy(np.float32) for side in SIDES)
+    c = palette(dark)
+    drawn = frame.iloc[shown]
+    x, y = (drawn[side].to_numpy(np.float32) for side in SIDES)
     traces = []
     if field is not None:
         x_axis, y_axis = (np.asarray(a, np.float64) for a in (field.log_x1, field.log_x2))
@@ -67,15 +70,15 @@ def plane(
             *veil[:-1],
             *_named(veil[-1:], "out of reach: a token probability above 1"),
             *_named([equal_margin(x_axis, y_axis, c)], "dotted: margin 0, log X₁ = log X₂"),
-            *_named([arrows(field, c)], "arrows: −∇L, where descent goes, all of one length"),
+            *_named([arrows(field, c)], "arrows: direction of −∇L, all of the same length"),
         ]
-    latest = found["step"].to_numpy() == batch
-    traces.append(_points(found, x, y, ~latest, ALL, c))
+    latest = drawn["step"].to_numpy() == batch
+    traces.append(_points(drawn, x, y, ~latest, ALL, c))
     if latest.any():
-        traces.append(_points(found, x, y, latest, f"pairs in the batch of step {batch:,}", c))
+        traces.append(_points(drawn, x, y, latest, f"pairs in the batch of step {batch:,}", c))
     (left, right), (low, high) = plane_ranges(frame)
     counted = f"{len(shown):,} of {len(frame):,} pairs" if len(shown) < len(frame) else f"{len(frame):,} pairs"
-    kept = held_words(held) if field is not None else []
+    kept = held_note(held) if field is not None else []
     look = layout(
         title,
         note=", ".join(filter(None, [counted, note])),
@@ -92,11 +95,11 @@ def plane(
 
 
 def _named(traces: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """Traces that are listed in the legend; those of them that there are."""
+    """Return the non-empty traces with a name in the legend."""
     return [trace | {"name": name, "showlegend": True} for trace in traces if trace]
 
 
-def _held_note(message: list[str], c: Ink) -> dict[str, Any]:
+def _held_note(message: list[str], c: Palette) -> dict[str, Any]:
     look: dict[str, Any] = {"xref": "paper", "x": 0, "xanchor": "left", "yref": "paper", "y": 1, "yanchor": "bottom", "yshift": 4}
     return {
         **look,
@@ -108,13 +111,13 @@ def _held_note(message: list[str], c: Ink) -> dict[str, Any]:
 
 
 def plane_ranges(frame: pd.DataFrame) -> tuple[Range, Range]:
-    """Ranges of both axes that hold every finite point and the origin; they change seldom while the points move."""
+    """Return ranges of both axes that hold every finite point and the origin, rounded so that they seldom change."""
     one, other = (_roomy(frame[side].to_numpy(np.float64)) if side in frame else (-1.0, 1.0) for side in SIDES)
     return one, other
 
 
 def _roomy(values: np.ndarray) -> Range:
-    """From one round number to another around the finite values and 0."""
+    """Return a range with round ends around the finite values and 0."""
     finite = values[np.isfinite(values)]
     low, high = float(finite.min(initial=0.0)), float(finite.max(initial=0.0))
     width = max(high - low, 1e-3)
@@ -124,8 +127,7 @@ def _roomy(values: np.ndarray) -> Range:
 
 
 def _present(frame: pd.DataFrame, batch: int | None) -> np.ndarray:
-    """Rows that are drawn: of those with finite values MOST_POINTS, the same ones however the points move, the outermost, and the
-    batch's."""
+    """Return the rows that are drawn: at most MOST_POINTS finite ones (always the same), the outermost, and those of the batch."""
     values = [frame[side].to_numpy(np.float64) for side in SIDES]
     rows = np.flatnonzero(np.isfinite(values[0]) & np.isfinite(values[1]))
     if len(rows) <= MOST_POINTS:
@@ -136,12 +138,12 @@ def _present(frame: pd.DataFrame, batch: int | None) -> np.ndarray:
     return np.unique(np.concatenate([even, *outer, rows[frame["step"].to_numpy()[rows] == batch]]))
 
 
-def _points(frame: pd.DataFrame, x: np.ndarray, y: np.ndarray, which: np.ndarray, name: str, c: Ink) -> dict[str, Any]:
-    """A trace of pairs; the ring marks those of the step that is shown."""
+def _points(frame: pd.DataFrame, x: np.ndarray, y: np.ndarray, which: np.ndarray, name: str, c: Palette) -> dict[str, Any]:
+    """Return a trace of pairs; those of the step that is shown are ringed."""
     ringed = name != ALL
     pairs = frame["pair"].to_numpy(object)[which]
     about = np.empty((len(pairs), 3), object)
-    about[:, 0], about[:, 1], about[:, 2] = pairs, frame["step"].to_numpy()[which], [inert(pair[:60]) for pair in pairs]
+    about[:, 0], about[:, 1], about[:, 2] = pairs, frame["step"].to_numpy()[which], [escaped(pair[:60]) for pair in pairs]
     one, other = (entry(side) for side in SIDES)
     return {
         "type": "scattergl",
@@ -158,6 +160,6 @@ def _points(frame: pd.DataFrame, x: np.ndarray, y: np.ndarray, which: np.ndarray
             "line": {"width": 1.5 if ringed else 0, "color": c.label},
         },
         "hovertemplate": f"pair %{{customdata[2]}}, {'in the batch of' if ringed else 'last seen at'} step %{{customdata[1]:,d}}"
-        f"<br><b>log X₁ = %{{x:.3g}}, log X₂ = %{{y:.3g}} nats</b><br>{one.hover}<br>{other.hover}<br>A click opens the pair."
+        f"<br><b>log X₁ = %{{x:.3g}}, log X₂ = %{{y:.3g}} nats</b><br>{hover(one)}<br>{hover(other)}<br>A click opens the pair."
         "<extra></extra>",
     }

@@ -1,61 +1,40 @@
-"""What can be painted on the tokens of a pair: log-ratio, credit, the pilot's choice. Token values in, numbers to paint out."""
+"""Numbers by which the tokens of a pair can be coloured: log-ratio, credit, and the pilot's random choice."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lab.glossary import TOKEN_VALUES as KINDS
+from lab.glossary import Entry
+
 EXTREME = 95
-"""Percentile of the absolute values at which the colours end, so that one wild token does not make the others pale."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Something that tokens can be painted with: title, symbol, unit, and its meaning in one sentence."""
-
-    title: str
-    symbol: str
-    unit: str
-    meaning: str
-
-
-KINDS = {
-    "log_ratio": Kind(
-        "Log-ratio",
-        "log π(y_t) − log ref(y_t)",
-        "nats",
-        "Blue: the policy finds this token likelier here than the reference does; orange: rarer.",
-    ),
-    "credit": Kind(
-        "Credit",
-        "−∂L/∂log π(y_t)",
-        "",
-        "Blue: the loss pushes this token up; orange: down. The gradient of the model begins with these numbers.",
-    ),
-    "pilot": Kind(
-        "Pilot",
-        "y_t in the pilot",
-        "",
-        "SGDPO: the tokens that were drawn at random; their log-ratios steer the other answer's side.",
-    ),
-}
+"""Percentile of the absolute values at which the colours end, so that one outlier does not make the others pale."""
 
 
 @dataclass(frozen=True)
 class Paint:
-    """Numbers for both answers. values: by side, float64 [T].   limit: where the colours end, on both sides of 0; above 0.
-    drawn: they are 0 or 1, chosen or not."""
+    """Numbers that colour the tokens of both answers of a pair.
 
-    kind: Kind
+    Attributes:
+        kind: Glossary entry of the numbers.
+        values: float64 [T] by side.
+        limit: Absolute value at which the colours end, above 0.
+        drawn: Whether the numbers are 0 or 1 (drawn by the pilot or not).
+    """
+
+    kind: Entry
     values: dict[str, np.ndarray]
     limit: float
     drawn: bool = False
 
 
 def paintable(tokens: pd.DataFrame) -> list[str]:
-    """Which of KINDS there are in token values, in the columns of `StoreReader.tokens`, of one pair."""
+    """Return which of KINDS the token values of one pair hold; `tokens` is a result of `TokenReader.read`."""
     if tokens.empty:
         return []
     columns = {"log_ratio": "ref_logps", "credit": "credit", "pilot": "pilot"}
@@ -63,13 +42,14 @@ def paintable(tokens: pd.DataFrame) -> list[str]:
 
 
 def paint(tokens: pd.DataFrame, name: str) -> Paint:
-    """The numbers of one of KINDS for one pair. Raises ValueError where its tokens have none."""
+    """Return the numbers of one of KINDS for one pair. Raises ValueError if its token values lack them."""
     if name not in paintable(tokens):
-        raise ValueError(f"These tokens cannot be painted with {name!r}; there is {', '.join(paintable(tokens)) or 'nothing'}.")
+        raise ValueError(f"These tokens cannot be painted with {name!r}; they hold {', '.join(paintable(tokens)) or 'no values'}.")
     values = {}
-    for row in tokens.itertuples():
-        found = row.logps.astype(np.float64) - row.ref_logps if name == "log_ratio" else getattr(row, name)
-        values[str(row.side)] = np.asarray(found, np.float64)
+    rows: Iterator[Any] = tokens.itertuples()
+    for row in rows:
+        numbers = row.logps.astype(np.float64) - row.ref_logps if name == "log_ratio" else getattr(row, name)
+        values[str(row.side)] = np.asarray(numbers, np.float64)
     sizes = np.abs(np.concatenate(list(values.values())))
     sizes = sizes[np.isfinite(sizes)]
     limit = 1.0 if name == "pilot" or not len(sizes) else float(np.percentile(sizes, EXTREME)) or float(sizes.max()) or 1.0

@@ -1,28 +1,30 @@
-"""What a virtual step on one pair does to the margins of all others: how many it helps and hurts, and how much."""
+"""Histogram of the effect of a virtual step on one pair on the margins of all other pairs."""
 
 from __future__ import annotations
 
 import numpy as np
 import plotly.graph_objects as go
 
-from lab.plots.glossary import entry
-from lab.plots.style import axis, empty, figure, ink, layout
+from lab.glossary import entry
+from lab.plots.style import axis, empty, figure, hover, layout, palette
 
 BARS = 40
-TITLE = "What the step does to the margins of the other pairs"
+TITLE = "Effect of the step on the margins of the other pairs"
 
 
 def virtual_step(changes: np.ndarray, own: float, *, dark: bool = False) -> go.Figure:
-    """Histogram of changes of the reward margin.
+    """Draw a histogram of changes of the reward margin, split at 0: pairs on the right are helped, on the left hurt.
 
-    changes: of the other pairs, [n].   own: that of the pair the step is taken on, drawn as a line where it fits.
-    Bars are split at 0; right of it a pair is helped, left of it hurt. Changes that are not finite are counted in the title.
+    Args:
+        changes: Changes of the other pairs, [n]; non-finite ones are only counted in the title.
+        own: Change of the pair on which the step is taken, drawn as a line.
+        dark: Use the dark palette.
     """
     values = np.asarray(changes, np.float64)
     finite = values[np.isfinite(values)]
     if not len(finite):
         return empty(TITLE, "There is no other pair whose margin could change.", dark=dark)
-    c = ink(dark)
+    c = palette(dark)
     furthest = max(float(np.abs(finite).max()), 1e-12)
     edges = np.linspace(-furthest, furthest, BARS + 1)
     counts, _ = np.histogram(finite, edges)
@@ -36,7 +38,7 @@ def virtual_step(changes: np.ndarray, own: float, *, dark: bool = False) -> go.F
         "y": counts.astype(np.int32),
         "width": float(edges[1] - edges[0]) * 0.92,
         "marker": {"color": np.where(middles > 0, c.chosen, c.rejected).astype(object)},
-        "hovertemplate": f"<b>%{{y:,d}} pairs</b> with a change near %{{x:.3g}}<br>{entry('margin').hover}<extra></extra>",
+        "hovertemplate": f"<b>%{{y:,d}} pairs</b> with a change near %{{x:.3g}}<br>{hover(entry('margin'))}<extra></extra>",
     }
     shapes, annotations = [], []
     if np.isfinite(own):

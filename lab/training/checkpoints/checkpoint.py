@@ -22,7 +22,7 @@ from lab.policy import Policy, full_tensor
 from lab.policy.sources import ModelError, is_converted, read_weights
 from lab.policy.sources.stored_adapters import check_adapter_names
 from lab.store import durable
-from lab.store.folder import CHECKPOINTS, FACTS, RunError, list_checkpoints, read_metadata, step_of
+from lab.store.folder import CHECKPOINTS, METADATA_FILE, RunError, list_checkpoints, read_metadata, step_of
 from lab.training.distributed import like
 
 TENSORS = "trainer.safetensors"
@@ -115,7 +115,7 @@ def save_checkpoint(run_dir: Path, policy: Policy, snapshot: Snapshot, progress:
         metadata["clock"] = progress.clock
         metadata |= {"evaluation": progress.evaluation, "kernel": policy.shared, "device": policy.device.type}
         sizes = {path.name: path.stat().st_size for path in sorted(draft.iterdir())}
-        (draft / FACTS).write_text(json.dumps(metadata | manifest | {"files": sizes}), encoding="utf-8")
+        (draft / METADATA_FILE).write_text(json.dumps(metadata | manifest | {"files": sizes}), encoding="utf-8")
         durable.publish(draft, folder)
         durable.sync(run_dir)
     except (OSError, SafetensorError) as error:
@@ -130,14 +130,14 @@ def add_evaluation(run_dir: Path, step: int, evaluation: dict[str, float]) -> No
     """Write down what a look found at a step whose checkpoint had been saved before the look came to its end."""
     folder = run_dir / CHECKPOINTS / f"step-{step:06d}"
     if folder.exists():
-        durable.write_json(folder / FACTS, read_metadata(folder) | {"evaluation": evaluation})
+        durable.write_json(folder / METADATA_FILE, read_metadata(folder) | {"evaluation": evaluation})
 
 
 def keep_asked(run_dir: Path, step: int) -> None:
     """Write down that somebody asked to keep a checkpoint that is there already."""
     folder = run_dir / CHECKPOINTS / f"step-{step:06d}"
     if folder.exists():
-        durable.write_json(folder / FACTS, read_metadata(folder) | {"asked": "keep"})
+        durable.write_json(folder / METADATA_FILE, read_metadata(folder) | {"asked": "keep"})
 
 
 def drop_old(run_dir: Path, keep: int, best: Path | None) -> None:

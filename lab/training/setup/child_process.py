@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from lab.run import RunLock, take
-from lab.store import RunError, StoreWriter, last_words
+from lab.store import RunError, StoreWriter, last_log_line
 from lab.store.folder import BEGINS, PROCESS_LOG
 
 
@@ -83,7 +83,7 @@ def _attend(process: subprocess.Popen[bytes], folder: Path) -> None:
         names = {s.value: s.name for s in signal.Signals}
         hint = " (memory may have run out)" if -code == signal.SIGKILL else ""
         message = f"The training process was ended by {names.get(-code, -code)}{hint}."
-    elif last_words(folder) is None:
+    elif last_log_line(folder) is None:
         message = f"The training process ended with exit code {code} and said nothing."
     else:
         return

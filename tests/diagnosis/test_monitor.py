@@ -1,4 +1,4 @@
-"""The watchman of a run in training: what it writes down, once each; and what cannot stop the training."""
+"""The monitor of a run in training: it records each finding once, and its failure never stops training."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import pytest
 
 from lab.diagnosis import Diagnosis, monitor
 from lab.diagnosis.alerts import Alert
-from lab.diagnosis.monitor import DiagnosticsMonitor, still_open
+from lab.diagnosis.monitor import DiagnosticsMonitor, open_findings
 from lab.store import StoreReader, StoreWriter
 from tests.diagnosis import troubled
 
 
-class Heard:
+class FakeAlerts:
     """Stands for Alerts."""
 
     def __init__(self) -> None:
         self.alerts: list[Alert] = []
         self.closed = False
 
-    def tell(self, alert: Alert) -> None:
+    def send(self, alert: Alert) -> None:
         self.alerts.append(alert)
 
     def close(self) -> None:
@@ -38,7 +38,7 @@ def test_a_run_writes_down_what_was_found_and_alerts_nobody(model_folder):
     from lab.plots.marks import describe, notable
 
     assert "diagnosis" in notable(run.events())["kind"].tolist()
-    assert describe("diagnosis", events["detail"].iloc[0]).startswith("Found: simpo: beta")
+    assert describe("diagnosis", events["detail"].iloc[0]).startswith("Finding: simpo: beta")
 
 
 def finding(kind="loss_spike", severity="warning", step=1):
@@ -47,22 +47,22 @@ def finding(kind="loss_spike", severity="warning", step=1):
 
 @pytest.fixture
 def watched(tmp_path, monkeypatch):
-    """A store with a watchman that finds what stands in a list, look after look."""
-    looks: list[list[Diagnosis]] = []
+    """A store with a monitor whose examinations return the findings in a list, one after the other."""
+    results: list[list[Diagnosis]] = []
     taken: list[int] = []
 
     def diagnose(reader, *, step, thresholds):
         taken.append(step)
-        return looks.pop(0) if looks else []
+        return results.pop(0) if results else []
 
     monkeypatch.setattr(monitor, "diagnose", diagnose)
-    store, heard = StoreWriter(tmp_path), Heard()
-    one = DiagnosticsMonitor(tmp_path, store, heard, interval=0.01)
+    store, alerts = StoreWriter(tmp_path), FakeAlerts()
+    one = DiagnosticsMonitor(tmp_path, store, alerts, interval=0.01)
     store.listeners.append(one)
 
     def go(*found):
         """One look at one more step."""
-        looks.append(list(found))
+        results.append(list(found))
         before = len(taken)
         store.scalars(before + 1, {"loss": 0.5})
         deadline = time.monotonic() + 20
@@ -71,13 +71,13 @@ def watched(tmp_path, monkeypatch):
             time.sleep(0.005)
         time.sleep(0.02)
 
-    yield go, store, heard, tmp_path
-    if not heard.closed:
+    yield go, store, alerts, tmp_path
+    if not alerts.closed:
         store.close()
 
 
 def test_what_persists_is_told_once_and_its_end_too(watched):
-    go, store, heard, folder = watched
+    go, store, alerts, folder = watched
     go(finding(step=1))
     go(finding(step=2))
     go()
@@ -88,17 +88,17 @@ def test_what_persists_is_told_once_and_its_end_too(watched):
     go(finding(severity="error", step=9))
     store.status(state="failed", error="No disk.", step=9)
     store.close()
-    events = StoreReader(folder).events("diagnosis")
-    told = [(detail["finding"], bool(detail.get("over"))) for detail in events["detail"]]
-    assert told == [("loss_spike", False), ("loss_spike", True), ("loss_spike", False), ("loss_spike", False)]
-    assert [(alert.kind, alert.severity) for alert in heard.alerts] == [
+    events = StoreReader(folder).events.read("diagnosis")
+    recorded = [(detail["finding"], bool(detail.get("over"))) for detail in events["detail"]]
+    assert recorded == [("loss_spike", False), ("loss_spike", True), ("loss_spike", False), ("loss_spike", False)]
+    assert [(alert.kind, alert.severity) for alert in alerts.alerts] == [
         ("loss_spike", "warning"),
         ("loss_spike", "warning"),
         ("loss_spike", "error"),
         ("failed", "error"),
     ]
-    assert heard.alerts[-1].message == "The run failed. No disk."
-    assert heard.closed
+    assert alerts.alerts[-1].message == "The run failed. No disk."
+    assert alerts.closed
 
 
 def test_a_run_that_goes_on_repeats_nothing(watched):
@@ -108,12 +108,12 @@ def test_a_run_that_goes_on_repeats_nothing(watched):
     store.event(6, "diagnosis", finding="loss_spike", over=True, severity="notice", message="x")
     store.flush()
     reader = StoreReader(folder)
-    assert still_open(reader, 5).keys() == {"loss_spike", "saturated"}
-    assert still_open(reader, 4).keys() == {"loss_spike"}
-    assert still_open(reader, 9).keys() == {"saturated"}
+    assert open_findings(reader, 5).keys() == {"loss_spike", "saturated"}
+    assert open_findings(reader, 4).keys() == {"loss_spike"}
+    assert open_findings(reader, 9).keys() == {"saturated"}
 
 
-def test_a_watchman_that_fails_stops_nothing(model_folder, monkeypatch, caplog):
+def test_a_monitor_that_fails_stops_nothing(model_folder, monkeypatch, caplog):
     monkeypatch.setattr(monitor, "diagnose", lambda *_, **__: 1 / 0)
     run = troubled.run("dpo", troubled.told_apart(8), model_folder("gpt2"), steps=2, probe_budget=0)
     assert run.state == "finished"

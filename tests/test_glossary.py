@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from lab.glossary import CONCEPTS, FIELD_QUANTITIES, GLOSSARY, PAIR_TERMS, TOKEN_VALUES, entry, glossary_markdown
 from lab.objectives import OBJECTIVES, make_objective
-from lab.plots import GLOSSARY, PAIR_TERMS, entry
+from lab.plots.style import hover
 from lab.training.metrics import batch_scalars
 from tests.objectives.helpers import credit_of, random_pairs
 
@@ -36,14 +39,25 @@ def test_what_the_loop_and_the_oracle_add_is_explained() -> None:
     assert {*LOOP, *EVALUATION} <= GLOSSARY.keys()
 
 
-@pytest.mark.parametrize("name", sorted(GLOSSARY))
+EVERYTHING = {**GLOSSARY, **{f"{n}/{k}": v for n, d in enumerate((CONCEPTS, TOKEN_VALUES, FIELD_QUANTITIES)) for k, v in d.items()}}
+
+
+@pytest.mark.parametrize("name", sorted(EVERYTHING))
 def test_an_entry_is_one_sentence(name: str) -> None:
-    found = entry(name)
-    assert found.title
-    assert found.symbol
-    assert found.meaning.endswith(".")
-    assert found.meaning.count(". ") == 0
-    assert found.symbol in found.hover.replace("<br>", " ").replace("&gt;", ">")
+    known = EVERYTHING[name]
+    assert known.title
+    assert known.symbol
+    assert known.meaning.endswith(".")
+    assert known.meaning.count(". ") == 0
+    assert known.symbol in hover(known).replace("<br>", " ").replace("&gt;", ">")
+
+
+def test_the_guide_shows_every_entry_in_tables_of_five_columns() -> None:
+    lines = glossary_markdown().splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    assert all(len(re.split(r"(?<!\\)\|", row)) == 7 for row in rows)
+    for name in (*GLOSSARY, *CONCEPTS, *TOKEN_VALUES, *FIELD_QUANTITIES):
+        assert any(f"`{name}`" in row for row in rows)
 
 
 def test_a_number_of_held_out_pairs_is_that_of_the_training_ones() -> None:
