@@ -68,7 +68,7 @@ def find_starting_point(run_dir: Path, policy: Policy, *, resume: bool, branch: 
     """Find the checkpoint that a run continues from. Raises CheckpointError where none of its checkpoints can be read."""
     if not resume:
         return StartingPoint(branch=branch)
-    own, damaged = workers.in_turn(lambda: latest_whole(run_dir, policy))
+    own, damaged = workers.main_process_first(lambda: latest_whole(run_dir, policy))
     return StartingPoint(own, branch, damaged)
 
 

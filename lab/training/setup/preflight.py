@@ -23,7 +23,7 @@ from lab.run.preflight_report import Finding, Lengths, Memory, Preflight, Time, 
 from lab.training.data.encoded_pairs import EncodedPair
 from lab.training.data.training_pairs import TrainingPairs
 from lab.training.distributed import ALONE, Workers
-from lab.training.step import pair_logps, stands_alone
+from lab.training.step import has_independent_pairs, pair_logps
 
 from .memory_estimate import STEPS, MemoryEstimate, tokens_of
 
@@ -308,7 +308,7 @@ def _time(
     mean = sum(map(tokens_of, pairs)) / len(pairs)
     objective = config.objective
     # Parts of a batch that depend on one another are computed once more, before the objective sees all of them.
-    twice = micro * workers.world_size < config.batch_size and not stands_alone(objective, objective.initial_state())
+    twice = micro * workers.world_size < config.batch_size and not has_independent_pairs(objective, objective.initial_state())
     once = (2 if twice else 1) * forward + backward
     step = config.batch_size / workers.world_size * mean / tokens * once + _optimizer_seconds(policy)
     reference = missing / workers.world_size / tokens * forward
