@@ -25,7 +25,7 @@ from lab.training import DeviceSlot, Training, create_run, start, start_process
 from lab.training.data.encoded_pairs import encode_pair
 from lab.training.distributed import ALONE, Workers
 from lab.training.evaluation.evaluator import Judge
-from lab.training.lifecycle import check_new_folder, leaving_a_note
+from lab.training.lifecycle import check_new_folder, recording_failure
 from lab.training.loop import OnStep
 from lab.training.setup.branch import lay_out, plan_branch, read_start
 from lab.training.setup.executor_choice import Executor, choose_place
@@ -270,7 +270,7 @@ def start_run(
 
     if not workers.is_main:
         if slot is None or slot.wait_for_main():
-            with leaving_a_note(folder, workers):
+            with recording_failure(folder, workers):
                 make(SilentWriter()).run()
         return Run(folder)
     if executor == "process":

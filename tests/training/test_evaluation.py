@@ -15,7 +15,7 @@ import lab
 from lab.api import make_run
 from lab.policy import Answer, Lora, load_policy, reference_model, sample
 from lab.training.evaluation import evaluator
-from lab.training.evaluation.sampled_answers import answer_facts, kept_answers, kl_divergence, kl_facts, repetition
+from lab.training.evaluation.sampled_answers import answer_metrics, cached_answers, kl_divergence, kl_metrics, repetition
 from tests.models import make_reward_model
 
 FAST = {
@@ -228,7 +228,7 @@ def test_the_estimate_is_unbiased_and_its_error_honest(moved):
     hits = 0
     for number, given in enumerate(answers):
         alone = [[answer] for answer in given]
-        scalars, detail = kl_facts(kl_divergence(moved, moved, alone, batch_size=512, progress=lambda done, total: None))
+        scalars, detail = kl_metrics(kl_divergence(moved, moved, alone, batch_size=512, progress=lambda done, total: None))
         assert scalars["eval/kl"] == pytest.approx(exact[number], abs=5 * detail["kl_se"])
         hits += detail["kl_low"] <= exact[number] <= detail["kl_high"]
         assert detail["kl_se"] < exact[number] / 3
@@ -274,7 +274,7 @@ def test_repetition_is_the_share_of_four_words_that_stood_before():
 
 def test_length_and_cut_answers():
     answers = [[Answer("a b", (1,), (5, 6, 1), True), Answer("a", (1,), (5,), False)], [Answer("", (1,), (1,), True)]]
-    found = answer_facts(answers)
+    found = answer_metrics(answers)
     assert found["eval/completions/mean_length"] == pytest.approx(5 / 3)
     assert found["eval/completions/clipped_ratio"] == pytest.approx(1 / 3)
 
@@ -288,13 +288,13 @@ def test_the_references_answers_are_made_once_and_a_damaged_file_again(tmp_path)
         return made
 
     for _ in range(2):
-        assert kept_answers(tmp_path, [1, "x"], make) == made
+        assert cached_answers(tmp_path, [1, "x"], make) == made
     assert len(calls) == 1
-    kept_answers(tmp_path, [2, "x"], make)
+    cached_answers(tmp_path, [2, "x"], make)
     assert len(calls) == 2
     for path in tmp_path.iterdir():
         path.write_text(path.read_text()[:-9])
-    assert kept_answers(tmp_path, [2, "x"], make) == made
+    assert cached_answers(tmp_path, [2, "x"], make) == made
     assert len(calls) == 3
-    assert kept_answers(tmp_path, [2, "x"], make) == made
+    assert cached_answers(tmp_path, [2, "x"], make) == made
     assert len(calls) == 3

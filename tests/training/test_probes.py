@@ -24,7 +24,7 @@ from lab.training.data.random_streams import generator
 from lab.training.distributed import ALONE, Workers
 from lab.training.evaluation.gradient_by_layer import ProbeBudget, layer_of, select_layers
 from lab.training.evaluation.panel import Panel
-from lab.training.evaluation.probes import Probes, probe_copies, wants_panel
+from lab.training.evaluation.probes import Probes, panel_enabled, probe_copies
 from lab.training.setup.prepare import _check_probes
 from lab.training.step import accumulate, pair_logps
 from tests.training.comparing import assert_same, interrupted, resumed
@@ -246,7 +246,7 @@ def test_the_budget_is_kept_whatever_probes_cost(share, steps):
     budget, dearest = ProbeBudget(share), 0.0
     for step, cost in steps:
         if budget.due():
-            budget.took(cost)
+            budget.spend(cost)
             dearest = max(dearest, cost)
         assert budget.spent <= share * budget.trained + dearest + 1e-9
         budget.trained += step
@@ -260,7 +260,7 @@ def test_the_first_probe_is_paid_for_and_then_none_of_the_budget_lies_idle(share
     budget, probes = ProbeBudget(share), []
     for number in range(steps):
         if budget.due():
-            budget.took(cost)
+            budget.spend(cost)
             probes.append(number)
         budget.trained += step
     assert probes[0] == 0
@@ -390,7 +390,7 @@ def test_a_run_without_a_panel_says_why(setting, why, rows, model_folder):
     ],
 )
 def test_who_gets_a_panel(settings, wanted):
-    assert wants_panel(TrainConfig.parse(objective="dpo", **settings)) == wanted
+    assert panel_enabled(TrainConfig.parse(objective="dpo", **settings)) == wanted
 
 
 def test_what_a_probe_holds_in_memory():

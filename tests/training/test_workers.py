@@ -22,7 +22,7 @@ from lab.run.config import TrainConfig
 from lab.store import StoreReader, list_checkpoints
 from lab.training import create_run, start
 from lab.training.distributed import Workers
-from lab.training.lifecycle import leaving_a_note
+from lab.training.lifecycle import recording_failure
 
 LAUNCH = {"DDP": ["--multi_gpu"], "FSDP": ["--use_fsdp", "--fsdp_version", "2"]}
 COMMON: dict[str, Any] = {
@@ -171,7 +171,7 @@ def test_the_reason_of_a_process_that_failed_reaches_the_first(tmp_path):
     """Which finds no more than that the other is gone."""
     config = TrainConfig.parse(objective="dpo")
     create_run(tmp_path / "run", config)
-    with pytest.raises(RuntimeError), leaving_a_note(tmp_path / "run", Workers(1, 2)):
+    with pytest.raises(RuntimeError), recording_failure(tmp_path / "run", Workers(1, 2)):
         raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
 
     def lost(store):
@@ -189,7 +189,7 @@ def test_the_reason_of_a_process_that_failed_reaches_the_first(tmp_path):
     assert message.endswith("(Said by process 1 of 2.)")
     assert said(wrong, Workers(0, 2)) == "A setting is wrong."
     assert "Connection closed" in said(lost, Workers(0, 1))  # what an earlier run with more processes left behind
-    with leaving_a_note(tmp_path / "run", Workers(1, 2)):
+    with recording_failure(tmp_path / "run", Workers(1, 2)):
         pass  # and it is swept away when that process begins again
     assert "Connection closed" in said(lost, Workers(0, 2))
 
