@@ -251,8 +251,10 @@ def recording_failure(folder: Path, workers: Workers) -> Iterator[None]:
 
 
 def _failure_of_other_process(folder: Path, workers: Workers, error: BaseException) -> str | None:
-    """Return the message of the process that failed first, if `error` may be its consequence (torch reports a lost connection as
-    RuntimeError)."""
+    """Return the message of the process that failed first, if `error` may be its consequence.
+
+    torch reports a lost connection to another process as RuntimeError.
+    """
     failures = [path for rank in range(1, workers.world_size) if (path := folder / FAILURE_FILE.format(rank=rank)).exists()]
     if not isinstance(error, RuntimeError) or isinstance(error, torch.OutOfMemoryError) or not failures:
         return None

@@ -201,7 +201,7 @@ def test_no_branch_looks_at_prompts_that_its_parent_trained_on(rows, model_folde
     with pytest.raises(ConfigError, match="parent's seed, 3"):  # also where another set may hold the same prompts
         lab.train(branch_from=parent, pairs=rows[:40], steps=31, seed=4)
     blind = lab.train(branch_from=parent, background=False, steps=31, evaluate=False)  # trains on everything
-    with pytest.raises(ConfigError, match=r"held_out, 0 \(it took no looks and trained on all pairs\).*give held_out = 0"):
+    with pytest.raises(ConfigError, match=r"held_out, 0 \(it had no evaluations and trained on all pairs\).*give held_out = 0"):
         lab.train(branch_from=blind, steps=32, evaluate=True)
     assert lab.train(branch_from=blind, background=False, steps=32, evaluate=True, held_out=0).state == "finished"
 

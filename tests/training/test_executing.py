@@ -11,7 +11,7 @@ import pytest
 import lab
 from lab.run.config import TrainConfig
 from lab.store import StoreWriter
-from lab.training.setup.executor_choice import LARGE_PARAMETERS, choose_place, count_parameters
+from lab.training.setup.executor_choice import LARGE_PARAMETERS, choose_executor, count_parameters
 from tests.training.test_preflight import FAST
 
 LIMIT = 16 * 10**9
@@ -36,15 +36,15 @@ def sized(tmp_path):
 
 
 def place(model, limit=LIMIT, only_here=None, **settings):
-    return choose_place(TrainConfig.parse(objective="dpo", model=model, **settings), limit=limit, only_here=only_here)
+    return choose_executor(TrainConfig.parse(objective="dpo", model=model, **settings), limit=limit, only_here=only_here)
 
 
 def test_small_models_train_here_and_large_ones_in_a_process(sized):
     small, large = sized(1_000_000), sized(LARGE_PARAMETERS + 10)
     assert count_parameters(small) == 1_000_000
     assert [place(model).executor for model in ("world", small, large)] == ["thread", "thread", "process"]
-    assert "1 million parameters and takes 16 MB without activations" in place(small).why
-    assert "above 100 million it is large" in place(large).why
+    assert "1 million parameters and takes 16 MB without activations" in place(small).reason
+    assert "above 100 million it is large" in place(large).reason
     assert place(small, limit=150_000_000).executor == "process"  # more than a tenth of the memory
     assert place(small, limit=150_000_000, lora_rank=8).executor == "thread"
     assert place("somebody/model").executor == "process"
@@ -56,7 +56,7 @@ def test_an_adapter_is_as_large_as_its_base_with_it(sized):
     adapter = sized(1_000_000, "adapter_model.safetensors", adapter_config={"base_model_name_or_path": base})
     on_adapter = sized(500_000, "adapter_model.safetensors", adapter_config={"base_model_name_or_path": adapter})
     assert [count_parameters(one) for one in (adapter, on_adapter)] == [7_001_000_000, 7_001_500_000]
-    assert "the model has 7 billion parameters" in place(adapter).why
+    assert "the model has 7 billion parameters" in place(adapter).reason
     elsewhere = sized(2_000, "adapter_model.safetensors", adapter_config={"base_model_name_or_path": "owner/base"})
     assert count_parameters(elsewhere) is None
     assert place(elsewhere).executor == "process"

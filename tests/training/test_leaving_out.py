@@ -133,7 +133,7 @@ def test_from_the_command_line_in_a_process_of_its_own(runs, tmp_path, capsys):
 
 def test_what_cannot_be_is_refused_and_changes_nothing(runs, tmp_path):
     plain, failed = runs
-    with pytest.raises(ConfigError, match="not changed after step 4: nothing was changed in it"):
+    with pytest.raises(ConfigError, match="not changed after step 4: it has no changes"):
         without(plain.dir, 4)
     with pytest.raises(ConfigError, match="without_change belongs to resuming"):
         lab.train("dpo", run_dir=tmp_path / "new", without_change=4)

@@ -198,7 +198,7 @@ def test_a_process_that_does_not_grow_is_not_stopped():
     guard = MemoryGuard(read=lambda: next(readings), limit=10**10)
     reasons = []
     for _ in range(3):
-        guard.look()
+        guard.check()
         reasons.append(guard.reason())
     assert reasons[:2] == [None, None]
     assert reasons[2] is not None

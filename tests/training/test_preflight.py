@@ -18,7 +18,7 @@ from lab.training.data.training_pairs import read_pairs
 from lab.training.distributed import Workers
 from lab.training.setup import memory_estimate
 from lab.training.setup import preflight as room
-from lab.training.setup.memory_estimate import tokens_of
+from lab.training.setup.memory_estimate import token_count
 from lab.training.setup.preflight import preflight
 
 FAST = {"steps": 4, "batch_size": 4, "save_every": 0, "device": "cpu", "evaluate": False}
@@ -236,7 +236,7 @@ def short_of_memory(monkeypatch, most, *, gradients=True):
     computed, backward = room.pair_logps, torch.autograd.grad
 
     def pair_logps(policy, objective, pairs, *more):
-        if sum(map(tokens_of, pairs)) > most:
+        if sum(map(token_count, pairs)) > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
         return computed(policy, objective, pairs, *more)
 
@@ -255,7 +255,7 @@ def test_where_the_measured_pairs_do_not_fit_less_is_measured(policy, rows, monk
     config = TrainConfig.parse(objective="dpo", **FAST)
     reading = read(config, rows, policy)
     whole = preflight(policy, config, reading, 512, missing=0)
-    longest = max(map(tokens_of, reading.encoded.values()))
+    longest = max(map(token_count, reading.encoded.values()))
     short_of_memory(monkeypatch, longest)  # one pair fits, two do not
     found = preflight(policy, config, reading, 512, missing=0)
     assert found.time.measured_pairs == 1
@@ -360,7 +360,7 @@ def test_what_goes_on_is_told_what_is_left(model_folder, rows, tmp_path, capsys)
 
 def test_processes_share_the_work_and_the_machine(policy, rows, monkeypatch):
     def even_pass(policy, config, pairs):  # a clock that no other process disturbs
-        tokens = sum(map(tokens_of, pairs))
+        tokens = sum(map(token_count, pairs))
         return 1e-4 * tokens, 2e-4 * tokens
 
     monkeypatch.setattr(room, "_pass", even_pass)

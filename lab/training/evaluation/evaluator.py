@@ -236,8 +236,11 @@ class Evaluator:
 
 
 def _cache_key(config: TrainConfig, policy: Policy, prompts: Sequence[Prompt]) -> list[Any]:
-    """Return everything that the reference's answers depend on: the loaded model and its precision, the prompts as tokens (hence
-    also the chat template), end-of-answer and special tokens, and the sampling settings."""
+    """Return everything that the reference's answers depend on, as JSON values.
+
+    The loaded model and its precision, the prompts as tokens (hence the chat template), end-of-answer and special tokens, and the
+    sampling settings.
+    """
     encoded = asked(policy, prompts, max_new_tokens=config.eval_tokens, max_length=config.max_length)
     hidden = sorted(policy.tokenizer.all_special_ids)
     encoder = policy.encoder(config.max_length)
