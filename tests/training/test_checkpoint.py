@@ -13,7 +13,7 @@ import lab
 from lab.policy import Policy
 from lab.store import StoreReader, StoreWriter, durable
 from lab.store.folder import FACTS, best_checkpoint, list_checkpoints, read_metadata, score, step_of
-from lab.training.checkpoints import saving
+from lab.training.checkpoints import saver
 from lab.training.evaluation.evaluator import Evaluation, Evaluator
 from tests.training.comparing import assert_same, interrupted, resumed
 
@@ -206,7 +206,7 @@ def test_a_checkpoint_that_is_damaged_a_second_time_is_set_aside_too(whole, same
 def test_no_checkpoint_is_published_before_its_record_is_on_the_disk(rows, model_folder, tmp_path, monkeypatch):
     """A disk that takes no rows at step 2: a kill there must find step 1's checkpoint, all of whose rows are there."""
     flush, published = StoreWriter.flush, []
-    monkeypatch.setattr(saving, "PATIENCE", 0.01)
+    monkeypatch.setattr(saver, "PATIENCE", 0.01)
 
     def slow(self, timeout=30.0):
         found = flush(self)
@@ -226,7 +226,7 @@ def test_no_checkpoint_is_published_before_its_record_is_on_the_disk(rows, model
 
 def test_at_the_end_a_record_that_is_not_on_the_disk_is_an_error(rows, model_folder, tmp_path, monkeypatch):
     flush = StoreWriter.flush
-    monkeypatch.setattr(saving, "PATIENCE", 0.01)
+    monkeypatch.setattr(saver, "PATIENCE", 0.01)
     monkeypatch.setattr(StoreWriter, "flush", lambda self, timeout=30.0: flush(self) and timeout != 0.01)
     run = lab.train("dpo", rows[:6], model_folder("llama"), background=False, **SETTINGS | {"steps": 2, "save_every": 0})
     assert run.state == "failed"
@@ -252,7 +252,7 @@ def test_rows_that_are_lost_are_said(rows, model_folder, tmp_path, monkeypatch):
     )
     assert run.state == "finished", run.error
     (message,) = warnings_of(run)
-    assert "entries of this run's record could not be written (database or disk is full): its history has a hole here" in message
+    assert "entries of this run's record could not be written (database or disk is full): its history has a gap here" in message
 
 
 def test_what_was_asked_for_does_not_push_out_what_the_run_keeps(rows, model_folder, tmp_path):

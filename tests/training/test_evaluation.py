@@ -91,7 +91,7 @@ def test_looking_changes_no_number_of_the_training(rows, model_folder):
 
 
 def test_a_stop_is_heard_in_the_middle_of_a_look(rows, model_folder, monkeypatch, tmp_path):
-    monkeypatch.setattr(evaluator, "BATCH", 1)
+    monkeypatch.setattr(evaluator, "SAMPLING_BATCH", 1)
     monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))  # where no answers of the reference lie yet
     settings = FAST | {"eval_prompts": 8, "eval_tokens": 40, "eval_every": 0, "background": True, "held_out": 0.4}
     run = lab.train("dpo", rows, model_folder("llama"), run_dir=tmp_path / "run", **settings)

@@ -140,7 +140,7 @@ def test_a_checkpoint_is_told_of_only_where_it_was_saved(when, model_folder, row
     else:
         reason = [None]
         monkeypatch.setattr(MemoryGuard, "reason", lambda guard: reason[0])
-        monkeypatch.setattr("lab.training.checkpoints.saving.save_checkpoint", full_disk)
+        monkeypatch.setattr("lab.training.checkpoints.saver.save_checkpoint", full_disk)
     on_step = None if when == "preparing" else lambda step, scalars: reason.__setitem__(0, low())
     run = lab.train("dpo", rows, model_folder("llama"), background=False, on_step=on_step, **FAST | {"steps": 50, "batch_size": 2})
     assert run.checkpoints() == []
@@ -161,7 +161,7 @@ CHILD = """
 import sys
 import lab
 from lab.policy.memory import resident_bytes
-from lab.training import memory_guard
+from lab.training.control import memory_guard
 
 budget, rows, held = resident_bytes() + 1_400_000_000, sys.argv[2], []
 memory_guard.memory_limit = lambda: budget

@@ -26,8 +26,7 @@ FAST = {"steps": 4, "batch_size": 4, "save_every": 0, "device": "cpu", "evaluate
 
 def read(config, rows, policy):
     encoder = policy.encoder(config.max_length)
-    silent = {"stage": lambda *_: None, "listen": lambda: None}
-    return read_pairs(config, [pair_of(row) for row in rows], encoder, policy.vocabulary, **silent)
+    return read_pairs(config, [pair_of(row) for row in rows], encoder, policy.vocabulary)
 
 
 @pytest.fixture
@@ -276,7 +275,7 @@ def test_a_run_that_runs_out_of_memory_has_its_report_and_says_what_to_do(model_
         assert run.state == "failed"
         report = run.preflight()
         assert report.time is None
-        assert "ran out in a pass over a single pair: set micro_batch_size to 1 and lower max_length" in report.advice
+        assert "ran out in a pass of a single pair: set micro_batch_size to 1 and lower max_length" in report.advice
         assert run.error == report.advice
         file = tmp_path / "pairs.jsonl"
         file.write_text("\n".join(map(json.dumps, rows)))

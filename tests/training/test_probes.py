@@ -289,9 +289,9 @@ def test_a_run_spaces_its_probes_so_that_the_budget_is_kept(rows, model_folder, 
 
     def on_step(step, scalars):
         both = made[0]
-        for budget in (both.gradients, both.looks):
+        for budget in (both.gradients, both.panel_budget):
             assert budget.spent <= budget.share * budget.trained + (budget.last or 0)
-        found.append((both.gradients.spent, both.looks.spent, both.gradients.trained))
+        found.append((both.gradients.spent, both.panel_budget.spent, both.gradients.trained))
 
     settings = SHORT | LOOKS | {"steps": 60, "eval_tokens": 1, "probe_budget": 0.2}
     run = lab.train("dpo", rows, model_folder("llama"), on_step=on_step, **settings)

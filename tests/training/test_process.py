@@ -114,7 +114,7 @@ def test_it_outlives_its_parent_obeys_anybody_and_dies_with_a_reason(data, model
     ("script", "reason"),
     [
         ("echo 'ImportError: libtorch is missing' >&2; exit 1", "ImportError: libtorch is missing"),
-        ("exit 3", "The training process ended with exit code 3 and said nothing."),
+        ("exit 3", "The training process ended with exit code 3 and without an error message."),
     ],
 )
 def test_a_child_that_dies_before_its_first_word_is_dead_with_a_reason(script, reason, rows, model_folder, tmp_path, monkeypatch):

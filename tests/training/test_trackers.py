@@ -131,7 +131,7 @@ def test_a_slow_tracker_does_not_hold_up_the_loop(tmp_path, notebook):
 def test_what_a_tracker_cannot_take_in_time_is_counted(tmp_path, notebook, monkeypatch):
     from lab.training import trackers
 
-    monkeypatch.setattr(trackers, "WAITING", 10)
+    monkeypatch.setattr(trackers, "QUEUE_LIMIT", 10)
     notebook.gate = threading.Event()
     said = []
     recorder = Recorder("notebook", TrackedRun("n", "k", tmp_path, False, {}), lambda step, message: said.append(message))

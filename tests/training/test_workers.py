@@ -186,7 +186,7 @@ def test_the_reason_of_a_process_that_failed_reaches_the_first(tmp_path):
 
     message = said(lost, Workers(0, 2))
     assert message.startswith("Out of memory: lower micro_batch_size")
-    assert message.endswith("(Said by process 1 of 2.)")
+    assert message.endswith("(Reported by process 1 of 2.)")
     assert said(wrong, Workers(0, 2)) == "A setting is wrong."
     assert "Connection closed" in said(lost, Workers(0, 1))  # what an earlier run with more processes left behind
     with recording_failure(tmp_path / "run", Workers(1, 2)):
