@@ -46,7 +46,7 @@ def test_resumed_equals_uninterrupted(number, objective, extra, rows, model_fold
 
 
 @pytest.mark.parametrize("lora_rank", [0, 2])
-def test_training_in_bfloat16_begins_and_goes_as_in_float32(lora_rank, rows, model_folder):
+def test_bfloat16_training_follows_float32(lora_rank, rows, model_folder):
     """Matrix products are rounded to 8 bits, weights in training are not: the curves agree as far as that reaches."""
     settings = SETTINGS | {"steps": 8, "lora_rank": lora_rank, "save_every": 0, "evaluate": False}
     runs = {
@@ -91,7 +91,7 @@ def test_stopped_and_resumed_equals_uninterrupted(objective, rows, model_folder,
     assert_same(resumed(folder), whole)
 
 
-def test_the_kernel_that_a_clock_chose_once_stays(rows, model_folder, tmp_path, monkeypatch):
+def test_a_resumed_run_keeps_its_attention_kernel(rows, model_folder, tmp_path, monkeypatch):
     """On a GPU it is timed anew whenever a run is taken up; another one would give other last bits."""
 
     def choose(kernel):

@@ -32,7 +32,7 @@ prompts = st.lists(st.integers(0, 30).map(lambda n: f"Question {n}?"), min_size=
 
 @settings(max_examples=60)
 @given(prompts, prompts, st.floats(0, 0.9), st.integers(0, 5))
-def test_a_prompt_is_on_one_side_whatever_else_is_in_the_set(first, more, share, seed):
+def test_the_split_of_a_prompt_does_not_depend_on_other_pairs(first, more, share, seed):
     few = [pair(i, prompt) for i, prompt in enumerate(first)]
     many = few + [pair(1000 + i, prompt) for i, prompt in enumerate(more)]
     (training, held), (training_many, held_many) = split(few, share, seed), split(many, share, seed)
@@ -46,7 +46,7 @@ def test_a_prompt_is_on_one_side_whatever_else_is_in_the_set(first, more, share,
     assert [p.id for p in split(edited, share, seed)[1]] == [p.id for p in held]
 
 
-def test_the_share_is_that_of_the_prompts_and_the_seed_chooses_them():
+def test_share_and_seed_of_the_split():
     pairs = [pair(i, f"Question {i}?") for i in range(4000)]
     chosen = [{p.id for p in split(pairs, 0.1, seed)[1]} for seed in (0, 0, 1)]
     assert chosen[0] == chosen[1] != chosen[2]
@@ -55,7 +55,7 @@ def test_the_share_is_that_of_the_prompts_and_the_seed_chooses_them():
     assert split(pairs, 0.0, 0)[1] == []
 
 
-def test_conversations_are_held_out_by_their_content():
+def test_equal_conversations_are_on_the_same_side():
     talk = [{"role": "user", "content": "Why?"}]
     pairs = [Pair(str(i), [{"role": "user", "content": f"Why {i}?"}], "a", "b") for i in range(40)] + [Pair("x", talk, "a", "b")]
     turned = [Pair("y", [dict(reversed(talk[0].items()))], "c", "d")]
@@ -64,14 +64,14 @@ def test_conversations_are_held_out_by_their_content():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_small_sets_keep_working(count, rows, model_folder):
+def test_small_sets_keep_a_pair_to_train_on(count, rows, model_folder):
     run = lab.train("dpo", rows[:count], model_folder("llama"), **FAST, held_out=0.9)
     assert run.state == "finished", run.error
     assert len(run.pairs()) + len(run.held_out()) == count
     assert len(run.pairs()) >= 1
 
 
-def test_a_run_never_trains_on_them_and_says_which_they_are(rows, model_folder):
+def test_a_run_never_trains_on_held_out_pairs(rows, model_folder):
     doubled = rows + [{**row, "chosen": row["chosen"] + " Indeed."} for row in rows]
     run = lab.train("sgdpo", doubled, model_folder("llama"), **FAST | {"steps": 30}, held_out=0.2)
     assert run.state == "finished", run.error
@@ -93,7 +93,7 @@ def test_a_run_never_trains_on_them_and_says_which_they_are(rows, model_folder):
     assert not set(run.reader.batch(30)["pair"]) & set(said["pairs"])
 
 
-def test_switched_off_everything_is_trained_on(rows, model_folder):
+def test_without_held_out_or_evaluations_all_pairs_are_trained_on(rows, model_folder):
     for off in ({"held_out": 0}, {"evaluate": False}):
         run = lab.train("dpo", rows, model_folder("llama"), **FAST | {"steps": 13}, **off)
         assert len(run.pairs()) == 50
@@ -101,7 +101,7 @@ def test_switched_off_everything_is_trained_on(rows, model_folder):
         assert run.events("evaluation").empty
 
 
-def test_a_look_computes_no_more_pairs_than_asked(rows, model_folder):
+def test_eval_pairs_limits_the_pairs_of_an_evaluation(rows, model_folder):
     run = lab.train("dpo", rows, model_folder("llama"), **FAST, held_out=0.5, eval_pairs=3)
     said = run.events("held_out")["detail"].iloc[0]
     assert len(run.held_out()) == said["looked_at"] == 3 < len(said["pairs"])
@@ -129,7 +129,7 @@ def setting(model_folder, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
-def test_looking_moves_nothing(name, setting):
+def test_held_out_terms_change_no_state(name, setting):
     objective = make_objective(name)
     policy, pairs, reference, head = setting(objective)
     state = objective.initial_state()
@@ -153,7 +153,7 @@ def test_looking_moves_nothing(name, setting):
         assert np.allclose(values, again[key], atol=1e-4, equal_nan=True), key
 
 
-def test_the_objective_before_the_first_step_of_dataset_statistics(setting):
+def test_dataset_statistics_before_the_first_step_are_zero(setting):
     objective = make_objective("alpha_dpo", normalize="dataset")
     policy, pairs, reference, _ = setting(objective)
     terms = held_out_terms(policy, objective, pairs, {}, reference=reference)

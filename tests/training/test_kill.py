@@ -40,7 +40,7 @@ def forking():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(OBJECTIVES)), ids=list(OBJECTIVES))
-def test_killed_runs_equal_one_left_in_peace(number, forking, rows, model_folder, tmp_path):
+def test_killed_and_resumed_runs_equal_an_uninterrupted_one(number, forking, rows, model_folder, tmp_path):
     objective, moments = list(OBJECTIVES)[number], random.Random(number)
     data = tmp_path / "pairs.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows[:10]))
@@ -64,7 +64,7 @@ def test_killed_runs_equal_one_left_in_peace(number, forking, rows, model_folder
     while struck < KILLS:
         left = leftovers(victim / "run")
         process = start(victim)
-        wait_for_a_moment(victim / "run", moments, lasted, lambda process=process: process.is_alive())
+        wait_for_a_random_moment(victim / "run", moments, lasted, lambda process=process: process.is_alive())
         process.kill()
         process.join(PATIENCE)
         if process.exitcode == 0:  # it was faster
@@ -82,7 +82,7 @@ def test_killed_runs_equal_one_left_in_peace(number, forking, rows, model_folder
     assert_same(lab.open_run(victim / "run"), whole)
 
 
-def wait_for_a_moment(folder: Path, moments: random.Random, lasted: float, alive: Callable[[], bool]) -> None:
+def wait_for_a_random_moment(folder: Path, moments: random.Random, lasted: float, alive: Callable[[], bool]) -> None:
     """Any moment, or one at which a checkpoint is written or deleted, or the store; never longer than the process lives."""
     kind = moments.choice(["any", "any", "any", "saving", "deleting", "store"])
     if kind == "any":

@@ -51,7 +51,7 @@ def copied(run, folder, keep=lambda step: True):
     return folder
 
 
-def test_it_goes_back_to_the_last_checkpoint_before_the_change_and_equals_a_run_without_it(runs, tmp_path):
+def test_a_run_resumed_without_a_change_equals_one_that_never_had_it(runs, tmp_path):
     plain, failed = runs
     again = without(copied(failed, tmp_path / "run"), 4)
     assert_same(again, plain)
@@ -63,21 +63,21 @@ def test_it_goes_back_to_the_last_checkpoint_before_the_change_and_equals_a_run_
     assert describe("resumed", event["detail"]) == "Resumed from step-000004, without the change after step 4"
 
 
-def test_from_a_checkpoint_well_before_it(runs, tmp_path):
+def test_reverting_to_a_checkpoint_well_before_the_change(runs, tmp_path):
     plain, failed = runs
     again = without(copied(failed, tmp_path / "run", keep=lambda step: step != 4), 4)
     assert_same(again, plain)
     assert again.events("resumed")["step"].tolist() == [3]
 
 
-def test_without_an_earlier_checkpoint_it_starts_again_and_says_so(runs, tmp_path):
+def test_reverting_without_an_earlier_checkpoint_starts_again_with_a_warning(runs, tmp_path):
     plain, failed = runs
     again = without(copied(failed, tmp_path / "run", keep=lambda step: step > 4), 4)
     assert_same(again, plain)
     assert "starts from its first step again" in again.events("warning")["detail"].iloc[-1]["message"]
 
 
-def test_later_changes_are_made_again_and_a_checkpoint_that_was_asked_for_is_set_aside(rows, model_folder, tmp_path):
+def test_later_changes_are_repeated_and_a_kept_checkpoint_is_renamed(rows, model_folder, tmp_path):
     def change(folder, both):
         def on_step(step, scalars):
             if both and step == 3:
@@ -99,7 +99,7 @@ def test_later_changes_are_made_again_and_a_checkpoint_that_was_asked_for_is_set
     assert [path.name for path in (run.dir / "checkpoints").glob("left-out-*")] == ["left-out-step-000003"]
 
 
-def test_edits_of_the_pairs_are_left_out(rows, model_folder, tmp_path):
+def test_edits_can_be_reverted(rows, model_folder, tmp_path):
     plain = train("dpo", rows, model_folder("gpt2"), tmp_path / "plain")
 
     def edit(step, scalars):
@@ -118,7 +118,7 @@ def test_edits_of_the_pairs_are_left_out(rows, model_folder, tmp_path):
     assert again.pairs_version == again.status["pairs_version"] == 0
 
 
-def test_from_the_command_line_in_a_process_of_its_own(runs, tmp_path, capsys):
+def test_reverting_from_the_command_line_in_a_process(runs, tmp_path, capsys):
     plain, failed = runs
     folder = copied(failed, tmp_path / "run")
     assert main(["train", "--run-dir", str(folder), "--resume", "--without-change", "7"]) == 1
@@ -131,7 +131,7 @@ def test_from_the_command_line_in_a_process_of_its_own(runs, tmp_path, capsys):
     assert_same(again, plain)
 
 
-def test_what_cannot_be_is_refused_and_changes_nothing(runs, tmp_path):
+def test_a_refused_reversion_changes_nothing(runs, tmp_path):
     plain, failed = runs
     with pytest.raises(ConfigError, match="not changed after step 4: it has no changes"):
         without(plain.dir, 4)
@@ -148,7 +148,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(runs, tmp_path):
     assert [path for path in before if path not in folder.rglob("*")] == []
 
 
-def test_a_branch_keeps_what_its_parent_changed(rows, model_folder, tmp_path):
+def test_changes_of_a_branchs_parent_cannot_be_reverted(rows, model_folder, tmp_path):
     def edit(step, scalars):
         if step == 3:
             with lab.open_run(tmp_path / "run").pair_store() as store:

@@ -50,7 +50,7 @@ def clear(policy, head):
 
 @pytest.mark.parametrize("lora", [None, Lora(rank=2)])
 @pytest.mark.parametrize("name", FIVE)
-def test_two_pieces_equal_one_backward(name, lora, setting):
+def test_backward_in_two_pieces_equals_one_backward(name, lora, setting):
     objective = make_objective(name)
     policy, pairs, reference, head = setting(objective, lora)
     result = accumulate(
@@ -71,7 +71,7 @@ def test_two_pieces_equal_one_backward(name, lora, setting):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("size", [1, 4])
-def test_parts_equal_the_whole(name, size, setting):
+def test_micro_batches_equal_the_whole_batch(name, size, setting):
     objective = make_objective(name)
     policy, pairs, reference, head = setting(objective)
     kwargs = {"reference": reference, "degree_head": head}
@@ -89,7 +89,7 @@ def test_parts_equal_the_whole(name, size, setting):
     assert (after - before).norm() <= 1e-6 * before.norm()
 
 
-def test_every_pair_is_seen_once_an_epoch():
+def test_every_pair_is_used_once_per_epoch():
     order = BatchSchedule.of(25, 5, seed=3)
     seen = [i for step in range(1, 11) for i in order.batch(step)]
     assert sorted(seen[:25]) == sorted(seen[25:]) == list(range(25))
@@ -103,7 +103,7 @@ def test_a_batch_may_be_larger_than_the_set():
     assert sorted(batch[:3]) == sorted(batch[3:6]) == [0, 1, 2]
 
 
-def test_the_schedule_is_hugging_faces():
+def test_the_learning_rate_schedule_equals_hugging_faces():
     from torch.optim import SGD
     from transformers import get_scheduler
 
@@ -119,7 +119,7 @@ def test_the_schedule_is_hugging_faces():
             scheduler.step()
 
 
-def test_every_registered_objective_survives_a_step(setting):
+def test_every_objective_makes_a_step(setting):
     for name in OBJECTIVES:
         objective = make_objective(name)
         policy, pairs, reference, head = setting(objective)
@@ -131,7 +131,7 @@ def test_every_registered_objective_survives_a_step(setting):
         assert torch.isfinite(result.credited.outcome.losses).all(), name
 
 
-def test_weakened_answers_fit_behind_a_prompt_that_was_cut_for_shorter_ones(model_folder):
+def test_degraded_answers_fit_with_a_prompt_that_was_cut_for_shorter_ones(model_folder):
     from lab.objectives import DegradedAnswers
     from lab.training.data.encoded_pairs import degrade_answer
 

@@ -89,7 +89,7 @@ def test_every_scalar_and_setting_reaches_the_tracker(rows, model_folder, notebo
     assert {"loss", "rewards/margins", "logps/chosen", "grad_norm", "learning_rate"} <= set(stored)
 
 
-def test_what_an_evaluation_finds_reaches_the_tracker(notebook, tmp_path, lab_home):
+def test_evaluation_scalars_reach_the_tracker(notebook, tmp_path, lab_home):
     from lab.store import StoreWriter
 
     store = StoreWriter(tmp_path)
@@ -101,7 +101,7 @@ def test_what_an_evaluation_finds_reaches_the_tracker(notebook, tmp_path, lab_ho
 
 
 @pytest.mark.parametrize("moment", ["start", "log", "finish"])
-def test_a_tracker_that_fails_is_said_once_and_the_run_goes_on(moment, rows, model_folder, notebook):
+def test_a_failing_tracker_is_warned_of_once_and_the_run_continues(moment, rows, model_folder, notebook):
     notebook.fail_at = moment
     run = lab.train("dpo", rows, model_folder("llama"), trackers="notebook", background=False, **SETTINGS)
     assert run.state == "finished"
@@ -110,7 +110,7 @@ def test_a_tracker_that_fails_is_said_once_and_the_run_goes_on(moment, rows, mod
     assert said == ["The tracker notebook failed (ConnectionError: the network is gone); the run goes on without it."]
 
 
-def test_a_slow_tracker_does_not_hold_up_the_loop(tmp_path, notebook):
+def test_a_slow_tracker_does_not_delay_the_loop(tmp_path, notebook):
     notebook.gate = threading.Event()
     said = []
     recorder = Recorder("notebook", TrackedRun("n", "k", tmp_path, False, {}), lambda step, message: said.append(message))
@@ -128,7 +128,7 @@ def test_a_slow_tracker_does_not_hold_up_the_loop(tmp_path, notebook):
     assert [step for step, _ in notebook.opened[0].logged] == list(range(1000))
 
 
-def test_what_a_tracker_cannot_take_in_time_is_counted(tmp_path, notebook, monkeypatch):
+def test_values_dropped_for_a_slow_tracker_are_counted(tmp_path, notebook, monkeypatch):
     from lab.training import trackers
 
     monkeypatch.setattr(trackers, "QUEUE_LIMIT", 10)
@@ -144,7 +144,7 @@ def test_what_a_tracker_cannot_take_in_time_is_counted(tmp_path, notebook, monke
     assert f"{left_out} of its values were left out" in said[0]
 
 
-def test_a_resumed_run_is_the_same_run_to_its_tracker(rows, model_folder, tmp_path, notebook):
+def test_a_resumed_run_has_the_same_tracker_key(rows, model_folder, tmp_path, notebook):
     import shutil
 
     folder = tmp_path / "run"
@@ -171,7 +171,7 @@ def test_a_resumed_run_is_the_same_run_to_its_tracker(rows, model_folder, tmp_pa
         ("wandb", "pip install wandb"),
     ],
 )
-def test_what_cannot_be_tracked_is_refused_before_anything_is_made(trackers, sentence, rows, lab_home, monkeypatch):
+def test_unknown_trackers_are_refused_before_a_run_is_created(trackers, sentence, rows, lab_home, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "wandb" else find(name, *a))
     with pytest.raises(ConfigError, match=sentence):
@@ -179,19 +179,19 @@ def test_what_cannot_be_tracked_is_refused_before_anything_is_made(trackers, sen
     assert not (lab_home / "runs").exists()
 
 
-def test_names_are_read_once_each(notebook):
+def test_tracker_names_without_duplicates(notebook):
     assert tracker_names("") == []
     assert tracker_names(" notebook,notebook , ") == ["notebook"]
 
 
-def test_settings_are_plain_values():
+def test_hyper_parameters_are_plain_values():
     flat = hyper_parameters(TrainConfig.parse(objective={"name": "spo", "base": "dpo"}))
     assert flat["objective.name"] == "spo"
     assert flat["objective.base.name"] == "dpo"
     assert all(isinstance(value, bool | int | float | str) for value in flat.values())
 
 
-def test_tensorboard_shows_a_resumed_run_as_one(rows, model_folder, tmp_path):
+def test_tensorboard_continues_a_resumed_run(rows, model_folder, tmp_path):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     import shutil
 

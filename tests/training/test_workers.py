@@ -93,7 +93,7 @@ def assert_alike(found: lab.Run, expected: lab.Run) -> None:
         assert torch.allclose(one[name], weight, atol=2e-5), name
 
 
-def test_replicated(together, rows, model_folder):
+def test_ddp_equals_one_process(together, rows, model_folder):
     """With an objective whose pairs depend on each other, so that each process has to know the other's."""
     run, expected = together("DDP", "--objective", "aot"), alone("aot", rows, model_folder("llama"))
     assert_alike(run, expected)
@@ -107,7 +107,7 @@ def test_replicated(together, rows, model_folder):
 @pytest.mark.parametrize(
     ("objective", "settings"), [("sgdpo", {"micro_batch_size": 2}), ("alpha_dpo", {"lora_rank": 2}), ("spo", {})]
 )
-def test_replicated_with_everything(objective, settings, together, rows, model_folder):
+def test_ddp_with_micro_batches_adapter_and_degree_head(objective, settings, together, rows, model_folder):
     run = together("DDP", "--objective", objective, **settings)
     if "lora_rank" in settings:
         names = ["loss", "grad_norm"]
@@ -118,7 +118,7 @@ def test_replicated_with_everything(objective, settings, together, rows, model_f
 
 
 @pytest.mark.slow
-def test_sharded_and_taken_up_by_one_process(together, rows, model_folder):
+def test_an_fsdp_run_can_be_resumed_by_any_number_of_processes(together, rows, model_folder):
     """The weights of a sharded run lie whole in its checkpoints: any number of processes goes on from them."""
     expected = alone("dpo", rows, model_folder("llama"))
     assert_alike(together("FSDP", "--objective", "dpo", micro_batch_size=1), expected)
@@ -136,7 +136,7 @@ def test_sharded_and_taken_up_by_one_process(together, rows, model_folder):
 
 
 @pytest.mark.slow
-def test_what_cannot_be_shared_is_one_sentence(together, tmp_path):
+def test_runs_that_cannot_be_shared_are_refused(together, tmp_path):
     for message, settings, reason in ((("dpo",), {"batch_size": 1}, "cannot share"), (("spo",), {}, "cannot be sharded")):
         with pytest.raises(AssertionError, match=reason):
             together("FSDP", "--objective", *message, folder=f"no-{message[0]}", **settings)
@@ -150,7 +150,7 @@ def test_shares_cover_a_batch(count, size):
     assert max(len(p) for p in parts) - min(len(p) for p in parts) <= 1
 
 
-def test_more_processes_than_pairs():
+def test_more_processes_than_pairs_is_an_error():
     with pytest.raises(ValueError, match="raise batch_size"):
         Workers(0, 4).share(3)
 
@@ -167,7 +167,7 @@ def test_micro_batches_need_equal_shares(model_folder):
     _check_workers(config.model_copy(update={"batch_size": 6}), policy, Workers(0, 2))
 
 
-def test_the_reason_of_a_process_that_failed_reaches_the_first(tmp_path):
+def test_the_main_process_reports_the_failure_of_another(tmp_path):
     """Which finds no more than that the other is gone."""
     config = TrainConfig.parse(objective="dpo")
     create_run(tmp_path / "run", config)
@@ -194,7 +194,7 @@ def test_the_reason_of_a_process_that_failed_reaches_the_first(tmp_path):
     assert "Connection closed" in said(lost, Workers(0, 2))
 
 
-def test_the_launcher_is_told_our_line(tmp_path, monkeypatch, capsys):
+def test_the_launcher_prints_the_error_line(tmp_path, monkeypatch, capsys):
     """Torch prints what it finds in the file that it named to the process, as the last thing of all."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
@@ -210,7 +210,7 @@ def test_the_launcher_is_told_our_line(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_together_they_wait_for_the_device(together, rows, model_folder):
+def test_several_processes_wait_for_the_device(together, rows, model_folder):
     first = lab.train("dpo", rows, model_folder("llama"), steps=100_000, save_every=0, device="cpu")
 
     def let_go():
