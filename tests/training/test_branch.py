@@ -1,4 +1,4 @@
-"""A new run from another's checkpoint, with another objective or other settings."""
+"""Branches: new runs from another run's checkpoint, with another objective or other settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 
 import lab
 from lab.cli import main
-from lab.objectives import OBJECTIVES
 from lab.run.config import ConfigError
 from lab.store.folder import read_metadata
 from tests.training.comparing import asking, assert_same, interrupted, resumed
@@ -71,7 +70,7 @@ def test_a_branch_with_another_objective(rows, model_folder, tmp_path):
     assert branch.state == "finished", branch.error
     assert branch.config.objective.name == "spo"
     assert branch.step == 5
-    # The reference stays the model as loaded: the log-ratios start where the parent's stood, not at 0.
+    # The reference stays the model as loaded: the log-ratios start at the parent's values, not at 0.
     assert branch.reader.batch(4)["log_ratio_chosen"].abs().max() > 1e-4
     ours, theirs = branch.reader.batch(4), parent.reader.batch(4)
     assert ours["logps_chosen"].to_numpy() == pytest.approx(theirs["logps_chosen"].to_numpy(), abs=1e-5)
@@ -83,7 +82,6 @@ def test_branches_between_objectives_with_and_without_state(rows, model_folder, 
     for parent, name in zip(parents, ("alpha_dpo", "bco_pair", {"name": "alpha_dpo", "normalize": "dataset"})):
         branch = lab.train(name, branch_from=parent, background=False, steps=3)
         assert branch.state == "finished", branch.error
-    assert len(OBJECTIVES) > 20
 
 
 def test_a_branch_with_a_fresh_optimizer(rows, model_folder, tmp_path):

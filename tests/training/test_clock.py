@@ -1,4 +1,4 @@
-"""Spans of time are differences of a clock that nobody can set."""
+"""Durations come from a monotonic clock."""
 
 from __future__ import annotations
 
@@ -43,4 +43,4 @@ def test_the_clock_of_a_resumed_run_continues(model_folder, rows, monkeypatch):
     after = run.scalars(["seconds/clock"])["seconds/clock"]
     assert after.is_monotonic_increasing
     assert after.iloc[:5].equals(before)
-    assert 1 <= after.iloc[5] - before.iloc[-1] <= took + 10, "the second after step 5 was the run's own"
+    assert 1 <= after.iloc[5] - before.iloc[-1] <= took + 10, "the second after step 5 counts"

@@ -1,4 +1,4 @@
-"""Where a run trains unless somebody decides."""
+"""The choice of a thread or a process with executor="auto"."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIMIT = 16 * 10**9
 
 @pytest.fixture
 def sized(tmp_path):
-    """sized(n): a folder with a model file whose header names n parameters, and nothing behind it."""
+    """Return a function sized(n): a folder with a model file whose header lists n parameters, without their data."""
 
     def folder(count, name="model.safetensors", **manifest):
         header = json.dumps(
@@ -55,7 +55,7 @@ def test_an_adapter_counts_with_its_base_model(sized):
     base = sized(7_000_000_000)
     adapter = sized(1_000_000, "adapter_model.safetensors", adapter_config={"base_model_name_or_path": base})
     on_adapter = sized(500_000, "adapter_model.safetensors", adapter_config={"base_model_name_or_path": adapter})
-    assert [count_parameters(one) for one in (adapter, on_adapter)] == [7_001_000_000, 7_001_500_000]
+    assert [count_parameters(model) for model in (adapter, on_adapter)] == [7_001_000_000, 7_001_500_000]
     assert "the model has 7 billion parameters" in choice(adapter).reason
     elsewhere = sized(2_000, "adapter_model.safetensors", adapter_config={"base_model_name_or_path": "owner/base"})
     assert count_parameters(elsewhere) is None
@@ -63,7 +63,7 @@ def test_an_adapter_counts_with_its_base_model(sized):
 
 
 def test_optimizer_tensors_are_not_counted(sized):
-    """A checkpoint holds the optimizer's tensors, too."""
+    """A checkpoint also contains the optimizer's tensors."""
     folder = sized(1_000_000)
     trainer = Path(sized(2_000_000)) / "model.safetensors"
     trainer.rename(Path(folder) / "trainer.safetensors")
@@ -71,12 +71,12 @@ def test_optimizer_tensors_are_not_counted(sized):
 
 
 def test_the_parameters_of_a_gguf_file_are_counted_from_its_header(tmp_path):
-    text = lambda message: struct.pack("<Q", len(message)) + message.encode()  # noqa: E731
-    message = ["a", "the", "token"]
+    text = lambda value: struct.pack("<Q", len(value)) + value.encode()  # noqa: E731
+    tokens = ["a", "the", "token"]
     metadata = [
         text("general.architecture") + struct.pack("<I", 8) + text("llama"),
         text("general.file_type") + struct.pack("<II", 4, 2),
-        text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, len(message)) + b"".join(map(text, message)),
+        text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, len(tokens)) + b"".join(map(text, tokens)),
         text("tokenizer.ggml.scores") + struct.pack("<IIQ3f", 9, 6, 3, 1, 2, 3),
     ]
     tensors = [

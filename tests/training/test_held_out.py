@@ -1,4 +1,4 @@
-"""Held-out pairs: which they are, that they are never trained on, and what an objective says of them."""
+"""Held-out pairs: how they are chosen, that they are never trained on, and their terms under every objective."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_split_of_a_prompt_does_not_depend_on_other_pairs(first, more, share
     (training, held), (training_many, held_many) = split(few, share, seed), split(many, share, seed)
     assert sorted(p.id for p in training + held) == sorted(p.id for p in few)
     assert not {p.prompt for p in training} & {p.prompt for p in held}
-    assert training  # something is always left to train on
+    assert training  # never empty
     assert [p.id for p in training] == [p.id for p in few if p in training]  # in the order of the set
     if training_many and held and held_many:
         assert {p.id for p in held} == {p.id for p in held_many} & {p.id for p in few}
@@ -75,22 +75,23 @@ def test_a_run_never_trains_on_held_out_pairs(rows, model_folder):
     doubled = rows + [{**row, "chosen": row["chosen"] + " Indeed."} for row in rows]
     run = lab.train("sgdpo", doubled, model_folder("llama"), **FAST | {"steps": 30}, held_out=0.2)
     assert run.state == "finished", run.error
-    said = run.events("held_out")["detail"].iloc[0]
-    assert said["looked_at"] == len(said["pairs"]) == len(run.held_out())
+    event = run.events("held_out")["detail"].iloc[0]
+    held_out = set(event["pairs"])
+    assert event["looked_at"] == len(held_out) == len(run.held_out())
     stored = {p.id: p.prompt for p in lab.open_pairs(doubled).all()}
     trained = set(run.pairs()["pair"])
-    assert trained | set(said["pairs"]) == set(stored)
-    assert not {stored[id] for id in trained} & {stored[id] for id in said["pairs"]}
-    assert set(run.held_out()["pair"]) == set(said["pairs"])
+    assert trained | held_out == set(stored)
+    assert not {stored[id] for id in trained} & {stored[id] for id in held_out}
+    assert set(run.held_out()["pair"]) == held_out
     assert run.held_out()["step"].unique().tolist() == [30]
     assert run.held_out(step=29)["step"].unique().tolist() == [0]
-    history = run.reader.pair_history(said["pairs"][0])
+    history = run.reader.pair_history(event["pairs"][0])
     assert history["step"].tolist() == [0, 30]
     frame = run.held_out()
     assert np.isclose(run.scalars(["eval/loss"])["eval/loss"].iloc[-1], frame["loss"].mean())
     margins = frame["reward_chosen"] - frame["reward_rejected"]
     assert np.isclose(run.scalars(["eval/rewards/accuracies"]).iloc[-1, 0], (margins > 0).mean())
-    assert not set(run.reader.batch(30)["pair"]) & set(said["pairs"])
+    assert not set(run.reader.batch(30)["pair"]) & held_out
 
 
 def test_without_held_out_or_evaluations_all_pairs_are_trained_on(rows, model_folder):
@@ -103,13 +104,13 @@ def test_without_held_out_or_evaluations_all_pairs_are_trained_on(rows, model_fo
 
 def test_eval_pairs_limits_the_pairs_of_an_evaluation(rows, model_folder):
     run = lab.train("dpo", rows, model_folder("llama"), **FAST, held_out=0.5, eval_pairs=3)
-    said = run.events("held_out")["detail"].iloc[0]
-    assert len(run.held_out()) == said["looked_at"] == 3 < len(said["pairs"])
+    event = run.events("held_out")["detail"].iloc[0]
+    assert len(run.held_out()) == event["looked_at"] == 3 < len(event["pairs"])
 
 
 @pytest.fixture(scope="module")
 def setting(model_folder, tmp_path_factory):
-    """make(objective): a policy that is not its reference any more, pairs, their reference, a degree head."""
+    """Return make(objective): (policy that differs from its reference, pairs, their reference, degree head or None)."""
     rows = [{"prompt": f"Question {i}?", "chosen": f"First mix the flour, {i}.", "rejected": f"No {i}."} for i in range(6)]
     policy = load_policy(str(model_folder("llama")), device="cpu")
     encoder = Encoder(policy.tokenizer)
@@ -120,8 +121,8 @@ def setting(model_folder, tmp_path_factory):
         degraded_spec = objective.degraded_answers()
         return policy, pairs, cache.lookup, torch.nn.Linear(policy.hidden_size, degraded_spec.degrees) if degraded_spec else None
 
-    everything = [make(make_objective(name))[1] for name in OBJECTIVES]
-    cache.prepare(policy, [c for pairs in everything for p in pairs for c in p.completions()])
+    pair_sets = [make(make_objective(name))[1] for name in OBJECTIVES]
+    cache.prepare(policy, [c for pairs in pair_sets for p in pairs for c in p.completions()])
     with torch.no_grad():
         for parameter in policy.parameters().values():
             parameter.add_(torch.randn(parameter.shape, generator=generator(0, 0, 9)) * 0.02)

@@ -1,4 +1,4 @@
-"""Resume without a change: the run goes on, bit for bit, as if the change had never been made."""
+"""Resume without a change: the run equals, bit for bit, one in which the change was never made."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def without(folder, step, **more):
 
 @pytest.fixture(scope="module")
 def runs(model_folder, tmp_path_factory):
-    """(a run that was never changed, one that failed because of a change after step 4)."""
+    """Return (a run without changes, a run that failed because of a change after step 4)."""
     place = tmp_path_factory.mktemp("runs")
     rows = [{"prompt": f"How {i}?\n", "chosen": f"First mix {i}.", "rejected": f"No idea {i}."} for i in range(12)]
     with pytest.MonkeyPatch.context() as patch:
@@ -43,7 +43,7 @@ def runs(model_folder, tmp_path_factory):
 
 
 def copied(run, folder, keep=lambda step: True):
-    """A copy of a run with the checkpoints of some steps only."""
+    """Copy a run with only the checkpoints of the steps for which `keep(step)` is true."""
     shutil.copytree(run.dir, folder)
     for checkpoint in list_checkpoints(folder):
         if not keep(int(checkpoint.name.removeprefix("step-"))):
@@ -82,7 +82,7 @@ def test_later_changes_are_repeated_and_a_kept_checkpoint_is_renamed(rows, model
         def on_step(step, scalars):
             if both and step == 3:
                 asking(folder, 3, "set", settings={"beta": 0.5})(step, scalars)
-                asking(folder, 3, "checkpoint")(step, scalars)  # of the step of the change, but saved after it
+                asking(folder, 3, "checkpoint")(step, scalars)  # at the step of the change, but saved after it
             if step == 5:
                 asking(folder, 5, "set", settings={"learning_rate": 2e-3})(step, scalars)
 
@@ -163,6 +163,6 @@ def test_changes_of_a_branchs_parent_cannot_be_reverted(rows, model_folder, tmp_
     for checkpoint in list_checkpoints(branch.dir):
         shutil.rmtree(checkpoint)
     plain = lab.train(branch_from=tmp_path / "run", at=5, run_dir=tmp_path / "plain", background=False)
-    again = without(branch.dir, 6)  # none of its checkpoints is left, so it begins where it branched off
+    again = without(branch.dir, 6)  # without checkpoints it begins where it branched off
     assert_same(again, plain, after=5)
     assert again.pairs_version == 1

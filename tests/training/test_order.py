@@ -1,4 +1,4 @@
-"""The order of pairs is a function of seed, step and the set's versions, and every epoch sees each of its pairs once."""
+"""The batch schedule: a function of seed, step and versions of the set, with every pair once per epoch."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_an_added_pair_takes_part_from_the_next_epoch():
 
 
 def test_seeds_above_32_bits_are_refused():
-    """A CPU's generator tells 2**32 seeds apart."""
+    """A CPU generator distinguishes 2**32 seeds."""
     with pytest.raises(ConfigError, match=r"seed = 4294967296 does not work: input should be less than 4294967296\."):
         TrainConfig.parse(objective="dpo", seed=2**32)
     starts = {generator(seed, 0, 1).initial_seed() for seed in (0, 1, 2**19, SEEDS - 1)}
@@ -75,7 +75,7 @@ def test_seeds_above_32_bits_are_refused():
 
 
 def test_seeds_steps_and_purposes_give_different_streams():
-    """A CPU's generator reads the lowest 32 bits of what it is seeded with: the run's seed has to reach them."""
+    """A CPU generator reads the lowest 32 bits of its seed, so the run's seed has to change these. Seed 0 keeps its old streams."""
     assert len({tuple(shuffled(50, seed, 0)) for seed in (0, 1, 2, 2**12, SEEDS - 1)}) == 5
     assert shuffled(50, 0, 3) == torch.randperm(50, generator=torch.Generator().manual_seed(2**22 + 3)).tolist()
     streams = {

@@ -1,10 +1,9 @@
-"""The reference cache under runs: what recomputes, what does not, and what interruptions and neighbours do to it."""
+"""The reference cache in runs: what is computed again, damaged entries, killed and concurrent processes."""
 
 from __future__ import annotations
 
 import multiprocessing
 import sqlite3
-import time
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ import lab
 from lab import home
 from lab.policy import PromptAnswer, ReferenceCache, load_policy
 from tests.training import trial
+from tests.training.comparing import until
 
 SETTINGS = {"steps": 3, "batch_size": 10, "save_every": 0, "device": "cpu", "eval_tokens": 8, "learning_rate": 1e-4}
 
@@ -25,7 +25,7 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def count_computed(model_folder):
-    """Trains, and says how many reference entries that had to compute."""
+    """Return a function that trains a run and returns how many reference entries were computed."""
 
     def train(pairs, objective="dpo", kind="llama", **settings):
         run = lab.train(objective, pairs, model_folder(kind), background=False, **SETTINGS | settings)
@@ -64,9 +64,9 @@ def test_other_tokens_or_weights_have_other_entries(count_computed, rows):
     rows = rows[:10]
     assert count_computed(rows) == 20
     assert count_computed(rows, max_length=200) == 0  # nothing was cut, so nothing changed
-    one = rows[0] | {"chosen": "flour " * 50}
-    assert count_computed([one, *rows[1:]]) == 1
-    assert count_computed([one, *rows[1:]], max_length=72) <= 2  # the long answer, and the other with its shortened prompt
+    longer = rows[0] | {"chosen": "flour " * 50}
+    assert count_computed([longer, *rows[1:]]) == 1
+    assert count_computed([longer, *rows[1:]], max_length=72) <= 2  # the long answer, and the other with its shortened prompt
     assert count_computed(rows, kind="qwen2") == 20
 
 
@@ -84,16 +84,14 @@ def test_the_precision_is_part_of_the_key(model_folder, tmp_path):
 @pytest.mark.parametrize("damage", ["DELETE FROM logps", "UPDATE logps SET value = substr(value, 1, 4)"])
 def test_an_entry_lost_in_mid_run_fails_the_run(damage, model_folder, rows):
     run = lab.train("dpo", rows, model_folder("llama"), **SETTINGS | {"steps": 100_000})
-    while run.step < 2:
-        time.sleep(0.02)
-        assert run.error is None
+    until(lambda: run.step >= 2, run)
     (path,) = (home.cache() / "reference").rglob("*.sqlite")
     with sqlite3.connect(path, timeout=30) as db:
         db.execute(damage)
     assert run.wait(60) == "failed"
     assert "were not computed before the run" in run.error
-    assert np.isfinite(run.scalars(["loss"])).all().all()  # what was trained until then is stored
-    # What the sentence advises helps: missing and damaged entries alike are computed when it starts again.
+    assert np.isfinite(run.scalars(["loss"])).all().all()  # the steps before are stored
+    # Starting again, as the message advises, computes missing and damaged entries.
     again = lab.train("dpo", rows, model_folder("llama"), background=False, **SETTINGS)
     assert again.state == "finished", again.error
 
@@ -104,8 +102,8 @@ def completions_of(count):
 
 @pytest.fixture
 def child(model_folder, tmp_path):
-    """child(count): a process that has loaded its model and prepares `count` completions once it is told to, and the pipe to it."""
-    context = multiprocessing.get_context("forkserver")  # so that torch is imported once for all of them
+    """Return child(count): (a process that prepares `count` completions after a message, the pipe to it)."""
+    context = multiprocessing.get_context("forkserver")  # imports torch once for all of them
     context.set_forkserver_preload(["tests.training.trial"])
     started = []
 
@@ -163,7 +161,7 @@ def test_two_processes_prepare_the_same_cache_at_once(child, model_folder, tmp_p
 
 
 def test_a_new_cache_can_be_opened_by_many_at_once(model_folder, tmp_path):
-    """Making the file is where two openers are likeliest to meet; each of three processes opens a hundred as they appear."""
+    """Three processes each create and open a hundred caches at the same time."""
     policy = load_policy(str(model_folder("llama")), device="cpu")
     context = multiprocessing.get_context("fork")
     together = context.Barrier(3)

@@ -1,4 +1,4 @@
-"""The gradient of a step: two pieces equal one, and parts equal the whole."""
+"""The gradient of a step: backward in two pieces, micro-batches, the batch schedule and the learning rate."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_backward_in_two_pieces_equals_one_backward(name, lora, setting):
     result = accumulate(
         policy, objective, pairs, objective.initial_state(), generator(0, 1, 2), reference=reference, degree_head=head
     )
-    found = gradients(policy, head)
+    actual = gradients(policy, head)
     clear(policy, head)
     logps = pair_logps(policy, objective, pairs, reference, head)
     draws = objective.draw(logps, generator(0, 1, 2))
@@ -64,9 +64,9 @@ def test_backward_in_two_pieces_equals_one_backward(name, lora, setting):
     outcome.losses.mean().backward()
     expected = gradients(policy, head)
     assert torch.allclose(outcome.losses, result.credited.outcome.losses, atol=1e-6)
-    assert found.keys() == expected.keys()
-    for name_, gradient in expected.items():
-        assert torch.allclose(found[name_], gradient, rtol=1e-4, atol=1e-6), name_
+    assert actual.keys() == expected.keys()
+    for parameter, gradient in expected.items():
+        assert torch.allclose(actual[parameter], gradient, rtol=1e-4, atol=1e-6), parameter
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -84,9 +84,9 @@ def test_micro_batches_equal_the_whole_batch(name, size, setting):
     clear(policy, head)
     parts = accumulate(policy, objective, pairs, state, generator(0, 1, 2), micro_batch_size=size, **kwargs)
     assert torch.allclose(whole.credited.outcome.losses, parts.credited.outcome.losses, rtol=1e-6, atol=1e-6)
-    found = gradients(policy, head)
-    before, after = (torch.cat([g[n].flatten() for n in sorted(expected)]) for g in (expected, found))
-    assert (after - before).norm() <= 1e-6 * before.norm()
+    actual = gradients(policy, head)
+    in_one, in_parts = (torch.cat([g[n].flatten() for n in sorted(expected)]) for g in (expected, actual))
+    assert (in_parts - in_one).norm() <= 1e-6 * in_one.norm()
 
 
 def test_every_pair_is_used_once_per_epoch():
@@ -142,4 +142,4 @@ def test_degraded_answers_fit_with_a_prompt_that_was_cut_for_shorter_ones(model_
     text = "First mix the flour and the water, then knead the soft dough, then warm the old oven for a good while. " * 3
     degraded = degrade_answer(text, pair, encoder, prompt, DegradedAnswers(degrees=3, source="sampled", share=1.0, pooling="last"))
     assert degraded
-    assert all(len(prompt) + len(weak.completion.answer) <= 64 for weak in degraded)
+    assert all(len(prompt) + len(answer.completion.answer) <= 64 for answer in degraded)

@@ -1,4 +1,4 @@
-"""A chat template that prints the date is told one moment by a run, its resumption, branches, twins and export, on any day."""
+"""A chat template that prints the date gets the same time in a run, its resumption, branches, twins and exports."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def conversations(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def on_day(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """on_day(1): the lab's clock stands on the second day from then on."""
+    """Return on_day(n): sets the lab's clock to DAYS[n]."""
 
     class Clock(datetime):
         day = 0
@@ -73,7 +73,7 @@ def on_day(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 def prompt_of(run: Run) -> str:
-    """The beginning of the first prompt as the run's model reads it."""
+    """Return the first line of the first prompt as the model gets it."""
     examined = examine(run, at=0)
     (pair, *_) = examined.pairs()
     return examined.policy.tokenizer.decode(examined.encode(pair).chosen.prompt).removeprefix("<s>").splitlines()[0]
@@ -152,7 +152,7 @@ def test_an_export_contains_the_template_time(dated_model, conversations, rows, 
     exec(assignment, {"HERE": folder, "tokenizer": tokenizer})
     user = {"role": "user", "content": "x"}
     assert tokenizer.apply_chat_template([user], tokenize=False).startswith("2024-02-03 04:05\n")
-    assert AutoTokenizer.from_pretrained(folder).chat_template == DATED  # who uses the model tells it the present date
+    assert AutoTokenizer.from_pretrained(folder).chat_template == DATED  # users of the model get the present date
     plain = lab.train("dpo", rows, model_folder("llama"), **FEW)
     other = lab.export_run(plain, tmp_path / "plain")
     assert not (other / "train_chat_template.jinja").exists()
