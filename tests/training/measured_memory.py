@@ -72,8 +72,8 @@ def measure(folder: Path, kind: str, settings: dict[str, Any]) -> dict[str, Any]
     assert run.state == "finished", run.error
     memory = report.memory
     return {
-        "said": memory.total,
-        "took": resident("VmHWM"),
+        "estimated": memory.total,
+        "measured": resident("VmHWM"),
         "before": before,
         "parts": memory.model_dump(exclude={"device", "free"}),
         "micro": report.micro_batch_size,

@@ -210,4 +210,4 @@ def test_a_process_that_does_not_grow_is_not_stopped():
 @pytest.mark.slow
 def test_the_estimate_is_near_the_measured_peak(shape, settings, tmp_path):
     row = measured(tmp_path / "shape", shape, settings)
-    assert 0.8 < row["said"] / row["took"] < 1.2, row
+    assert 0.8 < row["estimated"] / row["measured"] < 1.2, row
