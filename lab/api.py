@@ -25,13 +25,13 @@ from lab.training import DeviceSlot, Training, create_run, start, start_process
 from lab.training.data.encoded_pairs import encode_pair
 from lab.training.distributed import ALONE, Workers
 from lab.training.evaluation.evaluator import Judge
-from lab.training.lifecycle import check_new_folder, leaving_a_note
+from lab.training.lifecycle import check_new_folder, recording_failure
 from lab.training.loop import OnStep
 from lab.training.setup.branch import lay_out, plan_branch, read_start
-from lab.training.setup.executor_choice import Executor, choose_place
+from lab.training.setup.executor_choice import Executor, choose_executor
 from lab.training.setup.prepare import look_ahead
-from lab.training.setup.requirements import refuse_what_cannot_work
-from lab.training.setup.without_change import changes_to_leave_out, leave_out_changes
+from lab.training.setup.requirements import check_requirements
+from lab.training.setup.without_change import changes_made_after, revert_changes
 from lab.training.step import concatenate, pair_logps
 from lab.training.trackers import Recorder, tracked_run, tracker_names
 
@@ -133,7 +133,7 @@ def make_run(
     config = _parse(objective, pairs, model, settings).made_at()
     if known_elsewhere:
         require_known_elsewhere(config.objective)
-    refuse_what_cannot_work(config)
+    check_requirements(config)
     store = open_pairs(pairs, progress=progress)
     _check_model(config)
     if not config.pairs:
@@ -187,7 +187,7 @@ def _branch(
     branch = plan_branch(parent.dir, at, given, keep_optimizer=keep_optimizer, same_pairs=pairs is None)
     if known_elsewhere:
         require_known_elsewhere(branch.config.objective)
-    refuse_what_cannot_work(branch.config)
+    check_requirements(branch.config)
     _check_model(branch.config)
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(branch.config.objective.name)
     found = {"pairs_store": str(store.path), "pairs_version": version, "pairs_name": name}
@@ -218,9 +218,9 @@ def start_run(
     manifest = read_manifest(folder)
     config = TrainConfig.parse(**manifest["config"]).made_at(manifest["created"])
     if executor == "auto":
-        executor = choose_place(config, only_here=_only_here(config, on_step)).executor
+        executor = choose_executor(config, only_here=_only_here(config, on_step)).executor
     if without_change is not None and workers.is_main:
-        changes_to_leave_out(folder, without_change)
+        changes_made_after(folder, without_change)
     if device is not None:
         config = config.model_copy(update={"device": device})
     if executor == "process":
@@ -242,7 +242,7 @@ def start_run(
     trackers = tracker_names(config.trackers)
 
     def make(writer: StoreWriter) -> Training:
-        left_out = leave_out_changes(folder, without_change) if without_change is not None and workers.is_main else []
+        left_out = revert_changes(folder, without_change) if without_change is not None and workers.is_main else []
         resumed = workers.broadcast(_was_trained(folder) if workers.is_main else None)
         if workers.is_main:
             tracked = tracked_run(folder, config, manifest["created"], resumed=resumed)
@@ -270,7 +270,7 @@ def start_run(
 
     if not workers.is_main:
         if slot is None or slot.wait_for_main():
-            with leaving_a_note(folder, workers):
+            with recording_failure(folder, workers):
                 make(SilentWriter()).run()
         return Run(folder)
     if executor == "process":
@@ -341,7 +341,7 @@ def preflight(
     config = _parse(objective, pairs, model, settings)
     if executor == "process":
         require_known_elsewhere(config.objective)
-    refuse_what_cannot_work(config)
+    check_requirements(config)
     say = progress or (lambda what, share: None)
     stored = open_pairs(pairs, progress=progress).all()
     _check_model(config)

@@ -12,7 +12,7 @@ from lab.intervals import mean_interval, share_interval, win_rate
 from lab.pairs import Prompt
 from lab.policy.reward_model import RewardModel, check_reward_model
 from lab.policy.text.chat_template import now
-from lab.training.evaluation.evaluator import Judgement, Progress, Texts
+from lab.training.evaluation.evaluator import Judgement, OnProgress, Texts
 
 if TYPE_CHECKING:
     from lab.world import World
@@ -25,7 +25,7 @@ class OracleJudge:
         self.world = world
         self.prompts: Sequence[Prompt] = world.held_out_prompts
 
-    def __call__(self, prompts: Sequence[Prompt], answers: Texts, reference: Texts, progress: Progress) -> Judgement:
+    def __call__(self, prompts: Sequence[Prompt], answers: Texts, reference: Texts, progress: OnProgress) -> Judgement:
         """Reward, win rate against the reference and share of valid answers, all and by group of prompts."""
         scores = [[self.world.oracle(str(prompt), answer) for answer in given] for prompt, given in zip(prompts, answers)]
         rewards = [[score.total for score in given] for given in scores]
@@ -55,7 +55,7 @@ class RewardJudge:
         self.source, self.device, self.prompts, self.moment = source, device, prompts, moment or now()
         self._known: dict[tuple[Any, ...], list[float]] = {}
 
-    def __call__(self, prompts: Sequence[Prompt], answers: Texts, reference: Texts, progress: Progress) -> Judgement:
+    def __call__(self, prompts: Sequence[Prompt], answers: Texts, reference: Texts, progress: OnProgress) -> Judgement:
         """Reward and win rate against the reference."""
         model = RewardModel(self.source, device=self.device, moment=self.moment)
         try:
@@ -79,7 +79,7 @@ def judgement(name: str, rewards: list[list[float]], reference: list[list[float]
     return Judgement(scalars, detail, rewards, reference)
 
 
-def _flat_scores(model: RewardModel, prompts: Sequence[Prompt], answers: Texts, progress: Progress) -> list[float]:
+def _flat_scores(model: RewardModel, prompts: Sequence[Prompt], answers: Texts, progress: OnProgress) -> list[float]:
     asked = [prompt for prompt, given in zip(prompts, answers) for _ in given]
     return model.score(asked, [answer for given in answers for answer in given], progress=progress)
 

@@ -115,7 +115,7 @@ def train_together(given: dict[str, Any], options: argparse.Namespace, screen: J
     from lab import api
     from lab.store import read_manifest
     from lab.training.distributed import join
-    from lab.training.setup.without_change import changes_to_leave_out
+    from lab.training.setup.without_change import changes_made_after
 
     resumed = read_manifest(options.run_dir)["config"] if given.get("resume") else {}
     workers, device = join(given.get("device") or resumed.get("device") or "auto")
@@ -129,7 +129,7 @@ def train_together(given: dict[str, Any], options: argparse.Namespace, screen: J
         try:
             if workers.is_main:
                 if resumed and options.without_change is not None:
-                    changes_to_leave_out(options.run_dir, options.without_change)
+                    changes_made_after(options.run_dir, options.without_change)
                 made = str(options.run_dir if resumed else api.make_run(**given, run_dir=options.run_dir))
         finally:
             made = workers.broadcast(made)

@@ -1,4 +1,4 @@
-"""Training: configuration, the loop, checkpoints, and the handle on a run."""
+"""Training of a run: the loop, its steps, checkpoints and evaluations, and the thread or process that trains it."""
 
 from lab.training.control.device_slot import DeviceSlot, device_name
 from lab.training.evaluation.evaluator import Evaluation, Judge

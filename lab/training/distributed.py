@@ -1,9 +1,9 @@
-"""The processes that train one run together, as `accelerate launch` or `torchrun` started them; usually there is one.
+"""The processes that train one run together, started by `accelerate launch` or `torchrun`; usually there is only one.
 
-Every process holds the pairs and computes a contiguous part of each batch. The log-probs of all parts are exchanged before the
-objective sees them, so the loss of the whole batch and its credit are the same in every process, also for objectives whose
-pairs depend on each other; each process then sends the credit of its own part through its own model.
-The first process alone writes: store, checkpoints, reference answers, tracker.
+Every process holds all pairs and computes a contiguous part of each batch. The log-probs of all parts are gathered before the
+objective is called, so loss and credit of the whole batch are equal in every process, also for objectives whose pairs depend on
+each other; each process then backpropagates the credit of its own part. Only the main process (rank 0) writes: store,
+checkpoints, reference answers, trackers.
 """
 
 from __future__ import annotations
@@ -22,8 +22,14 @@ from lab.policy import Policy, PromptAnswer
 
 @dataclass(frozen=True)
 class Workers:
-    """rank: number of this process, 0 writes.   world_size: how many there are.   sharded: the weights are spread over them (FSDP).
-    here: how many of them share this machine."""
+    """The processes that train together, as one of them sees them.
+
+    Attributes:
+        rank: Number of this process; 0 is the main process.
+        world_size: Number of processes.
+        sharded: Whether weights are sharded over them (FSDP) rather than replicated (DDP).
+        local_world_size: Number of them on this machine.
+    """
 
     rank: int = 0
     world_size: int = 1
@@ -32,13 +38,13 @@ class Workers:
 
     @property
     def is_main(self) -> bool:
-        """True in the one process that records."""
+        """True in the process that writes store and checkpoints."""
         return self.rank == 0
 
     def share(self, count: int) -> slice:
-        """This process's part of a batch of `count` pairs; parts differ by at most one pair.
+        """Return this process's part of a batch of `count` pairs; the sizes of parts differ by at most one pair.
 
-        Raises ValueError where there are fewer pairs than processes.
+        Raises ValueError for fewer pairs than processes.
         """
         if count < self.world_size:
             raise ValueError(
@@ -47,16 +53,16 @@ class Workers:
         return slice(count * self.rank // self.world_size, count * (self.rank + 1) // self.world_size)
 
     def gather(self, logps: PairLogps) -> list[PairLogps]:
-        """The detached log-probs of every process's part, in their order, on this process's device."""
+        """Return the log-probs of every process's part, by rank, detached, on this process's device."""
         if self.world_size == 1:
             return [logps]
         device = logps.chosen.device
-        found: list[Any] = [None] * self.world_size
-        torch.distributed.all_gather_object(found, logps.map(lambda t: t.detach().cpu()))
-        return [part.map(lambda t: t.to(device)) for part in found]
+        parts: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(parts, logps.map(lambda t: t.detach().cpu()))
+        return [part.map(lambda t: t.to(device)) for part in parts]
 
     def average(self, tensors: Iterable[Tensor | None]) -> None:
-        """Replace tensors that every process has by their mean, in place."""
+        """Replace tensors by their mean over all processes, in place."""
         if self.world_size == 1:
             return
         for tensor in tensors:
@@ -65,7 +71,7 @@ class Workers:
                 tensor /= self.world_size
 
     def broadcast(self, value: Any) -> Any:
-        """The first process's value, in every process."""
+        """Return the main process's `value` in every process."""
         if self.world_size == 1:
             return value
         holder = [value]
@@ -73,17 +79,17 @@ class Workers:
         return holder[0]
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Wait until every process has made this call."""
         if self.world_size > 1:
             torch.distributed.barrier()
 
     def leave(self) -> None:
-        """The end of working together."""
+        """End communication between the processes."""
         if self.world_size > 1:
             torch.distributed.destroy_process_group()
 
-    def in_turn(self, work: Callable[[], Any]) -> Any:
-        """Do something first in the first process, then in the others, which find what it left behind (caches, folders)."""
+    def main_process_first(self, work: Callable[[], Any]) -> Any:
+        """Call `work` in the main process first, then in the others, which can use the files it wrote; return its result."""
         if self.world_size > 1 and not self.is_main:
             self.wait()
         try:
@@ -93,7 +99,7 @@ class Workers:
                 self.wait()
 
     def wrap(self, policy: Policy) -> None:
-        """Make a policy's log-probs exchange gradients (DDP) or weights and gradients (FSDP, arXiv 2304.11277)."""
+        """Wrap a policy in DistributedDataParallel or fully_shard (FSDP, arXiv 2304.11277); does nothing for a single process."""
         if self.world_size == 1:
             return
         if not self.sharded:
@@ -107,27 +113,27 @@ class Workers:
         for block in _blocks(policy.model):
             fully_shard(block, mesh=mesh)
         policy.wrapped = fully_shard(policy.module, mesh=mesh)
-        with torch.no_grad():  # the first pass has to go through the outermost module, so that it knows it is that
+        with torch.no_grad():  # FSDP takes the module of the first forward pass as its root
             policy.logps([PromptAnswer((policy.pad_id,), (policy.pad_id,))])
-        policy.wrapped.reshard()  # what is to be trained are the parts, and the outermost module keeps its own whole after a pass
+        policy.wrapped.reshard()  # the root stays unsharded after a pass, but the optimizer has to get the shards
 
-    def exchange(self, policy: Policy, now: bool) -> None:
-        """Whether the next forward and backward pass exchanges gradients; only the last of several micro-batches has to."""
+    def set_gradient_sync(self, policy: Policy, enabled: bool) -> None:
+        """Set whether the next backward pass synchronizes gradients; only that of a step's last micro-batch has to."""
         if self.world_size == 1:
             return
         if self.sharded:
-            policy.wrapped.set_requires_gradient_sync(now)
+            policy.wrapped.set_requires_gradient_sync(enabled)
         else:
-            policy.wrapped.require_backward_grad_sync = now
+            policy.wrapped.require_backward_grad_sync = enabled
 
 
 ALONE = Workers()
 
 
 def join(device: str) -> tuple[Workers, str]:
-    """Join the other processes, if a launcher started several; returns the workers and the device of this one.
+    """Join the process group if a launcher started several processes; return (workers, device of this process).
 
-    `accelerate launch --use_fsdp` shards the weights (its FSDP settings beyond that are not read); anything else replicates them.
+    `accelerate launch --use_fsdp` shards the weights (its other FSDP settings are not read); any other launch replicates them.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE, device
@@ -139,8 +145,8 @@ def join(device: str) -> tuple[Workers, str]:
     return Workers(state.process_index, state.num_processes, sharded, local_world_size), str(state.device)
 
 
-def like(value: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor spread as `parameter` is, on its device."""
+def shard_like(value: Tensor, parameter: Tensor) -> Tensor:
+    """Return `value` on the device of `parameter`, sharded as `parameter` is where they have the same shape."""
     mesh = getattr(parameter, "device_mesh", None)
     if mesh is None or value.shape != parameter.shape:
         return value.to(parameter.device)
@@ -150,7 +156,7 @@ def like(value: Tensor, parameter: Tensor) -> Tensor:
 
 
 def _blocks(model: Any) -> list[nn.Module]:
-    """The layers that repeat, each of which is spread and gathered as a whole."""
+    """Return the repeated layers of a model; each is sharded and gathered as a unit."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     names = set(getattr(base, "_no_split_modules", None) or ())
     return [module for module in base.modules() if type(module).__name__ in names]

@@ -1,4 +1,4 @@
-"""The life of a training: its folder, the thread it runs in, how it ends."""
+"""Create a run's folder, train it in a thread, and record how it ended."""
 
 from __future__ import annotations
 
@@ -34,16 +34,25 @@ from .loop import Training
 
 log = logging.getLogger(__name__)
 
-_here: dict[Path, threading.Thread] = {}
+_threads: dict[Path, threading.Thread] = {}
 
 
 def trained_here() -> list[Path]:
-    """Folders of the runs whose training thread belongs to this process and is alive."""
-    return [folder for folder, thread in _here.items() if thread.is_alive()]
+    """Return the folders of the runs that a thread of this process is training."""
+    return [folder for folder, thread in _threads.items() if thread.is_alive()]
 
 
 def create_run(folder: Path, config: TrainConfig, **manifest: Any) -> None:
-    """Make a run's folder. Raises RunError if there is a run in it already; nothing of that one is touched."""
+    """Create a run's folder with its manifest.
+
+    Args:
+        folder: The folder; its parents are created too.
+        config: Settings of the run.
+        **manifest: Further entries of the manifest.
+
+    Raises:
+        RunError: The folder already contains a run, which stays unchanged, or cannot be written.
+    """
     _make_folder(folder)
     content: dict[str, Any] = {
         "format": RUN_FORMAT,
@@ -55,25 +64,25 @@ def create_run(folder: Path, config: TrainConfig, **manifest: Any) -> None:
     draft = folder / f".{RUN_FILE}.{os.getpid()}"
     try:
         draft.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-        (folder / RUN_FILE).hardlink_to(draft)  # unlike a rename it refuses where another process was faster
+        (folder / RUN_FILE).hardlink_to(draft)  # unlike a rename it fails where another process was faster
     except FileExistsError:
-        raise _taken(folder) from None
+        raise _exists_error(folder) from None
     except OSError as error:
-        raise _cannot_be_made(folder, error) from None
+        raise _create_error(folder, error) from None
     finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
 
 
 def check_new_folder(folder: Path) -> None:
-    """Raises what `create_run` would raise for this folder. What is written to find out is deleted again."""
+    """Raise the RunError that `create_run` would raise for this folder; leaves nothing behind."""
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     draft = folder / f".{RUN_FILE}.{os.getpid()}"
     try:
         _make_folder(folder)
         draft.write_text("{}", encoding="utf-8")
     except OSError as error:
-        raise _cannot_be_made(folder, error) from None
+        raise _create_error(folder, error) from None
     finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
@@ -83,21 +92,21 @@ def check_new_folder(folder: Path) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    """Raises RunError where there is a run already, or no folder can be."""
+    """Create a folder; raise RunError where it contains a run or cannot be created."""
     if (folder / RUN_FILE).exists():
-        raise _taken(folder)
+        raise _exists_error(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"The folder {folder} cannot be made ({error.strerror}); give another run_dir.") from None
+        raise RunError(f"The folder {folder} cannot be created ({error.strerror}); give another run_dir.") from None
 
 
-def _taken(folder: Path) -> RunError:
+def _exists_error(folder: Path) -> RunError:
     return RunError(f"There is a run in {folder} already; continue it with resume, or give another run_dir.")
 
 
-def _cannot_be_made(folder: Path, error: OSError) -> RunError:
-    return RunError(f"The run cannot be made in {folder}. {durable.disk_problem(error) or error}")
+def _create_error(folder: Path, error: OSError) -> RunError:
+    return RunError(f"The run cannot be created in {folder}. {durable.disk_problem(error) or error}")
 
 
 def start(
@@ -111,18 +120,25 @@ def start(
     background: bool = True,
     workers: Workers = ALONE,
 ) -> threading.Thread:
-    """Train in `folder`, in the thread that is returned; background=False returns when it has ended.
+    """Train the run in `folder` in a new thread, and return the thread.
 
-    The thread is also that of a foreground run (background=False), so that Ctrl-C never strikes in the middle of a step.
+    A foreground run trains in a thread too, so that Ctrl-C never interrupts a step. If the program ends before a background run,
+    the run is stopped with a checkpoint. An error during training ends the run as failed, with the reason in its store and the
+    traceback in `log.txt`.
 
-    `make(store)` builds the Training, in the thread where it will run. turn: its turn on the device, which is waited for first;
-    None trains at once. lock: the hold on the folder, where this process was born with it. token_steps, keep_pair_rows: see
-    `StoreWriter`.
-    workers: the processes that train together, of which this is the first.
-    When the program ends before a background run does, the run is stopped with a checkpoint.
+    Args:
+        folder: Folder of the run.
+        make: Builds the Training from the run's store, in the thread that will train.
+        slot: Device slot to wait for first; None trains at once.
+        lock: Run lock inherited from the parent process; None acquires one.
+        token_steps: See `StoreWriter`.
+        keep_pair_rows: See `StoreWriter`.
+        background: False returns when the run has ended.
+        workers: The processes that train together; this one is the main process.
 
-    Raises RuntimeError if somebody trains in the folder already. What goes wrong later ends the run as failed, with the reason in
-    its store and the traceback in `log.txt`.
+    Raises:
+        RuntimeError: Another thread or process trains this run.
+        RunError: The folder cannot be written.
     """
     executor = "process" if lock else "thread"
     try:
@@ -130,8 +146,8 @@ def start(
     except OSError as error:
         raise RunError(f"The run in {folder} cannot be trained. {durable.disk_problem(error) or error}") from None
     try:
-        if lock is None:  # else whoever started this process did it, and requests may have come since
-            take(folder, PAUSING)  # an earlier process left them; other requests are handled by this one
+        if lock is None:  # otherwise the parent process did it, and new requests may have come since
+            take(folder, PAUSING)  # left by an earlier process; other requests are still handled
         store = StoreWriter(folder, token_steps=token_steps, keep_pair_rows=keep_pair_rows)
     except BaseException as error:
         held.release()
@@ -142,7 +158,6 @@ def start(
     in_process.begin(folder)
     store.status(state="queued", error=None, reason=None, remaining=None, stage=None, executor=executor, process=os.getpid())
     store.flush()
-
     began = time.monotonic()
 
     def work() -> None:
@@ -157,13 +172,13 @@ def start(
             outcome = in_process.Outcome(state, training.state.step, reason=training.stop_reason)
             store.status(state=state, stage=state, stage_share=None, stage_remaining=None, remaining=0, reason=outcome.reason)
             store.event(training.state.step, "state", state=state)
-        except Stopped:  # while it waited for its turn
+        except Stopped:  # while it waited for its device
             outcome = in_process.Outcome("stopped", _step_of(folder))
             store.status(state="stopped", stage="stopped", remaining=0)
             store.event(outcome.step, "state", state="stopped")
         except BaseException as error:
             step = training.state.step if training else 0
-            message = _note_of_another(folder, workers, error) or describe(error)
+            message = _failure_of_other_process(folder, workers, error) or describe(error)
             outcome = in_process.Outcome("failed", step, error=message)
             log.error("The run %s failed: %s", folder.name, message)
             store.status(state="failed", stage="failed", error=message)
@@ -184,13 +199,13 @@ def start(
 
     thread = threading.Thread(target=work, name=f"run-{folder.name}", daemon=True)
     thread.start()
-    _here[folder.resolve()] = thread
+    _threads[folder.resolve()] = thread
     if not background:
-        _wait_here(folder, thread)
+        _wait(folder, thread)
     return thread
 
 
-def _wait_here(folder: Path, thread: threading.Thread) -> None:
+def _wait(folder: Path, thread: threading.Thread) -> None:
     """Wait for a run's end. Ctrl-C stops it with a checkpoint and is raised afterwards; a second one is raised at once."""
     try:
         while thread.is_alive():
@@ -202,7 +217,7 @@ def _wait_here(folder: Path, thread: threading.Thread) -> None:
 
 
 def _step_of(folder: Path) -> int:
-    """The last step in a run's store; 0 where it cannot be read."""
+    """Return the last step in a run's store; 0 where it cannot be read."""
     try:
         return StoreReader(folder).step
     except (OSError, sqlite3.Error):
@@ -211,43 +226,45 @@ def _step_of(folder: Path) -> int:
 
 @atexit.register
 def _stop_all(patience: float = 60.0) -> None:
-    """A program that ends would take its training threads down in the middle of a step."""
+    """Stop and save all runs of this process before it ends; otherwise its threads would end in the middle of a step."""
     for folder in trained_here():
         send(folder, "stop")
     for folder in trained_here():
         log.warning("Saving the run in %s, which was still training when the program ended.", folder)
-        _here[folder].join(patience)
+        _threads[folder].join(patience)
 
 
-NOTE = "process-{rank}.failed"
-"""In a run's folder: why one of several processes failed. The others only find that it is gone."""
+FAILURE_FILE = "process-{rank}.failed"
+"""File in a run's folder: why one of several processes failed. The others only notice that the connection to it is lost."""
 
 
 @contextlib.contextmanager
-def leaving_a_note(folder: Path, workers: Workers) -> Iterator[None]:
-    """For a process that does not write the store: should it fail, the first one is to find the reason."""
-    note = folder / NOTE.format(rank=workers.rank)
-    note.unlink(missing_ok=True)
+def recording_failure(folder: Path, workers: Workers) -> Iterator[None]:
+    """Write a failure of this process to the run's folder, where the main process reads it; for the other processes."""
+    file = folder / FAILURE_FILE.format(rank=workers.rank)
+    file.unlink(missing_ok=True)
     try:
         yield
     except Exception as error:
         with contextlib.suppress(OSError):
-            durable.write_json(note, describe(error))
+            durable.write_json(file, describe(error))
         raise
 
 
-def _note_of_another(folder: Path, workers: Workers, error: BaseException) -> str | None:
-    """What the first of the other processes to fail has left, if it may be why this one failed: a lost process is met as a
-    RuntimeError of the exchange."""
-    there = [path for rank in range(1, workers.world_size) if (path := folder / NOTE.format(rank=rank)).exists()]
-    if not isinstance(error, RuntimeError) or isinstance(error, torch.OutOfMemoryError) or not there:
+def _failure_of_other_process(folder: Path, workers: Workers, error: BaseException) -> str | None:
+    """Return the message of the process that failed first, if `error` may be its consequence.
+
+    torch reports a lost connection to another process as RuntimeError.
+    """
+    failures = [path for rank in range(1, workers.world_size) if (path := folder / FAILURE_FILE.format(rank=rank)).exists()]
+    if not isinstance(error, RuntimeError) or isinstance(error, torch.OutOfMemoryError) or not failures:
         return None
-    first = min(there, key=lambda path: path.stat().st_mtime_ns)
-    return f"{json.loads(first.read_text(encoding='utf-8'))} (Said by {first.stem.replace('-', ' ')} of {workers.world_size}.)"
+    first = min(failures, key=lambda path: path.stat().st_mtime_ns)
+    return f"{json.loads(first.read_text(encoding='utf-8'))} (Reported by {first.stem.replace('-', ' ')} of {workers.world_size}.)"
 
 
 def kind_of_failure(error: BaseException) -> str:
-    """ "memory", "disk", "interrupt", "numbers" (loss or gradient not finite) or "other": what the diagnosis has to know of it."""
+    """Return "memory", "disk", "interrupt", "numbers" (loss or gradient not finite) or "other", as the diagnosis uses it."""
     if not isinstance(error, Exception):
         return "interrupt"
     if isinstance(error, CheckpointError) or durable.disk_problem(error):
@@ -258,7 +275,7 @@ def kind_of_failure(error: BaseException) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """An error in one sentence for people."""
+    """Return an error as one sentence, with advice where memory or the disk is the cause."""
     if isinstance(error, KeyboardInterrupt):
         return "It was interrupted at the keyboard."
     if problem := durable.disk_problem(error):

@@ -22,7 +22,7 @@ from lab.training.checkpoints.checkpoint import CheckpointError, CheckpointPurpo
 from lab.training.checkpoints.saver import CheckpointSaver
 from lab.training.checkpoints.starting_point import StartingPoint, restore, restore_optimizer
 from lab.training.control.changes import RunChanges, changeable_values
-from lab.training.control.memory_guard import NOTHING_TO_SAVE, MemoryGuard, saved
+from lab.training.control.memory_guard import NOTHING_TO_SAVE, MemoryGuard, saved_message
 from lab.training.control.request_handler import RequestHandler
 from lab.training.control.stopping import StopCheck, Stopped
 from lab.training.data.encoded_pairs import EncodedPair
@@ -157,7 +157,7 @@ class Training:
             if self.context is not None:
                 release_cached_memory()
                 self._save()
-                outcome = saved(self.state.step)
+                outcome = saved_message(self.state.step)
         finally:
             if reason is not None:
                 self.stop_reason = f"{reason} {outcome}".strip()

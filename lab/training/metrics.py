@@ -1,4 +1,4 @@
-"""A step's numbers, under TRL's names where TRL has one and ours beside them."""
+"""Scalars and token rows of a step, under TRL's metric names where TRL has one."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ TRL_NAMES = {
     "logps_chosen": "logps/chosen",
     "logps_rejected": "logps/rejected",
 }
-"""Our pair terms whose batch mean is one of TRL's metrics."""
+"""TRL's metric name for each pair term whose batch mean TRL records."""
 
 
 def host_terms(credited: Credited) -> dict[str, np.ndarray]:
-    """Every pair term as float32 [B] on the host, in one copy."""
+    """Return every pair term as a NumPy array, float32 [B], with one copy from the device."""
     import torch
 
     terms = credited.outcome.terms
@@ -30,8 +30,11 @@ def host_terms(credited: Credited) -> dict[str, np.ndarray]:
 
 
 def batch_scalars(terms: dict[str, np.ndarray]) -> dict[str, float]:
-    """Means over the batch, accuracy and margin. NaN in a term means that a pair has no such number (SPO: no weakened answer):
-    it does not count, and a term that no pair has gives no scalar. A loss that is NaN stays NaN."""
+    """Return the batch mean of every term, with reward margin and accuracy, under TRL's names.
+
+    NaN means that a pair does not have the term (SPO: no degraded answer); such pairs are left out of its mean, and a term that no
+    pair has is left out. A loss of NaN makes the mean loss NaN.
+    """
     means = {
         name: float(values.mean() if name == "loss" else values[~np.isnan(values)].mean())
         for name, values in terms.items()
@@ -45,16 +48,16 @@ def batch_scalars(terms: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def degree_scalars(result: StepResult) -> dict[str, float]:
-    """SPO: counts of (true degree, the head's first choice) over the batch's weakened answers, one scalar a cell."""
+    """Return SPO's confusion matrix over the batch's degraded answers: a count for each (true degree, predicted degree)."""
     degraded = result.logps.degraded
     if degraded is None:
         return {}
     counts = degree_confusion(degraded).tolist()
-    return {f"degree_confusion/{true}/{said}": float(n) for true, row in enumerate(counts) for said, n in enumerate(row)}
+    return {f"degree_confusion/{true}/{predicted}": float(n) for true, row in enumerate(counts) for predicted, n in enumerate(row)}
 
 
 def token_rows(pairs: list[EncodedPair], result: StepResult) -> list[TokenRow]:
-    """Token log-probs, credit and pilot choice of every pair of the step, cut to each answer's own length."""
+    """Return token log-probs, credit and pilot mask (SGDPO) of both answers of every pair, without padding."""
     rows = []
     for side in ("chosen", "rejected"):
         logps = _host(result.logps, side)

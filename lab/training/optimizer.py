@@ -1,4 +1,4 @@
-"""The optimizer of a run, made in one place, so that a step that is only tried is the step that the run would take."""
+"""The optimizer of a run, also used for virtual steps (`lab.whatif`), so that both take the same step."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lab.run.config import TrainConfig
 
 
 def adamw(config: TrainConfig, parameters: Sequence[nn.Parameter]) -> torch.optim.AdamW:
-    """AdamW over some parameters, with learning rate 0 until somebody sets one.
+    """Return AdamW over `parameters`, with learning rate 0 until one is set.
 
-    Weights decay, gains and biases do not, as Hugging Face's Trainer has it.
+    Weight decay applies to matrices only, not to gains and biases, as in Hugging Face's Trainer.
     """
     weights, others = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
     groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": config.weight_decay}, {"params": others}]

@@ -1,7 +1,7 @@
 """The gradient of one optimizer step: pairs to token log-probs, log-probs to credit, credit to parameters.
 
-Backward runs in two pieces. The first, loss to log-probs, is tiny and gives every token's credit; the second sends
-that credit through the model.
+Backward runs in two pieces. The first, from loss to log-probs, is small and gives every token's credit; the second continues
+from that credit through the model.
 """
 
 from __future__ import annotations
@@ -22,23 +22,29 @@ from lab.training.data.encoded_pairs import DegradedAnswer, EncodedPair
 
 from .distributed import ALONE, Workers
 
-PARTS_APART = 2**26
-"""Between the seeds of two parts of a batch: more than there are steps, see `generator`."""
+DROPOUT_SEED_STRIDE = 2**26
+"""Distance between the dropout seeds of two micro-batches: more than there are steps (see `random_streams.generator`)."""
 
 Reference = Callable[[PromptAnswer], np.ndarray | None]
-"""Token log-probs of a completion under the reference, float32 [T]; None where there is none."""
+"""Returns the token log-probs of a completion under the reference, float32 [T], or None without a reference."""
 
 Probe = Callable[[Sequence[Tensor], Sequence[Tensor]], None]
-"""Told what a part's graph begins with (log-probs of the chosen, of the rejected and, where there is one, the degree head's
-logits), and the gradient of the batch's mean loss with respect to each. It has to leave the graph alive."""
+"""Receives a micro-batch's outputs (log-probs of the chosen and of the rejected answers, with SPO also the degree head's logits),
+and the gradient of the batch's mean loss with respect to each. It must retain the graph."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step computed. The gradient itself lies in the parameters' `.grad`, that of the mean loss over the batch."""
+    """Losses and credit of a step; its gradient (of the mean loss over the batch) is in the parameters' `.grad`.
+
+    Attributes:
+        credited: The objective's outcome, its next state, and the credit of every token.
+        logps: Token log-probs of the whole batch, detached.
+        draws: What the objective drew at random.
+    """
 
     credited: Credited
-    logps: PairLogps  # detached
+    logps: PairLogps
     draws: Draws
 
 
@@ -49,29 +55,39 @@ def pair_logps(
     reference: Reference | None,
     degree_head: nn.Module | None = None,
 ) -> PairLogps:
-    """Token log-probs of a batch of encoded pairs, with reference, alignment and weakened answers as the objective needs."""
+    """Return the token log-probs of B pairs, with the reference, token alignment and degraded answers that the objective needs.
+
+    Args:
+        policy: The model; log-probs carry its gradient where gradients are enabled.
+        objective: Decides whether alignment and degraded answers are computed.
+        pairs: The batch.
+        reference: Looks up reference log-probs; None leaves them out.
+        degree_head: SPO's head; without it degraded answers are not scored.
+    """
     count = len(pairs)
     degraded_spec = objective.degraded_spec()
     degraded = (
-        [(row, slot, weak) for row, pair in enumerate(pairs) for slot, weak in enumerate(pair.degraded)] if degraded_spec else []
+        [(row, slot, answer) for row, pair in enumerate(pairs) for slot, answer in enumerate(pair.degraded)]
+        if degraded_spec
+        else []
     )
-    completions = [p.chosen for p in pairs] + [p.rejected for p in pairs] + [weak.completion for _, _, weak in degraded]
+    completions = [p.chosen for p in pairs] + [p.rejected for p in pairs] + [answer.completion for _, _, answer in degraded]
     pooling = degraded_spec.pooling if degraded_spec and degraded else None
-    found = policy.logps(completions, align=objective.needs_alignment, pooling=pooling)
+    logps = policy.logps(completions, align=objective.needs_alignment, pooling=pooling)
     sides = {"chosen": slice(0, count), "rejected": slice(count, 2 * count)}
     ref: dict[str, Tensor | None] = {"chosen": None, "rejected": None}
     if reference is not None:
         for side, rows in sides.items():
-            ref[side] = _stack([reference(c) for c in completions[rows]], found.logps[rows])
+            ref[side] = _stack([reference(c) for c in completions[rows]], logps.logps[rows])
     degraded_logits = None
     if degraded_spec and degree_head is not None:
-        degraded_logits = _degraded(count, degraded_spec.degrees, degraded, found, degree_head, reference)
-    align = {side: None if found.align is None else found.align[rows] for side, rows in sides.items()}
+        degraded_logits = _degraded(count, degraded_spec.degrees, degraded, logps, degree_head, reference)
+    align = {side: None if logps.align is None else logps.align[rows] for side, rows in sides.items()}
     return PairLogps(
-        chosen=found.logps[sides["chosen"]],
-        rejected=found.logps[sides["rejected"]],
-        chosen_mask=found.mask[sides["chosen"]],
-        rejected_mask=found.mask[sides["rejected"]],
+        chosen=logps.logps[sides["chosen"]],
+        rejected=logps.logps[sides["rejected"]],
+        chosen_mask=logps.mask[sides["chosen"]],
+        rejected_mask=logps.mask[sides["rejected"]],
         ref_chosen=ref["chosen"],
         ref_rejected=ref["rejected"],
         align_chosen=align["chosen"],
@@ -95,78 +111,93 @@ def accumulate(
     dropout_seed: int | None = None,
     training: bool = True,
 ) -> StepResult:
-    """Add the gradient of the mean loss of `pairs` to the parameters' `.grad`. Each of several workers computes its share.
+    """Add the gradient of the mean loss of `pairs` to the parameters' `.grad`.
 
-    With a micro-batch size the result is that of the large batch for every objective, but for what an adapter drops: that is drawn
-    for each part. Where the loss of a pair needs nothing
-    but that pair, part after part goes forward and backward. Otherwise (pairs that depend on each other, draws made for the
-    whole batch, a state) the log-probs of all parts are computed first without a graph, the objective sees the whole batch
-    at once, and each part is computed again with its credit sent back: one more forward.
-    `probe` is called for every part before its credit is sent back; see `Probe`.
-    training: False where the objective is to judge by the statistics it has, as an evaluation does, and not by this batch's.
-    dropout_seed: makes what an adapter drops in a part the same in both of its passes, and different in every worker.
+    With micro-batches the result equals that of the whole batch for every objective, except that adapter dropout is drawn for each
+    micro-batch. Where a pair's loss depends on that pair alone, each micro-batch goes forward and backward once. Otherwise (pairs
+    that depend on each other, random draws for the whole batch, a state) the log-probs of all micro-batches are computed first
+    without a graph, the objective is called on the whole batch, and each micro-batch is computed again to backpropagate its
+    credit: one more forward pass.
+
+    Args:
+        policy: The model in training.
+        objective: The objective.
+        pairs: The whole batch; each of several processes computes its share.
+        state: The objective's state before the step.
+        rng: Generator of the objective's draws.
+        reference: Looks up reference log-probs, or None.
+        degree_head: SPO's head, or None.
+        micro_batch_size: Pairs per forward pass; None for the whole share.
+        probe: Called for every micro-batch before its backward pass (see `Probe`).
+        workers: The processes that train together.
+        dropout_seed: Makes adapter dropout equal in both passes of a micro-batch, and different between processes.
+        training: False lets the objective use the statistics in its state, as an evaluation does, and not those of this batch.
     """
     count = len(pairs)
     own = workers.share(count)
     size = micro_batch_size or count
     starts = range(own.start, own.stop, size)
-    parts = [pairs[start : min(start + size, own.stop)] for start in starts]
+    micro_batches = [pairs[start : min(start + size, own.stop)] for start in starts]
+    last = len(micro_batches) - 1
 
     def forward(number: int) -> PairLogps:
         seeded: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-        if dropout_seed is not None:  # dropout knows no generator but the global one
+        if dropout_seed is not None:  # dropout can only use the global generator
             devices = [policy.device] if policy.device.type == "cuda" else []
-            seeded = global_generator(dropout_seed + PARTS_APART * (number * workers.world_size + workers.rank), devices)
+            stream = number * workers.world_size + workers.rank
+            seeded = global_generator(dropout_seed + DROPOUT_SEED_STRIDE * stream, devices)
         with seeded:
-            return pair_logps(policy, objective, parts[number], reference, degree_head)
+            return pair_logps(policy, objective, micro_batches[number], reference, degree_head)
 
-    def judge(logps: PairLogps) -> tuple[Credited, Draws]:
+    def credit(logps: PairLogps) -> tuple[Credited, Draws]:
         draws = objective.draw(logps, rng)
         return with_credit(objective, logps, state, draws, training=training), draws
 
-    def send_back(logps: PairLogps, credited: Credited, start: int) -> None:
-        outputs, gradients = _gradients(logps, credited, start, workers.world_size / count)
+    def backward(logps: PairLogps, credited: Credited, start: int) -> None:
+        outputs, gradients = _outputs_and_gradients(logps, credited, start, workers.world_size / count)
         if probe is not None:
             probe(outputs, gradients)
         torch.autograd.backward(outputs, gradients)
 
-    seen: list[PairLogps] = []
-    if len(parts) == 1:
+    computed: list[PairLogps] = []
+    if last == 0:
         logps = forward(0)
         whole = concatenate(workers.gather(logps.map(Tensor.detach)))
-        credited, draws = judge(whole)
-        send_back(logps, credited, own.start)
-    elif stands_alone(objective, state):
-        for number in range(len(parts)):
-            workers.exchange(policy, number == len(parts) - 1)
+        credited, draws = credit(whole)
+        backward(logps, credited, own.start)
+    elif has_independent_pairs(objective, state):
+        for number in range(len(micro_batches)):
+            workers.set_gradient_sync(policy, number == last)
             logps = forward(number)
-            seen.append(logps.map(Tensor.detach))
-            send_back(logps, judge(seen[-1])[0], 0)
-            del logps  # its graph must be gone before the next one grows
-        whole = concatenate(workers.gather(concatenate(seen)))
-        credited, draws = judge(whole)
+            computed.append(logps.map(Tensor.detach))
+            backward(logps, credit(computed[-1])[0], 0)
+            del logps  # free its graph before the next forward pass
+        whole = concatenate(workers.gather(concatenate(computed)))
+        credited, draws = credit(whole)
     else:
         with torch.no_grad():
-            seen = [forward(number) for number in range(len(parts))]
-        whole = concatenate(workers.gather(concatenate(seen)))
-        credited, draws = judge(whole)
+            computed = [forward(number) for number in range(len(micro_batches))]
+        whole = concatenate(workers.gather(concatenate(computed)))
+        credited, draws = credit(whole)
         for number, start in enumerate(starts):
-            workers.exchange(policy, number == len(parts) - 1)
-            send_back(forward(number), credited, start)
+            workers.set_gradient_sync(policy, number == last)
+            backward(forward(number), credited, start)
     if degree_head is not None:
         workers.average(p.grad for p in degree_head.parameters())
     return StepResult(credited, whole, draws)
 
 
-def stands_alone(objective: Objective, state: State) -> bool:
-    """True where a pair's loss and credit follow from that pair alone."""
+def has_independent_pairs(objective: Objective, state: State) -> bool:
+    """Return whether a pair's loss and credit depend on that pair alone."""
     draws_nothing = type(objective).draw is Objective.draw
     return draws_nothing and not state and not objective.couples(training=True)
 
 
-def _gradients(logps: PairLogps, credited: Credited, start: int, scale: float) -> tuple[list[Tensor], list[Tensor]]:
-    """What a part's graph begins with, and `scale` times the gradient of the summed losses with respect to it; the part's first
-    pair is number `start` of those that were credited."""
+def _outputs_and_gradients(logps: PairLogps, credited: Credited, start: int, scale: float) -> tuple[list[Tensor], list[Tensor]]:
+    """Return a micro-batch's outputs, and `scale` times the gradient of the summed losses with respect to each.
+
+    start: Row of the micro-batch's first pair in `credited`.
+    """
     rows = slice(start, start + len(logps))
     outputs = [logps.chosen, logps.rejected]
     gradients = [
@@ -180,7 +211,7 @@ def _gradients(logps: PairLogps, credited: Credited, start: int, scale: float) -
 
 
 def concatenate(parts: Sequence[PairLogps]) -> PairLogps:
-    """Batches joined along the pairs, completions padded to the longest."""
+    """Join batches along the pairs; completions are padded to the longest."""
     if len(parts) == 1:
         return parts[0]
     width = max(max(p.chosen.shape[1], p.rejected.shape[1]) for p in parts)
@@ -193,23 +224,23 @@ def concatenate(parts: Sequence[PairLogps]) -> PairLogps:
 
     names = ("chosen", "rejected", "chosen_mask", "rejected_mask", "ref_chosen", "ref_rejected", "align_chosen", "align_rejected")
     tensors = {name: join(name) for name in names}
-    weak = [p.degraded for p in parts]
+    degraded_parts = [p.degraded for p in parts if p.degraded is not None]
     degraded = None
-    if all(d is not None for d in weak):
-        slots = max(d.degree.shape[1] for d in weak if d is not None)
-        found = [_widened(d, slots) for d in weak if d is not None]
-        ratios = [d.log_ratio for d in found if d.log_ratio is not None]
+    if len(degraded_parts) == len(parts):
+        slots = max(d.degree.shape[1] for d in degraded_parts)
+        padded = [_pad_slots(d, slots) for d in degraded_parts]
+        ratios = [d.log_ratio for d in padded if d.log_ratio is not None]
         degraded = Degraded(
-            torch.cat([d.head_logits for d in found]),
-            torch.cat([d.degree for d in found]),
-            torch.cat([d.present for d in found]),
-            torch.cat(ratios) if len(ratios) == len(found) else None,
+            torch.cat([d.head_logits for d in padded]),
+            torch.cat([d.degree for d in padded]),
+            torch.cat([d.present for d in padded]),
+            torch.cat(ratios) if len(ratios) == len(padded) else None,
         )
     return PairLogps(**tensors, degraded=degraded)  # type: ignore[arg-type]
 
 
-def _widened(degraded: Degraded, slots: int) -> Degraded:
-    """The same answers with K = slots, the new places empty."""
+def _pad_slots(degraded: Degraded, slots: int) -> Degraded:
+    """Pad degraded answers to K = `slots` places."""
     more = slots - degraded.degree.shape[1]
     pad = nn.functional.pad
     ratio = degraded.log_ratio
@@ -235,30 +266,30 @@ def _degraded(
     count: int,
     degrees: int,
     degraded: Sequence[tuple[int, int, DegradedAnswer]],
-    found: CompletionLogps,
+    logps: CompletionLogps,
     degree_head: nn.Module,
     reference: Reference | None,
 ) -> Degraded:
-    """The weakened answers, given as (pair, slot, answer), with their head logits spread to [B, K, N].
+    """Score the degraded answers with SPO's head: logits [B, K, N] for K answers per pair and N degrees.
 
-    They are the last rows of `found`. K is the most any pair of the batch has, at least 1.
+    count: B. degraded: (pair, slot, answer) of each, the last rows of `logps`. K is the largest number in a pair, at least 1.
     """
-    device, first = found.logps.device, len(found.logps) - len(degraded)
+    device, first = logps.logps.device, len(logps.logps) - len(degraded)
     slots = max((slot for _, slot, _ in degraded), default=0) + 1
     logits = torch.zeros(count, slots, degrees, device=device)
     degree = torch.zeros(count, slots, dtype=torch.long, device=device)
     present = torch.zeros(count, slots, dtype=torch.bool, device=device)
     if not degraded:
         return Degraded(logits, degree, present, None if reference is None else torch.zeros(count, slots, device=device))
-    assert found.hidden is not None
+    assert logps.hidden is not None
     rows = torch.tensor([r for r, _, _ in degraded], device=device)
     places = torch.tensor([s for _, s, _ in degraded], device=device)
-    logits = logits.index_put((rows, places), degree_head(found.hidden[first:]))
-    degree[rows, places] = torch.tensor([w.degree for _, _, w in degraded], device=device)
+    logits = logits.index_put((rows, places), degree_head(logps.hidden[first:]))
+    degree[rows, places] = torch.tensor([answer.degree for _, _, answer in degraded], device=device)
     present[rows, places] = True
-    ref = None if reference is None else _stack([reference(w.completion) for _, _, w in degraded], found.logps[first:])
+    ref = None if reference is None else _stack([reference(answer.completion) for _, _, answer in degraded], logps.logps[first:])
     if ref is None:
         return Degraded(logits, degree, present)
     ratio = torch.zeros(count, slots, device=device)
-    ratio[rows, places] = (found.logps[first:].detach() - ref).sum(-1)
+    ratio[rows, places] = (logps.logps[first:].detach() - ref).sum(-1)
     return Degraded(logits, degree, present, ratio)

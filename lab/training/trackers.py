@@ -1,7 +1,7 @@
-"""Experiment trackers (TensorBoard, Weights & Biases, trackio) fed with a run's scalars, through Accelerate's tracker classes.
+"""Experiment trackers (TensorBoard, Weights & Biases, trackio) that receive a run's scalars, through Accelerate's classes.
 
-The run store stays what the lab itself reads. A tracker is a listener of the store's writer with a thread of its own, so that
-a slow one never holds up a training step, and one that fails never ends a run.
+The lab itself reads only the run store. A tracker listens to the store's writer in a thread of its own, so a slow tracker never
+delays a training step, and a failing one never ends a run.
 """
 
 from __future__ import annotations
@@ -21,24 +21,28 @@ from lab.run.config import ConfigError, TrainConfig
 log = logging.getLogger(__name__)
 
 PROJECT = "preference-lab"
-"""What W&B and trackio put all runs of the lab under."""
+"""Project name in W&B and trackio."""
 
 BUILT_IN = ("tensorboard", "wandb", "trackio")
-"""Trackers the lab knows how to name, store and continue; each is the name of its pip package too."""
+"""Trackers that the lab can continue when a run resumes; each name is also that of its pip package."""
 
-WAITING = 100_000
-"""Steps that may wait for a slow tracker before further ones are left out."""
+QUEUE_LIMIT = 100_000
+"""Steps that may wait for a slow tracker; further ones are dropped."""
 
 PATIENCE = 60.0
-"""Seconds a tracker gets for its last words when the run has ended."""
+"""Seconds that a tracker has to write the remaining values when the run has ended."""
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What a tracker is told about a run.
+    """A run as trackers identify it.
 
-    name: for people.   key: the same at every resumption, and no other run's.   folder: for trackers that write files.
-    resumed: whether the run goes on in what a tracker may hold of it already.   settings: see `hyper_parameters`.
+    Attributes:
+        name: Display name.
+        key: Identifier that stays the same when the run resumes, and that no other run has.
+        folder: Folder for trackers that write files.
+        resumed: Whether the tracker continues an earlier record of this run.
+        settings: See `hyper_parameters`.
     """
 
     name: str
@@ -49,13 +53,16 @@ class TrackedRun:
 
 
 def tracked_run(folder: Path, config: TrainConfig, created: str, *, resumed: bool) -> TrackedRun:
-    """The run in `folder`, made at the time `created`, as trackers know it."""
+    """Return the description of a run for trackers; `created` is the time in its manifest."""
     key = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{folder.name}-{created}")[-100:]
     return TrackedRun(config.name or folder.name, key, folder.resolve(), resumed, hyper_parameters(config))
 
 
 def hyper_parameters(config: TrainConfig) -> dict[str, Any]:
-    """Every setting by name, flat ("objective.beta"), as the plain values that every tracker takes; None becomes "none"."""
+    """Return every setting by its flat name ("objective.beta"), as bool, number or string; None becomes "none".
+
+    Addresses of alerts are left out, because they may contain a secret.
+    """
     flat: dict[str, Any] = {}
 
     def add(prefix: str, value: Any) -> None:
@@ -65,13 +72,18 @@ def hyper_parameters(config: TrainConfig) -> dict[str, Any]:
         else:
             flat[prefix] = value if isinstance(value, bool | int | float | str) else str(value).lower()
 
-    add("", config.model_dump(mode="json", exclude={"alert_webhook", "alert_hosts"}))  # an address may be a secret
+    add("", config.model_dump(mode="json", exclude={"alert_webhook", "alert_hosts"}))
     return flat
 
 
 def tracker_names(trackers: str) -> list[str]:
-    """The names in a `trackers` setting, each once. Raises ConfigError, in a sentence that says what to install, for one that
-    cannot be used here. Beside the three built-in ones there are the classes that somebody has registered with Accelerate."""
+    """Return the names in a `trackers` setting ("tensorboard, wandb"), without duplicates.
+
+    Besides the built-in trackers, classes registered with Accelerate are allowed.
+
+    Raises:
+        ConfigError: A tracker is unknown or not installed; the message names what to install.
+    """
     names = list(dict.fromkeys(name.strip() for name in trackers.split(",") if name.strip()))
     for name in names:
         if name not in BUILT_IN and name not in _registered():
@@ -85,7 +97,7 @@ def tracker_names(trackers: str) -> list[str]:
 
 
 def _registered() -> dict[str, Any]:
-    """Tracker classes that somebody has registered with Accelerate, by name; its own others have settings the lab cannot know."""
+    """Return the tracker classes that were registered with Accelerate by name, without Accelerate's own."""
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
     from accelerate.utils import LoggerType
 
@@ -94,18 +106,23 @@ def _registered() -> dict[str, Any]:
 
 
 def make_tracker(name: str, run: TrackedRun, first_step: int) -> Any:
-    """A started `accelerate.tracking.GeneralTracker` whose first values will be those of `first_step`.
+    """Start a tracker and return it, an `accelerate.tracking.GeneralTracker`.
 
-    A resumed run goes on in the same place: TensorBoard in its folder, where what is about to be written again is dropped, W&B
-    under the same id, trackio under the same name. Raises whatever the tracker raises where it cannot start.
+    A resumed run continues its record: TensorBoard in the same folder, without its values from `first_step` on, W&B under the same
+    id, trackio under the same name. Errors of the tracker are not caught.
+
+    Args:
+        name: One of `tracker_names`.
+        run: The run.
+        first_step: Step of the first values that will be logged.
     """
     from accelerate.state import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-    PartialState()  # Accelerate's trackers speak through its logger, which refuses to before there is one
+    PartialState()  # the logger of Accelerate's trackers requires it
     kind = LOGGER_TYPE_TO_CLASS[name]
     if name == "wandb":
-        # A second run of this process must not end up in the first one's, and only `init` tells the right one its settings.
+        # create_new: a second run of this process must not be logged into the first; `init` assigns settings to the right one.
         tracker = kind(
             PROJECT, name=run.name, id=run.key, resume="allow", reinit="create_new", dir=str(run.folder), config=run.settings
         )
@@ -115,7 +132,7 @@ def make_tracker(name: str, run: TrackedRun, first_step: int) -> Any:
         tracker = kind("tensorboard", str(run.folder), purge_step=first_step if run.resumed else None)
     else:
         tracker = kind(PROJECT, str(run.folder)) if kind.requires_logging_directory else kind(PROJECT)
-    # Only the process that writes the run's store has trackers, so none of them has to ask which process it is in.
+    # Only the process that writes the run's store creates trackers.
     tracker.main_process_only = False
     tracker.start()
     if name not in ("wandb", "trackio") and not run.resumed:
@@ -124,35 +141,38 @@ def make_tracker(name: str, run: TrackedRun, first_step: int) -> Any:
 
 
 class Recorder:
-    """Feeds one tracker, from a thread of its own; a listener of StoreWriter, whose calls return at once.
+    """Sends scalars to one tracker from a thread of its own; a listener of StoreWriter.
 
-    warn(step, words): called once, from that thread, if the tracker fails, which is given nothing any more then.
+    Args:
+        name: One of `tracker_names`.
+        run: The run.
+        warn: Receives (step, message) if the tracker fails; the tracker receives nothing afterwards.
     """
 
     def __init__(self, name: str, run: TrackedRun, warn: Callable[[int, str], None]) -> None:
         self.name, self._run, self._warn = name, run, warn
         self._queue: queue.SimpleQueue[tuple[int, dict[str, float]] | None] = queue.SimpleQueue()
-        self._left_out = 0
+        self._dropped = 0
         self._thread = threading.Thread(target=self._work, name=f"tracker-{name}", daemon=True)
         self._thread.start()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Hand over a step's numbers; never waits."""
+        """Queue the scalars of a step; returns at once."""
         if not self._thread.is_alive():
             return
-        if self._queue.qsize() < WAITING:
+        if self._queue.qsize() < QUEUE_LIMIT:
             self._queue.put((step, dict(values)))
         else:
-            self._left_out += 1
+            self._dropped += 1
 
     def close(self, patience: float = PATIENCE) -> None:
-        """Let the tracker write what is left and end; gives up after `patience` seconds."""
-        if self._left_out:
-            self._warn(0, f"The tracker {self.name} was too slow: {self._left_out:,} of its values were left out.")
+        """Wait until the tracker has written everything, at most `patience` seconds."""
+        if self._dropped:
+            self._warn(0, f"The tracker {self.name} was too slow: {self._dropped:,} of its values were left out.")
         self._queue.put(None)
         self._thread.join(patience)
         if self._thread.is_alive():
-            self._warn(0, f"The tracker {self.name} had not taken everything {patience:g} seconds after the end of the run.")
+            self._warn(0, f"The tracker {self.name} had not written everything {patience:g} seconds after the end of the run.")
 
     def _work(self) -> None:
         tracker: Any = None
@@ -164,7 +184,7 @@ class Recorder:
                 tracker.log(values, step=step)
             if tracker is not None:
                 tracker.finish()
-        except Exception as error:  # a tracker may raise anything, and must not take the run down
+        except Exception as error:  # a tracker may raise anything, and must not end the run
             message = f"The tracker {self.name} failed ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
             log.warning("%s; the run goes on without it.", message)
             self._warn(step, f"{message}; the run goes on without it.")

@@ -13,7 +13,7 @@ from lab.objectives import DegradedSpec, Objective, PairLogps, State
 from lab.pairs import Pair, PairStore
 from lab.policy import Encoder, Policy
 from lab.run.config import TrainConfig
-from lab.training.checkpoints.checkpoint import Stored
+from lab.training.checkpoints.checkpoint import StoredCheckpoint
 from lab.training.data.encoded_pairs import EncodedPair, encode_known
 from lab.training.data.random_streams import step_randomness
 from lab.training.data.statistics import without_spread
@@ -45,7 +45,7 @@ class OpenModel:
     references: References
     degree_head: nn.Module | None
     state: State
-    stored: Stored | None = None
+    stored: StoredCheckpoint | None = None
     keep_optimizer: bool = True
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ from lab.run.config import TrainConfig
 from lab.run.preflight_report import size
 from lab.store import list_checkpoints
 from lab.store.folder import METADATA_FILE, read_metadata, step_of
-from lab.training.checkpoints.checkpoint import Stored, put_back, read_checkpoint
+from lab.training.checkpoints.checkpoint import StoredCheckpoint, read_checkpoint, restore_weights
 from lab.training.data.encoded_pairs import encode_pair
 from lab.training.setup.branch import START, read_start
 from lab.training.setup.prepare import load_configured
@@ -189,7 +189,7 @@ def _read(run: Run, step: int, device: str | None, say: Progress) -> Examined:
         say(f"reading the checkpoint of step {step:,}", 0.6)
         stored = _read_whole(run, step, place, policy)
         start = read_start(run.dir, manifest) if place.name == START else None
-        put_back(stored, policy, head, exact=start is None)
+        restore_weights(stored, policy, head, exact=start is None)
         if start is None or same_state(start.objective, config.objective):
             state = dict(stored.state)
         keep = start is None or start.keep_optimizer
@@ -199,7 +199,7 @@ def _read(run: Run, step: int, device: str | None, say: Progress) -> Examined:
     return Examined(run.dir, step, config, version, store, policy, encoder, references, head, state, stored, keep)
 
 
-def _read_whole(run: Run, step: int, place: Path, policy: Policy) -> Stored:
+def _read_whole(run: Run, step: int, place: Path, policy: Policy) -> StoredCheckpoint:
     try:
         return read_checkpoint(place, policy)
     except ValueError:

@@ -16,7 +16,7 @@ from torch import nn
 from lab.pairs import Pair
 from lab.policy.memory import available_bytes
 from lab.run.preflight_report import size
-from lab.training.checkpoints.checkpoint import put_back_optimizer
+from lab.training.checkpoints.checkpoint import restore_optimizer_state
 from lab.training.data.encoded_pairs import EncodedPair
 from lab.training.optimizer import adamw
 from lab.training.step import pair_logps
@@ -141,7 +141,7 @@ def _take(model: OpenModel, pair: EncodedPair, rate: float, optimizer: str, befo
         if model.stored is not None and model.keep_optimizer:
             # AdamW writes into these values, and the next question has to find them as they were.
             slots = {name: {slot: value.clone() for slot, value in values.items()} for name, values in model.stored.slots.items()}
-            put_back_optimizer(replace(model.stored, slots=slots), model.policy, made, model.degree_head, exact=False)
+            restore_optimizer_state(replace(model.stored, slots=slots), model.policy, made, model.degree_head, exact=False)
         for group in made.param_groups:
             group["lr"] = rate
     model.gradient([pair], model.step + 1, training=False)

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from lab.training.setup.context import COMPARED_PAIRS, _completions
 
 from lab import home
 from lab.objectives import make_objective
@@ -33,6 +32,9 @@ from lab.pairs import Pair, pair_of
 from lab.policy import Lora, choose_layout, load_policy
 from lab.policy.loading import check_model
 from lab.training.data.encoded_pairs import encode_pair
+from lab.training.data.schedule import BatchSchedule
+from lab.training.data.training_pairs import TrainingPairs
+from lab.training.setup.prepare import COMPARED_PAIRS, _completions
 from lab.training.step import pair_logps
 from lab.world import ensure
 from tests.bench.bench_engine import Size, make_model, make_rows
@@ -81,7 +83,8 @@ def measure(source: str, pairs: list[Pair], lora: Lora | None, steps: int) -> tu
     encoder = policy.encoder(512)
     encoded = [encode_pair(pair, encoder) for pair in pairs]
     began = time.perf_counter()
-    check = choose_layout(policy, _completions(dict(enumerate(encoded)), COMPARED_PAIRS))
+    data = TrainingPairs({}, BatchSchedule.of(len(encoded), BATCH, 0), dict(enumerate(encoded)))
+    check = choose_layout(policy, _completions(data, COMPARED_PAIRS))
     layout = time.perf_counter() - began
     assert check.layout == "shared", check.reason
 

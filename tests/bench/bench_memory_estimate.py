@@ -38,10 +38,8 @@ def main() -> None:
             shape, settings = SHAPES[name]
             row = measured(Path(place) / name.replace(" ", "-"), shape, settings)
             parts = ", ".join(f"{part} {(value or 0) / 1e6:,.0f}" for part, value in row["parts"].items())
-            print(
-                f"{name:<18}{row['said'] / 1e6:>7,.0f} MB{row['took'] / 1e6:>7,.0f} MB{row['said'] / row['took']:>7.2f}   {parts}",
-                flush=True,
-            )
+            estimate, peak = row["estimated"], row["measured"]
+            print(f"{name:<18}{estimate / 1e6:>7,.0f} MB{peak / 1e6:>7,.0f} MB{estimate / peak:>7.2f}   {parts}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Are two runs the same, number for number?"""
+"""Helpers for runs in tests: compare two runs bit for bit, interrupt and resume them, send requests, wait."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from safetensors.torch import load_file
 
 import lab
 from lab.run import send
-from lab.store import list_checkpoints
+from lab.store import ENDED, list_checkpoints
 from lab.store.folder import step_of
 
 CLOCKS = ("pairs_per_second", "probe_cost", "panel_seconds", "seconds/trained", "seconds/clock")
-"""Scalars that tell the time."""
+"""Scalars that depend on the clock."""
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Everything that a run's last checkpoint holds as numbers: policy, optimizer, head, the objective's state."""
+    """Return all tensors of a run's last checkpoint: policy, optimizer, head, the objective's state."""
     last = list_checkpoints(folder)[-1]
     return {f"{path.name}:{name}": value for path in last.glob("*.safetensors") for name, value in load_file(path).items()}
 
@@ -31,9 +31,8 @@ def scalars(run: lab.Run) -> pd.DataFrame:
     return run.scalars([name for name in run.reader.scalars.names() if name not in CLOCKS])
 
 
-def looks(run: lab.Run, after: int) -> dict[int, dict[str, Any]]:
-    """What every evaluation behind step `after` said, by its step, apart from the time it took. Where a run that was killed looked
-    twice at a step, what it said last."""
+def evaluations(run: lab.Run, after: int) -> dict[int, dict[str, Any]]:
+    """Return the evaluation events after step `after` by step, without their duration; the last where a killed run has two."""
     events = run.events("evaluation")
     return {
         step: {name: value for name, value in detail.items() if name != "seconds"}
@@ -42,32 +41,33 @@ def looks(run: lab.Run, after: int) -> dict[int, dict[str, Any]]:
     }
 
 
-def assert_same(found: lab.Run, expected: lab.Run, after: int = 0) -> None:
-    """Same steps, scalars, pair terms, evaluations, held-out terms and panel behind step `after`, and the same end, bit for bit.
+def assert_same(run: lab.Run, expected: lab.Run, after: int = 0) -> None:
+    """Assert equal steps, scalars, pair terms, evaluations, held-out terms and panel after a step, and final weights, bit for bit.
 
-    The panel is compared where both looked, if `expected` has one: looks in between evaluations are spaced by a clock.
+    The panel is compared at the steps where both runs have one: between evaluations it depends on the clock.
     """
-    assert found.state == expected.state == "finished", found.error
-    one, other = scalars(found), scalars(expected)
-    pd.testing.assert_frame_equal(one[one.index > after], other[other.index > after], check_exact=True)
+    assert run.state == expected.state == "finished", run.error
+    actual, wanted = scalars(run), scalars(expected)
+    pd.testing.assert_frame_equal(actual[actual.index > after], wanted[wanted.index > after], check_exact=True)
+    both = (run, expected)
     for step in range(after + 1, expected.step + 1):
-        batches = [run.reader.pairs.batch(step).sort_values("pair", ignore_index=True) for run in (found, expected)]
+        batches = [one.reader.batch(step).sort_values("pair", ignore_index=True) for one in both]
         pd.testing.assert_frame_equal(*batches, check_exact=True)
-    assert looks(found, after) == looks(expected, after)
-    pd.testing.assert_frame_equal(*(run.reader.held_out.read(first=after + 1) for run in (found, expected)), check_exact=True)
-    panels = [run.reader.panel.read(first=after + 1) for run in (found, expected)]
+    assert evaluations(run, after) == evaluations(expected, after)
+    pd.testing.assert_frame_equal(*(one.reader.looks(first=after + 1) for one in both), check_exact=True)
+    panels = [one.reader.panel(first=after + 1) for one in both]
     if not panels[1].empty:
-        both = set(panels[0]["step"]) & set(panels[1]["step"])
-        assert {*looks(found, after)} <= both
-        shown = [panel[panel["step"].isin(both)].sort_values(["step", "pair"], ignore_index=True) for panel in panels]
-        pd.testing.assert_frame_equal(*shown, check_exact=True)
-    ours, theirs = weights(found.dir), weights(expected.dir)
+        steps = set(panels[0]["step"]) & set(panels[1]["step"])
+        assert {*evaluations(run, after)} <= steps
+        common = [panel[panel["step"].isin(steps)].sort_values(["step", "pair"], ignore_index=True) for panel in panels]
+        pd.testing.assert_frame_equal(*common, check_exact=True)
+    ours, theirs = weights(run.dir), weights(expected.dir)
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
 
 
 def interrupted(run: lab.Run, step: int, folder: Path) -> Path:
-    """A copy of a run that saved at every step, as if it had died right after saving at `step`, or a little later."""
+    """Copy a run that saved at every step, without the checkpoints after `step`: as if it had been killed after that step."""
     shutil.copytree(run.dir, folder)
     for checkpoint in list_checkpoints(folder):
         if step_of(checkpoint) > step:
@@ -76,7 +76,7 @@ def interrupted(run: lab.Run, step: int, folder: Path) -> Path:
 
 
 def asking(folder: Path, step: int, kind: str, **detail: Any) -> Any:
-    """An `on_step` that sends a request to the run in `folder` while it makes a step."""
+    """Return an `on_step` that sends a request to the run in `folder` after step `step`."""
 
     def on_step(done: int, _: dict[str, float]) -> None:
         if done == step:
@@ -89,9 +89,12 @@ def resumed(folder: Path) -> lab.Run:
     return lab.train(run_dir=folder, resume=True, background=False)
 
 
-def until(holds: Callable[[], Any], seconds: float = 60) -> None:
-    """Wait for something; fail where it does not come."""
+def until(holds: Callable[[], Any], run: lab.Run | None = None, seconds: float = 60) -> None:
+    """Wait until `holds()` is true; fail after some seconds, or as soon as `run` has ended without it, with the run's error."""
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, "it did not come"
+        if run is not None and run.state in ENDED:
+            assert holds(), f"the run is {run.state}: {run.error}"
+            return
+        assert time.monotonic() < deadline, f"not within {seconds:g} seconds" + (f": {run.status}" if run else "")
         time.sleep(0.02)

@@ -1,9 +1,9 @@
-"""Train a few steps in this process and print, as JSON, the peak of memory that the report named and the one that was measured.
+"""Train a few steps in this process and print, as JSON, the estimated and the measured peak of memory.
 
 python -m tests.training.measured_memory FOLDER KIND HIDDEN LAYERS VOCABULARY TOKENS SETTINGS
 
-FOLDER: holds the model and the pairs, which are made there if they are missing (in a process of its own, so that making them does
-not count).   KIND: llama, gpt2 or world.   TOKENS: of the longest prompt and of the longest answer.   SETTINGS: JSON.
+FOLDER: contains the model and the pairs (without SETTINGS they are made, in a separate process, so that this is not measured).
+KIND: llama, gpt2 or world.   TOKENS: of the longest prompt and of the longest answer.   SETTINGS: JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PAIRS = 48
 
 
 def resident(name: str) -> int:
-    """VmRSS or VmHWM (the largest VmRSS so far) in bytes."""
+    """Return VmRSS or VmHWM (the largest VmRSS so far) in bytes."""
     line = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert line
     return int(line[1]) * 1024
@@ -57,7 +57,7 @@ def make(folder: Path, kind: str, hidden: int, layers: int, vocabulary: int, tok
 
 
 def measure(folder: Path, kind: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Train; what the report said of the peak, and the peak of this process."""
+    """Train; return the estimated peak, and the measured peak of this process."""
     import torch
 
     import lab
@@ -72,8 +72,8 @@ def measure(folder: Path, kind: str, settings: dict[str, Any]) -> dict[str, Any]
     assert run.state == "finished", run.error
     memory = report.memory
     return {
-        "said": memory.total,
-        "took": resident("VmHWM"),
+        "estimated": memory.total,
+        "measured": resident("VmHWM"),
         "before": before,
         "parts": memory.model_dump(exclude={"device", "free"}),
         "micro": report.micro_batch_size,
@@ -81,7 +81,7 @@ def measure(folder: Path, kind: str, settings: dict[str, Any]) -> dict[str, Any]
 
 
 def measured(folder: Path, shape: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """What `measure` gives, in a process of its own. shape: "KIND HIDDEN LAYERS VOCABULARY TOKENS"."""
+    """Return the result of `measure` in a separate process. shape: "KIND HIDDEN LAYERS VOCABULARY TOKENS"."""
     command = [sys.executable, "-m", "tests.training.measured_memory", str(folder), *shape.split(), json.dumps(settings)]
     if not (folder / "pairs.jsonl").exists() and not shape.startswith("world"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,13 +92,13 @@ def measured(folder: Path, shape: str, settings: dict[str, Any]) -> dict[str, An
     return result
 
 
-def main(message: list[str]) -> None:
-    """Make the model and the pairs, or measure where settings are given, too."""
-    folder, kind = Path(message[0]), message[1]
-    if len(message) == 6:
-        make(folder, kind, *map(int, message[2:6]))
+def main(arguments: list[str]) -> None:
+    """Make the model and the pairs, or measure where settings are given."""
+    folder, kind = Path(arguments[0]), arguments[1]
+    if len(arguments) == 6:
+        make(folder, kind, *map(int, arguments[2:6]))
     else:
-        print(json.dumps(measure(folder, kind, json.loads(message[6]))))
+        print(json.dumps(measure(folder, kind, json.loads(arguments[6]))))
 
 
 if __name__ == "__main__":

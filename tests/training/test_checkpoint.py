@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, the latest and the best are kept, a damaged one is passed over, a full disk ends no run."""
+"""Checkpoints: complete or absent; the latest and the best are kept; damaged ones are skipped; a full disk ends no run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import lab
 from lab.policy import Policy
 from lab.store import StoreReader, StoreWriter, durable
 from lab.store.folder import METADATA_FILE, best_checkpoint, list_checkpoints, read_metadata, score, step_of
-from lab.training.checkpoints import saving
+from lab.training.checkpoints import saver
 from lab.training.evaluation.evaluator import Evaluation, Evaluator
 from tests.training.comparing import assert_same, interrupted, resumed
 
@@ -29,7 +29,7 @@ SETTINGS = {
 
 
 def warnings_of(run):
-    """Warnings but for those that the diagnosis repeats: these runs hold nothing out."""
+    """Return the messages of warnings that the diagnosis does not repeat (these runs have no held-out pairs)."""
     return [detail["message"] for detail in run.events("warning")["detail"] if not detail.get("diagnosed")]
 
 
@@ -38,54 +38,54 @@ def names(run):
 
 
 @pytest.fixture
-def judged(rows, model_folder, tmp_path, monkeypatch):
-    """A run whose evaluations find given numbers at steps 0, 1, 2, ..."""
+def evaluated(rows, model_folder, tmp_path, monkeypatch):
+    """Return a run whose evaluations have the given scalars, or raise the given errors, at steps 0, 1, 2, ..."""
 
-    def make(found, **settings):
-        def look(self, config, step, state):
-            if isinstance(found[step], Exception):
-                raise found[step]
-            return Evaluation(dict(found[step]))
+    def make(results, **settings):
+        def evaluate(self, config, step, state):
+            if isinstance(results[step], Exception):
+                raise results[step]
+            return Evaluation(dict(results[step]))
 
-        monkeypatch.setattr(Evaluator, "__call__", look)
-        given = SETTINGS | {"steps": len(found) - 1, "eval_every": 1, "save_every": 0, "keep_checkpoints": 1} | settings
+        monkeypatch.setattr(Evaluator, "__call__", evaluate)
+        given = SETTINGS | {"steps": len(results) - 1, "eval_every": 1, "save_every": 0, "keep_checkpoints": 1} | settings
         return lab.train("dpo", rows[:6], model_folder("llama"), run_dir=tmp_path / "run", background=False, **given)
 
     return make
 
 
-def test_the_latest_and_the_best_are_kept(judged):
-    run = judged([{"eval/rewards/accuracies": value} for value in (0.9, 0.5, 0.8, 0.7, 0.8, 0.6)])
+def test_the_latest_and_the_best_are_kept(evaluated):
+    run = evaluated([{"eval/rewards/accuracies": value} for value in (0.9, 0.5, 0.8, 0.7, 0.8, 0.6)])
     assert run.state == "finished", run.error
     assert names(run) == ["step-000002", "step-000005"]
     assert run.best_checkpoint() == run.checkpoints()[0]
     assert read_metadata(run.best_checkpoint())["evaluation"] == {"eval/rewards/accuracies": 0.8}
 
 
-def test_where_lower_is_better(judged):
-    run = judged([{"eval/loss": v, "eval/rewards/accuracies": 1} for v in (0.7, 0.6, 0.4, 0.5)], keep_best="eval/loss:min")
+def test_keep_best_with_a_measure_where_lower_is_better(evaluated):
+    run = evaluated([{"eval/loss": v, "eval/rewards/accuracies": 1} for v in (0.7, 0.6, 0.4, 0.5)], keep_best="eval/loss:min")
     assert names(run) == ["step-000002", "step-000003"]
 
 
-def test_no_best(judged):
-    assert names(judged([{"eval/rewards/accuracies": value} for value in (0, 0.9, 0.5, 0.4)], keep_best="")) == ["step-000003"]
+def test_without_keep_best_only_the_latest_is_kept(evaluated):
+    assert names(evaluated([{"eval/rewards/accuracies": value} for value in (0, 0.9, 0.5, 0.4)], keep_best="")) == ["step-000003"]
 
 
-def test_a_look_that_fails_loses_no_step(judged):
-    run = judged([{"eval/loss": 0.7}, {"eval/loss": 0.6}, ValueError("No more looks.")])
+def test_a_failing_evaluation_loses_no_step(evaluated):
+    run = evaluated([{"eval/loss": 0.7}, {"eval/loss": 0.6}, ValueError("No more evaluations.")])
     assert run.state == "failed"
-    assert run.error == "No more looks."
+    assert run.error == "No more evaluations."
     assert names(run) == ["step-000002"]
 
 
-def test_a_measure_that_no_evaluation_has_is_said(judged):
-    run = judged([{"eval/loss": 0.5}] * 3, keep_best="eval/accuracy")
+def test_an_unknown_keep_best_measure_is_warned_of(evaluated):
+    run = evaluated([{"eval/loss": 0.5}] * 3, keep_best="eval/accuracy")
     (message,) = warnings_of(run)
     assert "keep_best is eval/accuracy, which no evaluation has" in message
     assert "there is eval/loss" in message
 
 
-def test_scores():
+def test_score_of_an_evaluation():
     both = {"eval/oracle_reward": 0.3, "eval/rewards/accuracies": 0.9}
     assert score(both, "auto") == 0.3
     assert score(both, "eval/rewards/accuracies") == 0.9
@@ -95,13 +95,13 @@ def test_scores():
     assert score(both, "") is None
 
 
-def test_steps_are_numbers_not_names(tmp_path):
+def test_checkpoints_are_sorted_by_step_number(tmp_path):
     for step in (999_999, 1_000_000, 5):
         (tmp_path / "checkpoints" / f"step-{step:06d}").mkdir(parents=True)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000005", "step-999999", "step-1000000"]
 
 
-def test_what_lies_in_one(rows, model_folder):
+def test_contents_of_a_checkpoint(rows, model_folder):
     run = lab.train(
         {"name": "spo", "base": "alpha_dpo"}, rows[:6], model_folder("llama"), background=False, **SETTINGS | {"steps": 2}
     )
@@ -118,7 +118,7 @@ def test_what_lies_in_one(rows, model_folder):
     AutoModelForCausalLM.from_pretrained(last)
 
 
-def test_everything_is_synced_before_it_has_its_name(tmp_path, monkeypatch):
+def test_publish_syncs_before_it_renames(tmp_path, monkeypatch):
     done = []
     monkeypatch.setattr(durable, "sync", lambda path: done.append(path.name))
     draft = tmp_path / ".draft"
@@ -154,7 +154,7 @@ def spoil(path):
 
 @pytest.fixture(scope="module")
 def whole(request, tmp_path_factory):
-    """One run for all that is done to copies of it."""
+    """One finished run, of which tests use copies."""
     from tests.models import make_model
 
     place = tmp_path_factory.mktemp("whole")
@@ -170,12 +170,12 @@ def whole(request, tmp_path_factory):
 
 @pytest.fixture
 def same_reference(whole, monkeypatch):
-    """Reference log-probs are the same up to rounding wherever they are computed, and to the last bit in one cache."""
+    """Use the cache of `whole`: reference log-probs computed again could differ in their last bits."""
     monkeypatch.setenv("LAB_CACHE", str(whole.dir.parent / "cache"))
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(damage, whole, same_reference, tmp_path):
+def test_resume_skips_a_damaged_checkpoint_with_a_warning(damage, whole, same_reference, tmp_path):
     part = interrupted(whole, 3, tmp_path / "part")
     DAMAGES[damage](list_checkpoints(part)[-1])
     again = resumed(part)
@@ -188,11 +188,11 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(damage, whole, 
     assert_same(again, whole)
 
 
-def test_a_checkpoint_that_is_damaged_a_second_time_is_set_aside_too(whole, same_reference, tmp_path):
+def test_a_checkpoint_damaged_again_gets_another_name(whole, same_reference, tmp_path):
     part = interrupted(whole, 3, tmp_path / "part")
     for _ in range(3):
         for folder in list_checkpoints(part):
-            if step_of(folder) > 3:  # as if it had died right after writing step 3 again
+            if step_of(folder) > 3:  # as if it had been killed after writing step 3 again
                 shutil.rmtree(folder)
         cut(list_checkpoints(part)[-1] / "trainer.safetensors")
         again = resumed(part)
@@ -203,16 +203,16 @@ def test_a_checkpoint_that_is_damaged_a_second_time_is_set_aside_too(whole, same
     assert_same(again, whole)
 
 
-def test_no_checkpoint_is_published_before_its_record_is_on_the_disk(rows, model_folder, tmp_path, monkeypatch):
-    """A disk that takes no rows at step 2: a kill there must find step 1's checkpoint, all of whose rows are there."""
+def test_no_checkpoint_before_the_record_of_its_steps_is_on_the_disk(rows, model_folder, tmp_path, monkeypatch):
+    """Step 2's rows do not reach the disk in time: a run killed then must resume from step 1, all of whose rows are stored."""
     flush, published = StoreWriter.flush, []
-    monkeypatch.setattr(saving, "PATIENCE", 0.01)
+    monkeypatch.setattr(saver, "PATIENCE", 0.01)
 
     def slow(self, timeout=30.0):
-        found = flush(self)
+        flushed = flush(self)
         at_two = StoreReader(tmp_path / "run").step == 2
         published.append((names(lab.open_run(tmp_path / "run")), at_two))
-        return found and not (at_two and timeout == 0.01)
+        return flushed and not (at_two and timeout == 0.01)
 
     monkeypatch.setattr(StoreWriter, "flush", slow)
     run = lab.train("dpo", rows[:6], model_folder("llama"), run_dir=tmp_path / "run", background=False, **SETTINGS | {"steps": 4})
@@ -224,9 +224,9 @@ def test_no_checkpoint_is_published_before_its_record_is_on_the_disk(rows, model
     assert message.endswith("Training goes on.")
 
 
-def test_at_the_end_a_record_that_is_not_on_the_disk_is_an_error(rows, model_folder, tmp_path, monkeypatch):
+def test_a_record_not_on_the_disk_at_the_end_is_an_error(rows, model_folder, tmp_path, monkeypatch):
     flush = StoreWriter.flush
-    monkeypatch.setattr(saving, "PATIENCE", 0.01)
+    monkeypatch.setattr(saver, "PATIENCE", 0.01)
     monkeypatch.setattr(StoreWriter, "flush", lambda self, timeout=30.0: flush(self) and timeout != 0.01)
     run = lab.train("dpo", rows[:6], model_folder("llama"), background=False, **SETTINGS | {"steps": 2, "save_every": 0})
     assert run.state == "failed"
@@ -234,7 +234,7 @@ def test_at_the_end_a_record_that_is_not_on_the_disk_is_an_error(rows, model_fol
     assert names(run) == []
 
 
-def test_rows_that_are_lost_are_said(rows, model_folder, tmp_path, monkeypatch):
+def test_lost_rows_are_warned_of(rows, model_folder, tmp_path, monkeypatch):
     def on_step(step, scalars):
         if step == 2:
             monkeypatch.setattr(StoreWriter, "_commit", refuse)
@@ -252,10 +252,10 @@ def test_rows_that_are_lost_are_said(rows, model_folder, tmp_path, monkeypatch):
     )
     assert run.state == "finished", run.error
     (message,) = warnings_of(run)
-    assert "entries of this run's record could not be written (database or disk is full): its history has a hole here" in message
+    assert "entries of this run's record could not be written (database or disk is full): its history has a gap here" in message
 
 
-def test_what_was_asked_for_does_not_push_out_what_the_run_keeps(rows, model_folder, tmp_path):
+def test_requested_checkpoints_do_not_replace_automatic_ones(rows, model_folder, tmp_path):
     folder = tmp_path / "run"
 
     def on_step(step, scalars):
@@ -267,11 +267,11 @@ def test_what_was_asked_for_does_not_push_out_what_the_run_keeps(rows, model_fol
     settings = SETTINGS | {"save_every": 2, "keep_checkpoints": 2, "evaluate": False, "steps": 9}
     run = lab.train("dpo", rows[:6], model_folder("llama"), run_dir=folder, background=False, on_step=on_step, **settings)
     assert run.state == "finished", run.error
-    # 1, 3 and 5 were asked for; 8 and 9 are the run's last two. 4 and 6 were saved anyway when somebody wanted to look.
+    # 1, 3 and 5 were requested; 8 and 9 are the run's last two. 4 and 6 had been saved anyway when they were requested.
     assert [step_of(path) for path in run.checkpoints()] == [1, 3, 5, 8, 9]
 
 
-def test_of_checkpoints_to_look_at_the_latest_is_kept_and_one_to_keep_is_kept(rows, model_folder, tmp_path):
+def test_of_checkpoints_for_inspection_only_the_latest_is_kept(rows, model_folder, tmp_path):
     folder = tmp_path / "run"
 
     def on_step(step, scalars):
@@ -283,11 +283,11 @@ def test_of_checkpoints_to_look_at_the_latest_is_kept_and_one_to_keep_is_kept(ro
     settings = SETTINGS | {"save_every": 3, "keep_checkpoints": 1, "evaluate": False, "steps": 9}
     run = lab.train("dpo", rows[:6], model_folder("llama"), run_dir=folder, background=False, on_step=on_step, **settings)
     assert run.state == "finished", run.error
-    asked = {step_of(path): read_metadata(path).get("asked") for path in run.checkpoints()}
-    assert asked == {3: "keep", 5: "keep", 7: "look", 9: None}
+    purposes = {step_of(path): read_metadata(path).get("asked") for path in run.checkpoints()}
+    assert purposes == {3: "keep", 5: "keep", 7: "look", 9: None}
 
 
-def test_where_all_are_damaged_nothing_is_lost(whole, tmp_path):
+def test_the_record_stays_when_all_checkpoints_are_damaged(whole, tmp_path):
     part = interrupted(whole, 2, tmp_path / "part")
     for folder in list_checkpoints(part):
         cut(folder / "trainer.safetensors")
@@ -333,7 +333,7 @@ def test_a_full_disk_at_the_end_is_an_error(rows, model_folder, monkeypatch):
     monkeypatch.undo()
 
 
-def test_leftovers_of_a_kill_are_swept(whole, same_reference, tmp_path):
+def test_incomplete_checkpoints_of_a_killed_run_are_removed(whole, same_reference, tmp_path):
     part = interrupted(whole, 2, tmp_path / "part")
     (part / "checkpoints" / ".step-000003.draft").mkdir()
     (part / "checkpoints" / ".step-000003.draft" / "half").write_text("x")
@@ -343,7 +343,7 @@ def test_leftovers_of_a_kill_are_swept(whole, same_reference, tmp_path):
     assert all(path.name.startswith("step-") for path in (part / "checkpoints").iterdir())
 
 
-def test_json_is_replaced_or_stays(tmp_path, monkeypatch):
+def test_write_json_replaces_a_file_or_leaves_it(tmp_path, monkeypatch):
     path = tmp_path / "x.json"
     durable.write_json(path, {"a": 1})
 

@@ -1,4 +1,4 @@
-"""Spans of time are differences of a clock that nobody can set."""
+"""Durations come from a monotonic clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import lab
 SETTINGS = {"steps": 8, "batch_size": 4, "save_every": 4, "device": "cpu", "evaluate": False}
 
 
-def test_a_clock_that_is_set_back_moves_no_axis(model_folder, rows, monkeypatch):
+def test_setting_the_system_clock_back_does_not_change_times(model_folder, rows, monkeypatch):
     now, moved = time.time, [0.0]
     monkeypatch.setattr(time, "time", lambda: now() + moved[0])
 
@@ -25,7 +25,7 @@ def test_a_clock_that_is_set_back_moves_no_axis(model_folder, rows, monkeypatch)
     assert 0 <= run.status["remaining"] < took + 1
 
 
-def test_a_resumed_run_goes_on_from_the_time_it_had_taken(model_folder, rows, monkeypatch):
+def test_the_clock_of_a_resumed_run_continues(model_folder, rows, monkeypatch):
     def on_step(step, scalars):
         if step == 5:
             time.sleep(1)
@@ -43,4 +43,4 @@ def test_a_resumed_run_goes_on_from_the_time_it_had_taken(model_folder, rows, mo
     after = run.scalars(["seconds/clock"])["seconds/clock"]
     assert after.is_monotonic_increasing
     assert after.iloc[:5].equals(before)
-    assert 1 <= after.iloc[5] - before.iloc[-1] <= took + 10, "the second after step 5 was the run's own"
+    assert 1 <= after.iloc[5] - before.iloc[-1] <= took + 10, "the second after step 5 counts"

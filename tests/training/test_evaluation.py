@@ -1,11 +1,10 @@
-"""Looks at a run: exact after a resume, deaf to nobody, and right about how far the policy has moved."""
+"""Evaluations: exact after a resume, interruptible, and with a correct estimate of the distance to the reference."""
 
 from __future__ import annotations
 
 import json
 import math
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -15,8 +14,9 @@ import lab
 from lab.api import make_run
 from lab.policy import Answer, Lora, load_policy, reference_model, sample
 from lab.training.evaluation import evaluator
-from lab.training.evaluation.sampled_answers import answer_facts, kept_answers, kl_divergence, kl_facts, repetition
+from lab.training.evaluation.sampled_answers import answer_metrics, cached_answers, kl_divergence, kl_metrics, repetition
 from tests.models import make_reward_model
+from tests.training.comparing import until
 
 FAST = {
     "steps": 4,
@@ -35,13 +35,13 @@ MEASURED = ["eval/loss", "eval/rewards/accuracies", "eval/rewards/margins", "eva
 SAMPLED = ["eval/kl", "eval/completions/mean_length", "eval/completions/clipped_ratio", "eval/repetition"]
 
 
-def looks(run):
+def evaluations(run):
     events = run.events("evaluation")
     return events["step"].tolist(), [{k: v for k, v in detail.items() if k != "seconds"} for detail in events["detail"]]
 
 
 @pytest.mark.parametrize("extra", [{}, {"lora_rank": 2, "lora_dropout": 0.2}])
-def test_before_during_and_after_training(extra, rows, model_folder):
+def test_evaluations_before_during_and_after_training(extra, rows, model_folder):
     run = lab.train("dpo", rows, model_folder("llama"), **FAST | extra)
     assert run.state == "finished", run.error
     frame = run.scalars(MEASURED + SAMPLED)
@@ -50,7 +50,7 @@ def test_before_during_and_after_training(extra, rows, model_folder):
     assert math.isclose(frame["eval/loss"][0], math.log(2), abs_tol=1e-4)
     assert frame["eval/rewards/margins"][4] > frame["eval/rewards/margins"][0]
     assert abs(frame["eval/kl"][0]) < 1e-9 < frame["eval/kl"][4]
-    steps, details = looks(run)
+    steps, details = evaluations(run)
     assert steps == [0, 2, 4]
     assert details[0]["kl_se"] < 1e-9 < details[2]["kl_se"]
     assert details[2]["kl_low"] <= frame["eval/kl"][4] <= details[2]["kl_high"]
@@ -65,48 +65,46 @@ def test_before_during_and_after_training(extra, rows, model_folder):
 
 def test_full_fine_tuning_and_an_adapter_have_the_same_reference(rows, model_folder):
     runs = [lab.train("dpo", rows, model_folder("llama"), **FAST, lora_rank=rank) for rank in (0, 2)]
-    full, adapter = (looks(run)[1][-1]["samples"] for run in runs)
+    full, adapter = (evaluations(run)[1][-1]["samples"] for run in runs)
     assert [s["reference_answer"] for s in full] == [s["reference_answer"] for s in adapter]
 
 
 @pytest.mark.parametrize(("objective", "extra"), [("sgdpo", {}), ({"name": "spo", "base": "alpha_dpo"}, {"lora_rank": 2})])
-def test_a_resumed_run_looks_as_if_it_had_never_stopped(objective, extra, rows, model_folder, tmp_path):
+def test_evaluations_of_a_resumed_run_equal_those_of_an_uninterrupted_one(objective, extra, rows, model_folder, tmp_path):
     whole = lab.train(objective, rows, model_folder("llama"), run_dir=tmp_path / "whole", **FAST | extra)
     part = lab.train(objective, rows, model_folder("llama"), run_dir=tmp_path / "part", **FAST | extra)
     for folder in part.checkpoints()[1:]:
         shutil.rmtree(folder)
     resumed = lab.train(run_dir=tmp_path / "part", resume=True, background=False)
     assert resumed.events("resumed")["step"].tolist() == [2]
-    assert looks(whole) == looks(resumed)  # each look once, though step 2 was looked at before the checkpoint
+    assert evaluations(whole) == evaluations(resumed)  # one per step, although step 2 was evaluated twice
     assert whole.scalars(MEASURED + SAMPLED).equals(resumed.scalars(MEASURED + SAMPLED))
     assert whole.held_out().equals(resumed.held_out())
 
 
-def test_looking_changes_no_number_of_the_training(rows, model_folder):
+def test_evaluations_change_no_number_of_the_training(rows, model_folder):
     settings = FAST | {"lora_rank": 2, "lora_dropout": 0.3}
     often, never = (lab.train("sgdpo", rows, model_folder("llama"), **settings | {"eval_every": every}) for every in (1, 0))
-    assert looks(often)[0] == [0, 1, 2, 3, 4]
-    assert looks(never)[0] == [0, 4]
+    assert evaluations(often)[0] == [0, 1, 2, 3, 4]
+    assert evaluations(never)[0] == [0, 4]
     assert often.scalars(["loss", "grad_norm"]).equals(never.scalars(["loss", "grad_norm"]))
 
 
-def test_a_stop_is_heard_in_the_middle_of_a_look(rows, model_folder, monkeypatch, tmp_path):
-    monkeypatch.setattr(evaluator, "BATCH", 1)
-    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))  # where no answers of the reference lie yet
+def test_a_stop_interrupts_an_evaluation(rows, model_folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(evaluator, "SAMPLING_BATCH", 1)
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))  # without answers of the reference
     settings = FAST | {"eval_prompts": 8, "eval_tokens": 40, "eval_every": 0, "background": True, "held_out": 0.4}
     run = lab.train("dpo", rows, model_folder("llama"), run_dir=tmp_path / "run", **settings)
-    while not ((stage := str(run.status.get("stage"))).startswith("sampling") and " of " in stage):
-        assert run.state in ("queued", "running")
-        time.sleep(0.02)
+    until(lambda: (stage := str(run.status.get("stage"))).startswith("sampling") and " of " in stage, run)
     run.stop()
     assert run.wait(60) == "stopped", run.error
     assert run.step == 0
-    assert looks(run)[0] == []
+    assert evaluations(run)[0] == []
     resumed = lab.train(run_dir=tmp_path / "run", resume=True, background=False)
     assert resumed.state == "finished", resumed.error
-    assert looks(resumed)[0] == [0, 4]
+    assert evaluations(resumed)[0] == [0, 4]
     whole = lab.train("dpo", rows, model_folder("llama"), **settings | {"background": False})
-    assert looks(whole) == looks(resumed)
+    assert evaluations(whole) == evaluations(resumed)
 
 
 def test_a_reward_model_judges_where_there_is_no_oracle(rows, model_folder, tmp_path):
@@ -115,25 +113,25 @@ def test_a_reward_model_judges_where_there_is_no_oracle(rows, model_folder, tmp_
     assert run.state == "finished", run.error
     frame = run.scalars(["eval/reward", "eval/win_rate"])
     assert frame.index.tolist() == [0, 2, 4]
-    for detail in looks(run)[1]:
+    for detail in evaluations(run)[1]:
         assert detail["reward_low"] <= detail["eval/reward"] <= detail["reward_high"]
         assert 0 <= detail["win_low"] <= detail["eval/win_rate"] <= detail["win_high"] <= 1
     from lab.policy.reward_model import RewardModel
 
-    shown = looks(run)[1][1]["samples"]  # one answer a prompt, all of them shown
+    shown = evaluations(run)[1][1]["samples"]  # one answer a prompt, all of them shown
     scores = RewardModel(str(tmp_path / "reward"), device="cpu").score([s["prompt"] for s in shown], [s["answer"] for s in shown])
     assert [s["reward"] for s in shown] == pytest.approx(scores, abs=1e-5)
     assert np.mean(scores) == pytest.approx(frame["eval/reward"][2], abs=1e-5)
 
 
-def test_what_is_no_reward_model_leaves_no_run_behind(rows, model_folder):
+def test_a_wrong_reward_model_leaves_no_run_behind(rows, model_folder):
     for source, sentence in ((str(model_folder("llama")), "is no reward model"), ("/not/here", "/not/here cannot be loaded")):
         with pytest.raises(lab.ModelError, match=sentence):
             lab.train("dpo", rows, model_folder("llama"), **FAST, reward_model=source)
     assert lab.runs() == []
 
 
-def test_a_reward_model_that_is_gone_ends_the_run_before_it_begins(rows, model_folder, tmp_path):
+def test_a_missing_reward_model_fails_the_run_during_preparation(rows, model_folder, tmp_path):
     make_reward_model(tmp_path / "reward")
     settings = {name: value for name, value in FAST.items() if name != "background"}
     folder = make_run("dpo", rows, model_folder("llama"), **settings, reward_model=str(tmp_path / "reward"))
@@ -144,19 +142,19 @@ def test_a_reward_model_that_is_gone_ends_the_run_before_it_begins(rows, model_f
     assert run.events("reference").empty
 
 
-def test_without_held_out_pairs_there_is_nothing_to_look_at(rows, model_folder):
+def test_no_evaluation_without_held_out_pairs(rows, model_folder):
     run = lab.train("dpo", rows, model_folder("llama"), **FAST | {"held_out": 0})
     assert run.state == "finished"
     assert run.events("evaluation").empty
 
 
-# What is asked, and what of it is kept for other runs.
+# Sampled answers and their cache.
 
 
-def test_answers_are_sampled_behind_the_prompts_that_are_trained_on(rows, model_folder, monkeypatch):
-    asked = []
+def test_answers_are_sampled_for_the_prompts_as_training_encodes_them(rows, model_folder, monkeypatch):
+    sampled = []
     monkeypatch.setattr(
-        evaluator, "kl_divergence", lambda p, r, answers, **how: asked.extend(answers) or kl_divergence(p, r, answers, **how)
+        evaluator, "kl_divergence", lambda p, r, answers, **how: sampled.extend(answers) or kl_divergence(p, r, answers, **how)
     )
     long = [row | {"prompt": row["prompt"] + "Tell me " + "more " * 3, "chosen": "Mix.", "rejected": "No."} for row in rows]
     run = lab.train("dpo", long, model_folder("llama"), **FAST, max_length=64)
@@ -165,20 +163,20 @@ def test_answers_are_sampled_behind_the_prompts_that_are_trained_on(rows, model_
     policy = load_policy(str(model_folder("llama")), device="cpu")
     trained = {policy.encoder(64)(row["prompt"], row["chosen"]).prompt for row in long}
     assert min(map(len, trained)) > 32
-    assert {given[0].prompt for given in asked} <= trained
-    assert [(detail["prompts"], detail["prompts_cut"]) for detail in looks(run)[1]] == [(3, 0)] * 3
-    (cut,) = {d["prompts_cut"] for d in looks(lab.train("dpo", long, model_folder("llama"), **FAST, max_length=24))[1]}
+    assert {given[0].prompt for given in sampled} <= trained
+    assert [(detail["prompts"], detail["prompts_cut"]) for detail in evaluations(run)[1]] == [(3, 0)] * 3
+    (cut,) = {d["prompts_cut"] for d in evaluations(lab.train("dpo", long, model_folder("llama"), **FAST, max_length=24))[1]}
     assert cut == 3
 
 
-def test_answers_of_another_template_end_or_precision_are_sampled_anew(rows, model_folder, tmp_path, monkeypatch):
-    """All of these leave the weights, and so the model's fingerprint, what they were."""
+def test_the_answer_cache_depends_on_template_end_tokens_and_precision(rows, model_folder, tmp_path, monkeypatch):
+    """None of these settings changes the weights, and with them the model's fingerprint."""
     monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "model"
     shutil.copytree(model_folder("llama"), folder)
     talks = [{**row, "prompt": [{"role": "user", "content": row["prompt"]}]} for row in rows]
 
-    def kept(**settings):
+    def cached(**settings):
         run = lab.train("dpo", talks, folder, **FAST | {"steps": 1} | settings)
         assert run.state == "finished", run.error
         return len(list((tmp_path / "cache" / "answers").iterdir()))
@@ -188,21 +186,21 @@ def test_answers_of_another_template_end_or_precision_are_sampled_anew(rows, mod
         path.write_text(json.dumps(json.loads(path.read_text()) | metadata))
 
     write("tokenizer_config.json", chat_template="{% for m in messages %}[{{ m['content'] }}]{% endfor %}")
-    assert [kept(), kept()] == [1, 1]
+    assert [cached(), cached()] == [1, 1]
     write("tokenizer_config.json", chat_template="{% for m in messages %}<{{ m['content'] }}>{% endfor %}")
-    assert kept() == 2
+    assert cached() == 2
     write("generation_config.json", eos_token_id=[1, *range(40, 80)])
-    assert kept() == 3
-    assert kept(precision="bfloat16", lora_rank=0) == 4
-    assert kept(learning_rate=1e-4) == 4
+    assert cached() == 3
+    assert cached(precision="bfloat16", lora_rank=0) == 4
+    assert cached(learning_rate=1e-4) == 4
 
 
 # The distance to the reference.
 
 
 @pytest.fixture
-def moved(model_folder):
-    """A policy one token away from its reference, with an adapter."""
+def shifted(model_folder):
+    """Return a policy with an adapter that differs a little from its reference."""
     policy = load_policy(str(model_folder("llama")), device="cpu", lora=Lora(rank=2))
     with torch.no_grad():
         for name, parameter in policy.parameters().items():
@@ -212,7 +210,7 @@ def moved(model_folder):
 
 
 def exact_kl(policy, prompt):
-    """KL of the next token, from all logits in float64."""
+    """Return the KL divergence of the next token, from all logits in float64."""
     ids = torch.tensor([prompt])
     with torch.no_grad():
         own = policy.model(ids).logits[0, -1].double().log_softmax(-1)
@@ -221,40 +219,39 @@ def exact_kl(policy, prompt):
     return float((own.exp() * (own - other)).sum())
 
 
-def test_the_estimate_is_unbiased_and_its_error_honest(moved):
+def test_the_kl_estimate_is_unbiased_and_its_interval_covers_the_exact_value(shifted):
     prompts = [f"Question {i}: how do I bake bread?" for i in range(3)]
-    answers = sample(moved, prompts, per_prompt=700, max_new_tokens=1, seed=0, batch_size=512)
-    exact = [exact_kl(moved, given[0].prompt) for given in answers]
+    answers = sample(shifted, prompts, per_prompt=700, max_new_tokens=1, seed=0, batch_size=512)
+    exact = [exact_kl(shifted, given[0].prompt) for given in answers]
     hits = 0
     for number, given in enumerate(answers):
         alone = [[answer] for answer in given]
-        scalars, detail = kl_facts(kl_divergence(moved, moved, alone, batch_size=512, progress=lambda done, total: None))
+        scalars, detail = kl_metrics(kl_divergence(shifted, shifted, alone, batch_size=512, progress=lambda done, total: None))
         assert scalars["eval/kl"] == pytest.approx(exact[number], abs=5 * detail["kl_se"])
         hits += detail["kl_low"] <= exact[number] <= detail["kl_high"]
         assert detail["kl_se"] < exact[number] / 3
     assert hits >= 2
-    means = kl_divergence(moved, moved, answers, batch_size=512, progress=lambda done, total: None)
+    means = kl_divergence(shifted, shifted, answers, batch_size=512, progress=lambda done, total: None)
     assert np.mean(means) == pytest.approx(np.mean(exact), rel=0.2)
 
 
-def test_the_estimate_adds_k3_over_the_tokens_of_an_answer(moved):
-    (given,) = sample(moved, ["How do I bake bread?"], per_prompt=3, max_new_tokens=7, seed=2)
+def test_the_kl_estimate_sums_k3_over_the_tokens_of_an_answer(shifted):
+    (given,) = sample(shifted, ["How do I bake bread?"], per_prompt=3, max_new_tokens=7, seed=2)
     expected = []
     for answer in given:
         ids = torch.tensor([[*answer.prompt, *answer.ids]])
         places = range(len(answer.prompt) - 1, ids.shape[1] - 1)
         with torch.no_grad():
-            own = moved.model(ids).logits[0].double().log_softmax(-1)
-            with moved.reference():
-                other = moved.model(ids).logits[0].double().log_softmax(-1)
+            own = shifted.model(ids).logits[0].double().log_softmax(-1)
+            with shifted.reference():
+                other = shifted.model(ids).logits[0].double().log_softmax(-1)
         log_r = [float(other[i, ids[0, i + 1]] - own[i, ids[0, i + 1]]) for i in places]
         expected.append(sum(math.exp(x) - 1 - x for x in log_r))
-    found = kl_divergence(moved, moved, [[answer] for answer in given], batch_size=2, progress=lambda done, total: None)
-    assert found == pytest.approx(expected, rel=1e-3)
-    assert min(found) >= 0
+    estimates = kl_divergence(shifted, shifted, [[answer] for answer in given], batch_size=2, progress=lambda done, total: None)
+    assert estimates == pytest.approx(expected, rel=1e-3)
 
 
-def test_policy_and_reference_that_are_one_have_no_distance(model_folder):
+def test_kl_is_zero_for_equal_policy_and_reference(model_folder):
     source = str(model_folder("llama"))
     policy = load_policy(source, device="cpu")
     answers = sample(policy, ["Why?", "How do I bake bread?"], max_new_tokens=5, seed=0)
@@ -262,24 +259,24 @@ def test_policy_and_reference_that_are_one_have_no_distance(model_folder):
         assert kl_divergence(policy, reference, answers, progress=lambda done, total: None) == [0, 0]
 
 
-# What answers are like.
+# Metrics of answers.
 
 
-def test_repetition_is_the_share_of_four_words_that_stood_before():
+def test_repetition_is_the_share_of_repeated_four_grams():
     assert repetition("") == repetition("one two three") == repetition("one two three four") == 0
     assert repetition("a b c d e f g h") == 0
     assert repetition("knead the dough well " * 3) == 1 - 4 / 9
     assert repetition("no no no no no no no") == 1 - 1 / 4
 
 
-def test_length_and_cut_answers():
+def test_answer_length_and_clipped_ratio():
     answers = [[Answer("a b", (1,), (5, 6, 1), True), Answer("a", (1,), (5,), False)], [Answer("", (1,), (1,), True)]]
-    found = answer_facts(answers)
-    assert found["eval/completions/mean_length"] == pytest.approx(5 / 3)
-    assert found["eval/completions/clipped_ratio"] == pytest.approx(1 / 3)
+    metrics = answer_metrics(answers)
+    assert metrics["eval/completions/mean_length"] == pytest.approx(5 / 3)
+    assert metrics["eval/completions/clipped_ratio"] == pytest.approx(1 / 3)
 
 
-def test_the_references_answers_are_made_once_and_a_damaged_file_again(tmp_path):
+def test_cached_answers_are_sampled_once_and_again_after_damage(tmp_path):
     made = [[Answer("a", (1, 2), (3, 4), True, 7)], [Answer("ü", (1,), (3,), False)]]
     calls = []
 
@@ -288,13 +285,13 @@ def test_the_references_answers_are_made_once_and_a_damaged_file_again(tmp_path)
         return made
 
     for _ in range(2):
-        assert kept_answers(tmp_path, [1, "x"], make) == made
+        assert cached_answers(tmp_path, [1, "x"], make) == made
     assert len(calls) == 1
-    kept_answers(tmp_path, [2, "x"], make)
+    cached_answers(tmp_path, [2, "x"], make)
     assert len(calls) == 2
     for path in tmp_path.iterdir():
         path.write_text(path.read_text()[:-9])
-    assert kept_answers(tmp_path, [2, "x"], make) == made
+    assert cached_answers(tmp_path, [2, "x"], make) == made
     assert len(calls) == 3
-    assert kept_answers(tmp_path, [2, "x"], make) == made
+    assert cached_answers(tmp_path, [2, "x"], make) == made
     assert len(calls) == 3

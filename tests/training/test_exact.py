@@ -1,4 +1,4 @@
-"""Resuming gives the numbers of a run that never stopped, bit for bit, for every objective."""
+"""A resumed run equals an uninterrupted one bit for bit, for every objective."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VARIANTS = [
 
 
 SAMPLED = ({"name": "spo", "degraded_source": "sampled"}, {"lora_rank": 2})
-"""Answers are sampled at every step, which takes its time."""
+"""Samples answers at every step, which is slow."""
 
 
 def label(value):
@@ -40,14 +40,14 @@ def label(value):
 
 @pytest.mark.parametrize(("number", "objective", "extra"), [(n, *variant) for n, variant in enumerate(VARIANTS)], ids=label)
 def test_resumed_equals_uninterrupted(number, objective, extra, rows, model_folder, tmp_path):
-    """Six pairs and batches of four: epochs end inside of batches."""
+    """With six pairs and batches of four, epochs end within batches."""
     whole = lab.train(objective, rows[:6], model_folder("llama"), background=False, **SETTINGS | extra)
     assert_same(resumed(interrupted(whole, 1 + number % 4, tmp_path / "part")), whole)
 
 
 @pytest.mark.parametrize("lora_rank", [0, 2])
-def test_training_in_bfloat16_begins_and_goes_as_in_float32(lora_rank, rows, model_folder):
-    """Matrix products are rounded to 8 bits, weights in training are not: the curves agree as far as that reaches."""
+def test_bfloat16_training_follows_float32(lora_rank, rows, model_folder):
+    """Matrix products are rounded to 8 bits, trained weights are not: the curves agree up to that rounding."""
     settings = SETTINGS | {"steps": 8, "lora_rank": lora_rank, "save_every": 0, "evaluate": False}
     runs = {
         precision: lab.train("dpo", rows[:8], model_folder("llama"), background=False, precision=precision, **settings)
@@ -91,8 +91,8 @@ def test_stopped_and_resumed_equals_uninterrupted(objective, rows, model_folder,
     assert_same(resumed(folder), whole)
 
 
-def test_the_kernel_that_a_clock_chose_once_stays(rows, model_folder, tmp_path, monkeypatch):
-    """On a GPU it is timed anew whenever a run is taken up; another one would give other last bits."""
+def test_a_resumed_run_keeps_its_attention_kernel(rows, model_folder, tmp_path, monkeypatch):
+    """Kernels are timed at each start on a GPU; another kernel would change the last bits."""
 
     def choose(kernel):
         def chosen(policy, completions):
@@ -113,7 +113,7 @@ def test_the_kernel_that_a_clock_chose_once_stays(rows, model_folder, tmp_path, 
     assert compared == ["padded"]  # the kernel that trains
     choose("grouped")
     again = resumed(interrupted(whole, 2, tmp_path / "part"))
-    assert compared[1:] == ["grouped", "padded"]  # the one it had before was compared, too
+    assert compared[1:] == ["grouped", "padded"]  # its earlier kernel was compared too
     branch = lab.train(branch_from=whole, at=3, background=False)
     assert compared[3:] == ["grouped", "padded"]
     for run in (whole, again, branch):

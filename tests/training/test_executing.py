@@ -1,4 +1,4 @@
-"""Where a run trains unless somebody decides."""
+"""The choice of a thread or a process with executor="auto"."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import lab
 from lab.run.config import TrainConfig
 from lab.store import StoreWriter
-from lab.training.setup.executor_choice import LARGE_PARAMETERS, choose_place, count_parameters
+from lab.training.setup.executor_choice import LARGE_PARAMETERS, choose_executor, count_parameters
 from tests.training.test_preflight import FAST
 
 LIMIT = 16 * 10**9
@@ -19,7 +19,7 @@ LIMIT = 16 * 10**9
 
 @pytest.fixture
 def sized(tmp_path):
-    """sized(n): a folder with a model file whose header names n parameters, and nothing behind it."""
+    """Return a function sized(n): a folder with a model file whose header lists n parameters, without their data."""
 
     def folder(count, name="model.safetensors", **manifest):
         header = json.dumps(
@@ -35,48 +35,48 @@ def sized(tmp_path):
     return folder
 
 
-def place(model, limit=LIMIT, only_here=None, **settings):
-    return choose_place(TrainConfig.parse(objective="dpo", model=model, **settings), limit=limit, only_here=only_here)
+def choice(model, limit=LIMIT, only_here=None, **settings):
+    return choose_executor(TrainConfig.parse(objective="dpo", model=model, **settings), limit=limit, only_here=only_here)
 
 
-def test_small_models_train_here_and_large_ones_in_a_process(sized):
+def test_small_models_train_in_a_thread_and_large_ones_in_a_process(sized):
     small, large = sized(1_000_000), sized(LARGE_PARAMETERS + 10)
     assert count_parameters(small) == 1_000_000
-    assert [place(model).executor for model in ("world", small, large)] == ["thread", "thread", "process"]
-    assert "1 million parameters and takes 16 MB without activations" in place(small).why
-    assert "above 100 million it is large" in place(large).why
-    assert place(small, limit=150_000_000).executor == "process"  # more than a tenth of the memory
-    assert place(small, limit=150_000_000, lora_rank=8).executor == "thread"
-    assert place("somebody/model").executor == "process"
-    assert place(large, only_here="on_step").executor == "thread"
+    assert [choice(model).executor for model in ("world", small, large)] == ["thread", "thread", "process"]
+    assert "1 million parameters and takes 16 MB without activations" in choice(small).reason
+    assert "above 100 million it is large" in choice(large).reason
+    assert choice(small, limit=150_000_000).executor == "process"  # more than a tenth of the memory
+    assert choice(small, limit=150_000_000, lora_rank=8).executor == "thread"
+    assert choice("somebody/model").executor == "process"
+    assert choice(large, only_here="on_step").executor == "thread"
 
 
-def test_an_adapter_is_as_large_as_its_base_with_it(sized):
+def test_an_adapter_counts_with_its_base_model(sized):
     base = sized(7_000_000_000)
     adapter = sized(1_000_000, "adapter_model.safetensors", adapter_config={"base_model_name_or_path": base})
     on_adapter = sized(500_000, "adapter_model.safetensors", adapter_config={"base_model_name_or_path": adapter})
-    assert [count_parameters(one) for one in (adapter, on_adapter)] == [7_001_000_000, 7_001_500_000]
-    assert "the model has 7 billion parameters" in place(adapter).why
+    assert [count_parameters(model) for model in (adapter, on_adapter)] == [7_001_000_000, 7_001_500_000]
+    assert "the model has 7 billion parameters" in choice(adapter).reason
     elsewhere = sized(2_000, "adapter_model.safetensors", adapter_config={"base_model_name_or_path": "owner/base"})
     assert count_parameters(elsewhere) is None
-    assert place(elsewhere).executor == "process"
+    assert choice(elsewhere).executor == "process"
 
 
-def test_only_the_weights_of_a_model_count(sized):
-    """A checkpoint holds the optimizer's tensors, too."""
+def test_optimizer_tensors_are_not_counted(sized):
+    """A checkpoint also contains the optimizer's tensors."""
     folder = sized(1_000_000)
     trainer = Path(sized(2_000_000)) / "model.safetensors"
     trainer.rename(Path(folder) / "trainer.safetensors")
     assert count_parameters(folder) == 1_000_000
 
 
-def test_a_gguf_file_counts_by_its_tensors_and_not_by_its_bytes(tmp_path):
-    text = lambda message: struct.pack("<Q", len(message)) + message.encode()  # noqa: E731
-    message = ["a", "the", "token"]
+def test_the_parameters_of_a_gguf_file_are_counted_from_its_header(tmp_path):
+    text = lambda value: struct.pack("<Q", len(value)) + value.encode()  # noqa: E731
+    tokens = ["a", "the", "token"]
     metadata = [
         text("general.architecture") + struct.pack("<I", 8) + text("llama"),
         text("general.file_type") + struct.pack("<II", 4, 2),
-        text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, len(message)) + b"".join(map(text, message)),
+        text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, len(tokens)) + b"".join(map(text, tokens)),
         text("tokenizer.ggml.scores") + struct.pack("<IIQ3f", 9, 6, 3, 1, 2, 3),
     ]
     tensors = [
@@ -86,12 +86,12 @@ def test_a_gguf_file_counts_by_its_tensors_and_not_by_its_bytes(tmp_path):
     file = tmp_path / "model-q4.gguf"
     file.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata)) + b"".join([*metadata, *tensors]) + bytes(100))
     assert count_parameters(str(file)) == count_parameters(str(tmp_path)) == 4096 * 30_001
-    assert place(str(file)).executor == "process"
+    assert choice(str(file)).executor == "process"
     file.write_bytes(file.read_bytes()[:150])
     assert count_parameters(str(file)) is None
 
 
-def test_what_is_known_here_alone_trains_here(sized, model_folder, rows, monkeypatch):
+def test_on_step_and_registered_objectives_require_a_thread(sized, model_folder, rows, monkeypatch):
     started = []
 
     def start_process(folder, **_):

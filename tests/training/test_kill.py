@@ -1,4 +1,4 @@
-"""kill -9 at any moment, a hundred times over all objectives: every run goes on to the numbers of one that was left in peace."""
+"""kill -9 at random moments, a hundred times over all objectives: every run ends with the numbers of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.training import trial
 from tests.training.comparing import assert_same
 
 KILLS = 4
-"""Of every run; 26 objectives make 104."""
+"""Kills per objective: 104 for 26 objectives."""
 
 PATIENCE = 120.0
 
 kills: Counter[str] = Counter()
-"""What was going on when they struck, over all runs."""
+"""Number of kills by what the process was doing, over all runs."""
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,11 @@ def forking():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(OBJECTIVES)), ids=list(OBJECTIVES))
-def test_killed_runs_equal_one_left_in_peace(number, forking, rows, model_folder, tmp_path):
+def test_killed_and_resumed_runs_equal_an_uninterrupted_one(number, forking, rows, model_folder, tmp_path):
     objective, moments = list(OBJECTIVES)[number], random.Random(number)
     data = tmp_path / "pairs.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows[:10]))
-    peaceful, victim = tmp_path / "peaceful", tmp_path / "victim"
+    undisturbed, victim = tmp_path / "undisturbed", tmp_path / "victim"
 
     def start(place: Path) -> multiprocessing.Process:
         process = forking.Process(target=trial.train, args=(place, objective, model_folder("llama"), data))
@@ -52,26 +52,26 @@ def test_killed_runs_equal_one_left_in_peace(number, forking, rows, model_folder
         return process
 
     began = time.monotonic()
-    process = start(peaceful)
+    process = start(undisturbed)
     process.join(PATIENCE)
     assert process.exitcode == 0
-    whole = lab.open_run(peaceful / "run")
+    whole = lab.open_run(undisturbed / "run")
     assert whole.state == "finished", whole.error
     assert whole.events("change", "edit")["step"].tolist() == [3, 5]
     lasted = time.monotonic() - began
 
-    struck = 0
-    while struck < KILLS:
+    killed = 0
+    while killed < KILLS:
         left = leftovers(victim / "run")
         process = start(victim)
-        wait_for_a_moment(victim / "run", moments, lasted, lambda process=process: process.is_alive())
+        wait_for_a_random_moment(victim / "run", moments, lasted, lambda process=process: process.is_alive())
         process.kill()
         process.join(PATIENCE)
-        if process.exitcode == 0:  # it was faster
+        if process.exitcode == 0:  # it had ended before
             shutil.rmtree(victim)
             continue
         assert process.exitcode == -signal.SIGKILL
-        struck += 1
+        killed += 1
         kills[phase(victim / "run", left)] += 1
         for path in [*victim.glob("run/*.sqlite"), *victim.glob("cache/reference/*.sqlite"), *victim.glob("home/pairs/*.sqlite")]:
             with closing(sqlite3.connect(path)) as db:
@@ -82,26 +82,26 @@ def test_killed_runs_equal_one_left_in_peace(number, forking, rows, model_folder
     assert_same(lab.open_run(victim / "run"), whole)
 
 
-def wait_for_a_moment(folder: Path, moments: random.Random, lasted: float, alive: Callable[[], bool]) -> None:
-    """Any moment, or one at which a checkpoint is written or deleted, or the store; never longer than the process lives."""
+def wait_for_a_random_moment(folder: Path, moments: random.Random, lasted: float, alive: Callable[[], bool]) -> None:
+    """Wait for a random moment, or until a checkpoint or the store is being written or deleted, or until the process ends."""
     kind = moments.choice(["any", "any", "any", "saving", "deleting", "store"])
     if kind == "any":
         time.sleep(moments.random() * lasted)
         return
-    looks = {
+    readings = {
         "saving": lambda: [path.stat().st_ino for path in folder.glob("checkpoints/.*.draft")],
         "deleting": lambda: [path.stat().st_ino for path in folder.glob("checkpoints/.step-*") if path.suffix != ".draft"],
         "store": lambda: [path.stat().st_size for path in folder.glob("run.sqlite-wal")],
     }
-    skip = moments.randrange(6)  # so that not always the first is met
+    skip = moments.randrange(6)  # not always the first
     before = None
     while alive():
         try:
-            found = looks[kind]()
-        except OSError:  # gone between the two looks
+            present = readings[kind]()
+        except OSError:  # deleted between listing and reading
             continue
-        if found and found != before:
-            before, skip = found, skip - 1
+        if present and present != before:
+            before, skip = present, skip - 1
         if skip < 0:
             time.sleep(moments.random() * 0.01)
             return
@@ -109,12 +109,12 @@ def wait_for_a_moment(folder: Path, moments: random.Random, lasted: float, alive
 
 
 def leftovers(folder: Path) -> set[tuple[str, int]]:
-    """Folders under a name of their own, in which a checkpoint is written or deleted."""
+    """Return the temporary folders in which checkpoints are written or deleted."""
     return {(path.name, path.stat().st_ino) for path in folder.glob("checkpoints/.step-*")}
 
 
 def phase(folder: Path, before: set[tuple[str, int]]) -> str:
-    """What a process was at when it was killed, from what it left."""
+    """Return what a killed process was doing, from the files that it left."""
     if not (folder / "run.sqlite").exists():
         return "making the run"
     left = [name for name, _ in leftovers(folder) - before]

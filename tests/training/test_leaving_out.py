@@ -1,4 +1,4 @@
-"""Resume without a change: the run goes on, bit for bit, as if the change had never been made."""
+"""Resume without a change: the run equals, bit for bit, one in which the change was never made."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def without(folder, step, **more):
 
 @pytest.fixture(scope="module")
 def runs(model_folder, tmp_path_factory):
-    """(a run that was never changed, one that failed because of a change after step 4)."""
+    """Return (a run without changes, a run that failed because of a change after step 4)."""
     place = tmp_path_factory.mktemp("runs")
     rows = [{"prompt": f"How {i}?\n", "chosen": f"First mix {i}.", "rejected": f"No idea {i}."} for i in range(12)]
     with pytest.MonkeyPatch.context() as patch:
@@ -43,7 +43,7 @@ def runs(model_folder, tmp_path_factory):
 
 
 def copied(run, folder, keep=lambda step: True):
-    """A copy of a run with the checkpoints of some steps only."""
+    """Copy a run with only the checkpoints of the steps for which `keep(step)` is true."""
     shutil.copytree(run.dir, folder)
     for checkpoint in list_checkpoints(folder):
         if not keep(int(checkpoint.name.removeprefix("step-"))):
@@ -51,7 +51,7 @@ def copied(run, folder, keep=lambda step: True):
     return folder
 
 
-def test_it_goes_back_to_the_last_checkpoint_before_the_change_and_equals_a_run_without_it(runs, tmp_path):
+def test_a_run_resumed_without_a_change_equals_one_that_never_had_it(runs, tmp_path):
     plain, failed = runs
     again = without(copied(failed, tmp_path / "run"), 4)
     assert_same(again, plain)
@@ -63,26 +63,26 @@ def test_it_goes_back_to_the_last_checkpoint_before_the_change_and_equals_a_run_
     assert describe("resumed", event["detail"]) == "Resumed from step-000004, without the change after step 4"
 
 
-def test_from_a_checkpoint_well_before_it(runs, tmp_path):
+def test_reverting_to_a_checkpoint_well_before_the_change(runs, tmp_path):
     plain, failed = runs
     again = without(copied(failed, tmp_path / "run", keep=lambda step: step != 4), 4)
     assert_same(again, plain)
     assert again.events("resumed")["step"].tolist() == [3]
 
 
-def test_without_an_earlier_checkpoint_it_starts_again_and_says_so(runs, tmp_path):
+def test_reverting_without_an_earlier_checkpoint_starts_again_with_a_warning(runs, tmp_path):
     plain, failed = runs
     again = without(copied(failed, tmp_path / "run", keep=lambda step: step > 4), 4)
     assert_same(again, plain)
     assert "starts from its first step again" in again.events("warning")["detail"].iloc[-1]["message"]
 
 
-def test_later_changes_are_made_again_and_a_checkpoint_that_was_asked_for_is_set_aside(rows, model_folder, tmp_path):
+def test_later_changes_are_repeated_and_a_kept_checkpoint_is_renamed(rows, model_folder, tmp_path):
     def change(folder, both):
         def on_step(step, scalars):
             if both and step == 3:
                 asking(folder, 3, "set", settings={"beta": 0.5})(step, scalars)
-                asking(folder, 3, "checkpoint")(step, scalars)  # of the step of the change, but saved after it
+                asking(folder, 3, "checkpoint")(step, scalars)  # at the step of the change, but saved after it
             if step == 5:
                 asking(folder, 5, "set", settings={"learning_rate": 2e-3})(step, scalars)
 
@@ -99,7 +99,7 @@ def test_later_changes_are_made_again_and_a_checkpoint_that_was_asked_for_is_set
     assert [path.name for path in (run.dir / "checkpoints").glob("left-out-*")] == ["left-out-step-000003"]
 
 
-def test_edits_of_the_pairs_are_left_out(rows, model_folder, tmp_path):
+def test_edits_can_be_reverted(rows, model_folder, tmp_path):
     plain = train("dpo", rows, model_folder("gpt2"), tmp_path / "plain")
 
     def edit(step, scalars):
@@ -118,7 +118,7 @@ def test_edits_of_the_pairs_are_left_out(rows, model_folder, tmp_path):
     assert again.pairs_version == again.status["pairs_version"] == 0
 
 
-def test_from_the_command_line_in_a_process_of_its_own(runs, tmp_path, capsys):
+def test_reverting_from_the_command_line_in_a_process(runs, tmp_path, capsys):
     plain, failed = runs
     folder = copied(failed, tmp_path / "run")
     assert main(["train", "--run-dir", str(folder), "--resume", "--without-change", "7"]) == 1
@@ -131,9 +131,9 @@ def test_from_the_command_line_in_a_process_of_its_own(runs, tmp_path, capsys):
     assert_same(again, plain)
 
 
-def test_what_cannot_be_is_refused_and_changes_nothing(runs, tmp_path):
+def test_a_refused_reversion_changes_nothing(runs, tmp_path):
     plain, failed = runs
-    with pytest.raises(ConfigError, match="not changed after step 4: nothing was changed in it"):
+    with pytest.raises(ConfigError, match="not changed after step 4: it has no changes"):
         without(plain.dir, 4)
     with pytest.raises(ConfigError, match="without_change belongs to resuming"):
         lab.train("dpo", run_dir=tmp_path / "new", without_change=4)
@@ -148,7 +148,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(runs, tmp_path):
     assert [path for path in before if path not in folder.rglob("*")] == []
 
 
-def test_a_branch_keeps_what_its_parent_changed(rows, model_folder, tmp_path):
+def test_changes_of_a_branchs_parent_cannot_be_reverted(rows, model_folder, tmp_path):
     def edit(step, scalars):
         if step == 3:
             with lab.open_run(tmp_path / "run").pair_store() as store:
@@ -163,6 +163,6 @@ def test_a_branch_keeps_what_its_parent_changed(rows, model_folder, tmp_path):
     for checkpoint in list_checkpoints(branch.dir):
         shutil.rmtree(checkpoint)
     plain = lab.train(branch_from=tmp_path / "run", at=5, run_dir=tmp_path / "plain", background=False)
-    again = without(branch.dir, 6)  # none of its checkpoints is left, so it begins where it branched off
+    again = without(branch.dir, 6)  # without checkpoints it begins where it branched off
     assert_same(again, plain, after=5)
     assert again.pairs_version == 1

@@ -1,4 +1,4 @@
-"""How much memory a run takes, how much there is, and what is done where that is not enough."""
+"""Memory: available bytes, fitting micro-batches, and runs that stop before memory runs out."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lab.run.config import TrainConfig
 from lab.training.checkpoints.checkpoint import CheckpointError
 from lab.training.control.memory_guard import GROWN, MemoryGuard, MemoryReading
 from tests.training.measured_memory import measured
-from tests.training.test_preflight import FAST, short_of
+from tests.training.test_preflight import FAST, set_free_memory
 
 
-def test_the_micro_batch_that_fits_is_named_and_taken_where_fit_is_set(model_folder, rows, monkeypatch, tmp_path):
+def test_micro_batch_size_fit_uses_the_size_that_the_advice_names(model_folder, rows, monkeypatch, tmp_path):
     settings = FAST | {"batch_size": 16, "steps": 3, "probe_budget": 0, "save_every": 1}
     whole = lab.preflight("dpo", rows, model_folder("llama"), **settings)
     free = int(0.6 * whole.memory.more)
-    short_of(monkeypatch, free)
+    set_free_memory(monkeypatch, free)
     refused = lab.train("dpo", rows, model_folder("llama"), background=False, **settings)
     named = int(refused.error.split("micro_batch_size to ")[1].split()[0])
     assert lab.preflight("dpo", rows, model_folder("llama"), **settings | {"micro_batch_size": named}).memory.more <= free
@@ -36,18 +36,18 @@ def test_the_micro_batch_that_fits_is_named_and_taken_where_fit_is_set(model_fol
     # Resumed with more memory free it keeps its micro-batch, as another one would round differently.
     for checkpoint in run.checkpoints()[1:]:
         shutil.rmtree(checkpoint)
-    short_of(monkeypatch, 10 * free)
+    set_free_memory(monkeypatch, 10 * free)
     lab.train(run_dir=run.dir, resume=True, background=False)
     assert (run.preflight().micro_batch_size, run.preflight().done) == (named, 1)
     assert run.scalars(["loss"]).equals(given.scalars(["loss"]))
-    short_of(monkeypatch, 1000)
+    set_free_memory(monkeypatch, 1000)
     run = lab.train("dpo", rows, model_folder("llama"), background=False, micro_batch_size="fit", **settings)
     assert run.state == "failed"
     assert "lower max_length" in run.error
 
 
 @pytest.mark.parametrize("value", ["0", "-3", 2.5, "half", True, [1]])
-def test_a_micro_batch_is_a_number_or_fit(value):
+def test_micro_batch_size_is_a_number_or_fit(value):
     with pytest.raises(lab.ConfigError, match=r"micro_batch_size = .* a whole number of pairs, at least 1, or fit"):
         TrainConfig.parse(objective="dpo", micro_batch_size=value)
     assert [TrainConfig.parse(objective="dpo", micro_batch_size=v).micro_batch for v in ("4", 4.0, "fit", None)] == [
@@ -58,29 +58,27 @@ def test_a_micro_batch_is_a_number_or_fit(value):
     ]
 
 
-def test_settings_that_seldom_mean_well_are_said_before_the_start(model_folder, rows):
+def test_unusual_settings_are_findings_and_warnings(model_folder, rows):
     bold = {"learning_rate": 0.05, "batch_size": 8, "steps": 20, "held_out": 0}
     report = lab.preflight("dpo", rows[:6], model_folder("llama"), **FAST | bold | {"evaluate": True})
-    found = {finding.kind: finding.message for finding in report.findings}
-    assert found.keys() == {"learning_rate", "batch_larger_than_set", "many_epochs", "no_held_out"}
-    assert "0.05 is above 0.01" in found["learning_rate"]
-    assert "the set of 6 pairs" in found["batch_larger_than_set"]
-    assert "26.7 times" in found["many_epochs"]
-    assert "held_out is 0" in found["no_held_out"]
-    assert all(any(message in line for line in report.lines()) for message in found.values())
+    expected = {finding.kind: finding.message for finding in report.findings}
+    assert expected.keys() == {"learning_rate", "batch_larger_than_set", "many_epochs", "no_held_out"}
+    assert "0.05 is above 0.01" in expected["learning_rate"]
+    assert "the set of 6 pairs" in expected["batch_larger_than_set"]
+    assert "26.7 times" in expected["many_epochs"]
+    assert "held_out is 0" in expected["no_held_out"]
+    assert all(any(message in line for line in report.lines()) for message in expected.values())
     run = lab.train("dpo", rows[:6], model_folder("llama"), background=False, **FAST | bold | {"evaluate": True, "steps": 15})
     findings = {finding.kind: finding.message for finding in run.preflight().findings}
-    assert list(findings) == list(found)
+    assert list(findings) == list(expected)
     warned = {detail["message"]: detail.get("diagnosed", False) for detail in run.events("warning")["detail"]}
-    assert [kind for kind, message in findings.items() if message in warned] == list(found)
-    assert [kind for kind, message in findings.items() if warned[message]] == ["no_held_out"], (
-        "the page has the diagnosis of that one"
-    )
+    assert [kind for kind, message in findings.items() if message in warned] == list(expected)
+    assert [kind for kind, message in findings.items() if warned[message]] == ["no_held_out"], "the diagnosis reports it"
     quiet = lab.preflight("dpo", rows, model_folder("llama"), **FAST | {"evaluate": True, "held_out": 0.2, "learning_rate": 0.01})
     assert quiet.findings == ()
 
 
-def test_free_memory_is_what_the_tightest_control_group_leaves(monkeypatch, tmp_path):
+def test_available_memory_respects_control_groups(monkeypatch, tmp_path):
     cpu = torch.device("cpu")
     own = tmp_path / "own"
     monkeypatch.setattr(memory, "GROUPS", tmp_path)
@@ -97,7 +95,7 @@ def test_free_memory_is_what_the_tightest_control_group_leaves(monkeypatch, tmp_
     own.write_text("0::/outer/inner\n")
     group("outer", max=5000, current=4000, stat="anon 3000\ninactive_file 500\n")
     group("outer/inner", max="max", current=100)
-    assert (memory.available_bytes(cpu), memory.memory_limit()) == (1500, 5000)  # what the kernel can take back is free
+    assert (memory.available_bytes(cpu), memory.memory_limit()) == (1500, 5000)  # inactive file cache counts as available
     own.write_text("4:memory:/job\n1:cpu:/other\n0::/\n")
     group("memory/job", limit_in_bytes=900, usage_in_bytes=200, stat="total_inactive_file 50\n")
     assert (memory.available_bytes(cpu), memory.memory_limit()) == (750, 900)
@@ -105,15 +103,15 @@ def test_free_memory_is_what_the_tightest_control_group_leaves(monkeypatch, tmp_
     assert memory.available_bytes(cpu) > 10**6
 
 
-def test_memory_that_torch_holds_and_nobody_uses_is_free(monkeypatch):
+def test_memory_cached_by_torch_is_available(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 9000))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 500)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)
     assert memory.available_bytes(torch.device("cuda")) == 1300
 
 
-def test_a_run_that_outgrows_memory_stops_itself_with_a_checkpoint(model_folder, rows, monkeypatch):
-    """What is left falls in the middle of step 3; the run goes on exactly when there is memory again."""
+def test_a_run_stops_with_a_checkpoint_when_memory_runs_low(model_folder, rows, monkeypatch):
+    """Memory becomes low after step 3."""
     left = [10**10]
     read = lambda: MemoryReading(left[0], 10**9 if left[0] > 10**9 else 10**9 + 2 * GROWN)  # noqa: E731
     monkeypatch.setattr("lab.training.loop.MemoryGuard", lambda: MemoryGuard(read=read, limit=2 * 10**10, interval=0.001))
@@ -133,14 +131,14 @@ def test_a_run_that_outgrows_memory_stops_itself_with_a_checkpoint(model_folder,
 
 
 @pytest.mark.parametrize("when", ["preparing", "saving"])
-def test_a_checkpoint_is_told_of_only_where_it_was_saved(when, model_folder, rows, monkeypatch):
+def test_the_stop_reason_mentions_a_checkpoint_only_if_it_was_saved(when, model_folder, rows, monkeypatch):
     low = lambda: "The run stopped itself because memory ran low."  # noqa: E731
     if when == "preparing":
         monkeypatch.setattr(MemoryGuard, "reason", lambda guard: low())
     else:
         reason = [None]
         monkeypatch.setattr(MemoryGuard, "reason", lambda guard: reason[0])
-        monkeypatch.setattr("lab.training.checkpoints.saving.save_checkpoint", full_disk)
+        monkeypatch.setattr("lab.training.checkpoints.saver.save_checkpoint", full_disk)
     on_step = None if when == "preparing" else lambda step, scalars: reason.__setitem__(0, low())
     run = lab.train("dpo", rows, model_folder("llama"), background=False, on_step=on_step, **FAST | {"steps": 50, "batch_size": 2})
     assert run.checkpoints() == []
@@ -161,7 +159,7 @@ CHILD = """
 import sys
 import lab
 from lab.policy.memory import resident_bytes
-from lab.training import memory_guard
+from lab.training.control import memory_guard
 
 budget, rows, held = resident_bytes() + 1_400_000_000, sys.argv[2], []
 memory_guard.memory_limit = lambda: budget
@@ -175,11 +173,11 @@ settings = {"steps": 5000, "batch_size": 2, "evaluate": False, "device": "cpu", 
 run = lab.train("dpo", rows, sys.argv[1], background=False, on_step=on_step, run_dir=sys.argv[3], **settings)
 print(len(held))
 """
-"""A run in a process that may use 1.4 GB more than it holds at its start, and takes 10 MB in every step."""
+"""A run in a process that may use 1.4 GB more than at its start, and allocates 10 MB in every step."""
 
 
 @pytest.mark.slow
-def test_a_process_that_really_fills_its_memory_stops_with_a_checkpoint(model_folder, rows, tmp_path):
+def test_a_process_that_fills_its_memory_stops_with_a_checkpoint(model_folder, rows, tmp_path):
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     command = [sys.executable, "-c", CHILD, str(model_folder("llama")), str(pairs), str(tmp_path / "run")]
@@ -198,7 +196,7 @@ def test_a_process_that_does_not_grow_is_not_stopped():
     guard = MemoryGuard(read=lambda: next(readings), limit=10**10)
     reasons = []
     for _ in range(3):
-        guard.look()
+        guard.check()
         reasons.append(guard.reason())
     assert reasons[:2] == [None, None]
     assert reasons[2] is not None
@@ -212,4 +210,4 @@ def test_a_process_that_does_not_grow_is_not_stopped():
 @pytest.mark.slow
 def test_the_estimate_is_near_the_measured_peak(shape, settings, tmp_path):
     row = measured(tmp_path / "shape", shape, settings)
-    assert 0.8 < row["said"] / row["took"] < 1.2, row
+    assert 0.8 < row["estimated"] / row["measured"] < 1.2, row

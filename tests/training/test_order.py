@@ -1,4 +1,4 @@
-"""The order of pairs is a function of seed, step and the set's versions, and every epoch sees each of its pairs once."""
+"""The batch schedule: a function of seed, step and versions of the set, with every pair once per epoch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lab.training.data.schedule import BatchSchedule
 
 
 @given(count=some.integers(1, 40), size=some.integers(1, 9), seed=some.integers(0, 99))
-def test_an_untouched_set_has_the_plain_order(count, size, seed):
+def test_an_unchanged_set_has_one_permutation_per_epoch(count, size, seed):
     order = BatchSchedule.of(count, size, seed)
     for step in range(1, 15):
         wanted = range((step - 1) * size, step * size)
@@ -31,7 +31,7 @@ def test_an_untouched_set_has_the_plain_order(count, size, seed):
     seed=some.integers(0, 99),
     changes=some.lists(some.tuples(some.integers(0, 6), some.sets(some.integers(0, 35), min_size=1)), max_size=4),
 )
-def test_changes_leave_the_past_alone_and_the_future_whole(count, size, seed, changes):
+def test_changes_keep_past_batches_and_complete_later_epochs(count, size, seed, changes):
     order, after = BatchSchedule.of(count, size, seed), 0
     for later, members in changes:
         after += later
@@ -49,7 +49,7 @@ def test_changes_leave_the_past_alone_and_the_future_whole(count, size, seed, ch
             assert epoch == Counter(members)
 
 
-def test_a_dropped_pair_is_passed_over_and_the_others_keep_their_order():
+def test_a_dropped_pair_is_skipped_and_the_others_keep_their_order():
     order = BatchSchedule.of(12, 3, seed=1)
     plain = [i for step in range(1, 5) for i in order.batch(step)]
     gone = plain[7]
@@ -59,23 +59,23 @@ def test_a_dropped_pair_is_passed_over_and_the_others_keep_their_order():
     assert not changed.begins_epoch(2)
 
 
-def test_a_pair_that_comes_in_waits_for_the_next_epoch():
+def test_an_added_pair_takes_part_from_the_next_epoch():
     order = BatchSchedule.of(6, 2, seed=0).changed(1, range(7))
     seen = [order.batch(step) for step in range(2, 8)]
     assert 6 not in [i for batch in seen[:2] for i in batch]
     assert 6 in [i for batch in seen[2:] for i in batch]
 
 
-def test_a_seed_that_another_one_equals_is_refused():
-    """A CPU's generator tells 2**32 seeds apart."""
+def test_seeds_above_32_bits_are_refused():
+    """A CPU generator distinguishes 2**32 seeds."""
     with pytest.raises(ConfigError, match=r"seed = 4294967296 does not work: input should be less than 4294967296\."):
         TrainConfig.parse(objective="dpo", seed=2**32)
     starts = {generator(seed, 0, 1).initial_seed() for seed in (0, 1, 2**19, SEEDS - 1)}
     assert len(starts) == 4
 
 
-def test_every_seed_has_an_order_of_its_own_and_seed_0_that_of_before():
-    """A CPU's generator reads the lowest 32 bits of what it is seeded with: the run's seed has to reach them."""
+def test_seeds_steps_and_purposes_give_different_streams():
+    """A CPU generator reads the lowest 32 bits of its seed, so the run's seed has to change these. Seed 0 keeps its old streams."""
     assert len({tuple(shuffled(50, seed, 0)) for seed in (0, 1, 2, 2**12, SEEDS - 1)}) == 5
     assert shuffled(50, 0, 3) == torch.randperm(50, generator=torch.Generator().manual_seed(2**22 + 3)).tolist()
     streams = {

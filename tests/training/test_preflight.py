@@ -1,4 +1,4 @@
-"""The report before a run: what it says is what the run then meets, and finding it out changes nothing."""
+"""The preflight report: it describes the run, and computing it changes nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lab.training.data.training_pairs import read_pairs
 from lab.training.distributed import Workers
 from lab.training.setup import memory_estimate
 from lab.training.setup import preflight as room
-from lab.training.setup.memory_estimate import tokens_of
+from lab.training.setup.memory_estimate import token_count
 from lab.training.setup.preflight import preflight
 
 FAST = {"steps": 4, "batch_size": 4, "save_every": 0, "device": "cpu", "evaluate": False}
@@ -26,8 +26,7 @@ FAST = {"steps": 4, "batch_size": 4, "save_every": 0, "device": "cpu", "evaluate
 
 def read(config, rows, policy):
     encoder = policy.encoder(config.max_length)
-    silent = {"stage": lambda *_: None, "listen": lambda: None}
-    return read_pairs(config, [pair_of(row) for row in rows], encoder, policy.vocabulary, **silent)
+    return read_pairs(config, [pair_of(row) for row in rows], encoder, policy.vocabulary)
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def policy(model_folder):
 
 @pytest.fixture
 def uneven(rows):
-    """Three short pairs, two with a long answer, one with a long prompt, one whose long answers differ only at their ends."""
+    """Return three short pairs, two with a long answer, one with a long prompt, and one whose long answers differ at the end."""
     long = "mix the flour and the water " * 10
     return [
         *rows[:3],
@@ -48,52 +47,53 @@ def uneven(rows):
     ]
 
 
-def test_it_counts_what_is_there(policy, uneven):
+def test_counts_and_lengths_of_pairs(policy, uneven):
     config = TrainConfig.parse(objective="dpo", **FAST | {"steps": 7})
     reading = read(config, uneven, policy)
-    found = preflight(policy, config, reading, 512, missing=0)
+    report = preflight(policy, config, reading, 512, missing=0)
     pairs = [reading.encoded[i] for i in range(7)]
     tokens = [len(p.chosen.prompt) + len(p.chosen.answer) + len(p.rejected.answer) for p in pairs]
-    assert (found.pairs, found.seen, found.prompts, found.tokens_per_epoch) == (7, 7, 7, sum(tokens))
-    assert found.epochs == 4
-    assert [finding.kind for finding in found.findings] == ["no_held_out"]
+    assert (report.pairs, report.seen, report.prompts, report.tokens_per_epoch) == (7, 7, 7, sum(tokens))
+    assert report.epochs == 4
+    assert [finding.kind for finding in report.findings] == ["no_held_out"]
     for side in ("chosen", "rejected"):
         lengths = sorted(len(getattr(p, side).answer) for p in pairs)
-        assert (found.lengths[side].longest, found.lengths[side].median) == (lengths[-1], lengths[3])
-        assert sum(found.lengths[side].histogram) == 7
-        assert found.lengths[side].median <= found.lengths[side].p95 <= found.lengths[side].longest
-    assert found.lengths["prompt"].longest == len(pairs[5].chosen.prompt)
-    assert any("every pair fits into 512 tokens" in line for line in found.lines())
-    assert Preflight.model_validate(json.loads(json.dumps(found.model_dump(mode="json")))) == found
+        assert (report.lengths[side].longest, report.lengths[side].median) == (lengths[-1], lengths[3])
+        assert sum(report.lengths[side].histogram) == 7
+        assert report.lengths[side].median <= report.lengths[side].p95 <= report.lengths[side].longest
+    assert report.lengths["prompt"].longest == len(pairs[5].chosen.prompt)
+    assert any("every pair fits into 512 tokens" in line for line in report.lines())
+    assert Preflight.model_validate(json.loads(json.dumps(report.model_dump(mode="json")))) == report
 
 
-def test_it_says_which_pairs_are_cut_and_why(policy, uneven):
+def test_findings_name_the_cut_pairs(policy, uneven):
     config = TrainConfig.parse(objective="dpo", max_length=64, **FAST | {"steps": 7})
     reading = read(config, uneven, policy)
-    found = {finding.kind: finding for finding in preflight(policy, config, reading, 64, missing=0).findings if finding.pairs}
+    findings = {finding.kind: finding for finding in preflight(policy, config, reading, 64, missing=0).findings if finding.pairs}
     ids = [reading.encoded[i].id for i in range(7)]
-    assert found.keys() == {"answer_cut", "prompt_cut", "same"}
-    assert found["answer_cut"].ids == (ids[3], ids[4], ids[6])
-    assert found["same"].ids == (ids[6],)
-    assert ids[5] in found["prompt_cut"].ids
+    assert findings.keys() == {"answer_cut", "prompt_cut", "same"}
+    assert findings["answer_cut"].ids == (ids[3], ids[4], ids[6])
+    assert findings["same"].ids == (ids[6],)
+    assert ids[5] in findings["prompt_cut"].ids
     whole = read(config.model_copy(update={"max_length": 512}), uneven, policy).encoded
     for i in range(7):
         cut, full = reading.encoded[i], whole[i]
         assert len(cut.chosen.answer) + cut.chosen_cut == len(full.chosen.answer)
         assert len(cut.rejected.answer) + cut.rejected_cut == len(full.rejected.answer)
         assert len(cut.chosen.prompt) + cut.prompt_cut == len(full.chosen.prompt)
-    assert found["answer_cut"].tokens == sum(p.cut for p in reading.encoded.values())
-    assert "3 of 7 pairs have an answer longer than 56 tokens (of 64, " in found["answer_cut"].message  # 8 are kept of a prompt
-    enough = int(found["answer_cut"].message.split("max_length = ")[1].split()[0])
+    answer_cut = findings["answer_cut"]
+    assert answer_cut.tokens == sum(p.cut for p in reading.encoded.values())
+    assert "3 of 7 pairs have an answer longer than 56 tokens (of 64, " in answer_cut.message  # 8 are kept of a prompt
+    enough = int(answer_cut.message.split("max_length = ")[1].split()[0])
     for length in (enough, enough - 1):
-        there = read(config.model_copy(update={"max_length": length}), uneven, policy).encoded.values()
-        assert any(pair.cut for pair in there) == (length < enough)
+        encoded = read(config.model_copy(update={"max_length": length}), uneven, policy).encoded.values()
+        assert any(pair.cut for pair in encoded) == (length < enough)
     assert preflight(policy, config, reading, 64, missing=0).lengths["chosen"].longest == max(
         len(p.chosen.answer) for p in whole.values()
     )
 
 
-def test_too_long_pairs_can_be_left_out(model_folder, uneven):
+def test_too_long_drop_leaves_pairs_out(model_folder, uneven):
     run = lab.train("dpo", uneven, model_folder("llama"), max_length=64, too_long="drop", background=False, **FAST)
     assert run.state == "finished", run.error
     report = run.preflight()
@@ -105,8 +105,8 @@ def test_too_long_pairs_can_be_left_out(model_folder, uneven):
     assert run.scalars(["epoch"])["epoch"].iloc[-1] == 4  # 4 steps of 4 pairs
 
 
-def test_held_out_pairs_that_do_not_fit_are_found_too(policy, uneven, model_folder):
-    """The long answers are those that looks compute, so that nothing of what is trained on is cut."""
+def test_held_out_pairs_that_do_not_fit_are_findings(policy, uneven, model_folder):
+    """All long answers are held out, so that no training pair is cut."""
     config = TrainConfig.parse(objective="dpo", max_length=64, **FAST | {"evaluate": True, "held_out": 0.5})
     for seed in range(100):
         config = config.model_copy(update={"seed": seed})
@@ -114,30 +114,30 @@ def test_held_out_pairs_that_do_not_fit_are_found_too(policy, uneven, model_fold
         if 1 < len(reading.kept_apart) < 6 and not any(pair.cut for pair in reading.encoded.values()):
             break
     cut = [pair for pair in reading.held_out if pair.cut]
-    (found,) = [f for f in preflight(policy, config, reading, 64, missing=0).findings if f.kind == "held_out_cut"]
-    assert (found.pairs, found.tokens) == (3, sum(pair.cut for pair in cut))
-    assert found.ids == tuple(pair.id for pair in cut)
-    assert f"3 of {len(reading.kept_apart)} held-out pairs have an answer longer than 56 tokens" in found.message
-    enough = int(found.message.split("max_length = ")[1].split()[0])
+    (finding,) = [f for f in preflight(policy, config, reading, 64, missing=0).findings if f.kind == "held_out_cut"]
+    assert (finding.pairs, finding.tokens) == (3, sum(pair.cut for pair in cut))
+    assert finding.ids == tuple(pair.id for pair in cut)
+    assert f"3 of {len(reading.kept_apart)} held-out pairs have an answer longer than 56 tokens" in finding.message
+    enough = int(finding.message.split("max_length = ")[1].split()[0])
     assert not any(p.cut for p in read(config.model_copy(update={"max_length": enough}), uneven, policy).held_out)
     config = config.model_copy(update={"too_long": "drop"})
     reading = read(config, uneven, policy)
     assert not any(pair.cut for pair in reading.held_out)
-    (found,) = [f for f in preflight(policy, config, reading, 64, missing=0).findings if f.kind.startswith("held_out")]
-    assert (found.kind, found.ids) == ("held_out_dropped", tuple(pair.id for pair in cut))
-    assert f"3 of {len(reading.kept_apart)} held-out pairs are left out of evaluation" in found.message
+    (finding,) = [f for f in preflight(policy, config, reading, 64, missing=0).findings if f.kind.startswith("held_out")]
+    assert (finding.kind, finding.ids) == ("held_out_dropped", tuple(pair.id for pair in cut))
+    assert f"3 of {len(reading.kept_apart)} held-out pairs are left out of evaluation" in finding.message
     settings = FAST | {"evaluate": True, "held_out": 0.5, "seed": seed, "max_length": 64, "eval_prompts": 0}
     run = lab.train("dpo", uneven, model_folder("llama"), too_long="drop", background=False, **settings)
     assert [f.kind for f in run.preflight().findings if f.kind.startswith("held_out")] == ["held_out_dropped"]
     assert any("left out of evaluation" in detail["message"] for detail in run.events("warning")["detail"])
 
 
-def test_where_nothing_fits_there_is_nothing_to_train_on(model_folder, uneven):
+def test_it_is_an_error_if_no_pair_fits(model_folder, uneven):
     with pytest.raises(ValueError, match=r"Every one of 2 pairs .* raise max_length"):
         lab.preflight("dpo", uneven[3:5], model_folder("llama"), max_length=64, too_long="drop", **FAST)
 
 
-def test_a_pair_that_the_tokenizer_refuses_is_named(model_folder, rows):
+def test_the_error_names_a_pair_that_cannot_be_tokenized(model_folder, rows):
     conversation = {
         "prompt": [{"role": "user", "content": "Hi"}],
         "chosen": [{"role": "assistant", "content": "Hello"}],
@@ -149,7 +149,7 @@ def test_a_pair_that_the_tokenizer_refuses_is_named(model_folder, rows):
 
 
 @pytest.mark.parametrize("lora", [None, Lora(rank=2, dropout=0.5)])
-def test_finding_it_out_changes_nothing(lora, model_folder, rows):
+def test_preflight_changes_neither_weights_nor_random_state(lora, model_folder, rows):
     policy = load_policy(str(model_folder("llama")), lora=lora, device="cpu")
     config = TrainConfig.parse(objective={"name": "spo", "base": "sgdpo"}, lora_rank=2 if lora else 0, **FAST)
     before = {name: value.clone() for name, value in policy.model.state_dict().items()}
@@ -161,7 +161,7 @@ def test_finding_it_out_changes_nothing(lora, model_folder, rows):
     assert policy.model.training
 
 
-def test_memory_follows_the_settings(model_folder, rows):
+def test_the_memory_estimate_depends_on_the_settings(model_folder, rows):
     def memory(lora=None, **settings):
         policy = load_policy(str(model_folder("llama")), lora=lora, device="cpu")
         config = TrainConfig.parse(objective="dpo", **FAST | settings)
@@ -172,7 +172,7 @@ def test_memory_follows_the_settings(model_folder, rows):
     assert (whole.gradients, whole.optimizer) == (trained, 2 * trained)
     assert whole.weights >= trained
     assert memory(batch_size=4)[0].gradients == 2 * trained  # the probe of the chosen side needs another
-    assert memory(micro_batch_size=1)[0].gradients == 3 * trained  # and one for the part that is being added
+    assert memory(micro_batch_size=1)[0].gradients == 3 * trained  # and one for the current micro-batch
     assert trained < memory(probe_layers="norm")[0].gradients < 1.01 * trained
     parts, _ = memory(micro_batch_size=1, probe_budget=0)
     assert parts.activations < 0.5 * whole.activations
@@ -190,7 +190,7 @@ def test_memory_follows_the_settings(model_folder, rows):
     assert (
         max(whole.gradients, whole.activations + whole.logits) < whole.step < whole.gradients + 2 * whole.activations + whole.logits
     )
-    assert parts.step > parts.gradients + parts.activations + parts.logits  # with the gradients of the parts before
+    assert parts.step > parts.gradients + parts.activations + parts.logits  # with the gradients of earlier micro-batches
 
 
 @pytest.mark.parametrize(
@@ -202,46 +202,43 @@ def test_memory_follows_the_settings(model_folder, rows):
         (0.01, {"micro_batch_size": 1, "lora_rank": 2}, "max_length"),
     ],
 )
-def test_too_little_memory_is_said_before_the_run_with_what_to_do(free, settings, advice, model_folder, rows, monkeypatch):
+def test_too_little_memory_fails_before_the_first_step_with_advice(free, settings, advice, model_folder, rows, monkeypatch):
     settings = FAST | settings
-    if (
-        "adapter" in advice or "probe" in advice
-    ):  # little to keep for the backward pass, so that the weights' own share is the larger
+    if "adapter" in advice or "probe" in advice:  # few activations, so that gradients and optimizer take the larger part
         rows = [{"prompt": "mix", "chosen": "dough", "rejected": "no"}]
     enough = lab.preflight("dpo", rows, model_folder("llama"), **settings)
     assert enough.advice is None
-    short_of(monkeypatch, int(free * enough.memory.more))
+    set_free_memory(monkeypatch, int(free * enough.memory.more))
     run = lab.train("dpo", rows, model_folder("llama"), background=False, **settings)
     assert (run.state, run.step) == ("failed", 0)
-    message = [run.error]
-    assert message == [run.preflight().advice]
-    assert advice in message[0]
+    assert run.error == run.preflight().advice
+    assert advice in run.error
     with pytest.raises(lab.ConfigError, match="besides the weights") as refused:
         lab.preflight("dpo", rows, model_folder("llama"), **settings)
     assert refused.value.report.memory.free == run.preflight().memory.free
     assert any(line.startswith("warning") for line in run.preflight().lines())
     if "micro_batch_size to" in advice:
-        size_that_fits = int(message[0].split("micro_batch_size to ")[1].split()[0])
+        size_that_fits = int(run.error.split("micro_batch_size to ")[1].split()[0])
         assert lab.preflight("dpo", rows, model_folder("llama"), **settings | {"micro_batch_size": size_that_fits}).advice is None
 
 
-def short_of(monkeypatch, free):
-    """So many bytes are free on the device."""
+def set_free_memory(monkeypatch, free):
+    """Make `free` bytes available on the device."""
     for where in ("lab.training.setup.prepare", "lab.training.setup.preflight"):
         monkeypatch.setattr(f"{where}.available_bytes", lambda device: free)
 
 
-def short_of_memory(monkeypatch, most, *, gradients=True):
-    """No pass over more than `most` tokens fits, and without `gradients` no backward pass of the measurement at all."""
+def limit_memory(monkeypatch, most, *, gradients=True):
+    """Let passes of more than `most` tokens run out of memory, and with gradients=False every backward pass of the measurement."""
     computed, backward = room.pair_logps, torch.autograd.grad
 
     def pair_logps(policy, objective, pairs, *more):
-        if sum(map(tokens_of, pairs)) > most:
+        if sum(map(token_count, pairs)) > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
         return computed(policy, objective, pairs, *more)
 
     def grad(*given, **more):
-        if sys._getframe(1).f_globals["__name__"].startswith("lab.policy"):  # the short texts on which layouts are compared
+        if sys._getframe(1).f_globals["__name__"].startswith("lab.policy"):  # the comparison of layouts
             return backward(*given, **more)
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB.")
 
@@ -251,32 +248,32 @@ def short_of_memory(monkeypatch, most, *, gradients=True):
         monkeypatch.setattr(room.torch.autograd, "grad", grad)
 
 
-def test_where_the_measured_pairs_do_not_fit_less_is_measured(policy, rows, monkeypatch):
+def test_shorter_pairs_are_measured_where_pairs_do_not_fit(policy, rows, monkeypatch):
     config = TrainConfig.parse(objective="dpo", **FAST)
     reading = read(config, rows, policy)
     whole = preflight(policy, config, reading, 512, missing=0)
-    longest = max(map(tokens_of, reading.encoded.values()))
-    short_of_memory(monkeypatch, longest)  # one pair fits, two do not
-    found = preflight(policy, config, reading, 512, missing=0)
-    assert found.time.measured_pairs == 1
-    assert 0.5 * whole.memory.activations < found.memory.activations < 2 * whole.memory.activations
-    short_of_memory(monkeypatch, longest // 2)
-    found = preflight(policy, config, reading, 512, missing=0, free=1000)
-    assert 0.4 * whole.memory.activations < found.memory.activations < 2 * whole.memory.activations
-    assert found.time is None
-    assert "time     unknown: memory ran out while a pair was timed" in found.lines()
-    assert found.advice
-    assert Preflight.model_validate(json.loads(json.dumps(found.model_dump(mode="json")))) == found
+    longest = max(map(token_count, reading.encoded.values()))
+    limit_memory(monkeypatch, longest)  # one pair fits, two do not
+    report = preflight(policy, config, reading, 512, missing=0)
+    assert report.time.measured_pairs == 1
+    assert 0.5 * whole.memory.activations < report.memory.activations < 2 * whole.memory.activations
+    limit_memory(monkeypatch, longest // 2)
+    report = preflight(policy, config, reading, 512, missing=0, free=1000)
+    assert 0.4 * whole.memory.activations < report.memory.activations < 2 * whole.memory.activations
+    assert report.time is None
+    assert "time     unknown: memory ran out while a pair was timed" in report.lines()
+    assert report.advice
+    assert Preflight.model_validate(json.loads(json.dumps(report.model_dump(mode="json")))) == report
 
 
-def test_a_run_that_runs_out_of_memory_has_its_report_and_says_what_to_do(model_folder, rows, monkeypatch, capsys, tmp_path):
+def test_out_of_memory_in_the_measurement_gives_a_report_with_advice(model_folder, rows, monkeypatch, capsys, tmp_path):
     with monkeypatch.context() as within:
-        short_of_memory(within, 10**6, gradients=False)
+        limit_memory(within, 10**6, gradients=False)
         run = lab.train("dpo", rows, model_folder("llama"), background=False, **FAST)
         assert run.state == "failed"
         report = run.preflight()
         assert report.time is None
-        assert "ran out in a pass over a single pair: set micro_batch_size to 1 and lower max_length" in report.advice
+        assert "ran out in a pass of a single pair: set micro_batch_size to 1 and lower max_length" in report.advice
         assert run.error == report.advice
         file = tmp_path / "pairs.jsonl"
         file.write_text("\n".join(map(json.dumps, rows)))
@@ -312,13 +309,13 @@ def test_a_run_stores_its_report_before_its_first_step(model_folder, rows, monke
     assert len(lab.runs()) == 1
 
 
-def test_a_larger_set_than_the_run_reaches(model_folder, rows):
+def test_only_the_pairs_of_the_runs_steps_are_seen(model_folder, rows):
     report = lab.preflight("dpo", rows, model_folder("gpt2"), **FAST | {"steps": 2, "micro_batch_size": 2})
     assert (report.pairs, report.seen, report.micro_batch_size) == (50, 8, 2)
     assert report.epochs == pytest.approx(8 / 50)
 
 
-def test_what_goes_on_is_told_what_is_left(model_folder, rows, tmp_path, capsys):
+def test_resumed_runs_and_branches_report_the_remaining_steps(model_folder, rows, tmp_path, capsys):
     folder, pairs = tmp_path / "run", lab.open_pairs(rows[:20])
     settings = FAST | {"steps": 6, "save_every": 1, "keep_checkpoints": 10, "max_length": 96, "too_long": "drop"}
 
@@ -338,12 +335,12 @@ def test_what_goes_on_is_told_what_is_left(model_folder, rows, tmp_path, capsys)
     assert [f.kind for f in whole.findings] == ["no_held_out"]
     assert not whole.lines()[0].startswith("from")
     branch = lab.train(branch_from=run, at=3, background=False, steps=8)
-    found = branch.preflight()
-    assert (found.pairs, found.done, found.left) == (7, 3, 5)  # those in use there
-    assert [(f.kind, f.pairs) for f in found.findings if f.pairs] == [("dropped", 1)]
-    assert found.epochs == pytest.approx(5 * 4 / 7)
-    assert found.time.training == pytest.approx(5 * found.time.step)
-    assert found.time.reference == 0  # of what is in use nothing is missing
+    report = branch.preflight()
+    assert (report.pairs, report.done, report.left) == (7, 3, 5)  # the pairs in use at step 3
+    assert [(f.kind, f.pairs) for f in report.findings if f.pairs] == [("dropped", 1)]
+    assert report.epochs == pytest.approx(5 * 4 / 7)
+    assert report.time.training == pytest.approx(5 * report.time.step)
+    assert report.time.reference == 0  # all of it is cached
     before = lab.train(branch_from=run, at=1, background=False, steps=2).preflight()
     assert (before.pairs, before.done, before.left, before.seen) == (20, 1, 1, 4)
     capsys.readouterr()
@@ -351,36 +348,36 @@ def test_what_goes_on_is_told_what_is_left(model_folder, rows, tmp_path, capsys)
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "from     step 4 of 6, so 2 are left"
     assert out[1].startswith("pairs    7; 2 steps of 4 are 1.14 epochs")
-    assert sum(line.startswith("memory") for line in out) == 1  # not the report it began with
+    assert sum(line.startswith("memory") for line in out) == 1  # not also the first report
     assert (run.preflight().done, run.preflight().left) == (4, 2)
     assert lab.open_run(folder).events("preflight")["step"].tolist() == [0, 4]
-    assert main(["train", "--resume", "--run-dir", str(folder)]) == 0  # nothing is left to report on
+    assert main(["train", "--resume", "--run-dir", str(folder)]) == 0  # no steps are left
     assert capsys.readouterr().out.splitlines()[0].startswith("finished at step 6")
 
 
-def test_processes_share_the_work_and_the_machine(policy, rows, monkeypatch):
-    def even_pass(policy, config, pairs):  # a clock that no other process disturbs
-        tokens = sum(map(tokens_of, pairs))
+def test_several_processes_share_batch_and_memory(policy, rows, monkeypatch):
+    def even_pass(policy, config, pairs):  # independent of other processes
+        tokens = sum(map(token_count, pairs))
         return 1e-4 * tokens, 2e-4 * tokens
 
     monkeypatch.setattr(room, "_pass", even_pass)
     monkeypatch.setattr(room, "_optimizer_seconds", lambda policy: 0.0)
     config = TrainConfig.parse(objective="dpo", **FAST | {"batch_size": 8})
     reading = read(config, rows, policy)
-    one = preflight(policy, config, reading, 512, missing=10**9, free=10**9)
+    single = preflight(policy, config, reading, 512, missing=10**9, free=10**9)
     two = preflight(policy, config, reading, 512, missing=10**9, free=10**9, workers=Workers(0, 2, local_world_size=2))
     assert (two.processes, two.batch_size, two.micro_batch_size) == (2, 8, 4)
     assert two.memory.free == 10**9 // 2  # on one machine, with the same memory
-    assert two.memory.activations < 0.6 * one.memory.activations
-    assert two.memory.gradients == one.memory.gradients
-    assert two.time.step == pytest.approx(one.time.step / 2)
-    assert two.time.reference == pytest.approx(one.time.reference / 2)
+    assert two.memory.activations < 0.6 * single.memory.activations
+    assert two.memory.gradients == single.memory.gradients
+    assert two.time.step == pytest.approx(single.time.step / 2)
+    assert two.time.reference == pytest.approx(single.time.reference / 2)
     assert any("in each of 2 processes" in line for line in two.lines())
     sharded = preflight(policy, config, reading, 512, missing=0, free=10**9, workers=Workers(0, 2, True, 1)).memory
-    assert (sharded.free, sharded.optimizer) == (10**9, one.memory.optimizer // 2)
+    assert (sharded.free, sharded.optimizer) == (10**9, single.memory.optimizer // 2)
 
 
-def test_amounts_in_words():
+def test_sizes_and_times_as_text():
     assert [size(n) for n in (0, 999, 12_345, 5_000_000, 7.25e9)] == ["0 B", "999 B", "12.3 KB", "5 MB", "7.2 GB"]
     assert [seconds(n) for n in (0.1234, 12, 600, 7200)] == ["0.12 s", "12 s", "10 min", "2.0 h"]
     counted = Memory(device="cpu", weights=1, gradients=1, optimizer=2, activations=3, logits=4, free=10)

@@ -1,4 +1,4 @@
-"""Training in a process of its own: the same numbers, alive after its parent's end, and never a death without a reason."""
+"""Training in a separate process: equal numbers, independent of its parent, and an error message for every failure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,16 +20,9 @@ from lab.objectives import DPO, OBJECTIVES
 from lab.run import RunLock, is_held
 from lab.run.config import ConfigError
 from lab.store import RunError
+from tests.training.comparing import until
 
 SHORT = {"steps": 4, "batch_size": 4, "save_every": 0, "device": "cpu", "probe_budget": 0, "eval_tokens": 8}
-
-
-def until(true, run, seconds=180):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert run.state != "dead", run.error
-        assert time.monotonic() < deadline, run.status
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -41,8 +33,8 @@ def data(rows, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def nobody_stays(tmp_path):
-    """A test that fails half way leaves no process behind, which would train for days."""
+def no_process_left(tmp_path):
+    """Kill the process of a test that failed half way; it would train for days."""
     yield
     if (tmp_path / "run" / "run.json").exists() and is_held(tmp_path / "run"):
         process = lab.open_run(tmp_path / "run").status.get("process")
@@ -50,22 +42,22 @@ def nobody_stays(tmp_path):
             os.kill(process, signal.SIGKILL)
 
 
-def test_detached_it_gives_the_threads_numbers_bit_for_bit(data, model_folder, tmp_path, capsys):
-    one = lab.train("sgdpo", data, model_folder("llama"), background=False, **SHORT)
-    flags = [word for name, value in SHORT.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+def test_a_detached_run_equals_one_in_a_thread_bit_for_bit(data, model_folder, tmp_path, capsys):
+    thread = lab.train("sgdpo", data, model_folder("llama"), background=False, **SHORT)
+    flags = [part for name, value in SHORT.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     where = ["--pairs", str(data), "--model", str(model_folder("llama")), "--run-dir", str(tmp_path / "run")]
     assert main(["train", "--objective", "sgdpo", *where, *flags, "--detach", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"run": "run", "folder": str(tmp_path / "run")}
-    other = lab.open_run(tmp_path / "run")
-    assert (one.state, other.wait(180)) == ("finished", "finished"), other.error
-    assert (one.status["executor"], other.status["executor"]) == ("thread", "process")
-    assert one.status["process"] == os.getpid() != other.status["process"]
+    process = lab.open_run(tmp_path / "run")
+    assert (thread.state, process.wait(180)) == ("finished", "finished"), process.error
+    assert (thread.status["executor"], process.status["executor"]) == ("thread", "process")
+    assert thread.status["process"] == os.getpid() != process.status["process"]
     names = ["loss", "grad_norm", "rewards/margins"]
-    assert one.scalars(names).equals(other.scalars(names))
-    expected, found = (load_file(run.checkpoints()[-1] / "model.safetensors") for run in (one, other))
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert other.events("resumed", "warning").empty
-    assert len((other.dir / "process.log").read_text().splitlines()) == 1  # nothing to say but how it was started
+    assert thread.scalars(names).equals(process.scalars(names))
+    expected, actual = (load_file(run.checkpoints()[-1] / "model.safetensors") for run in (thread, process))
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    assert process.events("resumed", "warning").empty
+    assert len((process.dir / "process.log").read_text().splitlines()) == 1  # only the line with its command
 
 
 PARENT = """
@@ -77,34 +69,32 @@ time.sleep(600)
 """
 
 
-def test_it_outlives_its_parent_obeys_anybody_and_dies_with_a_reason(data, model_folder, tmp_path, monkeypatch):
+def test_a_training_process_outlives_its_parent_and_handles_requests(data, model_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
-    message = [str(data), str(model_folder("llama")), str(tmp_path / "run")]
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, *message], stdout=subprocess.PIPE, text=True)
+    arguments = [str(data), str(model_folder("llama")), str(tmp_path / "run")]
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, *arguments], stdout=subprocess.PIPE, text=True)
     assert parent.stdout.readline().strip() == "queued"  # alive from the first moment
     parent.kill()
     parent.wait()
     run = lab.open_run(tmp_path / "run")
-    until(lambda: run.step >= 2, run)
+    until(lambda: run.step >= 2, run, 180)
     child = run.status["process"]
-    assert os.getsid(child) == child  # no terminal's end reaches it
+    assert os.getsid(child) == child  # a closed terminal does not end it
     assert b"CUDA_VISIBLE_DEVICES=5" in Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
     assert [(place.place, place.device) for place in lab.queue()] == [(0, "cpu")]
     run.pause()
-    until(lambda: run.state == "paused", run)
+    until(lambda: run.state == "paused", run, 180)
     run.resume()
-    until(lambda: run.state == "running", run)
+    until(lambda: run.state == "running", run, 180)
     run.stop()
     assert run.wait(180) == "stopped"
     stopped = run.step
     again = lab.train(run_dir=run.dir, resume=True, executor="process")
-    until(lambda: again.step > stopped, again)
+    until(lambda: again.step > stopped, again, 180)
     assert again.events("resumed")["step"].tolist() == [stopped]
     os.kill(again.status["process"], signal.SIGKILL)
     assert again.wait(30) == "dead"
-    deadline = time.monotonic() + 30
-    while again.error is None and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: again.error, seconds=30)
     assert again.error == "The training process was ended by SIGKILL (memory may have run out)."
     assert lab.queue() == []
     assert (run.dir / "process.log").read_text().count("--- ") == 2
@@ -114,19 +104,17 @@ def test_it_outlives_its_parent_obeys_anybody_and_dies_with_a_reason(data, model
     ("script", "reason"),
     [
         ("echo 'ImportError: libtorch is missing' >&2; exit 1", "ImportError: libtorch is missing"),
-        ("exit 3", "The training process ended with exit code 3 and said nothing."),
+        ("exit 3", "The training process ended with exit code 3 and without an error message."),
     ],
 )
-def test_a_child_that_dies_before_its_first_word_is_dead_with_a_reason(script, reason, rows, model_folder, tmp_path, monkeypatch):
+def test_a_child_that_fails_at_its_start_has_an_error(script, reason, rows, model_folder, tmp_path, monkeypatch):
     program = tmp_path / "python"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
     run = lab.train("dpo", rows, model_folder("llama"), executor="process", **SHORT)
     assert run.wait(10) == "dead"
-    deadline = time.monotonic() + 30
-    while run.error is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: run.error, seconds=30)
     assert run.error == reason
 
 
@@ -140,7 +128,7 @@ def test_a_child_that_cannot_be_started_fails_the_run(rows, model_folder, tmp_pa
 
 
 class Own(DPO):
-    """An objective that this program alone knows."""
+    """An objective that is registered in this program only."""
 
     name: ClassVar[str] = "own"
 
@@ -154,14 +142,14 @@ class Own(DPO):
         ({"executor": "process", "objective": {"name": "spo", "base": "own"}}, "does not know 'own'"),
     ],
 )
-def test_what_a_process_cannot_do_is_refused_before_anything_starts(given, sentence, rows, lab_home, monkeypatch):
+def test_settings_that_a_process_cannot_have_are_refused(given, sentence, rows, lab_home, monkeypatch):
     monkeypatch.setitem(OBJECTIVES, "own", Own)
     with pytest.raises(ConfigError, match=sentence):
         lab.train(**{"objective": "dpo", "pairs": rows, **given})
     assert not (lab_home / "runs").exists()
 
 
-def test_a_hold_is_handed_down_only_for_its_own_folder(tmp_path):
+def test_a_lock_can_be_inherited_only_for_its_own_folder(tmp_path):
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
     lock = RunLock(tmp_path / "one")

@@ -1,10 +1,9 @@
-"""The reference cache under runs: what recomputes, what does not, and what interruptions and neighbours do to it."""
+"""The reference cache in runs: what is computed again, damaged entries, killed and concurrent processes."""
 
 from __future__ import annotations
 
 import multiprocessing
 import sqlite3
-import time
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ import lab
 from lab import home
 from lab.policy import PromptAnswer, ReferenceCache, load_policy
 from tests.training import trial
+from tests.training.comparing import until
 
 SETTINGS = {"steps": 3, "batch_size": 10, "save_every": 0, "device": "cpu", "eval_tokens": 8, "learning_rate": 1e-4}
 
@@ -24,8 +24,8 @@ def own_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def computed(model_folder):
-    """Trains, and says how many reference entries that had to compute."""
+def count_computed(model_folder):
+    """Return a function that trains a run and returns how many reference entries were computed."""
 
     def train(pairs, objective="dpo", kind="llama", **settings):
         run = lab.train(objective, pairs, model_folder(kind), background=False, **SETTINGS | settings)
@@ -36,38 +36,38 @@ def computed(model_folder):
     return train
 
 
-def test_nothing_is_computed_again_for_another_objective_or_rate(computed, rows):
+def test_other_objectives_and_settings_share_the_reference_cache(count_computed, rows):
     rows = rows[:10]
-    assert computed(rows) == 20
-    assert computed(rows, {"name": "dpo", "beta": 0.5}) == 0
-    assert computed(rows, {"name": "sgdpo", "r1": 0.3}) == 0
-    assert computed(rows, "alpha_dpo", learning_rate=1e-3, seed=7, schedule="constant", warmup_ratio=0.5) == 0
-    assert computed(rows, lora_rank=2, lora_alpha=4.0) == 0  # the adapter switched off is the same reference
-    assert computed(rows, micro_batch_size=3, batch_size=6, weight_decay=0.1) == 0
+    assert count_computed(rows) == 20
+    assert count_computed(rows, {"name": "dpo", "beta": 0.5}) == 0
+    assert count_computed(rows, {"name": "sgdpo", "r1": 0.3}) == 0
+    assert count_computed(rows, "alpha_dpo", learning_rate=1e-3, seed=7, schedule="constant", warmup_ratio=0.5) == 0
+    assert count_computed(rows, lora_rank=2, lora_alpha=4.0) == 0  # the adapter switched off is the same reference
+    assert count_computed(rows, micro_batch_size=3, batch_size=6, weight_decay=0.1) == 0
 
 
-def test_an_edit_computes_what_it_changed(computed, rows):
+def test_only_edited_answers_are_computed(count_computed, rows):
     pairs = lab.open_pairs(rows[:10])
     first, second, third, *_ = pairs.ids()
-    assert computed(pairs) == 20
+    assert count_computed(pairs) == 20
     pairs.edit(first, chosen="Another answer.")
-    assert computed(pairs) == 1
+    assert count_computed(pairs) == 1
     pairs.edit(second, prompt="Another question?\n")
-    assert computed(pairs) == 2
+    assert count_computed(pairs) == 2
     pairs.swap(third)
-    assert computed(pairs) == 0
+    assert count_computed(pairs) == 0
     pairs.undo()
-    assert computed(pairs) == 0
+    assert count_computed(pairs) == 0
 
 
-def test_other_tokens_or_weights_are_other_entries(computed, rows):
+def test_other_tokens_or_weights_have_other_entries(count_computed, rows):
     rows = rows[:10]
-    assert computed(rows) == 20
-    assert computed(rows, max_length=200) == 0  # nothing was cut, so nothing changed
-    one = rows[0] | {"chosen": "flour " * 50}
-    assert computed([one, *rows[1:]]) == 1
-    assert computed([one, *rows[1:]], max_length=72) <= 2  # the long one alone, and the other answer behind its shortened prompt
-    assert computed(rows, kind="qwen2") == 20
+    assert count_computed(rows) == 20
+    assert count_computed(rows, max_length=200) == 0  # nothing was cut, so nothing changed
+    longer = rows[0] | {"chosen": "flour " * 50}
+    assert count_computed([longer, *rows[1:]]) == 1
+    assert count_computed([longer, *rows[1:]], max_length=72) <= 2  # the long answer, and the other with its shortened prompt
+    assert count_computed(rows, kind="qwen2") == 20
 
 
 def test_the_precision_is_part_of_the_key(model_folder, tmp_path):
@@ -82,36 +82,34 @@ def test_the_precision_is_part_of_the_key(model_folder, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["DELETE FROM logps", "UPDATE logps SET value = substr(value, 1, 4)"])
-def test_an_entry_that_is_lost_in_mid_run_ends_it_with_a_sentence(damage, model_folder, rows):
+def test_an_entry_lost_in_mid_run_fails_the_run(damage, model_folder, rows):
     run = lab.train("dpo", rows, model_folder("llama"), **SETTINGS | {"steps": 100_000})
-    while run.step < 2:
-        time.sleep(0.02)
-        assert run.error is None
+    until(lambda: run.step >= 2, run)
     (path,) = (home.cache() / "reference").rglob("*.sqlite")
     with sqlite3.connect(path, timeout=30) as db:
         db.execute(damage)
     assert run.wait(60) == "failed"
     assert "were not computed before the run" in run.error
-    assert np.isfinite(run.scalars(["loss"])).all().all()  # what was trained until then is stored
-    # What the sentence advises helps: missing and damaged entries alike are computed when it starts again.
+    assert np.isfinite(run.scalars(["loss"])).all().all()  # the steps before are stored
+    # Starting again, as the message advises, computes missing and damaged entries.
     again = lab.train("dpo", rows, model_folder("llama"), background=False, **SETTINGS)
     assert again.state == "finished", again.error
 
 
-def wanted(count):
+def completions_of(count):
     return [PromptAnswer((0, 2 + i % 7, 3 + i % 11), (*(2 + (i * k) % 250 for k in range(1, 9)), i % 250)) for i in range(count)]
 
 
 @pytest.fixture
 def child(model_folder, tmp_path):
-    """child(count): a process that has loaded its model and prepares `count` completions once it is told to, and the pipe to it."""
-    context = multiprocessing.get_context("forkserver")  # so that torch is imported once for all of them
+    """Return child(count): (a process that prepares `count` completions after a message, the pipe to it)."""
+    context = multiprocessing.get_context("forkserver")  # imports torch once for all of them
     context.set_forkserver_preload(["tests.training.trial"])
     started = []
 
     def start(count):
         ours, theirs = context.Pipe()
-        what = (model_folder("llama"), tmp_path / "reference", wanted(count), theirs)
+        what = (model_folder("llama"), tmp_path / "reference", completions_of(count), theirs)
         started.append(context.Process(target=trial.prepare_references, args=what))
         started[-1].start()
         theirs.close()
@@ -123,7 +121,7 @@ def child(model_folder, tmp_path):
         process.kill()
 
 
-def assert_whole(folder, policy, completions):
+def assert_complete(folder, policy, completions):
     cache = ReferenceCache(folder, policy)
     with torch.no_grad():
         direct = policy.logps(completions).logps.numpy()
@@ -135,7 +133,7 @@ def assert_whole(folder, policy, completions):
     cache.close()
 
 
-def test_kill_minus_nine_in_the_middle_loses_no_finished_batch(child, model_folder, tmp_path):
+def test_a_killed_process_loses_no_finished_batch(child, model_folder, tmp_path):
     process, pipe = child(200)
     pipe.send("go")
     while (done := pipe.recv()) < 40:
@@ -144,12 +142,12 @@ def test_kill_minus_nine_in_the_middle_loses_no_finished_batch(child, model_fold
     process.join()
     policy = load_policy(str(model_folder("llama")), device="cpu")
     cache = ReferenceCache(tmp_path / "reference", policy)
-    kept = sum(cache.holds(completion) for completion in wanted(200))
+    kept = sum(cache.holds(completion) for completion in completions_of(200))
     assert done <= kept < 200
-    assert cache.prepare(policy, wanted(200)) == 200 - kept
-    assert cache.prepare(policy, wanted(200)) == 0
+    assert cache.prepare(policy, completions_of(200)) == 200 - kept
+    assert cache.prepare(policy, completions_of(200)) == 0
     cache.close()
-    assert_whole(tmp_path / "reference", policy, wanted(200))
+    assert_complete(tmp_path / "reference", policy, completions_of(200))
 
 
 def test_two_processes_prepare_the_same_cache_at_once(child, model_folder, tmp_path):
@@ -159,11 +157,11 @@ def test_two_processes_prepare_the_same_cache_at_once(child, model_folder, tmp_p
     for process, _ in both:
         process.join(60)
         assert process.exitcode == 0
-    assert_whole(tmp_path / "reference", load_policy(str(model_folder("llama")), device="cpu"), wanted(120))
+    assert_complete(tmp_path / "reference", load_policy(str(model_folder("llama")), device="cpu"), completions_of(120))
 
 
 def test_a_new_cache_can_be_opened_by_many_at_once(model_folder, tmp_path):
-    """Making the file is where two openers are likeliest to meet; each of three processes opens a hundred as they appear."""
+    """Three processes each create and open a hundred caches at the same time."""
     policy = load_policy(str(model_folder("llama")), device="cpu")
     context = multiprocessing.get_context("fork")
     together = context.Barrier(3)

@@ -1,4 +1,4 @@
-"""Runs as people hold them: start, watch, pause, stop, resume, fail, die."""
+"""The run handle: start, read, pause, stop, resume, failures and killed processes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import torch
 import lab
 from lab.run.config import ConfigError
 from lab.store import RunError
+from tests.training.comparing import until
 
 FAST = {"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "save_every": 3, "device": "cpu", "eval_prompts": 0}
 
@@ -54,22 +55,19 @@ def test_a_run_from_start_to_finish(objective, rows, model_folder):
         assert tokens["pilot"].iloc[0].dtype == bool
 
 
-def test_it_returns_at_once_and_obeys(rows, model_folder):
+def test_a_background_run_returns_at_once_and_handles_requests(rows, model_folder):
     began = time.monotonic()
     run = lab.train("dpo", rows, model_folder("llama"), **FAST | {"steps": 100_000, "save_every": 0})
     assert time.monotonic() - began < 5
-    while run.step < 3:
-        time.sleep(0.02)
+    until(lambda: run.step >= 3, run)
     other = lab.open_run(run.dir)  # a second handle, as another process would hold it
     other.pause()
-    while run.state != "paused":
-        time.sleep(0.02)
+    until(lambda: run.state == "paused", run)
     held = run.step
     time.sleep(0.6)
     assert run.step == held
     other.resume()
-    while run.step == held:
-        time.sleep(0.02)
+    until(lambda: run.step > held, run)
     other.checkpoint()
     other.stop()
     assert run.wait(60) == "stopped"
@@ -99,15 +97,15 @@ def test_resumed_equals_uninterrupted(objective, extra, rows, model_folder, tmp_
     resumed = lab.train(run_dir=tmp_path / "part", resume=True, background=False)
     assert resumed.state == "finished", resumed.error
     assert resumed.events("resumed")["step"].tolist() == [2]
-    expected, found = weights(whole), weights(resumed)
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    expected, actual = weights(whole), weights(resumed)
+    assert expected.keys() == actual.keys()
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
     names = ["loss", "grad_norm", "rewards/margins"]
     assert whole.scalars(names).equals(resumed.scalars(names))
     assert whole.pairs().equals(resumed.pairs())
 
 
-def test_kill_minus_nine_leaves_a_dead_run_that_goes_on(rows, model_folder, tmp_path, lab_home):
+def test_a_killed_run_is_dead_and_can_be_resumed(rows, model_folder, tmp_path, lab_home):
     data = tmp_path / "pairs.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     folder = tmp_path / "killed"
@@ -133,16 +131,16 @@ def test_kill_minus_nine_leaves_a_dead_run_that_goes_on(rows, model_folder, tmp_
     process.wait()
     run = lab.open_run(folder)
     assert run.state == "dead"
-    assert run.step >= 10  # what led to the checkpoint at step 10 was on disk before it
-    assert lab.runs()[0].state == "dead"  # it stands elsewhere and is listed all the same
+    assert run.step >= 10  # the steps before a checkpoint are on the disk before it
+    assert lab.runs()[0].state == "dead"  # runs in other folders are listed too
     resumed = lab.train(run_dir=folder, resume=True, background=False)
     assert resumed.state == "finished"
     settings = {"steps": 40, "batch_size": 4, "save_every": 5, "device": "cpu", "eval_tokens": 8}
     whole = lab.train("sgdpo", data, model_folder("llama"), background=False, **settings)
-    expected, found = whole.scalars(["loss", "grad_norm"]), resumed.scalars(["loss", "grad_norm"])
-    assert expected.index.equals(found.index)
-    # Another process may use another number of threads; everything else is the same.
-    assert np.allclose(expected, found, rtol=1e-3, atol=1e-5)
+    expected, actual = whole.scalars(["loss", "grad_norm"]), resumed.scalars(["loss", "grad_norm"])
+    assert expected.index.equals(actual.index)
+    # Another process may use another number of threads, which rounds differently.
+    assert np.allclose(expected, actual, rtol=1e-3, atol=1e-5)
 
 
 def test_a_failed_run_shows_the_reason(rows, model_folder):
@@ -156,7 +154,7 @@ def test_a_failed_run_shows_the_reason(rows, model_folder):
     assert len(run.scalars(["loss"])) >= 1
 
 
-def test_out_of_memory_ends_the_run_with_advice_and_it_can_go_on(rows, model_folder):
+def test_out_of_memory_fails_the_run_with_advice_and_it_can_be_resumed(rows, model_folder):
     def on_step(step, scalars):
         if step == 4:
             torch.empty(2**50)  # the allocator's own refusal, in the training thread
@@ -180,13 +178,13 @@ def test_float16_is_refused_with_the_reason(rows, model_folder):
     assert lab.runs() == []
 
 
-def test_a_model_that_is_not_there(rows):
+def test_a_missing_model_is_refused(rows):
     with pytest.raises(lab.ModelError, match=r"no/such-model, .*HF_HUB_OFFLINE"):
         lab.train("dpo", rows, "no/such-model", steps=1)
     assert lab.runs() == []
 
 
-def test_what_cannot_work_here_leaves_no_run_behind(rows, model_folder, tmp_path):
+def test_requirements_that_fail_leave_no_run_behind(rows, model_folder, tmp_path):
     parent = lab.train("dpo", rows, model_folder("llama"), background=False, **FAST | {"steps": 1})
     fresh = {"objective": "dpo", "pairs": rows, "model": model_folder("llama")}
     for settings, sentence in (
@@ -197,7 +195,7 @@ def test_what_cannot_work_here_leaves_no_run_behind(rows, model_folder, tmp_path
         ({"trackers": "nobody"}, "nobody"),
     ):
         for what in (fresh, {"branch_from": parent}):
-            if what is fresh or "lora_rank" not in settings:  # a branch cannot have an adapter that its parent has not
+            if what is fresh or "lora_rank" not in settings:  # a branch cannot add an adapter
                 with pytest.raises(ValueError, match=sentence):
                     lab.train(**what, run_dir=tmp_path / "run", **FAST | {"steps": 3} | settings)
         assert not (tmp_path / "run").exists()
@@ -225,7 +223,7 @@ def test_wrong_settings_are_refused_before_anything_starts(given, sentence, rows
     assert not (lab_home / "runs").exists()
 
 
-def test_a_folder_holds_one_run(rows, model_folder, tmp_path):
+def test_a_folder_contains_one_run(rows, model_folder, tmp_path):
     lab.train("dpo", rows, model_folder("llama"), run_dir=tmp_path / "run", background=False, **FAST)
     with pytest.raises(RunError, match="There is a run in"):
         lab.train("dpo", rows, model_folder("llama"), run_dir=tmp_path / "run", **FAST)
@@ -233,7 +231,7 @@ def test_a_folder_holds_one_run(rows, model_folder, tmp_path):
         lab.open_run(tmp_path)
 
 
-def test_deleting_asks_for_an_end_first(rows, model_folder):
+def test_a_run_in_training_cannot_be_deleted(rows, model_folder):
     run = lab.train("dpo", rows, model_folder("llama"), **FAST | {"steps": 100_000})
     with pytest.raises(RunError, match="stop it before"):
         run.delete()
@@ -244,7 +242,7 @@ def test_deleting_asks_for_an_end_first(rows, model_folder):
     assert lab.runs() == []
 
 
-def test_edits_made_later_do_not_touch_a_run(rows, model_folder):
+def test_later_edits_do_not_affect_a_run(rows, model_folder):
     pairs = lab.open_pairs(rows)
     pairs.edit(pairs.ids()[0], chosen="An answer that was edited before the run.")
     run = lab.train("dpo", pairs, model_folder("llama"), background=False, **FAST)
@@ -255,43 +253,42 @@ def test_edits_made_later_do_not_touch_a_run(rows, model_folder):
     assert Path(run.manifest["pairs_store"]).samefile(pairs.path)
 
 
-def test_texts_longer_than_the_models_positions_are_cut_and_said(rows, tmp_path):
+def test_texts_longer_than_the_models_context_are_cut_with_a_warning(rows, tmp_path):
     import transformers
 
     from tests.models import tokenizer
 
-    message = tokenizer()
+    tokens = tokenizer()
     config = transformers.GPT2Config(
-        n_embd=32, n_layer=1, n_head=2, n_positions=24, vocab_size=len(message), bos_token_id=0, eos_token_id=1
+        n_embd=32, n_layer=1, n_head=2, n_positions=24, vocab_size=len(tokens), bos_token_id=0, eos_token_id=1
     )
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "short")
-    message.save_pretrained(tmp_path / "short")
+    tokens.save_pretrained(tmp_path / "short")
     run = lab.train("dpo", rows, tmp_path / "short", background=False, **FAST)
     assert run.state == "finished", run.error
     assert any("longer than 16 tokens (of 24, " in detail["message"] for detail in run.events("warning")["detail"])
 
 
-def test_token_values_are_kept_for_as_many_steps_as_asked(rows, model_folder):
+def test_token_steps_limits_the_steps_with_token_values(rows, model_folder):
     run = lab.train("dpo", rows, model_folder("llama"), background=False, token_steps=2, **FAST)
     assert run.reader.tokens.steps() == [5, 6]
 
 
-def test_one_damaged_run_hides_no_other(rows, model_folder, lab_home):
+def test_runs_lists_the_others_beside_a_damaged_run(rows, model_folder, lab_home):
     run = lab.train("dpo", rows, model_folder("llama"), background=False, **FAST)
     (lab_home / "runs" / "half").mkdir()
     (lab_home / "runs" / "half" / "run.json").write_text('{"conf')
     (lab_home / "runs" / "rubbish").mkdir()
     (lab_home / "runs" / "rubbish" / "run.json").write_text("{}")
     (lab_home / "runs" / "rubbish" / "run.sqlite").write_text("no database " * 200)
-    assert [found.dir.name for found in lab.runs()] == [run.dir.name]
+    assert [listed.dir.name for listed in lab.runs()] == [run.dir.name]
     with pytest.raises(RunError, match="is damaged"):
         lab.open_run("half")
 
 
-def test_a_request_that_cannot_be_read_is_passed_over(rows, model_folder):
+def test_an_unreadable_request_is_skipped(rows, model_folder):
     run = lab.train("dpo", rows, model_folder("llama"), **FAST | {"steps": 100_000, "save_every": 0})
-    while run.step < 2:
-        time.sleep(0.02)
+    until(lambda: run.step >= 2, run)
     (run.dir / "requests").mkdir(exist_ok=True)
     (run.dir / "requests" / "note.txt").write_text("hello")
     (run.dir / "requests" / "9.json").write_text("{")
@@ -299,31 +296,31 @@ def test_a_request_that_cannot_be_read_is_passed_over(rows, model_folder):
     assert run.wait(60) == "stopped", run.error
 
 
-def test_a_users_file_may_be_called_world(rows, model_folder, tmp_path):
+def test_a_file_named_world_is_not_the_embedded_world(rows, model_folder, tmp_path):
     path = tmp_path / "world.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     run = lab.train("dpo", path, model_folder("llama"), background=False, **FAST)
     assert run.state == "finished"
-    assert not {"eval/oracle_reward", "eval/win_rate"} & set(run.reader.scalars.names())  # no oracle knows these
+    assert not {"eval/oracle_reward", "eval/win_rate"} & set(run.reader.names())  # no oracle
 
 
-def test_a_program_that_ends_stops_its_run_with_a_checkpoint(rows, model_folder, tmp_path):
+def test_the_end_of_the_program_stops_a_run_with_a_checkpoint(rows, model_folder, tmp_path):
     data = tmp_path / "pairs.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     code = (
         "import lab, time, sys\n"
         f"run = lab.train('dpo', {str(data)!r}, {str(model_folder('llama'))!r}, run_dir={str(tmp_path / 'run')!r}, "
         "steps=100000, save_every=0, evaluate=False)\n"
-        "while run.step < 3: time.sleep(0.02)\n"
+        "while run.step < 3 and not run.error: time.sleep(0.02)\n"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert found.returncode == 0, found.stderr
+    program = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert program.returncode == 0, program.stderr
     run = lab.open_run(tmp_path / "run")
     assert run.state == "stopped"
     assert run.checkpoints()
 
 
-def test_runs_that_train_at_once_draw_what_each_would_draw_alone(rows, model_folder):
+def test_concurrent_runs_have_the_random_numbers_of_single_ones(rows, model_folder):
     settings = FAST | {"lora_rank": 2, "lora_dropout": 0.3, "probe_budget": 0}
     alone = lab.train("dpo", rows, model_folder("llama"), background=False, **settings)
     together = [lab.train("dpo", rows, model_folder("llama"), queue=False, **settings) for _ in range(2)]
@@ -332,7 +329,7 @@ def test_runs_that_train_at_once_draw_what_each_would_draw_alone(rows, model_fol
         assert run.scalars(["loss", "grad_norm"]).equals(alone.scalars(["loss", "grad_norm"]))
 
 
-def test_averages_leave_out_what_was_not_measured(rows, model_folder):
+def test_missing_values_are_left_out_of_averages(rows, model_folder):
     objective = {"name": "spo", "share": 0.4}
     runs = [
         lab.train(objective, rows, model_folder("llama"), background=False, micro_batch_size=size, **FAST | {"learning_rate": 0})

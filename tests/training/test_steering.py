@@ -1,4 +1,4 @@
-"""What people ask of a run while it trains: heard from anywhere, checked twice, recorded with its step, made again on resume."""
+"""Requests to a running run: sent from any process, checked twice, recorded with their step, repeated on resume."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def train(objective, pairs, model, folder, **more):
 
 
 @pytest.mark.parametrize(
-    ("objective", "settings", "found"),
+    ("objective", "settings", "expected"),
     [
         ("dpo", {"beta": "0.2"}, {"beta": 0.2}),
         ("dpo", {"learning_rate": "5e-5", "beta": 0.3}, {"learning_rate": 5e-5, "beta": 0.3}),
@@ -45,10 +45,10 @@ def train(objective, pairs, model, folder, **more):
         ({"name": "spo", "base": "sgdpo"}, {"base.r1": 0.9, "share": 0.5}, {"base.r1": 0.9, "share": 0.5}),
     ],
 )
-def test_settings_that_may_change(objective, settings, found):
+def test_settings_that_may_change(objective, settings, expected):
     config = TrainConfig.parse(objective=objective)
     after = changed(config, settings)
-    assert values(after, settings) == found
+    assert values(after, settings) == expected
     assert after.steps == config.steps
     assert set(settings) <= set(changeable(config))
 
@@ -69,12 +69,12 @@ def test_settings_that_may_change(objective, settings, found):
         ({"name": "alpha_dpo", "normalize": "none"}, {"ema_decay": 0.5}, "does not use ema_decay"),
     ],
 )
-def test_settings_that_may_not(objective, settings, sentence):
+def test_settings_that_may_not_change(objective, settings, sentence):
     with pytest.raises(ConfigError, match=sentence):
         changed(TrainConfig.parse(objective=objective), settings)
 
 
-def test_an_objective_of_ones_own_cannot_change_what_it_needs():
+def test_a_setting_that_changes_an_objectives_state_is_refused():
     from lab.objectives import OBJECTIVES, Objective, Outcome, parameter, register
 
     @register
@@ -118,8 +118,8 @@ def test_set_takes_effect_at_the_next_step(rows, model_folder, tmp_path):
         run.set(beta=0.2)
 
 
-def test_what_was_set_survives_in_every_checkpoint(rows, model_folder, tmp_path):
-    """Also where the run goes on from before the change: it is made again at its step."""
+def test_a_resumed_run_repeats_its_changes(rows, model_folder, tmp_path):
+    """A run resumed from before a change makes it again at its step."""
     folder = tmp_path / "run"
     ask = asking(folder, 3, "set", settings={"learning_rate": 2e-3, "base.beta": 0.5, "share": 0.5})
     whole = train({"name": "spo", "base": "dpo"}, rows[:10], model_folder("llama"), folder, on_step=ask)
@@ -130,7 +130,7 @@ def test_what_was_set_survives_in_every_checkpoint(rows, model_folder, tmp_path)
         assert again.events("change")["step"].tolist() == [3]
 
 
-def test_a_new_change_replaces_those_that_lay_ahead(rows, model_folder, tmp_path):
+def test_a_new_change_replaces_later_ones_of_the_interrupted_run(rows, model_folder, tmp_path):
     folder = tmp_path / "run"
     whole = train("dpo", rows, model_folder("llama"), folder, on_step=asking(folder, 5, "set", settings={"beta": 0.5}))
     part = interrupted(whole, 2, tmp_path / "part")
@@ -149,7 +149,7 @@ def test_a_new_change_replaces_those_that_lay_ahead(rows, model_folder, tmp_path
         ("edits", {"version": "new"}, "names no version"),
     ],
 )
-def test_a_bad_request_is_refused_in_words_and_the_run_goes_on(kind, detail, sentence, rows, model_folder, tmp_path):
+def test_a_bad_request_is_refused_and_the_run_continues(kind, detail, sentence, rows, model_folder, tmp_path):
     run = train("dpo", rows, model_folder("llama"), tmp_path / "run", on_step=asking(tmp_path / "run", 2, kind, **detail), steps=4)
     assert run.state == "finished", run.error
     refused = run.events("refused")
@@ -158,7 +158,7 @@ def test_a_bad_request_is_refused_in_words_and_the_run_goes_on(kind, detail, sen
     assert run.changes() == []
 
 
-def test_rubbish_in_the_mailbox_is_refused_in_words(rows, model_folder, tmp_path):
+def test_unreadable_requests_are_refused(rows, model_folder, tmp_path):
     folder = tmp_path / "run"
 
     def on_step(step, scalars):
@@ -170,12 +170,12 @@ def test_rubbish_in_the_mailbox_is_refused_in_words(rows, model_folder, tmp_path
 
     run = train("dpo", rows, model_folder("llama"), folder, on_step=on_step, steps=4)
     assert run.state == "finished", run.error
-    message = [detail["message"] for detail in run.events("refused")["detail"]]
-    assert len(message) == 3
-    assert "'dance'" in message[1]
+    messages = [detail["message"] for detail in run.events("refused")["detail"]]
+    assert len(messages) == 3
+    assert "'dance'" in messages[1]
 
 
-def test_requests_are_heard_while_the_run_prepares_and_obeyed_before_its_first_step(rows, model_folder, tmp_path, monkeypatch):
+def test_requests_during_preparation_apply_before_the_first_step(rows, model_folder, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     computed = ReferenceCache.prepare
 
@@ -190,25 +190,25 @@ def test_requests_are_heard_while_the_run_prepares_and_obeyed_before_its_first_s
     assert (seen["reward_chosen"] / seen["log_ratio_chosen"]).to_numpy() == pytest.approx(0.3, rel=1e-4)
 
 
-def test_a_paused_run_takes_settings_at_once(rows, model_folder):
+def test_a_paused_run_changes_settings_at_once(rows, model_folder):
     run = lab.train("dpo", rows, model_folder("llama"), **SETTINGS | {"steps": 100_000, "save_every": 0, "keep_checkpoints": 2})
-    until(lambda: run.step)
+    until(lambda: run.step, run)
     run.pause()
-    until(lambda: run.state == "paused")
+    until(lambda: run.state == "paused", run)
     run.set(beta=0.4)
     run.checkpoint()
-    until(lambda: len(run.events("change")) and run.checkpoints())
+    until(lambda: len(run.events("change")) and run.checkpoints(), run)
     assert run.state == "paused"
     assert run.settings.objective.beta == 0.4
     run.stop()
     assert run.wait(60) == "stopped"
 
 
-def test_from_another_process(rows, model_folder, capsys):
-    """The command line: checked before it is sent, and obeyed."""
+def test_requests_from_the_command_line(rows, model_folder, capsys):
+    """The command line checks a request before it sends it."""
     run = lab.train("dpo", rows, model_folder("llama"), **SETTINGS | {"steps": 100_000, "save_every": 0})
-    until(lambda: run.step)
-    run.pause()  # it would take the processor from the other process; changes are made all the same
+    until(lambda: run.step, run)
+    run.pause()  # leaves the processor to the other process; changes are made all the same
     pairs = run.pair_store()
     pairs.drop(pairs.ids()[0])
 
@@ -219,7 +219,7 @@ def test_from_another_process(rows, model_folder, capsys):
     assert error.startswith("error: beta = ")
     assert len(error.splitlines()) == 1
     assert main(["show", run.dir.name, "--take-edits"]) == 0
-    until(lambda: len(run.events("edit")))
+    until(lambda: len(run.events("edit")), run)
     assert run.pairs_version == 1
     assert run.settings.objective.beta == 0.2
     assert main(["show", run.dir.name, "--take-edits"]) == 1
@@ -231,8 +231,8 @@ def test_from_another_process(rows, model_folder, capsys):
 
 
 @pytest.fixture
-def edited(rows, model_folder, tmp_path, monkeypatch):
-    """A run over ten pairs in which one was edited, one dropped and one restored after step 3."""
+def run_with_edits(rows, model_folder, tmp_path, monkeypatch):
+    """Return a run over ten pairs of which one was edited, one dropped and one restored after step 3."""
     monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
 
     def make(name, **more):
@@ -256,8 +256,8 @@ def edited(rows, model_folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("extra", [{}, {"lora_rank": 2}], ids=["full", "adapter"])
-def test_edits_are_taken(extra, edited, rows, model_folder, tmp_path):
-    run, ids = edited("run", **extra)
+def test_take_edits(extra, run_with_edits, rows, model_folder, tmp_path):
+    run, ids = run_with_edits("run", **extra)
     assert run.state == "finished", run.error
     (event,) = run.events("edit").to_dict("records")
     assert event["step"] == 3
@@ -270,25 +270,25 @@ def test_edits_are_taken(extra, edited, rows, model_folder, tmp_path):
     assert ids[9] not in [pair for batch in batches[:3] for pair in batch["pair"]]
     versions = {v for batch in batches[3:] for v in batch.set_index("pair")["version"].get([ids[0]], [])}
     assert versions == {2}
-    # The reference of the edited pair is the base model's, not the policy's as it stands.
+    # The reference log-probs of the edited pair are the base model's, not the present policy's.
     fresh = lab.train("dpo", run.pair_store(), model_folder("llama"), background=False, **SETTINGS | {"steps": 1, "batch_size": 9})
     expected = fresh.reader.tokens.read(1, ids[0]).set_index("side")["ref_logps"]
     step = next(step for step, batch in enumerate(batches, 1) if step > 3 and ids[0] in batch["pair"].tolist())
-    found = run.reader.tokens.read(step, ids[0]).set_index("side")["ref_logps"]
+    reference_logps = run.reader.tokens(step, ids[0]).set_index("side")["ref_logps"]
     for side in ("chosen", "rejected"):
-        assert found[side] == pytest.approx(expected[side], abs=1e-5)
+        assert reference_logps[side] == pytest.approx(expected[side], abs=1e-5)
 
 
 @pytest.mark.parametrize("extra", [{}, {"lora_rank": 2}], ids=["full", "adapter"])
-def test_edits_survive_an_interruption(extra, edited, tmp_path):
-    whole, _ = edited("run", **extra)
+def test_a_resumed_run_repeats_its_edits(extra, run_with_edits, tmp_path):
+    whole, _ = run_with_edits("run", **extra)
     for step in (2, 3, 5):
         again = resumed(interrupted(whole, step, tmp_path / str(step)))
         assert_same(again, whole)
         assert again.pairs_version == whole.pairs_version
 
 
-def test_edits_that_cannot_be_taken_are_refused(rows, model_folder, tmp_path):
+def test_edits_that_leave_no_pairs_are_refused(rows, model_folder, tmp_path):
     folder = tmp_path / "run"
     pairs = lab.open_pairs(rows[:6])
 
@@ -305,7 +305,7 @@ def test_edits_that_cannot_be_taken_are_refused(rows, model_folder, tmp_path):
 
 
 @pytest.mark.parametrize("too_long", ["cut", "drop"])
-def test_an_edited_answer_that_is_too_long_is_cut_with_a_word_or_left_out(too_long, rows, model_folder, tmp_path):
+def test_an_edited_answer_that_is_too_long_is_cut_with_a_warning_or_dropped(too_long, rows, model_folder, tmp_path):
     folder = tmp_path / "run"
     pairs = lab.open_pairs(rows[:6])
 
@@ -316,13 +316,13 @@ def test_an_edited_answer_that_is_too_long_is_cut_with_a_word_or_left_out(too_lo
 
     run = train("dpo", pairs, model_folder("llama"), folder, on_step=on_step, max_length=128, too_long=too_long)
     assert run.state == "finished", run.error
-    said = [detail["message"] for detail in run.events("warning")["detail"]]
-    assert any("1 of the edited pairs" in message for message in said) == (too_long == "cut")
-    seen = [pair for step in range(3, 9) for pair in run.reader.pairs.batch(step)["pair"]]
+    warnings = [detail["message"] for detail in run.events("warning")["detail"]]
+    assert any("1 of the edited pairs" in message for message in warnings) == (too_long == "cut")
+    seen = [pair for step in range(3, 9) for pair in run.reader.batch(step)["pair"]]
     assert (pairs.ids()[0] in seen) == (too_long == "cut")
 
 
-def test_edits_with_full_fine_tuning_need_the_model_as_it_was(rows, tmp_path):
+def test_edits_with_full_fine_tuning_need_the_unchanged_base_model(rows, tmp_path):
     from tests.models import make_model
 
     make_model("llama", tmp_path / "model")
@@ -340,13 +340,13 @@ def test_edits_with_full_fine_tuning_need_the_model_as_it_was(rows, tmp_path):
     assert "is not the one this run began with" in run.events("refused")["detail"][0]["message"]
 
 
-def test_nothing_newer_is_said_at_once(rows, model_folder, tmp_path):
+def test_take_edits_without_a_newer_version_is_refused_at_once(rows, model_folder, tmp_path):
     run = train("dpo", rows, model_folder("llama"), tmp_path / "run", steps=1)
     with pytest.raises(RunError, match="latest version of its pairs already"):
         run.take_edits()
 
 
-def test_changes_on_disk_are_plain(rows, model_folder, tmp_path):
+def test_changes_are_stored_as_json(rows, model_folder, tmp_path):
     folder = tmp_path / "run"
     run = train("dpo", rows, model_folder("llama"), folder, on_step=asking(folder, 1, "set", settings={"beta": "0.5"}), steps=2)
     assert json.loads((folder / "changes.json").read_text()) == [{"after": 1, "settings": {"beta": 0.5}, "pairs_version": None}]
@@ -355,8 +355,8 @@ def test_changes_on_disk_are_plain(rows, model_folder, tmp_path):
         run.changes()
 
 
-def test_a_request_during_an_evaluation_waits_for_the_next_safe_point(tmp_path):
-    """So that a stop in the same evaluation, or a kill, does not lose it."""
+def test_polling_leaves_other_requests_for_the_next_safe_point(tmp_path):
+    """Neither a stop in the same evaluation nor a kill loses it."""
     from lab.run import send, take
     from lab.store import SilentWriter
     from lab.training.control.changes import RunChanges
@@ -374,7 +374,7 @@ def test_a_request_during_an_evaluation_waits_for_the_next_safe_point(tmp_path):
 
 
 @pytest.mark.parametrize("moment", ["between steps", "in a step"])
-def test_what_is_requested_together_with_a_stop_is_not_lost(moment, rows, model_folder, tmp_path, monkeypatch):
+def test_requests_sent_together_with_a_stop_are_handled(moment, rows, model_folder, tmp_path, monkeypatch):
     from lab.training import loop
 
     folder, accumulate = tmp_path / "run", loop.accumulate
@@ -404,7 +404,7 @@ def test_what_is_requested_together_with_a_stop_is_not_lost(moment, rows, model_
     assert (batch["reward_chosen"] / batch["log_ratio_chosen"]).to_numpy() == pytest.approx(0.7, rel=1e-4)
 
 
-def test_a_pause_during_the_statistics_of_the_data_set_is_not_trained_time(rows, model_folder, tmp_path, monkeypatch):
+def test_a_pause_during_dataset_statistics_is_not_training_time(rows, model_folder, tmp_path, monkeypatch):
     from lab.training import loop
 
     folder, compute = tmp_path / "run", loop.dataset_state
@@ -422,7 +422,7 @@ def test_a_pause_during_the_statistics_of_the_data_set_is_not_trained_time(rows,
     assert run.scalars(["seconds/trained"]).iloc[-1, 0] < 1.4
 
 
-def test_a_look_that_was_broken_off_still_makes_its_checkpoint_the_best(tmp_path):
+def test_an_evaluation_added_later_makes_its_checkpoint_the_best(tmp_path):
     from lab.store.folder import best_checkpoint, read_metadata
     from lab.training.checkpoints.checkpoint import add_evaluation
 

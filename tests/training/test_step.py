@@ -1,11 +1,11 @@
-"""The gradient of a step: two pieces equal one, and parts equal the whole."""
+"""The gradient of a step: backward in two pieces, micro-batches, the batch schedule and the learning rate."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from lab.objectives import OBJECTIVES, make_objective
+from lab.objectives import OBJECTIVES, DegradedSpec, make_objective
 from lab.pairs import pair_of
 from lab.policy import Encoder, Lora, ReferenceCache, load_policy
 from lab.run.config import TrainConfig
@@ -50,13 +50,13 @@ def clear(policy, head):
 
 @pytest.mark.parametrize("lora", [None, Lora(rank=2)])
 @pytest.mark.parametrize("name", FIVE)
-def test_two_pieces_equal_one_backward(name, lora, setting):
+def test_backward_in_two_pieces_equals_one_backward(name, lora, setting):
     objective = make_objective(name)
     policy, pairs, reference, head = setting(objective, lora)
     result = accumulate(
         policy, objective, pairs, objective.initial_state(), generator(0, 1, 2), reference=reference, degree_head=head
     )
-    found = gradients(policy, head)
+    actual = gradients(policy, head)
     clear(policy, head)
     logps = pair_logps(policy, objective, pairs, reference, head)
     draws = objective.draw(logps, generator(0, 1, 2))
@@ -64,14 +64,14 @@ def test_two_pieces_equal_one_backward(name, lora, setting):
     outcome.losses.mean().backward()
     expected = gradients(policy, head)
     assert torch.allclose(outcome.losses, result.credited.outcome.losses, atol=1e-6)
-    assert found.keys() == expected.keys()
-    for name_, gradient in expected.items():
-        assert torch.allclose(found[name_], gradient, rtol=1e-4, atol=1e-6), name_
+    assert actual.keys() == expected.keys()
+    for parameter, gradient in expected.items():
+        assert torch.allclose(actual[parameter], gradient, rtol=1e-4, atol=1e-6), parameter
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("size", [1, 4])
-def test_parts_equal_the_whole(name, size, setting):
+def test_micro_batches_equal_the_whole_batch(name, size, setting):
     objective = make_objective(name)
     policy, pairs, reference, head = setting(objective)
     kwargs = {"reference": reference, "degree_head": head}
@@ -84,12 +84,12 @@ def test_parts_equal_the_whole(name, size, setting):
     clear(policy, head)
     parts = accumulate(policy, objective, pairs, state, generator(0, 1, 2), micro_batch_size=size, **kwargs)
     assert torch.allclose(whole.credited.outcome.losses, parts.credited.outcome.losses, rtol=1e-6, atol=1e-6)
-    found = gradients(policy, head)
-    before, after = (torch.cat([g[n].flatten() for n in sorted(expected)]) for g in (expected, found))
-    assert (after - before).norm() <= 1e-6 * before.norm()
+    actual = gradients(policy, head)
+    in_one, in_parts = (torch.cat([g[n].flatten() for n in sorted(expected)]) for g in (expected, actual))
+    assert (in_parts - in_one).norm() <= 1e-6 * in_one.norm()
 
 
-def test_every_pair_is_seen_once_an_epoch():
+def test_every_pair_is_used_once_per_epoch():
     order = BatchSchedule.of(25, 5, seed=3)
     seen = [i for step in range(1, 11) for i in order.batch(step)]
     assert sorted(seen[:25]) == sorted(seen[25:]) == list(range(25))
@@ -103,7 +103,7 @@ def test_a_batch_may_be_larger_than_the_set():
     assert sorted(batch[:3]) == sorted(batch[3:6]) == [0, 1, 2]
 
 
-def test_the_schedule_is_hugging_faces():
+def test_the_learning_rate_schedule_equals_hugging_faces():
     from torch.optim import SGD
     from transformers import get_scheduler
 
@@ -119,7 +119,7 @@ def test_the_schedule_is_hugging_faces():
             scheduler.step()
 
 
-def test_every_registered_objective_survives_a_step(setting):
+def test_every_objective_makes_a_step(setting):
     for name in OBJECTIVES:
         objective = make_objective(name)
         policy, pairs, reference, head = setting(objective)
@@ -131,8 +131,7 @@ def test_every_registered_objective_survives_a_step(setting):
         assert torch.isfinite(result.credited.outcome.losses).all(), name
 
 
-def test_weakened_answers_fit_behind_a_prompt_that_was_cut_for_shorter_ones(model_folder):
-    from lab.objectives import DegradedSpec
+def test_degraded_answers_fit_with_a_prompt_that_was_cut_for_shorter_ones(model_folder):
     from lab.training.data.encoded_pairs import degrade_answer
 
     policy = load_policy(str(model_folder("llama")), device="cpu")
@@ -142,4 +141,4 @@ def test_weakened_answers_fit_behind_a_prompt_that_was_cut_for_shorter_ones(mode
     text = "First mix the flour and the water, then knead the soft dough, then warm the old oven for a good while. " * 3
     degraded = degrade_answer(text, pair, encoder, prompt, DegradedSpec(degrees=3, source="sampled", share=1.0, pooling="last"))
     assert degraded
-    assert all(len(prompt) + len(weak.completion.answer) <= 64 for weak in degraded)
+    assert all(len(prompt) + len(answer.completion.answer) <= 64 for answer in degraded)

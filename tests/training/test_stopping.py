@@ -1,4 +1,4 @@
-"""A stop takes effect within a second in the middle of whatever the run does, and what goes on afterwards is exact."""
+"""A stop interrupts every phase of a run within a second, and the resumed run is exact."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from lab.training.control import stopping as stopping_module
 from lab.training.control.stopping import StopCheck, Stopped, blocks
 from lab.training.reporter import RunReporter
 from lab.training.setup import prepare as preparing
-from tests.training.comparing import assert_same
+from tests.training.comparing import assert_same, until
 
 LAYER = transformers.models.llama.modeling_llama.LlamaDecoderLayer
 SECONDS = 0.25
-"""That a layer takes in the slow phase."""
+"""Seconds of a layer in the slow phase."""
 LAYERS = 2
-"""That may still be computed after a stop: the one that is being computed, and one that had begun when the request was seen."""
+"""Layers that may be computed after a stop: the present one, and one that begins before the request is read."""
 SETTINGS = {"steps": 6, "batch_size": 4, "micro_batch_size": 1, "device": "cpu", "save_every": 0, "eval_tokens": 12, "seed": 3}
 
 
 class Slow:
-    """Layers of every Llama that sleep while `on`."""
+    """Makes the layers of every Llama sleep while `on`, and counts them."""
 
     def __init__(self, monkeypatch):
         self.on, self.waits = False, 0
@@ -51,16 +51,8 @@ def slow(monkeypatch):
     return Slow(monkeypatch)
 
 
-def wait_for(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def stop(run, slow):
-    """Stop a run, which says at once that it is stopping; the layers that were still computed. Layers and not seconds are counted,
-    as other processes may take the processor."""
+    """Stop a run; return how many layers were computed after the request (seconds would depend on other processes)."""
     before = slow.waits
     run.stop()
     assert run.stopping
@@ -69,7 +61,7 @@ def stop(run, slow):
     return slow.waits - before
 
 
-def test_a_long_step_is_broken_off_and_made_again(slow, rows, model_folder):
+def test_a_long_step_is_interrupted_and_repeated_after_resuming(slow, rows, model_folder):
     whole = lab.train("dpo", rows, model_folder("llama"), background=False, **SETTINGS)
 
     def on_step(step, scalars):
@@ -77,7 +69,7 @@ def test_a_long_step_is_broken_off_and_made_again(slow, rows, model_folder):
 
     resumed = False
     run = lab.train("dpo", rows, model_folder("llama"), on_step=on_step, **SETTINGS)
-    wait_for(lambda: slow.waits > 2)
+    until(lambda: slow.waits > 2, run)
     assert stop(run, slow) <= LAYERS
     assert run.step == 3
     assert [folder.name for folder in run.checkpoints()] == ["step-000003"]
@@ -88,27 +80,27 @@ def test_a_long_step_is_broken_off_and_made_again(slow, rows, model_folder):
 
 
 @pytest.mark.parametrize("phase", ["measuring memory and time", "computing reference", "held-out", "sampling", "the layout check"])
-def test_whatever_a_run_does_it_stops_at_once(phase, slow, rows, model_folder, monkeypatch, tmp_path):
+def test_a_stop_interrupts_every_phase(phase, slow, rows, model_folder, monkeypatch, tmp_path):
     monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))  # the reference has to be computed
     status = StoreWriter.status
 
-    def said(store, **values):
+    def slow_in_phase(store, **values):
         if phase in str(values.get("stage", "")):
             slow.on = True
         status(store, **values)
 
-    slow.on = phase == "the layout check"  # it has the very first pass
-    monkeypatch.setattr(StoreWriter, "status", said)
+    slow.on = phase == "the layout check"  # the very first pass
+    monkeypatch.setattr(StoreWriter, "status", slow_in_phase)
     run = lab.train("dpo", rows, model_folder("llama"), **SETTINGS | {"held_out": 0.3})
-    wait_for(lambda: slow.waits > 1)
+    until(lambda: slow.waits > 1, run)
     assert stop(run, slow) <= LAYERS
     assert run.step == 0
     slow.on = False
 
 
 @pytest.mark.parametrize("linear", [True, False])
-def test_chunks_of_logits_are_broken_off(linear, rows, model_folder, monkeypatch):
-    """A wide vocabulary may take longer than all layers: forward and backward check before every chunk of its logits."""
+def test_a_stop_interrupts_chunks_of_logits(linear, rows, model_folder, monkeypatch):
+    """The logits of a large vocabulary may take longer than all layers: the check is called before every chunk of them."""
     waits, on = [], threading.Event()
 
     def slow_down(compute):
@@ -134,7 +126,7 @@ def test_chunks_of_logits_are_broken_off(linear, rows, model_folder, monkeypatch
     monkeypatch.setattr(preparing, "load_configured", load_split)
     settings = SETTINGS | {"evaluate": False, "steps": 1000, "batch_size": 8, "micro_batch_size": None, "probe_budget": 0}
     run = lab.train("dpo", rows, model_folder("llama"), on_step=lambda step, scalars: on.set(), **settings)
-    wait_for(lambda: len(waits) > 1)
+    until(lambda: len(waits) > 1, run)
     before = len(waits)
     run.stop()
     assert run.wait(60) == "stopped", run.error
@@ -142,7 +134,7 @@ def test_chunks_of_logits_are_broken_off(linear, rows, model_folder, monkeypatch
     assert [folder.name for folder in run.checkpoints()] == [f"step-{run.step:06d}"]
 
 
-def test_the_optimizer_step_is_made_whole_or_not_at_all(rows, model_folder, monkeypatch):
+def test_the_optimizer_step_is_never_interrupted(rows, model_folder, monkeypatch):
     settings = SETTINGS | {"evaluate": False, "batch_size": 4, "micro_batch_size": None, "probe_budget": 0}
     whole = lab.train("dpo", rows, model_folder("llama"), background=False, **settings)
     clip, norms = torch.nn.utils.clip_grad_norm_, []
@@ -163,7 +155,7 @@ def test_the_optimizer_step_is_made_whole_or_not_at_all(rows, model_folder, monk
 
 @pytest.mark.slow
 def test_a_stop_in_a_step_over_a_wide_vocabulary_takes_effect_within_a_second(rows, model_folder, monkeypatch, tmp_path):
-    """Seconds from the request to the moment at which the step is broken off; the least of two, as others take the processor."""
+    """Seconds from the request to the interruption of the step; the lower of two, since other processes may slow one down."""
     folder, noticed, took = tmp_path / "wide", [], []
     shutil.copytree(model_folder("llama"), folder)
     config = transformers.LlamaConfig(
@@ -176,7 +168,7 @@ def test_a_stop_in_a_step_over_a_wide_vocabulary_takes_effect_within_a_second(ro
     for _ in range(2):
         steps = []
         run = lab.train("dpo", rows, folder, on_step=lambda step, scalars, steps=steps: steps.append(step), **settings)
-        wait_for(lambda steps=steps: steps, 300)
+        until(lambda steps=steps: steps, run, 300)
         time.sleep(0.5)
         before = time.monotonic()
         run.stop()
@@ -185,7 +177,7 @@ def test_a_stop_in_a_step_over_a_wide_vocabulary_takes_effect_within_a_second(ro
     assert min(took) < 1.0, took
 
 
-def test_a_model_that_loads_for_long_is_not_waited_for(rows, model_folder, monkeypatch):
+def test_a_stop_abandons_loading_the_model(rows, model_folder, monkeypatch):
     load, began, release = preparing.load_configured, [], threading.Event()
 
     def slow_load(*args):
@@ -195,15 +187,15 @@ def test_a_model_that_loads_for_long_is_not_waited_for(rows, model_folder, monke
 
     monkeypatch.setattr(preparing, "load_configured", slow_load)
     run = lab.train("dpo", rows, model_folder("llama"), **SETTINGS)
-    wait_for(lambda: began)
+    until(lambda: began, run)
     run.stop()
     assert run.wait(30) == "stopped"
     assert run.checkpoints() == []
     release.set()
 
 
-def test_requests_of_the_own_process_need_no_disk(rows, model_folder):
-    """The folder of requests cannot even be made."""
+def test_requests_within_the_process_need_no_disk(rows, model_folder):
+    """The folder of requests cannot be created in this test."""
     reached = []
 
     def on_step(step, scalars):
@@ -215,12 +207,12 @@ def test_requests_of_the_own_process_need_no_disk(rows, model_folder):
         return next(iter(lab.runs()))
 
     run = lab.train("dpo", rows, model_folder("llama"), on_step=on_step, **SETTINGS | {"steps": 10_000, "evaluate": False})
-    wait_for(lambda: reached)
+    until(lambda: reached, run)
     run.pause()
-    wait_for(lambda: run.state == "paused")
+    until(lambda: run.state == "paused", run)
     run.resume()
     run.set(learning_rate=5e-5)
-    wait_for(lambda: len(run.events("change")))
+    until(lambda: len(run.events("change")), run)
     run.stop()
     assert run.wait(60) == "stopped"
     requests = [detail["request"] for detail in StoreReader(run.dir).events.read("request")["detail"]]
@@ -229,7 +221,7 @@ def test_requests_of_the_own_process_need_no_disk(rows, model_folder):
         run.stop()
 
 
-def test_a_request_that_cannot_be_written_is_refused_in_words(tmp_path):
+def test_a_request_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "requests").write_text("in the way")
     with pytest.raises(lab.RunError, match="The request stop could not be written"):
         send(tmp_path, "stop")
@@ -237,7 +229,7 @@ def test_a_request_that_cannot_be_written_is_refused_in_words(tmp_path):
     assert take(tmp_path) == []
 
 
-def test_only_the_training_thread_is_interrupted_and_only_where_it_may_be(tmp_path):
+def test_the_check_raises_only_in_the_training_thread_while_active(tmp_path):
     check = StopCheck(tmp_path)
     send(tmp_path, "stop")
     check()  # not active
@@ -250,7 +242,7 @@ def test_only_the_training_thread_is_interrupted_and_only_where_it_may_be(tmp_pa
         other()
 
 
-def test_every_layer_of_a_model_is_a_block(model_folder):
+def test_blocks_are_the_layers_of_a_model(model_folder):
     for kind in ("llama", "gpt2", "gpt_neox"):
         model = transformers.AutoModelForCausalLM.from_pretrained(model_folder(kind))
         assert len(blocks(model)) == 2

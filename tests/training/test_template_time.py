@@ -1,4 +1,4 @@
-"""A chat template that prints the date is told one moment by a run, its resumption, branches, twins and export, on any day."""
+"""A chat template that prints the date gets the same time in a run, its resumption, branches, twins and exports."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def conversations(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def on_day(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """on_day(1): the lab's clock stands on the second day from then on."""
+    """Return on_day(n): sets the lab's clock to DAYS[n]."""
 
     class Clock(datetime):
         day = 0
@@ -73,7 +73,7 @@ def on_day(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 def prompt_of(run: Run) -> str:
-    """The beginning of the first prompt as the run's model reads it."""
+    """Return the first line of the first prompt as the model gets it."""
     examined = examine(run, at=0)
     (pair, *_) = examined.pairs()
     return examined.policy.tokenizer.decode(examined.encode(pair).chosen.prompt).removeprefix("<s>").splitlines()[0]
@@ -84,7 +84,7 @@ def chosen_logps(run: Run) -> list[float]:
     return run.scalars(["logps/chosen"])["logps/chosen"].tolist()
 
 
-def test_every_continuation_of_a_run_reads_its_prompts_on_another_day(dated_model, conversations, on_day, tmp_path):
+def test_continuations_on_another_day_have_the_same_prompts(dated_model, conversations, on_day, tmp_path):
     run = lab.train("dpo", conversations, dated_model, **FEW)
     assert run.manifest["config"]["template_time"] == "2024-02-03T04:05:06"
     shutil.copytree(run.dir, tmp_path / "half")
@@ -104,7 +104,7 @@ def test_every_continuation_of_a_run_reads_its_prompts_on_another_day(dated_mode
     assert chosen_logps(same) == chosen_logps(run)
 
 
-def test_a_run_of_an_earlier_version_was_made_when_it_says(dated_model, conversations, on_day, tmp_path):
+def test_a_run_of_an_earlier_version_uses_its_creation_time(dated_model, conversations, on_day, tmp_path):
     on_day(1)
     settings = {k: v for k, v in FEW.items() if k not in ("background", "queue")}
     folder = make_run("dpo", conversations, dated_model, run_dir=tmp_path / "old", **settings)
@@ -117,7 +117,7 @@ def test_a_run_of_an_earlier_version_was_made_when_it_says(dated_model, conversa
     assert prompt_of(run) == "2024-02-03 04:05"
 
 
-def test_twins_share_their_moment(dated_model, conversations, monkeypatch):
+def test_twins_share_their_template_time(dated_model, conversations, monkeypatch):
     moments = iter(datetime(2024, 2, 3, hour) for hour in range(24))
     monkeypatch.setattr("lab.twins.now", lambda: next(moments))
     a, b = lab.train_twins(("dpo", "ipo"), conversations, dated_model, **FEW)
@@ -125,7 +125,7 @@ def test_twins_share_their_moment(dated_model, conversations, monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_clocks_share_a_process(dated_model, conversations):
+def test_two_template_times_in_one_process(dated_model, conversations):
     alone = {day: lab.train("dpo", conversations, dated_model, template_time=day, **FEW) for day in ("2024-01-01", "1999-01-01")}
     together = {}
 
@@ -141,7 +141,7 @@ def test_two_clocks_share_a_process(dated_model, conversations):
     assert chosen_logps(alone["2024-01-01"]) != chosen_logps(alone["1999-01-01"])
 
 
-def test_an_export_says_the_moment_and_the_script_repeats_it(dated_model, conversations, rows, model_folder, tmp_path):
+def test_an_export_contains_the_template_time(dated_model, conversations, rows, model_folder, tmp_path):
     run = lab.train("dpo", conversations, dated_model, template_time="2024-02-03T04:05", **FEW)
     folder = lab.export_run(run, tmp_path / "out", trl_script=True)
     card = (folder / "README.md").read_text()
@@ -152,14 +152,14 @@ def test_an_export_says_the_moment_and_the_script_repeats_it(dated_model, conver
     exec(assignment, {"HERE": folder, "tokenizer": tokenizer})
     user = {"role": "user", "content": "x"}
     assert tokenizer.apply_chat_template([user], tokenize=False).startswith("2024-02-03 04:05\n")
-    assert AutoTokenizer.from_pretrained(folder).chat_template == DATED  # who uses the model tells it the present date
+    assert AutoTokenizer.from_pretrained(folder).chat_template == DATED  # users of the model get the present date
     plain = lab.train("dpo", rows, model_folder("llama"), **FEW)
     other = lab.export_run(plain, tmp_path / "plain")
     assert not (other / "train_chat_template.jinja").exists()
     assert "chat template" not in (other / "README.md").read_text()
 
 
-def test_a_moment_that_is_none_is_refused_in_one_sentence():
-    with pytest.raises(ConfigError, match=r"template_time = 'yesterday' does not work: 'yesterday' is no date or time; write"):
+def test_a_template_time_that_is_no_date_is_refused():
+    with pytest.raises(ConfigError, match=r"template_time = 'yesterday' does not work: 'yesterday' is no moment; write a date"):
         TrainConfig.parse(objective="dpo", template_time="yesterday")
     assert TrainConfig.parse(objective="dpo", template_time="2024-02-03").template_time == "2024-02-03T00:00:00"

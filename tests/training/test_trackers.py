@@ -1,10 +1,9 @@
-"""Trackers get every scalar and every setting, never slow a run down, and never end one."""
+"""Trackers: they get every scalar and setting, never delay a run and never end one."""
 
 from __future__ import annotations
 
 import importlib.util
 import threading
-import time
 
 import pytest
 from accelerate import tracking
@@ -12,6 +11,7 @@ from accelerate import tracking
 import lab
 from lab.run.config import ConfigError, TrainConfig
 from lab.training.trackers import Recorder, TrackedRun, hyper_parameters, tracked_run, tracker_names
+from tests.training.comparing import until
 
 SETTINGS = {
     "steps": 6,
@@ -25,7 +25,7 @@ SETTINGS = {
 
 
 class Notebook(tracking.GeneralTracker):
-    """A tracker that remembers, as somebody might register one."""
+    """A registered tracker that keeps what it receives."""
 
     name = "notebook"
     requires_logging_directory = False
@@ -82,14 +82,14 @@ def test_every_scalar_and_setting_reaches_the_tracker(rows, model_folder, notebo
     assert tracker.settings["micro_batch_size"] == "none"
     stored = run.scalars()
     for name in stored:
-        told = {step: values[name] for step, values in tracker.logged if name in values}
-        kept = stored[name].dropna()
-        assert told.keys() >= set(kept.index), name
-        assert all(told[step] == value for step, value in kept.items()), name
+        logged = {step: values[name] for step, values in tracker.logged if name in values}
+        expected = stored[name].dropna()
+        assert logged.keys() >= set(expected.index), name
+        assert all(logged[step] == value for step, value in expected.items()), name
     assert {"loss", "rewards/margins", "logps/chosen", "grad_norm", "learning_rate"} <= set(stored)
 
 
-def test_what_an_evaluation_finds_reaches_the_tracker(notebook, tmp_path, lab_home):
+def test_evaluation_scalars_reach_the_tracker(notebook, tmp_path, lab_home):
     from lab.store import StoreWriter
 
     store = StoreWriter(tmp_path)
@@ -101,50 +101,48 @@ def test_what_an_evaluation_finds_reaches_the_tracker(notebook, tmp_path, lab_ho
 
 
 @pytest.mark.parametrize("moment", ["start", "log", "finish"])
-def test_a_tracker_that_fails_is_said_once_and_the_run_goes_on(moment, rows, model_folder, notebook):
+def test_a_failing_tracker_is_warned_of_once_and_the_run_continues(moment, rows, model_folder, notebook):
     notebook.fail_at = moment
     run = lab.train("dpo", rows, model_folder("llama"), trackers="notebook", background=False, **SETTINGS)
     assert run.state == "finished"
     assert run.step == 6
-    said = [d["message"] for d in run.events("warning")["detail"] if "tracker" in d["message"]]
-    assert said == ["The tracker notebook failed (ConnectionError: the network is gone); the run goes on without it."]
+    warnings = [d["message"] for d in run.events("warning")["detail"] if "tracker" in d["message"]]
+    assert warnings == ["The tracker notebook failed (ConnectionError: the network is gone); the run goes on without it."]
 
 
-def test_a_slow_tracker_does_not_hold_up_the_loop(tmp_path, notebook):
+def test_a_slow_tracker_does_not_delay_the_loop(tmp_path, notebook):
     notebook.gate = threading.Event()
-    said = []
-    recorder = Recorder("notebook", TrackedRun("n", "k", tmp_path, False, {}), lambda step, message: said.append(message))
+    warnings = []
+    recorder = Recorder("notebook", TrackedRun("n", "k", tmp_path, False, {}), lambda step, message: warnings.append(message))
     try:
         for step in range(1000):
             recorder.scalars(step, {"loss": 1.0})
-        assert not notebook.opened or len(notebook.opened[0].logged) == 0  # handed over, and still nothing was written
+        assert not notebook.opened or len(notebook.opened[0].logged) == 0  # queued, and nothing written yet
         recorder.close(patience=0.05)
-        assert "had not taken everything" in said[0]
+        assert "had not written everything" in warnings[0]
     finally:
         notebook.gate.set()
-    deadline = time.monotonic() + 10
-    while not notebook.opened[0].finished and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: notebook.opened[0].finished, seconds=10)
     assert [step for step, _ in notebook.opened[0].logged] == list(range(1000))
 
 
-def test_what_a_tracker_cannot_take_in_time_is_counted(tmp_path, notebook, monkeypatch):
+def test_values_dropped_for_a_slow_tracker_are_counted(tmp_path, notebook, monkeypatch):
     from lab.training import trackers
 
-    monkeypatch.setattr(trackers, "WAITING", 10)
+    monkeypatch.setattr(trackers, "QUEUE_LIMIT", 10)
     notebook.gate = threading.Event()
-    said = []
-    recorder = Recorder("notebook", TrackedRun("n", "k", tmp_path, False, {}), lambda step, message: said.append(message))
+    warnings = []
+    recorder = Recorder("notebook", TrackedRun("n", "k", tmp_path, False, {}), lambda step, message: warnings.append(message))
     for step in range(100):
         recorder.scalars(step, {"loss": 1.0})
     notebook.gate.set()
     recorder.close()
-    left_out = 100 - len(notebook.opened[0].logged)
-    assert left_out >= 89
-    assert f"{left_out} of its values were left out" in said[0]
+    dropped = 100 - len(notebook.opened[0].logged)
+    assert dropped >= 89
+    assert f"{dropped} of its values were left out" in warnings[0]
 
 
-def test_a_resumed_run_is_the_same_run_to_its_tracker(rows, model_folder, tmp_path, notebook):
+def test_a_resumed_run_has_the_same_tracker_key(rows, model_folder, tmp_path, notebook):
     import shutil
 
     folder = tmp_path / "run"
@@ -154,7 +152,7 @@ def test_a_resumed_run_is_the_same_run_to_its_tracker(rows, model_folder, tmp_pa
     assert resumed.state == "finished"
     first, second = notebook.opened
     assert first.settings
-    assert second.settings is None  # they are there already
+    assert second.settings is None  # stored by the first one
     again = [(step, values["loss"]) for step, values in second.logged if "loss" in values]
     assert again == [(step, values["loss"]) for step, values in first.logged if "loss" in values and step > 3]
     made = resumed.manifest["created"]
@@ -171,7 +169,7 @@ def test_a_resumed_run_is_the_same_run_to_its_tracker(rows, model_folder, tmp_pa
         ("wandb", "pip install wandb"),
     ],
 )
-def test_what_cannot_be_tracked_is_refused_before_anything_is_made(trackers, sentence, rows, lab_home, monkeypatch):
+def test_unknown_trackers_are_refused_before_a_run_is_created(trackers, sentence, rows, lab_home, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "wandb" else find(name, *a))
     with pytest.raises(ConfigError, match=sentence):
@@ -179,19 +177,19 @@ def test_what_cannot_be_tracked_is_refused_before_anything_is_made(trackers, sen
     assert not (lab_home / "runs").exists()
 
 
-def test_names_are_read_once_each(notebook):
+def test_tracker_names_without_duplicates(notebook):
     assert tracker_names("") == []
     assert tracker_names(" notebook,notebook , ") == ["notebook"]
 
 
-def test_settings_are_plain_values():
+def test_hyper_parameters_are_plain_values():
     flat = hyper_parameters(TrainConfig.parse(objective={"name": "spo", "base": "dpo"}))
     assert flat["objective.name"] == "spo"
     assert flat["objective.base.name"] == "dpo"
     assert all(isinstance(value, bool | int | float | str) for value in flat.values())
 
 
-def test_tensorboard_shows_a_resumed_run_as_one(rows, model_folder, tmp_path):
+def test_tensorboard_continues_a_resumed_run(rows, model_folder, tmp_path):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     import shutil
 
@@ -206,7 +204,7 @@ def test_tensorboard_shows_a_resumed_run_as_one(rows, model_folder, tmp_path):
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     stored = run.scalars(["loss"])["loss"]
-    found = {event.step: event.value for event in events.Scalars("loss")}
-    assert found.keys() == set(stored.index)
-    assert all(found[step] == pytest.approx(value) for step, value in stored.items())
+    logged = {event.step: event.value for event in events.Scalars("loss")}
+    assert logged.keys() == set(stored.index)
+    assert all(logged[step] == pytest.approx(value) for step, value in stored.items())
     assert len(events.Scalars("loss")) == len(stored)

@@ -83,18 +83,18 @@ TOLERANCE = 1e-4
 
 @pytest.fixture
 def folder(model_folder, tmp_path) -> Callable[[str], str]:
-    """folder("llama"): a tiny random model whose tokenizer puts BOS before a text, as Llama's does."""
+    """Return folder("llama"): a tiny random model whose tokenizer adds BOS before a text, as Llama's does."""
 
     def make(kind: str) -> str:
         target = tmp_path / "models" / kind
         if not target.exists():
             shutil.copytree(model_folder(kind), target)
-            message = transformers.AutoTokenizer.from_pretrained(target)
-            message.backend_tokenizer.post_processor = TemplateProcessing(
-                single=f"{message.bos_token} $A", special_tokens=[(message.bos_token, message.bos_token_id)]
+            tokenizer = transformers.AutoTokenizer.from_pretrained(target)
+            tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+                single=f"{tokenizer.bos_token} $A", special_tokens=[(tokenizer.bos_token, tokenizer.bos_token_id)]
             )
-            message.pad_token = message.eos_token
-            message.save_pretrained(target)
+            tokenizer.pad_token = tokenizer.eos_token
+            tokenizer.save_pretrained(target)
         return str(target)
 
     return make
@@ -102,7 +102,7 @@ def folder(model_folder, tmp_path) -> Callable[[str], str]:
 
 @pytest.fixture
 def rows() -> list[dict[str, str]]:
-    """Pairs of many lengths; some prompts have several."""
+    """Return pairs of many lengths; some share a prompt."""
     steps = ["mix the flour and the water", "knead the soft dough", "warm the old oven", "bake the round bread"]
     return [
         {
@@ -115,7 +115,7 @@ def rows() -> list[dict[str, str]]:
 
 
 def even(rows: list[dict[str, str]], prompt: str | None = None) -> list[dict[str, str]]:
-    """The same pairs with chosen answers of one length in tokens, behind `prompt` where one is given."""
+    """Replace the chosen answers by answers of equal length in tokens, and the prompts by `prompt` if given."""
     return [
         row | {"chosen": f"First mix the flour, then wait {10 + i} minutes."} | ({"prompt": prompt} if prompt else {})
         for i, row in enumerate(rows)
@@ -129,7 +129,7 @@ def ours(objective: Any, rows: list[dict[str, str]], model: str, **settings: Any
 
 
 def in_order(rows: list[dict[str, str]], run: lab.Run) -> list[dict[str, str]]:
-    """The rows as the run saw them, step after step."""
+    """Return the rows in the order in which the run trains on them."""
     return [rows[i] for i in order(run.config, len(rows))]
 
 
@@ -139,7 +139,7 @@ def order(config: TrainConfig, count: int) -> list[int]:
 
 
 def arguments(config: TrainConfig, out: Path, **special: Any) -> dict[str, Any]:
-    """A run's settings in TRL's words; everything that TRL would do besides is switched off."""
+    """Return a run's settings as TRL's arguments, with everything switched off that the lab does not do."""
     schedules = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
     return {
         "output_dir": str(out),
@@ -166,14 +166,14 @@ def arguments(config: TrainConfig, out: Path, **special: Any) -> dict[str, Any]:
 
 
 def theirs(trainer: Any) -> pd.DataFrame:
-    """What a trainer logged, a row a step."""
+    """Train with TRL; return its log with one row per step."""
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     return pd.DataFrame([entry for entry in trainer.state.log_history if "loss" in entry]).set_index("step")
 
 
 def recorded(run: lab.Run, column: str, side: str) -> list[list[np.ndarray]]:
-    """What the run wrote down of every answer's tokens, step by step and in the order of the batch."""
+    """Return a recorded column of token values of every answer, by step, in the order of the batch."""
     ids = [pair.id for pair in lab.open_pairs(run.manifest["pairs_store"]).all()]
     steps = []
     for step in range(1, STEPS + 1):
@@ -184,7 +184,7 @@ def recorded(run: lab.Run, column: str, side: str) -> list[list[np.ndarray]]:
 
 
 def assert_same_tokens(run: lab.Run, rows: list[dict[str, str]], model: str, ids: dict[str, list[list[int]]]) -> None:
-    """Prompt and answers have the ids that the trainer has, row for row: by our encoder, and as the run recorded them."""
+    """Assert that prompts and answers have the trainer's token ids, both by our encoder and as recorded by the run."""
     encoder = Encoder(transformers.AutoTokenizer.from_pretrained(model), run.config.max_length)
     pairs = [encode_pair(pair, encoder) for pair in lab.open_pairs(rows).all()]
     assert [list(pairs[i].chosen.prompt) for i in order(run.config, len(rows))] == ids["prompt"]
@@ -193,17 +193,17 @@ def assert_same_tokens(run: lab.Run, rows: list[dict[str, str]], model: str, ids
 
 
 def assert_equal(run: lab.Run, expected: pd.DataFrame, *, without: tuple[str, ...] = (), per_token: bool = False) -> None:
-    """Every number of every step agrees, and moves so far that another path would be noticed.
+    """Assert that all numbers of all steps agree, and that they change enough for another trajectory to be noticed.
 
     per_token: the trainer's `logps/*` are means over pairs of the average per token.
     """
     names = [name for name in NUMBERS if name not in without]
-    found = run.scalars(names)
+    actual = run.scalars(names)
     if per_token:
-        found[list(LOGPS)] = averages(run)
-    assert found.index.tolist() == expected.index.tolist() == list(range(1, STEPS + 1))
+        actual[list(LOGPS)] = averages(run)
+    assert actual.index.tolist() == expected.index.tolist() == list(range(1, STEPS + 1))
     for name in names:
-        a, b = found[name].to_numpy(), expected[name].to_numpy()
+        a, b = actual[name].to_numpy(), expected[name].to_numpy()
         scale = np.abs(b) if name in ("grad_norm", *LOGPS) else np.maximum(1, np.abs(b))
         assert (np.abs(a - b) <= TOLERANCE * scale).all(), f"{name} differs by {np.abs(a - b).max():.2g}: {a} {b}"
         if name != "learning_rate":
@@ -211,7 +211,7 @@ def assert_equal(run: lab.Run, expected: pd.DataFrame, *, without: tuple[str, ..
 
 
 def averages(run: lab.Run) -> np.ndarray:
-    """Average log-prob per token of both sides, mean over the batch, [steps, 2]; from the tokens that the run recorded."""
+    """Return the average log-prob per token of both sides, mean over the batch, [steps, 2], from the recorded tokens."""
     sides = [[np.mean([row.mean() for row in batch]) for batch in recorded(run, "logps", side)] for side in SIDES]
     return np.array(sides).T
 
@@ -240,7 +240,7 @@ def test_dpo_with_cosine_schedule_and_warm_up(rows, folder, tmp_path):
 
 
 def experimental(trainer: Any, config: Any, rows: list[dict[str, str]], run: lab.Run, model: str, out: Path, **special: Any) -> Any:
-    """A trainer of TRL's that loads neither model nor tokenizer by itself."""
+    """Return a TRL trainer that does not load model and tokenizer itself."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(model)
     tokenizer.pad_token = tokenizer.eos_token
     network = transformers.AutoModelForCausalLM.from_pretrained(model)

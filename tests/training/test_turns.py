@@ -1,4 +1,4 @@
-"""Runs that take turns on a device: waiting, order, requests while they wait, and what a run finds when its turn comes."""
+"""The queue of a device: order of the runs, requests while they wait, and several processes of one run."""
 
 from __future__ import annotations
 
@@ -17,20 +17,14 @@ from lab.store import RunError, StoreWriter
 from lab.training.control.device_slot import DeviceSlot
 from lab.training.control.stopping import Stopped
 from lab.training.distributed import Workers
+from tests.training.comparing import until
 
 LONG = {"steps": 100_000, "batch_size": 4, "save_every": 0, "device": "cpu", "probe_budget": 0, "eval_tokens": 8}
 
 
-def until(true, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def train(rows, model_folder, tmp_path):
-    """train(name) starts a long run in a folder of that name; those that live at the end are stopped."""
+    """Return a function that starts a long run in a folder of a given name; runs are stopped at the end of the test."""
     started = []
 
     def start(name, **settings):
@@ -46,9 +40,9 @@ def train(rows, model_folder, tmp_path):
 
 
 @pytest.fixture
-def busy(tmp_path):
-    """Somebody else's run that trains on the CPU until it is let go."""
-    other = tmp_path / "somebody"
+def occupied(tmp_path):
+    """Let another program's run train on the CPU until the returned lock is released."""
+    other = tmp_path / "other"
     other.mkdir()
     lock = RunLock(other)
     DeviceQueue(home.queue_dir(), "cpu").advance(other)
@@ -60,11 +54,11 @@ def places():
     return [(place.place, place.run.name) for place in lab.queue()]
 
 
-def test_one_trains_the_others_wait_in_an_order_that_can_be_changed(train):
+def test_waiting_runs_can_be_reordered(train):
     first, second, third = train("first"), train("second"), train("third")
-    until(lambda: first.step >= 2 and len(places()) == 3)
+    until(lambda: first.step >= 2 and len(places()) == 3, first)
     assert places() == [(0, "first"), (1, "second"), (2, "third")]
-    until(lambda: second.status["stage"] == "waiting for first on cpu, place 1")
+    until(lambda: second.status["stage"] == "waiting for first on cpu, place 1", second)
     assert (second.state, second.step) == ("queued", 0)
     assert third.place.message == "place 2 on cpu, behind second"
     lab.open_run(third.dir).move(1)
@@ -72,83 +66,83 @@ def test_one_trains_the_others_wait_in_an_order_that_can_be_changed(train):
     with pytest.raises(RunError, match="not waiting"):
         first.move(1)
     first.stop()
-    until(lambda: third.step >= 2)
+    until(lambda: third.step >= 2, third)
     assert first.state == "stopped"
     assert second.step == 0
-    until(lambda: second.status["stage"] == "waiting for third on cpu, place 1")
+    until(lambda: second.status["stage"] == "waiting for third on cpu, place 1", second)
     second.stop()
     assert second.wait(10) == "stopped"
     assert second.place is None
     assert places() == [(0, "third")]
 
 
-def test_it_says_that_the_one_it_waits_for_is_paused(train, caplog):
+def test_the_stage_of_a_waiting_run_names_a_paused_run_ahead(train, caplog):
     first = train("first")
-    until(lambda: first.step >= 1)
+    until(lambda: first.step >= 1, first)
     first.pause()
-    until(lambda: first.state == "paused")
+    until(lambda: first.state == "paused", first)
     second = train("second")
-    until(lambda: second.status.get("stage") == "waiting for first on cpu, which is paused, place 1")
+    until(lambda: second.status.get("stage") == "waiting for first on cpu, which is paused, place 1", second)
     assert "second is waiting for first on cpu, which is paused, place 1; `python -m lab queue`" in caplog.text
 
 
-def test_who_does_not_queue_starts_at_once(busy, train):
+def test_queue_false_starts_at_once(occupied, train):
     run = train("impatient", queue=False)
-    until(lambda: run.step >= 1)
+    until(lambda: run.step >= 1, run)
     assert run.place is None
 
 
-def test_paused_while_it_waits_it_lets_others_pass(busy, train):
-    one = train("one")
+def test_a_paused_run_leaves_the_queue(occupied, train):
+    run = train("one")
     train("two")
-    until(lambda: places() == [(0, "somebody"), (1, "one"), (2, "two")])
-    one.pause()
-    until(lambda: one.state == "paused")
-    assert places() == [(0, "somebody"), (1, "two")]
-    one.resume()
-    until(lambda: one.state == "queued")
-    assert places() == [(0, "somebody"), (1, "two"), (2, "one")]
-    one.pause()
-    until(lambda: one.state == "paused")
-    one.stop()
-    assert one.wait(10) == "stopped"
-    assert list(one.events("request")["detail"].map(lambda d: d["request"])) == ["pause", "resume", "pause", "stop"]
+    until(lambda: places() == [(0, "other"), (1, "one"), (2, "two")], run)
+    run.pause()
+    until(lambda: run.state == "paused", run)
+    assert places() == [(0, "other"), (1, "two")]
+    run.resume()
+    until(lambda: run.state == "queued", run)
+    assert places() == [(0, "other"), (1, "two"), (2, "one")]
+    run.pause()
+    until(lambda: run.state == "paused", run)
+    run.stop()
+    assert run.wait(10) == "stopped"
+    assert list(run.events("request")["detail"].map(lambda d: d["request"])) == ["pause", "resume", "pause", "stop"]
 
 
-def test_other_requests_wait_for_the_loop(busy, train):
+def test_other_requests_stay_until_the_run_trains(occupied, train):
     run = train("waits")
-    until(lambda: run.place is not None)
+    until(lambda: run.place is not None, run)
     send(run.dir, "checkpoint")
     time.sleep(0.5)
     assert run.events("request").empty
-    busy.release()  # it died: nobody has to clear up after it
-    until(lambda: run.step >= 2)
+    occupied.release()  # as if its process had been killed: the queue entry stays
+    until(lambda: run.step >= 2, run)
     assert list(run.events("request")["detail"].map(lambda d: d["request"])) == ["checkpoint"]
 
 
-def test_stopped_in_the_queue_and_resumed_it_just_begins(busy, train):
+def test_a_run_stopped_in_the_queue_can_be_resumed(occupied, train):
     run = train("waits", steps=3)
-    until(lambda: run.place is not None)
+    until(lambda: run.place is not None, run)
     run.stop()
     assert run.wait(10) == "stopped"
     assert run.error is None
-    busy.release()
+    occupied.release()
     resumed = lab.train(run_dir=run.dir, resume=True, background=False)
     assert resumed.state == "finished", resumed.error
     assert resumed.events("warning", "resumed").empty
     assert lab.queue() == []
 
 
-def test_a_run_that_fails_gives_the_device_up(train):
+def test_a_failed_run_frees_its_device(train):
     run = train("fails", steps=50, learning_rate=1e9, max_grad_norm=0, warmup_ratio=0)
     assert run.wait(60) == "failed"
     assert lab.queue() == []
 
 
-def test_a_device_that_is_not_here_fails_the_run(train):
+def test_a_missing_device_is_refused_or_fails_a_resumed_run(train):
     with pytest.raises(lab.ModelError, match="'cuda:7' cannot be used here"):
         train("nowhere", device="cuda:7")
-    assert lab.runs() == []  # refused before it was made
+    assert lab.runs() == []  # refused before it was created
     done = train("moved", steps=1)
     assert done.wait(60) == "finished"
     manifest = json.loads((done.dir / "run.json").read_text())
@@ -159,42 +153,41 @@ def test_a_device_that_is_not_here_fails_the_run(train):
 
 
 class Paired(Workers):
-    """Two processes that are threads: what the first says is what the second hears."""
+    """Two threads in the place of two processes."""
 
-    message: queue.Queue[object] = queue.Queue()
+    messages: queue.Queue[object] = queue.Queue()
 
     def broadcast(self, value):
         if self.is_main:
-            self.message.put(value)
+            self.messages.put(value)
             return value
-        return self.message.get(timeout=30)
+        return self.messages.get(timeout=30)
 
 
-@pytest.mark.parametrize("end", ["its turn", "a stop", "an error"])
-def test_the_first_of_several_processes_waits_for_all(end, tmp_path, busy, monkeypatch):
-    monkeypatch.setattr(Paired, "message", queue.Queue())
+@pytest.mark.parametrize("end", ["device free", "stop", "error"])
+def test_the_main_process_waits_for_the_device_of_all(end, tmp_path, occupied, monkeypatch):
+    monkeypatch.setattr(Paired, "messages", queue.Queue())
     folder = tmp_path / "run"
     folder.mkdir()
     first, other = (DeviceSlot(folder, home.queue_dir(), "cpu", Paired(rank, 2)) for rank in (0, 1))
-    heard, store = [], StoreWriter(folder)
+    results, store = [], StoreWriter(folder)
     lock = RunLock(folder)
-    thread = threading.Thread(target=lambda: heard.append(other.wait_for_main()))
+    thread = threading.Thread(target=lambda: results.append(other.wait_for_main()))
     thread.start()
-    looks = iter(range(100))
+    checks = iter(range(100))
 
-    def look(seconds):
-        """In the place of the time between two looks."""
-        if next(looks) == 3:
-            assert not heard  # it waits
-            if end == "an error":
+    def sleep(seconds):
+        if next(checks) == 3:
+            assert not results  # the other process waits
+            if end == "error":
                 raise OSError("The disk is full.")
-            busy.release() if end == "its turn" else send(folder, "stop")
+            occupied.release() if end == "device free" else send(folder, "stop")
 
-    monkeypatch.setattr("lab.training.control.device_slot.time.sleep", look)
-    with contextlib.nullcontext() if end == "its turn" else pytest.raises(Stopped if end == "a stop" else OSError):
+    monkeypatch.setattr("lab.training.control.device_slot.time.sleep", sleep)
+    with contextlib.nullcontext() if end == "device free" else pytest.raises(Stopped if end == "stop" else OSError):
         first.wait(store)
     thread.join(30)
-    assert heard == [end == "its turn"]
+    assert results == [end == "device free"]
     first.free()
     store.close()
     lock.release()

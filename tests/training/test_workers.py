@@ -1,4 +1,4 @@
-"""Two processes that train one run, as `accelerate launch` starts them, lose what one process loses."""
+"""Two processes that train one run, as `accelerate launch` starts them, have the losses of a single process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from lab.run.config import TrainConfig
 from lab.store import StoreReader, list_checkpoints
 from lab.training import create_run, start
 from lab.training.distributed import Workers
-from lab.training.lifecycle import leaving_a_note
+from lab.training.lifecycle import recording_failure
+from tests.training.comparing import until
 
 LAUNCH = {"DDP": ["--multi_gpu"], "FSDP": ["--use_fsdp", "--fsdp_version", "2"]}
 COMMON: dict[str, Any] = {
@@ -45,17 +45,17 @@ def flags(settings: dict[str, Any]) -> list[str]:
 
 @pytest.fixture
 def together(rows: list[dict[str, str]], model_folder: Callable[[str], Path], tmp_path: Path) -> Callable[..., lab.Run]:
-    """together("DDP", objective, **settings): the run that two processes made."""
+    """Return together("DDP", "--objective", name, **settings): a run that two processes have trained."""
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text("\n".join(json.dumps(row) for row in rows))
 
-    def launch(how: str, *message: str, folder: str = "two", **settings: Any) -> lab.Run:
+    def launch(how: str, *arguments: str, folder: str = "two", **settings: Any) -> lab.Run:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         fixed = ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        train = ["-m", "lab", "train", "--json", "--run-dir", str(tmp_path / folder), *message]
-        if "--resume" not in message:
+        train = ["-m", "lab", "train", "--json", "--run-dir", str(tmp_path / folder), *arguments]
+        if "--resume" not in arguments:
             train += ["--pairs", str(pairs), "--model", str(model_folder("llama")), *flags(COMMON | settings)]
         done = subprocess.run(
             [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH[how], *fixed, "--main_process_port", str(port), *train],
@@ -76,25 +76,27 @@ def alone(objective: Any, rows: list[dict[str, str]], model: Path, **settings: A
     return run
 
 
-def assert_alike(found: lab.Run, expected: lab.Run) -> None:
-    assert found.state == "finished"
+def assert_alike(run: lab.Run, expected: lab.Run) -> None:
+    """Assert equal numbers of two runs up to rounding."""
+    assert run.state == "finished"
     names = ["loss", "grad_norm", "logps/chosen", "rewards/margins", "eval/loss", "eval/rewards/margins", "num_tokens"]
-    ours, theirs = found.scalars(names), expected.scalars(names)
+    ours, theirs = run.scalars(names), expected.scalars(names)
     assert ours.index.tolist() == theirs.index.tolist()
     assert torch.allclose(torch.tensor(ours.values), torch.tensor(theirs.values), rtol=1e-4, atol=1e-5, equal_nan=True)
-    assert found.pairs()["pair"].tolist() == expected.pairs()["pair"].tolist()
-    looks, wanted = (run.panel().query("step in [0, 2, 4]").reset_index(drop=True) for run in (found, expected))
-    assert looks[["step", "pair", "greedy_tokens"]].equals(wanted[["step", "pair", "greedy_tokens"]])
-    assert set(looks["step"]) == {0, 2, 4}
+    assert run.pairs()["pair"].tolist() == expected.pairs()["pair"].tolist()
+    both = (run, expected)
+    panel, wanted = (one.panel().query("step in [0, 2, 4]").reset_index(drop=True) for one in both)
+    assert panel[["step", "pair", "greedy_tokens"]].equals(wanted[["step", "pair", "greedy_tokens"]])
+    assert set(panel["step"]) == {0, 2, 4}
     sums = ["chosen", "rejected", "greedy"]
-    assert torch.allclose(torch.tensor(looks[sums].values), torch.tensor(wanted[sums].values), rtol=1e-4, atol=1e-3)
-    one, other = (load_file(list_checkpoints(run.dir)[-1] / "model.safetensors") for run in (found, expected))
-    for name, weight in other.items():
-        assert torch.allclose(one[name], weight, atol=2e-5), name
+    assert torch.allclose(torch.tensor(panel[sums].values), torch.tensor(wanted[sums].values), rtol=1e-4, atol=1e-3)
+    weights, expected_weights = (load_file(list_checkpoints(one.dir)[-1] / "model.safetensors") for one in both)
+    for name, weight in expected_weights.items():
+        assert torch.allclose(weights[name], weight, atol=2e-5), name
 
 
-def test_replicated(together, rows, model_folder):
-    """With an objective whose pairs depend on each other, so that each process has to know the other's."""
+def test_ddp_equals_one_process(together, rows, model_folder):
+    """With an objective whose pairs depend on each other, so that log-probs have to be gathered."""
     run, expected = together("DDP", "--objective", "aot"), alone("aot", rows, model_folder("llama"))
     assert_alike(run, expected)
     first, wanted = (r.layers().query("step == 1").reset_index(drop=True) for r in (run, expected))
@@ -107,7 +109,7 @@ def test_replicated(together, rows, model_folder):
 @pytest.mark.parametrize(
     ("objective", "settings"), [("sgdpo", {"micro_batch_size": 2}), ("alpha_dpo", {"lora_rank": 2}), ("spo", {})]
 )
-def test_replicated_with_everything(objective, settings, together, rows, model_folder):
+def test_ddp_with_micro_batches_adapter_and_degree_head(objective, settings, together, rows, model_folder):
     run = together("DDP", "--objective", objective, **settings)
     if "lora_rank" in settings:
         names = ["loss", "grad_norm"]
@@ -118,8 +120,8 @@ def test_replicated_with_everything(objective, settings, together, rows, model_f
 
 
 @pytest.mark.slow
-def test_sharded_and_taken_up_by_one_process(together, rows, model_folder):
-    """The weights of a sharded run lie whole in its checkpoints: any number of processes goes on from them."""
+def test_an_fsdp_run_can_be_resumed_by_any_number_of_processes(together, rows, model_folder):
+    """The checkpoints of a sharded run contain unsharded weights."""
     expected = alone("dpo", rows, model_folder("llama"))
     assert_alike(together("FSDP", "--objective", "dpo", micro_batch_size=1), expected)
     for again in ("alone", "FSDP"):
@@ -136,10 +138,10 @@ def test_sharded_and_taken_up_by_one_process(together, rows, model_folder):
 
 
 @pytest.mark.slow
-def test_what_cannot_be_shared_is_one_sentence(together, tmp_path):
-    for message, settings, reason in ((("dpo",), {"batch_size": 1}, "cannot share"), (("spo",), {}, "cannot be sharded")):
+def test_runs_that_cannot_be_shared_are_refused(together, tmp_path):
+    for objective, settings, reason in (("dpo", {"batch_size": 1}, "cannot share"), ("spo", {}, "cannot be sharded")):
         with pytest.raises(AssertionError, match=reason):
-            together("FSDP", "--objective", *message, folder=f"no-{message[0]}", **settings)
+            together("FSDP", "--objective", objective, folder=f"no-{objective}", **settings)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
@@ -150,7 +152,7 @@ def test_shares_cover_a_batch(count, size):
     assert max(len(p) for p in parts) - min(len(p) for p in parts) <= 1
 
 
-def test_more_processes_than_pairs():
+def test_more_processes_than_pairs_is_an_error():
     with pytest.raises(ValueError, match="raise batch_size"):
         Workers(0, 4).share(3)
 
@@ -167,11 +169,11 @@ def test_micro_batches_need_equal_shares(model_folder):
     _check_workers(config.model_copy(update={"batch_size": 6}), policy, Workers(0, 2))
 
 
-def test_the_reason_of_a_process_that_failed_reaches_the_first(tmp_path):
-    """Which finds no more than that the other is gone."""
+def test_the_main_process_reports_the_failure_of_another(tmp_path):
+    """The main process itself only notices that the connection is lost."""
     config = TrainConfig.parse(objective="dpo")
     create_run(tmp_path / "run", config)
-    with pytest.raises(RuntimeError), leaving_a_note(tmp_path / "run", Workers(1, 2)):
+    with pytest.raises(RuntimeError), recording_failure(tmp_path / "run", Workers(1, 2)):
         raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
 
     def lost(store):
@@ -180,22 +182,22 @@ def test_the_reason_of_a_process_that_failed_reaches_the_first(tmp_path):
     def wrong(store):
         raise ValueError("A setting is wrong.")
 
-    def said(make, workers):
+    def error_of(make, workers):
         start(tmp_path / "run", make, background=False, workers=workers)
         return StoreReader(tmp_path / "run").status()["error"]
 
-    message = said(lost, Workers(0, 2))
+    message = error_of(lost, Workers(0, 2))
     assert message.startswith("Out of memory: lower micro_batch_size")
-    assert message.endswith("(Said by process 1 of 2.)")
-    assert said(wrong, Workers(0, 2)) == "A setting is wrong."
-    assert "Connection closed" in said(lost, Workers(0, 1))  # what an earlier run with more processes left behind
-    with leaving_a_note(tmp_path / "run", Workers(1, 2)):
-        pass  # and it is swept away when that process begins again
-    assert "Connection closed" in said(lost, Workers(0, 2))
+    assert message.endswith("(Reported by process 1 of 2.)")
+    assert error_of(wrong, Workers(0, 2)) == "A setting is wrong."
+    assert "Connection closed" in error_of(lost, Workers(0, 1))  # the file of an earlier run with more processes is not read
+    with recording_failure(tmp_path / "run", Workers(1, 2)):
+        pass  # removes the file when that process begins again
+    assert "Connection closed" in error_of(lost, Workers(0, 2))
 
 
-def test_the_launcher_is_told_our_line(tmp_path, monkeypatch, capsys):
-    """Torch prints what it finds in the file that it named to the process, as the last thing of all."""
+def test_the_launcher_prints_the_error_line(tmp_path, monkeypatch, capsys):
+    """Torch's launcher prints the content of TORCHELASTIC_ERROR_FILE last."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
     from lab.cli import main
@@ -205,20 +207,21 @@ def test_the_launcher_is_told_our_line(tmp_path, monkeypatch, capsys):
     line = capsys.readouterr().err.strip()
     assert line.startswith("error: ")
     failure = ProcessFailure(local_rank=0, pid=1, exitcode=1, error_file=str(tmp_path / "error.json"))
-    said = str(ChildFailedError("lab", {0: failure})).strip().splitlines()
-    assert line in said[-2]
+    printed = str(ChildFailedError("lab", {0: failure})).strip().splitlines()
+    assert line in printed[-2]
 
 
 @pytest.mark.slow
-def test_together_they_wait_for_the_device(together, rows, model_folder):
+def test_several_processes_wait_for_the_device(together, rows, model_folder):
     first = lab.train("dpo", rows, model_folder("llama"), steps=100_000, save_every=0, device="cpu")
 
-    def let_go():
-        while not (place := lab.queue()) or place[-1].place != 1:
-            time.sleep(0.1)
-        first.stop()
+    def stop_first_once_other_waits():
+        try:
+            until(lambda: (places := lab.queue()) and places[-1].place == 1, first, 200)
+        finally:
+            first.stop()
 
-    threading.Thread(target=let_go).start()
+    threading.Thread(target=stop_first_once_other_waits).start()
     run = together("DDP", "--objective", "dpo", steps=2)
     assert first.state == "stopped"
     assert run.events("state")["detail"].iloc[-1] == {"state": "finished"}

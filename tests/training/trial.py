@@ -1,4 +1,4 @@
-"""A run in a process of its own that may be killed at any moment; forked from a process that has imported everything."""
+"""Code for processes that tests kill; they are forked from a process that has imported everything."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import lab.world
 from lab.policy import Policy, PromptAnswer, ReferenceCache, load_policy
 from lab.store import Change, write_changes
 
-# Imported when they are first named, which a forked process should not wait for.
+# transformers imports these at first use, which would slow every forked process down.
 LOADED = (transformers.AutoModelForCausalLM, transformers.AutoTokenizer, transformers.LlamaForCausalLM)
 
 STEPS = 8
@@ -31,11 +31,11 @@ SETTINGS = {
     "device": "cpu",
 }
 CHANGES = [Change(3, {"learning_rate": 5e-4}), Change(5, pairs_version=1)]
-"""Written down beforehand: asked for by the clock, they would come at other steps in a run that is killed."""
+"""Stored before the run begins, so that a killed run makes them at the same steps."""
 
 
 def train(place: Path, objective: Any, model: Path, data: Path) -> None:
-    """Start the run in `place`, or take it up where it was killed. In the middle settings change and edits are taken."""
+    """Start the run in `place`, or resume it where it was killed; it changes settings and takes edits in mid-run."""
     os.environ |= {"LAB_HOME": str(place / "home"), "LAB_CACHE": str(place / "cache"), "HF_HUB_OFFLINE": "1"}
     torch.set_num_threads(1)
     folder = place / "run"
@@ -54,14 +54,14 @@ def train(place: Path, objective: Any, model: Path, data: Path) -> None:
 
 
 def open_references(policy: Policy, folders: list[Path], together: Barrier) -> None:
-    """Open one cache after the other, each at the same moment as the other processes."""
+    """Open one cache after the other, each at the same time as the other processes."""
     for folder in folders:
         together.wait(60)
         ReferenceCache(folder, policy).close()
 
 
 def prepare_references(model: Path, folder: Path, wanted: list[PromptAnswer], pipe: Connection) -> None:
-    """Load the model, say so, wait for a word, and compute what the reference says; after every batch it says how far it is."""
+    """Load the model, send "ready", wait for a message, and compute reference log-probs, sending the progress after every batch."""
     torch.set_num_threads(1)
     policy = load_policy(str(model), device="cpu")
     pipe.send("ready")

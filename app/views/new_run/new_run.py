@@ -25,7 +25,7 @@ from lab.objectives import OBJECTIVES, Preset
 from lab.pairs import PairsError, PairStore
 from lab.run.config import TrainConfig
 from lab.run.handle import Run
-from lab.training.setup.executor_choice import choose_place
+from lab.training.setup.executor_choice import choose_executor
 
 PAPERS = ("sgdpo", "alpha_dpo", "spo")
 NEXT = ("dpo", "simpo")
@@ -206,7 +206,7 @@ def _verdict_section(verdict: Verdict, start: Start) -> None:
     if verdict.config:
         st.text(_amount(verdict.config))
         if start.executor == "auto":
-            st.caption(plain(choose_place(verdict.config).why.replace("this program", "this dashboard")))
+            st.caption(plain(choose_executor(verdict.config).reason.replace("this program", "this dashboard")))
     for message in verdict.warnings:
         st.warning(plain(message))
     if verdict.refusal:

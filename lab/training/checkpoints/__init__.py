@@ -1,1 +1,1 @@
-"""Checkpoints: written whole or not at all, found, restored and removed."""
+"""Checkpoints: written completely or not at all, read, restored and removed."""

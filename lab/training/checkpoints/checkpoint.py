@@ -1,7 +1,7 @@
-"""Checkpoints: a folder per step, written under a temporary name, synced and renamed, so that it is whole or absent.
+"""Checkpoints: one folder per step, written under a temporary name, synced and renamed, so that it is complete or absent.
 
-Safetensors and JSON only. The policy lies in it as an ordinary Hugging Face model or peft adapter. Data order, schedule and random
-numbers are functions of the configuration, its changes and the step, so what is written down of them is those.
+Safetensors and JSON only; the policy is stored as an ordinary Hugging Face model or peft adapter. Data order, schedule and random
+numbers are functions of configuration, changes and step, so only those are stored.
 """
 
 from __future__ import annotations
@@ -23,24 +23,32 @@ from lab.policy.sources import ModelError, is_converted, read_weights
 from lab.policy.sources.stored_adapters import check_adapter_names
 from lab.store import durable
 from lab.store.folder import CHECKPOINTS, METADATA_FILE, RunError, list_checkpoints, read_metadata, step_of
-from lab.training.distributed import like
+from lab.training.distributed import shard_like
 
 TENSORS = "trainer.safetensors"
 DAMAGED = "damaged-"
-"""Before the name of a checkpoint that could not be read, so that it is kept and not met again."""
+"""Prefix given to the name of a checkpoint that cannot be read, so that it is kept but no longer used."""
 
 CheckpointPurpose = Literal["keep", "look"]
-"""Purpose of a requested checkpoint: "keep" stays until the run is deleted, "look" until the next one (see `lab.whatif`)."""
+"""Purpose of a requested checkpoint: "keep" until the run is deleted, or "look" for `lab.whatif`, until the next such one."""
 
 
 class CheckpointError(RunError):
-    """A checkpoint that cannot be written or read, in one sentence."""
+    """A checkpoint cannot be written or read."""
 
 
 @dataclass
 class TrainingState:
-    """How far a run is: optimizer steps done, completion tokens seen, seconds trained, the objective's state, and what the
-    evaluation at this very step found (None if there was none). clock: seconds since the run began, waiting included."""
+    """Progress of a run.
+
+    Attributes:
+        step: Optimizer steps done.
+        tokens: Completion tokens trained on.
+        seconds: Seconds trained.
+        state: The objective's state.
+        evaluation: Scalars of the evaluation at this step; None if there was none.
+        clock: Seconds since the run began, waiting included.
+    """
 
     step: int = 0
     tokens: int = 0
@@ -51,10 +59,16 @@ class TrainingState:
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A checkpoint that has been read whole; nothing is put back yet.
+class StoredCheckpoint:
+    """The content of a checkpoint, read into memory.
 
-    weights: the policy's, by name.   head: the degree head's, or empty.   slots: the optimizer's values by parameter and slot.
+    Attributes:
+        folder: Folder of the checkpoint.
+        metadata: Step, settings, changes and further entries (`trainer.json`).
+        weights: Weights of the policy (of the adapter, if it has one) by name.
+        head: Weights of SPO's degree head; empty without one.
+        slots: Optimizer state by parameter name and slot ("exp_avg", "exp_avg_sq", "step").
+        state: The objective's state.
     """
 
     folder: Path
@@ -66,7 +80,7 @@ class Stored:
 
     @property
     def progress(self) -> TrainingState:
-        """How far the run was."""
+        """Progress of the run at the checkpoint."""
         metadata = self.metadata
         clock = metadata.get("clock", metadata["seconds"])  # checkpoints of earlier versions have none
         return TrainingState(
@@ -76,7 +90,12 @@ class Stored:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a checkpoint holds as numbers. weights: the policy's, where they had to be gathered from several processes."""
+    """Tensors to write into a checkpoint.
+
+    Attributes:
+        tensors: Optimizer state, degree head and objective state.
+        weights: Weights of the policy where they were gathered from several processes; None otherwise.
+    """
 
     tensors: dict[str, Tensor]
     weights: dict[str, Tensor] | None = None
@@ -90,24 +109,40 @@ def take_snapshot(
     *,
     sharded: bool = False,
 ) -> Snapshot:
-    """The numbers of a run at this moment. Where weights are sharded, every process has to take it."""
+    """Collect the tensors of a run for a checkpoint. With sharded weights every process has to make this call.
+
+    Args:
+        policy: The model in training.
+        optimizer: Its optimizer.
+        progress: Progress of the run, with the objective's state.
+        degree_head: SPO's head, or None.
+        sharded: Whether weights are sharded (FSDP).
+    """
     weights = None
     if sharded:
-        policy.wrapped.reshard()  # after a pass without gradients it still holds its own weights whole, which nobody trains
+        policy.wrapped.reshard()  # after a pass without gradients the root module still holds unsharded copies
         weights = {name: full_tensor(value).cpu() for name, value in policy.model.state_dict().items()}
     return Snapshot(_tensors(policy, optimizer, progress, degree_head), weights)
 
 
 def save_checkpoint(run_dir: Path, policy: Policy, snapshot: Snapshot, progress: TrainingState, manifest: dict[str, Any]) -> Path:
-    """Write `checkpoints/step-N` with plain facts about the run beside the numbers.
+    """Write the checkpoint `checkpoints/step-N`; return its folder.
 
-    Raises CheckpointError if the disk refuses; then no other checkpoint is touched.
+    Args:
+        run_dir: Folder of the run.
+        policy: The model to save.
+        snapshot: See `take_snapshot`.
+        progress: Progress of the run.
+        manifest: Settings, changes and further entries of the metadata.
+
+    Raises:
+        CheckpointError: The disk refuses; other checkpoints stay as they are.
     """
     folder = run_dir / CHECKPOINTS / f"step-{progress.step:06d}"
     draft = folder.with_name(f".{folder.name}.draft")
     try:
         folder.parent.mkdir(exist_ok=True)
-        _sweep(folder.parent)
+        _remove_drafts(folder.parent)
         draft.mkdir()
         policy.save(draft, snapshot.weights)
         save_file(snapshot.tensors, draft / TENSORS)
@@ -127,84 +162,109 @@ def save_checkpoint(run_dir: Path, policy: Policy, snapshot: Snapshot, progress:
 
 
 def add_evaluation(run_dir: Path, step: int, evaluation: dict[str, float]) -> None:
-    """Write down what a look found at a step whose checkpoint had been saved before the look came to its end."""
+    """Add an evaluation to the metadata of its step's checkpoint, if that was saved before the evaluation had finished."""
     folder = run_dir / CHECKPOINTS / f"step-{step:06d}"
     if folder.exists():
         durable.write_json(folder / METADATA_FILE, read_metadata(folder) | {"evaluation": evaluation})
 
 
-def keep_asked(run_dir: Path, step: int) -> None:
-    """Write down that somebody asked to keep a checkpoint that is there already."""
+def mark_kept(run_dir: Path, step: int) -> None:
+    """Mark an existing checkpoint to be kept until the run is deleted. Raises OSError."""
     folder = run_dir / CHECKPOINTS / f"step-{step:06d}"
     if folder.exists():
         durable.write_json(folder / METADATA_FILE, read_metadata(folder) | {"asked": "keep"})
 
 
-def drop_old(run_dir: Path, keep: int, best: Path | None) -> None:
-    """Delete old checkpoints. What stays: the latest `keep` of those that the run saves by itself, the best, those that somebody
-    asked for to keep, and the latest of those that somebody asked for to look at."""
-    regular: list[Path] = []
-    looked_at: list[Path] = []
+def remove_old(run_dir: Path, keep: int, best: Path | None) -> None:
+    """Delete old checkpoints of a run.
+
+    Requested checkpoints (see `CheckpointPurpose`) stay if they are to be kept; of those made for inspection the latest stays.
+
+    Args:
+        run_dir: Folder of the run.
+        keep: How many of the latest automatic checkpoints stay.
+        best: The best checkpoint, which stays too, or None.
+
+    Raises:
+        OSError: A checkpoint cannot be deleted.
+    """
+    automatic: list[Path] = []
+    inspected: list[Path] = []
     for checkpoint in list_checkpoints(run_dir):
         try:
-            asked = read_metadata(checkpoint).get("asked")
-        except RunError:  # damaged: resuming from it says so
-            asked = None
-        if asked != "keep":
-            (looked_at if asked == "look" else regular).append(checkpoint)
-    for old in [*regular[:-keep], *looked_at[:-1]]:
+            purpose = read_metadata(checkpoint).get("asked")
+        except RunError:  # damaged; resuming from it reports the error
+            purpose = None
+        if purpose != "keep":
+            (inspected if purpose == "look" else automatic).append(checkpoint)
+    for old in [*automatic[:-keep], *inspected[:-1]]:
         if old != best:
             durable.remove(old)
 
 
-def read_checkpoint(folder: Path, policy: Policy) -> Stored:
-    """Read a checkpoint of a run with a policy of this kind. Raises CheckpointError, in one sentence, if it is damaged."""
+def read_checkpoint(folder: Path, policy: Policy) -> StoredCheckpoint:
+    """Read a checkpoint into memory.
+
+    Args:
+        folder: Folder of the checkpoint.
+        policy: A policy of the run's model and adapter settings; it stays unchanged.
+
+    Raises:
+        CheckpointError: The checkpoint is damaged.
+    """
     try:
         metadata = read_metadata(folder)
         for name, size in metadata["files"].items():
-            found = (folder / name).stat().st_size
-            if found != size:
-                raise CheckpointError(f"{name} has {found} bytes where {size} were written")
+            present = (folder / name).stat().st_size
+            if present != size:
+                raise CheckpointError(f"{name} has {present} bytes where {size} were written")
         tensors = load_file(folder / TENSORS)
         slots: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith("optimizer."):
                 _, slot, name = key.split(".", 2)
                 slots.setdefault(name, {})[slot] = value
-        return Stored(folder, metadata, _weights(folder, policy), _part(tensors, "head."), slots, _part(tensors, "state."))
+        weights = _weights(folder, policy)
+        return StoredCheckpoint(folder, metadata, weights, _part(tensors, "head."), slots, _part(tensors, "state."))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"The checkpoint {folder} is damaged ({_reason(error)}).") from error
 
 
-def latest_whole(run_dir: Path, policy: Policy) -> tuple[Stored | None, list[str]]:
-    """The latest checkpoint that can be read, and a sentence for every later one that cannot; those are set aside by another name.
+def latest_readable(run_dir: Path, policy: Policy) -> tuple[StoredCheckpoint | None, list[str]]:
+    """Return the latest checkpoint that can be read, and an error message for every later one; those are renamed.
 
-    (None, []) where the run has no checkpoint. Raises CheckpointError where it has some and none can be read.
+    Returns (None, []) for a run without checkpoints. Raises CheckpointError where none of its checkpoints can be read.
     """
-    complaints: list[str] = []
+    errors: list[str] = []
     for folder in reversed(list_checkpoints(run_dir)):
         try:
-            found = read_checkpoint(folder, policy)
+            checkpoint = read_checkpoint(folder, policy)
         except CheckpointError as error:
-            complaints.append(str(error))
+            errors.append(str(error))
             continue
         for later in list_checkpoints(run_dir):
             if step_of(later) > step_of(folder):
-                durable.sync(later.rename(_free(later.with_name(f"{DAMAGED}{later.name}"))).parent)
-        return found, complaints
-    if complaints:
+                durable.sync(later.rename(_unused_name(later.with_name(f"{DAMAGED}{later.name}"))).parent)
+        return checkpoint, errors
+    if errors:
         raise CheckpointError(
-            f"No checkpoint of this run can be read: {' '.join(complaints)} Start a new run, or delete the folder "
+            f"No checkpoint of this run can be read: {' '.join(errors)} Start a new run, or delete the folder "
             f"{run_dir / CHECKPOINTS} to begin this one from its first step."
         )
     return None, []
 
 
-def put_back(stored: Stored, policy: Policy, degree_head: nn.Module | None, *, exact: bool = True) -> None:
-    """Put policy and head to where the checkpoint left them; the caller has built them as for a new run.
+def restore_weights(stored: StoredCheckpoint, policy: Policy, degree_head: nn.Module | None, *, exact: bool = True) -> None:
+    """Load the weights of a checkpoint into policy and degree head.
 
-    exact=False: a head of another shape is left out (a branch).
-    Raises CheckpointError where the policy's weights do not fit, or the head with exact=True.
+    Args:
+        stored: The checkpoint.
+        policy: The policy, built with the run's model and adapter settings.
+        degree_head: SPO's head, or None.
+        exact: False leaves a head of another shape as it is (a branch with another number of degrees).
+
+    Raises:
+        CheckpointError: The weights do not fit.
     """
     try:
         if policy.adapter:
@@ -221,12 +281,25 @@ def put_back(stored: Stored, policy: Policy, degree_head: nn.Module | None, *, e
         raise CheckpointError(f"The checkpoint {stored.folder} does not fit this run ({_reason(error)}).") from error
 
 
-def put_back_optimizer(
-    stored: Stored, policy: Policy, optimizer: torch.optim.Optimizer, degree_head: nn.Module | None, *, exact: bool = True
+def restore_optimizer_state(
+    stored: StoredCheckpoint,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    degree_head: nn.Module | None,
+    *,
+    exact: bool = True,
 ) -> None:
-    """The same for an optimizer, once the parameters are those it trains (spread over processes, where they are).
+    """Restore the optimizer state of a checkpoint. Call it once the parameters are final (sharded where they are).
 
-    exact=False leaves out values of another shape. Raises CheckpointError for them with exact=True.
+    Args:
+        stored: The checkpoint.
+        policy: The model in training.
+        optimizer: The optimizer of its parameters.
+        degree_head: SPO's head, or None.
+        exact: False leaves out state of another shape (a branch).
+
+    Raises:
+        CheckpointError: A parameter's state has another shape and `exact` is True.
     """
     named: dict[str, nn.Parameter] = dict(policy.parameters())
     if degree_head is not None:
@@ -235,10 +308,10 @@ def put_back_optimizer(
         parameter = named.get(name)
         if parameter is not None and all(v.shape in (parameter.shape, torch.Size()) for v in values.values()):
             # AdamW's fused form keeps its step counter beside the parameter, the plain form on the host.
-            optimizer.state[parameter] = {slot: like(value, parameter) for slot, value in values.items()}
+            optimizer.state[parameter] = {slot: shard_like(value, parameter) for slot, value in values.items()}
         elif exact:
             raise CheckpointError(
-                f"The checkpoint {stored.folder} does not fit this run (the optimizer's values of {name} fit nothing)."
+                f"The checkpoint {stored.folder} does not fit this run (the optimizer state of {name} fits no parameter)."
             )
 
 
@@ -252,7 +325,7 @@ def _tensors(
         names |= {id(p): f"degree_head.{name}" for name, p in degree_head.named_parameters()}
     for parameter, slots in optimizer.state.items():
         tensors |= {
-            # No copy on the CPU: it is written before anything changes it.
+            # On the CPU nothing is copied: the file is written before the values change.
             f"optimizer.{slot}.{names[id(parameter)]}": full_tensor(value.detach()).cpu().contiguous()
             for slot, value in slots.items()
         }
@@ -260,7 +333,7 @@ def _tensors(
 
 
 def _weights(folder: Path, policy: Policy) -> dict[str, Tensor]:
-    """The policy's weights as stored. Raises ModelError where some are missing or left over, or where the start has changed."""
+    """Read the policy's weights. Raises ModelError where names differ, or where the adapter's base model has changed."""
     if not policy.adapter:
         return read_weights(type(policy.model), str(folder), None).state_dict()
     from peft import get_peft_model_state_dict, load_peft_weights
@@ -268,7 +341,7 @@ def _weights(folder: Path, policy: Policy) -> dict[str, Tensor]:
     base = str(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path"))
     own = str(policy.model.get_base_model().config._name_or_path)
     if is_converted(own) and Path(base).name != Path(own).name:
-        raise ModelError("the adapter or GGUF file that the run began with has changed since: put the old one back")
+        raise ModelError("the adapter or GGUF file that the run began with has changed since; restore the old one")
     weights = load_peft_weights(str(folder), device=str(policy.device))
     expected = get_peft_model_state_dict(policy.model)
     check_adapter_names("its adapter", set(expected), set(weights))
@@ -279,18 +352,18 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what a process that was killed while it saved, or while it deleted, has left."""
+def _remove_drafts(folder: Path) -> None:
+    """Remove incomplete checkpoints of a process that was killed while it saved or deleted one."""
     for path in folder.glob(".step-*"):
         shutil.rmtree(path)
 
 
-def _free(path: Path) -> Path:
-    """A name that nothing has yet: the checkpoint of a step may be damaged, written again, and damaged again."""
-    number, found = 2, path
-    while found.exists():
-        number, found = number + 1, path.with_name(f"{path.name}-{number}")
-    return found
+def _unused_name(path: Path) -> Path:
+    """Return `path`, with a number appended where it exists (a step's checkpoint may be damaged more than once)."""
+    number, unused = 2, path
+    while unused.exists():
+        number, unused = number + 1, path.with_name(f"{path.name}-{number}")
+    return unused
 
 
 def _reason(error: Exception) -> str:

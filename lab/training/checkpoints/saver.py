@@ -12,7 +12,7 @@ from lab.training.distributed import Workers
 from lab.training.reporter import RunReporter
 from lab.training.setup.run_context import RunContext
 
-from .checkpoint import CheckpointError, CheckpointPurpose, TrainingState, drop_old, keep_asked, save_checkpoint, take_snapshot
+from .checkpoint import CheckpointError, CheckpointPurpose, TrainingState, mark_kept, remove_old, save_checkpoint, take_snapshot
 
 PATIENCE = 120.0
 """Seconds that a slow disk has for the run's record before a checkpoint is given up."""
@@ -52,7 +52,7 @@ class CheckpointSaver:
         step, store = state.step, self.reporter.store
         if self.saved_step == step:
             if purpose == "keep" and self.workers.is_main:
-                keep_asked(self.run_dir, step)  # an OSError refuses the request
+                mark_kept(self.run_dir, step)  # an OSError refuses the request
             return
         if not self.workers.broadcast(store.flush(PATIENCE)):
             raise CheckpointError(
@@ -77,7 +77,7 @@ class CheckpointSaver:
     def _remove_old(self, context: RunContext) -> None:
         config = context.config
         try:
-            drop_old(self.run_dir, config.keep_checkpoints, best_checkpoint(self.run_dir, config.keep_best))
+            remove_old(self.run_dir, config.keep_checkpoints, best_checkpoint(self.run_dir, config.keep_best))
         except OSError as error:
             self.reporter.warn(f"Old checkpoints could not be deleted ({error.strerror}); they take room, and training goes on.")
 

@@ -17,7 +17,7 @@ from lab.store.folder import read_metadata
 from lab.training.distributed import Workers
 from lab.training.setup.branch import Start
 
-from .checkpoint import Stored, TrainingState, latest_whole, put_back, put_back_optimizer, read_checkpoint
+from .checkpoint import StoredCheckpoint, TrainingState, latest_readable, read_checkpoint, restore_optimizer_state, restore_weights
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class StartingPoint:
         damaged: A message for every later checkpoint that cannot be read.
     """
 
-    own: Stored | None = None
+    own: StoredCheckpoint | None = None
     branch: Start | None = None
     damaged: Sequence[str] = ()
 
@@ -60,7 +60,7 @@ class Restored:
     """
 
     state: TrainingState
-    checkpoint: Stored | None = None
+    checkpoint: StoredCheckpoint | None = None
     exact: bool = True
 
 
@@ -68,7 +68,7 @@ def find_starting_point(run_dir: Path, policy: Policy, *, resume: bool, branch: 
     """Find the checkpoint that a run continues from. Raises CheckpointError where none of its checkpoints can be read."""
     if not resume:
         return StartingPoint(branch=branch)
-    own, damaged = workers.in_turn(lambda: latest_whole(run_dir, policy))
+    own, damaged = workers.main_process_first(lambda: latest_readable(run_dir, policy))
     return StartingPoint(own, branch, damaged)
 
 
@@ -78,12 +78,12 @@ def restore(point: StartingPoint, policy: Policy, degree_head: nn.Module | None,
     Raises CheckpointError where the checkpoint does not fit the run.
     """
     if point.own is not None:
-        put_back(point.own, policy, degree_head)
+        restore_weights(point.own, policy, degree_head)
         return Restored(point.own.progress, point.own)
     if point.branch is None:
         return Restored(TrainingState(state=objective.initial_state()))
     stored = read_checkpoint(point.branch.folder, policy)
-    put_back(stored, policy, degree_head, exact=False)
+    restore_weights(stored, policy, degree_head, exact=False)
     state = replace(stored.progress, evaluation=None, clock=0.0)
     if not same_state(point.branch.objective, objective):
         state.state = objective.initial_state()
@@ -93,4 +93,4 @@ def restore(point: StartingPoint, policy: Policy, degree_head: nn.Module | None,
 def restore_optimizer(restored: Restored, policy: Policy, optimizer: torch.optim.Optimizer, degree_head: nn.Module | None) -> None:
     """Restore the optimizer state. Call it once the parameters are final (sharded where they are)."""
     if restored.checkpoint is not None:
-        put_back_optimizer(restored.checkpoint, policy, optimizer, degree_head, exact=restored.exact)
+        restore_optimizer_state(restored.checkpoint, policy, optimizer, degree_head, exact=restored.exact)

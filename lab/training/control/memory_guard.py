@@ -1,8 +1,8 @@
-"""Stop a run that outgrows memory while it trains, before the kernel ends the process it trains in.
+"""Stop a run before memory runs out and the kernel ends its process.
 
-A thread reads how much memory is left: of the machine, and below the limits of the process's control groups. When little is left
-and this process has grown since the run began, `reason` says so, and the run stops at its next check (see `stopping`): what it was
-computing is freed, and a checkpoint of its last step is written if it trained already.
+A thread reads the memory available to the process (of the machine, and within the limits of its control groups). When it is low
+and this process has grown since the run began, `MemoryGuard.reason` returns a message, and the run stops at its next check (see
+`stopping`): the interrupted computation is freed, and a checkpoint of the last step is written.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from lab.policy.memory import available_bytes, memory_limit, resident_bytes
 from lab.run.preflight_report import size
 
 LEAST, MOST = 64 * 10**6, 512 * 10**6
-"""The reserve is a fortieth of the memory that this process may use, but at least and at most this."""
+"""Limits, in bytes, of the reserve: a fortieth of the memory that this process may use. OURS."""
 GROWN = 32 * 10**6
-"""A process that has grown by less than this since the run began is not what fills the memory."""
+"""Bytes by which the process must have grown since the run began; otherwise other processes use up the memory. OURS."""
 
 NOTHING_TO_SAVE = (
     "It was still being prepared, so there was nothing to save; start it again where more memory is free, or with a smaller "
     "micro_batch_size (or fit)."
 )
-"""What a run that was still being prepared adds to the reason for which it stopped."""
+"""Appended to the reason where a run stops during its preparation."""
 
 
-def saved(step: int) -> str:
-    """What a run adds to that reason once the checkpoint of its last step is written."""
+def saved_message(step: int) -> str:
+    """Return the sentence appended to the reason once the checkpoint of step `step` is written."""
     return (
         f"There is a checkpoint of its last step, {step:,}; resume where more memory is free, or branch from it with a smaller "
         "micro_batch_size (or fit)."
@@ -40,21 +40,24 @@ def saved(step: int) -> str:
 
 @dataclass(frozen=True)
 class MemoryReading:
-    """Bytes that are left, and bytes that this process holds."""
+    """Bytes available to this process, and bytes that it holds (resident set)."""
 
     available: int
     resident: int
 
 
 def read_memory() -> MemoryReading:
-    """The machine's memory and this process's share of it, now."""
+    """Read the available and the resident memory."""
     return MemoryReading(available_bytes(torch.device("cpu")), resident_bytes())
 
 
 class MemoryGuard:
     """Watches memory inside a `with` block.
 
-    read: replaced in tests.   limit: bytes that this process may use at most; None reads it.   interval: seconds between readings.
+    Args:
+        read: Takes a reading; replaced in tests.
+        limit: Bytes that this process may use; None reads the limit.
+        interval: Seconds between readings while memory is low; four times as long otherwise.
     """
 
     def __init__(self, *, read: Callable[[], MemoryReading] = read_memory, limit: int | None = None, interval: float = 0.1) -> None:
@@ -68,11 +71,15 @@ class MemoryGuard:
         self._thread: threading.Thread | None = None
 
     def reason(self) -> str | None:
-        """Why the run has to stop, in one sentence; None while there is memory."""
+        """Return why the run has to stop, in one sentence; None while there is enough memory."""
         return self._reason
 
-    def look(self) -> None:
-        """Take one reading. What the process grew by since the last one, it may grow by again before the run has stopped."""
+    def check(self) -> None:
+        """Take a reading and set the reason if memory is low.
+
+        The process may grow once more by as much as since the last reading before the run has stopped, so that is added to the
+        reserve.
+        """
         now = self._read()
         first, last = self._first or now, self._last or now
         self._first, self._last = first, now
@@ -86,7 +93,7 @@ class MemoryGuard:
     def __enter__(self) -> Self:
         self._first = self._last = self._reason = None
         self._ended.clear()
-        self.look()
+        self.check()
         self._thread = threading.Thread(target=self._watch, name="memory-guard", daemon=True)
         self._thread.start()
         return self
@@ -97,10 +104,10 @@ class MemoryGuard:
             self._thread.join()
 
     def _watch(self) -> None:
-        # A reading costs half a millisecond, so it is taken often only where memory may run out before the next.
-        while not self._ended.wait(self._interval * (1 if self._near else 4)):
-            self.look()
+        # A reading takes half a millisecond, so readings are frequent only where memory may run out before the next.
+        while not self._ended.wait(self._interval * (1 if self._low else 4)):
+            self.check()
 
     @property
-    def _near(self) -> bool:
+    def _low(self) -> bool:
         return self._last is None or self._last.available < 8 * self.reserve

@@ -1,9 +1,9 @@
-"""Stopping in the middle of long work: a step, a reference pass, an evaluation, the measuring before a run, loading a model.
+"""Stopping within long work: a step, a reference pass, an evaluation, the preflight measurements, loading a model.
 
-The training thread asks `StopCheck` at many points: between the layers of every forward and backward pass (by hooks on the
-model's blocks), between chunks of logits, between batches, before the optimizer step, and while a model is loaded. What is broken
-off leaves nothing behind: weights and optimizer change only in the optimizer step, which is never interrupted, so a resumed run is
-exact from the last step that was completed. Several processes that train together stop at the end of a step.
+The training thread calls `StopCheck` between the layers of every forward and backward pass (by hooks on the model's blocks),
+between chunks of logits, between batches, before the optimizer step, and while a model is loaded. Interrupted work leaves no trace:
+weights and optimizer change only in the optimizer step, which is never interrupted, so a resumed run is exact from the last
+completed step. Several processes that train together stop at the end of a step.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from lab.run import pending
 Result = TypeVar("Result")
 
 INTERVAL = 0.05
-"""Seconds between two looks for a request; what is asked in between costs a clock reading."""
+"""Seconds between two readings of the requests; a check in between only reads the clock."""
 
 
 class Stopped(BaseException):
-    """The run is to stop. No Exception: code that falls back to another way when something fails must not catch it.
+    """Raised to stop the run; not an Exception, so that code with a fallback for errors does not catch it.
 
-    reason: why, in one sentence, where the run stops by itself; None where a person asked for it.
+    Args:
+        reason: Why the run stops by itself, in one sentence; None for a requested stop.
     """
 
     def __init__(self, reason: str | None = None) -> None:
@@ -39,16 +40,18 @@ class Stopped(BaseException):
 
 
 def no_reason() -> str | None:
-    """Never a reason to stop by itself."""
+    """Return None: there is no reason to stop besides a request."""
     return None
 
 
 class StopCheck:
-    """Call it to raise `Stopped` where the run in `folder` is to stop; cheap enough for every layer of every pass.
+    """Raises `Stopped` when called after a stop was requested; cheap enough for every layer of every pass.
 
-    reason: why the run has to stop by itself (see `memory_guard`), or None.
-    enabled: False where several processes train together, which can only stop between two steps, all at once.
-    noticed: called once, just before the first `Stopped` is raised.
+    Args:
+        folder: Folder of the run.
+        reason: Returns why the run has to stop by itself (see `memory_guard`), or None.
+        enabled: False where several processes train together, which can only stop between two steps.
+        noticed: Called just before `Stopped` is raised.
     """
 
     def __init__(
@@ -60,12 +63,12 @@ class StopCheck:
         noticed: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder, self.reason, self.enabled, self.noticed = folder, reason, enabled, noticed
-        self._thread: int | None = None  # the one that may be interrupted at this moment
+        self._thread: int | None = None  # the thread that may be interrupted
         self._next = 0.0
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Inside, this thread may be interrupted wherever the check is called; elsewhere the check does nothing."""
+        """Enable the check for this thread inside a `with` block; outside, calling the check does nothing."""
         before = self._thread
         self._thread = threading.get_ident() if self.enabled else None
         try:
@@ -75,27 +78,27 @@ class StopCheck:
             self._thread = before
 
     def __call__(self) -> None:
-        """Raise `Stopped` if the run is to stop."""
+        """Raise `Stopped` if a stop was requested or there is a reason to stop."""
         if self._thread != threading.get_ident() or (now := time.monotonic()) < self._next:
             return
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
-            return  # a recorded pass is not broken off; it takes milliseconds
+            return  # capturing a CUDA graph cannot be interrupted; it takes milliseconds
         self._next = now + INTERVAL
         reason = self.reason()
         if reason is not None or pending(self.folder, "stop"):
-            self._next = 0.0  # once more at the next call, should somebody have swallowed it
+            self._next = 0.0  # raise again at the next call, in case a library swallowed this one
             self.noticed()
             raise Stopped(reason)
 
     def watch(self, model: nn.Module) -> None:
-        """Check before and after each block of a model, forward and backward."""
+        """Call the check before and after each block of a model, in forward and backward passes."""
         if self.enabled:
             for block in blocks(model):
                 block.register_forward_pre_hook(self._before_block)
                 block.register_forward_hook(self._after_block)
 
     def wait_for(self, work: Callable[[], Result]) -> Result:
-        """work(), computed in a side thread that is abandoned when the run is to stop: for what has no place for a check."""
+        """Return work(), computed in a side thread that a stop abandons; for work that cannot call the check (loading a model)."""
         if self._thread != threading.get_ident():
             return work()
         results: list[Result] = []
@@ -122,7 +125,7 @@ class StopCheck:
     def _after_block(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self()
         tensor = output[0] if isinstance(output, (tuple, list)) and output else output
-        # A GPU's backward pass runs in a thread of its own, ahead of what the GPU computes; nothing is gained by checks there.
+        # On a GPU, backward runs in another thread and far ahead of the computation, so checks would gain nothing.
         if isinstance(tensor, Tensor) and tensor.requires_grad and not tensor.is_cuda and self._thread is not None:
             tensor.register_hook(self._in_backward)
 
@@ -130,11 +133,11 @@ class StopCheck:
         self()
 
     def __deepcopy__(self, memo: Any) -> StopCheck:
-        return self  # a copied model is interrupted with the run, too
+        return self  # a copied model is interrupted with the run too
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """The members of a model's outermost lists of modules: its layers. Its direct parts where it has no such list."""
+    """Return the layers of a model: the members of its outermost module lists, or its children where it has none."""
     lists = [
         (name, module)
         for name, module in model.named_modules()

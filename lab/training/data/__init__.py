@@ -1,1 +1,1 @@
-"""Pairs as training data: tokens, batches, the schedule of steps, held-out pairs and edits in mid-run."""
+"""Pairs as training data: tokens, the batch schedule, held-out pairs, statistics, and edits in mid-run."""

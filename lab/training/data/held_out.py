@@ -20,11 +20,15 @@ from .statistics import without_spread
 
 
 def split(pairs: Iterable[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Return (pairs to train on, in their order; held-out pairs, by the hash of their prompt).
+    """Split pairs by prompt; return (pairs to train on, in their order; held-out pairs, by the hash of their prompt).
 
-    A prompt is held out when the hash of its content and the seed falls below `share`: all of its pairs or none, whatever else
-    is in the set, so that adding, editing or dropping pairs moves no other. A set so small that nothing would be left to train
-    on is trained on whole.
+    A prompt is held out with all of its pairs when the hash of the prompt and the seed is below `share`. The choice does not depend
+    on other pairs, so adding, editing or dropping some never moves others. Nothing is held out of a set that would be left empty.
+
+    Args:
+        pairs: The pair set.
+        share: Share of the prompts to hold out, in [0, 1].
+        seed: Seed of the run.
     """
     drawn = [(_draw(pair, seed), pair) for pair in pairs]
     training = [pair for at, pair in drawn if at >= share]
@@ -52,11 +56,22 @@ def held_out_terms(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return every term of the objective for held-out pairs, float32 [N] each; see `Outcome.terms`.
+    """Return every term of the objective for N held-out pairs, float32 [N] each (see `Outcome.terms`).
 
-    Called with training=False: `state` is read and stays, no graph is kept, dropout is off. The objective sees them in batches
-    of `batch_size` as in training; what it draws (SGDPO's pilots) is the same at every look, so that only the policy makes a
-    difference. progress(done, all) is called between batches and may raise.
+    The objective is called with training=False: its state stays unchanged, there are no gradients and no dropout. Its random draws
+    (SGDPO's pilots) are equal in every evaluation, so that changes come from the policy only.
+
+    Args:
+        policy: The policy.
+        objective: The objective.
+        pairs: The held-out pairs.
+        state: The objective's state.
+        reference: Looks up reference log-probs, or None.
+        degree_head: SPO's head, or None.
+        batch_size: Pairs per call of the objective, as in training.
+        micro_batch_size: Pairs per forward pass; None for `batch_size`.
+        seed: Seed of the run.
+        progress: Receives (pairs done, pairs in total) after every batch; may raise to stop.
     """
     batches = []
     for start in range(0, len(pairs), batch_size):
@@ -69,9 +84,9 @@ def held_out_terms(
         if progress is not None:
             progress(min(start + batch_size, len(pairs)), len(pairs))
     if objective.needs_dataset and not state:
-        state = without_spread(objective.dataset_state(batches))  # before the first step there are none yet
-    found = [_terms(objective, logps, state, generator(seed, number, Purpose.EVALUATION)) for number, logps in enumerate(batches)]
-    return {name: torch.cat([terms[name].float() for terms in found]).cpu().numpy() for name in found[0]}
+        state = without_spread(objective.dataset_state(batches))  # before the first step there are no statistics yet
+    terms = [_terms(objective, logps, state, generator(seed, number, Purpose.EVALUATION)) for number, logps in enumerate(batches)]
+    return {name: torch.cat([batch[name].float() for batch in terms]).cpu().numpy() for name in terms[0]}
 
 
 def _terms(objective: Objective, logps: PairLogps, state: State, rng: torch.Generator) -> dict[str, torch.Tensor]:

@@ -1,7 +1,7 @@
-"""Which pairs a step sees: a pure function of the seed, the step and the changes of the pair set, so that nothing is remembered.
+"""Batch schedule: the pairs of every step, a pure function of the seed, the step and the changes of the pair set.
 
-Every epoch is a fresh permutation of its pairs. When the set changes in mid-run, the epoch goes on: pairs that were dropped
-are passed over, edited ones keep their place, and pairs that came in (restored ones) take part from the next epoch on.
+Every epoch is a new permutation of the pairs. When the set changes in mid-run, the epoch continues: dropped pairs are skipped,
+edited ones keep their place, and added (restored) ones take part from the next epoch on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from .random_streams import shuffled
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of the run with one set of pairs, from step `after` + 1 on: what `epoch` still has to give, then whole epochs."""
+    """The part of a run that trains on one version of the pair set.
+
+    Attributes:
+        after: Steps done when it begins.
+        epoch: The epoch (from 0) that is running then.
+        rest: Pairs left in that epoch, in their order; whole epochs follow.
+        members: All pairs of the set.
+    """
 
     after: int
     epoch: int
@@ -24,7 +31,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class BatchSchedule:
-    """Numbers of the pairs that every step sees; the pairs of a run are numbered from 0, those that come in later behind them."""
+    """Numbers of the pairs of every batch; the pairs of a run are numbered from 0, added ones after them.
+
+    Attributes:
+        batch_size: Pairs per optimizer step.
+        seed: Seed of the run.
+        segments: The parts of the run with one version of the pair set each, in their order.
+    """
 
     batch_size: int
     seed: int
@@ -32,11 +45,11 @@ class BatchSchedule:
 
     @classmethod
     def of(cls, count: int, batch_size: int, seed: int) -> BatchSchedule:
-        """The order over `count` pairs from the first step on."""
+        """Return the schedule of `count` pairs from the first step on."""
         return cls(batch_size, seed, (Segment(0, 0, tuple(shuffled(count, seed, 0)), tuple(range(count))),))
 
     def changed(self, after: int, members: Sequence[int]) -> BatchSchedule:
-        """The order that goes on with other pairs once `after` steps are done."""
+        """Return the schedule that continues with the pairs `members` after step `after`."""
         segment = self.segments[-1]
         taken = (after - segment.after) * self.batch_size
         epoch, rest = segment.epoch, segment.rest[taken:]
@@ -53,28 +66,28 @@ class BatchSchedule:
 
     @property
     def members(self) -> tuple[int, ...]:
-        """The pairs of the latest set."""
+        """The pairs of the latest version of the set."""
         return self.segments[-1].members
 
     def batch(self, step: int) -> list[int]:
-        """The pairs of optimizer step `step` (1-based). A batch that crosses the end of an epoch takes the rest from the next."""
+        """Return the pairs of optimizer step `step` (1-based); a batch at the end of an epoch is filled from the next."""
         return [self._pair(step, place) for place in range(self.batch_size)]
 
     def epoch(self, step: int) -> float:
-        """How often the pairs were seen once `step` steps are done."""
+        """Return the number of epochs (fractional) done after `step` steps."""
         segment = self._segment(step)
         whole = len(segment.members)
         return ((segment.epoch + 1) * whole - len(segment.rest) + (step - segment.after) * self.batch_size) / whole
 
     def begins_epoch(self, step: int) -> bool:
-        """Whether step `step` is the first that begins in its epoch."""
+        """Return whether step `step` is the first that begins in its epoch."""
         return step == 1 or self._place(step)[0] > self._place(step - 1)[0]
 
     def _segment(self, step: int) -> Segment:
         return next(segment for segment in reversed(self.segments) if segment.after < step or segment.after == 0)
 
     def _place(self, step: int, place: int = 0) -> tuple[int, int]:
-        """Epoch of the pair at a place of a step's batch, and its place in what that epoch gives from this leg on."""
+        """Return the epoch of the pair at `place` in a step's batch, and its index among that epoch's pairs in this segment."""
         segment = self._segment(step)
         number = (step - 1 - segment.after) * self.batch_size + place
         if number < len(segment.rest):

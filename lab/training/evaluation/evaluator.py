@@ -1,4 +1,4 @@
-"""A look at the policy: what the objective says of held-out pairs, and what policy and reference answer to the same prompts."""
+"""Evaluation of the policy: the objective's terms on held-out pairs, and answers of policy and reference to the same prompts."""
 
 from __future__ import annotations
 
@@ -22,28 +22,34 @@ from lab.training.metrics import batch_scalars
 from lab.training.reporter import RunReporter
 from lab.training.setup.run_context import RunContext
 
-from .sampled_answers import answer_facts, kept_answers, kl_divergence, kl_facts
+from .sampled_answers import answer_metrics, cached_answers, kl_divergence, kl_metrics
 
-PER_PROMPT = 2
-"""The reference's answers to each prompt, and the policy's before and after training; in between it gives one."""
+ANSWERS_PER_PROMPT = 2
+"""Answers per prompt of the reference, and of the policy before and after training; during training the policy samples one."""
 
-MANY, FEW = 100, 32
-"""Prompts that are answered at a look unless the run says otherwise: of the world, whose tiny model answers a hundred in about a
-second and whose oracle makes narrow intervals worth having, and of other pairs, whose models may need minutes."""
+WORLD_PROMPTS, OTHER_PROMPTS = 100, 32
+"""Prompts per evaluation unless `eval_prompts` is set: for the embedded world, whose tiny model answers a hundred in about a second
+and whose oracle makes narrow intervals useful, and for other pairs, whose models may need minutes."""
 
-SHOWN = 12
-"""Prompts whose answers are kept for people to read, at every look."""
+SHOWN_PROMPTS = 12
+"""Prompts whose answers are stored as text at every evaluation."""
 
-BATCH = 50
-"""Answers sampled at once. Requests are heard in between; a smaller number makes the world's tiny model twice as slow."""
+SAMPLING_BATCH = 50
+"""Answers sampled at once. Requests are polled in between; with fewer, sampling from the world's tiny model takes twice as long."""
 
 Texts = Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What answers are worth: numbers for the curves, details (intervals), and the rewards of policy and reference,
-    [prompts][answers] as they were given."""
+    """Rewards of sampled answers.
+
+    Attributes:
+        scalars: Numbers for the curves, by name.
+        detail: Further entries of the evaluation event, such as intervals.
+        rewards: Rewards of the policy's answers, [prompts][answers].
+        reference_rewards: Rewards of the reference's answers, [prompts][answers].
+    """
 
     scalars: dict[str, float]
     detail: dict[str, Any]
@@ -52,24 +58,28 @@ class Judgement:
 
 
 class Judge(Protocol):
-    """Says what sampled answers are worth; see `lab.judging`.
-
-    prompts: the prompts it wants answered; none for those of the held-out pairs.
-    Called with prompts, the policy's answers and the reference's, [prompts][answers], and progress(done, all), which may raise.
-    """
+    """Scores sampled answers; see `lab.judging`."""
 
     @property
-    def prompts(self) -> Sequence[Prompt]: ...
+    def prompts(self) -> Sequence[Prompt]:
+        """The prompts to answer; empty for the prompts of the held-out pairs."""
 
-    def __call__(self, prompts: Sequence[Prompt], answers: Texts, reference: Texts, progress: Progress) -> Judgement: ...
+    def __call__(self, prompts: Sequence[Prompt], answers: Texts, reference: Texts, progress: OnProgress) -> Judgement:
+        """Score the answers of policy and reference, [prompts][answers]. progress: receives (done, total); may raise to stop."""
 
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a look found: numbers for the curves, details for people, and every term of the held-out pairs, [N] each."""
+    """Result of an evaluation.
+
+    Attributes:
+        scalars: Numbers for the curves, by name.
+        detail: Further entries of the evaluation event: counts, intervals, sampled answers.
+        terms: Every term of the N held-out pairs, float32 [N] each.
+    """
 
     scalars: dict[str, float] = field(default_factory=dict)
     detail: dict[str, Any] = field(default_factory=dict)
@@ -78,11 +88,16 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Looks at the policy of a run. Nothing of the run is moved: no state, no generator, no gradient.
+    """Evaluates the policy of a run without changing it: no state, generator or gradient is touched.
 
-    model: the folder or hub id that the reference is read from again under full fine-tuning.
-    cache: folder for its answers, or None to sample them at every look.
-    reporter: receives stages.   poll: called between batches; may raise to stop.
+    Attributes:
+        context: Model, pairs and reference of the run.
+        model: Folder or hub id from which the reference is loaded again under full fine-tuning.
+        cache: Folder for the reference's answers; None samples them at every evaluation.
+        judge: Scores sampled answers, or None.
+        reporter: Receives stages.
+        poll: Called between batches; may raise to stop.
+        stop_check: Interrupts loading the reference, and its passes.
     """
 
     context: RunContext
@@ -94,16 +109,16 @@ class Evaluator:
     stop_check: StopCheck | None = None
 
     def __call__(self, config: TrainConfig, step: int, state: State) -> Evaluation:
-        """The look at `step`; empty where there is nothing held out and nothing to answer."""
+        """Evaluate the policy after `step` steps; empty without held-out pairs and prompts. state: the objective's state."""
         began = time.monotonic()
         terms = self._terms(config, state)
         scalars = {f"eval/{name}": value for name, value in batch_scalars(terms).items()} if terms else {}
         detail: dict[str, Any] = {"held_out": len(self.context.data.held_out)} if terms else {}
         prompts = self._prompts(config)
         if prompts:
-            found = self._answers(config, step, prompts)
-            scalars |= found.scalars
-            detail |= found.detail
+            sampled = self._answers(config, step, prompts)
+            scalars |= sampled.scalars
+            detail |= sampled.detail
         return Evaluation(scalars, detail | {"seconds": round(time.monotonic() - began, 3)} if scalars else {}, terms)
 
     def _terms(self, config: TrainConfig, state: State) -> dict[str, np.ndarray]:
@@ -119,14 +134,14 @@ class Evaluator:
             batch_size=config.batch_size,
             micro_batch_size=config.micro_batch,
             seed=config.seed,
-            progress=self._progress("looking at held-out pairs"),
+            progress=self._progress("evaluating held-out pairs"),
         )
 
     def _prompts(self, config: TrainConfig) -> list[Prompt]:
-        """At most `eval_prompts`, evenly from all there are, so that every group of them is there."""
+        """Return at most `eval_prompts` prompts, evenly spaced, so that every group of prompts is represented."""
         most = config.eval_prompts
         if most is None:
-            most = MANY if self.judge and self.judge.prompts else FEW
+            most = WORLD_PROMPTS if self.judge and self.judge.prompts else OTHER_PROMPTS
         data = self.context.data
         held_out = {prompt_text(data.pairs[pair.id].prompt): data.pairs[pair.id].prompt for pair in data.held_out}
         prompts = list((self.judge.prompts if self.judge else ()) or held_out.values())
@@ -142,28 +157,30 @@ class Evaluator:
 
         def reference_answers() -> list[list[Answer]]:
             with reference_now() as reference:
-                return self._sample(config, reference, prompts, PER_PROMPT, 0, reference=True)
+                return self._sample(config, reference, prompts, ANSWERS_PER_PROMPT, 0, reference=True)
 
-        kept = self.cache / "answers" if self.cache is not None else None
-        reference = reference_answers() if kept is None else kept_answers(kept, _how(config, policy, prompts), reference_answers)
-        if untouched:  # one model: half of its answers stand for the policy, and play against the other half
-            half = PER_PROMPT // 2
+        if self.cache is None:
+            reference = reference_answers()
+        else:
+            reference = cached_answers(self.cache / "answers", _cache_key(config, policy, prompts), reference_answers)
+        if untouched:  # policy and reference are equal: half of the answers are the policy's, compared with the other half
+            half = ANSWERS_PER_PROMPT // 2
             answers, opponents = [given[:half] for given in reference], [given[half:] for given in reference]
             divergence = [0.0] * len(prompts)
         else:
-            count = PER_PROMPT if step in (0, config.steps) else 1
+            count = ANSWERS_PER_PROMPT if step in (0, config.steps) else 1
             answers, opponents = self._sample(config, policy, prompts, count, step + 1), reference
             with reference_now() as frozen:
                 progress = self._progress("comparing answers with the reference")
                 divergence = kl_divergence(policy, frozen, answers, progress=progress)
-        scalars, detail = kl_facts(divergence)
+        scalars, detail = kl_metrics(divergence)
         cut = sum(given[0].prompt_cut > 0 for given in answers)
-        told = detail | {"prompts": len(prompts), "prompts_cut": cut}
-        return self._judged(prompts, answers, opponents, Evaluation(scalars | answer_facts(answers), told))
+        detail |= {"prompts": len(prompts), "prompts_cut": cut}
+        return self._judged(prompts, answers, opponents, Evaluation(scalars | answer_metrics(answers), detail))
 
     @contextlib.contextmanager
     def _reference(self) -> Iterator[Policy]:
-        """The reference, loaded again where it has to be; loading and computing with it stop when the run is to stop."""
+        """Provide the reference, loaded again under full fine-tuning; a stop request interrupts loading it and its passes."""
         loading = reference_model(self.context.policy, self.model)
         check = self.stop_check
         if check is None or self.context.policy.adapter:
@@ -184,29 +201,30 @@ class Evaluator:
             per_prompt=count,
             max_new_tokens=config.eval_tokens,
             seed=generator(config.seed, number, Purpose.ANSWERS).initial_seed(),
-            batch_size=BATCH,
+            batch_size=SAMPLING_BATCH,
             max_length=config.max_length,
             reference=reference,
             progress=self._progress("sampling the reference's answers" if reference else "sampling answers"),
         )
 
     def _judged(
-        self, prompts: Sequence[Prompt], answers: list[list[Answer]], reference: list[list[Answer]], found: Evaluation
+        self, prompts: Sequence[Prompt], answers: list[list[Answer]], reference: list[list[Answer]], measured: Evaluation
     ) -> Evaluation:
+        """Add text samples, and rewards where there is a judge."""
         texts, opponents = ([[answer.text for answer in given] for given in side] for side in (answers, reference))
         samples: list[dict[str, Any]] = [
             {"prompt": prompt_text(prompt), "answer": own[0], "reference_answer": other[0]}
-            for prompt, own, other in zip(prompts[:SHOWN], texts, opponents)
+            for prompt, own, other in zip(prompts[:SHOWN_PROMPTS], texts, opponents)
         ]
         if self.judge is None:
-            return Evaluation(found.scalars, found.detail | {"samples": samples})
+            return Evaluation(measured.scalars, measured.detail | {"samples": samples})
         judgement = self.judge(prompts, texts, opponents, self._progress("judging answers"))
-        for one, own_rewards, other_rewards in zip(samples, judgement.rewards, judgement.reference_rewards):
-            one |= {"reward": own_rewards[0], "reference_reward": other_rewards[0]}
-        return Evaluation(found.scalars | judgement.scalars, found.detail | judgement.detail | {"samples": samples})
+        for sampled, own_rewards, other_rewards in zip(samples, judgement.rewards, judgement.reference_rewards):
+            sampled |= {"reward": own_rewards[0], "reference_reward": other_rewards[0]}
+        return Evaluation(measured.scalars | judgement.scalars, measured.detail | judgement.detail | {"samples": samples})
 
-    def _progress(self, message: str) -> Progress:
-        """Words like "sampling answers 40 of 100" with the share done and the seconds left; then requests are polled."""
+    def _progress(self, message: str) -> OnProgress:
+        """Return a function that reports a stage ("sampling answers 40 of 100", share done, seconds left) and polls requests."""
         began = time.monotonic()
         self.reporter.stage(message)
 
@@ -217,13 +235,17 @@ class Evaluator:
         return progress
 
 
-def _how(config: TrainConfig, policy: Policy, prompts: Sequence[Prompt]) -> list[Any]:
-    """All that the reference's answers depend on: the model as it was loaded and what it computes with, the prompts as tokens (so
-    the chat template too), the tokens that end an answer and those that its text does not show, and how it is sampled."""
+def _cache_key(config: TrainConfig, policy: Policy, prompts: Sequence[Prompt]) -> list[Any]:
+    """Return everything that the reference's answers depend on, as JSON values.
+
+    The loaded model and its precision, the prompts as tokens (hence the chat template), end-of-answer and special tokens, and the
+    sampling settings.
+    """
     encoded = encode_prompts(policy, prompts, max_new_tokens=config.eval_tokens, max_length=config.max_length)
     hidden = sorted(policy.tokenizer.all_special_ids)
     encoder = policy.encoder(config.max_length)
     ends = list(dict.fromkeys(map(encoder.ending, prompts)))
     computed = [policy.fingerprint, str(policy.device), config.precision, str(policy.autocast), config.quantize]
-    sampled = [config.eval_tokens, config.seed, PER_PROMPT, BATCH]
-    return [computed, sampled, [astuple(end) for end in ends], hidden, [[one.prompt, one.prompt_cut] for one in encoded]]
+    sampled = [config.eval_tokens, config.seed, ANSWERS_PER_PROMPT, SAMPLING_BATCH]
+    tokens = [[prompt.prompt, prompt.prompt_cut] for prompt in encoded]
+    return [computed, sampled, [astuple(end) for end in ends], hidden, tokens]

@@ -1,8 +1,7 @@
-"""Gradient flow by layer: how much of a layer's gradient comes from the chosen answers, how much from the rejected, whether
-the two pull together, and how far the optimizer then moves the layer.
+"""Gradient flow by layer: norms of the chosen and the rejected part of a layer's gradient, their cosine, and the layer's update.
 
-The gradient is linear in the token credit, so one extra backward pass of the chosen credit alone gives the split:
-g_rejected = g_total - g_chosen. It runs before the step's own backward and leaves no trace in it.
+The gradient is linear in the token credit, so one extra backward pass of the chosen credit gives the split:
+g_rejected = g_total - g_chosen. It runs before the step's own backward pass and does not change it.
 """
 
 from __future__ import annotations
@@ -19,15 +18,17 @@ from lab.store.writer import LayerRow
 
 BLOCK = re.compile(r"^(?:.*\.)?(layers|h|blocks|block)\.(\d+)\.")
 ADAPTER = re.compile(r"\.(?:lora_\w+|modules_to_save)\.")
-"""Where, in a parameter's name, the module ends that an adapter stands beside."""
+"""Separates, in a parameter's name, the adapted module from the adapter's part."""
 
 ALL = "all"
-"""Every layer, where layers are chosen by name."""
+"""Value of `probe_layers` that selects every layer."""
 
 
 def layer_of(parameter: str) -> str:
-    """The layer a parameter is counted to: its block ("layers.3"), or its own module ("embed_tokens", "norm", "lm_head"). What an
-    adapter adds to a module is counted as that module is."""
+    """Return the layer of a parameter: its block ("layers.3"), or its own module ("embed_tokens", "norm", "lm_head").
+
+    A parameter of an adapter belongs to the layer of the adapted module.
+    """
     match = BLOCK.match(parameter)
     if match:
         return f"{match[1]}.{match[2]}"
@@ -37,10 +38,14 @@ def layer_of(parameter: str) -> str:
 
 
 def select_layers(parameters: Iterable[str], wanted: str) -> tuple[str, ...]:
-    """Names of the parameters whose layer is wanted, in their order.
+    """Return the names of the parameters in the selected layers, in their order.
 
-    wanted: "all", or names of layers separated by commas, in which * stands for anything: "layers.0, layers.1*, lm_head".
-    Raises ValueError, in one sentence that names the layers there are, where one of them matches no layer.
+    Args:
+        parameters: Names of all trained parameters.
+        wanted: "all", or comma-separated names of layers with * as a wildcard: "layers.0, layers.1*, lm_head".
+
+    Raises:
+        ValueError: A name matches no layer; the message lists the layers.
     """
     names = list(parameters)
     layers = list(dict.fromkeys(map(layer_of, names)))
@@ -52,17 +57,19 @@ def select_layers(parameters: Iterable[str], wanted: str) -> tuple[str, ...]:
             raise ValueError(
                 f"probe_layers = {wanted!r}: no layer that is trained is called {pattern!r}; there are {', '.join(layers)}."
             )
-    kept = {layer for layer in layers if any(fnmatchcase(layer, pattern) for pattern in patterns)}
-    return tuple(name for name in names if layer_of(name) in kept)
+    selected = {layer for layer in layers if any(fnmatchcase(layer, pattern) for pattern in patterns)}
+    return tuple(name for name in names if layer_of(name) in selected)
 
 
 def split_gradients(
     total: Mapping[str, Tensor], chosen: Mapping[str, Tensor], rejected: Mapping[str, Tensor] | None = None
 ) -> list[LayerRow]:
-    """Norms of both parts and their cosine for every layer, in the order of the parameters. One copy to the host.
+    """Return the norms of the chosen and rejected gradient and their cosine for every layer, in the order of the parameters.
 
-    total, chosen: gradients by parameter name; only what both have is counted.
-    rejected: the rejected part, where the total holds more than the two (SPO's degree head); else it is the rest of the total.
+    Args:
+        total: The step's gradient by parameter name.
+        chosen: Its chosen part; parameters missing here are not counted.
+        rejected: Its rejected part; None computes it as total - chosen. Needed with SPO, whose total has a third part.
     """
     sums: dict[str, Tensor] = {}
     for name, g in total.items():
@@ -79,11 +86,15 @@ def split_gradients(
 
 
 def with_updates(rows: Iterable[LayerRow], before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[LayerRow]:
-    """The rows with each layer's update-to-weight ratio: norm of (after - before) over norm of before. One copy to the host.
+    """Return the rows with each layer's update-to-weight ratio, |after - before| / |before|; NaN where all weights are 0.
 
-    before, after: weights by parameter name. It is the update that really took place: clipping, AdamW's scaling, weight decay,
-    learning rate and rounding included. With LoRA the weights are the adapter's (A and B together; B begins at 0, so the ratio is
-    large at first), not those of the frozen module beside it. NaN where a layer's weights are all 0.
+    It measures the actual update, after clipping, AdamW's scaling, weight decay, learning rate and rounding. With LoRA the weights
+    are the adapter's (A and B together; B begins at 0, so the ratio is large at first), not those of the frozen module.
+
+    Args:
+        rows: Rows of `split_gradients`.
+        before: Weights before the optimizer step, by parameter name.
+        after: Weights after it.
     """
     sums: dict[str, Tensor] = {}
     for name, old in before.items():
@@ -95,13 +106,13 @@ def with_updates(rows: Iterable[LayerRow], before: Mapping[str, Tensor], after: 
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    """Detached, in float32 or better."""
+    """Detach a tensor and convert it to float32, or keep a wider type."""
     return tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _add(sums: dict[str, Tensor], parameter: str, numbers: list[Tensor]) -> None:
-    layer, found = layer_of(parameter), torch.stack(numbers)
-    sums[layer] = sums[layer] + found if layer in sums else found
+    layer, values = layer_of(parameter), torch.stack(numbers)
+    sums[layer] = sums[layer] + values if layer in sums else values
 
 
 def _on_host(sums: dict[str, Tensor]) -> dict[str, list[float]]:
@@ -111,10 +122,15 @@ def _on_host(sums: dict[str, Tensor]) -> dict[str, list[float]]:
 class ProbeBudget:
     """Decides when a probe is due, so that all probes together take at most `share` of the training time.
 
-    The first is always due, whatever it costs: it tells what a probe costs, and what is seen at the first step is worth most. Each
-    later one waits until the time for it is there, as long as the last one took. So at any moment
-    `spent <= share * trained + one probe`, and once the first is paid for the share is kept, unless a probe costs more than the one
-    before. A run that is over sooner has had that one probe. Counting starts afresh where a run is resumed.
+    The first probe is always due, since its cost is unknown and the first step is the most informative. Each later one is due once
+    the budget covers the cost of the last, so `spent <= share * trained + cost of one probe` at any moment. A resumed run starts
+    counting anew. OURS.
+
+    Attributes:
+        share: Share of the training time for probes, in [0, 1].
+        spent: Seconds of all probes.
+        trained: Seconds of training.
+        last: Seconds of the latest probe; None before the first.
     """
 
     def __init__(self, share: float) -> None:
@@ -124,10 +140,10 @@ class ProbeBudget:
         self.last: float | None = None
 
     def due(self) -> bool:
-        """Whether there is time for one more probe."""
+        """Return whether the budget covers one more probe."""
         return self.share > 0 and (self.last is None or self.spent + self.last <= self.share * self.trained)
 
-    def took(self, seconds: float) -> None:
-        """A whole probe took so long."""
+    def spend(self, seconds: float) -> None:
+        """Count the seconds of a probe."""
         self.spent += seconds
         self.last = seconds

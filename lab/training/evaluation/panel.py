@@ -1,8 +1,8 @@
-"""The panel: a few held-out pairs that are looked at again and again, to see where the probability goes.
+"""The panel: a few held-out pairs whose log-probs are measured through the run, to show where probability mass moves.
 
-Training lowers the rejected answers and means to raise the chosen ones. What the rejected lose may go elsewhere: the chosen become
-less likely too (likelihood displacement, Razin et al. 2024, arXiv 2410.08847), and what the policy found likeliest anyway, its
-greedy answer, takes it all (the squeezing effect, Ren and Sutherland 2024, arXiv 2407.10490). Three log-probs of each pair show it.
+The mass that rejected answers lose may not reach the chosen ones: chosen answers can become less likely too (likelihood
+displacement, Razin et al. 2024, arXiv 2410.08847), while the policy's greedy answer gains the mass (squeezing effect, Ren and
+Sutherland 2024, arXiv 2407.10490). The log-probs of the chosen, the rejected and the greedy answer of each pair show it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,26 @@ from lab.training.data.encoded_pairs import EncodedPair
 
 @dataclass(frozen=True)
 class Panel:
-    """The pairs as they were when the run was prepared, and their prompts. Later edits do not reach them, or curves would jump."""
+    """The pairs of the panel as they were when the run began; later edits are not applied, since curves would jump.
+
+    Attributes:
+        pairs: The pairs as token ids.
+        prompts: The prompt of each pair.
+    """
 
     pairs: tuple[EncodedPair, ...] = ()
     prompts: tuple[Prompt, ...] = ()
 
 
 def choose_panel(held_out: Sequence[EncodedPair], pairs: Mapping[str, Pair], count: int) -> Panel:
-    """At most `count` of the held-out pairs, each with another prompt; those that had to be cut only where there are no others.
+    """Choose at most `count` held-out pairs with distinct prompts; truncated pairs only where all are truncated.
 
-    Held-out pairs stand in an order drawn from the run's seed and their prompts, so the panel follows from the seed and the pairs
-    that the run began with: it is the same when the run is resumed.
+    The order of held-out pairs depends only on the run's seed and their prompts, so a resumed run has the same panel.
+
+    Args:
+        held_out: The held-out pairs, in their order.
+        pairs: All pairs by id.
+        count: The largest number of pairs.
     """
     whole = [pair for pair in held_out if not pair.cut and not pair.prompt_cut] or held_out
     by_prompt: dict[tuple[int, ...], EncodedPair] = {}
@@ -41,14 +50,20 @@ def choose_panel(held_out: Sequence[EncodedPair], pairs: Mapping[str, Pair], cou
 
 
 def panel_rows(policy: Policy, panel: Panel, *, max_new_tokens: int, max_length: int, batch_size: int) -> list[PanelRow]:
-    """What the policy makes of every pair at this moment; its greedy answers are decoded anew. No graph, no dropout, nothing drawn.
+    """Return the log-probs (nats) of the chosen, the rejected and the policy's present greedy answer of every pair.
 
-    batch_size: pairs (three answers each) whose log-probs are computed at once. The greedy answers are decoded all at once, which
-    takes hardly longer than one of them.
+    Computed without gradients, dropout or random numbers.
+
+    Args:
+        policy: The policy.
+        panel: The panel.
+        max_new_tokens: Largest number of tokens of a greedy answer.
+        max_length: Largest number of tokens of prompt and answer.
+        batch_size: Pairs (three answers each) per forward pass. The greedy answers are decoded in one batch.
     """
     size = len(panel.prompts)
     given = sample(policy, panel.prompts, temperature=0.0, max_new_tokens=max_new_tokens, max_length=max_length, batch_size=size)
-    answers = [one for (one,) in given]
+    answers = [answer for (answer,) in given]
     completions = [c for pair, answer in zip(panel.pairs, answers) for c in (pair.chosen, pair.rejected, answer.completion)]
     with policy.evaluating():
         parts = [

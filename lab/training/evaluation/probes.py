@@ -1,8 +1,7 @@
-"""Probes of a run: measurements beside training at some of its steps. They change neither weights nor random numbers.
+"""Probes: measurements at some steps of a run that change neither weights nor random numbers.
 
 Two kinds: the gradient of a step, split by layer and side (`gradient_by_layer`), and log-probs of a panel of held-out pairs
-(`panel`). Together they take at most `probe_budget` of the training time, half each, so that the cheaper one does not starve the
-other.
+(`panel`). Together they take at most `probe_budget` of the training time, half each.
 """
 
 from __future__ import annotations
@@ -23,30 +22,40 @@ from .gradient_by_layer import ProbeBudget, select_layers, split_gradients, with
 from .panel import Panel, panel_rows
 
 
-def wants_panel(config: TrainConfig) -> bool:
-    """Whether these settings ask for looks at a panel. A run that holds nothing out, or samples no answers, has none of itself."""
-    by_itself = config.probe_budget > 0 and config.eval_prompts != 0
-    return config.evaluate and config.panel_pairs > 0 and (by_itself or config.panel_every is not None)
+def panel_enabled(config: TrainConfig) -> bool:
+    """Return whether a run with these settings measures a panel of held-out pairs."""
+    automatic = config.probe_budget > 0 and config.eval_prompts != 0
+    return config.evaluate and config.panel_pairs > 0 and (automatic or config.panel_every is not None)
 
 
 def probed_parameters(config: TrainConfig, policy: Policy) -> tuple[str, ...]:
-    """Names of the parameters whose gradient is split: none without a budget. Raises ValueError for layers that are not there."""
+    """Return the names of the parameters whose gradient is split by side; empty with probe_budget = 0.
+
+    Raises ValueError where `probe_layers` names a layer that the model does not have.
+    """
     return select_layers(policy.parameters(), config.probe_layers) if config.probe_budget > 0 else ()
 
 
 def probe_copies(config: TrainConfig) -> tuple[int, int]:
-    """Gradients of the probed parameters that a probe holds at most besides the step's own, as the run is, and with micro-batches:
-    that of the chosen side, where a degree head is trained that of the rejected one, and with micro-batches that of the part which
-    is being added."""
+    """Return how many copies of the probed parameters' gradients a probe holds at most: (with these settings, with micro-batches).
+
+    The chosen side's, with a degree head (SPO) also the rejected side's, and with micro-batches that of the current one.
+    """
     parts = config.micro_batch is not None and config.micro_batch < config.batch_size
     sides = 2 if config.objective.degraded_spec() else 1
     return sides + parts, sides + 1
 
 
 class Probes:
-    """Both kinds of probes of one run, with what they cost.
+    """The probes of one run, and their cost.
 
-    panel: empty where there is none.   clock: seconds; work that was handed to a GPU is waited for before it is read.
+    Args:
+        config: Settings of the run.
+        policy: The model in training.
+        panel: The panel; empty for none.
+        store: Receives the results.
+        workers: The processes that train together.
+        clock: Returns seconds; a GPU is synchronized before each reading.
     """
 
     def __init__(
@@ -60,13 +69,13 @@ class Probes:
     ) -> None:
         self.config, self.policy, self.store, self.workers, self.clock = config, policy, store, workers, clock
         self.panel = panel
-        # Parts of a layer that lie in different processes are not put together for a probe.
+        # Sharded layers are not gathered for a probe.
         self.names = () if workers.sharded else probed_parameters(config, policy)
         both = bool(self.names and panel.pairs) and config.panel_every is None
         self.gradients = ProbeBudget(config.probe_budget / 2 if both else config.probe_budget)
         self.panel_budget = ProbeBudget(self.gradients.share if both else config.probe_budget)
-        # A degree head's part of the gradient comes from weakened answers and is counted to neither side.
-        self._three_parts = config.objective.degraded_spec() is not None
+        # The gradient of SPO's degree head comes from degraded answers and belongs to neither side.
+        self._separate_rejected = config.objective.degraded_spec() is not None
         self._chosen: dict[str, Tensor] = {}
         self._rejected: dict[str, Tensor] = {}
         self._rows: list[LayerRow] = []
@@ -75,35 +84,37 @@ class Probes:
 
     @property
     def cost(self) -> float:
-        """Probes' time as a share of the time trained. Looks at the panel that are part of an evaluation are not in it."""
+        """Time of the probes as a share of the training time; a panel that is part of an evaluation is not counted."""
         trained = self.gradients.trained
         return (self.gradients.spent + self.panel_budget.spent) / trained if trained else 0.0
 
     # The gradient of a step, in the order of its calls: probe, split, record, trained.
 
     def probe(self) -> Probe | None:
-        """What `accumulate` is to call in this step, or None where none is due."""
+        """Return the function that `accumulate` calls in this step, or None where no probe is due."""
         if not self.names or not self.workers.broadcast(self.gradients.due()):
             return None
-        return self._take
+        return self._add_gradients
 
-    def _take(self, outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-        """Add one part's chosen gradient: an extra backward pass through its living graph, to the probed layers alone. Where the
-        total is more than two parts, the rejected one needs another."""
+    def _add_gradients(self, outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Add a micro-batch's gradient of the chosen side, with an extra backward pass to the probed layers only.
+
+        With a degree head the rejected side is computed too; otherwise it is the rest of the total.
+        """
         began = self._now()
         named = self.policy.parameters()
-        wanted = [named[name] for name in self.names]
-        sides = (self._chosen, self._rejected) if self._three_parts else (self._chosen,)
-        for part, output, gradient in zip(sides, outputs, gradients):
-            found = torch.autograd.grad(output, wanted, gradient, retain_graph=True, allow_unused=True, materialize_grads=True)
-            # Of a recorded pass they lie where the step's own backward pass will write.
-            kept = [more.clone() for more in found] if self.policy.graphs is not None and not part else found
-            for name, more in zip(self.names, kept):  # never in place: two of them may share their memory
-                part[name] = part[name] + more if name in part else more
+        probed = [named[name] for name in self.names]
+        sides = (self._chosen, self._rejected) if self._separate_rejected else (self._chosen,)
+        for side, output, gradient in zip(sides, outputs, gradients):
+            grads = torch.autograd.grad(output, probed, gradient, retain_graph=True, allow_unused=True, materialize_grads=True)
+            # With CUDA graphs they lie in the buffers that the step's own backward pass will write.
+            kept = [grad.clone() for grad in grads] if self.policy.graphs is not None and not side else grads
+            for name, grad in zip(self.names, kept):  # never in place: two of them may share their memory
+                side[name] = side[name] + grad if name in side else grad
         self._seconds += self._now() - began
 
     def split(self) -> None:
-        """Split the gradient that lies in the parameters' `.grad`, before it is clipped, and keep the weights as they are."""
+        """Split the gradient in the parameters' `.grad` by side, before clipping, and copy the weights for `record`."""
         if not self._chosen:
             return
         began = self._now()
@@ -116,23 +127,23 @@ class Probes:
         self._seconds += self._now() - began
 
     def record(self, step: int) -> None:
-        """Record the split of step `step` with how far the optimizer has moved the weights."""
+        """Record the split gradient of step `step`, with the update-to-weight ratios; call it after the optimizer step."""
         if not self._rows:
             return
         began = self._now()
         self.store.layers(step, with_updates(self._rows, self._before, self.policy.parameters()))
         self._rows, self._before = [], {}
         self._seconds += self._now() - began
-        self.gradients.took(self._seconds)
+        self.gradients.spend(self._seconds)
 
     def trained(self, seconds: float) -> None:
-        """A step took so long, its probe included."""
+        """Count a step's seconds as training time, without those of its probe. seconds: duration with the probe."""
         for budget in (self.gradients, self.panel_budget):
             budget.trained += seconds - self._seconds
         self._seconds = 0.0
 
     def forget_step(self) -> None:
-        """Drop what a step that was not completed has left."""
+        """Discard the measurements of a step that was not completed."""
         self._chosen, self._rejected, self._rows, self._before, self._seconds = {}, {}, [], {}, 0.0
 
     # The panel.
@@ -160,7 +171,7 @@ class Probes:
         if free:
             self.panel_budget.last = seconds
         else:
-            self.panel_budget.took(seconds)
+            self.panel_budget.spend(seconds)
 
     def _now(self) -> float:
         if self.policy.device.type == "cuda":

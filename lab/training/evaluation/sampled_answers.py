@@ -1,4 +1,4 @@
-"""Sampled answers of policy and reference: how far the one has moved from the other, and what its answers are like."""
+"""Metrics of sampled answers: KL divergence from the reference, length, repetition; and the cache of the reference's answers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NGRAM = 4
 
 
 def repetition(text: str, n: int = NGRAM) -> float:
-    """Share of the text's n-grams of words that stood in it before: 1 - distinct / all, in [0, 1); 0 for fewer than n words.
+    """Return the share of repeated n-grams of words: 1 - distinct / all, in [0, 1); 0 for fewer than n words.
 
     seq-rep-n of Welleck et al. 2019, arXiv 1908.04319, section 6, over words separated by white space.
     """
-    message = text.split()
-    grams = list(zip(*(message[start:] for start in range(n))))
+    words = text.split()
+    grams = list(zip(*(words[start:] for start in range(n))))
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
@@ -36,14 +36,19 @@ def kl_divergence(
     batch_size: int = 16,
     progress: Callable[[int, int], None],
 ) -> list[float]:
-    """An estimate of KL(policy || reference) over whole answers for each prompt, in nats: the mean over the answers given for it.
+    """Estimate KL(policy || reference) over whole answers for each prompt, in nats: the mean over the prompt's answers.
 
-    answers: sampled from the policy at temperature 1, [prompts][answers].   reference: see `lab.policy.reference_model`.
-
-    At every token of an answer r = ref / policy, and r - 1 - log r is added up: the estimator k3 of
+    The sum of r - 1 - log r over an answer's tokens, r = reference / policy: estimator k3 of
     http://joschu.net/blog/kl-approx.html (Schulman 2020; also arXiv 2402.03300, eq. 4), unbiased for the divergence of the
-    next token given what stands before it, and never negative. By the chain rule the sum over an answer is unbiased for the
-    divergence of whole answers (of their first max_new_tokens tokens), with far less noise than the plain log-ratio has.
+    next token given its prefix, and never negative. By the chain rule the sum is unbiased for the divergence of whole answers
+    (of their first max_new_tokens tokens), with far lower variance than the log-ratio.
+
+    Args:
+        policy: The policy.
+        reference: See `lab.policy.reference_model`.
+        answers: Sampled from the policy at temperature 1, [prompts][answers].
+        batch_size: Answers per forward pass.
+        progress: Receives (answers done, answers in total) after every batch; may raise to stop.
     """
     flat = [(number, answer) for number, given in enumerate(answers) for answer in given]
     order = sorted(range(len(flat)), key=lambda i: len(flat[i][1].prompt) + len(flat[i][1].ids))
@@ -63,18 +68,21 @@ def kl_divergence(
     return [fmean(values) for values in sums]
 
 
-def kl_facts(values: Sequence[float]) -> tuple[dict[str, float], dict[str, float]]:
-    """(scalars, detail) of one estimate a prompt: the mean with its standard error and 95 % interval, nats an answer.
+def kl_metrics(values: Sequence[float]) -> tuple[dict[str, float], dict[str, float]]:
+    """Return (scalars, detail): the mean divergence, and its standard error and 95 % interval, in nats per answer.
 
-    The divergence is never negative and often far larger for a few prompts than for the rest; see `positive_interval`.
+    Args:
+        values: One estimate per prompt. A few are often far larger than the others, hence `positive_interval`.
     """
-    found = positive_interval(values)
-    return {"eval/kl": found.mean}, {"kl_se": standard_error(values), "kl_low": found.low, "kl_high": found.high}
+    interval = positive_interval(values)
+    return {"eval/kl": interval.mean}, {"kl_se": standard_error(values), "kl_low": interval.low, "kl_high": interval.high}
 
 
-def answer_facts(answers: Sequence[Sequence[Answer]]) -> dict[str, float]:
-    """What answers are like, TRL's names where GRPOTrainer has one: mean tokens with the end-of-sequence, share that was cut before
-    it ended by itself, share of repeated 4-grams of words. Means over all answers."""
+def answer_metrics(answers: Sequence[Sequence[Answer]]) -> dict[str, float]:
+    """Return means over all answers, under the names of TRL's GRPOTrainer where it has one.
+
+    Tokens per answer (end-of-sequence included), share of answers cut by the token limit, share of repeated 4-grams of words.
+    """
     flat = [answer for given in answers for answer in given]
     return {
         "eval/completions/mean_length": fmean(len(answer.ids) for answer in flat),
@@ -83,10 +91,13 @@ def answer_facts(answers: Sequence[Sequence[Answer]]) -> dict[str, float]:
     }
 
 
-def kept_answers(folder: Path, key: Sequence[object], make: Callable[[], list[list[Answer]]]) -> list[list[Answer]]:
-    """The reference's answers, made once for all runs on the same model, prompts and seed: read from `folder`, or put there.
+def cached_answers(folder: Path, key: Sequence[object], make: Callable[[], list[list[Answer]]]) -> list[list[Answer]]:
+    """Return the reference's answers, [prompts][answers], from a cache shared by all runs.
 
-    key: everything they depend on, as JSON values. A file that is not whole is made again.
+    Args:
+        folder: Folder of the cache.
+        key: Everything that the answers depend on, as JSON values.
+        make: Samples the answers where the cache does not have them or its file is damaged.
     """
     digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=12).hexdigest()
     path = folder / f"{digest}.json"

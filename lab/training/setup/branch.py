@@ -1,8 +1,8 @@
-"""A new run from another's checkpoint, with another objective or other settings.
+"""Branches: new runs that begin from another run's checkpoint with another objective or other settings.
 
-A branch goes on counting steps, and has the schedule and the order of pairs of its own settings at those steps: one that changes
-nothing equals its parent, number for number. Its reference is its parent's: the model as loaded, without what was trained. So is
-its held-out part: prompts that the parent trained on would tell a branch nothing if it held them out.
+A branch continues its parent's step count; learning rate and batch schedule follow from its own settings at these steps, so a
+branch that changes nothing equals its parent bit for bit. Its reference is its parent's (the model as loaded, untrained), and so
+are its held-out prompts: prompts that the parent trained on are useless for evaluation.
 """
 
 from __future__ import annotations
@@ -21,15 +21,23 @@ from lab.store.changes import parse_changes
 from lab.store.folder import read_metadata, step_of
 
 START = "start"
-"""In a branch's folder: the checkpoint that it begins from, so that it needs its parent no more."""
+"""Folder, in a branch's run folder, with a copy of the checkpoint that it begins from."""
 
 FIXED = ("model", "lora_rank", "lora_alpha", "lora_targets")
-"""Settings that give the weights of a checkpoint their meaning."""
+"""Settings that a branch cannot change, because the weights of the checkpoint depend on them."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """The checkpoint of another run that a branch begins from, and the objective that run had there."""
+    """The checkpoint that a branch begins from.
+
+    Attributes:
+        folder: Folder of the checkpoint.
+        step: Its step.
+        objective: The parent's objective at the checkpoint.
+        keep_optimizer: Whether the branch continues with the parent's optimizer state.
+        parent: Name of the parent.
+    """
 
     folder: Path
     step: int
@@ -40,9 +48,13 @@ class Start:
 
 @dataclass(frozen=True)
 class Branch:
-    """What a branch is made from.
+    """A branch to be created.
 
-    config: its settings.   changes: how its parent's pair set changed up to the checkpoint.   parent: for `run.json`.
+    Attributes:
+        checkpoint: Folder of the checkpoint that it begins from.
+        config: Its settings.
+        changes: Changes of the parent's pair set up to the checkpoint.
+        parent: The entry "branch" of its manifest.
     """
 
     checkpoint: Path
@@ -52,13 +64,20 @@ class Branch:
 
 
 def plan_branch(parent: Path, at: int | None, given: Mapping[str, Any], *, keep_optimizer: bool, same_pairs: bool) -> Branch:
-    """Settings of a branch from the checkpoint of step `at` (None: the latest) of the run in the folder `parent`.
+    """Return the branch that begins from a checkpoint of another run; nothing is written.
 
-    given: TrainConfig fields that differ from those in use there.   same_pairs: it trains on its parent's pair set.
-    Raises ConfigError where there is no such checkpoint, and for a setting that a branch cannot change.
+    Args:
+        parent: Folder of the other run.
+        at: Step of the checkpoint; None for the latest.
+        given: Settings that differ from those in use at the checkpoint.
+        keep_optimizer: Continue with the parent's optimizer state.
+        same_pairs: Whether the branch trains on its parent's pair set.
+
+    Raises:
+        ConfigError: There is no such checkpoint, or a branch cannot change one of the settings.
     """
     manifest = read_manifest(parent)
-    checkpoint = _find(parent, at)
+    checkpoint = _find_checkpoint(parent, at)
     metadata = read_metadata(checkpoint)
     former = TrainConfig.parse(**metadata["settings"])
     base = _settings(parent, checkpoint).made_at(manifest["created"])
@@ -66,7 +85,7 @@ def plan_branch(parent: Path, at: int | None, given: Mapping[str, Any], *, keep_
     for name in FIXED:
         if getattr(config, name) != getattr(base, name):
             raise ConfigError(
-                f"A branch goes on with the weights of its checkpoint, so its {name} stays {getattr(base, name)!r}; "
+                f"A branch continues with the weights of its checkpoint, so its {name} stays {getattr(base, name)!r}; "
                 "leave it out, or start a new run."
             )
     _require_same_split(base, config)
@@ -77,19 +96,21 @@ def plan_branch(parent: Path, at: int | None, given: Mapping[str, Any], *, keep_
         )
     made = parse_changes(metadata["changes"]) if checkpoint.name != START else [c for c in read_changes(parent) if c.after <= step]
     changes = [replace(change, settings={}) for change in made if change.pairs_version is not None]
-    told = {
+    entry = {
         "run": str(parent.resolve()),
         "name": manifest["config"]["name"] or parent.name,
         "step": step,
         "keep_optimizer": keep_optimizer,
         "settings": former.model_dump(mode="json"),
     }
-    return Branch(checkpoint, config, changes if same_pairs else [], told)
+    return Branch(checkpoint, config, changes if same_pairs else [], entry)
 
 
 def _require_same_split(base: TrainConfig, config: TrainConfig) -> None:
-    """Raises ConfigError where the branch would look at prompts that its parent trained on: seed and share choose what is held out.
-    A branch that takes no looks has no share."""
+    """Raise ConfigError where a branch would be evaluated on prompts that its parent trained on.
+
+    Seed and held_out choose the held-out prompts; a run without evaluations holds out none.
+    """
     if config.seed != base.seed:
         raise ConfigError(
             f"A branch keeps its parent's seed, {base.seed}: the seed chooses the prompts that are never trained on, and with "
@@ -97,7 +118,7 @@ def _require_same_split(base: TrainConfig, config: TrainConfig) -> None:
         )
     share = base.held_out if base.evaluate else 0.0
     if config.evaluate and config.held_out != share:
-        why = "" if base.evaluate else " (it took no looks and trained on all pairs)"
+        why = "" if base.evaluate else " (it had no evaluations and trained on all pairs)"
         remedy = "leave it out" if base.evaluate else "give held_out = 0 or evaluate = False"
         raise ConfigError(
             f"A branch keeps its parent's held_out, {share:g}{why}: with another share it would be evaluated on pairs that its "
@@ -106,19 +127,19 @@ def _require_same_split(base: TrainConfig, config: TrainConfig) -> None:
 
 
 def settings_at(parent: Path, at: int | None) -> TrainConfig:
-    """The settings in use at a checkpoint. Raises ConfigError where there is none of that step."""
-    return _settings(parent, _find(parent, at))
+    """Return the settings in use at the checkpoint of step `at` (None: the latest) of a run. Raises ConfigError without one."""
+    return _settings(parent, _find_checkpoint(parent, at))
 
 
 def _settings(parent: Path, checkpoint: Path) -> TrainConfig:
-    """What the run used there. Of the checkpoint that it began from itself, the facts are those of another run."""
+    """Return the run's settings at a checkpoint; the metadata of the checkpoint it branched from belong to another run."""
     if checkpoint.name == START:
         return TrainConfig.parse(**read_manifest(parent)["config"])
     return TrainConfig.parse(**read_metadata(checkpoint)["settings"])
 
 
 def lay_out(folder: Path, branch: Branch) -> None:
-    """Put into a new run's folder what a branch begins from. Files are linked where they can be: a checkpoint never changes."""
+    """Copy the checkpoint of a branch, and its changes, into its run folder. Files are hard-linked where possible."""
     if branch.changes:
         write_changes(folder, branch.changes)
     draft = folder / f".{START}"
@@ -127,32 +148,39 @@ def lay_out(folder: Path, branch: Branch) -> None:
 
 
 def read_start(folder: Path, manifest: Mapping[str, Any]) -> Start | None:
-    """What the run in a folder begins from if it is a branch. Raises ConfigError if it was never completed."""
+    """Return the checkpoint that the run in `folder` begins from, or None if it is no branch.
+
+    Raises ConfigError if the branch was not created completely.
+    """
     if "branch" not in manifest:
         return None
     if not (folder / START).exists():
         raise ConfigError(f"The branch in {folder} was not completed when it was made; delete the folder and branch again.")
-    told = manifest["branch"]
-    former = TrainConfig.parse(**told["settings"]).objective
-    return Start(folder / START, told["step"], former, told["keep_optimizer"], told["name"])
+    entry = manifest["branch"]
+    former = TrainConfig.parse(**entry["settings"]).objective
+    return Start(folder / START, entry["step"], former, entry["keep_optimizer"], entry["name"])
 
 
-def _find(parent: Path, at: int | None) -> Path:
-    """The checkpoint of a step; that which a branch began from counts as one of its own."""
-    there = {step_of(path): path for path in list_checkpoints(parent)}
+def _find_checkpoint(parent: Path, at: int | None) -> Path:
+    """Return the checkpoint of a step (None: the latest), among them the one that a branch began from."""
+    checkpoints = {step_of(path): path for path in list_checkpoints(parent)}
     if (parent / START).exists():
-        there.setdefault(read_metadata(parent / START)["step"], parent / START)
-    if not there:
-        raise ConfigError(f"The run in {parent} has no checkpoint to branch from yet; ask it for one, or wait for the next.")
-    step = max(there) if at is None else at
-    if step not in there:
-        raise ConfigError(f"The run in {parent} has no checkpoint of step {step}; it has {', '.join(map(str, sorted(there)))}.")
-    return there[step]
+        checkpoints.setdefault(read_metadata(parent / START)["step"], parent / START)
+    if not checkpoints:
+        raise ConfigError(f"The run in {parent} has no checkpoint to branch from yet; request one, or wait for the next.")
+    step = max(checkpoints) if at is None else at
+    if step not in checkpoints:
+        nearest = min(checkpoints, key=lambda known: abs(known - step))
+        raise ConfigError(
+            f"The run in {parent} has no checkpoint of step {step}; it has {', '.join(map(str, sorted(checkpoints)))}, of which "
+            f"{nearest} is the nearest."
+        )
+    return checkpoints[step]
 
 
 def _link(source: str, target: str) -> str:
     try:
         os.link(source, target)
-    except OSError:  # another disk, or one that knows no links
+    except OSError:  # another disk, or one without hard links
         shutil.copy2(source, target)
     return target

@@ -1,7 +1,7 @@
-"""Training in a process of its own, which outlives the one that started it.
+"""Training in a separate process, which outlives the one that started it.
 
-The child runs `python -m lab train --run-dir D --resume`, as people would in a terminal. It is born with the lock on the run's
-folder, so that the run counts as alive from the first moment, and as dead the moment its process ends, however early.
+The child runs `python -m lab train --run-dir D --resume`. It inherits the run lock, so the run counts as alive from the first
+moment until its process ends.
 """
 
 from __future__ import annotations
@@ -23,18 +23,24 @@ from lab.store.folder import BEGINS, PROCESS_LOG
 
 
 def start_process(folder: Path, *, queue: bool = True, without_change: int | None = None) -> None:
-    """Train the run in `folder` in a new process, from its latest checkpoint or from its beginning; returns at once.
-    without_change: see `lab.train`.
+    """Start a process that trains the run in `folder` from its latest checkpoint or its beginning; return at once.
 
-    The process has a session of its own: neither the end of this process nor a closed terminal reaches it. What it writes goes
-    to `process.log` in the folder. Environment variables (CUDA_VISIBLE_DEVICES, HF_HOME, ...) are this process's, and so is the
-    number of torch's threads, which the last bits of a sum depend on.
+    The process has its own session, so neither the end of this process nor a closed terminal ends it. Its output goes to
+    `process.log` in the folder. It inherits environment variables and torch's number of threads, on which the last bits of a sum
+    depend.
 
-    Raises RuntimeError if somebody trains in the folder already, RunError if the process cannot be started.
+    Args:
+        folder: Folder of the run.
+        queue: Whether the run waits for its device.
+        without_change: See `lab.train`.
+
+    Raises:
+        RuntimeError: Another thread or process trains this run.
+        RunError: The process cannot be started.
     """
     lock = RunLock(folder)
     try:
-        take(folder)  # what was asked of an earlier, dead training here is not for this one
+        take(folder)  # requests to an earlier process that has ended
         store = StoreWriter(folder)
         store.status(state="queued", error=None, remaining=None, stage="starting its process", executor="process")
         try:
@@ -47,13 +53,13 @@ def start_process(folder: Path, *, queue: bool = True, without_change: int | Non
             store.close()
     finally:
         lock.release()  # the child holds it too
-    threading.Thread(target=_attend, args=(process, folder), name=f"process-{folder.name}", daemon=True).start()
+    threading.Thread(target=_log_exit, args=(process, folder), name=f"process-{folder.name}", daemon=True).start()
 
 
 def _spawn(folder: Path, lock: RunLock, *, queue: bool, without_change: int | None) -> subprocess.Popen[bytes]:
     command = ["-m", "lab", "train", "--run-dir", str(folder.absolute()), "--resume", *([] if queue else ["--no-queue"])]
     command += [] if without_change is None else ["--without-change", str(without_change)]
-    source = str(Path(__file__).parents[2])  # the child is to run this very lab, wherever it was imported from
+    source = str(Path(__file__).parents[3])  # the child imports the same lab as this process
     others = os.environ.get("PYTHONPATH")
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([source, others] if others else [source]),
@@ -62,7 +68,7 @@ def _spawn(folder: Path, lock: RunLock, *, queue: bool, without_change: int | No
     with (folder / PROCESS_LOG).open("ab") as log:
         log.write(f"{BEGINS}{datetime.now().astimezone().isoformat(timespec='seconds')} python {shlex.join(command)}\n".encode())
         log.flush()
-        # -P: a file of the user's in the current folder must not stand in for a library.
+        # -P: a file in the current folder must not shadow a library.
         return subprocess.Popen(
             [sys.executable, "-P", "-X", "faulthandler", *command, "--lock-descriptor", str(lock.descriptor)],
             stdin=subprocess.DEVNULL,
@@ -74,8 +80,8 @@ def _spawn(folder: Path, lock: RunLock, *, queue: bool, without_change: int | No
         )
 
 
-def _attend(process: subprocess.Popen[bytes], folder: Path) -> None:
-    """Write down how the child ended where it could not say it itself, if this process is still there to see it."""
+def _log_exit(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Write to `process.log` how the child ended, if it failed without an error message of its own."""
     code = process.wait()
     if code == 0 or not folder.exists():
         return
@@ -84,7 +90,7 @@ def _attend(process: subprocess.Popen[bytes], folder: Path) -> None:
         hint = " (memory may have run out)" if -code == signal.SIGKILL else ""
         message = f"The training process was ended by {names.get(-code, -code)}{hint}."
     elif last_log_line(folder) is None:
-        message = f"The training process ended with exit code {code} and said nothing."
+        message = f"The training process ended with exit code {code} and without an error message."
     else:
         return
     with (folder / PROCESS_LOG).open("a", encoding="utf-8") as log:

@@ -1,8 +1,8 @@
-"""Choose where a run trains by default: in a thread of this program, or in a process of its own.
+"""Choose the executor of a run with executor="auto": a thread of this program, or a separate process.
 
-A small model trains in a thread: it starts at once and shares what is loaded. A large one trains in a process of its own, so that
-memory that runs out, or a crash of a library, never ends the program that started it (a dashboard, a notebook), and its long
-steps do not slow that program down.
+A small model trains in a thread, which starts at once and shares loaded libraries. A large one trains in a process, so that memory
+running out, or a crash of a library, never ends the program that started it (a dashboard, a notebook) and its steps do not slow
+that program down.
 """
 
 from __future__ import annotations
@@ -24,49 +24,58 @@ from lab.run.preflight_report import size
 Executor = Literal["auto", "thread", "process"]
 
 LARGE_PARAMETERS = 100_000_000
-"""Models of more parameters train in a process of their own."""
+"""Models with more parameters train in a separate process. OURS."""
 LARGE_SHARE = 0.1
-"""So do models whose weights, gradients and optimizer take more than this share of the memory that this process may use."""
+"""So do models whose weights, gradients and optimizer need more than this share of the memory that this process may use. OURS."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a run trains. why: the reason, in one sentence."""
+class ExecutorChoice:
+    """The executor of a run, and the reason in one sentence."""
 
     executor: Literal["thread", "process"]
-    why: str
+    reason: str
 
 
-def choose_place(config: TrainConfig, *, only_here: str | None = None, limit: int | None = None) -> Place:
-    """Choose the place of a run with executor="auto".
+def choose_executor(config: TrainConfig, *, only_here: str | None = None, limit: int | None = None) -> ExecutorChoice:
+    """Choose the executor of a run with executor="auto".
 
-    only_here: what another process does not know (an objective registered in this program, on_step), which forces a thread.
-    limit: bytes of memory that this process may use; None reads it.
+    Args:
+        config: Settings of the run.
+        only_here: Name of something that another process does not have (an objective registered in this program, on_step), which
+            requires a thread; None otherwise.
+        limit: Bytes of memory that this process may use; None reads the limit.
     """
     if only_here:
-        return Place("thread", f"In this program: {only_here} is known here alone.")
+        return ExecutorChoice("thread", f"In this program: another process does not have {only_here}.")
     if config.model == "world":
-        return Place("thread", "In this program: the world's model is small.")
+        return ExecutorChoice("thread", "In this program: the world's model is small.")
     count = count_parameters(config.model)
     if count is None:
-        return Place("process", "In a process of its own: how large the model is will be known once it is loaded.")
-    # Full fine-tuning holds weights, gradients and two running means, each 4 bytes a parameter; below an adapter the weights alone.
+        return ExecutorChoice("process", "In a separate process: the size of the model is not known before it is loaded.")
+    # Full fine-tuning: weights, gradients and AdamW's two moments, 4 bytes per parameter each; with an adapter the weights only.
     needed = count * (4 if config.lora_rank else 16)
     limit = memory_limit() if limit is None else limit
     message = f"the model has {_parameters(count)} and takes {size(needed)} without activations"
     if count > LARGE_PARAMETERS:
-        return Place("process", f"In a process of its own: {message}, and above {LARGE_PARAMETERS / 1e6:,.0f} million it is large.")
+        return ExecutorChoice(
+            "process", f"In a separate process: {message}, and above {LARGE_PARAMETERS / 1e6:,.0f} million it is large."
+        )
     if needed > LARGE_SHARE * limit:
-        return Place("process", f"In a process of its own: {message}, more than {LARGE_SHARE:.0%} of the memory ({size(limit)}).")
-    return Place("thread", f"In this program: {message}.")
+        return ExecutorChoice(
+            "process", f"In a separate process: {message}, more than {LARGE_SHARE:.0%} of the memory ({size(limit)})."
+        )
+    return ExecutorChoice("thread", f"In this program: {message}.")
 
 
 def count_parameters(source: str) -> int | None:
-    """Count the parameters of a model folder, an adapter with its base, or a GGUF file, from the headers of their files. None where
-    the model is not on this machine, or its files cannot be read."""
+    """Count the parameters of a model folder, an adapter with its base, or a GGUF file, from the headers of their files.
+
+    Returns None where the model is not on this machine, or its files cannot be read.
+    """
     try:
         return _count(source)
-    except (OSError, ValueError):  # the check of the model says what is wrong with it
+    except (OSError, ValueError):  # `check_model` reports the error
         return None
 
 
@@ -87,7 +96,7 @@ def _count(source: str) -> int | None:
 
 @lru_cache(maxsize=64)
 def _count_gguf(file: Path, size: int, modified: int) -> int:
-    """Parameters of a GGUF file, read again where its size or the time of its last change is another."""
+    """Count the parameters of a GGUF file; counted again when its size or modification time changes."""
     return count_gguf_parameters(file)
 
 
@@ -96,6 +105,6 @@ def _in_safetensors(path: Path) -> int:
 
 
 def _parameters(count: int) -> str:
-    """A number of parameters in words."""
+    """Return a number of parameters as text, such as "7 billion parameters"."""
     value, unit = (count / 1e9, "billion") if count >= 999_500_000 else (count / 1e6, "million")
     return f"{value:,.3g} {unit} parameters"

@@ -1,13 +1,13 @@
-"""How much memory a run takes at its peak, and the largest micro-batch that fits.
+"""Estimate of a run's peak memory, and the largest micro-batch that fits.
 
-The peak is the higher one of two moments. In a step: the optimizer's values, what autograd keeps of the largest micro-batch that
-the run will see, twice one layer's share of that while the layer is computed backward, the working memory of the logits, and the
-gradients. A step that is one micro-batch frees its activations while its gradients grow, so there the larger of the two counts;
-with several, the gradients of the first lie beside the activations of the next. In an evaluation: the optimizer's values, the
-reference (a second copy of the weights under full fine-tuning), and the keys and values of the prompts that are answered at once.
+The peak is that of a step or of an evaluation, whichever is higher. A step holds the optimizer state, the activations that autograd
+saves for the largest micro-batch, twice one layer's share of them while that layer is computed backward, the working memory of the
+logits, and the gradients. In a step of one micro-batch activations are freed while gradients grow, so the larger of the two counts;
+with several, the gradients of the first are held beside the activations of the next. An evaluation holds the optimizer state, the
+reference (a second copy of the weights under full fine-tuning), and the KV cache of the prompts that are answered at once.
 
-What autograd keeps is measured with forward passes of single pairs of five lengths and of two together; a micro-batch keeps what
-its pairs keep. Which pairs stand in a micro-batch together follows from the run's order, so the largest one is known.
+Saved activations are measured with forward passes of single pairs of five lengths and of two pairs together; those of a micro-batch
+are the sum over its pairs. The batch schedule tells which pairs form a micro-batch, so the largest one is known.
 """
 
 from __future__ import annotations
@@ -32,41 +32,53 @@ from lab.training.evaluation.probes import probe_copies, probed_parameters
 from lab.training.step import pair_logps
 
 LENGTHS = 5
-"""Single pairs that are measured: of so many lengths, from the shortest to the longest."""
+"""Number of single pairs measured, from the shortest to the longest."""
 STEPS = 1000
-"""The largest micro-batch is looked for in so many of the steps to come."""
+"""Number of coming steps among which the largest micro-batch is searched."""
 COPIES, LINEAR_COPIES = 3, 2
-"""Arrays of one chunk of logits that live at the same time: where autograd goes through the projection, and where its gradient
-is written out."""
+"""Arrays of one chunk of logits held at once: where autograd differentiates the projection, and where its gradient is explicit."""
 HEAP = 1.4
-"""What a CPU's activations take of the heap: between the tensors that are kept lie holes of those that were not, which the C
-library's allocator cannot give back (in eight shapes 20 to 60 % of what is kept, `tests.bench.bench_memory_estimate`)."""
+"""Heap bytes per byte of saved activations on a CPU: the C allocator cannot return the gaps that freed tensors leave between them
+(20 to 60 % in eight shapes, `tests.bench.bench_memory_estimate`)."""
 ANSWERED_AT_ONCE = 50
-"""Prompts that an evaluation answers at once, see `evaluation.BATCH`."""
+"""Prompts that an evaluation answers at once (`evaluator.SAMPLING_BATCH`)."""
 
 
 @dataclass(frozen=True)
-class PassCosts:
-    """Bytes that autograd keeps of a forward pass: `fixed` for the pass, and for a pair of so many tokens what was measured at
-    `tokens` (rising), straight lines in between."""
+class ActivationCosts:
+    """Bytes of activations that autograd saves in a forward pass.
+
+    Attributes:
+        fixed: Bytes per pass.
+        tokens: Lengths of the measured pairs in tokens, ascending.
+        saved: Bytes per pair of these lengths, without `fixed`; interpolated linearly in between.
+    """
 
     fixed: int
     tokens: tuple[int, ...]
-    kept: tuple[int, ...]
+    saved: tuple[int, ...]
 
-    def of(self, tokens: np.ndarray) -> np.ndarray:
-        """Bytes for single pairs, without what is fixed."""
+    def per_pair(self, tokens: np.ndarray) -> np.ndarray:
+        """Return the bytes of single pairs with these numbers of tokens, without `fixed`."""
         first, last = self.tokens[0], self.tokens[-1]
-        inside = np.interp(tokens, self.tokens, self.kept)
+        inside = np.interp(tokens, self.tokens, self.saved)
         below = np.minimum(tokens / first, 1.0)
         return inside * below * np.maximum(tokens / last, 1.0)
 
 
 class MemoryEstimate:
-    """The peak of one run on one device, by micro-batch size.
+    """Peak memory of a run on one device as a function of the micro-batch size.
 
-    pairs: those that are still to be seen.   batches: the pairs of the steps to come.   free: bytes that are free now that the
-    model is loaded.   Memory that runs out while it is measured is no error: shorter pairs are measured in place of longer ones.
+    Where memory runs out during a measurement, shorter pairs are measured instead.
+
+    Args:
+        policy: The loaded model.
+        config: Settings of the run.
+        pairs: All pairs of the coming steps.
+        batches: The pairs of each coming step.
+        free: Bytes available with the model loaded.
+        workers: The processes that train together.
+        prompts: Lengths, in tokens, of the prompts that an evaluation answers.
     """
 
     def __init__(
@@ -84,33 +96,33 @@ class MemoryEstimate:
         self.weights = sum(storages([*policy.model.parameters(), *policy.model.buffers()]).values())
         self.process = max(resident_bytes() - self.weights, 0) if cpu else 0
         named = policy.parameters()
-        self.trained = sum(bytes_of(p) for p in named.values()) // (workers.world_size if workers.sharded else 1)
-        self.probed = sum(bytes_of(named[name]) for name in probed_parameters(config, policy))
+        self.trained = sum(tensor_bytes(p) for p in named.values()) // (workers.world_size if workers.sharded else 1)
+        self.probed = sum(tensor_bytes(named[name]) for name in probed_parameters(config, policy))
         head = policy.model.get_output_embeddings()
-        self.head = sum(bytes_of(p) for p in head.parameters() if p.requires_grad) if head is not None else 0
+        self.head = sum(tensor_bytes(p) for p in head.parameters() if p.requires_grad) if head is not None else 0
         self.layers = max(int(getattr(policy.model.config.get_text_config(), "num_hidden_layers", 1)), 1)
         self.costs = measure(policy, config, pairs)
         self.recomputed = self._recomputed(pairs) if config.gradient_checkpointing else 0.0
         own = [batch[workers.share(len(batch))] for batch in batches if len(batch) >= workers.world_size]
-        self._kept = [self.costs.of(np.array([tokens_of(pair) for pair in batch])) for batch in own]
-        self._tokens = [np.array([tokens_of(pair) for pair in batch]) for batch in own]
+        self._saved = [self.costs.per_pair(np.array([token_count(pair) for pair in batch])) for batch in own]
+        self._tokens = [np.array([token_count(pair) for pair in batch]) for batch in own]
         self._answers = [np.array([sum(len(c.answer) for c in pair.completions()) for pair in batch]) for batch in own]
         self.evaluation = self._evaluation(prompts)
 
     def memory(self, micro: int, *, probes: bool = True) -> Memory:
-        """The peak with micro-batches of so many pairs. probes: with the gradients of probes, as the run is set."""
+        """Return the estimate for micro-batches of `micro` pairs. probes: whether to count the gradients held by probes."""
         config = self.config
-        kept = max((self._largest(values, micro) for values in self._kept), default=0.0)
+        saved = max((self._largest(values, micro) for values in self._saved), default=0.0)
         answers = max((self._largest(values, micro) for values in self._answers), default=0.0)
         # Under gradient checkpointing one layer's activations are computed again while its gradient is.
         again = int(self.recomputed * max((self._largest(values, micro) for values in self._tokens), default=0.0))
-        activations = int((self.costs.fixed + kept + again) * (HEAP if self.policy.device.type == "cpu" else 1.0))
+        activations = int((self.costs.fixed + saved + again) * (HEAP if self.policy.device.type == "cpu" else 1.0))
         logits = self._logits(int(answers))
         parts = micro * self.workers.world_size < config.batch_size
         copies = probe_copies(config.model_copy(update={"micro_batch_size": micro if parts else None}))[0] if probes else 0
         probed = self.probed * copies
-        # Of one layer: the gradient of what it kept, and its working memory.
-        backward = 2 * (again or int(self.costs.fixed + kept) // self.layers)
+        # One layer: the gradient of its activations, and its working memory.
+        backward = 2 * (again or int(self.costs.fixed + saved) // self.layers)
         forward_ends = activations + max(logits, backward) + self.head + probed
         step = forward_ends + self.trained if parts else max(forward_ends, self.trained + probed + self.head + backward)
         return Memory(
@@ -127,7 +139,7 @@ class MemoryEstimate:
         )
 
     def largest(self, most: int) -> int:
-        """The largest micro-batch of at most so many pairs that fits; 0 where not even one pair does."""
+        """Return the largest micro-batch size up to `most` that fits; 0 if a single pair does not fit."""
         low, high = 0, most
         while low < high:
             middle = (low + high + 1) // 2
@@ -136,30 +148,30 @@ class MemoryEstimate:
 
     @staticmethod
     def _largest(values: np.ndarray, micro: int) -> float:
-        """The largest sum over `micro` values in a row, as a batch is cut into parts."""
+        """Return the largest sum over the micro-batches of a batch, `micro` consecutive values each."""
         return float(np.add.reduceat(values, np.arange(0, len(values), micro)).max())
 
     def _logits(self, tokens: int) -> int:
-        """Working memory for the logits of so many answer tokens."""
+        """Return the bytes of working memory for the logits of `tokens` answer tokens."""
         head, numbers = self.policy.module.head, tokens * self.policy.vocabulary
         if head.whole:
             return COPIES * 4 * min(numbers, CHUNK_ELEMENTS)
         if head.matrix is not None and fused.available(self.policy.device):
-            return 4 * min(numbers, fused.CHUNK_ELEMENTS)  # bfloat16, and as much for what is multiplied with them
+            return 4 * min(numbers, fused.CHUNK_ELEMENTS)  # logits and their gradient in bfloat16
         linear = head.linear is not None and head.linear.plain
         return (LINEAR_COPIES if linear else COPIES) * 4 * min(numbers, CHUNK_ELEMENTS)
 
     def _recomputed(self, pairs: Sequence[EncodedPair]) -> float:
-        """Bytes that one layer keeps for a token while it is computed again under gradient checkpointing."""
-        longest = sorted(pairs, key=tokens_of)[-1:]
+        """Return the bytes of one layer's activations for a token, as gradient checkpointing computes them again."""
+        longest = sorted(pairs, key=token_count)[-1:]
         self.policy.model.eval()
         try:
-            return kept(self.policy, self.config, longest) / tokens_of(longest[0]) / self.layers
+            return saved_bytes(self.policy, self.config, longest) / token_count(longest[0]) / self.layers
         finally:
             self.policy.model.train()
 
     def _evaluation(self, prompts: Sequence[int]) -> int:
-        """What an evaluation takes beside weights and optimizer. prompts: their lengths in tokens, as they are answered."""
+        """Return the bytes of an evaluation besides weights and optimizer. prompts: their lengths in tokens."""
         config = self.config
         if not config.evaluate:
             return 0
@@ -168,33 +180,38 @@ class MemoryEstimate:
             return reference
         longest = sorted(prompts)[-ANSWERED_AT_ONCE:]
         width = longest[-1] + config.eval_tokens
-        return reference + len(longest) * width * cached_bytes(self.policy)
+        return reference + len(longest) * width * kv_cache_bytes(self.policy)
 
 
-def measure(policy: Policy, config: TrainConfig, pairs: Sequence[EncodedPair]) -> PassCosts:
-    """What autograd keeps of single pairs of a few lengths, and for a pass as such."""
-    ordered = sorted(pairs, key=tokens_of)
+def measure(policy: Policy, config: TrainConfig, pairs: Sequence[EncodedPair]) -> ActivationCosts:
+    """Measure the activations that autograd saves for single pairs of a few lengths, and per forward pass."""
+    ordered = sorted(pairs, key=token_count)
     places = sorted({round(place) for place in np.linspace(0, len(ordered) - 1, LENGTHS)})
-    chosen = {tokens_of(ordered[place]): ordered[place] for place in places}
-    singles = {tokens: kept(policy, config, [pair]) for tokens, pair in sorted(chosen.items())}
-    one, other = ordered[-1], ordered[len(ordered) // 2]
-    fixed = singles[tokens_of(one)] + kept(policy, config, [other]) - kept(policy, config, [one, other]) if len(pairs) > 1 else 0
+    chosen = {token_count(ordered[place]): ordered[place] for place in places}
+    singles = {tokens: saved_bytes(policy, config, [pair]) for tokens, pair in sorted(chosen.items())}
+    longest, median = ordered[-1], ordered[len(ordered) // 2]
+    fixed = 0
+    if len(pairs) > 1:
+        both = saved_bytes(policy, config, [longest, median])
+        fixed = singles[token_count(longest)] + saved_bytes(policy, config, [median]) - both
     fixed = min(max(fixed, 0), *singles.values())
-    return PassCosts(fixed, tuple(singles), tuple(value - fixed for value in singles.values()))
+    return ActivationCosts(fixed, tuple(singles), tuple(value - fixed for value in singles.values()))
 
 
-def kept(policy: Policy, config: TrainConfig, pairs: Sequence[EncodedPair]) -> int:
-    """Bytes that autograd keeps after a forward pass, besides weights and logits. Of pairs that do not fit, what shorter ones keep
-    is taken times the tokens that these lack."""
-    tokens = sum(map(tokens_of, pairs))
+def saved_bytes(policy: Policy, config: TrainConfig, pairs: Sequence[EncodedPair]) -> int:
+    """Return the bytes that autograd saves in a forward pass, without weights and logits.
+
+    For pairs that do not fit into memory, shorter ones are measured and the result is scaled by the number of tokens.
+    """
+    tokens = sum(map(token_count, pairs))
 
     def measured(some: Sequence[EncodedPair]) -> int:
-        return _kept_by(policy, config, some) * tokens // sum(map(tokens_of, some))
+        return _measure_saved(policy, config, some) * tokens // sum(map(token_count, some))
 
-    return retry_smaller(measured, pairs, shorter_pairs)
+    return retry_smaller(measured, pairs, shorten)
 
 
-def _kept_by(policy: Policy, config: TrainConfig, pairs: Sequence[EncodedPair]) -> int:
+def _measure_saved(policy: Policy, config: TrainConfig, pairs: Sequence[EncodedPair]) -> int:
     own = storages([*policy.model.parameters(), *policy.model.buffers()])
     logits = set() if policy.module.head.whole else {policy.vocabulary}
     tensors: list[Tensor] = []
@@ -210,8 +227,8 @@ def _kept_by(policy: Policy, config: TrainConfig, pairs: Sequence[EncodedPair]) 
     return sum(size for pointer, size in storages(tensors).items() if pointer not in own)
 
 
-def shorter_pairs(pairs: Sequence[EncodedPair]) -> Sequence[EncodedPair] | None:
-    """The same pairs, none longer than half of the longest; None where they cannot be."""
+def shorten(pairs: Sequence[EncodedPair]) -> Sequence[EncodedPair] | None:
+    """Cut pairs to at most half of the longest one's length; None where that is not possible."""
     cut = shorter([c for pair in pairs for c in pair.completions()])
     if cut is None:
         return None
@@ -221,14 +238,14 @@ def shorter_pairs(pairs: Sequence[EncodedPair]) -> Sequence[EncodedPair] | None:
             pair,
             chosen=next(left),
             rejected=next(left),
-            degraded=tuple(replace(weak, completion=next(left)) for weak in pair.degraded),
+            degraded=tuple(replace(answer, completion=next(left)) for answer in pair.degraded),
         )
         for pair in pairs
     ]
 
 
-def cached_bytes(policy: Policy, length: int = 8) -> int:
-    """Bytes of keys and values that generation keeps for a token of an answer; 0 where the model shows none."""
+def kv_cache_bytes(policy: Policy, length: int = 8) -> int:
+    """Measure the bytes of the KV cache per token in generation; 0 for a model without such a cache."""
     ids = torch.full((1, length), policy.pad_id, device=policy.device)
     try:
         with policy.evaluating(), policy.gathered(), policy.precision():
@@ -236,7 +253,7 @@ def cached_bytes(policy: Policy, length: int = 8) -> int:
     except (RuntimeError, MemoryError, TypeError, ValueError, NotImplementedError) as error:
         if out_of_memory(error):
             raise
-        return 0  # a model without such a cache
+        return 0
     cache = [value for name, value in output.items() if name != "logits"]
     return sum(storages(list(_tensors(cache))).values()) // length
 
@@ -252,16 +269,16 @@ def _tensors(value: Any, depth: int = 4) -> Iterator[Tensor]:
             yield from _tensors(inner, depth - 1)
 
 
-def tokens_of(pair: EncodedPair) -> int:
-    """Tokens of a pair, the prompt once."""
+def token_count(pair: EncodedPair) -> int:
+    """Return the number of tokens of a pair, with the prompt counted once."""
     return len(pair.chosen.prompt) + sum(len(completion.answer) for completion in pair.completions())
 
 
-def bytes_of(tensor: Tensor) -> int:
-    """Bytes of a tensor's numbers."""
+def tensor_bytes(tensor: Tensor) -> int:
+    """Return the bytes of a tensor's elements."""
     return tensor.numel() * tensor.element_size()
 
 
 def storages(tensors: Sequence[Tensor]) -> dict[int, int]:
-    """Size of every piece of memory behind the tensors, by address; several tensors may look at one."""
+    """Return the bytes of each storage of the tensors by its address; tensors that share a storage count once."""
     return {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}

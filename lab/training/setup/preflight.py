@@ -1,8 +1,7 @@
-"""What a run will meet, found before its first step: lengths, cuts, and how much memory and time it needs.
+"""Preflight report of a run: lengths, truncated pairs, settings, and the memory and time that its steps need.
 
-Memory (see `memory_estimate`) and time are measured with the run's own forward and backward pass on a few of its pairs; no
-weight, no gradient and no random generator is changed by that. A run that will not fit is refused before its first step. Where
-even the measured pairs do not fit, shorter ones or fewer are measured.
+Memory (see `memory_estimate`) and time are measured with the run's own forward and backward pass on a few of its pairs, without
+changing weights, gradients or random generators. Where even these pairs do not fit into memory, shorter or fewer ones are measured.
 """
 
 from __future__ import annotations
@@ -23,25 +22,30 @@ from lab.run.preflight_report import Finding, Lengths, Memory, Preflight, Time, 
 from lab.training.data.encoded_pairs import EncodedPair
 from lab.training.data.training_pairs import TrainingPairs
 from lab.training.distributed import ALONE, Workers
-from lab.training.step import pair_logps, stands_alone
+from lab.training.step import has_independent_pairs, pair_logps
 
-from .memory_estimate import STEPS, MemoryEstimate, tokens_of
+from .memory_estimate import STEPS, MemoryEstimate, token_count
 
-CLASSES, IDS = 12, 100
+BINS, IDS = 12, 100
+"""Bins of a histogram of lengths, and pair ids listed with a finding."""
 HIGHEST_RATE, MANY_EPOCHS, FEW_PAIRS = 0.01, 10, 1000
-"""Above this learning rate, and above so many epochs on fewer pairs than this, a run is warned of."""
+"""A learning rate above the first is reported, and more epochs than the second on fewer pairs than the third. OURS."""
 SECONDS = 1.0
-"""How long the timed batch may take; a slower machine measures fewer pairs, at least one."""
+"""Seconds that the timed batch may take; on a slower machine it has fewer pairs, at least one."""
 
 
 def refuse_if_too_large(report: Preflight) -> None:
-    """Raise DoesNotFit where memory will not be enough for the run."""
+    """Raise DoesNotFit if the run needs more memory than is available."""
     if report.advice:
         raise DoesNotFit(report)
 
 
 class DoesNotFit(ConfigError):
-    """A run that needs more memory than is free, in one sentence with what to do. report: all that was measured."""
+    """A run needs more memory than is available; the message advises what to change.
+
+    Args:
+        report: The preflight report, also available as an attribute.
+    """
 
     def __init__(self, report: Preflight) -> None:
         super().__init__(report.advice or "")
@@ -59,29 +63,33 @@ def preflight(
     free: int | None = None,
     workers: Workers = ALONE,
 ) -> Preflight:
-    """The report on a run whose model is loaded and whose pairs are read.
+    """Measure and return the preflight report of a run.
 
-    data: the pairs in use, encoded those that are still to be seen.   max_length: tokens that fit.
-    missing: tokens of the completions whose reference log-probs have to be computed.   done: steps that are done already.
-    free: bytes that were free on the device once the model was loaded, where more has been loaded since.
-    workers: the processes that train together: memory is that of one of them, and so is the time, which each measures while the
-    others do; what they exchange is not in it.
+    Args:
+        policy: The loaded model.
+        config: Settings of the run.
+        data: The pair set; its encoded pairs are those of the steps to come.
+        max_length: Largest number of tokens of prompt and answer.
+        missing: Tokens of the completions whose reference log-probs are not cached.
+        done: Steps already done.
+        free: Bytes that were available on the device with the model loaded; None reads them now.
+        workers: The processes that train together. Memory and time are those of one process, without communication.
     """
     seen = list(data.encoded.values())
     share = -(-config.batch_size // workers.world_size)  # of the process with the most pairs
     devices = [policy.device] if policy.device.type == "cuda" else []
     release_cached_memory()
     with global_generator(0, devices):  # the adapter's dropout draws
-        there = available_bytes(policy.device) if free is None else free
+        available = available_bytes(policy.device) if free is None else free
         batches = _batches(data, done + 1, config.steps)
         prompts = [len(pair.chosen.prompt) for pair in data.held_out]
-        estimate = MemoryEstimate(policy, config, seen, batches, there, workers, prompts)
+        estimate = MemoryEstimate(policy, config, seen, batches, available, workers, prompts)
         release_cached_memory()
         fit = config.micro_batch_size == "fit"
         micro = workers.broadcast(estimate.largest(share)) or 1 if fit else min(config.micro_batch or share, share)
         memory = estimate.memory(micro)
         timing = _time_if_it_fits(policy, config, seen, micro, missing, config.steps - done, workers)
-    mean = sum(map(tokens_of, seen)) / len(seen)
+    mean = sum(map(token_count, seen)) / len(seen)
     return Preflight(
         pairs=len(data.schedule.members),
         held_out=len(data.kept_apart),
@@ -95,7 +103,7 @@ def preflight(
         max_length=max_length,
         tokens_per_epoch=round(mean * len(data.schedule.members)),
         lengths=_lengths([*seen, *data.dropped]),
-        findings=(*find(data, max_length), *settings_findings(config, len(data.schedule.members), len(data.held_out))),
+        findings=(*pair_findings(data, max_length), *settings_findings(config, len(data.schedule.members), len(data.held_out))),
         memory=memory,
         time=timing,
         fitted=fit,
@@ -107,39 +115,41 @@ def preflight(
 
 
 def settings_findings(config: TrainConfig, pairs: int | None, held_out: int | None) -> list[Finding]:
-    """Find settings that can work but seldom mean well.
+    """Return findings about settings that are allowed but rarely intended.
 
-    pairs: number of pairs to train on.   held_out: number of pairs that evaluations compute. None: not known yet, so that only the
-    settings themselves are looked at.
+    Args:
+        config: Settings of the run.
+        pairs: Number of pairs to train on; None if it is not known yet.
+        held_out: Number of held-out pairs that evaluations use; None if it is not known yet.
     """
     count = pairs or 0
     epochs = config.steps * config.batch_size / max(count, 1)
     checks = {
         "learning_rate": (
             config.learning_rate > HIGHEST_RATE,
-            f"learning_rate = {config.learning_rate:g} is above {HIGHEST_RATE:g}, at which most models fall apart within a few "
-            "steps; 1e-6 to 1e-4 is usual.",
+            f"learning_rate = {config.learning_rate:g} is above {HIGHEST_RATE:g}, at which most models diverge within a few steps; "
+            "1e-6 to 1e-4 is usual.",
         ),
         "batch_larger_than_set": (
             pairs is not None and config.batch_size > count,
-            f"batch_size = {config.batch_size:,} is larger than the set of {count:,} pairs to train on, so that a step sees pairs "
-            "more than once.",
+            f"batch_size = {config.batch_size:,} is larger than the set of {count:,} pairs to train on, so a step uses pairs more "
+            "than once.",
         ),
         "many_epochs": (
             pairs is not None and epochs > MANY_EPOCHS and count < FEW_PAIRS,
             f"{config.steps:,} steps of {config.batch_size:,} go through the {count:,} pairs {epochs:,.3g} times; so few pairs are "
-            f"memorised after a few epochs, so lower steps (to {max(1, 3 * count // config.batch_size):,} for 3 epochs), or add "
+            f"memorised after a few epochs; lower steps (to {max(1, 3 * count // config.batch_size):,} for 3 epochs), or add "
             "pairs.",
         ),
         "no_held_out": (
             not (config.evaluate and config.held_out) or held_out == 0,
-            f"No pairs are held out ({_why_none(config)}), so nothing will show whether the run learns more than its pairs.",
+            f"No pairs are held out ({_why_no_held_out(config)}), so the run cannot show whether it generalises to other prompts.",
         ),
     }
     return [_finding(kind, (), message, 0) for kind, (applies, message) in checks.items() if applies]
 
 
-def _why_none(config: TrainConfig) -> str:
+def _why_no_held_out(config: TrainConfig) -> str:
     if not config.evaluate:
         return "evaluate is off"
     return "held_out is 0" if not config.held_out else f"the set is too small for held_out = {config.held_out:g}"
@@ -148,77 +158,76 @@ def _why_none(config: TrainConfig) -> str:
 # The pairs.
 
 
-def find(data: TrainingPairs, max_length: int) -> list[Finding]:
-    """What happens to pairs that do not fit into `max_length` tokens."""
+def pair_findings(data: TrainingPairs, max_length: int) -> list[Finding]:
+    """Return findings about pairs that do not fit into `max_length` tokens, and about pairs with equal answers."""
     seen = list(data.encoded.values())
     cut = [pair for pair in seen if pair.cut]
-    short = [pair for pair in seen if pair.prompt_cut]
+    prompt_cut = [pair for pair in seen if pair.prompt_cut]
     same = [pair for pair in seen if pair.chosen.answer == pair.rejected.answer]
-    room = f"{max_length:,} tokens (max_length, or what the model can place)"
-    less = f"tokens (of {max_length:,}, max_length or what the model can place, less what is kept of the prompt)"
+    limit = f"{max_length:,} tokens (max_length, or the model's context length)"
+    room = f"tokens (of {max_length:,}, max_length or the model's context length, less the kept part of the prompt)"
     of = f"of {len(seen):,} pairs have"
-    looked_at, left_out = data.held_out, data.held_out_dropped
-    cut_in_looks = [pair for pair in looked_at if pair.cut]
-    found = [
+    held_out, held_out_dropped = data.held_out, data.held_out_dropped
+    held_out_cut = [pair for pair in held_out if pair.cut]
+    findings = [
         _finding(
             "dropped",
             data.dropped,
             f"{len(data.dropped):,} of {len(data.schedule.members) + len(data.dropped):,} pairs are left out (too_long = drop): "
-            f"an answer of theirs is longer than {_limits(data.dropped, max_length)} {less}. "
+            f"one of their answers is longer than {_limits(data.dropped, max_length)} {room}. "
             f"max_length = {_enough(data.dropped):,} would leave none out, if the model allows.",
             sum(pair.cut for pair in data.dropped),
         ),
         _finding(
             "answer_cut",
             cut,
-            f"{len(cut):,} {of} an answer longer than {_limits(cut, max_length)} {less}; their ends "
+            f"{len(cut):,} {of} an answer longer than {_limits(cut, max_length)} {room}; their ends "
             f"({sum(p.cut for p in cut):,} tokens) are not trained on. max_length = {_enough(cut):,} would cut none, if the model "
             "allows; too_long = drop leaves such pairs out.",
             sum(pair.cut for pair in cut),
         ),
         _finding(
             "prompt_cut",
-            short,
-            f"{len(short):,} {of} a prompt that does not fit before their answers into {room}; it loses its beginning "
-            f"({sum(p.prompt_cut for p in short):,} tokens).",
-            sum(pair.prompt_cut for pair in short),
+            prompt_cut,
+            f"{len(prompt_cut):,} {of} a prompt that does not fit with their answers into {limit}; its beginning is removed "
+            f"({sum(p.prompt_cut for p in prompt_cut):,} tokens).",
+            sum(pair.prompt_cut for pair in prompt_cut),
         ),
         _finding(
             "same",
             same,
-            f"{len(same):,} {of} two answers that are the same tokens, as this tokenizer reads them and as far as they fit; "
-            "they teach nothing.",
+            f"{len(same):,} {of} two answers with the same tokens after truncation; they have no training signal.",
             0,
         ),
         _finding(
             "held_out_dropped",
-            left_out,
-            f"{len(left_out):,} of {len(looked_at) + len(left_out):,} held-out pairs are left out of evaluation (too_long = drop): "
-            f"an answer of theirs is longer than {_limits(left_out, max_length)} {less}. "
-            f"max_length = {_enough(left_out):,} would leave none of them out, if the model allows.",
-            sum(pair.cut for pair in left_out),
+            held_out_dropped,
+            f"{len(held_out_dropped):,} of {len(held_out) + len(held_out_dropped):,} held-out pairs are left out of evaluation "
+            f"(too_long = drop): one of their answers is longer than {_limits(held_out_dropped, max_length)} {room}. "
+            f"max_length = {_enough(held_out_dropped):,} would leave none of them out, if the model allows.",
+            sum(pair.cut for pair in held_out_dropped),
         ),
         _finding(
             "held_out_cut",
-            cut_in_looks,
-            f"{len(cut_in_looks):,} of {len(looked_at):,} held-out pairs have an answer longer than "
-            f"{_limits(cut_in_looks, max_length)} {less}; evaluation sees them without their ends "
-            f"({sum(p.cut for p in cut_in_looks):,} tokens). max_length = {_enough(cut_in_looks):,} would cut none of them, if the "
+            held_out_cut,
+            f"{len(held_out_cut):,} of {len(held_out):,} held-out pairs have an answer longer than "
+            f"{_limits(held_out_cut, max_length)} {room}; they are evaluated without their ends "
+            f"({sum(p.cut for p in held_out_cut):,} tokens). max_length = {_enough(held_out_cut):,} would cut none of them, if the "
             "model allows.",
-            sum(pair.cut for pair in cut_in_looks),
+            sum(pair.cut for pair in held_out_cut),
         ),
     ]
-    return [finding for finding in found if finding.pairs]
+    return [finding for finding in findings if finding.pairs]
 
 
 def _limits(pairs: Sequence[EncodedPair], max_length: int) -> str:
-    """How many tokens fit of the answers of these pairs: one number, or the least and the most where short prompts leave more."""
+    """Return how many answer tokens of these pairs fit, as text: one number, or a range where prompts differ in length."""
     rooms = sorted({answer_room(max_length, len(pair.chosen.prompt) + pair.prompt_cut) for pair in pairs})
     return " to ".join(f"{room:,}" for room in dict.fromkeys((*rooms[:1], *rooms[-1:])))
 
 
 def _enough(pairs: Sequence[EncodedPair]) -> int:
-    """The least max_length that cuts no answer of these pairs."""
+    """Return the least max_length that truncates no answer of these pairs."""
     sides = ((pair, *side) for pair in pairs for side in ((pair.chosen, pair.chosen_cut), (pair.rejected, pair.rejected_cut)))
     return max((required_length(len(c.prompt) + pair.prompt_cut, len(c.answer) + cut) for pair, c, cut in sides), default=0)
 
@@ -238,7 +247,7 @@ def _lengths(pairs: Sequence[EncodedPair]) -> dict[str, Lengths]:
 
 def _spread(lengths: np.ndarray) -> Lengths:
     longest = int(lengths.max())
-    histogram = np.histogram(lengths, bins=CLASSES, range=(0, longest + 1))[0]
+    histogram = np.histogram(lengths, bins=BINS, range=(0, longest + 1))[0]
     median, p95 = np.percentile(lengths, [50, 95], method="higher")
     return Lengths(median=int(median), p95=int(p95), longest=longest, histogram=tuple(histogram.tolist()))
 
@@ -247,25 +256,25 @@ def _spread(lengths: np.ndarray) -> Lengths:
 
 
 def _batches(data: TrainingPairs, first: int, last: int) -> list[list[EncodedPair]]:
-    """The pairs of steps `first` to `last`, of so many that the largest batch is likely among them."""
+    """Return the batches of steps `first` to `last`, at most `STEPS`, among which the largest batch is likely to be."""
     steps = range(first, min(last, first + STEPS - 1) + 1)
     return [[data.encoded[i] for i in data.schedule.batch(step) if i in data.encoded] for step in steps]
 
 
 def _advice(config: TrainConfig, estimate: MemoryEstimate, memory: Memory, micro: int) -> str:
-    """What to do where a run does not fit."""
+    """Return what to change in a run that does not fit into memory, in one sentence."""
     message = f"Training needs about {size(memory.more)} besides the weights, and {size(memory.free)} are free on {memory.device}"
     if memory.enough:
-        message = f"{message}, but memory ran out in a pass over a single pair"
+        message = f"{message}, but memory ran out in a pass of a single pair"
     elif memory.evaluation > (memory.step or 0):
         return (
             f"{message}: an evaluation takes {size(memory.evaluation)} of it; lower eval_prompts or eval_tokens, switch evaluate "
-            "off, or take a smaller model."
+            "off, or use a smaller model."
         )
-    same = "what dropout draws changes" if config.lora_rank and config.lora_dropout else "it changes no result"
+    effect = "only dropout's random numbers change" if config.lora_rank and config.lora_dropout else "it changes no result"
     fits = 0 if memory.enough else estimate.largest(micro - 1)
     if fits:
-        return f"{message}: set micro_batch_size to {fits} ({same}), or to fit, or lower max_length."
+        return f"{message}: set micro_batch_size to {fits} ({effect}), or to fit, or lower max_length."
     without = estimate.memory(micro, probes=False)
     if without.enough and not memory.enough:
         less = size(memory.more - without.more)
@@ -276,14 +285,14 @@ def _advice(config: TrainConfig, estimate: MemoryEstimate, memory: Memory, micro
         return f"{message}: train an adapter (lora_rank = 16) instead of the whole model, or a smaller model."
     steps = "set micro_batch_size to 1 and lower" if micro > 1 else "lower"
     checkpointing = "" if config.gradient_checkpointing else ", switch gradient_checkpointing on"
-    return f"{message}: {steps} max_length{checkpointing}, or take a smaller model."
+    return f"{message}: {steps} max_length{checkpointing}, or use a smaller model."
 
 
 # Time.
 
 
 def _time_if_it_fits(policy: Policy, *given: Any) -> Time | None:
-    """What `_time` gives, or None where memory runs out in the pass of one pair."""
+    """Return `_time`, or None where memory runs out in the pass of a single pair."""
     try:
         return _time(policy, *given)
     except (RuntimeError, MemoryError) as error:
@@ -295,20 +304,20 @@ def _time_if_it_fits(policy: Policy, *given: Any) -> Time | None:
 def _time(
     policy: Policy, config: TrainConfig, pairs: list[EncodedPair], micro: int, missing: int, steps: int, workers: Workers
 ) -> Time:
-    ordered = sorted(pairs, key=tokens_of)
+    ordered = sorted(pairs, key=token_count)
     forward, backward = _pass(policy, config, [ordered[len(ordered) // 2]])  # warms up, too
     count = min(micro, max(1, int(SECONDS / (forward + backward))))
     first = max((len(ordered) - count) // 2, 0)
     batch = [ordered[(first + number) % len(ordered)] for number in range(count)]  # a batch may be larger than the set
 
     def measured(some: list[EncodedPair]) -> tuple[float, float, int, int]:
-        return *_pass(policy, config, some), sum(map(tokens_of, some)), len(some)
+        return *_pass(policy, config, some), sum(map(token_count, some)), len(some)
 
     forward, backward, tokens, count = retry_smaller(measured, batch, lambda some: some[: len(some) // 2] or None)
-    mean = sum(map(tokens_of, pairs)) / len(pairs)
+    mean = sum(map(token_count, pairs)) / len(pairs)
     objective = config.objective
-    # Parts of a batch that depend on one another are computed once more, before the objective sees all of them.
-    twice = micro * workers.world_size < config.batch_size and not stands_alone(objective, objective.initial_state())
+    # Micro-batches that depend on each other need a second forward pass (see `step.accumulate`).
+    twice = micro * workers.world_size < config.batch_size and not has_independent_pairs(objective, objective.initial_state())
     once = (2 if twice else 1) * forward + backward
     step = config.batch_size / workers.world_size * mean / tokens * once + _optimizer_seconds(policy)
     reference = missing / workers.world_size / tokens * forward
@@ -316,7 +325,7 @@ def _time(
 
 
 def _pass(policy: Policy, config: TrainConfig, pairs: Sequence[EncodedPair]) -> tuple[float, float]:
-    """Seconds of a forward and a backward pass; the gradient is thrown away."""
+    """Return the seconds of a forward and of a backward pass; the gradient is discarded."""
     began = _now(policy.device)
     logps = pair_logps(policy, config.objective, pairs, None)
     between = _now(policy.device)
@@ -325,7 +334,7 @@ def _pass(policy: Policy, config: TrainConfig, pairs: Sequence[EncodedPair]) -> 
 
 
 def _optimizer_seconds(policy: Policy, numbers: int = 1 << 20) -> float:
-    """Seconds of an AdamW step, measured on a million numbers that belong to nobody."""
+    """Return the estimated seconds of an AdamW step, measured on a scratch tensor of `numbers` elements."""
     scratch = torch.zeros(numbers, device=policy.device, requires_grad=True)
     scratch.grad = torch.ones_like(scratch)
     optimizer = torch.optim.AdamW([scratch], fused=True)

@@ -31,7 +31,7 @@ from lab.training.data.encoded_pairs import EncodedPair
 from lab.training.data.training_pairs import TrainingPairs, read_pairs
 from lab.training.distributed import ALONE, Workers
 from lab.training.evaluation.panel import Panel, choose_panel
-from lab.training.evaluation.probes import probed_parameters, wants_panel
+from lab.training.evaluation.probes import panel_enabled, probed_parameters
 from lab.training.reporter import RunReporter
 
 from . import preflight as memory_and_time
@@ -197,7 +197,7 @@ def _check_probes(config: TrainConfig, policy: Policy, workers: Workers, warn: C
 
 def _panel(config: TrainConfig, data: TrainingPairs, store: StoreWriter) -> Panel:
     """Choose the pairs that are followed through the run; record which they are, or why there are none."""
-    wanted = wants_panel(config)
+    wanted = panel_enabled(config)
     panel = choose_panel(data.held_out, data.pairs, config.panel_pairs) if wanted else Panel()
     detail = {}
     if not wanted:

@@ -1,4 +1,4 @@
-"""What cannot work on this machine is refused before a run is made of it, so that no failed run is left behind."""
+"""Checks of a configuration against this machine before a run is created, so that no failed run is left behind."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from lab.run.config import TrainConfig
 from lab.training.trackers import tracker_names
 
 
-def refuse_what_cannot_work(config: TrainConfig) -> None:
-    """Looks at trackers, device, precision, 4 bits and the reward model's configuration; loads nothing. The model itself is
-    `check_model`'s. Raises ConfigError or ModelError in one sentence."""
+def check_requirements(config: TrainConfig) -> None:
+    """Check trackers, device, precision, 4-bit support and the reward model's configuration, without loading anything.
+
+    The model itself is checked by `check_model`.
+
+    Raises:
+        ConfigError: A tracker or a setting does not work here.
+        ModelError: The device, or the reward model, does not work here.
+    """
     tracker_names(config.trackers)
     device = choose_device(config.device)
     check_precision(config.precision, device)

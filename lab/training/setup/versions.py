@@ -1,4 +1,4 @@
-"""Which libraries a run was trained with; what it gives can depend on them."""
+"""Versions of the libraries that a run's numbers depend on."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ LIBRARIES = ("preference-lab", "torch", "transformers", "peft", "tokenizers", "a
 
 
 def versions() -> dict[str, str]:
-    """Version of Python and of each library that is installed, by name."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of each installed library, by name."""
+    installed = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:  # the lab itself, run from a checkout
             continue
-    return found
+    return installed

@@ -1,7 +1,7 @@
-"""Taking a run back to before a change that was made in mid-run, so that it goes on as if the change had never been made.
+"""Revert a change made in mid-run: the run returns to the last checkpoint before it and continues without it.
 
-What was trained since then goes: later checkpoints are deleted, apart from those that were asked for to keep, which are set aside
-under another name. The store's rows of later steps are dropped when the run goes on, as at every resume.
+Later checkpoints are deleted, except those that were requested to be kept, which are renamed. The store's rows of later steps are
+deleted when the run resumes, as at every resumption.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from lab.store.folder import read_metadata
 from .branch import START
 
 SET_ASIDE = "left-out-"
-"""Before the name of a checkpoint that was asked for to keep and that knows a change which was left out since."""
+"""Prefix given to the name of a kept checkpoint that contains a reverted change."""
 
 
-def changes_to_leave_out(folder: Path, after: int) -> list[Change]:
-    """The changes of the run in a folder that were made when `after` steps were done. Nothing is changed yet.
+def changes_made_after(folder: Path, after: int) -> list[Change]:
+    """Return the changes that the run in `folder` made after step `after`.
 
-    Raises ConfigError, naming the steps there are, where none was made then, and where the run that it branched from made it.
+    Raises:
+        ConfigError: There is no such change (the message lists the steps of others), or the parent of a branch made it.
     """
     changes, manifest = read_changes(folder), read_manifest(folder)
     own = [change for change in changes if change not in _inherited(folder, manifest)]
@@ -37,29 +38,39 @@ def changes_to_leave_out(folder: Path, after: int) -> list[Change]:
             "run instead, one from before the change."
         )
     steps = ", ".join(str(step) for step in sorted({change.after for change in own}))
-    there = f"its changes were made after step {steps}" if steps else "nothing was changed in it"
-    raise ConfigError(f"The run {folder.name} was not changed after step {after}: {there}.")
+    others = f"its changes were made after step {steps}" if steps else "it has no changes"
+    raise ConfigError(f"The run {folder.name} was not changed after step {after}: {others}.")
 
 
-def leave_out_changes(folder: Path, after: int) -> list[Change]:
-    """Take the run in a folder back to its last checkpoint from before the changes made after step `after`, and forget these.
+def revert_changes(folder: Path, after: int) -> list[Change]:
+    """Return the run in `folder` to its last checkpoint before the changes made after step `after`, and delete these changes.
 
-    The caller holds the run's lock. Checkpoints go first and the changes last, so that a run whose process is killed in between
-    goes on from the earlier checkpoint and makes the changes again. Returns the changes that were left out.
-    Raises ConfigError as `changes_to_leave_out` does, and RunError where the disk refuses.
+    Checkpoints are removed first and the changes last, so a process killed in between resumes from the earlier checkpoint and
+    makes the changes again.
+
+    Args:
+        folder: Folder of the run, whose lock the caller holds.
+        after: Step of the changes.
+
+    Returns:
+        The reverted changes.
+
+    Raises:
+        ConfigError: See `changes_made_after`.
+        RunError: The disk refuses.
     """
-    left_out = changes_to_leave_out(folder, after)
+    reverted = changes_made_after(folder, after)
     try:
         for checkpoint in reversed(list_checkpoints(folder)):
             if is_before_change(checkpoint, after) is False:
                 _remove(checkpoint)
-        write_changes(folder, [change for change in read_changes(folder) if change not in left_out])
+        write_changes(folder, [change for change in read_changes(folder) if change not in reverted])
     except OSError as error:
         raise RunError(
-            f"The change after step {after} of {folder.name} could not be left out ({error.strerror or error}); make room or make "
+            f"The change after step {after} of {folder.name} could not be reverted ({error.strerror or error}); make room or make "
             "the folder writable, and resume without it again."
         ) from error
-    return left_out
+    return reverted
 
 
 def _remove(checkpoint: Path) -> None:
@@ -77,7 +88,7 @@ def _remove(checkpoint: Path) -> None:
 
 
 def _inherited(folder: Path, manifest: Mapping[str, Any]) -> list[Change]:
-    """The changes that a branch begins with: those of its parent's pair set up to the checkpoint."""
+    """Return the changes that a branch begins with: those of its parent's pair set up to the checkpoint."""
     if "branch" not in manifest or not (folder / START).exists():
         return []
     step = int(manifest["branch"]["step"])
