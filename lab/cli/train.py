@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lab.run.checkpoints import find_checkpoint
 from lab.run.config import ConfigError, TrainConfig, read_config
 from lab.run.handle import find_run, open_run
+from lab.run.settings import checkpoint_settings
 
 from . import train_twins
 from .interrupting import interruption
@@ -204,7 +206,9 @@ def from_branch(options: argparse.Namespace) -> dict[str, Any]:
     name, sign, step = options.branch.rpartition("@")
     numbered = bool(sign) and step.isdecimal()
     run = open_run(name if numbered else options.branch)
-    return {"branch_from": run, "at": int(step) if numbered else None, "keep_optimizer": not options.fresh_optimizer}
+    at = int(step) if numbered else None
+    find_checkpoint(run.dir, at)
+    return {"branch_from": run, "at": at, "keep_optimizer": not options.fresh_optimizer}
 
 
 def settings(options: argparse.Namespace, branch: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -219,9 +223,7 @@ def settings(options: argparse.Namespace, branch: dict[str, Any] | None = None) 
     if options.set:
         objective = given.get("objective")
         if objective is None and branch:
-            from lab.training.setup.branch import settings_at
-
-            objective = settings_at(branch["branch_from"].dir, branch["at"]).objective.spec()
+            objective = checkpoint_settings(find_checkpoint(branch["branch_from"].dir, branch["at"])).objective.spec()
         if objective is None:
             raise ConfigError("--set changes a parameter of an objective; say which with --objective NAME.")
         given["objective"] = with_parameters(objective, options.set)

@@ -7,7 +7,9 @@ import json
 import sys
 from typing import Any
 
+from lab.run.checkpoints import find_checkpoint
 from lab.run.config import ConfigError
+from lab.run.settings import checkpoint_settings
 
 from .interrupting import interruption
 from .outcome import exit_code, print_outcome
@@ -42,9 +44,7 @@ def train(given: dict[str, Any], options: argparse.Namespace) -> int:
     given = dict(given)
     objective = given.pop("objective", None)
     if objective is None:  # of a branch
-        from lab.training.setup.branch import settings_at
-
-        objective = settings_at(given["branch_from"].dir, given["at"]).objective
+        objective = checkpoint_settings(find_checkpoint(given["branch_from"].dir, given["at"])).objective
     objectives = (objective, with_parameters(options.twin, options.twin_set))
     first = options.run_dir
     dirs = None if first is None else (first, first.with_name(f"{first.name}-twin"))

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import extensions, home
+from lab import home
 from lab.policy.sources import ModelError, is_adapter, is_converted, is_gguf, loadable
+from lab.run.checkpoints import not_kept
 from lab.run.config import TrainConfig
+from lab.run.settings import checkpoint_settings
 from lab.store import RunError
 
 if TYPE_CHECKING:
@@ -100,20 +102,16 @@ def find_source(run: Run, step: int | None = None) -> Source:
     elif step in steps:
         folder = steps[step]
     else:
-        raise ExportError(
-            f"The run {run.name} keeps no checkpoint of step {step}; it has those of {', '.join(map(str, sorted(steps)))}."
-        )
-    manifest, metadata, events = run.manifest, _facts(folder), run.events("change", "edit")
+        raise ExportError(not_kept(run.name, step, steps))
+    metadata, events = _facts(folder), run.events("change", "edit")
     changes = [(int(after), kind, detail) for after, kind, detail in zip(events["step"], events["kind"], events["detail"])]
-    extensions.load()
     return Source(
         folder,
         int(metadata["step"]),
         (folder / "adapter_config.json").exists(),
         _base(run, folder),
-        # Others than at the start where people changed them.
-        TrainConfig.parse(**metadata.get("settings", manifest["config"])).made_at(manifest["created"]),
-        int(metadata.get("pairs_version", manifest["pairs_version"])),
+        checkpoint_settings(folder),
+        int(metadata["pairs_version"]),
         tuple(change for change in changes if change[0] < metadata["step"]),
     )
 

@@ -68,6 +68,11 @@ class Run:
         return run_html(self)
 
     @property
+    def folder(self) -> Path:
+        """The run's folder, which `lab.open_run` accepts."""
+        return self.dir
+
+    @property
     def manifest(self) -> dict[str, Any]:
         """What was written down when the run was made: configuration, pair set and version, time of creation."""
         return read_manifest(self.dir)
@@ -82,13 +87,10 @@ class Run:
 
     @property
     def settings(self) -> TrainConfig:
-        """Its settings as they are in use now, after all that was changed in mid-run. Raises ConfigError as `config` does."""
-        from .changeable import changed
+        """The settings in use now, with everything that was changed during training. Raises ConfigError as `config` does."""
+        from .settings import settings_at
 
-        config = self.config
-        for change in self.changes():
-            config = changed(config, change.settings) if change.settings else config
-        return config
+        return settings_at(self)
 
     def changes(self) -> list[Change]:
         """What was changed in mid-run up to now, oldest first."""

@@ -17,13 +17,14 @@ from lab.policy.kernels.attention import KERNELS
 from lab.policy.logps import whole_head
 from lab.policy.memory import available_bytes
 from lab.run.changeable import same_state
+from lab.run.checkpoints import START, checkpoints_by_step, not_kept
 from lab.run.config import TrainConfig
 from lab.run.preflight_report import size
-from lab.store import list_checkpoints
-from lab.store.folder import FACTS, read_metadata, step_of
+from lab.run.settings import checkpoint_settings, pairs_version_at
+from lab.store.folder import FACTS, read_metadata
 from lab.training.checkpoints.checkpoint import Stored, put_back, read_checkpoint
 from lab.training.data.batches import encode_pair
-from lab.training.setup.branch import START, read_start
+from lab.training.setup.branch import read_start
 from lab.training.setup.context import load_configured, new_degree_head
 
 from .errors import WhatIfError
@@ -102,24 +103,17 @@ def free() -> None:
 
 
 def _places(folder: Path) -> dict[int, Path | None]:
-    """Folder of the checkpoint by its step; None: the model as it was loaded."""
-    found: dict[int, Path | None] = {}
-    if (folder / START).exists():
-        found[read_metadata(folder / START)["step"]] = folder / START
-    else:
-        found[0] = None
-    return found | {step_of(path): path for path in list_checkpoints(folder)}
+    """Folder of the checkpoint by its step; None for the model as it was loaded, which a branch does not begin from."""
+    loaded: dict[int, Path | None] = {} if (folder / START).exists() else {0: None}
+    return loaded | checkpoints_by_step(folder)
 
 
 def _step(run: Run, at: int | str | None) -> int:
-    there = openable(run)
+    steps = openable(run)
     if at is None:
-        return there[-1]
-    if not isinstance(at, int) or at not in there:
-        raise WhatIfError(
-            f"The run {run.name} has no checkpoint of step {at}; it has those of {', '.join(f'{step:,}' for step in there)}"
-            f"{' (0 is the model as it was loaded)' if 0 in there else ''}."
-        )
+        return steps[-1]
+    if not isinstance(at, int) or at not in steps:
+        raise WhatIfError(not_kept(run.name, at, steps) + (" Step 0 is the model as it was loaded." if 0 in steps else ""))
     return at
 
 
@@ -166,9 +160,8 @@ def _device(config: TrainConfig, device: str | None) -> torch.device:
 def _read(run: Run, step: int, device: str | None, say: Progress) -> Examined:
     manifest, place = run.manifest, _places(run.dir).get(step)
     metadata = read_metadata(place) if place is not None and place.name != START else None
-    # What the run began from, it began with its own settings; of later checkpoints people may have changed them.
-    config = TrainConfig.parse(**(metadata["settings"] if metadata else manifest["config"])).made_at(manifest["created"])
-    version = int(metadata["pairs_version"] if metadata else _version_at(run, step))
+    config = run.config.made_at(manifest["created"]) if place is None else checkpoint_settings(place)
+    version = int(metadata["pairs_version"]) if metadata else pairs_version_at(run, step)
     config = config.model_copy(update={"device": str(_device(config, device))})
     say("loading the model", 0.0)
     source = config.model
@@ -205,12 +198,6 @@ def _read_whole(run: Run, step: int, place: Path, policy: Policy) -> Stored:
         if place.exists():
             raise
         raise WhatIfError(f"The run {run.name} has removed its checkpoint of step {step:,} by now; choose a later one.") from None
-
-
-def _version_at(run: Run, step: int) -> int:
-    """The version of the pair store in use at a step that has no facts of its own."""
-    versions = [c.pairs_version for c in run.changes() if c.pairs_version is not None and c.after <= step]
-    return versions[-1] if versions else int(run.manifest["pairs_version"])
 
 
 def _lay_out(run: Run, policy: Policy, config: TrainConfig) -> None:

@@ -136,7 +136,7 @@ def test_the_checkpoint_that_is_asked_for(trained, rows, tmp_path, monkeypatch):
     assert find_source(run).folder == first
     assert torch.equal(loaded(AutoModelForCausalLM, lab.export_run(run, tmp_path / "two", step=2), rows), expected(first, rows))
     assert "Checkpoint of step 2 of 4" in (tmp_path / "two" / "README.md").read_text()
-    with pytest.raises(ExportError, match="no checkpoint of step 3; it has those of 2, 4"):
+    with pytest.raises(ExportError, match="no checkpoint of step 3; the nearest is that of step 2"):
         lab.export_run(run, tmp_path / "three", step=3)
 
 

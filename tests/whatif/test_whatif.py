@@ -272,8 +272,8 @@ def test_the_rate_is_the_schedules_and_never_nothing(trained) -> None:
 
 
 def test_a_checkpoint_that_is_not_there(trained) -> None:
-    for at in (1, 99, "then"):
-        with pytest.raises(WhatIfError, match=r"no checkpoint of step .*it has those of 0, 2, 4"):
+    for at, message in ((1, "step 1; the nearest is that of step 0"), (99, "step 99; .* step 4"), ("then", "no checkpoint 'then'")):
+        with pytest.raises(WhatIfError, match=rf"{message}.*0, 2, 4"):
             examine(trained("dpo"), at)
 
 
