@@ -17,7 +17,8 @@ from lab.policy import Policy, choose_layout
 from lab.policy.loading import check_model
 from lab.run import RunLock
 from lab.run.config import ConfigError, TrainConfig
-from lab.run.handle import Run, find_run, open_run
+from lab.run.handle import Run, open_run
+from lab.run.lookup import find_run
 from lab.run.preflight_report import Preflight
 from lab.store import SilentWriter, StoreReader, StoreWriter, list_checkpoints, read_manifest
 from lab.store.durable import disk_errors_in_words

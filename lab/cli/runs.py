@@ -176,7 +176,7 @@ PATIENCE = 10.0
 def set_in(run: Any, settings: dict[str, str]) -> str:
     """Ask a run to change settings, and what it said. Raises RunError with the run's words where it refused."""
     wanted = ", ".join(f"{path} = {value}" for path, value in settings.items())
-    answer = run.answer(run.ask_to_set(settings), timeout=PATIENCE)
+    answer = run.await_answer(run.send_settings(settings), timeout=PATIENCE)
     if answer is None:
         return f"Asked {run.name} to set {wanted}; it is {run.state} and has not come to it yet, `show` will say what it did."
     if not answer["settings"]:

@@ -13,7 +13,8 @@ from typing import Any
 
 from lab.run.checkpoints import find_checkpoint
 from lab.run.config import ConfigError, TrainConfig, read_config
-from lab.run.handle import find_run, open_run
+from lab.run.handle import open_run
+from lab.run.lookup import find_run
 from lab.run.settings import checkpoint_settings
 
 from . import train_twins

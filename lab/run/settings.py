@@ -14,14 +14,14 @@ from .checkpoints import START
 from .config import TrainConfig
 
 
-class HasFolder(Protocol):
+class _HasFolder(Protocol):
     """A handle to a run, for example `lab.Run`."""
 
     @property
     def folder(self) -> Path: ...
 
 
-def settings_at(run: HasFolder | Path, step: int | None = None) -> TrainConfig:
+def settings_at(run: _HasFolder | Path, step: int | None = None) -> TrainConfig:
     """Return the settings in use after `step` optimizer steps: those that step + 1 is trained with.
 
     Args:
@@ -43,8 +43,10 @@ def settings_at(run: HasFolder | Path, step: int | None = None) -> TrainConfig:
 
 
 def checkpoint_settings(checkpoint: Path) -> TrainConfig:
-    """Return the settings saved with a checkpoint: a measured micro-batch size is a number there, and a change that was made at
-    the same step, but after saving, is not among them.
+    """Return the settings saved with a checkpoint.
+
+    They differ from `settings_at` in two cases: the micro-batch size is a number if it was `fit`, and a change made at the same
+    step, but after saving, is not included.
 
     Args:
         checkpoint: One of a run's checkpoint folders, or the checkpoint in a branch's folder that the branch began from. That
@@ -61,7 +63,7 @@ def checkpoint_settings(checkpoint: Path) -> TrainConfig:
     return TrainConfig.parse(**settings).made_at(manifest["created"])
 
 
-def pairs_version_at(run: HasFolder | Path, step: int) -> int:
+def pairs_version_at(run: _HasFolder | Path, step: int) -> int:
     """Return the version of the pair store that is trained on after `step` optimizer steps.
 
     Raises:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from lab.policy.loading import choose_device
-from lab.run import DeviceQueue, Line, take
+from lab.run import DeviceQueue, QueueState, take
 from lab.store import StoreReader, StoreWriter
 from lab.store.folder import STOPPING
 from lab.training.distributed import ALONE, Workers
@@ -87,7 +87,7 @@ class DeviceSlot:
         except OSError as error:  # the others see from the lock on its folder that this run is over
             log.warning("The queue of %s could not be written (%s).", self.queue.device, error.strerror)
 
-    def _say(self, line: Line, device: str, store: StoreWriter) -> None:
+    def _say(self, line: QueueState, device: str, store: StoreWriter) -> None:
         ahead = line.ahead(self.folder)
         if ahead is None:  # the device is free: this run has it at the next look
             return
