@@ -1,4 +1,4 @@
-"""The command line: python -m lab train | runs | show | pairs | world | bench."""
+"""The command line: python -m lab train | runs | show | queue | pairs | world | export | bench."""
 
 from __future__ import annotations
 

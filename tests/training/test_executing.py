@@ -98,7 +98,7 @@ def test_what_is_known_here_alone_trains_here(sized, model_folder, rows, monkeyp
         StoreWriter(folder).close()
         started.append(folder)
 
-    monkeypatch.setattr("lab.api.start_process", start_process)
+    monkeypatch.setattr("lab.starting.start_process", start_process)
     monkeypatch.setattr("lab.training.setup.executor_choice.LARGE_PARAMETERS", 10)
     run = lab.train("dpo", rows, model_folder("llama"), background=False, on_step=lambda step, scalars: None, **FAST)
     assert (run.state, started) == ("finished", [])
