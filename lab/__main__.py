@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 
 def _interrupted(*_: Any) -> None:
@@ -13,16 +13,21 @@ def _interrupted(*_: Any) -> None:
     os._exit(130)
 
 
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, _interrupted)  # an import that is interrupted would end in a traceback
-    from lab.cli import main
+def main() -> NoReturn:
+    """Run the command in `sys.argv` and exit with its code."""
+    signal.signal(signal.SIGINT, _interrupted)  # an interrupted import would end in a traceback
+    from lab.cli import main as run_command
     from lab.cli.interrupting import interruption, leave
 
     if sys.argv[1:2] == ["train"]:
         interruption.install()
     else:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    exit_code = main(sys.argv[1:])
+    exit_code = run_command(sys.argv[1:])
     if exit_code == interruption.code:
         leave(exit_code)
     sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    main()
