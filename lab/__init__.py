@@ -17,6 +17,7 @@ from lab import threads
 
 threads.sleep_while_waiting()  # before anything loads torch
 warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm without ipywidgets prints its bars as text
+warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # about its own use of torch
 
 if TYPE_CHECKING:
     from lab.api import preflight, token_logps, train

@@ -15,6 +15,7 @@ import os
 import sqlite3
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("lab.training.lifecycle").setLevel(logging.CRITICAL)  # the command itself reports how a run ended
+    warnings.simplefilter("ignore", FutureWarning)  # of transformers and torch, about their own use of each other
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # pairs may hold characters that a terminal cannot print

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -23,8 +23,9 @@ from pydantic import (
 from lab.diagnosis.alerts import parse_hook
 from lab.errors import LabError, did_you_mean
 from lab.objectives import OBJECTIVES, Objective, make_objective
-from lab.policy import Lora
-from lab.policy.text.chat_template import as_moment
+
+if TYPE_CHECKING:
+    from lab.policy import Lora
 
 SEEDS = 2**32
 """Number of seeds that torch's CPU generator distinguishes."""
@@ -207,7 +208,11 @@ class TrainConfig(BaseModel):
     @field_validator("template_time")
     @classmethod
     def _one_moment(cls, value: str) -> str:
-        return as_moment(value).isoformat(timespec="seconds") if value else value
+        if not value:
+            return value
+        from lab.policy.text.chat_template import as_moment  # imports transformers, which settings alone do not need
+
+        return as_moment(value).isoformat(timespec="seconds")
 
     @property
     def micro_batch(self) -> int | None:
@@ -217,17 +222,23 @@ class TrainConfig(BaseModel):
     @property
     def lora(self) -> Lora | None:
         """The LoRA adapter of these settings, or None for full fine-tuning."""
+        from lab.policy import Lora
+
         return Lora(self.lora_rank, self.lora_alpha, self.lora_dropout, self.lora_targets) if self.lora_rank else None
 
     @property
     def moment(self) -> datetime:
         """The date and time for chat templates: `template_time`, or now if it is empty."""
+        from lab.policy.text.chat_template import as_moment
+
         return as_moment(self.template_time)
 
     def made_at(self, created: str | None = None) -> TrainConfig:
         """Return these settings with an empty `template_time` replaced by `created` (ISO 8601), or by now."""
         if self.template_time:
             return self
+        from lab.policy.text.chat_template import as_moment
+
         moment = as_moment(created or "").replace(microsecond=0)
         return self.model_copy(update={"template_time": moment.isoformat(timespec="seconds")})
 
