@@ -49,14 +49,10 @@ def make_run(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Path:
-    """Make the folder of a run without starting it. Other arguments and errors are those of `lab.train`.
+    """Make the folder of a run without starting it, and return it for `start_run`.
 
-    Args:
-        known_elsewhere: Refuse an objective that another process cannot import.
-        manifest: Entries of `run.json` that replace those of `pairs`: pairs_store, pairs_version, pairs_name.
-
-    Returns:
-        The run's folder, for `start_run`.
+    Arguments and errors are those of `lab.train`, and two more: `known_elsewhere` refuses an objective that another process cannot
+    import; `manifest` replaces entries of `run.json` that describe the pairs (pairs_store, pairs_version, pairs_name).
     """
     if branch_from is not None:
         parent = branch_from if isinstance(branch_from, Run) else open_run(branch_from)
@@ -157,17 +153,11 @@ def start_run(
     workers: Workers = ALONE,
     device: str | None = None,
 ) -> Run:
-    """Train the run in a folder, from its latest checkpoint or from the beginning. Other arguments are those of `lab.train`.
+    """Train the run in a folder, from its latest checkpoint or from the beginning, and return a handle to it.
 
-    Args:
-        folder: Folder of a run that `make_run` has made.
-        without_change: Undo the change made after this step, and continue from the last checkpoint before it.
-        lock: Run lock inherited from the parent process; None acquires one.
-        workers: The processes that train the run together. In all but the main one, training runs in the calling thread.
-        device: Device of this process; None for the setting `device`.
-
-    Returns:
-        A handle to the run.
+    Arguments and errors are those of `lab.train`, and three more: `lock` is the run lock inherited from the parent process (None
+    acquires one); `workers` are the processes that train the run together, in all but the main one in the calling thread; `device`
+    is the device of this process (None for the setting).
     """
     manifest = read_manifest(folder)
     config = TrainConfig.parse(**manifest["config"]).made_at(manifest["created"])
@@ -200,7 +190,7 @@ def start_run(
         resumed = workers.broadcast(_was_trained(folder) if workers.is_main else None)
         if workers.is_main:
             tracked = tracked_run(folder, config, manifest["created"], resumed=resumed)
-            writer.listeners.append(DiagnosticsMonitor(folder, writer, _alerts(config, writer, here=lock is None)))
+            writer.listeners.append(DiagnosticsMonitor(folder, writer, _alerts(config, writer, has_terminal=lock is None)))
             writer.listeners += [Recorder(name, tracked, lambda s, w: writer.event(s, "warning", message=w)) for name in trackers]
         judge: Judge | None = oracle
         if config.reward_model:
@@ -249,10 +239,10 @@ def _only_here(config: TrainConfig, on_step: OnStep | None) -> str | None:
     return None
 
 
-def _alerts(config: TrainConfig, writer: StoreWriter, *, here: bool) -> Alerts | None:
-    """Return the alerts of the settings, or None. here: this process has a terminal; a detached one writes to a log file."""
+def _alerts(config: TrainConfig, writer: StoreWriter, *, has_terminal: bool) -> Alerts | None:
+    """Return the alerts of the settings, or None. A detached process has no terminal, only a log file."""
     hook = parse_hook(config.alert_webhook, config.alert_hosts) if config.alert_webhook else None
-    terminal = config.alerts == "terminal" and here
+    terminal = config.alerts == "terminal" and has_terminal
     if hook is None and not terminal:
         return None
     return Alerts(terminal=terminal, hook=hook, warn=lambda message: writer.event(0, "warning", message=message))

@@ -49,16 +49,12 @@ def train_twins(
 ) -> tuple[Run, ...]:
     """Start one run per objective; they have equal initial weights, pairs, and batches in equal order.
 
-    `Run.twins` lists the others; `lab.compare` compares them. Other arguments and errors are those of `lab.train`; nothing is
-    started if one of the runs is not possible.
+    lab.train_twins(("dpo", {"name": "sgdpo", "r1": 0.7}), steps=200)
 
-    Args:
-        objectives: Two or more, each as `lab.train` accepts it: "dpo", or {"name": "dpo", "beta": 0.2}.
-        like: Begin as this run began, with its settings, pairs and model, except for the settings that are given here.
-        branch_from: Every twin branches from this run's checkpoint of step `at`.
-        run_dirs: A folder for each run.
-        queue: Train one after the other, in their order; False trains them at once.
-        settings: Fields of `TrainConfig` for all of them.
+    Arguments and errors are those of `lab.train`, with these differences: `objectives` are two or more; `like` is a run whose
+    settings, pairs and model are used where none are given; with `branch_from` every twin branches from that checkpoint;
+    `run_dirs` is a folder for each; `queue` trains one after the other, in their order. Nothing is started if one of the runs is
+    not possible. `Run.twins` lists the others, and `lab.compare` compares them.
     """
     folders = make_twins(
         objectives,
@@ -90,12 +86,8 @@ def train_twin(
 ) -> Run:
     """Start a twin of an existing run: it begins as that run began, with another objective.
 
-    Settings and pairs that were changed in the other run during training are not changed in the twin. Other arguments and errors
-    are those of `lab.train`.
-
-    Args:
-        run: A run, its folder or its name.
-        objective: As `lab.train` accepts it.
+    Settings and pairs that were changed in the other run during training are not changed in the twin. `run` is a run, its folder
+    or its name; other arguments and errors are those of `lab.train`.
     """
     other = run if isinstance(run, Run) else open_run(run)
     known = [TrainConfig.parse(**each.manifest["config"]) for each in (other, *other.twins)]

@@ -158,6 +158,7 @@ def script(run: Run, source: Source, data: Data, *, dated: bool = False) -> str:
     ]
     listed = "\n".join(f"        {key}={_literal(value)}," for key, value in arguments(config).items())
     branched = "branch" in run.manifest
+    unpaired = f"\n    pairs = unpair_preference_dataset(pairs).shuffle(seed={config.seed})"
     notes = [
         *equivalent.differences,
         "The order of the pairs is TRL's own, so single steps differ from the run's.",
@@ -185,9 +186,7 @@ def script(run: Run, source: Source, data: Data, *, dated: bool = False) -> str:
         trainer=equivalent.trainer,
         bf16=_BF16[config.precision],
         arguments=listed,
-        shuffled=f"\n    pairs = unpair_preference_dataset(pairs).shuffle(seed={config.seed})"
-        if equivalent.trainer == "KTO"
-        else "",
+        shuffled=unpaired if equivalent.trainer == "KTO" else "",
         adapter=_adapter(source),
     )
 

@@ -56,7 +56,10 @@ def test_a_signal_stops_with_a_checkpoint(number, code, command, tmp_path):
     run = lab.open_run(tmp_path / "run")
     assert run.state == "stopped"
     assert run.checkpoints()[-1].name == f"step-{run.step:06d}"
-    assert f"stopped at step {run.step} in {run.dir}. Continue with: python -m lab train --run-dir {run.dir} --resume" in returned[1]
+    how = f"Continue with: python -m lab train --run-dir {run.dir} --resume"
+    assert f"stopped at step {run.step} in {run.dir}. {how}" in returned[1]
+    assert f"with a checkpoint; a second Ctrl-C ends the process without one. {how}" in returned[1]
+    assert "Stopping after step " in returned[1]
 
 
 @pytest.mark.slow

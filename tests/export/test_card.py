@@ -36,7 +36,7 @@ def test_the_card_of_an_adapter(trained, tmp_path, model_folder):
         "| `lora_rank` | `2` |",
         "version 0: 50 pairs, as they were imported",
         "Checkpoint of step 4 of 4; the run is finished",
-        "head that told degrees of preference apart",
+        "degree head was used in training only",
         "AutoPeftModelForCausalLM",
         "torch 2.",
     ):
