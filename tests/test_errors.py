@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 import lab
-from lab.errors import did_you_mean
+from lab.errors import FigureError, did_you_mean
 from lab.run.config import TrainConfig
 from lab.store import StoreReader, StoreWriter
+from lab.training import create_run
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,15 @@ def test_figures_are_suggested(tmp_path):
     StoreWriter(tmp_path).close()
     with pytest.raises(ValueError, match="Did you mean 'margins'"):
         run_figure(StoreReader(tmp_path), "margin")
+
+
+def test_figures_are_drawn_of_a_run_and_of_nothing_else(tmp_path):
+    from lab.plots import figure_file
+
+    folder = tmp_path / "run"
+    create_run(folder, TrainConfig.parse(objective="dpo"), pairs_store="gone", pairs_version=0, pairs_name="gone")
+    StoreWriter(folder).close()
+    assert figure_file(lab.open_run(folder), "loss", "CSV").startswith(b"step")
+    for source in (folder, str(folder), None):
+        with pytest.raises(FigureError, match="is no run; give a run"):
+            figure_file(source, "loss", "CSV")
