@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import pytest
 
 import lab
 from lab.objectives import OBJECTIVES, make_objective
 from lab.run.config import ConfigError, TrainConfig, with_parameters
+from tests.training.comparing import until
 
 SHORT = {"steps": 2, "batch_size": 4, "device": "cpu", "evaluate": False, "probe_budget": 0, "background": False}
 
@@ -63,9 +63,7 @@ def test_resuming_a_finished_run_says_how_to_train_longer(rows, model_folder, ca
 def test_resuming_a_paused_run_names_the_other_way(rows, model_folder):
     run = lab.train("dpo", rows, model_folder("gpt2"), **SHORT | {"steps": 100_000, "background": True})
     run.pause()
-    while run.state != "paused":
-        assert run.state in ("queued", "running"), run.error
-        time.sleep(0.02)
+    until(lambda: run.state == "paused")
     with pytest.raises(lab.RunError, match=r"is paused .*run.resume\(\)"):
         lab.train(run_dir=run.folder, resume=True)
     run.stop()

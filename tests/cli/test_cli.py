@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +19,7 @@ from lab.cli.screens import Bar
 from lab.run.config import TrainConfig
 from lab.store import StoreWriter
 from lab.training import create_run
+from tests.training.comparing import until
 
 
 @pytest.fixture
@@ -112,8 +112,7 @@ def test_runs_and_show_and_steer(data, model_folder, tmp_path, capsys):
     run = lab.train(
         "dpo", data, model_folder("gpt2"), steps=100_000, batch_size=4, save_every=0, device="cpu", evaluate=False, name="mine"
     )
-    while run.step < 2:
-        pass
+    until(lambda: run.step >= 2)
     assert main(["runs", "--json"]) == 0
     row = json.loads(capsys.readouterr().out)
     assert row["state"] == "running"
@@ -195,8 +194,7 @@ def test_the_queue_is_shown_and_changed(data, model_folder, tmp_path, capsys):
     assert "No run trains or waits" in capsys.readouterr().out
     settings = {"steps": 100_000, "batch_size": 4, "save_every": 0, "device": "cpu", "evaluate": False}
     runs = [lab.train("dpo", data, model_folder("gpt2"), run_dir=tmp_path / name, **settings) for name in "abc"]
-    while runs[2].place is None or runs[2].place.place != 2:
-        time.sleep(0.02)
+    until(lambda: runs[2].place is not None and runs[2].place.place == 2)
     folders = [str(run.dir) for run in runs]
     assert main(["queue", "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
