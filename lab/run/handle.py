@@ -85,7 +85,7 @@ class Run(RunData):
     @property
     def name(self) -> str:
         """The run's name, or that of its folder if it has none."""
-        return self.manifest["config"]["name"] or self.dir.name
+        return str(self.manifest["config"]["name"] or self.dir.name)
 
     @property
     def state(self) -> str:
@@ -129,7 +129,8 @@ class Run(RunData):
         """Why the run stopped by itself, in one sentence; None if it did not."""
         status = self.reader.status()
         outcome = None if status.get("state") in ENDED else self._outcome(status)
-        return outcome.reason if outcome else status.get("reason")
+        reason: str | None = outcome.reason if outcome else status.get("reason")
+        return reason
 
     @property
     def error(self) -> str | None:
@@ -139,7 +140,8 @@ class Run(RunData):
             return last_words(self.dir)
         if not status.get("error") and status.get("state") not in ENDED and (outcome := self._outcome(status)):
             return outcome.error
-        return status.get("error")
+        error: str | None = status.get("error")
+        return error
 
     def pause(self) -> None:
         """Pause at the next safe point. `resume()` continues."""
