@@ -12,7 +12,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that accepts no abbreviated flags and reports an error in one line."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **more)
+        super().__init__(*args, **{**more, "allow_abbrev": False})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Parse arguments; exits with an error for unknown ones."""

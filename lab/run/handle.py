@@ -207,11 +207,12 @@ class Run(RunData):
         deadline = time.monotonic() + timeout
         while True:
             ended = self.state in ENDED
-            for event in self.events("change", "refused").itertuples():
-                if event.detail.get("id") == request:
-                    if event.kind == "refused":
-                        raise RunError(event.detail["message"])
-                    return {"step": event.step, "settings": event.detail["settings"]}
+            events = self.events("change", "refused")
+            for step, kind, detail in zip(events["step"], events["kind"], events["detail"]):
+                if detail.get("id") == request:
+                    if kind == "refused":
+                        raise RunError(detail["message"])
+                    return {"step": int(step), "settings": detail["settings"]}
             if ended:
                 raise RunError(f"The run {self.name} is {self.state}; it ended before it handled the request.")
             if time.monotonic() > deadline:

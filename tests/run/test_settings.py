@@ -10,7 +10,7 @@ from lab.run.checkpoints import START, checkpoints_by_step, find_checkpoint
 from lab.run.config import ConfigError, TrainConfig
 from lab.run.handle import Run
 from lab.run.settings import checkpoint_settings, pairs_version_at, settings_at
-from lab.store import Change, write_changes
+from lab.store import Change, StoreWriter, write_changes
 from lab.store.folder import FACTS
 from lab.training import create_run
 
@@ -21,6 +21,7 @@ CONFIG = TrainConfig.parse(objective={"name": "dpo", "beta": 0.1}, learning_rate
 def run(tmp_path):
     folder = tmp_path / "run"
     create_run(folder, CONFIG, pairs_store="", pairs_version=3, pairs_name="own")
+    StoreWriter(folder).close()
     write_changes(folder, [Change(2, {"beta": 0.2}), Change(4, {}, 5), Change(4, {"learning_rate": 1e-4})])
     return Run(folder)
 
