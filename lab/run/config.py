@@ -290,7 +290,7 @@ def with_parameters(objective: Any, keywords: Mapping[str, Any]) -> tuple[Any, d
     known = kind.model_fields if kind is not None else {}
     for name in parameters:
         if name not in known:
-            of = f", and {kind.name} has no such parameter" if kind is not None else ""
+            of = f", and {kind.name} has no such parameter (it has {', '.join(known)})" if kind is not None else ""
             suggestion = did_you_mean(name, [*known, *TrainConfig.model_fields])
             raise ConfigError(f"There is no setting {name!r}{of}; `python -m lab train --help` lists the settings.{suggestion}")
     if not parameters:
