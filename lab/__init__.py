@@ -1,4 +1,4 @@
-"""The preference lab: watch and steer how a preference objective moves a language model.
+"""A lab for preference optimization: train a language model on preference pairs, observe and control the training.
 
 import lab
 pairs = lab.open_pairs("world")
@@ -17,6 +17,7 @@ from lab import threads
 
 threads.sleep_while_waiting()  # before anything loads torch
 warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm without ipywidgets prints its bars as text
+warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # about its own use of torch
 
 if TYPE_CHECKING:
     from lab.api import preflight, token_logps, train
@@ -65,7 +66,7 @@ __all__ = [
     "watch",
 ]
 
-_ROOMS = {
+_SOURCES = {
     "lab.api": ("preflight", "token_logps", "train"),
     "lab.comparison": ("compare",),
     "lab.export": ("export_run",),
@@ -84,11 +85,11 @@ _ROOMS = {
 
 
 def __getattr__(name: str) -> Any:
-    """Rooms are imported when they are first needed: reading a run must not cost the import of torch."""
-    for room, names in _ROOMS.items():
+    """Import public names on first use, so that reading a run does not import torch."""
+    for source, names in _SOURCES.items():
         if name in names:
-            module = importlib.import_module(room)
-            if room in ("lab.objectives", "lab.run.config"):  # the registry is whole only with the user's own
+            module = importlib.import_module(source)
+            if source in ("lab.objectives", "lab.run.config"):  # the registry includes custom objectives
                 importlib.import_module("lab.extensions").load()
             return getattr(module, name)
     raise AttributeError(f"module 'lab' has no attribute {name!r}")

@@ -1,23 +1,35 @@
-"""Base of the lab's own errors: one sentence each, shown in a notebook without a long traceback."""
+"""Base classes of the lab's errors: one sentence each, which a notebook shows without a long traceback."""
 
 from __future__ import annotations
 
+import difflib
 import sysconfig
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 LIBRARIES = tuple({str(Path(__file__).parent), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")})
 
 
 class LabError(ValueError):
-    """Something that cannot be done, in one sentence that says what, where and what to do instead."""
+    """An operation that is not possible, in one sentence: what, where, and what to do instead."""
 
     def _render_traceback_(self) -> list[str]:
-        """Lines that IPython shows in place of a traceback: the caller's line, and the sentence."""
+        """Return the lines that IPython shows in place of a traceback: the caller's line, and the sentence."""
         own = [frame for frame in traceback.extract_tb(self.__traceback__) if not frame.filename.startswith(LIBRARIES)]
         place = [f"line {own[-1].lineno}: {own[-1].line}"] if own and own[-1].line else []
         return [*place, f"{type(self).__name__}: {self}"]
 
 
 class FigureError(LabError):
-    """A figure that does not exist, in one sentence."""
+    """A figure that does not exist."""
+
+
+def did_you_mean(word: object, names: Iterable[str]) -> str:
+    """Return " Did you mean 'steps'?" for the name closest to a misspelled word, or "" where none is close.
+
+    Appended to an error message, hence the leading space.
+    """
+    spelled = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(str(word).lower(), spelled, n=1)
+    return f" Did you mean {spelled[close[0]]!r}?" if close else ""

@@ -1,7 +1,7 @@
-"""Objectives of your own for every process: Python files in `LAB_HOME/objectives` are run when the lab is first used.
+"""Custom objectives for every process: Python files in `LAB_HOME/objectives` are run when the lab is first used.
 
-A class registered in a notebook lives in that notebook. The same lines in a file there are known to the dashboard and the
-command line too. Nothing else is ever loaded from that folder, and nothing writes to it.
+An objective registered in a notebook exists in that notebook alone. Defined in a file of that folder, it is also available in the
+dashboard and on the command line. The lab loads nothing else from the folder and never writes to it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from lab import home
 log = logging.getLogger(__name__)
 
 PREFIX = "lab_extension_"
-"""Of the names of the modules that such files become."""
+"""Prefix of the modules' names."""
 
 loaded: set[Path] = set()
 
 
 def folder() -> Path:
-    """Where the files are looked for."""
+    """Return the folder of the files."""
     return home.home() / "objectives"
 
 

@@ -1,7 +1,8 @@
-"""Where the lab keeps things: `LAB_HOME` for what people made (runs, pair stores), `LAB_CACHE` for what can be made again."""
+"""Folders of the lab: `LAB_HOME` for runs and pair stores, `LAB_CACHE` for files that can be recomputed."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -14,34 +15,34 @@ NAME = "preference-lab"
 
 
 def home() -> Path:
-    """Folder of runs and pair stores: $LAB_HOME, or the user's data folder."""
+    """Return the folder of runs and pair stores: $LAB_HOME, or the user's data folder."""
     return Path(os.environ.get("LAB_HOME") or platformdirs.user_data_path(NAME))
 
 
 def cache() -> Path:
-    """Folder of the embedded world and the reference log-probs: $LAB_CACHE, or the user's cache folder."""
+    """Return the folder of the embedded world and cached reference log-probs: $LAB_CACHE, or the user's cache folder."""
     return Path(os.environ.get("LAB_CACHE") or platformdirs.user_cache_path(NAME))
 
 
 def runs_dir() -> Path:
-    """Folder that every run stands in, or is linked from."""
+    """Return the folder that contains every run, or a link to it."""
     return home() / "runs"
 
 
 def new_run_dir(label: str) -> Path:
-    """A run folder that does not exist yet, named by the time and a label."""
+    """Return a run folder that does not exist yet, named by time and label."""
     stem = f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
     names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, 10_000))
     return next(path for name in names if not (path := runs_dir() / name).exists())
 
 
 def queue_dir() -> Path:
-    """Folder of this machine's queues: a home may be shared by several machines, and each has devices of its own."""
+    """Return the folder of this machine's device queues. Machines that share a home have separate queues."""
     return home() / "queue" / (platform.node() or "here")
 
 
 def list_run(folder: Path) -> None:
-    """Make a run that stands elsewhere appear among the others, by a link in `runs_dir()`."""
+    """List a run in any folder among the others, by a link in `runs_dir()`."""
     folder = folder.resolve()
     if folder.parent == runs_dir().resolve():
         return
@@ -52,8 +53,9 @@ def list_run(folder: Path) -> None:
 
 
 def run_folders() -> list[Path]:
-    """Folders of all known runs, newest first; links to runs that are gone are left out."""
-    if not runs_dir().exists():
-        return []
-    found = [path for path in runs_dir().iterdir() if (path / "run.json").exists()]
-    return sorted(found, key=lambda path: (path / "run.json").stat().st_mtime, reverse=True)
+    """Return the folders of all known runs, newest first. Links to deleted runs are left out."""
+    made: dict[Path, float] = {}
+    for path in runs_dir().iterdir() if runs_dir().exists() else ():
+        with contextlib.suppress(OSError):  # no run, or deleted at this moment
+            made[path] = (path / "run.json").stat().st_mtime
+    return sorted(made, key=lambda path: made[path], reverse=True)

@@ -1,4 +1,4 @@
-"""Live figures of a run in a notebook, updated in place while it trains.
+"""Live figures of a run in a notebook, updated in place while the run trains.
 
 In JupyterLab each figure is one output with a display id. Plotly's extension draws an output once and ignores its updates, so every
 refresh sends a figure twice: to the output, which is what the notebook file stores, and to a script in the line below the figures,
@@ -63,7 +63,7 @@ REDRAW = """<script>(() => {
 def watch(run: Run | str | Path, *names: str, every: float = 1.0, dark: bool = False) -> None:
     """Show figures of a run under the cell and update them in place until the run has ended.
 
-    Interrupting the cell ends the watching, not the run. In a terminal, which shows no figures, the line about the run is printed.
+    Interrupting the cell stops the updates, not the run. A terminal shows no figures, only the line with the run's state.
 
     Args:
         run: A run, its folder or its name.
@@ -72,9 +72,9 @@ def watch(run: Run | str | Path, *names: str, every: float = 1.0, dark: bool = F
         dark: Draw for a dark background.
 
     Raises:
-        FigureError: For a name that is no figure.
-        LabError: For another number of seconds than 0 to an hour.
-        RunError: Where there is no such run.
+        FigureError: If a name is no figure.
+        LabError: If `every` is not between 0 and 3600.
+        RunError: If there is no such run.
     """
     if isinstance(every, bool) or not isinstance(every, int | float) or not 0 <= every <= LONGEST:
         raise LabError(f"every={every!r} is no number of seconds between two updates; give one from 0 to {LONGEST:.0f}.")
@@ -90,7 +90,7 @@ def watch(run: Run | str | Path, *names: str, every: float = 1.0, dark: bool = F
 
 
 def _follow(run: Run, view: _Cell | _Terminal, every: float) -> None:
-    """Refresh a view until its run has ended. What cannot be read at one moment, as while the store is busy, is read later."""
+    """Refresh a view until its run has ended. A read that fails, for example while the store is busy, is repeated later."""
     failed = 0
     while True:
         started, line = time.thread_time(), None
@@ -172,14 +172,14 @@ class _Cell:
         self._line: Line = ("", 0.0)
 
     def refresh(self, line: Line, ended: bool) -> None:
-        """Redraw what has changed. Raises FigureError for a name that is no figure."""
+        """Redraw figures that have changed. Raises FigureError for an unknown name."""
         self.record.refresh()
         redrawn = self._redraw(ended) if ended or self._version != self.record.version else {}
         if redrawn or line != self._line:
             self._show_line(line, redrawn)
 
     def _redraw(self, ended: bool) -> dict[str, str]:
-        """Send changed figures to their outputs; returns those that a script has to redraw, as JSON by display id."""
+        """Send changed figures to their outputs; return those that a script has to redraw, as JSON by display id."""
         version = self.record.version
         bundles = {name: _bundle(self._figure(name, ended)) for name in self.ids}
         redrawn = {}
@@ -196,7 +196,7 @@ class _Cell:
         return redrawn
 
     def _figure(self, name: str, ended: bool) -> go.Figure:
-        """A figure that the script finds again by its `meta`; an empty one where its numbers may still come."""
+        """A figure that the script finds by its `meta`; an empty one while its numbers may still be recorded."""
         from lab.plots import DISTRIBUTION, SCALAR, run_figure
         from lab.plots.style import empty, with_background
 
@@ -216,7 +216,7 @@ class _Cell:
         self._show_line((message, self._line[1]), {})
 
     def close(self, message: str) -> None:
-        """Leave a last line below the figures, without a script: this is what the notebook file keeps."""
+        """Show a last line below the figures, without a script; the notebook file stores it."""
         self._show(self.line_id, {"text/plain": message, "text/html": f"<div>{escape(message)}</div>"})
 
     def _show_line(self, line: Line, redrawn: dict[str, str]) -> None:
@@ -227,7 +227,7 @@ class _Cell:
         self._line = line
 
     def _show(self, display_id: str, bundle: dict[str, Any]) -> bool:
-        """Display a bundle of MIME types, or update it where it is displayed; returns whether it was."""
+        """Display a bundle of MIME types, or update it; return whether it was displayed before."""
         from IPython.display import display
 
         update = display_id in self._displayed
@@ -249,7 +249,7 @@ class _Terminal:
         self._state = ""
 
     def refresh(self, line: Line, ended: bool) -> None:
-        """Overwrite the line in place; where the output is no terminal, print it when the run's state changes."""
+        """Overwrite the line in place; if the output is no terminal, print it when the run's state changes."""
         message, _ = line
         if sys.stdout.isatty():
             self.report(message)

@@ -1,4 +1,4 @@
-"""Preference pairs by their source, the embedded world's among them. Nothing here needs torch or transformers."""
+"""Opening preference pairs by their source, including those of the embedded world, without importing torch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ Progress = Callable[[str, float], None]
 
 
 def open_pairs(source: Any = WORLD, *, split: str = "train", progress: Progress | None = None) -> PairStore:
-    """Preference pairs as a versioned, editable store.
+    """Open preference pairs as a versioned, editable store.
 
-    source: "world" (the embedded one), a JSONL, JSON, CSV or Parquet file, a hub id, a `datasets.Dataset`, a list of dicts,
-    or a store's own .sqlite file. Opening the same content again finds the edits made before.
-    progress(what, share) reports while the embedded world is built, the first time.
-    Raises PairsError in one sentence that names the line.
+    Opening the same content again returns the same store, with the edits made before.
+
+    Args:
+        source: "world" for the pairs of the embedded world; a JSONL, JSON, CSV or Parquet file; a hub id; a `datasets.Dataset`; a
+            list of dicts in TRL's preference formats; or a store's own .sqlite file.
+        split: Split of a hub data set.
+        progress: Called as progress(what, share) while the embedded world is built, the first time.
+
+    Raises:
+        PairsError: If the source cannot be read as pairs; the message names the line.
     """
     if isinstance(source, PairStore):
         return source

@@ -1,8 +1,8 @@
-"""How torch's threads wait for one another. It is settled by the environment when torch is loaded, and cannot be changed later.
+"""The OpenMP wait policy of torch's threads, which is read from the environment when torch is imported.
 
-Spinning threads make a training step up to 1.4 times faster on cores that nobody else wants, and 2 to 10 times slower beside a
-dashboard, a notebook or a second run (measured on 2 cores). So they sleep, except in a process that does nothing but train on a
-machine that is idle when it starts. Whoever sets OMP_WAIT_POLICY or GOMP_SPINCOUNT decides otherwise.
+Spinning threads make a training step up to 1.4 times faster on idle cores, but 2 to 10 times slower besides a dashboard, a notebook
+or a second run (measured on 2 cores). Threads therefore sleep, except in a process that only trains, on a machine that is idle
+when it starts. The environment variables OMP_WAIT_POLICY and GOMP_SPINCOUNT override this.
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ import sys
 
 POLICY, OURS = "OMP_WAIT_POLICY", "LAB_SET_WAIT_POLICY"
 IDLE = 0.4
-"""Cores' worth of work by others below which a machine counts as idle."""
+"""Number of cores used by other processes below which a machine counts as idle."""
 
 
 def sleep_while_waiting() -> None:
-    """What every process of the lab begins with."""
+    """Let waiting threads sleep. Call before torch is imported."""
     if not {POLICY, "GOMP_SPINCOUNT"} & set(os.environ):
         os.environ |= {POLICY: "PASSIVE", OURS: "1"}
 
 
 def spin_where_idle() -> bool:
-    """For a process that only trains, before it loads torch; True if its threads will spin."""
+    """Let waiting threads spin if the machine is idle. Call in a process that only trains, before torch is imported.
+
+    Returns whether they will spin.
+    """
     together = int(os.environ.get("WORLD_SIZE", "1")) > 1  # they would spin against each other
     if os.environ.get(OURS) != "1" or "torch" in sys.modules or together or _others_work() > IDLE:
         return False
@@ -31,7 +34,7 @@ def spin_where_idle() -> bool:
 
 
 def _others_work(seconds: float = 0.2) -> float:
-    """Cores that are busy while this process waits."""
+    """The number of cores that are busy while this process waits."""
     import psutil
 
     return psutil.cpu_percent(interval=seconds) / 100 * (os.cpu_count() or 1)

@@ -1,8 +1,8 @@
-"""Twin runs: the same start and the same batches in the same order under two objectives, so that all that differs is the objective.
+"""Twin runs: equal initial weights and equal batches in equal order, so that they differ in the objective alone.
 
-What makes them twins is what a run is a function of: the model's weights (an adapter's first ones are drawn from the seed), the
-pairs in one version, the seed and the batch size. Where they train they train one after the other unless told otherwise: on one
-device two at once take as long as two in turn, need twice the memory, and neither's seconds say any more how fast its objective is.
+Twins share everything a run is a function of: the weights (an adapter's are drawn from the seed), one version of the pairs, the
+seed and the batch size. By default they train one after the other: two at once on one device take as long, need twice the memory,
+and distort each other's timing.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from lab import api, home
-from lab.api import Executor, Progress
 from lab.objectives import Objective
+from lab.opening import Progress
 from lab.pairs import PairStore
 from lab.policy.text.chat_template import now
 from lab.run.config import ConfigError, TrainConfig
 from lab.run.handle import Run, open_run
 from lab.store import RunError, write_twins
 from lab.store.folder import RUN_FILE
+from lab.training.setup.executor_choice import Executor
 
 PATIENCE = 60.0
-"""Seconds that a run gets for joining its queue before the next one is started: a process of its own takes some to begin."""
+"""Seconds to wait for a run to join its queue before the next one is started; a new process takes several."""
 
 NOT_SHARED = ("objective", "pairs", "model", "name")
-"""Fields of a configuration that `begins_like` says in other words, or that a twin has of its own."""
+"""Settings that twins do not share, or that `begins_like` returns under another name."""
 
 
 def train_twins(
@@ -46,13 +47,14 @@ def train_twins(
     listed: bool = True,
     **settings: Any,
 ) -> tuple[Run, ...]:
-    """Start a run for each objective that differ in nothing else: same first weights, same pairs, same batches in the same order.
+    """Start one run per objective; they have equal initial weights, pairs, and batches in equal order.
 
-    objectives: two or more, each as `lab.train` takes it.   like: begin as this run began, with its settings, pairs and model,
-    apart from the settings that are given here.   branch_from, at, keep_optimizer: every twin is a branch from that checkpoint.
-    run_dirs: a folder for each.   queue: they train one after the other, in their order; False trains them at once.
-    Everything else as in `lab.train`. The runs know each other (`run.twins`), also after a reload or a resume; `lab.compare`
-    lays them side by side. Raises ConfigError, PairsError or RunError, each in one sentence, before anything is started.
+    lab.train_twins(("dpo", {"name": "sgdpo", "r1": 0.7}), steps=200)
+
+    Arguments and errors are those of `lab.train`, with these differences: `objectives` are two or more; `like` is a run whose
+    settings, pairs and model are used where none are given; with `branch_from` every twin branches from that checkpoint;
+    `run_dirs` is a folder for each; `queue` trains one after the other, in their order. Nothing is started if one of the runs is
+    not possible. `Run.twins` lists the others, and `lab.compare` compares them.
     """
     folders = make_twins(
         objectives,
@@ -82,16 +84,17 @@ def train_twin(
     progress: Progress | None = None,
     listed: bool = True,
 ) -> Run:
-    """Start a twin of a run that is there already: it begins as that one began, under another objective. Rest as in `lab.train`.
+    """Start a twin of an existing run: it begins as that run began, with another objective.
 
-    What was changed in the other run while it trained (settings, edits of its pairs) does not happen again in the twin.
+    Settings and pairs that were changed in the other run during training are not changed in the twin. `run` is a run, its folder
+    or its name; other arguments and errors are those of `lab.train`.
     """
     other = run if isinstance(run, Run) else open_run(run)
     known = [TrainConfig.parse(**each.manifest["config"]) for each in (other, *other.twins)]
-    wanted = _configured([objective], {})
-    _require_different([*known, *wanted])
+    configs = _configured([objective], {})
+    _require_different([*known, *configs])
     folder = api.make_run(
-        wanted[0].objective,
+        configs[0].objective,
         run_dir=run_dir,
         listed=listed,
         known_elsewhere=executor == "process",
@@ -117,7 +120,7 @@ def make_twins(
     listed: bool = True,
     **settings: Any,
 ) -> tuple[Path, ...]:
-    """Make the folders of twins without starting them; arguments and errors are those of `train_twins`."""
+    """Make the folders of twins without starting them. Arguments and errors are those of `train_twins`."""
     if len(objectives) < 2:
         raise ConfigError('Twins need two objectives, for example ("dpo", "sgdpo"); for one run use lab.train.')
     if like is not None and branch_from is not None:
@@ -135,15 +138,15 @@ def make_twins(
         begins |= _one_version(begins.get("pairs", api.WORLD), progress)
     if not begins.keys() & {"template_time", "branch_from"}:
         begins["template_time"] = now().isoformat()
-    wanted = _configured(objectives, settings)
-    _require_different(wanted)
+    configs = _configured(objectives, settings)
+    _require_different(configs)
     if known_elsewhere:
-        for config in wanted:
+        for config in configs:
             api.require_known_elsewhere(config.objective)
-    folders = _folders(wanted, run_dirs)
-    for config, folder in zip(wanted, folders):
-        called = {"name": f"{name}-{config.objective.name}"} if name else {}
-        api.make_run(config.objective, run_dir=folder, listed=listed, progress=progress, **begins | called)
+    folders = _folders(configs, run_dirs)
+    for config, folder in zip(configs, folders):
+        named = {"name": f"{name}-{config.objective.name}"} if name else {}
+        api.make_run(config.objective, run_dir=folder, listed=listed, progress=progress, **begins | named)
     write_twins(folders)
     return tuple(folders)
 
@@ -156,7 +159,7 @@ def start_in_order(
     background: bool = True,
     progress: Progress | None = None,
 ) -> tuple[Run, ...]:
-    """Start the runs that were made in some folders; where they queue, each joins the queue before the next one is started."""
+    """Start the runs in some folders. With `queue`, each has joined the queue before the next one is started."""
     runs = []
     for folder in folders:
         runs.append(api.start_run(folder, executor=executor, queue=queue, background=background, progress=progress))
@@ -166,44 +169,46 @@ def start_in_order(
 
 
 def begins_like(run: Run) -> dict[str, Any]:
-    """Arguments of `lab.api.make_run`, without an objective, with which a run begins as `run` began: from the same checkpoint if
-    it is a branch, else from the same model, with the same settings and the same version of the same pairs."""
+    """Return arguments of `lab.api.make_run`, without an objective, for a run that begins as `run` began.
+
+    For a branch, that is its first checkpoint; else the model, the settings and the version of the pairs.
+    """
     manifest = run.manifest
     if "branch" in manifest:
-        told = manifest["branch"]
-        return {"branch_from": run, "at": told["step"], "keep_optimizer": told["keep_optimizer"]}
+        branch = manifest["branch"]
+        return {"branch_from": run, "at": branch["step"], "keep_optimizer": branch["keep_optimizer"]}
     config = TrainConfig.parse(**manifest["config"]).made_at(manifest["created"]).model_dump(mode="json")
     settings = {name: value for name, value in config.items() if name not in NOT_SHARED}
-    facts = {name: manifest[name] for name in ("pairs_store", "pairs_version", "pairs_name")}
-    return {"pairs": PairStore(manifest["pairs_store"]), "model": manifest["config"]["model"], "manifest": facts, **settings}
+    stored = {name: manifest[name] for name in ("pairs_store", "pairs_version", "pairs_name")}
+    return {"pairs": PairStore(manifest["pairs_store"]), "model": manifest["config"]["model"], "manifest": stored, **settings}
 
 
 def _one_version(pairs: Any, progress: Progress | None) -> dict[str, Any]:
-    """The pairs, and their version of now: an edit between the making of two twins must not part them."""
+    """The pairs with their present version, so that an edit while the twins are made does not make them different."""
     store = api.open_pairs(pairs, progress=progress)
-    facts = {"pairs_store": str(store.path), "pairs_version": store.version, "pairs_name": store.name}
-    return {"pairs": pairs if isinstance(pairs, (str, Path)) else store, "manifest": facts}
+    stored = {"pairs_store": str(store.path), "pairs_version": store.version, "pairs_name": store.name}
+    return {"pairs": pairs if isinstance(pairs, (str, Path)) else store, "manifest": stored}
 
 
 def _configured(objectives: Sequence[Any], settings: Mapping[str, Any]) -> list[TrainConfig]:
-    """A configuration for each objective, so that what cannot work is refused before anything is made."""
+    """A configuration for each objective, validated before a folder is made."""
     return [TrainConfig.parse(objective=objective, **settings) for objective in objectives]
 
 
 def _require_different(configs: Sequence[TrainConfig]) -> None:
-    """Raises ConfigError where two twins would be one and the same run."""
+    """Raise ConfigError if two twins would be identical."""
     seen: list[Objective] = []
     for config in configs:
         if config.objective in seen:
             raise ConfigError(
-                f"Two twins with the same objective ({config.objective.name}) would be one run, number for number; "
+                f"Two twins with the same objective ({config.objective.name}) would be identical runs; "
                 "give another objective, or another value of one of its parameters."
             )
         seen.append(config.objective)
 
 
 def _folders(configs: Sequence[TrainConfig], given: Sequence[str | Path] | None) -> list[Path]:
-    """A folder for each run; raises RunError where one is taken."""
+    """A folder for each run. Raises RunError if one of them holds a run."""
     if given is not None and len(given) != len(configs):
         raise ConfigError(f"There are {len(configs)} objectives and {len(given)} run_dirs; give a folder for each.")
     folders: list[Path] = []
@@ -221,7 +226,7 @@ def _folders(configs: Sequence[TrainConfig], given: Sequence[str | Path] | None)
 
 
 def _await_place(run: Run) -> None:
-    """Wait until a run stands in its queue, so that nobody who is started later comes before it."""
+    """Wait until a run has joined its queue, so that runs started later come after it."""
     deadline = time.monotonic() + PATIENCE
     while run.state == "queued" and run.place is None and time.monotonic() < deadline:
         time.sleep(0.02)

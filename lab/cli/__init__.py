@@ -1,12 +1,11 @@
 """The command line. Every command is one module with `add` (its grammar) and functions from parsed arguments to an exit code.
 
-Only the module of the command that was asked for is imported: listing runs must not wait for torch.
-Errors that people can mend end in one line on standard error and exit code 1.
+Only the module of the given command is imported, so that listing runs does not import torch. Errors of use end in one line on
+standard error and exit code 1.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
 import io
@@ -16,47 +15,55 @@ import os
 import sqlite3
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from lab import threads
+from lab.errors import did_you_mean
+
+from .parser import Parser
 
 COMMANDS = {
     "train": ("train", "start or continue a run"),
     "runs": ("runs", "list the runs"),
-    "show": ("runs", "look at a run, or steer it"),
-    "queue": ("queue", "who trains, who waits; change the order"),
+    "show": ("runs", "show a run, or control it"),
+    "queue": ("queue", "list running and waiting runs, and change their order"),
     "export": ("export", "write a run's model for transformers and peft"),
-    "pairs": ("pairs", "look at preference pairs, check and export them"),
-    "world": ("world", "build and look at the embedded world"),
+    "pairs": ("pairs", "show, check and export preference pairs"),
+    "world": ("world", "build and show the embedded world"),
     "bench": ("bench", "measure this machine"),
 }
 
 
-def parser(command: str) -> argparse.ArgumentParser:
-    """The grammar: all commands by name, the one that was asked for in full."""
-    top = argparse.ArgumentParser(
-        prog="python -m lab", description="A lab for preference optimization: train, watch and steer, and look into pairs."
+def parser(command: str) -> Parser:
+    """Return the grammar: the given command in full, the others by name."""
+    top = Parser(
+        prog="python -m lab", description="A lab for preference optimization: train, observe and control runs, edit pairs."
     )
     commands = top.add_subparsers(title="commands", required=True, metavar="command")
-    asked = COMMANDS.get(command, ("", ""))[0]
+    wanted = COMMANDS.get(command, ("", ""))[0]
     for name, (module, message) in COMMANDS.items():
-        if module != asked:
+        if module != wanted:
             commands.add_parser(name, help=message)
-    if asked:
-        importlib.import_module(f"lab.cli.{asked}").add(commands)
+    if wanted:
+        importlib.import_module(f"lab.cli.{wanted}").add(commands)
     return top
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command and return its exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("lab.training.lifecycle").setLevel(logging.CRITICAL)  # how a run ended is said once, by the command
+    logging.getLogger("lab.training.lifecycle").setLevel(logging.CRITICAL)  # the command itself reports how a run ended
+    warnings.simplefilter("ignore", FutureWarning)  # of transformers and torch, about their own use of each other
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # pairs may hold what a terminal cannot say
+            stream.reconfigure(errors="backslashreplace")  # pairs may hold characters that a terminal cannot print
     if arguments[:1] == ["train"]:
         threads.spin_where_idle()  # before the command's module brings torch
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        fail(f"There is no command {arguments[0]!r}; choose one of {', '.join(COMMANDS)}.{did_you_mean(arguments[0], COMMANDS)}")
+        return 2
     try:
         options = parser(arguments[0] if arguments else "").parse_args(arguments)
         return int(options.run(options) or 0)
@@ -66,14 +73,14 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return 0
     except (ValueError, RuntimeError, OSError, MemoryError, sqlite3.Error) as error:
-        # ConfigError, PairsError, RunError and ModelError are ValueErrors and say in one sentence what to do.
-        fail(_words(error))
+        # The lab's own errors (ConfigError, PairsError, RunError, ModelError) are ValueErrors with one sentence.
+        fail(_message(error))
         return 1
 
 
-def _words(error: Exception) -> str:
-    """An error as it is said; that memory ran out, or the disk is full, with what to do about it, as a run says it."""
-    from lab.store.durable import disk_problem  # brings pandas, which Ctrl-C should not wait for
+def _message(error: Exception) -> str:
+    """The message of an error; of a full disk or memory, with what to do about it."""
+    from lab.store.durable import disk_problem  # imports pandas, which Ctrl-C should not wait for
 
     if problem := disk_problem(error):
         return problem
@@ -87,10 +94,10 @@ def _words(error: Exception) -> str:
 
 
 def fail(message: str) -> None:
-    """Say in one line what went wrong.
+    """Print an error in one line.
 
-    A launcher (`accelerate launch`, `torchrun`) prints a traceback of its own below that; it closes with what it finds in the file
-    it named to this process, so the same line stands there, too, at the very end.
+    A launcher (`accelerate launch`, `torchrun`) prints its own traceback below, which ends with the content of a file that it names
+    in the environment; the line is written there too.
     """
     line = f"error: {' '.join(message.split())}"
     print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""`python -m lab bench`: how fast this machine trains, objective by objective."""
+"""`python -m lab bench`: training speed of this machine by objective."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 def add(commands: Any) -> None:
     """Declare the command."""
     p = commands.add_parser(
-        "bench", help="measure this machine", description="Pairs per second of short real runs, alternating, medians."
+        "bench", help="measure this machine", description="Median pairs per second of short runs, alternating objectives."
     )
-    p.add_argument("--objectives", default="dpo,sgdpo,alpha_dpo,simpo,spo", metavar="A,B", help="which to compare")
+    p.add_argument("--objectives", default="dpo,sgdpo,alpha_dpo,simpo,spo", metavar="A,B", help="objectives to compare")
     p.add_argument("--model", default="world", metavar="M", help="world, a folder or a hub id (default: world)")
     p.add_argument("--pairs", default="world", metavar="P", help="as for train (default: world)")
-    p.add_argument("--steps", type=int, default=30, metavar="N", help="steps a round (default: 30)")
+    p.add_argument("--steps", type=int, default=30, metavar="N", help="steps per round (default: 30)")
     p.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds, alternating between the objectives (default: 3)")
-    p.add_argument("--batch-size", type=int, default=8, metavar="N", help="pairs a step (default: 8)")
+    p.add_argument("--batch-size", type=int, default=8, metavar="N", help="pairs per step (default: 8)")
     p.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a table: objective, median pairs per second, ratio to the first one."""
+    """Print a table: objective, median pairs per second, ratio to the first objective."""
     from lab import api
 
     names = [name.strip() for name in options.objectives.split(",") if name.strip()]

@@ -1,4 +1,4 @@
-"""The end of a run in a terminal: exit code, state, how to go on, and what was measured before and after training."""
+"""The end of a run in a terminal: exit code, state, how to continue, and the evaluations before and after training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .interrupting import how_to_resume, interruption
 
 
 def exit_code(handle: Any) -> int:
-    """0 for a run that finished or was stopped on request, the signal's (130, 143) where a signal stopped it, else 1."""
+    """Return 0 for a run that finished or was stopped on request, 130 or 143 if a signal stopped it, else 1."""
     state = handle.state
     if state == "stopped" and interruption.code is not None:
         return interruption.code
@@ -20,12 +20,12 @@ def exit_code(handle: Any) -> int:
 
 
 def print_outcome(handle: Any, *, file: Any) -> None:
-    """How the run ended and how to go on, and what was measured on held-out pairs and prompts before and after."""
+    """Print how the run ended, how to continue it, and its evaluations before and after training."""
     state, checkpoints = handle.state, handle.checkpoints()
     if state in ("failed", "dead"):
-        message = str(handle.error or "The process ended without a word.")
+        message = str(handle.error or "The process ended without an error message.")
         if checkpoints:
-            change = next((one.change for one in handle.diagnose() if one.change is not None), None)
+            change = next((finding.change for finding in handle.diagnose() if finding.change is not None), None)
             message = f"{message} The last checkpoint is of step {step_of(checkpoints[-1])}. {how_to_resume(handle.dir, change)}"
         fail(message)
         return
@@ -33,10 +33,14 @@ def print_outcome(handle: Any, *, file: Any) -> None:
         print(f"stopped at step {handle.step} in {handle.dir}. {how_to_resume(handle.dir)}", file=file)
     else:
         print(f"{state} at step {handle.step} in {handle.dir}", file=file)
-    looks = list(handle.events("evaluation")["detail"])
-    if len(looks) > 1:
-        for line in before_and_after(looks[0], looks[-1]):
+    evaluations = list(handle.events("evaluation")["detail"])
+    if len(evaluations) > 1:
+        for line in before_and_after(evaluations[0], evaluations[-1]):
             print(line, file=file)
+    config, splits = handle.manifest["config"], list(handle.events("held_out")["detail"])
+    if config.get("evaluate") and splits and not splits[-1]["pairs"]:
+        why = "held_out is 0" if not config["held_out"] else f"so few prompts leave none at held_out = {config['held_out']:g}"
+        print(f"No pairs were held out ({why}), so nothing shows how the model does on other pairs; raise held_out.", file=file)
 
 
 MEASURED = (
@@ -49,26 +53,26 @@ MEASURED = (
     ("tokens of an answer", "eval/completions/mean_length", None),
     ("repeated 4-grams of an answer", "eval/repetition", None),
 )
-"""Words, the scalar, and what its interval is kept under in an evaluation's detail."""
+"""Label, scalar, and the prefix of its interval in an evaluation's detail."""
 
 WITHOUT_BEFORE = ("eval/rewards/accuracies", "eval/win_rate", "eval/kl")
-"""Policy and reference are one model before training: these are rounding, a coin and 0."""
+"""Not informative before training, when policy and reference are equal."""
 
 
 def before_and_after(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """A line for everything that the looks before and after training measured, with 95 % intervals where there are any."""
+    """Return one line per measure of the evaluations before and after training, with 95 % intervals if recorded."""
     lines = []
     for message, name, interval in MEASURED:
         if name not in after:
             continue
-        old, new = (_value(look, name, interval) for look in (before, after))
+        old, new = (_value(evaluation, name, interval) for evaluation in (before, after))
         lines.append(f"{message}: {new}" if name in WITHOUT_BEFORE or old is None else f"{message}: {old} before, {new} after")
     return lines
 
 
-def _value(look: dict[str, Any], name: str, interval: str | None) -> str | None:
-    if name not in look:
+def _value(evaluation: dict[str, Any], name: str, interval: str | None) -> str | None:
+    if name not in evaluation:
         return None
-    low, high = look.get(f"{interval}_low"), look.get(f"{interval}_high")
-    value = look[name] if abs(look[name]) > 1e-6 else 0.0  # rounding
+    low, high = evaluation.get(f"{interval}_low"), evaluation.get(f"{interval}_high")
+    value = evaluation[name] if abs(evaluation[name]) > 1e-6 else 0.0  # rounding
     return f"{value:.3g}" + ("" if low is None or high is None or math.isnan(low) else f" [{low:.3g}, {high:.3g}]")

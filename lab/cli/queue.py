@@ -1,4 +1,4 @@
-"""`python -m lab queue`: who trains on which device, who waits for it, and in which order."""
+"""`python -m lab queue`: the running and waiting runs of each device, and their order."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ def add(commands: Any) -> None:
     """Declare the command."""
     p = commands.add_parser(
         "queue",
-        help="who trains, who waits; change the order",
-        description="On every device one run trains at a time; the others wait. `show RUN --stop` takes a run out.",
+        help="list running and waiting runs, and change their order",
+        description="One run trains on a device at a time; the others wait. `show RUN --stop` removes a run from the queue.",
     )
-    p.add_argument("--json", action="store_true", help="one JSON object a line")
+    p.add_argument("--json", action="store_true", help="print one JSON object per line")
     change = p.add_mutually_exclusive_group()
-    change.add_argument("--first", metavar="RUN", help="let a waiting run be the next to train")
-    change.add_argument("--move", nargs=2, metavar=("RUN", "PLACE"), help="put a waiting run at a place; 1 is next")
+    change.add_argument("--first", metavar="RUN", help="make a waiting run the next to train")
+    change.add_argument("--move", nargs=2, metavar=("RUN", "PLACE"), help="move a waiting run to a place; 1 is next")
     p.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Change the order if asked to; print the queues."""
+    """Change the order if an option says so, and print the queues."""
     import lab
 
     if options.first:

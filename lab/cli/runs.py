@@ -1,9 +1,11 @@
-"""`python -m lab runs` and `show`: the list of runs, and one of them - to look at and to steer."""
+"""`python -m lab runs` lists the runs, `python -m lab show` shows or controls one of them."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import sqlite3
 import sys
 import time
 from dataclasses import asdict
@@ -14,35 +16,51 @@ from .parameters import assignment
 
 def add(commands: Any) -> None:
     """Declare both commands."""
-    p = commands.add_parser("runs", help="list the runs", description="Every run this machine's user has, newest first.")
-    p.add_argument("--json", action="store_true", help="one JSON object a line")
+    p = commands.add_parser("runs", help="list the runs", description="All runs in LAB_HOME, newest first.")
+    p.add_argument("--json", action="store_true", help="print one JSON object per line")
     p.set_defaults(run=list_runs)
-    p = commands.add_parser("show", help="look at a run, or steer it", description="A run's state, latest numbers and warnings.")
-    p.add_argument("run_name", metavar="RUN", help="its folder, or a name from `runs` or how one begins")
-    p.add_argument("--json", action="store_true", help="one JSON object")
+    p = commands.add_parser("show", help="show a run, or control it", description="A run's state, latest numbers and warnings.")
+    p.add_argument("run_name", metavar="RUN", help="its folder, its name from `runs`, or the beginning of that name")
+    p.add_argument("--json", action="store_true", help="print one JSON object")
     p.add_argument(
         "--export",
         metavar="WHAT",
         help="write numbers: scalars, pairs, terms, held_out, panel, layers, events, tokens, figure:NAME",
     )
-    p.add_argument("--to", metavar="FILE", help="where --export writes them: a new .csv or .parquet file; of a figure also .html")
+    p.add_argument("--to", metavar="FILE", help="file for --export: a new .csv or .parquet file, for a figure also .html")
     p.add_argument(
-        "--watch", action="store_true", help="stay, and print what the diagnosis finds, with a bell, until the run has ended"
+        "--watch", action="store_true", help="print findings of the diagnosis as they come, with a bell, until the run has ended"
     )
-    steer = p.add_mutually_exclusive_group()
-    for kind in ("pause", "resume", "stop", "checkpoint"):
-        steer.add_argument(f"--{kind}", dest="request", action="store_const", const=kind, help=f"ask the run to {kind}")
-    steer.add_argument("--set", action="append", metavar="KEY=VALUE", help="learning_rate=5e-5, beta=0.2, base.beta=0.2, ...")
-    steer.add_argument("--take-edits", action="store_true", help="train on the pair store's present content from the next step on")
+    control = p.add_mutually_exclusive_group()
+    for kind, message in REQUESTS.items():
+        control.add_argument(f"--{kind}", dest="request", action="store_const", const=kind, help=message)
+    control.add_argument(
+        "--set", action="append", metavar="KEY=VALUE", help="change a setting: learning_rate=5e-5, beta=0.2, base.beta=0.2, ..."
+    )
+    control.add_argument(
+        "--take-edits", action="store_true", help="train on the pair store's present content from the next step on"
+    )
     p.set_defaults(run=show)
 
 
-def list_runs(options: argparse.Namespace) -> int:
-    """A line a run: folder, name, state, place in the queue, step, objective, pairs, model, remaining time, error; a column that no
-    run has anything in is left out."""
-    import lab
+REQUESTS = {
+    "pause": "pause the run; --resume continues it",
+    "resume": "continue after --pause (a run that has ended continues with: train --run-dir RUN --resume)",
+    "stop": "save a checkpoint and end",
+    "checkpoint": "save a checkpoint",
+}
+"""Control requests without arguments, and their help texts."""
 
-    rows = [summary(run) for run in lab.runs()]
+
+def list_runs(options: argparse.Namespace) -> int:
+    """Print one line per run; columns that are empty for all runs are left out."""
+    import lab
+    from lab.store import RunError
+
+    rows = []
+    for run in lab.runs():
+        with contextlib.suppress(RunError, OSError, sqlite3.Error):  # deleted since it was listed
+            rows.append(summary(run))
     if options.json:
         for row in rows:
             print(json.dumps(row))
@@ -59,20 +77,20 @@ def list_runs(options: argparse.Namespace) -> int:
 
 
 def summary(run: Any) -> dict[str, Any]:
-    """The facts of a run that fit on a line."""
-    about, status, state = run.manifest["config"], run.status, run.state
+    """Return a run's key facts, by column."""
+    config, status, state = run.manifest["config"], run.status, run.state
     place = run.place if state == "queued" else None
     remaining = status.get("remaining")
     return {
         "run": run.dir.name,
-        "name": about["name"],
+        "name": config["name"],
         "state": state,
         "queue": place.message if place and place.place else "",
         "step": run.step,
-        "steps": about["steps"],
-        "objective": about["objective"]["name"],
-        "pairs": run.manifest.get("pairs_name", about["pairs"]),
-        "model": about["model"],
+        "steps": config["steps"],
+        "objective": config["objective"]["name"],
+        "pairs": run.manifest.get("pairs_name", config["pairs"]),
+        "model": config["model"],
         "twins": " ".join(twins_of(run)),
         "remaining": f"{remaining:.0f} s" if remaining and state in ("running", "paused") else "",
         "error": run.error or "",
@@ -80,7 +98,7 @@ def summary(run: Any) -> dict[str, Any]:
 
 
 def twins_of(run: Any) -> list[str]:
-    """Folder names of a run's twins; of a damaged list of them, why."""
+    """Return the folder names of a run's twins, or the error of a damaged list."""
     from lab.store import RunError
 
     try:
@@ -90,9 +108,8 @@ def twins_of(run: Any) -> list[str]:
 
 
 def show(options: argparse.Namespace) -> int:
-    """Print what a run is doing, or pass a request on to it."""
+    """Print a run's state and numbers, or send it a request."""
     import lab
-    from lab.diagnosis import CHECKS
 
     run = lab.open_run(options.run_name)
     if options.export or options.to:
@@ -101,25 +118,25 @@ def show(options: argparse.Namespace) -> int:
         print(run.export(options.export, options.to))
         return 0
     if options.request:
-        getattr(run, options.request)()
-        print(f"Asked {run.name} to {options.request}.")
-        return 0
+        return send(run, options.request)
     if options.set:
         print(set_in(run, dict(assignment(text) for text in options.set)))
         return 0
     if options.take_edits:
         run.take_edits()
-        print(f"Asked {run.name} to take the edits of its pairs.")
+        print(f"Sent {run.name} the request to take the edits of its pairs.")
         return 0
     if options.watch:
         return watch(run)
+    from lab.diagnosis import CHECKS
+
     latest = run.reader.scalars.latest()
     facts = summary(run) | {"folder": str(run.dir), "stage": run.status.get("stage"), "latest": latest}
     warnings = [d["message"] for d in run.events("warning", "refused")["detail"]]
     report = run.preflight()
     findings = run.diagnose()
     if options.json:
-        facts["diagnosis"] = [asdict(one) for one in findings]
+        facts["diagnosis"] = [asdict(finding) for finding in findings]
         facts["preflight"] = report.model_dump(mode="json") if report else None
         print(json.dumps(facts | {"warnings": warnings, "config": run.manifest["config"]}))
         return 0
@@ -135,19 +152,46 @@ def show(options: argparse.Namespace) -> int:
         print(f"  {measured(run)}")
     for message in warnings:
         print(f"     warning  {message}")
-    print(f"diagnosis after step {run.step:,}:" if findings else f"diagnosis: no trouble found ({len(CHECKS)} checks)")
-    for one in findings:
-        print(f"  {one.severity}: {one.message}")
-        if one.pairs:
-            print(f"    pairs {', '.join(one.pairs)}")
+    print(f"diagnosis after step {run.step:,}:" if findings else f"diagnosis: no problem found ({len(CHECKS)} checks)")
+    for finding in findings:
+        print(f"  {finding.severity}: {finding.message}")
+        if finding.pairs:
+            print(f"    pairs {', '.join(finding.pairs)}")
+    return 0
+
+
+def send(run: Any, request: str) -> int:
+    """Send a control request. Stopping a run that has ended meanwhile is no error."""
+    from lab.store import ENDED, RunError
+
+    try:
+        getattr(run, request)()
+    except RunError:
+        if request != "stop" or run.state not in ENDED:
+            raise
+        print(f"{run.name} has ended already ({run.state}).")
+        return 0
+    print(f"Sent {run.name} the request to {request}.")
     return 0
 
 
 def watch(run: Any, every: float = 1.0) -> int:
-    """Print what the run's diagnosis finds as it comes, first what stands already, until the run has ended; Ctrl-C ends the
-    watching, not the run."""
-    from lab.diagnosis.alerts import Alert, print_alert
+    """Print the findings of a run's diagnosis, those so far and new ones, until the run has ended.
+
+    Ctrl-C ends the command, not the run.
+
+    Args:
+        run: The run.
+        every: Seconds between two reads.
+    """
     from lab.store import ENDED
+
+    state = run.state
+    if state not in ENDED:
+        steps = run.manifest["config"]["steps"]
+        place = f"Watching {run.name} ({state}, step {run.step:,} of {steps:,})"
+        print(f"{place}; findings of the diagnosis are printed here. Ctrl-C ends watching, not the run.", flush=True)
+    from lab.diagnosis.alerts import Alert, print_alert  # imports more than the line above should wait for
 
     seen = 0
     try:
@@ -170,15 +214,15 @@ def watch(run: Any, every: float = 1.0) -> int:
 
 
 PATIENCE = 10.0
-"""Seconds that a run has to answer before the terminal is given back."""
+"""Seconds to wait for a run's answer."""
 
 
 def set_in(run: Any, settings: dict[str, str]) -> str:
-    """Ask a run to change settings, and what it said. Raises RunError with the run's words where it refused."""
+    """Request changed settings and return the run's answer in words. Raises RunError with its reason if it refused."""
     wanted = ", ".join(f"{path} = {value}" for path, value in settings.items())
-    answer = run.answer(run.ask_to_set(settings), timeout=PATIENCE)
+    answer = run.await_answer(run.send_settings(settings), timeout=PATIENCE)
     if answer is None:
-        return f"Asked {run.name} to set {wanted}; it is {run.state} and has not come to it yet, `show` will say what it did."
+        return f"Sent {run.name} the request to set {wanted}; it is {run.state} and has not answered yet. `show` reports a refusal."
     if not answer["settings"]:
         return f"{run.name} has {wanted} already."
     changes = (
@@ -193,7 +237,7 @@ def _number(value: Any) -> bool:
 
 
 def measured(run: Any) -> str:
-    """What memory and time have really been, beside the report's estimates."""
+    """Return the measured memory and time, for comparison with the report's estimates."""
     from lab.run.preflight_report import seconds, size
 
     status, step = run.status, run.step

@@ -11,8 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lab.run.checkpoints import find_checkpoint
 from lab.run.config import ConfigError, TrainConfig, read_config
-from lab.run.handle import find_run, open_run
+from lab.run.handle import open_run
+from lab.run.lookup import find_run
+from lab.run.settings import checkpoint_settings
 
 from . import train_twins
 from .interrupting import interruption
@@ -26,7 +29,7 @@ OWN_FLAGS = ("objective", "pairs", "model")
 def add(commands: Any) -> None:
     """Declare the command; one flag for every field of TrainConfig."""
     p = commands.add_parser("train", help="start or continue a run", description="Train a model on preference pairs.")
-    p.add_argument("--objective", metavar="NAME", help="the preference objective: dpo, sgdpo, alpha_dpo, simpo, spo, ...")
+    p.add_argument("--objective", metavar="NAME", help="preference objective: dpo, sgdpo, alpha_dpo, simpo, spo, ...")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the objective; may be repeated")
     p.add_argument("--pairs", metavar="P", help="world, a JSONL/CSV/Parquet file, a hub id or a pair store (default: world)")
     p.add_argument(
@@ -36,20 +39,24 @@ def add(commands: Any) -> None:
     )
     p.add_argument("--config", type=Path, metavar="FILE", help="settings from a YAML file; flags beside it win")
     p.add_argument("--run-dir", type=Path, metavar="D", help="folder of the run (default: a new one among your runs)")
-    p.add_argument("--resume", action="store_true", help="continue the run in --run-dir from its latest checkpoint")
+    p.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run in --run-dir, which has ended, from its latest checkpoint (a paused run: show RUN --resume)",
+    )
     p.add_argument(
         "--without-change",
         type=int,
         metavar="STEP",
-        help="with --resume: go back to before the change that was made after this step, and continue without it",
+        help="with --resume: undo the change made after this step, and continue from the last checkpoint before it",
     )
     p.add_argument("--branch", metavar="RUN[@STEP]", help="begin from a checkpoint of another run (default: its latest)")
-    p.add_argument("--fresh-optimizer", action="store_true", help="a branch begins with fresh AdamW statistics")
+    p.add_argument("--fresh-optimizer", action="store_true", help="begin a branch with fresh AdamW moments")
     train_twins.add(p)
     p.add_argument("--json", action="store_true", help="print one JSON line per step instead of a progress bar")
-    p.add_argument("--dry-run", action="store_true", help="say what the run would meet (lengths, cuts, memory, time), and end")
+    p.add_argument("--dry-run", action="store_true", help="report lengths, truncation, memory and time without training")
     p.add_argument(
-        "--detach", action="store_true", help="train in a process of its own that outlives this terminal; return at once"
+        "--detach", action="store_true", help="train in a separate process that outlives this terminal; return once it has started"
     )
     p.add_argument("--no-queue", action="store_true", help="start at once, even if another run trains on the same device")
     p.add_argument("--lock-descriptor", type=int, help=argparse.SUPPRESS)  # of the process that --detach starts
@@ -63,30 +70,34 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train until the run ends. Ctrl-C stops it with a checkpoint; a second one breaks off."""
-    from lab import api
-
+    """Train until the run ends. Ctrl-C stops it with a checkpoint, a second one ends the process without."""
     train_twins.check(options)
     branch = from_branch(options)
     given = settings(options, branch) | branch
+    if not options.resume and not branch and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        check_early(given)
+    from lab import api
+
     if options.resume:
         if options.dry_run:
-            raise ConfigError("--dry-run looks at a run that is yet to be made; a run that exists shows its report with: show RUN.")
+            raise ConfigError("--dry-run reports on a new run; the report of an existing run is shown by: show RUN.")
         if given:
-            raise ConfigError(f"To resume, give --run-dir alone; {', '.join(given)} would change a run that is half done.")
+            raise ConfigError(
+                f"To resume, give --run-dir alone: a run continues with the settings that it was made with. To change "
+                f"{', '.join(given)}, branch from it: --branch RUN."
+            )
         if options.run_dir is None:
             raise ConfigError("To resume, say which run: --run-dir FOLDER.")
         given, options.run_dir = {"resume": True, "without_change": options.without_change}, find_run(options.run_dir)
     elif options.without_change is not None:
         raise ConfigError("--without-change belongs to resuming; give --run-dir FOLDER --resume with it.")
-    elif "objective" not in given and not branch:
-        raise ConfigError("Say which objective: --objective NAME, for example --objective sgdpo.")
     if options.dry_run and branch:
-        raise ConfigError("--dry-run looks at a new run; a branch reports by itself before its first step.")
+        raise ConfigError("--dry-run reports on a new run; a branch prints its report before its first step.")
     if options.dry_run:
         place = {"run_dir": options.run_dir, "executor": "process" if options.detach else None}
         return look_ahead(given | place, as_json=options.json)
     interruption.install()
+    note_single_process()
     if options.lock_descriptor is not None:
         return train_detached(options)
     if options.twin and int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -110,8 +121,35 @@ def run(options: argparse.Namespace) -> int:
     return exit_code(handle)
 
 
+def check_early(given: dict[str, Any]) -> None:
+    """Raise errors that need no model before the libraries that load one are imported, which takes seconds."""
+    if "objective" not in given:
+        raise ConfigError("Say which objective: --objective NAME, for example --objective sgdpo.")
+    config = TrainConfig.parse(**given)
+    if Path(config.pairs).suffix and not Path(config.pairs).exists():
+        from lab.opening import open_pairs
+
+        open_pairs(config.pairs)
+    model = Path(config.model).expanduser()
+    if config.model.startswith((".", "/", "~")) and not model.exists():
+        raise ConfigError(f"There is no folder {config.model}; check the model's path.")
+    kinds = ("config.json", "adapter_config.json", "*.gguf")
+    if model.is_dir() and not any(path for kind in kinds for path in model.glob(kind)):
+        raise ConfigError(f"The folder {config.model} has no config.json, so it holds no model; check the model's path.")
+
+
+def note_single_process() -> None:
+    """Print a note if `accelerate launch` was given several processes but has started one."""
+    if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
+        print(
+            "accelerate launch has started one process, because --multi_gpu is missing. For several: accelerate launch --multi_gpu "
+            "--num_processes 2 -m lab train ... (on CPUs add --device cpu at the end).",
+            file=sys.stderr,
+        )
+
+
 def train_together(given: dict[str, Any], options: argparse.Namespace, screen: JsonLines | Bar) -> int:
-    """One of the processes that `accelerate launch` or `torchrun` has started; the first makes the run and speaks."""
+    """Train in one of the processes that `accelerate launch` or `torchrun` has started; the main one makes the run and prints."""
     from lab import api
     from lab.store import read_manifest
     from lab.training.distributed import join
@@ -121,24 +159,24 @@ def train_together(given: dict[str, Any], options: argparse.Namespace, screen: J
     workers, device = join(given.get("device") or resumed.get("device") or "auto")
     if not workers.is_main:
         screen.close()
-        logging.getLogger("lab").setLevel(logging.ERROR)  # what people should know the first process says
+        logging.getLogger("lab").setLevel(logging.ERROR)  # the main process prints warnings
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # it stops when the first process has heard and agreed on it
+            signal.signal(number, signal.SIG_IGN)  # all processes stop together when the main one has received a signal
     try:
-        made = None
+        folder = None
         try:
             if workers.is_main:
                 if resumed and options.without_change is not None:
                     changes_made_after(options.run_dir, options.without_change)
-                made = str(options.run_dir if resumed else api.make_run(**given, run_dir=options.run_dir))
+                folder = str(options.run_dir if resumed else api.make_run(**given, run_dir=options.run_dir))
         finally:
-            made = workers.broadcast(made)
-        if made is None:  # the first process says why, and is not to be ended by the launcher before it has
+            folder = workers.broadcast(folder)
+        if folder is None:  # the main process prints why; an error here would make the launcher end it before
             return 0
-        told = screen.step if workers.is_main else None
+        on_step = screen.step if workers.is_main else None
         without = given.get("without_change")
         handle = api.start_run(
-            Path(made), queue=not options.no_queue, on_step=told, without_change=without, workers=workers, device=device
+            Path(folder), queue=not options.no_queue, on_step=on_step, without_change=without, workers=workers, device=device
         )
         if workers.is_main:
             screen.follow(handle)
@@ -151,7 +189,7 @@ def train_together(given: dict[str, Any], options: argparse.Namespace, screen: J
 
 
 def look_ahead(given: dict[str, Any], *, as_json: bool) -> int:
-    """Print the report that the run would begin with; refuse what would not fit, as the run would."""
+    """Print the report of a new run. Raises DoesNotFit, as the run would, if the memory is not enough."""
     from lab import api
     from lab.training.setup.preflight import DoesNotFit
 
@@ -161,7 +199,7 @@ def look_ahead(given: dict[str, Any], *, as_json: bool) -> int:
         report, refusal = error.report, error
     lines = report.lines()
     if refusal is not None and report.advice:
-        lines.pop()  # the refusal says it
+        lines.pop()  # the error repeats it
     print(json.dumps(report.model_dump(mode="json")) if as_json else "\n".join(lines))
     if refusal is not None:
         raise refusal
@@ -169,7 +207,7 @@ def look_ahead(given: dict[str, Any], *, as_json: bool) -> int:
 
 
 def detach(given: dict[str, Any], options: argparse.Namespace, screen: JsonLines | Bar) -> int:
-    """Leave the training to a process of its own and say where to find it."""
+    """Start the training in a separate process, and print the run's folder."""
     from lab import api
 
     try:
@@ -184,11 +222,11 @@ def detach(given: dict[str, Any], options: argparse.Namespace, screen: JsonLines
 
 
 def train_detached(options: argparse.Namespace) -> int:
-    """What the detached process does: it trains the run it was born for. Its store says all there is to say of it."""
+    """Train in the separate process that `detach` has started. State and warnings are in the run's store."""
     from lab import api
     from lab.run import RunLock
 
-    logging.getLogger("lab").setLevel(logging.ERROR)  # warnings are in its store; the log's last line is why the process ended
+    logging.getLogger("lab").setLevel(logging.ERROR)  # the last line of the log is to be why the process ended
     lock = RunLock.inherited(options.run_dir, options.lock_descriptor)
     handle = api.start_run(options.run_dir, queue=not options.no_queue, without_change=options.without_change, lock=lock)
     until_ended(handle, lambda: None)
@@ -196,7 +234,10 @@ def train_detached(options: argparse.Namespace) -> int:
 
 
 def from_branch(options: argparse.Namespace) -> dict[str, Any]:
-    """What `lab.train` has to know of the run to branch from; empty where there is none. Raises RunError for an unknown one."""
+    """Return the arguments of `lab.train` for a branch, or none.
+
+    Raises RunError for an unknown run, and ConfigError for a step without a checkpoint.
+    """
     if not options.branch:
         if options.fresh_optimizer:
             raise ConfigError("--fresh-optimizer is for a branch; give --branch RUN with it.")
@@ -204,11 +245,13 @@ def from_branch(options: argparse.Namespace) -> dict[str, Any]:
     name, sign, step = options.branch.rpartition("@")
     numbered = bool(sign) and step.isdecimal()
     run = open_run(name if numbered else options.branch)
-    return {"branch_from": run, "at": int(step) if numbered else None, "keep_optimizer": not options.fresh_optimizer}
+    at = int(step) if numbered else None
+    find_checkpoint(run.dir, at)
+    return {"branch_from": run, "at": at, "keep_optimizer": not options.fresh_optimizer}
 
 
 def settings(options: argparse.Namespace, branch: dict[str, Any] | None = None) -> dict[str, Any]:
-    """TrainConfig fields from the file and the flags. `--set` alone changes the objective that a branch's parent had.
+    """Return TrainConfig fields from the file and the flags. `--set` alone changes the objective of a branch's parent.
 
     Raises ValueError for a `--set` that is not KEY=VALUE.
     """
@@ -219,9 +262,7 @@ def settings(options: argparse.Namespace, branch: dict[str, Any] | None = None) 
     if options.set:
         objective = given.get("objective")
         if objective is None and branch:
-            from lab.training.setup.branch import settings_at
-
-            objective = settings_at(branch["branch_from"].dir, branch["at"]).objective.spec()
+            objective = checkpoint_settings(find_checkpoint(branch["branch_from"].dir, branch["at"])).objective.spec()
         if objective is None:
             raise ConfigError("--set changes a parameter of an objective; say which with --objective NAME.")
         given["objective"] = with_parameters(objective, options.set)

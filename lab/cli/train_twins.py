@@ -1,4 +1,4 @@
-"""`python -m lab train --twin NAME`: the same run a second time under another objective, right behind the first."""
+"""`python -m lab train --twin NAME`: train a second, equal run with another objective after the first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import json
 import sys
 from typing import Any
 
+from lab.run.checkpoints import find_checkpoint
 from lab.run.config import ConfigError
+from lab.run.settings import checkpoint_settings
 
 from .interrupting import interruption
 from .outcome import exit_code, print_outcome
@@ -18,7 +20,7 @@ from .screens import Bar, JsonLines
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     parser.add_argument(
-        "--twin", metavar="NAME", help="train a twin behind it: same start, same batches in the same order, this objective"
+        "--twin", metavar="NAME", help="then train a twin: equal start, equal batches in equal order, but this objective"
     )
     parser.add_argument(
         "--twin-set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the twin's objective; may be repeated"
@@ -26,38 +28,36 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raises ConfigError for flags that do not go together."""
+    """Raise ConfigError for flags that cannot be combined."""
     if options.twin_set and not options.twin:
         raise ConfigError("--twin-set changes a parameter of the twin's objective; say which with --twin NAME.")
     if options.twin and options.resume:
         raise ConfigError("Twins are resumed one by one, each with its own --run-dir; leave --twin out.")
     if options.twin and options.dry_run:
-        raise ConfigError("--dry-run looks at one run; leave --twin out.")
+        raise ConfigError("--dry-run reports on one run; leave --twin out.")
 
 
-def train(given: dict[str, Any], options: argparse.Namespace) -> int:
-    """Train both, one after the other. Ctrl-C stops the one that trains, after a checkpoint, and the other is not started."""
+def train(arguments: dict[str, Any], options: argparse.Namespace) -> int:
+    """Train both, one after the other. Ctrl-C stops the one that trains, with a checkpoint, and the other is not started."""
     from lab import api, twins
 
-    given = dict(given)
-    objective = given.pop("objective", None)
+    arguments = dict(arguments)
+    objective = arguments.pop("objective", None)
     if objective is None:  # of a branch
-        from lab.training.setup.branch import settings_at
-
-        objective = settings_at(given["branch_from"].dir, given["at"]).objective
+        objective = checkpoint_settings(find_checkpoint(arguments["branch_from"].dir, arguments["at"])).objective
     objectives = (objective, with_parameters(options.twin, options.twin_set))
     first = options.run_dir
     dirs = None if first is None else (first, first.with_name(f"{first.name}-twin"))
     screen: Any = JsonLines() if options.json else Bar()
     out = sys.stderr if options.json else sys.stdout
-    made = twins.make_twins(objectives, run_dirs=dirs, known_elsewhere=options.detach, progress=screen.preparing, **given)
+    folders = twins.make_twins(objectives, run_dirs=dirs, known_elsewhere=options.detach, progress=screen.preparing, **arguments)
     if options.detach:
         screen.close()
-        runs = twins.start_in_order(made, executor="process", queue=not options.no_queue)
+        runs = twins.start_in_order(folders, executor="process", queue=not options.no_queue)
         message = [{"run": run.dir.name, "folder": str(run.dir)} for run in runs]
         print(json.dumps(message) if options.json else f"{' and '.join(str(run.dir) for run in runs)} train in the background.")
         return 0
-    for number, folder in enumerate(made):
+    for number, folder in enumerate(folders):
         screen = screen if number == 0 else JsonLines() if options.json else Bar()
         if options.json:
             print(json.dumps({"run": folder.name}), flush=True)
@@ -70,6 +70,6 @@ def train(given: dict[str, Any], options: argparse.Namespace) -> int:
         if handle.state == "finished" and (number > 0 or interruption.next()):
             continue
         if number == 0:
-            print(f"Its twin was not started: python -m lab train --run-dir {made[1]} --resume", file=out)
+            print(f"Its twin was not started: python -m lab train --run-dir {folders[1]} --resume", file=out)
         return exit_code(handle) or interruption.code or 0
     return 0

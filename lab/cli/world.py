@@ -1,4 +1,4 @@
-"""`python -m lab world`: build the embedded world (once) and look at it."""
+"""`python -m lab world`: build the embedded world once, and show it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 def add(commands: Any) -> None:
     """Declare the command."""
     p = commands.add_parser(
-        "world", help="build and look at the embedded world", description="Build the embedded world, if need be."
+        "world", help="build and show the embedded world", description="Build the embedded world, unless it exists."
     )
-    p.add_argument("--sample", type=int, default=0, metavar="N", help="show N pairs with what the oracle says of them")
+    p.add_argument("--sample", type=int, default=0, metavar="N", help="show N pairs with the oracle's scores")
     p.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Build with a progress bar, then describe."""
+    """Build the world with a progress bar, and describe it."""
     world = build()
     print(world.describe())
     if options.sample > 0:
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def build() -> Any:
-    """The embedded world, with a progress bar while it is built the first time."""
+    """Return the embedded world, with a progress bar while it is built the first time."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from lab import home
@@ -36,13 +36,13 @@ def build() -> Any:
         TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), disable=not sys.stdout.isatty(), transient=True
     ) as bar:
         task = bar.add_task("the embedded world", total=1.0)
-        said = ""
+        printed = ""
 
         def progress(what: str, share: float) -> None:
-            nonlocal said
+            nonlocal printed
             bar.update(task, description=what, completed=share)
-            if bar.disable and what != said:
-                said = what
+            if bar.disable and what != printed:
+                printed = what
                 print(f"{share:4.0%}  {what}", flush=True)
 
         return ensure(cache=home.cache(), progress=progress)

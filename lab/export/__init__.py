@@ -1,7 +1,4 @@
-"""A run's result for others: a model or adapter that transformers and peft load without the lab, its card, and a TRL script.
-
-This room stands above training: it reads what runs have left and is imported by nobody but the handle on a run.
-"""
+"""Export a run's result: a model or adapter that transformers and peft load without the lab, its model card, and a TRL script."""
 
 from .source import Base, ExportError, Source, find_source
 from .trl import Recipe, recipe

@@ -1,4 +1,4 @@
-"""The model card: what was trained, on what, how, with what result. Only what the run recorded; nothing is filled in."""
+"""The model card: method, data, settings and results, only from what the run recorded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ METRICS = (
 )
 
 INTERVALS = {"eval/oracle_reward": "reward", "eval/win_rate": "win"}
-"""Scalars whose 95 % interval an evaluation records as <prefix>_low and <prefix>_high; others have it under their own name."""
+"""Prefix of the 95 % interval (<prefix>_low, <prefix>_high) of a scalar; others use their own name."""
 
 APART = {"objective", "name", "pairs", "model", "trackers", "device", "save_every", "keep_checkpoints"} | {
     "probe_budget",
@@ -50,11 +50,20 @@ APART = {"objective", "name", "pairs", "model", "trackers", "device", "save_ever
     "alert_webhook",
     "alert_hosts",
 }
-"""Settings that are said elsewhere in the card, or change no weight."""
+"""Settings that are elsewhere in the card, or that do not affect the weights."""
 
 
 def write(run: Run, source: Source, what: str, dtype: str | None, data: Data | None, *, dated: bool = False) -> str:
-    """The card as Markdown with the YAML head that the Hugging Face Hub reads. dated: the chat template prints the date."""
+    """Return the card as Markdown with the YAML header of the Hugging Face Hub.
+
+    Args:
+        run: The run.
+        source: The exported checkpoint.
+        what: The kind of export; see `KINDS`.
+        dtype: Type of the written weights, or None for that of the checkpoint.
+        data: The pairs that were trained on, or None if they cannot be read.
+        dated: Whether the chat template prints the date.
+    """
     from huggingface_hub import ModelCard
 
     parts = [
@@ -106,27 +115,26 @@ def _summary(run: Run, source: Source, what: str, dtype: str | None) -> str:
         message += f" The run is a branch of {_code(branch['name'])} from step {branch['step']:,} on."
     if what == "merged" and source.config.quantize != "none":
         message += (
-            " The adapter was trained over the base model in 4 bits and is merged into the weights as they were before that, "
-            "which are not quite the same."
+            " The adapter was trained on the base model in 4 bits, but is merged into its original weights, which differ slightly."
         )
     if source.base.origin:
         kind = "GGUF file" if source.base.origin.endswith(".gguf") else "folder"
         message += (
-            f" The run began with the model that the {kind} {_code(source.base.name)} stands for (an adapter is merged into its "
-            "base model for that), in float32."
+            f" The run began with the {kind} {_code(source.base.name)}, converted to a model in float32 (an adapter is merged into "
+            "its base model)."
         )
     if source.base.origin and what == "adapter":
         message += (
-            f"\n\nThe base model of this adapter is that start, which is the folder `{BASE}` beside this file: elsewhere, set "
-            "`base_model_name_or_path` in `adapter_config.json` to where that folder is, or export the merged model."
+            f"\n\nThe base model of this adapter is the converted model, the folder `{BASE}` next to this file: if moved, set "
+            "`base_model_name_or_path` in `adapter_config.json` to its path, or export the merged model."
         )
     elif source.base.local and what == "adapter":
         message += (
-            f"\n\nThe base model is a folder of the machine that wrote this, {_code(source.base.place())}: elsewhere, set "
-            "`base_model_name_or_path` in `adapter_config.json` to where that model is, or export the merged model."
+            f"\n\nThe base model is a folder on the machine that exported this, {_code(source.base.place())}: elsewhere, set "
+            "`base_model_name_or_path` in `adapter_config.json` to the model's path, or export the merged model."
         )
     if objective.degraded_spec() is not None:
-        message += "\n\nThe head that told degrees of preference apart served the training alone and is not part of this."
+        message += "\n\nThe degree head was used in training only and is not included."
     return message
 
 
@@ -142,7 +150,7 @@ def _loading(source: Source, what: str) -> str:
 
 
 def _method(objective: Objective) -> str:
-    """The loss with its paper, and the parameters in use, down to a nested objective's."""
+    """The loss with its paper, and the parameters in use, including those of a nested objective."""
     lines = [f"## Method\n\n{_text(objective.title or objective.name)} (`{objective.name}`)"]
     if objective.source:
         lines.append(f"Source: {_text(objective.source)}.")
@@ -159,7 +167,7 @@ def _method(objective: Objective) -> str:
 
 
 def _changes(source: Source) -> str:
-    """What people changed while it trained, as far as this checkpoint has seen it."""
+    """The changes made during training, up to this checkpoint."""
     rows: list[tuple[str, str, str, str]] = []
     for after, kind, detail in source.changes:
         if kind == "edit":
@@ -183,11 +191,11 @@ def _data(source: Source, data: Data | None) -> str:
 
 
 def _date(source: Source) -> str:
-    """Which date the prompts of the training had in them."""
+    """The date that the training prompts contained."""
     return (
-        f"The chat template prints the date or time. In training it was told {_code(source.config.template_time)} throughout; "
-        f"{_code(TEMPLATE)} is the template with that moment in it, for repeating the training. The tokenizer's own template is "
-        "unchanged and tells the model the present date."
+        f"The chat template prints the date or time. In training it was {_code(source.config.template_time)} throughout; "
+        f"{_code(TEMPLATE)} is the template with this fixed time, for repeating the training. The tokenizer's own template is "
+        "unchanged and prints the present date."
     )
 
 
@@ -207,17 +215,17 @@ def _training(run: Run, source: Source) -> str:
 
 def _results(run: Run, source: Source) -> str:
     parts = [_evaluations(run, source), _metrics(run, source)]
-    found = [part for part in parts if part]
-    return "## Results\n\n" + "\n\n".join(found or ["Nothing was measured up to this step."])
+    measured = [part for part in parts if part]
+    return "## Results\n\n" + "\n\n".join(measured or ["Nothing was measured up to this step."])
 
 
 def _evaluations(run: Run, source: Source) -> str:
-    """The first look at held-out material beside the last one at or before the checkpoint."""
+    """The first evaluation next to the last one at or before the checkpoint."""
     events = run.events("evaluation")
-    looks = [(step, detail) for step, detail in zip(events["step"], events["detail"]) if step <= source.step]
-    if not looks:
+    evaluations = [(step, detail) for step, detail in zip(events["step"], events["detail"]) if step <= source.step]
+    if not evaluations:
         return ""
-    (first, before), (last, after) = looks[0], looks[-1]
+    (first, before), (last, after) = evaluations[0], evaluations[-1]
     names = [name for name in after if name.startswith("eval/") and isinstance(after[name], int | float)]
     head: tuple[str, ...] = ("held-out", f"step {last:,}")
     rows: list[tuple[str, ...]] = [(_code(name), _measured(after, name)) for name in names]
@@ -229,7 +237,7 @@ def _evaluations(run: Run, source: Source) -> str:
 
 
 def _measured(detail: dict[str, Any], name: str) -> str:
-    """A value with its interval where the evaluation recorded one."""
+    """A value, with its interval if the evaluation recorded one."""
     value = detail.get(name)
     if value is None:
         return "–"
@@ -241,7 +249,7 @@ def _measured(detail: dict[str, Any], name: str) -> str:
 
 
 def _metrics(run: Run, source: Source) -> str:
-    """Training metrics: means over the last steps up to the checkpoint, on batches that were trained on."""
+    """Training metrics: means over the last steps up to the checkpoint, on training batches."""
     frame: pd.DataFrame = run.reader.scalars.read([*METRICS], first=max(1, source.step - LAST + 1), last=source.step)
     means = frame.mean().dropna()
     if means.empty:
@@ -263,13 +271,13 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _code(value: Any) -> str:
-    """A value as code, on one line, that no Markdown in it can leave."""
+    """A value as inline code on one line, with characters that would end it replaced."""
     text = one_line(value).replace("`", "'").replace("|", "¦")
     return f"`{text}`" if text else ""
 
 
 def _text(value: Any) -> str:
-    """Text on one line whose Markdown and HTML show as written."""
+    """Text on one line with Markdown and HTML escaped."""
     text = one_line(value)
     for mark in "\\`*_<>[]#|$~":
         text = text.replace(mark, f"\\{mark}")

@@ -1,4 +1,4 @@
-"""What an export begins with: the checkpoint, the step it stands for, and the model it was trained from."""
+"""The source of an export: a checkpoint, its step, and the model that the run began with."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import extensions, home
+from lab import home
 from lab.policy.sources import ModelError, is_adapter, is_converted, is_gguf, loadable
+from lab.run.checkpoints import not_kept
 from lab.run.config import TrainConfig
+from lab.run.settings import checkpoint_settings
 from lab.store import RunError
 
 if TYPE_CHECKING:
@@ -19,14 +21,17 @@ WORLD = "world"
 
 
 class ExportError(RunError):
-    """An export that cannot be made, in one sentence."""
+    """A run cannot be exported as requested."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """The model a run began with: its name, and the folder or hub id it was loaded from ("world": the embedded one).
+    """The model that a run began with.
 
-    origin: the adapter's folder or the GGUF file that `source` was converted from, or empty.
+    Attributes:
+        name: Its name.
+        source: The folder or hub id it was loaded from, or "world" for the embedded one.
+        origin: The adapter's folder or GGUF file that `source` was converted from, or "".
     """
 
     name: str
@@ -35,11 +40,11 @@ class Base:
 
     @property
     def local(self) -> bool:
-        """Whether it is no model of the hub, but one of this machine."""
+        """Whether it is a model of this machine and not of the hub."""
         return self.source == WORLD or Path(self.source).is_absolute()
 
     def place(self) -> str:
-        """The folder or hub id to load it from. Raises ExportError where it is not there any more."""
+        """Return the folder or hub id to load it from. Raises ExportError if it is missing."""
         if self.source == WORLD:
             from lab.world import ensure
 
@@ -52,7 +57,7 @@ class Base:
             raise ExportError(f"The model that this run began with cannot be loaded: {error}") from error
 
     def _converted_again(self) -> str:
-        """The folder that a start is converted to, where the cache with the first one was deleted or moved."""
+        """Convert the model again, after the cache with the first conversion was deleted or moved."""
         place = self.origin or self.source
         if self.origin and Path(self.origin).exists():
             try:
@@ -61,18 +66,22 @@ class Base:
                 raise ExportError(f"The model that this run began with cannot be loaded: {error}") from error
             if Path(again).name == Path(self.source).name:
                 return again
-            raise ExportError(f"{place} is not what this run began with any more; put the old one back and export again.")
-        raise ExportError(f"The model that this run began with is not in {place} any more; put it back and export again.")
+            raise ExportError(f"{place} has changed since this run began with it; restore the original and export again.")
+        raise ExportError(f"The model that this run began with is no longer in {place}; restore it and export again.")
 
 
 @dataclass(frozen=True)
 class Source:
     """A checkpoint to export.
 
-    folder: an ordinary model or peft folder beside the trainer's own files.   step: optimizer steps it has behind it.
-    adapter: whether it holds a LoRA adapter.   base: the model under it.
-    config, pairs_version: the settings and the state of the pair set in use at that step.
-    changes: what people changed up to there: after which step, "change" (of settings) or "edit" (of the pairs), and how.
+    Attributes:
+        folder: The checkpoint: a transformers or peft folder with the trainer's own files.
+        step: Optimizer steps done.
+        adapter: Whether it contains a LoRA adapter.
+        base: The model that the run began with.
+        config: The settings in use at this step.
+        pairs_version: Version of the pair set in use at this step.
+        changes: (step, kind, detail) of the changes made up to this step; kind is "change" (settings) or "edit" (pairs).
     """
 
     folder: Path
@@ -85,49 +94,45 @@ class Source:
 
 
 def one_line(value: Any) -> str:
-    """A value as text without line breaks and other characters that do not print."""
+    """Return a value as text without line breaks and other unprintable characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
 
 
 def find_source(run: Run, step: int | None = None) -> Source:
-    """The checkpoint of `step`; without one the best that the run keeps, else the latest. Raises ExportError if there is none."""
-    found = run.checkpoints()
-    if not found:
+    """Return the checkpoint of a step; None for the best one, else the latest. Raises ExportError if there is none."""
+    kept = run.checkpoints()
+    if not kept:
         raise ExportError(f"The run {run.name} has no checkpoint yet, so there is nothing to export; it saves one when it ends.")
-    steps = {_facts(folder)["step"]: folder for folder in found}
+    steps = {_metadata(folder)["step"]: folder for folder in kept}
     if step is None:
-        folder = run.best_checkpoint() or found[-1]
+        folder = run.best_checkpoint() or kept[-1]
     elif step in steps:
         folder = steps[step]
     else:
-        raise ExportError(
-            f"The run {run.name} keeps no checkpoint of step {step}; it has those of {', '.join(map(str, sorted(steps)))}."
-        )
-    manifest, metadata, events = run.manifest, _facts(folder), run.events("change", "edit")
+        raise ExportError(not_kept(run.name, step, steps))
+    metadata, events = _metadata(folder), run.events("change", "edit")
     changes = [(int(after), kind, detail) for after, kind, detail in zip(events["step"], events["kind"], events["detail"])]
-    extensions.load()
     return Source(
         folder,
         int(metadata["step"]),
         (folder / "adapter_config.json").exists(),
         _base(run, folder),
-        # Others than at the start where people changed them.
-        TrainConfig.parse(**metadata.get("settings", manifest["config"])).made_at(manifest["created"]),
-        int(metadata.get("pairs_version", manifest["pairs_version"])),
+        checkpoint_settings(folder),
+        int(metadata["pairs_version"]),
         tuple(change for change in changes if change[0] < metadata["step"]),
     )
 
 
 def adapter_configuration(source: Source) -> dict[str, Any]:
-    """What peft wrote beside the checkpoint's adapter. Raises ExportError where it cannot be read."""
+    """Return peft's configuration of the checkpoint's adapter. Raises ExportError if it cannot be read."""
     try:
         return json.loads((source.folder / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ExportError(f"The checkpoint {source.folder} cannot be read ({error}); choose another with step.") from None
 
 
-def _facts(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself."""
+def _metadata(folder: Path) -> dict[str, Any]:
+    """The checkpoint's metadata."""
     try:
         return json.loads((folder / "trainer.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -135,7 +140,7 @@ def _facts(folder: Path) -> dict[str, Any]:
 
 
 def _base(run: Run, folder: Path) -> Base:
-    """The base model. An adapter's own word counts where there is one: it is what it was trained on."""
+    """The base model; for an adapter, the one named in its configuration."""
     name = source = str(run.manifest["config"]["model"])
     config = folder / "adapter_config.json"
     if config.exists():

@@ -1,4 +1,4 @@
-"""The same training in TRL: a short script for the objectives that TRL has, with the run's settings.
+"""A script that repeats a run's training in TRL, for the objectives that TRL has.
 
 Which losses are equal, and where TRL's differ, is tested value by value in tests/objectives/test_objectives_trl.py.
 """
@@ -27,7 +27,13 @@ PAIRS, SCRIPT, TEMPLATE = "pairs.jsonl", "train_trl.py", "train_chat_template.ji
 
 @dataclass(frozen=True)
 class Recipe:
-    """How TRL names an objective: the trainer ("DPO", "KTO", "CPO", "ORPO"), its arguments, and what is not the same there."""
+    """An objective in TRL.
+
+    Attributes:
+        trainer: The trainer: "DPO", "KTO", "CPO" or "ORPO".
+        arguments: Its arguments.
+        differences: Differences to the lab, in sentences.
+    """
 
     trainer: str
     arguments: dict[str, Any]
@@ -75,7 +81,7 @@ _NOT_THERE: dict[str, Callable[[Any], str]] = {
     "ipo": lambda o: "averages log-ratios per token, where this run sums them" if not o.average else "",
     "bco_pair": lambda o: "has no shift (delta) of the rewards" if o.delta else "",
 }
-"""What a setting asks for that TRL cannot do."""
+"""What TRL lacks for some settings of an objective, as the end of a sentence."""
 
 
 _BF16 = {
@@ -86,7 +92,7 @@ _BF16 = {
 
 
 def recipe(objective: Objective) -> Recipe:
-    """An objective in TRL's terms. Raises ExportError, saying what is missing there, for one that TRL does not have."""
+    """Return an objective in TRL's terms. Raises ExportError, naming what is missing, if TRL lacks it."""
     make = _RECIPES.get(objective.name)
     if make is None:
         raise ExportError(f"TRL {TRL} has no {objective.name}, so there is no script for it; export without the script.")
@@ -96,16 +102,16 @@ def recipe(objective: Objective) -> Recipe:
 
 
 def arguments(config: TrainConfig) -> dict[str, Any]:
-    """A run's settings as arguments of TRL's configuration, the objective's included."""
-    found = recipe(config.objective)
+    """Return a run's settings, including those of the objective, as arguments of TRL's configuration."""
+    equivalent = recipe(config.objective)
     micro = config.batch_size
     if config.micro_batch and not config.objective.couples_pairs:
         micro = math.gcd(config.batch_size, config.micro_batch)
     values = {
         "max_length": config.max_length,
         "max_steps": config.steps,
-        # KTO counts answers, everybody else pairs.
-        "per_device_train_batch_size": micro * (2 if found.trainer == "KTO" else 1),
+        # KTO counts answers, the other trainers pairs.
+        "per_device_train_batch_size": micro * (2 if equivalent.trainer == "KTO" else 1),
         "gradient_accumulation_steps": config.batch_size // micro,
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": "constant_with_warmup" if config.schedule == "constant" else config.schedule,
@@ -121,38 +127,47 @@ def arguments(config: TrainConfig) -> dict[str, Any]:
         "save_strategy": "no",
         "report_to": [name for name in BUILT_IN if name in [t.strip() for t in config.trackers.split(",")]] or "none",
     }
-    if found.trainer in ("CPO", "ORPO"):
+    if equivalent.trainer in ("CPO", "ORPO"):
         values["remove_unused_columns"] = False
     if config.device == "cpu":
         values["use_cpu"] = True
-    return found.arguments | values
+    return equivalent.arguments | values
 
 
 def script(run: Run, source: Source, data: Data, *, dated: bool = False) -> str:
-    """The script's text. dated: the chat template prints the date, and lies beside the script with the run's in it.
+    """Return the text of the script.
 
-    Raises ExportError where TRL cannot train this."""
+    Args:
+        run: The run.
+        source: The exported checkpoint.
+        data: The pairs that were trained on.
+        dated: Whether the chat template prints the date; a template with the run's date is then next to the script.
+
+    Raises:
+        ExportError: If TRL cannot train this.
+    """
     config = source.config
-    found = recipe(config.objective)
+    equivalent = recipe(config.objective)
     if len({isinstance(pair.prompt, str) for pair in data.pairs}) > 1:
         raise ExportError("TRL takes plain or conversational prompts, and this set mixes both; export without the script.")
-    room = "trl" if found.trainer in ("DPO", "KTO") else f"trl.experimental.{found.trainer.lower()}"
+    module = "trl" if equivalent.trainer in ("DPO", "KTO") else f"trl.experimental.{equivalent.trainer.lower()}"
     names = [
-        f"{found.trainer}Config",
-        f"{found.trainer}Trainer",
-        *(["unpair_preference_dataset"] if found.trainer == "KTO" else []),
+        f"{equivalent.trainer}Config",
+        f"{equivalent.trainer}Trainer",
+        *(["unpair_preference_dataset"] if equivalent.trainer == "KTO" else []),
     ]
     listed = "\n".join(f"        {key}={_literal(value)}," for key, value in arguments(config).items())
     branched = "branch" in run.manifest
+    unpaired = f"\n    pairs = unpair_preference_dataset(pairs).shuffle(seed={config.seed})"
     notes = [
-        *found.differences,
+        *equivalent.differences,
         "The order of the pairs is TRL's own, so single steps differ from the run's.",
         "TRL tokenizes prompt and answer together and leaves BOS to the tokenizer; it cuts long rows at the right end.",
         *(["TRL leaves biases and norms out of the weight decay."] if config.weight_decay else []),
-        *(["Settings or pairs were changed while the run trained; these are the last ones."] if source.changes else []),
-        *(["The run is a branch of another, whose checkpoint it began from; this begins from the model before both."] * branched),
-        *(["The run held the model below the adapter in 4 bits; this does not."] if config.quantize != "none" else []),
-        *(["The model's own dropout stays on beside the adapter's."] if config.lora_rank and config.lora_dropout else []),
+        *(["Settings or pairs were changed during the run; these are the last ones."] if source.changes else []),
+        *(["The run began from a checkpoint of another run; this begins from the model before both."] * branched),
+        *(["The run kept the model under the adapter in 4 bits; this does not."] if config.quantize != "none" else []),
+        *(["The model's own dropout stays on, besides the adapter's."] if config.lora_rank and config.lora_dropout else []),
     ]
     return _SCRIPT.format(
         run=one_line(run.name),
@@ -162,27 +177,27 @@ def script(run: Run, source: Source, data: Data, *, dated: bool = False) -> str:
         install=f'pip install "trl[peft]=={TRL}.*"' if config.lora else f'pip install "trl=={TRL}.*"',
         notes="\n".join(f"# - {note}" for note in notes),
         peft="from peft import LoraConfig\n" if config.lora else "",
-        room=room,
+        module=module,
         names=", ".join(names),
-        place=" (a folder of the machine that wrote this)" if source.base.local else "",
+        place=" (a folder on the machine that exported this)" if source.base.local else "",
         model=_literal(source.base.place()),
         pairs=PAIRS,
         template=_FIXED.format(moment=config.template_time, template=TEMPLATE) if dated else "",
-        trainer=found.trainer,
+        trainer=equivalent.trainer,
         bf16=_BF16[config.precision],
         arguments=listed,
-        shuffled=f"\n    pairs = unpair_preference_dataset(pairs).shuffle(seed={config.seed})" if found.trainer == "KTO" else "",
+        shuffled=unpaired if equivalent.trainer == "KTO" else "",
         adapter=_adapter(source),
     )
 
 
 def _literal(value: Any) -> str:
-    """A value as Python writes it, texts in double quotes."""
+    """A value as a Python literal, with texts in double quotes."""
     return json.dumps(value) if isinstance(value, str | list) else repr(value)
 
 
 def _adapter(source: Source) -> str:
-    """The adapter's configuration, on the modules that the run's own adapter has (all-linear may mean others to TRL)."""
+    """The adapter's configuration, with the modules of the run's adapter, because all-linear may mean others in TRL."""
     config = source.config
     if config.lora is None:
         return ""
@@ -201,16 +216,16 @@ def _adapter(source: Source) -> str:
 
 
 _FIXED = """
-    # It prints the date; here it is told that of the run, {moment}.
+    # It prints the date; this one prints that of the run, {moment}.
     tokenizer.chat_template = (HERE / "{template}").read_text(encoding="utf-8")"""
 
 _SCRIPT = """\
-# The training of the run "{run}" ({objective}) in TRL {trl}, on the same pairs, with the same settings.
+# The training of the run "{run}" ({objective}) in TRL {trl}, on its pairs, with its settings.
 #
 #     {install}
 #     python train_trl.py
 #
-# What is not the same:
+# Differences:
 {notes}
 
 from pathlib import Path
@@ -218,7 +233,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 {peft}from transformers import AutoModelForCausalLM, AutoTokenizer
-from {room} import {names}
+from {module} import {names}
 
 HERE = Path(__file__).resolve().parent
 MODEL = {model}  # the model before training{place}

@@ -30,14 +30,14 @@ from lab.policy.text.chat_template import ChatTemplate
 from .source import ExportError, Source, adapter_configuration
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""Types that weights are written in."""
+"""Types of written weights."""
 
 BASE = "base_model"
-"""In an exported adapter's folder: the base model, where it is a converted start."""
+"""Folder of the base model inside an exported adapter's folder, if that was converted for the run."""
 
 
 def write_adapter(source: Source, folder: Path, dtype: str | None) -> None:
-    """The adapter for `peft.AutoPeftModelForCausalLM`, with the tokenizer; in `dtype`, or as in the checkpoint."""
+    """Write the adapter for `peft.AutoPeftModelForCausalLM` and the tokenizer, in `dtype` or as in the checkpoint."""
     config = adapter_configuration(source)
     config["base_model_name_or_path"] = source.base.place()
     with _loading(str(source.folder)):
@@ -50,9 +50,9 @@ def write_adapter(source: Source, folder: Path, dtype: str | None) -> None:
 
 
 def write_merged(source: Source, folder: Path, dtype: str | None) -> None:
-    """The base model with the adapter added to its weights: computed in float32, written in `dtype` (default float32).
+    """Write the base model with the adapter merged into its weights, computed in float32, written in `dtype` (default float32).
 
-    Raises ExportError if the merged model's log-probs are not those of model and adapter.
+    Raises ExportError if the log-probs of the merged model differ from those of model and adapter by more than rounding.
     """
     place = source.base.place()
     with _loading(place):
@@ -72,23 +72,26 @@ def write_merged(source: Source, folder: Path, dtype: str | None) -> None:
 
 
 def write_model(source: Source, folder: Path, dtype: str | None) -> None:
-    """The whole model of a full fine-tune, in `dtype`, or as in the checkpoint."""
+    """Write the model of a full fine-tune, in `dtype` or as in the checkpoint."""
     with _loading(str(source.folder)):
         model = load_model(str(source.folder), DTYPES[dtype] if dtype else "auto")
     _save(model, source, folder)
 
 
 def load_model(source: str, dtype: Any) -> Any:
-    """A causal LM on the CPU, each of its weights from the file. Raises ModelError."""
+    """Load a causal language model on the CPU. Raises ModelError if it cannot be loaded or weights are missing."""
     from transformers import AutoModelForCausalLM
 
     return read_weights(AutoModelForCausalLM, source, read_configuration(source), dtype=dtype, **valid_generation_config(source))
 
 
 def bring_base(source: Source, draft: Path, target: Path) -> None:
-    """Put the base model of an adapter beside it where that is a converted start, which is nowhere but in the lab's cache.
+    """Copy the base model of an adapter into its folder, if it was converted for the run and exists only in the lab's cache.
 
-    Files are linked where they can be. draft: the folder that is written and then renamed to `target`.
+    Args:
+        source: The checkpoint.
+        draft: The folder that is being written; files are hard-linked if possible.
+        target: The name that the folder will have.
     """
     if not is_converted(source.base.source):
         return
@@ -99,7 +102,7 @@ def bring_base(source: Source, draft: Path, target: Path) -> None:
 
 
 def link_or_copy(source: str, target: str) -> str:
-    """A hard link to a file, or a copy where the disk has no links."""
+    """Create a hard link to a file, or a copy if the file system has no links; returns the target."""
     try:
         os.link(source, target)
     except OSError:
@@ -108,13 +111,13 @@ def link_or_copy(source: str, target: str) -> str:
 
 
 def write_tokenizer(source: Source, folder: Path) -> None:
-    """The tokenizer with its chat template, as the run used it."""
+    """Write the tokenizer and its chat template, as the run used them."""
     with _loading(str(source.folder)):
         read_tokenizer(str(source.folder)).save_pretrained(folder)
 
 
 def fixed_template(source: Source) -> str | None:
-    """The chat template with the run's moment in it, where it prints date or time; None where it writes the same on any day."""
+    """Return the chat template with the run's date and time fixed, or None if it does not print them."""
     with _loading(str(source.folder)):
         tokenizer = read_tokenizer(str(source.folder))
     template = ChatTemplate(tokenizer, source.config.moment)
@@ -128,7 +131,7 @@ def _save(model: Any, source: Source, folder: Path) -> None:
 
 @contextmanager
 def _loading(what: str) -> Iterator[None]:
-    """A failure to load, in one sentence."""
+    """Turn a ModelError into an ExportError that names the model."""
     try:
         with model_errors(f"The model in {what}", "put it back, or choose another checkpoint"):
             yield

@@ -1,4 +1,4 @@
-"""Exporting a run: everything is written beside the target and renamed at the end, so that a folder is whole or absent."""
+"""Exporting a run: files are written to a draft folder, which is renamed at the end, so that the target is complete or absent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KINDS = {
     "adapter": ("the adapter", write_adapter),
     "merged": ("the model with the adapter merged into it", write_merged),
 }
-"""What can be exported: the words for it and what writes it."""
+"""Kinds of export: description and function."""
 
 
 def export_run(
@@ -41,19 +41,26 @@ def export_run(
     trl_script: bool = False,
     progress: Progress | None = None,
 ) -> Path:
-    """Write the trained model into a new `folder` that transformers and peft load without the lab, with a model card.
+    """Write a run's trained model, with a model card, into a new folder that transformers and peft load without the lab.
 
-    what: "adapter" or "merged" (the model with the adapter in it) for a run that trained an adapter, "model" for one that
-    trained the whole model; by default the adapter, or the model.   step: of a checkpoint that is kept; by default the best
-    one there is, else the latest.   dtype: "float32" or "bfloat16"; by default as in the checkpoint, merged float32.
-    trl_script: also the pairs as JSON Lines and a script that does the same training in TRL.
-    progress(what, share) reports while it is written.
+    Args:
+        run: The run.
+        folder: A folder that does not exist yet, or is empty. It appears complete or not at all.
+        what: "adapter" or "merged" (the base model with the adapter merged into it) for a run that trained an adapter, "model"
+            for a full fine-tune; None for the adapter or the model.
+        step: Step of a checkpoint; None for the best one, else the latest.
+        dtype: "float32" or "bfloat16"; None for that of the checkpoint, merged models in float32.
+        trl_script: Also write the pairs as JSON Lines, and a script for the same training in TRL.
+        progress: Called as progress(what, share).
 
-    The folder appears whole or not at all. Raises ExportError (a RunError), and writes nothing, where there is something in
-    it already, where the run has no such checkpoint, and where TRL lacks the objective.
+    Returns:
+        The folder's absolute path.
+
+    Raises:
+        ExportError: If the folder is not empty, there is no such checkpoint, or TRL lacks the objective; nothing is written.
     """
     target = Path(folder).expanduser().absolute()
-    say = progress or (lambda message, share: None)
+    report = progress or (lambda message, share: None)
     if dtype not in (None, *DTYPES):
         raise ExportError(f"Weights cannot be written as {dtype}; choose {' or '.join(DTYPES)}.")
     _require_free(target)
@@ -61,7 +68,7 @@ def export_run(
     what = _kind(what, source)
     try:
         data = find_data(run, source)
-    except ExportError:  # the card says that they are gone; only a script needs them
+    except ExportError:  # the card mentions it; only a script needs them
         if trl_script:
             raise
         data = None
@@ -71,11 +78,11 @@ def export_run(
     try:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        say(f"writing {KINDS[what][0]} of step {source.step:,}", 0.1)
+        report(f"writing {KINDS[what][0]} of step {source.step:,}", 0.1)
         KINDS[what][1](source, draft, dtype)
         if what == "adapter":
             bring_base(source, draft, target)
-        say("writing the card", 0.9)
+        report("writing the card", 0.9)
         (draft / "README.md").write_text(card.write(run, source, what, dtype, data, dated=fixed is not None), encoding="utf-8")
         if fixed is not None:
             (draft / trl.TEMPLATE).write_text(fixed, encoding="utf-8")
@@ -87,20 +94,21 @@ def export_run(
     except FileNotFoundError as error:
         if str(error.filename) == str(draft):
             raise ExportError(f"The folder {target} cannot be made; name one on a disk that can be written.") from error
-        raise ExportError(f"{error.filename or 'A file'} went away during the export (an older checkpoint?); try again.") from error
+        missing = error.filename or "A file"
+        raise ExportError(f"{missing} was deleted during the export, for example with its checkpoint; try again.") from error
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise ExportError(f"{target} cannot be written ({reason}); check the folder and the disk.") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    say("done", 1.0)
+    report("done", 1.0)
     return target
 
 
 def _require_free(target: Path) -> None:
-    """Raises ExportError unless there is nothing at the target, or an empty folder."""
+    """Raise ExportError unless the target does not exist or is an empty folder."""
     if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise ExportError(f"{target} is no folder; name one that does not exist yet.")
+        raise ExportError(f"{target} is not a folder; name one that does not exist yet.")
     if target.exists() and any(target.iterdir()):
         raise ExportError(f"The folder {target} is not empty, and nothing in it was touched; name one that does not exist yet.")
 

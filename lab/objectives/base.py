@@ -18,7 +18,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
-from .pair_logps import Degraded, PairLogps, masked_sum
+from lab.errors import did_you_mean
+
+from .logps import Degraded, PairLogps, masked_sum
 
 __all__ = [
     "OBJECTIVES",
@@ -368,11 +370,14 @@ def make_objective(name: str, **parameters: Any) -> Objective:
         ValueError: Unknown name or parameter (the message lists the known ones), or a value out of range.
     """
     if not isinstance(name, str) or name not in OBJECTIVES:
-        raise ValueError(f"There is no objective {name!r}; choose one of {', '.join(sorted(OBJECTIVES))}.")
+        raise ValueError(
+            f"There is no objective {name!r}; choose one of {', '.join(sorted(OBJECTIVES))}.{did_you_mean(name, OBJECTIVES)}"
+        )
     kind = OBJECTIVES[name]
     for key in parameters:
         if key not in kind.model_fields:
-            raise ValueError(f"{name} has no parameter {key!r}; it has {', '.join(kind.model_fields) or 'none'}.")
+            fields = ", ".join(kind.model_fields) or "none"
+            raise ValueError(f"{name} has no parameter {key!r}; it has {fields}.{did_you_mean(key, kind.model_fields)}")
     try:
         return kind(**parameters)
     except ValidationError as error:

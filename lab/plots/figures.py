@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.errors import FigureError
+from lab.errors import FigureError, did_you_mean
 from lab.glossary import PAIR_TERMS, entry
 from lab.plots.run.confusion import PREFIX, confusion
 from lab.plots.run.confusion import TITLE as CONFUSION_TITLE
@@ -239,5 +239,5 @@ def spec_of(record: Record, name: str) -> FigureSpec:
         figures = sorted(known for known in FIGURES if not known.startswith(DISTRIBUTION))
         spread = f", the distribution of a term ({', '.join(DISTRIBUTION + known for known in record.term_names())})"
         more = f"{spread if record.term_names() else ''}, or the curve of any recorded scalar ({SCALAR}<name>)"
-        raise FigureError(f"There is no figure {name!r}; choose one of {', '.join(figures)}{more}.")
+        raise FigureError(f"There is no figure {name!r}; choose one of {', '.join(figures)}{more}.{did_you_mean(name, figures)}")
     return spec

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from lab.errors import FigureError
 from lab.store import SCREEN_POINTS, StoreReader
 
 from .marks import notable
@@ -42,7 +43,9 @@ class Record:
     """
 
     def __init__(self, reader: StoreReader, until: int | None = None) -> None:
-        self.reader = reader
+        self.reader = getattr(reader, "reader", reader)  # also of a run
+        if not hasattr(self.reader, "scalars"):
+            raise FigureError(f"{reader!r} is no run; give a run, for example lab.open_run(folder), or its reader.")
         self.until = until
         self._notable: pd.DataFrame | None = None
         self._forget()

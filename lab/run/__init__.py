@@ -1,13 +1,14 @@
-"""A run from outside its training loop: the handle, its settings, the lock of its folder, control requests and the device queue."""
+"""Runs from outside their training loop: handle, settings, lock, control requests and device queues."""
 
-from .device_queue import DeviceQueue, Line, queues
-from .handle import Run, find_run, open_run, runs
+from .device_queue import DeviceQueue, QueueState, queues
+from .handle import Run, open_run, runs
 from .lock import RunLock, is_held
+from .lookup import find_run
 from .requests import Request, pending, send, take
 
 __all__ = [
     "DeviceQueue",
-    "Line",
+    "QueueState",
     "Request",
     "Run",
     "RunLock",

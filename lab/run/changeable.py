@@ -1,4 +1,4 @@
-"""Settings that may change while a run trains: the learning rate, and the parameters of its objective that are changeable."""
+"""Settings that may change while a run trains: the learning rate, and the objective's parameters marked changeable."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from lab.errors import did_you_mean
 from lab.objectives import Objective
 
 from .config import ConfigError, TrainConfig, one_sentence
@@ -16,10 +17,16 @@ LEARNING_RATE = "learning_rate"
 
 
 def changed(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
-    """The configuration with other values of `learning_rate` and of the objective's parameters by their path ("beta", "base.beta").
+    """Return the configuration with new values of `learning_rate` and of the objective's parameters.
 
-    A new learning rate replaces the peak of the schedule: the share of the peak that a step gets stays what it was.
-    Raises ConfigError, in one sentence, for a setting that is not there, may not change in mid-run, or has a value that cannot be.
+    A new learning rate replaces the peak of the schedule; each step keeps its share of the peak.
+
+    Args:
+        config: The settings in use.
+        settings: New values by path; a dot reaches into a nested objective: "beta", "base.beta".
+
+    Raises:
+        ConfigError: For a setting that does not exist, may not change during training, or has an invalid value.
     """
     if not settings:
         raise ConfigError("Say what to set, for example beta=0.2 or learning_rate=5e-5.")
@@ -29,36 +36,33 @@ def changed(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
             objective = _with_parameter(objective, path, value)
     if not same_needs(config.objective, objective):
         raise ConfigError(
-            f"{', '.join(settings)} would change what {objective.name} has to be given, or what it remembers, which no run can "
-            "do halfway; branch from a checkpoint instead."
+            f"{', '.join(settings)} would change the inputs or the state of {objective.name}, which is not possible during "
+            "training; branch from a checkpoint instead."
         )
     rate = settings.get(LEARNING_RATE, config.learning_rate)
     return TrainConfig.parse(**dict(config) | {"objective": objective, LEARNING_RATE: rate})
 
 
 def changeable(config: TrainConfig) -> dict[str, tuple[FieldInfo, Any]]:
-    """What `changed` accepts: the declaration and the present value of every setting, by its path."""
+    """Return the declaration and the present value of every setting that `changed` accepts, by its path."""
     rate = (TrainConfig.model_fields[LEARNING_RATE], config.learning_rate)
     return {LEARNING_RATE: rate} | dict(_parameters(config.objective))
 
 
 def values(config: TrainConfig, paths: Mapping[str, Any]) -> dict[str, Any]:
-    """The present values of some settings, by their path; what was text on its way here has its own type."""
+    """Return the present values of the settings at some paths, in their own types."""
     present = changeable(config)
     return {path: present[path][1] for path in paths}
 
 
 def same_needs(before: Objective, after: Objective) -> bool:
-    """Whether one objective can go on where another stands: it reads the same from batch and reference and remembers the same."""
-    one, other = before.degraded_spec(), after.degraded_spec()
-    answers = [
-        degraded_spec and (degraded_spec.degrees, degraded_spec.source, degraded_spec.pooling) for degraded_spec in (one, other)
-    ]
-    return answers[0] == answers[1] and before.needs_reference == after.needs_reference and same_state(before, after)
+    """Return whether one objective can replace another during training: equal inputs (degraded answers, reference) and state."""
+    inputs = [spec and (spec.degrees, spec.source, spec.pooling) for spec in (before.degraded_spec(), after.degraded_spec())]
+    return inputs[0] == inputs[1] and before.needs_reference == after.needs_reference and same_state(before, after)
 
 
 def same_state(before: Objective, after: Objective) -> bool:
-    """Whether what one objective remembers means the same to the other."""
+    """Return whether the state of one objective is valid for another."""
     return (
         _names(before) == _names(after)
         and before.needs_dataset == after.needs_dataset
@@ -71,8 +75,11 @@ def _with_parameter(objective: Objective, path: str, value: Any) -> Objective:
     field = type(objective).model_fields.get(name)
     inner = getattr(objective, name, None)
     if field is None or (rest and not isinstance(inner, Objective)):
-        there = ", ".join(sorted({LEARNING_RATE, *dict(_parameters(objective))}))
-        raise ConfigError(f"{objective.name} has no parameter {path!r}; what can be set in mid-run is {there}.")
+        known = sorted({LEARNING_RATE, *dict(_parameters(objective))})
+        raise ConfigError(
+            f"{objective.name} has no parameter {path!r}; these can be set during training: {', '.join(known)}."
+            f"{did_you_mean(path, known)}"
+        )
     if rest and isinstance(inner, Objective):
         value = _with_parameter(inner, rest, value)
     elif not _may_change(field):
@@ -98,6 +105,6 @@ def _may_change(field: FieldInfo) -> bool:
 
 
 def _names(objective: Objective) -> list[Any]:
-    """The objective's name, and those of the ones inside it."""
+    """The objective's name, and those of the objectives nested in it."""
     inner = [getattr(objective, name) for name in type(objective).model_fields]
     return [objective.name, *(_names(value) for value in inner if isinstance(value, Objective))]

@@ -1,11 +1,12 @@
-"""What a run is: every setting once, with its range, unit and meaning; the command line and the form are made from it."""
+"""The configuration of a run: every setting once, with its range, unit and meaning. Command line and form are made from it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -20,17 +21,18 @@ from pydantic import (
 )
 
 from lab.diagnosis.alerts import parse_hook
-from lab.errors import LabError
-from lab.objectives import Objective, make_objective
-from lab.policy import Lora
-from lab.policy.text.chat_template import as_moment
+from lab.errors import LabError, did_you_mean
+from lab.objectives import OBJECTIVES, Objective, make_objective
+
+if TYPE_CHECKING:
+    from lab.policy import Lora
 
 SEEDS = 2**32
-"""How many seeds there are: so many the CPU's generator tells apart."""
+"""Number of seeds that torch's CPU generator distinguishes."""
 
 
 class ConfigError(LabError):
-    """A configuration that cannot work, in one sentence."""
+    """A configuration that cannot work."""
 
 
 def _as_objective(value: Any) -> Objective:
@@ -40,14 +42,14 @@ def _as_objective(value: Any) -> Objective:
         return make_objective(value)
     if isinstance(value, dict) and "name" in value:
         return make_objective(**value)
-    raise ValueError('give the name of an objective, {"name": ..., parameters}, or an Objective')
+    raise ValueError('give the name of an objective, a dict {"name": ..., "beta": ...}, or an Objective')
 
 
 AnyObjective = Annotated[Objective, BeforeValidator(_as_objective), PlainSerializer(lambda o: o.spec())]
 
 
 class TrainConfig(BaseModel):
-    """Every field of a run. Unknown fields are errors; `parse` says in one sentence what is wrong."""
+    """The settings of a run. Unknown fields are errors; `parse` reports errors in one sentence."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -58,119 +60,120 @@ class TrainConfig(BaseModel):
     batch_size: int = Field(8, ge=1, description="pairs per optimizer step")
     micro_batch_size: int | Literal["fit"] | None = Field(
         None,
-        description="pairs computed at once (not set: the whole batch); smaller saves memory and changes no result (but what "
-        "lora_dropout draws); fit takes the most that fit into memory, measured before the first step",
+        description="pairs computed at once (not set: the whole batch); smaller saves memory and changes no result except the "
+        "random numbers of lora_dropout; fit: the largest that fits into memory, measured before the first step",
         json_schema_extra={"word": ["fit", "Fit to memory"]},
     )
     learning_rate: float = Field(1e-4, ge=0, description="peak learning rate of AdamW")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after the warm-up")
     warmup_ratio: float = Field(0.1, ge=0, le=1, description="share of the steps in which the learning rate rises from 0")
-    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of AdamW; gains and biases do not decay")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of AdamW; norm gains and biases do not decay")
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's mean of gradients")
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="decay of AdamW's mean of squared gradients")
-    max_grad_norm: float = Field(1.0, ge=0, description="gradients are scaled down to this norm; 0 switches it off")
+    max_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm; 0 switches clipping off")
     lora_rank: int = Field(0, ge=0, description="rank of a LoRA adapter; 0 trains the whole model")
     lora_alpha: float = Field(32.0, gt=0, description="the adapter is scaled by lora_alpha / lora_rank")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input")
     lora_targets: str = Field("all-linear", description="modules that get an adapter: all-linear, or names separated by commas")
-    max_length: int = Field(
-        1024, ge=16, description="tokens of prompt and answer together; a prompt that does not fit loses its beginning"
-    )
+    max_length: int = Field(1024, ge=16, description="tokens of prompt and answer together; longer prompts lose their beginning")
     too_long: Literal["cut", "drop"] = Field(
         "cut",
-        description="a pair with an answer that does not fit into max_length: cut trains on the answer's beginning, without an end "
-        "of sequence; drop leaves the pair out",
+        description="pairs with an answer longer than max_length: cut trains on the beginning of the answer, without an "
+        "end-of-sequence token; drop excludes the pair",
     )
     seed: int = Field(
         0, ge=0, lt=SEEDS, description="fixes the order of the pairs, the pilots, the adapter and the sampled answers"
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of matrix products: auto is float32 on the CPU, bfloat16 on a GPU; weights in training stay float32"
+        "auto",
+        description="of matrix products: auto is float32 on the CPU, bfloat16 on a GPU; trained weights stay float32",
     )
     gradient_checkpointing: bool = Field(
-        False, description="compute every layer again in the backward pass: much less memory, about a third more time"
+        False, description="recompute every layer in the backward pass: much less memory, about a third more time"
     )
     quantize: Literal["none", "4bit"] = Field(
-        "none", description="4bit holds the base below an adapter in 4 bits (QLoRA); GPU only"
+        "none", description="4bit keeps the base model under an adapter in 4 bits (QLoRA); GPU only"
     )
     layout: Literal["auto", "shared", "plain"] = Field(
-        "auto", description="auto computes a prompt once for all its answers where the model agrees; plain gives each its own row"
+        "auto",
+        description="auto computes a prompt once for all its answers, if the model passes a check; plain: one row per answer",
     )
     save_every: int = Field(100, ge=0, description="steps between checkpoints; 0 saves only at the end")
-    keep_checkpoints: int = Field(3, ge=1, description="latest checkpoints that are kept, apart from those asked for")
+    keep_checkpoints: int = Field(3, ge=1, description="latest checkpoints that are kept, besides those saved on request")
     keep_best: str = Field(
         "auto",
-        description="evaluation scalar whose best checkpoint is saved and kept beside the latest, as eval/rewards/accuracies, or "
-        "eval/loss:min where lower is better; auto: oracle reward, else reward, else held-out accuracy; empty: none",
+        description="evaluation scalar by which the best checkpoint is kept besides the latest, for example "
+        "eval/rewards/accuracies, or eval/loss:min (lower is better); auto: oracle reward, else reward, else held-out accuracy; "
+        "empty: none",
     )
-    evaluate: bool = Field(True, description="look at held-out pairs and sampled answers before, during and after training")
-    eval_every: int = Field(50, ge=0, description="steps between two looks; 0 looks only before and after training")
+    evaluate: bool = Field(True, description="evaluate held-out pairs and sampled answers before, during and after training")
+    eval_every: int = Field(50, ge=0, description="steps between evaluations; 0: only before and after training")
     held_out: float = Field(
-        0.05, ge=0, lt=1, description="share of the prompts that is never trained on but looked at; 0 trains on all pairs"
+        0.05, ge=0, lt=1, description="share of the prompts kept for evaluation and never trained on; 0 trains on all pairs"
     )
-    eval_pairs: int = Field(100, ge=1, description="held-out pairs that a look computes, at most")
+    eval_pairs: int = Field(100, ge=1, description="most held-out pairs per evaluation")
     eval_prompts: int | None = Field(
         None,
         ge=0,
-        description="held-out prompts that are answered at a look, at most (not set: 100 where the world's oracle judges, "
-        "32 elsewhere); 0 samples no answers",
+        description="most held-out prompts that are answered per evaluation (not set: 100 if the world's oracle judges, else 32); "
+        "0 samples no answers",
     )
-    eval_tokens: int = Field(160, ge=1, description="tokens that a sampled answer may have")
+    eval_tokens: int = Field(160, ge=1, description="most tokens of a sampled answer")
     reward_model: str = Field(
-        "", description="judges the sampled answers: a folder or hub id of a sequence-classification model with one output"
+        "", description="scores the sampled answers: folder or hub id of a sequence-classification model with one output"
     )
     probe_budget: float = Field(
         0.05,
         ge=0,
         le=1,
-        description="share of the training time that all probes may take (gradient by layer, panel of held-out pairs), kept by "
-        "spacing them; 0 switches them off",
+        description="largest share of the training time for all probes (gradient by layer, panel of held-out pairs), which are "
+        "spaced accordingly; 0 switches them off",
     )
     probe_layers: str = Field(
         "all",
         min_length=1,
-        description="layers whose gradient is split by side: all, or names with commas between, in which * stands for anything "
+        description="layers whose gradient is split by side: all, or names separated by commas with * as a wildcard "
         "(layers.0, layers.1*, lm_head); fewer cost less time and memory",
     )
     panel_pairs: int = Field(
         16,
         ge=0,
         le=64,
-        description="held-out pairs whose chosen, rejected and greedy answer are followed through the run; 0: none",
+        description="held-out pairs whose chosen, rejected and greedy answers are measured throughout the run; 0: none",
     )
     panel_every: int | None = Field(
         None,
         ge=0,
-        description="steps between two looks at the panel, whatever they cost (not set: at every evaluation, and in between as "
-        "often as half of probe_budget allows); 0 looks only at evaluations",
+        description="steps between measurements of the panel, at any cost (not set: at every evaluation, and in between as "
+        "often as half of probe_budget allows); 0: only at evaluations",
     )
-    token_steps: int = Field(20, ge=1, description="latest steps for which every token's credit is kept")
+    token_steps: int = Field(20, ge=1, description="latest steps for which token credit is kept")
     keep_pair_rows: int = Field(
         500_000,
         ge=0,
-        description="rows of pair terms (pairs times steps) that are kept whole; older steps are thinned, but extremes and "
-        "every pair's first and latest row stay; 0 keeps all",
+        description="rows of pair terms (pairs times steps) that are kept in full; older steps are thinned, except extremes and "
+        "every pair's first and latest row; 0 keeps all",
     )
     template_time: str = Field(
         "",
-        description="date and time that a chat template which prints them is told, as 2026-01-31T12:00:00; empty: when the run is "
-        "made. It is kept with the run, so that resuming, branches and twins read the same prompts on any other day",
+        description="date and time for chat templates that print them, as 2026-01-31T12:00:00; empty: when the run is made. "
+        "Stored with the run, so that resumed runs, branches and twins have the same prompts on any other day",
     )
     trackers: str = Field(
-        "", description="experiment trackers that get every scalar too: tensorboard, wandb, trackio; several with commas between"
+        "", description="experiment trackers that also get every scalar: tensorboard, wandb, trackio; separated by commas"
     )
     alerts: Literal["none", "terminal"] = Field(
         "none",
-        description="terminal: findings of the diagnosis, failure and end are a line in the terminal that trains, with a bell",
+        description="terminal: print findings of the diagnosis, failure and end in the terminal that trains, with a bell",
     )
-    alert_hosts: str = Field("", description="hosts beside this machine that alert_webhook may be on; several with commas between")
+    alert_hosts: str = Field("", description="hosts other than this machine that alert_webhook may name; separated by commas")
     alert_webhook: str = Field(
         "",
-        description="gets the same alerts as a POST of JSON: an address on this machine, as http://127.0.0.1:9000/alerts, or on a "
-        "host that alert_hosts names; empty: none",
+        description="receives the same alerts as a POST of JSON: an address on this machine, as http://127.0.0.1:9000/alerts, or "
+        "on a host in alert_hosts; empty: none",
     )
-    name: str = Field("", max_length=200, description="a name people will recognise")
+    name: str = Field("", max_length=200, description="a readable name of the run")
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -205,38 +208,50 @@ class TrainConfig(BaseModel):
     @field_validator("template_time")
     @classmethod
     def _one_moment(cls, value: str) -> str:
-        return as_moment(value).isoformat(timespec="seconds") if value else value
+        if not value:
+            return value
+        from lab.policy.text.chat_template import as_moment  # imports transformers, which settings alone do not need
+
+        return as_moment(value).isoformat(timespec="seconds")
 
     @property
     def micro_batch(self) -> int | None:
-        """Pairs computed at once, where that is a number already; None computes the whole batch at once."""
+        """Pairs computed at once; None for the whole batch, also before `fit` has been measured."""
         return None if self.micro_batch_size == "fit" else self.micro_batch_size
 
     @property
     def lora(self) -> Lora | None:
-        """The adapter these settings ask for, or None for full fine-tuning."""
+        """The LoRA adapter of these settings, or None for full fine-tuning."""
+        from lab.policy import Lora
+
         return Lora(self.lora_rank, self.lora_alpha, self.lora_dropout, self.lora_targets) if self.lora_rank else None
 
     @property
     def moment(self) -> datetime:
-        """What a chat template is told: `template_time`, or the present moment where there is none."""
+        """The date and time for chat templates: `template_time`, or now if it is empty."""
+        from lab.policy.text.chat_template import as_moment
+
         return as_moment(self.template_time)
 
     def made_at(self, created: str | None = None) -> TrainConfig:
-        """The same settings with a `template_time`, where there is none: that of a run made then (ISO text), or now."""
+        """Return these settings with an empty `template_time` replaced by `created` (ISO 8601), or by now."""
         if self.template_time:
             return self
+        from lab.policy.text.chat_template import as_moment
+
         moment = as_moment(created or "").replace(microsecond=0)
         return self.model_copy(update={"template_time": moment.isoformat(timespec="seconds")})
 
     @property
     def warmup_steps(self) -> int:
-        """Steps in which the learning rate rises."""
+        """Steps in which the learning rate rises from 0."""
         return math.ceil(self.warmup_ratio * self.steps)
 
     def rate(self, step: int) -> float:
-        """Learning rate of optimizer step `step` (1-based), with Hugging Face's convention: linear warm-up from 0, so that
-        the first of several warm-up steps moves nothing, then the schedule, which ends at 0."""
+        """Return the learning rate of an optimizer step, counted from 1.
+
+        Follows Hugging Face's convention: linear warm-up from 0, so that the first warm-up step has rate 0, then the schedule.
+        """
         done, warmup = step - 1, self.warmup_steps
         if done < warmup:
             return self.learning_rate * done / max(1, warmup)
@@ -246,25 +261,56 @@ class TrainConfig(BaseModel):
 
     @classmethod
     def parse(cls, **fields: Any) -> TrainConfig:
-        """A configuration from plain values. Raises ConfigError with one sentence that names the field and the remedy."""
+        """Validate plain values as settings. Raises ConfigError with one sentence that names the field and the remedy."""
         try:
             return cls(**fields)
         except ValidationError as error:
             raise ConfigError(one_sentence(error)) from None
 
 
+def with_parameters(objective: Any, keywords: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Split keyword arguments into parameters of the objective and settings: ("sgdpo", r1=0.7, steps=9).
+
+    Args:
+        objective: A name, {"name": ..., parameters}, or an Objective.
+        keywords: Fields of TrainConfig and parameters of the objective, mixed.
+
+    Returns:
+        The objective with its parameters, and the remaining fields of TrainConfig.
+
+    Raises:
+        ConfigError: For a keyword that is neither.
+    """
+    settings = {name: value for name, value in keywords.items() if name in TrainConfig.model_fields}
+    parameters = {name: value for name, value in keywords.items() if name not in settings}
+    spec: Any = {"name": objective} if isinstance(objective, str) else objective
+    if isinstance(objective, Objective):
+        spec = objective.spec()
+    kind = OBJECTIVES.get(str(spec.get("name"))) if isinstance(spec, dict) else None
+    known = kind.model_fields if kind is not None else {}
+    for name in parameters:
+        if name not in known:
+            of = f", and {kind.name} has no such parameter (it has {', '.join(known)})" if kind is not None else ""
+            suggestion = did_you_mean(name, [*known, *TrainConfig.model_fields])
+            raise ConfigError(f"There is no setting {name!r}{of}; `python -m lab train --help` lists the settings.{suggestion}")
+    if not parameters:
+        return objective, settings
+    return {**spec, **parameters}, settings
+
+
 def one_sentence(error: ValidationError) -> str:
-    """The first complaint of a pydantic error, for people."""
+    """Return the first problem in a pydantic error as one sentence."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "the settings"
     if first["type"] == "extra_forbidden":
-        return f"There is no setting {where!r}; run `python -m lab train --help` for the ones there are."
+        suggestion = did_you_mean(where, TrainConfig.model_fields)
+        return f"There is no setting {where!r}; `python -m lab train --help` lists them.{suggestion}"
     what = first["msg"].removeprefix("Value error, ")
-    return f"{where} = {first['input']!r} does not work: {what[0].lower()}{what[1:]}{'' if what.endswith('.') else '.'}"
+    return f"{where} = {first['input']!r} does not work: {what[0].lower()}{what[1:]}{'' if what.endswith(('.', '?')) else '.'}"
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Settings from a YAML (or JSON) file. Raises ConfigError if it is not a mapping of settings."""
+    """Read settings from a YAML or JSON file. Raises ConfigError if it cannot be read or is no mapping of settings."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -277,5 +323,6 @@ def read_config(path: Path) -> dict[str, Any]:
         if name not in TrainConfig.model_fields:
             raise ConfigError(
                 f"The configuration {path} has {name!r}, which is no setting; `python -m lab train --help` lists them."
+                f"{did_you_mean(name, TrainConfig.model_fields)}"
             )
     return content

@@ -1,7 +1,4 @@
-"""Runs that train in this process: their requests and how they ended, kept in memory.
-
-A full disk takes neither a request file nor the last status of a run. What concerns one process alone therefore needs no disk.
-"""
+"""Requests and outcomes of the runs that train in this process, kept in memory, so that both work while the disk is full."""
 
 from __future__ import annotations
 
@@ -14,7 +11,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended in this process. state: finished, stopped or failed. error, reason: why, in one sentence."""
+    """How a run ended in this process.
+
+    Attributes:
+        state: finished, stopped or failed.
+        step: Optimizer steps done.
+        error: Why it failed, in one sentence, or None.
+        reason: Why it stopped by itself, in one sentence, or None.
+    """
 
     state: str
     step: int
@@ -22,30 +26,30 @@ class Outcome:
     reason: str | None = None
 
 
-# Only operations that the interpreter does at once are used on these, so that a signal handler may send a request, too.
+# Only atomic operations are used on these, so that a signal handler may send a request too.
 _inboxes: dict[Path, deque[tuple[str, str, dict[str, Any]]]] = {}
 _outcomes: dict[Path, Outcome] = {}
 
 
 def begin(folder: Path) -> None:
-    """Take requests for the run in `folder` in memory from now on; forget how an earlier training of it ended."""
+    """Accept requests for the run in `folder` in memory from now on, and forget the outcome of an earlier training of it."""
     _outcomes.pop(folder.resolve(), None)
     _inboxes[folder.resolve()] = deque()
 
 
 def end(folder: Path, outcome: Outcome) -> None:
-    """Take no more requests, and remember how the run ended."""
+    """Accept no more requests for the run in `folder`, and store how it ended."""
     _inboxes.pop(folder.resolve(), None)
     _outcomes[folder.resolve()] = outcome
 
 
 def outcome_of(folder: Path) -> Outcome | None:
-    """How the run in `folder` ended in this process; None if it did not train here, or still does."""
+    """Return how the run in `folder` ended in this process; None if it did not train here, or is still training."""
     return _outcomes.get(folder.resolve())
 
 
 def put(folder: Path, id: str, kind: str, detail: dict[str, Any]) -> bool:
-    """Leave a request for a run that trains in this process; False if it does not."""
+    """Add a request for a run that trains in this process; returns False if it does not."""
     inbox = _inboxes.get(folder.resolve())
     if inbox is None:
         return False
@@ -54,7 +58,7 @@ def put(folder: Path, id: str, kind: str, detail: dict[str, Any]) -> bool:
 
 
 def waiting(folder: Path) -> list[tuple[str, str, dict[str, Any]]]:
-    """The (id, kind, detail) of every request that was put and not taken, oldest first."""
+    """Return (id, kind, detail) of every pending request, oldest first."""
     return list(_inboxes.get(folder.resolve(), ()))
 
 

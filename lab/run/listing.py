@@ -1,4 +1,4 @@
-"""How a notebook shows runs: a table of state, step, objective, pairs and model."""
+"""Tables of runs in a notebook: state, step, objective, pairs and model."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lab.store.folder import RunError
 COLUMNS = ("run", "state", "step", "objective", "pairs", "model", "folder")
 
 
-class Listed(Protocol):
-    """What a table shows of a run handle."""
+class _Listed(Protocol):
+    """The attributes of a run handle that a table needs; see `lab.Run`."""
 
     dir: Path
 
@@ -30,7 +30,7 @@ class Listed(Protocol):
     def error(self) -> str | None: ...
 
 
-R = TypeVar("R", bound=Listed)
+R = TypeVar("R", bound=_Listed)
 
 
 class RunList(list[R]):
@@ -40,8 +40,8 @@ class RunList(list[R]):
         return table_html(self) if self else "<div>There are no runs yet.</div>"
 
 
-def run_html(run: Listed) -> str:
-    """One run as a table; of a failed one, why."""
+def run_html(run: _Listed) -> str:
+    """Return one run as an HTML table, with the error of a failed run."""
     try:
         error = run.error
     except (sqlite3.Error, OSError, RunError):
@@ -49,14 +49,14 @@ def run_html(run: Listed) -> str:
     return table_html([run]) + (f"<div>{escape(error)}</div>" if error else "")
 
 
-def table_html(runs: Iterable[Listed]) -> str:
-    """Runs as an HTML table, everything escaped; one that cannot be read keeps its row."""
+def table_html(runs: Iterable[_Listed]) -> str:
+    """Return runs as an HTML table with all text escaped. A run that cannot be read keeps its row, with the reason."""
     head = "".join(f"<th>{name}</th>" for name in COLUMNS)
     rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(run)) + "</tr>" for run in runs)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _cells(run: Listed) -> list[str]:
+def _cells(run: _Listed) -> list[str]:
     try:
         manifest = run.manifest
         config = manifest["config"]

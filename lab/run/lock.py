@@ -1,6 +1,6 @@
-"""Who trains a run: a lock on a file in its folder, held for as long as the training lives.
+"""The run lock: a lock on a file in the run's folder, held while the run is trained.
 
-The kernel drops the lock when the process ends, however it ends, so "is it dead?" needs no heartbeat and no process id.
+The kernel releases the lock when the process ends, however it ends, so that neither a heartbeat nor a process id is needed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ FILE_NAME = "run.lock"
 
 
 class RunLock:
-    """Exclusive hold on a run folder. Raises RuntimeError if somebody else trains in it."""
+    """Exclusive lock on a run folder.
+
+    Args:
+        folder: Folder of the run.
+        patience: Seconds to wait for a lock that is held.
+
+    Raises:
+        RuntimeError: If another thread or process trains in the folder.
+    """
 
     def __init__(self, folder: Path, *, patience: float = 2.0) -> None:
         self._descriptor = os.open(folder / FILE_NAME, os.O_RDWR | os.O_CREAT, 0o644)
@@ -25,26 +33,27 @@ class RunLock:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
-                # A reader's look holds the lock for microseconds; a trainer holds it for good.
+                # `is_held` holds the lock for microseconds; training holds it until it ends.
                 if time.monotonic() > deadline:
                     os.close(self._descriptor)
                     raise RuntimeError(
-                        f"Somebody else is training in {folder}; wait for it, stop it, or use another folder."
+                        f"Another process or thread trains in {folder}; wait for it, stop it, or use another folder."
                     ) from None
                 time.sleep(0.02)
 
     @classmethod
     def inherited(cls, folder: Path, descriptor: int) -> Self:
-        """The hold that this process's parent took and handed down as an open file: the folder was not free for a moment.
+        """Take over the lock that the parent process acquired and passed on as an open file, so that it is never released between.
 
-        Raises RuntimeError if the descriptor is not the folder's lock.
+        Raises:
+            RuntimeError: If the descriptor is not the folder's lock.
         """
         try:
             if not os.path.samestat(os.fstat(descriptor), (folder / FILE_NAME).stat()):
                 raise OSError
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise RuntimeError(f"The file {descriptor} that was handed down is not the lock of {folder}.") from None
+            raise RuntimeError(f"The inherited file descriptor {descriptor} is not the lock of {folder}.") from None
         os.set_inheritable(descriptor, False)  # this process's own children do not train here
         self = cls.__new__(cls)
         self._descriptor = descriptor
@@ -52,18 +61,18 @@ class RunLock:
 
     @property
     def descriptor(self) -> int:
-        """The open file, for a child process that is to take the hold over; -1 after `release`."""
+        """The open file's descriptor, which a child process can inherit; -1 after `release`."""
         return self._descriptor
 
     def release(self) -> None:
-        """Let go: the folder is free, unless a child process has taken the hold over. A second call does nothing."""
+        """Release the lock, unless a child process has taken it over. A second call does nothing."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
 
 def is_held(folder: Path) -> bool:
-    """True while some thread or process trains in the folder."""
+    """Return whether a thread or process trains in the folder."""
     try:
         descriptor = os.open(folder / FILE_NAME, os.O_RDONLY)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What is known of a run before its first step: the report as a value, and in words. It is stored with the run as an event."""
+"""The preflight report: lengths, truncation, memory and time of a run before its first step. Stored with the run as an event."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ class _Value(BaseModel):
 
 
 class Lengths(_Value):
-    """Tokens of one part of the pairs, before anything is cut. histogram: pairs in equal classes from 0 to `longest`."""
+    """Tokens of one part of the pairs (prompt, chosen or rejected) before truncation.
+
+    Attributes:
+        median: Median number of tokens.
+        p95: 95th percentile.
+        longest: Largest number of tokens.
+        histogram: Number of pairs in bins of equal width from 0 to `longest`.
+    """
 
     median: int
     p95: int
@@ -21,10 +28,16 @@ class Lengths(_Value):
 
 
 class Finding(_Value):
-    """Something that happens to some pairs. kind: prompt_cut, answer_cut, dropped or same, of held-out pairs held_out_cut or
-    held_out_dropped. tokens: how many are lost. ids: the first hundred of these pairs.
+    """A remark on some pairs, or on a setting (then without pairs).
 
-    Or a setting to think twice about, without pairs: learning_rate, batch_larger_than_set, many_epochs, no_held_out."""
+    Attributes:
+        kind: prompt_cut, answer_cut, dropped or same (both answers have the same tokens); of held-out pairs held_out_cut or
+            held_out_dropped; of settings learning_rate, batch_larger_than_set, many_epochs or no_held_out.
+        message: The remark in words.
+        pairs: Number of pairs concerned.
+        tokens: Number of tokens that are cut off.
+        ids: The first hundred of these pairs.
+    """
 
     kind: str
     message: str
@@ -34,18 +47,21 @@ class Finding(_Value):
 
 
 class Memory(_Value):
-    """Bytes that training needs at its peak, and what is free on the device now that the weights are loaded.
+    """Memory that training needs at its peak, in bytes.
 
-    process:     what the process holds beside the weights: Python, libraries, whatever else it does. On a GPU it is not counted.
-    weights:     parameters and buffers as loaded.
-    gradients:   one number for every trained parameter; for those of probed layers a second one, with micro-batches a third.
-    optimizer:   AdamW's two running means, two numbers for every trained parameter.
-    activations: what autograd keeps for the largest micro-batch of the run, from measured pairs of several lengths;
-                 under gradient checkpointing with what one layer keeps while it is computed again.
-    logits:      the working memory of one chunk of logits.
-    step:        the most that a step takes of gradients, activations and logits at the same time; in a step of a single
-                 micro-batch the activations make way for the gradients.
-    evaluation:  the most that an evaluation takes: the reference's weights (full fine-tuning), keys and values of the answers.
+    Attributes:
+        device: The device.
+        process: Memory of the process besides the weights (Python, libraries); 0 on a GPU.
+        weights: Parameters and buffers as loaded.
+        gradients: One number per trained parameter; for those of probed layers a second one, with micro-batches a third.
+        optimizer: AdamW's two moments, two numbers per trained parameter.
+        activations: What autograd keeps for the largest micro-batch, extrapolated from pairs of several lengths; with gradient
+            checkpointing including one layer that is recomputed.
+        logits: Working memory of one chunk of logits.
+        step: Peak of gradients, activations and logits within a step (with a single micro-batch, activations are released while
+            gradients are allocated); None in older reports.
+        evaluation: Peak of an evaluation: the reference's weights (full fine-tuning), key-value cache of the answers.
+        free: Bytes that are free on the device after loading the weights.
     """
 
     device: str
@@ -61,25 +77,29 @@ class Memory(_Value):
 
     @property
     def total(self) -> int:
-        """All of it: the peak of the process, or what is taken of a GPU."""
+        """Peak memory of the process, or on the GPU."""
         return self.process + self.weights + self.more
 
     @property
     def more(self) -> int:
-        """What has to be found besides the weights."""
-        step = self.gradients + self.activations + self.logits if self.step is None else self.step  # None in older reports
+        """Peak memory besides the weights."""
+        step = self.gradients + self.activations + self.logits if self.step is None else self.step
         return self.optimizer + max(step, self.evaluation)
 
     @property
     def enough(self) -> bool:
-        """Whether what is free will do."""
+        """Whether the free memory is enough."""
         return self.more <= self.free
 
 
 class Time(_Value):
-    """Seconds, from a forward and a backward pass over `measured_pairs` pairs of median length.
+    """Estimated time in seconds, without evaluation, sampling, probes and checkpoints.
 
-    Evaluation, sampling, probes and checkpoints are not in it.
+    Attributes:
+        step: One optimizer step.
+        reference: Reference log-probs that are not in the cache.
+        training: All steps that are left.
+        measured_pairs: Number of pairs of median length in the timed forward and backward pass.
     """
 
     step: float
@@ -89,10 +109,27 @@ class Time(_Value):
 
 
 class Preflight(_Value):
-    """The report. pairs: those trained on (dropped ones apart); held_out: those kept apart for looks;
-    done: steps behind which it goes on, 0 for a new run; seen: pairs that the steps left reach;
-    processes: how many train together, memory is that of each;
-    tokens_per_epoch: prompt, chosen and rejected of all pairs."""
+    """The report of a run before its first step.
+
+    Attributes:
+        pairs: Number of pairs trained on, without dropped ones.
+        held_out: Number of held-out pairs.
+        seen: Number of pairs that occur in the steps that are left.
+        prompts: Number of different prompts.
+        steps: The run's steps.
+        done: Steps done when the run is resumed, 0 for a new run.
+        processes: Number of processes that train together; `memory` is that of each.
+        batch_size: Pairs per step.
+        micro_batch_size: Pairs computed at once.
+        fitted: Whether that is the largest that fits (micro_batch_size = fit).
+        max_length: Most tokens of prompt and answer.
+        tokens_per_epoch: Tokens of all prompts, chosen and rejected answers.
+        lengths: Token counts by part: prompt, chosen, rejected.
+        findings: Remarks on pairs and settings.
+        memory: Estimated memory.
+        time: Estimated time; None if memory ran out while a single pair was timed.
+        advice: What to do if the memory is not enough, else None.
+    """
 
     pairs: int
     held_out: int = 0
@@ -104,29 +141,26 @@ class Preflight(_Value):
     batch_size: int
     micro_batch_size: int
     fitted: bool = False
-    """The micro-batch size is the largest that fits (micro_batch_size = fit)."""
     max_length: int
     tokens_per_epoch: int
     lengths: dict[str, Lengths]
     findings: tuple[Finding, ...]
     memory: Memory
     time: Time | None
-    """None where memory ran out while a single pair was timed."""
     advice: str | None
-    """What to do where the memory will not be enough; None where it will."""
 
     @property
     def left(self) -> int:
-        """Steps that are still to be done."""
+        """Steps that are left."""
         return self.steps - self.done
 
     @property
     def epochs(self) -> float:
-        """How often the steps that are left go through the pairs."""
+        """Epochs of the steps that are left."""
         return self.left * self.batch_size / self.pairs
 
     def lines(self) -> list[str]:
-        """The report for a terminal, or a page."""
+        """Return the report as lines of text."""
         m, t = self.memory, self.time
         apart = f" ({self.held_out:,} held out)" if self.held_out else ""
         shared = "" if self.prompts == self.pairs else f" with {self.prompts:,} different prompt{'s' if self.prompts > 1 else ''}"
@@ -156,13 +190,13 @@ class Preflight(_Value):
 
 def _spread(lengths: Lengths) -> str:
     top = max(lengths.histogram) or 1
-    # A class that holds anything is drawn at least as the lowest bar.
+    # A bin that is not empty gets at least the lowest bar.
     bars = "".join(BARS[-(-count * (len(BARS) - 1) // top)] if count else " " for count in lengths.histogram)
     return f"median {lengths.median:,}, 95 % up to {lengths.p95:,}, longest {lengths.longest:,} tokens  |{bars}|"
 
 
 def size(count: float) -> str:
-    """Bytes as people say them."""
+    """Format a number of bytes: "1.5 MB"."""
     for unit in ("B", "KB", "MB"):
         if count < 1000:
             return f"{count:.3g} {unit}"
@@ -171,7 +205,7 @@ def size(count: float) -> str:
 
 
 def seconds(count: float) -> str:
-    """A span of time as people say it."""
+    """Format a number of seconds: "12 s", "5 min", "1.5 h"."""
     if count < 60:
         return f"{count:.2g} s"
     return f"{count / 60:.0f} min" if count < 5400 else f"{count / 3600:.1f} h"

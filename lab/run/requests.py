@@ -1,8 +1,8 @@
 """Requests to a running run, handled by the training loop at safe points.
 
-Inside the process that trains a request stays in memory (`inprocess.py`), so that a full disk keeps no run from being stopped.
-From any other process or machine it is one small JSON file in the run's folder: dropped by rename it is whole or absent, and
-needs no lock and no server. Requests that were not handled before the run ended are not kept for the next time.
+Inside the process that trains, a request stays in memory (see `in_process`), so that a run can be stopped when the disk is full.
+From any other process or machine it is a small JSON file in the run's folder, written under another name and renamed, so that it is
+complete or absent without a lock. Requests that were not handled before the run ended are dropped.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ UNREADABLE = "unreadable"
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody wants of a run.
+    """A control request to a run.
 
-    kind: one of KINDS, or whatever else stood in the file; UNREADABLE where nothing did, with the reason in `detail`.
-    detail: for "set" {"settings": {"learning_rate": 5e-5, "base.beta": 0.2}}, for "edits" {"version": 7}, else empty.
-    id: what `send` gave whoever asked; the event that answers ("change", "refused") has it too.
+    Attributes:
+        kind: One of KINDS, another text from a malformed file, or UNREADABLE with the reason in `detail`.
+        detail: For "set" {"settings": {"learning_rate": 5e-5, "base.beta": 0.2}}, for "edits" {"version": 7}, for "checkpoint"
+            possibly {"keep": False}, else empty.
+        id: The id that `send` returned; the "change" or "refused" event that answers the request contains it.
     """
 
     kind: str
@@ -40,12 +42,14 @@ class Request:
 
 
 def send(run_folder: Path, kind: str, **detail: Any) -> str:
-    """Leave a request for the loop; returns its id.
+    """Send a request to the training loop and return its id.
 
-    Raises ValueError for a kind that no loop understands, RunError where the request cannot be written.
+    Raises:
+        ValueError: If `kind` is not one of KINDS.
+        RunError: If the request cannot be written.
     """
     if kind not in KINDS:
-        raise ValueError(f"No run understands the request {kind!r}; send one of {', '.join(KINDS)}.")
+        raise ValueError(f"There is no request {kind!r}; send one of {', '.join(KINDS)}.")
     id = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
     if in_process.put(run_folder, id, kind, detail):
         return id
@@ -65,7 +69,12 @@ def send(run_folder: Path, kind: str, **detail: Any) -> str:
 
 
 def take(run_folder: Path, kinds: Collection[str] | None = None) -> list[Request]:
-    """Take all waiting requests (of some kinds, the others stay), oldest first. Only the process that trains calls this."""
+    """Remove and return the pending requests, oldest first. Only the process that trains calls this.
+
+    Args:
+        run_folder: Folder of the run.
+        kinds: Take requests of these kinds and leave the others; None takes all.
+    """
     requests = []
     for entry in in_process.waiting(run_folder):
         id, kind, detail = entry
@@ -78,7 +87,7 @@ def take(run_folder: Path, kinds: Collection[str] | None = None) -> list[Request
             continue
         try:
             path.unlink()
-        except OSError:  # a folder that has become read-only: the file would be taken again and again
+        except OSError:  # a read-only folder: remember the file, or it would be taken again and again
             if (path.stat().st_ino, path.name) in _handled:
                 continue
             _handled.add((path.stat().st_ino, path.name))
@@ -87,11 +96,11 @@ def take(run_folder: Path, kinds: Collection[str] | None = None) -> list[Request
 
 
 _handled: set[tuple[int, str]] = set()
-"""Request files that were handed out and could not be deleted."""
+"""Request files that were taken but could not be deleted, by inode and name."""
 
 
 def pending(run_folder: Path, kind: str) -> bool:
-    """Whether a request of a kind waits to be taken. Cheap: nothing is read where nothing waits."""
+    """Return whether a request of a kind is pending. Reads no file if no request is pending."""
     if any(waiting_kind == kind for _, waiting_kind, _ in in_process.waiting(run_folder)):
         return True
     try:

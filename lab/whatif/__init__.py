@@ -1,8 +1,8 @@
-"""Questions to a run's model that leave the run alone: what would it say of another text, what would a step on one pair do?
+"""Examine a run's model at a checkpoint without changing the run: score any text, or take a virtual step on one pair.
 
-model = lab.examine(run)                             # at its latest checkpoint; lab.examine(run, 100), lab.examine(run, "now")
-model.score([pair, edited]).terms                    # every term of the objective, and in .tokens the credit of every token
-model.virtual_step(pair, sample=200).changes         # what one step on this pair does to all others: measured, then rolled back
+model = lab.examine(run)                             # at the latest checkpoint; or lab.examine(run, 100), lab.examine(run, "now")
+model.score([pair, edited]).terms                    # every term of the objective; .tokens has the credit of every token
+model.virtual_step(pair, sample=200).changes         # the effect of one step on this pair on all others, then rolled back
 """
 
 from .errors import WhatIfError

@@ -1,4 +1,4 @@
-"""What a run's degree head (SPO) makes of the degraded answers of a pair."""
+"""Predictions of a run's degree head (SPO) for the degraded answers of a pair."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from lab.training.step import pair_logps
 from .examined import Examined
 
 SOURCES = {"chosen": ("chosen",), "rejected": ("rejected",), "both": ("chosen", "rejected")}
-"""Which answers an objective degrades, by its `DegradedSpec.source`; samples of the policy are none of the pair's."""
+"""Sides of a pair that an objective degrades, by `DegradedSpec.source`. Sampled answers belong to no side."""
 
 
 @dataclass(frozen=True)
 class DegreeGuess:
-    """One degraded answer. side: of the answer it was made from.   degree: the true one.   probabilities: the head's, [N]."""
+    """The prediction for one degraded answer.
+
+    Attributes:
+        side: Side of the answer that was degraded: chosen or rejected.
+        degree: The true degree.
+        probabilities: The head's probability of each degree, [N].
+    """
 
     side: str
     degree: int
@@ -25,9 +31,9 @@ class DegreeGuess:
 
 
 def degree_guesses(model: Examined, pair: Pair) -> list[DegreeGuess]:
-    """The head's probabilities for every degraded answer of the pair; none where the answers have too few key phrases.
+    """Return the head's probabilities for every degraded answer of a pair; none if its answers have too few key phrases.
 
-    Raises ValueError for a text that tokenizer or model refuse.
+    Raises ValueError if the tokenizer or the model cannot represent a text.
     """
     degraded = model.degraded_spec
     if degraded is None or model.degree_head is None:

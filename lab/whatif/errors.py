@@ -1,4 +1,4 @@
-"""What cannot be asked of a run's model."""
+"""The error of this package."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from lab.store import RunError
 
 
 class WhatIfError(RunError):
-    """A question to a run's model that cannot be answered, in one sentence."""
+    """A run's model cannot be examined as requested."""

@@ -1,4 +1,4 @@
-"""A run's model at one of its checkpoints, open for questions."""
+"""A run's model at a checkpoint: score pairs, take virtual steps."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ TOKEN_COLUMNS = ["pair", "side", "ids", "logps", "ref_logps", "credit", "pilot"]
 
 @dataclass(frozen=True)
 class Scored:
-    """What model and objective say of some pairs.
+    """Terms and token values of some pairs.
 
-    step:   optimizer steps that the model has behind it.
-    terms:  one row a pair, index `pair` (its id, in the order that was asked), one column a term of the objective.
-    tokens: two rows a pair, in the columns of `TokenReader.read`: pair, side, then ids, logps, ref_logps (nats), credit and
-            pilot, each cell an array [T].
-    cut:    answer tokens that did not fit into max_length, by pair and side, where there are any.
+    Attributes:
+        step: Optimizer steps that the model has done.
+        terms: One row per pair, index `pair` (ids, in the given order), one column per term of the objective.
+        tokens: Two rows per pair, with columns pair, side, ids, logps, ref_logps (nats), credit and pilot; the last five contain
+            arrays [T].
+        cut: Tokens that did not fit into max_length, by pair and part, for pairs that have any.
     """
 
     step: int
@@ -38,25 +39,28 @@ class Scored:
 
 
 class Examined(OpenModel):
-    """A policy as a checkpoint left it, with all that its objective needs. Made by `lab.examine`; nothing here touches the run.
+    """A policy at a checkpoint, with everything that its objective needs. Made by `lab.examine`; the run is not changed.
 
-    Every method may be called from any thread; one question is answered at a time.
+    Safe to use from several threads; calls are executed one after the other.
     """
 
     def score(self, pairs: Sequence[Pair], *, as_batch_of: int | None = None, progress: Progress | None = None) -> Scored:
-        """Token log-probs of policy and reference, every term, and the credit of every token.
+        """Compute token log-probs of policy and reference, every term, and the credit of every token.
 
-        Evaluation mode: dropout is off, the objective's state is read and stays, the objective sees the pairs in batches of
-        `batch_size`, and what it draws (SGDPO's pilots) is the same at every call with as many pairs of these lengths. An objective
-        that compares the pairs of a batch (`objective.couples`) compares those that are given here.
+        By default in evaluation mode: no dropout, the objective's state is not updated, the pairs are in batches of `batch_size`,
+        and random draws (SGDPO's pilots) are equal for every call with equal numbers and lengths of pairs. An objective that
+        compares the pairs of a batch (`objective.couples`) compares the given ones.
 
-        as_batch_of: a step. Then the pairs are what the run would compute if they were its batch at that step: in training mode,
-        with that step's draws, dropout and share of weakened answers, in one batch. With the checkpoint of step k and the pairs
-        of step k + 1 these are the numbers that the run recorded there, to the last bit on the CPU. (Two things are not made
-        again: answers that SPO samples to weaken them, and statistics over the data set that the step renews.)
+        Args:
+            pairs: The pairs; they may be edited, and need not be in the store.
+            as_batch_of: Compute the pairs as the run's batch of this step: in training mode, in one batch, with the step's draws,
+                dropout and share of degraded answers. With the checkpoint of step k and the pairs of step k + 1 these are the
+                numbers that the run recorded, to the last bit on the CPU, except answers that SPO samples and statistics over the
+                data set that the step updates.
+            progress: Called as progress(what, share).
 
-        The pairs may be edited in any way, and need not be in the store. Raises ValueError in one sentence for a text that
-        tokenizer or model refuse.
+        Raises:
+            ValueError: If there are no pairs, or the tokenizer or the model cannot represent a text.
         """
         encoded = [self.encode(pair) for pair in pairs]
         if not encoded:
@@ -64,14 +68,14 @@ class Examined(OpenModel):
         with self.lock:
             self.references.prepare([c for pair in encoded for c in pair.completions()])
             if as_batch_of is not None:
-                found = [self._as_batch(encoded, as_batch_of)]
+                results = [self._as_batch(encoded, as_batch_of)]
             else:
-                found = []
+                results = []
                 for number, batch in enumerate(self.batches(encoded)):
-                    found.append((batch, self._evaluated(batch, number)))
+                    results.append((batch, self._evaluated(batch, number)))
                     if progress is not None:
                         progress("scoring", min(1.0, (number + 1) * self.config.batch_size / len(encoded)))
-        return self._scored(encoded, found)
+        return self._scored(encoded, results)
 
     def virtual_step(
         self,
@@ -83,15 +87,22 @@ class Examined(OpenModel):
         optimizer: str = "adamw",
         progress: Progress | None = None,
     ) -> VirtualStep:
-        """What one optimizer step on this pair alone would do to its own margin and to others: measured, then rolled back.
+        """Take one optimizer step on this pair alone, measure its effect on all pairs, and roll it back.
 
-        learning_rate: of the step; None: `rate`.   on: the other pairs; None: the whole set as it is in use at this step.
-        sample: only so many of them, drawn at random, the same at every call.
-        optimizer: "adamw", the run's own with the moving averages it had at the checkpoint, so that a part of the step is what the
-        run was doing anyway; or "sgd", the plain gradient of this pair alone.
-        progress: see `Progress`; raising in it cancels the step.
-        Afterwards the weights are what they were, bit for bit. Raises ValueError for what cannot be, and WhatIfError where memory
-        will not do.
+        The weights are restored bit for bit.
+
+        Args:
+            pair: The pair to step on; it may be edited.
+            learning_rate: Learning rate of the step; None for `rate`.
+            on: The other pairs to measure; None for all that are in use at this step.
+            sample: Measure only this many of them, drawn at random, the same at every call.
+            optimizer: "adamw" continues with the moments of the checkpoint, so that the step contains the run's momentum; "sgd"
+                uses the gradient of this pair alone.
+            progress: Called as progress(what, share); raising in it cancels the step.
+
+        Raises:
+            ValueError: For an unknown optimizer, an invalid learning rate, or a text that cannot be represented.
+            WhatIfError: If there is not enough memory.
         """
         return virtual_step(self, pair, learning_rate=learning_rate, on=on, sample=sample, optimizer=optimizer, progress=progress)
 
@@ -103,7 +114,7 @@ class Examined(OpenModel):
         return StepResult(with_credit(objective, logps, self.state_for(logps), draws, training=False), logps, draws)
 
     def _as_batch(self, encoded: list[EncodedPair], step: int) -> tuple[list[EncodedPair], StepResult]:
-        """Forward and backward exactly as the loop has them; the gradient is thrown away."""
+        """Forward and backward pass as in the training loop; the gradient is discarded."""
         if self.degraded_spec is not None:
             used = drawn_with_share(len(encoded), self.degraded_spec.share, self.config.seed, step)
             encoded = [pair if use else replace(pair, degraded=()) for pair, use in zip(encoded, used)]
@@ -112,9 +123,9 @@ class Examined(OpenModel):
         finally:
             self.forget_gradients()
 
-    def _scored(self, encoded: Sequence[EncodedPair], found: Sequence[tuple[list[EncodedPair], StepResult]]) -> Scored:
-        terms = [pd.DataFrame(host_terms(result.credited)) for _, result in found]
-        rows = [row for batch, result in found for row in token_rows(batch, result)]
+    def _scored(self, encoded: Sequence[EncodedPair], results: Sequence[tuple[list[EncodedPair], StepResult]]) -> Scored:
+        terms = [pd.DataFrame(host_terms(result.credited)) for _, result in results]
+        rows = [row for batch, result in results for row in token_rows(batch, result)]
         cells = [(r.pair, r.side, r.ids, r.logps, r.ref_logps, r.credit, r.pilot) for r in rows]
         index = pd.Index([pair.id for pair in encoded], name="pair")
         cut = {p.id: {"chosen": p.chosen_cut, "rejected": p.rejected_cut, "prompt": p.prompt_cut} for p in encoded}

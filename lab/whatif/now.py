@@ -1,4 +1,4 @@
-"""The present model of a live run: the run is asked for a checkpoint, as anybody may ask it, and that is waited for."""
+"""The present model of a live run: request a checkpoint and wait for it."""
 
 from __future__ import annotations
 
@@ -16,40 +16,42 @@ if TYPE_CHECKING:
     from .open_model import Progress
 
 TIMEOUT = 120.0
-"""Seconds after which a run that saves nothing is waited for no longer."""
+"""Seconds to wait for the checkpoint."""
 
 
 def checkpoint_now(run: Run, *, timeout: float = TIMEOUT, progress: Progress | None = None) -> int:
-    """The step of a checkpoint that stands for the run as it is now: a live run is asked to save one; of one that has ended it is
-    its latest.
+    """Return the step of a checkpoint of the run's present model; that of an ended run is its latest.
 
-    Raises WhatIfError where a live run saves none within `timeout` seconds, refuses, or ends without any.
+    A live run is sent a checkpoint request, which is waited for.
+
+    Raises:
+        WhatIfError: If a live run saves none within `timeout` seconds, refuses, or ends without one.
     """
     if run.state in ENDED:
         return _latest(run)
     events = run.reader.events.read()
     last = int(events["number"].max()) if len(events) else 0
     run.checkpoint(keep=False)
-    began, heard = time.monotonic(), None
+    began, requested_at = time.monotonic(), None
     while (waited := time.monotonic() - began) < timeout:
         if progress is not None:
             progress(f"waiting for the run to save a checkpoint (step {run.step:,})", waited / timeout)
         ended = run.state in ENDED
-        asked = run.reader.events.read("request", "refused", after=last)
-        for step, kind, detail in zip(asked["step"], asked["kind"], asked["detail"]):
+        answers = run.reader.events.read("request", "refused", after=last)
+        for step, kind, detail in zip(answers["step"], answers["kind"], answers["detail"]):
             if detail.get("request") == "checkpoint":
                 if kind == "refused":
                     raise WhatIfError(f"The run {run.name} could not save a checkpoint: {detail.get('message', '')}")
-                heard = int(step)
+                requested_at = int(step)
         if ended:
             return _latest(run)
         saved = [step_of(path) for path in run.checkpoints()]
-        if heard is not None and saved and saved[-1] >= heard:  # it may have saved at this very step before it was asked
+        if requested_at is not None and saved and saved[-1] >= requested_at:  # it may have saved at this step before
             return saved[-1]
         time.sleep(0.05)
     raise WhatIfError(
         f"The run {run.name} saved no checkpoint within {timeout:g} seconds; it saves between two steps, once it trains. Try "
-        "again, or take an earlier one."
+        "again, or examine an earlier checkpoint."
     )
 
 

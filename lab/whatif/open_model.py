@@ -1,4 +1,4 @@
-"""A run's model at one of its checkpoints, opened: encoding, batches and gradients as the run computes them."""
+"""A run's model at a checkpoint: encoding, batches and gradients as the run computes them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,27 @@ from lab.training.step import StepResult, accumulate, pair_logps
 from .reference import References
 
 Progress = Callable[[str, float], None]
-"""Told what is being done and the share of it that is done; it may raise, and then everything is as it was before."""
+"""Called as progress(what, share). It may raise to cancel the operation, which is then rolled back."""
 
 
 @dataclass(eq=False)
 class OpenModel:
-    """A policy as a checkpoint left it, with all that its objective needs.
+    """A policy at a checkpoint, with everything that its objective needs.
 
-    step: optimizer steps done at the checkpoint.   config: the settings in use there.   pairs_version: of the pair store, there.
-    stored: the checkpoint without the weights; None for a model as it was loaded.   keep_optimizer: whether a run goes on with
-    the optimizer's values in it (not a branch that was made without).
-    lock: held while a question is answered.
+    Attributes:
+        run_dir: The run's folder.
+        step: Optimizer steps done.
+        config: The settings in use at this step.
+        pairs_version: Version of the pair store in use at this step.
+        store: The pair store.
+        policy: The model.
+        encoder: Turns pairs into tokens.
+        references: Token log-probs of the reference.
+        degree_head: The degree head (SPO), or None.
+        state: The objective's state.
+        stored: The checkpoint without its weights; None for the model as it was loaded.
+        keep_optimizer: Whether the run continues with the optimizer state of the checkpoint.
+        lock: Held by every method that uses the policy.
     """
 
     run_dir: Path
@@ -61,33 +71,38 @@ class OpenModel:
 
     @property
     def degraded_spec(self) -> DegradedSpec | None:
-        """The weakened answers that the objective asks for (SPO), or None."""
+        """The degraded answers that the objective needs (SPO), or None."""
         return self.objective.degraded_spec()
 
     @property
     def rate(self) -> float:
-        """The learning rate of the step that would follow; where the schedule has none there (it is over, or the warm-up begins
-        with 0), its peak."""
+        """The learning rate of the next step; the peak if the schedule is over, or is 0 at the beginning of the warm-up."""
         following = self.step + 1
         return (self.config.rate(following) if following <= self.config.steps else 0.0) or self.config.learning_rate
 
     def pairs(self) -> list[Pair]:
-        """The pair set as it was in use at this step, without dropped pairs."""
+        """Return the pairs in use at this step, without dropped ones."""
         return self.store.all(self.pairs_version)
 
     def encode(self, pair: Pair) -> EncodedPair:
-        """A pair as tokens, as the run reads it. Raises ValueError in one sentence where tokenizer or model refuse the text."""
+        """Tokenize a pair as the run does. Raises ValueError if the tokenizer or the model cannot represent a text."""
         return encode_known(pair, self.encoder, self.degraded_spec, self.policy.vocabulary)
 
     def batches(self, encoded: Sequence[EncodedPair]) -> list[list[EncodedPair]]:
-        """The pairs in batches as an evaluation takes them."""
+        """Split pairs into batches as an evaluation does."""
         size = self.config.batch_size
         return [list(encoded[start : start + size]) for start in range(0, len(encoded), size)]
 
     def gradient(self, encoded: Sequence[EncodedPair], step: int, *, training: bool = True) -> StepResult:
-        """Leave in `.grad` what the run's loop would for this batch at this step; the reference has been prepared.
+        """Compute the gradient of a batch at a step as the training loop does, into `.grad`. References must be prepared.
 
-        training: False for pairs that are no batch of the run: they are judged by the statistics that it has.
+        Args:
+            encoded: The batch.
+            step: Step whose random numbers (draws, dropout) are used.
+            training: Whether the objective may update its statistics; False for pairs that are no batch of the run.
+
+        Returns:
+            The log-probs, draws and terms of the batch.
         """
         config, state = self.config, self.state
         if config.objective.needs_dataset and not state:
@@ -108,16 +123,17 @@ class OpenModel:
         )
 
     def trained(self) -> list[nn.Parameter]:
-        """The parameters that a step moves, in the order of the run's optimizer."""
+        """Return the trained parameters, in the order of the run's optimizer."""
         head = self.degree_head
         return [*self.policy.parameters().values(), *(head.parameters() if head is not None else ())]
 
     def forget_gradients(self) -> None:
+        """Set `.grad` of all trained parameters to None."""
         for parameter in self.trained():
             parameter.grad = None
 
     def state_for(self, logps: PairLogps) -> State:
-        """The objective's state; before the first step, of one that keeps statistics of the data set, as a look has it there."""
+        """Return the objective's state. Statistics over the data set that do not exist yet are computed from `logps`."""
         if self.objective.needs_dataset and not self.state:
             return without_spread(self.objective.dataset_state([logps]))
         return self.state

@@ -1,4 +1,4 @@
-"""Opening a run's model at a checkpoint. The two latest stay open, because people ask more than once."""
+"""Opening a run's model at a checkpoint. The two latest stay in memory."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from lab.policy.kernels.attention import KERNELS
 from lab.policy.logps import whole_head
 from lab.policy.memory import available_bytes
 from lab.run.changeable import same_state
+from lab.run.checkpoints import START, checkpoints_by_step, not_kept
 from lab.run.config import TrainConfig
 from lab.run.preflight_report import size
-from lab.store import list_checkpoints
-from lab.store.folder import METADATA_FILE, read_metadata, step_of
+from lab.run.settings import checkpoint_settings, pairs_version_at
+from lab.store.folder import METADATA_FILE, read_metadata
 from lab.training.checkpoints.checkpoint import StoredCheckpoint, read_checkpoint, restore_weights
 from lab.training.data.encoded_pairs import encode_pair
-from lab.training.setup.branch import START, read_start
-from lab.training.setup.prepare import load_configured
-from lab.training.setup.run_context import new_degree_head
+from lab.training.setup.branch import read_start
+from lab.training.setup.context import load_configured, new_degree_head
 
 from .errors import WhatIfError
 from .examined import Examined, Progress
@@ -38,15 +38,18 @@ if TYPE_CHECKING:
 WORLD = "world"
 NOW = "now"
 KEEP = 2
-"""Models that stay open."""
+"""Number of models that stay in memory."""
 
 _open: OrderedDict[tuple[Any, ...], Examined] = OrderedDict()
 _lock = threading.RLock()
 
 
 def openable(run: Run) -> list[int]:
-    """The steps at which a run's model can be examined, in order: its checkpoints, and where it began (0: the model as it was
-    loaded, which is the reference; of a branch the checkpoint that it began from)."""
+    """Return the steps at which a run's model can be examined, in order.
+
+    These are its checkpoints and its beginning: 0 for the model as it was loaded, which is the reference, or the step of the
+    checkpoint that a branch began from.
+    """
     return sorted(_places(run.dir))
 
 
@@ -58,40 +61,48 @@ def examine(
     timeout: float = TIMEOUT,
     progress: Progress | None = None,
 ) -> Examined:
-    """A run's model for questions, without touching the run; see `Examined` for what can be asked.
+    """Open a run's model at a checkpoint, to score pairs and take virtual steps. The run is not changed.
 
-    run: a run, its folder or its name.   at: optimizer steps done at one of its checkpoints (`openable` lists them; 0 is the model
-    as it was loaded); None: the latest; "now": a live run is asked to save one, which is waited for `timeout` seconds.
-    device: None: the run's own, or where that is not here, the best there is.   progress(what, share) says how far it is.
+    The two models that were opened last stay in memory; `free` releases them.
 
-    The two models that were examined last stay open (`free` closes them). Raises WhatIfError where there is no such checkpoint
-    or not enough memory, CheckpointError where it is damaged, ModelError where the model cannot be loaded any more.
+    Args:
+        run: A run, its folder or its name.
+        at: Step of a checkpoint, which `lab.whatif.openable` lists; 0 is the model as it was loaded. None for the latest. "now"
+            requests a checkpoint of a live run.
+        device: A device; None for the run's own, or the best one if this machine lacks it.
+        timeout: Seconds to wait for a checkpoint that was requested.
+        progress: Called as progress(what, share).
+
+    Raises:
+        WhatIfError: If there is no such checkpoint, or not enough memory.
+        CheckpointError: If the checkpoint is damaged.
+        ModelError: If the model cannot be loaded.
     """
     from lab.run.handle import Run, open_run
 
     extensions.load()
     run = run if isinstance(run, Run) else open_run(run)
-    say = progress or (lambda message, share: None)
+    report = progress or (lambda message, share: None)
     step = checkpoint_now(run, timeout=timeout, progress=progress) if at == NOW else _step(run, at)
     key = _key(run, step, device)
-    with _lock:  # one model is read at a time, and nobody reads one that another is reading
+    with _lock:  # read one model at a time, and each only once
         if key not in _open:
             while len(_open) >= KEEP:
                 _open.popitem(last=False)
-            gc.collect()  # a model holds itself in circles
+            gc.collect()  # models contain reference cycles
             _require_memory(run, step)
-            _open[key] = _read(run, step, device, say)
+            _open[key] = _read(run, step, device, report)
         _open.move_to_end(key)
         return _open[key]
 
 
 def kept(run: Run, step: int, device: str | None = None) -> Examined | None:
-    """The model of a checkpoint if it is open already; nothing is read."""
+    """Return the model of a checkpoint if it is in memory, else None."""
     return _open.get(_key(run, step, device)) if step in _places(run.dir) else None
 
 
 def free() -> None:
-    """Close all models that stay open."""
+    """Release all models that are in memory."""
     with _lock:
         _open.clear()
         gc.collect()
@@ -103,42 +114,35 @@ def free() -> None:
 
 
 def _places(folder: Path) -> dict[int, Path | None]:
-    """Folder of the checkpoint by its step; None: the model as it was loaded."""
-    found: dict[int, Path | None] = {}
-    if (folder / START).exists():
-        found[read_metadata(folder / START)["step"]] = folder / START
-    else:
-        found[0] = None
-    return found | {step_of(path): path for path in list_checkpoints(folder)}
+    """Folder of the checkpoint by its step; None for the model as it was loaded, which a branch does not begin from."""
+    loaded: dict[int, Path | None] = {} if (folder / START).exists() else {0: None}
+    return loaded | checkpoints_by_step(folder)
 
 
 def _step(run: Run, at: int | str | None) -> int:
-    there = openable(run)
+    steps = openable(run)
     if at is None:
-        return there[-1]
-    if not isinstance(at, int) or at not in there:
-        raise WhatIfError(
-            f"The run {run.name} has no checkpoint of step {at}; it has those of {', '.join(f'{step:,}' for step in there)}"
-            f"{' (0 is the model as it was loaded)' if 0 in there else ''}."
-        )
+        return steps[-1]
+    if not isinstance(at, int) or at not in steps:
+        raise WhatIfError(not_kept(run.name, at, steps) + (" Step 0 is the model as it was loaded." if 0 in steps else ""))
     return at
 
 
 def _key(run: Run, step: int, device: str | None) -> tuple[Any, ...]:
-    """A run that was taken up from an earlier checkpoint can have saved this step a second time."""
+    """Identity of an open model. A run that was resumed from an earlier checkpoint can have saved a step twice, hence the time."""
     folder = _places(run.dir).get(step)
     try:
-        made = (folder / METADATA_FILE).stat().st_mtime_ns if folder is not None else 0
-    except OSError:  # removed at this moment; reading it says so
-        made = 0
-    return run.dir.resolve(), step, made, device
+        saved_at = (folder / METADATA_FILE).stat().st_mtime_ns if folder is not None else 0
+    except OSError:  # removed at this moment, which reading it will report
+        saved_at = 0
+    return run.dir.resolve(), step, saved_at, device
 
 
 # Reading it.
 
 
 def _require_memory(run: Run, step: int) -> None:
-    """Raises WhatIfError where the weights will not fit, by what the run's own report says of them; closes other models first."""
+    """Raise WhatIfError if the weights do not fit by the run's preflight report, after releasing the other models."""
     report = run.preflight()
     if report is None:
         return
@@ -148,10 +152,10 @@ def _require_memory(run: Run, step: int) -> None:
     if needed > available_bytes(device):
         _open.clear()
         gc.collect()
-    if needed > (there := available_bytes(device)):
+    if needed > (available := available_bytes(device)):
         raise WhatIfError(
-            f"Opening the model of {run.name} takes {size(needed)} of memory, but {size(there)} are free; end what else is "
-            "running, or examine it on a larger machine."
+            f"Opening the model of {run.name} takes {size(needed)} of memory, but {size(available)} are free; end other programs, "
+            "or examine it on a larger machine."
         )
 
 
@@ -164,29 +168,28 @@ def _device(config: TrainConfig, device: str | None) -> torch.device:
         return choose_device("auto")
 
 
-def _read(run: Run, step: int, device: str | None, say: Progress) -> Examined:
+def _read(run: Run, step: int, device: str | None, report: Progress) -> Examined:
     manifest, place = run.manifest, _places(run.dir).get(step)
     metadata = read_metadata(place) if place is not None and place.name != START else None
-    # What the run began from, it began with its own settings; of later checkpoints people may have changed them.
-    config = TrainConfig.parse(**(metadata["settings"] if metadata else manifest["config"])).made_at(manifest["created"])
-    version = int(metadata["pairs_version"] if metadata else _version_at(run, step))
+    config = run.config.made_at(manifest["created"]) if place is None else checkpoint_settings(place)
+    version = int(metadata["pairs_version"]) if metadata else pairs_version_at(run, step)
     config = config.model_copy(update={"device": str(_device(config, device))})
-    say("loading the model", 0.0)
+    report("loading the model", 0.0)
     source = config.model
     if source == WORLD:
         from lab.world import ensure
 
-        source = str(ensure(cache=home.cache(), progress=say).model_dir)
+        source = str(ensure(cache=home.cache(), progress=report).model_dir)
     policy = load_configured(config, source)
     encoder = policy.encoder(config.max_length)
     store = run.pair_store()
-    say("loading the model", 0.4)
+    report("loading the model", 0.4)
     _lay_out(run, policy, config)
     degraded_spec = config.objective.degraded_spec()
     head = new_degree_head(policy, degraded_spec, config.seed) if degraded_spec else None
     state, stored, keep = config.objective.initial_state(), None, True
     if place is not None:
-        say(f"reading the checkpoint of step {step:,}", 0.6)
+        report(f"reading the checkpoint of step {step:,}", 0.6)
         stored = _read_whole(run, step, place, policy)
         start = read_start(run.dir, manifest) if place.name == START else None
         restore_weights(stored, policy, head, exact=start is None)
@@ -195,7 +198,7 @@ def _read(run: Run, step: int, device: str | None, say: Progress) -> Examined:
         keep = start is None or start.keep_optimizer
         stored = replace(stored, weights={})  # the policy has them now
     references = References(home.cache() / "reference", policy, source, untouched=place is None)
-    say("loading the model", 1.0)
+    report("loading the model", 1.0)
     return Examined(run.dir, step, config, version, store, policy, encoder, references, head, state, stored, keep)
 
 
@@ -205,31 +208,25 @@ def _read_whole(run: Run, step: int, place: Path, policy: Policy) -> StoredCheck
     except ValueError:
         if place.exists():
             raise
-        raise WhatIfError(f"The run {run.name} has removed its checkpoint of step {step:,} by now; choose a later one.") from None
-
-
-def _version_at(run: Run, step: int) -> int:
-    """The version of the pair store in use at a step that has no facts of its own."""
-    versions = [c.pairs_version for c in run.changes() if c.pairs_version is not None and c.after <= step]
-    return versions[-1] if versions else int(run.manifest["pairs_version"])
+        raise WhatIfError(f"The run {run.name} has removed its checkpoint of step {step:,}; choose a later one.") from None
 
 
 def _lay_out(run: Run, policy: Policy, config: TrainConfig) -> None:
-    """Compute log-probs in the layout that the run found right; where it wrote none down, find it as a run would."""
+    """Use the batch layout that the run recorded; if it recorded none, choose one as a run does."""
     checks = [detail for detail in run.events("check")["detail"] if "layout" in detail]
     if not checks:
         encoder = policy.encoder(config.max_length)
         pairs = [encode_pair(pair, encoder) for pair in run.pair_store().page(0, 2)[0]]
         choose_layout(policy, [c for pair in pairs for c in pair.completions()], wanted=config.layout)
         return
-    found = checks[-1]
-    if found.get("fused") is False:
+    recorded = checks[-1]
+    if recorded.get("fused") is False:
         policy.unfuse()
-    if "whole" in (found["layout"], found.get("logits")):
+    if "whole" in (recorded["layout"], recorded.get("logits")):
         policy.module.head = whole_head(policy.model)
-    if found["layout"] == "shared":
-        if policy.device.type == "cuda" and found.get("kernel") in KERNELS:
-            policy.shared = found["kernel"]
+    if recorded["layout"] == "shared":
+        if policy.device.type == "cuda" and recorded.get("kernel") in KERNELS:
+            policy.shared = recorded["kernel"]
         return
     policy.use_plain_rows()
-    policy.single = found["layout"] == "single"
+    policy.single = recorded["layout"] == "single"

@@ -1,4 +1,4 @@
-"""The tokenizer of a run, for pages that show token values without opening the model."""
+"""The tokenizer of a run, for showing token values without loading the model."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ WORLD = "world"
 
 
 def tokenizer_of(run: Run) -> Any:
-    """The tokenizer that a run reads its pairs with: of a checkpoint, or of the model it begins with. The latest stay in memory.
+    """Return a run's tokenizer, from a checkpoint or from the model that it begins with. The latest eight are kept in memory.
 
-    Raises WhatIfError where it cannot be loaded any more.
+    Raises WhatIfError if it cannot be loaded.
     """
     saved = list_checkpoints(run.dir)
     source = str(saved[0]) if saved else str(run.manifest["config"]["model"])

@@ -358,7 +358,7 @@ def test_a_virtual_step_on_the_page(run: Run) -> None:
     job = virtual.STEPS[run.dir]
     assert int(metrics["Others helped"]) == len(job.result.helped)
     assert int(metrics["Others helped"]) + int(metrics["Others hurt"]) == 7
-    assert job.result.own["margin_change"] > 0
+    assert job.result.own["margin_change"].item() > 0
     assert "A step of the run's AdamW on this pair after step 6" in message(app)
     assert f"the gradient's norm ‖g‖ was {job.result.grad_norm:.4g}" in message(app)
     assert f"‖Δθ‖ = {job.result.moved:.4g}" in message(app)

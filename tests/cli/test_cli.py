@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +19,7 @@ from lab.cli.screens import Bar
 from lab.run.config import TrainConfig
 from lab.store import StoreWriter
 from lab.training import create_run
+from tests.training.comparing import until
 
 
 @pytest.fixture
@@ -112,8 +112,7 @@ def test_runs_and_show_and_steer(data, model_folder, tmp_path, capsys):
     run = lab.train(
         "dpo", data, model_folder("gpt2"), steps=100_000, batch_size=4, save_every=0, device="cpu", evaluate=False, name="mine"
     )
-    while run.step < 2:
-        pass
+    until(lambda: run.step >= 2)
     assert main(["runs", "--json"]) == 0
     row = json.loads(capsys.readouterr().out)
     assert row["state"] == "running"
@@ -172,7 +171,9 @@ def test_a_run_is_found_by_its_name_and_by_how_that_begins(tmp_path, lab_home, c
         assert lab.open_run(word).dir.resolve() == folder.resolve(), word
     with pytest.raises(lab.RunError, match="2 runs have a name that begins with '2026': 2026010"):
         lab.open_run("2026")
-    for word in ("", " ", "third", "first/try", "."):
+    with pytest.raises(lab.RunError, match="There is no run 'third'"):
+        lab.open_run("third")
+    for word in ("", " ", "first/try", "."):
         with pytest.raises(lab.RunError, match="holds no run"):
             lab.open_run(word)
     create_run(lab_home / "runs" / "20260103-dpo", config.model_copy(update={"name": "first try"}), **about)
@@ -185,7 +186,7 @@ def test_a_run_is_found_by_its_name_and_by_how_that_begins(tmp_path, lab_home, c
     assert sum("first try" in line for line in lines) == 2
     for command in (["show", "second"], ["export", "second", str(tmp_path / "out")], ["train", "--branch", "second@3"]):
         assert main(command) == (0 if command[0] == "show" else 1)
-        assert "holds no run" not in capsys.readouterr().err  # found; there is nothing to export or to branch from
+        assert "no run" not in capsys.readouterr().err  # found; there is nothing to export or to branch from
     assert main(["train", "--resume", "--run-dir", "first try"]) == 1
     assert "2 runs have the name" in capsys.readouterr().err
 
@@ -195,8 +196,7 @@ def test_the_queue_is_shown_and_changed(data, model_folder, tmp_path, capsys):
     assert "No run trains or waits" in capsys.readouterr().out
     settings = {"steps": 100_000, "batch_size": 4, "save_every": 0, "device": "cpu", "evaluate": False}
     runs = [lab.train("dpo", data, model_folder("gpt2"), run_dir=tmp_path / name, **settings) for name in "abc"]
-    while runs[2].place is None or runs[2].place.place != 2:
-        time.sleep(0.02)
+    until(lambda: runs[2].place is not None and runs[2].place.place == 2)
     folders = [str(run.dir) for run in runs]
     assert main(["queue", "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -211,7 +211,7 @@ def test_the_queue_is_shown_and_changed(data, model_folder, tmp_path, capsys):
         (["--first", folders[0]], "is not waiting"),
         (["--move", folders[1], "0"], "no place 0"),
         (["--move", folders[1], "up"], "'up' is no place"),
-        (["--first", "nothing"], "holds no run"),
+        (["--first", "nothing"], "There is no run 'nothing'"),
     ):
         assert main(["queue", *arguments]) == 1
         error = capsys.readouterr().err
@@ -244,7 +244,7 @@ def test_pairs(data, capsys, tmp_path):
         (["train", "--objective", "dpo", "--pairs", "no-such-file.jsonl"], "no-such-file.jsonl"),
         (["train", "--resume"], "--run-dir"),
         (["train", "--config", "missing.yaml"], "missing.yaml"),
-        (["show", "nothing"], "holds no run"),
+        (["show", "nothing"], "There is no run 'nothing'"),
         (["train", "--objective", "dpo", "--set", "name=simpo"], "use --objective"),
         (["bench", "--objectives", ""], "Nothing to measure"),
     ],

@@ -56,7 +56,10 @@ def test_a_signal_stops_with_a_checkpoint(number, code, command, tmp_path):
     run = lab.open_run(tmp_path / "run")
     assert run.state == "stopped"
     assert run.checkpoints()[-1].name == f"step-{run.step:06d}"
-    assert f"stopped at step {run.step} in {run.dir}. Go on with: python -m lab train --run-dir {run.dir} --resume" in returned[1]
+    how = f"Continue with: python -m lab train --run-dir {run.dir} --resume"
+    assert f"stopped at step {run.step} in {run.dir}. {how}" in returned[1]
+    assert f"with a checkpoint; a second Ctrl-C ends the process without one. {how}" in returned[1]
+    assert "Stopping after step " in returned[1]
 
 
 @pytest.mark.slow
@@ -111,7 +114,7 @@ def test_ctrl_c_with_a_full_disk_leaves_the_last_checkpoint_usable(command, smal
     (line,) = [line for line in message.splitlines() if line.startswith("error: ")]
     assert "could not be written (No space left on device)" in line
     assert "The last checkpoint is of step" in line
-    assert line.endswith(f"Go on with: python -m lab train --run-dir {folder} --resume")
+    assert line.endswith(f"Continue with: python -m lab train --run-dir {folder} --resume")
     last = int(lab.open_run(folder).checkpoints()[-1].name[-6:])
     assert f"of step {last}." in line
     filler.unlink()

@@ -122,7 +122,7 @@ def test_they_train_one_after_the_other_unless_told_otherwise(rows, model_folder
     ("given", "sentence"),
     [
         ({"objectives": ("dpo",)}, "two objectives"),
-        ({"objectives": ("dpo", "dpo")}, "would be one run"),
+        ({"objectives": ("dpo", "dpo")}, "would be identical runs"),
         ({"objectives": ("dpo", "nope")}, "no objective 'nope'"),
         ({"stepz": 3}, "no setting 'stepz'"),
         ({"at": 3}, "give branch_from"),

@@ -36,7 +36,7 @@ def test_the_card_of_an_adapter(trained, tmp_path, model_folder):
         "| `lora_rank` | `2` |",
         "version 0: 50 pairs, as they were imported",
         "Checkpoint of step 4 of 4; the run is finished",
-        "head that told degrees of preference apart",
+        "degree head was used in training only",
         "AutoPeftModelForCausalLM",
         "torch 2.",
     ):
@@ -52,7 +52,7 @@ def test_the_card_of_a_base_from_the_hub(trained, tmp_path):
     for what, relation in (("adapter", "adapter"), ("merged", "finetune")):
         head = ModelCard(card.write(run, source, what, None, None)).data.to_dict()
         assert (head["base_model"], head["base_model_relation"]) == ("owner/name", relation)
-    assert "a folder of the machine" not in card.write(run, source, "adapter", None, None)
+    assert "a folder on the machine" not in card.write(run, source, "adapter", None, None)
 
 
 def test_results_before_and_after_with_their_intervals(trained, tmp_path):

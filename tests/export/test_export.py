@@ -136,7 +136,7 @@ def test_the_checkpoint_that_is_asked_for(trained, rows, tmp_path, monkeypatch):
     assert find_source(run).folder == first
     assert torch.equal(loaded(AutoModelForCausalLM, lab.export_run(run, tmp_path / "two", step=2), rows), expected(first, rows))
     assert "Checkpoint of step 2 of 4" in (tmp_path / "two" / "README.md").read_text()
-    with pytest.raises(ExportError, match="no checkpoint of step 3; it has those of 2, 4"):
+    with pytest.raises(ExportError, match="no checkpoint of step 3; the nearest is that of step 2"):
         lab.export_run(run, tmp_path / "three", step=3)
 
 
@@ -147,7 +147,7 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_written(trained, tmp_pat
     (taken / "mine.txt").write_text("mine")
     for run, folder, how, sentence in (
         (whole, taken, {}, "is not empty"),
-        (whole, taken / "mine.txt", {}, "is no folder"),
+        (whole, taken / "mine.txt", {}, "is not a folder"),
         (whole, tmp_path / "x", {"what": "adapter"}, "trained the whole model"),
         (part, tmp_path / "x", {"what": "model"}, "trained an adapter"),
         (part, tmp_path / "x", {"what": "everything"}, "no export of 'everything'"),
@@ -185,7 +185,7 @@ def test_a_base_that_is_gone_or_broken(trained, chat_model, tmp_path):
     with pytest.raises(ExportError, match="cannot be loaded, so nothing was exported"):
         lab.export_run(part, tmp_path / "merged", what="merged")
     chat_model.rename(tmp_path / "elsewhere")
-    with pytest.raises(ExportError, match="put it back and export again"):
+    with pytest.raises(ExportError, match="restore it and export again"):
         lab.export_run(part, tmp_path / "adapter")
     assert (lab.export_run(whole, tmp_path / "whole") / "README.md").exists(), "a whole model needs no base"
     assert not (tmp_path / "adapter").exists()

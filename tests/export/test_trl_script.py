@@ -124,7 +124,7 @@ def test_two_steps_in_trl_lose_what_the_run_lost(objective, settings, exported):
 def test_two_steps_in_trl_where_its_loss_is_another(objective, settings, exported):
     _, folder = exported(objective, **settings)
     assert len(losses_of(folder)) == 2
-    assert "What is not the same" in (folder / SCRIPT).read_text()
+    assert "Differences:" in (folder / SCRIPT).read_text()
 
 
 def test_conversations_go_to_trl_as_conversations(exported, rows):

@@ -13,39 +13,39 @@ from hypothesis import settings
 from hypothesis import strategies as some
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from lab.run import DeviceQueue, Line, RunLock, queues
+from lab.run import DeviceQueue, QueueState, RunLock, queues
 from lab.store import RunError
 
 A, B, C, D = (Path(f"/runs/{name}") for name in "abcd")
 
 
 def test_places_count_from_the_run_that_trains():
-    line = Line(A, (B, C))
+    line = QueueState(A, (B, C))
     assert [line.place(run) for run in (A, B, C, D)] == [0, 1, 2, None]
     assert [line.ahead(run) for run in (A, B, C, D)] == [None, A, B, None]
-    assert Line(None, (B,)).ahead(B) is None
+    assert QueueState(None, (B,)).ahead(B) is None
 
 
 @pytest.mark.parametrize(("place", "order"), [(1, (D, B, C)), (2, (B, D, C)), (3, (B, C, D)), (9, (B, C, D))])
 def test_a_waiting_run_moves(place, order):
-    assert Line(A, (B, C, D)).moved(D, place) == Line(A, order)
+    assert QueueState(A, (B, C, D)).moved(D, place) == QueueState(A, order)
 
 
 @pytest.mark.parametrize(("run", "place", "sentence"), [(A, 1, "not waiting"), (D, 1, "not waiting"), (B, 0, "no place 0")])
 def test_what_cannot_move_is_said(run, place, sentence):
     with pytest.raises(RunError, match=sentence):
-        Line(A, (B, C)).moved(run, place)
+        QueueState(A, (B, C)).moved(run, place)
 
 
 def test_only_the_next_one_gets_a_free_device():
-    assert Line(None, (A, B)).advanced(B) == Line(None, (A, B))
-    assert Line(None, (A, B)).advanced(A) == Line(A, (B,))
-    assert Line(A, (B,)).advanced(B) == Line(A, (B,))
-    assert Line(A, ()).advanced(C) == Line(A, (C,))  # somebody has deleted the file: it joins again
+    assert QueueState(None, (A, B)).advanced(B) == QueueState(None, (A, B))
+    assert QueueState(None, (A, B)).advanced(A) == QueueState(A, (B,))
+    assert QueueState(A, (B,)).advanced(B) == QueueState(A, (B,))
+    assert QueueState(A, ()).advanced(C) == QueueState(A, (C,))  # somebody has deleted the file: it joins again
 
 
 def test_a_run_that_joins_again_no_longer_trains():
-    assert Line(A, (B,)).joined(A) == Line(None, (B, A))
+    assert QueueState(A, (B,)).joined(A) == QueueState(None, (B, A))
 
 
 class Queueing(RuleBasedStateMachine):
@@ -56,7 +56,7 @@ class Queueing(RuleBasedStateMachine):
         self.temporary = tempfile.TemporaryDirectory()
         self.alive: set[Path] = set()
         self.owner: Path | None = None
-        self.queue = DeviceQueue(Path(self.temporary.name), "cpu", alive=self.alive.__contains__)
+        self.queue = DeviceQueue(Path(self.temporary.name), "cpu", is_alive=self.alive.__contains__)
 
     def teardown(self):
         if hasattr(self, "temporary"):
@@ -127,17 +127,17 @@ def test_a_killed_owner_blocks_nobody(tmp_path):
     assert (line.training, line.waiting) == (runs[0], (runs[1],))
     child.kill()
     child.wait()
-    assert queue.read() == Line(None, (runs[1],))
-    assert queue.advance(runs[1]) == Line(runs[1])
+    assert queue.read() == QueueState(None, (runs[1],))
+    assert queue.advance(runs[1]) == QueueState(runs[1])
     lock.release()
-    assert queue.read() == Line()
+    assert queue.read() == QueueState()
 
 
 def test_many_at_once_lose_nobody(tmp_path):
     runs = [tmp_path / f"run-{i}" for i in range(24)]
-    queue = DeviceQueue(tmp_path / "queue", "cpu", alive=lambda run: True)
+    queue = DeviceQueue(tmp_path / "queue", "cpu", is_alive=lambda run: True)
     threads = [
-        threading.Thread(target=DeviceQueue(tmp_path / "queue", "cpu", alive=lambda run: True).join, args=(run,)) for run in runs
+        threading.Thread(target=DeviceQueue(tmp_path / "queue", "cpu", is_alive=lambda run: True).join, args=(run,)) for run in runs
     ]
     for thread in threads:
         thread.start()
@@ -148,9 +148,9 @@ def test_many_at_once_lose_nobody(tmp_path):
 
 def test_half_a_file_begins_anew_and_is_said(tmp_path, caplog):
     (tmp_path / "cpu.json").write_text('{"training": ')
-    queue = DeviceQueue(tmp_path, "cpu", alive=lambda run: True)
-    assert queue.advance(A) == Line(A)
-    assert "begins anew" in caplog.text
+    queue = DeviceQueue(tmp_path, "cpu", is_alive=lambda run: True)
+    assert queue.advance(A) == QueueState(A)
+    assert "the queue starts empty" in caplog.text
     assert [one.device for one in queues(tmp_path)] == ["cpu"]
 
 
@@ -181,4 +181,4 @@ def test_processes_never_have_the_device_at_once(tmp_path):
         for run in runs
     ]
     assert [child.communicate(timeout=60)[0] for child in children] == ["done\n"] * 3
-    assert DeviceQueue(tmp_path / "queue", "cpu").read() == Line()
+    assert DeviceQueue(tmp_path / "queue", "cpu").read() == QueueState()

@@ -197,7 +197,7 @@ def test_requests_arrive_once_and_in_order(tmp_path):
         send(tmp_path, kind)
     assert [r.kind for r in take(tmp_path)] == ["pause", "resume", "stop"]
     assert take(tmp_path) == []
-    with pytest.raises(ValueError, match="No run understands"):
+    with pytest.raises(ValueError, match="There is no request"):
         send(tmp_path, "dance")
 
 

@@ -51,11 +51,11 @@ def assert_same(run: lab.Run, expected: lab.Run, after: int = 0) -> None:
     pd.testing.assert_frame_equal(actual[actual.index > after], wanted[wanted.index > after], check_exact=True)
     both = (run, expected)
     for step in range(after + 1, expected.step + 1):
-        batches = [one.reader.batch(step).sort_values("pair", ignore_index=True) for one in both]
+        batches = [one.reader.pairs.batch(step).sort_values("pair", ignore_index=True) for one in both]
         pd.testing.assert_frame_equal(*batches, check_exact=True)
     assert evaluations(run, after) == evaluations(expected, after)
     pd.testing.assert_frame_equal(*(one.reader.looks(first=after + 1) for one in both), check_exact=True)
-    panels = [one.reader.panel(first=after + 1) for one in both]
+    panels = [one.reader.panel.read(first=after + 1) for one in both]
     if not panels[1].empty:
         steps = set(panels[0]["step"]) & set(panels[1]["step"])
         assert {*evaluations(run, after)} <= steps

@@ -71,8 +71,8 @@ def test_a_branch_with_another_objective(rows, model_folder, tmp_path):
     assert branch.config.objective.name == "spo"
     assert branch.step == 5
     # The reference stays the model as loaded: the log-ratios start at the parent's values, not at 0.
-    assert branch.reader.batch(4)["log_ratio_chosen"].abs().max() > 1e-4
-    ours, theirs = branch.reader.batch(4), parent.reader.batch(4)
+    assert branch.reader.pairs.batch(4)["log_ratio_chosen"].abs().max() > 1e-4
+    ours, theirs = branch.reader.pairs.batch(4), parent.reader.pairs.batch(4)
     assert ours["logps_chosen"].to_numpy() == pytest.approx(theirs["logps_chosen"].to_numpy(), abs=1e-5)
     assert ours["log_ratio_chosen"].to_numpy() == pytest.approx(theirs["log_ratio_chosen"].to_numpy(), abs=1e-5)
 

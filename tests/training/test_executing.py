@@ -98,7 +98,7 @@ def test_on_step_and_registered_objectives_require_a_thread(sized, model_folder,
         StoreWriter(folder).close()
         started.append(folder)
 
-    monkeypatch.setattr("lab.api.start_process", start_process)
+    monkeypatch.setattr("lab.starting.start_process", start_process)
     monkeypatch.setattr("lab.training.setup.executor_choice.LARGE_PARAMETERS", 10)
     run = lab.train("dpo", rows, model_folder("llama"), background=False, on_step=lambda step, scalars: None, **FAST)
     assert (run.state, started) == ("finished", [])

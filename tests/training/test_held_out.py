@@ -85,13 +85,13 @@ def test_a_run_never_trains_on_held_out_pairs(rows, model_folder):
     assert set(run.held_out()["pair"]) == held_out
     assert run.held_out()["step"].unique().tolist() == [30]
     assert run.held_out(step=29)["step"].unique().tolist() == [0]
-    history = run.reader.pair_history(event["pairs"][0])
+    history = run.reader.pairs.history(event["pairs"][0])
     assert history["step"].tolist() == [0, 30]
     frame = run.held_out()
     assert np.isclose(run.scalars(["eval/loss"])["eval/loss"].iloc[-1], frame["loss"].mean())
     margins = frame["reward_chosen"] - frame["reward_rejected"]
     assert np.isclose(run.scalars(["eval/rewards/accuracies"]).iloc[-1, 0], (margins > 0).mean())
-    assert not set(run.reader.batch(30)["pair"]) & held_out
+    assert not set(run.reader.pairs.batch(30)["pair"]) & held_out
 
 
 def test_without_held_out_or_evaluations_all_pairs_are_trained_on(rows, model_folder):

@@ -274,7 +274,7 @@ def test_take_edits(extra, run_with_edits, rows, model_folder, tmp_path):
     fresh = lab.train("dpo", run.pair_store(), model_folder("llama"), background=False, **SETTINGS | {"steps": 1, "batch_size": 9})
     expected = fresh.reader.tokens.read(1, ids[0]).set_index("side")["ref_logps"]
     step = next(step for step, batch in enumerate(batches, 1) if step > 3 and ids[0] in batch["pair"].tolist())
-    reference_logps = run.reader.tokens(step, ids[0]).set_index("side")["ref_logps"]
+    reference_logps = run.reader.tokens.read(step, ids[0]).set_index("side")["ref_logps"]
     for side in ("chosen", "rejected"):
         assert reference_logps[side] == pytest.approx(expected[side], abs=1e-5)
 
@@ -318,7 +318,7 @@ def test_an_edited_answer_that_is_too_long_is_cut_with_a_warning_or_dropped(too_
     assert run.state == "finished", run.error
     warnings = [detail["message"] for detail in run.events("warning")["detail"]]
     assert any("1 of the edited pairs" in message for message in warnings) == (too_long == "cut")
-    seen = [pair for step in range(3, 9) for pair in run.reader.batch(step)["pair"]]
+    seen = [pair for step in range(3, 9) for pair in run.reader.pairs.batch(step)["pair"]]
     assert (pairs.ids()[0] in seen) == (too_long == "cut")
 
 
@@ -400,7 +400,7 @@ def test_requests_sent_together_with_a_stop_are_handled(moment, rows, model_fold
     monkeypatch.undo()
     again = resumed(folder)
     assert again.state == "finished", again.error
-    batch = again.reader.batch(8)
+    batch = again.reader.pairs.batch(8)
     assert (batch["reward_chosen"] / batch["log_ratio_chosen"]).to_numpy() == pytest.approx(0.7, rel=1e-4)
 
 

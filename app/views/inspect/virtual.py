@@ -121,7 +121,7 @@ def _result(run: Run, store: PairStore, found: VirtualStep, pair: Pair) -> None:
             f"{found.learning_rate:.3g}; measured on {measured:,} of {found.of - 1:,} others in {found.seconds:.1f} s."
         )
     )
-    own, cells = found.own, st.columns(5)
+    own, cells = found.own.iloc[0], st.columns(5)
     cells[0].metric("Its own margin", f"{own['margin_after']:+.4g}", f"{own['margin_change']:+.3g}")
     cells[1].metric("Its chosen answer", f"{own['chosen_change']:+.3g} nats", help="Change of log π(y_w|x).")
     cells[2].metric("Its rejected answer", f"{own['rejected_change']:+.3g} nats", help="Change of log π(y_l|x).")

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from lab.policy.loading import choose_device
-from lab.run import DeviceQueue, Line, Request, take
+from lab.run import DeviceQueue, QueueState, Request, take
 from lab.store import StoreReader, StoreWriter
 from lab.store.folder import STOPPING
 from lab.training.distributed import ALONE, Workers
@@ -95,7 +95,7 @@ class DeviceSlot:
             self._poll(queue, store)
         store.status(stage="preparing")
 
-    def _report_place(self, line: Line, device: str, store: StoreWriter) -> None:
+    def _report_place(self, line: QueueState, device: str, store: StoreWriter) -> None:
         ahead = line.ahead(self.folder)
         if ahead is None:  # the device is free: the next call of `advance` gives it to this run
             return

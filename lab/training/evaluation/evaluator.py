@@ -58,7 +58,11 @@ class Judgement:
 
 
 class Judge(Protocol):
-    """Scores sampled answers; see `lab.judging`."""
+    """Says what sampled answers are worth; see `judges`.
+
+    prompts: the prompts it wants answered; none for those of the held-out pairs.
+    Called with prompts, the policy's answers and the reference's, [prompts][answers], and progress(done, all), which may raise.
+    """
 
     @property
     def prompts(self) -> Sequence[Prompt]:

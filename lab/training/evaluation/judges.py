@@ -1,4 +1,4 @@
-"""What are sampled answers worth? The embedded world has an oracle; elsewhere a Hugging Face reward model can stand in for one."""
+"""Judges of sampled answers: the oracle of the embedded world, or a Hugging Face reward model."""
 
 from __future__ import annotations
 
@@ -12,40 +12,50 @@ from lab.intervals import mean_interval, share_interval, win_rate
 from lab.pairs import Prompt
 from lab.policy.reward_model import RewardModel, check_reward_model
 from lab.policy.text.chat_template import now
-from lab.training.evaluation.evaluator import Judgement, OnProgress, Texts
+
+from .evaluator import Judgement, OnProgress, Texts
 
 if TYPE_CHECKING:
     from lab.world import World
 
 
 class OracleJudge:
-    """The world's oracle on its own held-out prompts: new phrasings of known tasks, and new tasks."""
+    """Judge answers with the oracle of the embedded world, on its held-out prompts: new phrasings of known tasks, and new tasks."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.prompts: Sequence[Prompt] = world.held_out_prompts
 
     def __call__(self, prompts: Sequence[Prompt], answers: Texts, reference: Texts, progress: OnProgress) -> Judgement:
-        """Reward, win rate against the reference and share of valid answers, all and by group of prompts."""
+        """Return mean reward, win rate against the reference and share of valid answers; rewards also by group of prompts."""
         scores = [[self.world.oracle(str(prompt), answer) for answer in given] for prompt, given in zip(prompts, answers)]
         rewards = [[score.total for score in given] for given in scores]
         opponents = [
             [self.world.oracle(str(prompt), answer).total for answer in given] for prompt, given in zip(prompts, reference)
         ]
-        found = judgement("oracle_reward", rewards, opponents)
+        judged = judgement("oracle_reward", rewards, opponents)
         groups: dict[str, list[float]] = {}
         for prompt, given in zip(prompts, rewards):
             groups.setdefault(self.world.held_out_groups[str(prompt)], []).append(fmean(given))
         valid = fmean(score.valid for given in scores for score in given)
         detail = {"groups": {name: fmean(means) for name, means in groups.items()}}
-        return Judgement(found.scalars | {"eval/valid": valid}, found.detail | detail, rewards, opponents)
+        return Judgement(judged.scalars | {"eval/valid": valid}, judged.detail | detail, rewards, opponents)
 
 
 class RewardJudge:
-    """A reward model on the held-out prompts. Raises ModelError where `source` is none.
+    """Judge answers to held-out prompts with a reward model.
 
-    It is read at every look and freed after it: what a look waits for, training has as memory. The reference's answers do
-    not change, and are scored once. moment: the date and time that its chat template is told (default: the present).
+    The model is loaded for each evaluation and released after it, so that training can use its memory. The reference's answers do
+    not change and are scored once.
+
+    Args:
+        source: Folder or hub id of a sequence-classification model with one output.
+        device: Device of the reward model.
+        prompts: Prompts to answer; empty for those of the held-out pairs.
+        moment: Date and time for chat templates that print them; None for now.
+
+    Raises:
+        ModelError: If `source` is no such model.
     """
 
     def __init__(
@@ -56,7 +66,7 @@ class RewardJudge:
         self._known: dict[tuple[Any, ...], list[float]] = {}
 
     def __call__(self, prompts: Sequence[Prompt], answers: Texts, reference: Texts, progress: OnProgress) -> Judgement:
-        """Reward and win rate against the reference."""
+        """Return mean reward and win rate against the reference."""
         model = RewardModel(self.source, device=self.device, moment=self.moment)
         try:
             key = tuple((repr(prompt), *given) for prompt, given in zip(prompts, reference))
@@ -66,12 +76,19 @@ class RewardJudge:
             return judgement("reward", rewards, _nested(self._known[key], reference))
         finally:
             del model
-            gc.collect()  # a model holds itself in circles; its memory is wanted now
+            gc.collect()  # models contain reference cycles; training needs the memory now
 
 
 def judgement(name: str, rewards: list[list[float]], reference: list[list[float]]) -> Judgement:
-    """Mean reward as `eval/<name>` and the win rate against the reference as `eval/win_rate`, with 95 % intervals over the prompts
-    (`reward_low`, `reward_high`, `win_low`, `win_high`); [prompts][answers] each."""
+    """Return mean reward as `eval/<name>` and win rate as `eval/win_rate`, with 95 % intervals over the prompts.
+
+    The intervals are `reward_low`, `reward_high`, `win_low` and `win_high` in the detail.
+
+    Args:
+        name: Name of the reward.
+        rewards: Rewards of the policy's answers, [prompts][answers].
+        reference: Rewards of the reference's answers, [prompts][answers].
+    """
     reward = mean_interval([fmean(given) for given in rewards])
     win = share_interval([win_rate(given, other) for given, other in zip(rewards, reference)])
     scalars = {f"eval/{name}": reward.mean, "eval/win_rate": win.mean}
@@ -80,8 +97,8 @@ def judgement(name: str, rewards: list[list[float]], reference: list[list[float]
 
 
 def _flat_scores(model: RewardModel, prompts: Sequence[Prompt], answers: Texts, progress: OnProgress) -> list[float]:
-    asked = [prompt for prompt, given in zip(prompts, answers) for _ in given]
-    return model.score(asked, [answer for given in answers for answer in given], progress=progress)
+    repeated = [prompt for prompt, given in zip(prompts, answers) for _ in given]
+    return model.score(repeated, [answer for given in answers for answer in given], progress=progress)
 
 
 def _nested(values: Sequence[float], like: Texts) -> list[list[float]]:

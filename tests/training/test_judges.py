@@ -6,7 +6,7 @@ import pytest
 
 import lab
 from lab.cli.train import before_and_after
-from lab.judging import OracleJudge, judgement
+from lab.training.evaluation.judges import OracleJudge, judgement
 from lab.world import ensure
 
 FAST = {"steps": 2, "batch_size": 4, "device": "cpu", "background": False, "save_every": 0}

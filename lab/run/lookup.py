@@ -1,0 +1,40 @@
+"""Finding a run's folder by name."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from lab import home
+from lab.errors import did_you_mean
+from lab.store import RunError, read_manifest
+from lab.store.folder import RUN_FILE
+
+
+def find_run(run: str | Path) -> Path:
+    """Return a run's folder by path, by name, or by the only name that begins so.
+
+    A name is the name of the run's folder or the setting `name`.
+
+    Raises:
+        RunError: If no run or several runs match.
+    """
+    folder, word = Path(run), str(run)
+    if (folder / RUN_FILE).exists() or not word.strip() or len(folder.parts) != 1:
+        return folder
+    if (home.runs_dir() / folder / RUN_FILE).exists():
+        return home.runs_dir() / folder
+    names = {}
+    for known in home.run_folders():
+        with contextlib.suppress(RunError, OSError, KeyError):  # damaged, or being created or deleted
+            names[known] = {known.name, known.resolve().name, read_manifest(known)["config"].get("name") or known.name}
+    exact = [known for known, own in names.items() if word in own]
+    matches = exact or [known for known, own in names.items() if any(name.startswith(word) for name in own)]
+    if len(matches) > 1:
+        some = ", ".join(known.name for known in matches[:5]) + (", ..." if len(matches) > 5 else "")
+        what = "have the name" if exact else "have a name that begins with"
+        raise RunError(f"{len(matches)} runs {what} {word!r}: {some}; give the whole name of one's folder.")
+    if not matches and not folder.exists():
+        suggestion = did_you_mean(word, sorted({name for own in names.values() for name in own}))
+        raise RunError(f"There is no run {word!r}; `python -m lab runs` lists them.{suggestion}")
+    return matches[0] if matches else folder
