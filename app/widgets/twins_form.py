@@ -61,14 +61,14 @@ def form(runs: Sequence[Run], chosen: Sequence[Run]) -> None:
     settings = {} if way == ONE else _settings(run, at)
     one, other = st.columns(2)
     queue = one.toggle(
-        "One after the other",
+        "Queue",
         value=True,
         key="twins.queue",
         persist_state="session",
-        help="Off: they start at once and share the device.",
+        help="`queue`: one twin trains after the other. Off: they start at once and share the device.",
     )
     apart = other.toggle(
-        "In processes of their own", key="twins.apart", persist_state="session", help="They go on when the dashboard is closed."
+        "Run in separate processes", key="twins.apart", persist_state="session", help="They continue when the dashboard is closed."
     )
     started: dict[str, Any] = {"queue": queue, "executor": "process" if apart else "auto"}
     if st.button("Start the twin" if way == ONE else "Start the twins", type="primary", icon=":material/join:"):

@@ -340,6 +340,26 @@ def make_objective(name: str, **parameters: Any) -> Objective:
 
 
 def _sentence(name: str, found: Any) -> str:
-    message = found["msg"].removeprefix("Value error, ").rstrip(".")
     where = ".".join(map(str, found["loc"]))
-    return f"{name}: {where} = {found['input']!r}: {message}" if where else message
+    return f"{name}: {where} = {found['input']!r}: {requirement(found)}" if where else requirement(found)
+
+
+_LIMITS = {
+    "greater_than": ("gt", "greater than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+
+
+def requirement(detail: Mapping[str, Any]) -> str:
+    """Return what a wrong value must be, in plain words without a full stop: "it must be at least 0".
+
+    Args:
+        detail: An entry of `pydantic.ValidationError.errors()`.
+    """
+    if detail["type"] in _LIMITS:
+        key, text = _LIMITS[detail["type"]]
+        limit = detail["ctx"][key]
+        return f"it must be {text} {limit:g}" if isinstance(limit, float) else f"it must be {text} {limit}"
+    return str(detail["msg"]).removeprefix("Value error, ").rstrip(".")

@@ -22,6 +22,7 @@ from pydantic import (
 from lab.diagnosis.alerts import parse_hook
 from lab.errors import LabError
 from lab.objectives import Objective, make_objective
+from lab.objectives.base import requirement
 from lab.policy import Lora
 from lab.policy.text.chat_template import as_moment
 
@@ -259,8 +260,8 @@ def one_sentence(error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"]) or "the settings"
     if first["type"] == "extra_forbidden":
         return f"There is no setting {where!r}; run `python -m lab train --help` for the ones there are."
-    what = first["msg"].removeprefix("Value error, ")
-    return f"{where} = {first['input']!r} does not work: {what[0].lower()}{what[1:]}{'' if what.endswith('.') else '.'}"
+    what = requirement(first)
+    return f"{where} = {first['input']!r} does not work: {what[0].lower()}{what[1:]}."
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -108,15 +108,16 @@ def test_an_objective_inside_another_has_its_own_form(name: str) -> None:
     at.number_input(key=f"{key}.sgdpo.r1").set_value(0.7).run()
     assert config_of(command(at)).objective == make_objective(name, base={"name": "sgdpo", "r1": 0.7})
     at.number_input(key=f"{key}.sgdpo.r1").set_value(1.5).run()
-    assert [e.value.replace("\\", "") for e in at.error] == ["sgdpo: r1 = 1.5: Input should be less than or equal to 1."]
+    assert [e.value.replace("\\", "") for e in at.error] == ["sgdpo: r1 = 1.5: it must be at most 1."]
 
 
 @pytest.mark.parametrize(
     ("widget", "value", "message"),
     [
-        ("sgdpo.lab defaults.beta", 0.0, "sgdpo: beta = 0.0: Input should be greater than 0."),
-        ("setting.steps", 0, "steps = 0 does not work: input should be greater than or equal to 1."),
-        ("setting.warmup_ratio", 1.5, "warmup_ratio = 1.5 does not work: input should be less than or equal to 1."),
+        ("sgdpo.lab defaults.beta", 0.0, "sgdpo: beta = 0.0: it must be greater than 0."),
+        ("setting.steps", 0, "steps = 0 does not work: it must be at least 1."),
+        ("setting.learning_rate", -1.0, "learning_rate = -1.0 does not work: it must be at least 0."),
+        ("setting.warmup_ratio", 1.5, "warmup_ratio = 1.5 does not work: it must be at most 1."),
     ],
 )
 def test_what_cannot_work_is_refused_with_one_sentence(widget: str, value: float, message: str) -> None:

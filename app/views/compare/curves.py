@@ -95,7 +95,7 @@ def curves(comparison: Comparison) -> None:
             "Numbers", names, default=first, format_func=_named, key="compare.names", label_visibility="collapsed", width=700
         )
     axis = one.segmented_control(
-        "Against", list(AXES), default="step", required=True, format_func=AXIS_NAMES.__getitem__, key="compare.axis"
+        "x axis", list(AXES), default="step", required=True, format_func=AXIS_NAMES.__getitem__, key="compare.axis"
     )
     axis = axis or "step"
     if not chosen:

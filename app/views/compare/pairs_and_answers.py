@@ -273,7 +273,7 @@ def answers(comparison: Comparison) -> None:
     number = one.selectbox("Prompt", range(len(asked)), format_func=lambda i: " ".join(asked[i].split()), key="compare.prompt")
     steps = sorted({step for looks in samples.values() for step in looks})
     at = other.selectbox(
-        "Look nearest to",
+        "Evaluation nearest to",
         [LATEST, *steps],
         format_func=lambda step: "the latest of each" if step == LATEST else f"step {step:,}",
         key="compare.look",

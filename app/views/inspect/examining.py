@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.state.jobs import Job, show_progress
+from app.state.jobs import Job, Jobs, show_progress
 from app.text.plain import plain
 from lab.run.handle import Run
 from lab.store import ENDED
@@ -14,8 +14,8 @@ from lab.whatif import Examined, examine, kept, openable
 
 NOW = "now"
 
-JOBS: dict[tuple[Path, int | str], Job[int]] = {}
-"""Models that are being opened, by run and step ("now": its present one); a reload must find them. The result is the step."""
+JOBS: Jobs[tuple[Path, int | str], int] = Jobs()
+"""Models that are being opened, by run and step ("now": the present model). The result is the step."""
 
 
 def steps(run: Run) -> list[int]:
@@ -61,7 +61,7 @@ def choose(run: Run, step: int | None, key: str) -> int | None:
         if not job.done.wait(0.2):
             show_progress(job)
         else:
-            del JOBS[run.dir, NOW]
+            JOBS.forget((run.dir, NOW), job)
             if job.error is not None:
                 st.error(plain(job.error))
             else:
@@ -83,9 +83,9 @@ def opened(run: Run, step: int) -> Examined | None:
         return None
     if job.error is not None:
         st.error(plain(job.error))
-        st.button("Try again", on_click=JOBS.pop, args=((run.dir, step), None), key=f"again.{step}")
+        st.button("Try again", on_click=JOBS.forget, args=((run.dir, step), job), key=f"again.{step}")
         return None
-    JOBS.pop((run.dir, step), None)
+    JOBS.forget((run.dir, step), job)
     model = kept(run, step)
     if model is None:  # another page has opened two others meanwhile
         st.rerun()

@@ -19,9 +19,9 @@ from app.state.moment import go_to, moment
 from app.state.objective_in_use import objective_at
 from app.text.plain import plain
 from app.text.run_text import meanings_in_halves
-from app.views.inspect import degrees, examining, following, painted, pair_list, virtual, what_if
+from app.views.inspect import degrees, examining, following, pair_list, virtual, what_if
 from app.views.inspect.pair_list import open_pair
-from app.widgets import save_dialog, shortcuts
+from app.widgets import save_dialog, shortcuts, token_view
 from app.widgets.figure import dark
 from app.widgets.pair_view import judgements, label_in_words, shown
 from lab.objectives import Objective
@@ -95,30 +95,30 @@ def _travel(run: Run, step: int | None, pair: str | None, seen: list[int]) -> No
     """Which step is shown, and buttons to the steps before and after it at which this pair was seen."""
     name = run.dir.name
     now = run.step if step is None else step
-    # None of them is the present: from the last step at which the pair was seen one goes back.
-    before = [found for found in seen if found < (now if step is not None or not seen else seen[-1])]
-    # And on to the last of them is on to the present: what it said of the pair is the same, and Back and On undo each other.
-    after = [found for found in seen[:-1] if found > now]
+    # At the present step, "previous" begins at the last step that saw the pair.
+    before = [at for at in seen if at < (now if step is not None or not seen else seen[-1])]
+    # The last of them is the present: its values of the pair are the same, and so the two buttons undo each other.
+    after = [at for at in seen[:-1] if at > now]
     with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
         following.step(run, step, pair)
         st.button(
-            "Back",
+            "Previous step",
             icon=":material/chevron_left:",
             shortcut="Left",
             disabled=not before,
             on_click=go_to,
             args=(name, before[-1] if before else None),
-            help="To the step before at which this pair was seen.",
+            help="The previous step at which this pair was in the batch.",
         )
         st.button(
-            "On",
+            "Next step",
             icon=":material/chevron_right:",
             icon_position="right",
             shortcut="Right",
             disabled=step is None,
             on_click=go_to,
             args=(name, after[0] if after else None),
-            help="To the next step at which this pair was seen; where that is the last of them, to the latest step.",
+            help="The next step at which this pair was in the batch; after the last of them the latest step.",
         )
         st.button("Latest", disabled=step is None, on_click=go_to, args=(name, None), help="Follow the run again.")
         shortcuts.help_button(KEYS)
@@ -176,7 +176,10 @@ def _heading(id: str, pair: Pair | None, row: pd.Series | None, step: int | None
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(message, width="content")
         st.space("stretch")
-        for label, shortcut, icon, other in (("Previous", "P", "left", listed.before), ("Next", "N", "right", listed.after)):
+        for label, shortcut, icon, other in (
+            ("Previous pair", "P", "left", listed.before),
+            ("Next pair", "N", "right", listed.after),
+        ):
             st.button(
                 label,
                 icon=f":material/chevron_{icon}:",
@@ -199,28 +202,28 @@ def _answers(run: Run, store: PairStore | None, pair: Pair, row: pd.Series | Non
 def _pictures(run: Run, store: PairStore | None, pair: Pair, row: pd.Series | None, step: int | None) -> None:
     """Both answers as they are wanted. A fragment: another picture does not wait for the rest of the page."""
     objective = _objective(run, step)
-    wanted = painted.switch("inspect.paint", painted.choices(objective, _has_reference(run)))
+    wanted = token_view.switch("inspect.paint", token_view.choices(objective, _has_reference(run)))
     notes = judgements(store, pair) if store is not None else ("", "")
     place = st.empty()
     key = (run.dir.name, pair.id, pair.version, None if row is None else int(row["step"]), step, wanted)
     if st.session_state.get(DRAWN) != key:  # what another picture left must not stand here while this one is made
         with place.container():
-            painted.draw(wanted, (pair.chosen, pair.rejected), None, None, notes)
-            st.caption("Computing ...")
+            token_view.draw(wanted, (pair.chosen, pair.rejected), None, None, notes)
+            st.caption(token_view.progress_text(wanted))
         st.session_state[DRAWN] = key
     with place.container():
-        if wanted == painted.DEGREES and objective is not None:
+        if wanted == token_view.DEGREES and objective is not None:
             _degrees(run, pair, objective, step)
             return
         tokens, tokenizer, source = None, None, ""
-        if wanted != painted.DIFFERENCE:
+        if wanted != token_view.DIFFERENCE:
             tokens, source = _tokens(run, pair, row, step)
             try:
                 tokenizer = tokenizer_of(run) if tokens is not None else None
             except RunError as error:
                 st.error(plain(str(error)))
                 tokens = None
-        painted.draw(wanted, (pair.chosen, pair.rejected), tokens, tokenizer, notes)
+        token_view.draw(wanted, (pair.chosen, pair.rejected), tokens, tokenizer, notes)
         if source:
             st.caption(plain(source))
 

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.state.jobs import Job, show_progress
+from app.state.jobs import Job, Jobs, show_progress
 from app.text.plain import plain
 from app.text.run_text import meanings_in_halves
-from app.views.inspect import examining, painted
+from app.views.inspect import examining
+from app.widgets import token_view
 from app.widgets.pair_view import prompt_like, texts_of
 from lab.pairs import Pair, PairsError, PairStore
 from lab.plots import in_words
@@ -61,10 +62,10 @@ def _editor(pair: Pair) -> Pair:
     typed: dict[str, str] = {}
     for name in (name for name in texts if name.startswith("prompt")):
         typed[name] = st.text_area(plain(name.capitalize()), texts[name], height=80, key=f"{base}.{name}", persist_state="page")
-    for column, name in zip(st.columns(2), painted.SIDES):
+    for column, name in zip(st.columns(2), token_view.SIDES):
         label = f"{name.capitalize()} answer"
         typed[name] = column.text_area(label, texts[name], height=150, key=f"{base}.{name}", persist_state="page")
-    changes: dict[str, Any] = {name: typed[name] for name in painted.SIDES if typed[name] != texts[name]}
+    changes: dict[str, Any] = {name: typed[name] for name in token_view.SIDES if typed[name] != texts[name]}
     turns = [name for name in texts if name.startswith("prompt")]
     if any(typed[name] != texts[name] for name in turns):
         changes["prompt"] = prompt_like(pair.prompt, [typed[name] for name in turns])
@@ -147,8 +148,8 @@ def scored(model: Examined, pair: Pair) -> Scored:
     return kept[key]
 
 
-SCORING: dict[Any, Job[Scored]] = {}
-"""Texts that are being scored, until a page has looked; a reload must find them."""
+SCORING: Jobs[Any, Scored] = Jobs()
+"""Texts that are being scored, until a page has drawn the result."""
 
 
 def scored_soon(model: Examined, pair: Pair) -> Scored | None:
@@ -162,7 +163,7 @@ def scored_soon(model: Examined, pair: Pair) -> Scored | None:
     if not job.done.wait(0.2):
         show_progress(job)
         return None
-    del SCORING[key]
+    SCORING.forget(key, job)
     if job.error is not None:
         raise ValueError(job.error)
     _keep(kept, key, job.result)
@@ -190,9 +191,9 @@ def _results(run: Run, model: Examined, pair: Pair, edited: Pair, before: Scored
     with table:
         st.dataframe(_table(before, after), hide_index=True, height="content", column_config=_columns(before, after is not None))
     with picture:
-        offered = painted.choices(model.objective, "ref_logps" in found.tokens and found.tokens["ref_logps"].notna().all())
-        wanted = painted.switch("whatif.paint", [name for name in offered if name != painted.DEGREES])
-        painted.draw(wanted, (edited.chosen, edited.rejected), found.tokens, tokenizer_of(run))
+        offered = token_view.choices(model.objective, "ref_logps" in found.tokens and found.tokens["ref_logps"].notna().all())
+        wanted = token_view.switch("whatif.paint", [name for name in offered if name != token_view.DEGREES])
+        token_view.draw(wanted, (edited.chosen, edited.rejected), found.tokens, tokenizer_of(run))
 
 
 def _table(before: Scored, after: Scored | None) -> pd.DataFrame:

@@ -49,7 +49,7 @@ def _samples(record: Record, looks: dict[int, int]) -> None:
     one, other = st.columns([3, 1])
     number = one.selectbox("Prompt", range(len(prompts)), format_func=lambda i: " ".join(prompts[i].split()), key=f"prompt-{run}")
     asked = other.selectbox(
-        "Look", [LATEST, *looks], format_func=lambda step: step if step == LATEST else _when(step), key=f"look-{run}"
+        "Evaluation", [LATEST, *looks], format_func=lambda step: step if step == LATEST else _when(step), key=f"look-{run}"
     )
     step = list(looks)[-1] if asked == LATEST else asked
     same = [sample for sample in _answers(record, looks[step]) if sample["prompt"] == prompts[number]]

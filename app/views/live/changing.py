@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 import lab
-from app.state.jobs import Job, show_progress
+from app.state.jobs import Job, Jobs, show_progress
 from app.state.moment import address
 from app.state.recipe import build_objective
 from app.text.plain import plain
@@ -22,9 +22,8 @@ from lab.store import RunError
 from lab.store.folder import step_of
 from lab.training.setup.branch import settings_at
 
-BRANCHES: dict[str, Job[Run]] = {}
-"""Branches that are being started, by folder name of their parent, until they have been looked at; a reload must find them."""
-
+BRANCHES: Jobs[str, Run] = Jobs()
+"""Branches that are being started, by folder name of their parent, until their outcome was dismissed."""
 
 CHANGE, BRANCH = "Change", "Branch"
 """The panels."""
@@ -133,7 +132,7 @@ def _branch(run: Run) -> None:
 def _outcome(run: Run, job: Job[Run]) -> None:
     if job.error is not None:
         st.error(plain(f"The branch could not be started: {job.error}"))
-        st.button("Back", on_click=BRANCHES.pop, args=(run.dir.name, None))
+        st.button("Close", on_click=BRANCHES.forget, args=(run.dir.name, job))
         return
     st.text(f"Started {job.result.dir.name}.")
     st.button("Watch the branch", icon=":material/monitoring:", on_click=_watch, args=(run.dir.name, job.result.dir.name))

@@ -143,7 +143,7 @@ def _without_change(run: Run, kind: str, after: int) -> None:
         "since then is dropped." + ("" if state in ENDED else " Stop the run first."),
     )
     if clicked:
-        steering.take_up(run, without_change=after)
+        steering.resume_from_checkpoint(run, without_change=after)
         st.rerun(scope="app")
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import streamlit as st
 
 import lab
-from app.state.jobs import Job, show_progress
+from app.state.jobs import Job, Jobs, show_progress
 from app.text.plain import plain
 from lab import home
 from lab.run.handle import Run
 
-JOBS: dict[str, Job[Path]] = {}
-"""Exports by folder name of their run, until they have been looked at; kept here because a reload must find them."""
+JOBS: Jobs[str, Path] = Jobs()
+"""Exports by folder name of their run, until their outcome was dismissed."""
 
 TYPES = {"as trained": None, "float32": "float32", "bfloat16": "bfloat16"}
 
@@ -64,5 +64,5 @@ def _outcome(run: Run, job: Job[Path]) -> None:
         st.success("The model was written to this folder:")
         st.code(str(job.result), language=None, wrap_lines=True)
     if st.button("Export again"):
-        del JOBS[run.dir.name]
+        JOBS.forget(run.dir.name, job)
         st.rerun()

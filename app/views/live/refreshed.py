@@ -45,7 +45,7 @@ def _keep_pace(run: Run, drawn_state: str) -> None:
     """Draw, and change the interval where the drawings turn out to cost more, or much less, than they may."""
     began = time.thread_time()
     _draw(run, drawn_state)
-    if run.dir not in trained_here():
+    if run.dir.resolve() not in trained_here():
         return
     recent = st.session_state.setdefault(COSTS, {}).setdefault(run.dir.name, deque(maxlen=5))
     recent.append(time.thread_time() - began)

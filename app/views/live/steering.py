@@ -1,4 +1,4 @@
-"""The buttons that steer a run, and the notices of a run that has failed."""
+"""The buttons that control a run, and the notices of a run that ended before its last step."""
 
 from __future__ import annotations
 
@@ -9,85 +9,85 @@ from typing import Any
 import streamlit as st
 
 import lab
-from app.state.jobs import Job, show_progress
+from app.state.jobs import Job, Jobs, show_progress
 from app.text.plain import plain
 from lab.run.handle import Run
 from lab.store import RunError
+from lab.store.folder import step_of
 
 CAN_PAUSE = ("queued", "running")
 CAN_STOP = ("queued", "running", "paused")
 CAN_CONTINUE = ("stopped", "failed", "dead")
-"""Ended before its last step: it can go on from its last checkpoint."""
+"""Ended before its last step: the run can be resumed from its last checkpoint."""
 
 STOPPING = ("Stopping ...", "orange", "stop")
-"""Word, colour and icon of a run that was asked to stop and has not ended."""
+"""Label, colour and icon of a run with a stop request that has not ended."""
 
-ASKED_TO_STOP = "asked-to-stop"
-"""In the session: folder names of runs that were asked to stop here, until they have ended or go on."""
+STOP_REQUESTS = "stop-requests"
+"""In the session: folder names of runs with a stop request of this session, until they have ended."""
 
-JOBS: dict[str, Job[Run]] = {}
-"""Runs that are being taken up again, by folder name; kept here because a reload must find them."""
+JOBS: Jobs[str, Run] = Jobs()
+"""Runs that are being resumed from a checkpoint, by folder name."""
 
 
 def buttons(run: Run, state: str) -> str:
-    """Pause, Resume, Stop; returns what a click has set going, in words, or "".
+    """Draw Pause, Resume and Stop; return a message about the button that was clicked, or "".
 
-    They stand outside of what is redrawn every second, so that a click never waits for a drawing.
+    The buttons are outside of the part that is redrawn every second, so a click never waits for a drawing.
     """
     if state not in CAN_STOP:
-        _asked_to_stop().discard(run.dir.name)
-    with st.container(horizontal=True, horizontal_alignment="right"):
-        pause = st.button("Pause", icon=":material/pause:", disabled=state not in CAN_PAUSE, help="Hold after the current step.")
-        resume = st.button(
-            "Resume",
-            icon=":material/play_arrow:",
-            disabled=state not in ("paused", *CAN_CONTINUE) or run.dir.name in JOBS,
-            help="Go on: after a pause at once, after an end from the last checkpoint.",
-        )
-        stop = st.button(
-            "Stop",
-            icon=":material/stop:",
-            disabled=state not in CAN_STOP or run.stopping,
-            on_click=_note_stop,
-            args=(run,),
-            help="Save a checkpoint and end. Resume goes on from there, exactly.",
-        )
+        _stop_requests().discard(run.dir.name)
+    pause = st.button("Pause", icon=":material/pause:", disabled=state not in CAN_PAUSE, help="Hold after the current step.")
+    resume = st.button(
+        "Resume",
+        icon=":material/play_arrow:",
+        disabled=state not in ("paused", *CAN_CONTINUE) or run.dir.name in JOBS,
+        help="Continue: after a pause at once, after an end from the last checkpoint.",
+    )
+    stop = st.button(
+        "Stop",
+        icon=":material/stop:",
+        disabled=state not in CAN_STOP or run.stopping,
+        on_click=_note_stop,
+        args=(run,),
+        help="Save a checkpoint and end the run. Resume continues exactly from there.",
+    )
     try:
         if pause:
             run.pause()
-            return "Asked the run to pause; it holds after the current step."
+            return "Pausing: the run holds after the current step."
         if stop:
             run.stop()
-            return "Stopping ... The run saves a checkpoint first, so that Resume can take it up again."
+            return "Stopping ... The run saves a checkpoint first; Resume continues from it."
         if resume and state == "paused":
             run.resume()
-            return "Asked the run to go on."
-    except RunError as error:  # it ended between the drawing and the click
-        _asked_to_stop().discard(run.dir.name)
+            return "Resuming the run."
+    except RunError as error:  # the run ended between the drawing and the click
+        _stop_requests().discard(run.dir.name)
         return str(error)
     if resume:
-        take_up(run)
-        return "Taking the run up again from its last checkpoint."
+        resume_from_checkpoint(run)
+        return "Resuming the run from its last checkpoint."
     return ""
 
 
 def stops(run: Run, state: str, status: Mapping[str, Any]) -> bool:
-    """Whether the run was asked to stop, here or elsewhere, and has not ended."""
-    return state in CAN_STOP and (run.dir.name in _asked_to_stop() or status.get("stage") == "stopping")
+    """Return whether the run has a stop request, from here or elsewhere, and has not ended."""
+    return state in CAN_STOP and (run.dir.name in _stop_requests() or status.get("stage") == "stopping")
 
 
-def _asked_to_stop() -> set[str]:
-    asked: set[str] = st.session_state.setdefault(ASKED_TO_STOP, set())
-    return asked
+def _stop_requests() -> set[str]:
+    requests: set[str] = st.session_state.setdefault(STOP_REQUESTS, set())
+    return requests
 
 
 def _note_stop(run: Run) -> None:
-    """Before the page is drawn again, so that all of it knows."""
-    _asked_to_stop().add(run.dir.name)
+    """Remember the stop request before the page is drawn again."""
+    _stop_requests().add(run.dir.name)
 
 
-def take_up(run: Run, without_change: int | None = None) -> None:
-    """Continue a run that has ended, in the background, as it was trained before. without_change: see `lab.train`."""
+def resume_from_checkpoint(run: Run, without_change: int | None = None) -> None:
+    """Resume a run that has ended, in the background, with the executor it had. without_change: see `lab.train`."""
     folder, executor = run.dir, run.status.get("executor", "thread")
     JOBS[folder.name] = Job(
         lambda progress: lab.train(run_dir=folder, resume=True, without_change=without_change, executor=executor, progress=progress)
@@ -95,50 +95,52 @@ def take_up(run: Run, without_change: int | None = None) -> None:
 
 
 def continuing(run: Run) -> None:
-    """How far the taking up again is; its failure, if it cannot be done."""
+    """Draw the progress of resuming from a checkpoint, or why it failed."""
     job = JOBS.get(run.dir.name)
     if job is None:
         return
     if not job.done.wait(0.5):
         show_progress(job)
     elif job.error is not None:
-        st.error(plain(f"The run cannot go on: {job.error}"))
-        del JOBS[run.dir.name]
+        st.error(plain(f"The run cannot be resumed: {job.error}"))
+        JOBS.forget(run.dir.name, job)
     else:
-        del JOBS[run.dir.name]
+        JOBS.forget(run.dir.name, job)
         st.rerun()
 
 
 def notices(run: Run, state: str) -> None:
-    """Why a run ended before its time, what can be done, and the warnings it gave."""
+    """Draw why a run ended before its last step, and how it can be resumed."""
     step, steps = run.step, run.manifest["config"]["steps"]
     if state == "failed":
-        reason = run.error or "No reason was written down."
+        reason = run.error or "No reason was recorded."
         st.error(plain(f"The run failed at step {step:,} of {steps:,}: {reason}"), icon=":material/error:")
         if (run.dir / "log.txt").exists():
-            st.caption("Where it happened:")
+            st.caption("The traceback is in:")
             st.code(str(run.dir / "log.txt"), language=None, wrap_lines=True)
     elif state == "dead":
-        why = f"its process ended: {run.error}" if run.error else "its process ended without a word"
+        why = f": {run.error}" if run.error else " without an error message."
         st.error(
-            plain(f"This run is dead ({why}). Its last step was {step:,} of {steps:,}."),
+            plain(f"The process of this run ended{why} The last step was {step:,} of {steps:,}."),
             icon=":material/heart_broken:",
         )
-    elif state == "stopped":
-        st.info(f"Stopped at step {step:,} of {steps:,}; everything up to there is saved.", icon=":material/stop_circle:")
-        if run.stop_reason:
-            st.warning(plain(run.stop_reason), icon=":material/memory:")
+    elif state == "stopped" and run.stop_reason:
+        st.warning(plain(run.stop_reason), icon=":material/memory:")
     if state in CAN_CONTINUE:
-        with st.expander("Resume in a terminal", icon=":material/terminal:"):
-            _how_to_continue(run)
+        with st.container(horizontal=True, vertical_alignment="center"):  # one line: the curves stay in sight
+            if state == "stopped":
+                st.caption(
+                    f":material/stop_circle: Stopped at step {step:,} of {steps:,}; everything up to there is saved.",
+                    width="content",
+                )
+            with st.popover("Resume in a terminal", icon=":material/terminal:"):
+                _how_to_continue(run)
 
 
 def _how_to_continue(run: Run) -> None:
-    found = run.checkpoints()
-    if found:
-        st.caption(
-            f"Resume goes on from the checkpoint of step {int(found[-1].name.removeprefix('step-')):,}, here or in a terminal:"
-        )
+    checkpoints = run.checkpoints()
+    if checkpoints:
+        st.caption(f"Resume continues from the checkpoint of step {step_of(checkpoints[-1]):,}, here or in a terminal:")
     else:
-        st.caption("There is no checkpoint, so Resume starts from the first step again, here or in a terminal:")
+        st.caption("There is no checkpoint, so Resume starts again from the first step, here or in a terminal:")
     st.code(f"python -m lab train --run-dir {shlex.quote(str(run.dir))} --resume", language="bash", wrap_lines=True)

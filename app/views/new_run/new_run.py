@@ -29,7 +29,7 @@ from lab.training.setup.executor_choice import choose_place
 
 PAPERS = ("sgdpo", "alpha_dpo", "spo")
 NEXT = ("dpo", "simpo")
-BASICS = ("steps", "batch_size", "learning_rate")
+BASICS = ("steps", "batch_size", "micro_batch_size", "learning_rate")
 ADAPTER = ("lora_alpha", "lora_dropout", "lora_targets")
 LAB_DEFAULTS = "lab defaults"
 OTHER = "other"
@@ -37,13 +37,16 @@ NO_TWIN = "none"
 EXECUTORS: dict[Executor, tuple[str, str]] = {
     "auto": (
         "Automatic",
-        "In this dashboard where the model is small; in a process of its own above 100 million parameters, or where weights, "
-        "gradients and optimizer take more than a tenth of the memory.",
+        "A separate process for models of more than 100 million parameters, or whose weights, gradients and optimizer take more "
+        "than a tenth of the memory; otherwise a background thread.",
     ),
-    "thread": ("In this dashboard", "Stops with a checkpoint when the dashboard is closed; Resume goes on from there."),
+    "thread": (
+        "Background thread",
+        "Stops with a checkpoint when the dashboard is closed; Resume continues the run.",
+    ),
     "process": (
-        "In a process of its own",
-        "For anything long: goes on when the dashboard is closed, and is not slowed by it. Takes some seconds to start.",
+        "Separate process",
+        "For long runs: continues when the dashboard is closed, and is not slowed down by it. Takes some seconds to start.",
     ),
 }
 """Executor -> its name and when to choose it."""
@@ -57,7 +60,7 @@ def page() -> None:
         "Reset to defaults",
         icon=":material/restart_alt:",
         width="stretch",
-        help="Everything that was entered on this page; what is entered stays otherwise while other pages are shown.",
+        help="Forget everything that was entered on this page. Otherwise it stays, also while other pages are shown.",
     ):
         _reset()
         leave_for(NEW_RUN, {})  # else the fields in the browser would go on showing what was entered
@@ -96,7 +99,7 @@ def _objective_section() -> tuple[dict[str, Any], Preset | None, str]:
     one, other = st.columns([3, 2])
     name = one.selectbox("Objective", order, format_func=objective_label, key="objective", persist_state="session")
     kind = OBJECTIVES[name]
-    chosen = other.selectbox("Values to begin with", [LAB_DEFAULTS, *kind.presets], key=f"preset.{name}", persist_state="session")
+    chosen = other.selectbox("Preset", [LAB_DEFAULTS, *kind.presets], key=f"preset.{name}", persist_state="session")
     preset = kind.presets.get(chosen)
     st.code(kind.formula, language=None, wrap_lines=True)
     st.caption(plain(f"{kind.source}. Values: {preset.source}." if preset else f"{kind.source}."))
@@ -170,7 +173,7 @@ def _settings_section(preset: Preset | None, key: str) -> dict[str, Any]:
     if preset and preset.learning_rate:
         defaults["learning_rate"] = preset.learning_rate
     # The rate belongs to the preset: another preset begins with its own.
-    values = grid({name: fields[name] for name in BASICS}, defaults, f"setting.{key}" if preset else "setting")
+    values = grid({name: fields[name] for name in BASICS}, defaults, f"setting.{key}" if preset else "setting", len(BASICS))
     with st.expander("More settings"):
         rank = st.session_state.get("setting.lora_rank", 0)
         rest = [name for name in fields if name not in BASICS and (rank or name not in ADAPTER)]
@@ -180,7 +183,7 @@ def _settings_section(preset: Preset | None, key: str) -> dict[str, Any]:
 def _executor_section() -> Start:
     """Where the run trains, and whether it waits for its turn."""
     executor = st.radio(
-        "Where it trains",
+        "Runs in",
         list(EXECUTORS),
         format_func=lambda key: EXECUTORS[key][0],
         captions=[message for _, message in EXECUTORS.values()],
@@ -189,12 +192,12 @@ def _executor_section() -> Start:
     )
     busy = [place for place in lab.queue() if place.place == 0]
     queue = st.toggle(
-        "Wait for its turn",
+        "Queue",
         value=True,
         key="start.queue",
         persist_state="session",
-        help="One run trains on a device at a time; Live shows the order and can change it. Off: it starts at once, and runs on "
-        "the same device slow each other down.",
+        help="`queue`: wait until no other run trains on the same device; Live shows the order and can change it. Off: the run "
+        "starts at once, and runs on the same device slow each other down.",
     )
     for place in busy if queue else []:
         st.caption(plain(f"{place.run.name} trains on {place.device}; a run on the same device waits until it has ended."))

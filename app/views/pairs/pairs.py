@@ -265,7 +265,7 @@ def _pair_actions(store: PairStore, pair: Pair, listed: Listed) -> None:
         for label, icon, shortcut, change, message in changes:
             st.button(label, icon=f":material/{icon}:", shortcut=shortcut, on_click=_act, args=(change,), help=message)
         before, after = _neighbours(listed, pair.id)
-        for label, shortcut, icon, place in (("Previous", "P", "left", before), ("Next", "N", "right", after)):
+        for label, shortcut, icon, place in (("Previous pair", "P", "left", before), ("Next pair", "N", "right", after)):
             icon_name = f":material/chevron_{icon}:"
             st.button(
                 label, icon=icon_name, icon_position=icon, shortcut=shortcut, disabled=place is None, on_click=_go, args=(place,)

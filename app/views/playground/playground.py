@@ -228,7 +228,7 @@ def _cuts(shown: Sequence[Shown], plane: Plane) -> None:
     """All objectives on one axis: their losses and how they push each side."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         direction = st.segmented_control(
-            "Along",
+            "x axis",
             ["margin", "log X₁", "log X₂"],
             default="margin",
             required=True,
