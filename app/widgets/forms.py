@@ -1,7 +1,7 @@
 """Widgets made from pydantic fields: a setting that is declared in the library is in the form.
 
 No widget has limits of its own: a browser that refuses a number keeps the old one without telling the server, so a run would start
-with another value than the one on the screen. The library validates what is typed. Browsers still refuse whole numbers beyond 2**53.
+with another value than the one on the screen. The library validates what is typed. Browsers refuse whole numbers beyond 2**53.
 """
 
 from __future__ import annotations

@@ -276,7 +276,7 @@ def test_a_failed_run_shows_its_reason(store_run: Callable[..., Run]) -> None:
 def test_a_dead_run_is_called_dead(store_run: Callable[..., Run]) -> None:
     run = store_run("one", state="dead", steps=100, done=23)
     app = opened()
-    assert "dead" in app.error[0].value
+    assert "process of this run ended" in app.error[0].value
     assert "23 of 100" in app.error[0].value
     assert f"python -m lab train --run-dir {run.dir} --resume" in message(app)
     assert steering(app) == {"Pause": False, "Resume": True, "Stop": False}
@@ -501,7 +501,7 @@ def test_a_run_that_trains_shows_no_queue(queued: list[Run]) -> None:
 def test_a_dead_process_says_its_last_words(store_run: Callable[..., Run]) -> None:
     run = store_run("one", state="dead", executor="process")
     (run.dir / "process.log").write_text("--- 2026-01-01 python -m lab train\nerror: The disk is *full*.\n")
-    assert "its process ended: The disk is *full*." in unescaped(opened().error[0].value)
+    assert "The process of this run ended: The disk is *full*." in unescaped(opened().error[0].value)
 
 
 def test_a_process_run_is_taken_up_by_a_process(store_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:

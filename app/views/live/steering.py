@@ -129,10 +129,8 @@ def notices(run: Run, state: str) -> None:
     if state in CAN_CONTINUE:
         with st.container(horizontal=True, vertical_alignment="center"):  # one line: the curves stay in sight
             if state == "stopped":
-                st.caption(
-                    f":material/stop_circle: Stopped at step {step:,} of {steps:,}; everything up to there is saved.",
-                    width="content",
-                )
+                message = f":material/stop_circle: Stopped at step {step:,} of {steps:,}; everything up to there is saved."
+                st.caption(message, width="content")
             with st.popover("Resume in a terminal", icon=":material/terminal:"):
                 _how_to_continue(run)
 
