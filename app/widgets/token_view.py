@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import streamlit as st
-import torch
 
 from app.widgets.difference import answers_html
 from app.widgets.figure import dark
 from app.widgets.heat import answer_html, legend_html, plain_html
 from app.widgets.pair_view import shown
-from lab.objectives import Objective, pairs_at
+from lab.objectives import Objective
 from lab.plots import KINDS, Paint, paint, paintable
+from lab.plots.landscapes.computed import draws_tokens
 from lab.policy.text.pieces import pieces
 
 DIFFERENCE, DEGREES = "difference", "degrees"
@@ -34,16 +33,6 @@ def choices(objective: Objective | None, reference: bool) -> list[str]:
     if objective is None:
         return offered
     return offered + (["pilot"] if draws_tokens(objective) else []) + ([DEGREES] if objective.degraded_answers() else [])
-
-
-def draws_tokens(objective: Objective) -> bool:
-    """Return whether the objective draws tokens of the answers at random, as SGDPO draws its pilots."""
-    zero = torch.zeros(2, dtype=torch.float64)
-    pairs = pairs_at(objective, zero, zero, tokens=(4, 4), ref=(-2.0, -2.0))
-    state = objective.dataset_state([pairs]) if objective.needs_dataset else objective.initial_state()
-    with torch.no_grad():
-        outcome = objective(pairs, state, objective.draw(pairs, torch.Generator().manual_seed(0)), training=False)[0]
-    return "pilot_chosen" in outcome.token_terms
 
 
 def switch(key: str, offered: Sequence[str]) -> str:
@@ -104,7 +93,7 @@ def draw(
 
 def constant(painting: Paint) -> str:
     """Explain why all tokens of a side have the same credit; "" if they have not."""
-    if any(len(values) < 2 or not np.allclose(values, values[0], rtol=1e-3, atol=0) for values in painting.values.values()):
+    if not painting.uniform:
         return ""
     return (
         "Every token of an answer has the same credit here: this objective sees an answer only through the sum (or mean) of its "

@@ -14,11 +14,11 @@ import torch
 from pydantic import model_validator
 from streamlit.testing.v1 import AppTest
 
-from app.state import landscapes
-from app.state.landscapes import Plane, along, landscape, parse_starts, written
 from app.views.playground.knobs import stops
 from app.views.playground.links import read_objective, read_plane, written_objective, written_plane
 from lab.objectives import OBJECTIVES, Draws, Objective, Outcome, PairLogps, State, field, make_objective, parameter, register
+from lab.plots.landscapes import computed as landscapes
+from lab.plots.landscapes.computed import Plane, along, landscape, parse_starts, written
 from lab.plots.landscapes.landscape import HELD_MARGIN
 
 APP = Path(__file__).parents[2] / "app"

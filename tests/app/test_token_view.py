@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 import lab
-from app.state.landscapes import held_fixed
 from app.views.inspect import degrees
 from app.widgets import token_view
 from lab import whatif
@@ -18,6 +17,7 @@ from lab.objectives import make_objective
 from lab.pairs import Pair, degrade, removed_spans
 from lab.plots import KINDS, Paint
 from lab.plots.comparison.overlay import overlay
+from lab.plots.landscapes.computed import held_fixed
 from lab.whatif.degrees import degree_guesses
 from tests.app.test_inspect import html, message, opened, until
 

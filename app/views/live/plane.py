@@ -1,4 +1,4 @@
-"""The scatter of all pairs over the objective's own field. The field is the library's, with the run's parameters, and is kept."""
+"""The scatter of all pairs over the gradient field of the run's objective, which is computed by the library and kept."""
 
 from __future__ import annotations
 
@@ -9,23 +9,28 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app.state.landscapes import Point, field_over, held_fixed
 from app.state.objective_in_use import spec_at
 from app.state.recipe import build_objective
 from app.text.plain import plain
 from app.views.live.charts import chart
 from app.widgets import figure
-from lab.objectives import FieldData
+from lab.objectives import FieldData, Objective
 from lab.plots import Record, plainly, plane, plane_ranges
+from lab.plots.landscapes.computed import (
+    TYPICAL,
+    Point,
+    depends_on_history,
+    field_over,
+    held_fixed,
+    representative_points,
+    typical_answers,
+)
 from lab.plots.run.plane import SIDES
 from lab.run.handle import Run
 
-TYPICAL = ((8, 8), (-2.0, -2.0))
-"""Tokens of both answers and the reference's log-prob of each (nats), where no answer's tokens are kept."""
-
 
 def scatter(run: Run, record: Record) -> None:
-    """Draw it; a sentence where the objective's field cannot be had."""
+    """Draw the pairs over the field; without the field, and with a sentence, if the objective cannot be built."""
     frame = record.pairs()
     spec = spec_at(run, record.until)
     x_range, y_range = plane_ranges(frame)
@@ -35,8 +40,9 @@ def scatter(run: Run, record: Record) -> None:
     try:
         if len(frame):
             written = json.dumps(spec, sort_keys=True)
-            field = _field(written, x_range, y_range, tokens, ref, _spread(frame) if _remembers(written) else ())
-            held = _held(written, tokens)
+            seen = _points(frame) if depends_on_history(_objective(written)) else ()
+            field = _field(written, x_range, y_range, tokens, ref, seen)
+            held = held_fixed(_objective(written), tokens)
     except ValueError as error:
         st.caption(plain(f"The objective's field cannot be drawn: {error}"))
     note = f"field of {spec['name']} for answers of {tokens[0]} and {tokens[1]} tokens" if field is not None else ""
@@ -51,43 +57,29 @@ def scatter(run: Run, record: Record) -> None:
 
 
 def answers(record: Record) -> tuple[tuple[int, int], Point]:
-    """Mean length of both answers and the reference's mean log-prob of a token, of the first batch whose tokens are kept."""
+    """Return the typical lengths and reference log-probs of answers, from the first step whose tokens are kept."""
     run = record.reader.folder.name
     kept: dict[str, tuple[tuple[int, int], Point]] = st.session_state.setdefault("answers", {})
     if run not in kept:
         steps = record.reader.token_steps()
         if not steps:
             return TYPICAL
-        rows = record.reader.tokens(steps[0])
-        sides = [rows[rows["side"] == side] for side in ("chosen", "rejected")]
-        lengths = tuple(max(1, round(float(np.mean([len(ids) for ids in side["ids"]])))) for side in sides)
-        known = [[logps for logps in side["ref_logps"] if logps is not None] for side in sides]
-        levels = tuple(round(float(np.concatenate(logps).mean()), 1) if logps else -2.0 for logps in known)
-        kept[run] = ((lengths[0], lengths[1]), (min(levels[0], 0.0), min(levels[1], 0.0)))
+        kept[run] = typical_answers(record.reader.tokens(steps[0]))
     return kept[run]
 
 
-def _spread(frame: Any) -> tuple[Point, ...]:
-    """A few points that stand for all, rounded to whole nats: what an objective with moving statistics has seen."""
+def _points(frame: Any) -> tuple[Point, ...]:
     if not set(SIDES) <= set(frame.columns):
         return ()
-    shares = np.linspace(0.1, 0.9, 5)
-    one, other = (np.nanquantile(frame[side].to_numpy(np.float64), shares).round() for side in SIDES)
-    return tuple((float(x), float(y)) for x, y in zip(one, other[::-1]) if np.isfinite(x) and np.isfinite(y))
+    chosen, rejected = (frame[side].to_numpy(np.float64) for side in SIDES)
+    return representative_points(chosen, rejected)
 
 
 @lru_cache(32)
-def _remembers(spec: str) -> bool:
-    """Whether an objective's loss depends on what it has seen."""
-    objective = build_objective(json.loads(spec))
-    return objective.needs_dataset or bool(objective.initial_state())
-
-
-@lru_cache(32)
-def _held(spec: str, tokens: tuple[int, int]) -> str:
-    return held_fixed(build_objective(json.loads(spec)), tokens)
+def _objective(spec: str) -> Objective:
+    return build_objective(json.loads(spec))
 
 
 @lru_cache(32)
 def _field(spec: str, x: Point, y: Point, tokens: tuple[int, int], ref: Point, seen: tuple[Point, ...]) -> FieldData:
-    return field_over(build_objective(json.loads(spec)), x, y, tokens=tokens, ref=ref, seen=seen)
+    return field_over(_objective(spec), x, y, tokens=tokens, ref=ref, seen=seen)

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.state.landscapes import Plane, parse_starts, written
 from app.state.recipe import build_objective, changed_parameters
 from lab.objectives import Objective
+from lab.plots.landscapes.computed import Plane, parse_starts, written
 
 Spec = dict[str, Any]
 

@@ -9,7 +9,14 @@ from typing import Any
 import streamlit as st
 import torch
 
-from app.state.landscapes import (
+from app.state.recipe import build_objective
+from app.text.labels import objective_label
+from app.text.plain import plain
+from app.views.playground.knobs import knobs
+from app.views.playground.links import Spec, read_objective, read_plane, written_objective, written_plane
+from app.widgets.figure import dark, show
+from lab.objectives import OBJECTIVES, Objective
+from lab.plots.landscapes.computed import (
     COARSE,
     FINE,
     FURTHEST,
@@ -23,13 +30,6 @@ from app.state.landscapes import (
     parse_starts,
     written,
 )
-from app.state.recipe import build_objective
-from app.text.labels import objective_label
-from app.text.plain import plain
-from app.views.playground.knobs import knobs
-from app.views.playground.links import Spec, read_objective, read_plane, written_objective, written_plane
-from app.widgets.figure import dark, show
-from lab.objectives import OBJECTIVES, Objective
 from lab.plots.landscapes.landscape import QUANTITIES, field_figure
 from lab.plots.landscapes.slices import cut, slices_figure
 

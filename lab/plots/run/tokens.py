@@ -53,6 +53,11 @@ class Paint:
     limit: float
     drawn: bool = False
 
+    @property
+    def uniform(self) -> bool:
+        """Whether all tokens of each answer have the same value, up to a thousandth."""
+        return all(len(v) > 1 and np.allclose(v, v[0], rtol=1e-3, atol=0) for v in self.values.values())
+
 
 def paintable(tokens: pd.DataFrame) -> list[str]:
     """Which of KINDS there are in token values, in the columns of `StoreReader.tokens`, of one pair."""
