@@ -1,4 +1,4 @@
-"""`python -m app`: open the lab in a browser, with a demo run where there is no run yet. See `app.launch`."""
+"""`python -m app`: serve the dashboard, with a demo run if there is no run yet. See `app.launch`."""
 
 import sys
 

@@ -1,11 +1,11 @@
-"""Style rules beyond Streamlit's theme: words wrap instead of being cut, and small print stands out from its ground by 4.5 to 1."""
+"""Style rules beyond Streamlit's theme: text wraps instead of being cut, and small print has a contrast of at least 4.5 to 1."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 SMALL_PRINT = {False: "#55606b", True: "#a9b4be"}
-"""Colour of captions and the like, on a light and on a dark page."""
+"""Colour of captions on a light (False) and on a dark (True) page."""
 
 CSS = """<style>
 [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] * {color: SMALL !important; opacity: 1 !important;}
@@ -31,5 +31,5 @@ button[data-testid^="stBaseButton"]:not(:disabled) [class*="hortcut"] {color: SM
 
 
 def apply(dark: bool) -> None:
-    """Give the page its look; once in each drawing of the whole page."""
+    """Add the style rules to the page; once in each drawing of the whole page."""
     st.html(CSS.replace("SMALL", SMALL_PRINT[dark]))

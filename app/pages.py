@@ -33,7 +33,7 @@ class Page:
 LIVE = Page("live", "Live", "monitoring", "live", ("run",))
 INSPECT = Page("inspect", "Inspect", "search", "inspect", ("run", "pair"))
 NEW_RUN = Page("new-run", "New run", "play_circle", "new-run")
-COMPARE = Page("compare", "Compare", "stacked_line_chart", "compare", ("runs", "pair"))
+COMPARE = Page("compare", "Compare", "stacked_line_chart", "compare", ("runs", "pair", "run", "step"))
 PAIRS = Page("pairs", "Pairs", "compare", "pairs", ("pairs",))
 PLAYGROUND = Page("playground", "Playground", "tune", "playground", ("*",))
 GUIDE = Page("guide", "Guide", "menu_book", "getting-started")

@@ -1,7 +1,7 @@
-"""The bar that travels in time: a slider over the steps, play, step back and forward, and the way back to the latest.
+"""The time bar: a slider over the steps, play, step back and forward, and return to the latest step.
 
-The bar plays by itself in the browser: it asks for the next step as soon as the page has drawn the last one, so that nothing piles
-up, and skips so many steps that the chosen speed is kept however long a drawing takes.
+It plays in the browser: it requests the next step when the page has drawn the last one, so that nothing piles up, and skips as many
+steps as the chosen speed needs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from app.state.moment import go_to, moment
 from lab.plots import Record
 
 SPEEDS = {"step by step": 0, "whole run in 60 s": 60, "whole run in 20 s": 20, "whole run in 8 s": 8}
-"""How fast time is played: seconds for the whole run; 0: every step."""
+"""Playing speeds: seconds for the whole run; 0 for every step."""
 
 HTML = f"""
 <div class="lab-travel" role="group" aria-label="Time travel">
@@ -134,7 +134,7 @@ PRESSED = "travel-pressed"
 
 
 def bar(run: str, record: Record) -> None:
-    """Draw the bar for a run (its folder's name). Call it behind everything else: its arrival says that all is drawn."""
+    """Draw the bar for a run (its folder's name). Call it last: its arrival tells the browser that all is drawn."""
     number, does = st.session_state.get(PRESSED, (0, ""))
     data = {"step": moment(run), "last": record.latest, "key": number, "does": does}
     _mount(key=f"{KEY}-{run}", data=data, on_wanted_change=lambda: _wanted(run))
@@ -148,6 +148,6 @@ def _wanted(run: str) -> None:
 
 
 def press(what: str) -> None:
-    """Let the bar do, at its next drawing, what its button of that name does: back, play, forward, latest."""
+    """Press a button of the bar at its next drawing: "back", "play", "forward" or "latest"."""
     number, _ = st.session_state.get(PRESSED, (0, ""))
     st.session_state[PRESSED] = (number + 1, what)
