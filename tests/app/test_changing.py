@@ -52,7 +52,7 @@ def test_settings_are_shown_as_they_are_and_sent_when_changed(live: Run) -> None
     assert number(app, "Beta").value == 0.1
     number(app, "Beta").set_value(0.3)
     press(app, "Set")
-    assert "Asked the run to set beta" in message(app)
+    assert "The run sets beta" in message(app)
     (request,) = take(live.dir)
     assert (request.kind, request.detail) == ("set", {"settings": {"beta": 0.3}})
 

@@ -64,7 +64,7 @@ def test_findings_stand_on_the_page_with_numbers_and_pairs(store_run: Callable[.
     assert any("chosen log-prob against its start [nats]" in table for table in tables)
     checks = next(table for table in tables if table.startswith(f"| All {len(CHECKS)} checks"))
     assert len(checks.splitlines()) == len(CHECKS) + 2
-    assert {line.split(" | ")[1] for line in checks.splitlines()[2:]} == {"found", "fine", "not yet"}
+    assert {line.split(" | ")[1] for line in checks.splitlines()[2:]} == {"finding", "fine", "not yet"}
     assert any("pair-" in str(one.value) for one in app.code) or app.get("page_link")
 
 

@@ -296,7 +296,7 @@ def test_a_picture_that_is_being_computed_shows_no_colours_of_another(run: Run, 
         patch.setattr("app.views.inspect.what_if.scored_soon", still_computing)
         painted(app, "log_ratio")
     ((shown, captions),) = screens
-    assert "Computing ..." in captions
+    assert "Computing the log-ratio of every token ..." in captions
     for page in (shown, html(app)):
         assert "token 1 of" not in page
         assert 'style="background' not in page

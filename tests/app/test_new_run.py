@@ -134,7 +134,7 @@ def test_a_device_and_a_path_that_are_not_here_are_refused() -> None:
     assert "cuda:77" in at.error[0].value.replace("\\", "")
     at.text_input(key="setting.device").set_value("auto")
     at.selectbox(key="pairs").select("other").run()
-    assert "Say which pairs" in at.error[0].value
+    assert "Give the pairs" in at.error[0].value
     at.text_input(key="pairs.path").set_value("/nowhere/pairs_*.jsonl").run()
     assert "There is no file /nowhere/pairs_*.jsonl" in at.error[0].value.replace("\\", "")
     assert start_button(at).disabled

@@ -121,7 +121,7 @@ def test_a_slider_changes_the_objective_and_the_address() -> None:
     assert address(at)["A"] == "simpo"
     at.selectbox(key="play.C").select("alpha_dpo").run()
     assert len(formulas(at)) == 3
-    assert any("It remembers mean" in message for message in said(at.caption))
+    assert any("Its moving statistics are mean" in message for message in said(at.caption))
     at.selectbox(key="play.A").select("").run()
     at.selectbox(key="play.B").select("").run()
     at.selectbox(key="play.C").select("").run()

@@ -43,6 +43,11 @@ def test_constant_credit_is_explained() -> None:
     assert not token_view.constant(painting(0.25, 0.1, 0.25))
 
 
+def test_what_is_computed_has_a_name() -> None:
+    assert "degree head" in token_view.progress_text(token_view.DEGREES)
+    assert token_view.progress_text("log_ratio") == "Computing the log-ratio of every token ..."
+
+
 def test_what_a_degree_removes_is_struck_out() -> None:
     removed = removed_spans(ANSWER, 4)
     assert len(removed) == 4
@@ -83,6 +88,6 @@ def test_spo_shows_degraded_answers_and_the_heads_guess(model_folder: Callable[[
     switch = app.segmented_control("inspect.paint")
     assert "Pilot" not in switch.options
     switch.set_value(token_view.DEGREES).run()
-    until(app, lambda: "The head guesses degree" in message(app))
+    until(app, lambda: "The head predicts degree" in message(app))
     assert html(app).count("<del>") == sum(map(len, removed_spans(pair.chosen, 4)))
     whatif.free()
