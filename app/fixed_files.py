@@ -43,6 +43,7 @@ class FixedFiles:
         figure.SERVED = script_address()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request."""
         if scope["type"] != "http" or scope["method"] != "GET":
             await self.app(scope, receive, send)
             return

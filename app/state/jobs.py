@@ -54,6 +54,7 @@ class Job(Generic[T]):
 
     @property
     def failed(self) -> bool:
+        """Whether the work has failed."""
         return self.error is not None
 
 

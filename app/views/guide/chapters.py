@@ -88,7 +88,7 @@ def search(text: str) -> list[Hit]:
     in_heading, in_text = [], []
     for name in ORDER:
         for section in chapter(name):
-            words = " ".join(re.sub(r"[*`|\\]|---+|\]\([^)]*\)|\[", " ", section.text).split())
+            words = " ".join(re.sub(r"[*`|]|---+|\]\([^)]*\)|\[", " ", section.text.replace("\\", "")).split())
             at = words.casefold().find(wanted)
             if wanted in section.title.casefold():
                 in_heading.append(Hit(section, _excerpt(words, max(at, 0))))

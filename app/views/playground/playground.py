@@ -48,6 +48,7 @@ class Shown:
 
     @property
     def label(self) -> str:
+        """Slot and name of the objective."""
         return f"{self.slot} · {self.objective.name}"
 
 
