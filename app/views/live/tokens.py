@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import pandas as pd
 import streamlit as st
 
 from app.text.plain import plain
@@ -44,7 +45,7 @@ def painting(run: Run, record: Record) -> None:
     token_view.draw(wanted, ("", ""), tokens, tokenizer, (sides["chosen"], sides["rejected"]))
 
 
-def _summary(row: pd.Series) -> str:
+def _summary(row: Any) -> str:
     """The counts and sums of one answer, a row of `StoreReader.tokens`."""
     parts = [] if row.pilot is None else [f"{int(row.pilot.sum())} of {len(row.pilot)} tokens drawn by the pilot"]
     if row.ref_logps is not None:
