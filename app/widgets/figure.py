@@ -123,8 +123,8 @@ const bringBack = async (element) => {
 // A double click resets the zoom, so a click waits until it is known to be none.
 const clicked = (element) => ({points: [point]}) => {
   clearTimeout(element.click);
-  const found = {x: point.x, y: point.y, trace: point.data.name ?? "", custom: point.customdata ?? null};
-  element.click = setTimeout(() => element.tell("clicked", found), 350);
+  const event = {x: point.x, y: point.y, trace: point.data.name ?? "", custom: point.customdata ?? null};
+  element.click = setTimeout(() => element.tell("clicked", event), 350);
 };
 
 // A drawing takes the processor that may be training: a figure out of sight waits until it is in sight.

@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import lab
-from app.views.live import changing
+from app.views.live import change_and_branch
 from lab.run import take
 from lab.run.handle import Run
 from tests.app.test_live import message, opened, unescaped
@@ -19,7 +19,7 @@ from tests.training.comparing import until
 @pytest.fixture(autouse=True)
 def no_jobs() -> Iterator[None]:
     yield
-    changing.BRANCHES.clear()
+    change_and_branch.BRANCHES.clear()
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_branch_is_started_and_watched(rows, model_folder) -> None:
     next(box for box in app.selectbox if box.key == f"branch.{parent.dir.name}.objective").select("sgdpo").run()
     number(app, "r1").set_value(0.9)
     press(app, "Start the branch")
-    (job,) = changing.BRANCHES.values()
+    (job,) = change_and_branch.BRANCHES.values()
     assert job.done.wait(60)
     app.run()
     press(app, "Watch the branch")
@@ -111,7 +111,7 @@ def test_what_cannot_branch_is_a_sentence(rows, model_folder) -> None:
     app = opened(panel="Branch")
     [widget for widget in app.number_input if widget.label == "Steps"][-1].set_value(1)
     press(app, "Start the branch")
-    (job,) = changing.BRANCHES.values()
+    (job,) = change_and_branch.BRANCHES.values()
     assert job.done.wait(60)
     app.run()
     assert "give steps, more than 2" in unescaped(app.error[0].value)

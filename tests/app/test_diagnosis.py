@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from streamlit.testing.v1 import AppTest
 
-from app.views.live import diagnosis
+from app.views.live import findings
 from app.widgets import notifying
 from lab.diagnosis import CHECKS, read_thresholds
 from lab.run.handle import Run
@@ -155,4 +155,4 @@ def test_a_failed_run_is_resumed_without_the_change_that_caused_it(model_folder:
 
 
 def test_numbers_are_written_in_full() -> None:
-    assert [diagnosis._written(value) for value in (12345.6, 0.12345, 1e-7, float("nan"))] == ["12,346", "0.1235", "1e-07", "–"]
+    assert [findings._written(value) for value in (12345.6, 0.12345, 1e-7, float("nan"))] == ["12,346", "0.1235", "1e-07", "–"]

@@ -20,7 +20,7 @@ from streamlit.testing.v1 import AppTest
 import lab
 from app.state.current_run import CHOSEN
 from app.text.run_text import duration, parameters
-from app.views.live import charts, refreshed, save_figure
+from app.views.live import charts, refresh, save_figure
 from app.widgets.save_dialog import OPENING
 from lab import home
 from lab.plots import run_parts
@@ -344,15 +344,15 @@ def test_a_run_that_trains_here_is_drawn_less_often_where_that_costs_too_much(
     store_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = store_run("one", state="running")
-    monkeypatch.setattr(refreshed, "SHARE", 1e-6)  # any drawing costs more
+    monkeypatch.setattr(refresh, "SHARE", 1e-6)  # any drawing costs more
     app = opened()
     for _ in range(5):
         app.run()
-    assert refreshed.INTERVALS not in app.session_state, "a run in another process never waits for the page"
+    assert refresh.INTERVALS not in app.session_state, "a run in another process never waits for the page"
     monkeypatch.setitem(lifecycle._here, run.dir.resolve(), threading.current_thread())
     for _ in range(5):
         app.run()
-    assert app.session_state[refreshed.INTERVALS] == {"one": refreshed.LONGEST}
+    assert app.session_state[refresh.INTERVALS] == {"one": refresh.LONGEST}
 
 
 def test_the_pace_is_kept_where_the_home_is_a_link(
@@ -362,14 +362,14 @@ def test_the_pace_is_kept_where_the_home_is_a_link(
     link = tmp_path / "link"
     link.symlink_to(lab_home, target_is_directory=True)
     monkeypatch.setenv("LAB_HOME", str(link))
-    monkeypatch.setattr(refreshed, "SHARE", 1e-6)
+    monkeypatch.setattr(refresh, "SHARE", 1e-6)
     run = store_run("one", state="running")
     assert run.dir != run.dir.resolve()
     monkeypatch.setitem(lifecycle._here, run.dir.resolve(), threading.current_thread())
     app = opened()
     for _ in range(5):
         app.run()
-    assert app.session_state[refreshed.INTERVALS] == {"one": refreshed.LONGEST}
+    assert app.session_state[refresh.INTERVALS] == {"one": refresh.LONGEST}
 
 
 def test_a_link_to_another_step_and_the_way_back_are_obeyed(store_run: Callable[..., Run]) -> None:

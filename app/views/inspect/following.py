@@ -6,7 +6,7 @@ import time
 
 import streamlit as st
 
-from app.views.live.refreshed import INTERVAL, SHARE
+from app.views.live.refresh import INTERVAL, SHARE
 from lab.run.handle import Run
 from lab.store import ENDED
 
@@ -22,7 +22,7 @@ def step(run: Run, shown: int | None, pair: str | None) -> None:
     """Draw the step that is shown, every second while the run trains. shown: that step; None for the latest.
 
     If the latest is shown, the whole page is drawn again after each step with the opened pair and at the run's end, but not so
-    often that it would delay a run that trains in this process (see `app.views.live.refreshed.SHARE`).
+    often that it would delay a run that trains in this process (see `app.views.live.refresh.SHARE`).
     """
     live = run.state not in ENDED
     st.fragment(_follow, run_every=INTERVAL if live else None)(run, shown, pair, _known(run, pair), live)

@@ -10,9 +10,9 @@ import lab
 from app.pages import NEW_RUN
 from app.state.current_run import choose
 from app.text.plain import plain
-from app.views.live import changing, exporting, save_figure, steering
-from app.views.live.refreshed import watch
-from app.views.live.waiting import waiting
+from app.views.live import change_and_branch, controls, export_form, save_figure
+from app.views.live.queued import waiting
+from app.views.live.refresh import watch
 from lab.run.handle import Run
 from lab.store import RunError
 
@@ -29,24 +29,24 @@ def page() -> None:
     state = run.state
     # One container for all of them: they wrap where the window is narrow.
     with right, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", gap="small"):
-        message = steering.buttons(run, state)
+        message = controls.buttons(run, state)
         panel = st.pills("More", more(run, state), key="live-panel", label_visibility="collapsed", width="content")
     with st.container():  # always present, so that the elements below keep their place, and the figures their zoom
         if message:
             st.caption(plain(message))
-        steering.continuing(run)
-        steering.notices(run, state)
+        controls.continuing(run)
+        controls.notices(run, state)
         if state == "queued":
             waiting(run)
-    changing.section(run, state, panel)
-    exporting.section(run, panel)
+    change_and_branch.section(run, state, panel)
+    export_form.section(run, panel)
     watch(run, state)
     save_figure.offer(run)
 
 
 def more(run: Run, state: str) -> list[str]:
     """List the forms that can be opened above the figures."""
-    return changing.panels(run, state) + exporting.panels(run)
+    return change_and_branch.panels(run, state) + export_form.panels(run)
 
 
 def nothing_yet() -> None:

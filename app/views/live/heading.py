@@ -10,7 +10,7 @@ import streamlit as st
 from app.state.objective_in_use import spec_at
 from app.text.plain import plain
 from app.text.run_text import STATES, duration, objective_name, parameters, preparing
-from app.views.live import steering
+from app.views.live import controls
 from lab.plots import Record
 from lab.run.handle import Run
 from lab.store import ENDED
@@ -21,7 +21,7 @@ def facts(run: Run, state: str, status: dict[str, Any], record: Record) -> None:
     config = run.manifest["config"]
     past = record.until is not None
     step, steps = record.step if past else int(status.get("step", 0)), int(config["steps"])
-    word, colour, icon = steering.STOPPING if steering.stops(run, state, status) else STATES[state]
+    word, colour, icon = controls.STOPPING if controls.stops(run, state, status) else STATES[state]
     spec = spec_at(run, record.until)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.badge(word, icon=f":material/{icon}:", color=colour)

@@ -22,37 +22,37 @@ def answers(record: Record) -> None:
     """Draw the panel, the figures of the evaluations, and the answers to one prompt."""
     row(record, ["panel"], columns=1)
     events = record.events()
-    looks = events[events["kind"] == "evaluation"]
-    looks = looks[[SAMPLED in detail for detail in looks["detail"]]]
-    if looks.empty:
+    evaluations = events[events["kind"] == "evaluation"]
+    evaluations = evaluations[[SAMPLED in detail for detail in evaluations["detail"]]]
+    if evaluations.empty:
         st.caption(
             "Answers to held-out prompts are sampled before the first step, every eval_every steps and at the end; "
             "with eval_prompts = 0 they never are. They appear here, the policy's beside the reference's."
         )
         return
     st.subheader("Sampled answers to held-out prompts")
-    names = {name for detail in looks["detail"] for name in detail}
+    names = {name for detail in evaluations["detail"] for name in detail}
     judged = [figure for figure, name in JUDGED.items() if name in names]
     row(record, [*judged, "kl", "answer_length", "repetition"])
-    _samples(record, dict(zip(looks["step"], looks["number"])))
+    _samples(record, dict(zip(evaluations["step"], evaluations["number"])))
 
 
-def _samples(record: Record, looks: dict[int, int]) -> None:
+def _samples(record: Record, evaluations: dict[int, int]) -> None:
     """Draw the reference's and the policy's answer to one prompt side by side, at the latest or a chosen evaluation.
 
-    looks: Number of the event that holds the answers, by step of the evaluation; only the chosen event is read.
+    evaluations: Number of the event that holds the answers, by step of the evaluation; only the chosen event is read.
     """
     run = record.reader.folder.name
-    prompts = [sample["prompt"] for sample in _answers(record, next(iter(looks.values())))]
+    prompts = [sample["prompt"] for sample in _answers(record, next(iter(evaluations.values())))]
     if not prompts:
         return  # the run has just resumed from an earlier step; the next drawing is right
     one, other = st.columns([3, 1])
     number = one.selectbox("Prompt", range(len(prompts)), format_func=lambda i: " ".join(prompts[i].split()), key=f"prompt-{run}")
     chosen = other.selectbox(
-        "Evaluation", [LATEST, *looks], format_func=lambda step: step if step == LATEST else _when(step), key=f"look-{run}"
+        "Evaluation", [LATEST, *evaluations], format_func=lambda step: step if step == LATEST else _when(step), key=f"look-{run}"
     )
-    step = list(looks)[-1] if chosen == LATEST else chosen
-    same = [sample for sample in _answers(record, looks[step]) if sample["prompt"] == prompts[number]]
+    step = list(evaluations)[-1] if chosen == LATEST else chosen
+    same = [sample for sample in _answers(record, evaluations[step]) if sample["prompt"] == prompts[number]]
     sides = (("Reference", "reference_answer", "reference_reward"), (f"Policy {_when(step)}", "answer", "reward"))
     for cell, (title, answer, reward) in zip(st.columns(2), sides):
         with cell, st.container(border=True):

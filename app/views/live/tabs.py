@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from app.views.live.answers import answers
+from app.views.live.answers_tab import answers
 from app.views.live.charts import chart, row
-from app.views.live.plane import scatter
-from app.views.live.tokens import painting
+from app.views.live.pairs_scatter import scatter
+from app.views.live.tokens_tab import painting
 from lab.plots import DISTRIBUTION, FIGURES, SCALAR, Record, entry
 from lab.plots.run.confusion import PREFIX
 from lab.run.handle import Run

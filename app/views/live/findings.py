@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.pages import INSPECT
 from app.text.plain import plain, table
-from app.views.live import steering
+from app.views.live import controls
 from app.widgets import notifying
 from app.widgets.forms import widget
 from lab.diagnosis import CHECKS, Diagnosis, Seen, Thresholds, examine, found_in, read_thresholds, write_thresholds
@@ -34,7 +34,7 @@ KEPT = "diagnosis.thresholds"
 
 
 @dataclass(frozen=True)
-class Look:
+class CheckResult:
     """The cached result of the checks.
 
     Attributes:
@@ -61,8 +61,8 @@ def section(run: Run, step: int | None, warned: Mapping[str, int] | None = None)
     except RunError as error:
         st.warning(plain(str(error)))
         limits = Thresholds()
-    look = _look(run, step, limits)
-    findings = found_in(look.seen, look.at, limits)
+    result = _check(run, step, limits)
+    findings = found_in(result.seen, result.at, limits)
     with st.container(horizontal=True, vertical_alignment="top"):
         # A closed list is empty: its lines are neither sent nor drawn.
         box = st.expander(headline(findings, warned), icon=_icon(findings, warned), key=f"checks-{name}", on_change="rerun")
@@ -73,7 +73,7 @@ def section(run: Run, step: int | None, warned: Mapping[str, int] | None = None)
         for finding in findings:
             _finding(run, finding, limits)
         _warnings(warned)
-        _all_checks(look.seen)
+        _all_checks(result.seen)
         _other_thresholds(run, limits, {one.kind for one in findings})
 
 
@@ -108,18 +108,23 @@ def thresholds_of(run: Run) -> Thresholds:
     return kept[run.dir.name] if run.dir.name in kept else read_thresholds(run.dir)
 
 
-def _look(run: Run, step: int | None, limits: Thresholds) -> Look:
+def _check(run: Run, step: int | None, limits: Thresholds) -> CheckResult:
     """Return the result of the checks at a step, cached for a moment."""
     key = (run.dir.name, step, limits)
     last = st.session_state.get("diagnosis")
     now, at = time.monotonic(), run.step if step is None else step
-    if isinstance(last, Look) and last.key == key and (last.at == at or now - last.taken < PATIENCE) and run.state not in ENDED:
+    if (
+        isinstance(last, CheckResult)
+        and last.key == key
+        and (last.at == at or now - last.taken < PATIENCE)
+        and run.state not in ENDED
+    ):
         return last
-    if isinstance(last, Look) and last.key == key and last.at == at and step is not None:
+    if isinstance(last, CheckResult) and last.key == key and last.at == at and step is not None:
         return last
-    look = Look(key, at, now, examine(run.reader, step=step, thresholds=limits))
-    st.session_state["diagnosis"] = look
-    return look
+    result = CheckResult(key, at, now, examine(run.reader, step=step, thresholds=limits))
+    st.session_state["diagnosis"] = result
+    return result
 
 
 def _finding(run: Run, one: Diagnosis, limits: Thresholds) -> None:
@@ -143,12 +148,12 @@ def _without_change(run: Run, kind: str, after: int) -> None:
         f"Resume without the change at step {after:,}",
         icon=":material/undo:",
         key=f"without-{run.dir.name}-{kind}",
-        disabled=state not in ENDED or run.dir.name in steering.JOBS,
+        disabled=state not in ENDED or run.dir.name in controls.JOBS,
         help="Go back to the last checkpoint from before the change and continue as if it had never been made. What was trained "
         "since then is discarded." + ("" if state in ENDED else " Stop the run first."),
     )
     if clicked:
-        steering.resume_from_checkpoint(run, without_change=after)
+        controls.resume_from_checkpoint(run, without_change=after)
         st.rerun(scope="app")
 
 

@@ -11,10 +11,10 @@ import streamlit as st
 from app.state.moment import moment
 from app.state.navigation import open_pair
 from app.text.plain import plain
-from app.views.live import diagnosis, save_figure, travel
+from app.views.live import findings, save_figure, time_bar
 from app.views.live.charts import OPEN_PAIR
-from app.views.live.facts import facts
-from app.views.live.sections import TABS
+from app.views.live.heading import facts
+from app.views.live.tabs import TABS
 from app.widgets import shortcuts
 from app.widgets.save_dialog import rerun_if_asked
 from lab.plots import Record
@@ -74,7 +74,7 @@ def _draw(run: Run, drawn_state: str) -> None:
         return
     bar = st.container()
     with st.container():  # always the same place: a figure that moves in the page is recreated and loses its zoom
-        diagnosis.section(run, moment(run.dir.name), _warned(record))
+        findings.section(run, moment(run.dir.name), _warned(record))
     tabs = st.tabs(list(TABS), key="live-tab", on_change="rerun")
     for tab, section in zip(tabs, TABS.values()):
         if tab.open:
@@ -87,15 +87,15 @@ def _draw(run: Run, drawn_state: str) -> None:
 def _moves(run: Run, state: str, record: Record) -> None:
     """Draw the time bar and register the keys. The bar is drawn last: its arrival tells the browser that the step is drawn."""
     live = {
-        ",": shortcuts.Key("one step back", lambda: travel.press("back")),
-        ".": shortcuts.Key("one step forward", lambda: travel.press("forward")),
-        "p": shortcuts.Key("play, or hold", lambda: travel.press("play")),
-        "l": shortcuts.Key("back to the latest step", lambda: travel.press("latest")),
+        ",": shortcuts.Key("one step back", lambda: time_bar.press("back")),
+        ".": shortcuts.Key("one step forward", lambda: time_bar.press("forward")),
+        "p": shortcuts.Key("play, or hold", lambda: time_bar.press("play")),
+        "l": shortcuts.Key("back to the latest step", lambda: time_bar.press("latest")),
         "s": shortcuts.Key("save a chart: its numbers or its picture", lambda: save_figure.ask_for("loss")),
         "P": shortcuts.Key("pause the training, or resume a paused run", lambda: _pause(run)),
     }
     with st.container(horizontal=True, vertical_alignment="center"):
-        travel.bar(run.dir.name, record)
+        time_bar.bar(run.dir.name, record)
         shortcuts.help_button(live)
     shortcuts.listen(live, key="live-keys")
 

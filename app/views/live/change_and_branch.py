@@ -11,7 +11,7 @@ from app.state.jobs import Job, Jobs, show_progress
 from app.state.moment import address
 from app.state.recipe import build_objective
 from app.text.plain import plain
-from app.views.live.steering import CAN_STOP
+from app.views.live.controls import CAN_STOP
 from app.widgets.forms import grid, objective_fields, widget
 from lab.objectives import OBJECTIVES
 from lab.pairs import PairsError
