@@ -83,7 +83,7 @@ def draw(
         st.caption(f"There is nothing to paint: {why}.")
         return
     painting = paint(tokens, wanted)
-    ids = {row.side: row.ids for row in tokens.itertuples()}
+    ids: dict[str, Any] = {str(row.side): row.ids for row in tokens.itertuples()}
     one, other = (answer_html(pieces(tokenizer, ids[side]), painting, side, dark()) for side in SIDES)
     _boxes((one, other), notes)
     st.html(legend_html(painting, dark()))

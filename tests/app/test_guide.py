@@ -93,8 +93,7 @@ def test_an_unknown_chapter_is_an_error() -> None:
 def test_every_page_links_to_its_chapter(store_run: Callable[..., Run]) -> None:
     store_run("one")
     for page in PAGES[:-1]:
-        app = AppTest.from_file(MAIN, default_timeout=60)
-        app.switch_page(page.file)
-        app.run()
+        app = AppTest.from_file(MAIN, default_timeout=60).run()
+        app.switch_page(page.file).run()
         links = [link.proto for link in app.get("page_link") if link.proto.label == "Help"]
         assert [link.query_string for link in links] == [f"chapter={page.chapter}"], page.title

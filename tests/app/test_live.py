@@ -223,7 +223,7 @@ class TestTimeTravel:
 def test_a_chart_is_saved_from_a_dialog(store_run: Callable[..., Run]) -> None:
     store_run("one", state="finished", steps=40)
     app = AppTest.from_file(MAIN, default_timeout=60)
-    app.session_state[save_figure.ASKED], app.session_state[OPENING] = "margins", True  # as the button in the bar leaves it
+    app.session_state[save_figure.REQUESTED], app.session_state[OPENING] = "margins", True  # as the button in the bar leaves it
     app.run()
     assert not app.exception
     chosen = next(box for box in app.selectbox if box.label == "Chart")

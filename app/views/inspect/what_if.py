@@ -194,7 +194,9 @@ def _results(run: Run, model: Examined, pair: Pair, edited: Pair, before: Scored
     with table:
         st.dataframe(_table(before, after), hide_index=True, height="content", column_config=_columns(before, after is not None))
     with picture:
-        offered = token_view.choices(model.objective, "ref_logps" in latest.tokens and latest.tokens["ref_logps"].notna().all())
+        offered = token_view.choices(
+            model.objective, "ref_logps" in latest.tokens and bool(latest.tokens["ref_logps"].notna().all())
+        )
         wanted = token_view.switch("whatif.paint", [name for name in offered if name != token_view.DEGREES])
         token_view.draw(wanted, (edited.chosen, edited.rejected), latest.tokens, tokenizer_of(run))
 
