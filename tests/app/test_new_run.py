@@ -333,8 +333,9 @@ def test_a_field_without_a_widget_is_said() -> None:
 
 @pytest.mark.parametrize(("kind", "name"), [(k, n) for k in OBJECTIVES.values() for n in k.model_fields])
 def test_every_parameter_is_explained(kind: Any, name: str) -> None:
-    message = forms.explain(kind.model_fields[name])
-    assert len(message) > 10
+    message = forms.explain(name, kind.model_fields[name])
+    assert message.startswith(f"`{name}`: ")
+    assert len(message) > len(name) + 14
     assert message.endswith(".")
     assert ".." not in message
 
