@@ -1,1 +1,1 @@
-"""The dashboard: pages that show the lab and steer it. Layout and widgets only; everything else is in `lab`."""
+"""The dashboard: pages that show and control runs. Layout and widgets only; everything else is in `lab`."""

@@ -1,6 +1,4 @@
-"""`python -m app`, installed as `preference-lab-app`: open the lab in a browser; see `app.launch`."""
-
-from __future__ import annotations
+"""`python -m app`: serve the dashboard, with a demo run if there is no run yet. See `app.launch`."""
 
 import sys
 

@@ -1,8 +1,8 @@
-"""Serve the page's fixed files from memory, and name them to the browser before it asks for them.
+"""Serve the page's fixed files from memory, and let the browser load them early.
 
 A run that trains in the server's process holds Python's lock most of the time, and Streamlit reads every static file in many short
-turns of other threads, each of which waits for that lock: 130 files took seconds. Here a file is one answer of one turn, compressed
-once. The page itself names what its first drawing will need, so that all of it arrives while Streamlit's own script starts.
+turns of other threads, each of which waits for that lock: 130 files took seconds. Here a file is one response, compressed once. The
+page preloads the files of its first drawing, so that they arrive while Streamlit's own script starts.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from starlette.middleware import Middleware
 from app.widgets import figure
 
 STATIC = Path(st.__file__).parent / "static"
-"""Streamlit's page; its scripts lie in a folder `static`, and their names carry a digest of their content."""
+"""Folder of Streamlit's page. The names of its scripts, in a folder `static`, contain a digest of their content."""
 
 FIRST = ("BidiComponent", "Selectbox", "ButtonGroup", "Button", "Metric", "Progress")
-"""Scripts of the elements that the Live page begins with, by the beginning of their names; others are fetched when they are met."""
+"""Beginnings of the names of the scripts that the Live page needs first; the others are loaded when they are needed."""
 
 FOREVER = b"public, immutable, max-age=31536000"
 COMPRESSED = (".js", ".css", ".svg")
@@ -36,13 +36,14 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class FixedFiles:
-    """ASGI middleware: answers requests for fixed files itself. All else passes through."""
+    """ASGI middleware that answers requests for fixed files and passes on all others."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
         figure.SERVED = script_address()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request."""
         if scope["type"] != "http" or scope["method"] != "GET":
             await self.app(scope, receive, send)
             return
@@ -57,7 +58,7 @@ class FixedFiles:
 
 
 def warm() -> None:
-    """Read and compress what every page needs, so that its first reader does not wait for it."""
+    """Read and compress the files that every page needs, so that the first request does not wait."""
     links()
     page = (STATIC / "index.html").read_text(encoding="utf-8")
     for address, file in files().items():
@@ -66,27 +67,27 @@ def warm() -> None:
 
 
 def base_path() -> str:
-    """Path below which the whole lab is served (`server.baseUrlPath`): "" or "/path"."""
+    """Return the path below which the dashboard is served (`server.baseUrlPath`): "" or "/path"."""
     base = str(st.get_option("server.baseUrlPath")).strip("/")
     return f"/{base}" if base else ""
 
 
 @cache
 def script_address() -> str:
-    """Address of Plotly's script; it names the version, because a browser keeps the script for good."""
+    """Return the address of Plotly's script, with its version, because browsers cache the script for ever."""
     return f"{base_path()}/static/js/plotly-{plotly.__version__}.min.js"
 
 
 @cache
 def files() -> dict[str, Path]:
-    """Address -> file, of those that never change under their name."""
-    there = [path for folder in ("js", "css", "media") for path in (STATIC / "static" / folder).glob("*.*")]
-    return {f"{base_path()}/static/{path.parent.name}/{path.name}": path for path in there} | {script_address(): figure.PACKAGED}
+    """Map addresses to the files whose content never changes."""
+    paths = [path for folder in ("js", "css", "media") for path in (STATIC / "static" / folder).glob("*.*")]
+    return {f"{base_path()}/static/{path.parent.name}/{path.name}": path for path in paths} | {script_address(): figure.PACKAGED}
 
 
 @cache
 def content(file: Path, zipped: bool) -> tuple[bytes, Headers]:
-    """A file's bytes, compressed if asked for and worth it, and the headers of the answer. Kept: they are some megabytes."""
+    """Return a file's bytes and the response headers; compressed if `zipped` and the type is worth it. Cached: some megabytes."""
     kind = "text/javascript" if file.suffix == ".js" else mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     body, headers = (
         file.read_bytes(),
@@ -100,7 +101,7 @@ def content(file: Path, zipped: bool) -> tuple[bytes, Headers]:
 
 @cache
 def links() -> str:
-    """Tags for the head of the page. Plotly's script runs behind Streamlit's own, while the server draws the page."""
+    """Return tags for the page's head. Plotly's script runs after Streamlit's own, while the server draws the page."""
     page = (STATIC / "index.html").read_text(encoding="utf-8")
     wanted = [name for name in closure(FIRST) if name not in page]
     tags = [f'<link rel="modulepreload" crossorigin href="{base_path()}/static/js/{name}">' for name in wanted]
@@ -109,7 +110,7 @@ def links() -> str:
 
 @cache
 def closure(stems: tuple[str, ...]) -> list[str]:
-    """Names of the scripts that begin so and of all that they import; those that this Streamlit does not have are left out."""
+    """Return the names of the scripts that begin with `stems` and of all scripts that they import, as far as they exist."""
     folder = STATIC / "static" / "js"
     left = [path.name for stem in stems for path in folder.glob(f"{stem}.*.js")]
     wanted: dict[str, None] = {}
@@ -122,4 +123,4 @@ def closure(stems: tuple[str, ...]) -> list[str]:
 
 
 MIDDLEWARE = [Middleware(FixedFiles)]
-"""For `st.App`."""
+"""Middleware for `st.App`."""

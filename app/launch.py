@@ -2,10 +2,9 @@
 
     python -m app [--port 8501] [--no-demo] [--steps N] [--home DIR]
 
-It builds the embedded world with a progress bar (once), serves the dashboard on this machine alone, prints its address when it
-listens, and, where there is no run yet, starts a demo run in a background thread, so that the first thing one sees is curves that
-move (`--no-demo` starts none). Ctrl-C or SIGTERM asks
-the runs of this process to stop, which saves a checkpoint of each; runs in a process of their own go on, and are named.
+It builds the embedded world with a progress bar (once), serves the dashboard on this machine only, prints its address once it
+listens, and starts a demo run in a background thread if there is no run yet (`--no-demo` starts none). Ctrl-C or SIGTERM stops the
+runs of this process, each with a checkpoint; runs in separate processes continue and are listed.
 """
 
 from __future__ import annotations
@@ -26,18 +25,18 @@ from typing import Any
 
 ADDRESS = "127.0.0.1"
 PATIENCE = 15.0
-"""Seconds that runs get for saving a checkpoint when the lab is closed."""
+"""Seconds that runs have for saving a checkpoint when the dashboard is closed."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve until interrupted; returns the exit code."""
+    """Serve the dashboard until it is interrupted; return the exit code."""
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     if options.home:
         os.environ["LAB_HOME"] = str(options.home.expanduser().absolute())
     try:
         require_free(options.port)
-        # The rooms are imported here, before the server has threads: pages and demo would import them at the same time.
+        # Packages are imported here, before the server has threads: pages and demo would import them at the same time.
         from lab.cli.world import build
 
         build()
@@ -69,7 +68,7 @@ def _interrupt(*_: Any) -> None:
 
 
 def require_free(port: int) -> None:
-    """Raises OSError in one sentence where the port cannot be had."""
+    """Raise OSError with one sentence if the port cannot be used."""
     if not 1 <= port <= 65535:
         raise OSError(f"There is no port {port}; choose one from 1 to 65535, for example --port 8501.")
     with socket.socket() as probe:
@@ -83,9 +82,14 @@ def require_free(port: int) -> None:
 
 
 def serve(port: int, *, demo_steps: int | None) -> None:
-    """Run the dashboard until a signal ends it; with a demo run of `demo_steps` steps where there is no run
-    yet, unless None."""
+    """Run the dashboard until a signal ends it.
+
+    Args:
+        port: Port on this machine.
+        demo_steps: Steps of the demo run that starts if there is no run yet; None starts none.
+    """
     import streamlit as st
+    from streamlit import config
 
     from app.fixed_files import MIDDLEWARE, warm
     from app.serving import routes
@@ -102,9 +106,12 @@ def serve(port: int, *, demo_steps: int | None) -> None:
         finally:
             await asyncio.to_thread(stop_runs)
 
-    logging.disable(logging.INFO)  # the server's own account of its start
+    logging.disable(logging.INFO)  # the server's own messages at its start
     app = st.App(Path(__file__).with_name("main.py"), routes=routes(), middleware=MIDDLEWARE, lifespan=lifespan)
-    app.run(config={"server.port": port, "server.address": ADDRESS, "server.headless": True, "logger.hideWelcomeMessage": True})
+    options = {"server.port": port, "server.address": ADDRESS, "server.headless": True, "logger.hideWelcomeMessage": True}
+    for name, value in options.items():
+        config.set_option(name, value)  # else `run` warns of options that changed while the server was up
+    app.run(config=options)
 
 
 def _start_demo(steps: int) -> None:
@@ -117,7 +124,7 @@ def _start_demo(steps: int) -> None:
 
 
 def stop_runs(patience: float = PATIENCE) -> None:
-    """Ask every run that trains in this process to stop, and wait up to `patience` seconds for their checkpoints."""
+    """Stop every run of this process, and wait up to `patience` seconds for their checkpoints."""
     import lab
     from lab.store import ENDED, RunError
     from lab.training import trained_here
@@ -125,22 +132,22 @@ def stop_runs(patience: float = PATIENCE) -> None:
     live = runs_here()
     for run in lab.runs():
         if run.status.get("executor") == "process" and run.state not in ENDED:
-            print(f"{run.name} goes on in a process of its own.", flush=True)
+            print(f"{run.name} continues in its separate process.", flush=True)
     if live:
         print(f"Saving {', '.join(run.name for run in live)} ...", flush=True)
     for run in live:
-        with contextlib.suppress(RunError):  # it has just ended by itself
+        with contextlib.suppress(RunError):  # it has just ended
             run.stop()
     deadline = time.monotonic() + patience
     for run in live:
         state = run.wait(max(0.0, deadline - time.monotonic()))
         print(f"{run.name}: {state} at step {run.step}", flush=True)
-    while trained_here() and time.monotonic() < deadline:  # a run says that it has ended a moment before its thread does
+    while trained_here() and time.monotonic() < deadline:  # a run's state changes a moment before its thread ends
         time.sleep(0.05)
 
 
 def runs_here() -> list[Any]:
-    """The live runs whose training thread belongs to this process, however they were started."""
+    """Return handles of the runs that train in a thread of this process."""
     import lab
     from lab.training import trained_here
 

@@ -1,11 +1,11 @@
-"""Style rules beyond Streamlit's theme: words wrap instead of being cut, and small print stands out from its ground by 4.5 to 1."""
+"""Style rules beyond Streamlit's theme: text wraps instead of being cut, and small print has a contrast of at least 4.5 to 1."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 SMALL_PRINT = {False: "#55606b", True: "#a9b4be"}
-"""Colour of captions and the like, on a light and on a dark page."""
+"""Colour of captions on a light (False) and on a dark (True) page."""
 
 CSS = """<style>
 [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] * {color: SMALL !important; opacity: 1 !important;}
@@ -21,11 +21,15 @@ button[data-testid^="stBaseButton"]:not(:disabled) [class*="hortcut"] {color: SM
 [data-testid="stMetricValue"] {line-height: 1.25;}
 /* A chart needs room for its title: columns that hold one go below each other before they get narrower. */
 [data-testid="stColumn"]:has(.lab-figure) {min-width: min(340px, 100%);}
-/* What listens to keys takes no room. */
+/* The listener for keys takes no room. */
 [class*="st-key-live-keys"] {position: absolute; height: 0;}
+/* The link to the guide stands in the page's upper padding, so that it takes no room either. */
+.st-key-lab-help {height: 1rem; margin: -1rem 0; align-items: flex-end;}
+.st-key-lab-help a {min-height: 0; height: 1rem; padding: 0 0.25rem; font-size: 0.75rem;}
+.st-key-lab-help a * {font-size: 0.75rem !important; color: SMALL !important; line-height: 1rem;}
 </style>"""
 
 
 def apply(dark: bool) -> None:
-    """Give the page its look; once in each drawing of the whole page."""
+    """Add the style rules to the page; once in each drawing of the whole page."""
     st.html(CSS.replace("SMALL", SMALL_PRINT[dark]))

@@ -1,4 +1,4 @@
-"""The pages of the dashboard: one table for the menu, the server's addresses and the way from one page to another."""
+"""The pages of the dashboard: one table for the menu, the server's addresses and links between pages."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ class Page:
     """A page of the dashboard.
 
     Attributes:
-        path: Part of its address.
+        path: Last part of its address.
         title: Its name in the menu.
         icon: A Material symbol.
+        chapter: The chapter of the guide that describes it.
         fills_in: Parameters that the page adds to its address by itself; "*" for all that it ever changes.
     """
 
     path: str
     title: str
     icon: str
+    chapter: str
     fills_in: tuple[str, ...] = ()
 
     @property
@@ -28,12 +30,13 @@ class Page:
         return f"views/{name}/{name}.py"
 
 
-LIVE = Page("live", "Live", "monitoring", ("run",))
-INSPECT = Page("inspect", "Inspect", "search", ("run", "pair"))
-NEW_RUN = Page("new-run", "New run", "play_circle")
-COMPARE = Page("compare", "Compare", "stacked_line_chart", ("runs", "pair"))
-PAIRS = Page("pairs", "Pairs", "compare", ("pairs",))
-PLAYGROUND = Page("playground", "Playground", "tune", ("*",))
+LIVE = Page("live", "Live", "monitoring", "live", ("run",))
+INSPECT = Page("inspect", "Inspect", "search", "inspect", ("run", "pair"))
+NEW_RUN = Page("new-run", "New run", "play_circle", "new-run")
+COMPARE = Page("compare", "Compare", "stacked_line_chart", "compare", ("runs", "pair", "run", "step"))
+PAIRS = Page("pairs", "Pairs", "compare", "pairs", ("pairs",))
+PLAYGROUND = Page("playground", "Playground", "tune", "playground", ("*",))
+GUIDE = Page("guide", "Guide", "menu_book", "getting-started")
 
-PAGES = (LIVE, INSPECT, NEW_RUN, COMPARE, PAIRS, PLAYGROUND)
-"""In the menu's order; the first is the default, whose own address is that of the dashboard."""
+PAGES = (LIVE, INSPECT, NEW_RUN, COMPARE, PAIRS, PLAYGROUND, GUIDE)
+"""In the menu's order; the first is the default, whose address is that of the dashboard itself."""

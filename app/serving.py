@@ -1,4 +1,4 @@
-"""Serve the pages' addresses: any page can be opened, bookmarked and left again by the browser's Back.
+"""Serve the addresses of all pages, so that each can be opened, bookmarked and left by the browser's Back button.
 
 Streamlit's own server answers every address with one HTML file, whose script then searches for the server below the page's path and
 fails once (a 404), enters every change of the address into the browser's history, and sends what the server cannot read. All three
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 FILLED_IN: dict[str, tuple[str, ...]] = {"": PAGES[0].fills_in} | {page.path: page.fills_in for page in PAGES[1:]}
-"""Path of a page -> parameters that the page adds to its address by itself. The first page's path is empty."""
+"""Parameters that a page adds to its address by itself, by the page's path; the default page's path is empty."""
 
 SCRIPT = """<script>
 (() => {
@@ -73,7 +73,7 @@ SCRIPT = """<script>
 
 @functools.cache
 def html() -> str:
-    """Streamlit's HTML file with the script and the links to fixed files in its head."""
+    """Return Streamlit's HTML file with the script and the links to fixed files in its head."""
     content = (Path(file_util.get_static_dir()) / "index.html").read_text(encoding="utf-8")
     content = content.replace("<head>", f"<head>{SCRIPT % (json.dumps(base_path()), json.dumps(FILLED_IN))}", 1)
     return content.replace("</head>", f"{links()}</head>", 1)
@@ -89,6 +89,6 @@ async def _live(request: Request) -> Response:
 
 
 def routes() -> list[Route]:
-    """The addresses of all pages, for `st.App`. Call it once Streamlit's options are set."""
+    """Return the routes of all pages, for `st.App`. Call it after Streamlit's options are set."""
     base = base_path()
     return [*(Route(f"{base}/{path}", _page) for path in FILLED_IN), Route(f"{base}/{PAGES[0].path}", _live)]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 LIBRARIES = tuple({str(Path(__file__).parent), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")})
 
@@ -33,3 +34,24 @@ def did_you_mean(word: object, names: Iterable[str]) -> str:
     spelled = {name.lower(): name for name in names}
     close = difflib.get_close_matches(str(word).lower(), spelled, n=1)
     return f" Did you mean {spelled[close[0]]!r}?" if close else ""
+
+
+_LIMITS = {
+    "greater_than": ("gt", "greater than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+
+
+def requirement(detail: Mapping[str, Any]) -> str:
+    """Return what a wrong value must be, in plain words without a full stop: "it must be at least 0".
+
+    Args:
+        detail: An entry of `pydantic.ValidationError.errors()`.
+    """
+    if detail["type"] in _LIMITS:
+        key, text = _LIMITS[detail["type"]]
+        limit = detail["ctx"][key]
+        return f"it must be {text} {limit:g}" if isinstance(limit, float) else f"it must be {text} {limit}"
+    return str(detail["msg"]).removeprefix("Value error, ").rstrip(".")

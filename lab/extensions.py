@@ -18,7 +18,11 @@ log = logging.getLogger(__name__)
 PREFIX = "lab_extension_"
 """Prefix of the modules' names."""
 
-loaded: set[Path] = set()
+_tried: dict[Path, float] = {}
+"""Files that were run, and the time of their last change as it was then."""
+
+_complaints: dict[Path, str] = {}
+"""Files that failed when they were run last, and why."""
 
 
 def folder() -> Path:
@@ -27,12 +31,17 @@ def folder() -> Path:
 
 
 def load() -> list[str]:
-    """Run the files that were not run yet, in order of their names; returns one sentence for each that failed."""
-    complaints = []
-    for path in sorted(folder().glob("*.py")) if folder().exists() else []:
-        if path in loaded:
+    """Run the files that were not run yet, and failed ones that were changed since; return why each failed file failed.
+
+    Files are run in the order of their names. A failed file is reported by every call until it is corrected or removed.
+    """
+    paths = sorted(folder().glob("*.py")) if folder().exists() else []
+    for path in paths:
+        changed = path.stat().st_mtime
+        if path in _tried and (path not in _complaints or _tried[path] == changed):
             continue
-        loaded.add(path)
+        _tried[path] = changed
+        _complaints.pop(path, None)
         try:
             spec = importlib.util.spec_from_file_location(f"{PREFIX}{path.stem}", path)
             assert spec is not None
@@ -43,7 +52,7 @@ def load() -> list[str]:
             except BaseException:
                 del sys.modules[spec.name]
                 raise
-        except (Exception, SystemExit) as error:  # somebody's own code can raise anything, and must not take the lab down
-            complaints.append(f"{path} was not loaded: {type(error).__name__}: {error}; mend it and start again.")
-            log.warning(complaints[-1])
-    return complaints
+        except (Exception, SystemExit) as error:  # a user's own code can raise anything, and must not end the lab
+            _complaints[path] = f"{path} was not loaded: {type(error).__name__}: {error}; correct the file."
+            log.warning(_complaints[path])
+    return [_complaints[path] for path in paths if path in _complaints]

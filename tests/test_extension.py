@@ -1,4 +1,4 @@
-"""A user's own objective, in the lines the README shows: registered, trained with, listed, drawn - without touching the lab."""
+"""A user's own objective, in the lines that the guide shows: registered, trained with, listed, drawn - without touching the lab."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import lab
 from lab import extensions
 from lab.objectives import field
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-CODE = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "@lab.register" in block)
+GUIDE = (Path(__file__).parents[1] / "app" / "guide" / "objectives.md").read_text(encoding="utf-8")
+CODE = next(block for block in re.findall(r"```python\n(.*?)```", GUIDE, re.S) if "@lab.register" in block)
 DEFINITION = CODE
 
 
 @pytest.fixture
 def registered():
     before = dict(lab.OBJECTIVES)
-    exec(compile(DEFINITION, "README.md", "exec"), {"__name__": "notebook"})
+    exec(compile(DEFINITION, "objectives.md", "exec"), {"__name__": "notebook"})
     yield lab.OBJECTIVES["margin_dpo"]
     lab.OBJECTIVES.clear()
     lab.OBJECTIVES.update(before)

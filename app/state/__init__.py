@@ -1,1 +1,1 @@
-"""What pages share in a session: the current run and step, background jobs, pair sets, addresses."""
+"""State that pages share: the current run and step, background jobs, pair sets, addresses."""

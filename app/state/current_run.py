@@ -1,5 +1,4 @@
-"""Which run a page shows: the one in the address, else the one that was chosen on another page, else the newest live one, else the
-newest."""
+"""The run that a page shows: the one in the address, else the one chosen on another page, else the newest that trains."""
 
 from __future__ import annotations
 
@@ -13,23 +12,23 @@ from lab.run.handle import Run
 from lab.store import ENDED
 
 CHOSEN = "chosen-run"
-"""In the session: folder name of the run that a page showed last. (A widget's own state ends with its page.)"""
+"""In the session: folder name of the run that a page showed last. A widget's own state ends with its page."""
 
 ADDRESSED = "chosen-run.addressed"
-"""In the session: the run that the address said when a page was drawn last."""
+"""In the session: the run in the address when a page was drawn last."""
 
 OPENED = "opened-pairs"
-"""In the session: path of a pair store -> the pair that was opened last."""
+"""In the session: the pair that was opened last, by path of the pair store."""
 
 
 def choose(runs: Sequence[Run]) -> Run:
-    """A list of the runs; the address follows the choice, and the choice follows a link or the browser's Back."""
+    """Draw a list of the runs and return the chosen one. List and address follow each other."""
     by_name = {run.dir.name: run for run in runs}
-    asked = st.query_params.get("run")
-    place = 0
-    if (before := st.session_state.get("run")) not in by_name or (asked is not None and asked != st.session_state.get(ADDRESSED)):
-        st.session_state["run"] = _wanted(by_name, asked)
-    else:  # the value of another page's list can still be read here, but this page's list begins with its default
+    addressed = st.query_params.get("run")
+    place, followed = 0, addressed is not None and addressed != st.session_state.get(ADDRESSED)
+    if (before := st.session_state.get("run")) not in by_name or followed:
+        st.session_state["run"] = _wanted(by_name, addressed)
+    else:  # this page's list begins with its default, although the value of another page's list can be read here
         place = list(by_name).index(before)
     name = st.selectbox(
         "Run",
@@ -41,18 +40,18 @@ def choose(runs: Sequence[Run]) -> Run:
         label_visibility="collapsed",
     )
     st.session_state[CHOSEN] = st.session_state[ADDRESSED] = name
-    moment(name)  # before the address says this run: a step in it is that of another one
-    if asked is None:
+    moment(name)  # before this run is in the address: a step there belongs to another run
+    if addressed is None:
         address(name)
-    elif asked != name:
+    elif addressed != name:
         address(name, pair=None)  # it is a pair of another run
     return by_name[name]
 
 
-def _wanted(by_name: Mapping[str, Run], asked: str | None) -> str:
-    """The run in the address, else the one chosen before, else the latest; says so where the first is not there."""
+def _wanted(by_name: Mapping[str, Run], addressed: str | None) -> str:
+    """Return the run in the address, else the one chosen before, else the latest, with a warning if the first does not exist."""
     before = st.session_state.get(CHOSEN)
-    wanted = before if asked is None else asked
+    wanted = before if addressed is None else addressed
     if wanted in by_name:
         return str(wanted)
     states = {name: run.state for name, run in by_name.items()}
@@ -65,23 +64,23 @@ def _wanted(by_name: Mapping[str, Run], asked: str | None) -> str:
 
 
 def _other_run() -> None:
-    """A pair and a step of one run mean nothing in another."""
+    """Remove pair and step from the address: they belong to the former run."""
     name = st.session_state["run"]
     st.session_state[ADDRESSED] = name
     address(name, pair=None)
 
 
 def opened_pair(store: str) -> str | None:
-    """The pair of a store (its path) that was opened last in this session, on whichever page."""
+    """Return the pair of a store (its path) that was opened last in this session, on any page."""
     pair: str | None = st.session_state.get(OPENED, {}).get(store)
     return pair
 
 
 def remember_pair(store: str, pair: str | None) -> None:
-    """Keep which pair of a store is opened, for other pages; None: none is."""
+    """Remember the opened pair of a store for other pages; None for no pair."""
     st.session_state.setdefault(OPENED, {})[store] = pair
 
 
 def label(run: Run) -> str:
-    """A run on a line of the list: its name and, where that does not say it, its folder."""
+    """Return a run's name, and its folder's name if that differs."""
     return run.name if run.name == run.dir.name else f"{run.name} ({run.dir.name})"

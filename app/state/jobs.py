@@ -1,6 +1,6 @@
-"""Work that takes longer than a page may hang: it goes on in a background thread, and any page can look at it, after a reload too.
+"""Background jobs of the pages: work that takes longer than a page may wait for.
 
-Jobs are kept in this module, not in a session: a page that is closed and opened again finds them.
+Jobs are kept in modules, not in a session: a page that is closed and opened again finds them, and so does another browser tab.
 """
 
 from __future__ import annotations
@@ -17,14 +17,19 @@ from lab.training.lifecycle import describe
 
 log = logging.getLogger(__name__)
 
+K = TypeVar("K")
 T = TypeVar("T")
 Progress = Callable[[str, float], None]
 
 
 class Job(Generic[T]):
-    """`work(progress)` in a thread of its own; `progress(words, share)` says how far it is, share in [0, 1].
+    """`work(progress)` in a thread of its own; the work calls `progress(text, share)`, share in [0, 1].
 
-    result: what came out, once `done` is set without an error.   error: why it failed, in one sentence, or None.
+    Attributes:
+        message: What the job does at the moment.
+        share: How much of it is done, in [0, 1].
+        result: What the work returned, once `done` is set without an error.
+        error: Why the work failed, in one sentence, or None.
     """
 
     def __init__(self, work: Callable[[Progress], T]) -> None:
@@ -49,11 +54,21 @@ class Job(Generic[T]):
 
     @property
     def failed(self) -> bool:
+        """Whether the work has failed."""
         return self.error is not None
 
 
+class Jobs(dict[K, Job[T]]):
+    """Jobs by key, shared by all browser tabs."""
+
+    def forget(self, key: K, job: Job[T]) -> None:
+        """Remove a job; does nothing if another tab has removed or replaced it."""
+        if self.get(key) is job:
+            self.pop(key, None)
+
+
 def require(job: Job[T], retry: Callable[[], object]) -> T:
-    """The job's result. Until there is one the page shows how far it is and ends here; a failure shows why, and a way to retry."""
+    """Return a job's result. Without one the page ends here, with its progress or, after a failure, the error and "Try again"."""
     if not job.done.wait(0.2):
         show_progress(job)
         st.stop()
@@ -66,7 +81,7 @@ def require(job: Job[T], retry: Callable[[], object]) -> T:
 
 @st.fragment(run_every=0.5)
 def show_progress(job: Job[T]) -> None:
-    """How far a job is, kept up to date beside the rest of the page, which is drawn again when the job is done."""
+    """Draw a job's progress, twice a second, and the whole page again when the job is done."""
     if job.done.is_set():
         st.rerun(scope="app")
     st.progress(job.share, text=plain(job.message))

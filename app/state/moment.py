@@ -1,6 +1,6 @@
-"""Time travel: the step of a run that the pages show. Every panel of Live and Inspect asks here, and the address carries it.
+"""Time travel: the step of a run that Live and Inspect show.
 
-Kept in the session, so that going from page to page keeps the moment, and in the address (`step=`), so that a link does.
+It is kept in the session, from page to page, and in the address (`step=`), for links.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import streamlit as st
 from app.state.address import put
 
 MOMENTS = "moments"
-"""In the session: folder name of a run -> the earlier step that is shown."""
+"""In the session: the earlier step that is shown, by folder name of the run."""
 
 ADDRESSED = "moments.addressed"
-"""In the session: folder name of a run -> the step that the address said when it was last looked at."""
+"""In the session: the step in the address when it was read last, by folder name of the run."""
 
 
 def moment(run: str) -> int | None:
-    """The step of a run (its folder's name) that is shown; None: the latest, whatever that is."""
+    """Return the step of a run (its folder's name) that is shown; None for the latest."""
     moments: dict[str, int | None] = st.session_state.setdefault(MOMENTS, {})
     here = st.query_params.get("run") == run
-    asked = st.query_params.get("step", "") if here else ""
-    if asked != _addressed().get(run, ""):
-        _addressed()[run] = asked
-        if here:  # a link, or the browser's way back; else another page has begun, whose address says nothing yet
-            moments[run] = int(asked) if asked.isdecimal() and len(asked) < 16 else None
+    addressed = st.query_params.get("step", "") if here else ""
+    if addressed != _addressed().get(run, ""):
+        _addressed()[run] = addressed
+        if here:  # a link or the browser's Back; otherwise a new page, whose address is still empty
+            moments[run] = int(addressed) if addressed.isdecimal() and len(addressed) < 16 else None
     return moments.setdefault(run, None)
 
 
@@ -34,9 +34,12 @@ def _addressed() -> dict[str, str]:
 
 
 def go_to(run: str, step: int | None, *, passing: bool = False) -> None:
-    """Show another step of a run from the next drawing on; None: the latest.
+    """Show another step of a run from the next drawing on.
 
-    passing: on the way somewhere, as while time is played; the address, whose every change the browser remembers, stays.
+    Args:
+        run: Name of the run's folder.
+        step: The step; None for the latest.
+        passing: True while time is played: the address, each change of which enters the browser's history, stays.
     """
     st.session_state.setdefault(MOMENTS, {})[run] = step
     if not passing:
@@ -44,7 +47,7 @@ def go_to(run: str, step: int | None, *, passing: bool = False) -> None:
 
 
 def address(run: str, **more: str | None) -> None:
-    """Let the address say the run and the step of it that is shown. more: further parameters, as in `app.state.address.put`."""
+    """Write a run and its shown step into the address. more: further parameters, as in `app.state.address.put`."""
     step = st.session_state.get(MOMENTS, {}).get(run)
     _addressed()[run] = "" if step is None else str(step)
     put(run=run, step=None if step is None else str(step), **more)

@@ -1,4 +1,4 @@
-"""Go from one page to another without being drawn back.
+"""Go from one page to another without returning to the old page by accident.
 
 A page that is drawn again every second (a fragment with `run_every`) has timers in the browser. A request that such a timer sent
 before the browser knows of the new page reaches the server when that page is drawn already, and carries the old page's name: the
@@ -17,7 +17,7 @@ from app.pages import INSPECT, PAGES, Page
 from app.state.moment import go_to
 
 GOAL = "leaving"
-"""In the session: the page that is to be opened, its parameters, and whether the browser was told to end the old one."""
+"""In the session: the page to open, its parameters, and whether the browser was told to end the old page."""
 
 NUMBER = "leaving.number"
 
@@ -34,14 +34,14 @@ _mount = st.components.v2.component("lab_leaving", html="<span></span>", js=JAVA
 
 
 def leave_for(page: Page, parameters: Mapping[str, str]) -> NoReturn:
-    """End the page that is drawn and open another one with these parameters in its address."""
+    """End the current page and open another one with these parameters in its address."""
     st.session_state[GOAL] = (page, dict(parameters), False)
     st.rerun(scope="app")
     raise AssertionError("st.rerun ends the script")
 
 
 def leaving() -> bool:
-    """Whether the page is ended, so that nothing of it may be drawn; opens the next page once the browser has ended this one.
+    """Return whether the page is being left, so that nothing of it may be drawn; open the next page once the browser is ready.
 
     The script must come to its own end afterwards: a script that is stopped leaves the fragments of the old page in use.
     """

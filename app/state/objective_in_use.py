@@ -1,4 +1,4 @@
-"""The objective of a run with the parameters that were in use at a moment."""
+"""The objective of a run with the parameters in use at a step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lab.run.handle import Run
 
 
 def objective_at(run: Run, until: int | None) -> Objective:
-    """The objective as the step `until` used it (None: as it is now). Raises ValueError where it cannot be read any more."""
+    """Return the objective as step `until` used it; None for the present one. Raises ValueError if it cannot be built any more."""
     from lab.run.changeable import changed
 
     config = run.config
@@ -20,7 +20,7 @@ def objective_at(run: Run, until: int | None) -> Objective:
 
 
 def spec_at(run: Run, until: int | None) -> dict[str, Any]:
-    """Its specification; the one that the run began with where a user's own objective is gone, or the changes are damaged."""
+    """Return the specification of `objective_at`, or the run's first one if the objective cannot be built."""
     try:
         return objective_at(run, until).spec() if run.changes() else run.manifest["config"]["objective"]
     except ValueError:

@@ -1,4 +1,4 @@
-"""The pair sets that pages offer: the embedded world, and every store under the lab's home."""
+"""The pair sets that pages offer: the embedded world, and every store in `LAB_HOME`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _lock = threading.Lock()
 
 
 def world_job() -> Job[OpenWorld]:
-    """Building (the first time) and opening the embedded world; one job for all pages."""
+    """Return the job that builds (the first time) and opens the embedded world; one job for all pages."""
     place = (home.home(), home.cache())
     with _lock:
         if place not in _worlds:
@@ -38,13 +38,13 @@ def world_job() -> Job[OpenWorld]:
 
 
 def opened_world() -> OpenWorld | None:
-    """The embedded world if a page has opened it already; builds nothing."""
+    """Return the embedded world if a page has opened it; build nothing."""
     job = _worlds.get((home.home(), home.cache()))
     return job.result if job and job.done.is_set() and not job.failed else None
 
 
 def await_world(progress: Progress) -> None:
-    """Wait until the embedded world is built. Raises RuntimeError where that failed; the next call tries again."""
+    """Wait until the embedded world is built. Raises RuntimeError if that failed; the next call tries again."""
     job = world_job()
     while not job.done.wait(0.2):
         progress(job.message, job.share)
@@ -68,14 +68,14 @@ def _open_world(progress: Progress) -> OpenWorld:
 
 
 def stored_sets() -> dict[str, Path]:
-    """Stores under the lab's home by file name, the latest first; without the embedded world's current one."""
+    """Return the stores in `LAB_HOME` by file name, the latest first, without the embedded world's."""
     files = sorted((home.home() / "pairs").glob("*.sqlite"), key=lambda path: path.stat().st_mtime, reverse=True)
     world = opened_world()
     return {path.name: path for path in files if world is None or path.absolute() != world.store.path}
 
 
 def label(key: str) -> str:
-    """Display name of a pair set: its file name without the content hash."""
+    """Return the display name of a pair set: its file name without the content hash."""
     if key == WORLD:
         return "world (embedded)"
     stem = Path(key).stem
@@ -84,7 +84,7 @@ def label(key: str) -> str:
 
 
 def exported(store: PairStore) -> bytes:
-    """The pairs with their edits as JSON Lines."""
+    """Return the pairs with their edits as JSON Lines."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pairs.jsonl"
         store.export(path)

@@ -1,4 +1,4 @@
-"""What a form asks for: whether it can work, what to think twice about, and the same run as a command and as Python."""
+"""A run described by a form: its validation and warnings, and the same run as a command and as Python."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from lab.training.data.held_out import split
 from lab.training.setup.preflight import settings_findings
 
 LARGEST_FILE = 10_000_000
-"""Bytes of a file of pairs that is read to judge a form."""
+"""Largest file of pairs, in bytes, that is read to validate a form."""
 OWN = ("objective", "pairs", "model")
 SLOWEST_FOR_THE_WORLD = 1e-5
-"""Below this rate the world's half million parameters move too little to see in some hundred steps."""
+"""Learning rate below which the world's half million parameters hardly move in some hundred steps."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,18 @@ class Start:
 
 
 HERE = Start()
-"""As `lab.train` does it unasked."""
+"""The defaults of `lab.train`."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """config: the run, or None where it cannot work.   refusal: why not, in one sentence.   warnings: what to think twice about."""
+    """The result of validating a form.
+
+    Attributes:
+        config: The run's settings; None if they cannot work.
+        refusal: Why they cannot work, in one sentence.
+        warnings: Doubtful settings.
+    """
 
     config: TrainConfig | None
     refusal: str = ""
@@ -51,7 +57,7 @@ class Verdict:
 
 
 def judge(spec: Mapping[str, Any], settings: Mapping[str, Any]) -> Verdict:
-    """Check an objective's specification and the other fields of `TrainConfig` with the library's own rules."""
+    """Validate an objective's specification and the other fields of `TrainConfig` with the library's own rules."""
     try:
         objective = build_objective(spec)
         config = TrainConfig.parse(objective=objective, **settings)
@@ -65,7 +71,7 @@ def judge(spec: Mapping[str, Any], settings: Mapping[str, Any]) -> Verdict:
 
 
 def build_objective(spec: Mapping[str, Any]) -> Objective:
-    """The objective of a specification, a nested one first. Raises ValueError in one sentence about the innermost thing wrong."""
+    """Build the objective of a specification, nested ones first. Raises ValueError about the innermost wrong value."""
     if "name" not in spec:
         raise ValueError(f"An objective needs a name, and {dict(spec)} has none.")
     given = {key: build_objective(value) if isinstance(value, Mapping) else value for key, value in spec.items() if key != "name"}
@@ -74,22 +80,22 @@ def build_objective(spec: Mapping[str, Any]) -> Objective:
 
 def _check_pairs(source: str) -> None:
     if not source.strip():
-        raise PairsError("Say which pairs: a file's path, or owner/name of a data set on the hub.")
+        raise PairsError("Give the pairs: a file's path, or owner/name of a data set on the hub.")
     looks_like_hub = source.count("/") == 1 and not source.startswith((".", "/", "~")) and not Path(source).suffix
     if source != "world" and Path(source).suffix != ".sqlite" and (not looks_like_hub or _path(source).exists()):
-        open_table(source)  # says what is wrong with a path; reads nothing yet
+        open_table(source)  # raises for a wrong path; reads no rows
 
 
 def _check_model(source: str) -> None:
     if not source.strip():
-        raise ValueError("Say which model: a folder, a GGUF file, or owner/name of a causal language model on the hub.")
+        raise ValueError("Give the model: a folder, a GGUF file, or owner/name of a causal language model on the hub.")
     _path(source)
     if source != "world":
         check_source(source)
 
 
 def _path(source: str) -> Path:
-    """A path that can be looked up. Raises ValueError where no file can have this name."""
+    """Return a source as a path. Raises ValueError if no file can have this name."""
     try:
         path = Path(source).expanduser()
         path.exists()
@@ -114,8 +120,10 @@ def _warnings(objective: Objective, config: TrainConfig) -> Iterator[str]:
 
 
 def count_pairs(config: TrainConfig) -> tuple[int | None, int | None]:
-    """(pairs to train on, pairs that evaluations compute) of a set that is at hand; None where it has to be fetched, built or is
-    too large to be read for every change of the form."""
+    """Count the pairs to train on and the pairs that an evaluation computes.
+
+    Both are None if the set has to be downloaded or built, or is too large to be read at every change of the form.
+    """
     try:
         world = pair_sets.opened_world() if config.pairs == pair_sets.WORLD else None
         path = world.store.path if world else _path(config.pairs)
@@ -127,7 +135,7 @@ def count_pairs(config: TrainConfig) -> tuple[int | None, int | None]:
         else:
             return None, None
         return _divided(path, version, config.held_out if config.evaluate else 0.0, config.seed, config.eval_pairs)
-    except (OSError, ValueError):  # the start says what is wrong with the set
+    except (OSError, ValueError):  # starting the run reports what is wrong with the set
         return None, None
 
 
@@ -147,14 +155,14 @@ def _pairs(path: Path, version: int) -> Sequence[Pair]:
 
 
 def changed(config: TrainConfig) -> dict[str, Any]:
-    """The settings that differ from the defaults, as plain values; the objective apart."""
+    """Return the settings that differ from the defaults, without the objective, as plain values."""
     content = config.model_dump(mode="json", exclude={"objective"})
     return {name: value for name, value in content.items() if value != TrainConfig.model_fields[name].default}
 
 
 def changed_parameters(objective: Objective) -> dict[str, Any]:
-    """The parameters that differ from the defaults, as plain values; a nested objective as name and changed parameters."""
-    found: dict[str, Any] = {}
+    """Return the parameters that differ from the defaults as plain values; a nested objective as name and changed parameters."""
+    changes: dict[str, Any] = {}
     for key, value in objective.spec().items():
         if key == "name":
             continue
@@ -162,14 +170,14 @@ def changed_parameters(objective: Objective) -> dict[str, Any]:
         inner = getattr(objective, key)
         if isinstance(inner, Objective):
             if inner.name != default or changed_parameters(inner):
-                found[key] = {"name": inner.name, **changed_parameters(inner)}
+                changes[key] = {"name": inner.name, **changed_parameters(inner)}
         elif value != default:
-            found[key] = value
-    return found
+            changes[key] = value
+    return changes
 
 
 def as_command(config: TrainConfig, start: Start = HERE) -> str:
-    """The command that starts the same run."""
+    """Return the command that starts the same run."""
     message = ["python", "-m", "lab", "train", "--objective", config.objective.name]
     for assignment in _assignments(changed_parameters(config.objective)):
         message += ["--set", assignment]
@@ -190,7 +198,7 @@ def _assignments(parameters: Mapping[str, Any], parents: str = "") -> Iterator[s
 
 
 def as_python(config: TrainConfig, start: Start = HERE) -> str:
-    """Python that starts the same run."""
+    """Return Python code that starts the same run."""
     parameters = changed_parameters(config.objective)
     objective = {"name": config.objective.name, **parameters} if parameters else config.objective.name
     started = {name: value for name, value in asdict(start).items() if value != getattr(HERE, name)}

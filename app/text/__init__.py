@@ -1,1 +1,1 @@
-"""Text on pages: facts about a run in words, labels, and data made safe for Markdown."""
+"""Text on pages: descriptions of a run, labels, and data escaped for Markdown."""

@@ -1,4 +1,4 @@
-"""Text from data in places that Streamlit would read as Markdown."""
+"""Escape data for places where Streamlit reads Markdown or HTML."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterable, Sequence
 
 LONGEST = 1500
-"""Characters of a text on one line."""
+"""Most characters of a text on one line."""
 
 
 def plain(text: object) -> str:
-    """Markdown that shows `text` as it is, on one line: nothing in it is markup, an image, a formula, a colour or an icon.
+    """Return Markdown that shows `text` literally on one line: no markup, images, formulas, colours or icons.
 
-    Only what can be markup is escaped, because labels are also read out as they are written. Of a text of more than `LONGEST`
-    characters the middle is left out; halves of characters, which no page can carry, become question marks.
+    Only characters that can be markup are escaped, because screen readers read labels as they are written. The middle of a text
+    of more than `LONGEST` characters is left out; unpaired surrogates become question marks.
     """
     message = " ".join(str(text).encode("utf-8", "replace").decode("utf-8").split())
     if len(message) > LONGEST:
@@ -24,12 +24,12 @@ def plain(text: object) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A small table as Markdown, all of it as it is: its texts wrap where they are long, and none is cut."""
+    """Return a small table as Markdown, with all cells shown literally. Long texts wrap."""
     lines = [heads, ["---"] * len(heads), *rows]
     cells = [[text if text == "---" else plain(text) for text in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def markup(text: str) -> str:
-    """HTML that shows `text` as it is."""
+    """Return HTML that shows `text` literally."""
     return html.escape(text, quote=True)

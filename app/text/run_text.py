@@ -1,4 +1,4 @@
-"""Facts about a run in words for the pages. Text from data goes through `plain` before it meets Markdown."""
+"""Descriptions of runs, objectives and recorded numbers. Text from data is escaped with `plain`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ STATES = {
     "failed": ("Failed", "red", "error"),
     "dead": ("Dead", "red", "heart_broken"),
 }
-"""State of a run -> its word, colour and icon."""
+"""Label, colour and icon of each state of a run."""
 
 
 def duration(seconds: float) -> str:
-    """Duration in words, in at most two units: "45 s", "2 min 10 s", "1 h 5 min"."""
+    """Format a duration in at most two units: "45 s", "2 min 10 s", "1 h 5 min"."""
     left = round(max(0.0, seconds))
     units = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)]
     for position, (name, size) in enumerate(units):
@@ -35,12 +35,12 @@ def duration(seconds: float) -> str:
 
 
 def objective_name(name: str) -> str:
-    """An objective's name as papers write it: "sgdpo" is SGDPO, "alpha_dpo" alpha-DPO."""
+    """Return an objective's name as papers write it: SGDPO for "sgdpo", alpha-DPO for "alpha_dpo"."""
     return "-".join(part.upper() if len(part) <= 3 or part.endswith(("po", "dpop")) else part for part in name.split("_"))
 
 
 def parameters(spec: Mapping[str, Any]) -> str:
-    """An objective and its parameters on a line: "sgdpo: beta 0.1, r1 0.6"."""
+    """Format an objective and its parameters on one line: "sgdpo: beta 0.1, r1 0.6"."""
     given = {key: value for key, value in spec.items() if key != "name"}
     listed = [
         f"{key} ({parameters(value)})" if isinstance(value, Mapping) else f"{key} {_short(value)}" for key, value in given.items()
@@ -57,8 +57,8 @@ def _short(value: Any) -> str:
 
 
 def preparing(status: Mapping[str, Any]) -> str:
-    """What a run does before its first step."""
-    stage = str(status.get("stage") or "waiting for its turn")
+    """Describe a run's stage before its first step, with its progress."""
+    stage = str(status.get("stage") or "waiting in the queue")
     share, remaining = status.get("stage_share"), status.get("stage_remaining")
     message = stage[0].upper() + stage[1:]
     if share is not None:
@@ -69,19 +69,19 @@ def preparing(status: Mapping[str, Any]) -> str:
 
 
 def meaning(name: str) -> str:
-    """What a number or term of a run means, in one sentence with its symbol and unit, as Markdown for a hover."""
-    about = entry(name)
-    unit = f" [{about.unit}]" if about.unit else ""
-    return plain(f"{about.symbol}{unit}: {about.meaning}")
+    """Return symbol, unit and meaning of a scalar or term in one sentence, as Markdown for a help text."""
+    known = entry(name)
+    unit = f" [{known.unit}]" if known.unit else ""
+    return plain(f"{known.symbol}{unit}: {known.meaning}")
 
 
 def meanings(names: Mapping[str, str]) -> str:
-    """The same of several as a list, each after its title here. names: their titles by name."""
+    """Return the meanings of several scalars as a Markdown list. names: their titles by name."""
     return "\n".join(f"- **{plain(title)}** {meaning(name)}" for name, title in names.items())
 
 
 def meanings_in_halves(names: Sequence[str]) -> tuple[str, str]:
-    """What the rows of a table mean, numbered as they are: for the heads of its first two columns, as a hover has room for few."""
+    """Return the numbered meanings of a table's rows in two halves, for the help texts of its first two columns."""
     message = [f"{row}. {meaning(name)}" for row, name in enumerate(names, 1)]
     half = -(-len(message) // 2)
     return "\n".join(message[:half]), "\n".join(message[half:])

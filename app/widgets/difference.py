@@ -1,4 +1,4 @@
-"""Where two answers differ, word by word, as HTML in which every character of the data is escaped."""
+"""The word-by-word difference of two answers as HTML, with all data escaped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from app.text.plain import markup
 
 LONGEST = 3000
-"""Words and marks; comparing longer answers would make a page wait."""
+"""Most words and punctuation marks of an answer that is compared."""
 
 STYLE = """<style>
 .answer {white-space: pre-wrap; overflow-wrap: anywhere; max-height: 26rem; overflow-y: auto; line-height: 1.5;}
@@ -19,7 +19,7 @@ STYLE = """<style>
 
 
 def answers_html(chosen: str, rejected: str) -> tuple[str, str]:
-    """Both answers as HTML, with <mark> around what only one of them has; unmarked where they are too long to compare."""
+    """Return both answers as HTML, with <mark> around text that only one of them has; unmarked if an answer is too long."""
     sides = [re.findall(r"\s+|\w+|[^\w\s]", text) for text in (chosen, rejected)]
     if any(len(side) > LONGEST for side in sides):
         return _box("chosen", markup(chosen)), _box("rejected", markup(rejected))

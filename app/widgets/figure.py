@@ -1,8 +1,7 @@
-"""A Plotly figure that is updated in place: zoom, selection and hidden traces survive a refresh, which `st.plotly_chart` forgets.
+"""A Plotly figure that is updated in place: unlike with `st.plotly_chart`, zoom, selection and hidden traces survive a refresh.
 
-Plotly's own script is served from the plotly package to the page once; a refresh carries the figure and nothing else. A figure that
-has not changed is not drawn again; one that is out of sight is drawn once it is in sight. A click on a point, and the mode bar's
-button that saves, come back as events.
+Plotly's script is served once, from the plotly package; a refresh sends the figure only. A figure that has not changed is not drawn
+again; one that is out of sight is drawn when it becomes visible. Clicks on points and on the save button are sent as events.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ SCRIPT = "plotly.min.js"
 PACKAGED = Path(plotly.__file__).parent / "package_data" / SCRIPT
 
 SERVED: str | None = None
-"""Address at which the server has Plotly's script; None: it is served out of a component's folder."""
+"""Address of Plotly's script on the server; None if it is served from a component's folder."""
 
 JAVASCRIPT = """
 // A title that is wider than its figure loses its note, then is broken into lines; the whole of it stands in a hover of the figure.
@@ -124,8 +123,8 @@ const bringBack = async (element) => {
 // A double click resets the zoom, so a click waits until it is known to be none.
 const clicked = (element) => ({points: [point]}) => {
   clearTimeout(element.click);
-  const found = {x: point.x, y: point.y, trace: point.data.name ?? "", custom: point.customdata ?? null};
-  element.click = setTimeout(() => element.tell("clicked", found), 350);
+  const event = {x: point.x, y: point.y, trace: point.data.name ?? "", custom: point.customdata ?? null};
+  element.click = setTimeout(() => element.tell("clicked", event), 350);
 };
 
 // A drawing takes the processor that may be training: a figure out of sight waits until it is in sight.
@@ -203,7 +202,7 @@ Event = Mapping[str, Any]
 
 @cache
 def script_url() -> str:
-    """Address of Plotly's script on this server. A component's folder is what Streamlit serves with the right content type."""
+    """Return the address of Plotly's script on this server."""
     if SERVED is not None:
         return SERVED
     served = declare_component("plotly", path=PACKAGED.parent)
@@ -219,10 +218,14 @@ _mount = st.components.v2.component(
 def payload(
     figure: go.Figure | Mapping[str, Any], url: str, name: str = "figure", *, listens: bool = False, saves: bool = False
 ) -> bytes:
-    """What one refresh sends: the figure as JSON, arrays in base64. A constant `uirevision` in its layout keeps the zoom.
+    """Return the bytes that one refresh sends: the figure as JSON, arrays in base64. A constant `uirevision` keeps the zoom.
 
-    figure: a figure, or its parts as plain data.   name: of the files that are saved of it.   listens: clicks on points come back.
-    saves: there is a button that asks for the data.
+    Args:
+        figure: A figure, or its parts as plain data.
+        url: Address of Plotly's script.
+        name: Name of the files that are saved of it.
+        listens: Send clicks on points as events.
+        saves: Show a button that requests the data.
     """
     drawn = to_json_plotly(figure.to_plotly_json() if isinstance(figure, go.Figure) else packed(figure))
     head = {"url": url, "name": name, "listens": listens, "saves": saves, "id": blake2b(drawn.encode(), digest_size=8).hexdigest()}
@@ -230,7 +233,7 @@ def payload(
 
 
 def packed(value: Any) -> Any:
-    """A part of a figure with its arrays of numbers as Plotly's script reads them fastest: base64 of their bytes."""
+    """Return a part of a figure with arrays of numbers as base64 of their bytes, which Plotly's script reads fastest."""
     if isinstance(value, Mapping):
         return {key: part if key == "range" else packed(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -255,9 +258,12 @@ def show(
 ) -> None:
     """Draw a figure, or update the one that was drawn under this key. A double click resets the zoom.
 
-    figure: a figure, its parts, or the payload of one (with `name` and what it listens to) that was kept.
-    on_click: called with {"x", "y", "trace", "custom"} of a point that was clicked, before the page is drawn again.
-    on_save: called with `name` when the mode bar's button was clicked.
+    Args:
+        figure: A figure, its parts, or a payload that was kept.
+        key: Key of the widget.
+        name: Name of the files that are saved of it.
+        on_click: Called with {"x", "y", "trace", "custom"} of a clicked point before the page is drawn again.
+        on_save: Called with `name` when the save button was clicked.
     """
     data = (
         figure
@@ -279,5 +285,5 @@ def _tell(key: str, event: str, listener: Callable[[Any], None]) -> None:
 
 
 def dark() -> bool:
-    """True where the viewer's theme is dark."""
+    """Return whether the viewer's theme is dark."""
     return st.context.theme.type == "dark"

@@ -1,8 +1,7 @@
-"""Widgets made from pydantic fields: declare a setting once in the library, and it stands in the form.
+"""Widgets made from pydantic fields: a setting that is declared in the library is in the form.
 
-No widget has limits of its own: a browser that refuses a number keeps the old one without a word to the server, so that a run would
-start with something else than what is on the screen. What is typed arrives here, and the library says what is wrong with it.
-(A whole number beyond 2**53 is refused by every browser all the same.)
+No widget has limits of its own: a browser that refuses a number keeps the old one without telling the server, so a run would start
+with another value than the one on the screen. The library validates what is typed. Browsers refuse whole numbers beyond 2**53.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any, Literal
 import streamlit as st
 from pydantic.fields import FieldInfo
 
-from app.text.labels import objective_label
+from app.text.labels import field_label, objective_label
 from app.text.plain import plain
 from lab.objectives import OBJECTIVES, Objective
 
@@ -25,9 +24,12 @@ LIMITS = {"gt": "greater than", "ge": "at least", "lt": "less than", "le": "at m
 
 
 def objective_fields(kind: type[Objective], start: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """A widget for every parameter of an objective that its other parameters leave in use; their values by name.
+    """Draw a widget for every parameter of an objective that its other parameters leave in use; return their values by name.
 
-    start: values to begin with where they are not the defaults.   key: what the widgets' keys begin with.
+    Args:
+        kind: The objective.
+        start: Initial values that are not the defaults.
+        key: Prefix of the widgets' keys.
     """
     fields = kind.model_fields
     defaults = {name: start.get(name, field.default) for name, field in fields.items()}
@@ -39,21 +41,29 @@ def objective_fields(kind: type[Objective], start: Mapping[str, Any], key: str) 
     return values | grid(plain_fields, defaults, key)
 
 
-def grid(fields: Mapping[str, FieldInfo], defaults: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Widgets side by side; their values by field name."""
+def grid(fields: Mapping[str, FieldInfo], defaults: Mapping[str, Any], key: str, columns: int = COLUMNS) -> dict[str, Any]:
+    """Draw widgets side by side; return their values by field name."""
     values = {}
-    for first in range(0, len(fields), COLUMNS):
-        row = list(fields.items())[first : first + COLUMNS]
-        for column, (name, field) in zip(st.columns(COLUMNS), row):
+    for first in range(0, len(fields), columns):
+        row = list(fields.items())[first : first + columns]
+        for column, (name, field) in zip(st.columns(columns), row):
             with column:
                 values[name] = widget(name, field, defaults[name], f"{key}.{name}")
     return values
 
 
 def widget(name: str, field: FieldInfo, default: Any, key: str, keep: Literal["page", "session"] = "session") -> Any:
-    """The widget that fits a field's type, and its value. keep: how long what is entered is kept while another page is shown."""
-    label, more = title(name, field), plain(explain(field))
-    common: dict[str, Any] = {"key": key, "help": more, "persist_state": keep}
+    """Draw the widget that fits a field's type; return its value.
+
+    Args:
+        name: Python name of the field.
+        field: Its declaration.
+        default: Initial value.
+        key: Key of the widget.
+        keep: How long an entered value is kept while another page is shown.
+    """
+    label = title(name, field)
+    common: dict[str, Any] = {"key": key, "help": explain(name, field), "persist_state": keep}
     kind, optional = _kind(field)
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
@@ -77,7 +87,7 @@ def widget(name: str, field: FieldInfo, default: Any, key: str, keep: Literal["p
 
 
 def _nested_objective(name: str, field: FieldInfo, default: Any, key: str) -> dict[str, Any]:
-    """An objective inside another one: which, and its own parameters."""
+    """Draw widgets for an objective inside another one; return its specification."""
     spec = {"name": default} if isinstance(default, str) else dict(default)
     with st.container(border=True):
         names = sorted(n for n, kind in OBJECTIVES.items() if not any(is_objective(f) for f in kind.model_fields.values()))
@@ -87,7 +97,7 @@ def _nested_objective(name: str, field: FieldInfo, default: Any, key: str) -> di
             index=names.index(spec["name"]),
             format_func=objective_label,
             key=f"{key}.name",
-            help=plain(explain(field)),
+            help=explain(name, field),
             persist_state="session",
         )
         start = {k: v for k, v in spec.items() if k != "name"} if chosen == spec["name"] else {}
@@ -95,12 +105,12 @@ def _nested_objective(name: str, field: FieldInfo, default: Any, key: str) -> di
 
 
 def is_objective(field: FieldInfo) -> bool:
-    """Whether a field holds another objective."""
+    """Return whether a field holds another objective."""
     return isinstance(field.annotation, type) and issubclass(field.annotation, Objective)
 
 
 def _kind(field: FieldInfo) -> tuple[Any, bool]:
-    """A field's type without None, and whether it may be None."""
+    """Return a field's type without None, and whether it may be None."""
     if typing.get_origin(field.annotation) in (types.UnionType, typing.Union):
         kinds: Sequence[Any] = typing.get_args(field.annotation)
         return next(kind for kind in kinds if kind is not type(None)), type(None) in kinds
@@ -108,20 +118,20 @@ def _kind(field: FieldInfo) -> tuple[Any, bool]:
 
 
 def _word(field: FieldInfo) -> list[str] | None:
-    """A word that may stand in the place of a number, and its label; None where there is none."""
+    """Return the word that a field takes in place of a number, and its label; None if it takes none."""
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     return typing.cast("list[str] | None", extra.get("word"))
 
 
 def title(name: str, field: FieldInfo) -> str:
-    """What stands over a widget: name, the paper's symbol, unit."""
+    """Return a widget's label: readable name, the paper's symbol, unit."""
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     symbol = f" {extra['symbol']}" if extra.get("symbol") and extra["symbol"] != name else ""
-    return f"{name}{symbol}" + (f" ({extra['unit']})" if extra.get("unit") else "")
+    return f"{field_label(name)}{symbol}" + (f" ({extra['unit']})" if extra.get("unit") else "")
 
 
-def explain(field: FieldInfo) -> str:
-    """A field's meaning, its limits and the range that was published."""
+def explain(name: str, field: FieldInfo) -> str:
+    """Return a widget's help text as Markdown: the field's Python name, its meaning, limits and recommended range."""
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     message = (field.description or "").strip()
     parts = [message[:1].upper() + message[1:].rstrip(".")] if message else []
@@ -131,9 +141,9 @@ def explain(field: FieldInfo) -> str:
     if extra.get("recommended"):
         low, high = typing.cast(list[float], extra["recommended"])
         parts.append(f"Recommended: {low:g} to {high:g}")
-    return "".join(f"{part}. " for part in parts).strip()
+    return f"`{name}`: {plain(''.join(f'{part}. ' for part in parts))}"
 
 
 def _step(value: float) -> float:
-    """What one press of + adds: a tenth of the value's power of ten."""
+    """Return what one press of + adds: a tenth of the value's power of ten."""
     return 10.0 ** (math.floor(math.log10(abs(value))) - 1) if value else 0.01

@@ -1,4 +1,4 @@
-"""An answer painted token by token, as HTML in which every character of the data is escaped."""
+"""An answer painted token by token as HTML, with all data escaped."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ STYLE = """<style>
 </style>"""
 
 OPACITY = {False: 0.7, True: 0.85}
-"""Of the strongest colour, on a light and on a dark page: what is written on it must stay readable."""
+"""Opacity of the strongest colour on a light (False) and on a dark (True) page, so that text stays readable."""
 
 MOST = 6000
-"""Tokens that a page paints of one answer; a browser takes long over more."""
+"""Most tokens of an answer that are painted; more would slow the browser down."""
 
 
 def answer_html(pieces: Sequence[Piece], paint: Paint, side: str, dark: bool) -> str:
-    """One answer. A piece of several tokens (an emoji, say) is striped, a stripe a token. Numbers come on hover."""
+    """Return one painted answer. A piece of several tokens, such as an emoji, has a stripe per token. Numbers are in the hover."""
     values = paint.values[side]
     spans = "".join(_span(piece, values, paint, side, dark) for piece in pieces if piece.last < MOST)
     more = "" if len(values) <= MOST else f"<br>{len(values) - MOST:,} more tokens are not shown."
@@ -36,12 +36,12 @@ def answer_html(pieces: Sequence[Piece], paint: Paint, side: str, dark: bool) ->
 
 
 def plain_html(text: str) -> str:
-    """An answer without colours."""
+    """Return an answer without colours."""
     return f'{STYLE}<div class="heat">{markup(text)}</div>'
 
 
 def legend_html(paint: Paint, dark: bool) -> str:
-    """What the colours mean, with the numbers at their ends."""
+    """Return the legend: the meaning of the colours and the numbers at their ends."""
     unit = f" {paint.kind.unit}" if paint.kind.unit else ""
     message = f"<b>{markup(paint.kind.symbol)}</b> {markup(paint.kind.meaning)}"
     if paint.drawn:
@@ -61,7 +61,7 @@ def _span(piece: Piece, values: np.ndarray, paint: Paint, side: str, dark: bool)
 
 
 def _visible(text: str) -> str:
-    """A line break has a sign of its own, and still breaks the line."""
+    """Escape a text; a line break is shown as a sign and breaks the line."""
     return markup(text.replace("\r", "")).replace("\n", '<i class="blank">⏎</i>\n')
 
 

@@ -1,7 +1,7 @@
-"""Notifications of the desktop, by the browser: a button asks for the permission, and findings and the run's end pop up.
+"""Desktop notifications by the browser, for findings and the end of a run.
 
-Off until the button is pressed; the browser remembers it. They come as long as the page is open, in a tab that is not in
-front too (browsers let such a tab look up once a minute). What stood on the page when it was opened is no news.
+They are off until the button is pressed; the browser remembers it. They appear while the page is open, also in a background tab
+(which browsers update once a minute). Findings that were there when the page was opened are not announced.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lab.run.handle import Run
 from lab.store import ENDED
 
 LATEST = 20
-"""Events that a page knows of, at most."""
+"""Most events that are sent to the page."""
 
 JAVASCRIPT = """
 const KEY = "lab-notifications";
@@ -78,7 +78,7 @@ _mount = st.components.v2.component(
 
 @dataclass(frozen=True)
 class News:
-    """One thing that may pop up. id: the same whenever it is told again."""
+    """A notification. id: constant, so that it is shown once."""
 
     id: str
     title: str
@@ -86,19 +86,21 @@ class News:
 
 
 def news(run: Run) -> list[News]:
-    """Events of a run that are worth a notification, oldest first."""
-    found = []
+    """Return the notifications of a run, oldest first."""
+    notifications = []
     events = run.reader.events.read(EVENT)
     for when, step, detail in list(zip(events["time"], events["step"], events["detail"]))[-LATEST:]:
         if not detail.get("over"):
-            found.append(News(f"{run.dir.name}-{when}", f"{run.name}, step {step:,}", detail["message"]))
+            notifications.append(News(f"{run.dir.name}-{when}", f"{run.name}, step {step:,}", detail["message"]))
     state = run.state
     if state in ENDED:
-        message = {"dead": "Its process ended without a word.", "failed": run.error or "It failed."}.get(state, f"It has {state}.")
-        found.append(News(f"{run.dir.name}-{state}-{run.step}", f"{run.name} is {state}, step {run.step:,}", message))
-    return found
+        message = {"dead": "Its process ended without an error message.", "failed": run.error or "It failed."}.get(
+            state, f"It has {state}."
+        )
+        notifications.append(News(f"{run.dir.name}-{state}-{run.step}", f"{run.name} is {state}, step {run.step:,}", message))
+    return notifications
 
 
-def button(run: str, found: list[News]) -> None:
-    """The switch; also what shows the notifications."""
-    _mount(key=f"notify-{run}", data={"run": run, "news": [asdict(one) for one in found]})
+def button(run: str, notifications: list[News]) -> None:
+    """Draw the switch, whose script also shows the notifications."""
+    _mount(key=f"notify-{run}", data={"run": run, "news": [asdict(item) for item in notifications]})

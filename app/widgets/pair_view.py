@@ -1,4 +1,4 @@
-"""One pair, opened: both answers side by side, the form that edits them, and every version there was."""
+"""One pair: both answers side by side, the form that edits them, and every version."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Guard = Callable[[Callable[[], Any]], Any]
 
 
 def show(store: PairStore, pair: Pair, act: Guard) -> None:
-    """The opened pair. `act` runs a change of the store and keeps its complaint for the page."""
+    """Draw the opened pair. act: makes a change of the store and shows a refusal on the page."""
     compare, edit, history = st.tabs(["Compare", "Edit", "History"])
     with compare:
         _compare(store, pair)
@@ -51,17 +51,17 @@ def _compare(store: PairStore, pair: Pair) -> None:
 
 
 def judgements(store: PairStore, pair: Pair) -> tuple[str, str]:
-    """What the embedded world's oracle says of both answers as they stand now; empty for other pair sets."""
+    """Return the scores of both answers by the embedded world's oracle; empty for other pair sets."""
     if not is_world(store.source):
         return "", ""
     prompt = prompt_text(pair.prompt)
-    found = [score(prompt, answer) for answer in (pair.chosen, pair.rejected)]
-    one, other = (f"Oracle: {s.total:+.1f} of at most {BEST:+g}. {s.reason.capitalize()}." for s in found)
+    scores = [score(prompt, answer) for answer in (pair.chosen, pair.rejected)]
+    one, other = (f"Oracle: {s.total:+.1f} of at most {BEST:+g}. {s.reason.capitalize()}." for s in scores)
     return one, other
 
 
 def label_in_words(pair: Pair) -> str:
-    """Whether the label of a pair of the embedded world agrees with its oracle."""
+    """Describe whether the label of a pair of the embedded world agrees with its oracle."""
     prompt = prompt_text(pair.prompt)
     gap = score(prompt, pair.chosen).total - score(prompt, pair.rejected).total
     verdict = f"The oracle agrees with the label: it likes the chosen answer better by {gap:.1f}."
@@ -90,7 +90,7 @@ def _edit(store: PairStore, pair: Pair, act: Guard) -> None:
 
 
 def texts_of(pair: Pair) -> dict[str, str]:
-    """What can be edited, by name; every turn of a conversation apart."""
+    """Return the editable texts by name; every turn of a conversation has its own."""
     turns = {"prompt": pair.prompt}
     if not isinstance(pair.prompt, str):
         turns = {f"prompt, turn {i} ({message['role']})": message["content"] for i, message in enumerate(pair.prompt, 1)}
@@ -98,7 +98,7 @@ def texts_of(pair: Pair) -> dict[str, str]:
 
 
 def _save(store: PairStore, pair: Pair, texts: dict[str, str], keys: dict[str, str], act: Guard) -> None:
-    """Store the texts that were changed; a refusal loses nothing of what was typed."""
+    """Store the changed texts; a refusal keeps what was typed."""
     typed = {name: st.session_state[key] for name, key in keys.items()}
     changes: dict[str, Any] = {name: typed[name] for name in ("chosen", "rejected") if typed[name] != texts[name]}
     turns = [name for name in texts if name.startswith("prompt")]
@@ -106,13 +106,13 @@ def _save(store: PairStore, pair: Pair, texts: dict[str, str], keys: dict[str, s
         changes["prompt"] = prompt_like(pair.prompt, [typed[name] for name in turns])
     st.session_state[f"draft.{pair.id}"] = typed
     saved = act(lambda: store.edit(pair.id, **changes, expected_version=pair.version))
-    # While the version is the one that was seen, the widgets themselves keep what was typed.
+    # While the version is unchanged, the widgets keep what was typed.
     if saved is not None or store.get(pair.id).version == pair.version:
         del st.session_state[f"draft.{pair.id}"]
 
 
 def prompt_like(before: Prompt, turns: list[str]) -> Prompt:
-    """A prompt of the same roles as another one, with other words in its turns."""
+    """Return a prompt with the roles of another one and new texts in its turns."""
     if isinstance(before, str):
         return turns[0]
     return [{**message, "content": content} for message, content in zip(before, turns)]
@@ -147,5 +147,5 @@ PAST = {
 
 
 def shown(text: str) -> str:
-    """A text that any page can carry: halves of characters, which JSON can smuggle in, become question marks."""
+    """Return a text that can be sent to a page: unpaired surrogates become question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")

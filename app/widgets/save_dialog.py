@@ -1,4 +1,4 @@
-"""Save a chart of any page: its numbers, whole, as CSV or Parquet, or its picture as HTML. (PNG is the camera in its bar.)"""
+"""The dialog that saves a figure: all its numbers as CSV or Parquet, or the figure as HTML. PNG is the camera in its bar."""
 
 from __future__ import annotations
 
@@ -13,23 +13,30 @@ from app.text.plain import plain
 from app.widgets import figure
 from lab.plots import FORMATS, as_file
 
-ASKED = "saving-picture"
+REQUESTED = "saving-picture"
 """In the session: the picture to save; the save dialog is open while it is set."""
 OPENING = "saving-picture-opens"
-"""In the session: the dialog has been asked for, and the whole page has not been drawn since."""
+"""In the session: the dialog was requested, and the whole page has not been drawn since."""
 
 MIME = {"CSV": "text/csv", "Parquet": "application/vnd.apache.parquet", "HTML": "text/html"}
 WORDS = {
     "CSV": "Every recorded number behind the chart, whole, as text.",
-    "Parquet": "The same for pandas, DuckDB and the like: smaller, with types.",
+    "Parquet": "Every recorded number, smaller and with types, for pandas, DuckDB and others.",
     "HTML": "The picture as a page that works offline: zoom, hover, hidden traces. The camera in the chart's bar makes a PNG.",
 }
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A chart that can be saved. data: reads every number behind it.   file: name of its files, without their ending.
-    words: what the numbers are of."""
+    """A figure that can be saved.
+
+    Attributes:
+        title: Its title.
+        file: Name of its files, without their ending.
+        drawn: The figure.
+        data: Reads every number behind it.
+        message: What the numbers are.
+    """
 
     title: str
     file: str
@@ -48,32 +55,32 @@ def chart(
     message: str = "",
     on_click: Callable[[figure.Event], None] | None = None,
 ) -> None:
-    """Draw a figure whose bar has a button that opens the dialog. key, on_click: as `app.widgets.figure.show` has them."""
+    """Draw a figure whose bar has a button that opens the dialog. key, on_click: see `app.widgets.figure.show`."""
     picture = Picture(title, file, drawn, data, message)
     figure.show(drawn, key=key, name=file, on_click=on_click, on_save=lambda _: ask_for(picture))
 
 
 def ask_for(picture: Picture) -> None:
-    """Open the dialog at the page's next whole drawing."""
-    st.session_state[ASKED] = picture
+    """Open the dialog at the next drawing of the whole page."""
+    st.session_state[REQUESTED] = picture
     st.session_state[OPENING] = True
 
 
 def rerun_if_asked() -> None:
-    """Within a fragment: have the whole page drawn, where the dialog opens, if it was asked for."""
+    """Within a fragment: draw the whole page again, with the dialog, if it was requested."""
     if st.session_state.pop(OPENING, False):
         st.rerun(scope="app")
 
 
 def offer() -> None:
-    """Draw the dialog if it was asked for."""
+    """Draw the dialog if it was requested."""
     st.session_state.pop(OPENING, None)
-    if ASKED in st.session_state:
-        _dialog(st.session_state[ASKED])
+    if REQUESTED in st.session_state:
+        _dialog(st.session_state[REQUESTED])
 
 
 def _closed() -> None:
-    st.session_state.pop(ASKED, None)
+    st.session_state.pop(REQUESTED, None)
 
 
 @st.dialog("Save a chart", on_dismiss=_closed)
@@ -84,7 +91,13 @@ def _dialog(picture: Picture) -> None:
 
 
 def save_as(file: str, make: Callable[[str], bytes], message: str) -> None:
-    """Choose a format, and save. file: the name without its ending.   make: the file of a format, made when it is wanted."""
+    """Draw the choice of a format and the button.
+
+    Args:
+        file: Name of the file, without its ending.
+        make: Makes the file of a format.
+        message: What is saved.
+    """
     kind = st.radio("As", FORMATS, captions=[WORDS[kind] for kind in FORMATS])
     if message:
         st.caption(plain(message))

@@ -1,4 +1,4 @@
-"""Keys of a page. A key acts wherever the mouse is, except while a text field or a control that uses the key has the focus.
+"""Keyboard shortcuts of a page. They act unless a text field, or a control that uses the key, has the focus.
 
 LIVE = {",": Key("step back", back), ".": Key("step forward", forward)}
 listen(LIVE, key="live-keys")
@@ -47,14 +47,14 @@ LIST = "?"
 
 @dataclass(frozen=True)
 class Key:
-    """What a key does: in words, and what is called. A capital letter is that letter with Shift."""
+    """A shortcut: its description and the function it calls. A capital letter is that letter with Shift."""
 
     message: str
     act: Callable[[], None]
 
 
 def listen(keys: Mapping[str, Key], *, key: str) -> None:
-    """Call what belongs to a key (named as the browser names it: "j", "P", "ArrowLeft") before the page is drawn again.
+    """Call the function of a pressed key ("j", "P", "ArrowLeft", as browsers name them) before the page is drawn again.
 
     Within a fragment only the fragment is drawn again. Mount it once a page.
     """
@@ -68,7 +68,7 @@ def _pressed(keys: Mapping[str, Key], key: str) -> None:
 
 
 def help_button(keys: Mapping[str, Key]) -> None:
-    """A small "?" that lists the keys; the key of that name opens it, where `listen` is mounted."""
+    """Draw a small "?" that lists the keys; with `listen` the key "?" opens it."""
     with st.container(key="lab-keys-list", width="content"), st.popover("?", help="Keys of this page (key ?)"):
         st.markdown(f"`{LIST}` this list")
         for name, does in keys.items():

@@ -26,26 +26,26 @@ WAYS = {
     NEW: "New runs on the embedded world",
     LIKE: "New runs with the settings of a run",
     BRANCH: "Branches from a run's checkpoint",
-    ONE: "One more twin of a run that is there",
+    ONE: "One more twin of an existing run",
 }
-"""How twins begin."""
+"""How twins start."""
 
 SHARED = ("steps", "batch_size", "learning_rate", "seed")
-"""Settings that the form asks for; all others are the defaults, or those of the run they begin like. Branches keep their seed."""
+"""Settings in the form; all others are the defaults, or those of the chosen run. Branches keep their seed."""
 
 JOB = "twins.starting"
 
 
 def form(runs: Sequence[Run], chosen: Sequence[Run]) -> None:
-    """Everything that twins need, and the button. The page shows them when they are started."""
+    """Draw the form and its button; the Compare page opens once the twins are started."""
     if _starting():
         return
     st.caption(
-        "Twins begin with the same weights and see the same batches in the same order, so whatever differs between them comes from "
-        "their objectives. They train one after the other: on one device two at once take as long, and need twice the memory."
+        "Twins start from the same weights and see the same batches in the same order, so every difference between them is caused "
+        "by their objectives. They train one after the other: on one device two at once take as long and need twice the memory."
     )
     ways = list(WAYS) if runs else [NEW]
-    way = st.radio("They begin as", ways, format_func=WAYS.__getitem__, horizontal=True, key="twins.way", persist_state="session")
+    way = st.radio("Start from", ways, format_func=WAYS.__getitem__, horizontal=True, key="twins.way", persist_state="session")
     run = at = None
     if way != NEW:
         names = {each.dir.name: each for each in (*chosen, *runs)}
@@ -54,21 +54,21 @@ def form(runs: Sequence[Run], chosen: Sequence[Run]) -> None:
         if way == BRANCH:
             steps = [step_of(path) for path in run.checkpoints()]
             if not steps:
-                st.caption("This run has no checkpoint yet; choose another, or wait for its next.")
+                st.caption("This run has no checkpoint yet; choose another run, or wait for its first checkpoint.")
                 return
             at = other.selectbox("From step", steps[::-1], format_func=lambda step: f"{step:,}", key=f"twins.at.{run.dir.name}")
     specs = [_objective(letter, first) for letter, first in (("A", "dpo"), ("B", "sgdpo"))[(1 if way == ONE else 0) :]]
     settings = {} if way == ONE else _settings(run, at)
     one, other = st.columns(2)
     queue = one.toggle(
-        "One after the other",
+        "Queue",
         value=True,
         key="twins.queue",
         persist_state="session",
-        help="Off: they start at once and share the device.",
+        help="`queue`: one twin trains after the other. Off: they start at once and share the device.",
     )
     apart = other.toggle(
-        "In processes of their own", key="twins.apart", persist_state="session", help="They go on when the dashboard is closed."
+        "Run in separate processes", key="twins.apart", persist_state="session", help="They continue when the dashboard is closed."
     )
     started: dict[str, Any] = {"queue": queue, "executor": "process" if apart else "auto"}
     if st.button("Start the twin" if way == ONE else "Start the twins", type="primary", icon=":material/join:"):
@@ -87,7 +87,7 @@ def form(runs: Sequence[Run], chosen: Sequence[Run]) -> None:
 
 
 def start(objectives: Sequence[Any], progress: Progress, **given: Any) -> list[str]:
-    """Start twins; returns the names of their folders."""
+    """Start twins; return the names of their folders."""
     if not given.keys() & {"like", "branch_from"} and pair_sets.WORLD in (
         given.get("pairs", pair_sets.WORLD),
         given.get("model", pair_sets.WORLD),
@@ -102,7 +102,7 @@ def _one_more(run: Run, objective: Any, started: dict[str, Any], progress: Progr
 
 
 def _starting() -> bool:
-    """Whether twins are being started: how far that is; once they are, the page shows them."""
+    """Return whether twins are being started; draw the progress, and open the Compare page when it is done."""
     job: Job[list[str]] | None = st.session_state.get(JOB)
     if job is None:
         return False
@@ -117,7 +117,7 @@ def _starting() -> bool:
 
 
 def _objective(letter: str, first: str) -> dict[str, Any]:
-    """Widgets for one twin's objective; its specification."""
+    """Draw widgets for one twin's objective; return its specification."""
     with st.container(border=True):
         names = sorted(OBJECTIVES)
         name = st.selectbox(
@@ -132,12 +132,12 @@ def _objective(letter: str, first: str) -> dict[str, Any]:
 
 
 def _settings(run: Run | None, at: int | None) -> dict[str, Any]:
-    """The settings that both share, beginning with those of `run` or the defaults; those that were left alone are left out."""
+    """Draw the settings that both share, at first those of `run` or the defaults; return those that were changed."""
     config = run.manifest["config"] if run else {}
     branches = at is not None or (run is not None and "branch" in run.manifest)
     fields = {name: TrainConfig.model_fields[name] for name in SHARED if name != "seed" or not branches}
     usual = {name: config.get(name, field.default) for name, field in fields.items()}
     if at is not None and usual["steps"] <= at:
         usual["steps"] += at
-    found = grid(fields, usual, f"twins.{run.dir.name if run else ''}.{at}")
-    return {name: value for name, value in found.items() if run is None or value != config.get(name)}
+    values = grid(fields, usual, f"twins.{run.dir.name if run else ''}.{at}")
+    return {name: value for name, value in values.items() if run is None or value != config.get(name)}

@@ -18,7 +18,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
-from lab.errors import did_you_mean
+from lab.errors import did_you_mean, requirement
 
 from .logps import Degraded, PairLogps, masked_sum
 
@@ -384,7 +384,6 @@ def make_objective(name: str, **parameters: Any) -> Objective:
         raise ValueError("; ".join(_sentence(name, details) for details in error.errors()) + ".") from error
 
 
-def _sentence(name: str, details: Any) -> str:
-    message = details["msg"].removeprefix("Value error, ").rstrip(".")
+def _sentence(name: str, details: Mapping[str, Any]) -> str:
     field_name = ".".join(map(str, details["loc"]))
-    return f"{name}: {field_name} = {details['input']!r}: {message}" if field_name else message
+    return f"{name}: {field_name} = {details['input']!r}: {requirement(details)}" if field_name else requirement(details)

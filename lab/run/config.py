@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from lab.diagnosis.alerts import parse_hook
-from lab.errors import LabError, did_you_mean
+from lab.errors import LabError, did_you_mean, requirement
 from lab.objectives import OBJECTIVES, Objective, make_objective
 
 if TYPE_CHECKING:
@@ -305,7 +305,7 @@ def one_sentence(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         suggestion = did_you_mean(where, TrainConfig.model_fields)
         return f"There is no setting {where!r}; `python -m lab train --help` lists them.{suggestion}"
-    what = first["msg"].removeprefix("Value error, ")
+    what = requirement(first)
     return f"{where} = {first['input']!r} does not work: {what[0].lower()}{what[1:]}{'' if what.endswith(('.', '?')) else '.'}"
 
 

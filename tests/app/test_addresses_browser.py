@@ -18,9 +18,10 @@ FIRST = {
     "live": "Step 60 of 60",
     "inspect": "Pair pair-",
     "new-run": "Start the run",
-    "compare": "Against",
+    "compare": "x axis",
     "pairs": "Pair set",
     "playground": "Objective A",
+    "guide": "Search the guide",
 }
 """Path of a page -> words that it shows once it is drawn."""
 

@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import lab
-from app.views.live import changing
+from app.views.live import change_and_branch
 from lab.run import take
 from lab.run.handle import Run
 from tests.app.test_live import message, opened, unescaped
@@ -19,7 +19,7 @@ from tests.training.comparing import until
 @pytest.fixture(autouse=True)
 def no_jobs() -> Iterator[None]:
     yield
-    changing.BRANCHES.clear()
+    change_and_branch.BRANCHES.clear()
 
 
 @pytest.fixture
@@ -48,11 +48,11 @@ def labels(app: AppTest) -> list[str]:
 
 def test_settings_are_shown_as_they_are_and_sent_when_changed(live: Run) -> None:
     app = opened(panel="Change")
-    assert number(app, "learning_rate").value == 1e-4
-    assert number(app, "beta").value == 0.1
-    number(app, "beta").set_value(0.3)
+    assert number(app, "Learning rate").value == 1e-4
+    assert number(app, "Beta").value == 0.1
+    number(app, "Beta").set_value(0.3)
     press(app, "Set")
-    assert "Asked the run to set beta" in message(app)
+    assert "The run sets beta" in message(app)
     (request,) = take(live.dir)
     assert (request.kind, request.detail) == ("set", {"settings": {"beta": 0.3}})
 
@@ -60,7 +60,7 @@ def test_settings_are_shown_as_they_are_and_sent_when_changed(live: Run) -> None
 @pytest.mark.parametrize(("beta", "sentence"), [(-1.0, "beta = -1.0 does not work"), (0.1, "Say what to set")])
 def test_what_cannot_be_set_is_said_at_once(live: Run, beta: float, sentence: str) -> None:
     app = opened(panel="Change")
-    number(app, "beta").set_value(beta)
+    number(app, "Beta").set_value(beta)
     press(app, "Set")
     assert sentence in unescaped(app.error[0].value)
     assert take(live.dir) == []
@@ -96,7 +96,7 @@ def test_a_branch_is_started_and_watched(rows, model_folder) -> None:
     next(box for box in app.selectbox if box.key == f"branch.{parent.dir.name}.objective").select("sgdpo").run()
     number(app, "r1").set_value(0.9)
     press(app, "Start the branch")
-    (job,) = changing.BRANCHES.values()
+    (job,) = change_and_branch.BRANCHES.values()
     assert job.done.wait(60)
     app.run()
     press(app, "Watch the branch")
@@ -109,13 +109,13 @@ def test_a_branch_is_started_and_watched(rows, model_folder) -> None:
 def test_what_cannot_branch_is_a_sentence(rows, model_folder) -> None:
     lab.train("dpo", rows, model_folder("llama"), background=False, steps=2, batch_size=4, device="cpu", eval_tokens=8)
     app = opened(panel="Branch")
-    [widget for widget in app.number_input if widget.label == "steps"][-1].set_value(1)
+    [widget for widget in app.number_input if widget.label == "Steps"][-1].set_value(1)
     press(app, "Start the branch")
-    (job,) = changing.BRANCHES.values()
+    (job,) = change_and_branch.BRANCHES.values()
     assert job.done.wait(60)
     app.run()
     assert "give steps, more than 2" in unescaped(app.error[0].value)
-    press(app, "Back")
+    press(app, "Close")
     assert "Start the branch" in labels(app)
 
 

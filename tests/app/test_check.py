@@ -65,7 +65,7 @@ def test_another_form_makes_the_report_an_old_one(page: AppTest) -> None:
 def test_a_check_that_fails_says_why(page: AppTest, tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text('{"prompt": "p", "chosen": "same", "rejected": "same"}')
     at = finished(press(page, "Check"))
-    assert "The check did not come to an end" in message(at)
+    assert "The check failed" in message(at)
     assert "line 1: chosen and rejected are identical" in message(at)
     assert not at.exception
 

@@ -227,7 +227,7 @@ def test_every_chart_can_be_saved_whole(store_run: Callable[..., Run]) -> None:
     assert less.columns.tolist() == ["x", "step", "value", "mean", "scalar", "axis"]
     assert len(less) == len(curves._data(lab.compare(["first", "second"]), "loss", "step", False)) / 2 == 60
     frame = lab.compare(["first", "second"]).data(["loss"])
-    app.session_state[save_dialog.ASKED] = save_dialog.Picture(
+    app.session_state[save_dialog.REQUESTED] = save_dialog.Picture(
         "Loss", "first-second-loss", go.Figure(), lambda: frame, "Every run."
     )
     app.run()

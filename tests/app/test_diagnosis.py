@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from streamlit.testing.v1 import AppTest
 
-from app.views.live import diagnosis
+from app.views.live import findings
 from app.widgets import notifying
 from lab.diagnosis import CHECKS, read_thresholds
 from lab.run.handle import Run
@@ -64,7 +64,7 @@ def test_findings_stand_on_the_page_with_numbers_and_pairs(store_run: Callable[.
     assert any("chosen log-prob against its start [nats]" in table for table in tables)
     checks = next(table for table in tables if table.startswith(f"| All {len(CHECKS)} checks"))
     assert len(checks.splitlines()) == len(CHECKS) + 2
-    assert {line.split(" | ")[1] for line in checks.splitlines()[2:]} == {"found", "fine", "not yet"}
+    assert {line.split(" | ")[1] for line in checks.splitlines()[2:]} == {"finding", "fine", "not yet"}
     assert any("pair-" in str(one.value) for one in app.code) or app.get("page_link")
 
 
@@ -155,4 +155,4 @@ def test_a_failed_run_is_resumed_without_the_change_that_caused_it(model_folder:
 
 
 def test_numbers_are_written_in_full() -> None:
-    assert [diagnosis._written(value) for value in (12345.6, 0.12345, 1e-7, float("nan"))] == ["12,346", "0.1235", "1e-07", "–"]
+    assert [findings._written(value) for value in (12345.6, 0.12345, 1e-7, float("nan"))] == ["12,346", "0.1235", "1e-07", "–"]

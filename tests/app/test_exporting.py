@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import lab
-from app.views.live import exporting
+from app.views.live import export_form
 from tests.app.test_live import opened, unescaped
 
 
@@ -18,12 +18,12 @@ def run(rows, model_folder):
         "dpo", rows, model_folder("llama"), steps=2, batch_size=4, lora_rank=2, device="cpu", background=False, eval_tokens=8
     )
     yield found
-    exporting.JOBS.clear()
+    export_form.JOBS.clear()
 
 
 def press(app: AppTest, label: str) -> AppTest:
     next(button for button in app.button if button.label == label).click().run()
-    if (job := next(iter(exporting.JOBS.values()), None)) is not None:
+    if (job := next(iter(export_form.JOBS.values()), None)) is not None:
         assert job.done.wait(60)
         app.run()
     assert not app.exception

@@ -95,8 +95,8 @@ def test_the_list_is_sorted_searched_and_walked(store_run: Callable[..., Run]) -
     lowest = run.pairs().assign(margin=lambda f: f["reward_chosen"] - f["reward_rejected"]).sort_values("margin")["pair"]
     assert list(listed(app)["pair"]) == list(lowest[: len(margins)])
     assert address(app, "pair") == lowest.iloc[0]
-    assert not enabled(app, "Previous")
-    press(app, "Next")
+    assert not enabled(app, "Previous pair")
+    press(app, "Next pair")
     assert address(app, "pair") == lowest.iloc[1]
     assert f"Pair {lowest.iloc[1]}" in message(app)
     next(box for box in app.selectbox if box.label == "Sort by").set_value("loss").run()
@@ -115,16 +115,16 @@ def test_numbers_are_those_of_the_moment(store_run: Callable[..., Run]) -> None:
     assert f"as step {seen[1]:,} saw it" in message(app)
     assert listed(app)["step"].max() <= seen[1]
     assert f"Step {seen[1]} of 30" in message(app)
-    press(app, "On")
+    press(app, "Next step")
     assert address(app, "step") == str(seen[2])
-    press(press(app, "Back"), "Back")
+    press(press(app, "Previous step"), "Previous step")
     assert f"as step {seen[0]:,} saw it" in message(app)
-    assert not enabled(app, "Back")
+    assert not enabled(app, "Previous step")
     press(app, "Latest")
     assert "step" not in app.query_params
-    press(app, "Back")
+    press(app, "Previous step")
     assert address(app, "step") == str(seen[-2])
-    press(app, "On")
+    press(app, "Next step")
     assert "step" not in app.query_params, "Back and On undo each other"
     assert f"as step {seen[-1]:,} saw it" in message(app)
     app = opened("one", pair="pair-039", step="1")
@@ -147,7 +147,7 @@ def test_a_pair_that_was_seen_often_is_thinned_and_every_symbol_is_explained(sto
     assert f"1,000 of {len(seen):,} times seen, evenly chosen." in message(app)
     assert {picture["saves"] for picture in pictures} == {True}
     assert all(picture["figure"]["data"][-1]["name"] == "events" for picture in pictures)
-    press(app, "Back")
+    press(app, "Previous step")
     assert address(app, "step") == str(seen[-2]), "the step before, though the curves leave some out"
     heads = json.loads(app.dataframe[1].proto.columns)
     explained = (heads["term"]["help"] + heads["now"]["help"]).replace("\\", "")
@@ -296,7 +296,7 @@ def test_a_picture_that_is_being_computed_shows_no_colours_of_another(run: Run, 
         patch.setattr("app.views.inspect.what_if.scored_soon", still_computing)
         painted(app, "log_ratio")
     ((shown, captions),) = screens
-    assert "Computing ..." in captions
+    assert "Computing the log-ratio of every token ..." in captions
     for page in (shown, html(app)):
         assert "token 1 of" not in page
         assert 'style="background' not in page

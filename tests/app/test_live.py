@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import re
+import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,15 +18,17 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import lab
+from app.state import pacing
 from app.state.current_run import CHOSEN
 from app.text.run_text import duration, parameters
-from app.views.live import charts, refreshed, save_figure
+from app.views.live import charts, refresh, save_figure
 from app.widgets.save_dialog import OPENING
 from lab import home
 from lab.plots import run_parts
 from lab.run import DeviceQueue, take
 from lab.run.handle import Run
 from lab.store import StoreWriter
+from lab.training import lifecycle
 from tests.app.conftest import HOSTILE_MARKUP, SAMPLE_PROMPT, fill
 
 MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
@@ -219,7 +224,7 @@ class TestTimeTravel:
 def test_a_chart_is_saved_from_a_dialog(store_run: Callable[..., Run]) -> None:
     store_run("one", state="finished", steps=40)
     app = AppTest.from_file(MAIN, default_timeout=60)
-    app.session_state[save_figure.ASKED], app.session_state[OPENING] = "margins", True  # as the button in the bar leaves it
+    app.session_state[save_figure.REQUESTED], app.session_state[OPENING] = "margins", True  # as the button in the bar leaves it
     app.run()
     assert not app.exception
     chosen = next(box for box in app.selectbox if box.label == "Chart")
@@ -234,18 +239,32 @@ def test_the_tokens_that_the_pilot_drew_are_painted(model_folder: Callable[[str]
     run = lab.train("sgdpo", hostile, model_folder("llama"), steps=2, batch_size=4, lora_rank=2, device="cpu", background=False)
     app = opened(run.dir.name, tab="Tokens")
     html = "".join(element.proto.body for element in app.get("html"))
-    assert "drawn by the pilot, log-ratio" in html
+    assert ": in the pilot" in html
     assert "<img" not in html
     assert "&lt;" in html
     rows_ = run.reader.tokens.read(2)
     first = rows_[(rows_["pair"] == rows_["pair"].iloc[0]) & (rows_["side"] == "chosen")].iloc[0]
-    assert f"Chosen, {int(first.pilot.sum())} of {len(first.pilot)} tokens drawn" in message(app)
-    assert next(box for box in app.selectbox if box.label == "Pair of this step").options == list(dict.fromkeys(rows_["pair"]))
+    assert f"{int(first.pilot.sum())} of {len(first.pilot)} tokens drawn by the pilot, log-ratio" in message(app)
+    assert next(box for box in app.selectbox if box.label == "Pair of step 2").options == list(dict.fromkeys(rows_["pair"]))
+    assert app.segmented_control("live.paint").options == ["Pilot", "Credit", "Log-ratio"]
+    app.segmented_control("live.paint").set_value("credit").run()
+    assert ": credit" in "".join(element.proto.body for element in app.get("html"))
+
+
+def test_tokens_are_painted_where_the_base_model_has_moved(
+    model_folder: Callable[[str], Path], rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(model_folder("llama"), base)
+    run = lab.train("sgdpo", rows, base, steps=2, batch_size=4, lora_rank=2, device="cpu", background=False, evaluate=False)
+    base.rename(tmp_path / "elsewhere")
+    app = opened(run.dir.name, tab="Tokens")
+    assert ": in the pilot" in "".join(element.proto.body for element in app.get("html"))
 
 
 def test_no_tokens_are_a_sentence(store_run: Callable[..., Run]) -> None:
     store_run("one", state="finished", steps=20)
-    assert "The tokens of this moment are not kept" in message(opened(tab="Tokens"))
+    assert "The tokens of this step are not kept" in message(opened(tab="Tokens"))
 
 
 @pytest.mark.parametrize(("button", "state"), [("Pause", "running"), ("Resume", "paused"), ("Stop", "running"), ("Stop", "paused")])
@@ -276,7 +295,7 @@ def test_a_failed_run_shows_its_reason(store_run: Callable[..., Run]) -> None:
 def test_a_dead_run_is_called_dead(store_run: Callable[..., Run]) -> None:
     run = store_run("one", state="dead", steps=100, done=23)
     app = opened()
-    assert "dead" in app.error[0].value
+    assert "process of this run ended" in app.error[0].value
     assert "23 of 100" in app.error[0].value
     assert f"python -m lab train --run-dir {run.dir} --resume" in message(app)
     assert steering(app) == {"Pause": False, "Resume": True, "Stop": False}
@@ -326,15 +345,32 @@ def test_a_run_that_trains_here_is_drawn_less_often_where_that_costs_too_much(
     store_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = store_run("one", state="running")
-    monkeypatch.setattr(refreshed, "SHARE", 1e-6)  # any drawing costs more
+    monkeypatch.setattr(pacing, "SHARE", 1e-6)  # any drawing costs more
     app = opened()
     for _ in range(5):
         app.run()
-    assert refreshed.INTERVALS not in app.session_state, "a run in another process never waits for the page"
-    monkeypatch.setattr(refreshed, "trained_here", lambda: [run.dir])
+    assert refresh.INTERVALS not in app.session_state, "a run in another process never waits for the page"
+    monkeypatch.setitem(lifecycle._here, run.dir.resolve(), threading.current_thread())
     for _ in range(5):
         app.run()
-    assert app.session_state[refreshed.INTERVALS] == {"one": refreshed.LONGEST}
+    assert app.session_state[refresh.INTERVALS] == {"one": pacing.LONGEST}
+
+
+def test_the_pace_is_kept_where_the_home_is_a_link(
+    lab_home: Path, tmp_path: Path, store_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab_home.mkdir(parents=True, exist_ok=True)
+    link = tmp_path / "link"
+    link.symlink_to(lab_home, target_is_directory=True)
+    monkeypatch.setenv("LAB_HOME", str(link))
+    monkeypatch.setattr(pacing, "SHARE", 1e-6)
+    run = store_run("one", state="running")
+    assert run.dir != run.dir.resolve()
+    monkeypatch.setitem(lifecycle._here, run.dir.resolve(), threading.current_thread())
+    app = opened()
+    for _ in range(5):
+        app.run()
+    assert app.session_state[refresh.INTERVALS] == {"one": pacing.LONGEST}
 
 
 def test_a_link_to_another_step_and_the_way_back_are_obeyed(store_run: Callable[..., Run]) -> None:
@@ -501,7 +537,7 @@ def test_a_run_that_trains_shows_no_queue(queued: list[Run]) -> None:
 def test_a_dead_process_says_its_last_words(store_run: Callable[..., Run]) -> None:
     run = store_run("one", state="dead", executor="process")
     (run.dir / "process.log").write_text("--- 2026-01-01 python -m lab train\nerror: The disk is *full*.\n")
-    assert "its process ended: The disk is *full*." in unescaped(opened().error[0].value)
+    assert "The process of this run ended: The disk is *full*." in unescaped(opened().error[0].value)
 
 
 def test_a_process_run_is_taken_up_by_a_process(store_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -515,3 +551,37 @@ def test_a_process_run_is_taken_up_by_a_process(store_run: Callable[..., Run], m
     monkeypatch.setattr("lab.train", train, raising=False)
     next(b for b in opened().button if b.label == "Resume").click().run()
     assert given["executor"] == "process"
+
+
+def test_the_second_address_of_the_page_opens_it(store_run: Callable[..., Run]) -> None:
+    store_run("one", state="finished")
+    store_run("two", state="finished")
+    app = AppTest.from_file(MAIN, default_timeout=60)
+    app.query_params["run"] = "one"
+    app.switch_page("views/live/live.py")  # before the first run this is the address /live
+    app.run()
+    assert not app.exception
+    assert app.selectbox(key="run").value == "one"
+
+
+def test_a_stopped_run_is_said_on_one_line(store_run: Callable[..., Run]) -> None:
+    run = store_run("one", state="stopped", steps=100, done=40)
+    app = opened()
+    assert not app.info
+    assert any("Stopped at step 40 of 100" in caption.value for caption in app.caption)
+    assert f"python -m lab train --run-dir {run.dir} --resume" in message(app)
+
+
+def test_a_broken_extension_is_named_until_it_is_corrected(lab_home: Path, store_run: Callable[..., Run]) -> None:
+    store_run("one", state="finished")
+    file = lab_home / "objectives" / "broken.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("1 / 0\n")
+    app = opened()
+    for _ in range(2):
+        assert any("broken.py was not loaded: ZeroDivisionError" in unescaped(warning.value) for warning in app.warning)
+        app.run()
+    file.write_text("")
+    os.utime(file, (0, 0))
+    app.run()
+    assert not app.warning

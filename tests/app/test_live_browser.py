@@ -135,7 +135,7 @@ def test_zoom_and_hidden_traces_survive_refreshes_and_a_pause(dashboard: str, mo
     assert sum(received) / REFRESHES < 8 * 60_000, "a refresh carries the open tab's eight figures and nothing else"
     assert figure(page, "Rewards of both sides")["hidden"] == hidden
     page.get_by_role("button", name="Pause").click()
-    page.get_by_text("Asked the run to pause").wait_for()
+    page.get_by_text("Pausing: the run holds").wait_for()
     assert figure(page, "Loss")["range"] == zoomed["range"]
     assert figure(page, "Loss")["mark"] == zoomed["mark"]
     area(page, "Loss").dblclick()

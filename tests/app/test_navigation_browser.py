@@ -115,7 +115,7 @@ def test_run_step_and_pair_are_kept_and_back_leads_back(dashboard: str, store_ru
     at("inspect", run="two", step="59")
     first = said(page, "pair")
     assert first
-    page.get_by_text("Next", exact=True).first.click()
+    page.get_by_text("Next pair", exact=True).first.click()
     until(lambda: said(page, "pair") not in ("", first), PATIENCE, lambda: address_of(page))
     second = said(page, "pair")
 

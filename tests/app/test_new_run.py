@@ -108,15 +108,16 @@ def test_an_objective_inside_another_has_its_own_form(name: str) -> None:
     at.number_input(key=f"{key}.sgdpo.r1").set_value(0.7).run()
     assert config_of(command(at)).objective == make_objective(name, base={"name": "sgdpo", "r1": 0.7})
     at.number_input(key=f"{key}.sgdpo.r1").set_value(1.5).run()
-    assert [e.value.replace("\\", "") for e in at.error] == ["sgdpo: r1 = 1.5: Input should be less than or equal to 1."]
+    assert [e.value.replace("\\", "") for e in at.error] == ["sgdpo: r1 = 1.5: it must be at most 1."]
 
 
 @pytest.mark.parametrize(
     ("widget", "value", "message"),
     [
-        ("sgdpo.lab defaults.beta", 0.0, "sgdpo: beta = 0.0: Input should be greater than 0."),
-        ("setting.steps", 0, "steps = 0 does not work: input should be greater than or equal to 1."),
-        ("setting.warmup_ratio", 1.5, "warmup_ratio = 1.5 does not work: input should be less than or equal to 1."),
+        ("sgdpo.lab defaults.beta", 0.0, "sgdpo: beta = 0.0: it must be greater than 0."),
+        ("setting.steps", 0, "steps = 0 does not work: it must be at least 1."),
+        ("setting.learning_rate", -1.0, "learning_rate = -1.0 does not work: it must be at least 0."),
+        ("setting.warmup_ratio", 1.5, "warmup_ratio = 1.5 does not work: it must be at most 1."),
     ],
 )
 def test_what_cannot_work_is_refused_with_one_sentence(widget: str, value: float, message: str) -> None:
@@ -133,7 +134,7 @@ def test_a_device_and_a_path_that_are_not_here_are_refused() -> None:
     assert "cuda:77" in at.error[0].value.replace("\\", "")
     at.text_input(key="setting.device").set_value("auto")
     at.selectbox(key="pairs").select("other").run()
-    assert "Say which pairs" in at.error[0].value
+    assert "Give the pairs" in at.error[0].value
     at.text_input(key="pairs.path").set_value("/nowhere/pairs_*.jsonl").run()
     assert "There is no file /nowhere/pairs_*.jsonl" in at.error[0].value.replace("\\", "")
     assert start_button(at).disabled
@@ -332,8 +333,9 @@ def test_a_field_without_a_widget_is_said() -> None:
 
 @pytest.mark.parametrize(("kind", "name"), [(k, n) for k in OBJECTIVES.values() for n in k.model_fields])
 def test_every_parameter_is_explained(kind: Any, name: str) -> None:
-    message = forms.explain(kind.model_fields[name])
-    assert len(message) > 10
+    message = forms.explain(name, kind.model_fields[name])
+    assert message.startswith(f"`{name}`: ")
+    assert len(message) > len(name) + 14
     assert message.endswith(".")
     assert ".." not in message
 

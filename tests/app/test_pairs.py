@@ -199,14 +199,14 @@ def test_a_change_made_elsewhere_is_not_overwritten_and_the_text_not_lost() -> N
 def test_next_and_previous_walk_through_the_pages() -> None:
     store = make_store()
     ids = store.ids()
-    at = press(open_page(store, ids[24]), "Next")
+    at = press(open_page(store, ids[24]), "Next pair")
     assert (query(at, "pair"), query(at, "sheet")) == (ids[25], "2")
-    press(at, "Previous")
+    press(at, "Previous pair")
     assert (query(at, "pair"), query(at, "sheet")) == (ids[24], "1")
-    at = press(press(at, "Drop"), "Next")  # the place of the dropped one was taken by the next
+    at = press(press(at, "Drop"), "Next pair")  # the place of the dropped one was taken by the next
     assert query(at, "pair") == ids[25]
     at = open_page(store, ids[59], sheet="3")
-    assert next(b for b in at.button if b.label == "Next").disabled
+    assert next(b for b in at.button if b.label == "Next pair").disabled
 
 
 def test_conversations_are_edited_turn_by_turn() -> None:

@@ -14,11 +14,11 @@ import torch
 from pydantic import model_validator
 from streamlit.testing.v1 import AppTest
 
-from app.state import landscapes
-from app.state.landscapes import Plane, along, landscape, parse_starts, written
 from app.views.playground.knobs import stops
 from app.views.playground.links import read_objective, read_plane, written_objective, written_plane
 from lab.objectives import OBJECTIVES, Draws, Objective, Outcome, PairLogps, State, field, make_objective, parameter, register
+from lab.plots.landscapes import computed as landscapes
+from lab.plots.landscapes.computed import Plane, along, landscape, parse_starts, written
 from lab.plots.landscapes.landscape import HELD_MARGIN
 
 APP = Path(__file__).parents[2] / "app"
@@ -121,7 +121,7 @@ def test_a_slider_changes_the_objective_and_the_address() -> None:
     assert address(at)["A"] == "simpo"
     at.selectbox(key="play.C").select("alpha_dpo").run()
     assert len(formulas(at)) == 3
-    assert any("It remembers mean" in message for message in said(at.caption))
+    assert any("Its moving statistics are mean" in message for message in said(at.caption))
     at.selectbox(key="play.A").select("").run()
     at.selectbox(key="play.B").select("").run()
     at.selectbox(key="play.C").select("").run()

@@ -58,7 +58,7 @@ def main() -> None:
         app.query_params["run"] = run.dir.name
         timed("first drawing, libraries loaded too", app.run)
         timed("drawn again", app.run)
-        timed("next pair", lambda: next(b for b in app.button if b.label == "Next").click().run())
+        timed("next pair", lambda: next(b for b in app.button if b.label == "Next pair").click().run())
         timed("sorted by another term", lambda: next(b for b in app.selectbox if b.label == "Sort by").set_value("loss").run())
         timed("searched for a text", lambda: next(b for b in app.text_input if b.label == "Search").set_value("good 77").run())
         assert not app.exception

@@ -92,10 +92,10 @@ def make_run(name: str, steps: int) -> tuple[Any, Any]:
 
 def server_cost(options: argparse.Namespace) -> list[Row]:
     """Milliseconds of a refresh by tab."""
-    from app.state.landscapes import field_over
     from app.widgets import figure
     from lab.objectives import make_objective
     from lab.plots import Record, as_dicts, plane, plane_ranges, run_parts
+    from lab.plots.landscapes.computed import field_over
 
     run, store = make_run("big", options.steps + 10_000)
     done = run.step

@@ -68,7 +68,7 @@ def test_an_added_pair_takes_part_from_the_next_epoch():
 
 def test_seeds_above_32_bits_are_refused():
     """A CPU generator distinguishes 2**32 seeds."""
-    with pytest.raises(ConfigError, match=r"seed = 4294967296 does not work: input should be less than 4294967296\."):
+    with pytest.raises(ConfigError, match=r"seed = 4294967296 does not work: it must be less than 4294967296\."):
         TrainConfig.parse(objective="dpo", seed=2**32)
     starts = {generator(seed, 0, 1).initial_seed() for seed in (0, 1, 2**19, SEEDS - 1)}
     assert len(starts) == 4

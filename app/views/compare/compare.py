@@ -1,4 +1,4 @@
-"""Compare: runs side by side - curves, numbers, settings, pairs, answers - and twins, two objectives on the same batches."""
+"""Compare: runs side by side (curves, numbers, settings, pairs, answers), and the form that starts twins."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from app.pages import NEW_RUN
 from app.state import current_run
 from app.state.address import put
 from app.state.current_run import label
+from app.state.moment import address
 from app.text.plain import plain
 from app.views.compare import curves, pairs_and_answers
 from app.widgets import save_dialog, twins_form
@@ -20,7 +21,7 @@ from lab.run.handle import Run
 from lab.store import ENDED, RunError
 
 INTERVAL = 1.0
-"""Seconds between two drawings while one of the runs lives."""
+"""Seconds between two drawings while one of the runs trains."""
 
 CHOSEN = "compare.runs"
 
@@ -39,7 +40,7 @@ NAMES = {key: name for key, (name, _) in PARTS.items()} | {START: "Start twins"}
 
 
 def page() -> None:
-    """The whole page."""
+    """Draw the whole page."""
     runs = lab.runs()
     if len(runs) < 2:
         _too_few(runs)
@@ -61,15 +62,18 @@ def page() -> None:
 
 
 def choose(runs: Sequence[Run]) -> list[Run]:
-    """The runs to compare: those in the address, else the newest two, the elder first. The address follows the choice."""
+    """Draw the list of runs and return the chosen ones; the address names them.
+
+    At first these are the runs in the address, else those that were compared last, else the two newest, the older first.
+    """
     by_name = {run.dir.name: run for run in runs}
-    asked = [name for name in st.query_params.get("runs", "").split(",") if name]
-    there = [name for name in asked if name in by_name][:MOST]
-    if lost := [name for name in asked if name not in by_name]:
+    addressed = [name for name in st.query_params.get("runs", "").split(",") if name]
+    known = [name for name in addressed if name in by_name][:MOST]
+    if lost := [name for name in addressed if name not in by_name]:
         st.warning(plain(f"There is no run {', '.join(lost)} here (any more)."))
-    if CHOSEN not in st.session_state or (there and there != st.session_state.get("compare.address")):
-        st.session_state[CHOSEN] = there if there else _as_before([*by_name])
-        st.session_state[PICKED] = bool(there) or st.session_state.get(PICKED, False)
+    if CHOSEN not in st.session_state or (known and known != st.session_state.get("compare.address")):
+        st.session_state[CHOSEN] = known or _default([*by_name])
+        st.session_state[PICKED] = bool(known) or st.session_state.get(PICKED, False)
     st.session_state[CHOSEN] = [name for name in st.session_state[CHOSEN] if name in by_name]
     names = st.multiselect(
         "Runs",
@@ -81,21 +85,20 @@ def choose(runs: Sequence[Run]) -> list[Run]:
         on_change=lambda: st.session_state.__setitem__(PICKED, True),
     )
     st.session_state["compare.address"] = names
-    if names:
-        put(runs=",".join(names))
+    put(runs=",".join(names) or None)
     return [by_name[name] for name in names]
 
 
-def _as_before(names: list[str]) -> list[str]:
-    """The runs that were compared last, and the one that other pages show; else that one and the newest other, the elder first.
+def _default(names: list[str]) -> list[str]:
+    """Return the runs that were compared last, with the one that other pages show; else that one and the newest other.
 
-    names: of all runs, the newest first.
+    names: All runs, the newest first. Of two default runs the older comes first.
     """
-    shown = st.session_state.get(current_run.CHOSEN)
+    shown, picked = st.session_state.get(current_run.CHOSEN), st.session_state.get(PICKED, False)
     before = [name for name in st.session_state.get("compare.address", []) if name in names]
-    if len(before) > 1 and (shown not in names or shown in before):
+    if (len(before) > 1 or (before and picked)) and (shown not in names or shown in before):
         return before
-    if len(before) > 1 and st.session_state.get(PICKED):
+    if before and picked:
         return [*before[: MOST - 1], shown]
     first = shown if shown in names else names[0]
     other = next(name for name in names if name != first)
@@ -125,13 +128,15 @@ def _drawn(runs: Sequence[Run], part: str, were_live: bool) -> None:
 
 
 def _too_few(runs: Sequence[Run]) -> None:
-    """What one sees before there are two runs."""
+    """Draw the page as it is before there are two runs."""
     st.title("No run yet" if not runs else "One run yet")
     st.write(
         "Runs are compared here: their curves, numbers, settings, pairs and answers. "
         + ("Train two, or start twins here." if not runs else "Train a second one, or start twins here.")
     )
     st.page_link(NEW_RUN.file, label="Start a run", icon=":material/play_circle:")
+    if runs:
+        address(runs[0].dir.name)
     st.subheader("Start twins")
     twins_form.form(runs, runs)
     _wait(len(runs))
@@ -139,7 +144,7 @@ def _too_few(runs: Sequence[Run]) -> None:
 
 @st.fragment(run_every="2s")
 def _wait(known: int) -> None:
-    """Show a run that was started elsewhere as soon as it is there."""
+    """Draw the page again when a run was started elsewhere."""
     if len(lab.runs()) > known:
         st.rerun(scope="app")
 

@@ -1,4 +1,4 @@
-"""The Compare page's curves, numbers and settings: what is drawn of some runs side by side, again every second while one lives."""
+"""The Compare page's curves, numbers and settings, redrawn every second while one of the runs trains."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FIRST = (
     "logps/chosen",
     "logps/rejected",
 )
-"""Curves that are shown unless others are asked for, where a run has them."""
+"""Curves that are selected at first, if a run has them."""
 
 AT_FIRST = 6
 
@@ -42,7 +42,7 @@ STROKES = {
     "longdash": (15, 6),
     "longdashdot": (15, 4, 3, 4),
 }
-"""Plotly's dashes in pixels: a stroke, a gap, a stroke, ..."""
+"""Plotly's dash patterns in pixels: stroke, gap, stroke, ..."""
 
 AXIS_NAMES = {"step": "Step", "pairs": "Pairs seen", "trained": "Time trained", "clock": "Clock", "kl": "KL"}
 
@@ -50,15 +50,15 @@ OVERLAID, LESS = "overlaid", "less"
 
 
 def kept(runs: Sequence[Run]) -> Comparison:
-    """What this session has read of these runs so far."""
-    found = st.session_state.get("comparison")
-    if not isinstance(found, Comparison) or [run.dir for run in found.runs] != [run.dir for run in runs]:
-        found = st.session_state["comparison"] = Comparison(runs)
-    return found
+    """Return the comparison of these runs that the session keeps."""
+    comparison = st.session_state.get("comparison")
+    if not isinstance(comparison, Comparison) or [run.dir for run in comparison.runs] != [run.dir for run in runs]:
+        comparison = st.session_state["comparison"] = Comparison(runs)
+    return comparison
 
 
 def legend(comparison: Comparison, states: Sequence[str]) -> None:
-    """Which line is which run, how far it is, and how it stands."""
+    """Draw the legend: line, label, folder, state and step of each run."""
     lines = []
     for number, (label, run, state) in enumerate(zip(comparison.labels, comparison.runs, states)):
         line = f'<span style="{_line(number)}"></span>'
@@ -72,7 +72,7 @@ def legend(comparison: Comparison, states: Sequence[str]) -> None:
 
 
 def _line(number: int) -> str:
-    """A piece of a run's line, as CSS."""
+    """Return CSS that draws a piece of a run's line."""
     colour, strokes = colour_of_run(number, dark()), STROKES[dash_of_run(number)]
     stops, at = [], 0
     for place, length in enumerate(strokes):
@@ -83,7 +83,7 @@ def _line(number: int) -> str:
 
 
 def curves(comparison: Comparison) -> None:
-    """Overlaid curves of any scalars against a common axis, or the first run less the second."""
+    """Draw curves of chosen scalars over a common axis, or the first run minus the second."""
     names = comparison.names()
     if not names:
         st.caption("The curves appear here after the first step of a run.")
@@ -95,14 +95,14 @@ def curves(comparison: Comparison) -> None:
             "Numbers", names, default=first, format_func=_named, key="compare.names", label_visibility="collapsed", width=700
         )
     axis = one.segmented_control(
-        "Against", list(AXES), default="step", required=True, format_func=AXIS_NAMES.__getitem__, key="compare.axis"
+        "x axis", list(AXES), default="step", required=True, format_func=AXIS_NAMES.__getitem__, key="compare.axis"
     )
     axis = axis or "step"
     if not chosen:
         st.caption("Choose a number to draw.")
         return
     two = len(comparison.runs) == 2
-    subtract = two and other.toggle("A less B", key="compare.less", help="Draw the difference of the two runs instead of both.")
+    subtract = two and other.toggle("A − B", key="compare.less", help="Draw the first run minus the second.")
     with last:
         st.download_button(
             "CSV",
@@ -122,7 +122,7 @@ def curves(comparison: Comparison) -> None:
             draw = comparison.difference_figure if subtract else comparison.figure
             figure = draw(name, axis, dark=dark())
             figure.layout.paper_bgcolor = "rgba(0,0,0,0)"  # the page has its own
-            figure.layout.uirevision = f"{shown}/{name}"  # the same word at every refresh: keep zoom and hidden traces
+            figure.layout.uirevision = f"{shown}/{name}"  # constant: keeps zoom and hidden traces at a refresh
             with cell:
                 save_dialog.chart(
                     figure,
@@ -130,22 +130,22 @@ def curves(comparison: Comparison) -> None:
                     title=f"{_named(name)}, {AXES[axis].title}",
                     file=file_name(comparison, f"{name}-{axis}"),
                     data=partial(_data, comparison, name, axis, subtract),
-                    message="Value and moving mean of the first run less the second."
+                    message="Value and moving mean of the first run minus the second."
                     if subtract
                     else "Every run that is compared.",
                 )
 
 
 def _data(comparison: Comparison, name: str, axis: str, subtract: bool) -> pd.DataFrame:
-    """What is saved of a chart."""
+    """Return the table that is saved of a chart."""
     if not subtract:
         return comparison.data([name], axis, whole=True)
-    found = comparison.difference(name, axis, whole=True).rename_axis("x").reset_index()
-    return found[["x", "step", "value", "mean"]].assign(scalar=name, axis=axis)
+    difference = comparison.difference(name, axis, whole=True).rename_axis("x").reset_index()
+    return difference[["x", "step", "value", "mean"]].assign(scalar=name, axis=axis)
 
 
 def file_name(comparison: Comparison, what: str) -> str:
-    """Of a file that is saved of these runs."""
+    """Return the name of a file that is saved of these runs, without its ending."""
     return "-".join([*(run.dir.name for run in comparison.runs[:2]), what.replace("/", "-")])
 
 
@@ -162,12 +162,12 @@ def _loss_words(comparison: Comparison) -> str:
 
 
 def numbers(comparison: Comparison) -> None:
-    """What the latest looks found, and what the runs are at the same distance from the reference."""
+    """Draw the results of the latest evaluations, and the runs at the same KL distance from the reference."""
     table = comparison.numbers()
     if table.empty:
-        st.caption("Numbers appear here with the first look of a run at its held-out pairs and prompts.")
+        st.caption("Numbers appear here after the first evaluation of a run.")
         return
-    st.subheader("At the latest look")
+    st.subheader("At the latest evaluation")
     looks = [max(comparison.evaluations(number), default=None) for number in range(len(comparison.runs))]
     when = ", ".join(f"{label[0]} at step {step:,}" for label, step in zip(comparison.labels, looks) if step is not None)
     st.caption(plain(f"{when}. In brackets 95 % intervals, where there are any."))
@@ -179,26 +179,26 @@ def numbers(comparison: Comparison) -> None:
         return
     st.subheader("At the same distance from the reference")
     st.caption(
-        "Every run at the step where its KL first reached this value, interpolated between its looks at held-out prompts. An "
-        "objective that moves the policy further from the reference is not better for that alone."
+        "Every run at the step where its KL first reached this value, interpolated between its evaluations. An objective that "
+        "moves the policy further from the reference is not better for that alone."
     )
     target = st.number_input(
         "KL, nats per answer", value=None, min_value=0.0, placeholder=f"{top:.4g}, the largest that all have reached", width=420
     )
-    found = comparison.at_kl(top if target is None else target)
+    matched = comparison.at_kl(top if target is None else target)
     labels = {name: entry(name).label for name in MEASURES}
-    shown = found.rename(columns=labels | {"step": "Step"}).T.map(format_number)
-    explained = _explained(name for name in MEASURES if name in found)
+    shown = matched.rename(columns=labels | {"step": "Step"}).T.map(format_number)
+    explained = _explained(name for name in MEASURES if name in matched)
     st.dataframe(shown, width="stretch", height="content", column_config={"_index": explained})
 
 
 def _explained(names: Iterable[str]) -> Any:
-    """The column of measures, with what each means."""
+    """Return the column of measures, with their meanings as help text."""
     return st.column_config.TextColumn("Measure", help=meanings({name: entry(name).title for name in names}))
 
 
 def settings(comparison: Comparison) -> None:
-    """What the settings differ in; what is the same is folded away."""
+    """Draw the settings that differ, and the equal ones in a closed expander."""
     table = comparison.settings()
     differs, same = table[~table["same"]].drop(columns="same"), table[table["same"]].drop(columns="same")
     if differs.empty:

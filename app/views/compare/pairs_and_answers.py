@@ -1,4 +1,4 @@
-"""The Compare page's pairs and answers: a term of every pair in two runs, one pair under both, one prompt under all."""
+"""The Compare page's pairs and answers: a term of every pair in two runs, one pair in both, one prompt in all."""
 
 from __future__ import annotations
 
@@ -30,52 +30,52 @@ from lab.plots.comparison.overlay import overlay
 from lab.store import ENDED, SCREEN_POINTS, RunError
 
 ROWS = 200
-"""Pairs in the table, those that differ most."""
+"""Pairs in the table: those that differ most."""
 
 VISIBLE = 1 / 50
-"""Pairs are read anew when the runs have gone on by this share."""
+"""Pairs are read again when the runs have advanced by this share."""
 
 FIRST_TERMS = ("log_ratio_chosen", "log_ratio_rejected", "logit", "weight_chosen", "weight_rejected")
 LATEST = "latest"
 ADDRESSED = "compare.pair.addressed"
-"""In the session: the pair that the address said when it was looked at last."""
+"""In the session: the pair in the address when it was read last."""
 CLICKED = "compare.clicked"
-"""In the session: pair and step of the point that was clicked, until the page has gone there."""
+"""In the session: pair and step of the point that was clicked, until the page is left for it."""
 
 
 def twins_line(comparison: Comparison) -> None:
-    """Of twins: what was found when their batches were compared."""
+    """Draw the result of comparing the batches of twins."""
     if len(comparison.runs) != 2 or not comparison.are_twins():
         return
-    found = _batches(comparison)
-    if found.first is not None:
-        st.warning(plain(f"Twins: {found.message} Edits that one of them took would do this."), icon=":material/call_split:")
+    batches = _batches(comparison)
+    if batches.first is not None:
+        st.warning(plain(f"Twins: {batches.message} Edits that one of them took would do this."), icon=":material/call_split:")
     else:
-        message = f"Twins: same start, same batches in the same order, two objectives. {found.message}"
+        message = f"Twins: same start, same batches in the same order, two objectives. {batches.message}"
         st.caption(f":material/join: {plain(message)}")
 
 
 def _batches(comparison: Comparison) -> Batches:
-    """Compared anew when the runs have gone on by a quarter, and at their end."""
+    """Compare the batches, again when the runs have advanced by a quarter, and at their end."""
     key = ("batches", tuple(run.dir for run in comparison.runs))
     last, ended = comparison.last_common_step(), any(run.state in ENDED for run in comparison.runs)
-    before, found = st.session_state.get("compare.batches", {}).get(key, (0, None))
-    if found is None or last > 1.25 * before or (ended and last != before):
-        found = comparison.batches()
-        st.session_state["compare.batches"] = {key: (last, found)}
-    return found
+    before, batches = st.session_state.get("compare.batches", {}).get(key, (0, None))
+    if batches is None or last > 1.25 * before or (ended and last != before):
+        batches = comparison.batches()
+        st.session_state["compare.batches"] = {key: (last, batches)}
+    return batches
 
 
 def pairs(comparison: Comparison) -> None:
-    """Scatter and table of a term over the pairs of two runs; the pair that is chosen, under both."""
+    """Draw a term of the pairs of two runs as scatter and table, and the chosen pair in both."""
     if clicked := st.session_state.pop(CLICKED, None):
         open_pair(comparison.runs[0].dir.name, *clicked)
     if len(comparison.runs) < 2:
-        st.caption("Choose a second run to lay its pairs beside those of this one.")
+        st.caption("Choose a second run to compare its pairs with those of this one.")
         return
     terms = comparison.terms()
     if not terms:
-        st.caption("Pairs appear here when both runs have made a step.")
+        st.caption("Pairs appear here after the first step of both runs.")
         return
     if len(comparison.runs) > 2:
         st.caption(plain(f"Of the runs chosen, the first two: {comparison.labels[0]} and {comparison.labels[1]}."))
@@ -83,7 +83,7 @@ def pairs(comparison: Comparison) -> None:
     start = terms.index("log_ratio_chosen") if "log_ratio_chosen" in terms else 0
     term = one.selectbox("Term", terms, index=start, format_func=_named, key="compare.term")
     held_out = other.toggle(
-        "Held-out pairs", key="compare.held_out", help="The pairs that are never trained on, at the latest look."
+        "Held-out pairs", key="compare.held_out", help="The pairs that are never trained on, at the latest evaluation."
     )
     table = _table(comparison, term, held_out)
     left, right = st.columns([1, 1], gap="medium")
@@ -111,7 +111,7 @@ def pairs(comparison: Comparison) -> None:
 
 
 def _clicked(event: Event) -> None:
-    """A point knows its pair, the difference, and the step at which the first run saw it."""
+    """Remember pair and step of a clicked point; its custom data are pair, difference and step of the first run."""
     if event["custom"]:
         pair, _, step = event["custom"]
         st.session_state[CLICKED] = (str(pair), int(step))
@@ -132,7 +132,7 @@ def _table(comparison: Comparison, term: str, held_out: bool) -> pd.DataFrame:
 
 
 def _choice(comparison: Comparison, table: pd.DataFrame, term: str) -> str:
-    """The table, and the pair that is chosen in it; else the one in the address, else none."""
+    """Draw the table; return the pair that is chosen in it, else the one in the address, else ""."""
     one, other = (plain(label) for label in comparison.labels[:2])
     columns = ["pair", "one", "other", "difference", "step_one", "version_one", "version_other"]
     rows = table.head(ROWS)[columns]
@@ -148,7 +148,7 @@ def _choice(comparison: Comparison, table: pd.DataFrame, term: str) -> str:
         "version_one": st.column_config.NumberColumn("version", help=f"Of the pair's text that {one} saw then."),
         "version_other": st.column_config.NumberColumn("version of the other", help=f"Of the pair's text that {other} saw then."),
     }
-    asked = _opened(comparison, set(table["pair"]))
+    opened = _opened(comparison, set(table["pair"]))
     event: Any = st.dataframe(
         rows,
         hide_index=True,
@@ -166,17 +166,17 @@ def _choice(comparison: Comparison, table: pd.DataFrame, term: str) -> str:
         if st.session_state.get("compare.marked") != (marked[0], chosen):  # a click, not the table moving beneath an old one
             fresh = st.session_state.get("compare.marked", (None, ""))[0] != marked[0]
             st.session_state["compare.marked"] = (marked[0], chosen)
-            if fresh or not asked:
-                asked = chosen
-    st.session_state["compare.pair"] = st.session_state[ADDRESSED] = asked
-    put(pair=asked or None)
-    if asked:
-        remember_pair(str(comparison.runs[0].manifest["pairs_store"]), asked)
-    return asked
+            if fresh or not opened:
+                opened = chosen
+    st.session_state["compare.pair"] = st.session_state[ADDRESSED] = opened
+    put(pair=opened or None)
+    if opened:
+        remember_pair(str(comparison.runs[0].manifest["pairs_store"]), opened)
+    return opened
 
 
 def _opened(comparison: Comparison, pairs: set[str]) -> str:
-    """The pair that a link or the browser's Back names, else the one that was opened here, else on another page; "": none."""
+    """Return the pair of a link or the browser's Back, else the one opened here, else on another page, else ""."""
     named = st.query_params.get("pair", "")
     if named and named != st.session_state.get(ADDRESSED):
         return named
@@ -186,7 +186,7 @@ def _opened(comparison: Comparison, pairs: set[str]) -> str:
 
 
 def _pair(comparison: Comparison, pair: str) -> None:
-    """One pair: its text, and its terms over the steps of each run."""
+    """Draw one pair: its text, and its terms over the steps of each run."""
     st.subheader("The same pair under both")
     both = {label: frame for label, frame in comparison.pair(pair, SCREEN_POINTS).items() if len(frame)}
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -233,29 +233,29 @@ def _pair(comparison: Comparison, pair: str) -> None:
 
 
 def _values(frame: pd.DataFrame, term: str) -> pd.DataFrame:
-    """A term of a pair's history as `overlay` draws it."""
-    found = pd.DataFrame({"value": frame[term], "step": frame.index.astype(np.int64)})
-    found.attrs = frame.attrs | {"of": ("time seen", "times seen")}
-    return found
+    """Return a term of a pair's history in the columns of `overlay`."""
+    values = pd.DataFrame({"value": frame[term], "step": frame.index.astype(np.int64)})
+    values.attrs = frame.attrs | {"of": ("time seen", "times seen")}
+    return values
 
 
 def _texts(comparison: Comparison, pair: str, versions: Mapping[str, int]) -> None:
-    """The text that each run saw last; once for all that saw the same. versions: by the runs' labels."""
+    """Draw the text that each run saw last, once for runs that saw the same. versions: by the runs' labels."""
     saw: dict[str, tuple[Pair, list[str]]] = {}
     for label, run in zip(comparison.labels, comparison.runs):
         if label not in versions:
             continue
         try:
-            found = run.pair_store().get(pair, versions[label])
+            text = run.pair_store().get(pair, versions[label])
         except (PairsError, RunError, OSError, KeyError) as error:
             st.caption(plain(f"The text of this pair cannot be read as {label} saw it: {error}"))
             continue
-        saw.setdefault(repr(found.content), (found, []))[1].append(f"{label} (version {found.version})")
-    for found, labels in saw.values():
+        saw.setdefault(repr(text.content), (text, []))[1].append(f"{label} (version {text.version})")
+    for text, labels in saw.values():
         whose = "Text" if len(saw) == 1 and len(labels) == len(versions) else f"Text under {' and '.join(labels)}"
         with st.expander(plain(whose), expanded=True):
-            st.text(shown(prompt_text(found.prompt)))
-            html = answers_html(shown(found.chosen), shown(found.rejected))
+            st.text(shown(prompt_text(text.prompt)))
+            html = answers_html(shown(text.chosen), shown(text.rejected))
             for column, side, answer in zip(st.columns(2), ("chosen", "rejected"), html):
                 with column, st.container(border=True):
                     st.caption(f"{side.capitalize()} answer")
@@ -263,22 +263,22 @@ def _texts(comparison: Comparison, pair: str, versions: Mapping[str, int]) -> No
 
 
 def answers(comparison: Comparison) -> None:
-    """The answers of the reference and of every run to one held-out prompt, at the looks nearest to a step."""
+    """Draw the answers of the reference and of every run to one held-out prompt, at the evaluations nearest to a step."""
     samples = comparison.samples()
-    asked = prompts(samples)
-    if not asked:
-        st.caption("Sampled answers appear here with the first look of a run at held-out prompts.")
+    known = prompts(samples)
+    if not known:
+        st.caption("Sampled answers appear here after the first evaluation of a run.")
         return
     one, other = st.columns([3, 1])
-    number = one.selectbox("Prompt", range(len(asked)), format_func=lambda i: " ".join(asked[i].split()), key="compare.prompt")
+    number = one.selectbox("Prompt", range(len(known)), format_func=lambda i: " ".join(known[i].split()), key="compare.prompt")
     steps = sorted({step for looks in samples.values() for step in looks})
     at = other.selectbox(
-        "Look nearest to",
+        "Evaluation nearest to",
         [LATEST, *steps],
         format_func=lambda step: "the latest of each" if step == LATEST else f"step {step:,}",
         key="compare.look",
     )
-    table = side_by_side(samples, asked[min(number, len(asked) - 1)], None if at == LATEST else int(at))
+    table = side_by_side(samples, known[min(number, len(known) - 1)], None if at == LATEST else int(at))
     for start in range(0, len(table), 3):
         part = table.iloc[start : start + 3]
         for cell, (_, row) in zip(st.columns(len(part)), part.iterrows()):

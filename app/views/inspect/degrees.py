@@ -1,4 +1,4 @@
-"""The degraded answers of a pair (SPO): the phrases that each degree removes, and what the run's head makes of each."""
+"""The degraded answers of a pair (SPO): the phrases that each degree removes, and the degree that the run's head predicts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STYLE = """<style>
 
 
 def draw(pair: Pair, degraded: DegradedSpec, guesses: Sequence[DegreeGuess] | None) -> None:
-    """Every degraded answer beside the head's guess. guesses: None where there is no model to ask."""
+    """Draw every degraded answer beside the head's prediction. guesses: None without a model."""
     sides = SOURCES.get(degraded.source, ())
     if not sides:
         st.caption("This run degrades answers that the policy samples in each step, so a pair of the set has none of its own.")
@@ -36,7 +36,7 @@ def draw(pair: Pair, degraded: DegradedSpec, guesses: Sequence[DegreeGuess] | No
     st.caption(
         plain(
             f"Struck out: the key phrases (RAKE) that degree k of 0 to {degraded.degrees - 1} removes; the head reads what is "
-            "left and guesses k."
+            "left and predicts k."
         )
     )
 
@@ -44,21 +44,21 @@ def draw(pair: Pair, degraded: DegradedSpec, guesses: Sequence[DegreeGuess] | No
 def _one(
     side: str, degree: int, text: str, spans: Sequence[tuple[int, int]], by_degree: Mapping[tuple[str, int], DegreeGuess]
 ) -> None:
-    answer, said = st.columns([3, 2])
+    answer, prediction = st.columns([3, 2])
     with answer, st.container(border=True):
         count = len({text[start:end].lower() for start, end in spans})
         st.caption(f"{side.capitalize()}, degree {degree}: {f'{count} phrases removed' if count else 'intact'}")
         st.html(marked(text, spans))
     guess = by_degree.get((side, degree))
     if guess is not None:
-        with said, st.container(border=True):
+        with prediction, st.container(border=True):
             best = int(guess.probabilities.argmax())
-            st.caption(f"The head guesses degree {best}, {'rightly' if best == degree else f'but it is {degree}'}")
+            st.caption(f"The head predicts degree {best}, {'which is right' if best == degree else f'but it is {degree}'}")
             st.text("   ".join(f"{k}: {share:.0%}" for k, share in enumerate(guess.probabilities)))
 
 
 def marked(text: str, spans: Sequence[tuple[int, int]]) -> str:
-    """The text as HTML with the spans struck out."""
+    """Return the text as HTML with the spans struck out."""
     parts, at = [], 0
     for start, end in spans:
         parts += [markup(text[at:start]), f"<del>{markup(text[start:end])}</del>"]

@@ -1,4 +1,4 @@
-"""Models of runs that pages ask questions of: opened in the background, kept by the library, and never touching the run."""
+"""Models of a run's checkpoints: opened in the background and kept by the library. They never change the run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.state.jobs import Job, show_progress
+from app.state.jobs import Job, Jobs, show_progress
 from app.text.plain import plain
 from lab.run.handle import Run
 from lab.store import ENDED
@@ -14,46 +14,46 @@ from lab.whatif import Examined, examine, kept, openable
 
 NOW = "now"
 
-JOBS: dict[tuple[Path, int | str], Job[int]] = {}
-"""Models that are being opened, by run and step ("now": its present one); a reload must find them. The result is the step."""
+JOBS: Jobs[tuple[Path, int | str], int] = Jobs()
+"""Models that are being opened, by run and step ("now": the present model). The result is the step."""
 
 
 def steps(run: Run) -> list[int]:
-    """The steps at which the run's model can be examined, oldest first."""
+    """Return the steps at which the run's model can be examined, oldest first."""
     return openable(run)
 
 
-def nearest(there: list[int], step: int | None) -> int:
-    """The latest of some steps that is not behind `step` (None: of all), or the first."""
-    before = [found for found in there if step is None or found <= step]
-    return before[-1] if before else there[0]
+def nearest(available: list[int], step: int | None) -> int:
+    """Return the latest of the available steps up to `step` (None: of all), or the first."""
+    before = [at for at in available if step is None or at <= step]
+    return before[-1] if before else available[0]
 
 
 def choose(run: Run, step: int | None, key: str) -> int | None:
-    """A list of the checkpoints, the nearest at or before `step` first chosen, and for a live run a button for its present model.
+    """Draw a list of the checkpoints and, for a live run, a button for its present model; return the chosen step.
 
-    Returns the chosen step; None where there is none.
+    At first the nearest checkpoint at or before `step` is chosen. Returns None if the run has no checkpoint.
     """
-    there = steps(run)
-    if not there:
-        st.info("This run has no checkpoint yet, so there is no model to ask.")
+    available = steps(run)
+    if not available:
+        st.info("This run has no checkpoint yet; the model can be examined after the first one.")
         return None
     live = run.state not in ENDED
     left, right = st.columns([3, 2], vertical_alignment="bottom")
-    # Another moment is another list, so that its checkpoint is chosen; a new checkpoint leaves what was chosen alone.
+    # Another step has its own widget, so that its checkpoint is chosen; a new checkpoint does not change the choice.
     widget = f"{key}.{run.dir.name}.{step}"
-    asked = st.session_state.pop(f"{key}.wanted", None)
-    if asked in there:
-        st.session_state[widget] = asked
-    elif st.session_state.get(widget) not in there:
-        st.session_state[widget] = nearest(there, step)
-    chosen: int = left.selectbox("Model", there[::-1], format_func=_label, key=widget)
+    wanted = st.session_state.pop(f"{key}.wanted", None)
+    if wanted in available:
+        st.session_state[widget] = wanted
+    elif st.session_state.get(widget) not in available:
+        st.session_state[widget] = nearest(available, step)
+    chosen: int = left.selectbox("Model", available[::-1], format_func=_label, key=widget)
     with right:
         if live and st.button(
             "The present model",
             icon=":material/photo_camera:",
             key=f"{key}.now",
-            help="Ask the run to save a checkpoint after its current step, and open that. Training goes on.",
+            help="Save a checkpoint after the run's current step and open it. Training continues.",
         ):
             JOBS[run.dir, NOW] = _opening(run, NOW)
     job = JOBS.get((run.dir, NOW))
@@ -61,7 +61,7 @@ def choose(run: Run, step: int | None, key: str) -> int | None:
         if not job.done.wait(0.2):
             show_progress(job)
         else:
-            del JOBS[run.dir, NOW]
+            JOBS.forget((run.dir, NOW), job)
             if job.error is not None:
                 st.error(plain(job.error))
             else:
@@ -71,7 +71,7 @@ def choose(run: Run, step: int | None, key: str) -> int | None:
 
 
 def opened(run: Run, step: int) -> Examined | None:
-    """The model of a checkpoint once it is open. Until then the page shows how far that is, or why it cannot be."""
+    """Return the model of a checkpoint once it is open; until then draw the progress, or the error, and return None."""
     model = kept(run, step)
     if model is not None:
         return model
@@ -83,9 +83,9 @@ def opened(run: Run, step: int) -> Examined | None:
         return None
     if job.error is not None:
         st.error(plain(job.error))
-        st.button("Try again", on_click=JOBS.pop, args=((run.dir, step), None), key=f"again.{step}")
+        st.button("Try again", on_click=JOBS.forget, args=((run.dir, step), job), key=f"again.{step}")
         return None
-    JOBS.pop((run.dir, step), None)
+    JOBS.forget((run.dir, step), job)
     model = kept(run, step)
     if model is None:  # another page has opened two others meanwhile
         st.rerun()
@@ -100,7 +100,7 @@ def _label(step: int) -> str:
     return f"after step {step:,}" if step else "before the first step"
 
 
-def say_alone(model: Examined) -> None:
-    """Say it where the objective compares the pairs of a batch, of which a pair alone has none to be compared with."""
+def note_single_pair(model: Examined) -> None:
+    """Draw a note if the objective compares the pairs of a batch, so that the loss of a single pair differs."""
     if model.objective.couples(training=False):
         st.caption("This objective compares the pairs of a batch; here the pair stands alone, so its loss is not that of a batch.")

@@ -1,4 +1,4 @@
-"""The Inspect page goes with its run: which step it shows, and a new drawing when the run has seen the opened pair again."""
+"""Keep the Inspect page up to date with its run: the step that is shown, and a new drawing after a step with the opened pair."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ import time
 
 import streamlit as st
 
-from app.views.live.refreshed import INTERVAL, SHARE
+from app.state.pacing import INTERVAL, SHARE
 from lab.run.handle import Run
 from lab.store import ENDED
 
 DRAWN = "inspect.drawn-at"
-"""In the session: when the page was drawn last, and how many seconds of processor that took."""
+"""In the session: when the page was drawn last, and the processor seconds that took."""
 
 TAB = "inspect.tab"
 AT_WORK = ("What if", "Virtual step")
-"""Tabs beneath which the page is not redrawn by itself, because text is edited there."""
+"""Tabs in which the page is not redrawn by itself, because text is edited there."""
 
 
 def step(run: Run, shown: int | None, pair: str | None) -> None:
-    """Say which step is shown, again every second while the run lives. shown: the moment, or None for the latest.
+    """Draw the step that is shown, every second while the run trains. shown: that step; None for the latest.
 
-    Where the latest is shown and the run has seen the opened pair anew, or has ended, the whole page is drawn again; not so often
-    that this would hold up a run that trains in this process (see `app.views.live.refreshed.SHARE`).
+    If the latest is shown, the whole page is drawn again after each step with the opened pair and at the run's end, but not so
+    often that it would delay a run that trains in this process (see `app.state.pacing.SHARE`).
     """
     live = run.state not in ENDED
     st.fragment(_follow, run_every=INTERVAL if live else None)(run, shown, pair, _known(run, pair), live)
 
 
 def drawn(began: float) -> None:
-    """The whole page has been drawn. began: what `time.thread_time` said before."""
+    """Record the cost of a drawing of the whole page. began: `time.thread_time()` at its start."""
     st.session_state[DRAWN] = (time.monotonic(), time.thread_time() - began)
 
 
 def _known(run: Run, pair: str | None) -> int:
-    """Changes when there is something new to see: how often the pair was seen, or without one the step."""
+    """Return a number that changes with the page's content: in how many steps the pair was, or without a pair the step."""
     return run.step if pair is None else len(run.reader.pairs.steps_of(pair))
 
 

@@ -1,6 +1,6 @@
-"""Inspect: one pair of a run. Its two answers, painted; its history; what another text, or one step on it alone, would do.
+"""Inspect: one pair of a run, with its answers, its history, "what if" with an edited text, and the virtual step.
 
-The address holds the run, the pair and the step that is shown, so a reload or a link finds them again.
+The address holds the run, the pair and the step that is shown.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from app.state.moment import go_to, moment
 from app.state.objective_in_use import objective_at
 from app.text.plain import plain
 from app.text.run_text import meanings_in_halves
-from app.views.inspect import degrees, examining, following, painted, pair_list, virtual, what_if
+from app.views.inspect import degrees, examining, following, pair_list, virtual, what_if
 from app.views.inspect.pair_list import open_pair
-from app.widgets import save_dialog, shortcuts
+from app.widgets import save_dialog, shortcuts, token_view
 from app.widgets.figure import dark
 from app.widgets.pair_view import judgements, label_in_words, shown
 from lab.objectives import Objective
@@ -35,28 +35,28 @@ from lab.whatif.degrees import degree_guesses
 from lab.world import is_world
 
 DRAWN = "inspect.pictured"
-"""In the session: what the two answers are painted with: run, pair, version, step, moment, picture."""
+"""In the session: what the drawn answers show: run, pair, version, step, shown step, picture."""
 
 
 def _no_action() -> None:
-    """The buttons of the page have these keys themselves; here they are only listed."""
+    """Do nothing: the buttons of the page handle these keys, which are only listed here."""
 
 
 KEYS = {
-    "ArrowLeft": shortcuts.Key("the step before at which this pair was seen", _no_action),
-    "ArrowRight": shortcuts.Key("the next step at which this pair was seen", _no_action),
+    "ArrowLeft": shortcuts.Key("previous step with this pair", _no_action),
+    "ArrowRight": shortcuts.Key("next step with this pair", _no_action),
     "n": shortcuts.Key("next pair of the list", _no_action),
     "p": shortcuts.Key("previous pair of the list", _no_action),
 }
 
 
 def page() -> None:
-    """The whole page."""
+    """Draw the whole page."""
     began = time.thread_time()
     runs = lab.runs()
     if not runs:
         st.title("No run yet")
-        st.write("Here one looks into single pairs of a run. Start one first.")
+        st.write("Single pairs of a run are shown here. Start a run first.")
         st.page_link(NEW_RUN.file, label="Start a run", icon=":material/play_circle:")
         return
     left, right = st.columns([5, 4], vertical_alignment="bottom", gap="medium")
@@ -64,10 +64,10 @@ def page() -> None:
         run = choose(runs)
     step = moment(run.dir.name)
     store = _store(run)
-    asked = st.query_params.get("pair")
+    before = st.query_params.get("pair")
     with st.expander("Pairs", icon=":material/list:", expanded=True):
         listed = pair_list.show(run, store, step)
-    opened = st.query_params.get("pair", asked)
+    opened = st.query_params.get("pair", before)
     if opened is None:
         with right:
             _travel(run, step, None, [])
@@ -92,33 +92,33 @@ def _store(run: Run) -> PairStore | None:
 
 
 def _travel(run: Run, step: int | None, pair: str | None, seen: list[int]) -> None:
-    """Which step is shown, and buttons to the steps before and after it at which this pair was seen."""
+    """Draw the step that is shown, and buttons to the previous and the next step with this pair."""
     name = run.dir.name
     now = run.step if step is None else step
-    # None of them is the present: from the last step at which the pair was seen one goes back.
-    before = [found for found in seen if found < (now if step is not None or not seen else seen[-1])]
-    # And on to the last of them is on to the present: what it said of the pair is the same, and Back and On undo each other.
-    after = [found for found in seen[:-1] if found > now]
+    # At the present step, "previous" begins at the last step that saw the pair.
+    before = [at for at in seen if at < (now if step is not None or not seen else seen[-1])]
+    # The last of them is the present: its values of the pair are the same, and so the two buttons undo each other.
+    after = [at for at in seen[:-1] if at > now]
     with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
         following.step(run, step, pair)
         st.button(
-            "Back",
+            "Previous step",
             icon=":material/chevron_left:",
             shortcut="Left",
             disabled=not before,
             on_click=go_to,
             args=(name, before[-1] if before else None),
-            help="To the step before at which this pair was seen.",
+            help="The previous step at which this pair was in the batch.",
         )
         st.button(
-            "On",
+            "Next step",
             icon=":material/chevron_right:",
             icon_position="right",
             shortcut="Right",
             disabled=step is None,
             on_click=go_to,
             args=(name, after[0] if after else None),
-            help="To the next step at which this pair was seen; where that is the last of them, to the latest step.",
+            help="The next step at which this pair was in the batch; after the last of them the latest step.",
         )
         st.button("Latest", disabled=step is None, on_click=go_to, args=(name, None), help="Follow the run again.")
         shortcuts.help_button(KEYS)
@@ -128,8 +128,17 @@ def _travel(run: Run, step: int | None, pair: str | None, seen: list[int]) -> No
 def _pair(
     run: Run, store: PairStore | None, id: str, history: pd.DataFrame, step: int | None, listed: pair_list.Listed, *, ever: bool
 ) -> None:
-    """The opened pair as it was when the step that is shown, or one before it, saw it last. history: up to that step.
-    ever: whether any step has seen it."""
+    """Draw the opened pair as it was in its latest step up to the step that is shown.
+
+    Args:
+        run: The run.
+        store: The pair set; None if it cannot be read.
+        id: The pair.
+        history: Its terms, up to the step that is shown.
+        step: The step that is shown; None for the latest.
+        listed: The list of pairs.
+        ever: Whether any step contained the pair.
+    """
     row = None if history.empty else history.iloc[-1]
     pair = _text(store, id, None if row is None else int(row["version"]))
     if pair is None and not ever:
@@ -152,7 +161,7 @@ def _pair(
 
 
 def _text(store: PairStore | None, id: str, version: int | None) -> Pair | None:
-    """A version of the pair's text; the present one where that is not known. None where the store has no such pair."""
+    """Return a version of the pair's text, the present one if that is unknown; None if the store has no such pair."""
     if store is None:
         return None
     for wanted in (version, None):
@@ -176,7 +185,10 @@ def _heading(id: str, pair: Pair | None, row: pd.Series | None, step: int | None
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(message, width="content")
         st.space("stretch")
-        for label, shortcut, icon, other in (("Previous", "P", "left", listed.before), ("Next", "N", "right", listed.after)):
+        for label, shortcut, icon, other in (
+            ("Previous pair", "P", "left", listed.before),
+            ("Next pair", "N", "right", listed.after),
+        ):
             st.button(
                 label,
                 icon=f":material/chevron_{icon}:",
@@ -197,36 +209,36 @@ def _answers(run: Run, store: PairStore | None, pair: Pair, row: pd.Series | Non
 
 
 def _pictures(run: Run, store: PairStore | None, pair: Pair, row: pd.Series | None, step: int | None) -> None:
-    """Both answers as they are wanted. A fragment: another picture does not wait for the rest of the page."""
+    """Draw both answers with the selected picture. A fragment: another picture does not wait for the rest of the page."""
     objective = _objective(run, step)
-    wanted = painted.switch("inspect.paint", painted.choices(objective, _has_reference(run)))
+    wanted = token_view.switch("inspect.paint", token_view.choices(objective, _has_reference(run)))
     notes = judgements(store, pair) if store is not None else ("", "")
     place = st.empty()
     key = (run.dir.name, pair.id, pair.version, None if row is None else int(row["step"]), step, wanted)
-    if st.session_state.get(DRAWN) != key:  # what another picture left must not stand here while this one is made
+    if st.session_state.get(DRAWN) != key:  # replaces another picture while this one is computed
         with place.container():
-            painted.draw(wanted, (pair.chosen, pair.rejected), None, None, notes)
-            st.caption("Computing ...")
+            token_view.draw(wanted, (pair.chosen, pair.rejected), None, None, notes)
+            st.caption(token_view.progress_text(wanted))
         st.session_state[DRAWN] = key
     with place.container():
-        if wanted == painted.DEGREES and objective is not None:
+        if wanted == token_view.DEGREES and objective is not None:
             _degrees(run, pair, objective, step)
             return
         tokens, tokenizer, source = None, None, ""
-        if wanted != painted.DIFFERENCE:
+        if wanted != token_view.DIFFERENCE:
             tokens, source = _tokens(run, pair, row, step)
             try:
                 tokenizer = tokenizer_of(run) if tokens is not None else None
             except RunError as error:
                 st.error(plain(str(error)))
                 tokens = None
-        painted.draw(wanted, (pair.chosen, pair.rejected), tokens, tokenizer, notes)
+        token_view.draw(wanted, (pair.chosen, pair.rejected), tokens, tokenizer, notes)
         if source:
             st.caption(plain(source))
 
 
 def _objective(run: Run, step: int | None) -> Objective | None:
-    """The objective in use at the step; None where it cannot be made any more."""
+    """Return the objective in use at the step; None if it cannot be built any more."""
     try:
         return objective_at(run, step)
     except ValueError:
@@ -234,7 +246,7 @@ def _objective(run: Run, step: int | None) -> Objective | None:
 
 
 def _has_reference(run: Run) -> bool:
-    """Whether the run has the reference's log-probs: by the tokens that it kept last, else by its terms."""
+    """Return whether the run has the reference's log-probs, judged by its latest tokens, else by its terms."""
     kept = run.reader.tokens.steps()
     if kept:
         return bool(run.reader.tokens.read(kept[-1])["ref_logps"].notna().all())
@@ -242,13 +254,13 @@ def _has_reference(run: Run) -> bool:
 
 
 def _degrees(run: Run, pair: Pair, objective: Objective, step: int | None) -> None:
-    """SPO's degraded answers, and what the head of the nearest checkpoint makes of them."""
+    """Draw SPO's degraded answers with the predictions of the nearest checkpoint's head."""
     degraded = objective.degraded_spec()
     assert degraded is not None
-    there = examining.steps(run)
-    guesses, source = None, "The run has no checkpoint yet, so its head cannot be asked."
-    if there:
-        nearest = examining.nearest(there, step)
+    available = examining.steps(run)
+    guesses, source = None, "The run has no checkpoint yet, so there are no predictions of its head."
+    if available:
+        nearest = examining.nearest(available, step)
         model = examining.opened(run, nearest)
         source = f"The head as it was after step {nearest:,}." if nearest else "The head as it was before the first step."
         if model is not None:
@@ -261,16 +273,16 @@ def _degrees(run: Run, pair: Pair, objective: Objective, step: int | None) -> No
 
 
 def _tokens(run: Run, pair: Pair, row: pd.Series | None, step: int | None) -> tuple[pd.DataFrame | None, str]:
-    """Token values as the step recorded them, or where they are kept no more computed again by the nearest checkpoint."""
+    """Return token values as the step recorded them, or else computed by the nearest checkpoint, and their source as a sentence."""
     if row is not None:
         recorded = run.reader.tokens.read(int(row["step"]), pair.id)
         if len(recorded):
             return recorded, f"As step {int(row['step']):,} computed them, before it moved the weights."
-    there = examining.steps(run)
-    if not there:
-        st.caption("The token values of this step are kept no more, and there is no checkpoint to compute them again with.")
+    available = examining.steps(run)
+    if not available:
+        st.caption("The token values of this step are not kept (token_steps), and there is no checkpoint to compute them.")
         return None, ""
-    nearest = examining.nearest(there, step)
+    nearest = examining.nearest(available, step)
     which = f"after step {nearest:,}" if nearest else "before the first step"
     model = examining.opened(run, nearest)
     if model is None:
@@ -285,7 +297,7 @@ def _tokens(run: Run, pair: Pair, row: pd.Series | None, step: int | None) -> tu
 
 
 def _history(run: Run, id: str, history: pd.DataFrame, step: int | None) -> None:
-    """What its terms have come to, in numbers and in curves."""
+    """Draw the pair's terms as a table and as curves over the steps."""
     if history.empty:
         st.caption("Its curves begin when a step sees this pair.")
         return
@@ -331,7 +343,7 @@ def _history(run: Run, id: str, history: pd.DataFrame, step: int | None) -> None
 
 
 def _whole(run: Run, id: str, terms: list[str], step: int | None) -> pd.DataFrame:
-    """Some terms of a pair at every step that saw it."""
+    """Return some terms of a pair at every step that contained it."""
     return with_margin(run.reader.pairs.history(id, last=step))[["step", "pair", "version", *terms]]
 
 

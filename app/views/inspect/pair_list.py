@@ -1,4 +1,4 @@
-"""The pairs of a run as a page of a list: searched, sorted by any term, as they stood at the step that is shown.
+"""The list of a run's pairs, searched and sorted by any term, with their values at the step that is shown.
 
 However many pairs there are, they are read and sorted on the server and a page of them is sent.
 """
@@ -28,20 +28,25 @@ EXCERPT = 90
 KINDS = {"Trained on": "pairs", "Held out": "held_out"}
 NOT_TERMS = ("pair", "step", "version")
 ALWAYS = (MARGIN, "loss", "log_ratio_chosen", "log_ratio_rejected")
-"""Columns of the list besides the term that it is sorted by, where the run has them."""
+"""Columns of the list besides the term that it is sorted by, if the run has them."""
 HEADS = {MARGIN: "Margin", "loss": "Loss", "log_ratio_chosen": "Log-ratio chosen", "log_ratio_rejected": "Log-ratio rejected"}
-"""Their heads; those of other terms are their titles. Symbol and unit are told on hover."""
+"""Short column titles; other terms use their titles from the glossary. Symbol and unit are in the help text."""
 DRAWN = "inspect.drawn"
-"""In the session: the table that was drawn last."""
+"""In the session: key of the table that was drawn last."""
 STORE = "inspect.store"
 """In the session: path of the store whose pairs the list shows."""
 FRESH, PATIENCE = 5.0, 20.0
-"""A live run's list is read anew after so many seconds, or after so many times the seconds that the reading took."""
+"""A live run's list is read again after FRESH seconds, or after PATIENCE times the duration of the last reading."""
 
 
 @dataclass(frozen=True)
 class Listed:
-    """ids: of all pairs in the list, in its order, [n] of str.   place: of the opened one in it, or None."""
+    """The list as it is sorted.
+
+    Attributes:
+        ids: Ids of all pairs in the list, [n] of str.
+        place: Index of the opened pair; None if it is not in the list.
+    """
 
     ids: np.ndarray
     place: int | None
@@ -53,13 +58,13 @@ class Listed:
 
     @property
     def after(self) -> str | None:
-        """The pair after the opened one; the first where none is opened, or one that is not in the list."""
+        """The pair after the opened one; the first if the opened one is not in the list."""
         following = 0 if self.place is None else self.place + 1
         return str(self.ids[following]) if following < len(self.ids) else None
 
 
 def show(run: Run, store: PairStore | None, step: int | None) -> Listed:
-    """Draw the list; what is opened stands in the address (`pair`). step: the moment that is shown, or None."""
+    """Draw the list and return it; the opened pair is in the address (`pair`). step: the shown step; None for the latest."""
     one, two, three, four = st.columns([3, 3, 3, 2], vertical_alignment="bottom")
     search = one.text_input(
         "Search", key="inspect.search", placeholder="an id, or a text in the prompt or an answer", type="search"
@@ -81,8 +86,8 @@ def show(run: Run, store: PairStore | None, step: int | None) -> Listed:
         put(pair=opened)
     if opened is not None and (frame["pair"] == opened).any():
         remember_pair(place, opened)
-    found = np.flatnonzero(ids == opened)
-    listed = Listed(ids, int(found[0]) if len(found) else None)
+    places = np.flatnonzero(ids == opened)
+    listed = Listed(ids, int(places[0]) if len(places) else None)
     _sheet(rows, listed, store, by, f"{run.dir.name}.{kind}.{search}.{by}.{falling}")
     return listed
 
@@ -91,7 +96,7 @@ def open_pair(id: str | None) -> None:
     """Open a pair of the same run, from the next drawing on."""
     if id is not None:
         put(pair=id)
-        if STORE in st.session_state:  # now: the drawing that follows may be cut short by a click on another page
+        if STORE in st.session_state:  # now: a click on another page may interrupt the next drawing
             remember_pair(st.session_state[STORE], id)
 
 
@@ -100,7 +105,7 @@ def _title(name: str) -> str:
 
 
 def _frame(run: Run, kind: str, step: int | None) -> pd.DataFrame:
-    """The terms of all pairs; kept in the session while it is fresh enough."""
+    """Return the terms of all pairs; cached in the session for a time."""
     kept: dict[str, Any] = st.session_state.setdefault("inspect.frame", {})
     now, key = time.monotonic(), (run.dir, kind, step, run.step if step is None and run.state in ENDED else None)
     if kept.get("key") == key:
@@ -122,7 +127,7 @@ def _matching(frame: pd.DataFrame, store: PairStore | None, search: str) -> pd.D
 
 
 def _sheet(rows: pd.DataFrame, listed: Listed, store: PairStore | None, by: str, key: str) -> None:
-    """The page of the list with the opened pair on it, unless another page was selected."""
+    """Draw the page of the list that contains the opened pair, unless another page was selected."""
     sheets = max(1, -(-len(rows) // SHEET))
     at = (listed.place or 0) // SHEET + 1
     turned = st.session_state.get("inspect.turned")  # (the list, the opened pair, the page that was turned to)
@@ -167,8 +172,8 @@ def _sheet(rows: pd.DataFrame, listed: Listed, store: PairStore | None, by: str,
 
 
 def _help(name: str) -> str:
-    about = entry(name)
-    return f"{about.title}, {about.symbol}: {about.meaning}" + (f" In {about.unit}." if about.unit else "")
+    known = entry(name)
+    return f"{known.title}, {known.symbol}: {known.meaning}" + (f" In {known.unit}." if known.unit else "")
 
 
 def _excerpt(store: PairStore | None, id: str) -> str:
@@ -185,10 +190,10 @@ def _turn(widget: str, here: tuple[str, str | None]) -> None:
 
 
 def _clicked(widget: str, ids: list[str], marked: int) -> None:
-    """Open the pair of the row that was clicked. marked: the row that was drawn as chosen, or -1.
+    """Open the pair of the clicked row. marked: the row that was drawn as selected, or -1.
 
-    A browser tells the selection a table was drawn with, too, and may do so late, when the page shows another pair or step
-    already: that is no click, and must not open the pair that was open then.
+    A browser also reports the selection that a table was drawn with, possibly when the page already shows another pair or step.
+    That is no click and must not open the former pair.
     """
     chosen = st.session_state[widget]["selection"]
     rows = [row for row, _ in chosen["cells"]] or chosen["rows"]

@@ -1,4 +1,4 @@
-"""The virtual step on a page: a button, how far it is, and what it did to all other pairs, which one can open."""
+"""The virtual step: its form, its progress, and its effect on all other pairs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LISTED = 12
 
 
 class Cancelled(ValueError):
-    """Somebody cancelled it."""
+    """The virtual step was cancelled."""
 
 
 class StepJob(Job[VirtualStep]):
@@ -38,7 +38,7 @@ class StepJob(Job[VirtualStep]):
 
     def __init__(self, model: Examined, pair: Pair, **options: Any) -> None:
         self.pair, self.cancelled = pair.id, threading.Event()
-        held = [model]  # a job is kept when it is done, but must not keep a model
+        held = [model]  # a finished job is kept, but must not keep the model
 
         def work(progress: Progress) -> VirtualStep:
             def listen(message: str, share: float) -> None:
@@ -52,11 +52,11 @@ class StepJob(Job[VirtualStep]):
 
 
 STEPS: dict[Path, StepJob] = {}
-"""The latest virtual step of every run; a reload must find it."""
+"""The latest virtual step of every run, by run folder."""
 
 
 def section(run: Run, store: PairStore, pair: Pair, step: int | None) -> None:
-    """Draw all of it. pair: as the store has it now.   step: the moment that is shown."""
+    """Draw the form and the result. pair: its present text. step: the step that is shown; None for the latest."""
     st.caption(
         "One optimizer step on this pair alone, taken on a copy of the model in memory: the margins of this pair and of the others "
         "are measured before and after, and the step is rolled back. The run does not notice."
@@ -73,7 +73,7 @@ def section(run: Run, store: PairStore, pair: Pair, step: int | None) -> None:
     model = examining.opened(run, chosen)
     if model is None:
         return
-    examining.say_alone(model)
+    examining.note_single_pair(model)
     _form(run, model, pair)
     job = STEPS.get(run.dir)
     if job is None:
@@ -112,46 +112,46 @@ def _form(run: Run, model: Examined, pair: Pair) -> None:
         STEPS[run.dir] = StepJob(model, pair, **options)
 
 
-def _result(run: Run, store: PairStore, found: VirtualStep, pair: Pair) -> None:
-    measured = len(found.others)
-    which = "this pair" if found.pair == pair.id else f"pair {found.pair}"
+def _result(run: Run, store: PairStore, result: VirtualStep, pair: Pair) -> None:
+    measured = len(result.others)
+    which = "this pair" if result.pair == pair.id else f"pair {result.pair}"
     st.markdown(
         plain(
-            f"A step of {OPTIMIZERS[found.optimizer]} on {which} after step {found.step:,}, learning rate "
-            f"{found.learning_rate:.3g}; measured on {measured:,} of {found.of - 1:,} others in {found.seconds:.1f} s."
+            f"A step of {OPTIMIZERS[result.optimizer]} on {which} after step {result.step:,}, learning rate "
+            f"{result.learning_rate:.3g}; measured on {measured:,} of {result.of - 1:,} others in {result.seconds:.1f} s."
         )
     )
-    own, cells = found.own.iloc[0], st.columns(5)
+    own, cells = result.own.iloc[0], st.columns(5)
     cells[0].metric("Its own margin", f"{own['margin_after']:+.4g}", f"{own['margin_change']:+.3g}")
     cells[1].metric("Its chosen answer", f"{own['chosen_change']:+.3g} nats", help="Change of log π(y_w|x).")
     cells[2].metric("Its rejected answer", f"{own['rejected_change']:+.3g} nats", help="Change of log π(y_l|x).")
-    cells[3].metric("Others helped", f"{len(found.helped):,}", help="Pairs whose margin grew.")
-    cells[4].metric("Others hurt", f"{len(found.hurt):,}", help="Pairs whose margin shrank.")
-    changes = found.others["margin_change"].to_numpy(np.float64)
-    if not found.moved:
+    cells[3].metric("Others helped", f"{len(result.helped):,}", help="Pairs whose margin grew.")
+    cells[4].metric("Others hurt", f"{len(result.hurt):,}", help="Pairs whose margin shrank.")
+    changes = result.others["margin_change"].to_numpy(np.float64)
+    if not result.moved:
         st.info("The step moved no weight, so no margin changed; give it a larger learning rate.")
     st.caption(
         plain(
-            f"Before clipping the gradient's norm ‖g‖ was {found.grad_norm:.4g}; the step moved all weights together by "
-            f"‖Δθ‖ = {found.moved:.4g}."
+            f"Before clipping the gradient's norm ‖g‖ was {result.grad_norm:.4g}; the step moved all weights together by "
+            f"‖Δθ‖ = {result.moved:.4g}."
         )
     )
     save_dialog.chart(
         picture(changes, float(own["margin_change"]), dark=dark()),
         f"virtual-{run.dir.name}",
-        title=f"Virtual step on pair {found.pair}",
+        title=f"Virtual step on pair {result.pair}",
         file=f"{run.dir.name}-virtual-step",
-        data=lambda: found.changes,
+        data=lambda: result.changes,
         message=f"All {measured + 1:,} pairs that were measured, the pair itself among them.",
     )
-    for column, title, rows in zip(st.columns(2), ("Helped most", "Hurt most"), (found.helped, found.hurt)):
+    for column, title, rows in zip(st.columns(2), ("Helped most", "Hurt most"), (result.helped, result.hurt)):
         with column:
             st.markdown(f"**{title}**")
-            _table(store, rows.head(LISTED), f"virtual.{title}.{found.pair}.{found.step}.{id(found)}")
+            _table(store, rows.head(LISTED), f"virtual.{title}.{result.pair}.{result.step}.{id(result)}")
 
 
 def _table(store: PairStore, rows: pd.DataFrame, key: str) -> None:
-    """One line a pair; a click opens it."""
+    """Draw a table with one row per pair; a click opens the pair."""
     if rows.empty:
         st.caption("None.")
         return

@@ -1,4 +1,4 @@
-"""What if the pair read differently? Its texts to edit, scored again at once by the run's model at any checkpoint."""
+"""What if: the texts of a pair to edit, scored by the run's model at any checkpoint."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.state.jobs import Job, show_progress
+from app.state.jobs import Job, Jobs, show_progress
 from app.text.plain import plain
 from app.text.run_text import meanings_in_halves
-from app.views.inspect import examining, painted
+from app.views.inspect import examining
+from app.widgets import token_view
 from app.widgets.pair_view import prompt_like, texts_of
 from lab.glossary import entry
 from lab.pairs import Pair, PairsError, PairStore
@@ -21,17 +22,17 @@ from lab.store import ENDED, RunError
 from lab.store.terms import MARGIN, with_margin
 from lab.whatif import Examined, Scored, tokenizer_of
 
-SAID = "inspect.said"
-"""In the session: (icon, words) of what a click has done, shown once."""
+MESSAGE = "inspect.message"
+"""In the session: (kind, text) of the message about the last click, shown once."""
 
 ROUNDING = 8 * float(np.finfo(np.float32).eps)
-"""Two values nearer than this share of them are the same: float32 gives no more."""
+"""Two values that differ by less than this share of them are equal in float32."""
 
 
 def section(run: Run, store: PairStore, pair: Pair, step: int | None) -> None:
-    """The editor and what comes of it. pair: as the store has it now.   step: the moment that is shown."""
-    if said := st.session_state.pop(SAID, None):
-        (st.error if said[0] == "error" else st.success)(plain(said[1]))
+    """Draw the editor and the scores. pair: its present text. step: the step that is shown; None for the latest."""
+    if message := st.session_state.pop(MESSAGE, None):
+        (st.error if message[0] == "error" else st.success)(plain(message[1]))
     chosen = examining.choose(run, step, "whatif.model")
     if chosen is None:
         return
@@ -55,16 +56,16 @@ def section(run: Run, store: PairStore, pair: Pair, step: int | None) -> None:
 
 
 def _editor(pair: Pair) -> Pair:
-    """The texts in fields; the pair as it reads in them."""
+    """Draw the texts in fields; return the pair with the texts in them."""
     texts = texts_of(pair)
     base = f"whatif.{pair.id}.{pair.version}"
     typed: dict[str, str] = {}
     for name in (name for name in texts if name.startswith("prompt")):
         typed[name] = st.text_area(plain(name.capitalize()), texts[name], height=80, key=f"{base}.{name}", persist_state="page")
-    for column, name in zip(st.columns(2), painted.SIDES):
+    for column, name in zip(st.columns(2), token_view.SIDES):
         label = f"{name.capitalize()} answer"
         typed[name] = column.text_area(label, texts[name], height=150, key=f"{base}.{name}", persist_state="page")
-    changes: dict[str, Any] = {name: typed[name] for name in painted.SIDES if typed[name] != texts[name]}
+    changes: dict[str, Any] = {name: typed[name] for name in token_view.SIDES if typed[name] != texts[name]}
     turns = [name for name in texts if name.startswith("prompt")]
     if any(typed[name] != texts[name] for name in turns):
         changes["prompt"] = prompt_like(pair.prompt, [typed[name] for name in turns])
@@ -97,7 +98,7 @@ def _actions(run: Run, store: PairStore, pair: Pair, edited: Pair) -> None:
             disabled=not live or used == newest,
             on_click=_take,
             args=(run,),
-            help="The run takes all edits of its pairs that were saved, from its next step on." if live else "The run has ended.",
+            help="The run trains on all saved edits of its pairs from its next step on." if live else "The run has ended.",
         )
 
 
@@ -107,15 +108,15 @@ def _save(store: PairStore, pair: Pair, edited: Pair) -> None:
         new = store.edit(pair.id, prompt=prompt, chosen=edited.chosen, rejected=edited.rejected, expected_version=pair.version)
     except PairsError as error:
         message = str(error)
-        st.session_state[SAID] = ("error", f"Not saved: {message}")
+        st.session_state[MESSAGE] = ("error", f"Not saved: {message}")
     else:
-        st.session_state[SAID] = ("done", f"Saved as version {new.version} of this pair.")
+        st.session_state[MESSAGE] = ("done", f"Saved as version {new.version} of this pair.")
 
 
 def _undo(store: PairStore, pair: Pair) -> None:
     log = store.log()
     if not log or log[-1].pair_id != pair.id:
-        st.session_state[SAID] = (
+        st.session_state[MESSAGE] = (
             "error",
             "The latest edit of this set was made to another pair; the Pairs page shows and undoes it.",
         )
@@ -123,23 +124,23 @@ def _undo(store: PairStore, pair: Pair) -> None:
     try:
         entry = store.undo()
     except PairsError as error:
-        st.session_state[SAID] = ("error", str(error))
+        st.session_state[MESSAGE] = ("error", str(error))
         return
     message = f"Undone: the pair has version {entry.after} now." if entry else "There is nothing to undo."
-    st.session_state[SAID] = ("done", message)
+    st.session_state[MESSAGE] = ("done", message)
 
 
 def _take(run: Run) -> None:
     try:
         run.take_edits()
     except (RunError, PairsError) as error:
-        st.session_state[SAID] = ("error", str(error))
+        st.session_state[MESSAGE] = ("error", str(error))
     else:
-        st.session_state[SAID] = ("done", "Asked the run to take the edits; it does so after the current step.")
+        st.session_state[MESSAGE] = ("done", "The run takes the edits after its current step.")
 
 
 def scored(model: Examined, pair: Pair) -> Scored:
-    """Kept in the session for the latest few texts, so that a drawing costs nothing."""
+    """Return the scores of a pair, cached in the session for the latest few texts."""
     kept: dict[Any, Scored] = st.session_state.setdefault("whatif.scored", {})
     key = _scored_key(model, pair)
     if key not in kept:
@@ -147,12 +148,15 @@ def scored(model: Examined, pair: Pair) -> Scored:
     return kept[key]
 
 
-SCORING: dict[Any, Job[Scored]] = {}
-"""Texts that are being scored, until a page has looked; a reload must find them."""
+SCORING: Jobs[Any, Scored] = Jobs()
+"""Texts that are being scored, until a page has drawn the result."""
 
 
 def scored_soon(model: Examined, pair: Pair) -> Scored | None:
-    """The same in the background: None until it is there, and the page shows how far it is. Raises ValueError as `score` does."""
+    """Return the scores of a pair, computed in the background; until then draw the progress and return None.
+
+    Raises ValueError as `Examined.score` does.
+    """
     kept: dict[Any, Scored] = st.session_state.setdefault("whatif.scored", {})
     if (key := _scored_key(model, pair)) in kept:
         return kept[key]
@@ -162,7 +166,7 @@ def scored_soon(model: Examined, pair: Pair) -> Scored | None:
     if not job.done.wait(0.2):
         show_progress(job)
         return None
-    del SCORING[key]
+    SCORING.forget(key, job)
     if job.error is not None:
         raise ValueError(job.error)
     _keep(kept, key, job.result)
@@ -181,18 +185,20 @@ def _keep(kept: dict[Any, Scored], key: Any, result: Scored) -> None:
 
 def _results(run: Run, model: Examined, pair: Pair, edited: Pair, before: Scored, after: Scored | None) -> None:
     st.markdown(f"**{'Edited' if after else 'Stored'} text under the model after step {model.step:,}**")
-    examining.say_alone(model)
-    found = after or before
-    for side, tokens in found.cut.get(pair.id, {}).items():
+    examining.note_single_pair(model)
+    latest = after or before
+    for side, tokens in latest.cut.get(pair.id, {}).items():
         if tokens:
             st.caption(f"{side.capitalize()}: {tokens:,} tokens do not fit into max_length and are cut.")
     table, picture = st.columns([1, 1] if after else [2, 3], gap="medium")
     with table:
         st.dataframe(_table(before, after), hide_index=True, height="content", column_config=_columns(before, after is not None))
     with picture:
-        offered = painted.choices(model.objective, "ref_logps" in found.tokens and found.tokens["ref_logps"].notna().all())
-        wanted = painted.switch("whatif.paint", [name for name in offered if name != painted.DEGREES])
-        painted.draw(wanted, (edited.chosen, edited.rejected), found.tokens, tokenizer_of(run))
+        offered = token_view.choices(
+            model.objective, "ref_logps" in latest.tokens and bool(latest.tokens["ref_logps"].notna().all())
+        )
+        wanted = token_view.switch("whatif.paint", [name for name in offered if name != token_view.DEGREES])
+        token_view.draw(wanted, (edited.chosen, edited.rejected), latest.tokens, tokenizer_of(run))
 
 
 def _table(before: Scored, after: Scored | None) -> pd.DataFrame:
@@ -208,17 +214,17 @@ def _table(before: Scored, after: Scored | None) -> pd.DataFrame:
     return rows
 
 
-def _order(found: Scored) -> list[str]:
-    """Its terms, the margin first."""
-    return list(dict.fromkeys([MARGIN, *with_margin(found.terms).columns]))
+def _order(scores: Scored) -> list[str]:
+    """Return the names of the terms, the margin first."""
+    return list(dict.fromkeys([MARGIN, *with_margin(scores.terms).columns]))
 
 
-def _columns(found: Scored, both: bool) -> dict[str, Any]:
-    begin, rest = meanings_in_halves(_order(found))
+def _columns(scores: Scored, both: bool) -> dict[str, Any]:
+    begin, rest = meanings_in_halves(_order(scores))
     helps = {
         "stored": f"Of the text as the pair store has it.\n\n{rest}",
         "edited": "Of the text in the fields above.",
-        "difference": "Edited less stored; 0 where they differ by no more than float32 rounds.",
+        "difference": "Edited minus stored; 0 where they differ by no more than float32 rounding.",
     }
     config: dict[str, Any] = {
         name: st.column_config.NumberColumn(

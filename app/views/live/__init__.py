@@ -1,1 +1,1 @@
-"""The Live page: one run as it trains, or as it ended."""
+"""The Live page: one run while it trains, or as it ended."""

@@ -1,4 +1,4 @@
-"""Live: one run as it trains, or as it ended; its figures, its state in words, and the buttons that steer it."""
+"""Live: one run while it trains, or as it ended, with its state, its figures and the buttons that control it."""
 
 from __future__ import annotations
 
@@ -10,47 +10,47 @@ import lab
 from app.pages import NEW_RUN
 from app.state.current_run import choose
 from app.text.plain import plain
-from app.views.live import changing, exporting, save_figure, steering
-from app.views.live.refreshed import watch
-from app.views.live.waiting import waiting
+from app.views.live import change_and_branch, controls, export_form, save_figure
+from app.views.live.queued import waiting
+from app.views.live.refresh import watch
 from lab.run.handle import Run
 from lab.store import RunError
 
 
 def page() -> None:
-    """The whole page."""
+    """Draw the whole page."""
     runs = lab.runs()
     if not runs:
         nothing_yet()
         return
-    left, right, far = st.columns([10, 14, 10], vertical_alignment="bottom", gap="small")
+    left, right = st.columns([10, 24], vertical_alignment="bottom", gap="small")
     with left:
         run = choose(runs)
     state = run.state
-    with right:
-        said = steering.buttons(run, state)
-    with far:
-        panel = st.pills("More", more(run, state), key="live-panel", label_visibility="collapsed")
-    with st.container():  # always there, so that what follows keeps its place, and the figures their zoom
-        if said:
-            st.caption(plain(said))
-        steering.continuing(run)
-        steering.notices(run, state)
+    # One container for all of them: they wrap where the window is narrow.
+    with right, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", gap="small"):
+        message = controls.buttons(run, state)
+        panel = st.pills("More", more(run, state), key="live-panel", label_visibility="collapsed", width="content")
+    with st.container():  # always present, so that the elements below keep their place, and the figures their zoom
+        if message:
+            st.caption(plain(message))
+        controls.continuing(run)
+        controls.notices(run, state)
         if state == "queued":
             waiting(run)
-    changing.section(run, state, panel)
-    exporting.section(run, panel)
+    change_and_branch.section(run, state, panel)
+    export_form.section(run, panel)
     watch(run, state)
     save_figure.offer(run)
 
 
 def more(run: Run, state: str) -> list[str]:
-    """What else can be done with the run; each opens a form above its figures."""
-    return changing.panels(run, state) + exporting.panels(run)
+    """List the forms that can be opened above the figures."""
+    return change_and_branch.panels(run, state) + export_form.panels(run)
 
 
 def nothing_yet() -> None:
-    """What one sees before the first run."""
+    """Draw the page as it is before the first run."""
     st.title("No run yet")
     st.write("A run trains a model on preference pairs and is shown here while it trains. Start one, and its curves appear.")
     st.page_link(NEW_RUN.file, label="Start a run", icon=":material/play_circle:")
@@ -61,7 +61,7 @@ def nothing_yet() -> None:
 
 @st.fragment(run_every="2s")
 def wait_for_first_run() -> None:
-    """Show a run that was started elsewhere as soon as it is there."""
+    """Draw the page again when a run was started elsewhere."""
     if lab.runs():
         st.rerun(scope="app")
 

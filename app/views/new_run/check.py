@@ -1,4 +1,4 @@
-"""The check before a run: lengths, cuts, memory and time, found in the background while the form stays in use."""
+"""The check before a run: lengths, cuts, memory and time, computed in the background while the form stays in use."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ HELP = (
 
 
 def section(config: TrainConfig | None, told: Sequence[str] = ()) -> None:
-    """A button that checks `config`, and what the last check of this session found. Without a configuration the button is off.
+    """Draw a button that checks `config` (None disables it), and the result of the last check of this session.
 
-    told: warnings that stand on the page already.
+    told: Warnings that are on the page already.
     """
     if st.button("Check", disabled=config is None, width="stretch", help=HELP) and config:
-        asked = config
-        st.session_state["check"] = (asked, Job(lambda progress: look_ahead(asked, progress)))
+        wanted = config
+        st.session_state["check"] = (wanted, Job(lambda progress: look_ahead(wanted, progress)))
     if "check" not in st.session_state:
         return
     checked, job = st.session_state["check"]
@@ -37,7 +37,7 @@ def section(config: TrainConfig | None, told: Sequence[str] = ()) -> None:
         show_progress(job)
         return
     if job.error is not None:
-        st.error(plain(f"The check did not come to an end: {job.error}"))
+        st.error(plain(f"The check failed: {job.error}"))
         return
     if config is not None and _without_name(config) != _without_name(checked):
         st.caption("The settings have changed since this check.")
@@ -45,17 +45,17 @@ def section(config: TrainConfig | None, told: Sequence[str] = ()) -> None:
 
 
 def look_ahead(config: TrainConfig, progress: Progress) -> Preflight:
-    """The report on a run that is yet to be made."""
+    """Return the preflight report of a run with these settings."""
     if pair_sets.WORLD in (config.pairs, config.model):
         pair_sets.await_world(progress)
     try:
         return api.preflight(**config.model_dump(mode="json"), progress=progress)
     except DoesNotFit as refusal:
-        return refusal.report  # which says so, with everything else that was found
+        return refusal.report  # which contains the refusal
 
 
 def show(report: Preflight, told: Sequence[str] = ()) -> None:
-    """The report on the page: what is wrong first, the lengths on demand."""
+    """Draw a report: problems first, lengths in a closed expander."""
     memory = report.memory
     if report.advice:
         st.error(plain(f"The run would be refused. {report.advice}"))

@@ -1,4 +1,4 @@
-"""New run: a form made from the library's own declarations; it refuses what cannot work and says why."""
+"""New run: a form made from the library's declarations, which validates every setting before a run starts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from lab.training.setup.executor_choice import choose_executor
 
 PAPERS = ("sgdpo", "alpha_dpo", "spo")
 NEXT = ("dpo", "simpo")
-BASICS = ("steps", "batch_size", "learning_rate")
+BASICS = ("steps", "batch_size", "micro_batch_size", "learning_rate")
 ADAPTER = ("lora_alpha", "lora_dropout", "lora_targets")
 LAB_DEFAULTS = "lab defaults"
 OTHER = "other"
@@ -37,27 +37,30 @@ NO_TWIN = "none"
 EXECUTORS: dict[Executor, tuple[str, str]] = {
     "auto": (
         "Automatic",
-        "In this dashboard where the model is small; in a process of its own above 100 million parameters, or where weights, "
-        "gradients and optimizer take more than a tenth of the memory.",
+        "A separate process for models of more than 100 million parameters, or whose weights, gradients and optimizer take more "
+        "than a tenth of the memory; otherwise a background thread.",
     ),
-    "thread": ("In this dashboard", "Stops with a checkpoint when the dashboard is closed; Resume goes on from there."),
+    "thread": (
+        "Background thread",
+        "Stops with a checkpoint when the dashboard is closed; Resume continues the run.",
+    ),
     "process": (
-        "In a process of its own",
-        "For anything long: goes on when the dashboard is closed, and is not slowed by it. Takes some seconds to start.",
+        "Separate process",
+        "For long runs: continues when the dashboard is closed, and is not slowed down by it. Takes some seconds to start.",
     ),
 }
-"""Executor -> its name and when to choose it."""
+"""Label and explanation of each executor."""
 
 
 def page() -> None:
-    """The whole page."""
+    """Draw the whole page."""
     title, reset = st.columns([5, 2], vertical_alignment="center")
     title.title("New run")
     if reset.button(
         "Reset to defaults",
         icon=":material/restart_alt:",
         width="stretch",
-        help="Everything that was entered on this page; what is entered stays otherwise while other pages are shown.",
+        help="Forget everything that was entered on this page. Otherwise it stays, also while other pages are shown.",
     ):
         _reset()
         leave_for(NEW_RUN, {})  # else the fields in the browser would go on showing what was entered
@@ -81,7 +84,7 @@ def page() -> None:
 
 
 def _reset() -> None:
-    """Forget all that was entered, so that every field begins with its default again."""
+    """Forget everything that was entered, so that every field has its default again."""
     own = ("preset.", "setting.", "start.", "upload.", *(f"{name}." for name in OBJECTIVES))
     single = ("objective", "pairs", "pairs.path", "model", "model.path", "twin", "check")
     for key in [str(key) for key in st.session_state]:
@@ -90,13 +93,13 @@ def _reset() -> None:
 
 
 def _objective_section() -> tuple[dict[str, Any], Preset | None, str]:
-    """The objective's specification, the preset it began with, and a key that changes with both."""
+    """Draw objective and parameters; return the specification, the preset, and a key that changes with both."""
     st.subheader("Objective")
     order = [*PAPERS, *NEXT, *sorted(set(OBJECTIVES) - {*PAPERS, *NEXT})]
     one, other = st.columns([3, 2])
     name = one.selectbox("Objective", order, format_func=objective_label, key="objective", persist_state="session")
     kind = OBJECTIVES[name]
-    chosen = other.selectbox("Values to begin with", [LAB_DEFAULTS, *kind.presets], key=f"preset.{name}", persist_state="session")
+    chosen = other.selectbox("Preset", [LAB_DEFAULTS, *kind.presets], key=f"preset.{name}", persist_state="session")
     preset = kind.presets.get(chosen)
     st.code(kind.formula, language=None, wrap_lines=True)
     st.caption(plain(f"{kind.source}. Values: {preset.source}." if preset else f"{kind.source}."))
@@ -105,7 +108,7 @@ def _objective_section() -> tuple[dict[str, Any], Preset | None, str]:
 
 
 def _material_section() -> tuple[str, str]:
-    """Which pairs and which model."""
+    """Draw the choice of pairs and model; return both."""
     st.subheader("Pairs and model")
     one, other = st.columns(2)
     stored = pair_sets.stored_sets()
@@ -148,7 +151,7 @@ def _material_section() -> tuple[str, str]:
 
 
 def _take_upload() -> None:
-    """Store what was uploaded and choose it."""
+    """Store the uploaded file and choose it."""
     file = st.session_state["upload"]
     st.session_state["upload.error"] = st.session_state["upload.taken"] = ""
     if file is None:
@@ -163,14 +166,14 @@ def _take_upload() -> None:
 
 
 def _settings_section(preset: Preset | None, key: str) -> dict[str, Any]:
-    """Every other field of `TrainConfig`; what the adapter's rank switches off is left out."""
+    """Draw every other field of `TrainConfig`, without adapter settings if there is no adapter; return the values."""
     st.subheader("Training")
     fields = {name: f for name, f in TrainConfig.model_fields.items() if name not in ("objective", "pairs", "model", "name")}
     defaults = {name: field.default for name, field in fields.items()}
     if preset and preset.learning_rate:
         defaults["learning_rate"] = preset.learning_rate
-    # The rate belongs to the preset: another preset begins with its own.
-    values = grid({name: fields[name] for name in BASICS}, defaults, f"setting.{key}" if preset else "setting")
+    # The learning rate belongs to the preset: another preset has its own.
+    values = grid({name: fields[name] for name in BASICS}, defaults, f"setting.{key}" if preset else "setting", len(BASICS))
     with st.expander("More settings"):
         rank = st.session_state.get("setting.lora_rank", 0)
         rest = [name for name in fields if name not in BASICS and (rank or name not in ADAPTER)]
@@ -178,9 +181,9 @@ def _settings_section(preset: Preset | None, key: str) -> dict[str, Any]:
 
 
 def _executor_section() -> Start:
-    """Where the run trains, and whether it waits for its turn."""
+    """Draw executor and queue; return both."""
     executor = st.radio(
-        "Where it trains",
+        "Runs in",
         list(EXECUTORS),
         format_func=lambda key: EXECUTORS[key][0],
         captions=[message for _, message in EXECUTORS.values()],
@@ -189,12 +192,12 @@ def _executor_section() -> Start:
     )
     busy = [place for place in lab.queue() if place.place == 0]
     queue = st.toggle(
-        "Wait for its turn",
+        "Queue",
         value=True,
         key="start.queue",
         persist_state="session",
-        help="One run trains on a device at a time; Live shows the order and can change it. Off: it starts at once, and runs on "
-        "the same device slow each other down.",
+        help="`queue`: wait until no other run trains on the same device; Live shows the order and can change it. Off: the run "
+        "starts at once, and runs on the same device slow each other down.",
     )
     for place in busy if queue else []:
         st.caption(plain(f"{place.run.name} trains on {place.device}; a run on the same device waits until it has ended."))
@@ -202,7 +205,7 @@ def _executor_section() -> Start:
 
 
 def _verdict_section(verdict: Verdict, start: Start) -> None:
-    """What is wrong or doubtful, and the button."""
+    """Draw errors and warnings, the check, and the button that starts the run."""
     if verdict.config:
         st.text(_amount(verdict.config))
         if start.executor == "auto":
@@ -231,14 +234,14 @@ def _verdict_section(verdict: Verdict, start: Start) -> None:
 
 
 def _amount(config: TrainConfig) -> str:
-    """How much training this is, in words."""
+    """Describe the amount of training: steps, pairs and epochs."""
     message = f"{config.steps:,} steps of {config.batch_size:,} pairs"
     size = _size(config.pairs)
     return f"{message}: {number(config.steps * config.batch_size / size)} epochs of {size:,} pairs." if size else f"{message}."
 
 
 def _size(source: str) -> int:
-    """Pairs in a set that is at hand, or 0."""
+    """Return the number of pairs in a set that is available already, or 0."""
     if source.endswith(".sqlite"):
         return len(PairStore(source))
     world = pair_sets.opened_world()
@@ -246,7 +249,7 @@ def _size(source: str) -> int:
 
 
 def _start(config: TrainConfig, start: Start, progress: Progress) -> Run:
-    """Build the world, if the run needs it and it does not exist yet, then start training in the background."""
+    """Build the embedded world if the run needs it, then start training in the background."""
     if pair_sets.WORLD in (config.pairs, config.model):
         pair_sets.await_world(progress)
     progress("reading the pairs", 1.0)
@@ -254,13 +257,13 @@ def _start(config: TrainConfig, start: Start, progress: Progress) -> Run:
 
 
 def _start_twins(config: TrainConfig, twin: str, start: Start, progress: Progress) -> list[str]:
-    """Start the run and its twin; the names of their folders."""
+    """Start the run and its twin; return the names of their folders."""
     settings = config.model_dump(mode="json", exclude={"objective"})
     return twins_form.start([config.objective, twin], progress, executor=start.executor, queue=start.queue, **settings)
 
 
 def _follow_start() -> None:
-    """While a run is being started the page shows how far that is, and then goes to it."""
+    """Draw the progress of starting a run, then open the run's page."""
     job: Job[Run | list[str]] | None = st.session_state.get("starting")
     if job is None:
         return

@@ -1,4 +1,4 @@
-"""Uploaded files of pairs: kept under the lab's home, and stored like any other set of pairs."""
+"""Uploaded files of pairs, kept in `LAB_HOME` and imported like any other pair set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lab.pairs import PairsError, PairStore
 MEGABYTES = 50
 
 TYPES = ("jsonl", "ndjson", "json", "csv", "parquet")
-"""Endings of the files that can be read."""
+"""File name endings that can be read."""
 
 
 def store_upload(name: str, data: bytes) -> PairStore:
@@ -33,7 +33,7 @@ def store_upload(name: str, data: bytes) -> PairStore:
             f"{name} has more than {MEGABYTES} MB; give its path instead, or import it with `python -m lab pairs FILE`."
         )
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:60] or "pairs"
-    # One folder for each content: the file keeps its name, which the set is called by.
+    # One folder per content: the file keeps its name, which is the name of the pair set.
     path = home.home() / "uploads" / hashlib.sha256(data).hexdigest()[:12] / f"{stem}.{kind}"
     new = not path.exists()
     try:

@@ -1,4 +1,4 @@
-"""Pairs: a paged, searchable list of a pair set, and one pair of it opened side by side, to be edited, swapped, dropped.
+"""Pairs: a searchable list of a pair set, and one pair opened side by side, to edit, swap or drop.
 
 The address of the page holds the set, the search and the opened pair (by its id), so a reload or a link finds them again.
 """
@@ -29,7 +29,7 @@ from lab.pairs.tables import undo_stacks
 SHEET = 25
 """Pairs on one page of the list."""
 EXCERPT = 160
-"""Characters of a text in the list."""
+"""Most characters of a text in the list."""
 WIDTHS: dict[str, Any] = {"State": 80, "Prompt": 280, "Chosen": 360, "Rejected": 360}
 FILTERS = {"All": "all", "Edited": "edited", "Dropped": "dropped"}
 NOUNS = {"edit": "edit", "swap": "swap", "drop": "dropping", "restore": "restoring"}
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 def page() -> None:
-    """The whole page."""
+    """Draw the whole page."""
     st.title("Pairs")
     place, *filters = st.columns([3, 3, 2], vertical_alignment="bottom")
     stored = pair_sets.stored_sets()
@@ -74,7 +74,7 @@ def page() -> None:
 
 
 def _set_of_the_run(stored: dict[str, Path]) -> str:
-    """The pair set of the run that other pages show; the embedded world where there is none, or its set is not here."""
+    """Return the pair set of the run that other pages show, or the embedded world without such a run or set."""
     name = st.session_state.get(CHOSEN)
     run = next((run for run in lab.runs() if run.dir.name == name), None) if name else None
     file = Path(run.manifest["pairs_store"]).name if run and run.manifest["config"]["pairs"] != pair_sets.WORLD else pair_sets.WORLD
@@ -82,7 +82,7 @@ def _set_of_the_run(stored: dict[str, Path]) -> str:
 
 
 def _choose_set(keys: list[str], wanted: str) -> str | None:
-    """Which pair set, or None as long as the address names one that is not here."""
+    """Draw a list of the pair sets; return the chosen one, or None if the address names an unknown one."""
     widget = f"set.{wanted}"
     index = keys.index(wanted) if wanted in keys else None
     chosen: str | None = st.selectbox(
@@ -92,7 +92,7 @@ def _choose_set(keys: list[str], wanted: str) -> str | None:
 
 
 def _open(key: str, stored: dict[str, Path]) -> PairStore | None:
-    """The store of a pair set. The embedded world is built first, if need be. None, and the page says why, if it cannot."""
+    """Return the store of a pair set, building the embedded world if needed; draw the error and return None if that fails."""
     if key == pair_sets.WORLD:
         return require(pair_sets.world_job(), retry=pair_sets.forget_failed_world).store
     try:
@@ -112,8 +112,14 @@ def _first_sheet() -> None:
 
 @dataclass(frozen=True)
 class Listed:
-    """ids: the pairs on the page of the list that is shown.   sheet: its number, from 1.   before, after: the pair before the first
-    and after the last of them, or None."""
+    """The page of the list that is shown.
+
+    Attributes:
+        ids: The pairs on the page.
+        sheet: Number of the page, from 1.
+        before: The pair before the first of them, or None.
+        after: The pair after the last of them, or None.
+    """
 
     ids: list[str]
     sheet: int
@@ -122,7 +128,7 @@ class Listed:
 
 
 def _list(store: PairStore, one: DeltaGenerator, other: DeltaGenerator) -> Listed:
-    """The search, the list, its page numbers, and what can be done with the whole set."""
+    """Draw the search, the list, its page numbers and the actions on the whole set; return the page that is shown."""
     search = one.text_input(
         "Search",
         key="search",
@@ -138,8 +144,8 @@ def _list(store: PairStore, one: DeltaGenerator, other: DeltaGenerator) -> Liste
     matching = partial(store.page, search=search or "", only=only, order="position" if only == "all" else "recent")
     _, total = matching(0, 0)
     sheets = max(1, -(-total // SHEET))
-    asked = st.query_params.get("sheet", "1")
-    sheet = min(int(asked), sheets) if asked.isdecimal() and len(asked) < 16 and int(asked) else 1
+    wanted = st.query_params.get("sheet", "1")
+    sheet = min(int(wanted), sheets) if wanted.isdecimal() and len(wanted) < 16 and int(wanted) else 1
     first = (sheet - 1) * SHEET
     pairs, _ = matching(max(0, first - 1), SHEET + (2 if first else 1))
     before = pairs.pop(0).id if first and pairs else None
@@ -148,7 +154,7 @@ def _list(store: PairStore, one: DeltaGenerator, other: DeltaGenerator) -> Liste
     _table(store, pairs[:SHEET], listed, key=f"{store.path}.{search}.{only}.{sheet}.{store.version}")
     pages, actions = st.columns([7, 5], vertical_alignment="center")
     with pages:
-        # The address says which page it is; the widget is made anew for each answer.
+        # The address holds the page; the widget is recreated for each page.
         st.pagination(sheets, default=sheet, key=(key := f"sheet.{sheet}.{sheets}"), on_change=_turn, args=(key,))
     with actions:
         _set_actions(store)
@@ -160,12 +166,12 @@ def _turn(widget: str) -> None:
 
 
 def _table(store: PairStore, pairs: list[Pair], listed: Listed, key: str) -> None:
-    """One line a pair; a click on a line opens it."""
+    """Draw a table with one row per pair; a click opens the pair."""
     opened = st.query_params.get("pair")
     row = listed.ids.index(opened) if opened in listed.ids else None
     if row is not None:
         st.session_state["pairs.row"] = row
-    # Another list, or another pair opened by a button, is another table: a selection is only ever made by a click.
+    # Another list, or a pair opened by a button, is another table, so that every selection is a click.
     table = f"table.{hash((key, opened))}"
     st.dataframe(
         pd.DataFrame([_line(pair) for pair in pairs], columns=["State", "Prompt", "Chosen", "Rejected"]),
@@ -190,8 +196,8 @@ def _excerpt(text: str) -> str:
 
 def _count_words(store: PairStore, total: int, search: str, only: str) -> str:
     kind = "" if only == "all" else f"{only} "
-    found = f"{total:,} {kind}{'pair' if total == 1 else 'pairs'}"
-    return f"{found} with this text, of {len(store):,}" if search else found
+    count = f"{total:,} {kind}{'pair' if total == 1 else 'pairs'}"
+    return f"{count} with this text, of {len(store):,}" if search else count
 
 
 def _open_row(table: str, ids: list[str], store: str) -> None:
@@ -203,7 +209,7 @@ def _open_row(table: str, ids: list[str], store: str) -> None:
 
 
 def _set_actions(store: PairStore) -> None:
-    """Undo and redo of the whole set, with what they would do, and the export."""
+    """Draw Undo and Redo of the whole set, with what they would do, and Export."""
     done, undone = undo_stacks(store.log())
     with st.container(horizontal=True, horizontal_alignment="right"):
         st.button(
@@ -250,7 +256,7 @@ def _step(move: Callable[[], Edit | None]) -> None:
 
 
 def _pair_actions(store: PairStore, pair: Pair, listed: Listed) -> None:
-    """What the pair is called, and the buttons that change it or go to its neighbours."""
+    """Draw the pair's id and the buttons that change it or open its neighbours."""
     seen = pair.version
     changes: list[tuple[str, str, str, Callable[[], Pair], str]] = [
         ("Swap", "swap_horiz", "S", lambda: store.swap(pair.id, expected_version=seen), "Exchange chosen and rejected."),
@@ -265,7 +271,7 @@ def _pair_actions(store: PairStore, pair: Pair, listed: Listed) -> None:
         for label, icon, shortcut, change, message in changes:
             st.button(label, icon=f":material/{icon}:", shortcut=shortcut, on_click=_act, args=(change,), help=message)
         before, after = _neighbours(listed, pair.id)
-        for label, shortcut, icon, place in (("Previous", "P", "left", before), ("Next", "N", "right", after)):
+        for label, shortcut, icon, place in (("Previous pair", "P", "left", before), ("Next pair", "N", "right", after)):
             icon_name = f":material/chevron_{icon}:"
             st.button(
                 label, icon=icon_name, icon_position=icon, shortcut=shortcut, disabled=place is None, on_click=_go, args=(place,)
@@ -273,8 +279,10 @@ def _pair_actions(store: PairStore, pair: Pair, listed: Listed) -> None:
 
 
 def _neighbours(listed: Listed, id: str) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:
-    """The pairs before and after one in the list, each with the page it is on. Where the pair has left the list (it was dropped,
-    say), the next one is the one that took its place."""
+    """Return the pairs before and after a pair in the list, each with its page.
+
+    If the pair has left the list (because it was dropped), the next one is the pair that took its place.
+    """
     row = listed.ids.index(id) if id in listed.ids else None
     place = row if row is not None else min(int(st.session_state.get("pairs.row", 0)), len(listed.ids))
     line = [(i, listed.sheet) for i in listed.ids]
@@ -289,7 +297,7 @@ def _go(place: tuple[str, int] | None) -> None:
 
 
 def _act(change: Callable[[], T]) -> T | None:
-    """Make a change; a refusal becomes a sentence on the page."""
+    """Make a change; a refusal becomes an error message on the page."""
     try:
         return change()
     except PairsError as error:

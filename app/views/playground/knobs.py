@@ -1,4 +1,4 @@
-"""An objective's parameters as sliders, for trying values out. What a slider reaches follows from the parameter's declaration."""
+"""An objective's parameters as sliders, whose ranges follow from the parameters' declarations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import streamlit as st
 from pydantic.fields import FieldInfo
 
-from app.text.plain import plain
 from app.widgets.forms import explain, is_objective, title, widget
 from lab.objectives import OBJECTIVES, Objective
 
@@ -19,10 +18,14 @@ DECADES = 2
 
 
 def knobs(kind: type[Objective], start: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """A slider for every number with a fraction, the form's widgets for the rest; values by name, nested ones as mappings.
+    """Draw a slider for every real number and the form's widgets for the rest; return the values by name, nested ones as mappings.
 
-    start: values to begin with where they are not the defaults.   key: what the widgets' keys begin with.
     Parameters that the others turn off are left out.
+
+    Args:
+        kind: The objective.
+        start: Initial values that are not the defaults.
+        key: Prefix of the widgets' keys.
     """
     defaults = {name: start.get(name, field.default) for name, field in kind.model_fields.items()}
     now = {name: st.session_state.get(f"{key}.{name}", default) for name, default in defaults.items()}
@@ -40,7 +43,7 @@ def knobs(kind: type[Objective], start: Mapping[str, Any], key: str) -> dict[str
                 value=float(defaults[name]),
                 format_func=lambda value: f"{value:.4g}",
                 key=here,
-                help=plain(explain(field)),
+                help=explain(name, field),
                 persist_state="page",
             )
         else:
@@ -49,21 +52,21 @@ def knobs(kind: type[Objective], start: Mapping[str, Any], key: str) -> dict[str
 
 
 def stops(field: FieldInfo, start: float) -> list[float]:
-    """The values a slider can take, ascending: even steps between two limits, decades above a limit of 0, else around the default.
+    """Return the values of a slider, ascending, with the default and `start` among them.
 
-    The default and `start` are always among them.
+    They are even steps between two limits, decades above a limit of 0, and otherwise even steps around the default.
     """
     limits = {name: float(getattr(m, name)) for m in field.metadata for name in ("gt", "ge", "lt", "le") if hasattr(m, name)}
     low, high = limits.get("ge", limits.get("gt")), limits.get("le", limits.get("lt"))
     default = float(field.default)
     if low is not None and high is not None:
-        found = {low + (high - low) * step / 100 for step in range(101)}
+        values = {low + (high - low) * step / 100 for step in range(101)}
     elif low == 0:
-        found = {0.0} | _decades(default or 0.1)
+        values = {0.0} | _decades(default or 0.1)
     else:
         reach = 10 * max(1.0, abs(default))
-        found = {default + reach * step / 50 for step in range(-50, 51)}
-    inside = {value for value in (float(f"{value:.10g}") for value in found) if _allowed(value, limits)}
+        values = {default + reach * step / 50 for step in range(-50, 51)}
+    inside = {value for value in (float(f"{value:.10g}") for value in values) if _allowed(value, limits)}
     return sorted(inside | {default, start})
 
 
@@ -82,7 +85,7 @@ def _allowed(value: float, limits: Mapping[str, float]) -> bool:
 
 
 def _nested(name: str, field: FieldInfo, default: Any, key: str) -> dict[str, Any]:
-    """An objective inside another one: which, and its own parameters."""
+    """Draw widgets for an objective inside another one; return its specification."""
     spec = {"name": default} if isinstance(default, str) else dict(default)
     names = sorted(n for n, kind in OBJECTIVES.items() if not any(is_objective(f) for f in kind.model_fields.values()))
     chosen = st.selectbox(
@@ -90,7 +93,7 @@ def _nested(name: str, field: FieldInfo, default: Any, key: str) -> dict[str, An
         names,
         index=names.index(spec["name"]),
         key=f"{key}.name",
-        help=plain(explain(field)),
+        help=explain(name, field),
         persist_state="page",
     )
     start = {k: v for k, v in spec.items() if k != "name"} if chosen == spec["name"] else {}

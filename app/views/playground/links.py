@@ -1,4 +1,4 @@
-"""The playground's settings in its address, so that a link reproduces a picture."""
+"""The Playground's settings in its address, so that a link reproduces the picture."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.state.landscapes import Plane, parse_starts, written
 from app.state.recipe import build_objective, changed_parameters
 from lab.objectives import Objective
+from lab.plots.landscapes.computed import Plane, parse_starts, written
 
 Spec = dict[str, Any]
 
 
 def written_objective(objective: Objective) -> str:
-    """An objective's name, or with parameters that are not the defaults its specification as JSON."""
+    """Return an objective's name, or its specification as JSON if parameters differ from the defaults."""
     changed = changed_parameters(objective)
     return json.dumps({"name": objective.name, **changed}, separators=(",", ":")) if changed else objective.name
 
 
 def read_objective(text: str) -> Spec:
-    """The specification in a link. Raises ValueError in one sentence where there is no such objective or parameter."""
+    """Parse an objective in a link. Raises ValueError with one sentence for an unknown objective or parameter."""
     try:
         spec = json.loads(text) if text.startswith("{") else {"name": text}
     except json.JSONDecodeError as error:
@@ -32,24 +32,24 @@ def read_objective(text: str) -> Spec:
 
 
 def written_plane(plane: Plane) -> dict[str, str]:
-    """What differs from the default plane."""
+    """Return the parameters that differ from the default plane."""
     usual = Plane()
-    found = {
+    changes = {
         name: f"{getattr(plane, name)[0]:g},{getattr(plane, name)[1]:g}"
         for name in ("log_x1", "log_x2", "tokens", "ref")
         if getattr(plane, name) != getattr(usual, name)
     }
     if plane.starts != usual.starts:
-        found["starts"] = written(plane.starts)
+        changes["starts"] = written(plane.starts)
     if plane.seed != usual.seed:
-        found["seed"] = str(plane.seed)
+        changes["seed"] = str(plane.seed)
     if plane.seen != usual.seen:
-        found["seen"] = "no"
-    return found
+        changes["seen"] = "no"
+    return changes
 
 
 def read_plane(params: Mapping[str, str]) -> Plane:
-    """The plane in a link; what it does not say is the default. Raises ValueError in one sentence."""
+    """Parse the plane in a link; missing parameters have their defaults. Raises ValueError with one sentence."""
     given: dict[str, Any] = {}
     for name, kind in (("log_x1", float), ("log_x2", float), ("tokens", int), ("ref", float)):
         if name in params:

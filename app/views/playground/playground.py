@@ -1,4 +1,4 @@
-"""Playground: losses as landscapes. Up to three objectives with sliders, on one axis and as fields, redrawn at every change."""
+"""Playground: losses of up to three objectives as landscapes, with sliders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import Any
 import streamlit as st
 import torch
 
-from app.state.landscapes import (
+from app.state.recipe import build_objective
+from app.text.labels import objective_label
+from app.text.plain import plain
+from app.views.playground.knobs import knobs
+from app.views.playground.links import Spec, read_objective, read_plane, written_objective, written_plane
+from app.widgets.figure import dark, show
+from lab.objectives import OBJECTIVES, Objective
+from lab.plots.landscapes.computed import (
     COARSE,
     FINE,
     FURTHEST,
@@ -23,13 +30,6 @@ from app.state.landscapes import (
     parse_starts,
     written,
 )
-from app.state.recipe import build_objective
-from app.text.labels import objective_label
-from app.text.plain import plain
-from app.views.playground.knobs import knobs
-from app.views.playground.links import Spec, read_objective, read_plane, written_objective, written_plane
-from app.widgets.figure import dark, show
-from lab.objectives import OBJECTIVES, Objective
 from lab.plots.landscapes.landscape import QUANTITIES, field_figure
 from lab.plots.landscapes.slices import cut, slices_figure
 
@@ -40,7 +40,7 @@ FIRST = ("sgdpo", "alpha_dpo", "spo", "dpo", "simpo")
 
 @dataclass(frozen=True)
 class Shown:
-    """An objective on the page, by its slot, with the picture that could be made of it."""
+    """An objective on the page, with its slot and its landscape."""
 
     slot: str
     objective: Objective
@@ -48,23 +48,24 @@ class Shown:
 
     @property
     def label(self) -> str:
+        """Slot and name of the objective."""
         return f"{self.slot} · {self.objective.name}"
 
 
 def page() -> None:
-    """The whole page."""
+    """Draw the whole page."""
     st.title("Playground")
     specs, start = _opening()
     with st.sidebar:
         chosen = {slot: _objective(slot, specs.get(slot)) for slot in SLOTS}
         plane = _plane(start)
-    # The address says what is on the screen. Other pages have their own parameters there.
+    # The address describes the picture. Other pages have their own parameters.
     address = {slot: written_objective(o) for slot, o in chosen.items() if o} | written_plane(plane)
     st.session_state["play.address"] = address
     st.query_params.from_dict(address)
     shown = [one for slot, objective in chosen.items() if objective and (one := _drawn(slot, objective, plane))]
     if not shown:
-        st.info("Choose an objective on the left; its loss, its pushes and its landscape appear here.")
+        st.info("Choose an objective on the left; its loss, its gradient and its landscape appear here.")
         return
     _cards(shown)
     _cuts(shown, plane)
@@ -72,23 +73,23 @@ def page() -> None:
 
 
 def _opening() -> tuple[Mapping[str, Spec], Plane]:
-    """What this visit began with: the address, else what one left here last, else the usual."""
-    if "play.A" in st.session_state:  # its widgets have their own memory until one goes to another page
+    """Return objectives and plane at the start of this visit: from the address, else from the last visit, else the defaults."""
+    if "play.A" in st.session_state:  # the widgets keep their values until another page is opened
         return st.session_state["play.opening"]
-    asked, complaints = st.query_params.to_dict(), []
-    if not asked:
-        asked = st.session_state.get("play.address", USUAL)
-    elif not asked.keys() & {*SLOTS}:
-        asked = USUAL | asked
+    address, complaints = st.query_params.to_dict(), []
+    if not address:
+        address = st.session_state.get("play.address", USUAL)
+    elif not address.keys() & {*SLOTS}:
+        address = USUAL | address
     specs: dict[str, Spec] = {}
     for slot in SLOTS:
         try:
-            if asked.get(slot):
-                specs[slot] = read_objective(asked[slot])
+            if address.get(slot):
+                specs[slot] = read_objective(address[slot])
         except ValueError as error:
             complaints.append(str(error))
     try:
-        plane = read_plane(asked)
+        plane = read_plane(address)
     except ValueError as error:
         plane = Plane()
         complaints.append(str(error))
@@ -100,7 +101,7 @@ def _opening() -> tuple[Mapping[str, Spec], Plane]:
 
 
 def _objective(slot: str, spec: Spec | None) -> Objective | None:
-    """The form of a slot and the objective it describes; while that is none, the last one that was."""
+    """Draw the form of a slot; return its objective, or the last valid one while the form is not valid."""
     names = [*(name for name in FIRST if name in OBJECTIVES), *sorted(set(OBJECTIVES) - {*FIRST})]
     begin = spec["name"] if spec else ""
     with st.expander(f"Objective {slot}", expanded=bool(spec)):
@@ -132,7 +133,7 @@ def _objective(slot: str, spec: Spec | None) -> Objective | None:
 
 
 def _plane(start: Plane) -> Plane:
-    """The settings that all objectives share; the last that worked while they do not."""
+    """Draw the settings that all objectives share; return the plane, or the last valid one while they are not valid."""
     with st.expander("Plane", expanded=False):
         reach = (-FURTHEST, FURTHEST)
         x1 = _slider("log X₁ (nats), chosen", reach, start.log_x1, 0.5, "x1", "Range of the horizontal axis.")
@@ -150,8 +151,8 @@ def _plane(start: Plane) -> Plane:
             "Moving statistics after one batch",
             start.seen,
             key="play.seen",
-            help="For objectives that remember something, such as α-DPO's mean and std of the gap: as they are after one batch "
-            "made of the start points, or as they are before the first step, when α-DPO's z is 0.",
+            help="For objectives with moving statistics, such as α-DPO's mean and std of the gap: their values after one batch "
+            "made of the start points, or before the first step, when α-DPO's z is 0.",
             persist_state="page",
         )
         seed = st.session_state["play.seed"]
@@ -169,7 +170,7 @@ def _slider(label: str, limits: tuple[Any, Any], value: Any, step: float, key: s
 
 
 def _drawn(slot: str, objective: Objective, plane: Plane) -> Shown | None:
-    """The objective with its picture; where it cannot be drawn, None, and the page says why."""
+    """Return the objective with its landscape; draw the error and return None if it cannot be computed."""
     try:
         return Shown(slot, objective, landscape(objective, plane))
     except Exception as error:  # a registered objective may be user code, which can raise anything
@@ -179,7 +180,7 @@ def _drawn(slot: str, objective: Objective, plane: Plane) -> Shown | None:
 
 
 def _cards(shown: Sequence[Shown]) -> None:
-    """Each objective in words: formula, source, and what was assumed to draw it."""
+    """Draw each objective's formula, source and the assumptions of its picture."""
     for cell, one in zip(st.columns(len(shown)), shown):
         with cell, st.container(border=True):
             o = one.objective
@@ -192,22 +193,26 @@ def _cards(shown: Sequence[Shown]) -> None:
 
 
 def _assumed(one: Shown) -> list[str]:
-    o, found = one.objective, []
+    o, notes = one.objective, []
     if o.couples(training=False):
-        found.append(
+        notes.append(
             f"It compares pairs, so every point is a batch of its own, and {COARSE} × {COARSE} are drawn, not {FINE} × {FINE}."
         )
     if o.needs_alignment:
-        found.append("The pair's weight is taken as 1.")
+        notes.append("The pair's weight is taken as 1.")
     if o.degraded_spec() is not None:
-        found.append("Drawn without weakened answers: the landscape is that of the alignment loss.")
+        notes.append("Drawn without degraded answers: the landscape is that of the alignment loss.")
     if one.picture.state:
-        found.append("It remembers " + ", ".join(f"{key} = {float(value):.3g}" for key, value in one.picture.state.items()) + ".")
-    return found
+        notes.append(
+            "Its moving statistics are "
+            + ", ".join(f"{key} = {float(value):.3g}" for key, value in one.picture.state.items())
+            + "."
+        )
+    return notes
 
 
 def _draws(one: Shown) -> None:
-    """What was drawn at random, token by token, and a button that draws again."""
+    """Draw the objective's random draws, token by token, and a button that draws again."""
     with st.container(horizontal=True, vertical_alignment="center"):
         for name, values in one.picture.draws.items():
             st.text(f"{name} {_marks(values)}")
@@ -219,16 +224,16 @@ def _draw_again() -> None:
 
 
 def _marks(values: torch.Tensor) -> str:
-    """One pair's draw: a filled square for every token that was drawn, or the numbers themselves."""
+    """Format one pair's random draw: a filled square for every drawn token, or the numbers."""
     row = values[0].flatten().tolist()
     return "".join("■" if drawn else "□" for drawn in row) if values.dtype == torch.bool else ", ".join(f"{v:.3g}" for v in row)
 
 
 def _cuts(shown: Sequence[Shown], plane: Plane) -> None:
-    """All objectives on one axis: their losses and how they push each side."""
+    """Draw the losses and gradients of all objectives along one axis."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         direction = st.segmented_control(
-            "Along",
+            "x axis",
             ["margin", "log X₁", "log X₂"],
             default="margin",
             required=True,
@@ -255,7 +260,7 @@ def _cuts(shown: Sequence[Shown], plane: Plane) -> None:
 
 
 def _fields(shown: Sequence[Shown], plane: Plane) -> None:
-    """Two landscapes side by side."""
+    """Draw two landscapes side by side."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         quantity = st.segmented_control(
             "Colour",

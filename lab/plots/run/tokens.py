@@ -32,6 +32,11 @@ class Paint:
     limit: float
     drawn: bool = False
 
+    @property
+    def uniform(self) -> bool:
+        """Whether all tokens of each answer have the same value, up to a thousandth."""
+        return all(len(v) > 1 and np.allclose(v, v[0], rtol=1e-3, atol=0) for v in self.values.values())
+
 
 def paintable(tokens: pd.DataFrame) -> list[str]:
     """Return which of KINDS the token values of one pair hold; `tokens` is a result of `TokenReader.read`."""

@@ -1,4 +1,4 @@
-"""Sampled answers to held-out prompts, policy beside reference, and what judges say of them."""
+"""Sampled answers to held-out prompts, policy beside reference, and their rewards."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from lab.plots import Record
 LATEST = "latest"
 
 SAMPLED = "eval/completions/mean_length"
-"""A number that every look with sampled answers has."""
+"""A scalar of every evaluation with sampled answers."""
 
 JUDGED = {"oracle": "eval/oracle_reward", "reward": "eval/reward", "win_rate": "eval/win_rate", "valid": "eval/valid"}
-"""Figures of what a judge says, and the number without which they are left out."""
+"""Figures of a judge's scores, and the scalar that each needs."""
 
 
 def answers(record: Record) -> None:
-    """Where the probability goes, the figures of the looks, and the answers of one prompt."""
+    """Draw the panel, the figures of the evaluations, and the answers to one prompt."""
     row(record, ["panel"], columns=1)
     events = record.events()
-    looks = events[events["kind"] == "evaluation"]
-    looks = looks[[SAMPLED in detail for detail in looks["detail"]]]
-    if looks.empty:
+    evaluations = events[events["kind"] == "evaluation"]
+    evaluations = evaluations[[SAMPLED in detail for detail in evaluations["detail"]]]
+    if evaluations.empty:
         st.caption(
             "Answers to held-out prompts are sampled before the first step, every eval_every steps and at the end; "
             "with eval_prompts = 0 they never are. They appear here, the policy's beside the reference's."
         )
         return
     st.subheader("Sampled answers to held-out prompts")
-    names = {name for detail in looks["detail"] for name in detail}
+    names = {name for detail in evaluations["detail"] for name in detail}
     judged = [figure for figure, name in JUDGED.items() if name in names]
     row(record, [*judged, "kl", "answer_length", "repetition"])
-    _samples(record, dict(zip(looks["step"], looks["number"])))
+    _samples(record, dict(zip(evaluations["step"], evaluations["number"])))
 
 
-def _samples(record: Record, looks: dict[int, int]) -> None:
-    """The reference's and the policy's answer to one prompt, side by side; the latest look unless another is asked for.
+def _samples(record: Record, evaluations: dict[int, int]) -> None:
+    """Draw the reference's and the policy's answer to one prompt side by side, at the latest or a chosen evaluation.
 
-    looks: step of a look -> the number of its event, which alone has the answers: no refresh reads those of all looks.
+    evaluations: Number of the event that holds the answers, by step of the evaluation; only the chosen event is read.
     """
     run = record.reader.folder.name
-    prompts = [sample["prompt"] for sample in _answers(record, next(iter(looks.values())))]
+    prompts = [sample["prompt"] for sample in _answers(record, next(iter(evaluations.values())))]
     if not prompts:
-        return  # the run went back behind this look just now; the next drawing knows
+        return  # the run has just resumed from an earlier step; the next drawing is right
     one, other = st.columns([3, 1])
     number = one.selectbox("Prompt", range(len(prompts)), format_func=lambda i: " ".join(prompts[i].split()), key=f"prompt-{run}")
-    asked = other.selectbox(
-        "Look", [LATEST, *looks], format_func=lambda step: step if step == LATEST else _when(step), key=f"look-{run}"
+    chosen = other.selectbox(
+        "Evaluation", [LATEST, *evaluations], format_func=lambda step: step if step == LATEST else _when(step), key=f"look-{run}"
     )
-    step = list(looks)[-1] if asked == LATEST else asked
-    same = [sample for sample in _answers(record, looks[step]) if sample["prompt"] == prompts[number]]
+    step = list(evaluations)[-1] if chosen == LATEST else chosen
+    same = [sample for sample in _answers(record, evaluations[step]) if sample["prompt"] == prompts[number]]
     sides = (("Reference", "reference_answer", "reference_reward"), (f"Policy {_when(step)}", "answer", "reward"))
     for cell, (title, answer, reward) in zip(st.columns(2), sides):
         with cell, st.container(border=True):

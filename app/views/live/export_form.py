@@ -1,4 +1,4 @@
-"""The Live page's Export: write a run's model to a folder of this machine."""
+"""The Live page's form Export: write a run's model to a folder of this machine."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from pathlib import Path
 import streamlit as st
 
 import lab
-from app.state.jobs import Job, show_progress
+from app.state.jobs import Job, Jobs, show_progress
 from app.text.plain import plain
 from lab import home
 from lab.run.handle import Run
 
-JOBS: dict[str, Job[Path]] = {}
-"""Exports by folder name of their run, until they have been looked at; kept here because a reload must find them."""
+JOBS: Jobs[str, Path] = Jobs()
+"""Exports by folder name of their run, until their outcome was dismissed."""
 
 TYPES = {"as trained": None, "float32": "float32", "bfloat16": "bfloat16"}
 
 
 EXPORT = "Export"
-"""The panel."""
+"""Name of the form."""
 
 
 def panels(run: Run) -> list[str]:
-    """A run with a checkpoint can be exported."""
+    """List the form for a run with a checkpoint."""
     return [EXPORT] if run.checkpoints() else []
 
 
 def section(run: Run, panel: str | None) -> None:
-    """The form, if it is asked for; how far an export is, and where it went."""
+    """Draw the form if it is open, and the progress or the outcome of an export."""
     job = JOBS.get(run.dir.name)
     if job is None and panel != EXPORT:
         return
@@ -41,11 +41,11 @@ def section(run: Run, panel: str | None) -> None:
             _outcome(run, job)
 
 
-def _form(run: Run, found: list[Path]) -> None:
+def _form(run: Run, checkpoints: list[Path]) -> None:
     key = run.dir.name
     st.caption("The model with its tokenizer and a card, for transformers and peft; the lab is not needed to load it.")
     kind, weights, where = st.columns([2, 2, 4], vertical_alignment="bottom")
-    adapter = (found[-1] / "adapter_config.json").exists()
+    adapter = (checkpoints[-1] / "adapter_config.json").exists()
     what = kind.selectbox("What", ["adapter", "merged"] if adapter else ["model"], key=f"export.what.{key}")
     dtype = weights.selectbox("Weights", list(TYPES), key=f"export.dtype.{key}", help="As trained: merged weights are float32.")
     folder = where.text_input("Folder on this machine", str(home.home() / "exports" / key), key=f"export.folder.{key}").strip()
@@ -64,5 +64,5 @@ def _outcome(run: Run, job: Job[Path]) -> None:
         st.success("The model was written to this folder:")
         st.code(str(job.result), language=None, wrap_lines=True)
     if st.button("Export again"):
-        del JOBS[run.dir.name]
+        JOBS.forget(run.dir.name, job)
         st.rerun()

@@ -1,4 +1,7 @@
-"""What the playground draws, computed by the library and kept: a slider that moves changes one objective, the others stay."""
+"""Fields of objectives over the plane of log X₁ and log X₂, computed once per objective and kept.
+
+Of several objectives on a page, a change recomputes only the one that was changed.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,25 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Literal, ParamSpec, TypeVar
 
+import numpy as np
+import pandas as pd
 import torch
 
 from lab.objectives import Draws, FieldData, Objective, PairLogps, State, Trajectory, field, flow, pairs_at
 from lab.plots.landscapes.landscape import descent_rate
 
 FINE, COARSE = 61, 21
-"""Points along each axis; coarse where an objective couples the pairs of a batch, so that every point is a call of its own."""
+"""Points along each axis; coarse if the objective couples the pairs of a batch, because every point is then a call of its own."""
 
 BENEATH, BENEATH_ALONE = 41, 15
-"""The same where the field lies beneath something else."""
+"""Points along each axis of a field below a scatter."""
 
 STEPS, FEW_STEPS = 80, 30
-"""Steps of a path, and of one where every point is a call of its own."""
+"""Steps of a descent path; few if every point is a call of its own."""
 
 MOST_STARTS = 12
 FURTHEST, MOST_TOKENS, LOWEST_REF = 50.0, 64, -8.0
-"""How far the sliders of the plane reach: nats either way, tokens a side, nats a token."""
+"""Limits of a plane: nats in either direction, tokens of an answer, nats per token."""
 
 Point = tuple[float, float]
 Direction = Literal["margin", "log X₁", "log X₂"]
@@ -35,11 +40,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Plane:
-    """What all objectives on the page share.
+    """The plane over which objectives are drawn.
 
-    log_x1, log_x2: ranges of the axes, nats.   tokens: lengths of the two answers.   ref: the reference's log-prob of each of
-    their tokens, nats.   starts: where descent begins.   seed: of what an objective draws at random.
-    seen: whether moving statistics are those after one batch, the start points, or those before the first step.
+    Attributes:
+        log_x1: Range of the horizontal axis, nats.
+        log_x2: Range of the vertical axis, nats.
+        tokens: Lengths of the two answers.
+        ref: The reference's log-prob of each token of the two answers, nats.
+        starts: Start points of gradient descent.
+        seed: Seed of the objective's random draws.
+        seen: True for moving statistics after one batch made of the start points, False for those before the first step.
     """
 
     log_x1: Point = (-10.0, 10.0)
@@ -64,8 +74,15 @@ class Plane:
 
 @dataclass(frozen=True)
 class Landscape:
-    """An objective over a plane: its field, the descent from the start points (None without any), that descent's step size, and
-    what it drew and remembered."""
+    """An objective over a plane.
+
+    Attributes:
+        data: The field.
+        path: Descent from the start points; None without any.
+        rate: Step size of the descent.
+        draws: The objective's random draws.
+        state: The objective's moving statistics.
+    """
 
     data: FieldData
     path: Trajectory | None
@@ -76,13 +93,20 @@ class Landscape:
 
 @lru_cache(32)
 def landscape(objective: Objective, plane: Plane) -> Landscape:
-    """The field of an objective and its descent. Raises what the objective raises."""
+    """Compute the field of an objective and its descent. Raises what the objective raises."""
     return _quickly(_landscape, objective, plane)
 
 
 @lru_cache(64)
 def along(objective: Objective, plane: Plane, direction: Direction, held: float) -> FieldData:
-    """The field that a cut is taken from: the whole plane for the margin, or one log-ratio with the other held, nats."""
+    """Compute the field for curves along one axis.
+
+    Args:
+        objective: The objective.
+        plane: The plane.
+        direction: "margin" for the whole plane, or the log-ratio that varies.
+        held: Value of the other log-ratio, nats.
+    """
     return landscape(objective, plane).data if direction == "margin" else _quickly(_line, objective, plane, direction, held)
 
 
@@ -106,10 +130,17 @@ def _line(objective: Objective, plane: Plane, direction: Direction, held: float)
 def field_over(
     objective: Objective, log_x1: Point, log_x2: Point, *, tokens: tuple[int, int], ref: Point, seen: tuple[Point, ...] = ()
 ) -> FieldData:
-    """The field of an objective over a plane of any size, to be drawn beneath points.
+    """Compute the field of an objective over a plane of any size, as the background of a scatter.
 
-    log_x1, log_x2: ranges, nats.   tokens, ref: lengths of the two answers and the reference's log-prob of each token, nats.
-    seen: points that moving statistics have seen one batch of.   Raises what the objective raises.
+    Args:
+        objective: The objective.
+        log_x1: Range of the horizontal axis, nats.
+        log_x2: Range of the vertical axis, nats.
+        tokens: Lengths of the two answers.
+        ref: The reference's log-prob of each token, nats.
+        seen: Points of the batch that moving statistics were updated with; () for none.
+
+    Raises what the objective raises.
     """
     return _quickly(_field_over, objective, log_x1, log_x2, tokens, ref, seen)
 
@@ -142,9 +173,9 @@ SAMPLES = ((0.5, -0.5), (-1.0, 1.5), (2.0, 0.7), (-2.3, -1.1), (0.3, 2.9), (-0.7
 
 @lru_cache(64)
 def held_fixed(objective: Objective, tokens: tuple[int, int] = (8, 8)) -> str:
-    """Return what the gradient of the loss holds fixed: "margin", "something" where it is another one, "" where there is none.
+    """Return which part the gradient of the loss treats as constant: "margin", "something" for another part, "" for none.
 
-    Found by comparing the values beside a few points with the derivatives there: most of them disagree where a part is held.
+    Compares finite differences of the loss at a few points with its derivatives: most disagree if a part is held fixed.
     """
     return _quickly(_held_fixed, objective, tokens)
 
@@ -171,8 +202,47 @@ def _held_fixed(objective: Objective, tokens: tuple[int, int]) -> str:
     return "margin" if "target_margin" in outcome.terms else "something"
 
 
+def draws_tokens(objective: Objective) -> bool:
+    """Return whether the objective draws tokens of the answers at random, as SGDPO draws its pilots."""
+    zero = torch.zeros(2, dtype=torch.float64)
+    pairs = pairs_at(objective, zero, zero, tokens=(4, 4), ref=(-2.0, -2.0))
+    state = objective.dataset_state([pairs]) if objective.needs_dataset else objective.initial_state()
+    with torch.no_grad():
+        outcome = objective(pairs, state, objective.draw(pairs, torch.Generator().manual_seed(0)), training=False)[0]
+    return "pilot_chosen" in outcome.token_terms
+
+
+def depends_on_history(objective: Objective) -> bool:
+    """Return whether the loss depends on batches or a data set seen before."""
+    return objective.needs_dataset or bool(objective.initial_state())
+
+
+TYPICAL: tuple[tuple[int, int], Point] = ((8, 8), (-2.0, -2.0))
+"""Tokens of both answers and the reference's log-prob of each (nats), for runs without token values."""
+
+
+def typical_answers(tokens: pd.DataFrame) -> tuple[tuple[int, int], Point]:
+    """Return the mean lengths of both answers and the reference's mean log-prob of a token, nats.
+
+    Args:
+        tokens: Token values of a step in the columns of `StoreReader.tokens`.
+    """
+    sides = [tokens[tokens["side"] == side] for side in ("chosen", "rejected")]
+    lengths = [max(1, round(float(np.mean([len(ids) for ids in side["ids"]])))) for side in sides]
+    known = [[logps for logps in side["ref_logps"] if logps is not None] for side in sides]
+    levels = [min(round(float(np.concatenate(logps).mean()), 1), 0.0) if logps else -2.0 for logps in known]
+    return (lengths[0], lengths[1]), (levels[0], levels[1])
+
+
+def representative_points(log_x1: np.ndarray, log_x2: np.ndarray) -> tuple[Point, ...]:
+    """Return a few points, rounded to whole nats, that stand for the quantiles of all pairs' log-ratios [n], [n]."""
+    shares = np.linspace(0.1, 0.9, 5)
+    x1, x2 = (np.nanquantile(values, shares).round() for values in (log_x1, log_x2))
+    return tuple((float(x), float(y)) for x, y in zip(x1, x2[::-1]) if np.isfinite(x) and np.isfinite(y))
+
+
 def parse_starts(text: str) -> tuple[Point, ...]:
-    """Points typed as "0, 0; -3, 2". Raises ValueError in one sentence."""
+    """Parse points written as "0, 0; -3, 2". Raises ValueError with one sentence."""
     points = []
     for part in filter(None, (p.strip() for p in text.split(";"))):
         try:
@@ -188,26 +258,26 @@ def parse_starts(text: str) -> tuple[Point, ...]:
 
 
 def written(points: tuple[Point, ...]) -> str:
-    """Points as `parse_starts` reads them."""
+    """Write points as `parse_starts` reads them."""
     return "; ".join(f"{one:g}, {other:g}" for one, other in points)
 
 
 @cache
 def _worker() -> ThreadPoolExecutor:
-    """A thread whose tensor operations use one core.
+    """Return a thread whose tensor operations use one core.
 
-    A descent is hundreds of operations on a few numbers each, and some of them (the log-sigmoid) wake all cores for one number:
-    where another process keeps a core busy that takes 1300 ms instead of 50.
+    A descent is hundreds of operations on a few numbers each, and some of them (the log-sigmoid) use all cores for one number:
+    if another process keeps a core busy, that takes 1300 ms instead of 50.
     """
     cores = torch.get_num_threads()
     worker = ThreadPoolExecutor(1, "landscape", initializer=_use_one_core)
     worker.submit(int).result()
-    torch.set_num_threads(cores)  # threads that begin later take the last setting of any thread
+    torch.set_num_threads(cores)  # later threads inherit the last setting of any thread
     return worker
 
 
 def _use_one_core() -> None:
-    torch.get_num_threads()  # a thread takes the common setting when it first asks, and would overwrite its own
+    torch.get_num_threads()  # the first call reads the common setting, and would overwrite this thread's own
     torch.set_num_threads(1)
 
 
@@ -216,9 +286,9 @@ def _quickly(work: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
 
 
 def _fixed(objective: Objective, plane: Plane) -> dict[str, Any]:
-    """The arguments of `field` and `flow` that stay the same all over the plane."""
-    one = _pairs(objective, ((0.0, 0.0),), plane)
-    draws = objective.draw(one, torch.Generator().manual_seed(plane.seed))
+    """Return the arguments of `field` and `flow` that are constant over the plane."""
+    origin = _pairs(objective, ((0.0, 0.0),), plane)
+    draws = objective.draw(origin, torch.Generator().manual_seed(plane.seed))
     return {"tokens": plane.tokens, "ref": plane.ref, "draws": draws, "state": _state(objective, plane)}
 
 
@@ -235,6 +305,6 @@ def _state(objective: Objective, plane: Plane) -> State:
 
 
 def _pairs(objective: Objective, points: tuple[Point, ...], plane: Plane) -> PairLogps:
-    """Pairs that stand at these points of the plane."""
+    """Build pairs at these points of the plane."""
     x1, x2 = torch.tensor(points, dtype=torch.float64).unbind(-1)
     return pairs_at(objective, x1, x2, tokens=plane.tokens, ref=plane.ref)

@@ -1,4 +1,4 @@
-"""A run in words and numbers, at the head of the page."""
+"""The head of the Live page: state, description and latest numbers of the run."""
 
 from __future__ import annotations
 
@@ -10,21 +10,18 @@ import streamlit as st
 from app.state.objective_in_use import spec_at
 from app.text.plain import plain
 from app.text.run_text import STATES, duration, objective_name, parameters, preparing
-from app.views.live import steering
+from app.views.live import controls
 from lab.plots import Record
 from lab.run.handle import Run
 from lab.store import ENDED
 
 
 def facts(run: Run, state: str, status: dict[str, Any], record: Record) -> None:
-    """State, and what is trained on what, on one line; progress, loss, throughput and times on the next.
-
-    All of them are those of the step that is shown.
-    """
+    """Draw state and description on one line; progress, loss, throughput and times on the next, all for the step that is shown."""
     config = run.manifest["config"]
     past = record.until is not None
     step, steps = record.step if past else int(status.get("step", 0)), int(config["steps"])
-    word, colour, icon = steering.STOPPING if steering.stops(run, state, status) else STATES[state]
+    word, colour, icon = controls.STOPPING if controls.stops(run, state, status) else STATES[state]
     spec = spec_at(run, record.until)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.badge(word, icon=f":material/{icon}:", color=colour)
@@ -71,6 +68,6 @@ def sentence(run: Run, spec: dict[str, Any], record: Record) -> str:
 
 
 def last_value(record: Record, name: str) -> float | None:
-    """A scalar at the moment that is shown."""
+    """Return the latest value of a scalar up to the step that is shown."""
     values = record.scalars([name])[name].dropna()
     return float(values.iloc[-1]) if len(values) else None

@@ -1,4 +1,4 @@
-"""What the tabs of the Live page hold. Only the open one is drawn."""
+"""The tabs of the Live page. Only the open one is drawn."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from app.views.live.answers import answers
+from app.views.live.answers_tab import answers
 from app.views.live.charts import chart, row
-from app.views.live.plane import scatter
-from app.views.live.tokens import painting
+from app.views.live.pairs_scatter import scatter
+from app.views.live.tokens_tab import painting
 from lab.plots import DISTRIBUTION, FIGURES, SCALAR, Record, entry
 from lab.plots.run.confusion import PREFIX
 from lab.run.handle import Run
@@ -18,17 +18,17 @@ BOTH = ("loss", "margins", "accuracy", "rewards", "logps", "log_ratios")
 """Curves that every objective has."""
 
 OWN = ("pilots", "weights", "target_margin")
-"""Curves of what some objectives have and others have not: SGDPO's pilots, weights of the sides, alpha-DPO's margin."""
+"""Curves that only some objectives have: SGDPO's pilots, weights of the sides, alpha-DPO's margin."""
 
 OVER_PAIRS = ("pilot_chosen", "pilot_rejected", "target_margin", "weight_chosen", "weight_rejected")
-"""Distributions that are shown unless others are asked for, where the run has them."""
+"""Distributions that are selected at first, if the run has them."""
 
 
 def curves(run: Run, record: Record) -> None:
-    """The objective's own numbers, both sides, and whatever else was recorded."""
+    """Draw the curves of both sides, the objective's own terms, and chosen other scalars."""
     row(record, BOTH)
-    there = set(record.scalar_names(""))
-    own = [name for name in OWN if there & set(FIGURES[name].scalars)]
+    recorded = set(record.scalar_names(""))
+    own = [name for name in OWN if recorded & set(FIGURES[name].scalars)]
     row(record, own, columns=max(2, len(own)))
     if "degree" in record.term_names():
         row(record, ["degree", "confusion"], columns=2)
@@ -43,11 +43,11 @@ def curves(run: Run, record: Record) -> None:
 
 
 def pairs(run: Run, record: Record) -> None:
-    """Where all pairs stand, and how every term is spread over them."""
+    """Draw the scatter of all pairs and the distributions of the chosen terms."""
     scatter(run, record)
     terms = record.term_names()
     if not terms:
-        st.caption("How every term is spread over the pairs appears here after the first step.")
+        st.caption("The distributions of the terms appear here after the first step.")
         return
     shown = st.pills(
         "Terms",
@@ -62,7 +62,7 @@ def pairs(run: Run, record: Record) -> None:
 
 
 def gradient(run: Run, record: Record) -> None:
-    """What each layer gets from either side, and the pace."""
+    """Draw the gradient by layer and side, its norm, the learning rate and the throughput."""
     chart(record, "layers")
     row(record, ["grad_norm", "learning_rate", "throughput", "probe_cost"], columns=2)
 
@@ -74,4 +74,4 @@ TABS: dict[str, Callable[[Run, Record], None]] = {
     "Gradient": gradient,
     "Answers": lambda run, record: answers(record),
 }
-"""Title of a tab -> what draws it."""
+"""Functions that draw the tabs, by title."""

@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 
 import lab
-from app.state.landscapes import held_fixed
-from app.views.inspect import degrees, painted
+from app.views.inspect import degrees
+from app.widgets import token_view
 from lab import whatif
 from lab.objectives import make_objective
 from lab.pairs import Pair, degrade, removed_spans
 from lab.plots import KINDS, Paint
 from lab.plots.comparison.overlay import overlay
+from lab.plots.landscapes.computed import held_fixed
 from lab.whatif.degrees import degree_guesses
 from tests.app.test_inspect import html, message, opened, until
 
@@ -29,17 +30,22 @@ ANSWER = "Knead the soft dough, warm the old oven, then bake the round bread and
 )
 def test_choices_follow_from_the_objective(objective: str | dict[str, str], more: list[str]) -> None:
     given = {"name": objective} if isinstance(objective, str) else objective
-    offered = painted.choices(make_objective(**given), reference=True)
+    offered = token_view.choices(make_objective(**given), reference=True)
     assert offered == ["difference", "log_ratio", "credit", *more]
-    assert "log_ratio" not in painted.choices(make_objective("simpo"), reference=False)
+    assert "log_ratio" not in token_view.choices(make_objective("simpo"), reference=False)
 
 
 def test_constant_credit_is_explained() -> None:
     def painting(*values: float) -> Paint:
         return Paint(KINDS["credit"], {"chosen": np.array(values), "rejected": np.array([-0.5, -0.5])}, 1.0)
 
-    assert "pushes all of them alike" in painted.constant(painting(0.25, 0.25, 0.25))
-    assert not painted.constant(painting(0.25, 0.1, 0.25))
+    assert "pushes all of them alike" in token_view.constant(painting(0.25, 0.25, 0.25))
+    assert not token_view.constant(painting(0.25, 0.1, 0.25))
+
+
+def test_what_is_computed_has_a_name() -> None:
+    assert "degree head" in token_view.progress_text(token_view.DEGREES)
+    assert token_view.progress_text("log_ratio") == "Computing the log-ratio of every token ..."
 
 
 def test_what_a_degree_removes_is_struck_out() -> None:
@@ -81,7 +87,7 @@ def test_spo_shows_degraded_answers_and_the_heads_guess(model_folder: Callable[[
     app = opened(run.dir.name, pair=pair.id)
     switch = app.segmented_control("inspect.paint")
     assert "Pilot" not in switch.options
-    switch.set_value(painted.DEGREES).run()
-    until(app, lambda: "The head guesses degree" in message(app))
+    switch.set_value(token_view.DEGREES).run()
+    until(app, lambda: "The head predicts degree" in message(app))
     assert html(app).count("<del>") == sum(map(len, removed_spans(pair.chosen, 4)))
     whatif.free()

@@ -1,21 +1,20 @@
-"""Both answers of a pair side by side: their difference, a heat map on their tokens, or the degraded answers of SPO."""
+"""Both answers of a pair side by side: their word-by-word difference, or a heat map on their tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import streamlit as st
-import torch
 
 from app.widgets.difference import answers_html
 from app.widgets.figure import dark
 from app.widgets.heat import answer_html, legend_html, plain_html
 from app.widgets.pair_view import shown
-from lab.objectives import Objective, pairs_at
+from lab.objectives import Objective
 from lab.plots import KINDS, Paint, paint, paintable
+from lab.plots.landscapes.computed import draws_tokens
 from lab.policy.text.pieces import pieces
 
 DIFFERENCE, DEGREES = "difference", "degrees"
@@ -24,9 +23,11 @@ SIDES = ("chosen", "rejected")
 
 
 def choices(objective: Objective | None, reference: bool) -> list[str]:
-    """The pictures that there are of an objective's pairs, found by asking it. None: one that cannot be made any more.
+    """List the pictures that an objective's pairs have.
 
-    reference: whether the run has the reference's log-probs.
+    Args:
+        objective: None if it cannot be built any more.
+        reference: Whether the run has the reference's log-probs.
     """
     offered = [DIFFERENCE, *(["log_ratio"] if reference else []), "credit"]
     if objective is None:
@@ -34,42 +35,46 @@ def choices(objective: Objective | None, reference: bool) -> list[str]:
     return offered + (["pilot"] if draws_tokens(objective) else []) + ([DEGREES] if objective.degraded_spec() else [])
 
 
-def draws_tokens(objective: Objective) -> bool:
-    """Whether the objective draws tokens of the answers at random, as SGDPO draws its pilots."""
-    zero = torch.zeros(2, dtype=torch.float64)
-    pairs = pairs_at(objective, zero, zero, tokens=(4, 4), ref=(-2.0, -2.0))
-    state = objective.dataset_state([pairs]) if objective.needs_dataset else objective.initial_state()
-    with torch.no_grad():
-        outcome = objective(pairs, state, objective.draw(pairs, torch.Generator().manual_seed(0)), training=False)[0]
-    return "pilot_chosen" in outcome.token_terms
-
-
 def switch(key: str, offered: Sequence[str]) -> str:
-    """Control that selects one of the offered pictures; returns the selected one."""
-    if st.session_state.get(key, DIFFERENCE) not in offered:  # of another run, which has more
-        st.session_state[key] = DIFFERENCE
+    """Draw a control that selects one of the offered pictures, at first the first one; return the selected one."""
+    if st.session_state.get(key, offered[0]) not in offered:  # selected for a run that has more pictures
+        st.session_state[key] = offered[0]
     wanted = st.segmented_control(
         "Paint",
         list(offered),
-        default=DIFFERENCE if key not in st.session_state else None,
+        default=offered[0] if key not in st.session_state else None,
         required=True,
         format_func=lambda name: TITLES[name],
         key=key,
         label_visibility="collapsed",
     )
-    return wanted or DIFFERENCE
+    return wanted or offered[0]
+
+
+def progress_text(wanted: str) -> str:
+    """Return what is computed while a picture is not there yet."""
+    if wanted == DEGREES:
+        return "Computing the degree head's predictions for the degraded answers ..."
+    return "Comparing the two answers ..." if wanted == DIFFERENCE else f"Computing the {TITLES[wanted].lower()} of every token ..."
 
 
 def draw(
     wanted: str, texts: tuple[str, str], tokens: pd.DataFrame | None, tokenizer: Any, notes: tuple[str, str] = ("", "")
 ) -> None:
-    """Both answers. tokens: token values of the pair in the columns of `TokenReader.read`, or None; texts: chosen and rejected.
-    notes: said below each answer."""
+    """Draw both answers.
+
+    Args:
+        wanted: One of `choices`, except `DEGREES`.
+        texts: The chosen and the rejected answer, for `DIFFERENCE` and where there are no tokens.
+        tokens: Token values of the pair in the columns of `StoreReader.tokens`, or None.
+        tokenizer: The tokenizer of the run.
+        notes: A line below each answer.
+    """
     if wanted == DIFFERENCE:
         _boxes(answers_html(*(shown(text) for text in texts)), notes)
         st.caption("Underlined: what only one of the two answers has.")
         return
-    if tokens is None:  # no colours, rather than those of another picture
+    if tokens is None:  # uncoloured, rather than with the colours of another picture
         _boxes((plain_html(shown(texts[0])), plain_html(shown(texts[1]))), notes)
         return
     if wanted not in paintable(tokens):
@@ -78,7 +83,7 @@ def draw(
         st.caption(f"There is nothing to paint: {why}.")
         return
     painting = paint(tokens, wanted)
-    ids = {row.side: row.ids for row in tokens.itertuples()}
+    ids: dict[str, Any] = {str(row.side): row.ids for row in tokens.itertuples()}
     one, other = (answer_html(pieces(tokenizer, ids[side]), painting, side, dark()) for side in SIDES)
     _boxes((one, other), notes)
     st.html(legend_html(painting, dark()))
@@ -87,8 +92,8 @@ def draw(
 
 
 def constant(painting: Paint) -> str:
-    """Why all tokens of a side have one colour, where they have; else ""."""
-    if any(len(values) < 2 or not np.allclose(values, values[0], rtol=1e-3, atol=0) for values in painting.values.values()):
+    """Explain why all tokens of a side have the same credit; "" if they have not."""
+    if not painting.uniform:
         return ""
     return (
         "Every token of an answer has the same credit here: this objective sees an answer only through the sum (or mean) of its "

@@ -1,4 +1,4 @@
-"""What goes wrong in a run, in plain words: the findings, the numbers and thresholds behind them, and the pairs that cause them."""
+"""The findings about a run, with their numbers, thresholds and the pairs that cause them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.pages import INSPECT
 from app.text.plain import plain, table
-from app.views.live import steering
+from app.views.live import controls
 from app.widgets import notifying
 from app.widgets.forms import widget
 from lab.diagnosis import CHECKS, CheckResult, Diagnosis, Thresholds, read_thresholds, run_checks, select_findings, write_thresholds
@@ -21,34 +21,39 @@ from lab.store import ENDED, RunError
 ICONS = {"notice": ":material/info:", "warning": ":material/warning:", "error": ":material/error:"}
 
 PATIENCE = 10.0
-"""Seconds that a look stands while its run goes on: findings do not change from step to step."""
-
-"""The page that opens a pair."""
+"""Seconds after which the checks of a live run are repeated: findings do not change from step to step."""
 
 NAMED = 2
-"""Findings that the closed line names."""
+"""Findings named in the folded line."""
 
 SHOWN_WARNINGS = 3
-"""Warnings of the run itself that are written out."""
+"""Warnings of the run itself that are shown in full."""
 
 KEPT = "diagnosis.thresholds"
-"""In the session: folder name of a run -> the thresholds that were set here."""
+"""In the session: the thresholds set here, by folder name of the run."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the checks saw of a run: `asked` is the run, the step and the thresholds it was for, `at` the step it saw."""
+class CachedChecks:
+    """The cached result of the checks.
 
-    asked: tuple[str, int | None, Thresholds]
+    Attributes:
+        key: Run, requested step and thresholds.
+        at: The step that was checked.
+        taken: Time of the check, by `time.monotonic()`.
+        seen: Result of each check.
+    """
+
+    key: tuple[str, int | None, Thresholds]
     at: int
     taken: float
     seen: Mapping[str, CheckResult]
 
 
 def section(run: Run, step: int | None, warned: Mapping[str, int] | None = None) -> None:
-    """The findings as they stand at a step (None: now) and the warnings, on one line that opens; the desktop's notifications.
+    """Draw the findings at a step (None: now) and the warnings on one line that opens, and the notification switch.
 
-    warned: what the run has warned of by itself, with the step of each.
+    warned: warnings of the run itself, with the step of each.
     """
     name, warned = run.dir.name, warned or {}
     try:
@@ -56,19 +61,19 @@ def section(run: Run, step: int | None, warned: Mapping[str, int] | None = None)
     except RunError as error:
         st.warning(plain(str(error)))
         limits = Thresholds()
-    look = _look(run, step, limits)
-    findings = select_findings(look.seen, look.at, limits)
+    result = _check(run, step, limits)
+    findings = select_findings(result.seen, result.at, limits)
     with st.container(horizontal=True, vertical_alignment="top"):
-        # Closed, the list holds nothing: its lines are neither sent nor drawn.
+        # A closed list is empty: its lines are neither sent nor drawn.
         box = st.expander(headline(findings, warned), icon=_icon(findings, warned), key=f"checks-{name}", on_change="rerun")
         notifying.button(name, notifying.news(run))
     if not box.open:
         return
     with box:
-        for one in findings:
-            _finding(run, one, limits)
+        for finding in findings:
+            _finding(run, finding, limits)
         _warnings(warned)
-        _all_checks(look.seen)
+        _all_checks(result.seen)
         _other_thresholds(run, limits, {one.kind for one in findings})
 
 
@@ -90,7 +95,7 @@ def _icon(findings: Sequence[Diagnosis], warned: Mapping[str, int]) -> str:
 
 
 def _warnings(warned: Mapping[str, int]) -> None:
-    """Return the warnings of the run, the latest last."""
+    """Draw the latest warnings of the run, the newest last."""
     for message, step in list(warned.items())[-SHOWN_WARNINGS:]:
         st.warning(plain(f"Step {step:,}: {message}" if step else message), icon=ICONS["warning"])
     if len(warned) > SHOWN_WARNINGS:
@@ -98,23 +103,28 @@ def _warnings(warned: Mapping[str, int]) -> None:
 
 
 def thresholds_of(run: Run) -> Thresholds:
-    """The thresholds in use: those set in this session, else those kept with the run. Raises RunError if their file is damaged."""
+    """Return the thresholds set in this session, else those kept with the run. Raises RunError if their file is damaged."""
     kept: dict[str, Thresholds] = st.session_state.setdefault(KEPT, {})
     return kept[run.dir.name] if run.dir.name in kept else read_thresholds(run.dir)
 
 
-def _look(run: Run, step: int | None, limits: Thresholds) -> Look:
-    """The checks at a step; what was seen a moment ago is not looked for again."""
-    asked = (run.dir.name, step, limits)
+def _check(run: Run, step: int | None, limits: Thresholds) -> CachedChecks:
+    """Return the result of the checks at a step, cached for a moment."""
+    key = (run.dir.name, step, limits)
     last = st.session_state.get("diagnosis")
     now, at = time.monotonic(), run.step if step is None else step
-    if isinstance(last, Look) and last.asked == asked and (last.at == at or now - last.taken < PATIENCE) and run.state not in ENDED:
+    if (
+        isinstance(last, CachedChecks)
+        and last.key == key
+        and (last.at == at or now - last.taken < PATIENCE)
+        and run.state not in ENDED
+    ):
         return last
-    if isinstance(last, Look) and last.asked == asked and last.at == at and step is not None:
+    if isinstance(last, CachedChecks) and last.key == key and last.at == at and step is not None:
         return last
-    look = Look(asked, at, now, run_checks(run.reader, step=step, thresholds=limits))
-    st.session_state["diagnosis"] = look
-    return look
+    result = CachedChecks(key, at, now, run_checks(run.reader, step=step, thresholds=limits))
+    st.session_state["diagnosis"] = result
+    return result
 
 
 def _finding(run: Run, one: Diagnosis, limits: Thresholds) -> None:
@@ -132,36 +142,36 @@ def _finding(run: Run, one: Diagnosis, limits: Thresholds) -> None:
 
 
 def _without_change(run: Run, kind: str, after: int) -> None:
-    """The button that resumes an ended run without the change that caused a finding."""
+    """Draw the button that resumes an ended run without the change that caused a finding."""
     state = run.state
     clicked = st.button(
         f"Resume without the change at step {after:,}",
         icon=":material/undo:",
         key=f"without-{run.dir.name}-{kind}",
-        disabled=state not in ENDED or run.dir.name in steering.JOBS,
+        disabled=state not in ENDED or run.dir.name in controls.JOBS,
         help="Go back to the last checkpoint from before the change and continue as if it had never been made. What was trained "
-        "since then is dropped." + ("" if state in ENDED else " Stop the run first."),
+        "since then is discarded." + ("" if state in ENDED else " Stop the run first."),
     )
     if clicked:
-        steering.take_up(run, without_change=after)
+        controls.resume_from_checkpoint(run, without_change=after)
         st.rerun(scope="app")
 
 
 def _numbers(numbers: Mapping[str, float]) -> None:
-    """The numbers as a small table."""
+    """Draw the numbers as a small table."""
     if numbers:
         st.markdown(table(("what", "value"), [(what, _written(value)) for what, value in numbers.items()]))
 
 
 def _written(value: float) -> str:
-    """A number with all the digits of its whole part."""
+    """Format a number with all digits of its integer part."""
     if math.isnan(value):
         return "–"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _pairs(run: Run, one: Diagnosis) -> None:
-    """Links to the pairs that cause it, the worst first."""
+    """Draw links to the pairs that cause a finding, the worst first."""
     if not one.pairs:
         return
     st.caption("Pairs that cause it, the worst first")
@@ -171,18 +181,18 @@ def _pairs(run: Run, one: Diagnosis) -> None:
 
 
 def _all_checks(seen: Mapping[str, CheckResult]) -> None:
-    """Every check with what it sees now."""
+    """Draw a table of every check with its present state."""
     rows = []
     for kind, one in seen.items():
-        state = "found" if one.message else "not yet" if one.missing else "fine"
+        state = "finding" if one.message else "not yet" if one.missing else "fine"
         numbers = one.missing or ", ".join(f"{what} {_written(value)}" for what, value in one.numbers.items())
         rows.append((CHECKS[kind].title, state, numbers))
-    st.markdown(table((f"All {len(CHECKS)} checks", "state", "what it sees"), rows))
+    st.markdown(table((f"All {len(CHECKS)} checks", "state", "numbers"), rows))
 
 
-def _other_thresholds(run: Run, limits: Thresholds, found: set[str]) -> None:
-    """The thresholds of a check that is silent; those of a finding stand beside it."""
-    kinds = [kind for kind, check in CHECKS.items() if check.thresholds and kind not in found]
+def _other_thresholds(run: Run, limits: Thresholds, shown: set[str]) -> None:
+    """Draw the thresholds of a check without a finding; those of a finding are beside it."""
+    kinds = [kind for kind, check in CHECKS.items() if check.thresholds and kind not in shown]
     kind = st.selectbox(
         "Thresholds of", kinds, format_func=lambda kind: CHECKS[kind].title, key=f"checked-{run.dir.name}", index=None
     )
@@ -191,7 +201,7 @@ def _other_thresholds(run: Run, limits: Thresholds, found: set[str]) -> None:
 
 
 def _threshold_widgets(run: Run, kind: str, limits: Thresholds) -> None:
-    """Change what decides a check: at once for this session, for everybody with "Keep for this run"; and the way back."""
+    """Draw fields for a check's thresholds: they hold in this session, and for all readers after "Keep for this run"."""
     names, name = CHECKS[kind].thresholds, run.dir.name
     if not names:
         return
@@ -208,7 +218,7 @@ def _threshold_widgets(run: Run, kind: str, limits: Thresholds) -> None:
         st.rerun(scope="fragment" if _in_fragment() else "app")
     with st.container(horizontal=True):
         st.button(
-            "Back to default",
+            "Reset to default",
             key=f"default-{name}-{kind}",
             disabled=not set(limits.changed()) & set(names),
             on_click=_back,
@@ -217,12 +227,12 @@ def _threshold_widgets(run: Run, kind: str, limits: Thresholds) -> None:
         st.button(
             "Keep for this run",
             key=f"keep-{name}-{kind}",
-            help="The run's own watchman, its alerts, the command line and notebooks judge by these thresholds, too.",
+            help="The run's alerts, the command line and notebooks use these thresholds, too.",
             on_click=_keep,
             args=(run,),
         )
-    if said := st.session_state.get(f"threshold.said.{name}"):
-        st.caption(plain(said))
+    if message := st.session_state.get(f"threshold.message.{name}"):
+        st.caption(plain(message))
 
 
 def _in_fragment() -> bool:
@@ -244,7 +254,7 @@ def _keep(run: Run) -> None:
     limits = thresholds_of(run)
     try:
         write_thresholds(run.dir, limits)
-        said = f"Kept: {len(limits.changed())} thresholds differ from the defaults."
+        message = f"Kept: {len(limits.changed())} thresholds differ from the defaults."
     except OSError as error:
-        said = f"The thresholds cannot be kept ({error.strerror})."
-    st.session_state[f"threshold.said.{run.dir.name}"] = said
+        message = f"The thresholds cannot be kept ({error.strerror})."
+    st.session_state[f"threshold.message.{run.dir.name}"] = message

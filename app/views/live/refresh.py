@@ -1,4 +1,4 @@
-"""What is redrawn while a run trains: its facts in words, its warnings, the bar that travels in time, and the open tab."""
+"""The part of the Live page that is redrawn while a run trains: head, findings, time bar and the open tab."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections import deque
 
 import streamlit as st
 
+from app.state import pacing
 from app.state.moment import moment
 from app.state.navigation import open_pair
 from app.text.plain import plain
-from app.views.live import diagnosis, save_figure, travel
+from app.views.live import findings, save_figure, time_bar
 from app.views.live.charts import OPEN_PAIR
-from app.views.live.facts import facts
-from app.views.live.sections import TABS
+from app.views.live.heading import facts
+from app.views.live.tabs import TABS
 from app.widgets import shortcuts
 from app.widgets.save_dialog import rerun_if_asked
 from lab.plots import Record
@@ -22,34 +23,28 @@ from lab.run.handle import Run
 from lab.store import ENDED, RunError
 from lab.training import trained_here
 
-INTERVAL, LONGEST = 1.0, 4.0
-"""Seconds between two drawings of a live run, at least and at most."""
-
-SHARE = 0.035
-"""Of the time: what drawings may take of a run that trains in this process. The interval keeps to it."""
-
 INTERVALS, COSTS = "drawing-intervals", "drawing-costs"
-"""In the session, by run: seconds between two drawings, where that is not INTERVAL; seconds of processor of the latest drawings."""
+"""In the session, by run: seconds between two drawings if not `pacing.INTERVAL`; processor seconds of the latest drawings."""
 
 
 def watch(run: Run, state: str) -> None:
-    """Draw the run; again every second while it lives, less often where that would hold up its training (see SHARE)."""
+    """Draw the run, every second while it trains, less often if that would delay its training (see `pacing`)."""
     st.fragment(_keep_pace, run_every=None if state in ENDED else _interval(run))(run, state)
 
 
 def _interval(run: Run) -> float:
-    return float(st.session_state.get(INTERVALS, {}).get(run.dir.name, INTERVAL))
+    return float(st.session_state.get(INTERVALS, {}).get(run.dir.name, pacing.INTERVAL))
 
 
 def _keep_pace(run: Run, drawn_state: str) -> None:
-    """Draw, and change the interval where the drawings turn out to cost more, or much less, than they may."""
+    """Draw, and adapt the interval if the drawings cost more, or much less, than `pacing.SHARE`."""
     began = time.thread_time()
     _draw(run, drawn_state)
-    if run.dir not in trained_here():
+    if run.dir.resolve() not in trained_here():
         return
     recent = st.session_state.setdefault(COSTS, {}).setdefault(run.dir.name, deque(maxlen=5))
     recent.append(time.thread_time() - began)
-    wanted = min(max(statistics.median(recent) / SHARE, INTERVAL), LONGEST)
+    wanted = min(max(statistics.median(recent) / pacing.SHARE, pacing.INTERVAL), pacing.LONGEST)
     if len(recent) == recent.maxlen and not 0.6 < wanted / _interval(run) < 1.2:
         st.session_state.setdefault(INTERVALS, {})[run.dir.name] = wanted
         recent.clear()
@@ -60,7 +55,7 @@ def _draw(run: Run, drawn_state: str) -> None:
     state = run.state
     rerun_if_asked()
     if state != drawn_state:
-        st.rerun(scope="app")  # the buttons outside have to follow
+        st.rerun(scope="app")  # the buttons outside this part must follow
     if pair := st.session_state.pop(OPEN_PAIR, None):
         open_pair(run.dir.name, pair, moment(run.dir.name))
     record = _record(run)
@@ -73,8 +68,8 @@ def _draw(run: Run, drawn_state: str) -> None:
             st.warning(plain(message), icon=":material/warning:")
         return
     bar = st.container()
-    with st.container():  # one each, always in the same place: a figure that moves in the page is made anew and loses its zoom
-        diagnosis.section(run, moment(run.dir.name), _warned(record))
+    with st.container():  # always the same place: a figure that moves in the page is recreated and loses its zoom
+        findings.section(run, moment(run.dir.name), _warned(record))
     tabs = st.tabs(list(TABS), key="live-tab", on_change="rerun")
     for tab, section in zip(tabs, TABS.values()):
         if tab.open:
@@ -85,36 +80,36 @@ def _draw(run: Run, drawn_state: str) -> None:
 
 
 def _moves(run: Run, state: str, record: Record) -> None:
-    """The bar and the keys. The bar comes last: its arrival in the browser says that the step it asked for is drawn."""
+    """Draw the time bar and register the keys. The bar is drawn last: its arrival tells the browser that the step is drawn."""
     live = {
-        ",": shortcuts.Key("one step back", lambda: travel.press("back")),
-        ".": shortcuts.Key("one step forward", lambda: travel.press("forward")),
-        "p": shortcuts.Key("play, or hold what is played", lambda: travel.press("play")),
-        "l": shortcuts.Key("back to the latest step", lambda: travel.press("latest")),
+        ",": shortcuts.Key("one step back", lambda: time_bar.press("back")),
+        ".": shortcuts.Key("one step forward", lambda: time_bar.press("forward")),
+        "p": shortcuts.Key("play, or hold", lambda: time_bar.press("play")),
+        "l": shortcuts.Key("back to the latest step", lambda: time_bar.press("latest")),
         "s": shortcuts.Key("save a chart: its numbers or its picture", lambda: save_figure.ask_for("loss")),
-        "P": shortcuts.Key("pause the training itself, or let a paused run go on", lambda: _pause(run)),
+        "P": shortcuts.Key("pause the training, or resume a paused run", lambda: _pause(run)),
     }
     with st.container(horizontal=True, vertical_alignment="center"):
-        travel.bar(run.dir.name, record)
+        time_bar.bar(run.dir.name, record)
         shortcuts.help_button(live)
     shortcuts.listen(live, key="live-keys")
 
 
 def _pause(run: Run) -> None:
-    """Shift and p: for the training itself."""
+    """Pause the run, or resume it if it is paused."""
     try:
         if run.state == "paused":
             run.resume()
-            st.toast("Asked the run to go on.")
+            st.toast("Resuming the run.")
         else:
             run.pause()
-            st.toast("Asked the run to pause; it holds after the current step.")
+            st.toast("Pausing: the run holds after the current step.")
     except RunError as error:
         st.toast(plain(str(error)))
 
 
 def _record(run: Run) -> Record:
-    """What this session has read of the run so far."""
+    """Return the record of the run that the session keeps."""
     kept = st.session_state.get("record")
     if not isinstance(kept, Record) or kept.reader.folder != run.dir:
         kept = st.session_state["record"] = Record(run.reader, moment(run.dir.name))
@@ -122,7 +117,7 @@ def _record(run: Run) -> Record:
 
 
 def _warned(record: Record) -> dict[str, int]:
-    """Map each warning of the run to the step of its last time, without those that the diagnosis repeats."""
+    """Map each warning of the run to its latest step, without those that the diagnosis repeats."""
     events = record.events()
     told = events[events["kind"].isin(["warning", "refused"])]
     return {detail["message"]: step for step, detail in zip(told["step"], told["detail"]) if not detail.get("diagnosed")}

@@ -1,7 +1,7 @@
-"""The bar that travels in time: a slider over the steps, play, step back and forward, and the way back to the latest.
+"""The time bar: a slider over the steps, play, step back and forward, and return to the latest step.
 
-The bar plays by itself in the browser: it asks for the next step as soon as the page has drawn the last one, so that nothing piles
-up, and skips so many steps that the chosen speed is kept however long a drawing takes.
+It plays in the browser: it requests the next step when the page has drawn the last one, so that nothing piles up, and skips as many
+steps as the chosen speed needs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from app.state.moment import go_to, moment
 from lab.plots import Record
 
 SPEEDS = {"step by step": 0, "whole run in 60 s": 60, "whole run in 20 s": 20, "whole run in 8 s": 8}
-"""How fast time is played: seconds for the whole run; 0: every step."""
+"""Playing speeds: seconds for the whole run; 0 for every step."""
 
 HTML = f"""
 <div class="lab-travel" role="group" aria-label="Time travel">
@@ -52,8 +52,8 @@ const number = (n) => n.toLocaleString("en-US");
 export default function ({data, parentElement, setTriggerValue}) {
   const bar = parentElement.querySelector(".lab-travel");
   const [slider, words, speed] = ["input", "output", "select"].map((tag) => bar.querySelector(tag));
-  const my = bar.my ??= {playing: false, asked: undefined, next: undefined, dragging: false, at: 0, heard: 0};
-  my.tell = setTriggerValue;
+  const my = bar.my ??= {playing: false, pending: undefined, next: undefined, dragging: false, at: 0, ticked: 0};
+  my.send = setTriggerValue;
   Object.assign(my, {step: data.step, last: data.last});
 
   const show = (step) => {
@@ -70,36 +70,36 @@ export default function ({data, parentElement, setTriggerValue}) {
     bar.querySelector("[data-do=back]").disabled = past && step <= 0;
   };
 
-  // One question at a time; of what is asked meanwhile only the last is kept.
-  my.ask ??= (step, passing) => {
-    if (my.asked !== undefined) { my.next = [step, passing]; return; }
-    my.asked = [step]; my.at = performance.now();
-    my.tell("wanted", {step, passing});
+  // One request at a time; of later ones only the last is kept.
+  my.request ??= (step, passing) => {
+    if (my.pending !== undefined) { my.next = [step, passing]; return; }
+    my.pending = [step]; my.at = performance.now();
+    my.send("wanted", {step, passing});
   };
   my.tick ??= () => {
-    if (!my.playing || my.asked !== undefined) return;
+    if (!my.playing || my.pending !== undefined) return;
     const seconds = Number(speed.value);
-    const passed = Math.min((performance.now() - my.heard) / 1000, 1);
-    my.heard = performance.now();
+    const passed = Math.min((performance.now() - my.ticked) / 1000, 1);
+    my.ticked = performance.now();
     const stride = seconds ? Math.max(1, Math.round(my.last * passed / seconds)) : 1;
     const step = (my.step ?? 0) + stride;
     my.playing = step < my.last;
-    my.ask(my.playing ? step : null, my.playing);
+    my.request(my.playing ? step : null, my.playing);
   };
   my.do ??= (what) => {
     const here = my.step ?? my.last;
     if (what === "play") {
       my.playing = !my.playing;
-      my.heard = performance.now();
-      if (!my.playing) my.ask(my.step, false);
-      else if (my.step === null) my.ask(0, true);
+      my.ticked = performance.now();
+      if (!my.playing) my.request(my.step, false);
+      else if (my.step === null) my.request(0, true);
       else my.tick();
       return;
     }
     my.playing = false;
-    if (what === "back") my.ask(Math.max(0, Math.min(here, my.last) - 1), false);
-    if (what === "forward" && my.step !== null) my.ask(here + 1 >= my.last ? null : here + 1, false);
-    if (what === "latest") my.ask(null, false);
+    if (what === "back") my.request(Math.max(0, Math.min(here, my.last) - 1), false);
+    if (what === "forward" && my.step !== null) my.request(here + 1 >= my.last ? null : here + 1, false);
+    if (what === "latest") my.request(null, false);
   };
   if (!my.listening) {
     my.listening = true;
@@ -107,10 +107,10 @@ export default function ({data, parentElement, setTriggerValue}) {
       const what = event.target.closest("button")?.dataset.do;
       if (what) { my.do(what); bar.classList.toggle("playing", my.playing); }
     });
-    slider.addEventListener("input", () => { my.dragging = true; my.playing = false; my.ask(Number(slider.value), true); });
+    slider.addEventListener("input", () => { my.dragging = true; my.playing = false; my.request(Number(slider.value), true); });
     slider.addEventListener("change", () => {
       my.dragging = false;
-      my.ask(Number(slider.value) >= my.last ? null : Number(slider.value), false);
+      my.request(Number(slider.value) >= my.last ? null : Number(slider.value), false);
     });
   }
   my.key ??= data.key;
@@ -118,9 +118,9 @@ export default function ({data, parentElement, setTriggerValue}) {
     my.key = data.key;
     if (data.does) my.do(data.does);
   }
-  if (my.asked !== undefined && (data.step === my.asked[0] || performance.now() - my.at > 5000)) {  // the page has drawn it
-    my.asked = undefined;
-    if (my.next !== undefined) { const next = my.next; my.next = undefined; my.ask(...next); }
+  if (my.pending !== undefined && (data.step === my.pending[0] || performance.now() - my.at > 5000)) {  // the page has drawn it
+    my.pending = undefined;
+    if (my.next !== undefined) { const next = my.next; my.next = undefined; my.request(...next); }
     else if (my.playing) setTimeout(my.tick, Math.max(0, LEAST - (performance.now() - my.at)));
   }
   show(data.step);
@@ -134,7 +134,7 @@ PRESSED = "travel-pressed"
 
 
 def bar(run: str, record: Record) -> None:
-    """Draw the bar for a run (its folder's name). Call it behind everything else: its arrival says that all is drawn."""
+    """Draw the bar for a run (its folder's name). Call it last: its arrival tells the browser that all is drawn."""
     number, does = st.session_state.get(PRESSED, (0, ""))
     data = {"step": moment(run), "last": record.latest, "key": number, "does": does}
     _mount(key=f"{KEY}-{run}", data=data, on_wanted_change=lambda: _wanted(run))
@@ -148,6 +148,6 @@ def _wanted(run: str) -> None:
 
 
 def press(what: str) -> None:
-    """Let the bar do, at its next drawing, what its button of that name does: back, play, forward, latest."""
+    """Press a button of the bar at its next drawing: "back", "play", "forward" or "latest"."""
     number, _ = st.session_state.get(PRESSED, (0, ""))
     st.session_state[PRESSED] = (number + 1, what)

@@ -1,4 +1,4 @@
-"""The Live page's Change and Branch: other settings in mid-run, edits taken, a checkpoint now, a new run from a checkpoint."""
+"""The Live page's forms Change and Branch: settings in mid-run, edits, a checkpoint, a new run from a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import streamlit as st
 
 import lab
-from app.state.jobs import Job, show_progress
+from app.state.jobs import Job, Jobs, show_progress
 from app.state.moment import address
 from app.state.recipe import build_objective
 from app.text.plain import plain
-from app.views.live.steering import CAN_STOP
+from app.views.live.controls import CAN_STOP
 from app.widgets.forms import grid, objective_fields, widget
 from lab.objectives import OBJECTIVES
 from lab.pairs import PairsError
@@ -22,21 +22,20 @@ from lab.store import RunError
 from lab.store.folder import step_of
 from lab.training.setup.branch import settings_at
 
-BRANCHES: dict[str, Job[Run]] = {}
-"""Branches that are being started, by folder name of their parent, until they have been looked at; a reload must find them."""
-
+BRANCHES: Jobs[str, Run] = Jobs()
+"""Branches that are being started, by folder name of their parent, until their outcome was dismissed."""
 
 CHANGE, BRANCH = "Change", "Branch"
-"""The panels."""
+"""Names of the forms."""
 
 
 def panels(run: Run, state: str) -> list[str]:
-    """Which forms there are: for a live run what can be changed, for a run with a checkpoint what can begin there."""
+    """List the forms: Change for a live run, Branch for a run with a checkpoint."""
     return [CHANGE] * (state in CAN_STOP) + [BRANCH] * bool(run.checkpoints())
 
 
 def section(run: Run, state: str, panel: str | None) -> None:
-    """The form that is asked for, a branch that is being started, and edits that the run does not have yet."""
+    """Draw the chosen form, a branch that is being started, and edits that the run has not taken yet."""
     if state in CAN_STOP:
         edits(run)
         if panel == CHANGE:
@@ -55,7 +54,7 @@ def section(run: Run, state: str, panel: str | None) -> None:
 
 @st.fragment(run_every=2.0)
 def edits(run: Run) -> None:
-    """Once the pair store has a newer version than the run uses: say so, and a button that takes it."""
+    """Draw a button that takes the edits if the pair store has a newer version than the run uses."""
     try:
         newest, used = run.pair_store().version, run.pairs_version
     except (PairsError, RunError) as error:
@@ -66,11 +65,11 @@ def edits(run: Run) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.text(f"The pairs were edited: the run uses version {used} of them, and there is version {newest}.")
         if st.button("Take edits", icon=":material/published_with_changes:", help="Train on the pairs as they are now."):
-            _ask(run.take_edits, "Asked the run to take the edits; it does so after the current step.")
+            _send(run.take_edits, "The run takes the edits after its current step.")
 
 
 def _settings(run: Run) -> None:
-    """A field for everything that may change, with the value in use."""
+    """Draw a field for every setting that may change, with its present value."""
     try:
         now = changeable(run.settings)
     except ConfigError as error:
@@ -79,17 +78,17 @@ def _settings(run: Run) -> None:
     key = f"change.{run.dir.name}"
     fields, defaults = {path: field for path, (field, _) in now.items()}, {path: value for path, (_, value) in now.items()}
     with st.form(f"{key}.form", border=False):
-        # The key names what is in use, so that the fields follow once a change is.
+        # The key depends on the present values, so that the fields follow a change.
         wanted = grid(fields, defaults, f"{key}.{hash(str(defaults))}")
         if st.form_submit_button("Set", icon=":material/check:", help="From the next step on. Unchanged fields stay as they are."):
             other = {path: value for path, value in wanted.items() if value != defaults[path]}
-            _ask(lambda: run.set(other), f"Asked the run to set {', '.join(other)}; it does so after the current step.")
+            _send(lambda: run.set(other), f"The run sets {', '.join(other)} after its current step.")
     if st.button("Checkpoint now", icon=":material/save:", help="Save after the current step."):
-        _ask(run.checkpoint, "Asked the run for a checkpoint.")
+        _send(run.checkpoint, "The run saves a checkpoint after its current step.")
 
 
-def _ask(request: Any, message: str) -> None:
-    """Pass a request on, and say what came of it."""
+def _send(request: Any, message: str) -> None:
+    """Send a request to the run, and draw the message or the error."""
     try:
         request()
     except (ConfigError, RunError, PairsError) as error:
@@ -99,10 +98,10 @@ def _ask(request: Any, message: str) -> None:
 
 
 def _branch(run: Run) -> None:
-    """A new run that goes on from a checkpoint with another objective or other settings."""
+    """Draw the form of a new run that starts from a checkpoint with another objective or other settings."""
     steps = [step_of(path) for path in run.checkpoints()]
     key = f"branch.{run.dir.name}"
-    st.caption("A new run begins with the weights of a checkpoint. Its reference stays that of this run; steps go on counting.")
+    st.caption("A new run starts from the weights of a checkpoint. It keeps this run's reference, and steps continue counting.")
     columns = st.columns(4, vertical_alignment="bottom")
     at = columns[0].selectbox("From step", steps[::-1], format_func=lambda step: f"{step:,}", key=f"{key}.at")
     try:
@@ -133,7 +132,7 @@ def _branch(run: Run) -> None:
 def _outcome(run: Run, job: Job[Run]) -> None:
     if job.error is not None:
         st.error(plain(f"The branch could not be started: {job.error}"))
-        st.button("Back", on_click=BRANCHES.pop, args=(run.dir.name, None))
+        st.button("Close", on_click=BRANCHES.forget, args=(run.dir.name, job))
         return
     st.text(f"Started {job.result.dir.name}.")
     st.button("Watch the branch", icon=":material/monitoring:", on_click=_watch, args=(run.dir.name, job.result.dir.name))

@@ -1,0 +1,1 @@
+"""The Guide page: the user guide with a search."""

@@ -1,0 +1,99 @@
+"""The guide: its chapters, the search, the page, and the README that points at it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lab.plots.glossary import GLOSSARY
+from streamlit.testing.v1 import AppTest
+
+from app.pages import PAGES
+from app.views.guide.chapters import FOLDER, ORDER, chapter, search
+from lab.run.handle import Run
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAIN = str(ROOT / "app" / "main.py")
+
+
+def opened(**parameters: str) -> AppTest:
+    app = AppTest.from_file(MAIN, default_timeout=60)
+    app.switch_page("views/guide/guide.py")
+    for name, value in parameters.items():
+        app.query_params[name] = value
+    app.run()
+    assert not app.exception
+    return app
+
+
+def text(app: AppTest) -> str:
+    kinds = ("title", "header", "markdown", "caption", "error")
+    return "\n".join(str(element.value) for kind in kinds for element in getattr(app, kind))
+
+
+def test_every_file_is_a_chapter_and_every_page_has_one() -> None:
+    assert {path.stem for path in FOLDER.glob("*.md")} == {*ORDER}
+    assert {page.chapter for page in PAGES} <= {*ORDER}
+    assert all(chapter(name)[0].title for name in ORDER)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_links_between_chapters_lead_somewhere(name: str) -> None:
+    for target, anchor in re.findall(r"\]\(([\w-]+)\.md(?:#([\w-]+))?\)", (FOLDER / f"{name}.md").read_text(encoding="utf-8")):
+        assert target in ORDER
+        assert not anchor or anchor in {section.anchor for section in chapter(target)}
+    assert ".md)" not in "".join(section.text for section in chapter(name))
+
+
+def test_paths_that_the_documentation_names_exist() -> None:
+    pages = README + "".join((FOLDER / f"{name}.md").read_text(encoding="utf-8") for name in ORDER)
+    named = {*re.findall(r"`((?:lab|app|tests|notebooks)/[\w./]+)`", pages)}
+    assert len(named) > 15
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    assert [path for path in re.findall(r"\]\((app/[^)]+)\)", README) if not (ROOT / path).exists()] == []
+    assert len(README.splitlines()) <= 120
+
+
+def test_the_glossary_has_every_recorded_number() -> None:
+    table = chapter("glossary")[-1].text.replace("\\", "")
+    assert all(f"| {name} |" in table for name in GLOSSARY)
+
+
+def test_search_finds_headings_first() -> None:
+    hits = search("Virtual  STEP")
+    assert hits[0].section.title == "Virtual step"
+    assert any("accelerate launch" in hit.excerpt for hit in search("accelerate launch"))
+    assert search("  ") == search("no such words at all") == []
+
+
+def test_the_page_shows_chapters_and_opens_results() -> None:
+    app = opened()
+    assert "Getting started" in text(app)
+    app = opened(chapter="diagnosis")
+    assert "18 checks" in text(app)
+    app.text_input(key="guide.search").set_value("keep_pair_rows").run()
+    assert "sections contain" in text(app)
+    app.button(key="guide.hit.run-folders.long-runs").click().run()
+    assert not app.exception
+    assert (app.query_params["chapter"], app.query_params["section"]) == ("run-folders", "long-runs")
+    assert "Long runs" in text(app)
+    app.radio(key="guide.chapter").set_value("pairs").run()
+    assert app.query_params["chapter"] == "pairs"
+    assert "section" not in app.query_params
+    assert "25 pairs a page" in text(app)
+
+
+def test_an_unknown_chapter_is_an_error() -> None:
+    assert "The guide has no chapter" in text(opened(chapter="../README"))
+
+
+def test_every_page_links_to_its_chapter(store_run: Callable[..., Run]) -> None:
+    store_run("one")
+    for page in PAGES[:-1]:
+        app = AppTest.from_file(MAIN, default_timeout=60).run()
+        app.switch_page(page.file).run()
+        links = [link.proto for link in app.get("page_link") if link.proto.label == "Help"]
+        assert [link.query_string for link in links] == [f"chapter={page.chapter}"], page.title
