@@ -5,7 +5,7 @@ BIN := .venv/bin
 PORT ?= 8501
 DEMO ?= 1
 
-.PHONY: lab notebook test slow real wheel bench clean
+.PHONY: lab notebook test slow real wheel bench glossary clean
 
 lab: .venv/.lab
 	@$(BIN)/python -m app --port $(PORT) $(if $(filter 0 no off false,$(DEMO)),--no-demo)
@@ -28,6 +28,10 @@ real: .venv/.real
 
 wheel: .venv/.dev
 	LAB_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m tests.packaging.trial
+
+glossary: .venv/.dev  # writes the guide's glossary from lab/glossary.py
+	@$(BIN)/python -c 'from pathlib import Path; from lab.glossary import glossary_markdown as text; \
+	  page = Path("app/guide/glossary.md"); page.write_text(page.read_text().partition("###")[0] + text() + "\n")'
 
 bench: .venv/.dev
 	@ls tests/bench/bench_*.py | xargs -n 1 -I{} sh -c 'echo "== {}"; $(BIN)/python -m $$(echo {} | tr / . | sed "s/\.py$$//")'

@@ -67,7 +67,7 @@ class Jobs(dict[K, Job[T]]):
             self.pop(key, None)
 
 
-def require(job: Job[T], retry: Callable[[], object]) -> T:
+def require(job: Job[T], retry: Callable[..., None]) -> T:
     """Return a job's result. Without one the page ends here, with its progress or, after a failure, the error and "Try again"."""
     if not job.done.wait(0.2):
         show_progress(job)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from app.text.plain import plain
 from lab.plots import entry
 
-STATES = {
+Colour = Literal["gray", "green", "orange", "blue", "red"]
+
+STATES: dict[str, tuple[str, Colour, str]] = {
     "queued": ("Preparing", "gray", "hourglass_top"),
     "running": ("Training", "green", "play_arrow"),
     "paused": ("Paused", "orange", "pause"),

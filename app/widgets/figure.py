@@ -270,7 +270,7 @@ def show(
         if isinstance(figure, bytes)
         else payload(figure, script_url(), name, listens=on_click is not None, saves=on_save is not None)
     )
-    events: dict[str, Callable[[], None]] = {}
+    events: dict[str, Any] = {}
     if on_click is not None:
         events["on_clicked_change"] = lambda: _tell(key, "clicked", on_click)
     if on_save is not None:

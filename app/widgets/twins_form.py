@@ -77,7 +77,7 @@ def form(runs: Sequence[Run], chosen: Sequence[Run]) -> None:
         except ValueError as error:
             st.error(plain(str(error)))
             return
-        begins = {LIKE: {"like": run}, BRANCH: {"branch_from": run, "at": at}}.get(way, {})
+        begins: dict[str, Any] = {LIKE: {"like": run}, BRANCH: {"branch_from": run, "at": at}}.get(way, {})
         if way == ONE:
             assert run is not None
             st.session_state[JOB] = Job(lambda progress: _one_more(run, objectives[0], started, progress))

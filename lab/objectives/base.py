@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lab.errors import did_you_mean, requirement
 
-from .logps import Degraded, PairLogps, masked_sum
+from .pair_logps import Degraded, PairLogps, masked_sum
 
 __all__ = [
     "OBJECTIVES",

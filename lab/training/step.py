@@ -236,7 +236,7 @@ def concatenate(parts: Sequence[PairLogps]) -> PairLogps:
             torch.cat([d.present for d in padded]),
             torch.cat(ratios) if len(ratios) == len(padded) else None,
         )
-    return PairLogps(**tensors, degraded=degraded)
+    return PairLogps(**tensors, degraded=degraded)  # type: ignore[arg-type]
 
 
 def _pad_slots(degraded: Degraded, slots: int) -> Degraded:

@@ -278,7 +278,7 @@ def answers(comparison: Comparison) -> None:
         format_func=lambda step: "the latest of each" if step == LATEST else f"step {step:,}",
         key="compare.look",
     )
-    table = side_by_side(samples, known[min(number, len(known) - 1)], None if at == LATEST else int(at))
+    table = side_by_side(samples, known[min(number, len(known) - 1)], None if at == LATEST else int(str(at)))
     for start in range(0, len(table), 3):
         part = table.iloc[start : start + 3]
         for cell, (_, row) in zip(st.columns(len(part)), part.iterrows()):

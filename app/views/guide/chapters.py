@@ -8,10 +8,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from lab.plots.glossary import GLOSSARY
-
-from app.text.plain import table
-
 FOLDER = Path(__file__).parents[2] / "guide"
 
 ORDER = (
@@ -75,9 +71,6 @@ def chapter(name: str) -> tuple[Section, ...]:
     if name not in ORDER:
         raise KeyError(name)
     text = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
-    if name == "glossary":
-        rows = [(key, entry.symbol, entry.unit, f"{entry.title}: {entry.meaning}") for key, entry in GLOSSARY.items()]
-        text += "\n" + table(("name", "symbol", "unit", "meaning"), rows)
     return tuple(_sections(name, text))
 
 

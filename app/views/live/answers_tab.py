@@ -49,9 +49,12 @@ def _samples(record: Record, evaluations: dict[int, int]) -> None:
     one, other = st.columns([3, 1])
     number = one.selectbox("Prompt", range(len(prompts)), format_func=lambda i: " ".join(prompts[i].split()), key=f"prompt-{run}")
     chosen = other.selectbox(
-        "Evaluation", [LATEST, *evaluations], format_func=lambda step: step if step == LATEST else _when(step), key=f"look-{run}"
+        "Evaluation",
+        [LATEST, *evaluations],
+        format_func=lambda step: step if step == LATEST else _when(int(str(step))),
+        key=f"look-{run}",
     )
-    step = list(evaluations)[-1] if chosen == LATEST else chosen
+    step = list(evaluations)[-1] if chosen == LATEST else int(chosen)
     same = [sample for sample in _answers(record, evaluations[step]) if sample["prompt"] == prompts[number]]
     sides = (("Reference", "reference_answer", "reference_reward"), (f"Policy {_when(step)}", "answer", "reward"))
     for cell, (title, answer, reward) in zip(st.columns(2), sides):

@@ -11,6 +11,7 @@ import streamlit as st
 import lab
 from app.state.jobs import Job, Jobs, show_progress
 from app.text.plain import plain
+from app.text.run_text import Colour
 from lab.run.handle import Run
 from lab.store import RunError
 from lab.store.folder import step_of
@@ -20,7 +21,7 @@ CAN_STOP = ("queued", "running", "paused")
 CAN_CONTINUE = ("stopped", "failed", "dead")
 """Ended before its last step: the run can be resumed from its last checkpoint."""
 
-STOPPING = ("Stopping ...", "orange", "stop")
+STOPPING: tuple[str, Colour, str] = ("Stopping ...", "orange", "stop")
 """Label, colour and icon of a run with a stop request that has not ended."""
 
 STOP_REQUESTS = "stop-requests"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 import streamlit as st
@@ -271,7 +271,11 @@ def _pair_actions(store: PairStore, pair: Pair, listed: Listed) -> None:
         for label, icon, shortcut, change, message in changes:
             st.button(label, icon=f":material/{icon}:", shortcut=shortcut, on_click=_act, args=(change,), help=message)
         before, after = _neighbours(listed, pair.id)
-        for label, shortcut, icon, place in (("Previous pair", "P", "left", before), ("Next pair", "N", "right", after)):
+        ways: list[tuple[str, str, Literal["left", "right"], str | None]] = [
+            ("Previous pair", "P", "left", before),
+            ("Next pair", "N", "right", after),
+        ]
+        for label, shortcut, icon, place in ways:
             icon_name = f":material/chevron_{icon}:"
             st.button(
                 label, icon=icon_name, icon_position=icon, shortcut=shortcut, disabled=place is None, on_click=_go, args=(place,)

@@ -37,7 +37,7 @@ def knobs(kind: type[Objective], start: Mapping[str, Any], key: str) -> dict[str
         if is_objective(field):
             values[name] = _nested(name, field, defaults[name], here)
         elif field.annotation is float:
-            values[name] = st.select_slider(
+            values[name] = st.select_slider(  # type: ignore[call-overload]  # its overloads do not know a format_func
                 title(name, field),
                 stops(field, float(defaults[name])),
                 value=float(defaults[name]),
