@@ -350,7 +350,7 @@ def test_a_run_that_trains_here_is_drawn_less_often_where_that_costs_too_much(
     for _ in range(5):
         app.run()
     assert refresh.INTERVALS not in app.session_state, "a run in another process never waits for the page"
-    monkeypatch.setitem(lifecycle._here, run.dir.resolve(), threading.current_thread())
+    monkeypatch.setitem(lifecycle._threads, run.dir.resolve(), threading.current_thread())
     for _ in range(5):
         app.run()
     assert app.session_state[refresh.INTERVALS] == {"one": pacing.LONGEST}
@@ -366,7 +366,7 @@ def test_the_pace_is_kept_where_the_home_is_a_link(
     monkeypatch.setattr(pacing, "SHARE", 1e-6)
     run = store_run("one", state="running")
     assert run.dir != run.dir.resolve()
-    monkeypatch.setitem(lifecycle._here, run.dir.resolve(), threading.current_thread())
+    monkeypatch.setitem(lifecycle._threads, run.dir.resolve(), threading.current_thread())
     app = opened()
     for _ in range(5):
         app.run()

@@ -99,7 +99,7 @@ def main() -> None:
             for way in WAYS:
                 found[way].append(trained(way, Path(folder), rows, given.steps)[0])
         probes = {
-            wanted: trained("all", Path(folder), rows, min(given.steps, 8), probe_budget=1, probe_layers=wanted)[1].probing
+            wanted: trained("all", Path(folder), rows, min(given.steps, 8), probe_budget=1, probe_layers=wanted)[1].probes
             for wanted in ("all", f"layers.{Size().layers - 1}")
         }
     none = statistics.median(found["none"])

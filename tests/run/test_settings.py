@@ -11,7 +11,7 @@ from lab.run.config import ConfigError, TrainConfig
 from lab.run.handle import Run
 from lab.run.settings import checkpoint_settings, pairs_version_at, settings_at
 from lab.store import Change, StoreWriter, write_changes
-from lab.store.folder import FACTS
+from lab.store.folder import METADATA_FILE
 from lab.training import create_run
 
 CONFIG = TrainConfig.parse(objective={"name": "dpo", "beta": 0.1}, learning_rate=1e-3, template_time="2026-01-01T00:00:00")
@@ -28,7 +28,7 @@ def run(tmp_path):
 
 def checkpoint(folder, step, config=CONFIG):
     folder.mkdir(parents=True)
-    (folder / FACTS).write_text(json.dumps({"step": step, "settings": config.model_dump(mode="json")}))
+    (folder / METADATA_FILE).write_text(json.dumps({"step": step, "settings": config.model_dump(mode="json")}))
     return folder
 
 

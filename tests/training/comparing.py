@@ -54,7 +54,7 @@ def assert_same(run: lab.Run, expected: lab.Run, after: int = 0) -> None:
         batches = [one.reader.pairs.batch(step).sort_values("pair", ignore_index=True) for one in both]
         pd.testing.assert_frame_equal(*batches, check_exact=True)
     assert evaluations(run, after) == evaluations(expected, after)
-    pd.testing.assert_frame_equal(*(one.reader.looks(first=after + 1) for one in both), check_exact=True)
+    pd.testing.assert_frame_equal(*(one.reader.held_out.read(first=after + 1) for one in both), check_exact=True)
     panels = [one.reader.panel.read(first=after + 1) for one in both]
     if not panels[1].empty:
         steps = set(panels[0]["step"]) & set(panels[1]["step"])
