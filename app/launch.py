@@ -107,7 +107,10 @@ def serve(port: int, *, demo_steps: int | None) -> None:
             await asyncio.to_thread(stop_runs)
 
     logging.disable(logging.INFO)  # the server's own messages at its start
-    app = st.App(Path(__file__).with_name("main.py"), routes=routes(), middleware=MIDDLEWARE, lifespan=lifespan)
+    script = Path(__file__).with_name("main.py")
+    config._main_script_path = str(script)  # its folder's .streamlit/config.toml is then read, as `streamlit run` does
+    config.get_config_options(force_reparse=True)
+    app = st.App(script, routes=routes(), middleware=MIDDLEWARE, lifespan=lifespan)
     options = {"server.port": port, "server.address": ADDRESS, "server.headless": True, "logger.hideWelcomeMessage": True}
     for name, value in options.items():
         config.set_option(name, value)  # else `run` warns of options that changed while the server was up
