@@ -138,6 +138,8 @@ class Objective(BaseModel):
     presets: ClassVar[Mapping[str, Preset]] = {}
     first_step_term: ClassVar[str] = "loss"
     """Name of the term whose value at the first step `first_step_loss` returns."""
+    first_step_value: ClassVar[float | None] = None
+    """That value, where it is a constant."""
 
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         """Compute the unreduced losses [B], the terms and the next state; called by `__call__` after its checks.
@@ -175,7 +177,7 @@ class Objective(BaseModel):
 
     def first_step_loss(self) -> float | None:
         """Return the value (nats) of `first_step_term` while policy = reference, or None where it depends on the data."""
-        return None
+        return self.first_step_value
 
     def rewards(self, p: PairLogps) -> tuple[Tensor, Tensor]:
         """Compute the implicit rewards of the chosen and of the rejected answers, each [B].

@@ -20,7 +20,7 @@ FIELDS = ("prompt", "chosen", "rejected")
 
 
 class PairsError(LabError):
-    """Pairs cannot be used; the message says what is wrong, where, and what to do."""
+    """Pairs cannot be used; the message names the problem, its place and the remedy."""
 
 
 @dataclass(frozen=True)

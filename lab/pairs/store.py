@@ -299,8 +299,8 @@ class PairStore:
             before = tables.get(db, id)
             if expected_version is not None and before.version != expected_version:
                 raise PairsError(
-                    f"this pair was changed elsewhere (the edit is based on version {expected_version}, the pair is at version "
-                    f"{before.version}); reload it and repeat the edit."
+                    f"this pair was changed elsewhere (you saw version {expected_version}, now it is {before.version}); "
+                    "reload it and repeat the edit."
                 )
             after = change(before)
             validate(*after.content)

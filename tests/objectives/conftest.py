@@ -1,4 +1,4 @@
-"""Hypothesis on a machine that does other things too: examples may take their time. TRL without its notice."""
+"""Hypothesis without deadlines, because the machine may be busy; TRL without its start-up notice."""
 
 import os
 

@@ -57,7 +57,7 @@ def random_pairs(
 
 
 def with_degraded(p: PairLogps, degrees: int, rng: torch.Generator) -> PairLogps:
-    """The same pairs, each with one answer of every degree; the last pair lacks its last one."""
+    """Add one answer of every degree to each pair; the last pair lacks its last one."""
     B = len(p)
     present = torch.ones(B, degrees, dtype=torch.bool)
     present[-1, -1] = False

@@ -1,4 +1,4 @@
-"""What has to hold for every registered objective, found through the registry, so that the next one is tested too."""
+"""Properties of every registered objective, including those added later."""
 
 import ast
 import json

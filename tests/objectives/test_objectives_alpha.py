@@ -1,4 +1,4 @@
-"""alpha-DPO: SimPO at alpha = 0, whose statistics, what the state remembers, and the statistics of several processes."""
+"""AlphaDPO: SimPO at alpha = 0, normalisation, state, and statistics over several processes."""
 
 import os
 

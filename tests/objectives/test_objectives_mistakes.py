@@ -1,4 +1,4 @@
-"""Mistakes that other engines made, each as a test, and the ways of calling an objective wrongly."""
+"""Mistakes of other implementations, one test each, and wrong calls of an objective."""
 
 import math
 from dataclasses import replace
@@ -147,7 +147,7 @@ def test_an_unknown_objective_is_answered_with_the_known_ones():
 
 
 def test_a_new_objective_takes_a_few_lines(request):
-    """As in a notebook: define, register, call, take its credit, show its form; defining it again replaces it."""
+    """Define an objective as in a notebook, register, call and differentiate it; defining it again replaces it."""
     request.addfinalizer(lambda: OBJECTIVES.pop("squared", None))
 
     @register

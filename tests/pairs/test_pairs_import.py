@@ -1,4 +1,4 @@
-"""Rows in TRL's formats, from every kind of source, good and bad."""
+"""Import of rows in TRL's formats from every kind of source, valid and invalid."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Any sequence of edits, against a model of plain lists: what is seen, what is kept, what undo and redo do."""
+"""Random sequences of edits, undo and redo, compared with a model made of plain lists."""
 
 import tempfile
 from dataclasses import replace

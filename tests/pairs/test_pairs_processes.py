@@ -1,4 +1,4 @@
-"""Two processes at one store, and processes killed at the worst moment."""
+"""Two processes with one store, and processes killed while they write."""
 
 import signal
 import sqlite3

@@ -1,4 +1,4 @@
-"""The store on its own: versions, pages, errors; the state machine and other processes have their own files."""
+"""The pair store: versions, access, pages and errors."""
 
 import fcntl
 import os
@@ -196,7 +196,7 @@ def test_a_second_store_sees_edits_and_conflicts(store):
     seen = other.get(id)
     store.edit(id, chosen="fresh")
     assert other.page(0, 9, search="fresh")[1] == 1
-    with pytest.raises(PairsError, match=r"based on version 1, the pair is at version 2"):
+    with pytest.raises(PairsError, match=r"you saw version 1, now it is 2"):
         other.edit(id, chosen="late", expected_version=seen.version)
     assert other.undo().pair_id == id
 

@@ -1,4 +1,4 @@
-"""RAKE against its paper's example; weakened answers; checks."""
+"""RAKE on its paper's example, degraded answers, and checks of pairs."""
 
 from dataclasses import replace
 from itertools import pairwise

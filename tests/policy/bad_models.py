@@ -1,4 +1,4 @@
-"""Model folders that people really have and that are no whole causal language model, each with what its refusal has to say."""
+"""Broken or unsuitable model folders as they occur in practice, each with its expected refusal."""
 
 from __future__ import annotations
 

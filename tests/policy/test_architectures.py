@@ -1,4 +1,4 @@
-"""Every architecture either computes what its own forward pass computes, one text at a time in float64, or is refused."""
+"""Every architecture is either computed like its own forward pass of one text in float64, or refused."""
 
 from __future__ import annotations
 

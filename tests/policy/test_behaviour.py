@@ -1,4 +1,4 @@
-"""Every check before a run can fail: models that are broken in one place each are refused, or computed in another way."""
+"""Checks before a run: models with one defect each are refused, or computed in another layout."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def shifted(out, by, share):
 @pytest.mark.parametrize("training", [True, False])
 def test_a_model_that_sees_later_tokens_is_refused(change, training, model_folder):
     policy = broken(model_folder, change)
-    with pytest.raises(ModelError, match="LlamaForCausalLM is not causal: another token at the end of a text moves"):
+    with pytest.raises(ModelError, match="LlamaForCausalLM is not causal: changing the end of a text changes"):
         choose_layout(policy, COMPLETIONS, training=training)
 
 
@@ -257,7 +257,7 @@ def test_any_error_of_a_model_is_one_sentence(model_folder):
 
     with pytest.raises(ModelError, match=r"cannot be trained: no gradient comes back through it .*token_type_ids are required"):
         choose_layout(broken(model_folder, fails_in_training), COMPLETIONS)
-    with pytest.raises(ModelError, match="gives log-probs that are not numbers"):
+    with pytest.raises(ModelError, match="gives log-probs that are not finite"):
         choose_layout(broken(model_folder, lambda module, out: out * torch.nan), COMPLETIONS)
 
 
@@ -290,7 +290,7 @@ def test_layouts_share_no_reference_and_entries_of_earlier_versions_are_not_read
     assert cache.prepare(shared, COMPLETIONS) == len(COMPLETIONS)
     other = ReferenceCache(tmp_path, plain)
     assert not any(other.holds(c) for c in COMPLETIONS)
-    with pytest.raises(RuntimeError, match="computed in the layout cpu:grouped:split"):
+    with pytest.raises(RuntimeError, match="computes in the layout cpu:grouped:split"):
         other.prepare(shared, COMPLETIONS)
     assert other.prepare(plain, COMPLETIONS) == len(COMPLETIONS)
     other.use_layout_of(shared)

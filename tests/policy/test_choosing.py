@@ -1,4 +1,4 @@
-"""The kernel that trains is the one that is compared, with the model as it is written, and memory that runs out says so."""
+"""Choice of the attention kernel: it is compared with the unfused model, and out-of-memory errors are raised."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What is computed in another way on a GPU. Whatever can be tried without one is: shapes, indices, the LoRA branch; the kernels
-themselves run where there is a card."""
+"""Computations that differ on a GPU: shapes, indices and the LoRA branch are tested without one, the kernels where there is one."""
 
 from __future__ import annotations
 

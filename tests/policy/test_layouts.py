@@ -1,4 +1,4 @@
-"""One function, several layouts: all give the log-probs and gradients of one row at a time, in float64."""
+"""All layouts give the log-probs and gradients of one row at a time, in float64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models that are not whole are refused in one sentence, by every way in with the same one; whole ones of any kind are loaded."""
+"""Incomplete models are refused with the same sentence wherever they are given; complete ones of any kind are loaded."""
 
 from __future__ import annotations
 

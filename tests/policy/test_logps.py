@@ -1,4 +1,4 @@
-"""Completion log-probs against the plainest thing there is: one row at a time, the model's own logits, float64."""
+"""Completion log-probs compared with the model's own logits, one row at a time, in float64."""
 
 from __future__ import annotations
 

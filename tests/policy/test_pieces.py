@@ -1,4 +1,4 @@
-"""Tokens as pieces of text: every token is in one piece, and no character is torn apart."""
+"""Pieces of text: every token is in one piece, and no character is split."""
 
 from __future__ import annotations
 

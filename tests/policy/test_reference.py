@@ -1,4 +1,4 @@
-"""The reference cache: content-keyed, survives restarts, never guesses."""
+"""The reference cache: keyed by content, kept across restarts, an error for a missing entry."""
 
 from __future__ import annotations
 

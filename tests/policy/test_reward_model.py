@@ -1,4 +1,4 @@
-"""A reward model that is a local folder: scored right, refused clearly."""
+"""A reward model in a local folder: scores and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sampled answers: seeded, in the tokens they were sampled in, and nobody else's randomness is touched."""
+"""Sampled answers: reproducible, with their own token ids, and without changing global generators."""
 
 from __future__ import annotations
 

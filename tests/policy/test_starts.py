@@ -1,4 +1,4 @@
-"""Runs that begin from an adapter or from a GGUF file: the start is converted once, and everything after that is as ever."""
+"""Runs that start from an adapter or a GGUF file, which is converted once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text to tokens: one BOS, one EOS, a boundary that stays, nothing cut in silence - for tokenizers and templates of every kind."""
+"""Encoding with tokenizers and templates of every kind: one BOS, one EOS, a fixed boundary, and counted cuts."""
 
 from __future__ import annotations
 

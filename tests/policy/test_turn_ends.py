@@ -1,4 +1,4 @@
-"""What chat templates close an assistant's turn with: the answer ends with it in training, and sampling stops at it."""
+"""The text with which chat templates close an assistant's turn ends answers in training and in sampling."""
 
 from __future__ import annotations
 
@@ -283,7 +283,7 @@ def test_what_a_template_leaves_out_of_an_answer_is_kept():
 
 
 def opener() -> Any:
-    """As SmolLM2's: the token that the tokenizer calls BOS opens every turn, and the tokenizer never writes it."""
+    """A tokenizer like SmolLM2's, whose BOS token opens every turn and which never adds it."""
     tokenizer = byte_level("<|im_start|>", "<|im_end|>", writes="nothing")
     tokenizer.chat_template = CHATML
     return tokenizer

@@ -1,4 +1,4 @@
-"""Building, caching and loading; all with the tiny world."""
+"""Build, cache and load a world, with the tiny one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The language: what the samples look like, and that nothing held out is spoken of in words nobody has heard."""
+"""The language: format of the samples, and held-out prompts made of known words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The oracle: defined for every string, right about the reasons, fast."""
+"""The oracle: defined for every string, with correct reasons, in linear time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs: labels calibrated to Bradley-Terry, columns that tell the truth."""
+"""Sampled pairs: labels calibrated to Bradley-Terry, and correct columns."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ class AOT(Objective):
     title: ClassVar[str] = "Alignment via Optimal Transport (pairs)"
     source: ClassVar[str] = "Melnyk et al. 2024, arXiv 2406.05882"
     formula: ClassVar[str] = "L_i = −log σ(β (m_i − q_rank(i))),  m = S_w − S_l,  q = sorted(R_w − R_l)"
+    first_step_value: ClassVar[float | None] = LN2
     couples_pairs: ClassVar[bool] = True
 
     beta: float = reference_strength()
@@ -38,10 +39,6 @@ class AOT(Objective):
         m, q = p.S_w - p.S_l, (p.R_w - p.R_l).sort(stable=True).values
         logit = self.beta * (m - q[_rank(m)])
         return Outcome(-ls(logit), {"logit": logit}), state
-
-    @override
-    def first_step_loss(self) -> float:
-        return LN2
 
 
 @register
@@ -58,6 +55,7 @@ class AOTUnpaired(Objective):
     title: ClassVar[str] = "Alignment via Optimal Transport (unpaired)"
     source: ClassVar[str] = "Melnyk et al. 2024, arXiv 2406.05882"
     formula: ClassVar[str] = "L_i = −log σ(β (log X1_i − q_rank(i))),  q = sorted(log X2)"
+    first_step_value: ClassVar[float | None] = LN2
     couples_pairs: ClassVar[bool] = True
 
     beta: float = reference_strength()
@@ -66,10 +64,6 @@ class AOTUnpaired(Objective):
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         logit = self.beta * (p.X1 - p.X2.sort(stable=True).values[_rank(p.X1)])
         return Outcome(-ls(logit), {"logit": logit}), state
-
-    @override
-    def first_step_loss(self) -> float:
-        return LN2
 
 
 def _rank(values: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ class DPO(Objective):
     title: ClassVar[str] = "Direct Preference Optimization"
     source: ClassVar[str] = "Rafailov et al. 2023, arXiv 2305.18290, Eq. 7; smoothing: Mitchell, cDPO note, Eq. 3"
     formula: ClassVar[str] = "L = −(1−ε) log σ(β h) − ε log σ(−β h),  h = log X1 − log X2"
+    first_step_value: ClassVar[float | None] = LN2
     presets: ClassVar = {
         "paper": Preset({"beta": 0.1}, "arXiv 2305.18290, appendix B: β = 0.1, RMSprop, 150 linear warm-up steps", 1e-6),
     }
@@ -41,7 +42,3 @@ class DPO(Objective):
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         logit = self.beta * p.h
         return Outcome(smoothed(logit, self.label_smoothing), {"logit": logit}), state
-
-    @override
-    def first_step_loss(self) -> float:
-        return LN2

@@ -27,6 +27,7 @@ class DPOP(Objective):
     title: ClassVar[str] = "DPO-Positive"
     source: ClassVar[str] = "Pal et al. 2024, arXiv 2402.13228"
     formula: ClassVar[str] = "L = −log σ(β (h − λ max(0, −log X1)))"
+    first_step_value: ClassVar[float | None] = LN2
 
     beta: float = reference_strength(0.3)
     lam: float = parameter(
@@ -38,10 +39,6 @@ class DPOP(Objective):
         penalty = self.lam * torch.relu(-p.X1)
         logit = self.beta * (p.h - penalty)
         return Outcome(-ls(logit), {"logit": logit, "target_margin": self.beta * penalty}), state
-
-    @override
-    def first_step_loss(self) -> float:
-        return LN2
 
 
 @register

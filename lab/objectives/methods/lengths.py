@@ -29,6 +29,7 @@ class NormalizedDPO(Objective):
     title: ClassVar[str] = "Length-normalised DPO"
     source: ClassVar[str] = "Lambert et al. 2024, arXiv 2411.15124"
     formula: ClassVar[str] = "L = −log σ(β (log X1/n_w − log X2/n_l))"
+    first_step_value: ClassVar[float | None] = LN2
     length_normalized: ClassVar[bool] = True
     presets: ClassVar = {"Tulu 3 8B": Preset({"beta": 5.0}, "arXiv 2411.15124, DPO hyper-parameters", 5e-7)}
 
@@ -40,10 +41,6 @@ class NormalizedDPO(Objective):
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         logit = self.beta * (p.X1 / p.n_w - p.X2 / p.n_l)
         return Outcome(-ls(logit), {"logit": logit}), state
-
-    @override
-    def first_step_loss(self) -> float:
-        return LN2
 
 
 @register
@@ -87,6 +84,7 @@ class LDDPO(Objective):
     title: ClassVar[str] = "Length-desensitised DPO"
     source: ClassVar[str] = "Liu et al. 2024, arXiv 2409.06411, Eq. 11"
     formula: ClassVar[str] = "L = −log σ(β h′), tokens past min(n_w, n_l) weighted by α"
+    first_step_value: ClassVar[float | None] = LN2
 
     beta: float = reference_strength()
     alpha: float = parameter(0.5, "Weight of the tokens by which one answer is longer; 1 is DPO.", symbol="α", ge=0, le=1)
@@ -102,7 +100,3 @@ class LDDPO(Objective):
     def _weighted(self, ratio: Tensor, mask: Tensor, shared: Tensor) -> Tensor:
         beyond = mask & (mask.cumsum(-1) > shared)
         return masked_sum(ratio, mask & ~beyond) + self.alpha * masked_sum(ratio, beyond)
-
-    @override
-    def first_step_loss(self) -> float:
-        return LN2

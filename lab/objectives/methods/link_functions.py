@@ -29,6 +29,7 @@ class Hinge(Objective):
     title: ClassVar[str] = "Hinge loss on log-ratios (SLiC, RSO)"
     source: ClassVar[str] = "Zhao et al. 2023, arXiv 2305.10425; Liu et al. 2023, arXiv 2309.06657"
     formula: ClassVar[str] = "L = max(0, 1 − β h)"
+    first_step_value: ClassVar[float | None] = 1.0
 
     beta: float = reference_strength()
 
@@ -36,10 +37,6 @@ class Hinge(Objective):
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         logit = self.beta * p.h
         return Outcome(torch.relu(1 - logit), {"logit": logit, "target_margin": torch.ones_like(logit)}), state
-
-    @override
-    def first_step_loss(self) -> float:
-        return 1.0
 
 
 @register
@@ -101,6 +98,7 @@ class Robust(Objective):
     title: ClassVar[str] = "Robust DPO"
     source: ClassVar[str] = "Chowdhury et al. 2024, arXiv 2403.00409"
     formula: ClassVar[str] = "L = (−(1−ε) log σ(β h) + ε log σ(−β h)) / (1 − 2ε)"
+    first_step_value: ClassVar[float | None] = LN2
 
     beta: float = reference_strength()
     label_smoothing: float = flipped_share(0.1, ge=0, lt=0.5)
@@ -109,10 +107,6 @@ class Robust(Objective):
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         x, e = self.beta * p.h, self.label_smoothing
         return Outcome((-(1 - e) * ls(x) + e * ls(-x)) / (1 - 2 * e), {"logit": x}), state
-
-    @override
-    def first_step_loss(self) -> float:
-        return LN2
 
 
 @register
@@ -160,6 +154,7 @@ class DiscoPOP(Objective):
     title: ClassVar[str] = "DiscoPOP (log-ratio modulated loss)"
     source: ClassVar[str] = "Lu et al. 2024, arXiv 2406.08414, Eq. 5"
     formula: ClassVar[str] = "L = −σ(−x/τ) log σ(x) + σ(x/τ) exp(−x),  x = β h"
+    first_step_value: ClassVar[float | None] = (LN2 + 1) / 2
 
     beta: float = reference_strength(0.05)
     tau: float = parameter(
@@ -171,7 +166,3 @@ class DiscoPOP(Objective):
         x = self.beta * p.h
         losses = -(-x / self.tau).sigmoid() * ls(x) + (ls(x / self.tau) - x).exp()
         return Outcome(losses, {"logit": x}), state
-
-    @override
-    def first_step_loss(self) -> float:
-        return (LN2 + 1) / 2

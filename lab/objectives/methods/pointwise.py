@@ -27,6 +27,7 @@ class NCA(Objective):
     title: ClassVar[str] = "Noise Contrastive Alignment (pairs)"
     source: ClassVar[str] = "Chen et al. 2024, arXiv 2402.05369"
     formula: ClassVar[str] = "L = −log σ(β log X1) − ½ log σ(−β log X1) − ½ log σ(−β log X2)"
+    first_step_value: ClassVar[float | None] = 2 * LN2
 
     beta: float = reference_strength()
 
@@ -34,10 +35,6 @@ class NCA(Objective):
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         w, l = self.beta * p.X1, self.beta * p.X2
         return Outcome(-ls(w) - 0.5 * ls(-w) - 0.5 * ls(-l), {"logit": w - l}), state
-
-    @override
-    def first_step_loss(self) -> float:
-        return 2 * LN2
 
 
 @register
@@ -115,6 +112,7 @@ class APOZero(Objective):
     title: ClassVar[str] = "Anchored Preference Optimization, zero"
     source: ClassVar[str] = "D'Oosterlinck et al. 2024, arXiv 2408.06266, Eq. 7"
     formula: ClassVar[str] = "L = σ(−β log X1) + σ(β log X2)"
+    first_step_value: ClassVar[float | None] = 1.0
 
     beta: float = reference_strength()
 
@@ -122,10 +120,6 @@ class APOZero(Objective):
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         losses = (-self.beta * p.X1).sigmoid() + (self.beta * p.X2).sigmoid()
         return Outcome(losses, {"logit": self.beta * p.h}), state
-
-    @override
-    def first_step_loss(self) -> float:
-        return 1.0
 
 
 @register
@@ -143,6 +137,7 @@ class APODown(Objective):
     title: ClassVar[str] = "Anchored Preference Optimization, down"
     source: ClassVar[str] = "D'Oosterlinck et al. 2024, arXiv 2408.06266, Eq. 8"
     formula: ClassVar[str] = "L = σ(β log X1) + σ(−β h)"
+    first_step_value: ClassVar[float | None] = 1.0
 
     beta: float = reference_strength()
 
@@ -150,10 +145,6 @@ class APODown(Objective):
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         logit = self.beta * p.h
         return Outcome((self.beta * p.X1).sigmoid() + (-logit).sigmoid(), {"logit": logit}), state
-
-    @override
-    def first_step_loss(self) -> float:
-        return 1.0
 
 
 @register
@@ -175,6 +166,7 @@ class KTO(Objective):
     title: ClassVar[str] = "Kahneman-Tversky Optimization (pairs)"
     source: ClassVar[str] = "Ethayarajh et al. 2024, arXiv 2402.01306; paired form of its first public code"
     formula: ClassVar[str] = "L = ½ σ(−β (log X1 − K_l)) + ½ σ(−β (K_w − log X2)),  K = sg[max(0, mean)]"
+    first_step_value: ClassVar[float | None] = 0.5
     couples_pairs: ClassVar[bool] = True
 
     beta: float = reference_strength()
@@ -184,7 +176,3 @@ class KTO(Objective):
         K_w, K_l = p.X1.detach().mean().relu(), p.X2.detach().mean().relu()
         w, l = self.beta * (p.X1 - K_l), self.beta * (K_w - p.X2)
         return Outcome(((-w).sigmoid() + (-l).sigmoid()) / 2, {"logit": (w + l) / 2, "logit_chosen": w, "logit_rejected": l}), state
-
-    @override
-    def first_step_loss(self) -> float:
-        return 0.5

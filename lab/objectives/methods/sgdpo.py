@@ -37,6 +37,7 @@ class SGDPO(Objective):
     title: ClassVar[str] = "Self-Guided Direct Preference Optimization"
     source: ClassVar[str] = "Zhu et al. 2025, arXiv 2505.12435, released code"
     formula: ClassVar[str] = "L = −½ log σ(β (log X1 − sg[log Y2])) − ½ log σ(β (sg[log Y1] − log X2))"
+    first_step_value: ClassVar[float | None] = LN2
     presets: ClassVar = {
         "code defaults": Preset({"beta": 0.1, "r1": 0.6, "r2": 0.9}, "authors' released code, defaults", 5e-7),
         "Llama-3.1-8B base": Preset(
@@ -102,10 +103,6 @@ class SGDPO(Objective):
             "pilot_chosen": _smallest(keys_w, p.chosen_mask, among_w, _size(self.r1, shorter)),
             "pilot_rejected": _smallest(keys_l, p.rejected_mask, among_l, _size(self.r2, shorter)),
         }
-
-    @override
-    def first_step_loss(self) -> float:
-        return LN2
 
 
 def _size(share: float, shorter: Tensor) -> Tensor:

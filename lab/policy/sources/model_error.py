@@ -13,7 +13,7 @@ LONGEST = 300
 
 
 class ModelError(LabError):
-    """A model cannot be loaded or used; the message says why and what to do."""
+    """A model cannot be loaded or used; the message names the cause and the remedy."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Load a model's tokenizer and check that the model knows its end-of-sequence token."""
+"""Load a model's tokenizer and check that its end-of-sequence token is in the model's vocabulary."""
 
 from __future__ import annotations
 
