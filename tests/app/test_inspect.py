@@ -153,7 +153,7 @@ def test_a_pair_that_was_seen_often_is_thinned_and_every_symbol_is_explained(sto
     explained = (heads["term"]["help"] + heads["now"]["help"]).replace("\\", "")
     terms = app.dataframe[1].value["term"].tolist()
     assert explained.count("\n") >= len(terms) - 1
-    assert f"{terms.index('Logit of the chosen side') + 1}. z₁: The chosen side's own logit" in explained
+    assert f"{terms.index('Logit of the chosen side') + 1}. z₁: The logit of the chosen side" in explained
     assert "log X₁ [nats]: log π(y_w|x) − log ref(y_w|x)" in explained
 
 
