@@ -27,7 +27,7 @@ from lab.training.distributed import ALONE, Workers
 from lab.training.evaluation.evaluator import Judge
 from lab.training.lifecycle import check_new_folder, recording_failure
 from lab.training.loop import OnStep
-from lab.training.setup.branch import lay_out, plan_branch, read_start
+from lab.training.setup.branch import copy_start, plan_branch, read_start
 from lab.training.setup.executor_choice import Executor, choose_executor
 from lab.training.setup.prepare import look_ahead
 from lab.training.setup.requirements import check_requirements
@@ -192,7 +192,7 @@ def _branch(
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(branch.config.objective.name)
     found = {"pairs_store": str(store.path), "pairs_version": version, "pairs_name": name}
     create_run(folder, branch.config, **found | dict(more), branch=branch.parent)
-    lay_out(folder, branch)
+    copy_start(folder, branch)
     return folder
 
 
