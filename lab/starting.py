@@ -25,7 +25,7 @@ from lab.training.evaluation.evaluator import Judge
 from lab.training.evaluation.judges import OracleJudge, RewardJudge
 from lab.training.lifecycle import recording_failure
 from lab.training.loop import OnStep
-from lab.training.setup.branch import lay_out, plan_branch, read_start
+from lab.training.setup.branch import copy_start, plan_branch, read_start
 from lab.training.setup.executor_choice import Executor, choose_executor
 from lab.training.setup.requirements import check_requirements
 from lab.training.setup.without_change import changes_made_after, revert_changes
@@ -136,7 +136,7 @@ def _branch(
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(branch.config.objective.name)
     stored = {"pairs_store": str(store.path), "pairs_version": version, "pairs_name": name}
     create_run(folder, branch.config, **stored | dict(more), branch=branch.parent)
-    lay_out(folder, branch)
+    copy_start(folder, branch)
     return folder
 
 

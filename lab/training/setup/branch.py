@@ -138,7 +138,7 @@ def _settings(parent: Path, checkpoint: Path) -> TrainConfig:
     return TrainConfig.parse(**read_metadata(checkpoint)["settings"])
 
 
-def lay_out(folder: Path, branch: Branch) -> None:
+def copy_start(folder: Path, branch: Branch) -> None:
     """Copy the checkpoint of a branch, and its changes, into its run folder. Files are hard-linked where possible."""
     if branch.changes:
         write_changes(folder, branch.changes)

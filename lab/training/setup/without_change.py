@@ -43,7 +43,7 @@ def changes_made_after(folder: Path, after: int) -> list[Change]:
 
 
 def revert_changes(folder: Path, after: int) -> list[Change]:
-    """Return the run in `folder` to its last checkpoint before the changes made after step `after`, and delete these changes.
+    """Reset the run in `folder` to its last checkpoint before the changes made after step `after`, and delete these changes.
 
     Checkpoints are removed first and the changes last, so a process killed in between resumes from the earlier checkpoint and
     makes the changes again.
