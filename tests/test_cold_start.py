@@ -20,7 +20,7 @@ FRAMES = ("pandas", "pyarrow")
 PAIRS = "import lab; store = lab.open_pairs({pairs!r}); store.page(0, 5); store.all(); assert len(store) == 2"
 CALLS = {
     "jsonl": (PAIRS, FRAMES),
-    "runs": ("import lab; (run,) = lab.runs(); run.state, run.step, run.name, run.status, run.error, run.about", FRAMES),
+    "runs": ("import lab; (run,) = lab.runs(); run.state, run.step, run.name, run.status, run.error, run.manifest", FRAMES),
     "open_run": ("import lab; run = lab.open_run('mine'); run.state, run.step, run.place, run.twins, run.checkpoints()", FRAMES),
     "queue": ("import lab; lab.queue()", FRAMES),
     "python -m lab pairs": ("from lab.cli import main; assert main(['pairs', {pairs!r}]) == 0", FRAMES),

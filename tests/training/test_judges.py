@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import lab
-from lab.cli.train import before_and_after
+from lab.cli.outcome import before_and_after
 from lab.training.evaluation.judges import OracleJudge, judgement
 from lab.world import ensure
 
