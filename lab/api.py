@@ -52,7 +52,8 @@ def train(
 ) -> Run:
     """Start a run and return a handle to it; training goes on in the background.
 
-    Returns once the settings, the pairs and the files of the model have been checked; the model is loaded in the background.
+    Returns once the settings, the pairs and the files of the model have been checked; the model is loaded in the background. The
+    first call in a program also imports torch and transformers, which takes seconds.
 
     lab.train("sgdpo", "pairs.jsonl", "Qwen/Qwen2.5-0.5B", r1=0.7, steps=500, lora_rank=16)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from lab.training.setup.without_change import changes_made_after, revert_changes
 from lab.training.trackers import Recorder, tracked_run, tracker_names
 
 extensions.load()
+log = logging.getLogger(__name__)
 
 
 def make_run(
@@ -224,7 +226,11 @@ def start_run(
             run.wait()
         return run
     limits = {"token_steps": config.token_steps, "keep_pair_rows": config.keep_pair_rows}
-    thread = start(folder, make, slot=slot, lock=lock, background=background, workers=workers, **limits)
+    try:
+        thread = start(folder, make, slot=slot, lock=lock, background=background, workers=workers, **limits)
+    except KeyboardInterrupt:  # after the run has stopped with a checkpoint
+        log.warning("Stopped at step %s; continue with lab.train(run_dir=%r, resume=True).", f"{Run(folder).step:,}", str(folder))
+        raise
     return Run(folder, thread)
 
 

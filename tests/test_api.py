@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -77,3 +79,24 @@ def test_future_warnings_of_transformers_are_not_shown():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "from mine" in done.stderr
     assert "from transformers" not in done.stderr
+
+
+def test_interrupted_at_the_keyboard_it_says_where_and_how_to_go_on(rows, model_folder, caplog, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    run = lab.train("dpo", rows, model_folder("gpt2"), **SHORT | {"steps": 100_000, "background": True})
+    until(lambda: run.step >= 1)
+    with monkeypatch.context() as patched:
+        patched.setattr("lab.run.handle.time", SimpleNamespace(monotonic=time.monotonic, sleep=interrupted))
+        with pytest.raises(KeyboardInterrupt):
+            run.wait()
+    assert "No longer waiting for" in caplog.text
+    assert "it goes on until this program ends. run.stop() ends it with a checkpoint" in caplog.text
+    run.stop()
+    assert run.wait(60) == "stopped"
+    with monkeypatch.context() as patched:
+        patched.setattr("lab.starting.start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            lab.train(run_dir=run.folder, resume=True, background=False)
+    assert f"Stopped at step {run.step:,}; continue with lab.train(run_dir='{run.folder}', resume=True)" in caplog.text

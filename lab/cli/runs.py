@@ -128,15 +128,12 @@ def show(options: argparse.Namespace) -> int:
         return 0
     if options.watch:
         return watch(run)
-    from lab.diagnosis import CHECKS
-
     latest = run.reader.scalars.latest()
     facts = summary(run) | {"folder": str(run.dir), "stage": run.status.get("stage"), "latest": latest}
     warnings = [d["message"] for d in run.events("warning", "refused")["detail"]]
     report = run.preflight()
-    findings = run.diagnose()
     if options.json:
-        facts["diagnosis"] = [asdict(finding) for finding in findings]
+        facts["diagnosis"] = [asdict(finding) for finding in run.diagnose()]
         facts["preflight"] = report.model_dump(mode="json") if report else None
         print(json.dumps(facts | {"warnings": warnings, "config": run.manifest["config"]}))
         return 0
@@ -152,6 +149,10 @@ def show(options: argparse.Namespace) -> int:
         print(f"  {measured(run)}")
     for message in warnings:
         print(f"     warning  {message}")
+    sys.stdout.flush()  # the diagnosis imports torch, which takes seconds
+    from lab.diagnosis import CHECKS
+
+    findings = run.diagnose()
     print(f"diagnosis after step {run.step:,}:" if findings else f"diagnosis: no problem found ({len(CHECKS)} checks)")
     for finding in findings:
         print(f"  {finding.severity}: {finding.message}")

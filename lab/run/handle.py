@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import sqlite3
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
     from .config import TrainConfig
 
+log = logging.getLogger(__name__)
+
+CONTROLS = "run.stop() ends it with a checkpoint, and lab.train(run_dir=..., resume=True) continues it later."
 CONTINUE = "`lab.train(run_dir=..., resume=True)` or `python -m lab train --run-dir FOLDER --resume`"
 """How a run that has ended is continued from its latest checkpoint."""
 
@@ -242,10 +246,15 @@ class Run(RunData):
     def wait(self, timeout: float | None = None) -> str:
         """Wait until the run has ended, or for `timeout` seconds, and return its state. `error` tells why a run failed."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        while (state := self.state) not in ENDED or (self._thread is not None and self._thread.is_alive()):
-            if deadline is not None and time.monotonic() > deadline:
-                return state
-            time.sleep(0.05)
+        try:
+            while (state := self.state) not in ENDED or (self._thread is not None and self._thread.is_alive()):
+                if deadline is not None and time.monotonic() > deadline:
+                    return state
+                time.sleep(0.05)
+        except KeyboardInterrupt:
+            until = " until this program ends" if self._thread is not None else ""
+            log.warning("No longer waiting for %s at step %s; it goes on%s. %s", self.name, f"{self.step:,}", until, CONTROLS)
+            raise
         return self.state
 
     @property

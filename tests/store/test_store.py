@@ -216,7 +216,7 @@ def test_the_lock_dies_with_its_process(tmp_path):
     process.start()
     assert ready.wait(30)
     assert is_held(tmp_path)
-    with pytest.raises(RuntimeError, match="Somebody else"):
+    with pytest.raises(RuntimeError, match="Another process or thread trains"):
         RunLock(tmp_path, patience=0.1)
     process.kill()
     process.join()
