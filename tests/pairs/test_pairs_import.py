@@ -267,9 +267,7 @@ def test_open_again_finds_the_edits(tmp_path):
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
-messages = st.lists(
-    st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": texts}), min_size=1, max_size=3
-)
+messages = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": texts}), min_size=1, max_size=3)
 metas = st.dictionaries(st.sampled_from(["score", "tag"]), st.integers(-9, 9) | st.floats(allow_nan=False, allow_infinity=False))
 
 
