@@ -24,7 +24,8 @@ button[data-testid^="stBaseButton"]:not(:disabled) [class*="hortcut"] {color: SM
 /* The listener for keys takes no room. */
 [class*="st-key-live-keys"] {position: absolute; height: 0;}
 /* The link to the guide stands in the page's upper padding, so that it takes no room either. */
-.st-key-lab-help {height: 1rem; margin: -1rem 0; align-items: flex-end;}
+:has(> .st-key-lab-help) {height: 1rem; margin: -1rem 0;}
+.st-key-lab-help {height: 1rem; align-items: flex-end;}
 .st-key-lab-help a {min-height: 0; height: 1rem; padding: 0 0.25rem; font-size: 0.75rem;}
 .st-key-lab-help a * {font-size: 0.75rem !important; color: SMALL !important; line-height: 1rem;}
 </style>"""

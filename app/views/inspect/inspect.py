@@ -59,7 +59,7 @@ def page() -> None:
         st.write("Single pairs of a run are shown here. Start a run first.")
         st.page_link(NEW_RUN.file, label="Start a run", icon=":material/play_circle:")
         return
-    left, right = st.columns([5, 4], vertical_alignment="bottom", gap="medium")
+    left, right = st.columns([4, 5], vertical_alignment="bottom", gap="medium")
     with left:
         run = choose(runs)
     step = moment(run.dir.name)

@@ -66,9 +66,7 @@ class Listed:
 def show(run: Run, store: PairStore | None, step: int | None) -> Listed:
     """Draw the list and return it; the opened pair is in the address (`pair`). step: the shown step; None for the latest."""
     one, two, three, four = st.columns([3, 3, 3, 2], vertical_alignment="bottom")
-    search = one.text_input(
-        "Search", key="inspect.search", placeholder="an id, or a text in the prompt or an answer", type="search"
-    )
+    search = one.text_input("Search", key="inspect.search", placeholder="id, or text of prompt or answer", type="search")
     kind = two.segmented_control("Pairs", list(KINDS), default="Trained on", required=True, key="inspect.kind") or "Trained on"
     frame = _frame(run, KINDS[kind], step)
     terms = [name for name in (MARGIN, *frame.columns) if name in frame and name not in NOT_TERMS]

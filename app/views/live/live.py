@@ -30,7 +30,8 @@ def page() -> None:
     # One container for all of them: they wrap where the window is narrow.
     with right, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", gap="small"):
         message = controls.buttons(run, state)
-        panel = st.pills("More", more(run, state), key="live-panel", label_visibility="collapsed", width="content")
+        forms = more(run, state)
+        panel = st.pills("More", forms, key="live-panel", label_visibility="collapsed", width="content") if forms else None
     with st.container():  # always present, so that the elements below keep their place, and the figures their zoom
         if message:
             st.caption(plain(message))
