@@ -10,13 +10,9 @@ from lab.run.handle import Run
 
 def objective_at(run: Run, until: int | None) -> Objective:
     """Return the objective as step `until` used it; None for the present one. Raises ValueError if it cannot be built any more."""
-    from lab.run.changeable import changed
+    from lab.run.settings import settings_at
 
-    config = run.config
-    for change in run.changes():
-        if change.settings and (until is None or change.after < until):
-            config = changed(config, change.settings)
-    return config.objective
+    return settings_at(run, None if until is None else until - 1).objective
 
 
 def spec_at(run: Run, until: int | None) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def test_a_branch_of_a_branch(rows, model_folder, tmp_path):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"at": 17}, "no checkpoint of step 17; it has 1, 2"),
+        ({"at": 17}, r"keeps no checkpoint of step 17; the nearest is that of step 2 \(kept: 1, 2\)"),
         ({}, "give steps, more than 2"),
         ({"steps": 9, "lora_rank": 4}, "lora_rank stays 0"),
         ({"steps": 9, "model": "world"}, "model stays"),
@@ -149,7 +149,7 @@ def test_settings_that_a_branch_cannot_have(given, sentence, rows, model_folder,
 def test_no_branch_from_a_run_without_a_checkpoint(rows, model_folder, tmp_path):
     parent = train("dpo", rows, model_folder("llama"), tmp_path / "parent", steps=1)
     shutil.rmtree(parent.dir / "checkpoints")
-    with pytest.raises(ConfigError, match="no checkpoint to branch from"):
+    with pytest.raises(ConfigError, match="has no checkpoint yet"):
         lab.train(branch_from=parent, steps=5)
 
 

@@ -16,11 +16,12 @@ from app.widgets.forms import grid, objective_fields, widget
 from lab.objectives import OBJECTIVES
 from lab.pairs import PairsError
 from lab.run.changeable import changeable
+from lab.run.checkpoints import find_checkpoint
 from lab.run.config import ConfigError, TrainConfig
 from lab.run.handle import Run
+from lab.run.settings import checkpoint_settings
 from lab.store import RunError
 from lab.store.folder import step_of
-from lab.training.setup.branch import settings_at
 
 BRANCHES: Jobs[str, Run] = Jobs()
 """Branches that are being started, by folder name of their parent, until their outcome was dismissed."""
@@ -105,7 +106,7 @@ def _branch(run: Run) -> None:
     columns = st.columns(4, vertical_alignment="bottom")
     at = columns[0].selectbox("From step", steps[::-1], format_func=lambda step: f"{step:,}", key=f"{key}.at")
     try:
-        former = settings_at(run.dir, at)
+        former = checkpoint_settings(find_checkpoint(run.dir, at))
     except (ConfigError, RunError) as error:
         st.error(plain(str(error)))
         return

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from lab.objectives import Objective
+from lab.run.checkpoints import START, find_checkpoint
 from lab.run.config import ConfigError, TrainConfig
-from lab.store import Change, durable, list_checkpoints, read_changes, read_manifest, write_changes
+from lab.run.settings import checkpoint_settings
+from lab.store import Change, durable, read_changes, read_manifest, write_changes
 from lab.store.changes import parse_changes
-from lab.store.folder import read_metadata, step_of
-
-START = "start"
-"""Folder, in a branch's run folder, with a copy of the checkpoint that it begins from."""
+from lab.store.folder import read_metadata
 
 FIXED = ("model", "lora_rank", "lora_alpha", "lora_targets")
 """Settings that a branch cannot change, because the weights of the checkpoint depend on them."""
@@ -77,10 +76,10 @@ def plan_branch(parent: Path, at: int | None, given: Mapping[str, Any], *, keep_
         ConfigError: There is no such checkpoint, or a branch cannot change one of the settings.
     """
     manifest = read_manifest(parent)
-    checkpoint = _find_checkpoint(parent, at)
+    checkpoint = find_checkpoint(parent, at)
     metadata = read_metadata(checkpoint)
     former = TrainConfig.parse(**metadata["settings"])
-    base = _settings(parent, checkpoint).made_at(manifest["created"])
+    base = checkpoint_settings(checkpoint)
     config = TrainConfig.parse(**dict(base) | {"name": ""} | dict(given))
     for name in FIXED:
         if getattr(config, name) != getattr(base, name):
@@ -126,18 +125,6 @@ def _require_same_split(base: TrainConfig, config: TrainConfig) -> None:
         )
 
 
-def settings_at(parent: Path, at: int | None) -> TrainConfig:
-    """Return the settings in use at the checkpoint of step `at` (None: the latest) of a run. Raises ConfigError without one."""
-    return _settings(parent, _find_checkpoint(parent, at))
-
-
-def _settings(parent: Path, checkpoint: Path) -> TrainConfig:
-    """Return the run's settings at a checkpoint; the metadata of the checkpoint it branched from belong to another run."""
-    if checkpoint.name == START:
-        return TrainConfig.parse(**read_manifest(parent)["config"])
-    return TrainConfig.parse(**read_metadata(checkpoint)["settings"])
-
-
 def copy_start(folder: Path, branch: Branch) -> None:
     """Copy the checkpoint of a branch, and its changes, into its run folder. Files are hard-linked where possible."""
     if branch.changes:
@@ -159,23 +146,6 @@ def read_start(folder: Path, manifest: Mapping[str, Any]) -> Start | None:
     entry = manifest["branch"]
     former = TrainConfig.parse(**entry["settings"]).objective
     return Start(folder / START, entry["step"], former, entry["keep_optimizer"], entry["name"])
-
-
-def _find_checkpoint(parent: Path, at: int | None) -> Path:
-    """Return the checkpoint of a step (None: the latest), among them the one that a branch began from."""
-    checkpoints = {step_of(path): path for path in list_checkpoints(parent)}
-    if (parent / START).exists():
-        checkpoints.setdefault(read_metadata(parent / START)["step"], parent / START)
-    if not checkpoints:
-        raise ConfigError(f"The run in {parent} has no checkpoint to branch from yet; request one, or wait for the next.")
-    step = max(checkpoints) if at is None else at
-    if step not in checkpoints:
-        nearest = min(checkpoints, key=lambda known: abs(known - step))
-        raise ConfigError(
-            f"The run in {parent} has no checkpoint of step {step}; it has {', '.join(map(str, sorted(checkpoints)))}, of which "
-            f"{nearest} is the nearest."
-        )
-    return checkpoints[step]
 
 
 def _link(source: str, target: str) -> str:

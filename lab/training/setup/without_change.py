@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lab.run.checkpoints import START
 from lab.run.config import ConfigError
 from lab.store import Change, RunError, durable, list_checkpoints, read_changes, read_manifest, write_changes
 from lab.store.changes import is_before_change, parse_changes
 from lab.store.folder import read_metadata
-
-from .branch import START
 
 SET_ASIDE = "left-out-"
 """Prefix given to the name of a kept checkpoint that contains a reverted change."""
