@@ -157,9 +157,20 @@ def start_run(
 ) -> Run:
     """Train the run in a folder, from its latest checkpoint or from the beginning, and return a handle to it.
 
-    Arguments and errors are those of `lab.train`, and three more: `lock` is the run lock inherited from the parent process (None
-    acquires one); `workers` are the processes that train the run together, in all but the main one in the calling thread; `device`
-    is the device of this process (None for the setting).
+    Args:
+        folder: Folder of a run that `make_run` has made.
+        executor: "thread", "process" or "auto", as in `lab.train`.
+        queue: Wait until no other run trains on the device.
+        background: Return at once; False returns when the run has ended.
+        on_step: Receives (step, scalars) of every step, in the training thread.
+        progress: Receives (text, share done) while the embedded world is built.
+        without_change: Leave out the changes that were made when this many steps were done.
+        lock: Run lock inherited from the parent process; None acquires one.
+        workers: The processes that train the run together. The main one trains as `executor` says, the others in the calling thread.
+        device: Device of this process; None for the run's setting.
+
+    Raises:
+        ConfigError, RunError, ModelError: As `lab.train`.
     """
     manifest = read_manifest(folder)
     config = TrainConfig.parse(**manifest["config"]).made_at(manifest["created"])

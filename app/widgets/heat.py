@@ -41,7 +41,12 @@ def plain_html(text: str) -> str:
 
 
 def legend_html(paint: Paint, dark: bool) -> str:
-    """Return the legend: the meaning of the colours and the numbers at their ends."""
+    """Return the legend of token heat maps as self-contained HTML: what the colours mean, and the values at both ends.
+
+    Args:
+        paint: The value that is painted, with its scale.
+        dark: Whether the page is dark.
+    """
     unit = f" {paint.kind.unit}" if paint.kind.unit else ""
     message = f"<b>{markup(paint.kind.symbol)}</b> {markup(paint.kind.meaning)}"
     if paint.drawn:

@@ -75,7 +75,7 @@ def level(values: Iterable[float]) -> Level | None:
 
 
 def above(one: Level, other: Level, by: float) -> bool:
-    """Return whether `one` exceeds `other` by more than `by`, and by more than three standard errors of the difference."""
+    """Return whether `one - other` is larger than `by` and also larger than three standard errors of the difference."""
     difference = one.value - other.value
     return difference > by and difference > 3 * math.hypot(one.error, other.error)
 

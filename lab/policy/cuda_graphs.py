@@ -78,7 +78,7 @@ def largest_sizes(batches: Iterable[Sequence[PromptAnswer]]) -> Sizes:
     for completions in batches:
         together: dict[tuple[int, ...], list[int]] = {}
         for completion in completions:
-            together.setdefault(tuple(completion.prompt), []).append(len(completion.answer) - 1)
+            together.setdefault(completion.prompt_key, []).append(len(completion.answer) - 1)
         groups = [Group(len(prompt), tuple(answers)) for prompt, answers in together.items()]
         batch = sizes(groups, sum(len(c.answer) for c in completions))
         maxima = [max(a, b) for a, b in zip(maxima, astuple(batch))]

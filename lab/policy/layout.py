@@ -21,12 +21,30 @@ WASTE = 1.25
 """Plain rows are split into batches of similar length where padding would make a batch larger than this many times its tokens."""
 
 
+class PromptTokens(tuple[int, ...]):
+    """Token ids of a prompt that are hashed once, so that every batch groups its answers by prompt without reading it again."""
+
+    _hash: int
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            self._hash = super().__hash__()
+            return self._hash
+
+
 @dataclass(frozen=True)
 class PromptAnswer:
     """A prompt and an answer that follows it, as token ids."""
 
     prompt: Sequence[int]
     answer: Sequence[int]
+
+    @property
+    def prompt_key(self) -> tuple[int, ...]:
+        """The prompt as a key to group answers by; answers that were encoded together share it."""
+        return self.prompt if isinstance(self.prompt, tuple) else tuple(self.prompt)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +95,7 @@ def shared(
     """
     together: dict[tuple[int, ...], list[int]] = {}
     for number, completion in enumerate(completions):
-        together.setdefault(tuple(completion.prompt), []).append(number)
+        together.setdefault(completion.prompt_key, []).append(number)
     ids: list[int] = []
     positions: list[int] = []
     groups: list[Group] = []

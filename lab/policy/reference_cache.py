@@ -140,7 +140,7 @@ def _batches(missing: dict[bytes, PromptAnswer], tokens: int) -> Iterator[list[t
     """Split completions into batches of about `tokens` tokens: those of one prompt together, in order of length."""
     groups: dict[Sequence[int], list[tuple[bytes, PromptAnswer]]] = {}
     for key, completion in missing.items():
-        groups.setdefault(tuple(completion.prompt), []).append((key, completion))
+        groups.setdefault(completion.prompt_key, []).append((key, completion))
     batch: list[tuple[bytes, PromptAnswer]] = []
     held = 0
     for prompt, group in sorted(groups.items(), key=lambda item: len(item[0]) + max(len(c.answer) for _, c in item[1])):

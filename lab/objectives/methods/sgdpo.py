@@ -84,9 +84,15 @@ class SGDPO(Objective):
 
     @override
     def draw(self, p: PairLogps, rng: torch.Generator) -> Draws:
-        """Draw the pilots: bool masks `pilot_chosen` [B, T_w] and `pilot_rejected` [B, T_l].
+        """Draw the pilots: the random subset of each answer's tokens that SGDPO compares the whole other answer with.
 
-        The amount of padding changes neither the masks nor the state in which `rng` is left.
+        Args:
+            p: Token log-probs of the batch; only lengths and masks are used.
+            rng: Source of the draws.
+
+        Returns:
+            Bool masks by name, `pilot_chosen` [B, T_w] and `pilot_rejected` [B, T_l], False at padding. The amount of padding
+            changes neither the masks nor the state in which `rng` is left.
         """
         shorter = torch.minimum(p.n_w, p.n_l)
         # One number per position, side and pair, position first: more padding appends numbers and shifts none.

@@ -23,6 +23,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from lab.policy.layout import PromptTokens
 from lab.policy.memory import out_of_memory
 from lab.policy.sources.model_error import cause
 
@@ -102,9 +103,9 @@ class Encoder:
         room = answer_room(self.max_length, len(ids))
         whole = [self._answer(prompt, turn, answer) for answer in answers]
         kept = [self._cut(answer, room) for answer in whole]
-        short = self._shortened(prompt, ids, self.max_length - max(map(len, kept)))
+        short = PromptTokens(self._shortened(prompt, ids, self.max_length - max(map(len, kept))))
         return [
-            Encoded(tuple(short), tuple(answer), max(len(ids) - len(short), 0), len(full) - len(answer))
+            Encoded(short, tuple(answer), max(len(ids) - len(short), 0), len(full) - len(answer))
             for answer, full in zip(kept, whole)
         ]
 

@@ -21,10 +21,15 @@ SET_ASIDE = "left-out-"
 
 
 def changes_made_after(folder: Path, after: int) -> list[Change]:
-    """Return the changes that the run in `folder` made after step `after`.
+    """Return the changes in mid-run (settings, or a version of the pair set) that were made when exactly `after` steps were done.
+
+    Args:
+        folder: Folder of the run.
+        after: Optimizer steps done when the changes were made.
 
     Raises:
-        ConfigError: There is no such change (the message lists the steps of others), or the parent of a branch made it.
+        ConfigError: No change was made then (the message lists the steps of the others), or it was made in the run that this one
+            branched from and cannot be left out here.
     """
     changes, manifest = read_changes(folder), read_manifest(folder)
     own = [change for change in changes if change not in _inherited(folder, manifest)]
