@@ -166,7 +166,7 @@ def start_run(
         progress: Receives (text, share done) while the embedded world is built.
         without_change: Leave out the changes that were made when this many steps were done.
         lock: Run lock inherited from the parent process; None acquires one.
-        workers: The processes that train the run together. The main one trains as `executor` says, the others in the calling thread.
+        workers: The processes that train the run together; all but the main one train in the calling thread.
         device: Device of this process; None for the run's setting.
 
     Raises:

@@ -54,15 +54,11 @@ def buttons(run: Run, state: str) -> str:
         help="Save a checkpoint and end the run. Resume continues exactly from there.",
     )
     try:
-        if pause:
-            run.pause()
-            return "Pausing: the run holds after the current step."
+        if pause or (resume and state == "paused"):
+            return pause_or_resume(run)
         if stop:
             run.stop()
             return "Stopping ... The run saves a checkpoint first; Resume continues from it."
-        if resume and state == "paused":
-            run.resume()
-            return "Resuming the run."
     except RunError as error:  # the run ended between the drawing and the click
         _stop_requests().discard(run.dir.name)
         return str(error)
@@ -70,6 +66,15 @@ def buttons(run: Run, state: str) -> str:
         resume_from_checkpoint(run)
         return "Resuming the run from its last checkpoint."
     return ""
+
+
+def pause_or_resume(run: Run) -> str:
+    """Pause a run, or resume a paused one; return what happens now. Raises RunError for a run that has ended."""
+    if run.state == "paused":
+        run.resume()
+        return "Resuming the run."
+    run.pause()
+    return "Pausing: the run holds after the current step."
 
 
 def stops(run: Run, state: str, status: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from app.state import pacing
 from app.state.moment import moment
 from app.state.navigation import open_pair
 from app.text.plain import plain
-from app.views.live import findings, save_figure, time_bar
+from app.views.live import controls, findings, save_figure, time_bar
 from app.views.live.charts import OPEN_PAIR
 from app.views.live.heading import facts
 from app.views.live.tabs import TABS
@@ -96,14 +96,9 @@ def _moves(run: Run, state: str, record: Record) -> None:
 
 
 def _pause(run: Run) -> None:
-    """Pause the run, or resume it if it is paused."""
+    """Pause or resume the run by its key, as its button does."""
     try:
-        if run.state == "paused":
-            run.resume()
-            st.toast("Resuming the run.")
-        else:
-            run.pause()
-            st.toast("Pausing: the run holds after the current step.")
+        st.toast(controls.pause_or_resume(run))
     except RunError as error:
         st.toast(plain(str(error)))
 
