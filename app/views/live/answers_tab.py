@@ -50,8 +50,8 @@ def _samples(record: Record, evaluations: dict[int, int]) -> None:
     number = one.selectbox("Prompt", range(len(prompts)), format_func=lambda i: " ".join(prompts[i].split()), key=f"prompt-{run}")
     chosen = other.selectbox(
         "Evaluation",
-        [LATEST, *evaluations],
-        format_func=lambda step: step if step == LATEST else _when(int(str(step))),
+        [LATEST, *map(str, evaluations)],
+        format_func=lambda step: step if step == LATEST else _when(int(step)),
         key=f"look-{run}",
     )
     step = list(evaluations)[-1] if chosen == LATEST else int(chosen)

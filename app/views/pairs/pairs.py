@@ -271,7 +271,7 @@ def _pair_actions(store: PairStore, pair: Pair, listed: Listed) -> None:
         for label, icon, shortcut, change, message in changes:
             st.button(label, icon=f":material/{icon}:", shortcut=shortcut, on_click=_act, args=(change,), help=message)
         before, after = _neighbours(listed, pair.id)
-        ways: list[tuple[str, str, Literal["left", "right"], str | None]] = [
+        ways: list[tuple[str, str, Literal["left", "right"], tuple[str, int] | None]] = [
             ("Previous pair", "P", "left", before),
             ("Next pair", "N", "right", after),
         ]
