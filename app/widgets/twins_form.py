@@ -77,8 +77,8 @@ def form(runs: Sequence[Run], chosen: Sequence[Run]) -> None:
         except ValueError as error:
             st.error(plain(str(error)))
             return
-        ways: dict[str, dict[str, Any]] = {LIKE: {"like": run}, BRANCH: {"branch_from": run, "at": at}}
-        begins = ways.get(way, {})
+        starts: dict[str, dict[str, Any]] = {LIKE: {"like": run}, BRANCH: {"branch_from": run, "at": at}}
+        begins = starts.get(way, {})
         if way == ONE:
             assert run is not None
             st.session_state[JOB] = Job(lambda progress: _one_more(run, objectives[0], started, progress))
