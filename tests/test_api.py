@@ -12,7 +12,7 @@ import pytest
 import lab
 from lab.objectives import OBJECTIVES, make_objective
 from lab.run.config import ConfigError, TrainConfig, with_parameters
-from tests.training.comparing import until
+from tests.helpers import until
 
 SHORT = {"steps": 2, "batch_size": 4, "device": "cpu", "evaluate": False, "probe_budget": 0, "background": False}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -24,7 +23,7 @@ from lab.run.handle import Run
 from lab.store import ENDED, LayerRow, StoreWriter
 from lab.training import create_run
 from lab.training.metrics import batch_scalars
-from tests.app.browsing import until
+from tests.helpers import free_port, until
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -145,13 +144,6 @@ def store_run() -> Iterator[Callable[..., Run]]:
     yield make
     for lock in make.locks:
         lock.release()
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(port: int) -> bool:

@@ -9,7 +9,8 @@ import pytest
 
 from app.serving import FILLED_IN
 from lab.run.handle import Run
-from tests.app.browsing import address_of, body, until
+from tests.app.browsing import address_of, body
+from tests.helpers import until
 
 pytestmark = pytest.mark.browser
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 import lab
-from tests.app.browsing import address_of, body, until
-from tests.app.conftest import ROOT, free_port
+from tests.app.browsing import address_of, body
+from tests.app.conftest import ROOT
+from tests.helpers import free_port, until
 
 pytestmark = pytest.mark.browser
 

@@ -12,8 +12,9 @@ import lab
 from app.views.live import change_and_branch
 from lab.run import take
 from lab.run.handle import Run
-from tests.app.test_live import message, opened, unescaped
-from tests.training.comparing import until
+from tests.app.pages import page_text
+from tests.app.test_live import opened, unescaped
+from tests.helpers import until
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +53,7 @@ def test_settings_are_shown_as_they_are_and_sent_when_changed(live: Run) -> None
     assert number(app, "Beta").value == 0.1
     number(app, "Beta").set_value(0.3)
     press(app, "Set")
-    assert "The run sets beta" in message(app)
+    assert "The run sets beta" in page_text(app)
     (request,) = take(live.dir)
     assert (request.kind, request.detail) == ("set", {"settings": {"beta": 0.3}})
 
@@ -76,7 +77,7 @@ def test_edits_are_offered_when_there_are_some(live: Run) -> None:
     store = live.pair_store()
     store.drop(store.ids()[0])
     app = opened()
-    assert "the run uses version 0 of them, and there is version 1" in message(app)
+    assert "the run uses version 0 of them, and there is version 1" in page_text(app)
     press(app, "Take edits")
     (request,) = take(live.dir)
     assert (request.kind, request.detail) == ("edits", {"version": 1})
@@ -139,5 +140,5 @@ def test_changes_show_on_the_page(rows, model_folder, tmp_path) -> None:
     app = opened()
     app.session_state["checks-mine"] = True  # the refusal is a warning, which is folded
     app.run()
-    assert "dpo: beta 0.7" in unescaped(message(app))
-    assert "beta = -7 does not work" in unescaped(message(app))
+    assert "dpo: beta 0.7" in unescaped(page_text(app))
+    assert "beta = -7 does not work" in unescaped(page_text(app))

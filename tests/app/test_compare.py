@@ -14,34 +14,21 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import lab
+from app.pages import COMPARE
 from app.views.compare import curves
 from app.widgets import save_dialog
 from lab import home
 from lab.pairs import Pair, PairStore
 from lab.run.handle import Run
 from lab.store import StoreWriter, write_twins
-from tests.app.browsing import until
 from tests.app.conftest import HOSTILE_MARKUP
-
-MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
+from tests.app.pages import MAIN, open_page, page_text
+from tests.helpers import until
 
 
 def opened(runs: str | None = None, part: str | None = None) -> AppTest:
-    app = AppTest.from_file(MAIN, default_timeout=120)
-    app.switch_page("views/compare/compare.py")
-    if runs is not None:
-        app.query_params["runs"] = runs
-    if part is not None:
-        app.session_state["compare.part"] = part
-    app.run()
-    assert not app.exception
-    return app
-
-
-def message(app: AppTest) -> str:
-    kinds = ("title", "subheader", "markdown", "text", "caption", "error", "warning", "info", "html")
-    said = "\n".join(str(element.value if kind != "html" else element.proto.body) for kind in kinds for element in app.get(kind))
-    return said.replace("\\", "")
+    session = {} if part is None else {"compare.part": part}
+    return open_page(COMPARE, session=session, timeout=120, **({} if runs is None else {"runs": runs}))
 
 
 def figures(app: AppTest) -> dict[str, dict[str, Any]]:
@@ -60,12 +47,12 @@ def two(store_run: Callable[..., Run], **more: Any) -> tuple[Run, Run]:
 
 def test_before_there_are_two_runs_the_page_says_so_and_offers_twins(store_run: Callable[..., Run]) -> None:
     app = opened()
-    assert "No run yet" in message(app)
-    assert "start twins here" in message(app)
+    assert "No run yet" in page_text(app)
+    assert "start twins here" in page_text(app)
     store_run("one")
     app = opened()
-    assert "One run yet" in message(app)
-    assert "Train a second one" in message(app)
+    assert "One run yet" in page_text(app)
+    assert "Train a second one" in page_text(app)
     assert any(button.label == "Start the twins" for button in app.button)
 
 
@@ -77,7 +64,7 @@ def test_curves_of_both_with_a_colour_and_a_dash_each(store_run: Callable[..., R
     assert names(shown["Reward margin"]) == ["A dpo", "B sgdpo"]
     lines = [trace["line"] for trace in shown["Reward margin"]["data"] if trace.get("line", {}).get("width") == 2]
     assert len({line["color"] for line in lines}) == len({line["dash"] for line in lines}) == 2
-    said = message(app)
+    said = page_text(app)
     assert "first: finished, step 60 of 60" in said
     assert "Twins" not in said
     app.session_state["compare.axis"] = "kl"
@@ -94,13 +81,13 @@ def test_the_address_chooses_and_follows(store_run: Callable[..., Run]) -> None:
     store_run("third", objective="alpha_dpo", steps=30)
     app = opened("third,first,nowhere")
     assert app.multiselect(key="compare.runs").value == ["third", "first"]
-    assert "There is no run nowhere" in message(app)
+    assert "There is no run nowhere" in page_text(app)
     app.multiselect(key="compare.runs").set_value(["first", "second", "third"]).run()
     assert not app.exception
     assert app.query_params["runs"] in ("first,second,third", ["first,second,third"])
     assert names(figures(app)["Reward margin"]) == ["A dpo", "B sgdpo", "C alpha_dpo"]
     app.multiselect(key="compare.runs").set_value([]).run()
-    assert "Choose two to 8 runs" in message(app)
+    assert "Choose two to 8 runs" in page_text(app)
 
 
 def test_what_differs_and_what_is_the_same(store_run: Callable[..., Run]) -> None:
@@ -124,8 +111,8 @@ def test_twins_pair_by_pair(store_run: Callable[..., Run]) -> None:
     one, other = two(store_run)
     write_twins([one.dir, other.dir])
     app = opened("first,second", "pairs")
-    assert "Twins: same start, same batches" in message(app)
-    assert "every one of the 60 steps compared" in message(app)
+    assert "Twins: same start, same batches" in page_text(app)
+    assert "every one of the 60 steps compared" in page_text(app)
     table = app.dataframe[0].value
     assert set(table["pair"]) == set(one.pairs()["pair"])
     assert (table["difference"].abs().diff().dropna() <= 1e-6).all()
@@ -134,7 +121,7 @@ def test_twins_pair_by_pair(store_run: Callable[..., Run]) -> None:
     app.session_state["compare.pair"] = pair
     app.run()
     assert not app.exception
-    said = message(app)
+    said = page_text(app)
     assert f"Pair {pair}" in said
     assert "The text of this pair cannot be read" in said, "these runs' pair store is not there"
     assert names(figures(app)["Logit"]) == ["A dpo", "B sgdpo"]
@@ -175,7 +162,7 @@ def test_the_text_of_a_pair_is_what_each_run_saw(store_run: Callable[..., Run]) 
         app.run()
         assert not app.exception
         expanders = [block.label.replace("\\", "") for block in app.expander]
-        return " | ".join(expanders) + message(app)
+        return " | ".join(expanders) + page_text(app)
 
     assert "Text under" not in shown("pair-003"), "both saw the same"
     both = shown("pair-004")
@@ -206,7 +193,7 @@ def test_a_pair_that_was_seen_often_is_thinned_for_the_screen_and_whole_in_a_fil
     title = next(name for name in titles(app) if name.startswith("Log-ratio of the chosen answer  "))
     count = len(one.reader.pairs.steps_of("pair-003"))
     assert f"12 to {count:,} times seen per run<" in title
-    assert f"A dpo: 1,000 of {count:,} times seen, evenly chosen. B sgdpo: 12 times seen." in message(app)
+    assert f"A dpo: 1,000 of {count:,} times seen, evenly chosen. B sgdpo: 12 times seen." in page_text(app)
     drawn = figures(app)["Log-ratio of the chosen answer"]["data"]
     assert all(sizes(trace) <= 1000 for trace in drawn)
     data = lab.compare(["first", "second"]).pair_data("pair-003", ["logit"])
@@ -232,7 +219,7 @@ def test_every_chart_can_be_saved_whole(store_run: Callable[..., Run]) -> None:
     )
     app.run()
     assert not app.exception
-    assert "first-second-loss.csv" in message(app)
+    assert "first-second-loss.csv" in page_text(app)
     assert app.get("download_button")
 
 
@@ -262,7 +249,7 @@ def sizes(trace: dict[str, Any]) -> int:
 def test_twins_whose_batches_part_are_named(store_run: Callable[..., Run]) -> None:
     one, other = two(store_run, batch_size=4)
     write_twins([one.dir, other.dir])
-    assert "The batches differ from step 1 on" in message(opened("first,second"))
+    assert "The batches differ from step 1 on" in page_text(opened("first,second"))
 
 
 def test_answers_side_by_side_are_text(store_run: Callable[..., Run]) -> None:
@@ -270,9 +257,9 @@ def test_answers_side_by_side_are_text(store_run: Callable[..., Run]) -> None:
     app = opened("first,second", "answers")
     texts = [element.value for element in app.text]
     assert texts == [f"Reference {HOSTILE_MARKUP}", *["An answer after 60 steps. **bold** :red[x]"] * 2]
-    assert "A dpo at step 60, reward 0.62" in message(app)
+    assert "A dpo at step 60, reward 0.62" in page_text(app)
     app.selectbox(key="compare.look").select(0).run()
-    assert "A dpo at step 0, reward 0.31" in message(app)
+    assert "A dpo at step 0, reward 0.31" in page_text(app)
 
 
 def test_runs_without_a_step_and_a_store_that_is_damaged(store_run: Callable[..., Run]) -> None:
@@ -284,7 +271,7 @@ def test_runs_without_a_step_and_a_store_that_is_damaged(store_run: Callable[...
         ("pairs", "Pairs appear"),
         ("answers", "answers appear"),
     ):
-        assert said in message(opened("first,second", part))
+        assert said in page_text(opened("first,second", part))
 
 
 def test_the_form_starts_twins(model_folder: Any, rows: Any, tmp_path: Path) -> None:
@@ -300,7 +287,7 @@ def test_the_form_starts_twins(model_folder: Any, rows: Any, tmp_path: Path) -> 
     until(
         lambda: len(lab.runs()) == 3 and all(run.state == "finished" for run in lab.runs()),
         300,
-        lambda: str([(run.name, run.state, run.error) for run in lab.runs()]),
+        describe=lambda: str([(run.name, run.state, run.error) for run in lab.runs()]),
     )
     assert sorted(run.config.objective.name for run in lab.runs()) == ["dpo", "ipo", "sgdpo"]
     first = next(run for run in lab.runs() if run.config.objective.name == "dpo")

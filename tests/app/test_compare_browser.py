@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from lab.run.handle import Run
-from tests.app.browsing import address_of, body, until
+from tests.app.browsing import address_of, body
 from tests.app.test_live_browser import FIGURES, PATIENCE, START, click_on_a_point, drag, moving  # noqa: F401 - a fixture
+from tests.helpers import until
 
 pytestmark = pytest.mark.browser
 

@@ -14,9 +14,10 @@ from app.widgets import notifying
 from lab.diagnosis import CHECKS, read_thresholds
 from lab.run.handle import Run
 from lab.store import StoreWriter
-from tests.app.browsing import until
-from tests.app.test_live import MAIN, unescaped
+from tests.app.pages import MAIN, open_page
+from tests.app.test_live import unescaped
 from tests.diagnosis import changing_runs
+from tests.helpers import until
 
 
 def displaced(store_run: Callable[..., Run], name: str = "displaced") -> Run:
@@ -38,12 +39,7 @@ def displaced(store_run: Callable[..., Run], name: str = "displaced") -> Run:
 
 def opened(name: str) -> AppTest:
     """The page with its findings open."""
-    app = AppTest.from_file(MAIN, default_timeout=60)
-    app.query_params["run"] = name
-    app.session_state[f"checks-{name}"] = True
-    app.run()
-    assert not app.exception
-    return app
+    return open_page(session={f"checks-{name}": True}, run=name)
 
 
 def boxes(app: AppTest) -> list[str]:

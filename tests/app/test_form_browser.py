@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from lab.objectives import OBJECTIVES
-from tests.app.browsing import body, until
+from tests.app.browsing import body
+from tests.helpers import until
 
 pytestmark = pytest.mark.browser
 

@@ -9,29 +9,14 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.pages import PAGES
+from app.pages import GUIDE, PAGES
 from app.views.guide.chapters import FOLDER, ORDER, chapter, search
 from lab.glossary import glossary_markdown
 from lab.run.handle import Run
+from tests.app.pages import MAIN, open_page, page_text
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-MAIN = str(ROOT / "app" / "main.py")
-
-
-def opened(**parameters: str) -> AppTest:
-    app = AppTest.from_file(MAIN, default_timeout=60)
-    app.switch_page("views/guide/guide.py")
-    for name, value in parameters.items():
-        app.query_params[name] = value
-    app.run()
-    assert not app.exception
-    return app
-
-
-def text(app: AppTest) -> str:
-    kinds = ("title", "header", "markdown", "caption", "error")
-    return "\n".join(str(element.value) for kind in kinds for element in getattr(app, kind))
 
 
 def test_every_file_is_a_chapter_and_every_page_has_one() -> None:
@@ -71,24 +56,24 @@ def test_search_finds_headings_first() -> None:
 
 
 def test_the_page_shows_chapters_and_opens_results() -> None:
-    app = opened()
-    assert "Getting started" in text(app)
-    app = opened(chapter="diagnosis")
-    assert "18 checks" in text(app)
+    app = open_page(GUIDE)
+    assert "Getting started" in page_text(app, escaped=True)
+    app = open_page(GUIDE, chapter="diagnosis")
+    assert "18 checks" in page_text(app, escaped=True)
     app.text_input(key="guide.search").set_value("keep_pair_rows").run()
-    assert "sections contain" in text(app)
+    assert "sections contain" in page_text(app, escaped=True)
     app.button(key="guide.hit.run-folders.long-runs").click().run()
     assert not app.exception
     assert (app.query_params["chapter"], app.query_params["section"]) == ("run-folders", "long-runs")
-    assert "Long runs" in text(app)
+    assert "Long runs" in page_text(app, escaped=True)
     app.radio(key="guide.chapter").set_value("pairs").run()
     assert app.query_params["chapter"] == "pairs"
     assert "section" not in app.query_params
-    assert "25 pairs a page" in text(app)
+    assert "25 pairs a page" in page_text(app, escaped=True)
 
 
 def test_an_unknown_chapter_is_an_error() -> None:
-    assert "The guide has no chapter" in text(opened(chapter="../README"))
+    assert "The guide has no chapter" in page_text(open_page(GUIDE, chapter="../README"))
 
 
 def test_every_page_links_to_its_chapter(store_run: Callable[..., Run]) -> None:

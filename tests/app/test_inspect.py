@@ -21,6 +21,7 @@ from lab import home, whatif
 from lab.run.handle import Run
 from lab.store import StoreWriter
 from tests.app.conftest import fill
+from tests.app.pages import page_text
 
 PAGE = str(Path(__file__).parents[2] / "app" / "views" / "inspect" / "inspect.py")
 HOSTILE = "# <b>x</b> $x$ ![](http://x.invalid/p.png) :red[y] <script>alert(1)</script>"
@@ -33,11 +34,6 @@ def opened(run: str | None = None, **query: str) -> AppTest:
     app.run()
     assert not app.exception
     return app
-
-
-def message(app: AppTest) -> str:
-    kinds = ("title", "markdown", "text", "caption", "error", "warning", "info", "code", "success")
-    return "\n".join(str(element.value) for kind in kinds for element in getattr(app, kind)).replace("\\", "")
 
 
 def html(app: AppTest) -> str:
@@ -69,7 +65,7 @@ def until(app: AppTest, holds: Callable[[], bool]) -> None:
     """Draw the page again, as its own clock would, until something is there."""
     deadline = time.monotonic() + 300
     while not holds():
-        assert time.monotonic() < deadline, message(app)
+        assert time.monotonic() < deadline, page_text(app)
         time.sleep(0.2)
         app.run()
         assert not app.exception
@@ -79,12 +75,12 @@ def test_without_a_run_the_page_says_how_to_start_one(lab_home: Path) -> None:
     app = AppTest.from_file(str(Path(PAGE).parents[2] / "main.py"), default_timeout=60).run()
     app.switch_page("views/inspect/inspect.py").run()
     assert not app.exception
-    assert "No run yet" in message(app)
+    assert "No run yet" in page_text(app)
 
 
 def test_a_run_that_has_seen_nothing(store_run: Callable[..., Run]) -> None:
     store_run("one", state="queued", done=0, evaluations=False)
-    assert "has seen no pair yet" in message(opened("one"))
+    assert "has seen no pair yet" in page_text(opened("one"))
 
 
 def test_the_list_is_sorted_searched_and_walked(store_run: Callable[..., Run]) -> None:
@@ -98,13 +94,13 @@ def test_the_list_is_sorted_searched_and_walked(store_run: Callable[..., Run]) -
     assert not enabled(app, "Previous pair")
     press(app, "Next pair")
     assert address(app, "pair") == lowest.iloc[1]
-    assert f"Pair {lowest.iloc[1]}" in message(app)
+    assert f"Pair {lowest.iloc[1]}" in page_text(app)
     next(box for box in app.selectbox if box.label == "Sort by").set_value("loss").run()
     assert listed(app)["loss"].is_monotonic_increasing
     next(box for box in app.text_input if box.label == "Search").set_value("pair-03").run()
     assert set(listed(app)["pair"]) <= {f"pair-03{i}" for i in range(10)}
     assert len(listed(app))
-    assert "texts of the pairs cannot be shown" in message(app), "their store is not there"
+    assert "texts of the pairs cannot be shown" in page_text(app), "their store is not there"
 
 
 def test_numbers_are_those_of_the_moment(store_run: Callable[..., Run]) -> None:
@@ -112,13 +108,13 @@ def test_numbers_are_those_of_the_moment(store_run: Callable[..., Run]) -> None:
     seen = list(run.reader.pairs.history("pair-008")["step"])
     assert len(seen) > 3
     app = opened("one", pair="pair-008", step=str(seen[1]))
-    assert f"as step {seen[1]:,} saw it" in message(app)
+    assert f"as step {seen[1]:,} saw it" in page_text(app)
     assert listed(app)["step"].max() <= seen[1]
-    assert f"Step {seen[1]} of 30" in message(app)
+    assert f"Step {seen[1]} of 30" in page_text(app)
     press(app, "Next step")
     assert address(app, "step") == str(seen[2])
     press(press(app, "Previous step"), "Previous step")
-    assert f"as step {seen[0]:,} saw it" in message(app)
+    assert f"as step {seen[0]:,} saw it" in page_text(app)
     assert not enabled(app, "Previous step")
     press(app, "Latest")
     assert "step" not in app.query_params
@@ -126,9 +122,9 @@ def test_numbers_are_those_of_the_moment(store_run: Callable[..., Run]) -> None:
     assert address(app, "step") == str(seen[-2])
     press(app, "Next step")
     assert "step" not in app.query_params, "Back and On undo each other"
-    assert f"as step {seen[-1]:,} saw it" in message(app)
+    assert f"as step {seen[-1]:,} saw it" in page_text(app)
     app = opened("one", pair="pair-039", step="1")
-    assert "not seen up to step 1" in message(app)
+    assert "not seen up to step 1" in page_text(app)
     assert address(app, "pair") == "pair-039"
 
 
@@ -144,7 +140,7 @@ def test_a_pair_that_was_seen_often_is_thinned_and_every_symbol_is_explained(sto
     pictures = [json.loads(element.proto.bytes) for element in app.get("bidi_component") if element.proto.bytes]
     titles = [picture["figure"]["layout"]["title"]["text"] for picture in pictures]
     assert all(f"1,000 of {len(seen):,} times seen<" in title for title in titles)
-    assert f"1,000 of {len(seen):,} times seen, evenly chosen." in message(app)
+    assert f"1,000 of {len(seen):,} times seen, evenly chosen." in page_text(app)
     assert {picture["saves"] for picture in pictures} == {True}
     assert all(picture["figure"]["data"][-1]["name"] == "events" for picture in pictures)
     press(app, "Previous step")
@@ -160,9 +156,9 @@ def test_a_pair_that_was_seen_often_is_thinned_and_every_symbol_is_explained(sto
 def test_the_page_goes_with_its_run(store_run: Callable[..., Run]) -> None:
     run = store_run("one", steps=60, state="running", done=30)
     app = opened("one", pair="pair-008")
-    assert "Step 30, the latest" in message(app)
+    assert "Step 30, the latest" in page_text(app)
     seen = run.reader.pairs.steps_of("pair-008")
-    assert f"as step {seen[-1]} saw it" in message(app)
+    assert f"as step {seen[-1]} saw it" in page_text(app)
     following = [fragment for fragment in app.get("text") if "the latest" in str(fragment.value)]
     assert following
     store = StoreWriter(run.dir)
@@ -208,7 +204,7 @@ def test_a_late_word_of_a_table_is_no_click(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_pair_that_is_not_there(store_run: Callable[..., Run]) -> None:
     store_run("one", steps=10)
-    assert "There is no pair nobody in this run" in message(opened("one", pair="nobody"))
+    assert "There is no pair nobody in this run" in page_text(opened("one", pair="nobody"))
 
 
 # A real run.
@@ -260,7 +256,7 @@ def test_both_answers_and_their_heat_maps(run: Run) -> None:
         assert "<script" not in shown
         assert "🙂" in shown
         assert "&lt;/s&gt;" in shown
-        assert "As step 6 computed them" in message(app)
+        assert "As step 6 computed them" in page_text(app)
 
 
 def test_token_values_that_are_kept_no_more_are_computed_again(run: Run) -> None:
@@ -268,7 +264,7 @@ def test_token_values_that_are_kept_no_more_are_computed_again(run: Run) -> None
     early = next(pair for pair in run.reader.pairs.batch(1)["pair"] if pair not in latest)
     app = painted(opened(run.dir.name, pair=str(early), step="2"), "credit")
     until(app, lambda: "token 1 of" in html(app))
-    assert "Computed again by the model after step 2." in message(app)
+    assert "Computed again by the model after step 2." in page_text(app)
 
 
 def test_a_picture_that_is_being_computed_shows_no_colours_of_another(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,7 +318,7 @@ def test_what_if_scores_an_edited_text_and_saves_it(run: Run) -> None:
     id = pair_of_step(run, 3)
     app = tab(opened(run.dir.name, pair=id, step="4"), "What if")
     until(app, lambda: table_with(app, "stored") is not None)
-    assert "model after step 4" in message(app), "the checkpoint at or before the moment"
+    assert "model after step 4" in page_text(app), "the checkpoint at or before the moment"
     before = table_with(app, "stored")
     model = lab.examine(run, 4)
     expected = model.score([store.get(id)]).terms.iloc[0]
@@ -337,13 +333,13 @@ def test_what_if_scores_an_edited_text_and_saves_it(run: Run) -> None:
     assert store.get(id).version == 1, "nothing is stored yet"
     assert not enabled(app, "Let the run train on it")
     press(app, "Save as an edit of the pair")
-    assert "Saved as version 2" in message(app)
+    assert "Saved as version 2" in page_text(app)
     assert store.get(id).chosen == f"another {HOSTILE} answer"
     press(app, "Undo")
     assert store.get(id).chosen.startswith("good")
     next(area for area in app.text_area if area.label == "Chosen answer").set_value("").run()
     press(app, "Save as an edit of the pair")
-    assert "Not saved: chosen is empty" in message(app)
+    assert "Not saved: chosen is empty" in page_text(app)
 
 
 def test_a_virtual_step_on_the_page(run: Run) -> None:
@@ -359,16 +355,16 @@ def test_a_virtual_step_on_the_page(run: Run) -> None:
     assert int(metrics["Others helped"]) == len(job.result.helped)
     assert int(metrics["Others helped"]) + int(metrics["Others hurt"]) == 7
     assert job.result.own["margin_change"].item() > 0
-    assert "A step of the run's AdamW on this pair after step 6" in message(app)
-    assert f"the gradient's norm ‖g‖ was {job.result.grad_norm:.4g}" in message(app)
-    assert f"‖Δθ‖ = {job.result.moved:.4g}" in message(app)
+    assert "A step of the run's AdamW on this pair after step 6" in page_text(app)
+    assert f"the gradient's norm ‖g‖ was {job.result.grad_norm:.4g}" in page_text(app)
+    assert f"‖Δθ‖ = {job.result.moved:.4g}" in page_text(app)
     data = json.loads(app.get("bidi_component")[-1].proto.bytes)
     assert data["saves"]
     assert len(job.result.changes) == 8
     tables = [frame.proto.columns for frame in app.dataframe if "margin_before" in frame.proto.columns]
     assert tables
     assert all("Reward of the chosen answer of this pair minus" in columns for columns in tables)
-    assert {"Helped most", "Hurt most"} <= {line.strip("*") for line in message(app).splitlines()}
+    assert {"Helped most", "Hurt most"} <= {line.strip("*") for line in page_text(app).splitlines()}
 
 
 def test_a_step_that_is_cancelled_says_so(run: Run) -> None:

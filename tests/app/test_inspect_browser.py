@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import lab
-from tests.app.browsing import address_of, body, until
+from tests.app.browsing import address_of, body
+from tests.helpers import until
 
 pytestmark = pytest.mark.browser
 

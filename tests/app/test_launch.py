@@ -11,7 +11,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,6 +18,7 @@ import lab
 import lab.world
 from app import demo, launch
 from lab.run.handle import Run
+from tests.helpers import free_port, until
 
 ROOT = Path(__file__).parents[2]
 SMALL = """
@@ -37,12 +37,6 @@ def taken_port() -> Iterator[int]:
         listener.bind((launch.ADDRESS, 0))
         listener.listen()
         yield listener.getsockname()[1]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((launch.ADDRESS, 0))
-        return probe.getsockname()[1]
 
 
 def test_a_port_in_use_is_said_in_one_sentence(taken_port: int, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,10 +104,10 @@ def test_the_launcher_serves_trains_and_closes(lab_home: Path, tmp_path: Path) -
             [sys.executable, "-c", SMALL, "--port", str(port), "--steps", "100000"], cwd=ROOT, stdout=out, stderr=subprocess.STDOUT
         )
     try:
-        until(lambda: f"The lab is at http://127.0.0.1:{port}\n" in log.read_text(), log, 300)
+        until(lambda: f"The lab is at http://127.0.0.1:{port}\n" in log.read_text(), 300, log.read_text)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=60) as answer:
             assert answer.read() == b"ok"
-        until(lambda: any(run.step > 0 for run in lab.runs()), log, 300)  # nobody has opened a browser
+        until(lambda: any(run.step > 0 for run in lab.runs()), 300, log.read_text)  # nobody has opened a browser
         (run,) = lab.runs()
         assert (run.name, run.config.objective.name, run.config.steps) == ("demo", "sgdpo", 100_000)
         assert lab.queue() == []  # nobody's own run has to wait for the demo
@@ -127,13 +121,6 @@ def test_the_launcher_serves_trains_and_closes(lab_home: Path, tmp_path: Path) -
     assert "Traceback" not in said, said
     assert "config option" not in said, said
     assert said.rstrip().endswith("The lab is closed.")
-
-
-def until(true: Callable[[], Any], log: Path, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
 
 
 def test_help_says_what_there_is() -> None:

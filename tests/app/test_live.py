@@ -30,31 +30,19 @@ from lab.run.handle import Run
 from lab.store import StoreWriter
 from lab.training import lifecycle
 from tests.app.conftest import HOSTILE_MARKUP, SAMPLE_PROMPT, fill
+from tests.app.pages import MAIN, open_page, page_text
 
-MAIN = str(Path(__file__).parents[2] / "app" / "main.py")
 HOSTILE = "# <b>x</b> $x$ ![](http://example.invalid/x) :red[y] :smile:"
 
 
 def opened(run: str | None = None, *, tab: str | None = None, panel: str | None = None, step: int | None = None) -> AppTest:
     """The page; `tab` and `panel` are opened first, and time has travelled to `step`."""
-    app = AppTest.from_file(MAIN, default_timeout=60)
-    if run is not None:
-        app.query_params["run"] = run
-    if step is not None:
-        app.query_params["step"] = str(step)
-    if tab is not None:
-        app.session_state["live-tab"] = tab
-    if panel is not None:
-        app.session_state["live-panel"] = panel
-    app.run()
-    assert not app.exception
-    return app
-
-
-def message(app: AppTest) -> str:
-    """Everything the page says."""
-    kinds = ("title", "subheader", "markdown", "text", "caption", "error", "warning", "info", "code", "success")
-    return "\n".join(str(element.value) for kind in kinds for element in getattr(app, kind))
+    query = {"run": run, "step": None if step is None else str(step)}
+    session = {"live-tab": tab, "live-panel": panel}
+    return open_page(
+        session={name: value for name, value in session.items() if value is not None},
+        **{name: value for name, value in query.items() if value is not None},
+    )
 
 
 def enabled(app: AppTest) -> dict[str, bool]:
@@ -72,15 +60,15 @@ def unescaped(text: str) -> str:
 
 def test_without_a_run_the_page_says_how_to_start_one() -> None:
     app = opened()
-    assert "No run yet" in message(app)
-    assert "python -m lab train" in message(app)
+    assert "No run yet" in page_text(app, escaped=True)
+    assert "python -m lab train" in page_text(app, escaped=True)
     assert not app.button
 
 
 def test_a_live_run(store_run: Callable[..., Run]) -> None:
     store_run("one", state="running", steps=100, done=40)
     app = opened()
-    said = unescaped(message(app))
+    said = unescaped(page_text(app, escaped=True))
     assert "Training" in said
     assert "sgdpo: beta 0.1" in said
     assert "SGDPO tunes the embedded model on pairs of the embedded world, full fine-tuning, step 40 of 100" in said
@@ -231,7 +219,7 @@ def test_a_chart_is_saved_from_a_dialog(store_run: Callable[..., Run]) -> None:
     assert chosen.value == "margins"
     assert "Spread: Pilot of the chosen answer" in chosen.options
     assert app.get("download_button")
-    assert "one-margins.csv" in unescaped(message(app))
+    assert "one-margins.csv" in unescaped(page_text(app, escaped=True))
 
 
 def test_the_tokens_that_the_pilot_drew_are_painted(model_folder: Callable[[str], Path], rows: list[dict[str, str]]) -> None:
@@ -244,7 +232,7 @@ def test_the_tokens_that_the_pilot_drew_are_painted(model_folder: Callable[[str]
     assert "&lt;" in html
     rows_ = run.reader.tokens.read(2)
     first = rows_[(rows_["pair"] == rows_["pair"].iloc[0]) & (rows_["side"] == "chosen")].iloc[0]
-    assert f"{int(first.pilot.sum())} of {len(first.pilot)} tokens drawn by the pilot, log-ratio" in message(app)
+    assert f"{int(first.pilot.sum())} of {len(first.pilot)} tokens drawn by the pilot, log-ratio" in page_text(app, escaped=True)
     assert next(box for box in app.selectbox if box.label == "Pair of step 2").options == list(dict.fromkeys(rows_["pair"]))
     assert app.segmented_control("live.paint").options == ["Pilot", "Credit", "Log-ratio"]
     app.segmented_control("live.paint").set_value("credit").run()
@@ -264,7 +252,7 @@ def test_tokens_are_painted_where_the_base_model_has_moved(
 
 def test_no_tokens_are_a_sentence(store_run: Callable[..., Run]) -> None:
     store_run("one", state="finished", steps=20)
-    assert "The tokens of this step are not kept" in message(opened(tab="Tokens"))
+    assert "The tokens of this step are not kept" in page_text(opened(tab="Tokens"), escaped=True)
 
 
 @pytest.mark.parametrize(("button", "state"), [("Pause", "running"), ("Resume", "paused"), ("Stop", "running"), ("Stop", "paused")])
@@ -279,7 +267,7 @@ def test_buttons_send_what_they_say(store_run: Callable[..., Run], button: str, 
 def test_a_finished_run_cannot_be_steered(store_run: Callable[..., Run]) -> None:
     store_run("one", state="finished")
     app = opened()
-    assert "Finished" in message(app)
+    assert "Finished" in page_text(app, escaped=True)
     assert steering(app) == {"Pause": False, "Resume": False, "Stop": False}
     assert not app.error
 
@@ -297,21 +285,21 @@ def test_a_dead_run_is_called_dead(store_run: Callable[..., Run]) -> None:
     app = opened()
     assert "process of this run ended" in app.error[0].value
     assert "23 of 100" in app.error[0].value
-    assert f"python -m lab train --run-dir {run.dir} --resume" in message(app)
+    assert f"python -m lab train --run-dir {run.dir} --resume" in page_text(app, escaped=True)
     assert steering(app) == {"Pause": False, "Resume": True, "Stop": False}
 
 
 def test_a_paused_run_waits(store_run: Callable[..., Run]) -> None:
     store_run("one", state="paused")
     app = opened()
-    assert "Paused" in message(app)
+    assert "Paused" in page_text(app, escaped=True)
     assert steering(app) == {"Pause": False, "Resume": True, "Stop": True}
 
 
 def test_a_run_that_prepares_says_what_it_does(store_run: Callable[..., Run]) -> None:
     store_run("one", state="queued", done=0, stage="computing reference log-probs", stage_share=0.4, stage_remaining=70)
     app = opened()
-    assert "Preparing" in message(app)
+    assert "Preparing" in page_text(app, escaped=True)
     bar = app.get("progress")[0].proto
     assert bar.value == 40
     assert unescaped(bar.text) == "Computing reference log-probs: 40%, about 1 min 10 s left"
@@ -336,7 +324,7 @@ def test_the_address_finds_the_run_again(store_run: Callable[..., Run]) -> None:
     store_run("other", state="finished", objective="alpha_dpo")
     app = opened("other")
     assert app.selectbox(key="run").value == "other"
-    assert "alpha_dpo" in unescaped(message(app))
+    assert "alpha_dpo" in unescaped(page_text(app, escaped=True))
     app.selectbox(key="run").select("alive").run()
     assert app.query_params["run"] == "alive"
 
@@ -442,8 +430,8 @@ def test_sampled_answers_of_policy_and_reference_stand_side_by_side_as_plain_tex
     texts = [element.value for element in app.text]
     assert "An answer after 40 steps. **bold** :red[x]" in texts
     assert f"Reference {HOSTILE_MARKUP}" in texts
-    assert "Policy after step 40, reward 0.620" in message(app)
-    assert "Reference, reward 0.250" in message(app)
+    assert "Policy after step 40, reward 0.620" in page_text(app, escaped=True)
+    assert "Reference, reward 0.250" in page_text(app, escaped=True)
     assert app.selectbox(key="prompt-one").options == [SAMPLE_PROMPT]
     assert app.selectbox(key="look-one").options == ["latest", "before training", "after step 40"]
     app.selectbox(key="look-one").select(0).run()
@@ -514,12 +502,12 @@ def queued(store_run: Callable[..., Run]) -> list[Run]:
 
 def test_a_waiting_run_says_its_place_and_can_be_the_next(queued: list[Run]) -> None:
     app = opened("c")
-    assert "Queued: place 2 on cpu, behind b." in message(app)
-    assert "trains  a\n1  b\n2  c" in message(app)
+    assert "Queued: place 2 on cpu, behind b." in page_text(app, escaped=True)
+    assert "trains  a\n1  b\n2  c" in page_text(app, escaped=True)
     next(b for b in app.button if b.label == "Train next").click().run()
     assert not app.exception
     assert [place.run.name for place in lab.queue()] == ["a", "c", "b"]
-    assert "Queued: place 1 on cpu, behind a." in message(app)
+    assert "Queued: place 1 on cpu, behind a." in page_text(app, escaped=True)
     assert not enabled(app)["Train next"]
 
 
@@ -531,7 +519,7 @@ def test_a_waiting_run_can_be_removed(queued: list[Run]) -> None:
 
 
 def test_a_run_that_trains_shows_no_queue(queued: list[Run]) -> None:
-    assert "Queued" not in message(opened("a"))
+    assert "Queued" not in page_text(opened("a"), escaped=True)
 
 
 def test_a_dead_process_says_its_last_words(store_run: Callable[..., Run]) -> None:
@@ -569,7 +557,7 @@ def test_a_stopped_run_is_said_on_one_line(store_run: Callable[..., Run]) -> Non
     app = opened()
     assert not app.info
     assert any("Stopped at step 40 of 100" in caption.value for caption in app.caption)
-    assert f"python -m lab train --run-dir {run.dir} --resume" in message(app)
+    assert f"python -m lab train --run-dir {run.dir} --resume" in page_text(app, escaped=True)
 
 
 def test_a_broken_extension_is_named_until_it_is_corrected(lab_home: Path, store_run: Callable[..., Run]) -> None:

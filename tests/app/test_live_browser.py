@@ -11,8 +11,9 @@ import pytest
 
 from lab.run.handle import Run
 from lab.store import StoreWriter
-from tests.app.browsing import address_of, body, until
+from tests.app.browsing import address_of, body
 from tests.app.conftest import fill
+from tests.helpers import until
 
 pytestmark = pytest.mark.browser
 

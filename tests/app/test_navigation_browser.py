@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from lab.run.handle import Run
-from tests.app.browsing import address_of, body, until
-from tests.app.conftest import ROOT, _answers, free_port
+from tests.app.browsing import address_of, body
+from tests.app.conftest import ROOT, _answers
+from tests.helpers import free_port, until
 
 pytestmark = pytest.mark.browser
 

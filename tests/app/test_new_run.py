@@ -30,8 +30,8 @@ from lab.run import DeviceQueue
 from lab.run.config import TrainConfig
 from lab.run.handle import Run
 from lab.training.setup.preflight import settings_findings
-from tests.app.browsing import until
 from tests.bench.nonsense import parquet
+from tests.helpers import until
 
 APP = Path(__file__).parents[2] / "app"
 NESTED = [name for name, kind in OBJECTIVES.items() if any(forms.is_objective(f) for f in kind.model_fields.values())]

@@ -12,10 +12,11 @@ import pytest
 from app.text.run_text import duration
 from lab.run.handle import Run
 from lab.store import StoreWriter
-from tests.app.browsing import body, until
+from tests.app.browsing import body
 from tests.app.reading import cut_texts, faint_texts
 from tests.app.test_diagnosis import displaced
 from tests.app.test_live_browser import FIGURES, PATIENCE, START, area, drag, figure, opened
+from tests.helpers import until
 
 pytestmark = pytest.mark.browser
 

@@ -19,7 +19,8 @@ from lab.plots import KINDS, Paint
 from lab.plots.comparison.overlay import overlay
 from lab.plots.landscapes.computed import held_fixed
 from lab.whatif.degrees import degree_guesses
-from tests.app.test_inspect import html, message, opened, until
+from tests.app.pages import page_text
+from tests.app.test_inspect import html, opened, until
 
 ANSWER = "Knead the soft dough, warm the old oven, then bake the round bread and cut a thick slice."
 
@@ -88,6 +89,6 @@ def test_spo_shows_degraded_answers_and_the_heads_guess(model_folder: Callable[[
     switch = app.segmented_control("inspect.paint")
     assert "Pilot" not in switch.options
     switch.set_value(token_view.DEGREES).run()
-    until(app, lambda: "The head predicts degree" in message(app))
+    until(app, lambda: "The head predicts degree" in page_text(app))
     assert html(app).count("<del>") == sum(map(len, removed_spans(pair.chosen, 4)))
     whatif.free()

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import lab
-from tests.app.browsing import address_of, body, until
+from tests.app.browsing import address_of, body
 from tests.app.test_live_browser import FIGURES
+from tests.helpers import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

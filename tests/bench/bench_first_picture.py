@@ -64,7 +64,7 @@ def measure(options: argparse.Namespace) -> list[Opening]:
     """Start the lab, wait until a run trains, and open its page again and again."""
     from playwright.sync_api import sync_playwright
 
-    from tests.app.conftest import free_port
+    from tests.helpers import free_port
 
     port = free_port()
     tree = options.tree.resolve()

@@ -141,7 +141,7 @@ def spread(seconds: list[float]) -> str:
 @contextmanager
 def dashboard() -> Iterator[str]:
     """A server of its own for the time; its address."""
-    from tests.app.conftest import free_port
+    from tests.helpers import free_port
 
     port = free_port()
     server = subprocess.Popen(
@@ -246,7 +246,7 @@ def _tab(options: argparse.Namespace, executor: str, apart: bool) -> Row:
     import psutil
 
     import lab
-    from tests.app.conftest import free_port
+    from tests.helpers import free_port
 
     port, endless = free_port(), 1_000_000
     before = dict(os.environ)

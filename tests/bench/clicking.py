@@ -63,7 +63,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        from tests.app.conftest import free_port
+        from tests.helpers import free_port
 
         self.port = free_port()
         command = [sys.executable, "-m", "app", "--no-demo", "--port", str(self.port), "--home", str(self.home)]

@@ -19,7 +19,7 @@ from lab.cli.screens import Bar
 from lab.run.config import TrainConfig
 from lab.store import StoreWriter
 from lab.training import create_run
-from tests.training.comparing import until
+from tests.helpers import until
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from lab.run.handle import Run
-from tests.app.browsing import until
-from tests.app.conftest import StoreRun, free_port
+from tests.app.conftest import StoreRun
+from tests.helpers import free_port, until
 
 ROOT = Path(__file__).parents[2]
 

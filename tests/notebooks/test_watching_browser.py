@@ -13,8 +13,8 @@ import pytest
 
 from lab import home
 from lab.run.handle import open_run
-from tests.app.browsing import until
 from tests.app.conftest import CHROMIUM, QUIET
+from tests.helpers import until
 from tests.notebooks.conftest import Jupyter
 
 pytestmark = pytest.mark.browser

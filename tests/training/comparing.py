@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from safetensors.torch import load_file
 
 import lab
 from lab.run import send
-from lab.store import ENDED, list_checkpoints
+from lab.store import list_checkpoints
 from lab.store.folder import step_of
 
 CLOCKS = ("pairs_per_second", "probe_cost", "panel_seconds", "seconds/trained", "seconds/clock")
@@ -87,14 +85,3 @@ def asking(folder: Path, step: int, kind: str, **detail: Any) -> Any:
 
 def resumed(folder: Path) -> lab.Run:
     return lab.train(run_dir=folder, resume=True, background=False)
-
-
-def until(holds: Callable[[], Any], run: lab.Run | None = None, seconds: float = 60) -> None:
-    """Wait until `holds()` is true; fail after some seconds, or as soon as `run` has ended without it, with the run's error."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if run is not None and run.state in ENDED:
-            assert holds(), f"the run is {run.state}: {run.error}"
-            return
-        assert time.monotonic() < deadline, f"not within {seconds:g} seconds" + (f": {run.status}" if run else "")
-        time.sleep(0.02)

@@ -15,8 +15,8 @@ from lab.api import make_run
 from lab.policy import Answer, Lora, load_policy, reference_model, sample
 from lab.training.evaluation import evaluator
 from lab.training.evaluation.sampled_answers import answer_metrics, cached_answers, kl_divergence, kl_metrics, repetition
+from tests.helpers import until
 from tests.models import make_reward_model
-from tests.training.comparing import until
 
 FAST = {
     "steps": 4,
@@ -95,7 +95,7 @@ def test_a_stop_interrupts_an_evaluation(rows, model_folder, monkeypatch, tmp_pa
     monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))  # without answers of the reference
     settings = FAST | {"eval_prompts": 8, "eval_tokens": 40, "eval_every": 0, "background": True, "held_out": 0.4}
     run = lab.train("dpo", rows, model_folder("llama"), run_dir=tmp_path / "run", **settings)
-    until(lambda: (stage := str(run.status.get("stage"))).startswith("sampling") and " of " in stage, run)
+    until(lambda: (stage := str(run.status.get("stage"))).startswith("sampling") and " of " in stage, run=run)
     run.stop()
     assert run.wait(60) == "stopped", run.error
     assert run.step == 0

@@ -20,7 +20,7 @@ from lab.objectives import DPO, OBJECTIVES
 from lab.run import RunLock, is_held
 from lab.run.config import ConfigError
 from lab.store import RunError
-from tests.training.comparing import until
+from tests.helpers import until
 
 SHORT = {"steps": 4, "batch_size": 4, "save_every": 0, "device": "cpu", "probe_budget": 0, "eval_tokens": 8}
 
@@ -77,20 +77,20 @@ def test_a_training_process_outlives_its_parent_and_handles_requests(data, model
     parent.kill()
     parent.wait()
     run = lab.open_run(tmp_path / "run")
-    until(lambda: run.step >= 2, run, 180)
+    until(lambda: run.step >= 2, run=run, seconds=180)
     child = run.status["process"]
     assert os.getsid(child) == child  # a closed terminal does not end it
     assert b"CUDA_VISIBLE_DEVICES=5" in Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
     assert [(place.place, place.device) for place in lab.queue()] == [(0, "cpu")]
     run.pause()
-    until(lambda: run.state == "paused", run, 180)
+    until(lambda: run.state == "paused", run=run, seconds=180)
     run.resume()
-    until(lambda: run.state == "running", run, 180)
+    until(lambda: run.state == "running", run=run, seconds=180)
     run.stop()
     assert run.wait(180) == "stopped"
     stopped = run.step
     again = lab.train(run_dir=run.dir, resume=True, executor="process")
-    until(lambda: again.step > stopped, again, 180)
+    until(lambda: again.step > stopped, run=again, seconds=180)
     assert again.events("resumed")["step"].tolist() == [stopped]
     os.kill(again.status["process"], signal.SIGKILL)
     assert again.wait(30) == "dead"

@@ -12,8 +12,8 @@ import torch
 import lab
 from lab import home
 from lab.policy import PromptAnswer, ReferenceCache, load_policy
+from tests.helpers import until
 from tests.training import trial
-from tests.training.comparing import until
 
 SETTINGS = {"steps": 3, "batch_size": 10, "save_every": 0, "device": "cpu", "eval_tokens": 8, "learning_rate": 1e-4}
 
@@ -84,7 +84,7 @@ def test_the_precision_is_part_of_the_key(model_folder, tmp_path):
 @pytest.mark.parametrize("damage", ["DELETE FROM logps", "UPDATE logps SET value = substr(value, 1, 4)"])
 def test_an_entry_lost_in_mid_run_fails_the_run(damage, model_folder, rows):
     run = lab.train("dpo", rows, model_folder("llama"), **SETTINGS | {"steps": 100_000})
-    until(lambda: run.step >= 2, run)
+    until(lambda: run.step >= 2, run=run)
     (path,) = (home.cache() / "reference").rglob("*.sqlite")
     with sqlite3.connect(path, timeout=30) as db:
         db.execute(damage)

@@ -17,7 +17,7 @@ import torch
 import lab
 from lab.run.config import ConfigError
 from lab.store import RunError
-from tests.training.comparing import until
+from tests.helpers import until
 
 FAST = {"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "save_every": 3, "device": "cpu", "eval_prompts": 0}
 
@@ -59,15 +59,15 @@ def test_a_background_run_returns_at_once_and_handles_requests(rows, model_folde
     began = time.monotonic()
     run = lab.train("dpo", rows, model_folder("llama"), **FAST | {"steps": 100_000, "save_every": 0})
     assert time.monotonic() - began < 5
-    until(lambda: run.step >= 3, run)
+    until(lambda: run.step >= 3, run=run)
     other = lab.open_run(run.dir)  # a second handle, as another process would hold it
     other.pause()
-    until(lambda: run.state == "paused", run)
+    until(lambda: run.state == "paused", run=run)
     held = run.step
     time.sleep(0.6)
     assert run.step == held
     other.resume()
-    until(lambda: run.step > held, run)
+    until(lambda: run.step > held, run=run)
     other.checkpoint()
     other.stop()
     assert run.wait(60) == "stopped"
@@ -288,7 +288,7 @@ def test_runs_lists_the_others_beside_a_damaged_run(rows, model_folder, lab_home
 
 def test_an_unreadable_request_is_skipped(rows, model_folder):
     run = lab.train("dpo", rows, model_folder("llama"), **FAST | {"steps": 100_000, "save_every": 0})
-    until(lambda: run.step >= 2, run)
+    until(lambda: run.step >= 2, run=run)
     (run.dir / "requests").mkdir(exist_ok=True)
     (run.dir / "requests" / "note.txt").write_text("hello")
     (run.dir / "requests" / "9.json").write_text("{")

@@ -16,7 +16,8 @@ from lab.run import send
 from lab.run.changeable import changeable, changed, values
 from lab.run.config import ConfigError, TrainConfig
 from lab.store import RunError
-from tests.training.comparing import asking, assert_same, interrupted, resumed, until
+from tests.helpers import until
+from tests.training.comparing import asking, assert_same, interrupted, resumed
 
 SETTINGS = {
     "steps": 8,
@@ -192,12 +193,12 @@ def test_requests_during_preparation_apply_before_the_first_step(rows, model_fol
 
 def test_a_paused_run_changes_settings_at_once(rows, model_folder):
     run = lab.train("dpo", rows, model_folder("llama"), **SETTINGS | {"steps": 100_000, "save_every": 0, "keep_checkpoints": 2})
-    until(lambda: run.step, run)
+    until(lambda: run.step, run=run)
     run.pause()
-    until(lambda: run.state == "paused", run)
+    until(lambda: run.state == "paused", run=run)
     run.set(beta=0.4)
     run.checkpoint()
-    until(lambda: len(run.events("change")) and run.checkpoints(), run)
+    until(lambda: len(run.events("change")) and run.checkpoints(), run=run)
     assert run.state == "paused"
     assert run.settings.objective.beta == 0.4
     run.stop()
@@ -207,7 +208,7 @@ def test_a_paused_run_changes_settings_at_once(rows, model_folder):
 def test_requests_from_the_command_line(rows, model_folder, capsys):
     """The command line checks a request before it sends it."""
     run = lab.train("dpo", rows, model_folder("llama"), **SETTINGS | {"steps": 100_000, "save_every": 0})
-    until(lambda: run.step, run)
+    until(lambda: run.step, run=run)
     run.pause()  # leaves the processor to the other process; changes are made all the same
     pairs = run.pair_store()
     pairs.drop(pairs.ids()[0])
@@ -219,7 +220,7 @@ def test_requests_from_the_command_line(rows, model_folder, capsys):
     assert error.startswith("error: beta = ")
     assert len(error.splitlines()) == 1
     assert main(["show", run.dir.name, "--take-edits"]) == 0
-    until(lambda: len(run.events("edit")), run)
+    until(lambda: len(run.events("edit")), run=run)
     assert run.pairs_version == 1
     assert run.settings.objective.beta == 0.2
     assert main(["show", run.dir.name, "--take-edits"]) == 1

@@ -20,7 +20,8 @@ from lab.training.control import stopping as stopping_module
 from lab.training.control.stopping import StopCheck, Stopped, blocks
 from lab.training.reporter import RunReporter
 from lab.training.setup import prepare as preparing
-from tests.training.comparing import assert_same, until
+from tests.helpers import until
+from tests.training.comparing import assert_same
 
 LAYER = transformers.models.llama.modeling_llama.LlamaDecoderLayer
 SECONDS = 0.25
@@ -69,7 +70,7 @@ def test_a_long_step_is_interrupted_and_repeated_after_resuming(slow, rows, mode
 
     resumed = False
     run = lab.train("dpo", rows, model_folder("llama"), on_step=on_step, **SETTINGS)
-    until(lambda: slow.waits > 2, run)
+    until(lambda: slow.waits > 2, run=run)
     assert stop(run, slow) <= LAYERS
     assert run.step == 3
     assert [folder.name for folder in run.checkpoints()] == ["step-000003"]
@@ -92,7 +93,7 @@ def test_a_stop_interrupts_every_phase(phase, slow, rows, model_folder, monkeypa
     slow.on = phase == "the layout check"  # the very first pass
     monkeypatch.setattr(StoreWriter, "status", slow_in_phase)
     run = lab.train("dpo", rows, model_folder("llama"), **SETTINGS | {"held_out": 0.3})
-    until(lambda: slow.waits > 1, run)
+    until(lambda: slow.waits > 1, run=run)
     assert stop(run, slow) <= LAYERS
     assert run.step == 0
     slow.on = False
@@ -126,7 +127,7 @@ def test_a_stop_interrupts_chunks_of_logits(linear, rows, model_folder, monkeypa
     monkeypatch.setattr(preparing, "load_configured", load_split)
     settings = SETTINGS | {"evaluate": False, "steps": 1000, "batch_size": 8, "micro_batch_size": None, "probe_budget": 0}
     run = lab.train("dpo", rows, model_folder("llama"), on_step=lambda step, scalars: on.set(), **settings)
-    until(lambda: len(waits) > 1, run)
+    until(lambda: len(waits) > 1, run=run)
     before = len(waits)
     run.stop()
     assert run.wait(60) == "stopped", run.error
@@ -168,7 +169,7 @@ def test_a_stop_in_a_step_over_a_wide_vocabulary_takes_effect_within_a_second(ro
     for _ in range(2):
         steps = []
         run = lab.train("dpo", rows, folder, on_step=lambda step, scalars, steps=steps: steps.append(step), **settings)
-        until(lambda steps=steps: steps, run, 300)
+        until(lambda steps=steps: steps, run=run, seconds=300)
         time.sleep(0.5)
         before = time.monotonic()
         run.stop()
@@ -187,7 +188,7 @@ def test_a_stop_abandons_loading_the_model(rows, model_folder, monkeypatch):
 
     monkeypatch.setattr(preparing, "load_configured", slow_load)
     run = lab.train("dpo", rows, model_folder("llama"), **SETTINGS)
-    until(lambda: began, run)
+    until(lambda: began, run=run)
     run.stop()
     assert run.wait(30) == "stopped"
     assert run.checkpoints() == []
@@ -207,12 +208,12 @@ def test_requests_within_the_process_need_no_disk(rows, model_folder):
         return next(iter(lab.runs()))
 
     run = lab.train("dpo", rows, model_folder("llama"), on_step=on_step, **SETTINGS | {"steps": 10_000, "evaluate": False})
-    until(lambda: reached, run)
+    until(lambda: reached, run=run)
     run.pause()
-    until(lambda: run.state == "paused", run)
+    until(lambda: run.state == "paused", run=run)
     run.resume()
     run.set(learning_rate=5e-5)
-    until(lambda: len(run.events("change")), run)
+    until(lambda: len(run.events("change")), run=run)
     run.stop()
     assert run.wait(60) == "stopped"
     requests = [detail["request"] for detail in StoreReader(run.dir).events.read("request")["detail"]]

@@ -11,7 +11,7 @@ from accelerate import tracking
 import lab
 from lab.run.config import ConfigError, TrainConfig
 from lab.training.trackers import Recorder, TrackedRun, hyper_parameters, tracked_run, tracker_names
-from tests.training.comparing import until
+from tests.helpers import until
 
 SETTINGS = {
     "steps": 6,

@@ -17,7 +17,7 @@ from lab.store import RunError, StoreWriter
 from lab.training.control.device_slot import DeviceSlot
 from lab.training.control.stopping import Stopped
 from lab.training.distributed import Workers
-from tests.training.comparing import until
+from tests.helpers import until
 
 LONG = {"steps": 100_000, "batch_size": 4, "save_every": 0, "device": "cpu", "probe_budget": 0, "eval_tokens": 8}
 
@@ -56,9 +56,9 @@ def places():
 
 def test_waiting_runs_can_be_reordered(train):
     first, second, third = train("first"), train("second"), train("third")
-    until(lambda: first.step >= 2 and len(places()) == 3, first)
+    until(lambda: first.step >= 2 and len(places()) == 3, run=first)
     assert places() == [(0, "first"), (1, "second"), (2, "third")]
-    until(lambda: second.status["stage"] == "waiting for first on cpu, place 1", second)
+    until(lambda: second.status["stage"] == "waiting for first on cpu, place 1", run=second)
     assert (second.state, second.step) == ("queued", 0)
     assert third.place.message == "place 2 on cpu, behind second"
     lab.open_run(third.dir).move(1)
@@ -66,10 +66,10 @@ def test_waiting_runs_can_be_reordered(train):
     with pytest.raises(RunError, match="not waiting"):
         first.move(1)
     first.stop()
-    until(lambda: third.step >= 2, third)
+    until(lambda: third.step >= 2, run=third)
     assert first.state == "stopped"
     assert second.step == 0
-    until(lambda: second.status["stage"] == "waiting for third on cpu, place 1", second)
+    until(lambda: second.status["stage"] == "waiting for third on cpu, place 1", run=second)
     second.stop()
     assert second.wait(10) == "stopped"
     assert second.place is None
@@ -78,32 +78,32 @@ def test_waiting_runs_can_be_reordered(train):
 
 def test_the_stage_of_a_waiting_run_names_a_paused_run_ahead(train, caplog):
     first = train("first")
-    until(lambda: first.step >= 1, first)
+    until(lambda: first.step >= 1, run=first)
     first.pause()
-    until(lambda: first.state == "paused", first)
+    until(lambda: first.state == "paused", run=first)
     second = train("second")
-    until(lambda: second.status.get("stage") == "waiting for first on cpu, which is paused, place 1", second)
+    until(lambda: second.status.get("stage") == "waiting for first on cpu, which is paused, place 1", run=second)
     assert "second is waiting for first on cpu, which is paused, place 1; `python -m lab queue`" in caplog.text
 
 
 def test_queue_false_starts_at_once(occupied, train):
     run = train("impatient", queue=False)
-    until(lambda: run.step >= 1, run)
+    until(lambda: run.step >= 1, run=run)
     assert run.place is None
 
 
 def test_a_paused_run_leaves_the_queue(occupied, train):
     run = train("one")
     train("two")
-    until(lambda: places() == [(0, "other"), (1, "one"), (2, "two")], run)
+    until(lambda: places() == [(0, "other"), (1, "one"), (2, "two")], run=run)
     run.pause()
-    until(lambda: run.state == "paused", run)
+    until(lambda: run.state == "paused", run=run)
     assert places() == [(0, "other"), (1, "two")]
     run.resume()
-    until(lambda: run.state == "queued", run)
+    until(lambda: run.state == "queued", run=run)
     assert places() == [(0, "other"), (1, "two"), (2, "one")]
     run.pause()
-    until(lambda: run.state == "paused", run)
+    until(lambda: run.state == "paused", run=run)
     run.stop()
     assert run.wait(10) == "stopped"
     assert list(run.events("request")["detail"].map(lambda d: d["request"])) == ["pause", "resume", "pause", "stop"]
@@ -111,18 +111,18 @@ def test_a_paused_run_leaves_the_queue(occupied, train):
 
 def test_other_requests_stay_until_the_run_trains(occupied, train):
     run = train("waits")
-    until(lambda: run.place is not None, run)
+    until(lambda: run.place is not None, run=run)
     send(run.dir, "checkpoint")
     time.sleep(0.5)
     assert run.events("request").empty
     occupied.release()  # as if its process had been killed: the queue entry stays
-    until(lambda: run.step >= 2, run)
+    until(lambda: run.step >= 2, run=run)
     assert list(run.events("request")["detail"].map(lambda d: d["request"])) == ["checkpoint"]
 
 
 def test_a_run_stopped_in_the_queue_can_be_resumed(occupied, train):
     run = train("waits", steps=3)
-    until(lambda: run.place is not None, run)
+    until(lambda: run.place is not None, run=run)
     run.stop()
     assert run.wait(10) == "stopped"
     assert run.error is None

@@ -22,7 +22,7 @@ from lab.store import StoreReader, list_checkpoints
 from lab.training import create_run, start
 from lab.training.distributed import Workers
 from lab.training.lifecycle import recording_failure
-from tests.training.comparing import until
+from tests.helpers import until
 
 LAUNCH = {"DDP": ["--multi_gpu"], "FSDP": ["--use_fsdp", "--fsdp_version", "2"]}
 COMMON: dict[str, Any] = {
@@ -217,7 +217,7 @@ def test_several_processes_wait_for_the_device(together, rows, model_folder):
 
     def stop_first_once_other_waits():
         try:
-            until(lambda: (places := lab.queue()) and places[-1].place == 1, first, 200)
+            until(lambda: (places := lab.queue()) and places[-1].place == 1, run=first, seconds=200)
         finally:
             first.stop()
 

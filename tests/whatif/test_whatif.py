@@ -19,7 +19,7 @@ from lab.objectives import OBJECTIVES
 from lab.pairs import Pair
 from lab.training.data.schedule import BatchSchedule
 from lab.whatif import Examined, WhatIfError, checkpoint_now, examine, free, openable
-from tests.training.comparing import until
+from tests.helpers import until
 
 STEPS, SAVED = 4, 2
 SETTINGS = {

@@ -1,0 +1,44 @@
+"""Helpers of all tests: waiting for something to become true, and a free port."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import lab
+from lab.store import ENDED
+
+
+def until(
+    find: Callable[[], Any],
+    seconds: float = 60.0,
+    describe: Callable[[], str] = str,
+    *,
+    run: lab.Run | None = None,
+    between: Callable[[], Any] = lambda: time.sleep(0.02),
+) -> Any:
+    """Return the first true value of `find()`.
+
+    Fails with `describe()` after some seconds, and at once when `run` has ended without it, with the run's error.
+    """
+    deadline = time.monotonic() + seconds
+    while not (value := find()):
+        if run is not None and run.state in ENDED:
+            if value := find():
+                return value
+            pytest.fail(f"The run is {run.state}: {run.error}. {describe()[-3000:]}")
+        if time.monotonic() > deadline:
+            pytest.fail(f"Waited {seconds:.0f} s in vain. {run.status if run else ''} {describe()[-3000:]}")
+        between()
+    return value
+
+
+def free_port() -> int:
+    """Return a port of this machine that is not in use."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
