@@ -218,7 +218,8 @@ class Run(RunData):
                         raise RunError(detail["message"])
                     return {"step": int(step), "settings": detail["settings"]}
             if ended:
-                raise RunError(f"The run {self.name} is {self.state}; it ended before it handled the request.")
+                later = "; it is handled when the run is resumed" if pending(self.dir, "set") else ""
+                raise RunError(f"The run {self.name} is {self.state}; it ended before it handled the request{later}.")
             if time.monotonic() > deadline:
                 return None
             time.sleep(0.05)

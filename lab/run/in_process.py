@@ -37,10 +37,10 @@ def begin(folder: Path) -> None:
     _inboxes[folder.resolve()] = deque()
 
 
-def end(folder: Path, outcome: Outcome) -> None:
-    """Accept no more requests for the run in `folder`, and store how it ended."""
-    _inboxes.pop(folder.resolve(), None)
+def end(folder: Path, outcome: Outcome) -> list[tuple[str, str, dict[str, Any]]]:
+    """Accept no more requests for the run in `folder`, and store how it ended; return the requests that were not handled."""
     _outcomes[folder.resolve()] = outcome
+    return list(_inboxes.pop(folder.resolve(), ()))
 
 
 def outcome_of(folder: Path) -> Outcome | None:

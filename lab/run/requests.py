@@ -2,13 +2,15 @@
 
 Inside the process that trains, a request stays in memory (see `in_process`), so that a run can be stopped when the disk is full.
 From any other process or machine it is a small JSON file in the run's folder, written under another name and renamed, so that it is
-complete or absent without a lock. Requests that were not handled before the run ended are dropped.
+complete or absent without a lock. Requests that a stopped run has not handled are handled when it is resumed; those to a run that
+failed or crashed are dropped.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import time
 import uuid
 from collections.abc import Collection
@@ -16,12 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab.store import StoreReader
 from lab.store.folder import RunError
 
 from . import in_process
 
 FOLDER = "requests"
-KINDS = ("pause", "resume", "stop", "checkpoint", "set", "edits")
+PAUSING = ("pause", "resume", "stop")
+"""Requests that can be handled at any moment, and that are for the present training only."""
+KINDS = (*PAUSING, "checkpoint", "set", "edits")
 UNREADABLE = "unreadable"
 
 
@@ -51,8 +56,13 @@ def send(run_folder: Path, kind: str, **detail: Any) -> str:
     if kind not in KINDS:
         raise ValueError(f"There is no request {kind!r}; send one of {', '.join(KINDS)}.")
     id = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
-    if in_process.put(run_folder, id, kind, detail):
-        return id
+    if not in_process.put(run_folder, id, kind, detail):
+        write(run_folder, id, kind, detail)
+    return id
+
+
+def write(run_folder: Path, id: str, kind: str, detail: dict[str, Any]) -> None:
+    """Write a request into a run's folder. Raises RunError if it cannot be written."""
     box = run_folder / FOLDER
     draft = box / f".{id}.json"
     try:
@@ -65,7 +75,6 @@ def send(run_folder: Path, kind: str, **detail: Any) -> str:
         raise RunError(
             f"The request {kind} could not be written to {box} ({error.strerror}); make room or allow writing, and send it again."
         ) from None
-    return id
 
 
 def take(run_folder: Path, kinds: Collection[str] | None = None) -> list[Request]:
@@ -93,6 +102,15 @@ def take(run_folder: Path, kinds: Collection[str] | None = None) -> list[Request
             _handled.add((path.stat().st_ino, path.name))
         requests.append(request)
     return sorted(requests, key=lambda request: request.id)
+
+
+def drop_stale(run_folder: Path) -> None:
+    """Remove the requests of an earlier training, except those that a stopped run has yet to handle."""
+    try:
+        state = StoreReader(run_folder).status().get("state")
+    except (OSError, sqlite3.Error):  # not trained yet
+        state = None
+    take(run_folder, PAUSING if state in (None, "stopped") else None)
 
 
 _handled: set[tuple[int, str]] = set()

@@ -19,13 +19,13 @@ from typing import Any
 import torch
 
 from lab.policy.memory import out_of_memory, release_cached_memory
-from lab.run import RunLock, in_process, send, take
+from lab.run import RunLock, in_process, send
 from lab.run.config import TrainConfig
+from lab.run.requests import PAUSING, drop_stale, write
 from lab.store import KEEP_PAIR_ROWS, RunError, StoreReader, StoreWriter, durable
 from lab.store.folder import RUN_FILE, RUN_FORMAT
 from lab.training.checkpoints.checkpoint import CheckpointError
 from lab.training.control.device_slot import DeviceSlot
-from lab.training.control.request_loop import PAUSING
 from lab.training.control.stopping import Stopped
 from lab.training.setup.versions import versions
 
@@ -147,7 +147,7 @@ def start(
         raise RunError(f"The run in {folder} cannot be trained. {durable.disk_problem(error) or error}") from None
     try:
         if lock is None:  # otherwise the parent process did it, and new requests may have come since
-            take(folder, PAUSING)  # left by an earlier process; other requests are still handled
+            drop_stale(folder)
         store = StoreWriter(folder, token_steps=token_steps, keep_pair_rows=keep_pair_rows)
     except BaseException as error:
         held.release()
@@ -194,7 +194,10 @@ def start(
             if slot is not None:
                 slot.free()
             store.close()
-            in_process.end(folder, outcome)
+            for id, kind, detail in in_process.end(folder, outcome):
+                if outcome.state == "stopped" and kind not in PAUSING:
+                    with contextlib.suppress(RunError):
+                        write(folder, id, kind, detail)  # handled when the run is resumed
             held.release()
 
     thread = threading.Thread(target=work, name=f"run-{folder.name}", daemon=True)

@@ -152,8 +152,10 @@ class Training:
         """Save what was trained. reason: why the run stops by itself, or None for a requested stop."""
         outcome = NOTHING_TO_SAVE if self.context is None else ""  # the error of a checkpoint that fails says the rest
         try:
-            if reason is None:
-                self.requests.finish(self.context, self._save)
+            try:  # short of memory nothing is handled that could need more of it
+                self.requests.finish(self.context if reason is None else None, self._save)
+            except Exception as error:  # the checkpoint of the steps that were trained is more important
+                self.reporter.warn(f"A request could not be handled before the run stopped ({type(error).__name__}: {error}).")
             if self.context is not None:
                 release_cached_memory()
                 self._save()

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -374,35 +375,70 @@ def test_polling_leaves_other_requests_for_the_next_safe_point(tmp_path):
     assert [request.kind for request in take(tmp_path)] == ["set"]
 
 
+def send_with_stop(folder):
+    for kind, detail in (("stop", {}), ("set", {"settings": {"beta": 0.7}}), ("checkpoint", {})):
+        send(folder, kind, **detail)
+
+
 @pytest.mark.parametrize("moment", ["between steps", "in a step"])
 def test_requests_sent_together_with_a_stop_are_handled(moment, rows, model_folder, tmp_path, monkeypatch):
     from lab.training import loop
 
     folder, accumulate = tmp_path / "run", loop.accumulate
 
-    def request(step: int) -> None:
-        if step == 3:
-            for kind, detail in (("stop", {}), ("set", {"settings": {"beta": 0.7}}), ("checkpoint", {})):
-                send(folder, kind, **detail)
-
-    def interrupted_step(*arguments, **more):
-        request(3 if len(lab.open_run(folder).scalars(["loss"])) == 3 else 0)
+    def interrupted(*arguments, **more):
+        if lab.open_run(folder).step == 3:
+            send_with_stop(folder)
+            time.sleep(0.2)  # the next check for a stop reads the requests
         return accumulate(*arguments, **more)
 
     if moment == "in a step":
-        monkeypatch.setattr(loop, "accumulate", interrupted_step)
-    run = train(
-        "dpo", rows, model_folder("llama"), folder, on_step=(lambda step, _: request(step)) if moment != "in a step" else None
-    )
+        monkeypatch.setattr(loop, "accumulate", interrupted)
+    on_step = None if moment == "in a step" else lambda step, scalars: send_with_stop(folder) if step == 3 else None
+    run = train("dpo", rows, model_folder("llama"), folder, on_step=on_step)
     assert run.state == "stopped", run.error
     assert run.step == 3
     assert run.changes()[0].settings == {"beta": 0.7}
     assert json.loads((run.checkpoints()[-1] / "trainer.json").read_text())["asked"] == "keep"
     monkeypatch.undo()
+    assert_trained_with_beta(resumed(folder), 0.7)
+
+
+@pytest.mark.parametrize("executor", ["thread", "process"])
+def test_requests_sent_with_a_stop_before_the_first_step_are_handled_on_resume(executor, rows, model_folder, tmp_path, monkeypatch):
+    from lab.training.setup import prepare
+
+    folder, load = tmp_path / "run", prepare.load_configured
+
+    def interrupted(*arguments):
+        send_with_stop(folder)
+        time.sleep(0.5)
+        return load(*arguments)
+
+    monkeypatch.setattr(prepare, "load_configured", interrupted)
+    run = train("dpo", rows, model_folder("llama"), folder)
+    assert (run.state, run.step, run.changes()) == ("stopped", 0, []), run.error
+    monkeypatch.undo()
+    assert_trained_with_beta(lab.train(run_dir=folder, resume=True, background=False, executor=executor), 0.7)
+
+
+def test_requests_to_a_run_that_failed_are_dropped(rows, model_folder, tmp_path):
+    folder = tmp_path / "run"
+
+    def fail(step, scalars):
+        if step == 2:
+            send(folder, "set", settings={"beta": 0.7})
+            raise RuntimeError("on purpose")
+
+    assert train("dpo", rows, model_folder("llama"), folder, on_step=fail).state == "failed"
     again = resumed(folder)
-    assert again.state == "finished", again.error
-    batch = again.reader.pairs.batch(8)
-    assert (batch["reward_chosen"] / batch["log_ratio_chosen"]).to_numpy() == pytest.approx(0.7, rel=1e-4)
+    assert (again.state, again.changes()) == ("finished", [])
+
+
+def assert_trained_with_beta(run, beta):
+    assert run.state == "finished", run.error
+    batch = run.reader.pairs.batch(run.step)
+    assert (batch["reward_chosen"] / batch["log_ratio_chosen"]).to_numpy() == pytest.approx(beta, rel=1e-4)
 
 
 def test_a_pause_during_dataset_statistics_is_not_training_time(rows, model_folder, tmp_path, monkeypatch):

@@ -14,11 +14,12 @@ import torch
 
 from lab.policy.loading import choose_device
 from lab.run import DeviceQueue, QueueState, Request, take
+from lab.run.requests import PAUSING
 from lab.store import StoreReader, StoreWriter
 from lab.store.folder import STOPPING
 from lab.training.distributed import ALONE, Workers
 
-from .request_loop import PAUSING, handle_requests
+from .request_loop import handle_requests
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lab.run import Request, take
 from lab.run.config import ConfigError
+from lab.run.requests import PAUSING
 from lab.store.folder import STOPPING
 from lab.training.checkpoints.checkpoint import CheckpointPurpose
 from lab.training.distributed import ALONE, Workers
@@ -17,7 +18,7 @@ from lab.training.reporter import RunReporter
 from lab.training.setup.run_context import RunContext
 
 from .changes import RunChanges, require_settings, require_version
-from .request_loop import PAUSING, handle_requests
+from .request_loop import handle_requests
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +68,16 @@ class RequestHandler:
     def finish(self, context: RunContext | None, save: Save) -> None:
         """Handle what was requested together with a stop that interrupted a step.
 
-        Before the run has a context only the stop is taken; other requests stay and are handled when the run is resumed.
+        Args:
+            context: The run's context. None, or several processes: only pause, resume and stop are taken, and other requests are
+                handled when the run is resumed.
+            save: Writes a checkpoint for a purpose.
         """
         if not self.workers.is_main:
             return
         alone = self.workers.world_size == 1  # several processes would have to handle a request together
+        if context is not None and alone:
+            self.changes.replay(context, self.reporter.step)
         for request in take(self.run_dir, None if context is not None and alone else PAUSING):
             self._record(request)
             if context is not None and request.kind not in PAUSING:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from lab.run import Request
+from lab.run.requests import PAUSING
 
 from .stopping import Stopped
-
-PAUSING = ("pause", "resume", "stop")
-"""Requests that can be handled at any moment."""
 
 
 def handle_requests(

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import torch
 
-from lab.run import RunLock, take
+from lab.run import RunLock
+from lab.run.requests import drop_stale
 from lab.store import RunError, StoreWriter, last_log_line
 from lab.store.folder import BEGINS, PROCESS_LOG
 
@@ -40,7 +41,7 @@ def start_process(folder: Path, *, queue: bool = True, without_change: int | Non
     """
     lock = RunLock(folder)
     try:
-        take(folder)  # requests to an earlier process that has ended
+        drop_stale(folder)
         store = StoreWriter(folder)
         store.status(state="queued", error=None, remaining=None, stage="starting its process", executor="process")
         try:
