@@ -103,7 +103,7 @@ def train(
             )
         folder = find_run(run_dir)
         if without_change is None:
-            _check_state_to_resume(Run(folder))
+            _check_state_to_resume(folder)
         return start_run(folder, without_change=without_change, progress=progress, **options)
     if without_change is not None:
         raise ConfigError("without_change belongs to resuming; give run_dir and resume=True with it.")
@@ -115,15 +115,20 @@ def train(
     return start_run(folder, progress=progress, **options)
 
 
-def _check_state_to_resume(run: Run) -> None:
+def _check_state_to_resume(folder: Path) -> None:
     """Raise RunError for a paused run, and warn of one that has no steps left."""
-    if run.state == "paused":
+    try:
+        run = Run(folder)
+    except FileNotFoundError:  # made, but never started
+        return
+    state = run.state
+    if state == "paused":
         raise RunError(
             f"The run {run.name} is paused and has not ended; continue it with run.resume(), or with "
             f"python -m lab show {run.dir.name} --resume."
         )
     steps = run.manifest["config"]["steps"]
-    if run.state == "finished" and run.step >= steps:
+    if state == "finished" and run.step >= steps:
         log.warning(
             "The run %s has finished its %s steps, so resuming it trains no further. To train longer, branch from it with more "
             "steps: lab.train(branch_from=%r, steps=%d), or python -m lab train --branch %s --steps %d.",

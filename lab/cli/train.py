@@ -133,9 +133,6 @@ def check_early(given: dict[str, Any]) -> None:
     model = Path(config.model).expanduser()
     if config.model.startswith((".", "/", "~")) and not model.exists():
         raise ConfigError(f"There is no folder {config.model}; check the model's path.")
-    kinds = ("config.json", "adapter_config.json", "*.gguf")
-    if model.is_dir() and not any(path for kind in kinds for path in model.glob(kind)):
-        raise ConfigError(f"The folder {config.model} has no config.json, so it holds no model; check the model's path.")
 
 
 def note_single_process() -> None:

@@ -23,6 +23,7 @@ from lab.run.handle import Run
 from lab.store import ENDED, LayerRow, StoreWriter
 from lab.training import create_run
 from lab.training.metrics import batch_scalars
+from tests.app.pages import MAIN
 from tests.helpers import free_port, until
 
 ROOT = Path(__file__).parents[2]
@@ -135,6 +136,15 @@ def evaluate(store: StoreWriter, done: int) -> None:
         samples = [{"prompt": SAMPLE_PROMPT, **answers, "reward": reward, "reference_reward": 0.25}]
         store.scalars(step, scalars)
         store.event(step, "evaluation", **scalars, reward_low=reward - 0.05, reward_high=reward + 0.05, samples=samples)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def streamlit_options() -> None:
+    """The options of app/.streamlit/config.toml, which `AppTest` does not read by itself."""
+    from streamlit import config
+
+    config._main_script_path = MAIN
+    config.get_config_options(force_reparse=True)
 
 
 @pytest.fixture

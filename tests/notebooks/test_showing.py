@@ -49,4 +49,4 @@ def test_an_error_of_the_lab_is_one_sentence(
     assert lines[0] == f"line 3: {call}"
     assert len(lines) == 2
     assert "Error: " in lines[1]
-    assert lines[1].endswith(".")
+    assert lines[1].endswith((".", "?"))

@@ -106,8 +106,8 @@ def test_a_run_from_an_adapter_goes_all_the_way(rank, adapter, rows, tmp_path, o
     for what, kind in (kinds or {"model": transformers.AutoModelForCausalLM}).items():
         out = lab.export_run(run, tmp_path / "out" / what, what=what, trl_script=True)
         card = (out / "README.md").read_text()
-        assert "the model that the folder `adapter` stands for" in card
-        assert ("`base_model` beside this file" in card) == (what == "adapter")
+        assert "The run began with the folder `adapter`, converted to a model in float32" in card
+        assert ("the folder `base_model` next to this file" in card) == (what == "adapter")
         free()
         shutil.rmtree(own_cache)  # what is exported needs neither the lab nor its cache
         torch.testing.assert_close(arbitrary_logps(kind.from_pretrained(out)), end, rtol=0, atol=1e-3)
@@ -176,7 +176,7 @@ def test_a_start_that_changed_is_not_what_a_run_goes_on_with(adapter, model_fold
     assert branch.state == "failed"
     assert "has changed since" in branch.error
     shutil.rmtree(models_dir())
-    with pytest.raises(lab.RunError, match="is not what this run began with any more"):
+    with pytest.raises(lab.RunError, match="has changed since this run began with it"):
         lab.export_run(run, tmp_path / "out")
 
 

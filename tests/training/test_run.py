@@ -301,7 +301,7 @@ def test_a_file_named_world_is_not_the_embedded_world(rows, model_folder, tmp_pa
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     run = lab.train("dpo", path, model_folder("llama"), background=False, **FAST)
     assert run.state == "finished"
-    assert not {"eval/oracle_reward", "eval/win_rate"} & set(run.reader.names())  # no oracle
+    assert not {"eval/oracle_reward", "eval/win_rate"} & set(run.reader.scalars.names())  # no oracle
 
 
 def test_the_end_of_the_program_stops_a_run_with_a_checkpoint(rows, model_folder, tmp_path):
