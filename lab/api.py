@@ -103,7 +103,7 @@ def train(
             )
         folder = find_run(run_dir)
         if without_change is None:
-            _check_state_to_resume(folder)
+            check_state_to_resume(folder)
         return start_run(folder, without_change=without_change, progress=progress, **options)
     if without_change is not None:
         raise ConfigError("without_change belongs to resuming; give run_dir and resume=True with it.")
@@ -115,7 +115,7 @@ def train(
     return start_run(folder, progress=progress, **options)
 
 
-def _check_state_to_resume(folder: Path) -> None:
+def check_state_to_resume(folder: Path) -> None:
     """Raise RunError for a paused run, and warn of one that has no steps left."""
     try:
         run = Run(folder)

@@ -65,6 +65,8 @@ def list_runs(options: argparse.Namespace) -> int:
         for row in rows:
             print(json.dumps(row))
         return 0
+    if older := _count_other_formats():
+        print(f"Not listed: {older} of another format; open them with the version that trained them.", file=sys.stderr)
     if not rows:
         print("There is no run yet; start one with: python -m lab train --objective sgdpo")
         return 0
@@ -74,6 +76,22 @@ def list_runs(options: argparse.Namespace) -> int:
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
     return 0
+
+
+def _count_other_formats() -> int:
+    """Return how many known folders hold a run of a format that this version cannot read."""
+    from lab import home
+    from lab.store.folder import RunError, RunFormatError, read_manifest
+
+    count = 0
+    for folder in home.run_folders():
+        try:
+            read_manifest(folder)
+        except RunFormatError:
+            count += 1
+        except RunError:
+            continue
+    return count
 
 
 def summary(run: Any) -> dict[str, Any]:

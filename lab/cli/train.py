@@ -163,6 +163,8 @@ def train_together(given: dict[str, Any], options: argparse.Namespace, screen: J
         folder = None
         try:
             if workers.is_main:
+                if resumed and options.without_change is None:
+                    api.check_state_to_resume(Path(options.run_dir))
                 if resumed and options.without_change is not None:
                     changes_made_after(options.run_dir, options.without_change)
                 folder = str(options.run_dir if resumed else api.make_run(**given, run_dir=options.run_dir))

@@ -33,6 +33,10 @@ class RunError(LabError):
     """A run folder cannot be opened or used; the message is one sentence."""
 
 
+class RunFormatError(RunError):
+    """A run folder whose format this version of the lab cannot read."""
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of the run in a folder: configuration, pairs and versions.
 
@@ -48,7 +52,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{folder} holds no run ({RUN_FILE} is missing); `python -m lab runs` lists the known runs.") from None
     if manifest.get("format") != RUN_FORMAT:
-        raise RunError(
+        raise RunFormatError(
             f"The run in {folder} has format {manifest.get('format', 'none')}, and this version of the lab reads "
             f"only {RUN_FORMAT}; open it with the version that trained it, or train it again."
         )

@@ -273,3 +273,13 @@ def test_a_configuration_file_holds_settings_only(tmp_path, capsys):
         error = capsys.readouterr().err
         assert error.startswith("error: ")
         assert sentence in error
+
+
+def test_runs_of_another_format_are_counted(lab_home, capsys):
+    for name in ("one", "two"):
+        (lab_home / "runs" / name).mkdir(parents=True)
+        (lab_home / "runs" / name / "run.json").write_text('{"config": {}}')
+    assert main(["runs"]) == 0
+    shown = capsys.readouterr()
+    assert "Not listed: 2 of another format" in shown.err
+    assert "There is no run yet" in shown.out
