@@ -51,9 +51,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="python -m app", description="Open the lab in a browser, and a demo run where there is none yet."
-    )
+    p = argparse.ArgumentParser(prog="python -m app", description="Serve the dashboard; start a demo run if no run exists.")
     p.add_argument("--port", type=int, default=8501, metavar="N", help="port on this machine (default: 8501)")
     p.add_argument("--no-demo", action="store_true", help="start no demo run; else one starts where there is no run yet")
     p.add_argument("--steps", type=int, default=2000, metavar="N", help="steps of the demo run (default: 2000)")

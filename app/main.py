@@ -17,7 +17,7 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect widt
 <path d="M5 22 L12 15 L18 18 L27 7" stroke="#56B4E9" stroke-width="3" fill="none"/>
 <path d="M5 24 L12 25 L18 22 L27 27" stroke="#F0904C" stroke-width="3" fill="none"/></svg>"""
 
-from app import look  # noqa: E402 - behind the path
+from app import style  # noqa: E402 - behind the path
 from app.fixed_files import MIDDLEWARE  # noqa: E402
 from app.pages import GUIDE, LIVE, PAGES  # noqa: E402
 from app.serving import routes  # noqa: E402
@@ -30,7 +30,7 @@ from lab import extensions  # noqa: E402
 def draw() -> None:
     """Draw the page in the address below the menu of all pages."""
     st.set_page_config(page_title="Preference lab", page_icon=ICON, layout="wide")
-    look.apply(figure.dark())
+    style.apply(figure.dark())
     pages = {
         # Streamlit serves the default page at the dashboard's own address, and its url_path at no other.
         st.Page(

@@ -1,9 +1,12 @@
 """Serve the addresses of all pages, so that each can be opened, bookmarked and left by the browser's Back button.
 
-Streamlit's own server answers every address with one HTML file, whose script then searches for the server below the page's path and
-fails once (a 404), enters every change of the address into the browser's history, and sends what the server cannot read. All three
-are settled here, in that file's head, which also names the files that the first drawing needs (`app.fixed_files`). All addresses
-are below `server.baseUrlPath` where that is set.
+Streamlit answers every address with one HTML file. A script in that file's head corrects three faults of Streamlit's script:
+
+- It looks for the server below the page's path (a 404); the server's address is given.
+- It adds a history entry for every change of the address; parameters set by the page replace the entry.
+- It sends unpaired surrogates, after which the server refuses all requests of the page; they are replaced in every text field.
+
+The head also names the files that the first drawing needs (`app.fixed_files`). All addresses are below `server.baseUrlPath` if set.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ SCRIPT = """<script>
   const base = %s;
   window.__streamlit = {BACKEND_BASE_URL: location.origin + base};
   const pageOf = (address) => address.pathname.slice(base.length + 1);
-  // What a page fills in by itself replaces the entry of the browser's history: Back then leads to where one was before.
+  // Parameters set by the page replace the history entry.
   const filledIn = %s;
   const push = history.pushState.bind(history);
   let last = -Infinity;

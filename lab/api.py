@@ -9,9 +9,10 @@ from typing import Any
 
 from lab import home
 from lab.objectives import PairLogps
-from lab.opening import WORLD, Progress, open_pairs
+from lab.opening import WORLD, open_pairs
 from lab.pairs import Pair, PairStore
 from lab.policy import Policy, choose_layout
+from lab.progress import StageProgress
 from lab.run.config import ConfigError
 from lab.run.handle import Run
 from lab.run.lookup import find_run
@@ -46,7 +47,7 @@ def train(
     queue: bool = True,
     background: bool = True,
     on_step: OnStep | None = None,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     listed: bool = True,
     **settings: Any,
 ) -> Run:
@@ -78,7 +79,7 @@ def train(
             keeps its device, a stopped one does not. False starts at once.
         background: Whether to return at once; False returns when the run has ended.
         on_step: Called in the training thread as on_step(step, scalars).
-        progress: Called as progress(what, share) while the embedded world is built, the first time.
+        progress: Called as progress(stage, share) while the embedded world is built, the first time.
         listed: Whether `lab.runs` lists the run.
         settings: Fields of `TrainConfig`, and parameters of the objective.
 
@@ -144,19 +145,19 @@ def preflight(
     *,
     run_dir: str | Path | None = None,
     executor: Executor | None = None,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     **settings: Any,
 ) -> Preflight:
     """Return the preflight report of a run without making one: lengths, truncation, memory, time.
 
-    Loads the model and passes a few pairs through it. Arguments and errors are those of `lab.train`; `progress(what, share)` is
+    Loads the model and passes a few pairs through it. Arguments and errors are those of `lab.train`; `progress(stage, share)` is
     called meanwhile. `report.lines()` is the report as text.
     """
     config = parse(objective, pairs, model, settings)
     if executor == "process":
         require_known_elsewhere(config.objective)
     check_requirements(config)
-    say = progress or (lambda what, share: None)
+    report = progress or (lambda stage, share: None)
     stored = open_pairs(pairs, progress=progress).all()
     check_configured_model(config)
     check_new_folder(Path(run_dir) if run_dir is not None else home.new_run_dir(config.objective.name))
@@ -165,7 +166,7 @@ def preflight(
         from lab.world import ensure
 
         folder = str(ensure(cache=home.cache(), progress=progress).model_dir)
-    return look_ahead(config, stored, model=folder, cache=home.cache(), report_stage=lambda what, share=0.0: say(what, share))
+    return look_ahead(config, stored, model=folder, cache=home.cache(), report_stage=lambda stage, share=0.0: report(stage, share))
 
 
 def token_logps(

@@ -40,7 +40,7 @@ TRIES = 5
 """Failed reads in a row after which the figures of a run that has ended stay as they are."""
 
 Line = tuple[str, float]
-"""A run's state in words, and the share of its steps that are done."""
+"""A run's state as text, and the share of its steps that are done."""
 
 LONGEST = 3600.0
 """Seconds between two redraws at most."""
@@ -86,7 +86,7 @@ def watch(run: Run | str | Path, *names: str, every: float = 1.0, dark: bool = F
     try:
         _follow(run, view, float(every))
     except KeyboardInterrupt:
-        view.close(f"No longer watching; {run.name} goes on ({run.state}).")
+        view.close(f"No longer watching; {run.name} continues training ({run.state}).")
 
 
 def _follow(run: Run, view: _Cell | _Terminal, every: float) -> None:

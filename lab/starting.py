@@ -11,9 +11,10 @@ from lab import extensions, home
 from lab.diagnosis.alerts import Alerts, parse_hook
 from lab.diagnosis.monitor import DiagnosticsMonitor
 from lab.objectives import Objective
-from lab.opening import WORLD, Progress, open_pairs
+from lab.opening import WORLD, open_pairs
 from lab.pairs import PairStore
 from lab.policy.loading import check_model
+from lab.progress import StageProgress
 from lab.run import RunLock
 from lab.run.checkpoints import find_checkpoint
 from lab.run.config import ConfigError, TrainConfig, with_parameters
@@ -48,7 +49,7 @@ def make_run(
     listed: bool = True,
     known_elsewhere: bool = False,
     manifest: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     **settings: Any,
 ) -> Path:
     """Make the folder of a run without starting it, and return it for `start_run`.
@@ -149,7 +150,7 @@ def start_run(
     queue: bool = True,
     background: bool = True,
     on_step: OnStep | None = None,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     without_change: int | None = None,
     lock: RunLock | None = None,
     workers: Workers = ALONE,

@@ -14,9 +14,9 @@ from typing import Any
 
 from lab import api, home
 from lab.objectives import Objective
-from lab.opening import Progress
 from lab.pairs import PairStore
 from lab.policy.text.chat_template import now
+from lab.progress import StageProgress
 from lab.run.config import ConfigError, TrainConfig
 from lab.run.handle import Run, open_run
 from lab.store import RunError, write_twins
@@ -43,7 +43,7 @@ def train_twins(
     executor: Executor = "auto",
     queue: bool = True,
     background: bool = True,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     listed: bool = True,
     **settings: Any,
 ) -> tuple[Run, ...]:
@@ -81,7 +81,7 @@ def train_twin(
     executor: Executor = "auto",
     queue: bool = True,
     background: bool = True,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     listed: bool = True,
 ) -> Run:
     """Start a twin of an existing run: it begins as that run began, with another objective.
@@ -116,7 +116,7 @@ def make_twins(
     keep_optimizer: bool = True,
     run_dirs: Sequence[str | Path] | None = None,
     known_elsewhere: bool = False,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     listed: bool = True,
     **settings: Any,
 ) -> tuple[Path, ...]:
@@ -157,7 +157,7 @@ def start_in_order(
     executor: Executor = "auto",
     queue: bool = True,
     background: bool = True,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> tuple[Run, ...]:
     """Start the runs in some folders. With `queue`, each has joined the queue before the next one is started."""
     runs = []
@@ -183,7 +183,7 @@ def begins_like(run: Run) -> dict[str, Any]:
     return {"pairs": PairStore(manifest["pairs_store"]), "model": manifest["config"]["model"], "manifest": stored, **settings}
 
 
-def _one_version(pairs: Any, progress: Progress | None) -> dict[str, Any]:
+def _one_version(pairs: Any, progress: StageProgress | None) -> dict[str, Any]:
     """The pairs with their present version, so that an edit while the twins are made does not make them different."""
     store = api.open_pairs(pairs, progress=progress)
     stored = {"pairs_store": str(store.path), "pairs_version": store.version, "pairs_name": store.name}

@@ -9,6 +9,10 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from lab.policy import Policy, load_policy
+from lab.policy.sources import is_adapter, with_adapter
+from lab.policy.sources.adapter_source import adapter_base
+
 SMALL: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -110,3 +114,12 @@ def multimodal(folder: Path) -> None:
     )
     transformers.Gemma3ForConditionalGeneration(whole).save_pretrained(folder)
     message.save_pretrained(folder)
+
+
+def load_trained(folder: Path) -> Policy:
+    """Load the policy of a checkpoint on the CPU: a whole model, or an adapter on its base."""
+    if not is_adapter(str(folder)):
+        return load_policy(str(folder), device="cpu")
+    base = load_policy(adapter_base(folder, download=True), device="cpu")
+    model = with_adapter(base.model, folder, trainable=True)
+    return Policy(model, base.tokenizer, base.device, base.fingerprint, True, base.autocast, base.shared)

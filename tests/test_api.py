@@ -92,7 +92,7 @@ def test_interrupted_at_the_keyboard_it_says_where_and_how_to_go_on(rows, model_
         with pytest.raises(KeyboardInterrupt):
             run.wait()
     assert "No longer waiting for" in caplog.text
-    assert "it goes on until this program ends. run.stop() ends it with a checkpoint" in caplog.text
+    assert "it continues training until this program ends. run.stop() ends it with a checkpoint" in caplog.text
     run.stop()
     assert run.wait(60) == "stopped"
     with monkeypatch.context() as patched:

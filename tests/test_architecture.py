@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOUNDATION = {"errors", "home", "intervals", "threads", "extensions", "glossary"}
+FOUNDATION = {"errors", "home", "intervals", "threads", "extensions", "glossary", "progress"}
 """Modules at the root of `lab/` that every package may import."""
 
 

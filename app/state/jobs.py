@@ -13,13 +13,13 @@ from typing import Generic, TypeVar
 import streamlit as st
 
 from app.text.plain import plain
+from lab.progress import StageProgress
 from lab.training.lifecycle import describe
 
 log = logging.getLogger(__name__)
 
 K = TypeVar("K")
 T = TypeVar("T")
-Progress = Callable[[str, float], None]
 
 
 class Job(Generic[T]):
@@ -32,7 +32,7 @@ class Job(Generic[T]):
         error: Why the work failed, in one sentence, or None.
     """
 
-    def __init__(self, work: Callable[[Progress], T]) -> None:
+    def __init__(self, work: Callable[[StageProgress], T]) -> None:
         self.message, self.share = "starting", 0.0
         self.error: str | None = None
         self.done = threading.Event()

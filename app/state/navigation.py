@@ -1,9 +1,7 @@
 """Go from one page to another without returning to the old page by accident.
 
-A page that is drawn again every second (a fragment with `run_every`) has timers in the browser. A request that such a timer sent
-before the browser knows of the new page reaches the server when that page is drawn already, and carries the old page's name: the
-browser then takes the old page for the current one, and removes what was drawn. The page stays blank. So the old page ends first:
-the browser draws an empty one, which has no timers, and reports it; only then does the server open the new page.
+A late timer request of a live page (a fragment with `run_every`) makes Streamlit restore the old page, so an empty page,
+which has no timers, is drawn first; when the browser reports it, the server opens the new page.
 """
 
 from __future__ import annotations

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.state.jobs import Job, Progress
+from app.state.jobs import Job
 from lab import api, home
 from lab.pairs import PairStore
+from lab.progress import StageProgress
 
 WORLD = "world"
 
@@ -43,7 +44,7 @@ def opened_world() -> OpenWorld | None:
     return job.result if job and job.done.is_set() and not job.failed else None
 
 
-def await_world(progress: Progress) -> None:
+def await_world(progress: StageProgress) -> None:
     """Wait until the embedded world is built. Raises RuntimeError if that failed; the next call tries again."""
     job = world_job()
     while not job.done.wait(0.2):
@@ -60,7 +61,7 @@ def forget_failed_world() -> None:
             del _worlds[place]
 
 
-def _open_world(progress: Progress) -> OpenWorld:
+def _open_world(progress: StageProgress) -> OpenWorld:
     from lab.world import ensure
 
     world = ensure(cache=home.cache(), progress=progress)

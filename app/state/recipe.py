@@ -110,7 +110,7 @@ def _warnings(objective: Objective, config: TrainConfig) -> Iterator[str]:
     if objective.couples(training=True) and config.batch_size == 1:
         yield f"{objective.name} compares the pairs of a batch with each other, and with batch_size 1 there is nothing to compare."
     if config.learning_rate == 0:
-        yield "learning_rate is 0, so nothing will move."
+        yield "learning_rate is 0, so no weight changes."
     elif config.model == "world" and not config.lora_rank and config.learning_rate < SLOWEST_FOR_THE_WORLD:
         yield (
             f"learning_rate {config.learning_rate:g} suits models of billions of parameters; the embedded world's model "
@@ -178,14 +178,14 @@ def changed_parameters(objective: Objective) -> dict[str, Any]:
 
 def as_command(config: TrainConfig, start: Start = HERE) -> str:
     """Return the command that starts the same run."""
-    message = ["python", "-m", "lab", "train", "--objective", config.objective.name]
+    command = ["python", "-m", "lab", "train", "--objective", config.objective.name]
     for assignment in _assignments(changed_parameters(config.objective)):
-        message += ["--set", assignment]
+        command += ["--set", assignment]
     for name, value in changed(config).items():
-        message += [f"--{name.replace('_', '-')}", str(value)]
-    message += ["--detach"] if start.executor == "process" else []
-    message += [] if start.queue else ["--no-queue"]
-    return shlex.join(message)
+        command += [f"--{name.replace('_', '-')}", str(value)]
+    command += ["--detach"] if start.executor == "process" else []
+    command += [] if start.queue else ["--no-queue"]
+    return shlex.join(command)
 
 
 def _assignments(parameters: Mapping[str, Any], parents: str = "") -> Iterator[str]:

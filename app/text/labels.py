@@ -36,8 +36,8 @@ FIELDS = {
 
 def field_label(name: str) -> str:
     """Return a readable label for a setting or a parameter: "learning_rate" is "Learning rate", "r1" stays "r1"."""
-    words = FIELDS.get(name) or name.replace("_", " ").replace(".", ": ")
-    return words if len(words) < 3 else words[0].upper() + words[1:]
+    label = FIELDS.get(name) or name.replace("_", " ").replace(".", ": ")
+    return label if len(label) < 3 else label[0].upper() + label[1:]
 
 
 def objective_label(name: str) -> str:

@@ -17,7 +17,7 @@ STATES: dict[str, tuple[str, Colour, str]] = {
     "finished": ("Finished", "blue", "check"),
     "stopped": ("Stopped", "gray", "stop"),
     "failed": ("Failed", "red", "error"),
-    "dead": ("Dead", "red", "heart_broken"),
+    "dead": ("Crashed", "red", "heart_broken"),
 }
 """Label, colour and icon of each state of a run."""
 
@@ -84,6 +84,6 @@ def meanings(names: Mapping[str, str]) -> str:
 
 def meanings_in_halves(names: Sequence[str]) -> tuple[str, str]:
     """Return the numbered meanings of a table's rows in two halves, for the help texts of its first two columns."""
-    message = [f"{row}. {meaning(name)}" for row, name in enumerate(names, 1)]
-    half = -(-len(message) // 2)
-    return "\n".join(message[:half]), "\n".join(message[half:])
+    lines = [f"{row}. {meaning(name)}" for row, name in enumerate(names, 1)]
+    half = -(-len(lines) // 2)
+    return "\n".join(lines[:half]), "\n".join(lines[half:])

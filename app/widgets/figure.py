@@ -28,9 +28,9 @@ SERVED: str | None = None
 """Address of Plotly's script on the server; None if it is served from a component's folder."""
 
 JAVASCRIPT = """
-// A title that is wider than its figure loses its note, then is broken into lines; the whole of it stands in a hover of the figure.
+// A title wider than its figure drops its note, then wraps; the hover shows all of it.
 const pen = document.createElement("canvas").getContext("2d");
-const wide = (words, size) => { pen.font = `${size}px system-ui, sans-serif`; return pen.measureText(words).width; };
+const wide = (text, size) => { pen.font = `${size}px system-ui, sans-serif`; return pen.measureText(text).width; };
 const bare = (html) => new DOMParser().parseFromString(html, "text/html").body.textContent;
 const fitted = (element, layout) => {
   const whole = layout.title?.text;
@@ -59,7 +59,7 @@ const script = (url) => window.plotlyLoading ??= window.Plotly ? Promise.resolve
   if (!coming) document.head.append(tag);
 });
 
-// One figure a turn, so that the first is seen while the others are drawn.
+// Draw one figure per event-loop turn, so that the first is visible while the others are drawn.
 const waiting = [];
 let drawing = false;
 const turn = () => {
@@ -77,8 +77,8 @@ const picture = (element) => {
   Plotly.downloadImage({data: element.data, layout}, {format: "png", scale: 2, width, height, filename: element.fileName});
 };
 
-const look = {responsive: true, displaylogo: false, typesetMath: false, doubleClick: "reset"};
-const config = (element, saves, selects) => ({...look, modeBarButtons: [
+const defaults = {responsive: true, displaylogo: false, typesetMath: false, doubleClick: "reset"};
+const config = (element, saves, selects) => ({...defaults, modeBarButtons: [
   ["zoom2d", "pan2d", ...(selects ? ["select2d", "lasso2d"] : []), "resetScale2d"],
   [{name: "picture", title: "Save the picture (PNG)", icon: Plotly.Icons.camera, click: picture},
    ...(saves ? [{name: "save", title: "Save the data or the picture", icon: Plotly.Icons.disk,
@@ -155,7 +155,7 @@ export default function ({data, parentElement, setTriggerValue}) {
   element.fileName = name;
   element.observer ??= watched(element);
   const forget = () => setTimeout(() => {
-    if (element.isConnected) return;  // the page took it up again at once, as it does with some when it begins
+    if (element.isConnected) return;  // re-attached at once, as some are when the page begins
     element.observer.disconnect();
     measured.unobserve(element);
     unseen.delete(element);

@@ -48,13 +48,13 @@ def legend_html(paint: Paint, dark: bool) -> str:
         dark: Whether the page is dark.
     """
     unit = f" {paint.kind.unit}" if paint.kind.unit else ""
-    message = f"<b>{markup(paint.kind.symbol)}</b> {markup(paint.kind.meaning)}"
+    meaning = f"<b>{markup(paint.kind.symbol)}</b> {markup(paint.kind.meaning)}"
     if paint.drawn:
-        return f'{STYLE}<div class="heat-legend">{message}</div>'
+        return f'{STYLE}<div class="heat-legend">{meaning}</div>'
     low, high = _colour(-paint.limit, paint.limit, dark), _colour(paint.limit, paint.limit, dark)
     bar = f'<div class="bar" style="background: linear-gradient(to right, {low}, transparent, {high})"></div>'
     ends = (f"−{paint.limit:.3g} and less", f"0 to +{paint.limit:.3g}{markup(unit)} and more")
-    return f'{STYLE}<div class="heat-legend"><span>{ends[0]}</span>{bar}<span>{ends[1]}</span><span>{message}</span></div>'
+    return f'{STYLE}<div class="heat-legend"><span>{ends[0]}</span>{bar}<span>{ends[1]}</span><span>{meaning}</span></div>'
 
 
 def _span(piece: Piece, values: np.ndarray, paint: Paint, side: str, dark: bool) -> str:

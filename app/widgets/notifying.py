@@ -51,7 +51,7 @@ export default function ({data, parentElement}) {
   const known = seen[data.run];
   if (known && on()) {
     for (const news of data.news) {
-      if (!known.has(news.id)) new Notification(news.title, {body: news.words, tag: news.id});
+      if (!known.has(news.id)) new Notification(news.title, {body: news.message, tag: news.id});
     }
   }
   seen[data.run] = new Set([...(known ?? []), ...data.news.map((news) => news.id)]);

@@ -33,21 +33,24 @@ def show(store: PairStore, pair: Pair, act: Guard) -> None:
 
 def _compare(store: PairStore, pair: Pair) -> None:
     st.caption("Prompt")
-    st.code(shown(prompt_text(pair.prompt)), language=None, wrap_lines=True)
-    for column, side, html, message in zip(
-        st.columns(2), ("chosen", "rejected"), answers_html(shown(pair.chosen), shown(pair.rejected)), judgements(store, pair)
+    st.code(displayable(prompt_text(pair.prompt)), language=None, wrap_lines=True)
+    for column, side, html, judgement in zip(
+        st.columns(2),
+        ("chosen", "rejected"),
+        answers_html(displayable(pair.chosen), displayable(pair.rejected)),
+        judgements(store, pair),
     ):
         with column, st.container(border=True):
             st.caption(f"{side.capitalize()} answer")
             st.html(html)
-            if message:
-                st.text(message)
+            if judgement:
+                st.text(judgement)
     st.caption("Underlined: what only one of the two answers has.")
     if is_world(store.source):
-        st.text(label_in_words(pair))
+        st.text(label_agreement(pair))
     elif pair.meta:
         st.caption("Other columns of the source")
-        st.code(shown(json.dumps(pair.meta, indent=1, ensure_ascii=False)), language="json", wrap_lines=True)
+        st.code(displayable(json.dumps(pair.meta, indent=1, ensure_ascii=False)), language="json", wrap_lines=True)
 
 
 def judgements(store: PairStore, pair: Pair) -> tuple[str, str]:
@@ -60,18 +63,18 @@ def judgements(store: PairStore, pair: Pair) -> tuple[str, str]:
     return one, other
 
 
-def label_in_words(pair: Pair) -> str:
+def label_agreement(pair: Pair) -> str:
     """Describe whether the label of a pair of the embedded world agrees with its oracle."""
     prompt = prompt_text(pair.prompt)
     gap = score(prompt, pair.chosen).total - score(prompt, pair.rejected).total
-    verdict = f"The oracle agrees with the label: it likes the chosen answer better by {gap:.1f}."
+    verdict = f"The oracle agrees with the label: the chosen answer scores {gap:.1f} higher."
     if gap < 0:
-        verdict = f"The oracle disagrees with the label: it likes the rejected answer better by {-gap:.1f}."
+        verdict = f"The oracle disagrees with the label: the rejected answer scores {-gap:.1f} higher."
     if gap == 0:
-        verdict = "The oracle likes both answers alike."
+        verdict = "The oracle gives both answers the same score."
     if pair.meta.get("noisy"):
         chance = pair.meta.get("preference_probability", 0.0)
-        verdict += f" As the set was made, chance decided against the better answer here ({chance:.0%} of annotators would do so)."
+        verdict += f" The label was drawn at random and prefers the worse answer (as {chance:.0%} of annotators would)."
     return verdict
 
 
@@ -79,7 +82,7 @@ def _edit(store: PairStore, pair: Pair, act: Guard) -> None:
     texts = texts_of(pair)
     draft: dict[str, str] = st.session_state.get(f"draft.{pair.id}", {})
     if draft:
-        st.warning("This is what you typed; the pair was changed elsewhere meanwhile. Saving puts it over the present version.")
+        st.warning("Unsaved text; the pair was changed elsewhere. Saving overwrites the present version.")
     with st.form(f"edit.{pair.id}.{pair.version}"):
         keys = {name: f"edit.{name}.{pair.id}.{pair.version}" for name in texts}
         for name in (name for name in texts if name.startswith("prompt")):
@@ -94,7 +97,7 @@ def texts_of(pair: Pair) -> dict[str, str]:
     turns = {"prompt": pair.prompt}
     if not isinstance(pair.prompt, str):
         turns = {f"prompt, turn {i} ({message['role']})": message["content"] for i, message in enumerate(pair.prompt, 1)}
-    return {name: shown(str(text)) for name, text in {**turns, "chosen": pair.chosen, "rejected": pair.rejected}.items()}
+    return {name: displayable(str(text)) for name, text in {**turns, "chosen": pair.chosen, "rejected": pair.rejected}.items()}
 
 
 def _save(store: PairStore, pair: Pair, texts: dict[str, str], keys: dict[str, str], act: Guard) -> None:
@@ -123,9 +126,9 @@ def _history(store: PairStore, pair: Pair) -> None:
     versions = store.history(pair.id)
     for old in reversed(versions[-VERSIONS:]):
         with st.expander(f"Version {old.version}: {_what_happened(actions.get(old.version))}", expanded=old == pair):
-            st.code(shown(prompt_text(old.prompt)), language=None, wrap_lines=True)
+            st.code(displayable(prompt_text(old.prompt)), language=None, wrap_lines=True)
             for column, text in zip(st.columns(2), (old.chosen, old.rejected)):
-                column.code(shown(text), language=None, wrap_lines=True)
+                column.code(displayable(text), language=None, wrap_lines=True)
     if len(versions) > VERSIONS:
         st.caption(f"{len(versions) - VERSIONS} older versions are stored, but not shown.")
 
@@ -146,6 +149,6 @@ PAST = {
 }
 
 
-def shown(text: str) -> str:
+def displayable(text: str) -> str:
     """Return a text that can be sent to a page: unpaired surrogates become question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")

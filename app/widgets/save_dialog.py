@@ -19,7 +19,7 @@ OPENING = "saving-picture-opens"
 """In the session: the dialog was requested, and the whole page has not been drawn since."""
 
 MIME = {"CSV": "text/csv", "Parquet": "application/vnd.apache.parquet", "HTML": "text/html"}
-WORDS = {
+DESCRIPTIONS = {
     "CSV": "Every recorded number behind the chart, whole, as text.",
     "Parquet": "Every recorded number, smaller and with types, for pandas, DuckDB and others.",
     "HTML": "The picture as a page that works offline: zoom, hover, hidden traces. The camera in the chart's bar makes a PNG.",
@@ -35,14 +35,14 @@ class Picture:
         file: Name of its files, without their ending.
         drawn: The figure.
         data: Reads every number behind it.
-        message: What the numbers are.
+        caption: Description of the numbers.
     """
 
     title: str
     file: str
     drawn: go.Figure
     data: Callable[[], pd.DataFrame]
-    message: str = ""
+    caption: str = ""
 
 
 def chart(
@@ -52,11 +52,11 @@ def chart(
     title: str,
     file: str,
     data: Callable[[], pd.DataFrame],
-    message: str = "",
+    caption: str = "",
     on_click: Callable[[figure.Event], None] | None = None,
 ) -> None:
     """Draw a figure whose bar has a button that opens the dialog. key, on_click: see `app.widgets.figure.show`."""
-    picture = Picture(title, file, drawn, data, message)
+    picture = Picture(title, file, drawn, data, caption)
     figure.show(drawn, key=key, name=file, on_click=on_click, on_save=lambda _: ask_for(picture))
 
 
@@ -87,20 +87,20 @@ def _closed() -> None:
 def _dialog(picture: Picture) -> None:
     st.text(picture.title)
     dark = figure.dark()
-    save_as(picture.file, lambda kind: as_file(kind, picture.data, lambda: picture.drawn, dark), picture.message)
+    save_as(picture.file, lambda kind: as_file(kind, picture.data, lambda: picture.drawn, dark), picture.caption)
 
 
-def save_as(file: str, make: Callable[[str], bytes], message: str) -> None:
+def save_as(file: str, make: Callable[[str], bytes], caption: str) -> None:
     """Draw the choice of a format and the button.
 
     Args:
         file: Name of the file, without its ending.
         make: Makes the file of a format.
-        message: What is saved.
+        caption: What is saved.
     """
-    kind = st.radio("As", FORMATS, captions=[WORDS[kind] for kind in FORMATS])
-    if message:
-        st.caption(plain(message))
+    kind = st.radio("As", FORMATS, captions=[DESCRIPTIONS[kind] for kind in FORMATS])
+    if caption:
+        st.caption(plain(caption))
     name = f"{file}.{kind.lower()}"
     st.download_button("Save", lambda: make(kind), file_name=name, mime=MIME[kind], icon=":material/download:", on_click="ignore")
     st.caption(plain(name))

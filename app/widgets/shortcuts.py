@@ -1,7 +1,7 @@
 """Keyboard shortcuts of a page. They act unless a text field, or a control that uses the key, has the focus.
 
 LIVE = {",": Key("step back", back), ".": Key("step forward", forward)}
-listen(LIVE, key="live-keys")
+bind(LIVE, key="live-keys")
 help_button(LIVE)
 """
 
@@ -19,7 +19,7 @@ const OWN = ["Arrow", "Home", "End", "Page", "Enter", " "];  // what such a cont
 
 export default function ({data, parentElement, setTriggerValue}) {
   const press = (event) => {
-    // With Caps Lock on, "p" comes as "P"; which of them was meant says the Shift key.
+    // With Caps Lock, p arrives as P; the Shift state decides.
     const cased = event.shiftKey ? event.key.toUpperCase() : event.key.toLowerCase();
     const key = event.key.length === 1 ? cased : event.key;
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || !data.keys.includes(key)) return;
@@ -49,11 +49,11 @@ LIST = "?"
 class Key:
     """A shortcut: its description and the function it calls. A capital letter is that letter with Shift."""
 
-    message: str
+    description: str
     act: Callable[[], None]
 
 
-def listen(keys: Mapping[str, Key], *, key: str) -> None:
+def bind(keys: Mapping[str, Key], *, key: str) -> None:
     """Call the function of a pressed key ("j", "P", "ArrowLeft", as browsers name them) before the page is drawn again.
 
     Within a fragment only the fragment is drawn again. Mount it once a page.
@@ -68,9 +68,9 @@ def _pressed(keys: Mapping[str, Key], key: str) -> None:
 
 
 def help_button(keys: Mapping[str, Key]) -> None:
-    """Draw a small "?" that lists the keys; with `listen` the key "?" opens it."""
+    """Draw a small "?" that lists the keys; with `bind` the key "?" opens it."""
     with st.container(key="lab-keys-list", width="content"), st.popover("?", help="Keys of this page (key ?)"):
         st.markdown(f"`{LIST}` this list")
-        for name, does in keys.items():
-            shown = f"Shift + {name}" if len(name) == 1 and name.isalpha() and name.isupper() else name
-            st.markdown(f"`{shown}` {does.message}")
+        for name, shortcut in keys.items():
+            combination = f"Shift + {name}" if len(name) == 1 and name.isalpha() and name.isupper() else name
+            st.markdown(f"`{combination}` {shortcut.description}")

@@ -11,7 +11,7 @@ import streamlit as st
 from app.widgets.difference import answers_html
 from app.widgets.figure import dark
 from app.widgets.heat import answer_html, legend_html, plain_html
-from app.widgets.pair_view import shown
+from app.widgets.pair_view import displayable
 from lab.objectives import Objective
 from lab.plots import KINDS, Paint, paint, paintable
 from lab.plots.landscapes.computed import draws_tokens
@@ -52,7 +52,7 @@ def switch(key: str, offered: Sequence[str]) -> str:
 
 
 def progress_text(wanted: str) -> str:
-    """Return what is computed while a picture is not there yet."""
+    """Return the progress text shown while a view is computed."""
     if wanted == DEGREES:
         return "Computing the degree head's predictions for the degraded answers ..."
     return "Comparing the two answers ..." if wanted == DIFFERENCE else f"Computing the {TITLES[wanted].lower()} of every token ..."
@@ -71,14 +71,14 @@ def draw(
         notes: A line below each answer.
     """
     if wanted == DIFFERENCE:
-        _boxes(answers_html(*(shown(text) for text in texts)), notes)
+        _boxes(answers_html(*(displayable(text) for text in texts)), notes)
         st.caption("Underlined: what only one of the two answers has.")
         return
     if tokens is None:  # uncoloured, rather than with the colours of another picture
-        _boxes((plain_html(shown(texts[0])), plain_html(shown(texts[1]))), notes)
+        _boxes((plain_html(displayable(texts[0])), plain_html(displayable(texts[1]))), notes)
         return
     if wanted not in paintable(tokens):
-        _boxes((plain_html(shown(texts[0])), plain_html(shown(texts[1]))), notes)
+        _boxes((plain_html(displayable(texts[0])), plain_html(displayable(texts[1]))), notes)
         why = "no pilot was drawn for this pair" if wanted == "pilot" else "the reference's log-probs were not recorded"
         st.caption(f"There is nothing to paint: {why}.")
         return
@@ -95,10 +95,7 @@ def constant(painting: Paint) -> str:
     """Explain why all tokens of a side have the same credit; "" if they have not."""
     if not painting.uniform:
         return ""
-    return (
-        "Every token of an answer has the same credit here: this objective sees an answer only through the sum (or mean) of its "
-        "tokens' log-probs, so its loss pushes all of them alike, and the model's own gradient does the rest."
-    )
+    return "All tokens have equal credit: this objective depends only on the sum (or mean) of their log-probs."
 
 
 def _boxes(html: tuple[str, str], notes: tuple[str, str]) -> None:

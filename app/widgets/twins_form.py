@@ -10,13 +10,14 @@ import streamlit as st
 import lab
 from app.pages import COMPARE
 from app.state import pair_sets
-from app.state.jobs import Job, Progress, show_progress
+from app.state.jobs import Job, show_progress
 from app.state.navigation import leave_for
 from app.state.recipe import build_objective
 from app.text.labels import objective_label
 from app.text.plain import plain
 from app.widgets.forms import grid, objective_fields
 from lab.objectives import OBJECTIVES
+from lab.progress import StageProgress
 from lab.run.config import TrainConfig
 from lab.run.handle import Run
 from lab.store.folder import step_of
@@ -29,6 +30,9 @@ WAYS = {
     ONE: "One more twin of an existing run",
 }
 """How twins start."""
+
+EXECUTORS = {"auto": "Automatic", "process": "Separate processes"}
+"""Labels of the executors in the form."""
 
 SHARED = ("steps", "batch_size", "learning_rate", "seed")
 """Settings in the form; all others are the defaults, or those of the chosen run. Branches keep their seed."""
@@ -67,10 +71,16 @@ def form(runs: Sequence[Run], chosen: Sequence[Run]) -> None:
         persist_state="session",
         help="`queue`: one twin trains after the other. Off: they start at once and share the device.",
     )
-    apart = other.toggle(
-        "Run in separate processes", key="twins.apart", persist_state="session", help="They continue when the dashboard is closed."
+    executor = other.radio(
+        "Runs in",
+        list(EXECUTORS),
+        format_func=EXECUTORS.__getitem__,
+        horizontal=True,
+        key="twins.executor",
+        persist_state="session",
+        help="`executor`: separate processes continue when the dashboard is closed.",
     )
-    started: dict[str, Any] = {"queue": queue, "executor": "process" if apart else "auto"}
+    started: dict[str, Any] = {"queue": queue, "executor": executor}
     if st.button("Start the twin" if way == ONE else "Start the twins", type="primary", icon=":material/join:"):
         try:
             objectives = [build_objective(spec) for spec in specs]
@@ -87,7 +97,7 @@ def form(runs: Sequence[Run], chosen: Sequence[Run]) -> None:
         st.rerun(scope="app")
 
 
-def start(objectives: Sequence[Any], progress: Progress, **given: Any) -> list[str]:
+def start(objectives: Sequence[Any], progress: StageProgress, **given: Any) -> list[str]:
     """Start twins; return the names of their folders."""
     if not given.keys() & {"like", "branch_from"} and pair_sets.WORLD in (
         given.get("pairs", pair_sets.WORLD),
@@ -98,7 +108,7 @@ def start(objectives: Sequence[Any], progress: Progress, **given: Any) -> list[s
     return [run.dir.name for run in lab.train_twins(objectives, progress=progress, **given)]
 
 
-def _one_more(run: Run, objective: Any, started: dict[str, Any], progress: Progress) -> list[str]:
+def _one_more(run: Run, objective: Any, started: dict[str, Any], progress: StageProgress) -> list[str]:
     return [run.dir.name, lab.train_twin(run, objective, progress=progress, **started).dir.name]
 
 

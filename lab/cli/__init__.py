@@ -43,9 +43,9 @@ def parser(command: str) -> Parser:
     )
     commands = top.add_subparsers(title="commands", required=True, metavar="command")
     wanted = COMMANDS.get(command, ("", ""))[0]
-    for name, (module, message) in COMMANDS.items():
+    for name, (module, summary) in COMMANDS.items():
         if module != wanted:
-            commands.add_parser(name, help=message)
+            commands.add_parser(name, help=summary)
     if wanted:
         importlib.import_module(f"lab.cli.{wanted}").add(commands)
     return top

@@ -62,11 +62,11 @@ WITHOUT_BEFORE = ("eval/rewards/accuracies", "eval/win_rate", "eval/kl")
 def before_and_after(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Return one line per measure of the evaluations before and after training, with 95 % intervals if recorded."""
     lines = []
-    for message, name, interval in MEASURED:
+    for label, name, interval in MEASURED:
         if name not in after:
             continue
         old, new = (_value(evaluation, name, interval) for evaluation in (before, after))
-        lines.append(f"{message}: {new}" if name in WITHOUT_BEFORE or old is None else f"{message}: {old} before, {new} after")
+        lines.append(f"{label}: {new}" if name in WITHOUT_BEFORE or old is None else f"{label}: {old} before, {new} after")
     return lines
 
 

@@ -32,8 +32,8 @@ def add(commands: Any) -> None:
         "--watch", action="store_true", help="print findings of the diagnosis as they come, with a bell, until the run has ended"
     )
     control = p.add_mutually_exclusive_group()
-    for kind, message in REQUESTS.items():
-        control.add_argument(f"--{kind}", dest="request", action="store_const", const=kind, help=message)
+    for kind, description in REQUESTS.items():
+        control.add_argument(f"--{kind}", dest="request", action="store_const", const=kind, help=description)
     control.add_argument(
         "--set", action="append", metavar="KEY=VALUE", help="change a setting: learning_rate=5e-5, beta=0.2, base.beta=0.2, ..."
     )
@@ -95,7 +95,7 @@ def _count_other_formats() -> int:
 
 
 def summary(run: Any) -> dict[str, Any]:
-    """Return a run's key facts, by column."""
+    """Return the columns of a run in the list of runs."""
     config, status, state = run.manifest["config"], run.status, run.state
     place = run.place if state == "queued" else None
     remaining = status.get("remaining")
@@ -147,15 +147,15 @@ def show(options: argparse.Namespace) -> int:
     if options.watch:
         return watch(run)
     latest = run.reader.scalars.latest()
-    facts = summary(run) | {"folder": str(run.dir), "stage": run.status.get("stage"), "latest": latest}
+    result = summary(run) | {"folder": str(run.dir), "stage": run.status.get("stage"), "latest": latest}
     warnings = [d["message"] for d in run.events("warning", "refused")["detail"]]
     report = run.preflight()
     if options.json:
-        facts["diagnosis"] = [asdict(finding) for finding in run.diagnose()]
-        facts["preflight"] = report.model_dump(mode="json") if report else None
-        print(json.dumps(facts | {"warnings": warnings, "config": run.manifest["config"]}))
+        result["diagnosis"] = [asdict(finding) for finding in run.diagnose()]
+        result["preflight"] = report.model_dump(mode="json") if report else None
+        print(json.dumps(result | {"warnings": warnings, "config": run.manifest["config"]}))
         return 0
-    for key, value in facts.items():
+    for key, value in result.items():
         if key != "latest" and value not in (None, ""):
             print(f"{key:>12}  {value}")
     for name, value in latest.items():
@@ -228,7 +228,7 @@ def watch(run: Any, every: float = 1.0) -> int:
                 return 0 if state in ("finished", "stopped") else 1
             time.sleep(every)
     except KeyboardInterrupt:
-        print(f"No longer watching; {run.name} goes on.", file=sys.stderr)
+        print(f"No longer watching; {run.name} continues training.", file=sys.stderr)
         return 0
 
 
@@ -237,7 +237,7 @@ PATIENCE = 10.0
 
 
 def set_in(run: Any, settings: dict[str, str]) -> str:
-    """Request changed settings and return the run's answer in words. Raises RunError with its reason if it refused."""
+    """Request changed settings and return the run's answer as text. Raises RunError with its reason if it refused."""
     wanted = ", ".join(f"{path} = {value}" for path, value in settings.items())
     answer = run.await_answer(run.send_settings(settings), timeout=PATIENCE)
     if answer is None:

@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
         metavar="M",
         help="world, a causal language model's folder or hub id, an adapter's folder, or a GGUF file (default: world)",
     )
-    p.add_argument("--config", type=Path, metavar="FILE", help="settings from a YAML file; flags beside it win")
+    p.add_argument("--config", type=Path, metavar="FILE", help="settings from a YAML file; flags override it")
     p.add_argument("--run-dir", type=Path, metavar="D", help="folder of the run (default: a new one among your runs)")
     p.add_argument(
         "--resume",
@@ -215,8 +215,8 @@ def detach(given: dict[str, Any], options: argparse.Namespace, screen: JsonLines
         )
     finally:
         screen.close()
-    message = {"run": handle.dir.name, "folder": str(handle.dir)}
-    print(json.dumps(message) if options.json else f"{handle.dir} trains in the background; python -m lab show {handle.dir}")
+    started = {"run": handle.dir.name, "folder": str(handle.dir)}
+    print(json.dumps(started) if options.json else f"{handle.dir} trains in the background; python -m lab show {handle.dir}")
     return 0
 
 

@@ -54,8 +54,8 @@ def train(arguments: dict[str, Any], options: argparse.Namespace) -> int:
     if options.detach:
         screen.close()
         runs = twins.start_in_order(folders, executor="process", queue=not options.no_queue)
-        message = [{"run": run.dir.name, "folder": str(run.dir)} for run in runs]
-        print(json.dumps(message) if options.json else f"{' and '.join(str(run.dir) for run in runs)} train in the background.")
+        started = [{"run": run.dir.name, "folder": str(run.dir)} for run in runs]
+        print(json.dumps(started) if options.json else f"{' and '.join(str(run.dir) for run in runs)} train in the background.")
         return 0
     for number, folder in enumerate(folders):
         screen = screen if number == 0 else JsonLines() if options.json else Bar()

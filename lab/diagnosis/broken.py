@@ -30,7 +30,7 @@ ALWAYS_FINITE = ("loss", "logit", "logps_chosen", "logps_rejected", "log_ratio_c
 
 @check("Numbers that are not finite")
 def not_finite(e: Evidence, t: Thresholds) -> CheckResult:
-    """NaN or infinity in the loss, the gradient norm or the terms of a pair, which ends the run; explains what led to it."""
+    """Check for NaN or infinity in the loss, the gradient norm or the terms of a pair, and explain what led to it."""
     series = {name: e.recent(name) for name in ("loss", "grad_norm")}
     if all(values.empty for values in series.values()):
         return CheckResult(missing="no step yet")
@@ -86,7 +86,7 @@ def _last(values: pd.Series) -> float:
 
 @check("Wrong loss at the first step")
 def first_step(e: Evidence, t: Thresholds) -> CheckResult:
-    """The loss at policy = reference is a known number; any other means a wrong reference, mask or sign."""
+    """Check whether the first loss is the known one at policy = reference; else reference, mask or sign is wrong."""
     checks = [detail for detail in e.events("check")["detail"] if str(detail.get("what", "")).startswith("loss at the first step")]
     if not checks:
         return CheckResult(missing="this objective has no known first loss, or the first step is not done")
@@ -104,7 +104,7 @@ def first_step(e: Evidence, t: Thresholds) -> CheckResult:
 
 @check("Spikes of the loss", "spike_height", "spike_size")
 def loss_spike(e: Evidence, t: Thresholds) -> CheckResult:
-    """A single loss far above those before it."""
+    """Check whether a single loss is far above those before it."""
     losses = e.recent("loss", AROUND + BEFORE)
     losses = losses[np.isfinite(losses.to_numpy())]
     values = losses.to_numpy()
@@ -140,7 +140,7 @@ def loss_spike(e: Evidence, t: Thresholds) -> CheckResult:
 
 @check("Parameters out of range")
 def parameters(e: Evidence, t: Thresholds) -> CheckResult:
-    """Warnings of the objective about its parameters, from the ranges that the papers and the lab recommend."""
+    """Report the objective's warnings about its parameters, from the ranges that the papers and the lab recommend."""
     spec = e.config["objective"]
     if not spec.get("name"):
         return CheckResult(missing="the run records no objective")

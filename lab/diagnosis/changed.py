@@ -163,7 +163,7 @@ def undo(e: Evidence, change: MadeChange) -> str:
 
 @check("Harmful change during the run", "change_jump", "change_reach")
 def harmful_change(e: Evidence, t: Thresholds) -> CheckResult:
-    """The loss jumps, or the run fails, right after settings were changed or edits of pairs were taken."""
+    """Check whether the loss jumps, or the run fails, right after changed settings or edits of pairs."""
     if not e.changes:
         return CheckResult(missing="nothing was changed during this run")
     last = e.changes[-1]

@@ -27,7 +27,7 @@ UNSTEADY = 0.6
 
 @check("No gradient left", "saturated_weight", "saturated_share")
 def saturated(e: Evidence, t: Thresholds) -> CheckResult:
-    """Most pairs have hardly any weight left, so that training on them has no effect."""
+    """Check whether most pairs have hardly any weight left, so that training on them has no effect."""
     starts = [e.start(name) for name in ("weight_chosen", "weight_rejected")]
     weights = np.abs(e.term("weight_chosen")) + np.abs(e.term("weight_rejected"))
     if any(start is None for start in starts) or len(weights) < 12:
@@ -60,7 +60,7 @@ def saturated(e: Evidence, t: Thresholds) -> CheckResult:
 
 @check("Gradients of both sides cancel", "opposed_cosine", "opposed_share")
 def sides_opposed(e: Evidence, t: Thresholds) -> CheckResult:
-    """The chosen and the rejected part of the gradient cancel, as they do for answers that hardly differ."""
+    """Check whether the chosen and the rejected part of the gradient cancel, as for answers that hardly differ."""
     probes = e.layers[(e.layers["norm_chosen"] > 0) & (e.layers["norm_rejected"] > 0)]
     if probes["step"].nunique() < 2:
         return CheckResult(missing="the check needs two probes of the gradient")
@@ -105,7 +105,7 @@ def _alike(e: Evidence) -> tuple[tuple[str, ...], float | None]:
 
 @check("Learning rate too high", "gradient_growth", "loss_rise", "kl_limit", "valid_fall")
 def rate_too_high(e: Evidence, t: Thresholds) -> CheckResult:
-    """At least two signs: growing gradient, loss above its start, policy far from the reference, invalid answers.
+    """Check for at least two signs: growing gradient, loss above its start, policy far from the reference, invalid answers.
 
     One sign alone may have another cause.
     """
@@ -150,7 +150,7 @@ def _first_loss(e: Evidence) -> Level | None:
 
 @check("Learning rate too low", "smallest_move")
 def rate_too_low(e: Evidence, t: Thresholds) -> CheckResult:
-    """A fifth of the steps is done and the policy has hardly moved."""
+    """Check whether the policy has hardly moved after a fifth of the steps."""
     steps = e.setting("steps", 0)
     needed = max(20, SLOW_AFTER * (steps - e.first_step))
     margins = (e.term("log_ratio_chosen") - e.term("log_ratio_rejected")) / e.tokens

@@ -45,7 +45,7 @@ class Unseen:
 
 @check("No held-out pairs")
 def nothing_held_out(e: Evidence, t: Thresholds) -> CheckResult:
-    """No pair is held out, so that memorising cannot be told from generalising."""
+    """Check whether no pair is held out, so that memorising cannot be told from generalising."""
     events = e.events("held_out")["detail"]
     evaluates, share = bool(e.config.get("evaluate", True)), e.setting("held_out", 0.0)
     if len(events):
@@ -79,7 +79,7 @@ def nothing_held_out(e: Evidence, t: Thresholds) -> CheckResult:
 
 @check("Memorised pairs", "few_pairs", "learned_accuracy")
 def memorised(e: Evidence, t: Thresholds) -> CheckResult:
-    """Nearly all of a few pairs are ranked correctly after some epochs, and nothing shows the same for other pairs."""
+    """Check whether nearly all of a few pairs are ranked correctly after some epochs, with no evidence on other pairs."""
     epochs, count = _epochs(e), _training_pairs(e)
     if count is None or epochs < FEWEST_EPOCHS:
         return CheckResult(missing=f"the check needs {FEWEST_EPOCHS:.0f} epochs")
@@ -115,7 +115,7 @@ def memorised(e: Evidence, t: Thresholds) -> CheckResult:
 
 @check("Held-out accuracy behind training", "held_out_gap")
 def held_out_behind(e: Evidence, t: Thresholds) -> CheckResult:
-    """Pairs that are trained on are ranked correctly much more often than held-out ones."""
+    """Check whether pairs that are trained on are ranked correctly much more often than held-out ones."""
     accuracies = e.evaluations("eval/rewards/accuracies")
     if accuracies.empty or accuracies.index[-1] <= e.first_step:
         return CheckResult(missing="the check needs an evaluation on held-out pairs after some training")

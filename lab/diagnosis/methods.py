@@ -15,7 +15,7 @@ LEAST_RATIO = 0.1
 
 @check("Degenerate margin statistics", "largest_z", "smallest_spread", "smallest_batch")
 def margin_statistics(e: Evidence, t: Thresholds) -> CheckResult:
-    """alpha-DPO derives margins from z-scores of the gap, which need a spread that is neither zero nor dominated by outliers."""
+    """Check the spread of alpha-DPO's gap, whose z-scores need one that is neither zero nor dominated by outliers."""
     gap, z, target = e.term("gap"), e.term("z"), e.term("target_margin")
     if not len(gap) or not len(z):
         return CheckResult(missing="only alpha-DPO has these statistics")
@@ -71,7 +71,7 @@ def _within_batches(e: Evidence, term: str) -> float:
 
 @check("Ineffective pilots", "pilot_share", "pinned_weight")
 def pilots_stuck(e: Evidence, t: Thresholds) -> CheckResult:
-    """SGDPO's pilots are small against the log-ratios they are drawn from, or the weight of one side is pinned near 0."""
+    """Check whether SGDPO's pilots are small against their log-ratios, or the weight of one side is pinned near 0."""
     sides = ("chosen", "rejected")
     pilots = {side: np.abs(e.term(f"pilot_{side}")) for side in sides}
     if not all(len(values) for values in pilots.values()):

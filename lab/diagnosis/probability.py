@@ -32,7 +32,7 @@ def moved(e: Evidence, side: str) -> Level | None:
 
 @check("Chosen answers become less likely", "chosen_fall", "chosen_fall_serious")
 def chosen_falls(e: Evidence, t: Thresholds) -> CheckResult:
-    """Likelihood displacement: the chosen log-prob is below its start although the margin grows."""
+    """Check for likelihood displacement: the chosen log-prob is below its start although the margin grows."""
     chosen, rejected = moved(e, "chosen"), moved(e, "rejected")
     if chosen is None or rejected is None:
         return CheckResult(missing=TOO_EARLY)
@@ -76,7 +76,7 @@ def _since(e: Evidence, side: str, below: float) -> int:
 
 @check("Rejected answers collapse", "rejected_fall")
 def rejected_collapses(e: Evidence, t: Thresholds) -> CheckResult:
-    """The rejected answers fall far while the chosen ones gain nothing."""
+    """Check whether the rejected answers fall far while the chosen ones gain nothing."""
     rejected, chosen = moved(e, "rejected"), moved(e, "chosen")
     if rejected is None or chosen is None:
         return CheckResult(missing=TOO_EARLY)
@@ -106,7 +106,7 @@ def rejected_collapses(e: Evidence, t: Thresholds) -> CheckResult:
 
 @check("Training goes backwards", "reversed_fall")
 def goes_backwards(e: Evidence, t: Thresholds) -> CheckResult:
-    """The chosen answers lose against the rejected: updates have the wrong sign."""
+    """Check whether the chosen answers lose against the rejected: updates have the wrong sign."""
     chosen, rejected = moved(e, "chosen"), moved(e, "rejected")
     now, start = e.now("rewards/margins"), e.start("rewards/margins")
     if chosen is None or rejected is None or now is None or start is None:
@@ -133,7 +133,7 @@ def goes_backwards(e: Evidence, t: Thresholds) -> CheckResult:
 
 @check("Answers grow longer", "length_growth")
 def grows_longer(e: Evidence, t: Thresholds) -> CheckResult:
-    """Sampled answers become longer than those of the first evaluation."""
+    """Check whether sampled answers become longer than those of the first evaluation."""
     lengths = e.evaluations("eval/completions/mean_length")
     if len(lengths) < 2:
         return CheckResult(missing="the check needs two evaluations with sampled answers")

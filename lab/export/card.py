@@ -69,7 +69,7 @@ def write(run: Run, source: Source, what: str, dtype: str | None, data: Data | N
     parts = [
         f"# {_text(run.name)}",
         _summary(run, source, what, dtype),
-        _loading(source, what),
+        _loading(what),
         _method(source.config.objective),
         _changes(source),
         _data(source, data),
@@ -138,10 +138,10 @@ def _summary(run: Run, source: Source, what: str, dtype: str | None) -> str:
     return message
 
 
-def _loading(source: Source, what: str) -> str:
-    kind, room = ("AutoPeftModelForCausalLM", "peft") if what == "adapter" else ("AutoModelForCausalLM", "transformers")
-    imports = f"from {room} import {kind}\nfrom transformers import AutoTokenizer"
-    if room == "transformers":
+def _loading(what: str) -> str:
+    kind, library = ("AutoPeftModelForCausalLM", "peft") if what == "adapter" else ("AutoModelForCausalLM", "transformers")
+    imports = f"from {library} import {kind}\nfrom transformers import AutoTokenizer"
+    if library == "transformers":
         imports = f"from transformers import {kind}, AutoTokenizer"
     return (
         f'## How to load it\n\n```python\n{imports}\n\nfolder = "path/to/this/folder"\n'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 
 from lab.pairs import write_pairs
+from lab.progress import StageProgress
 
 from . import card, trl
 from .data import find_data
@@ -20,8 +20,6 @@ from .weights import DTYPES, bring_base, fixed_template, write_adapter, write_me
 
 if TYPE_CHECKING:
     from lab.run.handle import Run
-
-Progress = Callable[[str, float], None]
 
 KINDS = {
     "model": ("the whole model", write_model),
@@ -39,7 +37,7 @@ def export_run(
     step: int | None = None,
     dtype: str | None = None,
     trl_script: bool = False,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Path:
     """Write a run's trained model, with a model card, into a new folder that transformers and peft load without the lab.
 
@@ -51,7 +49,7 @@ def export_run(
         step: Step of a checkpoint; None for the best one, else the latest.
         dtype: "float32" or "bfloat16"; None for that of the checkpoint, merged models in float32.
         trl_script: Also write the pairs as JSON Lines, and a script for the same training in TRL.
-        progress: Called as progress(what, share).
+        progress: Called as progress(stage, share).
 
     Returns:
         The folder's absolute path.

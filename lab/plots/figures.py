@@ -65,8 +65,8 @@ class FigureSpec:
     interval: str = ""
 
 
-def _lines(title: str, *names: str, smooth: bool = True, **look: Any) -> FigureSpec:
-    """Declare curves of some scalars; `look` is passed on to `curves`."""
+def _lines(title: str, *names: str, smooth: bool = True, **options: Any) -> FigureSpec:
+    """Declare curves of some scalars; `options` is passed on to `curves`."""
 
     def draw(record: Record, dark: bool) -> go.Figure:
         frame = record.scalars(names)
@@ -83,7 +83,7 @@ def _lines(title: str, *names: str, smooth: bool = True, **look: Any) -> FigureS
             means=means,
             stands_for=stands_for,
             dark=dark,
-            **look,
+            **options,
         )
 
     return FigureSpec(title, draw, names)
@@ -94,16 +94,16 @@ def _window(values: int) -> int:
     return min(max(values // 40, 1), 500)
 
 
-def _sampled(name: str, interval: str, *, waiting: str, **look: Any) -> FigureSpec:
+def _sampled(name: str, interval: str, *, waiting: str, **options: Any) -> FigureSpec:
     """Declare the curve of a mean over sampled answers with the interval <interval>_low to <interval>_high of its evaluations."""
     title = entry(name).title
-    look = {"unit": entry(name).unit} | look
+    options = {"unit": entry(name).unit} | options
 
     def draw(record: Record, dark: bool) -> go.Figure:
         band, frame = _band(record, interval), record.scalars([name])
         counts = frame.attrs.get("stands_for")
         return curves(
-            frame, [name], title=title, events=record.notable(), stands_for=counts, band=band, waiting=waiting, dark=dark, **look
+            frame, [name], title=title, events=record.notable(), stands_for=counts, band=band, waiting=waiting, dark=dark, **options
         )
 
     return FigureSpec(title, draw, (name,), interval=interval)
@@ -130,9 +130,9 @@ def _distribution(term: str) -> FigureSpec:
     )
 
 
-def _scalar(name: str, **look: Any) -> FigureSpec:
+def _scalar(name: str, **options: Any) -> FigureSpec:
     """Declare the curve of one scalar, with title and unit from the glossary."""
-    return _lines(entry(name).title, name, **({"unit": entry(name).unit} | look))
+    return _lines(entry(name).title, name, **({"unit": entry(name).unit} | options))
 
 
 def _confusion(record: Record, dark: bool) -> go.Figure:
@@ -221,8 +221,8 @@ def run_parts(source: StoreReader | Record, name: str, dark: bool = False) -> di
     layout = parts["layout"]
     layout["uirevision"] = f"{record.reader.folder.name}/{name}"  # constant, so that a refresh keeps zoom and hidden traces
     if record.until is not None and parts["data"]:  # an earlier step is shown: the axis keeps its length
-        for look in (look for key, look in layout.items() if key.startswith("xaxis") and is_step_axis(look)):
-            look["range"] = [0, max(record.latest, 1)]
+        for axis in (axis for key, axis in layout.items() if key.startswith("xaxis") and is_step_axis(axis)):
+            axis["range"] = [0, max(record.latest, 1)]
     return parts
 
 

@@ -1,4 +1,4 @@
-"""Common look of all figures: light and dark palettes, transparent background, layout and axes."""
+"""Common style of all figures: light and dark palettes, transparent background, layout and axes."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def wrapped(message: str, width: int = 52) -> str:
     return "<br>".join(escaped(line) for line in textwrap.wrap(message, width))
 
 
-def hover(about: Entry) -> str:
+def hover(definition: Entry) -> str:
     """Return symbol and meaning of a glossary entry as the lines of a hover label."""
-    return wrapped(f"{about.symbol}: {about.meaning}")
+    return wrapped(f"{definition.symbol}: {definition.meaning}")
 
 
 _plain: ContextVar[bool] = ContextVar("plain", default=False)
@@ -116,8 +116,8 @@ def figure(traces: Sequence[dict[str, Any]], layout: dict[str, Any]) -> go.Figur
 
 
 def _escape_trace(trace: dict[str, Any]) -> dict[str, Any]:
-    message = {key: _escape_texts(trace[key]) for key in ("x", "y") if _are_texts(trace.get(key))}
-    return {**trace, **message, **({"name": escaped(str(trace["name"]))} if "name" in trace else {})}
+    texts = {key: _escape_texts(trace[key]) for key in ("x", "y") if _are_texts(trace.get(key))}
+    return {**trace, **texts, **({"name": escaped(str(trace["name"]))} if "name" in trace else {})}
 
 
 def _escape_texts(values: Any) -> np.ndarray:
@@ -178,9 +178,9 @@ def step_axis(c: Palette) -> dict[str, Any]:
     return axis(c, STEP, exponentformat="SI", hoverformat=",d")
 
 
-def is_step_axis(look: Mapping[str, Any]) -> bool:
+def is_step_axis(axis_layout: Mapping[str, Any]) -> bool:
     """Return whether an axis of a layout was made by `step_axis`."""
-    return (look.get("title") or {}).get("text") == STEP
+    return (axis_layout.get("title") or {}).get("text") == STEP
 
 
 def empty(title: str, message: str, *, dark: bool) -> go.Figure:

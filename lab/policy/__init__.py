@@ -6,7 +6,7 @@ from lab.policy.text.encoding import Encoded, Encoder, Prompt
 from .cuda_graphs import largest_sizes
 from .kernel_choice import choose_kernel, restore_kernel
 from .layout import PromptAnswer
-from .loading import Lora, ModelError, choose_device, load_policy, load_trained
+from .loading import Lora, ModelError, choose_device, load_policy
 from .logps import CompletionLogps, completion_logps
 from .policy import Policy, full_tensor
 from .reference_cache import ReferenceCache
@@ -34,7 +34,6 @@ __all__ = [
     "is_untouched",
     "largest_sizes",
     "load_policy",
-    "load_trained",
     "reference_model",
     "restore_kernel",
     "sample",

@@ -38,7 +38,7 @@ STEP, MARGIN = 128, 16
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a row of groups.
+    """Buffer sizes for one row.
 
     tokens:    Tokens of the row.
     copies:    Keys that are copies of a prompt's (see `varlen.Sequences`).
@@ -88,11 +88,11 @@ def largest_sizes(batches: Iterable[Sequence[PromptAnswer]]) -> Sizes:
 def capacity(needed: Sizes, limit: Sizes | None) -> Sizes:
     """Choose buffer sizes for a batch: somewhat more than it needs, at most `limit`, the maximum over all batches.
 
-    Where `limit` is not much larger than the batch, it is taken itself.
+    Use `limit` if it is close to the batch's needs.
     """
     near = limit is not None and limit.tokens <= 0.9 * WASTE * needed.tokens
 
-    def room(name: str, step: int, extra: int) -> int:
+    def padded(name: str, step: int, extra: int) -> int:
         own = getattr(needed, name)
         wanted = int(ROOM * own)
         if limit is not None and getattr(limit, name) >= own:
@@ -100,41 +100,43 @@ def capacity(needed: Sizes, limit: Sizes | None) -> Sizes:
             wanted = most if near else min(wanted, most)
         return -(-(wanted + extra) // step) * step
 
-    tokens, copies, longest = room("tokens", STEP, MARGIN), room("copies", STEP, 0), room("longest", STEP, MARGIN)
+    tokens, copies, longest = padded("tokens", STEP, MARGIN), padded("copies", STEP, 0), padded("longest", STEP, MARGIN)
     spare = (int((tokens + copies) * (1 - 1 / WASTE)) + 5 * STEP) // (longest - 2) + 1
-    return Sizes(tokens, copies, room("reads", STEP, 0), room("sequences", 4, spare), longest)
+    return Sizes(tokens, copies, padded("reads", STEP, 0), padded("sequences", 4, spare), longest)
 
 
-def paddings(needed: Sizes, room: Sizes) -> int:
-    """Count the padding sequences needed to fill the buffers with none longer than `room.longest`."""
-    return -(-(room.keys - needed.keys) // (room.longest - 2))
+def paddings(needed: Sizes, buffer_sizes: Sizes) -> int:
+    """Count the padding sequences needed to fill the buffers with none longer than `buffer_sizes.longest`."""
+    return -(-(buffer_sizes.keys - needed.keys) // (buffer_sizes.longest - 2))
 
 
-def fits(needed: Sizes, room: Sizes) -> bool:
+def fits(needed: Sizes, buffer_sizes: Sizes) -> bool:
     """Return whether a batch fits into buffers of these sizes without much waste."""
     return (
-        needed.tokens + MARGIN <= room.tokens <= max(WASTE * needed.tokens, needed.tokens + 3 * STEP)
-        and needed.copies <= room.copies  # so that padding has as many keys as tokens
-        and paddings(needed, room) <= min(room.sequences - needed.sequences, MARGIN)
-        and needed.reads <= room.reads
-        and needed.longest <= room.longest
+        needed.tokens + MARGIN <= buffer_sizes.tokens <= max(WASTE * needed.tokens, needed.tokens + 3 * STEP)
+        and needed.copies <= buffer_sizes.copies  # so that padding has as many keys as tokens
+        and paddings(needed, buffer_sizes) <= min(buffer_sizes.sequences - needed.sequences, MARGIN)
+        and needed.reads <= buffer_sizes.reads
+        and needed.longest <= buffer_sizes.longest
     )
 
 
 class Buffers:
     """A batch of fixed size on a device, into which smaller batches are copied."""
 
-    def __init__(self, room: Sizes, device: torch.device) -> None:
-        self.room = room
+    def __init__(self, buffer_sizes: Sizes, device: torch.device) -> None:
+        self.sizes = buffer_sizes
 
         def numbers(count: int, dtype: torch.dtype = torch.long) -> Tensor:
             return torch.zeros(count, dtype=dtype, device=device)
 
-        self.ids, self.positions = numbers(room.tokens)[None], numbers(room.tokens)[None]
-        self.reads, self.targets, self.source = numbers(room.reads), numbers(room.reads), numbers(room.keys)
-        self.queries, self.keys = numbers(room.sequences + 1, torch.int32), numbers(room.sequences + 1, torch.int32)
+        self.ids, self.positions = numbers(buffer_sizes.tokens)[None], numbers(buffer_sizes.tokens)[None]
+        self.reads, self.targets, self.source = numbers(buffer_sizes.reads), numbers(buffer_sizes.reads), numbers(buffer_sizes.keys)
+        self.queries, self.keys = numbers(buffer_sizes.sequences + 1, torch.int32), numbers(buffer_sizes.sequences + 1, torch.int32)
         row = SharedRow((), device, "varlen")
-        row.__dict__["sequences"] = varlen.Sequences(self.queries, self.keys, self.source, room.longest, room.longest)
+        row.__dict__["sequences"] = varlen.Sequences(
+            self.queries, self.keys, self.source, buffer_sizes.longest, buffer_sizes.longest
+        )
         self.batch = Batch(self.ids, self.positions, None, row, self.reads, self.targets, self.reads, self.reads, (), ())
 
     def write(self, batch: Batch) -> None:
@@ -154,11 +156,11 @@ class Buffers:
         self.source[:keys] = sequences.source
         self.source[keys:] = tokens
         # Each padding sequence has at least one token and as many keys as tokens; the sequences after them are empty.
-        left, more = self.room.tokens - tokens, self.room.copies - (keys - tokens)
-        parts = -(-(left + more) // (self.room.longest - 2))
+        left, more = self.sizes.tokens - tokens, self.sizes.copies - (keys - tokens)
+        parts = -(-(left + more) // (self.sizes.longest - 2))
         empty = len(self.queries) - own - parts
-        ends = [tokens + left * (part + 1) // parts for part in range(parts)] + [self.room.tokens] * empty
-        further = [keys - tokens + more * (part + 1) // parts for part in range(parts)] + [self.room.copies] * empty
+        ends = [tokens + left * (part + 1) // parts for part in range(parts)] + [self.sizes.tokens] * empty
+        further = [keys - tokens + more * (part + 1) // parts for part in range(parts)] + [self.sizes.copies] * empty
         behind = copy_to_device([ends, [a + b for a, b in zip(ends, further)]], self.queries.device)
         self.queries[:own], self.queries[own:] = sequences.queries, behind[0]
         self.keys[:own], self.keys[own:] = sequences.keys, behind[1]
@@ -180,15 +182,15 @@ class RecordedPass:
     def __init__(
         self,
         module: Any,
-        room: Sizes,
+        buffer_sizes: Sizes,
         device: torch.device,
         precision: Callable[[], contextlib.AbstractContextManager[Any]],
         trained: Sequence[nn.Parameter],
         counter: PassCounter | None = None,
     ) -> None:
         self.module, self.precision, self.trained = module, precision, list(trained)
-        self.buffers = Buffers(room, device)
-        self.credit = torch.zeros(room.reads, device=device)
+        self.buffers = Buffers(buffer_sizes, device)
+        self.credit = torch.zeros(buffer_sizes.reads, device=device)
         self.counter = counter or PassCounter()
 
     def compute(self) -> Tensor:
@@ -280,7 +282,7 @@ class CudaGraphs:
         self._keep_gradients()
         needed = sizes(batch.shared.groups, len(batch.reads))
         for recorded in self.recorded:
-            if fits(needed, recorded.buffers.room):
+            if fits(needed, recorded.buffers.sizes):
                 return recorded
         return None if self.refused is not None or len(self.recorded) >= MOST else self._record(batch, needed)
 
@@ -292,10 +294,10 @@ class CudaGraphs:
 
     def _record(self, batch: Batch, needed: Sizes) -> RecordedPass | None:
         trained = [p for p in self.parameters if p.requires_grad]
-        room = capacity(needed, self.limit)
-        if not fits(needed, room):
+        buffer_sizes = capacity(needed, self.limit)
+        if not fits(needed, buffer_sizes):
             return None
-        new = RecordedPass(self.module, room, self.device, self.precision, trained, self.counter)
+        new = RecordedPass(self.module, buffer_sizes, self.device, self.precision, trained, self.counter)
         torch.cuda.empty_cache()  # the graph's pool cannot use memory that torch has cached
         try:
             new.buffers.write(batch)

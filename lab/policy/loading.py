@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lab.policy.checks.dropout import switch_dropout_off
-from lab.policy.sources.adapter_source import adapter_base, tokenizer_place
+from lab.policy.sources.adapter_source import tokenizer_place
 from lab.policy.sources.adapters import Lora, add_adapter, check_targets
 
 from .kernels import fused, low_rank
@@ -30,7 +30,6 @@ from .sources import (
     read_tokenizer,
     read_weights,
     require_causal,
-    with_adapter,
 )
 
 
@@ -102,15 +101,6 @@ def load_policy(
     policy = Policy(model, tokenizer, target, fingerprint, lora is not None, autocast)
     policy.share_prompts()
     return policy
-
-
-def load_trained(folder: Path, *, device: str = "auto") -> Policy:
-    """Load the policy of a checkpoint: a whole model, or an adapter on its base."""
-    if not is_adapter(str(folder)):
-        return load_policy(str(folder), device=device)
-    base = load_policy(adapter_base(folder, download=True), device=device)
-    model = with_adapter(base.model, folder, trainable=True)
-    return Policy(model, base.tokenizer, base.device, base.fingerprint, True, base.autocast, base.shared)
 
 
 def check_model(source: str, *, lora: Lora | None = None) -> None:

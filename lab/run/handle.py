@@ -254,7 +254,9 @@ class Run(RunData):
                 time.sleep(0.05)
         except KeyboardInterrupt:
             until = " until this program ends" if self._thread is not None else ""
-            log.warning("No longer waiting for %s at step %s; it goes on%s. %s", self.name, f"{self.step:,}", until, CONTROLS)
+            log.warning(
+                "No longer waiting for %s at step %s; it continues training%s. %s", self.name, f"{self.step:,}", until, CONTROLS
+            )
             raise
         return self.state
 

@@ -29,7 +29,7 @@ class Place:
 
     @property
     def message(self) -> str:
-        """The place in words: "training on cpu", or "place 2 on cpu, behind 20260101-120000-dpo"."""
+        """The place as text: "training on cpu", or "place 2 on cpu, behind 20260101-120000-dpo"."""
         if self.place == 0:
             return f"training on {self.device}"
         return f"place {self.place} on {self.device}" + (f", behind {self.behind.name}" if self.behind else "")

@@ -1,4 +1,4 @@
-"""What a run has recorded: its manifest, metrics, events, figures and checkpoints."""
+"""Read a run's recorded data: its manifest, metrics, events, figures and checkpoints."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ class Training:
 
     def _end_early(self, reason: str | None) -> None:
         """Save what was trained. reason: why the run stops by itself, or None for a requested stop."""
-        outcome = NOTHING_TO_SAVE if self.context is None else ""  # the error of a checkpoint that fails says the rest
+        outcome = NOTHING_TO_SAVE if self.context is None else ""  # a failed checkpoint raises its own error
         try:
             try:  # short of memory nothing is handled that could need more of it
                 self.requests.finish(self.context if reason is None else None, self._save)
@@ -229,13 +229,13 @@ class Training:
                 self.probes.split()
                 self.stop_check()
                 norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))
-                self.stop_check()  # the last one: a step of the optimizer is made whole or not at all
+                self.stop_check()  # the last one: the optimizer step must not be interrupted
         except BaseException as error:  # nothing of a step that is not completed stays
             state.state = objective_state
             self.optimizer.zero_grad(set_to_none=True)
             self.probes.forget_step()
             if isinstance(error, (RuntimeError, MemoryError)) and out_of_memory(error):
-                error.__traceback__ = None  # it holds what was computed
+                error.__traceback__ = None  # the traceback keeps activations alive
                 if self.workers.world_size == 1:  # keep the steps that were completed
                     with contextlib.suppress(CheckpointError):
                         self._save()

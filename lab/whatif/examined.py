@@ -9,12 +9,13 @@ import pandas as pd
 
 from lab.objectives import with_credit
 from lab.pairs import Pair
+from lab.progress import StageProgress
 from lab.training.data.encoded_pairs import EncodedPair
 from lab.training.data.random_streams import Purpose, drawn_with_share, generator
 from lab.training.metrics import host_terms, token_rows
 from lab.training.step import StepResult, pair_logps
 
-from .open_model import OpenModel, Progress
+from .open_model import OpenModel
 from .virtual import VirtualStep, virtual_step
 
 TOKEN_COLUMNS = ["pair", "side", "ids", "logps", "ref_logps", "credit", "pilot"]
@@ -44,7 +45,7 @@ class Examined(OpenModel):
     Safe to use from several threads; calls are executed one after the other.
     """
 
-    def score(self, pairs: Sequence[Pair], *, as_batch_of: int | None = None, progress: Progress | None = None) -> Scored:
+    def score(self, pairs: Sequence[Pair], *, as_batch_of: int | None = None, progress: StageProgress | None = None) -> Scored:
         """Compute token log-probs of policy and reference, every term, and the credit of every token.
 
         By default in evaluation mode: no dropout, the objective's state is not updated, the pairs are in batches of `batch_size`,
@@ -57,7 +58,7 @@ class Examined(OpenModel):
                 dropout and share of degraded answers. With the checkpoint of step k and the pairs of step k + 1 these are the
                 numbers that the run recorded, to the last bit on the CPU, except answers that SPO samples and statistics over the
                 data set that the step updates.
-            progress: Called as progress(what, share).
+            progress: Called as progress(stage, share).
 
         Raises:
             ValueError: If there are no pairs, or the tokenizer or the model cannot represent a text.
@@ -85,7 +86,7 @@ class Examined(OpenModel):
         on: Sequence[Pair] | None = None,
         sample: int | None = None,
         optimizer: str = "adamw",
-        progress: Progress | None = None,
+        progress: StageProgress | None = None,
     ) -> VirtualStep:
         """Take one optimizer step on this pair alone, measure its effect on all pairs, and roll it back.
 
@@ -98,7 +99,7 @@ class Examined(OpenModel):
             sample: Measure only this many of them, drawn at random, the same at every call.
             optimizer: "adamw" continues with the moments of the checkpoint, so that the step contains the run's momentum; "sgd"
                 uses the gradient of this pair alone.
-            progress: Called as progress(what, share); raising in it cancels the step.
+            progress: Called as progress(stage, share); raising in it cancels the step.
 
         Raises:
             ValueError: For an unknown optimizer, an invalid learning rate, or a text that cannot be represented.

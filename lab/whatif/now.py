@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from lab.progress import StageProgress
 from lab.store import ENDED
 from lab.store.folder import step_of
 
@@ -13,13 +14,12 @@ from .errors import WhatIfError
 if TYPE_CHECKING:
     from lab.run.handle import Run
 
-    from .open_model import Progress
 
 TIMEOUT = 120.0
 """Seconds to wait for the checkpoint."""
 
 
-def checkpoint_now(run: Run, *, timeout: float = TIMEOUT, progress: Progress | None = None) -> int:
+def checkpoint_now(run: Run, *, timeout: float = TIMEOUT, progress: StageProgress | None = None) -> int:
     """Return the step of a checkpoint of the run's present model; that of an ended run is its latest.
 
     A live run is sent a checkpoint request, which is waited for.

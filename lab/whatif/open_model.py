@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,6 @@ from lab.training.data.statistics import without_spread
 from lab.training.step import StepResult, accumulate, pair_logps
 
 from .reference import References
-
-Progress = Callable[[str, float], None]
-"""Called as progress(what, share). It may raise to cancel the operation, which is then rolled back."""
 
 
 @dataclass(eq=False)

@@ -16,6 +16,7 @@ from lab.policy import ModelError, Policy, choose_device, choose_layout
 from lab.policy.kernels.attention import KERNELS
 from lab.policy.logps import whole_head
 from lab.policy.memory import available_bytes
+from lab.progress import StageProgress
 from lab.run.changeable import same_state
 from lab.run.checkpoints import START, checkpoints_by_step, not_kept
 from lab.run.config import TrainConfig
@@ -29,7 +30,7 @@ from lab.training.setup.prepare import load_configured
 from lab.training.setup.run_context import new_degree_head
 
 from .errors import WhatIfError
-from .examined import Examined, Progress
+from .examined import Examined
 from .now import TIMEOUT, checkpoint_now
 from .reference import References
 
@@ -60,7 +61,7 @@ def examine(
     *,
     device: str | None = None,
     timeout: float = TIMEOUT,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Examined:
     """Open a run's model at a checkpoint, to score pairs and take virtual steps. The run is not changed.
 
@@ -72,7 +73,7 @@ def examine(
             requests a checkpoint of a live run.
         device: A device; None for the run's own, or the best one if this machine lacks it.
         timeout: Seconds to wait for a checkpoint that was requested.
-        progress: Called as progress(what, share).
+        progress: Called as progress(stage, share).
 
     Raises:
         WhatIfError: If there is no such checkpoint, or not enough memory.
@@ -169,7 +170,7 @@ def _device(config: TrainConfig, device: str | None) -> torch.device:
         return choose_device("auto")
 
 
-def _read(run: Run, step: int, device: str | None, report: Progress) -> Examined:
+def _read(run: Run, step: int, device: str | None, report: StageProgress) -> Examined:
     manifest, place = run.manifest, _places(run.dir).get(step)
     metadata = read_metadata(place) if place is not None and place.name != START else None
     config = run.config.made_at(manifest["created"]) if place is None else checkpoint_settings(place)

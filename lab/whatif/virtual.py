@@ -15,6 +15,7 @@ from torch import nn
 
 from lab.pairs import Pair
 from lab.policy.memory import available_bytes
+from lab.progress import StageProgress
 from lab.run.preflight_report import size
 from lab.training.checkpoints.checkpoint import restore_optimizer_state
 from lab.training.data.encoded_pairs import EncodedPair
@@ -22,7 +23,7 @@ from lab.training.optimizer import adamw
 from lab.training.step import pair_logps
 
 from .errors import WhatIfError
-from .open_model import OpenModel, Progress
+from .open_model import OpenModel
 
 OPTIMIZERS = ("adamw", "sgd")
 MEASURED = ["margin", "logps_chosen", "logps_rejected"]
@@ -84,7 +85,7 @@ def virtual_step(
     on: Sequence[Pair] | None,
     sample: int | None,
     optimizer: str,
-    progress: Progress | None,
+    progress: StageProgress | None,
 ) -> VirtualStep:
     """Take a virtual step with an open model; see `Examined.virtual_step` for arguments and errors."""
     if optimizer not in OPTIMIZERS:
@@ -116,7 +117,7 @@ def virtual_step(
     return VirtualStep(pair.id, model.step, rate, optimizer, norm, moved, changes, count, seconds)
 
 
-def _measure(model: OpenModel, encoded: Sequence[EncodedPair], report: Progress, start: float) -> pd.DataFrame:
+def _measure(model: OpenModel, encoded: Sequence[EncodedPair], report: StageProgress, start: float) -> pd.DataFrame:
     """Reward margin and log-probs of both answers of every pair, float64, in evaluation mode; reports half of the progress."""
     objective, measured = model.objective, []
     began, done = time.monotonic(), 0

@@ -258,7 +258,7 @@ def test_answers_side_by_side_are_text(store_run: Callable[..., Run]) -> None:
     texts = [element.value for element in app.text]
     assert texts == [f"Reference {HOSTILE_MARKUP}", *["An answer after 60 steps. **bold** :red[x]"] * 2]
     assert "A dpo at step 60, reward 0.62" in page_text(app)
-    app.selectbox(key="compare.look").select(0).run()
+    app.selectbox(key="compare.evaluation").select(0).run()
     assert "A dpo at step 0, reward 0.31" in page_text(app)
 
 

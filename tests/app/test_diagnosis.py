@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,11 @@ def test_news_are_findings_and_the_end(store_run: Callable[..., Run]) -> None:
     told = notifying.news(run)
     assert [one.message for one in told] == ["It falls.", "It has stopped."]
     assert [one.id for one in told] == [one.id for one in notifying.news(run)]
+
+
+def test_the_script_of_the_notifications_reads_what_the_server_sends() -> None:
+    sent = {field.name for field in fields(notifying.News)}
+    assert set(re.findall(r"(?<!data\.)\bnews\.(\w+)", notifying.JAVASCRIPT)) == sent
 
 
 def test_a_failed_run_is_resumed_without_the_change_that_caused_it(model_folder: Callable[[str], Path], lab_home: Path) -> None:

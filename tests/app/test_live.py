@@ -433,8 +433,8 @@ def test_sampled_answers_of_policy_and_reference_stand_side_by_side_as_plain_tex
     assert "Policy after step 40, reward 0.620" in page_text(app, escaped=True)
     assert "Reference, reward 0.250" in page_text(app, escaped=True)
     assert app.selectbox(key="prompt-one").options == [SAMPLE_PROMPT]
-    assert app.selectbox(key="look-one").options == ["latest", "before training", "after step 40"]
-    app.selectbox(key="look-one").select(0).run()
+    assert app.selectbox(key="evaluation-one").options == ["latest", "before training", "after step 40"]
+    app.selectbox(key="evaluation-one").select(0).run()
     assert not app.exception
     assert "An answer after 0 steps. **bold** :red[x]" in [element.value for element in app.text]
 

@@ -347,7 +347,7 @@ def python(at: AppTest) -> str:
 def test_where_it_trains_is_chosen_and_said() -> None:
     at = open_page()
     assert at.radio(key="start.executor").value == "auto"
-    assert any("In this dashboard: the world's model is small." in caption.value.replace("\\", "") for caption in at.caption)
+    assert any("Background thread: the world's model is small." in caption.value.replace("\\", "") for caption in at.caption)
     assert not {"--detach", "--no-queue"} & set(shlex.split(command(at)))
     assert "executor" not in python(at)
     at.radio(key="start.executor").set_value("process").run()

@@ -317,9 +317,9 @@ def test_the_world_is_judged_in_words_as_it_stands_now(tiny_world: None) -> None
 
 def test_noise_is_explained(tiny_world: None) -> None:
     noisy = next(p for p in wait_for_world().all() if p.meta["noisy"])
-    message = pair_view.label_in_words(noisy)
+    message = pair_view.label_agreement(noisy)
     assert "disagrees" in message
-    assert "chance decided against the better answer" in message
+    assert "drawn at random and prefers the worse answer" in message
 
 
 def test_a_world_that_cannot_be_built_is_said_and_can_be_tried_again(monkeypatch: pytest.MonkeyPatch, tiny_world: None) -> None:

@@ -40,7 +40,7 @@ def test_constant_credit_is_explained() -> None:
     def painting(*values: float) -> Paint:
         return Paint(KINDS["credit"], {"chosen": np.array(values), "rejected": np.array([-0.5, -0.5])}, 1.0)
 
-    assert "pushes all of them alike" in token_view.constant(painting(0.25, 0.25, 0.25))
+    assert "All tokens have equal credit" in token_view.constant(painting(0.25, 0.25, 0.25))
     assert not token_view.constant(painting(0.25, 0.1, 0.25))
 
 

@@ -33,8 +33,8 @@ def test_the_page_is_filled_after_every_start_of_twins(
         page.get_by_text("New runs with the settings of a run").click()
         page.get_by_text("From step").wait_for(state="detached")
         if apart:
-            page.get_by_text("Run in separate processes").click()
-            until(lambda: page.get_by_label("Run in separate processes").first.is_checked(), PATIENCE)
+            page.get_by_text("Separate processes", exact=True).click()
+            until(lambda: page.get_by_label("Separate processes").first.is_checked(), PATIENCE)
         page.get_by_role("button", name="Start the twins").click()
         until(lambda: len(lab.runs()) == len(known) + 2, PATIENCE, lambda: body(page))  # noqa: B023
         new = {run.dir.name for run in lab.runs()} - known

@@ -42,9 +42,9 @@ def test_twins_train_where_their_model_is_to_unless_told(monkeypatch: Any, model
         "app.widgets.twins_form.start", lambda objectives, progress, **given: started.append(given["executor"]) or []
     )
     monkeypatch.setattr("app.widgets.twins_form.leave_for", lambda page, address: True)
-    for apart in (False, True):
+    for executor in ("auto", "process"):
         app = AppTest.from_function(page, default_timeout=120).run()
-        app.toggle(key="twins.apart").set_value(apart).run()
+        app.radio(key="twins.executor").set_value(executor).run()
         next(button for button in app.button if button.label == "Start the twins").click().run()
     assert started == ["auto", "process"]
 

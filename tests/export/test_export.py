@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import lab
 from lab.cli import main
 from lab.export import ExportError, find_source, writing
-from lab.policy import load_trained
 from lab.store import RunError
+from tests.models import load_trained
 
 
 def logps(model, tokenizer, rows):
@@ -25,7 +25,7 @@ def logps(model, tokenizer, rows):
 
 
 def expected(checkpoint, rows):
-    policy = load_trained(checkpoint, device="cpu")
+    policy = load_trained(checkpoint)
     return logps(policy.model, policy.tokenizer, rows)
 
 

@@ -147,7 +147,7 @@ def test_an_interrupt_ends_the_watching_not_the_run(front: Front, store_run: Cal
 
     front.then = interrupt
     lab.watch(run, "loss", "margins")
-    assert front.lines[-1] == "No longer watching; one goes on (running)."
+    assert front.lines[-1] == "No longer watching; one continues training (running)."
     assert run.state == "running"
     assert run.reader.events.read("request").empty
 

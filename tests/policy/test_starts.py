@@ -17,13 +17,14 @@ from peft import LoraConfig, get_peft_model
 import lab
 import lab.export.weights
 from lab.cli import main
-from lab.policy import ModelError, load_policy, load_trained
+from lab.policy import ModelError, load_policy
 from lab.policy.checks.arbitrary_row import arbitrary_logps
 from lab.policy.loading import check_model
 from lab.policy.sources import converted, loadable
 from lab.policy.sources.converted import models_dir
 from lab.whatif import examine, free
 from lab.whatif.tokenizer import tokenizer_of
+from tests.models import load_trained
 
 FAST = {"steps": 4, "batch_size": 4, "learning_rate": 1e-2, "save_every": 2, "device": "cpu", "probe_budget": 0, "evaluate": False}
 ADAPTERS = {
@@ -101,7 +102,7 @@ def test_a_run_from_an_adapter_goes_all_the_way(rank, adapter, rows, tmp_path, o
     end = arbitrary_logps(examine(run).policy.model)
     assert (end - start).abs().max() > 0.01
     assert len(tokenizer_of(run)) > 200
-    torch.testing.assert_close(arbitrary_logps(load_trained(run.checkpoints()[-1], device="cpu").model), end, rtol=0, atol=1e-4)
+    torch.testing.assert_close(arbitrary_logps(load_trained(run.checkpoints()[-1]).model), end, rtol=0, atol=1e-4)
     kinds = {"adapter": peft.AutoPeftModelForCausalLM, "merged": transformers.AutoModelForCausalLM} if rank else {}
     for what, kind in (kinds or {"model": transformers.AutoModelForCausalLM}).items():
         out = lab.export_run(run, tmp_path / "out" / what, what=what, trl_script=True)

@@ -94,13 +94,13 @@ def _default(names: list[str]) -> list[str]:
 
     names: All runs, the newest first. Of two default runs the older comes first.
     """
-    shown, picked = st.session_state.get(current_run.CHOSEN), st.session_state.get(PICKED, False)
+    current, picked = st.session_state.get(current_run.CHOSEN), st.session_state.get(PICKED, False)
     before = [name for name in st.session_state.get("compare.address", []) if name in names]
-    if (len(before) > 1 or (before and picked)) and (shown not in names or shown in before):
+    if (len(before) > 1 or (before and picked)) and (current not in names or current in before):
         return before
     if before and picked:
-        return [*before[: MOST - 1], shown]
-    first = shown if shown in names else names[0]
+        return [*before[: MOST - 1], current]
+    first = current if current in names else names[0]
     other = next(name for name in names if name != first)
     return sorted((first, other), key=names.index, reverse=True)
 

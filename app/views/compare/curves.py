@@ -63,10 +63,10 @@ def legend(comparison: Comparison, states: Sequence[str]) -> None:
     for number, (label, run, state) in enumerate(zip(comparison.labels, comparison.runs, states)):
         line = f'<span style="{_line(number)}"></span>'
         steps = int(run.manifest["config"]["steps"])
-        facts = f"{STATES[state][0].lower()}, step {comparison.steps[number]:,} of {steps:,}"
+        progress = f"{STATES[state][0].lower()}, step {comparison.steps[number]:,} of {steps:,}"
         lines.append(
             f'<span style="white-space:nowrap">{line} <b>{markup(label)}</b> '
-            f'<span style="opacity:0.75">{markup(run.dir.name)}: {facts}</span></span>'
+            f'<span style="opacity:0.75">{markup(run.dir.name)}: {progress}</span></span>'
         )
     st.html(f'<div style="display:flex;flex-wrap:wrap;gap:0.2rem 1.6rem">{"".join(lines)}</div>')
 
@@ -115,14 +115,14 @@ def curves(comparison: Comparison) -> None:
             "a chart's bar saves every recorded number of that chart.",
         )
     st.caption(plain(AXES[axis].meaning + (_loss_words(comparison) if "loss" in chosen else "")))
-    shown = f"{'-'.join(run.dir.name for run in comparison.runs)}/{axis}/{subtract}"
+    view = f"{'-'.join(run.dir.name for run in comparison.runs)}/{axis}/{subtract}"
     for start in range(0, len(chosen), 3):
         row = chosen[start : start + 3]
         for cell, name in zip(st.columns(len(chosen) if len(chosen) < 3 else 3), row):
             draw = comparison.difference_figure if subtract else comparison.figure
             figure = draw(name, axis, dark=dark())
             figure.layout.paper_bgcolor = "rgba(0,0,0,0)"  # the page has its own
-            figure.layout.uirevision = f"{shown}/{name}"  # constant: keeps zoom and hidden traces at a refresh
+            figure.layout.uirevision = f"{view}/{name}"  # constant: keeps zoom and hidden traces at a refresh
             with cell:
                 save_dialog.chart(
                     figure,
@@ -130,7 +130,7 @@ def curves(comparison: Comparison) -> None:
                     title=f"{_named(name)}, {AXES[axis].title}",
                     file=file_name(comparison, f"{name}-{axis}"),
                     data=partial(_data, comparison, name, axis, subtract),
-                    message="Value and moving mean of the first run minus the second."
+                    caption="Value and moving mean of the first run minus the second."
                     if subtract
                     else "Every run that is compared.",
                 )
@@ -156,9 +156,7 @@ def _named(name: str) -> str:
 
 def _loss_words(comparison: Comparison) -> str:
     names = {run.manifest["config"]["objective"]["name"] for run in comparison.runs}
-    return (
-        "" if len(names) == 1 else " Losses of different objectives are different quantities: compare how they move, not how high."
-    )
+    return "" if len(names) == 1 else " Losses of different objectives are different quantities: compare trends, not values."
 
 
 def numbers(comparison: Comparison) -> None:
@@ -168,8 +166,8 @@ def numbers(comparison: Comparison) -> None:
         st.caption("Numbers appear here after the first evaluation of a run.")
         return
     st.subheader("At the latest evaluation")
-    looks = [max(comparison.evaluations(number), default=None) for number in range(len(comparison.runs))]
-    when = ", ".join(f"{label[0]} at step {step:,}" for label, step in zip(comparison.labels, looks) if step is not None)
+    evaluations = [max(comparison.evaluations(number), default=None) for number in range(len(comparison.runs))]
+    when = ", ".join(f"{label[0]} at step {step:,}" for label, step in zip(comparison.labels, evaluations) if step is not None)
     st.caption(plain(f"{when}. In brackets 95 % intervals, where there are any."))
     explained = _explained(name for name in MEASURES if entry(name).title in set(table["measure"]))
     st.dataframe(as_text(table), width="stretch", height="content", column_config={"_index": explained})
@@ -187,9 +185,9 @@ def numbers(comparison: Comparison) -> None:
     )
     matched = comparison.at_kl(top if target is None else target)
     labels = {name: entry(name).label for name in MEASURES}
-    shown = matched.rename(columns=labels | {"step": "Step"}).T.map(format_number)
+    table = matched.rename(columns=labels | {"step": "Step"}).T.map(format_number)
     explained = _explained(name for name in MEASURES if name in matched)
-    st.dataframe(shown, width="stretch", height="content", column_config={"_index": explained})
+    st.dataframe(table, width="stretch", height="content", column_config={"_index": explained})
 
 
 def _explained(names: Iterable[str]) -> Any:

@@ -19,7 +19,7 @@ from app.views.compare.curves import file_name
 from app.widgets import save_dialog
 from app.widgets.difference import answers_html
 from app.widgets.figure import Event, dark
-from app.widgets.pair_view import shown
+from app.widgets.pair_view import displayable
 from lab.comparison import Comparison
 from lab.comparison.answers import prompts, side_by_side
 from lab.comparison.pairwise import Batches
@@ -49,7 +49,9 @@ def twins_line(comparison: Comparison) -> None:
         return
     batches = _batches(comparison)
     if batches.first is not None:
-        st.warning(plain(f"Twins: {batches.message} Edits that one of them took would do this."), icon=":material/call_split:")
+        st.warning(
+            plain(f"Twins: {batches.message} Possible cause: one run took edits of its pairs."), icon=":material/call_split:"
+        )
     else:
         message = f"Twins: same start, same batches in the same order, two objectives. {batches.message}"
         st.caption(f":material/join: {plain(message)}")
@@ -96,13 +98,13 @@ def pairs(comparison: Comparison) -> None:
             title=f"{_named(term)}, pair by pair",
             file=file_name(comparison, f"pairs-{term}"),
             data=lambda: table.assign(term=term),
-            message=f"Every pair of both runs; one is {comparison.labels[0]}, other is {comparison.labels[1]}.",
+            caption=f"Every pair of both runs; one is {comparison.labels[0]}, other is {comparison.labels[1]}.",
             on_click=_clicked,
         )
     with right:
         st.caption(
             f"The {min(len(table), ROWS)} pairs that differ most, as last seen up to step {comparison.last_common_step():,}, the "
-            "last that both have made; the first of them are the diamonds. Choose a row to see the pair under both; click a point "
+            "last common step; the first of them are the diamonds. Choose a row to see the pair under both; click a point "
             f"to inspect its pair under {plain(comparison.labels[0])}."
         )
         pair = _choice(comparison, table, term)
@@ -118,8 +120,8 @@ def _clicked(event: Event) -> None:
 
 
 def _named(term: str) -> str:
-    about = entry(term)
-    return about.title if about.title == term else f"{about.title}, {about.symbol} ({term})"
+    definition = entry(term)
+    return definition.title if definition.title == term else f"{definition.title}, {definition.symbol} ({term})"
 
 
 def _table(comparison: Comparison, term: str, held_out: bool) -> pd.DataFrame:
@@ -144,9 +146,11 @@ def _choice(comparison: Comparison, table: pd.DataFrame, term: str) -> str:
         "one": number(comparison.labels[0], help=f"Under {one}. {what}"),
         "other": number(comparison.labels[1], help=f"Under {other}. {what}"),
         "difference": number("difference", help=f"{one} less {other}."),
-        "step_one": st.column_config.NumberColumn("step", help=f"The step at which {one} saw the pair last."),
-        "version_one": st.column_config.NumberColumn("version", help=f"Of the pair's text that {one} saw then."),
-        "version_other": st.column_config.NumberColumn("version of the other", help=f"Of the pair's text that {other} saw then."),
+        "step_one": st.column_config.NumberColumn("step", help=f"Latest step of {one} whose batch contained the pair."),
+        "version_one": st.column_config.NumberColumn("version", help=f"Version of the text in that batch of {one}."),
+        "version_other": st.column_config.NumberColumn(
+            "version of the other", help=f"Version of the text in that batch of {other}."
+        ),
     }
     opened = _opened(comparison, set(table["pair"]))
     event: Any = st.dataframe(
@@ -228,7 +232,7 @@ def _pair(comparison: Comparison, pair: str) -> None:
                     title=f"{_named(term)} of pair {pair}",
                     file=file_name(comparison, f"{term}-of-one-pair"),
                     data=partial(comparison.pair_data, pair, [term]),
-                    message="Every step that saw the pair, under every run.",
+                    caption="Every step whose batch contained the pair, for every run.",
                 )
 
 
@@ -254,8 +258,8 @@ def _texts(comparison: Comparison, pair: str, versions: Mapping[str, int]) -> No
     for text, labels in saw.values():
         whose = "Text" if len(saw) == 1 and len(labels) == len(versions) else f"Text under {' and '.join(labels)}"
         with st.expander(plain(whose), expanded=True):
-            st.text(shown(prompt_text(text.prompt)))
-            html = answers_html(shown(text.chosen), shown(text.rejected))
+            st.text(displayable(prompt_text(text.prompt)))
+            html = answers_html(displayable(text.chosen), displayable(text.rejected))
             for column, side, answer in zip(st.columns(2), ("chosen", "rejected"), html):
                 with column, st.container(border=True):
                     st.caption(f"{side.capitalize()} answer")
@@ -271,12 +275,12 @@ def answers(comparison: Comparison) -> None:
         return
     one, other = st.columns([3, 1])
     number = one.selectbox("Prompt", range(len(known)), format_func=lambda i: " ".join(known[i].split()), key="compare.prompt")
-    steps = sorted({step for looks in samples.values() for step in looks})
+    steps = sorted({step for evaluations in samples.values() for step in evaluations})
     at = other.selectbox(
         "Evaluation nearest to",
         [LATEST, *steps],
         format_func=lambda step: "the latest of each" if step == LATEST else f"step {step:,}",
-        key="compare.look",
+        key="compare.evaluation",
     )
     table = side_by_side(samples, known[min(number, len(known) - 1)], None if at == LATEST else int(str(at)))
     for start in range(0, len(table), 3):
@@ -288,4 +292,4 @@ def answers(comparison: Comparison) -> None:
                     row["label"].capitalize() if row["label"].startswith("reference") else f"{row['label']} at step {row['step']:,}"
                 )
                 st.caption(plain(f"{whose}{reward}"))
-                st.text(shown(row["answer"]))
+                st.text(displayable(row["answer"]))

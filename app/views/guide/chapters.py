@@ -82,18 +82,18 @@ def search(text: str) -> list[Hit]:
     in_heading, in_text = [], []
     for name in ORDER:
         for section in chapter(name):
-            words = " ".join(re.sub(r"[*`|]|---+|\]\([^)]*\)|\[", " ", section.text.replace("\\", "")).split())
-            at = words.casefold().find(wanted)
+            plain = " ".join(re.sub(r"[*`|]|---+|\]\([^)]*\)|\[", " ", section.text.replace("\\", "")).split())
+            at = plain.casefold().find(wanted)
             if wanted in section.title.casefold():
-                in_heading.append(Hit(section, _excerpt(words, max(at, 0))))
+                in_heading.append(Hit(section, _excerpt(plain, max(at, 0))))
             elif at >= 0:
-                in_text.append(Hit(section, _excerpt(words, at)))
+                in_text.append(Hit(section, _excerpt(plain, at)))
     return in_heading + in_text
 
 
-def _excerpt(words: str, at: int) -> str:
+def _excerpt(plain: str, at: int) -> str:
     begin, end = max(0, at - EXCERPT), at + EXCERPT
-    return f"{'... ' if begin else ''}{words[begin:end].strip()}{' ...' if end < len(words) else ''}"
+    return f"{'... ' if begin else ''}{plain[begin:end].strip()}{' ...' if end < len(plain) else ''}"
 
 
 def _sections(name: str, text: str) -> Iterator[Section]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from app.text.plain import markup, plain
-from app.widgets.pair_view import shown
+from app.widgets.pair_view import displayable
 from lab.objectives import DegradedSpec
 from lab.pairs import Pair, removed_spans
 from lab.whatif.degrees import SOURCES, DegreeGuess
@@ -26,7 +26,7 @@ def draw(pair: Pair, degraded: DegradedSpec, guesses: Sequence[DegreeGuess] | No
         return
     by_degree = {(guess.side, guess.degree): guess for guess in guesses or ()}
     for side in sides:
-        text = shown(getattr(pair, side))
+        text = displayable(getattr(pair, side))
         removed = removed_spans(text, degraded.degrees)
         if not removed:
             st.caption(f"The {side} answer has too few key phrases for {degraded.degrees} degrees, so it is not degraded.")
@@ -35,8 +35,8 @@ def draw(pair: Pair, degraded: DegradedSpec, guesses: Sequence[DegreeGuess] | No
             _one(side, degree, text, spans, by_degree)
     st.caption(
         plain(
-            f"Struck out: the key phrases (RAKE) that degree k of 0 to {degraded.degrees - 1} removes; the head reads what is "
-            "left and predicts k."
+            f"Struck out: the key phrases (RAKE) that degree k of 0 to {degraded.degrees - 1} removes; the head predicts k "
+            "from the remaining text."
         )
     )
 

@@ -103,4 +103,4 @@ def _label(step: int) -> str:
 def note_single_pair(model: Examined) -> None:
     """Draw a note if the objective compares the pairs of a batch, so that the loss of a single pair differs."""
     if model.objective.couples(training=False):
-        st.caption("This objective compares the pairs of a batch; here the pair stands alone, so its loss is not that of a batch.")
+        st.caption("This objective compares the pairs of a batch; the pair is scored as a batch of one, so its loss differs.")

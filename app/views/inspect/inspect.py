@@ -23,7 +23,7 @@ from app.views.inspect import degrees, examining, following, pair_list, virtual,
 from app.views.inspect.pair_list import open_pair
 from app.widgets import save_dialog, shortcuts, token_view
 from app.widgets.figure import dark
-from app.widgets.pair_view import judgements, label_in_words, shown
+from app.widgets.pair_view import displayable, judgements, label_agreement
 from lab.objectives import Objective
 from lab.pairs import Pair, PairsError, PairStore, prompt_text
 from lab.plots import Record, history_groups, history_table, pair_history, times_seen
@@ -95,7 +95,7 @@ def _travel(run: Run, step: int | None, pair: str | None, seen: list[int]) -> No
     """Draw the step that is shown, and buttons to the previous and the next step with this pair."""
     name = run.dir.name
     now = run.step if step is None else step
-    # At the present step, "previous" begins at the last step that saw the pair.
+    # At the present step, "previous" begins at the latest step with the pair.
     before = [at for at in seen if at < (now if step is not None or not seen else seen[-1])]
     # The last of them is the present: its values of the pair are the same, and so the two buttons undo each other.
     after = [at for at in seen[:-1] if at > now]
@@ -122,7 +122,7 @@ def _travel(run: Run, step: int | None, pair: str | None, seen: list[int]) -> No
         )
         st.button("Latest", disabled=step is None, on_click=go_to, args=(name, None), help="Follow the run again.")
         shortcuts.help_button(KEYS)
-        shortcuts.listen({}, key="inspect-keys")
+        shortcuts.bind({}, key="inspect-keys")
 
 
 def _pair(
@@ -202,10 +202,10 @@ def _heading(id: str, pair: Pair | None, row: pd.Series | None, step: int | None
 
 def _answers(run: Run, store: PairStore | None, pair: Pair, row: pd.Series | None, step: int | None) -> None:
     st.caption("Prompt")
-    st.code(shown(prompt_text(pair.prompt)), language=None, wrap_lines=True)
+    st.code(displayable(prompt_text(pair.prompt)), language=None, wrap_lines=True)
     st.fragment(_pictures)(run, store, pair, row, step)
     if store is not None and is_world(store.source):
-        st.text(label_in_words(pair))
+        st.text(label_agreement(pair))
 
 
 def _pictures(run: Run, store: PairStore | None, pair: Pair, row: pd.Series | None, step: int | None) -> None:
@@ -299,7 +299,7 @@ def _tokens(run: Run, pair: Pair, row: pd.Series | None, step: int | None) -> tu
 def _history(run: Run, id: str, history: pd.DataFrame, step: int | None) -> None:
     """Draw the pair's terms as a table and as curves over the steps."""
     if history.empty:
-        st.caption("Its curves begin when a step sees this pair.")
+        st.caption("The curves appear after the first batch with this pair.")
         return
     row, groups = history.iloc[-1], history_groups(history)
     numbers, pictures = st.columns([2, 3], gap="medium")
@@ -312,7 +312,7 @@ def _history(run: Run, id: str, history: pd.DataFrame, step: int | None) -> None
                 f"Step {int(row['step']):,}",
                 format="%.4g",
                 width=75,
-                help=f"As this step saw it, before it moved the weights.\n\n{rest}",
+                help=f"Value at this step, before the optimizer update.\n\n{rest}",
             ),
             "change": st.column_config.NumberColumn(
                 "Change", format="%+.3g", width=75, help=f"Since it was first seen, at step {int(first['step']):,}."
@@ -322,7 +322,7 @@ def _history(run: Run, id: str, history: pd.DataFrame, step: int | None) -> None
         st.dataframe(table, hide_index=True, height="content", column_config=config)
     with pictures:
         if len(history) == 1:
-            st.caption("Curves begin when a second step sees this pair.")
+            st.caption("The curves appear after the second batch with this pair.")
             return
         st.caption(plain(f"{times_seen(history).capitalize()}{'' if step is None else f' up to step {step:,}'}."))
         events = Record(run.reader, step).notable()
@@ -338,7 +338,8 @@ def _history(run: Run, id: str, history: pd.DataFrame, step: int | None) -> None
                         title=f"{title} of pair {id}",
                         file=f"{run.dir.name}-{id}-{title}".replace(" ", "-"),
                         data=partial(_whole, run, id, groups[title], step),
-                        message="Every step that saw the pair" + (f", up to step {step:,}." if step is not None else "."),
+                        caption="Every step whose batch contained the pair"
+                        + (f", up to step {step:,}." if step is not None else "."),
                     )
 
 

@@ -15,7 +15,7 @@ import streamlit as st
 
 from app.state.address import put
 from app.state.current_run import opened_pair, remember_pair
-from app.widgets.pair_view import shown
+from app.widgets.pair_view import displayable
 from lab.pairs import PairsError, PairStore, prompt_text
 from lab.plots import entry
 from lab.run.handle import Run
@@ -140,8 +140,8 @@ def _sheet(rows: pd.DataFrame, listed: Listed, store: PairStore | None, by: str,
     widget = f"inspect.table.{hash((key, sheet, here[1], tuple(part['step'])))}"
     texts = {
         "pair": ("Pair", "The pair's id."),
-        "step": ("Step", "The step that saw it last."),
-        "version": ("Version", "Of its text."),
+        "step": ("Step", "Latest step whose batch contained the pair."),
+        "version": ("Version", "Version of the pair's text at that step."),
     }
     config: dict[str, Any] = {name: st.column_config.TextColumn(title, help=help) for name, (title, help) in texts.items()}
     config |= {
@@ -178,7 +178,7 @@ def _excerpt(store: PairStore | None, id: str) -> str:
     if store is None:
         return ""
     try:
-        return " ".join(shown(prompt_text(store.get(id).prompt)[:EXCERPT]).split())
+        return " ".join(displayable(prompt_text(store.get(id).prompt)[:EXCERPT]).split())
     except PairsError:
         return ""
 

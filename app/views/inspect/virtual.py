@@ -10,16 +10,17 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.state.jobs import Job, Progress, show_progress
+from app.state.jobs import Job, show_progress
 from app.text.plain import plain
 from app.text.run_text import meaning
 from app.views.inspect import examining
 from app.views.inspect.pair_list import open_pair
 from app.widgets import save_dialog
 from app.widgets.figure import dark
-from app.widgets.pair_view import shown
+from app.widgets.pair_view import displayable
 from lab.pairs import Pair, PairsError, PairStore, prompt_text
 from lab.plots import virtual_step as picture
+from lab.progress import StageProgress
 from lab.run.handle import Run
 from lab.whatif import Examined, VirtualStep
 
@@ -40,13 +41,13 @@ class StepJob(Job[VirtualStep]):
         self.pair, self.cancelled = pair.id, threading.Event()
         held = [model]  # a finished job is kept, but must not keep the model
 
-        def work(progress: Progress) -> VirtualStep:
-            def listen(message: str, share: float) -> None:
+        def work(progress: StageProgress) -> VirtualStep:
+            def report(message: str, share: float) -> None:
                 if self.cancelled.is_set():
                     raise Cancelled("The virtual step was cancelled; the weights are as they were.")
                 progress(message, share)
 
-            return held.pop().virtual_step(pair, progress=listen, **options)
+            return held.pop().virtual_step(pair, progress=report, **options)
 
         super().__init__(work)
 
@@ -59,7 +60,7 @@ def section(run: Run, store: PairStore, pair: Pair, step: int | None) -> None:
     """Draw the form and the result. pair: its present text. step: the step that is shown; None for the latest."""
     st.caption(
         "One optimizer step on this pair alone, taken on a copy of the model in memory: the margins of this pair and of the others "
-        "are measured before and after, and the step is rolled back. The run does not notice."
+        "are measured before and after, and the step is rolled back. The run is not changed."
     )
     chosen = examining.choose(run, step, "virtual.model")
     if chosen is None:
@@ -94,18 +95,18 @@ def _form(run: Run, model: Examined, pair: Pair) -> None:
         format="%.3g",
         step=model.rate / 10,
         key=f"virtual.rate.{model.run_dir.name}.{model.step}",
-        help="Of the one step. At first what the schedule has for the step after this checkpoint, or its peak where that is 0.",
+        help="Learning rate of the virtual step; default: the schedule's next rate, or its peak if that is 0.",
     )
     optimizer = two.selectbox(
         "Optimizer",
         list(OPTIMIZERS),
         format_func=lambda name: OPTIMIZERS[name],
         key="virtual.optimizer",
-        help="AdamW goes on from the moving averages it had at this checkpoint, so a part of its step is what the run was doing "
-        "anyway. Plain SGD follows the gradient of this pair alone; give it a larger learning rate.",
+        help="AdamW continues from the checkpoint's moments, so the step includes the run's momentum. Plain SGD follows the "
+        "gradient of this pair alone; give it a larger learning rate.",
     )
     sample = three.selectbox(
-        "Measured on", list(SAMPLES), key="virtual.sample", help="The others are drawn at random, always the same."
+        "Measured on", list(SAMPLES), key="virtual.sample", help="Number of other pairs measured; a fixed random sample."
     )
     if four.button("Take a virtual step", icon=":material/science:", type="primary"):
         options = {"learning_rate": float(rate), "optimizer": optimizer, "sample": SAMPLES[sample]}
@@ -142,7 +143,7 @@ def _result(run: Run, store: PairStore, result: VirtualStep, pair: Pair) -> None
         title=f"Virtual step on pair {result.pair}",
         file=f"{run.dir.name}-virtual-step",
         data=lambda: result.changes,
-        message=f"All {measured + 1:,} pairs that were measured, the pair itself among them.",
+        caption=f"All {measured + 1:,} pairs that were measured, the pair itself among them.",
     )
     for column, title, rows in zip(st.columns(2), ("Helped most", "Hurt most"), (result.helped, result.hurt)):
         with column:
@@ -179,7 +180,7 @@ def _table(store: PairStore, rows: pd.DataFrame, key: str) -> None:
 
 def _prompt(store: PairStore, id: str) -> str:
     try:
-        return " ".join(shown(prompt_text(store.get(id).prompt)[:80]).split())
+        return " ".join(displayable(prompt_text(store.get(id).prompt)[:80]).split())
     except PairsError:
         return ""
 

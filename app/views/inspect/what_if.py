@@ -222,8 +222,8 @@ def _order(scores: Scored) -> list[str]:
 def _columns(scores: Scored, both: bool) -> dict[str, Any]:
     begin, rest = meanings_in_halves(_order(scores))
     helps = {
-        "stored": f"Of the text as the pair store has it.\n\n{rest}",
-        "edited": "Of the text in the fields above.",
+        "stored": f"Score of the stored text.\n\n{rest}",
+        "edited": "Score of the edited text.",
         "difference": "Edited minus stored; 0 where they differ by no more than float32 rounding.",
     }
     config: dict[str, Any] = {

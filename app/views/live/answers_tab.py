@@ -52,7 +52,7 @@ def _samples(record: Record, evaluations: dict[int, int]) -> None:
         "Evaluation",
         [LATEST, *map(str, evaluations)],
         format_func=lambda step: step if step == LATEST else _when(int(step)),
-        key=f"look-{run}",
+        key=f"evaluation-{run}",
     )
     step = list(evaluations)[-1] if chosen == LATEST else int(chosen)
     same = [sample for sample in _answers(record, evaluations[step]) if sample["prompt"] == prompts[number]]

@@ -16,7 +16,7 @@ from lab.run.handle import Run
 from lab.store import ENDED
 
 
-def facts(run: Run, state: str, status: dict[str, Any], record: Record) -> None:
+def summary(run: Run, state: str, status: dict[str, Any], record: Record) -> None:
     """Draw state and description on one line; progress, loss, throughput and times on the next, all for the step that is shown."""
     config = run.manifest["config"]
     past = record.until is not None

@@ -14,7 +14,7 @@ from app.state.navigation import open_pair
 from app.text.plain import plain
 from app.views.live import controls, findings, save_figure, time_bar
 from app.views.live.charts import OPEN_PAIR
-from app.views.live.heading import facts
+from app.views.live.heading import summary
 from app.views.live.tabs import TABS
 from app.widgets import shortcuts
 from app.widgets.save_dialog import rerun_if_asked
@@ -62,7 +62,7 @@ def _draw(run: Run, drawn_state: str) -> None:
     record.refresh(moment(run.dir.name))
     status = run.status
     with st.container():
-        facts(run, state, status, record)
+        summary(run, state, status, record)
     if state == "queued" and not status.get("step"):
         for message in _warned(record):
             st.warning(plain(message), icon=":material/warning:")
@@ -76,10 +76,10 @@ def _draw(run: Run, drawn_state: str) -> None:
             with tab:
                 section(run, record)
     with bar:
-        _moves(run, state, record)
+        _moves(run, record)
 
 
-def _moves(run: Run, state: str, record: Record) -> None:
+def _moves(run: Run, record: Record) -> None:
     """Draw the time bar and register the keys. The bar is drawn last: its arrival tells the browser that the step is drawn."""
     live = {
         ",": shortcuts.Key("one step back", lambda: time_bar.press("back")),
@@ -92,7 +92,7 @@ def _moves(run: Run, state: str, record: Record) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         time_bar.bar(run.dir.name, record)
         shortcuts.help_button(live)
-    shortcuts.listen(live, key="live-keys")
+    shortcuts.bind(live, key="live-keys")
 
 
 def _pause(run: Run) -> None:
@@ -114,5 +114,5 @@ def _record(run: Run) -> Record:
 def _warned(record: Record) -> dict[str, int]:
     """Map each warning of the run to its latest step, without those that the diagnosis repeats."""
     events = record.events()
-    told = events[events["kind"].isin(["warning", "refused"])]
-    return {detail["message"]: step for step, detail in zip(told["step"], told["detail"]) if not detail.get("diagnosed")}
+    warned = events[events["kind"].isin(["warning", "refused"])]
+    return {detail["message"]: step for step, detail in zip(warned["step"], warned["detail"]) if not detail.get("diagnosed")}

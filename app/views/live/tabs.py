@@ -49,7 +49,7 @@ def pairs(run: Run, record: Record) -> None:
     if not terms:
         st.caption("The distributions of the terms appear here after the first step.")
         return
-    shown = st.pills(
+    chosen = st.pills(
         "Terms",
         terms,
         default=[term for term in OVER_PAIRS if term in terms],
@@ -58,10 +58,10 @@ def pairs(run: Run, record: Record) -> None:
         key=f"terms-{run.dir.name}",
         label_visibility="collapsed",
     )
-    row(record, [DISTRIBUTION + term for term in shown], columns=2 if len(shown) in (2, 4) else 3)
+    row(record, [DISTRIBUTION + term for term in chosen], columns=2 if len(chosen) in (2, 4) else 3)
 
 
-def gradient(run: Run, record: Record) -> None:
+def gradient(record: Record) -> None:
     """Draw the gradient by layer and side, its norm, the learning rate and the throughput."""
     chart(record, "layers")
     row(record, ["grad_norm", "learning_rate", "throughput", "probe_cost"], columns=2)
@@ -71,7 +71,7 @@ TABS: dict[str, Callable[[Run, Record], None]] = {
     "Curves": curves,
     "Pairs": pairs,
     "Tokens": painting,
-    "Gradient": gradient,
+    "Gradient": lambda run, record: gradient(record),
     "Answers": lambda run, record: answers(record),
 }
 """Functions that draw the tabs, by title."""

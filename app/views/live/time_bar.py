@@ -24,7 +24,7 @@ HTML = f"""
     <svg viewBox="0 0 16 16"><path d="M11 2h2v12h-2zM2 2v12l8-6z"/></svg></button>
   <input type="range" min="0" step="1" aria-label="Step that is shown">
   <output></output>
-  <select aria-label="Speed" title="How fast time is played">
+  <select aria-label="Speed" title="Playback speed">
     {"".join(f'<option value="{seconds}">{text}</option>' for text, seconds in SPEEDS.items())}
   </select>
   <button type="button" data-do="latest" title="Back to the latest step (key l)">Latest</button>
@@ -51,7 +51,7 @@ const number = (n) => n.toLocaleString("en-US");
 
 export default function ({data, parentElement, setTriggerValue}) {
   const bar = parentElement.querySelector(".lab-travel");
-  const [slider, words, speed] = ["input", "output", "select"].map((tag) => bar.querySelector(tag));
+  const [slider, output, speed] = ["input", "output", "select"].map((tag) => bar.querySelector(tag));
   const my = bar.my ??= {playing: false, pending: undefined, next: undefined, dragging: false, at: 0, ticked: 0};
   my.send = setTriggerValue;
   Object.assign(my, {step: data.step, last: data.last});
@@ -63,7 +63,7 @@ export default function ({data, parentElement, setTriggerValue}) {
     slider.max = my.last;
     if (!my.dragging) slider.value = past ? step : my.last;
     const of = number(my.last);
-    words.textContent = past ? `the past: step ${number(Math.min(step, my.last))} of ${of}` : `latest: step ${of}`;
+    output.textContent = past ? `the past: step ${number(Math.min(step, my.last))} of ${of}` : `latest: step ${of}`;
     bar.querySelector("[data-do=play]").ariaLabel = my.playing ? "Hold" : "Play";
     bar.querySelector("[data-do=latest]").disabled = !past;
     bar.querySelector("[data-do=forward]").disabled = !past;

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app.state import pair_sets
-from app.state.jobs import Job, Progress, show_progress
+from app.state.jobs import Job, show_progress
 from app.text.plain import plain
 from app.text.run_text import duration
 from lab import api
 from lab.diagnosis.checks import number
+from lab.progress import StageProgress
 from lab.run.config import TrainConfig
 from lab.run.preflight_report import Preflight, size
 from lab.training.setup.preflight import DoesNotFit
@@ -22,10 +23,10 @@ HELP = (
 )
 
 
-def section(config: TrainConfig | None, told: Sequence[str] = ()) -> None:
+def section(config: TrainConfig | None, displayed: Sequence[str] = ()) -> None:
     """Draw a button that checks `config` (None disables it), and the result of the last check of this session.
 
-    told: Warnings that are on the page already.
+    displayed: Warnings that the page shows already; not repeated.
     """
     if st.button("Check", disabled=config is None, width="stretch", help=HELP) and config:
         wanted = config
@@ -41,10 +42,10 @@ def section(config: TrainConfig | None, told: Sequence[str] = ()) -> None:
         return
     if config is not None and _without_name(config) != _without_name(checked):
         st.caption("The settings have changed since this check.")
-    show(job.result, told)
+    show(job.result, displayed)
 
 
-def look_ahead(config: TrainConfig, progress: Progress) -> Preflight:
+def look_ahead(config: TrainConfig, progress: StageProgress) -> Preflight:
     """Return the preflight report of a run with these settings."""
     if pair_sets.WORLD in (config.pairs, config.model):
         pair_sets.await_world(progress)
@@ -54,7 +55,7 @@ def look_ahead(config: TrainConfig, progress: Progress) -> Preflight:
         return refusal.report  # which contains the refusal
 
 
-def show(report: Preflight, told: Sequence[str] = ()) -> None:
+def show(report: Preflight, displayed: Sequence[str] = ()) -> None:
     """Draw a report: problems first, lengths in a closed expander."""
     memory = report.memory
     if report.advice:
@@ -70,7 +71,7 @@ def show(report: Preflight, told: Sequence[str] = ()) -> None:
         took = duration(max(report.time.training + report.time.reference, 1))
         st.text(f"About {took} for {steps} ({number(report.epochs)} epochs), without evaluation, sampling, probes and checkpoints")
     for finding in report.findings:
-        if finding.message not in told:
+        if finding.message not in displayed:
             (st.info if finding.pairs else st.warning)(plain(finding.message))
     with st.expander("Lengths and memory"):
         st.code("\n".join(report.lines()), language=None, wrap_lines=False)

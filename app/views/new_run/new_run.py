@@ -9,7 +9,7 @@ import streamlit as st
 import lab
 from app.pages import COMPARE, LIVE, NEW_RUN
 from app.state import pair_sets
-from app.state.jobs import Job, Progress, require
+from app.state.jobs import Job, require
 from app.state.navigation import leave_for
 from app.state.recipe import Start, Verdict, as_command, as_python, judge
 from app.text.labels import objective_label
@@ -23,6 +23,7 @@ from lab.api import Executor
 from lab.diagnosis.checks import number
 from lab.objectives import OBJECTIVES, Preset
 from lab.pairs import PairsError, PairStore
+from lab.progress import StageProgress
 from lab.run.config import TrainConfig
 from lab.run.handle import Run
 from lab.training.setup.executor_choice import choose_executor
@@ -186,7 +187,7 @@ def _executor_section() -> Start:
         "Runs in",
         list(EXECUTORS),
         format_func=lambda key: EXECUTORS[key][0],
-        captions=[message for _, message in EXECUTORS.values()],
+        captions=[caption for _, caption in EXECUTORS.values()],
         key="start.executor",
         persist_state="session",
     )
@@ -209,7 +210,7 @@ def _verdict_section(verdict: Verdict, start: Start) -> None:
     if verdict.config:
         st.text(_amount(verdict.config))
         if start.executor == "auto":
-            st.caption(plain(choose_executor(verdict.config).reason.replace("this program", "this dashboard")))
+            st.caption(plain(choose_executor(verdict.config).reason))
     for message in verdict.warnings:
         st.warning(plain(message))
     if verdict.refusal:
@@ -221,11 +222,11 @@ def _verdict_section(verdict: Verdict, start: Start) -> None:
         [NO_TWIN, *(name for name in sorted(OBJECTIVES) if config is None or name != config.objective.name)],
         key="twin",
         persist_state="session",
-        help="Trains a second run behind this one: same start, same batches in the same order, this objective with the lab's "
+        help="Trains a second run after this one: same start, same batches in the same order, this objective with the lab's "
         "values. Compare shows both, pair by pair.",
     )
-    message = "Start the run" if twin == NO_TWIN else "Start the twins"
-    if st.button(message, type="primary", disabled=config is None, width="stretch") and config:
+    label = "Start the run" if twin == NO_TWIN else "Start the twins"
+    if st.button(label, type="primary", disabled=config is None, width="stretch") and config:
         if twin == NO_TWIN:
             st.session_state["starting"] = Job(lambda progress: _start(config, start, progress))
         else:
@@ -248,7 +249,7 @@ def _size(source: str) -> int:
     return len(world.store) if source == pair_sets.WORLD and world else 0
 
 
-def _start(config: TrainConfig, start: Start, progress: Progress) -> Run:
+def _start(config: TrainConfig, start: Start, progress: StageProgress) -> Run:
     """Build the embedded world if the run needs it, then start training in the background."""
     if pair_sets.WORLD in (config.pairs, config.model):
         pair_sets.await_world(progress)
@@ -256,7 +257,7 @@ def _start(config: TrainConfig, start: Start, progress: Progress) -> Run:
     return api.train(**config.model_dump(mode="json"), executor=start.executor, queue=start.queue, progress=progress)
 
 
-def _start_twins(config: TrainConfig, twin: str, start: Start, progress: Progress) -> list[str]:
+def _start_twins(config: TrainConfig, twin: str, start: Start, progress: StageProgress) -> list[str]:
     """Start the run and its twin; return the names of their folders."""
     settings = config.model_dump(mode="json", exclude={"objective"})
     return twins_form.start([config.objective, twin], progress, executor=start.executor, queue=start.queue, **settings)

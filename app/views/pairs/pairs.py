@@ -22,7 +22,7 @@ from app.state.address import put
 from app.state.current_run import CHOSEN, opened_pair, remember_pair
 from app.state.jobs import require
 from app.text.plain import plain
-from app.widgets.pair_view import show, shown
+from app.widgets.pair_view import displayable, show
 from lab.pairs import Edit, Pair, PairsError, PairStore, prompt_text
 from lab.pairs.tables import undo_stacks
 
@@ -191,7 +191,7 @@ def _line(pair: Pair) -> list[str]:
 
 
 def _excerpt(text: str) -> str:
-    return " ".join(shown(text[:EXCERPT]).split())
+    return " ".join(displayable(text[:EXCERPT]).split())
 
 
 def _count_words(store: PairStore, total: int, search: str, only: str) -> str:

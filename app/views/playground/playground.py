@@ -141,7 +141,7 @@ def _plane(start: Plane) -> Plane:
         lengths, levels = (1, MOST_TOKENS), (LOWEST_REF, 0.0)
         n_w = _slider("Tokens of the chosen answer", lengths, start.tokens[0], 1, "n_w", "Its length, n_w.")
         n_l = _slider("Tokens of the rejected answer", lengths, start.tokens[1], 1, "n_l", "Its length, n_l.")
-        level = "The reference's log-prob of each of its tokens; objectives without a reference stand on it."
+        level = "The reference's log-prob of each of its tokens; without a reference: the policy's log-prob at log-ratio 0."
         ref_w = _slider("Reference, chosen (nats/token)", levels, start.ref[0], 0.1, "ref_w", level)
         ref_l = _slider("Reference, rejected (nats/token)", levels, start.ref[1], 0.1, "ref_l", level)
         starts = st.text_input(
@@ -165,8 +165,8 @@ def _plane(start: Plane) -> Plane:
     return plane
 
 
-def _slider(label: str, limits: tuple[Any, Any], value: Any, step: float, key: str, about: str) -> Any:
-    return st.slider(label, *limits, value, step, "%g", key=f"play.{key}", help=about, persist_state="page")
+def _slider(label: str, limits: tuple[Any, Any], value: Any, step: float, key: str, help_text: str) -> Any:
+    return st.slider(label, *limits, value, step, "%g", key=f"play.{key}", help=help_text, persist_state="page")
 
 
 def _drawn(slot: str, objective: Objective, plane: Plane) -> Shown | None:

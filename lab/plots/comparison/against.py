@@ -34,8 +34,8 @@ def against(
         height: Height in pixels.
         dark: Use the dark palette.
     """
-    about = entry(term)
-    title = title or f"{about.title}, pair by pair"
+    definition = entry(term)
+    title = title or f"{definition.title}, pair by pair"
     known = frame[np.isfinite(frame["difference"].to_numpy(np.float64))] if len(frame) else frame
     if known.empty:
         return empty(title, "Points appear when both runs have seen the same pairs.", dark=dark)
@@ -54,19 +54,19 @@ def against(
         "showlegend": False,
     }
     first, rest = drawn.iloc[:NAMED], drawn.iloc[NAMED:]
-    traces = [diagonal, _points(rest, labels, about.unit, translucent(c.neutral[0], 0.55), 5, "circle")]
-    traces.append(_points(first, labels, about.unit, c.rejected, 9, "diamond"))
+    traces = [diagonal, _points(rest, labels, definition.unit, translucent(c.neutral[0], 0.55), 5, "circle")]
+    traces.append(_points(first, labels, definition.unit, c.rejected, 9, "diamond"))
     note = f"{len(known):,} pairs" + (f", {len(drawn):,} drawn" if len(drawn) < len(known) else "")
-    look = layout(
+    figure_layout = layout(
         title,
         note=note,
         dark=dark,
         height=height,
-        xaxis=axis(c, f"{labels[1]}: {about.axis}", range=ends, zeroline=False),
-        yaxis=axis(c, f"{labels[0]}: {about.axis}", range=ends, zeroline=False),
+        xaxis=axis(c, f"{labels[1]}: {definition.axis}", range=ends, zeroline=False),
+        yaxis=axis(c, f"{labels[0]}: {definition.axis}", range=ends, zeroline=False),
         showlegend=False,
     )
-    return figure(traces, look)
+    return figure(traces, figure_layout)
 
 
 def _points(frame: pd.DataFrame, labels: Sequence[str], unit: str, colour: str, size: int, symbol: str) -> dict[str, object]:

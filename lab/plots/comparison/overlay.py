@@ -62,8 +62,8 @@ def overlay(
         events: Marked events of each run by label, with a column `x` (see `marks`): one row of marks per run, in its colour.
         dark: Use the dark palette.
     """
-    about = entry(name)
-    title = title or about.title
+    definition = entry(name)
+    title = title or definition.title
     drawn = [label for label in labels if label in frames and frames[label]["value"].notna().any()]
     if not drawn:
         return empty(title, waiting, dark=dark)
@@ -72,10 +72,12 @@ def overlay(
     for label in drawn:
         number = labels.index(label)
         traces += _run(frames[label], name, label, colour_of_run(number, dark), dash_of_run(number), axis, len(drawn) <= CROWD)
-    look = layout(title, note=_note([frames[label] for label in drawn]), dark=dark, xaxis=_x(c, axis), yaxis=axis_of(c, about.axis))
-    look |= {"showlegend": True} | _mark(traces, events, drawn, labels, dark)
-    look["margin"]["t"] = WITH_LEGEND
-    return figure(traces, look)
+    figure_layout = layout(
+        title, note=_note([frames[label] for label in drawn]), dark=dark, xaxis=_x(c, axis), yaxis=axis_of(c, definition.axis)
+    )
+    figure_layout |= {"showlegend": True} | _mark(traces, events, drawn, labels, dark)
+    figure_layout["margin"]["t"] = WITH_LEGEND
+    return figure(traces, figure_layout)
 
 
 def difference(
@@ -99,8 +101,8 @@ def difference(
         events: Marked events of both runs, as in `overlay`.
         dark: Use the dark palette.
     """
-    about = entry(name)
-    title = title or f"{about.title}: {labels[0]} − {labels[1]}"
+    definition = entry(name)
+    title = title or f"{definition.title}: {labels[0]} − {labels[1]}"
     if frame.empty or frame["mean"].isna().all():
         return empty(title, "The difference begins where both runs have recorded this number.", dark=dark)
     c = palette(dark)
@@ -114,11 +116,11 @@ def difference(
         "y1": 0,
         "line": {"color": c.faint, "width": 1, "dash": "dot"},
     }
-    unit = f"difference [{about.unit}]" if about.unit else "difference"
+    unit = f"difference [{definition.unit}]" if definition.unit else "difference"
     note = _note([frame])
-    look = layout(title, note=note, dark=dark, xaxis=_x(c, axis), yaxis=axis_of(c, unit), shapes=[zero], showlegend=False)
-    look |= _mark(traces, events, labels, labels, dark)
-    return figure(traces, look)
+    figure_layout = layout(title, note=note, dark=dark, xaxis=_x(c, axis), yaxis=axis_of(c, unit), shapes=[zero], showlegend=False)
+    figure_layout |= _mark(traces, events, labels, labels, dark)
+    return figure(traces, figure_layout)
 
 
 def _x(c: Any, title: str) -> dict[str, Any]:
@@ -145,7 +147,7 @@ def _mark(
 
 
 def _run(frame: pd.DataFrame, name: str, label: str, colour: str, dash: str, axis: str, thin: bool) -> list[dict[str, Any]]:
-    about = entry(name)
+    definition = entry(name)
     values = frame["value"].dropna()
     means = frame["mean"].dropna() if "mean" in frame else values
     smooth = not values.equals(means)
@@ -165,6 +167,7 @@ def _run(frame: pd.DataFrame, name: str, label: str, colour: str, dash: str, axi
         }
         traces.append({**edge, "y": _numbers(band["low"])})
         traces.append({**edge, "y": _numbers(band["high"]), "fill": "tonexty", "fillcolor": translucent(colour, 0.13)})
+    meaning, unit = hover(definition), definition.unit
     kept = ", an extreme of the values around it" if frame.attrs.get("stands_for", 0) > SCREEN_POINTS else ""
     if smooth and thin:
         traces.append(
@@ -174,7 +177,7 @@ def _run(frame: pd.DataFrame, name: str, label: str, colour: str, dash: str, axi
                 "mode": "lines",
                 "line": {"color": translucent(colour, 0.25), "width": 1},
                 "showlegend": False,
-                "hovertemplate": f"{at}: <b>%{{y:.4g}} {about.unit}</b>{kept}<br>{hover(about)}<extra>{wrapped(label, 30)}</extra>",
+                "hovertemplate": f"{at}: <b>%{{y:.4g}} {unit}</b>{kept}<br>{meaning}<extra>{wrapped(label, 30)}</extra>",
             }
         )
     window = frame.attrs.get("window", 1)
@@ -186,7 +189,7 @@ def _run(frame: pd.DataFrame, name: str, label: str, colour: str, dash: str, axi
             "mode": "lines+markers" if len(means) <= FEW else "lines",
             "marker": {"size": 5, "color": colour},
             "line": {"color": colour, "width": 2, "dash": dash},
-            "hovertemplate": f"{at}: <b>%{{y:.4g}} {about.unit}</b>{mean}<br>{hover(about)}<extra>{wrapped(label, 30)}</extra>",
+            "hovertemplate": f"{at}: <b>%{{y:.4g}} {unit}</b>{mean}<br>{meaning}<extra>{wrapped(label, 30)}</extra>",
         }
     )
     return traces

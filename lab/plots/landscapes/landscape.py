@@ -84,12 +84,12 @@ def field_figure(
     c = palette(dark)
     x, y = array(data.log_x1), array(data.log_x2)
     out = ~array(data.attainable, bool).T
-    message = _words(out, paths, rate, held)
+    lines = _note_lines(out, paths, rate, held)
     traces = [*surface(data, quantity, c), *out_of_reach(x, y, out, c), equal_margin(x, y, c), arrows(data, c)]
     reach = [np.inf if (inside := ~out.all(along)).all() else a[inside].max(initial=-np.inf) for along, a in enumerate((x, y))]
     for path in paths:
         traces += _descent(path, reach, c)
-    look = layout(
+    figure_layout = layout(
         title,
         dark=dark,
         height=FIELD_HEIGHT,
@@ -100,15 +100,15 @@ def field_figure(
         ),
         showlegend=False,
         uirevision=f"{quantity}/{span(x)}/{span(y)}",
-        annotations=[_note(message, c)],
+        annotations=[_note(lines, c)],
     )
-    look["margin"]["t"] = 40 + 16 * len(message)
-    return figure([trace for trace in traces if trace], look)
+    figure_layout["margin"]["t"] = 40 + 16 * len(lines)
+    return figure([trace for trace in traces if trace], figure_layout)
 
 
 def surface(data: FieldData, quantity: str, c: Palette) -> list[dict[str, Any]]:
     """Return traces of a quantity of the field: colours, and lines of equal value."""
-    about = QUANTITIES[quantity]
+    definition = QUANTITIES[quantity]
     values = array(data.value if quantity == "loss" else getattr(data, quantity)).T
     logarithmic = quantity.endswith("ratio")
     shown = _decades(values) if logarithmic else np.where(np.isfinite(values), values, np.nan)
@@ -119,7 +119,7 @@ def surface(data: FieldData, quantity: str, c: Palette) -> list[dict[str, Any]]:
         "outlinewidth": 0,
         "tickfont": {"size": 10},
         "exponentformat": "e",
-        "title": {"text": about.symbol.split(" ")[0] if quantity == "loss" else "", "side": "top"},
+        "title": {"text": definition.symbol.split(" ")[0] if quantity == "loss" else "", "side": "top"},
     }
     finite = within[np.isfinite(within)]
     scale: dict[str, Any] = {"colorscale": [[0, c.empty], [1, translucent(c.neutral[1], 0.75)]]}
@@ -136,7 +136,7 @@ def surface(data: FieldData, quantity: str, c: Palette) -> list[dict[str, Any]]:
             small = (-HALVED, 0.0, HALVED) if bound < 1 else ()
             ticks = np.array(sorted({*small, *(t for t in np.arange(-DECADES, DECADES + 1) if abs(t) <= bound)}))
             bar |= {"tickvals": ticks, "ticktext": [f"{10**t:.4g}" for t in ticks]}
-    message = _ratio_words(values) if logarithmic else None
+    ratios = _ratio_texts(values) if logarithmic else None
     number = "%{text}" if logarithmic else "%{z:.4g}"
     heat = {
         **base,
@@ -144,9 +144,10 @@ def surface(data: FieldData, quantity: str, c: Palette) -> list[dict[str, Any]]:
         "type": "heatmap",
         "zsmooth": "best" if np.isfinite(shown).all() and min(shown.shape) > 1 else False,
         "colorbar": bar,
-        **({"text": message, "texttemplate": ""} if message is not None else {}),
-        "hovertemplate": f"log X₁ = %{{x:.3g}}, log X₂ = %{{y:.3g}} nats: <b>{about.symbol} = {number} {about.unit}</b><br>"
-        f"{hover(about)}<br><br>{hover(entry('log_ratio_chosen'))}<br>{hover(entry('log_ratio_rejected'))}<extra></extra>",
+        **({"text": ratios, "texttemplate": ""} if ratios is not None else {}),
+        "hovertemplate": f"log X₁ = %{{x:.3g}}, log X₂ = %{{y:.3g}} nats: "
+        f"<b>{definition.symbol} = {number} {definition.unit}</b><br>{hover(definition)}<br><br>"
+        f"{hover(entry('log_ratio_chosen'))}<br>{hover(entry('log_ratio_rejected'))}<extra></extra>",
     }
     if not len(finite) or np.ptp(finite) < 1e-9:
         return [heat]
@@ -276,7 +277,7 @@ def held_note(held: str) -> list[str]:
     return {"": [], "margin": [HELD_MARGIN]}.get(held, [HELD])
 
 
-def _words(out: np.ndarray, paths: Sequence[Trajectory], rate: float | None, held: str) -> list[str]:
+def _note_lines(out: np.ndarray, paths: Sequence[Trajectory], rate: float | None, held: str) -> list[str]:
     lines = ["Arrows: −∇L, all of the same length. Dotted: log X₁ = log X₂."]
     lines += [line for message in held_note(held) for line in textwrap.wrap(message, 60)]
     if paths:
@@ -309,7 +310,7 @@ def _decades(ratio: np.ndarray) -> np.ndarray:
         return np.clip(np.round(np.log10(ratio), 9), -DECADES, DECADES) + 0.0
 
 
-def _ratio_words(ratio: np.ndarray) -> np.ndarray:
+def _ratio_texts(ratio: np.ndarray) -> np.ndarray:
     return np.array([["undefined" if np.isnan(v) else "∞" if np.isinf(v) else f"{v:.4g}" for v in row] for row in ratio], object)
 
 

@@ -109,7 +109,7 @@ def slices_figure(
     traces = [t for number, one in enumerate(slices) for t in _lines(one, number, quantity, relative, c)]
     unit, kind = ("", "log") if quantity == "log_space_ratio" else (_unit(quantity, relative), "linear")
     name, at = slices[0].along
-    look = layout(
+    figure_layout = layout(
         title,
         dark=dark,
         height=300,
@@ -118,8 +118,8 @@ def slices_figure(
         showlegend=True,
         uirevision=f"{quantity}/{name}/{span(at)}",
     )
-    look["margin"]["t"] = WITH_LEGEND
-    return figure(traces, look)
+    figure_layout["margin"]["t"] = WITH_LEGEND
+    return figure(traces, figure_layout)
 
 
 def _unit(quantity: str, relative: bool) -> str:
@@ -129,17 +129,17 @@ def _unit(quantity: str, relative: bool) -> str:
 
 def _lines(one: Slice, number: int, quantity: str, relative: bool, c: Palette) -> list[dict[str, Any]]:
     if quantity == "loss":
-        shown = [("", QUANTITIES["loss"], c.neutral[number % len(c.neutral)], one.loss)]
+        lines = [("", QUANTITIES["loss"], c.neutral[number % len(c.neutral)], one.loss)]
     elif quantity == "push":
-        shown = [
+        lines = [
             ("chosen", PUSHES["chosen"], c.chosen, -one.d_log_x1),
             ("rejected", PUSHES["rejected"], c.rejected, one.d_log_x2),
         ]
     else:
         ratio = _ratio(one.d_log_x1, one.d_log_x2)
         positive = np.where(ratio > 0, ratio, np.nan)
-        shown = [("", QUANTITIES[quantity], c.neutral[number % len(c.neutral)], positive)]
-    scale = max(largest(values) for *_, values in shown) if relative and quantity != "log_space_ratio" else 1.0
+        lines = [("", QUANTITIES[quantity], c.neutral[number % len(c.neutral)], positive)]
+    scale = max(largest(values) for *_, values in lines) if relative and quantity != "log_space_ratio" else 1.0
     return [
         {
             "type": "scatter",
@@ -152,9 +152,9 @@ def _lines(one: Slice, number: int, quantity: str, relative: bool, c: Palette) -
             "customdata": np.stack([one.log_x1, one.log_x2], -1).astype(np.float32),
             "line": {"color": colour, "width": 2, "dash": DASHES[number % len(DASHES)]},
             "hovertemplate": f"log X₁ = %{{customdata[0]:.3g}}, log X₂ = %{{customdata[1]:.3g}} nats: "
-            f"<b>{about.symbol} = %{{y:.4g}}</b><br>{hover(about)}<extra></extra>",
+            f"<b>{definition.symbol} = %{{y:.4g}}</b><br>{hover(definition)}<extra></extra>",
         }
-        for side, about, colour, values in shown
+        for side, definition, colour, values in lines
     ]
 
 

@@ -64,7 +64,7 @@ def curves(
         values = frame[name].dropna()
         mean = None if paired else _mean(values, name, smooth, means)
         traces += _line(values, name, colour, mean, smooth, dash="dash" if paired else "solid")
-    look = layout(
+    figure_layout = layout(
         title,
         dark=dark,
         note=counted({name: (stands_for or {}).get(name, int(frame[name].notna().sum())) for name in drawn}),
@@ -73,12 +73,12 @@ def curves(
         showlegend=len(drawn) > 1,
     )
     if len(drawn) > 1:
-        look["margin"]["t"] = WITH_LEGEND
+        figure_layout["margin"]["t"] = WITH_LEGEND
     if events is not None:
         marked, mark_axis = marks(events, dark=dark)
         traces += marked
-        look |= mark_axis
-    return figure(traces, look)
+        figure_layout |= mark_axis
+    return figure(traces, figure_layout)
 
 
 def colour_of(name: str, number: int, c: Palette) -> str:
@@ -114,8 +114,8 @@ def _mean(values: pd.Series, name: str, smooth: int, means: pd.DataFrame | None)
 
 
 def _line(values: pd.Series, name: str, colour: str, mean: pd.Series | None, smooth: int, dash: str) -> list[dict[str, Any]]:
-    about, label = entry(name), label_of(name)
-    number = f"step %{{x:,d}}: <b>%{{y:.4g}} {about.unit}</b>"
+    definition, label = entry(name), label_of(name)
+    number = f"step %{{x:,d}}: <b>%{{y:.4g}} {definition.unit}</b>"
     base = {"type": "scatter", "name": label, "legendgroup": name}
     smoothed = mean is not None
     thin = {
@@ -125,7 +125,7 @@ def _line(values: pd.Series, name: str, colour: str, mean: pd.Series | None, smo
         "marker": {"size": 4},
         "line": {"color": translucent(colour, 0.3) if smoothed else colour, "width": 1 if smoothed else 1.5, "dash": dash},
         "showlegend": not smoothed,
-        "hovertemplate": f"{number}<br>{hover(about)}<extra>{escaped(label)}</extra>",
+        "hovertemplate": f"{number}<br>{hover(definition)}<extra>{escaped(label)}</extra>",
     }
     if mean is None:
         return [thin]
@@ -136,7 +136,7 @@ def _line(values: pd.Series, name: str, colour: str, mean: pd.Series | None, smo
             **_thinned(mean),
             "mode": "lines",
             "line": {"color": colour, "width": 2},
-            "hovertemplate": f"{number}, mean of the last {smooth:,} values<br>{hover(about)}<extra>{escaped(label)}</extra>",
+            "hovertemplate": f"{number}, mean of the last {smooth:,} values<br>{hover(definition)}<extra>{escaped(label)}</extra>",
         },
     ]
 

@@ -29,8 +29,8 @@ def distribution(
         events: Events of the run, drawn as marks at the bottom (see `marks`).
         dark: Use the dark palette.
     """
-    about = entry(term)
-    title = title or about.title
+    definition = entry(term)
+    title = title or definition.title
     steps, values, lost = _present(frame, term)
     if not len(values):
         return empty(
@@ -49,8 +49,8 @@ def distribution(
         "z": shares,
         "colorscale": [[0, "rgba(0,0,0,0)"], [0.001, translucent(colour, 0.15)], [0.35, translucent(colour, 0.6)], [1, colour]],
         "showscale": False,
-        "hovertemplate": f"about step %{{x:,.0f}}: <b>%{{z:.0%}}</b> of the pairs near %{{y:.3g}} {about.unit}<br>"
-        f"{hover(about)}<extra></extra>",
+        "hovertemplate": f"about step %{{x:,.0f}}: <b>%{{z:.0%}}</b> of the pairs near %{{y:.3g}} {definition.unit}<br>"
+        f"{hover(definition)}<extra></extra>",
     }
     middle = {
         "type": "scatter",
@@ -59,13 +59,13 @@ def distribution(
         "y": median.to_numpy(np.float32),
         "mode": "lines",
         "line": {"color": c.text, "width": 1.5},
-        "hovertemplate": f"about step %{{x:,.0f}}: median <b>%{{y:.4g}} {about.unit}</b><extra></extra>",
+        "hovertemplate": f"about step %{{x:,.0f}}: median <b>%{{y:.4g}} {definition.unit}</b><extra></extra>",
         "showlegend": False,
     }
     marked, mark_axis = ([], {}) if events is None else marks(events, dark=dark)
-    upwards_axis = axis(c, about.axis if about.unit else f"{about.symbol}, no unit")
-    look = layout(title, note=counted, dark=dark, xaxis=step_axis(c), yaxis=upwards_axis, **mark_axis)
-    return figure([heat, middle, *marked], look)
+    upwards_axis = axis(c, definition.axis if definition.unit else f"{definition.symbol}, no unit")
+    figure_layout = layout(title, note=counted, dark=dark, xaxis=step_axis(c), yaxis=upwards_axis, **mark_axis)
+    return figure([heat, middle, *marked], figure_layout)
 
 
 def _present(frame: pd.DataFrame, term: str) -> tuple[np.ndarray, np.ndarray, int]:

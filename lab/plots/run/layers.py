@@ -47,20 +47,20 @@ def layers(frame: pd.DataFrame, *, title: str = TITLE, events: pd.DataFrame | No
     largest = float(np.max(norms, where=np.isfinite(norms), initial=0.0)) or 1.0
     height = 130 + max(16 * len(names), 90)
     probed = frame.attrs.get("stands_for", frame["step"].nunique())
-    look = layout(title, note=_note(probed, len(steps)), dark=dark, height=height, annotations=[])
-    look["margin"]["t"] = WITH_LEGEND
+    figure_layout = layout(title, note=_note(probed, len(steps)), dark=dark, height=height, annotations=[])
+    figure_layout["margin"]["t"] = WITH_LEGEND
     traces = []
     for number, panel in enumerate(PANELS):
         traces.append(_heat(number, panel, steps, names, tables[panel], largest, c))
-        look |= _axes(number, c)
-        look["annotations"].append(_heading(number, panel, c))
+        figure_layout |= _axes(number, c)
+        figure_layout["annotations"].append(_heading(number, panel, c))
     for number in range(0 if events is None else len(PANELS)):
         assert events is not None
         suffix = str(number + 1) if number else ""
         marked, mark_axis = marks(events, dark=dark, over=(f"x{suffix}", f"y{suffix}"), own=f"y{len(PANELS) + number + 1}")
         traces += marked
-        look |= mark_axis
-    return figure(traces, look)
+        figure_layout |= mark_axis
+    return figure(traces, figure_layout)
 
 
 def _note(probed: int, columns: int) -> str:
@@ -151,9 +151,9 @@ def _axes(number: int, c: Palette) -> dict[str, Any]:
 
 
 def _heading(number: int, panel: str, c: Palette) -> dict[str, Any]:
-    about = entry(panel)
+    definition = entry(panel)
     return {
-        "text": f"{HEADINGS[panel]}<br>{about.symbol}",
+        "text": f"{HEADINGS[panel]}<br>{definition.symbol}",
         "x": number * PITCH,
         "xanchor": "left",
         "y": 1,

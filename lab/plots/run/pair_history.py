@@ -67,7 +67,7 @@ def pair_history(
     c = palette(dark)
     traces = [_line(frame, term, number, dark) for number, term in enumerate(drawn)]
     units = {entry(term).unit for term in drawn}
-    look = layout(
+    figure_layout = layout(
         title,
         dark=dark,
         note=times_seen(frame).removesuffix(", evenly chosen"),
@@ -78,12 +78,12 @@ def pair_history(
         annotations=_versions(frame, c.faint),
     )
     if len(drawn) > 1:
-        look["margin"]["t"] = WITH_LEGEND
+        figure_layout["margin"]["t"] = WITH_LEGEND
     if events is not None:
         marked, mark_axis = marks(events, dark=dark)
         traces += marked
-        look |= mark_axis
-    return figure(traces, look)
+        figure_layout |= mark_axis
+    return figure(traces, figure_layout)
 
 
 def times_seen(frame: pd.DataFrame) -> str:
@@ -105,7 +105,7 @@ def _line(frame: pd.DataFrame, term: str, number: int, dark: bool) -> dict[str, 
     part = frame[["step", "version", term]].dropna()
     values = part[term].to_numpy(np.float64)
     keep = spike_keeping(values, SCREEN_POINTS) if len(values) > SCREEN_POINTS else np.arange(len(values))
-    about, colour = entry(term), colour_of(term, number, palette(dark))
+    definition, colour = entry(term), colour_of(term, number, palette(dark))
     return {
         "type": "scatter",
         "name": _label(term),
@@ -115,8 +115,8 @@ def _line(frame: pd.DataFrame, term: str, number: int, dark: bool) -> dict[str, 
         "mode": "lines+markers" if len(keep) <= MARKED else "lines",
         "line": {"color": colour, "width": 1.5},
         "marker": {"size": 5},
-        "hovertemplate": f"step %{{x:,d}}, version %{{customdata}} of the text: <b>%{{y:.4g}} {about.unit}</b><br>"
-        f"{hover(about)}<extra>{escaped(_label(term))}</extra>",
+        "hovertemplate": f"step %{{x:,d}}, version %{{customdata}} of the text: <b>%{{y:.4g}} {definition.unit}</b><br>"
+        f"{hover(definition)}<extra>{escaped(_label(term))}</extra>",
     }
 
 
@@ -135,8 +135,15 @@ def _edits(frame: pd.DataFrame, colour: str) -> list[dict[str, Any]]:
 
 def _versions(frame: pd.DataFrame, colour: str) -> list[dict[str, Any]]:
     rows = _new_versions(frame)
-    look = {"yref": "paper", "y": 1, "yanchor": "top", "xanchor": "left", "showarrow": False, "font": {"size": 10, "color": colour}}
-    return [{**look, "x": int(step), "text": f"version {int(version)}"} for step, version in zip(rows["step"], rows["version"])]
+    common = {
+        "yref": "paper",
+        "y": 1,
+        "yanchor": "top",
+        "xanchor": "left",
+        "showarrow": False,
+        "font": {"size": 10, "color": colour},
+    }
+    return [{**common, "x": int(step), "text": f"version {int(version)}"} for step, version in zip(rows["step"], rows["version"])]
 
 
 def _upright(step: int, colour: str, dash: str) -> dict[str, Any]:

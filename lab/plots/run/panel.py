@@ -63,11 +63,11 @@ def panel(frame: pd.DataFrame, *, events: pd.DataFrame | None = None, title: str
     note = f"{pairs} held-out pair{'s' * (pairs != 1)}, scored {scores:,} time{'s' * (scores != 1)}"
     if scores > 1:
         note += f"; chosen below its start: {int((tables['chosen', 1].ffill().iloc[-1] < 0).sum())} of {pairs}"
-    look = layout(title, note=note, dark=dark, height=320, annotations=[_heading(place, c) for place in (0, 1)])
-    look["margin"]["t"] = WITH_LEGEND + 18
-    look["legend"] |= {"y": 1.09}
-    look |= {"xaxis": step_axis(c) | {"domain": [0, HALF]}, "yaxis": axis(c, "nats per token")}
-    look |= {
+    figure_layout = layout(title, note=note, dark=dark, height=320, annotations=[_heading(place, c) for place in (0, 1)])
+    figure_layout["margin"]["t"] = WITH_LEGEND + 18
+    figure_layout["legend"] |= {"y": 1.09}
+    figure_layout |= {"xaxis": step_axis(c) | {"domain": [0, HALF]}, "yaxis": axis(c, "nats per token")}
+    figure_layout |= {
         "xaxis2": step_axis(c) | {"domain": [1 - HALF, 1], "anchor": "y2", "matches": "x"},
         "yaxis2": axis(c, "nats per answer", anchor="x2", zeroline=True, zerolinecolor=c.faint),
     }
@@ -76,8 +76,8 @@ def panel(frame: pd.DataFrame, *, events: pd.DataFrame | None = None, title: str
         over = _axes(place)
         marked, mark_axis = marks(events, dark=dark, over=(over["xaxis"], over["yaxis"]), own=f"y{3 + place}")
         traces += marked
-        look |= mark_axis
-    return figure(traces, look)
+        figure_layout |= mark_axis
+    return figure(traces, figure_layout)
 
 
 def _reason(events: pd.DataFrame | None) -> str:
@@ -103,7 +103,7 @@ def _tables(frame: pd.DataFrame, side: str) -> tuple[pd.DataFrame, pd.DataFrame]
 
 
 def _median(table: pd.DataFrame, side: str, place: int, c: Palette) -> dict[str, Any]:
-    about = entry(f"panel/{side}")
+    definition = entry(f"panel/{side}")
     drawn = table.median(axis=1)
     what = "<b>%{y:.3g} nats per token</b>" if place == 0 else "<b>%{y:+.3g} nats</b> since the first score"
     return {
@@ -117,7 +117,7 @@ def _median(table: pd.DataFrame, side: str, place: int, c: Palette) -> dict[str,
         "y": drawn.to_numpy(np.float32),
         "marker": {"size": 5},
         "line": {"color": _colour(side, c), "width": 2.5, "dash": "dash" if side == "greedy" else "solid"},
-        "hovertemplate": f"step %{{x:,d}}: {what}, median over the panel<br>{hover(about)}<extra>{side}</extra>",
+        "hovertemplate": f"step %{{x:,d}}: {what}, median over the panel<br>{hover(definition)}<extra>{side}</extra>",
     }
 
 

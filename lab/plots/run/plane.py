@@ -79,7 +79,7 @@ def plane(
     (left, right), (low, high) = plane_ranges(frame)
     counted = f"{len(shown):,} of {len(frame):,} pairs" if len(shown) < len(frame) else f"{len(frame):,} pairs"
     kept = held_note(held) if field is not None else []
-    look = layout(
+    figure_layout = layout(
         title,
         note=", ".join(filter(None, [counted, note])),
         dark=dark,
@@ -89,9 +89,9 @@ def plane(
         showlegend=True,
         annotations=[_held_note(kept, c)] if kept else [],
     )
-    look["margin"] |= {"t": look["margin"]["t"] + 18 * len(kept), "b": BENEATH}
-    look["legend"] |= {"y": -0.14, "yanchor": "top"}
-    return figure([{"showlegend": False} | trace for trace in traces if trace], look)
+    figure_layout["margin"] |= {"t": figure_layout["margin"]["t"] + 18 * len(kept), "b": BENEATH}
+    figure_layout["legend"] |= {"y": -0.14, "yanchor": "top"}
+    return figure([{"showlegend": False} | trace for trace in traces if trace], figure_layout)
 
 
 def _named(traces: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
@@ -99,11 +99,19 @@ def _named(traces: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     return [trace | {"name": name, "showlegend": True} for trace in traces if trace]
 
 
-def _held_note(message: list[str], c: Palette) -> dict[str, Any]:
-    look: dict[str, Any] = {"xref": "paper", "x": 0, "xanchor": "left", "yref": "paper", "y": 1, "yanchor": "bottom", "yshift": 4}
+def _held_note(lines: list[str], c: Palette) -> dict[str, Any]:
+    position: dict[str, Any] = {
+        "xref": "paper",
+        "x": 0,
+        "xanchor": "left",
+        "yref": "paper",
+        "y": 1,
+        "yanchor": "bottom",
+        "yshift": 4,
+    }
     return {
-        **look,
-        "text": wrapped(" ".join(message), 120),
+        **position,
+        "text": wrapped(" ".join(lines), 120),
         "showarrow": False,
         "align": "left",
         "font": {"size": 11, "color": c.faint},
@@ -142,8 +150,8 @@ def _points(frame: pd.DataFrame, x: np.ndarray, y: np.ndarray, which: np.ndarray
     """Return a trace of pairs; those of the step that is shown are ringed."""
     ringed = name != ALL
     pairs = frame["pair"].to_numpy(object)[which]
-    about = np.empty((len(pairs), 3), object)
-    about[:, 0], about[:, 1], about[:, 2] = pairs, frame["step"].to_numpy()[which], [escaped(pair[:60]) for pair in pairs]
+    details = np.empty((len(pairs), 3), object)
+    details[:, 0], details[:, 1], details[:, 2] = pairs, frame["step"].to_numpy()[which], [escaped(pair[:60]) for pair in pairs]
     one, other = (entry(side) for side in SIDES)
     return {
         "type": "scattergl",
@@ -152,7 +160,7 @@ def _points(frame: pd.DataFrame, x: np.ndarray, y: np.ndarray, which: np.ndarray
         "showlegend": True,
         "x": x[which],
         "y": y[which],
-        "customdata": about,
+        "customdata": details,
         "marker": {
             "size": 9 if ringed else 5,
             "color": c.neutral[2] if ringed else c.text,

@@ -46,11 +46,11 @@ def virtual_step(changes: np.ndarray, own: float, *, dark: bool = False) -> go.F
         beyond = " →" if own > furthest else " ←" if own < -furthest else ""
         line = {"color": c.text, "width": 1.5, "dash": "dot"}
         shapes.append({"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1, "line": line})
-        message = {"text": f"this pair: {own:+.3g}{beyond}", "font": {"size": 11, "color": c.text}, "showarrow": False}
+        label = {"text": f"this pair: {own:+.3g}{beyond}", "font": {"size": 11, "color": c.text}, "showarrow": False}
         annotations.append(
-            {**message, "x": at, "yref": "paper", "y": 1, "yanchor": "bottom", "xanchor": "right" if at > 0 else "left"}
+            {**label, "x": at, "yref": "paper", "y": 1, "yanchor": "bottom", "xanchor": "right" if at > 0 else "left"}
         )
-    look = layout(
+    figure_layout = layout(
         TITLE,
         note=note + (f", {lost:,} not finite" if lost else ""),
         dark=dark,
@@ -60,5 +60,5 @@ def virtual_step(changes: np.ndarray, own: float, *, dark: bool = False) -> go.F
         annotations=annotations,
         showlegend=False,
     )
-    look["margin"]["t"] = 52
-    return figure([bars], look)
+    figure_layout["margin"]["t"] = 52
+    return figure([bars], figure_layout)

@@ -79,7 +79,7 @@ class _Examination:
         self.own_gradients = Gradients({}, frozenset())
 
     def _own(self) -> CompletionLogps:
-        """The model's own log-probs. Raises ModelError where they cannot be computed or depend on later tokens."""
+        """Compute the model's own log-probs. Raises ModelError where they cannot be computed or depend on later tokens."""
         policy = self.policy
         with policy.evaluating(), policy.as_loaded(), fresh_generators(0, policy.device):
             try:
@@ -121,7 +121,7 @@ class _Examination:
         return replace(check, unreached=unreached)
 
     def _require_reached(self) -> tuple[str, ...]:
-        """The parts that no text reaches. Stores the model's own gradients, for comparison with those of each layout."""
+        """Return the parts that no text reaches. Store the model's own gradients, for comparison with those of each layout."""
         policy = self.policy
         try:
             with policy.as_loaded():
@@ -140,7 +140,7 @@ class _Examination:
         return parts
 
     def _reached_by_longer_texts(self) -> Gradients | None:
-        """Gradients of longer texts, which reach further parts and are compared from then on; None where they fail."""
+        """Compute gradients of longer texts, which reach further parts and are compared from then on; None where they fail."""
         longer = longer_texts(self.policy, self.trial)
         try:
             reached = gradients(self.policy, longer)
@@ -175,7 +175,7 @@ class _Examination:
         return message
 
     def _first_that_agrees(self, kernels: Sequence[str], reason: str | None) -> tuple[LayoutCheck | None, str]:
-        """The first layout that agrees, or None and how the last one differs."""
+        """Return the first layout that agrees, or None and how the last one differs."""
         policy, failed = self.policy, ""
         taken = "whole" if policy.module.head.whole else "split"
         for kernel in kernels:
@@ -207,7 +207,7 @@ class _Examination:
         return None, failed
 
     def _compare(self, layout: str) -> tuple[float, str]:
-        """Largest difference of the current layout from the model's own log-probs, and why it fails ("" where it agrees).
+        """Return the current layout's largest difference from the model's own log-probs, and why it fails ("" if it agrees).
 
         `layout` is its name in messages. Raises ModelError for a model whose training mode is random or differs from evaluation.
         """

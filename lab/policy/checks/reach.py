@@ -1,4 +1,4 @@
-"""Gradients of a few texts: which trained weights do they reach, and does a layout give the model's own gradients?"""
+"""Find weights that no text reaches; compare a layout's gradients with the model's."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Gradients:
         total = sum((norm or 0.0) ** 2 for norm in own.norms.values()) ** 0.5
         for name, expected in own.norms.items():
             norm = self.norms[name]
-            room = share * max(expected or 0.0, norm or 0.0) + of_all * total
-            if not abs((norm or 0.0) - (expected or 0.0)) <= room:
+            tolerance = share * max(expected or 0.0, norm or 0.0) + of_all * total
+            if not abs((norm or 0.0) - (expected or 0.0)) <= tolerance:
                 return name
         return ""
 

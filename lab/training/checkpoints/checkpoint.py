@@ -79,7 +79,7 @@ class StoredCheckpoint:
     state: State
 
     @property
-    def progress(self) -> TrainingState:
+    def training_state(self) -> TrainingState:
         """Progress of the run at the checkpoint."""
         metadata = self.metadata
         clock = metadata.get("clock", metadata["seconds"])  # checkpoints of earlier versions have none
@@ -104,7 +104,7 @@ class Snapshot:
 def take_snapshot(
     policy: Policy,
     optimizer: torch.optim.Optimizer,
-    progress: TrainingState,
+    state: TrainingState,
     degree_head: nn.Module | None,
     *,
     sharded: bool = False,
@@ -114,7 +114,7 @@ def take_snapshot(
     Args:
         policy: The model in training.
         optimizer: Its optimizer.
-        progress: Progress of the run, with the objective's state.
+        state: Progress of the run, with the objective's state.
         degree_head: SPO's head, or None.
         sharded: Whether weights are sharded (FSDP).
     """
@@ -122,23 +122,23 @@ def take_snapshot(
     if sharded:
         policy.wrapped.reshard()  # after a pass without gradients the root module still holds unsharded copies
         weights = {name: full_tensor(value).cpu() for name, value in policy.model.state_dict().items()}
-    return Snapshot(_tensors(policy, optimizer, progress, degree_head), weights)
+    return Snapshot(_tensors(policy, optimizer, state, degree_head), weights)
 
 
-def save_checkpoint(run_dir: Path, policy: Policy, snapshot: Snapshot, progress: TrainingState, manifest: dict[str, Any]) -> Path:
+def save_checkpoint(run_dir: Path, policy: Policy, snapshot: Snapshot, state: TrainingState, entries: dict[str, Any]) -> Path:
     """Write the checkpoint `checkpoints/step-N`; return its folder.
 
     Args:
         run_dir: Folder of the run.
         policy: The model to save.
         snapshot: See `take_snapshot`.
-        progress: Progress of the run.
-        manifest: Settings, changes and further entries of the metadata.
+        state: Progress of the run.
+        entries: Settings, changes and further entries of the metadata.
 
     Raises:
         CheckpointError: The disk refuses; other checkpoints stay as they are.
     """
-    folder = run_dir / CHECKPOINTS / f"step-{progress.step:06d}"
+    folder = run_dir / CHECKPOINTS / f"step-{state.step:06d}"
     draft = folder.with_name(f".{folder.name}.draft")
     try:
         folder.parent.mkdir(exist_ok=True)
@@ -146,17 +146,17 @@ def save_checkpoint(run_dir: Path, policy: Policy, snapshot: Snapshot, progress:
         draft.mkdir()
         policy.save(draft, snapshot.weights)
         save_file(snapshot.tensors, draft / TENSORS)
-        metadata: dict[str, Any] = {"step": progress.step, "tokens": progress.tokens, "seconds": progress.seconds}
-        metadata["clock"] = progress.clock
-        metadata |= {"evaluation": progress.evaluation, "kernel": policy.shared, "device": policy.device.type}
+        metadata: dict[str, Any] = {"step": state.step, "tokens": state.tokens, "seconds": state.seconds}
+        metadata["clock"] = state.clock
+        metadata |= {"evaluation": state.evaluation, "kernel": policy.shared, "device": policy.device.type}
         sizes = {path.name: path.stat().st_size for path in sorted(draft.iterdir())}
-        (draft / METADATA_FILE).write_text(json.dumps(metadata | manifest | {"files": sizes}), encoding="utf-8")
+        (draft / METADATA_FILE).write_text(json.dumps(metadata | entries | {"files": sizes}), encoding="utf-8")
         durable.publish(draft, folder)
         durable.sync(run_dir)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(draft, ignore_errors=True)
         raise CheckpointError(
-            f"The checkpoint of step {progress.step} could not be written ({_reason(error)}); make room, earlier ones are kept."
+            f"The checkpoint of step {state.step} could not be written ({_reason(error)}); make room, earlier ones are kept."
         ) from error
     return folder
 
@@ -316,9 +316,9 @@ def restore_optimizer_state(
 
 
 def _tensors(
-    policy: Policy, optimizer: torch.optim.Optimizer, progress: TrainingState, degree_head: nn.Module | None
+    policy: Policy, optimizer: torch.optim.Optimizer, state: TrainingState, degree_head: nn.Module | None
 ) -> dict[str, Tensor]:
-    tensors = {f"state.{name}": torch.as_tensor(value).clone() for name, value in (progress.state or {}).items()}
+    tensors = {f"state.{name}": torch.as_tensor(value).clone() for name, value in (state.state or {}).items()}
     names = {id(p): name for name, p in policy.parameters().items()}
     if degree_head is not None:
         tensors |= {f"head.{name}": value.detach().cpu().clone() for name, value in degree_head.state_dict().items()}

@@ -106,7 +106,16 @@ class RunChanges:
         change: Change | None = None,
         quiet: bool = False,
     ) -> None:
-        """change: remembered once nothing can fail any more.   untouched: the policy has the weights it was loaded with."""
+        """Train on a version of the pair store after a step: encode its edits, complete the reference, record what changed.
+
+        Args:
+            context: Run context, whose data are replaced.
+            version: Version of the pair store.
+            after: Step after which the version is in use.
+            untouched: Whether the policy has the weights it was loaded with.
+            change: Change to remember once nothing can fail any more.
+            quiet: Record no event.
+        """
         before = context.data.excluded()
         policy = context.policy
         edited = edit_pairs(context.data, self.pairs_at(version), after, context.config, context.encoder, policy.vocabulary)

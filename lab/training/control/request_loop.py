@@ -26,7 +26,7 @@ def handle_requests(
         receive: Returns the requests that have come since the last call.
         record: Called with every request.
         set_paused: Called with True when the run is paused and with False when it is resumed.
-        wait: Called between two looks for requests while the run is paused.
+        wait: Called between two polls while the run is paused.
         other: Handles any request besides pause, resume and stop.
 
     Raises:

@@ -58,18 +58,21 @@ class Judgement:
 
 
 class Judge(Protocol):
-    """Says what sampled answers are worth; see `judges`.
-
-    prompts: the prompts it wants answered; none for those of the held-out pairs.
-    Called with prompts, the policy's answers and the reference's, [prompts][answers], and progress(done, all), which may raise.
-    """
+    """Protocol: score sampled answers. Implementations are in `judges`."""
 
     @property
     def prompts(self) -> Sequence[Prompt]:
         """The prompts to answer; empty for the prompts of the held-out pairs."""
 
     def __call__(self, prompts: Sequence[Prompt], answers: Texts, reference: Texts, progress: OnProgress) -> Judgement:
-        """Score the answers of policy and reference, [prompts][answers]. progress: receives (done, total); may raise to stop."""
+        """Score the answers of policy and reference.
+
+        Args:
+            prompts: The prompts that were answered.
+            answers: The policy's answers, [prompts][answers].
+            reference: The reference's answers, [prompts][answers].
+            progress: Called as progress(done, total); may raise to stop.
+        """
 
 
 OnProgress = Callable[[int, int], None]

@@ -1,1 +1,1 @@
-"""What happens before the first step: requirements, memory estimate, preflight, run context, branches and child processes."""
+"""Set-up of a run: requirements, memory estimate, preflight, run context, branches and child processes."""

@@ -47,25 +47,23 @@ def choose_executor(config: TrainConfig, *, only_here: str | None = None, limit:
         limit: Bytes of memory that this process may use; None reads the limit.
     """
     if only_here:
-        return ExecutorChoice("thread", f"In this program: another process does not have {only_here}.")
+        return ExecutorChoice("thread", f"Background thread: another process does not have {only_here}.")
     if config.model == "world":
-        return ExecutorChoice("thread", "In this program: the world's model is small.")
+        return ExecutorChoice("thread", "Background thread: the world's model is small.")
     count = count_parameters(config.model)
     if count is None:
-        return ExecutorChoice("process", "In a separate process: the size of the model is not known before it is loaded.")
+        return ExecutorChoice("process", "Separate process: the size of the model is not known before it is loaded.")
     # Full fine-tuning: weights, gradients and AdamW's two moments, 4 bytes per parameter each; with an adapter the weights only.
     needed = count * (4 if config.lora_rank else 16)
     limit = memory_limit() if limit is None else limit
     message = f"the model has {_parameters(count)} and takes {size(needed)} without activations"
     if count > LARGE_PARAMETERS:
         return ExecutorChoice(
-            "process", f"In a separate process: {message}, and above {LARGE_PARAMETERS / 1e6:,.0f} million it is large."
+            "process", f"Separate process: {message}, and above {LARGE_PARAMETERS / 1e6:,.0f} million it is large."
         )
     if needed > LARGE_SHARE * limit:
-        return ExecutorChoice(
-            "process", f"In a separate process: {message}, more than {LARGE_SHARE:.0%} of the memory ({size(limit)})."
-        )
-    return ExecutorChoice("thread", f"In this program: {message}.")
+        return ExecutorChoice("process", f"Separate process: {message}, more than {LARGE_SHARE:.0%} of the memory ({size(limit)}).")
+    return ExecutorChoice("thread", f"Background thread: {message}.")
 
 
 def count_parameters(source: str) -> int | None:
