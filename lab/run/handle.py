@@ -40,7 +40,8 @@ class Run(RunData):
     """Handle to a run: read metrics, control training.
 
     Control requests (`pause`, `resume`, `stop`, `checkpoint`, `set`, `take_edits`) return at once; the training loop handles them
-    at its next safe point, between two micro-batches. They raise RunError for a run that has ended.
+    at its next safe point: inside a step for pause and stop, between two steps for the others. They raise RunError for a run that
+    has ended.
 
     Args:
         folder: The run's folder; `lab.open_run` also accepts a name.

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 Save = Callable[[CheckpointPurpose], None]
 
 INTERVAL = 0.05
-"""Seconds between two looks for requests while a run is paused."""
+"""Seconds between two polls while a run is paused."""
 
 
 class RequestHandler:
