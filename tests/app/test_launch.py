@@ -20,6 +20,8 @@ from app import demo, launch
 from lab.run.handle import Run
 from tests.helpers import free_port, until
 
+pytestmark = pytest.mark.extended
+
 ROOT = Path(__file__).parents[2]
 SMALL = """
 import functools, sys

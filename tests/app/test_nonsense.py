@@ -19,6 +19,8 @@ from lab.run.config import TrainConfig
 from lab.run.handle import Run
 from tests.bench.nonsense import NONSENSE
 
+pytestmark = pytest.mark.extended
+
 MAIN = Path(__file__).parents[2] / "app" / "main.py"
 TEXTS = (*NONSENSE, "half \ud800 of it", "..", "../", "/" + "a/" * 3000, "a" * 300, "~no such user/x", "/dev/zero.jsonl", "nan")
 NUMBERS = (0, -1, 1e308, -1e308, float("nan"), float("inf"), 10**15, 2**53, 10**300, 1e-320)

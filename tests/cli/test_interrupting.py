@@ -18,6 +18,8 @@ from lab import api
 from lab.cli import interrupting, main
 from lab.cli.interrupting import Interruption
 
+pytestmark = pytest.mark.extended
+
 COMMON = ["--objective", "dpo", "--device", "cpu", "--batch-size", "4", "--evaluate", "false", "--save-every", "5", "--json"]
 
 

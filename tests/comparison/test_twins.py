@@ -18,6 +18,8 @@ from lab.run.config import ConfigError
 from lab.store import RunError, list_checkpoints, read_twins
 from tests.training.comparing import asking, assert_same, resumed
 
+pytestmark = pytest.mark.extended
+
 SETTINGS = {"steps": 5, "batch_size": 4, "learning_rate": 1e-3, "save_every": 1, "keep_checkpoints": 100, "device": "cpu"}
 QUIET = {"evaluate": False, "probe_budget": 0.0}
 

@@ -18,6 +18,8 @@ from lab.export import ExportError, find_source, writing
 from lab.store import RunError
 from tests.models import load_trained
 
+pytestmark = pytest.mark.extended
+
 
 def logps(model, tokenizer, rows):
     found = lab.token_logps(model, tokenizer, rows[:6])

@@ -16,6 +16,8 @@ from tests.models import tokenizer
 from tests.policy import architectures
 from tests.policy.architectures import REFUSED, TRAINED, make_random, policy_of, row_of, texts
 
+pytestmark = pytest.mark.extended
+
 QUICK = {
     "llama",
     "gemma2",

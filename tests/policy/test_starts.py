@@ -26,6 +26,8 @@ from lab.whatif import examine, free
 from lab.whatif.tokenizer import tokenizer_of
 from tests.models import load_trained
 
+pytestmark = pytest.mark.extended
+
 FAST = {"steps": 4, "batch_size": 4, "learning_rate": 1e-2, "save_every": 2, "device": "cpu", "probe_budget": 0, "evaluate": False}
 ADAPTERS = {
     "lora": {},

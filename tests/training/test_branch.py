@@ -14,6 +14,8 @@ from lab.run.config import ConfigError
 from lab.store.folder import read_metadata
 from tests.training.comparing import asking, assert_same, interrupted, resumed
 
+pytestmark = pytest.mark.extended
+
 SETTINGS = {
     "steps": 6,
     "batch_size": 4,

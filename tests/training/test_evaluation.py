@@ -18,6 +18,8 @@ from lab.training.evaluation.sampled_answers import answer_metrics, cached_answe
 from tests.helpers import until
 from tests.models import make_reward_model
 
+pytestmark = pytest.mark.extended
+
 FAST = {
     "steps": 4,
     "batch_size": 4,

@@ -15,6 +15,8 @@ from lab.store import Change, list_checkpoints
 from lab.store.changes import plain_changes
 from tests.training.comparing import asking, assert_same
 
+pytestmark = pytest.mark.extended
+
 SETTINGS = {"steps": 8, "batch_size": 4, "learning_rate": 1e-3, "save_every": 1, "keep_checkpoints": 100, "device": "cpu"}
 SETTINGS |= {"evaluate": False, "probe_budget": 0}
 

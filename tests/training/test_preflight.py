@@ -21,6 +21,8 @@ from lab.training.setup import preflight as room
 from lab.training.setup.memory_estimate import token_count
 from lab.training.setup.preflight import preflight
 
+pytestmark = pytest.mark.extended
+
 FAST = {"steps": 4, "batch_size": 4, "save_every": 0, "device": "cpu", "evaluate": False}
 
 

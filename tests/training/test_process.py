@@ -22,6 +22,8 @@ from lab.run.config import ConfigError
 from lab.store import RunError
 from tests.helpers import until
 
+pytestmark = pytest.mark.extended
+
 SHORT = {"steps": 4, "batch_size": 4, "save_every": 0, "device": "cpu", "probe_budget": 0, "eval_tokens": 8}
 
 

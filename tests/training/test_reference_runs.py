@@ -15,6 +15,8 @@ from lab.policy import PromptAnswer, ReferenceCache, load_policy
 from tests.helpers import until
 from tests.training import trial
 
+pytestmark = pytest.mark.extended
+
 SETTINGS = {"steps": 3, "batch_size": 10, "save_every": 0, "device": "cpu", "eval_tokens": 8, "learning_rate": 1e-4}
 
 

@@ -20,6 +20,8 @@ from lab.run.config import ConfigError, TrainConfig
 from lab.run.handle import Run
 from lab.whatif import examine
 
+pytestmark = pytest.mark.extended
+
 DATED = (
     "{{ strftime_now('%Y-%m-%d %H:%M') + '\n' }}{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
