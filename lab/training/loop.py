@@ -96,7 +96,7 @@ class Training:
         )
         self.stop_reason: str | None = None
         self.context: RunContext | None = None
-        self.state = TrainingState(state=config.objective.initial_state())
+        self.state = TrainingState(objective_state=config.objective.initial_state())
         self.step_seconds = 0.0
         self.began = time.monotonic()  # `lifecycle.start` sets it to the moment at which the run began to wait for its device
         self._config = config
@@ -220,7 +220,7 @@ class Training:
 
     def _step(self) -> None:
         context, config, state = self._prepared(), self.config, self.state
-        step, objective_state = state.step + 1, state.state
+        step, objective_state = state.step + 1, state.objective_state
         began, paused = time.perf_counter(), self.requests.paused_seconds
         try:
             with self.stop_check.active():
@@ -231,7 +231,7 @@ class Training:
                 norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or float("inf")))
                 self.stop_check()  # the last one: the optimizer step must not be interrupted
         except BaseException as error:  # nothing of a step that is not completed stays
-            state.state = objective_state
+            state.objective_state = objective_state
             self.optimizer.zero_grad(set_to_none=True)
             self.probes.forget_step()
             if isinstance(error, (RuntimeError, MemoryError)) and out_of_memory(error):
@@ -244,7 +244,7 @@ class Training:
         self._lay_out_ahead(step + 1)
         self.probes.record(step)
         self.optimizer.zero_grad(set_to_none=True)  # leaves memory to evaluations and checkpoints
-        state.step, state.state, state.evaluation = step, result.credited.state, None
+        state.step, state.objective_state, state.evaluation = step, result.credited.state, None
         state.tokens += int(result.logps.n_w.sum() + result.logps.n_l.sum())
         seconds = time.perf_counter() - began - (self.requests.paused_seconds - paused)
         state.seconds += seconds
@@ -278,7 +278,7 @@ class Training:
             context.policy,
             config.objective,
             pairs,
-            self.state.state or {},
+            self.state.objective_state or {},
             draws,
             reference=context.reference,
             degree_head=context.degree_head,
@@ -301,12 +301,12 @@ class Training:
         """Compute the statistics over all training pairs (alpha-DPO, normalize "dataset") where they are due before a step."""
         context, config = self._prepared(), self.config
         data = context.data
-        if not statistics_due(config, self.state.state, data.schedule, step):
+        if not statistics_due(config, self.state.objective_state, data.schedule, step):
             return
         pairs = [replace(data.encoded[i], degraded=()) for i in sorted(data.schedule.members) if i in data.encoded]
         state = dataset_state(context.policy, config.objective, pairs, context.reference, self.reporter.stage, self.requests.poll)
-        self.state.state = without_spread(state) if step == 1 else state
-        self.store.event(step, "statistics", **{name: float(value) for name, value in self.state.state.items()})
+        self.state.objective_state = without_spread(state) if step == 1 else state
+        self.store.event(step, "statistics", **{name: float(value) for name, value in self.state.objective_state.items()})
 
     # Between steps.
 
@@ -323,7 +323,7 @@ class Training:
         evaluate = Evaluator(context, self.model, cache, self.judge, self.reporter, self.requests.poll, self.stop_check)
         try:
             with self.stop_check.active():
-                evaluation = evaluate(self.config, step, self.state.state or {})
+                evaluation = evaluate(self.config, step, self.state.objective_state or {})
                 self.reporter.stage("computing the panel")
                 self.probes.compute_panel(step, free=True)
         except Exception:  # an evaluation that fails ends the run, but keeps the steps that led here

@@ -45,7 +45,7 @@ class TrainingState:
         step: Optimizer steps done.
         tokens: Completion tokens trained on.
         seconds: Seconds trained.
-        state: The objective's state.
+        objective_state: State of the objective (moving statistics).
         evaluation: Scalars of the evaluation at this step; None if there was none.
         clock: Seconds since the run began, waiting included.
     """
@@ -53,7 +53,7 @@ class TrainingState:
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
-    state: State | None = None
+    objective_state: State | None = None
     evaluation: dict[str, float] | None = None
     clock: float = 0.0
 
@@ -68,7 +68,7 @@ class StoredCheckpoint:
         weights: Weights of the policy (of the adapter, if it has one) by name.
         head: Weights of SPO's degree head; empty without one.
         slots: Optimizer state by parameter name and slot ("exp_avg", "exp_avg_sq", "step").
-        state: The objective's state.
+        objective_state: State of the objective (moving statistics).
     """
 
     folder: Path
@@ -318,7 +318,7 @@ def restore_optimizer_state(
 def _tensors(
     policy: Policy, optimizer: torch.optim.Optimizer, state: TrainingState, degree_head: nn.Module | None
 ) -> dict[str, Tensor]:
-    tensors = {f"state.{name}": torch.as_tensor(value).clone() for name, value in (state.state or {}).items()}
+    tensors = {f"state.{name}": torch.as_tensor(value).clone() for name, value in (state.objective_state or {}).items()}
     names = {id(p): name for name, p in policy.parameters().items()}
     if degree_head is not None:
         tensors |= {f"head.{name}": value.detach().cpu().clone() for name, value in degree_head.state_dict().items()}

@@ -81,12 +81,12 @@ def restore(point: StartingPoint, policy: Policy, degree_head: nn.Module | None,
         restore_weights(point.own, policy, degree_head)
         return Restored(point.own.training_state, point.own)
     if point.branch is None:
-        return Restored(TrainingState(state=objective.initial_state()))
+        return Restored(TrainingState(objective_state=objective.initial_state()))
     stored = read_checkpoint(point.branch.folder, policy)
     restore_weights(stored, policy, degree_head, exact=False)
     state = replace(stored.training_state, evaluation=None, clock=0.0)
     if not same_state(point.branch.objective, objective):
-        state.state = objective.initial_state()
+        state.objective_state = objective.initial_state()
     return Restored(state, stored if point.branch.keep_optimizer else None, exact=False)
 
 
