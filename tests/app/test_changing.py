@@ -122,7 +122,7 @@ def test_what_cannot_branch_is_a_sentence(rows, model_folder) -> None:
 
 def test_changes_show_on_the_page(rows, model_folder, tmp_path) -> None:
     folder = lab.home.runs_dir() / "mine"
-    from tests.training.comparing import asking
+    from tests.training.run_comparison import asking
 
     ask = asking(folder, 1, "set", settings={"beta": 0.7})
     bad = asking(folder, 2, "set", settings={"beta": -7})

@@ -16,7 +16,7 @@ from lab.cli import main
 from lab.comparison import Comparison
 from lab.run.config import ConfigError
 from lab.store import RunError, list_checkpoints, read_twins
-from tests.training.comparing import asking, assert_same, resumed
+from tests.training.run_comparison import asking, assert_same, resumed
 
 pytestmark = pytest.mark.extended
 

@@ -12,7 +12,7 @@ import lab
 from lab.cli import main
 from lab.run.config import ConfigError
 from lab.store.folder import read_metadata
-from tests.training.comparing import asking, assert_same, interrupted, resumed
+from tests.training.run_comparison import asking, assert_same, interrupted, resumed
 
 pytestmark = pytest.mark.extended
 

@@ -15,7 +15,7 @@ from lab.store import StoreReader, StoreWriter, durable
 from lab.store.folder import METADATA_FILE, best_checkpoint, list_checkpoints, read_metadata, score, step_of
 from lab.training.checkpoints import saver
 from lab.training.evaluation.evaluator import Evaluation, Evaluator
-from tests.training.comparing import assert_same, interrupted, resumed
+from tests.training.run_comparison import assert_same, interrupted, resumed
 
 SETTINGS = {
     "steps": 8,

@@ -8,7 +8,7 @@ import torch
 import lab
 from lab.objectives import OBJECTIVES
 from lab.training.setup import prepare
-from tests.training.comparing import asking, assert_same, interrupted, resumed, weights
+from tests.training.run_comparison import asking, assert_same, interrupted, resumed, weights
 
 SETTINGS = {
     "steps": 5,

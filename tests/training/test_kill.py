@@ -19,7 +19,7 @@ import pytest
 import lab
 from lab.objectives import OBJECTIVES
 from tests.training import trial
-from tests.training.comparing import assert_same
+from tests.training.run_comparison import assert_same
 
 KILLS = 4
 """Kills per objective: 104 for 26 objectives."""

@@ -27,7 +27,7 @@ from lab.training.evaluation.panel import Panel
 from lab.training.evaluation.probes import Probes, panel_enabled, probe_copies
 from lab.training.setup.prepare import _check_probes
 from lab.training.step import accumulate, pair_logps
-from tests.training.comparing import assert_same, interrupted, resumed
+from tests.training.run_comparison import assert_same, interrupted, resumed
 
 COUNT = 6
 SHORT = {"steps": 4, "batch_size": 4, "learning_rate": 1e-3, "warmup_ratio": 0, "device": "cpu", "background": False}

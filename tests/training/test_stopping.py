@@ -21,7 +21,7 @@ from lab.training.control.stopping import StopCheck, Stopped, blocks
 from lab.training.reporter import RunReporter
 from lab.training.setup import prepare as preparing
 from tests.helpers import until
-from tests.training.comparing import assert_same
+from tests.training.run_comparison import assert_same
 
 LAYER = transformers.models.llama.modeling_llama.LlamaDecoderLayer
 SECONDS = 0.25

@@ -13,7 +13,7 @@ from lab.run import RunLock
 from lab.run.config import ConfigError
 from lab.store import Change, list_checkpoints
 from lab.store.changes import plain_changes
-from tests.training.comparing import asking, assert_same
+from tests.training.run_comparison import asking, assert_same
 
 pytestmark = pytest.mark.extended
 

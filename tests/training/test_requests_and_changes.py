@@ -18,7 +18,7 @@ from lab.run.changeable import changeable, changed, values
 from lab.run.config import ConfigError, TrainConfig
 from lab.store import RunError
 from tests.helpers import until
-from tests.training.comparing import asking, assert_same, interrupted, resumed
+from tests.training.run_comparison import asking, assert_same, interrupted, resumed
 
 SETTINGS = {
     "steps": 8,
