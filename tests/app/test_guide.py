@@ -83,3 +83,12 @@ def test_every_page_links_to_its_chapter(store_run: Callable[..., Run]) -> None:
         app.switch_page(page.file).run()
         links = [link.proto for link in app.get("page_link") if link.proto.label == "Help"]
         assert [link.query_string for link in links] == [f"chapter={page.chapter}"], page.title
+
+
+def test_indented_commands_are_code_on_the_page() -> None:
+    """Streamlit strips a text's leading spaces, which would make the first command a paragraph."""
+    section = next(section for section in chapter("getting-started") if section.title == "Install and open")
+    first, *rest = section.text.strip().splitlines()
+    assert first == "```text"
+    assert rest[0].startswith("make lab")
+    assert all(section.text.count("```") % 2 == 0 for name in ORDER for section in chapter(name))

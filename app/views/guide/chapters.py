@@ -106,10 +106,23 @@ def _sections(name: str, text: str) -> Iterator[Section]:
             lines.append(line)
             continue
         if title:
-            yield Section(name, title, anchor, _with_links("\n".join(lines)))
+            yield Section(name, title, anchor, _with_links(_fenced(lines)))
         title, lines = heading[1], []
         anchor = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") if line.startswith("## ") else ""
-    yield Section(name, title, anchor, _with_links("\n".join(lines)))
+    yield Section(name, title, anchor, _with_links(_fenced(lines)))
+
+
+def _fenced(lines: list[str]) -> str:
+    """Return text in which indented code is fenced: Streamlit strips the spaces before a text, and with them the first line's."""
+    out, indented, in_code = list[str](), False, False
+    for line in lines:
+        in_code ^= line.startswith("```")
+        code = line.startswith("    ") and not in_code
+        if code != indented:
+            out.append("```text" if code else "```")
+            indented = code
+        out.append(line[4:] if code else line)
+    return "\n".join([*out, *(["```"] if indented else [])])
 
 
 def _with_links(text: str) -> str:
