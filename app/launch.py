@@ -86,8 +86,13 @@ def serve(port: int, *, demo_steps: int | None) -> None:
         port: Port on this machine.
         demo_steps: Steps of the demo run that starts if there is no run yet; None starts none.
     """
-    import streamlit as st
     from streamlit import config
+
+    script = Path(__file__).with_name("main.py")
+    # Before the options are read for the first time: its folder's .streamlit/config.toml belongs to them, as for `streamlit run`.
+    config._main_script_path = str(script)
+    sys.argv = [str(script)]  # `App.run` looks for that folder beside the program that was started
+    import streamlit as st
 
     from app.fixed_files import MIDDLEWARE, warm
     from app.serving import routes
@@ -105,9 +110,6 @@ def serve(port: int, *, demo_steps: int | None) -> None:
             await asyncio.to_thread(stop_runs)
 
     logging.disable(logging.INFO)  # the server's own messages at its start
-    script = Path(__file__).with_name("main.py")
-    config._main_script_path = str(script)  # its folder's .streamlit/config.toml is then read, as `streamlit run` does
-    config.get_config_options(force_reparse=True)
     app = st.App(script, routes=routes(), middleware=MIDDLEWARE, lifespan=lifespan)
     options = {"server.port": port, "server.address": ADDRESS, "server.headless": True, "logger.hideWelcomeMessage": True}
     for name, value in options.items():
