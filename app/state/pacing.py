@@ -1,4 +1,4 @@
-"""How often a page is drawn again while a run trains."""
+"""Intervals at which pages redraw themselves while a run trains."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ WAYS = {
     BRANCH: "Branches from a run's checkpoint",
     ONE: "One more twin of an existing run",
 }
-"""How twins start."""
+"""Starting points of twin runs, with their labels in the form."""
 
 EXECUTORS = {"auto": "Automatic", "process": "Separate processes"}
 """Labels of the executors in the form."""

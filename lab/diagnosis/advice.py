@@ -29,7 +29,7 @@ MOST_TOKENS = 512
 
 @dataclass(frozen=True)
 class Push:
-    """How strongly the loss pushes the chosen answer up and the rejected one down, per nat; negative: the opposite way."""
+    """Strength of the loss gradient on each side, per nat: positive raises the chosen answer and lowers the rejected one."""
 
     chosen: float
     rejected: float

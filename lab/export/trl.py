@@ -81,7 +81,7 @@ _NOT_THERE: dict[str, Callable[[Any], str]] = {
     "ipo": lambda o: "averages log-ratios per token, where this run sums them" if not o.average else "",
     "bco_pair": lambda o: "has no shift (delta) of the rewards" if o.delta else "",
 }
-"""What TRL lacks for some settings of an objective, as the end of a sentence."""
+"""Settings of objectives that TRL cannot reproduce: objective name -> function that returns the reason, or "" if it can."""
 
 
 _BF16 = {

@@ -1,4 +1,4 @@
-"""What if: the texts of a pair to edit, scored by the run's model at any checkpoint."""
+"""Edit the texts of a pair and score them with the run's model at any checkpoint (the "What if" tab)."""
 
 from __future__ import annotations
 

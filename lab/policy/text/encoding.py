@@ -64,7 +64,7 @@ def required_length(prompt: int, answer: int) -> int:
 
 @dataclass(frozen=True)
 class Ending:
-    """How sampled answers to a prompt end, and the template's text around them.
+    """End-of-answer tokens of sampled answers to a prompt, and the template's text around an answer.
 
     ids:    Token ids that end an answer.
     text:   Text of several tokens, or of an ordinary token, that also ends it; else empty.
