@@ -150,9 +150,12 @@ def test_figures_are_updated_in_place(
 
 
 def stored_outputs(path: Path) -> list[list[dict[str, Any]]]:
-    """The outputs of each cell of a notebook file, by kind, without warnings; nothing until all cells have some."""
+    """The outputs of each cell of a notebook file, by kind, without warnings; nothing until the file is saved with all of them."""
     kinds = {"application/vnd.plotly.v1+json": "plotly", "text/html": "html", "text/plain": "text"}
-    cells = nbformat.read(path, as_version=4).cells
+    try:
+        cells = nbformat.read(path, as_version=4).cells
+    except nbformat.reader.NotJSONError:  # JupyterLab is writing the file: it is emptied first
+        return []
     displayed = [[output.data for output in cell.outputs if output.output_type != "stream"] for cell in cells]
     if not all(displayed):
         return []
