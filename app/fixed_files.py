@@ -18,6 +18,7 @@ import plotly
 import streamlit as st
 from starlette.middleware import Middleware
 
+from app.plotly_script import PACKAGED, split_script
 from app.widgets import figure
 
 STATIC = Path(st.__file__).parent / "static"
@@ -75,24 +76,22 @@ def base_path() -> str:
 @cache
 def script_address() -> str:
     """Return the address of Plotly's script, with its version, because browsers cache the script for ever."""
-    return f"{base_path()}/static/js/plotly-{plotly.__version__}.min.js"
+    return f"{base_path()}/static/js/plotly-{plotly.__version__}-split.min.js"
 
 
 @cache
 def files() -> dict[str, Path]:
     """Map addresses to the files whose content never changes."""
     paths = [path for folder in ("js", "css", "media") for path in (STATIC / "static" / folder).glob("*.*")]
-    return {f"{base_path()}/static/{path.parent.name}/{path.name}": path for path in paths} | {script_address(): figure.PACKAGED}
+    return {f"{base_path()}/static/{path.parent.name}/{path.name}": path for path in paths} | {script_address(): PACKAGED}
 
 
 @cache
 def content(file: Path, zipped: bool) -> tuple[bytes, Headers]:
     """Return a file's bytes and the response headers; compressed if `zipped` and the type is worth it. Cached: some megabytes."""
     kind = "text/javascript" if file.suffix == ".js" else mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    body, headers = (
-        file.read_bytes(),
-        [(b"content-type", kind.encode()), (b"cache-control", FOREVER), (b"vary", b"Accept-Encoding")],
-    )
+    body = (split_script() if file == PACKAGED else None) or file.read_bytes()
+    headers = [(b"content-type", kind.encode()), (b"cache-control", FOREVER), (b"vary", b"Accept-Encoding")]
     if zipped and file.suffix in COMPRESSED:
         body = gzip.compress(body, LEVEL)
         headers.append((b"content-encoding", b"gzip"))

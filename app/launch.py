@@ -36,10 +36,13 @@ def main(arguments: Sequence[str]) -> int:
         os.environ["LAB_HOME"] = str(options.home.expanduser().absolute())
     try:
         require_free(options.port)
-        # Packages are imported here, before the server has threads: pages and demo would import them at the same time.
         from lab.cli.world import build
 
         build()
+        print("Starting the lab ...", flush=True)
+        # Imported before the server has threads: pages and demo would import it at the same time, and the first page would wait.
+        import lab.training  # noqa: F401 - some seconds: torch and transformers
+
         serve(options.port, demo_steps=None if options.no_demo else options.steps)
     except KeyboardInterrupt:
         print("The lab is closed.", flush=True)

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,7 @@ import streamlit as st
 from plotly.io.json import to_json_plotly
 from streamlit.components.v1 import declare_component
 
-SCRIPT = "plotly.min.js"
-PACKAGED = Path(plotly.__file__).parent / "package_data" / SCRIPT
+from app.plotly_script import PACKAGED
 
 SERVED: str | None = None
 """Address of Plotly's script on the server; None if it is served from a component's folder."""
@@ -168,6 +166,8 @@ export default function ({data, parentElement, setTriggerValue}) {
     if (!element.isConnected || element.shown !== id) return;
     if (element.drawn && (element.away || document.hidden)) { unseen.add(element); return; }
     if (element._dragging) { setTimeout(draw, 100); return; }  // during a drag on the figure: a redraw would end it
+    // The served script registers other kinds of charts than lines only when one is drawn (app/plotly_script.py).
+    if (figure.data.some(({type}) => type && type !== "scatter")) { window.plotlyOtherKinds?.(); delete window.plotlyOtherKinds; }
     const selects = figure.data.some((trace) => trace.type === "scattergl");
     const before = element.layout;
     if (before?.selections?.length && before.uirevision === figure.layout.uirevision) figure.layout.selections = before.selections;
@@ -207,7 +207,7 @@ def script_url() -> str:
         return SERVED
     served = declare_component("plotly", path=PACKAGED.parent)
     base = st.get_option("server.baseUrlPath").strip("/")
-    return f"{'/' + base if base else ''}/component/{served.name}/{SCRIPT}?v={plotly.__version__}"
+    return f"{'/' + base if base else ''}/component/{served.name}/{PACKAGED.name}?v={plotly.__version__}"
 
 
 _mount = st.components.v2.component(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import streamlit.config
@@ -12,7 +13,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from app import fixed_files, serving
+from app import fixed_files, plotly_script, serving
+from app.plotly_script import PACKAGED, split_script
 from app.widgets import figure
 
 
@@ -63,14 +65,37 @@ def test_what_the_page_names_is_served(client: TestClient, base: str) -> None:
 def test_plotly_comes_compressed_once_and_for_good(client: TestClient) -> None:
     address = fixed_files.script_address()
     answer = client.get(address, headers={"accept-encoding": "gzip"})
-    assert answer.content == figure.PACKAGED.read_bytes()
+    assert answer.content == split_script()
     assert answer.headers["content-encoding"] == "gzip"
     assert "immutable" in answer.headers["cache-control"]
     assert int(answer.headers["content-length"]) < len(answer.content) / 2
     plain = client.get(address, headers={"accept-encoding": "identity"})
     assert "content-encoding" not in plain.headers
-    assert gzip.decompress(fixed_files.content(figure.PACKAGED, True)[0]) == plain.content
+    assert gzip.decompress(fixed_files.content(PACKAGED, True)[0]) == plain.content
     assert address == figure.SERVED
+
+
+def test_the_installed_plotly_can_be_split() -> None:
+    script = split_script()
+    assert script is not None, "this version of Plotly is built in another way: the first picture takes a second longer"
+    whole = PACKAGED.read_text(encoding="utf-8")
+    kinds = whole[whole.rindex(".register([") :].split("])")[0].count("()")
+    later = script.decode().rpartition("window.plotlyOtherKinds=()=>")[2]
+    assert later.split("])")[0].count("()") == kinds > 40
+    assert len(script) > len(whole.encode()) - 400, "only the wrapper is left out"
+    assert script.startswith(b"/**\n* plotly.js v")
+    assert b"MIT" in script[:200]
+
+
+def test_a_plotly_of_another_build_is_served_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "plotly.min.js"
+    other.write_text("window.Plotly = {};")
+    monkeypatch.setattr(plotly_script, "PACKAGED", other)
+    plotly_script.split_script.cache_clear()
+    try:
+        assert plotly_script.split_script() is None
+    finally:
+        plotly_script.split_script.cache_clear()
 
 
 def test_everything_else_passes_through(client: TestClient) -> None:
