@@ -54,7 +54,7 @@ def choice(answer: Any, options: Mapping[str, tuple[bool, str]]) -> Verdict:
         answer: The student's answer; upper and lower case count as equal.
         options: All options, each with whether it is right and the reason.
     """
-    key = answer.strip().lower() if isinstance(answer, str) else None
+    key = answer.strip().lower() if isinstance(answer, str) else ""
     if key not in options:
         return Verdict(False, f"{_short(answer)} is none of the choices; write one of {', '.join(map(repr, options))}.")
     return Verdict(*options[key])
