@@ -41,8 +41,6 @@ def test_arrays_arrive_as_float32_under_an_id_of_their_content() -> None:
     assert np.array_equal(np.frombuffer(base64.b64decode(read["attainable"]), np.uint8), arrays.attainable.ravel())
     after = np.frombuffer(base64.b64decode(read["next"][0]), np.float32)
     assert np.array_equal(after, arrays.next_log_x1.ravel().astype(np.float32))
-        np.frombuffer(base64.b64decode(read["next"][0]), np.float32), arrays.next_log_x1.ravel().astype(np.float32)
-    )
     loss = read["layers"]["loss"]
     assert [loss["low"], loss["high"]] == [1.0, 6.0], "the hatched points do not count"
     assert not loss["logarithmic"]
