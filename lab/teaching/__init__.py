@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 """Teaching material without a dashboard: numbers and figures of objectives at single points, and the exercises of the lessons.
 
 plane = Plane(tokens=(8, 12), seed=3)
@@ -61,3 +62,6 @@ __all__ = [
     "tokens_of_world",
     "world_pairs",
 ]
+=======
+"""Teaching material without a dashboard: numbers and figures of objectives at single points, and the exercises of the lessons."""
+>>>>>>> field
