@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Self
 
 import pytest
 import torch
+from app.views.playground.knobs import stops
+from app.views.playground.links import read_objective, read_plane, written_objective, written_plane
 from pydantic import model_validator
 from streamlit.testing.v1 import AppTest
 
-from app.views.playground.knobs import stops
-from app.views.playground.links import read_objective, read_plane, written_objective, written_plane
 from lab.objectives import OBJECTIVES, Draws, Objective, Outcome, PairLogps, State, make_objective, parameter, register
 from lab.plots.landscapes.landscape import HELD_MARGIN
 from lab.teaching import PairNumbers, Plane

@@ -17,7 +17,7 @@ from lab.errors import LabError
 from lab.glossary import entry
 from lab.objectives import Objective
 from lab.plots.landscapes.batch import batch_figure
-from lab.teaching import MOST_PAIRS, PairNumbers, batch_table, influence, pairs_of_run
+from lab.teaching import MOST_PAIRS, PairNumbers, Plane, batch_table, influence, influence_note, pairs_of_run
 
 COLUMNS = {
     "log_x1": ("log X₁ (nats)", "Log-ratio of the chosen answer, summed over its tokens."),
@@ -35,14 +35,14 @@ def draw(shown: Sequence[Shown], state: LearnState, opening: LearnState, prefix:
     tables = {}
     for one in shown:
         try:
-            tables[one.label] = batch_table(one.objective, batch, seed=state.plane.seed)
+            tables[one.label] = batch_table(one.objective, batch, seed=state.plane.seed, statistics=state.plane.statistics)
         except Exception as error:  # a registered objective may be user code, which can raise anything
             st.error(plain(f"{one.label} cannot be computed for this batch: {error}"))
     if tables:
         _pictures(tables, prefix)
         for one in shown:
             if one.label in tables:
-                _influence(one.label, one.objective, batch, prefix)
+                _influence(one.label, one.objective, batch, state.plane, prefix)
     return replace(state, plane=replace(state.plane, batch=batch))
 
 
@@ -54,7 +54,7 @@ def _editor(state: LearnState, opening: LearnState, prefix: str) -> tuple[PairNu
         [(p.log_x1, p.log_x2, *p.tokens, *p.ref) for p in start], columns=list(COLUMNS), index=range(1, len(start) + 1)
     )
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(plain(f"A batch of up to {MOST_PAIRS} pairs as numbers: edit a cell, add or delete rows. All objectives get the same batch."))
+        st.caption(plain(f"A batch of up to {MOST_PAIRS} pairs as numbers: edit a cell, add or delete rows."))
         _from_run(prefix, version)
     edited = st.data_editor(
         table,
@@ -136,10 +136,8 @@ def _pictures(tables: dict[str, pd.DataFrame], prefix: str) -> None:
 _ORDER = ("target_margin", "z", "gap", "logit", "loss", "weight_chosen", "weight_rejected")
 
 
-def _influence(label: str, objective: Objective, batch: Sequence[PairNumbers], prefix: str) -> None:
+def _influence(label: str, objective: Objective, batch: Sequence[PairNumbers], plane: Plane, prefix: str) -> None:
     """Draw how moving one pair changes the margin, loss and weights of every pair."""
-    if not objective.couples(training=True):
-        return
     with st.expander(f"{plain(label)}: one pair moves the others", expanded=False):
         first, second, third = st.columns(3)
         key = f"{prefix}.influence.{label}"
@@ -148,7 +146,7 @@ def _influence(label: str, objective: Objective, batch: Sequence[PairNumbers], p
             "Side", ["chosen", "rejected"], default="chosen", required=True, key=f"{key}.side", persist_state="page"
         )
         change = third.slider("Change (nats)", -10.0, 10.0, 4.0, 0.5, key=f"{key}.change", persist_state="page")
-        st.dataframe(influence(objective, batch, row - 1, side, change))
-        st.caption(
-            plain(f"Every pair of the batch before and after the {side} log-ratio of pair {row} alone changes by {change:g} nats.")
-        )
+        st.dataframe(influence(objective, batch, row - 1, side, change, seed=plane.seed, statistics=plane.statistics))
+        note = influence_note(objective, plane.statistics)
+        moved = f"Every pair before and after the {side} log-ratio of pair {row} alone moves by {change:g} nats."
+        st.caption(plain(note or moved))

@@ -10,8 +10,8 @@ import streamlit as st
 from app.views.learn.links import DIRECTIONS, LearnState
 from app.views.learn.shown import Shown
 from app.widgets.figure import dark, show
-from lab.plots.landscapes.computed import along
 from lab.plots.landscapes.slices import cut, slices_figure
+from lab.teaching import along
 
 
 def draw(shown: Sequence[Shown], state: LearnState, opening: LearnState, prefix: str) -> LearnState:

@@ -16,7 +16,7 @@ from app.widgets.figure import dark
 from app.widgets.landscape_view import FieldPicture, show_fields
 from lab.glossary import FIELD_QUANTITIES
 from lab.objectives import formula_of, numbers_of
-from lab.plots.landscapes.computed import COARSE, FINE
+from lab.teaching.plane import COARSE, FINE
 
 
 def draw(shown: Sequence[Shown], state: LearnState, opening: LearnState, prefix: str) -> LearnState:

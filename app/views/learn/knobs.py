@@ -1,4 +1,4 @@
-"""An objective's parameters as sliders, whose ranges follow from the parameters' declarations: narrow ones unless asked for more."""
+"""An objective's parameters as sliders, whose ranges follow from the parameters' declarations."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def stops(field: FieldInfo, start: float, *, wide: bool = False) -> list[float]:
     elif recommended and recommended[0] <= 0:
         values = {recommended[0] + (2 * recommended[1] - recommended[0]) * step / 40 for step in range(41)}
     elif recommended:
-        values = {v for v in _decades(math.sqrt(recommended[0] * recommended[1]), 3) if recommended[0] / 2 <= v <= 2 * recommended[1]}
+        values = {
+            v for v in _decades(math.sqrt(recommended[0] * recommended[1]), 3) if recommended[0] / 2 <= v <= 2 * recommended[1]
+        }
     elif low == 0:
         values = {0.0} | _decades(default or 0.1, DECADES if wide else FEW_DECADES)
     else:

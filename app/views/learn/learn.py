@@ -1,8 +1,7 @@
-"""Learn: how preference losses act, shown on a point to drag, a formula with numbers, a small batch, real tokens and a real model."""
+"""Learn: preference losses on a point to drag, as formulas with numbers, on a small batch, on real tokens and on a real model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import streamlit as st
@@ -107,14 +106,18 @@ def _heading(opening: LearnState, prefix: str) -> None:
             )
             with st.popover("Copy", icon=":material/content_copy:", help="This picture in a notebook"):
                 st.caption("A notebook cell that draws this picture with the library:")
-                st.code(cell_source(st.session_state[STATE].objectives, **_cell(st.session_state[STATE])), language="python")
+                _cell(st.session_state[STATE])
             st.button(
                 "Reset", icon=":material/restart_alt:", key="learn.reset", help="Begin again with DPO and SGDPO.", on_click=_reset
             )
 
 
-def _cell(state: LearnState) -> Mapping[str, object]:
-    return {"plane": state.plane, "point": state.point, "quantity": state.quantity, "rate": state.rate}
+def _cell(state: LearnState) -> None:
+    objectives = list(settings.built(state).values())
+    if not objectives:
+        st.caption("Choose an objective first.")
+        return
+    st.code(cell_source(objectives, state.plane, quantity=state.quantity, point=state.point, rate=state.rate), language="python")
 
 
 def _reset() -> None:

@@ -11,8 +11,7 @@ from typing import Any
 from app.state.recipe import build_objective, changed_parameters
 from lab.glossary import FIELD_QUANTITIES
 from lab.objectives import Objective
-from lab.plots.landscapes.computed import Plane
-from lab.teaching import format_pairs, parse_pairs
+from lab.teaching import Plane, Statistics, format_pairs, parse_pairs
 
 Spec = dict[str, Any]
 
@@ -35,6 +34,9 @@ ANSWER = "Cats are curious animals. They sleep most of the day, hunt mice at nig
 
 MOST_DEGREES = 8
 
+_STATISTICS: dict[Statistics, str] = {"this batch": "batch", "before the first step": "start"}
+"""Names of the moving statistics in the address."""
+
 
 @dataclass(frozen=True)
 class LearnState:
@@ -56,7 +58,7 @@ class LearnState:
     """
 
     objectives: Mapping[str, Spec] = field(default_factory=lambda: {"A": {"name": "dpo"}, "B": {"name": "sgdpo"}})
-    plane: Plane = Plane()
+    plane: Plane = field(default_factory=Plane)
     point: tuple[float, float] = (0.0, 0.0)
     quantity: str = "loss"
     rate: float | None = None
@@ -161,6 +163,8 @@ def _write_plane(plane: Plane) -> dict[str, str]:
     }
     if plane.seed != usual.seed:
         changes["seed"] = str(plane.seed)
+    if plane.statistics != usual.statistics:
+        changes["statistics"] = _STATISTICS[plane.statistics]
     if plane.batch != usual.batch:
         changes["batch"] = format_pairs(plane.batch)
     return changes
@@ -173,6 +177,9 @@ def _read_plane(params: Mapping[str, str]) -> Plane:
             given[name] = _two(name, params[name], kind)
     if "seed" in params:
         given["seed"] = _whole("seed", params["seed"], 0, 2**31 - 1)
+    if "statistics" in params:
+        names = {short: name for name, short in _STATISTICS.items()}
+        given["statistics"] = names[_one_of("statistics", params["statistics"], names)]
     if "batch" in params:
         given["batch"] = parse_pairs(params["batch"])
     return Plane(**given)

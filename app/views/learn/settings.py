@@ -13,8 +13,8 @@ from app.text.plain import plain
 from app.views.learn.knobs import knobs
 from app.views.learn.links import SLOTS, LearnState, Spec
 from lab.objectives import OBJECTIVES, Objective
-from lab.plots.landscapes.computed import FURTHEST, LOWEST_REF, MOST_TOKENS, Plane
-from lab.teaching import PairNumbers
+from lab.teaching import PairNumbers, Plane
+from lab.teaching.plane import FURTHEST, LOWEST_REF, MOST_TOKENS
 
 FIRST = ("sgdpo", "alpha_dpo", "spo", "dpo", "simpo")
 """Objectives that the choice begins with."""
@@ -54,9 +54,7 @@ def _objective(slot: str, given: Spec | None, prefix: str) -> Objective | None:
             return None
         start: Mapping[str, Any] = given if given and name == begin else {}
         wide = st.session_state.get(f"{prefix}.{slot}.wide", False)
-        values = knobs(
-            OBJECTIVES[name], {k: v for k, v in start.items() if k != "name"}, f"{prefix}.{slot}.{name}", wide=wide
-        )
+        values = knobs(OBJECTIVES[name], {k: v for k, v in start.items() if k != "name"}, f"{prefix}.{slot}.{name}", wide=wide)
         st.toggle(
             "All values",
             key=f"{prefix}.{slot}.wide",
@@ -102,8 +100,24 @@ def plane(opening: LearnState, batch: tuple[PairNumbers, ...], prefix: str) -> P
         ref_l = slider("Reference, rejected (nats/token)", levels, start.ref[1], 0.1, "ref_l", level)
         x1 = slider("log X₁ (nats), chosen", reach, start.log_x1, 0.5, "x1", "Range of the horizontal axis.")
         x2 = slider("log X₂ (nats), rejected", reach, start.log_x2, 0.5, "x2", "Range of the vertical axis.")
+        seen = st.toggle(
+            "Moving statistics of the small batch",
+            start.statistics == "this batch",
+            key=f"{prefix}.seen",
+            help="For objectives with moving statistics, such as α-DPO's mean and std of the gap: their values after one step on the "
+            "small batch, or before the first step, when α-DPO's z is 0.",
+            persist_state="page",
+        )
         try:
-            now = Plane(log_x1=x1, log_x2=x2, tokens=(n_w, n_l), ref=(ref_w, ref_l), seed=st.session_state[seed], batch=batch)
+            now = Plane(
+                log_x1=x1,
+                log_x2=x2,
+                tokens=(n_w, n_l),
+                ref=(ref_w, ref_l),
+                batch=batch,
+                seed=st.session_state[seed],
+                statistics="this batch" if seen else "before the first step",
+            )
         except ValueError as error:
             st.error(plain(str(error)))
             return st.session_state.get(last, Plane())

@@ -53,9 +53,7 @@ def batch_figure(tables: Mapping[str, pd.DataFrame], quantity: str, *, dark: boo
     return figure(traces, parts)
 
 
-def pilots_figure(
-    draws: pd.DataFrame, current: Mapping[str, float], *, weights: bool = False, dark: bool = False
-) -> go.Figure:
+def pilots_figure(draws: pd.DataFrame, current: Mapping[str, float], *, weights: bool = False, dark: bool = False) -> go.Figure:
     """Draw the distribution of both pilots, or of both weights, over many random draws, with the current draw as lines.
 
     Args:
