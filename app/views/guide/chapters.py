@@ -17,7 +17,7 @@ ORDER = (
     "new-run",
     "compare",
     "pairs",
-    "playground",
+    "learn",
     "library",
     "command-line",
     "objectives",

@@ -104,8 +104,8 @@ def plane(opening: LearnState, batch: tuple[PairNumbers, ...], prefix: str) -> P
             "Moving statistics of the small batch",
             start.statistics == "this batch",
             key=f"{prefix}.seen",
-            help="For objectives with moving statistics, such as α-DPO's mean and std of the gap: their values after one step on the "
-            "small batch, or before the first step, when α-DPO's z is 0.",
+            help="For objectives with moving statistics, such as α-DPO's mean and std of the gap: their values after one step "
+            "on the small batch, or before the first step, when α-DPO's z is 0.",
             persist_state="page",
         )
         try:
