@@ -1,4 +1,4 @@
-"""The Learn page: sliders from declarations, any registered objective, links, stories, and what it says when nothing can be drawn."""
+"""The Learn page: sliders from declarations, any registered objective, links, stories, and messages when nothing can be drawn."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ ORDER = (
     "compare",
     "pairs",
     "learn",
+    "teaching",
     "library",
     "command-line",
     "objectives",
