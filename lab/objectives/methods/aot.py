@@ -28,7 +28,11 @@ class AOT(Objective):
     name: ClassVar[str] = "aot"
     title: ClassVar[str] = "Alignment via Optimal Transport (pairs)"
     source: ClassVar[str] = "Melnyk et al. 2024, arXiv 2406.05882"
-    formula: ClassVar[str] = "L_i = −log σ(β (m_i − q_rank(i))),  m = S_w − S_l,  q = sorted(R_w − R_l)"
+    formula: ClassVar[str] = """
+        m = S_w - S_l
+        q = R_w - R_l
+        loss = -log_sigmoid(beta * (m - matched(m, q)))
+        """
     first_step_value: ClassVar[float | None] = LN2
     couples_pairs: ClassVar[bool] = True
 
@@ -54,7 +58,7 @@ class AOTUnpaired(Objective):
     name: ClassVar[str] = "aot_unpaired"
     title: ClassVar[str] = "Alignment via Optimal Transport (unpaired)"
     source: ClassVar[str] = "Melnyk et al. 2024, arXiv 2406.05882"
-    formula: ClassVar[str] = "L_i = −log σ(β (log X1_i − q_rank(i))),  q = sorted(log X2)"
+    formula: ClassVar[str] = "loss = -log_sigmoid(beta * (log_x1 - matched(log_x1, log_x2)))"
     first_step_value: ClassVar[float | None] = LN2
     couples_pairs: ClassVar[bool] = True
 
