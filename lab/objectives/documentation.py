@@ -12,8 +12,9 @@ from pydantic.fields import FieldInfo
 _NOTATION = """Notation:
     Sums run over the tokens of an answer, in nats; y_w is the chosen answer, y_l the rejected one, x the prompt.
     log X₁ = log π(y_w|x) - log ref(y_w|x), log X₂ = log π(y_l|x) - log ref(y_l|x), h = log X₁ - log X₂;
-    S_w, S_l = log π(y_w|x), log π(y_l|x); R_w, R_l: those of the reference; avg_w = S_w / n_w, avg_l = S_l / n_l with n_w, n_l
-    tokens; σ: logistic function; sg: stop-gradient. Losses and terms have one entry per pair, shape [B]."""
+    S_w, S_l = log π(y_w|x), log π(y_l|x), in formulas without x; R_w, R_l: those of the reference, log ref(y_w), log ref(y_l);
+    avg_w = S_w / n_w = avg log π(y_w), avg_l = S_l / n_l = avg log π(y_l) with n_w, n_l tokens; σ: logistic function; sg:
+    stop-gradient. Losses and terms have one entry per pair, shape [B]."""
 
 
 def documentation(doc: str, formula: str, source: str, fields: Mapping[str, FieldInfo]) -> str:

@@ -201,17 +201,22 @@ class LatexWriter(Writer):
         """Write a function of its arguments."""
         inner = [self.write(argument) for argument in arguments]
         if function == "sg":
-            return r"\mathrm{sg}" + self.enclosed(inner[0], "[", "]"), ATOM
+            return self.applied(r"\mathrm{sg}", self.enclosed(inner[0], "[", "]")), ATOM
         if function == "log1mexp":
-            return r"\log" + self.enclosed(rf"1 - \exp{self.enclosed(inner[0])}"), PRODUCT
+            exponential = self.applied(r"\exp", self.enclosed(inner[0]))
+            return self.applied(r"\log", self.enclosed(f"1 - {exponential}")), PRODUCT
         if function == "matched":
             return rf"\mathrm{{sorted}}{self.enclosed(inner[1])}_{{\mathrm{{rank}}{self.enclosed(inner[0])}}}", ATOM
-        return _HEADS[function][1] + self.enclosed(", ".join(inner)), PRODUCT
+        return self.applied(_HEADS[function][1], self.enclosed(", ".join(inner))), PRODUCT
+
+    def applied(self, head: str, argument: str) -> str:
+        """Put a function's name before its argument, without the space that LaTeX puts before tall parentheses."""
+        return head + (r"\!" if argument.startswith(r"\left") else "") + argument
 
     def enclosed(self, text: str, opening: str = "(", closing: str = ")") -> str:
         """Put parentheses around a piece, as tall as it is."""
         if r"\frac" in text:
-            return rf"\!\left{opening}{text}\right{closing}"
+            return rf"\left{opening}{text}\right{closing}"
         return f"{opening}{text}{closing}"
 
 
@@ -257,7 +262,10 @@ def number_latex(value: float, *, exact: bool = False) -> str:
     rounded = f"{value:.0f}" if 999.5 <= abs(value) < 99999.5 else f"{value:#.3g}".rstrip(".")
     digits = f"{value:.6g}" if exact else rounded
     mantissa, _, exponent = digits.partition("e")
-    return rf"{mantissa} \times 10^{{{int(exponent)}}}" if exponent else digits
+    if not exponent:
+        return digits
+    factor = {"1": "", "-1": "-"}.get(mantissa, rf"{mantissa} \times ")
+    return f"{factor}10^{{{int(exponent)}}}"
 
 
 def _piece(number: str) -> tuple[str, int]:

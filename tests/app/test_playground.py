@@ -16,7 +16,19 @@ from streamlit.testing.v1 import AppTest
 
 from app.views.playground.knobs import stops
 from app.views.playground.links import read_objective, read_plane, written_objective, written_plane
-from lab.objectives import OBJECTIVES, Draws, Objective, Outcome, PairLogps, State, field, make_objective, parameter, register
+from lab.objectives import (
+    OBJECTIVES,
+    Draws,
+    Objective,
+    Outcome,
+    PairLogps,
+    State,
+    field,
+    formula_of,
+    make_objective,
+    parameter,
+    register,
+)
 from lab.plots.landscapes import computed as landscapes
 from lab.plots.landscapes.computed import Plane, along, landscape, parse_starts, written
 from lab.plots.landscapes.landscape import HELD_MARGIN
@@ -72,12 +84,20 @@ def said(elements: Any) -> list[str]:
 
 
 def formulas(at: AppTest) -> list[str]:
-    return [code.value for code in at.code]
+    """LaTeX of the formulas on the page, and the text of one that is not in the language of formulas."""
+    return [code.value for code in at.code] + [latex.value.strip("$\n") for latex in at.latex]
+
+
+def latex_of(name: str) -> str:
+    """LaTeX of an objective with its default parameters."""
+    formula = formula_of(make_objective(name))
+    assert formula is not None
+    return formula.latex
 
 
 def test_it_opens_with_dpo_beside_sgdpo() -> None:
     at = open_page()
-    assert formulas(at) == [OBJECTIVES["dpo"].formula, OBJECTIVES["sgdpo"].formula]
+    assert formulas(at) == [latex_of("dpo"), latex_of("sgdpo")]
     assert address(at) == {"A": "dpo", "B": "sgdpo"}
     assert not at.error
     assert not at.warning
@@ -93,7 +113,7 @@ def test_every_objective_can_be_chosen(name: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(landscapes, "FEW_STEPS", 3)
     at = open_page(A=name)
     assert not at.error, said(at.error)
-    assert formulas(at) == [OBJECTIVES[name].formula]
+    assert formulas(at) == [latex_of(name)]
     assert not at.exception
 
 
@@ -202,7 +222,7 @@ def test_an_objective_that_fails_leaves_the_others(own: type[Objective]) -> None
     at.toggle(key="play.A.own.fails").set_value(True).run()
     assert not at.exception
     assert said(at.error) == ["A · own cannot be drawn: KeyError: 'nothing'"]
-    assert formulas(at) == [OBJECTIVES["dpo"].formula]
+    assert formulas(at) == [latex_of("dpo")]
 
 
 def test_start_points_that_are_none_are_refused_beside_their_field() -> None:

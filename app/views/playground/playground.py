@@ -15,6 +15,7 @@ from app.text.plain import plain
 from app.views.playground.knobs import knobs
 from app.views.playground.links import Spec, read_objective, read_plane, written_objective, written_plane
 from app.widgets.figure import dark, show
+from app.widgets.formula import draw_formula
 from lab.objectives import OBJECTIVES, Objective
 from lab.plots.landscapes.computed import (
     COARSE,
@@ -185,8 +186,7 @@ def _cards(shown: Sequence[Shown]) -> None:
         with cell, st.container(border=True):
             o = one.objective
             st.markdown(f"**{plain(one.label)}**  {plain(o.title)}")
-            if o.formula:
-                st.code(o.formula, language=None, wrap_lines=True)
+            draw_formula(o)
             st.caption(plain(" ".join([f"{o.source}." if o.source else "", *_assumed(one)]).strip()))
             if one.picture.draws:
                 _draws(one)

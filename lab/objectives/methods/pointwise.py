@@ -45,7 +45,7 @@ class NCA(Objective):
 class BCO(Objective):
     """Binary Classifier Optimization for pairs: one binary classifier of single answers with the reward as logit.
 
-    δ is `delta`, a shift of both rewards.
+    `delta`, δ, shifts both rewards: z₁ = β log X₁ - δ, z₂ = -(β log X₂ - δ).
 
     Terms: logit_chosen and logit_rejected, the arguments of the two sigmoids; logit, their sum = β h. Losses are in nats.
 
