@@ -79,13 +79,14 @@ CSS = """
   {outline: 3px solid var(--st-primary-color); outline-offset: 2px;}
 .lab-fields .count {font-variant-numeric: tabular-nums; min-width: 5.5em;}
 .lab-fields .cards {display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); gap: 1rem 1.25rem;}
-.lab-fields .card {min-width: 0; max-width: max(17rem, min(42rem, 72vh));}
+.lab-fields .card {min-width: 0; max-width: max(17rem, min(42rem, 64vh));}
 .lab-fields .card {container-type: inline-size;}
 .lab-fields .head {display: flex; flex-wrap: wrap; gap: 0 0.75rem; align-items: baseline;}
 .lab-fields .rate {font-size: 0.92em;}
 .lab-fields .end, .lab-fields .symbol {display: none;}
 .lab-fields.walked .end {display: table-cell;}
-@container (min-width: 30rem) {.lab-fields .symbol {display: inline;}}
+@container (min-width: 26rem) {.lab-fields:not(.large, .walked) .symbol {display: inline;}}
+@container (min-width: 44rem) {.lab-fields .symbol {display: inline;}}
 .lab-fields .card h4 {font-size: 1.05em; font-weight: 600; margin: 0 0 0.2rem; padding: 0; color: inherit; overflow-wrap: anywhere;}
 .lab-fields .plane {position: relative; width: 100%;}
 .lab-fields canvas {position: absolute; left: 0; top: 0; width: 100%; height: 100%; pointer-events: none;}
@@ -93,14 +94,15 @@ CSS = """
 .lab-fields .under {position: absolute; pointer-events: none; background: var(--st-background-color); padding: 0.3em 0.55em;
   border: 1px solid var(--st-border-color); border-radius: var(--st-base-radius); font-size: 0.92em; white-space: pre; z-index: 2;
   font-variant-numeric: tabular-nums; display: none;}
-.lab-fields table {width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 0;}
-.lab-fields th, .lab-fields td {border: 0; border-bottom: 1px solid var(--st-border-color); padding: 0.18em 0.3em;
+.lab-fields table {width: 100%; font-size: inherit; color: inherit; border-collapse: collapse; margin: 0;
+  font-variant-numeric: tabular-nums;}
+.lab-fields th, .lab-fields td {border: 0; border-bottom: 1px solid var(--st-border-color); padding: 0.18em 0.2em;
   text-align: right; color: inherit; vertical-align: baseline;}
 .lab-fields td {white-space: nowrap;}
 .lab-fields th {font-weight: 400; text-align: left;}
 .lab-fields thead th {text-align: right; font-weight: 600;}
 .lab-fields .legend {margin: 0.4rem 0 0; font-size: 0.92em; color: inherit;}
-.lab-fields .spoken {position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);}
+.lab-fields .spoken, .lab-fields .value {position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);}
 [class*="st-key-lab-arrays-"] {position: absolute; height: 0;}
 """
 
