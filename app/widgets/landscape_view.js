@@ -161,8 +161,12 @@ const listen = (my, card) => {
 
 // The axes' pixels follow the width of the card; the plane is square.
 const layOut = (my) => {
+  const {f} = my, pen = document.createElement("canvas").getContext("2d");
+  pen.font = `${11.5 * f}px ${FONT}`;
+  const texts = my.cards.flatMap(({field}) => Object.values(field.layers).flatMap((layer) => layer.texts));
+  const right = 24 * f + Math.max(...texts.map((text) => pen.measureText(signed(text)).width));
   for (const card of my.cards) {
-    const {f} = my, left = 46 * f, top = 8 * f, right = 60 * f, bottom = 36 * f;
+    const left = 46 * f, top = 8 * f, bottom = 36 * f;
     const side = Math.max(80, card.plane.clientWidth - left - right);
     const {x, y} = card.field;
     Object.assign(card, {frame: {left, top, side}, width: left + side + right, height: top + side + bottom});

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -240,8 +241,15 @@ def _reported(key: str, on_change: Callable[[Point, str], None] | None) -> None:
         on_change(report["point"], report["quantity"])
 
 
+@lru_cache(16)
 def arrays_payload(arrays: FieldArrays) -> tuple[str, bytes]:
-    """Return an id of the arrays and the bytes that bring them to the browser: JSON with float32 numbers in base64."""
+    """Return an id of the arrays and the bytes that bring them to the browser: JSON with float32 numbers in base64.
+
+    Steps are sent instead of next positions, because float32 keeps the digits of small ones.
+    """
+    here = np.meshgrid(np.asarray(arrays.log_x1, np.float64), np.asarray(arrays.log_x2, np.float64), indexing="ij")
+    after = (arrays.next_log_x1, arrays.next_log_x2)
+    digits = max(np.finfo(values.dtype).eps for values in (arrays.log_x1, arrays.log_x2, *after))
     layers = {}
     for name in QUANTITIES:
         values = np.asarray(arrays.layers[name], np.float64)
@@ -258,7 +266,8 @@ def arrays_payload(arrays: FieldArrays) -> tuple[str, bytes]:
         "log_x1": [float(arrays.log_x1[0]), float(arrays.log_x1[-1]), len(arrays.log_x1)],
         "log_x2": [float(arrays.log_x2[0]), float(arrays.log_x2[-1]), len(arrays.log_x2)],
         "layers": layers,
-        "next": [_packed(arrays.next_log_x1), _packed(arrays.next_log_x2)],
+        "steps": [_packed(end - start) for start, end in zip(here, after)],
+        "smallest": 8 * digits * float(np.abs(here).max()),  # below it, rounding decides about a step's direction
         "attainable": base64.b64encode(np.ascontiguousarray(arrays.attainable, np.uint8).tobytes()).decode(),
         "rate": float(arrays.rate),
     }

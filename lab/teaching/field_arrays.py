@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FieldArrays:
     """An objective over a grid of N x M points, with log X1 along the first axis and log X2 along the second.
 
