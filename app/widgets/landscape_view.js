@@ -261,8 +261,8 @@ const end = (my) => {
 // Arrays lie in elements of their own, which may arrive after the view.
 const arraysOf = (my, id) => {
   if (!my.fields.has(id)) {
-    const holder = [...document.querySelectorAll(".lab-arrays")].find(({arrays}) => arrays?.id === id);
-    if (holder) my.fields.set(id, unpacked(holder.arrays));
+    const holder = [...document.querySelectorAll(".lab-arrays")].find(({arrays}) => arrays === id);
+    if (holder) my.fields.set(id, unpacked(holder.read()));
   }
   return my.fields.get(id);
 };

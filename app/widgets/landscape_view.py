@@ -108,9 +108,10 @@ CSS = """
 """
 
 HOLDER = """
-// Keeps the arrays of one field in the page until they change; the view finds them under their id.
+// Keeps the arrays of one field in the page until they change. The view finds them under their id, and reads them once.
 export default function ({data, parentElement}) {
-  parentElement.querySelector(".lab-arrays").arrays = JSON.parse(new TextDecoder().decode(data));
+  const text = (first, last) => new TextDecoder().decode(data.subarray(first, last));
+  Object.assign(parentElement.querySelector(".lab-arrays"), {arrays: text(7, 23), read: () => JSON.parse(text())});
   document.dispatchEvent(new Event("lab-arrays"));
 }
 """
@@ -273,7 +274,7 @@ def arrays_payload(arrays: FieldArrays) -> tuple[str, bytes]:
     }
     text = json.dumps(content)
     name = blake2b(text.encode(), digest_size=8).hexdigest()
-    return name, f'{{"id":"{name}",{text[1:]}'.encode()
+    return name, f'{{"id":"{name}",{text[1:]}'.encode()  # the id lies in bytes 7 to 23, so that it can be read alone
 
 
 def view_payload(titles: Sequence[tuple[str, str]], sent: Placement, *, key: str, large: bool, dark: bool) -> bytes:
