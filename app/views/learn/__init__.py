@@ -1,0 +1,1 @@
+"""The Learn page: preference objectives by experiment, without a run."""
