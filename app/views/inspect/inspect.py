@@ -19,9 +19,9 @@ from app.state.moment import go_to, moment
 from app.state.objective_in_use import objective_at
 from app.text.plain import plain
 from app.text.run_text import meanings_in_halves
-from app.views.inspect import degrees, examining, following, pair_list, virtual, what_if
+from app.views.inspect import degrees, following, pair_list, virtual, what_if
 from app.views.inspect.pair_list import open_pair
-from app.widgets import save_dialog, shortcuts, token_view
+from app.widgets import examining, save_dialog, shortcuts, token_view
 from app.widgets.figure import dark
 from app.widgets.pair_view import displayable, judgements, label_agreement
 from lab.objectives import Objective
