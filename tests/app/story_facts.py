@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import product
 
 import pytest
 import torch
 
+from app.state.recipe import build_objective
+from app.views.learn.links import read_objective, read_state
 from app.views.learn.stories import Step, load_stories
-from app.views.playground.links import read_objective
-from lab.objectives import Objective, PairLogps, State, field, make_objective, with_credit
+from lab.objectives import Objective, State, field, with_credit
+from lab.teaching import PairNumbers, Plane, pair_logps, state_of
 
 STORIES = {story.id: story for story in load_stories()}
 NUMBER = re.compile(r"(?<![\w.])[−-]?\d(?:[\d,]*\d)?(?:\.\d+)?")
@@ -21,61 +23,36 @@ EVERYWHERE = [(float(x), float(y)) for x, y in product(range(-9, 10, 3), repeat=
 """Points spread over the usual plane."""
 
 
-@dataclass(frozen=True)
-class PlaneNumbers:
-    """Ranges, lengths, reference and seed of the plane of a step."""
-
-    log_x1: tuple[float, ...]
-    log_x2: tuple[float, ...]
-    tokens: tuple[int, ...]
-    ref: tuple[float, ...]
-    seed: int
-
-
-def plane_of(step: Step) -> PlaneNumbers:
-    """The plane of a step; what its state leaves out is as on the page."""
-
-    def numbers(name: str, usual: str) -> tuple[float, ...]:
-        return tuple(float(part) for part in step.state.get(name, usual).split(","))
-
-    lengths = tuple(int(n) for n in numbers("tokens", "8,8"))
-    ranges = numbers("log_x1", "-10,10"), numbers("log_x2", "-10,10")
-    return PlaneNumbers(*ranges, lengths, numbers("ref", "-2,-2"), int(step.state.get("seed", "0")))
+def plane_of(step: Step) -> Plane:
+    """The plane that the page shows at a step."""
+    return read_state(step.state)[0].plane
 
 
 def objective(step: Step, slot: str = "A") -> Objective:
     """The objective in a slot of the page."""
-    return make_objective(**read_objective(step.state[slot]))
+    return build_objective(read_objective(step.state[slot]))
 
 
-def rows_of(step: Step) -> list[tuple[float, ...]]:
-    return [tuple(float(number) for number in row.split(",")) for row in step.state["batch"].split(";")]
+def pairs_of(step: Step) -> tuple[PairNumbers, ...]:
+    """The small batch of a step."""
+    return plane_of(step).batch
 
 
-def batch_of(rows: list[tuple[float, ...]]) -> PairLogps:
-    """Pairs given as numbers: the tokens of a side share its log-ratio evenly."""
-    longest = int(max(max(row[2:4]) for row in rows))
-    sides = {}
-    for name, side in (("chosen", 0), ("rejected", 1)):
-        mask = torch.tensor([[t < row[2 + side] for t in range(longest)] for row in rows])
-        ref = torch.tensor([[row[4 + side]] * longest for row in rows], dtype=torch.float64)
-        each = torch.tensor([[row[side] / row[2 + side]] for row in rows], dtype=torch.float64)
-        sides |= {name: torch.where(mask, ref + each, 0.0), f"{name}_mask": mask, f"ref_{name}": torch.where(mask, ref, 0.0)}
-    return PairLogps(**sides)
+def moved(pairs: Sequence[PairNumbers], pair: int, log_x1: float) -> list[PairNumbers]:
+    """The batch with another log X₁ of one pair, counted from 1."""
+    return [replace(numbers, log_x1=log_x1) if number == pair else numbers for number, numbers in enumerate(pairs, 1)]
 
 
-def table(of: Objective, rows: list[tuple[float, ...]]) -> dict[str, list[float]]:
+def table(of: Objective, pairs: Sequence[PairNumbers]) -> dict[str, list[float]]:
     """Terms of every pair when the batch is the first one of a training."""
-    pairs = batch_of(rows)
-    terms = with_credit(of, pairs, of.initial_state(), {}, training=True).outcome.terms
+    batch = pair_logps(pairs, of)
+    terms = with_credit(of, batch, of.initial_state(), {}, training=True).outcome.terms
     return {name: value.tolist() for name, value in terms.items()}
 
 
 def statistics(step: Step, of: Objective) -> State:
-    """Moving statistics after the batch of the step."""
-    if not of.initial_state():
-        return {}
-    return of(batch_of(rows_of(step)), of.initial_state(), {}, training=True)[1]
+    """Moving statistics after one training step on the small batch."""
+    return state_of(of, pairs_of(step))
 
 
 class Here:
@@ -92,15 +69,10 @@ class Here:
 def terms_at(step: Step, of: Objective, point: tuple[float, float]) -> dict[str, float]:
     """Terms of the pair at a point of the plane, in the step's lengths and reference."""
     plane = plane_of(step)
-    pairs = batch_of([(*point, *plane.tokens, *plane.ref)])
+    pairs = pair_logps([PairNumbers(*point, plane.tokens, plane.ref)], of)
     draws = of.draw(pairs, torch.Generator().manual_seed(plane.seed))
     outcome = with_credit(of, pairs, statistics(step, of), draws, training=False).outcome
     return {name: float(value[0]) for name, value in outcome.terms.items()}
-
-
-def moved(rows: list[tuple[float, ...]], pair: int, log_x1: float) -> list[tuple[float, ...]]:
-    """The batch with another log X₁ of one pair, counted from 1."""
-    return [(log_x1, *row[1:]) if number == pair else row for number, row in enumerate(rows, 1)]
 
 
 class Facts:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from app.views.learn.knobs import stops
+from app.views.learn.links import LearnState, read_state, write_state
 from app.views.learn.stories import FOLDER, STATE, read_folder, read_story
-from app.views.playground.links import written_objective
-from lab.glossary import FIELD_QUANTITIES
+from lab.teaching import PairNumbers, Plane
 from tests.app import test_story_facts, test_story_facts_batch
-from tests.app.story_facts import STORIES, objective, plane_of, rows_of
+from tests.app.story_facts import STORIES, objective, plane_of
 
 STEPS = [(story.id, number) for story in STORIES.values() for number in range(1, len(story.steps) + 1)]
 
@@ -24,6 +25,14 @@ def test_there_are_six_stories_in_order() -> None:
     assert all(answers.count(index) >= 5 for index in range(3)), "the place of the right choice must not give it away"
 
 
+def test_the_guide_links_to_every_story_and_to_no_other() -> None:
+    guide = FOLDER.parent
+    for story in STORIES.values():
+        assert f"[{story.title}](learn?story={story.id}&step=1) | " in (guide / "learn.md").read_text(encoding="utf-8")
+    links = [re.findall(r"\(learn\?story=([\w-]+)", path.read_text(encoding="utf-8")) for path in guide.glob("*.md")]
+    assert {name for names in links for name in names} == STORIES.keys()
+
+
 def test_every_step_has_a_test_of_its_facts() -> None:
     assert {f"test_{story.replace('-', '_')}_{number}" for story, number in STEPS} <= vars(test_story_facts).keys() | vars(
         test_story_facts_batch
@@ -32,28 +41,31 @@ def test_every_step_has_a_test_of_its_facts() -> None:
 
 @pytest.mark.parametrize(("story", "number"), STEPS)
 def test_the_state_of_a_step_is_one_of_the_page(story: str, number: int) -> None:
-    step = STORIES[story].steps[number - 1]
-    plane, state = plane_of(step), step.state
-    for slot in {"A", "B", "C"} & state.keys():
-        assert written_objective(objective(step, slot)) == state[slot]
-        assert not objective(step, slot).warnings()
-    assert state["view"] in ("field", "batch", "pilots", "degrees", "model")
-    assert (state["view"] == "field") == ("point" in state) == ("quantity" in state)
-    assert ("batch" in state) == (state["view"] == "batch" or "alpha_dpo" in state["A"])
-    assert ("text" in state) == ("degrees" in state) == (state["view"] == "degrees")
-    if "point" in state:
-        assert state["quantity"] in FIELD_QUANTITIES
-        x1, x2 = (float(number) for number in state["point"].split(","))
-        assert plane.log_x1[0] <= x1 <= plane.log_x1[1]
-        assert plane.log_x2[0] <= x2 <= plane.log_x2[1]
-    if "batch" in state:
-        rows = rows_of(step)
-        assert 4 <= len(rows) <= 12
-        assert all(len(row) == 6 and min(row[2:4]) >= 1 and max(row[4:]) <= 0 for row in rows)
-    if "rate" in state:
-        assert float(state["rate"]) > 0
-    if "degrees" in state:
-        assert 2 <= int(state["degrees"]) <= 8
+    given = STORIES[story].steps[number - 1].state
+    state, complaints = read_state(given)
+    assert complaints == []
+    written, usual = write_state(state), {"point": "0,0", "quantity": "loss", "view": "field", "degrees": "4"}
+    assert {name: value for name, value in given.items() if usual.get(name) != value} == written
+    for slot in state.objectives:
+        assert not objective(STORIES[story].steps[number - 1], slot).warnings()
+    assert (given["view"] == "field") == ("point" in given) == ("quantity" in given)
+    assert ("batch" in given) == (given["view"] == "batch" or "alpha_dpo" in given["A"])
+    assert ("text" in given) == ("degrees" in given) == (given["view"] == "degrees")
+    assert "batch" not in given or 4 <= len(state.plane.batch) <= 12
+
+
+@pytest.mark.parametrize(
+    ("story", "number", "slot", "parameter", "value"),
+    [
+        ("pilot", 4, "A", "r1", 1.0),
+        ("margin", 1, "A", "gamma_beta_ratio", 0.0),
+        ("margin", 4, "B", "alpha", 0.2),
+        ("stop-gradient", 4, "A", "alpha", 0.1),
+    ],
+)
+def test_a_slider_reaches_the_value_that_a_step_asks_for(story: str, number: int, slot: str, parameter: str, value: float) -> None:
+    chosen = objective(STORIES[story].steps[number - 1], slot)
+    assert value in stops(type(chosen).model_fields[parameter], getattr(chosen, parameter))
 
 
 @pytest.mark.parametrize(("story", "number"), STEPS)
@@ -128,4 +140,7 @@ def test_too_few_steps_and_a_repeated_id_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_parameters_of_a_step_are_those_of_the_address() -> None:
-    assert {key for story in STORIES.values() for step in story.steps for key in step.state} <= {*STATE}
+    plane = Plane((-1, 1), (-1, 1), (2, 2), (-1, -1), (PairNumbers(1, 1),), 1, "before the first step")
+    specs = {slot: {"name": "dpo"} for slot in "ABC"}
+    everything = LearnState(specs, plane, (0.5, 0.5), "ratio", 1.0, "batch", "log_x1", "Text.", 3)
+    assert {*STATE} == write_state(everything).keys()

@@ -6,6 +6,7 @@ A test of a step names every number in its text: one that no line computes, and 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from math import exp
 
 import pytest
@@ -15,16 +16,16 @@ from lab.objectives import AlphaDPO, flow
 from lab.pairs import removed_spans
 from lab.pairs.degrade import DECISION, degrade
 from lab.pairs.rake import STOP_WORDS, key_phrases
+from lab.teaching import PairNumbers, pair_logps
 from tests.app.story_facts import (
     EVERYWHERE,
     STORIES,
     Here,
-    batch_of,
     facts,
     moved,
     objective,
+    pairs_of,
     plane_of,
-    rows_of,
     statistics,
     table,
     terms_at,
@@ -44,17 +45,17 @@ def test_margin_1() -> None:
         step.states("2", exp(without))
         step.states("0.5", simpo.gamma_beta_ratio)
         ahead = step.point("(4, 0)")
-        pairs = batch_of([(*ahead, 8, 8, -2, -2)])
+        pairs = pair_logps([PairNumbers(*ahead)])
         step.states("0.5", float(pairs.avg_w - pairs.avg_l))
         step.states("0.693", Here(step.step, simpo, ahead).loss)
 
 
 def test_margin_2() -> None:
     with facts("margin", 2) as step:
-        simpo, rows = objective(step.step), rows_of(step.step)
+        simpo, rows = objective(step.step), pairs_of(step.step)
         before, after = table(simpo, rows), table(simpo, moved(rows, 2, 12))
         step.answers("Only row 2, and its target margin stays 4")
-        step.states("4", rows[1][0])
+        step.states("4", rows[1].log_x1)
         assert before["target_margin"] == after["target_margin"] == pytest.approx([4.0] * 6)
         changed = [pair for pair in range(1, 7) if any(before[name][pair - 1] != after[name][pair - 1] for name in before)]
         assert changed == [2]
@@ -67,24 +68,24 @@ def test_margin_2() -> None:
 
 def test_margin_3() -> None:
     with facts("margin", 3) as step:
-        alpha_dpo, rows = objective(step.step), rows_of(step.step)
+        alpha_dpo, rows = objective(step.step), pairs_of(step.step)
         gaps = table(alpha_dpo, rows)["gap"]
         step.states("0.25", gaps[0])
         step.states("0.50", gaps[1])
         step.answers("Pair 2")
-        shorter = [(*rows[0][:2], rows[1][2], *rows[0][3:]), *rows[1:]]
+        shorter = [replace(rows[0], tokens=rows[1].tokens), *rows[1:]]
         step.states("0.75", table(alpha_dpo, shorter)["gap"][0])
-        for number, value in (("6", rows[0][0]), ("24", rows[0][2]), ("4", rows[1][0]), ("8", rows[1][2]), ("0", rows[0][1])):
+        for number, value in (("6", rows[0][0]), ("24", rows[0][2]), ("4", rows[1].log_x1), ("8", rows[1][2]), ("0", rows[0][1])):
             step.states(number, value)
-        assert rows[1][1] == 0
+        assert rows[1].log_x2 == 0
         step.given("1", "2")
-        pairs = batch_of(rows)
+        pairs = pair_logps(rows)
         assert gaps == pytest.approx((pairs.X1 / pairs.n_w - pairs.X2 / pairs.n_l).tolist())
 
 
 def test_margin_4() -> None:
     with facts("margin", 4) as step:
-        simpo, alpha_dpo, rows = objective(step.step), objective(step.step, "B"), rows_of(step.step)
+        simpo, alpha_dpo, rows = objective(step.step), objective(step.step, "B"), pairs_of(step.step)
         zero = table(alpha_dpo, rows)
         step.states("0", alpha_dpo.alpha)
         assert table(simpo, rows)["loss"] == zero["loss"]
@@ -106,15 +107,15 @@ def test_margin_4() -> None:
 
 def test_margin_5() -> None:
     with facts("margin", 5) as step:
-        rows = rows_of(step.step)
+        rows = pairs_of(step.step)
         simpo, alpha_dpo = (table(objective(step.step, slot), rows) for slot in "AB")
         for pair in (2, 4):
             step.states(str(pair), pair)
             step.states("0.313", simpo["loss"][pair - 1])
             step.states("0.336", simpo["weight_chosen"][pair - 1])
         step.states("0", alpha_dpo["gap"][3])
-        assert rows[3][:2] == (0, 0)
-        assert rows[3][4] > rows[3][5]
+        assert (rows[3].log_x1, rows[3].log_x2) == (0, 0)
+        assert rows[3].ref[0] > rows[3].ref[1]
         step.states("0.883", alpha_dpo["weight_chosen"][1])
         step.states("0.133", alpha_dpo["weight_chosen"][3])
         step.answers("Pair 2")
@@ -126,7 +127,7 @@ def test_margin_5() -> None:
 
 def test_margin_6() -> None:
     with facts("margin", 6) as step:
-        alpha_dpo, rows = objective(step.step), rows_of(step.step)
+        alpha_dpo, rows = objective(step.step), pairs_of(step.step)
         before, after = table(alpha_dpo, rows), table(alpha_dpo, moved(rows, 2, 12))
         step.states("0.50", before["gap"][1])
         step.states("0.50", before["gap"][2])
@@ -139,11 +140,11 @@ def test_margin_6() -> None:
         first, second = (torch.tensor(column["gap"]) for column in (before, after))
         assert second.mean() > first.mean()
         assert second.std() > first.std()
-        step.states("4", rows[1][0])
+        step.states("4", rows[1].log_x1)
         step.given("2", "3", "12")
         # After an earlier batch, the moving averages dampen what one pair does.
-        state = alpha_dpo(batch_of(rows), alpha_dpo.initial_state(), {}, training=True)[1]
-        later = alpha_dpo(batch_of(moved(rows, 2, 12)), state, {}, training=True)[0].terms["target_margin"]
+        state = alpha_dpo(pair_logps(rows), alpha_dpo.initial_state(), {}, training=True)[1]
+        later = alpha_dpo(pair_logps(moved(rows, 2, 12)), state, {}, training=True)[0].terms["target_margin"]
         assert after["target_margin"][2] < float(later[2]) < before["target_margin"][2]
 
 
@@ -154,7 +155,7 @@ def test_stop_gradient_1() -> None:
     with facts("stop-gradient", 1) as step:
         step.states("9.00", step.at("(2, −2)").loss)
         step.answers("Only in the pushes")
-        assert max(abs(number) for row in rows_of(step.step) for number in row[:2]) < 1
+        assert max(abs(value) for pair in pairs_of(step.step) for value in (pair.log_x1, pair.log_x2)) < 1
         for point in EVERYWHERE:
             one, other = (Here(step.step, objective(step.step, slot), point) for slot in "AB")
             assert other.loss == pytest.approx(one.loss)
@@ -170,7 +171,7 @@ def test_stop_gradient_2() -> None:
         assert free.push_rejected < 0 < kept.push_rejected
         alpha_dpo = objective(step.step, "B")
         assert isinstance(alpha_dpo, AlphaDPO)
-        std = float(torch.tensor(table(alpha_dpo, rows_of(step.step))["gap"]).std())
+        std = float(torch.tensor(table(alpha_dpo, pairs_of(step.step))["gap"]).std())
         step.states("2", alpha_dpo.alpha / std)
         margin, d = (
             [value(terms_at(step.step, alpha_dpo, point)) for point in ((0.0, 0.0), (4.0, 0.0))]
@@ -207,7 +208,7 @@ def test_stop_gradient_3() -> None:
 def test_stop_gradient_4() -> None:
     with facts("stop-gradient", 4) as step:
         free, point = objective(step.step), (0.0, 0.0)
-        gaps = torch.tensor(table(free, rows_of(step.step))["gap"])
+        gaps = torch.tensor(table(free, pairs_of(step.step))["gap"])
         step.states("0", float(gaps.mean()))
         step.states("0.1", float(gaps.std()))
         step.states("0.2", free.alpha)

@@ -15,21 +15,8 @@ STEPS, CHOICES = (4, 6), (2, 4)
 """Smallest and largest number of steps in a story, and of choices in a step."""
 
 STATE = (
-    "A",
-    "B",
-    "C",
-    "log_x1",
-    "log_x2",
-    "tokens",
-    "ref",
-    "seed",
-    "point",
-    "quantity",
-    "rate",
-    "view",
-    "batch",
-    "text",
-    "degrees",
+    *("A", "B", "C", "log_x1", "log_x2", "tokens", "ref", "seed", "statistics", "batch"),
+    *("point", "quantity", "rate", "view", "along", "text", "degrees"),
 )
 """Address parameters of the page that a step may set. Those it leaves out have the page's defaults."""
 
