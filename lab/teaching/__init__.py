@@ -1,0 +1,1 @@
+"""Teaching: what the Learn page and the lessons compute, without the dashboard."""
