@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from lab.objectives import Objective, State, with_credit
-from lab.pairs import Pair
 from lab.progress import StageProgress
 from lab.run.config import TrainConfig
 from lab.training.data.encoded_pairs import EncodedPair, encode_known
@@ -28,13 +27,13 @@ from lab.training.data.schedule import BatchSchedule
 from lab.training.data.statistics import dataset_state, statistics_due, without_spread
 from lab.training.data.training_pairs import TrainingPairs
 from lab.training.evaluation.gradient_by_layer import split_gradients, with_updates
-from lab.training.metrics import host_terms, token_rows
 from lab.training.optimizer import adamw
 from lab.training.setup.run_context import RunContext, new_degree_head
 from lab.training.step import StepResult, accumulate, pair_logps
 from lab.whatif.margins import margin_changes, margins
 from lab.world import World
 
+from .step_record import ModelStep, step_terms, step_tokens
 from .world_model import world_model
 
 KEPT = 12
@@ -42,61 +41,6 @@ KEPT = 12
 
 OTHERS = 40
 """Held-out pairs whose margins are measured after every step."""
-
-TOKEN_COLUMNS = ["row", "pair", "side", "ids", "logps", "ref_logps", "credit", "pilot", "logps_after"]
-
-
-@dataclass(frozen=True)
-class ModelStep:
-    """One optimizer step and its effect.
-
-    Attributes:
-        number: Number of the step, from 1.
-        learning_rate: Its learning rate.
-        pairs: The batch, B pairs.
-        terms: Terms of the objective before the step, one row per pair of the batch, with the column pair (id).
-        terms_after: The same pairs under the new weights, with the statistics and random draws of the step.
-        tokens: Two rows per pair: row (its place in the batch), pair, side, and arrays [T] of ids, logps, ref_logps (nats),
-            credit, pilot (None without one) and logps_after.
-        layers: Gradient by layer before clipping, in the columns of `Run.layers`: step, layer, norm_chosen, norm_rejected, cosine,
-            update_ratio.
-        grad_norm: Norm of the whole gradient before clipping.
-        moved: Norm of the change of all weights.
-        others: Held-out pairs in the columns of `lab.whatif.margins.margin_changes`, by decreasing change of the margin.
-        seconds: Duration.
-    """
-
-    number: int
-    learning_rate: float
-    pairs: tuple[Pair, ...]
-    terms: pd.DataFrame
-    terms_after: pd.DataFrame
-    tokens: pd.DataFrame
-    layers: pd.DataFrame
-    grad_norm: float
-    moved: float
-    others: pd.DataFrame
-    seconds: float
-
-    @property
-    def loss_before(self) -> float:
-        """Mean loss of the batch before the step, in nats."""
-        return float(self.terms["loss"].mean())
-
-    @property
-    def loss_after(self) -> float:
-        """Mean loss of the batch after the step, in nats."""
-        return float(self.terms_after["loss"].mean())
-
-    @property
-    def helped(self) -> pd.DataFrame:
-        """The held-out pairs whose margin grew, largest change first."""
-        return self.others[self.others["margin_change"] > 0]
-
-    @property
-    def hurt(self) -> pd.DataFrame:
-        """The held-out pairs whose margin shrank, largest change first."""
-        return self.others[self.others["margin_change"] < 0].iloc[::-1]
 
 
 @dataclass(frozen=True)
@@ -195,6 +139,11 @@ class ModelSteps:
     def can_go_back(self) -> bool:
         """Whether the latest step can be taken back."""
         return bool(self._snapshots)
+
+    @property
+    def size(self) -> int:
+        """Number of trained weights of the model."""
+        return sum(p.numel() for p in self._context.policy.parameters().values())
 
     @property
     def tokenizer(self) -> Any:
@@ -303,9 +252,9 @@ class ModelSteps:
             number=number,
             learning_rate=self.learning_rate,
             pairs=tuple(context.data.pairs[pair.id] for pair in batch),
-            terms=_terms(batch, result),
-            terms_after=_terms(batch, after),
-            tokens=_tokens(batch, result, after),
+            terms=step_terms(batch, result),
+            terms_after=step_terms(batch, after),
+            tokens=step_tokens(batch, result, after),
             layers=pd.DataFrame(rows),
             grad_norm=norm,
             moved=_distance(named, weights),
@@ -369,19 +318,6 @@ class ModelSteps:
     def _forget_gradients(self) -> None:
         for parameter in self._parameters:
             parameter.grad = None
-
-
-def _terms(batch: Sequence[EncodedPair], result: StepResult) -> pd.DataFrame:
-    return pd.DataFrame({"pair": [pair.id for pair in batch], **host_terms(result.credited)})
-
-
-def _tokens(batch: Sequence[EncodedPair], result: StepResult, after: StepResult) -> pd.DataFrame:
-    pairs = list(batch)
-    cells = [
-        (place % len(pairs), row.pair, row.side, row.ids, row.logps, row.ref_logps, row.credit, row.pilot, new.logps)
-        for place, (row, new) in enumerate(zip(token_rows(pairs, result), token_rows(pairs, after)))
-    ]
-    return pd.DataFrame(cells, columns=TOKEN_COLUMNS)
 
 
 def _distance(named: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> float:

@@ -104,17 +104,19 @@ def test_two_objectives_begin_with_the_same_weights_and_see_the_same_batches(wor
 
 def test_the_first_step_is_that_of_a_run(world, tmp_path):
     """Train one step on the world's pairs; compare its recorded numbers and its weights."""
-    settings = {"batch_size": 4, "learning_rate": RATE, "seed": SEED, "schedule": "constant", "warmup_ratio": 0.0}
+    rate = 1e-4  # AdamW's first step has this size, whatever the gradient, so that a rounding error near 0 counts in full
+    settings = {"batch_size": 4, "learning_rate": rate, "seed": SEED, "schedule": "constant", "warmup_ratio": 0.0}
     settings |= {"evaluate": False, "steps": 1, "device": "cpu"}
     run = lab.train("dpo", world.pairs_path, world.model_dir, run_dir=tmp_path / "run", background=False, **settings)
     assert run.state == "finished", run.error
-    steps = opened(world)
+    steps = opened(world, learning_rate=rate)
     record = steps.step()
     recorded = run.reader.pairs.batch(1).set_index("pair")
     assert list(record.terms["pair"]) == [pair.id for pair in record.pairs]
     for term in record.terms.columns.drop("pair"):
         expected = recorded.loc[record.terms["pair"], term]
-        np.testing.assert_allclose(record.terms[term], expected, rtol=1e-6, atol=1e-6, err_msg=term)
+        near = 1e-5 if term.startswith("log_ratio") else 1e-6  # differences of sums of about 100 nats in float32
+        np.testing.assert_allclose(record.terms[term], expected, rtol=1e-6, atol=near, err_msg=term)
     layers = run.layers()
     for column in ("norm_chosen", "norm_rejected", "cosine", "update_ratio"):
         np.testing.assert_allclose(record.layers[column], layers[column], rtol=1e-4, err_msg=column)
@@ -161,8 +163,13 @@ def margin(objective: Objective, policy: Policy, reference: Policy, pair) -> flo
 
 def test_a_step_raises_the_margin_of_its_own_batch_and_records_both_sides_of_it(world):
     record = opened(world).step()
-    assert record.loss_before == pytest.approx(np.log(2), abs=1e-5)
-    assert record.loss_after < record.loss_before
+    before, after = record.mean("loss")
+    assert before == pytest.approx(np.log(2), abs=1e-5)
+    assert after < before
+    table = record.pair_table()
+    assert list(table.columns[:4]) == ["loss", "loss_after", "margin", "margin_after"]
+    assert (table["margin_after"] - table["margin"]).mean() > 0
+    assert {*record.terms.columns} - {"pair"} <= {*table.columns}
     gain = (record.terms_after["log_ratio_chosen"] - record.terms_after["log_ratio_rejected"]).mean()
     assert gain > 0
     tokens = record.tokens[(record.tokens["row"] == 1) & (record.tokens["side"] == "rejected")].iloc[0]
@@ -183,7 +190,7 @@ def test_the_learning_rate_can_be_changed_and_0_moves_nothing(world):
     assert same(steps.weights, before)
     assert record.moved == 0
     assert (record.others["margin_change"] == 0).all()
-    assert record.loss_after == record.loss_before
+    assert record.mean("loss")[0] == record.mean("loss")[1]
     steps.learning_rate = float("nan")
     with pytest.raises(ValueError, match="learning_rate"):
         steps.step()
