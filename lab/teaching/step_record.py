@@ -53,8 +53,9 @@ class ModelStep:
     seconds: float
 
     def mean(self, term: str) -> tuple[float, float]:
-        """Return the mean of a term over the batch, before and after the step."""
-        return float(self.terms[term].mean()), float(self.terms_after[term].mean())
+        """Return the mean of a term over the batch, before and after the step; pairs that lack an optional term are left out."""
+        whole = term in CHANGING  # every pair has these, so that NaN is an overflow and must not be hidden
+        return float(self.terms[term].mean(skipna=not whole)), float(self.terms_after[term].mean(skipna=not whole))
 
     def pair_table(self) -> pd.DataFrame:
         """Return one row per pair of the batch: the terms that the step changes before and after it, then all others before it."""

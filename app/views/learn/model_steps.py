@@ -161,7 +161,7 @@ def _controls(models: Sequence[ModelSteps], playing: bool) -> None:
                 args=(PLAYED,),
                 help=f"Take a step every {INTERVAL:g} seconds, at most {PLAYED} of them.",
             )
-        st.button("Step", icon=":material/skip_next:", shortcut="S", type="primary", on_click=_take, args=(models,))
+        st.button("Step", icon=":material/skip_next:", shortcut="S", on_click=_take, args=(models,))
         st.button(
             "Step back",
             icon=":material/skip_previous:",
