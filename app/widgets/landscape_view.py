@@ -250,7 +250,7 @@ def arrays_payload(arrays: FieldArrays) -> tuple[str, bytes]:
     """
     here = np.meshgrid(np.asarray(arrays.log_x1, np.float64), np.asarray(arrays.log_x2, np.float64), indexing="ij")
     after = (arrays.next_log_x1, arrays.next_log_x2)
-    digits = max(np.finfo(values.dtype).eps for values in (arrays.log_x1, arrays.log_x2, *after))
+    digits = max(float(np.finfo(values.dtype).eps) for values in (arrays.log_x1, arrays.log_x2, *after))
     layers = {}
     for name in QUANTITIES:
         values = np.asarray(arrays.layers[name], np.float64)
