@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from lab.objectives import Objective, formula_of
@@ -14,3 +16,9 @@ def draw_formula(objective: Objective) -> None:
         st.latex(formula.latex)
     elif objective.formula:
         st.code(objective.formula, language=None, wrap_lines=True)
+
+
+def aligned(lines: Sequence[str]) -> str:
+    """Return LaTeX equations below each other, aligned at their first equals sign."""
+    rows = [" &= ".join(line.split(" = ", 1)) for line in lines]
+    return r"\begin{aligned} " + r" \\ ".join(rows) + r" \end{aligned}"

@@ -9,8 +9,8 @@ import pandas as pd
 import streamlit as st
 
 import lab
+from app.state.learn_address import LearnState
 from app.text.plain import plain
-from app.views.learn.links import LearnState
 from app.views.learn.shown import Shown
 from app.widgets.figure import dark, show
 from lab.errors import LabError
@@ -27,6 +27,8 @@ COLUMNS = {
     "ref_w": ("Reference, chosen", "The reference's log-prob of each token of the chosen answer, nats."),
     "ref_l": ("Reference, rejected", "The reference's log-prob of each token of the rejected answer, nats."),
 }
+
+LENGTHS = {"tokens_chosen": "n_w", "tokens_rejected": "n_l"}
 
 
 def draw(shown: Sequence[Shown], state: LearnState, opening: LearnState, prefix: str) -> LearnState:
@@ -61,7 +63,9 @@ def _editor(state: LearnState, opening: LearnState, prefix: str) -> tuple[PairNu
         num_rows="dynamic",
         key=f"{prefix}.batch.{version}",
         column_config={
-            name: st.column_config.NumberColumn(label, help=help_text, required=True, step=1 if name.startswith("n_") else None)
+            name: st.column_config.NumberColumn(
+                label, help=help_text, required=True, step=1 if name.startswith("n_") else None, width="small"
+            )
             for name, (label, help_text) in COLUMNS.items()
         },
         hide_index=False,
@@ -127,7 +131,9 @@ def _pictures(tables: dict[str, pd.DataFrame], prefix: str) -> None:
         st.dataframe(
             table,
             column_config={
-                name: st.column_config.NumberColumn(f"{entry(name).symbol}", help=plain(entry(name).meaning), format="%.4g")
+                name: st.column_config.NumberColumn(
+                    LENGTHS.get(name, entry(name).symbol), help=plain(entry(name).meaning), format="%.4g", width="small"
+                )
                 for name in table.columns
             },
         )
@@ -146,7 +152,17 @@ def _influence(label: str, objective: Objective, batch: Sequence[PairNumbers], p
             "Side", ["chosen", "rejected"], default="chosen", required=True, key=f"{key}.side", persist_state="page"
         )
         change = third.slider("Change (nats)", -10.0, 10.0, 4.0, 0.5, key=f"{key}.change", persist_state="page")
-        st.dataframe(influence(objective, batch, row - 1, side, change, seed=plane.seed, statistics=plane.statistics))
+        st.dataframe(
+            influence(
+                objective,
+                batch,
+                row - 1,
+                "chosen" if side == "chosen" else "rejected",
+                change,
+                seed=plane.seed,
+                statistics=plane.statistics,
+            )
+        )
         note = influence_note(objective, plane.statistics)
         moved = f"Every pair before and after the {side} log-ratio of pair {row} alone moves by {change:g} nats."
         st.caption(plain(note or moved))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app.views.learn.links import DIRECTIONS, LearnState
+from app.state.learn_address import DIRECTIONS, LearnState
 from app.views.learn.shown import Shown
 from app.widgets.figure import dark, show
 from lab.plots.landscapes.slices import cut, slices_figure

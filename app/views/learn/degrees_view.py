@@ -8,8 +8,8 @@ import pandas as pd
 import streamlit as st
 
 import lab
+from app.state.learn_address import MOST_DEGREES, LearnState
 from app.text.plain import plain
-from app.views.learn.links import MOST_DEGREES, LearnState
 from app.widgets import examining
 from app.widgets.degraded_text import marked
 from lab.errors import LabError

@@ -8,14 +8,13 @@ from dataclasses import replace
 import streamlit as st
 import torch
 
+from app.state.learn_address import LearnState
 from app.text.plain import plain
 from app.views.learn import settings
-from app.views.learn.links import LearnState
 from app.views.learn.shown import Shown, compute
 from app.widgets.figure import dark
-from app.widgets.formula import draw_formula
+from app.widgets.formula import aligned, draw_formula
 from app.widgets.landscape_view import FieldPicture, show_fields
-from lab.glossary import FIELD_QUANTITIES
 from lab.objectives import formula_of, numbers_of
 from lab.teaching.plane import COARSE, FINE
 
@@ -30,7 +29,6 @@ def draw(shown: Sequence[Shown], state: LearnState, opening: LearnState, prefix:
         large=state.projector,
         dark=dark(),
     )
-    st.caption(plain(FIELD_QUANTITIES[quantity].meaning))
     if point != state.point:  # what was computed belongs to the point before
         shown = compute({one.slot: one.objective for one in shown}, replace(state, point=point))
     for cell, one in zip(st.columns(len(shown)), shown):
@@ -46,8 +44,8 @@ def _card(one: Shown, prefix: str) -> None:
     draw_formula(objective)
     if formula_of(objective) is not None:
         st.caption("At the point, with its numbers:")
-        for line in numbers_of(objective, reading.logps, reading.outcome, reading.state, 0):
-            st.latex(line.latex)
+        lines = numbers_of(objective, reading.logps, reading.outcome, reading.state, 0)
+        st.latex(aligned([line.latex for line in lines]))
     st.caption(plain(" ".join([f"{objective.source}." if objective.source else "", *_assumed(one)]).strip()))
     if reading.draws:
         with st.container(horizontal=True, vertical_alignment="center"):

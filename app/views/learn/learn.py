@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import streamlit as st
 
+from app.state.learn_address import VIEWS, LearnState, read_state, write_state
 from app.text.plain import plain
 from app.views.learn import batch_view, curves_view, degrees_view, field_view, model_steps, pilots_view, settings, story_panel
-from app.views.learn.links import VIEWS, LearnState, read_state, write_state
 from app.views.learn.shown import Shown, compute
 from app.widgets.figure import dark
 from lab.teaching import cell_source

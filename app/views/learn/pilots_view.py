@@ -8,9 +8,9 @@ from dataclasses import replace
 import streamlit as st
 
 import lab
+from app.state.learn_address import LearnState
 from app.text.plain import markup, plain
 from app.views.learn import settings
-from app.views.learn.links import LearnState
 from app.views.learn.shown import Shown
 from app.widgets.figure import dark, show
 from lab.errors import LabError

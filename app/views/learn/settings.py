@@ -7,14 +7,16 @@ from typing import Any
 
 import streamlit as st
 
+from app.state.learn_address import SLOTS, LearnState, Spec
 from app.state.recipe import build_objective, changed_parameters
 from app.text.labels import objective_label
 from app.text.plain import plain
 from app.views.learn.knobs import knobs
-from app.views.learn.links import SLOTS, LearnState, Spec
 from lab.objectives import OBJECTIVES, Objective
 from lab.teaching import PairNumbers, Plane
-from lab.teaching.plane import FURTHEST, LOWEST_REF, MOST_TOKENS
+
+REACH, LONG, LOW = 50.0, 64, -8.0
+"""Ends of the sliders of the plane, unless a link needs more: nats in either direction, tokens, nats per token."""
 
 FIRST = ("sgdpo", "alpha_dpo", "spo", "dpo", "simpo")
 """Objectives that the choice begins with."""
@@ -92,7 +94,8 @@ def plane(opening: LearnState, batch: tuple[PairNumbers, ...], prefix: str) -> P
         return st.slider(label, *limits, value, step, "%g", key=f"{prefix}.{key}", help=help_text, persist_state="page")
 
     with st.expander("Pair and plane", expanded=False):
-        lengths, levels, reach = (1, MOST_TOKENS), (LOWEST_REF, 0.0), (-FURTHEST, FURTHEST)
+        furthest = max(REACH, *(abs(end) for end in (*start.log_x1, *start.log_x2)))
+        lengths, levels, reach = (1, max(LONG, *start.tokens)), (min(LOW, *start.ref), 0.0), (-furthest, furthest)
         n_w = slider("Tokens of the chosen answer", lengths, start.tokens[0], 1, "n_w", "Its length, n_w.")
         n_l = slider("Tokens of the rejected answer", lengths, start.tokens[1], 1, "n_l", "Its length, n_l.")
         level = "The reference's log-prob of each of its tokens; without a reference: the policy's log-prob at log-ratio 0."

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from app.state.learn_address import LearnState
 from app.text.plain import plain
-from app.views.learn.links import LearnState
 from lab.objectives import Objective
 from lab.teaching import FieldArrays, Reading, field_arrays, read_point
 
