@@ -249,7 +249,7 @@ class Clicker:
         given = {name: self.rng.choice(values)[:500] for name in self.rng.sample(names, self.rng.randint(0, 4))}
         path = self.rng.choice((*PAGES, "live"))
         address = f"{self.server.address}/{path}"
-        query = urllib.parse.urlencode(given)
+        query = urllib.parse.urlencode(given, errors="replace")
         target = f"{address}?{query}" if query else address
         must(f"an answer at /{path}", lambda: self.page.goto(target, wait_until="commit", timeout=60_000))
         menu = self.page.get_by_role("link", name="Learn").first

@@ -17,7 +17,7 @@ STATE, OPENING, GENERATION, WRITTEN = "learn.state", "learn.opening", "learn.gen
 """In the session: the page's state; its state when the widgets were made, the number of their set, and the address last written."""
 
 PROJECTOR = """<style>
-html {font-size: 21px;}
+html, :root {font-size: 21px !important;}
 [data-testid="stMain"] {line-height: 1.5;}
 [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] * {font-size: 1rem !important; color: inherit !important;}
 </style>"""

@@ -113,9 +113,9 @@ def _one(label: str, objective: Objective, tokens: PairTokens, seed: int, prefix
     names = [name for name in ("pilot_chosen", "pilot_rejected", "weight_chosen", "weight_rejected") if name in now.terms]
     for cell, name in zip(st.columns(len(names)), names):
         cell.metric(
-            f"{entry(name).title}, {entry(name).symbol}",
+            entry(name).symbol,
             f"{now.terms[name]:.3g}",
-            help=plain(f"{entry(name).meaning} Over {DRAWS:,} draws: mean {many[name].mean():.3g}, std {many[name].std():.2g}."),
+            help=plain(f"{entry(name).title}. {entry(name).meaning} Over {DRAWS:,} draws: mean {many[name].mean():.3g}, std {many[name].std():.2g}."),
         )
     if {"pilot_chosen", "pilot_rejected"} <= now.terms.keys():
         for column, weights in zip(st.columns(2), (False, True)):

@@ -127,7 +127,7 @@ def _check_keys(place: str, content: Mapping[str, Any], kinds: Mapping[str, type
         if key not in content:
             raise ValueError(f"{place} has no {key}; add it.")
         value = content[key]
-        if type(value) is not kind or (kind is str and not value.strip()):
+        if type(value) is not kind or (isinstance(value, str) and not value.strip()):
             raise ValueError(
                 f"{place}: {key} = {value!r} is not {_KIND[kind]}{' with content' if kind is str else ''}; correct it."
             )
