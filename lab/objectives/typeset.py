@@ -325,7 +325,8 @@ def latex_symbol(symbol: str) -> str:
             scripts.add(script)
         elif written.strip():
             scripts = set()
-        latex += (" " if re.search(r"\\[A-Za-z]+$", latex) and written[:1].isalpha() else "") + written
+        ends_a_command = re.search(r"\\[A-Za-z]+$", latex) and re.match(r"[A-Za-z@]", written)
+        latex += (" " if ends_a_command else "") + written
     return latex.strip()
 
 
@@ -336,7 +337,11 @@ def _latex_piece(piece: str) -> str:
         return piece if len(piece) == 1 else rf"\mathrm{{{piece}}}"
     if piece[0] in "_₀₁₂₃₄₅₆₇₈₉":
         inner = piece.translate(_DIGITS).removeprefix("_")
-        return f"_{{{inner}}}" if len(inner) == 1 or inner.isdigit() else rf"_{{\mathrm{{{inner.replace('_', chr(92) + '_')}}}}}"
+        return (
+            f"_{{{inner}}}"
+            if inner.isdigit() or (inner.isalpha() and len(inner) == 1)
+            else rf"_{{\mathrm{{{inner.replace('_', chr(92) + '_')}}}}}"
+        )
     if piece[0] in "*²³":
         return f"^{{{piece.translate(_DIGITS)}}}"
     if piece in _LETTERS:
