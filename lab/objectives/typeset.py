@@ -62,8 +62,8 @@ class Formula:
         """LaTeX of the whole formula, its lines aligned at the equals signs."""
         if len(self.lines) == 1:
             return self.latex_lines[0]
-        rows = (r" \\ ".join(f"{left} &{right}" for left, right in self._latex_sides()),)
-        return rf"\begin{{aligned}} {rows[0]} \end{{aligned}}"
+        rows = r" \\ ".join(f"{left} &{right}" for left, right in self._latex_sides())
+        return rf"\begin{{aligned}} {rows} \end{{aligned}}"
 
     def symbol(self, name: str) -> str:
         """Return the Unicode symbol of a name: as declared, else that of the quantity or the recorded term, else the name."""
@@ -269,7 +269,7 @@ def number_latex(value: float, *, exact: bool = False) -> str:
 
 
 def _piece(number: str) -> tuple[str, int]:
-    return number, SUM if number.startswith("-") else PRODUCT if r"\times" in number else ATOM
+    return number, SUM if number.startswith("-") else PRODUCT if "^" in number else ATOM
 
 
 def binding(symbol: str) -> int:
@@ -315,7 +315,8 @@ _DIGITS = str.maketrans("₀₁₂₃₄₅₆₇₈₉²³", "012345678923")
 
 def latex_symbol(symbol: str) -> str:
     r"""Return a Unicode symbol of the glossary or of a parameter as LaTeX: "log X₁" as \log X_{1}. Any text gives valid LaTeX."""
-    latex, scripts = "", set()
+    latex = ""
+    scripts: set[str] = set()
     for piece in _PIECES.findall(symbol):
         written = _latex_piece(piece)
         if script := {"_": "below", "^": "above", "'": "above"}.get(written[:1]):
@@ -324,7 +325,8 @@ def latex_symbol(symbol: str) -> str:
             scripts.add(script)
         elif written.strip():
             scripts = set()
-        latex += (" " if re.search(r"\\[A-Za-z]+$", latex) and written[:1].isalpha() else "") + written
+        ends_a_command = re.search(r"\\[A-Za-z]+$", latex) and re.match(r"[A-Za-z@]", written)
+        latex += (" " if ends_a_command else "") + written
     return latex.strip()
 
 
@@ -335,7 +337,11 @@ def _latex_piece(piece: str) -> str:
         return piece if len(piece) == 1 else rf"\mathrm{{{piece}}}"
     if piece[0] in "_₀₁₂₃₄₅₆₇₈₉":
         inner = piece.translate(_DIGITS).removeprefix("_")
-        return f"_{{{inner}}}" if len(inner) == 1 or inner.isdigit() else rf"_{{\mathrm{{{inner.replace('_', chr(92) + '_')}}}}}"
+        return (
+            f"_{{{inner}}}"
+            if inner.isdigit() or (inner.isalpha() and len(inner) == 1)
+            else rf"_{{\mathrm{{{inner.replace('_', chr(92) + '_')}}}}}"
+        )
     if piece[0] in "*²³":
         return f"^{{{piece.translate(_DIGITS)}}}"
     if piece in _LETTERS:

@@ -251,6 +251,7 @@ def test_any_symbol_gives_valid_latex(symbol):
     assert balanced(latex)
     assert "$" not in re.sub(r"\\\$", "", latex)
     assert not re.search(r"_\{[^{}]*\}_|\^\{[^{}]*\}\^", latex), "two scripts at one base"
+    assert not re.search(r"\\(partial|alpha|beta|gamma|le|vert)[A-Za-z@]", latex), "a command that runs into the next letter"
 
 
 class Own(Objective):
