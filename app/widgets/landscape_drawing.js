@@ -1,20 +1,20 @@
 // Reads values between the points of a grid, and draws a field on canvases. Numbers come from arrays of the library: no loss is
 // computed here. One script with landscape_view.js, which comes behind it.
 
-const NEAR = 1e-6;  // share of the plane below which float32 does not tell a step's direction
 const FONT = "system-ui, sans-serif";
 
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 const floats = (text) => new Float32Array(bytes(text).buffer);
 
 // Ratios are kept as log10, rounded so that noise of float32 draws no line where a ratio is 1 everywhere.
-const unpacked = ({id, log_x1, log_x2, layers, next, attainable, rate}) => {
+const unpacked = ({log_x1, log_x2, layers, steps, attainable, ...more}) => {
   const read = {};
   for (const [name, layer] of Object.entries(layers)) {
     const values = floats(layer.values);
     read[name] = {...layer, values: layer.logarithmic ? values.map((v) => Math.round(Math.log10(v) * 1e6) / 1e6) : values};
   }
-  return {id, x: log_x1, y: log_x2, layers: read, next: next.map(floats), attainable: bytes(attainable), rate, images: {}};
+  const own = {x: log_x1, y: log_x2, layers: read, steps: steps.map(floats), attainable: bytes(attainable), images: {}};
+  return {...more, ...own};  // rate, and the smallest step whose direction is known
 };
 
 const cell = ([low, high, count], value) => {
@@ -35,7 +35,8 @@ const valueAt = (field, name, x, y) => {
   const layer = field.layers[name], value = interpolated(field, layer.values, x, y);
   return layer.logarithmic ? 10 ** value : value;
 };
-const nextOf = (field, [x, y]) => field.next.map((values) => interpolated(field, values, x, y));
+const stepOf = (field, [x, y]) => field.steps.map((values) => interpolated(field, values, x, y));
+const nextOf = (field, point) => stepOf(field, point).map((step, k) => point[k] + step);
 const reached = (field, [x, y]) => {
   const i = Math.round(cell(field.x, x)[1]), j = Math.round(cell(field.y, y)[1]);
   return i >= 0 && j >= 0 && i < field.x[2] && j < field.y[2] && field.attainable[i * field.y[2] + j] > 0;
@@ -177,12 +178,12 @@ const arrow = (pen, x, y, toX, toY, head) => {
   pen.fill();
 };
 
-// The direction of a step on the screen, as long as the plane's side; null where there is none.
+// Direction of a step on the screen and its length in pixels; null where there is none.
 const direction = ({field, frame}, point) => {
-  const next = nextOf(field, point);
-  const right = (next[0] - point[0]) / (field.x[1] - field.x[0]), up = (next[1] - point[1]) / (field.y[1] - field.y[0]);
+  const step = stepOf(field, point), right = step[0] / (field.x[1] - field.x[0]), up = step[1] / (field.y[1] - field.y[0]);
   const size = Math.hypot(right, up);
-  return Number.isFinite(size) && size > NEAR ? {right: right / size, up: up / size, length: size * frame.side} : null;
+  if (!Number.isFinite(size) || Math.hypot(...step) <= field.smallest) return null;
+  return {right: right / size, up: up / size, length: size * frame.side};
 };
 
 const descentArrows = (pen, card, colours, f) => {

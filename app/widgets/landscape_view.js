@@ -6,6 +6,7 @@ const SPEAK_AFTER = 500;  // ms without a change until a screen reader hears the
 const PLAY_EVERY = 100;  // ms between two steps of a descent that is played
 const MOST_STEPS = 400;
 
+const AXES = ["log X₁", "log X₂"];
 const HELP = "Arrow keys move it by 0.1 nats, with Shift by 1; Home moves it to (0, 0).";
 
 // Point, quantity and steps of each view: the page may build its element anew.
@@ -27,6 +28,7 @@ const makeCard = (my, parent) => {
   card.base = made("canvas", card.plane);
   card.overlay = made("canvas", card.plane);
   card.hit = made("div", card.plane, {className: "hit", tabIndex: 0, role: "application"});
+  card.values = [0, 1].map(() => made("span", card.hit, {className: "value"}));
   card.under = made("div", card.plane, {className: "under"});
   const table = made("table", card.element), first = made("tr", made("thead", table)), body = made("tbody", table);
   made("th", first);
@@ -72,14 +74,15 @@ const follow = (my) => {
   my.frame = 0;
   if (!my.ready) return;
   for (const card of my.cards) card.route = walk(card.field, my.point, my.steps);
-  my.steps = Math.max(...my.cards.map(({route}) => route.path.length - 1));
-  my.root.classList.toggle("walked", my.steps > 0);
-  put(my.count, steps(my.steps));
+  my.walked = Math.max(...my.cards.map(({route}) => route.path.length - 1));  // less than my.steps where all paths have ended
+  my.root.classList.toggle("walked", my.walked > 0);
+  put(my.count, steps(my.walked));
   for (const card of my.cards) {
     const {path, ended} = card.route;
     drawOverlay(my, card);
+    card.values.forEach((value, k) => put(value, `${AXES[k]} ${written(my.point[k])} nats. `));
     fill(my, card, card.columns[0], my.point, "at the point");
-    if (my.steps) fill(my, card, card.columns[1], path.at(-1), `after ${steps(path.length - 1)}${ended ? ", the last one" : ""}`);
+    if (my.walked) fill(my, card, card.columns[1], path.at(-1), `after ${steps(path.length - 1)}${ended ? ", the last one" : ""}`);
     hover(my, card);
   }
   MEMORY[my.head.key] = {move: my.move, point: my.point, quantity: my.quantity, steps: my.steps};
@@ -91,7 +94,7 @@ const speak = (my) => {
   my.speaking = setTimeout(() => {
     if (!my.root.contains(document.activeElement)) return;
     const told = my.cards.map((card) => {
-      const {path} = card.route, at = path.at(-1), after = my.steps ? ` after ${steps(path.length - 1)} at ${place(at)}` : "";
+      const {path} = card.route, at = path.at(-1), after = my.walked ? ` after ${steps(path.length - 1)} at ${place(at)}` : "";
       const values = my.head.rows.map(
         ({label, layer, sign}) => `${label.toLowerCase()} ${written(sign * valueAt(card.field, layer, ...at))}`);
       return `${card.title.textContent}${after}: ${values.join(", ")}.`;
@@ -158,8 +161,12 @@ const listen = (my, card) => {
 
 // The axes' pixels follow the width of the card; the plane is square.
 const layOut = (my) => {
+  const {f} = my, pen = document.createElement("canvas").getContext("2d");
+  pen.font = `${11.5 * f}px ${FONT}`;
+  const texts = my.cards.flatMap(({field}) => Object.values(field.layers).flatMap((layer) => layer.texts));
+  const right = 24 * f + Math.max(...texts.map((text) => pen.measureText(signed(text)).width));
   for (const card of my.cards) {
-    const {f} = my, left = 46 * f, top = 8 * f, right = 60 * f, bottom = 36 * f;
+    const left = 46 * f, top = 8 * f, bottom = 36 * f;
     const side = Math.max(80, card.plane.clientWidth - left - right);
     const {x, y} = card.field;
     Object.assign(card, {frame: {left, top, side}, width: left + side + right, height: top + side + bottom});
@@ -196,18 +203,18 @@ const play = (my, on) => {
   my.button.ariaLabel = on ? "Pause" : "Play";
 };
 const advance = (my) => {
-  const before = my.steps;
+  const before = my.walked;
   my.steps = Math.min(before + 1, MOST_STEPS);
   cancelAnimationFrame(my.frame);
   follow(my);
-  if (my.steps === before) play(my, false);  // all paths have ended
+  if (my.walked === before) play(my, false);
 };
 const act = (my, what) => {
   if (!my.ready) return;
   if (what === "play") play(my, !my.playing);
   else play(my, false);
   if (what === "step" || my.playing) advance(my);
-  if (what === "back") my.steps = Math.max(0, my.steps - 1);
+  if (what === "back") my.steps = Math.max(0, my.walked - 1);
   if (what === "reset") my.steps = 0;
   soon(my);
   speak(my);
@@ -254,8 +261,8 @@ const end = (my) => {
 // Arrays lie in elements of their own, which may arrive after the view.
 const arraysOf = (my, id) => {
   if (!my.fields.has(id)) {
-    const holder = [...document.querySelectorAll(".lab-arrays")].find(({arrays}) => arrays?.id === id);
-    if (holder) my.fields.set(id, unpacked(holder.arrays));
+    const holder = [...document.querySelectorAll(".lab-arrays")].find(({arrays}) => arrays === id);
+    if (holder) my.fields.set(id, unpacked(holder.read()));
   }
   return my.fields.get(id);
 };

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -79,13 +80,14 @@ CSS = """
   {outline: 3px solid var(--st-primary-color); outline-offset: 2px;}
 .lab-fields .count {font-variant-numeric: tabular-nums; min-width: 5.5em;}
 .lab-fields .cards {display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); gap: 1rem 1.25rem;}
-.lab-fields .card {min-width: 0; max-width: max(17rem, min(42rem, 72vh));}
+.lab-fields .card {min-width: 0; max-width: max(17rem, min(42rem, 64vh));}
 .lab-fields .card {container-type: inline-size;}
 .lab-fields .head {display: flex; flex-wrap: wrap; gap: 0 0.75rem; align-items: baseline;}
 .lab-fields .rate {font-size: 0.92em;}
 .lab-fields .end, .lab-fields .symbol {display: none;}
 .lab-fields.walked .end {display: table-cell;}
-@container (min-width: 30rem) {.lab-fields .symbol {display: inline;}}
+@container (min-width: 26rem) {.lab-fields:not(.large, .walked) .symbol {display: inline;}}
+@container (min-width: 44rem) {.lab-fields .symbol {display: inline;}}
 .lab-fields .card h4 {font-size: 1.05em; font-weight: 600; margin: 0 0 0.2rem; padding: 0; color: inherit; overflow-wrap: anywhere;}
 .lab-fields .plane {position: relative; width: 100%;}
 .lab-fields canvas {position: absolute; left: 0; top: 0; width: 100%; height: 100%; pointer-events: none;}
@@ -93,21 +95,23 @@ CSS = """
 .lab-fields .under {position: absolute; pointer-events: none; background: var(--st-background-color); padding: 0.3em 0.55em;
   border: 1px solid var(--st-border-color); border-radius: var(--st-base-radius); font-size: 0.92em; white-space: pre; z-index: 2;
   font-variant-numeric: tabular-nums; display: none;}
-.lab-fields table {width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 0;}
-.lab-fields th, .lab-fields td {border: 0; border-bottom: 1px solid var(--st-border-color); padding: 0.18em 0.3em;
+.lab-fields table {width: 100%; font-size: inherit; color: inherit; border-collapse: collapse; margin: 0;
+  font-variant-numeric: tabular-nums;}
+.lab-fields th, .lab-fields td {border: 0; border-bottom: 1px solid var(--st-border-color); padding: 0.18em 0.2em;
   text-align: right; color: inherit; vertical-align: baseline;}
 .lab-fields td {white-space: nowrap;}
 .lab-fields th {font-weight: 400; text-align: left;}
 .lab-fields thead th {text-align: right; font-weight: 600;}
 .lab-fields .legend {margin: 0.4rem 0 0; font-size: 0.92em; color: inherit;}
-.lab-fields .spoken {position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);}
+.lab-fields .spoken, .lab-fields .value {position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);}
 [class*="st-key-lab-arrays-"] {position: absolute; height: 0;}
 """
 
 HOLDER = """
-// Keeps the arrays of one field in the page until they change; the view finds them under their id.
+// Keeps the arrays of one field in the page until they change. The view finds them under their id, and reads them once.
 export default function ({data, parentElement}) {
-  parentElement.querySelector(".lab-arrays").arrays = JSON.parse(new TextDecoder().decode(data));
+  const text = (first, last) => new TextDecoder().decode(data.subarray(first, last));
+  Object.assign(parentElement.querySelector(".lab-arrays"), {arrays: text(7, 23), read: () => JSON.parse(text())});
   document.dispatchEvent(new Event("lab-arrays"));
 }
 """
@@ -238,8 +242,15 @@ def _reported(key: str, on_change: Callable[[Point, str], None] | None) -> None:
         on_change(report["point"], report["quantity"])
 
 
+@lru_cache(16)
 def arrays_payload(arrays: FieldArrays) -> tuple[str, bytes]:
-    """Return an id of the arrays and the bytes that bring them to the browser: JSON with float32 numbers in base64."""
+    """Return an id of the arrays and the bytes that bring them to the browser: JSON with float32 numbers in base64.
+
+    Steps are sent instead of next positions, because float32 keeps the digits of small ones.
+    """
+    here = np.meshgrid(np.asarray(arrays.log_x1, np.float64), np.asarray(arrays.log_x2, np.float64), indexing="ij")
+    after = (arrays.next_log_x1, arrays.next_log_x2)
+    digits = max(float(np.finfo(values.dtype).eps) for values in (arrays.log_x1, arrays.log_x2, *after))
     layers = {}
     for name in QUANTITIES:
         values = np.asarray(arrays.layers[name], np.float64)
@@ -256,13 +267,14 @@ def arrays_payload(arrays: FieldArrays) -> tuple[str, bytes]:
         "log_x1": [float(arrays.log_x1[0]), float(arrays.log_x1[-1]), len(arrays.log_x1)],
         "log_x2": [float(arrays.log_x2[0]), float(arrays.log_x2[-1]), len(arrays.log_x2)],
         "layers": layers,
-        "next": [_packed(arrays.next_log_x1), _packed(arrays.next_log_x2)],
+        "steps": [_packed(end - start) for start, end in zip(here, after)],
+        "smallest": 8 * digits * float(np.abs(here).max()),  # below it, rounding decides about a step's direction
         "attainable": base64.b64encode(np.ascontiguousarray(arrays.attainable, np.uint8).tobytes()).decode(),
         "rate": float(arrays.rate),
     }
     text = json.dumps(content)
     name = blake2b(text.encode(), digest_size=8).hexdigest()
-    return name, f'{{"id":"{name}",{text[1:]}'.encode()
+    return name, f'{{"id":"{name}",{text[1:]}'.encode()  # the id lies in bytes 7 to 23, so that it can be read alone
 
 
 def view_payload(titles: Sequence[tuple[str, str]], sent: Placement, *, key: str, large: bool, dark: bool) -> bytes:

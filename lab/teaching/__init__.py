@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 """Teaching material without a dashboard: numbers and figures of objectives at single points, and the exercises of the lessons.
 
 plane = Plane(tokens=(8, 12), seed=3)
@@ -62,6 +61,3 @@ __all__ = [
     "tokens_of_world",
     "world_pairs",
 ]
-=======
-"""Teaching material without a dashboard: numbers and figures of objectives at single points, and the exercises of the lessons."""
->>>>>>> field

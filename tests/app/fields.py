@@ -26,6 +26,7 @@ import streamlit as st
 from app.widgets.landscape_view import show_fields
 from tests.app.fields import load
 
+st.set_page_config(layout="wide")
 query, state = st.query_params, st.session_state
 state.setdefault("place", ((1.0, -2.0), "loss"))
 if st.button("Move to (2, -3)"):

@@ -34,13 +34,15 @@ def test_arrays_arrive_as_float32_under_an_id_of_their_content() -> None:
     arrays = plain().arrays
     name, sent = arrays_payload(arrays)
     read = json.loads(sent)
-    assert read["id"] == name == arrays_payload(plain().arrays)[0] != arrays_payload(plain(shift=0.5).arrays)[0]
+    assert (
+        sent[7:23].decode() == read["id"] == name == arrays_payload(plain().arrays)[0] != arrays_payload(plain(shift=0.5).arrays)[0]
+    )
     for layer, values in arrays.layers.items():
         flat = np.frombuffer(base64.b64decode(read["layers"][layer]["values"]), np.float32)
         assert np.array_equal(flat.reshape(values.shape), values), layer
     assert np.array_equal(np.frombuffer(base64.b64decode(read["attainable"]), np.uint8), arrays.attainable.ravel())
-    after = np.frombuffer(base64.b64decode(read["next"][0]), np.float32)
-    assert np.array_equal(after, arrays.next_log_x1.ravel().astype(np.float32))
+    for steps, size in zip(read["steps"], (0.1, -0.05)):
+        assert np.frombuffer(base64.b64decode(steps), np.float32) == pytest.approx(size, abs=1e-7)
     loss = read["layers"]["loss"]
     assert [loss["low"], loss["high"]] == [1.0, 6.0], "the hatched points do not count"
     assert not loss["logarithmic"]
@@ -204,6 +206,8 @@ def agrees(page: Any, picture: Any, card: int, column: str = "here") -> None:
 
 @pytest.mark.browser
 def test_the_point_moves_by_mouse_keyboard_steps_and_python(fields_page: str, page: Any, pictures: list[Any]) -> None:
+    received: list[int] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: received.append(len(frame))))
     page.goto(f"{fields_page}/?slow=0.3")
     page.locator(".lab-fields td.here").first.wait_for()
     knows(page, (1.0, -2.0), "loss")
@@ -214,6 +218,8 @@ def test_the_point_moves_by_mouse_keyboard_steps_and_python(fields_page: str, pa
     hit.scroll_into_view_if_needed()
     box = hit.bounding_box()
     at = lambda x, y: (box["x"] + box["width"] * (x + 10) / 28, box["y"] + box["height"] * (18 - y) / 28)  # noqa: E731
+    assert sum(received) > 300_000, "the arrays"
+    received.clear()
     page.mouse.move(*at(1, -2))
     page.mouse.down()
     seen = []
@@ -227,6 +233,7 @@ def test_the_point_moves_by_mouse_keyboard_steps_and_python(fields_page: str, pa
     assert moved == pytest.approx([-4.8, 6.7], abs=0.15)
     knows(page, (moved[0], moved[1]), "loss")
     assert readout(page, 0)["position"] == moved
+    assert sum(received) < 100_000, "arrays are sent once"
     for card, picture in enumerate(pictures):
         agrees(page, picture, card)
     page.mouse.move(*at(5, 5))

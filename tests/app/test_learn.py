@@ -76,7 +76,7 @@ def formulas(at: AppTest) -> list[str]:
 def test_it_opens_with_dpo_beside_sgdpo() -> None:
     at = open_page()
     for name in ("dpo", "sgdpo"):
-        assert set(formula_of(make_objective(name)).latex) <= {text.strip("$\n ") for text in formulas(at)}
+        assert any(formula_of(make_objective(name)).latex in text for text in formulas(at))
     assert address(at) == {"A": "dpo", "B": "sgdpo"}
     assert not at.error
     assert not at.warning

@@ -54,6 +54,8 @@ def measure(address: str, options: argparse.Namespace) -> dict[str, list[float]]
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
         browser = driver.chromium.launch(executable_path=chromium, args=QUIET)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
+        received: list[int] = []
+        page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: received.append(len(frame))))
         page.goto(f"{address}/?count={options.fields}&slow={options.slow}&large={int(options.large)}")
         page.locator(".lab-fields td.here").first.wait_for(timeout=240_000)
         page.wait_for_timeout(2000)
@@ -62,8 +64,11 @@ def measure(address: str, options: argparse.Namespace) -> dict[str, list[float]]
         hit.scroll_into_view_if_needed()
         box = hit.bounding_box()
         assert box is not None
+        print(f"first picture: {sum(received) / 1e3:.0f} kB in {len(received)} frames")
+        received.clear()
         for down in (False, True):
             move(page, box, options.moves, down=down)
+        print(f"hover and drag: {sum(received) / 1e3:.0f} kB in {len(received)} frames")
         hit.focus()
         for k in range(options.moves):
             page.keyboard.press(("ArrowRight", "ArrowUp", "ArrowLeft", "ArrowDown")[k // 10 % 4])

@@ -13,6 +13,7 @@ from app.views.learn import settings
 from app.views.learn.links import LearnState
 from app.views.learn.shown import Shown, compute
 from app.widgets.figure import dark
+from app.widgets.formula import draw_formula
 from app.widgets.landscape_view import FieldPicture, show_fields
 from lab.glossary import FIELD_QUANTITIES
 from lab.objectives import formula_of, numbers_of
@@ -42,15 +43,11 @@ def _card(one: Shown, prefix: str) -> None:
     """Draw an objective's formula, the formula with the numbers of the point, its source and the assumptions of its picture."""
     objective, reading = one.objective, one.reading
     st.markdown(f"**{plain(one.label)}**  {plain(objective.title)}")
-    formula = formula_of(objective)
-    if formula is not None:
-        for line in formula.latex:
-            st.latex(line)
+    draw_formula(objective)
+    if formula_of(objective) is not None:
         st.caption("At the point, with its numbers:")
         for line in numbers_of(objective, reading.logps, reading.outcome, reading.state, 0):
             st.latex(line.latex)
-    elif objective.formula:
-        st.code(objective.formula, language=None, wrap_lines=True)
     st.caption(plain(" ".join([f"{objective.source}." if objective.source else "", *_assumed(one)]).strip()))
     if reading.draws:
         with st.container(horizontal=True, vertical_alignment="center"):

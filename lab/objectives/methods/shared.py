@@ -21,6 +21,17 @@ def smoothed(x: Tensor, e: float) -> Tensor:
     return -(1 - e) * ls(x) - e * ls(-x)
 
 
+H = "h = log_x1 - log_x2"
+"""Line of a formula that defines h."""
+
+
+def smoothed_formula(x: str, e: float) -> str:
+    """Return minus the loss of `smoothed` in the language of formulas, for the logit `x`; at e = 0 without its second part."""
+    if not e:
+        return f"log_sigmoid({x})"
+    return f"((1 - label_smoothing) * log_sigmoid({x}) + label_smoothing * log_sigmoid(-({x})))"
+
+
 def reference_strength(default: float = 0.1, recommended: tuple[float, float] | None = (0.01, 0.5)) -> Any:
     """Declare beta of an objective that scales log-ratios, in 1/nats."""
     return parameter(

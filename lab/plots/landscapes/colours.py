@@ -67,7 +67,7 @@ def colour_range(values: np.ndarray, attainable: np.ndarray, quantity: str) -> C
     bound = min(max(bound, HALVED), DECADES)
     small = (-HALVED, 0.0, HALVED) if bound < 1 else ()
     ticks = sorted({*small, *(float(t) for t in np.arange(-DECADES, DECADES + 1) if abs(t) <= bound)})
-    return ColourRange(-bound, bound, tuple(ticks), tuple(f"{10**t:.4g}" for t in ticks))
+    return ColourRange(-bound, bound, tuple(ticks), tuple(f"{10**t:,.0f}" if t >= 0 else f"{10**t:.4g}" for t in ticks))
 
 
 def colour_stops(quantity: str, c: Palette) -> tuple[str, ...]:

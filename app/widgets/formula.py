@@ -1,0 +1,16 @@
+"""Formula of an objective, typeset."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from lab.objectives import Objective, formula_of
+
+
+def draw_formula(objective: Objective) -> None:
+    """Draw the formula of an objective with its parameters: typeset, or as text where it is not in the language of formulas."""
+    formula = formula_of(objective)
+    if formula is not None:
+        st.latex(formula.latex)
+    elif objective.formula:
+        st.code(objective.formula, language=None, wrap_lines=True)
