@@ -76,7 +76,13 @@ def test_margin_3() -> None:
         step.answers("Pair 2")
         shorter = [replace(rows[0], tokens=rows[1].tokens), *rows[1:]]
         step.states("0.75", table(alpha_dpo, shorter)["gap"][0])
-        for number, value in (("6", rows[0][0]), ("24", rows[0][2]), ("4", rows[1].log_x1), ("8", rows[1][2]), ("0", rows[0][1])):
+        for number, value in (
+            ("6", rows[0].log_x1),
+            ("24", rows[0].tokens[0]),
+            ("4", rows[1].log_x1),
+            ("8", rows[1].tokens[0]),
+            ("0", rows[0].log_x2),
+        ):
             step.states(number, value)
         assert rows[1].log_x2 == 0
         step.given("1", "2")
