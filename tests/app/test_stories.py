@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from app.pages import LEARN
 from app.views.learn.knobs import stops
 from app.state.learn_address import LearnState, read_state, write_state
 from app.views.learn.stories import FOLDER, STATE, read_folder, read_story
 from lab.teaching import PairNumbers, Plane
 from tests.app import test_story_facts, test_story_facts_batch
+from tests.app.pages import open_page
 from tests.app.story_facts import STORIES, objective, plane_of
 
 STEPS = [(story.id, number) for story in STORIES.values() for number in range(1, len(story.steps) + 1)]
@@ -144,3 +146,19 @@ def test_the_parameters_of_a_step_are_those_of_the_address() -> None:
     specs = {slot: {"name": "dpo"} for slot in "ABC"}
     everything = LearnState(specs, plane, (0.5, 0.5), "ratio", 1.0, "batch", "log_x1", "Text.", 3)
     assert {*STATE} == write_state(everything).keys()
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("story", STORIES)
+def test_the_page_shows_every_step(story: str) -> None:
+    app = open_page(LEARN, story=story, step="1")
+    for number, step in enumerate(STORIES[story].steps, 1):
+        assert not app.exception
+        assert not app.warning
+        assert bool(app.error) == ((story, number) == ("degrees", 5)), "an answer too short for its degrees is one sentence"
+        assert step.look in [text.value for text in app.text]
+        guess = app.radio(key=f"learn.guess.{story}.{number}")
+        guess.set_value(step.answer).run()
+        assert any(step.because in message.value.replace("\\", "") for message in app.success)
+        if number < len(STORIES[story].steps):
+            app.button(key="learn.next").click().run()

@@ -155,6 +155,8 @@ def test_rejected_side_5() -> None:
         step.states("0.437", plain.loss)
         step.states("0.481", protected.push_chosen)
         step.states("0.080", protected.push_rejected)
+        assert "six times as fast" in step.text
+        assert protected.push_chosen == pytest.approx(6 * protected.push_rejected)
         step.answers("Where log X₁ is 0 or more")
         for point in EVERYWHERE:
             one, other = (Here(step.step, objective(step.step, slot), point).loss for slot in "AB")
@@ -249,6 +251,10 @@ def test_pilot_5() -> None:
             assert surplus == pytest.approx(0, abs=1e-9) or (here.pushes > 1) == (surplus > 0)
             assert Here(step.step, make_objective("dpo"), point).pushes == pytest.approx(1)
             assert (terms["pilot_chosen"] > point[0]) == (point[0] < 0)
+        assert terms_at(step.step, sgdpo, (-8, 0))["pilot_chosen"] == -4, "4 of 8 tokens"
+        weaker = [Here(step.step, sgdpo.replace(r1=r1), (-4, -8)).push_rejected for r1 in (0.6, 1.0)]
+        assert weaker[0] < weaker[1]
+        step.given("4", "8")
         step.given("1", "3")
 
 
