@@ -127,7 +127,7 @@ def _steps(shown: Shown, playing: bool, dark: bool) -> None:
     if not records:
         st.info(
             "Press Step (key S) to take the first optimizer step, or Play (key P) to take one after another. Then you see its "
-            "batch, the credit of every token, the gradient by layer, the log-probs before and after, and which other pairs it helped."
+            "batch, the credit of every token, the gradient by layer, the log-probs before and after, and the pairs it helped."
         )
         return
     pairs = records[0][2].pairs
