@@ -86,4 +86,5 @@ def theorem_3(log_x1: float, log_x2: float, *, a: float, b: float, beta: float =
         beta: Scale of the log-ratios, 1/nats.
     """
     u = math.exp(beta * (log_x1 - log_x2))
-    return math.exp(log_x2 - log_x1) * b**beta * (a**beta * u + 1) / (u + b**beta)
+    f: float = b**beta * (a**beta * u + 1) / (u + b**beta)
+    return math.exp(log_x2 - log_x1) * f

@@ -6,20 +6,21 @@ import math
 from typing import Any
 
 from lab.objectives import make_objective
+from lab.teaching.plane import Plane
+from lab.teaching.reading import read_point
 
 from .judging import choice, function, number
-from .points import at
 from .registry import Verdict, exercise
 
 
 def dpo_loss(log_x1: float, log_x2: float, beta: float = 0.1) -> float:
     """Return DPO's loss at a point of the plane, nats."""
-    return float(at(make_objective("dpo", beta=beta), log_x1, log_x2).value)
+    return read_point(make_objective("dpo", beta=beta), Plane(), (log_x1, log_x2), rate=1.0).loss
 
 
 def dpo_push(log_x1: float, log_x2: float, beta: float = 0.1) -> float:
     """Return DPO's push on the chosen side at a point of the plane, by autograd."""
-    return -float(at(make_objective("dpo", beta=beta), log_x1, log_x2).d_log_x1)
+    return read_point(make_objective("dpo", beta=beta), Plane(), (log_x1, log_x2), rate=1.0).push_chosen
 
 
 @exercise("02.1")

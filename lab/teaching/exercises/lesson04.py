@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from lab.objectives import SGDPO, make_objective, pairs_at
+from lab.teaching.plane import Plane
+from lab.teaching.reading import read_point
 from lab.teaching.sgdpo_theorems import autograd_partials
 
 from .judging import choice, function, number
-from .points import at
 from .registry import Verdict, exercise
 
 
@@ -79,8 +80,9 @@ def pilot_size(answer: Any) -> Verdict:
 @exercise("04.3")
 def whole_answers(answer: Any) -> Verdict:
     """SGDPO with r1 = r2 = 1 on answers of equal length, compared with DPO."""
-    points = [at(objective, 1.0, -2.0) for objective in (make_objective("dpo"), SGDPO(r1=1.0, r2=1.0))]
-    losses, pushes = ([float(value) for value in values] for values in zip(*((p.value, -p.d_log_x1) for p in points)))
+    both = (make_objective("dpo"), SGDPO(r1=1.0, r2=1.0))
+    readings = [read_point(objective, Plane(tokens=(8, 8)), (1.0, -2.0), rate=1.0) for objective in both]
+    losses, pushes = [reading.loss for reading in readings], [reading.push_chosen for reading in readings]
     numbers = (
         f"At log X1 = 1, log X2 = -2 the losses are {losses[0]:.4f} (DPO) and {losses[1]:.4f}, "
         f"the pushes {pushes[0]:.4f} (DPO) and {pushes[1]:.4f}"
