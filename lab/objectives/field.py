@@ -190,11 +190,12 @@ def pairs_at(
         ref_rejected=torch.full_like(rejected, ref_l),
         align_chosen=chosen,
         align_rejected=rejected,
-        degraded=None if spec is None else _absent(P, spec.degrees),
+        degraded=None if spec is None else no_degraded(P, spec.degrees),
     )
 
 
-def _absent(pairs: int, degrees: int) -> Degraded:
+def no_degraded(pairs: int, degrees: int) -> Degraded:
+    """Return the degraded answers of pairs that have none, for SPO without its second loss; `degrees` is N."""
     none = torch.zeros(pairs, 1, dtype=torch.int64)
     return Degraded(torch.zeros(pairs, 1, degrees, dtype=torch.float64), none, none.bool())
 

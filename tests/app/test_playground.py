@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -16,10 +15,10 @@ from streamlit.testing.v1 import AppTest
 
 from app.views.playground.knobs import stops
 from app.views.playground.links import read_objective, read_plane, written_objective, written_plane
-from lab.objectives import OBJECTIVES, Draws, Objective, Outcome, PairLogps, State, field, make_objective, parameter, register
-from lab.plots.landscapes import computed as landscapes
-from lab.plots.landscapes.computed import Plane, along, landscape, parse_starts, written
+from lab.objectives import OBJECTIVES, Draws, Objective, Outcome, PairLogps, State, make_objective, parameter, register
 from lab.plots.landscapes.landscape import HELD_MARGIN
+from lab.teaching import PairNumbers, Plane
+from lab.teaching import plane as planes
 
 APP = Path(__file__).parents[2] / "app"
 FLOATS = [(name, key) for name, kind in OBJECTIVES.items() for key, f in kind.model_fields.items() if f.annotation is float]
@@ -88,9 +87,8 @@ def test_it_opens_with_dpo_beside_sgdpo() -> None:
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_can_be_chosen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(landscapes, "FINE", 9)
-    monkeypatch.setattr(landscapes, "COARSE", 5)
-    monkeypatch.setattr(landscapes, "FEW_STEPS", 3)
+    monkeypatch.setattr(planes, "FINE", 9)
+    monkeypatch.setattr(planes, "COARSE", 5)
     at = open_page(A=name)
     assert not at.error, said(at.error)
     assert formulas(at) == [OBJECTIVES[name].formula]
@@ -98,7 +96,7 @@ def test_every_objective_can_be_chosen(name: str, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_landscape_says_which_part_its_colour_holds_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(landscapes, "FINE", 9)
+    monkeypatch.setattr(planes, "FINE", 9)
     at = open_page(A="alpha_dpo", B="dpo")
     figures = [json.loads(element.proto.bytes)["figure"]["layout"] for element in at.get("bidi_component")]
     notes = {
@@ -131,10 +129,15 @@ def test_a_slider_changes_the_objective_and_the_address() -> None:
 
 def test_a_link_brings_the_same_page_back() -> None:
     at = open_page(
-        A='{"name":"spo","base":{"name":"sgdpo","r1":0.75}}', C="orpo", ref="-1,-0.5", starts="1, 2", seen="no", seed="3"
+        A='{"name":"spo","base":{"name":"sgdpo","r1":0.75}}',
+        C="orpo",
+        ref="-1,-0.5",
+        batch="1,2,8,8,-2,-2",
+        statistics="before the first step",
+        seed="3",
     )
     assert at.select_slider(key="play.A.spo.base.sgdpo.r1").value == 0.75
-    assert at.text_input(key="play.starts").value == "1, 2"
+    assert not at.toggle(key="play.seen").value
     assert len(formulas(at)) == 2
     first = address(at)
     assert address(open_page(**first)) == first
@@ -167,7 +170,7 @@ def test_one_finds_it_as_one_left_it() -> None:
         ({"log_x2": "nan,nan"}, "ends above its beginning"),
         ({"log_x2": "-1e9,1"}, "within 50"),
         ({"ref": "-1,2"}, "from -8 to 0"),
-        ({"starts": "1"}, "two numbers"),
+        ({"batch": "1"}, "six numbers"),
         ({"seed": "x"}, "whole number"),
     ],
 )
@@ -205,16 +208,6 @@ def test_an_objective_that_fails_leaves_the_others(own: type[Objective]) -> None
     assert formulas(at) == [OBJECTIVES["dpo"].formula]
 
 
-def test_start_points_that_are_none_are_refused_beside_their_field() -> None:
-    at = open_page()
-    at.text_input(key="play.starts").set_value("0, 0; 1").run()
-    assert said(at.error) == ["'1' is no start point; write two numbers, log X₁ and log X₂, as in 0, 0; -3, 2."]
-    assert len(formulas(at)) == 2
-    at.text_input(key="play.starts").set_value("").run()
-    assert not at.error
-    assert not at.exception
-
-
 def test_drawing_again_changes_the_pilot() -> None:
     at = open_page(B="sgdpo", tokens="40,40")
     before = [text.value for text in at.text]
@@ -244,48 +237,9 @@ def test_a_slider_reaches_only_what_the_objective_takes(name: str, key: str) -> 
         make_objective(name, **{key: value})
 
 
-def test_cuts_lie_on_the_landscape() -> None:
-    plane, objective = Plane(tokens=(4, 6), seed=5), make_objective("sgdpo", r1=0.75)
-    whole = landscape(objective, plane)
-    line = along(objective, plane, "log X₁", 0.0)
-    middle = whole.data.log_x2.abs().argmin()
-    assert line.value[0, 0] == pytest.approx(float(whole.data.value[0, middle]))
-    assert line.value[-1, 0] == pytest.approx(float(whole.data.value[-1, middle]))
-
-
-def test_moving_statistics_are_those_after_one_batch() -> None:
-    objective = make_objective("alpha_dpo", alpha=0.2)
-    after, before = (landscape(objective, Plane(seen=seen)) for seen in (True, False))
-    assert float(before.state["std"]) == 0 < float(after.state["std"])
-    simpo = make_objective("simpo", beta=10.0, gamma_beta_ratio=0.4)
-    axis = after.data.log_x1
-    torch.testing.assert_close(before.data.value, field(simpo, axis, axis).value)
-    assert not torch.allclose(after.data.value, before.data.value)
-    dataset = landscape(make_objective("alpha_dpo", normalize="dataset"), Plane(seen=False))
-    assert float(dataset.state["std"]) > 0
-    landscape(make_objective("spo", base={"name": "alpha_dpo"}), Plane())
-
-
 def test_links_hold_everything() -> None:
-    plane = Plane((-4, 3), (-2, 9), (5, 6), (-1.5, -0.5), ((1.0, -2.5),), 7, False)
+    plane = Plane((-4, 3), (-2, 9), (5, 6), (-1.5, -0.5), (PairNumbers(1.0, -2.5),), 7, "before the first step")
     assert read_plane(written_plane(plane)) == plane
     assert written_plane(Plane()) == {}
-    assert parse_starts(written(plane.starts)) == plane.starts
     objective = make_objective("alpha_dpo", alpha=0.1, normalize="none")
     assert make_objective(**read_objective(written_objective(objective))) == objective
-    with pytest.raises(ValueError, match="at most 12"):
-        parse_starts("0,0;" * 13)
-    with pytest.raises(ValueError, match="too far out"):
-        parse_starts("inf, 0")
-
-
-def test_drawing_takes_no_cores_from_training() -> None:
-    cores = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        landscapes._worker.cache_clear()
-        assert landscapes._worker().submit(torch.get_num_threads).result() == 1
-        with ThreadPoolExecutor(1) as later:
-            assert later.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(cores)

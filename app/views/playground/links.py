@@ -8,7 +8,7 @@ from typing import Any
 
 from app.state.recipe import build_objective, changed_parameters
 from lab.objectives import Objective
-from lab.plots.landscapes.computed import Plane, parse_starts, written
+from lab.teaching import Plane, format_pairs, parse_pairs
 
 Spec = dict[str, Any]
 
@@ -39,12 +39,12 @@ def written_plane(plane: Plane) -> dict[str, str]:
         for name in ("log_x1", "log_x2", "tokens", "ref")
         if getattr(plane, name) != getattr(usual, name)
     }
-    if plane.starts != usual.starts:
-        changes["starts"] = written(plane.starts)
+    if plane.batch != usual.batch:
+        changes["batch"] = format_pairs(plane.batch)
     if plane.seed != usual.seed:
         changes["seed"] = str(plane.seed)
-    if plane.seen != usual.seen:
-        changes["seen"] = "no"
+    if plane.statistics != usual.statistics:
+        changes["statistics"] = plane.statistics
     return changes
 
 
@@ -54,14 +54,14 @@ def read_plane(params: Mapping[str, str]) -> Plane:
     for name, kind in (("log_x1", float), ("log_x2", float), ("tokens", int), ("ref", float)):
         if name in params:
             given[name] = _two(name, params[name], kind)
-    if "starts" in params:
-        given["starts"] = parse_starts(params["starts"])
+    if "batch" in params:
+        given["batch"] = parse_pairs(params["batch"])
     if "seed" in params:
         if not params["seed"].isdecimal():
             raise ValueError(f"The address has seed = {params['seed']!r}; it must be a whole number.")
         given["seed"] = int(params["seed"]) % 2**31
-    if "seen" in params:
-        given["seen"] = params["seen"] != "no"
+    if "statistics" in params:
+        given["statistics"] = params["statistics"]
     return Plane(**given)
 
 

@@ -16,22 +16,11 @@ from app.views.playground.knobs import knobs
 from app.views.playground.links import Spec, read_objective, read_plane, written_objective, written_plane
 from app.widgets.figure import dark, show
 from lab.objectives import OBJECTIVES, Objective
-from lab.plots.landscapes.computed import (
-    COARSE,
-    FINE,
-    FURTHEST,
-    LOWEST_REF,
-    MOST_TOKENS,
-    Landscape,
-    Plane,
-    along,
-    held_fixed,
-    landscape,
-    parse_starts,
-    written,
-)
+from lab.plots.landscapes.computed import held_fixed
 from lab.plots.landscapes.landscape import QUANTITIES, field_figure
 from lab.plots.landscapes.slices import cut, slices_figure
+from lab.teaching import Landscape, Plane, along, landscape
+from lab.teaching.plane import COARSE, FINE, FURTHEST, LOWEST_REF, MOST_TOKENS
 
 SLOTS = ("A", "B", "C")
 USUAL = {"A": "dpo", "B": "sgdpo"}
@@ -144,20 +133,17 @@ def _plane(start: Plane) -> Plane:
         level = "The reference's log-prob of each of its tokens; without a reference: the policy's log-prob at log-ratio 0."
         ref_w = _slider("Reference, chosen (nats/token)", levels, start.ref[0], 0.1, "ref_w", level)
         ref_l = _slider("Reference, rejected (nats/token)", levels, start.ref[1], 0.1, "ref_l", level)
-        starts = st.text_input(
-            "Start points of descent", written(start.starts), key="play.starts", help="log X₁, log X₂; …", persist_state="page"
-        )
         seen = st.toggle(
             "Moving statistics after one batch",
-            start.seen,
+            start.statistics == "this batch",
             key="play.seen",
-            help="For objectives with moving statistics, such as α-DPO's mean and std of the gap: their values after one batch "
-            "made of the start points, or before the first step, when α-DPO's z is 0.",
+            help="For objectives with moving statistics, such as α-DPO's mean and std of the gap: their values after one batch, or "
+            "before the first step, when α-DPO's z is 0.",
             persist_state="page",
         )
         seed = st.session_state["play.seed"]
         try:
-            plane = Plane(x1, x2, (n_w, n_l), (ref_w, ref_l), parse_starts(starts), seed, seen)
+            plane = Plane(x1, x2, (n_w, n_l), (ref_w, ref_l), start.batch, seed, "this batch" if seen else "before the first step")
         except ValueError as error:
             st.error(plain(str(error)))
             return st.session_state.get("play.plane.last", Plane())
@@ -291,8 +277,6 @@ def _fields(shown: Sequence[Shown], plane: Plane) -> None:
                 picture.data,
                 title=f"{one.label}: {QUANTITIES[quantity].symbol}",
                 quantity=quantity,
-                paths=[picture.path] if picture.path else [],
-                rate=picture.rate,
                 held=held_fixed(one.objective, plane.tokens) if quantity == "loss" else "",
                 dark=dark(),
             )

@@ -1,130 +1,25 @@
-"""Fields of objectives over the plane of log X₁ and log X₂, computed once per objective and kept.
-
-Of several objectives on a page, a change recomputes only the one that was changed.
-"""
+"""Fields of objectives below a scatter of pairs, facts about an objective, and the thread in which fields are computed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 
-from lab.objectives import Draws, FieldData, Objective, PairLogps, State, Trajectory, field, flow, pairs_at
-from lab.plots.landscapes.landscape import descent_rate
-
-FINE, COARSE = 61, 21
-"""Points along each axis; coarse if the objective couples the pairs of a batch, because every point is then a call of its own."""
+from lab.objectives import Draws, FieldData, Objective, PairLogps, field, pairs_at
 
 BENEATH, BENEATH_ALONE = 41, 15
 """Points along each axis of a field below a scatter."""
 
-STEPS, FEW_STEPS = 80, 30
-"""Steps of a descent path; few if every point is a call of its own."""
-
-MOST_STARTS = 12
-FURTHEST, MOST_TOKENS, LOWEST_REF = 50.0, 64, -8.0
-"""Limits of a plane: nats in either direction, tokens of an answer, nats per token."""
-
 Point = tuple[float, float]
-Direction = Literal["margin", "log X₁", "log X₂"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Plane:
-    """The plane over which objectives are drawn.
-
-    Attributes:
-        log_x1: Range of the horizontal axis, nats.
-        log_x2: Range of the vertical axis, nats.
-        tokens: Lengths of the two answers.
-        ref: The reference's log-prob of each token of the two answers, nats.
-        starts: Start points of gradient descent.
-        seed: Seed of the objective's random draws.
-        seen: True for moving statistics after one batch made of the start points, False for those before the first step.
-    """
-
-    log_x1: Point = (-10.0, 10.0)
-    log_x2: Point = (-10.0, 10.0)
-    tokens: tuple[int, int] = (8, 8)
-    ref: Point = (-2.0, -2.0)
-    starts: tuple[Point, ...] = ((0.0, 0.0), (-6.0, 0.0), (0.0, 6.0), (-8.0, 8.0), (6.0, -2.0), (-8.0, -8.0))
-    seed: int = 0
-    seen: bool = True
-
-    def __post_init__(self) -> None:
-        for name, (low, high) in (("log X₁", self.log_x1), ("log X₂", self.log_x2)):
-            if not low < high:
-                raise ValueError(f"The range of {name} goes from {low:g} to {high:g}; choose one that ends above its beginning.")
-            if max(abs(low), abs(high)) > FURTHEST:
-                raise ValueError(f"The range of {name} goes from {low:g} to {high:g}; stay within {FURTHEST:g} nats.")
-        if not all(1 <= n <= MOST_TOKENS for n in self.tokens):
-            raise ValueError(f"The answers have {self.tokens[0]} and {self.tokens[1]} tokens; choose from 1 to {MOST_TOKENS}.")
-        if not all(LOWEST_REF <= level <= 0 for level in self.ref):
-            raise ValueError(f"The reference's log-probs are {self.ref[0]:g} and {self.ref[1]:g}; choose from {LOWEST_REF:g} to 0.")
-
-
-@dataclass(frozen=True)
-class Landscape:
-    """An objective over a plane.
-
-    Attributes:
-        data: The field.
-        path: Descent from the start points; None without any.
-        rate: Step size of the descent.
-        draws: The objective's random draws.
-        state: The objective's moving statistics.
-    """
-
-    data: FieldData
-    path: Trajectory | None
-    rate: float
-    draws: Draws
-    state: State
-
-
-@lru_cache(32)
-def landscape(objective: Objective, plane: Plane) -> Landscape:
-    """Compute the field of an objective and its descent. Raises what the objective raises."""
-    return _quickly(_landscape, objective, plane)
-
-
-@lru_cache(64)
-def along(objective: Objective, plane: Plane, direction: Direction, held: float) -> FieldData:
-    """Compute the field for curves along one axis.
-
-    Args:
-        objective: The objective.
-        plane: The plane.
-        direction: "margin" for the whole plane, or the log-ratio that varies.
-        held: Value of the other log-ratio, nats.
-    """
-    return landscape(objective, plane).data if direction == "margin" else _quickly(_line, objective, plane, direction, held)
-
-
-def _landscape(objective: Objective, plane: Plane) -> Landscape:
-    alone = objective.couples(training=False)
-    fixed = _fixed(objective, plane)
-    N, steps = (COARSE, FEW_STEPS) if alone else (FINE, STEPS)
-    data = field(objective, torch.linspace(*plane.log_x1, N), torch.linspace(*plane.log_x2, N), **fixed)
-    rate = descent_rate(data, steps=steps)
-    path = flow(objective, plane.starts, steps=steps, rate=rate, **fixed) if plane.starts else None
-    return Landscape(data, path, rate, fixed["draws"], fixed["state"])
-
-
-def _line(objective: Objective, plane: Plane, direction: Direction, held: float) -> FieldData:
-    N, one = 4 * FINE if not objective.couples(training=False) else 2 * COARSE, torch.tensor([held])
-    if direction == "log X₁":
-        return field(objective, torch.linspace(*plane.log_x1, N), one, **_fixed(objective, plane))
-    return field(objective, one, torch.linspace(*plane.log_x2, N), **_fixed(objective, plane))
 
 
 def field_over(
@@ -142,7 +37,7 @@ def field_over(
 
     Raises what the objective raises.
     """
-    return _quickly(_field_over, objective, log_x1, log_x2, tokens, ref, seen)
+    return on_one_core(_field_over, objective, log_x1, log_x2, tokens, ref, seen)
 
 
 def _field_over(
@@ -177,7 +72,7 @@ def held_fixed(objective: Objective, tokens: tuple[int, int] = (8, 8)) -> str:
 
     Compares finite differences of the loss at a few points with its derivatives: most disagree if a part is held fixed.
     """
-    return _quickly(_held_fixed, objective, tokens)
+    return on_one_core(_held_fixed, objective, tokens)
 
 
 def _held_fixed(objective: Objective, tokens: tuple[int, int]) -> str:
@@ -241,27 +136,6 @@ def representative_points(log_x1: np.ndarray, log_x2: np.ndarray) -> tuple[Point
     return tuple((float(x), float(y)) for x, y in zip(x1, x2[::-1]) if np.isfinite(x) and np.isfinite(y))
 
 
-def parse_starts(text: str) -> tuple[Point, ...]:
-    """Parse points written as "0, 0; -3, 2". Raises ValueError with one sentence."""
-    points = []
-    for part in filter(None, (p.strip() for p in text.split(";"))):
-        try:
-            one, other = (float(number) for number in part.split(","))
-        except ValueError:
-            raise ValueError(f"{part!r} is no start point; write two numbers, log X₁ and log X₂, as in 0, 0; -3, 2.") from None
-        if not max(abs(one), abs(other)) <= 1000:
-            raise ValueError(f"The start point {part!r} is too far out; stay within 1000 nats.")
-        points.append((one, other))
-    if len(points) > MOST_STARTS:
-        raise ValueError(f"There are {len(points)} start points; give at most {MOST_STARTS}.")
-    return tuple(points)
-
-
-def written(points: tuple[Point, ...]) -> str:
-    """Write points as `parse_starts` reads them."""
-    return "; ".join(f"{one:g}, {other:g}" for one, other in points)
-
-
 @cache
 def _worker() -> ThreadPoolExecutor:
     """Return a thread whose tensor operations use one core.
@@ -281,30 +155,6 @@ def _use_one_core() -> None:
     torch.set_num_threads(1)
 
 
-def _quickly(work: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+def on_one_core(work: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+    """Call a function in the thread whose tensor operations use one core, and return its result. Raises what it raises."""
     return _worker().submit(work, *args, **more).result()
-
-
-def _fixed(objective: Objective, plane: Plane) -> dict[str, Any]:
-    """Return the arguments of `field` and `flow` that are constant over the plane."""
-    origin = _pairs(objective, ((0.0, 0.0),), plane)
-    draws = objective.draw(origin, torch.Generator().manual_seed(plane.seed))
-    return {"tokens": plane.tokens, "ref": plane.ref, "draws": draws, "state": _state(objective, plane)}
-
-
-def _state(objective: Objective, plane: Plane) -> State:
-    before = objective.initial_state()
-    if not (objective.needs_dataset or (before and plane.seen)):
-        return before
-    batch = _pairs(objective, plane.starts or ((0.0, 0.0),), plane)
-    if objective.needs_dataset:
-        return objective.dataset_state([batch])
-    draws = objective.draw(batch, torch.Generator().manual_seed(plane.seed))
-    with torch.no_grad():
-        return objective(batch, before, draws, training=True)[1]
-
-
-def _pairs(objective: Objective, points: tuple[Point, ...], plane: Plane) -> PairLogps:
-    """Build pairs at these points of the plane."""
-    x1, x2 = torch.tensor(points, dtype=torch.float64).unbind(-1)
-    return pairs_at(objective, x1, x2, tokens=plane.tokens, ref=plane.ref)
