@@ -15,7 +15,7 @@ from lab.plots.landscapes.landscape import descent_rate
 from .pair_numbers import MOST_PAIRS, PairNumbers, Point
 from .small_batch import USUAL_BATCH, Statistics, state_of
 
-FINE, COARSE = 61, 21
+FINE, COARSE = 61, 17
 """Points along each axis; coarse if the objective couples the pairs of a batch, because every point is then a call of its own."""
 
 STEPS = 80

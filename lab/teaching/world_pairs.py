@@ -15,7 +15,7 @@ from lab.objectives import DPO, PairLogps
 
 WORLD = "world"
 PAIRS = 20
-STEPS, RATE = 6, 1e-3
+STEPS, RATE = 4, 5e-4
 """Steps and learning rate of AdamW before the numbers are read: enough for log-ratios of several nats. OURS."""
 
 MAX_LENGTH = 512
@@ -88,7 +88,6 @@ class WorldPairs:
         return torch.where(mask, of_tokens.gather(1, (index - 1).clamp(min=0)), 0.0), mask
 
 
-@lru_cache(2)
 def world_pairs(model: str = WORLD, pairs: int = PAIRS, seed: int = 0) -> WorldPairs:
     """Load a model with pairs of the embedded world and take a few steps of DPO on them. The latest two are kept.
 
@@ -101,6 +100,11 @@ def world_pairs(model: str = WORLD, pairs: int = PAIRS, seed: int = 0) -> WorldP
         ModelError: The model cannot be loaded.
         ValueError: There are not so many pairs.
     """
+    return _kept(model, pairs, seed)
+
+
+@lru_cache(2)
+def _kept(model: str, pairs: int, seed: int) -> WorldPairs:
     from lab.policy import load_policy
     from lab.world import ensure
 
