@@ -12,7 +12,7 @@ import pytest
 
 from lab.run.config import TrainConfig
 from lab.store import StoreWriter
-from lab.training import create_run
+from lab.training.run_folder import create_run
 
 HEAVY = ("torch", "transformers", "datasets", "peft", "plotly", "streamlit", "huggingface_hub", "pydantic")
 FRAMES = ("pandas", "pyarrow")

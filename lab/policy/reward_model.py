@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from lab.policy.text.chat_template import ChatTemplate, now
+from lab.policy.text.chat_template import ChatTemplate
 from lab.policy.text.encoding import Prompt
+from lab.policy.text.moment import now
 
 from .interruption import CountProgress
 from .loading import choose_device

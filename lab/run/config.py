@@ -20,9 +20,9 @@ from pydantic import (
     field_validator,
 )
 
-from lab.diagnosis.alerts import parse_hook
 from lab.errors import LabError, did_you_mean, requirement
 from lab.objectives import OBJECTIVES, Objective, make_objective
+from lab.policy.text.moment import as_moment
 
 if TYPE_CHECKING:
     from lab.policy import Lora
@@ -202,6 +202,8 @@ class TrainConfig(BaseModel):
     @classmethod
     def _allowed(cls, value: str, info: ValidationInfo) -> str:
         if value:
+            from lab.diagnosis.alerts import parse_hook  # imports pandas
+
             parse_hook(value, info.data.get("alert_hosts", ""))
         return value
 
@@ -210,8 +212,6 @@ class TrainConfig(BaseModel):
     def _one_moment(cls, value: str) -> str:
         if not value:
             return value
-        from lab.policy.text.chat_template import as_moment  # imports transformers, which settings alone do not need
-
         return as_moment(value).isoformat(timespec="seconds")
 
     @property
@@ -229,16 +229,12 @@ class TrainConfig(BaseModel):
     @property
     def moment(self) -> datetime:
         """The date and time for chat templates: `template_time`, or now if it is empty."""
-        from lab.policy.text.chat_template import as_moment
-
         return as_moment(self.template_time)
 
     def made_at(self, created: str | None = None) -> TrainConfig:
         """Return these settings with an empty `template_time` replaced by `created` (ISO 8601), or by now."""
         if self.template_time:
             return self
-        from lab.policy.text.chat_template import as_moment
-
         moment = as_moment(created or "").replace(microsecond=0)
         return self.model_copy(update={"template_time": moment.isoformat(timespec="seconds")})
 

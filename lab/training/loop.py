@@ -24,7 +24,8 @@ from lab.training.checkpoints.starting_point import StartingPoint, restore, rest
 from lab.training.control.changes import RunChanges, changeable_values
 from lab.training.control.memory_guard import NOTHING_TO_SAVE, MemoryGuard, saved_message
 from lab.training.control.request_handler import RequestHandler
-from lab.training.control.stopping import StopCheck, Stopped
+from lab.training.control.stopped import Stopped
+from lab.training.control.stopping import StopCheck
 from lab.training.data.encoded_pairs import EncodedPair
 from lab.training.data.random_streams import step_randomness
 from lab.training.data.statistics import dataset_state, statistics_due, without_spread

@@ -21,8 +21,8 @@ from lab.run import RunLock
 from lab.run.config import TrainConfig
 from lab.run.handle import Run
 from lab.store import ENDED, LayerRow, StoreWriter
-from lab.training import create_run
 from lab.training.metrics import batch_scalars
+from lab.training.run_folder import create_run
 from tests.app.pages import MAIN
 from tests.helpers import free_port, until
 

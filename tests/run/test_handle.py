@@ -12,7 +12,7 @@ from lab import home
 from lab.cli import main
 from lab.run.config import TrainConfig
 from lab.store import StoreWriter
-from lab.training import create_run
+from lab.training.run_folder import create_run
 
 MANIFEST = {"pairs_store": "gone", "pairs_version": 0, "pairs_name": "gone"}
 

@@ -15,7 +15,7 @@ from lab import home
 from lab.run import DeviceQueue, RunLock, send
 from lab.store import RunError, StoreWriter
 from lab.training.control.device_slot import DeviceSlot
-from lab.training.control.stopping import Stopped
+from lab.training.control.stopped import Stopped
 from lab.training.distributed import Workers
 from tests.helpers import until
 

@@ -363,7 +363,7 @@ def test_polling_leaves_other_requests_for_the_next_safe_point(tmp_path):
     from lab.store import SilentWriter
     from lab.training.control.changes import RunChanges
     from lab.training.control.request_handler import RequestHandler
-    from lab.training.control.stopping import Stopped
+    from lab.training.control.stopped import Stopped
     from lab.training.reporter import RunReporter
 
     changes = RunChanges(tmp_path, SilentWriter(), pairs_version=0, pairs_at=lambda _: [], model="world")

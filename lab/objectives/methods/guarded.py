@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
-from torch.nn.functional import logsigmoid as ls
 from typing_extensions import override
 
+from lab.deferred import torch
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, State, masked_sum, parameter, register
 
-from .shared import LN2, reference_strength
+from .shared import LN2, ls, reference_strength
 
 
 @register
