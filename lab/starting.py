@@ -18,11 +18,11 @@ from lab.run.config import ConfigError, TrainConfig, with_parameters
 from lab.run.handle import Run, open_run
 from lab.run.settings import checkpoint_settings
 from lab.store import SilentWriter, StoreReader, StoreWriter, list_checkpoints, read_manifest
+from lab.training.checkpoints.branch import copy_start, plan_branch, read_start
 from lab.training.control.device_slot import DeviceSlot
 from lab.training.distributed import ALONE, Workers
 from lab.training.lifecycle import recording_failure, start
 from lab.training.run_folder import create_run
-from lab.training.setup.branch import copy_start, plan_branch, read_start
 from lab.training.setup.child_process import start_process
 from lab.training.setup.executor_choice import Executor, choose_executor
 from lab.training.setup.requirements import check_requirements

@@ -16,16 +16,12 @@ from lab.policy.text.moment import now
 
 from .interruption import CountProgress
 from .loading import choose_device
-from .sources import (
-    ModelError,
-    check_folder,
-    check_weights,
-    is_adapter,
-    local_folder,
-    read_configuration,
-    read_tokenizer,
-    read_weights,
-)
+from .sources.adapter_source import is_adapter
+from .sources.configuration import read_configuration
+from .sources.files import check_folder, local_folder
+from .sources.model_error import ModelError
+from .sources.tokenizer_loading import read_tokenizer
+from .sources.weight_loading import check_weights, read_weights
 
 
 def check_reward_model(source: str) -> None:

@@ -186,7 +186,7 @@ def recording_failure(folder: Path, workers: Workers) -> Iterator[None]:
     file.unlink(missing_ok=True)
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # recorded for the main process, and raised again
         with contextlib.suppress(OSError):
             durable.write_json(file, describe(error))
         raise

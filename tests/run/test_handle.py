@@ -64,6 +64,6 @@ def test_a_name_that_is_no_run_is_reported_as_such():
 
 
 def test_the_two_meanings_of_resume_name_each_other():
-    run = lab.open_run(make("dead"))
+    run = lab.open_run(make("crashed"))
     with pytest.raises(lab.RunError, match=r"cannot resume; .*lab.train\(run_dir=..., resume=True\).*--resume"):
         run.resume()

@@ -33,7 +33,7 @@ def train(rows, model_folder, tmp_path):
 
     yield start
     for run in reversed(started):
-        if run.state not in ("finished", "stopped", "failed", "dead"):
+        if run.state not in ("finished", "stopped", "failed", "crashed"):
             run.stop()
     for run in started:
         run.wait(60)

@@ -117,7 +117,7 @@ class DeviceSlot:
         """Handle pause, resume and stop of a waiting run; other requests stay for the training loop."""
 
         def record(request: Request) -> None:
-            store.event(StoreReader(self.folder).step, "request", request=request.kind, asked=request.detail)
+            store.event(StoreReader(self.folder).step, "request", request=request.kind, detail=request.detail)
             if request.kind == "stop":
                 store.status(stage=STOPPING)
 
