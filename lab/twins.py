@@ -15,7 +15,7 @@ from typing import Any
 from lab import api, home
 from lab.objectives import Objective
 from lab.pairs import PairStore
-from lab.policy.text.moment import now
+from lab.policy.text.template_time import now
 from lab.progress import StageProgress
 from lab.run.config import ConfigError, TrainConfig, with_parameters_of_one
 from lab.run.handle import Run, open_run

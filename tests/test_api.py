@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 import lab
-from lab.twins import make_twins
 from lab.objectives import OBJECTIVES, make_objective
 from lab.run.config import ConfigError, TrainConfig, with_parameters
+from lab.twins import make_twins
 from tests.helpers import until
 
 SHORT = {"steps": 2, "batch_size": 4, "device": "cpu", "evaluate": False, "probe_budget": 0, "background": False}

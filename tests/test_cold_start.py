@@ -13,6 +13,7 @@ import pytest
 from lab.run.config import TrainConfig
 from lab.store import StoreWriter
 from lab.training.run_folder import create_run
+from lab.world import ensure
 
 HEAVY = ("torch", "transformers", "datasets", "peft", "plotly", "streamlit", "huggingface_hub", "pydantic")
 FRAMES = ("pandas", "pyarrow")
@@ -108,7 +109,8 @@ STARTS = {
 
 
 @pytest.mark.parametrize("name", STARTS)
-def test_a_run_starts_before_torch_is_imported(name: str, pairs: Path, lab_home: Path, world: object) -> None:
+def test_a_run_starts_before_torch_is_imported(name: str, pairs: Path, lab_home: Path, shared_cache: Path) -> None:
+    ensure(cache=shared_cache)  # building the world needs torch
     program = STARTS[name].format(pairs=str(pairs), folder=str(pairs.parent))
     done = subprocess.run(
         [sys.executable, "-c", IN_MAIN_THREAD.format(program=program)], capture_output=True, text=True, timeout=120

@@ -12,7 +12,7 @@ import torch
 
 from lab.policy.text.chat_template import ChatTemplate
 from lab.policy.text.encoding import Prompt
-from lab.policy.text.moment import now
+from lab.policy.text.template_time import now
 
 from .interruption import CountProgress
 from .loading import choose_device

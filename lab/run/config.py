@@ -22,7 +22,7 @@ from pydantic import (
 
 from lab.errors import LabError, did_you_mean, requirement
 from lab.objectives import OBJECTIVES, Objective, make_objective
-from lab.policy.text.moment import as_moment
+from lab.policy.text.template_time import as_moment
 
 if TYPE_CHECKING:
     from lab.policy import Lora

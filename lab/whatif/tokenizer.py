@@ -12,7 +12,7 @@ from lab.policy.sources.model_error import ModelError
 from lab.policy.sources.tokenizer_loading import read_tokenizer
 from lab.store import list_checkpoints
 
-from .errors import WhatIfError
+from .whatif_error import WhatIfError
 
 if TYPE_CHECKING:
     from lab.run.handle import Run

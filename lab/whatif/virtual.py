@@ -22,8 +22,8 @@ from lab.training.data.encoded_pairs import EncodedPair
 from lab.training.optimizer import adamw
 from lab.training.step import pair_logps
 
-from .errors import WhatIfError
 from .open_model import OpenModel
+from .whatif_error import WhatIfError
 
 OPTIMIZERS = ("adamw", "sgd")
 MEASURED = ["margin", "logps_chosen", "logps_rejected"]

@@ -28,7 +28,7 @@ from lab.policy.memory import out_of_memory
 from lab.policy.sources.model_error import cause
 
 from .chat_template import ChatTemplate, Turn
-from .moment import now
+from .template_time import now
 
 Prompt = str | Sequence[dict[str, str]]
 """Plain text, or the messages of a conversation (role, content); a last message of the assistant begins the answer."""

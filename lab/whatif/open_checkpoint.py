@@ -29,10 +29,10 @@ from lab.training.data.encoded_pairs import encode_pair
 from lab.training.run_context import new_degree_head
 from lab.training.setup.prepare import load_configured
 
-from .errors import WhatIfError
 from .examined import Examined
 from .now import TIMEOUT, checkpoint_now
 from .reference import References
+from .whatif_error import WhatIfError
 
 if TYPE_CHECKING:
     from lab.run.handle import Run
