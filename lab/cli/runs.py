@@ -167,7 +167,7 @@ def show(options: argparse.Namespace) -> int:
         print(f"  {measured(run)}")
     for message in warnings:
         print(f"     warning  {message}")
-    sys.stdout.flush()  # the diagnosis imports torch, which takes seconds
+    sys.stdout.flush()  # the diagnosis imports pandas, which takes a second
     from lab.diagnosis import CHECKS
 
     findings = run.diagnose()
