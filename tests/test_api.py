@@ -12,6 +12,7 @@ import pytest
 import lab
 from lab.objectives import OBJECTIVES, make_objective
 from lab.run.config import ConfigError, TrainConfig, with_parameters
+from lab.store import read_manifest
 from lab.twins import make_twins
 from tests.helpers import until
 
@@ -106,7 +107,7 @@ def test_interrupted_at_the_keyboard_it_says_where_and_how_to_go_on(rows, model_
 def test_a_parameter_that_one_objective_has_can_be_a_keyword(rows, model_folder, tmp_path):
     dirs = (tmp_path / "a", tmp_path / "b")
     make_twins(("simpo", "sgdpo"), rows, model_folder("llama"), run_dirs=dirs, r1=0.7, gamma_beta_ratio=0.4, steps=2)
-    one, other = (lab.open_run(folder).manifest["config"]["objective"] for folder in dirs)
+    one, other = (read_manifest(folder)["config"]["objective"] for folder in dirs)
     assert (one["gamma_beta_ratio"], other["r1"]) == (0.4, 0.7)
 
 
