@@ -176,7 +176,9 @@ def show_fields(
     before: Placement | None = memory.get("sent")
     report = memory.get("report")
     current = report if before and report and report["move"] == before.move else None
-    here = (inside(plane, current["point"]), current["quantity"]) if current else (before and (before.point, before.quantity))
+    here: tuple[Point, str] | None = (before.point, before.quantity) if before else None
+    if current:
+        here = (inside(plane, current["point"]), str(current["quantity"]))
     wanted = (inside(plane, point), quantity)
     sent = before if before and any(same(wanted, known) for known in (here, memory.get("returned")) if known) else None
     if sent is None:

@@ -11,17 +11,19 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, TypeVar
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from torch import Tensor
 
+from lab.deferred import torch
 from lab.errors import did_you_mean, requirement
 
 from .documentation import documentation, extra_of
 from .pair_logps import Degraded, PairLogps, masked_sum
 from .typeset import readable
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "OBJECTIVES",
@@ -39,10 +41,10 @@ __all__ = [
     "register",
 ]
 
-State = dict[str, Tensor]
+State: TypeAlias = "dict[str, Tensor]"
 """Moving statistics and counters of an objective, by name; scalars of float64 or int64."""
 
-Draws = dict[str, Tensor]
+Draws: TypeAlias = "dict[str, Tensor]"
 """Random values of an objective for one batch, by name; SGDPO: two bool masks [B, T]."""
 
 
@@ -328,7 +330,7 @@ def register(kind: Kind) -> Kind:
             raise ValueError(
                 f"{kind.name}: the parameter {name} is a {info.annotation}; use a number, a bool, a text or a Literal."
             )
-    kind.__doc__ = documentation(kind.__doc__ or kind.title or kind.name, _formula_text(kind), kind.source, kind.model_fields)
+    kind.__doc__ = documentation(kind.__doc__ or kind.title or kind.name, _formula_text(kind), kind.source, declared)
     OBJECTIVES[kind.name] = kind
     return kind
 

@@ -11,14 +11,17 @@ from __future__ import annotations
 import ast
 import inspect
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from lab.deferred import torch
 
 from .batch_moments import moments
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -87,16 +90,16 @@ def _matched(a: Tensor, b: Tensor) -> Tensor:
 
 
 FUNCTIONS: dict[str, tuple[int, Callable[..., Tensor]]] = {
-    "log": (1, torch.log),
-    "exp": (1, torch.exp),
-    "sigmoid": (1, torch.sigmoid),
-    "log_sigmoid": (1, F.logsigmoid),
-    "softplus": (1, F.softplus),
+    "log": (1, lambda x: x.log()),
+    "exp": (1, lambda x: x.exp()),
+    "sigmoid": (1, lambda x: x.sigmoid()),
+    "log_sigmoid": (1, lambda x: torch.nn.functional.logsigmoid(x)),
+    "softplus": (1, lambda x: torch.nn.functional.softplus(x)),
     "log1mexp": (1, _log1mexp),
-    "max": (2, torch.maximum),
-    "min": (2, torch.minimum),
+    "max": (2, lambda a, b: torch.maximum(a, b)),
+    "min": (2, lambda a, b: torch.minimum(a, b)),
     "over": (2, _over),
-    "sg": (1, Tensor.detach),
+    "sg": (1, lambda x: x.detach()),
     "mean": (1, lambda x: moments(x).mean),
     "std": (1, lambda x: moments(x).std),
     "matched": (2, _matched),
@@ -112,11 +115,11 @@ OVER_THE_BATCH = frozenset({"mean", "std", "matched"})
 
 _OPERATORS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
 _COMPUTE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "+": torch.add,
-    "-": torch.sub,
-    "*": torch.mul,
-    "/": torch.div,
-    "**": torch.pow,
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "**": operator.pow,
 }
 
 
@@ -164,8 +167,8 @@ def evaluate(node: Node, lookup: Callable[[str], Tensor]) -> Tensor:
             return lookup(name)
         case Negative(operand):
             return -evaluate(operand, lookup)
-        case Binary(operator, left, right):
-            return _COMPUTE[operator](evaluate(left, lookup), evaluate(right, lookup))
+        case Binary(sign, left, right):
+            return _COMPUTE[sign](evaluate(left, lookup), evaluate(right, lookup))
         case Call(function, arguments):
             return FUNCTIONS[function][1](*(evaluate(argument, lookup) for argument in arguments))
 

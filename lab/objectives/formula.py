@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from lab.deferred import torch
 
 from .base import Objective, Outcome, PairLogps, State
 from .expression import Node, evaluate
 from .quantities import QUANTITIES
 from .typeset import Formula, NumberWriter, latex_symbol, number_latex, readable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 __all__ = ["Formula", "NumberedLine", "formula_of", "formula_text", "numbers_of", "values_of"]
 

@@ -28,7 +28,7 @@ from lab.training.data.statistics import dataset_state, statistics_due, without_
 from lab.training.data.training_pairs import TrainingPairs
 from lab.training.evaluation.gradient_by_layer import split_gradients, with_updates
 from lab.training.optimizer import adamw
-from lab.training.setup.run_context import RunContext, new_degree_head
+from lab.training.run_context import RunContext, new_degree_head
 from lab.training.step import StepResult, accumulate, pair_logps
 from lab.whatif.margins import margin_changes, margins
 from lab.world import World

@@ -21,9 +21,9 @@ from lab.training.checkpoints.checkpoint import restore_optimizer_state
 from lab.training.data.encoded_pairs import EncodedPair
 from lab.training.optimizer import adamw
 
-from .errors import WhatIfError
 from .margins import margin_changes, margins
 from .open_model import OpenModel
+from .whatif_error import WhatIfError
 
 OPTIMIZERS = ("adamw", "sgd")
 

@@ -11,8 +11,8 @@ from itertools import product
 import pytest
 import torch
 
-from app.state.recipe import build_objective
 from app.state.learn_address import read_objective, read_state
+from app.state.recipe import build_objective
 from app.views.learn.stories import Step, load_stories
 from lab.objectives import Objective, State, field, with_credit
 from lab.teaching import PairNumbers, Plane, pair_logps, state_of

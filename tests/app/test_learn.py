@@ -12,9 +12,9 @@ from pydantic import model_validator
 from streamlit.testing.v1 import AppTest
 
 from app.pages import LEARN
+from app.state.learn_address import VIEWS, LearnState, read_objective, read_state, write_objective, write_state
 from app.state.recipe import build_objective
 from app.views.learn.knobs import stops
-from app.state.learn_address import VIEWS, LearnState, read_objective, read_state, write_objective, write_state
 from lab.objectives import OBJECTIVES, Draws, Objective, Outcome, PairLogps, State, formula_of, make_objective, parameter, register
 from lab.teaching import PairNumbers, Plane
 from tests.app.pages import open_page as open_main

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.pages import LEARN
-from app.views.learn.knobs import stops
 from app.state.learn_address import LearnState, read_state, write_state
+from app.views.learn.knobs import stops
 from app.views.learn.stories import FOLDER, STATE, read_folder, read_story
 from lab.teaching import PairNumbers, Plane
 from tests.app import test_story_facts, test_story_facts_batch

@@ -115,7 +115,10 @@ def _one(label: str, objective: Objective, tokens: PairTokens, seed: int, prefix
         cell.metric(
             entry(name).symbol,
             f"{now.terms[name]:.3g}",
-            help=plain(f"{entry(name).title}. {entry(name).meaning} Over {DRAWS:,} draws: mean {many[name].mean():.3g}, std {many[name].std():.2g}."),
+            help=plain(
+                f"{entry(name).title}. {entry(name).meaning} "
+                f"Over {DRAWS:,} draws: mean {many[name].mean():.3g}, std {many[name].std():.2g}."
+            ),
         )
     if {"pilot_chosen", "pilot_rejected"} <= now.terms.keys():
         for column, weights in zip(st.columns(2), (False, True)):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid as ls
 from typing_extensions import override
 
+from lab.deferred import torch
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, parameter, register
 from lab.objectives.batch_moments import Moments, all_reduce_sum, moments
+
+from .shared import ls
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _TABLE = "arXiv 2410.10148, table of hyper-parameters, equal to the authors' configuration files; batch 128, 1 epoch"
 

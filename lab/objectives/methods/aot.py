@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor
-from torch.nn.functional import logsigmoid as ls
 from typing_extensions import override
 
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, State, register
 
-from .shared import LN2, reference_strength
+from .shared import LN2, ls, reference_strength
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register

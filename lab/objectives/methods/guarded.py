@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid as ls
 from typing_extensions import override
 
+from lab.deferred import torch
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, State, masked_sum, parameter, register
 
-from .shared import LN2, H, reference_strength
+from .shared import LN2, H, ls, reference_strength
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register

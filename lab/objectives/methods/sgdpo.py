@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from torch import Tensor
 from typing_extensions import override
 
+from lab.deferred import torch
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, masked_sum, parameter, register
 
 from .shared import LN2, flipped_share, reference_strength, smoothed, smoothed_formula
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register

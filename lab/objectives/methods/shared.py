@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-from torch.nn.functional import logsigmoid as ls
-
+from lab.deferred import torch
 from lab.objectives.base import parameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LN2 = 0.6931471805599453
 """ln 2 nats: the loss of every logistic objective at logit 0."""
+
+
+def ls(x: Tensor) -> Tensor:
+    """Compute log σ(x) element by element; any shape."""
+    return torch.nn.functional.logsigmoid(x)
 
 
 def smoothed(x: Tensor, e: float) -> Tensor:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
 from pydantic import field_serializer, field_validator
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 from typing_extensions import override
 
+from lab.deferred import torch
 from lab.objectives.base import (
     Degraded,
     DegradedSpec,
@@ -25,6 +23,9 @@ from lab.objectives.base import (
     register,
 )
 from lab.objectives.expression import renamed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register
@@ -208,7 +209,7 @@ class SPO(Objective):
 def degree_loss(degraded: Degraded) -> Tensor:
     """Compute the preference-degree loss of each pair, [B] nats: the head's cross-entropy, mean over its answers, 0 without any."""
     logits, degree = _visible(degraded)
-    each = cross_entropy(logits.flatten(0, 1), degree.flatten(), reduction="none").view(degree.shape)
+    each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), degree.flatten(), reduction="none").view(degree.shape)
     return _mean(each, degraded.present)
 
 
