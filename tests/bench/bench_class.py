@@ -3,8 +3,9 @@
     python -m tests.bench.bench_class [--viewers 30] [--seconds 60] [--alone 20] [--executor process|thread]
 
 The lab is served as `make class` serves it, on the loopback address, and a run trains. Its steps are counted for --alone seconds
-without viewers, for --seconds with all of them, and again without. Printed: the delay of each picture (the age, when it is replaced,
-of the first step that it did not show), the run's steps per second with and without viewers, errors, and the cost of the server.
+without viewers, for --seconds with all of them, and again without. Printed: the delay of each picture (the age, when it is
+replaced, of the first step that it did not show), the run's steps per second with and without viewers, errors, and the cost of
+the server.
 The viewers' own process takes part of the same processor.
 """
 
@@ -51,7 +52,7 @@ def rate(steps: list[tuple[float, int]]) -> float:
 
 
 def delays(viewer: Viewer, steps: list[tuple[float, int]], since: float) -> list[float]:
-    """Return, for every picture after `since`, how long the first step it did not show had existed when it was replaced, in seconds."""
+    """Return, for every picture replaced after `since`, the age of the first step that it did not show, in seconds."""
     numbers = [step for _, step in steps]
     result = []
     for (_, shown), (replaced, _) in zip(viewer.seen, viewer.seen[1:]):

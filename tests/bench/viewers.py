@@ -26,11 +26,13 @@ class Viewer:
         seen: (time, step) of every drawing that reached the viewer, by `time.time()`.
         errors: Exceptions on the page, and a connection that ended.
         received: Bytes of all messages.
+        page: Path of the page; empty for Live.
+        on_message: Called with every message.
     """
 
     host: str
     cookie: str
-    query: str = ""
+    page: str = ""
     on_message: Callable[[ForwardMsg], None] | None = None
     seen: list[tuple[float, int]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -62,7 +64,7 @@ class Viewer:
                     self.on_message(message)
                 if kind == "new_session":
                     page = message.new_session.page_script_hash
-                    if not message.new_session.fragment_ids_this_run:  # a drawing of the whole page sets its timers anew
+                    if not message.metadata.run.fragment_ids:  # a drawing of the whole page sets its timers anew
                         for timer in timers.values():
                             timer.cancel()
                         timers.clear()
@@ -71,6 +73,10 @@ class Viewer:
                     if old := timers.pop(rerun.fragment_id, None):
                         old.cancel()
                     timers[rerun.fragment_id] = asyncio.create_task(self._again(socket, rerun.fragment_id, rerun.interval, page))
+                elif kind == "stop_auto_rerun":
+                    for name in message.stop_auto_rerun.fragment_ids:
+                        if old := timers.pop(name, None):
+                            old.cancel()
                 elif kind == "delta":
                     self._look(message)
         finally:
@@ -92,7 +98,7 @@ class Viewer:
     def _request(self, fragment: str = "", page: str = "") -> bytes:
         request = BackMsg()
         state = request.rerun_script
-        state.query_string = self.query
+        state.page_name = "" if page else self.page
         state.page_script_hash = page
         state.fragment_id = fragment
         state.is_auto_rerun = bool(fragment)
