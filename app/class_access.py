@@ -3,8 +3,9 @@
 The middleware stands in front of everything that the lab serves: pages, static files, components, health, uploads, media and the
 websocket. A link with `?token=...` is answered by a page that opens the same address without the token, once the token is in a
 cookie (HttpOnly, SameSite=Strict). It is a page and not a redirect by status: browsers withhold a strict cookie from the target of
-a redirect if the link was on a page of another site, such as a chat or a mail program. Tokens are compared in constant time; the
-roles are in `app.state.access`. The websocket's Origin is checked by Streamlit.
+a redirect if the link was on a page of another site, such as a chat or a mail program. For the same reason the refusal of a page
+has a link to that page: a click on it sends the cookie, which a click in the chat does not. Tokens are compared in constant time;
+the roles are in `app.state.access`. The websocket's Origin is checked by Streamlit.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import socket
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
 from app.state.access import WHY, Role, Tokens
@@ -24,7 +26,8 @@ TOKEN = "token"
 READS = ("GET", "HEAD", "OPTIONS")
 """Methods of requests that change nothing; a watching browser may use no others."""
 
-REFUSAL = "This lab is for a class: open it with the lecturer's link, or reload this page if you have done so already."
+AGAIN = "open this page again"
+REFUSAL = f"This lab is for a class: open it with the lecturer's link, or {AGAIN} if you have done so already."
 WAIT = '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={address}"><p>Opening the lab.</p>'
 
 PRIVATE = [(b"cache-control", b"no-store"), (b"referrer-policy", b"no-referrer")]
@@ -51,15 +54,15 @@ class ClassAccess:
         elif (given := _given(scope)) is not None:
             token, address = given
             if self.tokens.role(token) is None:
-                await _refuse(send, REFUSAL)
+                await _refuse(scope, send, REFUSAL)
             else:
                 await self._enter(send, token, address)
             return
         elif role is None:
-            await _refuse(send, REFUSAL)
+            await _refuse(scope, send, REFUSAL)
             return
         elif role == "watch" and scope["method"] not in READS:
-            await _refuse(send, WHY)
+            await _refuse(scope, send, WHY)
             return
         await self.app({**scope, "role": role}, receive, send)
 
@@ -88,8 +91,13 @@ def _given(scope: Any) -> tuple[str, str] | None:
     return token, f"{path}?{rest}" if rest else path
 
 
-async def _refuse(send: Any, why: str) -> None:
-    await _answer(send, 403, b"text/plain; charset=utf-8", why.encode(), [])
+async def _refuse(scope: Any, send: Any, why: str) -> None:
+    """Answer with one sentence; in a page "open this page again" is a link."""
+    if "text/html" not in Headers(scope=scope).get("accept", ""):
+        await _answer(send, 403, b"text/plain; charset=utf-8", why.encode(), [])
+        return
+    page = f'<!doctype html><meta charset="utf-8"><p>{html.escape(why)}</p>'.replace(AGAIN, f'<a href="">{AGAIN}</a>')
+    await _answer(send, 403, b"text/html; charset=utf-8", page.encode(), [])
 
 
 async def _answer(send: Any, status: int, kind: bytes, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:

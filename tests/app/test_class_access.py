@@ -127,6 +127,13 @@ def test_a_link_becomes_a_cookie_and_loses_its_token(client: TestClient, inside:
         assert inside.scopes[1]["role"] == role
 
 
+def test_the_refusal_of_a_page_has_a_link_to_it(client: TestClient) -> None:
+    answer = client.get("/learn?A=<b>", headers={"accept": "text/html,*/*"})
+    assert answer.status_code == 403
+    assert answer.text.count("<a ") == 1
+    assert '<a href="">open this page again</a>' in answer.text
+
+
 def test_a_wrong_token_in_the_address_is_refused_also_with_a_cookie(client: TestClient, inside: Inside) -> None:
     answer = client.get("/?token=guess", headers=cookie(TOKENS.edit))
     assert (answer.status_code, answer.text, inside.scopes) == (403, REFUSAL, [])
