@@ -328,7 +328,7 @@ def register(kind: Kind) -> Kind:
             raise ValueError(
                 f"{kind.name}: the parameter {name} is a {info.annotation}; use a number, a bool, a text or a Literal."
             )
-    kind.__doc__ = documentation(kind.__doc__ or kind.title or kind.name, _formula_text(kind), kind.source, kind.model_fields)
+    kind.__doc__ = documentation(kind.__doc__ or kind.title or kind.name, _formula_text(kind), kind.source, declared)
     OBJECTIVES[kind.name] = kind
     return kind
 
