@@ -180,9 +180,10 @@ def test_numbers_of_dpo_and_sgdpo():
     assert [line.value for line in lines] == pytest.approx([0.351, 0.22, 0.5611], abs=1e-4)
 
 
-def test_a_margin_without_a_spread_is_shown_as_zero():
+@pytest.mark.parametrize("normalize", ["ema", "batch", "dataset"])
+def test_a_margin_without_a_spread_is_shown_as_zero(normalize):
     p = random_pairs(0, [(2, 2)])
-    objective = make_objective("alpha_dpo")
+    objective = make_objective("alpha_dpo", normalize=normalize)
     lines = numbers_of(objective, p, *called(objective, p), row=0)
     assert [line.latex for line in lines if line.name == "z"] == ["M^{*} = 0"]
 
