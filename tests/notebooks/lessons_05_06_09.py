@@ -36,7 +36,7 @@ def simpo_to_alpha_dpo(notebook: Executed) -> None:
     assert broken[0] < -1000 < broken[-1] < 0
 
     first, last = notebook.numbers("losses = {", r"first 10 steps +\S+ +(\S+)\nlast 10 steps +\S+ +(\S+)")
-    assert abs(last - first) < 1, "the loss of the broken run neither explodes nor falls"
+    assert first - 0.3 < last < first + 2, "the loss of the broken run neither falls nor explodes"
 
     names = [row[0] for row in notebook.table("measured.assign")]
     accuracy, log_x1, std, paper = (dict(zip(names, column)) for column in notebook.columns("measured.assign"))
