@@ -250,7 +250,7 @@ def test_the_point_moves_by_mouse_keyboard_steps_and_python(fields_page: str, pa
     knows(page, (moved[0], moved[1]), "loss")
     page.keyboard.press("Home")
     knows(page, (0.0, 0.0), "loss")
-    until(lambda: "log X1 0, log X2 0. dpo: loss 0.6931" in page.locator(".spoken").text_content(), PATIENCE)
+    until(lambda: "log X1 0, log X2 0. dpo: loss 0.693" in page.locator(".spoken").text_content(), PATIENCE)
 
     page.get_by_role("radio", name="Ratio of increase to decrease").check(force=True)
     knows(page, (0.0, 0.0), "ratio")
