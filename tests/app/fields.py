@@ -54,9 +54,16 @@ def computed(names: Sequence[str] = NAMES, points: int = 61) -> list[FieldPictur
         data = field(make_objective(name), axis, axis)
         rate = descent_rate(data, steps=80)
         values = {q: np.asarray(data.value if q == "loss" else getattr(data, q), np.float32) for q in FIELD_QUANTITIES}
-        after = (data.log_x1[:, None] - rate * data.d_log_x1, data.log_x2[None, :] - rate * data.d_log_x2)
-        axes = (np.asarray(data.log_x1), np.asarray(data.log_x2))
-        pictures.append(FieldPicture(name, FieldArrays(*axes, values, *map(np.asarray, after), np.asarray(data.attainable), rate)))
+        arrays = FieldArrays(
+            log_x1=np.asarray(data.log_x1),
+            log_x2=np.asarray(data.log_x2),
+            layers=values,
+            next_log_x1=np.asarray(data.log_x1[:, None] - rate * data.d_log_x1),
+            next_log_x2=np.asarray(data.log_x2[None, :] - rate * data.d_log_x2),
+            attainable=np.asarray(data.attainable),
+            rate=rate,
+        )
+        pictures.append(FieldPicture(name, arrays))
     return pictures
 
 
@@ -77,7 +84,7 @@ def save(pictures: Sequence[FieldPicture], path: Path) -> None:
         a = picture.arrays
         own = {"x": a.log_x1, "y": a.log_x2, "nx": a.next_log_x1, "ny": a.next_log_x2, "in": a.attainable, "rate": np.array(a.rate)}
         parts |= {f"{k}/{name}": values for name, values in (own | {f"q/{q}": v for q, v in a.layers.items()}).items()}
-    np.savez(path, **parts)
+    np.savez(path, allow_pickle=False, **parts)
 
 
 def load(path: str) -> list[FieldPicture]:
