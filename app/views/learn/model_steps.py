@@ -41,6 +41,11 @@ PLAYED = 30
 LISTED = 5
 """Held-out pairs in each of the two tables."""
 
+MOVING = (
+    " What the objective computes from the model and holds fixed in its gradient (SGDPO's pilots, α-DPO's margin) is computed anew "
+    "after the step, so that this loss can rise although the step follows its gradient."
+)
+
 Shown = Sequence[tuple[str, ModelSteps]]
 """The models of the page with the labels of their objectives."""
 
@@ -257,7 +262,7 @@ def _summary(label: str, record: ModelStep, others: int) -> None:
                 f"{after:.4g}",
                 f"{after - before:+.3g} nats",
                 delta_color=colour,  # type: ignore[arg-type]  # a tuple of three literals
-                help=f"Mean over the batch after the step, and its change by the step. {meaning(term)}",
+                help=f"Mean over the batch after the step, and its change by the step. {meaning(term)}{MOVING if term == 'loss' else ''}",
                 width="content",
             )
         helped, hurt = len(record.helped), len(record.hurt)
