@@ -257,12 +257,13 @@ def _summary(label: str, record: ModelStep, others: int) -> None:
             ("logps_rejected", "Rejected, log π(y_l|x)", "off"),
         ):
             before, after = record.mean(term)
+            more = MOVING if term == "loss" else ""
             st.metric(
                 plain(name),
                 f"{after:.4g}",
                 f"{after - before:+.3g} nats",
                 delta_color=colour,  # type: ignore[arg-type]  # a tuple of three literals
-                help=f"Mean over the batch after the step, and its change by the step. {meaning(term)}{MOVING if term == 'loss' else ''}",
+                help=f"Mean over the batch after the step, and its change by the step. {meaning(term)}{more}",
                 width="content",
             )
         helped, hurt = len(record.helped), len(record.hurt)
