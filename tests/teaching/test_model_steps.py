@@ -182,6 +182,18 @@ def test_a_step_raises_the_margin_of_its_own_batch_and_records_both_sides_of_it(
     assert record.moved > 0
 
 
+def test_what_the_gradient_holds_fixed_is_computed_anew_after_the_step(world):
+    """With alpha-DPO the loss can rise while the gap, which its gradient raises, grows; the page says so."""
+    pilots = opened(world, "sgdpo").step()
+    assert (pilots.terms["pilot_chosen"] != pilots.terms_after["pilot_chosen"]).all()
+    steps = opened(world, "alpha_dpo", batch_size=8)
+    steps.step()
+    record = steps.step()
+    assert (record.terms["target_margin"] != record.terms_after["target_margin"]).all()
+    assert record.mean("loss")[1] > record.mean("loss")[0]
+    assert record.mean("gap")[1] > record.mean("gap")[0], "at a fixed margin a larger gap is a smaller loss"
+
+
 def test_the_learning_rate_can_be_changed_and_0_moves_nothing(world):
     steps = opened(world)
     before = steps.weights

@@ -41,6 +41,11 @@ PLAYED = 30
 LISTED = 5
 """Held-out pairs in each of the two tables."""
 
+MOVING = (
+    " What the objective computes from the model and holds fixed in its gradient (SGDPO's pilots, α-DPO's margin) is computed anew "
+    "after the step, so that this loss can rise although the step follows its gradient."
+)
+
 Shown = Sequence[tuple[str, ModelSteps]]
 """The models of the page with the labels of their objectives."""
 
@@ -252,12 +257,13 @@ def _summary(label: str, record: ModelStep, others: int) -> None:
             ("logps_rejected", "Rejected, log π(y_l|x)", "off"),
         ):
             before, after = record.mean(term)
+            more = MOVING if term == "loss" else ""
             st.metric(
                 plain(name),
                 f"{after:.4g}",
                 f"{after - before:+.3g} nats",
                 delta_color=colour,  # type: ignore[arg-type]  # a tuple of three literals
-                help=f"Mean over the batch after the step, and its change by the step. {meaning(term)}",
+                help=f"Mean over the batch after the step, and its change by the step. {meaning(term)}{more}",
                 width="content",
             )
         helped, hurt = len(record.helped), len(record.hurt)
