@@ -12,7 +12,7 @@ import torch
 import lab
 from lab.objectives import Objective, make_objective
 from lab.policy import Policy
-from lab.teaching.model_steps import ModelSteps
+from lab.teaching.steps.model_steps import ModelSteps
 from lab.training.data.encoded_pairs import encode_pair
 from lab.training.setup.prepare import load_configured
 from lab.training.step import pair_logps

@@ -21,8 +21,8 @@ from lab.objectives import Objective
 from lab.pairs import Pair, prompt_text
 from lab.plots import entry, layer_bars
 from lab.progress import StageProgress
-from lab.teaching.model_steps import ModelSteps
-from lab.teaching.step_record import CHANGING, ModelStep
+from lab.teaching.steps.model_steps import ModelSteps
+from lab.teaching.steps.step_record import CHANGING, ModelStep
 from lab.training.lifecycle import describe
 
 log = logging.getLogger(__name__)
