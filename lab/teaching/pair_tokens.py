@@ -49,7 +49,7 @@ def tokens_of_pair(run: Run, step: int, pair: str) -> PairTokens:
         kept = run.reader.tokens.steps()
         span = f"it keeps those of steps {kept[0]} to {kept[-1]}" if kept else "the first appear with its next step"
         raise RunError(f"The run {run.name} has no token values of the pair {pair!r} at step {step}; {span}.")
-    sides = {side: rows.loc[side] for side in ("chosen", "rejected")}
+    sides: dict[str, Any] = {side: rows.loc[side] for side in ("chosen", "rejected")}
     require_reference(run, all(row["ref_logps"] is not None for row in sides.values()))
     tokenizer = tokenizer_of(run)
     values = [[_row(sides[side][name]) for side in sides] for name in ("logps", "ref_logps")]

@@ -68,7 +68,8 @@ def require_reference(run: Run, known: bool) -> None:
 def _numbers(run: Run, rows: pd.DataFrame) -> tuple[PairNumbers, ...]:
     require_reference(run, {"log_ratio_chosen", "log_ratio_rejected"} <= set(rows.columns))
     lengths = _Lengths(run)
-    return tuple(_pair(row, lengths(str(row.pair), int(row.step), int(row.version))) for row in rows.itertuples())
+    entries: list[Any] = list(rows.itertuples())
+    return tuple(_pair(row, lengths(str(row.pair), int(row.step), int(row.version))) for row in entries)
 
 
 def _pair(row: Any, tokens: tuple[int, int]) -> PairNumbers:
@@ -88,8 +89,8 @@ class _Lengths:
 
     def __call__(self, pair: str, step: int, version: int) -> tuple[int, int]:
         if step not in self._kept:
-            stored = self._run.reader.tokens.read(step)
-            self._kept[step] = {(row.pair, row.side): len(row.ids) for row in stored.itertuples()}
+            stored: list[Any] = list(self._run.reader.tokens.read(step).itertuples())
+            self._kept[step] = {(row.pair, row.side): len(row.ids) for row in stored}
         kept = self._kept[step]
         if (pair, "chosen") in kept and (pair, "rejected") in kept:
             return kept[pair, "chosen"], kept[pair, "rejected"]
