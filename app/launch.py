@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         build()
         print("Starting the lab ...", flush=True)
         # Imported before the server has threads: pages and demo would import it at the same time, and the first page would wait.
-        import lab.training  # noqa: F401 - some seconds: torch and transformers
+        import lab.training.loop  # noqa: F401 - some seconds: torch and transformers
 
         serve(options.port, demo_steps=None if options.no_demo else options.steps)
     except KeyboardInterrupt:
@@ -133,7 +133,7 @@ def stop_runs(patience: float = PATIENCE) -> None:
     """Stop every run of this process, and wait up to `patience` seconds for their checkpoints."""
     import lab
     from lab.store import ENDED, RunError
-    from lab.training import trained_here
+    from lab.training.lifecycle import trained_here
 
     live = runs_here()
     for run in lab.runs():
@@ -155,6 +155,6 @@ def stop_runs(patience: float = PATIENCE) -> None:
 def runs_here() -> list[Any]:
     """Return handles of the runs that train in a thread of this process."""
     import lab
-    from lab.training import trained_here
+    from lab.training.lifecycle import trained_here
 
     return [lab.open_run(folder) for folder in trained_here()]

@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab import home
-from lab.objectives import PairLogps
 from lab.opening import WORLD, open_pairs
 from lab.pairs import Pair, PairStore
-from lab.policy import Policy, choose_layout
 from lab.progress import StageProgress
 from lab.run.config import ConfigError
 from lab.run.handle import Run
@@ -20,13 +18,13 @@ from lab.run.preflight_report import Preflight
 from lab.starting import check_configured_model, make_run, parse, require_known_elsewhere, start_run
 from lab.store import RunError
 from lab.store.durable import disk_errors_as_run_errors
-from lab.training.data.encoded_pairs import encode_pair
-from lab.training.lifecycle import check_new_folder
-from lab.training.loop import OnStep
+from lab.training.run_folder import check_new_folder
 from lab.training.setup.executor_choice import Executor
-from lab.training.setup.prepare import look_ahead
 from lab.training.setup.requirements import check_requirements
-from lab.training.step import concatenate, pair_logps
+
+if TYPE_CHECKING:
+    from lab.objectives import PairLogps
+    from lab.training.loop import OnStep
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +51,8 @@ def train(
 ) -> Run:
     """Start a run and return a handle to it; training goes on in the background.
 
-    Returns once the settings, the pairs and the files of the model have been checked; the model is loaded in the background. The
-    first call in a program also imports torch and transformers, which takes seconds.
+    Returns once the settings, the pairs and the files of the model have been checked; torch, transformers and the model are
+    loaded in the background. Only checking the files of a model of your own needs torch and transformers before.
 
     lab.train("sgdpo", "pairs.jsonl", "Qwen/Qwen2.5-0.5B", r1=0.7, steps=500, lora_rank=16)
 
@@ -166,6 +164,8 @@ def preflight(
         from lab.world import ensure
 
         folder = str(ensure(cache=home.cache(), progress=progress).model_dir)
+    from lab.training.setup.prepare import look_ahead
+
     return look_ahead(config, stored, model=folder, cache=home.cache(), report_stage=lambda stage, share=0.0: report(stage, share))
 
 
@@ -190,6 +190,9 @@ def token_logps(
     import torch
 
     from lab.objectives import DPO
+    from lab.policy import Policy, choose_layout
+    from lab.training.data.encoded_pairs import encode_pair
+    from lab.training.step import concatenate, pair_logps
 
     chosen: Sequence[Pair] = pairs.all() if isinstance(pairs, PairStore) else _as_pairs(pairs)
     device = next(model.parameters()).device

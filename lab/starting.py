@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab import extensions, home
-from lab.diagnosis.alerts import Alerts, parse_hook
-from lab.diagnosis.monitor import DiagnosticsMonitor
 from lab.objectives import Objective
 from lab.opening import WORLD, open_pairs
 from lab.pairs import PairStore
-from lab.policy.loading import check_model
 from lab.progress import StageProgress
 from lab.run import RunLock
 from lab.run.checkpoints import find_checkpoint
@@ -21,17 +18,22 @@ from lab.run.config import ConfigError, TrainConfig, with_parameters
 from lab.run.handle import Run, open_run
 from lab.run.settings import checkpoint_settings
 from lab.store import SilentWriter, StoreReader, StoreWriter, list_checkpoints, read_manifest
-from lab.training import DeviceSlot, Training, create_run, start, start_process
+from lab.training.checkpoints.branch import copy_start, plan_branch, read_start
+from lab.training.control.device_slot import DeviceSlot
 from lab.training.distributed import ALONE, Workers
-from lab.training.evaluation.evaluator import Judge
-from lab.training.evaluation.judges import OracleJudge, RewardJudge
-from lab.training.lifecycle import recording_failure
-from lab.training.loop import OnStep
-from lab.training.setup.branch import copy_start, plan_branch, read_start
+from lab.training.lifecycle import recording_failure, start
+from lab.training.run_folder import create_run
+from lab.training.setup.child_process import start_process
 from lab.training.setup.executor_choice import Executor, choose_executor
 from lab.training.setup.requirements import check_requirements
 from lab.training.setup.without_change import changes_made_after, revert_changes
 from lab.training.trackers import Recorder, tracked_run, tracker_names
+
+if TYPE_CHECKING:
+    from lab.diagnosis.alerts import Alerts
+    from lab.training.evaluation.evaluator import Judge
+    from lab.training.loop import OnStep, Training
+    from lab.world import World
 
 extensions.load()
 log = logging.getLogger(__name__)
@@ -112,6 +114,8 @@ def model_place(model: str | Path) -> str:
 def check_configured_model(config: TrainConfig) -> None:
     """Check the model of a new run without reading its weights. Raises ModelError if it cannot be loaded."""
     if config.model != WORLD:
+        from lab.policy.loading import check_model  # imports torch and transformers
+
         check_model(config.model, lora=config.lora)
 
 
@@ -187,7 +191,7 @@ def start_run(
     slot = DeviceSlot(folder, home.queue_dir(), config.device, workers) if queue else None
     model = config.model
     checkpoint = read_start(folder, manifest)
-    oracle: OracleJudge | None = None
+    oracle_of: World | None = None
     from lab.world import ensure, is_world
 
     on_world = is_world(store.source)
@@ -195,17 +199,22 @@ def start_run(
         world = ensure(cache=home.cache(), progress=progress)
         model = str(world.model_dir) if config.model == WORLD else config.model
         if on_world:
-            oracle = OracleJudge(world)
+            oracle_of = world
 
     trackers = tracker_names(config.trackers)
 
     def make(writer: StoreWriter) -> Training:
+        from lab.diagnosis.monitor import DiagnosticsMonitor
+        from lab.training.evaluation.judges import OracleJudge, RewardJudge
+        from lab.training.loop import Training
+
         left_out = revert_changes(folder, without_change) if without_change is not None and workers.is_main else []
         resumed = workers.broadcast(_was_trained(folder) if workers.is_main else None)
         if workers.is_main:
             tracked = tracked_run(folder, config, manifest["created"], resumed=resumed)
             writer.listeners.append(DiagnosticsMonitor(folder, writer, _alerts(config, writer, has_terminal=lock is None)))
             writer.listeners += [Recorder(name, tracked, lambda s, w: writer.event(s, "warning", message=w)) for name in trackers]
+        oracle = OracleJudge(oracle_of) if oracle_of is not None else None
         judge: Judge | None = oracle
         if config.reward_model:
             own = oracle.prompts if oracle else ()
@@ -259,6 +268,8 @@ def _only_here(config: TrainConfig, on_step: OnStep | None) -> str | None:
 
 def _alerts(config: TrainConfig, writer: StoreWriter, *, has_terminal: bool) -> Alerts | None:
     """Return the alerts of the settings, or None. A detached process has no terminal, only a log file."""
+    from lab.diagnosis.alerts import Alerts, parse_hook
+
     hook = parse_hook(config.alert_webhook, config.alert_hosts) if config.alert_webhook else None
     terminal = config.alerts == "terminal" and has_terminal
     if hook is None and not terminal:

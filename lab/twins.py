@@ -15,9 +15,9 @@ from typing import Any
 from lab import api, home
 from lab.objectives import Objective
 from lab.pairs import PairStore
-from lab.policy.text.chat_template import now
+from lab.policy.text.template_time import now
 from lab.progress import StageProgress
-from lab.run.config import ConfigError, TrainConfig
+from lab.run.config import ConfigError, TrainConfig, with_parameters_of_one
 from lab.run.handle import Run, open_run
 from lab.store import RunError, write_twins
 from lab.store.folder import RUN_FILE
@@ -49,12 +49,13 @@ def train_twins(
 ) -> tuple[Run, ...]:
     """Start one run per objective; they have equal initial weights, pairs, and batches in equal order.
 
-    lab.train_twins(("dpo", {"name": "sgdpo", "r1": 0.7}), steps=200)
+    lab.train_twins(("dpo", "sgdpo"), r1=0.7, steps=200)
 
     Arguments and errors are those of `lab.train`, with these differences: `objectives` are two or more; `like` is a run whose
     settings, pairs and model are used where none are given; with `branch_from` every twin branches from that checkpoint;
-    `run_dirs` is a folder for each; `queue` trains one after the other, in their order. Nothing is started if one of the runs is
-    not possible. `Run.twins` lists the others, and `lab.compare` compares them.
+    `run_dirs` is a folder for each; `queue` trains one after the other, in their order; a parameter can be a keyword where only one
+    of the objectives has it (r1 above, not beta), else it belongs into the objective: {"name": "dpo", "beta": 0.2}. Nothing is
+    started if one of the runs is not possible. `Run.twins` lists the others, and `lab.compare` compares them.
     """
     folders = make_twins(
         objectives,
@@ -127,6 +128,7 @@ def make_twins(
         raise ConfigError("like and branch_from both say how the twins begin; give one of them.")
     if branch_from is None and (at is not None or not keep_optimizer):
         raise ConfigError("at and keep_optimizer belong to branches; give branch_from, the run to begin from.")
+    objectives, settings = with_parameters_of_one(objectives, settings)
     name = settings.pop("name", "")
     begins: dict[str, Any] = {}
     if like is not None:

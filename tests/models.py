@@ -10,8 +10,8 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from lab.policy import Policy, load_policy
-from lab.policy.sources import is_adapter, with_adapter
-from lab.policy.sources.adapter_source import adapter_base
+from lab.policy.sources.adapter_source import adapter_base, is_adapter
+from lab.policy.sources.stored_adapters import with_adapter
 
 SMALL: dict[str, Any] = {
     "hidden_size": 32,

@@ -12,6 +12,8 @@ import pytest
 import lab
 from lab.objectives import OBJECTIVES, make_objective
 from lab.run.config import ConfigError, TrainConfig, with_parameters
+from lab.store import read_manifest
+from lab.twins import make_twins
 from tests.helpers import until
 
 SHORT = {"steps": 2, "batch_size": 4, "device": "cpu", "evaluate": False, "probe_budget": 0, "background": False}
@@ -100,3 +102,17 @@ def test_interrupted_at_the_keyboard_it_says_where_and_how_to_go_on(rows, model_
         with pytest.raises(KeyboardInterrupt):
             lab.train(run_dir=run.folder, resume=True, background=False)
     assert f"Stopped at step {run.step:,}; continue with lab.train(run_dir='{run.folder}', resume=True)" in caplog.text
+
+
+def test_a_parameter_that_one_objective_has_can_be_a_keyword(rows, model_folder, tmp_path):
+    dirs = (tmp_path / "a", tmp_path / "b")
+    make_twins(("simpo", "sgdpo"), rows, model_folder("llama"), run_dirs=dirs, r1=0.7, gamma_beta_ratio=0.4, steps=2)
+    one, other = (read_manifest(folder)["config"]["objective"] for folder in dirs)
+    assert (one["gamma_beta_ratio"], other["r1"]) == (0.4, 0.7)
+
+
+def test_a_parameter_of_both_or_of_none_is_refused():
+    with pytest.raises(lab.ConfigError, match=r'^beta is a parameter of dpo and of sgdpo; say which .*"name": "dpo", "beta": 0.2'):
+        lab.train_twins(("dpo", "sgdpo"), beta=0.2)
+    with pytest.raises(lab.ConfigError, match=r"^There is no setting 'r3', and dpo has no .*, and sgdpo has no such"):
+        lab.train_twins(("dpo", "sgdpo"), r3=0.2)

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOUNDATION = {"errors", "home", "intervals", "threads", "extensions", "glossary", "progress"}
+FOUNDATION = {"deferred", "errors", "extensions", "glossary", "home", "intervals", "progress", "threads"}
 """Modules at the root of `lab/` that every package may import."""
+ASSEMBLY = {"api", "notebook", "opening", "starting", "twins"}
+"""Modules at the root of `lab/` that put packages together."""
 
 
 def module_name(path: Path) -> str:
@@ -75,6 +77,46 @@ def test_a_package_imports_only_what_it_may(package):
     assert wrong == []
 
 
+def test_root_modules_are_below_or_above_all_packages():
+    """Those below import only each other; those above are imported only by each other, the command line and the dashboard."""
+    roots = {name.removeprefix("lab.") for name, path in FILES.items() if path.parent == ROOT / "lab" and name.count(".") == 1}
+    assert {name for name in roots if (ROOT / "lab" / f"{name}.py").exists()} - {"__main__"} == FOUNDATION | ASSEMBLY
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    listed = re.search(r"Modules at the root of `lab/`: (.*?) import nothing.*?; (.*?) put packages together", text, re.S)
+    assert listed is not None
+    assert [set(re.findall(r"`(\w+)`", names)) for names in listed.groups()] == [FOUNDATION, ASSEMBLY]
+    below, above = ({f"lab.{name}" for name in names} for names in (FOUNDATION, ASSEMBLY))
+    wrong = [f"{name} imports {other}" for name in below for other in IMPORTS[name] - below]
+    wrong += [
+        f"{name} imports {other}"
+        for name, others in IMPORTS.items()
+        if name.startswith("lab.") and not name.startswith("lab.cli.") and name not in above
+        for other in others & above
+    ]
+    assert wrong == []
+
+
+def test_folders_of_the_training_import_in_one_direction():
+    folders = {path.name for path in (ROOT / "lab/training").iterdir() if (path / "__init__.py").exists()}
+    edges = {
+        (name.split(".")[2], other.split(".")[2])
+        for name, others in IMPORTS.items()
+        for other in others
+        if name.startswith("lab.training.") and other.startswith("lab.training.")
+    }
+    assert [(a, b) for a, b in edges if a < b and {a, b} <= folders and (b, a) in edges] == []
+
+
+def test_every_catch_of_all_errors_says_why():
+    wrong = [
+        f"{name}: {line.strip()}"
+        for name, path in FILES.items()
+        for line in path.read_text().splitlines()
+        if re.search(r"except \(?Exception\b", line) and "#" not in line
+    ]
+    assert wrong == []
+
+
 def test_the_library_knows_nothing_of_the_dashboard():
     streamlit = [
         name
@@ -118,5 +160,5 @@ def test_modules_and_folders_stay_small():
 
 def test_docstrings_do_not_point_elsewhere():
     """The first line has to stand alone in `help()`."""
-    pattern = re.compile(r'"""(The same|What (people|it|is)|As )')
+    pattern = re.compile(r'"""(The same|What (people|it|is)|As |How )')
     assert [name for name, path in FILES.items() if pattern.search(path.read_text())] == []

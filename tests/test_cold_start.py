@@ -12,7 +12,8 @@ import pytest
 
 from lab.run.config import TrainConfig
 from lab.store import StoreWriter
-from lab.training import create_run
+from lab.training.run_folder import create_run
+from lab.world import ensure
 
 HEAVY = ("torch", "transformers", "datasets", "peft", "plotly", "streamlit", "huggingface_hub", "pydantic")
 FRAMES = ("pandas", "pyarrow")
@@ -75,6 +76,51 @@ def test_what_needs_no_model_loads_none(name: str, pairs: Path, listed_run: None
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+IN_MAIN_THREAD = """
+import importlib.abc, os, sys, threading
+imported = set()
+
+class Recorder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if threading.current_thread() is threading.main_thread():
+            imported.add(name.partition(".")[0])
+
+sys.meta_path.insert(0, Recorder())
+{program}
+print(sorted({{"torch", "transformers", "peft", "pandas", "plotly"}} & imported), flush=True)
+os._exit(0)
+"""
+STARTS = {
+    "lab.train": "import lab; lab.train('sgdpo', {pairs!r}, steps=1, r1=0.7, queue=False)",
+    "python -m lab train --detach": (
+        "import lab.training.setup.child_process as child; from types import SimpleNamespace as Child; "
+        "child.subprocess.Popen = lambda *a, **k: Child(wait=lambda: 0); from lab.cli import main; "
+        "assert main(['train', '--objective', 'dpo', '--pairs', {pairs!r}, '--detach']) == 0"
+    ),
+    "a refused setting": "from lab.cli import main; assert main(['train', '--objective', 'dpo', '--steps', 'x', '--detach']) == 1",
+    "a refused parameter": "from lab.cli import main; assert main(['train', '--objective', 'dpo', '--set', 'beta=-1']) == 1",
+    "a dry run without config.json": (
+        "from lab.cli import main; assert main(['train', '--objective', 'dpo', '--model', {folder!r}, '--dry-run']) == 1"
+    ),
+}
+"""Name -> a program that starts a run of the embedded world, or is refused."""
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_a_run_starts_before_torch_is_imported(name: str, pairs: Path, lab_home: Path, shared_cache: Path) -> None:
+    ensure(cache=shared_cache)  # building the world needs torch
+    program = STARTS[name].format(pairs=str(pairs), folder=str(pairs.parent))
+    done = subprocess.run(
+        [sys.executable, "-c", IN_MAIN_THREAD.format(program=program)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+    if name.startswith("a "):
+        assert done.stderr.startswith("error: ")
+    if "config.json" in name:
+        assert "config.json" in done.stderr
 
 
 @pytest.fixture(scope="module")

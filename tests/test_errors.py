@@ -8,7 +8,7 @@ import lab
 from lab.errors import FigureError, did_you_mean
 from lab.run.config import TrainConfig
 from lab.store import StoreReader, StoreWriter
-from lab.training import create_run
+from lab.training.run_folder import create_run
 
 
 @pytest.mark.parametrize(

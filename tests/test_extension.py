@@ -87,7 +87,7 @@ def test_a_run_of_an_objective_that_is_gone_can_still_be_read(registered, rows, 
     assert extensions.load() == []
 
 
-def test_it_is_on_the_form_and_on_the_playground_without_touching_the_lab(lab_home):
+def test_it_is_on_the_form_and_on_the_learn_page_without_touching_the_lab(lab_home):
     from streamlit.testing.v1 import AppTest
 
     folder = lab_home / "objectives"
@@ -95,7 +95,7 @@ def test_it_is_on_the_form_and_on_the_playground_without_touching_the_lab(lab_ho
     (folder / "page_margin.py").write_text(DEFINITION.replace('"margin_dpo"', '"page_margin"'), encoding="utf-8")
     try:
         at = AppTest.from_file(Path(__file__).parents[1] / "app" / "main.py", default_timeout=60).run()
-        for page in ("views/playground/playground.py", "views/new_run/new_run.py"):
+        for page in ("views/learn/learn.py", "views/new_run/new_run.py"):
             at = at.switch_page(page).run()
             assert not at.exception
             assert any("page_margin" in str(option) for box in at.selectbox for option in box.options), page

@@ -42,7 +42,7 @@ class Job(Generic[T]):
     def _run(self) -> None:
         try:
             self.result = self._work(self._progress)
-        except Exception as error:
+        except Exception as error:  # shown on the page that waits for the job
             self.error = describe(error)
             # Errors of the input are shown on the page; of any other error the log needs the traceback.
             log.warning("A job of the dashboard failed: %s", self.error, exc_info=not isinstance(error, ValueError | OSError))

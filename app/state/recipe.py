@@ -17,7 +17,7 @@ from lab.pairs import Pair, PairsError, PairStore
 from lab.pairs.pair_import import read_pairs
 from lab.pairs.rows import open_table
 from lab.policy.loading import choose_device
-from lab.policy.sources import check_source
+from lab.policy.sources.converted import check_source
 from lab.run.config import TrainConfig
 from lab.training.data.held_out import split
 from lab.training.setup.preflight import settings_findings
@@ -31,7 +31,7 @@ SLOWEST_FOR_THE_WORLD = 1e-5
 
 @dataclass(frozen=True)
 class Start:
-    """How a run is started: `lab.train`'s arguments of these names."""
+    """Settings of a new run: `lab.train`'s arguments of these names."""
 
     executor: Executor = "auto"
     queue: bool = True

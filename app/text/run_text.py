@@ -17,7 +17,7 @@ STATES: dict[str, tuple[str, Colour, str]] = {
     "finished": ("Finished", "blue", "check"),
     "stopped": ("Stopped", "gray", "stop"),
     "failed": ("Failed", "red", "error"),
-    "dead": ("Crashed", "red", "heart_broken"),
+    "crashed": ("Crashed", "red", "heart_broken"),
 }
 """Label, colour and icon of each state of a run."""
 

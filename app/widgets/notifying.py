@@ -94,7 +94,7 @@ def news(run: Run) -> list[News]:
             notifications.append(News(f"{run.dir.name}-{when}", f"{run.name}, step {step:,}", detail["message"]))
     state = run.state
     if state in ENDED:
-        message = {"dead": "Its process ended without an error message.", "failed": run.error or "It failed."}.get(
+        message = {"crashed": "Its process ended without an error message.", "failed": run.error or "It failed."}.get(
             state, f"It has {state}."
         )
         notifications.append(News(f"{run.dir.name}-{state}-{run.step}", f"{run.name} is {state}, step {run.step:,}", message))

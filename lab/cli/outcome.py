@@ -22,7 +22,7 @@ def exit_code(handle: Any) -> int:
 def print_outcome(handle: Any, *, file: Any) -> None:
     """Print how the run ended, how to continue it, and its evaluations before and after training."""
     state, checkpoints = handle.state, handle.checkpoints()
-    if state in ("failed", "dead"):
+    if state in ("failed", "crashed"):
         message = str(handle.error or "The process ended without an error message.")
         if checkpoints:
             change = next((finding.change for finding in handle.diagnose() if finding.change is not None), None)

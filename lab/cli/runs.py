@@ -167,7 +167,7 @@ def show(options: argparse.Namespace) -> int:
         print(f"  {measured(run)}")
     for message in warnings:
         print(f"     warning  {message}")
-    sys.stdout.flush()  # the diagnosis imports torch, which takes seconds
+    sys.stdout.flush()  # the diagnosis imports pandas, which takes a second
     from lab.diagnosis import CHECKS
 
     findings = run.diagnose()
@@ -222,7 +222,7 @@ def watch(run: Any, every: float = 1.0) -> int:
                 message = f"over: {detail['message']}" if detail.get("over") else detail["message"]
                 print_alert(Alert(run.dir.name, int(step), detail["finding"], detail["severity"], message))
             if state in ENDED:
-                severity = "error" if state in ("failed", "dead") else "notice"
+                severity = "error" if state in ("failed", "crashed") else "notice"
                 why = f": {run.error}" if run.error else "."
                 print_alert(Alert(run.dir.name, run.step, state, severity, f"The run is {state}{why}"))
                 return 0 if state in ("finished", "stopped") else 1

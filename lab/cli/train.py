@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lab.policy.sources.files import ADAPTER_CONFIG, check_folder, local_folder
 from lab.run.checkpoints import find_checkpoint
 from lab.run.config import ConfigError, TrainConfig, read_config
 from lab.run.handle import open_run
@@ -130,9 +131,20 @@ def check_early(given: dict[str, Any]) -> None:
         from lab.opening import open_pairs
 
         open_pairs(config.pairs)
-    model = Path(config.model).expanduser()
-    if config.model.startswith((".", "/", "~")) and not model.exists():
-        raise ConfigError(f"There is no folder {config.model}; check the model's path.")
+    check_model_files(config.model)
+
+
+def check_model_files(model: str) -> None:
+    """Raise ModelError for a folder that is missing or holds no complete model. Other sources are checked with the model."""
+    try:
+        is_file = Path(model).expanduser().is_file()
+    except (OSError, ValueError, RuntimeError):  # not a valid path; `check_source` reports it
+        return
+    if model == "world" or not model.strip() or is_file:
+        return
+    folder = local_folder(model)
+    if folder is not None and not (folder / ADAPTER_CONFIG).exists() and not any(folder.glob("*.gguf")):
+        check_folder(folder)
 
 
 def note_single_process() -> None:

@@ -130,7 +130,7 @@ class Evidence:
     @cached_property
     def objective(self) -> Objective | None:
         """The objective with the parameters in use; None if it is unknown here."""
-        from lab.objectives import make_objective  # imports torch, which reading a store does not need
+        from lab.objectives import make_objective  # imports pydantic, which reading a store does not need
 
         try:
             return make_objective(**self.config["objective"])

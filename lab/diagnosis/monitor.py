@@ -75,7 +75,7 @@ class DiagnosticsMonitor:
             if self._step != self._examined:
                 self._examine()
             self._send_outcome()
-        except Exception as error:
+        except Exception as error:  # the run has ended, and its outcome does not depend on the monitor
             self._warn_once(error)
         if self._alerts is not None:
             self._alerts.close()

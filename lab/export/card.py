@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from lab.objectives import Objective
+from lab.objectives import Objective, formula_text
 from lab.training.setup.versions import versions
 
 from .data import Data
@@ -154,8 +154,8 @@ def _method(objective: Objective) -> str:
     lines = [f"## Method\n\n{_text(objective.title or objective.name)} (`{objective.name}`)"]
     if objective.source:
         lines.append(f"Source: {_text(objective.source)}.")
-    if objective.formula:
-        lines.append(f"```\n{objective.formula}\n```")
+    if formula := formula_text(objective):
+        lines.append(f"```\n{formula}\n```")
     rows = []
     for name, value in objective.spec().items():
         if name != "name" and not isinstance(value, dict):

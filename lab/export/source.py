@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import home
-from lab.policy.sources import ModelError, is_adapter, is_converted, is_gguf, loadable
+from lab.policy.sources.adapter_source import is_adapter
+from lab.policy.sources.converted import is_converted, is_gguf, loadable
+from lab.policy.sources.model_error import ModelError
 from lab.run.checkpoints import not_kept
 from lab.run.config import TrainConfig
 from lab.run.settings import checkpoint_settings

@@ -14,17 +14,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lab.policy.checks.arbitrary_row import arbitrary_logps, unexplained_difference
-from lab.policy.sources import (
-    ModelError,
-    is_converted,
-    model_errors,
-    read_configuration,
-    read_tokenizer,
-    read_weights,
-    with_adapter,
-)
-from lab.policy.sources.converted import untie
+from lab.policy.sources.configuration import read_configuration
+from lab.policy.sources.converted import is_converted, untie
 from lab.policy.sources.generation_config import valid_generation_config
+from lab.policy.sources.model_error import ModelError, model_errors
+from lab.policy.sources.stored_adapters import with_adapter
+from lab.policy.sources.tokenizer_loading import read_tokenizer
+from lab.policy.sources.weight_loading import read_weights
 from lab.policy.text.chat_template import ChatTemplate
 
 from .source import ExportError, Source, adapter_configuration

@@ -30,6 +30,7 @@ from .base import (
 )
 from .credit import Credited, with_credit
 from .field import FieldData, Trajectory, field, flow, pairs_at
+from .formula import Formula, NumberedLine, formula_of, formula_text, numbers_of, values_of
 from .methods import aot, guarded, lengths, link_functions, pointwise, reference_free  # noqa: F401  (registers their objectives)
 
 __all__ = [
@@ -43,6 +44,8 @@ __all__ = [
     "DegradedSpec",
     "Draws",
     "FieldData",
+    "Formula",
+    "NumberedLine",
     "Objective",
     "Outcome",
     "PairLogps",
@@ -53,10 +56,14 @@ __all__ = [
     "degree_confusion",
     "field",
     "flow",
+    "formula_of",
+    "formula_text",
     "make_objective",
     "masked_sum",
+    "numbers_of",
     "pairs_at",
     "parameter",
     "register",
+    "values_of",
     "with_credit",
 ]

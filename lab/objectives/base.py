@@ -6,21 +6,24 @@ An objective is a pure function of the token log-probs of a batch of pairs. Its 
 
 from __future__ import annotations
 
-import inspect
 import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, TypeVar
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from torch import Tensor
 
+from lab.deferred import torch
 from lab.errors import did_you_mean, requirement
 
+from .documentation import documentation, extra_of
 from .pair_logps import Degraded, PairLogps, masked_sum
+from .typeset import readable
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "OBJECTIVES",
@@ -38,10 +41,10 @@ __all__ = [
     "register",
 ]
 
-State = dict[str, Tensor]
+State: TypeAlias = "dict[str, Tensor]"
 """Moving statistics and counters of an objective, by name; scalars of float64 or int64."""
 
-Draws = dict[str, Tensor]
+Draws: TypeAlias = "dict[str, Tensor]"
 """Random values of an objective for one batch, by name; SGDPO: two bool masks [B, T]."""
 
 
@@ -128,6 +131,9 @@ class Objective(BaseModel):
     title: ClassVar[str] = ""
     source: ClassVar[str] = ""
     formula: ClassVar[str] = ""
+    """The loss in the language of `lab.objectives.expression`; any other text is shown as it is, without numbers."""
+    formula_symbols: ClassVar[Mapping[str, str]] = {}
+    """Symbols of names in the formula that are neither parameters nor quantities of `PairLogps` nor in the glossary."""
     needs_reference: ClassVar[bool] = True
     needs_alignment: ClassVar[bool] = False
     length_normalized: ClassVar[bool] = False
@@ -179,6 +185,24 @@ class Objective(BaseModel):
         """Return the value (nats) of `first_step_term` while policy = reference, or None where it depends on the data."""
         return self.first_step_value
 
+    def symbols(self) -> dict[str, str]:
+        """Return the symbol of every parameter (its name where none is declared) and those of `formula_symbols`."""
+        declared = {key: extra_of(info).get("symbol") or key for key, info in type(self).model_fields.items()}
+        return {**self.formula_symbols, **declared}
+
+    def formula_values(self, p: PairLogps, outcome: Outcome, state: State) -> dict[str, Tensor]:
+        """Return the values of names in the formula that are neither parameters nor quantities of `PairLogps` nor terms.
+
+        Args:
+            p: Token log-probs of the batch.
+            outcome: As returned by the call for this batch.
+            state: The next state, as returned by that call.
+
+        Returns:
+            Tensors [B] or scalars, by name.
+        """
+        return {}
+
     def rewards(self, p: PairLogps) -> tuple[Tensor, Tensor]:
         """Compute the implicit rewards of the chosen and of the rejected answers, each [B].
 
@@ -198,7 +222,7 @@ class Objective(BaseModel):
         """Return one sentence for each parameter outside its recommended range."""
         messages = []
         for key, info in type(self).model_fields.items():
-            limits = _extra(info).get("recommended")
+            limits = extra_of(info).get("recommended")
             value = getattr(self, key)
             if limits and isinstance(value, (int, float)) and not limits[0] <= value <= limits[1]:
                 messages.append(
@@ -277,10 +301,6 @@ def _require_tokens(p: PairLogps) -> None:
             )
 
 
-def _extra(info: Any) -> dict[str, Any]:
-    return info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-
-
 OBJECTIVES: dict[str, type[Objective]] = {}
 """Every registered objective by name."""
 
@@ -310,12 +330,21 @@ def register(kind: Kind) -> Kind:
             raise ValueError(
                 f"{kind.name}: the parameter {name} is a {info.annotation}; use a number, a bool, a text or a Literal."
             )
-    kind.__doc__ = _documentation(kind)
+    kind.__doc__ = documentation(kind.__doc__ or kind.title or kind.name, _formula_text(kind), kind.source, declared)
     OBJECTIVES[kind.name] = kind
     return kind
 
 
 _OWN = __name__.rsplit(".", 1)[0] + "."
+
+
+def _formula_text(kind: type[Objective]) -> str:
+    """Text of the formula with the default parameters; as declared where the defaults break a rule of the class."""
+    try:
+        objective = kind() if kind.formula else None
+    except ValidationError:
+        return kind.formula if isinstance(kind.formula, str) else ""
+    return readable(objective.formula, objective.symbols()) if objective else ""
 
 
 def _fits_a_form(annotation: Any) -> bool:
@@ -324,43 +353,6 @@ def _fits_a_form(annotation: Any) -> bool:
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return all(part is type(None) or _fits_a_form(part) for part in typing.get_args(annotation))
     return isinstance(annotation, type) and issubclass(annotation, (bool, int, float, str, Objective))
-
-
-_NOTATION = """Notation:
-    Sums run over the tokens of an answer, in nats; y_w is the chosen answer, y_l the rejected one, x the prompt.
-    log X1 = log π(y_w|x) - log ref(y_w|x), log X2 = log π(y_l|x) - log ref(y_l|x), h = log X1 - log X2;
-    S_w, S_l = log π(y_w|x), log π(y_l|x); R_w, R_l: those of the reference; avg_w = S_w / n_w, avg_l = S_l / n_l with n_w, n_l
-    tokens; σ: logistic function; sg: stop-gradient. Losses and terms have one entry per pair, shape [B]."""
-
-
-def _documentation(kind: type[Objective]) -> str:
-    """Summary, formula, source, the rest of the class's docstring, notation and parameters."""
-    summary, _, body = inspect.cleandoc(kind.__doc__ or kind.title or kind.name).partition("\n\n")
-    formula = f"    {kind.formula}" if kind.formula else ""
-    source = f"Source: {kind.source}." if kind.source else ""
-    parts = (summary, formula, source, body, _NOTATION if formula else "", _parameter_list(kind))
-    return "\n\n".join(part for part in parts if part)
-
-
-def _parameter_list(kind: type[Objective]) -> str:
-    """One line per parameter: name (symbol, unit, limits, recommended range, default): meaning."""
-    lines = ["Parameters:"] if kind.model_fields else []
-    for name, info in kind.model_fields.items():
-        extra = _extra(info)
-        rules = [(rule, attribute) for rule in info.metadata for attribute in _SIGNS if hasattr(rule, attribute)]
-        limits = [f"{_SIGNS[attribute]} {getattr(rule, attribute):g}" for rule, attribute in rules]
-        recommended = extra.get("recommended")
-        details = [
-            *(detail for detail in (extra.get("symbol"), extra.get("unit")) if detail and detail != name),
-            *limits,
-            *([f"recommended {recommended[0]:g} to {recommended[1]:g}"] if recommended else []),
-            f"default {info.default}",
-        ]
-        lines.append(f"    {name} ({', '.join(details)}): {info.description or ''}")
-    return "\n".join(lines)
-
-
-_SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
 def make_objective(name: str, **parameters: Any) -> Objective:

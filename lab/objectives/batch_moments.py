@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from lab.deferred import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,6 @@ def moments(values: Tensor, reduce: Callable[[Tensor], Tensor] | None = None) ->
 
 def all_reduce_sum(partial: Tensor) -> Tensor:
     """Sum a tensor over all processes where torch.distributed is initialised (a collective call), else return it."""
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(partial)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(partial)
     return partial

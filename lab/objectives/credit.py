@@ -7,11 +7,14 @@ and the model's own backward pass starts from the result.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from lab.deferred import torch
 
 from .base import Draws, Objective, Outcome, PairLogps, State, masked_sum
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from lab.deferred import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ def field_values(value: Any) -> dict[str, Any]:
 
 
 def _map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(value, Tensor):
+    if isinstance(value, torch.Tensor):
         return function(value)
     if isinstance(value, Degraded):
         return replace(value, **{name: _map(inner, function) for name, inner in field_values(value).items()})

@@ -4,6 +4,7 @@ from lab.glossary import GLOSSARY, PAIR_TERMS, Entry, entry
 from lab.plots.run.confusion import confusion
 from lab.plots.run.curves import curves
 from lab.plots.run.distribution import distribution
+from lab.plots.run.layer_bars import layer_bars
 from lab.plots.run.layers import layers
 from lab.plots.run.pair_history import history_groups, history_table, pair_history, times_seen
 from lab.plots.run.panel import panel
@@ -41,6 +42,7 @@ __all__ = [
     "figure_table",
     "history_groups",
     "history_table",
+    "layer_bars",
     "layers",
     "paint",
     "paintable",

@@ -17,20 +17,13 @@ from lab.policy.sources.adapters import Lora, add_adapter, check_targets
 
 from .kernels import fused, low_rank
 from .policy import Policy, full_tensor
-from .sources import (
-    ModelError,
-    check_folder,
-    check_source,
-    check_special_tokens,
-    check_weights,
-    is_adapter,
-    is_gguf,
-    loadable,
-    read_configuration,
-    read_tokenizer,
-    read_weights,
-    require_causal,
-)
+from .sources.adapter_source import is_adapter
+from .sources.configuration import read_configuration, require_causal
+from .sources.converted import check_source, is_gguf, loadable
+from .sources.files import check_folder
+from .sources.model_error import ModelError
+from .sources.tokenizer_loading import check_special_tokens, read_tokenizer
+from .sources.weight_loading import check_weights, read_weights
 
 
 def choose_device(device: str = "auto") -> torch.device:

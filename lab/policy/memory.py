@@ -8,12 +8,14 @@ import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import psutil
-import torch
 
-from .layout import PromptAnswer
+from lab.deferred import torch
+
+if TYPE_CHECKING:
+    from .layout import PromptAnswer
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -72,6 +74,8 @@ def shorter(completions: Sequence[PromptAnswer]) -> list[PromptAnswer] | None:
     if longest <= LEAST:
         return None
     keep = max(longest // 2, LEAST)
+    from .layout import PromptAnswer  # imports torch
+
     return [PromptAnswer(c.prompt[-keep:], c.answer[:keep]) for c in completions]
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from lab.policy.sources.model_error import ModelError
-from lab.policy.text.chat_template import now
 from lab.policy.text.encoding import Encoder
+from lab.policy.text.template_time import now
 
 from . import layout
 from .cuda_graphs import CudaGraphs

@@ -10,21 +10,18 @@ from typing import Any
 
 import torch
 
-from lab.policy.text.chat_template import ChatTemplate, now
+from lab.policy.text.chat_template import ChatTemplate
 from lab.policy.text.encoding import Prompt
+from lab.policy.text.template_time import now
 
 from .interruption import CountProgress
 from .loading import choose_device
-from .sources import (
-    ModelError,
-    check_folder,
-    check_weights,
-    is_adapter,
-    local_folder,
-    read_configuration,
-    read_tokenizer,
-    read_weights,
-)
+from .sources.adapter_source import is_adapter
+from .sources.configuration import read_configuration
+from .sources.files import check_folder, local_folder
+from .sources.model_error import ModelError
+from .sources.tokenizer_loading import read_tokenizer
+from .sources.weight_loading import check_weights, read_weights
 
 
 def check_reward_model(source: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from lab.store import list_checkpoints
 from lab.store.folder import read_metadata, step_of
@@ -12,6 +13,8 @@ from .config import ConfigError
 
 START = "start"
 """Folder inside a branch's folder: a copy of the checkpoint that the branch began from."""
+CheckpointPurpose = Literal["keep", "inspect"]
+"""Purpose of a requested checkpoint: "keep" until the run is deleted, or "inspect" by `lab.whatif`, until the next such one."""
 
 
 def checkpoints_by_step(folder: Path) -> dict[int, Path]:

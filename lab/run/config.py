@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,9 +20,9 @@ from pydantic import (
     field_validator,
 )
 
-from lab.diagnosis.alerts import parse_hook
 from lab.errors import LabError, did_you_mean, requirement
 from lab.objectives import OBJECTIVES, Objective, make_objective
+from lab.policy.text.template_time import as_moment
 
 if TYPE_CHECKING:
     from lab.policy import Lora
@@ -202,6 +202,8 @@ class TrainConfig(BaseModel):
     @classmethod
     def _allowed(cls, value: str, info: ValidationInfo) -> str:
         if value:
+            from lab.diagnosis.alerts import parse_hook  # imports pandas
+
             parse_hook(value, info.data.get("alert_hosts", ""))
         return value
 
@@ -210,8 +212,6 @@ class TrainConfig(BaseModel):
     def _one_moment(cls, value: str) -> str:
         if not value:
             return value
-        from lab.policy.text.chat_template import as_moment  # imports transformers, which settings alone do not need
-
         return as_moment(value).isoformat(timespec="seconds")
 
     @property
@@ -229,16 +229,12 @@ class TrainConfig(BaseModel):
     @property
     def moment(self) -> datetime:
         """The date and time for chat templates: `template_time`, or now if it is empty."""
-        from lab.policy.text.chat_template import as_moment
-
         return as_moment(self.template_time)
 
     def made_at(self, created: str | None = None) -> TrainConfig:
         """Return these settings with an empty `template_time` replaced by `created` (ISO 8601), or by now."""
         if self.template_time:
             return self
-        from lab.policy.text.chat_template import as_moment
-
         moment = as_moment(created or "").replace(microsecond=0)
         return self.model_copy(update={"template_time": moment.isoformat(timespec="seconds")})
 
@@ -281,21 +277,50 @@ def with_parameters(objective: Any, keywords: Mapping[str, Any]) -> tuple[Any, d
     Raises:
         ConfigError: For a keyword that is neither.
     """
+    (specified,), settings = with_parameters_of_one([objective], keywords)
+    return specified, settings
+
+
+def with_parameters_of_one(objectives: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Split keyword arguments into settings and parameters, each of which belongs to exactly one of several objectives.
+
+    Args:
+        objectives: As in `with_parameters`.
+        keywords: Fields of TrainConfig and parameters of the objectives, mixed.
+
+    Returns:
+        The objectives with their parameters, and the remaining fields of TrainConfig.
+
+    Raises:
+        ConfigError: For a keyword that is neither, or a parameter that several of the objectives have.
+    """
     settings = {name: value for name, value in keywords.items() if name in TrainConfig.model_fields}
-    parameters = {name: value for name, value in keywords.items() if name not in settings}
-    spec: Any = {"name": objective} if isinstance(objective, str) else objective
-    if isinstance(objective, Objective):
-        spec = objective.spec()
-    kind = OBJECTIVES.get(str(spec.get("name"))) if isinstance(spec, dict) else None
-    known = kind.model_fields if kind is not None else {}
-    for name in parameters:
-        if name not in known:
-            of = f", and {kind.name} has no such parameter (it has {', '.join(known)})" if kind is not None else ""
-            suggestion = did_you_mean(name, [*known, *TrainConfig.model_fields])
+    chosen = list(objectives)
+    specs = [_spec(objective) for objective in objectives]
+    kinds = [OBJECTIVES.get(str(spec.get("name"))) if isinstance(spec, dict) else None for spec in specs]
+    for name in (name for name in keywords if name not in settings):
+        owners = [at for at, kind in enumerate(kinds) if kind is not None and name in kind.model_fields]
+        if not owners:
+            known = {kind.name: list(kind.model_fields) for kind in kinds if kind is not None}
+            of = "".join(f", and {each} has no such parameter (it has {', '.join(fields)})" for each, fields in known.items())
+            suggestion = did_you_mean(name, [*(field for fields in known.values() for field in fields), *TrainConfig.model_fields])
             raise ConfigError(f"There is no setting {name!r}{of}; `python -m lab train --help` lists the settings.{suggestion}")
-    if not parameters:
-        return objective, settings
-    return {**spec, **parameters}, settings
+        if len(owners) > 1:
+            named = [specs[at]["name"] for at in owners]
+            raise ConfigError(
+                f"{name} is a parameter of {' and of '.join(named)}; say which with the objective itself: "
+                f'{{"name": "{named[0]}", "{name}": {keywords[name]!r}}}.'
+            )
+        at = owners[0]
+        chosen[at] = specs[at] = {**specs[at], name: keywords[name]}
+    return chosen, settings
+
+
+def _spec(objective: Any) -> Any:
+    """Return an objective's name and parameters; other values are returned for validation to refuse."""
+    if isinstance(objective, Objective):
+        return objective.spec()
+    return {"name": objective} if isinstance(objective, str) else objective
 
 
 def one_sentence(error: ValidationError) -> str:

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 CONTROLS = "run.stop() ends it with a checkpoint, and lab.train(run_dir=..., resume=True) continues it later."
 CONTINUE = "`lab.train(run_dir=..., resume=True)` or `python -m lab train --run-dir FOLDER --resume`"
-"""How a run that has ended is continued from its latest checkpoint."""
+"""Advice in errors of a run that has ended: how to continue it from its latest checkpoint."""
 
 
 class Run(RunData):
@@ -94,7 +94,7 @@ class Run(RunData):
 
     @property
     def state(self) -> str:
-        """One of queued, running, paused, finished, stopped, failed, or dead (its process ended unexpectedly)."""
+        """One of queued, running, paused, finished, stopped, failed, or crashed (its process ended unexpectedly)."""
         state = str(self.reader.status().get("state", "queued"))
         if state not in ENDED and not is_held(self.dir):
             # The run may have ended between reading its state and its lock.
@@ -103,7 +103,7 @@ class Run(RunData):
             if state in ENDED:
                 return state
             outcome = self._outcome(status)
-            return outcome.state if outcome else "dead"
+            return outcome.state if outcome else "crashed"
         return state
 
     @property
@@ -139,9 +139,9 @@ class Run(RunData):
 
     @property
     def error(self) -> str | None:
-        """Why the run failed, in one sentence, or None. For a dead training process: the last line of its log."""
+        """Why the run failed, in one sentence, or None. For a crashed training process: the last line of its log."""
         status = self.reader.status()
-        if status.get("executor") == "process" and not status.get("error") and self.state == "dead":
+        if status.get("executor") == "process" and not status.get("error") and self.state == "crashed":
             return last_log_line(self.dir)
         if not status.get("error") and status.get("state") not in ENDED and (outcome := self._outcome(status)):
             return outcome.error

@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended in this process.
+    """End of a run in this process: its state, step and reason.
 
     Attributes:
         state: finished, stopped or failed.

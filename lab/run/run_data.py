@@ -49,7 +49,7 @@ class RunData:
 
         Raises ConfigError if they cannot be read, for example because a custom objective is missing.
         """
-        from .config import TrainConfig  # imports torch, which reading metrics does not need
+        from .config import TrainConfig  # imports pydantic, which reading metrics does not need
 
         extensions.load()
         return TrainConfig.parse(**self.manifest["config"])

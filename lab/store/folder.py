@@ -12,7 +12,7 @@ from lab.errors import LabError
 
 RUN_FILE = "run.json"
 """The manifest: configuration, pairs and versions, written when the run is created."""
-RUN_FORMAT = 1
+RUN_FORMAT = 2
 """Format of a run folder, stored in the manifest. Increase it whenever a file in the folder changes incompatibly."""
 CHECKPOINTS = "checkpoints"
 PROCESS_LOG = "process.log"
@@ -25,7 +25,7 @@ AUTO = ("eval/oracle_reward", "eval/reward", "eval/rewards/accuracies")
 """Scalars that measure the quality of a checkpoint, the most reliable first."""
 STOPPING = "stopping"
 """Stage of a run from a stop request until its last checkpoint is written."""
-ENDED = ("finished", "stopped", "failed", "dead")
+ENDED = ("finished", "stopped", "failed", "crashed")
 """States in which a run no longer trains."""
 
 

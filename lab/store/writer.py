@@ -313,7 +313,7 @@ class StoreWriter:
                 self._connection.execute(f"PRAGMA busy_timeout = {WAL_WAIT}")
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                 self._connection.execute("PRAGMA busy_timeout = 30000")
-        except Exception as error:
+        except Exception as error:  # training continues whatever the store does
             self._fail(error, "cannot be packed and thinned (%s); training continues, and the store grows faster")
 
     def _commit(self, batch: list[Write]) -> None:

@@ -21,7 +21,7 @@ FINE, COARSE = 61, 17
 STEPS = 80
 """Steps in which descent at the automatic step size crosses the plane twice where the field is steep."""
 
-FURTHEST, MOST_TOKENS, LOWEST_REF = 50.0, 64, -8.0
+FURTHEST, MOST_TOKENS, LOWEST_REF = 500.0, 512, -20.0
 """Limits of a plane: nats in either direction, tokens of an answer, nats per token."""
 
 Direction = Literal["margin", "log X₁", "log X₂"]

@@ -11,13 +11,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from lab.deferred import torch
 
-from lab.objectives import PairLogps
-from lab.policy import Policy, PromptAnswer
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from lab.objectives import PairLogps
+    from lab.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,12 @@ class Workers:
             return
         if not self.sharded:
             places = [policy.device.index] if policy.device.type == "cuda" else None
-            policy.wrapped = nn.parallel.DistributedDataParallel(policy.module, device_ids=places, forward_sync_buffers=False)
+            policy.wrapped = torch.nn.parallel.DistributedDataParallel(policy.module, device_ids=places, forward_sync_buffers=False)
             return
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
+
+        from lab.policy import PromptAnswer
 
         mesh = init_device_mesh(policy.device.type, (self.world_size,))
         for block in _blocks(policy.model):

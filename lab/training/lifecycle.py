@@ -1,4 +1,7 @@
-"""Create a run's folder, train it in a thread, and record how it ended."""
+"""Train a run in a thread, and record how it ended.
+
+The thread imports torch and transformers itself, so that the caller of `start` does not wait for them.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +11,25 @@ import json
 import logging
 import os
 import sqlite3
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING
 
 from lab.policy.memory import out_of_memory, release_cached_memory
 from lab.run import RunLock, in_process, send
-from lab.run.config import TrainConfig
 from lab.run.requests import PAUSING, drop_stale, write
 from lab.store import KEEP_PAIR_ROWS, RunError, StoreReader, StoreWriter, durable
-from lab.store.folder import RUN_FILE, RUN_FORMAT
-from lab.training.checkpoints.checkpoint import CheckpointError
 from lab.training.control.device_slot import DeviceSlot
-from lab.training.control.stopping import Stopped
-from lab.training.setup.versions import versions
+from lab.training.control.stopped import Stopped
 
 from .distributed import ALONE, Workers
-from .loop import Training
+
+if TYPE_CHECKING:
+    from .loop import Training
 
 log = logging.getLogger(__name__)
 
@@ -40,73 +39,6 @@ _threads: dict[Path, threading.Thread] = {}
 def trained_here() -> list[Path]:
     """Return the folders of the runs that a thread of this process is training."""
     return [folder for folder, thread in _threads.items() if thread.is_alive()]
-
-
-def create_run(folder: Path, config: TrainConfig, **manifest: Any) -> None:
-    """Create a run's folder with its manifest.
-
-    Args:
-        folder: The folder; its parents are created too.
-        config: Settings of the run.
-        **manifest: Further entries of the manifest.
-
-    Raises:
-        RunError: The folder already contains a run, which stays unchanged, or cannot be written.
-    """
-    _make_folder(folder)
-    content: dict[str, Any] = {
-        "format": RUN_FORMAT,
-        "config": config.model_dump(mode="json"),
-        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "versions": versions(),
-        **manifest,
-    }
-    draft = folder / f".{RUN_FILE}.{os.getpid()}"
-    try:
-        draft.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-        (folder / RUN_FILE).hardlink_to(draft)  # unlike a rename it fails where another process was faster
-    except FileExistsError:
-        raise _exists_error(folder) from None
-    except OSError as error:
-        raise _create_error(folder, error) from None
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-
-
-def check_new_folder(folder: Path) -> None:
-    """Raise the RunError that `create_run` would raise for this folder; leaves nothing behind."""
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    draft = folder / f".{RUN_FILE}.{os.getpid()}"
-    try:
-        _make_folder(folder)
-        draft.write_text("{}", encoding="utf-8")
-    except OSError as error:
-        raise _create_error(folder, error) from None
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-        for place in missing:
-            with contextlib.suppress(OSError):
-                place.rmdir()
-
-
-def _make_folder(folder: Path) -> None:
-    """Create a folder; raise RunError where it contains a run or cannot be created."""
-    if (folder / RUN_FILE).exists():
-        raise _exists_error(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"The folder {folder} cannot be created ({error.strerror}); give another run_dir.") from None
-
-
-def _exists_error(folder: Path) -> RunError:
-    return RunError(f"There is a run in {folder} already; continue it with resume, or give another run_dir.")
-
-
-def _create_error(folder: Path, error: OSError) -> RunError:
-    return RunError(f"The run cannot be created in {folder}. {durable.disk_problem(error) or error}")
 
 
 def start(
@@ -189,8 +121,7 @@ def start(
                 raise
         finally:
             training = None
-            if torch.cuda.is_initialized():
-                release_cached_memory()  # before another run gets the device
+            _release_device_memory()  # before another run gets the device
             if slot is not None:
                 slot.free()
             store.close()
@@ -217,6 +148,13 @@ def _wait(folder: Path, thread: threading.Thread) -> None:
         send(folder, "stop")
         thread.join()
         raise
+
+
+def _release_device_memory() -> None:
+    """Free unused memory of the GPU, if this process uses one."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        release_cached_memory()
 
 
 def _step_of(folder: Path) -> int:
@@ -248,7 +186,7 @@ def recording_failure(folder: Path, workers: Workers) -> Iterator[None]:
     file.unlink(missing_ok=True)
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # recorded for the main process, and raised again
         with contextlib.suppress(OSError):
             durable.write_json(file, describe(error))
         raise
@@ -260,7 +198,7 @@ def _failure_of_other_process(folder: Path, workers: Workers, error: BaseExcepti
     torch reports a lost connection to another process as RuntimeError.
     """
     failures = [path for rank in range(1, workers.world_size) if (path := folder / FAILURE_FILE.format(rank=rank)).exists()]
-    if not isinstance(error, RuntimeError) or isinstance(error, torch.OutOfMemoryError) or not failures:
+    if not isinstance(error, RuntimeError) or out_of_memory(error) or not failures:
         return None
     first = min(failures, key=lambda path: path.stat().st_mtime_ns)
     return f"{json.loads(first.read_text(encoding='utf-8'))} (Reported by {first.stem.replace('-', ' ')} of {workers.world_size}.)"
@@ -270,6 +208,8 @@ def kind_of_failure(error: BaseException) -> str:
     """Return "memory", "disk", "interrupt", "numbers" (loss or gradient not finite) or "other", as the diagnosis uses it."""
     if not isinstance(error, Exception):
         return "interrupt"
+    from lab.training.checkpoints.checkpoint import CheckpointError  # imports torch
+
     if isinstance(error, CheckpointError) or durable.disk_problem(error):
         return "disk"
     if isinstance(error, FloatingPointError):

@@ -14,25 +14,27 @@ import torch
 from lab.pairs import Pair
 from lab.policy import Policy, full_tensor
 from lab.policy.memory import out_of_memory, release_cached_memory
+from lab.run.checkpoints import CheckpointPurpose
 from lab.run.config import TrainConfig
 from lab.store import Change, StoreWriter
 from lab.store.changes import plain_changes
 from lab.store.folder import beats_all, score
-from lab.training.checkpoints.checkpoint import CheckpointError, CheckpointPurpose, TrainingState, add_evaluation
+from lab.training.checkpoints.branch import Start
+from lab.training.checkpoints.checkpoint import CheckpointError, TrainingState, add_evaluation
 from lab.training.checkpoints.saver import CheckpointSaver
 from lab.training.checkpoints.starting_point import StartingPoint, restore, restore_optimizer
-from lab.training.control.changes import RunChanges, changeable_values
 from lab.training.control.memory_guard import NOTHING_TO_SAVE, MemoryGuard, saved_message
 from lab.training.control.request_handler import RequestHandler
-from lab.training.control.stopping import StopCheck, Stopped
+from lab.training.control.run_changes import RunChanges, changeable_values
+from lab.training.control.stopped import Stopped
+from lab.training.control.stopping import StopCheck
 from lab.training.data.encoded_pairs import EncodedPair
 from lab.training.data.random_streams import step_randomness
 from lab.training.data.statistics import dataset_state, statistics_due, without_spread
 from lab.training.evaluation.evaluator import Evaluation, Evaluator, Judge
 from lab.training.evaluation.probes import Probes
-from lab.training.setup.branch import Start
+from lab.training.run_context import RunContext
 from lab.training.setup.prepare import prepare
-from lab.training.setup.run_context import RunContext
 
 from .distributed import ALONE, Workers
 from .optimizer import adamw

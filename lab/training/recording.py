@@ -11,7 +11,7 @@ from lab.training.data.encoded_pairs import EncodedPair
 from .checkpoints.checkpoint import TrainingState
 from .metrics import batch_scalars, degree_scalars, host_terms, token_rows
 from .reporter import RunReporter
-from .setup.run_context import RunContext
+from .run_context import RunContext
 from .step import StepResult
 
 log = logging.getLogger("lab.training.loop")

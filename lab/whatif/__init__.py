@@ -5,12 +5,12 @@ model.score([pair, edited]).terms                    # every term of the objecti
 model.virtual_step(pair, sample=200).changes         # the effect of one step on this pair on all others, then rolled back
 """
 
-from .errors import WhatIfError
 from .examined import Examined, Scored
 from .now import checkpoint_now
-from .opening import examine, free, kept, openable
+from .open_checkpoint import examine, free, kept, openable
 from .tokenizer import tokenizer_of
 from .virtual import OPTIMIZERS, VirtualStep
+from .whatif_error import WhatIfError
 
 __all__ = [
     "OPTIMIZERS",

@@ -9,7 +9,7 @@ from lab.progress import StageProgress
 from lab.store import ENDED
 from lab.store.folder import step_of
 
-from .errors import WhatIfError
+from .whatif_error import WhatIfError
 
 if TYPE_CHECKING:
     from lab.run.handle import Run

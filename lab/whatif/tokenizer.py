@@ -6,11 +6,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from lab import home
-from lab.policy.sources import ModelError, loadable, read_tokenizer
 from lab.policy.sources.adapter_source import tokenizer_place
+from lab.policy.sources.converted import loadable
+from lab.policy.sources.model_error import ModelError
+from lab.policy.sources.tokenizer_loading import read_tokenizer
 from lab.store import list_checkpoints
 
-from .errors import WhatIfError
+from .whatif_error import WhatIfError
 
 if TYPE_CHECKING:
     from lab.run.handle import Run

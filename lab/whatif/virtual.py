@@ -20,13 +20,12 @@ from lab.run.preflight_report import size
 from lab.training.checkpoints.checkpoint import restore_optimizer_state
 from lab.training.data.encoded_pairs import EncodedPair
 from lab.training.optimizer import adamw
-from lab.training.step import pair_logps
 
-from .errors import WhatIfError
+from .margins import margin_changes, margins
 from .open_model import OpenModel
+from .whatif_error import WhatIfError
 
 OPTIMIZERS = ("adamw", "sgd")
-MEASURED = ["margin", "logps_chosen", "logps_rejected"]
 
 
 @dataclass(frozen=True)
@@ -107,25 +106,17 @@ def virtual_step(
         with _rolled_back(model, optimizer) as weights:
             norm, moved = _take(model, encoded[0], rate, optimizer, weights)
             after = _measure(model, encoded, report, 0.5)
-    changes = pd.DataFrame({"pair": [each.id for each in encoded]})
-    changes["margin_before"], changes["margin_after"] = before["margin"], after["margin"]
-    changes["margin_change"] = after["margin"] - before["margin"]
-    for side in ("chosen", "rejected"):
-        changes[f"{side}_change"] = after[f"logps_{side}"] - before[f"logps_{side}"]
-    changes = changes.sort_values("margin_change", ascending=False, kind="stable", ignore_index=True)
+    changes = margin_changes([each.id for each in encoded], before, after)
     seconds = time.perf_counter() - began
     return VirtualStep(pair.id, model.step, rate, optimizer, norm, moved, changes, count, seconds)
 
 
 def _measure(model: OpenModel, encoded: Sequence[EncodedPair], report: StageProgress, start: float) -> pd.DataFrame:
-    """Reward margin and log-probs of both answers of every pair, float64, in evaluation mode; reports half of the progress."""
-    objective, measured = model.objective, []
+    """Return `margins` of every pair, in batches; reports half of the progress."""
+    measured = []
     began, done = time.monotonic(), 0
     for batch in model.batches([replace(pair, degraded=()) for pair in encoded]):
-        with model.policy.evaluating():
-            logps = pair_logps(model.policy, objective, batch, model.references)
-        chosen, rejected = objective.rewards(logps)
-        measured.append(torch.stack([chosen - rejected, logps.S_w, logps.S_l]).double().cpu())
+        measured.append(margins(model.policy, model.objective, batch, model.references))
         done += len(batch)
         left = (time.monotonic() - began) / done * (len(encoded) - done + (len(encoded) if start == 0 else 0))
         when = "before" if start == 0 else "after"
@@ -133,7 +124,7 @@ def _measure(model: OpenModel, encoded: Sequence[EncodedPair], report: StageProg
             f"measuring {when} the step: {done:,} of {len(encoded):,} pairs, about {left:.0f} s left",
             start + done / len(encoded) / 2,
         )
-    return pd.DataFrame(torch.cat(measured, 1).numpy().T, columns=MEASURED)
+    return pd.concat(measured, ignore_index=True)
 
 
 def _take(model: OpenModel, pair: EncodedPair, rate: float, optimizer: str, before: Sequence[torch.Tensor]) -> tuple[float, float]:

@@ -21,8 +21,8 @@ from lab.run import RunLock
 from lab.run.config import TrainConfig
 from lab.run.handle import Run
 from lab.store import ENDED, LayerRow, StoreWriter
-from lab.training import create_run
 from lab.training.metrics import batch_scalars
+from lab.training.run_folder import create_run
 from tests.app.pages import MAIN
 from tests.helpers import free_port, until
 
@@ -73,7 +73,7 @@ class StoreRun:
     ) -> Run:
         """A run in `LAB_HOME/runs/<name>` that looks as if it had trained `done` steps.
 
-        state: what its store says; in a living state the run's lock is held. "dead" writes "running" and holds no lock.
+        state: what its store says; in a living state the run's lock is held. "crashed" writes "running" and holds no lock.
         pairs: name of the set of pairs that it says it trained on; nothing makes that set.
         status: further facts for the store, such as stage and stage_share.
         """
@@ -91,7 +91,7 @@ class StoreRun:
         if evaluations and done:
             evaluate(store, done)
         told: dict[str, Any] = {"step": done, "seconds": 0.1 * done, "remaining": 0.1 * (steps - done), "stage": "training"}
-        store.status(**told | status, state="running" if state == "dead" else state, error=error)
+        store.status(**told | status, state="running" if state == "crashed" else state, error=error)
         store.close()
         return Run(folder)
 

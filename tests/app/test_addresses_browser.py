@@ -21,7 +21,7 @@ FIRST = {
     "new-run": "Start the run",
     "compare": "x axis",
     "pairs": "Pair set",
-    "playground": "Objective A",
+    "learn": "Objective A",
     "guide": "Search the guide",
 }
 """Path of a page -> words that it shows once it is drawn."""

@@ -53,7 +53,7 @@ def test_a_typed_name_is_the_one_that_is_taken(dashboard: str, page: Any) -> Non
     type_into_list(page, "Twin with another objective", "ipo")
     page.get_by_role("button", name="Start the twins").wait_for()
     assert picked(page, "Twin with another objective") == "ipo"
-    page.get_by_role("link", name="Playground").click()
+    page.get_by_role("link", name="Learn").click()
     page.get_by_role("combobox", name="Objective A", exact=True).wait_for()
     for name in ("sgdpo", "dpo"):
         type_into_list(page, "Objective A", name)

@@ -16,7 +16,8 @@ from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import ElementTree, parse_tree_from_messages
 
 import lab
-from app.views.inspect import examining, pair_list, virtual
+from app.views.inspect import pair_list, virtual
+from app.widgets import examining
 from lab import home, whatif
 from lab.run.handle import Run
 from lab.store import StoreWriter

@@ -59,7 +59,7 @@ def test_a_port_that_cannot_be_is_refused(port: int) -> None:
         launch.require_free(port)
 
 
-@pytest.mark.parametrize("state", ["queued", "running", "finished", "failed", "dead"])
+@pytest.mark.parametrize("state", ["queued", "running", "finished", "failed", "crashed"])
 def test_no_demo_where_there_is_a_run(state: str, store_run: Callable[..., Run]) -> None:
     run = store_run("mine", state=state)
     assert demo.start_demo(5) is None
@@ -82,7 +82,7 @@ def test_closing_the_lab_saves_the_runs_of_this_process_alone(
 ) -> None:
     elsewhere = store_run("elsewhere", state="running", executor="process")
     run = lab.train("sgdpo", name="here", steps=100_000, evaluate=False, save_every=0)
-    while run.step < 3 and run.state not in ("failed", "dead"):
+    while run.step < 3 and run.state not in ("failed", "crashed"):
         time.sleep(0.05)
     assert [r.name for r in launch.runs_here()] == ["here"]
     launch.stop_runs(300)

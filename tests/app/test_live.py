@@ -281,7 +281,7 @@ def test_a_failed_run_shows_its_reason(store_run: Callable[..., Run]) -> None:
 
 
 def test_a_dead_run_is_called_dead(store_run: Callable[..., Run]) -> None:
-    run = store_run("one", state="dead", steps=100, done=23)
+    run = store_run("one", state="crashed", steps=100, done=23)
     app = opened()
     assert "process of this run ended" in app.error[0].value
     assert "23 of 100" in app.error[0].value
@@ -523,7 +523,7 @@ def test_a_run_that_trains_shows_no_queue(queued: list[Run]) -> None:
 
 
 def test_a_dead_process_says_its_last_words(store_run: Callable[..., Run]) -> None:
-    run = store_run("one", state="dead", executor="process")
+    run = store_run("one", state="crashed", executor="process")
     (run.dir / "process.log").write_text("--- 2026-01-01 python -m lab train\nerror: The disk is *full*.\n")
     assert "The process of this run ended: The disk is *full*." in unescaped(opened().error[0].value)
 

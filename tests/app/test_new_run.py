@@ -24,7 +24,7 @@ from app.widgets import forms
 from lab import home
 from lab.cli import parser
 from lab.cli.train import settings as settings_of
-from lab.objectives import OBJECTIVES, make_objective
+from lab.objectives import OBJECTIVES, formula_of, make_objective
 from lab.pairs import PairsError, PairStore
 from lab.run import DeviceQueue
 from lab.run.config import TrainConfig
@@ -75,7 +75,9 @@ def test_every_objective_has_a_form_that_can_start() -> None:
         defaults = make_objective(name)
         unused = kind.unused_parameters({key: getattr(defaults, key) for key in kind.model_fields})
         assert shown_parameters(at, f"{name}.lab defaults") == set(kind.model_fields) - unused, name
-        assert at.code[0].value == kind.formula
+        formula = formula_of(defaults)
+        assert formula is not None
+        assert [latex.value.strip("$\n") for latex in at.latex] == [formula.latex], name
         assert config_of(command(at)).objective == defaults
 
 

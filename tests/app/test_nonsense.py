@@ -70,7 +70,7 @@ def test_a_file_of_another_kind_is_refused() -> None:
             store_upload(name, b"{}")
 
 
-@pytest.mark.parametrize("view", ["live", "inspect", "compare", "pairs", "playground"])
+@pytest.mark.parametrize("view", ["live", "inspect", "compare", "pairs", "learn"])
 def test_an_address_of_nonsense_opens(view: str, store_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     from app.state.jobs import Job
 

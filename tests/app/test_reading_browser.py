@@ -21,7 +21,7 @@ from tests.helpers import until
 pytestmark = pytest.mark.browser
 
 WIDTHS = (900, 1280, 1920)
-PAGES = ("/", "/inspect", "/new-run", "/compare", "/pairs", "/playground")
+PAGES = ("/", "/inspect", "/new-run", "/compare", "/pairs", "/learn", "/guide")
 HOSTILE = "a <b>bold</b> <img src=x> $x$ run"
 
 
@@ -58,7 +58,7 @@ def test_no_text_is_cut_or_faint_on_any_page(
     wrong = []
     for path in pages:
         page.goto(f"{dashboard}{path}?run={runs.dir.name}" if path in PAGES[:2] else f"{dashboard}{path}")
-        page.locator("[data-testid=stMain] button, [data-testid=stMain] input").first.wait_for()
+        page.locator("[data-testid=stMain] button, [data-testid=stMain] input").filter(visible=True).first.wait_for()
         settled(page, WIDTHS[0])
         if path == "/":
             page.locator("summary", has_text="finding").click()

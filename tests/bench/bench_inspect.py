@@ -21,7 +21,7 @@ def fill(folder: Path, count: int) -> Any:
     import lab
     from lab.run.config import TrainConfig
     from lab.store import StoreWriter
-    from lab.training import create_run
+    from lab.training.run_folder import create_run
 
     pairs = lab.open_pairs([{"prompt": f"Question {i}?", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(count)])
     steps = -(-count // BATCH)

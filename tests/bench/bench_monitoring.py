@@ -31,8 +31,8 @@ from lab.store import SilentWriter, StoreWriter  # isort: skip
 from lab.diagnosis.monitor import DiagnosticsMonitor
 from lab.pairs import pair_of
 from lab.run.config import TrainConfig
-from lab.training import create_run
 from lab.training.loop import Training
+from lab.training.run_folder import create_run
 from tests.bench.bench_engine import RATE, Size, make_model, make_rows
 
 WAYS = {"none": 0.0, "records": 0.0, "all": 0.05}

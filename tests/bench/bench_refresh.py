@@ -74,7 +74,7 @@ def make_run(name: str, steps: int) -> tuple[Any, Any]:
     from lab.run.config import TrainConfig
     from lab.run.handle import Run
     from lab.store import StoreWriter
-    from lab.training import create_run
+    from lab.training.run_folder import create_run
 
     folder = home.runs_dir() / name
     if not (folder / "run.json").exists():

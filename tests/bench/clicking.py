@@ -21,7 +21,7 @@ from typing import Any
 from tests.bench.nonsense import CLICKABLE, FIELDS, KEYS, LONE_HALF, NONSENSE
 
 ROOT = Path(__file__).parents[2]
-PAGES = {"": "Live", "inspect": "Inspect", "new-run": "New run", "compare": "Compare", "pairs": "Pairs", "playground": "Playground"}
+PAGES = {"": "Live", "inspect": "Inspect", "new-run": "New run", "compare": "Compare", "pairs": "Pairs", "learn": "Learn"}
 LONGEST_RUN = 40.0
 """Seconds; a run that trains longer is stopped."""
 PATIENCE = 30.0
@@ -239,17 +239,20 @@ class Clicker:
             "C",
             "log_x1",
             "tokens",
-            "starts",
+            "point",
+            "batch",
+            "view",
+            "story",
             "seed",
         )
         values = (*sorted(self.runs), *NONSENSE[:-1])
         given = {name: self.rng.choice(values)[:500] for name in self.rng.sample(names, self.rng.randint(0, 4))}
         path = self.rng.choice((*PAGES, "live"))
         address = f"{self.server.address}/{path}"
-        query = urllib.parse.urlencode(given)
+        query = urllib.parse.urlencode(given, errors="replace")
         target = f"{address}?{query}" if query else address
         must(f"an answer at /{path}", lambda: self.page.goto(target, wait_until="commit", timeout=60_000))
-        menu = self.page.get_by_role("link", name="Playground").first
+        menu = self.page.get_by_role("link", name="Learn").first
         must(f"a menu at /{path}", lambda: menu.wait_for(timeout=60_000))
         return f"open /{path} with {json.dumps(given)[:300]}"
 

@@ -14,7 +14,7 @@ from lab.cli import main
 from lab.cli.train import note_single_process
 from lab.run.config import TrainConfig
 from lab.store import StoreWriter
-from lab.training import create_run
+from lab.training.run_folder import create_run
 
 
 @pytest.mark.parametrize(

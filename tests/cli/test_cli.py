@@ -18,7 +18,7 @@ from lab.cli.parameters import with_parameters
 from lab.cli.screens import Bar
 from lab.run.config import TrainConfig
 from lab.store import StoreWriter
-from lab.training import create_run
+from lab.training.run_folder import create_run
 from tests.helpers import until
 
 

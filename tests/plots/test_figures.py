@@ -17,8 +17,8 @@ from lab.plots import FIGURES, GLOSSARY, Record, curves, distribution, layers, r
 from lab.run.config import TrainConfig
 from lab.run.handle import Run
 from lab.store import LayerRow, PanelRow, StoreWriter
-from lab.training import create_run
 from lab.training.metrics import batch_scalars
+from lab.training.run_folder import create_run
 
 LIMIT = 1000
 

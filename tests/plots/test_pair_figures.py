@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from lab.plots import KINDS, history_groups, history_table, paint, paintable, pair_history, virtual_step
+from lab.plots import KINDS, history_groups, history_table, layer_bars, paint, paintable, pair_history, virtual_step
 
 
 def history(times: int, edited_at: int | None = None) -> pd.DataFrame:
@@ -75,6 +75,27 @@ def test_a_virtual_step_is_split_at_nothing() -> None:
     assert "this pair: +0.5" in figure.layout.annotations[0]["text"]
     assert checked(virtual_step(np.zeros(3), 0.0)).data[0].y.sum() == 3
     assert not checked(virtual_step(np.array([]), 0.1)).data
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_layers_of_one_step_have_a_bar_for_each_side(dark: bool) -> None:
+    frame = pd.DataFrame(
+        {
+            "step": 1,
+            "layer": ["layers.0", "<b>head</b>"],
+            "norm_chosen": [1.0, 0.5],
+            "norm_rejected": [2.0, 0.1],
+            "cosine": [-0.5, 0.5],
+            "update_ratio": [1e-3, np.nan],
+        }
+    )
+    figure = checked(layer_bars(frame, dark=dark))
+    assert [list(bars.x) for bars in figure.data] == [[1.0, 0.5], [2.0, 0.1]]
+    assert figure.data[0].marker.color != figure.data[1].marker.color
+    assert "<b>" not in "".join(figure.data[0].y)
+    assert figure.layout.xaxis.range[1] == pytest.approx(2.1)
+    assert layer_bars(frame, largest=4.0).layout.xaxis.range[1] == pytest.approx(4.2), "two figures can have one scale"
+    assert not checked(layer_bars(frame.iloc[:0], dark=dark)).data
 
 
 def tokens(pilot: bool = True, reference: bool = True) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import lab
 from lab.cli import main
 from lab.policy import Lora, ModelError, load_policy
 from lab.policy.loading import check_model
-from lab.policy.sources import read_weights
+from lab.policy.sources.weight_loading import read_weights
 from tests.models import multimodal
 from tests.policy.bad_models import BAD, config, make_bad, shard, weights
 

@@ -20,8 +20,8 @@ from lab.cli import main
 from lab.policy import ModelError, load_policy
 from lab.policy.checks.arbitrary_row import arbitrary_logps
 from lab.policy.loading import check_model
-from lab.policy.sources import converted, loadable
-from lab.policy.sources.converted import models_dir
+from lab.policy.sources import converted
+from lab.policy.sources.converted import loadable, models_dir
 from lab.whatif import examine, free
 from lab.whatif.tokenizer import tokenizer_of
 from tests.models import load_trained

@@ -69,7 +69,8 @@ def main() -> None:
 
 def trial(file: Path, given: Path | None, place: Path) -> None:
     began = time.monotonic()
-    from lab.policy.sources import loadable, read_tokenizer
+    from lab.policy.sources.converted import loadable
+    from lab.policy.sources.tokenizer_loading import read_tokenizer
 
     folder = loadable(str(file))
     report("converted (or found in the cache)", began, file=file.name)

@@ -12,7 +12,7 @@ from lab import home
 from lab.cli import main
 from lab.run.config import TrainConfig
 from lab.store import StoreWriter
-from lab.training import create_run
+from lab.training.run_folder import create_run
 
 MANIFEST = {"pairs_store": "gone", "pairs_version": 0, "pairs_name": "gone"}
 
@@ -64,6 +64,6 @@ def test_a_name_that_is_no_run_is_reported_as_such():
 
 
 def test_the_two_meanings_of_resume_name_each_other():
-    run = lab.open_run(make("dead"))
+    run = lab.open_run(make("crashed"))
     with pytest.raises(lab.RunError, match=r"cannot resume; .*lab.train\(run_dir=..., resume=True\).*--resume"):
         run.resume()

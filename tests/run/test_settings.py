@@ -12,7 +12,7 @@ from lab.run.handle import Run
 from lab.run.settings import checkpoint_settings, pairs_version_at, settings_at
 from lab.store import Change, StoreWriter, write_changes
 from lab.store.folder import METADATA_FILE
-from lab.training import create_run
+from lab.training.run_folder import create_run
 
 CONFIG = TrainConfig.parse(objective={"name": "dpo", "beta": 0.1}, learning_rate=1e-3, template_time="2026-01-01T00:00:00")
 

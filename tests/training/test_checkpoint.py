@@ -283,8 +283,8 @@ def test_of_checkpoints_for_inspection_only_the_latest_is_kept(rows, model_folde
     settings = SETTINGS | {"save_every": 3, "keep_checkpoints": 1, "evaluate": False, "steps": 9}
     run = lab.train("dpo", rows[:6], model_folder("llama"), run_dir=folder, background=False, on_step=on_step, **settings)
     assert run.state == "finished", run.error
-    purposes = {step_of(path): read_metadata(path).get("asked") for path in run.checkpoints()}
-    assert purposes == {3: "keep", 5: "keep", 7: "look", 9: None}
+    purposes = {step_of(path): read_metadata(path).get("purpose") for path in run.checkpoints()}
+    assert purposes == {3: "keep", 5: "keep", 7: "inspect", 9: None}
 
 
 def test_the_record_stays_when_all_checkpoints_are_damaged(whole, tmp_path):

@@ -95,7 +95,7 @@ def test_a_training_process_outlives_its_parent_and_handles_requests(data, model
     until(lambda: again.step > stopped, run=again, seconds=180)
     assert again.events("resumed")["step"].tolist() == [stopped]
     os.kill(again.status["process"], signal.SIGKILL)
-    assert again.wait(30) == "dead"
+    assert again.wait(30) == "crashed"
     until(lambda: again.error, seconds=30)
     assert again.error == "The training process was ended by SIGKILL (memory may have run out)."
     assert lab.queue() == []
@@ -115,7 +115,7 @@ def test_a_child_that_fails_at_its_start_has_an_error(script, reason, rows, mode
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
     run = lab.train("dpo", rows, model_folder("llama"), executor="process", **SHORT)
-    assert run.wait(10) == "dead"
+    assert run.wait(10) == "crashed"
     until(lambda: run.error, seconds=30)
     assert run.error == reason
 

@@ -15,7 +15,7 @@ from lab import home
 from lab.run import DeviceQueue, RunLock, send
 from lab.store import RunError, StoreWriter
 from lab.training.control.device_slot import DeviceSlot
-from lab.training.control.stopping import Stopped
+from lab.training.control.stopped import Stopped
 from lab.training.distributed import Workers
 from tests.helpers import until
 
@@ -33,7 +33,7 @@ def train(rows, model_folder, tmp_path):
 
     yield start
     for run in reversed(started):
-        if run.state not in ("finished", "stopped", "failed", "dead"):
+        if run.state not in ("finished", "stopped", "failed", "crashed"):
             run.stop()
     for run in started:
         run.wait(60)

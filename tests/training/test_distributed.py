@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 import lab
 from lab.run.config import TrainConfig
 from lab.store import StoreReader, list_checkpoints
-from lab.training import create_run, start
 from lab.training.distributed import Workers
-from lab.training.lifecycle import recording_failure
+from lab.training.lifecycle import recording_failure, start
+from lab.training.run_folder import create_run
 from tests.helpers import until
 
 LAUNCH = {"DDP": ["--multi_gpu"], "FSDP": ["--use_fsdp", "--fsdp_version", "2"]}

@@ -77,7 +77,7 @@ def test_a_run_never_trains_on_held_out_pairs(rows, model_folder):
     assert run.state == "finished", run.error
     event = run.events("held_out")["detail"].iloc[0]
     held_out = set(event["pairs"])
-    assert event["looked_at"] == len(held_out) == len(run.held_out())
+    assert event["evaluated"] == len(held_out) == len(run.held_out())
     stored = {p.id: p.prompt for p in lab.open_pairs(doubled).all()}
     trained = set(run.pairs()["pair"])
     assert trained | held_out == set(stored)
@@ -105,7 +105,7 @@ def test_without_held_out_or_evaluations_all_pairs_are_trained_on(rows, model_fo
 def test_eval_pairs_limits_the_pairs_of_an_evaluation(rows, model_folder):
     run = lab.train("dpo", rows, model_folder("llama"), **FAST, held_out=0.5, eval_pairs=3)
     event = run.events("held_out")["detail"].iloc[0]
-    assert len(run.held_out()) == event["looked_at"] == 3 < len(event["pairs"])
+    assert len(run.held_out()) == event["evaluated"] == 3 < len(event["pairs"])
 
 
 @pytest.fixture(scope="module")

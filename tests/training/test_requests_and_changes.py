@@ -361,9 +361,9 @@ def test_polling_leaves_other_requests_for_the_next_safe_point(tmp_path):
     """Neither a stop in the same evaluation nor a kill loses it."""
     from lab.run import send, take
     from lab.store import SilentWriter
-    from lab.training.control.changes import RunChanges
     from lab.training.control.request_handler import RequestHandler
-    from lab.training.control.stopping import Stopped
+    from lab.training.control.run_changes import RunChanges
+    from lab.training.control.stopped import Stopped
     from lab.training.reporter import RunReporter
 
     changes = RunChanges(tmp_path, SilentWriter(), pairs_version=0, pairs_at=lambda _: [], model="world")
@@ -399,7 +399,7 @@ def test_requests_sent_together_with_a_stop_are_handled(moment, rows, model_fold
     assert run.state == "stopped", run.error
     assert run.step == 3
     assert run.changes()[0].settings == {"beta": 0.7}
-    assert json.loads((run.checkpoints()[-1] / "trainer.json").read_text())["asked"] == "keep"
+    assert json.loads((run.checkpoints()[-1] / "trainer.json").read_text())["purpose"] == "keep"
     monkeypatch.undo()
     assert_trained_with_beta(resumed(folder), 0.7)
 

@@ -130,9 +130,9 @@ def test_a_killed_run_is_dead_and_can_be_resumed(rows, model_folder, tmp_path, l
     process.send_signal(signal.SIGKILL)
     process.wait()
     run = lab.open_run(folder)
-    assert run.state == "dead"
+    assert run.state == "crashed"
     assert run.step >= 10  # the steps before a checkpoint are on the disk before it
-    assert lab.runs()[0].state == "dead"  # runs in other folders are listed too
+    assert lab.runs()[0].state == "crashed"  # runs in other folders are listed too
     resumed = lab.train(run_dir=folder, resume=True, background=False)
     assert resumed.state == "finished"
     settings = {"steps": 40, "batch_size": 4, "save_every": 5, "device": "cpu", "eval_tokens": 8}

@@ -17,7 +17,8 @@ from lab.policy.kernels import projection
 from lab.run import pending, send, take
 from lab.store import StoreReader, StoreWriter
 from lab.training.control import stopping as stopping_module
-from lab.training.control.stopping import StopCheck, Stopped, blocks
+from lab.training.control.stopped import Stopped
+from lab.training.control.stopping import StopCheck, blocks
 from lab.training.reporter import RunReporter
 from lab.training.setup import prepare as preparing
 from tests.helpers import until

@@ -298,7 +298,7 @@ def test_memory_that_will_not_do_is_said_before(trained, monkeypatch) -> None:
     with pytest.raises(WhatIfError, match=r"A virtual step with adamw needs .* but 1 KB are free"):
         model.virtual_step(model.pairs()[0])
     free()
-    monkeypatch.setattr("lab.whatif.opening.available_bytes", lambda device: 1000)
+    monkeypatch.setattr("lab.whatif.open_checkpoint.available_bytes", lambda device: 1000)
     with pytest.raises(WhatIfError, match=r"takes .* of memory, but 1 KB are free"):
         examine(run, STEPS)
 

@@ -6,16 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from app.text.plain import markup, plain
+from app.text.plain import plain
+from app.widgets.degraded_text import marked
 from app.widgets.pair_view import displayable
 from lab.objectives import DegradedSpec
 from lab.pairs import Pair, removed_spans
 from lab.whatif.degrees import SOURCES, DegreeGuess
-
-STYLE = """<style>
-.degraded {white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.6; max-height: 20rem; overflow-y: auto;}
-.degraded del {background: #d55e0033; text-decoration: line-through 2px #d55e00; border-radius: 2px;}
-</style>"""
 
 
 def draw(pair: Pair, degraded: DegradedSpec, guesses: Sequence[DegreeGuess] | None) -> None:
@@ -55,12 +51,3 @@ def _one(
             best = int(guess.probabilities.argmax())
             st.caption(f"The head predicts degree {best}, {'which is right' if best == degree else f'but it is {degree}'}")
             st.text("   ".join(f"{k}: {share:.0%}" for k, share in enumerate(guess.probabilities)))
-
-
-def marked(text: str, spans: Sequence[tuple[int, int]]) -> str:
-    """Return the text as HTML with the spans struck out."""
-    parts, at = [], 0
-    for start, end in spans:
-        parts += [markup(text[at:start]), f"<del>{markup(text[start:end])}</del>"]
-        at = end
-    return f'{STYLE}<div class="degraded">{"".join(parts)}{markup(text[at:])}</div>'

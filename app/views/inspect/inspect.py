@@ -17,13 +17,15 @@ from app.pages import NEW_RUN
 from app.state.current_run import choose
 from app.state.moment import go_to, moment
 from app.state.objective_in_use import objective_at
+from app.state.to_learn import open_pair_in_learn
 from app.text.plain import plain
 from app.text.run_text import meanings_in_halves
-from app.views.inspect import degrees, examining, following, pair_list, virtual, what_if
+from app.views.inspect import degrees, following, pair_list, virtual, what_if
 from app.views.inspect.pair_list import open_pair
-from app.widgets import save_dialog, shortcuts, token_view
+from app.widgets import examining, save_dialog, shortcuts, token_view
 from app.widgets.figure import dark
 from app.widgets.pair_view import displayable, judgements, label_agreement
+from lab.errors import LabError
 from lab.objectives import Objective
 from lab.pairs import Pair, PairsError, PairStore, prompt_text
 from lab.plots import Record, history_groups, history_table, pair_history, times_seen
@@ -144,7 +146,7 @@ def _pair(
     if pair is None and not ever:
         st.error(plain(f"There is no pair {id} in this run (any more); choose one of the list."))
         return
-    _heading(id, pair, row, step, listed)
+    _heading(run, id, pair, row, step, listed)
     if pair is not None:
         _answers(run, store, pair, row, step)
     history_tab, what_tab, step_tab = st.tabs(["History", "What if", "Virtual step"], key="inspect.tab", on_change="rerun")
@@ -172,7 +174,7 @@ def _text(store: PairStore | None, id: str, version: int | None) -> Pair | None:
     return None
 
 
-def _heading(id: str, pair: Pair | None, row: pd.Series | None, step: int | None, listed: pair_list.Listed) -> None:
+def _heading(run: Run, id: str, pair: Pair | None, row: pd.Series | None, step: int | None, listed: pair_list.Listed) -> None:
     message = f"**Pair {plain(id)}**"
     if pair is not None:
         message += f", version {pair.version} of its text"
@@ -185,6 +187,16 @@ def _heading(id: str, pair: Pair | None, row: pd.Series | None, step: int | None
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(message, width="content")
         st.space("stretch")
+        if row is not None and st.button(
+            "Open in Learn",
+            icon=":material/school:",
+            key="inspect.learn",
+            help="Open this pair's numbers on the Learn page, with the objective in use.",
+        ):
+            try:
+                open_pair_in_learn(run, id, step)
+            except (LabError, ValueError) as error:
+                st.error(plain(str(error)))
         for label, shortcut, icon, other in (
             ("Previous pair", "P", "left", listed.before),
             ("Next pair", "N", "right", listed.after),

@@ -13,9 +13,8 @@ import streamlit as st
 from app.state.jobs import Job, show_progress
 from app.text.plain import plain
 from app.text.run_text import meaning
-from app.views.inspect import examining
 from app.views.inspect.pair_list import open_pair
-from app.widgets import save_dialog
+from app.widgets import examining, save_dialog
 from app.widgets.figure import dark
 from app.widgets.pair_view import displayable
 from lab.pairs import Pair, PairsError, PairStore, prompt_text

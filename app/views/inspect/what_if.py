@@ -12,8 +12,7 @@ import streamlit as st
 from app.state.jobs import Job, Jobs, show_progress
 from app.text.plain import plain
 from app.text.run_text import meanings_in_halves
-from app.views.inspect import examining
-from app.widgets import token_view
+from app.widgets import examining, token_view
 from app.widgets.pair_view import prompt_like, texts_of
 from lab.glossary import entry
 from lab.pairs import Pair, PairsError, PairStore

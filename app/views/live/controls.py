@@ -18,7 +18,7 @@ from lab.store.folder import step_of
 
 CAN_PAUSE = ("queued", "running")
 CAN_STOP = ("queued", "running", "paused")
-CAN_CONTINUE = ("stopped", "failed", "dead")
+CAN_CONTINUE = ("stopped", "failed", "crashed")
 """Ended before its last step: the run can be resumed from its last checkpoint."""
 
 STOPPING: tuple[str, Colour, str] = ("Stopping ...", "orange", "stop")
@@ -124,7 +124,7 @@ def notices(run: Run, state: str) -> None:
         if (run.dir / "log.txt").exists():
             st.caption("The traceback is in:")
             st.code(str(run.dir / "log.txt"), language=None, wrap_lines=True)
-    elif state == "dead":
+    elif state == "crashed":
         why = f": {run.error}" if run.error else " without an error message."
         st.error(
             plain(f"The process of this run ended{why} The last step was {step:,} of {steps:,}."),

@@ -21,7 +21,7 @@ from app.widgets.save_dialog import rerun_if_asked
 from lab.plots import Record
 from lab.run.handle import Run
 from lab.store import ENDED, RunError
-from lab.training import trained_here
+from lab.training.lifecycle import trained_here
 
 INTERVALS, COSTS = "drawing-intervals", "drawing-costs"
 """In the session, by run: seconds between two drawings if not `pacing.INTERVAL`; processor seconds of the latest drawings."""

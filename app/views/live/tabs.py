@@ -6,10 +6,13 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from app.state.to_learn import open_batch_in_learn
+from app.text.plain import plain
 from app.views.live.answers_tab import answers
 from app.views.live.charts import chart, row
 from app.views.live.pairs_scatter import scatter
 from app.views.live.tokens_tab import painting
+from lab.errors import LabError
 from lab.plots import DISTRIBUTION, FIGURES, SCALAR, Record, entry
 from lab.plots.run.confusion import PREFIX
 from lab.run.handle import Run
@@ -45,6 +48,16 @@ def curves(run: Run, record: Record) -> None:
 def pairs(run: Run, record: Record) -> None:
     """Draw the scatter of all pairs and the distributions of the chosen terms."""
     scatter(run, record)
+    if record.step and st.button(
+        "This batch in Learn",
+        icon=":material/school:",
+        key=f"learn-{run.dir.name}",
+        help="Open the batch of the step that is shown as numbers, with the objective in use.",
+    ):
+        try:
+            open_batch_in_learn(run, record.step)
+        except (LabError, ValueError) as error:
+            st.error(plain(str(error)))
     terms = record.term_names()
     if not terms:
         st.caption("The distributions of the terms appear here after the first step.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import streamlit as st
@@ -11,17 +12,18 @@ from app.pages import COMPARE, LIVE, NEW_RUN
 from app.state import pair_sets
 from app.state.jobs import Job, require
 from app.state.navigation import leave_for
-from app.state.recipe import Start, Verdict, as_command, as_python, judge
+from app.state.recipe import Start, Verdict, as_command, as_python, build_objective, judge
 from app.text.labels import objective_label
 from app.text.plain import plain
 from app.views.new_run import check
 from app.views.new_run.uploads import MEGABYTES, TYPES, store_upload
 from app.widgets import twins_form
 from app.widgets.forms import grid, objective_fields, widget
+from app.widgets.formula import draw_formula
 from lab import api
 from lab.api import Executor
 from lab.diagnosis.checks import number
-from lab.objectives import OBJECTIVES, Preset
+from lab.objectives import OBJECTIVES, Objective, Preset
 from lab.pairs import PairsError, PairStore
 from lab.progress import StageProgress
 from lab.run.config import TrainConfig
@@ -102,10 +104,22 @@ def _objective_section() -> tuple[dict[str, Any], Preset | None, str]:
     kind = OBJECTIVES[name]
     chosen = other.selectbox("Preset", [LAB_DEFAULTS, *kind.presets], key=f"preset.{name}", persist_state="session")
     preset = kind.presets.get(chosen)
-    st.code(kind.formula, language=None, wrap_lines=True)
+    formula = st.container()
     st.caption(plain(f"{kind.source}. Values: {preset.source}." if preset else f"{kind.source}."))
     key = f"{name}.{chosen}"
-    return {"name": name, **objective_fields(kind, preset.parameters if preset else {}, key)}, preset, key
+    spec = {"name": name, **objective_fields(kind, preset.parameters if preset else {}, key)}
+    if objective := _described(spec):
+        with formula:
+            draw_formula(objective)
+    return spec, preset, key
+
+
+def _described(spec: dict[str, Any]) -> Objective | None:
+    """Return the objective of a specification, with its defaults where the values are refused; None where these are too."""
+    for candidate in (spec, {"name": spec["name"]}):
+        with suppress(ValueError):
+            return build_objective(candidate)
+    return None
 
 
 def _material_section() -> tuple[str, str]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid as ls
 from typing_extensions import override
 
+from lab.deferred import torch
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, parameter, register
 from lab.objectives.batch_moments import Moments, all_reduce_sum, moments
+
+from .shared import ls
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _TABLE = "arXiv 2410.10148, table of hyper-parameters, equal to the authors' configuration files; batch 128, 1 epoch"
 
@@ -21,6 +24,7 @@ class AlphaDPO(Objective):
     """AlphaDPO: SimPO with a margin of its own for every pair, taken from how much policy and reference disagree about it.
 
     d = avg_w - avg_l (sums with `length_normalize` false), d_ref is d of the reference model, and z = (gap - mean) / (std + eps).
+    In the formula z is M*, and std includes eps.
     `reference` selects the implicit reference and so the gap: d - d_ref for "ratio" (U (π/ref)^α, the method), d for
     "policy" (U π^α), d_ref for "reference" (U ref^α), -d_ref for "inverse_reference" (U (1/ref)^α).
 
@@ -46,7 +50,7 @@ class AlphaDPO(Objective):
     name: ClassVar[str] = "alpha_dpo"
     title: ClassVar[str] = "AlphaDPO: adaptive reward margin"
     source: ClassVar[str] = "Wu et al. 2024, arXiv 2410.10148, Eq. 12; released code"
-    formula: ClassVar[str] = "L = −log σ(β (avg log π(y_w) − avg log π(y_l) − sg[γ/β + α z])),  z = (gap − mean)/std"
+    formula_symbols: ClassVar = {"gap": "gap", "mean_gap": "mean", "std_gap": "std"}
     presets: ClassVar = {
         "Mistral-7B-Instruct": Preset({"beta": 2.5, "gamma_beta_ratio": 0.15, "alpha": 0.05}, _TABLE, 6e-7),
         "Llama-3-8B-Instruct": Preset({"beta": 2.5, "gamma_beta_ratio": 0.6, "alpha": 0.2}, _TABLE, 1e-6),
@@ -111,6 +115,26 @@ class AlphaDPO(Objective):
     def needs_dataset(self) -> bool:  # type: ignore[override]
         return self.normalize == "dataset"
 
+    @property
+    @override
+    def formula(self) -> str:  # type: ignore[override]
+        difference = "avg_w - avg_l" if self.length_normalize else "S_w - S_l"
+        lines = [f"d = {difference}"]
+        margin = ["gamma_beta_ratio"] if self.gamma_beta_ratio else []
+        if self.alpha:
+            lines += [
+                f"gap = {self._gap_formula()}",
+                "z = gap" if self.normalize == "none" else "z = over(gap - mean_gap, std_gap)",
+            ]
+            margin.append("alpha * z")
+        target = " + ".join(margin)
+        if self.alpha and self.stop_gradient:
+            target = f"sg({target})"
+        elif len(margin) > 1:
+            target = f"({target})"
+        lines.append(f"loss = -log_sigmoid(beta * {f'(d - {target})' if margin else 'd'})")
+        return "\n".join(lines)
+
     @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         d = self._difference(p)
@@ -119,6 +143,34 @@ class AlphaDPO(Objective):
         target = self.gamma_beta_ratio + self.alpha * z
         logit = self.beta * (d - (target.detach() if self.stop_gradient else target))
         return Outcome(-ls(logit), {"logit": logit, "target_margin": self.beta * target, "gap": gap, "z": z}), after
+
+    def _gap_formula(self) -> str:
+        if self.reference == "policy":
+            return "d"
+        d_ref = "avg_ref_w - avg_ref_l" if self.length_normalize else "R_w - R_l"
+        return {"ratio": f"d - ({d_ref})", "reference": d_ref, "inverse_reference": f"-({d_ref})"}[self.reference]
+
+    @override
+    def symbols(self) -> dict[str, str]:
+        """Return the symbols; those of mean and std name the gap where they run over the batch alone."""
+        return super().symbols() | ({"mean_gap": "mean(gap)", "std_gap": "std(gap)"} if self.normalize == "batch" else {})
+
+    @override
+    def formula_values(self, p: PairLogps, outcome: Outcome, state: State) -> dict[str, Tensor]:
+        """Return mean and std of the gap as used: corrected, the std with eps, or 0 where it was unusable and z is 0 therefore."""
+        if self.normalize == "none":
+            return {}
+        if self.normalize == "batch":
+            batch = moments(outcome.terms["gap"])
+            mean, std = batch.mean, batch.std
+        else:
+            mean, std = state["mean"], state["std"]
+        if self.normalize == "ema" and self.ema_variant == "corrected":
+            weight = torch.where(state["count"] > 0, 1 - self.ema_decay ** state["count"].double(), 1.0)
+            mean, std = mean / weight, std / weight
+        eps = 0.0 if self.ema_variant == "official" else self.eps
+        usable = (std > 0) & (outcome.terms["z"] != 0).any()
+        return {"mean_gap": mean, "std_gap": torch.where(usable, std + eps, 0.0)}
 
     @override
     def initial_state(self) -> State:

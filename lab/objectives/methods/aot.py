@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor
-from torch.nn.functional import logsigmoid as ls
 from typing_extensions import override
 
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, State, register
 
-from .shared import LN2, reference_strength
+from .shared import LN2, ls, reference_strength
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register
 class AOT(Objective):
     """Alignment via Optimal Transport: move the distribution of policy margins past that of the reference, quantile by quantile.
 
-    m_i = S_w - S_l of pair i, q the sorted R_w - R_l of the batch, rank(i) the rank of m_i among the m. Ties keep the order of the
-    batch. The batch is that of this process.
+    sorted(q)[rank(m)] is the entry of the batch's sorted q at the rank of this pair's m. Ties keep the order of the batch. The
+    batch is that of this process.
 
-    Terms: logit, the argument of the sigmoid. Losses are in nats, each with the pair of its m_i.
+    Terms: logit, the argument of the sigmoid. Losses are in nats, each with the pair of its m.
 
     Known to fail: with one pair per batch it is plain DPO.
     """
@@ -28,7 +29,11 @@ class AOT(Objective):
     name: ClassVar[str] = "aot"
     title: ClassVar[str] = "Alignment via Optimal Transport (pairs)"
     source: ClassVar[str] = "Melnyk et al. 2024, arXiv 2406.05882"
-    formula: ClassVar[str] = "L_i = −log σ(β (m_i − q_rank(i))),  m = S_w − S_l,  q = sorted(R_w − R_l)"
+    formula: ClassVar[str] = """
+        m = S_w - S_l
+        q = R_w - R_l
+        loss = -log_sigmoid(beta * (m - matched(m, q)))
+        """
     first_step_value: ClassVar[float | None] = LN2
     couples_pairs: ClassVar[bool] = True
 
@@ -45,8 +50,9 @@ class AOT(Objective):
 class AOTUnpaired(Objective):
     """AOT for unpaired data: compare each chosen log-ratio with the rejected log-ratio of equal rank in the batch.
 
-    q is the sorted log X2 of the batch, rank(i) the rank of log X1_i. Chosen and rejected answers need not belong to one prompt;
-    the gradient reaches the rejected answer at q. Ties keep the order of the batch. The batch is that of this process.
+    sorted(log X₂)[rank(log X₁)] is the entry of the batch's sorted log X₂ at the rank of this pair's log X₁. Chosen and rejected
+    answers need not belong to one prompt; the gradient reaches the rejected answer of that entry. Ties keep the order of the
+    batch. The batch is that of this process.
 
     Terms: logit, the argument of the sigmoid. Losses are in nats.
     """
@@ -54,7 +60,7 @@ class AOTUnpaired(Objective):
     name: ClassVar[str] = "aot_unpaired"
     title: ClassVar[str] = "Alignment via Optimal Transport (unpaired)"
     source: ClassVar[str] = "Melnyk et al. 2024, arXiv 2406.05882"
-    formula: ClassVar[str] = "L_i = −log σ(β (log X1_i − q_rank(i))),  q = sorted(log X2)"
+    formula: ClassVar[str] = "loss = -log_sigmoid(beta * (log_x1 - matched(log_x1, log_x2)))"
     first_step_value: ClassVar[float | None] = LN2
     couples_pairs: ClassVar[bool] = True
 

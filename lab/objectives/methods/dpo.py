@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, register
 
-from .shared import LN2, flipped_share, reference_strength, smoothed
+from .shared import LN2, H, flipped_share, reference_strength, smoothed, smoothed_formula
 
 
 @register
@@ -16,6 +16,8 @@ class DPO(Objective):
     """Direct Preference Optimization: logistic loss on the difference of the two log-ratios.
 
     ε is `label_smoothing`, the share of labels assumed to be flipped.
+
+    With smoothing the loss is -(1-ε) log σ(β h) - ε log σ(-β h).
 
     Terms: logit = β h. Losses are in nats.
 
@@ -29,7 +31,6 @@ class DPO(Objective):
     name: ClassVar[str] = "dpo"
     title: ClassVar[str] = "Direct Preference Optimization"
     source: ClassVar[str] = "Rafailov et al. 2023, arXiv 2305.18290, Eq. 7; smoothing: Mitchell, cDPO note, Eq. 3"
-    formula: ClassVar[str] = "L = −(1−ε) log σ(β h) − ε log σ(−β h),  h = log X1 − log X2"
     first_step_value: ClassVar[float | None] = LN2
     presets: ClassVar = {
         "paper": Preset({"beta": 0.1}, "arXiv 2305.18290, appendix B: β = 0.1, RMSprop, 150 linear warm-up steps", 1e-6),
@@ -37,6 +38,11 @@ class DPO(Objective):
 
     beta: float = reference_strength()
     label_smoothing: float = flipped_share()
+
+    @property
+    @override
+    def formula(self) -> str:  # type: ignore[override]
+        return f"{H}\nloss = -{smoothed_formula('beta * h', self.label_smoothing)}"
 
     @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch.nn.functional import logsigmoid as ls
 from typing_extensions import override
 
+from lab.deferred import torch
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, State, masked_sum, parameter, register
 
-from .shared import LN2, reference_strength
+from .shared import LN2, H, ls, reference_strength
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register
@@ -26,7 +28,7 @@ class DPOP(Objective):
     name: ClassVar[str] = "dpop"
     title: ClassVar[str] = "DPO-Positive"
     source: ClassVar[str] = "Pal et al. 2024, arXiv 2402.13228"
-    formula: ClassVar[str] = "L = −log σ(β (h − λ max(0, −log X1)))"
+    formula: ClassVar[str] = f"{H}\nloss = -log_sigmoid(beta * (h - lam * max(0, -log_x1)))"
     first_step_value: ClassVar[float | None] = LN2
 
     beta: float = reference_strength(0.3)
@@ -57,7 +59,7 @@ class CalDPO(Objective):
     name: ClassVar[str] = "cal_dpo"
     title: ClassVar[str] = "Calibrated DPO"
     source: ClassVar[str] = "Xiao et al. 2024, arXiv 2412.14516"
-    formula: ClassVar[str] = "L = −log σ(h) + (log X1 − 1/(2β))² + (log X2 + 1/(2β))²"
+    formula: ClassVar[str] = f"{H}\nloss = -log_sigmoid(h) + (log_x1 - 1/(2*beta))**2 + (log_x2 + 1/(2*beta))**2"
 
     beta: float = parameter(0.1, "Inverse of the target for the difference of the log-ratios.", symbol="β", unit="1/nats", gt=0)
 
@@ -76,8 +78,8 @@ class CalDPO(Objective):
 class WPO(Objective):
     """Weighted Preference Optimization: DPO in which pairs that the policy itself is likely to write have more weight.
 
-    w and l are the log-probs of the chosen and rejected tokens; a and b (`align_chosen`, `align_rejected`) are
-    log sum_v p(v)^2 of the policy at the same positions; means run over the tokens of an answer.
+    a and b are the means over the tokens of the chosen and of the rejected answer of log sum_v p(v)^2 of the policy
+    (`align_chosen`, `align_rejected`).
 
     Terms: logit = β h; pair_weight = c. Losses are in nats.
 
@@ -87,7 +89,12 @@ class WPO(Objective):
     name: ClassVar[str] = "wpo"
     title: ClassVar[str] = "Weighted Preference Optimization"
     source: ClassVar[str] = "Zhou et al. 2024, arXiv 2406.11827, Eq. 2"
-    formula: ClassVar[str] = "L = −c log σ(β h),  c = sg[exp(mean(w − a) + mean(l − b))]"
+    formula: ClassVar[str] = f"""
+        pair_weight = sg(exp(avg_w - align_w + avg_l - align_l))
+        {H}
+        loss = -pair_weight * log_sigmoid(beta * h)
+        """
+    formula_symbols: ClassVar = {"align_w": "a", "align_l": "b"}
     needs_alignment: ClassVar[bool] = True
 
     beta: float = reference_strength()
@@ -99,3 +106,10 @@ class WPO(Objective):
         c = (aligned_w + aligned_l).exp()
         logit = self.beta * p.h
         return Outcome(-c * ls(logit), {"logit": logit, "pair_weight": c}), state
+
+    @override
+    def formula_values(self, p: PairLogps, outcome: Outcome, state: State) -> dict[str, Tensor]:
+        return {
+            "align_w": masked_sum(p.required("align_chosen"), p.chosen_mask) / p.n_w,
+            "align_l": masked_sum(p.required("align_rejected"), p.rejected_mask) / p.n_l,
+        }

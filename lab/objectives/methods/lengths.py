@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid as ls
 from typing_extensions import override
 
+from lab.deferred import torch
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, masked_sum, parameter, register
 
-from .shared import LN2, reference_strength
+from .shared import LN2, H, ls, reference_strength
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register
@@ -28,7 +29,7 @@ class NormalizedDPO(Objective):
     name: ClassVar[str] = "dpo_norm"
     title: ClassVar[str] = "Length-normalised DPO"
     source: ClassVar[str] = "Lambert et al. 2024, arXiv 2411.15124"
-    formula: ClassVar[str] = "L = −log σ(β (log X1/n_w − log X2/n_l))"
+    formula: ClassVar[str] = "loss = -log_sigmoid(beta * (log_x1 / n_w - log_x2 / n_l))"
     first_step_value: ClassVar[float | None] = LN2
     length_normalized: ClassVar[bool] = True
     presets: ClassVar = {"Tulu 3 8B": Preset({"beta": 5.0}, "arXiv 2411.15124, DPO hyper-parameters", 5e-7)}
@@ -56,7 +57,7 @@ class RDPO(Objective):
     name: ClassVar[str] = "r_dpo"
     title: ClassVar[str] = "Length-regularised DPO"
     source: ClassVar[str] = "Park et al. 2024, arXiv 2403.19159"
-    formula: ClassVar[str] = "L = −log σ(β h + α (n_w − n_l))"
+    formula: ClassVar[str] = f"{H}\nloss = -log_sigmoid(beta * h + alpha * (n_w - n_l))"
 
     beta: float = reference_strength()
     alpha: float = parameter(0.01, "Reward subtracted per token.", symbol="α", unit="1/token", recommended=(0.0, 1.0), ge=0)
@@ -72,9 +73,10 @@ class RDPO(Objective):
 class LDDPO(Objective):
     """Length-desensitised DPO: tokens beyond the length of the shorter answer count with weight α.
 
-    h' is h with every token after the first min(n_w, n_l) of its answer weighted by α; α = 1 is DPO.
+    h′ is h with every token after the first n = min(n_w, n_l) of its answer weighted by α: [≤n] are the log-ratios summed over
+    the first n tokens, [>n] over the others. α = 1 is DPO.
 
-    Terms: logit = β h'. Losses are in nats.
+    Terms: logit = β h′. Losses are in nats.
 
     Libraries differ: the paper redefines the policy's likelihood and does not mention the reference; older TRL and
     LLaMA-Factory weight the policy only, TRL 1.x both, as this does.
@@ -83,7 +85,17 @@ class LDDPO(Objective):
     name: ClassVar[str] = "ld_dpo"
     title: ClassVar[str] = "Length-desensitised DPO"
     source: ClassVar[str] = "Liu et al. 2024, arXiv 2409.06411, Eq. 11"
-    formula: ClassVar[str] = "L = −log σ(β h′), tokens past min(n_w, n_l) weighted by α"
+    formula: ClassVar[str] = """
+        h_weighted = first_w + alpha * rest_w - (first_l + alpha * rest_l)
+        loss = -log_sigmoid(beta * h_weighted)
+        """
+    formula_symbols: ClassVar = {
+        "h_weighted": "h′",
+        "first_w": "log X₁[≤n]",
+        "rest_w": "log X₁[>n]",
+        "first_l": "log X₂[≤n]",
+        "rest_l": "log X₂[>n]",
+    }
     first_step_value: ClassVar[float | None] = LN2
 
     beta: float = reference_strength()
@@ -91,12 +103,22 @@ class LDDPO(Objective):
 
     @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
-        shared = torch.minimum(p.n_w, p.n_l)[:, None]
-        X1 = self._weighted(p.ratio_chosen, p.chosen_mask, shared)
-        X2 = self._weighted(p.ratio_rejected, p.rejected_mask, shared)
-        logit = self.beta * (X1 - X2)
+        first_w, rest_w, first_l, rest_l = _parts(p)
+        logit = self.beta * (first_w + self.alpha * rest_w - (first_l + self.alpha * rest_l))
         return Outcome(-ls(logit), {"logit": logit}), state
 
-    def _weighted(self, ratio: Tensor, mask: Tensor, shared: Tensor) -> Tensor:
-        beyond = mask & (mask.cumsum(-1) > shared)
-        return masked_sum(ratio, mask & ~beyond) + self.alpha * masked_sum(ratio, beyond)
+    @override
+    def formula_values(self, p: PairLogps, outcome: Outcome, state: State) -> dict[str, Tensor]:
+        return dict(zip(("first_w", "rest_w", "first_l", "rest_l"), _parts(p), strict=True))
+
+
+def _parts(p: PairLogps) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Log-ratio of the first min(n_w, n_l) tokens and of the others: of the chosen, then of the rejected answer; each [B]."""
+    shorter = torch.minimum(p.n_w, p.n_l)[:, None]
+    first_w, first_l = p.chosen_mask.cumsum(-1) <= shorter, p.rejected_mask.cumsum(-1) <= shorter
+    return (
+        masked_sum(p.ratio_chosen, p.chosen_mask & first_w),
+        masked_sum(p.ratio_chosen, p.chosen_mask & ~first_w),
+        masked_sum(p.ratio_rejected, p.rejected_mask & first_l),
+        masked_sum(p.ratio_rejected, p.rejected_mask & ~first_l),
+    )

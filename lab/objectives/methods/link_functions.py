@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-import torch
-from torch.nn.functional import logsigmoid as ls
 from typing_extensions import override
 
+from lab.deferred import torch
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, State, parameter, register
 
-from .shared import LN2, flipped_share, reference_strength
+from .shared import LN2, H, flipped_share, ls, reference_strength
 
 
 @register
@@ -28,7 +27,7 @@ class Hinge(Objective):
     name: ClassVar[str] = "hinge"
     title: ClassVar[str] = "Hinge loss on log-ratios (SLiC, RSO)"
     source: ClassVar[str] = "Zhao et al. 2023, arXiv 2305.10425; Liu et al. 2023, arXiv 2309.06657"
-    formula: ClassVar[str] = "L = max(0, 1 − β h)"
+    formula: ClassVar[str] = f"{H}\nloss = max(0, 1 - beta * h)"
     first_step_value: ClassVar[float | None] = 1.0
 
     beta: float = reference_strength()
@@ -56,12 +55,11 @@ class IPO(Objective):
     name: ClassVar[str] = "ipo"
     title: ClassVar[str] = "Identity Preference Optimization"
     source: ClassVar[str] = "Azar et al. 2023, arXiv 2310.12036, Eq. 17"
-    formula: ClassVar[str] = "L = (log X1/n_w − log X2/n_l − 1/(2β))²"
 
     beta: float = parameter(
         0.1,
         "Half the inverse of the target for the difference of the log-ratios; τ in the paper.",
-        symbol="τ",
+        symbol="β",
         unit="tokens/nat",
         gt=0,
     )
@@ -71,6 +69,13 @@ class IPO(Objective):
     @override
     def length_normalized(self) -> bool:  # type: ignore[override]
         return self.average
+
+    @property
+    @override
+    def formula(self) -> str:  # type: ignore[override]
+        if self.average:
+            return "loss = (log_x1 / n_w - log_x2 / n_l - 1/(2*beta))**2"
+        return f"{H}\nloss = (h - 1/(2*beta))**2"
 
     @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
@@ -97,11 +102,21 @@ class Robust(Objective):
     name: ClassVar[str] = "robust"
     title: ClassVar[str] = "Robust DPO"
     source: ClassVar[str] = "Chowdhury et al. 2024, arXiv 2403.00409"
-    formula: ClassVar[str] = "L = (−(1−ε) log σ(β h) + ε log σ(−β h)) / (1 − 2ε)"
     first_step_value: ClassVar[float | None] = LN2
 
     beta: float = reference_strength()
     label_smoothing: float = flipped_share(0.1, ge=0, lt=0.5)
+
+    @property
+    @override
+    def formula(self) -> str:  # type: ignore[override]
+        if not self.label_smoothing:
+            return f"{H}\nloss = -log_sigmoid(beta * h)"
+        return f"""
+            {H}
+            x = beta * h
+            loss = (-(1 - label_smoothing) * log_sigmoid(x) + label_smoothing * log_sigmoid(-x)) / (1 - 2*label_smoothing)
+            """
 
     @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
@@ -123,7 +138,12 @@ class EXO(Objective):
     name: ClassVar[str] = "exo_pair"
     title: ClassVar[str] = "Efficient Exact Optimization (pairs)"
     source: ClassVar[str] = "Ji et al. 2024, arXiv 2402.00856, Eq. 16"
-    formula: ClassVar[str] = "L = σ(x)(log σ(x) − log(1−ε)) + σ(−x)(log σ(−x) − log ε),  x = β h"
+    formula: ClassVar[str] = f"""
+        {H}
+        x = beta * h
+        loss = (sigmoid(x) * (log_sigmoid(x) - log(1 - label_smoothing))
+            + sigmoid(-x) * (log_sigmoid(-x) - log(label_smoothing)))
+        """
 
     beta: float = reference_strength()
     label_smoothing: float = flipped_share(1e-3, gt=0, le=0.5)
@@ -144,8 +164,8 @@ class EXO(Objective):
 class DiscoPOP(Objective):
     """DiscoPOP (log-ratio modulated loss): logistic and exponential loss, blended by the margin.
 
-    Terms: logit = x. Losses are in nats. The usual code multiplies exp(-x) by a sigmoid, which is inf * 0 = NaN for x below
-    about -90; here the product is exp(log σ(x/τ) - x). τ must be at most 1: above, the loss grows exponentially.
+    Terms: logit = x. Losses are in nats. The paper's second term is σ(x/τ) exp(-x), which as a product is inf * 0 = NaN for
+    x below about -90; here it is exp(log σ(x/τ) - x). τ must be at most 1: above, the loss grows exponentially.
 
     Known to fail: the loss is not convex; pairs a little on the wrong side have a smaller gradient than pairs at 0.
     """
@@ -153,7 +173,11 @@ class DiscoPOP(Objective):
     name: ClassVar[str] = "discopop"
     title: ClassVar[str] = "DiscoPOP (log-ratio modulated loss)"
     source: ClassVar[str] = "Lu et al. 2024, arXiv 2406.08414, Eq. 5"
-    formula: ClassVar[str] = "L = −σ(−x/τ) log σ(x) + σ(x/τ) exp(−x),  x = β h"
+    formula: ClassVar[str] = f"""
+        {H}
+        x = beta * h
+        loss = -sigmoid(-x / tau) * log_sigmoid(x) + exp(log_sigmoid(x / tau) - x)
+        """
     first_step_value: ClassVar[float | None] = (LN2 + 1) / 2
 
     beta: float = reference_strength(0.05)

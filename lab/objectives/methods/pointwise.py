@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-import torch
-from torch.nn.functional import logsigmoid as ls
 from typing_extensions import override
 
+from lab.deferred import torch
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, parameter, register
 
-from .shared import LN2, reference_strength
+from .shared import LN2, H, ls, reference_strength
 
 
 @register
@@ -26,7 +25,11 @@ class NCA(Objective):
     name: ClassVar[str] = "nca_pair"
     title: ClassVar[str] = "Noise Contrastive Alignment (pairs)"
     source: ClassVar[str] = "Chen et al. 2024, arXiv 2402.05369"
-    formula: ClassVar[str] = "L = −log σ(β log X1) − ½ log σ(−β log X1) − ½ log σ(−β log X2)"
+    formula: ClassVar[str] = """
+        r_w = beta * log_x1
+        r_l = beta * log_x2
+        loss = -log_sigmoid(r_w) - 1/2 * log_sigmoid(-r_w) - 1/2 * log_sigmoid(-r_l)
+        """
     first_step_value: ClassVar[float | None] = 2 * LN2
 
     beta: float = reference_strength()
@@ -41,7 +44,7 @@ class NCA(Objective):
 class BCO(Objective):
     """Binary Classifier Optimization for pairs: one binary classifier of single answers with the reward as logit.
 
-    δ is `delta`, a shift of both rewards.
+    `delta`, δ, shifts both rewards: z₁ = β log X₁ - δ, z₂ = -(β log X₂ - δ).
 
     Terms: logit_chosen and logit_rejected, the arguments of the two sigmoids; logit, their sum = β h. Losses are in nats.
 
@@ -51,10 +54,19 @@ class BCO(Objective):
     name: ClassVar[str] = "bco_pair"
     title: ClassVar[str] = "Binary Classifier Optimization (pairs)"
     source: ClassVar[str] = "Jung et al. 2024, arXiv 2404.04656"
-    formula: ClassVar[str] = "L = −log σ(β log X1 − δ) − log σ(−(β log X2 − δ))"
 
     beta: float = reference_strength()
     delta: float = parameter(0.0, "Shift of both rewards, in units of β times a log-ratio.", symbol="δ")
+
+    @property
+    @override
+    def formula(self) -> str:  # type: ignore[override]
+        shift = " - delta" if self.delta else ""
+        return f"""
+            logit_chosen = beta * log_x1{shift}
+            logit_rejected = -(beta * log_x2{shift})
+            loss = -log_sigmoid(logit_chosen) - log_sigmoid(logit_rejected)
+            """
 
     @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
@@ -80,11 +92,11 @@ class SPPO(Objective):
     name: ClassVar[str] = "sppo_hard"
     title: ClassVar[str] = "Self-Play Preference Optimization (hard labels)"
     source: ClassVar[str] = "Wu et al. 2024, arXiv 2405.00675, Eq. 4.7"
-    formula: ClassVar[str] = "L = (log X1 − 1/(2β))² + (log X2 + 1/(2β))²"
+    formula: ClassVar[str] = "loss = (log_x1 - 1/(2*beta))**2 + (log_x2 + 1/(2*beta))**2"
     presets: ClassVar = {"paper": Preset({"beta": 0.001}, "arXiv 2405.00675, experiments: η = 1e3", 5e-7)}
 
     beta: float = parameter(
-        0.1, "Inverse of the target for the difference of the log-ratios; 1/η in the paper.", symbol="1/η", unit="1/nats", gt=0
+        0.1, "Inverse of the target for the difference of the log-ratios; 1/η in the paper.", symbol="β", unit="1/nats", gt=0
     )
 
     @override
@@ -111,7 +123,7 @@ class APOZero(Objective):
     name: ClassVar[str] = "apo_zero"
     title: ClassVar[str] = "Anchored Preference Optimization, zero"
     source: ClassVar[str] = "D'Oosterlinck et al. 2024, arXiv 2408.06266, Eq. 7"
-    formula: ClassVar[str] = "L = σ(−β log X1) + σ(β log X2)"
+    formula: ClassVar[str] = "loss = sigmoid(-beta * log_x1) + sigmoid(beta * log_x2)"
     first_step_value: ClassVar[float | None] = 1.0
 
     beta: float = reference_strength()
@@ -136,7 +148,7 @@ class APODown(Objective):
     name: ClassVar[str] = "apo_down"
     title: ClassVar[str] = "Anchored Preference Optimization, down"
     source: ClassVar[str] = "D'Oosterlinck et al. 2024, arXiv 2408.06266, Eq. 8"
-    formula: ClassVar[str] = "L = σ(β log X1) + σ(−β h)"
+    formula: ClassVar[str] = f"{H}\nloss = sigmoid(beta * log_x1) + sigmoid(-beta * h)"
     first_step_value: ClassVar[float | None] = 1.0
 
     beta: float = reference_strength()
@@ -165,7 +177,13 @@ class KTO(Objective):
     name: ClassVar[str] = "kto_pair"
     title: ClassVar[str] = "Kahneman-Tversky Optimization (pairs)"
     source: ClassVar[str] = "Ethayarajh et al. 2024, arXiv 2402.01306; paired form of its first public code"
-    formula: ClassVar[str] = "L = ½ σ(−β (log X1 − K_l)) + ½ σ(−β (K_w − log X2)),  K = sg[max(0, mean)]"
+    formula: ClassVar[str] = """
+        K_w = sg(max(0, mean(log_x1)))
+        K_l = sg(max(0, mean(log_x2)))
+        logit_chosen = beta * (log_x1 - K_l)
+        logit_rejected = beta * (K_w - log_x2)
+        loss = 1/2 * sigmoid(-logit_chosen) + 1/2 * sigmoid(-logit_rejected)
+        """
     first_step_value: ClassVar[float | None] = 0.5
     couples_pairs: ClassVar[bool] = True
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid as ls
 from typing_extensions import override
 
+from lab.deferred import torch
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, parameter, register
+
+from .shared import ls
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register
@@ -29,13 +32,18 @@ class CPO(Objective):
     name: ClassVar[str] = "cpo"
     title: ClassVar[str] = "Contrastive Preference Optimization"
     source: ClassVar[str] = "Xu et al. 2024, arXiv 2401.08417"
-    formula: ClassVar[str] = "L = −log σ(β (S_w − S_l)) − λ avg_w"
     needs_reference: ClassVar[bool] = False
 
     beta: float = parameter(0.1, "Scale of the log-prob difference.", symbol="β", unit="1/nats", recommended=(0.01, 0.5), gt=0)
     nll_weight: float = parameter(
         1.0, "Weight of the likelihood term of the chosen answer.", symbol="λ", recommended=(0.0, 2.0), ge=0
     )
+
+    @property
+    @override
+    def formula(self) -> str:  # type: ignore[override]
+        likelihood = " - nll_weight * avg_w" if self.nll_weight else ""
+        return f"loss = -log_sigmoid(beta * (S_w - S_l)){likelihood}"
 
     @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
@@ -62,12 +70,21 @@ class ORPO(Objective):
     name: ClassVar[str] = "orpo"
     title: ClassVar[str] = "Odds Ratio Preference Optimization"
     source: ClassVar[str] = "Hong et al. 2024, arXiv 2403.07691"
-    formula: ClassVar[str] = "L = −avg_w − λ log σ(log odds(y_w)/odds(y_l))"
     needs_reference: ClassVar[bool] = False
     length_normalized: ClassVar[bool] = True
     presets: ClassVar = {"Mistral-7B": Preset({"weight": 0.1}, "arXiv 2403.07691, Mistral-ORPO", 5e-6)}
 
     weight: float = parameter(0.1, "Weight of the odds-ratio term.", symbol="λ", recommended=(0.0, 1.0), ge=0)
+
+    @property
+    @override
+    def formula(self) -> str:  # type: ignore[override]
+        if not self.weight:
+            return "loss = -avg_w"
+        return """
+            logit = avg_w - log1mexp(avg_w) - (avg_l - log1mexp(avg_l))
+            loss = -avg_w - weight * log_sigmoid(logit)
+            """
 
     @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:

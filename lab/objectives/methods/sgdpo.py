@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from torch import Tensor
 from typing_extensions import override
 
+from lab.deferred import torch
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, masked_sum, parameter, register
 
-from .shared import LN2, flipped_share, reference_strength, smoothed
+from .shared import LN2, flipped_share, reference_strength, smoothed, smoothed_formula
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register
@@ -36,7 +38,6 @@ class SGDPO(Objective):
     name: ClassVar[str] = "sgdpo"
     title: ClassVar[str] = "Self-Guided Direct Preference Optimization"
     source: ClassVar[str] = "Zhu et al. 2025, arXiv 2505.12435, released code"
-    formula: ClassVar[str] = "L = −½ log σ(β (log X1 − sg[log Y2])) − ½ log σ(β (sg[log Y1] − log X2))"
     first_step_value: ClassVar[float | None] = LN2
     presets: ClassVar = {
         "code defaults": Preset({"beta": 0.1, "r1": 0.6, "r2": 0.9}, "authors' released code, defaults", 5e-7),
@@ -71,6 +72,19 @@ class SGDPO(Objective):
         True, "Treat the sums over the pilots as constants in the gradient, as the released code does.", symbol="sg"
     )
 
+    @property
+    @override
+    def formula(self) -> str:  # type: ignore[override]
+        guide1, guide2 = "pilot_chosen", "pilot_rejected"
+        if self.detach_pilot:
+            guide1, guide2 = f"sg({guide1})", f"sg({guide2})"
+        chosen, rejected = (smoothed_formula(z, self.label_smoothing) for z in ("logit_chosen", "logit_rejected"))
+        return f"""
+            logit_chosen = beta * (log_x1 - {guide2})
+            logit_rejected = beta * ({guide1} - log_x2)
+            loss = -1/2 * {chosen} - 1/2 * {rejected}
+            """
+
     @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         pilot_w, pilot_l = _pilot(draws, "pilot_chosen", p.chosen_mask), _pilot(draws, "pilot_rejected", p.rejected_mask)
@@ -81,6 +95,14 @@ class SGDPO(Objective):
         losses = 0.5 * smoothed(z1, self.label_smoothing) + 0.5 * smoothed(z2, self.label_smoothing)
         terms = {"pilot_chosen": Y1, "pilot_rejected": Y2, "logit": (z1 + z2) / 2, "logit_chosen": z1, "logit_rejected": z2}
         return Outcome(losses, terms, {"pilot_chosen": pilot_w, "pilot_rejected": pilot_l}), state
+
+    @override
+    def formula_values(self, p: PairLogps, outcome: Outcome, state: State) -> dict[str, Tensor]:
+        masks = outcome.token_terms
+        return {
+            "pilot_chosen": masked_sum(p.ratio_chosen, masks["pilot_chosen"]),
+            "pilot_rejected": masked_sum(p.ratio_rejected, masks["pilot_rejected"]),
+        }
 
     @override
     def draw(self, p: PairLogps, rng: torch.Generator) -> Draws:

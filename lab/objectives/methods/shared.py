@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-from torch.nn.functional import logsigmoid as ls
-
+from lab.deferred import torch
 from lab.objectives.base import parameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LN2 = 0.6931471805599453
 """ln 2 nats: the loss of every logistic objective at logit 0."""
+
+
+def ls(x: Tensor) -> Tensor:
+    """Compute log σ(x) element by element; any shape."""
+    return torch.nn.functional.logsigmoid(x)
 
 
 def smoothed(x: Tensor, e: float) -> Tensor:
@@ -19,6 +25,17 @@ def smoothed(x: Tensor, e: float) -> Tensor:
     Mitchell, "A note on DPO with noisy preferences" (cDPO), Eq. 3. At e = 0.5 it is symmetric in x.
     """
     return -(1 - e) * ls(x) - e * ls(-x)
+
+
+H = "h = log_x1 - log_x2"
+"""Line of a formula that defines h."""
+
+
+def smoothed_formula(x: str, e: float) -> str:
+    """Return minus the loss of `smoothed` in the language of formulas, for the logit `x`; at e = 0 without its second part."""
+    if not e:
+        return f"log_sigmoid({x})"
+    return f"((1 - label_smoothing) * log_sigmoid({x}) + label_smoothing * log_sigmoid(-({x})))"
 
 
 def reference_strength(default: float = 0.1, recommended: tuple[float, float] | None = (0.01, 0.5)) -> Any:

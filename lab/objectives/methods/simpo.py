@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from typing_extensions import override
 
+from lab.deferred import torch
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, parameter, register
 
-from .shared import flipped_share, smoothed
+from .shared import flipped_share, smoothed, smoothed_formula
 
 _TABLE = "SimPO authors' repository, table of training hyper-parameters"
 
@@ -31,7 +31,6 @@ class SimPO(Objective):
     name: ClassVar[str] = "simpo"
     title: ClassVar[str] = "Simple Preference Optimization"
     source: ClassVar[str] = "Meng et al. 2024, arXiv 2405.14734, Eq. 6"
-    formula: ClassVar[str] = "L = −log σ(β (avg log π(y_w) − avg log π(y_l) − γ/β))"
     needs_reference: ClassVar[bool] = False
     length_normalized: ClassVar[bool] = True
     presets: ClassVar = {
@@ -50,6 +49,12 @@ class SimPO(Objective):
         0.5, "Margin that every pair must reach.", symbol="γ/β", unit="nats/token", recommended=(0.0, 1.0), ge=0
     )
     label_smoothing: float = flipped_share()
+
+    @property
+    @override
+    def formula(self) -> str:  # type: ignore[override]
+        margin = " - gamma_beta_ratio" if self.gamma_beta_ratio else ""
+        return f"loss = -{smoothed_formula(f'beta * (avg_w - avg_l{margin})', self.label_smoothing)}"
 
     @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
 from pydantic import field_serializer, field_validator
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 from typing_extensions import override
 
+from lab.deferred import torch
 from lab.objectives.base import (
     Degraded,
     DegradedSpec,
@@ -24,15 +22,19 @@ from lab.objectives.base import (
     parameter,
     register,
 )
+from lab.objectives.expression import renamed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register
 class SPO(Objective):
     """Self-supervised Preference Optimization: any objective plus a classifier of how much an answer was degraded.
 
-    L_align is the loss of `base`; the second term is the cross-entropy of a linear head that predicts the degree k from the
-    hidden state h_k of an answer with a share of its RAKE key phrases removed, averaged over the degraded answers of a pair
-    (0 where it has none). The head's scores are passed as `PairLogps.degraded`.
+    L_align is the loss of `base`; L_PD, weighted by λ_PD (`weight`), is the cross-entropy of a linear head that predicts the
+    degree k from the hidden state h_k of an answer with a share of its RAKE key phrases removed, averaged over the degraded
+    answers of a pair (0 where it has none). The head's scores are passed as `PairLogps.degraded`.
 
     The paper establishes that the two losses are trained together. Not public and therefore OURS: the number of degrees N; that
     y^(k) lacks the share k/(N-1) of its key phrases, those of highest score first (k = 0 is intact); the head, its pooling, the
@@ -52,7 +54,6 @@ class SPO(Objective):
     name: ClassVar[str] = "spo"
     title: ClassVar[str] = "Self-supervised Preference Optimization"
     source: ClassVar[str] = "Li et al. 2024, arXiv 2409.17791; head, degrees and weight: OURS"
-    formula: ClassVar[str] = "L = L_align + λ · mean over k of CE(head(h_k), k)"
     first_step_term: ClassVar[str] = "loss_align"
 
     base: Objective = parameter(
@@ -65,7 +66,7 @@ class SPO(Objective):
     degrees: int = parameter(
         4, "Number of degrees, the intact answer included (OURS).", symbol="N", recommended=(2, 8), changeable=False, ge=2
     )
-    weight: float = parameter(0.1, "Weight of the preference-degree loss (OURS).", symbol="λ", recommended=(0.0, 1.0), ge=0)
+    weight: float = parameter(0.1, "Weight of the preference-degree loss (OURS).", symbol="λ_PD", recommended=(0.0, 1.0), ge=0)
     degraded_source: Literal["chosen", "rejected", "both", "sampled"] = parameter(
         "chosen", "The answer that is degraded; sampled: a fresh one of the policy (OURS).", changeable=False
     )
@@ -91,7 +92,7 @@ class SPO(Objective):
             if "name" not in value:
                 raise ValueError('The base objective needs a name: {"name": "dpo", ...}.')
             value = make_objective(**value)
-        if isinstance(value, SPO):
+        if isinstance(value, cls):
             raise ValueError("The base objective of spo cannot be spo again; choose another one.")
         return value
 
@@ -128,6 +129,16 @@ class SPO(Objective):
     def needs_dataset(self) -> bool:  # type: ignore[override]
         return self.base.needs_dataset
 
+    @property
+    @override
+    def formula(self) -> str:  # type: ignore[override]
+        own = "loss = loss_align + weight * loss_degree" if self.weight else "loss = loss_align"
+        parameters = {key: f"base.{key}" for key in type(self.base).model_fields}
+        try:
+            return f"{renamed(self.base.formula, {'loss': 'loss_align', **parameters})}\n{own}"
+        except ValueError:  # the base declares none in the language: its loss is a term of this one
+            return own
+
     @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         degraded = self._degraded(p)
@@ -140,6 +151,17 @@ class SPO(Objective):
             **_degree_terms(degraded),
         }
         return Outcome(losses, terms, align.token_terms), after
+
+    @override
+    def symbols(self) -> dict[str, str]:
+        """Return the symbols of this objective and of its base, whose parameters are called base.beta and so on."""
+        base = {f"base.{key}" if key in type(self.base).model_fields else key: s for key, s in self.base.symbols().items()}
+        return base | super().symbols()
+
+    @override
+    def formula_values(self, p: PairLogps, outcome: Outcome, state: State) -> dict[str, Tensor]:
+        own = {} if p.degraded is None else {"loss_degree": degree_loss(p.degraded)}
+        return {**self.base.formula_values(p, outcome, state), **own}
 
     @override
     def degraded_spec(self) -> DegradedSpec:
@@ -187,7 +209,7 @@ class SPO(Objective):
 def degree_loss(degraded: Degraded) -> Tensor:
     """Compute the preference-degree loss of each pair, [B] nats: the head's cross-entropy, mean over its answers, 0 without any."""
     logits, degree = _visible(degraded)
-    each = cross_entropy(logits.flatten(0, 1), degree.flatten(), reduction="none").view(degree.shape)
+    each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), degree.flatten(), reduction="none").view(degree.shape)
     return _mean(each, degraded.present)
 
 

@@ -19,6 +19,7 @@ import plotly.graph_objects as go
 
 from lab.glossary import FIELD_QUANTITIES as QUANTITIES
 from lab.glossary import entry
+from lab.plots.landscapes.colours import colour_range, colour_stops, decades, is_logarithmic
 from lab.plots.style import Palette, axis, figure, hover, layout, palette, translucent
 
 if TYPE_CHECKING:
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
 FIELD_HEIGHT = 520
 ARROWS = 15
 """Maximum number of arrows along each axis."""
-
-DECADES = 4.0
-"""The colours of a ratio end at 1/10,000 and 10,000."""
-
-HALVED = 0.30103
-"""log10 of 2."""
 
 
 def descent_rate(data: FieldData, *, steps: int, crossings: float = 2.0) -> float:
@@ -110,8 +105,8 @@ def surface(data: FieldData, quantity: str, c: Palette) -> list[dict[str, Any]]:
     """Return traces of a quantity of the field: colours, and lines of equal value."""
     definition = QUANTITIES[quantity]
     values = array(data.value if quantity == "loss" else getattr(data, quantity)).T
-    logarithmic = quantity.endswith("ratio")
-    shown = _decades(values) if logarithmic else np.where(np.isfinite(values), values, np.nan)
+    logarithmic = is_logarithmic(quantity)
+    shown = decades(values) if logarithmic else np.where(np.isfinite(values), values, np.nan)
     base = {"x": array(data.log_x1, np.float32), "y": array(data.log_x2, np.float32), "z": drawable(shown)}
     within = np.where(array(data.attainable, bool).T, base["z"].astype(np.float64), np.nan)  # sets the range of the colours
     bar: dict[str, Any] = {
@@ -122,20 +117,13 @@ def surface(data: FieldData, quantity: str, c: Palette) -> list[dict[str, Any]]:
         "title": {"text": definition.symbol.split(" ")[0] if quantity == "loss" else "", "side": "top"},
     }
     finite = within[np.isfinite(within)]
-    scale: dict[str, Any] = {"colorscale": [[0, c.empty], [1, translucent(c.neutral[1], 0.75)]]}
-    if quantity == "loss" and len(finite):
-        scale |= {"zmin": finite.min(), "zmax": finite.max()}
-    if quantity != "loss":
-        bound = largest(within)
-        bound = min(max(bound, HALVED), DECADES) if logarithmic else bound or 1.0
-        low, high = (
-            (c.rejected, c.chosen) if logarithmic else (c.chosen, c.rejected)
-        )  # blue: in favour of the chosen side, or pushed up
-        scale = {"colorscale": [[0, low], [0.5, c.empty], [1, high]], "zmin": -bound, "zmax": bound}
+    stops = colour_stops(quantity, c)
+    scale: dict[str, Any] = {"colorscale": [[place / (len(stops) - 1), stop] for place, stop in enumerate(stops)]}
+    if quantity != "loss" or len(finite):
+        colours = colour_range(values, array(data.attainable, bool).T, quantity)
+        scale |= {"zmin": colours.low, "zmax": colours.high}
         if logarithmic:
-            small = (-HALVED, 0.0, HALVED) if bound < 1 else ()
-            ticks = np.array(sorted({*small, *(t for t in np.arange(-DECADES, DECADES + 1) if abs(t) <= bound)}))
-            bar |= {"tickvals": ticks, "ticktext": [f"{10**t:.4g}" for t in ticks]}
+            bar |= {"tickvals": np.array(colours.ticks), "ticktext": list(colours.texts)}
     ratios = _ratio_texts(values) if logarithmic else None
     number = "%{text}" if logarithmic else "%{z:.4g}"
     heat = {
@@ -304,19 +292,8 @@ def _note(lines: Sequence[str], c: Palette) -> dict[str, Any]:
     }
 
 
-def _decades(ratio: np.ndarray) -> np.ndarray:
-    """Return log10 of a ratio, clipped to the range of the colours and rounded; NaN where it is undefined."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.clip(np.round(np.log10(ratio), 9), -DECADES, DECADES) + 0.0
-
-
 def _ratio_texts(ratio: np.ndarray) -> np.ndarray:
     return np.array([["undefined" if np.isnan(v) else "∞" if np.isinf(v) else f"{v:.4g}" for v in row] for row in ratio], object)
-
-
-def largest(values: np.ndarray) -> float:
-    """Return the largest finite absolute value; 0 if there is none."""
-    return float(np.max(np.abs(values), where=np.isfinite(values), initial=0.0))
 
 
 def _evenly(points: int) -> np.ndarray:

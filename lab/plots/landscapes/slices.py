@@ -16,7 +16,8 @@ import plotly.graph_objects as go
 from lab.glossary import PUSHES
 from lab.plots.style import WITH_LEGEND, Palette, axis, empty, figure, hover, layout, palette
 
-from .landscape import QUANTITIES, array, drawable, largest, span
+from .colours import largest
+from .landscape import QUANTITIES, array, drawable, span
 
 if TYPE_CHECKING:
     from lab.objectives import FieldData

@@ -97,7 +97,7 @@ def _tables(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, dict[str, np.n
         return largest(frame[f"{panel}_high" if f"{panel}_high" in frame else panel].to_numpy(np.float64))
 
     middles = np.bincount(column, weights=frame["step"].to_numpy(np.float64)) / np.bincount(column)
-    shown = np.array([_short(name) for name in names], object)
+    shown = np.array([short_name(name) for name in names], object)
     return middles.astype(np.float32), shown, {panel: table(panel) for panel in PANELS}
 
 
@@ -165,7 +165,7 @@ def _heading(number: int, panel: str, c: Palette) -> dict[str, Any]:
     }
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """Shorten the name of a layer, and replace brackets that Plotly would read as a tag."""
     harmless = name.replace("<", "‹").replace(">", "›")
     return harmless if len(harmless) <= 22 else f"{harmless[:10]}…{harmless[-11:]}"

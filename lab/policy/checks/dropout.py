@@ -89,7 +89,7 @@ def _evaluated(model: nn.Module) -> Tensor | None:
     try:
         with global_generator(0):
             return arbitrary_pass(model, TOKENS).logits
-    except Exception:
+    except Exception:  # a model can raise any error
         return None
 
 

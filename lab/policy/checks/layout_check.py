@@ -26,7 +26,7 @@ skipped with probability 1/20 are detected with probability 0.99 where there are
 
 @dataclass(frozen=True)
 class LayoutCheck:
-    """How log-probs are computed.
+    """Layout and kernel in which log-probs are computed.
 
     layout:     "shared" (prompts once), "plain" (one row per completion) or "single" (one row at a time).
     difference: Largest difference from the model's own log-probs, in nats.
@@ -197,7 +197,7 @@ class _Examination:
                 difference, failed = self._compare("rows in a batch" if layout == "plain" else "single rows")
             except ModelError:
                 raise
-            except Exception as error:
+            except Exception as error:  # a model can raise any error
                 if out_of_memory(error):
                     raise
                 failed = f"the model cannot compute them ({cause(error)})"

@@ -112,7 +112,7 @@ def _downloaded(name: str, refusal: str) -> str:
 
     try:
         return str(snapshot_download(name, allow_patterns=PATTERNS))
-    except Exception as error:
+    except Exception as error:  # of the hub's client, of the network or of the disk
         why = "the hub is switched off (HF_HUB_OFFLINE=1)" if os.environ.get("HF_HUB_OFFLINE") == "1" else cause(error)
         raise ModelError(f"{refusal[:-1]} ({why}).") from error
 

@@ -12,7 +12,7 @@ from torch import nn
 from lab.policy.checks.arbitrary_row import arbitrary_pass
 from lab.policy.randomness import global_generator
 
-from . import ModelError, model_errors
+from .model_error import ModelError, model_errors
 
 ALL_LINEAR = "all-linear"
 

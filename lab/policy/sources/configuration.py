@@ -32,7 +32,7 @@ def read_configuration(source: str) -> Any:
         _check_content(source, content, content.get("model_type") in CONFIG_MAPPING)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:
+    except Exception as error:  # a configuration is untrusted data: transformers raises many kinds
         if not local:
             raise ModelError(_hub_refusal(source, error)) from error
         with model_errors(f"The configuration {Path(source) / CONFIG}", "repair it, or download the model again"):

@@ -26,7 +26,7 @@ def model_errors(subject: str, remedy: str) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except Exception as error:
+    except Exception as error:  # libraries raise many kinds for a broken model
         if out_of_memory(error):
             raise
         raise ModelError(f"{subject} cannot be loaded ({cause(error)}); {_remedy(error) or remedy}.") from error

@@ -27,7 +27,8 @@ from lab.policy.layout import PromptTokens
 from lab.policy.memory import out_of_memory
 from lab.policy.sources.model_error import cause
 
-from .chat_template import ChatTemplate, Turn, now
+from .chat_template import ChatTemplate, Turn
+from .template_time import now
 
 Prompt = str | Sequence[dict[str, str]]
 """Plain text, or the messages of a conversation (role, content); a last message of the assistant begins the answer."""

@@ -10,7 +10,7 @@ import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from lab.objectives import State
 from lab.policy import Policy, full_tensor
-from lab.policy.sources import ModelError, is_converted, read_weights
+from lab.policy.sources.converted import is_converted
+from lab.policy.sources.model_error import ModelError
 from lab.policy.sources.stored_adapters import check_adapter_names
+from lab.policy.sources.weight_loading import read_weights
 from lab.store import durable
 from lab.store.folder import CHECKPOINTS, METADATA_FILE, RunError, list_checkpoints, read_metadata, step_of
 from lab.training.distributed import shard_like
@@ -28,9 +30,6 @@ from lab.training.distributed import shard_like
 TENSORS = "trainer.safetensors"
 DAMAGED = "damaged-"
 """Prefix given to the name of a checkpoint that cannot be read, so that it is kept but no longer used."""
-
-CheckpointPurpose = Literal["keep", "look"]
-"""Purpose of a requested checkpoint: "keep" until the run is deleted, or "look" for `lab.whatif`, until the next such one."""
 
 
 class CheckpointError(RunError):
@@ -172,7 +171,7 @@ def mark_kept(run_dir: Path, step: int) -> None:
     """Mark an existing checkpoint to be kept until the run is deleted. Raises OSError."""
     folder = run_dir / CHECKPOINTS / f"step-{step:06d}"
     if folder.exists():
-        durable.write_json(folder / METADATA_FILE, read_metadata(folder) | {"asked": "keep"})
+        durable.write_json(folder / METADATA_FILE, read_metadata(folder) | {"purpose": "keep"})
 
 
 def remove_old(run_dir: Path, keep: int, best: Path | None) -> None:
@@ -192,11 +191,11 @@ def remove_old(run_dir: Path, keep: int, best: Path | None) -> None:
     inspected: list[Path] = []
     for checkpoint in list_checkpoints(run_dir):
         try:
-            purpose = read_metadata(checkpoint).get("asked")
+            purpose = read_metadata(checkpoint).get("purpose")
         except RunError:  # damaged; resuming from it reports the error
             purpose = None
         if purpose != "keep":
-            (inspected if purpose == "look" else automatic).append(checkpoint)
+            (inspected if purpose == "inspect" else automatic).append(checkpoint)
     for old in [*automatic[:-keep], *inspected[:-1]]:
         if old != best:
             durable.remove(old)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import torch
 
+from lab.run.checkpoints import CheckpointPurpose
 from lab.store import best_checkpoint
-from lab.training.control.changes import RunChanges
+from lab.training.control.run_changes import RunChanges
 from lab.training.distributed import Workers
 from lab.training.reporter import RunReporter
-from lab.training.setup.run_context import RunContext
+from lab.training.run_context import RunContext
 
-from .checkpoint import CheckpointError, CheckpointPurpose, TrainingState, mark_kept, remove_old, save_checkpoint, take_snapshot
+from .checkpoint import CheckpointError, TrainingState, mark_kept, remove_old, save_checkpoint, take_snapshot
 
 PATIENCE = 120.0
 """Seconds that a slow disk has for the run's record before a checkpoint is given up."""
@@ -68,7 +69,7 @@ class CheckpointSaver:
                 "changes": self.changes.applied(),
             }
             folder = save_checkpoint(
-                self.run_dir, context.policy, snapshot, state, settings | ({"asked": purpose} if purpose else {})
+                self.run_dir, context.policy, snapshot, state, settings | ({"purpose": purpose} if purpose else {})
             )
             store.event(step, "checkpoint", folder=folder.name)
             self._remove_old(context)

@@ -14,8 +14,8 @@ from lab.objectives import Objective
 from lab.policy import Policy
 from lab.run.changeable import same_state
 from lab.store.folder import read_metadata
+from lab.training.checkpoints.branch import Start
 from lab.training.distributed import Workers
-from lab.training.setup.branch import Start
 
 from .checkpoint import StoredCheckpoint, TrainingState, latest_readable, read_checkpoint, restore_optimizer_state, restore_weights
 

@@ -10,9 +10,7 @@ import logging
 import time
 from pathlib import Path
 
-import torch
-
-from lab.policy.loading import choose_device
+from lab.deferred import torch
 from lab.run import DeviceQueue, QueueState, Request, take
 from lab.run.requests import PAUSING
 from lab.store import StoreReader, StoreWriter
@@ -33,6 +31,8 @@ def device_name(device: str) -> str:
     Processes may count GPUs differently (CUDA_VISIBLE_DEVICES), so a GPU goes by the serial number the driver gives it.
     Raises ModelError for a device that is not here.
     """
+    from lab.policy.loading import choose_device  # imports torch
+
     chosen = choose_device(device)
     if chosen.type == "cpu":
         return "cpu"
@@ -117,7 +117,7 @@ class DeviceSlot:
         """Handle pause, resume and stop of a waiting run; other requests stay for the training loop."""
 
         def record(request: Request) -> None:
-            store.event(StoreReader(self.folder).step, "request", request=request.kind, asked=request.detail)
+            store.event(StoreReader(self.folder).step, "request", request=request.kind, detail=request.detail)
             if request.kind == "stop":
                 store.status(stage=STOPPING)
 

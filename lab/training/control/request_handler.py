@@ -9,16 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab.run import Request, take
+from lab.run.checkpoints import CheckpointPurpose
 from lab.run.config import ConfigError
 from lab.run.requests import PAUSING
 from lab.store.folder import STOPPING
-from lab.training.checkpoints.checkpoint import CheckpointPurpose
 from lab.training.distributed import ALONE, Workers
 from lab.training.reporter import RunReporter
-from lab.training.setup.run_context import RunContext
+from lab.training.run_context import RunContext
 
-from .changes import RunChanges, require_settings, require_version
 from .request_loop import handle_requests
+from .run_changes import RunChanges, require_settings, require_version
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class RequestHandler:
         return requests
 
     def _record(self, request: Request) -> None:
-        detail = {"asked": request.detail} if request.detail else {}
+        detail = {"detail": request.detail} if request.detail else {}
         self.reporter.store.event(self.reporter.step, "request", request=request.kind, **detail)
         if request.kind == "stop":
             self.reporter.stage(STOPPING)
@@ -106,7 +106,7 @@ class RequestHandler:
         step, store = self.reporter.step, self.reporter.store
         try:
             if request.kind == "checkpoint":
-                save("keep" if request.detail.get("keep", True) else "look")
+                save("keep" if request.detail.get("keep", True) else "inspect")
             elif request.kind == "set":
                 self.changes.set(context, require_settings(request.detail.get("settings")), step, request.id)
             elif request.kind == "edits":

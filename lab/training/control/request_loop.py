@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from lab.run import Request
 from lab.run.requests import PAUSING
 
-from .stopping import Stopped
+from .stopped import Stopped
 
 
 def handle_requests(

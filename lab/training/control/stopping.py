@@ -21,22 +21,12 @@ from torch import Tensor, nn
 from lab.policy.interruption import interruptible
 from lab.run import pending
 
+from .stopped import Stopped
+
 Result = TypeVar("Result")
 
 INTERVAL = 0.05
 """Seconds between two readings of the requests; a check in between only reads the clock."""
-
-
-class Stopped(BaseException):
-    """Raised to stop the run; not an Exception, so that code with a fallback for errors does not catch it.
-
-    Args:
-        reason: Why the run stops by itself, in one sentence; None for a requested stop.
-    """
-
-    def __init__(self, reason: str | None = None) -> None:
-        super().__init__(reason or "a stop was requested")
-        self.reason = reason
 
 
 def no_reason() -> str | None:

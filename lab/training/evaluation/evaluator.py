@@ -20,7 +20,7 @@ from lab.training.data.held_out import held_out_terms
 from lab.training.data.random_streams import Purpose, generator
 from lab.training.metrics import batch_scalars
 from lab.training.reporter import RunReporter
-from lab.training.setup.run_context import RunContext
+from lab.training.run_context import RunContext
 
 from .sampled_answers import answer_metrics, cached_answers, kl_divergence, kl_metrics
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lab.intervals import mean_interval, share_interval, win_rate
 from lab.pairs import Prompt
 from lab.policy.reward_model import RewardModel, check_reward_model
-from lab.policy.text.chat_template import now
+from lab.policy.text.template_time import now
 
 from .evaluator import Judgement, OnProgress, Texts
 

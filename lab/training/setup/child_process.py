@@ -15,8 +15,6 @@ import threading
 from datetime import datetime
 from pathlib import Path
 
-import torch
-
 from lab.run import RunLock
 from lab.run.requests import drop_stale
 from lab.store import RunError, StoreWriter, last_log_line
@@ -62,10 +60,9 @@ def _spawn(folder: Path, lock: RunLock, *, queue: bool, without_change: int | No
     command += [] if without_change is None else ["--without-change", str(without_change)]
     source = str(Path(__file__).parents[3])  # the child imports the same lab as this process
     others = os.environ.get("PYTHONPATH")
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([source, others] if others else [source]),
-        "OMP_NUM_THREADS": str(torch.get_num_threads()),
-    }
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([source, others] if others else [source])}
+    if (torch := sys.modules.get("torch")) is not None:  # where it was never imported, the child's default is the same
+        environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
     with (folder / PROCESS_LOG).open("ab") as log:
         log.write(f"{BEGINS}{datetime.now().astimezone().isoformat(timespec='seconds')} python {shlex.join(command)}\n".encode())
         log.flush()

@@ -14,10 +14,6 @@ from pathlib import Path
 from typing import Literal
 
 from lab.policy.memory import memory_limit
-from lab.policy.sources.adapter_source import adapter_base, check_adapter, is_adapter
-from lab.policy.sources.converted import gguf_file
-from lab.policy.sources.files import ADAPTER_WEIGHTS, stored_tensors, weight_files
-from lab.policy.sources.gguf_header import count_gguf_parameters
 from lab.run.config import TrainConfig
 from lab.run.preflight_report import size
 
@@ -78,6 +74,10 @@ def count_parameters(source: str) -> int | None:
 
 
 def _count(source: str) -> int | None:
+    from lab.policy.sources.adapter_source import adapter_base, check_adapter, is_adapter  # imports torch
+    from lab.policy.sources.converted import gguf_file
+    from lab.policy.sources.files import ADAPTER_WEIGHTS, weight_files
+
     file = gguf_file(source)
     if file is not None:
         changed = file.stat()
@@ -95,10 +95,14 @@ def _count(source: str) -> int | None:
 @lru_cache(maxsize=64)
 def _count_gguf(file: Path, size: int, modified: int) -> int:
     """Count the parameters of a GGUF file; counted again when its size or modification time changes."""
+    from lab.policy.sources.gguf_header import count_gguf_parameters
+
     return count_gguf_parameters(file)
 
 
 def _in_safetensors(path: Path) -> int:
+    from lab.policy.sources.files import stored_tensors
+
     return sum(math.prod(tensor.shape) for tensor in stored_tensors(path).values())
 
 

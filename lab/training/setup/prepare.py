@@ -24,8 +24,9 @@ from lab.policy.memory import available_bytes, out_of_memory, retry_smaller, sho
 from lab.run.config import TrainConfig
 from lab.run.preflight_report import Preflight
 from lab.store import StoreWriter
+from lab.training.checkpoints.branch import Start
 from lab.training.checkpoints.starting_point import StartingPoint, find_starting_point
-from lab.training.control.changes import RunChanges
+from lab.training.control.run_changes import RunChanges
 from lab.training.control.stopping import StopCheck
 from lab.training.data.encoded_pairs import EncodedPair
 from lab.training.data.training_pairs import TrainingPairs, read_pairs
@@ -33,10 +34,9 @@ from lab.training.distributed import ALONE, Workers
 from lab.training.evaluation.panel import Panel, choose_panel
 from lab.training.evaluation.probes import panel_enabled, probed_parameters
 from lab.training.reporter import RunReporter
+from lab.training.run_context import RunContext, new_degree_head
 
 from . import preflight as memory_and_time
-from .branch import Start
-from .run_context import RunContext, new_degree_head
 
 COMPARED_PAIRS, KERNEL_PAIRS = 2, 4
 """Pairs with which layouts are compared, and kernels timed: few, because it is not known yet how many fit."""

@@ -79,7 +79,7 @@ def revert_changes(folder: Path, after: int) -> list[Change]:
 
 def _remove(checkpoint: Path) -> None:
     try:
-        keep = read_metadata(checkpoint).get("asked") == "keep"
+        keep = read_metadata(checkpoint).get("purpose") == "keep"
     except RunError:  # damaged
         keep = False
     if not keep:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +14,11 @@ from app.widgets.forms import explain, is_objective, title, widget
 from lab.objectives import OBJECTIVES, Objective
 
 MANTISSAS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
-DECADES = 2
-"""Decades that a slider reaches above and below the default where the parameter is open upwards."""
+DECADES, FEW_DECADES = 2, 1
+"""Decades that a slider reaches above and below the default where the parameter is open upwards: a wide and a narrow slider."""
 
 
-def knobs(kind: type[Objective], start: Mapping[str, Any], key: str) -> dict[str, Any]:
+def knobs(kind: type[Objective], start: Mapping[str, Any], key: str, *, wide: bool = False) -> dict[str, Any]:
     """Draw a slider for every real number and the form's widgets for the rest; return the values by name, nested ones as mappings.
 
     Parameters that the others turn off are left out.
@@ -26,6 +27,7 @@ def knobs(kind: type[Objective], start: Mapping[str, Any], key: str) -> dict[str
         kind: The objective.
         start: Initial values that are not the defaults.
         key: Prefix of the widgets' keys.
+        wide: Let the sliders reach far beyond the recommended ranges.
     """
     defaults = {name: start.get(name, field.default) for name, field in kind.model_fields.items()}
     now = {name: st.session_state.get(f"{key}.{name}", default) for name, default in defaults.items()}
@@ -35,11 +37,11 @@ def knobs(kind: type[Objective], start: Mapping[str, Any], key: str) -> dict[str
             continue
         here = f"{key}.{name}"
         if is_objective(field):
-            values[name] = _nested(name, field, defaults[name], here)
+            values[name] = _nested(name, field, defaults[name], here, wide)
         elif field.annotation is float:
             values[name] = st.select_slider(  # type: ignore[call-overload]  # its overloads do not know a format_func
                 title(name, field),
-                stops(field, float(defaults[name])),
+                stops(field, float(defaults[name]), wide=wide),
                 value=float(defaults[name]),
                 format_func=lambda value: f"{value:.4g}",
                 key=here,
@@ -51,28 +53,37 @@ def knobs(kind: type[Objective], start: Mapping[str, Any], key: str) -> dict[str
     return values
 
 
-def stops(field: FieldInfo, start: float) -> list[float]:
+def stops(field: FieldInfo, start: float, *, wide: bool = False) -> list[float]:
     """Return the values of a slider, ascending, with the default and `start` among them.
 
-    They are even steps between two limits, decades above a limit of 0, and otherwise even steps around the default.
+    Between two limits they are even steps. Otherwise a narrow slider covers the recommended range, with as much again above it,
+    and a wide one some decades above a limit of 0, or even steps around the default.
     """
     limits = {name: float(getattr(m, name)) for m in field.metadata for name in ("gt", "ge", "lt", "le") if hasattr(m, name)}
     low, high = limits.get("ge", limits.get("gt")), limits.get("le", limits.get("lt"))
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    recommended = None if wide else typing.cast("list[float] | None", extra.get("recommended"))
     default = float(field.default)
     if low is not None and high is not None:
         values = {low + (high - low) * step / 100 for step in range(101)}
+    elif recommended and recommended[0] <= 0:
+        values = {recommended[0] + (2 * recommended[1] - recommended[0]) * step / 40 for step in range(41)}
+    elif recommended:
+        values = {
+            v for v in _decades(math.sqrt(recommended[0] * recommended[1]), 3) if recommended[0] / 2 <= v <= 2 * recommended[1]
+        }
     elif low == 0:
-        values = {0.0} | _decades(default or 0.1)
+        values = {0.0} | _decades(default or 0.1, DECADES if wide else FEW_DECADES)
     else:
-        reach = 10 * max(1.0, abs(default))
+        reach = (10 if wide else 3) * max(1.0, abs(default))
         values = {default + reach * step / 50 for step in range(-50, 51)}
     inside = {value for value in (float(f"{value:.10g}") for value in values) if _allowed(value, limits)}
     return sorted(inside | {default, start})
 
 
-def _decades(middle: float) -> set[float]:
-    first = math.floor(math.log10(middle)) - DECADES
-    return {mantissa * 10.0**power for power in range(first, first + 2 * DECADES + 1) for mantissa in MANTISSAS}
+def _decades(middle: float, reach: int) -> set[float]:
+    first = math.floor(math.log10(middle)) - reach
+    return {mantissa * 10.0**power for power in range(first, first + 2 * reach + 1) for mantissa in MANTISSAS}
 
 
 def _allowed(value: float, limits: Mapping[str, float]) -> bool:
@@ -84,7 +95,7 @@ def _allowed(value: float, limits: Mapping[str, float]) -> bool:
     )
 
 
-def _nested(name: str, field: FieldInfo, default: Any, key: str) -> dict[str, Any]:
+def _nested(name: str, field: FieldInfo, default: Any, key: str, wide: bool) -> dict[str, Any]:
     """Draw widgets for an objective inside another one; return its specification."""
     spec = {"name": default} if isinstance(default, str) else dict(default)
     names = sorted(n for n, kind in OBJECTIVES.items() if not any(is_objective(f) for f in kind.model_fields.values()))
@@ -97,4 +108,4 @@ def _nested(name: str, field: FieldInfo, default: Any, key: str) -> dict[str, An
         persist_state="page",
     )
     start = {k: v for k, v in spec.items() if k != "name"} if chosen == spec["name"] else {}
-    return {"name": chosen, **knobs(OBJECTIVES[chosen], start, f"{key}.{chosen}")}
+    return {"name": chosen, **knobs(OBJECTIVES[chosen], start, f"{key}.{chosen}", wide=wide)}

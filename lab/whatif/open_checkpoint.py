@@ -23,16 +23,16 @@ from lab.run.config import TrainConfig
 from lab.run.preflight_report import size
 from lab.run.settings import checkpoint_settings, pairs_version_at
 from lab.store.folder import METADATA_FILE, read_metadata
+from lab.training.checkpoints.branch import read_start
 from lab.training.checkpoints.checkpoint import StoredCheckpoint, read_checkpoint, restore_weights
 from lab.training.data.encoded_pairs import encode_pair
-from lab.training.setup.branch import read_start
+from lab.training.run_context import new_degree_head
 from lab.training.setup.prepare import load_configured
-from lab.training.setup.run_context import new_degree_head
 
-from .errors import WhatIfError
 from .examined import Examined
 from .now import TIMEOUT, checkpoint_now
 from .reference import References
+from .whatif_error import WhatIfError
 
 if TYPE_CHECKING:
     from lab.run.handle import Run

@@ -19,7 +19,7 @@ from lab.store.changes import plain_changes
 from lab.training.data.encoded_pairs import EncodedPair
 from lab.training.data.training_pairs import edit_pairs
 from lab.training.distributed import ALONE, Workers
-from lab.training.setup.run_context import RunContext
+from lab.training.run_context import RunContext
 
 
 class RunChanges:
@@ -137,7 +137,7 @@ class RunChanges:
     def _record_excluded(self, context: RunContext, step: int) -> None:
         """Record which pairs of the version in use are not trained on; `lab.export` reads it."""
         held_out = len(context.data.held_out)
-        self.store.event(step, "held_out", version=self.pairs_version, looked_at=held_out, **context.data.excluded())
+        self.store.event(step, "held_out", version=self.pairs_version, evaluated=held_out, **context.data.excluded())
 
 
 def compute_references(context: RunContext, pairs: tuple[EncodedPair, ...], *, model: str, untouched: bool) -> int:

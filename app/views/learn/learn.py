@@ -1,0 +1,167 @@
+"""Learn: preference losses on a point to drag, as formulas with numbers, on a small batch, on real tokens and on a real model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import streamlit as st
+
+from app.state.learn_address import VIEWS, LearnState, read_state, write_state
+from app.text.plain import plain
+from app.views.learn import batch_view, curves_view, degrees_view, field_view, model_steps, pilots_view, settings, story_panel
+from app.views.learn.shown import Shown, compute
+from app.widgets.figure import dark
+from lab.teaching import cell_source
+
+STATE, OPENING, GENERATION, WRITTEN = "learn.state", "learn.opening", "learn.generation", "learn.written"
+"""In the session: the page's state; its state when the widgets were made, the number of their set, and the address last written."""
+
+PROJECTOR = """<style>
+html, :root {font-size: 21px !important;}
+[data-testid="stMain"] {line-height: 1.5;}
+[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] * {font-size: 1rem !important; color: inherit !important;}
+</style>"""
+
+
+def page() -> None:
+    """Draw the whole page."""
+    complaints = _open()
+    opening: LearnState = st.session_state[OPENING]
+    generation: int = st.session_state[GENERATION]
+    prefix = f"learn.{generation}"
+    state: LearnState = st.session_state[STATE]
+    with st.sidebar:
+        objectives = settings.objectives(opening, prefix)
+        plane = settings.plane(opening, state.plane.batch, prefix)
+        rate = settings.rate(opening, prefix)
+    _heading(opening, prefix)
+    for message in complaints:
+        st.warning(plain(message))
+    state = replace(
+        st.session_state[STATE],
+        objectives={slot: settings.spec(objective) for slot, objective in objectives.items()},
+        plane=plane,
+        rate=rate,
+        projector=bool(st.session_state.get(f"{prefix}.projector")),
+    )
+    if state.projector:
+        st.html(PROJECTOR)
+    _keep(state)
+    story_panel.draw(state, apply)
+    _body(state, prefix)
+
+
+def _open() -> list[str]:
+    """Take the state from the address where a link was followed, else from the last visit; return what is wrong in the address."""
+    address = st.query_params.to_dict()
+    generation = st.session_state.get(GENERATION, 0)
+    drawn = f"learn.{generation}.A" in st.session_state  # the widgets keep their values until another page is opened
+    complaints: list[str] = []
+    if STATE in st.session_state and address in ({}, st.session_state.get(WRITTEN)):
+        if drawn:
+            return []
+        state = st.session_state[STATE]
+    else:
+        state, complaints = read_state(address)
+        if state.story:
+            state, more = story_panel.resumed(state, address)
+            complaints += more
+    _restart(state)
+    return complaints
+
+
+def _restart(state: LearnState) -> None:
+    """Make a new set of widgets that begin with this state."""
+    st.session_state[STATE] = st.session_state[OPENING] = state
+    st.session_state[GENERATION] = st.session_state.get(GENERATION, 0) + 1
+
+
+def apply(state: LearnState) -> None:
+    """Show another state, from a button's callback."""
+    _restart(state)
+    st.session_state[WRITTEN] = write_state(state)
+    st.query_params.from_dict(st.session_state[WRITTEN])
+
+
+def _keep(state: LearnState) -> None:
+    """Store the state in the session and in the address."""
+    st.session_state[STATE] = state
+    address = write_state(state)
+    if st.session_state.get(WRITTEN) != address or st.query_params.to_dict() != address:
+        st.session_state[WRITTEN] = address
+        st.query_params.from_dict(address)
+
+
+def _heading(opening: LearnState, prefix: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.title("Learn", width="content")
+        with st.container(horizontal=True, vertical_alignment="center", width="content"):
+            story_panel.choice(st.session_state[STATE], apply)
+            st.toggle(
+                "Projector",
+                opening.projector,
+                key=f"{prefix}.projector",
+                help="Large type, thick lines and strong contrast.",
+                persist_state="page",
+            )
+            with st.popover("Copy", icon=":material/content_copy:", help="This picture in a notebook"):
+                st.caption("A notebook cell that draws this picture with the library:")
+                _cell(st.session_state[STATE])
+            st.button(
+                "Reset", icon=":material/restart_alt:", key="learn.reset", help="Begin again with DPO and SGDPO.", on_click=_reset
+            )
+
+
+def _cell(state: LearnState) -> None:
+    objectives = list(settings.built(state).values())
+    if not objectives:
+        st.caption("Choose an objective first.")
+        return
+    st.code(cell_source(objectives, state.plane, quantity=state.quantity, point=state.point, rate=state.rate), language="python")
+
+
+def _reset() -> None:
+    apply(LearnState(projector=st.session_state[STATE].projector))
+
+
+@st.fragment
+def _body(state: LearnState, prefix: str) -> None:
+    """Draw the view; drawn alone when only something inside it changes."""
+    opening: LearnState = st.session_state[OPENING]
+    view = st.segmented_control(
+        "View",
+        list(VIEWS),
+        default=opening.view,
+        required=True,
+        format_func=lambda name: VIEWS[name],
+        key=f"{prefix}.view",
+        label_visibility="collapsed",
+        persist_state="page",
+    )
+    state = replace(st.session_state[STATE], view=view)
+    if view == "degrees":
+        state = degrees_view.draw(state, opening, prefix)
+    elif not state.objectives:
+        st.info("Choose an objective on the left; its field, formula and numbers appear here.")
+    elif view == "model":
+        model_steps.draw([(f"{slot} · {o.name}", o) for slot, o in settings.built(state).items()], dark=dark())
+    else:
+        state = _of_objectives(view, state, opening, prefix)
+    _keep(state)
+
+
+def _of_objectives(view: str, state: LearnState, opening: LearnState, prefix: str) -> LearnState:
+    """Draw a view that shows every objective; return the state after it."""
+    shown: list[Shown] = compute(settings.built(state), state)
+    if not shown:
+        return state
+    if view == "curves":
+        return curves_view.draw(shown, state, opening, prefix)
+    if view == "batch":
+        return batch_view.draw(shown, state, opening, prefix)
+    if view == "pilots":
+        return pilots_view.draw(shown, state, prefix)
+    return field_view.draw(shown, state, prefix)
+
+
+page()

@@ -1,1 +1,0 @@
-"""The Playground page: objectives as landscapes."""
