@@ -1,14 +1,17 @@
-# make lab: install, build the embedded world, open the dashboard (DEMO=0: without a demo run).   make notebook: Jupyter.   make test: style, types and the quick tests.   make extended: browser tests and long cases, as in CI.   make slow: the long trials.
+# make lab: install, build the embedded world, open the dashboard (DEMO=0: without a demo run).   make class: the same for a room, with two links.   make notebook: Jupyter.   make test: style, types and the quick tests.   make extended: browser tests and long cases, as in CI.   make slow: the long trials.
 # make real: a real model from PyPI, the whole way (PAIRS=transcripts.jsonl.gz: on pairs of HH-RLHF's layout instead of own ones).
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8501
 DEMO ?= 1
 
-.PHONY: lab notebook test extended slow real wheel bench glossary clean
+.PHONY: lab class notebook test extended slow real wheel bench glossary clean
 
 lab: .venv/.lab
 	@$(BIN)/python -m app --port $(PORT) $(if $(filter 0 no off false,$(DEMO)),--no-demo)
+
+class: .venv/.lab  # HOST=ADDRESS: on one address of this machine only
+	@$(BIN)/python -m app --class --port $(PORT) $(if $(HOST),--host $(HOST)) $(if $(filter 0 no off false,$(DEMO)),--no-demo)
 
 notebook: .venv/.lab
 	@$(BIN)/jupyter lab notebooks --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 import streamlit as st
 
+from app.state.access import require_edit
 from app.text.plain import plain
 from lab.progress import StageProgress
 from lab.training.lifecycle import describe
@@ -25,6 +26,8 @@ T = TypeVar("T")
 class Job(Generic[T]):
     """`work(progress)` in a thread of its own; the work calls `progress(text, share)`, share in [0, 1].
 
+    Raises `app.state.access.WatchOnlyError` for a browser that may only watch, unless the job is for everyone.
+
     Attributes:
         message: What the job does at the moment.
         share: How much of it is done, in [0, 1].
@@ -32,7 +35,9 @@ class Job(Generic[T]):
         error: Why the work failed, in one sentence, or None.
     """
 
-    def __init__(self, work: Callable[[StageProgress], T]) -> None:
+    def __init__(self, work: Callable[[StageProgress], T], *, everyone: bool = False) -> None:
+        if not everyone:
+            require_edit()
         self.message, self.share = "starting", 0.0
         self.error: str | None = None
         self.done = threading.Event()

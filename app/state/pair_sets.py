@@ -34,7 +34,7 @@ def world_job() -> Job[OpenWorld]:
     place = (home.home(), home.cache())
     with _lock:
         if place not in _worlds:
-            _worlds[place] = Job(_open_world)
+            _worlds[place] = Job(_open_world, everyone=True)
         return _worlds[place]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from app.state.access import WHY, may_edit
 from app.state.jobs import Job, Jobs, show_progress
 from app.text.plain import plain
 from lab.run.handle import Run
@@ -34,6 +35,9 @@ def choose(run: Run, step: int | None, key: str) -> int | None:
 
     At first the nearest checkpoint at or before `step` is chosen. Returns None if the run has no checkpoint.
     """
+    if not may_edit():
+        st.info(WHY)
+        return None
     available = steps(run)
     if not available:
         st.info("This run has no checkpoint yet; the model can be examined after the first one.")
@@ -72,6 +76,9 @@ def choose(run: Run, step: int | None, key: str) -> int | None:
 
 def opened(run: Run, step: int) -> Examined | None:
     """Return the model of a checkpoint once it is open; until then draw the progress, or the error, and return None."""
+    if not may_edit():
+        st.info(WHY)
+        return None
     model = kept(run, step)
     if model is not None:
         return model

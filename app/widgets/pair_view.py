@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from app.state.access import may_edit, require_edit
 from app.text.plain import plain
 from app.widgets.difference import answers_html
 from lab.pairs import Edit, Pair, PairStore, Prompt, prompt_text
@@ -89,7 +90,7 @@ def _edit(store: PairStore, pair: Pair, act: Guard) -> None:
             st.text_area(plain(name.capitalize()), draft.get(name, texts[name]), height=90, key=keys[name])
         for column, name in zip(st.columns(2), ("chosen", "rejected")):
             column.text_area(plain(f"{name} answer".capitalize()), draft.get(name, texts[name]), height=240, key=keys[name])
-        st.form_submit_button("Save", type="primary", on_click=_save, args=(store, pair, texts, keys, act))
+        st.form_submit_button("Save", type="primary", disabled=not may_edit(), on_click=_save, args=(store, pair, texts, keys, act))
 
 
 def texts_of(pair: Pair) -> dict[str, str]:
@@ -102,6 +103,7 @@ def texts_of(pair: Pair) -> dict[str, str]:
 
 def _save(store: PairStore, pair: Pair, texts: dict[str, str], keys: dict[str, str], act: Guard) -> None:
     """Store the changed texts; a refusal keeps what was typed."""
+    require_edit()
     typed = {name: st.session_state[key] for name, key in keys.items()}
     changes: dict[str, Any] = {name: typed[name] for name in ("chosen", "rejected") if typed[name] != texts[name]}
     turns = [name for name in texts if name.startswith("prompt")]

@@ -10,6 +10,7 @@ import streamlit as st
 import lab
 from app.pages import COMPARE
 from app.state import pair_sets
+from app.state.access import WHY, may_edit
 from app.state.jobs import Job, show_progress
 from app.state.navigation import leave_for
 from app.state.recipe import build_objective
@@ -42,6 +43,9 @@ JOB = "twins.starting"
 
 def form(runs: Sequence[Run], chosen: Sequence[Run]) -> None:
     """Draw the form and its button; the Compare page opens once the twins are started."""
+    if not may_edit():
+        st.info(WHY)
+        return
     if _starting():
         return
     st.caption(

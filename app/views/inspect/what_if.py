@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from app.state.access import require_edit
 from app.state.jobs import Job, Jobs, show_progress
 from app.text.plain import plain
 from app.text.run_text import meanings_in_halves
@@ -102,6 +103,7 @@ def _actions(run: Run, store: PairStore, pair: Pair, edited: Pair) -> None:
 
 
 def _save(store: PairStore, pair: Pair, edited: Pair) -> None:
+    require_edit()
     prompt = edited.prompt if edited.prompt != pair.prompt else None
     try:
         new = store.edit(pair.id, prompt=prompt, chosen=edited.chosen, rejected=edited.rejected, expected_version=pair.version)
@@ -113,6 +115,7 @@ def _save(store: PairStore, pair: Pair, edited: Pair) -> None:
 
 
 def _undo(store: PairStore, pair: Pair) -> None:
+    require_edit()
     log = store.log()
     if not log or log[-1].pair_id != pair.id:
         st.session_state[MESSAGE] = (
@@ -130,6 +133,7 @@ def _undo(store: PairStore, pair: Pair) -> None:
 
 
 def _take(run: Run) -> None:
+    require_edit()
     try:
         run.take_edits()
     except (RunError, PairsError) as error:

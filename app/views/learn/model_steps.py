@@ -108,7 +108,7 @@ def _opened(objectives: Sequence[Objective], batch_size: int) -> Job[list[ModelS
     def work(progress: StageProgress) -> list[ModelSteps]:
         return [ModelSteps(objective, batch_size=batch_size, progress=progress) for objective in objectives]
 
-    job = Job(work)
+    job = Job(work, everyone=True)  # the embedded model, in memory
     st.session_state[OPEN] = settings, job
     st.session_state[LEFT] = 0
     return job

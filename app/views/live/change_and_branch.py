@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 import lab
+from app.state.access import may_edit, require_edit
 from app.state.jobs import Job, Jobs, show_progress
 from app.state.moment import address
 from app.state.recipe import build_objective
@@ -32,11 +33,15 @@ CHANGE, BRANCH = "Change", "Branch"
 
 def panels(run: Run, state: str) -> list[str]:
     """List the forms: Change for a live run, Branch for a run with a checkpoint."""
+    if not may_edit():
+        return []
     return [CHANGE] * (state in CAN_STOP) + [BRANCH] * bool(run.checkpoints())
 
 
 def section(run: Run, state: str, panel: str | None) -> None:
     """Draw the chosen form, a branch that is being started, and edits that the run has not taken yet."""
+    if not may_edit():
+        return
     if state in CAN_STOP:
         edits(run)
         if panel == CHANGE:
@@ -90,6 +95,7 @@ def _settings(run: Run) -> None:
 
 def _send(request: Any, message: str) -> None:
     """Send a request to the run, and draw the message or the error."""
+    require_edit()
     try:
         request()
     except (ConfigError, RunError, PairsError) as error:

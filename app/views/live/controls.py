@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 import lab
+from app.state.access import WHY, may_edit, require_edit
 from app.state.jobs import Job, Jobs, show_progress
 from app.text.plain import plain
 from app.text.run_text import Colour
@@ -38,6 +39,8 @@ def buttons(run: Run, state: str) -> str:
     """
     if state not in CAN_STOP:
         _stop_requests().discard(run.dir.name)
+    if not may_edit():
+        return WHY
     pause = st.button("Pause", icon=":material/pause:", disabled=state not in CAN_PAUSE, help="Hold after the current step.")
     resume = st.button(
         "Resume",
@@ -57,6 +60,7 @@ def buttons(run: Run, state: str) -> str:
         if pause or (resume and state == "paused"):
             return pause_or_resume(run)
         if stop:
+            require_edit()
             run.stop()
             return "Stopping ... The run saves a checkpoint first; Resume continues from it."
     except RunError as error:  # the run ended between the drawing and the click
@@ -70,6 +74,7 @@ def buttons(run: Run, state: str) -> str:
 
 def pause_or_resume(run: Run) -> str:
     """Pause a run, or resume a paused one; return what happens now. Raises RunError for a run that has ended."""
+    require_edit()
     if run.state == "paused":
         run.resume()
         return "Resuming the run."

@@ -7,6 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 import lab
+from app.state.access import may_edit
 from app.state.jobs import Job, Jobs, show_progress
 from app.text.plain import plain
 from lab import home
@@ -24,13 +25,13 @@ EXPORT = "Export"
 
 def panels(run: Run) -> list[str]:
     """List the form for a run with a checkpoint."""
-    return [EXPORT] if run.checkpoints() else []
+    return [EXPORT] if run.checkpoints() and may_edit() else []
 
 
 def section(run: Run, panel: str | None) -> None:
     """Draw the form if it is open, and the progress or the outcome of an export."""
     job = JOBS.get(run.dir.name)
-    if job is None and panel != EXPORT:
+    if not may_edit() or (job is None and panel != EXPORT):
         return
     with st.container(border=True):
         if job is None:

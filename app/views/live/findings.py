@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from app.pages import INSPECT
+from app.state.access import may_edit, require_edit
 from app.text.plain import plain, table
 from app.views.live import controls
 from app.widgets import notifying
@@ -148,7 +149,7 @@ def _without_change(run: Run, kind: str, after: int) -> None:
         f"Resume without the change at step {after:,}",
         icon=":material/undo:",
         key=f"without-{run.dir.name}-{kind}",
-        disabled=state not in ENDED or run.dir.name in controls.JOBS,
+        disabled=state not in ENDED or run.dir.name in controls.JOBS or not may_edit(),
         help="Go back to the last checkpoint from before the change and continue as if it had never been made. What was trained "
         "since then is discarded." + ("" if state in ENDED else " Stop the run first."),
     )
@@ -228,6 +229,7 @@ def _threshold_widgets(run: Run, kind: str, limits: Thresholds) -> None:
             "Keep for this run",
             key=f"keep-{name}-{kind}",
             help="The run's alerts, the command line and notebooks use these thresholds, too.",
+            disabled=not may_edit(),
             on_click=_keep,
             args=(run,),
         )
@@ -251,6 +253,7 @@ def _back(run: Run, names: tuple[str, ...]) -> None:
 
 
 def _keep(run: Run) -> None:
+    require_edit()
     limits = thresholds_of(run)
     try:
         write_thresholds(run.dir, limits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 import lab
+from app.state.access import may_edit, require_edit
 from app.text.plain import plain
 from lab.run.handle import Run
 from lab.store import RunError
@@ -18,16 +19,24 @@ def waiting(run: Run) -> None:
         return
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.text(f"Queued: {place.message}.")
+        locked = not may_edit()
         first = st.button(
             "Train next",
             icon=":material/vertical_align_top:",
-            disabled=place.place == 1,
+            disabled=locked or place.place == 1,
             help="Put the run before all others.",
         )
-        remove = st.button("Remove", icon=":material/playlist_remove:", help="Take the run out of the queue; Resume puts it back.")
+        remove = st.button(
+            "Remove",
+            icon=":material/playlist_remove:",
+            disabled=locked,
+            help="Take the run out of the queue; Resume puts it back.",
+        )
     line = [f"{other.place or 'trains'}  {other.run.name}" for other in lab.queue() if other.device == place.device]
     st.code("\n".join(line), language=None)
     try:
+        if first or remove:
+            require_edit()
         if first:
             run.move(1)
         if remove:

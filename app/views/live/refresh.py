@@ -9,6 +9,7 @@ from collections import deque
 import streamlit as st
 
 from app.state import pacing
+from app.state.access import may_edit
 from app.state.moment import moment
 from app.state.navigation import open_pair
 from app.text.plain import plain
@@ -87,8 +88,9 @@ def _moves(run: Run, record: Record) -> None:
         "p": shortcuts.Key("play, or hold", lambda: time_bar.press("play")),
         "l": shortcuts.Key("back to the latest step", lambda: time_bar.press("latest")),
         "s": shortcuts.Key("save a chart: its numbers or its picture", lambda: save_figure.ask_for("loss")),
-        "P": shortcuts.Key("pause the training, or resume a paused run", lambda: _pause(run)),
     }
+    if may_edit():
+        live["P"] = shortcuts.Key("pause the training, or resume a paused run", lambda: _pause(run))
     with st.container(horizontal=True, vertical_alignment="center"):
         time_bar.bar(run.dir.name, record)
         shortcuts.help_button(live)

@@ -10,6 +10,7 @@ import streamlit as st
 import lab
 from app.pages import COMPARE, LIVE, NEW_RUN
 from app.state import pair_sets
+from app.state.access import WHY, may_edit, require_edit
 from app.state.jobs import Job, require
 from app.state.navigation import leave_for
 from app.state.recipe import Start, Verdict, as_command, as_python, build_objective, judge
@@ -59,6 +60,9 @@ def page() -> None:
     """Draw the whole page."""
     title, reset = st.columns([5, 2], vertical_alignment="center")
     title.title("New run")
+    if not may_edit():
+        st.info(WHY)
+        return
     if reset.button(
         "Reset to defaults",
         icon=":material/restart_alt:",
@@ -167,6 +171,7 @@ def _material_section() -> tuple[str, str]:
 
 def _take_upload() -> None:
     """Store the uploaded file and choose it."""
+    require_edit()
     file = st.session_state["upload"]
     st.session_state["upload.error"] = st.session_state["upload.taken"] = ""
     if file is None:

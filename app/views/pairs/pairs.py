@@ -18,6 +18,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 import lab
 from app.state import pair_sets
+from app.state.access import WHY, may_edit, require_edit
 from app.state.address import put
 from app.state.current_run import CHOSEN, opened_pair, remember_pair
 from app.state.jobs import require
@@ -40,6 +41,8 @@ T = TypeVar("T")
 def page() -> None:
     """Draw the whole page."""
     st.title("Pairs")
+    if not may_edit():
+        st.info(WHY)
     place, *filters = st.columns([3, 3, 2], vertical_alignment="bottom")
     stored = pair_sets.stored_sets()
     entered = "pairs" not in st.query_params  # by the menu, whose address says nothing
@@ -215,7 +218,7 @@ def _set_actions(store: PairStore) -> None:
         st.button(
             "Undo",
             icon=":material/undo:",
-            disabled=not done,
+            disabled=not done or not may_edit(),
             shortcut="U",
             on_click=_step,
             args=(store.undo,),
@@ -224,7 +227,7 @@ def _set_actions(store: PairStore) -> None:
         st.button(
             "Redo",
             icon=":material/redo:",
-            disabled=not undone,
+            disabled=not undone or not may_edit(),
             shortcut="Y",
             on_click=_step,
             args=(store.redo,),
@@ -269,7 +272,15 @@ def _pair_actions(store: PairStore, pair: Pair, listed: Listed) -> None:
         st.markdown(f"**Pair {plain(pair.id)}**, version {pair.version}{', dropped' if pair.dropped else ''}", width="content")
         st.space("stretch")
         for label, icon, shortcut, change, message in changes:
-            st.button(label, icon=f":material/{icon}:", shortcut=shortcut, on_click=_act, args=(change,), help=message)
+            st.button(
+                label,
+                icon=f":material/{icon}:",
+                shortcut=shortcut,
+                disabled=not may_edit(),
+                on_click=_act,
+                args=(change,),
+                help=message,
+            )
         before, after = _neighbours(listed, pair.id)
         ways: list[tuple[str, str, Literal["left", "right"], tuple[str, int] | None]] = [
             ("Previous pair", "P", "left", before),
@@ -302,6 +313,7 @@ def _go(place: tuple[str, int] | None) -> None:
 
 def _act(change: Callable[[], T]) -> T | None:
     """Make a change; a refusal becomes an error message on the page."""
+    require_edit()
     try:
         return change()
     except PairsError as error:
