@@ -25,8 +25,6 @@ READS = ("GET", "HEAD", "OPTIONS")
 """Methods of requests that change nothing; a watching browser may use no others."""
 
 REFUSAL = "This lab is for a class: open it with the lecturer's link, or reload this page if you have done so already."
-    "This lab is for a class: open it with the link that the lecturer gave out, or reload this page if you have done so already."
-)
 WAIT = '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={address}"><p>Opening the lab.</p>'
 
 PRIVATE = [(b"cache-control", b"no-store"), (b"referrer-policy", b"no-referrer")]
