@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from lab.objectives import make_objective
+from lab.objectives import formula_text, make_objective
 from tests.notebooks.executed import Executed
 
 
@@ -22,8 +22,11 @@ def from_bradley_terry_to_dpo(notebook: Executed) -> None:
     assert measured[0] == pytest.approx(math.log(2), abs=1e-4)
     assert measured[1] == measured[2], "a shift of both log-ratios changes nothing"
 
-    assert make_objective("dpo").formula in notebook.text("print(dpo.formula)")
-    _, probability, loss, push = notebook.columns("print(dpo.formula)")
+    assert formula_text(make_objective("dpo")) in notebook.text("print(formula_text(dpo))")
+    lines = [output.data["text/latex"] for output in notebook.outputs("numbers_of(") if output.output_type == "display_data"]
+    assert len(lines) >= 2
+    assert "0.474" in lines[-1], "the loss, with the numbers of the pair put in"
+    _, probability, loss, push = notebook.columns("rows.append((h,")
     assert probability[3] == 0.5
     assert loss[3] == pytest.approx(0.6931)
     assert push[3] == pytest.approx(0.05), "half of β at the start"
@@ -89,7 +92,7 @@ def gradient_imbalance(notebook: Executed) -> None:
     assert before["kl"] == 0
     assert after["kl"] > 5
 
-    assert make_objective("dpop").formula in notebook.text("guarded = lab.train")
+    assert formula_text(make_objective("dpop")) in notebook.text("guarded = lab.train")
     chosen, rejected, accuracy, reward, valid = notebook.columns("end = pd.DataFrame")
     assert chosen[1] > -2 > chosen[0]
     assert rejected[1] < chosen[1]
@@ -100,7 +103,7 @@ def gradient_imbalance(notebook: Executed) -> None:
 
 
 def sgdpo_pilots(notebook: Executed) -> None:
-    assert make_objective("sgdpo").formula in notebook.text("print(sgdpo.formula)")
+    assert formula_text(make_objective("sgdpo")) in notebook.text("print(formula_text(sgdpo))")
     for side in ("chosen", "rejected"):
         predicted, counted = notebook.numbers("shorter = min", rf"{side} +\d+ tokens, pilot predicted (\d+), counted (\d+)")
         assert predicted == counted
