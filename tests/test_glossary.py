@@ -7,9 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from lab.glossary import CONCEPTS, FIELD_QUANTITIES, GLOSSARY, PAIR_TERMS, TOKEN_VALUES, entry
-from lab.glossary_page import glossary_markdown
-from lab.lessons import LESSONS, lesson_of
+from lab.glossary import (
+    CONCEPTS,
+    FIELD_QUANTITIES,
+    GLOSSARY,
+    LESSONS,
+    PAIR_TERMS,
+    TOKEN_VALUES,
+    entry,
+    glossary_markdown,
+    lesson_of,
+)
 from lab.objectives import OBJECTIVES, make_objective
 from lab.plots.style import hover
 from lab.training.metrics import batch_scalars

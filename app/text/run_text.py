@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from app.text.plain import plain
-from lab.lessons import lesson_of
+from lab.glossary import lesson_of
 from lab.plots import entry
 
 Colour = Literal["gray", "green", "orange", "blue", "red"]

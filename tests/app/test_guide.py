@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.pages import GUIDE, PAGES
 from app.views.guide.chapters import FOLDER, ORDER, chapter, search
-from lab.glossary_page import glossary_markdown
+from lab.glossary import glossary_markdown
 from lab.run.handle import Run
 from tests.app.pages import MAIN, open_page, page_text
 

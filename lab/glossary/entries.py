@@ -1,7 +1,6 @@
-"""Glossary: the name, symbol, unit and meaning of everything that a run records and the dashboard shows.
+"""Entries of the glossary: concepts, recorded numbers, values of tokens and quantities of a field.
 
-The only source of these words: figures, hover texts, tables and the user guide take them from here. Symbols are those of the
-papers: x is the prompt, y_w the chosen and y_l the rejected answer, π the policy, ref the reference, sg the stop-gradient.
+Symbols are those of the papers: x is the prompt, y_w the chosen and y_l the rejected answer, π the policy, ref the reference, sg the stop-gradient.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lab.glossary import CONCEPTS, FIELD_QUANTITIES, GLOSSARY, TOKEN_VALUES, Entry
-from lab.lessons import lesson_of
+from .entries import CONCEPTS, FIELD_QUANTITIES, GLOSSARY, TOKEN_VALUES, Entry
+from .lessons import lesson_of
 
 
 def glossary_markdown() -> str:
