@@ -125,7 +125,7 @@ def serve(port: int, *, demo_steps: int | None, address: str = ADDRESS, tokens: 
         # The socket listens already when the server calls this.
         print(links or f"The lab is at http://{address}:{port}", flush=True)
         if demo_steps is not None:
-            threading.Thread(target=_start_demo, args=(demo_steps,), name="demo", daemon=True).start()
+            threading.Thread(target=_start_demo, args=(demo_steps, tokens), name="demo", daemon=True).start()
         try:
             yield
         finally:
@@ -159,11 +159,11 @@ def _class_access(address: str, port: int) -> tuple[Any, str, dict[str, Any]]:
     return Middleware(ClassAccess, tokens=tokens), invitation(tokens, host, port, base_path()), options
 
 
-def _start_demo(steps: int) -> None:
+def _start_demo(steps: int, apart: bool) -> None:
     from app.demo import start_demo
 
     try:
-        start_demo(steps)
+        start_demo(steps, executor="process" if apart else "thread")  # a room of pages would hold up a thread
     except (ValueError, RuntimeError, OSError) as error:
         print(f"error: The demo run could not be started: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
 

@@ -62,6 +62,11 @@ def serve_with(tokens: Tokens | None) -> None:
     _served = tokens
 
 
+def in_class() -> bool:
+    """Return whether this process serves a lab for a class."""
+    return _served is not None
+
+
 def role() -> Role:
     """Return the role of the browser whose page is being drawn; without a valid cookie it is the weaker one."""
     if _served is None:

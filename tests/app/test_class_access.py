@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import logging
+import re
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +25,8 @@ from app.class_access import REFUSAL, ClassAccess, invitation, machine_address
 from app.fixed_files import MIDDLEWARE
 from app.state import access
 from app.state.access import WHY, Tokens
+from tests.bench.viewers import Viewer
+from tests.helpers import free_port, until
 
 ROOT = Path(__file__).parents[2]
 TOKENS = Tokens.new(8501)
@@ -264,3 +270,68 @@ def test_an_address_of_another_machine_is_refused_in_one_sentence() -> None:
 def test_make_class(given: list[str], flags: str) -> None:
     done = subprocess.run(["make", "-n", "-o", ".venv/.lab", "class", *given], cwd=ROOT, capture_output=True, text=True, check=True)
     assert flags in done.stdout
+
+
+SMALL = """
+import functools, sys
+import lab.world
+lab.world.ensure = functools.partial(lab.world.ensure, lab.world.WorldSpec.tiny())
+from app.launch import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""The launcher on the small edition of the embedded world."""
+
+
+def ask(port: int, method: str, address: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
+    """Send a request; return status and text of the answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request(method, address, headers=headers or {})
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode("utf-8", "replace")
+
+
+def drawn(port: int, cookies: str, page: str) -> tuple[bytes, list[str]]:
+    """Open a page by websocket; return everything that the server sent within some seconds, and errors."""
+    sent: list[bytes] = []
+    viewer = Viewer(f"127.0.0.1:{port}", cookies, page, on_message=lambda message: sent.append(message.SerializeToString()))
+    asyncio.run(viewer.watch(12))
+    return b"".join(sent), viewer.errors
+
+
+@pytest.mark.extended
+def test_the_real_server_answers_only_with_a_token(lab_home: Path, tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "log.txt"
+    command = [sys.executable, "-c", SMALL, "--class", "--host", "127.0.0.1", "--no-demo", "--port", str(port)]
+    with log.open("wb") as out:
+        server = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        until(lambda: "to train" in log.read_text(), 300, log.read_text)
+        links = re.findall(r"http://127\.0\.0\.1:\d+/\S*token=(\S+)", log.read_text())
+        watch, edit = ({"Cookie": f"lab-class-{port}={token}"} for token in links)
+        script = "/static/js/" + next((Path(streamlit.__file__).parent / "static/static/js").glob("index.*.js")).name
+        for method, address in [*REQUESTS, ("GET", script)]:
+            status, text = ask(port, method, address)
+            assert (status, method == "HEAD" or text == REFUSAL) == (403, True), (method, address)
+        for headers in (watch, edit):
+            assert ask(port, "GET", "/_stcore/health", headers) == (200, "ok")
+            assert ask(port, "GET", "/learn", headers)[0] == ask(port, "GET", script, headers)[0] == 200
+        assert ask(port, "GET", f"/learn?token={links[0]}")[0] == 200
+        assert ask(port, "PUT", "/_stcore/upload_file/a/b", watch) == (403, WHY)
+        assert ask(port, "PUT", "/_stcore/upload_file/a/b", edit)[1] not in (WHY, REFUSAL)
+        _, errors = drawn(port, "", "new-run")
+        assert "403" in errors[0]
+        page, errors = drawn(port, watch["Cookie"], "new-run")
+        assert errors == []
+        assert WHY.encode() in page
+        assert b"Start the run" not in page
+        page, errors = drawn(port, edit["Cookie"], "new-run")
+        assert errors == []
+        assert b"Start the run" in page
+        assert not any(token.encode() in page for token in links)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(120) == 0
+    finally:
+        server.kill()
+    text = log.read_text()
+    assert "Traceback" not in text
+    assert [text.count(token) for token in links] == [1, 1], "the tokens are in the two links alone"

@@ -81,42 +81,46 @@ def enabled(app: AppTest) -> list[str]:
     return [button.key or button.label for button in app.button if not button.disabled]
 
 
-def opened(page: Page, **query: str) -> AppTest:
+def opened(page: Page, session: dict[str, str] | None = None, **query: str) -> AppTest:
     """Open a page; Live as the first page, because Streamlit's test page loses clicks on a default page that it switched to."""
-    return open_page(None if page is LIVE else page, **query)
+    return open_page(None if page is LIVE else page, session=session, **query)
 
 
-def press_all(page: Page, **query: str) -> list[str]:
+def press_all(page: Page, session: dict[str, str] | None = None, **query: str) -> list[str]:
     """Open a page and click every enabled button once, also those that appear by a click; return the clicked ones."""
     clicked: list[str] = []
-    app = opened(page, **query)
+    app = opened(page, session, **query)
     while left := [name for name in enabled(app) if name not in clicked]:
         clicked.append(left[0])
         next(button for button in app.button if (button.key or button.label) == left[0]).click().run()
         assert not app.exception, (left[0], app.exception)
         if not enabled(app):  # the click opened another page
-            app = opened(page, **query)
+            app = opened(page, session, **query)
     return clicked
+
+
+PLACES: list[tuple[Page, dict[str, str], dict[str, str]]] = [
+    *((LIVE, {}, {"run": name}) for name in ("lives", "waits", "ended")),
+    (LIVE, {"live-tab": "Pairs"}, {"run": "lives"}),
+    *((INSPECT, {"inspect.tab": tab}, {"run": "ended", "pair": "pair-001"}) for tab in ("History", "What if", "Virtual step")),
+    *((COMPARE, {"compare.part": part}, {}) for part in ("curves", "twins")),
+    (NEW_RUN, {}, {}),
+    (PAIRS, {}, {}),
+    (GUIDE, {}, {}),
+    *((LEARN, {}, {"view": view}) for view in ("field", "batch", "pilots", "degrees")),
+]
+"""Pages with values of their session and parameters of their address."""
 
 
 @pytest.mark.extended
 def test_clicks_of_a_watching_browser_change_nothing(lab_in_use: PairStore, as_role: Callable[[str], None]) -> None:
-    pair = lab_in_use.ids()[1]
     as_role("watch")
     before = contents(home.home())
     assert len(before) > 8
-    for page in (LIVE, INSPECT, COMPARE, NEW_RUN, PAIRS, GUIDE, LEARN):
-        queries: list[dict[str, str]] = [{}]
-        if page is LIVE:
-            queries = [{"run": name} for name in ("lives", "waits", "ended")]
-        elif page is INSPECT:
-            queries = [{"run": "lives", "pair": "pair-001"}]
-        elif page is PAIRS:
-            queries = [{"pairs": lab_in_use.path.name, "pair": pair}]
-        for query in queries:
-            clicked = press_all(page, **query)
-            print(page.title, query, clicked)
-            assert contents(home.home()) == before, (page.title, query, clicked)
+    for page, session, query in PLACES:
+        of_pairs = {"pairs": lab_in_use.path.name, "pair": lab_in_use.ids()[1]} if page is PAIRS else {}
+        clicked = press_all(page, session, **query, **of_pairs)
+        assert contents(home.home()) == before, (page.title, session, query, clicked)
 
 
 @pytest.mark.parametrize("page", [LIVE, NEW_RUN, PAIRS], ids=lambda page: page.path)

@@ -7,7 +7,9 @@ from typing import Any
 
 import streamlit as st
 
+from app.state import pacing
 from app.state.moment import go_to
+from app.state.shared import shared
 from app.views.live import save_figure
 from app.widgets import figure
 from lab.plots import Record, run_parts
@@ -42,12 +44,17 @@ def chart(record: Record, name: str, *, draw: Draw | None = None, depends: objec
     run, dark = record.reader.folder.name, figure.dark()
     kept: dict[str, tuple[Any, bytes]] = st.session_state.setdefault("charts", {})
     stamp = (record.reader.folder, record.version, dark, depends)
-    built = kept.get(name)
-    if built is None or built[0] != stamp:
+
+    def build() -> bytes:
         parts = draw() if draw is not None else run_parts(record, name, dark)
         listens = opens or is_step_axis(parts["layout"].get("xaxis", {}))
-        data = figure.payload(parts, figure.script_url(), f"{run}-{save_figure.file_name(name)}", listens=listens, saves=True)
-        built = kept[name] = (stamp, data)
+        return figure.payload(parts, figure.script_url(), f"{run}-{save_figure.file_name(name)}", listens=listens, saves=True)
+
+    built = kept.get(name)
+    if built is None or built[0] != stamp:
+        _, until, last_event = record.version  # an event, such as the end of the run, is in no figure that was built before it
+        key = ("figure", record.reader.folder, name, until, last_event, dark, depends)
+        built = kept[name] = (stamp, shared(key, build, pacing.CLASS_SHARING))
 
     def click(event: figure.Event) -> None:
         if opens:

@@ -11,6 +11,7 @@ import streamlit as st
 
 from app.pages import INSPECT
 from app.state.access import may_edit, require_edit
+from app.state.shared import shared
 from app.text.plain import plain, table
 from app.views.live import controls
 from app.widgets import notifying
@@ -123,7 +124,8 @@ def _check(run: Run, step: int | None, limits: Thresholds) -> CachedChecks:
         return last
     if isinstance(last, CachedChecks) and last.key == key and last.at == at and step is not None:
         return last
-    result = CachedChecks(key, at, now, run_checks(run.reader, step=step, thresholds=limits))
+    check = lambda: run_checks(run.reader, step=step, thresholds=limits)  # noqa: E731
+    result = CachedChecks(key, at, now, shared(("checks", run.dir, step, limits.model_dump_json(), run.state), check, PATIENCE))
     st.session_state["diagnosis"] = result
     return result
 

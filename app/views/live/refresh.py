@@ -34,7 +34,7 @@ def watch(run: Run, state: str) -> None:
 
 
 def _interval(run: Run) -> float:
-    return float(st.session_state.get(INTERVALS, {}).get(run.dir.name, pacing.INTERVAL))
+    return float(st.session_state.get(INTERVALS, {}).get(run.dir.name, pacing.shortest_interval()))
 
 
 def _keep_pace(run: Run, drawn_state: str) -> None:
@@ -45,7 +45,7 @@ def _keep_pace(run: Run, drawn_state: str) -> None:
         return
     recent = st.session_state.setdefault(COSTS, {}).setdefault(run.dir.name, deque(maxlen=5))
     recent.append(time.thread_time() - began)
-    wanted = min(max(statistics.median(recent) / pacing.SHARE, pacing.INTERVAL), pacing.LONGEST)
+    wanted = min(max(statistics.median(recent) / pacing.SHARE, pacing.shortest_interval()), pacing.LONGEST)
     if len(recent) == recent.maxlen and not 0.6 < wanted / _interval(run) < 1.2:
         st.session_state.setdefault(INTERVALS, {})[run.dir.name] = wanted
         recent.clear()
