@@ -35,7 +35,7 @@ real: .venv/.real
 wheel: .venv/.dev
 	LAB_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m tests.packaging.trial
 
-glossary: .venv/.dev  # writes the guide's glossary from lab/glossary.py
+glossary: .venv/.dev  # writes the guide's glossary from lab/glossary/
 	@$(BIN)/python -c 'from pathlib import Path; from lab.glossary import glossary_markdown as text; \
 	  page = Path("app/guide/glossary.md"); page.write_text(page.read_text().partition("###")[0] + text() + "\n")'
 

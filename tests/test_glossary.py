@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
-from lab.glossary import CONCEPTS, FIELD_QUANTITIES, GLOSSARY, PAIR_TERMS, TOKEN_VALUES, entry, glossary_markdown
+from lab.glossary import (
+    CONCEPTS,
+    FIELD_QUANTITIES,
+    GLOSSARY,
+    LESSONS,
+    PAIR_TERMS,
+    TOKEN_VALUES,
+    entry,
+    glossary_markdown,
+    lesson_of,
+)
 from lab.objectives import OBJECTIVES, make_objective
 from lab.plots.style import hover
 from lab.training.metrics import batch_scalars
 from tests.objectives.helpers import credit_of, random_pairs
+
+ROOT = Path(__file__).parents[1]
 
 CLOCKS = ("pairs_per_second", "probe_cost", "panel_seconds", "seconds/trained", "seconds/clock")
 LOOP = ("learning_rate", "grad_norm", "epoch", "num_tokens", *CLOCKS)
@@ -52,10 +65,10 @@ def test_an_entry_is_one_sentence(name: str) -> None:
     assert known.symbol in hover(known).replace("<br>", " ").replace("&gt;", ">")
 
 
-def test_the_guide_shows_every_entry_in_tables_of_five_columns() -> None:
+def test_the_guide_shows_every_entry_in_tables_of_six_columns() -> None:
     lines = glossary_markdown().splitlines()
     rows = [line for line in lines if line.startswith("|")]
-    assert all(len(re.split(r"(?<!\\)\|", row)) == 7 for row in rows)
+    assert all(len(re.split(r"(?<!\\)\|", row)) == 8 for row in rows)
     for name in (*GLOSSARY, *CONCEPTS, *TOKEN_VALUES, *FIELD_QUANTITIES):
         assert any(f"`{name}`" in row for row in rows)
 
@@ -70,3 +83,14 @@ def test_a_number_of_held_out_pairs_is_that_of_the_training_ones() -> None:
 
 def test_a_name_of_ones_own_stands_for_itself() -> None:
     assert entry("my_term").title == "my_term"
+
+
+def test_every_lesson_is_a_notebook_and_explains_terms_of_the_glossary() -> None:
+    known = {*GLOSSARY, *CONCEPTS, *TOKEN_VALUES, *FIELD_QUANTITIES}
+    terms = [term for lesson in LESSONS for term in lesson.terms]
+    assert set(terms) <= known
+    assert len(terms) == len(set(terms)), "a term belongs to one lesson"
+    for lesson in LESSONS:
+        assert len(list((ROOT / "notebooks").glob(f"{lesson.number:02d}_*.ipynb"))) == 1, lesson.title
+    assert lesson_of("eval/rewards/margins") is lesson_of("rewards/margins")
+    assert lesson_of("grad_norm") is None

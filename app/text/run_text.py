@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from app.text.plain import plain
+from lab.glossary import lesson_of
 from lab.plots import entry
 
 Colour = Literal["gray", "green", "orange", "blue", "red"]
@@ -70,20 +71,28 @@ def preparing(status: Mapping[str, Any]) -> str:
     return message
 
 
+GLOSSARY_LINK = "[Glossary](guide?chapter=glossary)"
+"""Link in help texts, which are Markdown."""
+
+
 def meaning(name: str) -> str:
-    """Return symbol, unit and meaning of a scalar or term in one sentence, as Markdown for a help text."""
-    known = entry(name)
+    """Return symbol, unit, meaning and lesson of a scalar or term, with a link to the glossary, as Markdown for a help text."""
+    return f"{_sentence(name)} {GLOSSARY_LINK}"
+
+
+def _sentence(name: str) -> str:
+    known, lesson = entry(name), lesson_of(name)
     unit = f" [{known.unit}]" if known.unit else ""
-    return plain(f"{known.symbol}{unit}: {known.meaning}")
+    return plain(f"{known.symbol}{unit}: {known.meaning}") + (f" See {lesson.label}." if lesson else "")
 
 
 def meanings(names: Mapping[str, str]) -> str:
     """Return the meanings of several scalars as a Markdown list. names: their titles by name."""
-    return "\n".join(f"- **{plain(title)}** {meaning(name)}" for name, title in names.items())
+    return "\n".join([*(f"- **{plain(title)}** {_sentence(name)}" for name, title in names.items()), f"- {GLOSSARY_LINK}"])
 
 
 def meanings_in_halves(names: Sequence[str]) -> tuple[str, str]:
     """Return the numbered meanings of a table's rows in two halves, for the help texts of its first two columns."""
-    lines = [f"{row}. {meaning(name)}" for row, name in enumerate(names, 1)]
+    lines = [f"{row}. {_sentence(name)}" for row, name in enumerate(names, 1)]
     half = -(-len(lines) // 2)
-    return "\n".join(lines[:half]), "\n".join(lines[half:])
+    return "\n".join(lines[:half]), "\n".join([*lines[half:], "", GLOSSARY_LINK])

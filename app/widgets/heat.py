@@ -20,7 +20,7 @@ STYLE = """<style>
 .heat-legend .bar {width: 10rem; height: 0.8rem; border-radius: 3px; outline: 1px solid #8885;}
 </style>"""
 
-OPACITY = {False: 0.7, True: 0.85}
+OPACITY = {False: 0.7, True: 0.75}
 """Opacity of the strongest colour on a light (False) and on a dark (True) page, so that text stays readable."""
 
 MOST = 6000

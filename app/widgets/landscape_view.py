@@ -175,23 +175,23 @@ def show_fields(
     memory = st.session_state.setdefault(f"{key}-memory", {})
     before: Placement | None = memory.get("sent")
     report = memory.get("report")
-    current = report if before and report and report["move"] == before.move else None
-    here: tuple[Point, str] | None = (before.point, before.quantity) if before else None
-    if current:
-        here = (inside(plane, current["point"]), str(current["quantity"]))
     wanted = (inside(plane, point), quantity)
-    sent = before if before and any(same(wanted, known) for known in (here, memory.get("returned")) if known) else None
-    if sent is None:
-        sent = Placement(uuid4().hex[:12], *wanted)
-        here = wanted
+    here = wanted
+    if before is not None:
+        current = report if report and report["move"] == before.move else None
+        here = (inside(plane, current["point"]), current["quantity"]) if current else (before.point, before.quantity)
+    if before is not None and any(same(wanted, known) for known in (here, memory.get("returned", here))):
+        sent = before
+    else:
+        sent, here = Placement(uuid4().hex[:12], *wanted), wanted
+    memory["sent"] = sent
     payloads = [arrays_payload(picture.arrays) for picture in pictures]
     for place, (_, content) in enumerate(payloads):
         _hold(key=f"lab-arrays-{key}-{place}", data=content)
     titles = [(picture.title, name) for picture, (name, _) in zip(pictures, payloads)]
     view = view_payload(titles, sent, key=key, large=large, dark=dark)
     _mount(key=key, data=view, on_report_change=lambda: _reported(key, on_change))
-    assert here is not None
-    memory |= {"sent": sent, "returned": here}
+    memory["returned"] = here
     return here
 
 

@@ -53,7 +53,7 @@ class Outcome:
     """Losses and terms of one batch.
 
     losses:      [B], unreduced; carries gradient.
-    terms:       Named numbers, one per pair, each [B], detached; lab/glossary.py explains the names.
+    terms:       Named numbers, one per pair, each [B], detached; lab/glossary explains the names.
     token_terms: Named values, one per token, each [B, T], detached (SGDPO: the two bool masks of the pilots).
     """
 

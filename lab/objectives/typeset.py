@@ -13,7 +13,7 @@ from .expression import OVER_THE_BATCH, Binary, Call, Line, Name, Negative, Node
 from .quantities import QUANTITIES
 
 SUM, QUOTIENT, PRODUCT, POWER, ATOM = range(5)
-"""How tightly a piece of a formula binds; a looser piece gets parentheses."""
+"""Order of binding of a piece of a formula; a looser piece gets parentheses."""
 
 _HALF = Binary("/", Number(1), Number(2))
 _HEADS = {

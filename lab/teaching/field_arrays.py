@@ -14,6 +14,7 @@ from lab.objectives import FieldData, Objective, State
 from .plane import Plane, landscape
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,20 +22,20 @@ class FieldArrays:
     """Arrays of an objective over N x M points, log X₁ along the first axis and log X₂ along the second. They are read-only.
 
     Attributes:
-        log_x1: Axis of log X₁, float32 [N], nats.
-        log_x2: Axis of log X₂, float32 [M], nats.
+        log_x1: Axis of log X₁, float64 [N], nats.
+        log_x2: Axis of log X₂, float64 [M], nats.
         layers: float32 [N, M] for every quantity of `lab.glossary.FIELD_QUANTITIES`; inf or NaN where one is not finite.
-        next_log_x1: log X₁ after one step of gradient descent at `rate`, float32 [N, M].
-        next_log_x2: log X₂ after that step, float32 [N, M].
+        next_log_x1: log X₁ after one step of gradient descent at `rate`, float64 [N, M]: small steps keep their digits.
+        next_log_x2: log X₂ after that step, float64 [N, M].
         attainable: bool [N, M], False where a point needs a token probability above 1.
         rate: Step size, nats squared.
     """
 
-    log_x1: Floats
-    log_x2: Floats
+    log_x1: Doubles
+    log_x2: Doubles
     layers: dict[str, Floats]
-    next_log_x1: Floats
-    next_log_x2: Floats
+    next_log_x1: Doubles
+    next_log_x2: Doubles
     attainable: NDArray[np.bool_]
     rate: float
 
@@ -76,11 +77,11 @@ def _arrays(data: FieldData, rate: float) -> FieldArrays:
     attainable = data.attainable.numpy().copy()
     attainable.flags.writeable = False
     return FieldArrays(
-        log_x1=_floats(data.log_x1),
-        log_x2=_floats(data.log_x2),
+        log_x1=_doubles(data.log_x1),
+        log_x2=_doubles(data.log_x2),
         layers={name: _floats(values) for name, values in layers.items()},
-        next_log_x1=_floats(data.log_x1[:, None] - rate * data.d_log_x1),
-        next_log_x2=_floats(data.log_x2[None, :] - rate * data.d_log_x2),
+        next_log_x1=_doubles(data.log_x1[:, None] - rate * data.d_log_x1),
+        next_log_x2=_doubles(data.log_x2[None, :] - rate * data.d_log_x2),
         attainable=attainable,
         rate=rate,
     )
@@ -89,5 +90,11 @@ def _arrays(data: FieldData, rate: float) -> FieldArrays:
 def _floats(values: Tensor) -> Floats:
     with np.errstate(over="ignore"):  # a ratio can be beyond float32; inf is drawn as the end of the colour scale
         array = values.numpy().astype(np.float32)
+    array.flags.writeable = False
+    return array
+
+
+def _doubles(values: Tensor) -> Doubles:
+    array = values.double().numpy().copy()
     array.flags.writeable = False
     return array

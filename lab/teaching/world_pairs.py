@@ -66,7 +66,7 @@ class WorldPairs:
         for _ in range(steps):
             optimizer.zero_grad()
             outcome, _ = objective(self.logps(), {}, {}, training=True)
-            outcome.losses.mean().backward()
+            outcome.losses.mean().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         optimizer.zero_grad()
         self.steps += steps

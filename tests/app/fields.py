@@ -41,23 +41,13 @@ st.text(f"Python: {{x:.2f}}, {{y:.2f}}, {{quantity}}")
 """
 
 
-def computed(names: Sequence[str] = NAMES, points: int = 61) -> list[FieldPicture]:
-    """Pictures of these objectives over the usual plane, computed by the library."""
-    import torch
+def computed(names: Sequence[str] = NAMES) -> list[FieldPicture]:
+    """Pictures of these objectives over a plane with unattainable points, computed by the library."""
+    from lab.objectives import make_objective
+    from lab.teaching import Plane, field_arrays
 
-    from lab.objectives import field, make_objective
-    from lab.plots.landscapes.landscape import descent_rate
-
-    pictures = []
-    for name in names:
-        axis = torch.linspace(-10, 18, points)  # beyond 16 a token's probability would be above 1
-        data = field(make_objective(name), axis, axis)
-        rate = descent_rate(data, steps=80)
-        values = {q: np.asarray(data.value if q == "loss" else getattr(data, q), np.float32) for q in FIELD_QUANTITIES}
-        after = (data.log_x1[:, None] - rate * data.d_log_x1, data.log_x2[None, :] - rate * data.d_log_x2)
-        axes = (np.asarray(data.log_x1), np.asarray(data.log_x2))
-        pictures.append(FieldPicture(name, FieldArrays(*axes, values, *map(np.asarray, after), np.asarray(data.attainable), rate)))
-    return pictures
+    plane = Plane((-10, 18), (-10, 18))  # beyond 16 a token's probability would be above 1
+    return [FieldPicture(name, field_arrays(make_objective(name), plane)) for name in names]
 
 
 def plain(title: str = "Saddle", *, points: int = 5, shift: float = 0.0) -> FieldPicture:
@@ -77,7 +67,7 @@ def save(pictures: Sequence[FieldPicture], path: Path) -> None:
         a = picture.arrays
         own = {"x": a.log_x1, "y": a.log_x2, "nx": a.next_log_x1, "ny": a.next_log_x2, "in": a.attainable, "rate": np.array(a.rate)}
         parts |= {f"{k}/{name}": values for name, values in (own | {f"q/{q}": v for q, v in a.layers.items()}).items()}
-    np.savez(path, **parts)
+    np.savez(path, allow_pickle=False, **parts)
 
 
 def load(path: str) -> list[FieldPicture]:

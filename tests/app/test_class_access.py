@@ -101,7 +101,9 @@ def test_without_a_token_nothing_is_served(client: TestClient, inside: Inside, m
 
 
 @pytest.mark.parametrize("headers", WRONG.values(), ids=WRONG)
-@pytest.mark.parametrize("address", ["/_stcore/stream", f"/_stcore/stream?token={TOKENS.edit}"])
+@pytest.mark.parametrize(
+    "address", ["/_stcore/stream", f"/_stcore/stream?token={TOKENS.edit}"], ids=["no token", "token in the address"]
+)
 def test_without_a_cookie_no_websocket_is_opened(client: TestClient, inside: Inside, address: str, headers: Any) -> None:
     with pytest.raises(WebSocketDisconnect) as refused, client.websocket_connect(address, headers=headers):
         pass

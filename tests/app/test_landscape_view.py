@@ -197,9 +197,9 @@ def agrees(page: Any, picture: Any, card: int, column: str = "here") -> None:
     """The numbers below a field are the arrays' own, interpolated."""
     told = readout(page, card, column)
     x, y = told["position"]
-    near = {"rel": 2e-3, "abs": 2e-4} if column == "here" else {"rel": 0.03, "abs": 0.01}  # its position is rounded
+    rel, absolute = (2e-3, 2e-4) if column == "here" else (0.03, 0.01)  # the position after steps is rounded
     for name, sign in (("loss", 1), ("d_log_x1", -1), ("d_log_x2", 1), ("ratio", 1)):
-        assert told[name] == pytest.approx(sign * interpolated(picture, name, x, y), **near), name
+        assert told[name] == pytest.approx(sign * interpolated(picture, name, x, y), rel=rel, abs=absolute), name
     after = [interpolated(picture, name, x, y) for name in ("next_log_x1", "next_log_x2")]
     assert told["next"] == pytest.approx(after, abs=0.02)
 
@@ -250,7 +250,7 @@ def test_the_point_moves_by_mouse_keyboard_steps_and_python(fields_page: str, pa
     knows(page, (moved[0], moved[1]), "loss")
     page.keyboard.press("Home")
     knows(page, (0.0, 0.0), "loss")
-    until(lambda: "log X1 0, log X2 0. dpo: loss 0.6931" in page.locator(".spoken").text_content(), PATIENCE)
+    until(lambda: "log X1 0, log X2 0. dpo: loss 0.693" in page.locator(".spoken").text_content(), PATIENCE)
 
     page.get_by_role("radio", name="Ratio of increase to decrease").check(force=True)
     knows(page, (0.0, 0.0), "ratio")

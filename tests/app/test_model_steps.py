@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import lab.world
-from lab.teaching import world_model
+from lab.teaching.steps import world_model
 from tests.app.pages import page_text
 from tests.helpers import until
 

@@ -79,7 +79,7 @@ def measure(address: str, options: argparse.Namespace) -> dict[str, list[float]]
     return answered
 
 
-def move(page: Any, box: dict[str, float], moves: int, *, down: bool) -> None:
+def move(page: Any, box: Any, moves: int, *, down: bool) -> None:
     """Move the mouse on a spiral over the plane, with its button pressed or not."""
     for k in range(moves):
         radius, angle = 0.45 * (0.2 + 0.8 * k / moves), k / 6

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tests.notebooks.executed import Executed
+from tests.notebooks.executed import PLOTLY, Executed
 
 
 def simpo_to_alpha_dpo(notebook: Executed) -> None:
@@ -36,7 +36,7 @@ def simpo_to_alpha_dpo(notebook: Executed) -> None:
     assert broken[0] < -1000 < broken[-1] < 0
 
     first, last = notebook.numbers("losses = {", r"first 10 steps +\S+ +(\S+)\nlast 10 steps +\S+ +(\S+)")
-    assert abs(last - first) < 1, "the loss of the broken run neither explodes nor falls"
+    assert first - 0.3 < last < first + 2, "the loss of the broken run neither falls nor explodes"
 
     names = [row[0] for row in notebook.table("measured.assign")]
     accuracy, log_x1, std, paper = (dict(zip(names, column)) for column in notebook.columns("measured.assign"))
@@ -46,6 +46,7 @@ def simpo_to_alpha_dpo(notebook: Executed) -> None:
     assert log_x1["AlphaDPO"] < log_x1["α = 0 (SimPO)"]
     assert std["AlphaDPO"] > std["α = 0 (SimPO)"], "the paper's narrower gaps are not shown"
     assert paper["AlphaDPO"] == 58.7
+    _figures_are_drawn(notebook)
     _not_answered(notebook, "05")
 
 
@@ -85,6 +86,7 @@ def spo_degrees(notebook: Executed) -> None:
     assert all(sum(row) == pytest.approx(1, abs=0.03) for row in guesses)
     assert guesses[3][3] > 0.9
     assert any(max(row) > row[degree] for degree, row in enumerate(guesses)), "the text sends the reader to look for such a row"
+    _figures_are_drawn(notebook)
     _not_answered(notebook, "06")
 
 
@@ -116,7 +118,16 @@ def your_own_objective(notebook: Executed) -> None:
     assert dpo["lowest"] < own["highest"], "the intervals overlap"
 
     assert "{'name': 'squared_hinge', 'beta': 0.5, 'margin': 2.0, 'share': 0.5}" in notebook.text("question =")
+    _figures_are_drawn(notebook)
     _not_answered(notebook, "09")
+
+
+def _figures_are_drawn(notebook: Executed) -> None:
+    """A figure of an unknown scalar is empty and raises nothing."""
+    for cell in notebook.notebook.cells:
+        for output in cell.get("outputs", []):
+            figure = output.get("data", {}).get(PLOTLY)
+            assert figure is None or figure["data"], cell.source
 
 
 def _not_answered(notebook: Executed, lesson: str) -> None:

@@ -12,7 +12,7 @@ import torch
 import lab
 from lab.objectives import Objective, make_objective
 from lab.policy import Policy
-from lab.teaching.model_steps import ModelSteps
+from lab.teaching.steps.model_steps import ModelSteps
 from lab.training.data.encoded_pairs import encode_pair
 from lab.training.setup.prepare import load_configured
 from lab.training.step import pair_logps
@@ -180,6 +180,18 @@ def test_a_step_raises_the_margin_of_its_own_batch_and_records_both_sides_of_it(
     g_c, g_r, cosine = (record.layers[column].to_numpy() for column in ("norm_chosen", "norm_rejected", "cosine"))
     assert np.sqrt((g_c**2 + g_r**2 + 2 * g_c * g_r * cosine).sum()) == pytest.approx(record.grad_norm, rel=1e-4)
     assert record.moved > 0
+
+
+def test_what_the_gradient_holds_fixed_is_computed_anew_after_the_step(world):
+    """With alpha-DPO the loss can rise while the gap, which its gradient raises, grows; the page says so."""
+    pilots = opened(world, "sgdpo").step()
+    assert (pilots.terms["pilot_chosen"] != pilots.terms_after["pilot_chosen"]).all()
+    steps = opened(world, "alpha_dpo", batch_size=8)
+    steps.step()
+    record = steps.step()
+    assert (record.terms["target_margin"] != record.terms_after["target_margin"]).all()
+    assert record.mean("loss")[1] > record.mean("loss")[0]
+    assert record.mean("gap")[1] > record.mean("gap")[0], "at a fixed margin a larger gap is a smaller loss"
 
 
 def test_the_learning_rate_can_be_changed_and_0_moves_nothing(world):

@@ -107,7 +107,7 @@ def test_ddp_equals_one_process(together, rows, model_folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("objective", "settings"), [("sgdpo", {"micro_batch_size": 2}), ("alpha_dpo", {"lora_rank": 2}), ("spo", {})]
+    ("objective", "settings"), [("sgdpo", {"micro_batch_size": 2, "batch_size": 6}), ("alpha_dpo", {"lora_rank": 2}), ("spo", {})]
 )
 def test_ddp_with_micro_batches_adapter_and_degree_head(objective, settings, together, rows, model_folder):
     run = together("DDP", "--objective", objective, **settings)

@@ -19,6 +19,7 @@ ORDER = (
     "pairs",
     "learn",
     "teaching",
+    "solutions",
     "library",
     "command-line",
     "objectives",

@@ -11,6 +11,7 @@ import streamlit as st
 import lab
 from app.state.learn_address import LearnState
 from app.text.plain import plain
+from app.text.run_text import meaning
 from app.views.learn.shown import Shown
 from app.widgets.figure import dark, show
 from lab.errors import LabError
@@ -132,7 +133,7 @@ def _pictures(tables: dict[str, pd.DataFrame], prefix: str) -> None:
             table,
             column_config={
                 name: st.column_config.NumberColumn(
-                    LENGTHS.get(name, entry(name).symbol), help=plain(entry(name).meaning), format="%.4g", width="small"
+                    LENGTHS.get(name, entry(name).symbol), help=meaning(name), format="%.4g", width="small"
                 )
                 for name in table.columns
             },

@@ -19,12 +19,12 @@ from lab.objectives import formula_of, numbers_of
 from lab.teaching.plane import COARSE, FINE
 
 
-def draw(shown: Sequence[Shown], state: LearnState, opening: LearnState, prefix: str) -> LearnState:
+def draw(shown: Sequence[Shown], state: LearnState, prefix: str) -> LearnState:
     """Draw the view; return the state with the point and the quantity chosen in it."""
     point, quantity = show_fields(
         [FieldPicture(one.label, one.arrays) for one in shown],
-        point=opening.point,
-        quantity=opening.quantity,
+        point=state.point,
+        quantity=state.quantity,
         key=f"{prefix}.field",
         large=state.projector,
         dark=dark(),
@@ -33,11 +33,11 @@ def draw(shown: Sequence[Shown], state: LearnState, opening: LearnState, prefix:
         shown = compute({one.slot: one.objective for one in shown}, replace(state, point=point))
     for cell, one in zip(st.columns(len(shown)), shown):
         with cell, st.container(border=True):
-            _card(one, prefix)
+            _card(one, state, prefix)
     return replace(state, point=point, quantity=quantity)
 
 
-def _card(one: Shown, prefix: str) -> None:
+def _card(one: Shown, state: LearnState, prefix: str) -> None:
     """Draw an objective's formula, the formula with the numbers of the point, its source and the assumptions of its picture."""
     objective, reading = one.objective, one.reading
     st.markdown(f"**{plain(one.label)}**  {plain(objective.title)}")
@@ -46,7 +46,7 @@ def _card(one: Shown, prefix: str) -> None:
         st.caption("At the point, with its numbers:")
         lines = numbers_of(objective, reading.logps, reading.outcome, reading.state, 0)
         st.latex(aligned([line.latex for line in lines]))
-    st.caption(plain(" ".join([f"{objective.source}." if objective.source else "", *_assumed(one)]).strip()))
+    st.caption(plain(" ".join([f"{objective.source}." if objective.source else "", *_assumed(one, state)]).strip()))
     if reading.draws:
         with st.container(horizontal=True, vertical_alignment="center"):
             for name, values in reading.draws.items():
@@ -60,7 +60,7 @@ def _card(one: Shown, prefix: str) -> None:
             )
 
 
-def _assumed(one: Shown) -> list[str]:
+def _assumed(one: Shown, state: LearnState) -> list[str]:
     objective, notes = one.objective, []
     if objective.couples(training=False):
         notes.append(
@@ -71,8 +71,8 @@ def _assumed(one: Shown) -> list[str]:
     if objective.degraded_spec() is not None:
         notes.append("Without degraded answers: the numbers are those of the alignment loss; the view Degrees has the other part.")
     if one.reading.state:
-        listed = ", ".join(f"{key} = {float(value):.3g}" for key, value in one.reading.state.items())
-        notes.append(f"Its moving statistics, after one training step on the small batch, are {listed}.")
+        when = {"this batch": "after one training step on the small batch", "before the first step": "before the first step"}
+        notes.append(f"Its moving statistics are those {when[state.plane.statistics]}.")
     return notes
 
 

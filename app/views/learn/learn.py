@@ -161,7 +161,7 @@ def _of_objectives(view: str, state: LearnState, opening: LearnState, prefix: st
         return batch_view.draw(shown, state, opening, prefix)
     if view == "pilots":
         return pilots_view.draw(shown, state, prefix)
-    return field_view.draw(shown, state, opening, prefix)
+    return field_view.draw(shown, state, prefix)
 
 
 page()

@@ -21,8 +21,8 @@ from lab.objectives import Objective
 from lab.pairs import Pair, prompt_text
 from lab.plots import entry, layer_bars
 from lab.progress import StageProgress
-from lab.teaching.model_steps import ModelSteps
-from lab.teaching.step_record import CHANGING, ModelStep
+from lab.teaching.steps.model_steps import ModelSteps
+from lab.teaching.steps.step_record import CHANGING, ModelStep
 from lab.training.lifecycle import describe
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,11 @@ PLAYED = 30
 
 LISTED = 5
 """Held-out pairs in each of the two tables."""
+
+MOVING = (
+    " What the objective computes from the model and holds fixed in its gradient (SGDPO's pilots, α-DPO's margin) is computed anew "
+    "after the step, so that this loss can rise although the step follows its gradient."
+)
 
 Shown = Sequence[tuple[str, ModelSteps]]
 """The models of the page with the labels of their objectives."""
@@ -252,12 +257,13 @@ def _summary(label: str, record: ModelStep, others: int) -> None:
             ("logps_rejected", "Rejected, log π(y_l|x)", "off"),
         ):
             before, after = record.mean(term)
+            more = MOVING if term == "loss" else ""
             st.metric(
                 plain(name),
                 f"{after:.4g}",
                 f"{after - before:+.3g} nats",
                 delta_color=colour,  # type: ignore[arg-type]  # a tuple of three literals
-                help=f"Mean over the batch after the step, and its change by the step. {meaning(term)}",
+                help=f"Mean over the batch after the step, and its change by the step. {meaning(term)}{more}",
                 width="content",
             )
         helped, hurt = len(record.helped), len(record.hurt)

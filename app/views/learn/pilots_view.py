@@ -10,6 +10,7 @@ import streamlit as st
 import lab
 from app.state.learn_address import LearnState
 from app.text.plain import markup, plain
+from app.text.run_text import meaning
 from app.views.learn import settings
 from app.views.learn.shown import Shown
 from app.widgets.figure import dark, show
@@ -115,10 +116,7 @@ def _one(label: str, objective: Objective, tokens: PairTokens, seed: int, prefix
         cell.metric(
             entry(name).symbol,
             f"{now.terms[name]:.3g}",
-            help=plain(
-                f"{entry(name).title}. {entry(name).meaning} "
-                f"Over {DRAWS:,} draws: mean {many[name].mean():.3g}, std {many[name].std():.2g}."
-            ),
+            help=f"{meaning(name)} Over {DRAWS:,} draws: mean {many[name].mean():.3g}, std {many[name].std():.2g}.",
         )
     if {"pilot_chosen", "pilot_rejected"} <= now.terms.keys():
         for column, weights in zip(st.columns(2), (False, True)):

@@ -77,7 +77,7 @@ def draw(state: LearnState, apply: Apply) -> None:
 
 def _question(story: Story, step: Step, number: int) -> None:
     guess = st.radio(
-        step.question,
+        plain(step.question),
         range(len(step.choices)),
         index=None,
         format_func=lambda index: plain(step.choices[index]),

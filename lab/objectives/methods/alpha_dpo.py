@@ -122,7 +122,10 @@ class AlphaDPO(Objective):
         lines = [f"d = {difference}"]
         margin = ["gamma_beta_ratio"] if self.gamma_beta_ratio else []
         if self.alpha:
-            lines += [f"gap = {self._gap_formula()}", f"z = {self._z_formula()}"]
+            lines += [
+                f"gap = {self._gap_formula()}",
+                "z = gap" if self.normalize == "none" else "z = over(gap - mean_gap, std_gap)",
+            ]
             margin.append("alpha * z")
         target = " + ".join(margin)
         if self.alpha and self.stop_gradient:
@@ -147,20 +150,21 @@ class AlphaDPO(Objective):
         d_ref = "avg_ref_w - avg_ref_l" if self.length_normalize else "R_w - R_l"
         return {"ratio": f"d - ({d_ref})", "reference": d_ref, "inverse_reference": f"-({d_ref})"}[self.reference]
 
-    def _z_formula(self) -> str:
-        if self.normalize == "none":
-            return "gap"
-        if self.normalize != "batch":
-            return "over(gap - mean_gap, std_gap)"
-        mean, std = ("mean(gap)", "std(gap)") if self.stop_gradient else ("sg(mean(gap))", "sg(std(gap))")
-        return f"over(gap - {mean}, {std}{' + eps' if self.eps else ''})"
+    @override
+    def symbols(self) -> dict[str, str]:
+        """Return the symbols; those of mean and std name the gap where they run over the batch alone."""
+        return super().symbols() | ({"mean_gap": "mean(gap)", "std_gap": "std(gap)"} if self.normalize == "batch" else {})
 
     @override
     def formula_values(self, p: PairLogps, outcome: Outcome, state: State) -> dict[str, Tensor]:
         """Return mean and std of the gap as used: corrected, the std with eps, or 0 where it was unusable and z is 0 therefore."""
-        if self.normalize in ("none", "batch"):
+        if self.normalize == "none":
             return {}
-        mean, std = state["mean"], state["std"]
+        if self.normalize == "batch":
+            batch = moments(outcome.terms["gap"])
+            mean, std = batch.mean, batch.std
+        else:
+            mean, std = state["mean"], state["std"]
         if self.normalize == "ema" and self.ema_variant == "corrected":
             weight = torch.where(state["count"] > 0, 1 - self.ema_decay ** state["count"].double(), 1.0)
             mean, std = mean / weight, std / weight

@@ -1,7 +1,7 @@
-"""Glossary: the name, symbol, unit and meaning of everything that a run records and the dashboard shows.
+"""Entries of the glossary: concepts, recorded numbers, values of tokens and quantities of a field.
 
-The only source of these words: figures, hover texts, tables and the user guide take them from here. Symbols are those of the
-papers: x is the prompt, y_w the chosen and y_l the rejected answer, π the policy, ref the reference, sg the stop-gradient.
+Symbols are those of the papers: x is the prompt, y_w the chosen and y_l the rejected answer, π the policy, ref the reference, sg the
+stop-gradient.
 """
 
 from __future__ import annotations
@@ -371,29 +371,3 @@ def entry(name: str) -> Entry:
         known = entry(base)
         return Entry(f"{known.title}, held out", f"held-out {known.symbol}", f"On held-out pairs: {known.meaning}", known.unit)
     return GLOSSARY.get(name) or Entry(name, name, "A number that only this objective records.")
-
-
-def glossary_markdown() -> str:
-    """Return the glossary as Markdown, for the user guide: one table per group with term, symbol, unit, field name and meaning."""
-    groups = {
-        "Concepts": CONCEPTS,
-        "Recorded numbers": GLOSSARY,
-        "Values of a token": TOKEN_VALUES,
-        "Landscape of an objective": FIELD_QUANTITIES,
-    }
-    return "\n\n".join(f"### {title}\n\n{_table(entries)}" for title, entries in groups.items())
-
-
-def _table(entries: dict[str, Entry]) -> str:
-    """Render entries as a Markdown table; names with the same entry share a row."""
-    names: dict[Entry, list[str]] = {}
-    for name, known in entries.items():
-        names.setdefault(known, []).append(f"`{name}`")
-    rows = [(known.title, known.symbol, known.unit, ", ".join(own), known.meaning) for known, own in names.items()]
-    head = ["| Term | Symbol | Unit | Field | Meaning |", "|---|---|---|---|---|"]
-    return "\n".join([*head, *(f"| {' | '.join(_literal(cell) for cell in row)} |" for row in rows)])
-
-
-def _literal(text: str) -> str:
-    """Escape characters that Markdown would read as markup; code spans keep theirs."""
-    return text if text.startswith("`") else "".join(f"\\{c}" if c in "|*_[]<>$~" else c for c in text)
