@@ -1,7 +1,7 @@
 """Entries of the glossary: concepts, recorded numbers, values of tokens and quantities of a field.
 
-Symbols are those of the papers: x is the prompt, y_w the chosen and y_l the rejected answer, π the policy, ref the reference, sg the
-stop-gradient.
+Symbols are those of the papers: x is the prompt, y_w the chosen and y_l the rejected answer, π the policy, ref the reference,
+sg the stop-gradient.
 """
 
 from __future__ import annotations
