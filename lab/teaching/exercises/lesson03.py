@@ -26,8 +26,8 @@ def ratio(answer: Any) -> Verdict:
     return number(
         answer,
         right,
-        why=f"X2/X1 = exp(-2 - 1) = {right:.4f}: measured in the ratios themselves, the loss moves the rejected side about "
-        f"{1 / right:.0f} times as strongly as the chosen side.",
+        why=f"X2/X1 = exp(-2 - 1) = {right:.4f}: per unit of the ratios themselves (not per nat), the loss acts on the rejected "
+        f"side about {1 / right:.0f} times as strongly as the chosen side.",
         wrong=(
             (point.log_space_ratio, "This is the ratio of the pushes, in nats; the question is about X1 and X2 themselves."),
             (1 / right, "This is X1/X2, the ratio of decrease to increase; the chosen side belongs into the numerator."),

@@ -65,7 +65,8 @@ def threshold(answer: Any) -> Verdict:
     return number(
         answer,
         right,
-        why=f"The push is multiplied by 1 − α/std. At std = {right:.3g} it is 0, and below it the loss lowers the chosen answer.",
+        why=f"The push is multiplied by 1 − α/std. At std = {right:.3g} nats per token it is 0, and below it the loss lowers the "
+        "chosen answer.",
         wrong=[
             (0.0, "z grows by 1/std for each nat per token of gap: the smaller the spread, the more the margin runs away."),
             (BETA * ALPHA, "β multiplies the whole logit, difference and margin alike, so it cannot change the sign."),
@@ -142,4 +143,5 @@ def _difference(objective: Objective, simpo: Objective) -> str:
     if not own["length_normalize"]:
         return "SimPO averages over the tokens of an answer."
     names = [name for name in ("beta", "gamma_beta_ratio") if own[name] != other[name]]
-    return f"The margin is constant now, but {' and '.join(names)} differ from SimPO's defaults, which lab.OBJECTIVES lists."
+    where = "see lab.OBJECTIVES['simpo'].__doc__"
+    return f"The margin is constant now, but {' and '.join(names)} differ from SimPO's defaults; {where}."

@@ -31,7 +31,7 @@ def removed(answer: Any) -> Verdict:
     return number(
         answer,
         right,
-        why=f"The share is {DEGREE}/{DEGREES - 1} of {phrases} phrases, {share * phrases:.2f}, rounded to {right}.",
+        why=f"The share is {DEGREE}/{DEGREES - 1} of {phrases} phrases, {share * phrases:.2f}, rounded to {right} (half up).",
         wrong=[
             (DEGREE, "The degree is no count of phrases: the last degree removes all of them, however many there are."),
             (share * phrases, "That is the share; a phrase is removed whole or not at all, so round it."),
