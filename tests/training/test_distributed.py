@@ -95,6 +95,7 @@ def assert_alike(run: lab.Run, expected: lab.Run) -> None:
         assert torch.allclose(weights[name], weight, atol=2e-5), name
 
 
+@pytest.mark.extended
 def test_ddp_equals_one_process(together, rows, model_folder):
     """With an objective whose pairs depend on each other, so that log-probs have to be gathered."""
     run, expected = together("DDP", "--objective", "aot"), alone("aot", rows, model_folder("llama"))

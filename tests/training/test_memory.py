@@ -19,6 +19,7 @@ from tests.training.measured_memory import measured
 from tests.training.test_preflight import FAST, set_free_memory
 
 
+@pytest.mark.extended
 def test_micro_batch_size_fit_uses_the_size_that_the_advice_names(model_folder, rows, monkeypatch, tmp_path):
     settings = FAST | {"batch_size": 16, "steps": 3, "probe_budget": 0, "save_every": 1}
     whole = lab.preflight("dpo", rows, model_folder("llama"), **settings)

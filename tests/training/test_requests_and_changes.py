@@ -120,6 +120,7 @@ def test_set_takes_effect_at_the_next_step(rows, model_folder, tmp_path):
         run.set(beta=0.2)
 
 
+@pytest.mark.extended
 def test_a_resumed_run_repeats_its_changes(rows, model_folder, tmp_path):
     """A run resumed from before a change makes it again at its step."""
     folder = tmp_path / "run"

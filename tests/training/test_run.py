@@ -105,7 +105,7 @@ def test_resumed_equals_uninterrupted(objective, extra, rows, model_folder, tmp_
     assert whole.pairs().equals(resumed.pairs())
 
 
-def test_a_killed_run_is_dead_and_can_be_resumed(rows, model_folder, tmp_path, lab_home):
+def test_a_killed_run_has_crashed_and_can_be_resumed(rows, model_folder, tmp_path, lab_home):
     data = tmp_path / "pairs.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     folder = tmp_path / "killed"
@@ -304,6 +304,7 @@ def test_a_file_named_world_is_not_the_embedded_world(rows, model_folder, tmp_pa
     assert not {"eval/oracle_reward", "eval/win_rate"} & set(run.reader.scalars.names())  # no oracle
 
 
+@pytest.mark.extended
 def test_the_end_of_the_program_stops_a_run_with_a_checkpoint(rows, model_folder, tmp_path):
     data = tmp_path / "pairs.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
