@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 import lab
 from lab.api import make_run, start_run
-from lab.policy.text import chat_template
+from lab.policy.text import template_time
 from lab.run.config import ConfigError, TrainConfig
 from lab.run.handle import Run
 from lab.whatif import examine
@@ -70,7 +70,7 @@ def on_day(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         def now(cls, tz: Any = None) -> datetime:
             return DAYS[cls.day].astimezone(tz) if tz else DAYS[cls.day]
 
-    monkeypatch.setattr(chat_template, "datetime", Clock)
+    monkeypatch.setattr(template_time, "datetime", Clock)
     return lambda number: setattr(Clock, "day", number)
 
 
