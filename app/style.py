@@ -7,6 +7,9 @@ import streamlit as st
 SMALL_PRINT = {False: "#55606b", True: "#a9b4be"}
 """Colour of captions on a light (False) and on a dark (True) page."""
 
+ON_PRIMARY = {False: "#ffffff", True: "#0e1117"}
+"""Colour of texts on the primary colour, which is dark on a light (False) and light on a dark (True) page."""
+
 CSS = """<style>
 [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] * {color: SMALL !important; opacity: 1 !important;}
 [data-testid="stPaginationEllipsis"], button[data-testid^="stBaseButton"]:not(:disabled) kbd,
@@ -19,6 +22,9 @@ button[data-testid^="stBaseButton"]:not(:disabled) [class*="hortcut"] {color: SM
   {white-space: normal; overflow: visible; text-overflow: clip; overflow-wrap: anywhere;}
 [data-testid^="stBaseButton"], [data-testid="stButtonGroup"] button {height: auto; min-width: max-content;}
 [data-testid="stMetricValue"] {line-height: 1.25;}
+[data-testid="stBaseButton-primary"]:not(:disabled), [data-testid="stBaseButton-primary"]:not(:disabled) *,
+[data-testid="stMultiSelectTagsContainer"] span, [data-testid="stMultiSelectTagsContainer"] svg
+  {color: ON_PRIMARY !important;}
 /* A chart needs room for its title: columns that hold one go below each other before they get narrower. */
 [data-testid="stColumn"]:has(.lab-figure) {min-width: min(340px, 100%);}
 /* The listener for keys takes no room. */
@@ -33,4 +39,4 @@ button[data-testid^="stBaseButton"]:not(:disabled) [class*="hortcut"] {color: SM
 
 def apply(dark: bool) -> None:
     """Add the style rules to the page; once in each drawing of the whole page."""
-    st.html(CSS.replace("SMALL", SMALL_PRINT[dark]))
+    st.html(CSS.replace("SMALL", SMALL_PRINT[dark]).replace("ON_PRIMARY", ON_PRIMARY[dark]))

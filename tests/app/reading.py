@@ -53,7 +53,9 @@ FAINT = """() => {
   };
   const ground = (element) => {
     const layers = [];
-    for (let a = element; a; a = a.parentElement) {
+    // The number of a slider stands above its thumb, of which it is a part.
+    const thumb = element.closest("[data-testid=stSliderThumbValue]");
+    for (let a = thumb ? thumb.parentElement.parentElement : element; a; a = a.parentElement) {
       const colour = parse(getComputedStyle(a).backgroundColor);
       if (colour[3] > 0) layers.push(colour);
       if (colour[3] >= 1) break;
