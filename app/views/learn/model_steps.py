@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from app.state.access import in_class
 from app.state.jobs import Job, show_progress
 from app.text.plain import plain
 from app.text.run_text import meaning
@@ -21,7 +22,7 @@ from lab.objectives import Objective
 from lab.pairs import Pair, prompt_text
 from lab.plots import entry, layer_bars
 from lab.progress import StageProgress
-from lab.teaching.steps.model_steps import ModelSteps
+from lab.teaching.steps.model_steps import KEPT, ModelSteps
 from lab.teaching.steps.step_record import CHANGING, ModelStep
 from lab.training.lifecycle import describe
 
@@ -32,6 +33,9 @@ OPEN, LEFT, AT, MESSAGE = "learn.steps.open", "learn.steps.left", "learn.steps.a
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 RATE, BATCH_SIZES, BATCH_SIZE = 3e-4, (2, 4, 8, 16), 8
+FEW_KEPT = 2
+"""Steps that can be taken back in a class, where every open page keeps its own."""
+
 INTERVAL = 2.0
 """Seconds between two steps that are played."""
 
@@ -105,8 +109,10 @@ def _opened(objectives: Sequence[Objective], batch_size: int) -> Job[list[ModelS
     if kept is not None and kept[0] == settings:
         return kept[1]
 
+    steps_kept = FEW_KEPT if in_class() else KEPT
+
     def work(progress: StageProgress) -> list[ModelSteps]:
-        return [ModelSteps(objective, batch_size=batch_size, progress=progress) for objective in objectives]
+        return [ModelSteps(objective, batch_size=batch_size, progress=progress, kept=steps_kept) for objective in objectives]
 
     job = Job(work, everyone=True)  # the embedded model, in memory
     st.session_state[OPEN] = settings, job

@@ -108,7 +108,7 @@ def resume_from_checkpoint(run: Run, without_change: int | None = None) -> None:
 def continuing(run: Run) -> None:
     """Draw the progress of resuming from a checkpoint, or why it failed."""
     job = JOBS.get(run.dir.name)
-    if job is None:
+    if job is None or not may_edit():  # whoever resumed it sees the result, not a page that only watches
         return
     if not job.done.wait(0.5):
         show_progress(job)

@@ -64,7 +64,7 @@ class SPO(Objective):
         validate_default=True,
     )
     degrees: int = parameter(
-        4, "Number of degrees, the intact answer included (OURS).", symbol="N", recommended=(2, 8), changeable=False, ge=2
+        4, "Number of degrees, the intact answer included (OURS).", symbol="N", recommended=(2, 8), changeable=False, ge=2, le=64
     )
     weight: float = parameter(0.1, "Weight of the preference-degree loss (OURS).", symbol="λ_PD", recommended=(0.0, 1.0), ge=0)
     degraded_source: Literal["chosen", "rejected", "both", "sampled"] = parameter(
