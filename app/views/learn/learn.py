@@ -48,7 +48,7 @@ def page() -> None:
         st.html(PROJECTOR)
     _keep(state)
     story_panel.draw(state, apply)
-    _body(state, prefix)
+    _body(prefix)
 
 
 def _open() -> list[str]:
@@ -125,7 +125,7 @@ def _reset() -> None:
 
 
 @st.fragment
-def _body(state: LearnState, prefix: str) -> None:
+def _body(prefix: str) -> None:
     """Draw the view; drawn alone when only something inside it changes."""
     opening: LearnState = st.session_state[OPENING]
     view = st.segmented_control(

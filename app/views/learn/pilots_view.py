@@ -41,29 +41,30 @@ def draw(shown: Sequence[Shown], state: LearnState, prefix: str) -> LearnState:
             "Draw again",
             icon=":material/casino:",
             key=f"{prefix}.pilots.draw",
-            on_click=_next_seed,
-            args=(prefix, 1),
+            on_click=settings.draw_again,
+            args=(prefix,),
             help="One other random draw.",
         )
         st.button(
             f"Draw {DRAWS:,} times",
             icon=":material/bar_chart:",
             key=f"{prefix}.pilots.many",
-            on_click=_next_seed,
-            args=(prefix, DRAWS),
+            on_click=_next_series,
+            args=(prefix,),
             help="The distributions of another series of draws.",
         )
     seed = st.session_state.get(f"{prefix}.seed", state.plane.seed)
     for label, objective in objectives:
         with st.container(border=True):
             st.markdown(f"**{plain(label)}**")
-            _one(label, objective, tokens, seed, prefix)
+            _one(label, objective, tokens, seed, st.session_state.get(f"{prefix}.pilots.series", 0))
     return replace(state, plane=replace(state.plane, seed=seed))
 
 
-def _next_seed(prefix: str, steps: int) -> None:
-    for _ in range(1 if steps == 1 else 7):
-        settings.draw_again(prefix)
+def _next_series(prefix: str) -> None:
+    """Take the next series of many draws; the current draw stays."""
+    key = f"{prefix}.pilots.series"
+    st.session_state[key] = st.session_state.get(key, 0) + 1
 
 
 def _tokens(prefix: str) -> PairTokens | None:
@@ -98,11 +99,11 @@ def _tokens(prefix: str) -> PairTokens | None:
         return None
 
 
-def _one(label: str, objective: Objective, tokens: PairTokens, seed: int, prefix: str) -> None:
+def _one(label: str, objective: Objective, tokens: PairTokens, seed: int, series: int) -> None:
     """Draw one objective's current draw on the tokens, its numbers, and the distributions."""
     try:
         now = current_draw(objective, tokens.logps, seed=seed)
-        many = pilot_distribution(objective, tokens.logps, draws=DRAWS, seed=seed)
+        many = pilot_distribution(objective, tokens.logps, draws=DRAWS, seed=series)
     except ValueError as error:
         st.error(plain(str(error)))
         return

@@ -37,6 +37,10 @@ def choice(state: LearnState, apply: Apply) -> None:
     )
 
 
+def _story(state: LearnState) -> Story | None:
+    return next((story for story in load_stories() if story.id == state.story), None)
+
+
 def step_state(story: Story, number: int, state: LearnState) -> LearnState:
     """Return the page's state at a step of a story, from 1; the projector stays as it is."""
     given, _ = read_state(story.steps[number - 1].state)
@@ -48,7 +52,7 @@ def resumed(state: LearnState, address: Mapping[str, str]) -> tuple[LearnState, 
 
     A link with a story and a step alone opens the step as it is told; other parameters of the link are kept.
     """
-    story = next((story for story in load_stories() if story.id == state.story), None)
+    story = _story(state)
     if story is None:
         return replace(state, story="", step=1), [f"There is no story {state.story!r}; choose one from the list."]
     number = min(state.step, len(story.steps))
@@ -59,7 +63,7 @@ def resumed(state: LearnState, address: Mapping[str, str]) -> tuple[LearnState, 
 
 def draw(state: LearnState, apply: Apply) -> None:
     """Draw the step of the story that is told; nothing without one."""
-    story = next((story for story in load_stories() if story.id == state.story), None)
+    story = _story(state)
     if story is None:
         return
     step = story.steps[state.step - 1]

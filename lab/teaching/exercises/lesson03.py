@@ -41,7 +41,7 @@ def ratio(answer: Any) -> Verdict:
 
 @exercise("03.2")
 def known_from_the_loss(answer: Any) -> Verdict:
-    """What a falling DPO loss tells about the log-prob of the chosen answers."""
+    """Choose the statement about the chosen log-probs that follows from a falling DPO loss."""
     up, down = (dpo_at(x1, x2).loss for x1, x2 in ((6.0, 0.0), (-6.0, -12.0)))
     proof = f"The loss is {up:.3f} at (log X1, log X2) = (6, 0), and {down:.3f} at (-6, -12)"
     return choice(

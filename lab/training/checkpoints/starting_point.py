@@ -51,7 +51,7 @@ class StartingPoint:
 
 @dataclass(frozen=True)
 class Restored:
-    """What a run continues with.
+    """State that a run continues with.
 
     Attributes:
         state: Progress of the run.

@@ -11,7 +11,7 @@ from lab.policy.randomness import hashed_seed
 
 
 class Purpose(IntEnum):
-    """What a stream of random numbers is used for."""
+    """Use of a stream of random numbers."""
 
     SHUFFLE = 1
     PILOT = 2
