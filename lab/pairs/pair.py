@@ -16,6 +16,9 @@ Message = dict[str, str]
 Prompt = str | list[Message]
 """Plain text, or the turns of a conversation."""
 
+Answer = str
+"""Text of one assistant turn."""
+
 FIELDS = ("prompt", "chosen", "rejected")
 
 
@@ -31,15 +34,25 @@ class Pair:
     version: Counts the edits of this pair, from 1; the same id and version always mean the same content.
     dropped: Whether the pair is excluded from the set; it stays in the store.
     meta:    The other columns of the source, as JSON values.
+    tools:   Descriptions of the functions that the model may call, as the chat template takes them; None without tools.
+    weight:  Factor of the pair's loss in training, at least 0; 1 is an ordinary pair.
+    degree:  How clearly `chosen` is better, above 0 (the same) up to 1 (as clear as it can be); None where nobody said.
+    tags:    Short labels, sorted, without repetition.
+    note:    A curator's remark.
     """
 
     id: str
     prompt: Prompt
-    chosen: str
-    rejected: str
+    chosen: Answer
+    rejected: Answer
     version: int = 1
     dropped: bool = False
     meta: dict[str, Any] = field(default_factory=dict)
+    tools: list[dict[str, Any]] | None = None
+    weight: float = 1.0
+    degree: float | None = None
+    tags: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def content(self) -> tuple[Prompt, str, str]:
