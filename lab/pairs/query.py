@@ -14,7 +14,7 @@ SORTS = ("position", "recent", "prompt_words", "chosen_words", "rejected_words",
 
 @dataclass(frozen=True)
 class NumberRange:
-    """Pairs whose number `name` lies from `low` to `high`, both included; None is no bound. Pairs without the number are left out."""
+    """Pairs whose number `name` lies from `low` to `high`, both included; None is no bound. Pairs without it are left out."""
 
     name: str
     low: float | None = None
