@@ -1,10 +1,10 @@
 """Preference pairs: schema, import and export, versioned store, checks, and degraded answers for SPO."""
 
+from .checks import Finding, LengthBias, check, findings, length_bias
 from .degrade import DECISION as DEGRADE_DECISION
 from .degrade import degrade, removed_spans
 from .open_store import content_hash, open_pairs
-from .pair import Message, Pair, PairsError, Prompt, prompt_text
-from .pair_checks import LengthBias, check, findings, length_bias
+from .pair import Message, Pair, PairsError, Prompt, answer_text, prompt_text
 from .pair_export import row_of, write_pairs
 from .pair_import import pair_of, pairs_from_rows, read_pairs
 from .rake import Phrase, key_phrases
@@ -14,6 +14,7 @@ from .tables import Edit
 __all__ = [
     "DEGRADE_DECISION",
     "Edit",
+    "Finding",
     "LengthBias",
     "Message",
     "Pair",
@@ -21,6 +22,7 @@ __all__ = [
     "PairsError",
     "Phrase",
     "Prompt",
+    "answer_text",
     "check",
     "content_hash",
     "degrade",

@@ -67,6 +67,11 @@ def prompt_text(prompt: Prompt) -> str:
     return "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
 
 
+def answer_text(answer: Answer) -> str:
+    """Return an answer as readable text."""
+    return answer
+
+
 def validate(prompt: Any, chosen: Any, rejected: Any) -> None:
     """Raise PairsError where the three do not make a valid pair; the caller adds which pair it is."""
     _validate_prompt(prompt)

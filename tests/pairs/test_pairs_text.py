@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.pairs import Pair, check, degrade, key_phrases, length_bias
-from lab.pairs.pair_checks import similarity
+from lab.pairs.checks.basic import similarity
 
 ABSTRACT = (
     "Compatibility of systems of linear constraints over the set of natural numbers. Criteria of compatibility of a system of "
@@ -126,7 +126,7 @@ def test_checks_find_what_is_there():
         pair("short", prompt="Sky?", chosen="Sky? Blue."),
     ]
     table = check(pairs)
-    assert list(table.columns) == ["pair_id", "check", "finding", "other_id"]
+    assert list(table.columns) == ["pair_id", "check", "sentence", "other_id", "remedy", "confidence", "proposal"]
     assert set(zip(table["pair_id"], table["check"], table["other_id"])) == {
         ("again", "duplicate", "base"),
         ("flipped", "contradiction", "base"),

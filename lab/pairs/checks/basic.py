@@ -6,16 +6,18 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from .pair import Pair, to_json
+from lab.pairs.pair import Pair, answer_text, to_json
+
+from .finding import Finding
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ["pair_id", "check", "finding", "other_id"]
+COLUMNS = [field.name for field in fields(Finding)]
 NEAR_IDENTICAL = 0.9
 """Two answers that share at least this part of their word pairs count as nearly identical."""
 SHORTEST_LEAK = 20
@@ -25,11 +27,9 @@ _TURN = re.compile(
     r"(?:^|\n)\s*(?:Human|User|Assistant|System)\s*:|<\|(?:im_start|im_end|eot_id|start_header_id|user|assistant)\|>"
 )
 
-Finding = tuple[str, str, str, str]
-
 
 def check(pairs: Iterable[Pair]) -> pd.DataFrame:
-    """Check pairs; returns one row per finding: pair_id, check, finding (a sentence), other_id (the pair it conflicts with, or "").
+    """Check pairs; returns one row per finding, with the fields of `Finding` as columns.
 
     Checks: "duplicate" (a repeated pair), "contradiction" (same prompt and answers, opposite preference), "near_identical"
     (answers that share 90 % of their word pairs), "prompt_leak" (an answer repeats the prompt), "turn_marker" (an answer
@@ -37,11 +37,11 @@ def check(pairs: Iterable[Pair]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    return pd.DataFrame(findings(pairs), columns=COLUMNS)
+    return pd.DataFrame([finding.as_row() for finding in findings(pairs)], columns=COLUMNS)
 
 
 def findings(pairs: Iterable[Pair]) -> list[Finding]:
-    """Return the rows of `check` as tuples, without importing pandas."""
+    """Return what the checks find, without importing pandas."""
     pairs = list(pairs)
     checks: list[Callable[[Sequence[Pair]], Iterator[Finding]]] = [_repeated, _near_identical, _leaks, _turn_markers]
     return [finding for run_check in checks for finding in run_check(pairs)]
@@ -53,17 +53,19 @@ def _repeated(pairs: Sequence[Pair]) -> Iterator[Finding]:
         prompt = to_json(pair.prompt)
         same, opposite = (prompt, pair.chosen, pair.rejected), (prompt, pair.rejected, pair.chosen)
         if same in first:
-            yield pair.id, "duplicate", f"This pair repeats {first[same]}.", first[same]
+            yield Finding(pair.id, "duplicate", f"This pair repeats {first[same]}.", first[same], "drop")
         if opposite in first:
-            yield pair.id, "contradiction", f"{first[opposite]} prefers the other one of these two answers.", first[opposite]
+            yield Finding(
+                pair.id, "contradiction", f"{first[opposite]} prefers the other one of these two answers.", first[opposite], "none"
+            )
         first.setdefault(same, pair.id)
 
 
 def _near_identical(pairs: Sequence[Pair]) -> Iterator[Finding]:
     for pair in pairs:
-        share = similarity(pair.chosen, pair.rejected)
+        share = similarity(answer_text(pair.chosen), answer_text(pair.rejected))
         if share >= NEAR_IDENTICAL:
-            yield pair.id, "near_identical", f"The answers share {share:.0%} of their word pairs.", ""
+            yield Finding(pair.id, "near_identical", f"The answers share {share:.0%} of their word pairs.", remedy="drop")
 
 
 def similarity(first: str, second: str) -> float:
@@ -82,8 +84,8 @@ def _leaks(pairs: Sequence[Pair]) -> Iterator[Finding]:
         text = pair.prompt if isinstance(pair.prompt, str) else pair.prompt[-1]["content"]
         needle = _normal(text)
         for side in ("chosen", "rejected"):
-            if len(needle) >= SHORTEST_LEAK and needle in _normal(getattr(pair, side)):
-                yield pair.id, "prompt_leak", f"{side} repeats the prompt.", ""
+            if len(needle) >= SHORTEST_LEAK and needle in _normal(answer_text(getattr(pair, side))):
+                yield Finding(pair.id, "prompt_leak", f"{side} repeats the prompt.", remedy="drop")
 
 
 def _normal(text: str) -> str:
@@ -93,9 +95,11 @@ def _normal(text: str) -> str:
 def _turn_markers(pairs: Sequence[Pair]) -> Iterator[Finding]:
     for pair in pairs:
         for side in ("chosen", "rejected"):
-            match = _TURN.search(getattr(pair, side))
+            match = _TURN.search(answer_text(getattr(pair, side)))
             if match:
-                yield pair.id, "turn_marker", f"{side} contains {match.group().strip()!r}, which begins another turn.", ""
+                yield Finding(
+                    pair.id, "turn_marker", f"{side} contains {match.group().strip()!r}, which begins another turn.", remedy="drop"
+                )
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ class LengthBias:
 
 def length_bias(pairs: Iterable[Pair]) -> LengthBias:
     """Compute the length statistics of pairs. Raises ValueError for an empty set."""
-    lengths = [(len(pair.chosen.split()), len(pair.rejected.split())) for pair in pairs]
+    lengths = [(len(answer_text(pair.chosen).split()), len(answer_text(pair.rejected).split())) for pair in pairs]
     if not lengths:
         raise ValueError("There are no pairs to compare lengths of; give at least one.")
     longer = sum(w > l for w, l in lengths)
