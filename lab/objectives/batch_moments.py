@@ -1,8 +1,7 @@
-"""Mean and standard deviation of per-pair values over a batch, of one process or of all processes."""
+"""Mean and standard deviation of per-pair values over a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,23 +20,13 @@ class Moments:
     count: Tensor
 
 
-def moments(values: Tensor, reduce: Callable[[Tensor], Tensor] | None = None) -> Moments:
+def moments(values: Tensor) -> Moments:
     """Compute the moments of `values` [B] in two passes, without synchronising with the device.
 
-    Args:
-        values: One number per pair.
-        reduce: Sums a tensor over processes (`all_reduce_sum`); None for the values of this process only.
+    Nothing is summed over processes: every process calls an objective with the whole batch (see `lab.training.distributed`).
     """
-    total = reduce or (lambda partial: partial)
     wide = values.double()
-    count, sum_ = total(torch.stack([torch.full_like(wide.sum(), values.numel()), wide.sum()]))
-    mean = sum_ / count
-    std = (total((wide - mean).square().sum()) / (count - 1).clamp(min=1)).sqrt()
+    count = torch.full_like(wide.sum(), values.numel())
+    mean = wide.sum() / count
+    std = ((wide - mean).square().sum() / (count - 1).clamp(min=1)).sqrt()
     return Moments(mean, std, count.long())
-
-
-def all_reduce_sum(partial: Tensor) -> Tensor:
-    """Sum a tensor over all processes where torch.distributed is initialised (a collective call), else return it."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(partial)
-    return partial

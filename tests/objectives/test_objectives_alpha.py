@@ -1,15 +1,12 @@
-"""AlphaDPO: SimPO at alpha = 0, normalisation, state, and statistics over several processes."""
-
-import os
+"""AlphaDPO: SimPO at alpha = 0, normalisation and state."""
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.objectives import AlphaDPO, SimPO, make_objective
-from lab.objectives.batch_moments import all_reduce_sum, moments
+from lab.objectives.batch_moments import moments
 from tests.objectives.helpers import credit_of, random_pairs
 
 NORMALIZE = ("ema", "batch", "dataset", "none")
@@ -152,36 +149,3 @@ def test_moments(values):
     assert float(found.mean) == pytest.approx(float(x.mean()), abs=1e-9)
     assert float(found.std) == pytest.approx(float(x.std()) if len(values) > 1 else 0.0, abs=1e-9)
     assert int(found.count) == len(values)
-
-
-def _process(rank, folder):
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    p = random_pairs(0, [(3, 4)] * 5)
-    mine = p.map(lambda x: x[:2] if rank == 0 else x[2:])
-    found = {}
-    for normalize in ("ema", "batch", "dataset"):
-        objective = AlphaDPO(normalize=normalize)
-        state = objective.dataset_state([mine])
-        outcome, found[f"{normalize}_state"] = objective(mine, state, {}, training=True)
-        found[normalize] = outcome.losses
-    if rank == 0:  # evaluation on one process alone does not wait for the other
-        found["evaluation"] = AlphaDPO()(mine, found["ema_state"], {}, training=False)[0].losses
-    found["sum"] = all_reduce_sum(torch.tensor(float(rank + 1)))
-    torch.save(found, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def test_two_processes_share_their_statistics(tmp_path):
-    mp.spawn(_process, args=(str(tmp_path),), nprocs=2)
-    found = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
-    p = random_pairs(0, [(3, 4)] * 5)
-    for normalize in ("ema", "batch", "dataset"):
-        whole = credit_of(AlphaDPO(normalize=normalize), p)
-        torch.testing.assert_close(torch.cat([f[normalize] for f in found]), whole.outcome.losses)
-        for f in found:
-            assert f[f"{normalize}_state"].keys() == whole.state.keys()
-            for key, value in whole.state.items():
-                torch.testing.assert_close(f[f"{normalize}_state"][key], value)
-    assert float(found[0]["sum"]) == float(found[1]["sum"]) == 3.0

@@ -15,14 +15,18 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import multiprocessing
 
 import lab
+from lab.objectives import PairLogps, with_credit
 from lab.run.config import TrainConfig
 from lab.store import StoreReader, list_checkpoints
 from lab.training.distributed import Workers
 from lab.training.lifecycle import recording_failure, start
 from lab.training.run_folder import create_run
+from lab.training.step import concatenate
 from tests.helpers import until
+from tests.objectives.helpers import random_pairs, variants
 
 LAUNCH = {"DDP": ["--multi_gpu"], "FSDP": ["--use_fsdp", "--fsdp_version", "2"]}
 COMMON: dict[str, Any] = {
@@ -123,10 +127,11 @@ def test_ddp_with_micro_batches_adapter_and_degree_head(objective, settings, tog
 @pytest.mark.slow
 def test_an_fsdp_run_can_be_resumed_by_any_number_of_processes(together, rows, model_folder):
     """The checkpoints of a sharded run contain unsharded weights."""
-    expected = alone("dpo", rows, model_folder("llama"))
-    assert_alike(together("FSDP", "--objective", "dpo", micro_batch_size=1), expected)
+    even: dict[str, Any] = {"batch_size": 6}  # micro-batches need as many pairs in every process
+    expected = alone("dpo", rows, model_folder("llama"), **even)
+    assert_alike(together("FSDP", "--objective", "dpo", micro_batch_size=1, **even), expected)
     for again in ("alone", "FSDP"):
-        part = together("FSDP", "--objective", "dpo", folder=f"part-{again}")
+        part = together("FSDP", "--objective", "dpo", folder=f"part-{again}", **even)
         for checkpoint in list_checkpoints(part.dir)[1:]:
             for path in checkpoint.iterdir():
                 path.unlink()
@@ -143,6 +148,49 @@ def test_runs_that_cannot_be_shared_are_refused(together, tmp_path):
     for objective, settings, reason in (("dpo", {"batch_size": 1}, "cannot share"), ("spo", {}, "cannot be sharded")):
         with pytest.raises(AssertionError, match=reason):
             together("FSDP", "--objective", objective, folder=f"no-{objective}", **settings)
+
+
+def _objectives_of_one_process(rank: int, folder: str) -> None:
+    """Call objectives for three batches as process `rank` of two does in a step, and save losses, credit and states."""
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    workers = Workers(rank, 2)
+
+    def whole(batch: PairLogps) -> PairLogps:
+        return concatenate(workers.gather(batch.map(lambda x: x[workers.share(len(batch))])))
+
+    torch.save(_called(whole), f"{folder}/{rank}.pt")
+    workers.leave()
+
+
+def _called(seen: Callable[[PairLogps], PairLogps]) -> dict[str, Any]:
+    """Return losses, credit and next state of every variant of every objective for three batches in turn.
+
+    seen: Returns the batch that the process calls the objective with.
+    """
+    numbers = {}
+    for variant in variants():
+        batches = [random_pairs(seed, [(3, 4), (2, 2), (5, 3), (4, 4), (2, 6)], objective=variant) for seed in range(3)]
+        state = variant.dataset_state(batches) if variant.needs_dataset else variant.initial_state()
+        for number, batch in enumerate(batches):
+            p = seen(batch)
+            credited = with_credit(variant, p, state, variant.draw(p, torch.Generator().manual_seed(0)), training=True)
+            state = credited.state
+            parts = {"losses": credited.outcome.losses, "chosen": credited.chosen, "rejected": credited.rejected, **state}
+            numbers |= {f"{variant.spec()}:{number}:{name}": value for name, value in parts.items()}
+    return numbers
+
+
+def test_objectives_of_two_processes_equal_those_of_one(tmp_path):
+    """Losses, credit and moving statistics, bit for bit: an objective sees the whole batch and never communicates itself."""
+    multiprocessing.spawn(_objectives_of_one_process, args=(str(tmp_path),), nprocs=2)
+    expected = _called(lambda batch: concatenate([batch.map(lambda x: x[:2]), batch.map(lambda x: x[2:])]))  # in micro-batches
+    assert any(name.endswith(":2:std") for name in expected)
+    for rank in (0, 1):
+        numbers = torch.load(tmp_path / f"{rank}.pt")
+        assert numbers.keys() == expected.keys()
+        assert [name for name, value in expected.items() if not torch.equal(numbers[name], value)] == []
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from lab.deferred import torch
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, parameter, register
-from lab.objectives.batch_moments import Moments, all_reduce_sum, moments
+from lab.objectives.batch_moments import Moments, moments
 
 from .shared import ls
 
@@ -31,8 +31,7 @@ class AlphaDPO(Objective):
     `normalize` selects mean and std: "ema", a moving average over batches; "batch", the batch; "dataset", the training set (from
     `dataset_state`); "none", z = gap. z is 0 where std is 0 or no batch has been seen, and for a single pair with "batch", or with
     "ema" in training (OURS). The state holds mean, std (without bias correction) and count; evaluation does not change it
-    (OURS). In training the statistics run over all processes where torch.distributed is initialised, so every process must make the
-    call; in evaluation they run over the batch of this process.
+    (OURS). The statistics are those of the batch passed in; where several processes train, that is the whole batch in each of them.
 
     Terms: logit, the argument of the sigmoid; target_margin = β (γ/β + α z), in units of the logit; gap (nats/token, or
     nats); z. Losses are in nats. α = 0 is SimPO.
@@ -184,7 +183,7 @@ class AlphaDPO(Objective):
 
     @override
     def dataset_state(self, batches: Iterable[PairLogps]) -> State:
-        """Compute mean and std of the gap over all pairs of `batches` (and of all processes, each with its share).
+        """Compute mean and std of the gap over all pairs of `batches`.
 
         Other settings of `normalize` than "dataset" return the initial state and do not read `batches`. Raises ValueError for
         no batch.
@@ -196,7 +195,7 @@ class AlphaDPO(Objective):
             raise ValueError(
                 "alpha_dpo with normalize=dataset needs the log-probs of the training set, but got no batch; pass at least one."
             )
-        dataset = moments(torch.cat(gaps), all_reduce_sum)
+        dataset = moments(torch.cat(gaps))
         return {"mean": dataset.mean, "std": dataset.std}
 
     @override
@@ -222,7 +221,7 @@ class AlphaDPO(Objective):
             return gap, state
         if self.normalize == "dataset":
             return _standardize(gap, _scalar(state, "mean", gap), _scalar(state, "std", gap), self.eps), state
-        batch = moments(gap.detach(), all_reduce_sum if training else None)
+        batch = moments(gap.detach())
         if self.normalize == "batch":
             return _standardize(gap, batch.mean, batch.std, self.eps), state
         return self._moving_z(gap, batch, state, training)
