@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from app.text.plain import plain
 from lab.glossary import lesson_of
+from lab.pairs import Pair
 from lab.plots import entry
 
 Colour = Literal["gray", "green", "orange", "blue", "red"]
@@ -96,3 +97,9 @@ def meanings_in_halves(names: Sequence[str]) -> tuple[str, str]:
     lines = [f"{row}. {_sentence(name)}" for row, name in enumerate(names, 1)]
     half = -(-len(lines) // 2)
     return "\n".join(lines[:half]), "\n".join([*lines[half:], "", GLOSSARY_LINK])
+
+
+def pair_annotations(pair: Pair) -> list[str]:
+    """Describe the weight of a pair where it is not 1, and its degree where it has one: ["weight 2", "degree 0.67"]."""
+    weight = [] if pair.weight == 1 else [f"weight {pair.weight:g}"]
+    return weight if pair.degree is None else [*weight, f"degree {pair.degree:.2g}"]

@@ -158,11 +158,13 @@ def script(run: Run, source: Source, data: Data, *, dated: bool = False) -> str:
     ]
     listed = "\n".join(f"        {key}={_literal(value)}," for key, value in arguments(config).items())
     branched = "branch" in run.manifest
+    weighted = sum(pair.weight != 1 for pair in data.pairs)
     unpaired = f"\n    pairs = unpair_preference_dataset(pairs).shuffle(seed={config.seed})"
     notes = [
         *equivalent.differences,
         "The order of the pairs is TRL's own, so single steps differ from the run's.",
         "TRL tokenizes prompt and answer together and leaves BOS to the tokenizer; it cuts long rows at the right end.",
+        *([f"TRL has no weights of pairs; in the run {weighted:,} pairs have one other than 1."] if weighted else []),
         *(["TRL leaves biases and norms out of the weight decay."] if config.weight_decay else []),
         *(["Settings or pairs were changed during the run; these are the last ones."] if source.changes else []),
         *(["The run began from a checkpoint of another run; this begins from the model before both."] * branched),

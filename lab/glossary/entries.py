@@ -65,7 +65,12 @@ CONCEPTS = {
 """Concepts that are not recorded numbers, by the name used in code and settings."""
 
 _PAIR = {
-    "loss": Entry("Loss", "L", "What the optimizer minimizes: the objective's loss of a pair, or its mean over the batch.", "nats"),
+    "loss": Entry(
+        "Loss",
+        "L",
+        "The objective's loss of a pair, or its mean over the batch; the optimizer weights the pairs, this number does not.",
+        "nats",
+    ),
     "logit": Entry(
         "Logit",
         "z",

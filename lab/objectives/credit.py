@@ -22,8 +22,9 @@ class Credited:
     """An objective's outcome with the credit of every token.
 
     chosen, rejected: [B, T], -d loss_i / d log-prob of the token (-d sum(losses) where the objective couples the pairs of a
-        batch): a gradient step raises the log-prob of a token with positive credit and lowers one with negative credit.
-    head: [B, K, N], d sum(losses) / d head logits (SPO), or None.
+        batch), times the pair's weight: a gradient step raises the log-prob of a token with positive credit and lowers one with
+        negative credit.
+    head: [B, K, N], d sum(losses) / d head logits (SPO), times the pair's weight, or None.
     state: The objective's state after the call.
 
     `outcome.terms` has two additional entries [B]: weight_chosen, the mean credit of the chosen tokens, and weight_rejected, minus
@@ -37,10 +38,14 @@ class Credited:
     head: Tensor | None = None
 
 
-def with_credit(objective: Objective, logps: PairLogps, state: State, draws: Draws, *, training: bool) -> Credited:
+def with_credit(
+    objective: Objective, logps: PairLogps, state: State, draws: Draws, *, training: bool, weights: Tensor | None = None
+) -> Credited:
     """Call an objective on detached log-probs and differentiate its losses with respect to them.
 
-    Arguments and errors are those of the objective's own call. `outcome.losses` is returned detached.
+    Arguments and errors are those of the objective's own call, except `weights` [B], the weight of every pair: credit is that of
+    weight times loss, so a pair of weight 2 counts as two pairs and one of weight 0 trains nothing (OURS). Losses, terms and the
+    statistics in the state stay unweighted. None is 1 for every pair. `outcome.losses` is returned detached.
     """
     leaves = logps.map(torch.Tensor.detach)
     chosen, rejected = leaves.chosen.requires_grad_(), leaves.rejected.requires_grad_()
@@ -49,7 +54,8 @@ def with_credit(objective: Objective, logps: PairLogps, state: State, draws: Dra
         inputs.append(leaves.degraded.head_logits.requires_grad_())
     with torch.enable_grad():
         outcome, after = objective(leaves, state, draws, training=training)
-        gradients = torch.autograd.grad(outcome.losses.sum(), inputs, allow_unused=True, materialize_grads=True)
+        losses = outcome.losses if weights is None else outcome.losses * weights.to(outcome.losses)
+        gradients = torch.autograd.grad(losses.sum(), inputs, allow_unused=True, materialize_grads=True)
     credit_chosen, credit_rejected = -gradients[0], -gradients[1]
     terms = outcome.terms | {
         "weight_chosen": masked_sum(credit_chosen, leaves.chosen_mask) / leaves.n_w,

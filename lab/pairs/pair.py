@@ -35,7 +35,8 @@ class Pair:
     dropped: Whether the pair is excluded from the set; it stays in the store.
     meta:    The other columns of the source, as JSON values.
     tools:   Descriptions of the functions that the model may call, as the chat template takes them; None without tools.
-    weight:  Factor of the pair's loss in training, at least 0; 1 is an ordinary pair.
+    weight:  Factor of the pair's loss in training, at least 0: 1 is an ordinary pair, one of weight 2 counts as two, and one of
+             weight 0 trains nothing. A step minimises the mean over its batch of weight times loss (OURS).
     degree:  How clearly `chosen` is better, above 0 (the same) up to 1 (as clear as it can be); None where nobody said.
     tags:    Short labels, sorted, without repetition.
     note:    A curator's remark.

@@ -35,7 +35,7 @@ and the gradient of the batch's mean loss with respect to each. It must retain t
 
 @dataclass(frozen=True)
 class StepResult:
-    """Losses and credit of a step; its gradient (of the mean loss over the batch) is in the parameters' `.grad`.
+    """Losses and credit of a step; its gradient (of the weighted mean loss over the batch) is in the parameters' `.grad`.
 
     Attributes:
         credited: The objective's outcome, its next state, and the credit of every token.
@@ -111,7 +111,7 @@ def accumulate(
     dropout_seed: int | None = None,
     training: bool = True,
 ) -> StepResult:
-    """Add the gradient of the mean loss of `pairs` to the parameters' `.grad`.
+    """Add the gradient of the mean over `pairs` of weight times loss to the parameters' `.grad` (see `lab.pairs.Pair.weight`).
 
     With micro-batches the result equals that of the whole batch for every objective, except that adapter dropout is drawn for each
     micro-batch. Where a pair's loss depends on that pair alone, each micro-batch goes forward and backward once. Otherwise (pairs
@@ -139,6 +139,7 @@ def accumulate(
     starts = range(own.start, own.stop, size)
     micro_batches = [pairs[start : min(start + size, own.stop)] for start in starts]
     last = len(micro_batches) - 1
+    weights = _weights(pairs, policy.device)
 
     def forward(number: int) -> PairLogps:
         seeded: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
@@ -149,9 +150,10 @@ def accumulate(
         with seeded:
             return pair_logps(policy, objective, micro_batches[number], reference, degree_head)
 
-    def credit(logps: PairLogps) -> tuple[Credited, Draws]:
+    def credit(logps: PairLogps, first: int = 0) -> tuple[Credited, Draws]:
         draws = objective.draw(logps, rng)
-        return with_credit(objective, logps, state, draws, training=training), draws
+        own_weights = None if weights is None else weights[first : first + len(logps)]
+        return with_credit(objective, logps, state, draws, training=training, weights=own_weights), draws
 
     def backward(logps: PairLogps, credited: Credited, start: int) -> None:
         outputs, gradients = _outputs_and_gradients(logps, credited, start, workers.world_size / count)
@@ -166,11 +168,11 @@ def accumulate(
         credited, draws = credit(whole)
         backward(logps, credited, own.start)
     elif has_independent_pairs(objective, state):
-        for number in range(len(micro_batches)):
+        for number, start in enumerate(starts):
             workers.set_gradient_sync(policy, number == last)
             logps = forward(number)
             computed.append(logps.map(Tensor.detach))
-            backward(logps, credit(computed[-1])[0], 0)
+            backward(logps, credit(computed[-1], start)[0], 0)
             del logps  # free its graph before the next forward pass
         whole = concatenate(workers.gather(concatenate(computed)))
         credited, draws = credit(whole)
@@ -185,6 +187,12 @@ def accumulate(
     if degree_head is not None:
         workers.average(p.grad for p in degree_head.parameters())
     return StepResult(credited, whole, draws)
+
+
+def _weights(pairs: Sequence[EncodedPair], device: torch.device) -> Tensor | None:
+    """Return the weights of B pairs, float32 [B], or None where all are 1."""
+    weights = [pair.weight for pair in pairs]
+    return None if all(weight == 1 for weight in weights) else torch.tensor(weights, device=device)
 
 
 def has_independent_pairs(objective: Objective, state: State) -> bool:

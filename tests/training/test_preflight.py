@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -132,6 +133,18 @@ def test_held_out_pairs_that_do_not_fit_are_findings(policy, uneven, model_folde
     run = lab.train("dpo", uneven, model_folder("llama"), too_long="drop", background=False, **settings)
     assert [f.kind for f in run.preflight().findings if f.kind.startswith("held_out")] == ["held_out_dropped"]
     assert any("left out of evaluation" in detail["message"] for detail in run.events("warning")["detail"])
+
+
+def test_the_report_counts_pairs_with_a_weight(policy, rows):
+    config = TrainConfig.parse(objective="dpo", **FAST)
+    weights = (2.0, 0.0, 1.0, 0.5)
+    pairs = [replace(pair_of(row), weight=weight) for row, weight in zip(rows, weights)]
+    reading = read_pairs(config, pairs, policy.encoder(config.max_length), policy.vocabulary)
+    (finding,) = [f for f in preflight(policy, config, reading, 512, missing=0).findings if f.kind == "weighted"]
+    assert finding.pairs == 3
+    assert "3 of 4 pairs have a weight other than 1 (0 to 2)" in finding.message
+    assert "1 of them have weight 0" not in finding.message
+    assert "1 of them has weight 0" in finding.message
 
 
 def test_it_is_an_error_if_no_pair_fits(model_folder, uneven):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ from lab.training.data.random_streams import generator
 from lab.training.data.schedule import BatchSchedule
 from lab.training.step import accumulate, pair_logps
 
+WEIGHTS = (2.0, 0.0, 1.0, 0.5, 1.0, 3.0)
 FIVE = ["dpo", "simpo", "sgdpo", "alpha_dpo", "spo"]
 
 
@@ -70,10 +73,11 @@ def test_backward_in_two_pieces_equals_one_backward(name, lora, setting):
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-@pytest.mark.parametrize("size", [1, 4])
-def test_micro_batches_equal_the_whole_batch(name, size, setting):
+@pytest.mark.parametrize(("size", "weights"), [(1, (1.0,) * 6), (4, WEIGHTS)])
+def test_micro_batches_equal_the_whole_batch(name, size, weights, setting):
     objective = make_objective(name)
     policy, pairs, reference, head = setting(objective)
+    pairs = [replace(pair, weight=weight) for pair, weight in zip(pairs, weights)]
     kwargs = {"reference": reference, "degree_head": head}
     state = objective.initial_state()
     if objective.needs_dataset:
@@ -87,6 +91,41 @@ def test_micro_batches_equal_the_whole_batch(name, size, setting):
     actual = gradients(policy, head)
     in_one, in_parts = (torch.cat([g[n].flatten() for n in sorted(expected)]) for g in (expected, actual))
     assert (in_parts - in_one).norm() <= 1e-6 * in_one.norm()
+
+
+@pytest.mark.parametrize("name", ["sgdpo", "spo", "aot", "alpha_dpo"])
+def test_the_gradient_is_that_of_the_mean_of_weight_times_loss(name, setting):
+    objective = make_objective(name)
+    policy, pairs, reference, head = setting(objective)
+    weighted = [replace(pair, weight=weight) for pair, weight in zip(pairs, WEIGHTS)]
+    state, kwargs = objective.initial_state(), {"reference": reference, "degree_head": head}
+    result = accumulate(policy, objective, weighted, state, generator(0, 1, 2), **kwargs)
+    actual = gradients(policy, head)
+    clear(policy, head)
+    plain = accumulate(policy, objective, pairs, state, generator(0, 1, 2), **kwargs)
+    clear(policy, head)
+    logps = pair_logps(policy, objective, pairs, reference, head)
+    outcome, _ = objective(logps, state, objective.draw(logps, generator(0, 1, 2)), training=True)
+    (outcome.losses * torch.tensor(WEIGHTS)).mean().backward()
+    for parameter, gradient in gradients(policy, head).items():
+        assert torch.allclose(actual[parameter], gradient, rtol=1e-4, atol=1e-6), parameter
+    for term, values in plain.credited.outcome.terms.items():  # what is recorded of a pair does not depend on its weight
+        if not term.startswith("weight_"):
+            assert torch.equal(result.credited.outcome.terms[term], values), term
+
+
+def test_a_pair_of_weight_2_counts_as_two_and_one_of_weight_0_as_none(setting):
+    objective = make_objective("dpo")
+    policy, pairs, reference, _ = setting(objective)
+
+    def gradient_of(batch):
+        clear(policy, None)
+        accumulate(policy, objective, batch, {}, generator(0, 1, 2), reference=reference)
+        return torch.cat([g.flatten() for g in gradients(policy).values()]) * len(batch)
+
+    weighted = gradient_of([replace(pairs[0], weight=2.0), pairs[1], replace(pairs[2], weight=0.0)])
+    repeated = gradient_of([pairs[0], pairs[0], pairs[1]])
+    assert (weighted - repeated).norm() <= 1e-5 * repeated.norm()
 
 
 def test_every_pair_is_used_once_per_epoch():

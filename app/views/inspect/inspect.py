@@ -19,7 +19,7 @@ from app.state.moment import go_to, moment
 from app.state.objective_in_use import objective_at
 from app.state.to_learn import open_pair_in_learn
 from app.text.plain import plain
-from app.text.run_text import meanings_in_halves
+from app.text.run_text import meanings_in_halves, pair_annotations
 from app.views.inspect import degrees, following, pair_list, virtual, what_if
 from app.views.inspect.pair_list import open_pair
 from app.widgets import examining, save_dialog, shortcuts, token_view
@@ -177,7 +177,7 @@ def _text(store: PairStore | None, id: str, version: int | None) -> Pair | None:
 def _heading(run: Run, id: str, pair: Pair | None, row: pd.Series | None, step: int | None, listed: pair_list.Listed) -> None:
     message = f"**Pair {plain(id)}**"
     if pair is not None:
-        message += f", version {pair.version} of its text"
+        message += plain("".join(f", {text}" for text in (f"version {pair.version}", *pair_annotations(pair))))
     if row is not None:
         message += f", as step {int(row['step']):,} saw it"
     elif step is not None:

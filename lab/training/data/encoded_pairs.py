@@ -27,6 +27,7 @@ class EncodedPair:
         version: Version of its text.
         chosen: Prompt and chosen answer.
         rejected: Prompt and rejected answer.
+        weight: Factor of its loss (see `lab.pairs.Pair.weight`).
         degraded: The K degraded answers of an objective that uses them; empty otherwise.
         prompt_cut: Prompt tokens removed because they exceed `max_length`.
         chosen_cut: Tokens removed from the chosen answer.
@@ -37,6 +38,7 @@ class EncodedPair:
     version: int
     chosen: PromptAnswer
     rejected: PromptAnswer
+    weight: float = 1.0
     degraded: tuple[DegradedAnswer, ...] = ()
     prompt_cut: int = 0
     chosen_cut: int = 0
@@ -69,7 +71,8 @@ def encode_pair(pair: Pair, encoder: Encoder, degraded_spec: DegradedSpec | None
         pair.version,
         PromptAnswer(prompt, chosen.answer),
         PromptAnswer(prompt, rejected.answer),
-        tuple(degraded),
+        weight=pair.weight,
+        degraded=tuple(degraded),
         prompt_cut=chosen.prompt_cut,
         chosen_cut=chosen.answer_cut,
         rejected_cut=rejected.answer_cut,

@@ -7,7 +7,7 @@ changing weights, gradients or random generators. Where even these pairs do not 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -167,6 +167,8 @@ def pair_findings(data: TrainingPairs, max_length: int) -> list[Finding]:
     limit = f"{max_length:,} tokens (max_length, or the model's context length)"
     room = f"tokens (of {max_length:,}, max_length or the model's context length, less the kept part of the prompt)"
     of = f"of {len(seen):,} pairs have"
+    weighted = [pair for pair in seen if pair.weight != 1]
+    ignored = sum(pair.weight == 0 for pair in weighted)
     held_out, held_out_dropped = data.held_out, data.held_out_dropped
     held_out_cut = [pair for pair in held_out if pair.cut]
     findings = [
@@ -200,6 +202,13 @@ def pair_findings(data: TrainingPairs, max_length: int) -> list[Finding]:
             0,
         ),
         _finding(
+            "weighted",
+            weighted,
+            f"{len(weighted):,} {of} a weight other than 1 ({_range(pair.weight for pair in weighted)}): a step minimises the mean "
+            f"of weight times loss; {ignored:,} of them {'has' if ignored == 1 else 'have'} weight 0, which trains nothing.",
+            0,
+        ),
+        _finding(
             "held_out_dropped",
             held_out_dropped,
             f"{len(held_out_dropped):,} of {len(held_out) + len(held_out_dropped):,} held-out pairs are left out of evaluation "
@@ -218,6 +227,12 @@ def pair_findings(data: TrainingPairs, max_length: int) -> list[Finding]:
         ),
     ]
     return [finding for finding in findings if finding.pairs]
+
+
+def _range(values: Iterable[float]) -> str:
+    """Return the smallest and the largest of some numbers as text, one where they are equal; "" for none."""
+    ordered = sorted(values)
+    return " to ".join(dict.fromkeys(f"{value:g}" for value in (*ordered[:1], *ordered[-1:])))
 
 
 def _limits(pairs: Sequence[EncodedPair], max_length: int) -> str:
