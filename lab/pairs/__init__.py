@@ -1,6 +1,6 @@
 """Preference pairs: schema, import and export, versioned store, checks, and degraded answers for SPO."""
 
-from .checks import Finding, LengthBias, check, findings, length_bias
+from .checks import CHECKS, Check, Finding, LengthBias, check, findings, length_bias, write_findings
 from .degrade import DECISION as DEGRADE_DECISION
 from .degrade import degrade, removed_spans
 from .open_store import content_hash, open_pairs
@@ -12,7 +12,9 @@ from .store import PairStore
 from .tables import Edit
 
 __all__ = [
+    "CHECKS",
     "DEGRADE_DECISION",
+    "Check",
     "Edit",
     "Finding",
     "LengthBias",
@@ -36,5 +38,6 @@ __all__ = [
     "read_pairs",
     "removed_spans",
     "row_of",
+    "write_findings",
     "write_pairs",
 ]

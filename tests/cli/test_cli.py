@@ -230,7 +230,29 @@ def test_pairs(data, capsys, tmp_path):
     assert "1 match" in out
     assert main(["pairs", str(data), "--export", str(tmp_path / "out.jsonl")]) == 0
     assert len(lab.open_pairs(tmp_path / "out.jsonl")) == 50
+
+
+def test_pairs_check(data, capsys, tmp_path):
     assert main(["pairs", str(data), "--check"]) == 0
+    out = capsys.readouterr().out
+    assert "No problems were found in the 50 pairs" in out
+    assert "The longer answer is chosen in 100% of the pairs" in out
+    broken = tmp_path / "broken.jsonl"
+    rows = [{"prompt": f"Question {i}?", "chosen": "Yes, it is.", "rejected": "-"} for i in range(3)]
+    broken.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text(json.dumps({"prompt": "Question 2?", "chosen": "No.", "rejected": "Perhaps."}) + "\n")
+    file = tmp_path / "findings.csv"
+    command = ["pairs", str(broken), "--check", "--limit", "2", "--held-out", str(held_out), "--findings", str(file)]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "Answer without content: 3." in out
+    assert "... and 1 more" in out
+    assert "Held-out pair in the training set: 1." in out
+    assert "4 findings written" in out
+    assert len(file.read_text().splitlines()) == 5
+    assert main([*command, "--json"]) == 0
+    assert {finding["check"] for finding in json.loads(capsys.readouterr().out)} == {"empty_answer", "held_out_leak"}
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,12 @@
-"""RAKE on its paper's example, degraded answers, and checks of pairs."""
+"""RAKE on its paper's example, and degraded answers."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.pairs import Pair, check, degrade, key_phrases, length_bias
-from lab.pairs.checks.basic import similarity
+from lab.pairs import degrade, key_phrases
 
 ABSTRACT = (
     "Compatibility of systems of linear constraints over the set of natural numbers. Criteria of compatibility of a system of "
@@ -102,57 +100,3 @@ def test_degrade_limits():
     assert degrade("red wine, beer", 2) == ["red wine, beer", ", beer"]  # the lowest score stays
     with pytest.raises(ValueError, match="at least 2"):
         degrade("the wine", 1)
-
-
-def pair(id, prompt="How do I boil an egg in water?", chosen="Take ten minutes for it.", rejected="I will not tell you that."):
-    return Pair(id, prompt, chosen, rejected)
-
-
-def test_checks_find_what_is_there():
-    base = pair("base")
-    chat = [{"role": "user", "content": base.prompt}]
-    pairs = [
-        base,
-        replace(base, id="again"),
-        replace(base, id="flipped", chosen=base.rejected, rejected=base.chosen),
-        pair(
-            "same",
-            chosen="one two three four five six seven eight nine ten",
-            rejected="One, two three four five six seven eight nine ten!",
-        ),
-        pair("shuffled", chosen="one two three four five", rejected="five three one four two"),
-        pair("leak", prompt=chat, chosen="How do I  boil an egg in WATER? Take a pot."),
-        pair("turn", rejected="Sure.\n\nHuman: and now?"),
-        pair("short", prompt="Sky?", chosen="Sky? Blue."),
-    ]
-    table = check(pairs)
-    assert list(table.columns) == ["pair_id", "check", "sentence", "other_id", "remedy", "confidence", "proposal"]
-    assert set(zip(table["pair_id"], table["check"], table["other_id"])) == {
-        ("again", "duplicate", "base"),
-        ("flipped", "contradiction", "base"),
-        ("same", "near_identical", ""),
-        ("leak", "prompt_leak", ""),
-        ("turn", "turn_marker", ""),
-    }
-    assert len(check([])) == 0
-    assert list(check([]).columns) == list(table.columns)
-
-
-@given(sentences, sentences)
-def test_similarity(one, other):
-    assert similarity(one, one) == 1
-    assert 0 <= similarity(one, other) == similarity(other, one) <= 1
-
-
-def test_length_bias():
-    longer = [pair(str(i), chosen="a b c", rejected="a") for i in range(16)]
-    bias = length_bias(longer)
-    assert (bias.pairs, bias.chosen_words, bias.rejected_words, bias.chosen_longer, bias.z) == (16, 3, 1, 1, 4)
-    assert "The longer answer is chosen in 100% of the pairs" in bias.sentence
-    shorter = [replace(p, chosen=p.rejected, rejected=p.chosen) for p in longer]
-    assert length_bias(shorter).z == -4
-    assert "The shorter answer is chosen in 100%" in length_bias(shorter).sentence
-    assert "No length bias" in length_bias(longer + shorter).sentence
-    assert length_bias([pair("x", chosen="a b", rejected="c d")]).chosen_longer == 0.5
-    with pytest.raises(ValueError, match="no pairs"):
-        length_bias([])

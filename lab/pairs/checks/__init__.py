@@ -1,6 +1,8 @@
 """Checks of pair sets: what looks wrong with the data, pair by pair, with a remedy."""
 
-from .basic import LengthBias, check, findings, length_bias
 from .finding import Finding, Remedy
+from .lengths import LengthBias, length_bias
+from .registry import CHECKS, Check
+from .running import check, findings, write_findings
 
-__all__ = ["Finding", "LengthBias", "Remedy", "check", "findings", "length_bias"]
+__all__ = ["CHECKS", "Check", "Finding", "LengthBias", "Remedy", "check", "findings", "length_bias", "write_findings"]

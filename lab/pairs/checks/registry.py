@@ -1,0 +1,50 @@
+"""The checks of pair sets by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from .finding import Finding
+from .texts import PairTexts
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a check reads: the texts of a pair set, and pairs that must not be trained on."""
+
+    pairs: Sequence[PairTexts]
+    held_out: Sequence[PairTexts] = ()
+
+
+Run = Callable[[Corpus], Iterator[Finding]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check of a pair set.
+
+    name:        Name in findings.
+    title:       Readable name.
+    explanation: One sentence: what it finds, and why that harms.
+    run:         Yields the findings in a corpus.
+    """
+
+    name: str
+    title: str
+    explanation: str
+    run: Run
+
+
+CHECKS: dict[str, Check] = {}
+"""Every check by name, in the order in which they run."""
+
+
+def check_named(name: str, title: str, explanation: str) -> Callable[[Run], Run]:
+    """Register a function as the check of this name."""
+
+    def register(run: Run) -> Run:
+        CHECKS[name] = Check(name, title, explanation, run)
+        return run
+
+    return register
