@@ -12,7 +12,7 @@ Remedy = Literal["swap", "drop", "edit", "tag", "none"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found about one pair. Every field is a JSON value.
+    """A finding of a check about one pair. Every field is a JSON value.
 
     pair_id:    Id of the pair.
     check:      Name of the check, one of `lab.pairs.CHECKS` or of the evidence from runs.

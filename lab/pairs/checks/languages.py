@@ -65,7 +65,7 @@ def _sentence(known: dict[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Language:
-    """What is known of a text's language.
+    """Script and language of a text, as far as they are certain.
 
     script: Of most of its letters: "LATIN", "CYRILLIC", "CJK" (Japanese included), ...
     code:   ISO 639-1, or None where the text is too short for it or the language uncertain.

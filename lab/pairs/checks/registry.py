@@ -11,7 +11,7 @@ from .texts import PairTexts
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a check reads: the texts of a pair set, and pairs that must not be trained on."""
+    """Input of a check: the texts of a pair set, and pairs that must not be trained on."""
 
     pairs: Sequence[PairTexts]
     held_out: Sequence[PairTexts] = ()

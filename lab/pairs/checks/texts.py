@@ -29,7 +29,7 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True)
 class PairTexts:
-    """A pair as the checks read it.
+    """Texts of a pair, prepared for the checks.
 
     pair:     The pair itself.
     question: Text of the last turn of the prompt, which the answers reply to.
