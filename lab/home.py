@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import hashlib
 import os
 import platform
@@ -22,6 +23,26 @@ def home() -> Path:
 def cache() -> Path:
     """Return the folder of the embedded world and cached reference log-probs: $LAB_CACHE, or the user's cache folder."""
     return Path(os.environ.get("LAB_CACHE") or platformdirs.user_cache_path(NAME))
+
+
+def author() -> str:
+    """Return the name under which this person's edits are logged: $LAB_AUTHOR, else that of `set_author`, else the login name."""
+    with contextlib.suppress(OSError):
+        return os.environ.get("LAB_AUTHOR", "").strip() or (home() / "author").read_text(encoding="utf-8").strip() or _login()
+    return _login()
+
+
+def set_author(name: str) -> None:
+    """Log later edits of this person under a name, in every process with the same `LAB_HOME`."""
+    home().mkdir(parents=True, exist_ok=True)
+    (home() / "author").write_text(" ".join(name.split()), encoding="utf-8")
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container without an account for this user
+        return "unknown"
 
 
 def runs_dir() -> Path:

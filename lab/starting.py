@@ -80,9 +80,9 @@ def make_run(
     store = open_pairs(pairs, progress=progress)
     check_configured_model(config)
     if not config.pairs:
-        config = config.model_copy(update={"pairs": str(store.path)})
+        config = config.model_copy(update={"pairs": store.location})
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(config.objective.name)
-    stored = {"pairs_store": str(store.path), "pairs_version": store.version, "pairs_name": store.name}
+    stored = {"pairs_store": store.location, "pairs_version": store.version, "pairs_name": store.name}
     create_run(folder, config, **stored | dict(manifest or {}))
     if listed:
         home.list_run(folder)
@@ -131,17 +131,17 @@ def _branch(
 ) -> Path:
     """Make the folder of a run that begins from another run's checkpoint."""
     manifest = parent.manifest
-    store = PairStore(Path(manifest["pairs_store"])) if pairs is None else open_pairs(pairs)
+    store = PairStore(manifest["pairs_store"]) if pairs is None else open_pairs(pairs)
     version, name = (manifest["pairs_version"], manifest["pairs_name"]) if pairs is None else (store.version, store.name)
     if pairs is not None:
-        chosen = chosen | {"pairs": str(pairs) if isinstance(pairs, (str, Path)) else str(store.path)}
+        chosen = chosen | {"pairs": str(pairs) if isinstance(pairs, (str, Path)) else store.location}
     branch = plan_branch(parent.dir, at, chosen, keep_optimizer=keep_optimizer, same_pairs=pairs is None)
     if known_elsewhere:
         require_known_elsewhere(branch.config.objective)
     check_requirements(branch.config)
     check_configured_model(branch.config)
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(branch.config.objective.name)
-    stored = {"pairs_store": str(store.path), "pairs_version": version, "pairs_name": name}
+    stored = {"pairs_store": store.location, "pairs_version": version, "pairs_name": name}
     create_run(folder, branch.config, **stored | dict(more), branch=branch.parent)
     copy_start(folder, branch)
     return folder
@@ -187,7 +187,7 @@ def start_run(
         config = config.model_copy(update={"device": device})
     if executor == "process":
         require_known_elsewhere(config.objective)
-    store = PairStore(Path(manifest["pairs_store"]))
+    store = PairStore(manifest["pairs_store"])
     slot = DeviceSlot(folder, home.queue_dir(), config.device, workers) if queue else None
     model = config.model
     checkpoint = read_start(folder, manifest)

@@ -188,7 +188,7 @@ def begins_like(run: Run) -> dict[str, Any]:
 def _one_version(pairs: Any, progress: StageProgress | None) -> dict[str, Any]:
     """The pairs with their present version, so that an edit while the twins are made does not make them different."""
     store = api.open_pairs(pairs, progress=progress)
-    stored = {"pairs_store": str(store.path), "pairs_version": store.version, "pairs_name": store.name}
+    stored = {"pairs_store": store.location, "pairs_version": store.version, "pairs_name": store.name}
     return {"pairs": pairs if isinstance(pairs, (str, Path)) else store, "manifest": stored}
 
 

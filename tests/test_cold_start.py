@@ -18,7 +18,7 @@ from lab.world import ensure
 HEAVY = ("torch", "transformers", "datasets", "peft", "plotly", "streamlit", "huggingface_hub", "pydantic")
 FRAMES = ("pandas", "pyarrow")
 
-PAIRS = "import lab; store = lab.open_pairs({pairs!r}); store.page(0, 5); store.all(); assert len(store) == 2"
+PAIRS = "import lab; store = lab.open_pairs({pairs!r}); store.page(limit=5); store.all(); assert len(store) == 2"
 CALLS = {
     "jsonl": (PAIRS, FRAMES),
     "runs": ("import lab; (run,) = lab.runs(); run.state, run.step, run.name, run.status, run.error, run.manifest", FRAMES),

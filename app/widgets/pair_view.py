@@ -124,7 +124,7 @@ def prompt_like(before: Prompt, turns: list[str]) -> Prompt:
 
 
 def _history(store: PairStore, pair: Pair) -> None:
-    actions = {edit.after: edit for edit in store.log() if edit.pair_id == pair.id}
+    actions = {edit.after: edit for edit in store.log(id=pair.id)}
     versions = store.history(pair.id)
     for old in reversed(versions[-VERSIONS:]):
         with st.expander(f"Version {old.version}: {_what_happened(actions.get(old.version))}", expanded=old == pair):
@@ -138,7 +138,7 @@ def _history(store: PairStore, pair: Pair) -> None:
 def _what_happened(edit: Edit | None) -> str:
     if edit is None:
         return "as imported"
-    return f"{PAST[edit.action]} on {datetime.fromtimestamp(edit.time):%-d %B %Y at %H:%M}"
+    return f"{PAST.get(edit.action, edit.action)} on {datetime.fromtimestamp(edit.time):%-d %B %Y at %H:%M}"
 
 
 PAST = {
@@ -148,6 +148,7 @@ PAST = {
     "restore": "restored",
     "undo": "an edit was undone",
     "redo": "an edit was done again",
+    "add": "added",
 }
 
 

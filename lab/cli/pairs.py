@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the first pairs, the problems found, or the number of exported pairs."""
     from lab.opening import open_pairs
-    from lab.pairs import prompt_text
+    from lab.pairs import PairQuery, prompt_text
 
     store = open_pairs(options.source)
     if options.export:
@@ -39,8 +39,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.check:
         return _check(options, store)
-    page, total = store.page(0, options.limit, search=options.search)
-    print(f"{store.name}: {len(store)} pairs, version {store.version}, {total} match; stored in {store.path}")
+    page, total = store.page(PairQuery(text=options.search), limit=options.limit)
+    print(f"{store.name}: {len(store)} pairs, version {store.version}, {total} match; stored in {store.location}")
     for pair in page:
         print(f"\n[{pair.id}] {prompt_text(pair.prompt).strip()}\n  chosen:   {pair.chosen}\n  rejected: {pair.rejected}")
     return 0

@@ -7,22 +7,29 @@ from .open_store import content_hash, open_pairs
 from .pair import Message, Pair, PairsError, Prompt, answer_text, prompt_text
 from .pair_export import row_of, write_pairs
 from .pair_import import pair_of, pairs_from_rows, read_pairs
+from .query import SORTS, NumberRange, PairQuery
 from .rake import Phrase, key_phrases
-from .store import PairStore
-from .tables import Edit
+from .store import KEEP, BulkChange, Edit, PairConflict, PairStore, Preview
 
 __all__ = [
     "CHECKS",
     "DEGRADE_DECISION",
+    "KEEP",
+    "SORTS",
+    "BulkChange",
     "Check",
     "Edit",
     "Finding",
     "LengthBias",
     "Message",
+    "NumberRange",
     "Pair",
+    "PairConflict",
+    "PairQuery",
     "PairStore",
     "PairsError",
     "Phrase",
+    "Preview",
     "Prompt",
     "answer_text",
     "check",

@@ -11,7 +11,7 @@ from typing import Any
 from .pair import Pair, to_bytes, to_json
 from .pair_import import pairs_of
 from .rows import open_table
-from .store import PairStore
+from .store import PairStore, is_url
 
 STORE_SUFFIXES = (".sqlite", ".db")
 
@@ -25,7 +25,7 @@ def open_pairs(source: Any, *, split: str = "train", home: Path, name: str | Non
     Args:
         source: A path (.jsonl, .json, .csv, .parquet), a hub id "owner/name", a datasets.Dataset or DatasetDict, rows
         (dicts), pairs,
-            or a store or its .sqlite path (opened in place).
+            or a store, its .sqlite path or its postgresql:// URL (opened in place).
         split: Split of a hub data set or DatasetDict.
         home: Folder of new stores.
         name: Name of the set; by default that of the source.
@@ -35,7 +35,7 @@ def open_pairs(source: Any, *, split: str = "train", home: Path, name: str | Non
     """
     if isinstance(source, PairStore):
         return source
-    if isinstance(source, (str, Path)) and Path(source).suffix.lower() in STORE_SUFFIXES:
+    if isinstance(source, (str, Path)) and (is_url(source) or Path(source).suffix.lower() in STORE_SUFFIXES):
         return PairStore(source)
     table = open_table(source, split)
     pairs = pairs_of(table)

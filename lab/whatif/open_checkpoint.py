@@ -218,7 +218,7 @@ def _lay_out(run: Run, policy: Policy, config: TrainConfig) -> None:
     checks = [detail for detail in run.events("check")["detail"] if "layout" in detail]
     if not checks:
         encoder = policy.encoder(config.max_length)
-        pairs = [encode_pair(pair, encoder) for pair in run.pair_store().page(0, 2)[0]]
+        pairs = [encode_pair(pair, encoder) for pair in run.pair_store().page(limit=2)[0]]
         choose_layout(policy, [c for pair in pairs for c in pair.completions()], wanted=config.layout)
         return
     recorded = checks[-1]

@@ -188,7 +188,7 @@ def test_a_change_made_elsewhere_is_not_overwritten_and_the_text_not_lost() -> N
     at = open_page(store, id)
     store.edit(id, rejected="changed elsewhere")
     edit(at, "Chosen answer", "mine")
-    assert "changed elsewhere (you saw version 1, now it is 2)" in errors(at)[0]
+    assert "changed elsewhere (you saw version 1, now it is 2, by " in errors(at)[0]
     assert store.get(id).version == 2
     assert [a.value for a in at.text_area if a.label == "Chosen answer"] == ["mine"]
     press(at, "Save")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from lab.pairs import Pair, PairsError, PairStore, open_pairs, pair_of, read_pairs, row_of, write_pairs
+from lab.pairs import Pair, PairQuery, PairsError, PairStore, open_pairs, pair_of, read_pairs, row_of, write_pairs
 
 GOOD = {"prompt": "Sky?", "chosen": "Blue.", "rejected": "Green."}
 USER, SYSTEM = {"role": "user", "content": "Sky?"}, {"role": "system", "content": "Be brief."}
@@ -159,7 +159,7 @@ def test_jsonl_with_everything_odd(tmp_path):
     assert [p.prompt for p in read_pairs(path)] == [*(row["prompt"] for row in rows), "\ud800 alone"]
     store = open_pairs(path, home=tmp_path)
     assert store.all() == read_pairs(path)
-    assert store.page(0, 9, search="\ud800 ALONE")[1] == 1
+    assert store.count(PairQuery("\ud800 ALONE")) == 1
 
 
 def test_bad_lines_are_counted(tmp_path):

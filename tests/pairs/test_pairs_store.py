@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.pairs import Pair, PairsError, PairStore, pairs_from_rows, read_pairs
+from lab.pairs import Pair, PairQuery, PairsError, PairStore, pairs_from_rows, read_pairs
 
 USER = {"role": "user", "content": "How do I boil 100%_ eggs?"}
 ROWS = [
@@ -97,7 +97,7 @@ def test_undo_and_redo_are_edits_of_their_own(store):
     assert (undone.number, undone.pair_id, undone.action, undone.before, undone.after) == (3, two, "undo", 2, 3)
     assert store.undo().pair_id == one
     assert store.all() == [Pair(p.id, *p.content, version=v, meta=p.meta) for p, v in zip(pairs_from_rows(ROWS), (3, 3, 1))]
-    assert store.page(0, 9, only="edited") == ([], 0)
+    assert store.page(PairQuery(state="edited")) == ([], 0)
     assert store.redo().pair_id == one
     assert store.get(one).chosen == "1"
     store.swap(one)
@@ -127,7 +127,7 @@ def test_edits_that_are_refused_change_nothing(store):
 
 def test_an_edit_that_fails_halfway_is_rolled_back(store):
     with sqlite3.connect(store.path) as db:
-        db.execute("CREATE TRIGGER full BEFORE INSERT ON log BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+        db.execute("CREATE TRIGGER full BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     with pytest.raises(PairsError, match=r"could not be changed; nothing was written \(disk full\)"):
         store.edit(store.ids()[0], chosen="x")
     assert store.history(store.ids()[0]) == pairs_from_rows(ROWS)[:1]
@@ -145,9 +145,12 @@ def test_unknown_things(store):
     for version in (-1, 1):
         with pytest.raises(PairsError, match="choose one from 0 to 0"):
             store.all(version)
-    for wrong in ({"only": "none"}, {"order": "size"}, {"offset": -1}, {"limit": -1}):
-        with pytest.raises(PairsError):
-            store.page(**{"offset": 0, "limit": 1, **wrong})
+    for query, message in ((PairQuery(state="none"), "state 'none'; use current"), (PairQuery(sort="size"), "no number 'size'")):
+        with pytest.raises(PairsError, match=message):
+            store.page(query)
+    for wrong in ({"offset": -1}, {"limit": -1}):
+        with pytest.raises(PairsError, match="give numbers from 0"):
+            store.page(**wrong)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +171,7 @@ def test_unknown_things(store):
 )
 def test_search(store, search, found):
     ids = store.ids()
-    pairs, total = store.page(0, 9, search=search)
+    pairs, total = store.page(PairQuery(search))
     assert ([p.id for p in pairs], total) == ([ids[i] for i in found], len(found))
 
 
@@ -176,26 +179,26 @@ def test_pages_filters_and_orders(store):
     one, two, three = store.ids()
     store.edit(three, chosen="minutes")
     store.drop(one)
-    assert [p.id for p in store.page(0, 9)[0]] == [two, three]
-    assert [p.id for p in store.page(0, 9, only="dropped")[0]] == [one]
-    assert [p.id for p in store.page(0, 9, only="edited")[0]] == [three]
-    assert [p.id for p in store.page(0, 9, order="recent")[0]] == [three, two]
-    assert [p.id for p in store.page(0, 9, search="minutes", order="recent")[0]] == [three, two]
-    assert [p.id for p in store.page(0, 9, search="minutes", only="dropped")[0]] == [one]
-    assert ([p.id for p in store.page(1, 1)[0]], store.page(1, 1)[1]) == ([three], 2)
-    assert store.page(5, 9) == ([], 2)
-    assert store.page(0, 0, search="minutes") == ([], 2)
+    assert [p.id for p in store.page()[0]] == [two, three]
+    assert [p.id for p in store.page(PairQuery(state="dropped"))[0]] == [one]
+    assert [p.id for p in store.page(PairQuery(state="edited"))[0]] == [three]
+    assert [p.id for p in store.page(PairQuery(sort="recent"))[0]] == [three, two]
+    assert [p.id for p in store.page(PairQuery("minutes", sort="recent"))[0]] == [three, two]
+    assert [p.id for p in store.page(PairQuery("minutes", "dropped"))[0]] == [one]
+    assert ([p.id for p in store.page(offset=1, limit=1)[0]], store.page(offset=1, limit=1)[1]) == ([three], 2)
+    assert store.page(offset=5) == ([], 2)
+    assert store.page(PairQuery("minutes"), limit=0) == ([], 2)
     store.restore(one)
-    assert store.page(0, 9, search="minutes")[1] == 3  # a kept answer is not stale
+    assert store.count(PairQuery("minutes")) == 3  # a kept answer is not stale
 
 
 def test_a_second_store_sees_edits_and_conflicts(store):
     other = PairStore(store.path)
     id = store.ids()[0]
-    assert other.page(0, 9, search="fresh")[1] == 0
+    assert other.count(PairQuery("fresh")) == 0
     seen = other.get(id)
     store.edit(id, chosen="fresh")
-    assert other.page(0, 9, search="fresh")[1] == 1
+    assert other.count(PairQuery("fresh")) == 1
     with pytest.raises(PairsError, match=r"you saw version 1, now it is 2"):
         other.edit(id, chosen="late", expected_version=seen.version)
     assert other.undo().pair_id == id
@@ -209,7 +212,7 @@ def test_threads_share_a_store(store):
         try:
             for k in range(10):
                 store.edit(id, chosen=f"{number}/{k}")
-                store.page(0, 3, search=str(k))
+                store.page(PairQuery(str(k)))
         except BaseException as error:
             failed.append(error)
 
@@ -301,7 +304,7 @@ def test_a_store_is_closed_in_every_thread_and_opens_again(store):
     def held() -> int:
         return sum(os.path.realpath(file) == str(store.path) for file in files.iterdir())
 
-    before, go, done = held(), threading.Event(), threading.Event()
+    go, done = threading.Event(), threading.Event()
 
     def read() -> None:
         assert len(store) == 3
@@ -315,7 +318,7 @@ def test_a_store_is_closed_in_every_thread_and_opens_again(store):
             done.clear()
             thread.start()
             assert done.wait(10)
-        assert held() > before
+        assert held() > 0
     assert held() == 0
     assert len(store) == 3  # and it opens again
     go.set()

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -24,16 +23,15 @@ from app.state.current_run import CHOSEN, opened_pair, remember_pair
 from app.state.jobs import require
 from app.text.plain import plain
 from app.widgets.pair_view import displayable, show
-from lab.pairs import Edit, Pair, PairsError, PairStore, prompt_text
-from lab.pairs.tables import undo_stacks
+from lab.pairs import Edit, Pair, PairQuery, PairsError, PairStore, answer_text, prompt_text
 
 SHEET = 25
 """Pairs on one page of the list."""
 EXCERPT = 160
 """Most characters of a text in the list."""
 WIDTHS: dict[str, Any] = {"State": 80, "Prompt": 280, "Chosen": 360, "Rejected": 360}
-FILTERS = {"All": "all", "Edited": "edited", "Dropped": "dropped"}
-NOUNS = {"edit": "edit", "swap": "swap", "drop": "dropping", "restore": "restoring"}
+FILTERS = {"All": "current", "Edited": "edited", "Dropped": "dropped"}
+NOUNS = {"edit": "edit", "swap": "swap", "drop": "dropping", "restore": "restoring", "add": "adding"}
 
 T = TypeVar("T")
 
@@ -56,11 +54,11 @@ def page() -> None:
     if store is None:
         return
     if entered:
-        put(pairs=key, pair=st.query_params.get("pair", opened_pair(str(store.path))))
+        put(pairs=key, pair=st.query_params.get("pair", opened_pair(store.location)))
     listed = _list(store, *filters)
     if message := st.session_state.pop("pairs.refused", ""):
         st.error(plain(message))
-    if message := _would(undo_stacks(store.log())[0], "takes back"):
+    if message := _would(store.next_undo(), "takes back"):
         st.caption(plain(message), text_alignment="right")
     opened = st.query_params.get("pair")
     if opened is None:
@@ -71,7 +69,7 @@ def page() -> None:
     except PairsError as error:
         st.error(plain(error))
         return
-    remember_pair(str(store.path), opened)
+    remember_pair(store.location, opened)
     _pair_actions(store, pair, listed)
     show(store, pair, _act)
 
@@ -144,17 +142,17 @@ def _list(store: PairStore, one: DeltaGenerator, other: DeltaGenerator) -> Liste
         "Show", list(FILTERS), default="All", required=True, key="show", bind="query-params", on_change=_first_sheet
     )
     only: Any = FILTERS[chosen or "All"]
-    matching = partial(store.page, search=search or "", only=only, order="position" if only == "all" else "recent")
-    _, total = matching(0, 0)
+    query = PairQuery(search or "", only, sort="position" if only == "current" else "recent")
+    total = store.count(query)
     sheets = max(1, -(-total // SHEET))
     wanted = st.query_params.get("sheet", "1")
     sheet = min(int(wanted), sheets) if wanted.isdecimal() and len(wanted) < 16 and int(wanted) else 1
     first = (sheet - 1) * SHEET
-    pairs, _ = matching(max(0, first - 1), SHEET + (2 if first else 1))
+    pairs, _ = store.page(query, max(0, first - 1), SHEET + (2 if first else 1))
     before = pairs.pop(0).id if first and pairs else None
     listed = Listed([pair.id for pair in pairs[:SHEET]], sheet, before, pairs[SHEET].id if len(pairs) > SHEET else None)
     st.text(_count_words(store, total, search or "", only))
-    _table(store, pairs[:SHEET], listed, key=f"{store.path}.{search}.{only}.{sheet}.{store.version}")
+    _table(store, pairs[:SHEET], listed, key=f"{store.location}.{search}.{only}.{sheet}.{store.version}")
     pages, actions = st.columns([7, 5], vertical_alignment="center")
     with pages:
         # The address holds the page; the widget is recreated for each page.
@@ -180,7 +178,7 @@ def _table(store: PairStore, pairs: list[Pair], listed: Listed, key: str) -> Non
         pd.DataFrame([_line(pair) for pair in pairs], columns=["State", "Prompt", "Chosen", "Rejected"]),
         hide_index=True,
         height=250,
-        on_select=lambda: _open_row(table, listed.ids, str(store.path)),
+        on_select=lambda: _open_row(table, listed.ids, store.location),
         selection_mode=["single-row", "single-cell"],
         selection_default={"selection": {"rows": [] if row is None else [row]}},
         key=table,
@@ -190,7 +188,7 @@ def _table(store: PairStore, pairs: list[Pair], listed: Listed, key: str) -> Non
 
 def _line(pair: Pair) -> list[str]:
     state = "dropped" if pair.dropped else f"version {pair.version}" if pair.version > 1 else ""
-    return [state, *(_excerpt(text) for text in (prompt_text(pair.prompt), pair.chosen, pair.rejected))]
+    return [state, *(_excerpt(text) for text in (prompt_text(pair.prompt), answer_text(pair.chosen), answer_text(pair.rejected)))]
 
 
 def _excerpt(text: str) -> str:
@@ -198,7 +196,7 @@ def _excerpt(text: str) -> str:
 
 
 def _count_words(store: PairStore, total: int, search: str, only: str) -> str:
-    kind = "" if only == "all" else f"{only} "
+    kind = "" if only == "current" else f"{only} "
     count = f"{total:,} {kind}{'pair' if total == 1 else 'pairs'}"
     return f"{count} with this text, of {len(store):,}" if search else count
 
@@ -213,7 +211,7 @@ def _open_row(table: str, ids: list[str], store: str) -> None:
 
 def _set_actions(store: PairStore) -> None:
     """Draw Undo and Redo of the whole set, with what they would do, and Export."""
-    done, undone = undo_stacks(store.log())
+    done, undone = store.next_undo(), store.next_redo()
     with st.container(horizontal=True, horizontal_alignment="right"):
         st.button(
             "Undo",
@@ -244,12 +242,13 @@ def _set_actions(store: PairStore) -> None:
         )
 
 
-def _would(stack: list[Edit], verb: str) -> str:
-    if not stack:
+def _would(entries: list[Edit], verb: str) -> str:
+    if not entries:
         return ""
-    edit = stack[-1]
-    button = "Undo" if verb == "takes back" else "Redo"
-    return f"{button} {verb} the {NOUNS[edit.action]} of pair {edit.pair_id} at {datetime.fromtimestamp(edit.time):%H:%M}."
+    edit, button = entries[0], "Undo" if verb == "takes back" else "Redo"
+    what = f"the {NOUNS.get(edit.action, edit.action)} of pair {edit.pair_id}"
+    more = f" and {len(entries) - 1} more" if len(entries) > 1 else ""
+    return f"{button} {verb} {what}{more} at {datetime.fromtimestamp(edit.time):%H:%M}."
 
 
 def _step(move: Callable[[], Edit | None]) -> None:

@@ -1,0 +1,256 @@
+"""Changes of a pair set: every change makes new versions and is logged with its author and reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Literal
+
+from sqlalchemy import Connection, select
+
+from lab import home
+from lab.pairs.pair import Answer, Pair, PairsError, Prompt, content_id
+
+from . import log, schema
+from .log import Change, Edit, Signature, read_entry
+from .pages import PairPages
+from .reading import get
+from .records import Stored, check_pair, escape, tidy_tags
+from .undoing import next_redo, next_undo, step
+
+
+class Keep(Enum):
+    """The value of an argument that is not given, where None is a value of its own."""
+
+    KEEP = "keep"
+
+
+KEEP = Keep.KEEP
+
+
+class PairConflict(PairsError):
+    """A pair was changed by another edit in the meantime; nothing was stored.
+
+    Attributes:
+        mine: The pair as this edit would have made it, based on `base`.
+        theirs: The pair as it is now.
+        base: The version that the edit was based on.
+    """
+
+    def __init__(self, mine: Pair, theirs: Pair, base: Pair, author: str) -> None:
+        super().__init__(
+            f"this pair was changed elsewhere (you saw version {base.version}, now it is {theirs.version}, by {author}); "
+            "compare both texts and repeat the edit on the current version."
+        )
+        self.mine, self.theirs, self.base = mine, theirs, base
+
+
+@dataclass(frozen=True)
+class BulkChange:
+    """One change of many pairs: `BulkChange("drop")`, `BulkChange("tag", "checked")`, `BulkChange("weight", 0.5)`.
+
+    Attributes:
+        action: "drop", "restore", "swap", "tag", "untag", "weight", "degree" or "note".
+        value: The tag, weight, degree (None removes it) or note; nothing for the others.
+    """
+
+    action: Literal["drop", "restore", "swap", "tag", "untag", "weight", "degree", "note"]
+    value: Any = None
+
+    def of(self, pair: Pair) -> Pair:
+        """Return the pair after the change."""
+        value = self.value
+        changes: dict[str, Callable[[], dict[str, Any]]] = {
+            "drop": lambda: {"dropped": True},
+            "restore": lambda: {"dropped": False},
+            "swap": lambda: {"chosen": pair.rejected, "rejected": pair.chosen},
+            "tag": lambda: {"tags": tidy_tags((*pair.tags, value))},
+            "untag": lambda: {"tags": tuple(tag for tag in pair.tags if tag != value)},
+            "weight": lambda: {"weight": value},
+            "degree": lambda: {"degree": value},
+            "note": lambda: {"note": value},
+        }
+        if self.action not in changes:
+            raise PairsError(f"There is no change {self.action!r} of many pairs; use {', '.join(changes)}.")
+        return replace(pair, **changes[self.action]())
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a bulk change would do.
+
+    Attributes:
+        count: Number of pairs that would change.
+        ids: The first of them.
+    """
+
+    count: int
+    ids: tuple[str, ...]
+
+
+class PairEditor(PairPages):
+    """A store of pairs that can be changed. Author: see `lab.home.author`."""
+
+    def edit(
+        self,
+        id: str,
+        *,
+        prompt: Prompt | None = None,
+        chosen: Answer | None = None,
+        rejected: Answer | None = None,
+        tools: list[dict[str, Any]] | Keep | None = KEEP,
+        weight: float | None = None,
+        degree: float | Keep | None = KEEP,
+        tags: Iterable[str] | None = None,
+        note: str | None = None,
+        author: str | None = None,
+        reason: str = "",
+        expected_version: int | None = None,
+    ) -> Pair:
+        """Replace the given fields; returns the new version, or the current one if nothing differs.
+
+        Args:
+            id: The pair.
+            prompt: New prompt; None keeps the current one, as for the answers, weight, tags and note.
+            chosen: New chosen answer.
+            rejected: New rejected answer.
+            tools: New descriptions of functions; None for no tools.
+            weight: New factor of the pair's loss, at least 0.
+            degree: How clearly `chosen` is better, above 0 and at most 1; None where nobody said.
+            tags: All tags of the pair.
+            note: New remark.
+            author: Name for the log; by default that of `lab.home.author`.
+            reason: Why, for the log.
+            expected_version: Version that the edit is based on.
+
+        Raises:
+            PairConflict: The pair has another version by now; the error has both texts, and nothing changes.
+            PairsError: The result is not a valid pair, or the id is unknown. Nothing changes.
+        """
+        given: dict[str, Any] = {"prompt": prompt, "chosen": chosen, "rejected": rejected, "weight": weight, "note": note}
+        given = {key: value for key, value in given.items() if value is not None}
+        given |= {key: value for key, value in (("tools", tools), ("degree", degree)) if value is not KEEP}
+        given |= {} if tags is None else {"tags": tidy_tags(tags)}
+        return self._change(id, lambda pair: replace(pair, **given), self._sign("edit", author, reason), expected_version)
+
+    def swap(self, id: str, *, author: str | None = None, reason: str = "", expected_version: int | None = None) -> Pair:
+        """Exchange chosen and rejected; as `edit`."""
+        return self._change(id, BulkChange("swap").of, self._sign("swap", author, reason), expected_version)
+
+    def drop(self, id: str, *, author: str | None = None, reason: str = "", expected_version: int | None = None) -> Pair:
+        """Exclude a pair from the set; it stays in the store, from which `restore` brings it back."""
+        return self._change(id, BulkChange("drop").of, self._sign("drop", author, reason), expected_version)
+
+    def restore(self, id: str, *, author: str | None = None, reason: str = "", expected_version: int | None = None) -> Pair:
+        """Bring a dropped pair back to its place in the set."""
+        return self._change(id, BulkChange("restore").of, self._sign("restore", author, reason), expected_version)
+
+    def add(self, pair: Pair, *, author: str | None = None, reason: str = "") -> Pair:
+        """Add a pair at the end of the set; undo drops it.
+
+        Raises:
+            PairsError: The pair is not valid, or its id is taken.
+        """
+        with self._database.writing() as db:
+            return log.add(db, [replace(pair, tags=tidy_tags(pair.tags))], self._sign("add", author, reason))[0]
+
+    def duplicate(self, id: str, *, author: str | None = None, reason: str = "") -> Pair:
+        """Add a copy of a pair at the end of the set, under an id of its own; returns the copy."""
+        with self._database.writing() as db:
+            pair = get(db, id)
+            copy = replace(pair, id=_free_id(db, content_id(*pair.content)), dropped=False)
+            return log.add(db, [copy], self._sign("add", author, reason or f"copy of {id}"))[0]
+
+    def preview(self, ids: Iterable[str], change: BulkChange, first: int = 10) -> Preview:
+        """Return how many of these pairs a bulk change would change, and the first of them; nothing is stored."""
+        with self._database.reading() as db:
+            changed = [item.pair.id for item in log.stored(db, ids) if change.of(item.pair) != item.pair]
+        return Preview(len(changed), tuple(changed[:first]))
+
+    def apply(self, ids: Iterable[str], change: BulkChange, *, author: str | None = None, reason: str = "") -> int:
+        """Change many pairs as one action, which one `undo` takes back; returns how many pairs changed.
+
+        Raises:
+            PairsError: An id is unknown, or one of the results is not a valid pair. Nothing changes.
+        """
+        signature = self._sign(change.action, author, reason)
+        with self._database.writing() as db:
+            changes = [made for item in log.stored(db, ids) if (made := _checked(item, change.of(item.pair)))]
+            if changes:
+                log.record(db, changes, signature)
+            return len(changes)
+
+    def undo(self, *, author: str | None = None) -> Edit | None:
+        """Undo this author's latest action not yet undone, of any process.
+
+        The pairs get new versions with their former content; versions and log entries are never removed.
+
+        Returns:
+            The first new log entry, or None if there is nothing to undo.
+
+        Raises:
+            PairsError: Another person has changed one of the pairs since; nothing changes.
+        """
+        return self._step(log.UNDONE, author)
+
+    def redo(self, *, author: str | None = None) -> Edit | None:
+        """Repeat the action that this author has undone last, unless they have changed something since; as `undo`."""
+        return self._step(log.REDONE, author)
+
+    def next_undo(self, *, author: str | None = None) -> list[Edit]:
+        """Return the log entries that `undo` would take back, at most 100 of them; empty if there is nothing to undo."""
+        with self._database.reading() as db:
+            return next_undo(db, author or home.author())
+
+    def next_redo(self, *, author: str | None = None) -> list[Edit]:
+        """Return the log entries that `redo` would repeat, at most 100 of them; empty if there is nothing to redo."""
+        with self._database.reading() as db:
+            return next_redo(db, author or home.author())
+
+    # Inside
+
+    def _sign(self, action: str, author: str | None, reason: str) -> Signature:
+        return Signature(author or home.author(), action, reason)
+
+    def _step(self, action: str, author: str | None) -> Edit | None:
+        with self._database.writing() as db:
+            number = step(db, self._sign(action, author, ""))
+            if number is None:
+                return None
+            return read_entry(db.execute(log.entries().where(schema.entries.c.number == number)).one())
+
+    def _change(self, id: str, change: Callable[[Pair], Pair], signature: Signature, expected_version: int | None) -> Pair:
+        with self._database.writing() as db:
+            (item,) = log.stored(db, [id])
+            if expected_version is not None and item.pair.version != expected_version:
+                base = get(db, id, expected_version) if 0 < expected_version < item.pair.version else item.pair
+                raise PairConflict(change(base), item.pair, replace(base, version=expected_version), _last_author(db, item))
+            made = _checked(item, change(item.pair))
+            if made is None:
+                return item.pair
+            log.record(db, [made], signature)
+            return replace(made.after, version=item.pair.version + 1)
+
+
+def _checked(item: Stored, after: Pair) -> Change | None:
+    """Return a change to store, or None if nothing differs. Raises PairsError if the result is not a valid pair."""
+    if after == item.pair:
+        return None
+    check_pair(after)
+    return Change(item, after)
+
+
+def _last_author(db: Connection, item: Stored) -> str:
+    query = log.entries().where(schema.entries.c.position == item.position).order_by(schema.entries.c.number.desc()).limit(1)
+    row = db.execute(query).first()
+    return read_entry(row).author if row else "nobody"
+
+
+def _free_id(db: Connection, id: str) -> str:
+    """Return an id that no pair has: this one, or with the suffix -2, -3, ..."""
+    number, candidate = 1, id
+    while db.execute(select(schema.pairs.c.id).where(schema.pairs.c.id == escape(candidate))).first():
+        number += 1
+        candidate = f"{id}-{number}"
+    return candidate

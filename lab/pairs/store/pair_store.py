@@ -1,0 +1,64 @@
+"""A set of preference pairs in one database: every change makes a new version, and no version is ever overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from lab.pairs.pair import Pair, PairsError
+from lab.pairs.pair_export import write_pairs
+
+from . import building
+from .annotations import PairAnnotations
+from .database import Database
+
+
+class PairStore(PairAnnotations):
+    """Preference pairs with versions, drops, undo and search; `PairStore.create` makes a new one.
+
+        store = lab.open_pairs("pairs.jsonl")
+        len(store), store[0], store[-5:], store["3f2a90c14be7"]
+        for pair in store: ...
+
+    Length, iteration and numbers cover the pairs that are not dropped, in order; an id also finds a dropped pair. Every
+    method may be called from any thread, and processes may share a store: readers go on while one writes, and every writer takes
+    the lock before it reads what it changes, so no edit is lost. Files are closed when the store is garbage-collected, by `close`,
+    or at the end of a `with` block.
+
+    Args:
+        location: Path of an SQLite file, or the URL of a PostgreSQL database, "postgresql://user@host/database?set=name".
+
+    Raises:
+        PairsError: There is no store of pairs.
+    """
+
+    def __init__(self, location: str | Path) -> None:
+        super().__init__(Database(location))
+
+    @classmethod
+    def create(cls, location: str | Path, pairs: Iterable[Pair], *, name: str, source: str) -> PairStore:
+        """Create a store of these pairs, each as version 1; if there is one at this location, open that one instead.
+
+        The store appears under its name only when it is complete. Pairs are taken one by one, so that memory does not grow. Raises
+        PairsError for invalid pairs, a repeated id, and where the store cannot be written.
+        """
+        database = Database(location)
+        if database.file is None or not database.file.exists():
+            building.create(database, pairs, name, source)
+        return cls(location)
+
+    @property
+    def path(self) -> Path:
+        """File of the store. Raises PairsError for a set in a PostgreSQL database; `location` names both."""
+        if self._database.file is None:
+            raise PairsError(f"{self.name} is stored in a database and has no file; use its location.")
+        return self._database.file
+
+    def export(self, path: str | Path) -> int:
+        """Write the current pairs in TRL's explicit format, as JSON Lines (.jsonl) or Parquet (.parquet); returns their number.
+
+        The file appears complete or not at all. Raises PairsError if it cannot be written.
+        """
+        pairs = self.all()
+        write_pairs(pairs, Path(path))
+        return len(pairs)
