@@ -93,4 +93,4 @@ def test_every_lesson_is_a_notebook_and_explains_terms_of_the_glossary() -> None
     for lesson in LESSONS:
         assert len(list((ROOT / "notebooks").glob(f"{lesson.number:02d}_*.ipynb"))) == 1, lesson.title
     assert lesson_of("eval/rewards/margins") is lesson_of("rewards/margins")
-    assert lesson_of("grad_norm") is None
+    assert lesson_of("pairs_per_second") is None

@@ -48,7 +48,13 @@ LESSONS = (
     ),
     Lesson(5, "From SimPO to AlphaDPO", ("target_margin", "gap", "z")),
     Lesson(6, "SPO: degrees and the degree head", ("loss_align", "loss_degree", "degree", "degree_accuracy", "rank_correlation")),
+    Lesson(
+        7,
+        "Reading curves: name the fault",
+        ("grad_norm", "eval/kl", "eval/oracle_reward", "eval/valid", "eval/completions/mean_length"),
+    ),
     Lesson(9, "An objective of your own"),
+    Lesson(10, "From the tiny model to a real one"),
 )
 """All lessons, in their order."""
 

