@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import streamlit as st
@@ -52,7 +52,14 @@ def grid(fields: Mapping[str, FieldInfo], defaults: Mapping[str, Any], key: str,
     return values
 
 
-def widget(name: str, field: FieldInfo, default: Any, key: str, keep: Literal["page", "session"] = "session") -> Any:
+def widget(
+    name: str,
+    field: FieldInfo,
+    default: Any,
+    key: str,
+    keep: Literal["page", "session"] = "session",
+    on_change: Callable[[], None] | None = None,
+) -> Any:
     """Draw the widget that fits a field's type; return its value.
 
     Args:
@@ -61,9 +68,10 @@ def widget(name: str, field: FieldInfo, default: Any, key: str, keep: Literal["p
         default: Initial value.
         key: Key of the widget.
         keep: How long an entered value is kept while another page is shown.
+        on_change: Callback of the widget.
     """
     label = title(name, field)
-    common: dict[str, Any] = {"key": key, "help": explain(name, field), "persist_state": keep}
+    common: dict[str, Any] = {"key": key, "help": explain(name, field), "persist_state": keep, "on_change": on_change}
     kind, optional = _kind(field)
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
@@ -76,7 +84,8 @@ def widget(name: str, field: FieldInfo, default: Any, key: str, keep: Literal["p
         number = st.number_input(
             label, value=start, step=1, placeholder=word[1] if chosen else "not set", disabled=chosen, **common
         )
-        return word[0] if st.toggle(word[1], value=chosen, key=f"{key}.{word[0]}", persist_state=keep) else number
+        by_word = st.toggle(word[1], value=chosen, key=f"{key}.{word[0]}", persist_state=keep, on_change=on_change)
+        return word[0] if by_word else number
     if kind is int:
         return st.number_input(label, value=default, step=1, placeholder="not set" if optional else None, **common)
     if kind is float:

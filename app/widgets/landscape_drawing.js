@@ -3,17 +3,20 @@
 
 const FONT = "system-ui, sans-serif";
 
-const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-const floats = (text) => new Float32Array(bytes(text).buffer);
-
-// Ratios are kept as log10, rounded so that noise of float32 draws no line where a ratio is 1 everywhere.
-const unpacked = ({log_x1, log_x2, layers, steps, attainable, ...more}) => {
-  const read = {};
-  for (const [name, layer] of Object.entries(layers)) {
-    const values = floats(layer.values);
-    read[name] = {...layer, values: layer.logarithmic ? values.map((v) => Math.round(Math.log10(v) * 1e6) / 1e6) : values};
+// The packet of `arrays_payload`: id, length of the head, head, then the numbers of every layer, both steps and the attainable points.
+const unpacked = (packet) => {
+  const size = new DataView(packet.buffer, packet.byteOffset + 16, 4).getUint32(0, true);
+  const {log_x1, log_x2, layers, ...more} = JSON.parse(new TextDecoder().decode(packet.subarray(20, 20 + size)));
+  const count = log_x1[2] * log_x2[2];
+  let place = 20 + size;
+  const next = (length) => packet.slice(place, (place += length)), floats = () => new Float32Array(next(4 * count).buffer), read = {};
+  for (const layer of layers) {
+    const values = floats();
+    // Ratios are kept as log10, rounded so that noise of float32 draws no line where a ratio is 1 everywhere.
+    if (layer.logarithmic) values.forEach((v, k) => { values[k] = Math.round(Math.log10(v) * 1e6) / 1e6; });
+    read[layer.name] = {...layer, values};
   }
-  const own = {x: log_x1, y: log_x2, layers: read, steps: steps.map(floats), attainable: bytes(attainable), images: {}};
+  const own = {x: log_x1, y: log_x2, layers: read, steps: [floats(), floats()], attainable: next(count), images: {}};
   return {...more, ...own};  // rate, and the smallest step whose direction is known
 };
 
@@ -96,16 +99,17 @@ const image = (field, quantity) => {
   const layer = field.layers[quantity.name], table = shades(quantity.colours);
   const [width, height] = [field.x, field.y].map(([, , count]) => (count - 1) * Math.max(1, Math.round(240 / (count - 1))) + 1);
   const canvas = Object.assign(document.createElement("canvas"), {width, height});
-  const pen = canvas.getContext("2d"), picture = pen.createImageData(width, height);
+  const pen = canvas.getContext("2d"), picture = pen.createImageData(width, height), {data} = picture, {low, high} = layer;
   for (let row = 0; row < height; row++) {
     const y = field.y[1] + (row / (height - 1)) * (field.y[0] - field.y[1]);
     for (let column = 0; column < width; column++) {
       const x = field.x[0] + (column / (width - 1)) * (field.x[1] - field.x[0]);
       const value = interpolated(field, layer.values, x, y);
       if (Number.isNaN(value)) continue;
-      const share = (Math.min(Math.max(value, layer.low), layer.high) - layer.low) / (layer.high - layer.low);
+      const share = (Math.min(Math.max(value, low), high) - low) / (high - low);
       const shade = 3 * Math.round(255 * share), at = 4 * (row * width + column);
-      picture.data.set([table[shade], table[shade + 1], table[shade + 2], 255], at);
+      for (let part = 0; part < 3; part++) data[at + part] = table[shade + part];
+      data[at + 3] = 255;
     }
   }
   pen.putImageData(picture, 0, 0);
@@ -256,9 +260,12 @@ const grid = (pen, {field, frame, toX, toY}, colours, f) => {
   pen.setLineDash([]);
 };
 
-// What does not change while the point moves.
+// What does not change while the point moves; a card that would look the same stays as it is.
 const drawBase = (my, card) => {
   const {colours, f} = my, {frame, width, height} = card, quantity = my.head.quantities.find(({name}) => name === my.quantity);
+  const look = JSON.stringify([quantity, width, height, window.devicePixelRatio, f, colours]);
+  if (card.drawn?.field === card.field && card.drawn.look === look) return;
+  card.drawn = {field: card.field, look};
   const pen = sized(card.base, width, height), picture = image(card.field, quantity);
   pen.font = `${11.5 * f}px ${FONT}`;
   pen.textBaseline = "middle";

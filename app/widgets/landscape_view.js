@@ -174,7 +174,9 @@ const layOut = (my) => {
     card.toY = (value) => top + side - ((value - y[0]) / (y[1] - y[0])) * side;
     card.plane.style.height = `${card.height}px`;
     Object.assign(card.hit.style, {left: `${left}px`, top: `${top}px`, width: `${side}px`, height: `${side}px`});
-    card.pen = sized(card.overlay, card.width, card.height);
+    const size = `${card.width} ${card.height} ${window.devicePixelRatio}`;
+    if (card.size !== size) card.pen = sized(card.overlay, card.width, card.height);
+    card.size = size;
     drawBase(my, card);
   }
   cancelAnimationFrame(my.frame);
@@ -262,7 +264,7 @@ const end = (my) => {
 const arraysOf = (my, id) => {
   if (!my.fields.has(id)) {
     const holder = [...document.querySelectorAll(".lab-arrays")].find(({arrays}) => arrays === id);
-    if (holder) my.fields.set(id, unpacked(holder.read()));
+    if (holder) my.fields.set(id, unpacked(holder.packet));
   }
   return my.fields.get(id);
 };

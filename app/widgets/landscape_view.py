@@ -6,7 +6,6 @@ interpolated there (`landscape_view.js`). The browser reports the point and the 
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -110,8 +109,8 @@ CSS = """
 HOLDER = """
 // Keeps the arrays of one field in the page until they change. The view finds them under their id, and reads them once.
 export default function ({data, parentElement}) {
-  const text = (first, last) => new TextDecoder().decode(data.subarray(first, last));
-  Object.assign(parentElement.querySelector(".lab-arrays"), {arrays: text(7, 23), read: () => JSON.parse(text())});
+  const arrays = new TextDecoder().decode(data.subarray(0, 16));
+  Object.assign(parentElement.querySelector(".lab-arrays"), {arrays, packet: data});
   document.dispatchEvent(new Event("lab-arrays"));
 }
 """
@@ -246,37 +245,33 @@ def _reported(key: str, on_change: Callable[[Point, str], None] | None) -> None:
 
 @lru_cache(16)
 def arrays_payload(arrays: FieldArrays) -> tuple[str, bytes]:
-    """Return an id of the arrays and the bytes that bring them to the browser: JSON with float32 numbers in base64.
+    """Return an id of the arrays and the packet that brings them to the browser.
 
-    Steps are sent instead of next positions, because float32 keeps the digits of small ones.
+    The packet: the id in 16 bytes, the length of the head as uint32, the head as JSON, then float32 [N, M] of every layer in the
+    head's order and of both steps, and uint8 [N, M] of the attainable points; little-endian. Steps are sent instead of next
+    positions, because float32 keeps the digits of small ones.
     """
     here = np.meshgrid(np.asarray(arrays.log_x1, np.float64), np.asarray(arrays.log_x2, np.float64), indexing="ij")
     after = (arrays.next_log_x1, arrays.next_log_x2)
     digits = max(float(np.finfo(values.dtype).eps) for values in (arrays.log_x1, arrays.log_x2, *after))
-    layers = {}
-    for name in QUANTITIES:
-        values = np.asarray(arrays.layers[name], np.float64)
-        colours = colour_range(values, np.asarray(arrays.attainable, bool), name)
-        layers[name] = {
-            "values": _packed(values),
-            "logarithmic": is_logarithmic(name),
-            "low": colours.low,
-            "high": colours.high,
-            "ticks": colours.ticks,
-            "texts": colours.texts,
-        }
-    content = {
+    attainable = np.asarray(arrays.attainable, bool)
+    values = {name: np.asarray(arrays.layers[name], np.float64) for name in QUANTITIES}
+    ranges = {name: colour_range(layer, attainable, name) for name, layer in values.items()}
+    head = {
         "log_x1": [float(arrays.log_x1[0]), float(arrays.log_x1[-1]), len(arrays.log_x1)],
         "log_x2": [float(arrays.log_x2[0]), float(arrays.log_x2[-1]), len(arrays.log_x2)],
-        "layers": layers,
-        "steps": [_packed(end - start) for start, end in zip(here, after)],
+        "layers": [
+            {"name": name, "logarithmic": is_logarithmic(name), "low": c.low, "high": c.high, "ticks": c.ticks, "texts": c.texts}
+            for name, c in ranges.items()
+        ],
         "smallest": 8 * digits * float(np.abs(here).max()),  # below it, rounding decides about a step's direction
-        "attainable": base64.b64encode(np.ascontiguousarray(arrays.attainable, np.uint8).tobytes()).decode(),
         "rate": float(arrays.rate),
     }
-    text = json.dumps(content)
-    name = blake2b(text.encode(), digest_size=8).hexdigest()
-    return name, f'{{"id":"{name}",{text[1:]}'.encode()  # the id lies in bytes 7 to 23, so that it can be read alone
+    text = json.dumps(head).encode()
+    numbers = [*values.values(), *(end - start for start, end in zip(here, after))]
+    content = b"".join([len(text).to_bytes(4, "little"), text, *map(_packed, numbers), attainable.astype(np.uint8).tobytes()])
+    name = blake2b(content, digest_size=8).hexdigest()
+    return name, name.encode() + content
 
 
 def view_payload(titles: Sequence[tuple[str, str]], sent: Placement, *, key: str, large: bool, dark: bool) -> bytes:
@@ -325,6 +320,6 @@ def view_payload(titles: Sequence[tuple[str, str]], sent: Placement, *, key: str
     return json.dumps(head).encode()
 
 
-def _packed(values: np.ndarray) -> str:
+def _packed(values: np.ndarray) -> bytes:
     with np.errstate(over="ignore"):
-        return base64.b64encode(np.ascontiguousarray(values, np.float32).tobytes()).decode()
+        return np.ascontiguousarray(values, "<f4").tobytes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import re
@@ -30,24 +29,30 @@ def test_every_quantity_is_offered() -> None:
     assert QUANTITIES.keys() == FIELD_QUANTITIES.keys()
 
 
+def opened(packet: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return the head of a packet and the numbers behind it."""
+    end = 20 + int.from_bytes(packet[16:20], "little")
+    return json.loads(packet[20:end]), packet[end:]
+
+
 def test_arrays_arrive_as_float32_under_an_id_of_their_content() -> None:
     arrays = plain().arrays
     name, sent = arrays_payload(arrays)
-    read = json.loads(sent)
-    assert (
-        sent[7:23].decode() == read["id"] == name == arrays_payload(plain().arrays)[0] != arrays_payload(plain(shift=0.5).arrays)[0]
-    )
-    for layer, values in arrays.layers.items():
-        flat = np.frombuffer(base64.b64decode(read["layers"][layer]["values"]), np.float32)
-        assert np.array_equal(flat.reshape(values.shape), values), layer
-    assert np.array_equal(np.frombuffer(base64.b64decode(read["attainable"]), np.uint8), arrays.attainable.ravel())
-    for steps, size in zip(read["steps"], (0.1, -0.05)):
-        assert np.frombuffer(base64.b64decode(steps), np.float32) == pytest.approx(size, abs=1e-7)
-    loss = read["layers"]["loss"]
-    assert [loss["low"], loss["high"]] == [1.0, 6.0], "the hatched points do not count"
-    assert not loss["logarithmic"]
-    assert read["layers"]["ratio"]["logarithmic"]
-    assert read["layers"]["ratio"]["low"] == -read["layers"]["ratio"]["high"]
+    assert sent[:16].decode() == name == arrays_payload(plain().arrays)[0] != arrays_payload(plain(shift=0.5).arrays)[0]
+    head, numbers = opened(sent)
+    N = arrays.attainable.size
+    assert len(numbers) == 4 * N * (len(arrays.layers) + 2) + N
+    *layers, first, second = np.frombuffer(numbers, np.float32, N * (len(arrays.layers) + 2)).reshape(-1, N)
+    for layer, values in zip(head["layers"], layers, strict=True):
+        assert np.array_equal(values, arrays.layers[layer["name"]].ravel()), layer["name"]
+    assert first == pytest.approx(0.1, abs=1e-7)
+    assert second == pytest.approx(-0.05, abs=1e-7)
+    assert np.array_equal(np.frombuffer(numbers[-N:], np.uint8), arrays.attainable.ravel())
+    by_name = {layer["name"]: layer for layer in head["layers"]}
+    assert [by_name["loss"]["low"], by_name["loss"]["high"]] == [1.0, 6.0], "the hatched points do not count"
+    assert not by_name["loss"]["logarithmic"]
+    assert by_name["ratio"]["logarithmic"]
+    assert by_name["ratio"]["low"] == -by_name["ratio"]["high"]
 
 
 def test_infinite_and_undefined_values_are_sent() -> None:
@@ -57,8 +62,9 @@ def test_infinite_and_undefined_values_are_sent() -> None:
         values = layers[name].astype(np.float64)
         values[0, 0], values[1, 1], values[2, 2] = np.inf, np.nan, 1e300
         layers[name] = values
-    read = json.loads(arrays_payload(replace(arrays, layers=layers))[1].decode())
-    assert all(math.isfinite(read["layers"][name][side]) for name in layers for side in ("low", "high"))
+    head, _ = opened(arrays_payload(replace(arrays, layers=layers))[1])
+    assert len(head["layers"]) == len(layers)
+    assert all(math.isfinite(layer[side]) for layer in head["layers"] for side in ("low", "high"))
 
 
 @pytest.mark.parametrize("dark", [False, True])

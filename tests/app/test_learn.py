@@ -55,7 +55,10 @@ def open_page(**params: str) -> AppTest:
 
 
 def widget(at: AppTest, kind: str, name: str) -> Any:
-    """The widget of a name in the page's present set of widgets."""
+    """The widget of a name in the page's present set of widgets.
+
+    A change draws the parts of the page that depend on it, and `AppTest` then knows those parts alone; a second `run` draws all.
+    """
     return getattr(at, kind)(key=f"learn.{at.session_state['learn.generation']}.{name}")
 
 
@@ -101,18 +104,45 @@ def test_every_view_opens_from_its_address(view: str) -> None:
 
 def test_a_slider_changes_the_objective_and_the_address() -> None:
     at = open_page()
-    widget(at, "select_slider", "A.dpo.beta").set_value(0.5).run()
+    widget(at, "select_slider", "A.dpo.beta").set_value(0.5).run().run()
     assert not at.exception
     assert json.loads(address(at)["A"]) == {"name": "dpo", "beta": 0.5}
-    widget(at, "selectbox", "A").select("simpo").run()
+    widget(at, "selectbox", "A").select("simpo").run().run()
     assert address(at)["A"] == "simpo"
-    widget(at, "selectbox", "C").select("alpha_dpo").run()
+    widget(at, "selectbox", "C").select("alpha_dpo").run().run()
     assert address(at)["C"] == "alpha_dpo"
     assert any("moving statistics" in message for message in messages(at.caption))
     for slot in "ABC":
-        widget(at, "selectbox", slot).select("").run()
+        widget(at, "selectbox", slot).select("").run().run()
     assert not at.exception
     assert "Choose an objective" in at.info[0].value
+
+
+def test_a_setting_draws_its_own_part_and_the_pictures_alone() -> None:
+    at = open_page(A="sgdpo", B="ipo", rate="2")
+    for kind, name, value in (
+        ("select_slider", "A.sgdpo.beta", 0.2),
+        ("selectbox", "A.sgdpo.pilot", "s"),
+        ("slider", "n_w", 20),
+        ("toggle", "seen", False),
+        ("number_input", "rate", 3.0),
+        ("selectbox", "B", "dpo"),
+    ):
+        before = address(at)
+        widget(at, kind, name).set_value(value).run()
+        assert not at.exception
+        assert not at.title, "the rest of the page is left alone"
+        assert at.latex
+        assert address(at) != before, name
+        at.run()
+        assert at.title
+    assert address(at) == {
+        "A": '{"name":"sgdpo","beta":0.2,"pilot":"s"}',
+        "B": "dpo",
+        "tokens": "20,8",
+        "statistics": "start",
+        "rate": "3",
+    }
 
 
 def test_a_link_brings_the_same_page_back() -> None:
@@ -128,7 +158,7 @@ def test_a_link_brings_the_same_page_back() -> None:
 
 def test_the_page_is_found_as_it_was_left() -> None:
     at = open_page()
-    widget(at, "select_slider", "A.dpo.beta").set_value(0.5).run()
+    widget(at, "select_slider", "A.dpo.beta").set_value(0.5).run().run()
     widget(at, "button", "B.draw").click().run()
     left = address(at)
     at.switch_page("views/new_run/new_run.py").run()
@@ -175,7 +205,7 @@ def test_a_broken_link_is_reported_and_the_page_opens(params: dict[str, str], me
 
 def test_a_users_objective_appears_by_itself(own: type[Objective]) -> None:
     at = open_page()
-    widget(at, "selectbox", "A").select("own").run()
+    widget(at, "selectbox", "A").select("own").run().run()
     assert not at.exception
     assert own.formula in formulas(at)
     assert widget(at, "select_slider", "A.own.low").value == 0.2
@@ -184,11 +214,11 @@ def test_a_users_objective_appears_by_itself(own: type[Objective]) -> None:
 
 def test_an_invalid_combination_is_refused_and_the_last_picture_stays(own: type[Objective]) -> None:
     at = open_page(A="own")
-    widget(at, "select_slider", "A.own.low").set_value(0.9).run()
+    widget(at, "select_slider", "A.own.low").set_value(0.9).run().run()
     assert messages(at.error) == ["low = 0.9 is above high = 0.8; choose a smaller one."]
     assert any("last values that worked" in message for message in messages(at.caption))
     assert address(at)["A"] == "own"
-    widget(at, "select_slider", "A.own.high").set_value(1.0).run()
+    widget(at, "select_slider", "A.own.high").set_value(1.0).run().run()
     assert not at.error
 
 
@@ -196,7 +226,7 @@ def test_an_objective_that_fails_leaves_the_others(own: type[Objective]) -> None
     at = open_page(A="own", B="dpo")
     widget(at, "toggle", "A.own.fails").set_value(True).run()
     assert not at.exception
-    assert messages(at.error) == ["A · own cannot be drawn: KeyError: 'nothing'"]
+    assert messages(at.error) == ["A · own cannot be computed: KeyError: 'nothing'"]
     assert formulas(at)
 
 

@@ -12,11 +12,10 @@ import lab
 from app.state.learn_address import LearnState
 from app.text.plain import plain
 from app.text.run_text import meaning
-from app.views.learn.shown import Shown
+from app.views.learn.shown import Shown, attempt
 from app.widgets.figure import dark, show
 from lab.errors import LabError
 from lab.glossary import entry
-from lab.objectives import Objective
 from lab.plots.landscapes.batch import batch_figure
 from lab.teaching import MOST_PAIRS, PairNumbers, Plane, batch_table, influence, influence_note, pairs_of_run
 
@@ -37,15 +36,14 @@ def draw(shown: Sequence[Shown], state: LearnState, opening: LearnState, prefix:
     batch = _editor(state, opening, prefix)
     tables = {}
     for one in shown:
-        try:
-            tables[one.label] = batch_table(one.objective, batch, seed=state.plane.seed, statistics=state.plane.statistics)
-        except Exception as error:  # a registered objective may be user code, which can raise anything
-            st.error(plain(f"{one.label} cannot be computed for this batch: {error}"))
+        table = attempt(one, batch_table, one.objective, batch, seed=state.plane.seed, statistics=state.plane.statistics)
+        if table is not None:
+            tables[one.label] = table
     if tables:
         _pictures(tables, prefix)
         for one in shown:
             if one.label in tables:
-                _influence(one.label, one.objective, batch, state.plane, prefix)
+                _influence(one, batch, state.plane, prefix)
     return replace(state, plane=replace(state.plane, batch=batch))
 
 
@@ -143,27 +141,30 @@ def _pictures(tables: dict[str, pd.DataFrame], prefix: str) -> None:
 _ORDER = ("target_margin", "z", "gap", "logit", "loss", "weight_chosen", "weight_rejected")
 
 
-def _influence(label: str, objective: Objective, batch: Sequence[PairNumbers], plane: Plane, prefix: str) -> None:
+def _influence(one: Shown, batch: Sequence[PairNumbers], plane: Plane, prefix: str) -> None:
     """Draw how moving one pair changes the margin, loss and weights of every pair."""
-    with st.expander(f"{plain(label)}: one pair moves the others", expanded=False):
+    with st.expander(f"{plain(one.label)}: one pair moves the others", expanded=False):
         first, second, third = st.columns(3)
-        key = f"{prefix}.influence.{label}"
+        key = f"{prefix}.influence.{one.label}"
         row = first.selectbox("Pair", range(1, len(batch) + 1), key=f"{key}.row", persist_state="page")
         side = second.segmented_control(
             "Side", ["chosen", "rejected"], default="chosen", required=True, key=f"{key}.side", persist_state="page"
         )
         change = third.slider("Change (nats)", -10.0, 10.0, 4.0, 0.5, key=f"{key}.change", persist_state="page")
-        st.dataframe(
-            influence(
-                objective,
-                batch,
-                row - 1,
-                "chosen" if side == "chosen" else "rejected",
-                change,
-                seed=plane.seed,
-                statistics=plane.statistics,
-            )
+        table = attempt(
+            one,
+            influence,
+            one.objective,
+            batch,
+            row - 1,
+            "chosen" if side == "chosen" else "rejected",
+            change,
+            seed=plane.seed,
+            statistics=plane.statistics,
         )
-        note = influence_note(objective, plane.statistics)
+        if table is None:
+            return
+        st.dataframe(table)
+        note = influence_note(one.objective, plane.statistics)
         moved = f"Every pair before and after the {side} log-ratio of pair {row} alone moves by {change:g} nats."
         st.caption(plain(note or moved))

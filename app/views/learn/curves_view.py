@@ -8,7 +8,7 @@ from dataclasses import replace
 import streamlit as st
 
 from app.state.learn_address import DIRECTIONS, LearnState
-from app.views.learn.shown import Shown
+from app.views.learn.shown import Shown, attempt
 from app.widgets.figure import dark, show
 from lab.plots.landscapes.slices import cut, slices_figure
 from lab.teaching import along
@@ -34,7 +34,13 @@ def draw(shown: Sequence[Shown], state: LearnState, opening: LearnState, prefix:
             persist_state="page",
         )
     held = {"margin": 0.0, "log_x1": state.point[1], "log_x2": state.point[0]}[direction]
-    slices = [cut(one.label, along(one.objective, state.plane, DIRECTIONS[direction], held)) for one in shown]
+    slices = []
+    for one in shown:
+        data = attempt(one, along, one.objective, state.plane, DIRECTIONS[direction], held)
+        if data is not None:
+            slices.append(cut(one.label, data))
+    if not slices:
+        return replace(state, along=direction)
     for cell, quantity in zip(st.columns(2), ("loss", "push")):
         with cell:
             show(slices_figure(slices, quantity=quantity, relative=relative, dark=dark()), key=f"learn-curves-{quantity}")

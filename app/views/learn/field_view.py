@@ -11,42 +11,48 @@ import torch
 from app.state.learn_address import LearnState
 from app.text.plain import plain
 from app.views.learn import settings
-from app.views.learn.shown import Shown, compute
+from app.views.learn.shown import Shown, attempt
 from app.widgets.figure import dark
 from app.widgets.formula import aligned, draw_formula
 from app.widgets.landscape_view import FieldPicture, show_fields
 from lab.objectives import formula_of, numbers_of
+from lab.teaching import Reading, field_arrays, read_point
 from lab.teaching.plane import COARSE, FINE
 
 
 def draw(shown: Sequence[Shown], state: LearnState, prefix: str) -> LearnState:
     """Draw the view; return the state with the point and the quantity chosen in it."""
+    drawn, pictures = [], []
+    for one in shown:
+        arrays = attempt(one, field_arrays, one.objective, state.plane, rate=state.rate)
+        if arrays is not None:
+            drawn.append(one)
+            pictures.append(FieldPicture(one.label, arrays))
+    if not drawn:
+        return state
     point, quantity = show_fields(
-        [FieldPicture(one.label, one.arrays) for one in shown],
-        point=state.point,
-        quantity=state.quantity,
-        key=f"{prefix}.field",
-        large=state.projector,
-        dark=dark(),
+        pictures, point=state.point, quantity=state.quantity, key=f"{prefix}.field", large=state.projector, dark=dark()
     )
-    if point != state.point:  # what was computed belongs to the point before
-        shown = compute({one.slot: one.objective for one in shown}, replace(state, point=point))
-    for cell, one in zip(st.columns(len(shown)), shown):
+    state = replace(state, point=point, quantity=quantity)
+    for cell, one, picture in zip(st.columns(len(drawn)), drawn, pictures):
         with cell, st.container(border=True):
-            _card(one, state, prefix)
-    return replace(state, point=point, quantity=quantity)
+            _card(one, picture.arrays.rate, state, prefix)
+    return state
 
 
-def _card(one: Shown, state: LearnState, prefix: str) -> None:
+def _card(one: Shown, rate: float, state: LearnState, prefix: str) -> None:
     """Draw an objective's formula, the formula with the numbers of the point, its source and the assumptions of its picture."""
-    objective, reading = one.objective, one.reading
+    objective = one.objective
     st.markdown(f"**{plain(one.label)}**  {plain(objective.title)}")
     draw_formula(objective)
+    reading = attempt(one, read_point, objective, state.plane, state.point, rate=rate)
+    if reading is None:
+        return
     if formula_of(objective) is not None:
         st.caption("At the point, with its numbers:")
         lines = numbers_of(objective, reading.logps, reading.outcome, reading.state, 0)
         st.latex(aligned([line.latex for line in lines]))
-    st.caption(plain(" ".join([f"{objective.source}." if objective.source else "", *_assumed(one, state)]).strip()))
+    st.caption(plain(" ".join([f"{objective.source}." if objective.source else "", *_assumed(one, reading, state)]).strip()))
     if reading.draws:
         with st.container(horizontal=True, vertical_alignment="center"):
             for name, values in reading.draws.items():
@@ -60,7 +66,7 @@ def _card(one: Shown, state: LearnState, prefix: str) -> None:
             )
 
 
-def _assumed(one: Shown, state: LearnState) -> list[str]:
+def _assumed(one: Shown, reading: Reading, state: LearnState) -> list[str]:
     objective, notes = one.objective, []
     if objective.couples(training=False):
         notes.append(
@@ -70,7 +76,7 @@ def _assumed(one: Shown, state: LearnState) -> list[str]:
         notes.append("The pair's weight is taken as 1.")
     if objective.degraded_spec() is not None:
         notes.append("Without degraded answers: the numbers are those of the alignment loss; the view Degrees has the other part.")
-    if one.reading.state:
+    if reading.state:
         when = {"this batch": "after one training step on the small batch", "before the first step": "before the first step"}
         notes.append(f"Its moving statistics are those {when[state.plane.statistics]}.")
     return notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import streamlit as st
@@ -18,7 +18,9 @@ DECADES, FEW_DECADES = 2, 1
 """Decades that a slider reaches above and below the default where the parameter is open upwards: a wide and a narrow slider."""
 
 
-def knobs(kind: type[Objective], start: Mapping[str, Any], key: str, *, wide: bool = False) -> dict[str, Any]:
+def knobs(
+    kind: type[Objective], start: Mapping[str, Any], key: str, on_change: Callable[[], None], *, wide: bool = False
+) -> dict[str, Any]:
     """Draw a slider for every real number and the form's widgets for the rest; return the values by name, nested ones as mappings.
 
     Parameters that the others turn off are left out.
@@ -27,6 +29,7 @@ def knobs(kind: type[Objective], start: Mapping[str, Any], key: str, *, wide: bo
         kind: The objective.
         start: Initial values that are not the defaults.
         key: Prefix of the widgets' keys.
+        on_change: Callback of every widget.
         wide: Let the sliders reach far beyond the recommended ranges.
     """
     defaults = {name: start.get(name, field.default) for name, field in kind.model_fields.items()}
@@ -37,7 +40,7 @@ def knobs(kind: type[Objective], start: Mapping[str, Any], key: str, *, wide: bo
             continue
         here = f"{key}.{name}"
         if is_objective(field):
-            values[name] = _nested(name, field, defaults[name], here, wide)
+            values[name] = _nested(name, field, defaults[name], here, on_change, wide)
         elif field.annotation is float:
             values[name] = st.select_slider(  # type: ignore[call-overload]  # its overloads do not know a format_func
                 title(name, field),
@@ -46,10 +49,11 @@ def knobs(kind: type[Objective], start: Mapping[str, Any], key: str, *, wide: bo
                 format_func=lambda value: f"{value:.4g}",
                 key=here,
                 help=explain(name, field),
+                on_change=on_change,
                 persist_state="page",
             )
         else:
-            values[name] = widget(name, field, defaults[name], here, keep="page")
+            values[name] = widget(name, field, defaults[name], here, keep="page", on_change=on_change)
     return values
 
 
@@ -95,7 +99,7 @@ def _allowed(value: float, limits: Mapping[str, float]) -> bool:
     )
 
 
-def _nested(name: str, field: FieldInfo, default: Any, key: str, wide: bool) -> dict[str, Any]:
+def _nested(name: str, field: FieldInfo, default: Any, key: str, on_change: Callable[[], None], wide: bool) -> dict[str, Any]:
     """Draw widgets for an objective inside another one; return its specification."""
     spec = {"name": default} if isinstance(default, str) else dict(default)
     names = sorted(n for n, kind in OBJECTIVES.items() if not any(is_objective(f) for f in kind.model_fields.values()))
@@ -105,7 +109,8 @@ def _nested(name: str, field: FieldInfo, default: Any, key: str, wide: bool) -> 
         index=names.index(spec["name"]),
         key=f"{key}.name",
         help=explain(name, field),
+        on_change=on_change,
         persist_state="page",
     )
     start = {k: v for k, v in spec.items() if k != "name"} if chosen == spec["name"] else {}
-    return {"name": chosen, **knobs(OBJECTIVES[chosen], start, f"{key}.{chosen}", wide=wide)}
+    return {"name": chosen, **knobs(OBJECTIVES[chosen], start, f"{key}.{chosen}", on_change, wide=wide)}

@@ -9,12 +9,15 @@ import streamlit as st
 from app.state.learn_address import VIEWS, LearnState, read_state, write_state
 from app.text.plain import plain
 from app.views.learn import batch_view, curves_view, degrees_view, field_view, model_steps, pilots_view, settings, story_panel
-from app.views.learn.shown import Shown, compute
+from app.views.learn.shown import Shown
 from app.widgets.figure import dark
 from lab.teaching import cell_source
 
 STATE, OPENING, GENERATION, WRITTEN = "learn.state", "learn.opening", "learn.generation", "learn.written"
 """In the session: the page's state; its state when the widgets were made, the number of their set, and the address last written."""
+
+BODY = "learn.body"
+"""Key of the fragment that holds everything that depends on the settings."""
 
 PROJECTOR = """<style>
 html, :root {font-size: 21px !important;}
@@ -27,27 +30,12 @@ def page() -> None:
     """Draw the whole page."""
     complaints = _open()
     opening: LearnState = st.session_state[OPENING]
-    generation: int = st.session_state[GENERATION]
-    prefix = f"learn.{generation}"
-    state: LearnState = st.session_state[STATE]
+    prefix = f"learn.{st.session_state[GENERATION]}"
     with st.sidebar:
-        objectives = settings.objectives(opening, prefix)
-        plane = settings.plane(opening, state.plane.batch, prefix)
-        rate = settings.rate(opening, prefix)
+        settings.draw(opening, prefix, BODY)
     _heading(opening, prefix)
     for message in complaints:
         st.warning(plain(message))
-    state = replace(
-        st.session_state[STATE],
-        objectives={slot: settings.spec(objective) for slot, objective in objectives.items()},
-        plane=plane,
-        rate=rate,
-        projector=bool(st.session_state.get(f"{prefix}.projector")),
-    )
-    if state.projector:
-        st.html(PROJECTOR)
-    _keep(state)
-    story_panel.draw(state, apply)
     _body(prefix)
 
 
@@ -77,10 +65,11 @@ def _restart(state: LearnState) -> None:
 
 
 def apply(state: LearnState) -> None:
-    """Show another state, from a button's callback."""
+    """Show another state with new widgets, from a widget's callback."""
     _restart(state)
     st.session_state[WRITTEN] = write_state(state)
     st.query_params.from_dict(st.session_state[WRITTEN])
+    st.rerun()  # the whole page, also from inside a fragment
 
 
 def _keep(state: LearnState) -> None:
@@ -104,15 +93,14 @@ def _heading(opening: LearnState, prefix: str) -> None:
                 help="Large type, thick lines and strong contrast.",
                 persist_state="page",
             )
-            with st.popover("Copy", icon=":material/content_copy:", help="This picture in a notebook"):
-                st.caption("A notebook cell that draws this picture with the library:")
-                _cell(st.session_state[STATE])
             st.button(
                 "Reset", icon=":material/restart_alt:", key="learn.reset", help="Begin again with DPO and SGDPO.", on_click=_reset
             )
 
 
-def _cell(state: LearnState) -> None:
+def _copy(state: LearnState) -> None:
+    """Draw the source of a notebook cell with the same picture."""
+    st.caption("A notebook cell that draws this picture with the library:")
     objectives = list(settings.built(state).values())
     if not objectives:
         st.caption("Choose an objective first.")
@@ -124,42 +112,54 @@ def _reset() -> None:
     apply(LearnState(projector=st.session_state[STATE].projector))
 
 
-@st.fragment
+@st.fragment(key=BODY)
 def _body(prefix: str) -> None:
-    """Draw the view; drawn alone when only something inside it changes."""
+    """Draw everything that depends on the settings; drawn without the rest of the page when a setting or a view changes."""
     opening: LearnState = st.session_state[OPENING]
-    view = st.segmented_control(
-        "View",
-        list(VIEWS),
-        default=opening.view,
-        required=True,
-        format_func=lambda name: VIEWS[name],
-        key=f"{prefix}.view",
-        label_visibility="collapsed",
-        persist_state="page",
-    )
-    state = replace(st.session_state[STATE], view=view)
-    if view == "degrees":
-        state = degrees_view.draw(state, opening, prefix)
-    elif not state.objectives:
-        st.info("Choose an objective on the left; its field, formula and numbers appear here.")
-    elif view == "model":
-        model_steps.draw([(f"{slot} · {o.name}", o) for slot, o in settings.built(state).items()], dark=dark())
-    else:
-        state = _of_objectives(view, state, opening, prefix)
+    state = settings.current(st.session_state[STATE], prefix)
+    state = replace(state, projector=bool(st.session_state.get(f"{prefix}.projector")))
+    if state.projector:
+        st.html(PROJECTOR)
+    story = st.container()
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        view = st.segmented_control(
+            "View",
+            list(VIEWS),
+            default=opening.view,
+            required=True,
+            format_func=lambda name: VIEWS[name],
+            key=f"{prefix}.view",
+            label_visibility="collapsed",
+            persist_state="page",
+            width="content",
+        )
+        copy = st.popover("Copy", icon=":material/content_copy:", help="This picture in a notebook")
+    state = replace(state, view=view)
+    st.session_state[STATE] = state
+    state = _view(state, opening, prefix)
+    with story:
+        story_panel.draw(state, apply)  # after the view, which may have moved away from the step
+    with copy:
+        _copy(state)
     _keep(state)
 
 
-def _of_objectives(view: str, state: LearnState, opening: LearnState, prefix: str) -> LearnState:
-    """Draw a view that shows every objective; return the state after it."""
-    shown: list[Shown] = compute(settings.built(state), state)
+def _view(state: LearnState, opening: LearnState, prefix: str) -> LearnState:
+    """Draw the view; return the state after it."""
+    if state.view == "degrees":
+        return degrees_view.draw(state, opening, prefix)
+    shown = [Shown(slot, objective) for slot, objective in settings.built(state).items()]
     if not shown:
+        st.info("Choose an objective on the left; its field, formula and numbers appear here.")
         return state
-    if view == "curves":
+    if state.view == "model":
+        model_steps.draw([(one.label, one.objective) for one in shown], dark=dark())
+        return state
+    if state.view == "curves":
         return curves_view.draw(shown, state, opening, prefix)
-    if view == "batch":
+    if state.view == "batch":
         return batch_view.draw(shown, state, opening, prefix)
-    if view == "pilots":
+    if state.view == "pilots":
         return pilots_view.draw(shown, state, prefix)
     return field_view.draw(shown, state, prefix)
 

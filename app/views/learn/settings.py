@@ -1,8 +1,12 @@
-"""The settings of the Learn page beside its pictures: up to three objectives with their parameters, the plane, the step size."""
+"""The settings of the Learn page beside its pictures: up to three objectives with their parameters, the plane, the step size.
+
+Each part is a fragment of its own: a change draws that part and the pictures anew, not the whole page.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -13,7 +17,7 @@ from app.text.labels import objective_label
 from app.text.plain import plain
 from app.views.learn.knobs import knobs
 from lab.objectives import OBJECTIVES, Objective
-from lab.teaching import PairNumbers, Plane
+from lab.teaching import Plane
 
 REACH, LONG, LOW = 50.0, 64, -8.0
 """Ends of the sliders of the plane, unless a link needs more: nats in either direction, tokens, nats per token."""
@@ -32,16 +36,41 @@ def built(state: LearnState) -> dict[str, Objective]:
     return {slot: build_objective(given) for slot, given in state.objectives.items()}
 
 
-def objectives(opening: LearnState, prefix: str) -> dict[str, Objective]:
-    """Draw the forms of all slots; return the objectives by slot, the last valid one where a form is not valid."""
-    drawn = {slot: _objective(slot, opening.objectives.get(slot), prefix) for slot in SLOTS}
-    return {slot: objective for slot, objective in drawn.items() if objective}
+def draw(opening: LearnState, prefix: str, follow: str) -> None:
+    """Draw all settings; `current` returns what is set in them.
+
+    Args:
+        opening: The state in which the widgets begin.
+        prefix: Prefix of the widgets' keys.
+        follow: Key of the fragment that is drawn after the part in which a setting was changed.
+    """
+    for slot in SLOTS:
+        _part(slot, _objective, follow, slot, opening.objectives.get(slot), prefix)
+    _part("plane", _plane, follow, opening, prefix)
+    _part("rate", _rate, follow, opening, prefix)
 
 
-def _objective(slot: str, given: Spec | None, prefix: str) -> Objective | None:
+def _part(name: str, content: Callable[..., None], follow: str, *given: Any) -> None:
+    key = f"learn.settings.{name}"
+    st.fragment(content, key=key)(*given, lambda: st.rerun([key, follow]))
+
+
+def current(state: LearnState, prefix: str) -> LearnState:
+    """Return the state with what is set beside the pictures; of a part that is not valid, the last values that were."""
+    session = st.session_state
+    built = {slot: session.get(f"{prefix}.{slot}.now") for slot in SLOTS}
+    return replace(
+        state,
+        objectives={slot: spec(objective) for slot, objective in built.items() if objective is not None},
+        plane=replace(session[f"{prefix}.plane.now"], batch=state.plane.batch, seed=session[f"{prefix}.seed"]),
+        rate=session[f"{prefix}.rate.now"],
+    )
+
+
+def _objective(slot: str, given: Spec | None, prefix: str, on_change: Callable[[], None]) -> None:
     names = [*(name for name in FIRST if name in OBJECTIVES), *sorted(set(OBJECTIVES) - {*FIRST})]
     begin = given["name"] if given else ""
-    last = f"{prefix}.{slot}.last"
+    now = f"{prefix}.{slot}.now"
     with st.expander(f"Objective {slot}", expanded=bool(given)):
         name = st.selectbox(
             f"Objective {slot}",
@@ -50,13 +79,16 @@ def _objective(slot: str, given: Spec | None, prefix: str) -> Objective | None:
             format_func=lambda n: objective_label(n) if n else "none",
             key=f"{prefix}.{slot}",
             label_visibility="collapsed",
+            on_change=on_change,
             persist_state="page",
         )
         if not name:
-            return None
+            st.session_state[now] = None
+            return
         start: Mapping[str, Any] = given if given and name == begin else {}
         wide = st.session_state.get(f"{prefix}.{slot}.wide", False)
-        values = knobs(OBJECTIVES[name], {k: v for k, v in start.items() if k != "name"}, f"{prefix}.{slot}.{name}", wide=wide)
+        own = {key: value for key, value in start.items() if key != "name"}
+        values = knobs(OBJECTIVES[name], own, f"{prefix}.{slot}.{name}", on_change, wide=wide)
         st.toggle(
             "All values",
             key=f"{prefix}.{slot}.wide",
@@ -67,31 +99,23 @@ def _objective(slot: str, given: Spec | None, prefix: str) -> Objective | None:
             objective = build_objective({"name": name, **values})
         except ValueError as error:
             st.error(plain(str(error)))
-            before: Objective | None = st.session_state.get(last)
-            if before:
+            if st.session_state.get(now):
                 st.caption("The pictures show the last values that worked.")
-            return before
+            return
         for message in objective.warnings():
             st.warning(plain(message))
-    st.session_state[last] = objective
-    return objective
+    st.session_state[now] = objective
 
 
-def plane(opening: LearnState, batch: tuple[PairNumbers, ...], prefix: str) -> Plane:
-    """Draw what all objectives share; return the plane, the last valid one while the settings are not valid.
-
-    Args:
-        opening: The state in which the widgets begin.
-        batch: The small batch, which has a view of its own.
-        prefix: Prefix of the widgets' keys.
-    """
-    start = opening.plane
-    seed = f"{prefix}.seed"
-    st.session_state.setdefault(seed, start.seed)
-    last = f"{prefix}.plane.last"
+def _plane(opening: LearnState, prefix: str, on_change: Callable[[], None]) -> None:
+    """Draw what all objectives share, except the small batch and the random draws, which are changed in the views."""
+    start, now = opening.plane, f"{prefix}.plane.now"
+    st.session_state.setdefault(f"{prefix}.seed", start.seed)
 
     def slider(label: str, limits: tuple[Any, Any], value: Any, step: float, key: str, help_text: str) -> Any:
-        return st.slider(label, *limits, value, step, "%g", key=f"{prefix}.{key}", help=help_text, persist_state="page")
+        return st.slider(
+            label, *limits, value, step, "%g", key=f"{prefix}.{key}", help=help_text, on_change=on_change, persist_state="page"
+        )
 
     with st.expander("Pair and plane", expanded=False):
         furthest = max(REACH, *(abs(end) for end in (*start.log_x1, *start.log_x2)))
@@ -109,23 +133,20 @@ def plane(opening: LearnState, batch: tuple[PairNumbers, ...], prefix: str) -> P
             key=f"{prefix}.seen",
             help="For objectives with moving statistics, such as α-DPO's mean and std of the gap: their values after one step "
             "on the small batch, or before the first step, when α-DPO's z is 0.",
+            on_change=on_change,
             persist_state="page",
         )
         try:
-            now = Plane(
+            st.session_state[now] = Plane(
                 log_x1=x1,
                 log_x2=x2,
                 tokens=(n_w, n_l),
                 ref=(ref_w, ref_l),
-                batch=batch,
-                seed=st.session_state[seed],
                 statistics="this batch" if seen else "before the first step",
             )
         except ValueError as error:
             st.error(plain(str(error)))
-            return st.session_state.get(last, Plane())
-    st.session_state[last] = now
-    return now
+            st.session_state.setdefault(now, Plane())
 
 
 def draw_again(prefix: str) -> None:
@@ -133,8 +154,8 @@ def draw_again(prefix: str) -> None:
     st.session_state[f"{prefix}.seed"] = (st.session_state.get(f"{prefix}.seed", 0) + 1) % 2**31
 
 
-def rate(opening: LearnState, prefix: str) -> float | None:
-    """Draw the step size of gradient descent; return None for one that fits the field."""
+def _rate(opening: LearnState, prefix: str, on_change: Callable[[], None]) -> None:
+    """Draw the step size of gradient descent; None stands for one that fits the field."""
     with st.expander("Gradient descent", expanded=False):
         fitting = st.toggle(
             "Step size that fits the field",
@@ -142,6 +163,7 @@ def rate(opening: LearnState, prefix: str) -> float | None:
             key=f"{prefix}.fitting",
             help="A step size of each objective's own, with which descent crosses the plane in some tens of steps. "
             "Off: one step size for all, to compare how far they move.",
+            on_change=on_change,
             persist_state="page",
         )
         given = st.number_input(
@@ -153,6 +175,7 @@ def rate(opening: LearnState, prefix: str) -> float | None:
             key=f"{prefix}.rate",
             disabled=fitting,
             help="log X moves by this number times the push.",
+            on_change=on_change,
             persist_state="page",
         )
-    return None if fitting else float(given)
+    st.session_state[f"{prefix}.rate.now"] = None if fitting else float(given)

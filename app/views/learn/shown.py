@@ -1,26 +1,26 @@
-"""The objectives of the Learn page with everything that is computed of them for its pictures."""
+"""An objective of the Learn page, and the message where something of it cannot be computed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 import streamlit as st
 
-from app.state.learn_address import LearnState
 from app.text.plain import plain
 from lab.objectives import Objective
-from lab.teaching import FieldArrays, Reading, field_arrays, read_point
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Shown:
-    """An objective on the page, with its slot, its field over the plane and its numbers at the point."""
+    """An objective on the page and its slot."""
 
     slot: str
     objective: Objective
-    arrays: FieldArrays
-    reading: Reading
 
     @property
     def label(self) -> str:
@@ -28,16 +28,11 @@ class Shown:
         return f"{self.slot} · {self.objective.name}"
 
 
-def compute(objectives: Mapping[str, Objective], state: LearnState) -> list[Shown]:
-    """Compute every objective; draw one sentence for each that cannot be computed."""
-    shown = []
-    for slot, objective in objectives.items():
-        try:
-            arrays = field_arrays(objective, state.plane, rate=state.rate)
-            reading = read_point(objective, state.plane, state.point, rate=arrays.rate)
-        except Exception as error:  # a registered objective may be user code, which can raise anything
-            reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            st.error(plain(f"{slot} · {objective.name} cannot be drawn: {reason}"))
-            continue
-        shown.append(Shown(slot, objective, arrays, reading))
-    return shown
+def attempt(one: Shown, compute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Return what a function computes of an objective; draw one sentence and return None if it fails."""
+    try:
+        return compute(*args, **kwargs)
+    except Exception as error:  # a registered objective may be user code, which can raise anything
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        st.error(plain(f"{one.label} cannot be computed: {reason}"))
+        return None
