@@ -147,7 +147,7 @@ const watched = (element) => {
 };
 
 export default function ({data, parentElement, setTriggerValue}) {
-  const {url, id, name, listens, saves, figure} = JSON.parse(new TextDecoder().decode(data));
+  const {url, id, name, listens, brushes, saves, figure} = JSON.parse(new TextDecoder().decode(data));
   const element = parentElement.querySelector(".lab-figure");
   element.tell = setTriggerValue;
   element.fileName = name;
@@ -168,7 +168,7 @@ export default function ({data, parentElement, setTriggerValue}) {
     if (element._dragging) { setTimeout(draw, 100); return; }  // during a drag on the figure: a redraw would end it
     // The served script registers other kinds of charts than lines only when one is drawn (app/plotly_script.py).
     if (figure.data.some(({type}) => type && type !== "scatter")) { window.plotlyOtherKinds?.(); delete window.plotlyOtherKinds; }
-    const selects = figure.data.some((trace) => trace.type === "scattergl");
+    const selects = brushes || figure.data.some((trace) => trace.type === "scattergl");
     const before = element.layout;
     if (before?.selections?.length && before.uirevision === figure.layout.uirevision) figure.layout.selections = before.selections;
     // Only the first time with a config: Plotly takes one with its own buttons for another one, and begins anew without the zoom.
@@ -184,6 +184,14 @@ export default function ({data, parentElement, setTriggerValue}) {
       element.listening = true;
       element.on("plotly_click", clicked(element));
       element.on("plotly_doubleclick", () => clearTimeout(element.click));
+    }
+    if (brushes && !element.brushing) {
+      element.brushing = true;
+      // A brush over the axes; a double click, or a brush over nothing, takes it back.
+      element.on("plotly_selected", (event) => {
+        if (event?.range) element.tell("brushed", {x: event.range.x ?? null, y: event.range.y ?? null});
+      });
+      element.on("plotly_deselect", () => element.tell("brushed", {x: null, y: null}));
     }
   };
   script(url).then(() => inTurn(draw));
@@ -216,7 +224,13 @@ _mount = st.components.v2.component(
 
 
 def payload(
-    figure: go.Figure | Mapping[str, Any], url: str, name: str = "figure", *, listens: bool = False, saves: bool = False
+    figure: go.Figure | Mapping[str, Any],
+    url: str,
+    name: str = "figure",
+    *,
+    listens: bool = False,
+    brushes: bool = False,
+    saves: bool = False,
 ) -> bytes:
     """Return the bytes that one refresh sends: the figure as JSON, arrays in base64. A constant `uirevision` keeps the zoom.
 
@@ -225,10 +239,12 @@ def payload(
         url: Address of Plotly's script.
         name: Name of the files that are saved of it.
         listens: Send clicks on points as events.
+        brushes: Send selected ranges as events.
         saves: Show a button that requests the data.
     """
     drawn = to_json_plotly(figure.to_plotly_json() if isinstance(figure, go.Figure) else packed(figure))
-    head = {"url": url, "name": name, "listens": listens, "saves": saves, "id": blake2b(drawn.encode(), digest_size=8).hexdigest()}
+    head = {"url": url, "name": name, "listens": listens, "brushes": brushes, "saves": saves}
+    head["id"] = blake2b(drawn.encode(), digest_size=8).hexdigest()
     return f'{json.dumps(head)[:-1]},"figure":{drawn}}}'.encode()
 
 
@@ -254,6 +270,7 @@ def show(
     *,
     name: str = "figure",
     on_click: Callable[[Event], None] | None = None,
+    on_brush: Callable[[Event], None] | None = None,
     on_save: Callable[[str], None] | None = None,
 ) -> None:
     """Draw a figure, or update the one that was drawn under this key. A double click resets the zoom.
@@ -263,16 +280,21 @@ def show(
         key: Key of the widget.
         name: Name of the files that are saved of it.
         on_click: Called with {"x", "y", "trace", "custom"} of a clicked point before the page is drawn again.
+        on_brush: Called with {"x": [low, high], "y": [low, high]} of a brushed range, None for an axis without one.
         on_save: Called with `name` when the save button was clicked.
     """
     data = (
         figure
         if isinstance(figure, bytes)
-        else payload(figure, script_url(), name, listens=on_click is not None, saves=on_save is not None)
+        else payload(
+            figure, script_url(), name, listens=on_click is not None, brushes=on_brush is not None, saves=on_save is not None
+        )
     )
     events: dict[str, Any] = {}
     if on_click is not None:
         events["on_clicked_change"] = lambda: _tell(key, "clicked", on_click)
+    if on_brush is not None:
+        events["on_brushed_change"] = lambda: _tell(key, "brushed", on_brush)
     if on_save is not None:
         events["on_saved_change"] = lambda: _tell(key, "saved", on_save)
     _mount(key=key, data=data, **events)

@@ -23,16 +23,17 @@ Guard = Callable[[Callable[[], Any]], Any]
 
 def show(store: PairStore, pair: Pair, act: Guard) -> None:
     """Draw the opened pair. act: makes a change of the store and shows a refusal on the page."""
-    compare, edit, history = st.tabs(["Compare", "Edit", "History"])
-    with compare:
-        _compare(store, pair)
-    with edit:
-        _edit(store, pair, act)
-    with history:
+    compared, edited, versions = st.tabs(["Compare", "Edit", "History"])
+    with compared:
+        compare(store, pair)
+    with edited:
+        edit_form(store, pair, act)
+    with versions:
         _history(store, pair)
 
 
-def _compare(store: PairStore, pair: Pair) -> None:
+def compare(store: PairStore, pair: Pair) -> None:
+    """Draw prompt and both answers side by side, with what only one of them has marked."""
     st.caption("Prompt")
     st.code(displayable(prompt_text(pair.prompt)), language=None, wrap_lines=True)
     for column, side, html, judgement in zip(
@@ -79,7 +80,8 @@ def label_agreement(pair: Pair) -> str:
     return verdict
 
 
-def _edit(store: PairStore, pair: Pair, act: Guard) -> None:
+def edit_form(store: PairStore, pair: Pair, act: Guard) -> None:
+    """Draw the form that edits a pair. act: makes a change of the store and shows a refusal on the page."""
     texts = texts_of(pair)
     draft: dict[str, str] = st.session_state.get(f"draft.{pair.id}", {})
     if draft:

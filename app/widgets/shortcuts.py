@@ -38,7 +38,22 @@ export default function ({data, parentElement, setTriggerValue}) {
 }
 """
 
+FOCUS = """
+export default function ({data, parentElement}) {
+  if (parentElement.focused === data.turn) return;
+  parentElement.focused = data.turn;
+  const last = Date.now() + 2000;  // the field may be drawn after this script
+  const focus = () => {
+    const field = document.querySelector(`.st-key-${CSS.escape(data.key)} :is(textarea, input)`);
+    if (field) { field.focus(); field.setSelectionRange?.(field.value.length, field.value.length); }
+    else if (Date.now() < last) setTimeout(focus, 30);
+  };
+  focus();
+}
+"""
+
 _mount = st.components.v2.component("lab_keys", html="<span></span>", js=JAVASCRIPT, isolate_styles=False)
+_mount_focus = st.components.v2.component("lab_focus", html="<span></span>", js=FOCUS, isolate_styles=False)
 
 
 LIST = "?"
@@ -74,3 +89,8 @@ def help_button(keys: Mapping[str, Key]) -> None:
         for name, shortcut in keys.items():
             combination = f"Shift + {name}" if len(name) == 1 and name.isalpha() and name.isupper() else name
             st.markdown(f"`{combination}` {shortcut.description}")
+
+
+def focus(key: str, turn: str) -> None:
+    """Put the keyboard's focus into the field of a container or widget with this key; again only for another `turn`."""
+    _mount_focus(key="lab-focus", data={"key": key, "turn": turn})

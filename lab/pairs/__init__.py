@@ -9,6 +9,7 @@ from .pair_export import row_of, write_pairs
 from .pair_import import pair_of, pairs_from_rows, read_pairs
 from .query import SORTS, NumberRange, PairQuery
 from .rake import Phrase, key_phrases
+from .remedies import apply_remedy
 from .store import KEEP, BulkChange, Edit, PairConflict, PairStore, Preview
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Preview",
     "Prompt",
     "answer_text",
+    "apply_remedy",
     "check",
     "content_hash",
     "degrade",

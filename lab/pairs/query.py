@@ -29,6 +29,7 @@ class PairQuery:
         text: Text, in any case, in a prompt or an answer.
         state: "current" (not dropped), "edited", "dropped" or "all".
         tags: The pair has every one of these tags.
+        without_tags: The pair has none of these tags.
         finding: Name of a check that found something in the pair; "any" for every check.
         numbers: Ranges of numbers, all of which hold: those of SORTS except "position" and "recent", and every name of
             `PairStore.number_names` (terms of runs such as "first/rewards/margins").
@@ -39,6 +40,7 @@ class PairQuery:
     text: str = ""
     state: State = "current"
     tags: tuple[str, ...] = ()
+    without_tags: tuple[str, ...] = ()
     finding: str | None = None
     numbers: tuple[NumberRange, ...] = ()
     sort: str = "position"

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from lab.objectives import with_credit
-from lab.pairs import Pair
+from lab.pairs import Pair, Prompt
+from lab.policy import sample_answers
 from lab.progress import StageProgress
 from lab.training.data.encoded_pairs import EncodedPair
 from lab.training.data.random_streams import Purpose, drawn_with_share, generator
@@ -44,6 +45,29 @@ class Examined(OpenModel):
 
     Safe to use from several threads; calls are executed one after the other.
     """
+
+    def answers(
+        self, prompt: Prompt, *, count: int = 2, temperature: float = 1.0, max_new_tokens: int = 128, seed: int = 0
+    ) -> list[str]:
+        """Sample answers of the policy to one prompt, as the run's evaluation samples them (see `lab.policy.sample`).
+
+        Args:
+            prompt: Text or conversation.
+            count: How many answers.
+            temperature: 0 for greedy decoding.
+            max_new_tokens: Token limit of an answer.
+            seed: The same seed gives the same answers.
+        """
+        with self.lock:
+            return sample_answers(
+                self.policy,
+                [prompt],
+                per_prompt=count,
+                temperature=temperature,
+                max_new_tokens=max_new_tokens,
+                seed=seed,
+                max_length=self.config.max_length,
+            )[0]
 
     def score(self, pairs: Sequence[Pair], *, as_batch_of: int | None = None, progress: StageProgress | None = None) -> Scored:
         """Compute token log-probs of policy and reference, every term, and the credit of every token.

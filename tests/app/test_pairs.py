@@ -18,11 +18,14 @@ from streamlit.testing.v1 import AppTest
 import lab
 import lab.world
 from app.state import pair_sets
+from app.text.numbers_of_pairs import number_heading, number_label
 from app.text.plain import plain
+from app.views.pairs.exporting import exported
 from app.widgets import pair_view
 from app.widgets.difference import STYLE, answers_html
 from lab import home
 from lab.pairs import PairStore, open_pairs
+from lab.pairs.checks import Finding
 
 PAGE = Path(__file__).parents[2] / "app" / "views" / "pairs" / "pairs.py"
 NASTY = "# <b>x</b> $x$ ![](http://x.invalid/p.png) :red[y] <script>alert(1)</script>"
@@ -40,7 +43,9 @@ def open_page(store: PairStore, pair: str | None = None, **query: str) -> AppTes
         at.query_params["pair"] = pair
     for key, value in query.items():
         at.query_params[key] = value
-    return at.run()
+    at.run()
+    assert not at.exception
+    return at
 
 
 def press(at: AppTest, label: str) -> AppTest:
@@ -64,6 +69,18 @@ def query(at: AppTest, name: str) -> str | None:
     return value[0] if isinstance(value, list) else value
 
 
+def listed(at: AppTest) -> dict[str, Any]:
+    """Return what the browser receives of the list."""
+    (drawn,) = [element.proto for element in at.get("bidi_component") if element.proto.component_name == "lab_pairs"]
+    return json.loads(drawn.bytes)
+
+
+def column(at: AppTest, title: str) -> list[str]:
+    page = listed(at)
+    number = [column["title"] for column in page["columns"]].index(title)
+    return [row["cells"][number]["text"] for row in page["rows"]]
+
+
 def errors(at: AppTest) -> list[str]:
     return [e.value.replace("\\", "") for e in at.error]
 
@@ -72,15 +89,15 @@ def test_a_page_holds_25_pairs_and_says_how_many_there_are() -> None:
     store = make_store()
     at = open_page(store)
     assert not at.exception
-    assert len(at.dataframe[0].value) == 25
+    assert len(listed(at)["rows"]) == 25
     assert [t.value for t in at.text] == ["60 pairs"]
     at.pagination[0].set_value(3).run()
-    assert list(at.dataframe[0].value["Rejected"]) == [f"bad answer {i}" for i in range(50, 60)]
+    assert column(at, "Rejected") == [f"bad answer {i}" for i in range(50, 60)]
     assert query(at, "sheet") == "3"
     again = open_page(store, sheet="3")
-    assert len(again.dataframe[0].value) == 10
-    assert len(open_page(store, sheet="99").dataframe[0].value) == 10
-    assert len(open_page(store, sheet="-1").dataframe[0].value) == 25
+    assert len(listed(again)["rows"]) == 10
+    assert len(listed(open_page(store, sheet="99"))["rows"]) == 10
+    assert len(listed(open_page(store, sheet="-1"))["rows"]) == 25
 
 
 def test_search_and_filters_say_how_many_match() -> None:
@@ -89,13 +106,15 @@ def test_search_and_filters_say_how_many_match() -> None:
     store.edit(store.ids()[3], chosen="edited")
     at = open_page(store, sheet="2")
     at.text_input(key="search").input("BAD ANSWER 5").run()
-    assert [t.value for t in at.text] == ["11 pairs with this text, of 59"]
+    assert [t.value for t in at.text] == ["11 pairs that match, of 59"]
     assert query(at, "sheet") is None
+    assert [row["cells"][3]["hits"] for row in listed(at)["rows"]] == [[[0, 12]]] * 11
     at.text_input(key="search").input("").run()
     at.segmented_control(key="show").select("Dropped").run()
     assert [t.value for t in at.text] == ["1 dropped pair"]
     at.segmented_control(key="show").select("Edited").run()
-    assert list(at.dataframe[0].value["Chosen"]) == ["edited"]
+    assert column(at, "Chosen") == ["edited"]
+    assert column(at, "State") == ["v2"]
 
 
 def test_the_address_opens_a_pair_and_nothing_of_it_is_markup() -> None:
@@ -139,7 +158,8 @@ def test_swap_drop_undo_and_redo() -> None:
     id = store.ids()[3]
     at = press(open_page(store, id), "Swap")
     assert store.get(id).chosen == "bad answer 3"
-    assert any(f"Undo takes back the swap of pair {id}" in c.value for c in at.caption)
+    undo = next(button for button in at.button if button.label == "Undo")
+    assert f"Take back: the swap of pair {id}" in undo.help
     press(at, "Drop")
     assert len(store) == 59
     assert "Restore" in labels(at)
@@ -199,14 +219,14 @@ def test_a_change_made_elsewhere_is_not_overwritten_and_the_text_not_lost() -> N
 def test_next_and_previous_walk_through_the_pages() -> None:
     store = make_store()
     ids = store.ids()
-    at = press(open_page(store, ids[24]), "Next pair")
+    at = press(open_page(store, ids[24]), "Next")
     assert (query(at, "pair"), query(at, "sheet")) == (ids[25], "2")
-    press(at, "Previous pair")
+    press(at, "Previous")
     assert (query(at, "pair"), query(at, "sheet")) == (ids[24], "1")
-    at = press(press(at, "Drop"), "Next pair")  # the place of the dropped one was taken by the next
+    at = press(press(at, "Drop"), "Next")  # the place of the dropped one was taken by the next
     assert query(at, "pair") == ids[25]
     at = open_page(store, ids[59], sheet="3")
-    assert next(b for b in at.button if b.label == "Next pair").disabled
+    assert next(b for b in at.button if b.label == "Next").disabled
 
 
 def test_conversations_are_edited_turn_by_turn() -> None:
@@ -269,7 +289,7 @@ def test_another_set_is_opened_from_its_first_page() -> None:
 def test_export_holds_the_edits() -> None:
     store = make_store(3)
     store.edit(store.ids()[0], chosen="edited")
-    rows = [json.loads(line) for line in pair_sets.exported(store).splitlines()]
+    rows = [json.loads(line) for line in exported(store.all(), "jsonl").splitlines()]
     assert rows[0]["chosen"] == "edited"
     assert len(rows) == 3
 
@@ -280,9 +300,8 @@ def test_ten_thousand_pairs_stay_responsive() -> None:
     started = time.perf_counter()
     at.run()
     assert time.perf_counter() - started < 1.0
-    assert len(at.dataframe[0].value) == 25
-    sent = sum(len(str(element.proto)) for element in at.dataframe)
-    assert sent < 100_000
+    assert len(listed(at)["rows"]) == 25
+    assert len(json.dumps(listed(at))) < 100_000
 
 
 @pytest.fixture
@@ -334,7 +353,7 @@ def test_a_world_that_cannot_be_built_is_said_and_can_be_tried_again(monkeypatch
     monkeypatch.setattr(lab.world, "ensure", working)
     press(at, "Try again")
     wait_for_world()
-    assert len(at.run().dataframe) == 1
+    assert len(listed(at.run())["rows"]) == 25
 
 
 def test_while_the_world_is_built_the_page_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,11 +370,111 @@ def test_while_the_world_is_built_the_page_says_how_far_it_is(monkeypatch: pytes
     at = AppTest.from_file(PAGE, default_timeout=60).run()
     try:
         assert not at.exception
-        assert not at.dataframe
+        assert not at.get("bidi_component")
         (bar,) = at.get("progress")
         assert (bar.proto.value, bar.proto.text) == (40, "tuning the \\*model\\*")
     finally:
         let_go.set()
+
+
+def ticked(at: AppTest, store: PairStore, ids: list[str]) -> AppTest:
+    at.session_state["pairs.ticked"] = {str(store.path): ids}
+    return at.run()
+
+
+def test_ticked_pairs_are_changed_together_after_a_preview_and_one_undo_takes_it_back() -> None:
+    store = make_store(30)
+    ids = store.ids()[:27]
+    at = ticked(open_page(store), store, ids)
+    assert "27 ticked" in [t.value for t in at.text]
+    press(at, "Change ...")
+    assert "27 of 27 pairs change." in [t.value for t in at.text]
+    assert len(at.dataframe[0].value) == 8
+    press(at, "Drop 27 pairs")
+    assert len(store) == 3
+    at = press(open_page(store), "Undo")
+    assert len(store) == 30
+    assert next(button for button in at.button if button.label == "Undo").disabled
+
+
+def test_all_pairs_of_the_list_are_ticked_on_every_page() -> None:
+    store = make_store(60)
+    at = open_page(store)
+    at.text_input(key="search").input("bad answer 1").run()
+    at = ticked(at, store, [store.ids()[1]])
+    press(at, "Tick all 11")
+    assert at.session_state["pairs.ticked"][str(store.path)] == store.find("bad answer 1")
+    press(at, "Untick")
+    assert listed(at)["ticked"] == []
+
+
+def test_the_list_is_sorted_and_filtered_by_terms_of_a_run() -> None:
+    store = make_store(60)
+    ids = store.ids()
+    store.put_numbers("first/margin", {id: (-1) ** i * float(i) for i, id in enumerate(ids)})
+    at = open_page(store, sort="first/margin", range="first/margin::0")
+    assert [row["id"] for row in listed(at)["rows"]] == ids[59::-2][:25]
+    assert column(at, number_heading("first/margin"))[:2] == ["-59", "-57"]
+    assert [t.value for t in at.text] == ["31 pairs that match, of 60"]
+    press(at, f"{number_label('first/margin')} up to 0")
+    assert [t.value for t in at.text] == ["60 pairs"]
+    assert not open_page(store, sort="unknown", range="nonsense").exception
+
+
+def test_findings_are_filtered_and_their_remedy_is_one_press() -> None:
+    store = make_store(30)
+    ids = store.ids()
+    store.put_findings([Finding(ids[3], "refusal_chosen", f"The chosen {NASTY} answer refuses.", remedy="swap")])
+    at = open_page(store, ids[3], finding="refusal_chosen")
+    assert [row["id"] for row in listed(at)["rows"]] == [ids[3]]
+    assert any(w.value == plain(f"The chosen {NASTY} answer refuses.") for w in at.warning)
+    press(at, "Swap the answers")
+    assert store.get(ids[3]).chosen == "bad answer 3"
+    assert store.log()[-1].reason == "check refusal_chosen"
+
+
+def review(store: PairStore, **query: str) -> AppTest:
+    at = open_page(store, view="review", **query)
+    assert not at.exception
+    return at
+
+
+def test_a_review_goes_through_the_pairs_with_one_key_each() -> None:
+    store = make_store(5)
+    ids = store.ids()
+    at = review(store)
+    press(at, "Better `b`")
+    press(at, "Worse `w`")
+    press(at, "Drop `d`")
+    assert store.get(ids[0]).tags == ("reviewed",)
+    assert (store.get(ids[1]).chosen, store.get(ids[1]).tags) == ("bad answer 1", ("reviewed",))
+    assert store.get(ids[2]).dropped
+    (bar,) = at.get("progress")
+    assert bar.proto.text.startswith("3 of 5 judged, about ")
+    press(at, "Undo `u`")
+    assert not store.get(ids[2]).dropped
+    press(at, "Next `n`")
+    press(at, "Next `n`")
+    press(at, "Next `n`")
+    assert any("End of the queue: 2 judged, 3 passed over" in element.value for element in at.success)
+    again = review(store, unreviewed="yes")
+    (bar,) = again.get("progress")
+    assert bar.proto.text == "0 of 3 judged"
+
+
+def test_a_review_that_meets_a_change_made_elsewhere_does_not_overwrite_it() -> None:
+    store = make_store(3)
+    at = review(store)
+    store.edit(store.ids()[0], chosen="changed elsewhere")
+    press(at, "Worse `w`")
+    assert "changed elsewhere" in errors(at)[0]
+    assert store.get(store.ids()[0]).chosen == "changed elsewhere"
+    (bar,) = at.get("progress")
+    assert bar.proto.text == "0 of 3 judged"
+
+
+def test_a_review_of_nothing_says_what_to_do() -> None:
+    assert any("nothing to review" in element.value for element in review(make_store(3), show="Dropped").info)
 
 
 @given(some.text())

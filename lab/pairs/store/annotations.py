@@ -63,13 +63,16 @@ class PairAnnotations(PairEditor):
             return sorted(unescape(name) for name in db.execute(select(names.c.name)).scalars())
 
     def numbers(self, ids: Iterable[str]) -> dict[str, dict[str, float]]:
-        """Return the numbers of some pairs: {id: {name: number}}; unknown ids have none."""
+        """Return the numbers of some pairs that a set can be sorted by: {id: {name: number}}; unknown ids have none."""
         result: dict[str, dict[str, float]] = {id: {} for id in ids}
         with self._database.reading() as db:
             named = {row[0]: row[1] for row in db.execute(select(names.c.number, names.c.name))}
             for chunk in chunks(result):
-                at = select(p.c.position, p.c.id).where(p.c.id.in_([escape(id) for id in chunk]))
-                places = {row[0]: row[1] for row in db.execute(at)}
+                own = [p.c[name] for name in schema.SORTED]
+                places = {}
+                for position, id, *values in db.execute(select(p.c.position, p.c.id, *own).where(p.c.id.in_(map(escape, chunk)))):
+                    places[position] = id
+                    result[unescape(id)] |= {name: value for name, value in zip(schema.SORTED, values) if value is not None}
                 here = select(n.c.position, n.c.name, n.c.value).where(n.c.name.in_(named), n.c.position.in_(places))
                 for position, number, value in db.execute(here):
                     result[unescape(places[position])][unescape(named[number])] = value

@@ -41,13 +41,14 @@ def name_number(db: Connection, name: str) -> int:
 
 def is_plain(query: PairQuery) -> bool:
     """Return whether a query filters by state only, so that an index gives any page at once."""
-    return not (query.text or query.tags or query.finding or query.numbers)
+    return not (query.text or query.tags or query.without_tags or query.finding or query.numbers)
 
 
 def condition(db: Connection, query: PairQuery) -> ColumnElement[bool]:
     """Return the condition of a query on rows of `pairs`."""
     parts = [state_condition(p.c, query.state)]
-    parts += [p.c.position.in_(select(schema.tags.c.position).where(schema.tags.c.tag == escape(tag))) for tag in query.tags]
+    parts += [p.c.position.in_(_tagged(tag)) for tag in query.tags]
+    parts += [p.c.position.not_in(_tagged(tag)) for tag in query.without_tags]
     parts += [_in_range(db, limits) for limits in query.numbers]
     if query.finding:
         f = schema.findings
@@ -58,6 +59,10 @@ def condition(db: Connection, query: PairQuery) -> ColumnElement[bool]:
     if query.text:
         parts.append(contains(query.text, db.dialect.name == "sqlite"))
     return and_(*parts)
+
+
+def _tagged(tag: str) -> Select[tuple[int]]:
+    return select(schema.tags.c.position).where(schema.tags.c.tag == escape(tag))
 
 
 def _in_range(db: Connection, limits: NumberRange) -> ColumnElement[bool]:

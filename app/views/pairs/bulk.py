@@ -1,0 +1,93 @@
+"""Changes of many pairs at once: chosen, looked at beforehand, made in one step and taken back by one Undo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from app.state.access import may_edit
+from app.state.author import author
+from app.text.excerpt import one_line
+from app.views.pairs.acting import act
+from app.views.pairs.listing import Listed, count_words, tick, ticked
+from app.views.pairs.opened import DEGREES
+from lab.pairs import BulkChange, Pair, PairStore
+
+ACTIONS = ("Drop", "Restore", "Swap", "Add tag", "Remove tag", "Set weight", "Set degree")
+SHOWN = 8
+"""Pairs of the preview."""
+
+
+def selection_bar(store: PairStore, listed: Listed) -> None:
+    """Draw how many pairs are listed and ticked, and what can be done with the ticked ones."""
+    ids = ticked(store)
+    st.text(count_words(listed.total, len(store), listed.query), width="content")
+    if ids:
+        st.text(f"{len(ids):,} ticked", width="content")
+        if st.button("Change ...", icon=":material/checklist:", disabled=not may_edit(), type="primary"):
+            _dialog(store, ids)
+        st.button("Untick", on_click=tick, args=(store, []))
+    if ids and len(ids) < listed.total:
+        st.button(
+            f"Tick all {listed.total:,}", on_click=_tick_all, args=(store, listed), help="Every pair of the list, on all pages."
+        )
+    st.space("stretch")
+
+
+def _tick_all(store: PairStore, listed: Listed) -> None:
+    tick(store, store.matching(listed.query))
+
+
+@st.dialog("Change the ticked pairs", width="large")
+def _dialog(store: PairStore, ids: Sequence[str]) -> None:
+    action = st.segmented_control("What", ACTIONS, default="Drop", required=True, key="bulk.action") or "Drop"
+    change = _change(store, action)
+    reason = st.text_input("Reason (kept in the history)", key="bulk.reason", max_chars=200)
+    if change is None:
+        return
+    preview = store.preview(ids, change, SHOWN)
+    st.text(f"{preview.count:,} of {len(ids):,} pairs change.")
+    if preview.ids:
+        pairs = [store.get(id) for id in preview.ids]
+        lines = [{"Pair": pair.id, "Before": _line(pair), "After": _line(change.of(pair))} for pair in pairs]
+        st.dataframe(pd.DataFrame(lines), hide_index=True)
+        if preview.count > len(lines):
+            st.caption(f"The first {len(lines)} of them.")
+    label, done = f"{action} {preview.count:,} pairs", f"{action}: {preview.count:,} pairs. One Undo takes it back."
+    pressed = st.button(
+        label,
+        type="primary",
+        disabled=not preview.count,
+        on_click=_apply,
+        args=(store, ids, change, reason, done),
+        key="bulk.apply",
+    )
+    if pressed:
+        st.rerun()
+
+
+def _apply(store: PairStore, ids: Sequence[str], change: BulkChange, reason: str, done: str) -> None:
+    if act(lambda: store.apply(ids, change, author=author(), reason=reason), done) is not None:
+        tick(store, [])
+
+
+def _change(store: PairStore, action: str) -> BulkChange | None:
+    """Draw the fields that an action needs; return the change, or None while something is missing."""
+    if action in ("Add tag", "Remove tag"):
+        known = list(store.tags())
+        tag = st.selectbox("Tag", known, index=None, accept_new_options=action == "Add tag", placeholder="Choose or type a tag")
+        return BulkChange("tag" if action == "Add tag" else "untag", tag) if tag else None
+    if action == "Set weight":
+        return BulkChange("weight", st.number_input("Weight", 0.0, 100.0, 1.0, 0.5))
+    if action == "Set degree":
+        return BulkChange("degree", DEGREES[st.selectbox("Degree", list(DEGREES), index=2) or "none"])
+    return {"Drop": BulkChange("drop"), "Restore": BulkChange("restore"), "Swap": BulkChange("swap")}[action]
+
+
+def _line(pair: Pair) -> str:
+    state = "dropped: " if pair.dropped else ""
+    labels = "".join(f" #{tag}" for tag in pair.tags) + (f" weight {pair.weight:g}" if pair.weight != 1 else "")
+    degree = "" if pair.degree is None else f" degree {pair.degree:.2f}"
+    return f"{state}{one_line(pair.chosen[:80])} > {one_line(pair.rejected[:80])}{labels}{degree}"

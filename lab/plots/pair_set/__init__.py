@@ -1,0 +1,5 @@
+"""Figures of a pair set: numbers of its pairs, without a run's time axis."""
+
+from .histogram import histogram
+
+__all__ = ["histogram"]
