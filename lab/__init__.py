@@ -20,8 +20,9 @@ warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm without
 warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # about its own use of torch
 
 if TYPE_CHECKING:
-    from lab.api import preflight, token_logps, train
+    from lab.api import preflight, suspects, token_logps, train
     from lab.comparison import compare
+    from lab.evidence import evidence_of
     from lab.export import export_run
     from lab.notebook import watch
     from lab.objectives import OBJECTIVES, Objective, Outcome, PairLogps, make_objective, parameter, register
@@ -49,6 +50,7 @@ __all__ = [
     "RunError",
     "TrainConfig",
     "compare",
+    "evidence_of",
     "examine",
     "export_run",
     "make_objective",
@@ -59,6 +61,7 @@ __all__ = [
     "queue",
     "register",
     "runs",
+    "suspects",
     "token_logps",
     "train",
     "train_twin",
@@ -67,8 +70,9 @@ __all__ = [
 ]
 
 _SOURCES = {
-    "lab.api": ("preflight", "token_logps", "train"),
+    "lab.api": ("preflight", "suspects", "token_logps", "train"),
     "lab.comparison": ("compare",),
+    "lab.evidence": ("evidence_of",),
     "lab.export": ("export_run",),
     "lab.objectives": ("OBJECTIVES", "Objective", "Outcome", "PairLogps", "make_objective", "parameter", "register"),
     "lab.opening": ("open_pairs",),

@@ -1,4 +1,4 @@
-"""The library's entry points: train, preflight and token_logps."""
+"""The library's entry points: train, preflight, suspects and token_logps."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from lab.training.setup.executor_choice import Executor
 from lab.training.setup.requirements import check_requirements
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from lab.objectives import PairLogps
     from lab.training.loop import OnStep
 
@@ -212,6 +214,55 @@ def token_logps(
         policy.use_plain_rows()  # the caller's model is left unchanged
         model.train(was_training)
     return concatenate(parts)
+
+
+def suspects(
+    pairs: Any = WORLD,
+    model: str | Path = WORLD,
+    *,
+    folds: int = 3,
+    repeats: int = 1,
+    epochs: float = 1.0,
+    progress: StageProgress | None = None,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Find pairs whose label is probably flipped, by short DPO runs with held-out folds.
+
+    Trains `folds` times `repeats` times from the same model, in this thread. The embedded world's 3,000 pairs take about two
+    minutes on two cores with 3 folds. More folds and repeats find more.
+
+    Args:
+        pairs: Anything that `lab.open_pairs` accepts, or a list of Pairs.
+        model: "world", a folder or a hub id.
+        folds: Runs per repeat; each is trained on all folds but one.
+        repeats: Times the folds are drawn anew.
+        epochs: Passes of each run through its pairs.
+        progress: Called as progress(stage, share done); may raise to stop.
+        settings: Fields of `TrainConfig`, for example lora_rank and device; by default batch_size=16 and learning_rate=1e-3 for the
+            world's model, 2e-4 for others.
+
+    Returns:
+        One row per pair, the most suspicious first; see `lab.evidence.find_suspects`.
+
+    Raises:
+        ConfigError: For settings that are not possible.
+        PairsError: If the pairs cannot be read, or are too few.
+        ModelError: If the model cannot be loaded.
+    """
+    from lab.evidence import find_suspects, steps_for
+
+    chosen = list(pairs) if isinstance(pairs, (list, tuple)) and all(isinstance(pair, Pair) for pair in pairs) else None
+    stored = open_pairs(pairs, progress=progress).all() if chosen is None else chosen
+    config = parse("dpo", "", model, {"batch_size": 16, "learning_rate": 1e-3 if str(model) == WORLD else 2e-4} | settings)
+    if "steps" not in settings:
+        config = config.model_copy(update={"steps": steps_for(len(stored), max(folds, 2), config.batch_size, epochs)})
+    check_configured_model(config)
+    folder = config.model
+    if folder == WORLD:
+        from lab.world import ensure
+
+        folder = str(ensure(cache=home.cache(), progress=progress).model_dir)
+    return find_suspects(stored, config, model=folder, cache=home.cache(), folds=folds, repeats=repeats, progress=progress)
 
 
 def _as_pairs(pairs: Sequence[Any]) -> list[Pair]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from lab.pairs import Finding, Pair, PairStore
 
 
@@ -22,6 +25,10 @@ def add(commands: Any) -> None:
     )
     p.add_argument("--check", action="store_true", help="list problems in the data, by check")
     p.add_argument("--held-out", metavar="SOURCE", help="with --check: pairs that must not be trained on")
+    p.add_argument("--suspects", action="store_true", help="find labels that are probably flipped, by short runs")
+    p.add_argument("--model", default="world", help="with --suspects: model to train (default: world)")
+    p.add_argument("--folds", type=int, default=3, metavar="N", help="with --suspects: runs, each without one part (default: 3)")
+    p.add_argument("--repeats", type=int, default=1, metavar="N", help="with --suspects: times all folds are trained (default: 1)")
     p.add_argument("--findings", type=Path, metavar="FILE", help="write what --check or --suspects finds, as .jsonl or .csv")
     p.add_argument("--json", action="store_true", help="print what --check or --suspects finds as JSON")
     p.add_argument("--export", type=Path, metavar="FILE", help="write the pairs, with their edits, as JSONL or Parquet")
@@ -37,8 +44,8 @@ def run(options: argparse.Namespace) -> int:
     if options.export:
         print(f"{store.export(options.export)} pairs written to {options.export}")
         return 0
-    if options.check:
-        return _check(options, store)
+    if options.check or options.suspects:
+        return _report(options, store)
     page, total = store.page(PairQuery(text=options.search), limit=options.limit)
     print(f"{store.name}: {len(store)} pairs, version {store.version}, {total} match; stored in {store.location}")
     for pair in page:
@@ -46,36 +53,57 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check(options: argparse.Namespace, store: PairStore) -> int:
+def _report(options: argparse.Namespace, store: PairStore) -> int:
+    """Print what the checks and the short runs find, as text by check or as JSON, and write it to the file that is asked for."""
     from lab.opening import open_pairs
-    from lab.pairs import findings
+    from lab.pairs import findings, write_findings
 
     pairs = store.all()
-    found = findings(pairs, open_pairs(options.held_out).all() if options.held_out else ())
-    _report(options, found, store.name, pairs)
-    return 0
+    found: list[Finding] = []
+    if options.check:
+        found += findings(pairs, open_pairs(options.held_out).all() if options.held_out else ())
+    if options.suspects:
+        from lab.evidence import flip_findings
 
-
-def _report(options: argparse.Namespace, found: list[Finding], name: str, pairs: list[Pair]) -> None:
-    """Print findings, as text by check or as JSON, and write them to the file that is asked for."""
-    from lab.pairs import CHECKS, length_bias, write_findings
-
+        found += flip_findings(_suspects(options, store))
     if options.findings:
         write_findings(options.findings, found)
     if options.json:
         print(json.dumps([finding.as_row() for finding in found]))
-        return
-    counts = Counter(finding.check for finding in found)
-    if not found:
-        print(f"No problems were found in the {len(pairs)} pairs of {name}.")
-    for check, count in counts.most_common():
-        print(f"{CHECKS[check].title}: {count}. {CHECKS[check].explanation}")
-        for finding in [finding for finding in found if finding.check == check][: options.limit]:
-            remedy = "" if finding.remedy == "none" else f" [{finding.remedy}]"
-            print(f"  {finding.pair_id}  {finding.sentence}{remedy}")
-        if count > options.limit:
-            print(f"  ... and {count - options.limit} more (--limit shows more, --findings FILE writes all)")
-    if pairs:
-        print(length_bias(pairs).sentence)
+        return 0
+    _print_findings(found, store.name, pairs, options.limit)
     if options.findings:
         print(f"{len(found)} findings written to {options.findings}")
+    return 0
+
+
+def _suspects(options: argparse.Namespace, store: PairStore) -> pd.DataFrame:
+    """Look for flipped labels, with the progress on standard error."""
+    import lab
+
+    def progress(stage: str, share: float) -> None:
+        print(f"\r{share:4.0%} {stage:40}", end="", file=sys.stderr, flush=True)
+
+    try:
+        return lab.suspects(store, options.model, folds=options.folds, repeats=options.repeats, progress=progress)
+    finally:
+        print(file=sys.stderr)
+
+
+def _print_findings(found: list[Finding], name: str, pairs: list[Pair], limit: int) -> None:
+    from lab.evidence.names import EVIDENCE
+    from lab.pairs import CHECKS, length_bias
+
+    if not found:
+        print(f"No problems were found in the {len(pairs)} pairs of {name}.")
+    about = EVIDENCE | {check.name: (check.title, check.explanation) for check in CHECKS.values()}
+    for check, count in Counter(finding.check for finding in found).most_common():
+        title, explanation = about[check]
+        print(f"{title}: {count}. {explanation}")
+        for finding in [finding for finding in found if finding.check == check][:limit]:
+            remedy = "" if finding.remedy == "none" else f" [{finding.remedy}]"
+            print(f"  {finding.pair_id}  {finding.sentence}{remedy}")
+        if count > limit:
+            print(f"  ... and {count - limit} more (--limit shows more, --findings FILE writes all)")
+    if pairs:
+        print(length_bias(pairs).sentence)

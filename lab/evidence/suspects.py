@@ -1,0 +1,128 @@
+"""Pairs whose label is probably flipped, by several short runs with held-out folds and an n-gram model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lab.pairs import Finding, Pair, PairsError
+from lab.progress import StageProgress
+from lab.run.config import TrainConfig
+
+from .combining import combine
+from .ngram_model import ngram_margins
+from .short_runs import FoldMargins, fold_margins
+from .trajectories import trajectory_numbers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = [
+    "pair_id",
+    "probability",
+    "margin",
+    "held_out_margin",
+    "mean_margin",
+    "ngram_margin",
+    "confidence",
+    "variability",
+    "correctness",
+    "aum",
+]
+LIKELY = 0.5
+"""Probability from which a pair counts as probably flipped."""
+
+
+def find_suspects(
+    pairs: Sequence[Pair],
+    config: TrainConfig,
+    *,
+    model: str,
+    cache: Path,
+    folds: int,
+    repeats: int,
+    progress: StageProgress | None = None,
+) -> pd.DataFrame:
+    """Score how probably each pair's label is flipped.
+
+    The model is trained `folds` times `repeats` times from its beginning, each time without one fold. What every run then thinks
+    of every pair is combined with the log-odds of a Bradley-Terry model on word n-grams, each weighted by how well it predicts
+    the labels of pairs that it was not fitted on (`lab.evidence.combining`).
+
+    Args:
+        pairs: N pairs.
+        config: Settings of each short run.
+        model: Folder or hub id of the model.
+        cache: Folder of reference log-probs.
+        folds: Runs per repeat, at least 2.
+        repeats: Times the folds are drawn anew, at least 1.
+        progress: Called as progress(stage, share done); may raise to stop.
+
+    Returns:
+        One row per pair, the most suspicious first: pair_id; probability that the label is flipped; margin, the combined log-odds
+        that the chosen answer is the better one; held_out_margin and mean_margin, of the rewards, by the runs without the pair
+        and by all; ngram_margin, held-out log-odds of the n-gram model; confidence, variability, correctness and aum over all
+        visits and the ends of the runs (see `trajectory_numbers`). `attrs` has "noise", the estimated share of flipped labels,
+        and "weights".
+
+    Raises:
+        PairsError: There are too few pairs for the folds.
+    """
+    import pandas as pd
+
+    if folds < 2 or repeats < 1:
+        raise PairsError(f"Flipped labels are looked for with at least 2 folds and 1 repeat, not {folds} and {repeats}; give more.")
+    if len(pairs) < 10 * folds:
+        raise PairsError(
+            f"{len(pairs)} pairs are too few to look for flipped labels with {folds} folds; give at least {10 * folds}."
+        )
+    report = progress or (lambda stage, share: None)
+    runs = fold_margins(pairs, config, model=model, cache=cache, folds=folds, repeats=repeats, progress=report)
+    report("n-gram model", 1.0)
+    ngrams = ngram_margins(pairs, runs.folds[0])
+    combined = combine(
+        {"runs": runs.held_out_mean(), "ngrams": ngrams.held_out}, {"runs": runs.mean(), "ngrams": ngrams.everywhere}
+    )
+    numbers = trajectory_numbers(_visits(runs)).reindex(range(len(pairs)))
+    table = pd.DataFrame(
+        {
+            "pair_id": [pair.id for pair in pairs],
+            "probability": combined.probability,
+            "margin": combined.margin,
+            "held_out_margin": runs.held_out_mean(),
+            "mean_margin": runs.mean(),
+            "ngram_margin": ngrams.held_out,
+            **{name: numbers[name].to_numpy() for name in ("confidence", "variability", "correctness", "aum")},
+        }
+    )[COLUMNS]
+    table = table.sort_values("margin", kind="stable", ignore_index=True)
+    table.attrs = {"noise": combined.noise, "weights": combined.weights}
+    return table
+
+
+def _visits(runs: FoldMargins) -> pd.DataFrame:
+    """Return the visits of all runs and the margins at their ends, in one order of time."""
+    import pandas as pd
+
+    steps = int(runs.visits["step"].max()) // len(runs.margins)
+    ends = [
+        pd.DataFrame({"pair": np.arange(runs.margins.shape[1]), "step": (number + 1) * steps + 0.5, "margin": margins})
+        for number, margins in enumerate(runs.margins)
+    ]
+    return pd.concat([runs.visits[["pair", "step", "margin"]], *ends], ignore_index=True)
+
+
+def flip_findings(suspects: pd.DataFrame, least: float = LIKELY) -> list[Finding]:
+    """Return findings "probably_flipped", with the remedy to swap, for pairs with at least a probability of `least`."""
+    found = []
+    likely = suspects[suspects["probability"] >= least]
+    for id, probability, margin in zip(likely["pair_id"], likely["probability"].tolist(), likely["held_out_margin"].tolist()):
+        sentence = (
+            f"Models that were not trained on this pair prefer the rejected answer (margin {margin:.2f}); "
+            f"the label is flipped with a probability of {probability:.0%}."
+        )
+        found.append(Finding(id, "probably_flipped", sentence, remedy="swap", confidence=round(probability, 4)))
+    return found
