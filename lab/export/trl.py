@@ -98,6 +98,11 @@ def recipe(objective: Objective) -> Recipe:
         raise ExportError(f"TRL {TRL} has no {objective.name}, so there is no script for it; export without the script.")
     if missing := _NOT_THERE.get(objective.name, lambda o: "")(objective):
         raise ExportError(f"TRL {TRL} {missing}, so it cannot train this {objective.name}; export without the script.")
+    if objective.uses_degree:
+        raise ExportError(
+            f"TRL {TRL} has no margin by a pair's degree (degree_margin), so it cannot train this {objective.name}; "
+            "export without the script."
+        )
     return make(objective)
 
 

@@ -79,12 +79,14 @@ class DegradedSpec:
     source:  "chosen", "rejected", "both" or "sampled": the answer that is degraded; sampled: a fresh one of the policy.
     share:   Share of the batch's pairs that get degraded answers, in (0, 1].
     pooling: Hidden state that the degree head reads: of the "last" completion token, or the "mean" over the completion.
+    annotated: Whether the rejected answer of a pair with an annotated degree is one of the degraded answers.
     """
 
     degrees: int
     source: str
     share: float
     pooling: str
+    annotated: bool = False
 
 
 def parameter(
@@ -139,6 +141,8 @@ class Objective(BaseModel):
     length_normalized: ClassVar[bool] = False
     couples_pairs: ClassVar[bool] = False
     """True where, in training, the loss of a pair depends on the others in its batch, which then cannot be split."""
+    uses_degree: ClassVar[bool] = False
+    """True where the annotated degree of a pair (`lab.pairs.Pair.degree`) enters its loss."""
     needs_dataset: ClassVar[bool] = False
     """True where `dataset_state` must be called before the first step."""
     presets: ClassVar[Mapping[str, Preset]] = {}

@@ -44,6 +44,7 @@ class PairLogps:
     ref_chosen, ref_rejected:   [B, T], the reference's; None where no reference was computed.
     align_chosen, align_rejected: [B, T] log sum_v p(v)^2 of the policy at each position; read by WPO only.
     degraded:                   the degraded answers of SPO; None where the objective needs none.
+    pair_degree:                [B], how clearly the chosen answer is better, in (0, 1], and 0 where nobody said; None is 0 for all.
 
     Chosen and rejected may differ in T. Raises ValueError for a wrong shape or type.
     """
@@ -57,6 +58,7 @@ class PairLogps:
     align_chosen: Tensor | None = None
     align_rejected: Tensor | None = None
     degraded: Degraded | None = None
+    pair_degree: Tensor | None = None
 
     def __post_init__(self) -> None:
         for side in ("chosen", "rejected"):
@@ -79,6 +81,10 @@ class PairLogps:
         if self.chosen.shape[0] != self.rejected.shape[0]:
             raise ValueError(
                 f"{self.chosen.shape[0]} chosen but {self.rejected.shape[0]} rejected rows; give one of each per pair."
+            )
+        if self.pair_degree is not None and self.pair_degree.shape != self.chosen.shape[:1]:
+            raise ValueError(
+                f"pair_degree has shape {tuple(self.pair_degree.shape)}; give one degree for each of {len(self)} pairs."
             )
 
     def __len__(self) -> int:
@@ -151,6 +157,11 @@ class PairLogps:
     def ratio_rejected(self) -> Tensor:
         """Token log-ratios log pi - log ref of the rejected answer, [B, T] nats."""
         return self.rejected - self.required("ref_rejected")
+
+    @property
+    def deg(self) -> Tensor:
+        """Annotated degree of every pair, [B] in [0, 1], 0 where nobody said."""
+        return torch.zeros_like(self.chosen[:, 0]) if self.pair_degree is None else self.pair_degree.to(self.chosen)
 
     @property
     def has_reference(self) -> bool:

@@ -40,5 +40,6 @@ QUANTITIES: dict[str, Quantity] = {
     "avg_ref_l": Quantity("avg log ref(y_l)", lambda p: p.R_l / p.n_l),
     "n_w": Quantity("n_w", lambda p: p.n_w.to(p.chosen), exact=True),
     "n_l": Quantity("n_l", lambda p: p.n_l.to(p.rejected), exact=True),
+    "deg": Quantity("deg", lambda p: p.deg, exact=True),
 }
 """Every quantity; log-probs and log-ratios are summed over an answer's tokens (nats), avg: per token (nats/token)."""

@@ -31,8 +31,9 @@ class Finding(_Value):
     """A finding about some pairs, or about a setting (then without pairs).
 
     Attributes:
-        kind: prompt_cut, answer_cut, dropped, same (both answers have the same tokens) or weighted; of held-out pairs
-            held_out_cut or held_out_dropped; of settings learning_rate, batch_larger_than_set, many_epochs or no_held_out.
+        kind: prompt_cut, answer_cut, dropped, same (both answers have the same tokens) weighted or degree; of
+            held-out pairs held_out_cut or held_out_dropped; of settings learning_rate, batch_larger_than_set, many_epochs,
+            no_held_out or no_degree.
         message: The finding as a sentence.
         pairs: Number of pairs concerned.
         tokens: Number of tokens that are cut off.

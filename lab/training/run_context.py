@@ -75,9 +75,9 @@ class RunContext:
         answers = iter(sample_answers(self.policy, prompts, seed=seed, max_length=self.config.max_length) if prompts else [])
         batch = []
         for pair, use in zip(pairs, used):
-            degraded = []
+            degraded = list(pair.degraded) if use else []  # of pairs with an annotated degree
             if use:
-                degraded = degrade_answer(next(answers)[0], texts[pair.id], self.encoder, pair.chosen.prompt, degraded_spec)
+                degraded += degrade_answer(next(answers)[0], texts[pair.id], self.encoder, pair.chosen.prompt, degraded_spec)
             batch.append(replace(pair, degraded=tuple(degraded)))
         if self.policy.adapter:
             self.cache.prepare(self.policy, [answer.completion for pair in batch for answer in pair.degraded])

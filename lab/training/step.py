@@ -93,6 +93,7 @@ def pair_logps(
         align_chosen=align["chosen"],
         align_rejected=align["rejected"],
         degraded=degraded_logits,
+        pair_degree=torch.tensor([pair.degree or 0.0 for pair in pairs], device=policy.device) if objective.uses_degree else None,
     )
 
 
@@ -244,7 +245,9 @@ def concatenate(parts: Sequence[PairLogps]) -> PairLogps:
             torch.cat([d.present for d in padded]),
             torch.cat(ratios) if len(ratios) == len(padded) else None,
         )
-    return PairLogps(**tensors, degraded=degraded)  # type: ignore[arg-type]
+    degrees = [p.pair_degree for p in parts if p.pair_degree is not None]
+    pair_degree = torch.cat(degrees) if len(degrees) == len(parts) else None
+    return PairLogps(**tensors, degraded=degraded, pair_degree=pair_degree)  # type: ignore[arg-type]
 
 
 def _pad_slots(degraded: Degraded, slots: int) -> Degraded:

@@ -52,6 +52,8 @@ def random_pairs(
             pair[f"align_{side}"] = (-2 * torch.rand(n, generator=rng, dtype=torch.float64)).tolist()
         pairs.append(pair)
     p = pairs_of(pairs, dtype)
+    if objective is not None and objective.uses_degree:  # the first pair has none
+        p = replace(p, pair_degree=torch.arange(len(p), dtype=dtype) / max(len(p) - 1, 1))
     wanted = objective.degraded_spec() if objective is not None else None
     return p if wanted is None else with_degraded(p, wanted.degrees, rng)
 

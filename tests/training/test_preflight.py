@@ -147,6 +147,23 @@ def test_the_report_counts_pairs_with_a_weight(policy, rows):
     assert "1 of them has weight 0" in finding.message
 
 
+def test_the_report_says_where_degrees_are_used(policy, rows):
+    pairs = [replace(pair_of(row), degree=degree) for row, degree in zip(rows, (1 / 3, None, 1.0, None))]
+
+    def findings(pairs, objective):
+        config = TrainConfig.parse(objective=objective, **FAST)
+        reading = read_pairs(config, pairs, policy.encoder(config.max_length), policy.vocabulary)
+        return [f for f in preflight(policy, config, reading, 512, missing=0).findings if "degree" in f.kind]
+
+    (used,) = findings(pairs, {"name": "simpo", "degree_margin": 0.5})
+    assert (used.pairs, used.message) == (2, "2 of 4 pairs have an annotated degree; simpo trains on it.")
+    (unused,) = findings(pairs, "sgdpo")
+    assert "sgdpo does not use it" in unused.message
+    (none,) = findings([pair_of(row) for row in rows[:4]], {"name": "dpo", "degree_margin": 0.5})
+    assert "none of 4 pairs has one" in none.message
+    assert findings([pair_of(row) for row in rows[:4]], "dpo") == []
+
+
 def test_it_is_an_error_if_no_pair_fits(model_folder, uneven):
     with pytest.raises(ValueError, match=r"Every one of 2 pairs .* raise max_length"):
         lab.preflight("dpo", uneven[3:5], model_folder("llama"), max_length=64, too_long="drop", **FAST)

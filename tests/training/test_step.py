@@ -17,6 +17,7 @@ from lab.training.data.schedule import BatchSchedule
 from lab.training.step import accumulate, pair_logps
 
 WEIGHTS = (2.0, 0.0, 1.0, 0.5, 1.0, 3.0)
+DEGREES = (1 / 3, None, 1.0, 2 / 3, None, 0.01)
 FIVE = ["dpo", "simpo", "sgdpo", "alpha_dpo", "spo"]
 
 
@@ -25,7 +26,8 @@ def setting(model_folder, rows, tmp_path):
     def make(objective, lora=None):
         policy = load_policy(str(model_folder("llama")), lora=lora, device="cpu")
         encoder = Encoder(policy.tokenizer)
-        pairs = [encode_pair(pair_of(row), encoder, objective.degraded_spec()) for row in rows[:6]]
+        annotated = [replace(pair_of(row), degree=degree) for row, degree in zip(rows, DEGREES)]
+        pairs = [encode_pair(pair, encoder, objective.degraded_spec()) for pair in annotated]
         cache = ReferenceCache(tmp_path / "reference", policy)
         cache.prepare(policy, [c for pair in pairs for c in pair.completions()])
         with torch.no_grad():
@@ -72,10 +74,13 @@ def test_backward_in_two_pieces_equals_one_backward(name, lora, setting):
         assert torch.allclose(actual[parameter], gradient, rtol=1e-4, atol=1e-6), parameter
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+BY_DEGREE = [{"name": "dpo", "degree_margin": 1.0}, {"name": "spo", "annotated_degrees": True}]
+
+
+@pytest.mark.parametrize("name", [*OBJECTIVES, *BY_DEGREE], ids=str)
 @pytest.mark.parametrize(("size", "weights"), [(1, (1.0,) * 6), (4, WEIGHTS)])
 def test_micro_batches_equal_the_whole_batch(name, size, weights, setting):
-    objective = make_objective(name)
+    objective = make_objective(**name) if isinstance(name, dict) else make_objective(name)
     policy, pairs, reference, head = setting(objective)
     pairs = [replace(pair, weight=weight) for pair, weight in zip(pairs, weights)]
     kwargs = {"reference": reference, "degree_head": head}
@@ -126,6 +131,33 @@ def test_a_pair_of_weight_2_counts_as_two_and_one_of_weight_0_as_none(setting):
     weighted = gradient_of([replace(pairs[0], weight=2.0), pairs[1], replace(pairs[2], weight=0.0)])
     repeated = gradient_of([pairs[0], pairs[0], pairs[1]])
     assert (weighted - repeated).norm() <= 1e-5 * repeated.norm()
+
+
+def test_the_degree_of_a_pair_is_added_to_its_margin(setting):
+    for name, unit in (("dpo", 1.0), ("simpo", 2.0), ("alpha_dpo", 10.0)):
+        objective = make_objective(name)
+        policy, pairs, reference, _ = setting(objective)
+        with torch.no_grad():
+            terms, more = (
+                accumulate_terms(policy, of, pairs, reference) for of in (objective, objective.replace(degree_margin=0.25))
+            )
+        added = torch.tensor([unit * 0.25 * (degree or 0.0) for degree in DEGREES])
+        torch.testing.assert_close(terms["logit"] - more["logit"], added, atol=1e-5, rtol=1e-5)
+        assert "target_margin" in more
+
+
+def accumulate_terms(policy, objective, pairs, reference):
+    return objective(pair_logps(policy, objective, pairs, reference), objective.initial_state(), {}, training=True)[0].terms
+
+
+def test_spo_learns_the_degree_of_annotated_pairs_from_their_rejected_answers(setting):
+    objective = make_objective("spo", annotated_degrees=True)
+    policy, pairs, reference, head = setting(objective)
+    assert [[a.degree for a in pair.degraded if a.completion == pair.rejected] for pair in pairs] == [[1], [], [3], [2], [], [1]]
+    p = pair_logps(policy, objective, pairs, reference, head)
+    assert p.degraded.present.sum() == sum(len(pair.degraded) for pair in pairs)
+    with pytest.raises(ValueError, match="spo does not use annotated_degrees"):
+        make_objective("spo", annotated_degrees=True, degraded_source="both")
 
 
 def test_every_pair_is_used_once_per_epoch():

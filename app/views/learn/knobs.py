@@ -16,6 +16,8 @@ from lab.objectives import OBJECTIVES, Objective
 MANTISSAS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 DECADES, FEW_DECADES = 2, 1
 """Decades that a slider reaches above and below the default where the parameter is open upwards: a wide and a narrow slider."""
+BY_DEGREE = ("degree_margin", "annotated_degrees")
+"""Parameters that act on pairs with an annotated degree alone."""
 
 
 def knobs(
@@ -23,7 +25,7 @@ def knobs(
 ) -> dict[str, Any]:
     """Draw a slider for every real number and the form's widgets for the rest; return the values by name, nested ones as mappings.
 
-    Parameters that the others turn off are left out.
+    Parameters that the others turn off are left out, and those that act on pairs with an annotated degree, which this page has not.
 
     Args:
         kind: The objective.
@@ -36,7 +38,7 @@ def knobs(
     now = {name: st.session_state.get(f"{key}.{name}", default) for name, default in defaults.items()}
     values = {}
     for name, field in kind.model_fields.items():
-        if name in kind.unused_parameters(now):
+        if name in kind.unused_parameters(now) or (name in BY_DEGREE and not defaults[name]):
             continue
         here = f"{key}.{name}"
         if is_objective(field):

@@ -11,7 +11,7 @@ from lab.deferred import torch
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, parameter, register
 from lab.objectives.batch_moments import Moments, moments
 
-from .shared import ls
+from .shared import degree_margin, ls
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,9 @@ class AlphaDPO(Objective):
     "ema" in training (OURS). The state holds mean, std (without bias correction) and count; evaluation does not change it
     (OURS). The statistics are those of the batch passed in; where several processes train, that is the whole batch in each of them.
 
-    Terms: logit, the argument of the sigmoid; target_margin = β (γ/β + α z), in units of the logit; gap (nats/token, or
+    `degree_margin` δ adds δ deg to γ/β, deg the annotated degree of the pair (OURS).
+
+    Terms: logit, the argument of the sigmoid; target_margin = β (γ/β + α z + δ deg), in units of the logit; gap (nats/token, or
     nats); z. Losses are in nats. α = 0 is SimPO.
 
     Paper and code differ: this follows the released code. Eq. 12 has γ and α outside β, so γ = β gamma_beta_ratio and, where
@@ -81,6 +83,7 @@ class AlphaDPO(Objective):
         "corrected", "corrected: bias-corrected moving average (OURS); official: the released code.", changeable=False
     )
     eps: float = parameter(1e-8, "Added to the std in z (OURS).", symbol="eps", ge=0)
+    degree_margin: float = degree_margin("nats/token")
 
     @classmethod
     @override
@@ -89,6 +92,11 @@ class AlphaDPO(Objective):
         official = ema and values["ema_variant"] == "official"
         unused = set() if ema else {"ema_decay", "ema_variant"}
         return frozenset(unused | ({"eps"} if official or values["normalize"] == "none" else set()))
+
+    @property
+    @override
+    def uses_degree(self) -> bool:  # type: ignore[override]
+        return self.degree_margin > 0
 
     @property
     @override
@@ -126,6 +134,8 @@ class AlphaDPO(Objective):
                 "z = gap" if self.normalize == "none" else "z = over(gap - mean_gap, std_gap)",
             ]
             margin.append("alpha * z")
+        if self.uses_degree:
+            margin.append("degree_margin * deg")
         target = " + ".join(margin)
         if self.alpha and self.stop_gradient:
             target = f"sg({target})"
@@ -140,6 +150,8 @@ class AlphaDPO(Objective):
         gap = self._gap(p)
         z, after = self._z(gap, state, training)
         target = self.gamma_beta_ratio + self.alpha * z
+        if self.uses_degree:
+            target = target + self.degree_margin * p.deg
         logit = self.beta * (d - (target.detach() if self.stop_gradient else target))
         return Outcome(-ls(logit), {"logit": logit, "target_margin": self.beta * target, "gap": gap, "z": z}), after
 

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, register
 
-from .shared import LN2, H, flipped_share, reference_strength, smoothed, smoothed_formula
+from .shared import LN2, H, degree_margin, flipped_share, reference_strength, smoothed, smoothed_formula
 
 
 @register
@@ -19,7 +19,11 @@ class DPO(Objective):
 
     With smoothing the loss is -(1-ε) log σ(β h) - ε log σ(-β h).
 
-    Terms: logit = β h. Losses are in nats.
+    With `degree_margin` δ the logit is β h - δ deg, deg the annotated degree of the pair: DPO with an offset (ODPO, Amini et al.
+    2024, arXiv 2402.10571), whose offset is a function of the difference of two scores; that it is proportional to an annotated
+    degree is OURS.
+
+    Terms: logit, the argument of the sigmoid; target_margin = δ deg, where δ > 0. Losses are in nats.
 
     Library and paper differ: TRL 1.x accepts label_smoothing and ignores it for this loss; here it is used, as in the
     authors' code.
@@ -31,20 +35,34 @@ class DPO(Objective):
     name: ClassVar[str] = "dpo"
     title: ClassVar[str] = "Direct Preference Optimization"
     source: ClassVar[str] = "Rafailov et al. 2023, arXiv 2305.18290, Eq. 7; smoothing: Mitchell, cDPO note, Eq. 3"
-    first_step_value: ClassVar[float | None] = LN2
     presets: ClassVar = {
         "paper": Preset({"beta": 0.1}, "arXiv 2305.18290, appendix B: β = 0.1, RMSprop, 150 linear warm-up steps", 1e-6),
     }
 
     beta: float = reference_strength()
     label_smoothing: float = flipped_share()
+    degree_margin: float = degree_margin("")
+
+    @property
+    @override
+    def uses_degree(self) -> bool:  # type: ignore[override]
+        return self.degree_margin > 0
+
+    @override
+    def first_step_loss(self) -> float | None:
+        return None if self.uses_degree else LN2
 
     @property
     @override
     def formula(self) -> str:  # type: ignore[override]
-        return f"{H}\nloss = -{smoothed_formula('beta * h', self.label_smoothing)}"
+        logit = "beta * h - degree_margin * deg" if self.uses_degree else "beta * h"
+        return f"{H}\nloss = -{smoothed_formula(logit, self.label_smoothing)}"
 
     @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
         logit = self.beta * p.h
-        return Outcome(smoothed(logit, self.label_smoothing), {"logit": logit}), state
+        if not self.uses_degree:
+            return Outcome(smoothed(logit, self.label_smoothing), {"logit": logit}), state
+        margin = self.degree_margin * p.deg
+        logit = logit - margin
+        return Outcome(smoothed(logit, self.label_smoothing), {"logit": logit, "target_margin": margin}), state

@@ -50,6 +50,22 @@ def reference_strength(default: float = 0.1, recommended: tuple[float, float] | 
     )
 
 
+def degree_margin(unit: str) -> Any:
+    """Declare degree_margin, the margin that a pair of degree 1 has to reach in addition.
+
+    Args:
+        unit: Its unit; "" for the argument of the sigmoid.
+    """
+    return parameter(
+        0.0,
+        "Margin added in proportion to the annotated degree of a pair; pairs without a degree get none (OURS).",
+        symbol="δ",
+        unit=unit,
+        changeable=False,
+        ge=0,
+    )
+
+
 def flipped_share(default: float = 0.0, **limits: Any) -> Any:
     """Declare label_smoothing, in [0, 0.5] unless other `limits` are given."""
     limits = limits or {"ge": 0, "le": 0.5}

@@ -9,7 +9,7 @@ from typing_extensions import override
 from lab.deferred import torch
 from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, parameter, register
 
-from .shared import flipped_share, smoothed, smoothed_formula
+from .shared import degree_margin, flipped_share, smoothed, smoothed_formula
 
 _TABLE = "SimPO authors' repository, table of training hyper-parameters"
 
@@ -20,7 +20,9 @@ class SimPO(Objective):
 
     γ/β is `gamma_beta_ratio`, as in the authors' code. With label smoothing ε, -log σ(z) becomes -(1-ε) log σ(z) - ε log σ(-z).
 
-    Terms: logit, the argument of the sigmoid; target_margin = γ, in units of the logit. Losses are in nats.
+    `degree_margin` δ adds β δ deg to the margin, deg the annotated degree of the pair (OURS).
+
+    Terms: logit, the argument of the sigmoid; target_margin = γ (and β δ deg), in units of the logit. Losses are in nats.
 
     Library and paper differ: TRL's parameter is γ itself (`simpo_gamma`).
 
@@ -49,15 +51,25 @@ class SimPO(Objective):
         0.5, "Margin that every pair must reach.", symbol="γ/β", unit="nats/token", recommended=(0.0, 1.0), ge=0
     )
     label_smoothing: float = flipped_share()
+    degree_margin: float = degree_margin("nats/token")
+
+    @property
+    @override
+    def uses_degree(self) -> bool:  # type: ignore[override]
+        return self.degree_margin > 0
 
     @property
     @override
     def formula(self) -> str:  # type: ignore[override]
         margin = " - gamma_beta_ratio" if self.gamma_beta_ratio else ""
+        margin += " - degree_margin * deg" if self.uses_degree else ""
         return f"loss = -{smoothed_formula(f'beta * (avg_w - avg_l{margin})', self.label_smoothing)}"
 
     @override
     def compute(self, p: PairLogps, state: State, draws: Draws, *, training: bool) -> tuple[Outcome, State]:
-        logit = self.beta * (p.avg_w - p.avg_l - self.gamma_beta_ratio)
-        margin = torch.full_like(logit, self.beta * self.gamma_beta_ratio)
-        return Outcome(smoothed(logit, self.label_smoothing), {"logit": logit, "target_margin": margin}), state
+        difference = p.avg_w - p.avg_l
+        target = torch.full_like(difference, self.gamma_beta_ratio)
+        if self.uses_degree:
+            target = target + self.degree_margin * p.deg
+        logit = self.beta * (difference - target)
+        return Outcome(smoothed(logit, self.label_smoothing), {"logit": logit, "target_margin": self.beta * target}), state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import field_serializer, field_validator
@@ -39,6 +39,9 @@ class SPO(Objective):
     The paper establishes that the two losses are trained together. Not public and therefore OURS: the number of degrees N; that
     y^(k) lacks the share k/(N-1) of its key phrases, those of highest score first (k = 0 is intact); the head, its pooling, the
     weight and the share of pairs.
+
+    `annotated_degrees` adds the rejected answer of every pair with an annotated degree d in (0, 1] to the degraded answers, as
+    degree d (N-1), rounded and at least 1 (OURS): with N = 4 slight (1/3), clear (2/3) and strong (1) are the degrees 1, 2 and 3.
 
     Terms: those of the base objective (its loss as loss_align), and
       loss_degree       the cross-entropy, unweighted, in nats;
@@ -76,6 +79,18 @@ class SPO(Objective):
         "Hidden state that the head reads: of the last token of the answer, or the mean over its tokens (OURS).",
         changeable=False,
     )
+
+    annotated_degrees: bool = parameter(
+        False,
+        "Train the head on the rejected answers of pairs with an annotated degree, too, as answers of that degree (OURS).",
+        changeable=False,
+    )
+
+    @classmethod
+    @override
+    def unused_parameters(cls, values: Mapping[str, Any]) -> frozenset[str]:
+        """Where rejected answers are degraded, the intact one has degree 0 already."""
+        return frozenset({"annotated_degrees"} if values["degraded_source"] in ("rejected", "both") else ())
 
     @field_validator("base", mode="before")
     @classmethod
@@ -126,6 +141,11 @@ class SPO(Objective):
 
     @property
     @override
+    def uses_degree(self) -> bool:  # type: ignore[override]
+        return self.annotated_degrees or self.base.uses_degree
+
+    @property
+    @override
     def needs_dataset(self) -> bool:  # type: ignore[override]
         return self.base.needs_dataset
 
@@ -165,7 +185,7 @@ class SPO(Objective):
 
     @override
     def degraded_spec(self) -> DegradedSpec:
-        return DegradedSpec(self.degrees, self.degraded_source, self.share, self.pooling)
+        return DegradedSpec(self.degrees, self.degraded_source, self.share, self.pooling, self.annotated_degrees)
 
     @override
     def initial_state(self) -> State:

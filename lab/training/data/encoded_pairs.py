@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,10 @@ from lab.policy import Encoder, ModelError, PromptAnswer
 
 @dataclass(frozen=True)
 class DegradedAnswer:
-    """An answer from which key phrases were deleted (SPO); `degree` k is its position in the degradation sequence of its source."""
+    """An answer from which key phrases were deleted (SPO), or the rejected answer of a pair with an annotated degree.
+
+    `degree` k is its position in the degradation sequence of its source.
+    """
 
     degree: int
     completion: PromptAnswer
@@ -28,6 +32,7 @@ class EncodedPair:
         chosen: Prompt and chosen answer.
         rejected: Prompt and rejected answer.
         weight: Factor of its loss (see `lab.pairs.Pair.weight`).
+        degree: How clearly the chosen answer is better, in (0, 1]; None where nobody said.
         degraded: The K degraded answers of an objective that uses them; empty otherwise.
         prompt_cut: Prompt tokens removed because they exceed `max_length`.
         chosen_cut: Tokens removed from the chosen answer.
@@ -39,6 +44,7 @@ class EncodedPair:
     chosen: PromptAnswer
     rejected: PromptAnswer
     weight: float = 1.0
+    degree: float | None = None
     degraded: tuple[DegradedAnswer, ...] = ()
     prompt_cut: int = 0
     chosen_cut: int = 0
@@ -66,12 +72,16 @@ def encode_pair(pair: Pair, encoder: Encoder, degraded_spec: DegradedSpec | None
         sources = {"chosen": [pair.chosen], "rejected": [pair.rejected], "both": [pair.chosen, pair.rejected]}
         for text in sources.get(degraded_spec.source, []):
             degraded += degrade_answer(text, pair, encoder, prompt, degraded_spec)
+        if degraded_spec.annotated and pair.degree is not None:
+            rank = max(1, math.floor(pair.degree * (degraded_spec.degrees - 1) + 0.5))
+            degraded.append(DegradedAnswer(rank, PromptAnswer(prompt, rejected.answer)))
     return EncodedPair(
         pair.id,
         pair.version,
         PromptAnswer(prompt, chosen.answer),
         PromptAnswer(prompt, rejected.answer),
         weight=pair.weight,
+        degree=pair.degree,
         degraded=tuple(degraded),
         prompt_cut=chosen.prompt_cut,
         chosen_cut=chosen.answer_cut,

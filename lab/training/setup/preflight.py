@@ -103,7 +103,11 @@ def preflight(
         max_length=max_length,
         tokens_per_epoch=round(mean * len(data.schedule.members)),
         lengths=_lengths([*seen, *data.dropped]),
-        findings=(*pair_findings(data, max_length), *settings_findings(config, len(data.schedule.members), len(data.held_out))),
+        findings=(
+            *pair_findings(data, max_length),
+            *degree_findings(config, seen),
+            *settings_findings(config, len(data.schedule.members), len(data.held_out)),
+        ),
         memory=memory,
         time=timing,
         fitted=fit,
@@ -227,6 +231,24 @@ def pair_findings(data: TrainingPairs, max_length: int) -> list[Finding]:
         ),
     ]
     return [finding for finding in findings if finding.pairs]
+
+
+def degree_findings(config: TrainConfig, seen: Sequence[EncodedPair]) -> list[Finding]:
+    """Return findings about annotated degrees: where they are used, that they are not, or that there are none to use."""
+    objective = config.objective
+    annotated = [pair for pair in seen if pair.degree is not None]
+    if not annotated and not objective.uses_degree:
+        return []
+    if not annotated:
+        message = f"{objective.name} is set to use the degrees of pairs, but none of {len(seen):,} pairs has one; annotate some."
+        return [_finding("no_degree", (), message, 0)]
+    use = (
+        f"{objective.name} trains on it"
+        if objective.uses_degree
+        else f"{objective.name} does not use it with these settings (dpo, simpo and alpha_dpo do with degree_margin, spo with "
+        "annotated_degrees)"
+    )
+    return [_finding("degree", annotated, f"{len(annotated):,} of {len(seen):,} pairs have an annotated degree; {use}.", 0)]
 
 
 def _range(values: Iterable[float]) -> str:

@@ -231,7 +231,7 @@ def _report(
 def _warn_of(report: Preflight, config: TrainConfig, data: TrainingPairs, warn: Callable[..., None]) -> None:
     """Warn of the report's findings, except those that the settings or a curator ask for."""
     for finding in report.findings:
-        if finding.kind not in ("prompt_cut", "weighted") and (finding.kind != "no_held_out" or config.evaluate):
+        if finding.kind not in ("prompt_cut", "weighted", "degree") and (finding.kind != "no_held_out" or config.evaluate):
             known = {"diagnosed": True} if finding.kind == "no_held_out" else {}  # the diagnosis reports it on every page
             warn(finding.message, pairs=list(finding.ids), **known)
     degraded_spec = config.objective.degraded_spec()
