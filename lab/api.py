@@ -14,6 +14,7 @@ from lab.progress import StageProgress
 from lab.run.config import ConfigError
 from lab.run.handle import Run
 from lab.run.lookup import find_run
+from lab.run.pair_versions import version_to_begin_with
 from lab.run.preflight_report import Preflight
 from lab.starting import check_configured_model, make_run, parse, require_known_elsewhere, start_run
 from lab.store import RunError
@@ -158,7 +159,8 @@ def preflight(
         require_known_elsewhere(config.objective)
     check_requirements(config)
     report = progress or (lambda stage, share: None)
-    stored = open_pairs(pairs, progress=progress).all()
+    store = open_pairs(pairs, progress=progress)
+    stored = store.all(version_to_begin_with(store, config.pairs_version))
     check_configured_model(config)
     check_new_folder(Path(run_dir) if run_dir is not None else home.new_run_dir(config.objective.name))
     folder = config.model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,9 @@ from lab.run import RunLock
 from lab.run.checkpoints import find_checkpoint
 from lab.run.config import ConfigError, TrainConfig, with_parameters
 from lab.run.handle import Run, open_run
+from lab.run.pair_versions import CURRENT, is_fixed, version_to_begin_with
 from lab.run.settings import checkpoint_settings
-from lab.store import SilentWriter, StoreReader, StoreWriter, list_checkpoints, read_manifest
+from lab.store import Change, SilentWriter, StoreReader, StoreWriter, list_checkpoints, read_manifest
 from lab.training.checkpoints.branch import copy_start, plan_branch, read_start
 from lab.training.control.device_slot import DeviceSlot
 from lab.training.distributed import ALONE, Workers
@@ -78,12 +80,14 @@ def make_run(
         require_known_elsewhere(config.objective)
     check_requirements(config)
     store = open_pairs(pairs, progress=progress)
+    stored = {"pairs_store": store.location, "pairs_version": store.version, "pairs_name": store.name} | dict(manifest or {})
+    if is_fixed(config.pairs_version) or manifest is None:
+        stored["pairs_version"] = version_to_begin_with(store, config.pairs_version)
     check_configured_model(config)
     if not config.pairs:
         config = config.model_copy(update={"pairs": store.location})
     folder = Path(run_dir) if run_dir is not None else home.new_run_dir(config.objective.name)
-    stored = {"pairs_store": store.location, "pairs_version": store.version, "pairs_name": store.name}
-    create_run(folder, config, **stored | dict(manifest or {}))
+    create_run(folder, config, **stored)
     if listed:
         home.list_run(folder)
     return folder
@@ -132,10 +136,16 @@ def _branch(
     """Make the folder of a run that begins from another run's checkpoint."""
     manifest = parent.manifest
     store = PairStore(manifest["pairs_store"]) if pairs is None else open_pairs(pairs)
-    version, name = (manifest["pairs_version"], manifest["pairs_name"]) if pairs is None else (store.version, store.name)
+    wanted = str(chosen.get("pairs_version", CURRENT))
     if pairs is not None:
-        chosen = chosen | {"pairs": str(pairs) if isinstance(pairs, (str, Path)) else store.location}
+        version, name = version_to_begin_with(store, wanted), store.name
+        chosen = chosen | {"pairs_version": wanted, "pairs": str(pairs) if isinstance(pairs, (str, Path)) else store.location}
+    else:
+        version, name = manifest["pairs_version"], manifest["pairs_name"]
     branch = plan_branch(parent.dir, at, chosen, keep_optimizer=keep_optimizer, same_pairs=pairs is None)
+    if pairs is None and is_fixed(wanted):
+        change = Change(branch.parent["step"], pairs_version=version_to_begin_with(store, wanted))
+        branch = replace(branch, changes=[*branch.changes, change])
     if known_elsewhere:
         require_known_elsewhere(branch.config.objective)
     check_requirements(branch.config)
@@ -223,6 +233,7 @@ def start_run(
             folder,
             config,
             pairs_at=store.all,
+            newest_version=lambda: store.version,
             pairs_version=manifest["pairs_version"],
             model=model,
             cache=home.cache(),

@@ -19,6 +19,7 @@ from lab.policy.text.template_time import now
 from lab.progress import StageProgress
 from lab.run.config import ConfigError, TrainConfig, with_parameters_of_one
 from lab.run.handle import Run, open_run
+from lab.run.pair_versions import CURRENT, FOLLOW
 from lab.store import RunError, write_twins
 from lab.store.folder import RUN_FILE
 from lab.training.setup.executor_choice import Executor
@@ -141,6 +142,8 @@ def make_twins(
     if not begins.keys() & {"template_time", "branch_from"}:
         begins["template_time"] = now().isoformat()
     configs = _configured(objectives, settings)
+    if any(config.pairs_version == FOLLOW for config in configs):
+        raise ConfigError("Twins train on equal batches, so they cannot follow the edits of their pairs; leave pairs_version out.")
     _require_different(configs)
     if known_elsewhere:
         for config in configs:
@@ -181,6 +184,8 @@ def begins_like(run: Run) -> dict[str, Any]:
         return {"branch_from": run, "at": branch["step"], "keep_optimizer": branch["keep_optimizer"]}
     config = TrainConfig.parse(**manifest["config"]).made_at(manifest["created"]).model_dump(mode="json")
     settings = {name: value for name, value in config.items() if name not in NOT_SHARED}
+    if settings["pairs_version"] == FOLLOW:  # the twin would take edits at other steps
+        settings["pairs_version"] = CURRENT
     stored = {name: manifest[name] for name in ("pairs_store", "pairs_version", "pairs_name")}
     return {"pairs": PairStore(manifest["pairs_store"]), "model": manifest["config"]["model"], "manifest": stored, **settings}
 

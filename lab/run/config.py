@@ -55,6 +55,12 @@ class TrainConfig(BaseModel):
 
     objective: AnyObjective = Field(description="the preference objective with its parameters")
     pairs: str = Field("world", description="the pairs: world, a file, a hub id, or a pair store")
+    pairs_version: str = Field(
+        "current",
+        min_length=1,
+        description="which edits of the pairs the run trains on: current takes those made before the run, and later ones on "
+        "request; follow also takes later ones by itself, between two steps; a version number trains on that version alone",
+    )
     model: str = Field("world", description="the model: world, a folder, or a hub id of a causal language model")
     steps: int = Field(200, ge=1, description="optimizer steps")
     batch_size: int = Field(8, ge=1, description="pairs per optimizer step")
@@ -184,6 +190,11 @@ class TrainConfig(BaseModel):
                 "preference loss here is tested with; use bfloat16 or float32"
             )
         return value
+
+    @field_validator("pairs_version", mode="before")
+    @classmethod
+    def _number_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @field_validator("micro_batch_size", mode="before")
     @classmethod

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lab.pairs import PairStore
 
     from .config import TrainConfig
+    from .pair_versions import UsedVersion
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,12 @@ class Run(RunData):
         """The version of the pair store that the run trains on now."""
         versions = [change.pairs_version for change in self.changes() if change.pairs_version is not None]
         return versions[-1] if versions else int(self.manifest["pairs_version"])
+
+    def pair_versions(self) -> list[UsedVersion]:
+        """Return the versions of the pair store that the run was trained on so far, each with its first and last step."""
+        from .pair_versions import used_versions
+
+        return used_versions(self.dir, self.step)
 
     def pair_store(self) -> PairStore:
         """Open the pair store that the run trains on, with all its versions. Raises PairsError if it is missing."""
@@ -228,9 +235,14 @@ class Run(RunData):
     def take_edits(self) -> None:
         """Train on the present content of the pair store from the next step on.
 
-        Edited pairs replace the old ones, dropped pairs are left out, restored pairs return in the next epoch. Raises RunError if
-        the run uses this version already, or has ended.
+        Edited pairs replace the old ones, dropped pairs are left out, restored pairs return in the next epoch. A run with
+        pairs_version="follow" does so by itself. Raises RunError if the run uses this version already, is set to one version of
+        its pairs, or has ended.
         """
+        from .pair_versions import CURRENT, FIXED, is_fixed
+
+        if is_fixed(wanted := self.manifest["config"].get("pairs_version", CURRENT)):
+            raise RunError(FIXED.format(name=f"The run {self.name}", wanted=wanted))
         with self.pair_store() as store:
             version = store.version
         if version == self.pairs_version:

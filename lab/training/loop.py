@@ -54,6 +54,7 @@ class Training:
         run_dir: Folder of the run.
         config: Settings that the run was made with; they may change while it trains.
         pairs_at: Returns the pair set of a version, in its order.
+        newest_version: Returns the newest version of the pair set.
         pairs_version: Version of the pair set that the run was made with.
         model: Folder or hub id.
         cache: Folder of reference log-probs and answers.
@@ -73,6 +74,7 @@ class Training:
         config: TrainConfig,
         *,
         pairs_at: Callable[[int], list[Pair]],
+        newest_version: Callable[[], int],
         pairs_version: int,
         model: str,
         cache: Path,
@@ -89,7 +91,15 @@ class Training:
         self.model, self.cache, self.judge = model, cache, judge
         self.resume, self.start, self.left_out, self.on_step = resume, start, list(left_out), on_step
         self.reporter = RunReporter(store)
-        self.changes = RunChanges(run_dir, store, pairs_version=pairs_version, pairs_at=pairs_at, model=model, workers=workers)
+        self.changes = RunChanges(
+            run_dir,
+            store,
+            pairs_version=pairs_version,
+            pairs_at=pairs_at,
+            newest_version=newest_version,
+            model=model,
+            workers=workers,
+        )
         self.requests = RequestHandler(run_dir, self.reporter, self.changes, workers)
         self.saver = CheckpointSaver(run_dir, self.reporter, self.changes, workers)
         self.guard = guard or MemoryGuard()

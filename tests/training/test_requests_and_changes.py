@@ -16,6 +16,7 @@ from lab.policy.reference_cache import ReferenceCache
 from lab.run import send
 from lab.run.changeable import changeable, changed, values
 from lab.run.config import ConfigError, TrainConfig
+from lab.run.pair_versions import UsedVersion
 from lab.store import RunError
 from tests.helpers import until
 from tests.training.run_comparison import asking, assert_same, interrupted, resumed
@@ -264,7 +265,9 @@ def test_take_edits(extra, run_with_edits, rows, model_folder, tmp_path):
     assert run.state == "finished", run.error
     (event,) = run.events("edit").to_dict("records")
     assert event["step"] == 3
-    assert event["detail"] == {"version": 4, "computed": 3, "edited": 1, "dropped": 1, "added": 1, "cut": 0}
+    counts = {"edited": 1, "dropped": 1, "added": 1, "encoded": 2, "cut": 0}
+    assert event["detail"] == {"from_version": 1, "version": 4, "computed": 3, **counts}
+    assert run.pair_versions() == [UsedVersion(1, 1, 3), UsedVersion(4, 4, 8)]
     assert run.pairs_version == 4
     batches = [run.reader.pairs.batch(step) for step in range(1, 9)]
     late = [pair for batch in batches[3:] for pair in batch["pair"]]
@@ -367,7 +370,7 @@ def test_polling_leaves_other_requests_for_the_next_safe_point(tmp_path):
     from lab.training.control.stopped import Stopped
     from lab.training.reporter import RunReporter
 
-    changes = RunChanges(tmp_path, SilentWriter(), pairs_version=0, pairs_at=lambda _: [], model="world")
+    changes = RunChanges(tmp_path, SilentWriter(), pairs_version=0, pairs_at=lambda _: [], newest_version=lambda: 0, model="world")
     requests = RequestHandler(tmp_path, RunReporter(SilentWriter()), changes)
     send(tmp_path, "set", settings={"beta": 0.3})
     send(tmp_path, "stop")

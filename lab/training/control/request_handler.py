@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 Save = Callable[[CheckpointPurpose], None]
 
+REFUSALS = (ValueError, OSError, RuntimeError, sqlite3.Error)
+"""Errors because of which a request is refused, and the run continues."""
+
 INTERVAL = 0.05
 """Seconds between two polls while a run is paused."""
 
@@ -47,7 +50,7 @@ class RequestHandler:
         handle_requests(lambda: self._receive(PAUSING), record=self._record, set_paused=self._set_paused, wait=self._wait)
 
     def poll_between_steps(self, context: RunContext, save: Save) -> None:
-        """Apply changes that are due and handle all requests between two steps.
+        """Apply changes that are due, handle all requests, and take edits that the run follows, between two steps.
 
         Args:
             context: The run's context, in which changes take effect.
@@ -64,6 +67,10 @@ class RequestHandler:
             wait=self._wait,
             other=lambda request: self._handle(request, context, save),
         )
+        try:
+            self.changes.follow(context, self.reporter.step)
+        except REFUSALS as error:
+            self._refuse("edits", error)
 
     def finish(self, context: RunContext | None, save: Save) -> None:
         """Handle what was requested together with a stop that interrupted a step.
@@ -103,7 +110,7 @@ class RequestHandler:
 
     def _handle(self, request: Request, context: RunContext, save: Save) -> None:
         """Handle one request; one that cannot be fulfilled is refused with a message, and the run continues unchanged."""
-        step, store = self.reporter.step, self.reporter.store
+        step = self.reporter.step
         try:
             if request.kind == "checkpoint":
                 save("keep" if request.detail.get("keep", True) else "inspect")
@@ -113,7 +120,11 @@ class RequestHandler:
                 self.changes.take_version(context, require_version(request.detail.get("version")), step)
             else:
                 raise ConfigError(f"No run understands the request {request.kind!r} ({request.detail}).")
-        except (ValueError, OSError, RuntimeError, sqlite3.Error) as error:
-            message = " ".join(str(error).split())
-            store.event(step, "refused", request=request.kind, id=request.id, message=message)
-            log.warning("A request was refused: %s", message)
+        except REFUSALS as error:
+            self._refuse(request.kind, error, id=request.id)
+
+    def _refuse(self, kind: str, error: Exception, **detail: str) -> None:
+        """Record that a request, or edits that the run follows, cannot be fulfilled."""
+        message = " ".join(str(error).split())
+        self.reporter.store.event(self.reporter.step, "refused", request=kind, message=message, **detail)
+        log.warning("A request was refused: %s", message)

@@ -6,6 +6,7 @@ earlier checkpoint. The settings of a step therefore follow from the run's folde
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from lab.pairs import Pair
 from lab.policy import reference_model
 from lab.run.changeable import changeable, changed, values
 from lab.run.config import ConfigError, TrainConfig
+from lab.run.pair_versions import FIXED, FOLLOW, is_fixed
 from lab.store import Change, StoreWriter, read_changes, write_changes
 from lab.store.changes import plain_changes
 from lab.training.data.encoded_pairs import EncodedPair
 from lab.training.data.training_pairs import edit_pairs
 from lab.training.distributed import ALONE, Workers
 from lab.training.run_context import RunContext
+
+from .edit_follower import EditFollower
 
 
 class RunChanges:
@@ -30,6 +34,7 @@ class RunChanges:
         store: The run's store.
         pairs_version: Version of the pair set that the run was made with.
         pairs_at: Returns the pair set of a version.
+        newest_version: Returns the newest version of the pair set, for a run that follows it.
         model: Folder or hub id of the model, loaded again for reference log-probs of edited pairs under full fine-tuning.
         workers: The processes that train together.
     """
@@ -41,11 +46,14 @@ class RunChanges:
         *,
         pairs_version: int,
         pairs_at: Callable[[int], list[Pair]],
+        newest_version: Callable[[], int],
         model: str,
         workers: Workers = ALONE,
     ) -> None:
         self.run_dir, self.store, self.workers = run_dir, store, workers
         self.pairs_version, self.pairs_at, self.model = pairs_version, pairs_at, model
+        self._follower = EditFollower(newest_version, lambda message: store.event(self._step, "warning", message=message))
+        self._step = 0
         self._changes = read_changes(run_dir)
         self._applied = 0
 
@@ -60,8 +68,34 @@ class RunChanges:
         self._use(context, config, step, id=request_id)
 
     def take_version(self, context: RunContext, version: int, step: int) -> None:
-        """Train on another version of the pair set once `step` steps are done. Raises ValueError for pairs that do not fit."""
+        """Train on another version of the pair set once `step` steps are done.
+
+        Raises ConfigError for a run that is set to one version, and ValueError for pairs that do not fit.
+        """
+        if is_fixed(wanted := context.config.pairs_version):
+            raise ConfigError(FIXED.format(name="This run", wanted=wanted))
         self._take_version(context, version, step, untouched=step == 0, change=Change(step, pairs_version=version))
+
+    def follow(self, context: RunContext, step: int) -> None:
+        """Take the edits made since the version in use, if the run is set to follow its pairs; call it between two steps.
+
+        While changes of an interrupted run are still ahead it takes none, so that the run is repeated as it was. Errors are those
+        of `take_version`; the version that caused one is not tried again.
+        """
+        if context.config.pairs_version != FOLLOW or self._applied < len(self._changes):
+            return
+        self._step = step
+        version = self.workers.broadcast(self._follower.version_to_take(self.pairs_version) if self.workers.is_main else None)
+        if version is None:
+            return
+        began = time.monotonic()
+        try:
+            self.take_version(context, version, step)
+        except BaseException:
+            self._follower.refuse(version)
+            raise
+        finally:
+            self._follower.took(time.monotonic() - began)
 
     def replay(self, context: RunContext, step: int, *, preparing: bool = False) -> None:
         """Apply the changes again that were made up to `step` before the run was interrupted.
@@ -116,7 +150,7 @@ class RunChanges:
             change: Change to remember once nothing can fail any more.
             quiet: Record no event.
         """
-        before = context.data.excluded()
+        before, from_version = context.data.excluded(), self.pairs_version
         policy = context.policy
         edited = edit_pairs(context.data, self.pairs_at(version), after, context.config, context.encoder, policy.vocabulary)
         computed = compute_references(context, edited.encoded, model=self.model, untouched=untouched)
@@ -127,7 +161,7 @@ class RunChanges:
         self.store.status(pairs_version=version)
         if quiet:
             return
-        self.store.event(after, "edit", version=version, computed=computed, **edited.counts)
+        self.store.event(after, "edit", from_version=from_version, version=version, computed=computed, **edited.counts)
         if context.data.excluded() != before:
             self._record_excluded(context, after)
         if cut := edited.counts["cut"]:

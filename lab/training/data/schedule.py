@@ -49,8 +49,10 @@ class BatchSchedule:
         return cls(batch_size, seed, (Segment(0, 0, tuple(shuffled(count, seed, 0)), tuple(range(count))),))
 
     def changed(self, after: int, members: Sequence[int]) -> BatchSchedule:
-        """Return the schedule that continues with the pairs `members` after step `after`."""
+        """Return the schedule that continues with the pairs `members` after step `after`; itself where they stay the same."""
         segment = self.segments[-1]
+        if tuple(members) == segment.members:
+            return self
         taken = (after - segment.after) * self.batch_size
         epoch, rest = segment.epoch, segment.rest[taken:]
         if taken > len(segment.rest):

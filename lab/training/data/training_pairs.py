@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from lab.objectives import DegradedSpec
 from lab.pairs import Pair
 from lab.policy import Encoder
 from lab.run.config import TrainConfig
 
-from .encoded_pairs import EncodedPair, encode_known, encode_pair
+from .encoded_pairs import EncodedPair, encode_known
 from .held_out import split
 from .schedule import BatchSchedule
 
@@ -58,7 +59,8 @@ class EditedPairs:
     Attributes:
         pairs: The set in use from now on.
         encoded: Pairs whose token ids are new, training and held-out pairs together.
-        counts: Number of pairs "edited", "dropped" and "added", and of newly encoded pairs with a shortened answer ("cut").
+        counts: Number of pairs "edited", "dropped" and "added" in training, of all "encoded" ones, and of those in training with a
+            shortened answer ("cut").
     """
 
     pairs: TrainingPairs
@@ -93,7 +95,8 @@ def read_pairs(
         raise ValueError("The pair set is empty; add pairs, or restore dropped ones, before training on it.")
     degraded_spec = config.objective.degraded_spec()
     training, kept_apart = divide(config, stored)
-    held_out, held_out_dropped = encode_held_out(config, kept_apart, encoder, degraded_spec, vocabulary)
+    encode_one = partial(encode_known, encoder=encoder, degraded_spec=degraded_spec, vocabulary=vocabulary)
+    held_out, held_out_dropped = encode_held_out(config, kept_apart, encode_one)
 
     def encode(numbers: Iterable[int]) -> dict[int, EncodedPair]:
         wanted, encoded = list(numbers), {}
@@ -101,7 +104,7 @@ def read_pairs(
             if done % 256 == 0:
                 report_stage("reading the pairs", done / len(wanted))
                 poll()
-            encoded[number] = encode_known(training[number], encoder, degraded_spec, vocabulary)
+            encoded[number] = encode_one(training[number])
         return encoded
 
     dropped: tuple[EncodedPair, ...] = ()
@@ -129,25 +132,24 @@ def edit_pairs(
 ) -> EditedPairs:
     """Return the pair set in use after step `after` once another version of it is taken over; nothing is changed yet.
 
-    Raises ValueError for a set without pairs and for a pair that the tokenizer or the model cannot take.
+    Only pairs that are new in this version, or whose steps come into reach, are encoded. Raises ValueError for a set without pairs
+    and for a pair that the tokenizer or the model cannot take.
     """
-    degraded_spec = config.objective.degraded_spec()
     training, kept_apart = divide(config, stored)
+    encode = _Encoding(current, encoder, config.objective.degraded_spec(), vocabulary)
     dropped: tuple[EncodedPair, ...] = ()
     if config.too_long == "drop":
-        fits = [(pair, encode_pair(pair, encoder)) for pair in training]
-        training = [pair for pair, encoded in fits if not encoded.cut]
-        dropped = tuple(encoded for _, encoded in fits if encoded.cut)
+        training, dropped = encode.fitting(training)
     if not training:
         raise ValueError("All pairs of the set are dropped, or too long; restore some before the run takes the edits.")
-    held_out, held_out_dropped = encode_held_out(config, kept_apart, encoder, degraded_spec, vocabulary)
+    held_out, held_out_dropped = encode_held_out(config, kept_apart, encode)
     numbers = {id: number for number, id in enumerate(current.pairs)}
     for pair in training:
         numbers.setdefault(pair.id, len(numbers))
     schedule = current.schedule.changed(after, [numbers[pair.id] for pair in training])
     by_number = {numbers[pair.id]: pair for pair in training}
     encoded = {
-        number: encode_known(by_number[number], encoder, degraded_spec, vocabulary)
+        number: encode(by_number[number])
         for number in numbers_used(config, schedule, after)
         if number not in current.encoded or current.encoded[number].version != by_number[number].version
     }
@@ -158,10 +160,38 @@ def edit_pairs(
         "dropped": len(members - by_number.keys()),
         "added": len(by_number.keys() - members),
         "cut": sum(bool(pair.cut) for pair in encoded.values()),
+        "encoded": encode.count,
     }
     pairs = {**current.pairs, **changed, **{pair.id: pair for pair in kept_apart}}
     edited = TrainingPairs(pairs, schedule, {**current.encoded, **encoded}, dropped, kept_apart, held_out, held_out_dropped)
     return EditedPairs(edited, (*encoded.values(), *held_out), counts)
+
+
+class _Encoding:
+    """Encodes pairs of a new version of a set; what the set in use has encoded in the same version is not encoded again.
+
+    Attributes:
+        count: Number of pairs that were encoded.
+    """
+
+    def __init__(self, current: TrainingPairs, encoder: Encoder, degraded_spec: DegradedSpec | None, vocabulary: int) -> None:
+        self._encode = partial(encode_known, encoder=encoder, degraded_spec=degraded_spec, vocabulary=vocabulary)
+        known = (*current.encoded.values(), *current.dropped, *current.held_out, *current.held_out_dropped)
+        self._known = {(pair.id, pair.version): pair for pair in known}
+        self._fits = {(pair.id, pair.version) for pair in current.trained()}
+        self.count = 0
+
+    def __call__(self, pair: Pair) -> EncodedPair:
+        key = pair.id, pair.version
+        if key not in self._known:
+            self._known[key] = self._encode(pair)
+            self.count += 1
+        return self._known[key]
+
+    def fitting(self, pairs: Sequence[Pair]) -> tuple[list[Pair], tuple[EncodedPair, ...]]:
+        """Split pairs into those whose answers fit, and those with a cut answer, encoded; pairs in use are known to fit."""
+        cut = {pair.id: encoded for pair in pairs if (pair.id, pair.version) not in self._fits and (encoded := self(pair)).cut}
+        return [pair for pair in pairs if pair.id not in cut], tuple(cut.values())
 
 
 def divide(config: TrainConfig, stored: Sequence[Pair]) -> tuple[list[Pair], tuple[Pair, ...]]:
@@ -173,7 +203,7 @@ def divide(config: TrainConfig, stored: Sequence[Pair]) -> tuple[list[Pair], tup
 
 
 def encode_held_out(
-    config: TrainConfig, kept_apart: Sequence[Pair], encoder: Encoder, degraded_spec: DegradedSpec | None, vocabulary: int
+    config: TrainConfig, kept_apart: Sequence[Pair], encode: Callable[[Pair], EncodedPair]
 ) -> tuple[tuple[EncodedPair, ...], tuple[EncodedPair, ...]]:
     """Return (the first `eval_pairs` of the pairs kept apart, those passed over on the way because they are too long)."""
     held_out: list[EncodedPair] = []
@@ -181,7 +211,7 @@ def encode_held_out(
     for pair in kept_apart:
         if len(held_out) == config.eval_pairs:
             break
-        encoded = encode_known(pair, encoder, degraded_spec, vocabulary)
+        encoded = encode(pair)
         (dropped if encoded.cut and config.too_long == "drop" else held_out).append(encoded)
     return tuple(held_out), tuple(dropped)
 
