@@ -5,6 +5,7 @@ from __future__ import annotations
 from lab.objectives import OBJECTIVES
 
 FIELDS = {
+    "pairs_version": "Edits of the pairs",
     "micro_batch_size": "Micro-batch size",
     "warmup_ratio": "Warm-up ratio",
     "adam_beta1": "AdamW β₁",

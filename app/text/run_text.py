@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import pandas as pd
+
 from app.text.plain import plain
 from lab.glossary import lesson_of
 from lab.pairs import Pair
@@ -103,3 +105,19 @@ def pair_annotations(pair: Pair) -> list[str]:
     """Describe the weight of a pair where it is not 1, and its degree where it has one: ["weight 2", "degree 0.67"]."""
     weight = [] if pair.weight == 1 else [f"weight {pair.weight:g}"]
     return weight if pair.degree is None else [*weight, f"degree {pair.degree:.2g}"]
+
+
+def edit_sentences(edits: pd.DataFrame) -> list[str]:
+    """Describe what each edit of a pair did to it, from `lab.plots.edits_of`: margin, or else loss, before and after."""
+    sentences = []
+    for edit in edits.to_dict("records"):
+        numbers = [
+            f"{term} {edit[f'{term}_before']:.3g} before, {edit[f'{term}_after']:.3g} after"
+            for term in ("margin", "loss")
+            if pd.notna(edit.get(f"{term}_after"))
+        ]
+        sentences.append(
+            f"Version {edit['version']:,} of the pair since step {edit['step_after']:,}, the one before until step "
+            f"{edit['step_before']:,}: {' and '.join(numbers) or 'no numbers recorded'}."
+        )
+    return sentences

@@ -90,6 +90,16 @@ def widget(
         return st.number_input(label, value=default, step=1, placeholder="not set" if optional else None, **common)
     if kind is float:
         return st.number_input(label, value=float(default), step=_step(default), format="%.6g", **common)
+    if kind is str and (suggested := _choices(field)):
+        chosen = st.selectbox(
+            label,
+            list(suggested),
+            list(suggested).index(default),
+            lambda value: suggested.get(value, value),
+            accept_new_options=True,
+            **common,
+        )
+        return chosen or default
     if kind is str:
         return st.text_input(label, value=default, **common)
     raise TypeError(f"There is no widget for the setting {name} of type {kind}; add one to app.widgets.forms.")
@@ -124,6 +134,12 @@ def _kind(field: FieldInfo) -> tuple[Any, bool]:
         kinds: Sequence[Any] = typing.get_args(field.annotation)
         return next(kind for kind in kinds if kind is not type(None)), type(None) in kinds
     return field.annotation, False
+
+
+def _choices(field: FieldInfo) -> dict[str, str]:
+    """Return the texts that a field suggests besides any other text, with their labels; empty if it suggests none."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    return typing.cast("dict[str, str]", extra.get("choices", {}))
 
 
 def _word(field: FieldInfo) -> list[str] | None:

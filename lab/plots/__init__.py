@@ -6,7 +6,7 @@ from lab.plots.run.curves import curves
 from lab.plots.run.distribution import distribution
 from lab.plots.run.layer_bars import layer_bars
 from lab.plots.run.layers import layers
-from lab.plots.run.pair_history import history_groups, history_table, pair_history, times_seen
+from lab.plots.run.pair_history import edits_of, history_groups, history_table, pair_history, times_seen
 from lab.plots.run.panel import panel
 from lab.plots.run.plane import plane, plane_ranges
 from lab.plots.run.tokens import KINDS, Paint, paint, paintable
@@ -36,6 +36,7 @@ __all__ = [
     "confusion",
     "curves",
     "distribution",
+    "edits_of",
     "entry",
     "figure_data",
     "figure_file",

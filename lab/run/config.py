@@ -60,6 +60,7 @@ class TrainConfig(BaseModel):
         min_length=1,
         description="which edits of the pairs the run trains on: current takes those made before the run, and later ones on "
         "request; follow also takes later ones by itself, between two steps; a version number trains on that version alone",
+        json_schema_extra={"choices": {"current": "Current, later edits on request", "follow": "Follow later edits"}},
     )
     model: str = Field("world", description="the model: world, a folder, or a hub id of a causal language model")
     steps: int = Field(200, ge=1, description="optimizer steps")

@@ -82,6 +82,11 @@ class Run(RunData):
         versions = [change.pairs_version for change in self.changes() if change.pairs_version is not None]
         return versions[-1] if versions else int(self.manifest["pairs_version"])
 
+    @property
+    def pairs_setting(self) -> str:
+        """The setting `pairs_version`: current, follow, or the one version that the run trains on."""
+        return str(self.manifest["config"].get("pairs_version", "current"))
+
     def pair_versions(self) -> list[UsedVersion]:
         """Return the versions of the pair store that the run was trained on so far, each with its first and last step."""
         from .pair_versions import used_versions
@@ -239,10 +244,10 @@ class Run(RunData):
         pairs_version="follow" does so by itself. Raises RunError if the run uses this version already, is set to one version of
         its pairs, or has ended.
         """
-        from .pair_versions import CURRENT, FIXED, is_fixed
+        from .pair_versions import FIXED, is_fixed
 
-        if is_fixed(wanted := self.manifest["config"].get("pairs_version", CURRENT)):
-            raise RunError(FIXED.format(name=f"The run {self.name}", wanted=wanted))
+        if is_fixed(self.pairs_setting):
+            raise RunError(FIXED.format(name=f"The run {self.name}", wanted=self.pairs_setting))
         with self.pair_store() as store:
             version = store.version
         if version == self.pairs_version:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -81,6 +82,19 @@ def test_edits_are_offered_when_there_are_some(live: Run) -> None:
     press(app, "Take edits")
     (request,) = take(live.dir)
     assert (request.kind, request.detail) == ("edits", {"version": 1})
+
+
+@pytest.mark.parametrize(("setting", "expected"), [("follow", "The run follows its pairs"), ("0", "")])
+def test_a_run_that_follows_or_keeps_a_version_offers_no_edits(live: Run, setting: str, expected: str) -> None:
+    manifest = json.loads((live.dir / "run.json").read_text())
+    manifest["config"]["pairs_version"] = setting
+    (live.dir / "run.json").write_text(json.dumps(manifest))
+    store = live.pair_store()
+    store.drop(store.ids()[0])
+    app = opened()
+    assert "Take edits" not in labels(app)
+    assert expected in page_text(app)
+    assert ("there is version 1" in page_text(app)) == bool(expected)
 
 
 def test_an_ended_run_has_nothing_to_change(store_run: Callable[..., Run]) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from lab.plots import KINDS, history_groups, history_table, layer_bars, paint, paintable, pair_history, virtual_step
+from lab.plots import KINDS, edits_of, history_groups, history_table, layer_bars, paint, paintable, pair_history, virtual_step
 
 
 def history(times: int, edited_at: int | None = None) -> pd.DataFrame:
@@ -122,3 +122,14 @@ def test_what_is_painted() -> None:
     assert paintable(tokens().iloc[:0]) == []
     with pytest.raises(ValueError, match="cannot be painted with 'pilot'; they hold log_ratio, credit"):
         paint(tokens(pilot=False), "pilot")
+
+
+def test_an_edit_is_described_by_the_numbers_before_and_after():
+    frame = pd.DataFrame(
+        {"step": [2, 5, 9, 11], "version": [1, 1, 3, 4], "margin": [-0.5, -0.25, 0.5, 0.75], "loss": [1.0, 0.9, 0.5, 0.4]}
+    )
+    edits = edits_of(frame)
+    assert edits["version"].tolist() == [3, 4]
+    assert edits[["step_before", "step_after"]].to_numpy().tolist() == [[5, 9], [9, 11]]
+    assert edits[["margin_before", "margin_after"]].to_numpy().tolist() == [[-0.25, 0.5], [0.5, 0.75]]
+    assert edits_of(frame.iloc[:2]).empty

@@ -50,6 +50,7 @@ def edited(rows, model_folder, tmp_path, monkeypatch):
                 pairs.edit(ids[0], chosen=NEW)
                 pairs.drop(ids[1])
                 pairs.restore(ids[9])
+                pairs.edit(ids[2], weight=2.0, tags=("checked",), reason="twice as important")
                 if take:
                     lab.open_run(tmp_path / name).take_edits()
 
@@ -63,17 +64,17 @@ def test_a_run_that_follows_takes_edits_by_itself_as_if_they_were_requested(edit
     run, pairs = edited("run", "follow")
     expected, _ = edited("expected", "current", take=True)
     assert_same(run, expected)
-    assert run.pair_versions() == expected.pair_versions() == [UsedVersion(1, 1, 3), UsedVersion(4, 4, 8)]
+    assert run.pair_versions() == expected.pair_versions() == [UsedVersion(1, 1, 3), UsedVersion(5, 4, 8)]
     assert run.events("edit")["step"].tolist() == [3]
     pairs.edit(pairs.ids()[2], chosen=NEW)  # later edits are not taken at the steps that are repeated
     again = resumed(interrupted(run, 2, tmp_path / "again"))
-    assert again.pair_versions() == [UsedVersion(1, 1, 3), UsedVersion(5, 4, 8)]
+    assert again.pair_versions() == [UsedVersion(1, 1, 3), UsedVersion(6, 4, 8)]
 
 
 def test_edits_do_not_disturb_a_run_set_to_one_version(edited, at_once):
     run, pairs = edited("run", "1")
     expected, _ = edited("expected", "1", edits=False)
-    assert pairs.version == 4
+    assert pairs.version == 5
     assert_same(run, expected)
     assert run.pair_versions() == [UsedVersion(1, 1, 8)]
 
@@ -115,9 +116,13 @@ def test_only_changed_pairs_are_encoded_and_get_new_reference_log_probs(too_long
     assert run.state == "finished", run.error
     changed = {(pair.id, pair.version) for pair in pairs.all() if pair.version > 1}
     assert [key for key in encoded if encoded.count(key) > 1] == []
-    assert {key for key in encoded if key[1] > 1} == changed
+    assert {key for key in encoded if key[1] > 1} == {key for key in changed if pairs.get(key[0]).weight == 1}
     (event,) = run.events("edit")["detail"]
-    assert event["encoded"] == len(changed) == 2
+    assert event["encoded"] == 2
+    assert len(changed) == 3
+    (weighted,) = [pair.id for pair in pairs.all() if pair.weight != 1]
+    used = {pair: version for seen in (run.pairs(), run.held_out()) for pair, version in zip(seen["pair"], seen["version"])}
+    assert used[weighted] == 2
     assert event["computed"] == 3  # one new answer of the edited pair, and both of the restored one
 
 

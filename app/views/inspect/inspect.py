@@ -19,7 +19,7 @@ from app.state.moment import go_to, moment
 from app.state.objective_in_use import objective_at
 from app.state.to_learn import open_pair_in_learn
 from app.text.plain import plain
-from app.text.run_text import meanings_in_halves, pair_annotations
+from app.text.run_text import edit_sentences, meanings_in_halves, pair_annotations
 from app.views.inspect import degrees, following, pair_list, virtual, what_if
 from app.views.inspect.pair_list import open_pair
 from app.widgets import examining, save_dialog, shortcuts, token_view
@@ -28,7 +28,7 @@ from app.widgets.pair_view import displayable, judgements, label_agreement
 from lab.errors import LabError
 from lab.objectives import Objective
 from lab.pairs import Pair, PairsError, PairStore, prompt_text
-from lab.plots import Record, history_groups, history_table, pair_history, times_seen
+from lab.plots import Record, edits_of, history_groups, history_table, pair_history, times_seen
 from lab.run.handle import Run
 from lab.store import SCREEN_POINTS, RunError
 from lab.store.terms import with_margin
@@ -337,6 +337,8 @@ def _history(run: Run, id: str, history: pd.DataFrame, step: int | None) -> None
             st.caption("The curves appear after the second batch with this pair.")
             return
         st.caption(plain(f"{times_seen(history).capitalize()}{'' if step is None else f' up to step {step:,}'}."))
+        for sentence in edit_sentences(edits_of(history)):
+            st.text(sentence)
         events = Record(run.reader, step).notable()
         titles = list(groups)
         for start in range(0, len(titles), 2):

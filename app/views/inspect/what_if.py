@@ -18,6 +18,7 @@ from app.widgets.pair_view import prompt_like, texts_of
 from lab.glossary import entry
 from lab.pairs import Pair, PairsError, PairStore
 from lab.run.handle import Run
+from lab.run.pair_versions import CURRENT, FOLLOW
 from lab.store import ENDED, RunError
 from lab.store.terms import MARGIN, with_margin
 from lab.whatif import Examined, Scored, tokenizer_of
@@ -95,11 +96,20 @@ def _actions(run: Run, store: PairStore, pair: Pair, edited: Pair) -> None:
         st.button(
             "Let the run train on it",
             icon=":material/published_with_changes:",
-            disabled=not live or used == newest,
+            disabled=not live or used == newest or run.pairs_setting != CURRENT,
             on_click=_take,
             args=(run,),
-            help="The run trains on all saved edits of its pairs from its next step on." if live else "The run has ended.",
+            help=_taking(run) if live else "The run has ended.",
         )
+
+
+def _taking(run: Run) -> str:
+    """Describe when a live run trains on saved edits."""
+    if run.pairs_setting == CURRENT:
+        return "The run trains on all saved edits of its pairs from its next step on."
+    if run.pairs_setting == FOLLOW:
+        return "The run follows its pairs: it takes saved edits by itself."
+    return f"The run is set to version {run.pairs_setting} of its pairs and takes no edits."
 
 
 def _save(store: PairStore, pair: Pair, edited: Pair) -> None:

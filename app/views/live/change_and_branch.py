@@ -20,6 +20,7 @@ from lab.run.changeable import changeable
 from lab.run.checkpoints import find_checkpoint
 from lab.run.config import ConfigError, TrainConfig
 from lab.run.handle import Run
+from lab.run.pair_versions import FOLLOW, is_fixed
 from lab.run.settings import checkpoint_settings
 from lab.store import RunError
 from lab.store.folder import step_of
@@ -60,7 +61,9 @@ def section(run: Run, state: str, panel: str | None) -> None:
 
 @st.fragment(run_every=2.0)
 def edits(run: Run) -> None:
-    """Draw a button that takes the edits if the pair store has a newer version than the run uses."""
+    """Draw a button that takes the edits if the pair store has a newer version than the run uses; a run may follow by itself."""
+    if is_fixed(run.pairs_setting):
+        return
     try:
         newest, used = run.pair_store().version, run.pairs_version
     except (PairsError, RunError) as error:
@@ -70,7 +73,9 @@ def edits(run: Run) -> None:
         return
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.text(f"The pairs were edited: the run uses version {used} of them, and there is version {newest}.")
-        if st.button("Take edits", icon=":material/published_with_changes:", help="Train on the pairs as they are now."):
+        if run.pairs_setting == FOLLOW:
+            st.caption("The run follows its pairs and takes the edits between two of its next steps.")
+        elif st.button("Take edits", icon=":material/published_with_changes:", help="Train on the pairs as they are now."):
             _send(run.take_edits, "The run takes the edits after its current step.")
 
 

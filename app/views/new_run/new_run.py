@@ -34,6 +34,8 @@ from lab.training.setup.executor_choice import choose_executor
 PAPERS = ("sgdpo", "alpha_dpo", "spo")
 NEXT = ("dpo", "simpo")
 BASICS = ("steps", "batch_size", "micro_batch_size", "learning_rate")
+ELSEWHERE = ("objective", "pairs", "pairs_version", "model", "name")
+"""Settings with fields outside the section Training."""
 ADAPTER = ("lora_alpha", "lora_dropout", "lora_targets")
 LAB_DEFAULTS = "lab defaults"
 OTHER = "other"
@@ -75,14 +77,14 @@ def page() -> None:
     left, right = st.columns([7, 4], gap="large")
     with left:
         spec, preset, key = _objective_section()
-        pairs, model = _material_section()
+        pairs, version, model = _material_section()
         settings = _settings_section(preset, key)
     with right, st.container(border=True):
         st.subheader("Start")
         name_field = TrainConfig.model_fields["name"]
         name = widget("name", name_field, name_field.default, "setting.name")
         start = _executor_section()
-        verdict = judge(spec, {**settings, "pairs": pairs, "model": model, "name": name})
+        verdict = judge(spec, {**settings, "pairs": pairs, "pairs_version": version, "model": model, "name": name})
         _verdict_section(verdict, start)
     if verdict.config:
         with st.expander("The same run from the command line or a notebook"):
@@ -126,8 +128,8 @@ def _described(spec: dict[str, Any]) -> Objective | None:
     return None
 
 
-def _material_section() -> tuple[str, str]:
-    """Draw the choice of pairs and model; return both."""
+def _material_section() -> tuple[str, str, str]:
+    """Draw the choice of pairs, their version, and model; return the three."""
     st.subheader("Pairs and model")
     one, other = st.columns(2)
     stored = pair_sets.stored_sets()
@@ -143,6 +145,8 @@ def _material_section() -> tuple[str, str]:
             pairs = st.text_input("Path, or owner/name", key="pairs.path", persist_state="session").strip()
         else:
             pairs = str(stored[key]) if key in stored else key
+        version_field = TrainConfig.model_fields["pairs_version"]
+        version = widget("pairs_version", version_field, version_field.default, "setting.pairs_version")
     with other:
         which = st.selectbox(
             "Model",
@@ -166,7 +170,7 @@ def _material_section() -> tuple[str, str]:
             st.error(plain(refused))
         if taken := st.session_state.get("upload.taken"):
             st.success(plain(taken))
-    return pairs, model
+    return pairs, version, model
 
 
 def _take_upload() -> None:
@@ -188,7 +192,7 @@ def _take_upload() -> None:
 def _settings_section(preset: Preset | None, key: str) -> dict[str, Any]:
     """Draw every other field of `TrainConfig`, without adapter settings if there is no adapter; return the values."""
     st.subheader("Training")
-    fields = {name: f for name, f in TrainConfig.model_fields.items() if name not in ("objective", "pairs", "model", "name")}
+    fields = {name: f for name, f in TrainConfig.model_fields.items() if name not in ELSEWHERE}
     defaults = {name: field.default for name, field in fields.items()}
     if preset and preset.learning_rate:
         defaults["learning_rate"] = preset.learning_rate

@@ -101,6 +101,25 @@ def history_table(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"term": [entry(name).label for name in names], "now": last, "change": last - first})
 
 
+def edits_of(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return what the edits of a pair did to it, one row for each new version of its text.
+
+    Args:
+        frame: Result of `PairReader.history`, with a column `margin` (`with_margin`) where the run has rewards.
+
+    Returns:
+        Columns version, step_before and step_after (the last step that saw the version before, and the first that saw this one),
+        and of `margin` and `loss` those the frame has, as margin_before, margin_after, loss_before and loss_after.
+    """
+    places = np.flatnonzero(frame["version"].diff().fillna(0) != 0)
+    before, after = (frame.iloc[rows].reset_index(drop=True) for rows in (places - 1, places))
+    columns = {"version": after["version"], "step_before": before["step"], "step_after": after["step"]}
+    for term in ("margin", "loss"):
+        if term in frame:
+            columns |= {f"{term}_before": before[term], f"{term}_after": after[term]}
+    return pd.DataFrame(columns)
+
+
 def _line(frame: pd.DataFrame, term: str, number: int, dark: bool) -> dict[str, Any]:
     part = frame[["step", "version", term]].dropna()
     values = part[term].to_numpy(np.float64)

@@ -132,7 +132,7 @@ def edit_pairs(
 ) -> EditedPairs:
     """Return the pair set in use after step `after` once another version of it is taken over; nothing is changed yet.
 
-    Only pairs that are new in this version, or whose steps come into reach, are encoded. Raises ValueError for a set without pairs
+    Only pairs with new texts, or whose steps come into reach, are encoded. Raises ValueError for a set without pairs
     and for a pair that the tokenizer or the model cannot take.
     """
     training, kept_apart = divide(config, stored)
@@ -168,7 +168,7 @@ def edit_pairs(
 
 
 class _Encoding:
-    """Encodes pairs of a new version of a set; what the set in use has encoded in the same version is not encoded again.
+    """Encodes pairs of a new version of a set, unless the set in use has encoded a pair with the same texts.
 
     Attributes:
         count: Number of pairs that were encoded.
@@ -176,17 +176,27 @@ class _Encoding:
 
     def __init__(self, current: TrainingPairs, encoder: Encoder, degraded_spec: DegradedSpec | None, vocabulary: int) -> None:
         self._encode = partial(encode_known, encoder=encoder, degraded_spec=degraded_spec, vocabulary=vocabulary)
+        self._by_degree = degraded_spec is not None and degraded_spec.annotated
         known = (*current.encoded.values(), *current.dropped, *current.held_out, *current.held_out_dropped)
-        self._known = {(pair.id, pair.version): pair for pair in known}
+        self._known = {pair.id: pair for pair in known}
+        self._before = current.pairs
         self._fits = {(pair.id, pair.version) for pair in current.trained()}
         self.count = 0
 
     def __call__(self, pair: Pair) -> EncodedPair:
-        key = pair.id, pair.version
-        if key not in self._known:
-            self._known[key] = self._encode(pair)
+        known = self._known.get(pair.id)
+        if known is None or not (known.version == pair.version or self._has_texts_of(known, pair)):
+            known = self._encode(pair)
             self.count += 1
-        return self._known[key]
+        self._known[pair.id] = replace(known, version=pair.version, weight=pair.weight, degree=pair.degree)
+        return self._known[pair.id]
+
+    def _has_texts_of(self, known: EncodedPair, pair: Pair) -> bool:
+        """Return whether only weight, degree, tags or note of a pair have changed since it was encoded."""
+        before = self._before.get(pair.id)
+        if before is None or before.version != known.version or (self._by_degree and before.degree != pair.degree):
+            return False
+        return (before.content, before.tools) == (pair.content, pair.tools)
 
     def fitting(self, pairs: Sequence[Pair]) -> tuple[list[Pair], tuple[EncodedPair, ...]]:
         """Split pairs into those whose answers fit, and those with a cut answer, encoded; pairs in use are known to fit."""
