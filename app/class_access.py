@@ -4,8 +4,9 @@ The middleware stands in front of everything that the lab serves: pages, static 
 websocket. A link with `?token=...` is answered by a page that opens the same address without the token, once the token is in a
 cookie (HttpOnly, SameSite=Strict). It is a page and not a redirect by status: browsers withhold a strict cookie from the target of
 a redirect if the link was on a page of another site, such as a chat or a mail program. For the same reason the refusal of a page
-has a link to that page: a click on it sends the cookie, which a click in the chat does not. Tokens are compared in constant time;
-the roles are in `app.state.access`. The websocket's Origin is checked by Streamlit.
+has a link to that page: a click on it sends the cookie, which a click in the chat does not. A browser that may edit keeps that
+role when it opens the link to watch. Tokens are compared in constant time; the roles are in `app.state.access`. Pages of other
+sites and ports are refused by `app.same_origin`.
 """
 
 from __future__ import annotations
@@ -18,13 +19,11 @@ from urllib.parse import parse_qsl, quote, urlencode
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
+from app.same_origin import READS
 from app.state.access import WHY, Role, Tokens
 
 TOKEN = "token"
 """Parameter of the address that carries a token."""
-
-READS = ("GET", "HEAD", "OPTIONS")
-"""Methods of requests that change nothing; a watching browser may use no others."""
 
 AGAIN = "open this page again"
 REFUSAL = f"This lab is for a class: open it with the lecturer's link, or {AGAIN} if you have done so already."
@@ -56,7 +55,7 @@ class ClassAccess:
             if self.tokens.role(token) is None:
                 await _refuse(scope, send, REFUSAL)
             else:
-                await self._enter(send, token, address)
+                await self._enter(send, self.tokens.edit if role == "edit" else token, address)
             return
         elif role is None:
             await _refuse(scope, send, REFUSAL)

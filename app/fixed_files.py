@@ -19,6 +19,7 @@ import streamlit as st
 from starlette.middleware import Middleware
 
 from app.plotly_script import PACKAGED, split_script
+from app.same_origin import SameOrigin
 from app.widgets import figure
 
 STATIC = Path(st.__file__).parent / "static"
@@ -121,5 +122,5 @@ def closure(stems: tuple[str, ...]) -> list[str]:
     return list(wanted)
 
 
-MIDDLEWARE = [Middleware(FixedFiles)]
-"""Middleware for `st.App`."""
+MIDDLEWARE = [Middleware(SameOrigin), Middleware(FixedFiles)]
+"""Middleware for `st.App`, the outer one first."""

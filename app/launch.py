@@ -49,7 +49,11 @@ def main(arguments: Sequence[str]) -> int:
         build()
         print("Starting the lab ...", flush=True)
         # Imported before the server has threads: pages and demo would import it at the same time, and the first page would wait.
-        import lab.training.loop  # noqa: F401 - some seconds: torch and transformers
+        import lab
+        import lab.training.loop  # some seconds: torch and transformers
+
+        if options.tokens:
+            lab.open_pairs("world").close()  # so that no page of a watching browser makes it
 
         serve(options.port, demo_steps=None if options.no_demo else options.steps, address=address, tokens=options.tokens)
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from app.pages import LEARN
+from app.state.access import may_edit
 from app.state.learn_address import LearnState, write_state
 from app.state.navigation import leave_for
 from app.state.objective_in_use import objective_at
@@ -19,13 +20,13 @@ MARGIN = 1.2
 
 def open_pair_in_learn(run: Run, pair: str, step: int | None) -> None:
     """Go to the Learn page with a pair as a run last computed it up to a step. Raises RunError or ValueError with one sentence."""
-    numbers = pair_of_run(run, step, pair)
+    numbers = pair_of_run(run, step, pair, fetch=may_edit())
     leave_for(LEARN, write_state(_state(run, step, numbers, (numbers,), "field")))
 
 
 def open_batch_in_learn(run: Run, step: int) -> None:
     """Go to the Learn page with the batch of a step. Raises RunError or ValueError with one sentence."""
-    pairs = pairs_of_run(run, step, limit=MOST_PAIRS)
+    pairs = pairs_of_run(run, step, limit=MOST_PAIRS, fetch=may_edit())
     leave_for(LEARN, write_state(_state(run, step, pairs[0], pairs, "batch")))
 
 

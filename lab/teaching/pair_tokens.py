@@ -36,11 +36,18 @@ class PairTokens:
     logps: PairLogps
 
 
-def tokens_of_pair(run: Run, step: int, pair: str) -> PairTokens:
+def tokens_of_pair(run: Run, step: int, pair: str, *, fetch: bool = True) -> PairTokens:
     """Return the tokens of a pair as a run computed them at a step.
 
+    Args:
+        run: The run.
+        step: The training step, from 1.
+        pair: Id of a pair of its batch.
+        fetch: Whether the run's model may be downloaded or converted for its tokenizer.
+
     Raises:
-        RunError: The token values of that step are no longer kept, the pair was not in its batch, or there is no reference.
+        RunError: The token values of that step are no longer kept, the pair was not in its batch, there is no reference, or the
+            tokenizer cannot be loaded.
     """
     from lab.whatif.tokenizer import tokenizer_of
 
@@ -51,7 +58,7 @@ def tokens_of_pair(run: Run, step: int, pair: str) -> PairTokens:
         raise RunError(f"The run {run.name} has no token values of the pair {pair!r} at step {step}; {span}.")
     sides: dict[str, Any] = {side: rows.loc[side] for side in ("chosen", "rejected")}
     require_reference(run, all(row["ref_logps"] is not None for row in sides.values()))
-    tokenizer = tokenizer_of(run)
+    tokenizer = tokenizer_of(run, fetch=fetch)
     values = [[_row(sides[side][name]) for side in sides] for name in ("logps", "ref_logps")]
     texts = [token_texts(tokenizer, sides[side]["ids"]) for side in sides]
     return PairTokens(f"pair {pair} of {run.name} at step {step:,}", texts[0], texts[1], _batch(*values[0], *values[1]))

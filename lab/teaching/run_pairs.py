@@ -17,7 +17,7 @@ DIGITS = 4
 """Decimal places of the numbers that are taken from a run, so that an address stays readable."""
 
 
-def pairs_of_run(run: Run, step: int, limit: int = MOST_PAIRS) -> tuple[PairNumbers, ...]:
+def pairs_of_run(run: Run, step: int, limit: int = MOST_PAIRS, *, fetch: bool = True) -> tuple[PairNumbers, ...]:
     """Return the first pairs of the batch that a run trained on at a step, with their numbers before that step.
 
     Log-ratios and the reference's mean log-prob per token are rounded to 4 decimal places. Statistics over fewer pairs than the
@@ -27,6 +27,7 @@ def pairs_of_run(run: Run, step: int, limit: int = MOST_PAIRS) -> tuple[PairNumb
         run: The run.
         step: The training step, from 1.
         limit: Maximum number of pairs.
+        fetch: Whether the run's model may be downloaded or converted for its tokenizer.
 
     Raises:
         RunError: The batch is no longer stored, the run has no reference, or its tokenizer or pairs cannot be read.
@@ -41,11 +42,17 @@ def pairs_of_run(run: Run, step: int, limit: int = MOST_PAIRS) -> tuple[PairNumb
             else "take a later step"
         )
         raise RunError(f"The run {run.name} has no stored batch of step {step}; {instead}.")
-    return _numbers(run, rows.head(limit))
+    return _numbers(run, rows.head(limit), fetch)
 
 
-def pair_of_run(run: Run, step: int | None, pair: str) -> PairNumbers:
+def pair_of_run(run: Run, step: int | None, pair: str, *, fetch: bool = True) -> PairNumbers:
     """Return a pair's numbers when a run last computed it, at or before a step (None: the latest); rounded as `pairs_of_run`.
+
+    Args:
+        run: The run.
+        step: The latest step that counts; None for the latest of all.
+        pair: Id of the pair.
+        fetch: As in `pairs_of_run`.
 
     Raises:
         RunError: The run had not computed the pair by that step, or as `pairs_of_run`.
@@ -54,7 +61,7 @@ def pair_of_run(run: Run, step: int | None, pair: str) -> PairNumbers:
     if rows.empty:
         when = "" if step is None else f" at or before step {step}"
         raise RunError(f"The run {run.name} has no numbers of the pair {pair!r}{when}; choose another pair or a later step.")
-    return _numbers(run, rows.tail(1))[0]
+    return _numbers(run, rows.tail(1), fetch)[0]
 
 
 def require_reference(run: Run, known: bool) -> None:
@@ -65,9 +72,9 @@ def require_reference(run: Run, known: bool) -> None:
         )
 
 
-def _numbers(run: Run, rows: pd.DataFrame) -> tuple[PairNumbers, ...]:
+def _numbers(run: Run, rows: pd.DataFrame, fetch: bool) -> tuple[PairNumbers, ...]:
     require_reference(run, {"log_ratio_chosen", "log_ratio_rejected"} <= set(rows.columns))
-    lengths = _Lengths(run)
+    lengths = _Lengths(run, fetch)
     entries: list[Any] = list(rows.itertuples())
     return tuple(_pair(row, lengths(str(row.pair), int(row.step), int(row.version))) for row in entries)
 
@@ -82,8 +89,8 @@ def _pair(row: Any, tokens: tuple[int, int]) -> PairNumbers:
 class _Lengths:
     """Lengths of a run's answers in tokens: those stored with the tokens of a step, else counted by the run's tokenizer."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, run: Run, fetch: bool) -> None:
+        self._run, self._fetch = run, fetch
         self._kept: dict[int, dict[tuple[str, str], int]] = {}
         self._encoder: Any = None
 
@@ -101,7 +108,7 @@ class _Lengths:
         from lab.whatif.tokenizer import tokenizer_of
 
         if self._encoder is None:
-            self._encoder = Encoder(tokenizer_of(self._run), self._run.config.max_length)
+            self._encoder = Encoder(tokenizer_of(self._run, fetch=self._fetch), self._run.config.max_length)
         content = self._run.pair_store().get(pair, version)
         chosen, rejected = self._encoder.together(content.prompt, [content.chosen, content.rejected])
         return len(chosen.answer), len(rejected.answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,6 +20,8 @@ STEPS, RATE = 4, 5e-4
 """Steps and learning rate of AdamW before the numbers are read: enough for log-ratios of several nats. OURS."""
 
 MAX_LENGTH = 512
+
+_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ def world_pairs(model: str = WORLD, pairs: int = PAIRS, seed: int = 0) -> WorldP
         ModelError: The model cannot be loaded.
         ValueError: There are not so many pairs.
     """
-    return _kept(model, pairs, seed)
+    with _LOCK:  # many pages may open at once: one of them prepares the model
+        return _kept(model, pairs, seed)
 
 
 @lru_cache(2)

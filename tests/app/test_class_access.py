@@ -23,6 +23,7 @@ from starlette.websockets import WebSocketDisconnect
 from app import launch
 from app.class_access import REFUSAL, ClassAccess, invitation, machine_address
 from app.fixed_files import MIDDLEWARE
+from app.same_origin import SameOrigin
 from app.state import access
 from app.state.access import WHY, Tokens
 from tests.bench.viewers import Viewer
@@ -139,6 +140,44 @@ def test_the_refusal_of_a_page_has_a_link_to_it(client: TestClient) -> None:
 def test_a_wrong_token_in_the_address_is_refused_also_with_a_cookie(client: TestClient, inside: Inside) -> None:
     answer = client.get("/?token=guess", headers=cookie(TOKENS.edit))
     assert (answer.status_code, answer.text, inside.scopes) == (403, REFUSAL, [])
+
+
+def test_the_link_to_watch_takes_no_right_away(client: TestClient, inside: Inside) -> None:
+    for before, link, after in (("edit", "watch", "edit"), ("watch", "edit", "edit"), ("watch", "watch", "watch")):
+        answer = client.get(f"/?token={getattr(TOKENS, link)}", headers=cookie(getattr(TOKENS, before)))
+        assert answer.headers["set-cookie"].startswith(f"{TOKENS.cookie}={getattr(TOKENS, after)};"), (before, link)
+
+
+FOREIGN = {
+    "site": "http://evil.invalid",
+    "port": "http://testserver:8502",
+    "this machine": "http://localhost:8502",
+    "sandbox": "null",
+    "empty": "",
+    "user": "http://testserver@evil.invalid",
+}
+
+
+@pytest.mark.parametrize("origin", FOREIGN.values(), ids=FOREIGN)
+def test_pages_of_another_origin_are_refused(inside: Inside, origin: str) -> None:
+    client = TestClient(SameOrigin(inside))
+    with pytest.raises(WebSocketDisconnect) as refused, client.websocket_connect("/_stcore/stream", headers={"origin": origin}):
+        pass
+    assert refused.value.code == 1008
+    for method in ("PUT", "POST", "DELETE"):
+        answer = client.request(method, "/_stcore/upload_file/a/b", headers={"origin": origin})
+        assert (answer.status_code, "another site" in answer.text) == (403, True)
+    assert inside.scopes == []
+    assert client.get("/", headers={"origin": origin}).status_code == 200
+
+
+@pytest.mark.parametrize("headers", [{}, {"origin": "http://testserver"}, {"origin": "https://lab:8443", "host": "lab:8443"}])
+def test_the_labs_own_pages_and_programs_are_served(inside: Inside, headers: dict[str, str]) -> None:
+    client = TestClient(SameOrigin(inside))
+    with client.websocket_connect("/_stcore/stream", headers=headers):
+        pass
+    assert client.put("/_stcore/upload_file/a/b", headers=headers).status_code == 200
+    assert len(inside.scopes) == 2
 
 
 @pytest.mark.parametrize("path", ["//evil.invalid/x", "/\\evil.invalid", "/%2F%2Fevil.invalid", '/"><script>x</script>'])
@@ -260,6 +299,7 @@ def test_a_class_lab_checks_tokens_before_everything_else(made: list[dict[str, A
     assert given["config"]["server.address"] == "0.0.0.0"
     assert given["middleware"][0].cls is ClassAccess
     assert given["middleware"][1:] == MIDDLEWARE
+    assert MIDDLEWARE[0].cls is SameOrigin
 
 
 def test_a_host_needs_a_class(capsys: pytest.CaptureFixture[str]) -> None:
@@ -326,6 +366,8 @@ def test_the_real_server_answers_only_with_a_token(lab_home: Path, tmp_path: Pat
             assert ask(port, "GET", "/learn", headers)[0] == ask(port, "GET", script, headers)[0] == 200
         assert ask(port, "GET", f"/learn?token={links[0]}")[0] == 200
         assert ask(port, "PUT", "/_stcore/upload_file/a/b", watch) == (403, WHY)
+        assert "another site" in ask(port, "PUT", "/_stcore/upload_file/a/b", edit | {"Origin": "http://127.0.0.1:1"})[1]
+        assert len(list((lab_home / "pairs").glob("*.sqlite"))) == 1, "the world's pairs are there before a page asks for them"
         assert ask(port, "PUT", "/_stcore/upload_file/a/b", edit)[1] not in (WHY, REFUSAL)
         _, errors = drawn(port, "", "new-run")
         assert "403" in errors[0]

@@ -14,6 +14,7 @@ import streamlit as st
 
 import lab
 from app.pages import NEW_RUN
+from app.state.access import may_edit
 from app.state.current_run import choose
 from app.state.moment import go_to, moment
 from app.state.objective_in_use import objective_at
@@ -240,7 +241,7 @@ def _pictures(run: Run, store: PairStore | None, pair: Pair, row: pd.Series | No
         if wanted != token_view.DIFFERENCE:
             tokens, source = _tokens(run, pair, row, step)
             try:
-                tokenizer = tokenizer_of(run) if tokens is not None else None
+                tokenizer = tokenizer_of(run, fetch=may_edit()) if tokens is not None else None
             except RunError as error:
                 st.error(plain(str(error)))
                 tokens = None

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 import lab
+from app.state.access import may_edit
 from app.state.learn_address import LearnState
 from app.text.plain import plain
 from app.text.run_text import meaning
@@ -102,7 +103,7 @@ def _from_run(prefix: str, version: int) -> None:
         step = st.number_input("Step", min_value=1, value=max(1, runs[name].step), step=1, key="learn.batch.step")
         if st.button("Take this batch", key="learn.batch.take", type="primary"):
             try:
-                pairs = pairs_of_run(runs[name], int(step), limit=MOST_PAIRS)
+                pairs = pairs_of_run(runs[name], int(step), limit=MOST_PAIRS, fetch=may_edit())
             except (LabError, ValueError) as error:
                 st.error(plain(str(error)))
                 return

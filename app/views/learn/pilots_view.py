@@ -8,6 +8,7 @@ from dataclasses import replace
 import streamlit as st
 
 import lab
+from app.state.access import may_edit
 from app.state.learn_address import LearnState
 from app.text.plain import markup, plain
 from app.text.run_text import meaning
@@ -93,7 +94,7 @@ def _tokens(prefix: str) -> PairTokens | None:
         step = second.selectbox("Step", steps[::-1], key=f"{prefix}.pilots.step.{source}", persist_state="page")
         pairs = sorted(set(run.reader.tokens.read(step)["pair"]))
         pair = third.selectbox("Pair", pairs, key=f"{prefix}.pilots.pair.{source}", persist_state="page")
-        return tokens_of_pair(run, step, pair)
+        return tokens_of_pair(run, step, pair, fetch=may_edit())
     except (LabError, ValueError) as error:
         st.error(plain(str(error)))
         return None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from app.state.access import may_edit
 from app.text.plain import plain
 from app.views.live.charts import OPEN_PAIR
 from app.widgets import token_view
@@ -37,7 +38,7 @@ def painting(run: Run, record: Record) -> None:
         st.rerun(scope="fragment")
     tokens = rows[rows["pair"] == pair]
     try:
-        tokenizer = tokenizer_of(run)
+        tokenizer = tokenizer_of(run, fetch=may_edit())
     except RunError as error:
         st.caption(plain(str(error)))
         return
