@@ -90,7 +90,7 @@ def fold_margins(
         progress("reference log-probs", 0.02)
         reference.prepare(policy, [completion for pair in encoded for completion in pair.completions()])
         beginning = {name: parameter.detach().clone() for name, parameter in policy.parameters().items()}
-        drawn = np.stack([_folds(len(pairs), folds, config.seed + repeat) for repeat in range(repeats)])
+        drawn = np.stack([draw_folds(len(pairs), folds, config.seed + repeat) for repeat in range(repeats)])
         margins, held_out, visits = [], [], []
         for number in range(folds * repeats):
             repeat, fold = divmod(number, folds)
@@ -119,7 +119,7 @@ def _part(progress: StageProgress, stage: str, number: int, count: int) -> Calla
     return lambda done: progress(stage, 0.05 + 0.95 * (number + done) / count)
 
 
-def _folds(count: int, folds: int, seed: int) -> np.ndarray:
+def draw_folds(count: int, folds: int, seed: int) -> np.ndarray:
     """Draw the fold of each of `count` pairs; sizes differ by at most one."""
     drawn = np.empty(count, int)
     drawn[np.random.default_rng(seed).permutation(count)] = np.arange(count) % folds

@@ -12,7 +12,7 @@ import lab
 from lab.evidence import evidence_of, flip_findings, plant, run_findings, trajectory_numbers
 from lab.evidence.combining import combine
 from lab.evidence.ngram_model import ngram_margins
-from lab.evidence.short_runs import _folds, steps_for
+from lab.evidence.short_runs import draw_folds, steps_for
 from lab.pairs import Pair, PairsError, pair_of
 from tests.bench.bench_flips import average_precision_at, flipped_set
 
@@ -48,7 +48,7 @@ def good_or_bad(count: int, seed: int = 0) -> list[Pair]:
 
 def test_flipped_labels_are_found_by_their_words():
     planted = plant(good_or_bad(300), {"flipped": 30}, seed=4)
-    folds = _folds(300, 5, 0)
+    folds = draw_folds(300, 5, 0)
     margins = ngram_margins(planted.pairs, folds)
     flipped = np.array([pair.id in planted.ids("flipped") for pair in planted.pairs])
     assert set(np.argsort(margins.held_out)[:30]) == set(np.flatnonzero(flipped))
@@ -61,10 +61,10 @@ def test_flipped_labels_are_found_by_their_words():
 
 
 def test_folds_are_even_and_drawn_by_the_seed():
-    folds = _folds(10, 3, 1)
+    folds = draw_folds(10, 3, 1)
     assert sorted(np.bincount(folds)) == [3, 3, 4]
-    assert (folds == _folds(10, 3, 1)).all()
-    assert (folds != _folds(10, 3, 2)).any()
+    assert (folds == draw_folds(10, 3, 1)).all()
+    assert (folds != draw_folds(10, 3, 2)).any()
     assert steps_for(300, 3, 16, 1.0) == 13
 
 
