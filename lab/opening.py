@@ -2,35 +2,76 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from lab import home
-from lab.pairs import PairStore
-from lab.pairs import open_pairs as open_stored_pairs
+from lab.pairs import ColumnMapping, ImportReport, PairStore, remembered_mapping
+from lab.pairs import import_pairs as import_stored_pairs
+from lab.pairs.importing import OnError
 from lab.progress import StageProgress
+
+log = logging.getLogger(__name__)
 
 WORLD = "world"
 
 
-def open_pairs(source: Any = WORLD, *, split: str = "train", progress: StageProgress | None = None) -> PairStore:
+def open_pairs(
+    source: Any = WORLD,
+    *,
+    split: str = "train",
+    configuration: str = "",
+    mapping: ColumnMapping | Mapping[str, Any] | None = None,
+    on_error: OnError = "refuse",
+    progress: StageProgress | None = None,
+) -> PairStore:
     """Open preference pairs as a versioned, editable store.
 
     Opening the same content again returns the same store, with the edits made before.
 
     Args:
-        source: "world" for the pairs of the embedded world; a JSONL, JSON, CSV or Parquet file; a hub id; a `datasets.Dataset`; a
-            list of dicts in TRL's preference formats; or a store's own .sqlite file.
-        split: Split of a hub data set.
+        source: "world" for the pairs of the embedded world; a JSONL, JSON, CSV, TSV or Parquet file, packed or not; a folder of
+            `datasets`; a hub id; a `datasets.Dataset`; a data frame; a list of dicts; or a store's own .sqlite file.
+        split: Split of a hub data set or DatasetDict; key of a JSON file with rows under several keys.
+        configuration: Configuration (subset) of a hub data set.
+        mapping: Which columns hold what: {"prompt": "question", "chosen": "good", "rejected": "bad"}. None uses the mapping
+            that was kept for these column names, else guesses from the names.
+        on_error: "refuse" raises an error that lists all rows that are no pairs; "skip" leaves them out, with a warning.
         progress: Called as progress(stage, share) while the embedded world is built, the first time.
 
     Raises:
-        PairsError: If the source cannot be read as pairs; the message names the line.
+        PairsError: If the source cannot be read as pairs; the message names the lines.
     """
-    if isinstance(source, PairStore):
-        return source
-    stores = home.home() / "pairs"
+    store, report = import_pairs(
+        source, split=split, configuration=configuration, mapping=mapping, on_error=on_error, progress=progress
+    )
+    if warning := report.warning():
+        log.warning("%s.", warning.rstrip("."))
+    return store
+
+
+def import_pairs(
+    source: Any = WORLD,
+    *,
+    split: str = "train",
+    configuration: str = "",
+    mapping: ColumnMapping | Mapping[str, Any] | None = None,
+    on_error: OnError = "refuse",
+    progress: StageProgress | None = None,
+) -> tuple[PairStore, ImportReport]:
+    """Open preference pairs as `open_pairs`, and also return the report of the import: read, refused and unread."""
     if isinstance(source, str) and source == WORLD:
         from lab.world import ensure
 
-        return open_stored_pairs(ensure(cache=home.cache(), progress=progress).pairs_path, home=stores)
-    return open_stored_pairs(source, split=split, home=stores)
+        source = ensure(cache=home.cache(), progress=progress).pairs_path
+    return import_stored_pairs(
+        source,
+        split=split,
+        configuration=configuration,
+        mapping=mapping,
+        remembered=partial(remembered_mapping, home.home()),
+        on_error=on_error,
+        home=home.home() / "pairs",
+    )

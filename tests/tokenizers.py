@@ -112,10 +112,36 @@ BARE = (
     "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
 )
 
-TEMPLATES = {"chatml": CHATML, "llama3": LLAMA3, "llama2": LLAMA2, "gemma": GEMMA, "reasoning": REASONING, "bare": BARE}
+HERMES = (
+    "{% if tools %}<|im_start|>system\nTools: {{ tools | tojson }}<|im_end|>\n{% endif %}{% for m in messages %}"
+    "{% if m['role'] == 'assistant' %}<|im_start|>assistant\n{% generation %}"
+    "{% if m['reasoning_content'] %}<think>{{ m['reasoning_content'] }}</think>{% endif %}"
+    "{% if m['content'] %}{{ m['content'] }}{% endif %}"
+    "{% for c in m['tool_calls'] or [] %}<tool_call>{{ c['function'] | tojson }}</tool_call>{% endfor %}"
+    "<|im_end|>{% endgeneration %}\n"
+    "{% else %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Writes tools, tool calls and reasoning, and marks what the assistant writes."""
+
+TEMPLATES = {
+    "hermes": HERMES,
+    "chatml": CHATML,
+    "llama3": LLAMA3,
+    "llama2": LLAMA2,
+    "gemma": GEMMA,
+    "reasoning": REASONING,
+    "bare": BARE,
+}
 """Name -> template. Their turns end in <|im_end|>, <|eot_id|>, EOS, <end_of_turn>, <|im_end|>, and nothing at all."""
 
-TURN_ENDS = {"chatml": "<|im_end|>", "llama3": "<|eot_id|>", "gemma": "<end_of_turn>", "reasoning": "<|im_end|>"}
+TURN_ENDS = {
+    "hermes": "<|im_end|>",
+    "chatml": "<|im_end|>",
+    "llama3": "<|eot_id|>",
+    "gemma": "<end_of_turn>",
+    "reasoning": "<|im_end|>",
+}
 """Name -> what an answer ends in where that is not the tokenizer's EOS."""
 
 TOKENIZERS = {

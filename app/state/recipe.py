@@ -13,9 +13,8 @@ from typing import Any
 from app.state import pair_sets
 from lab.api import Executor
 from lab.objectives import Objective, make_objective
-from lab.pairs import Pair, PairsError, PairStore
-from lab.pairs.pair_import import read_pairs
-from lab.pairs.rows import open_table
+from lab.pairs import Pair, PairsError, PairStore, read_pairs
+from lab.pairs.importing import open_table
 from lab.policy.loading import choose_device
 from lab.policy.sources.converted import check_source
 from lab.run.config import TrainConfig

@@ -12,9 +12,10 @@ import streamlit as st
 from app.state.access import may_edit, require_edit
 from app.text.plain import plain
 from app.widgets.difference import answers_html
-from lab.pairs import Edit, Pair, PairStore, Prompt, prompt_text
+from lab.pairs import Answer, Edit, Pair, PairStore, Prompt, answer_text, prompt_text
 from lab.world import BEST, is_world, score
 
+PARTS = ("prompt", "chosen", "rejected")
 VERSIONS = 20
 """Versions that the history shows."""
 
@@ -39,7 +40,7 @@ def compare(store: PairStore, pair: Pair) -> None:
     for column, side, html, judgement in zip(
         st.columns(2),
         ("chosen", "rejected"),
-        answers_html(displayable(pair.chosen), displayable(pair.rejected)),
+        answers_html(displayable(answer_text(pair.chosen)), displayable(answer_text(pair.rejected))),
         judgements(store, pair),
     ):
         with column, st.container(border=True):
@@ -60,7 +61,7 @@ def judgements(store: PairStore, pair: Pair) -> tuple[str, str]:
     if not is_world(store.source):
         return "", ""
     prompt = prompt_text(pair.prompt)
-    scores = [score(prompt, answer) for answer in (pair.chosen, pair.rejected)]
+    scores = [score(prompt, answer_text(answer)) for answer in (pair.chosen, pair.rejected)]
     one, other = (f"Oracle: {s.total:+.1f} of at most {BEST:+g}. {s.reason.capitalize()}." for s in scores)
     return one, other
 
@@ -68,7 +69,7 @@ def judgements(store: PairStore, pair: Pair) -> tuple[str, str]:
 def label_agreement(pair: Pair) -> str:
     """Describe whether the label of a pair of the embedded world agrees with its oracle."""
     prompt = prompt_text(pair.prompt)
-    gap = score(prompt, pair.chosen).total - score(prompt, pair.rejected).total
+    gap = score(prompt, answer_text(pair.chosen)).total - score(prompt, answer_text(pair.rejected)).total
     verdict = f"The oracle agrees with the label: the chosen answer scores {gap:.1f} higher."
     if gap < 0:
         verdict = f"The oracle disagrees with the label: the rejected answer scores {-gap:.1f} higher."
@@ -90,39 +91,54 @@ def edit_form(store: PairStore, pair: Pair, act: Guard) -> None:
         keys = {name: f"edit.{name}.{pair.id}.{pair.version}" for name in texts}
         for name in (name for name in texts if name.startswith("prompt")):
             st.text_area(plain(name.capitalize()), draft.get(name, texts[name]), height=90, key=keys[name])
-        for column, name in zip(st.columns(2), ("chosen", "rejected")):
-            column.text_area(plain(f"{name} answer".capitalize()), draft.get(name, texts[name]), height=240, key=keys[name])
+        for column, side in zip(st.columns(2), ("chosen", "rejected")):
+            for name in (name for name in texts if name.startswith(side)):
+                label = plain(f"{name} answer".capitalize() if name == side else name.capitalize())
+                column.text_area(label, draft.get(name, texts[name]), height=240 if name == side else 120, key=keys[name])
         st.form_submit_button("Save", type="primary", disabled=not may_edit(), on_click=_save, args=(store, pair, texts, keys, act))
 
 
 def texts_of(pair: Pair) -> dict[str, str]:
     """Return the editable texts by name; every turn of a conversation has its own."""
-    turns = {"prompt": pair.prompt}
-    if not isinstance(pair.prompt, str):
-        turns = {f"prompt, turn {i} ({message['role']})": message["content"] for i, message in enumerate(pair.prompt, 1)}
-    return {name: displayable(str(text)) for name, text in {**turns, "chosen": pair.chosen, "rejected": pair.rejected}.items()}
+    texts: dict[str, str] = {}
+    for name, value in zip(PARTS, pair.content):
+        if isinstance(value, str):
+            texts[name] = value
+            continue
+        for number, message in enumerate(value, 1):
+            if isinstance(message["content"], str):
+                texts[f"{name}, turn {number} ({message['role']})"] = message["content"]
+    return {name: displayable(text) for name, text in texts.items()}
+
+
+def changes_of(pair: Pair, texts: dict[str, str], typed: dict[str, str]) -> dict[str, Any]:
+    """Return the parts of a pair (prompt, chosen, rejected) in which a text was changed, with the texts typed in."""
+    changes: dict[str, Any] = {}
+    for part, value in zip(PARTS, pair.content):
+        names = [name for name in texts if name.split(",")[0] == part]
+        if any(typed[name] != texts[name] for name in names):
+            changes[part] = _with_texts(value, [typed[name] for name in names])
+    return changes
+
+
+def _with_texts(before: Prompt | Answer, turns: list[str]) -> Prompt | Answer:
+    """Return a text, or messages with new texts in place of the former ones."""
+    if isinstance(before, str):
+        return turns[0]
+    texts = iter(turns)
+    return [{**message, "content": next(texts)} if isinstance(message["content"], str) else message for message in before]
 
 
 def _save(store: PairStore, pair: Pair, texts: dict[str, str], keys: dict[str, str], act: Guard) -> None:
     """Store the changed texts; a refusal keeps what was typed."""
     require_edit()
     typed = {name: st.session_state[key] for name, key in keys.items()}
-    changes: dict[str, Any] = {name: typed[name] for name in ("chosen", "rejected") if typed[name] != texts[name]}
-    turns = [name for name in texts if name.startswith("prompt")]
-    if any(typed[name] != texts[name] for name in turns):
-        changes["prompt"] = prompt_like(pair.prompt, [typed[name] for name in turns])
+    changes = changes_of(pair, texts, typed)
     st.session_state[f"draft.{pair.id}"] = typed
     saved = act(lambda: store.edit(pair.id, **changes, expected_version=pair.version))
     # While the version is unchanged, the widgets keep what was typed.
     if saved is not None or store.get(pair.id).version == pair.version:
         del st.session_state[f"draft.{pair.id}"]
-
-
-def prompt_like(before: Prompt, turns: list[str]) -> Prompt:
-    """Return a prompt with the roles of another one and new texts in its turns."""
-    if isinstance(before, str):
-        return turns[0]
-    return [{**message, "content": content} for message, content in zip(before, turns)]
 
 
 def _history(store: PairStore, pair: Pair) -> None:
@@ -132,7 +148,7 @@ def _history(store: PairStore, pair: Pair) -> None:
         with st.expander(f"Version {old.version}: {_what_happened(actions.get(old.version))}", expanded=old == pair):
             st.code(displayable(prompt_text(old.prompt)), language=None, wrap_lines=True)
             for column, text in zip(st.columns(2), (old.chosen, old.rejected)):
-                column.code(displayable(text), language=None, wrap_lines=True)
+                column.code(displayable(answer_text(text)), language=None, wrap_lines=True)
     if len(versions) > VERSIONS:
         st.caption(f"{len(versions) - VERSIONS} older versions are stored, but not shown.")
 

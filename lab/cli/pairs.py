@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the first pairs, the problems found, or the number of exported pairs."""
     from lab.opening import open_pairs
-    from lab.pairs import PairQuery, prompt_text
+    from lab.pairs import PairQuery, answer_text, prompt_text
 
     store = open_pairs(options.source)
     if options.export:
@@ -49,7 +49,8 @@ def run(options: argparse.Namespace) -> int:
     page, total = store.page(PairQuery(text=options.search), limit=options.limit)
     print(f"{store.name}: {len(store)} pairs, version {store.version}, {total} match; stored in {store.location}")
     for pair in page:
-        print(f"\n[{pair.id}] {prompt_text(pair.prompt).strip()}\n  chosen:   {pair.chosen}\n  rejected: {pair.rejected}")
+        print(f"\n[{pair.id}] {prompt_text(pair.prompt).strip()}")
+        print(f"  chosen:   {answer_text(pair.chosen)}\n  rejected: {answer_text(pair.rejected)}")
     return 0
 
 

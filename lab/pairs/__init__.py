@@ -3,10 +3,21 @@
 from .checks import CHECKS, Check, Finding, LengthBias, check, findings, length_bias, write_findings
 from .degrade import DECISION as DEGRADE_DECISION
 from .degrade import degrade, removed_spans
-from .open_store import content_hash, open_pairs
-from .pair import Message, Pair, PairsError, Prompt, answer_text, prompt_text
+from .importing import (
+    ColumnMapping,
+    ImportReport,
+    Limits,
+    RefusedRows,
+    guess_mapping,
+    pair_of,
+    pairs_from_rows,
+    read_pairs,
+    remember_mapping,
+    remembered_mapping,
+)
+from .open_store import content_hash, import_pairs, open_pairs
+from .pair import Answer, Message, Pair, PairsError, Prompt, ToolConversation, answer_text, message_text, prompt_text
 from .pair_export import row_of, write_pairs
-from .pair_import import pair_of, pairs_from_rows, read_pairs
 from .query import SORTS, NumberRange, PairQuery
 from .rake import Phrase, key_phrases
 from .remedies import apply_remedy
@@ -17,11 +28,15 @@ __all__ = [
     "DEGRADE_DECISION",
     "KEEP",
     "SORTS",
+    "Answer",
     "BulkChange",
     "Check",
+    "ColumnMapping",
     "Edit",
     "Finding",
+    "ImportReport",
     "LengthBias",
+    "Limits",
     "Message",
     "NumberRange",
     "Pair",
@@ -32,19 +47,26 @@ __all__ = [
     "Phrase",
     "Preview",
     "Prompt",
+    "RefusedRows",
+    "ToolConversation",
     "answer_text",
     "apply_remedy",
     "check",
     "content_hash",
     "degrade",
     "findings",
+    "guess_mapping",
+    "import_pairs",
     "key_phrases",
     "length_bias",
+    "message_text",
     "open_pairs",
     "pair_of",
     "pairs_from_rows",
     "prompt_text",
     "read_pairs",
+    "remember_mapping",
+    "remembered_mapping",
     "removed_spans",
     "row_of",
     "write_findings",

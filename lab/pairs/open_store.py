@@ -4,50 +4,72 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .importing import ColumnMapping, ImportReport, OnError, PairReader, Remembered, open_table
 from .pair import Pair, to_bytes, to_json
-from .pair_import import pairs_of
-from .rows import open_table
 from .store import PairStore, is_url
 
 STORE_SUFFIXES = (".sqlite", ".db")
 
 
-def open_pairs(source: Any, *, split: str = "train", home: Path, name: str | None = None) -> PairStore:
-    """Open the store of a source's pairs; the first time, create it.
+def open_pairs(source: Any, **options: Any) -> PairStore:
+    """Open the store of a source's pairs; see `import_pairs`, which also returns the report."""
+    return import_pairs(source, **options)[0]
+
+
+def import_pairs(
+    source: Any,
+    *,
+    split: str = "train",
+    configuration: str = "",
+    mapping: ColumnMapping | Mapping[str, Any] | None = None,
+    remembered: Remembered = lambda columns: None,
+    on_error: OnError = "refuse",
+    home: Path,
+    name: str | None = None,
+) -> tuple[PairStore, ImportReport]:
+    """Open the store of a source's pairs; the first time, create it. The pairs are streamed, never held together.
 
     The store's file is named after the set and a hash of the content: opening the same content again gives the store with all
     edits, changed content a new one.
 
     Args:
-        source: A path (.jsonl, .json, .csv, .parquet), a hub id "owner/name", a datasets.Dataset or DatasetDict, rows
-        (dicts), pairs,
-            or a store, its .sqlite path or its postgresql:// URL (opened in place).
+        source: What `read_pairs` takes, or a store, its .sqlite path or its postgresql:// URL (opened in place).
         split: Split of a hub data set or DatasetDict.
+        configuration: Configuration of a hub data set.
+        mapping: Which columns hold what; None uses the remembered mapping, or guesses.
+        remembered: Gives the mapping that was kept for column names, or None.
+        on_error: "refuse" raises RefusedRows with all rows that are no pairs, "skip" leaves them out.
         home: Folder of new stores.
         name: Name of the set; by default that of the source.
+
+    Returns:
+        The store, and the report of the import.
 
     Raises:
         PairsError: One sentence with what is wrong, where and what to do.
     """
-    if isinstance(source, PairStore):
-        return source
     if isinstance(source, (str, Path)) and (is_url(source) or Path(source).suffix.lower() in STORE_SUFFIXES):
-        return PairStore(source)
-    table = open_table(source, split)
-    pairs = pairs_of(table)
-    name = name or table.name
-    return PairStore.create(Path(home) / f"{_slug(name)}-{content_hash(pairs)}.sqlite", pairs, name=name, source=table.source)
+        source = PairStore(source)
+    if isinstance(source, PairStore):
+        return source, ImportReport(source.source, format="stored pairs", read=len(source))
+    table = open_table(source, split, configuration)
+    reader = PairReader(table, mapping, on_error, remembered)
+    digest = content_hash(reader)  # raises for refused rows, before anything is stored
+    report, name = reader.report, name or table.name
+    store = PairStore.create(Path(home) / f"{_slug(name)}-{digest}.sqlite", reader, name=name, source=table.source)
+    return store, report
 
 
 def content_hash(pairs: Iterable[Pair]) -> str:
-    """Return 12 hex digits, a hash of contents and meta of pairs in their order."""
+    """Return 12 hex digits, a hash of ids, contents and meta of pairs in their order."""
     digest = hashlib.sha256()
     for pair in pairs:
-        digest.update(to_bytes(to_json([*pair.content, pair.meta])) + b"\n")
+        more = [] if pair.tools is None else [pair.tools]
+        digest.update(to_bytes(to_json([*pair.content, pair.meta, *more])) + b"\n")
     return digest.hexdigest()[:12]
 
 

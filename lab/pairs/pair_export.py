@@ -1,40 +1,64 @@
-"""Write pairs to files in TRL's explicit preference format, which `read_pairs` and TRL's trainers read."""
+"""Write pairs in TRL's explicit preference format, with columns of the lab's own, which `read_pairs` reads back unchanged."""
 
 from __future__ import annotations
 
+import csv
+import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .pair import Pair, PairsError, to_bytes, to_json
+from .importing.columnar import JSON_COLUMNS
+from .importing.columns import OWN, PAIR_ID
+from .importing.messages import WRITTEN
+from .importing.rows import ESCAPE
+from .pair import FIELDS, Answer, Pair, PairsError, to_bytes, to_json
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠", ESCAPE)
+"""Beginnings of a cell that a spreadsheet reads as a formula, and the escape itself."""
+TEXT_COLUMNS = (*FIELDS, OWN["note"], PAIR_ID)
+UNSET: dict[str, Any] = {"weight": 1, "degree": None, "tags": [], "note": ""}
+"""Values of a pair's own fields that are not written."""
 
 
 def row_of(pair: Pair) -> dict[str, Any]:
-    """Return a pair as a row: prompt, chosen, rejected and the columns of `meta`.
+    """Return a pair as a row: prompt, chosen, rejected, the pair's own fields that are set, and the columns of `meta`.
 
-    Answers to a conversation are written as conversations of one assistant message.
+    Answers to a conversation are written as conversations of one assistant message or more. A column of `meta` that has the name of
+    another column gets the addition " (source)".
     """
-    chosen: Any = pair.chosen
-    rejected: Any = pair.rejected
-    if isinstance(pair.prompt, list):
-        chosen, rejected = ([{"role": "assistant", "content": answer}] for answer in (chosen, rejected))
-    return {**pair.meta, "prompt": pair.prompt, "chosen": chosen, "rejected": rejected}
+    chosen, rejected = (_side(pair, answer) for answer in (pair.chosen, pair.rejected))
+    own: dict[str, Any] = {PAIR_ID: pair.id, "prompt": pair.prompt, "chosen": chosen, "rejected": rejected}
+    if pair.tools is not None:
+        own["tools"] = pair.tools
+    fields = {"weight": pair.weight, "degree": pair.degree, "tags": list(pair.tags), "note": pair.note}
+    own |= {OWN[name]: value for name, value in fields.items() if value != UNSET[name]}
+    taken = {*own, "tools", PAIR_ID, OWN["tags"], OWN["note"]}
+    return {(f"{key} (source)" if key in taken else key): value for key, value in pair.meta.items()} | own
 
 
-def write_pairs(pairs: Iterable[Pair], path: Path) -> None:
-    """Write pairs to a .jsonl or .parquet file; the file appears complete or not at all.
+def _side(pair: Pair, answer: Answer) -> Any:
+    return [{"role": "assistant", "content": answer}] if isinstance(pair.prompt, list) and isinstance(answer, str) else answer
+
+
+def write_pairs(pairs: Iterable[Pair], path: Path) -> int:
+    """Write pairs to a .jsonl, .csv or .parquet file and return their number; the file appears complete or not at all.
+
+    JSON Lines are written as the pairs come; the others, whose columns must be known first, hold all pairs.
 
     Raises:
-        PairsError: The file cannot be written, or Parquet, which has one type per column, gets plain and conversational prompts.
+        PairsError: The file cannot be written; or the format cannot hold the pairs: Parquet has one type per column, so it takes
+            either plain or conversational prompts, and neither Parquet nor CSV can hold half of a character (a lone surrogate).
     """
-    writers = {".jsonl": _write_jsonl, ".parquet": _write_parquet}
+    writers = {".jsonl": _write_jsonl, ".csv": _write_csv, ".parquet": _write_parquet}
     if path.suffix.lower() not in writers:
-        raise PairsError(f"Pairs cannot be written as {path.name}; give a name that ends in .jsonl or .parquet.")
+        raise PairsError(f"Pairs cannot be written as {path.name}; give a name that ends in .jsonl, .csv or .parquet.")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        writers[path.suffix.lower()]([row_of(pair) for pair in pairs], part)
+        count = writers[path.suffix.lower()](map(row_of, pairs), part)
         part.replace(path)
+        return count
     except OSError as error:
         raise PairsError(f"{path} could not be written ({error}); check the folder and the disk.") from error
     finally:
@@ -42,11 +66,13 @@ def write_pairs(pairs: Iterable[Pair], path: Path) -> None:
             part.unlink()
 
 
-def _write_jsonl(rows: list[dict[str, Any]], path: Path) -> None:
+def _write_jsonl(rows: Iterator[dict[str, Any]], path: Path) -> int:
+    count = 0
     with path.open("wb") as file:
-        for row in rows:
+        for count, row in enumerate(rows, 1):  # noqa: B007
             # A lone surrogate has no UTF-8 form, so it is written as a JSON escape.
             file.write(_escaped(to_json(row)) + b"\n")
+    return count
 
 
 def _escaped(text: str) -> bytes:
@@ -56,13 +82,82 @@ def _escaped(text: str) -> bytes:
         return b"".join(to_bytes(c) if not 0xD800 <= ord(c) <= 0xDFFF else b"\\u%04x" % ord(c) for c in text)
 
 
-def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
+def _columns(rows: list[dict[str, Any]]) -> list[str]:
+    """All columns: the pair's own first, then those of `meta` in the order in which they come."""
+    names = dict.fromkeys(key for row in rows for key in row)
+    own = [name for name in (PAIR_ID, *FIELDS, "tools", *OWN.values()) if name in names]
+    return list(dict.fromkeys([*own, *names]))
+
+
+def _write_csv(given: Iterator[dict[str, Any]], path: Path) -> int:
+    rows = list(given)
+    names = _columns(rows)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        try:
+            writer.writerow([_cell_text(name) for name in names])
+            for row in rows:
+                writer.writerow([_cell(name, row.get(name)) for name in names])
+        except UnicodeEncodeError:
+            raise PairsError(
+                "A pair contains half of a character (a lone surrogate), which CSV cannot hold; write .jsonl."
+            ) from None
+    return len(rows)
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return to_json(value)
+    if name not in TEXT_COLUMNS and (not value or _reads_as_json(value)):
+        return ESCAPE + value
+    return _cell_text(value)
+
+
+def _cell_text(text: str) -> str:
+    """A text that spreadsheets show and do not compute, and that the importer reads as text."""
+    return ESCAPE + text if text.startswith(FORMULA) or WRITTEN.match(text) else text
+
+
+def _reads_as_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _write_parquet(given: Iterator[dict[str, Any]], path: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = list(dict.fromkeys(key for row in rows for key in row))
+    rows = list(given)
+    columns: dict[str, Any] = {}
+    as_json: list[str] = []
     try:
-        columns = {name: pa.array([row.get(name) for row in rows]) for name in names}
-        pq.write_table(pa.table(columns), path)
+        for name in _columns(rows):
+            values = [row.get(name) for row in rows]
+            if _needs_json(name, values):
+                as_json.append(name)
+                values = [None if value is None else to_json(value) for value in values]
+            columns[name] = pa.array(values)
+        table = pa.table(columns)
+        pq.write_table(table.replace_schema_metadata({JSON_COLUMNS: "\n".join(as_json)} if as_json else None), path)
     except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
         raise PairsError(f"These pairs do not fit into Parquet columns ({error}); write .jsonl instead.") from None
+    return len(rows)
+
+
+def _needs_json(name: str, values: list[Any]) -> bool:
+    """Whether a column has to be written as JSON: tool calls, whose arguments differ, and columns of several types."""
+    if name in FIELDS:
+        return any(isinstance(value, list) and any(message.get("tool_calls") for message in value) for value in values)
+    kinds = {type(value) for value in values if value is not None}
+    nested = any(isinstance(value, dict) or (isinstance(value, list) and not _is_texts(value)) for value in values)
+    too_large = any(type(value) is int and not -(2**63) <= value < 2**63 for value in values)
+    return len(kinds) > 1 or nested or too_large
+
+
+def _is_texts(value: list[Any]) -> bool:
+    return all(isinstance(item, str) for item in value)

@@ -36,10 +36,14 @@ class PromptTokens(tuple[int, ...]):
 
 @dataclass(frozen=True)
 class PromptAnswer:
-    """A prompt and an answer that follows it, as token ids."""
+    """A prompt and an answer that follows it, as token ids.
+
+    untrained: Spans (first, last + 1) of the answer that are given and not trained on, such as what a tool returned.
+    """
 
     prompt: Sequence[int]
     answer: Sequence[int]
+    untrained: tuple[tuple[int, int], ...] = ()
 
     @property
     def prompt_key(self) -> tuple[int, ...]:

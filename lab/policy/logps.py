@@ -31,7 +31,7 @@ class CompletionLogps:
     """Token log-probs of R completions, T = tokens of the longest answer.
 
     logps:  [R, T] float32 nats, 0 where the mask is False.
-    mask:   [R, T] bool, True on the answer's tokens.
+    mask:   [R, T] bool, True on the answer's tokens that are trained on.
     align:  [R, T] log sum_v p(v)^2, or None if not requested.
     hidden: [R, H] a final hidden state of each completion, or None if not requested.
     """
@@ -226,12 +226,25 @@ def completion_logps(
         return flat.new_zeros(len(completions), width).index_put(index, flat)
 
     order = copy_to_device([number for batch in batches for number in batch.completions], device)
+    logps, mask = spread([logps for logps, _, _ in parts]), torch.arange(width, device=device) < lengths[:, None]
+    if any(c.untrained for c in completions):
+        mask = mask & ~_untrained(completions, width).to(device)
+        logps = torch.where(mask, logps, 0.0)
     return CompletionLogps(
-        logps=spread([logps for logps, _, _ in parts]),
-        mask=torch.arange(width, device=device) < lengths[:, None],
+        logps=logps,
+        mask=mask,
         align=spread([aligned for _, aligned, _ in parts]) if align else None,
         hidden=torch.cat([pooled for _, _, pooled in parts])[order.argsort()] if pooling else None,
     )
+
+
+def _untrained(completions: Sequence[PromptAnswer], width: int) -> Tensor:
+    """Return [R, width] bool, True on the tokens of answers that are given and not trained on."""
+    given = torch.zeros(len(completions), width, dtype=torch.bool)
+    for number, completion in enumerate(completions):
+        for begin, end in completion.untrained:
+            given[number, begin:end] = True
+    return given
 
 
 def token_logps(

@@ -133,6 +133,8 @@ class ReferenceCache:
         digest.update(np.asarray(completion.prompt, np.int32).tobytes())
         digest.update(b"|")
         digest.update(np.asarray(completion.answer, np.int32).tobytes())
+        if completion.untrained:  # whose log-probs are stored as 0
+            digest.update(b"|" + repr(completion.untrained).encode())
         return digest.digest()
 
 

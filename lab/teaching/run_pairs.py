@@ -110,5 +110,5 @@ class _Lengths:
         if self._encoder is None:
             self._encoder = Encoder(tokenizer_of(self._run, fetch=self._fetch), self._run.config.max_length)
         content = self._run.pair_store().get(pair, version)
-        chosen, rejected = self._encoder.together(content.prompt, [content.chosen, content.rejected])
+        chosen, rejected = self._encoder.together(content.context, [content.chosen, content.rejected])
         return len(chosen.answer), len(rejected.answer)

@@ -70,7 +70,7 @@ class RunContext:
     ) -> list[EncodedPair]:
         """Degrade an answer that the policy samples now (SPO's source "sampled")."""
         texts = {pair.id: self.data.pairs[pair.id] for pair in pairs}
-        prompts = [texts[pair.id].prompt for pair, use in zip(pairs, used) if use]
+        prompts = [texts[pair.id].context for pair, use in zip(pairs, used) if use]
         seed = generator(self.config.seed, step, Purpose.SAMPLED_DEGRADED).initial_seed()
         answers = iter(sample_answers(self.policy, prompts, seed=seed, max_length=self.config.max_length) if prompts else [])
         batch = []

@@ -5,7 +5,7 @@ import json
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -52,11 +52,6 @@ def test_explicit_and_meta():
     [
         ("The sky is blue.", "The sky is green.", ("The sky is", " blue.", " green.")),  # TRL's own example
         ("The sky is blue.", "The sky is black.", ("The sky is", " blue.", " black.")),  # TRL would cut at "bl"
-        (
-            "\n\nHuman: Sky?\n\nAssistant: It is blue",
-            "\n\nHuman: Sky?\n\nAssistant: I know",
-            ("\n\nHuman: Sky?\n\nAssistant:", " It is blue", " I know"),
-        ),
         ("Q: sky?\nA:yes", "Q: sky?\nA:no", ("Q: sky?\nA:", "yes", "no")),
         ("Is it blue? Yes", "Is it blue? Yes, it is", ("Is it blue?", " Yes", " Yes, it is")),  # one begins the other
         ("Is it blue? Yes.", "Is it blue? Yes. Sure.", ("Is it blue?", " Yes.", " Yes. Sure.")),
@@ -125,11 +120,17 @@ def test_agrees_with_trl_where_words_are_whole():
         ({"chosen": 3, "rejected": 4}, "chosen is a number"),
         ({**GOOD, "chosen": [said("Blue.")]}, "chosen is a list but rejected is text"),
         ({"chosen": "blue", "rejected": "green"}, "no prompt"),
-        ({"chosen": [USER, said("a"), USER], "rejected": [USER, said("b")]}, "chosen must be exactly one assistant message"),
-        ({"chosen": [USER], "rejected": [USER, said("b")]}, "but it is: nothing"),
-        ({"prompt": [USER], "chosen": [USER], "rejected": [said("b")]}, "but it is: nothing"),
+        (
+            {"chosen": [USER, said("a"), USER], "rejected": [USER, said("b")]},
+            "but it is: assistant, user",
+        ),
+        ({"chosen": [USER], "rejected": [USER, said("b")]}, "chosen is empty"),
+        ({"prompt": [USER], "chosen": [USER], "rejected": [said("b")]}, "chosen is empty"),
         ({"prompt": [USER], "chosen": [{"role": "assistant"}], "rejected": [said("b")]}, "has no 'content'"),
-        ({"prompt": [USER], "chosen": [{"role": "assistant", "content": [1]}], "rejected": [said("b")]}, "a list as 'content'"),
+        (
+            {"prompt": [USER], "chosen": [{"role": "assistant", "content": [1]}], "rejected": [said("b")]},
+            "a part that is a number",
+        ),
         ({"prompt": ["hi"], "chosen": [said("a")], "rejected": [said("b")]}, "message 1 of prompt is text"),
     ],
 )
@@ -167,14 +168,19 @@ def test_bad_lines_are_counted(tmp_path):
     path.write_text(lines(GOOD, "", '{"prompt": ', GOOD, {"prompt": "a"}, "[1]"))
     message = failure(path)
     assert message.startswith(f"{path}, line 3: this is not valid JSON")
-    assert message.endswith("(2 more lines are wrong.)")
+    assert " Line 5: the field 'chosen' is missing" in message
+    assert " Line 6: this is a list" in message
+    assert 'on_error="skip"' in message
+    pairs = read_pairs(path, on_error="skip")
+    assert (len(pairs), [each.number for each in pairs.report.refused]) == (2, [3, 5, 6])
 
 
 def test_not_utf8_names_line_and_byte(tmp_path):
     heads = {"latin.jsonl": json.dumps(GOOD), "latin.json": "[", "latin.csv": "prompt,chosen,rejected"}
     for name, head in heads.items():
         (tmp_path / name).write_bytes(head.encode() + b'\n{"x": "caf\xe9"}')
-        assert failure(tmp_path / name) == f"{tmp_path / name}, line 2: byte 11 is not UTF-8; save the file as UTF-8."
+        expected = f"{tmp_path / name}, line 2: byte 11 is not UTF-8; save the file as UTF-8."
+        assert failure(tmp_path / name).startswith(expected)
     path = tmp_path / "wide.jsonl"
     path.write_bytes(json.dumps(GOOD).encode("utf-16"))
     assert "line 1: byte 1 is not UTF-8" in failure(path)
@@ -277,6 +283,7 @@ def rows_of(prompts):
     return st.lists(st.builds(build, prompts, answers, metas), min_size=1, max_size=4)
 
 
+@settings(deadline=None)
 @given(rows_of(texts | messages))
 def test_jsonl_round_trip(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("round") / "out.jsonl"
@@ -285,6 +292,7 @@ def test_jsonl_round_trip(tmp_path_factory, rows):
     assert read_pairs(path) == pairs
 
 
+@settings(deadline=None)
 @given(rows_of(texts) | rows_of(messages))
 def test_parquet_round_trip(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("round") / "out.parquet"
@@ -312,7 +320,7 @@ def test_failed_export_leaves_the_old_file(tmp_path):
         write_pairs(mixed, path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(PairsError, match=r"ends in .jsonl or .parquet"):
+    with pytest.raises(PairsError, match=r"ends in .jsonl, .csv or .parquet"):
         write_pairs(mixed, tmp_path / "out.xlsx")
     with pytest.raises(PairsError, match="could not be written"):
         write_pairs(mixed, tmp_path / "none" / "out.jsonl")
@@ -327,6 +335,7 @@ def test_trl_takes_the_export(tmp_path):
     assert store.export(tmp_path / "out.jsonl") == 1
     row = datasets.Dataset.from_list([json.loads((tmp_path / "out.jsonl").read_text())])[0]
     assert trl.is_conversational(row)
+    assert row.pop("lab_pair_id") == store.ids()[0]
     assert row == {"prompt": [USER], "chosen": [said("a")], "rejected": [said("b")]}
 
 

@@ -23,7 +23,7 @@ from app.widgets.pair_view import displayable
 from lab.comparison import Comparison
 from lab.comparison.answers import prompts, side_by_side
 from lab.comparison.pairwise import Batches
-from lab.pairs import Pair, PairsError, prompt_text
+from lab.pairs import Pair, PairsError, answer_text, prompt_text
 from lab.plots import entry, times_seen
 from lab.plots.comparison.against import against
 from lab.plots.comparison.overlay import overlay
@@ -259,7 +259,7 @@ def _texts(comparison: Comparison, pair: str, versions: Mapping[str, int]) -> No
         whose = "Text" if len(saw) == 1 and len(labels) == len(versions) else f"Text under {' and '.join(labels)}"
         with st.expander(plain(whose), expanded=True):
             st.text(displayable(prompt_text(text.prompt)))
-            html = answers_html(displayable(text.chosen), displayable(text.rejected))
+            html = answers_html(displayable(answer_text(text.chosen)), displayable(answer_text(text.rejected)))
             for column, side, answer in zip(st.columns(2), ("chosen", "rejected"), html):
                 with column, st.container(border=True):
                     st.caption(f"{side.capitalize()} answer")

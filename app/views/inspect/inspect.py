@@ -28,7 +28,7 @@ from app.widgets.figure import dark
 from app.widgets.pair_view import displayable, judgements, label_agreement
 from lab.errors import LabError
 from lab.objectives import Objective
-from lab.pairs import Pair, PairsError, PairStore, prompt_text
+from lab.pairs import Pair, PairsError, PairStore, answer_text, prompt_text
 from lab.plots import Record, edits_of, history_groups, history_table, pair_history, times_seen
 from lab.run.handle import Run
 from lab.store import SCREEN_POINTS, RunError
@@ -230,7 +230,7 @@ def _pictures(run: Run, store: PairStore | None, pair: Pair, row: pd.Series | No
     key = (run.dir.name, pair.id, pair.version, None if row is None else int(row["step"]), step, wanted)
     if st.session_state.get(DRAWN) != key:  # replaces another picture while this one is computed
         with place.container():
-            token_view.draw(wanted, (pair.chosen, pair.rejected), None, None, notes)
+            token_view.draw(wanted, (answer_text(pair.chosen), answer_text(pair.rejected)), None, None, notes)
             st.caption(token_view.progress_text(wanted))
         st.session_state[DRAWN] = key
     with place.container():
@@ -245,7 +245,7 @@ def _pictures(run: Run, store: PairStore | None, pair: Pair, row: pd.Series | No
             except RunError as error:
                 st.error(plain(str(error)))
                 tokens = None
-        token_view.draw(wanted, (pair.chosen, pair.rejected), tokens, tokenizer, notes)
+        token_view.draw(wanted, (answer_text(pair.chosen), answer_text(pair.rejected)), tokens, tokenizer, notes)
         if source:
             st.caption(plain(source))
 

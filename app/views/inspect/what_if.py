@@ -14,9 +14,9 @@ from app.state.jobs import Job, Jobs, show_progress
 from app.text.plain import plain
 from app.text.run_text import meanings_in_halves
 from app.widgets import examining, token_view
-from app.widgets.pair_view import prompt_like, texts_of
+from app.widgets.pair_view import changes_of, texts_of
 from lab.glossary import entry
-from lab.pairs import Pair, PairsError, PairStore
+from lab.pairs import Pair, PairsError, PairStore, answer_text
 from lab.run.handle import Run
 from lab.run.pair_versions import CURRENT, FOLLOW
 from lab.store import ENDED, RunError
@@ -63,14 +63,11 @@ def _editor(pair: Pair) -> Pair:
     typed: dict[str, str] = {}
     for name in (name for name in texts if name.startswith("prompt")):
         typed[name] = st.text_area(plain(name.capitalize()), texts[name], height=80, key=f"{base}.{name}", persist_state="page")
-    for column, name in zip(st.columns(2), token_view.SIDES):
-        label = f"{name.capitalize()} answer"
-        typed[name] = column.text_area(label, texts[name], height=150, key=f"{base}.{name}", persist_state="page")
-    changes: dict[str, Any] = {name: typed[name] for name in token_view.SIDES if typed[name] != texts[name]}
-    turns = [name for name in texts if name.startswith("prompt")]
-    if any(typed[name] != texts[name] for name in turns):
-        changes["prompt"] = prompt_like(pair.prompt, [typed[name] for name in turns])
-    return replace(pair, **changes)
+    for column, side in zip(st.columns(2), token_view.SIDES):
+        for name in (name for name in texts if name.startswith(side)):
+            label = f"{name.capitalize()} answer" if name == side else name.capitalize()
+            typed[name] = column.text_area(plain(label), texts[name], height=150, key=f"{base}.{name}", persist_state="page")
+    return replace(pair, **changes_of(pair, texts, typed))
 
 
 def _actions(run: Run, store: PairStore, pair: Pair, edited: Pair) -> None:
@@ -211,7 +208,7 @@ def _results(run: Run, model: Examined, pair: Pair, edited: Pair, before: Scored
             model.objective, "ref_logps" in latest.tokens and bool(latest.tokens["ref_logps"].notna().all())
         )
         wanted = token_view.switch("whatif.paint", [name for name in offered if name != token_view.DEGREES])
-        token_view.draw(wanted, (edited.chosen, edited.rejected), latest.tokens, tokenizer_of(run))
+        token_view.draw(wanted, (answer_text(edited.chosen), answer_text(edited.rejected)), latest.tokens, tokenizer_of(run))
 
 
 def _table(before: Scored, after: Scored | None) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from app.widgets import token_view
 from app.widgets.figure import show
 from app.widgets.pair_view import displayable
 from lab.objectives import Objective
-from lab.pairs import Pair, prompt_text
+from lab.pairs import Pair, answer_text, prompt_text
 from lab.plots import entry, layer_bars
 from lab.progress import StageProgress
 from lab.teaching.steps.model_steps import KEPT, ModelSteps
@@ -234,7 +234,10 @@ def _reset(models: Sequence[ModelSteps]) -> None:
 
 def _batch(pairs: Sequence[Pair]) -> int:
     """Draw the batch, which all models share; return the place of the pair whose tokens are painted."""
-    texts = [(_line(prompt_text(pair.prompt)), displayable(pair.chosen), displayable(pair.rejected)) for pair in pairs]
+    texts = [
+        (_line(prompt_text(pair.prompt)), displayable(answer_text(pair.chosen)), displayable(answer_text(pair.rejected)))
+        for pair in pairs
+    ]
     with st.expander(f"Batch: {len(pairs)} pairs", expanded=False):
         table = pd.DataFrame(texts, columns=["prompt", "chosen", "rejected"], index=range(1, len(pairs) + 1))
         columns = {name: st.column_config.TextColumn(name.capitalize()) for name in table.columns}
@@ -300,7 +303,7 @@ def _painted(records: Sequence[tuple[str, ModelSteps, ModelStep]], chosen: int) 
         pair = record.pairs[chosen]
         st.markdown(f"**{plain(label)}: tokens of pair {chosen + 1}**")
         notes = [_change(record, chosen, side) for side in token_view.SIDES]
-        token_view.draw(wanted, (pair.chosen, pair.rejected), rows, model.tokenizer, (notes[0], notes[1]))
+        token_view.draw(wanted, (answer_text(pair.chosen), answer_text(pair.rejected)), rows, model.tokenizer, (notes[0], notes[1]))
 
 
 def _change(record: ModelStep, place: int, side: str) -> str:

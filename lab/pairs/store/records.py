@@ -64,7 +64,9 @@ def turn_texts(value: Prompt | Answer) -> Iterable[str]:
         yield value
         return
     for message in value:
-        yield from (field if isinstance(field, str) else to_json(field) for key, field in message.items() if key != "role")
+        yield from (
+            field if isinstance(field, str) else to_json(field) for key, field in message.items() if key != "role" and field
+        )
 
 
 def count_words(value: Prompt | Answer) -> int:
@@ -74,7 +76,7 @@ def count_words(value: Prompt | Answer) -> int:
 
 def check_pair(pair: Pair) -> None:
     """Raise PairsError, without the pair's id, unless texts, weight, degree, tags and note are valid."""
-    validate(*pair.content)
+    validate(*pair.content, pair.tools)
     if isinstance(pair.weight, bool) or not isinstance(pair.weight, (int, float)) or not 0 <= pair.weight < math.inf:
         raise PairsError(f"weight is {_shown(pair.weight)}; give a number from 0 on.")
     degree = pair.degree

@@ -54,10 +54,14 @@ class Turn:
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A tokenizer's chat template at a fixed moment; errors are ValueErrors of one sentence."""
+    """A tokenizer's chat template at a fixed moment; errors are ValueErrors of one sentence.
+
+    tools: Descriptions of the functions that the model may call, which every rendering gets; empty for none.
+    """
 
     tokenizer: Any
     moment: datetime
+    tools: tuple[dict[str, Any], ...] = ()
 
     def render(self, messages: Messages, **options: Any) -> str:
         """Render a conversation; options as in `apply_chat_template`.
@@ -189,12 +193,14 @@ class ChatTemplate:
 
     def _render(self, messages: Messages, **options: Any) -> str:
         fixed = self.fixed
+        if self.tools:
+            options["tools"] = list(self.tools)
         try:
             return str(self.tokenizer.apply_chat_template(list(messages), chat_template=fixed, tokenize=False, **options))
         except Exception as error:  # a template is a program and can raise any error
             if out_of_memory(error):
                 raise
-            roles = ", ".join(message["role"] for message in messages)
+            roles = ", ".join(str(message.get("role")) for message in messages)
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(
                 f"The tokenizer's chat template refuses a conversation of {roles} ({reason}); "

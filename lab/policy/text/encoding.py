@@ -11,12 +11,15 @@ end    Exactly one at the end of a complete answer, none on a cut one. In a conv
 cuts   A prompt that does not fit is cut at its beginning: of a conversation first the oldest turns, except the system message,
        then tokens from the left. BOS stays, a token that opens a turn does not. An answer is cut only where it would not
        fit together with an eighth of `max_length` of its prompt; `answer_cut` counts its removed tokens.
+parts  An answer of several messages is what the template renders after the prompt; only what the assistant writes is trained on
+       (`answer_messages.py`).
 Special tokens written out in the texts, as in prompts that are already formatted, are encoded as special tokens.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,24 +30,38 @@ from lab.policy.layout import PromptTokens
 from lab.policy.memory import out_of_memory
 from lab.policy.sources.model_error import cause
 
+from .answer_messages import answer_parts, check_prompt_written
 from .chat_template import ChatTemplate, Turn
 from .template_time import now
 
-Prompt = str | Sequence[dict[str, str]]
+Prompt = str | Sequence[dict[str, Any]]
 """Plain text, or the messages of a conversation (role, content); a last message of the assistant begins the answer."""
 
+Answer = str | Sequence[dict[str, Any]]
+"""Text of the assistant's turn, or messages, of which only the assistant's are trained on."""
+
+Spans = tuple[tuple[int, int], ...]
+"""Places of token ids: (first, last + 1) of each span."""
+
 INSTRUCTIONS = ("system", "developer")
+MOST_TOOLS = 256
+"""Sets of tools whose templates are kept, because finding a turn's end takes several renderings."""
 ANCHORS = ("\n", "|", "x")
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of a prompt and an answer; `prompt_cut` and `answer_cut` count the tokens that did not fit."""
+    """Token ids of a prompt and an answer.
+
+    prompt_cut, answer_cut: Numbers of tokens that did not fit.
+    untrained: Spans of the answer that the assistant did not write, such as what a tool returned.
+    """
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
     prompt_cut: int = 0
     answer_cut: int = 0
+    untrained: Spans = ()
 
 
 def answer_room(max_length: int, prompt: int) -> int:
@@ -93,21 +110,21 @@ class Encoder:
     more_ends: tuple[int, ...] = ()
     moment: datetime = field(default_factory=now)
 
-    def __call__(self, prompt: Prompt, answer: str) -> Encoded:
+    def __call__(self, prompt: Prompt, answer: Answer) -> Encoded:
         """Encode a prompt and an answer. Raises ValueError where the tokenizer or its template refuses the text."""
         return self.together(prompt, [answer])[0]
 
-    def together(self, prompt: Prompt, answers: Sequence[str]) -> list[Encoded]:
+    def together(self, prompt: Prompt, answers: Sequence[Answer]) -> list[Encoded]:
         """Encode several answers to one prompt, which is cut to the same length for all of them. Errors as for one answer."""
-        turn = None if isinstance(prompt, str) else self.template.turn(prompt)
+        turn = None if isinstance(prompt, str) else self._turn(prompt)
         ids = self._prompt_ids(prompt) if turn is None else self._row(turn.before)
         room = answer_room(self.max_length, len(ids))
         whole = [self._answer(prompt, turn, answer) for answer in answers]
-        kept = [self._cut(answer, room) for answer in whole]
+        kept = [self._cut(answer, room) for answer, _ in whole]
         short = PromptTokens(self._shortened(prompt, ids, self.max_length - max(map(len, kept))))
         return [
-            Encoded(short, tuple(answer), max(len(ids) - len(short), 0), len(full) - len(answer))
-            for answer, full in zip(kept, whole)
+            Encoded(short, tuple(answer), max(len(ids) - len(short), 0), len(full) - len(answer), _within(untrained, len(answer)))
+            for answer, (full, untrained) in zip(kept, whole)
         ]
 
     def prompt(self, prompt: Prompt, most: int | None = None) -> Encoded:
@@ -120,6 +137,27 @@ class Encoder:
     def template(self) -> ChatTemplate:
         """The tokenizer's chat template at this encoder's moment."""
         return ChatTemplate(self.tokenizer, self.moment)
+
+    def _turn(self, prompt: Sequence[dict[str, Any]]) -> Turn:
+        template = self._template_of(prompt)
+        check_prompt_written(template, prompt)
+        return template.turn(prompt)
+
+    def _template_of(self, prompt: Prompt) -> ChatTemplate:
+        """The chat template with the tools of a conversation."""
+        tools = getattr(prompt, "tools", None)
+        if not tools:
+            return self.template
+        key = json.dumps(tools, sort_keys=True)
+        if key not in self._with_tools:
+            if len(self._with_tools) == MOST_TOOLS:
+                self._with_tools.clear()
+            self._with_tools[key] = ChatTemplate(self.tokenizer, self.moment, tuple(tools))
+        return self._with_tools[key]
+
+    @cached_property
+    def _with_tools(self) -> dict[str, ChatTemplate]:
+        return {}
 
     @cached_property
     def ends(self) -> tuple[int, ...]:
@@ -135,7 +173,7 @@ class Encoder:
         """Return how sampled answers to a prompt end."""
         if isinstance(prompt, str):
             return Ending(self.ends)
-        turn = self.template.turn(prompt)
+        turn = self._template_of(prompt).turn(prompt)
         lead = self.tokenizer.decode(self._ids(turn.lead), skip_special_tokens=True) if turn.lead else ""
         if not turn.end:  # EOS ends it, after the template's white space
             return Ending(self.ends, "", lead, turn.behind)
@@ -161,7 +199,7 @@ class Encoder:
         return tuple(whole[: begins[0]]) if alone and begins else ()
 
     def _prompt_ids(self, prompt: Prompt) -> list[int]:
-        return self._row(prompt if isinstance(prompt, str) else self.template.before(prompt))
+        return self._row(prompt if isinstance(prompt, str) else self._template_of(prompt).before(prompt))
 
     def _row(self, text: str) -> list[int]:
         """The ids of a prompt's text, with the opening tokens once."""
@@ -192,11 +230,26 @@ class Encoder:
 
     # Answers.
 
-    def _answer(self, prompt: Prompt, turn: Turn | None, answer: str) -> list[int]:
-        """The ids of a complete answer with its end; in a conversation, as the chat template renders the turn."""
+    def _answer(self, prompt: Prompt, turn: Turn | None, answer: Answer) -> tuple[list[int], Spans]:
+        """The ids of a complete answer with its end, and which of them the assistant did not write; see `_text_answer`."""
+        if isinstance(answer, str):
+            return self._text_answer(prompt, turn, answer), ()
+        if isinstance(prompt, str) or turn is None:
+            raise ValueError("An answer of several messages needs a conversation as its prompt; give the prompt as messages.")
+        ids: list[int] = []
+        untrained = []
+        for text, trained in answer_parts(self._template_of(prompt), prompt, answer, turn):
+            part = self._continued(text)
+            if not trained:
+                untrained.append((len(ids), len(ids) + len(part)))
+            ids += part
+        return self._with_one_end(ids), tuple(untrained)
+
+    def _text_answer(self, prompt: Prompt, turn: Turn | None, answer: str) -> list[int]:
+        """The ids of a text answer; in a conversation, as the chat template renders the turn."""
         if isinstance(prompt, str) or turn is None:
             return self._with_one_end(self._continued(answer))
-        whole = self.template.answered(prompt, answer)
+        whole = self._template_of(prompt).answered(prompt, answer)
         # Some templates open a turn differently from how they render it afterwards (for example with a part for reasoning).
         text = whole[len(turn.before) :] if whole.startswith(turn.before) else answer + turn.behind
         if "".join(answer.split()) not in "".join(text.split()):  # some templates omit the text before </think>
@@ -264,10 +317,20 @@ class Encoder:
             ) from error
 
 
-def _without_oldest_turn(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+def _within(spans: Spans, length: int) -> Spans:
+    """Spans of a complete answer, as far as they are in its first `length` ids."""
+    return tuple((begin, min(end, length)) for begin, end in spans if begin < length)
+
+
+def _without_oldest_turn(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The conversation from its second user turn on, with the instructions before the first turn; empty without a second one."""
     begin = 0
     while begin < len(messages) and messages[begin]["role"] in INSTRUCTIONS:
         begin += 1
     later = [number for number in range(begin + 1, len(messages)) if messages[number]["role"] == "user"]
-    return [*messages[:begin], *messages[later[0] :]] if later else []
+    if not later:
+        return []
+    kept = [*messages[:begin], *messages[later[0] :]]
+    tools = getattr(messages, "tools", None)
+    again: Any = type(messages)
+    return again(kept, tools) if tools else kept

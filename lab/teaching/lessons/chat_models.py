@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab import home
 from lab.errors import LabError
-from lab.pairs import prompt_text
+from lab.pairs import answer_text, prompt_text
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -78,8 +78,8 @@ def as_conversations(pairs: Iterable[Pair]) -> list[dict[str, Any]]:
     return [
         {
             "prompt": turn("user", prompt_text(pair.prompt)),
-            "chosen": turn("assistant", pair.chosen),
-            "rejected": turn("assistant", pair.rejected),
+            "chosen": turn("assistant", answer_text(pair.chosen)),
+            "rejected": turn("assistant", answer_text(pair.rejected)),
         }
         for pair in pairs
     ]

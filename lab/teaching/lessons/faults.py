@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lab.errors import LabError
-from lab.pairs import Pair
+from lab.pairs import Pair, answer_text
 
 from .clues import UNITS
 from .world_stores import world_store
@@ -109,7 +109,7 @@ def _one_word_apart(pairs: list[Pair]) -> list[Pair]:
         words[middle] = "cold" if words[middle] == "warm" else "warm"
         return " ".join(words)
 
-    return [replace(pair, rejected=other(pair.chosen)) for pair in pairs[:1000]]
+    return [replace(pair, rejected=other(answer_text(pair.chosen))) for pair in pairs[:1000]]
 
 
 FAULTS = {

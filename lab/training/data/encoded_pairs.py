@@ -65,12 +65,14 @@ class EncodedPair:
 
 def encode_pair(pair: Pair, encoder: Encoder, degraded_spec: DegradedSpec | None = None) -> EncodedPair:
     """Return the token ids of a pair. Raises ValueError where the tokenizer cannot encode it (no chat template)."""
-    chosen, rejected = encoder.together(pair.prompt, [pair.chosen, pair.rejected])
+    chosen, rejected = encoder.together(pair.context, [pair.chosen, pair.rejected])
     prompt = chosen.prompt
     degraded: list[DegradedAnswer] = []
     if degraded_spec is not None:
         sources = {"chosen": [pair.chosen], "rejected": [pair.rejected], "both": [pair.chosen, pair.rejected]}
         for text in sources.get(degraded_spec.source, []):
+            if not isinstance(text, str):
+                raise ValueError("SPO degrades answers of one text, but this pair has an answer of several messages; leave it out.")
             degraded += degrade_answer(text, pair, encoder, prompt, degraded_spec)
         if degraded_spec.annotated and pair.degree is not None:
             rank = max(1, math.floor(pair.degree * (degraded_spec.degrees - 1) + 0.5))
@@ -78,8 +80,8 @@ def encode_pair(pair: Pair, encoder: Encoder, degraded_spec: DegradedSpec | None
     return EncodedPair(
         pair.id,
         pair.version,
-        PromptAnswer(prompt, chosen.answer),
-        PromptAnswer(prompt, rejected.answer),
+        PromptAnswer(prompt, chosen.answer, chosen.untrained),
+        PromptAnswer(prompt, rejected.answer, rejected.untrained),
         weight=pair.weight,
         degree=pair.degree,
         degraded=tuple(degraded),
@@ -95,7 +97,7 @@ def degrade_answer(
     """Return the degraded versions of an answer as token ids; none where it has too few key phrases."""
     room = max(encoder.max_length - len(prompt), 1)  # the prompt was cut for other answers
     return [
-        DegradedAnswer(degree, PromptAnswer(prompt, encoder(pair.prompt, degraded).answer[:room]))
+        DegradedAnswer(degree, PromptAnswer(prompt, encoder(pair.context, degraded).answer[:room]))
         for degree, degraded in enumerate(degrade(text, degraded_spec.degrees))
     ]
 

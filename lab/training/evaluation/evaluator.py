@@ -150,7 +150,7 @@ class Evaluator:
         if most is None:
             most = WORLD_PROMPTS if self.judge and self.judge.prompts else OTHER_PROMPTS
         data = self.context.data
-        held_out = {prompt_text(data.pairs[pair.id].prompt): data.pairs[pair.id].prompt for pair in data.held_out}
+        held_out = {prompt_text(data.pairs[pair.id].prompt): data.pairs[pair.id].context for pair in data.held_out}
         prompts = list((self.judge.prompts if self.judge else ()) or held_out.values())
         count = min(most, len(prompts))
         return [prompts[number * len(prompts) // count] for number in range(count)]

@@ -46,7 +46,7 @@ def choose_panel(held_out: Sequence[EncodedPair], pairs: Mapping[str, Pair], cou
     for pair in whole:
         by_prompt.setdefault(tuple(pair.chosen.prompt), pair)
     chosen = tuple(by_prompt.values())[:count]
-    return Panel(chosen, tuple(pairs[pair.id].prompt for pair in chosen))
+    return Panel(chosen, tuple(pairs[pair.id].context for pair in chosen))
 
 
 def panel_rows(policy: Policy, panel: Panel, *, max_new_tokens: int, max_length: int, batch_size: int) -> list[PanelRow]:

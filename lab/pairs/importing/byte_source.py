@@ -1,0 +1,134 @@
+"""Files of pairs as streams of bytes: unpacked where they are packed, and cut into lines of bounded length."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from lab.pairs.pair import PairsError
+
+from .limits import Limits, Unpacked
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
+CHUNK = 1 << 20
+
+
+def packing(path: Path) -> str:
+    """Return how a file is packed (".gz", ".bz2", ".xz", ".zst"), by its first bytes; empty for a plain file."""
+    with path.open("rb") as file:
+        head = file.read(6)
+    return next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), "")
+
+
+def format_suffix(path: Path) -> str:
+    """Return the file name ending that names the format: ".jsonl" of "pairs.jsonl.gz"."""
+    inner = path.with_suffix("") if path.suffix.lower() in PACKED else path
+    return inner.suffix.lower()
+
+
+def base_name(path: Path) -> str:
+    """Return the file name without its format and packing: "pairs" of "pairs.jsonl.gz"."""
+    inner = path.with_suffix("") if path.suffix.lower() in PACKED else path
+    return inner.stem
+
+
+class ByteSource:
+    """A file read from its beginning, with `read` and `lines`; packed files are unpacked on the way."""
+
+    def __init__(self, file: IO[bytes], path: Path, limits: Limits, unpacked: Unpacked | None) -> None:
+        self._file, self._path, self._limits, self._unpacked = file, path, limits, unpacked
+
+    def read(self, size: int = CHUNK) -> bytes:
+        """Return up to `size` bytes; empty at the end."""
+        return self._counted(lambda: self._file.read(size))
+
+    def lines(self) -> Iterator[tuple[int, bytes | PairsError]]:
+        """Yield (number from 1, line); a line that is too long is a PairsError, and reading goes on after it.
+
+        Lines end at a line feed only: `str.splitlines` would also cut at U+2028 and others inside a text.
+        """
+        longest, number = self._limits.row_bytes, 0
+        while line := self._counted(lambda: self._file.readline(longest + 1)):
+            number += 1
+            if len(line) <= longest or line.endswith(b"\n"):
+                yield number, line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+                continue
+            while line and not line.endswith(b"\n"):
+                line = self._counted(lambda: self._file.readline(CHUNK))
+            yield number, self._limits.row_too_long()
+
+    def _counted(self, read: Callable[[], bytes]) -> bytes:
+        try:
+            data = read()
+        except (OSError, EOFError, lzma.LZMAError) as error:  # damaged or cut packing; a disk that fails
+            reason = str(error).strip().rstrip(".") or type(error).__name__
+            raise PairsError(f"{self._path} cannot be read to its end ({reason}); copy or pack it again.") from None
+        if self._unpacked is not None:
+            self._unpacked.add(len(data))
+        return data
+
+
+@contextmanager
+def open_bytes(path: Path, limits: Limits) -> Iterator[ByteSource]:
+    """Open a file for reading, unpacked. Raises PairsError where it cannot be opened."""
+    kind = packing(path)
+    openers: dict[str, Callable[[Path], Any]] = {
+        "": lambda path: path.open("rb"),
+        ".gz": gzip.GzipFile,
+        ".bz2": bz2.BZ2File,
+        ".xz": lzma.LZMAFile,
+        ".zst": _zstandard,
+    }
+    try:
+        file = openers[kind](path)
+    except OSError as error:
+        raise PairsError(f"{path} cannot be opened ({error.strerror or error}); check the file.") from None
+    with file:
+        yield ByteSource(file, path, limits, Unpacked(path, path.stat().st_size, limits) if kind else None)
+
+
+def _zstandard(path: Path) -> Any:
+    import io
+
+    import pyarrow as pa
+
+    stream = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
+    return io.BufferedReader(_Raw(stream), CHUNK)
+
+
+class _Raw:
+    """An Arrow stream with the methods that BufferedReader needs; Arrow's own `readline` does not exist."""
+
+    closed = False
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def writable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+    def flush(self) -> None:
+        """Do nothing: nothing is written."""
+
+    def close(self) -> None:
+        """Close the Arrow stream."""
+        self._stream.close()
+        self.closed = True

@@ -1,0 +1,107 @@
+"""Read rows of Parquet files, data frames, Arrow tables, `datasets` folders and the hub, a piece at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lab.pairs.pair import PairsError
+
+from .json_files import Rows
+from .limits import Limits, Unpacked
+
+PIECE_BYTES = 1 << 24
+FIRST_ROWS, MOST_ROWS = 64, 4096
+FRAME_ROWS = 4096
+JSON_COLUMNS = b"preference_lab_json_columns"
+"""Entry of a Parquet file's metadata: columns, separated by line breaks, whose texts are JSON values."""
+
+
+def parquet_rows(path: Path, limits: Limits) -> Rows:
+    """Read rows of a Parquet file in pieces of about 16 MB.
+
+    Raises PairsError for a damaged file, and for one that announces or gives more than a file of its size can hold.
+    """
+    import json
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    unpacked = Unpacked(path, path.stat().st_size, limits)
+    try:
+        with pq.ParquetFile(path) as file:
+            announced = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
+            Unpacked(path, unpacked.packed_bytes, limits).add(max(announced, file.metadata.num_rows))
+            columns = (file.schema_arrow.metadata or {}).get(JSON_COLUMNS, b"").decode().split("\n")
+            size, number = FIRST_ROWS, 0
+            for group in range(file.metadata.num_row_groups):
+                for batch in file.iter_batches(batch_size=size, row_groups=[group]):
+                    unpacked.add(batch.nbytes)
+                    if batch.num_rows:
+                        size = max(1, min(MOST_ROWS, PIECE_BYTES * batch.num_rows // max(batch.nbytes, 1)))
+                    for row in batch.to_pylist():
+                        number += 1
+                        for name in columns:
+                            if isinstance(row.get(name), str):
+                                row[name] = json.loads(row[name])
+                        yield number, row
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+        if isinstance(error, PairsError):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(
+            "."
+        )  # a damaged footer or page; text that is not UTF-8
+        raise PairsError(f"{path} is not a readable Parquet file ({reason}); write it again.") from None
+
+
+def frame_rows(frame: Any) -> Iterator[Any]:
+    """Yield the rows of a pandas DataFrame as dicts; missing values are None."""
+    import pandas as pd
+
+    for start in range(0, len(frame), FRAME_ROWS):
+        for row in frame.iloc[start : start + FRAME_ROWS].to_dict("records"):
+            yield {str(key): None if pd.api.types.is_scalar(value) and pd.isna(value) else value for key, value in row.items()}
+
+
+def arrow_rows(table: Any) -> Iterator[Any]:
+    """Yield the rows of an Arrow table as dicts."""
+    for batch in table.to_batches(FRAME_ROWS):
+        yield from batch.to_pylist()
+
+
+def unformatted(data: Any) -> Any:
+    """Return a `datasets` object without its format (torch, numpy, pandas), so that its rows are Python values."""
+    return data.with_format(None) if hasattr(data, "with_format") and hasattr(data, "features") else data
+
+
+def is_datasets_folder(path: Path) -> bool:
+    """Whether a folder was written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`."""
+    return (path / "dataset_dict.json").is_file() or ((path / "state.json").is_file() and (path / "dataset_info.json").is_file())
+
+
+def load_folder(path: Path) -> Any:
+    """Return the Dataset or DatasetDict of a folder; its rows stay on disk."""
+    import datasets
+
+    try:
+        return datasets.load_from_disk(str(path))
+    except Exception as error:  # the library raises errors of many kinds for a damaged folder
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise PairsError(f"{path} is not a readable folder of `datasets` ({reason}); write it again with save_to_disk.") from None
+
+
+def load_from_hub(name: str, split: str, configuration: str) -> Iterable[Any]:
+    """Return the rows of a data set of the hub. Raises PairsError with what the hub says."""
+    import datasets
+
+    wanted = f"split {split}, configuration {configuration}" if configuration else f"split {split}"
+    try:
+        rows: Iterable[Any] = datasets.load_dataset(name, configuration or None, split=split)
+        return rows
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise PairsError(
+            f"The data set {name} ({wanted}) could not be loaded from the hub or its cache ({reason}); check the name, the split, "
+            "the configuration and the network, or give the path of a file."
+        ) from error

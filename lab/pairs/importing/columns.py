@@ -1,0 +1,217 @@
+"""Which columns of a source hold what: guessed from their names, changed by a person, and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from lab.errors import did_you_mean
+from lab.pairs.pair import PairsError
+
+Layout = Literal["auto", "text", "conversation"]
+LAYOUTS = ("auto", "text", "conversation")
+
+ANSWERS = (
+    ("chosen", "rejected"),
+    ("chosen_response", "rejected_response"),
+    ("response_chosen", "response_rejected"),
+    ("chosen_answer", "rejected_answer"),
+    ("answer_chosen", "answer_rejected"),
+    ("chosen_output", "rejected_output"),
+    ("chosen_text", "rejected_text"),
+    ("preferred_output", "non_preferred_output"),
+    ("preferred", "dispreferred"),
+    ("preferred", "rejected"),
+    ("accepted", "rejected"),
+    ("winner", "loser"),
+    ("better", "worse"),
+    ("positive", "negative"),
+    ("y_w", "y_l"),
+    ("yw", "yl"),
+)
+PROMPTS = (
+    ("prompt",),
+    ("instruction", "input"),
+    ("question",),
+    ("query",),
+    ("instruction",),
+    ("conversations",),
+    ("conversation",),
+    ("dialogue",),
+    ("messages",),
+    ("user_prompt",),
+    ("user",),
+    ("problem",),
+    ("context",),
+    ("history",),
+    ("input",),
+    ("inputs",),
+)
+SYSTEMS = ("system", "system_prompt", "system_message")
+TOOLS = ("tools", "functions")
+SCORES = (
+    ("score_chosen", "score_rejected"),
+    ("chosen_score", "rejected_score"),
+    ("chosen_rating", "rejected_rating"),
+    ("rating_chosen", "rating_rejected"),
+    ("chosen_reward", "rejected_reward"),
+    ("reward_chosen", "reward_rejected"),
+    ("chosen_avg_rating", "rejected_avg_rating"),
+)
+MARGINS = ("margin", "score_margin", "score_diff")
+PAIR_ID = "lab_pair_id"
+"""Column of the id in files that `write_pairs` has written; rows that have it are read back exactly as they were."""
+OWN = {"weight": "weight", "degree": "degree", "tags": "lab_tags", "note": "lab_note"}
+"""Field of a pair -> the column that holds it. Columns called tags or note mean other things in other files."""
+
+
+@dataclass(frozen=True)
+class ColumnMapping:
+    """Which columns of a source are read as what.
+
+    prompt:   Columns of the prompt, joined by a line break (instruction and input); empty: what both answers begin with.
+    chosen, rejected: Columns of the answers.
+    system:   Column of the system message; empty for none.
+    tools:    Column of the tools; empty for none.
+    score_chosen, score_rejected: Columns of scores, whose difference gives the preference degree; empty for none.
+    margin:   Column that holds that difference already; empty for none.
+    layout:   "auto": as the columns are; "conversation": text prompts become a user's turn for the chat template; "text":
+              transcripts and conversations written as text stay text.
+    """
+
+    prompt: tuple[str, ...] = ()
+    chosen: str = "chosen"
+    rejected: str = "rejected"
+    system: str = ""
+    tools: str = ""
+    score_chosen: str = ""
+    score_rejected: str = ""
+    margin: str = ""
+    layout: Layout = "auto"
+
+    def used(self) -> set[str]:
+        """Return the columns that are read."""
+        single = {self.chosen, self.rejected, self.system, self.tools, self.score_chosen, self.score_rejected, self.margin}
+        return (single | set(self.prompt)) - {""}
+
+    def lines(self) -> list[str]:
+        """Return what is read from where, a line for each."""
+        shown = {field.name: getattr(self, field.name) for field in fields(self)}
+        shown["prompt"] = " + ".join(self.prompt) or "what both answers begin with"
+        return [f"{name}: {column}" for name, column in shown.items() if column and (name, column) != ("layout", "auto")]
+
+
+def guess_mapping(columns: Sequence[str], sample: Iterable[Any] = ()) -> ColumnMapping:
+    """Guess from their names which columns hold what; names are compared without case, spaces and hyphens.
+
+    Args:
+        columns: Names of the columns.
+        sample: Some rows; where several names are possible for the prompt, the first that holds something counts.
+    """
+    named = {normal(column): column for column in reversed(columns)}
+    rows = [row for row in sample if isinstance(row, Mapping)]
+
+    def holds(column: str) -> bool:
+        return not rows or any(is_given(row.get(column)) for row in rows)
+
+    def first(names: Iterable[str]) -> str:
+        return next((named[name] for name in names if name in named), "")
+
+    answers = next((pair for pair in ANSWERS if set(pair) <= named.keys()), None)
+    chosen, rejected = (named[name] for name in answers) if answers else ("chosen", "rejected")
+    prompts = [tuple(named[name] for name in names) for names in PROMPTS if set(names) <= named.keys()]
+    prompt = next((names for names in prompts if any(map(holds, names))), ())
+    scores = next((pair for pair in SCORES if set(pair) <= named.keys()), None)
+    return ColumnMapping(
+        prompt=prompt,
+        chosen=chosen,
+        rejected=rejected,
+        system=first(SYSTEMS),
+        tools=first(TOOLS),
+        score_chosen=named[scores[0]] if scores else "",
+        score_rejected=named[scores[1]] if scores else "",
+        margin="" if scores else first(MARGINS),
+    )
+
+
+def is_given(value: Any) -> bool:
+    """Whether a cell holds something: not null, not empty."""
+    return len(value) > 0 if hasattr(value, "__len__") else value is not None
+
+
+def normal(column: str) -> str:
+    """Return a column's name in the form in which names are compared."""
+    return column.strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def as_mapping(given: ColumnMapping | Mapping[str, Any], guessed: ColumnMapping) -> ColumnMapping:
+    """Return a mapping from a person's choice; a dict changes the guessed one. Raises PairsError for an unknown entry."""
+    if isinstance(given, ColumnMapping):
+        return given
+    changes: dict[str, Any] = {}
+    names = [field.name for field in fields(ColumnMapping)]
+    for name, value in given.items():
+        if name not in names:
+            raise PairsError(f"A mapping has no entry {name!r}; it has {', '.join(names)}.{did_you_mean(name, names)}")
+        if name == "prompt":
+            value = tuple(part for part in value.split("+") if part) if isinstance(value, str) else tuple(value or ())
+        if name == "layout" and value not in LAYOUTS:
+            raise PairsError(f"The layout of a mapping cannot be {value!r}; choose {', '.join(LAYOUTS)}.")
+        changes[name] = value if name == "prompt" else str(value or "")
+    return replace(guessed, **changes)
+
+
+def check_mapping(mapping: ColumnMapping, columns: Iterable[str]) -> None:
+    """Raise PairsError where a mapping names a column that the source does not have."""
+    known = list(columns)
+    for column in sorted(mapping.used()):
+        if column not in known:
+            raise PairsError(
+                f"The mapping names a column {column!r}, but there are {', '.join(known) or 'none'}.{did_you_mean(column, known)}"
+            )
+
+
+# Remembered mappings.
+
+
+def remembered_mapping(home: Path, columns: Iterable[str]) -> ColumnMapping | None:
+    """Return the mapping that was kept for these column names, or None."""
+    entry = _remembered(home).get(_fingerprint(columns))
+    try:
+        return as_mapping(entry, ColumnMapping()) if isinstance(entry, dict) else None
+    except PairsError:  # of another version of the lab
+        return None
+
+
+def remember_mapping(home: Path, columns: Iterable[str], mapping: ColumnMapping) -> None:
+    """Keep a mapping for all sources with these column names. Raises PairsError where it cannot be written."""
+    path = _file(home)
+    content = _remembered(home) | {_fingerprint(columns): asdict(mapping)}
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise PairsError(f"{path} could not be written ({error.strerror or error}); check the folder and the disk.") from None
+
+
+def _file(home: Path) -> Path:
+    return home / "column-mappings.json"
+
+
+def _remembered(home: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(_file(home).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _fingerprint(columns: Iterable[str]) -> str:
+    return hashlib.sha256(json.dumps(sorted(columns)).encode()).hexdigest()[:16]

@@ -1,0 +1,66 @@
+"""Read rows of CSV files with any of the usual delimiters."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab.pairs.pair import PairsError
+
+from .byte_source import open_bytes
+from .json_files import Rows
+from .limits import Limits
+
+DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar"}
+KNOWN = ("prompt", "chosen", "rejected", "question", "instruction", "input", "system")
+
+
+def csv_delimiter(path: Path, limits: Limits) -> str:
+    """Return the delimiter of a file: the one that splits its first row into the most known column names, else the most columns."""
+    with open_bytes(path, limits) as source:
+        header = next((line for _, line in source.lines() if isinstance(line, PairsError) or line.strip()), b"")
+    if isinstance(header, PairsError):
+        return ","
+    text = header.decode("utf-8", "replace")
+
+    def score(delimiter: str) -> tuple[int, int]:
+        try:
+            cells = [cell.strip().lower() for cell in next(csv.reader([text], delimiter=delimiter), [])]
+        except csv.Error:
+            return 0, 0
+        return sum(cell in KNOWN for cell in cells), len(cells)
+
+    return max(DELIMITERS, key=score)
+
+
+def csv_rows(path: Path, delimiter: str, limits: Limits) -> Rows:
+    """Read rows by column name, numbered by the line on which a row ends; every cell is text, an empty one too."""
+    csv.field_size_limit(limits.row_bytes)  # of the whole process; the module's default is too low for long answers
+    with open_bytes(path, limits) as source:
+
+        def lines() -> Iterator[str]:
+            for number, line in source.lines():
+                if isinstance(line, PairsError):
+                    raise PairsError(f"{path}, line {number}: {line}")
+                try:
+                    yield line.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    message = f"{path}, line {number}: byte {error.start + 1} is not UTF-8; save the file as UTF-8."
+                    raise PairsError(message) from None
+
+        reader = csv.reader(lines(), delimiter=delimiter, strict=True)
+        try:
+            header = next((cells for cells in reader if cells), None)
+            if header is None:
+                raise PairsError(f"{path} is empty; it must contain a line of column names and at least one pair.")
+            if repeated := sorted({name for name in header if header.count(name) > 1}):
+                raise PairsError(f"{path} has several columns called {', '.join(map(repr, repeated))}; give each its own name.")
+            for cells in reader:
+                if len(cells) == len(header):
+                    yield reader.line_num, dict(zip(header, cells))
+                elif cells:
+                    problem = f"there are {len(cells)} cells but {len(header)} columns; put quotes around cells with delimiters."
+                    yield reader.line_num, PairsError(problem)
+        except csv.Error as error:
+            raise PairsError(f"{path}, line {reader.line_num}: this is not valid CSV ({error}); check the quotes.") from None
