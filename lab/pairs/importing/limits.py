@@ -24,7 +24,7 @@ def _from_environment(name: str, default: float, unit: int) -> int:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a source may take.
+    """Limits of what a source may take.
 
     row_bytes: Longest row, in bytes of text (64 MB; the environment variable LAB_ROW_MB raises it).
     unpacked_bytes: Unpacked size up to which any ratio is fine (1 GB; LAB_UNPACKED_GB raises it).

@@ -22,7 +22,7 @@ ESCAPE = "'"
 """Put before a cell of an exported CSV that a spreadsheet, or this importer, would read as something else than text."""
 OWN_VALUES = {"weight": as_weight, "degree": as_degree, "tags": as_tags, "note": as_note}
 EXPORTED = ColumnMapping(prompt=("prompt",), tools="tools")
-"""How rows that `write_pairs` has written are read."""
+"""Mapping of rows that `write_pairs` has written."""
 REPEATED_WORDS = 3
 """Words of a prompt from which on it is taken off answers that both repeat it."""
 
@@ -328,7 +328,7 @@ def _plain_answer(side: Any) -> Any:
 
 
 def _begins(side: Any, prompt: list[Any]) -> bool:
-    return isinstance(side, list) and len(side) > len(prompt) and side[: len(prompt)] == prompt
+    return isinstance(side, list) and len(side) >= len(prompt) and side[: len(prompt)] == prompt
 
 
 def _last_text(side: Any) -> Any:

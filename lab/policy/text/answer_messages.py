@@ -43,7 +43,7 @@ def answer_parts(
         if not whole.startswith(before) or not whole.startswith(through.rstrip()) or len(before) < done:
             raise ValueError(
                 f"The tokenizer's chat template renders message {number + 1} of an answer of {len(answer)} messages differently "
-                "when it is answered or followed by others, so it is not clear what the assistant writes; give the answer as one message."
+                "when it is answered or followed by others, so what the assistant writes is unclear; give one message."
             )
         if number:
             parts.append((whole[done : len(before)], False))
