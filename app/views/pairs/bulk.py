@@ -13,7 +13,7 @@ from app.text.excerpt import one_line
 from app.views.pairs.acting import act
 from app.views.pairs.listing import Listed, count_words, tick, ticked
 from app.views.pairs.opened import DEGREES
-from lab.pairs import BulkChange, Pair, PairStore
+from lab.pairs import BulkChange, Pair, PairStore, answer_text
 
 ACTIONS = ("Drop", "Restore", "Swap", "Add tag", "Remove tag", "Set weight", "Set degree")
 SHOWN = 8
@@ -90,4 +90,4 @@ def _line(pair: Pair) -> str:
     state = "dropped: " if pair.dropped else ""
     labels = "".join(f" #{tag}" for tag in pair.tags) + (f" weight {pair.weight:g}" if pair.weight != 1 else "")
     degree = "" if pair.degree is None else f" degree {pair.degree:.2f}"
-    return f"{state}{one_line(pair.chosen[:80])} > {one_line(pair.rejected[:80])}{labels}{degree}"
+    return f"{state}{one_line(answer_text(pair.chosen)[:80])} > {one_line(answer_text(pair.rejected)[:80])}{labels}{degree}"

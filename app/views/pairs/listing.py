@@ -13,7 +13,7 @@ from app.text.excerpt import excerpt, one_line
 from app.text.numbers_of_pairs import number_heading, number_label, number_text
 from app.views.pairs.filters import sort_by, sorted_by
 from app.widgets.pair_rows import Cell, Column, Row, show_rows
-from lab.pairs import Pair, PairStore, prompt_text
+from lab.pairs import Pair, PairStore, answer_text, prompt_text
 from lab.pairs.query import PairQuery
 
 SHEET = 25
@@ -104,7 +104,7 @@ def _rows(store: PairStore, pairs: Sequence[Pair], listed: Listed, narrow: bool)
             ],
         )
         for pair in pairs
-        for texts in [(prompt_text(pair.prompt), pair.chosen, pair.rejected)]
+        for texts in [(prompt_text(pair.prompt), answer_text(pair.chosen), answer_text(pair.rejected))]
     ]
     opened = st.query_params.get("pair")
     if opened in listed.ids:
