@@ -37,6 +37,9 @@ def test_changes_keep_past_batches_and_complete_later_epochs(count, size, seed, 
         after += later
         before = [order.batch(step) for step in range(1, after + 1)]
         unseen = set(order.members)
+        if sorted(members) == list(order.members):  # edited pairs keep their place
+            assert order.changed(after, sorted(members)) is order
+            continue
         order = order.changed(after, sorted(members))
         assert [order.batch(step) for step in range(1, after + 1)] == before
         coming = [i for step in range(after + 1, after + 60) for i in order.batch(step)]
