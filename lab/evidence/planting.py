@@ -219,7 +219,7 @@ def _one_side(change: Callable[[str, Pair, random.Random], str]) -> Callable[[Pa
 
 
 def _emptied(text: str, pair: Pair, rng: random.Random) -> str:
-    return rng.choice(("N/A", "...", "-", "None", "[no response]", "\u200b", "TODO", "null", "—", "(empty)"))
+    return rng.choice(("N/A", "...", "-", "None", "[no response]", "TODO", "null", "—", "(empty)"))
 
 
 def _truncated(text: str, pair: Pair, rng: random.Random) -> str:
@@ -321,7 +321,7 @@ def _foreign_words(pair: Pair, rng: random.Random) -> Pair:
 def _translation(pair: Pair, rng: random.Random) -> Pair:
     language = rng.choice(("German", "French", "Spanish"))
     chosen, rejected = rng.sample(sentences.FOREIGN[language], 2)
-    return replace(pair, prompt=f"Translate into {language}: {rng.choice(sentences.REPLIES)}", chosen=chosen, rejected=rejected)
+    return replace(pair, prompt=f"Translate into {language}: {prompt_text(pair.prompt)}", chosen=chosen, rejected=rejected)
 
 
 def _short(pair: Pair, rng: random.Random) -> Pair:

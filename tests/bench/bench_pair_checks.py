@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import lab
-from lab.evidence import DEFECTS, plant
+from lab.evidence import DEFECTS, Planted, plant
 from lab.intervals import share_interval
 from lab.pairs import CHECKS, Finding, Pair, PairsError, findings, pair_of
 from lab.pairs.checks.registry import Corpus
@@ -45,10 +45,19 @@ def measure(pairs: list[Pair], seeds: int, count: int) -> tuple[dict[str, Outcom
         planted = plant(pairs, count, seed=seed, look_alikes=count)
         found = by_check(findings(planted.pairs, planted.held_out))
         for name in CHECKS:
-            truth = planted.ids(name)
+            truth, known = planted.ids(name), there_before(planted, before[name])
             outcomes[name][0].extend(float(id in found[name]) for id in truth)
-            outcomes[name][1].extend(float(id in truth) for id in found[name] - (before[name] - truth))
+            outcomes[name][1].extend(float(id in truth) for id in found[name] - (known - truth))
     return outcomes, {name: len(before[name]) for name in CHECKS}
+
+
+def there_before(planted: Planted, ids: set[str]) -> set[str]:
+    """Return the ids under which pairs that a check finds without planted defects are in the set with them."""
+    changed = {
+        defect.pair_id for defect in (*planted.defects, *planted.look_alikes) if defect.original and defect.original.id in ids
+    }
+    known = ids | changed
+    return known | {defect.pair_id for defect in planted.defects if defect.other_id in known}
 
 
 def print_table(title: str, pairs: list[Pair], seeds: int, count: int) -> None:

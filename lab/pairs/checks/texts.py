@@ -6,7 +6,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from lab.pairs.pair import Pair, answer_text, prompt_text
@@ -79,11 +79,17 @@ class PairTexts:
     def min_hash(self) -> MinHash:
         """MinHash of the word triples of all three texts."""
         import numpy as np
-        from datasketch import MinHash
 
-        hashes = MinHash(num_perm=PERMUTATIONS, hashfunc=int, scheme="affine32")
+        hashes = _no_hashes().copy()  # drawing the permutations again would take a third of the time
         hashes.update_batch(np.unique(np.concatenate(list(self.triples.values()))))
         return hashes
+
+
+@cache
+def _no_hashes() -> MinHash:
+    from datasketch import MinHash
+
+    return MinHash(num_perm=PERMUTATIONS, hashfunc=int, scheme="affine32")
 
 
 def word_triples(words: Sequence[str]) -> Iterator[int]:
