@@ -19,6 +19,7 @@ from lab.run.preflight_report import Preflight
 from lab.starting import check_configured_model, make_run, parse, require_known_elsewhere, start_run
 from lab.store import RunError
 from lab.store.durable import disk_errors_as_run_errors
+from lab.store.folder import NoStoreError
 from lab.training.run_folder import check_new_folder
 from lab.training.setup.executor_choice import Executor
 from lab.training.setup.requirements import check_requirements
@@ -121,7 +122,7 @@ def check_state_to_resume(folder: Path) -> None:
     """Raise RunError for a paused run, and warn of one that has no steps left."""
     try:
         run = Run(folder)
-    except FileNotFoundError:  # made, but never started
+    except NoStoreError:  # made, but never started
         return
     state = run.state
     if state == "paused":
@@ -162,7 +163,7 @@ def preflight(
     store = open_pairs(pairs, progress=progress)
     stored = store.all(version_to_begin_with(store, config.pairs_version))
     check_configured_model(config)
-    check_new_folder(Path(run_dir) if run_dir is not None else home.new_run_dir(config.objective.name))
+    check_new_folder(home.full_path(run_dir) if run_dir is not None else home.new_run_dir(config.objective.name))
     folder = config.model
     if folder == WORLD:
         from lab.world import ensure

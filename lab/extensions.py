@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import sys
+import threading
 from pathlib import Path
 
 from lab import home
@@ -24,6 +25,9 @@ _tried: dict[Path, float] = {}
 _complaints: dict[Path, str] = {}
 """Files that failed when they were run last, and why."""
 
+_thread = threading.local()
+"""`loads` is True in a thread that is running a file, which may use a name of `lab` that calls `load` again."""
+
 
 def folder() -> Path:
     """Return the folder of the files."""
@@ -33,16 +37,18 @@ def folder() -> Path:
 def load() -> list[str]:
     """Run the files that were not run yet, and failed ones that were changed since; return why each failed file failed.
 
-    Files are run in the order of their names. A failed file is reported by every call until it is corrected or removed.
+    Files are run in the order of their names, without hidden ones. A failed file is reported by every call until it is corrected or
+    removed. A call by one of the files runs no other file.
     """
-    paths = sorted(folder().glob("*.py")) if folder().exists() else []
-    for path in paths:
-        changed = path.stat().st_mtime
-        if path in _tried and (path not in _complaints or _tried[path] == changed):
-            continue
-        _tried[path] = changed
-        _complaints.pop(path, None)
+    paths = sorted(path for path in folder().glob("[!.]*.py") if path.exists()) if folder().exists() else []
+    for path in () if getattr(_thread, "loads", False) else paths:
         try:
+            _thread.loads = True
+            changed = path.stat().st_mtime
+            if path in _tried and (path not in _complaints or _tried[path] == changed):
+                continue
+            _tried[path] = changed
+            _complaints.pop(path, None)
             spec = importlib.util.spec_from_file_location(f"{PREFIX}{path.stem}", path)
             assert spec is not None
             assert spec.loader is not None
@@ -52,7 +58,12 @@ def load() -> list[str]:
             except BaseException:
                 del sys.modules[spec.name]
                 raise
-        except (Exception, SystemExit) as error:  # a user's own code can raise anything, and must not end the lab
-            _complaints[path] = f"{path} was not loaded: {type(error).__name__}: {error}; correct the file."
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a user's own code can raise anything, and must not end the lab
+            message = f"{type(error).__name__}: {error}".removesuffix(".").removesuffix(": ")
+            _complaints[path] = f"{path} was not loaded: {message}; correct the file."
             log.warning(_complaints[path])
+        finally:
+            _thread.loads = False
     return [_complaints[path] for path in paths if path in _complaints]

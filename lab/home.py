@@ -17,12 +17,20 @@ NAME = "preference-lab"
 
 def home() -> Path:
     """Return the folder of runs and pair stores: $LAB_HOME, or the user's data folder."""
-    return Path(os.environ.get("LAB_HOME") or platformdirs.user_data_path(NAME))
+    return full_path(os.environ.get("LAB_HOME") or platformdirs.user_data_path(NAME))
 
 
 def cache() -> Path:
     """Return the folder of the embedded world and cached reference log-probs: $LAB_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("LAB_CACHE") or platformdirs.user_cache_path(NAME))
+    return full_path(os.environ.get("LAB_CACHE") or platformdirs.user_cache_path(NAME))
+
+
+def full_path(place: str | Path) -> Path:
+    """Return an absolute path with a leading ~ replaced by the user's folder; it stays valid in another working folder."""
+    try:
+        return Path(place).expanduser().absolute()
+    except RuntimeError:  # no user of that name
+        return Path(place).absolute()
 
 
 def author() -> str:

@@ -86,7 +86,7 @@ def make_run(
     check_configured_model(config)
     if not config.pairs:
         config = config.model_copy(update={"pairs": store.location})
-    folder = Path(run_dir) if run_dir is not None else home.new_run_dir(config.objective.name)
+    folder = home.full_path(run_dir) if run_dir is not None else home.new_run_dir(config.objective.name)
     create_run(folder, config, **stored)
     if listed:
         home.list_run(folder)
@@ -150,7 +150,7 @@ def _branch(
         require_known_elsewhere(branch.config.objective)
     check_requirements(branch.config)
     check_configured_model(branch.config)
-    folder = Path(run_dir) if run_dir is not None else home.new_run_dir(branch.config.objective.name)
+    folder = home.full_path(run_dir) if run_dir is not None else home.new_run_dir(branch.config.objective.name)
     stored = {"pairs_store": store.location, "pairs_version": version, "pairs_name": name}
     create_run(folder, branch.config, **stored | dict(more), branch=branch.parent)
     copy_start(folder, branch)

@@ -16,13 +16,16 @@ IDLE = 0.4
 
 
 def sleep_while_waiting() -> None:
-    """Let waiting threads sleep. Call before torch is imported."""
+    """Let torch's idle OpenMP threads sleep instead of spin, by an environment variable. Call before torch is imported.
+
+    A wait policy that is in the environment already is kept.
+    """
     if not {POLICY, "GOMP_SPINCOUNT"} & set(os.environ):
         os.environ |= {POLICY: "PASSIVE", OURS: "1"}
 
 
 def spin_where_idle() -> bool:
-    """Let waiting threads spin if the machine is idle. Call in a process that only trains, before torch is imported.
+    """Let torch's idle OpenMP threads spin if the machine is idle. Call in a process that only trains, before torch is imported.
 
     Returns whether they will spin.
     """

@@ -221,7 +221,7 @@ def _folders(configs: Sequence[TrainConfig], given: Sequence[str | Path] | None)
     folders: list[Path] = []
     for number, config in enumerate(configs):
         if given is not None:
-            folder = Path(given[number])
+            folder = home.full_path(given[number])
         else:
             folder = home.new_run_dir(config.objective.name)
             if folder in folders:  # the same objective with other parameters

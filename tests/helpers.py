@@ -1,4 +1,4 @@
-"""Helpers of all tests: waiting for something to become true, and a free port."""
+"""Helpers of all tests: waiting for something to become true, a free port, and cases that are extended."""
 
 from __future__ import annotations
 
@@ -42,3 +42,9 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def quick_first(*cases: Any, quick: int = 1) -> list[Any]:
+    """Return the cases of a parametrized test, of which all but the first ones are extended."""
+    parameters = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*case, marks=() if at < quick else pytest.mark.extended) for at, case in enumerate(parameters)]

@@ -128,6 +128,7 @@ def seconds_of_torch() -> float:
     return min(seconds("-c", "import torch") for _ in range(2))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", COMMANDS)
 def test_it_is_quick_beside_the_import_of_torch(name: str, seconds_of_torch: float, pairs: Path, listed_run: None) -> None:
     """Seconds depend on the machine (tests/bench/bench_cold_start.py prints them); the import of torch, which was part of them, is

@@ -78,6 +78,52 @@ def test_a_file_with_postponed_annotations_is_loaded(lab_home):
         sys.modules.pop(f"{extensions.PREFIX}postponed", None)
 
 
+ODD_FILES = {
+    "syntax.py": ("def (", "SyntaxError"),
+    "null.py": ("x = 1\0", "SyntaxError"),
+    "latin.py": (b"name = '\xe9'", "SyntaxError"),
+    "exit.py": ("import sys; sys.exit(3)", "SystemExit"),
+    "panic.py": ("raise BaseException('of a library in Rust')", "BaseException"),
+    "deep.py": ("def f(): f()\nf()", "RecursionError"),
+    "other.py": ("import a_module_that_is_missing", "ModuleNotFoundError"),
+    "no_objective.py": ("import lab\n@lab.register\nclass Mine: pass", "'Mine' cannot be registered"),
+    "first.py": ('import lab\n@lab.register\nclass Mine(lab.Objective):\n    name = "odd"', None),
+    "second.py": ('import lab\n@lab.register\nclass Mine(lab.Objective):\n    name = "odd"', "name of the objective in .*first.py"),
+    "a name with spaces.py": ("", None),
+    "json.py": ("x = 1", None),
+    ".hidden.py": ("1 / 0", None),
+}
+
+
+def test_files_of_any_shape_end_nothing_but_themselves(lab_home):
+    folder = lab_home / "objectives"
+    (folder / "folder.py").mkdir(parents=True)
+    for name, (code, _) in ODD_FILES.items():
+        (folder / name).write_bytes(code if isinstance(code, bytes) else code.encode())
+    (folder / ".#first.py").symlink_to("somebody@elsewhere:1")  # while Emacs edits a file
+    (folder / "dangling.py").symlink_to(folder / "missing.py")
+    (folder / "circle.py").symlink_to(folder / "circle.py")
+    try:
+        complaints = {complaint.partition(" was not loaded")[0]: complaint for complaint in extensions.load()}
+        expected = {str(folder / name): reason for name, (_, reason) in ODD_FILES.items() if reason}
+        assert complaints.keys() - {str(folder / "folder.py")} == expected.keys()
+        for path, reason in expected.items():
+            assert re.search(reason, complaints[path]), path
+        assert lab.OBJECTIVES["odd"].__module__ == f"{extensions.PREFIX}first"
+        (folder / "first.py").rename(folder / "third.py")
+        assert not any("third.py" in complaint for complaint in extensions.load())  # the name is free again
+    finally:
+        lab.OBJECTIVES.pop("odd", None)
+        for name in [name for name in sys.modules if name.startswith(extensions.PREFIX)]:
+            del sys.modules[name]
+
+
+def test_an_unknown_objective_is_named_by_the_registry_too():
+    with pytest.raises(KeyError, match=r"no objective 'sgdop'.*Did you mean 'sgdpo'\?"):
+        lab.OBJECTIVES["sgdop"]
+    assert lab.OBJECTIVES.get("sgdop") is None
+
+
 def test_a_run_of_an_objective_that_is_gone_can_still_be_read(registered, rows, model_folder):
     run = lab.train("margin_dpo", rows, model_folder("llama"), background=False, steps=2, batch_size=4, device="cpu", eval_tokens=8)
     del lab.OBJECTIVES["margin_dpo"]

@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lab.store import RunError, StoreReader, StoreWriter
+from lab.store import EventKind, RunError, StoreReader, StoreWriter
 
 from . import Diagnosis, Thresholds, diagnose, read_thresholds
 from .alerts import Alert, Alerts
 
 log = logging.getLogger(__name__)
 
-EVENT = "diagnosis"
+EVENT: EventKind = "diagnosis"
 """Kind of the events that record findings. Their detail has `finding` (its kind), `message`, ..., and `over` when it has ended."""
 
 INTERVAL = 4.0

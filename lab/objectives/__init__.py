@@ -14,7 +14,6 @@ from lab.objectives.methods.simpo import SimPO
 from lab.objectives.methods.spo import SPO, degree_confusion
 
 from .base import (
-    OBJECTIVES,
     Degraded,
     DegradedSpec,
     Draws,
@@ -23,15 +22,14 @@ from .base import (
     PairLogps,
     Preset,
     State,
-    make_objective,
     masked_sum,
     parameter,
-    register,
 )
 from .credit import Credited, with_credit
 from .field import FieldData, Trajectory, field, flow, pairs_at
 from .formula import Formula, NumberedLine, formula_of, formula_text, numbers_of, values_of
 from .methods import aot, guarded, lengths, link_functions, pointwise, reference_free  # noqa: F401  (registers their objectives)
+from .registry import OBJECTIVES, make_objective, register
 
 __all__ = [
     "DPO",

@@ -1,4 +1,4 @@
-"""Base class, registry and parameter declarations of all preference objectives.
+"""Base class and parameter declarations of all preference objectives.
 
 An objective is a pure function of the token log-probs of a batch of pairs. Its state (`State`) and its random numbers
 (`Draws`) are explicit arguments and return values, so that checkpoints can store them and tests can fix them.
@@ -6,27 +6,21 @@ An objective is a pure function of the token log-probs of a batch of pairs. Its 
 
 from __future__ import annotations
 
-import re
-import types
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lab.deferred import torch
-from lab.errors import did_you_mean, requirement
 
-from .documentation import documentation, extra_of
+from .documentation import extra_of
 from .pair_logps import Degraded, PairLogps, masked_sum
-from .typeset import readable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "OBJECTIVES",
     "Degraded",
     "DegradedSpec",
     "Draws",
@@ -35,10 +29,8 @@ __all__ = [
     "PairLogps",
     "Preset",
     "State",
-    "make_objective",
     "masked_sum",
     "parameter",
-    "register",
 ]
 
 State: TypeAlias = "dict[str, Tensor]"
@@ -303,85 +295,3 @@ def _require_tokens(p: PairLogps) -> None:
             raise ValueError(
                 f"The {side} answer in row {row} of the batch has no token; drop the pair, or end its answer with end-of-sequence."
             )
-
-
-OBJECTIVES: dict[str, type[Objective]] = {}
-"""Every registered objective by name."""
-
-Kind = TypeVar("Kind", bound=type[Objective])
-
-
-def register(kind: Kind) -> Kind:
-    """Add an objective class to `OBJECTIVES` (decorator) and complete its docstring.
-
-    The command line, the forms and the documentation list every registered objective. Formula, source, notation and parameters
-    are added to the docstring. Registering a name again replaces the earlier class, unless that is a built-in objective.
-
-    Raises:
-        ValueError: The name is not a plain word or is that of a built-in objective; a parameter has no default, or a type
-            that no form can show.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", kind.name):
-        raise ValueError(f"{kind.__name__}.name is {kind.name!r}; give a name of letters, digits, _, - and .")
-    existing = OBJECTIVES.get(kind.name)
-    if existing is not None and existing.__module__.startswith(_OWN) and not kind.__module__.startswith(_OWN):
-        raise ValueError(f"{kind.name!r} is the name of a built-in objective; choose another name.")
-    declared: dict[str, Any] = dict(kind.__pydantic_fields__)
-    for name, info in declared.items():
-        if info.is_required():
-            raise ValueError(f"{kind.name}: the parameter {name} has no default; give it one, which forms start from.")
-        if not _fits_a_form(info.annotation):
-            raise ValueError(
-                f"{kind.name}: the parameter {name} is a {info.annotation}; use a number, a bool, a text or a Literal."
-            )
-    kind.__doc__ = documentation(kind.__doc__ or kind.title or kind.name, _formula_text(kind), kind.source, declared)
-    OBJECTIVES[kind.name] = kind
-    return kind
-
-
-_OWN = __name__.rsplit(".", 1)[0] + "."
-
-
-def _formula_text(kind: type[Objective]) -> str:
-    """Text of the formula with the default parameters; as declared where the defaults break a rule of the class."""
-    try:
-        objective = kind() if kind.formula else None
-    except ValidationError:
-        return kind.formula if isinstance(kind.formula, str) else ""
-    return readable(objective.formula, objective.symbols()) if objective else ""
-
-
-def _fits_a_form(annotation: Any) -> bool:
-    if typing.get_origin(annotation) is typing.Literal:
-        return True
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return all(part is type(None) or _fits_a_form(part) for part in typing.get_args(annotation))
-    return isinstance(annotation, type) and issubclass(annotation, (bool, int, float, str, Objective))
-
-
-def make_objective(name: str, **parameters: Any) -> Objective:
-    """Create an objective by its registered name.
-
-        make_objective("sgdpo", beta=0.1, r1=0.7)
-
-    Raises:
-        ValueError: Unknown name or parameter (the message lists the known ones), or a value out of range.
-    """
-    if not isinstance(name, str) or name not in OBJECTIVES:
-        raise ValueError(
-            f"There is no objective {name!r}; choose one of {', '.join(sorted(OBJECTIVES))}.{did_you_mean(name, OBJECTIVES)}"
-        )
-    kind = OBJECTIVES[name]
-    for key in parameters:
-        if key not in kind.model_fields:
-            fields = ", ".join(kind.model_fields) or "none"
-            raise ValueError(f"{name} has no parameter {key!r}; it has {fields}.{did_you_mean(key, kind.model_fields)}")
-    try:
-        return kind(**parameters)
-    except ValidationError as error:
-        raise ValueError("; ".join(_sentence(name, details) for details in error.errors()) + ".") from error
-
-
-def _sentence(name: str, details: Mapping[str, Any]) -> str:
-    field_name = ".".join(map(str, details["loc"]))
-    return f"{name}: {field_name} = {details['input']!r}: {requirement(details)}" if field_name else requirement(details)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import index
 from pathlib import Path
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 from lab.store import list_checkpoints
 from lab.store.folder import read_metadata, step_of
@@ -48,10 +49,10 @@ def not_kept(name: str, step: object, kept: Iterable[int]) -> str:
     """Return an error message for a checkpoint that is not kept, which names the nearest one and all others."""
     steps = sorted(kept)
     listed = ", ".join(f"{each:,}" for each in steps)
-    if not isinstance(step, int):
+    if not isinstance(step, SupportsIndex):
         return f"The run {name} has no checkpoint {step!r}; choose the step of one that is kept: {listed}."
-    nearest = min(steps, key=lambda each: (abs(each - step), each))
+    nearest = min(steps, key=lambda each: (abs(each - index(step)), each))
     return (
-        f"The run {name} keeps no checkpoint of step {step:,}; the nearest is that of step {nearest:,} (kept: {listed}). "
+        f"The run {name} keeps no checkpoint of step {index(step):,}; the nearest is that of step {nearest:,} (kept: {listed}). "
         "keep_checkpoints sets how many of the latest are kept."
     )

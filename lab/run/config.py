@@ -210,6 +210,13 @@ class TrainConfig(BaseModel):
             raise ValueError("give a whole number of pairs, at least 1, or fit for as many as memory holds")
         return count
 
+    @field_validator("keep_best")
+    @classmethod
+    def _known_direction(cls, value: str) -> str:
+        if value.partition(":")[1:] not in (("", ""), (":", "min")):
+            raise ValueError("give a scalar of the evaluation (higher is better), or one with :min at its end (lower is better)")
+        return value
+
     @field_validator("alert_webhook")
     @classmethod
     def _allowed(cls, value: str, info: ValidationInfo) -> str:
@@ -358,6 +365,11 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ConfigError(f"The configuration {path} must hold settings, one `name: value` a line.")
     for name in content:
         if name not in TrainConfig.model_fields:
+            owner = _spec(content.get("objective"))
+            kind = OBJECTIVES.get(str(owner.get("name"))) if isinstance(owner, dict) else None
+            if kind is not None and name in kind.model_fields:
+                place = f"`objective: {{name: {kind.name}, {name}: {content[name]}}}`"
+                raise ConfigError(f"The configuration {path} has {name!r}, a parameter of {kind.name}; write {place}.")
             raise ConfigError(
                 f"The configuration {path} has {name!r}, which is no setting; `python -m lab train --help` lists them."
                 f"{did_you_mean(name, TrainConfig.model_fields)}"

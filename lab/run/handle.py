@@ -57,8 +57,11 @@ class Run(RunData):
         self._thread = thread
 
     def __repr__(self) -> str:
-        config = self.manifest["config"]
-        return f"<Run {self.name}: {self.state}, step {self.step} of {config['steps']}, {config['objective']['name']}>"
+        try:
+            config = self.manifest["config"]
+            return f"<Run {self.name}: {self.state}, step {self.step} of {config['steps']}, {config['objective']['name']}>"
+        except (RunError, OSError, sqlite3.Error) as error:
+            return f"<Run {self.dir.name}, which cannot be read: {error}>"
 
     def _repr_html_(self) -> str:
         """Show the run as a small table in a notebook."""
@@ -284,11 +287,15 @@ class Run(RunData):
         return [Run(folder) for folder in read_twins(self.dir)]
 
     def delete(self) -> None:
-        """Delete the run's folder. Raises RunError while the run is queued, running or paused."""
+        """Delete the run's folder. Raises RunError while the run is queued, running or paused, and if it cannot be deleted."""
         if self.state not in ENDED:
             raise RunError(f"The run {self.name} is {self.state}; stop it before you delete it.")
-        shutil.rmtree(self.dir.resolve())
-        self.dir.unlink(missing_ok=True)  # a link to the folder of a run elsewhere
+        try:
+            if self.dir.exists():
+                shutil.rmtree(self.dir.resolve())
+            self.dir.unlink(missing_ok=True)  # a link to the folder of a run elsewhere
+        except OSError as error:
+            raise RunError(f"{self.dir} cannot be deleted ({error.strerror}: {error.filename}); delete the rest by hand.") from None
 
 
 def open_run(run_dir: str | Path) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 from lab import home
@@ -19,11 +20,13 @@ def find_run(run: str | Path) -> Path:
     Raises:
         RunError: If no run or several runs match.
     """
-    folder, word = Path(run), str(run)
-    if (folder / RUN_FILE).exists() or not word.strip() or len(folder.parts) != 1:
+    if not isinstance(run, (str, os.PathLike)) or not str(run).strip():
+        raise RunError(f"{run!r} is no run; give the folder or the name of one (`python -m lab runs` lists them).")
+    folder, word = home.full_path(run), str(run)
+    if (folder / RUN_FILE).exists() or len(Path(run).parts) != 1:
         return folder
-    if (home.runs_dir() / folder / RUN_FILE).exists():
-        return home.runs_dir() / folder
+    if (home.runs_dir() / word / RUN_FILE).exists():
+        return home.runs_dir() / word
     names = {}
     for known in home.run_folders():
         with contextlib.suppress(RunError, OSError, KeyError):  # damaged, or being created or deleted

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import extensions
-from lab.store import StoreReader, best_checkpoint, export, list_checkpoints, read_manifest, write_page, write_table
+from lab.errors import did_you_mean
+from lab.glossary import GLOSSARY, HELD_OUT
+from lab.store import (
+    EVENT_KINDS,
+    RunError,
+    StoreReader,
+    as_step,
+    best_checkpoint,
+    export,
+    list_checkpoints,
+    read_manifest,
+    write_page,
+    write_table,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,36 +69,53 @@ class RunData:
         return TrainConfig.parse(**self.manifest["config"])
 
     def scalars(
-        self, names: list[str] | None = None, *, first: int = 0, last: int | None = None, points: int | None = None
+        self, names: str | Sequence[str] | None = None, *, first: int = 0, last: int | None = None, points: int | None = None
     ) -> pd.DataFrame:
         """Return scalars: index `step`, one column per name, NaN where a scalar has no value.
 
         Args:
-            names: Names of scalars; None for all.
+            names: Names of scalars, or one name; None for all.
             first: First step.
             last: Last step; None for the latest.
             points: Thin each series to about this many points, keeping the extremes of every interval; None keeps all.
+
+        Raises:
+            RunError: For a name that neither this run nor the glossary has.
         """
-        return self.reader.scalars.read(names, first=first, last=last, points=points)
+        wanted = [names] if isinstance(names, str) else names
+        known = self.reader.scalars.names()
+        for name in wanted or ():
+            if known and name not in known and name.removeprefix(HELD_OUT) not in GLOSSARY:
+                raise RunError(
+                    f"The run {self.dir.name} has no scalar {name!r}; run.scalars() returns all.{did_you_mean(name, known)}"
+                )
+        return self.reader.scalars.read(wanted, first=as_step(first), last=_step(last), points=points)
 
     def pairs(self, step: int | None = None) -> pd.DataFrame:
         """Return each pair's terms when it was last in a batch, at or before `step`: one row per pair, one column per term."""
-        return self.reader.pairs.latest(step)
+        return self.reader.pairs.latest(_step(step))
 
     def held_out(self, step: int | None = None) -> pd.DataFrame:
         """Return the terms of the held-out pairs at the latest evaluation, at or before `step`, in the columns of `pairs`."""
-        return self.reader.held_out.latest(step)
+        return self.reader.held_out.latest(_step(step))
 
     def layers(self, *, first: int = 0, last: int | None = None, points: int | None = None) -> pd.DataFrame:
         """Return the gradient flow by layer: step, layer, norm_chosen, norm_rejected, cosine, update_ratio."""
-        return self.reader.layers.read(first=first, last=last, points=points)
+        return self.reader.layers.read(first=as_step(first), last=_step(last), points=points)
 
     def panel(self, step: int | None = None) -> pd.DataFrame:
         """Return the log-probs of chosen, rejected and greedy answers of a few held-out pairs over time, up to `step`."""
-        return self.reader.panel.read(last=step)
+        return self.reader.panel.read(last=_step(step))
 
     def events(self, *kinds: str) -> pd.DataFrame:
-        """Return the run's events of some kinds (all if none is given), oldest first: number, time, step, kind, detail."""
+        """Return the run's events of some kinds (all if none is given), oldest first: number, time, step, kind, detail.
+
+        Raises RunError for a kind that does not exist; the message lists those that do.
+        """
+        for kind in kinds:
+            if kind not in EVENT_KINDS:
+                suggestion = did_you_mean(kind, EVENT_KINDS)
+                raise RunError(f"There are no events of the kind {kind!r}; choose from {', '.join(EVENT_KINDS)}.{suggestion}")
         return self.reader.events.read(*kinds)
 
     def diagnose(self, step: int | None = None) -> list[Diagnosis]:
@@ -95,7 +126,7 @@ class RunData:
         from lab.diagnosis import diagnose, read_thresholds
 
         extensions.load()
-        return diagnose(self.reader, step=step, thresholds=read_thresholds(self.dir))
+        return diagnose(self.reader, step=_step(step), thresholds=read_thresholds(self.dir))
 
     def preflight(self, *, after: int = 0) -> Preflight | None:
         """Return the report from before the first step, or before the run was resumed: lengths, truncation, memory, time.
@@ -135,12 +166,12 @@ class RunData:
             RunError: For an unknown table, or a file that exists or cannot be written.
             FigureError: For an unknown figure.
         """
-        name = what.removeprefix("figure:")
+        name = str(what).removeprefix("figure:")
         if name == what:
-            return export(self.reader, what, path, first=first, last=last)
+            return export(self.reader, what, path, first=as_step(first), last=_step(last))
         from lab.plots import Record, figure_data, figure_file
 
-        record = Record(self.reader, last)
+        record = Record(self.reader, _step(last))
         if Path(path).suffix.lower() == ".html":
             return write_page(figure_file(record, name, "HTML"), path)
         table = figure_data(record, name)
@@ -154,3 +185,8 @@ class RunData:
     def best_checkpoint(self) -> Path | None:
         """Return the checkpoint with the best evaluation by the setting `keep_best`, or None if none was evaluated."""
         return best_checkpoint(self.dir, self.manifest["config"].get("keep_best", "auto"))
+
+
+def _step(step: int | None) -> int | None:
+    """Return a step as `as_step` does, and None for the latest as None."""
+    return None if step is None else as_step(step)

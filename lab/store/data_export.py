@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from lab.errors import did_you_mean
+
 from .folder import RunError
 from .reader import StoreReader
 
@@ -121,7 +123,10 @@ def export(reader: StoreReader, what: str, path: Path | str, *, first: int = 0, 
         DataExportError: The table or the format is unknown, or the file exists or cannot be written.
     """
     if what not in TABLES:
-        raise DataExportError(f"There is no table {what!r} of a run; choose one of {', '.join(TABLES)}.")
+        raise DataExportError(
+            f"There is no table {what!r} of a run; choose one of {', '.join(TABLES)}, or a figure, for example figure:margins."
+            f"{did_you_mean(what, TABLES)}"
+        )
     table = TABLES[what]
     return write_table(table.columns(reader), table.pieces(reader, first, last), path)
 

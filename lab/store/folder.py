@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from operator import index
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from lab.errors import LabError
 
@@ -31,6 +32,10 @@ ENDED = ("finished", "stopped", "failed", "crashed")
 
 class RunError(LabError):
     """A run folder cannot be opened or used; the message is one sentence."""
+
+
+class NoStoreError(RunError, FileNotFoundError):
+    """A run folder without a database: the run was made and has not started, or the folder was deleted."""
 
 
 class RunFormatError(RunError):
@@ -116,6 +121,13 @@ def score(scalars: Mapping[str, float], measure: str) -> float | None:
         if value is not None and not math.isnan(value):
             return -value if direction == "min" else value
     return None
+
+
+def as_step(step: object) -> int:
+    """Return a step as an int, also from one of NumPy. Raises RunError for anything but a whole number."""
+    if not isinstance(step, SupportsIndex) or isinstance(step, bool):
+        raise RunError(f"{step!r} is no step; give a whole number.")
+    return index(step)
 
 
 def last_log_line(folder: Path) -> str | None:

@@ -82,13 +82,13 @@ def single(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return step, columns, 1, np.int32(pair).tobytes(), np.int32(version).tobytes(), terms
 
 
-def frame(blocks: Sequence[Block], layouts: Mapping[int, Sequence[str]], names: np.ndarray) -> pd.DataFrame:
+def frame(blocks: Sequence[Block], layouts: Mapping[int, Sequence[str]], pair_ids: np.ndarray) -> pd.DataFrame:
     """Return a frame with pair, step, version and one column per term (NaN if a row lacks it), in the order of reading.
 
     Args:
         blocks: The rows.
         layouts: Names of the terms by layout.
-        names: Ids of the pairs by their number, object [P + 1].
+        pair_ids: Ids of the pairs by their number, object [P + 1].
     """
     import pandas as pd
 
@@ -110,7 +110,7 @@ def frame(blocks: Sequence[Block], layouts: Mapping[int, Sequence[str]], names: 
             terms[start : start + len(block.at), into] = block.terms
             start += len(block.at)
         terms = terms[order]
-    head = pd.DataFrame({"pair": names[pairs], "step": steps.astype(np.int64), "version": versions.astype(np.int64)})
+    head = pd.DataFrame({"pair": pair_ids[pairs], "step": steps.astype(np.int64), "version": versions.astype(np.int64)})
     return pd.concat([head, pd.DataFrame(terms, columns=list(columns))], axis=1)
 
 
@@ -171,8 +171,13 @@ class Latest:
         terms[: self.terms.shape[0], : self.terms.shape[1]] = self.terms
         self.names, self.terms = names, terms
 
-    def frame(self, layouts: Mapping[int, Sequence[str]], names: np.ndarray) -> pd.DataFrame:
-        """Return one row per pair that has one, in the order of their numbers, and one column per term that any of them has."""
+    def frame(self, layouts: Mapping[int, Sequence[str]], pair_ids: np.ndarray) -> pd.DataFrame:
+        """Return the rows as a frame with pair, step, version and one column per term that any row has, ordered by pair number.
+
+        Args:
+            layouts: Names of the terms by layout.
+            pair_ids: Ids of the pairs by their number, object [P + 1].
+        """
         import pandas as pd
 
         rows = np.flatnonzero(self.steps >= 0)
@@ -183,7 +188,7 @@ class Latest:
         if wanted != self.names:
             terms = terms[:, [self.names.index(name) for name in wanted]]
         frame = pd.DataFrame(terms, columns=list(wanted), copy=False)
-        frame.insert(0, "pair", pd.Series(names[rows], dtype=object))  # inferring a better type would take longer
+        frame.insert(0, "pair", pd.Series(pair_ids[rows], dtype=object))  # inferring a better type would take longer
         frame.insert(1, "step", self.steps[rows])
         frame.insert(2, "version", self.versions[rows].astype(np.int64))
         return frame

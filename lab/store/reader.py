@@ -27,7 +27,7 @@ class StoreReader:
         folder: Folder of the run.
 
     Raises:
-        FileNotFoundError: The folder holds no run store.
+        NoStoreError: The folder holds no run store.
         sqlite3.Error: The file is no run store, or has another format.
     """
 

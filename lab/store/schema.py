@@ -15,6 +15,27 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
+
+import numpy as np
+
+from .folder import NoStoreError
+
+
+def _plain(number: Any) -> int:
+    return int(number)
+
+
+for _kind in (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64):
+    sqlite3.register_adapter(_kind, _plain)  # a step taken from a data frame; SQLite would store and compare it as a blob
+
+Connection = TypeVar("Connection", bound=sqlite3.Connection)
+EventKind: TypeAlias = Literal[
+    "branched", "change", "check", "checkpoint", "diagnosis", "edit", "evaluation", "held_out", "notice", "panel", "preflight",
+    "reference", "refused", "request", "resumed", "state", "statistics", "warning"
+]  # fmt: skip
+EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
+"""Kinds of events in a run's store."""
 
 FILE_NAME = "run.sqlite"
 FORMAT = 2
@@ -83,21 +104,55 @@ def open_for_writing(folder: Path) -> sqlite3.Connection:
     return connection
 
 
+class UnchangingConnection(sqlite3.Connection):
+    """Connection to a store that nobody writes to, in a folder that this process may not write to."""
+
+    path: Path
+
+    @property
+    def outdated(self) -> bool:
+        """Whether somebody has begun to write to the store, so that it has to be opened again."""
+        return _log_of(self.path).exists()
+
+
 def open_for_reading(folder: Path) -> sqlite3.Connection:
     """Open the store in a folder read-only.
 
+    SQLite reads a store through two more files in its folder, which it creates where they are missing. Where it may not, and
+    nobody writes to the store, the connection is an `UnchangingConnection`.
+
     Raises:
-        FileNotFoundError: The folder has no store.
+        NoStoreError: The folder has no store.
         sqlite3.Error: The store cannot be read, or has another format.
     """
     path = folder / FILE_NAME
     if not path.exists():
-        raise FileNotFoundError(f"{folder} holds no run ({FILE_NAME} is missing); give the folder of a run.")
-    connection = sqlite3.connect(
-        f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10, isolation_level=None, check_same_thread=False
-    )
+        raise NoStoreError(
+            f"{folder} holds no record of a run ({FILE_NAME} is missing): the run has not started, or was deleted; "
+            "`python -m lab runs` lists the known runs."
+        )
+    try:
+        connection = _read_only(path, "mode=ro", sqlite3.Connection)
+        _require_format(connection, folder)
+        return connection
+    except sqlite3.OperationalError:
+        if _log_of(path).exists():
+            raise
+    unchanging = _read_only(path, "immutable=1", UnchangingConnection)
+    unchanging.path = path
+    _require_format(unchanging, folder)
+    return unchanging
+
+
+def _log_of(path: Path) -> Path:
+    """The write-ahead log beside a store; it exists while a process has the store open for writing."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def _read_only(path: Path, mode: str, kind: type[Connection]) -> Connection:
+    uri = f"{path.resolve().as_uri()}?{mode}"
+    connection = sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None, check_same_thread=False, factory=kind)
     connection.execute("PRAGMA query_only=1")
-    _require_format(connection, folder)
     return connection
 
 

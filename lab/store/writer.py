@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .schema import FILE_NAME, STEPPED, open_for_writing
+from .schema import FILE_NAME, STEPPED, EventKind, open_for_writing
 from .series import LAYER, SCALAR, SeriesWriter
 from .thinning import Thinner
 
@@ -162,8 +162,8 @@ class StoreWriter:
         rows = [(key, json.dumps(value)) for key, value in values.items()]
         self._hand(lambda c: c.executemany("INSERT OR REPLACE INTO status VALUES (?, ?)", rows))
 
-    def event(self, step: int, kind: str, **detail: Any) -> None:
-        """Record an event at a step; `kind` is state, edit, warning, checkpoint, request, evaluation, check, ..."""
+    def event(self, step: int, kind: EventKind, **detail: Any) -> None:
+        """Record an event at a step."""
         row = (time.time(), step, kind, json.dumps(detail, default=str))
         self._hand(lambda c: c.execute("INSERT INTO events (time, step, kind, detail) VALUES (?, ?, ?, ?)", row))
 

@@ -6,8 +6,9 @@ import gc
 import threading
 from collections import OrderedDict
 from dataclasses import replace
+from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 
@@ -125,9 +126,9 @@ def _step(run: Run, at: int | str | None) -> int:
     steps = openable(run)
     if at is None:
         return steps[-1]
-    if not isinstance(at, int) or at not in steps:
+    if not isinstance(at, SupportsIndex) or index(at) not in steps:
         raise WhatIfError(not_kept(run.name, at, steps) + (" Step 0 is the model as it was loaded." if 0 in steps else ""))
-    return at
+    return index(at)
 
 
 def _key(run: Run, step: int, device: str | None) -> tuple[Any, ...]:

@@ -102,6 +102,7 @@ def test_an_ended_run_has_nothing_to_change(store_run: Callable[..., Run]) -> No
     assert not {"Set", "Checkpoint now", "Take edits", "Start the branch"} & set(labels(opened()))
 
 
+@pytest.mark.extended
 def test_a_branch_is_started_and_watched(rows, model_folder) -> None:
     parent = lab.train(
         "dpo", rows, model_folder("llama"), background=False, steps=4, save_every=2, batch_size=4, device="cpu", eval_tokens=8
@@ -134,6 +135,7 @@ def test_what_cannot_branch_is_a_sentence(rows, model_folder) -> None:
     assert "Start the branch" in labels(app)
 
 
+@pytest.mark.extended
 def test_changes_show_on_the_page(rows, model_folder, tmp_path) -> None:
     folder = lab.home.runs_dir() / "mine"
     from tests.training.run_comparison import asking

@@ -51,6 +51,7 @@ def test_the_report_stands_on_the_page_and_no_run_is_made(page: AppTest) -> None
     assert not next(button for button in at.button if button.label == "Start the run").disabled
 
 
+@pytest.mark.extended
 def test_another_form_makes_the_report_an_old_one(page: AppTest) -> None:
     at = finished(press(page, "Check"))
     at.text_input(key="setting.name").set_value("a name changes nothing").run()

@@ -274,6 +274,7 @@ def test_runs_without_a_step_and_a_store_that_is_damaged(store_run: Callable[...
         assert said in page_text(opened("first,second", part))
 
 
+@pytest.mark.extended
 def test_the_form_starts_twins(model_folder: Any, rows: Any, tmp_path: Path) -> None:
     """From nothing chosen to two runs that know each other; the settings are those of a run that is there."""
     quick: dict[str, Any] = {"steps": 2, "batch_size": 4, "evaluate": False, "device": "cpu"}

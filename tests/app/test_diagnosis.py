@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.views.live import findings
@@ -136,6 +137,7 @@ def test_the_script_of_the_notifications_reads_what_the_server_sends() -> None:
     assert set(re.findall(r"(?<!data\.)\bnews\.(\w+)", notifying.JAVASCRIPT)) == sent
 
 
+@pytest.mark.extended
 def test_a_failed_run_is_resumed_without_the_change_that_caused_it(model_folder: Callable[[str], Path], lab_home: Path) -> None:
     name = "changed"
     change = changing_runs.setting(learning_rate=1e30)

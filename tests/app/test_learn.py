@@ -95,7 +95,7 @@ def test_every_objective_can_be_chosen(name: str) -> None:
     assert formulas(at)
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", [pytest.param(view, marks=pytest.mark.extended if view == "pilots" else ()) for view in VIEWS])
 def test_every_view_opens_from_its_address(view: str) -> None:
     at = open_page(A="alpha_dpo", B="sgdpo", view=view)
     assert not at.error, messages(at.error)

@@ -77,6 +77,7 @@ def test_a_runs_name_is_inert_in_a_figure() -> None:
         assert markup not in sent
 
 
+@pytest.mark.extended
 def test_spo_shows_degraded_answers_and_the_heads_guess(model_folder: Callable[[str], Path], rows: list[dict[str, str]]) -> None:
     made = [row | {"chosen": f"{ANSWER} {number}"} for number, row in enumerate(rows[:4])]
     settings = {"steps": 2, "batch_size": 2, "save_every": 1, "evaluate": False, "device": "cpu"}

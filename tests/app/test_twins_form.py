@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 import lab
@@ -16,6 +17,7 @@ def page() -> None:
     twins_form.form(lab.runs(), [])
 
 
+@pytest.mark.extended
 def test_branches_are_not_asked_for_a_seed(model_folder: Any, rows: Any) -> None:
     quick: dict[str, Any] = {"steps": 2, "batch_size": 4, "evaluate": False, "device": "cpu"}
     parent = lab.train("ipo", rows, model_folder("llama"), background=False, **quick)

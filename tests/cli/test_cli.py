@@ -173,7 +173,7 @@ def test_a_run_is_found_by_its_name_and_by_how_that_begins(tmp_path, lab_home, c
         lab.open_run("2026")
     with pytest.raises(lab.RunError, match="There is no run 'third'"):
         lab.open_run("third")
-    for word in ("", " ", "first/try", "."):
+    for word in ("first/try", "."):
         with pytest.raises(lab.RunError, match="holds no run"):
             lab.open_run(word)
     create_run(lab_home / "runs" / "20260103-dpo", config.model_copy(update={"name": "first try"}), **about)

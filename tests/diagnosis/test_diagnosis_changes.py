@@ -14,6 +14,7 @@ from lab.diagnosis import diagnose, run_checks
 from lab.run.handle import Run
 from tests.diagnosis import changing_runs, troubled
 from tests.diagnosis.changing_runs import rewording, setting, swapping
+from tests.helpers import quick_first
 
 
 class Fragile(lab.OBJECTIVES["dpo"]):  # type: ignore[name-defined,misc]
@@ -65,7 +66,7 @@ def changed(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[st
 
 @pytest.mark.parametrize(
     ("name", "kind", "severity", "message"),
-    [
+    quick_first(
         (
             "too fast",
             "harmful_change",
@@ -106,7 +107,8 @@ def changed(tmp_path_factory: pytest.TempPathFactory, model_folder: Callable[[st
             "notice",
             r"another function of the same policy: after step 12, beta changed from 0\.1 to 0\.02\.",
         ),
-    ],
+        quick=3,
+    ),
 )
 def test_a_change_that_did_harm_is_named(changed, name, kind, severity, message):
     run = changed(name)

@@ -14,6 +14,7 @@ from lab.cli import main
 from lab.policy import Lora, ModelError, load_policy
 from lab.policy.loading import check_model
 from lab.policy.sources.weight_loading import read_weights
+from tests.helpers import quick_first
 from tests.models import multimodal
 from tests.policy.bad_models import BAD, config, make_bad, shard, weights
 
@@ -287,7 +288,7 @@ def test_targets_of_an_adapter_are_refused_by_name(targets, sentence, tied, mode
     assert not lab.runs()
 
 
-@pytest.mark.parametrize("targets", ["q_proj, v_proj", "lm_head", "layers.0.mlp.up_proj", "All-Linear"])
+@pytest.mark.parametrize("targets", quick_first("q_proj, v_proj", "lm_head", "layers.0.mlp.up_proj", "All-Linear"))
 def test_targets_that_are_linear_work(targets, model_folder, rows):
     given = FAST | {"lora_rank": 2, "lora_targets": targets, "background": False}
     run = lab.train("dpo", rows, model_folder("llama"), **given)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
 
 from lab.store import StoreReader, StoreWriter, writer
+from tests.helpers import until
 
 SECONDS = 2.0
 
@@ -90,3 +97,48 @@ def test_handing_over_waits_for_nothing(tmp_path):
     assert store.flush()
     store.close()
     assert len(StoreReader(tmp_path).scalars.read(["loss"])) == 199
+
+
+READ = """
+import os, sys
+from pathlib import Path
+import numpy, pandas, platformdirs
+import lab
+lab.runs()
+from lab.store import StoreReader
+if os.geteuid() == 0:
+    os.setuid(65534)  # root may write everywhere
+try:
+    Path(sys.argv[1], "mine").touch()
+    sys.exit("The folder can be written.")
+except PermissionError:
+    reader = StoreReader(Path(sys.argv[1]))
+print(reader.step, reader.scalars.read(["loss"])["loss"].tolist(), flush=True)
+sys.stdin.readline()
+print(reader.step, reader.scalars.read(["loss"])["loss"].tolist())
+"""
+
+
+def test_a_store_is_read_in_a_folder_that_cannot_be_written():
+    """Also while another user resumes the run: nothing is read from an old state."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "run"
+        folder.mkdir()
+        with contextlib.closing(StoreWriter(folder)) as store:
+            store.scalars(1, {"loss": 0.5})
+            store.status(step=1)
+        assert not (folder / "run.sqlite-wal").exists()
+        for path in (Path(place), folder):
+            path.chmod(0o555)
+        with subprocess.Popen([sys.executable, "-c", READ, folder], stdin=PIPE, stdout=PIPE, text=True) as reading:
+            try:
+                assert reading.stdout.readline() == "1 [0.5]\n"
+                folder.chmod(0o755)
+                with contextlib.closing(StoreWriter(folder, interval=0.01)) as store:
+                    store.scalars(2, {"loss": 0.25})
+                    store.status(step=2)
+                    until(lambda: StoreReader(folder).step == 2)
+                    assert reading.communicate("\n", timeout=60)[0] == "2 [0.5, 0.25]\n"
+            finally:
+                reading.kill()
+                Path(place).chmod(0o755)

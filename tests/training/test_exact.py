@@ -8,6 +8,7 @@ import torch
 import lab
 from lab.objectives import OBJECTIVES
 from lab.training.setup import prepare
+from tests.helpers import quick_first
 from tests.training.run_comparison import asking, assert_same, interrupted, resumed, weights
 
 SETTINGS = {
@@ -39,10 +40,10 @@ def label(value):
 
 
 def quick_and_extended():
-    """Every variant; objectives without a state or draws of their own resume alike and are extended cases."""
+    """Every variant; quick are three objectives with draws, a state and a head of their own."""
     for number, (objective, extra) in enumerate(VARIANTS):
-        alike = isinstance(objective, str) and not extra and objective not in ("dpo", "sgdpo", "alpha_dpo", "spo", "bco_pair")
-        yield pytest.param(number, objective, extra, marks=pytest.mark.extended if alike else ())
+        quick = not extra and objective in ("sgdpo", "alpha_dpo", "spo")
+        yield pytest.param(number, objective, extra, marks=() if quick else pytest.mark.extended)
 
 
 @pytest.mark.parametrize(("number", "objective", "extra"), quick_and_extended(), ids=label)
@@ -52,6 +53,7 @@ def test_resumed_equals_uninterrupted(number, objective, extra, rows, model_fold
     assert_same(resumed(interrupted(whole, 1 + number % 4, tmp_path / "part")), whole)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("lora_rank", [0, 2])
 def test_bfloat16_training_follows_float32(lora_rank, rows, model_folder):
     """Matrix products are rounded to 8 bits, trained weights are not: the curves agree up to that rounding."""
@@ -84,7 +86,7 @@ def test_resumed_equals_uninterrupted_at_every_step(objective, extra, kind, rows
         assert_same(resumed(interrupted(whole, step, tmp_path / str(step))), whole)
 
 
-@pytest.mark.parametrize("objective", ["sgdpo", "alpha_dpo", "spo"])
+@pytest.mark.parametrize("objective", quick_first("sgdpo", "alpha_dpo", "spo"))
 def test_stopped_and_resumed_equals_uninterrupted(objective, rows, model_folder, tmp_path):
     settings = SETTINGS | {"save_every": 0}
     whole = lab.train(objective, rows[:10], model_folder("llama"), background=False, **settings)

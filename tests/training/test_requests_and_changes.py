@@ -18,7 +18,7 @@ from lab.run.changeable import changeable, changed, values
 from lab.run.config import ConfigError, TrainConfig
 from lab.run.pair_versions import UsedVersion
 from lab.store import RunError
-from tests.helpers import until
+from tests.helpers import quick_first, until
 from tests.training.run_comparison import asking, assert_same, interrupted, resumed
 
 SETTINGS = {
@@ -259,7 +259,7 @@ def run_with_edits(rows, model_folder, tmp_path, monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("extra", [{}, {"lora_rank": 2}], ids=["full", "adapter"])
+@pytest.mark.parametrize("extra", quick_first({}, {"lora_rank": 2}), ids=["full", "adapter"])
 def test_take_edits(extra, run_with_edits, rows, model_folder, tmp_path):
     run, ids = run_with_edits("run", **extra)
     assert run.state == "finished", run.error
@@ -285,7 +285,7 @@ def test_take_edits(extra, run_with_edits, rows, model_folder, tmp_path):
         assert reference_logps[side] == pytest.approx(expected[side], abs=1e-5)
 
 
-@pytest.mark.parametrize("extra", [{}, {"lora_rank": 2}], ids=["full", "adapter"])
+@pytest.mark.parametrize("extra", quick_first({}, {"lora_rank": 2}), ids=["full", "adapter"])
 def test_a_resumed_run_repeats_its_edits(extra, run_with_edits, tmp_path):
     whole, _ = run_with_edits("run", **extra)
     for step in (2, 3, 5):

@@ -17,7 +17,7 @@ import torch
 import lab
 from lab.run.config import ConfigError
 from lab.store import RunError
-from tests.helpers import until
+from tests.helpers import quick_first, until
 
 FAST = {"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "save_every": 3, "device": "cpu", "eval_prompts": 0}
 
@@ -78,12 +78,13 @@ def test_a_background_run_returns_at_once_and_handles_requests(rows, model_folde
 
 @pytest.mark.parametrize(
     ("objective", "extra"),
-    [
-        ("sgdpo", {}),
+    quick_first(
         ("alpha_dpo", {"lora_rank": 2}),
-        ({"name": "spo", "degraded_source": "both"}, {}),
         ("dpo", {"lora_rank": 2, "lora_dropout": 0.3}),
-    ],
+        ("sgdpo", {}),
+        ({"name": "spo", "degraded_source": "both"}, {}),
+        quick=2,
+    ),
 )
 def test_resumed_equals_uninterrupted(objective, extra, rows, model_folder, tmp_path):
     settings = FAST | extra | {"save_every": 2, "keep_checkpoints": 10}
@@ -105,6 +106,7 @@ def test_resumed_equals_uninterrupted(objective, extra, rows, model_folder, tmp_
     assert whole.pairs().equals(resumed.pairs())
 
 
+@pytest.mark.extended
 def test_a_killed_run_has_crashed_and_can_be_resumed(rows, model_folder, tmp_path, lab_home):
     data = tmp_path / "pairs.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -85,8 +85,10 @@ def batch(run: lab.Run, model: Examined, step: int) -> tuple[list[Pair], pd.Data
     return [model.store.get(ready[number]) for number in order], recorded
 
 
-QUICK = ("dpo", "sgdpo", "spo", "alpha_dpo", "wpo", "aot", "simpo")
-ALL = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in sorted(OBJECTIVES)]
+QUICK = ("sgdpo", "spo", "alpha_dpo")
+EXTENDED = ("dpo", "wpo", "aot", "simpo")
+MARKS = dict.fromkeys(OBJECTIVES, pytest.mark.slow) | dict.fromkeys(EXTENDED, pytest.mark.extended) | dict.fromkeys(QUICK, ())
+ALL = [pytest.param(name, marks=MARKS[name]) for name in sorted(OBJECTIVES)]
 
 
 @pytest.mark.parametrize("name", [*ALL, "sgdpo with an adapter", "spo with an adapter"])

@@ -167,6 +167,7 @@ def _ensure_and_tell(cache: str, start: object, out: object) -> None:
     out.put((count_builds(calls), found.metadata["files"]))  # type: ignore[attr-defined]
 
 
+@pytest.mark.extended
 def test_two_processes_build_it_once(world: World, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     start, out = context.Barrier(2), context.Queue()

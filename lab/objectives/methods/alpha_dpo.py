@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from typing_extensions import override
 
 from lab.deferred import torch
-from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, parameter, register
+from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, parameter
 from lab.objectives.batch_moments import Moments, moments
+from lab.objectives.registry import register
 
 from .shared import degree_margin, ls
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import override
 
-from lab.objectives.base import Draws, Objective, Outcome, PairLogps, State, register
+from lab.objectives.base import Draws, Objective, Outcome, PairLogps, State
+from lab.objectives.registry import register
 
 from .shared import LN2, ls, reference_strength
 

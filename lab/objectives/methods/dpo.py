@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, register
+from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State
+from lab.objectives.registry import register
 
 from .shared import LN2, H, degree_margin, flipped_share, reference_strength, smoothed, smoothed_formula
 

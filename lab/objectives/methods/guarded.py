@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 from typing_extensions import override
 
 from lab.deferred import torch
-from lab.objectives.base import Draws, Objective, Outcome, PairLogps, State, masked_sum, parameter, register
+from lab.objectives.base import Draws, Objective, Outcome, PairLogps, State, masked_sum, parameter
+from lab.objectives.registry import register
 
 from .shared import LN2, H, ls, reference_strength
 

@@ -8,7 +8,8 @@ from typing import ClassVar
 from typing_extensions import override
 
 from lab.deferred import torch
-from lab.objectives.base import Draws, Objective, Outcome, PairLogps, State, parameter, register
+from lab.objectives.base import Draws, Objective, Outcome, PairLogps, State, parameter
+from lab.objectives.registry import register
 
 from .shared import LN2, H, flipped_share, ls, reference_strength
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from typing_extensions import override
 
 from lab.deferred import torch
-from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, masked_sum, parameter, register
+from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, masked_sum, parameter
+from lab.objectives.registry import register
 
 from .shared import LN2, flipped_share, reference_strength, smoothed, smoothed_formula
 

@@ -7,7 +7,8 @@ from typing import ClassVar
 from typing_extensions import override
 
 from lab.deferred import torch
-from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, parameter, register
+from lab.objectives.base import Draws, Objective, Outcome, PairLogps, Preset, State, parameter
+from lab.objectives.registry import register
 
 from .shared import degree_margin, flipped_share, smoothed, smoothed_formula
 

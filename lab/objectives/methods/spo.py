@@ -10,19 +10,9 @@ from pydantic import field_serializer, field_validator
 from typing_extensions import override
 
 from lab.deferred import torch
-from lab.objectives.base import (
-    Degraded,
-    DegradedSpec,
-    Draws,
-    Objective,
-    Outcome,
-    PairLogps,
-    State,
-    make_objective,
-    parameter,
-    register,
-)
+from lab.objectives.base import Degraded, DegradedSpec, Draws, Objective, Outcome, PairLogps, State, parameter
 from lab.objectives.expression import renamed
+from lab.objectives.registry import make_objective, register
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lab.store.pair_rows import ROWS, blocks, frame
-from lab.store.schema import open_for_reading
+from lab.store.schema import UnchangingConnection, open_for_reading
 
 from .series import SeriesRange
 
@@ -105,6 +105,6 @@ class StoreConnection:
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
+        if connection is None or (isinstance(connection, UnchangingConnection) and connection.outdated):
             connection = self._local.connection = open_for_reading(self.folder)
         return connection

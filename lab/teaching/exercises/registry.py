@@ -64,7 +64,7 @@ def exercise(exercise_id: str) -> Callable[[Judge], Judge]:
         exercise_id: Number of the lesson and of the exercise, as in "03.1"; the lesson's module is then `lesson03`.
 
     Raises:
-        LabError: The id has another form.
+        LabError: The id does not have the form "03.1".
     """
     if not re.fullmatch(r"\d\d\.\d+", exercise_id):
         raise LabError(f"{exercise_id!r} is no id of an exercise; write lesson and number, as in '03.1'.")
