@@ -60,7 +60,7 @@ def fuse(model: nn.Module) -> int:
     count = 0
     for module in model.modules():
         if type(module) is Linear and type(module.base_layer) is nn.Linear and not module.fan_in_fan_out:
-            module.forward = types.MethodType(_forward, module)
+            module.forward = types.MethodType(_forward, module)  # type: ignore[method-assign]
             count += 1
     return count
 

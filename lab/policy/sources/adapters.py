@@ -54,7 +54,7 @@ def add_adapter(model: Any, lora: Lora, seed: int) -> Any:
     unused = unused_parts(model) if everything else []
     config = LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft declares int and divides it by the rank
         lora_dropout=lora.dropout,
         target_modules=ALL_LINEAR if everything else target_names(lora.targets),
         exclude_modules="|".join(re.escape(kind).replace(r"\*", r"\d+") for kind in unused) if unused else None,

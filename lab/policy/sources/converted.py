@@ -208,9 +208,10 @@ def _convert_gguf(file: Path, draft: Path) -> None:
         config = AutoConfig.from_pretrained(file.parent, **name)
         require_causal(str(file), config)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **name)
-        quantized, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             file.parent, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **name
         )
+        quantized, report = loaded  # declared as the model alone
         plain_config = type(quantized.config).from_dict(
             {key: value for key, value in quantized.config.to_dict().items() if key not in ("quantization_config", "_name_or_path")}
         )

@@ -64,7 +64,7 @@ def tokenizer_files(folder: Path) -> list[Path]:
 
     names = {TOKENIZER, "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json", "tiktoken.model"}
     model_type = read_json(folder / "config.json").get("model_type") if (folder / "config.json").exists() else None
-    named = TOKENIZER_MAPPING_NAMES.get(model_type)
+    named = TOKENIZER_MAPPING_NAMES.get(str(model_type))
     kind = tokenizer_class_from_name(named) if isinstance(named, str) else None
     names |= set((getattr(kind, "vocab_files_names", None) or {}).values())
     return [folder / name for name in sorted(names) if (folder / name).exists()]

@@ -85,7 +85,7 @@ def as_conversations(pairs: Iterable[Pair]) -> list[dict[str, Any]]:
     ]
 
 
-SMOLLM2_SHAPE = {
+SMOLLM2_SHAPE: dict[str, Any] = {
     "vocab_size": 49_152,
     "hidden_size": 576,
     "intermediate_size": 1_536,
@@ -128,7 +128,7 @@ def model_size(config: PretrainedConfig, lora_rank: int) -> ModelSize:
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
         parameters = model.num_parameters()
         adapted = get_peft_model(model, LoraConfig(r=lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"))
     return ModelSize(parameters, adapted.num_parameters(only_trainable=True))
