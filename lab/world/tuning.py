@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from .spec import WorldSpec
 
@@ -109,6 +110,7 @@ def tune(
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Save model and tokenizer as an ordinary model folder for AutoModelForCausalLM and AutoTokenizer."""
+    transformers_logging.disable_progress_bar()  # building the world reports its own progress
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
 
