@@ -121,7 +121,7 @@ def test_terms_may_change_in_the_middle_of_a_run(tmp_path):
 
 
 def test_a_folder_without_a_store_says_so(tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no run"):
+    with pytest.raises(FileNotFoundError, match="holds no record of a run"):
         StoreReader(tmp_path)
 
 
