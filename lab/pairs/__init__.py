@@ -21,7 +21,18 @@ from .pair_export import row_of, write_pairs
 from .query import SORTS, NumberRange, PairQuery
 from .rake import Phrase, key_phrases
 from .remedies import apply_remedy
-from .store import KEEP, BulkChange, Edit, PairConflict, PairStore, Preview
+from .store import (
+    KEEP,
+    BulkChange,
+    Difference,
+    Edit,
+    PairConflict,
+    PairStore,
+    Preview,
+    Snapshot,
+    SourceConflict,
+    UpdateReport,
+)
 
 __all__ = [
     "CHECKS",
@@ -32,6 +43,7 @@ __all__ = [
     "BulkChange",
     "Check",
     "ColumnMapping",
+    "Difference",
     "Edit",
     "Finding",
     "ImportReport",
@@ -48,7 +60,10 @@ __all__ = [
     "Preview",
     "Prompt",
     "RefusedRows",
+    "Snapshot",
+    "SourceConflict",
     "ToolConversation",
+    "UpdateReport",
     "answer_text",
     "apply_remedy",
     "check",

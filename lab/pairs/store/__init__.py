@@ -4,5 +4,18 @@ from .database import is_url
 from .editing import KEEP, BulkChange, PairConflict, Preview
 from .log import Edit
 from .pair_store import PairStore
+from .sets import Difference, Snapshot, SourceConflict, UpdateReport
 
-__all__ = ["KEEP", "BulkChange", "Edit", "PairConflict", "PairStore", "Preview", "is_url"]
+__all__ = [
+    "KEEP",
+    "BulkChange",
+    "Difference",
+    "Edit",
+    "PairConflict",
+    "PairStore",
+    "Preview",
+    "Snapshot",
+    "SourceConflict",
+    "UpdateReport",
+    "is_url",
+]

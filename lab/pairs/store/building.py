@@ -17,7 +17,7 @@ from lab.pairs.pair import Pair, PairsError
 from . import schema
 from .database import DATABASE_ERRORS, Database, chunks, insert_rows
 from .records import as_new, check_pair, escape, pair_row, texts_row, unescape, version_row
-from .search import add_texts, create_index, search_text
+from .search import add_texts, create_index, finish_index, search_text
 
 APPLICATION_ID = 0x50414952  # "PAIR", in the header of an SQLite file
 BUILDING = ".building"
@@ -55,6 +55,14 @@ def exists(database: Database, db: Connection) -> bool:
     return db.exec_driver_sql(query, (database.schema,)).first() is not None
 
 
+def is_there(database: Database) -> bool:
+    """Return whether there is a file, or a set in the database, already."""
+    if database.file is not None:
+        return database.file.exists()
+    with database.transaction("", f"{database.location} could not be opened") as db:
+        return exists(database, db)
+
+
 def _fill_file(file: Path, pairs: Iterable[Pair], name: str, source: str) -> None:
     """Write all tables into a new file, without a journal: after an error the caller removes the file."""
     with Database(file).transaction("PRAGMA journal_mode = OFF", f"{file} could not be written") as db:
@@ -72,8 +80,7 @@ def _fill_file(file: Path, pairs: Iterable[Pair], name: str, source: str) -> Non
 def _fill(db: Connection, pairs: Iterable[Pair], name: str, source: str) -> None:
     for table in schema.metadata.sorted_tables:
         db.execute(CreateTable(table))
-    if db.dialect.name == "sqlite":
-        create_index(db)
+    create_index(db)
     metadata = {"name": name, "source": source, "format": str(schema.FORMAT), "marks": "0"}
     insert_rows(db, schema.about, [(key, escape(value)) for key, value in metadata.items()])
     position = 0
@@ -82,8 +89,7 @@ def _fill(db: Connection, pairs: Iterable[Pair], name: str, source: str) -> None
         position += len(chunk)
     if repeated := _repeated(db):
         raise PairsError(repeated)
-    if db.dialect.name != "sqlite":
-        create_index(db)
+    finish_index(db)
     for table in schema.metadata.sorted_tables:  # after the rows: a sorted index is built faster than it is kept
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             index.create(db)

@@ -73,6 +73,11 @@ class PairPages(PairReader):
                 ids = {row[0]: row[1] for row in db.execute(select(p.c.position, p.c.id))}
         return [unescape(ids[position]) for position in positions]
 
+    def select(self, query: PairQuery) -> list[Pair]:
+        """Return all matching pairs, in the order of the set."""
+        with self._database.reading() as db:
+            return pairs_at(db, sorted(self._matching(db, query)))
+
     def count(self, query: PairQuery) -> int:
         """Return how many pairs match."""
         with self._database.reading() as db:

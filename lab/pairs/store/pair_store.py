@@ -7,13 +7,15 @@ from pathlib import Path
 
 from lab.pairs.pair import Pair, PairsError
 from lab.pairs.pair_export import write_pairs
+from lab.pairs.query import PairQuery
 
 from . import building
-from .annotations import PairAnnotations
 from .database import Database
+from .editing import BulkChange
+from .sets import PairSets
 
 
-class PairStore(PairAnnotations):
+class PairStore(PairSets):
     """Preference pairs with versions, drops, undo and search; `PairStore.create` makes a new one.
 
         store = lab.open_pairs("pairs.jsonl")
@@ -62,3 +64,37 @@ class PairStore(PairAnnotations):
         pairs = self.all()
         write_pairs(pairs, Path(path))
         return len(pairs)
+
+    def split(
+        self,
+        query: PairQuery,
+        location: str | Path,
+        *,
+        name: str = "",
+        drop: bool = False,
+        author: str | None = None,
+        reason: str = "",
+    ) -> PairStore:
+        """Copy the matching pairs, as they are, into a new store; returns it.
+
+        Args:
+            query: Which pairs; they keep the order of this set.
+            location: File or database URL of the new store.
+            name: Name of the new set; by default "part of" this one.
+            drop: Drop the copied pairs here, as one action, so that every pair is in one of the two sets.
+            author: Name for the log.
+            reason: Why, for the log.
+
+        Raises:
+            PairsError: No pair matches, there is a store at the location, or it cannot be written.
+        """
+        pairs = self.select(query)
+        if not pairs:
+            raise PairsError(f"No pair of {self.name} matches, so there is nothing to split off; change the filter.")
+        database = Database(location)
+        if building.is_there(database):
+            raise PairsError(f"There is already something at {database.location}; choose another place for the new set.")
+        part = PairStore.create(location, pairs, name=name or f"part of {self.name}", source=self.source)
+        if drop:
+            self.apply([pair.id for pair in pairs], BulkChange("drop"), author=author, reason=reason or f"split off as {part.name}")
+        return part

@@ -18,6 +18,7 @@ from .schema import pairs, texts, versions
 _UNSAFE = re.compile("[\x00\x1a\ud800-\udfff]")
 _ESCAPED = re.compile("\x1a([0-9a-f]{4})")
 _decode = json.JSONDecoder().decode
+_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode  # that of `to_json`, made once
 
 PAIR_COLUMNS = (
     pairs.c.id,
@@ -50,7 +51,7 @@ def unescape(text: str) -> str:
 
 def encode(value: Any) -> str:
     """Return a JSON value as text for the database."""
-    return escape(to_json(value))
+    return escape(_encode(value))
 
 
 def decode(text: str) -> Any:
@@ -71,6 +72,8 @@ def turn_texts(value: Prompt | Answer) -> Iterable[str]:
 
 def count_words(value: Prompt | Answer) -> int:
     """Count the words of a prompt or an answer, as separated by white space."""
+    if isinstance(value, str):
+        return len(value.split())
     return sum(len(text.split()) for text in turn_texts(value))
 
 
@@ -87,11 +90,6 @@ def check_pair(pair: Pair) -> None:
             raise PairsError(f"a tag is {'empty' if isinstance(tag, str) else json_type(tag)}; give every tag a name.")
     if not isinstance(pair.note, str):
         raise PairsError(f"note is {json_type(pair.note)}; give text.")
-    for name, value in (("meta", pair.meta), ("tools", pair.tools)):
-        try:
-            to_json(value)
-        except (TypeError, ValueError) as error:
-            raise PairsError(f"{name} is not JSON ({error}); leave such values out.") from None
 
 
 def _shown(value: Any) -> str:
@@ -122,8 +120,15 @@ class Stored:
 
 def texts_row(number: int, pair: Pair) -> tuple[Any, ...]:
     """Return the row of a pair's texts in `texts`."""
-    tools = None if pair.tools is None else encode(pair.tools)
+    tools = None if pair.tools is None else _encoded(pair, "tools")
     return number, encode(pair.prompt), encode(pair.chosen), encode(pair.rejected), tools
+
+
+def _encoded(pair: Pair, name: str) -> str:
+    try:
+        return encode(getattr(pair, name))
+    except (TypeError, ValueError) as error:
+        raise PairsError(f"The {name} of pair {pair.id} is not JSON ({error}); leave such values out.") from None
 
 
 def version_row(position: int, pair: Pair, texts_number: int, origin: int) -> tuple[Any, ...]:
@@ -134,14 +139,14 @@ def version_row(position: int, pair: Pair, texts_number: int, origin: int) -> tu
 
 def word_counts(pair: Pair) -> tuple[int, int, int, int]:
     """Return the words of prompt, chosen and rejected, and the difference of the answers."""
-    prompt, chosen, rejected = (count_words(value) for value in pair.content)
+    prompt, chosen, rejected = count_words(pair.prompt), count_words(pair.chosen), count_words(pair.rejected)
     return prompt, chosen, rejected, chosen - rejected
 
 
 def pair_row(position: int, pair: Pair, texts_number: int, added: int, imported: bool) -> tuple[Any, ...]:
     """Return the row of a new pair in `pairs`."""
     marks = (int(pair.dropped), 0, float(pair.weight), pair.degree)
-    meta = encode(pair.meta) if pair.meta else "{}"
+    meta = _encoded(pair, "meta") if pair.meta else "{}"
     return position, escape(pair.id), 1, texts_number, added, int(imported), added, *marks, *word_counts(pair), meta
 
 
@@ -185,4 +190,4 @@ def pair_versions() -> Select[Any]:
 
 def as_new(pair: Pair) -> Pair:
     """Return a pair as the first version of a new set."""
-    return replace(pair, version=1, tags=tidy_tags(pair.tags))
+    return replace(pair, version=1, tags=tidy_tags(pair.tags)) if pair.version != 1 or pair.tags else pair

@@ -20,6 +20,8 @@ from .records import turn_texts
 SEPARATOR = "\U0010ffff"
 """Between two texts of a pair, so that nothing matches across them."""
 TRIGRAM = 3
+BUILDING_BYTES, EDITING_BYTES = 1 << 26, 1 << 20
+"""Memory for index entries that are not written yet, while a store is filled and later."""
 _UNINDEXED = re.compile("[\x00\ud800-\udfff\U0010ffff]")
 _index = table("search_index", column("search_index"), column("rowid"), column("text"))
 
@@ -34,15 +36,24 @@ def fold(text: str) -> str:
 
 def search_text(pair: Pair) -> str:
     """Return the folded texts of a pair, with a separator between them."""
-    return SEPARATOR.join(fold(text) for value in pair.content for text in turn_texts(value))
+    return SEPARATOR.join(
+        [fold(text) for value in pair.content for text in ((value,) if isinstance(value, str) else turn_texts(value))]
+    )
 
 
 def create_index(db: Connection) -> None:
-    """Create the empty search index in a new store; on PostgreSQL call it once the texts are stored."""
+    """Create the empty search index of a new SQLite store."""
     if db.dialect.name == "sqlite":
         # Without positions and contents the index is half as large; the candidates are compared with `search.text` anyway.
         options = "content='', detail=none, columnsize=0, tokenize='trigram case_sensitive 1'"
         db.exec_driver_sql(f"CREATE VIRTUAL TABLE search_index USING fts5(text, {options})")
+        db.exec_driver_sql("INSERT INTO search_index(search_index, rank) VALUES ('hashsize', ?)", (BUILDING_BYTES,))
+
+
+def finish_index(db: Connection) -> None:
+    """Prepare the index of a filled store for single edits; on PostgreSQL build it, since that is faster with all rows there."""
+    if db.dialect.name == "sqlite":
+        db.exec_driver_sql("INSERT INTO search_index(search_index, rank) VALUES ('hashsize', ?)", (EDITING_BYTES,))
     else:
         db.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA public")
         db.exec_driver_sql("CREATE INDEX search_index ON search USING gin (text gin_trgm_ops)")
