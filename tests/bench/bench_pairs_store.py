@@ -1,6 +1,7 @@
 """How fast a store of a million pairs is.    python -m tests.bench.bench_pairs_store [pairs] [words per answer] [location]
 
-Imports generated pairs, then opens pages, searches, sorts, edits and undoes in turn (medians and 95th percentiles of wall time), and
+Imports generated pairs, then opens pages, searches, sorts, edits and undoes in turn (medians and 95th percentiles of wall
+time), and
 exports. Exits with 1 if a limit is missed. `location`: a file or a PostgreSQL URL; by default a temporary SQLite file.
 """
 
@@ -70,6 +71,9 @@ def main(count: int = 1_000_000, words: int = 20, location: str = "") -> int:
         print(f"{'peak memory of the import':34}{peak:12,.0f} MiB (at most {MEMORY_MIB:,})")
         if not location:
             print(f"{'file':34}{store.path.stat().st_size / 2**20:12,.0f} MiB, {words} words an answer")
+        clock = time.perf_counter()
+        store.wait_for_search()
+        print(f"{'the search index, in the background':34}{count / (time.perf_counter() - clock):12,.0f} pairs/s", flush=True)
         clock = time.perf_counter()
         store.put_numbers("run/margin", {f"{i:012x}": rng.gauss(0, 1) for i in range(count)})
         print(f"{'store a number of every pair':34}{count / (time.perf_counter() - clock):12,.0f} pairs/s", flush=True)

@@ -13,6 +13,7 @@ from lab.pairs.pair import PairsError
 from lab.pairs.query import SORTS
 
 from . import log, schema
+from .counts import recount
 from .database import chunks, insert_rows
 from .editing import PairEditor
 from .records import decode, encode, escape, unescape
@@ -46,6 +47,7 @@ class PairAnnotations(PairEditor):
             rows = ((number, *places[id], float(value)) for id, value in values.items() if not math.isnan(value))
             for chunk in chunks(rows):
                 insert_rows(db, n, [(name, position, value, dropped, edited) for name, position, dropped, edited, value in chunk])
+            recount(db, number)
             _mark(db)
 
     def forget_numbers(self, name: str) -> None:
@@ -55,6 +57,7 @@ class PairAnnotations(PairEditor):
             if number is not None:
                 db.execute(delete(n).where(n.c.name == number))
                 db.execute(delete(names).where(names.c.number == number))
+                recount(db, number)
                 _mark(db)
 
     def number_names(self) -> list[str]:

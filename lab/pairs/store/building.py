@@ -15,9 +15,10 @@ from sqlalchemy.schema import CreateTable
 from lab.pairs.pair import Pair, PairsError
 
 from . import schema
+from .counts import PAIRS, recount
 from .database import DATABASE_ERRORS, Database, chunks, insert_rows
 from .records import as_new, check_pair, escape, pair_row, texts_row, unescape, version_row
-from .search import add_texts, create_index, finish_index, search_text
+from .search import INDEXED_AT_ONCE, add_texts, create_index, finish_index, search_text
 
 APPLICATION_ID = 0x50414952  # "PAIR", in the header of an SQLite file
 BUILDING = ".building"
@@ -81,11 +82,11 @@ def _fill(db: Connection, pairs: Iterable[Pair], name: str, source: str) -> None
     for table in schema.metadata.sorted_tables:
         db.execute(CreateTable(table))
     create_index(db)
-    metadata = {"name": name, "source": source, "format": str(schema.FORMAT), "marks": "0"}
+    metadata = {"name": name, "source": source, "format": str(schema.FORMAT), "marks": "0", "indexed": "0"}
     insert_rows(db, schema.about, [(key, escape(value)) for key, value in metadata.items()])
     position = 0
     for chunk in chunks(_checked(pairs)):
-        insert_new(db, chunk, position, position, added=0, imported=True)
+        insert_new(db, chunk, position, position, added=0, imported=True, index=position < INDEXED_AT_ONCE)
         position += len(chunk)
     if repeated := _repeated(db):
         raise PairsError(repeated)
@@ -93,6 +94,7 @@ def _fill(db: Connection, pairs: Iterable[Pair], name: str, source: str) -> None
     for table in schema.metadata.sorted_tables:  # after the rows: a sorted index is built faster than it is kept
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             index.create(db)
+    recount(db, PAIRS)
     db.exec_driver_sql("ANALYZE")
 
 
@@ -105,7 +107,7 @@ def _checked(pairs: Iterable[Pair]) -> Iterator[Pair]:
         yield as_new(pair)
 
 
-def insert_new(db: Connection, pairs: list[Pair], position: int, texts: int, *, added: int, imported: bool) -> None:
+def insert_new(db: Connection, pairs: list[Pair], position: int, texts: int, *, added: int, imported: bool, index: bool) -> None:
     """Insert pairs as version 1, from a position and a number of texts on; `added` is the log entry of the first, 0 for none."""
     places = [(position + number, texts + number, pair) for number, pair in enumerate(pairs)]
     insert_rows(db, schema.texts, [texts_row(number, pair) for _, number, pair in places])
@@ -114,7 +116,7 @@ def insert_new(db: Connection, pairs: list[Pair], position: int, texts: int, *, 
         db, schema.pairs, [pair_row(at, pair, number, added and added + at - position, imported) for at, number, pair in places]
     )
     insert_rows(db, schema.tags, [(at, escape(tag)) for at, _, pair in places for tag in pair.tags])
-    add_texts(db, [(at, search_text(pair)) for at, _, pair in places])
+    add_texts(db, [(at, search_text(pair)) for at, _, pair in places], index=index)
 
 
 def _repeated(db: Connection) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,8 @@ from lab.pairs.pair import Pair, PairsError
 
 from . import schema
 from .building import insert_new
-from .database import chunks, insert_rows
+from .counts import shift, tally
+from .database import CHUNK, chunks, insert_rows
 from .records import Stored, check_pair, escape, read_stored, stored_pairs, texts_row, unescape, version_row, word_counts
 from .search import replace_texts, search_text
 
@@ -155,12 +157,16 @@ def record(db: Connection, changes: Sequence[Change], signature: Signature, *, o
             }
         )
         marks.append({"at": position, "dropped": int(after.dropped), "edited": edited})
+    positions = [change.before.position for change in changes]
+    before_counts = tally(db, positions)
     insert_rows(db, schema.versions, rows)
     insert_rows(db, schema.entries, entry_rows)
     names = [name for name in updates[0] if name != "at"]
     here = schema.pairs.c.position == bindparam("at")
     db.execute(update(schema.pairs).where(here).values({name: bindparam(f"_{name}") for name in names}), _prefixed(updates))
-    _mark_numbers(db, marks)
+    if tally(db, positions) != before_counts:
+        _mark_numbers(db, marks)
+        shift(db, before_counts, tally(db, positions))
     _replace_tags(db, changes)
     replace_texts(
         db,
@@ -256,8 +262,17 @@ def add(db: Connection, new: Sequence[Pair], signature: Signature) -> list[Pair]
     texts = int(db.execute(select(func.coalesce(func.max(schema.texts.c.number), -1))).scalar_one()) + 1
     _sign(db, first, signature, None)
     added = [replace(pair, version=1) for pair in new]
-    for offset, chunk in zip(range(0, len(added), 1000), chunks(added)):
+    for offset, chunk in zip(range(0, len(added), CHUNK), chunks(added)):
         numbers = range(first + offset, first + offset + len(chunk))
-        insert_new(db, chunk, position + offset, texts + offset, added=first + offset, imported=signature.action == "import")
+        insert_new(
+            db,
+            chunk,
+            position + offset,
+            texts + offset,
+            added=first + offset,
+            imported=signature.action == "import",
+            index=len(added) <= CHUNK,
+        )
         insert_rows(db, schema.entries, [(n, first, position + n - first, 0, 1) for n in numbers])
+    shift(db, Counter(), tally(db, range(position, position + len(added))))
     return added

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from array import array
 from collections import OrderedDict
 from typing import Any
@@ -10,13 +11,13 @@ from typing import Any
 from sqlalchemy import Connection, Float, Integer, cast, func, select
 
 from lab.pairs.pair import Pair, PairsError, answer_text, prompt_text
-from lab.pairs.query import PairQuery
+from lab.pairs.query import SORTS, PairQuery
 
-from . import log, schema, selection
+from . import counts, log, schema, selection
 from .database import Database, chunks
 from .reading import PairReader, pairs_at
 from .records import unescape
-from .search import hits
+from .search import Indexer, hits, share_indexed
 
 REMEMBERED = 8
 """Results of queries that are kept, so that turning pages does not search again."""
@@ -29,6 +30,8 @@ class PairPages(PairReader):
         super().__init__(database)
         self._results: OrderedDict[object, Any] = OrderedDict()
         self._results_lock = threading.Lock()
+        self._indexer: Indexer | None = None
+        self._complete_index()
 
     def page(self, query: PairQuery = PairQuery(), offset: int = 0, limit: int = 25) -> tuple[list[Pair], int]:  # noqa: B008
         """Return `limit` of the matching pairs from number `offset` (from 0) on, and how many match in total.
@@ -47,16 +50,16 @@ class PairPages(PairReader):
             if not selection.is_plain(query):
                 positions = self._matching(db, query)
                 return pairs_at(db, positions[offset : offset + limit]), len(positions)
-            counts = self._part_counts(db, query)
+            part_counts = self._part_counts(db, query)
             found: list[int] = []
-            for part, count in zip(selection.sorted_parts(db, query), counts):
+            for part, count in zip(selection.sorted_parts(db, query), part_counts):
                 wanted = min(limit - len(found), count - offset)
                 if wanted > 0 and offset > count // 2:  # nearer to the end: read from there
                     found += reversed(db.execute(part.rows_from_end(count - offset - wanted, wanted)).scalars().all())
                 elif wanted > 0:
                     found += db.execute(part.rows(offset, wanted)).scalars()
                 offset = max(0, offset - count)
-            return pairs_at(db, found), sum(counts)
+            return pairs_at(db, found), sum(part_counts)
 
     def matching(self, query: PairQuery) -> list[str]:
         """Return the ids of all matching pairs, in the order of the query."""
@@ -133,12 +136,36 @@ class PairPages(PairReader):
             place = (cast(value, Float) - low) / (high - low) * bins
             bin_number = cast(place if self._database.sqlite else func.floor(place), Integer)  # SQLite's cast cuts the fraction off
             rows = db.execute(select(bin_number, func.count()).where(finite).group_by(bin_number)).all()
-        counts = [0] * bins
+        heights = [0] * bins
         for number, count in rows:
-            counts[min(max(number, 0), bins - 1)] += count  # the highest value belongs to the last bin
-        return [low + (high - low) * edge / bins for edge in range(bins + 1)], counts
+            heights[min(max(number, 0), bins - 1)] += count  # the highest value belongs to the last bin
+        return [low + (high - low) * edge / bins for edge in range(bins + 1)], heights
+
+    @property
+    def search_ready(self) -> float:
+        """Share of the pairs in the search index, from 0 to 1; the others are searched too, by a slower scan."""
+        with self._database.reading() as db:
+            return share_indexed(db)
+
+    def wait_for_search(self, seconds: float | None = None) -> bool:
+        """Wait until the search index is complete; return whether it is. A new set of a million pairs takes some minutes."""
+        if self._indexer is not None:
+            self._indexer.wait(seconds)
+        return self.search_ready == 1
+
+    def close(self) -> None:
+        """Close the file in every thread; no call may be in progress. A later call opens it again."""
+        if self._indexer is not None:
+            self._indexer.stop()
+        super().close()
 
     # Inside
+
+    def _complete_index(self) -> None:
+        """Index in the background what is not indexed yet."""
+        if self.search_ready < 1:
+            self._indexer = Indexer(self.location)
+            weakref.finalize(self, self._indexer.stop).atexit = False
 
     def _matching(self, db: Connection, query: PairQuery) -> array[int]:
         """Return the positions of all matching pairs, in order."""
@@ -151,13 +178,18 @@ class PairPages(PairReader):
         return result
 
     def _part_counts(self, db: Connection, query: PairQuery) -> list[int]:
-        """Return the number of pairs in each part of a plain query."""
-        parts = lambda: [  # noqa: E731
-            int(db.execute(select(func.count()).select_from(part.positions.subquery())).scalar_one())
-            for part in selection.sorted_parts(db, query)
-        ]
-        result: list[int] = self._remembered(db, ("counts", query), parts)
-        return result
+        """Return the number of pairs in each part of a plain query; see `selection.sorted_parts`."""
+        total = counts.count(db, counts.PAIRS, selection.state_condition(schema.counts.c, query.state))
+        if query.sort in SORTS and query.sort != "degree":
+            return [total]
+        if query.sort != "degree":
+            name = selection.name_number(db, query.sort)
+            with_number = counts.count(db, name, selection.state_condition(schema.counts.c, query.state))
+        else:
+            first = selection.sorted_parts(db, query)[0].positions.subquery()
+            known = lambda: int(db.execute(select(func.count()).select_from(first)).scalar_one())  # noqa: E731
+            with_number = self._remembered(db, ("degree", query.state), known)
+        return [with_number, total - with_number]
 
     def _remembered(self, db: Connection, key: object, compute: Any) -> Any:
         """Return a result, computed again only after the set or its numbers have changed."""

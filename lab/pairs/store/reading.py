@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Select, func, select
 
 from lab.pairs.pair import Pair, PairsError
 
-from . import log, schema
+from . import counts, log, schema
 from .building import identify
 from .database import Database, chunks
 from .log import Edit, read_entry
@@ -49,7 +49,7 @@ class PairReader:
     def __len__(self) -> int:
         """Count the pairs that are not dropped."""
         with self._database.reading() as db:
-            return int(db.execute(select(func.count()).where(schema.pairs.c.dropped == 0)).scalar_one())
+            return counts.count(db, counts.PAIRS, schema.counts.c.dropped == 0)
 
     def __iter__(self) -> Iterator[Pair]:
         """Iterate over the pairs that are not dropped, as they are now; edits meanwhile have no effect on the iteration."""
@@ -75,7 +75,7 @@ class PairReader:
             return self.get(key)
         with self._database.reading() as db:
             p = schema.pairs
-            count = int(db.execute(select(func.count()).where(p.c.dropped == 0)).scalar_one())
+            count = counts.count(db, counts.PAIRS, schema.counts.c.dropped == 0)
             try:
                 number = range(count)[key]
             except IndexError:

@@ -135,6 +135,16 @@ numbers = Table(
 )
 Index("numbers_by_value", numbers.c.name, numbers.c.value, numbers.c.position, numbers.c.dropped, numbers.c.edited)
 
+counts = Table(
+    "counts",
+    metadata,
+    Column("name", Whole, primary_key=True, autoincrement=False),  # that of the numbers, 0 for the pairs themselves
+    Column("dropped", Integer, primary_key=True, autoincrement=False),
+    Column("edited", Integer, primary_key=True, autoincrement=False),
+    Column("count", Whole, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 findings = Table(
     "findings",
     metadata,

@@ -267,6 +267,7 @@ class PairSets(PairAnnotations):
                 log.record(db, changes, signature)
             if new:
                 report.added = [pair.id for pair in log.add(db, new, signature)]
+        self._complete_index()
 
 
 def _difference(states: Sequence[tuple[Pair | None, Pair | None]]) -> Difference:
@@ -293,7 +294,7 @@ def _merge_one(item: Stored, theirs: Pair, their_base: Pair, my_base: Pair, chan
     mine = item.pair
     if _fields(theirs) in (_fields(mine), _fields(their_base)):
         report.unchanged += 1
-    elif _fields(mine) == _fields(my_base):
+    elif _fields(mine) in (_fields(my_base), _fields(their_base)):
         after = replace(theirs, id=mine.id, version=mine.version, meta=mine.meta)
         check_pair(after)
         changes.append(Change(item, after))
