@@ -1,8 +1,7 @@
 """How fast a store of a million pairs is.    python -m tests.bench.bench_pairs_store [pairs] [words per answer] [location]
 
 Imports generated pairs, then opens pages, searches, sorts, edits and undoes in turn (medians and 95th percentiles of wall
-time), and
-exports. Exits with 1 if a limit is missed. `location`: a file or a PostgreSQL URL; by default a temporary SQLite file.
+time), and exports. Exits with 1 if a limit is missed. `location`: a file or a PostgreSQL URL; by default a temporary SQLite file.
 """
 
 from __future__ import annotations
