@@ -57,13 +57,11 @@ class PairStore(PairSets):
         return self._database.file
 
     def export(self, path: str | Path) -> int:
-        """Write the current pairs in TRL's explicit format, as JSON Lines (.jsonl) or Parquet (.parquet); returns their number.
+        """Write the current pairs to a .jsonl, .csv or .parquet file, as `lab.pairs.write_pairs` does; returns their number.
 
         The file appears complete or not at all. Raises PairsError if it cannot be written.
         """
-        pairs = self.all()
-        write_pairs(pairs, Path(path))
-        return len(pairs)
+        return write_pairs(self, Path(path))
 
     def split(
         self,
