@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import home
-from lab.opening import WORLD, open_pairs
+from lab.opening import WORLD, open_configured
 from lab.pairs import Pair, PairStore
 from lab.progress import StageProgress
 from lab.run.config import ConfigError
@@ -160,7 +160,7 @@ def preflight(
         require_known_elsewhere(config.objective)
     check_requirements(config)
     report = progress or (lambda stage, share: None)
-    store = open_pairs(pairs, progress=progress)
+    store = open_configured(pairs, config, progress=progress)
     stored = store.all(version_to_begin_with(store, config.pairs_version))
     check_configured_model(config)
     check_new_folder(home.full_path(run_dir) if run_dir is not None else home.new_run_dir(config.objective.name))
@@ -255,8 +255,8 @@ def suspects(
     from lab.evidence import find_suspects, steps_for
 
     chosen = list(pairs) if isinstance(pairs, (list, tuple)) and all(isinstance(pair, Pair) for pair in pairs) else None
-    stored = open_pairs(pairs, progress=progress).all() if chosen is None else chosen
     config = parse("dpo", "", model, {"batch_size": 16, "learning_rate": 1e-3 if str(model) == WORLD else 2e-4} | settings)
+    stored = open_configured(pairs, config, progress=progress).all() if chosen is None else chosen
     if "steps" not in settings:
         config = config.model_copy(update={"steps": steps_for(len(stored), max(folds, 2), config.batch_size, epochs)})
     check_configured_model(config)

@@ -12,6 +12,7 @@ from lab.pairs import ColumnMapping, ImportReport, PairStore, remembered_mapping
 from lab.pairs import import_pairs as import_stored_pairs
 from lab.pairs.importing import OnError
 from lab.progress import StageProgress
+from lab.run.config import TrainConfig
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,12 @@ def open_pairs(
     if warning := report.warning():
         log.warning("%s.", warning.rstrip("."))
     return store
+
+
+def open_configured(pairs: Any, config: TrainConfig, *, progress: StageProgress | None = None) -> PairStore:
+    """Open the pairs of a run, with the split, configuration and treatment of bad rows of its settings."""
+    on_error: OnError = "skip" if config.skip_bad_rows else "refuse"
+    return open_pairs(pairs, split=config.split, configuration=config.configuration, on_error=on_error, progress=progress)
 
 
 def import_pairs(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from lab import extensions, home
 from lab.objectives import Objective
-from lab.opening import WORLD, open_pairs
+from lab.opening import WORLD, open_configured, open_pairs
 from lab.pairs import PairStore
+from lab.pairs.importing import OnError
 from lab.progress import StageProgress
 from lab.run import RunLock
 from lab.run.checkpoints import find_checkpoint
@@ -79,7 +80,7 @@ def make_run(
     if known_elsewhere:
         require_known_elsewhere(config.objective)
     check_requirements(config)
-    store = open_pairs(pairs, progress=progress)
+    store = open_configured(pairs, config, progress=progress)
     stored = {"pairs_store": store.location, "pairs_version": store.version, "pairs_name": store.name} | dict(manifest or {})
     if is_fixed(config.pairs_version) or manifest is None:
         stored["pairs_version"] = version_to_begin_with(store, config.pairs_version)
@@ -135,7 +136,9 @@ def _branch(
 ) -> Path:
     """Make the folder of a run that begins from another run's checkpoint."""
     manifest = parent.manifest
-    store = PairStore(manifest["pairs_store"]) if pairs is None else open_pairs(pairs)
+    asked = {name: chosen[name] for name in ("split", "configuration") if name in chosen}
+    skip: OnError = "skip" if chosen.get("skip_bad_rows") else "refuse"
+    store = PairStore(manifest["pairs_store"]) if pairs is None else open_pairs(pairs, **asked, on_error=skip)
     wanted = str(chosen.get("pairs_version", CURRENT))
     if pairs is not None:
         version, name = version_to_begin_with(store, wanted), store.name

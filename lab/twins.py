@@ -14,6 +14,7 @@ from typing import Any
 
 from lab import api, home
 from lab.objectives import Objective
+from lab.opening import open_configured
 from lab.pairs import PairStore
 from lab.policy.text.template_time import now
 from lab.progress import StageProgress
@@ -138,7 +139,7 @@ def make_twins(
         begins = {"branch_from": branch_from, "at": at, "keep_optimizer": keep_optimizer}
     begins |= {key: value for key, value in (("pairs", pairs), ("model", model)) if value is not None} | settings
     if pairs is not None or not begins.keys() & {"manifest", "branch_from"}:
-        begins |= _one_version(begins.get("pairs", api.WORLD), progress)
+        begins |= _one_version(begins.get("pairs", api.WORLD), _configured(objectives[:1], settings)[0], progress)
     if not begins.keys() & {"template_time", "branch_from"}:
         begins["template_time"] = now().isoformat()
     configs = _configured(objectives, settings)
@@ -190,9 +191,9 @@ def begins_like(run: Run) -> dict[str, Any]:
     return {"pairs": PairStore(manifest["pairs_store"]), "model": manifest["config"]["model"], "manifest": stored, **settings}
 
 
-def _one_version(pairs: Any, progress: StageProgress | None) -> dict[str, Any]:
+def _one_version(pairs: Any, config: TrainConfig, progress: StageProgress | None) -> dict[str, Any]:
     """The pairs with their present version, so that an edit while the twins are made does not make them different."""
-    store = api.open_pairs(pairs, progress=progress)
+    store = open_configured(pairs, config, progress=progress)
     stored = {"pairs_store": store.location, "pairs_version": store.version, "pairs_name": store.name}
     return {"pairs": pairs if isinstance(pairs, (str, Path)) else store, "manifest": stored}
 

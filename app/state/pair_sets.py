@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from app.state.jobs import Job
-from lab import api, home
+from lab import home
+from lab.opening import open_pairs
 from lab.pairs import PairStore
 from lab.progress import StageProgress
 
@@ -65,7 +66,7 @@ def _open_world(progress: StageProgress) -> OpenWorld:
     from lab.world import ensure
 
     world = ensure(cache=home.cache(), progress=progress)
-    return OpenWorld(world, api.open_pairs(WORLD))
+    return OpenWorld(world, open_pairs(WORLD))
 
 
 def stored_sets() -> dict[str, Path]:

@@ -26,11 +26,12 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print a table: objective, median pairs per second, ratio to the first objective."""
     from lab import api
+    from lab.opening import open_pairs
 
     names = [name.strip() for name in options.objectives.split(",") if name.strip()]
     if not names or options.rounds < 1 or options.steps < 1:
         raise ValueError("Nothing to measure: name at least one objective, one round and one step.")
-    pairs = api.open_pairs(options.pairs)
+    pairs = open_pairs(options.pairs)
     speeds: dict[str, list[float]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(options.rounds):

@@ -19,6 +19,17 @@ def add(commands: Any) -> None:
     """Declare the command."""
     p = commands.add_parser("pairs", help="show preference pairs", description="Show, search, check and export preference pairs.")
     p.add_argument("source", nargs="?", default="world", help="world, a file, a hub id or a pair store (default: world)")
+    p.add_argument("--split", default="train", metavar="NAME", help="split of a data set (default: train)")
+    p.add_argument("--configuration", default="", metavar="NAME", help="configuration (subset) of a data set of the hub")
+    p.add_argument(
+        "--map",
+        action="append",
+        default=[],
+        metavar="FIELD=COLUMN",
+        help="column of prompt (several: a+b), chosen, rejected, system, tools, score_chosen, score_rejected or margin; kept for "
+        "all sources with these column names",
+    )
+    p.add_argument("--skip-bad-rows", action="store_true", help="read the good rows and list the others")
     p.add_argument("--search", default="", metavar="TEXT", help="only pairs that contain this text")
     p.add_argument(
         "--limit", type=int, default=5, metavar="N", help="number of pairs, or of findings per check, to show (default: 5)"
@@ -31,16 +42,15 @@ def add(commands: Any) -> None:
     p.add_argument("--repeats", type=int, default=1, metavar="N", help="with --suspects: times all folds are trained (default: 1)")
     p.add_argument("--findings", type=Path, metavar="FILE", help="write what --check or --suspects finds, as .jsonl or .csv")
     p.add_argument("--json", action="store_true", help="print what --check or --suspects finds as JSON")
-    p.add_argument("--export", type=Path, metavar="FILE", help="write the pairs, with their edits, as JSONL or Parquet")
+    p.add_argument("--export", type=Path, metavar="FILE", help="write the pairs, with their edits, as JSONL, CSV or Parquet")
     p.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the first pairs, the problems found, or the number of exported pairs."""
-    from lab.opening import open_pairs
     from lab.pairs import PairQuery, answer_text, prompt_text
 
-    store = open_pairs(options.source)
+    store = _opened(options)
     if options.export:
         print(f"{store.export(options.export)} pairs written to {options.export}")
         return 0
@@ -52,6 +62,38 @@ def run(options: argparse.Namespace) -> int:
         print(f"\n[{pair.id}] {prompt_text(pair.prompt).strip()}")
         print(f"  chosen:   {answer_text(pair.chosen)}\n  rejected: {answer_text(pair.rejected)}")
     return 0
+
+
+def _opened(options: argparse.Namespace) -> PairStore:
+    """Open the source; on standard error, list every refused row and what else the import has to say."""
+    from lab import home
+    from lab.opening import import_pairs
+    from lab.pairs import RefusedRows, remember_mapping
+
+    mapping = dict(_assigned(text) for text in options.map)
+    try:
+        store, report = import_pairs(
+            options.source,
+            split=options.split,
+            configuration=options.configuration,
+            mapping=mapping or None,
+            on_error="skip" if options.skip_bad_rows else "refuse",
+        )
+    except RefusedRows as error:
+        print("\n".join(error.report.refusals()), file=sys.stderr)
+        raise
+    if mapping:
+        remember_mapping(home.home(), report.columns, report.mapping)
+    if report.columns and options.source != "world":
+        print("\n".join([*report.lines(), *report.refusals()]), file=sys.stderr)
+    return store
+
+
+def _assigned(text: str) -> tuple[str, str]:
+    name, sign, column = text.partition("=")
+    if not sign:
+        raise ValueError(f"--map {text!r} is not FIELD=COLUMN; write for example --map prompt=question.")
+    return name.strip(), column.strip()
 
 
 def _report(options: argparse.Namespace, store: PairStore) -> int:

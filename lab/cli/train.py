@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
     p = commands.add_parser("train", help="start or continue a run", description="Train a model on preference pairs.")
     p.add_argument("--objective", metavar="NAME", help="preference objective: dpo, sgdpo, alpha_dpo, simpo, spo, ...")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the objective; may be repeated")
-    p.add_argument("--pairs", metavar="P", help="world, a JSONL/CSV/Parquet file, a hub id or a pair store (default: world)")
+    p.add_argument("--pairs", metavar="P", help="world, a JSONL/JSON/CSV/Parquet file, a hub id or a pair store (default: world)")
     p.add_argument(
         "--model",
         metavar="M",
@@ -66,7 +66,10 @@ def add(commands: Any) -> None:
             continue
         default = "" if field.default in ("", None) else f" (default: {field.default})"
         message = f"{field.description}{default}".replace("%", "%%")
-        p.add_argument(f"--{name.replace('_', '-')}", metavar=name.upper(), help=message)
+        switch: dict[str, Any] = (
+            {"nargs": "?", "const": "true"} if field.annotation is bool else {}
+        )  # --skip-bad-rows alone is true
+        p.add_argument(f"--{name.replace('_', '-')}", metavar=name.upper(), help=message, **switch)
     p.set_defaults(run=run)
 
 
@@ -130,7 +133,7 @@ def check_early(given: dict[str, Any]) -> None:
     if Path(config.pairs).suffix and not Path(config.pairs).exists():
         from lab.opening import open_pairs
 
-        open_pairs(config.pairs)
+        open_pairs(config.pairs)  # raises
     check_model_files(config.model)
 
 

@@ -43,8 +43,9 @@ def find_data(run: Run, source: Source) -> Data:
     except PairsError as error:
         raise ExportError(f"The run's pairs cannot be read: {error}") from error
     split = _split(run, source.pairs_version)
-    held_out, too_long = ({pair.id for pair in pairs} & set(split[name]) for name in ("pairs", "too_long"))
-    trained = [pair for pair in pairs if pair.id not in held_out | too_long]
+    ids = {pair.id for pair in pairs}
+    held_out, too_long, refused = (ids & set(split.get(name, ())) for name in ("pairs", "too_long", "refused"))
+    trained = [pair for pair in pairs if pair.id not in held_out | too_long | refused]
     origin = Path(store.source).name if Path(store.source).is_absolute() else store.source
     name = run.manifest.get("pairs_name") or store.name
     return Data(name, source.pairs_version, origin, trained, len(held_out), len(too_long))

@@ -62,6 +62,13 @@ class TrainConfig(BaseModel):
         "request; follow also takes later ones by itself, between two steps; a version number trains on that version alone",
         json_schema_extra={"choices": {"current": "Current, later edits on request", "follow": "Follow later edits"}},
     )
+    split: str = Field("train", min_length=1, description="split of a data set of the hub, or of a folder of `datasets`")
+    configuration: str = Field("", description="configuration (subset) of a data set of the hub; empty: its default")
+    skip_bad_rows: bool = Field(
+        False,
+        description="leave out rows that are no pairs, and pairs that the model's chat template refuses; off: such a set is "
+        "refused, with a list of all of them",
+    )
     model: str = Field("world", description="the model: world, a folder, or a hub id of a causal language model")
     steps: int = Field(200, ge=1, description="optimizer steps")
     batch_size: int = Field(8, ge=1, description="pairs per optimizer step")

@@ -8,7 +8,8 @@ import re
 import sqlite3
 from pathlib import PurePath
 
-from lab import api, home
+from lab import home
+from lab.opening import open_pairs
 from lab.pairs import PairsError, PairStore
 
 MEGABYTES = 50
@@ -39,7 +40,7 @@ def store_upload(name: str, data: bytes) -> PairStore:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-        store = api.open_pairs(str(path))
+        store = open_pairs(str(path))
         new = False
         return store
     except PairsError as error:

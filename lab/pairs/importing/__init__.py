@@ -2,7 +2,7 @@
 
 from .columns import ColumnMapping, guess_mapping, remember_mapping, remembered_mapping
 from .limits import Limits
-from .reader import ImportedPairs, OnError, PairReader, Remembered, pair_of, pairs_from_rows, read_pairs
+from .reader import ImportedPairs, OnError, PairReader, Remembered, pair_of, pairs_from_rows, places_in_source, read_pairs
 from .report import ImportReport, Refusal, RefusedRows
 from .sources import Table, open_table
 from .values import degree_of
@@ -23,6 +23,7 @@ __all__ = [
     "open_table",
     "pair_of",
     "pairs_from_rows",
+    "places_in_source",
     "read_pairs",
     "remember_mapping",
     "remembered_mapping",

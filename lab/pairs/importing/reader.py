@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, Literal
 
 from lab.pairs.pair import Pair, PairsError, with_unique_ids
 
-from .columns import ColumnMapping, as_mapping, check_mapping, guess_mapping
+from .columns import ColumnMapping, as_mapping, check_mapping, guess_mapping, remembered_mapping
 from .limits import Limits
 from .report import ImportReport, RefusedRows
 from .rows import RowReader
@@ -31,7 +33,7 @@ class ImportedPairs(list[Pair]):
 
 
 class PairReader:
-    """The pairs of a table; every iteration reads it anew and then has its `report`.
+    """The pairs of a table; every iteration reads it anew and then has its `report`. `number` is the row of the latest pair.
 
     Args:
         table: Numbered rows.
@@ -51,6 +53,7 @@ class PairReader:
             raise PairsError(f'on_error cannot be {on_error!r}; choose "refuse" or "skip".')
         self.table, self._given, self._on_error, self._remembered = table, mapping, on_error, remembered
         self.report = ImportReport(table.source, table.unit, table.format)
+        self.number = 0
 
     def __iter__(self) -> Iterator[Pair]:
         return with_unique_ids(self._pairs())
@@ -87,6 +90,7 @@ class PairReader:
                 report.refuse(number, str(error))
                 continue
             report.read += 1
+            self.number = number
             yield pair
         if report.refused_count and (self._on_error == "refuse" or not report.read):
             raise RefusedRows(report)
@@ -146,3 +150,23 @@ def pair_of(row: Any) -> Pair:
     Raises PairsError, in a sentence that does not name the row's place.
     """
     return RowReader()(row)
+
+
+def places_in_source(source: str, ids: Collection[str], *, split: str, configuration: str, home: Path) -> dict[str, str]:
+    """Return where pairs stand in the file that they were read from: id -> "line 5". Pairs that are not found there are left out.
+
+    Args:
+        source: Path of the file or folder; nothing is found in anything else.
+        ids: Ids of the pairs.
+        split: Split that was read.
+        configuration: Configuration that was read.
+        home: Folder of remembered mappings.
+
+    Raises:
+        PairsError: The source cannot be read any more.
+    """
+    if not source or not Path(source).exists():
+        return {}
+    table = open_table(source, split, configuration)
+    reader = PairReader(table, None, "skip", partial(remembered_mapping, home))
+    return {pair.id: f"{table.unit} {reader.number}" for pair in reader if pair.id in ids}

@@ -10,6 +10,8 @@ from lab.objectives import DegradedSpec
 from lab.pairs import Pair, degrade
 from lab.policy import Encoder, ModelError, PromptAnswer
 
+from .refused_pairs import RefusedPair
+
 
 @dataclass(frozen=True)
 class DegradedAnswer:
@@ -107,12 +109,14 @@ def encode_known(pair: Pair, encoder: Encoder, degraded_spec: DegradedSpec | Non
 
     Raises:
         ModelError: The tokenizer produces an id that the model does not have.
-        ValueError: The tokenizer refuses the text.
+        RefusedPair: The tokenizer or its chat template refuses the pair.
     """
     try:
         encoded = encode_pair(pair, encoder, degraded_spec)
+    except ModelError:
+        raise
     except ValueError as error:
-        raise ValueError(f"Pair {pair.id}: {error}") from None
+        raise RefusedPair(pair, str(error)) from None
     if (largest := max(max(*c.prompt, *c.answer) for c in encoded.completions())) >= vocabulary:
         raise ModelError(
             f"The tokenizer gives token {largest} in pair {pair.id}, but the model knows {vocabulary} tokens; "

@@ -13,6 +13,7 @@ from lab.run.config import TrainConfig
 
 from .encoded_pairs import EncodedPair, encode_known
 from .held_out import split
+from .refused_pairs import RefusedPair, all_refused, readable
 from .schedule import BatchSchedule
 
 
@@ -28,6 +29,7 @@ class TrainingPairs:
         kept_apart: Pairs that are never trained on.
         held_out: Those of `kept_apart` that evaluations compute.
         held_out_dropped: Those of `kept_apart` left out because an answer is too long.
+        refused: Pairs left out because the tokenizer or its chat template refuses them (skip_bad_rows).
     """
 
     pairs: Mapping[str, Pair]
@@ -37,6 +39,7 @@ class TrainingPairs:
     kept_apart: tuple[Pair, ...] = ()
     held_out: tuple[EncodedPair, ...] = ()
     held_out_dropped: tuple[EncodedPair, ...] = ()
+    refused: tuple[Pair, ...] = ()
 
     def trained(self) -> list[Pair]:
         """Return the pairs in use for training, by number."""
@@ -48,8 +51,13 @@ class TrainingPairs:
         return replace(self, encoded={number: self.encoded[number] for number in numbers_used(config, self.schedule, done)})
 
     def excluded(self) -> dict[str, list[str]]:
-        """Return the ids of pairs that are not trained on: held out ("pairs") and too long ("too_long")."""
-        return {"pairs": [pair.id for pair in self.kept_apart], "too_long": [pair.id for pair in self.dropped]}
+        """Return the ids of pairs that are not trained on: held out ("pairs"), "too_long", and "refused" by the tokenizer."""
+        named: dict[str, Sequence[Pair | EncodedPair]] = {
+            "pairs": self.kept_apart,
+            "too_long": self.dropped,
+            "refused": self.refused,
+        }
+        return {name: [pair.id for pair in pairs] for name, pairs in named.items()}
 
 
 @dataclass(frozen=True)
@@ -88,14 +96,46 @@ def read_pairs(
         poll: Called every 256 pairs; may raise to stop.
 
     Raises:
-        ValueError: There are no pairs, none fits into max_length, or the tokenizer refuses one.
+        ValueError: There are no pairs, none fits into max_length, or the tokenizer refuses some and skip_bad_rows is off.
         ModelError: The model does not have a token.
     """
     if not stored:
         raise ValueError("The pair set is empty; add pairs, or restore dropped ones, before training on it.")
-    degraded_spec = config.objective.degraded_spec()
+    encode_one = _Once(
+        partial(encode_known, encoder=encoder, degraded_spec=config.objective.degraded_spec(), vocabulary=vocabulary)
+    )
+    usable = readable(stored, encode_one, poll) if config.skip_bad_rows else list(stored)
+    try:
+        if not usable:
+            raise all_refused(config, stored, encode_one, poll)
+        data = _read(config, usable, encoder, encode_one, report_stage, poll)
+    except RefusedPair:
+        raise all_refused(config, stored, encode_one, poll) from None
+    kept = {pair.id for pair in usable}
+    return replace(data, refused=tuple(pair for pair in stored if pair.id not in kept))
+
+
+class _Once:
+    """Encodes a pair once, however often it is asked for."""
+
+    def __init__(self, encode: Callable[[Pair], EncodedPair]) -> None:
+        self._encode, self._known = encode, dict[str, EncodedPair]()
+
+    def __call__(self, pair: Pair) -> EncodedPair:
+        if pair.id not in self._known:
+            self._known[pair.id] = self._encode(pair)
+        return self._known[pair.id]
+
+
+def _read(
+    config: TrainConfig,
+    stored: Sequence[Pair],
+    encoder: Encoder,
+    encode_one: Callable[[Pair], EncodedPair],
+    report_stage: Callable[..., None],
+    poll: Callable[[], None],
+) -> TrainingPairs:
     training, kept_apart = divide(config, stored)
-    encode_one = partial(encode_known, encoder=encoder, degraded_spec=degraded_spec, vocabulary=vocabulary)
     held_out, held_out_dropped = encode_held_out(config, kept_apart, encode_one)
 
     def encode(numbers: Iterable[int]) -> dict[int, EncodedPair]:
@@ -135,8 +175,9 @@ def edit_pairs(
     Only pairs with new texts, or whose steps come into reach, are encoded. Raises ValueError for a set without pairs
     and for a pair that the tokenizer or the model cannot take.
     """
-    training, kept_apart = divide(config, stored)
     encode = _Encoding(current, encoder, config.objective.degraded_spec(), vocabulary)
+    usable = readable(stored, encode) if config.skip_bad_rows else stored
+    training, kept_apart = divide(config, usable)
     dropped: tuple[EncodedPair, ...] = ()
     if config.too_long == "drop":
         training, dropped = encode.fitting(training)
@@ -163,7 +204,10 @@ def edit_pairs(
         "encoded": encode.count,
     }
     pairs = {**current.pairs, **changed, **{pair.id: pair for pair in kept_apart}}
-    edited = TrainingPairs(pairs, schedule, {**current.encoded, **encoded}, dropped, kept_apart, held_out, held_out_dropped)
+    known = {**current.encoded, **encoded}
+    kept = {pair.id for pair in usable}
+    refused = tuple(pair for pair in stored if pair.id not in kept)
+    edited = TrainingPairs(pairs, schedule, known, dropped, kept_apart, held_out, held_out_dropped, refused)
     return EditedPairs(edited, (*encoded.values(), *held_out), counts)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lab.pairs import Pair
 from lab.policy import Policy
 from lab.policy.memory import available_bytes, out_of_memory, release_cached_memory, retry_smaller
 from lab.policy.randomness import global_generator
@@ -177,6 +178,12 @@ def pair_findings(data: TrainingPairs, max_length: int) -> list[Finding]:
     held_out_cut = [pair for pair in held_out if pair.cut]
     findings = [
         _finding(
+            "refused",
+            data.refused,
+            f"{len(data.refused):,} pairs are left out (skip_bad_rows): the tokenizer or its chat template refuses them.",
+            0,
+        ),
+        _finding(
             "dropped",
             data.dropped,
             f"{len(data.dropped):,} of {len(data.schedule.members) + len(data.dropped):,} pairs are left out (too_long = drop): "
@@ -269,7 +276,7 @@ def _enough(pairs: Sequence[EncodedPair]) -> int:
     return max((required_length(len(c.prompt) + pair.prompt_cut, len(c.answer) + cut) for pair, c, cut in sides), default=0)
 
 
-def _finding(kind: str, pairs: Sequence[EncodedPair], message: str, tokens: int) -> Finding:
+def _finding(kind: str, pairs: Sequence[EncodedPair | Pair], message: str, tokens: int) -> Finding:
     return Finding(kind=kind, message=message, pairs=len(pairs), tokens=tokens, ids=tuple(pair.id for pair in pairs[:IDS]))
 
 
