@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lab.pairs import BulkChange, Finding, NumberRange, Pair, PairQuery, PairsError, PairStore
+from lab.pairs import SORTS, BulkChange, Finding, NumberRange, Pair, PairQuery, PairsError, PairStore
 
 CURRENT, ALL = PairQuery(), PairQuery(state="all")
 
@@ -43,7 +43,12 @@ def key(store: PairStore, sort: str) -> Callable[[Pair], Any]:
         return lambda pair: len(pair.chosen.split()) - len(pair.rejected.split())
     if sort in ("weight", "degree"):
         return lambda pair: getattr(pair, sort)
-    return lambda pair: store.numbers([pair.id])[pair.id].get(sort)
+    return lambda pair: from_outside(store, pair.id).get(sort)
+
+
+def from_outside(store: PairStore, id: str) -> dict[str, float]:
+    """The numbers of a pair that are not its own."""
+    return {name: value for name, value in store.numbers([id])[id].items() if name not in SORTS}
 
 
 SORTED = ("position", "prompt_words", "chosen_words", "rejected_words", "length_difference", "weight", "degree", "run/margin")
@@ -105,11 +110,9 @@ def test_a_histogram_counts_every_pair_once(store: PairStore) -> None:
 def test_numbers_are_replaced_and_forgotten(store: PairStore) -> None:
     store.put_numbers("é\ud800", {"id00": 1.5, "id01": math.nan, "id02": math.inf})
     assert store.number_names() == ["run/margin", "é\ud800"]
-    assert store.numbers(["id00", "id01", "nobody"]) == {
-        "id00": {"é\ud800": 1.5},
-        "id01": {"run/margin": math.sin(1)},
-        "nobody": {},
-    }
+    outside = {id: from_outside(store, id) for id in ("id00", "id01", "nobody")}
+    assert outside == {"id00": {"é\ud800": 1.5}, "id01": {"run/margin": math.sin(1)}, "nobody": {}}
+    assert store.numbers(["id08"])["id08"]["chosen_words"] == 3
     store.put_numbers("é\ud800", {"id03": 2})
     assert store.page(PairQuery(sort="é\ud800"), limit=2)[0] == [PAIRS[3], PAIRS[0]]
     store.drop("id03")
