@@ -9,7 +9,7 @@ from .names import EVIDENCE
 
 if TYPE_CHECKING:
     from .planting import DEFECTS, LOOK_ALIKES, Defect, Planted, plant
-    from .run_evidence import evidence_of, run_findings
+    from .run_evidence import evidence_of, held_out_leaks, run_findings
     from .short_runs import steps_for
     from .suspects import find_suspects, flip_findings
     from .trajectories import trajectory_numbers
@@ -23,6 +23,7 @@ __all__ = [
     "evidence_of",
     "find_suspects",
     "flip_findings",
+    "held_out_leaks",
     "plant",
     "run_findings",
     "steps_for",
@@ -31,7 +32,7 @@ __all__ = [
 
 _SOURCES = {
     "planting": ("DEFECTS", "LOOK_ALIKES", "Defect", "Planted", "plant"),
-    "run_evidence": ("evidence_of", "run_findings"),
+    "run_evidence": ("evidence_of", "held_out_leaks", "run_findings"),
     "short_runs": ("steps_for",),
     "suspects": ("find_suspects", "flip_findings"),
     "trajectories": ("trajectory_numbers",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from lab.pairs import Finding
+from lab.pairs import Finding, PairStore, findings
 from lab.run import find_run
 from lab.run.run_data import RunData
 from lab.store.terms import MARGIN, with_margin
@@ -72,6 +72,25 @@ def _state(held_out: bool, visits: int, forgotten: int, last: float) -> str:
     if forgotten:
         return "unsteady" if last > 0 else "forgotten"
     return "learned" if last > 0 else "never learned"
+
+
+def held_out_leaks(run: RunData | str | Path) -> list[Finding]:
+    """Return findings "held_out_leak": training pairs of a run that nearly repeat one of its held-out pairs.
+
+    Held-out pairs are chosen by their prompt, so another spelling of a prompt can be on the other side.
+
+    Args:
+        run: A run, its folder or its name.
+
+    Raises:
+        PairsError: If the run's pair set cannot be read any more.
+    """
+    from lab.training.data.training_pairs import divide
+
+    data = run if isinstance(run, RunData) else RunData(find_run(run))
+    with PairStore(data.manifest["pairs_store"]) as store:
+        training, kept_apart = divide(data.config, store.all(data.manifest["pairs_version"]))
+    return findings(training, kept_apart, ["held_out_leak"])
 
 
 def run_findings(evidence: pd.DataFrame) -> list[Finding]:

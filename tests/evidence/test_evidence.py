@@ -9,11 +9,15 @@ import pandas as pd
 import pytest
 
 import lab
-from lab.evidence import evidence_of, flip_findings, plant, run_findings, trajectory_numbers
+from lab.evidence import evidence_of, flip_findings, held_out_leaks, plant, run_findings, trajectory_numbers
 from lab.evidence.combining import combine
 from lab.evidence.ngram_model import ngram_margins
 from lab.evidence.short_runs import draw_folds, steps_for
 from lab.pairs import Pair, PairsError, pair_of
+from lab.run.config import TrainConfig
+from lab.store import StoreWriter
+from lab.training.data.training_pairs import divide
+from lab.training.run_folder import create_run
 from tests.bench.bench_flips import average_precision_at, flipped_set
 
 
@@ -108,8 +112,24 @@ def test_evidence_of_a_run(model_folder, tmp_path):
     trained = table[~table["held_out"]]
     assert (trained["visits"] >= 2).all()
     assert set(trained["state"]) <= {"learned", "unsteady", "forgotten", "never learned"}
+    assert held_out_leaks(run) == []
     found = run_findings(table)
     assert {f.pair_id for f in found} == set(trained["pair_id"][trained["state"].isin(["forgotten", "never learned"])])
+
+
+def test_leaks_between_the_two_parts_of_a_run(tmp_path):
+    pairs = good_or_bad(20)
+    rows = [{"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in pairs]
+    twice = [*rows, *({**row, "prompt": f"{row['prompt']} "} for row in rows)]  # another prompt, so maybe on the other side
+    store = lab.open_pairs(twice)
+    config = TrainConfig.parse(objective="dpo", held_out=0.3)
+    create_run(tmp_path / "run", config, pairs_store=str(store.location), pairs_version=store.version, pairs_name=store.name)
+    StoreWriter(tmp_path / "run").close()
+    found = held_out_leaks(tmp_path / "run")
+    _, kept_apart = divide(config, store.all())
+    held_out = {pair.id: pair.prompt.strip() for pair in kept_apart}
+    assert found
+    assert all(f.pair_id not in held_out and store[f.pair_id].prompt.strip() == held_out[f.other_id] for f in found)
 
 
 def test_states():
