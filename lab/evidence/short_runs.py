@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from lab.training.step import Reference
 
 SCORED_AT_ONCE = 32
+REFERENCE = "reference log-probs"
+PREPARED, TRAINED = 0.05, 0.8
+"""Share of the progress before the first run, and share of a run that is training; scoring is the rest."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,8 @@ def fold_margins(
     choose_layout(policy, [completion for pair in encoded[:2] for completion in pair.completions()], wanted=config.layout)
     reference = ReferenceCache(cache / "reference", policy)
     try:
-        progress("reference log-probs", 0.02)
-        reference.prepare(policy, [completion for pair in encoded for completion in pair.completions()])
+        completions = [completion for pair in encoded for completion in pair.completions()]
+        reference.prepare(policy, completions, progress=lambda done, total: progress(REFERENCE, PREPARED * done / total))
         beginning = {name: parameter.detach().clone() for name, parameter in policy.parameters().items()}
         drawn = np.stack([draw_folds(len(pairs), folds, config.seed + repeat) for repeat in range(repeats)])
         margins, held_out, visits = [], [], []
@@ -98,9 +101,9 @@ def fold_margins(
                 for name, parameter in policy.parameters().items():
                     parameter.copy_(beginning[name])
             out = drawn[repeat] == fold
-            report = _part(progress, f"short run {number + 1} of {folds * repeats}", number, folds * repeats)
-            visits += _train(policy, config, encoded, np.flatnonzero(~out), reference.lookup, number, report)
-            margins.append(_score(policy, config, encoded, reference.lookup))
+            train, score = (_part(progress, number, folds * repeats, share) for share in ((0.0, TRAINED), (TRAINED, 1.0)))
+            visits += _train(policy, config, encoded, np.flatnonzero(~out), reference.lookup, number, train)
+            margins.append(_score(policy, config, encoded, reference.lookup, score))
             held_out.append(out)
     finally:
         reference.close()
@@ -114,9 +117,11 @@ def steps_for(pairs: int, folds: int, batch_size: int, epochs: float) -> int:
     return max(math.ceil(epochs * pairs * (folds - 1) / folds / batch_size), 1)
 
 
-def _part(progress: StageProgress, stage: str, number: int, count: int) -> Callable[[float], None]:
-    """Return what one of `count` runs reports its own share to; the preparation takes the first twentieth."""
-    return lambda done: progress(stage, 0.05 + 0.95 * (number + done) / count)
+def _part(progress: StageProgress, number: int, count: int, share: tuple[float, float]) -> Callable[[float], None]:
+    """Return what the part `share` (from, to) of one of `count` runs reports its own progress to."""
+    stage = f"short run {number + 1} of {count}"
+    first, last = (PREPARED + (1 - PREPARED) * (number + end) / count for end in share)
+    return lambda done: progress(stage, first + (last - first) * done)
 
 
 def draw_folds(count: int, folds: int, seed: int) -> np.ndarray:
@@ -173,7 +178,13 @@ def _train(
     return visits
 
 
-def _score(policy: Policy, config: TrainConfig, encoded: Sequence[EncodedPair], reference: Reference) -> np.ndarray:
+def _score(
+    policy: Policy,
+    config: TrainConfig,
+    encoded: Sequence[EncodedPair],
+    reference: Reference,
+    progress: Callable[[float], None] = lambda done: None,
+) -> np.ndarray:
     """Return the reward margin of every pair under the policy, float64 [N]."""
     from lab.training.step import pair_logps
 
@@ -186,4 +197,5 @@ def _score(policy: Policy, config: TrainConfig, encoded: Sequence[EncodedPair], 
             logps = pair_logps(policy, config.objective, [encoded[number] for number in numbers], reference)
         chosen, rejected = config.objective.rewards(logps)
         margins[numbers] = (chosen - rejected).double().cpu().numpy()
+        progress(min(start + size, len(order)) / len(order))
     return margins

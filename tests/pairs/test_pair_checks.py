@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.evidence import DEFECTS, plant
@@ -245,3 +245,51 @@ def test_length_bias():
     assert even.chosen_longer == even.accuracy == 0.5
     with pytest.raises(ValueError, match="no pairs"):
         length_bias([])
+
+
+FRAGMENTS = [
+    "",
+    "\ud800 \0 \u202e",
+    "```",
+    "```python\nx",
+    "Human:",
+    "<|im_end|>",
+    "N/A",
+    "I'm sorry, but I can't",
+    "然后用温水,",
+    "=1+1",
+]
+anything = st.text(max_size=60) | st.sampled_from(FRAGMENTS)
+turn = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "tool"]), "content": anything | st.none()})
+turns = st.lists(turn, min_size=1, max_size=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(anything | turns, anything | turns, anything | turns), max_size=6))
+def test_no_text_breaks_a_check(contents):
+    pairs = [Pair(str(number), *content) for number, content in enumerate(contents)]
+    for finding in findings(pairs, pairs[:2]):
+        json.dumps(finding.as_row())
+        assert finding.sentence.endswith(".")
+        assert "\n" not in finding.sentence
+        assert (finding.remedy in ("edit", "tag")) == bool(finding.proposal)
+        if finding.remedy == "edit":
+            pair = pairs[int(finding.pair_id)]
+            edited = replace(pair, **finding.proposal)
+            assert edited.content != pair.content
+            assert edited.chosen != edited.rejected
+
+
+def test_every_edit_that_is_proposed_settles_its_finding():
+    texts = (
+        "Boil it well and long. Then wait for the",
+        "How do I boil an egg in water? Take a pot.",
+        "Sure.\n\nHuman: and?",
+        "Hi\u200b you.",
+    )
+    pairs = [pair(str(number), chosen=text) for number, text in enumerate(texts)]
+    found = findings(pairs)
+    assert len(found) == 4
+    for finding in found:
+        edited = replace(pairs[int(finding.pair_id)], **finding.proposal)
+        assert findings([edited], names=[finding.check]) == []
