@@ -27,6 +27,9 @@ button[data-testid^="stBaseButton"]:not(:disabled) [class*="hortcut"] {color: SM
   {color: ON_PRIMARY !important;}
 /* A chart needs room for its title: columns that hold one go below each other before they get narrower. */
 [data-testid="stColumn"]:has(.lab-figure) {min-width: min(340px, 100%);}
+/* So do the two halves of a story, and on narrow screens the page's margins get smaller. */
+.st-key-learn-story [data-testid="stColumn"] {min-width: min(19rem, 100%);}
+@media (max-width: 1100px) {[data-testid="stMainBlockContainer"] {padding-left: 2rem; padding-right: 2rem;}}
 /* The listener for keys takes no room. */
 [class*="st-key-live-keys"] {position: absolute; height: 0;}
 /* The link to the guide stands in the page's upper padding, so that it takes no room either. */

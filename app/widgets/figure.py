@@ -40,12 +40,12 @@ const fitted = (element, layout) => {
   if (wide(bare(title), size) + beside <= room) return layout;
   element.title = bare(whole);
   if (wide(bare(title), size) <= room) return {...layout, title: {...layout.title, text: title}};
-  const words = title.split(" "), lines = [""];
+  const small = Math.round(0.86 * size), words = title.split(" "), lines = [""];
   for (const word of words) {
     const longer = `${lines.at(-1)} ${word}`.trim();
-    if (wide(bare(longer), 12) > room && lines.at(-1)) lines.push(word); else lines[lines.length - 1] = longer;
+    if (wide(bare(longer), small) > room && lines.at(-1)) lines.push(word); else lines[lines.length - 1] = longer;
   }
-  return {...layout, title: {...layout.title, text: lines.join("<br>"), font: {...layout.title.font, size: 12}}};
+  return {...layout, title: {...layout.title, text: lines.join("<br>"), font: {...layout.title.font, size: small}}};
 };
 
 // The page may name the script itself, so that it comes with the others.

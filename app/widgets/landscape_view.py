@@ -64,7 +64,7 @@ HTML = """
 
 CSS = """
 .lab-fields {color: var(--st-text-color); font-size: 0.875rem; line-height: 1.35;}
-.lab-fields.large {font-size: 1.25rem;}
+.lab-fields.large {font-size: 1rem;}
 .lab-fields .controls {display: flex; flex-wrap: wrap; gap: 0.5rem 1.25rem; align-items: center; margin-bottom: 0.6rem;}
 .lab-fields .quantities, .lab-fields .descent {display: flex; flex-wrap: wrap; gap: 0.35rem; align-items: center;}
 .lab-fields button, .lab-fields .quantities label {font: inherit; color: inherit; background: var(--st-background-color);

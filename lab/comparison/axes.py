@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from lab.errors import FigureError, did_you_mean
 from lab.glossary import entry
 
 
@@ -42,6 +44,27 @@ AXES = {
     ),
 }
 """The axes by name."""
+
+
+def require_recorded(names: Sequence[str], recorded: Sequence[str], axis: str = "step", compared: int | None = None) -> None:
+    """Raise FigureError unless scalars of a comparison can be drawn; runs that have recorded nothing yet may get any.
+
+    Args:
+        names: Scalars that are wanted.
+        recorded: Scalars that any of the runs has recorded.
+        axis: Name of the axis that is wanted.
+        compared: Number of runs, where a difference of two is wanted.
+    """
+    if axis not in AXES:
+        raise FigureError(f"There is no axis {axis!r}; choose one of {', '.join(AXES)}.{did_you_mean(axis, AXES)}")
+    if compared is not None and compared < 2:
+        raise FigureError("A difference needs two runs, and one is given; compare it with another one.")
+    for name in names if recorded else ():
+        if name not in recorded:
+            raise FigureError(
+                f"None of these runs has recorded a scalar {name!r}; a comparison draws one scalar, such as {recorded[0]}, and "
+                f"`names()` lists them.{did_you_mean(name, recorded)}"
+            )
 
 
 def pairs_seen(steps: np.ndarray, batch_size: int, *, start: int = 0, before: int | None = None) -> np.ndarray:

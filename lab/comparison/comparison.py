@@ -15,7 +15,7 @@ from lab.run.handle import Run, open_run
 from lab.store import SCREEN_POINTS, RunError
 
 from . import answers, matching, numbers, pairwise, settings
-from .axes import AXES, by, interpolated, pairs_seen
+from .axes import AXES, by, interpolated, pairs_seen, require_recorded
 from .reading import column, read_events, window_width, with_attrs
 
 if TYPE_CHECKING:
@@ -224,7 +224,10 @@ class Comparison:
         Args:
             target: Distance in nats per answer; None: the largest that all runs have reached.
             names: Scalars; None: the measures of the evaluations.
+
+        Raises FigureError for a scalar that no run has recorded.
         """
+        require_recorded(names or [], self.names())
         distances = {label: self.scalar(number, "eval/kl") for number, label in enumerate(self.labels)}
         recorded = set(self.names())
         wanted = [name for name in numbers.MEASURES if name in recorded] if names is None else list(names)
@@ -365,10 +368,13 @@ class Comparison:
             name: Name of the scalar.
             by: Name of an axis in `lab.comparison.AXES`.
             dark: Use a dark background.
+
+        Raises FigureError for a scalar that no run has recorded, or an unknown axis.
         """
         from lab.plots.comparison.overlay import overlay
         from lab.plots.style import with_background
 
+        require_recorded([name], self.names(), by)
         events = self.marked(by)
         drawn = overlay(self.curves(name, by), name, labels=self.labels, axis=AXES[by].title, events=events, dark=dark)
         return with_background(drawn, dark)
@@ -378,6 +384,7 @@ class Comparison:
         from lab.plots.comparison.overlay import difference
         from lab.plots.style import with_background
 
+        require_recorded([name], self.names(), by, compared=len(self.runs))
         events = {label: marked for label, marked in self.marked(by).items() if label in self.labels[:2]}
         title = f"{entry(name).title}: {' − '.join(label.split()[0] for label in self.labels[:2])}"  # a whole label has no room
         drawn = difference(

@@ -22,6 +22,9 @@ HEIGHT = 270
 STEP = "step"
 """Title of the step axis."""
 
+PROJECTED = 1.4
+"""Factor by which a figure for a projector is larger."""
+
 WITH_LEGEND = 58
 """Top margin in pixels of a figure with a legend between title and axes."""
 
@@ -165,6 +168,21 @@ def with_background(drawn: go.Figure, dark: bool) -> go.Figure:
     """Set the background of the theme, for pages of unknown colour such as notebooks."""
     drawn.layout.paper_bgcolor = palette(dark).empty
     return drawn
+
+
+def for_projector(drawn: go.Figure, dark: bool) -> go.Figure:
+    """Return a figure with larger type, thicker lines and more contrast than the given one."""
+    larger, c = go.Figure(drawn, skip_invalid=True), palette(dark)
+    margin = {side: round(PROJECTED * (larger.layout.margin[side] or 0)) for side in ("l", "r", "t", "b")}
+    larger.update_layout(
+        font={"size": round(PROJECTED * 12), "color": c.text},
+        title_font_size=round(PROJECTED * 14),
+        hoverlabel_font_size=round(PROJECTED * 12),
+        height=round(PROJECTED * larger.layout.height),
+        margin=margin,
+    )
+    larger.update_traces(line_width=4, selector={"type": "scatter"})
+    return larger
 
 
 def axis(c: Palette, title: str = "", **more: Any) -> dict[str, Any]:

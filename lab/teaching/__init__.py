@@ -10,7 +10,7 @@ from .cells import cell_source, objective_source
 from .degrees import ScoredPhrase, degraded_answers, head_probabilities
 from .field_arrays import FieldArrays, field_arrays
 from .pair_numbers import MOST_PAIRS, PairNumbers, Point, format_pairs, pair_logps, parse_pairs
-from .pair_tokens import PairTokens, token_texts, tokens_of_pair, tokens_of_world
+from .pair_tokens import PairTokens, tokens_of_pair, tokens_of_world
 from .partials import compare_partials
 from .pilots import CurrentDraw, current_draw, has_draws, pilot_distribution
 from .plane import Landscape, Plane, along, descent, landscape
@@ -56,7 +56,6 @@ __all__ = [
     "pilot_distribution",
     "read_point",
     "state_of",
-    "token_texts",
     "tokens_of_pair",
     "tokens_of_world",
     "world_pairs",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 
 from lab.objectives import PairLogps
+from lab.policy.text.pieces import Piece, pieces
 from lab.store import RunError
 
 from .run_pairs import require_reference
@@ -25,15 +25,23 @@ class PairTokens:
 
     Attributes:
         source: Where the numbers come from, in words.
-        chosen: Text of every token of the chosen answer; "" for a token that continues the character of the one before.
-        rejected: Text of every token of the rejected answer.
+        pieces: Pieces of text of the chosen and of the rejected answer, each with its tokens.
         logps: Log-probs of policy and reference as a batch of one, float64 [1, T].
     """
 
     source: str
-    chosen: tuple[str, ...]
-    rejected: tuple[str, ...]
+    pieces: tuple[tuple[Piece, ...], tuple[Piece, ...]]
     logps: PairLogps
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Text of every token of the chosen answer; "" for a token that continues the character of the one before."""
+        return _texts(self.pieces[0])
+
+    @property
+    def rejected(self) -> tuple[str, ...]:
+        """Text of every token of the rejected answer, as in `chosen`."""
+        return _texts(self.pieces[1])
 
 
 def tokens_of_pair(run: Run, step: int, pair: str, *, fetch: bool = True) -> PairTokens:
@@ -60,8 +68,8 @@ def tokens_of_pair(run: Run, step: int, pair: str, *, fetch: bool = True) -> Pai
     require_reference(run, all(row["ref_logps"] is not None for row in sides.values()))
     tokenizer = tokenizer_of(run, fetch=fetch)
     values = [[_row(sides[side][name]) for side in sides] for name in ("logps", "ref_logps")]
-    texts = [token_texts(tokenizer, sides[side]["ids"]) for side in sides]
-    return PairTokens(f"pair {pair} of {run.name} at step {step:,}", texts[0], texts[1], _batch(*values[0], *values[1]))
+    chosen, rejected = (tuple(pieces(tokenizer, sides[side]["ids"])) for side in sides)
+    return PairTokens(f"pair {pair} of {run.name} at step {step:,}", (chosen, rejected), _batch(*values[0], *values[1]))
 
 
 def tokens_of_world(number: int = 0) -> PairTokens:
@@ -80,19 +88,13 @@ def tokens_of_world(number: int = 0) -> PairTokens:
         raise ValueError(f"There are {len(world.pairs)} pairs, but no pair {number}; give 0 to {len(world.pairs) - 1}.")
     with torch.no_grad():
         logps = world.logps([number])
-    chosen, rejected = (token_texts(world.tokenizer, ids) for ids in world.pairs[number].answers)
+    chosen, rejected = (tuple(pieces(world.tokenizer, ids)) for ids in world.pairs[number].answers)
     source = f"pair {number + 1} of the embedded world, its model after {world.steps} steps of DPO"
-    return PairTokens(source, chosen, rejected, logps)
+    return PairTokens(source, (chosen, rejected), logps)
 
 
-def token_texts(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
-    """Return one text per token; the tokens after the first of a character that is spread over several have ""."""
-    from lab.policy.text.pieces import pieces
-
-    texts = [""] * len(ids)
-    for piece in pieces(tokenizer, ids):
-        texts[piece.first] = piece.text
-    return tuple(texts)
+def _texts(pieces: tuple[Piece, ...]) -> tuple[str, ...]:
+    return tuple(text for piece in pieces for text in (piece.text, *[""] * (piece.last - piece.first)))
 
 
 def _row(values: np.ndarray) -> torch.Tensor:

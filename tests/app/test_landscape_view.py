@@ -291,6 +291,31 @@ def test_the_point_moves_by_mouse_keyboard_steps_and_python(fields_page: str, pa
 
 
 @pytest.mark.browser
+def test_the_point_moves_by_touch_and_the_page_stays(fields_page: str, page: Any) -> None:
+    page.goto(f"{fields_page}/?count=1")
+    page.locator(".lab-fields td.here").first.wait_for()
+    hit = page.locator(".lab-fields .hit")
+    hit.scroll_into_view_if_needed()
+    box, scrolled = hit.bounding_box(), page.evaluate("scrollY")
+    screen = page.context.new_cdp_session(page)
+    screen.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+
+    def touch(kind: str, *place: float) -> None:
+        points = [{"x": box["x"] + box["width"] * place[0], "y": box["y"] + box["height"] * place[1]}] if place else []
+        screen.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", 0.5, 0.5)
+    until(lambda: readout(page, 0)["position"] == pytest.approx([4.0, 4.0], abs=0.15), PATIENCE)
+    for k in range(1, 9):
+        touch("touchMove", 0.5 - 0.05 * k, 0.5 + 0.05 * k)
+    until(lambda: readout(page, 0)["position"] == pytest.approx([-7.2, -7.2], abs=0.15), PATIENCE)
+    touch("touchEnd")
+    moved = readout(page, 0)["position"]
+    knows(page, (moved[0], moved[1]), "loss")
+    assert page.evaluate("scrollY") == scrolled, "a finger on the plane does not scroll the page"
+
+
+@pytest.mark.browser
 @pytest.mark.extended
 @pytest.mark.parametrize("dark", [False, True])
 def test_nothing_is_cut_or_faint(fields_page: str, page: Any, dark: bool) -> None:

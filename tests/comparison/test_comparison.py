@@ -10,6 +10,7 @@ import pytest
 
 import lab
 from lab.comparison import AXES
+from lab.errors import FigureError
 from lab.plots.comparison.overlay import DARK, DASHES, LIGHT
 from lab.run.handle import Run
 from lab.store import RunError, StoreWriter
@@ -39,6 +40,27 @@ def test_a_long_run_is_drawn_with_a_thousand_points_that_keep_the_spike(store_ru
     assert less["mean"].median() == 1.0
     figure = both.difference_figure("loss")
     assert figure.layout.shapes[0].y0 == 0
+
+
+def test_a_figure_without_data_is_refused(store_run: Callable[..., Run]) -> None:  # noqa: F811
+    both = lab.compare([store_run("one"), store_run("other")])
+    for ask in (
+        lambda: both.figure("log_ratios"),
+        lambda: both.difference_figure("log_ratios"),
+        lambda: both.at_kl(names=["nothing"]),
+    ):
+        with pytest.raises(
+            FigureError, match=r"None of these runs has recorded a scalar .*, such as epoch, and `names\(\)` lists them"
+        ):
+            ask()
+    with pytest.raises(FigureError, match="Did you mean 'rewards/margins'"):
+        both.figure("reward/margin")
+    with pytest.raises(FigureError, match="no axis 'time'; choose one of step, pairs"):
+        both.figure("loss", "time")
+    with pytest.raises(FigureError, match="needs two runs"):
+        lab.compare([both.runs[0]]).difference_figure("loss")
+    begun = lab.compare([store_run("begun", done=0, evaluations=False)])
+    assert "begin with the first step" in begun.figure("loss").layout.annotations[0].text.replace("<br>", " ")
 
 
 def noisy(seed: int, steps: int) -> np.ndarray:

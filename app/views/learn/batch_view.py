@@ -13,8 +13,8 @@ from app.state.access import may_edit
 from app.state.learn_address import LearnState
 from app.text.plain import plain
 from app.text.run_text import meaning
-from app.views.learn.shown import Shown, attempt
-from app.widgets.figure import dark, show
+from app.views.learn.shown import Shown, attempt, show_figure
+from app.widgets.figure import dark
 from lab.errors import LabError
 from lab.glossary import entry
 from lab.plots.landscapes.batch import batch_figure
@@ -41,7 +41,7 @@ def draw(shown: Sequence[Shown], state: LearnState, opening: LearnState, prefix:
         if table is not None:
             tables[one.label] = table
     if tables:
-        _pictures(tables, prefix)
+        _pictures(tables, state.projector, prefix)
         for one in shown:
             if one.label in tables:
                 _influence(one, batch, state.plane, prefix)
@@ -112,7 +112,7 @@ def _from_run(prefix: str, version: int) -> None:
             st.rerun(scope="fragment")
 
 
-def _pictures(tables: dict[str, pd.DataFrame], prefix: str) -> None:
+def _pictures(tables: dict[str, pd.DataFrame], large: bool, prefix: str) -> None:
     """Draw one quantity of all pairs under all objectives, and the tables behind it."""
     names = [name for name in _ORDER if any(name in table for table in tables.values())]
     quantity = st.segmented_control(
@@ -124,7 +124,7 @@ def _pictures(tables: dict[str, pd.DataFrame], prefix: str) -> None:
         key=f"{prefix}.batch.quantity.{'+'.join(names)}",
         persist_state="page",
     )
-    show(batch_figure(tables, quantity, dark=dark()), key="learn-batch")
+    show_figure(batch_figure(tables, quantity, dark=dark()), "learn-batch", large=large)
     st.caption(plain(f"{entry(quantity).symbol}: {entry(quantity).meaning}"))
     for label, table in tables.items():
         st.markdown(f"**{plain(label)}**")

@@ -8,8 +8,8 @@ from dataclasses import replace
 import streamlit as st
 
 from app.state.learn_address import DIRECTIONS, LearnState
-from app.views.learn.shown import Shown, attempt
-from app.widgets.figure import dark, show
+from app.views.learn.shown import Shown, attempt, show_figure
+from app.widgets.figure import dark
 from lab.plots.landscapes.slices import cut, slices_figure
 from lab.teaching import along
 
@@ -43,5 +43,6 @@ def draw(shown: Sequence[Shown], state: LearnState, opening: LearnState, prefix:
         return replace(state, along=direction)
     for cell, quantity in zip(st.columns(2), ("loss", "push")):
         with cell:
-            show(slices_figure(slices, quantity=quantity, relative=relative, dark=dark()), key=f"learn-curves-{quantity}")
+            figure = slices_figure(slices, quantity=quantity, relative=relative, dark=dark())
+            show_figure(figure, f"learn-curves-{quantity}", large=state.projector)
     return replace(state, along=direction)

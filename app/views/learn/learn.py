@@ -22,6 +22,8 @@ BODY = "learn.body"
 PROJECTOR = """<style>
 html, :root {font-size: 21px !important;}
 [data-testid="stMain"] {line-height: 1.5;}
+[data-testid="stMainBlockContainer"] {padding-left: 1.5rem; padding-right: 1.5rem;}
+[data-testid="stMain"] [data-testid="stWidgetLabel"] *, [data-testid="stRadio"] label * {font-size: 1rem !important;}
 [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] * {font-size: 1rem !important; color: inherit !important;}
 </style>"""
 

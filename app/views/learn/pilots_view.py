@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
+import numpy as np
 import streamlit as st
 
 import lab
 from app.state.access import may_edit
 from app.state.learn_address import LearnState
-from app.text.plain import markup, plain
+from app.text.plain import plain
 from app.text.run_text import meaning
 from app.views.learn import settings
-from app.views.learn.shown import Shown
-from app.widgets.figure import dark, show
+from app.views.learn.shown import Shown, attempt, show_figure
+from app.widgets.figure import dark
+from app.widgets.heat import answer_html
 from lab.errors import LabError
 from lab.glossary import entry
-from lab.objectives import Objective
+from lab.plots import KINDS, Paint
 from lab.plots.landscapes.batch import pilots_figure
-from lab.plots.style import palette, translucent
 from lab.teaching import PairTokens, current_draw, has_draws, pilot_distribution, tokens_of_pair, tokens_of_world
 
 DRAWS = 1000
@@ -28,9 +28,9 @@ WORLD_PAIRS = 20
 
 
 def draw(shown: Sequence[Shown], state: LearnState, prefix: str) -> LearnState:
-    """Draw the view; return the state, in which only the seed of the draws may change."""
-    objectives = [(one.label, one.objective) for one in shown if has_draws(one.objective)]
-    if not objectives:
+    """Draw the view; return the state, which it does not change."""
+    drawing = [one for one in shown if attempt(one, has_draws, one.objective)]
+    if not drawing:
         st.info("None of these objectives draws anything at random. Choose sgdpo on the left to see its pilots.")
         return state
     tokens = _tokens(prefix)
@@ -54,12 +54,11 @@ def draw(shown: Sequence[Shown], state: LearnState, prefix: str) -> LearnState:
             args=(prefix,),
             help="The distributions of another series of draws.",
         )
-    seed = st.session_state.get(f"{prefix}.seed", state.plane.seed)
-    for label, objective in objectives:
+    for one in drawing:
         with st.container(border=True):
-            st.markdown(f"**{plain(label)}**")
-            _one(label, objective, tokens, seed, st.session_state.get(f"{prefix}.pilots.series", 0))
-    return replace(state, plane=replace(state.plane, seed=seed))
+            st.markdown(f"**{plain(one.label)}**")
+            _one(one, tokens, state.plane.seed, st.session_state.get(f"{prefix}.pilots.series", 0), state.projector)
+    return state
 
 
 def _next_series(prefix: str) -> None:
@@ -100,19 +99,19 @@ def _tokens(prefix: str) -> PairTokens | None:
         return None
 
 
-def _one(label: str, objective: Objective, tokens: PairTokens, seed: int, series: int) -> None:
+def _one(one: Shown, tokens: PairTokens, seed: int, series: int, large: bool) -> None:
     """Draw one objective's current draw on the tokens, its numbers, and the distributions."""
-    try:
-        now = current_draw(objective, tokens.logps, seed=seed)
-        many = pilot_distribution(objective, tokens.logps, draws=DRAWS, seed=series)
-    except ValueError as error:
-        st.error(plain(str(error)))
+    now = attempt(one, current_draw, one.objective, tokens.logps, seed=seed)
+    many = attempt(one, pilot_distribution, one.objective, tokens.logps, draws=DRAWS, seed=series) if now else None
+    if now is None or many is None:
         return
-    for column, side, texts in zip(st.columns(2), ("chosen", "rejected"), (tokens.chosen, tokens.rejected)):
-        mask = now.masks.get(f"pilot_{side}", ())
+    sides = dict(zip(("chosen", "rejected"), tokens.pieces))
+    masks = {side: np.array(now.masks.get(f"pilot_{side}", ()), float) for side in sides}
+    painting = Paint(KINDS["pilot"], masks, 1.0, drawn=True)
+    for column, (side, pieces) in zip(st.columns(2), sides.items()):
         with column:
-            st.caption(plain(f"{side.capitalize()} answer: {sum(mask)} of {len(texts)} tokens are in its pilot"))
-            st.html(_painted(texts, mask, palette(dark()).chosen if side == "chosen" else palette(dark()).rejected))
+            st.caption(plain(f"{side.capitalize()} answer: {int(masks[side].sum())} of {len(masks[side])} tokens are in its pilot"))
+            st.html(answer_html(pieces, painting, side, dark()))
     names = [name for name in ("pilot_chosen", "pilot_rejected", "weight_chosen", "weight_rejected") if name in now.terms]
     for cell, name in zip(st.columns(len(names)), names):
         cell.metric(
@@ -123,18 +122,5 @@ def _one(label: str, objective: Objective, tokens: PairTokens, seed: int, series
     if {"pilot_chosen", "pilot_rejected"} <= now.terms.keys():
         for column, weights in zip(st.columns(2), (False, True)):
             with column:
-                show(pilots_figure(many, now.terms, weights=weights, dark=dark()), key=f"learn-pilots-{label}-{weights}")
-
-
-def _painted(texts: Sequence[str], mask: Sequence[bool], colour: str) -> str:
-    """Return an answer's tokens as HTML; those in the pilot have a background."""
-    cells = []
-    for number, text in enumerate(texts):
-        drawn = number < len(mask) and mask[number]
-        background = translucent(colour, 0.45) if drawn else "transparent"
-        title = f"token {number + 1} of {len(texts)}: {'in the pilot' if drawn else 'not in the pilot'}"
-        cells.append(
-            f'<span title="{title}" style="background: {background}; border-radius: 3px; outline: 1px solid #8885; '
-            f'padding: 2px 0;">{markup(text)}</span>'
-        )
-    return f'<div style="white-space: pre-wrap; overflow-wrap: anywhere; line-height: 2;">{"".join(cells)}</div>'
+                figure = pilots_figure(many, now.terms, weights=weights, dark=dark())
+                show_figure(figure, f"learn-pilots-{one.label}-{weights}", large=large)

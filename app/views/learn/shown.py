@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from app.text.plain import plain
+from app.widgets.figure import dark, show
 from lab.objectives import Objective
+from lab.plots.style import for_projector
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,3 +39,8 @@ def attempt(one: Shown, compute: Callable[P, T], *args: P.args, **kwargs: P.kwar
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         st.error(plain(f"{one.label} cannot be computed: {reason}"))
         return None
+
+
+def show_figure(figure: go.Figure, key: str, *, large: bool, name: str = "figure") -> None:
+    """Draw a figure; `large` for a projector."""
+    show(for_projector(figure, dark()) if large else figure, key=key, name=name)

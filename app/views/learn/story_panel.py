@@ -67,7 +67,7 @@ def draw(state: LearnState, apply: Apply) -> None:
     if story is None:
         return
     step = story.steps[state.step - 1]
-    with st.container(border=True):
+    with st.container(border=True, key="learn-story"):
         left, right = st.columns([3, 2], gap="large")
         with left:
             st.markdown(f"**{plain(story.title)}** · step {state.step} of {len(story.steps)}: **{plain(step.title)}**")

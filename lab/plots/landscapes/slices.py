@@ -113,8 +113,9 @@ def slices_figure(
     figure_layout = layout(
         title,
         dark=dark,
+        note=slices[0].where,
         height=300,
-        xaxis=axis(c, f"{name} [nats], {slices[0].where}", zeroline=True),
+        xaxis=axis(c, f"{name} [nats]", zeroline=True),
         yaxis=axis(c, unit or QUANTITIES["log_space_ratio"].symbol, type=kind, zeroline=True),
         showlegend=True,
         uirevision=f"{quantity}/{name}/{span(at)}",
