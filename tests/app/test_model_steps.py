@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ def script(names: tuple[str, ...]) -> None:
 @pytest.fixture(autouse=True)
 def tiny_world(monkeypatch: pytest.MonkeyPatch, shared_cache: Path) -> None:
     monkeypatch.setattr(lab.world, "ensure", partial(lab.world.ensure, lab.world.WorldSpec.tiny()))
+    monkeypatch.setattr("app.views.learn.model_steps.QUICK", 60)  # also on a busy machine a step is drawn once it is taken
 
 
 def opened(*names: str) -> AppTest:
@@ -162,6 +164,28 @@ def test_a_step_that_fails_leaves_all_models_where_they_were(monkeypatch):
     assert "\\*\\*a reason\\*\\*" in app.error[0].value
     app.run()
     assert not app.error
+
+
+def test_a_long_step_shows_its_progress_and_takes_no_other(monkeypatch):
+    app = opened("dpo", "sgdpo")
+    monkeypatch.setattr("app.views.learn.model_steps.QUICK", 0.1)
+    release, step = threading.Event(), models(app)[1].step
+    monkeypatch.setattr(models(app)[1], "step", lambda: release.wait(60) and step())
+    press(app, "Step")
+    until(lambda: models(app)[0].number == 1)
+    app.run()
+    assert app.get("progress")[0].proto.text == "Step 1 with sgdpo"
+    assert enabled(app) == {"Play": True, "Step": False, "Step back": False, "Reset": False}
+    assert not app.metric
+    press(app, "Play")
+    assert [model.number for model in models(app)] == [1, 0], "one step at a time"
+    release.set()
+    until(lambda: models(app)[1].number == 1)
+    app.run()
+    assert models(app)[0].number == models(app)[1].number
+    press(app, "Pause")
+    until(lambda: not app.run().get("progress"))
+    assert app.metric
 
 
 def test_texts_are_data(monkeypatch):

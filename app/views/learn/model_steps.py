@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -24,12 +24,15 @@ from lab.plots import entry, layer_bars
 from lab.progress import StageProgress
 from lab.teaching.steps.model_steps import KEPT, ModelSteps
 from lab.teaching.steps.step_record import CHANGING, ModelStep
-from lab.training.lifecycle import describe
 
-log = logging.getLogger(__name__)
+OPEN, LEFT, AT = "learn.steps.open", "learn.steps.left", "learn.steps.at"
+"""In the session: (settings, job that opens the models); steps left to play; time of the latest."""
 
-OPEN, LEFT, AT, MESSAGE = "learn.steps.open", "learn.steps.left", "learn.steps.at", "learn.steps.message"
-"""In the session: (settings, job that opens the models); steps left to play; time of the latest; an error to show once."""
+TAKING, DRAWN = "learn.steps.taking", "learn.steps.drawn"
+"""In the session: (models, job that takes a step); the latest steps that were drawn."""
+
+QUICK = 1.0
+"""Seconds within which a step appears without a progress bar."""
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 RATE, BATCH_SIZES, BATCH_SIZE = 3e-4, (2, 4, 8, 16), 8
@@ -126,20 +129,27 @@ def _opened(objectives: Sequence[Objective], batch_size: int) -> Job[list[ModelS
 def _steps(shown: Shown, playing: bool, dark: bool) -> None:
     """Draw everything that a step changes; with `playing`, take the next step first."""
     models = [model for _, model in shown]
-    if playing and st.session_state.get(LEFT, 0) and time.monotonic() - st.session_state.get(AT, 0.0) > 0.7 * INTERVAL:
+    busy, error = _taken(models)
+    if playing and not busy and st.session_state.get(LEFT, 0) and time.monotonic() - st.session_state.get(AT, 0.0) > 0.7 * INTERVAL:
         st.session_state[LEFT] -= 1
         _take(models)
+        busy, error = _taken(models)
     if playing != (st.session_state.get(LEFT, 0) > 0):
         st.rerun(scope="app")  # the timer is set there
-    _controls(models, playing)
-    if message := st.session_state.pop(MESSAGE, None):
-        st.error(plain(message))
-    records = [(label, model, record) for label, model in shown if (record := model.current) is not None]
-    if not records:
+    _controls(models, playing, busy)
+    if busy:
+        show_progress(st.session_state[TAKING][1])
+    if error:
+        st.error(plain(error))
+    if not busy:  # else some models may be a step ahead of others
+        st.session_state[DRAWN] = [(label, model, model.current) for label, model in shown if model.current is not None]
+    records: list[tuple[str, ModelSteps, ModelStep]] = st.session_state.get(DRAWN, [])
+    if not records and not busy:
         st.info(
             "Press Step (key S) to take the first optimizer step, or Play (key P) to take one after another. Then you see its "
             "batch, the credit of every token, the gradient by layer, the log-probs before and after, and the pairs it helped."
         )
+    if not records:
         return
     pairs = records[0][2].pairs
     chosen = _batch(pairs)
@@ -158,7 +168,7 @@ def _steps(shown: Shown, playing: bool, dark: bool) -> None:
             _others(label, model, record)
 
 
-def _controls(models: Sequence[ModelSteps], playing: bool) -> None:
+def _controls(models: Sequence[ModelSteps], playing: bool, busy: bool) -> None:
     first = models[0]
     with st.container(horizontal=True, vertical_alignment="center"):
         if playing:
@@ -172,12 +182,12 @@ def _controls(models: Sequence[ModelSteps], playing: bool) -> None:
                 args=(PLAYED,),
                 help=f"Take a step every {INTERVAL:g} seconds, at most {PLAYED} of them.",
             )
-        st.button("Step", icon=":material/skip_next:", shortcut="S", on_click=_take, args=(models,))
+        st.button("Step", icon=":material/skip_next:", shortcut="S", disabled=busy, on_click=_take, args=(models,))
         st.button(
             "Step back",
             icon=":material/skip_previous:",
             shortcut="B",
-            disabled=not all(model.can_go_back for model in models),
+            disabled=busy or not all(model.can_go_back for model in models),
             on_click=_back,
             args=(models,),
             help="Restore weights and optimizer state as they were before the latest step; a few steps are kept.",
@@ -186,7 +196,7 @@ def _controls(models: Sequence[ModelSteps], playing: bool) -> None:
             "Reset",
             icon=":material/restart_alt:",
             shortcut="0",
-            disabled=not first.number,
+            disabled=busy or not first.number,
             on_click=_reset,
             args=(models,),
             help="Return to the weights before the first step.",
@@ -203,18 +213,39 @@ def _play(steps: int) -> None:
 
 
 def _take(models: Sequence[ModelSteps]) -> None:
+    """Begin a step of every model, unless one is being taken."""
+    if TAKING not in st.session_state:
+        st.session_state[TAKING] = models, Job(partial(_step, models), everyone=True)  # the embedded model, in memory
+    st.session_state[AT] = time.monotonic()
+
+
+def _step(models: Sequence[ModelSteps], progress: StageProgress) -> None:
     """Take a step with every model, or with none of them if one fails."""
     taken: list[ModelSteps] = []
     try:
         for model in models:
+            progress(f"Step {model.number + 1:,} with {model.objective.name}", len(taken) / len(models))
             model.step()
             taken.append(model)
-    except Exception as error:  # a registered objective may be user code, which can raise anything
+    except Exception:  # a registered objective may be user code, which can raise anything
         for model in taken:
             model.back()
-        st.session_state[MESSAGE], st.session_state[LEFT] = describe(error), 0
-        log.warning("A step of the Learn page failed: %s", error, exc_info=not isinstance(error, ValueError))
-    st.session_state[AT] = time.monotonic()
+        raise
+
+
+def _taken(models: Sequence[ModelSteps]) -> tuple[bool, str | None]:
+    """Return whether a step of these models is still being taken after a moment, and why the latest one failed."""
+    taking: tuple[Sequence[ModelSteps], Job[None]] | None = st.session_state.get(TAKING)
+    if taking is None:
+        return False, None
+    stepping, job = taking
+    if stepping == models and not job.done.wait(QUICK):
+        return True, None
+    del st.session_state[TAKING]
+    if stepping != models or job.error is None:
+        return False, None
+    st.session_state[LEFT] = 0
+    return False, job.error
 
 
 def _back(models: Sequence[ModelSteps]) -> None:
