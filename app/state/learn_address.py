@@ -10,7 +10,6 @@ from typing import Any
 
 from app.state.recipe import build_objective, changed_parameters
 from lab.glossary import FIELD_QUANTITIES
-from lab.objectives import Objective
 from lab.teaching import Plane, Statistics, format_pairs, parse_pairs
 
 Spec = dict[str, Any]
@@ -131,11 +130,6 @@ def read_state(params: Mapping[str, str]) -> tuple[LearnState, list[str]]:
     read("step", lambda text: _whole("step", text, 1, 99))
     given["projector"] = params.get("projector") == "1"
     return LearnState(**given), complaints
-
-
-def write_objective(objective: Objective) -> str:
-    """Return an objective's name, or its specification as JSON if parameters differ from the defaults."""
-    return _spec_text({"name": objective.name, **changed_parameters(objective)})
 
 
 def read_objective(text: str) -> Spec:

@@ -102,21 +102,21 @@ def _report(options: argparse.Namespace, store: PairStore) -> int:
     from lab.pairs import findings, write_findings
 
     pairs = store.all()
-    found: list[Finding] = []
+    reported: list[Finding] = []
     if options.check:
-        found += findings(pairs, open_pairs(options.held_out).all() if options.held_out else ())
+        reported += findings(pairs, open_pairs(options.held_out).all() if options.held_out else ())
     if options.suspects:
         from lab.evidence import flip_findings
 
-        found += flip_findings(_suspects(options, store))
+        reported += flip_findings(_suspects(options, store))
     if options.findings:
-        write_findings(options.findings, found)
+        write_findings(options.findings, reported)
     if options.json:
-        print(json.dumps([finding.as_row() for finding in found]))
+        print(json.dumps([finding.as_row() for finding in reported]))
         return 0
-    _print_findings(found, store.name, pairs, options.limit)
+    _print_findings(reported, store.name, pairs, options.limit)
     if options.findings:
-        print(f"{len(found)} findings written to {options.findings}")
+        print(f"{len(reported)} findings written to {options.findings}")
     return 0
 
 
@@ -133,17 +133,17 @@ def _suspects(options: argparse.Namespace, store: PairStore) -> pd.DataFrame:
         print(file=sys.stderr)
 
 
-def _print_findings(found: list[Finding], name: str, pairs: list[Pair], limit: int) -> None:
+def _print_findings(reported: list[Finding], name: str, pairs: list[Pair], limit: int) -> None:
     from lab.evidence.names import EVIDENCE
     from lab.pairs import CHECKS, length_bias
 
-    if not found:
+    if not reported:
         print(f"No problems were found in the {len(pairs)} pairs of {name}.")
     about = EVIDENCE | {check.name: (check.title, check.explanation) for check in CHECKS.values()}
-    for check, count in Counter(finding.check for finding in found).most_common():
+    for check, count in Counter(finding.check for finding in reported).most_common():
         title, explanation = about[check]
         print(f"{title}: {count}. {explanation}")
-        for finding in [finding for finding in found if finding.check == check][:limit]:
+        for finding in [finding for finding in reported if finding.check == check][:limit]:
             remedy = "" if finding.remedy == "none" else f" [{finding.remedy}]"
             print(f"  {finding.pair_id}  {finding.sentence}{remedy}")
         if count > limit:

@@ -95,7 +95,7 @@ def held_out_leaks(run: RunData | str | Path) -> list[Finding]:
 
 def run_findings(evidence: pd.DataFrame) -> list[Finding]:
     """Return findings "never_learned" and "forgotten" from the result of `evidence_of`; both are tags, for review."""
-    found = []
+    findings = []
     for row in map(_Row._make, evidence[list(_Row._fields)].itertuples(index=False)):
         if row.state == "never learned":
             sentence = (
@@ -109,5 +109,5 @@ def run_findings(evidence: pd.DataFrame) -> list[Finding]:
         else:
             continue
         tag = {"tag": name.replace("_", " ")}
-        found.append(Finding(row.pair_id, name, sentence, remedy="tag", confidence=NEVER_LEARNED_CONFIDENCE, proposal=tag))
-    return found
+        findings.append(Finding(row.pair_id, name, sentence, remedy="tag", confidence=NEVER_LEARNED_CONFIDENCE, proposal=tag))
+    return findings

@@ -117,12 +117,12 @@ def _visits(runs: FoldMargins) -> pd.DataFrame:
 
 def flip_findings(suspects: pd.DataFrame, least: float = LIKELY) -> list[Finding]:
     """Return findings "probably_flipped", with the remedy to swap, for pairs with at least a probability of `least`."""
-    found = []
+    findings = []
     likely = suspects[suspects["probability"] >= least]
     for id, probability, margin in zip(likely["pair_id"], likely["probability"].tolist(), likely["held_out_margin"].tolist()):
         sentence = (
             f"Models that were not trained on this pair prefer the rejected answer (margin {margin:.2f}); "
             f"the label is flipped with a probability of {probability:.0%}."
         )
-        found.append(Finding(id, "probably_flipped", sentence, remedy="swap", confidence=round(probability, 4)))
-    return found
+        findings.append(Finding(id, "probably_flipped", sentence, remedy="swap", confidence=round(probability, 4)))
+    return findings

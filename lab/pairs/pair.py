@@ -73,7 +73,7 @@ class Pair:
 
     @property
     def context(self) -> Prompt:
-        """What the model is given before an answer: the prompt, with the tools where there are some."""
+        """The prompt as the model is given it before an answer, with the tools where there are some."""
         return ToolConversation(self.prompt, self.tools) if self.tools and isinstance(self.prompt, list) else self.prompt
 
 

@@ -9,7 +9,7 @@ State = Literal["current", "edited", "dropped", "all"]
 """Not dropped; not dropped and different from the import; dropped; every pair."""
 
 SORTS = ("position", "recent", "prompt_words", "chosen_words", "rejected_words", "length_difference", "weight", "degree")
-"""What a pair set can be sorted by, beside the names of its numbers; `length_difference` is chosen minus rejected, in words."""
+"""Orders of a pair set, beside the names of its numbers; `length_difference` is chosen minus rejected, in words."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
 import subprocess
 import sys
 import threading
@@ -424,6 +426,45 @@ def test_requests_sent_with_a_stop_before_the_first_step_are_handled_on_resume(e
     assert (run.state, run.step, run.changes()) == ("stopped", 0, []), run.error
     monkeypatch.undo()
     assert_trained_with_beta(lab.train(run_dir=folder, resume=True, background=False, executor=executor), 0.7)
+
+
+REQUESTS = {
+    "pause": lambda run, pairs: run.pause(),
+    "resume": lambda run, pairs: run.resume(),
+    "stop": lambda run, pairs: run.stop(),
+    "beta": lambda run, pairs: run.set(beta=0.2),
+    "rate": lambda run, pairs: run.set(learning_rate=3e-4),
+    "refused": lambda run, pairs: run.send_settings({"beta": -1}),
+    "checkpoint": lambda run, pairs: run.checkpoint(),
+    "edits": lambda run, pairs: (pairs.edit(pairs.ids()[0], chosen="Another answer."), run.take_edits()),
+}
+TOGETHER = random.Random(0).sample(list(itertools.permutations(REQUESTS, 3)), 12)
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("kinds", TOGETHER, ids="+".join)
+def test_requests_of_any_kinds_together_are_all_handled(kinds, rows, model_folder, tmp_path):
+    pairs, folder, sent = lab.open_pairs(rows[:12]), tmp_path / "run", []
+
+    def send_together(step, scalars):
+        if step == 2 and not sent:
+            sent.extend(kinds if {"stop", "resume"} & {*kinds} else (*kinds, "resume"))
+            if "pause" in sent and not {"stop", "resume"} & {*sent[sent.index("pause") :]}:
+                sent.append("resume")
+            for kind in sent:
+                REQUESTS[kind](lab.open_run(folder), pairs)
+
+    run = train(
+        "dpo", pairs, model_folder("llama"), folder, on_step=send_together, steps=4, evaluate=False, probe_budget=0, save_every=0
+    )
+    assert run.state == ("stopped" if "stop" in kinds else "finished"), run.error
+    run = resumed(folder) if run.state == "stopped" else run
+    assert (run.state, run.step) == ("finished", 4)
+    assert run.settings.objective.beta == (0.2 if "beta" in kinds else 0.1)
+    assert (run.settings.learning_rate == 3e-4) == ("rate" in kinds)
+    assert run.pairs_version == (1 if "edits" in kinds else 0)
+    assert len(run.events("refused")) == ("refused" in kinds)
+    assert "checkpoint" not in kinds or "step-000002" in [path.name for path in run.checkpoints()]
 
 
 def test_requests_to_a_run_that_failed_are_dropped(rows, model_folder, tmp_path):

@@ -53,15 +53,15 @@ def findings(
         if name not in CHECKS:
             raise PairsError(f"There is no check {name!r}; choose from {', '.join(CHECKS)}.{did_you_mean(name, CHECKS)}")
     corpus = Corpus([PairTexts.of(pair) for pair in pairs], [PairTexts.of(pair) for pair in held_out])
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for number, name in enumerate(chosen):
         if progress is not None:
             progress(CHECKS[name].title, number / len(chosen))
-        found += CHECKS[name].run(corpus)
-    return found
+        findings += CHECKS[name].run(corpus)
+    return findings
 
 
-def write_findings(path: str | Path, found: Iterable[Finding]) -> Path:
+def write_findings(path: str | Path, findings: Iterable[Finding]) -> Path:
     """Write findings as JSON Lines (.jsonl) or CSV (.csv, safe to open in a spreadsheet).
 
     Raises:
@@ -70,7 +70,7 @@ def write_findings(path: str | Path, found: Iterable[Finding]) -> Path:
     path = Path(path).expanduser()
     if path.suffix.lower() not in (".jsonl", ".csv"):
         raise PairsError(f"Findings are written as .jsonl or .csv; {path.name or path} is neither.")
-    rows = [finding.as_row() for finding in found]
+    rows = [finding.as_row() for finding in findings]
     try:
         with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             if path.suffix.lower() == ".jsonl":

@@ -1,4 +1,4 @@
-"""What an import has read, refused, counted and left unread."""
+"""Report of an import: rows that were read, refused, counted and left unread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What checks and runs say about pairs, kept beside them, so that the database sorts and filters by it."""
+"""Findings and numbers of checks and runs about pairs, kept beside them, so that the database sorts and filters by them."""
 
 from __future__ import annotations
 

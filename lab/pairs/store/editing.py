@@ -78,7 +78,7 @@ class BulkChange:
 
 @dataclass(frozen=True)
 class Preview:
-    """What a bulk change would do.
+    """Effect that a bulk change would have.
 
     Attributes:
         count: Number of pairs that would change.

@@ -52,12 +52,12 @@ def _judge(numbers: tuple[int, ...], answer: Any) -> Verdict:
             )
     reasons = []
     for number in numbers:
-        found = clues_of_latest(number)
-        if found is None:
+        observed = clues_of_latest(number)
+        if observed is None:
             return Verdict(False, f"Run {number} has not finished; run the cells that start the ten runs and wait for them.")
         truth, named = FAULTS[number], BY_NAME[answer[number]]
         if named is not truth:
-            reason = named.contradiction(found) or f"The numbers do not exclude {named.name!r}, but something else was changed."
+            reason = named.contradiction(observed) or f"The numbers do not exclude {named.name!r}, but something else was changed."
             return Verdict(False, f"Run {number}: {reason}")
-        reasons.append(f"{number}, {truth.name}: {truth.evidence(found)}.")
+        reasons.append(f"{number}, {truth.name}: {truth.evidence(observed)}.")
     return Verdict(True, " ".join(reasons))

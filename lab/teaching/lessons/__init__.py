@@ -1,4 +1,4 @@
-"""What single lessons start from: faulty runs for lesson 07, chat models for lesson 10."""
+"""Starting points of single lessons: faulty runs for lesson 07, chat models for lesson 10."""
 
 from .chat_models import SMOLLM2_SHAPE, ModelSize, as_conversations, chat_model, model_size, smollm2
 from .clues import UNITS, clues
