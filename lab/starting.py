@@ -136,9 +136,9 @@ def _branch(
 ) -> Path:
     """Make the folder of a run that begins from another run's checkpoint."""
     manifest = parent.manifest
-    asked = {name: chosen[name] for name in ("split", "configuration") if name in chosen}
+    place = {name: chosen[name] for name in ("split", "configuration") if name in chosen}
     skip: OnError = "skip" if chosen.get("skip_bad_rows") else "refuse"
-    store = PairStore(manifest["pairs_store"]) if pairs is None else open_pairs(pairs, **asked, on_error=skip)
+    store = PairStore(manifest["pairs_store"]) if pairs is None else open_pairs(pairs, **place, on_error=skip)
     wanted = str(chosen.get("pairs_version", CURRENT))
     if pairs is not None:
         version, name = version_to_begin_with(store, wanted), store.name

@@ -198,11 +198,11 @@ def _sign(db: Connection, number: int, signature: Signature, of: int | None) -> 
 def _first_versions(db: Connection, positions: list[int]) -> dict[int, tuple[int, float, float | None]]:
     """Return (texts, weight, degree) of version 1 by position."""
     v = schema.versions
-    found: dict[int, tuple[int, float, float | None]] = {}
+    versions: dict[int, tuple[int, float, float | None]] = {}
     for chunk in chunks(positions):
         query = select(v.c.position, v.c.texts, v.c.weight, v.c.degree).where(v.c.version == 1, v.c.position.in_(chunk))
-        found.update({row[0]: (row[1], row[2], row[3]) for row in db.execute(query)})
-    return found
+        versions.update({row[0]: (row[1], row[2], row[3]) for row in db.execute(query)})
+    return versions
 
 
 def _store_texts(db: Connection, changes: list[Change], imported: dict[int, tuple[int, float, float | None]]) -> dict[int, int]:

@@ -51,15 +51,15 @@ class PairPages(PairReader):
                 positions = self._matching(db, query)
                 return pairs_at(db, positions[offset : offset + limit]), len(positions)
             part_counts = self._part_counts(db, query)
-            found: list[int] = []
+            numbers: list[int] = []
             for part, count in zip(selection.sorted_parts(db, query), part_counts):
-                wanted = min(limit - len(found), count - offset)
+                wanted = min(limit - len(numbers), count - offset)
                 if wanted > 0 and offset > count // 2:  # nearer to the end: read from there
-                    found += reversed(db.execute(part.rows_from_end(count - offset - wanted, wanted)).scalars().all())
+                    numbers += reversed(db.execute(part.rows_from_end(count - offset - wanted, wanted)).scalars().all())
                 elif wanted > 0:
-                    found += db.execute(part.rows(offset, wanted)).scalars()
+                    numbers += db.execute(part.rows(offset, wanted)).scalars()
                 offset = max(0, offset - count)
-            return pairs_at(db, found), sum(part_counts)
+            return pairs_at(db, numbers), sum(part_counts)
 
     def matching(self, query: PairQuery) -> list[str]:
         """Return the ids of all matching pairs, in the order of the query."""

@@ -55,7 +55,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs between two states of a set, each list in the order of the set.
+    """Differences between two states of a set, each list in the order of the set.
 
     Attributes:
         added: Pairs that the first state does not have yet.
@@ -81,7 +81,7 @@ class SourceConflict:
 
 @dataclass
 class UpdateReport:
-    """What taking pairs from another source did.
+    """Result of taking pairs from another source.
 
     Attributes:
         added: Ids of new pairs.
@@ -310,7 +310,7 @@ def _current_at(positions: Sequence[int]) -> Any:
 def _bases(db: Connection, items: Sequence[Stored], imports: bool) -> dict[int, Stored]:
     """Return version 1 of pairs, or (`imports`) the version of the latest import, by position."""
     numbers = {item.position: 1 for item in items}
-    found: dict[int, Stored] = {}
+    bases: dict[int, Stored] = {}
     for chunk in chunks(list(numbers)):
         if imports:
             imported = select(e.c.position, func.max(e.c.after)).join_from(e, schema.edits, schema.edits.c.number == e.c.edit)
@@ -320,19 +320,19 @@ def _bases(db: Connection, items: Sequence[Stored], imports: bool) -> dict[int, 
         for row in db.execute(pair_versions().where(p.c.position.in_(chunk), v.c.version.in_(wanted))):
             item = read_stored(row)
             if item.pair.version == numbers[item.position]:
-                found[item.position] = item
-    return found
+                bases[item.position] = item
+    return bases
 
 
 def _by_id(db: Connection, rows: Sequence[Pair]) -> list[Stored | None]:
     """Return the pair of this store with the id of each row."""
     ids = [escape(pair.id) for pair in rows]
-    found = {
+    present = {
         item.pair.id: item
         for row in db.execute(pair_versions().where(p.c.id.in_(ids), v.c.version == p.c.version))
         for item in (read_stored(row),)
     }
-    return [found.get(pair.id) for pair in rows]
+    return [present.get(pair.id) for pair in rows]
 
 
 def _by_key(db: Connection, key: str) -> Callable[[Connection, Sequence[Pair]], list[Stored | None]]:
@@ -348,10 +348,10 @@ def _by_key(db: Connection, key: str) -> Callable[[Connection, Sequence[Pair]], 
         if missing is not None:
             raise PairsError(f"The row {missing.id} of the source has no {key!r}; choose a column that every row has.")
         positions = [places.get(encode(pair.meta[key])) for pair in rows]
-        found = {
+        present = {
             row[len(PAIR_COLUMNS)]: read_stored(row) for row in db.execute(_current_at([at for at in positions if at is not None]))
         }
-        return [None if at is None else found[at] for at in positions]
+        return [None if at is None else present[at] for at in positions]
 
     return match
 
