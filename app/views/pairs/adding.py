@@ -16,7 +16,6 @@ from app.widgets.difference import answers_html
 from app.widgets.pair_view import displayable
 from lab.errors import LabError
 from lab.pairs import Pair, PairStore, pair_of
-from lab.run.handle import Run
 
 DRAFT = "pairs.answers"
 """In the session: (prompt, two answers of the model) that wait for a choice."""
@@ -57,11 +56,11 @@ def _add(store: PairStore, prompt: str, chosen: str, rejected: str) -> Pair | No
 
 
 def _answers(store: PairStore) -> None:
-    runs = lab.runs()
+    runs = {run.dir.name: run for run in lab.runs()}
     if not runs:
         st.info("There is no run yet, so no model can answer. Start one on New run.")
         return
-    run: Run = st.selectbox("Run", runs, key="answers.run", format_func=label)
+    run = runs[st.selectbox("Run", list(runs), key="answers.run", format_func=lambda name: label(runs[name]))]
     step = examining.choose(run, None, "answers")
     if step is None:
         return

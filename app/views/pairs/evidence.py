@@ -34,13 +34,13 @@ def show_evidence(store: PairStore) -> None:
 
 
 def _terms(store: PairStore) -> None:
-    runs = [run for run in lab.runs() if str(run.manifest["pairs_store"]) == str(store.path)]
+    runs = {run.dir.name: run for run in lab.runs() if str(run.manifest["pairs_store"]) == str(store.path)}
     if not runs:
         st.info(
             "No run has trained on this set yet. Start one on New run; its margins, losses and weights can then sort this list."
         )
         return
-    run = st.selectbox("Run", runs, key="evidence.run", format_func=label)
+    run = runs[st.selectbox("Run", list(runs), key="evidence.run", format_func=lambda name: label(runs[name]))]
     known = evidence.terms_of(run)
     terms = st.multiselect(
         "Terms", known, known[:4], key=f"evidence.terms.{run.dir.name}", format_func=lambda name: entry(name).title
