@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
+import pandas as pd
+
+import lab
 from app.state.jobs import Job, Jobs
-from lab.pairs import PairStore, findings
+from lab.evidence import EVIDENCE, evidence_of, flip_findings, run_findings
+from lab.pairs import CHECKS, PairStore, findings
 from lab.progress import StageProgress
-from lab.run.handle import Run
 from lab.store.terms import MARGIN, with_margin
+
+if TYPE_CHECKING:
+    from lab.run.handle import Run
 
 FIRST_TERMS = (
     MARGIN,
@@ -22,9 +30,14 @@ FIRST_TERMS = (
 )
 """Terms that are offered first."""
 NOT_TERMS = ("pair", "step", "version")
+TRAJECTORY = ("confidence", "variability", "correctness", "aum", "forgotten")
+"""Numbers from a pair's margins over training."""
+FLIPPED = "flipped labels"
+"""Names the numbers of the search for flipped labels, as a run's name names its terms."""
+SEARCHED = ("probability", "held_out_margin", "confidence", "variability", "correctness", "aum")
 
-CHECKS: Jobs[str, int] = Jobs()
-"""Running checks by the path of the pair set."""
+JOBS: Jobs[tuple[str, str], str] = Jobs()
+"""Running work by pair set and kind; its result is a sentence."""
 
 
 def terms_of(run: Run) -> list[str]:
@@ -33,35 +46,76 @@ def terms_of(run: Run) -> list[str]:
     return [*(name for name in FIRST_TERMS if name in columns), *(name for name in columns if name not in FIRST_TERMS)]
 
 
-def number_name(run: Run, term: str) -> str:
-    """Return the name under which a term of a run is kept with the pairs."""
-    return f"{run.dir.name}/{term}"
+def number_name(source: str, term: str) -> str:
+    """Return the name under which a number from a run, or from a search, is kept with the pairs."""
+    return f"{source}/{term}"
 
 
-def load_terms(store: PairStore, run: Run, terms: list[str]) -> int:
-    """Keep the latest values of some terms of a run with the pairs; return how many pairs have one."""
-    frame = with_margin(run.pairs())
-    for term in terms:
-        values = {
-            str(pair): float(value) for pair, value in zip(frame["pair"], frame[term]) if value is not None and math.isfinite(value)
-        }
-        store.put_numbers(number_name(run, term), values)
+def load_terms(store: PairStore, run: Run, terms: Iterable[str]) -> int:
+    """Keep the latest values of some terms of a run with the pairs; return how many pairs the run has seen."""
+    frame = with_margin(run.pairs()).rename(columns={"pair": "pair_id"})
+    _keep(store, run.dir.name, frame, terms)
     return len(frame)
 
 
-def check_job(store: PairStore) -> Job[int]:
+def load_trajectories(store: PairStore, run: Run) -> str:
+    """Keep what a run shows about learned and forgotten pairs with the pairs; return the result as a sentence."""
+    frame = evidence_of(run)
+    frame = frame[frame["pair_id"].isin(store.ids())]
+    _keep(store, run.dir.name, frame, TRAJECTORY)
+    results = run_findings(frame)
+    store.put_findings(results, checks=[name for name in EVIDENCE if name != "probably_flipped"])
+    return f"{len(results):,} pairs were never learned or forgotten, of {len(frame):,} that the run has seen."
+
+
+def _keep(store: PairStore, source: str, frame: pd.DataFrame, names: Iterable[str]) -> None:
+    for name in names:
+        values = {
+            str(pair): float(value)
+            for pair, value in zip(frame["pair_id"], frame[name])
+            if value is not None and math.isfinite(value) and pair in store
+        }
+        store.put_numbers(number_name(source, name), values)
+
+
+def start_checks(store: PairStore) -> None:
     """Start the checks of a set in the background, unless they are running."""
-    key = str(store.path)
-    if key not in CHECKS:
-        CHECKS[key] = Job(lambda progress: _check(store, progress))
-    return CHECKS[key]
+    _start(store, "checks", lambda progress: _check(store, progress))
 
 
-def _check(store: PairStore, progress: StageProgress) -> int:
-    progress("reading the pairs", 0.05)
+def start_search(store: PairStore, model: str, folds: int, repeats: int) -> None:
+    """Start the search for flipped labels in the background, unless it is running."""
+    _start(store, FLIPPED, lambda progress: _search(store, model, folds, repeats, progress))
+
+
+def _start(store: PairStore, kind: str, work: Callable[[StageProgress], str]) -> None:
+    key = (str(store.location), kind)
+    if key not in JOBS:
+        JOBS[key] = Job(work)
+
+
+def _check(store: PairStore, progress: StageProgress) -> str:
     pairs = store.all()
-    progress(f"checking {len(pairs):,} pairs", 0.2)
-    results = findings(pairs)
-    progress("storing the findings", 0.9)
-    store.put_findings(results)
-    return len(results)
+    results = findings(pairs, progress=progress)
+    store.put_findings(results, checks=CHECKS)
+    return f"{len(results):,} findings in {len(pairs):,} pairs."
+
+
+def _search(store: PairStore, model: str, folds: int, repeats: int, progress: StageProgress) -> str:
+    table = lab.suspects(store, model, folds=folds, repeats=repeats, progress=progress)
+    _keep(store, FLIPPED, table, SEARCHED)
+    results = flip_findings(table)
+    store.put_findings(results, checks=["probably_flipped"])
+    return f"{len(results):,} labels are probably flipped; the estimated share of wrong labels is {table.attrs['noise']:.0%}."
+
+
+def map_frame(store: PairStore) -> pd.DataFrame:
+    """Return the numbers of the search for flipped labels, one row per pair, as `lab.plots.pair_set.cartography` takes them."""
+    numbers = store.numbers(store.ids())
+    rows = [
+        {"pair_id": id, **{name: values.get(number_name(FLIPPED, name)) for name in ("probability", "confidence", "variability")}}
+        for id, values in numbers.items()
+    ]
+    return pd.DataFrame(rows, columns=["pair_id", "probability", "confidence", "variability"]).astype(
+        dict.fromkeys(("probability", "confidence", "variability"), float)
+    )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from app.state.jobs import Job
 from lab import home
@@ -85,9 +85,7 @@ def label(key: str) -> str:
     return f"{name} ({stem[len(name) + 1 :][:4]})" if name != stem else name
 
 
-def exported(store: PairStore) -> bytes:
-    """Return the pairs with their edits as JSON Lines."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "pairs.jsonl"
-        store.export(path)
-        return path.read_bytes()
+def new_file(name: str) -> Path:
+    """Return a file that does not exist yet for a new set of this name."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "pairs"
+    return home.home() / "pairs" / f"{stem}-{uuid4().hex[:12]}.sqlite"

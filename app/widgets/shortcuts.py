@@ -44,7 +44,7 @@ export default function ({data, parentElement}) {
   parentElement.focused = data.turn;
   const last = Date.now() + 2000;  // the field may be drawn after this script
   const focus = () => {
-    const field = document.querySelector(`.st-key-${CSS.escape(data.key)} :is(textarea, input)`);
+    const field = document.querySelector(`.st-key-${data.key.replace(/[^\\w-]/g, "-")} :is(textarea, input)`);
     if (field) { field.focus(); field.setSelectionRange?.(field.value.length, field.value.length); }
     else if (Date.now() < last) setTimeout(focus, 30);
   };

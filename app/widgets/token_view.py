@@ -11,7 +11,7 @@ import streamlit as st
 from app.widgets.difference import answers_html
 from app.widgets.figure import dark
 from app.widgets.heat import answer_html, legend_html, plain_html
-from app.widgets.pair_view import displayable
+from app.widgets.pairs.pair_view import displayable
 from lab.objectives import Objective
 from lab.plots import KINDS, Paint, paint, paintable
 from lab.plots.landscapes.computed import draws_tokens

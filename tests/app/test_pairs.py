@@ -21,8 +21,8 @@ from app.state import pair_sets
 from app.text.numbers_of_pairs import number_heading, number_label
 from app.text.plain import plain
 from app.views.pairs.exporting import exported
-from app.widgets import pair_view
 from app.widgets.difference import STYLE, answers_html
+from app.widgets.pairs import pair_view
 from lab import home
 from lab.pairs import PairStore, open_pairs
 from lab.pairs.checks import Finding

@@ -18,7 +18,7 @@ from app.state.access import WHY, Tokens, WatchOnlyError
 from app.state.jobs import Job
 from app.views.inspect import what_if
 from app.views.live import change_and_branch, controls, findings
-from app.widgets import pair_view
+from app.widgets.pairs import pair_view
 from lab import home
 from lab.pairs import PairStore, open_pairs
 from lab.run.handle import Run

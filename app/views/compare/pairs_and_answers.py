@@ -19,7 +19,7 @@ from app.views.compare.curves import file_name
 from app.widgets import save_dialog
 from app.widgets.difference import answers_html
 from app.widgets.figure import Event, dark
-from app.widgets.pair_view import displayable
+from app.widgets.pairs.pair_view import displayable
 from lab.comparison import Comparison
 from lab.comparison.answers import prompts, side_by_side
 from lab.comparison.pairwise import Batches

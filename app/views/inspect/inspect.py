@@ -25,7 +25,7 @@ from app.views.inspect import degrees, following, pair_list, virtual, what_if
 from app.views.inspect.pair_list import open_pair
 from app.widgets import examining, save_dialog, shortcuts, token_view
 from app.widgets.figure import dark
-from app.widgets.pair_view import displayable, judgements, label_agreement
+from app.widgets.pairs.pair_view import displayable, judgements, label_agreement
 from lab.errors import LabError
 from lab.objectives import Objective
 from lab.pairs import Pair, PairsError, PairStore, answer_text, prompt_text

@@ -15,7 +15,7 @@ import streamlit as st
 
 from app.state.address import put
 from app.state.current_run import opened_pair, remember_pair
-from app.widgets.pair_view import displayable
+from app.widgets.pairs.pair_view import displayable
 from lab.pairs import PairsError, PairStore, prompt_text
 from lab.plots import entry
 from lab.run.handle import Run

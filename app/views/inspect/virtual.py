@@ -16,7 +16,7 @@ from app.text.run_text import meaning
 from app.views.inspect.pair_list import open_pair
 from app.widgets import examining, save_dialog
 from app.widgets.figure import dark
-from app.widgets.pair_view import displayable
+from app.widgets.pairs.pair_view import displayable
 from lab.pairs import Pair, PairsError, PairStore, prompt_text
 from lab.plots import virtual_step as picture
 from lab.progress import StageProgress

@@ -1,10 +1,13 @@
-"""Add pairs: written by hand, or from two answers of a run's model."""
+"""Add pairs: written by hand, from two answers of a run's model, from another set; and split the list off as a set of its own."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import streamlit as st
 
 import lab
+from app.state import pair_sets
 from app.state.access import WHY, may_edit
 from app.state.address import put
 from app.state.author import author
@@ -13,15 +16,16 @@ from app.text.plain import plain
 from app.views.pairs.acting import act
 from app.widgets import examining
 from app.widgets.difference import answers_html
-from app.widgets.pair_view import displayable
+from app.widgets.pairs.pair_view import displayable
 from lab.errors import LabError
 from lab.pairs import Pair, PairStore, pair_of
+from lab.pairs.query import PairQuery
 
 DRAFT = "pairs.answers"
 """In the session: (prompt, two answers of the model) that wait for a choice."""
 
 
-def show_adding(store: PairStore) -> None:
+def show_adding(store: PairStore, query: PairQuery, total: int) -> None:
     """Draw the ways to get more pairs."""
     if not may_edit():
         st.info(WHY)
@@ -30,6 +34,9 @@ def show_adding(store: PairStore) -> None:
     with one:
         st.subheader("Write a pair")
         _write(store)
+        st.subheader("Other sets")
+        _merge(store)
+        _split(store, query, total)
     with two:
         st.subheader("Let the model answer twice, and choose")
         _answers(store)
@@ -53,6 +60,32 @@ def _add(store: PairStore, prompt: str, chosen: str, rejected: str) -> Pair | No
         put(pair=added.id, view=None)
         st.rerun()
     return added
+
+
+def _merge(store: PairStore) -> None:
+    others = {name: path for name, path in pair_sets.stored_sets().items() if path != store.path}
+    name = st.selectbox(
+        "Add all pairs of", list(others), index=None, key="merge.set", format_func=pair_sets.label, placeholder="another set"
+    )
+    if name is None:
+        return
+    report = act(lambda: store.merge(PairStore(others[name]), author=author())) if st.button("Add them") else None
+    if report is not None:
+        st.success(
+            f"{len(report.added):,} pairs added, {len(report.updated):,} updated, {report.unchanged:,} unchanged, "
+            f"{len(report.conflicts):,} differ in both sets: those of this set stay."
+        )
+
+
+def _split(store: PairStore, query: PairQuery, total: int) -> None:
+    name = st.text_input(
+        f"Save the {total:,} pairs of the list as a set of its own", key="split.name", placeholder="name of the new set"
+    )
+    if st.button("Save as a set", disabled=not name or not total):
+        new = act(lambda: store.split(query, pair_sets.new_file(name), name=name))
+        if new is not None:
+            put(pairs=Path(new.path).name, pair=None, view=None, sheet=None)
+            st.rerun()
 
 
 def _answers(store: PairStore) -> None:

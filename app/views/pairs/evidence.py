@@ -1,6 +1,8 @@
-"""Evidence: take terms of a run to the list, run the checks, and open pairs of which the model disagrees with the label."""
+"""Evidence: take terms of a run to the list, run the checks, look for flipped labels, and open what they find."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import streamlit as st
 
@@ -10,11 +12,15 @@ from app.state.access import WHY, may_edit
 from app.state.address import put
 from app.state.current_run import label
 from app.state.jobs import show_progress
+from app.text.findings import check_explanation, check_title
 from app.text.plain import plain
-from app.views.pairs.acting import act
+from app.views.pairs.acting import DONE, act
 from app.views.pairs.filters import filter_finding, set_range, sort_by
+from app.widgets import figure
+from lab.evidence import EVIDENCE
 from lab.pairs import PairStore
 from lab.plots import entry
+from lab.plots.pair_set import cartography
 from lab.run.handle import Run
 from lab.store.terms import MARGIN
 
@@ -24,38 +30,109 @@ def show_evidence(store: PairStore) -> None:
     if not may_edit():
         st.info(WHY)
         return
-    one, two = st.columns(2, gap="large")
+    runs = {run.dir.name: run for run in lab.runs() if str(run.manifest["pairs_store"]) == str(store.location)}
+    one, two, three = st.columns(3, gap="large")
     with one:
-        st.subheader("Terms of a run")
-        _terms(store)
-    with two:
-        st.subheader("Checks")
+        st.subheader("Checks", anchor=False)
         _checks(store)
+    with two:
+        st.subheader("Flipped labels", anchor=False)
+        _search(store, runs)
+    with three:
+        st.subheader("A run's view", anchor=False)
+        _terms(store, runs)
+    if evidence.number_name(evidence.FLIPPED, "confidence") in store.number_names():
+        _map(store)
 
 
-def _terms(store: PairStore) -> None:
-    runs = {run.dir.name: run for run in lab.runs() if str(run.manifest["pairs_store"]) == str(store.path)}
-    if not runs:
-        st.info(
-            "No run has trained on this set yet. Start one on New run; its margins, losses and weights can then sort this list."
+def _counts(counts: Mapping[str, int]) -> None:
+    """Draw one button per kind of finding, which lists its pairs."""
+    for name, count in counts.items():
+        st.button(
+            plain(f"{check_title(name)}: {count:,}"),
+            key=f"check.{name}",
+            on_click=_list_finding,
+            args=(name,),
+            help=check_explanation(name),
         )
+
+
+def _list_finding(name: str) -> None:
+    filter_finding(name)
+    put(view=None)
+
+
+def _running(store: PairStore, kind: str) -> bool:
+    """Draw the progress of work in the background, or its end; return whether it is running."""
+    key = (str(store.location), kind)
+    job = evidence.JOBS.get(key)
+    if job is None:
+        return False
+    if not job.done.wait(0.2):
+        show_progress(job)
+        return True
+    evidence.JOBS.forget(key, job)
+    if job.error:
+        st.error(plain(job.error))
+    else:
+        st.success(plain(job.result))
+    return False
+
+
+def _checks(store: PairStore) -> None:
+    st.caption("Duplicates, contradictions, leaks, truncated answers, refusals and more, from the texts alone.")
+    running = _running(store, "checks")
+    counts = {name: count for name, count in store.finding_counts().items() if name not in EVIDENCE}
+    st.button(
+        "Run the checks again" if counts else "Run the checks",
+        icon=":material/rule:",
+        type="secondary" if counts else "primary",
+        disabled=running,
+        on_click=evidence.start_checks,
+        args=(store,),
+    )
+    _counts(counts)
+
+
+def _search(store: PairStore, runs: Mapping[str, Run]) -> None:
+    st.caption(
+        "Short runs, each without a part of the pairs, judge the labels that they have not seen. The 3,000 pairs of the embedded "
+        "world take about two minutes on two cores."
+    )
+    running = _running(store, evidence.FLIPPED)
+    models = list(dict.fromkeys(["world", *(str(run.manifest["config"]["model"]) for run in runs.values())]))
+    model = st.selectbox("Model", models, key="search.model", help="The model that the short runs begin with.") or "world"
+    left, right = st.columns(2)
+    folds = int(left.number_input("Parts", 2, 10, 3, key="search.folds", help="Runs per repeat; each leaves one part out."))
+    repeats = int(right.number_input("Repeats", 1, 10, 1, key="search.repeats", help="More repeats find more, and take longer."))
+    st.button(
+        "Look for flipped labels",
+        icon=":material/troubleshoot:",
+        disabled=running,
+        on_click=evidence.start_search,
+        args=(store, model, folds, repeats),
+    )
+    _counts({name: count for name, count in store.finding_counts().items() if name == "probably_flipped"})
+
+
+def _terms(store: PairStore, runs: Mapping[str, Run]) -> None:
+    if not runs:
+        st.info("No run has trained on this set yet. Start one on New run; its margins and losses can then sort this list.")
         return
     run = runs[st.selectbox("Run", list(runs), key="evidence.run", format_func=lambda name: label(runs[name]))]
     known = evidence.terms_of(run)
     terms = st.multiselect(
-        "Terms", known, known[:4], key=f"evidence.terms.{run.dir.name}", format_func=lambda name: entry(name).title
+        "Terms", known, known[:2], key=f"evidence.terms.{run.dir.name}", format_func=lambda name: entry(name).title
     )
-    left, right = st.columns(2)
-    left.button(
+    st.button(
         "Take to the list",
         icon=":material/table_view:",
-        type="primary",
         disabled=not terms,
         on_click=act,
         args=(lambda: evidence.load_terms(store, run, terms), "The list can now be sorted and filtered by these terms."),
         help="The values of each pair when it was last in a batch. Press again to renew them while the run trains.",
     )
-    right.button(
+    st.button(
         "Model disagrees",
         icon=":material/thumbs_up_down:",
         disabled=MARGIN not in known,
@@ -63,6 +140,15 @@ def _terms(store: PairStore) -> None:
         args=(store, run),
         help="List the pairs whose rejected answer has the higher reward, the clearest first.",
     )
+    st.button(
+        "Never learned and forgotten",
+        icon=":material/history:",
+        disabled=MARGIN not in known,
+        on_click=_trajectories,
+        args=(store, run),
+        help="Find pairs that the run never came to prefer, or preferred and lost again; it has to see pairs more than once.",
+    )
+    _counts({name: count for name, count in store.finding_counts().items() if name in EVIDENCE and name != "probably_flipped"})
     kept = [name for name in store.number_names() if name.startswith(f"{run.dir.name}/")]
     if kept:
         st.caption(plain(f"In the list: {', '.join(entry(name.partition('/')[2]).title for name in kept)}."))
@@ -77,44 +163,34 @@ def _forget(store: PairStore, names: list[str]) -> None:
 def _disagrees(store: PairStore, run: Run) -> None:
     if act(lambda: evidence.load_terms(store, run, [MARGIN])) is None:
         return
-    name = evidence.number_name(run, MARGIN)
+    name = evidence.number_name(run.dir.name, MARGIN)
     set_range(name, None, 0.0)
     sort_by(name, descending=False)
     put(view=None)
 
 
-def _checks(store: PairStore) -> None:
-    counts = store.finding_counts()
-    key = str(store.path)
-    job = evidence.CHECKS.get(key)
-    if job is not None and not job.done.wait(0.2):
-        show_progress(job)
-    elif job is not None:
-        evidence.CHECKS.forget(key, job)
-        st.error(plain(job.error)) if job.error else st.success(f"{job.result:,} findings.")
-    st.button(
-        "Run the checks" if not counts else "Run the checks again",
-        icon=":material/rule:",
-        type="secondary" if counts else "primary",
-        disabled=job is not None and not job.done.is_set(),
-        on_click=_check,
-        args=(store,),
-        help="Duplicates, contradictions, leaks, truncated answers and more; findings are kept with the pairs.",
-    )
-    for name, count in counts.items():
-        st.button(
-            plain(f"{name.replace('_', ' ')}: {count:,}"),
-            key=f"check.{name}",
-            on_click=_list_finding,
-            args=(name,),
-            help="List these pairs.",
-        )
+def _trajectories(store: PairStore, run: Run) -> None:
+    if (sentence := act(lambda: evidence.load_trajectories(store, run))) is not None:
+        st.session_state[DONE] = sentence
 
 
-def _check(store: PairStore) -> None:
-    evidence.check_job(store)
+def _map(store: PairStore) -> None:
+    """Draw the map of the pairs; a brushed box lists its pairs."""
+    drawn = cartography(evidence.map_frame(store), dark=figure.dark())
+    figure.show(drawn, key="pairs.map", name="pairs-map", on_click=_open, on_brush=_brushed)
+    st.caption("Drag over the map to list those pairs; click a point to open its pair.")
 
 
-def _list_finding(name: str) -> None:
-    filter_finding(name)
+def _open(event: figure.Event) -> None:
+    custom = event["custom"]
+    if custom:
+        put(pair=str(custom if isinstance(custom, str) else custom[0]), view=None)
+
+
+def _brushed(event: figure.Event) -> None:
+    if event["x"] is None or event["y"] is None:
+        return
+    set_range(evidence.number_name(evidence.FLIPPED, "variability"), *event["x"])
+    set_range(evidence.number_name(evidence.FLIPPED, "confidence"), *event["y"])
+    sort_by(evidence.number_name(evidence.FLIPPED, "probability"), descending=True)
     put(view=None)

@@ -21,8 +21,9 @@ FORMATS = {
 def export_popover(store: PairStore, query: PairQuery, total: int) -> None:
     """Draw the button that opens the choice of pairs and format."""
     with st.popover("Export", icon=":material/download:"):
+        versions = {f"Version {snapshot.version}: {snapshot.name}": snapshot.version for snapshot in store.snapshots()}
         listed, whole = f"The list: {total:,} pairs", f"The whole set: {len(store):,} pairs"
-        what = st.radio("What", [listed, whole, "As imported"], key="export.what")
+        what = st.radio("What", [listed, whole, *versions, "As imported"], key="export.what")
         kind = (
             st.segmented_control("Format", list(FORMATS), default="JSON Lines", required=True, key="export.format") or "JSON Lines"
         )
@@ -31,7 +32,7 @@ def export_popover(store: PairStore, query: PairQuery, total: int) -> None:
         def chosen() -> Iterable[Pair]:
             if what == listed:
                 return store.page(query, 0, total)[0]
-            return store.all(None if what == whole else 0)
+            return store.all(None if what == whole else 0 if what == "As imported" else versions[what])
 
         st.download_button(
             "Download",

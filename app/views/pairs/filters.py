@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote
 import streamlit as st
 
 from app.state.address import put
+from app.text.findings import check_title
 from app.text.numbers_of_pairs import number_label, number_text
 from app.text.plain import plain
 from lab.pairs import PairStore
@@ -139,7 +140,7 @@ def _finding_label(name: str | None, counts: Mapping[str, int]) -> str:
         return "no filter"
     if name == ANY_FINDING:
         return "any finding"
-    return f"{name.replace('_', ' ')} ({counts[name]:,})"
+    return f"{check_title(name)} ({counts[name]:,})"
 
 
 def ranges() -> list[NumberRange]:

@@ -26,7 +26,7 @@ def show_histograms(store: PairStore, query: PairQuery) -> None:
     chosen = st.multiselect(
         "Histograms of",
         names,
-        addressed or [name for name in FIRST if name in names],
+        addressed or list(dict.fromkeys([*FIRST, *(limits.name for limits in query.numbers)])),
         key="pairs.histograms",
         format_func=number_label,
         on_change=lambda: put_drawn(st.session_state["pairs.histograms"]),

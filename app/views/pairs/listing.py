@@ -12,7 +12,7 @@ from app.state.current_run import remember_pair
 from app.text.excerpt import excerpt, one_line
 from app.text.numbers_of_pairs import number_heading, number_label, number_text
 from app.views.pairs.filters import sort_by, sorted_by
-from app.widgets.pair_rows import Cell, Column, Row, show_rows
+from app.widgets.pairs.pair_rows import Cell, Column, Row, show_rows
 from lab.pairs import Pair, PairStore, answer_text, prompt_text
 from lab.pairs.query import PairQuery
 

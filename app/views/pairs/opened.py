@@ -13,7 +13,7 @@ from app.state.author import author
 from app.text.plain import plain
 from app.views.pairs.acting import act
 from app.views.pairs.listing import Listed, open_pair
-from app.widgets.pair_view import show
+from app.widgets.pairs.pair_view import show
 from lab.pairs import Pair, PairsError, PairStore, apply_remedy
 
 DEGREES = {"none": None, "slight": 1 / 3, "clear": 2 / 3, "strong": 1.0}

@@ -58,7 +58,7 @@ def page() -> None:
     with head:
         view = _view()
     show_messages()
-    query = filters.query_bar(store) if view in ("list", "review") else PairQuery()
+    query = filters.query_bar(store) if view in ("list", "review", "add") else PairQuery()
     total = store.count(query)
     with head:
         _set_actions(store, query, total)
@@ -72,7 +72,7 @@ def page() -> None:
     elif view == "changes":
         changes.show_changes(store)
     else:
-        adding.show_adding(store)
+        adding.show_adding(store, query, total)
 
 
 def _list(store: PairStore, query: PairQuery) -> None:

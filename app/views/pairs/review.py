@@ -17,7 +17,7 @@ from app.views.pairs.filters import REVIEWED
 from app.views.pairs.opened import DEGREES, REMEDIES, show_findings
 from app.views.pairs.review_queue import Review
 from app.widgets import shortcuts
-from app.widgets.pair_view import compare, edit_form
+from app.widgets.pairs.pair_view import compare, edit_form
 from lab.pairs import Pair, PairsError, PairStore, apply_remedy
 from lab.pairs.query import PairQuery
 
@@ -42,6 +42,7 @@ def show_review(store: PairStore, query: PairQuery) -> None:
     shortcuts.bind(keys, key="review-keys")
     _buttons(keys)
     _fields(store, review, pair)
+    st.caption(f"Pair {plain(pair.id)}, version {pair.version}{', dropped' if pair.dropped else ''}")
     show_findings(store, pair, key=None)
     compare(store, pair)
 

@@ -10,12 +10,16 @@ from typing import Any
 import streamlit as st
 
 from app.state.access import may_edit, require_edit
+from app.state.author import author
 from app.text.plain import plain
 from app.widgets.difference import answers_html
+from app.widgets.pairs.turn_editor import edit_turns
 from lab.pairs import Answer, Edit, Pair, PairStore, Prompt, answer_text, prompt_text
 from lab.world import BEST, is_world, score
 
 PARTS = ("prompt", "chosen", "rejected")
+TABS = ("Compare", "Edit", "Turns and tools", "History")
+
 VERSIONS = 20
 """Versions that the history shows."""
 
@@ -24,11 +28,14 @@ Guard = Callable[[Callable[[], Any]], Any]
 
 def show(store: PairStore, pair: Pair, act: Guard) -> None:
     """Draw the opened pair. act: makes a change of the store and shows a refusal on the page."""
-    compared, edited, versions = st.tabs(["Compare", "Edit", "History"])
+    compared, edited, turns, versions = st.tabs(TABS, key="pair.tabs", on_change="rerun")
     with compared:
         compare(store, pair)
     with edited:
         edit_form(store, pair, act)
+    if turns.open:  # three tables, which are only drawn when they are looked at
+        with turns:
+            edit_turns(store, pair, act)
     with versions:
         _history(store, pair)
 
@@ -86,7 +93,13 @@ def edit_form(store: PairStore, pair: Pair, act: Guard) -> None:
     texts = texts_of(pair)
     draft: dict[str, str] = st.session_state.get(f"draft.{pair.id}", {})
     if draft:
-        st.warning("Unsaved text; the pair was changed elsewhere. Saving overwrites the present version.")
+        st.warning("Your text below is not saved: the pair was changed elsewhere. Saving puts it in place of the present version.")
+        for side in ("chosen", "rejected"):
+            theirs, mine = answer_text(getattr(pair, side)), draft.get(side)
+            if mine is not None and mine != displayable(theirs):
+                for column, title, html in zip(st.columns(2), ("Now", "Yours"), answers_html(displayable(theirs), mine)):
+                    column.caption(f"{title}, {side} answer")
+                    column.html(html)
     with st.form(f"edit.{pair.id}.{pair.version}"):
         keys = {name: f"edit.{name}.{pair.id}.{pair.version}" for name in texts}
         for name in (name for name in texts if name.startswith("prompt")):
@@ -135,7 +148,7 @@ def _save(store: PairStore, pair: Pair, texts: dict[str, str], keys: dict[str, s
     typed = {name: st.session_state[key] for name, key in keys.items()}
     changes = changes_of(pair, texts, typed)
     st.session_state[f"draft.{pair.id}"] = typed
-    saved = act(lambda: store.edit(pair.id, **changes, expected_version=pair.version))
+    saved = act(lambda: store.edit(pair.id, **changes, expected_version=pair.version, author=author()))
     # While the version is unchanged, the widgets keep what was typed.
     if saved is not None or store.get(pair.id).version == pair.version:
         del st.session_state[f"draft.{pair.id}"]

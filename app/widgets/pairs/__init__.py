@@ -1,0 +1,1 @@
+"""Widgets that show and edit preference pairs."""
