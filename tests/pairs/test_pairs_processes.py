@@ -38,6 +38,35 @@ PairStore.create(sys.argv[1], endless(), name="", source="")
 """
 
 
+WORKER = """
+import os, random, sys
+from lab.pairs import PairConflict, PairsError, PairStore
+location, author, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+store, rng = PairStore(location), random.Random(author)
+ids = store.ids()[:8]
+for k in range(count):
+    pair = store.get(rng.choice(ids))
+    kind = rng.random()
+    if kind < 0.1:
+        try:
+            entry = store.undo(author=author)
+        except PairsError:
+            continue  # somebody else has changed that pair since
+        if entry is not None:
+            print("undo", entry.pair_id, entry.after, entry.number, flush=True)
+    elif kind < 0.2:
+        made = store.swap(pair.id, author=author)
+        print("swap", pair.id, made.version, -1, flush=True)
+    else:
+        try:
+            made = store.edit(pair.id, chosen=f"{author} {k}", author=author, expected_version=pair.version)
+        except PairConflict as conflict:
+            assert conflict.mine.chosen == f"{author} {k}" and conflict.theirs.version > pair.version
+            made = store.edit(pair.id, rejected=f"{author} {k}", author=author)
+        print("edit", pair.id, made.version, k, flush=True)
+"""
+
+
 def start(code, *arguments):
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -93,3 +122,43 @@ def test_killed_editor_leaves_the_store_whole(store, after):
     with sqlite3.connect(store.path) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert db.execute("SELECT count(*) FROM versions").fetchone()[0] == len(ROWS) + len(again.log())
+
+
+@pytest.mark.parametrize(
+    ("workers", "edits"),
+    [
+        pytest.param(3, 40, marks=pytest.mark.extended, id="small"),
+        pytest.param(8, 1000, marks=pytest.mark.slow, id="full"),
+    ],
+)
+def test_processes_that_edit_at_random_and_are_killed_lose_nothing_acknowledged(new_store, location, workers, edits):
+    store = new_store(pairs_from_rows(ROWS))
+    running = {f"p{number}": start(WORKER, location, f"p{number}", edits) for number in range(workers)}
+    output = {name: [] for name in running}
+    killed = list(running)[: workers // 2]
+    for place, name in enumerate(killed):
+        output[name] = [running[name].stdout.readline() for _ in range(edits // (5 + place))]
+        running[name].send_signal(signal.SIGKILL)
+    for name, worker in running.items():
+        output[name] += worker.communicate(timeout=1800)[0].splitlines()
+        assert worker.returncode == (-signal.SIGKILL if name in killed else 0)
+    log = store.log()
+    assert [entry.number for entry in log] == list(range(1, len(log) + 1))
+    made = {(entry.pair_id, entry.after): entry for entry in log}
+    histories = {id: store.history(id) for id in store.ids()}
+    for name, lines in output.items():
+        acknowledged = [line.split() for line in lines if line.count(" ") == 3 and not line.endswith(" ")]
+        assert len(acknowledged) > edits // 10
+        for action, id, version, k in acknowledged:
+            entry, pair = made[id, int(version)], histories[id][int(version) - 1]
+            assert (entry.author, entry.action) == (name, action)
+            if action == "edit":
+                assert f"{name} {k}" in pair.content
+    for id, history in histories.items():  # a straight line: every version follows from the one before
+        assert [pair.version for pair in history] == list(range(1, len(history) + 1))
+        assert [entry.before for entry in log if entry.pair_id == id] == [pair.version for pair in history[:-1]]
+        assert store.get(id) == history[-1]
+        assert store.find(history[-1].chosen)  # the search index has what the versions have
+    started = time.monotonic()
+    assert store.edit(store.ids()[0], note="nothing is locked").note == "nothing is locked"
+    assert time.monotonic() - started < 10

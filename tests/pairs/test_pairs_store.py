@@ -20,12 +20,18 @@ ROWS = [
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(new_store):
+    return new_store(pairs_from_rows(ROWS))
+
+
+@pytest.fixture
+def file_store(tmp_path):
+    """A store in an SQLite file, for what concerns files."""
     return PairStore.create(tmp_path / "a.sqlite", pairs_from_rows(ROWS), name="eggs", source="a book")
 
 
-def test_what_a_new_store_holds(store, tmp_path):
-    assert (store.name, store.source, store.path, len(store), store.version) == ("eggs", "a book", tmp_path / "a.sqlite", 3, 0)
+def test_what_a_new_store_holds(store, location, tmp_path):
+    assert (store.name, store.source, store.location, len(store), store.version) == ("eggs", "a book", location, 3, 0)
     assert store.all() == pairs_from_rows(ROWS) == [store.get(id) for id in store.ids()]
     assert store.log() == []
     assert store.undo() is store.redo() is None
@@ -125,15 +131,15 @@ def test_edits_that_are_refused_change_nothing(store):
     assert (store.version, store.all()) == (0, pairs_from_rows(ROWS))
 
 
-def test_an_edit_that_fails_halfway_is_rolled_back(store):
-    with sqlite3.connect(store.path) as db:
+def test_an_edit_that_fails_halfway_is_rolled_back(file_store):
+    with sqlite3.connect(file_store.path) as db:
         db.execute("CREATE TRIGGER full BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     with pytest.raises(PairsError, match=r"could not be changed; nothing was written \(disk full\)"):
-        store.edit(store.ids()[0], chosen="x")
-    assert store.history(store.ids()[0]) == pairs_from_rows(ROWS)[:1]
-    with sqlite3.connect(store.path) as db:
+        file_store.edit(file_store.ids()[0], chosen="x")
+    assert file_store.history(file_store.ids()[0]) == pairs_from_rows(ROWS)[:1]
+    with sqlite3.connect(file_store.path) as db:
         db.execute("DROP TRIGGER full")
-    assert store.edit(store.ids()[0], chosen="x").version == 2
+    assert file_store.edit(file_store.ids()[0], chosen="x").version == 2
 
 
 def test_unknown_things(store):
@@ -193,7 +199,7 @@ def test_pages_filters_and_orders(store):
 
 
 def test_a_second_store_sees_edits_and_conflicts(store):
-    other = PairStore(store.path)
+    other = PairStore(store.location)
     id = store.ids()[0]
     assert other.count(PairQuery("fresh")) == 0
     seen = other.get(id)
@@ -228,7 +234,7 @@ def test_threads_share_a_store(store):
 
 def test_create_opens_what_exists(store):
     store.drop(store.ids()[0])
-    again = PairStore.create(store.path, [], name="other", source="other")
+    again = PairStore.create(store.location, [], name="other", source="other")
     assert (again.name, again.version, len(again)) == ("eggs", 1, 2)
 
 
@@ -298,21 +304,21 @@ def test_odd_names(tmp_path):
     assert (PairStore(path).name, len(store)) == ("\udcff", 3)
 
 
-def test_a_store_is_closed_in_every_thread_and_opens_again(store):
+def test_a_store_is_closed_in_every_thread_and_opens_again(file_store):
     files = Path("/proc/self/fd")
 
     def held() -> int:
-        return sum(os.path.realpath(file) == str(store.path) for file in files.iterdir())
+        return sum(os.path.realpath(file) == str(file_store.path) for file in files.iterdir())
 
     go, done = threading.Event(), threading.Event()
 
     def read() -> None:
-        assert len(store) == 3
+        assert len(file_store) == 3
         done.set()
         go.wait(10)
 
-    with store as same:
-        assert same is store
+    with file_store as same:
+        assert same is file_store
         threads = [threading.Thread(target=read) for _ in range(2)]
         for thread in threads:
             done.clear()
@@ -320,10 +326,10 @@ def test_a_store_is_closed_in_every_thread_and_opens_again(store):
             assert done.wait(10)
         assert held() > 0
     assert held() == 0
-    assert len(store) == 3  # and it opens again
+    assert len(file_store) == 3  # and it opens again
     go.set()
     for thread in threads:
         thread.join()
-    store.close()
-    store.close()
+    file_store.close()
+    file_store.close()
     assert held() == 0
