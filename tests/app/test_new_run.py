@@ -276,13 +276,13 @@ def test_a_broken_upload_is_refused_by_line_and_leaves_nothing() -> None:
 
 
 def test_an_upload_never_leaves_its_folder(rows: list[dict[str, str]]) -> None:
-    store = store_upload("../../../etc/passwd.jsonl", json.dumps(rows[0]).encode())
+    store, _ = store_upload("../../../etc/passwd.jsonl", json.dumps(rows[0]).encode())
     assert Path(store.source).is_relative_to(home.home() / "uploads")
     assert store.path.parent == home.home() / "pairs"
 
 
 def test_an_upload_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.views.new_run.uploads.MEGABYTES", 0)
+    monkeypatch.setattr("app.state.uploads.MEGABYTES", 0)
     with pytest.raises(PairsError, match="more than 0 MB"):
         store_upload("mine.jsonl", b"{}")
 

@@ -14,10 +14,11 @@ from app.state.access import WHY, may_edit, require_edit
 from app.state.jobs import Job, require
 from app.state.navigation import leave_for
 from app.state.recipe import Start, Verdict, as_command, as_python, build_objective, judge
+from app.state.uploads import MEGABYTES, PACKED, TYPES
 from app.text.labels import objective_label
 from app.text.plain import plain
 from app.views.new_run import check
-from app.views.new_run.uploads import MEGABYTES, TYPES, store_upload
+from app.views.new_run.uploads import store_upload
 from app.widgets import twins_form
 from app.widgets.forms import grid, objective_fields, widget
 from app.widgets.formula import draw_formula
@@ -25,7 +26,8 @@ from lab import api
 from lab.api import Executor
 from lab.diagnosis.checks import number
 from lab.objectives import OBJECTIVES, Objective, Preset
-from lab.pairs import PairsError, PairStore
+from lab.pairs import PairsError, PairStore, RefusedRows
+from lab.pairs.importing import OnError
 from lab.progress import StageProgress
 from lab.run.config import TrainConfig
 from lab.run.handle import Run
@@ -160,33 +162,37 @@ def _material_section() -> tuple[str, str, str]:
             model = st.text_input("Folder, GGUF file, or owner/name", key="model.path", persist_state="session").strip()
     with st.expander("Upload pairs"):
         st.file_uploader(
-            "JSON Lines, JSON, CSV or Parquet, with prompt, chosen and rejected in every row",
-            type=list(TYPES),
+            "JSON Lines, JSON, CSV, TSV or Parquet, packed or not; Pairs, Import shows which columns are read as what",
+            type=[*TYPES, *PACKED],
             key="upload",
             on_change=_take_upload,
             max_upload_size=MEGABYTES,
         )
         if refused := st.session_state.get("upload.error"):
             st.error(plain(refused))
+            if st.session_state.get("upload.refused") and st.session_state.get("upload") is not None:
+                st.button("Import the good ones", on_click=_take_upload, args=("skip",))
         if taken := st.session_state.get("upload.taken"):
             st.success(plain(taken))
     return pairs, version, model
 
 
-def _take_upload() -> None:
+def _take_upload(on_error: OnError = "refuse") -> None:
     """Store the uploaded file and choose it."""
     require_edit()
     file = st.session_state["upload"]
     st.session_state["upload.error"] = st.session_state["upload.taken"] = ""
+    st.session_state["upload.refused"] = False
     if file is None:
         return
     try:
-        store = store_upload(file.name, file.getvalue())
+        store, report = store_upload(file.name, file.getvalue(), on_error)
     except PairsError as error:
         st.session_state["upload.error"] = str(error)
+        st.session_state["upload.refused"] = isinstance(error, RefusedRows) and error.report.read > 0
         return
     st.session_state["pairs"] = store.path.name
-    st.session_state["upload.taken"] = f"{len(store)} pairs are stored and chosen."
+    st.session_state["upload.taken"] = " ".join([f"{len(store)} pairs are stored and chosen.", report.warning()]).strip()
 
 
 def _settings_section(preset: Preset | None, key: str) -> dict[str, Any]:

@@ -20,10 +20,11 @@ from app.state.jobs import require
 from app.text.plain import plain
 from app.views.pairs import adding, bulk, changes, evidence, exporting, filters, histograms, listing, opened, review
 from app.views.pairs.acting import act, show_messages
+from app.widgets import import_form
 from lab.pairs import Edit, PairsError, PairStore
 from lab.pairs.query import PairQuery
 
-VIEWS = {"list": "List", "review": "Review", "evidence": "Evidence", "changes": "Changes", "add": "Add"}
+VIEWS = {"list": "List", "review": "Review", "evidence": "Evidence", "changes": "Changes", "add": "Add", "import": "Import"}
 """Views of the page, as the address and the page name them."""
 NOUNS = {
     "edit": "edit",
@@ -71,8 +72,14 @@ def page() -> None:
         evidence.show_evidence(store)
     elif view == "changes":
         changes.show_changes(store)
+    elif view == "import":
+        import_form.show(_open_imported)
     else:
         adding.show_adding(store, query, total)
+
+
+def _open_imported(store: PairStore) -> None:
+    put(pairs=store.path.name, view=None, pair=None)
 
 
 def _list(store: PairStore, query: PairQuery) -> None:

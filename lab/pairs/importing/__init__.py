@@ -1,6 +1,6 @@
 """Import of preference data: sources and formats, columns, layouts of a row, and the report."""
 
-from .columns import ColumnMapping, guess_mapping, remember_mapping, remembered_mapping
+from .columns import LAYOUTS, ColumnMapping, guess_mapping, remember_mapping, remembered_mapping
 from .limits import Limits
 from .reader import ImportedPairs, OnError, PairReader, Remembered, pair_of, pairs_from_rows, places_in_source, read_pairs
 from .report import ImportReport, Refusal, RefusedRows
@@ -8,6 +8,7 @@ from .sources import Table, open_table
 from .values import degree_of
 
 __all__ = [
+    "LAYOUTS",
     "ColumnMapping",
     "ImportReport",
     "ImportedPairs",

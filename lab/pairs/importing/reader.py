@@ -62,6 +62,19 @@ class PairReader:
         """Return the first rows as they are in the source, broken ones left out."""
         return [row for _, row in islice(self.table.read(), count) if not isinstance(row, PairsError)]
 
+    def first(self, count: int) -> list[tuple[int, Pair | PairsError]]:
+        """Return the first rows as pairs, or as errors where they are no pairs: (number, pair or error)."""
+        rows = list(islice(self.table.read(), max(count, SAMPLE)))
+        mapping, _ = self.mapping(row for _, row in rows)
+        convert = RowReader(mapping, self.table.as_text, self.table.fills_nulls)
+        converted: list[tuple[int, Pair | PairsError]] = []
+        for number, row in rows[:count]:
+            try:
+                converted.append((number, row if isinstance(row, PairsError) else convert(row)))
+            except PairsError as error:
+                converted.append((number, error))
+        return converted
+
     def mapping(self, sample: Iterable[Any]) -> tuple[ColumnMapping, tuple[str, ...]]:
         """Return (mapping, names of the columns) for rows like these. Raises PairsError for a mapping with unknown columns."""
         rows = [row for row in sample if isinstance(row, Mapping)]

@@ -129,7 +129,7 @@ class _Row:
         if value is None:
             fields = ", ".join(key for key, other in self.row.items() if other is not None) or "nothing"
             known = "give prompt, chosen and rejected, or say which columns hold them (mapping, --map chosen=COLUMN)"
-            raise PairsError(f"the field {column!r} is missing (found: {fields}); {known}.")
+            raise PairsError(f"the field {column or name!r} is missing (found: {fields}); {known}.")
         return [value] if isinstance(value, dict) else value
 
     def _value(self, column: str, name: str) -> Any:

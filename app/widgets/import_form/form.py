@@ -1,0 +1,205 @@
+"""The import form: choose a source, say which column is what, see the first rows, import, and read the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.state import pair_sets
+from app.state.access import WHY, may_edit, require_edit
+from app.state.jobs import Job, show_progress
+from app.state.uploads import MEGABYTES, PACKED, TYPES, keep_upload
+from app.text.plain import plain
+from app.widgets.pair_view import displayable
+from lab.pairs import ColumnMapping, PairsError, PairStore
+from lab.pairs.importing import LAYOUTS, OnError
+
+from .importing import Outcome, Source, import_source, reader_of
+from .preview import show_preview
+
+NONE = "(none)"
+NEW_SET = "a new set"
+UPLOAD, PLACE = "Upload a file", "A path, or a data set of the hub"
+LABELS = {
+    "chosen": "Chosen answer",
+    "rejected": "Rejected answer",
+    "system": "System message",
+    "tools": "Tools",
+    "score_chosen": "Score of chosen",
+    "score_rejected": "Score of rejected",
+    "margin": "Score difference",
+}
+LAYOUT_LABELS = {"auto": "as the columns are", "conversation": "text prompts become a user's turn", "text": "text stays text"}
+JOB = "import.job"
+"""In the session: (source, mapping, where to, job) of the import that runs or has ended."""
+
+
+def show(done: Callable[[PairStore], None]) -> None:
+    """Draw the form; `done` is called with the set once a person opens what was imported."""
+    if not may_edit():
+        st.info(WHY)
+        return
+    source = _source()
+    if source is None:
+        return
+    try:
+        reader = reader_of(source, None)
+        sample = reader.sample()
+        guessed, columns = reader.mapping(sample)
+    except PairsError as error:
+        st.error(plain(_named(str(error), source)))
+        return
+    st.caption(plain(f"{_named(reader.table.source, source)}: {reader.table.format}, {len(columns)} columns."))
+    left, right = st.columns([4, 7], gap="large")
+    with left:
+        mapping = _mapping(source, guessed, list(columns))
+        into = _into()
+    with right:
+        show_preview(source, mapping)
+    _import(source, mapping, into, done)
+
+
+def _source() -> Source | None:
+    """Draw the choice of a source; return it, or None until there is one."""
+    how = st.segmented_control("Source", [UPLOAD, PLACE], default=UPLOAD, required=True, key="import.how")
+    if how == UPLOAD:
+        file = st.file_uploader(
+            "JSON Lines, JSON, CSV, TSV or Parquet, packed or not",
+            type=[*TYPES, *PACKED],
+            key="import.file",
+            max_upload_size=MEGABYTES,
+        )
+        if file is None:
+            return None
+        try:
+            path, _ = keep_upload(file.name, file.getvalue())
+        except PairsError as error:
+            st.error(plain(error))
+            return None
+        return Source(str(path), name=file.name)
+    one, two, three = st.columns([5, 2, 2])
+    place = one.text_input("Path, or owner/name", key="import.place").strip()
+    split = two.text_input("Split", "train", key="import.split").strip() or "train"
+    configuration = three.text_input("Configuration", key="import.configuration", help="Subset of a data set of the hub.").strip()
+    return Source(place, split, configuration, place) if place else None
+
+
+def _named(text: str, source: Source) -> str:
+    """A message that names an uploaded file as the person knows it."""
+    return text.replace(source.place, source.name or source.place)
+
+
+def _mapping(source: Source, guessed: ColumnMapping, columns: list[str]) -> ColumnMapping:
+    """Draw a field for each thing that is read; return the mapping as it stands in them."""
+    st.subheader("Columns")
+    key = f"import.{hash((source, tuple(columns)))}"
+    shown = {name: displayable(name) for name in columns}
+    prompt = st.multiselect(
+        "Prompt",
+        columns,
+        default=[name for name in guessed.prompt if name in columns],
+        format_func=lambda name: shown.get(name, name),
+        key=f"{key}.prompt",
+        help="Several columns are joined by a line break. None: what both answers begin with.",
+    )
+    values: dict[str, Any] = {}
+    for number, (name, label) in enumerate(LABELS.items()):
+        if number % 2 == 0:
+            pair = st.columns(2)
+        options = [NONE, *columns] if name not in ("chosen", "rejected") else columns
+        value = getattr(guessed, name) or NONE
+        chosen = pair[number % 2].selectbox(
+            label,
+            options,
+            index=options.index(value) if value in options else None if options is columns else 0,
+            format_func=lambda name: shown.get(name, name),
+            key=f"{key}.{name}",
+        )
+        values[name] = "" if chosen in (NONE, None) else chosen
+    layout: Any = st.selectbox(
+        "Texts", LAYOUTS, index=LAYOUTS.index(guessed.layout), format_func=LAYOUT_LABELS.__getitem__, key=f"{key}.layout"
+    )
+    mapping = replace(guessed, prompt=tuple(prompt), layout=layout, **values)
+    if unread := sorted(set(columns) - mapping.used()):
+        st.caption(plain(f"Not read, but kept with the pairs: {', '.join(unread)}."))
+    return mapping
+
+
+def _into() -> Path | None:
+    """Draw the choice between a new set and one that is brought up to date; return the file of the latter."""
+    stored = pair_sets.stored_sets()
+    chosen = st.selectbox(
+        "Into",
+        [NEW_SET, *stored],
+        format_func=lambda name: name if name == NEW_SET else f"update {pair_sets.label(name)}",
+        key="import.into",
+        help="An update adds new rows and keeps the edits made here; rows are matched by their content.",
+    )
+    return stored.get(chosen) if chosen else None
+
+
+def _import(source: Source, mapping: ColumnMapping, into: Path | None, done: Callable[[PairStore], None]) -> None:
+    wanted = (source, mapping, into)
+    st.button(
+        "Import", type="primary", icon=":material/upload:", disabled=not mapping.chosen, on_click=_begin, args=(wanted, "refuse")
+    )
+    if JOB not in st.session_state or st.session_state[JOB][0] != wanted:
+        return
+    job: Job[Outcome] = st.session_state[JOB][1]
+    if not job.done.wait(0.3):
+        show_progress(job)
+        return
+    if job.error is not None:
+        st.error(plain(_named(job.error, source)))
+        return
+    _report(job.result, wanted, done)
+
+
+def _begin(wanted: tuple[Source, ColumnMapping, Path | None], on_error: OnError) -> None:
+    require_edit()
+    source, mapping, into = wanted
+    st.session_state[JOB] = (wanted, Job(lambda progress: import_source(source, mapping, into, on_error, progress)))
+
+
+def _report(outcome: Outcome, wanted: tuple[Source, ColumnMapping, Path | None], done: Callable[[PairStore], None]) -> None:
+    """Draw what was read and refused, and what can be done next."""
+    report, store = outcome.report, outcome.store
+    rows = f"{report.refused_count:,} {report.units(report.refused_count)}"
+    if store is None:
+        st.error(plain(f"{rows} cannot be read as pairs, so nothing was imported; {report.read:,} can."))
+        if report.read:
+            st.button(f"Import the good ones ({report.read:,})", on_click=_begin, args=(wanted, "skip"))
+    else:
+        st.success(plain(_success(outcome)))
+        st.button("Open the set", type="primary", on_click=done, args=(store,))
+        if warning := report.warning():
+            st.warning(plain(_named(warning, wanted[0])))
+    st.code("\n".join(displayable(_named(line, wanted[0])) for line in report.lines()), language=None, wrap_lines=True)
+    if report.refused:
+        refused = pd.DataFrame([asdict(each) for each in report.refused])
+        st.dataframe(
+            refused.map(lambda value: displayable(value) if isinstance(value, str) else value),
+            hide_index=True,
+            column_config={
+                "number": report.unit.capitalize(),
+                "reason": st.column_config.TextColumn("Why it is no pair", width="large"),
+            },
+        )
+
+
+def _success(outcome: Outcome) -> str:
+    update, store = outcome.update, outcome.store
+    assert store is not None
+    if update is None:
+        return f"{len(store):,} pairs are stored as {store.name}."
+    parts = [f"{len(update.added):,} added", f"{len(update.updated):,} updated", f"{update.unchanged:,} unchanged"]
+    if update.conflicts:
+        parts.append(f"{len(update.conflicts):,} edited here and changed in the source (what is here stays)")
+    if update.vanished:
+        parts.append(f"{len(update.vanished):,} no longer in the source (kept)")
+    return f"{store.name}: {', '.join(parts)}."

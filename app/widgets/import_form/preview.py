@@ -1,0 +1,73 @@
+"""The first rows of a source, as a model is trained on them."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.state import pair_sets
+from app.state.jobs import require
+from app.text.plain import plain
+from app.widgets.pair_view import displayable
+from lab.pairs import ColumnMapping, Pair, PairsError, answer_text, prompt_text
+from lab.policy.sources.model_error import ModelError
+
+from .importing import Source, reader_of, tokenizer_for
+
+ROWS = 3
+OTHER = "other"
+AS_READ = "none: as they are read"
+
+
+def show_preview(source: Source, mapping: ColumnMapping) -> None:
+    """Draw the first rows, rendered through a model's chat template, and what is wrong with those that are no pairs."""
+    st.subheader("The first rows, as they are trained on")
+    model = _model()
+    try:
+        rows = reader_of(source, mapping).first(ROWS)
+    except PairsError as error:
+        st.error(plain(error))
+        return
+    for number, pair in rows:
+        if isinstance(pair, PairsError):
+            st.error(plain(f"Row {number}: {pair}"))
+        else:
+            _row(number, pair, model)
+
+
+def _model() -> str | None:
+    one, two = st.columns(2)
+    chosen = one.selectbox(
+        "Model",
+        [AS_READ, pair_sets.WORLD, OTHER],
+        format_func=lambda key: {OTHER: "a folder, or a model of the hub", AS_READ: AS_READ}.get(key) or pair_sets.label(key),
+        key="import.model",
+        help="Its tokenizer and chat template render the rows.",
+    )
+    if chosen == pair_sets.WORLD:
+        return str(require(pair_sets.world_job(), retry=pair_sets.forget_failed_world).world.model_dir)
+    if chosen == AS_READ:
+        return None
+    return two.text_input("Folder, or owner/name", key="import.model.path").strip() or None
+
+
+def _row(number: int, pair: Pair, model: str | None) -> None:
+    prompt, answers = prompt_text(pair.prompt), [answer_text(pair.chosen), answer_text(pair.rejected)]
+    if model is not None:
+        from lab.policy.text.encoding import Encoder
+        from lab.policy.text.rendering import rendered
+
+        try:
+            prompt, answers = rendered(Encoder(tokenizer_for(model)), pair.context, [pair.chosen, pair.rejected])
+        except ModelError as error:
+            st.error(plain(error))
+            return
+        except ValueError as error:
+            st.error(plain(f"Row {number}: {error}"))
+            return
+    degree = "" if pair.degree is None else f", degree {pair.degree:.2f}"
+    with st.container(border=True):
+        st.caption(plain(f"Row {number}{degree}"))
+        st.code(displayable(prompt), language=None, wrap_lines=True)
+        for column, name, text in zip(st.columns(2), ("Chosen", "Rejected"), answers):
+            column.caption(name)
+            column.code(displayable(text), language=None, wrap_lines=True)
