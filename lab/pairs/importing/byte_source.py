@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +68,7 @@ class ByteSource:
     def _counted(self, read: Callable[[], bytes]) -> bytes:
         try:
             data = read()
-        except (OSError, EOFError, lzma.LZMAError) as error:  # damaged or cut packing; a disk that fails
+        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:  # damaged or cut packing; a disk that fails
             reason = str(error).strip().rstrip(".") or type(error).__name__
             raise PairsError(f"{self._path} cannot be read to its end ({reason}); copy or pack it again.") from None
         if self._unpacked is not None:

@@ -1,0 +1,179 @@
+"""Hostile files and texts: one clear error with its place, or pairs that survive every round trip; never a traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from lab.pairs import Pair, PairsError, RefusedRows, import_pairs, open_pairs, pair_of, read_pairs, write_pairs
+
+from . import hostile
+from .hostile import BOMBS, GOOD, ROWS, TEXTS
+
+FILES = list(hostile.files())
+
+
+def test_there_are_enough_of_them():
+    assert len(FILES) + len(TEXTS) + len(ROWS) + len(BOMBS) >= 200
+    assert len({name for name, _ in FILES}) == len(FILES)
+
+
+def outcome(source, **options):
+    """The pairs of a source, or the one sentence that refuses it."""
+    try:
+        return read_pairs(source, **options)
+    except PairsError as error:
+        message = str(error)
+        assert "\n" not in message
+        assert "Traceback" not in message
+        assert len(message) < 4_000
+        return message
+
+
+@pytest.mark.parametrize(("name", "data"), FILES, ids=[name for name, _ in FILES])
+def test_files(name, data, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(data)
+    given = outcome(path)
+    if isinstance(given, str):
+        assert str(path) in given
+        skipped = outcome(path, on_error="skip")
+        if not isinstance(skipped, str):  # the good rows, and a list of the others
+            assert skipped.report.refused_count
+            assert all(refusal.reason.strip() and "\n" not in refusal.reason for refusal in skipped.report.refused)
+    else:
+        assert given
+        write_pairs(given, tmp_path / "again.jsonl")
+        assert read_pairs(tmp_path / "again.jsonl") == given
+
+
+@pytest.mark.parametrize("number", range(len(ROWS)))
+def test_rows(number):
+    row = ROWS[number]
+    given = outcome([GOOD, row, GOOD])
+    if isinstance(given, str):
+        assert "list, row 2: " in given
+        assert len(read_pairs([GOOD, row, GOOD], on_error="skip")) == 2
+    else:
+        assert len(given) == 3
+        json.dumps(given[1].meta)
+
+
+def fields(text):
+    """A pair with a text in every field, and one with it in every part of a conversation."""
+    turn = lambda role: {"role": role, "content": text}  # noqa: E731
+    call = {"type": "function", "function": {"name": text, "arguments": {text: text}}}
+    answer = [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "name": text, "content": text},
+        {"role": "assistant", "content": text, "reasoning_content": text},
+    ]
+    meta = {"column": text, text[:40]: [text]}
+    yield Pair("one", text, text, f"{text}!", meta=meta, tags=(text.strip()[:60],), note=text, weight=0.5, degree=0.25)
+    yield Pair("two", [turn("system"), turn("user")], answer, text, meta={"column": text}, tools=[{"name": text}])
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_texts_survive_files_and_the_store(name, tmp_path):
+    pairs = list(fields(TEXTS[name]))
+    for suffix in ("jsonl", "csv", "parquet"):
+        for number, pair in enumerate(pairs):
+            path = tmp_path / f"{number}.{suffix}"
+            if name == "surrogate" and suffix != "jsonl":
+                with pytest.raises(PairsError, match=r"write \.jsonl"):
+                    write_pairs([pair], path)
+                continue
+            write_pairs([pair], path)
+            assert read_pairs(path) == [pair]
+    path = tmp_path / "all.jsonl"
+    write_pairs(pairs, path)
+    store = open_pairs(path, home=tmp_path)
+    assert store.all() == pairs
+    store.export(tmp_path / "again.jsonl")
+    assert (tmp_path / "again.jsonl").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_texts_of_a_source_are_taken_as_they_are(name):
+    text = TEXTS[name]
+    row = {"prompt": f"Say: {text}", "chosen": f"A {text}", "rejected": f"B {text}", "column": text}
+    assert pair_of(row).content == (row["prompt"], row["chosen"], row["rejected"])
+    assert pair_of(row).meta == {"column": text}
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (3_000_000_000, 3_000_000_000))
+from lab.pairs import PairsError, read_pairs
+try:
+    print(len(read_pairs(sys.argv[1])), "pairs")
+except PairsError as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000, "MB")
+"""
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_are_refused_by_a_limit_that_can_be_raised(name, tmp_path):
+    file, data = BOMBS[name]()
+    path = tmp_path / file
+    path.write_bytes(data)
+    del data
+    ended = subprocess.run([sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    message, memory = ended.stdout.strip().split("\n")
+    assert "LAB_ROW_MB" in message or "LAB_UNPACKED_GB" in message or "not valid CSV" in message
+    assert int(memory.split()[0]) < 900
+
+
+def test_rows_announced_by_the_billion_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB_UNPACKED_GB", "0.001")
+    path = tmp_path / "a.parquet"
+    path.write_bytes(hostile.parquet_of_one_text("x", 3_000_000))
+    assert "LAB_UNPACKED_GB" in str(outcome(path))
+    monkeypatch.setenv("LAB_UNPACKED_GB", "many")
+    assert "'many' is not a number" in str(outcome(path))
+
+
+def test_a_row_limit_can_be_raised(tmp_path, monkeypatch):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({**GOOD, "prompt": "x" * 3_000}) + "\n" + json.dumps(GOOD))
+    monkeypatch.setenv("LAB_ROW_MB", "0.001")
+    with pytest.raises(RefusedRows, match=r"line 1: this row is longer than 0.001 MB.*LAB_ROW_MB"):
+        read_pairs(path)
+    assert len(read_pairs(path, on_error="skip")) == 1
+    monkeypatch.setenv("LAB_ROW_MB", "1")
+    assert len(read_pairs(path)) == 2
+
+
+@pytest.mark.extended
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    """The peak of importing 300 MB is at most 150 MB above that of importing 3 MB."""
+    script = LIMITED.replace(
+        "from lab.pairs import PairsError, read_pairs", "from lab.pairs import PairsError, import_pairs"
+    ).replace(
+        "len(read_pairs(sys.argv[1]))", "import_pairs(sys.argv[1], home=__import__('pathlib').Path(sys.argv[1]).parent)[1].read"
+    )
+    peaks = []
+    for count in (3_000, 300_000):
+        path = tmp_path / f"{count}.json"
+        with path.open("w") as file:
+            file.write("[")
+            for number in range(count):
+                file.write(("," if number else "") + json.dumps({**GOOD, "prompt": f"{number} " + "x" * 900}))
+            file.write("]")
+        ended = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=600)
+        assert f"{count} pairs" in ended.stdout, ended.stdout + ended.stderr
+        peaks.append(int(ended.stdout.split()[-2]))
+    assert peaks[1] - peaks[0] < 150
+
+
+def test_an_import_that_is_refused_leaves_nothing(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps(GOOD) + "\n{")
+    with pytest.raises(RefusedRows):
+        import_pairs(tmp_path / "a.jsonl", home=tmp_path / "home")
+    assert not (tmp_path / "home").exists()
