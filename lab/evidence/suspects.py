@@ -32,6 +32,8 @@ COLUMNS = [
     "correctness",
     "aum",
 ]
+LEAST_WEIGHT = 0.01
+"""Log-odds per standard deviation below which evidence counts as none."""
 LIKELY = 0.5
 """Probability from which a pair counts as probably flipped."""
 
@@ -69,7 +71,7 @@ def find_suspects(
         and "weights".
 
     Raises:
-        PairsError: There are too few pairs for the folds.
+        PairsError: There are too few pairs for the folds, or no label is predicted better than by chance.
     """
     import pandas as pd
 
@@ -86,6 +88,11 @@ def find_suspects(
     combined = combine(
         {"runs": runs.held_out_mean(), "ngrams": ngrams.held_out}, {"runs": runs.mean(), "ngrams": ngrams.everywhere}
     )
+    if not any(weight > LEAST_WEIGHT for weight in combined.weights.values()):
+        raise PairsError(
+            "Neither the short runs nor the n-gram model predict the labels of pairs that they were not fitted on, so flipped "
+            "labels cannot be told from others; give more pairs, or train longer with epochs."
+        )
     numbers = trajectory_numbers(_visits(runs)).reindex(range(len(pairs)))
     table = pd.DataFrame(
         {

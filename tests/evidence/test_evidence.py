@@ -98,6 +98,17 @@ def test_suspects_need_enough_pairs():
         lab.suspects(good_or_bad(60), folds=1)
 
 
+def test_labels_by_chance_are_no_suspects(model_folder):
+    words = ["pot", "salt", "egg", "time", "water", "oven", "bread"]
+    rng = random.Random(1)
+    pairs = [
+        pair_of({"prompt": f"Q {i}?", "chosen": " ".join(rng.sample(words, 6)), "rejected": rng.choice(words)}) for i in range(20)
+    ]
+    flipped = [Pair(f"{pair.id}-r", pair.prompt, pair.rejected, pair.chosen) for pair in pairs]
+    with pytest.raises(PairsError, match="labels cannot be told"):
+        lab.suspects([*pairs, *flipped], model_folder("llama"), folds=2, batch_size=8, max_length=64, device="cpu")
+
+
 def test_evidence_of_a_run(model_folder, tmp_path):
     pairs = good_or_bad(16)
     rows = [{"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in pairs]

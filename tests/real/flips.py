@@ -26,7 +26,7 @@ from tests.bench.bench_pair_checks import real_pairs
 SETTINGS = {"batch_size": 8, "learning_rate": 2e-4, "lora_rank": 8, "lora_alpha": 16.0, "max_length": 256, "micro_batch_size": 4}
 
 
-def measure(pairs: Sequence[Pair], share: float, seed: int, ngrams_only: bool, folds: int) -> dict[str, float]:
+def measure(pairs: Sequence[Pair], share: float, seed: int, ngrams_only: bool, folds: int, model: str) -> dict[str, float]:
     """Precision at the number planted, by detector."""
     planted = plant(pairs, {"flipped": round(share * len(pairs))}, seed=seed)
     flipped = np.array([pair.id in planted.ids("flipped") for pair in planted.pairs])
@@ -38,7 +38,9 @@ def measure(pairs: Sequence[Pair], share: float, seed: int, ngrams_only: bool, f
     else:
         from lab.teaching.lessons import smollm2
 
-        table = lab.suspects(planted.pairs, smollm2(), folds=folds, seed=seed, progress=show, **SETTINGS).set_index("pair_id")
+        table = lab.suspects(planted.pairs, model or smollm2(), folds=folds, seed=seed, progress=show, **SETTINGS).set_index(
+            "pair_id"
+        )
         table = table.loc[[pair.id for pair in planted.pairs]]
         names = {
             "margin": "lab.suspects",
@@ -61,12 +63,13 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.1)
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--model", default="", help="another model than SmolLM2-135M-Instruct")
     parser.add_argument("--ngrams-only", action="store_true")
     options = parser.parse_args()
     pairs = real_pairs(options.pairs)[: options.count]
     for seed in range(options.seeds):
         began = time.monotonic()
-        result = measure(pairs, options.share, seed, options.ngrams_only, options.folds)
+        result = measure(pairs, options.share, seed, options.ngrams_only, options.folds, options.model)
         print(f"seed {seed}, {len(pairs)} pairs, {options.share:.0%} flipped, {time.monotonic() - began:.0f} s:")
         for name, precision in result.items():
             print(f"  {name}: {precision:.3f}")
