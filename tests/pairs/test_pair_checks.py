@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +18,7 @@ from lab.pairs.checks.answers import cut_off, refuses
 from lab.pairs.checks.characters import suspects, without_invisible
 from lab.pairs.checks.languages import language
 from lab.pairs.checks.leaks import find_marker
+from lab.pairs.checks.measured import MEASURED
 from lab.pairs.checks.sides import similarity
 
 
@@ -88,6 +91,17 @@ def test_only_the_checks_asked_for():
     assert {finding.check for finding in findings(pairs, names=["empty_answer"])} == {"empty_answer"}
     with pytest.raises(PairsError, match="no check 'empty'"):
         findings(pairs, names=["empty"])
+
+
+def test_the_confidence_is_the_measured_precision_that_the_guide_shows():
+    guide = (Path(__file__).parents[2] / "app/guide/pairs.md").read_text(encoding="utf-8")
+    for name, measured in MEASURED.items():
+        (cells,) = re.findall(rf"^\| `{name}` \|(.* \[.*)\|$", guide, re.M)
+        lows = [float(low) for low in re.findall(r"\[([\d.]+),", cells)]
+        assert measured.recall == min(lows[0], lows[2])
+        assert measured.precision == min(lows[1], lows[3])
+    (finding,) = findings([pair("dash", rejected="-")])
+    assert finding.confidence == MEASURED["empty_answer"].precision
 
 
 def test_contradictions_follow_the_majority():
@@ -225,7 +239,7 @@ def test_findings_as_files(tmp_path):
 
 
 def test_every_check_explains_itself_in_one_sentence():
-    assert set(CHECKS) == set(DEFECTS) - {"flipped"}
+    assert set(CHECKS) == set(DEFECTS) - {"flipped"} == set(MEASURED)
     for each in CHECKS.values():
         assert each.explanation.count(". ") == 0
         assert each.explanation.endswith(".")

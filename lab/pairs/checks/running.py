@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from lab.progress import StageProgress
 
 from . import answers, characters, languages, leaks, repeats, sides  # noqa: F401 - each registers its checks
 from .finding import Finding
+from .measured import MEASURED
 from .registry import CHECKS, Corpus
 from .texts import PairTexts
 
@@ -57,7 +58,8 @@ def findings(
     for number, name in enumerate(chosen):
         if progress is not None:
             progress(CHECKS[name].title, number / len(chosen))
-        findings += CHECKS[name].run(corpus)
+        confidence = MEASURED[name].precision
+        findings += (replace(finding, confidence=confidence) for finding in CHECKS[name].run(corpus))
     return findings
 
 
