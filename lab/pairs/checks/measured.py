@@ -32,4 +32,4 @@ MEASURED = {
     "mixed_languages": Measured(recall=0.85, precision=0.97),
     "held_out_leak": Measured(recall=0.97, precision=0.97),
 }
-"""What was measured, by the name of the check."""
+"""Measured precision and recall by the name of the check."""
