@@ -40,6 +40,32 @@ def reading_curves(notebook: Executed) -> None:
     _not_answered(notebook, "07")
 
 
+def inspect_and_repair(notebook: Executed) -> None:
+    rows = {row[0]: list(map(float, row[1:])) for row in notebook.table("for name, told in CHECKS")}
+    recall = {name: values[3] for name, values in rows.items()}
+    assert recall.pop("Flipped") == 0, "no text shows a flipped label"
+    assert len(recall) >= 10
+    assert min(recall.values()) > 0.6
+    assert sorted(recall.values())[len(recall) // 2] > 0.95
+    assert "undone: the undo of the last edited pair, True" in notebook.text("pairs.undo()")
+    assert "version 2" in notebook.text("pairs.undo()")
+
+    flipped, noisy, _ = notebook.columns("count in (50, 100, 200, len(left))")
+    wrong = [a + b for a, b in zip(flipped, noisy)]
+    assert wrong[0] > 0.75
+    assert wrong[2] > 0.6 > 2 * wrong[3] - 0.1
+    assert wrong == sorted(wrong, reverse=True)
+    before, after = notebook.numbers("pairs.apply(swap", r"wrong labels: (\d+) of \d+ before, (\d+) after")
+    assert after < 0.75 * before
+
+    _, true_order, reward, *_ = notebook.columns("result.round(2)")
+    assert true_order == sorted(true_order), "as it is, repaired, sound"
+    assert true_order[0] < 0.72 < 0.74 < true_order[1]
+    assert reward[0] + 0.2 < reward[1]
+    assert reward[0] + 0.3 < reward[2]
+    _not_answered(notebook, "08")
+
+
 def from_the_tiny_model_to_a_real_one(notebook: Executed) -> None:
     assert "counted" in notebook.text('"read, but not counted"')
     assert notebook.text('"read, but not counted"').count("</s>") == 1, "the end is counted once, and the prompt has none"
@@ -72,5 +98,6 @@ def _not_answered(notebook: Executed, lesson: str) -> None:
 
 CHECKS = {
     "07_reading_curves": reading_curves,
+    "08_inspect_and_repair": inspect_and_repair,
     "10_from_the_tiny_model_to_a_real_one": from_the_tiny_model_to_a_real_one,
 }

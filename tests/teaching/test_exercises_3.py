@@ -1,4 +1,4 @@
-"""The exercises of lessons 07 and 10: right answers are accepted, misconceptions are rejected with their reason."""
+"""The exercises of lessons 07, 08 and 10: right answers are accepted, misconceptions are rejected with their reason."""
 
 from __future__ import annotations
 
@@ -38,6 +38,9 @@ RIGHT = [
     ("07.1", named(1, 2, 3, 4)),
     ("07.2", named(5, 6, 7, 8)),
     ("07.3", named(9, 10)),
+    ("08.1", 0.29),
+    ("08.2", "c"),
+    ("08.3", 130),
     ("10.1", 16 * (576 + 1536)),
     ("10.2", 16 * 134.515008e6 / 1e9),
     ("10.3", "b"),
@@ -57,6 +60,16 @@ WRONG = [
     ("07.3", named(9, 10, run_10="labels flipped"), "h -2.65 nats"),
     ("07.3", named(9, 10, run_9="labels flipped"), "by some nats, not by tens"),
     ("07.3", named(9, 10, run_9="few pairs, many epochs"), "more than twice"),
+    ("08.1", 0.35, "sum"),
+    ("08.1", 0.32, "are right then"),
+    ("08.1", 0.17, "stay wrong"),
+    ("08.1", 29, "between 0 and 1"),
+    ("08.2", "a", "hold h at 0"),
+    ("08.2", "b", "counts double"),
+    ("08.3", 90, "after dropping"),
+    ("08.3", 50, "Not every pair"),
+    ("08.3", 40, "not on the list"),
+    ("08.3", 99, "stay as they are"),
     ("10.1", 576 * 1536, "layer itself"),
     ("10.1", 16 * 576, "first of two"),
     ("10.1", 576 + 1536, "rank 1"),

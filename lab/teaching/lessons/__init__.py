@@ -1,8 +1,9 @@
-"""Starting points of single lessons: faulty runs for lesson 07, chat models for lesson 10."""
+"""Starting points of single lessons: faulty runs for 07, planted defects for 08, chat models for 10."""
 
 from .chat_models import SMOLLM2_SHAPE, ModelSize, as_conversations, chat_model, model_size, smollm2
 from .clues import UNITS, clues
 from .faults import FAULTS, NAMES, SETTINGS, Fault, faulty_run
+from .planted import PlantedSet, planted_set, true_order
 from .world_stores import world_store
 
 __all__ = [
@@ -13,11 +14,14 @@ __all__ = [
     "UNITS",
     "Fault",
     "ModelSize",
+    "PlantedSet",
     "as_conversations",
     "chat_model",
     "clues",
     "faulty_run",
     "model_size",
+    "planted_set",
     "smollm2",
+    "true_order",
     "world_store",
 ]
