@@ -161,6 +161,7 @@ export default function ({data, parentElement, setTriggerValue}) {
   });
   if (element.shown === id) return forget;
   element.shown = id;
+  element.setAttribute("aria-label", bare(figure.layout.title?.text || name));
   element.style.height = `${figure.layout.height}px`;  // the page keeps its place while Plotly loads
   const draw = element.draw = () => {
     if (!element.isConnected || element.shown !== id) return;
@@ -219,7 +220,7 @@ def script_url() -> str:
 
 
 _mount = st.components.v2.component(
-    "lab_figure", html='<div class="lab-figure"></div>', css=CSS, js=JAVASCRIPT, isolate_styles=False
+    "lab_figure", html='<div class="lab-figure" role="figure"></div>', css=CSS, js=JAVASCRIPT, isolate_styles=False
 )
 
 

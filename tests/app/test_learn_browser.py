@@ -33,8 +33,8 @@ STOPS = """() => {
 
 def opened(page: Any, address: str) -> None:
     page.goto(address)
-    page.get_by_role("radiogroup", name="View").or_(page.get_by_text("Step by step", exact=True)).first.wait_for()
-    until(lambda: not page.locator("[data-testid=stStatusWidget]").count(), PATIENCE)
+    page.get_by_role("radiogroup", name="View").wait_for()
+    until(lambda: not page.get_by_test_id("stStatusWidget").count(), PATIENCE)
 
 
 @pytest.mark.browser
@@ -45,10 +45,8 @@ def test_everything_follows_a_setting(dashboard: str, page: Any) -> None:
         "formula": lambda: page.locator("annotation").all_text_contents(),
         "draw": lambda: page.get_by_text("pilot_rejected").first.inner_text(),
         "address": lambda: address_of(page),
-        "cell": lambda: page.locator("[data-testid=stCode]").last.inner_text(),
     }
     page.locator(".lab-fields td.here").first.wait_for()
-    page.get_by_role("button", name="Copy").click()
     back = page.get_by_role("button", name="Back to the story")
     assert back.is_disabled()
 
@@ -59,12 +57,15 @@ def test_everything_follows_a_setting(dashboard: str, page: Any) -> None:
 
     after(lambda: page.get_by_role("button", name="Draw again").click(), "draw", "address")
     until(back.is_enabled, PATIENCE)
-    slider = page.get_by_role("slider", name="Beta").first
-    slider.focus()
-    after(lambda: page.keyboard.press("ArrowRight"), "readout", "formula", "address", "cell")
+    page.get_by_role("slider", name="Beta").first.focus()
+    after(lambda: page.keyboard.press("ArrowRight"), "readout", "formula", "address")
     page.locator(".lab-fields .hit").first.focus()
-    after(lambda: page.keyboard.press("Shift+ArrowUp"), "readout", "formula", "address", "cell")
-    after(back.click, "readout", "address", "cell")
+    after(lambda: page.keyboard.press("Shift+ArrowUp"), "readout", "formula", "address")
+    page.get_by_role("button", name="Copy").click()
+    cell = page.get_by_test_id("stCode").last
+    until(lambda: "beta=0.12" in cell.inner_text() and "point = (0.0, -7.0)" in cell.inner_text(), PATIENCE, cell.inner_text)
+    page.keyboard.press("Escape")
+    after(back.click, "readout", "address")
     until(back.is_disabled, PATIENCE)
     assert page.get_by_text("step 2 of").count() == 1
 
@@ -75,8 +76,9 @@ def test_everything_follows_a_setting(dashboard: str, page: Any) -> None:
 def test_every_control_has_a_name_and_is_reached_by_tab(dashboard: str, page: Any, view: str) -> None:
     opened(page, f"{dashboard}/learn?A=sgdpo&B=alpha_dpo&story=pilot&step=1&view={view}&point=1,2")
     page.wait_for_timeout(4000)
-    for closed in page.locator("details:not([open]) > summary").all():
-        closed.click()
+    closed = page.locator("details:not([open]) > summary")
+    while closed.count():
+        closed.first.click()
     page.wait_for_timeout(1500)
     tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
     controls = [node for node in tree if not node["ignored"] and node.get("role", {}).get("value") in CONTROLS]
