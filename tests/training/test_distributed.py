@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from torch import multiprocessing
 
 import lab
 from lab.objectives import PairLogps, with_credit
+from lab.pairs import PairStore
 from lab.run.config import TrainConfig
 from lab.store import StoreReader, list_checkpoints
 from lab.training.distributed import Workers
@@ -44,23 +44,41 @@ COMMON: dict[str, Any] = {
 
 
 def flags(settings: dict[str, Any]) -> list[str]:
-    return [part for key, value in settings.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+    """Return settings, and parameters of the objective, as arguments of the command line."""
+    own = {key: value for key, value in settings.items() if key in TrainConfig.model_fields}
+    named = [part for key, value in own.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+    return named + [part for key, value in settings.items() if key not in own for part in ("--set", f"{key}={value}")]
 
 
 @pytest.fixture
-def together(rows: list[dict[str, str]], model_folder: Callable[[str], Path], tmp_path: Path) -> Callable[..., lab.Run]:
-    """Return together("DDP", "--objective", name, **settings): a run that two processes have trained."""
-    pairs = tmp_path / "pairs.jsonl"
-    pairs.write_text("\n".join(json.dumps(row) for row in rows))
+def pairs(rows: list[dict[str, str]]) -> PairStore:
+    """Fifty pairs, some of them with a weight or a degree."""
+    store = lab.open_pairs(rows)
+    for number, id in enumerate(store.ids()):
+        if number % 3 == 0:
+            store.edit(id, weight=(number % 4) / 2, degree=1 / 3 + number % 2 / 2)
+    return store
 
-    def launch(how: str, *arguments: str, folder: str = "two", **settings: Any) -> lab.Run:
+
+@pytest.fixture
+def together(pairs: PairStore, model_folder: Callable[[str], Path], tmp_path: Path) -> Callable[..., lab.Run]:
+    """Return together("DDP", "--objective", name, **settings): a run that two processes have trained.
+
+    meanwhile: Called with the run's folder in a thread while they train.
+    """
+
+    def launch(
+        how: str, *arguments: str, folder: str = "two", meanwhile: Callable[[Path], None] | None = None, **settings: Any
+    ) -> lab.Run:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         fixed = ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
         train = ["-m", "lab", "train", "--json", "--run-dir", str(tmp_path / folder), *arguments]
         if "--resume" not in arguments:
-            train += ["--pairs", str(pairs), "--model", str(model_folder("llama")), *flags(COMMON | settings)]
+            train += ["--pairs", str(pairs.path), "--model", str(model_folder("llama")), *flags(COMMON | settings)]
+        if meanwhile is not None:
+            threading.Thread(target=meanwhile, args=(tmp_path / folder,)).start()
         done = subprocess.run(
             [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH[how], *fixed, "--main_process_port", str(port), *train],
             capture_output=True,
@@ -74,8 +92,8 @@ def together(rows: list[dict[str, str]], model_folder: Callable[[str], Path], tm
     return launch
 
 
-def alone(objective: Any, rows: list[dict[str, str]], model: Path, **settings: Any) -> lab.Run:
-    run = lab.train(objective, rows, model, background=False, **COMMON | settings)
+def alone(objective: Any, pairs: PairStore, model: Path, **settings: Any) -> lab.Run:
+    run = lab.train(objective, pairs, model, background=False, **COMMON | settings)
     assert run.state == "finished", run.error
     return run
 
@@ -100,9 +118,9 @@ def assert_alike(run: lab.Run, expected: lab.Run) -> None:
 
 
 @pytest.mark.extended
-def test_ddp_equals_one_process(together, rows, model_folder):
+def test_ddp_equals_one_process(together, pairs, model_folder):
     """With an objective whose pairs depend on each other, so that log-probs have to be gathered."""
-    run, expected = together("DDP", "--objective", "aot"), alone("aot", rows, model_folder("llama"))
+    run, expected = together("DDP", "--objective", "aot"), alone("aot", pairs, model_folder("llama"))
     assert_alike(run, expected)
     first, wanted = (r.layers().query("step == 1").reset_index(drop=True) for r in (run, expected))
     assert first["layer"].tolist() == wanted["layer"].tolist() != []
@@ -112,23 +130,43 @@ def test_ddp_equals_one_process(together, rows, model_folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("objective", "settings"), [("sgdpo", {"micro_batch_size": 2, "batch_size": 6}), ("alpha_dpo", {"lora_rank": 2}), ("spo", {})]
+    ("objective", "settings"),
+    [("sgdpo", {"micro_batch_size": 2, "batch_size": 6}), ("alpha_dpo", {"lora_rank": 2}), ("spo", {"annotated_degrees": True})],
 )
-def test_ddp_with_micro_batches_adapter_and_degree_head(objective, settings, together, rows, model_folder):
+def test_ddp_with_micro_batches_adapter_and_degree_head(objective, settings, together, pairs, model_folder):
     run = together("DDP", "--objective", objective, **settings)
     if "lora_rank" in settings:
         names = ["loss", "grad_norm"]
-        expected = alone(objective, rows, model_folder("llama"), **settings).scalars(names)
+        expected = alone(objective, pairs, model_folder("llama"), **settings).scalars(names)
         assert torch.allclose(torch.tensor(run.scalars(names).values), torch.tensor(expected.values), rtol=1e-4, atol=1e-5)
     else:
-        assert_alike(run, alone(objective, rows, model_folder("llama"), **settings))
+        assert_alike(run, alone(objective, pairs, model_folder("llama"), **settings))
 
 
 @pytest.mark.slow
-def test_an_fsdp_run_can_be_resumed_by_any_number_of_processes(together, rows, model_folder):
+def test_processes_that_follow_edits_take_them_together(together, pairs, model_folder):
+    def edit(folder: Path) -> None:
+        until(lambda: (folder / "run.json").exists(), 100)
+        for id in pairs.ids():
+            pairs.edit(id, chosen=f"Mix, knead, wait and bake {id}.")
+        pairs.drop(pairs.ids()[0])
+
+    settings = {"steps": 200, "eval_every": 0, "save_every": 0, "learning_rate": 0.0}
+    run = together("DDP", "--objective", "dpo", meanwhile=edit, pairs_version="follow", **settings)
+    last = run.pair_versions()[-1]
+    assert last.version == pairs.version
+    expected = alone("dpo", pairs, model_folder("llama"), **settings)
+    ours, theirs = (one.pairs().set_index("pair")[["version", "loss", "logps_chosen"]].sort_index() for one in (run, expected))
+    trained_late = ours[run.pairs().set_index("pair")["step"] >= last.first].index.intersection(theirs.index)
+    assert len(trained_late) > 30
+    assert torch.allclose(torch.tensor(ours.loc[trained_late].values), torch.tensor(theirs.loc[trained_late].values), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_an_fsdp_run_can_be_resumed_by_any_number_of_processes(together, pairs, model_folder):
     """The checkpoints of a sharded run contain unsharded weights."""
     even: dict[str, Any] = {"batch_size": 6}  # micro-batches need as many pairs in every process
-    expected = alone("dpo", rows, model_folder("llama"), **even)
+    expected = alone("dpo", pairs, model_folder("llama"), **even)
     assert_alike(together("FSDP", "--objective", "dpo", micro_batch_size=1, **even), expected)
     for again in ("alone", "FSDP"):
         part = together("FSDP", "--objective", "dpo", folder=f"part-{again}", **even)

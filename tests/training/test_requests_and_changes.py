@@ -267,6 +267,7 @@ def test_take_edits(extra, run_with_edits, rows, model_folder, tmp_path):
     assert run.state == "finished", run.error
     (event,) = run.events("edit").to_dict("records")
     assert event["step"] == 3
+    assert event["detail"].pop("seconds") > 0
     counts = {"edited": 1, "dropped": 1, "added": 1, "encoded": 2, "cut": 0}
     assert event["detail"] == {"from_version": 1, "version": 4, "computed": 3, **counts}
     assert run.pair_versions() == [UsedVersion(1, 1, 3), UsedVersion(4, 4, 8)]

@@ -15,8 +15,9 @@ import streamlit as st
 
 from app.state.address import put
 from app.state.current_run import opened_pair, remember_pair
+from app.text.run_text import pair_annotations
 from app.widgets.pairs.pair_view import displayable
-from lab.pairs import PairsError, PairStore, prompt_text
+from lab.pairs import Pair, PairsError, PairStore, prompt_text
 from lab.plots import entry
 from lab.run.handle import Run
 from lab.store import ENDED
@@ -134,7 +135,10 @@ def _sheet(rows: pd.DataFrame, listed: Listed, store: PairStore | None, by: str,
     part = rows.iloc[(sheet - 1) * SHEET : sheet * SHEET]
     columns = [name for name in dict.fromkeys((by, *ALWAYS)) if name in part and name != "pair"]
     table = part[["pair", "step", "version", *columns]].copy()
-    table["prompt"] = [_excerpt(store, str(id)) for id in part["pair"]]
+    pairs = [_text(store, id, int(version)) for id, version in zip(part["pair"], part["version"])]
+    if any(pair is not None and pair_annotations(pair) for pair in pairs):
+        table["annotated"] = ["" if pair is None else ", ".join(pair_annotations(pair)) for pair in pairs]
+    table["prompt"] = ["" if pair is None else " ".join(displayable(prompt_text(pair.prompt)[:EXCERPT]).split()) for pair in pairs]
     inside = (listed.place - (sheet - 1) * SHEET) if listed.place is not None else -1
     chosen = [inside] if 0 <= inside < len(part) else []
     widget = f"inspect.table.{hash((key, sheet, here[1], tuple(part['step'])))}"
@@ -142,6 +146,7 @@ def _sheet(rows: pd.DataFrame, listed: Listed, store: PairStore | None, by: str,
         "pair": ("Pair", "The pair's id."),
         "step": ("Step", "Latest step whose batch contained the pair."),
         "version": ("Version", "Version of the pair's text at that step."),
+        "annotated": ("Annotated", "Weight where it is not 1, and degree, as the run used them at that step."),
     }
     config: dict[str, Any] = {name: st.column_config.TextColumn(title, help=help) for name, (title, help) in texts.items()}
     config |= {
@@ -174,13 +179,12 @@ def _help(name: str) -> str:
     return f"{known.title}, {known.symbol}: {known.meaning}" + (f" In {known.unit}." if known.unit else "")
 
 
-def _excerpt(store: PairStore | None, id: str) -> str:
-    if store is None:
-        return ""
+def _text(store: PairStore | None, id: str, version: int) -> Pair | None:
+    """Return a version of a pair; None if the store has no such version."""
     try:
-        return " ".join(displayable(prompt_text(store.get(id).prompt)[:EXCERPT]).split())
+        return None if store is None else store.get(id, version)
     except PairsError:
-        return ""
+        return None
 
 
 def _turn(widget: str, here: tuple[str, str | None]) -> None:

@@ -150,6 +150,7 @@ class RunChanges:
             change: Change to remember once nothing can fail any more.
             quiet: Record no event.
         """
+        began = time.monotonic()
         before, from_version = context.data.excluded(), self.pairs_version
         policy = context.policy
         edited = edit_pairs(context.data, self.pairs_at(version), after, context.config, context.encoder, policy.vocabulary)
@@ -161,7 +162,15 @@ class RunChanges:
         self.store.status(pairs_version=version)
         if quiet:
             return
-        self.store.event(after, "edit", from_version=from_version, version=version, computed=computed, **edited.counts)
+        self.store.event(
+            after,
+            "edit",
+            from_version=from_version,
+            version=version,
+            computed=computed,
+            seconds=round(time.monotonic() - began, 3),
+            **edited.counts,
+        )
         if context.data.excluded() != before:
             self._record_excluded(context, after)
         if cut := edited.counts["cut"]:
