@@ -218,6 +218,7 @@ def start_run(
 
     def make(writer: StoreWriter) -> Training:
         from lab.diagnosis.monitor import DiagnosticsMonitor
+        from lab.training.data.stored_pairs import StoredPairs
         from lab.training.evaluation.judges import OracleJudge, RewardJudge
         from lab.training.loop import Training
 
@@ -227,6 +228,7 @@ def start_run(
             tracked = tracked_run(folder, config, manifest["created"], resumed=resumed)
             writer.listeners.append(DiagnosticsMonitor(folder, writer, _alerts(config, writer, has_terminal=lock is None)))
             writer.listeners += [Recorder(name, tracked, lambda s, w: writer.event(s, "warning", message=w)) for name in trackers]
+        stored = StoredPairs(store)
         oracle = OracleJudge(oracle_of) if oracle_of is not None else None
         judge: Judge | None = oracle
         if config.reward_model:
@@ -235,8 +237,8 @@ def start_run(
         return Training(
             folder,
             config,
-            pairs_at=store.all,
-            newest_version=lambda: store.version,
+            pairs_at=stored.at,
+            newest_version=stored.newest,
             pairs_version=manifest["pairs_version"],
             model=model,
             cache=home.cache(),

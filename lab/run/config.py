@@ -59,7 +59,8 @@ class TrainConfig(BaseModel):
         "current",
         min_length=1,
         description="which edits of the pairs the run trains on: current takes those made before the run, and later ones on "
-        "request; follow also takes later ones by itself, between two steps; a version number trains on that version alone",
+        "request; follow also takes later ones by itself, between two steps; a version number, or the name of a snapshot of the "
+        "set, trains on that version alone",
         json_schema_extra={"choices": {"current": "Current, later edits on request", "follow": "Follow later edits"}},
     )
     split: str = Field("train", min_length=1, description="split of a data set of the hub, or of a folder of `datasets`")

@@ -52,14 +52,18 @@ def is_fixed(wanted: str) -> bool:
 def version_to_begin_with(store: PairStore, wanted: str) -> int:
     """Return the version of a pair store that a run with the setting `pairs_version` = `wanted` begins with.
 
-    Raises ConfigError where the store has no such version.
+    A number is a version; any other text is the name of a snapshot. Raises ConfigError where the store has neither.
     """
     latest = store.version
     if not is_fixed(wanted):
         return latest
     if wanted.isdecimal() and int(wanted) <= latest:
         return int(wanted)
+    snapshots = {snapshot.name: snapshot.version for snapshot in store.snapshots()}
+    if wanted in snapshots:
+        return snapshots[wanted]
+    named = f", or a snapshot ({', '.join(snapshots)})" if snapshots else ""
     raise ConfigError(
-        f"pairs_version = {wanted!r} does not work: {store.name} has no such version; give current, follow, or a number from 0 to "
-        f"{latest}."
+        f"pairs_version = {wanted!r} does not work: {store.name} has no such version or snapshot; give current, follow, a number "
+        f"from 0 to {latest}{named}."
     )

@@ -7,11 +7,12 @@ import pytest
 import lab
 from lab.pairs import PairsError
 from lab.run.config import ConfigError
-from lab.run.pair_versions import UsedVersion
+from lab.run.pair_versions import UsedVersion, version_to_begin_with
 from lab.store import RunError
 from lab.training.control import edit_follower
 from lab.training.control.edit_follower import EditFollower
 from lab.training.data import training_pairs
+from lab.training.data.stored_pairs import StoredPairs
 from tests.training.run_comparison import asking, assert_same, interrupted, resumed
 
 SETTINGS = {
@@ -93,8 +94,11 @@ def test_a_run_set_to_one_version_takes_no_edits_on_request(rows, model_folder, 
         run.take_edits()
     branch = lab.train(branch_from=run, pairs_version=2, steps=5, background=False)
     assert branch.pair_versions() == [UsedVersion(1, 1, 3), UsedVersion(2, 4, 5)], branch.error
-    for wrong in ("4", "reviewed", "-1"):
-        with pytest.raises(ConfigError, match="has no such version"):
+    pairs.snapshot("reviewed")
+    pairs.drop(pairs.ids()[0])
+    assert version_to_begin_with(pairs, "reviewed") == 3
+    for wrong in ("5", "unknown", "-1"):
+        with pytest.raises(ConfigError, match=r"has no such version or snapshot; .* or a snapshot \(reviewed\)"):
             lab.train("dpo", pairs, model_folder("llama"), pairs_version=wrong)
     with pytest.raises(ConfigError, match="cannot follow"):
         lab.train_twins(("dpo", "ipo"), pairs, model_folder("llama"), pairs_version="follow")
@@ -143,6 +147,23 @@ def test_edits_that_cannot_be_taken_are_refused_once(rows, model_folder, tmp_pat
     assert refused["step"] == 2
     assert "All pairs of the set are dropped" in refused["detail"]["message"]
     assert run.pair_versions() == [UsedVersion(0, 1, 5), UsedVersion(7, 6, 8)]
+
+
+def test_versions_are_read_as_differences(rows, monkeypatch):
+    pairs = lab.open_pairs(rows[:12])
+    ids = pairs.ids()
+    stored = StoredPairs(pairs)
+    assert stored.at(0) == pairs.all()
+    pairs.edit(ids[3], chosen=NEW)
+    pairs.drop(ids[4])
+    pairs.edit(ids[3], weight=2.0)
+    monkeypatch.setattr(pairs, "all", lambda version=None: pytest.fail("the whole set was read"))
+    versions = {version: stored.at(version) for version in (1, 3)}
+    monkeypatch.undo()
+    assert versions == {version: pairs.all(version) for version in (1, 3)}
+    assert stored.at(1) == versions[1]
+    pairs.restore(ids[4])
+    assert stored.at(4) == pairs.all()
 
 
 def test_the_store_is_asked_at_most_once_a_second_and_less_often_where_edits_are_slow():
