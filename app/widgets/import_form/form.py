@@ -15,7 +15,7 @@ from app.state.access import WHY, may_edit, require_edit
 from app.state.jobs import Job, show_progress
 from app.state.uploads import MEGABYTES, PACKED, TYPES, keep_upload
 from app.text.plain import plain
-from app.widgets.pair_view import displayable
+from app.widgets.pairs.pair_view import displayable
 from lab.pairs import ColumnMapping, PairsError, PairStore
 from lab.pairs.importing import LAYOUTS, OnError
 

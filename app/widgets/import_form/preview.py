@@ -7,7 +7,7 @@ import streamlit as st
 from app.state import pair_sets
 from app.state.jobs import require
 from app.text.plain import plain
-from app.widgets.pair_view import displayable
+from app.widgets.pairs.pair_view import displayable
 from lab.pairs import ColumnMapping, Pair, PairsError, answer_text, prompt_text
 from lab.policy.sources.model_error import ModelError
 
