@@ -282,7 +282,7 @@ def test_an_upload_never_leaves_its_folder(rows: list[dict[str, str]]) -> None:
 
 
 def test_an_upload_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.state.uploads.MEGABYTES", 0)
+    monkeypatch.setattr("app.widgets.import_form.uploads.MEGABYTES", 0)
     with pytest.raises(PairsError, match="more than 0 MB"):
         store_upload("mine.jsonl", b"{}")
 

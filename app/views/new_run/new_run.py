@@ -14,7 +14,6 @@ from app.state.access import WHY, may_edit, require_edit
 from app.state.jobs import Job, require
 from app.state.navigation import leave_for
 from app.state.recipe import Start, Verdict, as_command, as_python, build_objective, judge
-from app.state.uploads import MEGABYTES, PACKED, TYPES
 from app.text.labels import objective_label
 from app.text.plain import plain
 from app.views.new_run import check
@@ -22,6 +21,7 @@ from app.views.new_run.uploads import store_upload
 from app.widgets import twins_form
 from app.widgets.forms import grid, objective_fields, widget
 from app.widgets.formula import draw_formula
+from app.widgets.import_form.uploads import MEGABYTES, PACKED, TYPES
 from lab import api
 from lab.api import Executor
 from lab.diagnosis.checks import number

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.state.uploads import forget_upload, keep_upload
+from app.widgets.import_form.uploads import forget_upload, keep_upload
 from lab.opening import import_pairs
 from lab.pairs import ImportReport, PairsError, PairStore, RefusedRows
 from lab.pairs.importing import OnError

@@ -1,4 +1,4 @@
-"""An import as a job of the dashboard, and the tokenizers with which the form shows rows."""
+"""Import as a job of the dashboard, and the tokenizers with which the form shows rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lab.progress import StageProgress
 
 @dataclass(frozen=True)
 class Source:
-    """What to import: a path or hub id, with split and configuration; `name` is shown in its place."""
+    """Source of an import: a path or hub id, with split and configuration; `name` is shown in its place."""
 
     place: str
     split: str = "train"

@@ -42,7 +42,7 @@ def wrong_labels(answer: Any) -> Verdict:
 
 @exercise("08.2")
 def contradiction(answer: Any) -> Verdict:
-    """What to do with two pairs that have the same answers in opposite order."""
+    """Return the remedy for two pairs that have the same answers in opposite order."""
     pull = read_point(make_objective("dpo"), Plane(), (0.0, 5.0), rate=1.0).push_rejected
     push = read_point(make_objective("dpo"), Plane(), (5.0, 0.0), rate=1.0).push_chosen
     numbers = f"DPO pushes the better answer up by {push:.3f} at h = 5 nats for one pair, and down by {pull:.3f} for the other"
