@@ -11,7 +11,7 @@ from itertools import product
 import pytest
 import torch
 
-from app.state.learn_address import read_objective, read_state
+from app.state.learn.learn_address import read_objective, read_state
 from app.state.recipe import build_objective
 from app.views.learn.stories import Step, load_stories
 from lab.objectives import Objective, State, field, with_credit

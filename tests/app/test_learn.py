@@ -12,7 +12,7 @@ from pydantic import model_validator
 from streamlit.testing.v1 import AppTest
 
 from app.pages import LEARN
-from app.state.learn_address import VIEWS, LearnState, read_objective, read_state, write_state
+from app.state.learn.learn_address import VIEWS, LearnState, read_objective, read_state, write_state
 from app.state.recipe import build_objective
 from app.views.learn.knobs import stops
 from lab.objectives import OBJECTIVES, Draws, Objective, Outcome, PairLogps, State, formula_of, make_objective, parameter, register

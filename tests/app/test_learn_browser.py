@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.state.learn_address import VIEWS
+from app.state.learn.learn_address import VIEWS
 from tests.app.browsing import address_of
 from tests.helpers import until
 

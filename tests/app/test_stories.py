@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.pages import LEARN
-from app.state.learn_address import LearnState, read_state, write_state
+from app.state.learn.learn_address import LearnState, read_state, write_state
 from app.views.learn.knobs import stops
 from app.views.learn.stories import FOLDER, STATE, read_folder, read_story
 from lab.teaching import PairNumbers, Plane

@@ -12,7 +12,7 @@ from math import exp
 import pytest
 import torch
 
-from app.state.learn_address import read_state
+from app.state.learn.learn_address import read_state
 from lab.objectives import AlphaDPO, flow
 from lab.pairs import removed_spans
 from lab.pairs.degrade import DECISION, degrade

@@ -16,9 +16,9 @@ import lab
 from app.pages import NEW_RUN
 from app.state.access import may_edit
 from app.state.current_run import choose
+from app.state.learn.to_learn import open_pair_in_learn
 from app.state.moment import go_to, moment
 from app.state.objective_in_use import objective_at
-from app.state.to_learn import open_pair_in_learn
 from app.text.plain import plain
 from app.text.run_text import edit_sentences, meanings_in_halves, pair_annotations
 from app.views.inspect import degrees, following, pair_list, virtual, what_if

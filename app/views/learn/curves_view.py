@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app.state.learn_address import DIRECTIONS, LearnState
+from app.state.learn.learn_address import DIRECTIONS, LearnState
 from app.views.learn.shown import Shown, attempt, show_figure
 from app.widgets.figure import dark
 from lab.plots.landscapes.slices import cut, slices_figure

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 import lab
-from app.state.learn_address import MOST_DEGREES, LearnState
+from app.state.learn.learn_address import MOST_DEGREES, LearnState
 from app.text.plain import plain
 from app.widgets import examining
 from app.widgets.degraded_text import marked

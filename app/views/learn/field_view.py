@@ -8,7 +8,7 @@ from dataclasses import replace
 import streamlit as st
 import torch
 
-from app.state.learn_address import LearnState
+from app.state.learn.learn_address import LearnState
 from app.text.plain import plain
 from app.views.learn import settings
 from app.views.learn.shown import Shown, attempt

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app.state.learn_address import VIEWS, LearnState, read_state, write_state
+from app.state.learn.learn_address import VIEWS, LearnState, read_state, write_state
 from app.text.plain import plain
 from app.views.learn import batch_view, curves_view, degrees_view, field_view, model_steps, pilots_view, settings, story_panel
 from app.views.learn.shown import Shown

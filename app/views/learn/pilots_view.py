@@ -9,7 +9,7 @@ import streamlit as st
 
 import lab
 from app.state.access import may_edit
-from app.state.learn_address import LearnState
+from app.state.learn.learn_address import LearnState
 from app.text.plain import plain
 from app.text.run_text import meaning
 from app.views.learn import settings

@@ -11,7 +11,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.state.learn_address import SLOTS, LearnState, Spec
+from app.state.learn.learn_address import SLOTS, LearnState, Spec
 from app.state.recipe import build_objective, changed_parameters
 from app.text.labels import objective_label
 from app.text.plain import plain

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app.state.learn_address import LearnState, read_state, write_state
+from app.state.learn.learn_address import LearnState, read_state, write_state
 from app.text.plain import plain
 from app.views.learn.stories import Step, Story, load_stories
 

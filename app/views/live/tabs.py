@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from app.state.to_learn import open_batch_in_learn
+from app.state.learn.to_learn import open_batch_in_learn
 from app.text.plain import plain
 from app.views.live.answers_tab import answers
 from app.views.live.charts import chart, row

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from app.pages import LEARN
 from app.state.access import may_edit
-from app.state.learn_address import LearnState, write_state
+from app.state.learn.learn_address import LearnState, write_state
 from app.state.navigation import leave_for
 from app.state.objective_in_use import objective_at
 from app.state.recipe import changed_parameters
