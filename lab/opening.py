@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab import home
 from lab.pairs import ColumnMapping, ImportReport, PairStore, remembered_mapping
 from lab.pairs import import_pairs as import_stored_pairs
 from lab.pairs.importing import OnError
 from lab.progress import StageProgress
-from lab.run.config import TrainConfig
+
+if TYPE_CHECKING:
+    from lab.run.config import TrainConfig  # imports pydantic
 
 log = logging.getLogger(__name__)
 
