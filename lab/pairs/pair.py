@@ -191,9 +191,12 @@ def to_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode  # made once: a third of its time
+
+
 def to_json(value: Any) -> str:
     """Return compact JSON with sorted keys; equal values give equal text."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _encode(value)
 
 
 def content_id(prompt: Prompt, chosen: Answer, rejected: Answer, tools: Any = None) -> str:

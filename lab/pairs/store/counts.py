@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, literal, select, update
 
@@ -17,17 +17,19 @@ Tally = Counter[tuple[int, int, int]]
 c, p, n = schema.counts, schema.pairs, schema.numbers
 
 
-def tally(db: Connection, positions: Sequence[int]) -> Tally:
-    """Count the rows of some pairs and of their numbers."""
+def tally_pairs(states: Iterable[tuple[int, int]]) -> Tally:
+    """Count pairs by their (dropped, edited)."""
+    return Counter((PAIRS, dropped, edited) for dropped, edited in states)
+
+
+def tally_numbers(db: Connection, positions: Sequence[int]) -> Tally:
+    """Count the numbers of some pairs."""
     names = list(db.execute(select(schema.number_names.c.number)).scalars())
     result: Tally = Counter()
-    for chunk in chunks(positions):
-        of_pairs = select(literal(PAIRS), p.c.dropped, p.c.edited, func.count()).where(p.c.position.in_(chunk))
-        rows = list(db.execute(of_pairs.group_by(p.c.dropped, p.c.edited)))
-        if names:
-            of_numbers = select(n.c.name, n.c.dropped, n.c.edited, func.count()).where(n.c.name.in_(names), n.c.position.in_(chunk))
-            rows += db.execute(of_numbers.group_by(n.c.name, n.c.dropped, n.c.edited))
-        result.update({(name, dropped, edited): count for name, dropped, edited, count in rows})
+    for chunk in chunks(positions) if names else ():
+        rows = select(n.c.name, n.c.dropped, n.c.edited, func.count()).where(n.c.name.in_(names), n.c.position.in_(chunk))
+        grouped = db.execute(rows.group_by(n.c.name, n.c.dropped, n.c.edited))
+        result.update({(name, dropped, edited): count for name, dropped, edited, count in grouped})
     return result
 
 

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
@@ -14,7 +15,7 @@ from lab.pairs.pair import Pair, PairsError
 
 from . import schema
 from .building import insert_new
-from .counts import shift, tally
+from .counts import shift, tally_numbers, tally_pairs
 from .database import CHUNK, chunks, insert_rows
 from .records import Stored, check_pair, escape, read_stored, stored_pairs, texts_row, unescape, version_row, word_counts
 from .search import replace_texts, search_text
@@ -75,6 +76,7 @@ class Signature:
     reason: str = ""
 
 
+@cache
 def entries() -> Select[Any]:
     """Return the query of all log entries; see `read_entry`."""
     e, g = schema.entries, schema.edits
@@ -158,15 +160,13 @@ def record(db: Connection, changes: Sequence[Change], signature: Signature, *, o
         )
         marks.append({"at": position, "dropped": int(after.dropped), "edited": edited})
     positions = [change.before.position for change in changes]
-    before_counts = tally(db, positions)
+    states = _states(db, positions)
     insert_rows(db, schema.versions, rows)
     insert_rows(db, schema.entries, entry_rows)
     names = [name for name in updates[0] if name != "at"]
     here = schema.pairs.c.position == bindparam("at")
     db.execute(update(schema.pairs).where(here).values({name: bindparam(f"_{name}") for name in names}), _prefixed(updates))
-    if tally(db, positions) != before_counts:
-        _mark_numbers(db, marks)
-        shift(db, before_counts, tally(db, positions))
+    _count(db, states, marks)
     _replace_tags(db, changes)
     replace_texts(
         db,
@@ -226,13 +226,29 @@ def _store_texts(db: Connection, changes: list[Change], imported: dict[int, tupl
     return numbers
 
 
-def _mark_numbers(db: Connection, marks: list[dict[str, int]]) -> None:
-    """Repeat the state of the pairs in their numbers, whose index then covers a filter by state."""
+def _states(db: Connection, positions: list[int]) -> dict[int, tuple[int, int]]:
+    """Return (dropped, edited) by position."""
+    p, found = schema.pairs, {}
+    for chunk in chunks(positions):
+        query = select(p.c.position, p.c.dropped, p.c.edited).where(p.c.position.in_(chunk))
+        found.update({row[0]: (row[1], row[2]) for row in db.execute(query)})
+    return found
+
+
+def _count(db: Connection, before: dict[int, tuple[int, int]], marks: list[dict[str, int]]) -> None:
+    """Count pairs and numbers in their new states. Numbers repeat the state of their pair, so that their index covers it."""
+    moved = [mark for mark in marks if before[mark["at"]] != (mark["dropped"], mark["edited"])]
+    if not moved:
+        return
+    positions = [mark["at"] for mark in moved]
+    shift(db, tally_pairs(before[at] for at in positions), tally_pairs((mark["dropped"], mark["edited"]) for mark in moved))
+    numbers_before = tally_numbers(db, positions)
     n = schema.numbers
     here = (n.c.name == bindparam("of")) & (n.c.position == bindparam("at"))
     statement = update(n).where(here).values(dropped=bindparam("_dropped"), edited=bindparam("_edited"))
-    for name in list(db.execute(select(schema.number_names.c.number)).scalars()):
-        db.execute(statement, [{"of": name, "at": m["at"], "_dropped": m["dropped"], "_edited": m["edited"]} for m in marks])
+    for name in sorted({name for name, _, _ in numbers_before}):
+        db.execute(statement, [{"of": name, "at": m["at"], "_dropped": m["dropped"], "_edited": m["edited"]} for m in moved])
+    shift(db, numbers_before, tally_numbers(db, positions))
 
 
 def _replace_tags(db: Connection, changes: Sequence[Change]) -> None:
@@ -274,5 +290,5 @@ def add(db: Connection, new: Sequence[Pair], signature: Signature) -> list[Pair]
             index=len(added) <= CHUNK,
         )
         insert_rows(db, schema.entries, [(n, first, position + n - first, 0, 1) for n in numbers])
-    shift(db, Counter(), tally(db, range(position, position + len(added))))
+    shift(db, Counter(), tally_pairs((int(pair.dropped), 0) for pair in added))
     return added

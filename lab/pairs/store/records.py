@@ -7,6 +7,8 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
 
 from sqlalchemy import Select, select
@@ -18,7 +20,6 @@ from .schema import pairs, texts, versions
 _UNSAFE = re.compile("[\x00\x1a\ud800-\udfff]")
 _ESCAPED = re.compile("\x1a([0-9a-f]{4})")
 _decode = json.JSONDecoder().decode
-_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode  # that of `to_json`, made once
 
 PAIR_COLUMNS = (
     pairs.c.id,
@@ -51,12 +52,15 @@ def unescape(text: str) -> str:
 
 def encode(value: Any) -> str:
     """Return a JSON value as text for the database."""
-    return escape(_encode(value))
+    return escape(to_json(value))
 
 
 def decode(text: str) -> Any:
     """Return the JSON value that `encode` was given."""
-    return _decode(unescape(text))
+    text = unescape(text)
+    return (
+        scanstring(text, 1)[0] if text[0] == '"' else _decode(text)
+    )  # the decoder's own function for texts, which most values are
 
 
 def turn_texts(value: Prompt | Answer) -> Iterable[str]:
@@ -174,6 +178,7 @@ def read_stored(row: Sequence[Any]) -> Stored:
     return Stored(read_pair(row), *row[12:15])
 
 
+@cache
 def stored_pairs() -> Select[Any]:
     """Return the query of all pairs in their current version, dropped or not, in no order."""
     columns = (*PAIR_COLUMNS, pairs.c.position, versions.c.texts, versions.c.origin)
@@ -181,6 +186,7 @@ def stored_pairs() -> Select[Any]:
     return select(*columns).join_from(pairs, versions, current).join(texts, texts.c.number == versions.c.texts)
 
 
+@cache
 def pair_versions() -> Select[Any]:
     """Return the query of all versions of all pairs, in no order."""
     columns = (*PAIR_COLUMNS, pairs.c.position, versions.c.texts, versions.c.origin)
