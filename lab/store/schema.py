@@ -98,7 +98,9 @@ def open_for_writing(folder: Path) -> sqlite3.Connection:
             making.executescript(TABLES)
             making.execute(f"PRAGMA user_version={FORMAT}")
         draft.rename(path)
-    connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    # mode=rw: a folder deleted meanwhile is an error, where an empty store would be made and then refused for its format.
+    uri = f"{path.resolve().as_uri()}?mode=rw"
+    connection = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA synchronous=NORMAL")
     _require_format(connection, folder)
     return connection
