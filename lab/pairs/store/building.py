@@ -39,13 +39,23 @@ def create(database: Database, pairs: Iterable[Pair], name: str, source: str) ->
                 db.exec_driver_sql(f'CREATE SCHEMA "{database.schema}"')
                 _fill(db, pairs, name, source)
         return
-    path = database.file
+    with build_file(database.file, pairs, name, source) as building:
+        _publish(building, database.file)
+
+
+@contextmanager
+def build_file(path: Path, pairs: Iterable[Pair], name: str, source: str) -> Iterator[Path]:
+    """Yield a complete store in a file beside `path`, to be renamed; it is removed at the end if it was not.
+
+    Raises:
+        PairsError: A pair is not valid, an id is repeated, or the file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
         with _new_file(path) as building:
             _fill_file(building, pairs, name, source)
-            _publish(building, path)
+            yield building
     except (*DATABASE_ERRORS, OSError) as error:
         raise PairsError(f"The pairs could not be stored at {path} ({error}); check the folder and the disk.") from error
 

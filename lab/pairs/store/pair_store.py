@@ -9,7 +9,7 @@ from lab.pairs.pair import Pair, PairsError
 from lab.pairs.pair_export import write_pairs
 from lab.pairs.query import PairQuery
 
-from . import building
+from . import building, upgrading
 from .database import Database
 from .editing import BulkChange
 from .sets import PairSets
@@ -35,7 +35,10 @@ class PairStore(PairSets):
     """
 
     def __init__(self, location: str | Path) -> None:
-        super().__init__(Database(location))
+        database = Database(location)
+        if database.file is not None and upgrading.is_first_format(database.file):
+            upgrading.upgrade(database.file)
+        super().__init__(database)
 
     @classmethod
     def create(cls, location: str | Path, pairs: Iterable[Pair], *, name: str, source: str) -> PairStore:
