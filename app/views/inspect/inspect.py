@@ -25,6 +25,8 @@ from app.views.inspect import degrees, following, pair_list, virtual, what_if
 from app.views.inspect.pair_list import open_pair
 from app.widgets import examining, save_dialog, shortcuts, token_view
 from app.widgets.figure import dark
+from app.widgets.pairs.acting import show_messages
+from app.widgets.pairs.pair_actions import change_buttons, show_findings, show_labels
 from app.widgets.pairs.pair_view import displayable, judgements, label_agreement
 from lab.errors import LabError
 from lab.objectives import Objective
@@ -147,7 +149,10 @@ def _pair(
     if pair is None and not ever:
         st.error(plain(f"There is no pair {id} in this run (any more); choose one of the list."))
         return
-    _heading(run, id, pair, row, step, listed)
+    _heading(run, store, id, pair, row, step, listed)
+    if store is not None and pair is not None:
+        show_messages()
+        show_findings(store, store.get(id), key=None)
     if pair is not None:
         _answers(run, store, pair, row, step)
     history_tab, what_tab, step_tab = st.tabs(["History", "What if", "Virtual step"], key="inspect.tab", on_change="rerun")
@@ -175,7 +180,9 @@ def _text(store: PairStore | None, id: str, version: int | None) -> Pair | None:
     return None
 
 
-def _heading(run: Run, id: str, pair: Pair | None, row: pd.Series | None, step: int | None, listed: pair_list.Listed) -> None:
+def _heading(
+    run: Run, store: PairStore | None, id: str, pair: Pair | None, row: pd.Series | None, step: int | None, listed: pair_list.Listed
+) -> None:
     message = f"**Pair {plain(id)}**"
     if pair is not None:
         message += plain("".join(f", {text}" for text in (f"version {pair.version}", *pair_annotations(pair))))
@@ -188,6 +195,12 @@ def _heading(run: Run, id: str, pair: Pair | None, row: pd.Series | None, step: 
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(message, width="content")
         st.space("stretch")
+        latest = None if store is None else _text(store, id, None)
+        if store is not None and latest is not None:
+            with st.popover("Change", icon=":material/edit:", help="Swap, drop, tag or weigh the pair as it is now in its set."):
+                with st.container(horizontal=True):
+                    change_buttons(store, latest, shortcuts=False)
+                show_labels(store, latest)
         if row is not None and st.button(
             "Open in Learn",
             icon=":material/school:",

@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app.state.access import require_edit
+from app.state.author import author
 from app.state.jobs import Job, Jobs, show_progress
 from app.text.plain import plain
 from app.text.run_text import meanings_in_halves
@@ -113,7 +114,9 @@ def _save(store: PairStore, pair: Pair, edited: Pair) -> None:
     require_edit()
     prompt = edited.prompt if edited.prompt != pair.prompt else None
     try:
-        new = store.edit(pair.id, prompt=prompt, chosen=edited.chosen, rejected=edited.rejected, expected_version=pair.version)
+        new = store.edit(
+            pair.id, prompt=prompt, chosen=edited.chosen, rejected=edited.rejected, expected_version=pair.version, author=author()
+        )
     except PairsError as error:
         message = str(error)
         st.session_state[MESSAGE] = ("error", f"Not saved: {message}")
@@ -131,7 +134,7 @@ def _undo(store: PairStore, pair: Pair) -> None:
         )
         return
     try:
-        entry = store.undo()
+        entry = store.undo(author=author())
     except PairsError as error:
         st.session_state[MESSAGE] = ("error", str(error))
         return

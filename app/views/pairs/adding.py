@@ -13,9 +13,9 @@ from app.state.address import put
 from app.state.author import author
 from app.state.current_run import label
 from app.text.plain import plain
-from app.views.pairs.acting import act
 from app.widgets import examining
 from app.widgets.difference import answers_html
+from app.widgets.pairs.acting import act
 from app.widgets.pairs.pair_view import displayable
 from lab.errors import LabError
 from lab.pairs import Pair, PairStore, pair_of

@@ -10,9 +10,9 @@ import streamlit as st
 from app.state.access import may_edit
 from app.state.author import author
 from app.text.excerpt import one_line
-from app.views.pairs.acting import act
 from app.views.pairs.listing import Listed, count_words, tick, ticked
-from app.views.pairs.opened import DEGREES
+from app.widgets.pairs.acting import act
+from app.widgets.pairs.pair_actions import DEGREES
 from lab.pairs import BulkChange, Pair, PairStore, answer_text
 
 ACTIONS = ("Drop", "Restore", "Swap", "Add tag", "Remove tag", "Set weight", "Set degree")

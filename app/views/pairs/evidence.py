@@ -14,9 +14,9 @@ from app.state.current_run import label
 from app.state.jobs import show_progress
 from app.text.findings import check_explanation, check_title
 from app.text.plain import plain
-from app.views.pairs.acting import DONE, act
 from app.views.pairs.filters import filter_finding, set_range, sort_by
 from app.widgets import figure
+from app.widgets.pairs.acting import DONE, act
 from lab.evidence import EVIDENCE
 from lab.pairs import PairStore
 from lab.plots import entry

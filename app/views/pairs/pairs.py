@@ -19,8 +19,8 @@ from app.state.current_run import CHOSEN, opened_pair
 from app.state.jobs import require
 from app.text.plain import plain
 from app.views.pairs import adding, bulk, changes, evidence, exporting, filters, histograms, listing, opened, review
-from app.views.pairs.acting import act, show_messages
 from app.widgets import import_form
+from app.widgets.pairs.acting import act, show_messages
 from lab.pairs import Edit, PairsError, PairStore
 from lab.pairs.query import PairQuery
 

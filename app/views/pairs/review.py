@@ -12,11 +12,11 @@ from app.state.author import author
 from app.text.plain import plain
 from app.text.run_text import duration
 from app.views.pairs import review_queue
-from app.views.pairs.acting import act
 from app.views.pairs.filters import REVIEWED
-from app.views.pairs.opened import DEGREES, REMEDIES, show_findings
 from app.views.pairs.review_queue import Review
 from app.widgets import shortcuts
+from app.widgets.pairs.acting import act
+from app.widgets.pairs.pair_actions import DEGREES, REMEDIES, show_findings
 from app.widgets.pairs.pair_view import compare, edit_form
 from lab.pairs import Pair, PairsError, PairStore, apply_remedy
 from lab.pairs.query import PairQuery
