@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.pairs import Pair, PairQuery, PairsError, PairStore, pairs_from_rows, read_pairs
+from lab.pairs import Pair, PairQuery, PairsError, PairStore, open_pairs, pairs_from_rows, read_pairs
 
 USER = {"role": "user", "content": "How do I boil 100%_ eggs?"}
 ROWS = [
@@ -333,3 +333,56 @@ def test_a_store_is_closed_in_every_thread_and_opens_again(file_store):
     file_store.close()
     file_store.close()
     assert held() == 0
+
+
+def test_a_store_is_opened_by_its_location(store, tmp_path):
+    store.drop(store.ids()[0])
+    assert open_pairs(store.location, home=tmp_path).all() == store.all()
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("postgresql://ann:secret@host/pairs", "holds a password, which runs would record"),
+        ("postgresql://host/pairs?set=a%22b", "cannot name a set of pairs"),
+        ("postgresql://lab@/pairs?host=/nowhere", "could not be opened"),
+    ],
+)
+def test_addresses_that_are_refused(address, message):
+    pytest.importorskip("psycopg")
+    with pytest.raises(PairsError, match=message) as error:
+        PairStore(address)
+    assert "\n" not in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+class NoIndexer:
+    """Stands for a process that ends before it has indexed anything."""
+
+    def __init__(self, location):
+        pass
+
+    def stop(self):
+        pass
+
+
+def test_a_large_set_is_indexed_after_it_is_created(tmp_path, monkeypatch):
+    path, pairs = tmp_path / "a.sqlite", [Pair(f"{n}", f"prompt {n}", "good", "bad") for n in range(2500)]
+    monkeypatch.setattr("lab.pairs.store.search.BATCH", 300)
+    with monkeypatch.context() as patch:
+        patch.setattr("lab.pairs.store.building.INDEXED_AT_ONCE", 1000)
+        patch.setattr("lab.pairs.store.pages.Indexer", NoIndexer)
+        store = PairStore.create(path, pairs, name="", source="")
+    assert store.search_ready == 0.4
+    store.edit("2400", chosen="edited before it is indexed")
+    store.edit("3", chosen="edited as well")
+    other = PairStore(path)
+    for reader in (store, other):
+        assert reader.matching(PairQuery("EDITED")) == ["3", "2400"]
+        assert reader.count(PairQuery("prompt 24")) == 111
+    assert other.wait_for_search(60)
+    assert store.count(PairQuery("prompt 24")) == 111
+    store.undo()
+    assert store.matching(PairQuery("edited")) == ["2400"]
+    with sqlite3.connect(path) as db:
+        db.execute("INSERT INTO search_index(search_index) VALUES ('integrity-check')")

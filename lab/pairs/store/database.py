@@ -105,7 +105,11 @@ def _sqlite(file: Path) -> Engine:
 
 def _postgres(url: URL | None, schema: str) -> Engine:
     assert url is not None
-    engine = create_engine(url, max_overflow=-1, pool_pre_ping=True)
+    try:
+        engine = create_engine(url, max_overflow=-1, pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        message = f'Pairs in PostgreSQL need the package {error.name}; install it: pip install "preference-lab[postgres]".'
+        raise PairsError(message) from None
 
     @event.listens_for(engine, "connect")
     def use_schema(connection: Any, _: Any) -> None:
