@@ -231,8 +231,8 @@ def suspects(
 ) -> pd.DataFrame:
     """Find pairs whose label is probably flipped, by short DPO runs with held-out folds.
 
-    Trains `folds` times `repeats` times from the same model, in this thread. The embedded world's 3,000 pairs take about two
-    minutes on two cores with 3 folds. More folds and repeats find more.
+    Trains `folds` times `repeats` times from the same model, in this thread. The embedded world's 3,000 pairs take about
+    70 s of one core with 3 folds. More folds and repeats find more.
 
     Args:
         pairs: Anything that `lab.open_pairs` accepts, or a list of Pairs.
