@@ -12,8 +12,10 @@ from .json_files import Rows
 from .limits import Limits, Unpacked
 
 PIECE_BYTES = 1 << 24
-FIRST_ROWS, MOST_ROWS = 64, 4096
+FIRST_ROWS, MOST_ROWS = 64, 2048
 FRAME_ROWS = 4096
+ROW_BYTES = 12
+"""Least bytes of a row of three texts in memory: their places alone."""
 JSON_COLUMNS = b"preference_lab_json_columns"
 """Entry of a Parquet file's metadata: columns, separated by line breaks, whose texts are JSON values."""
 
@@ -32,14 +34,12 @@ def parquet_rows(path: Path, limits: Limits) -> Rows:
     try:
         with pq.ParquetFile(path) as file:
             announced = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
-            Unpacked(path, unpacked.packed_bytes, limits).add(max(announced, file.metadata.num_rows))
+            Unpacked(path, unpacked.packed_bytes, limits).add(max(announced, ROW_BYTES * file.metadata.num_rows))
             columns = (file.schema_arrow.metadata or {}).get(JSON_COLUMNS, b"").decode().split("\n")
-            size, number = FIRST_ROWS, 0
+            number = 0
             for group in range(file.metadata.num_row_groups):
-                for batch in file.iter_batches(batch_size=size, row_groups=[group]):
+                for batch in _batches(file, group):
                     unpacked.add(batch.nbytes)
-                    if batch.num_rows:
-                        size = max(1, min(MOST_ROWS, PIECE_BYTES * batch.num_rows // max(batch.nbytes, 1)))
                     for row in batch.to_pylist():
                         number += 1
                         for name in columns:
@@ -53,6 +53,21 @@ def parquet_rows(path: Path, limits: Limits) -> Rows:
             "."
         )  # a damaged footer or page; text that is not UTF-8
         raise PairsError(f"{path} is not a readable Parquet file ({reason}); write it again.") from None
+
+
+def _batches(file: Any, group: int) -> Iterator[Any]:
+    """Yield a row group in batches: a small one, and then as many rows as make about 16 MB by its measure."""
+    first = next(iter(file.iter_batches(batch_size=FIRST_ROWS, row_groups=[group])), None)
+    if first is None:
+        return
+    yield first
+    rows = max(1, min(MOST_ROWS, PIECE_BYTES * first.num_rows // max(first.nbytes, 1)))
+    skipped = first.num_rows
+    for batch in file.iter_batches(batch_size=rows, row_groups=[group]) if skipped == FIRST_ROWS else ():
+        rest = batch.slice(min(skipped, batch.num_rows))
+        skipped -= batch.num_rows - rest.num_rows
+        if rest.num_rows:
+            yield rest
 
 
 def frame_rows(frame: Any) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,8 +55,8 @@ def csv_rows(path: Path, delimiter: str, limits: Limits) -> Rows:
             header = next((cells for cells in reader if cells), None)
             if header is None:
                 raise PairsError(f"{path} is empty; it must contain a line of column names and at least one pair.")
-            if repeated := sorted({name for name in header if header.count(name) > 1}):
-                raise PairsError(f"{path} has several columns called {', '.join(map(repr, repeated))}; give each its own name.")
+            if repeated := sorted(name for name, count in Counter(header).items() if count > 1):
+                raise PairsError(f"{path} has several columns called {', '.join(map(repr, repeated[:9]))}; give each its own name.")
             for cells in reader:
                 if len(cells) == len(header):
                     yield reader.line_num, dict(zip(header, cells))
