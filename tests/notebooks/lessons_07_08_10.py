@@ -37,6 +37,9 @@ def reading_curves(notebook: Executed) -> None:
     assert {number: row[1] for number, row in rows.items()} == {number: fault.name for number, fault in FAULTS.items()}
     named = {number for number, row in rows.items() if row[2] == "named"}
     assert named - {9} == {1, 2, 3, 4, 6, 7, 10}, "what the text says about the diagnosis"
+    listed = {number for number, row in rows.items() if "rate_too_high" in row[3]}
+    assert 2 in listed
+    assert 4 <= len(listed) <= 7, "the text says about half of the runs"
     assert "lower learning rate" in notebook.text('"\\nrun 5:"')
     _not_answered(notebook, "07")
 
