@@ -23,7 +23,7 @@ ANY_FINDING = "any"
 
 def query_bar(store: PairStore) -> PairQuery:
     """Draw the search, the order and the filters in one line; return the query that they make."""
-    one, two, three, four = st.columns([4, 3, 3, 4], vertical_alignment="center")
+    one, two, three, four = st.columns([3, 4, 3, 5], vertical_alignment="center")
     text = one.text_input(
         "Search",
         key="search",

@@ -90,7 +90,15 @@ def _turn(widget: str) -> None:
 def _rows(store: PairStore, pairs: Sequence[Pair], listed: Listed, narrow: bool) -> None:
     query, numbers = listed.query, _number_columns(listed.query)
     values = store.numbers([pair.id for pair in pairs]) if numbers else {}
-    columns = [Column("State", "state", "recent", "5.5rem", "Changes of the pair, and its tags. Sort by the latest edit.")]
+    columns = [
+        Column(
+            "State",
+            "state",
+            "recent",
+            "3.5rem" if narrow else "5.5rem",
+            "Changes of the pair, and its tags. Sort by the latest edit.",
+        )
+    ]
     columns += [Column("Prompt", sort="prompt_words"), Column("Chosen", sort="chosen_words")]
     columns += [] if narrow else [Column("Rejected", sort="rejected_words")]
     columns += [Column(number_heading(name), "number", name, "6.5rem", number_label(name)) for name in numbers]
