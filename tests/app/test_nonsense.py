@@ -11,8 +11,9 @@ from streamlit.testing.v1 import AppTest
 
 from app.state.recipe import as_command, as_python, judge
 from app.text.plain import LONGEST, plain
-from app.views.new_run.uploads import TYPES, store_upload
+from app.views.new_run.uploads import store_upload
 from app.widgets import forms
+from app.widgets.import_form.uploads import TYPES
 from lab import home
 from lab.pairs import PairsError, open_pairs
 from lab.run.config import TrainConfig
@@ -66,7 +67,7 @@ def test_a_file_that_is_none_is_refused_in_one_sentence(kind: str, data: bytes) 
 
 def test_a_file_of_another_kind_is_refused() -> None:
     for name in ("picture.png", "pairs", ".jsonl.exe", "jsonl"):
-        with pytest.raises(PairsError, match=r"upload a \.jsonl, \.json, \.csv or \.parquet file"):
+        with pytest.raises(PairsError, match=r"upload a \.jsonl, \.json, \.csv, \.tsv or \.parquet file"):
             store_upload(name, b"{}")
 
 
