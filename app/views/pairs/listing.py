@@ -153,7 +153,7 @@ def _cell(text: str, search: str) -> Cell:
 def open_pair(store: PairStore, id: str | None) -> None:
     """Open a pair of the list, or close the opened one."""
     put(pair=id)
-    remember_pair(str(store.path), id)
+    remember_pair(store.location, id)
 
 
 def _sort(name: str) -> None:
@@ -164,12 +164,12 @@ def _sort(name: str) -> None:
 
 def ticked(store: PairStore) -> list[str]:
     """Return the ticked pairs of this set, on every page of the list."""
-    return st.session_state.get(TICKED, {}).get(str(store.path), [])
+    return st.session_state.get(TICKED, {}).get(store.location, [])
 
 
 def tick(store: PairStore, ids: Sequence[str]) -> None:
     """Replace the ticked pairs of this set."""
-    st.session_state.setdefault(TICKED, {})[str(store.path)] = list(ids)
+    st.session_state.setdefault(TICKED, {})[store.location] = list(ids)
 
 
 def _tick(store: PairStore, page: Sequence[str], ids: Sequence[str]) -> None:

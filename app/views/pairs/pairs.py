@@ -55,7 +55,7 @@ def page() -> None:
     if store is None:
         return
     if entered:
-        put(pairs=key, pair=st.query_params.get("pair", opened_pair(str(store.path))))
+        put(pairs=key, pair=st.query_params.get("pair", opened_pair(store.location)))
     with head:
         view = _view()
     show_messages()

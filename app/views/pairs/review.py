@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 def show_review(store: PairStore, query: PairQuery) -> None:
     """Draw the review of the pairs that match a query."""
-    review = review_queue.current(str(store.path), query) or _begin(store, query)
+    review = review_queue.current(store.location, query) or _begin(store, query)
     _progress(review)
     if review.id is None:
         _end(store, review)
@@ -48,7 +48,7 @@ def show_review(store: PairStore, query: PairQuery) -> None:
 
 
 def _begin(store: PairStore, query: PairQuery) -> Review:
-    return review_queue.begin(str(store.path), query, store.matching(query))
+    return review_queue.begin(store.location, query, store.matching(query))
 
 
 def _progress(review: Review) -> None:
