@@ -26,8 +26,8 @@ def add(commands: Any) -> None:
         action="append",
         default=[],
         metavar="FIELD=COLUMN",
-        help="column of prompt (several: a+b), chosen, rejected, system, tools, score_chosen, score_rejected or margin; kept for "
-        "all sources with these column names",
+        help="column of prompt (several: a+b), chosen, rejected, system, tools, history, score_chosen, score_rejected or margin; "
+        "kept for all sources with these column names",
     )
     p.add_argument("--skip-bad-rows", action="store_true", help="read the good rows and list the others")
     p.add_argument("--search", default="", metavar="TEXT", help="only pairs that contain this text")

@@ -30,6 +30,7 @@ LABELS = {
     "rejected": "Rejected answer",
     "system": "System message",
     "tools": "Tools",
+    "history": "Earlier turns",
     "score_chosen": "Score of chosen",
     "score_rejected": "Score of rejected",
     "margin": "Score difference",

@@ -15,8 +15,9 @@ from typing import Any
 from lab.pairs.pair import PairsError, Prompt, json_type
 
 MARKER = re.compile(
-    r"\n\s*(?:Assistant|AI|Bot|Response)\s*:|<\|im_start\|>assistant\n|<\|assistant\|>\n?|<\|start_header_id\|>assistant<\|end_header_id\|>\n\n"
-    r"|<start_of_turn>model\n|\[/INST\]|### Response:\n?"
+    r"\n\s*(?:Assistant|AI|Bot|Response|Answer)\s*:|(?-i:\bASSISTANT:)|\[/INST\]|<\|im_start\|>assistant\s*|<\|assistant\|>\s*"
+    r"|<\|start_header_id\|>assistant<\|end_header_id\|>\s*|<start_of_turn>model\s*|###\s*(?:Response|Assistant|Answer)\s*:\n?",
+    re.IGNORECASE,
 )
 """Where an assistant's turn begins in text that is already formatted."""
 SHORT_WORDS, SHORT_CHARACTERS = 12, 80
@@ -72,7 +73,10 @@ def _text_cut(chosen: str, rejected: str, counts: Counter[str]) -> int:
     """
     cut = _common(chosen, rejected)
     marked = [match.end() for match in MARKER.finditer(chosen, 0, cut)]
-    if marked and marked[-1] < min(len(chosen), len(rejected)):
+    for name, side, other in (("chosen", chosen, rejected), ("rejected", rejected, chosen)):
+        if (marked and not side[marked[-1] :].strip()) or (cut == len(side) and _ends_with_marker(side, other[cut:])):
+            raise PairsError(f"{name} is empty after {side.strip()[-20:]!a}; give an answer, or leave the pair out.")
+    if marked:
         if chosen[marked[-1] : cut].strip():
             counts["answers begin alike"] += 1
         return marked[-1]
@@ -84,6 +88,11 @@ def _text_cut(chosen: str, rejected: str, counts: Counter[str]) -> int:
         while cut and _in_word(chosen[cut - 1]):
             cut -= 1
     return cut - 1 if cut > 1 and chosen[cut - 1] == " " else cut
+
+
+def _ends_with_marker(side: str, rest: str) -> bool:
+    """Whether a text, which the other continues with `rest`, ends with a marker of unknown form: "A:", "[/ANSWER]", "<bot>"."""
+    return rest.lstrip().startswith(":") or re.search(r"(?:^|\s)(?:\S{1,20}\s?:|\[/?[A-Z_]+\]|<\S+>)\s*$", side) is not None
 
 
 def _in_word(character: str) -> bool:

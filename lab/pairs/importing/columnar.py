@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ def parquet_rows(path: Path, limits: Limits) -> Rows:
         with pq.ParquetFile(path) as file:
             announced = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
             Unpacked(path, unpacked.packed_bytes, limits).add(max(announced, ROW_BYTES * file.metadata.num_rows))
+            check_names(file.schema_arrow.names, str(path))
             columns = (file.schema_arrow.metadata or {}).get(JSON_COLUMNS, b"").decode().split("\n")
             number = 0
             for group in range(file.metadata.num_row_groups):
@@ -74,6 +76,7 @@ def frame_rows(frame: Any) -> Iterator[Any]:
     """Yield the rows of a pandas DataFrame as dicts; missing values are None."""
     import pandas as pd
 
+    check_names(map(str, frame.columns), "The data frame")
     for start in range(0, len(frame), FRAME_ROWS):
         for row in frame.iloc[start : start + FRAME_ROWS].to_dict("records"):
             yield {str(key): None if pd.api.types.is_scalar(value) and pd.isna(value) else value for key, value in row.items()}
@@ -81,8 +84,16 @@ def frame_rows(frame: Any) -> Iterator[Any]:
 
 def arrow_rows(table: Any) -> Iterator[Any]:
     """Yield the rows of an Arrow table as dicts."""
+    check_names(table.schema.names, "The Arrow table")
     for batch in table.to_batches(FRAME_ROWS):
         yield from batch.to_pylist()
+
+
+def check_names(names: Iterable[str], source: str) -> None:
+    """Raise PairsError where two columns have one name, of which only one would be read."""
+    if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
+        listed = ", ".join(map(repr, repeated[:9]))
+        raise PairsError(f"{source} has several columns called {listed}; give each its own name.")
 
 
 def unformatted(data: Any) -> Any:

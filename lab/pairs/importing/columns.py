@@ -54,6 +54,7 @@ PROMPTS = (
 )
 SYSTEMS = ("system", "system_prompt", "system_message")
 TOOLS = ("tools", "functions")
+HISTORIES = ("history",)
 SCORES = (
     ("score_chosen", "score_rejected"),
     ("chosen_score", "rejected_score"),
@@ -82,6 +83,7 @@ class ColumnMapping:
     margin:   Column that holds that difference already; empty for none.
     layout:   "auto": as the columns are; "conversation": text prompts become a user's turn for the chat template; "text":
               transcripts and conversations written as text stay text.
+    history:  Column of earlier turns, as pairs of a question and its answer (Alpaca); empty for none.
     """
 
     prompt: tuple[str, ...] = ()
@@ -93,10 +95,12 @@ class ColumnMapping:
     score_rejected: str = ""
     margin: str = ""
     layout: Layout = "auto"
+    history: str = ""
 
     def used(self) -> set[str]:
         """Return the columns that are read."""
-        single = {self.chosen, self.rejected, self.system, self.tools, self.score_chosen, self.score_rejected, self.margin}
+        single = {self.chosen, self.rejected, self.system, self.tools, self.history}
+        single |= {self.score_chosen, self.score_rejected, self.margin}
         return (single | set(self.prompt)) - {""}
 
     def lines(self) -> list[str]:
@@ -133,6 +137,7 @@ def guess_mapping(columns: Sequence[str], sample: Iterable[Any] = ()) -> ColumnM
         rejected=rejected,
         system=first(SYSTEMS),
         tools=first(TOOLS),
+        history="" if normal(prompt[0] if prompt else "") in HISTORIES else first(HISTORIES),
         score_chosen=named[scores[0]] if scores else "",
         score_rejected=named[scores[1]] if scores else "",
         margin="" if scores else first(MARGINS),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from lab.pairs.pair import PairsError
 
 from .byte_source import open_bytes
+from .columnar import check_names
 from .json_files import Rows
 from .limits import Limits
 
@@ -55,8 +55,7 @@ def csv_rows(path: Path, delimiter: str, limits: Limits) -> Rows:
             header = next((cells for cells in reader if cells), None)
             if header is None:
                 raise PairsError(f"{path} is empty; it must contain a line of column names and at least one pair.")
-            if repeated := sorted(name for name, count in Counter(header).items() if count > 1):
-                raise PairsError(f"{path} has several columns called {', '.join(map(repr, repeated[:9]))}; give each its own name.")
+            check_names(header, str(path))
             for cells in reader:
                 if len(cells) == len(header):
                     yield reader.line_num, dict(zip(header, cells))

@@ -113,11 +113,22 @@ def key_of_rows(path: Path, split: str, limits: Limits) -> str:
     raise PairsError(f"{path} has rows under the keys {', '.join(keys)}, but none under {split!r}; say which with split.")
 
 
+def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises PairsError where a key stands twice, of which only one value would be read."""
+    value = dict(items)
+    if len(value) != len(items):
+        keys = [key for key, _ in items]
+        raise PairsError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice; keep one of the two.")
+    return value
+
+
 def _parse_line(line: bytes) -> Any:
     try:
-        return json.loads(line.rstrip().decode("utf-8"))
+        return json.loads(line.rstrip().decode("utf-8"), object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         return PairsError(f"byte {error.start + 1} is not UTF-8; save the file as UTF-8.")
+    except PairsError as error:
+        return error
     except json.JSONDecodeError as error:
         return PairsError(f"this is not valid JSON ({error.msg} at column {error.colno}); write one JSON object a line.")
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits; thousands of nested brackets
@@ -134,7 +145,7 @@ class _Stream:
 
     def __post_init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._json = json.JSONDecoder()
+        self._json = json.JSONDecoder(object_pairs_hook=_object)
         self.text, self.at, self.line, self.ended, self._bytes = "", 0, 1, False, b""
         self._first = True
 
@@ -207,6 +218,8 @@ class _Stream:
                     self._advance(error.pos)
                     column = error.pos - (self.text.rfind("\n", 0, error.pos) + 1) + 1
                     raise self._error(f"{error.msg} at column {column}") from None
+            except PairsError as error:
+                raise PairsError(f"{self.path}, line {self.line}: {error}") from None
             except (ValueError, RecursionError) as error:
                 raise PairsError(f"{self.path}, line {self.line}: this JSON cannot be read ({error}).") from None
             size *= 2

@@ -23,17 +23,23 @@ ROLES = {
     "bard": "assistant",
     "model": "assistant",
     "bot": "assistant",
+    "ai": "assistant",
     "observation": "tool",
     "function_response": "tool",
     "function": "tool",
 }
 """ShareGPT's names of roles -> the names that chat templates know."""
+KNOWN_ROLES = ("system", "developer", "user", "assistant", "tool")
 CALLS = ("function_call", "tool_call")
-WRITTEN = re.compile(r"""\s*\[?\s*\{\s*(['"])(role|content|from|value)\1\s*:""")
-"""The beginning of a conversation that was written as text."""
+WRITTEN = re.compile(
+    r"""\s*(?:array\()?\[?\s*\{\s*(?:(['"])(role|content|from|value)\1\s*:|(?=[^{}]*(['"])(?:role|from)\3\s*:)(['"])\w+\4\s*:)"""
+)
+"""The beginning of a conversation that was written as text: of its first message the first key, or any that names its role."""
+ARRAY = re.compile(r"\s*array\((.*?)(?:,\s*dtype=\w+)?\)\s*", re.DOTALL)
+"""NumPy's form of an array as text."""
 BETWEEN_ROWS_OF_AN_ARRAY = re.compile(r"\}\s*\n\s*\{")
 """NumPy writes arrays without commas; within Python's quotes a line break is an escape, so this is never part of a text."""
-TURN = re.compile(r"\n\n(Human|Assistant):")
+TURN = re.compile(r"(?:\r?\n){2}(System|Human|User|Assistant):")
 
 
 def as_python(value: Any) -> Any:
@@ -63,8 +69,10 @@ def written_conversation(text: str, name: str) -> Any:
     """
     if not WRITTEN.match(text):
         return text
+    array = ARRAY.fullmatch(text)
+    text = (array.group(1) if array else text).strip()
     for parse in (json.loads, ast.literal_eval):
-        for candidate in (text.strip(), BETWEEN_ROWS_OF_AN_ARRAY.sub("}, {", text.strip())):
+        for candidate in (text, BETWEEN_ROWS_OF_AN_ARRAY.sub("}, {", text)):
             try:
                 return parse(candidate)
             except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -95,7 +103,7 @@ def _message(item: Any, place: str) -> Any:
     if isinstance(role, str):
         if role in CALLS:
             return {"role": "assistant", "content": None, "tool_calls": _calls_of(message.get("content"), place)}
-        message["role"] = ROLES.get(role, role)
+        message["role"] = ROLES.get(role.lower(), role.lower() if role.lower() in KNOWN_ROLES else role)
     if isinstance(message.get("content"), list):
         message["content"] = _joined(message["content"], place)
     if isinstance(message.get("function_call"), dict):  # OpenAI's older form
@@ -132,13 +140,23 @@ def _calls_of(content: Any, place: str) -> list[dict[str, Any]]:
     return [call if "function" in call else {"type": "function", "function": call} for call in calls]
 
 
+def parsed_list(text: str, name: str) -> Any:
+    """Return the list that is written as JSON or Python text; None for blank text. Raises PairsError for other text."""
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(text.strip()) if text.strip() else None
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    raise PairsError(f"{name} is text that is no list; write it as JSON.")
+
+
 def transcript(text: str) -> list[Message] | None:
-    """Return the messages of a transcript of Human: and Assistant: turns (HH-RLHF); None for other texts."""
+    """Return the messages of a transcript of Human: (or User:) and Assistant: turns (HH-RLHF); None for other texts."""
     text = "\n\n" + text.lstrip()
     parts = TURN.split(text)
     if parts[0].strip() or len(parts) < 5:  # ["", role, text, role, text, ...]
         return None
-    roles = {"Human": "user", "Assistant": "assistant"}
+    roles = {"System": "system", "Human": "user", "User": "user", "Assistant": "assistant"}
     return [{"role": roles[role], "content": content.strip()} for role, content in zip(parts[1::2], parts[2::2])]
 
 

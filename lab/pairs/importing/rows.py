@@ -11,13 +11,15 @@ from typing import Any
 
 from lab.pairs.pair import FIELDS, Answer, Message, Pair, PairsError, Prompt, content_id, json_type, validate
 
-from .beginnings import begin_alike, is_short, split_beginning
-from .columns import OWN, PAIR_ID, ColumnMapping, guess_mapping
+from .beginnings import MARKER, begin_alike, is_short, split_beginning
+from .columns import OWN, PAIR_ID, ColumnMapping, guess_mapping, is_given, normal
 from .limits import check_depth
-from .messages import as_python, to_messages, to_tools, transcript, without_nulls, written_conversation
+from .messages import as_python, parsed_list, to_messages, to_tools, transcript, without_nulls, written_conversation
 from .values import as_degree, as_note, as_number, as_plain, as_tags, as_weight, degree_of
 
 LONGEST_ID = 100
+LONGEST_LABEL = 40
+"""Characters of an answer up to which it is compared with the names of columns."""
 ESCAPE = "'"
 """Put before a cell of an exported CSV that a spreadsheet, or this importer, would read as something else than text."""
 OWN_VALUES = {"weight": as_weight, "degree": as_degree, "tags": as_tags, "note": as_note}
@@ -105,7 +107,7 @@ class _Row:
             chosen, rejected = (to_messages(side, name) for side, name in ((chosen, "chosen"), (rejected, "rejected")))
         if isinstance(prompt, list):
             prompt = to_messages(prompt, "prompt")
-        if prompt is None and isinstance(chosen, str) and self.mapping.layout != "text":
+        if isinstance(chosen, str) and not self.exported and self.mapping.layout != "text" and not _repeated(prompt, chosen):
             turns = transcript(chosen), transcript(rejected)
             if all(turns):
                 count["transcripts read as conversations"] += 1
@@ -118,7 +120,7 @@ class _Row:
             prompt, chosen, rejected = self._without_repetition(prompt, chosen, rejected)
         chosen, rejected = _plain_answer(chosen), _plain_answer(rejected)
         tools = tools or self._tools()
-        prompt = self._with_system(prompt)
+        prompt = self._with_system(self._with_history(prompt))
         if isinstance(prompt, str) and (self.mapping.layout == "conversation" or tools):
             count["text prompts made a user's turn"] += 1
             prompt = [{"role": "user", "content": prompt}]
@@ -130,7 +132,20 @@ class _Row:
             fields = ", ".join(key for key, other in self.row.items() if other is not None) or "nothing"
             known = "give prompt, chosen and rejected, or say which columns hold them (mapping, --map chosen=COLUMN)"
             raise PairsError(f"the field {column or name!r} is missing (found: {fields}); {known}.")
+        if isinstance(value, str) and not self.exported and (named := self._named_columns(value.strip())):
+            raise PairsError(
+                f"{name} is {value.strip()!a}, which seems to name the column {' or '.join(named)}; give the text of that column, "
+                'or choose the layout "text" (--map layout=text) if this is the answer.'
+            )
         return [value] if isinstance(value, dict) else value
+
+    def _named_columns(self, label: str) -> list[str]:
+        """Columns that an answer names in place of its text: response_a for "A", or a column's whole name."""
+        if not label or len(label) > LONGEST_LABEL or self.mapping.layout == "text":
+            return []
+        label = normal(label)
+        endings = tuple(f"{stem}_{label}" for stem in ("response", "answer", "output", "completion", "text", "model"))
+        return [key for key in self.row if normal(key) in (label, *endings) and key not in self.mapping.used()]
 
     def _value(self, column: str, name: str) -> Any:
         """The value of a column as Python lists and dicts, with conversations that were written as text parsed."""
@@ -176,7 +191,10 @@ class _Row:
 
     def _from_beginning(self, chosen: Any, rejected: Any) -> tuple[Prompt, Any, Any]:
         count: Counter[str] = Counter()
+        marked = isinstance(chosen, str) and MARKER.search(chosen)
         prompt, chosen, rejected = split_beginning(chosen, rejected, count)
+        if self.mapping.prompt and isinstance(prompt, str) and not marked:
+            raise PairsError(f"there is no prompt in {' + '.join(self.mapping.prompt)}; give one, or leave the pair out.")
         if isinstance(prompt, list):
             if begin_alike(*(_plain_answer(side) for side in (chosen, rejected))):
                 count["answers begin alike"] += 1
@@ -226,6 +244,20 @@ class _Row:
             self.reader.counts["tools read"] += 1
         return tools
 
+    def _with_history(self, prompt: Prompt) -> Prompt:
+        """Put earlier turns, given as pairs of a question and its answer, before the prompt."""
+        column = self.mapping.history
+        value = as_python(self.row.get(column)) if column else None
+        if isinstance(value, str):
+            value = parsed_list(value, column)
+        if not is_given(value) or value != value:
+            return prompt
+        if not isinstance(value, list) or not all(isinstance(turn, list) and len(turn) == 2 for turn in value):
+            raise PairsError(f"{column} is no list of [question, answer]; write the earlier turns like that, or leave them out.")
+        self.reader.counts["earlier turns read"] += 1
+        earlier = [{"role": role, "content": text} for turn in value for role, text in zip(("user", "assistant"), turn)]
+        return [*earlier, *(prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}])]
+
     def _with_system(self, prompt: Prompt) -> Prompt:
         system = self.row.get(self.mapping.system) if self.mapping.system else None
         if not isinstance(system, str) or not system.strip():
@@ -262,6 +294,8 @@ class _Row:
             if checked is not None:
                 own[name] = checked
                 self.reader.counts[f"{name} read"] += 1
+            elif column in (name, OWN["tags"]):
+                self.reader.counts[f"values of {column} that are no {name} and only kept"] += 1
         return own
 
     def degree(self) -> float | None:
@@ -325,6 +359,11 @@ def _plain_answer(side: Any) -> Any:
         if message.keys() == {"role", "content"} and message["role"] == "assistant" and isinstance(message["content"], str):
             return message["content"]
     return side
+
+
+def _repeated(prompt: Any, chosen: str) -> bool:
+    """Whether a prompt makes a transcript in the answer a text: where it is no text itself, or the answer repeats it."""
+    return prompt is not None and (not isinstance(prompt, str) or not prompt.strip() or chosen.startswith(prompt))
 
 
 def _begins(side: Any, prompt: list[Any]) -> bool:

@@ -67,7 +67,7 @@ def open_table(source: Any, split: str = "train", configuration: str = "", limit
     if isinstance(source, Mapping):
         return _split_of(source, split, "data set")
     if hasattr(source, "features") and hasattr(source, "with_format"):
-        return _dataset(source, type(source).__name__)
+        return _only(source, split, type(source).__name__)
     if hasattr(source, "to_batches"):  # an Arrow table
         return Table("pairs", "Arrow table", "row", lambda: enumerate(arrow_rows(source), 1), "Arrow table", fills_nulls=True)
     if isinstance(source, Iterator):
@@ -92,7 +92,8 @@ def _named(source: str | Path, split: str, configuration: str, limits: Limits) -
         return _file(path, split, limits)
     if is_folder and is_datasets_folder(path):
         data = load_folder(path)
-        return _split_of(data, split, str(path), path.name) if isinstance(data, Mapping) else _dataset(data, str(path), path.name)
+        open_data = _split_of if isinstance(data, Mapping) else _only
+        return open_data(data, split, str(path), path.name)
     if is_folder:
         raise PairsError(f"{shown} is a folder; give a {FORMATS}, or a folder that `datasets` has written with save_to_disk.")
     if isinstance(source, str) and _is_hub_id(source):
@@ -108,6 +109,8 @@ def _file(path: Path, split: str, limits: Limits) -> Table:
         raise PairsError(f"{path} has no known format; give a {FORMATS}.")
     if path.stat().st_size == 0:
         raise PairsError(f"{path} is empty; it must contain at least one pair.")
+    if ".json" not in suffix and suffix != ".ndjson":
+        _only_split(split, source)
     if suffix == ".parquet":
         return Table(name, source, "row", lambda: parquet_rows(path, limits), "Parquet", fills_nulls=True)
     if suffix in (".csv", ".tsv"):
@@ -115,6 +118,8 @@ def _file(path: Path, split: str, limits: Limits) -> Table:
         kind = f"{suffix[1:].upper()}, separated by {DELIMITERS[delimiter]}s"
         return Table(name, source, "line", lambda: csv_rows(path, delimiter, limits), kind, as_text=True)
     layout = json_layout(path, limits)
+    if layout != "key":
+        _only_split(split, source)
     words = {"lines": "JSON Lines", "list": "JSON list", "objects": "JSON objects one after another"}
     key = key_of_rows(path, split, limits) if layout == "key" else ""
     kind = words.get(layout, f"JSON, rows under the key {key!r}")
@@ -126,6 +131,19 @@ def _split_of(data: Mapping[str, Any], split: str, source: str, name: str = "") 
     if split not in data:
         raise PairsError(f"The data set has no split {split!r}; choose one of {', '.join(map(str, data)) or 'none'}.")
     return _dataset(data[split], f"{source}, split {split}", name)
+
+
+def _only_split(split: str, source: str) -> None:
+    """Raise PairsError where a split is wanted of a source that has none."""
+    if split != "train":
+        raise PairsError(f"{source} has no splits, so there is no {split!r} in it; leave the split out.")
+
+
+def _only(data: Any, split: str, source: str, name: str = "") -> Table:
+    """A data set that is one split itself."""
+    if str(getattr(data, "split", None)) != split:
+        _only_split(split, source)
+    return _dataset(data, source, name)
 
 
 def _dataset(data: Any, source: str, name: str = "") -> Table:

@@ -1,0 +1,131 @@
+"""Rows that could be read as something else than they are: an empty answer, a missing prompt, a label, a key that stands twice."""
+
+from __future__ import annotations
+
+import json
+
+import datasets
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lab.pairs import PairsError, read_pairs
+
+GOOD = {"prompt": "How often should I water it?", "chosen": "I think daily.", "rejected": "I think never."}
+
+
+def of(**row):
+    (pair,) = read_pairs([row])
+    return pair.content
+
+
+@pytest.mark.parametrize(
+    ("question", "answers_after"),
+    [
+        ("Human: What is it?\n", "Assistant:"),
+        ("\r\n\r\nHuman: What is it?\r\n\r\n", "Assistant:"),
+        ("User: What is it?\n\n", "Assistant:"),
+        ("\n\nhuman: What is it?\n\n", "assistant:"),
+        ("\n\nSystem: Be brief.\n\nHuman: What is it?\n\n", "Assistant:"),
+        ("USER: What is it? ", "ASSISTANT:"),
+        ("Q: What is it?\n", "A:"),
+        ("[INST] What is it? ", "[/INST]"),
+        ("<|im_start|>user\nWhat is it?<|im_end|>\n", "<|im_start|>assistant"),
+        ("### Instruction:\nWhat is it?\n\n", "### Response:"),
+    ],
+)
+def test_an_empty_answer_is_never_its_marker(question, answers_after):
+    start = question + answers_after
+    with pytest.raises(PairsError, match="rejected is empty"):
+        of(chosen=f"{start} Mint.", rejected=start)
+    _, chosen, rejected = of(chosen=f"{start} Mint.", rejected=f"{start} Sage.")
+    assert (chosen.strip(), rejected.strip()) == ("Mint.", "Sage.")
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_row_without_the_prompt_that_others_have_is_refused(missing):
+    rows = [{**GOOD, "chosen": f"I think {n}."} for n in range(60)] + [{**GOOD, "prompt": missing}]
+    with pytest.raises(PairsError, match="row 61: there is no prompt in prompt"):
+        read_pairs(rows)
+    with pytest.raises(PairsError, match="row 2: there is no prompt in prompt"):
+        read_pairs([GOOD, {"question": "And now?", "chosen": "I think a.", "rejected": "I think b."}])
+
+
+def test_transcripts_beside_a_prompt_are_conversations():
+    start = "\n\nHuman: What is it now?\n\nAssistant:"
+    expected = ([{"role": "user", "content": "What is it now?"}], "Mint.", "Sage.")
+    assert of(prompt="What is it now?", chosen=f"{start} Mint.", rejected=f"{start} Sage.") == expected
+    assert of(prompt=start, chosen=f"{start} Mint.", rejected=f"{start} Sage.") == (start, " Mint.", " Sage.")
+
+
+@pytest.mark.parametrize(("labels", "column"), [(("A", "B"), "response_a"), (("response_0", "response_1"), "response_0")])
+def test_labels_of_columns_are_no_answers(labels, column):
+    row = {"prompt": "Which?", "chosen": labels[0], "rejected": labels[1], column: "Mint.", "other": "Sage."}
+    with pytest.raises(PairsError, match=column):
+        read_pairs([row])
+    assert read_pairs([row], mapping={"layout": "text"})[0].chosen == labels[0]
+    row.pop(column)
+    assert read_pairs([row])[0].chosen == labels[0]
+
+
+def test_earlier_turns_of_alpaca_come_before_the_prompt():
+    row = {"instruction": "And then?", "input": "", "history": [["Hi", "Hello"]], "chosen": "Rest.", "rejected": "Run."}
+    turns = [("user", "Hi"), ("assistant", "Hello"), ("user", "And then?")]
+    expected = [{"role": role, "content": content} for role, content in turns]
+    assert of(**row)[0] == of(**{**row, "history": json.dumps(row["history"])})[0] == expected
+    assert of(**{**row, "history": []})[0] == "And then?"
+    with pytest.raises(PairsError, match="history"):
+        of(**{**row, "history": ["Hi"]})
+
+
+@pytest.mark.parametrize("role", ["Assistant", "AI", "ASSISTANT"])
+def test_roles_are_known_in_any_case(role):
+    prompt = [{"role": "User", "content": "Hi"}]
+    chosen, rejected = ([{"role": role, "content": text}] for text in "ab")
+    assert of(prompt=prompt, chosen=chosen, rejected=rejected) == ([{"role": "user", "content": "Hi"}], "a", "b")
+
+
+@pytest.mark.parametrize(
+    "written", ["[{'name': 'Bob', 'role': 'assistant', 'content': '%s'}]", "array([{'from': 'gpt', 'value': '%s'}], dtype=object)"]
+)
+def test_conversations_written_as_text_with_other_beginnings(written):
+    _, chosen, rejected = of(prompt="Hi", chosen=written % "a", rejected=written % "b")
+    text = [side if isinstance(side, str) else side[0]["content"] for side in (chosen, rejected)]
+    assert text == ["a", "b"]
+    assert of(prompt="Give JSON", chosen='{"answer": 1}', rejected="[{'answer': 2}]")[1:] == ('{"answer": 1}', "[{'answer': 2}]")
+
+
+def test_a_name_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "twice.jsonl"
+    path.write_text('{"prompt": "a", "chosen": "first", "chosen": "second", "rejected": "r"}\n')
+    with pytest.raises(PairsError, match="line 1: the key 'chosen' stands twice"):
+        read_pairs(path)
+    listed = tmp_path / "twice.json"
+    listed.write_text('[\n{"prompt": "a", "chosen": "first", "chosen": "second", "rejected": "r"}\n]')
+    with pytest.raises(PairsError, match="line 2: the key 'chosen' stands twice"):
+        read_pairs(listed)
+    frame = pd.DataFrame([["a", "b", "c", "d"]], columns=["prompt", "chosen", "rejected", "chosen"])
+    table = pa.table([["a"], ["b"], ["c"], ["d"]], names=list(frame.columns))
+    pq.write_table(table, tmp_path / "twice.parquet")
+    for source in (frame, table, tmp_path / "twice.parquet"):
+        with pytest.raises(PairsError, match="several columns called 'chosen'"):
+            read_pairs(source)
+
+
+def test_a_split_of_a_source_without_splits_is_refused(tmp_path):
+    path = tmp_path / "one.jsonl"
+    path.write_text(json.dumps(GOOD))
+    data = datasets.Dataset.from_list([GOOD])
+    for source in (path, data):
+        with pytest.raises(PairsError, match="no splits, so there is no 'test'"):
+            read_pairs(source, split="test")
+    named = datasets.Dataset.from_list([GOOD], split="test")
+    assert len(read_pairs(named, split="test")) == len(read_pairs(named)) == 1
+
+
+def test_weights_and_degrees_that_cannot_be_used_are_counted():
+    pairs = read_pairs([{**GOOD, "degree": "strong", "weight": -2}])
+    assert (pairs[0].weight, pairs[0].degree) == (1.0, None)
+    assert pairs.report.counts["values of weight that are no weight and only kept"] == 1
+    assert pairs.report.counts["values of degree that are no degree and only kept"] == 1
