@@ -51,14 +51,20 @@ def inspect_and_repair(notebook: Executed) -> None:
     assert len(recall) >= 10
     assert min(recall.values()) > 0.6
     assert sorted(recall.values())[len(recall) // 2] > 0.95
-    assert "undone: the undo of the last edited pair, True" in notebook.text("pairs.undo()")
+    assert "undone is the edit of the last edited pair: True" in notebook.text("pairs.undo()")
     assert "version 2" in notebook.text("pairs.undo()")
 
+    share, estimate = notebook.numbers("suspects = lab", r"labels: (\d+)% flipped by us.* estimated (\d+)%")
+    assert estimate < share / 2, "the text says that the estimate is far too low"
     flipped, noisy, _ = notebook.columns("count in (50, 100, 200, len(left))")
     wrong = [a + b for a, b in zip(flipped, noisy)]
     assert wrong[0] > 0.75
     assert wrong[2] > 0.6 > 2 * wrong[3] - 0.1
     assert wrong == sorted(wrong, reverse=True)
+    alone = {row[0]: list(map(float, row[1:])) for row in notebook.table("alone = {}")}
+    assert alone["both, weighted"][0] >= max(alone["runs alone"][0], alone["word sequences alone"][0])
+    runs, words = notebook.numbers("suspects = lab", r"'runs': (\S+), 'ngrams': (\S+)\}")
+    assert runs < words, "the text says that word sequences count for more"
     before, after = notebook.numbers("pairs.apply(swap", r"wrong labels: (\d+) of \d+ before, (\d+) after")
     assert after < 0.75 * before
 
