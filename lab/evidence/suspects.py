@@ -68,7 +68,7 @@ def find_suspects(
         that the chosen answer is the better one; held_out_margin and mean_margin, of the rewards, by the runs without the pair
         and by all; ngram_margin, held-out log-odds of the n-gram model; confidence, variability, correctness and aum over all
         visits and the ends of the runs (see `trajectory_numbers`). `attrs` has "noise", the estimated share of flipped labels,
-        and "weights".
+        "noise_interval", its 95 % interval, and "weights". Where the interval is wide, trust the order and not the probability.
 
     Raises:
         PairsError: There are too few pairs for the folds, or no label is predicted better than by chance.
@@ -106,7 +106,7 @@ def find_suspects(
         }
     )[COLUMNS]
     table = table.sort_values("margin", kind="stable", ignore_index=True)
-    table.attrs = {"noise": combined.noise, "weights": combined.weights}
+    table.attrs = {"noise": combined.noise, "noise_interval": combined.interval, "weights": combined.weights}
     return table
 
 

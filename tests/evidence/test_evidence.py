@@ -60,8 +60,19 @@ def test_flipped_labels_are_found_by_their_words():
     combined = combine({"words": margins.held_out, "chance": chance}, {"words": margins.everywhere, "chance": chance})
     assert combined.weights["words"] > 5 * combined.weights["chance"]
     assert combined.noise == pytest.approx(0.1, abs=0.05)
+    low, high = combined.interval
+    assert 0.02 < low < combined.noise < high < 0.2
     assert combined.probability[flipped].mean() > 0.5
     assert combined.probability[~flipped].mean() < 0.1
+
+
+def test_the_interval_of_the_share_is_wide_where_the_evidence_is_weak():
+    rng = np.random.default_rng(1)
+    margin = np.where(rng.random(900) < 0.3, -1.0, 1.0) * 0.5 + rng.normal(size=900)
+    combined = combine({"weak": margin}, {"weak": margin})
+    low, high = combined.interval
+    assert low < 0.05
+    assert high > 0.25, "the share that was flipped, 0.3, is not excluded by far"
 
 
 def test_folds_are_even_and_drawn_by_the_seed():

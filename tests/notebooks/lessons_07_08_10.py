@@ -56,6 +56,9 @@ def inspect_and_repair(notebook: Executed) -> None:
 
     share, estimate = notebook.numbers("suspects = lab", r"labels: (\d+)% flipped by us.* estimated (\d+)%")
     assert estimate < share / 2, "the text says that the estimate is far too low"
+    low, high = notebook.numbers("suspects = lab", r"interval of the estimate: (\d+)% to (\d+)%")
+    assert low < 5
+    assert high > 30, "the text says that a third is not excluded"
     flipped, noisy, _ = notebook.columns("count in (50, 100, 200, len(left))")
     wrong = [a + b for a, b in zip(flipped, noisy)]
     assert wrong[0] > 0.75
