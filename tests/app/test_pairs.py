@@ -482,3 +482,12 @@ def test_plain_never_ends_as_markup(text: str) -> None:
     escaped = plain(text)
     assert "\n" not in escaped
     assert not re.search(r"(?<!\\)(\\\\)*[`*_\[\]<>$:~|#!&^{}]", escaped)
+
+
+def test_changes_show_authors_and_reasons_that_utf8_cannot_hold() -> None:
+    store = make_store(3)
+    store.edit(store.ids()[0], note="n", author="half \ud800", reason="\udfff too")
+    store.snapshot("half \ud800", author="half \ud800")
+    at = open_page(store, view="changes")
+    (log,) = (table.value for table in at.dataframe)
+    assert (log["Author"][0], log["Reason"][0]) == ("half ?", "? too")

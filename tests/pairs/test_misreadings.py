@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lab.pairs import PairsError, read_pairs
+from lab.pairs import PairsError, read_pairs, write_pairs
 
 GOOD = {"prompt": "How often should I water it?", "chosen": "I think daily.", "rejected": "I think never."}
 
@@ -129,3 +129,19 @@ def test_weights_and_degrees_that_cannot_be_used_are_counted():
     assert (pairs[0].weight, pairs[0].degree) == (1.0, None)
     assert pairs.report.counts["values of weight that are no weight and only kept"] == 1
     assert pairs.report.counts["values of degree that are no degree and only kept"] == 1
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_null_arguments_of_tools_come_back(tmp_path, suffix):
+    call = {"type": "function", "function": {"name": "f", "arguments": {"a": 1, "b": None}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"default": None}}}
+    chosen = [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "3"}]
+    chosen.append({"role": "assistant", "content": "3"})
+    pairs = read_pairs([{"prompt": "Hi", "chosen": chosen, "rejected": [{"role": "assistant", "content": "b"}], "tools": [tool]}])
+    write_pairs(pairs, tmp_path / f"one{suffix}")
+    back = read_pairs(tmp_path / f"one{suffix}")
+    assert [(*pair.content, pair.tools) for pair in back] == [(*pair.content, pair.tools) for pair in pairs]
+    assert back[0].chosen[0]["tool_calls"] == [call]
+    assert back[0].tools == [tool]
+    write_pairs(back, tmp_path / f"two{suffix}")
+    assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()

@@ -20,6 +20,11 @@ def store(new_store: Callable[..., PairStore]) -> PairStore:
     return new_store(PAIRS)
 
 
+def test_tags_given_as_one_text_are_refused(store: PairStore) -> None:
+    with pytest.raises(PairsError, match="give a list of tags"):
+        store.edit(IDS[0], tags="abc")
+
+
 def test_snapshots_and_differences(store: PairStore) -> None:
     store.drop(IDS[5])
     begin = store.snapshot("begin", author="Ann", reason="before the review")
@@ -37,7 +42,12 @@ def test_snapshots_and_differences(store: PairStore) -> None:
     assert [pair.id for pair in back.restored] == [IDS[1]]
     assert store.diff(1, 1) == Difference()
     assert store.all(begin.version) == PAIRS[:5]
-    for name, message in (("begin", "which is taken"), (" ", "a name of its own")):
+    for name, message in (
+        ("begin", "which is taken"),
+        (" ", "a name of its own"),
+        ("7", "another version"),
+        ("follow", "another version"),
+    ):
         with pytest.raises(PairsError, match=message):
             store.snapshot(name)
     with pytest.raises(PairsError, match="no snapshot 'end'; it has 'begin'"):

@@ -44,10 +44,10 @@ def _log(store: PairStore) -> None:
         {
             "Version": entry.number,
             "Time": datetime.fromtimestamp(entry.time),
-            "Author": entry.author,
+            "Author": displayable(entry.author),
             "Change": entry.action,
             "Pair": entry.pair_id,
-            "Reason": entry.reason,
+            "Reason": displayable(entry.reason),
         }
         for entry in reversed(entries)
     ]
@@ -74,11 +74,12 @@ def _snapshots(store: PairStore) -> None:
     )
     for snapshot in store.snapshots():
         saved = datetime.fromtimestamp(snapshot.time)
-        st.text(f"{snapshot.name}: version {snapshot.version}, {saved:%-d %B %Y, %H:%M}, {snapshot.author}")
+        st.text(displayable(f"{snapshot.name}: version {snapshot.version}, {saved:%-d %B %Y, %H:%M}, {snapshot.author}"))
 
 
 def _difference(store: PairStore) -> None:
-    versions = {"as imported": 0, **{snapshot.name: snapshot.version for snapshot in store.snapshots()}, "now": store.version}
+    named = {displayable(snapshot.name): snapshot.version for snapshot in store.snapshots()}
+    versions = {"as imported": 0, **named, "now": store.version}
     one, two, three = st.columns([3, 3, 6], vertical_alignment="bottom")
     before = one.selectbox("From", list(versions), 0, key="difference.from", format_func=lambda name: f"{name} ({versions[name]})")
     after = two.selectbox(
@@ -143,4 +144,4 @@ def _change(before: Pair | None, after: Pair | None) -> None:
     }
     for name, (was, now) in labels.items():
         if was != now:
-            st.text(f"{name}: {was if was not in (None, '') else 'none'} → {now if now not in (None, '') else 'none'}")
+            st.text(displayable(f"{name}: {was if was not in (None, '') else 'none'} → {now if now not in (None, '') else 'none'}"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from app.widgets.pairs.pair_view import displayable
 from lab.pairs import Pair, PairStore, write_pairs
 from lab.pairs.query import PairQuery
 
@@ -21,7 +22,7 @@ FORMATS = {
 def export_popover(store: PairStore, query: PairQuery, total: int) -> None:
     """Draw the button that opens the choice of pairs and format."""
     with st.popover("Export", icon=":material/download:"):
-        versions = {f"Version {snapshot.version}: {snapshot.name}": snapshot.version for snapshot in store.snapshots()}
+        versions = {displayable(f"Version {each.version}: {each.name}"): each.version for each in store.snapshots()}
         listed, whole = f"The list: {total:,} pairs", f"The whole set: {len(store):,} pairs"
         what = st.radio("What", [listed, whole, *versions, "As imported"], key="export.what")
         kind = (

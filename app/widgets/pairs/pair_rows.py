@@ -122,6 +122,7 @@ def payload(rows: Sequence[Row], columns: Sequence[Column], **more: Any) -> byte
 
 
 def _tell(key: str, event: str, listener: Callable[[Any], None]) -> None:
-    value = st.session_state[key][event]
+    state = st.session_state.get(key)  # absent where the set vanished while its list was on the screen
+    value = state[event] if state is not None else None
     if value is not None:
         listener(value)

@@ -152,7 +152,7 @@ class _Row:
         value = as_python(self.row.get(column))
         if isinstance(value, float) and math.isnan(value):
             return None
-        if self.reader.fills_nulls:
+        if self.reader.fills_nulls and not (self.exported and (name == "tools" or _has_calls(value))):  # these were JSON
             value = without_nulls(value)
         if isinstance(value, str):
             if self.exported and self.reader.as_text:
@@ -364,6 +364,10 @@ def _plain_answer(side: Any) -> Any:
 def _repeated(prompt: Any, chosen: str) -> bool:
     """Whether a prompt makes a transcript in the answer a text: where it is no text itself, or the answer repeats it."""
     return prompt is not None and (not isinstance(prompt, str) or not prompt.strip() or chosen.startswith(prompt))
+
+
+def _has_calls(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, dict) and item.get("tool_calls") for item in value)
 
 
 def _begins(side: Any, prompt: list[Any]) -> bool:

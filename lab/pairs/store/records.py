@@ -102,6 +102,8 @@ def _shown(value: Any) -> str:
 
 def tidy_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """Return tags sorted, without repetition and surrounding white space."""
+    if isinstance(tags, str):
+        raise PairsError(f"tags is text ({tags[:30]!a}); give a list of tags.")
     return tuple(sorted({tag.strip() if isinstance(tag, str) else tag for tag in tags}))
 
 

@@ -100,6 +100,10 @@ class UpdateReport:
     dropped: bool = False
 
 
+RUN_VERSIONS = ("current", "follow")
+"""Values of a run's `pairs_version` that are no snapshot."""
+
+
 class PairSets(PairAnnotations):
     """A store of pairs whose states can be named, compared and merged."""
 
@@ -107,9 +111,11 @@ class PairSets(PairAnnotations):
         """Name the present state of the set; `all(snapshot.version)` gives its pairs.
 
         Raises:
-            PairsError: The name is empty or taken.
+            PairsError: The name is empty, taken, or would name another version where a run's `pairs_version` is given.
         """
         name = name.strip()
+        if name in RUN_VERSIONS or name.isdecimal():
+            raise PairsError(f"A snapshot cannot be named {name!r}, which means another version for a run; add a word to it.")
         with self._database.writing() as db:
             if not name or db.execute(select(schema.snapshots.c.name).where(schema.snapshots.c.name == escape(name))).first():
                 raise PairsError(
