@@ -106,7 +106,11 @@ def _search(store: PairStore, model: str, folds: int, repeats: int, progress: St
     _keep(store, FLIPPED, table, SEARCHED)
     results = flip_findings(table)
     store.put_findings(results, checks=["probably_flipped"])
-    return f"{len(results):,} labels are probably flipped; the estimated share of wrong labels is {table.attrs['noise']:.0%}."
+    low, high = table.attrs["noise_interval"]
+    return (
+        f"{len(results):,} labels are probably flipped; {low:.0%} to {high:.0%} of all labels may be wrong. Sort the list by "
+        "the held-out margin: the most suspicious come first."
+    )
 
 
 def map_frame(store: PairStore) -> pd.DataFrame:

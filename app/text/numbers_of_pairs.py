@@ -24,18 +24,33 @@ HEADS = {
 }
 """Short headings of columns."""
 
+EVIDENCE = {
+    "probability": "Probability flipped",
+    "held_out_margin": "Held-out margin",
+    "confidence": "Confidence",
+    "variability": "Variability",
+    "correctness": "Correctness",
+    "aum": "Area under the margin",
+    "forgotten": "Times forgotten",
+}
+"""Labels of numbers from a pair's margins over training (see `lab.evidence`)."""
+
 
 def number_label(name: str) -> str:
     """Return a label: one of SORTS, or a term of a run, whose name is "run/term"."""
     if name in SORTS:
         return LABELS[name]
     run, _, term = name.partition("/")
-    return f"{entry(term).title} in {run}" if term else name
+    return f"{_term_label(term)} in {run}" if term else name
 
 
 def number_heading(name: str) -> str:
     """Return a short heading for a column of numbers."""
-    return HEADS.get(name) or (LABELS[name] if name in SORTS else entry(name.partition("/")[2] or name).title)
+    return HEADS.get(name) or (LABELS[name] if name in SORTS else _term_label(name.partition("/")[2] or name))
+
+
+def _term_label(term: str) -> str:
+    return EVIDENCE.get(term) or entry(term).title
 
 
 def number_text(value: float | None) -> str:
