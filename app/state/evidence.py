@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 import lab
+from app.state.access import require_edit
 from app.state.jobs import Job, Jobs
 from lab.evidence import EVIDENCE, evidence_of, flip_findings, run_findings
 from lab.pairs import CHECKS, PairStore, findings
@@ -53,6 +54,7 @@ def number_name(source: str, term: str) -> str:
 
 def load_terms(store: PairStore, run: Run, terms: Iterable[str]) -> int:
     """Keep the latest values of some terms of a run with the pairs; return how many pairs the run has seen."""
+    require_edit()
     frame = with_margin(run.pairs()).rename(columns={"pair": "pair_id"})
     _keep(store, run.dir.name, frame, terms)
     return len(frame)
@@ -60,6 +62,7 @@ def load_terms(store: PairStore, run: Run, terms: Iterable[str]) -> int:
 
 def load_trajectories(store: PairStore, run: Run) -> str:
     """Keep what a run shows about learned and forgotten pairs with the pairs; return the result as a sentence."""
+    require_edit()
     frame = evidence_of(run)
     frame = frame[frame["pair_id"].isin(store.ids())]
     _keep(store, run.dir.name, frame, TRAJECTORY)

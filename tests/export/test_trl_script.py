@@ -138,7 +138,8 @@ def test_conversations_go_to_trl_as_conversations(exported, rows):
     ]
     _, folder = exported("hinge", pairs)
     lines = [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()]
-    assert lines == pairs
+    assert [{name: line[name] for name in pairs[0]} for line in lines] == pairs
+    assert {name for line in lines for name in line} == {*pairs[0], "lab_pair_id"}
     assert losses_of(folder)[0] == pytest.approx(1.0, abs=1e-4)
 
 
@@ -159,7 +160,8 @@ def test_the_pairs_are_those_of_the_run(rows, trained, tmp_path):
     pairs.edit(pairs.ids()[0], chosen="As it is now.")
     folder = lab.export_run(run, tmp_path / "out", trl_script=True)
     lines = [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()]
-    assert lines[0] == {"prompt": rows[0]["prompt"], "chosen": "As it was when the run began.", "rejected": rows[0]["rejected"]}
+    texts = {"prompt": rows[0]["prompt"], "chosen": "As it was when the run began.", "rejected": rows[0]["rejected"]}
+    assert lines[0] == texts | {"lab_pair_id": pairs.ids()[0]}
     assert len(lines) == 50
 
 

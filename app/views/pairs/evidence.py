@@ -8,7 +8,7 @@ import streamlit as st
 
 import lab
 from app.state import evidence
-from app.state.access import WHY, may_edit
+from app.state.access import WHY, may_edit, require_edit
 from app.state.address import put
 from app.state.current_run import label
 from app.state.jobs import show_progress
@@ -156,6 +156,7 @@ def _terms(store: PairStore, runs: Mapping[str, Run]) -> None:
 
 
 def _forget(store: PairStore, names: list[str]) -> None:
+    require_edit()
     for name in names:
         store.forget_numbers(name)
 

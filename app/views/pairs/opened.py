@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.state.access import may_edit
+from app.state.access import may_edit, require_edit
 from app.state.address import put
 from app.state.author import author
 from app.text.plain import plain
@@ -53,6 +53,7 @@ def _actions(store: PairStore, pair: Pair, listed: Listed) -> None:
 
 
 def _open_copy(store: PairStore, pair: Pair) -> None:
+    require_edit()
     put(pair=store.duplicate(pair.id, author=author()).id)
 
 

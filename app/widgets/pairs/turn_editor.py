@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.state.access import may_edit
+from app.state.access import may_edit, require_edit
 from app.state.author import author
 from lab.pairs import Answer, Message, Pair, PairsError, PairStore, Prompt
 
@@ -123,6 +123,7 @@ def _table(label: str, rows: list[dict[str, str]], key: str) -> list[dict[str, A
 
 
 def _save(store: PairStore, pair: Pair, rows: Mapping[str, list[dict[str, Any]]], tools: str) -> Pair:
+    require_edit()
     try:
         described = json.loads(tools) if tools.strip() else None
     except ValueError as error:
