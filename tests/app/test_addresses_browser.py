@@ -20,7 +20,7 @@ FIRST = {
     "inspect": "Pair pair-",
     "new-run": "Start the run",
     "compare": "x axis",
-    "pairs": "Pair set",
+    "pairs": "Evidence",
     "learn": "Objective A",
     "guide": "Search the guide",
 }
