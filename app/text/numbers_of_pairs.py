@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lab.glossary import lesson_of
 from lab.pairs.query import SORTS
 from lab.plots import entry
 
@@ -51,6 +52,16 @@ def number_heading(name: str) -> str:
 
 def _term_label(term: str) -> str:
     return EVIDENCE.get(term) or entry(term).title
+
+
+def number_help(name: str) -> str:
+    """Return what a number means, for the head of its column; a term of a run with its sentence in the glossary and its lesson."""
+    term = name.partition("/")[2]
+    known = entry(term) if term and term not in EVIDENCE else None
+    if known is None or not known.meaning:
+        return number_label(name)
+    lesson = lesson_of(term)
+    return f"{number_label(name)}. {known.symbol}: {known.meaning}" + (f" See {lesson.label}." if lesson else "")
 
 
 def number_text(value: float | None) -> str:

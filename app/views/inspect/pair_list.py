@@ -15,7 +15,7 @@ import streamlit as st
 
 from app.state.address import put
 from app.state.current_run import opened_pair, remember_pair
-from app.text.run_text import pair_annotations
+from app.text.run_text import meaning, pair_annotations
 from app.widgets.pairs.pair_view import displayable
 from lab.pairs import Pair, PairsError, PairStore, prompt_text
 from lab.plots import entry
@@ -175,8 +175,7 @@ def _sheet(rows: pd.DataFrame, listed: Listed, store: PairStore | None, by: str,
 
 
 def _help(name: str) -> str:
-    known = entry(name)
-    return f"{known.title}, {known.symbol}: {known.meaning}" + (f" In {known.unit}." if known.unit else "")
+    return f"{entry(name).title}, {meaning(name)}"
 
 
 def _text(store: PairStore | None, id: str, version: int) -> Pair | None:

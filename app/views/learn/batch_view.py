@@ -125,7 +125,7 @@ def _pictures(tables: dict[str, pd.DataFrame], large: bool, prefix: str) -> None
         persist_state="page",
     )
     show_figure(batch_figure(tables, quantity, dark=dark()), "learn-batch", large=large)
-    st.caption(plain(f"{entry(quantity).symbol}: {entry(quantity).meaning}"))
+    st.caption(meaning(quantity))
     for label, table in tables.items():
         st.markdown(f"**{plain(label)}**")
         st.dataframe(

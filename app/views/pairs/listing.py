@@ -10,7 +10,7 @@ import streamlit as st
 from app.state.address import put
 from app.state.current_run import remember_pair
 from app.text.excerpt import excerpt, one_line
-from app.text.numbers_of_pairs import number_heading, number_label, number_text
+from app.text.numbers_of_pairs import number_heading, number_help, number_text
 from app.views.pairs.filters import sort_by, sorted_by
 from app.widgets.pairs.pair_rows import Cell, Column, Row, show_rows
 from lab.pairs import Pair, PairStore, answer_text, prompt_text
@@ -101,7 +101,7 @@ def _rows(store: PairStore, pairs: Sequence[Pair], listed: Listed, narrow: bool)
     ]
     columns += [Column("Prompt", sort="prompt_words"), Column("Chosen", sort="chosen_words")]
     columns += [] if narrow else [Column("Rejected", sort="rejected_words")]
-    columns += [Column(number_heading(name), "number", name, "6.5rem", number_label(name)) for name in numbers]
+    columns += [Column(number_heading(name), "number", name, "6.5rem", number_help(name)) for name in numbers]
     rows = [
         Row(
             pair.id,
