@@ -139,7 +139,7 @@ def _choose_set(keys: list[str], wanted: str) -> str | None:
         on_change=_change_set,
         args=(widget,),
         label_visibility="collapsed",
-        width=260,
+        width=200,
     )
     return chosen
 
@@ -162,7 +162,7 @@ def _change_set(widget: str) -> None:
 def _set_actions(store: PairStore, query: PairQuery, total: int) -> None:
     """Draw Undo and Redo, with what they would do, and Export."""
     undone, redone = _words(store.next_undo(author=author())), _words(store.next_redo(author=author()))
-    with st.container(horizontal=True, horizontal_alignment="right", width="stretch"):
+    with st.container(horizontal=True, horizontal_alignment="right", width="content"):
         st.button(
             "Undo",
             icon=":material/undo:",
