@@ -134,7 +134,7 @@ def test_it_is_quick_beside_the_import_of_torch(name: str, seconds_of_torch: flo
     """Seconds depend on the machine (tests/bench/bench_cold_start.py prints them); the import of torch, which was part of them, is
     measured beside them."""
     command = [part.format(pairs=str(pairs)) for part in COMMANDS[name]]
-    assert min(seconds(*command) for _ in range(3)) < 0.6 * seconds_of_torch
+    assert min(seconds(*command) for _ in range(3)) < 0.7 * seconds_of_torch
 
 
 def seconds(*arguments: str) -> float:
