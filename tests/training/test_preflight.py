@@ -176,7 +176,7 @@ def test_the_error_names_a_pair_that_cannot_be_tokenized(model_folder, rows):
         "rejected": [{"role": "assistant", "content": "No"}],
     }
     (stored,) = lab.open_pairs([conversation]).ids()
-    with pytest.raises(ValueError, match=f"Pair {stored}: .*no chat template"):
+    with pytest.raises(ValueError, match=f"from {stored} on, is refused: .*no chat template"):
         lab.preflight("dpo", [conversation], model_folder("llama"), **FAST)
 
 
