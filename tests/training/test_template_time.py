@@ -158,7 +158,7 @@ def test_an_export_contains_the_template_time(dated_model, conversations, rows, 
     plain = lab.train("dpo", rows, model_folder("llama"), **FEW)
     other = lab.export_run(plain, tmp_path / "plain")
     assert not (other / "train_chat_template.jinja").exists()
-    assert "chat template" not in (other / "README.md").read_text()
+    assert "train_chat_template" not in (other / "README.md").read_text()
 
 
 def test_a_template_time_that_is_no_date_is_refused():
