@@ -13,6 +13,7 @@ from app.state.access import require_edit
 from app.state.jobs import Job, Jobs
 from lab.evidence import EVIDENCE, evidence_of, flip_findings, run_findings
 from lab.pairs import CHECKS, PairStore, findings
+from lab.pairs.query import PairQuery
 from lab.progress import StageProgress
 from lab.store.terms import MARGIN, with_margin
 
@@ -72,11 +73,12 @@ def load_trajectories(store: PairStore, run: Run) -> str:
 
 
 def _keep(store: PairStore, source: str, frame: pd.DataFrame, names: Iterable[str]) -> None:
+    known = set(store.matching(PairQuery(state="all")))
     for name in names:
         values = {
             str(pair): float(value)
             for pair, value in zip(frame["pair_id"], frame[name])
-            if value is not None and math.isfinite(value) and pair in store
+            if value is not None and math.isfinite(value) and pair in known
         }
         store.put_numbers(number_name(source, name), values)
 

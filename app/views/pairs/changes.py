@@ -120,7 +120,9 @@ def _change(before: Pair | None, after: Pair | None) -> None:
         only = before or after
         if only is not None:
             st.code(
-                displayable(f"{prompt_text(only.prompt)}\n\nchosen: {only.chosen}\n\nrejected: {only.rejected}"),
+                displayable(
+                    f"{prompt_text(only.prompt)}\n\nchosen: {answer_text(only.chosen)}\n\nrejected: {answer_text(only.rejected)}"
+                ),
                 language=None,
                 wrap_lines=True,
             )

@@ -22,6 +22,10 @@ def _from_environment(name: str, default: float, unit: int) -> int:
         raise PairsError(f"{name}={text!r} is not a number; give one, such as {default:g}.") from None
 
 
+class LimitError(PairsError):
+    """A source takes more than a limit allows; nothing of it is imported, whatever its other rows are."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """Limits of what a source may take.
@@ -53,10 +57,10 @@ class Unpacked:
     total: int = 0
 
     def add(self, count: int) -> None:
-        """Count unpacked bytes. Raises PairsError where they are more than a file of pairs of this size can hold."""
+        """Count unpacked bytes. Raises LimitError where they are more than a file of pairs of this size can hold."""
         self.total += count
         if self.total > max(self.limits.unpacked_bytes, self.limits.ratio * self.packed_bytes):
-            raise PairsError(
+            raise LimitError(
                 f"{self.path} has {self.packed_bytes:,} bytes, but unpacks to more than {self.total:,}; it is no file of pairs, or "
                 f"raise the limit with the environment variable {UNPACKED_GB}."
             )

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from lab.pairs.pair import Pair, PairsError, with_unique_ids
 
 from .columns import ColumnMapping, as_mapping, check_mapping, guess_mapping, remembered_mapping
-from .limits import Limits
+from .limits import LimitError, Limits
 from .report import ImportReport, RefusedRows
 from .rows import RowReader
 from .sources import Table, open_table
@@ -111,11 +111,13 @@ class PairReader:
             raise PairsError(f"{report.source} contains no pairs; it must contain at least one.")
 
     def _rows(self, report: ImportReport) -> Iterator[tuple[int, Any]]:
-        """The rows up to where the source breaks off, which is an error of its own unless other rows are listed too."""
+        """Yield the rows up to where the source breaks off, which is an error of its own unless other rows are listed too."""
         last = 0
         try:
             for last, row in self.table.read():
                 yield last, row
+        except LimitError:
+            raise
         except PairsError as error:
             if not report.refused_count and self._on_error == "refuse":
                 raise

@@ -69,7 +69,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Signature:
-    """Who changes the set, and why."""
+    """Author, action and reason of a change of the set."""
 
     author: str
     action: str
