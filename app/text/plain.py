@@ -10,13 +10,23 @@ LONGEST = 1500
 """Most characters of a text on one line."""
 
 
+def displayable(text: str) -> str:
+    """Return a text that can be sent to a page: unpaired surrogates become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def one_line(text: str) -> str:
+    """Return a text that can be sent to a page, on one line."""
+    return " ".join(displayable(text).split())
+
+
 def plain(text: object) -> str:
     """Return Markdown that shows `text` literally on one line: no markup, images, formulas, colours or icons.
 
     Only characters that can be markup are escaped, because screen readers read labels as they are written. The middle of a text
     of more than `LONGEST` characters is left out; unpaired surrogates become question marks.
     """
-    message = " ".join(str(text).encode("utf-8", "replace").decode("utf-8").split())
+    message = one_line(str(text))
     if len(message) > LONGEST:
         message = f"{message[: LONGEST * 2 // 3]} ... {message[-LONGEST // 4 :]}"
     escaped = re.sub(r"([\\`*_\[\]{}<>$:~|#!&^])", r"\\\1", message)

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from app.text.plain import displayable
 from app.widgets.difference import answers_html
 from app.widgets.figure import dark
 from app.widgets.heat import answer_html, legend_html, plain_html
-from app.widgets.pairs.pair_view import displayable
 from lab.objectives import Objective
 from lab.plots import KINDS, Paint, paint, paintable
 from lab.plots.landscapes.computed import draws_tokens

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from app.text.excerpt import excerpt, hits
+from app.text.excerpt import excerpt
+from lab.pairs.store.search import hits
 
 TEXTS = some.text(some.characters(blacklist_categories=["Cs"]), max_size=60)
 

@@ -13,13 +13,12 @@ import streamlit as st
 from app.state.address import put
 from app.state.current_run import opened_pair, remember_pair
 from app.state.navigation import open_pair
-from app.text.plain import plain
+from app.text.plain import displayable, plain
 from app.text.run_text import meaning
 from app.views.compare.curves import file_name
 from app.widgets import save_dialog
 from app.widgets.difference import answers_html
 from app.widgets.figure import Event, dark
-from app.widgets.pairs.pair_view import displayable
 from lab.comparison import Comparison
 from lab.comparison.answers import prompts, side_by_side
 from lab.comparison.pairwise import Batches

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from app.text.plain import plain
+from app.text.plain import displayable, plain
 from app.widgets.degraded_text import marked
-from app.widgets.pairs.pair_view import displayable
 from lab.objectives import DegradedSpec
 from lab.pairs import Pair, removed_spans
 from lab.whatif.degrees import SOURCES, DegreeGuess

@@ -19,7 +19,7 @@ from app.state.current_run import choose
 from app.state.learn.to_learn import open_pair_in_learn
 from app.state.moment import go_to, moment
 from app.state.objective_in_use import objective_at
-from app.text.plain import plain
+from app.text.plain import displayable, plain
 from app.text.run_text import edit_sentences, meanings_in_halves, pair_annotations
 from app.views.inspect import degrees, following, pair_list, virtual, what_if
 from app.views.inspect.pair_list import open_pair
@@ -27,7 +27,7 @@ from app.widgets import examining, save_dialog, shortcuts, token_view
 from app.widgets.figure import dark
 from app.widgets.pairs.acting import show_messages
 from app.widgets.pairs.pair_actions import change_buttons, show_findings, show_labels
-from app.widgets.pairs.pair_view import displayable, judgements, label_agreement
+from app.widgets.pairs.pair_view import judgements, label_agreement
 from lab.errors import LabError
 from lab.objectives import Objective
 from lab.pairs import Pair, PairsError, PairStore, answer_text, prompt_text

@@ -15,8 +15,8 @@ import streamlit as st
 
 from app.state.address import put
 from app.state.current_run import opened_pair, remember_pair
+from app.text.plain import one_line
 from app.text.run_text import meaning, pair_annotations
-from app.widgets.pairs.pair_view import displayable
 from lab.pairs import Pair, PairsError, PairStore, prompt_text
 from lab.plots import entry
 from lab.run.handle import Run
@@ -138,7 +138,7 @@ def _sheet(rows: pd.DataFrame, listed: Listed, store: PairStore | None, by: str,
     pairs = [_text(store, id, int(version)) for id, version in zip(part["pair"], part["version"])]
     if any(pair is not None and pair_annotations(pair) for pair in pairs):
         table["annotated"] = ["" if pair is None else ", ".join(pair_annotations(pair)) for pair in pairs]
-    table["prompt"] = ["" if pair is None else " ".join(displayable(prompt_text(pair.prompt)[:EXCERPT]).split()) for pair in pairs]
+    table["prompt"] = ["" if pair is None else one_line(prompt_text(pair.prompt)[:EXCERPT]) for pair in pairs]
     inside = (listed.place - (sheet - 1) * SHEET) if listed.place is not None else -1
     chosen = [inside] if 0 <= inside < len(part) else []
     widget = f"inspect.table.{hash((key, sheet, here[1], tuple(part['step'])))}"

@@ -11,12 +11,11 @@ import pandas as pd
 import streamlit as st
 
 from app.state.jobs import Job, show_progress
-from app.text.plain import plain
+from app.text.plain import one_line, plain
 from app.text.run_text import meaning
 from app.views.inspect.pair_list import open_pair
 from app.widgets import examining, save_dialog
 from app.widgets.figure import dark
-from app.widgets.pairs.pair_view import displayable
 from lab.pairs import Pair, PairsError, PairStore, prompt_text
 from lab.plots import virtual_step as picture
 from lab.progress import StageProgress
@@ -179,7 +178,7 @@ def _table(store: PairStore, rows: pd.DataFrame, key: str) -> None:
 
 def _prompt(store: PairStore, id: str) -> str:
     try:
-        return " ".join(displayable(prompt_text(store.get(id).prompt)[:80]).split())
+        return one_line(prompt_text(store.get(id).prompt)[:80])
     except PairsError:
         return ""
 

@@ -13,11 +13,10 @@ import streamlit as st
 
 from app.state.access import in_class
 from app.state.jobs import Job, show_progress
-from app.text.plain import plain
+from app.text.plain import displayable, plain
 from app.text.run_text import meaning
 from app.widgets import token_view
 from app.widgets.figure import show
-from app.widgets.pairs.pair_view import displayable
 from lab.objectives import Objective
 from lab.pairs import Pair, answer_text, prompt_text
 from lab.plots import entry, layer_bars

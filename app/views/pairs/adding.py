@@ -12,11 +12,10 @@ from app.state.access import WHY, may_edit
 from app.state.address import put
 from app.state.author import author
 from app.state.current_run import label
-from app.text.plain import plain
+from app.text.plain import displayable, plain
 from app.widgets import examining
 from app.widgets.difference import answers_html
 from app.widgets.pairs.acting import act
-from app.widgets.pairs.pair_view import displayable
 from lab.errors import LabError
 from lab.pairs import Pair, PairStore, pair_of
 from lab.pairs.query import PairQuery

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.state.access import may_edit
 from app.state.author import author
-from app.text.excerpt import one_line
+from app.text.plain import one_line
 from app.views.pairs.listing import Listed, count_words, tick, ticked
 from app.widgets.pairs.acting import act
 from app.widgets.pairs.pair_actions import DEGREES

@@ -9,10 +9,9 @@ import streamlit as st
 
 from app.state.access import may_edit
 from app.state.author import author, author_field
-from app.text.plain import plain
+from app.text.plain import displayable, plain
 from app.widgets.difference import answers_html
 from app.widgets.pairs.acting import act
-from app.widgets.pairs.pair_view import displayable
 from lab import home
 from lab.pairs import Difference, Pair, PairStore, answer_text, prompt_text
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.widgets.pairs.pair_view import displayable
+from app.text.plain import displayable
 from lab.pairs import Pair, PairStore, write_pairs
 from lab.pairs.query import PairQuery
 

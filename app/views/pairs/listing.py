@@ -9,8 +9,9 @@ import streamlit as st
 
 from app.state.address import put
 from app.state.current_run import remember_pair
-from app.text.excerpt import excerpt, one_line
+from app.text.excerpt import excerpt
 from app.text.numbers_of_pairs import number_heading, number_help, number_text
+from app.text.plain import one_line
 from app.views.pairs.filters import sort_by, sorted_by
 from app.widgets.pairs.pair_rows import Cell, Column, Row, show_rows
 from lab.pairs import Pair, PairStore, answer_text, prompt_text

@@ -13,9 +13,8 @@ import streamlit as st
 from app.state import pair_sets
 from app.state.access import WHY, may_edit, require_edit
 from app.state.jobs import Job, show_progress
-from app.text.plain import plain
+from app.text.plain import displayable, plain
 from app.widgets.import_form.uploads import MEGABYTES, PACKED, TYPES, keep_upload
-from app.widgets.pairs.pair_view import displayable
 from lab.pairs import ColumnMapping, PairsError, PairStore
 from lab.pairs.importing import LAYOUTS, OnError
 

@@ -6,8 +6,7 @@ import streamlit as st
 
 from app.state import pair_sets
 from app.state.jobs import require
-from app.text.plain import plain
-from app.widgets.pairs.pair_view import displayable
+from app.text.plain import displayable, plain
 from lab.pairs import ColumnMapping, Pair, PairsError, answer_text, prompt_text
 from lab.policy.sources.model_error import ModelError
 

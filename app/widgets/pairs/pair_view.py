@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.state.access import may_edit, require_edit
 from app.state.author import author
-from app.text.plain import plain
+from app.text.plain import displayable, plain
 from app.widgets.difference import answers_html
 from app.widgets.pairs.turn_editor import edit_turns
 from lab.pairs import Answer, Edit, Pair, PairStore, Prompt, answer_text, prompt_text
@@ -181,8 +181,3 @@ PAST = {
     "redo": "an edit was done again",
     "add": "added",
 }
-
-
-def displayable(text: str) -> str:
-    """Return a text that can be sent to a page: unpaired surrogates become question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")
