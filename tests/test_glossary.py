@@ -12,6 +12,7 @@ from lab.glossary import (
     FIELD_QUANTITIES,
     GLOSSARY,
     LESSONS,
+    PAIR_EVIDENCE,
     PAIR_TERMS,
     TOKEN_VALUES,
     entry,
@@ -52,7 +53,8 @@ def test_what_the_loop_and_the_oracle_add_is_explained() -> None:
     assert {*LOOP, *EVALUATION} <= GLOSSARY.keys()
 
 
-EVERYTHING = {**GLOSSARY, **{f"{n}/{k}": v for n, d in enumerate((CONCEPTS, TOKEN_VALUES, FIELD_QUANTITIES)) for k, v in d.items()}}
+GROUPS = (CONCEPTS, TOKEN_VALUES, FIELD_QUANTITIES, PAIR_EVIDENCE)
+EVERYTHING = {**GLOSSARY, **{f"{n}/{k}": v for n, group in enumerate(GROUPS) for k, v in group.items()}}
 
 
 @pytest.mark.parametrize("name", sorted(EVERYTHING))
@@ -69,7 +71,7 @@ def test_the_guide_shows_every_entry_in_tables_of_six_columns() -> None:
     lines = glossary_markdown().splitlines()
     rows = [line for line in lines if line.startswith("|")]
     assert all(len(re.split(r"(?<!\\)\|", row)) == 8 for row in rows)
-    for name in (*GLOSSARY, *CONCEPTS, *TOKEN_VALUES, *FIELD_QUANTITIES):
+    for name in (*GLOSSARY, *CONCEPTS, *TOKEN_VALUES, *FIELD_QUANTITIES, *PAIR_EVIDENCE):
         assert any(f"`{name}`" in row for row in rows)
 
 
@@ -86,7 +88,7 @@ def test_a_name_of_ones_own_stands_for_itself() -> None:
 
 
 def test_every_lesson_is_a_notebook_and_explains_terms_of_the_glossary() -> None:
-    known = {*GLOSSARY, *CONCEPTS, *TOKEN_VALUES, *FIELD_QUANTITIES}
+    known = {*GLOSSARY, *CONCEPTS, *TOKEN_VALUES, *FIELD_QUANTITIES, *PAIR_EVIDENCE}
     terms = [term for lesson in LESSONS for term in lesson.terms]
     assert set(terms) <= known
     assert len(terms) == len(set(terms)), "a term belongs to one lesson"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.glossary import lesson_of
+from lab.glossary import PAIR_EVIDENCE, Entry, lesson_of
 from lab.pairs.query import SORTS
 from lab.plots import entry
 
@@ -25,42 +25,30 @@ HEADS = {
 }
 """Short headings of columns."""
 
-EVIDENCE = {
-    "probability": "Probability flipped",
-    "held_out_margin": "Held-out margin",
-    "confidence": "Confidence",
-    "variability": "Variability",
-    "correctness": "Correctness",
-    "aum": "Area under the margin",
-    "forgotten": "Times forgotten",
-}
-"""Labels of numbers from a pair's margins over training (see `lab.evidence`)."""
-
 
 def number_label(name: str) -> str:
     """Return a label: one of SORTS, or a term of a run, whose name is "run/term"."""
     if name in SORTS:
         return LABELS[name]
     run, _, term = name.partition("/")
-    return f"{_term_label(term)} in {run}" if term else name
+    return f"{_entry(term).title} in {run}" if term else name
 
 
 def number_heading(name: str) -> str:
     """Return a short heading for a column of numbers."""
-    return HEADS.get(name) or (LABELS[name] if name in SORTS else _term_label(name.partition("/")[2] or name))
+    return HEADS.get(name) or (LABELS[name] if name in SORTS else _entry(name.partition("/")[2] or name).title)
 
 
-def _term_label(term: str) -> str:
-    return EVIDENCE.get(term) or entry(term).title
+def _entry(term: str) -> Entry:
+    return PAIR_EVIDENCE.get(term) or entry(term)
 
 
 def number_help(name: str) -> str:
     """Return what a number means, for the head of its column; a term of a run with its sentence in the glossary and its lesson."""
     term = name.partition("/")[2]
-    known = entry(term) if term and term not in EVIDENCE else None
-    if known is None or not known.meaning:
+    if not term:
         return number_label(name)
-    lesson = lesson_of(term)
+    known, lesson = _entry(term), lesson_of(term)
     return f"{number_label(name)}. {known.symbol}: {known.meaning}" + (f" See {lesson.label}." if lesson else "")
 
 

@@ -334,6 +334,19 @@ FIELD_QUANTITIES = {
 }
 """Quantities of an objective over the plane of both log-ratios (see `lab.objectives.field`)."""
 
+PAIR_EVIDENCE = {
+    "confidence": Entry("Confidence", "μ", "Mean probability that the models give a pair's label over their visits."),
+    "variability": Entry("Variability", "σ", "Standard deviation of the probability that the models give a pair's label."),
+    "correctness": Entry("Correctness", "share", "Share of the visits at which the chosen answer had the higher reward.", "share"),
+    "aum": Entry("Area under the margin", "AUM", "Mean margin of a pair over its visits; low for labels that the models resist."),
+    "forgotten": Entry("Times forgotten", "n", "How often a margin above 0 was followed by one of 0 or less.", "times"),
+    "held_out_margin": Entry("Held-out margin", "m", "Mean reward margin by models that were not trained on the pair."),
+    "probability": Entry(
+        "Probability flipped", "P(flip)", "Probability that chosen and rejected are exchanged, from short runs and word sequences."
+    ),
+}
+"""Numbers of a pair from its margins over training (see `lab.evidence`), by name."""
+
 PUSHES = {
     "chosen": Entry("Push on the chosen answer", "−∂L/∂log X₁", "Above 0: descent makes the chosen answer more likely."),
     "rejected": Entry("Push on the rejected answer", "∂L/∂log X₂", "Above 0: descent makes the rejected answer less likely."),

@@ -53,7 +53,7 @@ LESSONS = (
         "Reading curves: name the fault",
         ("grad_norm", "eval/kl", "eval/oracle_reward", "eval/valid", "eval/completions/mean_length"),
     ),
-    Lesson(8, "Inspect and repair a data set"),
+    Lesson(8, "Inspect and repair a data set", ("confidence", "variability", "held_out_margin", "probability")),
     Lesson(9, "An objective of your own"),
     Lesson(10, "From the tiny model to a real one"),
 )

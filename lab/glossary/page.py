@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .entries import CONCEPTS, FIELD_QUANTITIES, GLOSSARY, TOKEN_VALUES, Entry
+from .entries import CONCEPTS, FIELD_QUANTITIES, GLOSSARY, PAIR_EVIDENCE, TOKEN_VALUES, Entry
 from .lessons import lesson_of
 
 
@@ -13,6 +13,7 @@ def glossary_markdown() -> str:
         "Recorded numbers": GLOSSARY,
         "Values of a token": TOKEN_VALUES,
         "Landscape of an objective": FIELD_QUANTITIES,
+        "Evidence about a pair": PAIR_EVIDENCE,
     }
     return "\n\n".join(f"### {title}\n\n{_table(entries)}" for title, entries in groups.items())
 

@@ -14,17 +14,13 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.helpers import free_port, until
+from tests.bench.clicking import Server
 
-ROOT = Path(__file__).parents[2]
 KINDS = ("duplicate", "contradiction", "truncated_answer", "prompt_leak", "role_marker", "control_characters", "identical_sides")
 """Kinds of defects that the script plants, as many as there are."""
 MOST = 2000
@@ -77,21 +73,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LAB_HOME"] = folder
         name, defects = prepare(options.seed, options.defects)
-        port = free_port()
-        command = [sys.executable, "-m", "app", "--port", str(port), "--no-demo"]
-        server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        server = Server(Path(folder), Path(folder) / "dashboard.txt")
+        server.start()
         try:
-            until(lambda: _answers(port), 120, lambda: "the dashboard did not start")
             with sync_playwright() as driver:
                 browser = driver.chromium.launch(
                     executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
                 )
                 page = browser.new_page(viewport={"width": 1280, "height": 800})
-                times = review(page, f"http://127.0.0.1:{port}/pairs?pairs={name}", defects)
+                times = review(page, f"{server.address}/pairs?pairs={name}", defects)
                 browser.close()
         finally:
-            server.terminate()
-            server.wait(30)
+            server.stop()
         result = figures(name, defects, times)
     print(json.dumps(result, indent=1))
     if options.json:
@@ -120,14 +113,6 @@ def figures(name: str, defects: dict[str, str], times: list[float]) -> dict[str,
         "page seconds per keystroke, worst": round(max(times), 3),
         "simulated minutes": round((len(times) * SECOND + sum(times)) / 60, 2),
     }
-
-
-def _answers(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=2) as reply:
-            return bool(reply.status == 200)
-    except OSError:
-        return False
 
 
 if __name__ == "__main__":
