@@ -9,7 +9,7 @@ import torch
 
 import lab
 from lab.objectives import DPO
-from lab.teaching.exercises import check
+from tests.teaching.judging import assert_right, assert_unanswered, assert_wrong
 
 
 class HalfPush(lab.Objective):
@@ -104,24 +104,17 @@ WRONG = [
 
 @pytest.mark.parametrize(("exercise", "answer"), RIGHT)
 def test_a_right_answer_is_accepted(exercise: str, answer: Any) -> None:
-    verdict = check(exercise, answer)
-    assert verdict.right, verdict
-    assert verdict.why
+    assert_right(exercise, answer)
 
 
 @pytest.mark.parametrize(("exercise", "answer", "reason"), WRONG)
 def test_a_wrong_answer_is_rejected_with_its_reason(exercise: str, answer: Any, reason: str) -> None:
-    verdict = check(exercise, answer)
-    assert not verdict.right
-    assert verdict.answered
-    assert reason in verdict.why
+    assert_wrong(exercise, answer, reason)
 
 
 @pytest.mark.parametrize("exercise", sorted({exercise for exercise, _ in RIGHT}))
 def test_a_placeholder_is_not_answered_yet(exercise: str) -> None:
-    verdict = check(exercise, None)
-    assert not verdict.right
-    assert not verdict.answered
+    assert_unanswered(exercise)
 
 
 def test_every_exercise_has_two_wrong_answers() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from lab.teaching.exercises import check, lesson07
 from lab.teaching.lessons import FAULTS, NAMES, UNITS, faulty_run
+from tests.teaching.judging import assert_right, assert_unanswered, assert_wrong
 
 # What the runs of lesson 07 showed when they were made; the executed lesson is compared with its faults as well.
 COLUMNS = ("loss, change", "h", "log X₂", "first push", "pairs without push", "gradient norm, growth", "cosine", "epochs")
@@ -94,24 +95,17 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("exercise", "answer"), RIGHT)
 def test_a_right_answer_is_accepted(exercise: str, answer: Any) -> None:
-    verdict = check(exercise, answer)
-    assert verdict.right, verdict
-    assert verdict.why
+    assert_right(exercise, answer)
 
 
 @pytest.mark.parametrize(("exercise", "answer", "reason"), WRONG)
 def test_a_wrong_answer_is_rejected_with_its_reason(exercise: str, answer: Any, reason: str) -> None:
-    verdict = check(exercise, answer)
-    assert not verdict.right
-    assert verdict.answered
-    assert reason in verdict.why
+    assert_wrong(exercise, answer, reason)
 
 
 @pytest.mark.parametrize("exercise", sorted({exercise for exercise, _ in RIGHT}))
 def test_a_placeholder_is_not_answered_yet(exercise: str) -> None:
-    verdict = check(exercise, None)
-    assert not verdict.right
-    assert not verdict.answered
+    assert_unanswered(exercise)
     assert sum(exercise == other for other, _, _ in WRONG) >= 2
 
 

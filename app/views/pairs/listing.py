@@ -49,15 +49,15 @@ class Listed:
     after: str | None
 
 
-def show_list(store: PairStore, query: PairQuery, *, narrow: bool) -> Listed:
+def show_list(store: PairStore, query: PairQuery, total: int, *, narrow: bool) -> Listed:
     """Draw the page of the list that the address names, and return it.
 
     Args:
         store: The pair set.
         query: What to list.
+        total: Pairs that match the query.
         narrow: Show fewer columns, because an opened pair stands beside the list.
     """
-    total = store.count(query)
     sheets = max(1, -(-total // SHEET))
     wanted = st.query_params.get("sheet", "1")
     sheet = min(int(wanted), sheets) if wanted.isdecimal() and len(wanted) < 16 and int(wanted) else 1

@@ -65,7 +65,7 @@ def page() -> None:
         _set_actions(store, query, total)
     filters.range_chips()
     if view == "list":
-        _list(store, query)
+        _list(store, query, total)
     elif view == "review":
         review.show_review(store, query)
     elif view == "evidence":
@@ -82,18 +82,18 @@ def _open_imported(store: PairStore) -> None:
     put(pairs=store.path.name, view=None, pair=None)
 
 
-def _list(store: PairStore, query: PairQuery) -> None:
+def _list(store: PairStore, query: PairQuery, total: int) -> None:
     charts = st.container()
     if "pair" in st.query_params:
         left, right = st.columns([5, 7], gap="medium")
         with left:
             bar = st.container(horizontal=True, vertical_alignment="center")
-            listed = listing.show_list(store, query, narrow=True)
+            listed = listing.show_list(store, query, total, narrow=True)
         with right:
             opened.show_opened(store, listed)
     else:
         bar = st.container(horizontal=True, vertical_alignment="center")
-        listed = listing.show_list(store, query, narrow=False)
+        listed = listing.show_list(store, query, total, narrow=False)
     with bar:
         bulk.selection_bar(store, listed)
         drawn = st.toggle("Histograms", key="histograms", bind="query-params", help="Drag over a histogram to filter the list.")
