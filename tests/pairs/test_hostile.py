@@ -107,11 +107,13 @@ def test_texts_of_a_source_are_taken_as_they_are(name):
 
 LIMITED = """
 import resource, sys
+from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (3_000_000_000, 3_000_000_000))
-from lab.pairs import PairsError, read_pairs
+from lab.pairs import PairsError, import_pairs, read_pairs
 from lab.pairs.importing.limits import Limits
+source = Path(sys.argv[1])
 try:
-    print(len(read_pairs(sys.argv[1], limits=Limits(ratio=int(sys.argv[2])))), "pairs")
+    print(COUNT, "pairs")
 except PairsError as error:
     print(error)
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))  # ru_maxrss begins with the parent's
@@ -133,7 +135,8 @@ def test_bombs_are_refused_by_a_limit_that_can_be_raised(name, tmp_path, monkeyp
     path.write_bytes(data)
     del data
     ratio = str(SMALL.get(name, Limits().ratio))
-    ended = subprocess.run([sys.executable, "-c", LIMITED, str(path), ratio], capture_output=True, text=True, timeout=300)
+    script = LIMITED.replace("COUNT", "len(read_pairs(source, limits=Limits(ratio=int(sys.argv[2]))))")
+    ended = subprocess.run([sys.executable, "-c", script, str(path), ratio], capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr[-2000:]
     message, memory = ended.stdout.strip().split("\n")
     assert "LAB_ROW_MB" in message or "LAB_UNPACKED_GB" in message or "not valid CSV" in message
@@ -163,11 +166,7 @@ def test_a_row_limit_can_be_raised(tmp_path, monkeypatch):
 @pytest.mark.extended
 def test_memory_does_not_grow_with_the_file(tmp_path):
     """The peak of importing 300 MB is at most 150 MB above that of importing 3 MB."""
-    script = LIMITED.replace(
-        "from lab.pairs import PairsError, read_pairs", "from lab.pairs import PairsError, import_pairs"
-    ).replace(
-        "len(read_pairs(sys.argv[1]))", "import_pairs(sys.argv[1], home=__import__('pathlib').Path(sys.argv[1]).parent)[1].read"
-    )
+    script = LIMITED.replace("COUNT", "import_pairs(source, home=source.parent)[1].read")
     peaks = []
     for count in (3_000, 300_000):
         path = tmp_path / f"{count}.json"
