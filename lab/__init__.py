@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lab.policy import ModelError
     from lab.run.config import ConfigError, TrainConfig
     from lab.run.handle import Run, open_run, runs
+    from lab.run.listing.trash import empty_trash, trashed_runs
     from lab.run.queueing import queue
     from lab.store import RunError
     from lab.twins import train_twin, train_twins
@@ -50,6 +51,7 @@ __all__ = [
     "RunError",
     "TrainConfig",
     "compare",
+    "empty_trash",
     "evidence_of",
     "examine",
     "export_run",
@@ -66,6 +68,7 @@ __all__ = [
     "train",
     "train_twin",
     "train_twins",
+    "trashed_runs",
     "watch",
 ]
 
@@ -81,6 +84,7 @@ _SOURCES = {
     "lab.store": ("RunError",),
     "lab.run.queueing": ("queue",),
     "lab.run.handle": ("Run", "open_run", "runs"),
+    "lab.run.listing.trash": ("empty_trash", "trashed_runs"),
     "lab.run.config": ("ConfigError", "TrainConfig"),
     "lab.twins": ("train_twin", "train_twins"),
     "lab.notebook": ("watch",),

@@ -58,6 +58,11 @@ def runs_dir() -> Path:
     return home() / "runs"
 
 
+def trash_dir() -> Path:
+    """Return the folder of deleted runs, which can be restored until it is emptied."""
+    return home() / "trash"
+
+
 def new_run_dir(label: str) -> Path:
     """Return a run folder that does not exist yet, named by time and label."""
     stem = f"{datetime.now():%Y%m%d-%H%M%S}-{label}"

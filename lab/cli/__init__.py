@@ -26,8 +26,8 @@ from .parser import Parser
 
 COMMANDS = {
     "train": ("train", "start or continue a run"),
-    "runs": ("runs", "list the runs"),
-    "show": ("runs", "show a run, or control it"),
+    "runs": ("runs", "list the runs; name, tag, archive and delete them"),
+    "show": ("show", "show a run, or control it"),
     "queue": ("queue", "list running and waiting runs, and change their order"),
     "export": ("export", "write a run's model for transformers and peft"),
     "pairs": ("pairs", "show, check and export preference pairs"),

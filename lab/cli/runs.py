@@ -1,265 +1,231 @@
-"""`python -m lab runs` lists the runs, `python -m lab show` shows or controls one of them."""
+"""`python -m lab runs` lists the runs; its actions name, tag, archive, delete and restore them."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import sqlite3
+import math
 import sys
-import time
-from dataclasses import asdict
+from collections.abc import Callable
 from typing import Any
-
-from .parameters import assignment
 
 
 def add(commands: Any) -> None:
-    """Declare both commands."""
-    p = commands.add_parser("runs", help="list the runs", description="All runs in LAB_HOME, newest first.")
+    """Declare the command."""
+    p = commands.add_parser("runs", help="list the runs", description="The runs in LAB_HOME, newest first, or an action on some.")
+    p.add_argument("--filter", default="", metavar="WORDS", help="words in name, tags, note, objective, pairs, model; #TAG")
+    p.add_argument("--state", action="append", default=[], metavar="STATE", help="only runs in this state; can be repeated")
+    p.add_argument("--since", default="", metavar="DAY", help="only runs made on this day (2026-01-31) or later")
+    p.add_argument("--until", default="", metavar="DAY", help="only runs made on this day or earlier")
+    p.add_argument("--sort", default="created", metavar="NAME", help="created, name, state, step, ... or a scalar: eval/kl")
+    p.add_argument("--ascending", action="store_true", help="smallest or oldest first")
+    p.add_argument("--archived", action="store_true", help="list archived runs too")
     p.add_argument("--json", action="store_true", help="print one JSON object per line")
     p.set_defaults(run=list_runs)
-    p = commands.add_parser("show", help="show a run, or control it", description="A run's state, latest numbers and warnings.")
-    p.add_argument("run_name", metavar="RUN", help="its folder, its name from `runs`, or the beginning of that name")
-    p.add_argument("--json", action="store_true", help="print one JSON object")
-    p.add_argument(
-        "--export",
-        metavar="WHAT",
-        help="write numbers: scalars, pairs, terms, held_out, panel, layers, events, tokens, figure:NAME",
-    )
-    p.add_argument("--to", metavar="FILE", help="file for --export: a new .csv or .parquet file, for a figure also .html")
-    p.add_argument(
-        "--watch", action="store_true", help="print findings of the diagnosis as they come, with a bell, until the run has ended"
-    )
-    control = p.add_mutually_exclusive_group()
-    for kind, description in REQUESTS.items():
-        control.add_argument(f"--{kind}", dest="request", action="store_const", const=kind, help=description)
-    control.add_argument(
-        "--set", action="append", metavar="KEY=VALUE", help="change a setting: learning_rate=5e-5, beta=0.2, base.beta=0.2, ..."
-    )
-    control.add_argument(
-        "--take-edits", action="store_true", help="train on the pair store's present content from the next step on"
-    )
-    p.set_defaults(run=show)
+    actions = p.add_subparsers(title="actions", metavar="action")
+    _action(actions, "archive", "leave runs out of lists; nothing is deleted", archive)
+    _action(actions, "unarchive", "list archived runs again", unarchive)
+    tag = _action(actions, "tag", "add tags to a run", add_tags, several=False)
+    tag.add_argument("tags", nargs="+", metavar="TAG")
+    tag = _action(actions, "untag", "remove tags from a run", remove_tags, several=False)
+    tag.add_argument("tags", nargs="+", metavar="TAG")
+    name = _action(actions, "rename", "give a run another name; its folder stays", rename, several=False)
+    name.add_argument("name", metavar="NAME", help='"" returns to the name it was made with')
+    note = _action(actions, "note", "write a run's note", write_note, several=False)
+    note.add_argument("text", metavar="TEXT", help='"" removes it')
+    delete = _action(actions, "delete", "move runs to the trash", delete_runs)
+    delete.add_argument("--dry-run", action="store_true", help="say what would be freed, and delete nothing")
+    delete.add_argument("--for-good", action="store_true", help="delete at once, past the trash")
+    trash = actions.add_parser("trash", help="list the deleted runs", description="Deleted runs, which can be restored.")
+    trash.add_argument("--empty", action="store_true", help="delete them for good")
+    trash.add_argument("--json", action="store_true", help="print one JSON object per line")
+    trash.set_defaults(run=show_trash)
+    restore = actions.add_parser("restore", help="take a run out of the trash", description="Put a deleted run back.")
+    restore.add_argument("run_name", metavar="RUN", help="its name from `runs trash`")
+    restore.set_defaults(run=restore_run)
 
 
-REQUESTS = {
-    "pause": "pause the run; --resume continues it",
-    "resume": "continue after --pause (a run that has ended continues with: train --run-dir RUN --resume)",
-    "stop": "save a checkpoint and end",
-    "checkpoint": "save a checkpoint",
-}
-"""Control requests without arguments, and their help texts."""
+def _action(actions: Any, name: str, summary: str, act: Callable[[Any], int], *, several: bool = True) -> Any:
+    """Declare an action on one run or several."""
+    p = actions.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    p.add_argument("run_name", metavar="RUN", nargs="+" if several else None, help="folder, name, or the beginning of a name")
+    p.set_defaults(run=act)
+    return p
 
 
 def list_runs(options: argparse.Namespace) -> int:
     """Print one line per run; columns that are empty for all runs are left out."""
-    import lab
-    from lab.store import RunError
+    from lab.run.listing.index import list_runs
+    from lab.run.listing.query import SORTS, RunQuery, select
 
-    rows = []
-    for run in lab.runs():
-        with contextlib.suppress(RunError, OSError, sqlite3.Error):  # deleted since it was listed
-            rows.append(summary(run))
+    listing = list_runs()
+    query = RunQuery(
+        options.filter,
+        tuple(options.state),
+        options.since,
+        options.until,
+        archived=None if options.archived else False,
+        sort=options.sort,
+        descending=not options.ascending,
+    )
+    runs = select(listing.runs, query)
     if options.json:
-        for row in rows:
-            print(json.dumps(row))
+        for run in runs:
+            numbers = {name: value if math.isfinite(value) else None for name, value in run.numbers.items()}
+            more = {"created": run.created, "seconds": run.seconds, "note": run.labels.note, "archived": run.labels.archived}
+            print(json.dumps(columns(run) | more | {"numbers": numbers}))
         return 0
-    if older := _count_other_formats():
+    if older := sum(run.kind == "format" for run in listing.unreadable):
         print(f"Not listed: {older} of another format; open them with the version that trained them.", file=sys.stderr)
-    if not rows:
-        print("There is no run yet; start one with: python -m lab train --objective sgdpo")
+    for unreadable in (run for run in listing.unreadable if run.kind == "damaged"):
+        print(f"Not listed: {' '.join(unreadable.reason.split())}", file=sys.stderr)
+    if not runs:
+        hidden = len(listing.runs)
+        start = "There is no run yet; start one with: python -m lab train --objective sgdpo"
+        print(f"None of the {hidden:,} runs matches; --archived lists archived ones too." if hidden else start)
         return 0
+    rows = [columns(run) for run in runs]
+    if options.sort not in SORTS:
+        rows = [row | {options.sort: f"{run.numbers.get(options.sort, math.nan):.4g}"} for row, run in zip(rows, runs)]
+    _print_table(rows)
+    return 0
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
     head = {key: key for key in rows[0] if any(row[key] not in (None, "") for row in rows)}
     cells = [[str("" if row[key] is None else row[key]) for key in head] for row in (head, *rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
-    return 0
 
 
-def _count_other_formats() -> int:
-    """Return how many known folders hold a run of a format that this version cannot read."""
-    from lab import home
-    from lab.store.folder import RunError, RunFormatError, read_manifest
+def columns(run: Any) -> dict[str, Any]:
+    """Return the columns of a run's summary in the list of runs."""
+    from lab.run.queueing import place_of
 
-    count = 0
-    for folder in home.run_folders():
-        try:
-            read_manifest(folder)
-        except RunFormatError:
-            count += 1
-        except RunError:
-            continue
-    return count
-
-
-def summary(run: Any) -> dict[str, Any]:
-    """Return the columns of a run in the list of runs."""
-    config, status, state = run.manifest["config"], run.status, run.state
-    place = run.place if state == "queued" else None
-    remaining = status.get("remaining")
+    place = place_of(run.folder) if run.state == "queued" else None
     return {
-        "run": run.dir.name,
-        "name": config["name"],
-        "state": state,
+        "run": run.folder.name,
+        "name": run.name if run.name != run.folder.name else "",
+        "state": run.state,
         "queue": place.message if place and place.place else "",
         "step": run.step,
-        "steps": config["steps"],
-        "objective": config["objective"]["name"],
-        "pairs": run.manifest.get("pairs_name", config["pairs"]),
-        "model": config["model"],
-        "twins": " ".join(twins_of(run)),
-        "remaining": f"{remaining:.0f} s" if remaining and state in ("running", "paused") else "",
+        "steps": run.steps,
+        "objective": run.objective["name"],
+        "pairs": run.pairs,
+        "model": run.model,
+        "tags": ", ".join(run.labels.tags),
+        "twins": " ".join(_twins(run)),
+        "remaining": f"{run.remaining:.0f} s" if run.remaining and run.state in ("running", "paused") else "",
         "error": run.error or "",
     }
 
 
-def twins_of(run: Any) -> list[str]:
+def _twins(run: Any) -> list[str]:
     """Return the folder names of a run's twins, or the error of a damaged list."""
-    from lab.store import RunError
+    from lab.store import RunError, read_twins
 
     try:
-        return [twin.dir.name for twin in run.twins]
+        return [twin.name for twin in read_twins(run.folder)]
     except RunError as error:
         return [str(error)]
 
 
-def show(options: argparse.Namespace) -> int:
-    """Print a run's state and numbers, or send it a request."""
+def archive(options: argparse.Namespace) -> int:
+    """Archive runs."""
+    return _each(options, lambda run: run.archive(), "is archived; `runs --archived` lists it")
+
+
+def unarchive(options: argparse.Namespace) -> int:
+    """Take runs out of the archive."""
+    return _each(options, lambda run: run.unarchive(), "is listed again")
+
+
+def add_tags(options: argparse.Namespace) -> int:
+    """Add tags to a run."""
+    return _each(options, lambda run: run.tag(*options.tags), f"is tagged {', '.join(options.tags)}")
+
+
+def remove_tags(options: argparse.Namespace) -> int:
+    """Remove tags from a run."""
+    return _each(options, lambda run: run.untag(*options.tags), f"is without {', '.join(options.tags)}")
+
+
+def rename(options: argparse.Namespace) -> int:
+    """Rename a run."""
+    return _each(
+        options, lambda run: run.rename(options.name), f"is called {options.name}" if options.name else "has its first name"
+    )
+
+
+def write_note(options: argparse.Namespace) -> int:
+    """Write a run's note."""
+    return _each(options, lambda run: run.note(options.text), "has the note" if options.text else "has no note")
+
+
+def _each(options: argparse.Namespace, act: Callable[[Any], None], done: str) -> int:
+    """Open all named runs, then do something to each and print it."""
+    for run in _opened(options):
+        act(run)
+        print(f"{run.dir.name} {done}.")
+    return 0
+
+
+def _opened(options: argparse.Namespace) -> list[Any]:
     import lab
 
-    run = lab.open_run(options.run_name)
-    if options.export or options.to:
-        if not (options.export and options.to):
-            raise ValueError("Give both --export WHAT and --to FILE, as in: --export scalars --to scalars.csv")
-        print(run.export(options.export, options.to))
+    names = [options.run_name] if isinstance(options.run_name, str) else options.run_name
+    return [lab.open_run(name) for name in names]
+
+
+def delete_runs(options: argparse.Namespace) -> int:
+    """Say what deleting runs frees, and delete them."""
+    from lab.run.listing.index import list_runs
+    from lab.run.listing.trash import freed_by
+    from lab.run.preflight_report import size
+
+    runs = _opened(options)
+    freed = freed_by([run.dir for run in runs], list_runs().runs)
+    for warning in freed.warnings:
+        print(warning, file=sys.stderr)
+    what = f"{size(freed.bytes)}, {freed.checkpoints:,} checkpoint{'s' if freed.checkpoints != 1 else ''}"
+    if options.dry_run:
+        print(f"Deleting {len(runs):,} run{'s' if len(runs) != 1 else ''} would free {what}.")
         return 0
-    if options.request:
-        return send(run, options.request)
-    if options.set:
-        print(set_in(run, dict(assignment(text) for text in options.set)))
+    for run in runs:
+        run.delete(for_good=options.for_good)
+        kept = "deleted for good" if options.for_good else f"in the trash; `runs restore {run.dir.name}` puts it back"
+        print(f"{run.dir.name} is {kept}.")
+    print(f"Freed {what}." if options.for_good else f"`runs trash --empty` frees {what}.")
+    return 0
+
+
+def show_trash(options: argparse.Namespace) -> int:
+    """List the runs in the trash, or delete them for good."""
+    from lab.run.listing.trash import disk_bytes, empty_trash, trashed_runs
+    from lab.run.preflight_report import size
+
+    runs = trashed_runs()
+    if options.empty:
+        print(f"Freed {size(empty_trash(runs))}: {len(runs):,} run{'s' if len(runs) != 1 else ''} deleted for good.")
         return 0
-    if options.take_edits:
-        run.take_edits()
-        print(f"Sent {run.name} the request to take the edits of its pairs.")
-        return 0
-    if options.watch:
-        return watch(run)
-    latest = run.reader.scalars.latest()
-    result = summary(run) | {"folder": str(run.dir), "stage": run.status.get("stage"), "latest": latest}
-    warnings = [d["message"] for d in run.events("warning", "refused")["detail"]]
-    report = run.preflight()
+    if not runs and not options.json:
+        print("The trash is empty.")
+    rows: list[dict[str, Any]] = [
+        {"run": run.name, "deleted": run.time, "author": run.author, "from": str(run.place), "bytes": disk_bytes([run.folder])}
+        for run in runs
+    ]
     if options.json:
-        result["diagnosis"] = [asdict(finding) for finding in run.diagnose()]
-        result["preflight"] = report.model_dump(mode="json") if report else None
-        print(json.dumps(result | {"warnings": warnings, "config": run.manifest["config"]}))
-        return 0
-    for key, value in result.items():
-        if key != "latest" and value not in (None, ""):
-            print(f"{key:>12}  {value}")
-    for name, value in latest.items():
-        print(f"{name:>28}  {value:.6g}")
-    if report:
-        print("before the first step:")
-        for line in report.lines():
-            print(f"  {line}")
-        print(f"  {measured(run)}")
-    for message in warnings:
-        print(f"     warning  {message}")
-    sys.stdout.flush()  # the diagnosis imports pandas, which takes a second
-    from lab.diagnosis import CHECKS
-
-    findings = run.diagnose()
-    print(f"diagnosis after step {run.step:,}:" if findings else f"diagnosis: no problem found ({len(CHECKS)} checks)")
-    for finding in findings:
-        print(f"  {finding.severity}: {finding.message}")
-        if finding.pairs:
-            print(f"    pairs {', '.join(finding.pairs)}")
+        for row in rows:
+            print(json.dumps(row))
+    elif rows:
+        _print_table([row | {"bytes": size(row["bytes"])} for row in rows])
     return 0
 
 
-def send(run: Any, request: str) -> int:
-    """Send a control request. Stopping a run that has ended meanwhile is no error."""
-    from lab.store import ENDED, RunError
+def restore_run(options: argparse.Namespace) -> int:
+    """Take a run out of the trash."""
+    from lab.run.listing.trash import find_trashed
 
-    try:
-        getattr(run, request)()
-    except RunError:
-        if request != "stop" or run.state not in ENDED:
-            raise
-        print(f"{run.name} has ended already ({run.state}).")
-        return 0
-    print(f"Sent {run.name} the request to {request}.")
+    print(f"Restored to {find_trashed(options.run_name).restore()}.")
     return 0
-
-
-def watch(run: Any, every: float = 1.0) -> int:
-    """Print the findings of a run's diagnosis, those so far and new ones, until the run has ended.
-
-    Ctrl-C ends the command, not the run.
-
-    Args:
-        run: The run.
-        every: Seconds between two reads.
-    """
-    from lab.store import ENDED
-
-    state = run.state
-    if state not in ENDED:
-        steps = run.manifest["config"]["steps"]
-        place = f"Watching {run.name} ({state}, step {run.step:,} of {steps:,})"
-        print(f"{place}; findings of the diagnosis are printed here. Ctrl-C ends watching, not the run.", flush=True)
-    from lab.diagnosis.alerts import Alert, print_alert  # imports more than the line above should wait for
-
-    seen = 0
-    try:
-        while True:
-            state = run.state  # before the events: the last of them come with the end
-            events = run.reader.events.read("diagnosis", after=seen)
-            for number, step, detail in zip(events["number"], events["step"], events["detail"]):
-                seen = int(number)
-                message = f"over: {detail['message']}" if detail.get("over") else detail["message"]
-                print_alert(Alert(run.dir.name, int(step), detail["finding"], detail["severity"], message))
-            if state in ENDED:
-                severity = "error" if state in ("failed", "crashed") else "notice"
-                why = f": {run.error}" if run.error else "."
-                print_alert(Alert(run.dir.name, run.step, state, severity, f"The run is {state}{why}"))
-                return 0 if state in ("finished", "stopped") else 1
-            time.sleep(every)
-    except KeyboardInterrupt:
-        print(f"No longer watching; {run.name} continues training.", file=sys.stderr)
-        return 0
-
-
-PATIENCE = 10.0
-"""Seconds to wait for a run's answer."""
-
-
-def set_in(run: Any, settings: dict[str, str]) -> str:
-    """Request changed settings and return the run's answer as text. Raises RunError with its reason if it refused."""
-    wanted = ", ".join(f"{path} = {value}" for path, value in settings.items())
-    answer = run.await_answer(run.send_settings(settings), timeout=PATIENCE)
-    if answer is None:
-        return f"Sent {run.name} the request to set {wanted}; it is {run.state} and has not answered yet. `show` reports a refusal."
-    if not answer["settings"]:
-        return f"{run.name} has {wanted} already."
-    changes = (
-        f"{path} = {now:g} (was {before:g})" if _number(now) and _number(before) else f"{path} = {now} (was {before})"
-        for path, (before, now) in answer["settings"].items()
-    )
-    return f"{run.name} trains with {', '.join(changes)} from step {answer['step'] + 1} on."
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def measured(run: Any) -> str:
-    """Return the measured memory and time, for comparison with the report's estimates."""
-    from lab.run.preflight_report import seconds, size
-
-    status, step = run.status, run.step
-    if not step or "memory" not in status:
-        return "since    nothing measured yet"
-    return f"since    {seconds(status['seconds'] / step)} a step, {size(status['memory'])} held by the training process at most"

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import home
 from lab.store import ENDED, Change, RunError, last_log_line, read_changes, read_twins
 from lab.store.folder import STOPPING
 
 from . import in_process, queueing
-from .listing import RunList, run_html
+from .listing import labels as run_labels
+from .listing import trash
+from .listing.index import list_runs
+from .listing.query import RunQuery, select
+from .listing.tables import RunList, run_html
 from .lock import is_held
 from .lookup import find_run
 from .requests import pending, send
@@ -47,13 +47,14 @@ class Run(RunData):
     Args:
         folder: The run's folder; `lab.open_run` also accepts a name.
         thread: The thread that trains it, for `wait`.
+        check: False opens nothing before it is needed, for a folder that is known to hold a run.
 
     Raises:
         RunError: If the folder holds no run.
     """
 
-    def __init__(self, folder: Path | str, thread: threading.Thread | None = None) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path | str, thread: threading.Thread | None = None, *, check: bool = True) -> None:
+        super().__init__(folder, check=check)
         self._thread = thread
 
     def __repr__(self) -> str:
@@ -65,7 +66,7 @@ class Run(RunData):
 
     def _repr_html_(self) -> str:
         """Show the run as a small table in a notebook."""
-        return run_html(self)
+        return run_html(self.dir)
 
     @property
     def settings(self) -> TrainConfig:
@@ -104,8 +105,37 @@ class Run(RunData):
 
     @property
     def name(self) -> str:
-        """The run's name, or that of its folder if it has none."""
-        return str(self.manifest["config"]["name"] or self.dir.name)
+        """The run's name: the one from `rename`, else the one it was made with, else that of its folder."""
+        return str(self.labels.name or self.manifest["config"]["name"] or self.dir.name)
+
+    @property
+    def labels(self) -> run_labels.RunLabels:
+        """Name, tags, note and archive of the run, each with the author and time of its latest change."""
+        return run_labels.read_labels(self.dir)
+
+    def rename(self, name: str, *, author: str | None = None) -> None:
+        """Give the run another name; "" returns to the one it was made with. Its folder, by which others refer to it, stays."""
+        run_labels.rename(self.dir, name, author=author)
+
+    def tag(self, *tags: str, author: str | None = None) -> None:
+        """Add tags."""
+        run_labels.add_tags(self.dir, tags, author=author)
+
+    def untag(self, *tags: str, author: str | None = None) -> None:
+        """Remove tags; those that it does not have are ignored."""
+        run_labels.remove_tags(self.dir, tags, author=author)
+
+    def note(self, text: str, *, author: str | None = None) -> None:
+        """Replace the run's note; "" removes it."""
+        run_labels.write_note(self.dir, text, author=author)
+
+    def archive(self, *, author: str | None = None) -> None:
+        """Leave the run out of lists; nothing is deleted, and it opens by its name as before."""
+        run_labels.set_archived(self.dir, True, author=author)
+
+    def unarchive(self, *, author: str | None = None) -> None:
+        """List the run again."""
+        run_labels.set_archived(self.dir, False, author=author)
 
     @property
     def state(self) -> str:
@@ -117,7 +147,7 @@ class Run(RunData):
             state = str(status.get("state", "queued"))
             if state in ENDED:
                 return state
-            outcome = self._outcome(status)
+            outcome = in_process.unwritten_outcome(self.dir, status)
             return outcome.state if outcome else "crashed"
         return state
 
@@ -126,10 +156,6 @@ class Run(RunData):
         """Whether a stop was requested and the run has not ended yet."""
         status = self.reader.status()
         return str(status.get("state", "queued")) not in ENDED and (status.get("stage") == STOPPING or pending(self.dir, "stop"))
-
-    def _outcome(self, status: Mapping[str, Any]) -> in_process.Outcome | None:
-        """The outcome kept in memory, for a run that this process trained and whose end could not be written to a full disk."""
-        return in_process.outcome_of(self.dir) if status.get("process") == os.getpid() else None
 
     @property
     def status(self) -> dict[str, Any]:
@@ -148,7 +174,7 @@ class Run(RunData):
     def stop_reason(self) -> str | None:
         """Why the run stopped by itself, in one sentence; None if it did not."""
         status = self.reader.status()
-        outcome = None if status.get("state") in ENDED else self._outcome(status)
+        outcome = None if status.get("state") in ENDED else in_process.unwritten_outcome(self.dir, status)
         reason: str | None = outcome.reason if outcome else status.get("reason")
         return reason
 
@@ -158,7 +184,11 @@ class Run(RunData):
         status = self.reader.status()
         if status.get("executor") == "process" and not status.get("error") and self.state == "crashed":
             return last_log_line(self.dir)
-        if not status.get("error") and status.get("state") not in ENDED and (outcome := self._outcome(status)):
+        if (
+            not status.get("error")
+            and status.get("state") not in ENDED
+            and (outcome := in_process.unwritten_outcome(self.dir, status))
+        ):
             return outcome.error
         error: str | None = status.get("error")
         return error
@@ -286,16 +316,20 @@ class Run(RunData):
         """The runs that differ from this one in the objective alone; see `lab.train_twins`. Deleted ones are left out."""
         return [Run(folder) for folder in read_twins(self.dir)]
 
-    def delete(self) -> None:
-        """Delete the run's folder. Raises RunError while the run is queued, running or paused, and if it cannot be deleted."""
-        if self.state not in ENDED:
-            raise RunError(f"The run {self.name} is {self.state}; stop it before you delete it.")
-        try:
-            if self.dir.exists():
-                shutil.rmtree(self.dir.resolve())
-            self.dir.unlink(missing_ok=True)  # a link to the folder of a run elsewhere
-        except OSError as error:
-            raise RunError(f"{self.dir} cannot be deleted ({error.strerror}: {error.filename}); delete the rest by hand.") from None
+    def delete(self, *, for_good: bool = False, author: str | None = None) -> None:
+        """Move the run's folder to the trash of `LAB_HOME`; `lab.trashed_runs()` lists what can be restored.
+
+        Args:
+            for_good: Delete the folder at once.
+            author: Who deletes it; None for this person.
+
+        Raises:
+            RunError: While the run is queued, running or paused, and if it cannot be deleted.
+        """
+        if for_good:
+            trash.delete_for_good(self.dir)
+        else:
+            trash.delete_run(self.dir, author=author)
 
 
 def open_run(run_dir: str | Path) -> Run:
@@ -306,10 +340,32 @@ def open_run(run_dir: str | Path) -> Run:
     return Run(find_run(run_dir))
 
 
-def runs() -> list[Run]:
-    """Return all known runs, newest first. A notebook shows the list as a table."""
-    known: RunList[Run] = RunList()
-    for folder in home.run_folders():
-        with contextlib.suppress(RunError, OSError, sqlite3.Error):  # damaged, or being created or deleted
-            known.append(Run(folder))
-    return known
+def runs(
+    text: str = "",
+    *,
+    states: Sequence[str] = (),
+    since: str = "",
+    until: str = "",
+    archived: bool | None = False,
+    sort: str = "created",
+    descending: bool = True,
+) -> RunList[Run]:
+    """Return the known runs, newest first, without archived ones. A notebook shows the list as a table; `frame()` has all numbers.
+
+    lab.runs("sgdpo #baseline", states=["finished"], sort="eval/rewards/accuracies").frame()
+
+    Args:
+        text: Words that all have to occur in name, folder, tags, note, objective, pairs or model; a word with # has to be a tag.
+        states: States to list: queued, running, paused, finished, stopped, failed, crashed; empty for all.
+        since: The first day on which a listed run was made, as 2026-01-31.
+        until: The last such day.
+        archived: True lists archived runs only, None also archived ones.
+        sort: created, name, state, objective, pairs, model, step, seconds, seed, learning_rate, tags, or a scalar (its latest
+            value).
+        descending: Largest or newest first. Runs without a value come last.
+
+    Raises:
+        RunError: For a state, a day or a name to sort by that does not exist.
+    """
+    query = RunQuery(text, tuple(states), since, until, archived, sort, descending)
+    return RunList(Run(run.folder, check=False) for run in select(list_runs().runs, query))

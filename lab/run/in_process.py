@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,16 @@ def end(folder: Path, outcome: Outcome) -> list[tuple[str, str, dict[str, Any]]]
 def outcome_of(folder: Path) -> Outcome | None:
     """Return how the run in `folder` ended in this process; None if it did not train here, or is still training."""
     return _outcomes.get(folder.resolve())
+
+
+def unwritten_outcome(folder: Path, status: Mapping[str, Any]) -> Outcome | None:
+    """Return how the run in `folder` ended where only this process knows it, because the disk was full.
+
+    Args:
+        folder: Folder of the run.
+        status: Its stored status, which says that it trains; the run's lock is not held.
+    """
+    return outcome_of(folder) if status.get("process") == os.getpid() else None
 
 
 def put(folder: Path, id: str, kind: str, detail: dict[str, Any]) -> bool:

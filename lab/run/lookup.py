@@ -11,11 +11,13 @@ from lab.errors import did_you_mean
 from lab.store import RunError, read_manifest
 from lab.store.folder import RUN_FILE
 
+from .listing.labels import read_labels
+
 
 def find_run(run: str | Path) -> Path:
     """Return a run's folder by path, by name, or by the only name that begins so.
 
-    A name is the name of the run's folder or the setting `name`.
+    A name is the name of the run's folder, the name it was made with, or the one it was given later.
 
     Raises:
         RunError: If no run or several runs match.
@@ -30,7 +32,8 @@ def find_run(run: str | Path) -> Path:
     names = {}
     for known in home.run_folders():
         with contextlib.suppress(RunError, OSError, KeyError):  # damaged, or being created or deleted
-            names[known] = {known.name, known.resolve().name, read_manifest(known)["config"].get("name") or known.name}
+            own_names = (read_labels(known).name, read_manifest(known)["config"].get("name"))
+            names[known] = {known.name, known.resolve().name, *filter(None, own_names)}
     exact = [known for known, own in names.items() if word in own]
     matches = exact or [known for known, own in names.items() if any(name.startswith(word) for name in own)]
     if len(matches) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,15 +38,22 @@ class RunData:
 
     Args:
         folder: The run's folder.
+        check: False opens nothing before it is needed, for a folder that is known to hold a run.
 
     Raises:
         RunError: If the folder holds no run.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, *, check: bool = True) -> None:
         self.dir = Path(folder)
-        read_manifest(self.dir)
-        self.reader = StoreReader(self.dir)
+        if check:
+            read_manifest(self.dir)
+            self.reader  # noqa: B018 - fails here, not later
+
+    @cached_property
+    def reader(self) -> StoreReader:
+        """Reader of the run's store, opened at its first use."""
+        return StoreReader(self.dir)
 
     @property
     def folder(self) -> Path:

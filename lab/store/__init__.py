@@ -2,7 +2,7 @@
 
 from .changes import Change, checkpoint_before, read_changes, write_changes
 from .data_export import TABLES, DataExportError, export, write_page, write_table
-from .folder import ENDED, RunError, as_step, best_checkpoint, last_log_line, list_checkpoints, read_manifest
+from .folder import ENDED, NoStoreError, RunError, as_step, best_checkpoint, last_log_line, list_checkpoints, read_manifest
 from .reader import StoreReader
 from .readers.scalars import SCREEN_POINTS
 from .schema import EVENT_KINDS, EventKind
@@ -21,6 +21,7 @@ __all__ = [
     "EventKind",
     "LayerRow",
     "Listener",
+    "NoStoreError",
     "PanelRow",
     "RunError",
     "SilentWriter",

@@ -61,11 +61,11 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Replace a file by JSON atomically. If that fails (OSError), the old file remains."""
+def write_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
+    """Replace a file by JSON atomically. If that fails (OSError), the old file remains. indent: None for one long line."""
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        draft.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        draft.write_text(json.dumps(content, indent=indent, ensure_ascii=False), encoding="utf-8")
         sync(draft)
         draft.replace(path)
     finally:

@@ -43,6 +43,10 @@ class StoreReader:
         self.events = EventReader(connection)
         self.status()  # fails here, not later, if the file is no run store
 
+    def close(self) -> None:
+        """Close this thread's connection to the file; it is opened again by the next read."""
+        self._store.close()
+
     def status(self) -> dict[str, Any]:
         """Return the latest status values by name: state, step, stage, error, ..."""
         return {key: json.loads(value) for key, value in self._store.query("SELECT key, value FROM status")}

@@ -103,6 +103,13 @@ class StoreConnection:
         packs = f"packs JOIN series ON id = series WHERE level = 0 AND kind = '{kind}'"
         return self.span(("first", "last", packs), ("step", "step", f"recent WHERE kind = '{kind}'"))
 
+    def close(self) -> None:
+        """Close this thread's connection; it is opened again by the next read."""
+        connection: sqlite3.Connection | None = self._local.__dict__.pop("connection", None)
+        self._local.__dict__.pop("ranges", None)
+        if connection is not None:
+            connection.close()
+
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None or (isinstance(connection, UnchangingConnection) and connection.outdated):

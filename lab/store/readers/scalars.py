@@ -93,6 +93,22 @@ class ScalarReader:
                 columns[name], counts[name] = (steps, means), count
         return _by_step(columns, counts)
 
+    def sparklines(self, names: Sequence[str], points: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return a few points of recorded series for tiny pictures of curves: steps and trailing means, by name.
+
+        A mean is taken over as many values as lie between two points. Nothing is returned for a name that was never recorded.
+        """
+        with self._store.transaction():
+            known = self._store.series(SCALAR)
+            values_between = self._store.series_range(SCALAR, 0, END)
+            lines = {}
+            for name in (name for name in names if name in known):
+                steps, values, count = values_between.means(known[name], 1, points)
+                if count > points:
+                    steps, values, _ = values_between.means(known[name], -(-count // points), points)
+                lines[name] = (steps, values)
+        return lines
+
     def latest(self) -> dict[str, float]:
         """Return the last recorded value of every scalar."""
         with self._store.transaction():
