@@ -21,18 +21,23 @@ def first_reach(kl: pd.Series, target: float) -> float:
         kl: Distance by step, in nats per answer.
         target: Distance in nats per answer.
     """
+    return float(first_reaches(kl, np.array([target], np.float64))[0])
+
+
+def first_reaches(kl: pd.Series, targets: np.ndarray) -> np.ndarray:
+    """Return `first_reach` for many distances, [n] -> [n]."""
     known = kl.dropna()
     if known.empty:
-        return math.nan
+        return np.full(len(targets), np.nan)
     steps, values = known.index.to_numpy(np.float64), known.to_numpy(np.float64)
-    reached = np.flatnonzero(values >= target)
-    if not len(reached):
-        return math.nan
-    last = int(reached[0])
-    if last == 0 or values[last] == target:
-        return float(steps[last])
-    share = (target - values[last - 1]) / (values[last] - values[last - 1])
-    return float(steps[last - 1] + share * (steps[last] - steps[last - 1]))
+    reached = np.searchsorted(np.maximum.accumulate(values), targets, side="left")
+    ever = reached < len(values)
+    at = np.where(ever, reached, 0)
+    before = np.maximum(at - 1, 0)
+    rise = values[at] - values[before]
+    share = np.divide(targets - values[before], rise, out=np.ones(len(targets)), where=rise > 0)
+    exact = np.where(at == 0, steps[0], steps[before] + share * (steps[at] - steps[before]))
+    return np.where(ever, exact, np.nan)
 
 
 def common_reach(distances: Mapping[str, pd.Series]) -> float:

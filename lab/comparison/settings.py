@@ -16,23 +16,36 @@ OWN_ROWS = ("objective", "pairs", "name", "template_time")
 """Settings that are left out of the plain list, because they have rows of their own or none."""
 
 
-def difference(manifests: Mapping[str, Mapping[str, Any]], changes: Mapping[str, Sequence[Change]]) -> pd.DataFrame:
-    """Return the settings of several runs as a table, those that differ first.
+def difference(settings: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
+    """Return the settings of several runs or groups as a table, those that differ first.
 
     Args:
-        manifests: Manifest of each run (the content of `run.json`), by its label.
-        changes: Changes made during each run, by its label.
+        settings: Results of `settings_of` or `merged`, by label.
 
     Returns:
-        One row per setting (index: its path, such as "objective.base.beta"), one column per run with the value as text, and the
+        One row per setting (index: its path, such as "objective.base.beta"), one column per label with the value as text, and the
         column `same`.
     """
-    settings = {label: dict(_settings(manifest, changes[label])) for label, manifest in manifests.items()}
     paths = dict.fromkeys(path for own in settings.values() for path in own)
     table = pd.DataFrame({label: {path: own.get(path, ABSENT) for path in paths} for label, own in settings.items()})
     table = table.reindex(list(paths))
     table["same"] = [len(set(row)) == 1 for row in table.itertuples(index=False)]
     return table.sort_values("same", kind="stable")
+
+
+def settings_of(manifest: Mapping[str, Any], changes: Sequence[Change]) -> dict[str, str]:
+    """Return the settings of a run as text by their paths.
+
+    Args:
+        manifest: The content of its `run.json`.
+        changes: Changes made during the run.
+    """
+    return dict(_settings(manifest, changes))
+
+
+def merged(settings: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return the settings of a group of runs; where they differ (in the seed), all values, separated by commas."""
+    return {path: ", ".join(dict.fromkeys(own[path] for own in settings)) for path in settings[0]}
 
 
 def _settings(manifest: Mapping[str, Any], changes: Sequence[Change]) -> Iterator[tuple[str, str]]:

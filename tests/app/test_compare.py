@@ -27,7 +27,7 @@ from tests.helpers import until
 
 
 def opened(runs: str | None = None, part: str | None = None) -> AppTest:
-    session = {} if part is None else {"compare.part": part}
+    session = {} if part is None else {"part": part}
     return open_page(COMPARE, session=session, timeout=120, **({} if runs is None else {"runs": runs}))
 
 
@@ -67,11 +67,11 @@ def test_curves_of_both_with_a_colour_and_a_dash_each(store_run: Callable[..., R
     said = page_text(app)
     assert "first: finished, step 60 of 60" in said
     assert "Twins" not in said
-    app.session_state["compare.axis"] = "kl"
+    app.session_state["x"] = "kl"
     app.run()
     assert not app.exception
     assert figures(app)["Oracle reward of sampled answers"]["layout"]["xaxis"]["title"]["text"] == "KL(π‖ref) [nats per answer]"
-    app.session_state["compare.less"] = True
+    app.session_state["minus"] = True
     app.run()
     assert "Oracle reward of sampled answers: A − B" in figures(app)
 
@@ -203,7 +203,7 @@ def test_a_pair_that_was_seen_often_is_thinned_for_the_screen_and_whole_in_a_fil
 def test_every_chart_can_be_saved_whole(store_run: Callable[..., Run]) -> None:
     two(store_run)
     app = opened("first,second")
-    for changed in ({"compare.less": True}, {"compare.part": "pairs", "compare.pair": "pair-003"}):
+    for changed in ({"minus": True}, {"part": "pairs", "compare.pair": "pair-003"}):
         assert saving_flags(app) == {True}
         for key, value in changed.items():
             app.session_state[key] = value

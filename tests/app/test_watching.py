@@ -105,7 +105,7 @@ PLACES: list[tuple[Page, dict[str, str], dict[str, str]]] = [
     *((LIVE, {}, {"run": name}) for name in ("lives", "waits", "ended")),
     (LIVE, {"live-tab": "Pairs"}, {"run": "lives"}),
     *((INSPECT, {"inspect.tab": tab}, {"run": "ended", "pair": "pair-001"}) for tab in ("History", "What if", "Virtual step")),
-    *((COMPARE, {"compare.part": part}, {}) for part in ("curves", "twins")),
+    *((COMPARE, {"part": part}, {}) for part in ("curves", "twins")),
     (NEW_RUN, {}, {}),
     (PAIRS, {}, {}),
     (GUIDE, {}, {}),

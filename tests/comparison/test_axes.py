@@ -15,7 +15,7 @@ from lab.comparison.answers import prompts, side_by_side
 from lab.comparison.matching import at_kl, common_reach, first_reach
 from lab.comparison.numbers import as_text, format_number, numbers
 from lab.comparison.pairwise import compare_batches, term_by_pair
-from lab.comparison.settings import difference
+from lab.comparison.settings import difference, settings_of
 from lab.store import Change
 
 finite = st.floats(-1e6, 1e6)
@@ -98,7 +98,8 @@ def test_settings_that_differ_come_first_and_nested_parameters_have_their_path()
 
     inner = {"name": "sgdpo", "r1": 0.5}
     manifests = {"A": manifest({"name": "spo", "base": inner}, 0), "B": manifest({"name": "dpo", "beta": 0.1}, 2)}
-    result = difference(manifests, {"A": [], "B": [Change(40, {"beta": 0.2}, 3)]})
+    changed = Change(40, {"beta": 0.2}, 3)
+    result = difference({"A": settings_of(manifests["A"], []), "B": settings_of(manifests["B"], [changed])})
     differs = result[~result["same"]]
     assert differs.loc["objective"].tolist()[:2] == ["spo", "dpo"]
     assert differs.loc["objective.base.r1"].tolist()[:2] == ["0.5", "–"]
@@ -106,20 +107,20 @@ def test_settings_that_differ_come_first_and_nested_parameters_have_their_path()
     assert differs.loc["changed during the run", "B"] == "after step 40: beta 0.2, pairs of version 3"
     assert result.loc["steps", "same"]
     assert result["same"].is_monotonic_increasing
-    assert difference({"A": manifests["A"], "B": manifests["A"]}, {"A": [], "B": []})["same"].all()
+    assert difference({label: settings_of(manifests["A"], []) for label in "AB"})["same"].all()
 
 
 def test_numbers_with_their_intervals() -> None:
-    looks = {
-        "A": {"eval/kl": 0.5, "kl_low": 0.4, "kl_high": 0.6, "eval/completions/mean_length": 20.0},
-        "B": {"eval/kl": 0.25},
-        "C": {},
+    looks: dict[str, list[dict[str, float]]] = {
+        "A": [{"eval/kl": 0.5, "kl_low": 0.4, "kl_high": 0.6, "eval/completions/mean_length": 20.0}],
+        "B": [{"eval/kl": 0.25}],
+        "C": [],
     }
     table = numbers(looks)
     assert set(table["measure"]) == {"Distance from the reference (KL)", "Length of sampled answers"}
     shown = as_text(table)
     assert shown.loc["Distance from the reference (KL) [nats per answer]"].tolist() == ["0.5 [0.4, 0.6]", "0.25", "–"]
-    assert as_text(numbers({"A": {}})).empty
+    assert as_text(numbers({"A": []})).empty
     assert format_number(1e-9) == "0"
 
 

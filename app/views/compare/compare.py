@@ -47,14 +47,14 @@ def page() -> None:
         return
     chosen = choose(runs)
     part = st.segmented_control(
-        "Part", list(NAMES), default="curves", required=True, format_func=NAMES.__getitem__, key="compare.part",
-        label_visibility="collapsed",
+        "Part", list(NAMES), default="curves", required=True, format_func=NAMES.__getitem__, key="part",
+        bind="query-params", label_visibility="collapsed",
     )  # fmt: skip
     if part == START:
         twins_form.form(runs, chosen)
         return
     if not chosen:
-        st.caption(f"Choose two to {MOST} runs to lay them side by side.")
+        st.caption(f"Choose two to {MOST} runs to lay them side by side. Runs that differ only in their seed count as one.")
         return
     live = any(run.state not in ENDED for run in chosen)
     st.fragment(_draw, run_every=INTERVAL if live else None)(chosen, part or "curves", live)
@@ -68,7 +68,7 @@ def choose(runs: Sequence[Run]) -> list[Run]:
     """
     by_name = {run.dir.name: run for run in runs}
     addressed = [name for name in st.query_params.get("runs", "").split(",") if name]
-    known = [name for name in addressed if name in by_name][:MOST]
+    known = [name for name in addressed if name in by_name]
     if lost := [name for name in addressed if name not in by_name]:
         st.warning(plain(f"There is no run {', '.join(lost)} here (any more)."))
     if CHOSEN not in st.session_state or (known and known != st.session_state.get("compare.address")):
@@ -79,9 +79,8 @@ def choose(runs: Sequence[Run]) -> list[Run]:
         "Runs",
         list(by_name),
         key=CHOSEN,
-        max_selections=MOST,
         format_func=lambda name: label(by_name[name]),
-        placeholder=f"Choose two to {MOST} runs",
+        placeholder=f"Choose two to {MOST} runs, or groups of seeds",
         on_change=lambda: st.session_state.__setitem__(PICKED, True),
     )
     st.session_state["compare.address"] = names
@@ -99,7 +98,7 @@ def _default(names: list[str]) -> list[str]:
     if (len(before) > 1 or (before and picked)) and (current not in names or current in before):
         return before
     if before and picked:
-        return [*before[: MOST - 1], current]
+        return [*before, current]
     first = current if current in names else names[0]
     other = next(name for name in names if name != first)
     return sorted((first, other), key=names.index, reverse=True)
@@ -117,8 +116,12 @@ def _drawn(runs: Sequence[Run], part: str, were_live: bool) -> None:
     states = [run.state for run in runs]
     if were_live and all(state in ENDED for state in states):
         st.rerun(scope="app")  # the last drawing, and no more refreshes
-    comparison = curves.kept(runs)
-    comparison.refresh()
+    try:
+        comparison = curves.kept(runs)
+        comparison.refresh()
+    except RunError as error:  # more curves than colours, perhaps because a change has parted a group
+        st.warning(plain(error))
+        return
     with st.container():
         curves.legend(comparison, states)
     with st.container():

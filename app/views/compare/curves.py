@@ -14,25 +14,26 @@ from app.text.run_text import STATES, meanings
 from app.widgets import save_dialog
 from app.widgets.figure import dark
 from lab.comparison import AXES, Comparison
-from lab.comparison.matching import common_reach
-from lab.comparison.numbers import MEASURES, as_text, format_number
+from lab.comparison.numbers import MEASURES, as_text
 from lab.glossary import entry
 from lab.plots.comparison.overlay import colour_of_run, dash_of_run
 from lab.run.handle import Run
 
 FIRST = (
+    "eval/rewards/accuracies",
     "rewards/margins",
+    "logps/rejected",
+    "logps/chosen",
+    "weight_chosen",
+    "weight_rejected",
+    "eval/kl",
     "eval/oracle_reward",
     "eval/reward",
-    "eval/kl",
-    "eval/win_rate",
-    "eval/rewards/accuracies",
-    "logps/chosen",
-    "logps/rejected",
 )
 """Curves that are selected at first, if a run has them."""
 
-AT_FIRST = 6
+GROUPED = "grouped"
+"""In the session and the address: whether runs that differ only in their seed share a curve."""
 
 STROKES = {
     "solid": (44,),
@@ -46,29 +47,49 @@ STROKES = {
 
 AXIS_NAMES = {"step": "Step", "pairs": "Pairs seen", "trained": "Time trained", "clock": "Clock", "kl": "KL"}
 
-OVERLAID, LESS = "overlaid", "less"
-
 
 def kept(runs: Sequence[Run]) -> Comparison:
     """Return the comparison of these runs that the session keeps."""
-    comparison = st.session_state.get("comparison")
-    if not isinstance(comparison, Comparison) or [run.dir for run in comparison.runs] != [run.dir for run in runs]:
-        comparison = st.session_state["comparison"] = Comparison(runs)
+    comparison, grouped = st.session_state.get("comparison"), bool(st.session_state.get(GROUPED, True))
+    folders = [run.dir for run in runs]
+    if isinstance(comparison, Comparison) and ([run.dir for run in comparison.runs], comparison.group_seeds) == (folders, grouped):
+        return comparison
+    comparison = st.session_state["comparison"] = Comparison(runs, group_seeds=grouped)
     return comparison
 
 
 def legend(comparison: Comparison, states: Sequence[str]) -> None:
-    """Draw the legend: line, label, folder, state and step of each run."""
+    """Draw the legend: line, label, runs, state and step of each curve."""
     lines = []
-    for number, (label, run, state) in enumerate(zip(comparison.labels, comparison.runs, states)):
+    for number, group in enumerate(comparison.groups):
         line = f'<span style="{_line(number)}"></span>'
-        steps = int(run.manifest["config"]["steps"])
-        progress = f"{STATES[state][0].lower()}, step {comparison.steps[number]:,} of {steps:,}"
+        runs = [comparison.runs[member] for member in group.members]
+        names = runs[0].dir.name if group.single else f"seeds {', '.join(map(str, group.seeds))}"
+        title = "" if group.single else markup("\n".join(run.dir.name for run in runs))
+        progress = _progress([states[member] for member in group.members], [comparison.steps[member] for member in group.members])
+        steps = max(int(run.manifest["config"]["steps"]) for run in runs)
         lines.append(
-            f'<span style="white-space:nowrap">{line} <b>{markup(label)}</b> '
-            f'<span style="opacity:0.75">{markup(run.dir.name)}: {progress}</span></span>'
+            f'<span title="{title}">{line} <b>{markup(group.label)}</b> '
+            f'<span style="opacity:0.75">{markup(names)}: {progress} of {steps:,}</span></span>'
         )
-    st.html(f'<div style="display:flex;flex-wrap:wrap;gap:0.2rem 1.6rem">{"".join(lines)}</div>')
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.html(f'<div style="display:flex;flex-wrap:wrap;gap:0.2rem 1.6rem">{"".join(lines)}</div>', width="content")
+        if comparison.has_seed_groups():
+            st.toggle(
+                "Group seeds",
+                value=True,
+                key=GROUPED,
+                bind="query-params",
+                help="Runs that differ only in their seed share a curve: their mean, with a band.",
+            )
+
+
+def _progress(states: Sequence[str], steps: Sequence[int]) -> str:
+    """Return states and steps of the runs of a curve: "finished, step 60", or "2 finished, 1 running, steps 40 to 60"."""
+    counts = {STATES[state][0].lower(): list(states).count(state) for state in dict.fromkeys(states)}
+    named = ", ".join(counts) if len(counts) == 1 else ", ".join(f"{count} {state}" for state, count in counts.items())
+    low, high = min(steps), max(steps)
+    return f"{named}, step {high:,}" if low == high else f"{named}, steps {low:,} to {high:,}"
 
 
 def _line(number: int) -> str:
@@ -88,39 +109,35 @@ def curves(comparison: Comparison) -> None:
     if not names:
         st.caption("The curves appear here after the first step of a run.")
         return
-    one, which, other, last = st.columns([5, 3, 2, 2], vertical_alignment="bottom")
-    first = [name for name in FIRST if name in names][:AT_FIRST]
-    with which.popover("Numbers", icon=":material/checklist:", help="Which curves are drawn."):
-        chosen = st.multiselect(
-            "Numbers", names, default=first, format_func=_named, key="compare.names", label_visibility="collapsed", width=700
-        )
-    axis = one.segmented_control(
-        "x axis", list(AXES), default="step", required=True, format_func=AXIS_NAMES.__getitem__, key="compare.axis"
-    )
-    axis = axis or "step"
+    first = [name for name in FIRST if name in names]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        axis = st.segmented_control(
+            "x axis", list(AXES), default="step", required=True, format_func=AXIS_NAMES.__getitem__, key="x",
+            bind="query-params", persist_state="page",
+        )  # fmt: skip
+        with st.popover("Numbers", icon=":material/checklist:", help="Which curves are drawn."):
+            chosen = st.multiselect(
+                "Numbers", names, default=first, format_func=_named, key="curves", bind="query-params", persist_state="page",
+                label_visibility="collapsed", width=700,
+            )  # fmt: skip
+        axis = axis or "step"
+        seeds = _toggle("Single seeds", "seeds", "Draw also every run of a group, as a thin line.", _grouped(comparison))
+        two = len(comparison.groups) == 2
+        subtract = _toggle("A − B", "minus", "Draw the first curve minus the second.", two)
+        if chosen:
+            _download(comparison, chosen, axis)
     if not chosen:
         st.caption("Choose a number to draw.")
         return
-    two = len(comparison.runs) == 2
-    subtract = two and other.toggle("A − B", key="compare.less", help="Draw the first run minus the second.")
-    with last:
-        st.download_button(
-            "CSV",
-            lambda: comparison.data(chosen, axis).to_csv(index=False).encode(),
-            file_name="comparison.csv",
-            mime="text/csv",
-            icon=":material/download:",
-            on_click="ignore",
-            help="The points of the curves below: run, scalar, place on the axis, step, value, moving mean, interval. The disk in "
-            "a chart's bar saves every recorded number of that chart.",
-        )
-    st.caption(plain(AXES[axis].meaning + (_loss_words(comparison) if "loss" in chosen else "")))
-    view = f"{'-'.join(run.dir.name for run in comparison.runs)}/{axis}/{subtract}"
+    st.caption(plain(AXES[axis].meaning + _group_words(comparison) + (_loss_words(comparison) if "loss" in chosen else "")))
+    view = f"{'-'.join(run.dir.name for run in comparison.runs)}/{len(comparison.groups)}/{axis}/{subtract}"
     for start in range(0, len(chosen), 3):
         row = chosen[start : start + 3]
         for cell, name in zip(st.columns(len(chosen) if len(chosen) < 3 else 3), row):
-            draw = comparison.difference_figure if subtract else comparison.figure
-            figure = draw(name, axis, dark=dark())
+            if subtract:
+                figure = comparison.difference_figure(name, axis, dark=dark())
+            else:
+                figure = comparison.figure(name, axis, dark=dark(), seeds=seeds)
             figure.layout.paper_bgcolor = "rgba(0,0,0,0)"  # the page has its own
             figure.layout.uirevision = f"{view}/{name}"  # constant: keeps zoom and hidden traces at a refresh
             with cell:
@@ -130,10 +147,31 @@ def curves(comparison: Comparison) -> None:
                     title=f"{_named(name)}, {AXES[axis].title}",
                     file=file_name(comparison, f"{name}-{axis}"),
                     data=partial(_data, comparison, name, axis, subtract),
-                    caption="Value and moving mean of the first run minus the second."
+                    caption="Value and moving mean of the first curve minus the second."
                     if subtract
-                    else "Every run that is compared.",
+                    else "Every run that is compared, and the mean of each group of seeds with its interval.",
                 )
+
+
+def _toggle(label: str, key: str, help: str, offered: bool) -> bool:
+    return offered and st.toggle(label, key=key, bind="query-params", persist_state="page", help=help)
+
+
+def _grouped(comparison: Comparison) -> bool:
+    return any(not group.single for group in comparison.groups)
+
+
+def _download(comparison: Comparison, names: Sequence[str], axis: str) -> None:
+    st.download_button(
+        "CSV",
+        lambda: comparison.data(names, axis).to_csv(index=False).encode(),
+        file_name="comparison.csv",
+        mime="text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+        help="The points of the curves below: run, seed, scalar, place on the axis, step, value, moving mean, interval. The disk "
+        "in a chart's bar saves every recorded number of that chart.",
+    )
 
 
 def _data(comparison: Comparison, name: str, axis: str, subtract: bool) -> pd.DataFrame:
@@ -141,7 +179,8 @@ def _data(comparison: Comparison, name: str, axis: str, subtract: bool) -> pd.Da
     if not subtract:
         return comparison.data([name], axis, whole=True)
     difference = comparison.difference(name, axis, whole=True).rename_axis("x").reset_index()
-    return difference[["x", "step", "value", "mean"]].assign(scalar=name, axis=axis)
+    columns = [column for column in ("x", "step", "value", "mean", "low", "high", "runs") if column in difference]
+    return difference[columns].assign(scalar=name, axis=axis)
 
 
 def file_name(comparison: Comparison, what: str) -> str:
@@ -152,6 +191,20 @@ def file_name(comparison: Comparison, what: str) -> str:
 def _named(name: str) -> str:
     title = entry(name).title
     return title if title == name else f"{title} ({name})"
+
+
+def _group_words(comparison: Comparison) -> str:
+    """Say what the bands of groups are, and how the difference of two is made."""
+    if not _grouped(comparison):
+        return ""
+    words = (
+        " Runs that differ only in their seed share a curve: their mean, with the 95 % interval of the mean over the seeds "
+        "(Student's t). Where a run has ended or has not come so far, the line is thin and dotted: a mean of fewer runs."
+    )
+    if len(comparison.groups) == 2:
+        seeds = comparison.shared_seeds()
+        words += f" A − B is computed within pairs of runs of the same seed ({', '.join(map(str, seeds))})." if seeds else ""
+    return words
 
 
 def _loss_words(comparison: Comparison) -> str:
@@ -166,13 +219,16 @@ def numbers(comparison: Comparison) -> None:
         st.caption("Numbers appear here after the first evaluation of a run.")
         return
     st.subheader("At the latest evaluation")
-    evaluations = [max(comparison.evaluations(number), default=None) for number in range(len(comparison.runs))]
-    when = ", ".join(f"{label[0]} at step {step:,}" for label, step in zip(comparison.labels, evaluations) if step is not None)
-    st.caption(plain(f"{when}. In brackets 95 % intervals, where there are any."))
+    evaluations = [comparison.evaluated(number) for number in range(len(comparison.groups))]
+    when = ", ".join(f"{group.letter} at step {step:,}" for group, step in zip(comparison.groups, evaluations) if step is not None)
+    grouped = _grouped(comparison)
+    over = "over the prompts of a run, over the seeds of a group (t)" if grouped else "where there are any"
+    st.caption(
+        plain(f"{when}{' (the latest that all runs of a group have done)' if grouped else ''}. In brackets 95 % intervals, {over}.")
+    )
     explained = _explained(name for name in MEASURES if entry(name).title in set(table["measure"]))
     st.dataframe(as_text(table), width="stretch", height="content", column_config={"_index": explained})
-    distances = {label: comparison.scalar(number, "eval/kl") for number, label in enumerate(comparison.labels)}
-    top = common_reach(distances)
+    top = comparison.common_kl()
     if not top > 0:
         return
     st.subheader("At the same distance from the reference")
@@ -183,11 +239,9 @@ def numbers(comparison: Comparison) -> None:
     target = st.number_input(
         "KL, nats per answer", value=None, min_value=0.0, placeholder=f"{top:.4g}, the largest that all have reached", width=420
     )
-    matched = comparison.at_kl(top if target is None else target)
-    labels = {name: entry(name).label for name in MEASURES}
-    table = matched.rename(columns=labels | {"step": "Step"}).T.map(format_number)
-    explained = _explained(name for name in MEASURES if name in matched)
-    st.dataframe(table, width="stretch", height="content", column_config={"_index": explained})
+    matched = comparison.numbers_at_kl(top if target is None else target)
+    explained = _explained(name for name in MEASURES if entry(name).title in set(matched["measure"]))
+    st.dataframe(as_text(matched), width="stretch", height="content", column_config={"_index": explained})
 
 
 def _explained(names: Iterable[str]) -> Any:

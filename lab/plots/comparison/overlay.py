@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from lab.glossary import entry
 from lab.plots.marks import marks
-from lab.plots.style import WITH_LEGEND, empty, figure, hover, layout, palette, translucent, wrapped
+from lab.plots.style import WITH_LEGEND, empty, figure, layout, palette
 from lab.plots.style import axis as axis_of
-from lab.store import SCREEN_POINTS
+
+from .lines import group, is_group, legend_rows, run_traces, thin
 
 LIGHT = ("#007a5a", "#a0527f", "#b87a00", "#3d4f5f", "#0072B2", "#D55E00", "#56B4E9", "#7d7100")
 DARK = ("#3fc49b", "#d893bb", "#e69f00", "#c3ccd4", "#56B4E9", "#F0904C", "#9fd3f5", "#f0e442")
@@ -24,8 +24,8 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid",
 CROWD = 4
 """With more runs only the moving means are drawn."""
 
-FEW = 60
-"""Curves with at most this many points also have markers."""
+LEGEND_ROW = 19
+"""Height in pixels of a row of the legend."""
 
 
 def colour_of_run(number: int, dark: bool) -> str:
@@ -48,18 +48,20 @@ def overlay(
     title: str | None = None,
     waiting: str = "The curves begin with the first step of a run that records this number.",
     events: Mapping[str, pd.DataFrame] | None = None,
+    singles: Mapping[str, Mapping[str, pd.DataFrame]] | None = None,
     dark: bool = False,
 ) -> go.Figure:
-    """Draw a scalar or term of several runs against an axis.
+    """Draw a scalar or term of several runs, or groups of runs with their bands, against an axis.
 
     Args:
         frames: Results of `lab.comparison.Comparison.curve`, by label.
         name: Name of the scalar or term.
-        labels: Labels of all compared runs, so that a run keeps its colour and dash in every figure.
+        labels: Labels of all curves, so that each keeps its colour and dash in every figure.
         axis: Title of the horizontal axis, with its unit.
         title: Title of the figure; None: that of the scalar.
         waiting: Text of the figure while it has no data.
         events: Marked events of each run by label, with a column `x` (see `marks`): one row of marks per run, in its colour.
+        singles: Runs of the groups that are drawn as thin lines: by the group's label, curves by the run's label.
         dark: Use the dark palette.
     """
     definition = entry(name)
@@ -71,12 +73,20 @@ def overlay(
     traces: list[dict[str, Any]] = []
     for label in drawn:
         number = labels.index(label)
-        traces += _run(frames[label], name, label, colour_of_run(number, dark), dash_of_run(number), axis, len(drawn) <= CROWD)
+        colour, dash = colour_of_run(number, dark), dash_of_run(number)
+        for run, curve in (singles or {}).get(label, {}).items():
+            traces += thin(curve, name, run, label, colour, axis)
+        if is_group(frames[label]):
+            traces += group(frames[label], name, label, colour, dash, axis)
+        else:
+            traces += run_traces(frames[label], name, label, colour, dash, axis, len(drawn) <= CROWD)
     figure_layout = layout(
         title, note=_note([frames[label] for label in drawn]), dark=dark, xaxis=_x(c, axis), yaxis=axis_of(c, definition.axis)
     )
     figure_layout |= {"showlegend": True} | _mark(traces, events, drawn, labels, dark)
-    figure_layout["margin"]["t"] = WITH_LEGEND
+    rows = legend_rows([str(trace["name"]) for trace in traces if trace.get("showlegend", True)])
+    figure_layout["margin"]["t"] = WITH_LEGEND + LEGEND_ROW * (rows - 1)
+    figure_layout["height"] += LEGEND_ROW * (rows - 1)
     return figure(traces, figure_layout)
 
 
@@ -90,7 +100,7 @@ def difference(
     events: Mapping[str, pd.DataFrame] | None = None,
     dark: bool = False,
 ) -> go.Figure:
-    """Draw a scalar of one run minus that of another against an axis, with a line at zero.
+    """Draw a scalar of one run or group minus that of another against an axis, with a line at zero.
 
     Args:
         frame: Result of `lab.comparison.Comparison.difference`.
@@ -106,7 +116,11 @@ def difference(
     if frame.empty or frame["mean"].isna().all():
         return empty(title, "The difference begins where both runs have recorded this number.", dark=dark)
     c = palette(dark)
-    traces = _run(frame, name, f"{labels[0]} − {labels[1]}", c.text, "solid", axis, thin=True)
+    whose = f"{labels[0]} − {labels[1]}"
+    if is_group(frame):
+        traces = group(frame, name, whose, c.text, "solid", axis)
+    else:
+        traces = run_traces(frame, name, whose, c.text, "solid", axis, thin=True)
     zero = {
         "type": "line",
         "xref": "paper",
@@ -144,69 +158,6 @@ def _mark(
         traces += marked
         axis |= own
     return axis
-
-
-def _run(frame: pd.DataFrame, name: str, label: str, colour: str, dash: str, axis: str, thin: bool) -> list[dict[str, Any]]:
-    definition = entry(name)
-    values = frame["value"].dropna()
-    means = frame["mean"].dropna() if "mean" in frame else values
-    smooth = not values.equals(means)
-    at = "step %{x:,d}" if axis == "step" else f"{axis} %{{x}}, step %{{customdata:,d}}"
-    common: dict[str, Any] = {"type": "scatter", "name": label, "legendgroup": label}
-    traces: list[dict[str, Any]] = []
-    if "low" in frame and frame["low"].notna().sum() > 1:
-        band = frame[frame["low"].notna()]
-        edge = {
-            "type": "scatter",
-            "x": _numbers(band.index),
-            "mode": "lines",
-            "line": {"width": 0},
-            "hoverinfo": "skip",
-            "showlegend": False,
-            "legendgroup": label,
-        }
-        traces.append({**edge, "y": _numbers(band["low"])})
-        traces.append({**edge, "y": _numbers(band["high"]), "fill": "tonexty", "fillcolor": translucent(colour, 0.13)})
-    meaning, unit = hover(definition), definition.unit
-    kept = ", an extreme of the values around it" if frame.attrs.get("stands_for", 0) > SCREEN_POINTS else ""
-    if smooth and thin:
-        traces.append(
-            {
-                **common,
-                **_points(frame, "value", axis),
-                "mode": "lines",
-                "line": {"color": translucent(colour, 0.25), "width": 1},
-                "showlegend": False,
-                "hovertemplate": f"{at}: <b>%{{y:.4g}} {unit}</b>{kept}<br>{meaning}<extra>{wrapped(label, 30)}</extra>",
-            }
-        )
-    window = frame.attrs.get("window", 1)
-    mean = f", mean of the last {window:,} values" if window > 1 else ""
-    traces.append(
-        {
-            **common,
-            **_points(frame, "mean" if "mean" in frame else "value", axis),
-            "mode": "lines+markers" if len(means) <= FEW else "lines",
-            "marker": {"size": 5, "color": colour},
-            "line": {"color": colour, "width": 2, "dash": dash},
-            "hovertemplate": f"{at}: <b>%{{y:.4g}} {unit}</b>{mean}<br>{meaning}<extra>{wrapped(label, 30)}</extra>",
-        }
-    )
-    return traces
-
-
-def _points(frame: pd.DataFrame, column: str, axis: str) -> dict[str, np.ndarray]:
-    """Return x, y and, unless the axis is that of the steps, the step of the values of a column."""
-    part = frame[frame[column].notna()]
-    points = {"x": _numbers(part.index), "y": _numbers(part[column])}
-    return points if axis == "step" else points | {"customdata": part["step"].to_numpy(np.float64).round().astype(np.int64)}
-
-
-def _numbers(values: Any) -> np.ndarray:
-    """Convert values to float32 (positions on the axis to float64), with gaps for infinities."""
-    numbers = np.asarray(values, np.float64)
-    numbers = np.where(np.isfinite(numbers), numbers, np.nan)
-    return numbers if isinstance(values, pd.Index) else numbers.astype(np.float32)
 
 
 def _note(frames: Sequence[pd.DataFrame]) -> str:
