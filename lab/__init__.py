@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lab.api import preflight, suspects, token_logps, train
     from lab.comparison import compare
     from lab.evidence import evidence_of
+    from lab.experiments import open_experiment
     from lab.export import export_run
     from lab.notebook import watch
     from lab.objectives import OBJECTIVES, Objective, Outcome, PairLogps, make_objective, parameter, register
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from lab.run.listing.trash import empty_trash, trashed_runs
     from lab.run.queueing import queue
     from lab.store import RunError
+    from lab.sweeping import sweep
     from lab.twins import train_twin, train_twins
     from lab.whatif import examine
 
@@ -56,6 +58,7 @@ __all__ = [
     "examine",
     "export_run",
     "make_objective",
+    "open_experiment",
     "open_pairs",
     "open_run",
     "parameter",
@@ -64,6 +67,7 @@ __all__ = [
     "register",
     "runs",
     "suspects",
+    "sweep",
     "token_logps",
     "train",
     "train_twin",
@@ -76,12 +80,14 @@ _SOURCES = {
     "lab.api": ("preflight", "suspects", "token_logps", "train"),
     "lab.comparison": ("compare",),
     "lab.evidence": ("evidence_of",),
+    "lab.experiments": ("open_experiment",),
     "lab.export": ("export_run",),
     "lab.objectives": ("OBJECTIVES", "Objective", "Outcome", "PairLogps", "make_objective", "parameter", "register"),
     "lab.opening": ("open_pairs",),
     "lab.pairs": ("Pair", "PairStore", "PairsError"),
     "lab.policy": ("ModelError",),
     "lab.store": ("RunError",),
+    "lab.sweeping": ("sweep",),
     "lab.run.queueing": ("queue",),
     "lab.run.handle": ("Run", "open_run", "runs"),
     "lab.run.listing.trash": ("empty_trash", "trashed_runs"),

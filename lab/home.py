@@ -63,6 +63,11 @@ def trash_dir() -> Path:
     return home() / "trash"
 
 
+def experiments_dir() -> Path:
+    """Return the folder of the experiments."""
+    return home() / "experiments"
+
+
 def new_run_dir(label: str) -> Path:
     """Return a run folder that does not exist yet, named by time and label."""
     stem = f"{datetime.now():%Y%m%d-%H%M%S}-{label}"

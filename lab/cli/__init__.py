@@ -28,6 +28,7 @@ COMMANDS = {
     "train": ("train", "start or continue a run"),
     "runs": ("runs", "list the runs; name, tag, archive and delete them"),
     "show": ("show", "show a run, or control it"),
+    "sweep": ("sweep", "run an experiment: objectives x settings x seeds, with intervals"),
     "queue": ("queue", "list running and waiting runs, and change their order"),
     "export": ("export", "write a run's model for transformers and peft"),
     "pairs": ("pairs", "show, check and export preference pairs"),

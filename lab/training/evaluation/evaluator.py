@@ -22,7 +22,7 @@ from lab.training.metrics import batch_scalars
 from lab.training.reporter import RunReporter
 from lab.training.run_context import RunContext
 
-from .sampled_answers import answer_metrics, cached_answers, kl_divergence, kl_metrics
+from .sampled_answers import answer_metrics, cached_answers, kl_divergence, kl_metrics, values_by_prompt
 
 ANSWERS_PER_PROMPT = 2
 """Answers per prompt of the reference, and of the policy before and after training; during training the policy samples one."""
@@ -180,9 +180,10 @@ class Evaluator:
             with reference_now() as frozen:
                 progress = self._progress("comparing answers with the reference")
                 divergence = kl_divergence(policy, frozen, answers, progress=progress)
-        scalars, detail = kl_metrics(divergence)
+        scalars, intervals = kl_metrics(divergence)
         cut = sum(given[0].prompt_cut > 0 for given in answers)
-        detail |= {"prompts": len(prompts), "prompts_cut": cut}
+        by_prompt = values_by_prompt(prompts, answers, divergence)
+        detail = {**intervals, "prompts": len(prompts), "prompts_cut": cut, "by_prompt": by_prompt}
         return self._judged(prompts, answers, opponents, Evaluation(scalars | answer_metrics(answers), detail))
 
     @contextlib.contextmanager
@@ -228,7 +229,8 @@ class Evaluator:
         judgement = self.judge(prompts, texts, opponents, self._progress("judging answers"))
         for sampled, own_rewards, other_rewards in zip(samples, judgement.rewards, judgement.reference_rewards):
             sampled |= {"reward": own_rewards[0], "reference_reward": other_rewards[0]}
-        return Evaluation(measured.scalars | judgement.scalars, measured.detail | judgement.detail | {"samples": samples})
+        values = {"by_prompt": measured.detail["by_prompt"] | judgement.detail.get("by_prompt", {})}
+        return Evaluation(measured.scalars | judgement.scalars, measured.detail | judgement.detail | values | {"samples": samples})
 
     def _progress(self, message: str) -> OnProgress:
         """Return a function that reports a stage ("sampling answers 40 of 100", share done, seconds left) and polls requests."""

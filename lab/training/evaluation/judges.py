@@ -14,6 +14,7 @@ from lab.policy.reward_model import RewardModel, check_reward_model
 from lab.policy.text.template_time import now
 
 from .evaluator import Judgement, OnProgress, Texts
+from .sampled_answers import round_for_record
 
 if TYPE_CHECKING:
     from lab.world import World
@@ -37,9 +38,10 @@ class OracleJudge:
         groups: dict[str, list[float]] = {}
         for prompt, given in zip(prompts, rewards):
             groups.setdefault(self.world.held_out_groups[str(prompt)], []).append(fmean(given))
-        valid = fmean(score.valid for given in scores for score in given)
-        detail = {"groups": {name: fmean(means) for name, means in groups.items()}}
-        return Judgement(judged.scalars | {"eval/valid": valid}, judged.detail | detail, rewards, opponents)
+        valid = [fmean(score.valid for score in given) for given in scores]
+        by_prompt = judged.detail["by_prompt"] | {"eval/valid": valid}
+        detail = {"groups": {name: fmean(means) for name, means in groups.items()}, "by_prompt": by_prompt}
+        return Judgement(judged.scalars | {"eval/valid": fmean(valid)}, judged.detail | detail, rewards, opponents)
 
 
 class RewardJudge:
@@ -82,18 +84,19 @@ class RewardJudge:
 def judgement(name: str, rewards: list[list[float]], reference: list[list[float]]) -> Judgement:
     """Return mean reward as `eval/<name>` and win rate as `eval/win_rate`, with 95 % intervals over the prompts.
 
-    The intervals are `reward_low`, `reward_high`, `win_low` and `win_high` in the detail.
+    The intervals are `reward_low`, `reward_high`, `win_low` and `win_high` in the detail, the mean of each prompt in `by_prompt`.
 
     Args:
         name: Name of the reward.
         rewards: Rewards of the policy's answers, [prompts][answers].
         reference: Rewards of the reference's answers, [prompts][answers].
     """
-    reward = mean_interval([fmean(given) for given in rewards])
-    win = share_interval([win_rate(given, other) for given, other in zip(rewards, reference)])
+    means, wins = [fmean(given) for given in rewards], [win_rate(given, other) for given, other in zip(rewards, reference)]
+    reward, win = mean_interval(means), share_interval(wins)
     scalars = {f"eval/{name}": reward.mean, "eval/win_rate": win.mean}
+    by_prompt = {f"eval/{name}": [round_for_record(value) for value in means], "eval/win_rate": wins}
     detail = {"reward_low": reward.low, "reward_high": reward.high, "win_low": win.low, "win_high": win.high}
-    return Judgement(scalars, detail, rewards, reference)
+    return Judgement(scalars, {**detail, "by_prompt": by_prompt}, rewards, reference)
 
 
 def _flat_scores(model: RewardModel, prompts: Sequence[Prompt], answers: Texts, progress: OnProgress) -> list[float]:

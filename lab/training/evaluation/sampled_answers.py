@@ -9,10 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 
 from lab.intervals import positive_interval, standard_error
+from lab.pairs import Prompt
+from lab.pairs.pair import to_bytes, to_json
 from lab.policy import Answer, Policy
 
 NGRAM = 4
@@ -89,6 +92,31 @@ def answer_metrics(answers: Sequence[Sequence[Answer]]) -> dict[str, float]:
         "eval/completions/clipped_ratio": fmean(not answer.ended for answer in flat),
         "eval/repetition": fmean(repetition(answer.text) for answer in flat),
     }
+
+
+def values_by_prompt(
+    prompts: Sequence[Prompt], answers: Sequence[Sequence[Answer]], divergence: Sequence[float]
+) -> dict[str, list[Any]]:
+    """Return what was measured on the answers to each prompt, for comparisons of runs that pair equal prompts.
+
+    Args:
+        prompts: The prompts.
+        answers: The policy's answers, [prompts][answers].
+        divergence: KL divergence of each prompt's answers, in nats.
+
+    Returns:
+        A hash of every prompt under "prompt", and one value per prompt under the name of each scalar.
+    """
+    return {
+        "prompt": [hashlib.blake2b(to_bytes(to_json(prompt)), digest_size=6).hexdigest() for prompt in prompts],
+        "eval/kl": [round_for_record(value) for value in divergence],
+        "eval/completions/mean_length": [fmean(len(answer.ids) for answer in given) for given in answers],
+    }
+
+
+def round_for_record(value: float) -> float:
+    """Round a value of one prompt to 6 digits, which halves the space that it takes in the run's store."""
+    return float(f"{value:.6g}")
 
 
 def cached_answers(folder: Path, key: Sequence[object], make: Callable[[], list[list[Answer]]]) -> list[list[Answer]]:

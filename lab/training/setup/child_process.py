@@ -21,7 +21,7 @@ from lab.store import RunError, StoreWriter, last_log_line
 from lab.store.folder import BEGINS, PROCESS_LOG
 
 
-def start_process(folder: Path, *, queue: bool = True, without_change: int | None = None) -> None:
+def start_process(folder: Path, *, queue: bool = True, without_change: int | None = None, threads: int | None = None) -> None:
     """Start a process that trains the run in `folder` from its latest checkpoint or its beginning; return at once.
 
     The process has its own session, so neither the end of this process nor a closed terminal ends it. Its output goes to
@@ -32,6 +32,7 @@ def start_process(folder: Path, *, queue: bool = True, without_change: int | Non
         folder: Folder of the run.
         queue: Whether the run waits for its device.
         without_change: See `lab.train`.
+        threads: Threads of torch; None for as many as this process has.
 
     Raises:
         RuntimeError: Another thread or process trains this run.
@@ -43,7 +44,7 @@ def start_process(folder: Path, *, queue: bool = True, without_change: int | Non
         store = StoreWriter(folder)
         store.status(state="queued", error=None, remaining=None, stage="starting its process", executor="process")
         try:
-            process = _spawn(folder, lock, queue=queue, without_change=without_change)
+            process = _spawn(folder, lock, queue=queue, without_change=without_change, threads=threads)
         except OSError as error:
             message = f"The training process could not be started ({error.strerror})."
             store.status(state="failed", stage="failed", error=message)
@@ -55,13 +56,15 @@ def start_process(folder: Path, *, queue: bool = True, without_change: int | Non
     threading.Thread(target=_log_exit, args=(process, folder), name=f"process-{folder.name}", daemon=True).start()
 
 
-def _spawn(folder: Path, lock: RunLock, *, queue: bool, without_change: int | None) -> subprocess.Popen[bytes]:
+def _spawn(folder: Path, lock: RunLock, *, queue: bool, without_change: int | None, threads: int | None) -> subprocess.Popen[bytes]:
     command = ["-m", "lab", "train", "--run-dir", str(folder.absolute()), "--resume", *([] if queue else ["--no-queue"])]
     command += [] if without_change is None else ["--without-change", str(without_change)]
     source = str(Path(__file__).parents[3])  # the child imports the same lab as this process
     others = os.environ.get("PYTHONPATH")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([source, others] if others else [source])}
-    if (torch := sys.modules.get("torch")) is not None:  # where it was never imported, the child's default is the same
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    elif (torch := sys.modules.get("torch")) is not None:  # where it was never imported, the child's default is the same
         environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
     with (folder / PROCESS_LOG).open("ab") as log:
         log.write(f"{BEGINS}{datetime.now().astimezone().isoformat(timespec='seconds')} python {shlex.join(command)}\n".encode())

@@ -1,0 +1,34 @@
+"""Experiments: a declared grid of runs, trained in processes, resumable and extendable, with its results and their intervals.
+
+`declaration` and `plan` are pure functions from a declaration to runs; `driver` starts them; `results` and `statistics` are pure
+functions of the records of finished runs.
+"""
+
+from .declaration import Declaration, declare, extended, read_declaration
+from .driver import Driver, RunExecutor
+from .experiment import Experiment, all_experiments, open_experiment
+from .folder import Content, ExperimentFolder, experiment_folder, find_experiment
+from .plan import PairSet, PlannedRun, pair_sources, plan
+from .progress import ExperimentState, RunState
+
+__all__ = [
+    "Content",
+    "Declaration",
+    "Driver",
+    "Experiment",
+    "ExperimentFolder",
+    "ExperimentState",
+    "PairSet",
+    "PlannedRun",
+    "RunExecutor",
+    "RunState",
+    "all_experiments",
+    "declare",
+    "experiment_folder",
+    "extended",
+    "find_experiment",
+    "open_experiment",
+    "pair_sources",
+    "plan",
+    "read_declaration",
+]

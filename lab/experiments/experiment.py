@@ -1,0 +1,171 @@
+"""The handle to an experiment: its state, results and controls, from any process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab.run import is_held
+from lab.run.requests import send
+from lab.store import RunError
+
+from .declaration import Declaration
+from .folder import Content, ExperimentFolder, experiment_folders, find_experiment
+from .plan import PlannedRun, variants
+from .progress import ACTIVE, INTERRUPTED, WAITING, ExperimentState, RunState
+from .results import evaluation_table, prompt_table, run_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PRESENT = ("running", "paused", "stopping", WAITING)
+"""States in which a process starts the experiment's runs."""
+
+
+class Experiment:
+    """Handle to an experiment: a grid of runs with its results. Made by `lab.sweep` and `lab.open_experiment`.
+
+    Control requests (`pause`, `resume`, `stop`) return at once and raise RunError if no process starts the runs.
+
+    Args:
+        folder: Folder of the experiment.
+
+    Raises:
+        RunError: If the folder holds no experiment.
+    """
+
+    def __init__(self, folder: ExperimentFolder) -> None:
+        self._folder = folder
+        self._content: tuple[int, Content] = (folder.changed, folder.read())
+        self._records: dict[str, dict[str, Any]] = {}
+
+    def __repr__(self) -> str:
+        state = self.state()
+        return f"<Experiment {self.name}: {state.state}, {state.line}>"
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        return self._folder.name
+
+    @property
+    def folder(self) -> Path:
+        """The experiment's folder."""
+        return self._folder.path
+
+    @property
+    def content(self) -> Content:
+        """The declaration and what belongs to it; read again when it was changed."""
+        if self._folder.changed != self._content[0]:
+            self._content = self._folder.changed, self._folder.read()
+        return self._content[1]
+
+    @property
+    def declaration(self) -> Declaration:
+        """Objectives, seeds and settings of the experiment."""
+        return self.content.declaration
+
+    @property
+    def runs(self) -> list[PlannedRun]:
+        """The runs of the experiment, in the order in which they are trained."""
+        return self.content.runs
+
+    @property
+    def variants(self) -> list[str]:
+        """The labels of everything that differs but the seed, in the order of the declaration."""
+        return variants(self.runs)
+
+    def state(self) -> ExperimentState:
+        """Return the state of the experiment and of each run. Reads one small file, not the runs; fit to be polled."""
+        stored = self._folder.state()
+        last = ExperimentState.from_json(stored) if stored else ExperimentState(WAITING)
+        runs = {run.key: last.runs.get(run.key, RunState(steps=run.config.steps)) for run in self.runs}
+        state = replace(last, runs=runs)
+        if is_held(self.folder):
+            return state if last.state in PRESENT else replace(state, state="running")
+        if state.count(WAITING, *ACTIVE, *INTERRUPTED) == 0 and stored:
+            return state
+        if last.state not in PRESENT and not state.count(*ACTIVE):
+            return replace(state, state="stopped" if stored else WAITING)
+        return replace(state, state="interrupted", message="the process that started its runs has ended before they were done")
+
+    def run_folder(self, key: str) -> Path | None:
+        """Return the folder of a run by its key; None if the run was not begun."""
+        return self._folder.run_folders().get(key)
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per run: its settings, state, and the numbers of its last and best evaluation; see `results.run_table`."""
+        return run_table(self.runs, self.state(), self.records())
+
+    def evaluations(self) -> pd.DataFrame:
+        """Return one row per finished run and evaluation, one column per scalar."""
+        return evaluation_table(self.runs, self.records())
+
+    def by_prompt(self) -> pd.DataFrame:
+        """Return one row per finished run, evaluation and prompt; empty where no answers were sampled."""
+        return prompt_table(self.runs, self.records())
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """Return the record of every finished run, by its key; each is read from the disk once."""
+        for key in self._folder.recorded() - self._records.keys():
+            record = self._folder.record(key)
+            if record is not None:
+                self._records[key] = record
+        planned = {run.key for run in self.runs}
+        return {key: record for key, record in self._records.items() if key in planned}
+
+    def earlier_runs(self) -> list[Path]:
+        """Return the folders of runs that were begun under an earlier declaration and are no longer part of the experiment."""
+        planned = {run.key for run in self.runs}
+        return [folder for key, folder in self._folder.run_folders().items() if key not in planned and folder.exists()]
+
+    def wait(self, timeout: float | None = None) -> ExperimentState:
+        """Wait until no process starts runs of this experiment any more, or for `timeout` seconds; return its state."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while is_held(self.folder) and (deadline is None or time.monotonic() < deadline):
+            time.sleep(0.1)
+        return self.state()
+
+    def pause(self) -> None:
+        """Pause the runs in training and start no other. `resume()` continues."""
+        self._send("pause")
+
+    def resume(self) -> None:
+        """Continue after `pause()`. An experiment that has ended is continued by `lab.sweep(extend=name)`."""
+        self._send("resume")
+
+    def stop(self) -> None:
+        """Stop the runs in training with a checkpoint and start no other. `lab.sweep(extend=name)` continues."""
+        self._send("stop")
+
+    def _send(self, kind: str) -> None:
+        if not is_held(self.folder):
+            raise RunError(
+                f"The experiment {self.name} is {self.state().state}: no process starts its runs, so it cannot {kind}. "
+                f"`lab.sweep(extend={self.name!r})` or `python -m lab sweep {self.name} --resume` continues it."
+            )
+        send(self.folder, kind)
+
+
+def open_experiment(name: str) -> Experiment:
+    """Open an experiment by its name. Raises RunError if there is none, with the nearest name."""
+    return Experiment(find_experiment(name))
+
+
+def all_experiments() -> Sequence[Experiment]:
+    """Return all experiments, the latest changed first; a damaged one is left out."""
+    known = []
+    for folder in experiment_folders():
+        with contextlib.suppress(RunError, OSError):
+            known.append(Experiment(folder))
+    return known
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,197 @@
+"""Files in the folder of an experiment: its declaration, its runs, the records of finished ones, and its latest state.
+
+- `experiment.json`: the declaration, the pair sets with their versions, the threads of a run.
+- `runs.json`: the folder of each run, by the run's key.
+- `records/KEY.json`: evaluations of a finished run; they stay if the run's folder is deleted.
+- `state.json`: state of every run at the driver's last look, for pages that poll it.
+- `run.lock`: held by the process that starts the runs (the driver).
+- `driver.log`: output of that process.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lab import home
+from lab.errors import did_you_mean
+from lab.run.config import ConfigError
+from lab.store import RunError, durable
+
+from .declaration import Declaration, checked_name, declare
+from .plan import PairSet, PlannedRun, plan
+
+FILE, RUNS, RECORDS, STATE, LOG = "experiment.json", "runs.json", "records", "state.json", "driver.log"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Content:
+    """Content of `experiment.json`.
+
+    Attributes:
+        declaration: The declaration.
+        pair_sets: The pair set of every value of the setting `pairs`.
+        template_time: Date and time for chat templates, the same in every run.
+        created: When the experiment was declared first, ISO 8601.
+        threads: Threads of each run; None for as many as the process that starts it.
+        workers: Runs that train at once.
+        keep_checkpoints: Whether the checkpoints of finished runs are kept.
+    """
+
+    declaration: Declaration
+    pair_sets: Mapping[str, PairSet]
+    template_time: str
+    created: str
+    threads: int | None = None
+    workers: int = 1
+    keep_checkpoints: bool = True
+
+    @cached_property
+    def runs(self) -> list[PlannedRun]:
+        """The runs of the declaration. Raises ConfigError as `plan`."""
+        return plan(self.declaration, self.pair_sets, template_time=self.template_time)
+
+
+class ExperimentFolder:
+    """Read and write the files of an experiment.
+
+    Args:
+        path: The folder; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        return self.path.name
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds an experiment."""
+        return (self.path / FILE).exists()
+
+    def read(self) -> Content:
+        """Return the experiment's declaration and what belongs to it. Raises RunError if it is missing or damaged."""
+        stored = _read_json(self.path / FILE)
+        if stored is None:
+            raise RunError(f"{self.path} holds no experiment ({FILE} is missing); `python -m lab sweep` lists them.")
+        if stored.get("format") != FORMAT:
+            raise RunError(
+                f"The experiment in {self.path} has format {stored.get('format', 'none')}, and this version of the lab reads only "
+                f"{FORMAT}; open it with the version that made it."
+            )
+        try:
+            return Content(
+                declare(**stored["declaration"]),
+                {source: PairSet(**pairs) for source, pairs in stored["pair_sets"].items()},
+                **{name: stored[name] for name in ("template_time", "created", "threads", "workers", "keep_checkpoints")},
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RunError(f"{self.path / FILE} is damaged ({error}); declare the experiment again.") from None
+
+    def write(self, content: Content) -> None:
+        """Store a declaration. Raises RunError if the folder cannot be written."""
+        stored = {
+            "format": FORMAT,
+            "declaration": content.declaration.as_json(),
+            "pair_sets": {source: asdict(pairs) for source, pairs in content.pair_sets.items()},
+            **{name: getattr(content, name) for name in ("template_time", "created", "threads", "workers", "keep_checkpoints")},
+        }
+        with durable.disk_errors_as_run_errors():
+            self.path.mkdir(parents=True, exist_ok=True)
+            durable.write_json(self.path / FILE, stored)
+
+    @property
+    def changed(self) -> int:
+        """When the declaration was last written, in nanoseconds."""
+        return (self.path / FILE).stat().st_mtime_ns
+
+    def run_folders(self) -> dict[str, Path]:
+        """Return the folder of each run that was begun, by the run's key."""
+        return {key: Path(folder) for key, folder in (_read_json(self.path / RUNS) or {}).items()}
+
+    def add_run(self, run: PlannedRun) -> Path:
+        """Return the folder of a run, and store that it belongs to the run. The folder itself is not made."""
+        known = self.run_folders()
+        if run.key not in known:
+            known[run.key] = home.runs_dir() / f"{self.name}-{run.config.objective.name}-{run.key}"
+            durable.write_json(self.path / RUNS, {key: str(folder) for key, folder in known.items()})
+        return known[run.key]
+
+    def record(self, key: str) -> dict[str, Any] | None:
+        """Return the record of a finished run, or None; see `records`."""
+        return _read_json(self.path / RECORDS / f"{key}.json")
+
+    def recorded(self) -> set[str]:
+        """Return the keys of the runs with a record."""
+        return {path.stem for path in (self.path / RECORDS).glob("[!.]*.json")}
+
+    def write_record(self, key: str, record: Mapping[str, Any]) -> None:
+        """Store the record of a finished run."""
+        (self.path / RECORDS).mkdir(exist_ok=True)
+        durable.write_json(self.path / RECORDS / f"{key}.json", record)
+
+    def forget(self, key: str) -> None:
+        """Delete the record of a run."""
+        (self.path / RECORDS / f"{key}.json").unlink(missing_ok=True)
+
+    def state(self) -> dict[str, Any]:
+        """Return the state at the last look of the process that starts the runs; empty before the first."""
+        return _read_json(self.path / STATE) or {}
+
+    def write_state(self, state: Mapping[str, Any]) -> None:
+        """Store the state. A reader sees the old one or the new one; it need not survive a power cut."""
+        draft = self.path / f".{STATE}"
+        draft.write_text(json.dumps(state), encoding="utf-8")
+        draft.replace(self.path / STATE)
+
+
+def experiment_folder(name: str | Path) -> ExperimentFolder:
+    """Return the folder of an experiment that may not exist yet. Raises ConfigError for an impossible name."""
+    return ExperimentFolder(home.experiments_dir() / checked_name(name))
+
+
+def find_experiment(name: str) -> ExperimentFolder:
+    """Return the folder of an existing experiment, by its name. Raises RunError with the nearest name if there is none."""
+    try:
+        folder = experiment_folder(name)
+    except ConfigError as error:
+        raise RunError(str(error)) from None
+    if not folder.exists:
+        names = [other.name for other in experiment_folders()]
+        known = f"; there is {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}" if names else ""
+        raise RunError(f"There is no experiment {name!r}{known}.{did_you_mean(name, names)}")
+    return folder
+
+
+def experiment_folders() -> list[ExperimentFolder]:
+    """Return the folders of all experiments, the latest changed first."""
+    root = home.experiments_dir()
+    folders = [ExperimentFolder(path) for path in (root.iterdir() if root.exists() else ())]
+    return sorted((folder for folder in folders if folder.exists), key=lambda folder: folder.changed, reverse=True)
+
+
+def now() -> str:
+    """Return the present time, ISO 8601, to the second."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object in a file, or None if there is no file. Raises RunError if it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object")
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}); delete the file: what it holds is found again from the runs.") from None
+    return content

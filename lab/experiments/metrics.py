@@ -1,0 +1,68 @@
+"""Which direction of a measure is better, and which difference of it matters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lab.glossary import GLOSSARY, HELD_OUT, entry
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measure of a run.
+
+    Attributes:
+        name: Name of the scalar.
+        better: "higher", "lower", or "" where neither is better by itself.
+        smallest: The smallest difference that matters in practice, in its unit. OURS.
+    """
+
+    name: str
+    better: str = ""
+    smallest: float = 0.1
+
+    @property
+    def title(self) -> str:
+        """Readable name, from the glossary where it has one."""
+        known = self.name in GLOSSARY or self.name.removeprefix(HELD_OUT) in GLOSSARY
+        return entry(self.name).title if known else self.name
+
+    @property
+    def sign(self) -> int:
+        """1, or -1 where lower is better, so that a positive difference is an improvement."""
+        return -1 if self.better == "lower" else 1
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("eval/oracle_reward", "higher", 0.1),
+        Metric("eval/reward", "higher", 0.1),
+        Metric("eval/win_rate", "higher", 0.05),
+        Metric("eval/valid", "higher", 0.05),
+        Metric("eval/rewards/accuracies", "higher", 0.02),
+        Metric("eval/rewards/margins", "higher", 0.1),
+        Metric("eval/loss", "lower", 0.01),
+        Metric("eval/kl", "lower", 0.5),
+        Metric("eval/repetition", "lower", 0.02),
+        Metric("eval/completions/clipped_ratio", "lower", 0.02),
+        Metric("eval/completions/mean_length", "", 5.0),
+        Metric("eval/rewards/chosen", "", 0.1),
+        Metric("eval/rewards/rejected", "", 0.1),
+        Metric("eval/logps/chosen", "", 1.0),
+        Metric("eval/logps/rejected", "", 1.0),
+        Metric("seconds", "lower", 1.0),
+    )
+}
+"""Measures whose direction is declared, by name; the others have none."""
+
+
+def metric_of(name: str) -> Metric:
+    """Return the declared metric of a name, or one without a direction."""
+    return METRICS.get(name, Metric(name))
+
+
+def higher_is_better(name: str) -> bool | None:
+    """Return whether a higher value of a measure is better; None if neither is."""
+    better = metric_of(name).better
+    return None if not better else better == "higher"

@@ -1,0 +1,392 @@
+"""Start, continue and extend experiments: the runs of a declared grid, each in its own process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lab import extensions, home
+from lab.api import preflight
+from lab.experiments import (
+    Content,
+    Declaration,
+    Driver,
+    Experiment,
+    ExperimentFolder,
+    ExperimentState,
+    PairSet,
+    PlannedRun,
+    RunExecutor,
+    all_experiments,
+    declare,
+    experiment_folder,
+    extended,
+    find_experiment,
+    pair_sources,
+    plan,
+    read_declaration,
+)
+from lab.experiments.experiment import cores
+from lab.experiments.folder import LOG, now
+from lab.experiments.progress import expected_seconds
+from lab.opening import WORLD, open_configured
+from lab.pairs import PairStore
+from lab.policy.text.template_time import now as template_now
+from lab.progress import StageProgress
+from lab.run import DeviceQueue, RunLock, is_held
+from lab.run.config import ConfigError, TrainConfig
+from lab.run.pair_versions import version_to_begin_with
+from lab.starting import make_run, model_place, require_known_elsewhere
+from lab.store import RunError
+from lab.store.durable import disk_errors_as_run_errors
+from lab.training.setup.child_process import start_process
+
+PATIENCE = 60.0
+"""Seconds to wait for the process that starts the runs."""
+SMALL_PARAMETERS = 20_000_000
+"""A model with at most so many parameters is trained by one thread per run, with one run per core: its products are too small to
+divide, and several runs use the cores better. OURS; measured in app/guide/experiments.md."""
+
+
+@disk_errors_as_run_errors()
+def sweep(
+    objectives: Any = None,
+    pairs: Any = None,
+    model: Any = None,
+    *,
+    name: str | None = None,
+    seeds: Any = None,
+    with_seed: Mapping[str, Any] | None = None,
+    compare: Mapping[str, Any] | None = None,
+    file: str | Path | None = None,
+    extend: str | Experiment | None = None,
+    workers: int | None = None,
+    keep_checkpoints: bool | None = None,
+    retry: bool = False,
+    background: bool = True,
+    progress: StageProgress | None = None,
+    **settings: Any,
+) -> Experiment:
+    """Run an experiment: every objective with every combination of settings and every seed; return a handle to it.
+
+        lab.sweep(["dpo", {"name": "sgdpo", "r1": [0.6, 0.9]}], learning_rate=[1e-4, 2e-4], seeds=8, steps=200, name="rates")
+
+    Any setting and any parameter of an objective may be a list: each value is run with each of the others. An entry of
+    `objectives` may also hold settings, for this objective alone: {"name": "sgdpo", "learning_rate": [2e-4, 4e-4]}. Runs that were
+    done under the same name with equal settings are not repeated, interrupted ones are continued, and failed ones do not stop the
+    others. Pairs keep the version that they have when the experiment is declared first.
+
+    Args:
+        objectives: One or several of: a name, {"name": ..., parameters and settings}, an Objective.
+        pairs: Anything that `lab.open_pairs` accepts, or a list of such sources to compare; None for the embedded world's.
+        model: "world" (the default), a folder or a hub id, or a list of these.
+        name: Name of the experiment; None makes one. With the name of an existing experiment, this declaration replaces its own.
+        seeds: The number of seeds or a list of them; None for 5.
+        with_seed: Settings that go with the seed, {"model": [a, b, c]}: seed s takes value number s, beginning anew after the last.
+        compare: Comparisons that belong to the experiment; see `Experiment.compare`.
+        file: A YAML file with all of this, instead of the arguments above.
+        extend: An existing experiment: objectives, seeds and values of settings are added to it; with nothing else it is continued.
+        workers: Runs that train at once; None for one per core with a small model on CPUs, else one.
+        keep_checkpoints: Whether to keep the checkpoints of finished runs; None for True.
+        retry: Begin failed runs again.
+        background: Return at once, while a process of its own starts the runs; False returns when all runs have ended.
+        progress: Called as progress(stage, share) while the embedded world is built, the first time.
+        settings: Fields of `TrainConfig`, and parameters, which every objective takes that has them.
+
+    Raises:
+        ConfigError: For settings that are not possible, before anything is started.
+        PairsError: If the pairs cannot be read.
+        RunError: If the experiment's folder cannot be used.
+    """
+    folder, declaration = declared(
+        objectives, pairs, model, name=name, seeds=seeds, with_seed=with_seed, compare=compare, file=file, extend=extend, **settings
+    )
+    store_declaration(folder, declaration, workers=workers, keep_checkpoints=keep_checkpoints, progress=progress)
+    if background:
+        start_driver(folder, retry=retry)
+    else:
+        drive(folder, retry=retry)
+    return Experiment(folder)
+
+
+def declared(
+    objectives: Any = None,
+    pairs: Any = None,
+    model: Any = None,
+    *,
+    name: str | None = None,
+    seeds: Any = None,
+    with_seed: Mapping[str, Any] | None = None,
+    compare: Mapping[str, Any] | None = None,
+    file: str | Path | None = None,
+    extend: str | Experiment | None = None,
+    **settings: Any,
+) -> tuple[ExperimentFolder, Declaration]:
+    """Return the folder and the declaration that the arguments of `sweep` mean, without writing anything."""
+    extensions.load()
+    given = {"objectives": objectives, "pairs": pairs, "model": model, "seeds": seeds, "with_seed": with_seed, "compare": compare}
+    settings |= {key: value for key, value in (("pairs", _sources(pairs)), ("model", _sources(model))) if value is not None}
+    if file is not None:
+        wrong = [key for key, value in given.items() if value is not None] + [key for key in settings if key not in given]
+        if wrong or extend is not None:
+            raise ConfigError(f"file holds the whole experiment; leave {', '.join(wrong) or 'extend'} out, or leave file out.")
+        own, declaration = read_declaration(Path(file))
+        return experiment_folder(name or own), _with_full_paths(declaration)
+    if extend is not None:
+        if with_seed is not None or compare is not None or name is not None:
+            raise ConfigError("extend adds objectives, seeds and values of settings; leave name, with_seed and compare out.")
+        folder = find_experiment(extend.name if isinstance(extend, Experiment) else extend)
+        before = folder.read().declaration
+        return folder, extended(before, objectives=objectives or (), seeds=seeds, settings=settings)
+    folder = experiment_folder(name or f"sweep-{datetime.now():%Y%m%d-%H%M%S}")
+    return folder, _with_full_paths(declare(objectives, 5 if seeds is None else seeds, settings, with_seed, compare))
+
+
+def store_declaration(
+    folder: ExperimentFolder,
+    declaration: Declaration,
+    *,
+    workers: int | None = None,
+    keep_checkpoints: bool | None = None,
+    progress: StageProgress | None = None,
+) -> Content:
+    """Check every run of a declaration, and write it to the experiment's folder, with the pairs at their present version.
+
+    What the folder has already is kept: pair sets with their versions, template time, threads. Errors are those of `sweep`.
+    """
+    content = resolved(folder, declaration, workers=workers, keep_checkpoints=keep_checkpoints, progress=progress)
+    folder.write(content)
+    return content
+
+
+def resolved(
+    folder: ExperimentFolder,
+    declaration: Declaration,
+    *,
+    workers: int | None = None,
+    keep_checkpoints: bool | None = None,
+    progress: StageProgress | None = None,
+) -> Content:
+    """Return what `store_declaration` writes, without writing it."""
+    before = folder.read() if folder.exists else None
+    moment = before.template_time if before else template_now().replace(microsecond=0).isoformat()
+    known = dict(before.pair_sets) if before else {}
+    missing = [source for source in pair_sources(declaration) if source not in known]
+    sets = known | {source: PairSet("", 0, "") for source in missing}
+    runs = plan(declaration, sets, template_time=moment)  # raises before pairs are opened
+    for run in runs:
+        require_known_elsewhere(run.config.objective)
+    sets |= {source: _pair_set(source, runs, progress) for source in missing}
+    config = runs[0].config
+    small = _trains_on_one_thread(config)
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers = {workers} does not work: at least one run has to train at a time.")
+    default = (before.workers if before else cores() if small else 1) if workers is None else workers
+    threads = before.threads if before else max(1, cores() // default) if small or default > 1 else None
+    keep = (before.keep_checkpoints if before else True) if keep_checkpoints is None else keep_checkpoints
+    created = before.created if before else now()
+    content = Content(declaration, sets, moment, created, threads=threads, workers=default, keep_checkpoints=keep)
+    for run in content.runs:
+        if run.config.pairs_version.isdecimal() or run.config.pairs_version != "current":
+            version_to_begin_with(PairStore(run.pairs.store), run.config.pairs_version)
+    return content
+
+
+def start_driver(folder: ExperimentFolder, *, retry: bool = False) -> None:
+    """Start the process that starts an experiment's runs, and return when it works. A driver that works already is left alone.
+
+    Raises:
+        RunError: If the process ends at once; the sentence has its reason.
+    """
+    if is_held(folder.path):
+        if retry:
+            raise RunError(f"The experiment {folder.name} is running; its failed runs can be begun again when it has ended.")
+        return
+    command = [sys.executable, "-P", "-X", "faulthandler", "-m", "lab", "sweep", folder.name, "--resume", "--foreground"]
+    source = str(Path(__file__).parents[1])
+    others = os.environ.get("PYTHONPATH")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([source, others] if others else [source])}
+    with (folder.path / LOG).open("ab") as log:
+        began = log.tell()
+        process = subprocess.Popen(
+            [*command, *(["--retry"] if retry else [])],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + PATIENCE
+    while not is_held(folder.path) and time.monotonic() < deadline:
+        code = process.poll()
+        if code is not None:
+            with (folder.path / LOG).open(encoding="utf-8", errors="replace") as log:
+                log.seek(began)
+                lines = [line.strip() for line in log if line.strip()]
+            if code == 0:  # everything was done already
+                return
+            reason = lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
+            raise RunError(f"The process that starts the runs of {folder.name} has ended: {reason}")
+        time.sleep(0.05)
+
+
+def drive(
+    folder: ExperimentFolder,
+    *,
+    retry: bool = False,
+    report: Callable[[ExperimentState], None] = lambda state: None,
+    executor: RunExecutor | None = None,
+    began: Callable[[Driver], None] = lambda driver: None,
+) -> ExperimentState:
+    """Start an experiment's runs in this thread until all have ended, and return the last state.
+
+    Args:
+        folder: Folder of the experiment.
+        retry: Begin failed runs again.
+        report: Receives the state, several times a second.
+        executor: Makes and starts runs; None for a process per run.
+        began: Receives the driver before it begins, so that a signal handler can stop it.
+
+    Raises:
+        RunError: If another process does the same, or the folder cannot be used.
+    """
+    extensions.load()
+    try:
+        lock = RunLock(folder.path, patience=1.0)
+    except RuntimeError:
+        raise RunError(
+            f"Another process starts the runs of the experiment {folder.name}; `python -m lab sweep {folder.name}` shows them."
+        ) from None
+    try:
+        content = folder.read()
+        queue = DeviceQueue(home.queue_dir(), _queue_name(content.runs[0].config.device))
+        driver = Driver(folder, executor or ProcessExecutor(folder.name, content.threads), queue=queue, retry=retry, report=report)
+        began(driver)
+        return driver.run()
+    finally:
+        lock.release()
+
+
+def estimated_seconds(content: Content, to_do: Sequence[PlannedRun]) -> tuple[float | None, str]:
+    """Return the estimated seconds of some runs of an experiment, and in words what the estimate is based on.
+
+    Durations of finished runs of all experiments with the same model and pairs are used, else the report before the first step of
+    one run, which loads its model.
+    """
+    if not to_do:
+        return 0.0, "every run is done"
+    measured, durations = [], {}
+    for experiment in all_experiments():
+        for run in experiment.runs:
+            record = experiment.records().get(run.key)
+            if record and record["wall"]:
+                measured.append(run)
+                durations[run.key] = record["wall"]
+    expected = expected_seconds([*measured, *to_do], durations)
+    if all(run.key in expected for run in to_do):
+        return sum(expected[run.key] for run in to_do) / content.workers, f"from {len(durations)} finished runs of the same kind"
+    config = to_do[0].config
+    settings = config.model_dump(mode="json", exclude={"objective", "pairs", "model"})
+    report = preflight(config.objective, PairStore(to_do[0].pairs.store), config.model, **settings)
+    if report.time is None:
+        return None, "memory ran out while a pair was timed"
+    each = report.time.training + report.time.reference
+    basis = "from a few timed pairs of the first run, without evaluations and the start of the processes"
+    return each * len(to_do) / content.workers, basis
+
+
+@dataclass(frozen=True)
+class ProcessExecutor:
+    """Trains each run in a process of its own.
+
+    Attributes:
+        experiment: Name of the experiment, stored with each run.
+        threads: Threads of each process; None for as many as this process has.
+    """
+
+    experiment: str
+    threads: int | None
+
+    def group(self, runs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
+        """Return every run in a group of its own."""
+        return [[run] for run in runs]
+
+    def make(self, run: PlannedRun, folder: Path) -> None:
+        """Make the folder of a run; raises as `lab.train`."""
+        stored = {"pairs_store": run.pairs.store, "pairs_version": run.pairs.version, "pairs_name": run.pairs.name}
+        belongs = {"experiment": {"name": self.experiment, "key": run.key, "variant": run.variant}}
+        settings = run.config.model_dump(mode="json", exclude={"objective", "pairs", "model"})
+        settings["name"] = f"{self.experiment}: {run.variant}, seed {run.seed}"[:200]
+        make_run(
+            run.config.objective,
+            PairStore(run.pairs.store),
+            run.config.model,
+            run_dir=folder,
+            known_elsewhere=True,
+            manifest=stored | belongs,
+            **settings,
+        )
+
+    def start(self, folders: Sequence[Path]) -> None:
+        """Start the process of a run. The experiment has the device, so the run does not wait for it."""
+        for folder in folders:
+            start_process(folder, queue=False, threads=self.threads)
+
+
+def _with_full_paths(declaration: Declaration) -> Declaration:
+    """Return a declaration whose files and folders are found from any working folder."""
+    full = [_full_paths(part) for part in (declaration.settings, declaration.with_seed, *declaration.objectives)]
+    return replace(declaration, settings=full[0], with_seed=full[1], objectives=tuple(full[2:]))
+
+
+def _full_paths(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _sources(value) if name in ("pairs", "model") else value for name, value in part.items()}
+
+
+def _sources(value: Any) -> Any:
+    """Return pairs or models as texts: paths absolute, other sources of pairs by the store that holds them."""
+    if isinstance(value, (list, tuple)) and value and not isinstance(value[0], Mapping):
+        return [_sources(each) for each in value]
+    if value is None or isinstance(value, (str, Path)):
+        return value if value is None else model_place(value)
+    if isinstance(value, PairStore):
+        return value.location
+    from lab.opening import open_pairs
+
+    return open_pairs(value).location
+
+
+def _pair_set(source: str, runs: Sequence[PlannedRun], progress: StageProgress | None) -> PairSet:
+    """Return the pair set of a source at its present version."""
+    config = next(run.config for run in runs if run.config.pairs == source)
+    store = open_configured(source, config, progress=progress)
+    return PairSet(store.location, store.version, store.name)
+
+
+def _trains_on_one_thread(config: TrainConfig) -> bool:
+    """Whether a run's model is so small that one thread trains it, on a CPU."""
+    if config.device not in ("auto", "cpu"):
+        return False
+    if _queue_name(config.device) != "cpu":
+        return False
+    if config.model == WORLD:
+        return True
+    from lab.training.setup.executor_choice import count_parameters
+
+    count = count_parameters(config.model)
+    return count is not None and count <= SMALL_PARAMETERS
+
+
+def _queue_name(device: str) -> str:
+    if device == "cpu":
+        return device
+    from lab.training.control.device_slot import device_name  # imports torch
+
+    return device_name(device)

@@ -1,0 +1,149 @@
+"""Declarations and the runs that follow from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab.experiments import declare, extended, plan, read_declaration
+from lab.run.config import ConfigError
+from tests.experiments.faked import MOMENT, PAIRS
+
+
+def planned(*args, **more):
+    return plan(declare(*args, **more), PAIRS, template_time=MOMENT)
+
+
+def labels(runs):
+    return list(dict.fromkeys(run.variant for run in runs))
+
+
+def test_every_combination_is_run_with_every_seed():
+    runs = planned(["dpo", {"name": "sgdpo", "r1": [0.6, 0.9]}], 3, {"learning_rate": [1e-4, "2e-4"], "steps": 9})
+    assert len(runs) == len({run.key for run in runs}) == 3 * 2 * 3
+    assert labels(runs) == [
+        "dpo learning_rate=0.0001", "dpo learning_rate=0.0002",
+        "sgdpo r1=0.6, learning_rate=0.0001", "sgdpo r1=0.9, learning_rate=0.0001",
+        "sgdpo r1=0.6, learning_rate=0.0002", "sgdpo r1=0.9, learning_rate=0.0002",
+    ]  # fmt: skip
+    assert [run.seed for run in runs] == [0] * 6 + [1] * 6 + [2] * 6  # so that half a sweep compares all variants
+    assert {run.config.steps for run in runs} == {9}
+    assert runs[2].config.objective.r1 == 0.6
+    assert runs[2].varied == {"objective": "sgdpo", "r1": 0.6, "learning_rate": 1e-4}
+
+
+def test_an_objective_may_have_settings_of_its_own():
+    runs = planned([{"name": "dpo", "learning_rate": [1e-5, 1e-4]}, {"name": "simpo", "learning_rate": 3e-4}], [7])
+    assert [(run.variant, run.config.learning_rate, run.seed) for run in runs] == [
+        ("dpo learning_rate=1e-05", 1e-5, 7),
+        ("dpo learning_rate=0.0001", 1e-4, 7),
+        ("simpo learning_rate=0.0003", 3e-4, 7),
+    ]
+
+
+def test_a_parameter_goes_to_every_objective_that_has_it():
+    runs = planned(["dpo", "sgdpo", "simpo"], 1, {"r1": 0.3, "beta": [0.1, 0.5]})
+    assert [getattr(run.config.objective, "r1", None) for run in runs] == [None, None, 0.3, 0.3, None, None]
+    assert labels(runs)[:2] == ["dpo beta=0.1", "dpo beta=0.5"]
+
+
+def test_labels_can_be_given():
+    runs = planned([{"name": "dpo", "label": "plain"}, {"name": "sgdpo", "label": "guided", "r1": [0.1, 0.2]}], 1)
+    assert labels(runs) == ["plain", "guided r1=0.1", "guided r1=0.2"]
+
+
+def test_settings_can_go_with_the_seed(tmp_path):
+    declared = declare("dpo", 5, {}, {"model": ["a", "b"]})
+    runs = plan(declared, PAIRS, template_time=MOMENT)
+    assert [run.config.model for run in runs] == ["a", "b", "a", "b", "a"]
+    assert labels(runs) == ["dpo"]
+
+
+def test_the_key_is_the_content():
+    one, same, other = (planned("dpo", 1, {"steps": steps})[0].key for steps in (9, 9, 10))
+    assert one == same != other
+    assert planned("dpo", 1, {"steps": 9, "alerts": "terminal"})[0].key == one
+    wide = planned(["dpo", "sgdpo"], 4, {"steps": 9})
+    assert one in {run.key for run in wide}  # another objective and more seeds leave it as it is
+
+
+def test_an_extension_keeps_what_there_is():
+    before = declare("dpo", 2, {"learning_rate": 1e-4, "steps": 9})
+    after = extended(before, objectives="sgdpo", seeds=3, settings={"learning_rate": [3e-4]})
+    keys = {run.key for run in plan(after, PAIRS, template_time=MOMENT)}
+    assert {run.key for run in plan(before, PAIRS, template_time=MOMENT)} < keys
+    assert len(keys) == 2 * 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((["dpo", "sgdp"], 2), "There is no objective 'sgdp'; .* Did you mean 'sgdpo'?"),
+        (([], 2), "Give the objectives"),
+        (("dpo", 0), "seeds = 0 does not work"),
+        (("dpo", [1, 1]), "has a seed twice"),
+        (("dpo", ["a"]), "'a' in seeds is no seed"),
+        (("dpo", 2, {"learning_rat": 1}), "'learning_rat' is no setting.* Did you mean 'learning_rate'?"),
+        (("dpo", 2, {"steps": []}), "steps has an empty list"),
+        (("dpo", 2, {"steps": [10, "x"]}), "steps = 'x' does not work"),
+        (("dpo", 2, {"device": ["cpu", "cuda"]}), "device has 2 values"),
+        (("dpo", 2, {"pairs_version": "follow"}), "cannot be follow"),
+        ((["dpo", "dpo"], 2), "Two variants are called 'dpo'"),
+        (({"name": "dpo", "r1": 0.2}, 2), "'r1' is no setting, and no parameter of dpo"),
+        (("dpo", 2, {}, {"model": "a"}), "model needs a list"),
+        (("dpo", 2, {}, {}, {"metric": "x"}), "compare has 'metric'.* Did you mean 'metrics'?"),
+    ],
+)
+def test_what_cannot_be_run_is_said_in_one_sentence(arguments, sentence):
+    with pytest.raises(ConfigError, match=sentence) as error:
+        planned(*arguments)
+    assert "\n" not in str(error.value)
+
+
+GOOD = """
+objectives:
+  - dpo
+  - {name: sgdpo, r1: [0.6, 0.9]}
+seeds: 2
+learning_rate: [1e-4, 2e-4]
+steps: 20
+compare: {metrics: [eval/oracle_reward], at: [end, kl]}
+"""
+
+
+def test_a_file_is_read(tmp_path: Path):
+    path = tmp_path / "rates.yaml"
+    path.write_text(GOOD)
+    name, declared = read_declaration(path)
+    assert name == "rates"
+    assert len(plan(declared, PAIRS, template_time=MOMENT)) == 12
+    path.write_text(f"name: other\n{GOOD}")
+    assert read_declaration(path)[0] == "other"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("objectives: [dpo", "is not valid YAML"),
+        ("- dpo", "must hold keys"),
+        ("objectives: dpo", "has no 'seeds'; add a line such as `seeds: 8`"),
+        ("objective: dpo\nseeds: 2", "has 'objective'; call it 'objectives'"),
+        ("objectives: dpo\nseeds: 2\nstep: 9", "has 'step': .* Did you mean 'steps'?"),
+        ("objectives: dpo\nseeds: 2\nbetas: 9", "has 'betas': .* Did you mean 'beta'?"),
+        ("objectives: dpo\nseeds: x", "seeds = 'x' does not work"),
+        ("name: a/b\nobjectives: dpo\nseeds: 1", "'a/b' is no name"),
+    ],
+)
+def test_a_wrong_file_is_named_with_the_key(tmp_path: Path, text: str, sentence: str):
+    path = tmp_path / "rates.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=sentence) as error:
+        read_declaration(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"nothing\.yaml cannot be read"):
+        read_declaration(tmp_path / "nothing.yaml")
