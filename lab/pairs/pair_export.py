@@ -14,6 +14,8 @@ from .importing.columns import OWN, PAIR_ID
 from .importing.messages import WRITTEN
 from .importing.rows import ESCAPE
 from .pair import FIELDS, Answer, Pair, PairsError, to_bytes, to_json
+from .parquet_column import ParquetColumn
+from .row_spool import RowSpool
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠", ESCAPE)
 """Beginnings of a cell that a spreadsheet reads as a formula, and the escape itself."""
@@ -45,7 +47,8 @@ def _side(pair: Pair, answer: Answer) -> Any:
 def write_pairs(pairs: Iterable[Pair], path: Path) -> int:
     """Write pairs to a .jsonl, .csv or .parquet file and return their number; the file appears complete or not at all.
 
-    JSON Lines are written as the pairs come; the others, whose columns must be known first, hold all pairs.
+    Pairs are taken one by one and never held together: CSV and Parquet, whose columns must be known first, are written from a
+    temporary copy beside the file, which takes about as much space as JSON Lines.
 
     Raises:
         PairsError: The file cannot be written; or the format cannot hold the pairs: Parquet has one type per column, so it takes
@@ -82,27 +85,28 @@ def _escaped(text: str) -> bytes:
         return b"".join(to_bytes(c) if not 0xD800 <= ord(c) <= 0xDFFF else b"\\u%04x" % ord(c) for c in text)
 
 
-def _columns(rows: list[dict[str, Any]]) -> list[str]:
+def _columns(names: Iterable[str]) -> list[str]:
     """All columns: the pair's own first, then those of `meta` in the order in which they come."""
-    names = dict.fromkeys(key for row in rows for key in row)
+    names = dict.fromkeys(names)
     own = [name for name in (PAIR_ID, *FIELDS, "tools", *OWN.values()) if name in names]
     return list(dict.fromkeys([*own, *names]))
 
 
-def _write_csv(given: Iterator[dict[str, Any]], path: Path) -> int:
-    rows = list(given)
-    names = _columns(rows)
-    with path.open("w", encoding="utf-8", newline="") as file:
+def _write_csv(rows: Iterator[dict[str, Any]], path: Path) -> int:
+    count = 0
+    with RowSpool(rows, path.parent) as spool, path.open("w", encoding="utf-8", newline="") as file:
+        names = _columns({key: None for batch in spool.write() for row in batch for key in row})
         writer = csv.writer(file)
         try:
             writer.writerow([_cell_text(name) for name in names])
-            for row in rows:
-                writer.writerow([_cell(name, row.get(name)) for name in names])
+            for batch in spool.batches():
+                writer.writerows([_cell(name, row.get(name)) for name in names] for row in batch)
+                count += len(batch)
         except UnicodeEncodeError:
             raise PairsError(
                 "A pair contains half of a character (a lone surrogate), which CSV cannot hold; write .jsonl."
             ) from None
-    return len(rows)
+    return count
 
 
 def _cell(name: str, value: Any) -> str:
@@ -128,36 +132,26 @@ def _reads_as_json(text: str) -> bool:
     return True
 
 
-def _write_parquet(given: Iterator[dict[str, Any]], path: Path) -> int:
+def _write_parquet(rows: Iterator[dict[str, Any]], path: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = list(given)
-    columns: dict[str, Any] = {}
-    as_json: list[str] = []
+    count = 0
+    columns: dict[str, ParquetColumn] = {}
     try:
-        for name in _columns(rows):
-            values = [row.get(name) for row in rows]
-            if _needs_json(name, values):
-                as_json.append(name)
-                values = [None if value is None else to_json(value) for value in values]
-            columns[name] = pa.array(values)
-        table = pa.table(columns)
-        pq.write_table(table.replace_schema_metadata({JSON_COLUMNS: "\n".join(as_json)} if as_json else None), path)
+        with RowSpool(rows, path.parent) as spool:
+            for batch in spool.write():
+                for name in dict.fromkeys(key for row in batch for key in row):
+                    columns.setdefault(name, ParquetColumn(name)).add([row.get(name) for row in batch])
+            ordered = [columns[name] for name in _columns(columns)]
+            as_json = [column.name for column in ordered if column.as_json]
+            metadata = {JSON_COLUMNS: "\n".join(as_json)} if as_json else None
+            schema = pa.schema([column.field() for column in ordered], metadata)
+            with pq.ParquetWriter(path, schema) as writer:
+                for batch in spool.batches():
+                    arrays = [column.array([row.get(column.name) for row in batch]) for column in ordered]
+                    writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+                    count += len(batch)
     except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
         raise PairsError(f"These pairs do not fit into Parquet columns ({error}); write .jsonl instead.") from None
-    return len(rows)
-
-
-def _needs_json(name: str, values: list[Any]) -> bool:
-    """Whether a column has to be written as JSON: tool calls, whose arguments differ, and columns of several types."""
-    if name in FIELDS:
-        return any(isinstance(value, list) and any(message.get("tool_calls") for message in value) for value in values)
-    kinds = {type(value) for value in values if value is not None}
-    nested = any(isinstance(value, dict) or (isinstance(value, list) and not _is_texts(value)) for value in values)
-    too_large = any(type(value) is int and not -(2**63) <= value < 2**63 for value in values)
-    return len(kinds) > 1 or nested or too_large
-
-
-def _is_texts(value: list[Any]) -> bool:
-    return all(isinstance(item, str) for item in value)
+    return count
