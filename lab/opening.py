@@ -28,11 +28,15 @@ def open_pairs(
     configuration: str = "",
     mapping: ColumnMapping | Mapping[str, Any] | None = None,
     on_error: OnError = "refuse",
+    update: bool = True,
     progress: StageProgress | None = None,
 ) -> PairStore:
     """Open preference pairs as a versioned, editable store.
 
-    Opening the same content again returns the same store, with the edits made before.
+    Opening a file (folder, data set of the hub) again returns the same store, with the edits made before. If the file has changed,
+    the store is updated first, with a warning that says so: new rows are added at the end, rows that are no longer in the file
+    are dropped, and edits, tags, notes and versions stay; a run of a fixed version never changes. Data in memory gives the store of
+    its content.
 
     Args:
         source: "world" for the pairs of the embedded world; a JSONL, JSON, CSV, TSV or Parquet file, packed or not; a folder of
@@ -42,13 +46,15 @@ def open_pairs(
         mapping: Which columns hold what: {"prompt": "question", "chosen": "good", "rejected": "bad"}. None uses the mapping
             that was kept for these column names, else guesses from the names.
         on_error: "refuse" raises an error that lists all rows that are no pairs; "skip" leaves them out, with a warning.
+        update: False opens the file's content as a set of its own, without the edits and the order of the set that the file had
+            before: the same content always gives the same set.
         progress: Called as progress(stage, share) while the embedded world is built, the first time.
 
     Raises:
         PairsError: If the source cannot be read as pairs; the message names the lines.
     """
     store, report = import_pairs(
-        source, split=split, configuration=configuration, mapping=mapping, on_error=on_error, progress=progress
+        source, split=split, configuration=configuration, mapping=mapping, on_error=on_error, update=update, progress=progress
     )
     if warning := report.warning():
         log.warning("%s.", warning.rstrip("."))
@@ -68,6 +74,7 @@ def import_pairs(
     configuration: str = "",
     mapping: ColumnMapping | Mapping[str, Any] | None = None,
     on_error: OnError = "refuse",
+    update: bool = True,
     progress: StageProgress | None = None,
 ) -> tuple[PairStore, ImportReport]:
     """Open preference pairs as `open_pairs`, and also return the report of the import: read, refused and unread."""
@@ -75,6 +82,7 @@ def import_pairs(
         from lab.world import ensure
 
         source = ensure(cache=home.cache(), progress=progress).pairs_path
+        update = False  # its file is in a cache, which has other places
     return import_stored_pairs(
         source,
         split=split,
@@ -82,5 +90,6 @@ def import_pairs(
         mapping=mapping,
         remembered=partial(remembered_mapping, home.home()),
         on_error=on_error,
+        update=update,
         home=home.home() / "pairs",
     )

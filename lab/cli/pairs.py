@@ -30,6 +30,9 @@ def add(commands: Any) -> None:
         "kept for all sources with these column names",
     )
     p.add_argument("--skip-bad-rows", action="store_true", help="read the good rows and list the others")
+    p.add_argument(
+        "--no-update", action="store_true", help="of a file that has changed: make a set of its own, instead of updating its set"
+    )
     p.add_argument("--search", default="", metavar="TEXT", help="only pairs that contain this text")
     p.add_argument(
         "--limit", type=int, default=5, metavar="N", help="number of pairs, or of findings per check, to show (default: 5)"
@@ -78,6 +81,7 @@ def _opened(options: argparse.Namespace) -> PairStore:
             configuration=options.configuration,
             mapping=mapping or None,
             on_error="skip" if options.skip_bad_rows else "refuse",
+            update=not options.no_update,
         )
     except RefusedRows as error:
         print("\n".join(error.report.refusals()), file=sys.stderr)

@@ -3,6 +3,7 @@
 from .checks import CHECKS, Check, Finding, LengthBias, check, findings, length_bias, write_findings
 from .degrade import DECISION as DEGRADE_DECISION
 from .degrade import degrade, removed_spans
+from .fingerprint import content_hash
 from .importing import (
     ColumnMapping,
     ImportReport,
@@ -16,7 +17,7 @@ from .importing import (
     remember_mapping,
     remembered_mapping,
 )
-from .open_store import content_hash, import_pairs, open_pairs
+from .open_store import import_pairs, open_pairs
 from .pair import Answer, Message, Pair, PairsError, Prompt, ToolConversation, answer_text, message_text, prompt_text
 from .pair_export import row_of, write_pairs
 from .query import SORTS, NumberRange, PairQuery
@@ -31,9 +32,8 @@ from .store import (
     PairStore,
     Preview,
     Snapshot,
-    SourceConflict,
-    UpdateReport,
 )
+from .update_report import SourceConflict, UpdateReport
 
 __all__ = [
     "CHECKS",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .importing import ColumnMapping, ImportReport, OnError, PairReader, Remembered, open_table
-from .pair import Pair, to_bytes, to_json
+from .fingerprint import content_hash, file_fingerprint, source_key
+from .importing import ColumnMapping, ImportReport, OnError, PairReader, RefusedRows, Remembered, open_table
 from .store import PairStore, is_url
+from .update_report import UpdateReport
 
 STORE_SUFFIXES = (".sqlite", ".db")
 
@@ -28,13 +29,21 @@ def import_pairs(
     mapping: ColumnMapping | Mapping[str, Any] | None = None,
     remembered: Remembered = lambda columns: None,
     on_error: OnError = "refuse",
+    update: bool = True,
     home: Path,
     name: str | None = None,
 ) -> tuple[PairStore, ImportReport]:
-    """Open the store of a source's pairs; the first time, create it. The pairs are streamed, never held together.
+    """Open the store of a source's pairs; the first time, create it. The pairs are streamed, never held together, and parsed once.
 
-    The store's file is named after the set and a hash of the content: opening the same content again gives the store with all
-    edits, changed content a new one.
+    A file, a folder or a data set of the hub has one store, named after its place, its part and the columns of its texts. Where
+    its content is that of the last import, the store is opened at once; otherwise it is updated: new rows are added at the end,
+    rows that are no longer there are dropped, and edits, tags, notes and versions stay (`PairStore.update_from`). All of that is
+    one entry of the log that can be undone, and the report says it. Earlier versions stay, so a run of a fixed version never
+    changes. The pairs of an updated set are those of the file, with the edits made here, but they may stand in another order than
+    in a new set of the same file, and with it the batches of a run: a run records its store and its version.
+
+    Data in memory has no name that could be found again: its store is named after a hash of the content, so that the same content
+    gives the store with all edits, and changed content a new one. `update=False` does the same with a file.
 
     Args:
         source: What `read_pairs` takes, or a store, its .sqlite path or its postgresql:// URL (opened in place).
@@ -43,6 +52,7 @@ def import_pairs(
         mapping: Which columns hold what; None uses the remembered mapping, or guesses.
         remembered: Gives the mapping that was kept for column names, or None.
         on_error: "refuse" raises RefusedRows with all rows that are no pairs, "skip" leaves them out.
+        update: False opens this content as a set of its own, whatever was imported from this place before.
         home: Folder of new stores.
         name: Name of the set; by default that of the source.
 
@@ -50,7 +60,7 @@ def import_pairs(
         The store, and the report of the import.
 
     Raises:
-        PairsError: One sentence with what is wrong, where and what to do.
+        PairsError: One sentence with what is wrong, where and what to do. Nothing is stored or changed then.
     """
     if isinstance(source, (str, Path)) and (is_url(source) or Path(source).suffix.lower() in STORE_SUFFIXES):
         source = PairStore(source)
@@ -58,19 +68,36 @@ def import_pairs(
         return source, ImportReport(source.source, format="stored pairs", read=len(source))
     table = open_table(source, split, configuration)
     reader = PairReader(table, mapping, on_error, remembered)
+    name = name or table.name
+    if update and isinstance(source, (str, Path)):
+        columns, _ = reader.mapping(reader.sample())
+        location = Path(home) / f"{_slug(name)}-{source_key(source, split, configuration, columns)}.sqlite"
+        path = Path(source).expanduser()
+        return _up_to_date(location, reader, name, file_fingerprint(path, columns) if path.exists() else "")
     digest = content_hash(reader)  # raises for refused rows, before anything is stored
-    report, name = reader.report, name or table.name
+    report = reader.report
     store = PairStore.create(Path(home) / f"{_slug(name)}-{digest}.sqlite", reader, name=name, source=table.source)
     return store, report
 
 
-def content_hash(pairs: Iterable[Pair]) -> str:
-    """Return 12 hex digits, a hash of ids, contents and meta of pairs in their order."""
-    digest = hashlib.sha256()
-    for pair in pairs:
-        more = [] if pair.tools is None else [pair.tools]
-        digest.update(to_bytes(to_json([*pair.content, pair.meta, *more])) + b"\n")
-    return digest.hexdigest()[:12]
+def _up_to_date(location: Path, reader: PairReader, name: str, fingerprint: str) -> tuple[PairStore, ImportReport]:
+    """Open the store of a source by its fingerprint, made or updated where it has another one; of the hub, that of its content."""
+    fingerprint = fingerprint or content_hash(reader)
+
+    def about() -> dict[str, str]:
+        return {"fingerprint": fingerprint, "report": reader.report.to_json()}
+
+    is_new = not location.exists()
+    store = PairStore.create(location, reader, name=name, source=reader.table.source, about=about)
+    if store.about("fingerprint") != fingerprint:  # imported before, or meanwhile by another process
+        update = store.update_from(reader, drop_vanished=True, about=about)
+        reader.report.update = update
+        return store, reader.report
+    report = replace(ImportReport.from_json(store.about("report")), source=reader.table.source)
+    if report.refused_count and reader.on_error == "refuse":
+        raise RefusedRows(report)
+    report.update = None if is_new else UpdateReport(unchanged=report.read)
+    return store, report
 
 
 def _slug(name: str) -> str:

@@ -23,7 +23,7 @@ class RowSpool:
     """
 
     def __init__(self, rows: Iterable[dict[str, Any]], folder: Path) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115: closed by __exit__
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         self._rows = rows
 
     def __enter__(self) -> RowSpool:

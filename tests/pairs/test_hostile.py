@@ -185,4 +185,4 @@ def test_an_import_that_is_refused_leaves_nothing(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps(GOOD) + "\n{")
     with pytest.raises(RefusedRows):
         import_pairs(tmp_path / "a.jsonl", home=tmp_path / "home")
-    assert not (tmp_path / "home").exists()
+    assert not list((tmp_path / "home").iterdir())

@@ -197,9 +197,4 @@ def _success(outcome: Outcome) -> str:
     assert store is not None
     if update is None:
         return f"{len(store):,} pairs are stored as {store.name}."
-    parts = [f"{len(update.added):,} added", f"{len(update.updated):,} updated", f"{update.unchanged:,} unchanged"]
-    if update.conflicts:
-        parts.append(f"{len(update.conflicts):,} edited here and changed in the source (what is here stays)")
-    if update.vanished:
-        parts.append(f"{len(update.vanished):,} no longer in the source (kept)")
-    return f"{store.name}: {', '.join(parts)}."
+    return f"{store.name}: {update.summary()}."

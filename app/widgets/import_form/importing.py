@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import Any
 
 from lab import home
 from lab.opening import import_pairs
-from lab.pairs import ColumnMapping, ImportReport, PairStore, RefusedRows, remember_mapping, remembered_mapping
+from lab.pairs import ColumnMapping, ImportReport, PairStore, RefusedRows, UpdateReport, remember_mapping, remembered_mapping
 from lab.pairs.importing import OnError, PairReader, open_table
-from lab.pairs.store.sets import UpdateReport
 from lab.progress import StageProgress
 
 
@@ -55,11 +53,10 @@ def import_source(source: Source, mapping: ColumnMapping, into: Path | None, on_
         if into is None:
             options: dict[str, Any] = {"split": source.split, "configuration": source.configuration, "on_error": on_error}
             store, report = import_pairs(source.place, mapping=mapping, **options)
-            update = None
+            update = report.update
         else:
             store = PairStore(into)
-            deque(reader, maxlen=0)  # refuses bad rows before anything is changed
-            update = store.update_from(reader)
+            update = store.update_from(reader)  # refused rows undo all of it
             report = reader.report
     except RefusedRows as error:
         return Outcome(error.report)

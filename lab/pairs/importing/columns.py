@@ -103,6 +103,10 @@ class ColumnMapping:
         single |= {self.score_chosen, self.score_rejected, self.margin}
         return (single | set(self.prompt)) - {""}
 
+    def answer_columns(self) -> tuple[str, ...]:
+        """Return the columns that the two answers come from."""
+        return (self.chosen, self.rejected)
+
     def lines(self) -> list[str]:
         """Return what is read from where, a line for each."""
         shown = {field.name: getattr(self, field.name) for field in fields(self)}

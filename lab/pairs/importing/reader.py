@@ -51,7 +51,7 @@ class PairReader:
     ) -> None:
         if on_error not in ("refuse", "skip"):
             raise PairsError(f'on_error cannot be {on_error!r}; choose "refuse" or "skip".')
-        self.table, self._given, self._on_error, self._remembered = table, mapping, on_error, remembered
+        self.table, self._given, self.on_error, self._remembered = table, mapping, on_error, remembered
         self.report = ImportReport(table.source, table.unit, table.format)
         self.number = 0
 
@@ -105,7 +105,7 @@ class PairReader:
             report.read += 1
             self.number = number
             yield pair
-        if report.refused_count and (self._on_error == "refuse" or not report.read):
+        if report.refused_count and (self.on_error == "refuse" or not report.read):
             raise RefusedRows(report)
         if not report.read:
             raise PairsError(f"{report.source} contains no pairs; it must contain at least one.")
@@ -119,7 +119,7 @@ class PairReader:
         except LimitError:
             raise
         except PairsError as error:
-            if not report.refused_count and self._on_error == "refuse":
+            if not report.refused_count and self.on_error == "refuse":
                 raise
             report.refuse(last + 1, str(error))
 

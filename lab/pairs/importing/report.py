@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from lab.pairs.pair import PairsError
+from lab.pairs.update_report import UpdateReport
 
-from .columns import ColumnMapping
+from .columns import ColumnMapping, as_mapping
 
 LISTED = 10
 """Refused rows that an error message lists; the report has all."""
@@ -37,6 +39,7 @@ class ImportReport:
     counts:   What was done to how many rows: "transcripts read as conversations".
     kept:     Columns that are not read but kept with the pairs -> number of rows.
     left_out: Columns with values that JSON cannot hold, which are not kept -> number of rows.
+    update:   What was done to a set that had been imported before; None for a new set.
     """
 
     source: str
@@ -50,6 +53,20 @@ class ImportReport:
     counts: Counter[str] = field(default_factory=Counter)
     kept: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
+    update: UpdateReport | None = None
+
+    def to_json(self) -> str:
+        """Return the report as JSON, without `update`."""
+        refused = [asdict(each) for each in self.refused]
+        return json.dumps(vars(self) | {"mapping": asdict(self.mapping), "refused": refused, "update": None})
+
+    @classmethod
+    def from_json(cls, text: str) -> ImportReport:
+        """Return the report that `to_json` was given."""
+        value = json.loads(text)
+        value |= {name: Counter(value[name]) for name in ("counts", "kept", "left_out")}
+        value |= {"mapping": as_mapping(value["mapping"], ColumnMapping()), "columns": tuple(value["columns"])}
+        return cls(**value | {"refused": [Refusal(**each) for each in value["refused"]]})
 
     def refuse(self, number: int, reason: str) -> None:
         """Count a refused row."""
@@ -68,6 +85,8 @@ class ImportReport:
             lines.append(f"Left out, because the values are no JSON: {', '.join(sorted(self.left_out))}.")
         if self.refused_count:
             lines.append(f"{self.refused_count:,} {self.units(self.refused_count)} refused.")
+        if self.update is not None:
+            lines.append(f"The set, since the last import: {self.update.summary()}.")
         return lines
 
     def refusals(self) -> list[str]:
@@ -80,6 +99,8 @@ class ImportReport:
         """Return what a person should know although the import went well, in a sentence; empty if there is nothing."""
         few = self.counts["prompts of only a few words taken from what both answers begin with"]
         parts = [f"{self.refused_count:,} {self.units(self.refused_count)} of {self.source} left out"] if self.refused_count else []
+        if self.update is not None and self.update.changed():
+            parts.append(f"{self.source} differs from its last import, so its set was updated: {self.update.summary()}")
         if few:
             parts.append(
                 f"{few:,} of {self.read:,} prompts of {self.source} are the few words that both answers begin with, because no "

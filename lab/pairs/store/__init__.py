@@ -4,7 +4,7 @@ from .database import is_url
 from .editing import KEEP, BulkChange, PairConflict, Preview
 from .log import Edit
 from .pair_store import PairStore
-from .sets import Difference, Snapshot, SourceConflict, UpdateReport
+from .sets import Difference, Snapshot
 
 __all__ = [
     "KEEP",
@@ -15,7 +15,5 @@ __all__ = [
     "PairStore",
     "Preview",
     "Snapshot",
-    "SourceConflict",
-    "UpdateReport",
     "is_url",
 ]

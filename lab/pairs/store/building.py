@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,9 +23,11 @@ from .search import INDEXED_AT_ONCE, add_texts, create_index, finish_index, sear
 APPLICATION_ID = 0x50414952  # "PAIR", in the header of an SQLite file
 BUILDING = ".building"
 """Suffix of a file that is being filled."""
+About = Callable[[], Mapping[str, str]]
+"""Gives what is stored about an import, once all pairs were read."""
 
 
-def create(database: Database, pairs: Iterable[Pair], name: str, source: str) -> None:
+def create(database: Database, pairs: Iterable[Pair], name: str, source: str, about: About = dict) -> None:
     """Create the store of a database that does not exist yet.
 
     Raises:
@@ -37,14 +39,14 @@ def create(database: Database, pairs: Iterable[Pair], name: str, source: str) ->
             db.execute(select(func.pg_advisory_xact_lock(APPLICATION_ID)))
             if not exists(database, db):
                 db.exec_driver_sql(f'CREATE SCHEMA "{database.schema}"')
-                _fill(db, pairs, name, source)
+                _fill(db, pairs, name, source, about)
         return
-    with build_file(database.file, pairs, name, source) as building:
+    with build_file(database.file, pairs, name, source, about) as building:
         _publish(building, database.file)
 
 
 @contextmanager
-def build_file(path: Path, pairs: Iterable[Pair], name: str, source: str) -> Iterator[Path]:
+def build_file(path: Path, pairs: Iterable[Pair], name: str, source: str, about: About = dict) -> Iterator[Path]:
     """Yield a complete store in a file beside `path`, to be renamed; it is removed at the end if it was not.
 
     Raises:
@@ -54,7 +56,7 @@ def build_file(path: Path, pairs: Iterable[Pair], name: str, source: str) -> Ite
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
         with _new_file(path) as building:
-            _fill_file(building, pairs, name, source)
+            _fill_file(building, pairs, name, source, about)
             yield building
     except (*DATABASE_ERRORS, OSError) as error:
         raise PairsError(f"The pairs could not be stored at {path} ({error}); check the folder and the disk.") from error
@@ -74,21 +76,21 @@ def is_there(database: Database) -> bool:
         return exists(database, db)
 
 
-def _fill_file(file: Path, pairs: Iterable[Pair], name: str, source: str) -> None:
+def _fill_file(file: Path, pairs: Iterable[Pair], name: str, source: str, about: About) -> None:
     """Write all tables into a new file, without a journal: after an error the caller removes the file."""
     with Database(file).transaction("PRAGMA journal_mode = OFF", f"{file} could not be written") as db:
         db.exec_driver_sql("PRAGMA synchronous = OFF")
         db.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
         db.exec_driver_sql(f"PRAGMA user_version = {schema.FORMAT}")
         db.exec_driver_sql("BEGIN")
-        _fill(db, pairs, name, source)
+        _fill(db, pairs, name, source, about)
         db.commit()
         db.exec_driver_sql("PRAGMA journal_mode = WAL")
     with file.open("rb") as written:
         os.fsync(written.fileno())
 
 
-def _fill(db: Connection, pairs: Iterable[Pair], name: str, source: str) -> None:
+def _fill(db: Connection, pairs: Iterable[Pair], name: str, source: str, about: About) -> None:
     for table in schema.metadata.sorted_tables:
         db.execute(CreateTable(table))
     create_index(db)
@@ -98,6 +100,7 @@ def _fill(db: Connection, pairs: Iterable[Pair], name: str, source: str) -> None
     for chunk in chunks(_checked(pairs)):
         insert_new(db, chunk, position, position, added=0, imported=True, index=position < INDEXED_AT_ONCE)
         position += len(chunk)
+    insert_rows(db, schema.about, [(key, escape(value)) for key, value in about().items()])
     if repeated := _repeated(db):
         raise PairsError(repeated)
     finish_index(db)

@@ -41,15 +41,18 @@ class PairStore(PairSets):
         super().__init__(database)
 
     @classmethod
-    def create(cls, location: str | Path, pairs: Iterable[Pair], *, name: str, source: str) -> PairStore:
+    def create(
+        cls, location: str | Path, pairs: Iterable[Pair], *, name: str, source: str, about: building.About = dict
+    ) -> PairStore:
         """Create a store of these pairs, each as version 1; if there is one at this location, open that one instead.
 
         The store appears under its name only when it is complete. Pairs are taken one by one, so that memory does not grow. Raises
-        PairsError for invalid pairs, a repeated id, and where the store cannot be written.
+        PairsError for invalid pairs, a repeated id, and where the store cannot be written. `about` is called once all pairs were
+        taken, and gives what `PairStore.about` returns.
         """
         database = Database(location)
         if database.file is None or not database.file.exists():
-            building.create(database, pairs, name, source)
+            building.create(database, pairs, name, source, about)
         return cls(location)
 
     @property

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self, overload
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, delete, func, select
 
 from lab.pairs.pair import Pair, PairsError
 
 from . import counts, log, schema
 from .building import identify
-from .database import Database, chunks
+from .database import Database, chunks, insert_rows
 from .log import Edit, read_entry
 from .records import PAIR_COLUMNS, escape, pair_versions, read_pair, stored_pairs, unescape
 
 BATCH = 2000
 """Rows that a long read fetches at once."""
+
+
+def set_about(db: Connection, values: Mapping[str, str]) -> None:
+    """Store facts about the import; see `PairReader.about`."""
+    table = schema.about
+    db.execute(delete(table).where(table.c.key.in_(list(values))))
+    insert_rows(db, table, [(key, escape(value)) for key, value in values.items()])
 
 
 class PairReader:
@@ -35,6 +42,12 @@ class PairReader:
     def location(self) -> str:
         """The store's file, or the URL of its database: what opens it again."""
         return self._database.location
+
+    def about(self, key: str) -> str:
+        """Return what is stored about the import under a key ("fingerprint", "report"); empty where there is nothing."""
+        with self._database.reading() as db:
+            value = db.execute(select(schema.about.c.value).where(schema.about.c.key == key)).scalar()
+        return "" if value is None else unescape(value)
 
     def close(self) -> None:
         """Close the file in every thread; no call may be in progress. A later call opens it again."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,12 +11,13 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from lab import home
 from lab.pairs.pair import Pair, PairsError
+from lab.pairs.update_report import SourceConflict, UpdateReport
 
 from . import log, schema
 from .annotations import PairAnnotations
 from .database import chunks
 from .log import Change, Signature
-from .reading import as_of
+from .reading import as_of, set_about
 from .records import (
     PAIR_COLUMNS,
     Stored,
@@ -70,38 +71,10 @@ class Difference:
     changed: list[tuple[Pair, Pair]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class SourceConflict:
-    """A pair that differs here and in another source, and in both from the common base; what is here stays."""
-
-    mine: Pair
-    theirs: Pair
-    base: Pair
-
-
-@dataclass
-class UpdateReport:
-    """Result of taking pairs from another source.
-
-    Attributes:
-        added: Ids of new pairs.
-        updated: Ids of pairs that took the source's content, since nobody had edited them here.
-        unchanged: Number of pairs that stay as they are: equal, or edited here only.
-        conflicts: Pairs edited on both sides; what is here stays.
-        vanished: Ids of imported pairs that the source no longer has; they stay unless the caller drops them.
-        dropped: Whether the vanished pairs were dropped.
-    """
-
-    added: list[str] = field(default_factory=list)
-    updated: list[str] = field(default_factory=list)
-    unchanged: int = 0
-    conflicts: list[SourceConflict] = field(default_factory=list)
-    vanished: list[str] = field(default_factory=list)
-    dropped: bool = False
-
-
 RUN_VERSIONS = ("current", "follow")
 """Values of a run's `pairs_version` that are no snapshot."""
+OWN_SOURCE = "its source has changed"
+"""Reason in the log of updates from the source that the set was made from."""
 
 
 class PairSets(PairAnnotations):
@@ -197,6 +170,7 @@ class PairSets(PairAnnotations):
         drop_vanished: bool = False,
         author: str | None = None,
         reason: str = "imported again",
+        about: Callable[[], Mapping[str, str]] | None = None,
     ) -> UpdateReport:
         """Import a source again: new rows are added, edits made here are kept.
 
@@ -209,6 +183,8 @@ class PairSets(PairAnnotations):
             drop_vanished: Drop the pairs that came from the source and are not in it any more.
             author: Name for the log.
             reason: Why, for the log.
+            about: The source is the one that the set was made from, and this returns what to store about it (see `about`), once
+                all pairs were read. Pairs that came from other sources then do not vanish.
 
         Returns:
             What was done, with every pair that vanished or could not be updated.
@@ -217,8 +193,8 @@ class PairSets(PairAnnotations):
             PairsError: A row is not a valid pair, or two rows have the same id or key. Nothing changes.
         """
         report = UpdateReport(dropped=drop_vanished)
-        signature = Signature(author or home.author(), "import", reason)
-        self._take(((pair, None) for pair in pairs), report, signature, key=key, vanish=True)
+        signature = Signature(author or home.author(), "import", reason if about is None else OWN_SOURCE)
+        self._take(((pair, None) for pair in pairs), report, signature, key=key, vanish=True, about=about)
         return report
 
     # Inside
@@ -240,6 +216,7 @@ class PairSets(PairAnnotations):
         *,
         key: str | None,
         vanish: bool = False,
+        about: Callable[[], Mapping[str, str]] | None = None,
     ) -> None:
         """Take pairs from another source, each with the version that its source began with (None: that of this store)."""
         new: list[Pair] = []
@@ -265,14 +242,19 @@ class PairSets(PairAnnotations):
                     _merge_one(item, pair, base or bases[item.position].pair, bases[item.position].pair, changes, report)
                 _replace_meta(db, [(item, pair) for (pair, _), item in zip(chunk, here) if item and vanish])
             if vanish:
-                gone = _vanished(db, seen)
+                gone = _vanished(db, seen, own_source=about is not None)
+                bases = _bases(db, gone, imports=True)
+                gone = [item for item in gone if not bases[item.position].pair.dropped]  # it vanished before and was restored
                 report.vanished = [item.pair.id for item in gone]
+                report.vanished_edited = sum(_fields(item.pair) != _fields(bases[item.position].pair) for item in gone)
                 if report.dropped:
                     changes += [Change(item, replace(item.pair, dropped=True)) for item in gone]
             if changes:
                 log.record(db, changes, signature)
             if new:
                 report.added = [pair.id for pair in log.add(db, new, signature)]
+            if about is not None:
+                set_about(db, about())
         self._complete_index()
 
 
@@ -369,8 +351,12 @@ def _replace_meta(db: Connection, rows: Sequence[tuple[Stored, Pair]]) -> None:
         db.execute(update(p).where(p.c.position == bindparam("at")).values(meta=bindparam("new")), changed)
 
 
-def _vanished(db: Connection, seen: set[int]) -> list[Stored]:
-    """Return the imported pairs, not dropped, that the source did not have."""
-    imported = db.execute(select(p.c.position).where(p.c.imported == 1, p.c.dropped == 0).order_by(p.c.position)).scalars()
-    gone = [position for position in imported if position not in seen]
+def _vanished(db: Connection, seen: set[int], own_source: bool) -> list[Stored]:
+    """Return the imported pairs, not dropped, that the source did not have; `own_source` leaves out those of other sources."""
+    query = select(p.c.position).where(p.c.imported == 1, p.c.dropped == 0).order_by(p.c.position)
+    if own_source:
+        edits = schema.edits
+        additions = select(e.c.number).join_from(e, edits, edits.c.number == e.c.edit).where(edits.c.reason == OWN_SOURCE)
+        query = query.where((p.c.added == 0) | p.c.added.in_(additions))
+    gone = [position for position in db.execute(query).scalars() if position not in seen]
     return [read_stored(row) for chunk in chunks(gone) for row in db.execute(_current_at(chunk).order_by(p.c.position))]
