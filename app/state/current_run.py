@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from app.state.moment import address, moment
-from app.text.plain import plain
+from app.text.plain import one_line, plain
 from lab.run.handle import Run
 from lab.store import ENDED
 
@@ -83,4 +83,4 @@ def remember_pair(store: str, pair: str | None) -> None:
 
 def label(run: Run) -> str:
     """Return a run's name, and its folder's name if that differs."""
-    return run.name if run.name == run.dir.name else f"{run.name} ({run.dir.name})"
+    return one_line(run.name if run.name == run.dir.name else f"{run.name} ({run.dir.name})")

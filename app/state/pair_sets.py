@@ -13,6 +13,7 @@ from app.state.jobs import Job
 from lab import home
 from lab.opening import open_pairs
 from lab.pairs import PairStore
+from lab.pairs.open_store import slug
 from lab.progress import StageProgress
 
 WORLD = "world"
@@ -87,5 +88,4 @@ def label(key: str) -> str:
 
 def new_file(name: str) -> Path:
     """Return a file that does not exist yet for a new set of this name."""
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "pairs"
-    return home.home() / "pairs" / f"{stem}-{uuid4().hex[:12]}.sqlite"
+    return home.home() / "pairs" / f"{slug(name)}-{uuid4().hex[:12]}.sqlite"

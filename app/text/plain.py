@@ -6,31 +6,42 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
+from lab.pairs.checks.characters import reveal_invisible
+
+_ADDRESS = re.compile(r"(https?\\:(?=//)|www(?=\.)|[\w.+-](?=@\w))", re.IGNORECASE)
+"""Beginnings of addresses in escaped Markdown. An empty coloured text after them keeps Markdown from making links of them."""
+
 LONGEST = 1500
 """Most characters of a text on one line."""
 
 
-def displayable(text: str) -> str:
-    """Return a text that can be sent to a page: unpaired surrogates become question marks."""
+def editable(text: str) -> str:
+    """Return a text that can be sent to a field of a page: unpaired surrogates become question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+def displayable(text: str) -> str:
+    """Return a text to be read on a page: characters that nobody would see become code points, such as ⟨U+202E⟩."""
+    return editable(reveal_invisible(text))
+
+
 def one_line(text: str) -> str:
-    """Return a text that can be sent to a page, on one line."""
+    """Return a text to be read on a page, on one line."""
     return " ".join(displayable(text).split())
 
 
 def plain(text: object) -> str:
-    """Return Markdown that shows `text` literally on one line: no markup, images, formulas, colours or icons.
+    """Return Markdown that shows `text` literally on one line: no markup, images, links, formulas, colours or icons.
 
     Only characters that can be markup are escaped, because screen readers read labels as they are written. The middle of a text
-    of more than `LONGEST` characters is left out; unpaired surrogates become question marks.
+    of more than `LONGEST` characters is left out.
     """
     message = one_line(str(text))
     if len(message) > LONGEST:
         message = f"{message[: LONGEST * 2 // 3]} ... {message[-LONGEST // 4 :]}"
     escaped = re.sub(r"([\\`*_\[\]{}<>$:~|#!&^])", r"\\\1", message)
-    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", escaped)
+    escaped = re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", escaped)
+    return _ADDRESS.sub(r"\1:blue[]", escaped)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -41,5 +52,5 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def markup(text: str) -> str:
-    """Return HTML that shows `text` literally."""
-    return html.escape(text, quote=True)
+    """Return HTML that shows `text` literally, with characters that nobody would see as code points."""
+    return html.escape(displayable(text), quote=True)

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.text.plain import displayable
 from app.widgets.difference import answers_html
 from app.widgets.figure import dark
 from app.widgets.heat import answer_html, legend_html, plain_html
@@ -71,14 +70,14 @@ def draw(
         notes: A line below each answer.
     """
     if wanted == DIFFERENCE:
-        _boxes(answers_html(*(displayable(text) for text in texts)), notes)
+        _boxes(answers_html(*texts), notes)
         st.caption("Underlined: what only one of the two answers has.")
         return
     if tokens is None:  # uncoloured, rather than with the colours of another picture
-        _boxes((plain_html(displayable(texts[0])), plain_html(displayable(texts[1]))), notes)
+        _boxes((plain_html(texts[0]), plain_html(texts[1])), notes)
         return
     if wanted not in paintable(tokens):
-        _boxes((plain_html(displayable(texts[0])), plain_html(displayable(texts[1]))), notes)
+        _boxes((plain_html(texts[0]), plain_html(texts[1])), notes)
         why = "no pilot was drawn for this pair" if wanted == "pilot" else "the reference's log-probs were not recorded"
         st.caption(f"There is nothing to paint: {why}.")
         return

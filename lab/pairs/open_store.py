@@ -71,12 +71,12 @@ def import_pairs(
     name = name or table.name
     if update and isinstance(source, (str, Path)):
         columns, _ = reader.mapping(reader.sample())
-        location = Path(home) / f"{_slug(name)}-{source_key(source, split, configuration, columns)}.sqlite"
+        location = Path(home) / f"{slug(name)}-{source_key(source, split, configuration, columns)}.sqlite"
         path = Path(source).expanduser()
         return _up_to_date(location, reader, name, file_fingerprint(path, columns) if path.exists() else "")
     digest = content_hash(reader)  # raises for refused rows, before anything is stored
     report = reader.report
-    store = PairStore.create(Path(home) / f"{_slug(name)}-{digest}.sqlite", reader, name=name, source=table.source)
+    store = PairStore.create(Path(home) / f"{slug(name)}-{digest}.sqlite", reader, name=name, source=table.source)
     return store, report
 
 
@@ -100,5 +100,6 @@ def _up_to_date(location: Path, reader: PairReader, name: str, fingerprint: str)
     return store, report
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """Return a name as the name of a file, without its ending: at most 60 letters, digits, dots and dashes."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "pairs"

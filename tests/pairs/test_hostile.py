@@ -8,11 +8,12 @@ import sys
 
 import pytest
 
-from lab.pairs import Pair, PairsError, RefusedRows, import_pairs, open_pairs, pair_of, read_pairs, write_pairs
+from lab.pairs import PairsError, RefusedRows, import_pairs, open_pairs, pair_of, read_pairs, write_pairs
 from lab.pairs.importing.limits import Limits
 
 from . import hostile
 from .hostile import BOMBS, GOOD, ROWS, TEXTS
+from .hostile_pairs import conversation_with, with_text
 
 FILES = list(hostile.files())
 
@@ -63,23 +64,9 @@ def test_rows(number):
         json.dumps(given[1].meta)
 
 
-def fields(text):
-    """A pair with a text in every field, and one with it in every part of a conversation."""
-    turn = lambda role: {"role": role, "content": text}  # noqa: E731
-    call = {"type": "function", "function": {"name": text, "arguments": {text: text}}}
-    answer = [
-        {"role": "assistant", "content": None, "tool_calls": [call]},
-        {"role": "tool", "name": text, "content": text},
-        {"role": "assistant", "content": text, "reasoning_content": text},
-    ]
-    meta = {"column": text, text[:40]: [text]}
-    yield Pair("one", text, text, f"{text}!", meta=meta, tags=(text.strip()[:60],), note=text, weight=0.5, degree=0.25)
-    yield Pair("two", [turn("system"), turn("user")], answer, text, meta={"column": text}, tools=[{"name": text}])
-
-
 @pytest.mark.parametrize("name", TEXTS)
 def test_texts_survive_files_and_the_store(name, tmp_path):
-    pairs = list(fields(TEXTS[name]))
+    pairs = [with_text(TEXTS[name]), conversation_with([TEXTS[name]])]
     for suffix in ("jsonl", "csv", "parquet"):
         for number, pair in enumerate(pairs):
             path = tmp_path / f"{number}.{suffix}"

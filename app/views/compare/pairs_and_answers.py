@@ -13,7 +13,7 @@ import streamlit as st
 from app.state.address import put
 from app.state.current_run import opened_pair, remember_pair
 from app.state.navigation import open_pair
-from app.text.plain import displayable, plain
+from app.text.plain import displayable, one_line, plain
 from app.text.run_text import meaning
 from app.views.compare.curves import file_name
 from app.widgets import save_dialog
@@ -258,7 +258,7 @@ def _texts(comparison: Comparison, pair: str, versions: Mapping[str, int]) -> No
         whose = "Text" if len(saw) == 1 and len(labels) == len(versions) else f"Text under {' and '.join(labels)}"
         with st.expander(plain(whose), expanded=True):
             st.text(displayable(prompt_text(text.prompt)))
-            html = answers_html(displayable(answer_text(text.chosen)), displayable(answer_text(text.rejected)))
+            html = answers_html(answer_text(text.chosen), answer_text(text.rejected))
             for column, side, answer in zip(st.columns(2), ("chosen", "rejected"), html):
                 with column, st.container(border=True):
                     st.caption(f"{side.capitalize()} answer")
@@ -273,7 +273,7 @@ def answers(comparison: Comparison) -> None:
         st.caption("Sampled answers appear here after the first evaluation of a run.")
         return
     one, other = st.columns([3, 1])
-    number = one.selectbox("Prompt", range(len(known)), format_func=lambda i: " ".join(known[i].split()), key="compare.prompt")
+    number = one.selectbox("Prompt", range(len(known)), format_func=lambda i: one_line(known[i]), key="compare.prompt")
     steps = sorted({step for evaluations in samples.values() for step in evaluations})
     at = other.selectbox(
         "Evaluation nearest to",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from app.text.plain import displayable, plain
+from app.text.plain import editable, plain
 from app.widgets.degraded_text import marked
 from lab.objectives import DegradedSpec
 from lab.pairs import Pair, removed_spans
@@ -21,7 +21,11 @@ def draw(pair: Pair, degraded: DegradedSpec, guesses: Sequence[DegreeGuess] | No
         return
     by_degree = {(guess.side, guess.degree): guess for guess in guesses or ()}
     for side in sides:
-        text = displayable(getattr(pair, side))
+        answer = getattr(pair, side)
+        if not isinstance(answer, str):
+            st.caption(f"The {side} answer has several messages; SPO degrades answers of one text.")
+            continue
+        text = editable(answer)
         removed = removed_spans(text, degraded.degrees)
         if not removed:
             st.caption(f"The {side} answer has too few key phrases for {degraded.degrees} degrees, so it is not degraded.")

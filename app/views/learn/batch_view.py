@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 import lab
+from app.state import current_run
 from app.state.access import may_edit
 from app.state.learn.learn_address import LearnState
 from app.text.plain import plain
@@ -99,7 +100,7 @@ def _from_run(prefix: str, version: int) -> None:
         if not runs:
             st.caption("There is no run yet; start one on New run, then take a batch of it here.")
             return
-        name = st.selectbox("Run", list(runs), format_func=lambda key: runs[key].name, key="learn.batch.run")
+        name = st.selectbox("Run", list(runs), format_func=lambda key: current_run.label(runs[key]), key="learn.batch.run")
         step = st.number_input("Step", min_value=1, value=max(1, runs[name].step), step=1, key="learn.batch.step")
         if st.button("Take this batch", key="learn.batch.take", type="primary"):
             try:

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 import lab
+from app.state import current_run
 from app.state.learn.learn_address import MOST_DEGREES, LearnState
 from app.text.plain import plain
 from app.widgets import examining
@@ -84,7 +85,7 @@ def _head(text: str, prefix: str) -> None:
     name = st.selectbox(
         "Run",
         ["", *runs],
-        format_func=lambda key: runs[key].name if key else "none",
+        format_func=lambda key: current_run.label(runs[key]) if key else "none",
         key=f"{prefix}.head.run",
         persist_state="page",
     )

@@ -13,7 +13,7 @@ import streamlit as st
 
 from app.state.access import in_class
 from app.state.jobs import Job, show_progress
-from app.text.plain import displayable, plain
+from app.text.plain import displayable, one_line, plain
 from app.text.run_text import meaning
 from app.widgets import token_view
 from app.widgets.figure import show
@@ -284,7 +284,7 @@ def _batch(pairs: Sequence[Pair]) -> int:
 
 def _line(text: str) -> str:
     """Return the beginning of a text on one line."""
-    return " ".join(displayable(text)[:80].split())
+    return one_line(text[:80])
 
 
 def _summary(label: str, record: ModelStep, others: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import streamlit as st
 
 import lab
+from app.state import current_run
 from app.state.access import may_edit
 from app.state.learn.learn_address import LearnState
 from app.text.plain import plain
@@ -74,7 +75,7 @@ def _tokens(prefix: str) -> PairTokens | None:
     source = first.selectbox(
         "Tokens of",
         [WORLD, *runs],
-        format_func=lambda name: name if name == WORLD else runs[name].name,
+        format_func=lambda name: name if name == WORLD else current_run.label(runs[name]),
         key=f"{prefix}.pilots.source",
         persist_state="page",
     )

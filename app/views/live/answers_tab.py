@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from app.text.plain import displayable, one_line
 from app.views.live.charts import row
 from lab.plots import Record
 
@@ -47,7 +48,7 @@ def _samples(record: Record, evaluations: dict[int, int]) -> None:
     if not prompts:
         return  # the run has just resumed from an earlier step; the next drawing is right
     one, other = st.columns([3, 1])
-    number = one.selectbox("Prompt", range(len(prompts)), format_func=lambda i: " ".join(prompts[i].split()), key=f"prompt-{run}")
+    number = one.selectbox("Prompt", range(len(prompts)), format_func=lambda i: one_line(prompts[i]), key=f"prompt-{run}")
     chosen = other.selectbox(
         "Evaluation",
         [LATEST, *map(str, evaluations)],
@@ -61,7 +62,7 @@ def _samples(record: Record, evaluations: dict[int, int]) -> None:
         with cell, st.container(border=True):
             for sample in same[:1]:
                 st.caption(f"{title}, reward {sample[reward]:.3f}" if reward in sample else title)
-                st.text(sample[answer])
+                st.text(displayable(sample[answer]))
 
 
 def _answers(record: Record, number: int) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from app.state.access import WHY, may_edit
 from app.state.address import put
 from app.state.author import author
 from app.state.current_run import label
-from app.text.plain import displayable, plain
+from app.text.plain import plain
 from app.widgets import examining
 from app.widgets.difference import answers_html
 from app.widgets.pairs.acting import act
@@ -119,7 +119,7 @@ def _answers(store: PairStore) -> None:
         st.info("Both answers are the same; answer again, or raise the temperature.")
         return
     for column, html, chosen, rejected, key in zip(
-        st.columns(2), answers_html(displayable(first), displayable(second)), (first, second), (second, first), ("1", "2")
+        st.columns(2), answers_html(first, second), (first, second), (second, first), ("1", "2")
     ):
         with column:
             st.html(html)

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.state.access import may_edit
 from app.state.author import author, author_field
-from app.text.plain import displayable, plain
+from app.text.plain import displayable, one_line, plain
 from app.widgets.difference import answers_html
 from app.widgets.pairs.acting import act
 from lab import home
@@ -77,14 +77,12 @@ def _snapshots(store: PairStore) -> None:
 
 
 def _difference(store: PairStore) -> None:
-    named = {displayable(snapshot.name): snapshot.version for snapshot in store.snapshots()}
-    versions = {"as imported": 0, **named, "now": store.version}
+    named = [(snapshot.name, snapshot.version) for snapshot in store.snapshots()]
+    versions = [("as imported", 0), *named, ("now", store.version)]
     one, two, three = st.columns([3, 3, 6], vertical_alignment="bottom")
-    before = one.selectbox("From", list(versions), 0, key="difference.from", format_func=lambda name: f"{name} ({versions[name]})")
-    after = two.selectbox(
-        "To", list(versions), len(versions) - 1, key="difference.to", format_func=lambda name: f"{name} ({versions[name]})"
-    )
-    difference = store.diff(versions[before], versions[after])
+    before = one.selectbox("From", versions, 0, key="difference.from", format_func=_version)
+    after = two.selectbox("To", versions, len(versions) - 1, key="difference.to", format_func=_version)
+    difference = store.diff(before[1], after[1])
     changes = _changes(difference)
     three.text(_words(difference))
     if not changes:
@@ -95,6 +93,11 @@ def _difference(store: PairStore) -> None:
         pair = new if new is not None else old
         with st.expander(plain(f"{kind}: pair {pair.id if pair else ''}"), expanded=len(changes) <= SHEET):
             _change(old, new)
+
+
+def _version(named: tuple[str, int]) -> str:
+    name, version = named
+    return f"{one_line(name)} ({version})"
 
 
 def _changes(difference: Difference) -> list[tuple[str, Pair | None, Pair | None]]:
@@ -133,7 +136,7 @@ def _change(before: Pair | None, after: Pair | None) -> None:
     }
     for name, (old, new) in texts.items():
         if old != new:
-            for column, text, html in zip(st.columns(2), ("before", "after"), answers_html(displayable(old), displayable(new))):
+            for column, text, html in zip(st.columns(2), ("before", "after"), answers_html(old, new)):
                 column.caption(f"{name} {text}")
                 column.html(html)
     labels: dict[str, tuple[object, object]] = {

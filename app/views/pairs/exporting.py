@@ -8,8 +8,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.text.plain import displayable
+from app.text.plain import plain
 from lab.pairs import Pair, PairStore, write_pairs
+from lab.pairs.open_store import slug
 from lab.pairs.query import PairQuery
 
 FORMATS = {
@@ -22,9 +23,9 @@ FORMATS = {
 def export_popover(store: PairStore, query: PairQuery, total: int) -> None:
     """Draw the button that opens the choice of pairs and format."""
     with st.popover("Export", icon=":material/download:"):
-        versions = {displayable(f"Version {each.version}: {each.name}"): each.version for each in store.snapshots()}
+        versions = {f"Version {each.version}: {each.name}": each.version for each in store.snapshots()}
         listed, whole = f"The list: {total:,} pairs", f"The whole set: {len(store):,} pairs"
-        what = st.radio("What", [listed, whole, *versions, "As imported"], key="export.what")
+        what = st.radio("What", [listed, whole, *versions, "As imported"], format_func=plain, key="export.what")
         kind = (
             st.segmented_control("Format", list(FORMATS), default="JSON Lines", required=True, key="export.format") or "JSON Lines"
         )
@@ -38,7 +39,7 @@ def export_popover(store: PairStore, query: PairQuery, total: int) -> None:
         st.download_button(
             "Download",
             data=lambda: exported(chosen(), ending),
-            file_name=f"{store.name}.{ending}",
+            file_name=f"{slug(store.name)}.{ending}",
             mime=mime,
             type="primary",
             on_click="ignore",

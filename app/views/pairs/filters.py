@@ -10,7 +10,7 @@ import streamlit as st
 from app.state.address import put
 from app.text.findings import check_title
 from app.text.numbers_of_pairs import number_label, number_text
-from app.text.plain import plain
+from app.text.plain import editable, one_line, plain
 from lab.pairs import PairStore
 from lab.pairs.query import SORTS, NumberRange, PairQuery, State
 
@@ -106,13 +106,14 @@ def _more(store: PairStore) -> tuple[str | None, list[str], bool]:
         help="Pairs in which a check found something." if counts else "Run the checks under Evidence first.",
         disabled=not counts,
     )
-    chosen = [tag for tag in st.query_params.get_all("tag") if tag in tags]
+    addressed = st.query_params.get_all("tag")
+    chosen = [tag for tag in tags if editable(tag) in addressed]
     st.multiselect(
         "Tags",
         list(tags),
         chosen,
         key=(key := f"tags.{chosen}"),
-        format_func=lambda tag: f"{plain(tag)} ({tags.get(tag, 0):,})",
+        format_func=lambda tag: f"{one_line(tag)} ({tags.get(tag, 0):,})",
         on_change=lambda: _filter_tags(st.session_state[key]),
         placeholder="any" if tags else "no pair has a tag yet",
         disabled=not tags,
@@ -129,7 +130,7 @@ def _more(store: PairStore) -> tuple[str | None, list[str], bool]:
 
 def _filter_tags(tags: list[str]) -> None:
     if tags:
-        st.query_params["tag"] = tags
+        st.query_params["tag"] = [editable(tag) for tag in tags]
         first_sheet()
     else:
         put(tag=None, sheet=None)

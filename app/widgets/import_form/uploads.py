@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
 from pathlib import Path, PurePath
 
 from lab import home
 from lab.pairs import PairsError
+from lab.pairs.open_store import slug
 
 MEGABYTES = 50
 TYPES = ("jsonl", "ndjson", "json", "csv", "tsv", "parquet")
@@ -31,9 +31,8 @@ def keep_upload(name: str, data: bytes) -> tuple[Path, bool]:
         raise PairsError(
             f"{name} has more than {MEGABYTES} MB; give its path instead, or import it with `python -m lab pairs FILE`."
         )
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:60] or "pairs"
     # One folder per content: the file keeps its name, which is the name of the pair set.
-    path = home.home() / "uploads" / hashlib.sha256(data).hexdigest()[:12] / ".".join([stem, *kinds])
+    path = home.home() / "uploads" / hashlib.sha256(data).hexdigest()[:12] / ".".join([slug(stem), *kinds])
     new = not path.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

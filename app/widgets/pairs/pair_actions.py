@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.state.access import may_edit
 from app.state.author import author
-from app.text.plain import plain
+from app.text.plain import displayable, editable, plain
 from app.widgets.pairs.acting import act
 from lab.pairs import Pair, PairStore, apply_remedy
 
@@ -88,6 +88,7 @@ def show_labels(store: PairStore, pair: Pair) -> None:
         sorted({*store.tags(), *pair.tags}),
         list(pair.tags),
         key=f"tags.{name}",
+        format_func=displayable,
         disabled=disabled,
         accept_new_options=True,
         placeholder="Choose or type a tag",
@@ -95,7 +96,7 @@ def show_labels(store: PairStore, pair: Pair) -> None:
     )
     st.text_input(
         "Note",
-        pair.note,
+        editable(pair.note),
         key=f"note.{name}",
         disabled=disabled,
         placeholder="A remark on this pair, for people only",

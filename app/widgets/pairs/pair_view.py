@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.state.access import may_edit, require_edit
 from app.state.author import author
-from app.text.plain import displayable, plain
+from app.text.plain import displayable, editable, plain
 from app.widgets.difference import answers_html
 from app.widgets.pairs.turn_editor import edit_turns
 from lab.pairs import Answer, Edit, Pair, PairStore, Prompt, answer_text, prompt_text
@@ -47,7 +47,7 @@ def compare(store: PairStore, pair: Pair) -> None:
     for column, side, html, judgement in zip(
         st.columns(2),
         ("chosen", "rejected"),
-        answers_html(displayable(answer_text(pair.chosen)), displayable(answer_text(pair.rejected))),
+        answers_html(answer_text(pair.chosen), answer_text(pair.rejected)),
         judgements(store, pair),
     ):
         with column, st.container(border=True):
@@ -96,8 +96,8 @@ def edit_form(store: PairStore, pair: Pair, act: Guard) -> None:
         st.warning("Your text below is not saved: the pair was changed elsewhere. Saving puts it in place of the present version.")
         for side in ("chosen", "rejected"):
             theirs, mine = answer_text(getattr(pair, side)), draft.get(side)
-            if mine is not None and mine != displayable(theirs):
-                for column, title, html in zip(st.columns(2), ("Now", "Yours"), answers_html(displayable(theirs), mine)):
+            if mine is not None and mine != editable(theirs):
+                for column, title, html in zip(st.columns(2), ("Now", "Yours"), answers_html(theirs, mine)):
                     column.caption(f"{title}, {side} answer")
                     column.html(html)
     with st.form(f"edit.{pair.id}.{pair.version}"):
@@ -121,7 +121,7 @@ def texts_of(pair: Pair) -> dict[str, str]:
         for number, message in enumerate(value, 1):
             if isinstance(message["content"], str):
                 texts[f"{name}, turn {number} ({message['role']})"] = message["content"]
-    return {name: displayable(text) for name, text in texts.items()}
+    return {name: editable(text) for name, text in texts.items()}
 
 
 def changes_of(pair: Pair, texts: dict[str, str], typed: dict[str, str]) -> dict[str, Any]:
@@ -130,16 +130,26 @@ def changes_of(pair: Pair, texts: dict[str, str], typed: dict[str, str]) -> dict
     for part, value in zip(PARTS, pair.content):
         names = [name for name in texts if name.split(",")[0] == part]
         if any(typed[name] != texts[name] for name in names):
-            changes[part] = _with_texts(value, [typed[name] for name in names])
+            changes[part] = _with_texts(value, [None if typed[name] == texts[name] else typed[name] for name in names])
     return changes
 
 
-def _with_texts(before: Prompt | Answer, turns: list[str]) -> Prompt | Answer:
-    """Return a text, or messages with new texts in place of the former ones."""
+def _with_texts(before: Prompt | Answer, typed: list[str | None]) -> Prompt | Answer:
+    """Return a text, or messages with new texts in place of the former ones; None leaves one as it is, to the last character."""
     if isinstance(before, str):
-        return turns[0]
-    texts = iter(turns)
-    return [{**message, "content": next(texts)} if isinstance(message["content"], str) else message for message in before]
+        return before if typed[0] is None else _with_line_ends(typed[0], before)
+    texts = iter(typed)
+    return [
+        message
+        if not isinstance(old := message["content"], str) or (new := next(texts)) is None
+        else {**message, "content": _with_line_ends(new, old)}
+        for message in before
+    ]
+
+
+def _with_line_ends(typed: str, before: str) -> str:
+    """Return a typed text with the line ends of the former one: a browser's field turns every line end into a line feed."""
+    return typed.replace("\n", "\r\n") if "\r\n" in before and "\r" not in typed else typed
 
 
 def _save(store: PairStore, pair: Pair, texts: dict[str, str], keys: dict[str, str], act: Guard) -> None:

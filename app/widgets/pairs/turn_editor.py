@@ -11,7 +11,7 @@ import streamlit as st
 
 from app.state.access import may_edit, require_edit
 from app.state.author import author
-from app.text.plain import displayable
+from app.text.plain import editable
 from lab.pairs import Answer, Message, Pair, PairsError, PairStore, Prompt
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -39,7 +39,7 @@ def _cell(value: Any, name: str) -> str:
     if value is None:
         return ""
     text = json.dumps(value, ensure_ascii=False) if name in AS_JSON or not isinstance(value, str) else value
-    return displayable(text)
+    return editable(text)
 
 
 def messages_of(rows: Sequence[Mapping[str, Any]]) -> list[Message]:
