@@ -15,17 +15,16 @@ from tests.pairs.hostile_pairs import conversation_with, with_text
 
 pytestmark = pytest.mark.browser
 
-LONG = 3_000
-SHORT = {name: text for name, text in TEXTS.items() if len(text) < LONG}
+SHORT = {name: text for name, text in TEXTS.items() if len(text) < 3_000}
+LONG = {name: text for name, text in TEXTS.items() if name not in SHORT}
 NAMES = list(dict.fromkeys(text.strip() for text in SHORT.values()))
 SHEET, EXCERPT = 25, 140
 
 
 def make_store(folder: Path) -> PairStore:
     """One pair per text, one conversation with all short texts, one with the long ones; authors, reasons, notes and snapshots."""
-    long = [text for name, text in TEXTS.items() if name not in SHORT]
     pairs = [with_text(text, f"text{number}") for number, text in enumerate(TEXTS.values())]
-    pairs += [conversation_with(long, "long"), conversation_with(list(SHORT.values()), "short")]
+    pairs += [conversation_with(list(LONG.values()), "long"), conversation_with(list(SHORT.values()), "short")]
     write_pairs(pairs, folder / "all.jsonl")
     store = open_pairs(folder / "all.jsonl", home=home.home() / "pairs", name=SHORT["html"])
     for text in SHORT.values():
@@ -61,8 +60,10 @@ def test_the_pairs_page_shows_texts_and_nothing_else(dashboard: str, page: Any, 
     page.get_by_label("Tags").click()
     inert.check(page, where="filters")
     show(page, f"{at}&pair=long")
-    inert.check(page, TEXTS.values(), "long pair")
+    page.get_by_placeholder("A remark on this pair, for people only").first.wait_for()
+    inert.check(page, LONG.values(), "long pair")
     show(page, f"{at}&pair=short")
+    page.get_by_placeholder("A remark on this pair, for people only").first.wait_for()
     inert.check(page, SHORT.values(), "short pair")
     page.get_by_role("tab", name="Turns and tools").click()
     page.get_by_label("Tools").wait_for()

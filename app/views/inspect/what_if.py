@@ -15,7 +15,7 @@ from app.state.jobs import Job, Jobs, show_progress
 from app.text.plain import plain
 from app.text.run_text import meanings_in_halves
 from app.widgets import examining, token_view
-from app.widgets.pairs.pair_view import changes_of, texts_of
+from app.widgets.pairs.text_editor import changes_of, texts_of
 from lab.glossary import entry
 from lab.pairs import Pair, PairsError, PairStore, answer_text
 from lab.run.handle import Run

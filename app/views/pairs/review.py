@@ -17,7 +17,8 @@ from app.views.pairs.review_queue import Review
 from app.widgets import shortcuts
 from app.widgets.pairs.acting import act
 from app.widgets.pairs.pair_actions import DEGREES, REMEDIES, show_findings
-from app.widgets.pairs.pair_view import compare, edit_form
+from app.widgets.pairs.pair_view import compare
+from app.widgets.pairs.text_editor import edit_form
 from lab.pairs import Pair, PairsError, PairStore, apply_remedy
 from lab.pairs.query import PairQuery
 

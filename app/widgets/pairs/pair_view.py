@@ -1,4 +1,4 @@
-"""One pair: both answers side by side, the form that edits them, and every version."""
+"""One pair: both answers side by side, the forms that edit them, and every version."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from typing import Any
 
 import streamlit as st
 
-from app.state.access import may_edit, require_edit
-from app.state.author import author
-from app.text.plain import displayable, editable, plain
+from app.text.plain import displayable
 from app.widgets.difference import answers_html
+from app.widgets.pairs.text_editor import edit_form
 from app.widgets.pairs.turn_editor import edit_turns
-from lab.pairs import Answer, Edit, Pair, PairStore, Prompt, answer_text, prompt_text
+from lab.pairs import Edit, Pair, PairStore, answer_text, prompt_text
 from lab.world import BEST, is_world, score
 
-PARTS = ("prompt", "chosen", "rejected")
 TABS = ("Compare", "Edit", "Turns and tools", "History")
 
 VERSIONS = 20
@@ -86,82 +84,6 @@ def label_agreement(pair: Pair) -> str:
         chance = pair.meta.get("preference_probability", 0.0)
         verdict += f" The label was drawn at random and prefers the worse answer (as {chance:.0%} of annotators would)."
     return verdict
-
-
-def edit_form(store: PairStore, pair: Pair, act: Guard) -> None:
-    """Draw the form that edits a pair. act: makes a change of the store and shows a refusal on the page."""
-    texts = texts_of(pair)
-    draft: dict[str, str] = st.session_state.get(f"draft.{pair.id}", {})
-    if draft:
-        st.warning("Your text below is not saved: the pair was changed elsewhere. Saving puts it in place of the present version.")
-        for side in ("chosen", "rejected"):
-            theirs, mine = answer_text(getattr(pair, side)), draft.get(side)
-            if mine is not None and mine != editable(theirs):
-                for column, title, html in zip(st.columns(2), ("Now", "Yours"), answers_html(theirs, mine)):
-                    column.caption(f"{title}, {side} answer")
-                    column.html(html)
-    with st.form(f"edit.{pair.id}.{pair.version}"):
-        keys = {name: f"edit.{name}.{pair.id}.{pair.version}" for name in texts}
-        for name in (name for name in texts if name.startswith("prompt")):
-            st.text_area(plain(name.capitalize()), draft.get(name, texts[name]), height=90, key=keys[name])
-        for column, side in zip(st.columns(2), ("chosen", "rejected")):
-            for name in (name for name in texts if name.startswith(side)):
-                label = plain(f"{name} answer".capitalize() if name == side else name.capitalize())
-                column.text_area(label, draft.get(name, texts[name]), height=240 if name == side else 120, key=keys[name])
-        st.form_submit_button("Save", type="primary", disabled=not may_edit(), on_click=_save, args=(store, pair, texts, keys, act))
-
-
-def texts_of(pair: Pair) -> dict[str, str]:
-    """Return the editable texts by name; every turn of a conversation has its own."""
-    texts: dict[str, str] = {}
-    for name, value in zip(PARTS, pair.content):
-        if isinstance(value, str):
-            texts[name] = value
-            continue
-        for number, message in enumerate(value, 1):
-            if isinstance(message["content"], str):
-                texts[f"{name}, turn {number} ({message['role']})"] = message["content"]
-    return {name: editable(text) for name, text in texts.items()}
-
-
-def changes_of(pair: Pair, texts: dict[str, str], typed: dict[str, str]) -> dict[str, Any]:
-    """Return the parts of a pair (prompt, chosen, rejected) in which a text was changed, with the texts typed in."""
-    changes: dict[str, Any] = {}
-    for part, value in zip(PARTS, pair.content):
-        names = [name for name in texts if name.split(",")[0] == part]
-        if any(typed[name] != texts[name] for name in names):
-            changes[part] = _with_texts(value, [None if typed[name] == texts[name] else typed[name] for name in names])
-    return changes
-
-
-def _with_texts(before: Prompt | Answer, typed: list[str | None]) -> Prompt | Answer:
-    """Return a text, or messages with new texts in place of the former ones; None leaves one as it is, to the last character."""
-    if isinstance(before, str):
-        return before if typed[0] is None else _with_line_ends(typed[0], before)
-    texts = iter(typed)
-    return [
-        message
-        if not isinstance(old := message["content"], str) or (new := next(texts)) is None
-        else {**message, "content": _with_line_ends(new, old)}
-        for message in before
-    ]
-
-
-def _with_line_ends(typed: str, before: str) -> str:
-    """Return a typed text with the line ends of the former one: a browser's field turns every line end into a line feed."""
-    return typed.replace("\n", "\r\n") if "\r\n" in before and "\r" not in typed else typed
-
-
-def _save(store: PairStore, pair: Pair, texts: dict[str, str], keys: dict[str, str], act: Guard) -> None:
-    """Store the changed texts; a refusal keeps what was typed."""
-    require_edit()
-    typed = {name: st.session_state[key] for name, key in keys.items()}
-    changes = changes_of(pair, texts, typed)
-    st.session_state[f"draft.{pair.id}"] = typed
-    saved = act(lambda: store.edit(pair.id, **changes, expected_version=pair.version, author=author()))
-    # While the version is unchanged, the widgets keep what was typed.
-    if saved is not None or store.get(pair.id).version == pair.version:
-        del st.session_state[f"draft.{pair.id}"]
 
 
 def _history(store: PairStore, pair: Pair) -> None:

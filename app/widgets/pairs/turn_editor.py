@@ -11,13 +11,18 @@ import streamlit as st
 
 from app.state.access import may_edit, require_edit
 from app.state.author import author
-from app.text.plain import editable
+from app.text.plain import editable, plain
+from app.widgets.pairs.acting import REFUSED
+from app.widgets.pairs.merging import Draft
+from app.widgets.pairs.text_editor import MINE, THEIRS, told_of_conflict
 from lab.pairs import Answer, Message, Pair, PairsError, PairStore, Prompt
 
 ROLES = ("system", "user", "assistant", "tool")
 COLUMNS = ("role", "content", "reasoning_content", "tool_calls", "name", "tool_call_id")
 """Columns of the table of turns; further keys of a message are kept as they are."""
 AS_JSON = ("tool_calls",)
+ROLE_OF = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+"""Role of a text that is no conversation yet."""
 OTHERS = "_others"
 """Column that holds the keys of a message without a column, as JSON; it is not shown."""
 
@@ -82,13 +87,16 @@ def edit_turns(store: PairStore, pair: Pair, act: Guard) -> None:
         act: Makes a change of the store, and shows a refusal on the page.
     """
     name = f"turns.{pair.id}.{pair.version}"
-    rows = {"prompt": _table("Prompt", turns_of(pair.prompt, "user"), f"{name}.prompt")}
+    parts = _parts(pair)
+    draft: Draft[Any] | None = st.session_state.get(_draft(pair))
+    begun, name = (parts, name) if draft is None else _choose(store, pair, draft, parts, name)
+    rows = {"prompt": _table("Prompt", begun["prompt"], f"{name}.prompt")}
     for column, side in zip(st.columns(2), ("chosen", "rejected")):
         with column:
-            rows[side] = _table(f"{side.capitalize()} answer", turns_of(getattr(pair, side), "assistant"), f"{name}.{side}")
+            rows[side] = _table(f"{side.capitalize()} answer", begun[side], f"{name}.{side}")
     tools = st.text_area(
         "Tools",
-        json.dumps(pair.tools, indent=1, ensure_ascii=False) if pair.tools else "",
+        begun["tools"],
         key=f"{name}.tools",
         placeholder="a JSON list of functions that the model may call, as the chat template takes them",
     )
@@ -97,9 +105,48 @@ def edit_turns(store: PairStore, pair: Pair, act: Guard) -> None:
         type="primary",
         key=f"{name}.save",
         disabled=not may_edit(),
-        on_click=act,
-        args=(lambda: _save(store, pair, rows, tools),),
+        on_click=_saved_or_kept,
+        args=(store, pair, rows, tools, act),
     )
+
+
+def _parts(pair: Pair) -> dict[str, Any]:
+    """Return what is edited: a table of turns for each text of the pair, and the tools as JSON."""
+    tables: dict[str, Any] = {part: turns_of(getattr(pair, part), ROLE_OF[part]) for part in ROLE_OF}
+    return tables | {"tools": json.dumps(pair.tools, indent=1, ensure_ascii=False) if pair.tools else ""}
+
+
+def _draft(pair: Pair) -> str:
+    """Return the key of a pair's refused edit of its turns in the session."""
+    return f"turns.draft.{pair.id}"
+
+
+def _choose(store: PairStore, pair: Pair, draft: Draft[Any], parts: Mapping[str, Any], name: str) -> tuple[dict[str, Any], str]:
+    """Draw what happened and a choice for each part that both have changed; return the parts to begin with and a widget name."""
+    st.warning(plain(told_of_conflict(store, pair)))
+    begun, chosen = draft.merged(parts), ""
+    for part in draft.conflicts(parts):
+        choice = st.segmented_control(
+            f"{part.capitalize()}, which both of you changed",
+            [THEIRS, MINE],
+            default=MINE,
+            required=True,
+            key=f"{name}.take.{part}",
+        )
+        begun[part] = parts[part] if choice == THEIRS else draft.mine[part]
+        chosen += f".{part} {choice}"
+    st.button("Discard my turns", key=f"{name}.discard", on_click=lambda: st.session_state.pop(_draft(pair), None))
+    return begun, f"{name}.merged{chosen}"
+
+
+def _saved_or_kept(store: PairStore, pair: Pair, rows: Mapping[str, list[dict[str, Any]]], tools: str, act: Guard) -> None:
+    """Save the turns; where somebody else has changed the pair meanwhile, keep them to be put together with that."""
+    saved = act(lambda: _save(store, pair, rows, tools))
+    if saved is None and store.get(pair.id).version != pair.version:
+        st.session_state[_draft(pair)] = Draft(_parts(pair), {**rows, "tools": tools})
+        st.session_state.pop(REFUSED, None)  # the editor tells more
+    elif saved is not None:
+        st.session_state.pop(_draft(pair), None)
 
 
 def _table(label: str, rows: list[dict[str, str]], key: str) -> list[dict[str, Any]]:
@@ -130,7 +177,7 @@ def _save(store: PairStore, pair: Pair, rows: Mapping[str, list[dict[str, Any]]]
     except ValueError as error:
         raise PairsError(f"tools is not JSON ({error}); write a list of functions, or nothing.") from None
     changes: dict[str, Any] = {}
-    for part, role in (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant")):
+    for part, role in ROLE_OF.items():
         before = getattr(pair, part)
         if rows[part] != turns_of(before, role):  # what was not touched stays as it was, to the last character
             changes[part] = plain_if_single(messages_of(rows[part]), role, isinstance(before, str))
