@@ -22,7 +22,7 @@ def excerpt(text: str, search: str, length: int) -> tuple[str, Spans]:
     spans = hits(text, search)
     first = spans[0][0] if spans else 0
     start = 0 if first <= 2 * BEFORE else first - BEFORE
-    shown = one_line(text[start : start + length])
+    shown = one_line(text[start : start + length])[:length]
     if start:
         shown = f"… {shown}"
     return shown, hits(shown, " ".join(search.split()))

@@ -8,8 +8,12 @@ from collections.abc import Iterable, Sequence
 
 from lab.pairs.checks.characters import reveal_invisible
 
-_ADDRESS = re.compile(r"(https?\\:(?=//)|www(?=\.)|[\w.+-](?=@\w))", re.IGNORECASE)
-"""Beginnings of addresses in escaped Markdown. An empty coloured text after them keeps Markdown from making links of them."""
+_APART = ":blue[]"
+"""An empty coloured text, which shows nothing and keeps two characters apart that Markdown would replace together."""
+_REPLACED = re.compile(r"(https?\\:(?=//)|www(?=\.)|[\w.+-](?=@\w)|\\:(?=material/|streamlit\\:))", re.IGNORECASE)
+"""Beginnings of addresses, which Markdown would make links of, and of icons, in escaped Markdown."""
+_ARROWS = re.compile(r"(?<!\S)(\\<-\\>|\\?-\\>|\\<-|\\?--|\\>=|\\<=|\\~=)(?!\S)")
+"""Signs that Streamlit would replace by arrows, dashes and other signs, in escaped Markdown."""
 
 LONGEST = 1500
 """Most characters of a text on one line."""
@@ -41,7 +45,8 @@ def plain(text: object) -> str:
         message = f"{message[: LONGEST * 2 // 3]} ... {message[-LONGEST // 4 :]}"
     escaped = re.sub(r"([\\`*_\[\]{}<>$:~|#!&^])", r"\\\1", message)
     escaped = re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", escaped)
-    return _ADDRESS.sub(r"\1:blue[]", escaped)
+    escaped = _REPLACED.sub(rf"\1{_APART}", escaped)
+    return _ARROWS.sub(lambda sign: _APART.join(re.findall(r"\\?.", sign.group())), escaped)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -39,6 +39,7 @@ FOREIGN = """() => {
   each("[data-testid=stMarkdownColoredText], [data-testid=stMarkdownColoredBackground], [class*=stMarkdownColored]", "a colour",
     (element) => !element.textContent);
   each("[data-testid=stIconMaterial], .material-symbols-rounded", "an icon", has("skull"));
+  each("[role=img][aria-label]", "an icon", (icon) => !/skull|streamlit/i.test(icon.ariaLabel));
   each("h1, h2, h3, h4, h5, h6", "a heading", has("Heading"));
   each("li, blockquote", "a block", has("list", "quote"));
   each("b, strong, em, small", "emphasis", (element) => !["bold", "x", "y"].includes(element.textContent.trim()));
@@ -49,8 +50,9 @@ FOREIGN = """() => {
 }"""
 """Lists what the page holds and no page of the lab would make of itself."""
 
-READ = """() => {
+READ = """(within) => {
   const parts = [];
+  if (within !== "body") return [...document.querySelectorAll(within)].map((element) => element.textContent).join("\\u0000\\n");
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_ELEMENT);
   const leaf = (element) => ["CODE", "PRE", "TD", "P", "OPTION", "BUTTON"].includes(element.tagName)
     || element.matches(".answer, .heat, .degraded, [data-testid=stText], [data-testid=stMarkdownContainer], [role=option]");
@@ -71,7 +73,7 @@ def watch(page: Any) -> None:
     page.on("dialog", lambda dialog: (_ for _ in ()).throw(AssertionError(f"a dialog: {dialog.message}")))
 
 
-def check(page: Any, expected: Iterable[str] = (), where: str = "") -> None:
+def check(page: Any, expected: Iterable[str] = (), where: str = "", within: str = "body") -> None:
     """Fail where data became more than text, or where a text is not on the page as it was written.
 
     Args:
@@ -79,10 +81,11 @@ def check(page: Any, expected: Iterable[str] = (), where: str = "") -> None:
         expected: Texts that stand on it. Characters that nobody would see are expected as code points, and white space as one
             blank, because lists show it so.
         where: Says which view this is.
+        within: Selector of the elements in which the texts are expected.
     """
     made = page.evaluate(FOREIGN)
     assert not made, f"{where}: {made}"
-    shown = squeezed(page.evaluate(READ))
+    shown = squeezed(page.evaluate(READ, within))
     missing = [text for text in expected if squeezed(displayable(text)) not in shown]
     assert not missing, f"{where}: {[text[:80] for text in missing]} not in {shown[:3000]}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +66,41 @@ def test_the_pairs_page_shows_texts_and_nothing_else(dashboard: str, page: Any, 
     show(page, f"{at}&pair=short")
     page.get_by_placeholder("A remark on this pair, for people only").first.wait_for()
     inert.check(page, SHORT.values(), "short pair")
+    inert.check(page, SHORT.values(), "findings", "[data-testid=stAlert]")
     page.get_by_role("tab", name="Turns and tools").click()
     page.get_by_label("Tools").wait_for()
     calm(page)
     inert.check(page, NAMES[:3], "turns")
     show(page, f"{at}&view=review&sort=recent")
-    page.get_by_text("0 of 51 judged").wait_for()
+    page.get_by_text("0 of 52 judged").wait_for()
     inert.check(page, SHORT.values(), "review")
     show(page, f"{at}&view=changes")
     page.get_by_text("History of the set").wait_for()
-    page.get_by_text("Export", exact=True).click()
     inert.check(page, NAMES, "changes")
+    page.get_by_text("Export", exact=True).click()
+    page.get_by_text("As imported").last.wait_for()
+    inert.check(page, NAMES, "snapshots to export", "[data-testid=stRadio]")
+
+
+def test_an_import_shows_texts_and_nothing_else(dashboard: str, page: Any) -> None:
+    inert.watch(page)
+    texts = [text for text in SHORT.values() if "\ud800" not in text]  # a file in UTF-8 cannot hold half a character
+    rows = [{"prompt": text, "chosen": text, "rejected": f"{text}!"} | dict.fromkeys(texts, "x") for text in texts[:3]]
+    rows += [{"prompt": text, "chosen": text, "rejected": text} for text in texts[3:8]]
+    data = "\n".join(json.dumps(row) for row in rows).encode()
+    show(page, f"{dashboard}/pairs?view=import")
+    name = "<img src=x onerror=document.title='owned'> :red[x] $x$ ![](http:__x.invalid_a.png).jsonl"
+    page.locator("input[type=file]").set_input_files({"name": name, "mimeType": "application/jsonl", "buffer": data})
+    page.get_by_text("The first rows, as they are trained on").wait_for()
+    page.get_by_text("Row 3").first.wait_for()
+    calm(page)
+    columns = [text for text in texts if text.strip()]
+    inert.check(page, [name, *texts[:3], *columns[:3]], "preview")
+    page.get_by_label("System message").click()
+    page.get_by_role("option").nth(3).wait_for()
+    inert.check(page, where="columns")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Import", exact=True).click()
+    page.get_by_text("cannot be read as pairs").wait_for()
+    calm(page)
+    inert.check(page, [name], "refused rows")

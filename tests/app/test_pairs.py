@@ -22,9 +22,9 @@ from app.text.numbers_of_pairs import number_heading, number_label
 from app.text.plain import plain
 from app.views.pairs.exporting import exported
 from app.widgets.difference import STYLE, answers_html
-from app.widgets.pairs import pair_view
+from app.widgets.pairs import pair_view, text_editor
 from lab import home
-from lab.pairs import PairStore, open_pairs
+from lab.pairs import Pair, PairStore, open_pairs
 from lab.pairs.checks import Finding
 
 PAGE = Path(__file__).parents[2] / "app" / "views" / "pairs" / "pairs.py"
@@ -139,7 +139,8 @@ def test_the_difference_keeps_every_character_and_marks_only_what_differs(chosen
     for box, text in zip(boxes, (chosen, rejected)):
         inner = re.fullmatch(r'<div class="answer \w+">(.*)</div>', box, re.DOTALL)
         assert inner
-        assert html.unescape(re.sub(r"</?mark>", "", inner[1])) == text
+        shown = html.unescape(re.sub(r"</?mark>", "", inner[1]))
+        assert re.sub(r"⟨U\+([0-9A-F]{4,6})⟩", lambda code: chr(int(code[1], 16)), shown) == text
     unmarked = [re.sub(r"<mark>.*?</mark>", "", box, flags=re.DOTALL).split(">", 1)[1] for box in boxes]
     message = [re.findall(r"[\w&;#]+", text) for text in unmarked]
     assert message[0] == message[1]
@@ -208,12 +209,50 @@ def test_a_change_made_elsewhere_is_not_overwritten_and_the_text_not_lost() -> N
     at = open_page(store, id)
     store.edit(id, rejected="changed elsewhere")
     edit(at, "Chosen answer", "mine")
-    assert "changed elsewhere (you saw version 1, now it is 2, by " in errors(at)[0]
+    assert "Not saved yet: this pair was changed by " in at.warning[0].value.replace("\\", "")
+    assert not at.error
     assert store.get(id).version == 2
-    assert [a.value for a in at.text_area if a.label == "Chosen answer"] == ["mine"]
+    assert typed(at) == ["mine", "changed elsewhere"]
     press(at, "Save")
     assert not at.error
-    assert store.get(id).chosen == "mine"
+    assert (store.get(id).chosen, store.get(id).rejected) == ("mine", "changed elsewhere")
+
+
+def test_where_both_changed_the_same_text_one_of_them_is_chosen() -> None:
+    store = make_store()
+    id = store.ids()[3]
+    at = open_page(store, id)
+    store.edit(id, chosen="theirs", author="Ann")
+    edit(at, "Chosen answer", "mine")
+    assert "by Ann" in at.warning[0].value
+    assert typed(at)[0] == "mine"
+    choice = next(group for group in at.segmented_control if group.label == "Take for the chosen answer")
+    choice.set_value("Theirs").run()
+    assert typed(at)[0] == "theirs"
+    press(at, "Discard my text")
+    assert not at.warning
+    assert store.get(id).version == 2
+    at = open_page(store, id)
+    store.edit(id, chosen="theirs again")
+    edit(at, "Chosen answer", "mine again")
+    press(at, "Save")
+    assert store.get(id).chosen == "mine again"
+
+
+def test_texts_keep_their_line_ends_and_what_was_not_touched() -> None:
+    contents = {"user": "one\r\ntwo", "assistant": "half \ud800"}
+    turns = [*({"role": role, "content": text} for role, text in contents.items()), {"role": "user", "content": "z"}]
+    pair = Pair("a", turns, [{"role": "assistant", "content": "so"}], [{"role": "assistant", "content": "no"}])
+    texts = text_editor.texts_of(pair)
+    first, second, *_ = texts
+    changed = text_editor.changes_of(pair, texts, {**texts, first: "one\n2"})
+    assert changed == {"prompt": [{**turns[0], "content": "one\r\n2"}, *turns[1:]]}
+    assert texts[second] == "half ?"
+
+
+def typed(at: AppTest) -> list[str]:
+    """The chosen and the rejected answer as they stand in their fields."""
+    return [area.value for label in ("Chosen answer", "Rejected answer") for area in at.text_area if area.label == label]
 
 
 def test_next_and_previous_walk_through_the_pages() -> None:
@@ -490,4 +529,4 @@ def test_changes_show_authors_and_reasons_that_utf8_cannot_hold() -> None:
     store.snapshot("half \ud800", author="half \ud800")
     at = open_page(store, view="changes")
     (log,) = (table.value for table in at.dataframe)
-    assert (log["Author"][0], log["Reason"][0]) == ("half ?", "? too")
+    assert (log["Author"][0], log["Reason"][0]) == ("half ⟨U+D800⟩", "⟨U+DFFF⟩ too")

@@ -19,7 +19,7 @@ from app.state.access import WHY, Tokens, WatchOnlyError
 from app.state.jobs import Job
 from app.views.inspect import what_if
 from app.views.live import change_and_branch, controls, findings
-from app.widgets.pairs import pair_view
+from app.widgets.pairs import text_editor
 from lab import home
 from lab.pairs import PairStore, open_pairs
 from lab.run.handle import Run
@@ -160,7 +160,7 @@ ACTIONS: dict[str, Callable[[Run, PairStore], Any]] = {
     "save a what-if": lambda _, store: what_if._save(store, store[0], store[1]),
     "undo": lambda _, store: what_if._undo(store, store[1]),
     "take edits": lambda run, _: what_if._take(run),
-    "save a pair": lambda _, store: pair_view._save(store, store[0], {}, {}, never),
+    "save a pair": lambda _, store: text_editor._save(store, store[0], {}, {}, never),
     "any job": lambda *_: Job(never),
 }
 

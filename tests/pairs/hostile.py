@@ -27,6 +27,7 @@ TEXTS = {
     "markdown": "# Heading\n\n- list\n\n> quote\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```python\nx\n```",
     "latex": r"$\frac{1}{0}$ $$\href{javascript:1}{x}$$ \[x\] \(y\)",
     "directives": ":red[red] :material/skull: :blue-background[x] :small[y] :smile: :rainbow[z]",
+    "arrows": "a -> b <- c <-> d -- e >= f <= g ~= h :streamlit: -> www.x.invalid a@x.invalid",
     "formula": '=HYPERLINK("http://x.invalid","x")',
     "plus": "+1+cmd|' /C calc'!A0",
     "minus": "-2+3",
