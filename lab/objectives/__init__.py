@@ -29,6 +29,7 @@ from .credit import Credited, with_credit
 from .field import FieldData, Trajectory, field, flow, pairs_at
 from .formula import Formula, NumberedLine, formula_of, formula_text, numbers_of, values_of
 from .methods import aot, guarded, lengths, link_functions, pointwise, reference_free  # noqa: F401  (registers their objectives)
+from .pair_annotations import annotation_use
 from .registry import OBJECTIVES, make_objective, register
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "SimPO",
     "State",
     "Trajectory",
+    "annotation_use",
     "degree_confusion",
     "field",
     "flow",

@@ -49,7 +49,7 @@ def test_pairs_from_a_path_that_is_none(path: str, tmp_path: Path) -> None:
 
 
 def test_a_long_text_is_cut_and_half_a_character_is_replaced() -> None:
-    assert plain("half \ud800 of it") == "half ? of it"
+    assert plain("half \ud800 of it") == "half ⟨U+D800⟩ of it"
     assert len(plain("a" * 20_000)) < LONGEST
     assert plain("a" * 20_000 + " the end.").endswith("the end.")
 
