@@ -1,4 +1,4 @@
-"""What an objective makes of the annotations of a pair: its weight and its preference degree."""
+"""Use of the annotations of a pair, its weight and its preference degree, by an objective."""
 
 from __future__ import annotations
 
