@@ -17,7 +17,7 @@ _SUSPECT = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffd\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _UNSEEN = re.compile(rf"{_SUSPECT.pattern}|[\u2028\u2029]|\r(?!\n)")
-"""Characters that a page would not show: suspect characters, line and paragraph separators, and carriage returns that end no line."""
+"""Characters that a page would not show: suspects, line and paragraph separators, and carriage returns that end no line."""
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]")
 _DIRECTION_MARKS = "\u200e\u200f\u2066\u2067\u2068\u2069\u061c"
 """Ordinary in text that contains right-to-left letters."""
