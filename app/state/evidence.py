@@ -11,7 +11,7 @@ import pandas as pd
 import lab
 from app.state.access import require_edit
 from app.state.jobs import Job, Jobs
-from lab.evidence import EVIDENCE, evidence_of, flip_findings, run_findings
+from lab.evidence import EVIDENCE, evidence_of, flip_findings, run_findings, share_sentence
 from lab.pairs import CHECKS, PairStore, findings
 from lab.pairs.query import PairQuery
 from lab.progress import StageProgress
@@ -36,7 +36,18 @@ TRAJECTORY = ("confidence", "variability", "correctness", "aum", "forgotten")
 """Numbers from a pair's margins over training."""
 FLIPPED = "flipped labels"
 """Names the numbers of the search for flipped labels, as a run's name names its terms."""
-SEARCHED = ("probability", "held_out_margin", "confidence", "variability", "correctness", "aum")
+SEARCHED = (
+    "probability",
+    "probability_if_few",
+    "probability_if_many",
+    "held_out_margin",
+    "confidence",
+    "variability",
+    "correctness",
+    "aum",
+)
+MAPPED = ("probability", "probability_if_few", "probability_if_many", "confidence", "variability")
+"""Numbers of the search that the map of the pairs needs."""
 
 JOBS: Jobs[tuple[str, str], str] = Jobs()
 """Running work by pair set and kind; its result is a sentence."""
@@ -111,20 +122,11 @@ def _search(store: PairStore, model: str, folds: int, repeats: int, progress: St
     _keep(store, FLIPPED, table, SEARCHED)
     results = flip_findings(table)
     store.put_findings(results, checks=["probably_flipped"])
-    low, high = table.attrs["noise_interval"]
-    return (
-        f"{len(results):,} labels are probably flipped; {low:.0%} to {high:.0%} of all labels may be wrong. Sort the list by "
-        "the held-out margin: the most suspicious come first."
-    )
+    return f"{len(results):,} labels are named as probably flipped. {share_sentence(table)}"
 
 
 def map_frame(store: PairStore) -> pd.DataFrame:
     """Return the numbers of the search for flipped labels, one row per pair, as `lab.plots.pair_set.cartography` takes them."""
     numbers = store.numbers(store.ids())
-    rows = [
-        {"pair_id": id, **{name: values.get(number_name(FLIPPED, name)) for name in ("probability", "confidence", "variability")}}
-        for id, values in numbers.items()
-    ]
-    return pd.DataFrame(rows, columns=["pair_id", "probability", "confidence", "variability"]).astype(
-        dict.fromkeys(("probability", "confidence", "variability"), float)
-    )
+    rows = [{"pair_id": id, **{name: values.get(number_name(FLIPPED, name)) for name in MAPPED}} for id, values in numbers.items()]
+    return pd.DataFrame(rows, columns=["pair_id", *MAPPED]).astype(dict.fromkeys(MAPPED, float))

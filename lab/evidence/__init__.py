@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .planting import DEFECTS, LOOK_ALIKES, Defect, Planted, plant
     from .run_evidence import evidence_of, held_out_leaks, run_findings
     from .short_runs import steps_for
-    from .suspects import find_suspects, flip_findings
+    from .suspects import find_suspects, flip_findings, share_sentence
     from .trajectories import trajectory_numbers
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "held_out_leaks",
     "plant",
     "run_findings",
+    "share_sentence",
     "steps_for",
     "trajectory_numbers",
 ]
@@ -34,7 +35,7 @@ _SOURCES = {
     "planting": ("DEFECTS", "LOOK_ALIKES", "Defect", "Planted", "plant"),
     "run_evidence": ("evidence_of", "held_out_leaks", "run_findings"),
     "short_runs": ("steps_for",),
-    "suspects": ("find_suspects", "flip_findings"),
+    "suspects": ("find_suspects", "flip_findings", "share_sentence"),
     "trajectories": ("trajectory_numbers",),
 }
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 COLUMNS = [
     "pair_id",
     "probability",
+    "probability_if_few",
+    "probability_if_many",
     "margin",
     "held_out_margin",
     "mean_margin",
@@ -32,10 +34,13 @@ COLUMNS = [
     "correctness",
     "aum",
 ]
-LEAST_WEIGHT = 0.01
-"""Log-odds per standard deviation below which evidence counts as none."""
+LEAST_GAIN = 3.0
+"""Log-likelihood (nats) of the labels above chance below which evidence counts as none; two kinds without any reach it in one case
+of twenty at most."""
 LIKELY = 0.5
 """Probability from which a pair counts as probably flipped."""
+WIDE = 0.15
+"""Width of the interval of the share of flipped labels from which the probabilities are called uncertain."""
 
 
 def find_suspects(
@@ -64,11 +69,13 @@ def find_suspects(
         progress: Called as progress(stage, share done); may raise to stop.
 
     Returns:
-        One row per pair, the most suspicious first: pair_id; probability that the label is flipped; margin, the combined log-odds
-        that the chosen answer is the better one; held_out_margin and mean_margin, of the rewards, by the runs without the pair
-        and by all; ngram_margin, held-out log-odds of the n-gram model; confidence, variability, correctness and aum over all
-        visits and the ends of the runs (see `trajectory_numbers`). `attrs` has "noise", the estimated share of flipped labels,
-        "noise_interval", its 95 % interval, and "weights". Where the interval is wide, trust the order and not the probability.
+        One row per pair, the most suspicious first: pair_id; probability that the label is flipped, averaged over the plausible
+        shares of flipped labels; probability_if_few and probability_if_many, the same at the ends of the interval of that share;
+        margin, the combined log-odds that the chosen answer is the better one; held_out_margin and mean_margin, of the rewards, by
+        the runs without the pair and by all; ngram_margin, held-out log-odds of the n-gram model; confidence, variability,
+        correctness and aum over all visits and the ends of the runs (see `trajectory_numbers`). `attrs` has "noise", the estimated
+        share of flipped labels, "noise_interval", its 95 % interval, and "weights". Where the interval is wide, trust the order
+        more than the probability.
 
     Raises:
         PairsError: There are too few pairs for the folds, or no label is predicted better than by chance.
@@ -88,16 +95,18 @@ def find_suspects(
     combined = combine(
         {"runs": runs.held_out_mean(), "ngrams": ngrams.held_out}, {"runs": runs.mean(), "ngrams": ngrams.everywhere}
     )
-    if not any(weight > LEAST_WEIGHT for weight in combined.weights.values()):
+    if combined.gain < LEAST_GAIN:
         raise PairsError(
-            "Neither the short runs nor the n-gram model predict the labels of pairs that they were not fitted on, so flipped "
-            "labels cannot be told from others; give more pairs, or train longer with epochs."
+            "Neither the short runs nor the n-gram model predict the labels of pairs that they were not fitted on better than by "
+            "chance, so flipped labels cannot be told from others; give more pairs, or train longer with epochs."
         )
     numbers = trajectory_numbers(_visits(runs)).reindex(range(len(pairs)))
     table = pd.DataFrame(
         {
             "pair_id": [pair.id for pair in pairs],
             "probability": combined.probability,
+            "probability_if_few": combined.if_few,
+            "probability_if_many": combined.if_many,
             "margin": combined.margin,
             "held_out_margin": runs.held_out_mean(),
             "mean_margin": runs.mean(),
@@ -125,11 +134,35 @@ def _visits(runs: FoldMargins) -> pd.DataFrame:
 def flip_findings(suspects: pd.DataFrame, least: float = LIKELY) -> list[Finding]:
     """Return findings "probably_flipped", with the remedy to swap, for pairs with at least a probability of `least`."""
     findings = []
-    likely = suspects[suspects["probability"] >= least]
-    for id, probability, margin in zip(likely["pair_id"], likely["probability"].tolist(), likely["held_out_margin"].tolist()):
+    columns = ["pair_id", "probability", "probability_if_few", "probability_if_many", "held_out_margin"]
+    likely = suspects.loc[suspects["probability"] >= least, columns]
+    for id, probability, if_few, if_many, margin in likely.itertuples(index=False, name=None):
+        low, high = sorted((if_few, if_many))
+        preferred = "prefer the rejected answer" if margin < 0 else "prefer the chosen answer, but its words speak against it"
+        between = f", {low:.0%} to {high:.0%} depending on the share of flipped labels" if high - low >= WIDE else ""
         sentence = (
-            f"Models that were not trained on this pair prefer the rejected answer (margin {margin:.2f}); "
-            f"the label is flipped with a probability of {probability:.0%}."
+            f"Models that were not trained on this pair {preferred} (margin {margin:.2f}); "
+            f"the label is flipped with a probability of {probability:.0%}{between}."
         )
         findings.append(Finding(id, "probably_flipped", sentence, remedy="swap", confidence=round(probability, 4)))
     return findings
+
+
+def share_sentence(suspects: pd.DataFrame) -> str:
+    """Return how many labels are probably flipped, in words, and a warning where the labels do not tell; "" without a search.
+
+    Args:
+        suspects: Columns probability_if_few and probability_if_many of the pairs that were scored; their means are the shares of
+            flipped labels at the ends of the interval.
+    """
+    ends = suspects[["probability_if_few", "probability_if_many"]].mean()
+    low, high = float(ends["probability_if_few"]), float(ends["probability_if_many"])
+    if not low <= high:  # NaN: no pair was scored
+        return ""
+    if high - low < WIDE:
+        return f"{low:.0%} to {high:.0%} of the labels are probably flipped."
+    return (
+        f"The share of flipped labels is uncertain, {low:.0%} to {high:.0%}: the labels fit strong evidence with many flips as "
+        "well as weak evidence with few. Each probability is an average over these shares; rely on the order, and read before you "
+        "swap."
+    )

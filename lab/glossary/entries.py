@@ -342,7 +342,20 @@ PAIR_EVIDENCE = {
     "forgotten": Entry("Times forgotten", "n", "How often a margin above 0 was followed by one of 0 or less.", "times"),
     "held_out_margin": Entry("Held-out margin", "m", "Mean reward margin by models that were not trained on the pair."),
     "probability": Entry(
-        "Probability flipped", "P(flip)", "Probability that chosen and rejected are exchanged, from short runs and word sequences."
+        "Probability flipped",
+        "P(flip)",
+        "Probability that chosen and rejected are exchanged, from short runs and word sequences, averaged over plausible shares of "
+        "flipped labels.",
+    ),
+    "probability_if_few": Entry(
+        "Probability flipped, if few are",
+        "P(flip)",
+        "Probability that chosen and rejected are exchanged if few of the labels are flipped.",
+    ),
+    "probability_if_many": Entry(
+        "Probability flipped, if many are",
+        "P(flip)",
+        "Probability that chosen and rejected are exchanged if many of the labels are flipped.",
     ),
 }
 """Numbers of a pair from its margins over training (see `lab.evidence`), by name."""

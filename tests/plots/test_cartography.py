@@ -43,6 +43,15 @@ def test_of_many_pairs_the_most_suspicious_are_drawn():
     assert set(frame.nlargest(MOST_POINTS // 2, "probability")["pair_id"]) <= drawn
 
 
+def test_a_point_names_the_range_of_its_probability_where_it_is_known():
+    frame = frame_of(3).assign(probability_if_few=0.1, probability_if_many=[0.2, 0.3, 0.4])
+    (points,) = cartography(frame).data
+    assert [list(row) for row in points["customdata"]] == [["p0", 0.1, 0.2], ["p1", 0.1, 0.3], ["p2", 0.1, 0.4]]
+    assert "customdata[2]" in points["hovertemplate"]
+    (points,) = cartography(frame.assign(probability_if_many=np.nan)).data
+    assert "customdata[2]" not in points["hovertemplate"]
+
+
 def test_pairs_seen_once_are_counted_and_left_out():
     frame = frame_of(5).assign(correctness=1.0).drop(columns="probability")
     frame.loc[0, "variability"] = np.nan

@@ -17,7 +17,7 @@ from app.text.plain import plain
 from app.views.pairs.filters import filter_finding, set_range, sort_by
 from app.widgets import figure
 from app.widgets.pairs.acting import DONE, act
-from lab.evidence import EVIDENCE
+from lab.evidence import EVIDENCE, share_sentence
 from lab.pairs import PairStore
 from lab.plots import entry
 from lab.plots.pair_set import cartography
@@ -177,9 +177,9 @@ def _trajectories(store: PairStore, run: Run) -> None:
 
 def _map(store: PairStore) -> None:
     """Draw the map of the pairs; a brushed box lists its pairs."""
-    drawn = cartography(evidence.map_frame(store), dark=figure.dark())
-    figure.show(drawn, key="pairs.map", name="pairs-map", on_click=_open, on_brush=_brushed)
-    st.caption("Drag over the map to list those pairs; click a point to open its pair.")
+    frame = evidence.map_frame(store)
+    figure.show(cartography(frame, dark=figure.dark()), key="pairs.map", name="pairs-map", on_click=_open, on_brush=_brushed)
+    st.caption(plain(f"{share_sentence(frame)} Drag over the map to list those pairs; click a point to open its pair.".strip()))
 
 
 def _open(event: figure.Event) -> None:

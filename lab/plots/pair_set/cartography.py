@@ -15,6 +15,7 @@ MAP_HEIGHT = 460
 """Height of the figure in pixels."""
 MOST_POINTS = 5000
 """Points that are drawn: the most suspicious ones, and evenly chosen others; the note gives the number."""
+ENDS = ("probability_if_few", "probability_if_many")
 MEANING = wrapped(
     "Above: the label fits what the models learn. Below on the left: they steadily prefer the other answer, as for a flipped "
     "label. On the right: they change their minds."
@@ -28,8 +29,8 @@ def cartography(frame: pd.DataFrame, *, title: str = TITLE, dark: bool = False) 
 
     Args:
         frame: Columns pair_id, confidence and variability, as from `lab.suspects` and `lab.evidence_of`; with `probability` (of a
-            flipped label) the points are coloured by it, else by `correctness`. Rows without a variability, of one visit, are
-            left out.
+            flipped label) the points are coloured by it, else by `correctness`. The hover text has `probability_if_few` and
+            `probability_if_many` where they are known. Rows without a variability, of one visit, are left out.
         title: Title of the figure.
         dark: Use the dark palette.
     """
@@ -60,13 +61,15 @@ def _points(shown: pd.DataFrame, by: str, c: Palette) -> dict[str, Any]:
     values = shown[by].to_numpy(np.float32) if by in shown else np.zeros(len(shown), np.float32)
     scale = [[0, c.chosen], [1, c.rejected]] if suspicious else [[0, c.rejected], [1, c.chosen]]
     name = "probability that it is flipped" if suspicious else "share of visits with a margin above 0"
+    ends = [end for end in ENDS if suspicious and end in shown and shown[end].notna().all()]
+    between = "; %{customdata[1]:.2f} if few labels are flipped, %{customdata[2]:.2f} if many" if len(ends) == 2 else ""
     return {
         "type": "scatter",
         "mode": "markers",
         "name": "pairs",
         "x": shown["variability"].to_numpy(np.float32),
         "y": shown["confidence"].to_numpy(np.float32),
-        "customdata": [[id] for id in shown["pair_id"]],
+        "customdata": [list(row) for row in shown[["pair_id", *ends]].itertuples(index=False, name=None)],
         "marker": {
             "size": 6,
             "opacity": 0.75,
@@ -77,7 +80,7 @@ def _points(shown: pd.DataFrame, by: str, c: Palette) -> dict[str, Any]:
             "colorbar": {"title": {"text": name, "side": "right"}, "thickness": 10},
         },
         "hovertemplate": "%{customdata[0]}<br>confidence <b>%{y:.3f}</b>, variability %{x:.3f}<br>"
-        f"{name} %{{marker.color:.2f}}<br>{MEANING}<extra></extra>",
+        f"{name} %{{marker.color:.2f}}{between}<br>{MEANING}<extra></extra>",
         "showlegend": False,
     }
 
