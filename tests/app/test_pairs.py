@@ -18,6 +18,7 @@ from streamlit.testing.v1 import AppTest
 import lab
 import lab.world
 from app.state import pair_sets
+from app.state.evidence import FLIPPED, number_name
 from app.text.numbers_of_pairs import number_heading, number_label
 from app.text.plain import plain
 from app.views.pairs.exporting import exported
@@ -470,6 +471,18 @@ def test_findings_are_filtered_and_their_remedy_is_one_press() -> None:
     press(at, "Swap the answers")
     assert store.get(ids[3]).chosen == "bad answer 3"
     assert store.log()[-1].reason == "check refusal_chosen"
+
+
+def test_the_map_says_in_words_where_the_share_of_flipped_labels_is_uncertain() -> None:
+    store = make_store(4)
+    columns = {"confidence": 0.6, "variability": 0.1, "probability": 0.3, "probability_if_few": 0.02, "probability_if_many": 0.4}
+    for name, value in columns.items():
+        store.put_numbers(number_name(FLIPPED, name), dict.fromkeys(store.ids(), value))
+    captions = [caption.value for caption in open_page(store, view="evidence").caption]
+    assert any("uncertain, 2% to 40%" in caption and "Drag over the map" in caption for caption in captions)
+    store.put_numbers(number_name(FLIPPED, "probability_if_many"), dict.fromkeys(store.ids(), 0.05))
+    captions = [caption.value for caption in open_page(store, view="evidence").caption]
+    assert any("2% to 5% of the labels are probably flipped" in caption for caption in captions)
 
 
 def review(store: PairStore, **query: str) -> AppTest:

@@ -1,6 +1,6 @@
 """How well flipped labels are found on the embedded world.    python -m tests.bench.bench_flips [--seeds 5] [--json FILE]
 
-A share of the 3,000 pairs is flipped, among those whose label the oracle agrees with: 10 % and 20 %, on top of the 15 % of noisy
+A share of the 3,000 pairs is flipped, among those whose label the oracle agrees with: 10 % and 20 %, on top of the 10 % of noisy
 labels that the annotator gave. Precision is counted at the number planted, where it equals recall; beside it the share of those
 pairs whose label the oracle calls wrong, planted or noisy before. The ceiling is the oracle's own order, by the true gap of the
 rewards: an ideal detector cannot tell a planted flip from a noisy label with the same gap.
