@@ -344,18 +344,11 @@ PAIR_EVIDENCE = {
     "probability": Entry(
         "Probability flipped",
         "P(flip)",
-        "Probability that chosen and rejected are exchanged, from short runs and word sequences, averaged over plausible shares of "
-        "flipped labels.",
+        "Probability that chosen and rejected are exchanged, averaged over plausible shares of flips.",
     ),
-    "probability_if_few": Entry(
-        "Probability flipped, if few are",
-        "P(flip)",
-        "Probability that chosen and rejected are exchanged if few of the labels are flipped.",
-    ),
+    "probability_if_few": Entry("Probability flipped, few", "P(flip)", "Probability flipped if few labels are (2.5 % quantile)."),
     "probability_if_many": Entry(
-        "Probability flipped, if many are",
-        "P(flip)",
-        "Probability that chosen and rejected are exchanged if many of the labels are flipped.",
+        "Probability flipped, many", "P(flip)", "Probability flipped if many labels are (97.5 % quantile)."
     ),
 }
 """Numbers of a pair from its margins over training (see `lab.evidence`), by name."""
