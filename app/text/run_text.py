@@ -40,6 +40,11 @@ def duration(seconds: float) -> str:
     return "0 s"
 
 
+def count_of(count: int, noun: str) -> str:
+    """Return a count with its noun: "1 run", "1,000 runs"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def objective_name(name: str) -> str:
     """Return an objective's name as papers write it: SGDPO for "sgdpo", alpha-DPO for "alpha_dpo"."""
     return "-".join(part.upper() if len(part) <= 3 or part.endswith(("po", "dpop")) else part for part in name.split("_"))

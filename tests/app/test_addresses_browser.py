@@ -19,6 +19,7 @@ FIRST = {
     "live": "Step 60 of 60",
     "inspect": "Pair pair-",
     "new-run": "Start the run",
+    "runs": "2 runs",
     "compare": "x axis",
     "pairs": "Evidence",
     "learn": "Objective A",

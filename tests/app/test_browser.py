@@ -81,7 +81,7 @@ def test_watch_pause_edit_reload(address: str, page: Any) -> None:
 
 def open_third_pair(page: Any) -> None:
     """Click the third line of the list."""
-    page.locator(".lab-pairs tbody tr").nth(2).click()
+    page.locator(".lab-rows tbody tr").nth(2).click()
 
 
 def step_on(page: Any) -> int:

@@ -85,7 +85,7 @@ def test_what_was_entered_stays_until_it_is_reset(dashboard: str, page: Any, tmp
     until(lambda: "it must be at most 1" in body(page), PATIENCE, lambda: body(page))
 
     page.get_by_role("link", name="Pairs").click()
-    page.locator(".lab-pairs tbody tr").first.wait_for()
+    page.locator(".lab-rows tbody tr").first.wait_for()
     page.get_by_role("link", name="New run").click()
     until(lambda: picked(page, "Objective").startswith("dpo: "), PATIENCE, lambda: body(page))
     until(lambda: entered(page, "Beta β (1/nats)") == "0.25", PATIENCE, lambda: entered(page, "Beta β (1/nats)"))

@@ -71,7 +71,7 @@ def test_a_file_of_another_kind_is_refused() -> None:
             store_upload(name, b"{}")
 
 
-@pytest.mark.parametrize("view", ["live", "inspect", "compare", "pairs", "learn"])
+@pytest.mark.parametrize("view", ["live", "inspect", "runs", "compare", "pairs", "learn"])
 def test_an_address_of_nonsense_opens(view: str, store_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     from app.state.jobs import Job
 
@@ -96,7 +96,23 @@ def test_an_address_of_nonsense_opens(view: str, store_run: Callable[..., Run], 
     ):
         app = AppTest.from_file(MAIN, default_timeout=60)
         app.switch_page(f"views/{view}/{view}.py")
-        for name in ("run", "runs", "pair", "pairs", "step", "sheet", "A", "log_x1", "tokens", "starts", "seed"):
+        for name in (
+            "run",
+            "runs",
+            "pair",
+            "pairs",
+            "step",
+            "sheet",
+            "A",
+            "log_x1",
+            "tokens",
+            "starts",
+            "seed",
+            "sort",
+            "since",
+            "state",
+            "curve",
+        ):
             app.query_params[name] = value
         app.run()
         assert not app.exception, (value[:40], app.exception[0].value)

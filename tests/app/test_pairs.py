@@ -72,7 +72,7 @@ def query(at: AppTest, name: str) -> str | None:
 
 def listed(at: AppTest) -> dict[str, Any]:
     """Return what the browser receives of the list."""
-    (drawn,) = [element.proto for element in at.get("bidi_component") if element.proto.component_name == "lab_pairs"]
+    (drawn,) = [element.proto for element in at.get("bidi_component") if element.proto.component_name == "lab_rows"]
     return json.loads(drawn.bytes)
 
 

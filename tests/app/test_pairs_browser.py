@@ -14,7 +14,7 @@ from lab.pairs import PairStore, open_pairs
 pytestmark = pytest.mark.browser
 
 NASTY = "<img src=x onerror=alert(1)> ![a](http://x.invalid/p.png) $x$ :red[y] \u202egnirts"
-ROW = ".lab-pairs tbody tr"
+ROW = ".lab-rows tbody tr"
 
 
 def make_store(count: int = 60) -> PairStore:
@@ -56,7 +56,7 @@ def test_the_list_is_used_by_the_keyboard_alone(dashboard: str, page: Any) -> No
     page.get_by_text(", dropped").wait_for(state="detached")
     assert len(store) == 60
     page.get_by_role("button", name="Chosen", exact=True).click()  # sorts by its words
-    page.locator(".lab-pairs th.number[aria-sort=ascending]").wait_for()
+    page.locator(".lab-rows th.number[aria-sort=ascending]").wait_for()
     assert "sort=chosen_words" in page.url
 
 
@@ -66,7 +66,7 @@ def test_hits_are_marked_and_a_brushed_histogram_filters(dashboard: str, page: A
     page.get_by_placeholder("Search prompts and answers").fill("BAD ANSWER 5")
     page.keyboard.press("Enter")
     settled(page, "11 pairs that match, of 60")
-    assert page.locator(".lab-pairs mark").all_inner_texts() == ["bad answer 5"] * 11
+    assert page.locator(".lab-rows mark").all_inner_texts() == ["bad answer 5"] * 11
     show(page, dashboard, store, "&histograms=true")
     box = page.locator(".lab-figure .nsewdrag").first
     box.wait_for()

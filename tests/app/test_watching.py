@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.pages import COMPARE, GUIDE, INSPECT, LEARN, LIVE, NEW_RUN, PAIRS, Page
+from app.pages import COMPARE, GUIDE, INSPECT, LEARN, LIVE, NEW_RUN, PAIRS, RUNS, Page
 from app.state import access
 from app.state.access import WHY, Tokens, WatchOnlyError
 from app.state.jobs import Job
 from app.views.inspect import what_if
 from app.views.live import change_and_branch, controls, findings
+from app.views.runs import acting
 from app.widgets.pairs import text_editor
 from lab import home
 from lab.pairs import PairStore, open_pairs
@@ -57,7 +58,9 @@ def lab_in_use(store: PairStore, store_run: Callable[..., Run]) -> PairStore:
     pairs = store.path.stem
     for name, state in (("lives", "running"), ("waits", "queued"), ("ended", "stopped")):
         run = store_run(name, state=state, steps=40, pairs=pairs)
+        run.tag("mine")
         (run.dir / "checkpoints" / "step-000010").mkdir(parents=True, exist_ok=True)
+    store_run("deleted", steps=2).delete()
     return store
 
 
@@ -101,12 +104,13 @@ def press_all(page: Page, session: dict[str, str] | None = None, **query: str) -
     return clicked
 
 
-PLACES: list[tuple[Page, dict[str, str], dict[str, str]]] = [
+PLACES: list[tuple[Page, dict[str, Any], dict[str, str]]] = [
     *((LIVE, {}, {"run": name}) for name in ("lives", "waits", "ended")),
     (LIVE, {"live-tab": "Pairs"}, {"run": "lives"}),
     *((INSPECT, {"inspect.tab": tab}, {"run": "ended", "pair": "pair-001"}) for tab in ("History", "What if", "Virtual step")),
     *((COMPARE, {"part": part}, {}) for part in ("curves", "twins")),
     (NEW_RUN, {}, {}),
+    *((RUNS, {"runs.ticked": ["ended"], "runs.asked": form, "trash": True}, {"run": "ended"}) for form in ("tag", "delete")),
     (PAIRS, {}, {}),
     (GUIDE, {}, {}),
     *((LEARN, {}, {"view": view}) for view in ("field", "batch", "pilots", "degrees")),
@@ -125,7 +129,7 @@ def test_clicks_of_a_watching_browser_change_nothing(lab_in_use: PairStore, as_r
         assert contents(home.home()) == before, (page.title, session, query, clicked)
 
 
-@pytest.mark.parametrize("page", [LIVE, NEW_RUN, PAIRS], ids=lambda page: page.path)
+@pytest.mark.parametrize("page", [LIVE, NEW_RUN, RUNS, PAIRS], ids=lambda page: page.path)
 def test_pages_tell_why_a_watching_browser_cannot_change_things(
     page: Page, lab_in_use: PairStore, as_role: Callable[[str], None]
 ) -> None:
@@ -161,6 +165,7 @@ ACTIONS: dict[str, Callable[[Run, PairStore], Any]] = {
     "undo": lambda _, store: what_if._undo(store, store[1]),
     "take edits": lambda run, _: what_if._take(run),
     "save a pair": lambda _, store: text_editor._save(store, store[0], {}, {}, never),
+    "archive a run": lambda run, _: acting.act(never),
     "any job": lambda *_: Job(never),
 }
 
@@ -181,15 +186,16 @@ CHANGES = {
     "pause", "resume", "stop", "checkpoint", "take_edits", "set", "move", "delete",
     "edit", "swap", "drop", "restore", "undo", "redo",
     "add", "apply", "duplicate", "merge", "split", "snapshot", "update_from", "import_pairs", "apply_remedy",
+    "rename", "tag", "untag", "note", "archive", "unarchive", "empty_trash",
     "put_numbers", "put_findings", "forget_numbers", "suspects",
     "train", "train_twin", "train_twins", "export_run", "preflight", "examine", "store_upload", "write_thresholds",
 }  # fmt: skip
 """Names of everything in the library, and in the pages, that changes a run, a pair set or a file, or loads a model."""
 
-CHANGED = {"run", "store", "lab", "api"}
+CHANGED = {"run", "handle", "store", "lab", "api"}
 """Names of what has such methods; a column of a table may be called `drop` as well."""
 
-GUARDS = {"require_edit", "_send", "_act", "act", "Job", "StepJob"}
+GUARDS = {"require_edit", "_send", "_act", "act", "acted", "Job", "StepJob"}
 """Calls that check the role."""
 
 CHECKED_BY_CALLER = {
@@ -202,6 +208,7 @@ CHECKED_BY_CALLER = {
     ("views/pairs/changes.py", "_snapshots"),  # hands its change to act
     ("views/pairs/review.py", "_fields"),  # hands its changes to _written, which calls act
     ("views/pairs/review.py", "_tag"),  # called by _written
+    ("views/runs/opened.py", "_retag"),  # called by act
     ("widgets/import_form/importing.py", "import_source"),  # the work of a Job
     ("widgets/pairs/pair_actions.py", "change_buttons"),  # hands its changes to act
     ("widgets/pairs/pair_actions.py", "show_findings"),  # hands its changes to act

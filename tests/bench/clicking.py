@@ -21,7 +21,15 @@ from typing import Any
 from tests.bench.nonsense import CLICKABLE, FIELDS, KEYS, LONE_HALF, NONSENSE
 
 ROOT = Path(__file__).parents[2]
-PAGES = {"": "Live", "inspect": "Inspect", "new-run": "New run", "compare": "Compare", "pairs": "Pairs", "learn": "Learn"}
+PAGES = {
+    "": "Live",
+    "inspect": "Inspect",
+    "new-run": "New run",
+    "runs": "Runs",
+    "compare": "Compare",
+    "pairs": "Pairs",
+    "learn": "Learn",
+}
 LONGEST_RUN = 40.0
 """Seconds; a run that trains longer is stopped."""
 PATIENCE = 30.0

@@ -15,6 +15,7 @@ ORDER = (
     "live",
     "inspect",
     "new-run",
+    "runs",
     "compare",
     "pairs",
     "learn",

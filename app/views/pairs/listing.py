@@ -13,7 +13,7 @@ from app.text.excerpt import excerpt
 from app.text.numbers_of_pairs import number_heading, number_help, number_text
 from app.text.plain import one_line
 from app.views.pairs.filters import sort_by, sorted_by
-from app.widgets.pairs.pair_rows import Cell, Column, Row, show_rows
+from app.widgets.row_list import Cell, Column, Row, show_rows
 from lab.pairs import Pair, PairStore, answer_text, prompt_text
 from lab.pairs.query import PairQuery
 
@@ -123,6 +123,7 @@ def _rows(store: PairStore, pairs: Sequence[Pair], listed: Listed, narrow: bool)
         columns,
         key="pairs.list",
         label=f"Pairs of {store.name}",
+        noun="pair",
         opened=opened,
         ticked=[id for id in listed.ids if id in ticked(store)],
         sort=query.sort,

@@ -1,0 +1,152 @@
+"""The list of runs: one page of it, its columns, and which runs are ticked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime
+
+import streamlit as st
+
+from app.state.address import put
+from app.state.current_run import CHOSEN
+from app.text.plain import one_line
+from app.text.run_text import STATES, duration, objective_name, parameters
+from app.views.runs.filters import chosen_curve, chosen_numbers, sort_by, sorted_by, title
+from app.widgets.row_list import Cell, Column, Row, show_rows
+from lab.plots import entry
+from lab.run.listing.query import RunQuery
+from lab.run.listing.summary import RunSummary
+
+SHEET = 25
+"""Runs on one page of the list."""
+
+TICKED = "runs.ticked"
+"""In the session: folder names of the ticked runs, on every page of the list."""
+
+RISING = ("name", "objective", "pairs", "model", "state", "tags")
+"""Orders that begin with the smallest at the first press of their heading."""
+
+STOPPING = ("Stopping", "orange", "stop")
+
+
+def show_list(runs: Sequence[RunSummary], known: Sequence[RunSummary], query: RunQuery) -> None:
+    """Draw the page of the list that the address names.
+
+    Args:
+        runs: The runs that match, in their order.
+        known: All known runs.
+        query: What is listed.
+    """
+    sheets = max(1, -(-len(runs) // SHEET))
+    wanted = st.query_params.get("sheet", "1")
+    sheet = min(int(wanted), sheets) if wanted.isdecimal() and len(wanted) < 16 and int(wanted) else 1
+    shown = runs[(sheet - 1) * SHEET : sheet * SHEET]
+    numbers, curve = chosen_numbers(known), chosen_curve(known)
+    names = [run.folder.name for run in shown]
+    show_rows(
+        [_row(run, numbers, curve) for run in shown],
+        _columns(numbers, curve),
+        key="runs.list",
+        label="Runs",
+        noun="run",
+        opened=st.query_params.get("run"),
+        ticked=[name for name in ticked() if name in names],
+        sort=query.sort,
+        descending=query.descending,
+        on_open=open_run,
+        on_tick=_tick,
+        on_sort=_sort,
+    )
+    if sheets > 1:
+        st.pagination(sheets, default=sheet, key=(key := f"sheet.{sheet}.{sheets}"), on_change=_turn, args=(key,))
+
+
+def _columns(numbers: Sequence[str], curve: str) -> list[Column]:
+    return [
+        Column("State", "state", "state", "6.5rem"),
+        Column("Name", sort="name", help="The name, and that of the folder if it differs. Sort by name."),
+        Column("Objective", sort="objective", width="6.5rem", room=46),
+        Column("Pairs", sort="pairs", width="7rem", room=78),
+        Column("Model", sort="model", width="7rem", room=78),
+        Column("Tags", sort="tags", width="7rem", room=62),
+        Column("Steps", "number", "step", "5rem", room=46),
+        Column(title(curve), "curve", None, "7rem", f"{_meaning(curve)} Each curve has a scale of its own.", room=46),
+        *(Column(title(name), "number", name, "5.5rem", _meaning(name), room=46 if at else 0) for at, name in enumerate(numbers)),
+        Column("Made", "number", "created", "5rem", room=62),
+    ]
+
+
+def _meaning(name: str) -> str:
+    known = entry(name)
+    return f"{known.title}. {known.symbol}: {known.meaning}"
+
+
+def _row(run: RunSummary, numbers: Sequence[str], curve: str) -> Row:
+    word, colour, _ = STOPPING if run.stopping else STATES[run.state]
+    folder = run.folder.name
+    name = one_line(run.name) if run.name == folder else f"{one_line(run.name)} ({folder})"
+    archived = " (archived)" if run.labels.archived else ""
+    left = f", about {duration(run.remaining)} left" if run.remaining else ""
+    note = f"\n{run.labels.note}" if run.labels.note else ""
+    step = f"{run.step:,}" if run.step == run.steps else f"{run.step:,} / {run.steps:,}"
+    line = run.sparklines.get(curve)
+    return Row(
+        folder,
+        [
+            Cell(word, whole=one_line(run.error or f"{word}{left}"), tone=colour),
+            Cell(f"{name}{archived}", whole=f"{name}{note}"),
+            Cell(objective_name(str(run.objective["name"])), whole=parameters(run.objective)),
+            Cell(one_line(run.pairs), whole=one_line(run.pairs)),
+            Cell(one_line(run.model.rstrip("/").rpartition("/")[2]), whole=one_line(run.model)),
+            Cell(tags := one_line(", ".join(run.labels.tags)), whole=tags),
+            Cell(step, whole=f"{run.step:,} of {run.steps:,} steps{left}"),
+            Cell("", curve=(line[0], [value if math.isfinite(value) else None for value in line[1]]) if line and line[0] else None),
+            *(Cell(number_text(run.numbers.get(number))) for number in numbers),
+            Cell(made(run.created), whole=f"{datetime.fromtimestamp(run.created):%-d %B %Y, %H:%M:%S}"),
+        ],
+    )
+
+
+def number_text(value: float | None) -> str:
+    """Return a number with four significant digits; empty without one."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def made(created: float) -> str:
+    """Return a time, seconds since 1970, in few letters: that of today, the day of this year, or the date."""
+    moment, now = datetime.fromtimestamp(created), datetime.now()
+    if moment.date() == now.date():
+        return f"{moment:%H:%M}"
+    return f"{moment:%-d %b}" if moment.year == now.year else f"{moment:%Y-%m-%d}"
+
+
+def open_run(name: str | None) -> None:
+    """Open the details of a run (its folder's name) beside the list, or close them. Other pages show the run, too."""
+    put(run=name)
+    if name is not None:
+        st.session_state[CHOSEN] = name
+
+
+def _sort(name: str) -> None:
+    before, descending = sorted_by()
+    sort_by(name, descending=not descending if before == name else name not in RISING)
+
+
+def _turn(widget: str) -> None:
+    put(sheet=str(st.session_state[widget]))
+
+
+def ticked() -> list[str]:
+    """Return the folder names of the ticked runs, on every page of the list."""
+    return st.session_state.get(TICKED, [])
+
+
+def tick(names: Sequence[str]) -> None:
+    """Replace the ticked runs."""
+    st.session_state[TICKED] = list(names)
+
+
+def _tick(page: Sequence[str], names: Sequence[str]) -> None:
+    kept = [name for name in ticked() if name not in page]
+    tick([*kept, *(name for name in page if name in names)])
