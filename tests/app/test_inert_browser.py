@@ -55,7 +55,7 @@ def test_the_pairs_page_shows_texts_and_nothing_else(dashboard: str, page: Any, 
     at = f"{dashboard}/pairs?pairs={store.path.name}"
     for first in range(0, len(TEXTS), SHEET):
         show(page, f"{at}&sheet={first // SHEET + 1}")
-        page.locator(".lab-pairs tbody tr").first.wait_for()
+        page.locator(".lab-rows tbody tr").first.wait_for()
         inert.check(page, (text[:EXCERPT] for text in list(TEXTS.values())[first : first + SHEET]), f"list from {first}")
     page.get_by_text("Filters", exact=True).click()
     page.get_by_label("Tags").click()
