@@ -1,4 +1,4 @@
-"""What can be done with the ticked runs: compare, tag, archive, delete."""
+"""Actions on the ticked runs: compare, tag, archive, delete."""
 
 from __future__ import annotations
 
