@@ -40,10 +40,10 @@ def selection_bar(runs: Sequence[RunSummary], known: Sequence[RunSummary]) -> No
         if chosen and len(chosen) < len(runs):
             names = [run.folder.name for run in runs]
             st.button(f"Tick all {len(runs):,}", on_click=tick, args=(names,), help="Every run of the list, on all pages.")
-    asked = st.session_state.get(ASKED)
-    if chosen and asked and may_edit():
+    form = st.session_state.get(ASKED)
+    if chosen and form and may_edit():
         with st.container(border=True):
-            (_tag_form if asked == "tag" else _delete_form)(chosen, known)
+            (_tag_form if form == "tag" else _delete_form)(chosen, known)
 
 
 def _buttons(chosen: Sequence[RunSummary]) -> None:
