@@ -16,6 +16,7 @@ import torch
 from filelock import FileLock
 
 from tests.models import make_model
+from tests.pairs import postgres
 
 # Two test processes share two cores: more threads each would only make them wait for one another.
 torch.set_num_threads(1)
@@ -81,3 +82,12 @@ def rows() -> list[dict[str, str]]:
         }
         for i in range(50)
     ]
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The URL of a database on a server of this session's own."""
+    if reason := postgres.missing():
+        pytest.skip(reason)
+    with postgres.server() as url:
+        yield url

@@ -1,5 +1,6 @@
 """Preference pairs: schema, import and export, versioned store, checks, and degraded answers for SPO."""
 
+from .addresses import is_url
 from .checks import CHECKS, Check, Finding, LengthBias, check, findings, length_bias, write_findings
 from .degrade import DECISION as DEGRADE_DECISION
 from .degrade import degrade, removed_spans
@@ -17,7 +18,7 @@ from .importing import (
     remember_mapping,
     remembered_mapping,
 )
-from .open_store import import_pairs, open_pairs
+from .open_store import import_pairs, is_store, open_pairs
 from .pair import Answer, Message, Pair, PairsError, Prompt, ToolConversation, answer_text, message_text, prompt_text
 from .pair_export import row_of, write_pairs
 from .query import SORTS, NumberRange, PairQuery
@@ -73,6 +74,8 @@ __all__ = [
     "findings",
     "guess_mapping",
     "import_pairs",
+    "is_store",
+    "is_url",
     "key_phrases",
     "length_bias",
     "message_text",

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .addresses import is_url, remember_address
 from .fingerprint import content_hash, file_fingerprint, source_key
 from .importing import ColumnMapping, ImportReport, OnError, PairReader, RefusedRows, Remembered, open_table
-from .store import PairStore, is_url
+from .store import PairStore
 from .update_report import UpdateReport
 
 STORE_SUFFIXES = (".sqlite", ".db")
@@ -46,7 +47,8 @@ def import_pairs(
     gives the store with all edits, and changed content a new one. `update=False` does the same with a file.
 
     Args:
-        source: What `read_pairs` takes, or a store, its .sqlite path or its postgresql:// URL (opened in place).
+        source: What `read_pairs` takes, or a store, its .sqlite path or its postgresql:// URL; these are opened in place, and the
+            URL is listed in `home`.
         split: Split of a hub data set or DatasetDict.
         configuration: Configuration of a hub data set.
         mapping: Which columns hold what; None uses the remembered mapping, or guesses.
@@ -62,7 +64,11 @@ def import_pairs(
     Raises:
         PairsError: One sentence with what is wrong, where and what to do. Nothing is stored or changed then.
     """
-    if isinstance(source, (str, Path)) and (is_url(source) or Path(source).suffix.lower() in STORE_SUFFIXES):
+    if isinstance(source, str) and is_url(source):
+        store = PairStore(source)
+        remember_address(Path(home), store.location)
+        source = store
+    elif isinstance(source, (str, Path)) and is_store(source):
         source = PairStore(source)
     if isinstance(source, PairStore):
         return source, ImportReport(source.source, format="stored pairs", read=len(source))
@@ -78,6 +84,11 @@ def import_pairs(
     report = reader.report
     store = PairStore.create(Path(home) / f"{slug(name)}-{digest}.sqlite", reader, name=name, source=table.source)
     return store, report
+
+
+def is_store(source: str | Path) -> bool:
+    """Return whether a source names a store, by its ending or as the URL of a database, and not pairs to import."""
+    return is_url(source) or Path(source).suffix.lower() in STORE_SUFFIXES
 
 
 def _up_to_date(location: Path, reader: PairReader, name: str, fingerprint: str) -> tuple[PairStore, ImportReport]:

@@ -22,6 +22,8 @@ from pydantic import (
 
 from lab.errors import LabError, did_you_mean, requirement
 from lab.objectives import OBJECTIVES, Objective, make_objective
+from lab.pairs import PairsError
+from lab.pairs.addresses import refuse_password
 from lab.policy.text.template_time import as_moment
 
 if TYPE_CHECKING:
@@ -286,7 +288,10 @@ class TrainConfig(BaseModel):
     def parse(cls, **fields: Any) -> TrainConfig:
         """Validate plain values as settings. Raises ConfigError with one sentence that names the field and the remedy."""
         try:
+            refuse_password(fields.get("pairs"))  # first: a message about another field may repeat no password either
             return cls(**fields)
+        except PairsError as error:
+            raise ConfigError(str(error)) from None
         except ValidationError as error:
             raise ConfigError(one_sentence(error)) from None
 

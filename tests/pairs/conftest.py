@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from lab.pairs import Pair, PairStore
-from tests.pairs import postgres
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """The URL of a database on a server of this session's own."""
-    if reason := postgres.missing():
-        pytest.skip(reason)
-    with postgres.server() as url:
-        yield url
-
 
 SETS = itertools.count()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.extended)])
-def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where no store is yet: a file, or a set of a PostgreSQL database."""
+def new_location(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """new_location(): where no store is yet: a file, or a set of a PostgreSQL database."""
     if request.param == "sqlite":
-        return str(tmp_path / "a.sqlite")
-    return f"{request.getfixturevalue('postgres_url')}&set=test{next(SETS)}"
+        return lambda: str(tmp_path / f"{next(SETS)}.sqlite")
+    url = request.getfixturevalue("postgres_url")
+    return lambda: f"{url}&set=test{next(SETS)}"
+
+
+@pytest.fixture
+def location(new_location: Callable[[], str]) -> str:
+    """One such place."""
+    return new_location()
 
 
 @pytest.fixture

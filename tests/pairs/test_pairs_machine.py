@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -156,18 +154,7 @@ def difference(first: dict[str, Pair], second: dict[str, Pair]) -> Difference:
     )
 
 
-def run_machine(places: Callable[[], str], examples: int) -> None:
-    steps = settings(max_examples=examples, stateful_step_count=20, deadline=None)
-    run_state_machine_as_test(lambda: Edits(places()), settings=steps)
-
-
 @pytest.mark.parametrize("examples", [8, pytest.param(60, marks=pytest.mark.extended)])
-def test_any_sequence_of_edits_equals_the_model(tmp_path: Path, examples: int) -> None:
-    numbers = itertools.count()
-    run_machine(lambda: str(tmp_path / f"{next(numbers)}.sqlite"), examples)
-
-
-@pytest.mark.extended
-def test_any_sequence_of_edits_equals_the_model_on_postgresql(postgres_url: str) -> None:
-    numbers = itertools.count()
-    run_machine(lambda: f"{postgres_url}&set=machine{next(numbers)}", 12)
+def test_any_sequence_of_edits_equals_the_model(new_location: Callable[[], str], examples: int) -> None:
+    steps = settings(max_examples=examples, stateful_step_count=20, deadline=None)
+    run_state_machine_as_test(lambda: Edits(new_location()), settings=steps)

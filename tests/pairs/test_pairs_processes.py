@@ -1,4 +1,4 @@
-"""Two processes with one store, and processes killed while they write."""
+"""Several processes with one store, and processes killed while they write."""
 
 import signal
 import sqlite3
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.pairs import PairStore, pairs_from_rows
+from lab.pairs import PairsError, PairStore, pairs_from_rows
+from lab.pairs.addresses import is_url
 
 ROOT = Path(__file__).parents[2]
 ROWS = [{"prompt": f"p{i}", "chosen": "a", "rejected": "b"} for i in range(20)]
@@ -67,21 +68,48 @@ for k in range(count):
 """
 
 
-def start(code, *arguments):
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+class Program:
+    """A process that prints lines, and a file with what it has printed: nothing is lost in a buffer when it is killed."""
+
+    def __init__(self, output, code, *arguments):
+        self.output = output
+        with output.open("w") as file:
+            self.process = subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, stdout=file)
+
+    def lines(self):
+        """What was printed, without a line that is not complete."""
+        return self.output.read_text().split("\n")[:-1]
+
+    def wait_for_lines(self, count, seconds=600):
+        limit = time.monotonic() + seconds
+        while len(self.lines()) < count:
+            assert self.process.poll() is None, f"ended after {len(self.lines())} lines"
+            assert time.monotonic() < limit, f"{len(self.lines())} of {count} lines"
+            time.sleep(0.005)
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        return self.process.wait()
 
 
 @pytest.fixture
-def store(tmp_path):
-    return PairStore.create(tmp_path / "a.sqlite", pairs_from_rows(ROWS), name="", source="")
+def start(tmp_path):
+    """start(code, *arguments): a Program, which ends with the test."""
+    programs = []
+
+    def begin(code, *arguments):
+        programs.append(Program(tmp_path / f"output-{len(programs)}", code, *arguments))
+        return programs[-1]
+
+    yield begin
+    for program in programs:
+        program.kill()
 
 
-def test_two_processes_lose_nothing(store):
-    editors = [start(EDITOR, store.path, name, 20) for name in ("one", "two")]
-    for editor in editors:
-        editor.communicate(timeout=60)
-        assert editor.returncode == 0
+def test_two_processes_lose_nothing(new_store, location, start):
+    store = new_store(pairs_from_rows(ROWS))
+    for editor in [start(EDITOR, location, name, 20) for name in ("one", "two")]:
+        assert editor.process.wait(timeout=60) == 0
     assert store.version == 2 * 5 * 20
     assert [edit.number for edit in store.log()] == list(range(1, 201))
     for id in store.ids()[:5]:
@@ -90,38 +118,36 @@ def test_two_processes_lose_nothing(store):
         assert [t for t in texts if t.startswith("one")] == [f"one {k}" for k in range(20)]
 
 
-def test_killed_creator_leaves_no_store(tmp_path):
-    path = tmp_path / "a.sqlite"
-    creator = start(CREATOR, path)
-    for _ in range(3):
-        assert creator.stdout.readline()
-    assert not path.exists()
-    creator.send_signal(signal.SIGKILL)
-    creator.communicate()
-    assert not path.exists()
-    (leftover,) = tmp_path.iterdir()
-    assert len(PairStore.create(path, pairs_from_rows(ROWS), name="", source="")) == 20
-    assert not leftover.exists()
+def test_killed_creator_leaves_no_store(location, start):
+    creator = start(CREATOR, location)
+    creator.wait_for_lines(3)
+    for end in (lambda: None, creator.kill):
+        end()
+        with pytest.raises(PairsError, match=r"no file|no set of pairs"):
+            PairStore(location)
+    assert len(PairStore.create(location, pairs_from_rows(ROWS), name="", source="")) == 20
+    assert is_url(location) or [file.name for file in Path(location).parent.glob(".*.building")] == []
 
 
 @pytest.mark.parametrize("after", [1, 7, 23])
-def test_killed_editor_leaves_the_store_whole(store, after):
-    editor = start(EDITOR, store.path, "x", 10_000)
-    confirmed = [editor.stdout.readline().split() for _ in range(after)]
+def test_killed_editor_leaves_the_store_whole(new_store, location, start, after):
+    store = new_store(pairs_from_rows(ROWS))
+    editor = start(EDITOR, location, "x", 10_000)
+    editor.wait_for_lines(after)
     time.sleep(0.003 * after)
-    editor.send_signal(signal.SIGKILL)
-    confirmed += [line.split() for line in editor.communicate()[0].splitlines()]
-    again = PairStore(store.path)
-    log = again.log()
+    editor.kill()
+    confirmed = [line.split() for line in editor.lines()]
+    assert store.edit(store.ids()[-1], chosen="x waits until nothing is locked").version == 2
+    log = store.log()[:-1]
     assert len(confirmed) <= len(log) <= len(confirmed) + 1  # what was confirmed is there; one more may be
     assert [(edit.pair_id, f"x {k}") for edit, (_, k) in zip(log, confirmed)] == [(id, f"x {k}") for id, k in confirmed]
     for edit in log:
-        assert again.get(edit.pair_id, edit.after).chosen.startswith("x ")
-    assert all(pair.version == len(again.history(pair.id)) for pair in again.all())
-    assert again.swap(again.ids()[-1]).version == 2
-    with sqlite3.connect(store.path) as db:
-        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        assert db.execute("SELECT count(*) FROM versions").fetchone()[0] == len(ROWS) + len(again.log())
+        assert store.get(edit.pair_id, edit.after).chosen.startswith("x ")
+    assert all(pair.version == len(store.history(pair.id)) for pair in store.all())
+    if not is_url(location):
+        with sqlite3.connect(location) as db:
+            assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            assert db.execute("SELECT count(*) FROM versions").fetchone()[0] == len(ROWS) + len(store.log())
 
 
 @pytest.mark.parametrize(
@@ -131,23 +157,21 @@ def test_killed_editor_leaves_the_store_whole(store, after):
         pytest.param(8, 1000, marks=pytest.mark.slow, id="full"),
     ],
 )
-def test_processes_that_edit_at_random_and_are_killed_lose_nothing_acknowledged(new_store, location, workers, edits):
+def test_processes_that_edit_at_random_and_are_killed_lose_nothing_acknowledged(new_store, location, start, workers, edits):
     store = new_store(pairs_from_rows(ROWS))
     running = {f"p{number}": start(WORKER, location, f"p{number}", edits) for number in range(workers)}
-    output = {name: [] for name in running}
     killed = list(running)[: workers // 2]
     for place, name in enumerate(killed):
-        output[name] = [running[name].stdout.readline() for _ in range(edits // (5 + place))]
-        running[name].send_signal(signal.SIGKILL)
+        running[name].wait_for_lines(edits // (5 + place))
+        running[name].kill()
     for name, worker in running.items():
-        output[name] += worker.communicate(timeout=1800)[0].splitlines()
-        assert worker.returncode == (-signal.SIGKILL if name in killed else 0)
+        assert worker.process.wait(timeout=1800) == (-signal.SIGKILL if name in killed else 0)
     log = store.log()
     assert [entry.number for entry in log] == list(range(1, len(log) + 1))
     made = {(entry.pair_id, entry.after): entry for entry in log}
     histories = {id: store.history(id) for id in store.ids()}
-    for name, lines in output.items():
-        acknowledged = [line.split() for line in lines if line.count(" ") == 3 and not line.endswith(" ")]
+    for name, worker in running.items():
+        acknowledged = [line.split(" ") for line in worker.lines()]
         assert len(acknowledged) > edits // 10
         for action, id, version, k in acknowledged:
             entry, pair = made[id, int(version)], histories[id][int(version) - 1]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab.pairs.addresses import refuse_password
 from lab.pairs.pair import PairsError
 
 from .byte_source import base_name, format_suffix
@@ -78,6 +79,7 @@ def open_table(source: Any, split: str = "train", configuration: str = "", limit
 
 
 def _named(source: str | Path, split: str, configuration: str, limits: Limits) -> Table:
+    refuse_password(source)
     shown = " ".join(str(source).split())
     shown = shown if len(shown) <= LONGEST_PATH else f"{shown[: LONGEST_PATH // 2]} ... ({len(shown):,} characters)"
     try:

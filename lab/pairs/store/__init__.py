@@ -1,6 +1,5 @@
 """The store of preference pairs: versions, search, log, undo, numbers and findings, on SQLite or PostgreSQL."""
 
-from .database import is_url
 from .editing import KEEP, BulkChange, PairConflict, Preview
 from .log import Edit
 from .pair_store import PairStore
@@ -15,5 +14,4 @@ __all__ = [
     "PairStore",
     "Preview",
     "Snapshot",
-    "is_url",
 ]

@@ -35,7 +35,8 @@ def create(database: Database, pairs: Iterable[Pair], name: str, source: str, ab
     """
     if database.file is None:
         with database.transaction("", f"The pairs could not be stored at {database.location}") as db:
-            # One process builds; another one waits and then finds the complete set.
+            # One process builds; another one waits, as long as it takes, and then finds the complete set.
+            db.exec_driver_sql("SET LOCAL lock_timeout = 0")
             db.execute(select(func.pg_advisory_xact_lock(APPLICATION_ID)))
             if not exists(database, db):
                 db.exec_driver_sql(f'CREATE SCHEMA "{database.schema}"')

@@ -17,9 +17,18 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
+from lab.pairs.addresses import is_url, refuse_password
 from lab.pairs.pair import PairsError
 
 BUSY_SECONDS = 60.0
+"""How long a writer waits for another one."""
+CONNECTION = {
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "tcp_user_timeout": "30000",
+    "application_name": "preference-lab",
+}
+"""Parameters of libpq where the address has none: no page waits minutes for a server that does not answer."""
 CACHE_KIB = 65_536
 CHUNK = 1000
 """Values of one IN list, and rows of one bulk insert."""
@@ -29,11 +38,6 @@ T = TypeVar("T")
 
 _inherited: list[Engine] = []
 """Engines whose connections a parent process opened: closing them here would disturb the parent."""
-
-
-def is_url(location: str | Path) -> bool:
-    """Return whether a location names a database by its URL, not a file."""
-    return isinstance(location, str) and re.match(r"postgres(ql)?(\+\w+)?://", location) is not None
 
 
 class Database:
@@ -47,7 +51,7 @@ class Database:
         self._url: URL | None
         self._url, self.schema = _postgres_url(location) if isinstance(location, str) and is_url(location) else (None, "")
         self.file = None if self._url is not None else Path(location).expanduser().absolute()
-        self.location = str(location) if self.file is None else str(self.file)
+        self.location = str(location).strip() if self.file is None else str(self.file)
         self._open()
 
     def _open(self) -> None:
@@ -87,8 +91,13 @@ class Database:
                 yield db
                 db.commit()
         except DATABASE_ERRORS as error:
-            reason = " ".join(str(getattr(error, "orig", None) or error).split())
-            raise PairsError(f"{failure} ({reason}).") from error
+            raise PairsError(f"{failure} ({_reason(error)}).") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return why a database refused, in one line: PostgreSQL's messages go on with its guesses."""
+    text = str(getattr(error, "orig", None) or error)
+    return " ".join(text.splitlines()[0].split()).rstrip(".") if text else type(error).__name__
 
 
 def _sqlite(file: Path) -> Engine:
@@ -106,7 +115,7 @@ def _sqlite(file: Path) -> Engine:
 def _postgres(url: URL | None, schema: str) -> Engine:
     assert url is not None
     try:
-        engine = create_engine(url, max_overflow=-1, pool_pre_ping=True)
+        engine = create_engine(url.update_query_dict({**CONNECTION, **url.query}), max_overflow=-1, pool_pre_ping=True)
     except ModuleNotFoundError as error:
         message = f'Pairs in PostgreSQL need the package {error.name}; install it: pip install "preference-lab[postgres]".'
         raise PairsError(message) from None
@@ -115,20 +124,20 @@ def _postgres(url: URL | None, schema: str) -> Engine:
     def use_schema(connection: Any, _: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute(f'SET search_path TO "{schema}", public')
+            cursor.execute(f"SET lock_timeout TO '{BUSY_SECONDS:.0f}s'")
         connection.commit()
 
     return engine
 
 
 def _postgres_url(location: str) -> tuple[URL, str]:
+    refuse_password(location)
     try:
-        url = make_url(location)
-    except ArgumentError as error:
-        raise PairsError(f"{location} is not an address of a database ({error}); give postgresql://host/database.") from None
-    if url.password:
+        url = make_url(location.strip())
+    except (ArgumentError, ValueError):  # whose texts may repeat the address
         raise PairsError(
-            "The address of a pair store holds a password, which runs would record; put it into ~/.pgpass or PGPASSWORD."
-        )
+            "The address of the pairs cannot be read; give postgresql://user@host/database?set=name, with a number as the port."
+        ) from None
     schema = url.query.get("set", "pairs")
     if not isinstance(schema, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,60}", schema):
         raise PairsError(f"{schema!r} cannot name a set of pairs in a database; use up to 60 letters, digits, _, - and dots.")

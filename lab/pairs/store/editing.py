@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Literal
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, tuple_
 
 from lab import home
 from lab.pairs.pair import Answer, Pair, PairsError, Prompt, content_id
 
 from . import log, schema
-from .database import chunks
+from .database import CHUNK, chunks
 from .log import Change, Edit, Signature, read_entry
 from .pages import PairPages
 from .reading import get
@@ -274,9 +274,9 @@ def _next_redo(db: Connection, author: str) -> list[Edit]:
 
 def _top(db: Connection, author: str, *, undone: bool) -> int | None:
     """Return the author's latest edit in effect, or their earliest undone one: all undone ones are later than those in effect."""
-    s = schema.undo_stack
-    number = func.min(s.c.edit) if undone else func.max(s.c.edit)
-    top: int | None = db.execute(select(number).where(s.c.author == escape(author), s.c.undone == int(undone))).scalar()
+    edit = schema.undo_stack.c.edit
+    query = select(func.min(edit)).where(*log.undone_edits(author)) if undone else log.latest_in_effect(author)
+    top: int | None = db.execute(query).scalar()
     return top
 
 
@@ -316,13 +316,12 @@ def _next_step(db: Connection, signature: Signature) -> int | None:
 def _versions(db: Connection, entries: list[Edit], current: dict[str, Stored]) -> dict[tuple[str, int], Stored]:
     """Return the versions before and after each entry; before a pair was added it counts as dropped, with origin 0."""
     v, rows = schema.versions, {}
-    positions = {item.position: id for id, item in current.items()}
     wanted = {(entry.pair_id, number) for entry in entries for number in (entry.before, entry.after)}
-    for chunk in chunks(positions):
-        for row in db.execute(pair_versions().where(v.c.position.in_(chunk))):
+    places = {(current[id].position, max(number, 1)) for id, number in wanted}
+    for chunk in chunks(places, CHUNK // 2):  # two values each
+        for row in db.execute(pair_versions().where(tuple_(v.c.position, v.c.version).in_(chunk))):
             item = read_stored(row)
-            if (item.pair.id, item.pair.version) in wanted:
-                rows[item.pair.id, item.pair.version] = item
+            rows[item.pair.id, item.pair.version] = item
     for id, number in wanted:
         if number == 0:
             first = rows[id, 1]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, func, insert, select, update
 
 from lab.pairs.pair import Pair, PairsError
 
@@ -126,7 +126,7 @@ def record(db: Connection, changes: Sequence[Change], signature: Signature, *, o
     Returns:
         The number of the edit.
     """
-    first = latest(db) + 1
+    first, texts_stored = _numbers(db)
     _sign(db, first, signature, of)
     text_changes = [
         change
@@ -134,8 +134,8 @@ def record(db: Connection, changes: Sequence[Change], signature: Signature, *, o
         if change.texts is None
         and (change.after.content, change.after.tools) != (change.before.pair.content, change.before.pair.tools)
     ]
-    imported = _first_versions(db, [change.before.position for change in changes])
-    numbers = _store_texts(db, text_changes, imported)
+    states, imported = _states(db, [change.before.position for change in changes])
+    numbers = _store_texts(db, text_changes, imported, texts_stored)
     rows, updates, entry_rows, marks = [], [], [], []
     for offset, change in enumerate(changes):
         before, position = change.before, change.before.position
@@ -159,8 +159,6 @@ def record(db: Connection, changes: Sequence[Change], signature: Signature, *, o
             }
         )
         marks.append({"at": position, "dropped": int(after.dropped), "edited": edited})
-    positions = [change.before.position for change in changes]
-    states = _states(db, positions)
     insert_rows(db, schema.versions, rows)
     insert_rows(db, schema.entries, entry_rows)
     names = [name for name in updates[0] if name != "at"]
@@ -187,33 +185,60 @@ def _prefixed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _sign(db: Connection, number: int, signature: Signature, of: int | None) -> None:
     author, stack = escape(signature.author), schema.undo_stack
     insert_rows(db, schema.edits, [(number, time.time(), author, signature.action, escape(signature.reason))])
-    mine = stack.c.author == author
     if of is None:
-        db.execute(delete(stack).where(mine, stack.c.undone == 1))
+        db.execute(delete(stack).where(*undone_edits(signature.author)))
         db.execute(insert(stack).values(author=author, edit=number, undone=0))
     else:
+        mine = stack.c.author == author
         db.execute(update(stack).where(mine, stack.c.edit == of).values(undone=int(signature.action == UNDONE)))
 
 
-def _first_versions(db: Connection, positions: list[int]) -> dict[int, tuple[int, float, float | None]]:
-    """Return (texts, weight, degree) of version 1 by position."""
-    v = schema.versions
-    versions: dict[int, tuple[int, float, float | None]] = {}
+def latest_in_effect(author: str) -> Select[Any]:
+    """Return the query of the number of an author's latest edit that is not undone; NULL without one."""
+    s = schema.undo_stack
+    return select(func.max(s.c.edit)).where(s.c.author == escape(author), s.c.undone == 0)
+
+
+def undone_edits(author: str) -> list[ColumnElement[bool]]:
+    """Return the conditions of an author's undone edits: those after the latest in effect, so that no earlier row is read."""
+    s = schema.undo_stack
+    return [s.c.author == escape(author), s.c.undone == 1, s.c.edit > func.coalesce(latest_in_effect(author).scalar_subquery(), 0)]
+
+
+def _numbers(db: Connection) -> tuple[int, int]:
+    """Return the number of the next log entry, and that of the latest texts, in one query."""
+    maxima = [
+        select(func.coalesce(func.max(column), 0)).scalar_subquery() for column in (schema.entries.c.number, schema.texts.c.number)
+    ]
+    entry, texts = db.execute(select(*maxima)).one()
+    return entry + 1, texts
+
+
+def _states(db: Connection, positions: list[int]) -> tuple[dict[int, tuple[int, int]], dict[int, tuple[int, float, float | None]]]:
+    """Return (dropped, edited) and, of version 1, (texts, weight, degree), both by position."""
+    p, v = schema.pairs, schema.versions
+    states: dict[int, tuple[int, int]] = {}
+    imported: dict[int, tuple[int, float, float | None]] = {}
+    first = (v.c.position == p.c.position) & (v.c.version == 1)
+    columns = (p.c.position, p.c.dropped, p.c.edited, v.c.texts, v.c.weight, v.c.degree)
     for chunk in chunks(positions):
-        query = select(v.c.position, v.c.texts, v.c.weight, v.c.degree).where(v.c.version == 1, v.c.position.in_(chunk))
-        versions.update({row[0]: (row[1], row[2], row[3]) for row in db.execute(query)})
-    return versions
+        for position, dropped, edited, *content in db.execute(
+            select(*columns).join_from(p, v, first).where(p.c.position.in_(chunk))
+        ):
+            states[position], imported[position] = (dropped, edited), (content[0], content[1], content[2])
+    return states, imported
 
 
-def _store_texts(db: Connection, changes: list[Change], imported: dict[int, tuple[int, float, float | None]]) -> dict[int, int]:
-    """Store new texts; return their numbers by position. Texts that are those of version 1 again keep their number."""
+def _store_texts(
+    db: Connection, changes: list[Change], imported: dict[int, tuple[int, float, float | None]], number: int
+) -> dict[int, int]:
+    """Store new texts after `number`; return their numbers by position. Texts that are those of version 1 again keep its number."""
     if not changes:
         return {}
     t = schema.texts
     first: dict[int, tuple[Any, ...]] = {}
     for chunk in chunks([imported[change.before.position][0] for change in changes]):
         first.update({row[0]: tuple(row) for row in db.execute(select(t).where(t.c.number.in_(chunk)))})
-    number = int(db.execute(select(func.max(t.c.number))).scalar_one())
     rows, numbers = [], {}
     for change in changes:
         original = imported[change.before.position][0]
@@ -226,15 +251,6 @@ def _store_texts(db: Connection, changes: list[Change], imported: dict[int, tupl
     return numbers
 
 
-def _states(db: Connection, positions: list[int]) -> dict[int, tuple[int, int]]:
-    """Return (dropped, edited) by position."""
-    p, found = schema.pairs, {}
-    for chunk in chunks(positions):
-        query = select(p.c.position, p.c.dropped, p.c.edited).where(p.c.position.in_(chunk))
-        found.update({row[0]: (row[1], row[2]) for row in db.execute(query)})
-    return found
-
-
 def _count(db: Connection, before: dict[int, tuple[int, int]], marks: list[dict[str, int]]) -> None:
     """Count pairs and numbers in their new states. Numbers repeat the state of their pair, so that their index covers it."""
     moved = [mark for mark in marks if before[mark["at"]] != (mark["dropped"], mark["edited"])]
@@ -243,6 +259,8 @@ def _count(db: Connection, before: dict[int, tuple[int, int]], marks: list[dict[
     positions = [mark["at"] for mark in moved]
     shift(db, tally_pairs(before[at] for at in positions), tally_pairs((mark["dropped"], mark["edited"]) for mark in moved))
     numbers_before = tally_numbers(db, positions)
+    if not numbers_before:
+        return
     n = schema.numbers
     here = (n.c.name == bindparam("of")) & (n.c.position == bindparam("at"))
     statement = update(n).where(here).values(dropped=bindparam("_dropped"), edited=bindparam("_edited"))

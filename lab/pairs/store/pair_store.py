@@ -55,6 +55,11 @@ class PairStore(PairSets):
             building.create(database, pairs, name, source, about)
         return cls(location)
 
+    @staticmethod
+    def exists(location: str | Path) -> bool:
+        """Return whether there is a file, or a set in the database, already. Raises PairsError if the database is away."""
+        return building.is_there(Database(location))
+
     @property
     def path(self) -> Path:
         """File of the store. Raises PairsError for a set in a PostgreSQL database; `location` names both."""
@@ -95,9 +100,8 @@ class PairStore(PairSets):
         pairs = self.select(query)
         if not pairs:
             raise PairsError(f"No pair of {self.name} matches, so there is nothing to split off; change the filter.")
-        database = Database(location)
-        if building.is_there(database):
-            raise PairsError(f"There is already something at {database.location}; choose another place for the new set.")
+        if self.exists(location):
+            raise PairsError(f"There is already something at {location}; choose another place for the new set.")
         part = PairStore.create(location, pairs, name=name or f"part of {self.name}", source=self.source)
         if drop:
             self.apply([pair.id for pair in pairs], BulkChange("drop"), author=author, reason=reason or f"split off as {part.name}")

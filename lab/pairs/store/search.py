@@ -69,8 +69,11 @@ def create_index(db: Connection) -> None:
 def finish_index(db: Connection) -> None:
     """Build the search index of a new PostgreSQL store, which is faster with all rows there."""
     if db.dialect.name != "sqlite":
-        db.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA public")
-        db.exec_driver_sql("CREATE INDEX search_index ON search USING gin (text gin_trgm_ops)")
+        place = "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pg_trgm'"
+        if db.exec_driver_sql(place).first() is None:
+            db.exec_driver_sql("CREATE EXTENSION pg_trgm SCHEMA public")
+        schema_name = db.exec_driver_sql(place).scalar_one()
+        db.exec_driver_sql(f'CREATE INDEX search_index ON search USING gin (text "{schema_name}".gin_trgm_ops)')
 
 
 def indexed(db: Connection) -> int:

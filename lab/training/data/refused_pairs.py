@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lab import home
-from lab.pairs import Pair, PairsError, PairStore, places_in_source
+from lab.pairs import Pair, PairsError, PairStore, is_store, places_in_source
 from lab.run.config import TrainConfig
 
 LISTED = 20
@@ -66,7 +66,7 @@ def _places(config: TrainConfig, pairs: Sequence[Pair], ids: dict[str, str]) -> 
     """Id -> "line 5 (id)", or the number of the pair in the set where the source cannot be read again."""
     places = {pair.id: f"pair {number} ({pair.id})" for number, pair in enumerate(pairs, 1) if pair.id in ids}
     try:
-        source = PairStore(config.pairs).source if config.pairs.endswith((".sqlite", ".db")) else config.pairs
+        source = PairStore(config.pairs).source if is_store(config.pairs) else config.pairs
         lines = places_in_source(source, ids, split=config.split, configuration=config.configuration, home=home.home())
     except PairsError:
         return places
