@@ -1,9 +1,10 @@
-"""The pair sets that pages offer: the embedded world, and every store in `LAB_HOME`."""
+"""The pair sets that pages offer: the embedded world, every store in `LAB_HOME`, and sets of databases that are listed there."""
 
 from __future__ import annotations
 
 import re
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from uuid import uuid4
 from app.state.jobs import Job
 from lab import home
 from lab.opening import open_pairs
-from lab.pairs import PairStore
+from lab.pairs import PairsError, PairStore, is_url
+from lab.pairs.addresses import SUFFIX, address_file, known_addresses, refuse_password, remember_address
 from lab.pairs.open_store import slug
 from lab.progress import StageProgress
 
 WORLD = "world"
+AWAY_SECONDS = 15.0
+"""Time for which the failure to reach a database is remembered, so that a page does not wait for it again and again."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,9 @@ class OpenWorld:
 
 
 _worlds: dict[tuple[Path, Path], Job[OpenWorld]] = {}
+_databases: dict[str, PairStore] = {}
+_away: dict[str, tuple[float, str]] = {}
+"""(time, reason) of the last failure to reach a database, by address."""
 _lock = threading.Lock()
 
 
@@ -70,20 +77,82 @@ def _open_world(progress: StageProgress) -> OpenWorld:
     return OpenWorld(world, open_pairs(WORLD))
 
 
-def stored_sets() -> dict[str, Path]:
-    """Return the stores in `LAB_HOME` by file name, the latest first, without the embedded world's."""
-    files = sorted((home.home() / "pairs").glob("*.sqlite"), key=lambda path: path.stat().st_mtime, reverse=True)
+def stored_sets() -> dict[str, str]:
+    """Return the locations of the sets that `LAB_HOME` lists by their file's name, the latest first, without the embedded world's.
+
+    A location is an SQLite file, or the address of a set in a database that was opened by it before.
+    """
+    folder = home.home() / "pairs"
+    files = {path: str(path) for path in folder.glob("*.sqlite")} | known_addresses(folder)
     world = opened_world()
-    return {path.name: path for path in files if world is None or path.absolute() != world.store.path}
+    latest_first = sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
+    return {path.name: files[path] for path in latest_first if world is None or path.absolute() != world.store.path}
+
+
+def key(location: str) -> str:
+    """Return the name under which `stored_sets` lists a location."""
+    return address_file(Path(), location).name if is_url(location) else Path(location).name
+
+
+def open_set(location: str) -> PairStore:
+    """Open a stored set. One of a database stays open for all pages; one that is away is tried again after some seconds.
+
+    Raises:
+        PairsError: There is no such set, or its database is away.
+    """
+    if not is_url(location):
+        return PairStore(location)
+    with _lock:
+        at, failure = _away.get(location, (0.0, ""))
+        if location in _databases:
+            return _databases[location]
+    if failure and time.monotonic() - at < AWAY_SECONDS:
+        raise PairsError(failure)
+    try:
+        store = PairStore(location)
+    except PairsError as error:
+        _away[location] = (time.monotonic(), str(error))
+        raise
+    with _lock:
+        _away.pop(location, None)
+        return _databases.setdefault(location, store)
+
+
+def check_address(address: str) -> None:
+    """Raise PairsError for a text that is no address of a database, or one with a password."""
+    refuse_password(address)
+    if not is_url(address):
+        raise PairsError("This is no address of a database; give postgresql://user@host/database?set=name.")
+
+
+def list_database(address: str) -> str:
+    """Open a set by the address of its database and list it in `LAB_HOME`; return its key.
+
+    Raises:
+        PairsError: The address holds a password or is none, there is no such set, or its database is away.
+    """
+    check_address(address)
+    _away.pop(address.strip(), None)
+    store = open_set(address.strip())
+    remember_address(home.home() / "pairs", store.location)
+    return key(store.location)
+
+
+def unlist_database(location: str) -> None:
+    """Take a set of a database off the list; the set itself stays."""
+    with _lock:
+        _databases.pop(location, None)
+    address_file(home.home() / "pairs", location).unlink(missing_ok=True)
 
 
 def label(key: str) -> str:
     """Return the display name of a pair set: its file name without the content hash."""
     if key == WORLD:
         return "world (embedded)"
-    stem = Path(key).stem
+    stem, kind = Path(key).stem, Path(key).suffix
     name = re.sub(r"-[0-9a-f]{12}$", "", stem)
-    return f"{name} ({stem[len(name) + 1 :][:4]})" if name != stem else name
+    more = [*(["database"] if kind == SUFFIX else []), *([stem[len(name) + 1 :][:4]] if name != stem else [])]
+    return f"{name} ({', '.join(more)})" if more else name
 
 
 def new_file(name: str) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 from app.state import pair_sets
 from lab.api import Executor
 from lab.objectives import Objective, make_objective
-from lab.pairs import Pair, PairsError, PairStore, read_pairs
+from lab.pairs import Pair, PairsError, is_store, read_pairs
 from lab.pairs.importing import open_table
 from lab.policy.loading import choose_device
 from lab.policy.sources.converted import check_source
@@ -79,9 +79,14 @@ def build_objective(spec: Mapping[str, Any]) -> Objective:
 
 def _check_pairs(source: str) -> None:
     if not source.strip():
-        raise PairsError("Give the pairs: a file's path, or owner/name of a data set on the hub.")
+        raise PairsError("Give the pairs: a file's path, owner/name of a data set on the hub, or the address of a database.")
+    if source == "world":
+        return
+    if is_store(source):
+        len(pair_sets.open_set(source))  # raises for a set that is not there, and for a database that is away
+        return
     looks_like_hub = source.count("/") == 1 and not source.startswith((".", "/", "~")) and not Path(source).suffix
-    if source != "world" and Path(source).suffix != ".sqlite" and (not looks_like_hub or _path(source).exists()):
+    if not looks_like_hub or _path(source).exists():
         open_table(source)  # raises for a wrong path; reads no rows
 
 
@@ -125,32 +130,28 @@ def count_pairs(config: TrainConfig) -> tuple[int | None, int | None]:
     """
     try:
         world = pair_sets.opened_world() if config.pairs == pair_sets.WORLD else None
-        path = world.store.path if world else _path(config.pairs)
-        if path.suffix == ".sqlite":
-            with PairStore(path) as store:
-                version = store.version
-        elif path.is_file() and path.stat().st_size <= LARGEST_FILE:
+        location = world.store.location if world else config.pairs
+        if is_store(location):
+            version = pair_sets.open_set(location).version
+        elif (path := _path(location)).is_file() and path.stat().st_size <= LARGEST_FILE:
             version = path.stat().st_mtime_ns
         else:
             return None, None
-        return _divided(path, version, config.held_out if config.evaluate else 0.0, config.seed, config.eval_pairs)
+        return _divided(location, version, config.held_out if config.evaluate else 0.0, config.seed, config.eval_pairs)
     except (OSError, ValueError):  # starting the run reports what is wrong with the set
         return None, None
 
 
 @lru_cache(maxsize=64)
-def _divided(path: Path, version: int, held_out: float, seed: int, most: int) -> tuple[int, int]:
-    pairs = _pairs(path, version)
+def _divided(location: str, version: int, held_out: float, seed: int, most: int) -> tuple[int, int]:
+    pairs = _pairs(location, version)
     training, kept_apart = split(pairs, held_out, seed) if held_out else (pairs, [])
     return len(training), min(len(kept_apart), most)
 
 
 @lru_cache(maxsize=2)
-def _pairs(path: Path, version: int) -> Sequence[Pair]:
-    if path.suffix != ".sqlite":
-        return read_pairs(path)
-    with PairStore(path) as store:
-        return store.all(version)
+def _pairs(location: str, version: int) -> Sequence[Pair]:
+    return pair_sets.open_set(location).all(version) if is_store(location) else read_pairs(_path(location))
 
 
 def changed(config: TrainConfig) -> dict[str, Any]:

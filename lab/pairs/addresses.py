@@ -16,7 +16,7 @@ PASSWORD = (
     "(one line host:port:database:user:password, chmod 600) or PGPASSWORD of the process that runs the lab."
 )
 _URL = re.compile(r"\s*postgres(ql)?(\+\w+)?://", re.IGNORECASE)
-_SECRET = re.compile(r"\s*[a-z][\w+.-]*:/+[^/?#]*:.*@|\s*[a-z][\w+.-]*:/.*[?&][^=&]*password[^=&]*=", re.IGNORECASE | re.DOTALL)
+_SECRET = re.compile(r"\s*[a-z][\w+.-]+:/+[^/?#]*:.*@|\s*[a-z][\w+.-]+:/.*[?&][^=&]*password[^=&]*=", re.IGNORECASE | re.DOTALL)
 
 
 def is_url(location: object) -> bool:
@@ -38,8 +38,8 @@ def refuse_password(location: object) -> None:
 def address_file(folder: Path, url: str) -> Path:
     """Return the file in a folder of stores that lists the set of an address; it need not exist."""
     url = url.strip()
-    name = re.search(r"[?&]set=([^&]*)", url)
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", unquote(name[1]) if name else "pairs").strip("-.")[:60] or "pairs"
+    name = re.search(r"[?&]set=([A-Za-z0-9_.-]+)", url)
+    stem = name[1] if name else "pairs"
     return folder / f"{stem}-{hashlib.sha256(url.encode()).hexdigest()[:12]}{SUFFIX}"
 
 

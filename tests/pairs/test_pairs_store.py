@@ -131,15 +131,26 @@ def test_edits_that_are_refused_change_nothing(store):
     assert (store.version, store.all()) == (0, pairs_from_rows(ROWS))
 
 
-def test_an_edit_that_fails_halfway_is_rolled_back(file_store):
-    with sqlite3.connect(file_store.path) as db:
-        db.execute("CREATE TRIGGER full BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, 'disk full'); END")
-    with pytest.raises(PairsError, match=r"could not be changed; nothing was written \(disk full\)"):
-        file_store.edit(file_store.ids()[0], chosen="x")
-    assert file_store.history(file_store.ids()[0]) == pairs_from_rows(ROWS)[:1]
-    with sqlite3.connect(file_store.path) as db:
-        db.execute("DROP TRIGGER full")
-    assert file_store.edit(file_store.ids()[0], chosen="x").version == 2
+def test_an_edit_that_fails_halfway_is_rolled_back(store):
+    rename = "ALTER TABLE {} RENAME TO {}".format
+    with store._database.transaction("", "") as db:
+        db.exec_driver_sql(rename("search", "elsewhere"))  # which an edit changes last
+    with pytest.raises(PairsError, match=r"could not be changed; nothing was written \(.*search"):
+        store.edit(store.ids()[0], chosen="x")
+    assert store.history(store.ids()[0]) == pairs_from_rows(ROWS)[:1]
+    assert (store.version, store.undo()) == (0, None)
+    with store._database.transaction("", "") as db:
+        db.exec_driver_sql(rename("elsewhere", "search"))
+    assert store.edit(store.ids()[0], chosen="x").version == 2
+
+
+def test_many_rows_that_the_database_refuses_are_rolled_back(store):
+    many = pairs_from_rows([{"prompt": f"p{n}", "chosen": "a", "rejected": "b"} for n in range(200)])
+    with store._database.transaction("", "") as db:
+        db.exec_driver_sql("INSERT INTO search VALUES (150, 'in the way')")
+    with pytest.raises(PairsError, match=r"could not be changed; nothing was written \(.*(duplicate|UNIQUE)"):
+        store.update_from(many)
+    assert (len(store), store.version) == (3, 0)
 
 
 def test_unknown_things(store):
@@ -238,7 +249,7 @@ def test_create_opens_what_exists(store):
     assert (again.name, again.version, len(again)) == ("eggs", 1, 2)
 
 
-def test_create_leaves_nothing_half_made(tmp_path):
+def test_create_leaves_nothing_half_made(new_location, tmp_path):
     def broken():
         yield from pairs_from_rows(ROWS)
         raise RuntimeError("source fell over")
@@ -250,12 +261,17 @@ def test_create_leaves_nothing_half_made(tmp_path):
         ([Pair("x", "p", "a", "a")], PairsError),
         ([Pair("x", "p", "a", "b", meta={"bad": object()})], PairsError),
     ):
+        place = new_location()
         with pytest.raises(error):
-            PairStore.create(tmp_path / "b.sqlite", pairs, name="", source="")
+            PairStore.create(place, pairs, name="", source="")
+        assert not PairStore.exists(place)
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PairsError, match="could not be stored"):
-        PairStore.create(tmp_path / "file" / "b.sqlite", same, name="", source="")
+        PairStore.create(tmp_path / "file" / "b.sqlite", pairs_from_rows(ROWS), name="", source="")
 
 
 def test_create_never_replaces_a_faster_one(tmp_path):

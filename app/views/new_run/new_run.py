@@ -26,7 +26,7 @@ from lab import api
 from lab.api import Executor
 from lab.diagnosis.checks import number
 from lab.objectives import OBJECTIVES, Objective, Preset
-from lab.pairs import PairsError, PairStore, RefusedRows
+from lab.pairs import PairsError, RefusedRows, is_store
 from lab.pairs.importing import OnError
 from lab.progress import StageProgress
 from lab.run.config import TrainConfig
@@ -139,14 +139,14 @@ def _material_section() -> tuple[str, str, str]:
         key = st.selectbox(
             "Pairs",
             [pair_sets.WORLD, *stored, OTHER],
-            format_func=lambda k: "a file, or a data set of the hub" if k == OTHER else pair_sets.label(k),
+            format_func=lambda k: "a file, a data set of the hub, or a database" if k == OTHER else pair_sets.label(k),
             key="pairs",
             persist_state="session",
         )
         if key == OTHER:
-            pairs = st.text_input("Path, or owner/name", key="pairs.path", persist_state="session").strip()
+            pairs = st.text_input("Path, owner/name, or postgresql:// address", key="pairs.path", persist_state="session").strip()
         else:
-            pairs = str(stored[key]) if key in stored else key
+            pairs = stored.get(key, key)
         version_field = TrainConfig.model_fields["pairs_version"]
         version = widget("pairs_version", version_field, version_field.default, "setting.pairs_version")
     with other:
@@ -191,7 +191,7 @@ def _take_upload(on_error: OnError = "refuse") -> None:
         st.session_state["upload.error"] = str(error)
         st.session_state["upload.refused"] = isinstance(error, RefusedRows) and error.report.read > 0
         return
-    st.session_state["pairs"] = store.path.name
+    st.session_state["pairs"] = pair_sets.key(store.location)
     st.session_state["upload.taken"] = " ".join([f"{len(store)} pairs are stored and chosen.", report.warning()]).strip()
 
 
@@ -272,8 +272,8 @@ def _amount(config: TrainConfig) -> str:
 
 def _size(source: str) -> int:
     """Return the number of pairs in a set that is available already, or 0."""
-    if source.endswith(".sqlite"):
-        return len(PairStore(source))
+    if is_store(source):
+        return len(pair_sets.open_set(source))
     world = pair_sets.opened_world()
     return len(world.store) if source == pair_sets.WORLD and world else 0
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import streamlit as st
 
 import lab
@@ -62,13 +60,13 @@ def _add(store: PairStore, prompt: str, chosen: str, rejected: str) -> Pair | No
 
 
 def _merge(store: PairStore) -> None:
-    others = {name: path for name, path in pair_sets.stored_sets().items() if path != store.path}
+    others = {name: location for name, location in pair_sets.stored_sets().items() if location != store.location}
     name = st.selectbox(
         "Add all pairs of", list(others), index=None, key="merge.set", format_func=pair_sets.label, placeholder="another set"
     )
     if name is None:
         return
-    report = act(lambda: store.merge(PairStore(others[name]), author=author())) if st.button("Add them") else None
+    report = act(lambda: store.merge(pair_sets.open_set(others[name]), author=author())) if st.button("Add them") else None
     if report is not None:
         st.success(
             f"{len(report.added):,} pairs added, {len(report.updated):,} updated, {report.unchanged:,} unchanged, "
@@ -83,7 +81,7 @@ def _split(store: PairStore, query: PairQuery, total: int) -> None:
     if st.button("Save as a set", disabled=not name or not total):
         new = act(lambda: store.split(query, pair_sets.new_file(name), name=name))
         if new is not None:
-            put(pairs=Path(new.path).name, pair=None, view=None, sheet=None)
+            put(pairs=pair_sets.key(new.location), pair=None, view=None, sheet=None)
             st.rerun()
 
 

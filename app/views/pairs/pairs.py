@@ -6,9 +6,9 @@ The address of the page holds the set, the view, the filters and the opened pair
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 import lab
 from app.state import pair_sets
@@ -18,7 +18,7 @@ from app.state.author import author
 from app.state.current_run import CHOSEN, opened_pair
 from app.state.jobs import require
 from app.text.plain import plain
-from app.views.pairs import adding, bulk, changes, evidence, exporting, filters, histograms, listing, opened, review
+from app.views.pairs import adding, bulk, changes, databases, evidence, exporting, filters, histograms, listing, opened, review
 from app.widgets import import_form
 from app.widgets.pairs.acting import act, show_messages
 from lab.pairs import Edit, PairsError, PairStore
@@ -48,17 +48,28 @@ def page() -> None:
     wanted = st.query_params.get("pairs", _set_of_the_run(stored))
     with head:
         key = _choose_set([pair_sets.WORLD, *stored], wanted)
+        if may_edit():
+            databases.popover(stored.get(key or ""))
+    show_messages()
     if key is None:
         st.error(plain(f"There is no pair set {wanted} here; choose another one."))
         return
-    store = _open(key, stored)
-    if store is None:
-        return
+    try:
+        _set(key, stored, head, entered)
+    except PairsError as error:  # its file is broken, or its database is away
+        st.error(plain(error))
+
+
+def _set(key: str, stored: dict[str, str], head: DeltaGenerator, entered: bool) -> None:
+    """Draw everything about one set. Raises PairsError if it cannot be read."""
+    if key == pair_sets.WORLD:
+        store = require(pair_sets.world_job(), retry=pair_sets.forget_failed_world).store
+    else:
+        store = pair_sets.open_set(stored[key])
     if entered:
         put(pairs=key, pair=st.query_params.get("pair", opened_pair(store.location)))
     with head:
         view = _view()
-    show_messages()
     query = filters.query_bar(store) if view in ("list", "review", "add") else PairQuery()
     total = store.count(query)
     with head:
@@ -79,7 +90,7 @@ def page() -> None:
 
 
 def _open_imported(store: PairStore) -> None:
-    put(pairs=store.path.name, view=None, pair=None)
+    put(pairs=pair_sets.key(store.location), view=None, pair=None)
 
 
 def _list(store: PairStore, query: PairQuery, total: int) -> None:
@@ -118,12 +129,14 @@ def _view() -> str:
     return chosen or name
 
 
-def _set_of_the_run(stored: dict[str, Path]) -> str:
+def _set_of_the_run(stored: dict[str, str]) -> str:
     """Return the pair set of the run that other pages show, or the embedded world without such a run or set."""
     name = st.session_state.get(CHOSEN)
     run = next((run for run in lab.runs() if run.dir.name == name), None) if name else None
-    file = Path(run.manifest["pairs_store"]).name if run and run.manifest["config"]["pairs"] != pair_sets.WORLD else pair_sets.WORLD
-    return file if file in stored else pair_sets.WORLD
+    if run is None or run.manifest["config"]["pairs"] == pair_sets.WORLD:
+        return pair_sets.WORLD
+    key = pair_sets.key(str(run.manifest["pairs_store"]))
+    return key if key in stored else pair_sets.WORLD
 
 
 def _choose_set(keys: list[str], wanted: str) -> str | None:
@@ -144,17 +157,6 @@ def _choose_set(keys: list[str], wanted: str) -> str | None:
     return chosen
 
 
-def _open(key: str, stored: dict[str, Path]) -> PairStore | None:
-    """Return the store of a pair set, building the embedded world if needed; draw the error and return None if that fails."""
-    if key == pair_sets.WORLD:
-        return require(pair_sets.world_job(), retry=pair_sets.forget_failed_world).store
-    try:
-        return PairStore(stored[key])
-    except PairsError as error:
-        st.error(plain(error))
-        return None
-
-
 def _change_set(widget: str) -> None:
     put(pairs=st.session_state[widget], pair=None, sheet=None, range=None)
 
@@ -168,7 +170,7 @@ def _set_actions(store: PairStore, query: PairQuery, total: int) -> None:
             icon=":material/undo:",
             disabled=not undone or not may_edit(),
             shortcut="U" if _view_is_list() else None,
-            on_click=lambda: _step(store.next_undo(author=author()), act(lambda: store.undo(author=author()))),
+            on_click=lambda: _step(act(lambda: (store.next_undo(author=author()), store.undo(author=author())))),
             help=f"Take back: {plain(undone)}" if undone else "Nothing to take back.",
         )
         st.button(
@@ -176,7 +178,7 @@ def _set_actions(store: PairStore, query: PairQuery, total: int) -> None:
             icon=":material/redo:",
             disabled=not redone or not may_edit(),
             shortcut="Y" if _view_is_list() else None,
-            on_click=lambda: _step(store.next_redo(author=author()), act(lambda: store.redo(author=author()))),
+            on_click=lambda: _step(act(lambda: (store.next_redo(author=author()), store.redo(author=author())))),
             help=f"Do again: {plain(redone)}" if redone else "Nothing to do again.",
         )
         exporting.export_popover(store, query, total)
@@ -197,10 +199,10 @@ def _words(entries: list[Edit]) -> str:
     return f"the {noun} of {'100 or more' if len(entries) >= 100 else len(entries)} pairs"
 
 
-def _step(entries: list[Edit], done: Edit | None) -> None:
+def _step(outcome: tuple[list[Edit], Edit | None] | None) -> None:
     """Open the pair that an undo or redo has changed, if it was one."""
-    if done is not None and len(entries) == 1:
-        put(pair=done.pair_id)
+    if outcome is not None and outcome[1] is not None and len(outcome[0]) == 1:
+        put(pair=outcome[1].pair_id)
 
 
 page()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,11 +17,12 @@ from app.widgets.import_form.uploads import MEGABYTES, PACKED, TYPES, keep_uploa
 from lab.pairs import ColumnMapping, PairsError, PairStore
 from lab.pairs.importing import LAYOUTS, OnError
 
-from .importing import Outcome, Source, import_source, reader_of
+from .importing import Outcome, Source, Target, import_source, reader_of
 from .preview import show_preview
 
 NONE = "(none)"
 NEW_SET = "a new set"
+NEW_IN_DATABASE = "a new set in a database"
 UPLOAD, PLACE = "Upload a file", "A path, or a data set of the hub"
 LABELS = {
     "chosen": "Chosen answer",
@@ -130,23 +130,43 @@ def _mapping(source: Source, guessed: ColumnMapping, columns: list[str]) -> Colu
     return mapping
 
 
-def _into() -> Path | None:
-    """Draw the choice between a new set and one that is brought up to date; return the file of the latter."""
+def _into() -> Target | None:
+    """Draw the choice between a new set and one that is updated; return None while the address of a new one is missing."""
     stored = pair_sets.stored_sets()
     chosen = st.selectbox(
         "Into",
-        [NEW_SET, *stored],
-        format_func=lambda name: name if name == NEW_SET else f"update {pair_sets.label(name)}",
+        [NEW_SET, NEW_IN_DATABASE, *stored],
+        format_func=lambda name: name if name in (NEW_SET, NEW_IN_DATABASE) else f"update {pair_sets.label(name)}",
         key="import.into",
         help="An update adds new rows and keeps the edits made here; rows are matched by their content.",
     )
-    return stored.get(chosen) if chosen else None
+    if chosen != NEW_IN_DATABASE:
+        return Target(stored[chosen], new=False) if chosen in stored else Target()
+    address = st.text_input(
+        "Address",
+        key="import.address",
+        placeholder="postgresql://user@host/database?set=name",
+        help="Without a password: that belongs into ~/.pgpass or PGPASSWORD of the process that runs the lab.",
+    ).strip()
+    if not address:
+        return None
+    try:
+        pair_sets.check_address(address)
+    except PairsError as error:
+        st.error(plain(error))
+        return None
+    return Target(address)
 
 
-def _import(source: Source, mapping: ColumnMapping, into: Path | None, done: Callable[[PairStore], None]) -> None:
+def _import(source: Source, mapping: ColumnMapping, into: Target | None, done: Callable[[PairStore], None]) -> None:
     wanted = (source, mapping, into)
     st.button(
-        "Import", type="primary", icon=":material/upload:", disabled=not mapping.chosen, on_click=_begin, args=(wanted, "refuse")
+        "Import",
+        type="primary",
+        icon=":material/upload:",
+        disabled=not mapping.chosen or into is None,
+        on_click=_begin,
+        args=(wanted, "refuse"),
     )
     if JOB not in st.session_state or st.session_state[JOB][0] != wanted:
         return
@@ -160,13 +180,14 @@ def _import(source: Source, mapping: ColumnMapping, into: Path | None, done: Cal
     _report(job.result, wanted, done)
 
 
-def _begin(wanted: tuple[Source, ColumnMapping, Path | None], on_error: OnError) -> None:
+def _begin(wanted: tuple[Source, ColumnMapping, Target | None], on_error: OnError) -> None:
     require_edit()
     source, mapping, into = wanted
+    assert into is not None
     st.session_state[JOB] = (wanted, Job(lambda progress: import_source(source, mapping, into, on_error, progress)))
 
 
-def _report(outcome: Outcome, wanted: tuple[Source, ColumnMapping, Path | None], done: Callable[[PairStore], None]) -> None:
+def _report(outcome: Outcome, wanted: tuple[Source, ColumnMapping, Target | None], done: Callable[[PairStore], None]) -> None:
     """Draw what was read and refused, and what can be done next."""
     report, store = outcome.report, outcome.store
     rows = f"{report.refused_count:,} {report.units(report.refused_count)}"

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from lab.pairs.pair import Pair, PairsError
 
 from . import schema
-from .database import Database
+from .database import Database, insert_rows
 from .records import turn_texts
 
 SEPARATOR = "\U0010ffff"
@@ -98,8 +98,7 @@ def replace_texts(db: Connection, rows: list[tuple[int, str]]) -> None:
 
 def add_texts(db: Connection, rows: list[tuple[int, str]], *, index: bool) -> None:
     """Add the searched texts of new pairs, given by position, after all others; `index`: at once, if no pair before them waits."""
-    mark = "?" if db.dialect.name == "sqlite" else "%s"
-    db.exec_driver_sql(f"INSERT INTO search VALUES ({mark}, {mark})", rows)
+    insert_rows(db, schema.search, rows)
     if db.dialect.name == "sqlite" and index and rows[0][0] == indexed(db):
         _index_rows(db, rows)
 
