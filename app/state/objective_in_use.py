@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab.objectives import Objective
+from lab.objectives import Objective, annotation_use
 from lab.run.handle import Run
 
 
@@ -21,3 +21,11 @@ def spec_at(run: Run, until: int | None) -> dict[str, Any]:
         return objective_at(run, until).spec() if run.changes() else run.manifest["config"]["objective"]
     except ValueError:
         return run.manifest["config"]["objective"]
+
+
+def annotations_in_use(run: Run, until: int | None) -> str:
+    """Return whether the objective at a step uses weight and degree of a pair; "" if it cannot be built any more."""
+    try:
+        return annotation_use(objective_at(run, until))
+    except ValueError:
+        return ""

@@ -11,6 +11,7 @@ from app.text.plain import plain
 from lab.glossary import lesson_of
 from lab.pairs import Pair
 from lab.plots import entry
+from lab.run.pair_versions import CURRENT, FOLLOW
 
 Colour = Literal["gray", "green", "orange", "blue", "red"]
 
@@ -110,6 +111,21 @@ def pair_annotations(pair: Pair) -> list[str]:
     """Describe the weight of a pair where it is not 1, and its degree where it has one: ["weight 2", "degree 0.67"]."""
     weight = [] if pair.weight == 1 else [f"weight {pair.weight:g}"]
     return weight if pair.degree is None else [*weight, f"degree {pair.degree:.2g}"]
+
+
+def taking_edits(setting: str, *, paused: bool) -> str:
+    """Return when a live run trains on saved edits of its pairs, to be put behind the run's name.
+
+    Args:
+        setting: The run's setting `pairs_version`.
+        paused: Whether the run is paused.
+    """
+    if setting == FOLLOW:
+        when = "once it is resumed" if paused else "between two of its next steps"
+        return f"follows its pairs and takes saved edits {when}."
+    if setting == CURRENT:
+        return "takes saved edits when asked: under Take edits on Live, or on Inspect, What if."
+    return f"is set to version {setting} of its pairs and takes no edits."
 
 
 def edit_sentences(edits: pd.DataFrame) -> list[str]:

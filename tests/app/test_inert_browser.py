@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import lab
 from lab import home
 from lab.pairs import Finding, PairStore, open_pairs, write_pairs
 from tests.app import inert
@@ -104,3 +106,42 @@ def test_an_import_shows_texts_and_nothing_else(dashboard: str, page: Any) -> No
     page.get_by_text("cannot be read as pairs").wait_for()
     calm(page)
     inert.check(page, [name], "refused rows")
+
+
+def test_the_pages_of_a_run_show_texts_and_nothing_else(
+    dashboard: str, page: Any, tmp_path: Path, model_folder: Callable[[str], Path]
+) -> None:
+    store = make_store(tmp_path)
+    name = " ".join(NAMES)[:200].strip()
+    settings = {
+        "steps": 2,
+        "batch_size": 60,
+        "evaluate": False,
+        "device": "cpu",
+        "name": name,
+        "too_long": "drop",
+        "skip_bad_rows": True,
+    }
+    run = lab.train("spo", store, model_folder("llama"), background=False, **settings)
+    assert run.state == "finished", run.error
+    inert.watch(page)
+    page.goto(f"{dashboard}/inspect?run={run.dir.name}&pair=text0")
+    page.get_by_text("Pair text0").wait_for()
+    calm(page)
+    inert.check(page, [TEXTS["html"], *list(TEXTS.values())[:3]], "inspect")
+    page.get_by_text("Credit", exact=True).first.click()
+    page.locator(".heat span").first.wait_for()
+    inert.check(page, [TEXTS["html"]], "heat map", ".heat")
+    for tab in ("What if", "Virtual step"):
+        page.get_by_role("tab", name=tab).click()
+        calm(page)
+        inert.check(page, where=tab)
+    page.goto(f"{dashboard}/?run={run.dir.name}")
+    for tab in ("Pairs", "Tokens"):
+        page.get_by_role("tab", name=tab).or_(page.get_by_role("radio", name=tab)).first.click()
+        calm(page)
+        inert.check(page, where=f"live, {tab}")
+    page.locator(".heat span").first.wait_for()
+    for view in ("evidence", "add"):
+        show(page, f"{dashboard}/pairs?pairs={store.path.name}&view={view}")
+        inert.check(page, where=view)

@@ -95,6 +95,15 @@ def test_points_carry_their_pair_and_explain_themselves() -> None:
         assert all("<" not in cell[2] for cell in trace.customdata)  # what the label shows
 
 
+def test_the_area_of_a_point_grows_with_the_weight_of_its_pair() -> None:
+    frame = pairs(4, step=7).assign(weight=[1.0, 4.0, 0.0, 1000.0])
+    drawn = points(plane(frame))[ALL]
+    np.testing.assert_allclose((np.asarray(drawn.marker.size) / 5) ** 2, [1, 4, 0.2, 10], rtol=1e-5)
+    words = ["", ", weight 4 in its set", ", weight 0 in its set", ", weight 1000 in its set"]
+    assert [detail[3] for detail in drawn.customdata] == words
+    assert "%{customdata[3]}" in drawn.hovertemplate
+
+
 def test_more_pairs_than_a_screen_needs_are_thinned_alike_at_every_refresh() -> None:
     frame = pairs(3 * MOST_POINTS)
     moved = frame.assign(log_ratio_chosen=frame["log_ratio_chosen"] + 1)

@@ -18,7 +18,7 @@ from app.state.access import may_edit
 from app.state.current_run import choose
 from app.state.learn.to_learn import open_pair_in_learn
 from app.state.moment import go_to, moment
-from app.state.objective_in_use import objective_at
+from app.state.objective_in_use import annotations_in_use, objective_at
 from app.text.plain import displayable, plain
 from app.text.run_text import edit_sentences, meanings_in_halves, pair_annotations
 from app.views.inspect import degrees, following, pair_list, virtual, what_if
@@ -193,7 +193,7 @@ def _heading(
     else:
         message += ", not seen yet"
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(message, width="content")
+        st.markdown(message, width="content", help=plain(annotations_in_use(run, step)) or None)
         st.space("stretch")
         latest = None if store is None else _text(store, id, None)
         if store is not None and latest is not None:
@@ -201,6 +201,7 @@ def _heading(
                 with st.container(horizontal=True):
                     change_buttons(store, latest, shortcuts=False)
                 show_labels(store, latest)
+                st.caption(plain(annotations_in_use(run, step)))
         if row is not None and st.button(
             "Open in Learn",
             icon=":material/school:",

@@ -13,13 +13,13 @@ from app.state.access import require_edit
 from app.state.author import author
 from app.state.jobs import Job, Jobs, show_progress
 from app.text.plain import plain
-from app.text.run_text import meanings_in_halves
+from app.text.run_text import meanings_in_halves, taking_edits
 from app.widgets import examining, token_view
 from app.widgets.pairs.text_editor import changes_of, texts_of
 from lab.glossary import entry
 from lab.pairs import Pair, PairsError, PairStore, answer_text
 from lab.run.handle import Run
-from lab.run.pair_versions import CURRENT, FOLLOW
+from lab.run.pair_versions import CURRENT
 from lab.store import ENDED, RunError
 from lab.store.terms import MARGIN, with_margin
 from lab.whatif import Examined, Scored, tokenizer_of
@@ -97,17 +97,8 @@ def _actions(run: Run, store: PairStore, pair: Pair, edited: Pair) -> None:
             disabled=not live or used == newest or run.pairs_setting != CURRENT,
             on_click=_take,
             args=(run,),
-            help=_taking(run) if live else "The run has ended.",
+            help=f"The run {taking_edits(run.pairs_setting, paused=run.state == 'paused')}" if live else "The run has ended.",
         )
-
-
-def _taking(run: Run) -> str:
-    """Describe when a live run trains on saved edits."""
-    if run.pairs_setting == CURRENT:
-        return "The run trains on all saved edits of its pairs from its next step on."
-    if run.pairs_setting == FOLLOW:
-        return "The run follows its pairs: it takes saved edits by itself."
-    return f"The run is set to version {run.pairs_setting} of its pairs and takes no edits."
 
 
 def _save(store: PairStore, pair: Pair, edited: Pair) -> None:

@@ -12,6 +12,7 @@ from app.state.jobs import Job, Jobs, show_progress
 from app.state.moment import address
 from app.state.recipe import build_objective
 from app.text.plain import plain
+from app.text.run_text import taking_edits
 from app.views.live.controls import CAN_STOP
 from app.widgets.forms import grid, objective_fields, widget
 from lab.objectives import OBJECTIVES
@@ -74,7 +75,7 @@ def edits(run: Run) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.text(f"The pairs were edited: the run uses version {used} of them, and there is version {newest}.")
         if run.pairs_setting == FOLLOW:
-            st.caption("The run follows its pairs and takes the edits between two of its next steps.")
+            st.caption(f"The run {taking_edits(FOLLOW, paused=run.state == 'paused')}")
         elif st.button("Take edits", icon=":material/published_with_changes:", help="Train on the pairs as they are now."):
             _send(run.take_edits, "The run takes the edits after its current step.")
 

@@ -15,6 +15,8 @@ from app.text.plain import plain
 from app.views.live.charts import chart
 from app.widgets import figure
 from lab.objectives import FieldData, Objective
+from lab.pairs import PairsError, PairStore
+from lab.pairs.query import NumberRange, PairQuery
 from lab.plots import Record, as_dicts, plane, plane_ranges
 from lab.plots.landscapes.computed import (
     TYPICAL,
@@ -27,6 +29,9 @@ from lab.plots.landscapes.computed import (
 )
 from lab.plots.run.plane import SIDES
 from lab.run.handle import Run
+
+MOST_WEIGHTS = 20_000
+"""Pairs whose weight is drawn; those of a larger number have the size of weight 1."""
 
 
 def scatter(run: Run, record: Record) -> None:
@@ -47,13 +52,33 @@ def scatter(run: Run, record: Record) -> None:
         st.caption(plain(f"The objective's field cannot be drawn: {error}"))
     note = f"field of {spec['name']} for answers of {tokens[0]} and {tokens[1]} tokens" if field is not None else ""
 
+    weights = _weights(run)
+
     def draw() -> dict[str, Any]:
+        weighed = frame.assign(weight=frame["pair"].map(weights).fillna(1.0)) if weights and len(frame) else frame
         with as_dicts():
-            parts: Any = plane(frame, field, batch=record.step, note=note, held=held, dark=figure.dark())
+            parts: Any = plane(weighed, field, batch=record.step, note=note, held=held, dark=figure.dark())
         parts["layout"]["uirevision"] = f"{record.reader.folder.name}/plane"
         return parts
 
-    chart(record, "plane", draw=draw, depends=(id(field), note), opens=True)
+    chart(record, "plane", draw=draw, depends=(id(field), note, id(weights)), opens=True)
+
+
+def _weights(run: Run) -> dict[str, float]:
+    """Return the weights other than 1 in the run's pair set as it is now, by pair; none where the set cannot be read."""
+    try:
+        with run.pair_store() as store:
+            return _weights_of(store.location, store.version)
+    except PairsError:
+        return {}
+
+
+@lru_cache(8)
+def _weights_of(location: str, version: int) -> dict[str, float]:
+    with PairStore(location) as store:
+        limits = (NumberRange("weight", None, 1 - 1e-9), NumberRange("weight", 1 + 1e-9, None))
+        ids = [id for each in limits for id in store.matching(PairQuery(state="all", numbers=(each,)))]
+        return {id: numbers["weight"] for id, numbers in store.numbers(ids[:MOST_WEIGHTS]).items()}
 
 
 def answers(record: Record) -> tuple[tuple[int, int], Point]:

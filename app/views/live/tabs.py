@@ -7,6 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from app.state.learn.to_learn import open_batch_in_learn
+from app.state.objective_in_use import annotations_in_use
 from app.text.plain import plain
 from app.views.live.answers_tab import answers
 from app.views.live.charts import chart, row
@@ -48,6 +49,7 @@ def curves(run: Run, record: Record) -> None:
 def pairs(run: Run, record: Record) -> None:
     """Draw the scatter of all pairs and the distributions of the chosen terms."""
     scatter(run, record)
+    st.caption(plain(annotations_in_use(run, record.until)))
     if record.step and st.button(
         "This batch in Learn",
         icon=":material/school:",

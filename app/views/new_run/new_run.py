@@ -25,7 +25,7 @@ from app.widgets.import_form.uploads import MEGABYTES, PACKED, TYPES
 from lab import api
 from lab.api import Executor
 from lab.diagnosis.checks import number
-from lab.objectives import OBJECTIVES, Objective, Preset
+from lab.objectives import OBJECTIVES, Objective, Preset, annotation_use
 from lab.pairs import PairsError, RefusedRows, is_store
 from lab.pairs.importing import OnError
 from lab.progress import StageProgress
@@ -119,6 +119,7 @@ def _objective_section() -> tuple[dict[str, Any], Preset | None, str]:
     if objective := _described(spec):
         with formula:
             draw_formula(objective)
+        st.caption(plain(annotation_use(objective)))
     return spec, preset, key
 
 

@@ -12,6 +12,7 @@ from app.views.pairs.listing import Listed, open_pair
 from app.widgets.pairs.acting import act
 from app.widgets.pairs.pair_actions import change_buttons, show_findings, show_labels
 from app.widgets.pairs.pair_view import show
+from app.widgets.pairs.runs_on_set import show_runs
 from lab.pairs import Pair, PairsError, PairStore
 
 
@@ -26,6 +27,7 @@ def show_opened(store: PairStore, listed: Listed) -> None:
     show_findings(store, pair)
     show(store, pair, act)
     show_labels(store, pair)
+    show_runs(store)
 
 
 def _actions(store: PairStore, pair: Pair, listed: Listed) -> None:

@@ -18,6 +18,7 @@ from app.widgets import shortcuts
 from app.widgets.pairs.acting import act
 from app.widgets.pairs.pair_actions import DEGREES, REMEDIES, show_findings
 from app.widgets.pairs.pair_view import compare
+from app.widgets.pairs.runs_on_set import show_runs
 from app.widgets.pairs.text_editor import edit_form
 from lab.pairs import Pair, PairsError, PairStore, apply_remedy
 from lab.pairs.query import PairQuery
@@ -46,6 +47,7 @@ def show_review(store: PairStore, query: PairQuery) -> None:
     st.caption(f"Pair {plain(pair.id)}, version {pair.version}{', dropped' if pair.dropped else ''}")
     show_findings(store, pair, key=None)
     compare(store, pair)
+    show_runs(store)
 
 
 def _begin(store: PairStore, query: PairQuery) -> Review:

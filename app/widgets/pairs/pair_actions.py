@@ -70,7 +70,8 @@ def show_labels(store: PairStore, pair: Pair) -> None:
         key=f"degree.{name}",
         disabled=disabled,
         on_change=lambda: _label(store, pair, degree=DEGREES.get(st.session_state[f"degree.{name}"], pair.degree)),
-        help="How clearly the chosen answer is better: slight 1/3, clear 2/3, strong 1. Objectives that use degrees say so.",
+        help="How clearly the chosen answer is better: slight 1/3, clear 2/3, strong 1. dpo, simpo and alpha_dpo use it with "
+        "degree_margin, spo with annotated_degrees; other objectives do not.",
     )
     two.number_input(
         "Weight",
@@ -81,7 +82,7 @@ def show_labels(store: PairStore, pair: Pair) -> None:
         key=f"weight.{name}",
         disabled=disabled,
         on_change=lambda: _label(store, pair, weight=st.session_state[f"weight.{name}"]),
-        help="Factor of the pair's loss in training: 2 counts as two pairs, 0 trains nothing.",
+        help="Factor of the pair's loss in training, with every objective: 2 counts as two pairs, 0 trains nothing.",
     )
     three.multiselect(
         "Tags",

@@ -25,6 +25,9 @@ ALL = "pairs, where they were last seen"
 OUTERMOST = 25
 """Number of outermost pairs at each end of each axis that are always drawn, so that no outlier is missing."""
 
+WEIGHTS = (0.2, 10.0)
+"""Smallest and largest weight that the size of a point tells."""
+
 PLANE_HEIGHT, BENEATH = 500, 120
 """Height of the figure, and of the part below the plot, in pixels."""
 
@@ -46,7 +49,8 @@ def plane(
     The first element of a point's `customdata` is the pair's id, so that a page can open a clicked pair.
 
     Args:
-        frame: Columns pair, step, log_ratio_chosen, log_ratio_rejected, as from `Run.pairs`.
+        frame: Columns pair, step, log_ratio_chosen, log_ratio_rejected, as from `Run.pairs`; with a column weight, the area of a
+            point grows with the weight of its pair.
         field: The objective over this plane (see `lab.objectives.field`); None draws only the points.
         batch: Step whose pairs are ringed.
         note: Added to the note behind the title.
@@ -77,11 +81,12 @@ def plane(
     if latest.any():
         traces.append(_points(drawn, x, y, latest, f"pairs in the batch of step {batch:,}", c))
     (left, right), (low, high) = plane_ranges(frame)
+    sized = "area: weight" if "weight" in frame else ""
     counted = f"{len(shown):,} of {len(frame):,} pairs" if len(shown) < len(frame) else f"{len(frame):,} pairs"
     kept = held_note(held) if field is not None else []
     figure_layout = layout(
         title,
-        note=", ".join(filter(None, [counted, note])),
+        note=", ".join(filter(None, [counted, sized, note])),
         dark=dark,
         height=PLANE_HEIGHT,
         xaxis=axis(c, "log X₁ [nats]", range=[left, right], zeroline=True),
@@ -150,8 +155,11 @@ def _points(frame: pd.DataFrame, x: np.ndarray, y: np.ndarray, which: np.ndarray
     """Return a trace of pairs; those of the step that is shown are ringed."""
     ringed = name != ALL
     pairs = frame["pair"].to_numpy(object)[which]
-    details = np.empty((len(pairs), 3), object)
+    details = np.empty((len(pairs), 4), object)
     details[:, 0], details[:, 1], details[:, 2] = pairs, frame["step"].to_numpy()[which], [escaped(pair[:60]) for pair in pairs]
+    weights = frame["weight"].to_numpy(np.float64)[which] if "weight" in frame else np.ones(len(pairs))
+    details[:, 3] = ["" if weight == 1 else f", weight {weight:g} in its set" for weight in weights]
+    size = 9 if ringed else 5
     one, other = (entry(side) for side in SIDES)
     return {
         "type": "scattergl",
@@ -162,12 +170,13 @@ def _points(frame: pd.DataFrame, x: np.ndarray, y: np.ndarray, which: np.ndarray
         "y": y[which],
         "customdata": details,
         "marker": {
-            "size": 9 if ringed else 5,
+            "size": size if (weights == 1).all() else (size * np.sqrt(np.clip(weights, *WEIGHTS))).astype(np.float32),
             "color": c.neutral[2] if ringed else c.text,
             "opacity": 1.0 if ringed else 0.55,
             "line": {"width": 1.5 if ringed else 0, "color": c.label},
         },
         "hovertemplate": f"pair %{{customdata[2]}}, {'in the batch of' if ringed else 'last seen at'} step %{{customdata[1]:,d}}"
+        "%{customdata[3]}"
         f"<br><b>log X₁ = %{{x:.3g}}, log X₂ = %{{y:.3g}} nats</b><br>{hover(one)}<br>{hover(other)}<br>A click opens the pair."
         "<extra></extra>",
     }
