@@ -10,7 +10,7 @@ import streamlit as st
 from app.state.access import may_edit
 from app.state.author import author
 from app.text.plain import plain
-from app.text.run_text import duration
+from app.text.run_text import duration, pair_annotations
 from app.views.pairs import review_queue
 from app.views.pairs.filters import REVIEWED
 from app.views.pairs.review_queue import Review
@@ -44,10 +44,17 @@ def show_review(store: PairStore, query: PairQuery) -> None:
     shortcuts.bind(keys, key="review-keys")
     _buttons(keys)
     _fields(store, review, pair)
-    st.caption(f"Pair {plain(pair.id)}, version {pair.version}{', dropped' if pair.dropped else ''}")
+    st.caption(_described(pair))
     show_findings(store, pair, key=None)
     compare(store, pair)
     show_runs(store)
+
+
+def _described(pair: Pair) -> str:
+    """Return id, version and annotations of a pair, as Markdown."""
+    parts = [f"Pair {pair.id}", f"version {pair.version}", *(["dropped"] if pair.dropped else []), *pair_annotations(pair)]
+    parts += [f"#{tag}" for tag in pair.tags] + ([f"note: {pair.note}"] if pair.note else [])
+    return plain(", ".join(parts))
 
 
 def _begin(store: PairStore, query: PairQuery) -> Review:

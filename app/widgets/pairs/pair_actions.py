@@ -56,7 +56,7 @@ def show_findings(store: PairStore, pair: Pair, *, key: str | None = "F") -> Non
 def show_labels(store: PairStore, pair: Pair) -> None:
     """Draw degree, weight, tags and note of a pair; each is saved when it is changed."""
     name = f"{pair.id}.{pair.version}"
-    one, two, three = st.columns([5, 2, 5], vertical_alignment="bottom")
+    one, two, three = st.columns([6, 2.5, 5], vertical_alignment="bottom")
     label = next(
         (label for label, degree in DEGREES.items() if degree == pair.degree), f"{pair.degree:.2f}" if pair.degree else "none"
     )
