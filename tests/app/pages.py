@@ -32,4 +32,9 @@ def page_text(app: AppTest, *, escaped: bool = False) -> str:
     """Return all text of a page; escaped: with the backslashes that Markdown needs."""
     parts = [str(element.proto.body if kind == "html" else element.value) for kind in KINDS for element in app.get(kind)]
     text = "\n".join(parts)
-    return text if escaped else text.replace("\\", "")
+    return text if escaped else unescaped(text)
+
+
+def unescaped(markdown: str) -> str:
+    """Return the text that Markdown made by `app.text.plain.plain` shows."""
+    return markdown.replace("\\", "").replace(":blue[]", "")

@@ -30,7 +30,7 @@ from lab.run.handle import Run
 from lab.store import StoreWriter
 from lab.training import lifecycle
 from tests.app.conftest import HOSTILE_MARKUP, SAMPLE_PROMPT, fill
-from tests.app.pages import MAIN, open_page, page_text
+from tests.app.pages import MAIN, open_page, page_text, unescaped
 
 HOSTILE = "# <b>x</b> $x$ ![](http://example.invalid/x) :red[y] :smile:"
 
@@ -52,10 +52,6 @@ def enabled(app: AppTest) -> dict[str, bool]:
 def steering(app: AppTest) -> dict[str, bool]:
     """The three buttons at the top of the page."""
     return {label: on for label, on in enabled(app).items() if label in ("Pause", "Resume", "Stop")}
-
-
-def unescaped(text: str) -> str:
-    return text.replace("\\", "")
 
 
 def test_without_a_run_the_page_says_how_to_start_one() -> None:

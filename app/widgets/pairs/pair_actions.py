@@ -56,13 +56,13 @@ def show_findings(store: PairStore, pair: Pair, *, key: str | None = "F") -> Non
 def show_labels(store: PairStore, pair: Pair) -> None:
     """Draw degree, weight, tags and note of a pair; each is saved when it is changed."""
     name = f"{pair.id}.{pair.version}"
-    one, two, three = st.columns([6, 2.5, 5], vertical_alignment="bottom")
+    row = st.container(horizontal=True, vertical_alignment="bottom")
     label = next(
         (label for label, degree in DEGREES.items() if degree == pair.degree), f"{pair.degree:.2f}" if pair.degree else "none"
     )
     labels = list(DEGREES) if label in DEGREES else [*DEGREES, label]
     disabled = not may_edit()
-    one.segmented_control(
+    row.segmented_control(
         "Preference degree",
         labels,
         default=label,
@@ -73,18 +73,19 @@ def show_labels(store: PairStore, pair: Pair) -> None:
         help="How clearly the chosen answer is better: slight 1/3, clear 2/3, strong 1. dpo, simpo and alpha_dpo use it with "
         "degree_margin, spo with annotated_degrees; other objectives do not.",
     )
-    two.number_input(
+    row.number_input(
         "Weight",
         min_value=0.0,
         max_value=100.0,
         value=float(pair.weight),
         step=0.5,
+        width=130,
         key=f"weight.{name}",
         disabled=disabled,
         on_change=lambda: _label(store, pair, weight=st.session_state[f"weight.{name}"]),
         help="Factor of the pair's loss in training, with every objective: 2 counts as two pairs, 0 trains nothing.",
     )
-    three.multiselect(
+    row.multiselect(
         "Tags",
         sorted({*store.tags(), *pair.tags}),
         list(pair.tags),
@@ -93,6 +94,7 @@ def show_labels(store: PairStore, pair: Pair) -> None:
         disabled=disabled,
         accept_new_options=True,
         placeholder="Choose or type a tag",
+        width=280,
         on_change=lambda: _label(store, pair, tags=tuple(st.session_state[f"tags.{name}"])),
     )
     st.text_input(
