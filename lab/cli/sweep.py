@@ -43,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
     from lab.experiments import Experiment, find_experiment, open_experiment
 
     if options.what is None:
+        if options.request or options.resume or options.retry or options.dry_run or options.detach:
+            raise ConfigError("Give the name of an experiment, or the YAML file that declares one.")
         return list_all(options)
     if options.request:
         open_experiment(options.what)._send(options.request)
@@ -165,10 +167,14 @@ def list_all(options: argparse.Namespace) -> int:
 def show(experiment: Any, options: argparse.Namespace) -> int:
     """Print the state of an experiment, its results, and why runs have failed."""
     state = experiment.state()
+    finished = state.count("finished")
+    comparisons = experiment.compare() if finished and len(experiment.variants) > 1 else None
     if options.json:
-        table = experiment.table()
+        rows = json.loads(experiment.table().reset_index().to_json(orient="records"))
+        compared = json.loads(comparisons.table().to_json(orient="records")) if comparisons is not None else []
+        said = comparisons.sentences if comparisons is not None else []
         result = {"name": experiment.name, "state": state.state, "message": state.message, "remaining": state.remaining}
-        print(json.dumps(result | {"runs": json.loads(table.reset_index().to_json(orient="records"))}))
+        print(json.dumps(result | {"runs": rows, "comparisons": compared, "sentences": said}))
         return 0
     print(f"{experiment.name} is {state.state}: {state.line}{f' ({state.message})' if state.message else ''}")
     for run in experiment.runs:
@@ -177,4 +183,30 @@ def show(experiment: Any, options: argparse.Namespace) -> int:
             print(f"  {run.variant}, seed {run.seed} {own.state}: {own.error or 'without a message'}")
     if earlier := experiment.earlier_runs():
         print(f"  {len(earlier)} runs of an earlier declaration are no longer part of it.")
+    if finished:
+        print(summary(experiment))
+    if comparisons is not None and not options.only_table:
+        for sentence in comparisons.sentences:
+            print(f"- {sentence}")
     return 0
+
+
+COLUMNS = (
+    "eval/oracle_reward", "eval/reward", "eval/win_rate", "eval/rewards/accuracies", "eval/rewards/margins", "eval/kl",
+    "eval/completions/mean_length",
+)  # fmt: skip
+"""Measures in the table of results."""
+
+
+def summary(experiment: Any) -> str:
+    """Return a table with one line per variant: the mean of each measure after training, with its 95 % interval over seeds."""
+    from lab.experiments.metrics import metric_of
+    from lab.experiments.results import summary_table
+
+    recorded = experiment.metrics()
+    chosen = [name for name in COLUMNS if name in recorded]
+    table = summary_table(experiment.table(), chosen)
+    rows = [["variant", "finished", *(metric_of(name).title for name in chosen)]]
+    rows += [[str(label), *map(str, row)] for label, row in zip(table.index, table.itertuples(index=False))]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)

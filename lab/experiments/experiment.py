@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import Sequence
@@ -10,19 +11,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.errors import did_you_mean
 from lab.run import is_held
+from lab.run.config import ConfigError
 from lab.run.requests import send
 from lab.store import RunError
 
 from .declaration import Declaration
 from .folder import Content, ExperimentFolder, experiment_folders, find_experiment
-from .plan import PlannedRun, variants
+from .metrics import metric_of
+from .plan import PlannedRun, find_variant, variants
 from .progress import ACTIVE, INTERRUPTED, WAITING, ExperimentState, RunState
-from .results import evaluation_table, prompt_table, run_table
+from .results import PRIMARY, evaluation_table, prompt_table, run_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .statistics import Comparisons
+
+ALL_PAIRS = 4
+"""Most variants that are all compared with each other unless a baseline is given."""
 PRESENT = ("running", "paused", "stopping", WAITING)
 """States in which a process starts the experiment's runs."""
 
@@ -110,6 +118,67 @@ class Experiment:
         """Return one row per finished run, evaluation and prompt; empty where no answers were sampled."""
         return prompt_table(self.runs, self.records())
 
+    def metrics(self) -> list[str]:
+        """Return the names of the scalars that finished runs have recorded at evaluations."""
+        return list(
+            dict.fromkeys(name for key in self.records() for each in self._records[key]["evaluations"] for name in each["scalars"])
+        )
+
+    def compare(
+        self,
+        metrics: str | Sequence[str] | None = None,
+        *,
+        at: str | Sequence[str] | None = None,
+        baseline: str | None = None,
+        smallest: float | None = None,
+    ) -> Comparisons:
+        """Compare the variants, paired by seed, with intervals over seeds and, where answers were sampled, prompts.
+
+        All comparisons of one call are one family: intervals and verdicts are corrected for their number (Holm). What is not given
+        is taken from the experiment's declaration, so that the rule stands before the results.
+
+            print(experiment.compare("eval/oracle_reward", at=["end", "kl"]))
+
+        Args:
+            metrics: Scalars of evaluations; None for the best measure of quality that was recorded (PRIMARY).
+            at: Where runs are compared: "end" (after training), "step=100", "kl" or "accuracy" (where both have reached the same
+                level; "kl=2" for a certain one, else the furthest that all runs of the two variants reach), "margin", "loss". None:
+                at the end, and at equal KL if it was recorded.
+            baseline: Compare every variant with this one; None: with each other, beyond four variants with the first.
+            smallest: The smallest difference that matters, for the number of seeds that would show it; None: see METRICS.
+
+        Raises:
+            ConfigError: For an unknown metric, variant or level.
+        """
+        from .statistics import compare, curves_of, parse_level  # imports pandas
+        from .statistics.levels import SCALARS
+
+        declared, labels, recorded = self.declaration.compare, self.variants, self.metrics()
+        names = _listed(metrics or declared.get("metrics")) or [next((name for name in PRIMARY if name in recorded), PRIMARY[-1])]
+        for name in names:
+            if recorded and name not in recorded:
+                raise ConfigError(
+                    f"No run of {self.name} has recorded {name!r}; choose from {', '.join(recorded)}.{did_you_mean(name, recorded)}"
+                )
+        places = _listed(at or declared.get("at")) or ["end", *(["kl"] if SCALARS["kl"] in recorded else [])]
+        reference = baseline or declared.get("baseline")
+        if reference is None and len(labels) > ALL_PAIRS:
+            reference = labels[0]
+        if reference is None:
+            pairs = list(itertools.combinations(labels, 2))
+        else:
+            reference = find_variant(str(reference), labels)
+            pairs = [(label, reference) for label in labels if label != reference]
+        least = declared.get("smallest") if smallest is None else smallest
+        return compare(
+            curves_of(self.runs, self.records()),
+            pairs,
+            [metric_of(name) for name in names],
+            [parse_level(place) for place in places],
+            seeds=self.declaration.seeds,
+            smallest=None if least is None else float(least),
+        )
+
     def records(self) -> dict[str, dict[str, Any]]:
         """Return the record of every finished run, by its key; each is read from the disk once."""
         for key in self._folder.recorded() - self._records.keys():
@@ -164,6 +233,10 @@ def all_experiments() -> Sequence[Experiment]:
         with contextlib.suppress(RunError, OSError):
             known.append(Experiment(folder))
     return known
+
+
+def _listed(value: Any) -> list[str]:
+    return [] if value is None else [value] if isinstance(value, str) else [str(each) for each in value]
 
 
 def cores() -> int:

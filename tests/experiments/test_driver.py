@@ -21,11 +21,6 @@ def executor():
     executor.end()
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr("lab.experiments.driver.INTERVAL", 0.01)
-
-
 def drive(folder, executor, **more):
     lock = RunLock(folder.path)
     try:

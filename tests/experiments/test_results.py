@@ -1,0 +1,133 @@
+"""Tables and sentences of an experiment, from Python and from the command line."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import lab
+from lab.cli import main
+from lab.experiments import Driver, Experiment
+from lab.run import RunLock
+from lab.run.config import ConfigError
+from tests.experiments.faked import WrittenRuns, content, folder_with
+
+PROMPTS = [f"p{i}" for i in range(12)]
+
+
+def evaluations(run):
+    """SGDPO has 0.5 more reward than DPO with every seed; both move equally far."""
+    better = 0.5 * (run.config.objective.name == "sgdpo")
+    rng = np.random.default_rng([run.seed, int(2 * better)])
+    made = []
+    for step in (0, 5, 9):
+        rewards = step / 9 * (1 + better) + 0.1 * rng.normal(size=12)
+        scalars = {"eval/oracle_reward": float(rewards.mean()), "eval/kl": step / 9, "eval/loss": 0.7 - step / 90}
+        made.append((step, scalars, {"prompt": PROMPTS, "eval/oracle_reward": rewards.tolist()}))
+    return made
+
+
+@pytest.fixture
+def experiment(lab_home):
+    return made(content(["dpo", "sgdpo"], 4, steps=9))
+
+
+def made(declared, ends=None, refused=None):
+    folder = folder_with(declared)
+    executor = WrittenRuns(evaluations)
+    keys = [run.key for run in folder.read().runs]
+    executor.ends = {keys[at]: state for at, state in (ends or {}).items()}
+    lock = RunLock(folder.path)
+    Driver(folder, executor).run()
+    lock.release()
+    return Experiment(folder)
+
+
+def test_tables(experiment):
+    table = experiment.table()
+    assert list(table["variant"]) == ["dpo", "sgdpo"] * 4
+    assert list(table["eval/kl"]) == [1.0] * 8
+    assert set(table["best_step"]) == {9}
+    assert list(table["best/oracle_reward"]) == list(table["eval/oracle_reward"])
+    assert experiment.evaluations().shape[0] == 8 * 3
+    by_prompt = experiment.by_prompt()
+    assert by_prompt.shape[0] == 8 * 3 * 12
+    last = by_prompt[by_prompt["step"] == 9].groupby("key")["eval/oracle_reward"].mean()
+    assert list(last[table.index]) == pytest.approx(list(table["eval/oracle_reward"]))
+
+
+def test_comparisons(experiment):
+    end, kl = experiment.compare()
+    assert (end.metric.name, end.level.name, kl.level.name) == ("eval/oracle_reward", "end", "kl")
+    assert end.estimate.prompts == 12
+    assert end.better == kl.better == "sgdpo"
+    assert end.interval[0] < -0.5 < end.interval[1]
+    assert end.sentence.startswith("sgdpo is better than dpo in oracle reward of sampled answers by 0.")
+    assert end.sentence.endswith("after training over 4 seeds; corrected for 2 comparisons.")
+    (one,) = experiment.compare("eval/loss", at="step=5")
+    assert "at step 5 over 4 seeds: the interval [0, 0] includes 0" in one.sentence
+    with pytest.raises(ConfigError, match=r"Did you mean 'eval/loss'\?"):
+        experiment.compare("eval/los")
+    with pytest.raises(ConfigError, match="There is no variant 'simpo'"):
+        experiment.compare(baseline="simpo")
+
+
+def test_the_rule_can_be_declared(lab_home):
+    rule = {"metrics": ["eval/loss"], "at": "end", "baseline": "dpo", "smallest": 0.3}
+    (made_one,) = made(content(["dpo", "sgdpo"], 2, compare=rule, steps=9)).compare()
+    assert (made_one.metric.name, made_one.one, made_one.other, made_one.smallest) == ("eval/loss", "sgdpo", "dpo", 0.3)
+
+
+def test_a_run_that_was_changed_is_not_compared(lab_home):
+    experiment = made(content(["dpo", "sgdpo"], 3, steps=9))
+    key = experiment.runs[0].key
+    record = experiment._folder.record(key)
+    experiment._folder.write_record(key, record | {"changes": ["after step 3"]})
+    again = lab.open_experiment(experiment.name)
+    assert list(again.table()["changed"]) == [True] + [False] * 5
+    assert again.compare()[0].seeds == (1, 2)
+    assert "left out: seed 0 not finished or not measured in both" in again.compare()[0].sentence
+
+
+def test_show_prints_table_and_sentences(experiment, capsys):
+    assert main(["sweep", "mine"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "mine is finished: 8 of 8 runs finished"
+    assert lines[1].startswith("variant  finished  Oracle reward")
+    assert lines[2].startswith("dpo      4 of 4")
+    assert lines[4].startswith("- sgdpo is better than dpo")
+    assert main(["sweep", "mine", "--only-table"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert main(["sweep", "mine", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert len(shown["runs"]) == 8
+    assert shown["comparisons"][0]["better"] == "sgdpo"
+    assert main(["sweep"]) == 0
+    assert capsys.readouterr().out == "mine  finished: 8 of 8 runs finished\n"
+
+
+def test_failed_runs_are_named(lab_home, capsys):
+    made(content(["dpo", "sgdpo"], 1, steps=9), ends={0: "failed"})
+    assert main(["sweep", "mine"]) == 0
+    out = capsys.readouterr().out
+    assert "dpo, seed 0 failed: The loss is not finite." in out
+    assert "no seed can be compared" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["mime"], "There is no experiment 'mime'; there is mine. Did you mean 'mine'?"),
+        (["nothing.yaml"], "nothing.yaml cannot be read"),
+        (["mine", "--stop"], "no process starts its runs, so it cannot stop"),
+        (["a.yaml", "--resume"], "--resume takes the name of an experiment"),
+        (["--resume"], "Give the name of an experiment"),
+    ],
+)
+def test_a_wrong_command_ends_in_one_line(experiment, capsys, arguments, sentence):
+    assert main(["sweep", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert len(error.splitlines()) == 1
