@@ -6,6 +6,7 @@ import html
 import json
 import re
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from app.state.evidence import FLIPPED, number_name
 from app.text.numbers_of_pairs import number_heading, number_label
 from app.text.plain import plain
 from app.views.pairs.exporting import exported
+from app.widgets import examining
 from app.widgets.difference import STYLE, answers_html
 from app.widgets.pairs import pair_view, text_editor
 from lab import home
@@ -543,3 +545,19 @@ def test_changes_show_authors_and_reasons_that_utf8_cannot_hold() -> None:
     at = open_page(store, view="changes")
     (log,) = (table.value for table in at.dataframe)
     assert (log["Author"][0], log["Reason"][0]) == ("half ⟨U+D800⟩", "⟨U+DFFF⟩ too")
+
+
+def test_a_request_for_answers_waits_until_the_model_is_open(
+    store_run: Callable[..., lab.Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store()
+    store_run("one")
+    opened: list[int] = []
+    monkeypatch.setattr(examining, "steps", lambda run: [0])
+    monkeypatch.setattr(examining, "opened", lambda run, step: opened.append(step))
+    at = open_page(store, view="add")
+    at.text_area(key="answers.prompt").set_value("How?").run()
+    press(at, "Answer twice")
+    assert opened == [0]
+    at.run()  # as when the model is open
+    assert opened == [0, 0]

@@ -114,3 +114,21 @@ def test_a_review_is_done_by_single_keys(dashboard: str, page: Any) -> None:
     assert three.chosen == "bad answer 2"
     assert four.dropped
     assert five.chosen == "b w d are letters here"
+
+
+def test_a_change_of_many_pairs_closes_its_dialog_and_is_undone_by_one_key(dashboard: str, page: Any) -> None:
+    store = make_store()
+    show(page, dashboard, store)
+    page.get_by_label("Tick all pairs of this page").click()
+    settled(page, "25 ticked")
+    page.get_by_role("button", name="Tick all 60").click()
+    settled(page, "60 ticked")
+    page.get_by_role("button", name="Change ...").click()
+    page.get_by_text("Set degree", exact=True).click()
+    page.get_by_role("button", name="Set degree 60 pairs").click()
+    page.get_by_role("dialog").wait_for(state="detached")
+    assert {pair.degree for pair in store} == {2 / 3}
+    page.get_by_text("60 ticked").wait_for(state="detached")
+    page.keyboard.press("u")
+    page.get_by_role("button", name="Redo").and_(page.locator(":enabled")).wait_for()
+    assert {pair.degree for pair in store} == {None}

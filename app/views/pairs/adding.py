@@ -18,6 +18,8 @@ from lab.errors import LabError
 from lab.pairs import Pair, PairStore, pair_of
 from lab.pairs.query import PairQuery
 
+REQUEST, TURN = "pairs.answers.request", "pairs.answers.turn"
+"""In the session: (run, step, prompt, temperature, number of the request) of the answers that are wanted, and that number."""
 DRAFT = "pairs.answers"
 """In the session: (prompt, two answers of the model) that wait for a choice."""
 
@@ -97,9 +99,9 @@ def _answers(store: PairStore) -> None:
     prompt = st.text_area("Prompt", key="answers.prompt", height=90)
     temperature = st.slider("Temperature", 0.2, 1.5, 1.0, 0.1, key="answers.temperature")
     if st.button("Answer twice", icon=":material/casino:", type="primary", disabled=not prompt.strip()):
-        st.session_state["answers.wanted"] = (run.dir.name, step, prompt, temperature, st.session_state.get("answers.turn", 0) + 1)
-        st.session_state["answers.turn"] = st.session_state.get("answers.turn", 0) + 1
-    wanted = st.session_state.get("answers.wanted")
+        st.session_state[REQUEST] = (run.dir.name, step, prompt, temperature, st.session_state.get(TURN, 0) + 1)
+        st.session_state[TURN] = st.session_state.get(TURN, 0) + 1
+    wanted = st.session_state.get(REQUEST)
     if not wanted or wanted[:3] != (run.dir.name, step, prompt):
         return
     model = examining.opened(run, step)
@@ -122,5 +124,5 @@ def _answers(store: PairStore) -> None:
         with column:
             st.html(html)
             if st.button(f"Answer {key} is better", shortcut=key, key=f"answers.choose.{key}"):
-                del st.session_state["answers.wanted"]
+                del st.session_state[REQUEST]
                 _add(store, prompt, chosen, rejected)

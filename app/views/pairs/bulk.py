@@ -16,6 +16,8 @@ from app.widgets.pairs.pair_actions import DEGREES
 from lab.pairs import BulkChange, Pair, PairStore, answer_text
 
 ACTIONS = ("Drop", "Restore", "Swap", "Add tag", "Remove tag", "Set weight", "Set degree")
+APPLIED = "bulk.applied"
+"""In the session: whether the dialog's button was pressed. What it returns is lost, since its label changes with the pairs."""
 SHOWN = 8
 """Pairs of the preview."""
 
@@ -42,6 +44,8 @@ def _tick_all(store: PairStore, listed: Listed) -> None:
 
 @st.dialog("Change the ticked pairs", width="large")
 def _dialog(store: PairStore, ids: Sequence[str]) -> None:
+    if st.session_state.pop(APPLIED, False):
+        st.rerun()  # closes the dialog
     action = st.segmented_control("What", ACTIONS, default="Drop", required=True, key="bulk.action") or "Drop"
     change = _change(store, action)
     reason = st.text_input("Reason (kept in the history)", key="bulk.reason", max_chars=200)
@@ -56,7 +60,7 @@ def _dialog(store: PairStore, ids: Sequence[str]) -> None:
         if preview.count > len(lines):
             st.caption(f"The first {len(lines)} of them.")
     label, done = f"{action} {preview.count:,} pairs", f"{action}: {preview.count:,} pairs. One Undo takes it back."
-    pressed = st.button(
+    st.button(
         label,
         type="primary",
         disabled=not preview.count,
@@ -64,11 +68,10 @@ def _dialog(store: PairStore, ids: Sequence[str]) -> None:
         args=(store, ids, change, reason, done),
         key="bulk.apply",
     )
-    if pressed:
-        st.rerun()
 
 
 def _apply(store: PairStore, ids: Sequence[str], change: BulkChange, reason: str, done: str) -> None:
+    st.session_state[APPLIED] = True
     if act(lambda: store.apply(ids, change, author=author(), reason=reason), done) is not None:
         tick(store, [])
 
