@@ -138,6 +138,15 @@ class ComparedRun:
         assert self._events is not None
         return self._events[self._events["kind"] == "evaluation"]
 
+    def latest_pairs(self, last: int, held_out: bool) -> pd.DataFrame:
+        """Return the latest row of every pair up to a step, of those trained on or held out."""
+        return self.run.reader.held_out.latest(last) if held_out else self.run.reader.pairs.latest(last)
+
+    def visits(self, last: int, held_out: bool) -> pd.DataFrame:
+        """Return every stored row of the pairs up to a step, oldest first: held-out pairs at the evaluations after the first."""
+        reader = self.run.reader
+        return reader.held_out.read(first=self.first_step, last=last) if held_out else reader.pairs.read(last=last)
+
     def marked(self, axis: str = "step") -> pd.DataFrame:
         """Return the events that figures mark: the columns of `Run.events`, `message` and `x` (position on the axis).
 

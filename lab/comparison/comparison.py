@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import pandas as pd
 
 from lab.glossary import entry
 from lab.run.handle import Run, open_run
 from lab.store import RunError
 
-from . import answers, group_curves, matching, numbers, pairwise, settings
+from . import answers, group_curves, matching, numbers, pair_differences, pairwise, settings
 from .axes import AXES, require_recorded
 from .compared_run import ComparedRun
 from .groups import Group, labelled, seed_groups
@@ -26,9 +25,6 @@ T = TypeVar("T")
 
 MOST = 8
 """At most this many curves are compared, because more colours and dashes cannot be told apart; a group of seeds is one curve."""
-
-CHECKED = 200
-"""At most this many steps, evenly spaced, have their batches compared."""
 
 
 def compare(runs: Sequence[Run | str | Path], *, group_seeds: bool = True) -> Comparison:
@@ -233,22 +229,45 @@ class Comparison:
         )
 
     def last_common_step(self) -> int:
-        """Return the last step that all runs have reached."""
-        return min(self.steps)
+        """Return the last step that all runs that have begun have reached."""
+        return min((step for step in self.steps if step), default=0)
 
-    def pairs(self, term: str, *, held_out: bool = False, step: int | None = None) -> pd.DataFrame:
-        """Return a term of every pair under the first two runs, the largest difference first.
+    def pairs(
+        self,
+        term: str,
+        *,
+        held_out: bool = False,
+        step: int | None = None,
+        visits: bool = False,
+        between: tuple[int, int] = (0, 1),
+    ) -> pd.DataFrame:
+        """Return a term of every pair under two runs or groups, the largest difference first.
 
-        See `lab.comparison.pairwise.term_by_pair` for the columns.
+        Of two runs: see `pairwise.term_by_pair` for the columns, or `pair_differences.over_visits` with `visits`. With a group on
+        either side: the differences of the latest values with their intervals over the seeds, see `pair_differences.over_seeds`.
 
         Args:
             term: Name of the term.
             held_out: Compare the held-out pairs instead of those trained on.
-            step: Compare the latest values up to this step; None: the last step that all runs have reached.
+            step: Compare values up to this step; None: the last step that all runs have reached.
+            visits: Compare all visits of a pair in two runs instead of the latest ones.
+            between: Positions of the two curves.
+
+        Raises:
+            RunError: Visits are asked for, but a side is a group.
         """
         last = self.last_common_step() if step is None else step
-        runs = [self._of(number)[0].run for number in (0, 1)]
-        one, other = (run.reader.held_out.latest(last) if held_out else run.reader.pairs.latest(last) for run in runs)
+        sides = [self._of(number) for number in between]
+        grouped = any(len(side) > 1 for side in sides)
+        if visits and grouped:
+            raise RunError("Visits are compared between two runs, and one side is a group of seeds; leave out visits=True.")
+        if visits:
+            one, other = (side[0].visits(last, held_out) for side in sides)
+            return pair_differences.over_visits(one, other, term)
+        latest = [{member.seed: member.latest_pairs(last, held_out) for member in side} for side in sides]
+        if grouped:
+            return pair_differences.over_seeds(latest[0], latest[1], term)
+        one, other = (next(iter(side.values())) for side in latest)
         return pairwise.term_by_pair(one, other, term)
 
     def pair(self, pair: str, points: int | None = None) -> dict[str, pd.DataFrame]:
@@ -262,20 +281,16 @@ class Comparison:
         return {label: with_attrs(history.set_index("step"), history.attrs) for label, history in histories.items()}
 
     def terms(self) -> list[str]:
-        """Return the names of the pair terms that all runs record."""
-        recorded = [run.reader.pairs.batch(step).columns for run, step in zip(self.runs, self.steps)]
-        shared = [name for name in recorded[0] if all(name in other for other in recorded[1:])]
-        return [name for name in shared if name not in ("pair", "step", "version")]
+        """Return the names of the pair terms that all runs that have begun record; empty before a run of each curve has."""
+        recorded = [[run.reader.pairs.term_names() for run in map(self.runs.__getitem__, group.members)] for group in self.groups]
+        begun = [names for group in recorded for names in group if names]
+        if not all(any(group) for group in recorded):
+            return []
+        return [name for name in begun[0] if all(name in other for other in begun[1:])]
 
-    def batches(self, checked: int = CHECKED) -> pairwise.Batches:
+    def batches(self, checked: int = pairwise.CHECKED) -> pairwise.Batches:
         """Return whether the first two runs trained on the same pairs, at up to `checked` evenly spaced common steps."""
-        begin = max(member.first_step for member in self._compared[:2])
-        last = min(self.steps[:2])
-        if last < begin:
-            return pairwise.compare_batches([])
-        steps = np.unique(np.linspace(begin, last, min(checked, last - begin + 1)).astype(np.int64)).tolist()
-        one, other = (run.reader.pairs for run in self.runs[:2])
-        return pairwise.compare_batches((step, one.batch(step), other.batch(step)) for step in steps)
+        return pairwise.compare_runs(self._compared[0], self._compared[1], checked)
 
     def are_twins(self) -> bool:
         """Return whether the first two runs are twins."""
@@ -295,20 +310,8 @@ class Comparison:
             A frame with run (folder name; "" for the mean of a group), label, seed, scalar, axis, x, step, value, mean, low, high
             and runs (number of runs behind a value of a group's mean; 1 for a run).
         """
-        parts = []
-        for name in names:
-            for run, label, member in zip(self.runs, self.run_labels, self._compared):
-                frame = member.curve(name, axis, whole=whole)
-                parts.append(frame.assign(run=run.dir.name, label=label, seed=member.seed, runs=1, scalar=name).rename_axis("x"))
-            for number, group in enumerate(self.groups):
-                if not group.single:
-                    frame = self.curve(number, name, axis, whole=whole)
-                    parts.append(frame.assign(run="", label=group.label, scalar=name).rename_axis("x"))
-        order = ["run", "label", "seed", "scalar", "axis", "x", "step", "value", "mean", "low", "high", "runs"]
-        if not parts:
-            return pd.DataFrame(columns=order)
-        every = pd.concat([part.reset_index() for part in parts], ignore_index=True)
-        return every.assign(axis=axis).reindex(columns=order).astype({"seed": "Int64"})
+        groups = [(group.label, self._of(number)) for number, group in enumerate(self.groups) if not group.single]
+        return group_curves.curve_data([*zip(self.run_labels, self._compared)], groups, names, axis, whole=whole)
 
     def pair_data(self, pair: str, terms: Sequence[str]) -> pd.DataFrame:
         """Return the whole history of one pair under every run: run (folder), label, pair, step, version, one column per term."""

@@ -58,6 +58,37 @@ def difference(
     return with_attrs(frame, attrs | {"paired": seeds})
 
 
+def curve_data(
+    runs: Sequence[tuple[str, ComparedRun]],
+    groups: Sequence[tuple[str, Sequence[ComparedRun]]],
+    names: Sequence[str],
+    axis: str,
+    *,
+    whole: bool,
+) -> pd.DataFrame:
+    """Return the points of the curves of runs and groups in long form; see `Comparison.data`.
+
+    Args:
+        runs: Label of each run, and the run.
+        groups: Label of each group, and its runs.
+        names: Names of the scalars.
+        axis: Name of an axis in `lab.comparison.AXES`.
+        whole: Return every recorded value instead of at most 1,000 per curve.
+    """
+    parts = []
+    for name in names:
+        for label, member in runs:
+            frame = member.curve(name, axis, whole=whole)
+            parts.append(frame.assign(run=member.run.dir.name, label=label, seed=member.seed, runs=1, scalar=name))
+        for label, members in groups:
+            parts.append(group_curve(members, name, axis, whole=whole).assign(run="", label=label, scalar=name))
+    order = ["run", "label", "seed", "scalar", "axis", "x", "step", "value", "mean", "low", "high", "runs"]
+    if not parts:
+        return pd.DataFrame(columns=order)
+    every = pd.concat([part.rename_axis("x").reset_index() for part in parts], ignore_index=True)
+    return every.assign(axis=axis).reindex(columns=order).astype({"seed": "Int64"})
+
+
 def shared_seeds(one: Sequence[ComparedRun], other: Sequence[ComparedRun]) -> list[int]:
     """Return the seeds that two groups share, ascending, if there are at least two: then their runs are compared in pairs."""
     shared = sorted({member.seed for member in one} & {member.seed for member in other})

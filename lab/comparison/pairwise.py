@@ -8,6 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .compared_run import ComparedRun
+
+CHECKED = 200
+"""At most this many steps, evenly spaced, have their batches compared."""
+
 
 def term_by_pair(one: pd.DataFrame, other: pd.DataFrame, term: str) -> pd.DataFrame:
     """Return a term of the pairs that two runs share, the largest difference first; empty if a run lacks the term.
@@ -79,6 +84,16 @@ def compare_batches(steps: Iterable[tuple[int, pd.DataFrame, pd.DataFrame]]) -> 
         if first is None and _members(one) != _members(other):
             first = step
     return Batches(checked, first, start)
+
+
+def compare_runs(one: ComparedRun, other: ComparedRun, checked: int = CHECKED) -> Batches:
+    """Compare the batches of two runs at up to `checked` evenly spaced common steps."""
+    first, last = max(one.first_step, other.first_step), min(one.step, other.step)
+    if last < first:
+        return compare_batches([])
+    steps = np.unique(np.linspace(first, last, min(checked, last - first + 1)).astype(np.int64)).tolist()
+    readers = one.run.reader.pairs, other.run.reader.pairs
+    return compare_batches((step, readers[0].batch(step), readers[1].batch(step)) for step in steps)
 
 
 def _members(batch: pd.DataFrame) -> list[tuple[str, int]]:
