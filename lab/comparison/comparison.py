@@ -153,13 +153,13 @@ class Comparison:
             if not group.single
         }
 
-    def difference(self, name: str, axis: str = "step", *, whole: bool = False) -> pd.DataFrame:
-        """Return a scalar of the first curve minus that of the second; see `group_curves.difference`."""
-        return group_curves.difference(self._of(0), self._of(1), name, axis, whole=whole)
+    def difference(self, name: str, axis: str = "step", *, whole: bool = False, between: tuple[int, int] = (0, 1)) -> pd.DataFrame:
+        """Return a scalar of one curve minus that of another (positions: `between`); see `group_curves.difference`."""
+        return group_curves.difference(self._of(between[0]), self._of(between[1]), name, axis, whole=whole)
 
-    def shared_seeds(self) -> list[int]:
-        """Return the seeds within which the first two groups are compared in pairs; empty if they share fewer than two."""
-        return group_curves.shared_seeds(self._of(0), self._of(1)) if len(self.groups) > 1 else []
+    def shared_seeds(self, between: tuple[int, int] = (0, 1)) -> list[int]:
+        """Return the seeds within which two groups are compared in pairs; empty if they share fewer than two."""
+        return group_curves.shared_seeds(self._of(between[0]), self._of(between[1]))
 
     # Evaluations.
 
@@ -211,10 +211,20 @@ class Comparison:
         return matching.common_reach({label: member.scalar("eval/kl") for label, member in zip(self.run_labels, self._compared)})
 
     def answers(self, prompt: str | None = None, step: int | None = None) -> pd.DataFrame:
-        """Return the answers of the reference and every run to a held-out prompt (None: the first); see `answers.side_by_side`."""
+        """Return the answers of the reference and every run to a held-out prompt; see `answers.side_by_side`.
+
+        prompt: None for the one whose answers differ most between the first two curves.
+        """
         samples = self.samples()
-        chosen = prompt if prompt is not None else next(iter(answers.prompts(samples)), "")
-        return answers.side_by_side(samples, chosen, step)
+        if prompt is None:
+            ranked = list(self.answer_differences(step)["prompt"]) if len(self.groups) > 1 else []
+            prompt = next(iter(ranked or answers.prompts(samples)), "")
+        return answers.side_by_side(samples, prompt, step)
+
+    def answer_differences(self, step: int | None = None, between: tuple[int, int] = (0, 1)) -> pd.DataFrame:
+        """Return the prompts that two curves answered, those whose answers differ most first; see `answers.most_different`."""
+        one, other = ({member.seed: member.samples() for member in self._of(number)} for number in between)
+        return answers.most_different(one, other, step)
 
     def samples(self) -> dict[str, dict[int, list[dict[str, Any]]]]:
         """Return the sampled answers of every run's evaluations, by the run's label and step."""
@@ -366,17 +376,17 @@ class Comparison:
         )
         return with_background(drawn, dark)
 
-    def difference_figure(self, name: str, by: str = "step", *, dark: bool = False) -> go.Figure:
-        """Return a figure of a scalar of the first curve minus the second, with a line at zero; arguments as in `figure`."""
+    def difference_figure(self, name: str, by: str = "step", *, dark: bool = False, between: tuple[int, int] = (0, 1)) -> go.Figure:
+        """Return a figure of a scalar of one curve minus another (positions: `between`), with a line at zero; see `figure`."""
         from lab.plots.comparison.overlay import difference
         from lab.plots.style import with_background
 
         require_recorded([name], self.names(), by, compared=len(self.groups))
-        events = {label: marked for label, marked in self.marked(by).items() if label in self.labels[:2]}
-        title = f"{entry(name).title}: {' − '.join(group.letter for group in self.groups[:2])}"  # a whole label has no room
-        drawn = difference(
-            self.difference(name, by), name, labels=self.labels[:2], axis=AXES[by].title, title=title, events=events, dark=dark
-        )
+        labels = [self.labels[number] for number in between]
+        events = {label: marked for label, marked in self.marked(by).items() if label in labels}
+        title = f"{entry(name).title}: {' − '.join(self.groups[number].letter for number in between)}"  # a whole label has no room
+        less = self.difference(name, by, between=between)
+        drawn = difference(less, name, labels=labels, axis=AXES[by].title, title=title, events=events, dark=dark)
         return with_background(drawn, dark)
 
 

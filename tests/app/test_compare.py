@@ -21,7 +21,7 @@ from lab import home
 from lab.pairs import Pair, PairStore
 from lab.run.handle import Run
 from lab.store import StoreWriter, write_twins
-from tests.app.conftest import HOSTILE_MARKUP
+from tests.app.conftest import HOSTILE_MARKUP, SAMPLE_PROMPT
 from tests.app.pages import MAIN, open_page, page_text
 from tests.helpers import until
 
@@ -210,9 +210,9 @@ def test_every_chart_can_be_saved_whole(store_run: Callable[..., Run]) -> None:
         app.run()
         assert not app.exception
     assert saving_flags(app) == {True}
-    less = curves._data(lab.compare(["first", "second"]), "loss", "step", True)
+    less = curves._data(lab.compare(["first", "second"]), "loss", "step", (0, 1))
     assert less.columns.tolist() == ["x", "step", "value", "mean", "scalar", "axis"]
-    assert len(less) == len(curves._data(lab.compare(["first", "second"]), "loss", "step", False)) / 2 == 60
+    assert len(less) == len(curves._data(lab.compare(["first", "second"]), "loss", "step", None)) / 2 == 60
     frame = lab.compare(["first", "second"]).data(["loss"])
     app.session_state[save_dialog.REQUESTED] = save_dialog.Picture(
         "Loss", "first-second-loss", go.Figure(), lambda: frame, "Every run."
@@ -256,7 +256,9 @@ def test_answers_side_by_side_are_text(store_run: Callable[..., Run]) -> None:
     two(store_run)
     app = opened("first,second", "answers")
     texts = [element.value for element in app.text]
-    assert texts == [f"Reference {HOSTILE_MARKUP}", *["An answer after 60 steps. **bold** :red[x]"] * 2]
+    assert texts == [SAMPLE_PROMPT]
+    assert f"Reference {HOSTILE_MARKUP}</div>" in page_text(app)
+    assert page_text(app).count("An answer after 60 steps. **bold** :red[x]</div>") == 2, "equal answers have no marks"
     assert "A dpo at step 60, reward 0.62" in page_text(app)
     app.selectbox(key="compare.evaluation").select(0).run()
     assert "A dpo at step 0, reward 0.31" in page_text(app)

@@ -14,7 +14,7 @@ from app.state.address import put
 from app.state.current_run import label
 from app.state.moment import address
 from app.text.plain import plain
-from app.views.compare import curves, pairs_and_answers
+from app.views.compare import answers, curves, pairs
 from app.widgets import save_dialog, twins_form
 from lab.comparison import MOST
 from lab.run.handle import Run
@@ -33,8 +33,8 @@ PARTS = {
     "curves": ("Curves", curves.curves),
     "numbers": ("Numbers", curves.numbers),
     "settings": ("Settings", curves.settings),
-    "pairs": ("Pair by pair", pairs_and_answers.pairs),
-    "answers": ("Answers", pairs_and_answers.answers),
+    "pairs": ("Pair by pair", pairs.pairs),
+    "answers": ("Answers", answers.answers),
 }
 NAMES = {key: name for key, (name, _) in PARTS.items()} | {START: "Start twins"}
 
@@ -125,7 +125,7 @@ def _drawn(runs: Sequence[Run], part: str, were_live: bool) -> None:
     with st.container():
         curves.legend(comparison, states)
     with st.container():
-        pairs_and_answers.twins_line(comparison)
+        pairs.twins_line(comparison)
     with st.container():
         PARTS[part][1](comparison)
 

@@ -11,6 +11,8 @@ import streamlit as st
 
 from app.text.plain import markup, plain
 from app.text.run_text import STATES, meanings
+from app.views.compare.between import choose as choose_between
+from app.views.compare.between import seeds_in_words
 from app.widgets import save_dialog
 from app.widgets.figure import dark
 from lab.comparison import AXES, Comparison
@@ -122,20 +124,27 @@ def curves(comparison: Comparison) -> None:
             )  # fmt: skip
         axis = axis or "step"
         seeds = _toggle("Single seeds", "seeds", "Draw also every run of a group, as a thin line.", _grouped(comparison))
-        two = len(comparison.groups) == 2
-        subtract = _toggle("A − B", "minus", "Draw the first curve minus the second.", two)
+        several = len(comparison.groups) > 1
+        subtract = _toggle("A − B", "minus", "Draw the difference of two curves.", several)
+        between = choose_between(comparison) if subtract else (0, 1)
         if chosen:
             _download(comparison, chosen, axis)
     if not chosen:
         st.caption("Choose a number to draw.")
         return
-    st.caption(plain(AXES[axis].meaning + _group_words(comparison) + (_loss_words(comparison) if "loss" in chosen else "")))
-    view = f"{'-'.join(run.dir.name for run in comparison.runs)}/{len(comparison.groups)}/{axis}/{subtract}"
+    st.caption(
+        plain(
+            AXES[axis].meaning
+            + _group_words(comparison, between if subtract else None)
+            + (_loss_words(comparison) if "loss" in chosen else "")
+        )
+    )
+    view = f"{'-'.join(run.dir.name for run in comparison.runs)}/{len(comparison.groups)}/{axis}/{between if subtract else ''}"
     for start in range(0, len(chosen), 3):
         row = chosen[start : start + 3]
         for cell, name in zip(st.columns(len(chosen) if len(chosen) < 3 else 3), row):
             if subtract:
-                figure = comparison.difference_figure(name, axis, dark=dark())
+                figure = comparison.difference_figure(name, axis, dark=dark(), between=between)
             else:
                 figure = comparison.figure(name, axis, dark=dark(), seeds=seeds)
             figure.layout.paper_bgcolor = "rgba(0,0,0,0)"  # the page has its own
@@ -146,8 +155,8 @@ def curves(comparison: Comparison) -> None:
                     f"compare-{name}",
                     title=f"{_named(name)}, {AXES[axis].title}",
                     file=file_name(comparison, f"{name}-{axis}"),
-                    data=partial(_data, comparison, name, axis, subtract),
-                    caption="Value and moving mean of the first curve minus the second."
+                    data=partial(_data, comparison, name, axis, between if subtract else None),
+                    caption="Value and moving mean of one curve minus another."
                     if subtract
                     else "Every run that is compared, and the mean of each group of seeds with its interval.",
                 )
@@ -174,11 +183,11 @@ def _download(comparison: Comparison, names: Sequence[str], axis: str) -> None:
     )
 
 
-def _data(comparison: Comparison, name: str, axis: str, subtract: bool) -> pd.DataFrame:
-    """Return the table that is saved of a chart."""
-    if not subtract:
+def _data(comparison: Comparison, name: str, axis: str, between: tuple[int, int] | None) -> pd.DataFrame:
+    """Return the table that is saved of a chart. between: positions of the curves whose difference it shows."""
+    if between is None:
         return comparison.data([name], axis, whole=True)
-    difference = comparison.difference(name, axis, whole=True).rename_axis("x").reset_index()
+    difference = comparison.difference(name, axis, whole=True, between=between).rename_axis("x").reset_index()
     columns = [column for column in ("x", "step", "value", "mean", "low", "high", "runs") if column in difference]
     return difference[columns].assign(scalar=name, axis=axis)
 
@@ -193,17 +202,16 @@ def _named(name: str) -> str:
     return title if title == name else f"{title} ({name})"
 
 
-def _group_words(comparison: Comparison) -> str:
-    """Say what the bands of groups are, and how the difference of two is made."""
+def _group_words(comparison: Comparison, between: tuple[int, int] | None) -> str:
+    """Say what the bands of groups are, and how the difference of two curves is made."""
     if not _grouped(comparison):
         return ""
     words = (
         " Runs that differ only in their seed share a curve: their mean, with the 95 % interval of the mean over the seeds "
         "(Student's t). Where a run has ended or has not come so far, the line is thin and dotted: a mean of fewer runs."
     )
-    if len(comparison.groups) == 2:
-        seeds = comparison.shared_seeds()
-        words += f" A − B is computed within pairs of runs of the same seed ({', '.join(map(str, seeds))})." if seeds else ""
+    if between and not all(comparison.groups[number].single for number in between):
+        words += f" The difference is made {seeds_in_words(comparison.shared_seeds(between))}."
     return words
 
 

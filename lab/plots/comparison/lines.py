@@ -92,10 +92,14 @@ def group(frame: pd.DataFrame, name: str, label: str, colour: str, dash: str, ax
 
 def thin(frame: pd.DataFrame, name: str, run: str, label: str, colour: str, axis: str) -> list[dict[str, Any]]:
     """Return the moving mean of one run of a group as a thin line. run: its label; others as in `run_traces`."""
-    if frame["mean"].notna().sum() == 0:
+    column = "mean" if "mean" in frame else "value"
+    known = frame[column].notna().sum()
+    if not known:
         return []
-    trace = _line(frame, name, "mean", run, label, axis, _smoothed(frame))
-    return [trace | {"mode": "lines", "line": {"color": translucent(colour, 0.45), "width": 1}, "showlegend": False}]
+    faint = translucent(colour, 0.45)
+    look = {"mode": "lines" if known > FEW_MEANS else "lines+markers", "marker": {"size": 4, "color": faint}}
+    line = {"line": {"color": faint, "width": 1}, "showlegend": False}
+    return [_line(frame, name, column, run, label, axis, _smoothed(frame)) | look | line]
 
 
 def legend_rows(names: Sequence[str]) -> int:

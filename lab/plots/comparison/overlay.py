@@ -61,12 +61,18 @@ def overlay(
         title: Title of the figure; None: that of the scalar.
         waiting: Text of the figure while it has no data.
         events: Marked events of each run by label, with a column `x` (see `marks`): one row of marks per run, in its colour.
-        singles: Runs of the groups that are drawn as thin lines: by the group's label, curves by the run's label.
+        singles: Runs that are drawn as thin lines: by the label of their group, curves by the run's label. A group may be drawn
+            by these alone.
         dark: Use the dark palette.
     """
     definition = entry(name)
     title = title or definition.title
-    drawn = [label for label in labels if label in frames and frames[label]["value"].notna().any()]
+    singles = singles or {}
+    curves = {
+        label: [frame for frame in (frames.get(label), *singles.get(label, {}).values()) if frame is not None] for label in labels
+    }
+    curves = {label: [frame for frame in own if frame["value"].notna().any()] for label, own in curves.items()}
+    drawn = [label for label in labels if curves[label]]
     if not drawn:
         return empty(title, waiting, dark=dark)
     c = palette(dark)
@@ -74,14 +80,20 @@ def overlay(
     for label in drawn:
         number = labels.index(label)
         colour, dash = colour_of_run(number, dark), dash_of_run(number)
-        for run, curve in (singles or {}).get(label, {}).items():
+        for run, curve in singles.get(label, {}).items():
             traces += thin(curve, name, run, label, colour, axis)
-        if is_group(frames[label]):
+        if label not in frames or frames[label]["value"].isna().all():
+            next(trace for trace in traces if trace["legendgroup"] == label)["showlegend"] = True
+        elif is_group(frames[label]):
             traces += group(frames[label], name, label, colour, dash, axis)
         else:
             traces += run_traces(frames[label], name, label, colour, dash, axis, len(drawn) <= CROWD)
     figure_layout = layout(
-        title, note=_note([frames[label] for label in drawn]), dark=dark, xaxis=_x(c, axis), yaxis=axis_of(c, definition.axis)
+        title,
+        note=_note([frames[label] if label in frames else curves[label][0] for label in drawn]),
+        dark=dark,
+        xaxis=_x(c, axis),
+        yaxis=axis_of(c, definition.axis),
     )
     figure_layout |= {"showlegend": True} | _mark(traces, events, drawn, labels, dark)
     rows = legend_rows([str(trace["name"]) for trace in traces if trace.get("showlegend", True)])
