@@ -66,7 +66,7 @@ def _seed(
     if all(side.single for side in sides):
         return None
     seeds = comparison.shared_seeds(between) or list(next(side.seeds for side in sides if not side.single))
-    first = max(seeds, key=lambda seed: _distance(*(samples[_label(comparison, n, seed)] for n in between), prompt, step))
+    first = max(seeds, key=lambda seed: _distance([samples[_label(comparison, number, seed)] for number in between], prompt, step))
     chosen = st.segmented_control(
         "Answers of seed",
         seeds,
@@ -78,9 +78,9 @@ def _seed(
     return first if chosen is None else int(chosen)
 
 
-def _distance(one: Samples, other: Samples, prompt: str, step: int | None) -> float:
+def _distance(runs: Sequence[Samples], prompt: str, step: int | None) -> float:
     """Return the share of words that differ between the answers of two runs; -1 if one has none."""
-    given = [answered(samples, prompt, step) for samples in (one, other)]
+    given = [answered(samples, prompt, step) for samples in runs]
     return distance(*(answer[1]["answer"] for answer in given if answer)) if all(given) else -1.0
 
 
@@ -105,8 +105,8 @@ def _choice(comparison: Comparison, table: pd.DataFrame, known: Sequence[str], b
     rows["distance"] = table["distance"]
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     config: Mapping[str, Any] = {
-        "prompt": text("prompt", width="large"),
-        "difference": text("difference", help=f"Reward of {plain(one)} less that of {plain(other)}."),
+        "prompt": text("prompt", width="large" if len(rows.columns) < 4 else 300),
+        "difference": text("difference", width=160, help=f"Reward of {plain(one)} less that of {plain(other)}."),
         "one": number(one, format="%.3g", help="Mean reward of its answers."),
         "other": number(other, format="%.3g", help="Mean reward of its answers."),
         "distance": st.column_config.ProgressColumn("words that differ", min_value=0, max_value=1, format="percent"),
