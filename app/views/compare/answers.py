@@ -144,7 +144,7 @@ def _both(
     labels = {number: _label(comparison, number, seed) for number in range(len(comparison.groups))}
     chosen = [labels[number] for number in between]
     given = [answered(samples[label], prompt, step) for label in chosen]
-    texts = [displayable(answer[1]["answer"]) if answer else "" for answer in given]
+    texts = [answer[1]["answer"] if answer else "" for answer in given]
     marked = answers_html(texts[0], texts[1], ("first", "second"))
     table = side_by_side({label: samples[label] for label in chosen}, prompt, step)
     references = [row for _, row in table.iterrows() if row["label"].startswith("reference")]
@@ -183,7 +183,7 @@ def _card(cell: Any, row: pd.Series) -> None:
         reference = row["label"].startswith("reference")
         whose = row["label"].capitalize() if reference else f"{row['label']} at step {row['step']:,}"
         st.caption(plain(f"{whose}{_reward(float(row['reward']))}"))
-        st.html(answer_html(displayable(row["answer"])))
+        st.html(answer_html(row["answer"]))
 
 
 def _reward(reward: float) -> str:
