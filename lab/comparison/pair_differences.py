@@ -109,7 +109,7 @@ def by_certainty(table: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Evidence:
-    """How many pairs differ for certain.
+    """Counts of pairs by the evidence that they differ.
 
     Attributes:
         pairs: Number of pairs.
