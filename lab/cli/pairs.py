@@ -26,7 +26,8 @@ def add(commands: Any) -> None:
         action="append",
         default=[],
         metavar="FIELD=COLUMN",
-        help="column of prompt (several: a+b), chosen, rejected, system, tools, history, score_chosen, score_rejected or margin; "
+        help="column of prompt (several: a+b), chosen, rejected, system, tools, history, score_chosen, score_rejected, margin, "
+        "winner (which of two answers is better), or ranked and rank_by (a list of answers, and their scores); "
         "kept for all sources with these column names",
     )
     p.add_argument("--skip-bad-rows", action="store_true", help="read the good rows and list the others")

@@ -98,6 +98,7 @@ def _mapping(source: Source, guessed: ColumnMapping, columns: list[str]) -> Colu
     """Draw a field for each thing that is read; return the mapping as it stands in them."""
     st.subheader("Columns")
     key = f"import.{hash((source, tuple(columns)))}"
+    columns = [*columns, *sorted(guessed.used() - set(columns))]  # paths into nested columns
     shown = {name: displayable(name) for name in columns}
     prompt = st.multiselect(
         "Prompt",
@@ -121,10 +122,21 @@ def _mapping(source: Source, guessed: ColumnMapping, columns: list[str]) -> Colu
             key=f"{key}.{name}",
         )
         values[name] = "" if chosen in (NONE, None) else chosen
+    winner = st.multiselect(
+        "Which answer is better",
+        columns,
+        default=list(guessed.winner),
+        format_func=lambda name: shown.get(name, name),
+        max_selections=2,
+        key=f"{key}.winner",
+        help="The column that says which of the two answers is better, or two columns of scores. None: the chosen one.",
+    )
+    if guessed.ranked:
+        st.caption(plain(f"Answers: {guessed.ranked}, ordered by {guessed.rank_by}; the best against the worst."))
     layout: Any = st.selectbox(
         "Texts", LAYOUTS, index=LAYOUTS.index(guessed.layout), format_func=LAYOUT_LABELS.__getitem__, key=f"{key}.layout"
     )
-    mapping = replace(guessed, prompt=tuple(prompt), layout=layout, **values)
+    mapping = replace(guessed, prompt=tuple(prompt), winner=tuple(winner), layout=layout, **values)
     if unread := sorted(set(columns) - mapping.used()):
         st.caption(plain(f"Not read, but kept with the pairs: {', '.join(unread)}."))
     return mapping
@@ -164,7 +176,7 @@ def _import(source: Source, mapping: ColumnMapping, into: Target | None, done: C
         "Import",
         type="primary",
         icon=":material/upload:",
-        disabled=not mapping.chosen or into is None,
+        disabled=not (mapping.chosen or mapping.ranked) or into is None,
         on_click=_begin,
         args=(wanted, "refuse"),
     )

@@ -11,8 +11,8 @@ from lab.pairs import PairsError
 from lab.pairs.open_store import slug
 
 MEGABYTES = 50
-TYPES = ("jsonl", "ndjson", "json", "csv", "tsv", "parquet")
-PACKED = ("gz", "bz2", "xz", "zst")
+TYPES = ("jsonl", "ndjson", "json", "csv", "tsv", "parquet", "zip")
+PACKED = ("gz", "bz2", "xz", "zst", "zip")
 """File name endings that can be read."""
 
 

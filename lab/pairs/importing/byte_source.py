@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +17,10 @@ from lab.pairs.pair import PairsError
 from .limits import Limits, Unpacked
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-PACKED = (".gz", ".bz2", ".xz", ".zst")
-MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+DATA = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+"""Name endings of files of pairs."""
+MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz", b"\x28\xb5\x2f\xfd": ".zst", b"PK\x03\x04": ".zip"}
 CHUNK = 1 << 20
 
 
@@ -29,9 +32,32 @@ def packing(path: Path) -> str:
 
 
 def format_suffix(path: Path) -> str:
-    """Return the file name ending that names the format: ".jsonl" of "pairs.jsonl.gz"."""
+    """Return the file name ending that names the format: ".jsonl" of "pairs.jsonl.gz", or of the file inside "pairs.zip".
+
+    Raises PairsError for a .zip that does not hold one file of pairs.
+    """
     inner = path.with_suffix("") if path.suffix.lower() in PACKED else path
+    if path.suffix.lower() == ".zip" and path.is_file():
+        inner = Path(zipped_name(path))
     return inner.suffix.lower()
+
+
+def zipped_name(path: Path) -> str:
+    """Return the name of the file of pairs in a .zip. Raises PairsError where there is none, or several."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [each.filename for each in archive.infolist() if not each.is_dir()]
+    except (OSError, zipfile.BadZipFile) as error:
+        raise PairsError(f"{path} is not a readable .zip ({error}); pack it again.") from None
+    files = [name for name in names if Path(name).suffix.lower() in DATA and not Path(name).name.startswith(".")]
+    files = [name for name in files if not name.startswith("__MACOSX/")]
+    if len(files) == 1:
+        return files[0]
+    if not files:
+        raise PairsError(
+            f"{path} holds no file of pairs ({', '.join(names[:9]) or 'it is empty'}); put one of {', '.join(DATA)} in it."
+        )
+    raise PairsError(f"{path} holds several files ({', '.join(files[:9])}); unpack it and give one of them.")
 
 
 def base_name(path: Path) -> str:
@@ -68,7 +94,13 @@ class ByteSource:
     def _counted(self, read: Callable[[], bytes]) -> bytes:
         try:
             data = read()
-        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:  # damaged or cut packing; a disk that fails
+        except (
+            OSError,
+            EOFError,
+            lzma.LZMAError,
+            zlib.error,
+            zipfile.BadZipFile,
+        ) as error:  # damaged or cut packing; a disk that fails
             reason = str(error).strip().rstrip(".") or type(error).__name__
             raise PairsError(f"{self._path} cannot be read to its end ({reason}); copy or pack it again.") from None
         if self._unpacked is not None:
@@ -86,13 +118,22 @@ def open_bytes(path: Path, limits: Limits) -> Iterator[ByteSource]:
         ".bz2": bz2.BZ2File,
         ".xz": lzma.LZMAFile,
         ".zst": _zstandard,
+        ".zip": _zipped,
     }
     try:
         file = openers[kind](path)
     except OSError as error:
         raise PairsError(f"{path} cannot be opened ({error.strerror or error}); check the file.") from None
+    except (RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:  # a password, an unknown method, damage
+        raise PairsError(f"{path} cannot be unpacked ({error}); unpack it and give the file inside.") from None
     with file:
         yield ByteSource(file, path, limits, Unpacked(path, path.stat().st_size, limits) if kind else None)
+
+
+def _zipped(path: Path) -> IO[bytes]:
+    name = zipped_name(path)
+    with zipfile.ZipFile(path) as archive:
+        return archive.open(name)  # it keeps the file open until it is closed itself
 
 
 def _zstandard(path: Path) -> Any:

@@ -13,8 +13,17 @@ from typing import Any, Literal
 from lab.errors import did_you_mean
 from lab.pairs.pair import PairsError
 
+from .answers.paths import is_given, normal, root
+from .answers.ranking import guess_ranking
+from .answers.winners import guess_winner, two_answers
+
 Layout = Literal["auto", "text", "conversation"]
 LAYOUTS = ("auto", "text", "conversation")
+Pairing = Literal["best_worst", "all"]
+CHOICES = {"layout": LAYOUTS, "pairing": ("best_worst", "all")}
+"""Entries of a mapping that are no columns -> their values."""
+SEVERAL = ("prompt", "winner")
+"""Entries of a mapping that may name several columns."""
 
 ANSWERS = (
     ("chosen", "rejected"),
@@ -31,6 +40,7 @@ ANSWERS = (
     ("winner", "loser"),
     ("better", "worse"),
     ("positive", "negative"),
+    ("response_j", "response_k"),
     ("y_w", "y_l"),
     ("yw", "yl"),
 )
@@ -84,6 +94,14 @@ class ColumnMapping:
     layout:   "auto": as the columns are; "conversation": text prompts become a user's turn for the chat template; "text":
               transcripts and conversations written as text stay text.
     history:  Column of earlier turns, as pairs of a question and its answer (Alpaca); empty for none.
+    winner:   Column that says which of the two answers is better, or two columns of scores; then `chosen` and `rejected` are the
+              first and the second answer. Empty: `chosen` is the better one.
+    ranked:   Column with a list of answers, in place of `chosen` and `rejected`; empty for none.
+    rank_by:  What these answers are ordered by: a key of each, or a column with a list of numbers. Names with "rank" count from the
+              best.
+    pairing:  "best_worst" makes one pair of each such list, "all" one of every two answers that differ.
+
+    Columns may be paths into nested values: "question.full_text", "summaries.0.text".
     """
 
     prompt: tuple[str, ...] = ()
@@ -96,22 +114,40 @@ class ColumnMapping:
     margin: str = ""
     layout: Layout = "auto"
     history: str = ""
+    winner: tuple[str, ...] = ()
+    ranked: str = ""
+    rank_by: str = ""
+    pairing: Pairing = "best_worst"
 
     def used(self) -> set[str]:
         """Return the columns that are read."""
         single = {self.chosen, self.rejected, self.system, self.tools, self.history}
         single |= {self.score_chosen, self.score_rejected, self.margin}
-        return (single | set(self.prompt)) - {""}
+        return (single | {self.ranked} | set(self.prompt) | set(self.winner)) - {""}
+
+    def exchanged(self) -> ColumnMapping:
+        """Return the mapping with the two answers, and their scores, in each other's place."""
+        sides = {"chosen": self.rejected, "rejected": self.chosen}
+        return replace(self, **sides, score_chosen=self.score_rejected, score_rejected=self.score_chosen)
+
+    def of_ranked(self, scored: bool) -> ColumnMapping:
+        """Return the mapping of a row that `ranked_rows` has made."""
+        scores = {"score_chosen": "score_chosen", "score_rejected": "score_rejected"} if scored else {}
+        return replace(self, chosen="chosen", rejected="rejected", ranked="", rank_by="", **scores)
 
     def answer_columns(self) -> tuple[str, ...]:
         """Return the columns that the two answers come from."""
-        return (self.chosen, self.rejected)
+        return (self.chosen, self.rejected, *self.winner, self.ranked, self.rank_by, self.pairing)
 
     def lines(self) -> list[str]:
         """Return what is read from where, a line for each."""
         shown = {field.name: getattr(self, field.name) for field in fields(self)}
         shown["prompt"] = " + ".join(self.prompt) or "what both answers begin with"
-        return [f"{name}: {column}" for name, column in shown.items() if column and (name, column) != ("layout", "auto")]
+        shown["winner"] = " or ".join(self.winner)
+        if self.winner:
+            shown["chosen"] = shown["rejected"] = f"{self.chosen} or {self.rejected}"
+        hidden = [("layout", "auto"), *([] if self.ranked else [("pairing", self.pairing)])]
+        return [f"{name}: {column}" for name, column in shown.items() if column and (name, column) not in hidden]
 
 
 def guess_mapping(columns: Sequence[str], sample: Iterable[Any] = ()) -> ColumnMapping:
@@ -132,9 +168,19 @@ def guess_mapping(columns: Sequence[str], sample: Iterable[Any] = ()) -> ColumnM
 
     answers = next((pair for pair in ANSWERS if set(pair) <= named.keys()), None)
     chosen, rejected = (named[name] for name in answers) if answers else ("chosen", "rejected")
+    winner: list[tuple[str, ...]] = []
+    ranking = None
+    if not answers and (two := two_answers(named, rows)):
+        chosen, rejected = two
+        winner = guess_winner(named, two, holds)
+    elif not answers and (ranking := guess_ranking(named, rows)):
+        chosen = rejected = ""
     prompts = [tuple(named[name] for name in names) for names in PROMPTS if set(names) <= named.keys()]
     prompt = next((names for names in prompts if any(map(holds, names))), ())
-    scores = next((pair for pair in SCORES if set(pair) <= named.keys()), None)
+    prompt = tuple(_text_inside(column, rows) for column in prompt)
+    scores = next((tuple(named[name] for name in pair) for pair in SCORES if set(pair) <= named.keys()), ("", ""))
+    if len(winner) == 1 and len(winner[0]) == 2 and "winner" not in normal(winner[0][0]):
+        scores = winner[0]
     return ColumnMapping(
         prompt=prompt,
         chosen=chosen,
@@ -142,20 +188,21 @@ def guess_mapping(columns: Sequence[str], sample: Iterable[Any] = ()) -> ColumnM
         system=first(SYSTEMS),
         tools=first(TOOLS),
         history="" if normal(prompt[0] if prompt else "") in HISTORIES else first(HISTORIES),
-        score_chosen=named[scores[0]] if scores else "",
-        score_rejected=named[scores[1]] if scores else "",
-        margin="" if scores else first(MARGINS),
+        score_chosen=scores[0],
+        score_rejected=scores[1],
+        margin="" if scores[0] else first(MARGINS),
+        winner=winner[0] if len(winner) == 1 else (),
+        ranked=ranking[0] if ranking else "",
+        rank_by=ranking[1] if ranking else "",
     )
 
 
-def is_given(value: Any) -> bool:
-    """Whether a cell holds something: not null, not empty."""
-    return len(value) > 0 if hasattr(value, "__len__") else value is not None
-
-
-def normal(column: str) -> str:
-    """Return a column's name in the form in which names are compared."""
-    return column.strip().lower().replace(" ", "_").replace("-", "_")
+def _text_inside(column: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The path of the text in a column of objects that are no messages: "question.full_text"."""
+    value = next((value for row in rows if is_given(value := row.get(column))), None)
+    if isinstance(value, Mapping) and not {"role", "from", "messages"} & value.keys():
+        return next((f"{column}.{key}" for key in ("full_text", "text", "content") if isinstance(value.get(key), str)), column)
+    return column
 
 
 def as_mapping(given: ColumnMapping | Mapping[str, Any], guessed: ColumnMapping) -> ColumnMapping:
@@ -167,11 +214,11 @@ def as_mapping(given: ColumnMapping | Mapping[str, Any], guessed: ColumnMapping)
     for name, value in given.items():
         if name not in names:
             raise PairsError(f"A mapping has no entry {name!r}; it has {', '.join(names)}.{did_you_mean(name, names)}")
-        if name == "prompt":
+        if name in SEVERAL:
             value = tuple(part for part in value.split("+") if part) if isinstance(value, str) else tuple(value or ())
-        if name == "layout" and value not in LAYOUTS:
-            raise PairsError(f"The layout of a mapping cannot be {value!r}; choose {', '.join(LAYOUTS)}.")
-        changes[name] = value if name == "prompt" else str(value or "")
+        if name in CHOICES and value not in CHOICES[name]:
+            raise PairsError(f"The {name} of a mapping cannot be {value!r}; choose {', '.join(CHOICES[name])}.")
+        changes[name] = value if name in SEVERAL else str(value or "")
     return replace(guessed, **changes)
 
 
@@ -179,7 +226,7 @@ def check_mapping(mapping: ColumnMapping, columns: Iterable[str]) -> None:
     """Raise PairsError where a mapping names a column that the source does not have."""
     known = list(columns)
     for column in sorted(mapping.used()):
-        if column not in known:
+        if root(column, known) not in known:
             raise PairsError(
                 f"The mapping names a column {column!r}, but there are {', '.join(known) or 'none'}.{did_you_mean(column, known)}"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from .json_files import Rows
 from .limits import Limits
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar"}
+SEPARATOR_LINE = re.compile(rb"""["']?sep=(.)["']?\s*""")
+"""First line by which Excel names the delimiter."""
 KNOWN = ("prompt", "chosen", "rejected", "question", "instruction", "input", "system")
 
 
@@ -23,6 +26,8 @@ def csv_delimiter(path: Path, limits: Limits) -> str:
         header = next((line for _, line in source.lines() if isinstance(line, PairsError) or line.strip()), b"")
     if isinstance(header, PairsError):
         return ","
+    if named := SEPARATOR_LINE.fullmatch(header):
+        return named[1].decode("utf-8", "replace")
     text = header.decode("utf-8", "replace")
 
     def score(delimiter: str) -> tuple[int, int]:
@@ -44,6 +49,9 @@ def csv_rows(path: Path, delimiter: str, limits: Limits) -> Rows:
             for number, line in source.lines():
                 if isinstance(line, PairsError):
                     raise PairsError(f"{path}, line {number}: {line}")
+                if number == 1 and SEPARATOR_LINE.fullmatch(line):
+                    yield "\n"
+                    continue
                 try:
                     yield line.decode("utf-8")
                 except UnicodeDecodeError as error:

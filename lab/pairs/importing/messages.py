@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +36,8 @@ WRITTEN = re.compile(
     r"""\s*(?:array\()?\[?\s*\{\s*(?:(['"])(role|content|from|value)\1\s*:|(?=[^{}]*(['"])(?:role|from)\3\s*:)(['"])\w+\4\s*:)"""
 )
 """The beginning of a conversation that was written as text: of its first message the first key, or any that names its role."""
+WRITTEN_TEXTS = re.compile(r"""\s*\[\s*['"]""")
+"""The beginning of a list of texts that was written as text."""
 ARRAY = re.compile(r"\s*array\((.*?)(?:,\s*dtype=\w+)?\)\s*", re.DOTALL)
 """NumPy's form of an array as text."""
 BETWEEN_ROWS_OF_AN_ARRAY = re.compile(r"\}\s*\n\s*\{")
@@ -80,6 +83,47 @@ def written_conversation(text: str, name: str) -> Any:
     raise PairsError(
         f"{name} is a conversation written as text ({text.strip()[:30]!a} ...) that is not complete; write it as JSON."
     )
+
+
+def without_lists(prompt: Any, chosen: Any, rejected: Any, counts: Counter[str]) -> tuple[Any, Any, Any]:
+    """Return prompt and answers with lists of one text as that text, also where they are written as text ("['one text']").
+
+    Written lists are taken apart only where prompt and answers are all written so, since an answer may be a list in JSON.
+
+    Raises PairsError for a list of several texts, and where only the answers are written as lists.
+    """
+    written = [_written_texts(value) for value in (prompt, chosen, rejected)]
+    if written[1] and written[2]:
+        if not written[0] and isinstance(prompt, str):
+            raise PairsError(
+                f"chosen and rejected are lists written as text ({chosen.strip()[:30]!a}), but the prompt is not; choose the "
+                'layout "text" (--map layout=text) if the answers are these lists, or write them as plain text.'
+            )
+        prompt, chosen, rejected = (texts or value for texts, value in zip(written, (prompt, chosen, rejected)))
+    if not _is_texts(chosen) or not _is_texts(rejected):
+        return prompt, chosen, rejected
+    for name, value in (("prompt", prompt), ("chosen", chosen), ("rejected", rejected)):
+        if _is_texts(value) and len(value) > 1:
+            raise PairsError(f"{name} is a list of {len(value)} texts; write one text, or messages with role and content.")
+    counts["lists of one text read as that text"] += 1
+    return prompt[0] if _is_texts(prompt) else prompt, chosen[0], rejected[0]
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
+
+
+def _written_texts(value: Any) -> list[str] | None:
+    """The texts of a list that was written as JSON or Python text; None for anything else."""
+    if not isinstance(value, str) or not WRITTEN_TEXTS.match(value):
+        return None
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            texts = parse(value.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return texts if isinstance(texts, list) and all(isinstance(text, str) for text in texts) else None
+    return None
 
 
 def to_messages(value: Any, name: str) -> list[Message]:
@@ -169,3 +213,29 @@ def to_tools(value: Any) -> list[dict[str, Any]] | None:
             raise PairsError(f"tools is text that is not JSON ({error}); give a list of objects that describe functions.") from None
     tools = [value] if isinstance(value, dict) else value
     return tools or None
+
+
+def plain_answer(side: Any) -> Any:
+    """Return the text of a single assistant message with nothing but content; other answers unchanged."""
+    if isinstance(side, list) and len(side) == 1 and isinstance(side[0], dict):
+        message = side[0]
+        if message.keys() == {"role", "content"} and message["role"] == "assistant" and isinstance(message["content"], str):
+            return message["content"]
+    return side
+
+
+def has_calls(value: Any) -> bool:
+    """Whether a value is a conversation with tool calls."""
+    return isinstance(value, list) and any(isinstance(item, dict) and item.get("tool_calls") for item in value)
+
+
+def last_text(side: Any) -> Any:
+    """Return the content of the last message; a text unchanged."""
+    if isinstance(side, list):
+        return side[-1].get("content") if side and isinstance(side[-1], dict) else None
+    return side
+
+
+def begins(side: Any, prompt: list[Any]) -> bool:
+    """Whether a conversation begins with the messages of a prompt."""
+    return isinstance(side, list) and len(side) >= len(prompt) and side[: len(prompt)] == prompt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import fields
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 from lab.pairs.pair import Pair, PairsError, with_unique_ids
 
+from .answers.choices import check_choices
 from .columns import ColumnMapping, as_mapping, check_mapping, guess_mapping, remembered_mapping
 from .limits import LimitError, Limits
 from .report import ImportReport, RefusedRows
@@ -65,7 +67,7 @@ class PairReader:
     def first(self, count: int) -> list[tuple[int, Pair | PairsError]]:
         """Return the first rows as pairs, or as errors where they are no pairs: (number, pair or error)."""
         rows = list(islice(self.table.read(), max(count, SAMPLE)))
-        mapping, _ = self.mapping(row for _, row in rows)
+        mapping, _ = self._checked_mapping([row for _, row in rows])
         convert = RowReader(mapping, self.table.as_text, self.table.fills_nulls)
         converted: list[tuple[int, Pair | PairsError]] = []
         for number, row in rows[:count]:
@@ -87,24 +89,31 @@ class PairReader:
             check_mapping(mapping, columns)
         return mapping, columns
 
+    def _checked_mapping(self, sample: list[Any]) -> tuple[ColumnMapping, tuple[str, ...]]:
+        """Return the mapping and the columns. Raises PairsError where a person has to choose between several readings."""
+        mapping, columns = self.mapping(sample)
+        is_whole = isinstance(self._given, ColumnMapping) or (self._given is None and self._remembered(columns) is not None)
+        check_choices(mapping, sample, [field.name for field in fields(ColumnMapping)] if is_whole else self._given or ())
+        return mapping, columns
+
     def _pairs(self) -> Iterator[Pair]:
         report = self.report = ImportReport(self.table.source, self.table.unit, self.table.format)
         rows = self._rows(report)
         first = list(islice(rows, SAMPLE))
-        mapping, report.columns = self.mapping(row for _, row in first)
+        mapping, report.columns = self._checked_mapping([row for _, row in first])
         report.mapping = mapping
         convert = RowReader(mapping, self.table.as_text, self.table.fills_nulls, report.counts, report.kept, report.left_out)
         for number, row in chain(first, rows):
             try:
                 if isinstance(row, PairsError):
                     raise row
-                pair = convert(row)
+                pairs = convert.pairs(row)
             except PairsError as error:
                 report.refuse(number, str(error))
                 continue
-            report.read += 1
+            report.read += len(pairs)
             self.number = number
-            yield pair
+            yield from pairs
         if report.refused_count and (self.on_error == "refuse" or not report.read):
             raise RefusedRows(report)
         if not report.read:

@@ -6,15 +6,32 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lab.pairs.pair import FIELDS, Answer, Message, Pair, PairsError, Prompt, content_id, json_type, validate
 
+from .answers.choices import check_choices
+from .answers.paths import is_given, normal, root, value_at
+from .answers.ranking import ranked_rows
+from .answers.winners import second_is_better
 from .beginnings import MARKER, begin_alike, is_short, split_beginning
-from .columns import OWN, PAIR_ID, ColumnMapping, guess_mapping, is_given, normal
+from .columns import OWN, PAIR_ID, ColumnMapping, guess_mapping
 from .limits import check_depth
-from .messages import as_python, parsed_list, to_messages, to_tools, transcript, without_nulls, written_conversation
+from .messages import (
+    as_python,
+    begins,
+    has_calls,
+    last_text,
+    parsed_list,
+    plain_answer,
+    to_messages,
+    to_tools,
+    transcript,
+    without_lists,
+    without_nulls,
+    written_conversation,
+)
 from .values import as_degree, as_note, as_number, as_plain, as_tags, as_weight, degree_of
 
 LONGEST_ID = 100
@@ -48,6 +65,15 @@ class RowReader:
     kept: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
 
+    def pairs(self, row: Any) -> list[Pair]:
+        """Convert one row to its pairs: one, or of a list of ranked answers as many as the mapping's `pairing` gives."""
+        mapping = self.mapping
+        if mapping is None or not mapping.ranked or not isinstance(row, Mapping) or is_exported(row):
+            return [self(row)]
+        rows = ranked_rows(row, mapping.ranked, mapping.rank_by, mapping.pairing, self.counts)
+        reader = replace(self, mapping=mapping.of_ranked("score_chosen" in rows[0]))
+        return [reader(each) for each in rows]
+
     def __call__(self, row: Any) -> Pair:
         """Convert one row (or pair) to a pair of version 1. Raises PairsError in a sentence that does not name the row's place."""
         if isinstance(row, Pair):
@@ -60,7 +86,11 @@ class RowReader:
         exported = is_exported(row)
         if exported and self.as_text:
             row = {key.removeprefix(ESCAPE): value for key, value in row.items()}
-        mapping = EXPORTED if exported else self.mapping or guess_mapping(list(row), [row])
+        mapping = EXPORTED if exported else self.mapping or _guessed(row)
+        if mapping.ranked:
+            return replace(self, mapping=mapping).pairs(row)[0]
+        if mapping.winner and second_is_better(row, (mapping.chosen, mapping.rejected), mapping.winner):
+            mapping = mapping.exchanged()
         read = _Row(self, row, mapping, exported)
         prompt, chosen, rejected, tools = read.texts()
         validate(prompt, chosen, rejected, tools)
@@ -76,6 +106,12 @@ def is_exported(row: Mapping[str, Any]) -> bool:
     id = row.get(PAIR_ID)
     valid = isinstance(id, str) and 0 < len(id.strip()) <= LONGEST_ID and id.isprintable()
     return valid and all(row.get(name) is not None for name in FIELDS)
+
+
+def _guessed(row: Mapping[str, Any]) -> ColumnMapping:
+    mapping = guess_mapping(list(row), [row])
+    check_choices(mapping, [row])
+    return mapping
 
 
 def _again(pair: Pair) -> Pair:
@@ -99,9 +135,11 @@ class _Row:
             self._side(name, column) for name, column in (("chosen", self.mapping.chosen), ("rejected", self.mapping.rejected))
         ]
         chosen, rejected = sides
+        prompt, tools = self._prompt()
+        if not self.exported and self.mapping.layout != "text":
+            prompt, chosen, rejected = without_lists(prompt, chosen, rejected, self.reader.counts)
         if type(chosen) is not type(rejected):
             raise PairsError(f"chosen is {json_type(chosen)} but rejected is {json_type(rejected)}; give both in the same form.")
-        prompt, tools = self._prompt()
         count = self.reader.counts
         if isinstance(chosen, list):
             chosen, rejected = (to_messages(side, name) for side, name in ((chosen, "chosen"), (rejected, "rejected")))
@@ -118,7 +156,7 @@ class _Row:
             prompt, chosen, rejected = self._from_beginning(chosen, rejected)
         elif not self.exported:
             prompt, chosen, rejected = self._without_repetition(prompt, chosen, rejected)
-        chosen, rejected = _plain_answer(chosen), _plain_answer(rejected)
+        chosen, rejected = plain_answer(chosen), plain_answer(rejected)
         tools = tools or self._tools()
         prompt = self._with_system(self._with_history(prompt))
         if isinstance(prompt, str) and (self.mapping.layout == "conversation" or tools):
@@ -149,10 +187,10 @@ class _Row:
 
     def _value(self, column: str, name: str) -> Any:
         """The value of a column as Python lists and dicts, with conversations that were written as text parsed."""
-        value = as_python(self.row.get(column))
+        value = as_python(value_at(self.row, column))
         if isinstance(value, float) and math.isnan(value):
             return None
-        if self.reader.fills_nulls and not (self.exported and (name == "tools" or _has_calls(value))):  # these were JSON
+        if self.reader.fills_nulls and not (self.exported and (name == "tools" or has_calls(value))):  # these were JSON
             value = without_nulls(value)
         if isinstance(value, str):
             if self.exported and self.reader.as_text:
@@ -196,7 +234,7 @@ class _Row:
         if self.mapping.prompt and isinstance(prompt, str) and not marked:
             raise PairsError(f"there is no prompt in {' + '.join(self.mapping.prompt)}; give one, or leave the pair out.")
         if isinstance(prompt, list):
-            if begin_alike(*(_plain_answer(side) for side in (chosen, rejected))):
+            if begin_alike(*(plain_answer(side) for side in (chosen, rejected))):
                 count["answers begin alike"] += 1
             count["prompts read from what both conversations begin with"] += 1
         elif is_short(prompt):
@@ -223,13 +261,13 @@ class _Row:
     def _without_repetition(self, prompt: Any, chosen: Any, rejected: Any) -> tuple[Any, Any, Any]:
         """Take the prompt off answers that repeat it, and the answer off a prompt that ends with it."""
         count = self.reader.counts
-        if isinstance(prompt, list) and len(prompt) > 1 and not (_begins(chosen, prompt) and _begins(rejected, prompt)):
+        if isinstance(prompt, list) and len(prompt) > 1 and not (begins(chosen, prompt) and begins(rejected, prompt)):
             last = prompt[-1].get("content") if isinstance(prompt[-1], dict) and prompt[-1].get("role") == "assistant" else None
-            if last and last in (_last_text(chosen), _last_text(rejected)):
+            if last and last in (last_text(chosen), last_text(rejected)):
                 count["answers taken off the end of the prompt"] += 1
                 prompt = prompt[:-1]
         if isinstance(prompt, list) and isinstance(chosen, list):
-            chosen, rejected = (side[len(prompt) :] if _begins(side, prompt) else side for side in (chosen, rejected))
+            chosen, rejected = (side[len(prompt) :] if begins(side, prompt) else side for side in (chosen, rejected))
         elif isinstance(prompt, str) and isinstance(chosen, str) and len(prompt.split()) >= REPEATED_WORDS:
             rest = [side.removeprefix(prompt) for side in (chosen, rejected)]
             if chosen.startswith(prompt) and rejected.startswith(prompt) and all(side.strip() for side in rest):
@@ -302,9 +340,9 @@ class _Row:
         """Return the preference degree that the scores give, or None."""
         mapping, count = self.mapping, self.reader.counts
         if mapping.margin:
-            difference = as_number(self.row.get(mapping.margin))
+            difference = as_number(value_at(self.row, mapping.margin))
         elif mapping.score_chosen and mapping.score_rejected:
-            one, other = (as_number(self.row.get(name)) for name in (mapping.score_chosen, mapping.score_rejected))
+            one, other = (as_number(value_at(self.row, name)) for name in (mapping.score_chosen, mapping.score_rejected))
             difference = None if one is None or other is None else one - other
         else:
             return None
@@ -319,8 +357,12 @@ class _Row:
 
     def meta(self, own: set[str]) -> dict[str, Any]:
         """Return the columns that are not read, as JSON values: null, NaN and infinity count as absent."""
-        scores = {self.mapping.score_chosen, self.mapping.score_rejected, self.mapping.margin}
-        read = (self.mapping.used() - scores) | {OWN[name] for name in own} | ({PAIR_ID} if self.exported else set())
+        scores = {self.mapping.score_chosen, self.mapping.score_rejected, self.mapping.margin, *self.mapping.winner}
+        read = (
+            {root(column, self.row) for column in self.mapping.used() - scores}
+            | {OWN[name] for name in own}
+            | ({PAIR_ID} if self.exported else set())
+        )
         meta = {}
         for key, value in self.row.items():
             if key in read:
@@ -352,29 +394,6 @@ class _Row:
         return parsed if finite or isinstance(parsed, containers) else value
 
 
-def _plain_answer(side: Any) -> Any:
-    """The text of a single assistant message with nothing but content; other answers unchanged."""
-    if isinstance(side, list) and len(side) == 1 and isinstance(side[0], dict):
-        message = side[0]
-        if message.keys() == {"role", "content"} and message["role"] == "assistant" and isinstance(message["content"], str):
-            return message["content"]
-    return side
-
-
 def _repeated(prompt: Any, chosen: str) -> bool:
     """Whether a prompt makes a transcript in the answer a text: where it is no text itself, or the answer repeats it."""
     return prompt is not None and (not isinstance(prompt, str) or not prompt.strip() or chosen.startswith(prompt))
-
-
-def _has_calls(value: Any) -> bool:
-    return isinstance(value, list) and any(isinstance(item, dict) and item.get("tool_calls") for item in value)
-
-
-def _begins(side: Any, prompt: list[Any]) -> bool:
-    return isinstance(side, list) and len(side) >= len(prompt) and side[: len(prompt)] == prompt
-
-
-def _last_text(side: Any) -> Any:
-    if isinstance(side, list):
-        return side[-1].get("content") if side and isinstance(side[-1], dict) else None
-    return side

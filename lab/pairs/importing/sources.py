@@ -11,16 +11,18 @@ from typing import Any
 from lab.pairs.addresses import refuse_password
 from lab.pairs.pair import PairsError
 
-from .byte_source import base_name, format_suffix
+from .byte_source import base_name, format_suffix, packing
 from .columnar import arrow_rows, frame_rows, is_datasets_folder, load_folder, load_from_hub, parquet_rows, unformatted
 from .csv_files import DELIMITERS, csv_delimiter, csv_rows
 from .json_files import Rows, json_layout, json_rows, key_of_rows
+from .json_tables import rows_of, table_of
 from .limits import Limits
+from .messages import as_python
 
 LONGEST_PATH = 300
 """Characters of a path in a message; a longer one is shortened."""
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-FORMATS = ".jsonl, .json, .csv, .tsv or .parquet file (also packed as .gz, .bz2, .xz or .zst)"
+FORMATS = ".jsonl, .json, .csv, .tsv or .parquet file (also packed as .gz, .bz2, .xz, .zst or .zip)"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def open_table(source: Any, split: str = "train", configuration: str = "", limit
     if hasattr(source, "iloc") and hasattr(source, "to_dict"):
         return Table("pairs", "data frame", "row", lambda: enumerate(frame_rows(source), 1), "data frame")
     if isinstance(source, Mapping):
-        return _split_of(source, split, "data set")
+        return _mapping(source, split)
     if hasattr(source, "features") and hasattr(source, "with_format"):
         return _only(source, split, type(source).__name__)
     if hasattr(source, "to_batches"):  # an Arrow table
@@ -113,13 +115,19 @@ def _file(path: Path, split: str, limits: Limits) -> Table:
         raise PairsError(f"{path} is empty; it must contain at least one pair.")
     if ".json" not in suffix and suffix != ".ndjson":
         _only_split(split, source)
+    if suffix == ".parquet" and packing(path) == ".zip":
+        raise PairsError(f"{path} holds a Parquet file, which cannot be read inside a .zip; unpack it.")
     if suffix == ".parquet":
         return Table(name, source, "row", lambda: parquet_rows(path, limits), "Parquet", fills_nulls=True)
     if suffix in (".csv", ".tsv"):
         delimiter = csv_delimiter(path, limits)
-        kind = f"{suffix[1:].upper()}, separated by {DELIMITERS[delimiter]}s"
+        kind = f"{suffix[1:].upper()}, separated by {DELIMITERS.get(delimiter, repr(delimiter))}s"
         return Table(name, source, "line", lambda: csv_rows(path, delimiter, limits), kind, as_text=True)
     layout = json_layout(path, limits)
+    table = table_of(path, limits) if layout in ("lines", "objects") or (layout == "key" and split == "train") else None
+    if table is not None:
+        _only_split(split, source)
+        return Table(name, source, "row", lambda: enumerate(table, 1), "JSON table in one object")
     if layout != "key":
         _only_split(split, source)
     words = {"lines": "JSON Lines", "list": "JSON list", "objects": "JSON objects one after another"}
@@ -127,6 +135,19 @@ def _file(path: Path, split: str, limits: Limits) -> Table:
     kind = words.get(layout, f"JSON, rows under the key {key!r}")
     unit = "line" if layout in ("lines", "objects") else "row"
     return Table(name, source, unit, lambda: json_rows(path, layout, limits, key), kind)
+
+
+def _mapping(data: Mapping[str, Any], split: str) -> Table:
+    """A DatasetDict or a dict of splits, a dict of columns, or a dict with one list of rows."""
+    values = list(data.values())
+    if not any(hasattr(value, "features") for value in values):
+        if all(isinstance(value, str) for value in values) and values:
+            raise PairsError("This is one row; give a list of rows: [row].")
+        if split == "train" and (rows := rows_of(as_python(data), "The dict")) is not None:
+            return Table("pairs", "dict of columns", "row", lambda: enumerate(rows, 1), "dict of columns")
+        if split == "train" and split not in data and len(values) == 1 and isinstance(values[0], list):
+            split = next(iter(data))
+    return _split_of(data, split, "data set")
 
 
 def _split_of(data: Mapping[str, Any], split: str, source: str, name: str = "") -> Table:
