@@ -98,7 +98,7 @@ def _mapping(source: Source, guessed: ColumnMapping, columns: list[str]) -> Colu
     """Draw a field for each thing that is read; return the mapping as it stands in them."""
     st.subheader("Columns")
     key = f"import.{hash((source, tuple(columns)))}"
-    columns = [*columns, *sorted(guessed.used() - set(columns))]  # paths into nested columns
+    columns = [*columns, *sorted(path for path in guessed.used() - set(columns) if path.split(".")[0] in columns)]
     shown = {name: displayable(name) for name in columns}
     prompt = st.multiselect(
         "Prompt",

@@ -127,13 +127,13 @@ class ColumnMapping:
 
     def exchanged(self) -> ColumnMapping:
         """Return the mapping with the two answers, and their scores, in each other's place."""
-        sides = {"chosen": self.rejected, "rejected": self.chosen}
-        return replace(self, **sides, score_chosen=self.score_rejected, score_rejected=self.score_chosen)
+        scored = replace(self, score_chosen=self.score_rejected, score_rejected=self.score_chosen)
+        return replace(scored, chosen=self.rejected, rejected=self.chosen)
 
     def of_ranked(self, scored: bool) -> ColumnMapping:
         """Return the mapping of a row that `ranked_rows` has made."""
-        scores = {"score_chosen": "score_chosen", "score_rejected": "score_rejected"} if scored else {}
-        return replace(self, chosen="chosen", rejected="rejected", ranked="", rank_by="", **scores)
+        made = replace(self, chosen="chosen", rejected="rejected", ranked="", rank_by="")
+        return replace(made, score_chosen="score_chosen", score_rejected="score_rejected") if scored else made
 
     def answer_columns(self) -> tuple[str, ...]:
         """Return the columns that the two answers come from."""

@@ -92,8 +92,10 @@ class PairReader:
     def _checked_mapping(self, sample: list[Any]) -> tuple[ColumnMapping, tuple[str, ...]]:
         """Return the mapping and the columns. Raises PairsError where a person has to choose between several readings."""
         mapping, columns = self.mapping(sample)
-        is_whole = isinstance(self._given, ColumnMapping) or (self._given is None and self._remembered(columns) is not None)
-        check_choices(mapping, sample, [field.name for field in fields(ColumnMapping)] if is_whole else self._given or ())
+        given: Collection[str] = [field.name for field in fields(ColumnMapping)]
+        if isinstance(self._given, Mapping) or (self._given is None and self._remembered(columns) is None):
+            given = list(self._given or ())
+        check_choices(mapping, sample, given)
         return mapping, columns
 
     def _pairs(self) -> Iterator[Pair]:

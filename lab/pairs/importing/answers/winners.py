@@ -68,7 +68,7 @@ def two_answers(named: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> 
                 if all(name in named for name in names):
                     return named[names[0]], named[names[1]]
     for name in LISTS:
-        values = [value for row in rows if is_given(value := row.get(named.get(name, "")))]
+        values: list[Any] = [value for row in rows if is_given(value := row.get(named.get(name, "")))]
         if values and all(isinstance(value, (list, tuple)) and len(value) == 2 for value in values) and _candidates(named):
             item = values[0][0]
             key = next(
@@ -80,12 +80,13 @@ def two_answers(named: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> 
 
 def guess_winner(named: Mapping[str, str], answers: tuple[str, str], holds: Callable[[str], bool]) -> list[tuple[str, ...]]:
     """Return the columns that can say which of two answers is better; the two of scores only where no other does."""
-    candidates = [(column,) for column in _candidates(named) if holds(column)]
+    candidates: list[tuple[str, ...]] = [(column,) for column in _candidates(named) if holds(column)]
     if candidates:
-        return list(candidates)
+        return candidates
     first, second = (_ending(answer) for answer in answers)
     pairs = [(f"{name}_{first}", f"{name}_{second}") for name in SCORES]
-    return [(named[one], named[other]) for one, other in pairs if one in named and other in named][:1]
+    scored: list[tuple[str, ...]] = [(named[one], named[other]) for one, other in pairs if one in named and other in named]
+    return scored[:1]
 
 
 def _candidates(named: Mapping[str, str]) -> list[str]:
@@ -144,7 +145,7 @@ def check_labels(rows: Iterable[Mapping[str, Any]], answers: tuple[str, str], wi
     """Raise PairsError where labels of some rows count from another number than the answers, so that 1 could mean either."""
     if len(winner) != 1 or normal(winner[0]) in SIGNED or (normal(answers[0]), normal(winner[0])) == ONE_FOR_THE_FIRST:
         return
-    labels = {_label(value_at(row, winner[0])) for row in rows} & {"0", "1", "2"}
+    labels = {str(label) for row in rows if (label := _label(value_at(row, winner[0]))) in ("0", "1", "2")}
     endings = {_ending(answer) for answer in answers}
     if not labels <= endings:
         raise PairsError(
