@@ -561,3 +561,13 @@ def test_a_request_for_answers_waits_until_the_model_is_open(
     assert opened == [0]
     at.run()  # as when the model is open
     assert opened == [0, 0]
+
+
+def test_a_pair_without_an_answer_is_refused_in_sight() -> None:
+    store = make_store()
+    at = open_page(store, view="add")
+    at.text_area(key="add.prompt").set_value("How?")
+    press(at, "Add the pair")
+    assert "Chosen is empty; give an answer" in errors(at)[0]
+    assert at.text_area(key="add.prompt").value == "How?"
+    assert len(store) == 60

@@ -13,9 +13,9 @@ from app.state.current_run import label
 from app.text.plain import plain
 from app.widgets import examining
 from app.widgets.difference import answers_html
-from app.widgets.pairs.acting import act
+from app.widgets.pairs.acting import act_or_redraw
 from lab.errors import LabError
-from lab.pairs import Pair, PairStore, pair_of
+from lab.pairs import PairStore, pair_of
 from lab.pairs.query import PairQuery
 
 REQUEST, TURN = "pairs.answers.request", "pairs.answers.turn"
@@ -50,15 +50,13 @@ def _write(store: PairStore) -> None:
             _add(store, prompt, chosen, rejected)
 
 
-def _add(store: PairStore, prompt: str, chosen: str, rejected: str) -> Pair | None:
-    added = act(
+def _add(store: PairStore, prompt: str, chosen: str, rejected: str) -> None:
+    added = act_or_redraw(
         lambda: store.add(pair_of({"prompt": prompt, "chosen": chosen, "rejected": rejected}), author=author()),
         "Pair added at the end of the set.",
     )
-    if added is not None:
-        put(pair=added.id, view=None)
-        st.rerun()
-    return added
+    put(pair=added.id, view=None)
+    st.rerun()
 
 
 def _merge(store: PairStore) -> None:
@@ -68,8 +66,8 @@ def _merge(store: PairStore) -> None:
     )
     if name is None:
         return
-    report = act(lambda: store.merge(pair_sets.open_set(others[name]), author=author())) if st.button("Add them") else None
-    if report is not None:
+    if st.button("Add them"):
+        report = act_or_redraw(lambda: store.merge(pair_sets.open_set(others[name]), author=author()))
         st.success(
             f"{len(report.added):,} pairs added, {len(report.updated):,} updated, {report.unchanged:,} unchanged, "
             f"{len(report.conflicts):,} differ in both sets: those of this set stay."
@@ -81,10 +79,9 @@ def _split(store: PairStore, query: PairQuery, total: int) -> None:
         f"Save the {total:,} pairs of the list as a set of its own", key="split.name", placeholder="name of the new set"
     )
     if st.button("Save as a set", disabled=not name or not total):
-        new = act(lambda: store.split(query, pair_sets.new_file(name), name=name))
-        if new is not None:
-            put(pairs=pair_sets.key(new.location), pair=None, view=None, sheet=None)
-            st.rerun()
+        new = act_or_redraw(lambda: store.split(query, pair_sets.new_file(name), name=name))
+        put(pairs=pair_sets.key(new.location), pair=None, view=None, sheet=None)
+        st.rerun()
 
 
 def _answers(store: PairStore) -> None:

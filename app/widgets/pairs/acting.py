@@ -37,6 +37,19 @@ def act(change: Callable[[], T], done: str = "") -> T | None:
     return result
 
 
+def act_or_redraw(change: Callable[[], T], done: str = "") -> T:
+    """Make a change outside of a callback; a refusal draws the page again, because its messages stand above.
+
+    Args:
+        change: Changes the store, and returns something.
+        done: A sentence that is shown after success.
+    """
+    result = act(change, done)
+    if result is None:
+        st.rerun()
+    return result
+
+
 def show_messages() -> None:
     """Draw what the last change did, or why it was refused."""
     if message := st.session_state.pop(REFUSED, ""):

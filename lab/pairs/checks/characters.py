@@ -68,9 +68,12 @@ def reveal_invisible(text: str) -> str:
     if not _UNSEEN.search(text):
         return text
     right_to_left = _RIGHT_TO_LEFT.search(text.replace("\ufeff", "")) is not None
-    return _UNSEEN.sub(
-        lambda match: match.group() if _needed(text, match.start(), right_to_left) else f"⟨U+{ord(match.group()):04X}⟩", text
-    )
+
+    def shown(match: re.Match[str]) -> str:
+        seen = match.group() == "\ufffd" or _needed(text, match.start(), right_to_left)
+        return match.group() if seen else f"⟨U+{ord(match.group()):04X}⟩"
+
+    return _UNSEEN.sub(shown, text)
 
 
 def describe(character: str) -> str:
