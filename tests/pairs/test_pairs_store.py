@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
-from lab.pairs import Pair, PairQuery, PairsError, PairStore, open_pairs, pairs_from_rows, read_pairs
+from lab.pairs import BulkChange, Pair, PairQuery, PairsError, PairStore, open_pairs, pairs_from_rows, read_pairs
 
 USER = {"role": "user", "content": "How do I boil 100%_ eggs?"}
 ROWS = [
@@ -151,6 +152,32 @@ def test_many_rows_that_the_database_refuses_are_rolled_back(store):
     with pytest.raises(PairsError, match=r"could not be changed; nothing was written \(.*(duplicate|UNIQUE)"):
         store.update_from(many)
     assert (len(store), store.version) == (3, 0)
+
+
+def test_no_edit_or_undo_reads_a_whole_table(tmp_path):
+    pairs = [Pair(f"{n}", f"prompt {n}", "good", "bad") for n in range(2000)]
+    store = PairStore.create(tmp_path / "a.sqlite", pairs, name="", source="")
+    seen = []
+
+    @event.listens_for(store._database._engine, "before_cursor_execute")
+    def note(connection, cursor, statement, parameters, context, many):
+        seen.append((statement, parameters[0] if many else parameters))
+
+    for number in range(20):
+        store.edit(str(number), chosen="edited", tags=["t"])
+    store.apply(["1", "5"], BulkChange("drop"))
+    assert [store.undo().action, store.redo().action, store.undo().action] == ["undo", "redo", "undo"]
+    assert len(store.next_redo()) == 2
+    with sqlite3.connect(store.path) as db:
+        plans = {
+            statement: [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            for statement, parameters in seen
+            if statement.startswith(("SELECT", "UPDATE", "DELETE"))
+        }
+    assert len(plans) > 10
+    allowed = ("SCAN CONSTANT ROW", "SCAN number_names")
+    scans = {s: plan for s, plan in plans.items() if any("SCAN" in line and not line.startswith(allowed) for line in plan)}
+    assert scans == {}
 
 
 def test_unknown_things(store):

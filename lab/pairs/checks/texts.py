@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from sys import intern
 from typing import TYPE_CHECKING
 
 from lab.pairs.pair import Pair, answer_text, prompt_text
@@ -102,7 +103,7 @@ def word_triples(words: Sequence[str]) -> Iterator[int]:
 def words(text: str) -> list[str]:
     """Return the words of a text in lower case; characters of scripts without spaces count as words."""
     spaced = _WITHOUT_SPACES.sub(r" \g<0> ", text) if _WITHOUT_SPACES.search(text) else text
-    return _WORD.findall(spaced.casefold())
+    return [intern(word) for word in _WORD.findall(spaced.casefold())]  # a word once in memory, not once a text
 
 
 _WITHOUT_SPACES = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")

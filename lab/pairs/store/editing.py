@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Literal
 
-from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy import Connection, func, select
 
 from lab import home
 from lab.pairs.pair import Answer, Pair, PairsError, Prompt, content_id
 
 from . import log, schema
-from .database import CHUNK, chunks
+from .database import chunks
 from .log import Change, Edit, Signature, read_entry
 from .pages import PairPages
 from .reading import get
@@ -317,9 +317,12 @@ def _versions(db: Connection, entries: list[Edit], current: dict[str, Stored]) -
     """Return the versions before and after each entry; before a pair was added it counts as dropped, with origin 0."""
     v, rows = schema.versions, {}
     wanted = {(entry.pair_id, number) for entry in entries for number in (entry.before, entry.after)}
-    places = {(current[id].position, max(number, 1)) for id, number in wanted}
-    for chunk in chunks(places, CHUNK // 2):  # two values each
-        for row in db.execute(pair_versions().where(tuple_(v.c.position, v.c.version).in_(chunk))):
+    numbers: dict[int, set[int]] = {}
+    for id, number in wanted:
+        numbers.setdefault(current[id].position, set()).add(max(number, 1))
+    for chunk in chunks(numbers):
+        these = set().union(*(numbers[position] for position in chunk))  # two conditions: SQLite has no index for pairs of values
+        for row in db.execute(pair_versions().where(v.c.position.in_(chunk), v.c.version.in_(these))):
             item = read_stored(row)
             rows[item.pair.id, item.pair.version] = item
     for id, number in wanted:
