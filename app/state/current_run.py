@@ -9,6 +9,8 @@ import streamlit as st
 from app.state.moment import address, moment
 from app.text.plain import one_line, plain
 from lab.run.handle import Run
+from lab.run.listing.index import list_runs
+from lab.run.listing.summary import RunSummary
 from lab.store import ENDED
 
 CHOSEN = "chosen-run"
@@ -21,9 +23,15 @@ OPENED = "opened-pairs"
 """In the session: the pair that was opened last, by path of the pair store."""
 
 
-def choose(runs: Sequence[Run]) -> Run:
+def offered_runs() -> list[RunSummary]:
+    """Return the runs that a page offers, newest first: those that are not archived, and those that the address names."""
+    addressed = {st.query_params.get("run"), *st.query_params.get("runs", "").split(",")}
+    return [run for run in list_runs().runs if not run.labels.archived or run.folder.name in addressed]
+
+
+def choose(runs: Sequence[RunSummary]) -> Run:
     """Draw a list of the runs and return the chosen one. List and address follow each other."""
-    by_name = {run.dir.name: run for run in runs}
+    by_name = {run.folder.name: run for run in runs}
     addressed = st.query_params.get("run")
     place, followed = 0, addressed is not None and addressed != st.session_state.get(ADDRESSED)
     if (before := st.session_state.get("run")) not in by_name or followed:
@@ -45,18 +53,17 @@ def choose(runs: Sequence[Run]) -> Run:
         address(name)
     elif addressed != name:
         address(name, pair=None)  # it is a pair of another run
-    return by_name[name]
+    return Run(by_name[name].folder)
 
 
-def _wanted(by_name: Mapping[str, Run], addressed: str | None) -> str:
+def _wanted(by_name: Mapping[str, RunSummary], addressed: str | None) -> str:
     """Return the run in the address, else the one chosen before, else the latest, with a warning if the first does not exist."""
     before = st.session_state.get(CHOSEN)
     wanted = before if addressed is None else addressed
     if wanted in by_name:
         return str(wanted)
-    states = {name: run.state for name, run in by_name.items()}
-    trains = [name for name, state in states.items() if state == "running"]
-    lives = [name for name, state in states.items() if state not in ENDED]
+    trains = [name for name, run in by_name.items() if run.state == "running"]
+    lives = [name for name, run in by_name.items() if run.state not in ENDED]
     newest = [*trains, *lives, *by_name][0]
     if wanted is not None:
         st.warning(plain(f"There is no run {wanted} here (any more); this is the latest one."))
@@ -81,6 +88,7 @@ def remember_pair(store: str, pair: str | None) -> None:
     st.session_state.setdefault(OPENED, {})[store] = pair
 
 
-def label(run: Run) -> str:
+def label(run: Run | RunSummary) -> str:
     """Return a run's name, and its folder's name if that differs."""
-    return one_line(run.name if run.name == run.dir.name else f"{run.name} ({run.dir.name})")
+    name, folder = run.name, run.folder.name
+    return one_line(name if name == folder else f"{name} ({folder})")

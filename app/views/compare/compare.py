@@ -41,7 +41,7 @@ NAMES = {key: name for key, (name, _) in PARTS.items()} | {START: "Start twins"}
 
 def page() -> None:
     """Draw the whole page."""
-    runs = lab.runs()
+    runs = [Run(run.folder, check=False) for run in current_run.offered_runs()]
     if len(runs) < 2:
         _too_few(runs)
         return

@@ -12,10 +12,9 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-import lab
 from app.pages import NEW_RUN
 from app.state.access import may_edit
-from app.state.current_run import choose
+from app.state.current_run import choose, offered_runs
 from app.state.learn.to_learn import open_pair_in_learn
 from app.state.moment import go_to, moment
 from app.state.objective_in_use import annotations_in_use, objective_at
@@ -58,7 +57,7 @@ KEYS = {
 def page() -> None:
     """Draw the whole page."""
     began = time.thread_time()
-    runs = lab.runs()
+    runs = offered_runs()
     if not runs:
         st.title("No run yet")
         st.write("Single pairs of a run are shown here. Start a run first.")

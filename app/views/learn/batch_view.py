@@ -8,7 +8,6 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
-import lab
 from app.state import current_run
 from app.state.access import may_edit
 from app.state.learn.learn_address import LearnState
@@ -19,6 +18,7 @@ from app.widgets.figure import dark
 from lab.errors import LabError
 from lab.glossary import entry
 from lab.plots.landscapes.batch import batch_figure
+from lab.run.handle import Run
 from lab.teaching import MOST_PAIRS, PairNumbers, Plane, batch_table, influence, influence_note, pairs_of_run
 
 COLUMNS = {
@@ -96,7 +96,7 @@ def _pair(row: pd.Series[float], number: int) -> PairNumbers:
 def _from_run(prefix: str, version: int) -> None:
     """Draw the choice of a run whose batch is put into the table."""
     with st.popover("From a run", icon=":material/download:"):
-        runs = {run.dir.name: run for run in lab.runs()}
+        runs = {run.folder.name: run for run in current_run.offered_runs()}
         if not runs:
             st.caption("There is no run yet; start one on New run, then take a batch of it here.")
             return
@@ -104,7 +104,7 @@ def _from_run(prefix: str, version: int) -> None:
         step = st.number_input("Step", min_value=1, value=max(1, runs[name].step), step=1, key="learn.batch.step")
         if st.button("Take this batch", key="learn.batch.take", type="primary"):
             try:
-                pairs = pairs_of_run(runs[name], int(step), limit=MOST_PAIRS, fetch=may_edit())
+                pairs = pairs_of_run(Run(runs[name].folder), int(step), limit=MOST_PAIRS, fetch=may_edit())
             except (LabError, ValueError) as error:
                 st.error(plain(str(error)))
                 return

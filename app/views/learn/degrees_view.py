@@ -7,7 +7,6 @@ from dataclasses import replace
 import pandas as pd
 import streamlit as st
 
-import lab
 from app.state import current_run
 from app.state.learn.learn_address import MOST_DEGREES, LearnState
 from app.text.plain import plain
@@ -15,6 +14,7 @@ from app.widgets import examining
 from app.widgets.degraded_text import marked
 from lab.errors import LabError
 from lab.pairs.degrade import DECISION
+from lab.run.handle import Run
 from lab.teaching import degraded_answers, head_probabilities
 
 
@@ -77,7 +77,7 @@ def _distinct(phrases: tuple[object, ...]) -> int:
 
 def _head(text: str, prefix: str) -> None:
     """Draw the guesses of a run's degree head for every degraded version of the text."""
-    runs = {run.dir.name: run for run in lab.runs() if run.config.objective.name == "spo"}
+    runs = {run.folder.name: run for run in current_run.offered_runs() if run.objective["name"] == "spo"}
     st.subheader("Guesses of a degree head")
     if not runs:
         st.info("A run with the objective spo trains a degree head. Start one on New run, then its guesses appear here.")
@@ -91,8 +91,9 @@ def _head(text: str, prefix: str) -> None:
     )
     if not name:
         return
-    step = examining.choose(runs[name], None, f"{prefix}.head")
-    model = examining.opened(runs[name], step) if step is not None else None
+    run = Run(runs[name].folder)
+    step = examining.choose(run, None, f"{prefix}.head")
+    model = examining.opened(run, step) if step is not None else None
     if model is None:
         return
     try:

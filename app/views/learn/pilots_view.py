@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-import lab
 from app.state import current_run
 from app.state.access import may_edit
 from app.state.learn.learn_address import LearnState
@@ -21,6 +20,7 @@ from lab.errors import LabError
 from lab.glossary import entry
 from lab.plots import KINDS, Paint
 from lab.plots.landscapes.batch import pilots_figure
+from lab.run.handle import Run
 from lab.teaching import PairTokens, current_draw, has_draws, pilot_distribution, tokens_of_pair, tokens_of_world
 
 DRAWS = 1000
@@ -70,7 +70,7 @@ def _next_series(prefix: str) -> None:
 
 def _tokens(prefix: str) -> PairTokens | None:
     """Draw the choice of the pair; return its tokens, or None with one sentence why there are none."""
-    runs = {run.dir.name: run for run in lab.runs()}
+    runs = {run.folder.name: run for run in current_run.offered_runs()}
     first, second, third = st.columns([2, 1, 2])
     source = first.selectbox(
         "Tokens of",
@@ -86,7 +86,7 @@ def _tokens(prefix: str) -> PairTokens | None:
             )
             with st.spinner("Reading the tokens ..."):
                 return tokens_of_world(int(number) - 1)
-        run = runs[source]
+        run = Run(runs[source].folder)
         steps = run.reader.tokens.steps()
         if not steps:
             st.info("This run has stored no token values yet; choose another one, or wait for its next steps.")

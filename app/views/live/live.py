@@ -8,7 +8,7 @@ import streamlit as st
 
 import lab
 from app.pages import NEW_RUN
-from app.state.current_run import choose
+from app.state.current_run import choose, offered_runs
 from app.text.plain import plain
 from app.views.live import change_and_branch, controls, export_form, save_figure
 from app.views.live.queued import waiting
@@ -19,7 +19,7 @@ from lab.store import RunError
 
 def page() -> None:
     """Draw the whole page."""
-    runs = lab.runs()
+    runs = offered_runs()
     if not runs:
         nothing_yet()
         return

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-import lab
 from app.state import pair_sets
 from app.state.access import WHY, may_edit
 from app.state.address import put
 from app.state.author import author
-from app.state.current_run import label
+from app.state.current_run import label, offered_runs
 from app.text.plain import plain
 from app.widgets import examining
 from app.widgets.difference import answers_html
@@ -17,6 +16,7 @@ from app.widgets.pairs.acting import act_or_redraw
 from lab.errors import LabError
 from lab.pairs import PairStore, pair_of
 from lab.pairs.query import PairQuery
+from lab.run.handle import Run
 
 REQUEST, TURN = "pairs.answers.request", "pairs.answers.turn"
 """In the session: (run, step, prompt, temperature, number of the request) of the answers that are wanted, and that number."""
@@ -85,11 +85,12 @@ def _split(store: PairStore, query: PairQuery, total: int) -> None:
 
 
 def _answers(store: PairStore) -> None:
-    runs = {run.dir.name: run for run in lab.runs()}
+    runs = {run.folder.name: run for run in offered_runs()}
     if not runs:
         st.info("There is no run yet, so no model can answer. Start one on New run.")
         return
-    run = runs[st.selectbox("Run", list(runs), key="answers.run", format_func=lambda name: label(runs[name]))]
+    name = st.selectbox("Run", list(runs), key="answers.run", format_func=lambda name: label(runs[name]))
+    run = Run(runs[name].folder)
     step = examining.choose(run, None, "answers")
     if step is None:
         return

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-import lab
 from app.state import evidence
 from app.state.access import WHY, may_edit, require_edit
 from app.state.address import put
-from app.state.current_run import label
+from app.state.current_run import label, offered_runs
 from app.state.jobs import show_progress
 from app.text.findings import check_explanation, check_title
 from app.text.plain import plain
@@ -30,7 +29,7 @@ def show_evidence(store: PairStore) -> None:
     if not may_edit():
         st.info(WHY)
         return
-    runs = {run.dir.name: run for run in lab.runs() if str(run.manifest["pairs_store"]) == str(store.location)}
+    runs = {run.folder.name: Run(run.folder, check=False) for run in offered_runs() if run.pairs_store == str(store.location)}
     one, two, three = st.columns(3, gap="large")
     with one:
         st.subheader("Checks", anchor=False)

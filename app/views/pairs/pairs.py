@@ -132,7 +132,7 @@ def _view() -> str:
 def _set_of_the_run(stored: dict[str, str]) -> str:
     """Return the pair set of the run that other pages show, or the embedded world without such a run or set."""
     name = st.session_state.get(CHOSEN)
-    run = next((run for run in lab.runs() if run.dir.name == name), None) if name else None
+    run = next((run for run in lab.runs(archived=None) if run.dir.name == name), None) if name else None
     if run is None or run.manifest["config"]["pairs"] == pair_sets.WORLD:
         return pair_sets.WORLD
     key = pair_sets.key(str(run.manifest["pairs_store"]))

@@ -57,6 +57,7 @@ class RunSummary:
         steps: Optimizer steps that it was made for.
         objective: Objective with its parameters.
         pairs: Name of the pair set.
+        pairs_store: Its file or address.
         model: Folder, hub id or "world".
         seed: Its seed.
         learning_rate: Its peak learning rate.
@@ -78,6 +79,7 @@ class RunSummary:
     steps: int
     objective: Mapping[str, Any]
     pairs: str
+    pairs_store: str
     model: str
     seed: int
     learning_rate: float
@@ -132,6 +134,7 @@ def _facts(manifest: Mapping[str, Any], labels: RunLabels, reader: StoreReader) 
         "steps": int(config["steps"]),
         "objective": config["objective"],
         "pairs": str(manifest.get("pairs_name", config["pairs"])),
+        "pairs_store": str(manifest.get("pairs_store", "")),
         "model": str(config["model"]),
         "seed": int(config.get("seed", 0)),
         "learning_rate": float(config.get("learning_rate", math.nan)),
@@ -167,6 +170,7 @@ def summary_of(folder: Path, facts: Facts, *, live: bool) -> RunSummary:
         steps=facts["steps"],
         objective=facts["objective"],
         pairs=facts["pairs"],
+        pairs_store=facts["pairs_store"],
         model=facts["model"],
         seed=facts["seed"],
         learning_rate=facts["learning_rate"],

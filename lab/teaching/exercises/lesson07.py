@@ -35,7 +35,9 @@ def seen_in_the_gradient(answer: Any) -> Verdict:
 
 def clues_of_latest(number: int) -> dict[str, float] | None:
     """Return the clues of the latest finished run of a number, or None."""
-    run = next((run for run in runs() if run.name == run_name(number) and run.state == "finished"), None)
+    run = next(
+        (run for run in runs(states=["finished"], archived=None) if run.manifest["config"]["name"] == run_name(number)), None
+    )
     return None if run is None else clues(run)
 
 
