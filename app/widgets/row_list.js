@@ -53,35 +53,33 @@ export default function ({data, parentElement, setTriggerValue}) {
   const had = root.contains(document.activeElement) ? document.activeElement.closest("tr")?.dataset.id : null;
   // A drawing from before the latest ticks were handled does not know them.
   root.turn ??= list.turn;
-  const ids = new Set(list.rows.map((row) => row.id));
-  const ticked = list.turn < root.turn ? new Set([...root.ticked].filter((id) => ids.has(id))) : new Set(list.ticked);
+  const ids = list.rows.map((row) => row.id);
+  const ticked = list.turn < root.turn ? new Set([...root.ticked].filter((id) => ids.includes(id))) : new Set(list.ticked);
   root.ticked = ticked;
   let anchor = root.anchor ?? null;
 
-  const tickable = list.rows.filter((row) => !row.heading).map((row) => row.id);
   const rows = () => [...root.querySelectorAll("tbody tr")];
   const tell = () => {
     root.turn += 1;
     clearTimeout(root.telling);
-    root.telling = setTimeout(() => setTriggerValue("ticked", {page: [...ids], ids: [...root.ticked], turn: root.turn}), 120);
+    root.telling = setTimeout(() => setTriggerValue("ticked", {page: ids, ids: [...root.ticked], turn: root.turn}), 120);
   };
   const show = () => {
     rows().forEach((row) => {
       const on = ticked.has(row.dataset.id);
       row.classList.toggle("ticked", on);
-      if (row.classList.contains("heading")) return;
       row.querySelector("input").checked = on;
       row.setAttribute("aria-selected", String(on));
     });
     const all = root.querySelector("thead input");
-    const count = tickable.filter((id) => ticked.has(id)).length;
-    all.checked = count > 0 && count === tickable.length;
-    all.indeterminate = count > 0 && count < tickable.length;
+    const count = ids.filter((id) => ticked.has(id)).length;
+    all.checked = count > 0 && count === ids.length;
+    all.indeterminate = count > 0 && count < ids.length;
   };
   const tick = (id, on, range) => {
-    const [one, other] = [tickable.indexOf(range ? (anchor ?? id) : id), tickable.indexOf(id)];
+    const [one, other] = [ids.indexOf(range ? (anchor ?? id) : id), ids.indexOf(id)];
     if (other < 0) return;
-    const span = one < 0 ? [id] : tickable.slice(Math.min(one, other), Math.max(one, other) + 1);
+    const span = one < 0 ? [id] : ids.slice(Math.min(one, other), Math.max(one, other) + 1);
     span.forEach((name) => (on ? ticked.add(name) : ticked.delete(name)));
     anchor = root.anchor = id;
     show();
@@ -100,7 +98,7 @@ export default function ({data, parentElement, setTriggerValue}) {
       "aria-sort": sorted ? (list.descending ? "descending" : "ascending") : null}, label));
   }
   header.querySelector("input").onchange = (event) => {
-    tickable.forEach((id) => (event.target.checked ? ticked.add(id) : ticked.delete(id)));
+    ids.forEach((id) => (event.target.checked ? ticked.add(id) : ticked.delete(id)));
     show();
     tell();
   };
@@ -111,11 +109,11 @@ export default function ({data, parentElement, setTriggerValue}) {
       "aria-current": row.id === list.opened ? "true" : null});
     const box = made("input", {type: "checkbox", tabindex: "-1", "aria-label": `Tick ${list.noun} ${row.id}`});
     box.onclick = (event) => { event.stopPropagation(); tick(row.id, box.checked, event.shiftKey); };
-    line.append(made("td", {class: "tick"}, ...(row.heading ? [] : [box])));
+    line.append(made("td", {class: "tick"}, box));
     row.cells.forEach((cell, number) => {
       const {kind, room} = list.columns[number];
       const content = cell.curve ? [drawn(cell.curve)] : cell.tone ? [made("span", {class: "tone", style: `--tone: var(--st-${cell.tone}-color)`}, ...marked(cell))] : marked(cell);
-      line.append(made("td", {class: `${kind} room-${room}`, title: cell.whole || null, dir: kind === "text" ? "auto" : null}, ...content));
+      line.append(made("td", {class: row.heading ? "text" : `${kind} room-${room}`, colspan: row.heading ? list.columns.length : null, title: cell.whole || null, dir: kind === "text" ? "auto" : null}, ...content));
     });
     line.onclick = (event) => {
       if (event.shiftKey) { tick(row.id, true, true); document.getSelection()?.removeAllRanges(); } else open(row.id);
@@ -135,7 +133,7 @@ export default function ({data, parentElement, setTriggerValue}) {
     const ways = {ArrowDown: () => go(lines[place + 1]), ArrowUp: () => go(lines[place - 1]), Home: () => go(lines[0]), End: () => go(lines.at(-1)),
       Enter: () => open(line.dataset.id), " ": () => tick(line.dataset.id, !ticked.has(line.dataset.id), event.shiftKey)};
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "a") {
-      tickable.forEach((id) => ticked.add(id));
+      ids.forEach((id) => ticked.add(id));
       show();
       tell();
     } else if (ways[event.key] && !event.ctrlKey && !event.metaKey && !event.altKey) ways[event.key]();

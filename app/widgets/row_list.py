@@ -95,7 +95,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: an id and one cell per column. A heading is opened like other rows, and cannot be ticked."""
+    """A row: an id and one cell per column; of a heading, one cell for all of them."""
 
     id: str
     cells: list[Cell]

@@ -7,7 +7,7 @@ functions of the records of finished runs.
 from .declaration import Declaration, declare, extended, read_declaration
 from .driver import Driver, RunExecutor
 from .experiment import Experiment, all_experiments, open_experiment
-from .folder import Content, ExperimentFolder, experiment_folder, find_experiment
+from .folder import Content, ExperimentFolder, experiment_folder, experiments_of_runs, find_experiment
 from .plan import PairSet, PlannedRun, pair_sources, plan
 from .progress import ExperimentState, RunState
 
@@ -25,6 +25,7 @@ __all__ = [
     "all_experiments",
     "declare",
     "experiment_folder",
+    "experiments_of_runs",
     "extended",
     "find_experiment",
     "open_experiment",

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -177,6 +178,15 @@ def experiment_folders() -> list[ExperimentFolder]:
     root = home.experiments_dir()
     folders = [ExperimentFolder(path) for path in (root.iterdir() if root.exists() else ())]
     return sorted((folder for folder in folders if folder.exists), key=lambda folder: folder.changed, reverse=True)
+
+
+def experiments_of_runs() -> dict[str, str]:
+    """Return the name of the experiment that each run belongs to, by the name of the run's folder; other runs are missing."""
+    names: dict[str, str] = {}
+    for folder in experiment_folders():
+        with contextlib.suppress(RunError, OSError):  # damaged, or deleted at this moment
+            names |= {run.name: folder.name for run in folder.run_folders().values()}
+    return names
 
 
 def now() -> str:

@@ -179,7 +179,14 @@ def chosen_curve(runs: Sequence[RunSummary]) -> str:
 
 
 def _columns(runs: Sequence[RunSummary]) -> None:
-    """Draw the choice of numbers and curve."""
+    """Draw the choice of numbers, curve and groups."""
+    ungrouped = "ungrouped" in st.query_params
+    st.toggle(
+        "Experiments as one line each",
+        not ungrouped,
+        key=f"grouped.{ungrouped}",
+        on_change=lambda: put(ungrouped=None if ungrouped else "yes", sheet=None),
+    )
     known, names = number_names(runs), chosen_numbers(runs)
     st.multiselect(
         "Numbers (latest value)",

@@ -12,6 +12,7 @@ from app.state.address import put
 from app.state.current_run import CHOSEN
 from app.text.plain import one_line
 from app.text.run_text import STATES, duration, objective_name, parameters
+from app.views.runs import groups
 from app.views.runs.filters import chosen_curve, chosen_numbers, sort_by, sorted_by, title
 from app.widgets.row_list import Cell, Column, Row, show_rows
 from lab.plots import entry
@@ -38,24 +39,26 @@ def show_list(runs: Sequence[RunSummary], known: Sequence[RunSummary], query: Ru
         known: All known runs.
         query: What is listed.
     """
-    sheets = max(1, -(-len(runs) // SHEET))
+    items: Sequence[groups.Item] = groups.grouped(runs) if query_groups() else runs
+    sheets = max(1, -(-len(items) // SHEET))
     wanted = st.query_params.get("sheet", "1")
     sheet = min(int(wanted), sheets) if wanted.isdecimal() and len(wanted) < 16 and int(wanted) else 1
-    shown = runs[(sheet - 1) * SHEET : sheet * SHEET]
+    shown = items[(sheet - 1) * SHEET : sheet * SHEET]
     numbers, curve = chosen_numbers(known), chosen_curve(known)
-    names = [run.folder.name for run in shown]
+    columns = _columns(numbers, curve)
+    page = {groups.id_of(item): item for item in shown}
     show_rows(
-        [_row(run, numbers, curve) for run in shown],
-        _columns(numbers, curve),
+        [groups.row(item) if isinstance(item, groups.Group) else _row(item, numbers, curve) for item in shown],
+        columns,
         key="runs.list",
         label="Runs",
         noun="run",
         opened=st.query_params.get("run"),
-        ticked=[name for name in ticked() if name in names],
+        ticked=[name for name, item in page.items() if groups.is_ticked(item, ticked())],
         sort=query.sort,
         descending=query.descending,
-        on_open=open_run,
-        on_tick=_tick,
+        on_open=lambda id: groups.toggle(id) if id.startswith(groups.PREFIX) else open_run(id),
+        on_tick=lambda _, ids: tick(groups.ticked_after(ticked(), ids, page)),
         on_sort=_sort,
     )
     if sheets > 1:
@@ -137,6 +140,11 @@ def _turn(widget: str) -> None:
     put(sheet=str(st.session_state[widget]))
 
 
+def query_groups() -> bool:
+    """Return whether the runs of an experiment are shown as one line."""
+    return "ungrouped" not in st.query_params
+
+
 def ticked() -> list[str]:
     """Return the folder names of the ticked runs, on every page of the list."""
     return st.session_state.get(TICKED, [])
@@ -145,8 +153,3 @@ def ticked() -> list[str]:
 def tick(names: Sequence[str]) -> None:
     """Replace the ticked runs."""
     st.session_state[TICKED] = list(names)
-
-
-def _tick(page: Sequence[str], names: Sequence[str]) -> None:
-    kept = [name for name in ticked() if name not in page]
-    tick([*kept, *(name for name in page if name in names)])
