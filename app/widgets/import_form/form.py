@@ -150,7 +150,8 @@ def _into() -> Target | None:
         [NEW_SET, NEW_IN_DATABASE, *stored],
         format_func=lambda name: name if name in (NEW_SET, NEW_IN_DATABASE) else f"update {pair_sets.label(name)}",
         key="import.into",
-        help="An update adds new rows and keeps the edits made here; rows are matched by their content.",
+        help="An update adds new rows and keeps the edits made here; rows are matched by their content. A path that was imported "
+        "before updates its own set.",
     )
     if chosen != NEW_IN_DATABASE:
         return Target(stored[chosen], new=False) if chosen in stored else Target()
