@@ -195,7 +195,7 @@ CHANGES = {
 CHANGED = {"run", "handle", "store", "lab", "api"}
 """Names of what has such methods; a column of a table may be called `drop` as well."""
 
-GUARDS = {"require_edit", "_send", "_act", "act", "acted", "Job", "StepJob"}
+GUARDS = {"require_edit", "_send", "_act", "act", "act_or_redraw", "acted", "Job", "StepJob"}
 """Calls that check the role."""
 
 CHECKED_BY_CALLER = {
