@@ -172,6 +172,7 @@ def start_run(
     lock: RunLock | None = None,
     workers: Workers = ALONE,
     device: str | None = None,
+    queues: Path | None = None,
 ) -> Run:
     """Train the run in a folder, from its latest checkpoint or from the beginning, and return a handle to it.
 
@@ -186,6 +187,7 @@ def start_run(
         lock: Run lock inherited from the parent process; None acquires one.
         workers: The processes that train the run together; all but the main one train in the calling thread.
         device: Device of this process; None for the run's setting.
+        queues: Folder of the queues to wait in; None for the machine's.
 
     Raises:
         ConfigError, RunError, ModelError: As `lab.train`.
@@ -201,7 +203,7 @@ def start_run(
     if executor == "process":
         require_known_elsewhere(config.objective)
     store = PairStore(manifest["pairs_store"])
-    slot = DeviceSlot(folder, home.queue_dir(), config.device, workers) if queue else None
+    slot = DeviceSlot(folder, queues or home.queue_dir(), config.device, workers) if queue else None
     model = config.model
     checkpoint = read_start(folder, manifest)
     oracle_of: World | None = None

@@ -46,7 +46,7 @@ from lab.run.pair_versions import version_to_begin_with
 from lab.starting import make_run, model_place, require_known_elsewhere
 from lab.store import RunError
 from lab.store.durable import disk_errors_as_run_errors
-from lab.training.setup.child_process import start_process
+from lab.training.setup.child_process import start_group
 
 PATIENCE = 60.0
 """Seconds to wait for the process that starts the runs."""
@@ -267,7 +267,13 @@ def drive(
     try:
         content = folder.read()
         queue = DeviceQueue(home.queue_dir(), _queue_name(content.runs[0].config.device))
-        driver = Driver(folder, executor or ProcessExecutor(folder.name, content.threads), queue=queue, retry=retry, report=report)
+        driver = Driver(
+            folder,
+            executor or ProcessExecutor(folder.name, content.threads, content.workers),
+            queue=queue,
+            retry=retry,
+            report=report,
+        )
         began(driver)
         return driver.run()
     finally:
@@ -302,21 +308,31 @@ def estimated_seconds(content: Content, to_do: Sequence[PlannedRun]) -> tuple[fl
     return each * len(to_do) / content.workers, basis
 
 
+RUNS_PER_PROCESS = 4
+"""Most runs of a small model that one process trains, one after another. It loads the libraries once, which is a tenth of a short
+run; with more runs, another experiment would wait longer for the device."""
+
+
 @dataclass(frozen=True)
 class ProcessExecutor:
-    """Trains each run in a process of its own.
+    """Trains runs in processes: a small model's in groups, another's in a process of their own.
 
     Attributes:
         experiment: Name of the experiment, stored with each run.
         threads: Threads of each process; None for as many as this process has.
+        workers: Processes that train at once.
     """
 
     experiment: str
     threads: int | None
+    workers: int = 1
 
     def group(self, runs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
-        """Return every run in a group of its own."""
-        return [[run] for run in runs]
+        """Return equal shares of the runs for all workers, at most RUNS_PER_PROCESS each."""
+        models = {(run.config.model, run.config.device): run.config for run in runs}
+        small = all(map(_trains_on_one_thread, models.values()))
+        size = min(-(-len(runs) // self.workers), RUNS_PER_PROCESS) if small else 1
+        return [list(runs[first : first + size]) for first in range(0, len(runs), size)]
 
     def make(self, run: PlannedRun, folder: Path) -> None:
         """Make the folder of a run; raises as `lab.train`."""
@@ -335,9 +351,8 @@ class ProcessExecutor:
         )
 
     def start(self, folders: Sequence[Path]) -> None:
-        """Start the process of a run. The experiment has the device, so the run does not wait for it."""
-        for folder in folders:
-            start_process(folder, queue=False, threads=self.threads)
+        """Start the process of a group. The experiment has the device, so its runs do not wait for it."""
+        start_group(folders, queue=False, threads=self.threads)
 
 
 def _with_full_paths(declaration: Declaration) -> Declaration:

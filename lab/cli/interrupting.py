@@ -28,7 +28,7 @@ class Interruption:
     def __init__(self) -> None:
         self.code: int | None = None
         self.step = 0
-        self._run: Path | None = None
+        self._runs: tuple[Path, ...] = ()
         self._over = False
 
     def install(self) -> None:
@@ -37,13 +37,13 @@ class Interruption:
             for number in SIGNALS:
                 signal.signal(number, self._handle)
 
-    def began(self, run: Path) -> None:
-        """A run trains in this process: the next signal stops it."""
-        self._run, self._over = run, False
+    def began(self, *runs: Path) -> None:
+        """Runs train in this process: the next signal stops them."""
+        self._runs, self._over = runs, False
 
     def over(self) -> None:
         """The run has ended: signals are recorded, and do not interrupt printing the outcome."""
-        self._run, self._over = None, True
+        self._runs, self._over = (), True
 
     def next(self) -> bool:
         """Prepare for another run, before which a signal ends the process. Returns False if a signal has been received."""
@@ -55,19 +55,20 @@ class Interruption:
             self.code = self.code or 128 + number
             return
         first, self.code = self.code is None, 128 + number
-        if self._run is None:
+        if not self._runs:
             _print("Interrupted before the run had begun; if its folder was made already, `python -m lab runs` lists it.")
             os._exit(self.code)
         if first:
             from lab.run import send
             from lab.store import RunError
 
-            with contextlib.suppress(RunError):  # a run in this process takes it in memory
-                send(self._run, "stop")
+            for run in self._runs:
+                with contextlib.suppress(RunError):  # a run in this process takes it in memory
+                    send(run, "stop")
             at = f" after step {self.step:,}" if self.step else ""
-            _print(f"Stopping{at} with a checkpoint; a second Ctrl-C ends the process without one. {how_to_resume(self._run)}")
+            _print(f"Stopping{at} with a checkpoint; a second Ctrl-C ends the process without one. {how_to_resume(self._runs[0])}")
             return
-        _print(aborted(self._run))
+        _print(aborted(self._runs[0]))
         os._exit(self.code)
 
 

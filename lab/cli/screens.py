@@ -33,7 +33,7 @@ class JsonLines:
     def follow(self, handle: Any) -> None:
         """Wait until the run has ended; its preflight report goes to standard error."""
         report = Report(handle, sys.stderr, self.earlier)
-        until_ended(handle, report.show)
+        until_ended(report.show, handle)
         report.show()
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Bar:
         """Show the run until it has ended."""
         self.total = handle.config.steps
         self.report = Report(handle, sys.stdout, self.earlier)
-        until_ended(handle, lambda: self.show(handle))
+        until_ended(lambda: self.show(handle), handle)
         self.show(handle, last=True)
 
     def show(self, handle: Any, *, last: bool = False) -> None:
@@ -156,11 +156,15 @@ class Report:
             print("\n".join(report.lines()), file=self.file, flush=True)
 
 
-def until_ended(handle: Any, show: Any) -> None:
-    """Wait for the run and refresh its display. Ctrl-C requests a stop, a second one ends the process; see `Interruption`."""
+def until_ended(show: Any, *handles: Any) -> None:
+    """Wait for the runs of this process and refresh their display. Ctrl-C requests a stop, a second one ends the process.
+
+    See `Interruption`.
+    """
     from lab.store import ENDED
 
-    interruption.began(handle.dir)
-    while handle.wait(timeout=0.2) not in ENDED:
-        show()
+    interruption.began(*(handle.dir for handle in handles))
+    for handle in handles:
+        while handle.wait(timeout=0.2) not in ENDED:
+            show()
     interruption.over()

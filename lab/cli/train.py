@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ def add(commands: Any) -> None:
     )
     p.add_argument("--no-queue", action="store_true", help="start at once, even if another run trains on the same device")
     p.add_argument("--lock-descriptor", type=int, help=argparse.SUPPRESS)  # of the process that --detach starts
+    # Further runs of that process: lock and folder of each.
+    p.add_argument("--then", nargs=2, action="append", default=[], help=argparse.SUPPRESS)
     for name, field in TrainConfig.model_fields.items():
         if name in OWN_FLAGS:
             continue
@@ -236,15 +239,24 @@ def detach(given: dict[str, Any], options: argparse.Namespace, screen: JsonLines
 
 
 def train_detached(options: argparse.Namespace) -> int:
-    """Train in the separate process that `detach` has started. State and warnings are in the run's store."""
+    """Train in the separate process that `start_group` has started. States and warnings are in the runs' stores."""
     from lab import api
     from lab.run import RunLock
 
     logging.getLogger("lab").setLevel(logging.ERROR)  # the last line of the log is to be why the process ended
     lock = RunLock.inherited(options.run_dir, options.lock_descriptor)
-    handle = api.start_run(options.run_dir, queue=not options.no_queue, without_change=options.without_change, lock=lock)
-    until_ended(handle, lambda: None)
-    return 0 if handle.state in ("finished", "stopped") else 1
+    if not options.then:
+        handle = api.start_run(options.run_dir, queue=not options.no_queue, without_change=options.without_change, lock=lock)
+        until_ended(lambda: None, handle)
+        return 0 if handle.state in ("finished", "stopped") else 1
+    import lab.training.loop  # noqa: F401 (what all of them need; then they queue up in this order)
+
+    runs = {Path(folder): RunLock.inherited(Path(folder), int(descriptor)) for descriptor, folder in options.then}
+    with tempfile.TemporaryDirectory() as line:  # in which the runs of this process wait for each other
+        queues = Path(line) if options.no_queue else None
+        handles = [api.start_run(folder, lock=held, queues=queues) for folder, held in ({options.run_dir: lock} | runs).items()]
+        until_ended(lambda: None, *handles)
+    return 0 if all(handle.state in ("finished", "stopped") for handle in handles) else 1
 
 
 def from_branch(options: argparse.Namespace) -> dict[str, Any]:

@@ -249,6 +249,9 @@ class Driver:
             steps = run.config.steps if run else active.handle.manifest["config"]["steps"]
             if state in ENDED:
                 del self._active[key]
+                for other in self._active.values():  # the rest of its group has waited for it, or begins with it
+                    if other.group == active.group:
+                        other.began = time.monotonic()
                 if state == FINISHED and run is not None:
                     self._keep(run, active.handle, seconds if active.whole else None)
             self._states[key] = RunState(state, step, steps, seconds if active.whole else None, error, active.handle.dir.name)

@@ -40,7 +40,7 @@ COPIES, LINEAR_COPIES = 3, 2
 HEAP = 1.4
 """Heap bytes per byte of saved activations on a CPU: the C allocator cannot return the gaps that freed tensors leave between them
 (20 to 60 % in eight shapes, `tests.bench.bench_memory_estimate`)."""
-ANSWERED_AT_ONCE = 50
+ANSWERED_AT_ONCE = 100
 """Prompts that an evaluation answers at once (`evaluator.SAMPLING_BATCH`)."""
 
 
