@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -36,23 +36,20 @@ from lab.experiments import (
 from lab.experiments.experiment import cores
 from lab.experiments.folder import LOG, now
 from lab.experiments.progress import expected_seconds
-from lab.opening import WORLD, open_configured
+from lab.opening import open_configured
 from lab.pairs import PairStore
 from lab.policy.text.template_time import now as template_now
 from lab.progress import StageProgress
 from lab.run import DeviceQueue, RunLock, is_held
-from lab.run.config import ConfigError, TrainConfig
+from lab.run.config import ConfigError
 from lab.run.pair_versions import version_to_begin_with
-from lab.starting import make_run, model_place, require_known_elsewhere
+from lab.starting import model_place, require_known_elsewhere
 from lab.store import RunError
 from lab.store.durable import disk_errors_as_run_errors
-from lab.training.setup.child_process import start_group
+from lab.sweep_processes import ProcessExecutor, queue_name, trains_on_one_thread
 
 PATIENCE = 60.0
 """Seconds to wait for the process that starts the runs."""
-SMALL_PARAMETERS = 20_000_000
-"""A model with at most so many parameters is trained by one thread per run, with one run per core: its products are too small to
-divide, and several runs use the cores better. OURS; measured in app/guide/experiments.md."""
 
 
 @disk_errors_as_run_errors()
@@ -185,7 +182,7 @@ def resolved(
         require_known_elsewhere(run.config.objective)
     sets |= {source: _pair_set(source, runs, progress) for source in missing}
     config = runs[0].config
-    small = _trains_on_one_thread(config)
+    small = trains_on_one_thread(config)
     if workers is not None and workers < 1:
         raise ConfigError(f"workers = {workers} does not work: at least one run has to train at a time.")
     default = (before.workers if before else cores() if small else 1) if workers is None else workers
@@ -266,14 +263,9 @@ def drive(
         ) from None
     try:
         content = folder.read()
-        queue = DeviceQueue(home.queue_dir(), _queue_name(content.runs[0].config.device))
-        driver = Driver(
-            folder,
-            executor or ProcessExecutor(folder.name, content.threads, content.workers),
-            queue=queue,
-            retry=retry,
-            report=report,
-        )
+        queue = DeviceQueue(home.queue_dir(), queue_name(content.runs[0].config.device))
+        executor = executor or ProcessExecutor(folder.name, content.threads, content.workers)
+        driver = Driver(folder, executor, queue=queue, retry=retry, report=report)
         began(driver)
         return driver.run()
     finally:
@@ -308,53 +300,6 @@ def estimated_seconds(content: Content, to_do: Sequence[PlannedRun]) -> tuple[fl
     return each * len(to_do) / content.workers, basis
 
 
-RUNS_PER_PROCESS = 4
-"""Most runs of a small model that one process trains, one after another. It loads the libraries once, which is a tenth of a short
-run; with more runs, another experiment would wait longer for the device."""
-
-
-@dataclass(frozen=True)
-class ProcessExecutor:
-    """Trains runs in processes: a small model's in groups, another's in a process of their own.
-
-    Attributes:
-        experiment: Name of the experiment, stored with each run.
-        threads: Threads of each process; None for as many as this process has.
-        workers: Processes that train at once.
-    """
-
-    experiment: str
-    threads: int | None
-    workers: int = 1
-
-    def group(self, runs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
-        """Return equal shares of the runs for all workers, at most RUNS_PER_PROCESS each."""
-        models = {(run.config.model, run.config.device): run.config for run in runs}
-        small = all(map(_trains_on_one_thread, models.values()))
-        size = min(-(-len(runs) // self.workers), RUNS_PER_PROCESS) if small else 1
-        return [list(runs[first : first + size]) for first in range(0, len(runs), size)]
-
-    def make(self, run: PlannedRun, folder: Path) -> None:
-        """Make the folder of a run; raises as `lab.train`."""
-        stored = {"pairs_store": run.pairs.store, "pairs_version": run.pairs.version, "pairs_name": run.pairs.name}
-        belongs = {"experiment": {"name": self.experiment, "key": run.key, "variant": run.variant}}
-        settings = run.config.model_dump(mode="json", exclude={"objective", "pairs", "model"})
-        settings["name"] = f"{self.experiment}: {run.variant}, seed {run.seed}"[:200]
-        make_run(
-            run.config.objective,
-            PairStore(run.pairs.store),
-            run.config.model,
-            run_dir=folder,
-            known_elsewhere=True,
-            manifest=stored | belongs,
-            **settings,
-        )
-
-    def start(self, folders: Sequence[Path]) -> None:
-        """Start the process of a group. The experiment has the device, so its runs do not wait for it."""
-        start_group(folders, queue=False, threads=self.threads)
-
-
 def _with_full_paths(declaration: Declaration) -> Declaration:
     """Return a declaration whose files and folders are found from any working folder."""
     full = [_full_paths(part) for part in (declaration.settings, declaration.with_seed, *declaration.objectives)]
@@ -383,25 +328,3 @@ def _pair_set(source: str, runs: Sequence[PlannedRun], progress: StageProgress |
     config = next(run.config for run in runs if run.config.pairs == source)
     store = open_configured(source, config, progress=progress)
     return PairSet(store.location, store.version, store.name)
-
-
-def _trains_on_one_thread(config: TrainConfig) -> bool:
-    """Whether a run's model is so small that one thread trains it, on a CPU."""
-    if config.device not in ("auto", "cpu"):
-        return False
-    if _queue_name(config.device) != "cpu":
-        return False
-    if config.model == WORLD:
-        return True
-    from lab.training.setup.executor_choice import count_parameters
-
-    count = count_parameters(config.model)
-    return count is not None and count <= SMALL_PARAMETERS
-
-
-def _queue_name(device: str) -> str:
-    if device == "cpu":
-        return device
-    from lab.training.control.device_slot import device_name  # imports torch
-
-    return device_name(device)

@@ -1,6 +1,6 @@
 """A sweep of seeds of the embedded world's model, in the ways in which its runs can be trained, against a single run.
 
-    python -m tests.bench.bench_sweep --seeds 8 --steps 200 --rounds 3
+    python -m tests.bench.bench_seeds --seeds 8 --steps 200 --rounds 3
 
 Every round trains fresh seeds in each way, so that the reference's sampled answers are not in the cache, and alternates the ways.
 Seconds of the processors are those of all processes together; they say more than elapsed seconds on a machine that others use too.
@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
+
+import psutil
 
 from lab.run import Run, is_held
 from lab.starting import make_run
@@ -60,7 +62,8 @@ def measure(way: Way, seeds: Sequence[int], steps: int) -> tuple[float, float]:
         used, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         way(folders)
         elapsed = time.perf_counter() - began
-        time.sleep(1.0)  # until the processes are waited for
+        while psutil.Process().children():  # their seconds are known when they have ended
+            time.sleep(0.05)
         now = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert all(Run(folder).step == steps for folder in folders), [Run(folder).error for folder in folders]
     return elapsed, now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
