@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 import lab
 from lab import home
@@ -56,8 +57,12 @@ def average_precision_at(scores: np.ndarray, hits: np.ndarray, count: int | None
     return float(hits[np.argsort(scores, kind="stable")[: count or int(hits.sum())]].mean())
 
 
-def simple_scores(made: FlippedSet, seed: int) -> dict[str, np.ndarray]:
-    """Scores of the simple detectors, low for suspicious pairs."""
+def one_run(pairs: Sequence[Pair], seed: int, epochs: int, learning_rate: float) -> tuple[pd.DataFrame, np.ndarray]:
+    """Train the world's model on all pairs once.
+
+    Returns:
+        (pair number, step and margin before the step of every visit; margin of every pair at the end, [N]).
+    """
     from lab.evidence.short_runs import _score, _train
     from lab.policy import ReferenceCache, choose_layout
     from lab.run.config import TrainConfig
@@ -66,23 +71,27 @@ def simple_scores(made: FlippedSet, seed: int) -> dict[str, np.ndarray]:
     from lab.world import ensure
 
     world = ensure(cache=home.cache())
-    settings = {"batch_size": 16, "learning_rate": 1e-3, "seed": 1000 + seed, "device": "cpu"}
-    config = TrainConfig.parse(objective="dpo", steps=-(-len(made.pairs) // 16), **settings)
+    settings = {"batch_size": 16, "learning_rate": learning_rate, "seed": seed, "device": "cpu"}
+    config = TrainConfig.parse(objective="dpo", steps=-(-len(pairs) * epochs // 16), **settings)
     policy = load_configured(config, str(world.model_dir))
-    encoded = [encode_known(pair, policy.encoder(config.max_length), None, policy.vocabulary) for pair in made.pairs]
+    encoded = [encode_known(pair, policy.encoder(config.max_length), None, policy.vocabulary) for pair in pairs]
     choose_layout(policy, [c for pair in encoded[:2] for c in pair.completions()])
     reference = ReferenceCache(home.cache() / "reference", policy)
     reference.prepare(policy, [c for pair in encoded for c in pair.completions()])
     visits = _train(policy, config, encoded, np.arange(len(encoded)), reference.lookup, 0, lambda share: None)
     end = _score(policy, config, encoded, reference.lookup)
     reference.close()
-    sums, counts = end.copy(), np.ones(len(end))
-    for pair, _, _, margin in visits:
-        sums[pair] += margin
-        counts[pair] += 1
+    return pd.DataFrame(visits, columns=["pair", "step", "run", "margin"]).drop(columns="run"), end
+
+
+def simple_scores(made: FlippedSet, seed: int) -> dict[str, np.ndarray]:
+    """Scores of the simple detectors, low for suspicious pairs."""
+    visits, end = one_run(made.pairs, 1000 + seed, epochs=1, learning_rate=1e-3)
+    margins = pd.concat([visits[["pair", "margin"]], pd.DataFrame({"pair": np.arange(len(end)), "margin": end})])
+    mean = margins.groupby("pair")["margin"].mean().to_numpy()
     lengths = np.array([len(answer_text(p.chosen).split()) - len(answer_text(p.rejected).split()) for p in made.pairs])
     sign = 1 if length_bias(made.pairs).accuracy >= 0.5 else -1
-    return {"loss at the end": end, "mean margin": sums / counts, "disagreement with length": sign * lengths}
+    return {"loss at the end": end, "mean margin": mean, "disagreement with length": sign * lengths}
 
 
 def measure(pairs: Sequence[Pair], share: float, seed: int, folds: int, repeats: int) -> dict[str, dict[str, float]]:

@@ -12,6 +12,7 @@ import lab
 from lab.evidence import evidence_of, flip_findings, held_out_leaks, plant, run_findings, share_sentence, trajectory_numbers
 from lab.evidence.combining import combine
 from lab.evidence.ngram_model import ngram_margins
+from lab.evidence.run_evidence import WRONG_LABELS
 from lab.evidence.short_runs import draw_folds, steps_for
 from lab.pairs import Pair, PairsError, pair_of
 from lab.run.config import TrainConfig
@@ -19,6 +20,7 @@ from lab.store import StoreWriter
 from lab.training.data.training_pairs import divide
 from lab.training.run_folder import create_run
 from tests.bench.bench_flips import average_precision_at, flipped_set
+from tests.bench.bench_states import counts, known_set, states_of
 
 
 def test_trajectory_numbers():
@@ -132,6 +134,40 @@ def test_evidence_of_a_run(model_folder, tmp_path):
     assert held_out_leaks(run) == []
     found = run_findings(table)
     assert {f.pair_id for f in found} == set(trained["pair_id"][trained["state"].isin(["forgotten", "never learned"])])
+
+
+def test_findings_of_a_run_are_as_confident_as_they_were_measured():
+    columns = ["pair_id", "state", "visits", "forgotten", "last_margin"]
+    rows = [
+        ("a", "never learned", 3, 0, -1.0),
+        ("b", "forgotten", 3, 2, -0.5),
+        ("c", "unsteady", 3, 1, 0.5),
+        ("d", "learned", 3, 0, 1.0),
+    ]
+    never, forgotten = run_findings(pd.DataFrame(rows, columns=columns))
+    assert (never.pair_id, never.check, never.confidence) == ("a", "never_learned", WRONG_LABELS["never_learned"])
+    assert (forgotten.pair_id, forgotten.check, forgotten.confidence) == ("b", "forgotten", WRONG_LABELS["forgotten"])
+    assert 0.1 < forgotten.confidence < never.confidence < 1, "of all labels of the embedded world a tenth is wrong"
+    assert "forgot it 2 times" in forgotten.sentence
+
+
+def test_states_are_counted_by_what_is_known_of_their_pairs():
+    pairs = [Pair(str(i), "Q?", f"take {i} clean spoons", f"leave {i} of them", meta={"noisy": i % 10 == 0}) for i in range(200)]
+    known = known_set(pairs, 0.1, seed=0)
+    assert known.alike.sum() == 10
+    assert not (known.wrong & known.alike).any()
+    noisy = np.array([pair.meta["noisy"] for pair in pairs])
+    assert known.wrong.sum() == 20 + (noisy & ~known.alike).sum()
+    for pair, made, wrong, alike in zip(pairs, known.pairs, known.wrong, known.alike):
+        assert made.meta == {}
+        if not alike:
+            assert (made.chosen == pair.rejected) == (wrong and not pair.meta["noisy"])
+    visits = pd.DataFrame(
+        [(i, step, 1.0 if i else -1.0) for i in range(200) for step in (1, 2)], columns=["pair", "step", "margin"]
+    )
+    table = counts(known, states_of(visits))
+    assert table["never learned"] == {"pairs": 1, "wrong": int(known.wrong[0]), "alike": int(known.alike[0])}
+    assert table["learned"]["pairs"] == 199
 
 
 def test_leaks_between_the_two_parts_of_a_run(tmp_path):

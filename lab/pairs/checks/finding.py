@@ -19,8 +19,8 @@ class Finding:
     sentence:   The finding as one sentence.
     other_id:   Id of the pair that it conflicts with, or "".
     remedy:     What to do: "swap", "drop", "edit", "tag" or "none".
-    confidence: How likely the finding is right, in [0, 1]: measured precision of its check (`lab.pairs.checks.measured`), or
-        probability of a flipped label.
+    confidence: How likely the finding is right, in [0, 1]: measured precision of its check (`lab.pairs.checks.measured`),
+        probability of a flipped label, or measured share of wrong labels among pairs that were never learned or were forgotten.
     proposal:   Arguments of the remedy: new texts by field for "edit" ({"chosen": ...}), {"tag": ...} for "tag", else empty.
     """
 
