@@ -111,9 +111,11 @@ def _report(options: argparse.Namespace, store: PairStore) -> int:
     if options.check:
         reported += findings(pairs, open_pairs(options.held_out).all() if options.held_out else ())
     if options.suspects:
-        from lab.evidence import flip_findings
+        from lab.evidence import flip_findings, share_sentence
 
-        reported += flip_findings(_suspects(options, store))
+        table = _suspects(options, store)
+        print(share_sentence(table), file=sys.stderr)
+        reported += flip_findings(table)
     if options.findings:
         write_findings(options.findings, reported)
     if options.json:

@@ -232,6 +232,17 @@ def test_pairs(data, capsys, tmp_path):
     assert len(lab.open_pairs(tmp_path / "out.jsonl")) == 50
 
 
+def test_pairs_suspects(data, capsys, monkeypatch):
+    columns = ["pair_id", "probability", "probability_if_few", "probability_if_many", "held_out_margin"]
+    rows = [("one", 0.6, 0.05, 0.7, -0.5), ("two", 0.2, 0.01, 0.3, 0.4)]
+    monkeypatch.setattr(lab, "suspects", lambda *given, **settings: pd.DataFrame(rows, columns=columns))
+    assert main(["pairs", str(data), "--suspects"]) == 0
+    printed = capsys.readouterr()
+    assert "one  Models that were not trained on this pair prefer the rejected answer" in printed.out
+    assert "two" not in printed.out
+    assert "uncertain, 3% to 50%" in printed.err
+
+
 def test_pairs_check(data, capsys, tmp_path):
     assert main(["pairs", str(data), "--check"]) == 0
     out = capsys.readouterr().out
