@@ -15,7 +15,7 @@ from lab.training.setup.child_process import start_group
 
 SMALL_PARAMETERS = 20_000_000
 """A model with at most so many parameters is trained by one thread per run, with one run per core: its products are too small to
-divide, and several runs use the cores better. OURS; measured in app/guide/experiments.md."""
+divide, so that two threads take 2.3 times the CPU time of one. OURS; measured by tests/bench/bench_seeds.py."""
 RUNS_PER_PROCESS = 4
 """Most runs that one process trains. It loads the libraries once, a tenth of a short run; but others wait longer for the device."""
 

@@ -186,7 +186,7 @@ def resolved(
     if workers is not None and workers < 1:
         raise ConfigError(f"workers = {workers} does not work: at least one run has to train at a time.")
     default = (before.workers if before else cores() if small else 1) if workers is None else workers
-    threads = before.threads if before else max(1, cores() // default) if small or default > 1 else None
+    threads = before.threads if before else 1 if small else max(1, cores() // default) if default > 1 else None
     keep = (before.keep_checkpoints if before else True) if keep_checkpoints is None else keep_checkpoints
     created = before.created if before else now()
     content = Content(declaration, sets, moment, created, threads=threads, workers=default, keep_checkpoints=keep)

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from lab.run import DeviceQueue, Run, is_held, take
 from lab.run.requests import PAUSING, send
-from lab.store import ENDED, RunError
+from lab.store import ENDED, RunError, StoreReader
 from lab.store.folder import RUN_FILE, NoStoreError
 
 from .folder import Content, ExperimentFolder
@@ -82,6 +82,7 @@ class Driver:
         self._active: dict[str, _Active] = {}
         self._tried: set[str] = set()
         self._groups = 0
+        self._group_folders: dict[int, dict[str, Path]] = {}
         self._used_turn = False
         self._message = ""
         self._durations: dict[str, float] = {}
@@ -164,6 +165,7 @@ class Driver:
             return RunState(FAILED, steps=steps, error=str(error), run=folder.name)
         if state not in ENDED:  # the last driver was killed, and its run goes on
             self._groups += 1
+            self._group_folders[self._groups] = {run.key: folder}
             self._active[run.key] = _Active(handle, self._groups, time.monotonic(), whole=False)
             self._tried.add(run.key)
         elif state == FINISHED:
@@ -230,6 +232,7 @@ class Driver:
         except (ValueError, OSError, RuntimeError, sqlite3.Error) as error:
             refused = " ".join(str(error).split())
         self._groups += 1
+        self._group_folders[self._groups] = {run.key: folder for run, folder in ready}
         for run, folder in ready:
             if refused is None or is_held(folder):  # held: another process has begun to train it
                 self._active[run.key] = _Active(Run(folder), self._groups, began, fresh[run.key])
@@ -255,6 +258,14 @@ class Driver:
                 if state == FINISHED and run is not None:
                     self._keep(run, active.handle, seconds if active.whole else None)
             self._states[key] = RunState(state, step, steps, seconds if active.whole else None, error, active.handle.dir.name)
+            if state == "crashed" and self._was_only_waiting(key, active):
+                self._tried.discard(key)
+                self._states[key] = RunState(WAITING, steps=steps, run=active.handle.dir.name)
+
+    def _was_only_waiting(self, key: str, active: _Active) -> bool:
+        """Whether a run's process ended while it trained another run of the group, so that this one is to be started again."""
+        others = [folder for other, folder in self._group_folders[active.group].items() if other != key]
+        return _stored_state(active.handle.dir) == "queued" and any(_stored_state(folder) != "queued" for folder in others)
 
     def _keep(self, run: PlannedRun, handle: Run, wall: float | None) -> None:
         """Store the record of a finished run."""
@@ -288,6 +299,15 @@ def outcome_of(state: ExperimentState) -> str:
     if state.count(FINISHED) == len(state.runs):
         return FINISHED
     return FAILED if state.count(FINISHED, FAILED, "crashed") == len(state.runs) else "stopped"
+
+
+def _stored_state(folder: Path) -> str | None:
+    """Return the state in a run's store, which is "queued" until the run has begun to train."""
+    try:
+        state: str | None = StoreReader(folder).status().get("state")
+    except (OSError, sqlite3.Error):
+        return None
+    return state
 
 
 def _ask(run: Run, kind: str) -> None:

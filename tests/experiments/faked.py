@@ -50,11 +50,13 @@ class WrittenRuns:
     Attributes:
         started: The keys of the runs that were started, in order.
         ends: Key -> state in which a run ends, if not finished.
+        size: Runs of a group.
         held: Keys of runs that go on: a process of their own holds their lock.
     """
 
-    def __init__(self, evaluations: Evaluations = no_evaluations) -> None:
+    def __init__(self, evaluations: Evaluations = no_evaluations, size: int = 1) -> None:
         self.evaluations = evaluations
+        self.size = size
         self.started: list[str] = []
         self.ends: dict[str, str] = {}
         self.refused: dict[str, str] = {}
@@ -65,7 +67,7 @@ class WrittenRuns:
     def group(self, runs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
         for run in runs:
             self._runs.setdefault(Path(run.key), run)
-        return [[run] for run in runs]
+        return [list(runs[first : first + self.size]) for first in range(0, len(runs), self.size)]
 
     def make(self, run: PlannedRun, folder: Path) -> None:
         if run.key in self.refused:
@@ -86,6 +88,10 @@ class WrittenRuns:
                 continue
             state = self.ends.get(run.key, "finished")
             steps = run.config.steps if state == "finished" else 3
+            if state == "waiting":  # its process ended before its turn came
+                write_run(folder, "queued", 0)
+                self.started.append(run.key)
+                continue
             error = "The loss is not finite." if state == "failed" else None
             write_run(folder, state, steps, self.evaluations(run), error)
             self.started.append(run.key)

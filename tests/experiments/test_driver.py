@@ -157,6 +157,31 @@ def test_a_run_in_training_is_not_started_twice(executor):
     assert (result[0].state, executor.started) == ("finished", [first.key, second.key])
 
 
+def test_runs_that_waited_in_a_process_that_crashed_are_started_again(executor):
+    """Of three runs in one process the first finishes, the second crashes it, and the third has not begun."""
+    executor.size = 3
+    folder = folder_with(content("dpo", 3, steps=9))
+    first, second, third = (run.key for run in folder.read().runs)
+    executor.ends = {second: "running", third: "waiting"}
+
+    def report(state):
+        if state.runs[third].state == "waiting" and len(executor.started) == 3:
+            del executor.ends[third]
+
+    state = drive(folder, executor, report=report)
+    assert executor.started == [first, second, third, third]
+    assert [run.state for run in state.runs.values()] == ["finished", "crashed", "finished"]
+
+
+def test_a_process_that_ends_before_any_run_begins_is_not_started_again_and_again(executor):
+    executor.size = 2
+    folder = folder_with(content("dpo", 2, steps=9))
+    executor.ends = {run.key: "waiting" for run in folder.read().runs}
+    state = drive(folder, executor)
+    assert state.count("crashed") == 2
+    assert len(executor.started) == 2
+
+
 def test_pause_starts_no_other_run(executor):
     folder = folder_with(content("dpo", 2, steps=9))
     first, second = (run.key for run in folder.read().runs)

@@ -17,6 +17,7 @@ ORDER = (
     "new-run",
     "runs",
     "compare",
+    "experiments",
     "pairs",
     "learn",
     "teaching",
