@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from lab.policy import Lora, ModelError, Policy, is_untouched, load_policy, reference_model, sample, sample_answers
+from lab.policy import Lora, ModelError, Policy, is_untouched, load_policy, reference_model, sample, sample_answers, sampling
 
 PROMPTS = ["How do I bake bread?", "And a longer question: how do I bake bread?", "Why?"]
 
@@ -33,6 +33,23 @@ def test_batches_draw_apart(policy):
     """Each batch has random numbers of its own: a CPU's generator reads the lowest 32 bits of its seed alone."""
     found = [one.ids for (one,) in sample(policy, PROMPTS[:1] * 6, max_new_tokens=12, seed=0, batch_size=2)]
     assert len(set(found)) == 6
+
+
+def test_tokens_are_drawn_with_their_probability():
+    """Also at another temperature; a token of probability 0 is never drawn."""
+    logits = torch.tensor([[0.0, 2.0, -torch.inf, 1.0]]).repeat(20_000, 1)
+    for temperature in (1.0, 0.5):
+        left = sampling._Draw(temperature, seed=3)(torch.empty(0), logits)
+        drawn = torch.bincount(left.argmax(-1), minlength=4) / len(logits)
+        assert (drawn - (logits[0] / temperature).softmax(-1)).abs().max() < 0.012  # 3.5 standard deviations
+        assert drawn[2] == 0
+
+
+def test_answers_of_a_broken_model_are_refused(policy):
+    with torch.no_grad():
+        policy.model.lm_head.weight[0].fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        sample(policy, PROMPTS, max_new_tokens=4)
 
 
 def test_an_answer_ends_with_its_end_token_or_was_cut(policy):
