@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
+from app.pages import RUNS
 from app.state.moment import address, moment
+from app.state.navigation import leave_for
 from app.text.plain import one_line, plain
 from lab.run.handle import Run
 from lab.run.listing.index import list_runs
@@ -38,15 +40,18 @@ def choose(runs: Sequence[RunSummary]) -> Run:
         st.session_state["run"] = _wanted(by_name, addressed)
     else:  # this page's list begins with its default, although the value of another page's list can be read here
         place = list(by_name).index(before)
-    name = st.selectbox(
-        "Run",
-        list(by_name),
-        place,
-        key="run",
-        format_func=lambda key: label(by_name[key]),
-        on_change=_other_run,
-        label_visibility="collapsed",
-    )
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        name = st.selectbox(
+            "Run",
+            list(by_name),
+            place,
+            key="run",
+            format_func=lambda key: label(by_name[key]),
+            on_change=_other_run,
+            label_visibility="collapsed",
+        )
+        if st.button("All runs", icon=f":material/{RUNS.icon}:", type="tertiary", help="Filter and sort all runs."):
+            leave_for(RUNS, {})
     st.session_state[CHOSEN] = st.session_state[ADDRESSED] = name
     moment(name)  # before this run is in the address: a step there belongs to another run
     if addressed is None:

@@ -110,10 +110,11 @@ export default function ({data, parentElement, setTriggerValue}) {
     const box = made("input", {type: "checkbox", tabindex: "-1", "aria-label": `Tick ${list.noun} ${row.id}`});
     box.onclick = (event) => { event.stopPropagation(); tick(row.id, box.checked, event.shiftKey); };
     line.append(made("td", {class: "tick"}, box));
-    row.cells.forEach((cell, number) => {
-      const {kind, room} = list.columns[number];
+    // A heading's only cell reaches over the empty ones behind it: how many of them are shown depends on the list's width.
+    list.columns.forEach(({kind, room}, number) => {
+      const cell = row.cells[number] ?? {text: "", hits: []};
       const content = cell.curve ? [drawn(cell.curve)] : cell.tone ? [made("span", {class: "tone", style: `--tone: var(--st-${cell.tone}-color)`}, ...marked(cell))] : marked(cell);
-      line.append(made("td", {class: row.heading ? "text" : `${kind} room-${room}`, colspan: row.heading ? list.columns.length : null, title: cell.whole || null, dir: kind === "text" ? "auto" : null}, ...content));
+      line.append(made("td", {class: `${kind} room-${room}`, title: cell.whole || null, dir: kind === "text" ? "auto" : null}, ...content));
     });
     line.onclick = (event) => {
       if (event.shiftKey) { tick(row.id, true, true); document.getSelection()?.removeAllRanges(); } else open(row.id);

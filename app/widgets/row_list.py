@@ -22,7 +22,8 @@ CSS = """
 .lab-rows th button {font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; max-width: 100%;
   overflow: hidden; text-overflow: ellipsis;}
 .lab-rows th button:hover {color: var(--st-primary-color);}
-.lab-rows th.number, .lab-rows th.curve {white-space: normal; vertical-align: bottom; line-height: 1.15;}
+.lab-rows th {vertical-align: bottom;}
+.lab-rows th.number, .lab-rows th.curve {white-space: normal; line-height: 1.15;}
 .lab-rows th.number button {text-align: right;}
 .lab-rows .tick {width: 2.1rem; padding-right: 0;}
 .lab-rows .number {text-align: right; font-variant-numeric: tabular-nums;}
@@ -33,6 +34,7 @@ CSS = """
 .lab-rows tbody tr:focus-visible, .lab-rows button:focus-visible {outline: 2px solid var(--st-primary-color);
   outline-offset: -2px;}
 .lab-rows tbody tr.heading {background: var(--st-secondary-background-color); font-weight: 600;}
+.lab-rows tr.heading td {overflow: visible;}
 .lab-rows td.curve {padding-top: 0.1rem; padding-bottom: 0.1rem;}
 .lab-rows svg {display: block; width: 100%; height: 1.5rem; overflow: visible;}
 .lab-rows polyline {stroke: var(--st-primary-color); fill: none; stroke-width: 1.5px; vector-effect: non-scaling-stroke;}
@@ -41,6 +43,7 @@ CSS = """
 @container (max-width: 78rem) {.lab-rows .room-78 {display: none;}}
 @container (max-width: 62rem) {.lab-rows .room-62 {display: none;}}
 @container (max-width: 46rem) {.lab-rows .room-46 {display: none;}}
+@container (max-width: 32rem) {.lab-rows .room-32 {display: none;}}
 .lab-rows mark {background: #f2c14e88; color: inherit; border-radius: 2px;}
 """
 
@@ -63,7 +66,7 @@ class Column:
         sort: Name that is reported when the heading is pressed; None where the list cannot be sorted by the column.
         width: A CSS length; None shares the room that is left.
         help: A sentence shown over the heading.
-        room: Width of the whole list, in rem, from which the column is shown: 0 (always), 46, 62 or 78.
+        room: Width of the whole list, in rem, from which the column is shown: 0 (always), 32, 46, 62 or 78.
     """
 
     title: str
@@ -71,7 +74,7 @@ class Column:
     sort: str | None = None
     width: str | None = None
     help: str = ""
-    room: Literal[0, 46, 62, 78] = 0
+    room: Literal[0, 32, 46, 62, 78] = 0
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: an id and one cell per column; of a heading, one cell for all of them."""
+    """A row: an id and one cell per column; of a heading, one cell that reaches over all of them."""
 
     id: str
     cells: list[Cell]

@@ -14,11 +14,15 @@ import lab
 from app.pages import RUNS
 from app.state import access
 from app.state.access import Tokens
+from app.views.runs.groups import Group, id_of, ticked_after
 from app.views.runs.listing import TICKED, made
 from app.views.runs.ticked_runs import ASKED
+from lab.experiments import Driver
 from lab.run.handle import Run
+from lab.run.listing.index import list_runs
 from tests.app.conftest import HOSTILE_MARKUP
 from tests.app.pages import open_page, page_text
+from tests.experiments.faked import WrittenRuns, content, folder_with
 
 
 def rows(app: AppTest) -> list[dict[str, Any]]:
@@ -60,7 +64,8 @@ def test_a_row_shows_state_settings_numbers_and_curve(three: list[Run]) -> None:
     app = open_runs()
     assert names(app) == ["lives", "two", "one"]  # the newest first
     row = rows(app)[2]
-    assert row["Name"]["text"] == f"{HOSTILE_MARKUP} (one)"
+    assert row["Name"]["text"] == HOSTILE_MARKUP
+    assert row["Name"]["whole"] == f"{HOSTILE_MARKUP} (one)"
     assert [row[head]["text"] for head in ("State", "Objective", "Tags", "Steps", "Made")] == [
         "Finished", "SGDPO", "base line", "20", made(datetime(2026, 1, 1, 12).timestamp())
     ]  # fmt: skip
@@ -119,6 +124,28 @@ def test_ticked_runs_are_tagged_archived_and_deleted(three: list[Run]) -> None:
     button(app, "Move to the trash").click().run()
     assert names(app) == ["lives"]
     assert {run.name for run in lab.trashed_runs()} == {"one", "two"}
+
+
+def test_an_experiment_is_one_line_that_opens_to_its_runs(three: list[Run]) -> None:
+    folder = folder_with(content(["dpo", "sgdpo"], [0, 1], steps=5), "rates")
+    Driver(folder, WrittenRuns()).run()
+    app = open_runs()
+    assert names(app) == ["experiment:rates", "lives", "two", "one"]
+    assert rows(app)[0]["State"]["text"] == "▸ rates: 4 of 4 runs finished"
+    assert "7 runs" in page_text(app)
+    opened = names(open_runs(open="rates"))
+    assert len(opened) == 8
+    assert {name.rpartition("-")[0] for name in opened[1:5]} == {"rates-dpo", "rates-sgdpo"}
+    assert names(open_runs(ungrouped="yes")) == opened[1:]
+    members = opened[1:5]
+    app = open_runs(session={TICKED: members, ASKED: "delete"})
+    assert "4 runs of the experiment rates: it keeps the results of finished ones" in page_text(app)
+    runs = list_runs().runs
+    group = Group("rates", tuple(run for run in runs if run.folder.name in members), opened=False)
+    page = {id_of(item): item for item in (group, *(run for run in runs if run.folder.name not in members))}
+    assert ticked_after(["one"], ["experiment:rates", "one"], page) == ["one", *[run.folder.name for run in group.runs]]
+    assert ticked_after(["one", *members], ["one"], page) == ["one"]
+    assert ticked_after(["elsewhere"], ["two"], page) == ["elsewhere", "two"]
 
 
 def test_a_run_that_trains_is_not_deleted_and_the_page_says_why(three: list[Run]) -> None:

@@ -21,7 +21,7 @@ TITLES = {
     "pairs": "Pairs",
     "model": "Model",
     "step": "Steps",
-    "seconds": "Trained for",
+    "seconds": "Trained for (s)",
     "seed": "Seed",
     "learning_rate": "Learning rate",
     "tags": "Tags",
@@ -34,6 +34,9 @@ ARCHIVE = {"hidden": False, "shown": None, "only": True}
 MEASURES = ("eval/oracle_reward", "eval/reward")
 KEY_NUMBERS = ("eval/rewards/accuracies", "eval/rewards/margins", *MEASURES, "eval/kl", "rewards/accuracies", "loss")
 """Scalars that are shown unless others are chosen: the first three of them that some run recorded."""
+
+SETTINGS = ("learning_rate", "seed", "seconds")
+"""Numbers of a run that are no scalars and can be columns, too."""
 
 MOST_NUMBERS = 6
 
@@ -57,7 +60,7 @@ def query_bar(runs: Sequence[RunSummary]) -> RunQuery:
         help="Words in name, tags, note, objective, pairs or model; a word that begins with # is a tag.",
         type="search",
         label_visibility="collapsed",
-        width=300,
+        width=250,
     )
     states = [state for state in st.query_params.get_all("state") if state in STATES]
     st.multiselect(
@@ -69,7 +72,7 @@ def query_bar(runs: Sequence[RunSummary]) -> RunQuery:
         on_change=lambda: _put_all("state", st.session_state[state]),
         placeholder="Any state",
         label_visibility="collapsed",
-        width=210,
+        width=190,
     )
     orders = [*SORTS, *number_names(runs)]
     sort, descending = sorted_by()
@@ -82,16 +85,16 @@ def query_bar(runs: Sequence[RunSummary]) -> RunQuery:
         format_func=lambda name: f"Sort: {title(name)}",
         on_change=lambda: sort_by(st.session_state[order], descending=descending),
         label_visibility="collapsed",
-        width=210,
+        width=190,
     )
     st.toggle(
         "Largest first",
         descending,
         key=f"order.{descending}",
         on_change=lambda: sort_by(sort, descending=not descending),
-        help="Or newest first.",
     )
-    with st.popover("Filters", icon=":material/filter_list:"):
+    more = sum(name in st.query_params for name in ("since", "until", "archived"))
+    with st.popover(f"Filters ({more})" if more else "Filters", icon=":material/filter_list:"):
         since, until, archived = _more()
     with st.popover("Columns", icon=":material/view_column:"):
         _columns(runs)
@@ -165,11 +168,20 @@ def _put_day(name: str, key: str) -> None:
 
 def chosen_numbers(runs: Sequence[RunSummary]) -> list[str]:
     """Return the scalars shown as columns: those in the address, else the first few of `KEY_NUMBERS`; with that of the order."""
-    known = number_names(runs)
+    known = _numbers(runs)
     names = [name for name in st.query_params.get_all("number") if name in known][:MOST_NUMBERS]
     names = names or [name for name in KEY_NUMBERS if name in known][:3]
     sort, _ = sorted_by()
     return list(dict.fromkeys([*names, *([sort] if sort in known else [])]))
+
+
+def _numbers(runs: Sequence[RunSummary]) -> list[str]:
+    return [*SETTINGS, *number_names(runs)]
+
+
+def number_of(run: RunSummary, name: str) -> float | None:
+    """Return a setting of a run that is a number, or the latest value of a scalar; None if it has none."""
+    return SORTS[name](run) if name in SETTINGS else run.numbers.get(name)
 
 
 def chosen_curve(runs: Sequence[RunSummary]) -> str:
@@ -187,7 +199,7 @@ def _columns(runs: Sequence[RunSummary]) -> None:
         key=f"grouped.{ungrouped}",
         on_change=lambda: put(ungrouped=None if ungrouped else "yes", sheet=None),
     )
-    known, names = number_names(runs), chosen_numbers(runs)
+    known, names = _numbers(runs), chosen_numbers(runs)
     st.multiselect(
         "Numbers (latest value)",
         known,

@@ -9,11 +9,11 @@ from datetime import datetime
 import streamlit as st
 
 from app.state.address import put
-from app.state.current_run import CHOSEN
+from app.state.current_run import CHOSEN, label
 from app.text.plain import one_line
 from app.text.run_text import STATES, duration, objective_name, parameters
 from app.views.runs import groups
-from app.views.runs.filters import chosen_curve, chosen_numbers, sort_by, sorted_by, title
+from app.views.runs.filters import chosen_curve, chosen_numbers, number_of, sort_by, sorted_by, title
 from app.widgets.row_list import Cell, Column, Row, show_rows
 from lab.plots import entry
 from lab.run.listing.query import RunQuery
@@ -68,8 +68,8 @@ def show_list(runs: Sequence[RunSummary], known: Sequence[RunSummary], query: Ru
 def _columns(numbers: Sequence[str], curve: str) -> list[Column]:
     return [
         Column("State", "state", "state", "6.5rem"),
-        Column("Name", sort="name", help="The name, and that of the folder if it differs. Sort by name."),
-        Column("Objective", sort="objective", width="6.5rem", room=46),
+        Column("Name", sort="name", help="The folder's name, or the one given on this page. Sort by name."),
+        Column("Objective", sort="objective", width="6.5rem", room=32),
         Column("Pairs", sort="pairs", width="7rem", room=78),
         Column("Model", sort="model", width="7rem", room=78),
         Column("Tags", sort="tags", width="7rem", room=62),
@@ -88,7 +88,6 @@ def _meaning(name: str) -> str:
 def _row(run: RunSummary, numbers: Sequence[str], curve: str) -> Row:
     word, colour, _ = STOPPING if run.stopping else STATES[run.state]
     folder = run.folder.name
-    name = one_line(run.name) if run.name == folder else f"{one_line(run.name)} ({folder})"
     archived = " (archived)" if run.labels.archived else ""
     left = f", about {duration(run.remaining)} left" if run.remaining else ""
     note = f"\n{run.labels.note}" if run.labels.note else ""
@@ -98,14 +97,14 @@ def _row(run: RunSummary, numbers: Sequence[str], curve: str) -> Row:
         folder,
         [
             Cell(word, whole=one_line(run.error or f"{word}{left}"), tone=colour),
-            Cell(f"{name}{archived}", whole=f"{name}{note}"),
+            Cell(f"{one_line(run.name)}{archived}", whole=f"{label(run)}{archived}{note}"),
             Cell(objective_name(str(run.objective["name"])), whole=parameters(run.objective)),
             Cell(one_line(run.pairs), whole=one_line(run.pairs)),
             Cell(one_line(run.model.rstrip("/").rpartition("/")[2]), whole=one_line(run.model)),
             Cell(tags := one_line(", ".join(run.labels.tags)), whole=tags),
             Cell(step, whole=f"{run.step:,} of {run.steps:,} steps{left}"),
             Cell("", curve=(line[0], [value if math.isfinite(value) else None for value in line[1]]) if line and line[0] else None),
-            *(Cell(number_text(run.numbers.get(number))) for number in numbers),
+            *(Cell(number_text(number_of(run, number))) for number in numbers),
             Cell(made(run.created), whole=f"{datetime.fromtimestamp(run.created):%-d %B %Y, %H:%M:%S}"),
         ],
     )

@@ -12,7 +12,7 @@ from app.pages import INSPECT, LIVE
 from app.state.access import may_edit
 from app.state.author import author
 from app.state.navigation import leave_for
-from app.text.plain import plain
+from app.text.plain import displayable, plain
 from app.text.run_text import STATES, duration, parameters
 from app.views.runs.acting import act
 from app.views.runs.filters import title
@@ -116,5 +116,4 @@ def _facts(run: RunSummary) -> None:
         lines += [f"Twin of {', '.join(twins)}"] if twins else []
     except RunError as error:
         lines.append(str(error))
-    for line in lines:
-        st.text(line)
+    st.text(displayable("\n".join(lines)))
