@@ -116,7 +116,7 @@ def _posterior(columns: np.ndarray) -> _Posterior:
             prior = weights / WEIGHT_SCALE**2
             return float(weights @ prior / 2 - np.log(likely).sum()), prior - columns @ (slope / likely)
 
-        starts = (latest, np.ones(kinds), np.full(kinds, 3.0))
+        starts = (latest, np.full(kinds, 3.0))  # the likelihood may have two maxima
         results = [minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * kinds) for start in starts]
         best = min(results, key=lambda result: float(result.fun))
         latest = best.x

@@ -55,8 +55,8 @@ def test_a_share_that_the_labels_do_not_tell_is_averaged_over():
 
 def test_evidence_without_information_gains_nothing():
     rng = np.random.default_rng(3)
-    gains = [alone(rng.normal(size=300)).gain for _ in range(40)]
-    assert np.mean(np.array(gains) >= LEAST_GAIN) <= 0.05
+    gains = [alone(rng.normal(size=200)).gain for _ in range(15)]
+    assert max(gains) < LEAST_GAIN
     assert alone(labels(300, 2.0, 0.1)[0]).gain > LEAST_GAIN
     nothing = alone(np.zeros(20))
     assert nothing.gain == 0
@@ -64,7 +64,7 @@ def test_evidence_without_information_gains_nothing():
 
 
 def test_models_that_were_trained_on_a_pair_do_not_excuse_its_label():
-    margin, flipped = labels(3000, 4.0, 0.2)
+    margin, flipped = labels(1000, 4.0, 0.2)
     combined = combine({"runs": margin}, {"runs": 0.5 * margin + 2.0})  # every label is favoured by the same amount
     np.testing.assert_allclose(combined.probability, alone(margin).probability, atol=1e-9)
     assert combined.probability.mean() == pytest.approx(flipped.mean(), abs=0.03)
