@@ -46,6 +46,12 @@ class ComparedRun:
         self.moment = self.step, len(self._events)  # the last evaluation comes after the last step
 
     @property
+    def name(self) -> str:
+        """The run's name, or its objective if it has no name of its own."""
+        config = self.manifest["config"]
+        return str(config["name"] or config["objective"]["name"])
+
+    @property
     def seed(self) -> int:
         """The run's seed."""
         return int(self.manifest["config"]["seed"])

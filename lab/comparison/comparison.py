@@ -80,7 +80,7 @@ class Comparison:
             raise RunError(f"Choose one to {MOST} runs or groups of seeds to compare; these are {len(members)} {of}.")
         objectives = [compared.manifest["config"]["objective"]["name"] for compared in self._compared]
         seeds = [compared.seed for compared in self._compared]
-        self.groups: list[Group] = labelled(members, seeds, [label(run) for run in self.runs], objectives)
+        self.groups: list[Group] = labelled(members, seeds, [compared.name for compared in self._compared], objectives)
         self.labels = [group.label for group in self.groups]
 
     def has_seed_groups(self) -> bool:
@@ -169,15 +169,22 @@ class Comparison:
         return max(set.intersection(*steps), default=None)
 
     def numbers(self) -> pd.DataFrame:
-        """Return the results of the latest evaluation of every run or group with 95 % intervals.
+        """Return the results of the latest evaluation of every run or group, and their difference if one of two is a group.
 
-        See `lab.comparison.numbers.numbers`. Of a group: the latest evaluation that all its runs have done (`evaluated`).
+        See `lab.comparison.numbers` for the columns. Of a group: the latest evaluation that all its runs have done (`evaluated`).
         """
-        by_label = {}
+        values: dict[str, dict[int, Any]] = {}
         for number, group in enumerate(self.groups):
             step = self.evaluated(number)
-            by_label[group.label] = [] if step is None else [member.evaluations()[step] for member in self._of(number)]
-        return numbers.numbers(by_label)
+            values[group.label] = {} if step is None else {run.seed: run.evaluations()[step] for run in self._of(number)}
+        return self._less(numbers.numbers({label: [*details.values()] for label, details in values.items()}), [*values.values()])
+
+    def _less(self, table: pd.DataFrame, values: Sequence[dict[int, Any]]) -> pd.DataFrame:
+        """Add the difference of two curves to their numbers, if one is a group; values: of each curve, by seed and scalar."""
+        if len(self.groups) != 2 or all(group.single for group in self.groups):
+            return table
+        letters = " − ".join(group.letter for group in self.groups)
+        return pd.concat([table, numbers.difference(letters, values[0], values[1])], ignore_index=True)
 
     def at_kl(self, target: float | None = None, names: Sequence[str] | None = None) -> pd.DataFrame:
         """Return the values of the runs at the same distance from the reference: one row per run, `step` and one column per scalar.
@@ -204,7 +211,9 @@ class Comparison:
         The table is that of `numbers`, with a row for the step. target: as in `at_kl`.
         """
         matched = self.at_kl(target)
-        return numbers.matched({group.label: matched.loc[group.member_labels] for group in self.groups})
+        rows = [matched.loc[group.member_labels] for group in self.groups]
+        table = numbers.matched({group.label: frame for group, frame in zip(self.groups, rows)})
+        return self._less(table, [dict(zip(group.seeds, frame.to_dict("records"))) for group, frame in zip(self.groups, rows)])
 
     def common_kl(self) -> float:
         """Return the largest distance from the reference that all runs have reached, in nats per answer; NaN before it is known."""
@@ -388,9 +397,3 @@ class Comparison:
         less = self.difference(name, by, between=between)
         drawn = difference(less, name, labels=labels, axis=AXES[by].title, title=title, events=events, dark=dark)
         return with_background(drawn, dark)
-
-
-def label(run: Run) -> str:
-    """Return a run's name, or its objective if it has no name of its own."""
-    config = run.manifest["config"]
-    return config["name"] or config["objective"]["name"]

@@ -11,6 +11,8 @@ import pandas as pd
 
 from lab.glossary import entry
 
+from .uncertainty import between, over_runs
+
 MEASURES = (
     "eval/oracle_reward",
     "eval/reward",
@@ -45,11 +47,39 @@ def numbers(evaluations: Mapping[str, Sequence[Mapping[str, Any]]]) -> pd.DataFr
     for scalar in MEASURES:
         if not any(scalar in detail for details in evaluations.values() for detail in details):
             continue
-        known = entry(scalar)
         for label, details in evaluations.items():
             values = [float(detail.get(scalar, math.nan)) for detail in details]
-            rows.append((known.title, known.unit, label, *_estimate(values, _recorded(scalar, details))))
+            rows.append((*_named(scalar), label, *_estimate(values, _recorded(scalar, details))))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def difference(label: str, one: Mapping[int, Mapping[str, Any]], other: Mapping[int, Mapping[str, Any]]) -> pd.DataFrame:
+    """Return rows like those of `numbers` for the difference of two groups, or of a group and a run, with its 95 % t interval.
+
+    It is made within runs of the same seed if the sides share at least two seeds, otherwise by Welch; a single run on a side leaves
+    no interval.
+
+    Args:
+        label: Label of the difference.
+        one: By seed, values of the runs of the first side by scalar: details of evaluations, or rows of `matching.at_kl`.
+        other: Those of the second side.
+    """
+    shared = sorted(one.keys() & other.keys())
+    paired = len(shared) > 1
+    sides = [[side[seed] for seed in shared] if paired else [*side.values()] for side in (one, other)]
+    rows = []
+    for name in ("step", *MEASURES):
+        if not any(name in run for side in sides for run in side):
+            continue
+        values = [np.array([[float(run.get(name, math.nan))] for run in side]).reshape(-1, 1) for side in sides]
+        estimates = between(values[0], values[1], paired=paired)
+        numbers = (float(value[0]) for value in (estimates.mean, estimates.low, estimates.high))
+        rows.append((*_named(name), label, *numbers, int(estimates.count[0]), min(map(len, sides))))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _named(name: str) -> tuple[str, str]:
+    return ("Step", "") if name == "step" else (entry(name).title, entry(name).unit)
 
 
 def _recorded(scalar: str, details: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
@@ -68,17 +98,14 @@ def matched(values: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     columns = list(next(iter(values.values())).columns) if values else []
     rows = []
     for name in columns:
-        title, unit = ("Step", "") if name == "step" else (entry(name).title, entry(name).unit)
         for label, frame in values.items():
-            rows.append((title, unit, label, *_estimate(frame[name].tolist())))
+            rows.append((*_named(name), label, *_estimate(frame[name].tolist())))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _estimate(values: Sequence[float], ends: tuple[float, float] = (math.nan, math.nan)) -> tuple[float, float, float, int, int]:
     """Return value, low, high, runs and of; ends: the recorded interval of a single run."""
     if len(values) > 1:
-        from .uncertainty import over_runs
-
         over = over_runs(np.array(values)[:, None])
         return float(over.mean[0]), float(over.low[0]), float(over.high[0]), int(over.count[0]), len(values)
     value = values[0] if values else math.nan

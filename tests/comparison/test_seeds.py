@@ -174,6 +174,10 @@ def test_numbers_are_of_the_latest_evaluation_that_all_seeds_have_done(groups: l
     matched = groups.numbers_at_kl(0.75).set_index(["measure", "run"])
     row = matched.loc[("Oracle reward of sampled answers", "A dpo, 3 seeds")]
     assert (row["value"], row["runs"], row["of"]) == (0.5 + 0.75, 2, 3), "one seed never reached it"
+    less = groups.numbers_at_kl(1.0).set_index(["measure", "run"]).loc[("Oracle reward of sampled answers", "A − B")]
+    assert (less["value"], less["low"], less["high"], less["runs"], less["of"]) == (-2, -2, -2, 2, 3), (
+        "within seeds, two of which got there"
+    )
     text = lab.comparison.numbers.as_text(groups.numbers_at_kl(0.75))
     assert text.loc["Step", "A dpo, 3 seeds"].endswith("(2 of 3 seeds)")
 

@@ -231,6 +231,8 @@ def numbers(comparison: Comparison) -> None:
     when = ", ".join(f"{group.letter} at step {step:,}" for group, step in zip(comparison.groups, evaluations) if step is not None)
     grouped = _grouped(comparison)
     over = "over the prompts of a run, over the seeds of a group (t)" if grouped else "where there are any"
+    if grouped and len(comparison.groups) == 2:
+        over += f"; A − B {seeds_in_words(comparison.shared_seeds())}: no difference is shown where its interval includes 0"
     st.caption(
         plain(f"{when}{' (the latest that all runs of a group have done)' if grouped else ''}. In brackets 95 % intervals, {over}.")
     )
