@@ -90,13 +90,15 @@ def group(frame: pd.DataFrame, name: str, label: str, colour: str, dash: str, ax
     return traces
 
 
-def thin(frame: pd.DataFrame, name: str, run: str, label: str, colour: str, axis: str) -> list[dict[str, Any]]:
+def thin(
+    frame: pd.DataFrame, name: str, run: str, label: str, colour: str, axis: str, opacity: float = 0.45
+) -> list[dict[str, Any]]:
     """Return the moving mean of one run of a group as a thin line. run: its label; others as in `run_traces`."""
     column = "mean" if "mean" in frame else "value"
     known = frame[column].notna().sum()
     if not known:
         return []
-    faint = translucent(colour, 0.45)
+    faint = translucent(colour, opacity)
     look = {"mode": "lines" if known > FEW_MEANS else "lines+markers", "marker": {"size": 4, "color": faint}}
     line = {"line": {"color": faint, "width": 1}, "showlegend": False}
     return [_line(frame, name, column, run, label, axis, _smoothed(frame)) | look | line]

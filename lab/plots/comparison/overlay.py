@@ -80,14 +80,16 @@ def overlay(
     for label in drawn:
         number = labels.index(label)
         colour, dash = colour_of_run(number, dark), dash_of_run(number)
-        for run, curve in singles.get(label, {}).items():
-            traces += thin(curve, name, run, label, colour, axis)
-        if label not in frames or frames[label]["value"].isna().all():
-            next(trace for trace in traces if trace["legendgroup"] == label)["showlegend"] = True
+        alone = label not in frames or bool(frames[label]["value"].isna().all())
+        opacity = 0.9 if alone else 0.45
+        lines = [line for run, own in singles.get(label, {}).items() for line in thin(own, name, run, label, colour, axis, opacity)]
+        if alone:
+            lines[0] |= {"showlegend": True, "name": label}
         elif is_group(frames[label]):
-            traces += group(frames[label], name, label, colour, dash, axis)
+            lines += group(frames[label], name, label, colour, dash, axis)
         else:
-            traces += run_traces(frames[label], name, label, colour, dash, axis, len(drawn) <= CROWD)
+            lines += run_traces(frames[label], name, label, colour, dash, axis, len(drawn) <= CROWD)
+        traces += lines
     figure_layout = layout(
         title,
         note=_note([frames[label] if label in frames else curves[label][0] for label in drawn]),
