@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -53,7 +54,7 @@ def answers(comparison: Comparison) -> None:
     if table.empty:
         st.caption("These two have answered no common prompt yet.")
         return
-    prompt = _choice(comparison, table, known, between)
+    prompt = _choice(comparison, table, between)
     st.text(displayable(prompt))
     _both(comparison, samples, prompt, step, between, _seed(comparison, samples, prompt, step, between))
 
@@ -84,7 +85,7 @@ def _distance(runs: Sequence[Samples], prompt: str, step: int | None) -> float:
     return distance(*(answer[1]["answer"] for answer in given if answer)) if all(given) else -1.0
 
 
-def _choice(comparison: Comparison, table: pd.DataFrame, known: Sequence[str], between: tuple[int, int]) -> str:
+def _choice(comparison: Comparison, table: pd.DataFrame, between: tuple[int, int]) -> str:
     """Draw the list of prompts; return the one that is chosen, else the one in the address, else the first."""
     one, other = (comparison.labels[number] for number in between)
     judged = table["difference"].notna().any()
@@ -122,14 +123,16 @@ def _choice(comparison: Comparison, table: pd.DataFrame, known: Sequence[str], b
     )
     order = list(table["prompt"])
     marked = event.selection.rows
-    addressed = st.query_params.get("prompt", "")
-    prompt = order[0]
     if marked and marked[0] < len(order):
-        prompt = order[marked[0]]
-        put(prompt=str(known.index(prompt)))
-    elif addressed.isdigit() and int(addressed) < len(known) and known[int(addressed)] in order:
-        prompt = known[int(addressed)]
-    return prompt
+        put(prompt=digest(order[marked[0]]))
+        return order[marked[0]]
+    addressed = st.query_params.get("prompt")
+    return next((prompt for prompt in order if digest(prompt) == addressed), order[0])
+
+
+def digest(prompt: str) -> str:
+    """Return the name of a prompt in the address."""
+    return hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
 
 
 def _both(
