@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -29,14 +30,15 @@ from lab.experiments import (
     experiment_folder,
     extended,
     find_experiment,
-    pair_sources,
     plan,
     read_declaration,
+    sources_of,
 )
 from lab.experiments.experiment import cores
 from lab.experiments.folder import LOG, now
+from lab.experiments.model_digest import model_digest
 from lab.experiments.progress import expected_seconds
-from lab.opening import open_configured
+from lab.opening import WORLD, open_configured
 from lab.pairs import PairStore
 from lab.policy.text.template_time import now as template_now
 from lab.progress import StageProgress
@@ -47,6 +49,9 @@ from lab.starting import model_place, require_known_elsewhere
 from lab.store import RunError
 from lab.store.durable import disk_errors_as_run_errors
 from lab.sweep_processes import ProcessExecutor, queue_name, trains_on_one_thread
+from lab.world import WorldSpec, content_hash
+
+log = logging.getLogger(__name__)
 
 PATIENCE = 60.0
 """Seconds to wait for the process that starts the runs."""
@@ -175,8 +180,11 @@ def resolved(
     before = folder.read() if folder.exists else None
     moment = before.template_time if before else template_now().replace(microsecond=0).isoformat()
     known = dict(before.pair_sets) if before else {}
-    missing = [source for source in pair_sources(declaration) if source not in known]
+    missing = [source for source in sources_of(declaration, "pairs") if source not in known]
     sets = known | {source: PairSet("", 0, "") for source in missing}
+    models = {source: _digest(source) for source in sources_of(declaration, "model")}
+    if changed := [source for source in models if before and before.models.get(source, models[source]) != models[source]]:
+        log.warning("%s has changed since %s was declared, so its runs are trained again.", changed[0], folder.name)
     runs = plan(declaration, sets, template_time=moment)  # raises before pairs are opened
     for run in runs:
         require_known_elsewhere(run.config.objective)
@@ -189,7 +197,7 @@ def resolved(
     threads = before.threads if before else 1 if small else max(1, cores() // default) if default > 1 else None
     keep = (before.keep_checkpoints if before else True) if keep_checkpoints is None else keep_checkpoints
     created = before.created if before else now()
-    content = Content(declaration, sets, moment, created, threads=threads, workers=default, keep_checkpoints=keep)
+    content = Content(declaration, sets, moment, created, threads=threads, workers=default, keep_checkpoints=keep, models=models)
     for run in content.runs:
         if run.config.pairs_version.isdecimal() or run.config.pairs_version != "current":
             version_to_begin_with(PairStore(run.pairs.store), run.config.pairs_version)
@@ -263,6 +271,12 @@ def drive(
         ) from None
     try:
         content = folder.read()
+        for source, digest in content.models.items():
+            if digest != _digest(source):
+                raise RunError(
+                    f"The model {source} has changed since the experiment {folder.name} was declared; declare it again, which "
+                    "trains its runs again, or restore the model."
+                )
         queue = DeviceQueue(home.queue_dir(), queue_name(content.runs[0].config.device))
         executor = executor or ProcessExecutor(folder.name, content.threads, content.workers)
         driver = Driver(folder, executor, queue=queue, retry=retry, report=report)
@@ -308,6 +322,11 @@ def _with_full_paths(declaration: Declaration) -> Declaration:
 
 def _full_paths(part: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _sources(value) if name in ("pairs", "model") else value for name, value in part.items()}
+
+
+def _digest(model: str) -> str:
+    """Return a digest of a model's content: of the embedded world, of its code and settings."""
+    return content_hash(WorldSpec()) if model == WORLD else model_digest(model)
 
 
 def _sources(value: Any) -> Any:

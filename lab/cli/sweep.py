@@ -155,7 +155,7 @@ def list_all(options: argparse.Namespace) -> int:
     for experiment in experiments:
         state = experiment.state()
         if options.json:
-            print(json.dumps({"name": experiment.name, "state": state.state, "runs": len(state.runs),
+            print(json.dumps({"name": experiment.name, "notes": experiment.notes(), "state": state.state, "runs": len(state.runs),
                               "finished": state.count("finished"), "remaining": state.remaining}))  # fmt: skip
         else:
             print(f"{experiment.name}  {state.state}: {state.line}")
@@ -173,7 +173,13 @@ def show(experiment: Any, options: argparse.Namespace) -> int:
         rows = json.loads(experiment.table().reset_index().to_json(orient="records"))
         compared = json.loads(comparisons.table().to_json(orient="records")) if comparisons is not None else []
         said = comparisons.sentences if comparisons is not None else []
-        result = {"name": experiment.name, "state": state.state, "message": state.message, "remaining": state.remaining}
+        result = {
+            "name": experiment.name,
+            "notes": experiment.notes(),
+            "state": state.state,
+            "message": state.message,
+            "remaining": state.remaining,
+        }
         print(json.dumps(result | {"runs": rows, "comparisons": compared, "sentences": said}))
         return 0
     print(f"{experiment.name} is {state.state}: {state.line}{f' ({state.message})' if state.message else ''}")
@@ -181,8 +187,8 @@ def show(experiment: Any, options: argparse.Namespace) -> int:
         own = state.runs[run.key]
         if own.state in ("failed", "crashed"):
             print(f"  {run.variant}, seed {run.seed} {own.state}: {own.error or 'without a message'}")
-    if earlier := experiment.earlier_runs():
-        print(f"  {len(earlier)} runs of an earlier declaration are no longer part of it.")
+    for note in experiment.notes():
+        print(f"  {note}")
     if finished:
         print(summary(experiment))
     if comparisons is not None and not options.only_table:

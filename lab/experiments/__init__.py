@@ -8,7 +8,7 @@ from .declaration import Declaration, declare, extended, read_declaration
 from .driver import Driver, RunExecutor
 from .experiment import Experiment, all_experiments, open_experiment
 from .folder import Content, ExperimentFolder, experiment_folder, experiments_of_runs, find_experiment
-from .plan import PairSet, PlannedRun, pair_sources, plan
+from .plan import PairSet, PlannedRun, plan, sources_of
 from .progress import ExperimentState, RunState
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "extended",
     "find_experiment",
     "open_experiment",
-    "pair_sources",
     "plan",
     "read_declaration",
+    "sources_of",
 ]

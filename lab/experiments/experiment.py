@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -187,6 +188,23 @@ class Experiment:
                 self._records[key] = record
         planned = {run.key for run in self.runs}
         return {key: record for key, record in self._records.items() if key in planned}
+
+    def notes(self) -> list[str]:
+        """Return what limits the results, one sentence each: versions of libraries that differ, runs that are left out."""
+        records, labels = self.records(), {run.key: f"{run.variant}, seed {run.seed}" for run in self.runs}
+        sentences = []
+        for library in dict.fromkeys(name for record in records.values() for name in record["versions"]):
+            counts = Counter(record["versions"].get(library, "none") for record in records.values())
+            if len(counts) > 1:
+                each = ", ".join(f"{count} with {version}" for version, count in counts.items())
+                sentences.append(
+                    f"Runs were trained with different versions of {library} ({each}), which may change their numbers."
+                )
+        if changed := [labels[key] for key, record in records.items() if record["changes"]]:
+            sentences.append(f"Not compared, because settings or pairs were changed while they trained: {'; '.join(changed)}.")
+        if earlier := self.earlier_runs():
+            sentences.append(f"{len(earlier)} runs of an earlier declaration are no longer part of it.")
+        return sentences
 
     def earlier_runs(self) -> list[Path]:
         """Return the folders of runs that were begun under an earlier declaration and are no longer part of the experiment."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,8 @@ from .plan import PairSet, PlannedRun, plan
 
 FILE, RUNS, RECORDS, STATE, LOG = "experiment.json", "runs.json", "records", "state.json", "driver.log"
 FORMAT = 1
+PLAIN = ("template_time", "created", "threads", "workers", "keep_checkpoints", "models")
+"""Fields of `Content` that are JSON values."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Content:
         threads: Threads of each run; None for as many as the process that starts it.
         workers: Runs that train at once.
         keep_checkpoints: Whether the checkpoints of finished runs are kept.
+        models: Digest of every model when the experiment was declared last; see `model_digest`.
     """
 
     declaration: Declaration
@@ -52,11 +55,12 @@ class Content:
     threads: int | None = None
     workers: int = 1
     keep_checkpoints: bool = True
+    models: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def runs(self) -> list[PlannedRun]:
         """The runs of the declaration. Raises ConfigError as `plan`."""
-        return plan(self.declaration, self.pair_sets, template_time=self.template_time)
+        return plan(self.declaration, self.pair_sets, template_time=self.template_time, models=self.models)
 
 
 class ExperimentFolder:
@@ -93,7 +97,7 @@ class ExperimentFolder:
             return Content(
                 declare(**stored["declaration"]),
                 {source: PairSet(**pairs) for source, pairs in stored["pair_sets"].items()},
-                **{name: stored[name] for name in ("template_time", "created", "threads", "workers", "keep_checkpoints")},
+                **{name: stored[name] for name in PLAIN},
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{self.path / FILE} is damaged ({error}); declare the experiment again.") from None
@@ -104,7 +108,7 @@ class ExperimentFolder:
             "format": FORMAT,
             "declaration": content.declaration.as_json(),
             "pair_sets": {source: asdict(pairs) for source, pairs in content.pair_sets.items()},
-            **{name: getattr(content, name) for name in ("template_time", "created", "threads", "workers", "keep_checkpoints")},
+            **{name: getattr(content, name) for name in PLAIN},
         }
         with durable.disk_errors_as_run_errors():
             self.path.mkdir(parents=True, exist_ok=True)

@@ -57,13 +57,20 @@ class PlannedRun:
     pairs: PairSet
 
 
-def plan(declaration: Declaration, pair_sets: Mapping[str, PairSet], *, template_time: str) -> list[PlannedRun]:
+def plan(
+    declaration: Declaration,
+    pair_sets: Mapping[str, PairSet],
+    *,
+    template_time: str,
+    models: Mapping[str, str] | None = None,
+) -> list[PlannedRun]:
     """Return the runs of a declaration, in the order in which they are trained: all variants of a seed, then the next seed.
 
     Args:
         declaration: The declaration.
         pair_sets: The pair set of every value of the setting `pairs`.
         template_time: Date and time for chat templates, the same in every run.
+        models: Digest of every model; see `model_digest`.
 
     Raises:
         ConfigError: For settings that are not possible, two variants that are identical, or labels that are.
@@ -83,14 +90,17 @@ def plan(declaration: Declaration, pair_sets: Mapping[str, PairSet], *, template
         raise ConfigError(
             f"Two variants are called {repeated[0]!r}: they are identical, or have the same label; leave one out, or give labels."
         )
-    runs = [[_planned(label, values, config, pair_sets) for config in own] for label, values, own in zip(labels, varied, configs)]
+    runs = [
+        [_planned(label, values, config, pair_sets, models or {}) for config in own]
+        for label, values, own in zip(labels, varied, configs)
+    ]
     return [run for of_one_seed in zip(*runs) for run in of_one_seed]
 
 
-def pair_sources(declaration: Declaration) -> list[str]:
-    """Return every value of the setting `pairs` in a declaration."""
-    given = [declaration.settings.get("pairs", "world"), *(entry.get("pairs", []) for entry in declaration.objectives)]
-    given += declaration.with_seed.get("pairs", [])
+def sources_of(declaration: Declaration, setting: str) -> list[str]:
+    """Return every value of the setting `pairs` or `model` in a declaration."""
+    given = [declaration.settings.get(setting, "world"), *(entry.get(setting, []) for entry in declaration.objectives)]
+    given.append(list(declaration.with_seed.get(setting, [])))
     return list(dict.fromkeys(str(value) for each in given for value in (each if isinstance(each, list) else [each])))
 
 
@@ -196,9 +206,13 @@ def _text(value: Any) -> str:
     return Path(value).name if isinstance(value, str) and "/" in value else str(value)
 
 
-def _planned(label: str, values: Mapping[str, Any], config: TrainConfig, pair_sets: Mapping[str, PairSet]) -> PlannedRun:
+def _planned(
+    label: str, values: Mapping[str, Any], config: TrainConfig, pair_sets: Mapping[str, PairSet], models: Mapping[str, str]
+) -> PlannedRun:
     pairs = pair_sets[config.pairs]
     content = {name: value for name, value in config.model_dump(mode="json").items() if name not in NOT_IN_KEY}
     content |= {"pairs": pairs.store, "version": pairs.version}
-    digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
-    return PlannedRun(digest, label, config.seed, values, config, pairs)
+    if digest := models.get(config.model):
+        content["model_digest"] = digest
+    key = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
+    return PlannedRun(key, label, config.seed, values, config, pairs)

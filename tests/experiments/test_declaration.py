@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab.experiments import declare, extended, plan, read_declaration
+from lab.experiments.model_digest import model_digest
 from lab.run.config import ConfigError
 from tests.experiments.faked import MOMENT, PAIRS
 
@@ -66,6 +67,18 @@ def test_the_key_is_the_content():
     assert planned("dpo", 1, {"steps": 9, "alerts": "terminal"})[0].key == one
     wide = planned(["dpo", "sgdpo"], 4, {"steps": 9})
     assert one in {run.key for run in wide}  # another objective and more seeds leave it as it is
+
+
+def test_another_model_under_the_same_name_makes_another_run(tmp_path: Path):
+    for name, content in (("config.json", "{}"), ("model.safetensors", "1234")):
+        (tmp_path / name).write_text(content)
+    before = model_digest(str(tmp_path))
+    assert model_digest(str(tmp_path)) == before != ""
+    (tmp_path / "model.safetensors").write_text("1235")
+    digests = {model_digest(str(tmp_path)), before, model_digest("org/model")}
+    declared = declare("dpo", 1, {"model": str(tmp_path)})
+    keys = {plan(declared, PAIRS, template_time=MOMENT, models={str(tmp_path): digest})[0].key for digest in digests}
+    assert len(keys) == 3
 
 
 def test_an_extension_keeps_what_there_is():

@@ -91,6 +91,16 @@ def test_a_run_that_was_changed_is_not_compared(lab_home):
     assert "left out: seed 0 not finished or not measured in both" in again.compare()[0].sentence
 
 
+def test_different_versions_are_said(experiment):
+    key = experiment.runs[0].key
+    record = experiment._folder.record(key)
+    assert experiment.notes() == []
+    experiment._folder.write_record(key, record | {"versions": record["versions"] | {"torch": "1.0"}})
+    (note,) = lab.open_experiment("mine").notes()
+    assert note.startswith("Runs were trained with different versions of torch (")
+    assert "1 with 1.0" in note
+
+
 def test_show_prints_table_and_sentences(experiment, capsys):
     assert main(["sweep", "mine"]) == 0
     lines = capsys.readouterr().out.splitlines()
