@@ -67,6 +67,17 @@ NOT_RUN = ("--detach", "lab bench", "--pause")
 
 SMALL = ["--steps", "4", "--batch-size", "2", "--evaluate", "false", "--device", "cpu", "--save-every", "2"]
 
+EXPERIMENT = """
+objectives: [dpo, sgdpo]
+seeds: 1
+pairs: mine.jsonl
+model: path/to/model
+steps: 4
+batch_size: 2
+evaluate: false
+device: cpu
+"""
+
 
 @pytest.mark.extended
 def test_the_commands_of_readme_and_guide_run(
@@ -75,6 +86,7 @@ def test_the_commands_of_readme_and_guide_run(
     """One after the other, as they stand but for a small model and few steps; RUN is the README's first run."""
     monkeypatch.chdir(tmp_path)
     Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:12]), encoding="utf-8")
+    Path("rates.yaml").write_text(EXPERIMENT, encoding="utf-8")
     Path("path/to").mkdir(parents=True)
     Path("path/to/model").symlink_to(model_folder("llama"))
     run = []
