@@ -47,9 +47,9 @@ class ComparedRun:
 
     @property
     def name(self) -> str:
-        """The run's name, or its objective if it has no name of its own."""
+        """The run's name, or its objective if it was given no name."""
         config = self.manifest["config"]
-        return str(config["name"] or config["objective"]["name"])
+        return str(self.run.labels.name or config["name"] or config["objective"]["name"])
 
     @property
     def seed(self) -> int:

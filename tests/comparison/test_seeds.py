@@ -202,3 +202,10 @@ def test_eight_groups_of_any_size_and_not_nine() -> None:
     assert many.labels == ["A dpo, 10 seeds"]
     with pytest.raises(RunError, match="one to 8 runs or groups"):
         lab.compare(runs, group_seeds=False)
+
+
+def test_a_run_has_the_name_that_it_was_given_last(groups: lab.Comparison) -> None:
+    groups.runs[0].rename("baseline")
+    groups.refresh()
+    assert groups.labels[0] == "A dpo, 3 seeds", "its group goes by the objective"
+    assert lab.compare([groups.runs[0], groups.runs[3]]).labels == ["A baseline", "B sgdpo"]

@@ -55,8 +55,8 @@ def _buttons(chosen: Sequence[RunSummary]) -> None:
         "Compare",
         icon=":material/stacked_line_chart:",
         type="primary",
-        disabled=not 2 <= len(chosen) <= MOST,
-        help=f"Lay two to {MOST} runs side by side.",
+        disabled=len(chosen) < 2,
+        help=f"Lay the runs side by side: up to {MOST} curves, each of one run or of runs that differ only in their seed.",
     )
     st.button("Tag", icon=":material/label:", disabled=locked, on_click=ask, args=("tag",))
     if all(run.labels.archived for run in chosen):
