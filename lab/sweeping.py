@@ -113,8 +113,12 @@ def sweep(
     store_declaration(folder, declaration, workers=workers, keep_checkpoints=keep_checkpoints, progress=progress)
     if background:
         start_driver(folder, retry=retry)
-    else:
+        return Experiment(folder)
+    try:
         drive(folder, retry=retry)
+    except KeyboardInterrupt:
+        log.warning("The runs in training go on; lab.sweep(extend=%r) takes them over and starts the others.", folder.name)
+        raise
     return Experiment(folder)
 
 

@@ -149,17 +149,24 @@ def look_ahead(content: Any, folder: Any, options: argparse.Namespace) -> int:
 
 def list_all(options: argparse.Namespace) -> int:
     """Print one line per experiment."""
-    from lab.experiments import all_experiments
+    from lab.experiments import Experiment
+    from lab.experiments.folder import experiment_folders
+    from lab.store import RunError
 
-    experiments = all_experiments()
-    for experiment in experiments:
-        state = experiment.state()
+    folders = experiment_folders()
+    for folder in folders:
+        try:
+            experiment = Experiment(folder)
+            state = experiment.state()
+        except (RunError, OSError) as error:
+            print(f"{folder.name} cannot be read: {error}", file=sys.stderr)
+            continue
         if options.json:
             print(json.dumps({"name": experiment.name, "notes": experiment.notes(), "state": state.state, "runs": len(state.runs),
                               "finished": state.count("finished"), "remaining": state.remaining}))  # fmt: skip
         else:
             print(f"{experiment.name}  {state.state}: {state.line}")
-    if not experiments and not options.json:
+    if not folders and not options.json:
         print("There is no experiment yet; declare one in a YAML file and start it with: python -m lab sweep FILE")
     return 0
 

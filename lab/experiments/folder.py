@@ -97,7 +97,7 @@ class ExperimentFolder:
             return Content(
                 declare(**stored["declaration"]),
                 {source: PairSet(**pairs) for source, pairs in stored["pair_sets"].items()},
-                **{name: stored[name] for name in PLAIN},
+                **{name: stored[name] for name in PLAIN if name in stored},
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{self.path / FILE} is damaged ({error}); declare the experiment again.") from None

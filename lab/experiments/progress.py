@@ -66,11 +66,11 @@ class ExperimentState:
         from lab.run.preflight_report import seconds
 
         parts = [f"{self.count(FINISHED)} of {len(self.runs)} runs finished"]
-        active = [run for run in self.runs.values() if run.state in ACTIVE]
+        active = [run for run in self.runs.values() if run.state in ("running", "paused")]
         if active:
             steps = ", ".join(f"{run.step:,} of {run.steps:,}" for run in active)
             parts.append(f"{len(active)} in training (step {steps})")
-        parts += [f"{count} {state}" for state in (FAILED, *INTERRUPTED) if (count := self.count(state))]
+        parts += [f"{count} {state}" for state in ("queued", FAILED, *INTERRUPTED) if (count := self.count(state))]
         if self.remaining and self.state in ("running", "paused", "waiting"):
             parts.append(f"about {seconds(self.remaining)} left")
         return ", ".join(parts)

@@ -116,6 +116,12 @@ def test_show_prints_table_and_sentences(experiment, capsys):
     assert shown["comparisons"][0]["better"] == "sgdpo"
     assert main(["sweep"]) == 0
     assert capsys.readouterr().out == "mine  finished: 8 of 8 runs finished\n"
+    (experiment.folder.parent / "other").mkdir()
+    (experiment.folder.parent / "other" / "experiment.json").write_text("{")
+    assert main(["sweep"]) == 0
+    out, error = capsys.readouterr()
+    assert len(out.splitlines()) == 1
+    assert error.startswith("other cannot be read: ")
 
 
 def test_failed_runs_are_named(lab_home, capsys):
