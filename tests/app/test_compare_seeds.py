@@ -60,6 +60,11 @@ def test_seeds_share_a_curve_and_can_be_parted(groups: list[Run]) -> None:
     assert [name[:1] for name in legends(app)[0]] == [*"ABCDEF"]
 
 
+def test_an_address_parts_the_groups_at_the_first_drawing(groups: list[Run]) -> None:
+    assert "A dpo, 3 seeds" not in page_text(opened("settings", grouped="false"))
+    assert "A dpo, 3 seeds" in page_text(opened("settings"))
+
+
 def test_rejected_log_prob_and_the_weights_of_both_sides_are_drawn_at_first(groups: list[Run]) -> None:
     titles = [json.loads(element.proto.bytes)["figure"]["layout"]["title"]["text"] for element in opened().get("bidi_component")]
     for title in (

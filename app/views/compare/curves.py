@@ -52,7 +52,9 @@ AXIS_NAMES = {"step": "Step", "pairs": "Pairs seen", "trained": "Time trained", 
 
 def kept(runs: Sequence[Run]) -> Comparison:
     """Return the comparison of these runs that the session keeps."""
-    comparison, grouped = st.session_state.get("comparison"), bool(st.session_state.get(GROUPED, True))
+    # At the first drawing the toggle has not read the address yet.
+    grouped = bool(st.session_state.get(GROUPED, st.query_params.get(GROUPED) != "false"))
+    comparison = st.session_state.get("comparison")
     folders = [run.dir for run in runs]
     if isinstance(comparison, Comparison) and ([run.dir for run in comparison.runs], comparison.group_seeds) == (folders, grouped):
         return comparison

@@ -141,8 +141,8 @@ def _explained(comparison: Comparison, table: pd.DataFrame, between: tuple[int, 
     if visits:
         when = "at the same steps" if table.attrs.get("same_steps") else "in their order"
         of = (
-            f"Means over the visits of each pair, compared {when}; the intervals (95 %, Student's t) are over these visits. They "
-            "tell how constant a difference was, and not whether another seed would show it."
+            f"Means over the visits of each pair, compared {when}; the intervals (95 %, Student's t) are over them. They tell "
+            "how constant a difference was, and not whether another seed would show it; the counts assume independent visits."
         )
     elif "seeds" in table.attrs:
         of = (
