@@ -15,6 +15,8 @@ PASSWORD = (
     "The address of the pairs holds a password, which runs would record; leave it out, and put the password into ~/.pgpass "
     "(one line host:port:database:user:password, chmod 600) or PGPASSWORD of the process that runs the lab."
 )
+LONGEST_SHOWN = 150
+"""Characters of a path that a message shows."""
 _URL = re.compile(r"\s*postgres(ql)?(\+\w+)?://", re.IGNORECASE)
 _SECRET = re.compile(r"\s*[a-z][\w+.-]+:/+[^/?#]*:.*@|\s*[a-z][\w+.-]+:/.*[?&][^=&]*password[^=&]*=", re.IGNORECASE | re.DOTALL)
 
@@ -65,3 +67,17 @@ def known_addresses(folder: Path) -> dict[Path, str]:
     files = folder.glob(f"*{SUFFIX}")
     addresses = {file: file.read_text(encoding="utf-8", errors="replace").strip() for file in files}
     return {file: address for file, address in addresses.items() if is_url(address)}
+
+
+def usable_path(location: str | Path) -> Path:
+    """Return the absolute path of a file to read or write. Raises PairsError where no file can have this path."""
+    shown = ascii(str(location) if len(str(location)) <= LONGEST_SHOWN else f"{str(location)[:LONGEST_SHOWN]} ...")
+    try:
+        path = Path(location).expanduser().absolute()
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # it can be made, or whoever opens it says why not
+    except (OSError, RuntimeError, TypeError, ValueError) as error:  # too long, no such user, no path, NUL or half a character
+        reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
+        raise PairsError(f"{shown} cannot be the path of a file ({reason}); give another one.") from None
+    return path

@@ -31,6 +31,8 @@ class ToolConversation(list[Message]):
 
 
 FIELDS = ("prompt", "chosen", "rejected")
+LONGEST_ID = 100
+"""Characters of a pair's id."""
 
 
 class PairsError(LabError):
@@ -184,6 +186,11 @@ def json_type(value: Any) -> str:
         return "null"
     kinds = {bool: "a truth value", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
     return kinds.get(type(value), f"a {type(value).__name__}")
+
+
+def is_id(id: Any) -> bool:
+    """Whether a value can be the id of a pair: text that every file of pairs keeps."""
+    return isinstance(id, str) and 0 < len(id.strip()) <= LONGEST_ID and id.isprintable()
 
 
 def to_bytes(text: str) -> bytes:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .addresses import usable_path
 from .importing.columnar import JSON_COLUMNS
 from .importing.columns import OWN, PAIR_ID
 from .importing.messages import WRITTEN
@@ -57,7 +59,8 @@ def write_pairs(pairs: Iterable[Pair], path: Path) -> int:
     writers = {".jsonl": _write_jsonl, ".csv": _write_csv, ".parquet": _write_parquet}
     if path.suffix.lower() not in writers:
         raise PairsError(f"Pairs cannot be written as {path.name}; give a name that ends in .jsonl, .csv or .parquet.")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    path = usable_path(path)
+    part = path.with_name(f".{path.name[:40]}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
     try:
         count = writers[path.suffix.lower()](map(row_of, pairs), part)
         part.replace(path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .pair import PairsError, json_type
+
 State = Literal["current", "edited", "dropped", "all"]
 """Not dropped; not dropped and different from the import; dropped; every pair."""
 
@@ -19,6 +21,15 @@ class NumberRange:
     name: str
     low: float | None = None
     high: float | None = None
+
+    def __post_init__(self) -> None:
+        for bound in (self.low, self.high):
+            try:
+                usable = bound is None or (not isinstance(bound, str) and float(bound) == float(bound))
+            except (TypeError, ValueError, OverflowError):
+                usable = False
+            if not usable:
+                raise PairsError(f"A range of {self.name} ends at {str(bound)[:40]!r}; give numbers, or None for no bound.")
 
 
 @dataclass(frozen=True)
@@ -45,3 +56,10 @@ class PairQuery:
     numbers: tuple[NumberRange, ...] = ()
     sort: str = "position"
     descending: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise PairsError(f"The text to search is {json_type(self.text)}; give text.")
+        for name in ("tags", "without_tags", "numbers"):
+            if not isinstance(getattr(self, name), (tuple, list)):
+                raise PairsError(f"{name} of a query is {json_type(getattr(self, name))}; give a tuple, such as ('checked',).")

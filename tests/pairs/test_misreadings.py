@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import decimal
 import json
+import os
 
 import datasets
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lab.pairs import PairsError, read_pairs, write_pairs
+from lab.pairs import PairsError, RefusedRows, read_pairs, write_pairs
 
 GOOD = {"prompt": "How often should I water it?", "chosen": "I think daily.", "rejected": "I think never."}
 
@@ -145,3 +148,94 @@ def test_null_arguments_of_tools_come_back(tmp_path, suffix):
     assert back[0].tools == [tool]
     write_pairs(back, tmp_path / f"two{suffix}")
     assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("label", [-1, "-1", "not a", "worse: b", "loser_a", "m1 or m2"])
+def test_a_label_that_may_mean_the_opposite_names_no_answer(label):
+    ending = ("1", "2") if "1" in str(label) else ("a", "b")
+    row = {"prompt": "p", f"response_{ending[0]}": "x", f"response_{ending[1]}": "y", "verdict": label}
+    with pytest.raises(RefusedRows, match="names neither"):
+        read_pairs([row])
+
+
+def test_a_label_names_an_answer_by_its_model_before_its_number():
+    row = {"prompt": "p", "response_1": "x", "response_2": "y", "model_1": "m2", "model_2": "m1"}
+    for winner, chosen in (("m1", "y"), ("m2", "x")):
+        assert read_pairs([row | {"winner": winner}])[0].chosen == chosen
+
+
+def test_answers_named_as_a_ranked_list_are_read_as_the_refusal_advises():
+    row = {"prompt": "p", "answers": [{"text": "x", "votes": 2}, {"text": "y", "votes": 5}, {"text": "y", "votes": 7}]}
+    with pytest.raises(PairsError, match="--map ranked=answers --map rank_by=COLUMN"):
+        read_pairs([row])
+    with pytest.raises(PairsError, match="Nothing says how the answers in answers are ordered"):
+        read_pairs([row], mapping={"ranked": "answers"})
+    mapping = {"ranked": "answers", "rank_by": "votes"}
+    assert [pair.chosen for pair in read_pairs([row], mapping=mapping)] == ["y"]
+    every = read_pairs([row], mapping=mapping | {"pairing": "all"})
+    assert [(pair.chosen, pair.rejected) for pair in every] == [("y", "x"), ("y", "x")]
+    assert every.report.counts["pairs of identical answers of answers left out"] == 1
+
+
+@pytest.mark.parametrize("number", [decimal.Decimal("0.5"), np.float32(0.5), np.array(0.5)])
+def test_numbers_of_every_library_are_read(number):
+    assert read_pairs([{**GOOD, "degree": number, "weight": number}])[0].degree == 0.5
+    scored = read_pairs([{**GOOD, "score_chosen": number, "score_rejected": 0}])[0]
+    assert scored.degree == pytest.approx(np.tanh(0.25))
+
+
+def test_words_for_a_missing_value_are_counted_and_said():
+    report = read_pairs([GOOD, {**GOOD, "chosen": "nan"}, {**GOOD, "prompt": "NA", "rejected": " None "}]).report
+    assert '3 texts that are only "NA", "nan", "None" or another word for a missing value in list' in report.warning()
+    assert not read_pairs([GOOD]).report.warning()
+
+
+@pytest.mark.parametrize("mapping", [3, "prompt", ["prompt"], {"prompt": 3}, {"prompt": [1]}, {"chosen": ["a", "b"]}, {3: "x"}])
+def test_a_mapping_of_another_type_is_refused(mapping):
+    with pytest.raises(PairsError):
+        read_pairs([GOOD], mapping=mapping)
+
+
+def test_a_column_that_python_cannot_hold_is_named(tmp_path):
+    columns = {name: pa.array([text]) for name, text in GOOD.items()} | {"when": pa.array([2**62], pa.timestamp("us"))}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(PairsError, match="the column 'when' holds values of type timestamp"):
+        read_pairs(tmp_path / "a.parquet")
+
+
+def test_columns_written_as_json_in_parquet_may_be_too_deep(tmp_path):
+    table = pa.table({**{name: [text] for name, text in GOOD.items()}, "x": ["[" * 100_000]})
+    pq.write_table(table.replace_schema_metadata({b"preference_lab_json_columns": b"x"}), tmp_path / "a.parquet")
+    with pytest.raises(PairsError, match="lists or objects inside one another"):
+        read_pairs(tmp_path / "a.parquet")
+
+
+def test_a_message_names_some_of_many_columns():
+    with pytest.raises(RefusedRows) as refused:
+        read_pairs([{"prompt": "p", **{f"c{number}": 1 for number in range(5000)}}])
+    assert "and 4,971 more" in str(refused.value)
+    assert len(str(refused.value)) < 1000
+
+
+def test_csv_with_spaces_behind_its_delimiters(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('prompt, chosen, rejected\n"p, q", "a, b", "c"\n')
+    assert read_pairs(path)[0].content == ("p, q", "a, b", "c")
+    path.write_text('\n\nprompt,chosen,rejected\n"p", "a",c,d\n')
+    with pytest.raises(PairsError, match="line 4"):
+        read_pairs(path)
+    path.write_bytes(b"prompt,chosen,rejected\rp,a,b\r")
+    with pytest.raises(PairsError, match="carriage return alone"):
+        read_pairs(path)
+
+
+def test_what_is_no_file_is_said(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(PairsError, match="neither a file nor a folder"):
+        read_pairs(tmp_path / "pipe.jsonl")
+    with pytest.raises(PairsError, match="path of the pairs is empty"):
+        read_pairs("")
+    with pytest.raises(PairsError, match="Series"):
+        read_pairs(pd.Series(["a"]))
+    with pytest.raises(RefusedRows, match="message 1 of chosen has no 'role'"):
+        read_pairs([{"prompt": "p", "chosen": {"text": "a"}, "rejected": {"text": "b"}}])

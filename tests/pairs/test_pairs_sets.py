@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lab.pairs import BulkChange, Difference, Pair, PairConflict, PairQuery, PairsError, PairStore, pairs_from_rows
+from lab.pairs import (
+    BulkChange,
+    Difference,
+    NumberRange,
+    Pair,
+    PairConflict,
+    PairQuery,
+    PairsError,
+    PairStore,
+    pairs_from_rows,
+    read_pairs,
+)
 
 PAIRS = pairs_from_rows([{"prompt": f"p{n}", "chosen": f"a{n}", "rejected": f"b{n}", "row": n} for n in range(6)])
 IDS = [pair.id for pair in PAIRS]
@@ -80,12 +92,81 @@ def test_pairs_are_added_and_duplicated(store: PairStore) -> None:
         ({"degree": True}, "degree is a truth value"),
         ({"tags": [" "]}, "a tag is empty"),
         ({"note": 3}, "note is a number"),
+        ({"weight": 10**400}, "weight is 1000"),
+        ({"tags": 3}, "tags is a number"),
+        ({"tags": ["a", 3]}, "a tag is a number"),
+        ({"tags": [["a"]]}, "a tag is a list"),
+        ({"note": "x", "author": 3}, "'3' is a number"),
+        ({"note": "x", "reason": None}, "'None' is null"),
+        ({"note": "x", "expected_version": "1"}, "expected_version is text"),
     ],
 )
 def test_marks_that_are_refused(store: PairStore, changes: dict[str, object], message: str) -> None:
     with pytest.raises(PairsError, match=message):
         store.edit(IDS[0], **changes)
     assert store.version == 0
+
+
+def test_a_pair_that_files_could_not_keep_is_not_added(store: PairStore, tmp_path: Path) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    wrong: list[Any] = [{"id": id} for id in ("", " ", "a\nb", "\0", "\ud800", "x" * 101, 3)]
+    wrong += [{"meta": meta} for meta in (None, [1], "x", {1: 2}, deep, {"x": object()})]
+    for changes in wrong:
+        with pytest.raises(PairsError):
+            store.add(replace(NEW, **changes))
+        with pytest.raises(PairsError):
+            store.update_from([replace(NEW, **changes)])
+        with pytest.raises(PairsError):
+            PairStore.create(tmp_path / "a.sqlite", [replace(NEW, **changes)], name="a", source="a")
+    for other in ({"prompt": "p"}, "x", None):
+        with pytest.raises(PairsError):
+            store.add(other)
+        with pytest.raises(PairsError):
+            store.update_from([other])
+        with pytest.raises(PairsError):
+            store.merge(other)
+    assert (store.version, list(tmp_path.glob("a.sqlite*")), list(store)) == (0, [], PAIRS)
+
+
+def test_states_and_ranges_of_other_types_are_refused(store: PairStore) -> None:
+    store.drop(IDS[0])
+    for version in (0.5, True, "1", [0]):
+        with pytest.raises(PairsError, match=r"no (version|snapshot)"):
+            store.diff(version)
+        with pytest.raises(PairsError, match="no version"):
+            store.all(version)
+    for value in ("x", None, 10**400):
+        with pytest.raises(PairsError, match="give a number"):
+            store.put_numbers("first/loss", {IDS[0]: value})
+    for bound in ("a", float("nan"), 10**400, [1]):
+        with pytest.raises(PairsError, match="give numbers"):
+            NumberRange("weight", bound)
+    with pytest.raises(PairsError, match="name of a snapshot is a number"):
+        store.snapshot(5)
+
+
+def test_exports_under_any_name_end_or_are_refused(store: PairStore, tmp_path: Path) -> None:
+    for name in ("a'\";$(x)\n.jsonl", "ä" * 120 + ".jsonl", "x" * 248 + ".csv", "-rf.jsonl"):
+        assert store.export(tmp_path / name) == len(PAIRS)
+        assert read_pairs(tmp_path / name) == PAIRS
+    for name in ("x" * 300 + ".jsonl", "a\0.jsonl", "\ud800.jsonl"):
+        with pytest.raises(PairsError, match="cannot be the path of a file"):
+            store.export(tmp_path / name)
+        with pytest.raises(PairsError, match="cannot be the path of a file"):
+            PairStore(str(tmp_path / name))
+    assert not [each for each in tmp_path.iterdir() if each.name.endswith(".part")]
+
+
+def test_a_copy_of_a_pair_does_not_take_the_place_of_its_original(store: PairStore) -> None:
+    store.duplicate(IDS[0])
+    rows = [{"prompt": f"p{n}", "chosen": f"new {n}", "rejected": f"b{n}", "row": n} for n in range(len(PAIRS))]
+    report = store.update_from(pairs_from_rows(rows), key="row", drop_vanished=True)
+    assert (report.updated, report.vanished) == (IDS, [])
+    store.update_from([replace(PAIRS[1], id="other", meta={"row": 0})])
+    with pytest.raises(PairsError, match="Two pairs of the set have the 'row' 0"):
+        store.update_from(pairs_from_rows(rows), key="row")
 
 
 def test_a_bulk_change_is_one_action(store: PairStore) -> None:

@@ -42,12 +42,14 @@ def parquet_rows(path: Path, limits: Limits) -> Rows:
             for group in range(file.metadata.num_row_groups):
                 for batch in _batches(file, group):
                     unpacked.add(batch.nbytes)
-                    for row in batch.to_pylist():
+                    for row in _python_rows(batch, path):
                         number += 1
                         for name in columns:
                             if isinstance(row.get(name), str):
                                 row[name] = json.loads(row[name])
                         yield number, row
+    except RecursionError:
+        raise PairsError(f"{path} holds JSON of too many lists or objects inside one another; leave such values out.") from None
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         if isinstance(error, PairsError):
             raise
@@ -55,6 +57,23 @@ def parquet_rows(path: Path, limits: Limits) -> Rows:
             "."
         )  # a damaged footer or page; text that is not UTF-8
         raise PairsError(f"{path} is not a readable Parquet file ({reason}); write it again.") from None
+
+
+def _python_rows(batch: Any, path: Path) -> list[dict[str, Any]]:
+    """Return a batch as dicts. Raises PairsError with the column where Python has no value like one of Arrow's."""
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+        return rows
+    except (ValueError, OverflowError, KeyError) as error:
+        for name, column in zip(batch.schema.names, batch.columns):
+            try:
+                column.to_pylist()
+            except (ValueError, OverflowError, KeyError):
+                raise PairsError(
+                    f"{path}: the column {name!r} holds values of type {column.type} that cannot be read ({error}); leave this "
+                    "column out, or write it as text."
+                ) from None
+        raise
 
 
 def _batches(file: Any, group: int) -> Iterator[Any]:
@@ -76,6 +95,8 @@ def frame_rows(frame: Any) -> Iterator[Any]:
     """Yield the rows of a pandas DataFrame as dicts; missing values are None."""
     import pandas as pd
 
+    if not hasattr(frame, "columns"):
+        raise PairsError("This is a single column (Series); give the data frame, or a list of dicts.")
     check_names(map(str, frame.columns), "The data frame")
     for start in range(0, len(frame), FRAME_ROWS):
         for row in frame.iloc[start : start + FRAME_ROWS].to_dict("records"):

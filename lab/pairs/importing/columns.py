@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lab.errors import did_you_mean
-from lab.pairs.pair import PairsError
+from lab.pairs.pair import PairsError, json_type
 
-from .answers.paths import is_given, normal, root
+from .answers.paths import is_given, listed, normal, root
 from .answers.ranking import guess_ranking
 from .answers.winners import guess_winner, two_answers
 
@@ -209,26 +209,37 @@ def as_mapping(given: ColumnMapping | Mapping[str, Any], guessed: ColumnMapping)
     """Return a mapping from a person's choice; a dict changes the guessed one. Raises PairsError for an unknown entry."""
     if isinstance(given, ColumnMapping):
         return given
+    if not isinstance(given, Mapping):
+        raise PairsError(f'A mapping is a dict of entries and columns, not {json_type(given)}: {{"prompt": "question"}}.')
     changes: dict[str, Any] = {}
     names = [field.name for field in fields(ColumnMapping)]
     for name, value in given.items():
         if name not in names:
             raise PairsError(f"A mapping has no entry {name!r}; it has {', '.join(names)}.{did_you_mean(name, names)}")
         if name in SEVERAL:
-            value = tuple(part for part in value.split("+") if part) if isinstance(value, str) else tuple(value or ())
+            value = [part for part in value.split("+") if part] if isinstance(value, str) else value or ()
+            if not isinstance(value, (list, tuple)) or not all(isinstance(part, str) for part in value):
+                raise PairsError(f"The {name} of a mapping is {value!r}; give the name of a column, or a list of names.")
+            value = tuple(value)
         if name in CHOICES and value not in CHOICES[name]:
             raise PairsError(f"The {name} of a mapping cannot be {value!r}; choose {', '.join(CHOICES[name])}.")
-        changes[name] = value if name in SEVERAL else str(value or "")
+        if name not in SEVERAL and not isinstance(value, str | None):
+            raise PairsError(f"The {name} of a mapping is {json_type(value)}; give the name of one column.")
+        changes[name] = value if name in SEVERAL else value or ""
+    if changes.get("ranked"):  # the answers come from that list
+        changes = {"chosen": "", "rejected": ""} | changes
     return replace(guessed, **changes)
 
 
 def check_mapping(mapping: ColumnMapping, columns: Iterable[str]) -> None:
     """Raise PairsError where a mapping names a column that the source does not have."""
     known = list(columns)
+    if mapping.ranked and not mapping.rank_by:
+        raise PairsError(f"Nothing says how the answers in {mapping.ranked} are ordered; name it (mapping, --map rank_by=COLUMN).")
     for column in sorted(mapping.used()):
         if root(column, known) not in known:
             raise PairsError(
-                f"The mapping names a column {column!r}, but there are {', '.join(known) or 'none'}.{did_you_mean(column, known)}"
+                f"The mapping names a column {column!r}, but there are {listed(known) or 'none'}.{did_you_mean(column, known)}"
             )
 
 

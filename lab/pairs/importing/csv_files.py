@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from lab.pairs.pair import PairsError
@@ -58,8 +59,11 @@ def csv_rows(path: Path, delimiter: str, limits: Limits) -> Rows:
                     message = f"{path}, line {number}: byte {error.start + 1} is not UTF-8; save the file as UTF-8."
                     raise PairsError(message) from None
 
-        reader = csv.reader(lines(), delimiter=delimiter, strict=True)
+        text = lines()
         try:
+            head = list(_to_first_row(text))
+            spaced = bool(head) and all(name.startswith(" ") for name in head[-1].split(delimiter)[1:])  # prompt, chosen, rejected
+            reader = csv.reader(chain(head, text), delimiter=delimiter, strict=True, skipinitialspace=spaced)
             header = next((cells for cells in reader if cells), None)
             if header is None:
                 raise PairsError(f"{path} is empty; it must contain a line of column names and at least one pair.")
@@ -71,4 +75,15 @@ def csv_rows(path: Path, delimiter: str, limits: Limits) -> Rows:
                     problem = f"there are {len(cells)} cells but {len(header)} columns; put quotes around cells with delimiters."
                     yield reader.line_num, PairsError(problem)
         except csv.Error as error:
-            raise PairsError(f"{path}, line {reader.line_num}: this is not valid CSV ({error}); check the quotes.") from None
+            place = f"{path}, line {reader.line_num}"
+            if "new-line character" in str(error):
+                raise PairsError(f"{place}: a line ends with a carriage return alone; save it with line feeds (LF).") from None
+            raise PairsError(f"{place}: this is not valid CSV ({error}); check the quotes.") from None
+
+
+def _to_first_row(lines: Iterator[str]) -> Iterator[str]:
+    """Yield lines up to the first that is not blank."""
+    for line in lines:
+        yield line
+        if line.strip():
+            return

@@ -10,6 +10,7 @@ from lab.pairs.pair import PairsError
 from lab.pairs.update_report import UpdateReport
 
 from .columns import ColumnMapping, as_mapping
+from .values import MISSING_TEXTS
 
 LISTED = 10
 """Refused rows that an error message lists; the report has all."""
@@ -106,6 +107,8 @@ class ImportReport:
                 f"{few:,} of {self.read:,} prompts of {self.source} are the few words that both answers begin with, because no "
                 "column holds a prompt: is that what is meant?"
             )
+        if missing := self.counts[MISSING_TEXTS]:
+            parts.append(f"{missing:,} {MISSING_TEXTS} in {self.source}: are these texts meant?")
         return "; ".join(parts)
 
     def units(self, count: int) -> str:

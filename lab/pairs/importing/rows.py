@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lab.pairs.pair import FIELDS, Answer, Message, Pair, PairsError, Prompt, content_id, json_type, validate
+from lab.pairs.pair import FIELDS, Answer, Message, Pair, PairsError, Prompt, content_id, is_id, json_type, validate
 
 from .answers.choices import check_choices
-from .answers.paths import is_given, normal, root, value_at
+from .answers.paths import is_given, listed, normal, root, value_at
 from .answers.ranking import ranked_rows
 from .answers.winners import second_is_better
 from .beginnings import MARKER, begin_alike, is_short, split_beginning
@@ -32,9 +32,8 @@ from .messages import (
     without_nulls,
     written_conversation,
 )
-from .values import as_degree, as_note, as_number, as_plain, as_tags, as_weight, degree_of
+from .values import MISSING_TEXTS, as_degree, as_note, as_number, as_plain, as_tags, as_weight, degree_of, missing_words
 
-LONGEST_ID = 100
 LONGEST_LABEL = 40
 """Characters of an answer up to which it is compared with the names of columns."""
 ESCAPE = "'"
@@ -94,6 +93,8 @@ class RowReader:
         read = _Row(self, row, mapping, exported)
         prompt, chosen, rejected, tools = read.texts()
         validate(prompt, chosen, rejected, tools)
+        if missing := missing_words((prompt, chosen, rejected)):
+            self.counts[MISSING_TEXTS] += missing
         own = read.own()
         if "degree" not in own and (degree := read.degree()) is not None:
             own["degree"] = degree
@@ -103,9 +104,7 @@ class RowReader:
 
 def is_exported(row: Mapping[str, Any]) -> bool:
     """Whether this lab has written a row, so that its texts are what they are."""
-    id = row.get(PAIR_ID)
-    valid = isinstance(id, str) and 0 < len(id.strip()) <= LONGEST_ID and id.isprintable()
-    return valid and all(row.get(name) is not None for name in FIELDS)
+    return is_id(row.get(PAIR_ID)) and all(row.get(name) is not None for name in FIELDS)
 
 
 def _guessed(row: Mapping[str, Any]) -> ColumnMapping:
@@ -167,7 +166,7 @@ class _Row:
     def _side(self, name: str, column: str) -> Any:
         value = self._value(column, name)
         if value is None:
-            fields = ", ".join(key for key, other in self.row.items() if other is not None) or "nothing"
+            fields = listed([key for key, other in self.row.items() if other is not None]) or "nothing"
             known = "give prompt, chosen and rejected, or say which columns hold them (mapping, --map chosen=COLUMN)"
             raise PairsError(f"the field {column or name!r} is missing (found: {fields}); {known}.")
         if isinstance(value, str) and not self.exported and (named := self._named_columns(value.strip())):
@@ -220,7 +219,7 @@ class _Row:
     def _beside_messages(self, prompt: str, chosen: list[Message]) -> Prompt | None:
         """A text prompt beside answers in messages: a user's turn; None where the messages contain the prompt."""
         first = chosen[0] if chosen and isinstance(chosen[0], dict) else {}
-        if first.get("role") == "assistant" or not chosen:
+        if first.get("role", "assistant") == "assistant" or not chosen:
             self.reader.counts["text prompts made a user's turn"] += 1
             return [{"role": "user", "content": prompt}]
         if not any(isinstance(m, dict) and prompt.strip() and prompt.strip() in str(m.get("content")) for m in chosen):
@@ -241,7 +240,7 @@ class _Row:
             if others := self._possible_prompts():
                 raise PairsError(
                     f"there is no prompt column: the answers begin with {prompt.strip()[:40]!a}, which is too short to be one, and "
-                    f"{', '.join(others)} would not be read; say which column is the prompt (mapping, --map prompt={others[0]})."
+                    f"{listed(others)} would not be read; say which column is the prompt (mapping, --map prompt={others[0]})."
                 )
             count["prompts of only a few words taken from what both answers begin with"] += 1
         else:
@@ -323,12 +322,12 @@ class _Row:
         """Return the pair's own fields that the row has in a form that can be used."""
         own: dict[str, Any] = {}
         for name, column in OWN.items():
-            value = self.row.get(column)
+            value = as_python(self.row.get(column))
             if isinstance(value, str) and self.reader.as_text:
                 value = self._cell(value) if name != "note" else value.removeprefix(ESCAPE)
             if value in (None, "", []) or column in self.mapping.used():
                 continue
-            checked = OWN_VALUES[name](as_python(value))
+            checked = OWN_VALUES[name](value)
             if checked is not None:
                 own[name] = checked
                 self.reader.counts[f"{name} read"] += 1

@@ -81,6 +81,8 @@ def open_table(source: Any, split: str = "train", configuration: str = "", limit
 
 
 def _named(source: str | Path, split: str, configuration: str, limits: Limits) -> Table:
+    if not str(source).strip():
+        raise PairsError("The path of the pairs is empty; give a file, or a data set of the hub as owner/name.")
     refuse_password(source)
     shown = " ".join(str(source).split())
     shown = shown if len(shown) <= LONGEST_PATH else f"{shown[: LONGEST_PATH // 2]} ... ({len(shown):,} characters)"
@@ -104,6 +106,8 @@ def _named(source: str | Path, split: str, configuration: str, limits: Limits) -
         wanted = f"{source}, split {split}" + (f", configuration {configuration}" if configuration else "")
         rows = unformatted(load_from_hub(source, split, configuration))
         return Table(source.split("/")[-1], wanted, "row", lambda: enumerate(rows, 1), "data set of the hub", fills_nulls=True)
+    if path.exists():  # a pipe or a device, which can be read only once
+        raise PairsError(f"{shown} is neither a file nor a folder; write the pairs to a file first.")
     raise PairsError(f"There is no file {shown}; check the path (a data set of the hub is written owner/name).")
 
 

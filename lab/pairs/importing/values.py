@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
 from typing import Any
+
+MISSING = {"nan", "na", "<na>", "nat", "none", "null", "#n/a", "undefined"}
+"""Words by which R, pandas, Excel, Python and JavaScript write a missing value."""
+MISSING_TEXTS = 'texts that are only "NA", "nan", "None" or another word for a missing value'
+"""Name of their number in the report."""
 
 
 def degree_of(difference: float) -> float:
@@ -20,20 +25,25 @@ def degree_of(difference: float) -> float:
 
 def as_number(value: Any) -> float | None:
     """Return a finite number, also from its text; None for anything else."""
-    if hasattr(value, "item"):
+    if hasattr(value, "item") and getattr(value, "size", 1) == 1:
         value = value.item()
     if isinstance(value, str):
         try:
-            value = float(value)
+            value = float("" if "_" in value else value)  # Python reads 1_0 as 10
         except ValueError:
             return None
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
         try:
             number = float(value)
-        except OverflowError:
+        except (OverflowError, ValueError):  # an integer too large; a signalling NaN
             return None
         return number if math.isfinite(number) else None
     return None
+
+
+def missing_words(texts: Iterable[Any]) -> int:
+    """Count texts that are only a word by which programs write a missing value; an answer may be such a word."""
+    return sum(isinstance(text, str) and text.strip().casefold() in MISSING for text in texts)
 
 
 def as_weight(value: Any) -> float | None:

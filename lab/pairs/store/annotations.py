@@ -36,15 +36,16 @@ class PairAnnotations(PairEditor):
         """
         if not name or name in SORTS:
             raise PairsError(f"{name!r} cannot name numbers of pairs; give another name.")
+        given = {id: as_float(id, value) for id, value in values.items()}
         with self._database.writing() as db:
-            places = _places(db, values)
+            places = _places(db, given)
             number = db.execute(select(names.c.number).where(names.c.name == escape(name))).scalar()
             if number is None:
                 number = int(db.execute(select(func.coalesce(func.max(names.c.number), 0))).scalar_one()) + 1
                 db.execute(insert(names).values(number=number, name=escape(name)))
             else:
                 db.execute(delete(n).where(n.c.name == number))
-            rows = ((number, *places[id], float(value)) for id, value in values.items() if not math.isnan(value))
+            rows = ((number, *places[id], value) for id, value in given.items() if not math.isnan(value))
             for chunk in chunks(rows):
                 insert_rows(db, n, [(name, position, value, dropped, edited) for name, position, dropped, edited, value in chunk])
             recount(db, number)
@@ -132,6 +133,14 @@ class PairAnnotations(PairEditor):
         query = select(f.c.name, func.count(f.c.position.distinct())).join_from(f, p, current).where(p.c.dropped == 0)
         with self._database.reading() as db:
             return dict(sorted((unescape(name), count) for name, count in db.execute(query.group_by(f.c.name))))
+
+
+def as_float(id: str, value: Any) -> float:
+    """Return a number of a pair as a float. Raises PairsError where it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise PairsError(f"The number of pair {id} is {str(value)[:40]!r}; give a number.") from None
 
 
 def _places(db: Connection, ids: Iterable[str]) -> dict[str, tuple[int, int, int]]:

@@ -17,7 +17,7 @@ from lab.pairs.pair import Pair, PairsError
 from . import schema
 from .counts import PAIRS, recount
 from .database import DATABASE_ERRORS, Database, chunks, insert_rows
-from .records import as_new, check_pair, escape, pair_row, texts_row, unescape, version_row
+from .records import as_new, check_new_pair, escape, pair_row, texts_row, unescape, version_row
 from .search import INDEXED_AT_ONCE, add_texts, create_index, finish_index, search_text
 
 APPLICATION_ID = 0x50414952  # "PAIR", in the header of an SQLite file
@@ -115,9 +115,9 @@ def _fill(db: Connection, pairs: Iterable[Pair], name: str, source: str, about: 
 def _checked(pairs: Iterable[Pair]) -> Iterator[Pair]:
     for number, pair in enumerate(pairs, 1):
         try:
-            check_pair(pair)
+            check_new_pair(pair)
         except PairsError as error:
-            raise PairsError(f"Pair {number} ({pair.id}): {error}") from None
+            raise PairsError(f"Pair {number} ({getattr(pair, 'id', 'without id')}): {error}") from None
         yield as_new(pair)
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from lab.pairs.addresses import is_url, refuse_password
+from lab.pairs.addresses import is_url, refuse_password, usable_path
 from lab.pairs.pair import PairsError
 
 BUSY_SECONDS = 60.0
@@ -52,7 +52,7 @@ class Database:
     def __init__(self, location: str | Path) -> None:
         self._url: URL | None
         self._url, self.schema = _postgres_url(location) if isinstance(location, str) and is_url(location) else (None, "")
-        self.file = None if self._url is not None else Path(location).expanduser().absolute()
+        self.file = None if self._url is not None else usable_path(location)
         self.location = str(location).strip() if self.file is None else str(self.file)
         self._open()
 

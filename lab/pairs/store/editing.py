@@ -10,14 +10,14 @@ from typing import Any, Literal
 from sqlalchemy import Connection, func, select
 
 from lab import home
-from lab.pairs.pair import Answer, Pair, PairsError, Prompt, content_id
+from lab.pairs.pair import Answer, Pair, PairsError, Prompt, content_id, json_type
 
 from . import log, schema
 from .database import chunks
 from .log import Change, Edit, Signature, read_entry
 from .pages import PairPages
 from .reading import get
-from .records import Stored, check_pair, escape, pair_versions, read_stored, tidy_tags
+from .records import Stored, check_new_pair, check_pair, escape, pair_versions, read_stored, tidy_tags
 
 SHOWN = 100
 """Entries of an edit that `next_undo` returns."""
@@ -155,6 +155,7 @@ class PairEditor(PairPages):
         Raises:
             PairsError: The pair is not valid, or its id is taken.
         """
+        check_new_pair(pair)
         with self._database.writing() as db:
             return log.add(db, [replace(pair, tags=tidy_tags(pair.tags))], self._sign("add", author, reason))[0]
 
@@ -226,6 +227,8 @@ class PairEditor(PairPages):
     def _change(self, id: str, change: Callable[[Pair], Pair], signature: Signature, expected_version: int | None) -> Pair:
         with self._database.writing() as db:
             (item,) = log.stored(db, [id])
+            if expected_version is not None and not isinstance(expected_version, int):
+                raise PairsError(f"expected_version is {json_type(expected_version)}; give a whole number.")
             if expected_version is not None and item.pair.version != expected_version:
                 base = get(db, id, expected_version) if 0 < expected_version < item.pair.version else item.pair
                 raise PairConflict(change(base), item.pair, replace(base, version=expected_version), _last_author(db, item))

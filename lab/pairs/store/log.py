@@ -17,7 +17,7 @@ from . import schema
 from .building import insert_new
 from .counts import shift, tally_numbers, tally_pairs
 from .database import CHUNK, chunks, insert_rows
-from .records import Stored, check_pair, escape, read_stored, stored_pairs, texts_row, unescape, version_row, word_counts
+from .records import Stored, check_new_pair, escape, read_stored, stored_pairs, texts_row, unescape, version_row, word_counts
 from .search import replace_texts, search_text
 
 UNDONE, REDONE = "undo", "redo"
@@ -284,7 +284,7 @@ def add(db: Connection, new: Sequence[Pair], signature: Signature) -> list[Pair]
     """
     for pair in new:
         try:
-            check_pair(pair)
+            check_new_pair(pair)
         except PairsError as error:
             raise PairsError(f"The pair {pair.id} cannot be added: {error}") from None
     p, first = schema.pairs, latest(db) + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from lab.pairs.addresses import usable_path
 from lab.pairs.pair import Pair, PairsError
 from lab.pairs.pair_export import write_pairs
 from lab.pairs.query import PairQuery
@@ -72,7 +73,7 @@ class PairStore(PairSets):
 
         The file appears complete or not at all. Raises PairsError if it cannot be written.
         """
-        return write_pairs(self, Path(path))
+        return write_pairs(self, usable_path(path))
 
     def split(
         self,

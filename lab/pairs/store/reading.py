@@ -138,7 +138,7 @@ class PairReader:
     def _as_of(self, db: Connection, version: int) -> Select[Any]:
         """Return the query of the pairs that were not dropped as of a log entry."""
         latest = log.latest(db)
-        if not 0 <= version <= latest:
+        if not is_version(version, latest):
             raise PairsError(f"{self.name} has no version {version}; choose one from 0 to {latest}.")
         return as_of(version).where(schema.versions.c.dropped == 0).order_by(schema.pairs.c.position)
 
@@ -169,6 +169,11 @@ def get(db: Connection, id: str, version: int | None = None) -> Pair:
         known = db.execute(select(schema.pairs.c.version).where(this)).scalar()
         raise PairsError(f"The pair {id} has no version {version}; choose one from 1 to {known}." if known else log.unknown(id))
     return read_pair(row)
+
+
+def is_version(version: object, latest: int) -> bool:
+    """Return whether a value is the number of a log entry, or 0."""
+    return isinstance(version, int) and not isinstance(version, bool) and 0 <= version <= latest
 
 
 def pairs_at(db: Connection, positions: Sequence[int]) -> list[Pair]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,13 +13,14 @@ from typing import Any
 
 from sqlalchemy import Select, select
 
-from lab.pairs.pair import Answer, Pair, PairsError, Prompt, json_type, to_json, validate
+from lab.pairs.pair import LONGEST_ID, Answer, Pair, PairsError, Prompt, is_id, json_type, to_json, validate
 
 from .schema import pairs, texts, versions
 
 _UNSAFE = re.compile("[\x00\x1a\ud800-\udfff]")
 _ESCAPED = re.compile("\x1a([0-9a-f]{4})")
 _decode = json.JSONDecoder().decode
+LARGEST = sys.float_info.max
 
 PAIR_COLUMNS = (
     pairs.c.id,
@@ -40,6 +41,8 @@ PAIR_COLUMNS = (
 
 def escape(text: str) -> str:
     """Return a text that every database can hold: NUL, SUB and lone surrogates as SUB and four hex digits; see `unescape`."""
+    if not isinstance(text, str):
+        raise PairsError(f"{str(text)[:40]!r} is {json_type(text)}; ids, names, authors and reasons are text.")
     if text.isascii() and "\x00" not in text and "\x1a" not in text:
         return text
     return _UNSAFE.sub(lambda match: f"\x1a{ord(match[0]):04x}", text)
@@ -84,7 +87,7 @@ def count_words(value: Prompt | Answer) -> int:
 def check_pair(pair: Pair) -> None:
     """Raise PairsError, without the pair's id, unless texts, weight, degree, tags and note are valid."""
     validate(*pair.content, pair.tools)
-    if isinstance(pair.weight, bool) or not isinstance(pair.weight, (int, float)) or not 0 <= pair.weight < math.inf:
+    if isinstance(pair.weight, bool) or not isinstance(pair.weight, (int, float)) or not 0 <= pair.weight <= LARGEST:
         raise PairsError(f"weight is {_shown(pair.weight)}; give a number from 0 on.")
     degree = pair.degree
     if degree is not None and (isinstance(degree, bool) or not isinstance(degree, (int, float)) or not 0 < degree <= 1):
@@ -96,15 +99,32 @@ def check_pair(pair: Pair) -> None:
         raise PairsError(f"note is {json_type(pair.note)}; give text.")
 
 
+def check_new_pair(pair: Pair) -> None:
+    """Raise PairsError unless a pair can be added to a set: it is valid, and so are its id and its other columns."""
+    if not isinstance(pair, Pair):
+        raise PairsError(f"this is {json_type(pair)}; give a Pair, such as `pair_of(row)` makes.")
+    check_pair(pair)
+    if not is_id(pair.id):
+        raise PairsError(f"its id is {str(pair.id)[:40]!r}; give 1 to {LONGEST_ID} printable characters.")
+    if not isinstance(pair.meta, dict) or not all(isinstance(key, str) for key in pair.meta):
+        raise PairsError("its meta is no dict of columns; give {name: value}.")
+
+
 def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else json_type(value)
+    return repr(value)[:40] if isinstance(value, (int, float)) and not isinstance(value, bool) else json_type(value)
 
 
 def tidy_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """Return tags sorted, without repetition and surrounding white space."""
     if isinstance(tags, str):
         raise PairsError(f"tags is text ({tags[:30]!a}); give a list of tags.")
-    return tuple(sorted({tag.strip() if isinstance(tag, str) else tag for tag in tags}))
+    if not isinstance(tags, Iterable):
+        raise PairsError(f"tags is {json_type(tags)}; give a list of tags.")
+    given = list(tags)
+    for tag in given:
+        if not isinstance(tag, str):
+            raise PairsError(f"a tag is {json_type(tag)}; give every tag a name.")
+    return tuple(sorted({tag.strip() for tag in given}))
 
 
 @dataclass(frozen=True)
@@ -133,7 +153,7 @@ def texts_row(number: int, pair: Pair) -> tuple[Any, ...]:
 def _encoded(pair: Pair, name: str) -> str:
     try:
         return encode(getattr(pair, name))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise PairsError(f"The {name} of pair {pair.id} is not JSON ({error}); leave such values out.") from None
 
 

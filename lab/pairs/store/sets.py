@@ -10,14 +10,14 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from lab import home
-from lab.pairs.pair import Pair, PairsError
+from lab.pairs.pair import Pair, PairsError, json_type
 from lab.pairs.update_report import SourceConflict, UpdateReport
 
 from . import log, schema
 from .annotations import PairAnnotations
 from .database import chunks
 from .log import Change, Signature
-from .reading import as_of, set_about
+from .reading import as_of, is_version, set_about
 from .records import (
     PAIR_COLUMNS,
     Stored,
@@ -86,6 +86,8 @@ class PairSets(PairAnnotations):
         Raises:
             PairsError: The name is empty, taken, or would name another version where a run's `pairs_version` is given.
         """
+        if not isinstance(name, str):
+            raise PairsError(f"The name of a snapshot is {json_type(name)}; give text.")
         name = name.strip()
         if name in RUN_VERSIONS or name.isdecimal():
             raise PairsError(f"A snapshot cannot be named {name!r}, which means another version for a run; add a word to it.")
@@ -142,7 +144,7 @@ class PairSets(PairAnnotations):
                 names = ", ".join(repr(unescape(name)) for name in db.execute(select(schema.snapshots.c.name)).scalars())
                 raise PairsError(f"{self.name} has no snapshot {state!r}; " + (f"it has {names}." if names else "name one first."))
             return int(version)
-        if not 0 <= state <= latest:
+        if not is_version(state, latest):
             raise PairsError(f"{self.name} has no version {state}; choose one from 0 to {latest}.")
         return state
 
@@ -157,6 +159,8 @@ class PairSets(PairAnnotations):
             author: Name for the log.
             reason: Why, for the log; by default the other set's name.
         """
+        if not isinstance(other, PairSets):
+            raise PairsError(f"A set is merged with another set, not with {json_type(other)}; open it with lab.open_pairs.")
         report = UpdateReport()
         theirs = ((item.pair, base.pair) for item, base in other._with_base())
         self._take(theirs, report, Signature(author or home.author(), "merge", reason or f"from {other.name}"), key=None)
@@ -226,6 +230,9 @@ class PairSets(PairAnnotations):
         with self._database.writing() as db:
             match = _by_id if key is None else _by_key(db, key)
             for chunk in chunks(theirs):
+                for pair, _ in chunk:
+                    if not isinstance(pair, Pair):
+                        raise PairsError(f"The source holds {json_type(pair)}; give pairs, such as lab.pairs.read_pairs gives.")
                 here = match(db, [pair for pair, _ in chunk])
                 bases = _bases(db, [item for item in here if item], imports=vanish)
                 for (given, base), item in zip(chunk, here):
@@ -326,10 +333,12 @@ def _by_id(db: Connection, rows: Sequence[Pair]) -> list[Stored | None]:
 def _by_key(db: Connection, key: str) -> Callable[[Connection, Sequence[Pair]], list[Stored | None]]:
     """Return the function that matches rows by a column of `meta`."""
     places: dict[str, int] = {}
-    for position, meta in db.execute(select(p.c.position, p.c.meta)):
+    for position, meta, imported in db.execute(select(p.c.position, p.c.meta, p.c.imported).order_by(p.c.position)):
         value = decode(meta).get(key)
+        if value is not None and imported and encode(value) in places:
+            raise PairsError(f"Two pairs of the set have the {key!r} {value!r}; choose a column that is different in every row.")
         if value is not None:
-            places[encode(value)] = position
+            places.setdefault(encode(value), position)  # a copy made here follows its original
 
     def match(db: Connection, rows: Sequence[Pair]) -> list[Stored | None]:
         missing = next((pair for pair in rows if pair.meta.get(key) is None), None)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+LISTED = 30
+"""Columns that a message names."""
 
 
 def normal(column: str) -> str:
@@ -14,6 +17,12 @@ def normal(column: str) -> str:
 def is_given(value: Any) -> bool:
     """Whether a cell holds something: not null, not empty."""
     return len(value) > 0 if hasattr(value, "__len__") else value is not None
+
+
+def listed(columns: Sequence[str]) -> str:
+    """Return the names of columns for a message, at most 30 of them."""
+    more = len(columns) - LISTED
+    return ", ".join(columns[:LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def root(column: str, columns: Any) -> str:

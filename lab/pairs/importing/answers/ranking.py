@@ -62,6 +62,9 @@ def ranked_rows(row: Mapping[str, Any], column: str, order: str, pairing: str, c
     answers = sorted(_answers(row, column, order, counts), key=lambda answer: -answer.score)
     pairs = list(combinations(answers, 2)) if pairing == "all" else [(answers[0], answers[-1])] if len(answers) > 1 else []
     pairs = [(better, worse) for better, worse in pairs if better.score > worse.score]
+    if pairing == "all" and (identical := [pair for pair in pairs if pair[0].text == pair[1].text]):
+        counts[f"pairs of identical answers of {column} left out"] += len(identical)
+        pairs = [pair for pair in pairs if pair not in identical]
     if not pairs:
         problem = f"all have the same {order}" if len(answers) > 1 else f"fewer than two have a value of {order}"
         raise PairsError(f"no answer in {column} is better than another ({problem}); leave the row out.")

@@ -51,7 +51,13 @@ ONE_FOR_THE_FIRST = ("human_ref_a", "labels")
 """First answer and label of SHP, where 1 means A and 0 means B."""
 SCORES = ("winner_model", "score", "rating", "reward", "overall_score")
 TIE = re.compile(r"tie|draw|equal|same|both|neither|none")
-LABEL = re.compile(r"\W*(?:[a-z][a-z_]*?[_\s]?)?([012ab])\W*")
+LABEL = re.compile(
+    r"[^\w-]*(?:(?:the\s)?(?:response|answer|completion|output|summary|text|conversation|generation|candidate|option|choice|model"
+    r"|assistant|system|human_ref|orig_response)[_\s]?)?([012ab])\W*"
+)
+"""A label: the ending of an answer, alone or after a word for an answer. Other words, or a minus, may mean the opposite."""
+MODELS = ("model", "model_name", "generator", "source")
+"""Stems of columns that name who wrote an answer, by which a label may name it."""
 
 
 def two_answers(named: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> tuple[str, str] | None:
@@ -126,12 +132,24 @@ def second_is_better(row: Mapping[str, Any], answers: tuple[str, str], winner: t
         shown = f"{label!a}" if label else "empty"
         raise PairsError(f"{column} is {shown}: neither answer is better; leave the row out.")
     endings = [_ending(answer) for answer in answers]
+    if (authors := _authors(row, endings)) and label in authors and authors[0] != authors[1]:
+        return label == authors[1]
     match = LABEL.fullmatch(label)
     if match is None or match[1] not in endings:
         raise PairsError(
             f"{column} is {label[:40]!a}, which names neither {answers[0]} nor {answers[1]}; write {endings[0]} or {endings[1]}."
         )
     return match[1] == endings[1]
+
+
+def _authors(row: Mapping[str, Any], endings: list[str]) -> list[str] | None:
+    """The names of the models that wrote the two answers; None where no columns name them."""
+    named = {normal(str(key)): value for key, value in row.items()}
+    for stem in MODELS:
+        names = [named.get(f"{stem}_{ending}") for ending in endings]
+        if all(isinstance(name, str) and name.strip() for name in names):
+            return [str(name).strip().lower() for name in names]
+    return None
 
 
 def _label(value: Any) -> str | None:
