@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import decimal
+import gzip
 import json
+import lzma
 import os
 
 import datasets
@@ -239,3 +242,15 @@ def test_what_is_no_file_is_said(tmp_path):
         read_pairs(pd.Series(["a"]))
     with pytest.raises(RefusedRows, match="message 1 of chosen has no 'role'"):
         read_pairs([{"prompt": "p", "chosen": {"text": "a"}, "rejected": {"text": "b"}}])
+
+
+@pytest.mark.parametrize(("pack", "suffix"), [(bz2.compress, "bz2"), (lzma.compress, "xz"), (gzip.compress, "gz")])
+def test_a_damaged_later_part_of_a_packed_file_is_refused(pack, suffix, tmp_path):
+    path = tmp_path / f"a.jsonl.{suffix}"
+    one, other = (pack(json.dumps(GOOD | {"prompt": prompt}).encode() + b"\n") for prompt in ("p", "q"))
+    path.write_bytes(one + b"\0" * 4 + other + b"\0" * 4 if suffix != "bz2" else one + other)
+    assert [pair.prompt for pair in read_pairs(path)] == ["p", "q"]
+    for damaged in (one + b"?" + other[1:], one + other[:-6], one[:-6], one + b"junk"):
+        path.write_bytes(damaged)
+        with pytest.raises(PairsError, match="cannot be read to its end"):
+            read_pairs(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import zipfile
 import zlib
@@ -115,8 +116,8 @@ def open_bytes(path: Path, limits: Limits) -> Iterator[ByteSource]:
     openers: dict[str, Callable[[Path], Any]] = {
         "": lambda path: path.open("rb"),
         ".gz": gzip.GzipFile,
-        ".bz2": bz2.BZ2File,
-        ".xz": lzma.LZMAFile,
+        ".bz2": lambda path: io.BufferedReader(_Streams(path, bz2.BZ2Decompressor), CHUNK),
+        ".xz": lambda path: io.BufferedReader(_Streams(path, lzma.LZMADecompressor), CHUNK),
         ".zst": _zstandard,
         ".zip": _zipped,
     }
@@ -136,9 +137,41 @@ def _zipped(path: Path) -> IO[bytes]:
         return archive.open(name)  # it keeps the file open until it is closed itself
 
 
-def _zstandard(path: Path) -> Any:
-    import io
+class _Streams(io.RawIOBase):
+    """A file of one or several packed streams. `bz2.BZ2File` and `lzma.LZMAFile` pass over a damaged later stream in silence."""
 
+    def __init__(self, path: Path, decompressor: Callable[[], Any]) -> None:
+        self._file, self._decompressor, self._stream = path.open("rb"), decompressor, decompressor()
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer as far as there is data; 0 at the end. Raises OSError, EOFError or LZMAError for a damaged file."""
+        data = b""
+        while not data:
+            packed = b""
+            if self._stream.eof:
+                packed = (self._stream.unused_data or self._file.read(CHUNK)).lstrip(b"\0")  # streams may be padded with zeros
+                while not packed:
+                    if not (packed := self._file.read(CHUNK)):
+                        return 0
+                    packed = packed.lstrip(b"\0")
+                self._stream = self._decompressor()
+            elif self._stream.needs_input and not (packed := self._file.read(CHUNK)):
+                raise EOFError("the packed data ends early")
+            data = self._stream.decompress(packed, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+
+def _zstandard(path: Path) -> Any:
     import pyarrow as pa
 
     stream = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")

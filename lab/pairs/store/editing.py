@@ -17,7 +17,7 @@ from .database import chunks
 from .log import Change, Edit, Signature, read_entry
 from .pages import PairPages
 from .reading import get
-from .records import Stored, check_new_pair, check_pair, escape, pair_versions, read_stored, tidy_tags
+from .records import Stored, check_pair, escape, pair_versions, read_stored, tidy_tags
 
 SHOWN = 100
 """Entries of an edit that `next_undo` returns."""
@@ -155,9 +155,9 @@ class PairEditor(PairPages):
         Raises:
             PairsError: The pair is not valid, or its id is taken.
         """
-        check_new_pair(pair)
+        new = replace(pair, tags=tidy_tags(pair.tags)) if isinstance(pair, Pair) else pair
         with self._database.writing() as db:
-            return log.add(db, [replace(pair, tags=tidy_tags(pair.tags))], self._sign("add", author, reason))[0]
+            return log.add(db, [new], self._sign("add", author, reason))[0]
 
     def duplicate(self, id: str, *, author: str | None = None, reason: str = "") -> Pair:
         """Add a copy of a pair at the end of the set, under an id of its own; returns the copy."""

@@ -286,7 +286,7 @@ def add(db: Connection, new: Sequence[Pair], signature: Signature) -> list[Pair]
         try:
             check_new_pair(pair)
         except PairsError as error:
-            raise PairsError(f"The pair {pair.id} cannot be added: {error}") from None
+            raise PairsError(f"The pair {getattr(pair, 'id', 'without id')} cannot be added: {error}") from None
     p, first = schema.pairs, latest(db) + 1
     for chunk in chunks(new):
         taken = db.execute(select(p.c.id).where(p.c.id.in_([escape(pair.id) for pair in chunk]))).scalar()
