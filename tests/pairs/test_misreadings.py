@@ -254,3 +254,10 @@ def test_a_damaged_later_part_of_a_packed_file_is_refused(pack, suffix, tmp_path
         path.write_bytes(damaged)
         with pytest.raises(PairsError, match="cannot be read to its end"):
             read_pairs(path)
+
+
+def test_columns_that_differ_in_case_alone_are_asked_for():
+    row = {"prompt": "p", "Chosen": "x", "chosen": "y", "rejected": "z"}
+    with pytest.raises(PairsError, match="'Chosen' and 'chosen' have the same name but for case"):
+        read_pairs([row])
+    assert read_pairs([row], mapping={"chosen": "chosen"})[0].chosen == "y"

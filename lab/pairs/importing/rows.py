@@ -322,7 +322,7 @@ class _Row:
         """Return the pair's own fields that the row has in a form that can be used."""
         own: dict[str, Any] = {}
         for name, column in OWN.items():
-            value = as_python(self.row.get(column))
+            value = as_python(self.row[column]) if column in self.row else None
             if isinstance(value, str) and self.reader.as_text:
                 value = self._cell(value) if name != "note" else value.removeprefix(ESCAPE)
             if value in (None, "", []) or column in self.mapping.used():

@@ -10,6 +10,8 @@ from typing import Any
 
 MISSING = {"nan", "na", "<na>", "nat", "none", "null", "#n/a", "undefined"}
 """Words by which R, pandas, Excel, Python and JavaScript write a missing value."""
+LONGEST_MISSING = 30
+"""Characters of a text from which on it is no such word, whatever surrounds it."""
 MISSING_TEXTS = 'texts that are only "NA", "nan", "None" or another word for a missing value'
 """Name of their number in the report."""
 
@@ -43,7 +45,7 @@ def as_number(value: Any) -> float | None:
 
 def missing_words(texts: Iterable[Any]) -> int:
     """Count texts that are only a word by which programs write a missing value; an answer may be such a word."""
-    return sum(isinstance(text, str) and text.strip().casefold() in MISSING for text in texts)
+    return sum(isinstance(text, str) and len(text) < LONGEST_MISSING and text.strip().casefold() in MISSING for text in texts)
 
 
 def as_weight(value: Any) -> float | None:

@@ -26,12 +26,27 @@ def check_choices(mapping: ColumnMapping, rows: Iterable[Any], given: Collection
     """
     rows = [row for row in rows if isinstance(row, Mapping)]
     named = {normal(str(key)): str(key) for row in rows for key in row}
+    _check_names(mapping, rows, given)
     if mapping.winner:
         check_labels(rows, (mapping.chosen, mapping.rejected), mapping.winner)
     if not {"winner", "chosen", "rejected", "ranked"} & set(given):
         _check_answers(mapping, named, rows)
     if "prompt" not in given:
         _check_prompt(mapping, named, rows)
+
+
+def _check_names(mapping: ColumnMapping, rows: list[Mapping[str, Any]], given: Collection[str]) -> None:
+    columns = dict.fromkeys(str(key) for row in rows for key in row)
+    for entry in ("prompt", "chosen", "rejected"):
+        used = mapping.prompt if entry == "prompt" else (getattr(mapping, entry),)
+        for column in used if entry not in given else ():
+            alike = [other for other in columns if normal(other) == normal(column)]
+            if len(alike) > 1:
+                shown = " and ".join(map(repr, alike))
+                raise PairsError(
+                    f"The columns {shown} have the same name but for case, spaces and hyphens; say which one is the {entry} "
+                    f"(mapping, --map {entry}=COLUMN), or rename the others."
+                )
 
 
 def _check_answers(mapping: ColumnMapping, named: Mapping[str, str], rows: list[Mapping[str, Any]]) -> None:
