@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 import lab
+from app.state import pair_sets
 from app.state.access import require_edit
 from app.state.jobs import Job, Jobs
-from lab.evidence import EVIDENCE, evidence_of, flip_findings, run_findings, share_sentence
+from lab.evidence import EVIDENCE, evidence_of, flip_findings, held_out_leaks, run_findings, share_sentence
 from lab.pairs import CHECKS, PairStore, findings
 from lab.pairs.query import PairQuery
 from lab.progress import StageProgress
@@ -94,9 +95,15 @@ def _keep(store: PairStore, source: str, frame: pd.DataFrame, names: Iterable[st
         store.put_numbers(number_name(source, name), values)
 
 
-def start_checks(store: PairStore) -> None:
-    """Start the checks of a set in the background, unless they are running."""
-    _start(store, "checks", lambda progress: _check(store, progress))
+def start_checks(store: PairStore, held_out: str | None = None, run: Run | None = None) -> None:
+    """Start the checks of a set in the background, unless they are running.
+
+    Args:
+        store: The pair set.
+        held_out: Location of a set that must not be trained on.
+        run: A run on this set whose held-out pairs must not be trained on.
+    """
+    _start(store, "checks", lambda progress: _check(store, held_out, run, progress))
 
 
 def start_search(store: PairStore, model: str, folds: int, repeats: int) -> None:
@@ -110,9 +117,11 @@ def _start(store: PairStore, kind: str, work: Callable[[StageProgress], str]) ->
         JOBS[key] = Job(work)
 
 
-def _check(store: PairStore, progress: StageProgress) -> str:
+def _check(store: PairStore, held_out: str | None, run: Run | None, progress: StageProgress) -> str:
     pairs = store.all()
-    results = findings(pairs, progress=progress)
+    results = findings(pairs, pair_sets.open_set(held_out).all() if held_out else (), progress=progress)
+    if run is not None:
+        results += held_out_leaks(run)
     store.put_findings(results, checks=CHECKS)
     return f"{len(results):,} findings in {len(pairs):,} pairs."
 

@@ -14,7 +14,7 @@ def check_title(name: str) -> str:
 
 
 def check_explanation(name: str) -> str:
-    """Return what a check or evidence from runs means, in one sentence; empty for an unknown one."""
+    """Return what a check or evidence from runs means, and how often a check is right; empty for an unknown one."""
     if name in CHECKS:
-        return CHECKS[name].explanation
+        return CHECKS[name].description
     return EVIDENCE[name][1] if name in EVIDENCE else ""

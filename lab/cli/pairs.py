@@ -34,7 +34,7 @@ def add(commands: Any) -> None:
     p.add_argument(
         "--no-update", action="store_true", help="of a file that has changed: make a set of its own, instead of updating its set"
     )
-    p.add_argument("--search", default="", metavar="TEXT", help="only pairs that contain this text")
+    p.add_argument("--search", default="", metavar="TEXT", help="only pairs that contain this text: shown, checked or exported")
     p.add_argument(
         "--limit", type=int, default=5, metavar="N", help="number of pairs, or of findings per check, to show (default: 5)"
     )
@@ -47,6 +47,11 @@ def add(commands: Any) -> None:
     p.add_argument("--findings", type=Path, metavar="FILE", help="write what --check or --suspects finds, as .jsonl or .csv")
     p.add_argument("--json", action="store_true", help="print what --check or --suspects finds as JSON")
     p.add_argument("--export", type=Path, metavar="FILE", help="write the pairs, with their edits, as JSONL, CSV or Parquet")
+    p.add_argument(
+        "--pairs-version",
+        metavar="VERSION",
+        help="with --export: the pairs as they were at this version, a number (0 as imported) or the name of a snapshot",
+    )
     p.set_defaults(run=run)
 
 
@@ -54,9 +59,11 @@ def run(options: argparse.Namespace) -> int:
     """Print the first pairs, the problems found, or the number of exported pairs."""
     from lab.pairs import PairQuery, answer_text, prompt_text
 
+    if options.pairs_version is not None and not options.export:
+        raise ValueError("--pairs-version chooses the version to export; add --export FILE.")
     store = _opened(options)
     if options.export:
-        print(f"{store.export(options.export)} pairs written to {options.export}")
+        print(f"{_export(options, store)} pairs written to {options.export}")
         return 0
     if options.check or options.suspects:
         return _report(options, store)
@@ -66,6 +73,16 @@ def run(options: argparse.Namespace) -> int:
         print(f"\n[{pair.id}] {prompt_text(pair.prompt).strip()}")
         print(f"  chosen:   {answer_text(pair.chosen)}\n  rejected: {answer_text(pair.rejected)}")
     return 0
+
+
+def _export(options: argparse.Namespace, store: PairStore) -> int:
+    """Write the pairs that contain the searched text, or those of a version; return their number."""
+    from lab.pairs import PairQuery
+
+    query = PairQuery(text=options.search) if options.search else None
+    version = options.pairs_version
+    named = version is not None and not version.isdecimal()
+    return store.export(options.export, query=query, version=version if named or version is None else int(version))
 
 
 def _opened(options: argparse.Namespace) -> PairStore:
@@ -104,7 +121,7 @@ def _assigned(text: str) -> tuple[str, str]:
 def _report(options: argparse.Namespace, store: PairStore) -> int:
     """Print what the checks and the short runs find, as text by check or as JSON, and write it to the file that is asked for."""
     from lab.opening import open_pairs
-    from lab.pairs import findings, write_findings
+    from lab.pairs import PairQuery, findings, write_findings
 
     pairs = store.all()
     reported: list[Finding] = []
@@ -116,6 +133,10 @@ def _report(options: argparse.Namespace, store: PairStore) -> int:
         table = _suspects(options, store)
         print(share_sentence(table), file=sys.stderr)
         reported += flip_findings(table)
+    if options.search:  # the whole set is checked, since a finding can concern two pairs
+        matching = set(store.matching(PairQuery(text=options.search)))
+        reported = [finding for finding in reported if finding.pair_id in matching]
+        pairs = [pair for pair in pairs if pair.id in matching]
     if options.findings:
         write_findings(options.findings, reported)
     if options.json:
@@ -146,7 +167,7 @@ def _print_findings(reported: list[Finding], name: str, pairs: list[Pair], limit
 
     if not reported:
         print(f"No problems were found in the {len(pairs)} pairs of {name}.")
-    about = EVIDENCE | {check.name: (check.title, check.explanation) for check in CHECKS.values()}
+    about = EVIDENCE | {check.name: (check.title, check.description) for check in CHECKS.values()}
     for check, count in Counter(finding.check for finding in reported).most_common():
         title, explanation = about[check]
         print(f"{title}: {count}. {explanation}")

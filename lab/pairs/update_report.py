@@ -1,10 +1,27 @@
-"""Result of bringing a set up to date with a source, or with another set."""
+"""Differences between two states of a set, and the result of bringing one up to date with a source or another set."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from .pair import Pair
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Differences between two states of a set, each list in the order of the set.
+
+    Attributes:
+        added: Pairs that the first state does not have yet.
+        dropped: Pairs that only the first state contains, as they were there.
+        restored: Pairs that were dropped in the first state, as they are in the second.
+        changed: (before, after) of pairs in both states.
+    """
+
+    added: list[Pair] = field(default_factory=list)
+    dropped: list[Pair] = field(default_factory=list)
+    restored: list[Pair] = field(default_factory=list)
+    changed: list[tuple[Pair, Pair]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -343,6 +343,25 @@ def test_what_if_scores_an_edited_text_and_saves_it(run: Run) -> None:
     assert "Not saved: chosen is empty" in page_text(app)
 
 
+def test_edits_on_inspect_lose_nothing_beside_those_of_another_person(run: Run) -> None:
+    store = run.pair_store()
+    id, other = store.ids()[3], store.ids()[4]
+    app = tab(opened(run.dir.name, pair=id), "What if")
+    until(app, lambda: any(button.label == "Save as an edit of the pair" for button in app.button))
+    next(area for area in app.text_area if area.label == "Chosen answer").set_value("typed by me").run()
+    store.edit(id, rejected="by Ann", author="Ann")
+    press(app, "Save as an edit of the pair")
+    assert "by Ann" in " ".join(warning.value for warning in app.warning)
+    assert "typed by me" in [area.value for area in app.text_area]
+    press(app, "Save as an edit of the pair")
+    assert (store.get(id).chosen, store.get(id).rejected) == ("typed by me", "by Ann")
+    store.edit(other, note="mine")
+    store.edit(id, note="by Ann", author="Ann")
+    press(app, "Undo")
+    assert "Your latest change of this set was made to another pair" in page_text(app)
+    assert store.get(other).note == "mine"
+
+
 def test_a_virtual_step_on_the_page(run: Run) -> None:
     virtual.STEPS.clear()
     id = pair_of_step(run, 5)

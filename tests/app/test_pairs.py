@@ -22,7 +22,8 @@ from app.state import pair_sets
 from app.state.evidence import FLIPPED, number_name
 from app.text.numbers_of_pairs import number_heading, number_label
 from app.text.plain import plain
-from app.views.pairs.exporting import exported
+from app.views.pairs import changes
+from app.views.pairs.exporting import OTHER, exported
 from app.widgets import examining
 from app.widgets.difference import STYLE, answers_html
 from app.widgets.pairs import pair_view, text_editor
@@ -295,12 +296,14 @@ def test_halves_of_characters_break_no_page() -> None:
 def test_the_history_shows_every_version() -> None:
     store = make_store()
     id = store.ids()[3]
-    store.edit(id, chosen="second")
-    store.undo()
+    store.edit(id, chosen="second", author="Ada", reason="a typo")
+    store.undo(author="Ada")
     at = open_page(store, id)
-    assert [e.label.split(" on ")[0] for e in at.expander] == [
-        "Version 3: an edit was undone",
-        "Version 2: edited",
+    labels = [e.label.replace("\\", "") for e in at.expander]
+    assert labels[1].endswith(": a typo")
+    assert [label.split(" on ")[0] for label in labels] == [
+        "Version 3: an edit was undone by Ada",
+        "Version 2: edited by Ada",
         "Version 1: as imported",
     ]
 
@@ -571,3 +574,98 @@ def test_a_pair_without_an_answer_is_refused_in_sight() -> None:
     assert "Chosen is empty; give an answer" in errors(at)[0]
     assert at.text_area(key="add.prompt").value == "How?"
     assert len(store) == 60
+
+
+def field(widgets: Any, label: str) -> Any:
+    """Return the last widget with a label: those of the opened pair come after the filters."""
+    return [widget for widget in widgets if widget.label == label][-1]
+
+
+def test_a_label_is_saved_beside_another_persons_change_and_never_lost() -> None:
+    store = make_store(3)
+    id = store.ids()[0]
+    at = open_page(store, id)
+    store.edit(id, rejected="by Ann", tags=["theirs"], author="Ann")
+    field(at.text_input, "Note").input("my note").run()
+    assert (store.get(id).note, store.get(id).rejected, store.get(id).tags) == ("my note", "by Ann", ("theirs",))
+    store.edit(id, note="by Ann", tags=["theirs", "more"], author="Ann")
+    field(at.text_input, "Note").input("my other note").run()
+    assert "yours was 'my other note', now it is 'by Ann'" in errors(at)[0]
+    assert store.get(id).note == "by Ann"
+    at = open_page(store, id)
+    store.edit(id, tags=["more"], author="Ann")
+    field(at.multiselect, "Tags").set_value(["more", "theirs", "mine"]).run()
+    assert store.get(id).tags == ("mine", "more")
+    store.swap(id, author="Ann")
+    field(at.segmented_control, "Preference degree").set_value("strong").run()
+    assert "the degree of pair" in errors(at)[0].lower()
+    assert store.get(id).degree is None
+
+
+def test_a_remedy_for_texts_that_were_changed_meanwhile_is_refused() -> None:
+    store = make_store(3)
+    id = store.ids()[0]
+    store.put_findings([Finding(id, "refusal_chosen", "It refuses.", remedy="swap")])
+    at = open_page(store, id)
+    store.edit(id, chosen="better", author="Ann")
+    press(at, "Swap the answers")
+    assert "by Ann" in errors(at)[0]
+    assert store.get(id).chosen == "better"
+
+
+def test_the_evidence_shows_length_bias_how_often_checks_are_right_and_exports_findings(tmp_path: Path) -> None:
+    store = make_store(12)
+    held_out = make_store(2, "apart")
+    store.edit(store.ids()[3], rejected="-")
+    at = open_page(store, view="evidence")
+    at.selectbox(key="checks.held_out").set_value(held_out.path.name).run()
+    press(at, "Run the checks")
+    deadline = time.monotonic() + 60
+    while not at.success and time.monotonic() < deadline:
+        at.run()
+    assert {"empty_answer", "held_out_leak"} <= store.finding_counts().keys()
+    at.run()
+    assert plain(store.length_bias().sentence) in [caption.value for caption in at.caption]
+    (shown,) = (button for button in at.button if button.key == "check.empty_answer")
+    assert "at least 97% of its findings are right" in shown.help
+    assert [button.label for button in at.get("download_button")][-1] == "Export the findings"
+
+
+def test_any_version_is_exported_and_compared() -> None:
+    store = make_store(3)
+    id = store.ids()[0]
+    for text in ("one", "two"):
+        store.edit(id, chosen=text)
+    at = open_page(store, view="changes")
+    for key, version in (("from", 1), ("to", 2)):
+        field = at.selectbox(key=f"difference.{key}")
+        field.set_value((changes.OTHER, 2)).run()
+        at.number_input(key=f"difference.version.{key}").set_value(version).run()
+    assert "1 changed" in [text.value for text in at.text]
+    drawn = "".join(block.proto.body for block in at.get("html"))
+    assert "one" in drawn
+    assert "two" in drawn
+    at.radio(key="export.what").set_value(OTHER).run()
+    at.number_input(key="export.version").set_value(1).run()
+    assert not at.exception
+
+
+def test_a_merge_shows_what_differs_in_both_sets_and_a_split_can_drop(tmp_path: Path) -> None:
+    store, other = make_store(3), make_store(3, "copy", more=1)
+    id = store.ids()[0]
+    assert id in other
+    store.edit(id, chosen="here")
+    other.edit(id, chosen="there", note="noted there")
+    at = open_page(store, view="add")
+    at.selectbox(key="merge.set").set_value(other.path.name).run()
+    press(at, "Add them")
+    assert any(f"Pair {id} differs in both" in e.label.replace("\\", "") for e in at.expander)
+    assert "note: '' here, 'noted there' there" in [text.value for text in at.text]
+    assert store.get(id).chosen == "here"
+    at = open_page(store, view="add", search="here")
+    at.text_input(key="split.name").input("part").run()
+    at.toggle(key="split.drop").set_value(True).run()
+    press(at, "Save as a set")
+    assert (len(store), store.get(id).dropped) == (2, True)
+    assert store.undo() is not None
+    assert len(store) == 3

@@ -243,6 +243,30 @@ def test_pairs_suspects(data, capsys, monkeypatch):
     assert "uncertain, 3% to 50%" in printed.err
 
 
+def test_a_part_or_an_earlier_version_of_pairs_is_exported(data, capsys, tmp_path):
+    store = lab.open_pairs(data)
+    store.edit(store.ids()[7], chosen="edited")
+    store.snapshot("before")
+    store.drop(store.ids()[0])
+
+    def exported(name, *options):
+        assert main(["pairs", str(data), "--export", str(tmp_path / name), *options]) == 0
+        return [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+
+    assert [row["chosen"] for row in exported("part.jsonl", "--search", "Question 7:")] == ["edited"]
+    assert [len(exported(f"{version}.jsonl", "--pairs-version", version)) for version in ("before", "1", "2")] == [50, 50, 49]
+    assert "edited" not in [row["chosen"] for row in exported("imported.jsonl", "--pairs-version", "0")]
+    capsys.readouterr()
+    for options, message in (
+        (("--export", "x.jsonl", "--pairs-version", "no"), "has no snapshot 'no'; it has 'before'"),
+        (("--export", "x.jsonl", "--pairs-version", "9"), "has no version 9"),
+        (("--export", "x.jsonl", "--pairs-version", "0", "--search", "7"), "A filter applies to the present pairs only"),
+        (("--pairs-version", "0"), "add --export FILE"),
+    ):
+        assert main(["pairs", str(data), *options]) == 1
+        assert message in capsys.readouterr().err
+
+
 def test_pairs_check(data, capsys, tmp_path):
     assert main(["pairs", str(data), "--check"]) == 0
     out = capsys.readouterr().out

@@ -61,6 +61,28 @@ def test_work_stays_and_the_report_says_what_changed(file, tmp_path):
     again, report = import_pairs(file, home=tmp_path)
     assert [pair.chosen for pair in again] == ["Knead rye.", "Mix corn.", "Mix rice.", "The same."]
     assert report.update.summary() == "0 added, 1 updated, 4 unchanged"
+    assert again.get(rice).weight == 2.0
+
+
+def test_edits_of_a_pair_whose_row_was_away_come_back_with_it(file, tmp_path):
+    store = open_pairs(file, home=tmp_path)
+    rye, oat, corn, rice = store.ids()
+    store.edit(rice, chosen="Mix brown rice.", tags=["mine"], note="mine")
+    for _ in range(2):
+        write(file, ROWS[:2])
+        assert open_pairs(file, home=tmp_path).ids() == [rye, oat]
+        write(file, ROWS)
+        again, report = import_pairs(file, home=tmp_path)
+        assert report.update.summary() == "0 added, 2 updated, 2 unchanged"
+        pair = again.get(rice)
+        assert (pair.chosen, pair.tags, pair.note, pair.dropped) == ("Mix brown rice.", ("mine",), "mine", False)
+        assert again.get(corn).chosen == "Mix corn."
+    write(file, [*ROWS[:3], {**ROWS[3], "source": "a book"}])  # an unchanged text is no reason to take the edit back
+    again, report = import_pairs(file, home=tmp_path)
+    assert (again.get(rice).note, report.update.conflicts) == ("mine", [])
+    store.drop(oat)
+    write(file, ROWS)
+    assert open_pairs(file, home=tmp_path).get(oat).dropped, "a person dropped it, not the source"
 
 
 def test_an_unchanged_file_is_not_parsed_and_a_changed_one_once(file, tmp_path, parsed):

@@ -24,9 +24,10 @@ from app.views.inspect import degrees, following, pair_list, virtual, what_if
 from app.views.inspect.pair_list import open_pair
 from app.widgets import examining, save_dialog, shortcuts, token_view
 from app.widgets.figure import dark
-from app.widgets.pairs.acting import show_messages
+from app.widgets.pairs.acting import act, show_messages
 from app.widgets.pairs.pair_actions import change_buttons, show_findings, show_labels
 from app.widgets.pairs.pair_view import judgements, label_agreement
+from app.widgets.pairs.turn_editor import edit_turns
 from lab.errors import LabError
 from lab.objectives import Objective
 from lab.pairs import Pair, PairsError, PairStore, answer_text, prompt_text
@@ -154,11 +155,15 @@ def _pair(
         show_findings(store, store.get(id), key=None)
     if pair is not None:
         _answers(run, store, pair, row, step)
-    history_tab, what_tab, step_tab = st.tabs(["History", "What if", "Virtual step"], key="inspect.tab", on_change="rerun")
+    names = ["History", "What if", "Virtual step", "Turns and tools"]
+    history_tab, what_tab, step_tab, turns_tab = st.tabs(names, key="inspect.tab", on_change="rerun")
     with history_tab:
         if history_tab.open:
             _history(run, id, history, step)
     latest = None if store is None else _text(store, id, None)
+    with turns_tab:
+        if turns_tab.open and latest is not None and store is not None:
+            edit_turns(store, latest, act)
     for tab, draw in ((what_tab, what_if.section), (step_tab, virtual.section)):
         with tab:
             if tab.open and latest is not None and store is not None:

@@ -15,9 +15,10 @@ from app.state.jobs import Job, Jobs, show_progress
 from app.text.plain import plain
 from app.text.run_text import meanings_in_halves, taking_edits
 from app.widgets import examining, token_view
-from app.widgets.pairs.text_editor import changes_of, texts_of
+from app.widgets.pairs.merging import Draft
+from app.widgets.pairs.text_editor import changes_of, draft_key, show_conflict, texts_of
 from lab.glossary import entry
-from lab.pairs import Pair, PairsError, PairStore, answer_text
+from lab.pairs import Pair, PairConflict, PairsError, PairStore, answer_text
 from lab.run.handle import Run
 from lab.run.pair_versions import CURRENT
 from lab.store import ENDED, RunError
@@ -38,7 +39,7 @@ def section(run: Run, store: PairStore, pair: Pair, step: int | None) -> None:
     chosen = examining.choose(run, step, "whatif.model")
     if chosen is None:
         return
-    edited = _editor(pair)
+    edited = _editor(store, pair)
     model = examining.opened(run, chosen)
     _actions(run, store, pair, edited)
     if model is None:
@@ -57,17 +58,21 @@ def section(run: Run, store: PairStore, pair: Pair, step: int | None) -> None:
     _results(run, model, pair, edited, before, after)
 
 
-def _editor(pair: Pair) -> Pair:
-    """Draw the texts in fields; return the pair with the texts in them."""
+def _editor(store: PairStore, pair: Pair) -> Pair:
+    """Draw the texts in fields; return the pair with the texts in them. A refused edit is put together with the present texts."""
     texts = texts_of(pair)
-    base = f"whatif.{pair.id}.{pair.version}"
+    keys = {name: f"whatif.{pair.id}.{pair.version}.{name}" for name in texts}
+    draft: Draft[str] | None = st.session_state.get(draft_key(pair))
+    if draft is not None:
+        show_conflict(store, pair, draft, texts, keys)
+    begun = texts if draft is None else draft.merged(texts)
     typed: dict[str, str] = {}
     for name in (name for name in texts if name.startswith("prompt")):
-        typed[name] = st.text_area(plain(name.capitalize()), texts[name], height=80, key=f"{base}.{name}", persist_state="page")
+        typed[name] = st.text_area(plain(name.capitalize()), begun[name], height=80, key=keys[name], persist_state="page")
     for column, side in zip(st.columns(2), token_view.SIDES):
         for name in (name for name in texts if name.startswith(side)):
             label = f"{name.capitalize()} answer" if name == side else name.capitalize()
-            typed[name] = column.text_area(plain(label), texts[name], height=150, key=f"{base}.{name}", persist_state="page")
+            typed[name] = column.text_area(plain(label), begun[name], height=150, key=keys[name], persist_state="page")
     return replace(pair, **changes_of(pair, texts, typed))
 
 
@@ -89,7 +94,7 @@ def _actions(run: Run, store: PairStore, pair: Pair, edited: Pair) -> None:
             disabled=pair.version == 1,
             on_click=_undo,
             args=(store, pair),
-            help="Take back the latest edit of this pair set, if it was made to this pair.",
+            help="Take back your latest change of this pair set, if it was made to this pair.",
         )
         st.button(
             "Let the run train on it",
@@ -108,21 +113,22 @@ def _save(store: PairStore, pair: Pair, edited: Pair) -> None:
         new = store.edit(
             pair.id, prompt=prompt, chosen=edited.chosen, rejected=edited.rejected, expected_version=pair.version, author=author()
         )
+    except PairConflict:  # the editor tells what happened, and keeps what was typed
+        st.session_state[draft_key(pair)] = Draft(texts_of(pair), texts_of(edited))
     except PairsError as error:
         message = str(error)
         st.session_state[MESSAGE] = ("error", f"Not saved: {message}")
     else:
+        st.session_state.pop(draft_key(pair), None)
         st.session_state[MESSAGE] = ("done", f"Saved as version {new.version} of this pair.")
 
 
 def _undo(store: PairStore, pair: Pair) -> None:
     require_edit()
-    log = store.log()
-    if not log or log[-1].pair_id != pair.id:
-        st.session_state[MESSAGE] = (
-            "error",
-            "The latest edit of this set was made to another pair; the Pairs page shows and undoes it.",
-        )
+    latest = store.next_undo(author=author())
+    if [entry.pair_id for entry in latest] != [pair.id]:
+        why = "was made to another pair, or to several; the Pairs page shows and undoes it" if latest else "is undone already"
+        st.session_state[MESSAGE] = ("error", f"Your latest change of this set {why}.")
         return
     try:
         entry = store.undo(author=author())

@@ -13,6 +13,7 @@ from app.text.plain import plain
 from app.widgets import examining
 from app.widgets.difference import answers_html
 from app.widgets.pairs.acting import act_or_redraw
+from app.widgets.pairs.source_conflicts import show_conflicts
 from lab.errors import LabError
 from lab.pairs import PairStore, pair_of
 from lab.pairs.query import PairQuery
@@ -72,14 +73,16 @@ def _merge(store: PairStore) -> None:
             f"{len(report.added):,} pairs added, {len(report.updated):,} updated, {report.unchanged:,} unchanged, "
             f"{len(report.conflicts):,} differ in both sets: those of this set stay."
         )
+        show_conflicts(report.conflicts)
 
 
 def _split(store: PairStore, query: PairQuery, total: int) -> None:
     name = st.text_input(
         f"Save the {total:,} pairs of the list as a set of its own", key="split.name", placeholder="name of the new set"
     )
+    moved = st.toggle("Drop them here", key="split.drop", help="Every pair is then in one of the two sets. One Undo takes it back.")
     if st.button("Save as a set", disabled=not name or not total):
-        new = act_or_redraw(lambda: store.split(query, pair_sets.new_file(name), name=name))
+        new = act_or_redraw(lambda: store.split(query, pair_sets.new_file(name), name=name, drop=moved, author=author()))
         put(pairs=pair_sets.key(new.location), pair=None, view=None, sheet=None)
         st.rerun()
 

@@ -17,6 +17,7 @@ from lab.pairs import Difference, Pair, PairStore, answer_text, prompt_text
 
 LATEST = 200
 """Log entries that are shown."""
+OTHER = "another version ..."
 SHEET = 10
 """Changed pairs on one page of the difference."""
 
@@ -78,11 +79,15 @@ def _snapshots(store: PairStore) -> None:
 
 def _difference(store: PairStore) -> None:
     named = [(snapshot.name, snapshot.version) for snapshot in store.snapshots()]
-    versions = [("as imported", 0), *named, ("now", store.version)]
+    versions = [("as imported", 0), *named, ("now", store.version), (OTHER, store.version)]
     one, two, three = st.columns([3, 3, 6], vertical_alignment="bottom")
     before = one.selectbox("From", versions, 0, key="difference.from", format_func=_version)
-    after = two.selectbox("To", versions, len(versions) - 1, key="difference.to", format_func=_version)
-    difference = store.diff(before[1], after[1])
+    after = two.selectbox("To", versions, len(versions) - 2, key="difference.to", format_func=_version)
+    first, last = (
+        int(column.number_input("Version", 0, store.version, key=f"difference.version.{key}")) if name == OTHER else version
+        for column, key, (name, version) in ((one, "from", before), (two, "to", after))
+    )
+    difference = store.diff(first, last)
     changes = _changes(difference)
     three.text(_words(difference))
     if not changes:
@@ -97,7 +102,7 @@ def _difference(store: PairStore) -> None:
 
 def _version(named: tuple[str, int]) -> str:
     name, version = named
-    return f"{one_line(name)} ({version})"
+    return name if name == OTHER else f"{one_line(name)} ({version})"
 
 
 def _changes(difference: Difference) -> list[tuple[str, Pair | None, Pair | None]]:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from app.state import evidence
+from app.state import evidence, pair_sets
 from app.state.access import WHY, may_edit, require_edit
 from app.state.address import put
 from app.state.current_run import label, offered_runs
 from app.state.jobs import show_progress
 from app.text.findings import check_explanation, check_title
 from app.text.plain import plain
+from app.views.pairs.exporting import findings_button
 from app.views.pairs.filters import filter_finding, set_range, sort_by
 from app.widgets import figure
 from app.widgets.pairs.acting import DONE, act
@@ -33,13 +34,15 @@ def show_evidence(store: PairStore) -> None:
     one, two, three = st.columns(3, gap="large")
     with one:
         st.subheader("Checks", anchor=False)
-        _checks(store)
+        _checks(store, runs)
     with two:
         st.subheader("Flipped labels", anchor=False)
         _search(store, runs)
     with three:
         st.subheader("A run's view", anchor=False)
         _terms(store, runs)
+    if store.finding_counts():
+        findings_button(store)
     if evidence.number_name(evidence.FLIPPED, "confidence") in store.number_names():
         _map(store)
 
@@ -78,9 +81,19 @@ def _running(store: PairStore, kind: str) -> bool:
     return False
 
 
-def _checks(store: PairStore) -> None:
+def _checks(store: PairStore, runs: Mapping[str, Run]) -> None:
     st.caption("Duplicates, contradictions, leaks, truncated answers, refusals and more, from the texts alone.")
+    if (bias := store.length_bias()) is not None:
+        st.caption(plain(bias.sentence))
     running = _running(store, "checks")
+    sets = {key: place for key, place in pair_sets.stored_sets().items() if place != store.location}
+    held_out = st.selectbox(
+        "Held-out pairs",
+        [None, *sets, *runs],
+        format_func=lambda key: "none" if key is None else pair_sets.label(key) if key in sets else f"those of {label(runs[key])}",
+        key="checks.held_out",
+        help="A set, or the held-out pairs of a run, that must not be trained on: the checks look for them in this set.",
+    )
     counts = {name: count for name, count in store.finding_counts().items() if name not in EVIDENCE}
     st.button(
         "Run the checks again" if counts else "Run the checks",
@@ -88,7 +101,7 @@ def _checks(store: PairStore) -> None:
         type="secondary" if counts else "primary",
         disabled=running,
         on_click=evidence.start_checks,
-        args=(store,),
+        args=(store, sets.get(held_out or ""), runs.get(held_out or "")),
     )
     _counts(counts)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.text.plain import plain
-from lab.pairs import Pair, PairStore, write_pairs
+from lab.pairs import Pair, PairStore, write_findings, write_pairs
 from lab.pairs.open_store import slug
 from lab.pairs.query import PairQuery
 
@@ -18,14 +18,19 @@ FORMATS = {
     "CSV": ("csv", "text/csv"),
     "Parquet": ("parquet", "application/vnd.apache.parquet"),
 }
+OTHER = "Another version"
 
 
 def export_popover(store: PairStore, query: PairQuery, total: int) -> None:
     """Draw the button that opens the choice of pairs and format."""
     with st.popover("Export", icon=":material/download:"):
-        versions = {f"Version {each.version}: {each.name}": each.version for each in store.snapshots()}
+        versions = {f"Version {each.version}: {each.name}": each.version for each in store.snapshots()} | {"As imported": 0}
         listed, whole = f"The list: {total:,} pairs", f"The whole set: {len(store):,} pairs"
-        what = st.radio("What", [listed, whole, *versions, "As imported"], format_func=plain, key="export.what")
+        what = st.radio("What", [listed, whole, *versions, OTHER], format_func=plain, key="export.what")
+        if what == OTHER:
+            versions[OTHER] = int(
+                st.number_input("Version", 0, store.version, key="export.version", help="As the view Changes numbers them.")
+            )
         kind = (
             st.segmented_control("Format", list(FORMATS), default="JSON Lines", required=True, key="export.format") or "JSON Lines"
         )
@@ -34,7 +39,7 @@ def export_popover(store: PairStore, query: PairQuery, total: int) -> None:
         def chosen() -> Iterable[Pair]:
             if what == listed:
                 return store.page(query, 0, total)[0]
-            return store.all(None if what == whole else 0 if what == "As imported" else versions[what])
+            return store.all(None if what == whole else versions[what])
 
         st.download_button(
             "Download",
@@ -53,3 +58,22 @@ def exported(pairs: Iterable[Pair], ending: str) -> bytes:
         path = Path(folder) / f"pairs.{ending}"
         write_pairs(pairs, path)
         return path.read_bytes()
+
+
+def findings_button(store: PairStore) -> None:
+    """Draw the button that saves what checks and runs found in the pairs as they are now."""
+
+    def data() -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            found = [finding for each in store.findings_of().values() for finding in each]
+            return write_findings(Path(folder) / "findings.csv", found).read_bytes()
+
+    st.download_button(
+        "Export the findings",
+        data=data,
+        file_name=f"{slug(store.name)}-findings.csv",
+        mime="text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+        help="Pair, check, sentence, remedy and confidence of each finding, as CSV that is safe to open in a spreadsheet.",
+    )

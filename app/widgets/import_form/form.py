@@ -14,6 +14,7 @@ from app.state.access import WHY, may_edit, require_edit
 from app.state.jobs import Job, show_progress
 from app.text.plain import displayable, plain
 from app.widgets.import_form.uploads import MEGABYTES, PACKED, TYPES, keep_upload
+from app.widgets.pairs.source_conflicts import show_conflicts
 from lab.pairs import ColumnMapping, PairsError, PairStore
 from lab.pairs.importing import LAYOUTS, OnError
 
@@ -210,6 +211,8 @@ def _report(outcome: Outcome, wanted: tuple[Source, ColumnMapping, Target | None
             st.button(f"Import the good ones ({report.read:,})", on_click=_begin, args=(wanted, "skip"))
     else:
         st.success(plain(_success(outcome)))
+        if outcome.update is not None:
+            show_conflicts(outcome.update.conflicts)
         st.button("Open the set", type="primary", on_click=done, args=(store,))
         if warning := report.warning():
             st.warning(plain(_named(warning, wanted[0])))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
 
 from app.state.access import may_edit
 from app.state.author import author
+from app.text.findings import check_explanation
 from app.text.plain import displayable, editable, plain
 from app.widgets.pairs.acting import act
-from lab.pairs import Pair, PairStore, apply_remedy
+from lab.pairs import Pair, PairConflict, PairsError, PairStore, apply_remedy
 
 DEGREES = {"none": None, "slight": 1 / 3, "clear": 2 / 3, "strong": 1.0}
 """Preference degrees that are annotated by hand."""
@@ -49,7 +51,8 @@ def show_findings(store: PairStore, pair: Pair, *, key: str | None = "F") -> Non
                 shortcut=key if number == 0 else None,
                 disabled=not may_edit(),
                 on_click=act,
-                args=(lambda finding=finding: apply_remedy(store, finding, author=author()),),
+                args=(lambda finding=finding: apply_remedy(store, finding, author=author(), expected_version=pair.version),),
+                help=f"{REMEDIES[finding.remedy]}. {check_explanation(finding.check)}".strip(),
             )
 
 
@@ -108,4 +111,30 @@ def show_labels(store: PairStore, pair: Pair) -> None:
 
 
 def _label(store: PairStore, pair: Pair, **labels: Any) -> None:
-    act(lambda: store.edit(pair.id, **labels, expected_version=pair.version, author=author()))
+    act(lambda: _labelled(store, pair, labels))
+
+
+def _labelled(store: PairStore, pair: Pair, labels: Mapping[str, Any]) -> Pair:
+    """Store a label of a pair, also where somebody else has changed something else of the pair meanwhile.
+
+    Tags that both have changed are put together. A degree belongs to the answers that it was given for.
+
+    Raises:
+        PairsError: Both have changed the label, or the answers have changed under a degree; the message holds the value.
+    """
+    by: dict[str, Any] = {"author": author()}
+    try:
+        return store.edit(pair.id, **labels, expected_version=pair.version, **by)
+    except PairConflict as conflict:
+        base, theirs = conflict.base, conflict.theirs
+        if "tags" in labels:
+            removed, added = set(base.tags) - set(labels["tags"]), set(labels["tags"]) - set(base.tags)
+            return store.edit(pair.id, tags=(set(theirs.tags) - removed) | added, expected_version=theirs.version, **by)
+        ((name, mine),) = labels.items()
+        present = getattr(theirs, name)
+        if present not in (getattr(base, name), mine) or (name == "degree" and theirs.content != base.content):
+            raise PairsError(
+                f"the {name} of pair {pair.id} is not saved, because the pair was changed meanwhile: yours was {mine!r}, now it is "
+                f"{present!r}; look at the pair and give it again."
+            ) from None
+        return store.edit(pair.id, **labels, expected_version=theirs.version, **by)

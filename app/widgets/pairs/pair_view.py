@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.text.plain import displayable
+from app.text.plain import displayable, plain
 from app.widgets.difference import answers_html
 from app.widgets.pairs.text_editor import edit_form
 from app.widgets.pairs.turn_editor import edit_turns
@@ -90,7 +90,7 @@ def _history(store: PairStore, pair: Pair) -> None:
     actions = {edit.after: edit for edit in store.log(id=pair.id)}
     versions = store.history(pair.id)
     for old in reversed(versions[-VERSIONS:]):
-        with st.expander(f"Version {old.version}: {_what_happened(actions.get(old.version))}", expanded=old == pair):
+        with st.expander(plain(f"Version {old.version}: {_what_happened(actions.get(old.version))}"), expanded=old == pair):
             st.code(displayable(prompt_text(old.prompt)), language=None, wrap_lines=True)
             for column, text in zip(st.columns(2), (old.chosen, old.rejected)):
                 column.code(displayable(answer_text(text)), language=None, wrap_lines=True)
@@ -101,7 +101,9 @@ def _history(store: PairStore, pair: Pair) -> None:
 def _what_happened(edit: Edit | None) -> str:
     if edit is None:
         return "as imported"
-    return f"{PAST.get(edit.action, edit.action)} on {datetime.fromtimestamp(edit.time):%-d %B %Y at %H:%M}"
+    reason = f": {edit.reason}" if edit.reason else ""
+    time = f"{datetime.fromtimestamp(edit.time):%-d %B %Y at %H:%M}"
+    return f"{PAST.get(edit.action, edit.action)} by {edit.author} on {time}{reason}"
 
 
 PAST = {
@@ -112,4 +114,11 @@ PAST = {
     "undo": "an edit was undone",
     "redo": "an edit was done again",
     "add": "added",
+    "tag": "tagged",
+    "untag": "a tag was removed",
+    "weight": "weight set",
+    "degree": "degree set",
+    "note": "note set",
+    "import": "imported again",
+    "merge": "merged",
 }

@@ -26,9 +26,9 @@ def edit_form(store: PairStore, pair: Pair, act: Guard) -> None:
     """Draw the form that edits a pair. act: makes a change of the store and shows a refusal on the page."""
     texts = texts_of(pair)
     keys = {name: f"edit.{name}.{pair.id}.{pair.version}" for name in texts}
-    draft: Draft[str] | None = st.session_state.get(_draft(pair))
+    draft: Draft[str] | None = st.session_state.get(draft_key(pair))
     if draft is not None:
-        _show_conflict(store, pair, draft, texts, keys)
+        show_conflict(store, pair, draft, texts, keys)
     begun = texts if draft is None else draft.merged(texts)
     with st.form(f"edit.{pair.id}.{pair.version}"):
         for name in (name for name in texts if name.startswith("prompt")):
@@ -49,12 +49,12 @@ def told_of_conflict(store: PairStore, pair: Pair) -> str:
     )
 
 
-def _draft(pair: Pair) -> str:
+def draft_key(pair: Pair) -> str:
     """Return the key of a pair's refused edit in the session."""
     return f"draft.{pair.id}"
 
 
-def _show_conflict(store: PairStore, pair: Pair, draft: Draft[str], texts: Mapping[str, str], keys: Mapping[str, str]) -> None:
+def show_conflict(store: PairStore, pair: Pair, draft: Draft[str], texts: Mapping[str, str], keys: Mapping[str, str]) -> None:
     """Draw what happened, both versions of every text that both have changed, and texts that have no place any more."""
     st.warning(plain(told_of_conflict(store, pair)))
     for name in draft.conflicts(texts):
@@ -84,7 +84,7 @@ def _take(choice: str, field: str, texts: Mapping[str, str]) -> None:
 
 
 def _discard(pair: Pair, texts: Mapping[str, str], keys: Mapping[str, str]) -> None:
-    del st.session_state[_draft(pair)]
+    del st.session_state[draft_key(pair)]
     for name, text in texts.items():
         st.session_state[keys[name]] = text
 
@@ -142,7 +142,7 @@ def _save(store: PairStore, pair: Pair, texts: dict[str, str], keys: dict[str, s
     saved = act(lambda: store.edit(pair.id, **changes, expected_version=pair.version, author=author()))
     # While the version is unchanged, the widgets keep what was typed.
     if saved is None and store.get(pair.id).version != pair.version:
-        st.session_state[_draft(pair)] = Draft(texts, typed)
+        st.session_state[draft_key(pair)] = Draft(texts, typed)
         st.session_state.pop(REFUSED, None)  # the form tells more
     else:
-        st.session_state.pop(_draft(pair), None)
+        st.session_state.pop(draft_key(pair), None)

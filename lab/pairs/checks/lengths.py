@@ -49,7 +49,20 @@ def length_bias(pairs: Iterable[Pair]) -> LengthBias:
     longer = sum(w > l for w, l in lengths)
     unequal = sum(w != l for w, l in lengths)
     chosen_words, rejected_words = (sum(column) / len(lengths) for column in zip(*lengths))
+    return length_bias_of(len(lengths), longer, unequal, chosen_words, rejected_words)
+
+
+def length_bias_of(pairs: int, longer: int, unequal: int, chosen_words: float, rejected_words: float) -> LengthBias:
+    """Compute the length statistics from counts.
+
+    Args:
+        pairs: Number of pairs, at least 1.
+        longer: Number of pairs whose chosen answer is longer.
+        unequal: Number of pairs whose answers differ in length.
+        chosen_words: Mean length of the chosen answers in words.
+        rejected_words: Mean length of the rejected answers in words.
+    """
     share = longer / unequal if unequal else 0.5
-    accuracy = (longer + (len(lengths) - unequal) / 2) / len(lengths)
+    accuracy = (longer + (pairs - unequal) / 2) / pairs
     z = (2 * longer - unequal) / math.sqrt(unequal) if unequal else 0.0
-    return LengthBias(len(lengths), chosen_words, rejected_words, share, accuracy, z)
+    return LengthBias(pairs, chosen_words, rejected_words, share, accuracy, z)

@@ -16,6 +16,13 @@ class Measured:
     recall: float
     precision: float
 
+    @property
+    def sentence(self) -> str:
+        """Both shares in words."""
+        return (
+            f"Of planted defects it finds at least {self.recall:.0%}, and at least {self.precision:.0%} of its findings are right."
+        )
+
 
 MEASURED = {
     "duplicate": Measured(recall=0.97, precision=0.97),

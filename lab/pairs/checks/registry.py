@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .finding import Finding
+from .measured import MEASURED
 from .texts import PairTexts
 
 
@@ -34,6 +35,11 @@ class Check:
     title: str
     explanation: str
     run: Run
+
+    @property
+    def description(self) -> str:
+        """The explanation, with how often the check is right and how much it finds on planted defects."""
+        return f"{self.explanation} {MEASURED[self.name].sentence}"
 
 
 CHECKS: dict[str, Check] = {}

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Integer, cast, delete, func, insert, select, update
+from sqlalchemy import Connection, Float, Integer, cast, delete, func, insert, select, update
 
-from lab.pairs.checks import Finding
+from lab.pairs.checks import Finding, LengthBias, length_bias_of
 from lab.pairs.pair import PairsError
 from lab.pairs.query import SORTS
 
@@ -81,6 +81,18 @@ class PairAnnotations(PairEditor):
                 for position, number, value in db.execute(here):
                     result[unescape(places[position])][unescape(named[number])] = value
         return result
+
+    def length_bias(self) -> LengthBias | None:
+        """Return how far the length of an answer tells which one is chosen, over the pairs that are not dropped; None of no pair.
+
+        Lengths are those that the list sorts by: they include the tool calls and the reasoning of an answer.
+        """
+        difference = p.c.length_difference
+        sums = [func.sum(cast(condition, Integer)) for condition in (difference > 0, difference != 0)]
+        means = [cast(func.sum(column), Float) / func.count() for column in (p.c.chosen_words, p.c.rejected_words)]
+        with self._database.reading() as db:
+            count, *values = db.execute(select(func.count(), *sums, *means).where(p.c.dropped == 0)).one()
+        return length_bias_of(count, *values) if count else None
 
     def put_findings(self, findings: Iterable[Finding], *, checks: Iterable[str] = ()) -> None:
         """Store the findings of some checks, in the place of all earlier findings of the same checks.

@@ -68,12 +68,24 @@ class PairStore(PairSets):
             raise PairsError(f"{self.name} is stored in a database and has no file; use its location.")
         return self._database.file
 
-    def export(self, path: str | Path) -> int:
-        """Write the current pairs to a .jsonl, .csv or .parquet file, as `lab.pairs.write_pairs` does; returns their number.
+    def export(self, path: str | Path, *, query: PairQuery | None = None, version: int | str | None = None) -> int:
+        """Write pairs to a .jsonl, .csv or .parquet file, as `lab.pairs.write_pairs` does; returns their number.
 
-        The file appears complete or not at all. Raises PairsError if it cannot be written.
+        The file appears complete or not at all.
+
+        Args:
+            path: File to write.
+            query: Which of the present pairs; they keep the order of the set. By default all that are not dropped.
+            version: Number of a log entry (0 for the set as imported) or name of a snapshot, in place of the present state.
+
+        Raises:
+            PairsError: The file cannot be written, there is no such version, or both a query and a version are given.
         """
-        return write_pairs(self, usable_path(path))
+        if query is not None and version is not None:
+            raise PairsError("A filter applies to the present pairs only; export either what it lists or an earlier version.")
+        if version is not None:
+            return write_pairs(self.all(self.version_of(version)), usable_path(path))
+        return write_pairs(self if query is None else self.select(query), usable_path(path))
 
     def split(
         self,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from lab import home
 from lab.pairs.pair import Pair, PairsError, json_type
-from lab.pairs.update_report import SourceConflict, UpdateReport
+from lab.pairs.update_report import Difference, SourceConflict, UpdateReport
 
 from . import log, schema
 from .annotations import PairAnnotations
@@ -52,23 +52,6 @@ class Snapshot:
     time: float
     author: str
     reason: str
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Differences between two states of a set, each list in the order of the set.
-
-    Attributes:
-        added: Pairs that the first state does not have yet.
-        dropped: Pairs that only the first state contains, as they were there.
-        restored: Pairs that were dropped in the first state, as they are in the second.
-        changed: (before, after) of pairs in both states.
-    """
-
-    added: list[Pair] = field(default_factory=list)
-    dropped: list[Pair] = field(default_factory=list)
-    restored: list[Pair] = field(default_factory=list)
-    changed: list[tuple[Pair, Pair]] = field(default_factory=list)
 
 
 RUN_VERSIONS = ("current", "follow")
@@ -133,6 +116,11 @@ class PairSets(PairAnnotations):
                 states.append({row[len(PAIR_COLUMNS)]: read_pair(row) for row in rows})
             positions = sorted(states[0].keys() | states[1].keys())
         return _difference([(states[0].get(position), states[1].get(position)) for position in positions])
+
+    def version_of(self, state: int | str) -> int:
+        """Return the number of a state: itself, or that of a snapshot's name. Raises PairsError if there is no such state."""
+        with self._database.reading() as db:
+            return self._state(db, state)
 
     def _state(self, db: Connection, state: int | str | None) -> int:
         latest = log.latest(db)
@@ -235,6 +223,7 @@ class PairSets(PairAnnotations):
                         raise PairsError(f"The source holds {json_type(pair)}; give pairs, such as lab.pairs.read_pairs gives.")
                 here = match(db, [pair for pair, _ in chunk])
                 bases = _bases(db, [item for item in here if item], imports=vanish)
+                away = _dropped_by_import(db, [item for item in here if item and item.pair.dropped]) if vanish else set()
                 for (given, base), item in zip(chunk, here):
                     pair = replace(given, tags=tidy_tags(given.tags))
                     if item is None:
@@ -246,12 +235,14 @@ class PairSets(PairAnnotations):
                     if item.position in seen:
                         raise PairsError(f"The source has the pair {pair.id} twice; give every row a key of its own.")
                     seen.add(item.position)
-                    _merge_one(item, pair, base or bases[item.position].pair, bases[item.position].pair, changes, report)
+                    my_base = bases[item.position].pair
+                    _merge_one(item, pair, base or my_base, my_base, changes, report, returns=item.position in away)
                 _replace_meta(db, [(item, pair) for (pair, _), item in zip(chunk, here) if item and vanish])
             if vanish:
                 gone = _vanished(db, seen, own_source=about is not None)
                 bases = _bases(db, gone, imports=True)
-                gone = [item for item in gone if not bases[item.position].pair.dropped]  # it vanished before and was restored
+                away = _dropped_by_import(db, gone)
+                gone = [item for item in gone if item.position not in away]  # otherwise it vanished before and was restored
                 report.vanished = [item.pair.id for item in gone]
                 report.vanished_edited = sum(_fields(item.pair) != _fields(bases[item.position].pair) for item in gone)
                 if report.dropped:
@@ -284,18 +275,25 @@ def _fields(pair: Pair) -> tuple[Any, ...]:
     return (pair.content, pair.tools, pair.weight, pair.degree, pair.tags, pair.note, pair.dropped)
 
 
-def _merge_one(item: Stored, theirs: Pair, their_base: Pair, my_base: Pair, changes: list[Change], report: UpdateReport) -> None:
-    """Decide what becomes of a pair that both sides have."""
-    mine = item.pair
-    if _fields(theirs) in (_fields(mine), _fields(their_base)):
-        report.unchanged += 1
-    elif _fields(mine) in (_fields(my_base), _fields(their_base)):
-        after = replace(theirs, id=mine.id, version=mine.version, meta=mine.meta)
-        check_pair(after)
-        changes.append(Change(item, after))
-        report.updated.append(mine.id)
-    else:
+def _merge_one(
+    item: Stored, theirs: Pair, their_base: Pair, my_base: Pair, changes: list[Change], report: UpdateReport, *, returns: bool
+) -> None:
+    """Decide what becomes of a pair that both sides have. returns: an import had dropped it, and the source has it again."""
+    mine = replace(item.pair, dropped=False) if returns else item.pair
+    keeps = _fields(theirs) in (_fields(mine), _fields(their_base))
+    takes = not keeps and _fields(mine) in (_fields(my_base), _fields(their_base))
+    after = replace(theirs, id=mine.id, version=mine.version, meta=mine.meta) if takes else mine
+    changed = _fields(after) != _fields(item.pair)
+    if not keeps and not takes:
         report.conflicts.append(SourceConflict(mine, theirs, my_base))
+    elif not changed:
+        report.unchanged += 1
+    if changed:
+        check_pair(after)
+        # An edit made here comes back as it was, and does not count as what the source had.
+        edited = after is mine and _fields(mine) != _fields(theirs)
+        changes.append(Change(item, after, item.origin, item.texts) if edited else Change(item, after))
+        report.updated.append(mine.id)
 
 
 def _current_at(positions: Sequence[int]) -> Any:
@@ -303,20 +301,37 @@ def _current_at(positions: Sequence[int]) -> Any:
 
 
 def _bases(db: Connection, items: Sequence[Stored], imports: bool) -> dict[int, Stored]:
-    """Return version 1 of pairs, or (`imports`) the version of the latest import, by position."""
+    """Return version 1 of pairs, or (`imports`) the latest version with the source's content, by position."""
     numbers = {item.position: 1 for item in items}
     bases: dict[int, Stored] = {}
     for chunk in chunks(list(numbers)):
         if imports:
-            imported = select(e.c.position, func.max(e.c.after)).join_from(e, schema.edits, schema.edits.c.number == e.c.edit)
-            imported = imported.where(e.c.position.in_(chunk), schema.edits.c.action == "import").group_by(e.c.position)
-            numbers |= {row[0]: row[1] for row in db.execute(imported)}
+            content = (v.c.dropped == 0) & (v.c.origin == v.c.version)
+            numbers |= {row[0]: row[1] for row in db.execute(_imports(chunk, func.max(e.c.after)).where(content))}
         wanted = {numbers[position] for position in chunk}
         for row in db.execute(pair_versions().where(p.c.position.in_(chunk), v.c.version.in_(wanted))):
             item = read_stored(row)
             if item.pair.version == numbers[item.position]:
                 bases[item.position] = item
     return bases
+
+
+def _imports(positions: Sequence[int], number: Any) -> Any:
+    """Return the query of the position and of `number` over the entries of imports, with their versions."""
+    made = schema.edits.c.action == "import"
+    joined = e.join(schema.edits, schema.edits.c.number == e.c.edit)
+    joined = joined.join(v, (v.c.position == e.c.position) & (v.c.version == e.c.after))
+    return select(e.c.position, number).select_from(joined).where(e.c.position.in_(positions), made).group_by(e.c.position)
+
+
+def _dropped_by_import(db: Connection, items: Sequence[Stored]) -> set[int]:
+    """Return the positions of the pairs that the latest import of them has dropped."""
+    dropped: set[int] = set()
+    for chunk in chunks([item.position for item in items]):
+        latest = _imports(chunk, func.max(e.c.after)).subquery()
+        here = (v.c.position == latest.c[0]) & (v.c.version == latest.c[1])
+        dropped |= set(db.execute(select(v.c.position).join_from(v, latest, here).where(v.c.dropped == 1)).scalars())
+    return dropped
 
 
 def _by_id(db: Connection, rows: Sequence[Pair]) -> list[Stored | None]:
