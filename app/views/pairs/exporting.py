@@ -65,8 +65,8 @@ def findings_button(store: PairStore) -> None:
 
     def data() -> bytes:
         with tempfile.TemporaryDirectory() as folder:
-            found = [finding for each in store.findings_of().values() for finding in each]
-            return write_findings(Path(folder) / "findings.csv", found).read_bytes()
+            findings = [finding for each in store.findings_of().values() for finding in each]
+            return write_findings(Path(folder) / "findings.csv", findings).read_bytes()
 
     st.download_button(
         "Export the findings",
