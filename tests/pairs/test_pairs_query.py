@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from lab.pairs import SORTS, BulkChange, Finding, NumberRange, Pair, PairQuery, PairsError, PairStore
+from lab.pairs import SORTS, BulkChange, Finding, NumberRange, Pair, PairQuery, PairsError, PairStore, pairs_from_rows
 
 CURRENT, ALL = PairQuery(), PairQuery(state="all")
 
@@ -162,3 +163,19 @@ def test_hits_are_marked(store: PairStore, search: str, expected: dict[str, list
 def test_hits_keep_their_place_behind_characters_that_fold_into_several(store: PairStore) -> None:
     store.edit("id01", chosen="die große STRASSE, die Straße")
     assert store.hits("id01", "strasse")["chosen"] == [(10, 17), (23, 29)]
+
+
+def test_a_long_text_is_searched_in_time_that_does_not_explode(new_store: Callable[..., PairStore]) -> None:
+    long = "x" * 50_000
+    store = new_store(
+        pairs_from_rows(
+            [
+                {"prompt": name, "chosen": text, "rejected": "no"}
+                for name, text in {"whole": long, "shorter": long[1:] + "z", "longer": long + "y"}.items()
+            ]
+        )
+    )
+    begin = time.monotonic()
+    assert [pair.prompt for pair in store.select(PairQuery(text=long))] == ["whole", "longer"]
+    assert [pair.prompt for pair in store.select(PairQuery(text=long.upper() + "y"))] == ["longer"]
+    assert time.monotonic() - begin < 5

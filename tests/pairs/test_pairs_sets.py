@@ -159,6 +159,16 @@ def test_exports_under_any_name_end_or_are_refused(store: PairStore, tmp_path: P
     assert not [each for each in tmp_path.iterdir() if each.name.endswith(".part")]
 
 
+def test_one_undo_takes_back_all_of_an_update(store: PairStore) -> None:
+    report = store.update_from([*PAIRS[2:], NEW], drop_vanished=True)
+    assert (report.added, report.vanished, store.ids()) == (["new"], IDS[:2], [*IDS[2:], "new"])
+    store.undo()
+    assert store.ids() == IDS
+    store.redo()
+    assert store.ids() == [*IDS[2:], "new"]
+    assert (store.redo(), [edit.number for edit in store.log()]) == (None, list(range(1, 10)))
+
+
 def test_a_copy_of_a_pair_does_not_take_the_place_of_its_original(store: PairStore) -> None:
     store.duplicate(IDS[0])
     rows = [{"prompt": f"p{n}", "chosen": f"new {n}", "rejected": f"b{n}", "row": n} for n in range(len(PAIRS))]

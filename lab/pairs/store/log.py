@@ -276,8 +276,8 @@ def _replace_tags(db: Connection, changes: Sequence[Change]) -> None:
     insert_rows(db, schema.tags, [(c.before.position, escape(tag)) for c in retagged for tag in c.after.tags])
 
 
-def add(db: Connection, new: Sequence[Pair], signature: Signature) -> list[Pair]:
-    """Add pairs at the end of the set, logged as one edit; call it in a write transaction.
+def add(db: Connection, new: Sequence[Pair], signature: Signature, *, edit: int | None = None) -> list[Pair]:
+    """Add pairs at the end of the set, logged as one edit, or as a part of `edit`; call it in a write transaction.
 
     Raises:
         PairsError: A pair is not valid, or its id is taken.
@@ -294,7 +294,8 @@ def add(db: Connection, new: Sequence[Pair], signature: Signature) -> list[Pair]
             raise PairsError(f"The set already has a pair {unescape(taken)}; give the new pair another id.")
     position = int(db.execute(select(func.coalesce(func.max(p.c.position), -1))).scalar_one()) + 1
     texts = int(db.execute(select(func.coalesce(func.max(schema.texts.c.number), -1))).scalar_one()) + 1
-    _sign(db, first, signature, None)
+    if edit is None:
+        _sign(db, first, signature, None)
     added = [replace(pair, version=1) for pair in new]
     for offset, chunk in zip(range(0, len(added), CHUNK), chunks(added)):
         numbers = range(first + offset, first + offset + len(chunk))
@@ -307,6 +308,6 @@ def add(db: Connection, new: Sequence[Pair], signature: Signature) -> list[Pair]
             imported=signature.action == "import",
             index=len(added) <= CHUNK,
         )
-        insert_rows(db, schema.entries, [(n, first, position + n - first, 0, 1) for n in numbers])
+        insert_rows(db, schema.entries, [(n, first if edit is None else edit, position + n - first, 0, 1) for n in numbers])
     shift(db, Counter(), tally_pairs((int(pair.dropped), 0) for pair in added))
     return added

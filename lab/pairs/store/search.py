@@ -37,6 +37,9 @@ SEPARATOR = "\U0010ffff"
 TRIGRAM = 3
 INDEXED_AT_ONCE = 20_000
 """Pairs of a new set that are indexed while it is created; those after them are indexed in the background."""
+LONGEST_PHRASE = 200
+"""Characters of a searched text that the index decides by; the texts decide the rest, since the time of an index grows
+with the square of a phrase of one repeated character."""
 BATCH = 1000
 """Pairs that one transaction indexes: other writers wait for it, some 100 ms."""
 _UNINDEXED = re.compile("[\x00\ud800-\udfff\U0010ffff]")
@@ -116,12 +119,15 @@ def contains(db: Connection, needle: str) -> ColumnElement[bool]:
     scanned = select(_searched.position).where(func.instr(_searched.text, folded) > 0)
     if len(folded) < TRIGRAM:
         return position.in_(scanned)
-    phrase = '"' + folded.replace('"', '""') + '"'
+    phrase = '"' + folded[:LONGEST_PHRASE].replace('"', '""') + '"'
     in_index: Select[Any] = select(literal_column("rowid")).select_from(_index).where(text("search_index MATCH :phrase"))
+    hit: Select[Any] = in_index.params(phrase=phrase)
+    if len(folded) > LONGEST_PHRASE:
+        hit = scanned.where(_searched.position.in_(hit))
     end = indexed(db)
     if end > int(db.execute(select(func.coalesce(func.max(_searched.position), -1))).scalar_one()):
-        return position.in_(in_index.params(phrase=phrase))
-    return position.in_(union_all(in_index.params(phrase=phrase), scanned.where(_searched.position >= end)))
+        return position.in_(hit)
+    return position.in_(union_all(hit, scanned.where(_searched.position >= end)))
 
 
 def share_indexed(db: Connection) -> float:

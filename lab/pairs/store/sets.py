@@ -247,10 +247,9 @@ class PairSets(PairAnnotations):
                 report.vanished_edited = sum(_fields(item.pair) != _fields(bases[item.position].pair) for item in gone)
                 if report.dropped:
                     changes += [Change(item, replace(item.pair, dropped=True)) for item in gone]
-            if changes:
-                log.record(db, changes, signature)
+            edit = log.record(db, changes, signature) if changes else None
             if new:
-                report.added = [pair.id for pair in log.add(db, new, signature)]
+                report.added = [pair.id for pair in log.add(db, new, signature, edit=edit)]
             if about is not None:
                 set_about(db, about())
         self._complete_index()
