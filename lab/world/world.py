@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,9 +19,13 @@ PAIRS = "world.jsonl"
 
 
 def is_world(source: str) -> bool:
-    """Return whether a pair store's source is the file of an embedded world, and not a user's file of the same name."""
+    """Return whether a pair store's source is the file of an embedded world, and not a user's file of the same name.
+
+    A folder that is gone, because the cache was cleared or moved, still counts by its name: the oracle needs no file.
+    """
     path = Path(source)
-    return path.name == PAIRS and (path.parent / SEAL).is_file() and path.parent.name.startswith("world-")
+    sealed = (path.parent / SEAL).is_file() or not path.parent.exists()
+    return path.name == PAIRS and re.fullmatch(r"world-[0-9a-f]{16}", path.parent.name) is not None and sealed
 
 
 @dataclass(frozen=True)

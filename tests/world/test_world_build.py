@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lab.pairs import read_pairs
-from lab.world import World, WorldSpec, content_hash, ensure
+from lab.world import World, WorldSpec, content_hash, ensure, is_world
 
 TINY = WorldSpec.tiny()
 
@@ -220,3 +220,13 @@ def test_the_manifest_says_what_was_built(world: World) -> None:
     assert facts["spec"]["pairs"] == TINY.pairs
     assert set(facts["seconds"]) >= {"tuning the model", "training the tokenizer"}
     assert facts["parameters"] > 0
+
+
+def test_its_pairs_are_recognized_after_the_cache_is_gone(world: World, tmp_path: Path) -> None:
+    """Else runs on a stored set would lose the oracle without a word."""
+    assert is_world(str(world.pairs_path))
+    assert is_world(str(tmp_path / "elsewhere" / world.folder.name / "world.jsonl"))
+    own = tmp_path / world.folder.name
+    own.mkdir()
+    assert not is_world(str(own / "world.jsonl"))
+    assert not is_world(str(tmp_path / "world-of-mine" / "world.jsonl"))
