@@ -211,6 +211,7 @@ CHECKED_BY_CALLER = {
     ("views/runs/opened.py", "_retag"),  # called by act
     ("widgets/import_form/importing.py", "import_source"),  # the work of a Job
     ("widgets/pairs/pair_actions.py", "change_buttons"),  # hands its changes to act
+    ("widgets/pairs/pair_actions.py", "_labelled"),  # called by act
     ("widgets/pairs/pair_actions.py", "show_findings"),  # hands its changes to act
     ("state/evidence.py", "_keep"),  # part of the work of a Job, and of functions that ask
     ("state/evidence.py", "_check"),  # the work of a Job
