@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .checks import Finding
@@ -12,13 +13,20 @@ if TYPE_CHECKING:
 
 
 def apply_remedy(
-    store: PairStore, finding: Finding, *, author: str | None = None, reason: str = "", expected_version: int | None = None
+    store: PairStore,
+    finding: Finding,
+    *,
+    tags: Sequence[str] = (),
+    author: str | None = None,
+    reason: str = "",
+    expected_version: int | None = None,
 ) -> Pair:
     """Make the change that a finding proposes for its pair; the log names the check as the reason. One undo takes it back.
 
     Args:
         store: The pair set.
         finding: A finding with a remedy.
+        tags: Tags that the pair gets in the same change, such as ("reviewed",); a pair that is dropped gets none.
         author: Name for the log; by default that of `lab.home.author`.
         reason: Added to the reason in the log.
         expected_version: Version of the pair that the finding was read with.
@@ -27,14 +35,15 @@ def apply_remedy(
         PairsError: The finding has no remedy, or the change is refused (see `PairStore.edit`). Nothing changes.
     """
     why = f"check {finding.check}" + (f", {reason}" if reason else "")
-    if finding.remedy == "swap":
-        return store.swap(finding.pair_id, author=author, reason=why, expected_version=expected_version)
+    if finding.remedy not in ("swap", "drop", "edit", "tag"):
+        raise PairsError(f"The finding of {finding.check} in pair {finding.pair_id} proposes no change; decide by hand.")
     if finding.remedy == "drop":
         return store.drop(finding.pair_id, author=author, reason=why, expected_version=expected_version)
-    if finding.remedy == "edit":
-        texts = dict(finding.proposal)
-        return store.edit(finding.pair_id, **texts, author=author, reason=why, expected_version=expected_version)
-    if finding.remedy == "tag":
-        tags = (*store.get(finding.pair_id).tags, finding.proposal["tag"])
-        return store.edit(finding.pair_id, tags=tags, author=author, reason=why, expected_version=expected_version)
-    raise PairsError(f"The finding of {finding.check} in pair {finding.pair_id} proposes no change; decide by hand.")
+    if finding.remedy == "swap" and not tags:
+        return store.swap(finding.pair_id, author=author, reason=why, expected_version=expected_version)
+    pair = store.get(finding.pair_id)
+    texts = dict(finding.proposal) if finding.remedy == "edit" else {}
+    if finding.remedy == "swap":
+        texts = {"chosen": pair.rejected, "rejected": pair.chosen}
+    added = (*pair.tags, *tags, *([finding.proposal["tag"]] if finding.remedy == "tag" else []))
+    return store.edit(pair.id, **texts, tags=added, author=author, reason=why, expected_version=expected_version or pair.version)

@@ -534,6 +534,66 @@ def test_a_review_of_nothing_says_what_to_do() -> None:
     assert any("nothing to review" in element.value for element in review(make_store(3), show="Dropped").info)
 
 
+@pytest.mark.parametrize(
+    ("remedy", "button"), [("swap", "Fix `f`"), ("drop", "Fix `f`"), ("edit", "Fix `f`"), ("none", "Drop `d`")]
+)
+def test_the_filter_stays_when_the_last_pair_of_a_finding_is_mended(remedy: Any, button: str) -> None:
+    store = make_store(5)
+    ids = store.ids()
+    proposal = {"chosen": "mended"} if remedy == "edit" else {}
+    store.put_findings([Finding(ids[1], "duplicate", "It repeats another.", remedy=remedy, proposal=proposal)])
+    at = press(review(store, finding="duplicate"), button)
+    version = store.version
+    assert (query(at, "finding"), bar_text(at)) == ("duplicate", "1 of 1 judged")
+    assert any("No pair with the finding Duplicate is left. Run the checks again" in element.value for element in at.success)
+    assert not {"Drop `d`", "Fix `f`", "Worse `w`"} & set(labels(at))
+    at = open_page(store, finding="duplicate")  # a link, or a reload
+    assert [t.value for t in at.text] == [f"0 pairs that match, of {len(store)}"]
+    assert "Finding Duplicate" in labels(at)
+    press(at, "Remove the filter")
+    assert [t.value for t in at.text] == [f"{len(store)} pairs"]
+    assert store.version == version
+
+
+def test_a_filter_by_tag_stays_when_no_pair_has_the_tag_any_more_but_not_in_another_set() -> None:
+    store, other = make_store(5), make_store(30, name="other")
+    store.edit(store.ids()[2], tags=["late"])
+    at = open_page(store, tag="late")
+    assert [row["id"] for row in listed(at)["rows"]] == [store.ids()[2]]
+    store.drop(store.ids()[2])
+    assert [t.value for t in at.run().text] == ["0 pairs that match, of 4"]
+    at.selectbox[0].select(other.path.name).run()
+    assert [t.value for t in at.text] == ["30 pairs"]
+    at = open_page(store, tag="late")
+    assert [t.value for t in press(at, "Tag late").text] == ["4 pairs"]
+
+
+def test_a_fix_counts_as_reviewed_and_the_progress_tells_what_was_reviewed_before() -> None:
+    store = make_store(4)
+    ids = store.ids()
+    for id, remedy in zip(ids, ("edit", "tag", "swap")):
+        proposal = {"edit": {"chosen": "mended"}, "tag": {"tag": "long"}}.get(remedy, {})
+        store.put_findings([Finding(id, f"check_{remedy}", "It is odd.", remedy=remedy, proposal=proposal)])
+    at = review(store)
+    for _ in range(3):
+        press(at, "Fix `f`")
+    assert [store.get(id).tags for id in ids] == [("reviewed",), ("long", "reviewed"), ("reviewed",), ()]
+    assert store.get(ids[2]).chosen == "bad answer 2"
+    press(at, "Fix `f`")
+    assert any("The checks found nothing in this pair" in element.value for element in at.caption)
+    press(press(press(at, "Undo `u`"), "Undo `u`"), "Undo `u`")  # one undo for each fix
+    assert [store.get(id).tags for id in ids] == [()] * 4
+    press(at, "Better `b`")
+    assert bar_text(review(store)) == "0 of 4 judged, 1 reviewed before"
+    store.put_findings([], checks=["check_edit", "check_tag", "check_swap"])
+    press(review(store), "Fix `f`")
+
+
+def bar_text(at: AppTest) -> str:
+    (bar,) = at.get("progress")
+    return bar.proto.text
+
+
 @given(some.text())
 def test_plain_never_ends_as_markup(text: str) -> None:
     escaped = plain(text)

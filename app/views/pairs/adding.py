@@ -10,6 +10,7 @@ from app.state.address import put
 from app.state.author import author
 from app.state.current_run import label, offered_runs
 from app.text.plain import plain
+from app.views.pairs.filters import open_set
 from app.widgets import examining
 from app.widgets.difference import answers_html
 from app.widgets.pairs.acting import act_or_redraw
@@ -83,7 +84,7 @@ def _split(store: PairStore, query: PairQuery, total: int) -> None:
     moved = st.toggle("Drop them here", key="split.drop", help="Every pair is then in one of the two sets. One Undo takes it back.")
     if st.button("Save as a set", disabled=not name or not total):
         new = act_or_redraw(lambda: store.split(query, pair_sets.new_file(name), name=name, drop=moved, author=author()))
-        put(pairs=pair_sets.key(new.location), pair=None, view=None, sheet=None)
+        open_set(pair_sets.key(new.location), view=None)
         st.rerun()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app.state import pair_sets
-from app.state.address import put
+from app.views.pairs.filters import open_set
 from app.widgets.pairs.acting import act
 from lab.pairs import is_url
 from lab.pairs.addresses import holds_password
@@ -40,9 +40,9 @@ def _open() -> None:
     if key is not None or holds_password(address):
         st.session_state[ADDRESS] = ""  # a password does not stay in the page
     if key is not None:
-        put(pairs=key, pair=None, sheet=None, range=None)
+        open_set(key)
 
 
 def _unlist(location: str) -> None:
     act(lambda: pair_sets.unlist_database(location))
-    put(pairs=None, pair=None, sheet=None, range=None)
+    open_set(None)

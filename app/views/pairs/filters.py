@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from urllib.parse import quote, unquote
 
 import streamlit as st
@@ -91,11 +92,19 @@ def filter_finding(check: str | None) -> None:
     put(finding=check, sheet=None)
 
 
+def open_set(key: str | None, **more: str | None) -> None:
+    """Put another set into the address, without the filters that belong to the pairs of the former one."""
+    put(**{"pairs": key, "pair": None, "sheet": None, "range": None, "finding": None, "tag": None, **more})
+
+
 def _more(store: PairStore) -> tuple[str | None, list[str], bool]:
-    """Draw the filters by finding, tag and review; return (check or None, tags, hide reviewed pairs)."""
+    """Draw the filters by finding, tag and review; return (check or None, tags, hide reviewed pairs).
+
+    A filter of the address holds also where no pair has the finding or the tag any more: the last one was dropped or mended.
+    """
     counts, tags = store.finding_counts(), store.tags()
-    checks = [None, *([ANY_FINDING] if counts else []), *counts]
-    finding = wanted if (wanted := st.query_params.get("finding")) in checks else None
+    finding = st.query_params.get("finding")
+    checks = list(dict.fromkeys([None, *([ANY_FINDING] if counts else []), *counts, finding]))
     st.selectbox(
         "Finding",
         checks,
@@ -104,19 +113,20 @@ def _more(store: PairStore) -> tuple[str | None, list[str], bool]:
         format_func=lambda name: _finding_label(name, counts),
         on_change=lambda: filter_finding(st.session_state[check]),
         help="Pairs in which a check found something." if counts else "Run the checks under Evidence first.",
-        disabled=not counts,
+        disabled=not counts and finding is None,
     )
     addressed = st.query_params.get_all("tag")
-    chosen = [tag for tag in tags if editable(tag) in addressed]
+    known = {editable(tag): tag for tag in tags}
+    chosen = [known.get(text, text) for text in dict.fromkeys(addressed)]
     st.multiselect(
         "Tags",
-        list(tags),
+        list(dict.fromkeys([*tags, *chosen])),
         chosen,
         key=(key := f"tags.{chosen}"),
         format_func=lambda tag: f"{one_line(tag)} ({tags.get(tag, 0):,})",
         on_change=lambda: _filter_tags(st.session_state[key]),
         placeholder="any" if tags else "no pair has a tag yet",
-        disabled=not tags,
+        disabled=not tags and not chosen,
     )
     hide = "unreviewed" in st.query_params
     st.toggle(
@@ -141,7 +151,7 @@ def _finding_label(name: str | None, counts: Mapping[str, int]) -> str:
         return "no filter"
     if name == ANY_FINDING:
         return "any finding"
-    return f"{check_title(name)} ({counts[name]:,})"
+    return f"{one_line(check_title(name))} ({counts.get(name, 0):,})"
 
 
 def ranges() -> list[NumberRange]:
@@ -177,20 +187,23 @@ def set_range(name: str, low: float | None, high: float | None) -> None:
         put(range=None, sheet=None)
 
 
-def range_chips() -> None:
-    """Draw one button per range in the address; a press removes that range."""
-    if not ranges():
+def chips(query: PairQuery) -> None:
+    """Draw one button per filter by finding, tag, review or range; a press removes that filter."""
+    removals: list[tuple[str, str, Callable[[], None]]] = []  # key, label, what removes the filter
+    if query.finding:
+        name = "any" if query.finding == ANY_FINDING else check_title(query.finding)
+        removals.append(("finding", f"Finding {name}", lambda: filter_finding(None)))
+    for tag in query.tags:
+        removals.append((f"tag.{tag}", f"Tag {tag}", partial(_filter_tags, [other for other in query.tags if other != tag])))
+    if REVIEWED in query.without_tags:
+        removals.append(("unreviewed", "Not reviewed", lambda: put(unreviewed=None, sheet=None)))
+    for limits in ranges():
+        removals.append((range_text(limits), _words(limits), partial(set_range, limits.name, None, None)))
+    if not removals:
         return
     with st.container(horizontal=True):
-        for limits in ranges():
-            st.button(
-                plain(_words(limits)),
-                icon=":material/close:",
-                key=f"range.{range_text(limits)}",
-                on_click=set_range,
-                args=(limits.name, None, None),
-                help="Remove this filter.",
-            )
+        for key, label, remove in removals:
+            st.button(plain(label), icon=":material/close:", key=f"filter.{key}", on_click=remove, help="Remove this filter.")
 
 
 def _words(limits: NumberRange) -> str:

@@ -13,6 +13,7 @@ from app.text.excerpt import excerpt
 from app.text.numbers_of_pairs import number_heading, number_help, number_text
 from app.text.plain import one_line
 from app.views.pairs.filters import sort_by, sorted_by
+from app.views.pairs.nothing import show_nothing
 from app.widgets.row_list import Cell, Column, Row, show_rows
 from lab.pairs import Pair, PairStore, answer_text, prompt_text
 from lab.pairs.query import PairQuery
@@ -67,7 +68,8 @@ def show_list(store: PairStore, query: PairQuery, total: int, *, narrow: bool) -
     shown = pairs[:SHEET]
     listed = Listed(query, [pair.id for pair in shown], total, sheet, before, pairs[SHEET].id if len(pairs) > SHEET else None)
     if not shown:
-        st.info("No pair matches: change the search or a filter." if query != PairQuery() else "This set has no pairs.")
+        empty = "This set has no pairs." if query == PairQuery() else "No pair matches: change the search or a filter."
+        show_nothing(store, query, empty)
         return listed
     _rows(store, shown, listed, narrow)
     if sheets > 1:

@@ -74,7 +74,7 @@ def _set(key: str, stored: dict[str, str], head: DeltaGenerator, entered: bool) 
     total = store.count(query)
     with head:
         _set_actions(store, query, total)
-    filters.range_chips()
+    filters.chips(query)
     if view == "list":
         _list(store, query, total)
     elif view == "review":
@@ -90,7 +90,7 @@ def _set(key: str, stored: dict[str, str], head: DeltaGenerator, entered: bool) 
 
 
 def _open_imported(store: PairStore) -> None:
-    put(pairs=pair_sets.key(store.location), view=None, pair=None)
+    filters.open_set(pair_sets.key(store.location), view=None)
 
 
 def _list(store: PairStore, query: PairQuery, total: int) -> None:
@@ -158,7 +158,7 @@ def _choose_set(keys: list[str], wanted: str) -> str | None:
 
 
 def _change_set(widget: str) -> None:
-    put(pairs=st.session_state[widget], pair=None, sheet=None, range=None)
+    filters.open_set(st.session_state[widget])
 
 
 def _set_actions(store: PairStore, query: PairQuery, total: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import streamlit as st
@@ -13,6 +14,7 @@ from app.text.plain import plain
 from app.text.run_text import duration, pair_annotations
 from app.views.pairs import review_queue
 from app.views.pairs.filters import REVIEWED
+from app.views.pairs.nothing import show_nothing, show_rest
 from app.views.pairs.review_queue import Review
 from app.widgets import shortcuts
 from app.widgets.pairs.acting import act
@@ -58,23 +60,28 @@ def _described(pair: Pair) -> str:
 
 
 def _begin(store: PairStore, query: PairQuery) -> Review:
-    return review_queue.begin(store.location, query, store.matching(query))
+    before = store.count(replace(query, tags=(*query.tags, REVIEWED)))
+    return review_queue.begin(store.location, query, store.matching(query), before)
 
 
 def _progress(review: Review) -> None:
     done, size = len(review.judged), len(review.ids)
     rest = review.remaining_seconds
-    words = f"{done:,} of {size:,} judged" + (f", about {duration(rest)} left" if rest else "")
+    words = f"{done:,} of {size:,} judged" + (f", {review.before:,} reviewed before" if review.before else "")
+    words += f", about {duration(rest)} left" if rest else ""
     st.progress(done / size if size else 1.0, text=words)
     st.caption(plain(review.said or "b: chosen is better, w: chosen is worse, n: next, ?: all keys"))
 
 
 def _end(store: PairStore, review: Review) -> None:
     if not review.ids:
-        st.info("No pair matches the search and the filters, so there is nothing to review. Change them to begin.")
+        empty = "No pair matches the search and the filters, so there is nothing to review. Change them to begin."
+        show_nothing(store, review.query, empty)
         return
     rest = len(review.ids) - len(review.judged)
     st.success(f"End of the queue: {len(review.judged):,} judged, {rest:,} passed over.")
+    if review.query.finding:
+        show_rest(store, review.query.finding)
     keys = {"u": shortcuts.Key("undo the last change", lambda: _undo(store, review)), "p": _way("previous pair", review, -1)}
     shortcuts.bind(keys, key="review-keys")
     _buttons(keys)
@@ -121,11 +128,14 @@ def _keys(store: PairStore, review: Review, pair: Pair) -> dict[str, shortcuts.K
             judged(f"Pair {pair.id} dropped.", lambda: store.drop(pair.id, **by))
 
     def remedy() -> None:
-        findings = [finding for finding in store.findings(pair.id) if finding.remedy != "none"]
+        found = store.findings(pair.id)
+        findings = [finding for finding in found if finding.remedy != "none"]
         if not findings:
-            review.said = "No finding of this pair has a remedy."
+            none = "The checks found nothing in this pair, so there is nothing to fix (Evidence runs the checks)."
+            review.said = "What was found in this pair has no remedy; decide by hand." if found else none
             return
-        judged(f"Pair {pair.id}: {REMEDIES[findings[0].remedy].lower()}.", lambda: apply_remedy(store, findings[0], **by))
+        said = f"Pair {pair.id}: {REMEDIES[findings[0].remedy].lower()}."
+        judged(said, lambda: apply_remedy(store, findings[0], tags=(REVIEWED,), **by))
 
     def write(field: str) -> None:
         review.writing = "" if review.writing == field else field

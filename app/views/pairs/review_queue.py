@@ -26,6 +26,7 @@ class Review:
         store: Path of the pair set.
         query: What the queue holds.
         ids: The queue.
+        before: How many of its pairs were reviewed before.
         place: Index of the pair that is shown; the length of the queue at its end.
         judged: Ids of the judged pairs.
         seconds: Time that each judgement took.
@@ -37,6 +38,7 @@ class Review:
     store: str
     query: PairQuery
     ids: Sequence[str]
+    before: int = 0
     place: int = 0
     judged: set[str] = field(default_factory=set)
     seconds: list[float] = field(default_factory=list)
@@ -84,7 +86,7 @@ def current(store: str, query: PairQuery) -> Review | None:
     return review if review is not None and (review.store, review.query) == (store, query) else None
 
 
-def begin(store: str, query: PairQuery, ids: Sequence[str]) -> Review:
-    """Begin a review of the pairs that match a query."""
-    review = st.session_state[KEY] = Review(store, query, list(ids))
+def begin(store: str, query: PairQuery, ids: Sequence[str], before: int) -> Review:
+    """Begin a review of the pairs that match a query, some of which were reviewed before."""
+    review = st.session_state[KEY] = Review(store, query, list(ids), before)
     return review
