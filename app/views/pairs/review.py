@@ -128,11 +128,11 @@ def _keys(store: PairStore, review: Review, pair: Pair) -> dict[str, shortcuts.K
             judged(f"Pair {pair.id} dropped.", lambda: store.drop(pair.id, **by))
 
     def remedy() -> None:
-        found = store.findings(pair.id)
-        findings = [finding for finding in found if finding.remedy != "none"]
+        every = store.findings(pair.id)
+        findings = [finding for finding in every if finding.remedy != "none"]
         if not findings:
             none = "The checks found nothing in this pair, so there is nothing to fix (Evidence runs the checks)."
-            review.said = "What was found in this pair has no remedy; decide by hand." if found else none
+            review.said = "What was found in this pair has no remedy; decide by hand." if every else none
             return
         said = f"Pair {pair.id}: {REMEDIES[findings[0].remedy].lower()}."
         judged(said, lambda: apply_remedy(store, findings[0], tags=(REVIEWED,), **by))
