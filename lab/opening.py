@@ -44,7 +44,7 @@ def open_pairs(
         split: Split of a hub data set or DatasetDict; key of a JSON file with rows under several keys.
         configuration: Configuration (subset) of a hub data set.
         mapping: Which columns hold what: {"prompt": "question", "chosen": "good", "rejected": "bad"}. None uses the mapping
-            that was kept for these column names, else guesses from the names.
+            that was kept for these column names, with a warning that says so, else guesses from the names.
         on_error: "refuse" raises an error that lists all rows that are no pairs; "skip" leaves them out, with a warning.
         update: False opens the file's content as a set of its own, without the edits and the order of the set that the file had
             before: the same content always gives the same set.
@@ -75,9 +75,13 @@ def import_pairs(
     mapping: ColumnMapping | Mapping[str, Any] | None = None,
     on_error: OnError = "refuse",
     update: bool = True,
+    drop_vanished: bool = True,
     progress: StageProgress | None = None,
 ) -> tuple[PairStore, ImportReport]:
-    """Open preference pairs as `open_pairs`, and also return the report of the import: read, refused and unread."""
+    """Open preference pairs as `open_pairs`, and also return the report of the import: read, refused and unread.
+
+    `drop_vanished=False` keeps pairs whose rows are no longer in a file that has changed.
+    """
     if isinstance(source, str) and source == WORLD:
         from lab.world import ensure
 
@@ -91,5 +95,6 @@ def import_pairs(
         remembered=partial(remembered_mapping, home.home()),
         on_error=on_error,
         update=update,
+        drop_vanished=drop_vanished,
         home=home.home() / "pairs",
     )

@@ -30,6 +30,7 @@ def add(commands: Any) -> None:
         "winner (which of two answers is better), or ranked and rank_by (a list of answers, and their scores); "
         "kept for all sources with these column names",
     )
+    p.add_argument("--forget-map", action="store_true", help="forget the mapping that was kept for these column names")
     p.add_argument("--skip-bad-rows", action="store_true", help="read the good rows and list the others")
     p.add_argument(
         "--no-update", action="store_true", help="of a file that has changed: make a set of its own, instead of updating its set"
@@ -89,9 +90,11 @@ def _opened(options: argparse.Namespace) -> PairStore:
     """Open the source; on standard error, list every refused row and what else the import has to say."""
     from lab import home
     from lab.opening import import_pairs
-    from lab.pairs import RefusedRows, remember_mapping
+    from lab.pairs import PairsError, RefusedRows, remember_mapping
 
     mapping = dict(_assigned(text) for text in options.map)
+    if options.forget_map:
+        _forget_mapping(options)
     try:
         store, report = import_pairs(
             options.source,
@@ -102,13 +105,32 @@ def _opened(options: argparse.Namespace) -> PairStore:
             update=not options.no_update,
         )
     except RefusedRows as error:
+        refused, read = error.report.refused_count, error.report.read
         print("\n".join(error.report.refusals()), file=sys.stderr)
-        raise
+        offer = f" --skip-bad-rows leaves them out and imports the other {read:,}." if read else ""
+        raise PairsError(
+            f"{options.source}: {refused:,} {error.report.units(refused)} (listed above) cannot be read as pairs, so nothing was "
+            f"imported; correct the file.{offer}"
+        ) from None
+    lines = [*report.lines(), *report.refusals()]
     if mapping:
         remember_mapping(home.home(), report.columns, report.mapping)
+        lines.append("This mapping is kept for files with these columns; another --map replaces it, --forget-map forgets it.")
     if report.columns and options.source != "world":
-        print("\n".join([*report.lines(), *report.refusals()]), file=sys.stderr)
+        print("\n".join(lines), file=sys.stderr)
     return store
+
+
+def _forget_mapping(options: argparse.Namespace) -> None:
+    """Forget the mapping that was kept for the columns of the source; say on standard error whether there was one."""
+    from lab import home
+    from lab.pairs import forget_mapping
+    from lab.pairs.importing import PairReader, open_table
+
+    reader = PairReader(open_table(options.source, options.split, options.configuration))
+    forgotten = forget_mapping(home.home(), reader.mapping(reader.sample())[1])
+    known = "The mapping kept for these columns is forgotten." if forgotten else "No mapping was kept for these columns."
+    print(known, file=sys.stderr)
 
 
 def _assigned(text: str) -> tuple[str, str]:

@@ -31,6 +31,7 @@ def import_pairs(
     remembered: Remembered = lambda columns: None,
     on_error: OnError = "refuse",
     update: bool = True,
+    drop_vanished: bool = True,
     home: Path,
     name: str | None = None,
 ) -> tuple[PairStore, ImportReport]:
@@ -55,6 +56,7 @@ def import_pairs(
         remembered: Gives the mapping that was kept for column names, or None.
         on_error: "refuse" raises RefusedRows with all rows that are no pairs, "skip" leaves them out.
         update: False opens this content as a set of its own, whatever was imported from this place before.
+        drop_vanished: Where a file has changed, drop the pairs of its rows that are no longer there; False keeps them.
         home: Folder of new stores.
         name: Name of the set; by default that of the source.
 
@@ -77,13 +79,19 @@ def import_pairs(
     name = name or table.name
     if update and isinstance(source, (str, Path)):
         columns, _ = reader.mapping(reader.sample())
-        location = Path(home) / f"{slug(name)}-{source_key(source, split, configuration, columns)}.sqlite"
+        location = own_location(source, name, columns, split=split, configuration=configuration, home=Path(home))
         path = Path(source).expanduser()
-        return _up_to_date(location, reader, name, file_fingerprint(path, columns) if path.exists() else "")
+        fingerprint = file_fingerprint(path, columns) if path.exists() else ""
+        return _up_to_date(location, reader, name, fingerprint, drop_vanished)
     digest = content_hash(reader)  # raises for refused rows, before anything is stored
     report = reader.report
     store = PairStore.create(Path(home) / f"{slug(name)}-{digest}.sqlite", reader, name=name, source=table.source)
     return store, report
+
+
+def own_location(source: str | Path, name: str, mapping: ColumnMapping, *, split: str, configuration: str, home: Path) -> Path:
+    """Return the file of the set that a file, folder or hub data set has; it need not exist."""
+    return home / f"{slug(name)}-{source_key(source, split, configuration, mapping)}.sqlite"
 
 
 def is_store(source: str | Path) -> bool:
@@ -91,7 +99,9 @@ def is_store(source: str | Path) -> bool:
     return is_url(source) or Path(source).suffix.lower() in STORE_SUFFIXES
 
 
-def _up_to_date(location: Path, reader: PairReader, name: str, fingerprint: str) -> tuple[PairStore, ImportReport]:
+def _up_to_date(
+    location: Path, reader: PairReader, name: str, fingerprint: str, drop_vanished: bool
+) -> tuple[PairStore, ImportReport]:
     """Open the store of a source by its fingerprint, made or updated where it has another one; of the hub, that of its content."""
     fingerprint = fingerprint or content_hash(reader)
 
@@ -101,10 +111,10 @@ def _up_to_date(location: Path, reader: PairReader, name: str, fingerprint: str)
     is_new = not location.exists()
     store = PairStore.create(location, reader, name=name, source=reader.table.source, about=about)
     if store.about("fingerprint") != fingerprint:  # imported before, or meanwhile by another process
-        update = store.update_from(reader, drop_vanished=True, about=about)
+        update = store.update_from(reader, drop_vanished=drop_vanished, about=about)
         reader.report.update = update
         return store, reader.report
-    report = replace(ImportReport.from_json(store.about("report")), source=reader.table.source)
+    report = replace(ImportReport.from_json(store.about("report")), source=reader.table.source, kept_mapping=reader.uses_kept)
     if report.refused_count and reader.on_error == "refuse":
         raise RefusedRows(report)
     report.update = None if is_new else UpdateReport(unchanged=report.read)

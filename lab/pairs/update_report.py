@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from .pair import Pair
 
+MOST_NAMED = 10
+"""Pairs that are no longer in the source and that a report names by the beginning of their prompt."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -43,6 +46,7 @@ class UpdateReport:
         unchanged: Number of pairs that stay as they are: equal, or edited here only.
         conflicts: Pairs edited on both sides; what is here stays.
         vanished: Ids of imported pairs that the source no longer has; they stay unless the caller drops them.
+        vanished_prompts: Beginnings of the prompts of the first of them.
         vanished_edited: Number of them that had been edited here.
         dropped: Whether the vanished pairs were dropped.
     """
@@ -52,6 +56,7 @@ class UpdateReport:
     unchanged: int = 0
     conflicts: list[SourceConflict] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
+    vanished_prompts: list[str] = field(default_factory=list)
     vanished_edited: int = 0
     dropped: bool = False
 
@@ -68,3 +73,12 @@ class UpdateReport:
             edited = f", {self.vanished_edited:,} of them edited here" if self.vanished_edited else ""
             parts.append(f"{len(self.vanished):,} no longer in the source ({'dropped' if self.dropped else 'kept'}{edited})")
         return ", ".join(parts)
+
+    def details(self) -> list[str]:
+        """Return lines that name the pairs no longer in the source, and say how a changed text is counted."""
+        lines = [f"No longer in the source: {prompt}" for prompt in self.vanished_prompts]
+        if more := len(self.vanished) - len(lines):
+            lines.append(f"No longer in the source: {more:,} more")
+        if self.added and self.vanished:
+            lines.append("A row whose text has changed counts as one added and one no longer in the source.")
+        return lines

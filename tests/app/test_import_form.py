@@ -123,3 +123,59 @@ def test_what_cannot_be_read_is_said_on_the_page(source: Path, content: str, mes
     if not at.error:
         press(at, "Import")
     assert message in page_text(at)
+
+
+def test_an_upload_updates_the_set_of_its_name_and_columns_and_drops_what_is_gone(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{i}", "chosen": "a", "rejected": "b"} for i in range(4)]
+    source = tmp_path / "kitchen.jsonl"
+    source.write_text(lines(rows))
+    store = open_pairs(source, home=home.home() / "pairs")
+    at = upload(store, "kitchen.jsonl", [*rows[:3], {"prompt": "new", "chosen": "a", "rejected": "b"}])
+    assert at.selectbox(key="import.into").value == store.path.name
+    assert vanished_choices(at) == ["drop them (can be undone)"]
+    press(at, "Import")
+    assert "1 added, 0 updated, 3 unchanged, 1 no longer in the source (dropped)" in page_text(at)
+    assert "No longer in the source: p3" in page_text(at)
+    assert [pair.prompt for pair in PairStore(store.path)] == ["p0", "p1", "p2", "new"]
+    other = upload(store, "other.jsonl", rows)
+    assert (other.selectbox(key="import.into").value, vanished_choices(other)) == ("a new set", [])
+    assert vanished_choices(other.selectbox(key="import.into").select(store.path.name).run()) == ["keep them"]
+
+
+def vanished_choices(at: AppTest) -> list[Any]:
+    return [radio.value for radio in at.radio if radio.label == "Rows of the set that are no longer in the file"]
+
+
+def upload(opened: PairStore, name: str, rows: list[Any]) -> AppTest:
+    """Draw the form with an uploaded file in it, while a set is open."""
+    at = AppTest.from_file(PAGE, default_timeout=60)
+    at.query_params["pairs"], at.query_params["view"] = opened.path.name, "import"
+    at.run()
+    at.file_uploader[0].upload(name, lines(rows).encode()).run()
+    assert not at.exception
+    return at
+
+
+def test_a_new_set_is_made_beside_that_of_a_path_if_it_is_chosen(tmp_path: Path) -> None:
+    source = tmp_path / "kitchen.jsonl"
+    source.write_text(lines([{"prompt": f"p{i}", "chosen": "a", "rejected": "b"} for i in range(4)]))
+    store = open_pairs(source, home=home.home() / "pairs")
+    store.drop(store.ids()[0])
+    at = open_form(source)
+    at.selectbox(key="import.into").select("a new set").run()
+    press(at, "Import")
+    assert "4 pairs are stored as kitchen." in page_text(at)
+    assert len(list((home.home() / "pairs").glob("kitchen-*.sqlite"))) == 2
+
+
+def test_a_kept_mapping_is_shown_and_forgotten(source: Path, tmp_path: Path) -> None:
+    source.write_text(lines(ROWS))
+    press(choose(open_form(source), prompt="frage", chosen="schlecht", rejected="gut"), "Import")
+    other = tmp_path / "other.jsonl"
+    other.write_text(lines(ROWS))
+    at = open_form(other)
+    assert "kept for files with these columns" in page_text(at)
+    next(button for button in at.button if button.label == "Forget them").click().run()
+    assert not at.exception
+    assert "kept for files with these columns" not in page_text(at)
+    assert next(each for each in at.multiselect if each.label == "Prompt").value == []

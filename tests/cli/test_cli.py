@@ -340,3 +340,28 @@ def test_runs_of_another_format_are_counted(lab_home, capsys):
     shown = capsys.readouterr()
     assert "Not listed: 2 of another format" in shown.err
     assert "There is no run yet" in shown.out
+
+
+def test_a_mapping_of_pairs_is_kept_said_and_forgotten(tmp_path, capsys):
+    rows = [{"frage": f"Question {i}?", "gut": f"Yes {i}.", "schlecht": f"No {i}."} for i in range(3)]
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    for path in (first, second):
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    swapped = [f"--map={field}" for field in ("prompt=frage", "chosen=schlecht", "rejected=gut")]
+    assert main(["pairs", str(first), *swapped]) == 0
+    assert "This mapping is kept for files with these columns; another --map replaces it" in capsys.readouterr().err
+    for _ in range(2):  # imported, and opened unchanged
+        assert main(["pairs", str(second)]) == 0
+        assert "read by a mapping that was kept for files with these columns" in capsys.readouterr().err
+    assert main(["pairs", str(second), "--forget-map"]) == 1
+    error = capsys.readouterr().err
+    assert "The mapping kept for these columns is forgotten." in error
+    assert "3 lines (listed above) cannot be read as pairs, so nothing was imported; correct the file" in error
+    assert error.count("line 2:") == 1
+    assert main(["pairs", str(second), "--map", "prompt=fragen"]) == 1
+    assert "names a column 'fragen', but there are" in capsys.readouterr().err
+    assert main(["pairs", str(second), "--map", "prompt=frage"]) == 1
+    assert "No column is known to hold the chosen answer; name it (mapping, --map chosen=COLUMN)" in capsys.readouterr().err
+    second.write_text(json.dumps({"prompt": "p", "chosen": "a", "rejected": "b"}) + "\n{}\n")
+    assert main(["pairs", str(second)]) == 1
+    assert capsys.readouterr().err.rstrip().endswith("--skip-bad-rows leaves them out and imports the other 1.")

@@ -230,7 +230,7 @@ def test_csv(tmp_path):
     assert (*one.content, one.meta) == ("NA", 'a,"b"\r\nc', "123", {"score": 1.5, "code": "007"})
     assert (*two.content, two.meta) == ("null", long, "None", {"score": 2, "note": "true", "code": "1e999"})
     path.write_text("prompt,chosen,rejected\na,b,c\na,b\n")
-    assert "line 3: there are 2 cells but 3 columns" in failure(path)
+    assert "line 3: there are 2 cells but 3 columns; a delimiter (comma) is missing" in failure(path)
     path.write_text('prompt,chosen,rejected\na,b,"c\n')
     assert "not valid CSV" in failure(path)
     path.write_text("prompt,chosen,rejected\na,b,c\na,,c\n")

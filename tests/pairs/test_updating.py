@@ -55,7 +55,11 @@ def test_work_stays_and_the_report_says_what_changed(file, tmp_path):
     assert [pair.id for pair in again.all(before)] == [rye, corn, rice]  # a run of this version trains on what it did
     summary = "1 added, 0 updated, 3 unchanged, 1 no longer in the source (dropped, 1 of them edited here)"
     assert report.update.summary() == summary
-    assert report.lines()[-1] == f"The set, since the last import: {summary}."
+    assert report.lines()[-3:] == [
+        f"The set, since the last import: {summary}.",
+        f"No longer in the source: {ROWS[3]['prompt']}",
+        "A row whose text has changed counts as one added and one no longer in the source.",
+    ]
     assert again.log()[-1].reason == "its source has changed"
     write(file, [*ROWS, NEW])
     again, report = import_pairs(file, home=tmp_path)
@@ -175,3 +179,18 @@ def test_it_is_said_in_the_library_on_the_command_line_and_of_a_run(file, tmp_pa
     assert len(PairStore(run.manifest["pairs_store"]).all(run.pairs_version)) == 5
     assert main(["pairs", str(file), "--no-update"]) == 0
     assert "4 pairs, version 0" in capsys.readouterr().out
+
+
+def test_rows_that_vanished_are_kept_on_request_and_an_upload_of_the_file_drops_only_its_own(file, tmp_path):
+    store = open_pairs(file, home=tmp_path)
+    store.update_from(pairs_from_rows([{"prompt": "From elsewhere?", "chosen": "a", "rejected": "b"}]))
+    write(file, ROWS[:3])
+    store, report = import_pairs(file, home=tmp_path, drop_vanished=False)
+    assert (len(store), report.update.dropped, report.update.vanished_prompts) == (5, False, [ROWS[3]["prompt"]])
+    update = store.update_from(pairs_from_rows([*ROWS[:2], NEW]), drop_vanished=True, own_source=True)
+    assert update.vanished_prompts == [ROWS[2]["prompt"], ROWS[3]["prompt"]]
+    assert [pair.prompt for pair in store][2:] == ["From elsewhere?", NEW["prompt"]]
+    update = store.update_from(pairs_from_rows(ROWS[:2]), drop_vanished=True, own_source=True)
+    assert update.vanished_prompts == [NEW["prompt"]], "what the file brought in later is its own as well"
+    store.undo()
+    assert len(store) == 4

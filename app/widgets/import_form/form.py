@@ -15,10 +15,11 @@ from app.state.jobs import Job, show_progress
 from app.text.plain import displayable, plain
 from app.widgets.import_form.uploads import MEGABYTES, PACKED, TYPES, keep_upload
 from app.widgets.pairs.source_conflicts import show_conflicts
-from lab.pairs import ColumnMapping, PairsError, PairStore
-from lab.pairs.importing import LAYOUTS, OnError
+from lab import home
+from lab.pairs import ColumnMapping, PairsError, PairStore, forget_mapping
+from lab.pairs.importing import LAYOUTS, OnError, PairReader
 
-from .importing import Outcome, Source, Target, import_source, reader_of
+from .importing import Outcome, Source, Target, import_source, own_set, reader_of
 from .preview import show_preview
 
 NONE = "(none)"
@@ -36,6 +37,9 @@ LABELS = {
     "margin": "Score difference",
 }
 LAYOUT_LABELS = {"auto": "as the columns are", "conversation": "text prompts become a user's turn", "text": "text stays text"}
+DROP, KEEP = "drop them (can be undone)", "keep them"
+DEFAULT = "import.into.default"
+"""In the session: (source, mapping, key of the set that it updates by default)."""
 JOB = "import.job"
 """In the session: (source, mapping, where to, job) of the import that runs or has ended."""
 
@@ -58,8 +62,8 @@ def show(done: Callable[[PairStore], None]) -> None:
     st.caption(plain(f"{_named(reader.table.source, source)}: {reader.table.format}, {len(columns)} columns."))
     left, right = st.columns([4, 7], gap="large")
     with left:
-        mapping = _mapping(source, guessed, list(columns))
-        into = _into()
+        mapping = _mapping(source, guessed, list(columns), kept=reader.uses_kept)
+        into = _into(source, reader, mapping)
     with right:
         show_preview(source, mapping)
     _import(source, mapping, into, done)
@@ -82,7 +86,7 @@ def _source() -> Source | None:
         except PairsError as error:
             st.error(plain(error))
             return None
-        return Source(str(path), name=file.name)
+        return Source(str(path), name=file.name, uploaded=True)
     one, two, three = st.columns([5, 2, 2])
     place = one.text_input("Path, or owner/name", key="import.place").strip()
     split = two.text_input("Split", "train", key="import.split").strip() or "train"
@@ -95,10 +99,13 @@ def _named(text: str, source: Source) -> str:
     return text.replace(source.place, source.name or source.place)
 
 
-def _mapping(source: Source, guessed: ColumnMapping, columns: list[str]) -> ColumnMapping:
-    """Draw a field for each thing that is read; return the mapping as it stands in them."""
+def _mapping(source: Source, guessed: ColumnMapping, columns: list[str], *, kept: bool) -> ColumnMapping:
+    """Draw a field for each thing that is read; return the mapping as it stands in them. kept: of an earlier import."""
     st.subheader("Columns")
     key = f"import.{hash((source, tuple(columns)))}"
+    if kept:
+        st.info("These are the columns of an earlier import; they are kept for files with these columns.")
+        st.button("Forget them", on_click=_forget, args=(tuple(columns), key))
     columns = [*columns, *sorted(path for path in guessed.used() - set(columns) if path.split(".")[0] in columns)]
     shown = {name: displayable(name) for name in columns}
     prompt = st.multiselect(
@@ -143,19 +150,38 @@ def _mapping(source: Source, guessed: ColumnMapping, columns: list[str]) -> Colu
     return mapping
 
 
-def _into() -> Target | None:
-    """Draw the choice between a new set and one that is updated; return None while the address of a new one is missing."""
+def _forget(columns: tuple[str, ...], key: str) -> None:
+    """Forget the mapping that is kept for these columns, and what the fields show of it."""
+    require_edit()
+    forget_mapping(home.home(), columns)
+    for name in [name for name in st.session_state if str(name).startswith(f"{key}.")]:
+        del st.session_state[name]
+
+
+def _into(source: Source, reader: PairReader, mapping: ColumnMapping) -> Target | None:
+    """Draw the choice between a new set and one that is updated; return None while the address of a new one is missing.
+
+    The default is the set that the source updates (see `own_set`), found once: it stays while the report is on the screen.
+    """
     stored = pair_sets.stored_sets()
+    default = st.session_state.get(DEFAULT)
+    if default is None or default[:2] != (source, mapping) or "import.into" not in st.session_state:
+        default = (source, mapping, own_set(source, reader, mapping, st.query_params.get("pairs", "")))
+        st.session_state[DEFAULT] = default
+        st.session_state["import.into"] = default[2] or NEW_SET
+    own = default[2]
     chosen = st.selectbox(
         "Into",
         [NEW_SET, NEW_IN_DATABASE, *stored],
         format_func=lambda name: name if name in (NEW_SET, NEW_IN_DATABASE) else f"update {pair_sets.label(name)}",
         key="import.into",
         help="An update adds new rows and keeps the edits made here; rows are matched by their content. A path that was imported "
-        "before updates its own set.",
+        "before, and an uploaded file with the name and the columns of an earlier one, update their own set.",
     )
+    if chosen in stored:
+        return Target(stored[chosen], new=False, own=chosen == own, drop_vanished=_drops_vanished(chosen, chosen == own))
     if chosen != NEW_IN_DATABASE:
-        return Target(stored[chosen], new=False) if chosen in stored else Target()
+        return Target(own=not own)
     address = st.text_input(
         "Address",
         key="import.address",
@@ -170,6 +196,18 @@ def _into() -> Target | None:
         st.error(plain(error))
         return None
     return Target(address)
+
+
+def _drops_vanished(chosen: str, own: bool) -> bool:
+    """Draw the choice of what happens to rows of a set that are no longer in the file."""
+    choice = st.radio(
+        "Rows of the set that are no longer in the file",
+        [DROP, KEEP],
+        index=0 if own else 1,
+        key=f"import.vanished.{chosen}.{own}",
+        help="A row whose text has changed counts as one added and one no longer in the file.",
+    )
+    return choice == DROP
 
 
 def _import(source: Source, mapping: ColumnMapping, into: Target | None, done: Callable[[PairStore], None]) -> None:
@@ -214,9 +252,11 @@ def _report(outcome: Outcome, wanted: tuple[Source, ColumnMapping, Target | None
         if outcome.update is not None:
             show_conflicts(outcome.update.conflicts)
         st.button("Open the set", type="primary", on_click=done, args=(store,))
+        report = replace(report, update=None)  # the line above has it
         if warning := report.warning():
             st.warning(plain(_named(warning, wanted[0])))
-    st.code("\n".join(displayable(_named(line, wanted[0])) for line in report.lines()), language=None, wrap_lines=True)
+    lines = [*report.lines(imported=store is not None), *(outcome.update.details() if outcome.update else [])]
+    st.code("\n".join(displayable(_named(line, wanted[0])) for line in lines), language=None, wrap_lines=True)
     if report.refused:
         refused = pd.DataFrame([asdict(each) for each in report.refused])
         st.dataframe(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 from app.state import pair_sets
@@ -16,6 +17,7 @@ from lab.pairs import (
     PairStore,
     RefusedRows,
     UpdateReport,
+    open_store,
     remember_mapping,
     remembered_mapping,
 )
@@ -31,6 +33,7 @@ class Source:
     split: str = "train"
     configuration: str = ""
     name: str = ""
+    uploaded: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,14 @@ class Target:
     Attributes:
         location: A set that is brought up to date, or the address of a new set in a database.
         new: Whether the set is new.
+        own: Whether the set is that of the source: the one made from it before, or the first; False makes a set beside it.
+        drop_vanished: Drop the pairs of the set whose rows are no longer in the source.
     """
 
     location: str = ""
     new: bool = True
+    own: bool = False
+    drop_vanished: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,21 +80,69 @@ def import_source(source: Source, mapping: ColumnMapping, into: Target, on_error
     reader = reader_of(source, mapping, on_error)
     update = None
     try:
-        if not into.location:
-            options: dict[str, Any] = {"split": source.split, "configuration": source.configuration, "on_error": on_error}
-            store, report = import_pairs(source.place, mapping=mapping, **options)
+        if into.location in ("", str(own_location(source, reader.table.name, mapping))):
+            store, report = import_pairs(
+                source.place,
+                split=source.split,
+                configuration=source.configuration,
+                mapping=mapping,
+                on_error=on_error,
+                update=into.own,
+                drop_vanished=into.drop_vanished,
+            )
             update = report.update
         else:
             if into.new:
                 store = _new_set(into.location, reader)
             else:
                 store = pair_sets.open_set(into.location)
-                update = store.update_from(reader)  # refused rows undo all of it
+                # Refused rows undo all of it.
+                update = store.update_from(reader, drop_vanished=into.drop_vanished, own_source=into.own)
             report = reader.report
     except RefusedRows as error:
         return Outcome(error.report)
     remember_mapping(home.home(), report.columns, report.mapping)
     return Outcome(report, store, update)
+
+
+def own_location(source: Source, name: str, mapping: ColumnMapping) -> Path:
+    """Return the file of the set that a source has, read with this mapping; it need not exist."""
+    part = {"split": source.split, "configuration": source.configuration}
+    return open_store.own_location(source.place, name, mapping, **part, home=home.home() / "pairs")
+
+
+def own_set(source: Source, reader: PairReader, mapping: ColumnMapping, opened: str) -> str:
+    """Return the key of the set that a source updates by default, or "".
+
+    That is the set made from this place; for an uploaded file, a set made from a file with the same name and columns: the open
+    set, else the latest.
+
+    Args:
+        source: A path, hub id or uploaded file.
+        reader: Its reader.
+        mapping: Which columns hold what.
+        opened: Key of the open set.
+    """
+    stored = pair_sets.stored_sets()
+    own = own_location(source, reader.table.name, mapping).name
+    if own in stored or not source.uploaded:
+        return own if own in stored else ""
+    columns = set(reader.mapping(reader.sample())[1])
+    named = [key for key in stored if key.startswith(f"{open_store.slug(reader.table.name)}-")]
+    candidates = sorted(named, key=lambda key: key != opened)
+    return next((key for key in candidates if _made_from(stored[key], Path(source.place).name, columns)), "")
+
+
+def _made_from(location: str, file_name: str, columns: set[str]) -> bool:
+    """Whether a stored set was made from a file with this name and these columns."""
+    try:
+        store = pair_sets.open_set(location)
+        report = store.about("report")
+    except PairsError:  # its database is away, or its file is damaged: no set to propose
+        return False
+    if not report or open_store.slug(Path(store.source).name) != open_store.slug(file_name):
+        return False
+    return set(ImportReport.from_json(report).columns) == columns
 
 
 def _new_set(address: str, reader: PairReader) -> PairStore:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import streamlit as st
 
 from app.state import pair_sets
@@ -22,15 +24,26 @@ def show_preview(source: Source, mapping: ColumnMapping) -> None:
     st.subheader("The first rows, as they are trained on")
     model = _model()
     try:
-        rows = reader_of(source, mapping).first(ROWS)
+        reader = reader_of(source, mapping)
+        unit, rows = reader.table.unit, reader.first(ROWS)
     except PairsError as error:
-        st.error(plain(error))
+        st.error(plain(in_the_form(str(error))))
         return
+    wrong: dict[str, list[int]] = {}
     for number, pair in rows:
         if isinstance(pair, PairsError):
-            st.error(plain(f"Row {number}: {pair}"))
-        else:
-            _row(number, pair, model)
+            wrong.setdefault(str(pair), []).append(number)
+    for problem, numbers in wrong.items():
+        places = f"{unit.capitalize()}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+        st.error(plain(f"{places}: {in_the_form(problem)}"))
+    for number, pair in rows:
+        if not isinstance(pair, PairsError):
+            _row(f"{unit.capitalize()} {number}", pair, model)
+
+
+def in_the_form(message: str) -> str:
+    """Return a message of the import with the fields of the form in place of options of the command line."""
+    return re.sub(r"\((?:mapping, )?--map [^()]*\)", "(under Columns)", message)
 
 
 def _model() -> str | None:
@@ -49,7 +62,7 @@ def _model() -> str | None:
     return two.text_input("Folder, or owner/name", key="import.model.path").strip() or None
 
 
-def _row(number: int, pair: Pair, model: str | None) -> None:
+def _row(place: str, pair: Pair, model: str | None) -> None:
     prompt, answers = prompt_text(pair.prompt), [answer_text(pair.chosen), answer_text(pair.rejected)]
     if model is not None:
         from lab.policy.text.encoding import Encoder
@@ -61,11 +74,11 @@ def _row(number: int, pair: Pair, model: str | None) -> None:
             st.error(plain(error))
             return
         except ValueError as error:
-            st.error(plain(f"Row {number}: {error}"))
+            st.error(plain(f"{place}: {error}"))
             return
     degree = "" if pair.degree is None else f", degree {pair.degree:.2f}"
     with st.container(border=True):
-        st.caption(plain(f"Row {number}{degree}"))
+        st.caption(plain(f"{place}{degree}"))
         st.code(displayable(prompt), language=None, wrap_lines=True)
         for column, name, text in zip(st.columns(2), ("Chosen", "Rejected"), answers):
             column.caption(name)

@@ -1,6 +1,6 @@
 """Import of preference data: sources and formats, columns, layouts of a row, and the report."""
 
-from .columns import LAYOUTS, ColumnMapping, guess_mapping, remember_mapping, remembered_mapping
+from .columns import LAYOUTS, ColumnMapping, forget_mapping, guess_mapping, remember_mapping, remembered_mapping
 from .limits import Limits
 from .reader import ImportedPairs, OnError, PairReader, Remembered, pair_of, pairs_from_rows, places_in_source, read_pairs
 from .report import ImportReport, Refusal, RefusedRows
@@ -20,6 +20,7 @@ __all__ = [
     "Remembered",
     "Table",
     "degree_of",
+    "forget_mapping",
     "guess_mapping",
     "open_table",
     "pair_of",

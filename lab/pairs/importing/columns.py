@@ -231,13 +231,25 @@ def as_mapping(given: ColumnMapping | Mapping[str, Any], guessed: ColumnMapping)
     return replace(guessed, **changes)
 
 
-def check_mapping(mapping: ColumnMapping, columns: Iterable[str]) -> None:
-    """Raise PairsError where a mapping names a column that the source does not have."""
+def check_mapping(mapping: ColumnMapping, columns: Iterable[str], guessed: ColumnMapping | None = None) -> None:
+    """Raise PairsError where a mapping names a column that the source does not have.
+
+    Args:
+        mapping: What a person chose, completed by what is guessed.
+        columns: Names of the columns.
+        guessed: What was guessed; columns that a person named are checked first.
+    """
     known = list(columns)
+    unnamed = guessed.used() if guessed is not None else set()
     if mapping.ranked and not mapping.rank_by:
         raise PairsError(f"Nothing says how the answers in {mapping.ranked} are ordered; name it (mapping, --map rank_by=COLUMN).")
-    for column in sorted(mapping.used()):
+    for column in sorted(mapping.used(), key=lambda name: (name in unnamed, name)):
         if root(column, known) not in known:
+            if column in unnamed and column in (mapping.chosen, mapping.rejected):
+                raise PairsError(
+                    f"No column is known to hold the {column} answer; name it (mapping, --map {column}=COLUMN). "
+                    f"There are {listed(known) or 'none'}."
+                )
             raise PairsError(
                 f"The mapping names a column {column!r}, but there are {listed(known) or 'none'}.{did_you_mean(column, known)}"
             )
@@ -257,8 +269,11 @@ def remembered_mapping(home: Path, columns: Iterable[str]) -> ColumnMapping | No
 
 def remember_mapping(home: Path, columns: Iterable[str], mapping: ColumnMapping) -> None:
     """Keep a mapping for all sources with these column names. Raises PairsError where it cannot be written."""
+    _write(home, _remembered(home) | {_fingerprint(columns): asdict(mapping)})
+
+
+def _write(home: Path, content: dict[str, Any]) -> None:
     path = _file(home)
-    content = _remembered(home) | {_fingerprint(columns): asdict(mapping)}
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -266,6 +281,15 @@ def remember_mapping(home: Path, columns: Iterable[str], mapping: ColumnMapping)
         part.replace(path)
     except OSError as error:
         raise PairsError(f"{path} could not be written ({error.strerror or error}); check the folder and the disk.") from None
+
+
+def forget_mapping(home: Path, columns: Iterable[str]) -> bool:
+    """Forget the mapping kept for these column names; return whether there was one. Raises PairsError as `remember_mapping`."""
+    content = _remembered(home)
+    if content.pop(_fingerprint(columns), None) is None:
+        return False
+    _write(home, content)
+    return True
 
 
 def _file(home: Path) -> Path:

@@ -72,7 +72,12 @@ def csv_rows(path: Path, delimiter: str, limits: Limits) -> Rows:
                 if len(cells) == len(header):
                     yield reader.line_num, dict(zip(header, cells))
                 elif cells:
-                    problem = f"there are {len(cells)} cells but {len(header)} columns; put quotes around cells with delimiters."
+                    hint = (
+                        f"a delimiter ({DELIMITERS.get(delimiter, delimiter)}) is missing; an empty cell needs its own"
+                        if len(cells) < len(header)
+                        else "put quotes around cells with delimiters"
+                    )
+                    problem = f"there are {len(cells)} cells but {len(header)} columns; {hint}."
                     yield reader.line_num, PairsError(problem)
         except csv.Error as error:
             place = f"{path}, line {reader.line_num}"

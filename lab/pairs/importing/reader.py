@@ -37,6 +37,8 @@ class ImportedPairs(list[Pair]):
 class PairReader:
     """The pairs of a table; every iteration reads it anew and then has its `report`. `number` is the row of the latest pair.
 
+    `uses_kept` says, once the columns were read, whether a kept mapping is used that differs from what is guessed.
+
     Args:
         table: Numbered rows.
         mapping: Which columns hold what; a dict changes what is guessed, None guesses.
@@ -56,6 +58,7 @@ class PairReader:
         self.table, self._given, self.on_error, self._remembered = table, mapping, on_error, remembered
         self.report = ImportReport(table.source, table.unit, table.format)
         self.number = 0
+        self.uses_kept = False
 
     def __iter__(self) -> Iterator[Pair]:
         return with_unique_ids(self._pairs())
@@ -83,10 +86,12 @@ class PairReader:
         columns = tuple(dict.fromkeys(str(key) for row in rows for key in row))
         guessed = guess_mapping(columns, rows)
         if self._given is None:
-            return (self._remembered(columns) or guessed) if columns else guessed, columns
+            kept = self._remembered(columns) if columns else None
+            self.uses_kept = kept is not None and kept != guessed
+            return kept or guessed, columns
         mapping = as_mapping(self._given, guessed)
         if rows:
-            check_mapping(mapping, columns)
+            check_mapping(mapping, columns, guessed if isinstance(self._given, Mapping) else None)
         return mapping, columns
 
     def _checked_mapping(self, sample: list[Any]) -> tuple[ColumnMapping, tuple[str, ...]]:
@@ -103,7 +108,7 @@ class PairReader:
         rows = self._rows(report)
         first = list(islice(rows, SAMPLE))
         mapping, report.columns = self._checked_mapping([row for _, row in first])
-        report.mapping = mapping
+        report.mapping, report.kept_mapping = mapping, self.uses_kept
         convert = RowReader(mapping, self.table.as_text, self.table.fills_nulls, report.counts, report.kept, report.left_out)
         for number, row in chain(first, rows):
             try:

@@ -12,6 +12,8 @@ from lab.pairs.update_report import UpdateReport
 from .columns import ColumnMapping, as_mapping
 from .values import MISSING_TEXTS
 
+KEPT = "The columns are read by a mapping that was kept for files with these columns"
+FORGET = "choose others with --map, or forget it with --forget-map"
 LISTED = 10
 """Refused rows that an error message lists; the report has all."""
 MOST_KEPT = 100_000
@@ -40,6 +42,7 @@ class ImportReport:
     counts:   What was done to how many rows: "transcripts read as conversations".
     kept:     Columns that are not read but kept with the pairs -> number of rows.
     left_out: Columns with values that JSON cannot hold, which are not kept -> number of rows.
+    kept_mapping: Whether the columns are read by a mapping that was kept for these names and differs from what is guessed.
     update:   What was done to a set that had been imported before; None for a new set.
     """
 
@@ -54,6 +57,7 @@ class ImportReport:
     counts: Counter[str] = field(default_factory=Counter)
     kept: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
+    kept_mapping: bool = False
     update: UpdateReport | None = None
 
     def to_json(self) -> str:
@@ -75,10 +79,13 @@ class ImportReport:
         if len(self.refused) < MOST_KEPT:
             self.refused.append(Refusal(number, reason))
 
-    def lines(self) -> list[str]:
-        """Return the report as lines of text, without the refused rows."""
-        rows = f"{self.read:,} pairs read from {self.source}" + (f" ({self.format})" if self.format else "")
+    def lines(self, imported: bool = True) -> list[str]:
+        """Return the report as lines of text, without the refused rows. imported: False where nothing was stored."""
+        done = "read" if imported else "could be read"
+        rows = f"{self.read:,} pairs {done} from {self.source}" + (f" ({self.format})" if self.format else "")
         lines = [rows, *(f"  {line}" for line in self.mapping.lines())]
+        if self.kept_mapping:
+            lines.append(f"{KEPT} ({FORGET}).")
         lines += [f"{count:,} x {what}" for what, count in sorted(self.counts.items())]
         if self.kept:
             lines.append(f"Not read, but kept with the pairs: {', '.join(sorted(self.kept))}.")
@@ -87,7 +94,7 @@ class ImportReport:
         if self.refused_count:
             lines.append(f"{self.refused_count:,} {self.units(self.refused_count)} refused.")
         if self.update is not None:
-            lines.append(f"The set, since the last import: {self.update.summary()}.")
+            lines += [f"The set, since the last import: {self.update.summary()}.", *self.update.details()]
         return lines
 
     def refusals(self) -> list[str]:
@@ -102,6 +109,8 @@ class ImportReport:
         parts = [f"{self.refused_count:,} {self.units(self.refused_count)} of {self.source} left out"] if self.refused_count else []
         if self.update is not None and self.update.changed():
             parts.append(f"{self.source} differs from its last import, so its set was updated: {self.update.summary()}")
+        if self.kept_mapping:
+            parts.append(f"{self.source}: {KEPT[0].lower()}{KEPT[1:]} ({', '.join(self.mapping.lines())}; {FORGET})")
         if few:
             parts.append(
                 f"{few:,} of {self.read:,} prompts of {self.source} are the few words that both answers begin with, because no "

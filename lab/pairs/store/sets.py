@@ -10,8 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from lab import home
-from lab.pairs.pair import Pair, PairsError, json_type
-from lab.pairs.update_report import Difference, SourceConflict, UpdateReport
+from lab.pairs.checks.texts import shorten
+from lab.pairs.pair import Pair, PairsError, json_type, prompt_text
+from lab.pairs.update_report import MOST_NAMED, Difference, SourceConflict, UpdateReport
 
 from . import log, schema
 from .annotations import PairAnnotations
@@ -160,6 +161,7 @@ class PairSets(PairAnnotations):
         *,
         key: str | None = None,
         drop_vanished: bool = False,
+        own_source: bool = False,
         author: str | None = None,
         reason: str = "imported again",
         about: Callable[[], Mapping[str, str]] | None = None,
@@ -173,10 +175,10 @@ class PairSets(PairAnnotations):
             pairs: All pairs of the source.
             key: Column of `Pair.meta` that identifies a row in the place of the id.
             drop_vanished: Drop the pairs that came from the source and are not in it any more.
+            own_source: The source is the one that the set was made from. Pairs that came from other sources then do not vanish.
             author: Name for the log.
             reason: Why, for the log.
-            about: The source is the one that the set was made from, and this returns what to store about it (see `about`), once
-                all pairs were read. Pairs that came from other sources then do not vanish.
+            about: Returns what to store about the set's own source (see `about`), once all pairs were read.
 
         Returns:
             What was done, with every pair that vanished or could not be updated.
@@ -185,7 +187,7 @@ class PairSets(PairAnnotations):
             PairsError: A row is not a valid pair, or two rows have the same id or key. Nothing changes.
         """
         report = UpdateReport(dropped=drop_vanished)
-        signature = Signature(author or home.author(), "import", reason if about is None else OWN_SOURCE)
+        signature = Signature(author or home.author(), "import", OWN_SOURCE if own_source or about else reason)
         self._take(((pair, None) for pair in pairs), report, signature, key=key, vanish=True, about=about)
         return report
 
@@ -239,11 +241,12 @@ class PairSets(PairAnnotations):
                     _merge_one(item, pair, base or my_base, my_base, changes, report, returns=item.position in away)
                 _replace_meta(db, [(item, pair) for (pair, _), item in zip(chunk, here) if item and vanish])
             if vanish:
-                gone = _vanished(db, seen, own_source=about is not None)
+                gone = _vanished(db, seen, own_source=signature.reason == OWN_SOURCE)
                 bases = _bases(db, gone, imports=True)
                 away = _dropped_by_import(db, gone)
                 gone = [item for item in gone if item.position not in away]  # otherwise it vanished before and was restored
                 report.vanished = [item.pair.id for item in gone]
+                report.vanished_prompts = [shorten(prompt_text(item.pair.prompt)) for item in gone[:MOST_NAMED]]
                 report.vanished_edited = sum(_fields(item.pair) != _fields(bases[item.position].pair) for item in gone)
                 if report.dropped:
                     changes += [Change(item, replace(item.pair, dropped=True)) for item in gone]
