@@ -119,7 +119,9 @@ def _start(store: PairStore, kind: str, work: Callable[[StageProgress], str]) ->
 
 def _check(store: PairStore, held_out: str | None, run: Run | None, progress: StageProgress) -> str:
     pairs = store.all()
-    results = findings(pairs, pair_sets.open_set(held_out).all() if held_out else (), progress=progress)
+    results = findings(
+        pairs, pair_sets.open_set(held_out).all() if held_out else (), progress=progress, imports=store.later_imports()
+    )
     if run is not None:
         results += held_out_leaks(run)
     store.put_findings(results, checks=CHECKS)

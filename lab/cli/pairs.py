@@ -148,7 +148,8 @@ def _report(options: argparse.Namespace, store: PairStore) -> int:
     pairs = store.all()
     reported: list[Finding] = []
     if options.check:
-        reported += findings(pairs, open_pairs(options.held_out).all() if options.held_out else ())
+        held_out = open_pairs(options.held_out).all() if options.held_out else ()
+        reported += findings(pairs, held_out, imports=store.later_imports())
     if options.suspects:
         from lab.evidence import flip_findings, share_sentence
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.evidence import DEFECTS, plant
-from lab.pairs import CHECKS, Pair, PairsError, check, findings, length_bias, pair_of, write_findings
+from lab.pairs import CHECKS, Pair, PairsError, check, findings, length_bias, open_pairs, pair_of, pairs_from_rows, write_findings
 from lab.pairs.checks.answers import cut_off, refuses
 from lab.pairs.checks.characters import suspects, without_invisible
 from lab.pairs.checks.languages import language
@@ -307,3 +307,26 @@ def test_every_edit_that_is_proposed_settles_its_finding():
     for finding in found:
         edited = replace(pairs[int(finding.pair_id)], **finding.proposal)
         assert findings([edited], names=[finding.check]) == []
+
+
+def test_of_two_repeating_pairs_the_one_of_the_earlier_import_is_found(tmp_path):
+    row = {"prompt": "How do I boil an egg?", "chosen": STEPS, "rejected": NO_TIME}
+    swapped = {"prompt": "Sky?", "chosen": "Green.", "rejected": "Blue."}
+    case = {"prompt": "Grass?", "chosen": "green.", "rejected": "Blue."}
+    store = open_pairs([row, swapped, case], home=tmp_path)
+    old = store.ids()
+    corrected = [
+        row | {"chosen": f"{STEPS} Fine."},
+        {"prompt": "Sky?", "chosen": "Blue.", "rejected": "Green."},
+        case | {"chosen": "Green."},
+    ]
+    store.update_from(pairs_from_rows(corrected))
+    new = store.ids()[3:]
+    found = findings(store.all(), names=["near_duplicate", "contradiction", "duplicate"], imports=store.later_imports())
+    assert {(each.check, each.pair_id, each.other_id, each.remedy) for each in found} == {
+        (check, before, after, "drop") for check, before, after in zip(("near_duplicate", "contradiction", "duplicate"), old, new)
+    }
+    assert "which a later import added" in found[0].sentence
+    store.update_from(pairs_from_rows([row | {"chosen": f"{STEPS} Well."}]))  # corrected again
+    found = findings(store.all(), names=["near_duplicate"], imports=store.later_imports())
+    assert store.ids()[-1] not in {each.pair_id for each in found}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from .finding import Finding
 from .measured import MEASURED
@@ -12,10 +12,20 @@ from .texts import PairTexts
 
 @dataclass(frozen=True)
 class Corpus:
-    """Input of a check: the texts of a pair set, and pairs that must not be trained on."""
+    """Input of a check.
+
+    pairs:    Texts of a pair set.
+    held_out: Texts of pairs that must not be trained on.
+    imports:  Number of the later import that added a pair, by its id; pairs of the first import are not in it.
+    """
 
     pairs: Sequence[PairTexts]
     held_out: Sequence[PairTexts] = ()
+    imports: Mapping[str, int] = field(default_factory=dict)
+
+    def is_older(self, id: str, other: str) -> bool:
+        """Whether a pair comes from an earlier import than another one."""
+        return self.imports.get(id, 0) < self.imports.get(other, 0)
 
 
 Run = Callable[[Corpus], Iterator[Finding]]

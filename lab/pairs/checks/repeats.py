@@ -26,6 +26,8 @@ BANDS, ROWS = 18, 7
 MOST_CANDIDATES, MOST_COMPARED = 500, 20
 """Earlier pairs whose coefficient is estimated, and those compared exactly, per pair: some sets have thousands of alike ones."""
 
+NEWER = "which a later import added"
+
 Content = tuple[str, str, str]
 
 
@@ -35,13 +37,16 @@ Content = tuple[str, str, str]
     "The pair repeats another one word for word, so it counts twice, and leaks if one of the two is held out.",
 )
 def duplicate(corpus: Corpus) -> Iterator[Finding]:
-    """Find pairs that repeat an earlier pair; spaces and case do not matter."""
+    """Find pairs that repeat an earlier pair, or one that a later import added; spaces and case do not matter."""
     first: dict[Content, str] = {}
     for texts in corpus.pairs:
-        content = _content(texts)
-        if content in first:
-            yield Finding(texts.pair.id, "duplicate", f"This pair repeats {first[content]}.", first[content], "drop")
-        first.setdefault(content, texts.pair.id)
+        content, id = _content(texts), texts.pair.id
+        other = first.setdefault(content, id)
+        if corpus.is_older(other, id):
+            yield Finding(other, "duplicate", f"This pair repeats {id}, {NEWER}.", id, "drop")
+            first[content] = id
+        elif other != id:
+            yield Finding(id, "duplicate", f"This pair repeats {other}.", other, "drop")
 
 
 @check_named(
@@ -54,12 +59,15 @@ def contradiction(corpus: Corpus) -> Iterator[Finding]:
     seen: dict[Content, list[str]] = {}
     for texts in corpus.pairs:
         seen.setdefault(_content(texts), []).append(texts.pair.id)
-    position = {texts.pair.id: number for number, texts in enumerate(corpus.pairs)}
+    # Of two that stand alone, the one of the latest import is kept, else the first.
+    rank = {texts.pair.id: (-corpus.imports.get(texts.pair.id, 0), number) for number, texts in enumerate(corpus.pairs)}
     for content, ids in seen.items():
         prompt, chosen, rejected = content
         opposite = seen.get((prompt, rejected, chosen), [])
-        outnumbered = len(opposite) > len(ids) or (len(opposite) == len(ids) and position[opposite[0]] < position[ids[0]])
-        if not (opposite and outnumbered):
+        if not opposite:
+            continue
+        newer = min(map(rank.__getitem__, opposite)) < min(map(rank.__getitem__, ids))
+        if not (len(opposite) > len(ids) or (len(opposite) == len(ids) and newer)):
             continue
         votes = f"{len(opposite)} pairs prefer" if len(opposite) > 1 else f"{opposite[0]} prefers"
         remedy = partial(Finding, remedy="swap") if len(opposite) > len(ids) else partial(Finding, remedy="drop")
@@ -73,8 +81,9 @@ def contradiction(corpus: Corpus) -> Iterator[Finding]:
     "Prompt and both answers nearly repeat another pair, so it counts almost twice, and leaks if one of the two is held out.",
 )
 def near_duplicate(corpus: Corpus) -> Iterator[Finding]:
-    """Find pairs that nearly repeat an earlier one."""
+    """Find pairs that nearly repeat an earlier one, or one that a later import added, such as the text before a correction."""
     exact: set[Content] = set()
+    replaced: set[str] = set()
     index = NearIndex()
     for texts in corpus.pairs:
         content = _content(texts)
@@ -83,8 +92,12 @@ def near_duplicate(corpus: Corpus) -> Iterator[Finding]:
         exact.add(content)
         if (near := index.match(texts)) is not None:
             other, share = near
-            sentence = f"This pair shares {share:.0%} of its word triples with {other}."
-            yield Finding(texts.pair.id, "near_duplicate", sentence, other, "drop")
+            id, shares = texts.pair.id, f"This pair shares {share:.0%} of its word triples with"
+            if not corpus.is_older(other, id):
+                yield Finding(id, "near_duplicate", f"{shares} {other}.", other, "drop")
+            elif other not in replaced:
+                replaced.add(other)
+                yield Finding(other, "near_duplicate", f"{shares} {id}, {NEWER}.", id, "drop")
         index.add(texts)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +37,7 @@ def findings(
     held_out: Iterable[Pair] = (),
     names: Sequence[str] | None = None,
     progress: StageProgress | None = None,
+    imports: Mapping[str, int] | None = None,
 ) -> list[Finding]:
     """Return what the checks find, check by check, in the order of the pairs.
 
@@ -45,6 +46,8 @@ def findings(
         held_out: Pairs that must not be trained on, for the check "held_out_leak".
         names: Names of the checks to run; None for all of `CHECKS`.
         progress: Called as progress(title of the check, share done).
+        imports: Number of the later import that added a pair, by its id (`PairStore.later_imports`): of two pairs that repeat each
+            other, the one of the earlier import is then found.
 
     Raises:
         PairsError: There is no check of a name.
@@ -53,7 +56,7 @@ def findings(
     for name in chosen:
         if name not in CHECKS:
             raise PairsError(f"There is no check {name!r}; choose from {', '.join(CHECKS)}.{did_you_mean(name, CHECKS)}")
-    corpus = Corpus([PairTexts.of(pair) for pair in pairs], [PairTexts.of(pair) for pair in held_out])
+    corpus = Corpus([PairTexts.of(pair) for pair in pairs], [PairTexts.of(pair) for pair in held_out], imports or {})
     findings: list[Finding] = []
     for number, name in enumerate(chosen):
         if progress is not None:

@@ -142,6 +142,13 @@ class PairReader:
             raise PairsError(f"{self.name} has no version {version}; choose one from 0 to {latest}.")
         return as_of(version).where(schema.versions.c.dropped == 0).order_by(schema.pairs.c.position)
 
+    def later_imports(self) -> dict[str, int]:
+        """Return the number of the log entry that added a pair, by its id, for pairs of every import but the first."""
+        this = schema.pairs.c
+        query = select(this.id, this.added).where(this.imported == 1, this.added > 0)
+        with self._database.reading() as db:
+            return {unescape(id): added for id, added in db.execute(query)}
+
     def history(self, id: str) -> list[Pair]:
         """Return every version of a pair, oldest first. Raises PairsError for an unknown id."""
         with self._database.reading() as db:
