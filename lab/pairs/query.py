@@ -37,7 +37,7 @@ class PairQuery:
     """Which pairs of a set, in which order.
 
     Attributes:
-        text: Text, in any case, in a prompt or an answer.
+        text: Text, in any case, in a prompt or an answer; or the id of a pair.
         state: "current" (not dropped), "edited", "dropped" or "all".
         tags: The pair has every one of these tags.
         without_tags: The pair has none of these tags.

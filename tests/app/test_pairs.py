@@ -433,6 +433,9 @@ def test_ticked_pairs_are_changed_together_after_a_preview_and_one_undo_takes_it
     at = ticked(open_page(store), store, ids)
     assert "27 ticked" in [t.value for t in at.text]
     press(at, "Change ...")
+    assert not any("pairs change" in text.value for text in at.text)
+    at.session_state["bulk.action"] = "Drop"  # AppTest draws no dialog again
+    press(at, "Change ...")
     assert "27 of 27 pairs change." in [t.value for t in at.text]
     assert len(at.dataframe[0].value) == 8
     press(at, "Drop 27 pairs")
@@ -587,6 +590,68 @@ def test_a_fix_counts_as_reviewed_and_the_progress_tells_what_was_reviewed_befor
     assert bar_text(review(store)) == "0 of 4 judged, 1 reviewed before"
     store.put_findings([], checks=["check_edit", "check_tag", "check_swap"])
     press(review(store), "Fix `f`")
+
+
+def test_the_other_pair_of_a_finding_is_shown_opened_and_searched_by_its_id() -> None:
+    store = make_store(5)
+    ids = store.ids()
+    store.put_findings([Finding(ids[3], "duplicate", f"This pair repeats {ids[1]}.", ids[1], "drop")])
+    store.put_findings([Finding(ids[4], "held_out_leak", "It is held out.", "of another set", "drop")])
+    at = open_page(store, ids[3], finding="duplicate")
+    assert column(at, "Finding") == [f"This pair repeats {ids[1]}."]
+    assert f"The other pair, {ids[1]}" in [e.label for e in at.expander]
+    assert any(code.value == f"{NASTY} 1" for code in at.code)
+    assert query(press(at, "Open this pair"), "pair") == ids[1]
+    at = press(review(store, finding="duplicate"), "Open this pair")
+    assert (query(at, "pair"), query(at, "view")) == (ids[1], None)
+    at = open_page(store, ids[4], finding="any")
+    assert column(at, "Finding") == [
+        f"Duplicate: This pair repeats {ids[1]}.",
+        "Held-out pair in the training set: It is held out.",
+    ]
+    assert "Open this pair" not in labels(at)
+    at.text_input(key="search").input(ids[2]).run()
+    press(at, "Finding any")
+    assert [row["id"] for row in listed(at)["rows"]] == [ids[2]]
+
+
+def test_a_proposed_text_is_shown_before_it_is_taken() -> None:
+    store = make_store(3)
+    store.put_findings([Finding(store.ids()[0], "role_marker", "Cut.", remedy="edit", proposal={"chosen": f"proposed {NASTY}"})])
+    for at in (open_page(store, store.ids()[0]), review(store)):
+        assert {"Chosen, now", "Chosen, proposed"} <= {caption.value for caption in at.caption}
+        boxes = [box.proto.body.removeprefix(STYLE) for box in at.get("html")]
+        assert any("<mark>proposed</mark>" in box for box in boxes)
+        assert not any("<script" in box for box in boxes)
+
+
+def test_cancel_brings_the_stored_texts_back() -> None:
+    store = make_store(3)
+    at = open_page(store, store.ids()[0])
+    next(area for area in at.text_area if area.label == "Rejected answer").input("typed")
+    press(at, "Cancel")
+    assert typed(at)[1] == "bad answer 0"
+    at = press(press(review(store), "Edit `e`"), "Cancel")
+    assert not at.text_area
+    assert store.version == 0
+
+
+def test_a_change_of_many_pairs_is_named_and_its_preview_begins_with_what_changes() -> None:
+    store = make_store(3)
+    at = ticked(open_page(store), store, store.ids())
+    at.session_state["bulk.action"], at.session_state["bulk.tag"] = "Add tag", "checked"
+    press(at, "Change ...")
+    assert [line[:8] for line in at.dataframe[0].value["After"]] == ["#checked"] * 3
+    press(at, "Add the tag to 3 pairs")
+    assert store.tags() == {"checked": 3}
+
+
+def test_changes_name_pairs_by_their_prompt_and_degrees_by_their_word() -> None:
+    store = make_store(3)
+    store.edit(store.ids()[0], degree=2 / 3)
+    at = open_page(store, view="changes")
+    assert "degree: none → clear" in [text.value for text in at.text]
+    assert any(f"{plain(NASTY)} 0" in e.label for e in at.expander)
 
 
 def bar_text(at: AppTest) -> str:

@@ -63,7 +63,7 @@ def test_the_list_is_used_by_the_keyboard_alone(dashboard: str, page: Any) -> No
 def test_hits_are_marked_and_a_brushed_histogram_filters(dashboard: str, page: Any) -> None:
     store = make_store()
     show(page, dashboard, store)
-    page.get_by_placeholder("Search prompts and answers").fill("BAD ANSWER 5")
+    page.get_by_placeholder("Search texts, or a pair's id").fill("BAD ANSWER 5")
     page.keyboard.press("Enter")
     settled(page, "11 pairs that match, of 60")
     assert page.locator(".lab-rows mark").all_inner_texts() == ["bad answer 5"] * 11
@@ -125,7 +125,7 @@ def test_a_change_of_many_pairs_closes_its_dialog_and_is_undone_by_one_key(dashb
     settled(page, "60 ticked")
     page.get_by_role("button", name="Change ...").click()
     page.get_by_text("Set degree", exact=True).click()
-    page.get_by_role("button", name="Set degree 60 pairs").click()
+    page.get_by_role("button", name="Set the degree of 60 pairs").click()
     page.get_by_role("dialog").wait_for(state="detached")
     assert {pair.degree for pair in store} == {2 / 3}
     page.get_by_text("60 ticked").wait_for(state="detached")

@@ -12,10 +12,19 @@ from app.state.author import author
 from app.text.plain import one_line
 from app.views.pairs.listing import Listed, count_words, tick, ticked
 from app.widgets.pairs.acting import act
-from app.widgets.pairs.pair_actions import DEGREES
+from app.widgets.pairs.pair_actions import DEGREES, degree_name
 from lab.pairs import BulkChange, Pair, PairStore, answer_text
 
-ACTIONS = ("Drop", "Restore", "Swap", "Add tag", "Remove tag", "Set weight", "Set degree")
+ACTIONS = {
+    "Drop": "Drop",
+    "Restore": "Restore",
+    "Swap": "Swap",
+    "Add tag": "Add the tag to",
+    "Remove tag": "Remove the tag from",
+    "Set weight": "Set the weight of",
+    "Set degree": "Set the degree of",
+}
+"""Changes of the dialog, and the words for each before the number of pairs."""
 APPLIED = "bulk.applied"
 """In the session: whether the dialog's button was pressed. What it returns is lost, since its label changes with the pairs."""
 SHOWN = 8
@@ -46,7 +55,10 @@ def _tick_all(store: PairStore, listed: Listed) -> None:
 def _dialog(store: PairStore, ids: Sequence[str]) -> None:
     if st.session_state.pop(APPLIED, False):
         st.rerun()  # closes the dialog
-    action = st.segmented_control("What", ACTIONS, default="Drop", required=True, key="bulk.action") or "Drop"
+    action = st.segmented_control("What", list(ACTIONS), default=None, key="bulk.action")
+    if action is None:
+        st.caption(f"Choose what to change in the {len(ids):,} ticked pairs; nothing changes before you have seen it.")
+        return
     change = _change(store, action)
     reason = st.text_input("Reason (kept in the history)", key="bulk.reason", max_chars=200)
     if change is None:
@@ -59,7 +71,8 @@ def _dialog(store: PairStore, ids: Sequence[str]) -> None:
         st.dataframe(pd.DataFrame(lines), hide_index=True)
         if preview.count > len(lines):
             st.caption(f"The first {len(lines)} of them.")
-    label, done = f"{action} {preview.count:,} pairs", f"{action}: {preview.count:,} pairs. One Undo takes it back."
+    counted = f"{preview.count:,} {'pair' if preview.count == 1 else 'pairs'}"
+    label, done = f"{ACTIONS[action]} {counted}", f"{action}: {counted}. One Undo takes it back."
     st.button(
         label,
         type="primary",
@@ -80,7 +93,8 @@ def _change(store: PairStore, action: str) -> BulkChange | None:
     """Draw the fields that an action needs; return the change, or None while something is missing."""
     if action in ("Add tag", "Remove tag"):
         known = list(store.tags())
-        tag = st.selectbox("Tag", known, index=None, accept_new_options=action == "Add tag", placeholder="Choose or type a tag")
+        new = action == "Add tag"
+        tag = st.selectbox("Tag", known, None, key="bulk.tag", accept_new_options=new, placeholder="Choose or type a tag")
         return BulkChange("tag" if action == "Add tag" else "untag", tag) if tag else None
     if action == "Set weight":
         return BulkChange("weight", st.number_input("Weight", 0.0, 100.0, 1.0, 0.5))
@@ -90,7 +104,9 @@ def _change(store: PairStore, action: str) -> BulkChange | None:
 
 
 def _line(pair: Pair) -> str:
-    state = "dropped: " if pair.dropped else ""
-    labels = "".join(f" #{tag}" for tag in pair.tags) + (f" weight {pair.weight:g}" if pair.weight != 1 else "")
-    degree = "" if pair.degree is None else f" degree {pair.degree:.2f}"
-    return f"{state}{one_line(answer_text(pair.chosen)[:80])} > {one_line(answer_text(pair.rejected)[:80])}{labels}{degree}"
+    """Return a pair on one line, first what a change of many pairs can change: the end of the line may be cut off."""
+    labels = (["dropped"] if pair.dropped else []) + [f"#{one_line(tag)}" for tag in pair.tags]
+    labels += [f"weight {pair.weight:g}"] if pair.weight != 1 else []
+    labels += [] if pair.degree is None else [f"degree {degree_name(pair.degree)}"]
+    texts = f"{one_line(answer_text(pair.chosen)[:80])} > {one_line(answer_text(pair.rejected)[:80])}"
+    return f"{', '.join(labels)}: {texts}" if labels else texts

@@ -12,12 +12,15 @@ from app.state.author import author, author_field
 from app.text.plain import displayable, one_line, plain
 from app.widgets.difference import answers_html
 from app.widgets.pairs.acting import act
+from app.widgets.pairs.pair_actions import degree_name
 from lab import home
 from lab.pairs import Difference, Pair, PairStore, answer_text, prompt_text
 
 LATEST = 200
 """Log entries that are shown."""
 OTHER = "another version ..."
+EXCERPT = 100
+"""Most characters of the prompt over a changed pair."""
 SHEET = 10
 """Changed pairs on one page of the difference."""
 
@@ -45,7 +48,7 @@ def _log(store: PairStore) -> None:
             "Version": entry.number,
             "Time": datetime.fromtimestamp(entry.time),
             "Author": displayable(entry.author),
-            "Change": entry.action,
+            "Change": f"{entry.action}, new pair" if entry.before == 0 and entry.action != "add" else entry.action,
             "Pair": entry.pair_id,
             "Reason": displayable(entry.reason),
         }
@@ -69,7 +72,7 @@ def _snapshots(store: PairStore) -> None:
         icon=":material/bookmark_add:",
         disabled=not name or not may_edit(),
         on_click=act,
-        args=(lambda: store.snapshot(name, author=author()), f"Snapshot {name} saved."),
+        args=(lambda: store.snapshot(name, author=author()), f'Snapshot "{name}" saved.'),
         help="A run can be set to a snapshot, so that later edits do not reach it.",
     )
     for snapshot in store.snapshots():
@@ -96,7 +99,7 @@ def _difference(store: PairStore) -> None:
     sheet = st.pagination(sheets, key="difference.sheet") if sheets > 1 else 1
     for kind, old, new in changes[(sheet - 1) * SHEET : sheet * SHEET]:
         pair = new if new is not None else old
-        with st.expander(plain(f"{kind}: pair {pair.id if pair else ''}"), expanded=len(changes) <= SHEET):
+        with st.expander(plain(_heading(kind, pair)), expanded=len(changes) <= SHEET):
             _change(old, new)
 
 
@@ -113,6 +116,10 @@ def _changes(difference: Difference) -> list[tuple[str, Pair | None, Pair | None
         *(("restored", None, pair) for pair in difference.restored),
         *(("dropped", pair, None) for pair in difference.dropped),
     ]
+
+
+def _heading(kind: str, pair: Pair | None) -> str:
+    return f"{kind}: pair {pair.id}, {one_line(prompt_text(pair.prompt)[:EXCERPT])}" if pair else kind
 
 
 def _words(difference: Difference) -> str:
@@ -147,7 +154,7 @@ def _change(before: Pair | None, after: Pair | None) -> None:
     labels: dict[str, tuple[object, object]] = {
         "dropped": (before.dropped, after.dropped),
         "weight": (before.weight, after.weight),
-        "degree": (before.degree, after.degree),
+        "degree": (degree_name(before.degree), degree_name(after.degree)),
         "tags": (", ".join(before.tags), ", ".join(after.tags)),
         "note": (before.note, after.note),
     }

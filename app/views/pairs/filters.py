@@ -30,7 +30,7 @@ def query_bar(store: PairStore) -> PairQuery:
         key="search",
         bind="query-params",
         on_change=first_sheet,
-        placeholder="Search prompts and answers",
+        placeholder="Search texts, or a pair's id",
         type="search",
         label_visibility="collapsed",
     )

@@ -10,12 +10,14 @@ import streamlit as st
 from app.state.address import put
 from app.state.current_run import remember_pair
 from app.text.excerpt import excerpt
+from app.text.findings import check_title
 from app.text.numbers_of_pairs import number_heading, number_help, number_text
 from app.text.plain import one_line
-from app.views.pairs.filters import sort_by, sorted_by
+from app.views.pairs.filters import ANY_FINDING, sort_by, sorted_by
 from app.views.pairs.nothing import show_nothing
 from app.widgets.row_list import Cell, Column, Row, show_rows
 from lab.pairs import Pair, PairStore, answer_text, prompt_text
+from lab.pairs.checks import Finding
 from lab.pairs.query import PairQuery
 
 SHEET = 25
@@ -102,6 +104,8 @@ def _rows(store: PairStore, pairs: Sequence[Pair], listed: Listed, narrow: bool)
             "Changes of the pair, and its tags. Sort by the latest edit.",
         )
     ]
+    checked = store.findings_of([pair.id for pair in pairs]) if query.finding else {}
+    columns += [Column("Finding", help="What the checks found in the pair.", room=32)] if query.finding else []
     columns += [Column("Prompt", sort="prompt_words"), Column("Chosen", sort="chosen_words")]
     columns += [] if narrow else [Column("Rejected", sort="rejected_words")]
     columns += [Column(number_heading(name), "number", name, "6.5rem", number_help(name)) for name in numbers]
@@ -110,6 +114,7 @@ def _rows(store: PairStore, pairs: Sequence[Pair], listed: Listed, narrow: bool)
             pair.id,
             [
                 Cell(_state(pair), whole=_state(pair)),
+                *([_findings(checked.get(pair.id, []), query.finding)] if query.finding else []),
                 *(_cell(text, query.text) for text in texts[: len(texts) - narrow]),
                 *(Cell(number_text(values.get(pair.id, {}).get(name))) for name in numbers),
             ],
@@ -147,6 +152,15 @@ def _state(pair: Pair) -> str:
     words += [f"v{pair.version}"] if pair.version > 1 else []
     words += ["note"] if pair.note else []
     return " ".join([*words, *(f"#{one_line(tag)}" for tag in pair.tags)])
+
+
+def _findings(findings: Sequence[Finding], wanted: str) -> Cell:
+    """Return the sentences of the wanted findings; of "any", each with the title of its check."""
+    if wanted == ANY_FINDING:
+        words = [f"{check_title(finding.check)}: {finding.sentence}" for finding in findings]
+    else:
+        words = [finding.sentence for finding in findings if finding.check == wanted]
+    return Cell(one_line(" ".join(words)[:EXCERPT]), whole=one_line(" ".join(words)[:WHOLE]))
 
 
 def _cell(text: str, search: str) -> Cell:

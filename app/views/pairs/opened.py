@@ -24,7 +24,7 @@ def show_opened(store: PairStore, listed: Listed) -> None:
         st.error(plain(error))
         return
     _actions(store, pair, listed)
-    show_findings(store, pair)
+    show_findings(store, pair, on_open=lambda id: open_pair(store, id))
     show(store, pair, act)
     show_labels(store, pair)
     show_runs(store)

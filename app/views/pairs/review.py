@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import streamlit as st
 
 from app.state.access import may_edit
+from app.state.address import put
 from app.state.author import author
 from app.text.plain import plain
 from app.text.run_text import duration, pair_annotations
@@ -47,7 +48,7 @@ def show_review(store: PairStore, query: PairQuery) -> None:
     _buttons(keys)
     _fields(store, review, pair)
     st.caption(_described(pair))
-    show_findings(store, pair, key=None)
+    show_findings(store, pair, key=None, on_open=lambda id: put(view=None, pair=id))
     compare(store, pair)
     show_runs(store)
 
@@ -194,7 +195,7 @@ def _fields(store: PairStore, review: Review, pair: Pair) -> None:
     name = f"review.{review.writing}.{pair.id}.{pair.version}"
     by: dict[str, Any] = {"expected_version": pair.version, "author": author(), "reason": REASON}
     if review.writing == "edit":
-        edit_form(store, pair, lambda change: _written(review, change))
+        edit_form(store, pair, lambda change: _written(review, change), on_cancel=lambda: _close_field(review))
         shortcuts.focus(f"edit.chosen.{pair.id}.{pair.version}", name)
     elif review.writing == "tag":
         st.text_input(
@@ -213,6 +214,11 @@ def _fields(store: PairStore, review: Review, pair: Pair) -> None:
 def _tag(store: PairStore, pair: Pair, name: str, by: dict[str, Any]) -> Pair:
     added = {tag.strip() for tag in st.session_state[name].split(",") if tag.strip()}
     return store.edit(pair.id, tags=tuple(sorted({*pair.tags, *added})), **by)
+
+
+def _close_field(review: Review) -> None:
+    """Close the field that a key has opened."""
+    review.writing = ""
 
 
 def _written(review: Review, change: Callable[[], T]) -> T | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import streamlit as st
@@ -11,8 +11,11 @@ from app.state.access import may_edit
 from app.state.author import author
 from app.text.findings import check_explanation
 from app.text.plain import displayable, editable, plain
+from app.widgets.difference import answers_html
 from app.widgets.pairs.acting import act
-from lab.pairs import Pair, PairConflict, PairsError, PairStore, apply_remedy
+from app.widgets.pairs.pair_view import compare
+from lab.pairs import Pair, PairConflict, PairsError, PairStore, answer_text, apply_remedy, prompt_text
+from lab.pairs.checks import Finding
 
 DEGREES = {"none": None, "slight": 1 / 3, "clear": 2 / 3, "strong": 1.0}
 """Preference degrees that are annotated by hand."""
@@ -39,8 +42,15 @@ def change_buttons(store: PairStore, pair: Pair, *, shortcuts: bool = True) -> N
         )
 
 
-def show_findings(store: PairStore, pair: Pair, *, key: str | None = "F") -> None:
-    """Draw what the checks found in a pair, each with a button for its remedy; the first is also applied by a key."""
+def show_findings(store: PairStore, pair: Pair, *, key: str | None = "F", on_open: Callable[[str], None] | None = None) -> None:
+    """Draw what the checks found in a pair, each with a button for its remedy, the text it proposes, and the other pair it names.
+
+    Args:
+        store: The pair set.
+        pair: The pair as it is shown.
+        key: Key that applies the first remedy; None for none.
+        on_open: Opens the other pair, given by its id; None where the page cannot open it.
+    """
     for number, finding in enumerate(store.findings(pair.id)):
         text, button = st.columns([9, 3], vertical_alignment="center")
         text.warning(plain(finding.sentence), icon=":material/rule:")
@@ -54,15 +64,44 @@ def show_findings(store: PairStore, pair: Pair, *, key: str | None = "F") -> Non
                 args=(lambda finding=finding: apply_remedy(store, finding, author=author(), expected_version=pair.version),),
                 help=f"{REMEDIES[finding.remedy]}. {check_explanation(finding.check)}".strip(),
             )
+        if finding.remedy == "edit":
+            _show_proposal(pair, finding)
+        if finding.other_id and finding.other_id in store:
+            _show_other(store, finding, f"other.{pair.id}.{finding.check}.{number}", on_open)
+
+
+def _show_proposal(pair: Pair, finding: Finding) -> None:
+    """Draw the texts that a finding would replace, before and after."""
+    with st.expander("Proposed text", expanded=True):
+        for name, new in finding.proposal.items():
+            text_of = prompt_text if name == "prompt" else answer_text
+            sides = answers_html(text_of(getattr(pair, name)), text_of(new), ("first", "second"))
+            for column, when, html in zip(st.columns(2), ("now", "proposed"), sides):
+                column.caption(f"{name.capitalize()}, {when}")
+                column.html(html)
+
+
+def _show_other(store: PairStore, finding: Finding, key: str, on_open: Callable[[str], None] | None) -> None:
+    """Draw the pair that a finding names beside its own, with a button that opens it."""
+    other = store.get(finding.other_id)
+    with st.expander(plain(f"The other pair, {other.id}{' (dropped)' if other.dropped else ''}")):
+        compare(store, other)
+        if on_open is not None:
+            st.button("Open this pair", icon=":material/open_in_new:", key=key, on_click=on_open, args=(other.id,))
+
+
+def degree_name(degree: float | None) -> str:
+    """Return the word for a preference degree, or the number of one that has none."""
+    if degree is None:
+        return "none"
+    return next((name for name, value in DEGREES.items() if value == degree), f"{degree:.2f}")
 
 
 def show_labels(store: PairStore, pair: Pair) -> None:
     """Draw degree, weight, tags and note of a pair; each is saved when it is changed."""
     name = f"{pair.id}.{pair.version}"
     row = st.container(horizontal=True, vertical_alignment="bottom")
-    label = next(
-        (label for label, degree in DEGREES.items() if degree == pair.degree), f"{pair.degree:.2f}" if pair.degree else "none"
-    )
+    label = degree_name(pair.degree)
     labels = list(DEGREES) if label in DEGREES else [*DEGREES, label]
     disabled = not may_edit()
     row.segmented_control(

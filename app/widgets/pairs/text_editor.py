@@ -22,8 +22,15 @@ THEIRS, MINE = "Theirs", "Mine"
 Guard = Callable[[Callable[[], Any]], Any]
 
 
-def edit_form(store: PairStore, pair: Pair, act: Guard) -> None:
-    """Draw the form that edits a pair. act: makes a change of the store and shows a refusal on the page."""
+def edit_form(store: PairStore, pair: Pair, act: Guard, on_cancel: Callable[[], None] | None = None) -> None:
+    """Draw the form that edits a pair.
+
+    Args:
+        store: The pair set.
+        pair: The pair as it is shown.
+        act: Makes a change of the store and shows a refusal on the page.
+        on_cancel: Called after Cancel has brought the stored texts back.
+    """
     texts = texts_of(pair)
     keys = {name: f"edit.{name}.{pair.id}.{pair.version}" for name in texts}
     draft: Draft[str] | None = st.session_state.get(draft_key(pair))
@@ -36,7 +43,11 @@ def edit_form(store: PairStore, pair: Pair, act: Guard) -> None:
         for column, side in zip(st.columns(2), ("chosen", "rejected")):
             for name in (name for name in texts if name.startswith(side)):
                 column.text_area(plain(_label(name)), begun[name], height=240 if name == side else 120, key=keys[name])
-        st.form_submit_button("Save", type="primary", disabled=not may_edit(), on_click=_save, args=(store, pair, texts, keys, act))
+        with st.container(horizontal=True):
+            st.form_submit_button(
+                "Save", type="primary", disabled=not may_edit(), on_click=_save, args=(store, pair, texts, keys, act)
+            )
+            st.form_submit_button("Cancel", on_click=_cancel, args=(pair, texts, keys, on_cancel), help="Take the typed text back.")
 
 
 def told_of_conflict(store: PairStore, pair: Pair) -> str:
@@ -84,9 +95,15 @@ def _take(choice: str, field: str, texts: Mapping[str, str]) -> None:
 
 
 def _discard(pair: Pair, texts: Mapping[str, str], keys: Mapping[str, str]) -> None:
-    del st.session_state[draft_key(pair)]
+    st.session_state.pop(draft_key(pair), None)
     for name, text in texts.items():
         st.session_state[keys[name]] = text
+
+
+def _cancel(pair: Pair, texts: Mapping[str, str], keys: Mapping[str, str], on_cancel: Callable[[], None] | None) -> None:
+    _discard(pair, texts, keys)
+    if on_cancel is not None:
+        on_cancel()
 
 
 def _label(name: str) -> str:

@@ -89,7 +89,7 @@ class PairPages(PairReader):
             return len(self._matching(db, query))
 
     def find(self, search: str) -> list[str]:
-        """Return the ids of all pairs, dropped or not, with this text, in any case, in a prompt or an answer; in order."""
+        """Return the ids of all pairs, dropped or not, in order, with this text, in any case, in a prompt or answer, or this id."""
         return self.matching(PairQuery(text=search, state="all"))
 
     def hits(self, id: str, search: str) -> dict[str, list[tuple[int, int]]]:

@@ -57,7 +57,7 @@ def condition(db: Connection, query: PairQuery) -> ColumnElement[bool]:
             exists(select(f.c.number).where(*current, *([] if query.finding == "any" else [f.c.name == escape(query.finding)])))
         )
     if query.text:
-        parts.append(contains(db, query.text))
+        parts.append(contains(db, query.text) | (p.c.id == escape(query.text.strip())))
     return and_(*parts)
 
 
