@@ -52,6 +52,7 @@ def test_runs_are_ticked_opened_deleted_and_restored(dashboard: str, store_run: 
     until(lambda: lab.open_run("one").labels.note == "Look at step 12.", 30)
 
     page.get_by_role("button", name="Untick").click()
+    page.locator(f"{ROW}.ticked").first.wait_for(state="detached")
     page.get_by_role("checkbox", name="Tick run two").check()
     page.get_by_text("1 ticked").wait_for()
     page.get_by_role("button", name="Delete", exact=True).click()

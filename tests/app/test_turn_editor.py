@@ -26,6 +26,13 @@ def test_a_conversation_survives_the_table(messages: list[dict[str, Any]]) -> No
     assert messages_of(turns_of(messages, "user")) == messages
 
 
+def test_json_in_fields_keeps_what_no_field_can_hold() -> None:
+    calls = [{"type": "function", "function": {"name": "half \ud800", "arguments": {}}}]
+    (row,) = turns_of([{"role": "assistant", "content": None, "tool_calls": calls}], "assistant")
+    row["tool_calls"].encode()
+    assert messages_of([row])[0]["tool_calls"] == calls
+
+
 @given(TEXT)
 def test_a_text_is_one_turn_and_stays_text(text: str) -> None:
     (row,) = turns_of(text, "user")

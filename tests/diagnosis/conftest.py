@@ -46,10 +46,10 @@ RUNS: dict[str, tuple[Any, Callable[[], list[dict[str, str]]], dict[str, Any]]] 
     "too slow": ("dpo", troubled.told_apart, {"learning_rate": 1e-8, "steps": 25}),
     "too slow, one by one": ("dpo", troubled.told_apart, {"learning_rate": 1e-8, "steps": 25, "batch_size": 1}),
     "wrong beta": ({"name": "simpo", "beta": 0.1}, troubled.told_apart, {"steps": 1}),
-    "without end": (
+    "without end": (  # with this seed answers grow most: a random model ends its answers by chance
         "dpo",
         troubled.without_end,
-        EVALUATED | {"learning_rate": 3e-3, "steps": 20, "max_length": 40, "eval_prompts": 4, "eval_tokens": 120},
+        EVALUATED | {"learning_rate": 3e-3, "steps": 20, "seed": 2, "max_length": 40, "eval_prompts": 12, "eval_tokens": 200},
     ),
     "backwards": (
         {"name": "alpha_dpo", "alpha": 0.5, "stop_gradient": False},

@@ -43,8 +43,13 @@ def turns_of(value: Prompt | Answer, role: str) -> list[dict[str, str]]:
 def _cell(value: Any, name: str) -> str:
     if value is None:
         return ""
-    text = json.dumps(value, ensure_ascii=False) if name in AS_JSON or not isinstance(value, str) else value
-    return editable(text)
+    return _as_json(value) if name in AS_JSON or not isinstance(value, str) else editable(value)
+
+
+def _as_json(value: Any, indent: int | None = None) -> str:
+    """Return a value as JSON for a field of the page: readable, but with unpaired surrogates as escapes, so that none is lost."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text if text == editable(text) else json.dumps(value, indent=indent)
 
 
 def messages_of(rows: Sequence[Mapping[str, Any]]) -> list[Message]:
@@ -113,7 +118,7 @@ def edit_turns(store: PairStore, pair: Pair, act: Guard) -> None:
 def _parts(pair: Pair) -> dict[str, Any]:
     """Return what is edited: a table of turns for each text of the pair, and the tools as JSON."""
     tables: dict[str, Any] = {part: turns_of(getattr(pair, part), ROLE_OF[part]) for part in ROLE_OF}
-    return tables | {"tools": json.dumps(pair.tools, indent=1, ensure_ascii=False) if pair.tools else ""}
+    return tables | {"tools": _as_json(pair.tools, indent=1) if pair.tools else ""}
 
 
 def _draft(pair: Pair) -> str:
