@@ -65,7 +65,9 @@ def source(tmp_path: Path) -> Path:
 
 def test_columns_are_chosen_rows_shown_and_the_good_ones_imported(source: Path) -> None:
     at = open_form(source)
-    assert "the field 'chosen' is missing" in page_text(at)
+    assert len(at.error) == 1  # for three rows alike
+    assert "Lines 1, 2, 3: the field 'chosen' is missing" in page_text(at)
+    assert "(under Columns)" in page_text(at)
     choose(at, prompt="frage", chosen="gut", rejected="schlecht")
     assert "system: Be brief.\nuser: Which herb stands in pot 0?" in page_text(at)
     press(at, "Import")
@@ -137,6 +139,8 @@ def test_an_upload_updates_the_set_of_its_name_and_columns_and_drops_what_is_gon
     assert "1 added, 0 updated, 3 unchanged, 1 no longer in the source (dropped)" in page_text(at)
     assert "No longer in the source: p3" in page_text(at)
     assert [pair.prompt for pair in PairStore(store.path)] == ["p0", "p1", "p2", "new"]
+    unrelated = upload(store, "kitchen.jsonl", [{"prompt": "q", "chosen": "a", "rejected": "b"}])
+    assert unrelated.selectbox(key="import.into").value == "a new set"
     other = upload(store, "other.jsonl", rows)
     assert (other.selectbox(key="import.into").value, vanished_choices(other)) == ("a new set", [])
     assert vanished_choices(other.selectbox(key="import.into").select(store.path.name).run()) == ["keep them"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -20,7 +20,7 @@ from lab.pairs import ColumnMapping, PairsError, PairStore, forget_mapping
 from lab.pairs.importing import LAYOUTS, OnError, PairReader
 
 from .importing import Outcome, Source, Target, import_source, own_set, reader_of
-from .preview import show_preview
+from .preview import in_the_form, show_preview
 
 NONE = "(none)"
 NEW_SET = "a new set"
@@ -96,7 +96,7 @@ def _source() -> Source | None:
 
 def _named(text: str, source: Source) -> str:
     """A message that names an uploaded file as the person knows it."""
-    return text.replace(source.place, source.name or source.place)
+    return in_the_form(text).replace(source.place, source.name or source.place)
 
 
 def _mapping(source: Source, guessed: ColumnMapping, columns: list[str], *, kept: bool) -> ColumnMapping:
@@ -258,7 +258,7 @@ def _report(outcome: Outcome, wanted: tuple[Source, ColumnMapping, Target | None
     lines = [*report.lines(imported=store is not None), *(outcome.update.details() if outcome.update else [])]
     st.code("\n".join(displayable(_named(line, wanted[0])) for line in lines), language=None, wrap_lines=True)
     if report.refused:
-        refused = pd.DataFrame([asdict(each) for each in report.refused])
+        refused = pd.DataFrame([{"number": each.number, "reason": in_the_form(each.reason)} for each in report.refused])
         st.dataframe(
             refused.map(lambda value: displayable(value) if isinstance(value, str) else value),
             hide_index=True,

@@ -13,6 +13,7 @@ from lab.opening import import_pairs
 from lab.pairs import (
     ColumnMapping,
     ImportReport,
+    Pair,
     PairsError,
     PairStore,
     RefusedRows,
@@ -22,6 +23,7 @@ from lab.pairs import (
     remembered_mapping,
 )
 from lab.pairs.importing import OnError, PairReader, open_table
+from lab.pairs.importing.reader import SAMPLE
 from lab.progress import StageProgress
 
 
@@ -114,8 +116,8 @@ def own_location(source: Source, name: str, mapping: ColumnMapping) -> Path:
 def own_set(source: Source, reader: PairReader, mapping: ColumnMapping, opened: str) -> str:
     """Return the key of the set that a source updates by default, or "".
 
-    That is the set made from this place; for an uploaded file, a set made from a file with the same name and columns: the open
-    set, else the latest.
+    That is the set made from this place; for an uploaded file, a set made from a file with the same name and columns that has one
+    of its first rows: the open set, else the latest.
 
     Args:
         source: A path, hub id or uploaded file.
@@ -130,11 +132,12 @@ def own_set(source: Source, reader: PairReader, mapping: ColumnMapping, opened: 
     columns = set(reader.mapping(reader.sample())[1])
     named = [key for key in stored if key.startswith(f"{open_store.slug(reader.table.name)}-")]
     candidates = sorted(named, key=lambda key: key != opened)
-    return next((key for key in candidates if _made_from(stored[key], Path(source.place).name, columns)), "")
+    first = [pair.id for _, pair in reader_of(source, mapping, "skip").first(SAMPLE) if isinstance(pair, Pair)] if named else []
+    return next((key for key in candidates if _made_from(stored[key], Path(source.place).name, columns, first)), "")
 
 
-def _made_from(location: str, file_name: str, columns: set[str]) -> bool:
-    """Whether a stored set was made from a file with this name and these columns."""
+def _made_from(location: str, file_name: str, columns: set[str], first: list[str]) -> bool:
+    """Whether a stored set was made from a file with this name and these columns, and has one of the pairs `first`."""
     try:
         store = pair_sets.open_set(location)
         report = store.about("report")
@@ -142,7 +145,16 @@ def _made_from(location: str, file_name: str, columns: set[str]) -> bool:
         return False
     if not report or open_store.slug(Path(store.source).name) != open_store.slug(file_name):
         return False
-    return set(ImportReport.from_json(report).columns) == columns
+    return set(ImportReport.from_json(report).columns) == columns and any(_holds(store, id) for id in first)
+
+
+def _holds(store: PairStore, id: str) -> bool:
+    """Whether a set has a pair, dropped or not."""
+    try:
+        store.get(id)
+    except PairsError:  # no such pair
+        return False
+    return True
 
 
 def _new_set(address: str, reader: PairReader) -> PairStore:
