@@ -12,7 +12,6 @@ import threading
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Select,
     bindparam,
@@ -22,7 +21,6 @@ from sqlalchemy import (
     select,
     table,
     text,
-    union_all,
     update,
 )
 
@@ -111,14 +109,14 @@ def _index_rows(db: Connection, rows: list[tuple[int, str]]) -> None:
     db.execute(update(schema.about).where(schema.about.c.key == "indexed").values(value=str(rows[-1][0] + 1)))
 
 
-def contains(db: Connection, needle: str) -> ColumnElement[bool]:
-    """Return the condition that a pair (a row of `pairs`) has this text in a prompt or an answer, in any case."""
-    folded, position = fold(needle), schema.pairs.c.position
+def containing(db: Connection, needle: str) -> list[Select[Any]]:
+    """Return queries whose results together are the positions of the pairs with this text in a prompt or an answer, in any case."""
+    folded = fold(needle)
     if db.dialect.name != "sqlite":
-        return position.in_(select(_searched.position).where(_searched.text.contains(folded, autoescape=True)))
+        return [select(_searched.position).where(_searched.text.contains(folded, autoescape=True))]
     scanned = select(_searched.position).where(func.instr(_searched.text, folded) > 0)
     if len(folded) < TRIGRAM:
-        return position.in_(scanned)
+        return [scanned]
     phrase = '"' + folded[:LONGEST_PHRASE].replace('"', '""') + '"'
     in_index: Select[Any] = select(literal_column("rowid")).select_from(_index).where(text("search_index MATCH :phrase"))
     hit: Select[Any] = in_index.params(phrase=phrase)
@@ -126,8 +124,8 @@ def contains(db: Connection, needle: str) -> ColumnElement[bool]:
         hit = scanned.where(_searched.position.in_(hit))
     end = indexed(db)
     if end > int(db.execute(select(func.coalesce(func.max(_searched.position), -1))).scalar_one()):
-        return position.in_(hit)
-    return position.in_(union_all(hit, scanned.where(_searched.position >= end)))
+        return [hit]
+    return [hit, scanned.where(_searched.position >= end)]
 
 
 def share_indexed(db: Connection) -> float:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, Connection, Select, Subquery, and_, exists, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Select, Subquery, and_, exists, literal_column, select, union_all
 
 from lab.pairs.pair import PairsError
 from lab.pairs.query import SORTS, NumberRange, PairQuery, State
 
 from . import schema
 from .records import escape
-from .search import contains
+from .search import containing
 
 p, n = schema.pairs, schema.numbers
 
@@ -57,7 +57,8 @@ def condition(db: Connection, query: PairQuery) -> ColumnElement[bool]:
             exists(select(f.c.number).where(*current, *([] if query.finding == "any" else [f.c.name == escape(query.finding)])))
         )
     if query.text:
-        parts.append(contains(db, query.text) | (p.c.id == escape(query.text.strip())))
+        named = select(p.c.position).where(p.c.id == escape(query.text.strip()))
+        parts.append(p.c.position.in_(union_all(*containing(db, query.text), named)))  # an OR would read every pair
     return and_(*parts)
 
 
