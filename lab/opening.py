@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import home
-from lab.pairs import ColumnMapping, ImportReport, PairStore, remembered_mapping
+from lab.pairs import ColumnMapping, ImportReport, PairStore, find_set, remembered_mapping
 from lab.pairs import import_pairs as import_stored_pairs
 from lab.pairs.importing import OnError
 from lab.progress import StageProgress
@@ -40,7 +41,8 @@ def open_pairs(
 
     Args:
         source: "world" for the pairs of the embedded world; a JSONL, JSON, CSV, TSV or Parquet file, packed or not; a folder of
-            `datasets`; a hub id; a `datasets.Dataset`; a data frame; a list of dicts; or a store's own .sqlite file.
+            `datasets`; a hub id; a `datasets.Dataset`; a data frame; a list of dicts; a store's own .sqlite file; or the name of a
+            set that was imported before, or of its file, where no file has this name.
         split: Split of a hub data set or DatasetDict; key of a JSON file with rows under several keys.
         configuration: Configuration (subset) of a hub data set.
         mapping: Which columns hold what: {"prompt": "question", "chosen": "good", "rejected": "bad"}. None uses the mapping
@@ -82,6 +84,7 @@ def import_pairs(
 
     `drop_vanished=False` keeps pairs whose rows are no longer in a file that has changed.
     """
+    source = stored_place(source)
     if isinstance(source, str) and source == WORLD:
         from lab.world import ensure
 
@@ -98,3 +101,21 @@ def import_pairs(
         drop_vanished=drop_vanished,
         home=home.home() / "pairs",
     )
+
+
+def stored_place(source: Any) -> Any:
+    """Return the location of the imported set that a text names, by its name or that of its file; any other source as it is.
+
+    A file or folder of this name comes first, and a text with a slash is a path or a hub id, so it never names a set.
+
+    Raises:
+        PairsError: Several sets have this name.
+    """
+    if not isinstance(source, str) or source in ("", WORLD) or "/" in source:
+        return source
+    try:
+        exists = Path(source).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # no name of a file: opening the source says why
+        return source
+    known = None if exists else find_set(home.home() / "pairs", source)
+    return known.location if known else source

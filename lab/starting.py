@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab import extensions, home
 from lab.objectives import Objective
-from lab.opening import WORLD, open_configured, open_pairs
+from lab.opening import WORLD, open_configured, open_pairs, stored_place
 from lab.pairs import PairStore
 from lab.pairs.importing import OnError
 from lab.progress import StageProgress
@@ -102,7 +102,7 @@ def parse(objective: Any, pairs: Any, model: str | Path, settings: Mapping[str, 
             "branch_from=run one that begins from its checkpoint."
         )
     objective, settings = with_parameters(objective, settings)
-    named = str(pairs) if isinstance(pairs, (str, Path)) else ""
+    named = str(stored_place(pairs)) if isinstance(pairs, (str, Path)) else ""
     return TrainConfig.parse(objective=objective, pairs=named, model=model_place(model), **settings)
 
 
@@ -136,6 +136,7 @@ def _branch(
 ) -> Path:
     """Make the folder of a run that begins from another run's checkpoint."""
     manifest = parent.manifest
+    pairs = stored_place(pairs)
     place = {name: chosen[name] for name in ("split", "configuration") if name in chosen}
     skip: OnError = "skip" if chosen.get("skip_bad_rows") else "refuse"
     store = PairStore(manifest["pairs_store"]) if pairs is None else open_pairs(pairs, **place, on_error=skip)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import streamlit as st
+
 from app.state.jobs import Job
 from lab import home
 from lab.opening import open_pairs
-from lab.pairs import PairsError, PairStore, is_url
-from lab.pairs.addresses import SUFFIX, address_file, known_addresses, refuse_password, remember_address
+from lab.pairs import KnownSet, PairsError, PairStore, is_url, known_sets
+from lab.pairs.addresses import address_file, refuse_password, remember_address
 from lab.pairs.open_store import slug
 from lab.progress import StageProgress
 
 WORLD = "world"
+LABELS = "pair_sets.labels"
+"""In the session: labels of the listed sets by their key, as `stored_sets` read them last, so that they hold for a drawing."""
+LONGEST_SOURCE = 40
+"""Characters of a source in a label, counted from its end."""
 AWAY_SECONDS = 15.0
 """Time for which the failure to reach a database is remembered, so that a page does not wait for it again and again."""
 
@@ -82,11 +90,10 @@ def stored_sets() -> dict[str, str]:
 
     A location is an SQLite file, or the address of a set in a database that was opened by it before.
     """
-    folder = home.home() / "pairs"
-    files = {path: str(path) for path in folder.glob("*.sqlite")} | known_addresses(folder)
     world = opened_world()
-    latest_first = sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
-    return {path.name: files[path] for path in latest_first if world is None or path.absolute() != world.store.path}
+    sets = [known for known in known_sets(home.home() / "pairs") if world is None or known.file.absolute() != world.store.path]
+    st.session_state[LABELS] = labels(sets)
+    return {known.file.name: known.location for known in sets}
 
 
 def key(location: str) -> str:
@@ -146,13 +153,58 @@ def unlist_database(location: str) -> None:
 
 
 def label(key: str) -> str:
-    """Return the display name of a pair set: its file name without the content hash."""
+    """Return the display name of a pair set that `stored_sets` lists, or of the embedded world."""
     if key == WORLD:
         return "world (embedded)"
-    stem, kind = Path(key).stem, Path(key).suffix
-    name = re.sub(r"-[0-9a-f]{12}$", "", stem)
-    more = [*(["database"] if kind == SUFFIX else []), *([stem[len(name) + 1 :][:4]] if name != stem else [])]
-    return f"{name} ({', '.join(more)})" if more else name
+    drawn: dict[str, str] = st.session_state.get(LABELS, {})
+    return drawn.get(key) or labels(known_sets(home.home() / "pairs")).get(key) or Path(key).stem
+
+
+def labels(sets: Sequence[KnownSet]) -> dict[str, str]:
+    """Return the display names of sets by the name of their file: name, number of pairs, date of the last change.
+
+    Equal ones are told apart by their source, and sets of one source by their file.
+    """
+    ways: tuple[Callable[[KnownSet], list[str]], ...] = (
+        _facts,
+        lambda known: [*_facts(known), *([f"from {_end_of(known.source)}"] if known.source else [])],
+        lambda known: [*_facts(known), f"file {known.file.name}"],
+    )
+    result: dict[str, str] = {}
+    left = list(sets)
+    for way in ways:
+        texts = {known.file.name: f"{known.name} ({', '.join(way(known))})" for known in left}
+        times = Counter([*texts.values(), *result.values()])
+        result |= {name: text for name, text in texts.items() if times[text] == 1 or way is ways[-1]}
+        left = [known for known in left if known.file.name not in result]
+    return result
+
+
+def _facts(known: KnownSet) -> list[str]:
+    moment = datetime.fromtimestamp(known.changed)
+    day = f"{moment:%-d %b}" if moment.year == datetime.now().year else f"{moment:%Y-%m-%d}"
+    count = [] if known.pairs is None else [f"{known.pairs:,} {'pair' if known.pairs == 1 else 'pairs'}"]
+    return [*(["database"] if is_url(known.location) else count), day]
+
+
+def _end_of(source: str) -> str:
+    return source if len(source) <= LONGEST_SOURCE else f"...{source[-LONGEST_SOURCE:]}"
+
+
+def resend_label(widget: str) -> None:
+    """Give the browser the present label of a chosen set before its selectbox is drawn.
+
+    Streamlit's browser side sends the label back, not the key, and a label that no longer exists, since the number of pairs has
+    changed, would reset the choice.
+
+    Args:
+        widget: Key of the selectbox, whose options are keys of sets and which has no other default than the first option or none.
+    """
+    chosen, at = st.session_state.get(widget), f"{widget}.label"
+    text = label(chosen) if isinstance(chosen, str) else None
+    if text != st.session_state.get(at) and at in st.session_state and text is not None:
+        st.session_state[widget] = chosen
+    st.session_state[at] = text
 
 
 def new_file(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""`python -m lab pairs`: show, search, check and export a pair set."""
+"""`python -m lab pairs`: list the pair sets; show, search, check and export one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,15 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    p = commands.add_parser("pairs", help="show preference pairs", description="Show, search, check and export preference pairs.")
-    p.add_argument("source", nargs="?", default="world", help="world, a file, a hub id or a pair store (default: world)")
+    p = commands.add_parser(
+        "pairs", help="show preference pairs", description="List pair sets; show, search, check and export one."
+    )
+    p.add_argument(
+        "source",
+        nargs="?",
+        help="world, a file, a hub id, or an imported set by its name or that of its file; without one, list the imported sets "
+        "(with --search, --check, --suspects or --export: world)",
+    )
     p.add_argument("--split", default="train", metavar="NAME", help="split of a data set (default: train)")
     p.add_argument("--configuration", default="", metavar="NAME", help="configuration (subset) of a data set of the hub")
     p.add_argument(
@@ -57,11 +65,14 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the first pairs, the problems found, or the number of exported pairs."""
+    """Print the sets, the first pairs of one, the problems found, or the number of exported pairs."""
     from lab.pairs import PairQuery, answer_text, prompt_text
 
     if options.pairs_version is not None and not options.export:
         raise ValueError("--pairs-version chooses the version to export; add --export FILE.")
+    if options.source is None and not (options.search or options.check or options.suspects or options.export):
+        return _list_sets(as_json=options.json)
+    options.source = options.source or "world"
     store = _opened(options)
     if options.export:
         print(f"{_export(options, store)} pairs written to {options.export}")
@@ -73,6 +84,41 @@ def run(options: argparse.Namespace) -> int:
     for pair in page:
         print(f"\n[{pair.id}] {prompt_text(pair.prompt).strip()}")
         print(f"  chosen:   {answer_text(pair.chosen)}\n  rejected: {answer_text(pair.rejected)}")
+    return 0
+
+
+def _list_sets(*, as_json: bool) -> int:
+    """Print the imported sets, the latest change first."""
+    from lab import home
+    from lab.pairs import known_sets
+
+    sets = known_sets(home.home() / "pairs")
+    if as_json:
+        fields = ("name", "pairs", "changed", "source", "location")
+        print(json.dumps([{name: getattr(known, name) for name in fields} for known in sets]))
+        return 0
+    if not sets:
+        print("No pairs are imported yet. Import a file: python -m lab pairs FILE. The pairs of the embedded world: pairs world.")
+        return 0
+    rows = [("name", "pairs", "changed", "file", "source")]
+    rows += [
+        (
+            known.name,
+            "" if known.pairs is None else f"{known.pairs:,}",
+            f"{datetime.fromtimestamp(known.changed):%Y-%m-%d %H:%M}",
+            known.file.name,
+            known.source,
+        )
+        for known in sets
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print(
+            "  ".join(
+                cell.rjust(width) if at == 1 else cell.ljust(width) for at, (cell, width) in enumerate(zip(row, widths))
+            ).rstrip()
+        )
+    print("\nOpen one by its name, or by its file where two have one name: python -m lab pairs NAME")
     return 0
 
 

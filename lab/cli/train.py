@@ -33,7 +33,11 @@ def add(commands: Any) -> None:
     p = commands.add_parser("train", help="start or continue a run", description="Train a model on preference pairs.")
     p.add_argument("--objective", metavar="NAME", help="preference objective: dpo, sgdpo, alpha_dpo, simpo, spo, ...")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the objective; may be repeated")
-    p.add_argument("--pairs", metavar="P", help="world, a JSONL/JSON/CSV/Parquet file, a hub id or a pair store (default: world)")
+    p.add_argument(
+        "--pairs",
+        metavar="P",
+        help="world, a JSONL/JSON/CSV/Parquet file, a hub id, or an imported set by its name (default: world)",
+    )
     p.add_argument(
         "--model",
         metavar="M",

@@ -19,6 +19,7 @@ from .importing import (
     remember_mapping,
     remembered_mapping,
 )
+from .known_sets import KnownSet, find_set, known_sets
 from .open_store import import_pairs, is_store, open_pairs
 from .pair import Answer, Message, Pair, PairsError, Prompt, ToolConversation, answer_text, message_text, prompt_text
 from .pair_export import row_of, write_pairs
@@ -50,6 +51,7 @@ __all__ = [
     "Edit",
     "Finding",
     "ImportReport",
+    "KnownSet",
     "LengthBias",
     "Limits",
     "Message",
@@ -72,6 +74,7 @@ __all__ = [
     "check",
     "content_hash",
     "degrade",
+    "find_set",
     "findings",
     "forget_mapping",
     "guess_mapping",
@@ -79,6 +82,7 @@ __all__ = [
     "is_store",
     "is_url",
     "key_phrases",
+    "known_sets",
     "length_bias",
     "message_text",
     "open_pairs",

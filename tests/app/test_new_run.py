@@ -14,10 +14,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Selectbox
 
 import lab
-from app.state import recipe
+from app.state import pair_sets, recipe
 from app.state.jobs import Job
 from app.views.new_run.uploads import store_upload
 from app.widgets import forms
@@ -25,7 +27,7 @@ from lab import home
 from lab.cli import parser
 from lab.cli.train import settings as settings_of
 from lab.objectives import OBJECTIVES, formula_of, make_objective
-from lab.pairs import PairsError, PairStore
+from lab.pairs import BulkChange, PairsError, PairStore
 from lab.run import DeviceQueue
 from lab.run.config import TrainConfig
 from lab.run.handle import Run
@@ -392,3 +394,28 @@ def test_the_chosen_executor_starts_the_run(monkeypatch: pytest.MonkeyPatch, sto
     start_button(at).click().run()
     until(lambda: given, 120)
     assert (given["executor"], given["queue"]) == ("process", True)
+
+
+def test_the_chosen_set_stays_while_its_label_counts_fewer_pairs(
+    rows: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: dict[str, str] = {}
+
+    def as_a_browser(self: Selectbox) -> WidgetState:
+        """Send the label that was chosen, or the one that the page has set since; AppTest would send the present one."""
+        if self.proto.set_value:
+            sent[self.id] = self.proto.raw_value
+        return WidgetState(id=self.id, string_value=sent.get(self.id, self.options[self.proto.default]))
+
+    store = lab.open_pairs(rows)
+    at = open_page()
+    chosen = at.selectbox(key="pairs")
+    sent[chosen.id] = pair_sets.label(store.path.name)
+    monkeypatch.setattr(Selectbox, "_widget_state", property(as_a_browser))
+    at.run()
+    for left in (len(rows) - 1, len(rows) - 2):
+        store.apply([store.ids()[0]], BulkChange("drop"))
+        for _ in range(3):
+            at.run()
+            assert at.session_state["pairs"] == store.path.name
+        assert f"({left} pairs, " in sent[chosen.id]

@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,12 @@ from app.state.evidence import FLIPPED, number_name
 from app.text.numbers_of_pairs import number_heading, number_label
 from app.text.plain import plain
 from app.views.pairs import changes
-from app.views.pairs.exporting import OTHER, exported
+from app.views.pairs.exporting import OTHER, exported, file_name
 from app.widgets import examining
 from app.widgets.difference import STYLE, answers_html
 from app.widgets.pairs import pair_view, text_editor
 from lab import home
-from lab.pairs import Pair, PairStore, open_pairs
+from lab.pairs import BulkChange, KnownSet, Pair, PairStore, open_pairs
 from lab.pairs.checks import Finding
 
 PAGE = Path(__file__).parents[2] / "app" / "views" / "pairs" / "pairs.py"
@@ -795,3 +796,43 @@ def test_a_merge_shows_what_differs_in_both_sets_and_a_split_can_drop(tmp_path: 
     assert (len(store), store.get(id).dropped) == (2, True)
     assert store.undo() is not None
     assert len(store) == 3
+
+
+def test_a_set_is_labelled_by_name_number_of_pairs_and_day_and_equal_ones_by_their_source() -> None:
+    def known(file: str, name: str, source: str, pairs: int | None = 54) -> KnownSet:
+        return KnownSet(Path(file), file, name, source, pairs, datetime(2020, 11, 3, 12).timestamp())
+
+    long = "/home/" + "x" * 60
+    sets = [
+        known("a-1.sqlite", "kitchen", "kitchen.csv"),
+        known("b-2.sqlite", "kitchen", "new/kitchen.csv"),
+        known("c-3.sqlite", "kitchen", "kitchen.csv", 1),
+        known("d-4.sqlite", "team", f"{long}/1"),
+        known("e-5.sqlite", "team", f"{long}/1"),
+        known("f-6.sqlite", "broken", "", None),
+    ]
+    assert pair_sets.labels(sets) == {
+        "a-1.sqlite": "kitchen (54 pairs, 2020-11-03, from kitchen.csv)",
+        "b-2.sqlite": "kitchen (54 pairs, 2020-11-03, from new/kitchen.csv)",
+        "c-3.sqlite": "kitchen (1 pair, 2020-11-03)",
+        "d-4.sqlite": "team (54 pairs, 2020-11-03, file d-4.sqlite)",
+        "e-5.sqlite": "team (54 pairs, 2020-11-03, file e-5.sqlite)",
+        "f-6.sqlite": "broken (2020-11-03)",
+    }
+
+
+def test_the_label_of_the_opened_set_counts_its_pairs_after_each_change() -> None:
+    store = make_store(30)
+    at = open_page(store, store.ids()[0])
+    day = f"{datetime.now():%-d %b}"
+    for left in (29, 28):
+        press(at, "Drop")
+        assert f"({left} pairs, {day})" in at.selectbox[0].options[1]
+        at = open_page(store, store.ids()[0])
+
+
+def test_the_name_of_a_download_says_what_is_in_it() -> None:
+    assert file_name("kitchen", "csv", 18) == "kitchen-18-pairs.csv"
+    assert file_name("my kitchen", "jsonl", 1) == "my-kitchen-1-pair.jsonl"
+    assert file_name("kitchen", "csv", 54, version=7) == "kitchen-version-7.csv"
+    assert file_name("kitchen", "csv", 54, version=0) == "kitchen-as-imported.csv"

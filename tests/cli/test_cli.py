@@ -12,10 +12,11 @@ import pytest
 from rich.console import Console
 
 import lab
-from lab import home
+from lab import home, starting
 from lab.cli import main
 from lab.cli.parameters import with_parameters
 from lab.cli.screens import Bar
+from lab.pairs import BulkChange
 from lab.run.config import TrainConfig
 from lab.store import StoreWriter
 from lab.training.run_folder import create_run
@@ -230,6 +231,42 @@ def test_pairs(data, capsys, tmp_path):
     assert "1 match" in out
     assert main(["pairs", str(data), "--export", str(tmp_path / "out.jsonl")]) == 0
     assert len(lab.open_pairs(tmp_path / "out.jsonl")) == 50
+
+
+def test_imported_sets_are_listed_and_opened_by_name(data, rows, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["pairs"]) == 0
+    assert "No pairs are imported yet" in capsys.readouterr().out
+    store = lab.open_pairs(data)
+    store.apply([store.ids()[0]], BulkChange("drop"))
+    assert main(["pairs"]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[:2]] == [["name", "pairs"], ["mine", "49"]]
+    for name in ("mine", store.path.name, store.path.stem):
+        assert lab.open_pairs(name).location == store.location
+    assert main(["pairs", "mine", "--limit", "1"]) == 0
+    assert f"mine: 49 pairs, version {store.version}" in capsys.readouterr().out
+    (tmp_path / "other").mkdir()
+    second = tmp_path / "other" / "mine.jsonl"
+    second.write_text(data.read_text(encoding="utf-8"), encoding="utf-8")
+    other = lab.open_pairs(second)
+    assert main(["pairs", "mine"]) == 1
+    message = capsys.readouterr().err
+    assert all(text in message for text in ("2 pair sets are named 'mine'", store.path.name, other.path.name, str(second)))
+    assert lab.open_pairs(other.path.name).location == other.location
+    assert lab.open_pairs("mine.jsonl").location == store.location, "a file comes before a set"
+    assert main(["pairs", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {(each["name"], each["pairs"], each["source"]) for each in listed} == {
+        ("mine", 49, str(data)),
+        ("mine", 50, str(second)),
+    }
+
+
+def test_a_run_records_the_set_that_a_name_means(data, rows, model_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path / "..")
+    store = lab.open_pairs(data)
+    config = starting.parse("dpo", "mine", model_folder("gpt2"), {})
+    assert config.pairs == store.location
 
 
 def test_pairs_suspects(data, capsys, monkeypatch):

@@ -249,11 +249,11 @@ def test_length_bias():
     longer = [pair(str(i), chosen="a b c", rejected="a") for i in range(16)]
     bias = length_bias(longer)
     assert (bias.pairs, bias.chosen_words, bias.rejected_words, bias.chosen_longer, bias.accuracy, bias.z) == (16, 3, 1, 1, 1, 4)
-    assert "The longer answer is chosen in 100% of the pairs" in bias.sentence
+    assert "The longer answer is chosen in 100% of the pairs whose answers differ in length" in bias.sentence
     shorter = [replace(p, chosen=p.rejected, rejected=p.chosen) for p in longer]
     assert length_bias(shorter).z == -4
     assert "The shorter answer is chosen in 100%" in length_bias(shorter).sentence
-    assert '"the shorter wins" is right for 100%' in length_bias(shorter).sentence
+    assert '"the shorter wins" is right for 100% of all pairs, equal lengths counted half' in length_bias(shorter).sentence
     assert "No length bias" in length_bias(longer + shorter).sentence
     even = length_bias([pair("x", chosen="a b", rejected="c d")])
     assert even.chosen_longer == even.accuracy == 0.5

@@ -21,3 +21,13 @@ def choose(comparison: Comparison) -> tuple[int, int]:
 def seeds_in_words(seeds: list[int]) -> str:
     """Return how the seeds of two sides are compared, as a clause."""
     return f"within runs of the same seed ({', '.join(map(str, seeds))})" if seeds else "over all runs of both (Welch)"
+
+
+def one_curve(comparison: Comparison, what: str) -> str:
+    """Return why there is nothing to compare: a single run, or runs that differ only in their seed and so share a curve."""
+    if len(comparison.runs) > 1:
+        return (
+            f"These {len(comparison.runs)} runs differ only in their seed, so they count as one. Turn Group seeds off above to "
+            "compare them with each other."
+        )
+    return f"Choose a second run to compare {what}."

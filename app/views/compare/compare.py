@@ -45,6 +45,7 @@ def page() -> None:
     if len(runs) < 2:
         _too_few(runs)
         return
+    st.title("Compare", anchor=False)
     chosen = choose(runs)
     part = st.segmented_control(
         "Part", list(NAMES), default="curves", required=True, format_func=NAMES.__getitem__, key="part",

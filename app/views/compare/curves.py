@@ -265,7 +265,11 @@ def settings(comparison: Comparison) -> None:
     """Draw the settings that differ, and the equal ones in a closed expander."""
     table = comparison.settings()
     differs, same = table[~table["same"]].drop(columns="same"), table[table["same"]].drop(columns="same")
-    if differs.empty:
+    if len(comparison.groups) == 1:
+        seeds = ", ".join(map(str, comparison.groups[0].seeds))
+        several = f"These runs differ only in their seed ({seeds}): settings, pairs and libraries are the same."
+        st.caption(several if len(comparison.runs) > 1 else "Choose a second run to compare its settings with those of this one.")
+    elif differs.empty:
         st.caption("The settings of these runs are the same, and so are their pairs and the libraries they were trained with.")
     else:
         st.dataframe(_named_index(differs), width="stretch", height="content")

@@ -16,7 +16,7 @@ from app.state.navigation import open_pair
 from app.text.plain import displayable, one_line, plain
 from app.text.run_text import meaning
 from app.views.compare.between import choose as choose_between
-from app.views.compare.between import seeds_in_words
+from app.views.compare.between import one_curve, seeds_in_words
 from app.views.compare.curves import file_name
 from app.widgets import save_dialog
 from app.widgets.difference import answers_html
@@ -80,7 +80,7 @@ def pairs(comparison: Comparison) -> None:
     if clicked := st.session_state.pop(CLICKED, None):
         open_pair(*clicked)
     if len(comparison.groups) < 2:
-        st.caption("Choose a second run to compare its pairs with those of this one.")
+        st.caption(one_curve(comparison, "its pairs with those of this one"))
         return
     terms = comparison.terms()
     if not terms:

@@ -136,6 +136,7 @@ def _material_section() -> tuple[str, str, str]:
     st.subheader("Pairs and model")
     one, other = st.columns(2)
     stored = pair_sets.stored_sets()
+    pair_sets.resend_label("pairs")
     with one:
         key = st.selectbox(
             "Pairs",

@@ -63,6 +63,7 @@ def _add(store: PairStore, prompt: str, chosen: str, rejected: str) -> None:
 
 def _merge(store: PairStore) -> None:
     others = {name: location for name, location in pair_sets.stored_sets().items() if location != store.location}
+    pair_sets.resend_label("merge.set")
     name = st.selectbox(
         "Add all pairs of", list(others), index=None, key="merge.set", format_func=pair_sets.label, placeholder="another set"
     )

@@ -87,6 +87,7 @@ def _checks(store: PairStore, runs: Mapping[str, Run]) -> None:
         st.caption(plain(bias.sentence))
     running = _running(store, "checks")
     sets = {key: place for key, place in pair_sets.stored_sets().items() if place != store.location}
+    pair_sets.resend_label("checks.held_out")
     held_out = st.selectbox(
         "Held-out pairs",
         [None, *sets, *runs],

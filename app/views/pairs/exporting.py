@@ -36,20 +36,34 @@ def export_popover(store: PairStore, query: PairQuery, total: int) -> None:
         )
         ending, mime = FORMATS[kind]
 
+        version = None if what in (listed, whole) else versions[what]
+
         def chosen() -> Iterable[Pair]:
-            if what == listed:
-                return store.page(query, 0, total)[0]
-            return store.all(None if what == whole else versions[what])
+            return store.page(query, 0, total)[0] if what == listed else store.all(version)
 
         st.download_button(
             "Download",
             data=lambda: exported(chosen(), ending),
-            file_name=f"{slug(store.name)}.{ending}",
+            file_name=file_name(store.name, ending, total if what == listed else len(store), version),
             mime=mime,
             type="primary",
             on_click="ignore",
             help="With ids, tags, weights, degrees and notes; an import of the file gives the same pairs.",
         )
+
+
+def file_name(name: str, ending: str, count: int, version: int | None = None) -> str:
+    """Return the name of a download, which tells it from the file that was imported.
+
+    Args:
+        name: Name of the set.
+        ending: Ending of the file, without a dot.
+        count: Number of pairs in the file; not used for a version, whose pairs are counted when it is read.
+        version: Number of the exported version; None for the present pairs.
+    """
+    noun = "pair" if count == 1 else "pairs"
+    part = f"{count}-{noun}" if version is None else f"version-{version}" if version else "as-imported"
+    return f"{slug(name)}-{part}.{ending}"
 
 
 def exported(pairs: Iterable[Pair], ending: str) -> bytes:

@@ -141,7 +141,7 @@ def _set_of_the_run(stored: dict[str, str]) -> str:
 
 def _choose_set(keys: list[str], wanted: str) -> str | None:
     """Draw a list of the pair sets; return the chosen one, or None if the address names an unknown one."""
-    widget = f"set.{wanted}"
+    widget = f"set.{wanted}.{pair_sets.label(wanted)}"  # made anew when the label changes, which the browser would send back
     index = keys.index(wanted) if wanted in keys else None
     chosen: str | None = st.selectbox(
         "Pair set",
@@ -152,7 +152,7 @@ def _choose_set(keys: list[str], wanted: str) -> str | None:
         on_change=_change_set,
         args=(widget,),
         label_visibility="collapsed",
-        width=200,
+        width=260,
     )
     return chosen
 

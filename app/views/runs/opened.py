@@ -108,7 +108,7 @@ def _facts(run: RunSummary) -> None:
         f"{parameters(run.objective)}; learning rate {run.learning_rate:g}, seed {run.seed}",
         f"{run.pairs} pairs, model {run.model}",
         f"Step {run.step:,} of {run.steps:,}{trained}; made {datetime.fromtimestamp(run.created):%-d %B %Y, %H:%M}",
-        f"{len(list_checkpoints(run.folder)):,} checkpoints in {run.folder}",
+        f"{count_of(len(list_checkpoints(run.folder)), 'checkpoint')} in {run.folder}",
     ]
     lines += [f"Branched from {run.parent.name}"] if run.parent else []
     try:

@@ -170,6 +170,7 @@ def _into(source: Source, reader: PairReader, mapping: ColumnMapping) -> Target 
         st.session_state[DEFAULT] = default
         st.session_state["import.into"] = default[2] or NEW_SET
     own = default[2]
+    pair_sets.resend_label("import.into")
     chosen = st.selectbox(
         "Into",
         [NEW_SET, NEW_IN_DATABASE, *stored],

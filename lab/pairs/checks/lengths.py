@@ -36,8 +36,8 @@ class LengthBias:
         preferred, share = ("longer", self.chosen_longer) if self.z > 0 else ("shorter", 1 - self.chosen_longer)
         accuracy = max(self.accuracy, 1 - self.accuracy)
         return (
-            f"The {preferred} answer is chosen in {share:.0%} of the pairs: {lengths}. A policy can win by length alone: "
-            f'"the {preferred} wins" is right for {accuracy:.0%}.'
+            f"The {preferred} answer is chosen in {share:.0%} of the pairs whose answers differ in length: {lengths}. A policy can "
+            f'win by length alone: "the {preferred} wins" is right for {accuracy:.0%} of all pairs, equal lengths counted half.'
         )
 
 
