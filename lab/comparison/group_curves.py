@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lab.glossary import entry
 from lab.store import SCREEN_POINTS
 
 from . import bands, matching, uncertainty
@@ -27,14 +28,23 @@ def group_curve(members: Sequence[ComparedRun], name: str, axis: str, *, whole: 
 
     Returns:
         Of a single run: see `ComparedRun.curve`. Of a group, columns mean and value (mean over the runs of their moving means),
-        step, low and high (95 % t interval of the mean over the runs) and runs (number of runs behind each value: fewer where a run
+        step, low and high (95 % t interval of the mean over the runs, cut where no mean can be: a log-prob is at most 0, a share
+        between 0 and 1) and runs (number of runs behind each value: fewer where a run
         has ended or has not come so far); `attrs["runs"]` is the number of all runs of the group.
     """
     if len(members) == 1:
         return members[0].curve(name, axis, whole=whole)
     places, values, steps = _aligned([members], name, axis, whole)
     frame = bands.as_curve(uncertainty.over_runs(values[0]), places, steps[0], axis)
+    frame[["low", "high"]] = frame[["low", "high"]].clip(*possible_range(name))
     return with_attrs(frame, _attrs(members, name, axis, whole, len(members)))
+
+
+def possible_range(name: str) -> tuple[float, float]:
+    """Return the lowest and the highest possible value of a scalar."""
+    if name.removeprefix("eval/").startswith("logps/"):
+        return -np.inf, 0.0
+    return (0.0, 1.0) if entry(name).unit == "share" else (-np.inf, np.inf)
 
 
 def difference(

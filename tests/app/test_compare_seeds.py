@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 from app.pages import COMPARE
 from app.views.compare.answers import digest
 from lab import home
+from lab.comparison import Comparison
 from lab.pairs import Pair, PairStore
 from lab.run.handle import Run
 from lab.store import StoreWriter
@@ -147,3 +149,28 @@ def test_answers_that_differ_most_come_first(groups: list[Run]) -> None:
     again = opened("answers", prompt=digest("texts differ"))
     assert "<mark>this</mark> one" in page_text(again)
     assert "<mark>that</mark> one" in page_text(again)
+
+
+def test_runs_that_differ_in_the_seed_alone_are_named_as_such(groups: list[Run]) -> None:
+    for part, sentence in (
+        ("pairs", "These 2 runs differ only in their seed, so they count as one. Turn Group seeds off above"),
+        ("settings", "These runs differ only in their seed (0, 1): settings, pairs and libraries are the same."),
+    ):
+        app = open_page(COMPARE, session={"part": part}, timeout=120, runs="dpo-0,dpo-1")
+        assert sentence in page_text(app)
+        assert [title.value for title in app.title] == ["Compare"]
+
+
+def test_a_band_ends_where_no_mean_can_be(store_run: Callable[..., Run]) -> None:
+    values = {"logps/chosen": (-0.1, -9.0), "eval/repetition": (0.0, 0.9), "loss": (0.1, 9.0)}
+    runs = [store_run(f"wide-{seed}", seed=seed, steps=10, done=0) for seed in range(2)]
+    for seed, run in enumerate(runs):
+        with closing(StoreWriter(run.dir)) as writer:
+            for step in (1, 2, 3):
+                writer.scalars(step, {name: value[seed] for name, value in values.items()})
+    comparison = Comparison(runs)
+    ends = {name: comparison.curve(0, name)[["low", "high"]] for name in values}
+    assert (ends["logps/chosen"]["high"] == 0).all()
+    assert (ends["logps/chosen"]["low"] < -9).all()
+    assert (ends["eval/repetition"].to_numpy() == [0, 1]).all()
+    assert (ends["loss"]["low"] < 0).all()

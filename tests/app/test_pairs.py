@@ -29,7 +29,7 @@ from app.widgets import examining
 from app.widgets.difference import STYLE, answers_html
 from app.widgets.pairs import pair_view, text_editor
 from lab import home
-from lab.pairs import BulkChange, KnownSet, Pair, PairStore, open_pairs
+from lab.pairs import KnownSet, Pair, PairStore, open_pairs
 from lab.pairs.checks import Finding
 
 PAGE = Path(__file__).parents[2] / "app" / "views" / "pairs" / "pairs.py"

@@ -184,7 +184,7 @@ def _row(table: pd.DataFrame) -> None:
 def _card(cell: Any, row: pd.Series) -> None:
     with cell, st.container(border=True):
         reference = row["label"].startswith("reference")
-        whose = row["label"].capitalize() if reference else f"{row['label']} at step {row['step']:,}"
+        whose = f"R{row['label'][1:]}" if reference else f"{row['label']} at step {row['step']:,}"  # labels keep their letters
         st.caption(plain(f"{whose}{_reward(float(row['reward']))}"))
         st.html(answer_html(row["answer"]))
 

@@ -210,7 +210,8 @@ def _group_words(comparison: Comparison, between: tuple[int, int] | None) -> str
         return ""
     words = (
         " Runs that differ only in their seed share a curve: their mean, with the 95 % interval of the mean over the seeds "
-        "(Student's t). Where a run has ended or has not come so far, the line is thin and dotted: a mean of fewer runs."
+        "(Student's t), cut where no mean can be, above 0 for a log-prob. Where a run has ended or has not come so far, the "
+        "line is thin and dotted: a mean of fewer runs."
     )
     if between and not all(comparison.groups[number].single for number in between):
         words += f" The difference is made {seeds_in_words(comparison.shared_seeds(between))}."

@@ -167,10 +167,14 @@ def _put_day(name: str, key: str) -> None:
 
 
 def chosen_numbers(runs: Sequence[RunSummary]) -> list[str]:
-    """Return the scalars shown as columns: those in the address, else the first few of `KEY_NUMBERS`; with that of the order."""
+    """Return the numbers shown as columns: those in the address, else the first few of `KEY_NUMBERS`; with that of the order.
+
+    Without a choice, the seed is one of them where runs have several.
+    """
     known = _numbers(runs)
     names = [name for name in st.query_params.get_all("number") if name in known][:MOST_NUMBERS]
-    names = names or [name for name in KEY_NUMBERS if name in known][:3]
+    seed = ["seed"] if len({run.seed for run in runs}) > 1 else []
+    names = names or [*seed, *[name for name in KEY_NUMBERS if name in known][:3]]
     sort, _ = sorted_by()
     return list(dict.fromkeys([*names, *([sort] if sort in known else [])]))
 

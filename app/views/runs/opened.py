@@ -13,7 +13,7 @@ from app.state.access import may_edit
 from app.state.author import author
 from app.state.navigation import leave_for
 from app.text.plain import displayable, plain
-from app.text.run_text import STATES, duration, parameters
+from app.text.run_text import STATES, count_of, duration, parameters
 from app.views.runs.acting import act
 from app.views.runs.filters import title
 from app.views.runs.listing import open_run
