@@ -43,6 +43,8 @@ _worlds: dict[tuple[Path, Path], Job[OpenWorld]] = {}
 _databases: dict[str, PairStore] = {}
 _away: dict[str, tuple[float, str]] = {}
 """(time, reason) of the last failure to reach a database, by address."""
+_latest_labels: dict[str, str] = {}
+"""Labels by key as any session read them last, for a set that the session has not listed itself."""
 _lock = threading.Lock()
 
 
@@ -92,7 +94,8 @@ def stored_sets() -> dict[str, str]:
     """
     world = opened_world()
     sets = [known for known in known_sets(home.home() / "pairs") if world is None or known.file.absolute() != world.store.path]
-    st.session_state[LABELS] = labels(sets)
+    st.session_state[LABELS] = drawn = labels(sets)
+    _latest_labels.update(drawn)
     return {known.file.name: known.location for known in sets}
 
 
@@ -157,7 +160,7 @@ def label(key: str) -> str:
     if key == WORLD:
         return "world (embedded)"
     drawn: dict[str, str] = st.session_state.get(LABELS, {})
-    return drawn.get(key) or labels(known_sets(home.home() / "pairs")).get(key) or Path(key).stem
+    return drawn.get(key) or _latest_labels.get(key) or Path(key).stem
 
 
 def labels(sets: Sequence[KnownSet]) -> dict[str, str]:
