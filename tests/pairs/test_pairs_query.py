@@ -178,4 +178,4 @@ def test_a_long_text_is_searched_in_time_that_does_not_explode(new_store: Callab
     begin = time.monotonic()
     assert [pair.prompt for pair in store.select(PairQuery(text=long))] == ["whole", "longer"]
     assert [pair.prompt for pair in store.select(PairQuery(text=long.upper() + "y"))] == ["longer"]
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < (30 if "://" in str(store.location) else 5)  # a server compares every trigram of the text
