@@ -94,7 +94,7 @@ def test_an_import_shows_texts_and_nothing_else(dashboard: str, page: Any) -> No
     name = "<img src=x onerror=document.title='owned'> :red[x] $x$ ![](http:__x.invalid_a.png).jsonl"
     page.locator("input[type=file]").set_input_files({"name": name, "mimeType": "application/jsonl", "buffer": data})
     page.get_by_text("The first rows, as they are trained on").wait_for()
-    page.get_by_text("Row 3").first.wait_for()
+    page.get_by_text("Line 3").first.wait_for()
     calm(page)
     columns = [text for text in texts if text.strip()]
     inert.check(page, [name, *texts[:3], *columns[:3]], "preview")
