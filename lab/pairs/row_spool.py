@@ -34,30 +34,34 @@ class RowSpool:
 
     def write(self) -> Iterator[list[dict[str, Any]]]:
         """Take the rows and write them down; yield them in batches on the way."""
-        batch: list[dict[str, Any]] = []
-        size = 0
+        return _in_batches(self._written())
+
+    def _written(self) -> Iterator[tuple[dict[str, Any], int]]:
         for row in self._rows:
             data = pickle.dumps(row, pickle.HIGHEST_PROTOCOL)
             self._file.write(SIZE.pack(len(data)) + data)
-            batch.append(row)
-            size += len(data)
-            if size >= BATCH_BYTES or len(batch) >= BATCH_ROWS:
-                yield batch
-                batch, size = [], 0
-        if batch:
-            yield batch
+            yield row, len(data)
 
     def batches(self) -> Iterator[list[dict[str, Any]]]:
         """Read the rows that were written, in the same batches."""
+        return _in_batches(self._read())
+
+    def _read(self) -> Iterator[tuple[dict[str, Any], int]]:
         self._file.seek(0)
-        batch: list[dict[str, Any]] = []
-        size = 0
         while head := self._file.read(SIZE.size):
             data = self._file.read(SIZE.unpack(head)[0])
-            batch.append(pickle.loads(data))
-            size += len(data)
-            if size >= BATCH_BYTES or len(batch) >= BATCH_ROWS:
-                yield batch
-                batch, size = [], 0
-        if batch:
+            yield pickle.loads(data), len(data)  # only what this object wrote: the file has no name that others could open
+
+
+def _in_batches(rows: Iterable[tuple[dict[str, Any], int]]) -> Iterator[list[dict[str, Any]]]:
+    """Divide rows with their sizes in bytes into batches, none much larger than both limits."""
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for row, length in rows:
+        batch.append(row)
+        size += length
+        if size >= BATCH_BYTES or len(batch) >= BATCH_ROWS:
             yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
