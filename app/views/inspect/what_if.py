@@ -16,7 +16,7 @@ from app.text.plain import plain
 from app.text.run_text import meanings_in_halves, taking_edits
 from app.widgets import examining, token_view
 from app.widgets.pairs.merging import Draft
-from app.widgets.pairs.text_editor import changes_of, draft_key, show_conflict, texts_of
+from app.widgets.pairs.text_editor import changes_of, draft_key, texts_of, texts_to_begin_with
 from lab.glossary import entry
 from lab.pairs import Pair, PairConflict, PairsError, PairStore, answer_text
 from lab.run.handle import Run
@@ -62,10 +62,7 @@ def _editor(store: PairStore, pair: Pair) -> Pair:
     """Draw the texts in fields; return the pair with the texts in them. A refused edit is put together with the present texts."""
     texts = texts_of(pair)
     keys = {name: f"whatif.{pair.id}.{pair.version}.{name}" for name in texts}
-    draft: Draft[str] | None = st.session_state.get(draft_key(pair))
-    if draft is not None:
-        show_conflict(store, pair, draft, texts, keys)
-    begun = texts if draft is None else draft.merged(texts)
+    begun = texts_to_begin_with(store, pair, texts, keys)
     typed: dict[str, str] = {}
     for name in (name for name in texts if name.startswith("prompt")):
         typed[name] = st.text_area(plain(name.capitalize()), begun[name], height=80, key=keys[name], persist_state="page")

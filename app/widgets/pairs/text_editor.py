@@ -33,10 +33,7 @@ def edit_form(store: PairStore, pair: Pair, act: Guard, on_cancel: Callable[[], 
     """
     texts = texts_of(pair)
     keys = {name: f"edit.{name}.{pair.id}.{pair.version}" for name in texts}
-    draft: Draft[str] | None = st.session_state.get(draft_key(pair))
-    if draft is not None:
-        show_conflict(store, pair, draft, texts, keys)
-    begun = texts if draft is None else draft.merged(texts)
+    begun = texts_to_begin_with(store, pair, texts, keys)
     with st.form(f"edit.{pair.id}.{pair.version}"):
         for name in (name for name in texts if name.startswith("prompt")):
             st.text_area(plain(name.capitalize()), begun[name], height=90, key=keys[name])
@@ -65,7 +62,16 @@ def draft_key(pair: Pair) -> str:
     return f"draft.{pair.id}"
 
 
-def show_conflict(store: PairStore, pair: Pair, draft: Draft[str], texts: Mapping[str, str], keys: Mapping[str, str]) -> None:
+def texts_to_begin_with(store: PairStore, pair: Pair, texts: Mapping[str, str], keys: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the texts for the fields of an editor; those of a refused edit are put together with `texts`, which is drawn."""
+    draft: Draft[str] | None = st.session_state.get(draft_key(pair))
+    if draft is None:
+        return texts
+    _show_conflict(store, pair, draft, texts, keys)
+    return draft.merged(texts)
+
+
+def _show_conflict(store: PairStore, pair: Pair, draft: Draft[str], texts: Mapping[str, str], keys: Mapping[str, str]) -> None:
     """Draw what happened, both versions of every text that both have changed, and texts that have no place any more."""
     st.warning(plain(told_of_conflict(store, pair)))
     for name in draft.conflicts(texts):
