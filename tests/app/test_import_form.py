@@ -26,8 +26,8 @@ def lines(rows: list[Any]) -> str:
     return "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows)
 
 
-def open_form(path: Path, **values: Any) -> AppTest:
-    """Draw the form with a path in it."""
+def open_form(path: Path, into: str = "", **values: Any) -> AppTest:
+    """Draw the form with a path in it; `into` is chosen afterwards, as by a person, since each source has a proposal."""
     store = open_pairs([{"prompt": "p", "chosen": "a", "rejected": "b"}], home=home.home() / "pairs", name="other")
     at = AppTest.from_file(PAGE, default_timeout=60)
     at.query_params["pairs"], at.query_params["view"] = store.path.name, "import"
@@ -36,6 +36,8 @@ def open_form(path: Path, **values: Any) -> AppTest:
     for name, value in values.items():
         at.session_state[f"import.{name}"] = value
     at.run()
+    if into:
+        at.selectbox(key="import.into").select(into).run()
     assert not at.exception
     return at
 
