@@ -50,6 +50,7 @@ SETTINGS: dict[str, Any] = {
     "lora_rank": 16,
     "lora_alpha": 32.0,
     "batch_size": 8,
+    "micro_batch_size": 4,  # at most 5 GiB a run
     "steps": 130,
     "max_length": LONGEST,
     "held_out": 0.2,
