@@ -33,11 +33,12 @@ class Page:
 LIVE = Page("live", "Live", "monitoring", "live", ("run",))
 INSPECT = Page("inspect", "Inspect", "search", "inspect", ("run", "pair"))
 NEW_RUN = Page("new-run", "New run", "play_circle", "new-run")
+EXPERIMENTS = Page("experiments", "Experiments", "science", "experiments")
 RUNS = Page("runs", "Runs", "list", "runs")
 COMPARE = Page("compare", "Compare", "stacked_line_chart", "compare", ("runs", "pair", "run", "step"))
 PAIRS = Page("pairs", "Pairs", "compare", "pairs", ("pairs",))
 LEARN = Page("learn", "Learn", "school", "learn", ("*",))
 GUIDE = Page("guide", "Guide", "menu_book", "getting-started")
 
-PAGES = (LIVE, INSPECT, NEW_RUN, RUNS, COMPARE, PAIRS, LEARN, GUIDE)
+PAGES = (LIVE, INSPECT, NEW_RUN, EXPERIMENTS, RUNS, COMPARE, PAIRS, LEARN, GUIDE)
 """In the menu's order; the first is the default, whose address is that of the dashboard itself."""

@@ -26,6 +26,7 @@ from lab.experiments import (
     PlannedRun,
     RunExecutor,
     all_experiments,
+    check_comparison,
     declare,
     experiment_folder,
     extended,
@@ -33,22 +34,24 @@ from lab.experiments import (
     plan,
     read_declaration,
     sources_of,
+    variants,
 )
 from lab.experiments.experiment import cores
 from lab.experiments.folder import LOG, now
 from lab.experiments.model_digest import model_digest
-from lab.experiments.progress import expected_seconds
+from lab.experiments.progress import FINISHED, expected_seconds
 from lab.opening import WORLD, open_configured
 from lab.pairs import PairStore
 from lab.policy.text.template_time import now as template_now
 from lab.progress import StageProgress
 from lab.run import DeviceQueue, RunLock, is_held
-from lab.run.config import ConfigError
+from lab.run.config import ConfigError, TrainConfig
 from lab.run.pair_versions import version_to_begin_with
-from lab.starting import model_place, require_known_elsewhere
+from lab.starting import check_configured_model, model_place, require_known_elsewhere
 from lab.store import RunError
 from lab.store.durable import disk_errors_as_run_errors
 from lab.sweep_processes import ProcessExecutor, queue_name, trains_on_one_thread
+from lab.training.setup.requirements import check_requirements
 from lab.world import WorldSpec, content_hash
 
 log = logging.getLogger(__name__)
@@ -190,8 +193,10 @@ def resolved(
     if changed := [source for source in models if before and before.models.get(source, models[source]) != models[source]]:
         log.warning("%s has changed since %s was declared, so its runs are trained again.", changed[0], folder.name)
     runs = plan(declaration, sets, template_time=moment)  # raises before pairs are opened
+    check_comparison(declaration.compare, variants(runs))
     for run in runs:
         require_known_elsewhere(run.config.objective)
+    _check_here([run.config for run in runs])
     sets |= {source: _pair_set(source, runs, progress) for source in missing}
     config = runs[0].config
     small = trains_on_one_thread(config)
@@ -296,18 +301,9 @@ def estimated_seconds(content: Content, to_do: Sequence[PlannedRun]) -> tuple[fl
     Durations of finished runs of all experiments with the same model and pairs are used, else the report before the first step of
     one run, which loads its model.
     """
-    if not to_do:
-        return 0.0, "every run is done"
-    measured, durations = [], {}
-    for experiment in all_experiments():
-        for run in experiment.runs:
-            record = experiment.records().get(run.key)
-            if record and record["wall"]:
-                measured.append(run)
-                durations[run.key] = record["wall"]
-    expected = expected_seconds([*measured, *to_do], durations)
-    if all(run.key in expected for run in to_do):
-        return sum(expected[run.key] for run in to_do) / content.workers, f"from {len(durations)} finished runs of the same kind"
+    seconds, basis = measured_seconds(content, to_do)
+    if seconds is not None:
+        return seconds, basis
     config = to_do[0].config
     settings = config.model_dump(mode="json", exclude={"objective", "pairs", "model"})
     report = preflight(config.objective, PairStore(to_do[0].pairs.store), config.model, **settings)
@@ -316,6 +312,37 @@ def estimated_seconds(content: Content, to_do: Sequence[PlannedRun]) -> tuple[fl
     each = report.time.training + report.time.reference
     basis = "from a few timed pairs of the first run, without evaluations and the start of the processes"
     return each * len(to_do) / content.workers, basis
+
+
+def measured_seconds(content: Content, to_do: Sequence[PlannedRun]) -> tuple[float | None, str]:
+    """Return the seconds of some runs from the durations of finished ones of the same kind, and in words what they are based on.
+
+    Reads one small file of each experiment. The seconds are None, with an empty basis, where nothing of the same kind was measured.
+    """
+    if not to_do:
+        return 0.0, "every run is done"
+    measured, durations = [], {}
+    for experiment in all_experiments():
+        states = experiment.state().runs
+        for run in experiment.runs:
+            state = states[run.key]
+            if state.state == FINISHED and state.seconds:
+                measured.append(run)
+                durations[run.key] = state.seconds
+    expected = expected_seconds([*measured, *to_do], durations)
+    if any(run.key not in expected for run in to_do):
+        return None, ""
+    return sum(expected[run.key] for run in to_do) / content.workers, f"from {len(durations)} finished runs of the same kind"
+
+
+def _check_here(configs: Sequence[TrainConfig]) -> None:
+    """Check devices, precision and models of some runs on this machine, each combination once, without loading a model."""
+    kinds = {
+        (c.model, c.lora_rank, c.lora_targets, c.device, c.precision, c.quantize, c.reward_model, c.trackers): c for c in configs
+    }
+    for config in kinds.values():
+        check_requirements(config)
+        check_configured_model(config)
 
 
 def _with_full_paths(declaration: Declaration) -> Declaration:

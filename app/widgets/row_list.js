@@ -1,4 +1,4 @@
-// One page of a list of pairs or runs: open a row, tick rows, sort by a column. Texts are set as text, never as markup.
+// One page of a list of pairs, runs or experiments: open a row, tick rows, sort by a column. Texts are set as text, never as markup.
 
 const made = (name, attributes = {}, ...children) => {
   const element = document.createElement(name);
@@ -68,15 +68,18 @@ export default function ({data, parentElement, setTriggerValue}) {
     rows().forEach((row) => {
       const on = ticked.has(row.dataset.id);
       row.classList.toggle("ticked", on);
+      if (!list.ticks) return;
       row.querySelector("input").checked = on;
       row.setAttribute("aria-selected", String(on));
     });
     const all = root.querySelector("thead input");
+    if (!all) return;
     const count = ids.filter((id) => ticked.has(id)).length;
     all.checked = count > 0 && count === ids.length;
     all.indeterminate = count > 0 && count < ids.length;
   };
   const tick = (id, on, range) => {
+    if (!list.ticks) return;
     const [one, other] = [ids.indexOf(range ? (anchor ?? id) : id), ids.indexOf(id)];
     if (other < 0) return;
     const span = one < 0 ? [id] : ids.slice(Math.min(one, other), Math.max(one, other) + 1);
@@ -87,7 +90,8 @@ export default function ({data, parentElement, setTriggerValue}) {
   };
   const open = (id) => setTriggerValue("opened", id);
 
-  const header = made("tr", {}, made("th", {class: "tick"}, made("input", {type: "checkbox", "aria-label": `Tick all ${list.noun}s of this page`})));
+  const header = made("tr");
+  if (list.ticks) header.append(made("th", {class: "tick"}, made("input", {type: "checkbox", "aria-label": `Tick all ${list.noun}s of this page`})));
   for (const column of list.columns) {
     const sorted = column.sort && column.sort === list.sort;
     const label = column.sort
@@ -97,7 +101,7 @@ export default function ({data, parentElement, setTriggerValue}) {
     header.append(made("th", {class: `${column.kind} room-${column.room}`, style: column.width ? `width:${column.width}` : null,
       "aria-sort": sorted ? (list.descending ? "descending" : "ascending") : null}, label));
   }
-  header.querySelector("input").onchange = (event) => {
+  if (list.ticks) header.querySelector("input").onchange = (event) => {
     ids.forEach((id) => (event.target.checked ? ticked.add(id) : ticked.delete(id)));
     show();
     tell();
@@ -107,9 +111,11 @@ export default function ({data, parentElement, setTriggerValue}) {
   for (const row of list.rows) {
     const line = made("tr", {"data-id": row.id, tabindex: row.id === list.opened ? "0" : "-1", class: `${row.id === list.opened ? "opened" : ""} ${row.heading ? "heading" : ""}`,
       "aria-current": row.id === list.opened ? "true" : null});
-    const box = made("input", {type: "checkbox", tabindex: "-1", "aria-label": `Tick ${list.noun} ${row.id}`});
-    box.onclick = (event) => { event.stopPropagation(); tick(row.id, box.checked, event.shiftKey); };
-    line.append(made("td", {class: "tick"}, box));
+    if (list.ticks) {
+      const box = made("input", {type: "checkbox", tabindex: "-1", "aria-label": `Tick ${list.noun} ${row.id}`});
+      box.onclick = (event) => { event.stopPropagation(); tick(row.id, box.checked, event.shiftKey); };
+      line.append(made("td", {class: "tick"}, box));
+    }
     // A heading's only cell reaches over the empty ones behind it: how many of them are shown depends on the list's width.
     list.columns.forEach(({kind, room}, number) => {
       const cell = row.cells[number] ?? {text: "", hits: []};
@@ -117,11 +123,11 @@ export default function ({data, parentElement, setTriggerValue}) {
       line.append(made("td", {class: `${kind} room-${room}`, title: cell.whole || null, dir: kind === "text" ? "auto" : null}, ...content));
     });
     line.onclick = (event) => {
-      if (event.shiftKey) { tick(row.id, true, true); document.getSelection()?.removeAllRanges(); } else open(row.id);
+      if (event.shiftKey && list.ticks) { tick(row.id, true, true); document.getSelection()?.removeAllRanges(); } else open(row.id);
     };
     body.append(line);
   }
-  const table = made("table", {"aria-label": list.label, "aria-multiselectable": "true", role: "grid"}, made("thead", {}, header), body);
+  const table = made("table", {"aria-label": list.label, "aria-multiselectable": String(list.ticks), role: "grid"}, made("thead", {}, header), body);
   table.onkeydown = (event) => {
     const line = event.target.closest("tbody tr");
     if (!line) return;
@@ -133,7 +139,7 @@ export default function ({data, parentElement, setTriggerValue}) {
     };
     const ways = {ArrowDown: () => go(lines[place + 1]), ArrowUp: () => go(lines[place - 1]), Home: () => go(lines[0]), End: () => go(lines.at(-1)),
       Enter: () => open(line.dataset.id), " ": () => tick(line.dataset.id, !ticked.has(line.dataset.id), event.shiftKey)};
-    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "a") {
+    if (list.ticks && (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "a") {
       ids.forEach((id) => ticked.add(id));
       show();
       tell();

@@ -1,4 +1,4 @@
-"""One page of a list of pairs or runs: rows that are opened, ticked and sorted by mouse or keyboard.
+"""One page of a list of pairs, runs or experiments: rows that are opened, ticked and sorted by mouse or keyboard.
 
 `st.dataframe` can neither mark a search's hits, nor sort all pages of a list, nor keep ticked rows while a row is opened.
 """
@@ -113,12 +113,12 @@ def show_rows(
     label: str,
     noun: str,
     opened: str | None,
-    ticked: Sequence[str],
     sort: str,
     descending: bool,
     on_open: Callable[[str], None],
-    on_tick: Callable[[list[str], list[str]], None],
     on_sort: Callable[[str], None],
+    ticked: Sequence[str] = (),
+    on_tick: Callable[[list[str], list[str]], None] | None = None,
 ) -> None:
     """Draw a page of a list.
 
@@ -127,14 +127,14 @@ def show_rows(
         columns: The columns, one per cell of every row.
         key: Key of the widget.
         label: Name of the list for screen readers.
-        noun: "pair" or "run": what a row is, for screen readers.
+        noun: "pair", "run" or "experiment": what a row is, for screen readers.
         opened: Id of the opened row.
-        ticked: Ids of the ticked rows of this page.
         sort: Name by which the list is sorted.
         descending: Whether the largest come first.
         on_open: Called with the id of a row that was clicked, or on which Enter was pressed.
-        on_tick: Called with the ids of the page and with those of them that are ticked.
         on_sort: Called with the name of the column whose heading was pressed.
+        ticked: Ids of the ticked rows of this page.
+        on_tick: Called with the ids of the page and with those of them that are ticked; None for rows that cannot be ticked.
     """
     _mount(
         key=key,
@@ -148,10 +148,11 @@ def show_rows(
             turn=st.session_state.get(f"{key}.turn", 0),
             sort=sort,
             descending=descending,
+            ticks=on_tick is not None,
         ),
         on_opened_change=lambda: _tell(key, "opened", on_open),
         on_sorted_change=lambda: _tell(key, "sorted", on_sort),
-        on_ticked_change=lambda: _tell(key, "ticked", lambda value: _ticked(key, value, on_tick)),
+        on_ticked_change=lambda: None if on_tick is None else _tell(key, "ticked", lambda value: _ticked(key, value, on_tick)),
     )
 
 

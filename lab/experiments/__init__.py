@@ -4,12 +4,13 @@
 functions of the records of finished runs.
 """
 
-from .declaration import Declaration, declare, extended, read_declaration
+from .declaration import Declaration, check_value, declare, extended, parse_declaration, read_declaration
 from .driver import Driver, RunExecutor
 from .experiment import Experiment, all_experiments, open_experiment
-from .folder import Content, ExperimentFolder, experiment_folder, experiments_of_runs, find_experiment
-from .plan import PairSet, PlannedRun, plan, sources_of
+from .folder import Content, ExperimentFolder, experiment_folder, experiment_folders, experiments_of_runs, find_experiment
+from .plan import PairSet, PlannedRun, check_comparison, plan, sources_of, variants
 from .progress import ExperimentState, RunState
+from .writing import as_python, as_yaml, parse_values, write_values
 
 __all__ = [
     "Content",
@@ -23,13 +24,22 @@ __all__ = [
     "RunExecutor",
     "RunState",
     "all_experiments",
+    "as_python",
+    "as_yaml",
+    "check_comparison",
+    "check_value",
     "declare",
     "experiment_folder",
+    "experiment_folders",
     "experiments_of_runs",
     "extended",
     "find_experiment",
     "open_experiment",
+    "parse_declaration",
+    "parse_values",
     "plan",
     "read_declaration",
     "sources_of",
+    "variants",
+    "write_values",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from lab.errors import did_you_mean
-from lab.objectives import OBJECTIVES, Objective
+from lab.objectives import OBJECTIVES, Objective, make_objective
 from lab.run.config import SEEDS, ConfigError, TrainConfig
 
 SETTINGS = tuple(name for name in TrainConfig.model_fields if name not in ("objective", "seed", "name"))
@@ -102,33 +102,73 @@ def read_declaration(path: Path) -> tuple[str, Declaration]:
         ConfigError: If the file cannot be read or used; the sentence names the file, the key and what to do.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"The experiment {path} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The experiment {path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The experiment {path} is not valid YAML: {error}.") from None
+    return parse_declaration(text, path.stem, str(path))
+
+
+def parse_declaration(text: str, name: str, source: str) -> tuple[str, Declaration]:
+    """Return an experiment's name and declaration from the content of a YAML or JSON file.
+
+    Args:
+        text: The content.
+        name: The name, if the content has none.
+        source: Name of the file in messages.
+
+    Raises:
+        ConfigError: As `read_declaration`.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The experiment {source} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"The experiment {path} must hold keys such as `objectives: [dpo, sgdpo]` and `seeds: 8`.")
+        raise ConfigError(f"The experiment {source} must hold keys such as `objectives: [dpo, sgdpo]` and `seeds: 8`.")
     for key in ("objectives", "seeds"):
         if key not in content and (wrong := next((other for other in content if str(other) == key.removesuffix("s")), None)):
-            raise ConfigError(f"The experiment {path} has {wrong!r}; call it {key!r}, since it may have several values.")
+            raise ConfigError(f"The experiment {source} has {wrong!r}; call it {key!r}, since it may have several values.")
     kinds = _kinds_of(content.get("objectives"))
     for key in content:
         if key not in FILE_KEYS and not any(key in OBJECTIVES[kind].model_fields for kind in kinds):
-            raise ConfigError(f"The experiment {path} has {key!r}: {_unknown_setting(key, kinds)}")
+            raise ConfigError(f"The experiment {source} has {key!r}: {_unknown_setting(key, kinds)}")
     missing = [key for key in ("objectives", "seeds") if key not in content]
     if missing:
         example = {"objectives": "objectives: [dpo, sgdpo]", "seeds": "seeds: 8"}[missing[0]]
-        raise ConfigError(f"The experiment {path} has no {missing[0]!r}; add a line such as `{example}`.")
+        raise ConfigError(f"The experiment {source} has no {missing[0]!r}; add a line such as `{example}`.")
     rest = {key: value for key, value in content.items() if key not in ("name", "objectives", "seeds", "with_seed", "compare")}
     try:
-        name = checked_name(content.get("name", path.stem))
+        known = checked_name(content.get("name", name))
         declared = declare(
             content["objectives"], content["seeds"], rest, content.get("with_seed") or {}, content.get("compare") or {}
         )
     except ConfigError as error:
-        raise ConfigError(f"The experiment {path}: {error}") from None
-    return name, declared
+        raise ConfigError(f"The experiment {source}: {error}") from None
+    return known, declared
+
+
+def check_value(name: str, value: Any, objective: str | None = None) -> None:
+    """Check one value of a setting, or of a parameter of an objective, by itself.
+
+    Args:
+        name: Name of the setting or parameter.
+        value: The value.
+        objective: The objective whose parameter it may be.
+
+    Raises:
+        ConfigError: For an unknown name or a value that is not possible; one sentence.
+    """
+    if objective is not None and name in OBJECTIVES[objective].model_fields:
+        try:
+            make_objective(objective, **{name: value})
+        except ValueError as error:
+            raise ConfigError(" ".join(str(error).split())) from None
+    elif name in SETTINGS:
+        TrainConfig.parse(objective="dpo", **{name: value})
+    else:
+        raise ConfigError(_unknown_setting(name, [objective] if objective else []))
 
 
 def extended(

@@ -21,7 +21,7 @@ from lab.store import RunError
 from .declaration import Declaration
 from .folder import Content, ExperimentFolder, experiment_folders, find_experiment
 from .metrics import metric_of
-from .plan import PlannedRun, find_variant, variants
+from .plan import PlannedRun, find_variant, listed, variants
 from .progress import ACTIVE, INTERRUPTED, WAITING, ExperimentState, RunState
 from .results import PRIMARY, evaluation_table, prompt_table, run_table
 
@@ -103,9 +103,19 @@ class Experiment:
             return replace(state, state="stopped" if stored else WAITING)
         return replace(state, state="interrupted", message="the process that started its runs has ended before they were done")
 
+    @property
+    def active(self) -> bool:
+        """Whether a process starts runs of the experiment at present."""
+        return is_held(self.folder)
+
     def run_folder(self, key: str) -> Path | None:
         """Return the folder of a run by its key; None if the run was not begun."""
         return self._folder.run_folders().get(key)
+
+    def run_folders(self) -> dict[str, Path]:
+        """Return the folders of the runs that were begun and not deleted, by the run's key."""
+        known = self._folder.run_folders()
+        return {run.key: known[run.key] for run in self.runs if run.key in known and known[run.key].exists()}
 
     def table(self) -> pd.DataFrame:
         """Return one row per run: its settings, state, and the numbers of its last and best evaluation; see `results.run_table`."""
@@ -155,13 +165,13 @@ class Experiment:
         from .statistics.levels import SCALARS
 
         declared, labels, recorded = self.declaration.compare, self.variants, self.metrics()
-        names = _listed(metrics or declared.get("metrics")) or [next((name for name in PRIMARY if name in recorded), PRIMARY[-1])]
+        names = listed(metrics or declared.get("metrics")) or [next((name for name in PRIMARY if name in recorded), PRIMARY[-1])]
         for name in names:
             if recorded and name not in recorded:
                 raise ConfigError(
                     f"No run of {self.name} has recorded {name!r}; choose from {', '.join(recorded)}.{did_you_mean(name, recorded)}"
                 )
-        places = _listed(at or declared.get("at")) or ["end", *(["kl"] if SCALARS["kl"] in recorded else [])]
+        places = listed(at or declared.get("at")) or ["end", *(["kl"] if SCALARS["kl"] in recorded else [])]
         reference = baseline or declared.get("baseline")
         if reference is None and len(labels) > ALL_PAIRS:
             reference = labels[0]
@@ -187,7 +197,8 @@ class Experiment:
             if record is not None:
                 self._records[key] = record
         planned = {run.key for run in self.runs}
-        return {key: record for key, record in self._records.items() if key in planned}
+        known = dict(self._records)  # another thread may add one meanwhile
+        return {key: record for key, record in known.items() if key in planned}
 
     def notes(self) -> list[str]:
         """Return what limits the results, one sentence each: versions of libraries that differ, runs that are left out."""
@@ -251,10 +262,6 @@ def all_experiments() -> Sequence[Experiment]:
         with contextlib.suppress(RunError, OSError):
             known.append(Experiment(folder))
     return known
-
-
-def _listed(value: Any) -> list[str]:
-    return [] if value is None else [value] if isinstance(value, str) else [str(each) for each in value]
 
 
 def cores() -> int:

@@ -36,6 +36,11 @@ class RunState:
     error: str | None = None
     run: str = ""
 
+    @property
+    def share(self) -> float:
+        """Share of the steps that are done, in [0, 1]."""
+        return min(1.0, self.step / self.steps) if self.steps else 0.0
+
 
 @dataclass(frozen=True)
 class ExperimentState:
@@ -59,6 +64,16 @@ class ExperimentState:
     def count(self, *states: str) -> int:
         """Return the number of runs in some states."""
         return sum(run.state in states for run in self.runs.values())
+
+    @property
+    def share(self) -> float:
+        """Share of all steps that are done, in [0, 1]; a failed run, which is not trained again, counts as done."""
+        steps = sum(run.steps for run in self.runs.values())
+        return (
+            sum(run.steps if run.state == FAILED else min(run.step, run.steps) for run in self.runs.values()) / steps
+            if steps
+            else 0.0
+        )
 
     @property
     def line(self) -> str:

@@ -1,0 +1,1 @@
+"""The Experiments page: declare, follow and read experiments."""

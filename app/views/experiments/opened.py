@@ -1,0 +1,90 @@
+"""One experiment: its state and controls, and the parts Progress, Results, Curves and Declaration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from app.pages import EXPERIMENTS
+from app.state import pacing
+from app.state.experiments import opened
+from app.state.navigation import leave_for
+from app.text.plain import plain
+from app.text.run_text import duration
+from app.views.experiments import acting, progress
+from app.views.experiments.states import EXPERIMENT_STATES, PRESENT
+from app.widgets import save_dialog
+from lab.experiments import Experiment, ExperimentState, as_python, as_yaml
+from lab.store import RunError
+
+INTERVAL = 1.5
+"""Seconds between two drawings while the runs train: each reads one small file."""
+
+
+def page(name: str) -> None:
+    """Draw the experiment of a name."""
+    try:
+        experiment = opened(name)
+    except (RunError, OSError, ValueError) as error:
+        st.error(plain(error))
+        if st.button("All experiments"):
+            leave_for(EXPERIMENTS, {})
+        return
+    state, active = experiment.state(), experiment.active
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.title(plain(name), anchor=False, width="content")
+        word, colour, icon = EXPERIMENT_STATES[state.state]
+        st.badge(word, icon=f":material/{icon}:", color=colour)
+        st.space("stretch")
+        acting.buttons(experiment, state)
+        if st.button("All experiments", icon=f":material/{EXPERIMENTS.icon}:", type="tertiary"):
+            leave_for(EXPERIMENTS, {})
+    acting.messages(experiment)
+    part = st.segmented_control(
+        "Part", list(PARTS), default="progress", required=True, format_func=str.capitalize, key="part", bind="query-params",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    interval = max(INTERVAL, pacing.shortest_interval()) if active else None
+    st.fragment(_draw, run_every=interval)(experiment, part or "progress", state.state, active)
+    save_dialog.offer()
+
+
+def _draw(experiment: Experiment, part: str, drawn_state: str, was_active: bool) -> None:
+    save_dialog.rerun_if_asked()
+    state = experiment.state()
+    if state.state != drawn_state or experiment.active != was_active:
+        st.rerun(scope="app")  # the buttons above must follow
+    with st.container():
+        _summary(state)
+    with st.container():
+        PARTS[part](experiment, state)
+
+
+def _summary(state: ExperimentState) -> None:
+    """Draw the progress of the whole experiment in one line."""
+    failed = state.count("failed", "crashed")
+    parts = [f"{state.count('finished'):,} of {len(state.runs):,} runs finished"]
+    parts += [f"{count:,} in training" for count in [state.count("running", "paused")] if count]
+    parts += [f"{failed:,} failed"] if failed else []
+    parts += [f"about {duration(state.remaining)} left"] if state.remaining and state.state in PRESENT else []
+    message = f" {state.message[:1].upper()}{state.message[1:]}." if state.message else ""
+    st.progress(state.share, text=plain(f"{', '.join(parts)}.{message}"))
+
+
+def _declaration(experiment: Experiment, state: ExperimentState) -> None:
+    """Draw the declaration as YAML and Python, with what was fixed when it was stored."""
+    content = experiment.content
+    for source, pairs in content.pair_sets.items():
+        st.text(f"Pairs {source}: {pairs.name}, version {pairs.version:,}, in {pairs.store}")
+    st.text(f"{content.workers:,} at a time; checkpoints of finished runs are {'kept' if content.keep_checkpoints else 'deleted'}.")
+    st.code(as_yaml(experiment.name, experiment.declaration), language="yaml", wrap_lines=True)
+    st.code(as_python(experiment.name, experiment.declaration), language="python", wrap_lines=True)
+    st.caption("From a terminal:")
+    st.code(f"python -m lab sweep {experiment.name}", language="bash")
+
+
+PARTS: dict[str, Callable[[Experiment, ExperimentState], None]] = {
+    "progress": progress.show,
+    "declaration": _declaration,
+}
