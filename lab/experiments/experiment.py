@@ -97,10 +97,10 @@ class Experiment:
         state = replace(last, runs=runs)
         if is_held(self.folder):
             return state if last.state in PRESENT else replace(state, state="running")
-        if state.count(WAITING, *ACTIVE, *INTERRUPTED) == 0 and stored:
+        if not stored or state.count(WAITING, *ACTIVE, *INTERRUPTED) == 0:
             return state
         if last.state not in PRESENT and not state.count(*ACTIVE):
-            return replace(state, state="stopped" if stored else WAITING)
+            return replace(state, state="stopped")
         return replace(state, state="interrupted", message="the process that started its runs has ended before they were done")
 
     @property

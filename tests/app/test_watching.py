@@ -13,18 +13,21 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.pages import COMPARE, GUIDE, INSPECT, LEARN, LIVE, NEW_RUN, PAIRS, RUNS, Page
+from app.pages import COMPARE, EXPERIMENTS, GUIDE, INSPECT, LEARN, LIVE, NEW_RUN, PAIRS, RUNS, Page
 from app.state import access
 from app.state.access import WHY, Tokens, WatchOnlyError
 from app.state.jobs import Job
+from app.views.experiments import acting as experiment_acting
 from app.views.inspect import what_if
 from app.views.live import change_and_branch, controls, findings
 from app.views.runs import acting
 from app.widgets.pairs import text_editor
 from lab import home
+from lab.experiments import Driver, open_experiment
 from lab.pairs import PairStore, open_pairs
 from lab.run.handle import Run
 from tests.app.pages import open_page, page_text
+from tests.experiments.faked import WrittenRuns, content, folder_with
 
 APP = Path(access.__file__).parents[1]
 TOKENS = Tokens.new(8501)
@@ -61,7 +64,16 @@ def lab_in_use(store: PairStore, store_run: Callable[..., Run]) -> PairStore:
         run.tag("mine")
         (run.dir / "checkpoints" / "step-000010").mkdir(parents=True, exist_ok=True)
     store_run("deleted", steps=2).delete()
+    experiment("grid")
     return store
+
+
+def experiment(name: str) -> None:
+    """Make an experiment of which one run has failed and another has finished."""
+    folder = folder_with(content(["dpo", "sgdpo"], 1, steps=5), name)
+    executor = WrittenRuns()
+    executor.ends[folder.read().runs[0].key] = "failed"
+    Driver(folder, executor).run()
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -110,6 +122,7 @@ PLACES: list[tuple[Page, dict[str, Any], dict[str, str]]] = [
     *((INSPECT, {"inspect.tab": tab}, {"run": "ended", "pair": "pair-001"}) for tab in ("History", "What if", "Virtual step")),
     *((COMPARE, {"part": part}, {}) for part in ("curves", "twins")),
     (NEW_RUN, {}, {}),
+    *((EXPERIMENTS, {}, query) for query in ({}, {"new": "yes"}, {"experiment": "grid"}, {"new": "yes", "from": "grid"})),
     *((RUNS, {"runs.ticked": ["ended"], "runs.asked": form, "trash": True}, {"run": "ended"}) for form in ("tag", "delete")),
     (PAIRS, {}, {}),
     (GUIDE, {}, {}),
@@ -129,7 +142,7 @@ def test_clicks_of_a_watching_browser_change_nothing(lab_in_use: PairStore, as_r
         assert contents(home.home()) == before, (page.title, session, query, clicked)
 
 
-@pytest.mark.parametrize("page", [LIVE, NEW_RUN, RUNS, PAIRS], ids=lambda page: page.path)
+@pytest.mark.parametrize("page", [LIVE, NEW_RUN, EXPERIMENTS, RUNS, PAIRS], ids=lambda page: page.path)
 def test_pages_tell_why_a_watching_browser_cannot_change_things(
     page: Page, lab_in_use: PairStore, as_role: Callable[[str], None]
 ) -> None:
@@ -166,6 +179,9 @@ ACTIONS: dict[str, Callable[[Run, PairStore], Any]] = {
     "take edits": lambda run, _: what_if._take(run),
     "save a pair": lambda _, store: text_editor._save(store, store[0], {}, {}, never),
     "archive a run": lambda run, _: acting.act(never),
+    "pause an experiment": lambda *_: experiment_acting.request(open_experiment("grid"), "pause"),
+    "start an experiment": lambda *_: experiment_acting.begin(open_experiment("grid")),
+    "extend an experiment": lambda *_: experiment_acting.extend(open_experiment("grid"), 2, None),
     "any job": lambda *_: Job(never),
 }
 
@@ -175,6 +191,7 @@ def test_actions_are_refused_without_any_page(
     action: Callable[[Run, PairStore], Any], store: PairStore, store_run: Callable[..., Run], as_role: Callable[[str], None]
 ) -> None:
     run = store_run("lives", state="running", pairs=store.path.stem)
+    experiment("grid")
     as_role("watch")
     before = contents(home.home())
     with pytest.raises(WatchOnlyError):
@@ -188,11 +205,12 @@ CHANGES = {
     "add", "apply", "duplicate", "merge", "split", "snapshot", "update_from", "import_pairs", "apply_remedy",
     "rename", "tag", "untag", "note", "archive", "unarchive", "empty_trash",
     "put_numbers", "put_findings", "forget_numbers", "suspects",
+    "sweep", "store_declaration", "start_driver",
     "train", "train_twin", "train_twins", "export_run", "preflight", "examine", "store_upload", "write_thresholds",
 }  # fmt: skip
 """Names of everything in the library, and in the pages, that changes a run, a pair set or a file, or loads a model."""
 
-CHANGED = {"run", "handle", "store", "lab", "api"}
+CHANGED = {"run", "handle", "store", "lab", "api", "experiment", "sweeping"}
 """Names of what has such methods; a column of a table may be called `drop` as well."""
 
 GUARDS = {"require_edit", "_send", "_act", "act", "act_or_redraw", "acted", "Job", "StepJob"}
@@ -201,6 +219,7 @@ GUARDS = {"require_edit", "_send", "_act", "act", "act_or_redraw", "acted", "Job
 CHECKED_BY_CALLER = {
     ("views/new_run/check.py", "look_ahead"),  # the work of a Job
     ("views/new_run/new_run.py", "_start"),  # the work of a Job
+    ("views/experiments/starting.py", "_start"),  # the work of a Job
     ("widgets/twins_form.py", "start"),  # the work of a Job
     ("widgets/twins_form.py", "_one_more"),  # the work of a Job
     ("views/pairs/pairs.py", "_set_actions"),  # hands its changes to _step, which calls _act

@@ -43,12 +43,13 @@ def page() -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.title("Experiments", anchor=False, width="content")
         st.space("stretch")
-        if st.button("New experiment", icon=":material/add:", type="primary", disabled=not may_edit()):
+        experiments, unreadable = all_opened()
+        begun = bool(experiments or unreadable)
+        if begun and st.button("New experiment", icon=":material/add:", type="primary", disabled=not may_edit()):
             leave_for(EXPERIMENTS, {"new": "yes"})
     if not may_edit():
         st.info(WHY)
-    experiments, unreadable = all_opened()
-    if not experiments and not unreadable:
+    if not begun:
         _nothing_yet()
         return
     active = any(experiment.active for experiment in experiments)
@@ -133,7 +134,7 @@ def _nothing_yet() -> None:
         "of settings and every seed, and says in a sentence which differences are more than noise. Declare one, and its progress "
         "and results appear here."
     )
-    if st.button("Declare an experiment", icon=":material/science:", disabled=not may_edit()):
+    if st.button("Declare an experiment", icon=":material/science:", type="primary", disabled=not may_edit()):
         leave_for(EXPERIMENTS, {"new": "yes"})
     st.caption("From a terminal:")
     st.code("python -m lab sweep experiment.yaml", language="bash")
