@@ -8,8 +8,9 @@ from .declaration import Declaration, check_value, declare, extended, parse_decl
 from .driver import Driver, RunExecutor
 from .experiment import Experiment, all_experiments, open_experiment
 from .folder import Content, ExperimentFolder, experiment_folder, experiment_folders, experiments_of_runs, find_experiment
-from .plan import PairSet, PlannedRun, check_comparison, plan, sources_of, variants
+from .plan import PairSet, PlannedRun, plan, sources_of, variants
 from .progress import ExperimentState, RunState
+from .rules import check_comparison
 from .writing import as_python, as_yaml, parse_values, write_values
 
 __all__ = [

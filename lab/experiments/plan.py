@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import did_you_mean
-from lab.glossary import HELD_OUT
 from lab.objectives import OBJECTIVES
 from lab.run.config import ConfigError, TrainConfig
 from lab.run.pair_versions import FOLLOW
 
 from .declaration import Declaration
-from .metrics import METRICS
 
 NOT_IN_KEY = ("name", "alerts", "alert_webhook", "alert_hosts", "trackers")
 """Settings that do not change what a run learns or records, so that they do not make it another run."""
@@ -118,39 +116,6 @@ def find_variant(name: str, known: Sequence[str]) -> str:
         problem = f"{len(matches)} variants begin with" if matches else "There is no variant"
         raise ConfigError(f"{problem} {name!r}; give one of: {'; '.join(known)}.{did_you_mean(name, known)}")
     return matches[0]
-
-
-def check_comparison(compare: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Check the comparisons of a declaration before anything is trained: where, against which variant, in which measures.
-
-    Args:
-        compare: See `Declaration`.
-        known: Labels of the variants.
-
-    Raises:
-        ConfigError: For a level or baseline that does not exist, a measure that evaluations cannot have, or a size that is none.
-    """
-    if not compare:
-        return
-    from .statistics.levels import parse_level  # imports pandas
-
-    for name in listed(compare.get("metrics")):
-        if name not in METRICS and not name.startswith(HELD_OUT):
-            near = did_you_mean(name, METRICS) or did_you_mean(f"{HELD_OUT}{name}", METRICS)
-            raise ConfigError(f"compare: {name!r} is no measure of evaluations, whose names begin with {HELD_OUT}.{near}")
-    for place in listed(compare.get("at")):
-        parse_level(place)
-    if (baseline := compare.get("baseline")) is not None:
-        find_variant(str(baseline), known)
-    if (smallest := compare.get("smallest")) is not None:
-        try:
-            valid = float(smallest) > 0
-        except (TypeError, ValueError):
-            valid = False
-        if not valid:
-            raise ConfigError(
-                f"compare: smallest = {smallest!r} does not work: give the smallest difference that matters, above 0."
-            )
 
 
 def listed(value: Any) -> list[str]:

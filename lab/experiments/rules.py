@@ -1,0 +1,46 @@
+"""The rule by which an experiment's variants are compared, checked before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lab.errors import did_you_mean
+from lab.glossary import HELD_OUT
+from lab.run.config import ConfigError
+
+from .metrics import METRICS
+from .plan import find_variant, listed
+
+
+def check_comparison(compare: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Check the comparisons of a declaration before anything is trained: where, against which variant, in which measures.
+
+    Args:
+        compare: See `Declaration`.
+        known: Labels of the variants.
+
+    Raises:
+        ConfigError: For a level or baseline that does not exist, a measure that evaluations cannot have, or a size that is none.
+    """
+    if not compare:
+        return
+    from .statistics.levels import parse_level  # imports pandas
+
+    for name in listed(compare.get("metrics")):
+        if name not in METRICS and not name.startswith(HELD_OUT):
+            near = did_you_mean(name, METRICS) or did_you_mean(f"{HELD_OUT}{name}", METRICS)
+            raise ConfigError(f"compare: {name!r} is no measure of evaluations, whose names begin with {HELD_OUT}.{near}")
+    for place in listed(compare.get("at")):
+        parse_level(place)
+    if (baseline := compare.get("baseline")) is not None:
+        find_variant(str(baseline), known)
+    if (smallest := compare.get("smallest")) is not None:
+        try:
+            valid = float(smallest) > 0
+        except (TypeError, ValueError):
+            valid = False
+        if not valid:
+            raise ConfigError(
+                f"compare: smallest = {smallest!r} does not work: give the smallest difference that matters, above 0."
+            )
