@@ -56,6 +56,12 @@ seeds: 8
 steps: 200"""
 
 
+Check = Callable[[str], str | None]
+"""Returns a sentence about a field's text that is not possible, else None."""
+Checks = Callable[[str, Callable[[str], Draft]], Check]
+"""Returns the check of a field: by its place in `problems`, and the draft that holds nothing but its text."""
+
+
 def page() -> None:
     """Draw the whole form; the address may name an experiment whose declaration fills it."""
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -141,7 +147,7 @@ def _take(text: str, name: str, source: str) -> None:
 def _fields(begun: Draft, source: str | None) -> Draft:
     """Draw all fields; return what they hold. begun: what they began with."""
 
-    def check(place: str, part: Callable[[str], Draft]) -> Callable[[str], str | None]:
+    def check(place: str, part: Callable[[str], Draft]) -> Check:
         return lambda text: problems(part(text)).get(place)
 
     st.subheader("Objectives", anchor=False)
@@ -173,7 +179,7 @@ def _fields(begun: Draft, source: str | None) -> Draft:
     return _comparison(begun, draft, check)
 
 
-def _objectives(begun: Draft, check: Any) -> tuple[Entry, ...]:
+def _objectives(begun: Draft, check: Checks) -> tuple[Entry, ...]:
     """Draw a line for every objective; return what they hold."""
     order = [*FIRST, *sorted(set(OBJECTIVES) - set(FIRST))]
     entries = []
@@ -197,14 +203,11 @@ def _objectives(begun: Draft, check: Any) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def _values(objective: str, first: Mapping[str, str], place: str, check: Any) -> dict[str, str]:
+def _values(objective: str, first: Mapping[str, str], place: str, check: Checks) -> dict[str, str]:
     """Draw the fields of an objective; return their texts without the empty ones."""
 
-    def of(name: str) -> Callable[[str], str | None]:
-        found: Callable[[str], str | None] = check(
-            f"0.{name}", lambda text: Draft(entries=(Entry(objective, {name: text}),), settings={})
-        )
-        return found
+    def of(name: str) -> Check:
+        return check(f"0.{name}", lambda text: Draft(entries=(Entry(objective, {name: text}),), settings={}))
 
     names = parameters_of(objective)
     others = [name for name in first if name not in names and name not in OF_AN_OBJECTIVE]
@@ -239,12 +242,11 @@ def _remove(line: int) -> None:
     st.session_state[LINES] = [other for other in st.session_state[LINES] if other != line]
 
 
-def _settings(begun: Draft, check: Any) -> dict[str, str]:
+def _settings(begun: Draft, check: Checks) -> dict[str, str]:
     """Draw pairs, models and all other settings; return their texts without the empty ones."""
 
-    def of(name: str) -> Callable[[str], str | None]:
-        found: Callable[[str], str | None] = check(name, lambda text: Draft(settings={name: text}))
-        return found
+    def of(name: str) -> Check:
+        return check(name, lambda text: Draft(settings={name: text}))
 
     stored = pair_sets.stored_sets()
     labels = {location: pair_sets.label(name) for name, location in stored.items()} | {"world": pair_sets.label("world")}
@@ -280,7 +282,7 @@ def _sources(name: str, known: Sequence[str], begun: Draft, labels: Mapping[str,
     return write_values(chosen) if chosen else ""
 
 
-def _comparison(begun: Draft, draft: Draft, check: Any) -> Draft:
+def _comparison(begun: Draft, draft: Draft, check: Checks) -> Draft:
     """Draw what belongs to the comparison; return the draft with it."""
     one, other = st.columns(2)
     metrics = one.multiselect(

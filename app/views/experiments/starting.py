@@ -46,7 +46,7 @@ MOMENT = "2026-01-31T12:00:00"
 
 @dataclass(frozen=True)
 class Ahead:
-    """What a declaration would train.
+    """The runs that a declaration would train.
 
     Attributes:
         runs: All runs.
