@@ -197,7 +197,8 @@ def resolved(
     for run in runs:
         require_known_elsewhere(run.config.objective)
     _check_here([run.config for run in runs])
-    sets |= {source: _pair_set(source, runs, progress) for source in missing}
+    used = {run.config.pairs for run in runs}  # with_seed may name pairs for seeds that are not declared yet
+    sets = known | {source: _pair_set(source, runs, progress) for source in missing if source in used}
     config = runs[0].config
     small = trains_on_one_thread(config)
     if workers is not None and workers < 1:

@@ -31,8 +31,9 @@ class Curve:
 def curve_of(record: Mapping[str, Any]) -> Curve:
     """Return the curve in the record of a run; see `lab.experiments.records`."""
     evaluations = record["evaluations"]
-    names = dict.fromkeys(name for each in evaluations for name in each["scalars"])
-    scalars = {name: np.array([each["scalars"].get(name, np.nan) for each in evaluations], float) for name in names}
+    measured = [{**each["scalars"], **each.get("more", {})} for each in evaluations]
+    names = dict.fromkeys(name for each in measured for name in each)
+    scalars = {name: np.array([each.get(name, np.nan) for each in measured], float) for name in names}
     steps = np.array([each["step"] for each in evaluations], float)
     prompts = {tuple(each["by_prompt"].get("prompt", ())) for each in evaluations}
     if len(prompts) != 1 or not (own := prompts.pop()):

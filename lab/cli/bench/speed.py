@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 
-def add(commands: Any) -> None:
-    """Declare the command."""
+def add(commands: Any) -> Any:
+    """Declare the command and return its parser."""
     p = commands.add_parser(
-        "bench", help="measure this machine", description="Median pairs per second of short runs, alternating objectives."
+        "bench",
+        help="measure this machine, or the papers' claims",
+        description="Median pairs per second of short runs, alternating objectives.",
     )
     p.add_argument("--objectives", default="dpo,sgdpo,alpha_dpo,simpo,spo", metavar="A,B", help="objectives to compare")
     p.add_argument("--model", default="world", metavar="M", help="world, a folder or a hub id (default: world)")
@@ -21,6 +23,7 @@ def add(commands: Any) -> None:
     p.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds, alternating between the objectives (default: 3)")
     p.add_argument("--batch-size", type=int, default=8, metavar="N", help="pairs per step (default: 8)")
     p.set_defaults(run=run)
+    return p
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,0 +1,201 @@
+"""The report of the claims as Markdown and HTML, with one picture each; every number and verdict is made from the runs."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .measuring import Curves
+from .pictures import draw
+from .sentences import count_text, interval_text, place_text, result_sentence, verdict_text
+from .trials import FLIPPED_SHARE, TRIALS, Scale
+from .verdicts import Judged
+
+PICTURES = "claims"
+"""Folder of the pictures, beside the report."""
+WORLDS = {"world": "the first world", "world-hard": "the second world"}
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; font-size: 0.9em; }
+td, th { border-bottom: 1px solid #ccc; padding: 0.25rem 0.6rem; text-align: left; }
+img { max-width: 100% } code { background: #f2f2f2 }
+"""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts about the runs that the report states besides their results.
+
+    Attributes:
+        scale: Size of the runs.
+        sizes: What the runs of each world were trained on; see `lab.experiments.records`.
+        done: Finished runs that the claims need.
+        total: Runs that they need.
+        bases: Number of base models of each world.
+    """
+
+    scale: Scale
+    sizes: Mapping[str, Mapping[str, int]]
+    done: int
+    total: int
+    bases: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report.
+
+    Attributes:
+        markdown: Its text; pictures are named relative to it.
+        pictures: SVG text by path.
+    """
+
+    markdown: str
+    pictures: Mapping[str, str]
+
+    def write(self, folder: Path) -> Path:
+        """Write `claims.md`, `claims.html` and the folder of pictures; return the path of the first."""
+        (folder / PICTURES).mkdir(parents=True, exist_ok=True)
+        for path, picture in self.pictures.items():
+            (folder / path).write_text(picture, encoding="utf-8")
+        (folder / "claims.html").write_text(to_html(self), encoding="utf-8")
+        (folder / "claims.md").write_text(self.markdown, encoding="utf-8")
+        return folder / "claims.md"
+
+
+def make_report(chapters: Mapping[str, Sequence[Judged]], curves: Curves, facts: Facts) -> Report:
+    """Return the report on some claims.
+
+    Args:
+        chapters: Claims with their verdicts, by the title of their chapter.
+        curves: Curves of the finished runs.
+        facts: What is said about the runs.
+    """
+    shown = {title: judged for title, judged in chapters.items() if judged}
+    every = [each for judged in shown.values() for each in judged]
+    pictures = {_picture(each): draw(each.measured, curves) for each in every if each.measured.mean.values}
+    lines = [
+        "# Claims of the papers, tried on a small model",
+        "",
+        *_introduction(every, facts),
+        "",
+        "## All claims",
+        "",
+        "| claim | verdict | number and 95 % interval | unit | seeds |",
+        "|---|---|---|---|---|",
+        *(_row(each) for each in every),
+        "",
+        _summary(every),
+    ]
+    for title, judged in shown.items():
+        lines += ["", f"## {title}"]
+        for each in judged:
+            lines += _section(each, _picture(each) if _picture(each) in pictures else None)
+    return Report("\n".join(lines) + "\n", pictures)
+
+
+def to_html(report: Report) -> str:
+    """Return a report as one HTML page that holds its pictures."""
+    from markdown_it import MarkdownIt
+
+    body = MarkdownIt("commonmark", {"html": True}).enable("table").render(report.markdown)
+    for path, picture in report.pictures.items():
+        data = base64.b64encode(picture.encode()).decode()
+        body = body.replace(f'src="{path}"', f'src="data:image/svg+xml;base64,{data}"')
+    title = re.sub(r"^# ", "", report.markdown.partition("\n")[0])
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en">\n<head>{head}</head>\n<body>\n{body}</body>\n</html>\n'
+
+
+def _introduction(every: Sequence[Judged], facts: Facts) -> list[str]:
+    settings = facts.scale.settings
+    sizes = [_size(world, size, facts.bases.get(world, 1)) for world, size in facts.sizes.items() if size]
+    return [
+        f"{len(every)} claims of the papers on SGDPO, AlphaDPO and SPO, or about them, each tried as an experiment on an embedded "
+        f"world with {facts.scale.seeds} seeds. Claim, measure and rule were written down before any run; every number, verdict "
+        "and sentence of a result is made from the runs by `python -m lab bench claims`.",
+        "",
+        *(line for size in sizes for line in (size, "")),
+        f"A run takes {settings.get('steps')} steps of {settings.get('batch_size')} pairs. With flipped labels, "
+        f"{FLIPPED_SHARE:.0%} of them are flipped, the same ones for every method. Runs of one seed see the same pairs in the same "
+        "order, so differences are taken within a seed. The number of a claim is the mean over the seeds with Student's 95 % "
+        "interval.",
+        "",
+        "- **confirmed**: the interval lies inside the values that confirm the claim.",
+        "- **refuted**: it lies wholly outside.",
+        "- **not shown**: neither; at this size the claim can be neither confirmed nor refuted.",
+        "- **preliminary**: runs are missing, so there is no verdict.",
+        "",
+        f"{facts.done:,} of {facts.total:,} runs are finished. Whatever the verdict, it holds for models and data of this size: a "
+        "refuted claim may be true of a model with billions of parameters.",
+    ]
+
+
+def _size(world: str, size: Mapping[str, int], bases: int) -> str:
+    own = "Each seed has its own world: pairs, prompts and base model."
+    if bases == 1:
+        own = "All seeds begin with the same base model, so the intervals hold for this model alone."
+    return (
+        f"On {WORLDS.get(world, world)}, the model has about {size['weights'] / 4e6:.2f} million parameters; a run trains on "
+        f"{size['pairs']:,} pairs, and {size['held_out']:,} more are held out. Chosen answers have {size['tokens_chosen']} tokens "
+        f"in the median, rejected ones {size['tokens_rejected']}. {own}"
+    )
+
+
+def _row(judged: Judged) -> str:
+    claim = judged.measured.claim
+    number, count = interval_text(judged.measured.mean), count_text(judged.measured)
+    rounds = " rounds" if claim.cost else ""
+    return f"| [{claim.title}](#{claim.key}) | {verdict_text(judged)} | {number} | {claim.unit} | {count}{rounds} |"
+
+
+def _summary(every: Sequence[Judged]) -> str:
+    counts = Counter(each.verdict for each in every)
+    parts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("confirmed", "refuted", "not shown", "preliminary"))
+    decided = [each for each in every if each.verdict in ("confirmed", "refuted")]
+    weak = [each.measured.claim.title for each in decided if not each.corrected]
+    if not decided:
+        return f"In all: {parts}."
+    if not weak:
+        return f"In all: {parts}. Every verdict also holds when all {len(every)} claims are corrected together (Holm)."
+    return (
+        f"In all: {parts}. {len(decided) - len(weak)} of the {len(decided)} verdicts also hold when all {len(every)} claims are "
+        f"corrected together (Holm); these do not, and one or two of them may be due to chance: {'; '.join(weak)}."
+    )
+
+
+def _section(judged: Judged, picture: str | None) -> list[str]:
+    measured = judged.measured
+    claim = measured.claim
+    lines = ["", f'<a id="{claim.key}"></a>', "", f"### {claim.title}", "", f"**Claim.** {claim.sentence}", ""]
+    lines += [f"**Source.** {claim.source}.", "", f"**Rule.** The number is {claim.quantity}. {claim.rule}", ""]
+    lines += [f"**Result.** {_capital(result_sentence(judged))}"]
+    if picture is not None:
+        lines += ["", f"![{_alternative(judged)}]({picture})"]
+    if len(measured.parts) > 1:
+        lines += ["", "| part | number and 95 % interval |", "|---|---|"]
+        lines += [f"| {row.label} | {interval_text(row)} |" for row in measured.parts]
+    place = place_text(claim, measured)
+    compared = f"Compared {place}. " if place else ""
+    lines += ["", f"**Conditions.** {compared}{claim.note}".rstrip()]
+    if claim.variants:
+        trials = [trial.name for trial in TRIALS if set(trial.variants) & set(claim.variants)]
+        lines += ["", f"Experiments: {', '.join(f'`{name}`' for name in trials)}."]
+    return lines
+
+
+def _alternative(judged: Judged) -> str:
+    text = f"{judged.measured.claim.title}: {verdict_text(judged)}, {interval_text(judged.measured.mean)}"
+    return text.translate(str.maketrans("[]", "()"))
+
+
+def _picture(judged: Judged) -> str:
+    return f"{PICTURES}/{judged.measured.claim.key}.svg"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

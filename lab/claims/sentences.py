@@ -1,0 +1,83 @@
+"""Results of claims in words, made from their numbers."""
+
+from __future__ import annotations
+
+from lab.experiments.statistics import seeds_needed
+from lab.experiments.statistics.comparison import number
+
+from .claim import Claim
+from .measuring import Measured, Row
+from .verdicts import Judged
+
+
+def interval_text(row: Row) -> str:
+    """Return a mean with its 95 % interval: "0.21 [0.08, 0.34]"; the number alone for one seed, and a dash for none."""
+    if row.estimate is None:
+        return f"{next(iter(row.values.values())):.3g}" if row.values else "–"
+    low, high = row.estimate.interval()
+    scale = (high - low) / 2
+    return f"{number(row.estimate.mean, scale)} [{number(low, scale)}, {number(high, scale)}]"
+
+
+def count_text(measured: Measured) -> str:
+    """Return the number of seeds or rounds behind a number: "8", or "3 of 8" while runs are missing."""
+    used = len(measured.mean.values)
+    return f"{used}" if measured.complete else f"{used} of {measured.wanted}"
+
+
+def verdict_text(judged: Judged) -> str:
+    """Return the verdict as the report prints it: "confirmed", or "preliminary: 3 of 8 seeds"."""
+    if judged.verdict != "preliminary":
+        return judged.verdict
+    of = "rounds" if judged.measured.claim.cost else "seeds"
+    return f"preliminary: {len(judged.measured.finished)} of {judged.measured.wanted} {of}"
+
+
+def result_sentence(judged: Judged) -> str:
+    """Return the result of a claim in one or two sentences."""
+    measured = judged.measured
+    claim, row = measured.claim, measured.mean
+    of = "rounds" if claim.cost else "seeds"
+    if not row.values:
+        return f"Preliminary, from {len(measured.finished)} of {measured.wanted} {of}: there is no number yet."
+    what = f"{claim.quantity} is {interval_text(row)} ({claim.unit})"
+    if judged.verdict == "preliminary":
+        alone = ", without an interval" if row.estimate is None else ""
+        return (
+            f"Preliminary, from {len(measured.finished)} of {measured.wanted} {of}: so far {what}{alone}. There is no verdict "
+            "before all are finished."
+        )
+    assert row.estimate is not None
+    missing = len(measured.finished) - len(row.values)
+    left_out = f" {missing} {of} could not be compared there and are left out." if missing else ""
+    head = f"{judged.verdict.capitalize()}: {what}, over {len(row.values)} {of}"
+    if judged.verdict == "confirmed":
+        return f"{head}, which lies {claim.confirmed.words}.{left_out}"
+    if judged.verdict == "refuted":
+        return f"{head}, which lies outside the values that confirm the claim ({claim.confirmed.words}).{left_out}"
+    return f"{head}: the interval is neither {claim.confirmed.words} nor wholly outside.{_needed(claim, row)}{left_out}"
+
+
+def _needed(claim: Claim, row: Row) -> str:
+    if row.estimate is None or claim.cost:
+        return ""
+    count = seeds_needed(row.estimate, claim.smallest)
+    seeds = "more than 1,000 seeds" if count is None else f"about {count} seeds"
+    return f" To tell a value {claim.smallest:g} away from its bound one would need {seeds}."
+
+
+def place_text(claim: Claim, measured: Measured) -> str:
+    """Return where the variants of a claim are compared, with the mean level."""
+    places = []
+    for part, row in zip(claim.parts, measured.parts):
+        name = part.at
+        if name == "end":
+            places.append("after training")
+        elif name == "step=0":
+            places.append("before training")
+        else:
+            measure = {"kl": "KL divergence", "accuracy": "held-out accuracy", "margin": "held-out margin"}[name]
+            levels = list(row.levels.values())
+            mean = f" ({part.label}: {sum(levels) / len(levels):.2f} on average)" if levels else ""
+            places.append(f"at equal {measure}{mean}, the furthest that all runs of a seed reach")
+    return "; ".join(dict.fromkeys(places))
