@@ -136,11 +136,12 @@ def section(results: Results) -> str:
     if len(results.pilot):
         parts += [pilot_sentence(results), pilot_table(results)]
     if len(results.evaluations):
-        parts += [values_sentence(results), values_table(results), *differences(results), cut(results)]
-    return "\n\n".join(parts) + "\n"
+        parts += [values_sentence(results), values_table(results), chance(results), *differences(results), cut(results)]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def description(results: Results, total: int) -> str:
+    """Return what was trained, on how many pairs, and how many runs have finished."""
     trial, settings = results.trial, results.trial.settings
     sizes = ""
     if results.sizes:
@@ -150,25 +151,26 @@ def description(results: Results, total: int) -> str:
     return paragraph(f"""
         {preliminary}SmolLM2-135M-Instruct with a LoRA adapter of rank {settings["lora_rank"]}, on the
         {len(trial.pairs.store):,} of {trial.pairs.total:,} pairs of `{trial.pairs.file}` (HH-RLHF) whose prompt and either answer
-        have at most
-        {settings["max_length"]} tokens{sizes}; {settings["steps"]} steps of {settings["batch_size"]} pairs;
+        have at most {settings["max_length"]} tokens{sizes}; {settings["steps"]} steps of {settings["batch_size"]} pairs;
         {len(trial.seeds)} seeds, each with its own held-out pairs and order
         (`make real-methods PAIRS={trial.pairs.file}`, one thread per run).
     """)
 
 
 def pilot_sentence(results: Results) -> str:
+    """Return how the learning rates were chosen."""
     trial = results.trial
-    factors = " and ".join(f"{factor:g}" for factor in trial.factors)
+    factors = ", ".join(f"{factor:g}" for factor in trial.factors)
     rates = ", ".join(f"{label} {rate:g}" for label, rate in results.rates.items())
     return paragraph(f"""
         Learning rates are those of the papers times a factor. A pilot of {trial.pilot_settings["steps"]} steps, with
         seed{"s" * (len(trial.pilot_seeds) > 1)} {", ".join(map(str, trial.pilot_seeds))} that the results do not use, tried
-        {factors} and chose by the lowest held-out loss; SGDPO takes the factor of DPO, alpha-DPO that of SimPO: {rates}.
+        the factors {factors} and kept that with the lowest held-out loss; SGDPO takes the factor of DPO, alpha-DPO that of SimPO: {rates}.
     """)
 
 
 def pilot_table(results: Results) -> str:
+    """Return the runs of the pilot as a table."""
     rows = [
         [row.variant, f"{row.learning_rate:g}", f"{row.loss:.4f}", f"{row.accuracy:.3f}", "yes" if row.chosen else ""]
         for row in results.pilot.itertuples()
@@ -177,29 +179,49 @@ def pilot_table(results: Results) -> str:
 
 
 def values_sentence(results: Results) -> str:
+    """Return the meaning of the columns of `values_table`."""
     settings = results.trial.settings
     return paragraph(f"""
         After training, mean over seeds [95 % interval]. The log-ratio of an answer is log π − log ref; its accuracy is the share of
         the held-out pairs whose chosen answer has the higher one (0.5 is chance), its margin the mean difference in nats. The
         accuracy of the method's reward is by its own definition: average log-probs for SimPO and alpha-DPO, for which the reference
-        has one too. KL is in nats an answer, length in tokens, both of {2 * settings["eval_prompts"]} sampled answers, which are
-        cut at {settings["eval_tokens"]} tokens.
+        has one too. KL is in nats an answer, length in tokens, both of {2 * settings["eval_prompts"]} sampled answers
+        ({settings["eval_prompts"]} of the reference), which are cut at {settings["eval_tokens"]} tokens.
     """)
 
 
 def values_table(results: Results) -> str:
+    """Return the measures of the reference and of every method after training, with intervals over seeds."""
     evaluations = results.evaluations
-    last, first = evaluations["step"].max(), evaluations[evaluations["step"] == 0]
+    first = evaluations[evaluations["step"] == 0]
     own = first[first["variant"].isin(["simpo", "alpha-dpo"])]  # those whose reward needs no reference
     reference = {ACCURACY: first[ACCURACY], OWN: own[OWN].groupby(own["seed"]).mean(), MARGIN: first[MARGIN], KL: first[KL]}
     reference |= {name: first.groupby("seed")[name].mean() for name in (LENGTH, CUT)}
     rows = [["reference", "", *(cell(reference[name].to_numpy(float)) for name in COLUMNS)]]
     for label, rate in results.rates.items():
-        after = evaluations[(evaluations["variant"] == label) & (evaluations["step"] == last)]
+        after, seeds = after_training(results, label), len(results.trial.seeds)
         if len(after):
-            count = f" ({len(after)} of {len(results.trial.seeds)} seeds)" if len(after) < len(results.trial.seeds) else ""
+            count = f" ({len(after)} of {seeds} seeds)" if len(after) < seeds else ""
             rows.append([f"{label}{count}", f"{rate:g}", *(cell(after[name].to_numpy(float)) for name in COLUMNS)])
     return markdown(["method", "rate", *COLUMNS.values()], rows)
+
+
+def after_training(results: Results, label: str) -> pd.DataFrame:
+    """Return a method's evaluations after training, one row per seed."""
+    evaluations = results.evaluations
+    return evaluations[(evaluations["variant"] == label) & (evaluations["step"] == results.trial.settings["steps"])]
+
+
+def chance(results: Results) -> str:
+    """Return for which methods the interval of the accuracy of log-ratios excludes chance."""
+    verdicts: dict[str, list[str]] = {"is above": [], "is below": [], "includes": []}
+    for label in results.rates:
+        values = after_training(results, label)[ACCURACY].to_numpy(float)
+        if len(values) > 1:
+            low, high = over_seeds(values).interval()
+            verdicts["is above" if low > 0.5 else "is below" if high < 0.5 else "includes"].append(label)
+    parts = [f"{verdict} chance for {', '.join(labels)}" for verdict, labels in verdicts.items() if labels]
+    return paragraph(f"The interval of the accuracy of log-ratios {'; it '.join(parts)}.") if parts else ""
 
 
 def differences(results: Results) -> list[str]:
@@ -241,11 +263,10 @@ def cut(results: Results) -> str:
     minutes = [round(seconds / 60) for seconds in results.seconds]
     cost = f"A run took {span(sorted(minutes))} minutes{memory}." if minutes else ""
     return paragraph(f"""
-        What was cut to fit two cores and a night: {trial.pairs.total - len(trial.pairs.store):,} longer pairs; all but {epochs}
-        epochs; batches of {settings["batch_size"]} where the papers have 128; an adapter in place of all weights;
+        What was cut to fit two cores and a night: {trial.pairs.total - len(trial.pairs.store):,} longer pairs; training beyond
+        {epochs} epochs; batches of {settings["batch_size"]} where the papers have 128; an adapter in place of all weights;
         {len(trial.seeds)} seeds, whose intervals are wide; answers after {settings["eval_tokens"]} tokens;
-        a judge of the sampled answers, so that nothing is
-        shown about their quality. {cost}
+        a judge of the sampled answers, so that nothing is shown about their quality. {cost}
     """)
 
 
@@ -263,6 +284,7 @@ def cell(values: np.ndarray) -> str:
 
 
 def interval(mean: float, low: float, high: float) -> str:
+    """Return a mean and the ends of its interval with as many decimals as two digits of its half width."""
     form: Callable[[float], str] = lambda value: number(value, (high - low) / 2)  # noqa: E731
     return f"{form(mean)} [{form(low)}, {form(high)}]"
 
@@ -274,6 +296,7 @@ def span(values: Sequence[float]) -> str:
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

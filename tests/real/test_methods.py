@@ -110,6 +110,7 @@ def test_report_has_every_method_its_interval_and_what_was_cut():
     for label in ("reference", *RATES):
         assert re.search(rf"^\| {label} \|", text, re.MULTILINE), label
     assert re.search(r"^\| dpo \| 0.0001 \| 0\.560\d* \[0\.5\d+, 0\.5\d+\] \|", text, re.MULTILINE)
+    assert "The interval of the accuracy of log-ratios is above chance for dpo, sgdpo, simpo, alpha-dpo." in flowing
     assert "A run took 22 to 25 minutes and at most 3.1 GiB." in flowing
     assert max(map(len, (line for line in text.split("\n") if not line.startswith(("|", "-"))))) <= 132
 
@@ -121,7 +122,9 @@ def test_difference_is_bold_exactly_if_it_is_shown_after_correction():
     assert not made["alpha-dpo", "simpo", ACCURACY, "end"].shown
     row = next(line for line in section(results).split("\n") if line.startswith("| sgdpo − dpo | after training |"))
     assert row.split("|")[3].strip().startswith("**0.0")
-    assert "None of these differences is shown" in section(made_results(gain=0.0))
+    level = section(made_results(gain=0.0))
+    assert "None of these differences is shown" in level
+    assert "**" not in level
 
 
 def test_unfinished_report_says_preliminary_and_how_many_runs():
@@ -129,6 +132,7 @@ def test_unfinished_report_says_preliminary_and_how_many_runs():
     assert "**Preliminary: 4 of 12 runs have finished.**" in text
     assert "Differences need two seeds of two methods." in text
     assert "| dpo (1 of 3 seeds) |" in text
+    assert "chance for" not in text
 
 
 def test_section_replaces_its_earlier_self_and_nothing_else():
