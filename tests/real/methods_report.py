@@ -164,8 +164,9 @@ def pilot_sentence(results: Results) -> str:
     rates = ", ".join(f"{label} {rate:g}" for label, rate in results.rates.items())
     return paragraph(f"""
         Learning rates are those of the papers times a factor. A pilot of {trial.pilot_settings["steps"]} steps, with
-        seed{"s" * (len(trial.pilot_seeds) > 1)} {", ".join(map(str, trial.pilot_seeds))} that the results do not use, tried
-        the factors {factors} and kept that with the lowest held-out loss; SGDPO takes the factor of DPO, alpha-DPO that of SimPO: {rates}.
+        seed{"s" * (len(trial.pilot_seeds) > 1)} {", ".join(map(str, trial.pilot_seeds))} that the results do not use, tried the
+        factors {factors} and kept that with the lowest held-out loss; SGDPO takes the factor of DPO, alpha-DPO that of SimPO:
+        {rates}.
     """)
 
 
