@@ -23,6 +23,7 @@ from lab.store.folder import NoStoreError
 from lab.training.run_folder import check_new_folder
 from lab.training.setup.executor_choice import Executor
 from lab.training.setup.requirements import check_requirements
+from lab.world import is_world_name, model_source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,7 @@ def train(
     Args:
         objective: A name, {"name": ..., parameters}, or an Objective.
         pairs: Anything that `lab.open_pairs` accepts; None for the pairs of the embedded world.
-        model: "world" (the default), a folder or a hub id.
+        model: "world" (the default), another embedded world ("world-hard", "world:3"), a folder or a hub id.
         branch_from: A run, its folder or its name: begin from its checkpoint of step `at`, with the settings and pairs in use
             there. Steps continue to count, so `steps` is the step at which the branch ends. The reference is its parent's.
         at: Step of the checkpoint to branch from; None for the latest.
@@ -164,11 +165,7 @@ def preflight(
     stored = store.all(version_to_begin_with(store, config.pairs_version))
     check_configured_model(config)
     check_new_folder(home.full_path(run_dir) if run_dir is not None else home.new_run_dir(config.objective.name))
-    folder = config.model
-    if folder == WORLD:
-        from lab.world import ensure
-
-        folder = str(ensure(cache=home.cache(), progress=progress).model_dir)
+    folder = model_source(config.model, progress)
     from lab.training.setup.prepare import look_ahead
 
     return look_ahead(config, stored, model=folder, cache=home.cache(), report_stage=lambda stage, share=0.0: report(stage, share))
@@ -255,16 +252,12 @@ def suspects(
     from lab.evidence import find_suspects, steps_for
 
     chosen = list(pairs) if isinstance(pairs, (list, tuple)) and all(isinstance(pair, Pair) for pair in pairs) else None
-    config = parse("dpo", "", model, {"batch_size": 16, "learning_rate": 1e-3 if str(model) == WORLD else 2e-4} | settings)
+    config = parse("dpo", "", model, {"batch_size": 16, "learning_rate": 1e-3 if is_world_name(str(model)) else 2e-4} | settings)
     stored = open_configured(pairs, config, progress=progress).all() if chosen is None else chosen
     if "steps" not in settings:
         config = config.model_copy(update={"steps": steps_for(len(stored), max(folds, 2), config.batch_size, epochs)})
     check_configured_model(config)
-    folder = config.model
-    if folder == WORLD:
-        from lab.world import ensure
-
-        folder = str(ensure(cache=home.cache(), progress=progress).model_dir)
+    folder = model_source(config.model, progress)
     return find_suspects(stored, config, model=folder, cache=home.cache(), folds=folds, repeats=repeats, progress=progress)
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import home
-from lab.pairs import ColumnMapping, ImportReport, PairStore, find_set, remembered_mapping
+from lab.pairs import ColumnMapping, ImportReport, PairsError, PairStore, find_set, remembered_mapping
 from lab.pairs import import_pairs as import_stored_pairs
 from lab.pairs.importing import OnError
 from lab.progress import StageProgress
+from lab.world import WorldError, is_world_name, open_world
 
 if TYPE_CHECKING:
     from lab.run.config import TrainConfig  # imports pydantic
@@ -40,7 +41,8 @@ def open_pairs(
     its content.
 
     Args:
-        source: "world" for the pairs of the embedded world; a JSONL, JSON, CSV, TSV or Parquet file, packed or not; a folder of
+        source: "world" for the pairs of the embedded world, "world-hard" for those of the hard one, after a colon the seed of
+            another world ("world:3"); a JSONL, JSON, CSV, TSV or Parquet file, packed or not; a folder of
             `datasets`; a hub id; a `datasets.Dataset`; a data frame; a list of dicts; a store's own .sqlite file; or the name of a
             set that was imported before, or of its file, where no file has this name.
         split: Split of a hub data set or DatasetDict; key of a JSON file with rows under several keys.
@@ -85,10 +87,11 @@ def import_pairs(
     `drop_vanished=False` keeps pairs whose rows are no longer in a file that has changed.
     """
     source = stored_place(source)
-    if isinstance(source, str) and source == WORLD:
-        from lab.world import ensure
-
-        source = ensure(cache=home.cache(), progress=progress).pairs_path
+    if is_world_name(source):
+        try:
+            source = open_world(source, progress).pairs_path
+        except WorldError as error:
+            raise PairsError(str(error)) from None
         update = False  # its file is in a cache, which has other places
     return import_stored_pairs(
         source,
@@ -111,7 +114,7 @@ def stored_place(source: Any) -> Any:
     Raises:
         PairsError: Several sets have this name.
     """
-    if not isinstance(source, str) or source in ("", WORLD) or "/" in source:
+    if not isinstance(source, str) or source == "" or is_world_name(source) or "/" in source:
         return source
     try:
         exists = Path(source).expanduser().exists()

@@ -31,12 +31,12 @@ from lab.training.setup.executor_choice import Executor, choose_executor
 from lab.training.setup.requirements import check_requirements
 from lab.training.setup.without_change import changes_made_after, revert_changes
 from lab.training.trackers import Recorder, tracked_run, tracker_names
+from lab.world import WorldError, WorldSpec, is_world_name, model_source, open_world, world_of
 
 if TYPE_CHECKING:
     from lab.diagnosis.alerts import Alerts
     from lab.training.evaluation.evaluator import Judge
     from lab.training.loop import OnStep, Training
-    from lab.world import World
 
 extensions.load()
 log = logging.getLogger(__name__)
@@ -106,19 +106,29 @@ def parse(objective: Any, pairs: Any, model: str | Path, settings: Mapping[str, 
     return TrainConfig.parse(objective=objective, pairs=named, model=model_place(model), **settings)
 
 
+def check_world(name: str) -> None:
+    """Raise ConfigError if there is no embedded world of a name."""
+    try:
+        WorldSpec.named(name)
+    except WorldError as error:
+        raise ConfigError(str(error)) from None
+
+
 def model_place(model: str | Path) -> str:
     """Return a model as `run.json` stores it: existing paths become absolute, so that they are valid in another folder too."""
     named = str(model)
     try:
         path = Path(named).expanduser()
-        return str(path.resolve()) if named.strip() and named != WORLD and path.exists() else named
+        return str(path.resolve()) if named.strip() and not is_world_name(named) and path.exists() else named
     except (OSError, ValueError, RuntimeError):  # not a valid path; `check_model` reports it
         return named
 
 
 def check_configured_model(config: TrainConfig) -> None:
-    """Check the model of a new run without reading its weights. Raises ModelError if it cannot be loaded."""
-    if config.model != WORLD:
+    """Check the model of a new run without reading its weights. Raises ModelError, or ConfigError for a world's name."""
+    if is_world_name(config.model):
+        check_world(config.model)
+    else:
         from lab.policy.loading import check_model  # imports torch and transformers
 
         check_model(config.model, lora=config.lora)
@@ -205,18 +215,10 @@ def start_run(
         require_known_elsewhere(config.objective)
     store = PairStore(manifest["pairs_store"])
     slot = DeviceSlot(folder, queues or home.queue_dir(), config.device, workers) if queue else None
-    model = config.model
     checkpoint = read_start(folder, manifest)
-    oracle_of: World | None = None
-    from lab.world import ensure, is_world
-
-    on_world = is_world(store.source)
-    if config.model == WORLD or on_world:
-        world = ensure(cache=home.cache(), progress=progress)
-        model = str(world.model_dir) if config.model == WORLD else config.model
-        if on_world:
-            oracle_of = world
-
+    model = model_source(config.model, progress)
+    spec = world_of(store.source)
+    oracle_of = open_world(spec.name, progress) if spec else None
     trackers = tracker_names(config.trackers)
 
     def make(writer: StoreWriter) -> Training:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.experiments import PlannedRun
-from lab.opening import WORLD
 from lab.pairs import PairStore
 from lab.run.config import TrainConfig
 from lab.starting import make_run
 from lab.training.setup.child_process import start_group
+from lab.world import is_world_name
 
 SMALL_PARAMETERS = 20_000_000
 """A model with at most so many parameters is trained by one thread per run, with one run per core: its products are too small to
@@ -68,7 +68,7 @@ def trains_on_one_thread(config: TrainConfig) -> bool:
         return False
     if queue_name(config.device) != "cpu":
         return False
-    if config.model == WORLD:
+    if is_world_name(config.model):
         return True
     from lab.training.setup.executor_choice import count_parameters
 

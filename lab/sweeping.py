@@ -40,19 +40,19 @@ from lab.experiments.experiment import cores
 from lab.experiments.folder import LOG, now
 from lab.experiments.model_digest import model_digest
 from lab.experiments.progress import FINISHED, expected_seconds
-from lab.opening import WORLD, open_configured
+from lab.opening import open_configured
 from lab.pairs import PairStore
 from lab.policy.text.template_time import now as template_now
 from lab.progress import StageProgress
 from lab.run import DeviceQueue, RunLock, is_held
 from lab.run.config import ConfigError, TrainConfig
 from lab.run.pair_versions import version_to_begin_with
-from lab.starting import check_configured_model, model_place, require_known_elsewhere
+from lab.starting import check_configured_model, check_world, model_place, require_known_elsewhere
 from lab.store import RunError
 from lab.store.durable import disk_errors_as_run_errors
 from lab.sweep_processes import ProcessExecutor, queue_name, trains_on_one_thread
 from lab.training.setup.requirements import check_requirements
-from lab.world import WorldSpec, content_hash
+from lab.world import WorldSpec, content_hash, is_world_name, model_source
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def sweep(
     Args:
         objectives: One or several of: a name, {"name": ..., parameters and settings}, an Objective.
         pairs: Anything that `lab.open_pairs` accepts, or a list of such sources to compare; None for the embedded world's.
-        model: "world" (the default), a folder or a hub id, or a list of these.
+        model: "world" (the default), another embedded world ("world:3" has seed 3), a folder or a hub id, or a list of these.
         name: Name of the experiment; None makes one. With the name of an existing experiment, this declaration replaces its own.
         seeds: The number of seeds or a list of them; None for 5.
         with_seed: Settings that go with the seed, {"model": [a, b, c]}: seed s takes value number s, beginning anew after the last.
@@ -102,7 +102,7 @@ def sweep(
         keep_checkpoints: Whether to keep the checkpoints of finished runs; None for True.
         retry: Begin failed runs again.
         background: Return at once, while a process of its own starts the runs; False returns when all runs have ended.
-        progress: Called as progress(stage, share) while the embedded world is built, the first time.
+        progress: Called as progress(stage, share) while an embedded world is built, the first time.
         settings: Fields of `TrainConfig`, and parameters, which every objective takes that has them.
 
     Raises:
@@ -197,6 +197,8 @@ def resolved(
     for run in runs:
         require_known_elsewhere(run.config.objective)
     _check_here([run.config for run in runs])
+    for model in dict.fromkeys(run.config.model for run in runs):
+        model_source(model, progress)  # an embedded world is built here, once, and not by each of its runs
     used = {run.config.pairs for run in runs}  # with_seed may name pairs for seeds that are not declared yet
     sets = known | {source: _pair_set(source, runs, progress) for source in missing if source in used}
     config = runs[0].config
@@ -357,8 +359,11 @@ def _full_paths(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _digest(model: str) -> str:
-    """Return a digest of a model's content: of the embedded world, of its code and settings."""
-    return content_hash(WorldSpec()) if model == WORLD else model_digest(model)
+    """Return a digest of a model's content: of an embedded world, of its code and settings. Raises ConfigError."""
+    if not is_world_name(model):
+        return model_digest(model)
+    check_world(model)
+    return content_hash(WorldSpec.named(model))
 
 
 def _sources(value: Any) -> Any:

@@ -5,12 +5,23 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import lab
+import lab.world
 from lab.store import ENDED
+
+
+def open_tiny_worlds(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
+    """Let the small edition of an embedded world, with these settings, be opened wherever its name is given."""
+
+    def ensure(spec: lab.world.WorldSpec, **options: Any) -> lab.world.World:
+        return lab.world.ensure(replace(lab.world.WorldSpec.tiny(spec.seed, spec.kind), **settings), **options)
+
+    monkeypatch.setattr("lab.world.opening.ensure", ensure)
 
 
 def until(

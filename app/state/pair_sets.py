@@ -1,4 +1,4 @@
-"""The pair sets that pages offer: the embedded world, every store in `LAB_HOME`, and sets of databases that are listed there."""
+"""The pair sets that pages offer: the embedded worlds, every store in `LAB_HOME`, and sets of databases that are listed there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import streamlit as st
@@ -21,8 +20,11 @@ from lab.pairs import KnownSet, PairsError, PairStore, is_url, known_sets
 from lab.pairs.addresses import address_file, refuse_password, remember_address
 from lab.pairs.open_store import slug
 from lab.progress import StageProgress
+from lab.world import KINDS, World, WorldSpec, folder_name, is_world_name, open_world, pairs_file
 
 WORLD = "world"
+WORLDS = tuple(KINDS)
+"""Names of the embedded worlds that pages list; those of other seeds are given by their names, as "world:3"."""
 LABELS = "pair_sets.labels"
 """In the session: labels of the listed sets by their key, as `stored_sets` read them last, so that they hold for a drawing."""
 LONGEST_SOURCE = 40
@@ -33,13 +35,13 @@ AWAY_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class OpenWorld:
-    """The embedded world and the store of its pairs."""
+    """An embedded world and the store of its pairs."""
 
-    world: Any
+    world: World
     store: PairStore
 
 
-_worlds: dict[tuple[Path, Path], Job[OpenWorld]] = {}
+_worlds: dict[tuple[Path, Path, str], Job[OpenWorld]] = {}
 _databases: dict[str, PairStore] = {}
 _away: dict[str, tuple[float, str]] = {}
 """(time, reason) of the last failure to reach a database, by address."""
@@ -48,29 +50,34 @@ _latest_labels: dict[str, str] = {}
 _lock = threading.Lock()
 
 
-def world_job() -> Job[OpenWorld]:
-    """Return the job that builds (the first time) and opens the embedded world; one job for all pages."""
-    place = (home.home(), home.cache())
+def world_job(name: str = WORLD) -> Job[OpenWorld]:
+    """Return the job that builds (the first time) and opens the embedded world of a name; one job for all pages."""
+    place = (home.home(), home.cache(), name)
     with _lock:
         if place not in _worlds:
-            _worlds[place] = Job(_open_world, everyone=True)
+            _worlds[place] = Job(lambda progress: _open_world(name, progress), everyone=True)
         return _worlds[place]
 
 
-def opened_world() -> OpenWorld | None:
-    """Return the embedded world if a page has opened it; build nothing."""
-    job = _worlds.get((home.home(), home.cache()))
+def opened_world(name: str = WORLD) -> OpenWorld | None:
+    """Return the embedded world of a name if a page has opened it; build nothing."""
+    job = _worlds.get((home.home(), home.cache(), name))
     return job.result if job and job.done.is_set() and not job.failed else None
 
 
-def await_world(progress: StageProgress) -> None:
-    """Wait until the embedded world is built. Raises RuntimeError if that failed; the next call tries again."""
-    job = world_job()
-    while not job.done.wait(0.2):
-        progress(job.message, job.share)
-    if job.error is not None:
-        forget_failed_world()
-        raise RuntimeError(job.error)
+def await_worlds(sources: Sequence[str], progress: StageProgress) -> None:
+    """Wait until the embedded worlds among some pairs and models are built.
+
+    Raises:
+        RuntimeError: That failed; the next call tries again.
+    """
+    for name in dict.fromkeys(filter(is_world_name, sources)):
+        job = world_job(name)
+        while not job.done.wait(0.2):
+            progress(job.message, job.share)
+        if job.error is not None:
+            forget_failed_world()
+            raise RuntimeError(job.error)
 
 
 def forget_failed_world() -> None:
@@ -80,23 +87,26 @@ def forget_failed_world() -> None:
             del _worlds[place]
 
 
-def _open_world(progress: StageProgress) -> OpenWorld:
-    from lab.world import ensure
-
-    world = ensure(cache=home.cache(), progress=progress)
-    return OpenWorld(world, open_pairs(WORLD))
+def _open_world(name: str, progress: StageProgress) -> OpenWorld:
+    return OpenWorld(open_world(name, progress), open_pairs(name))
 
 
 def stored_sets() -> dict[str, str]:
-    """Return the locations of the sets that `LAB_HOME` lists by their file's name, the latest first, without the embedded world's.
+    """Return the locations of the sets that `LAB_HOME` lists by their file's name, the latest first, without `WORLDS`.
 
     A location is an SQLite file, or the address of a set in a database that was opened by it before.
     """
-    world = opened_world()
-    sets = [known for known in known_sets(home.home() / "pairs") if world is None or known.file.absolute() != world.store.path]
+    worlds = set(map(_source_of_world, WORLDS))
+    sets = [known for known in known_sets(home.home() / "pairs") if known.source not in worlds or known.name not in WORLDS]
     st.session_state[LABELS] = drawn = labels(sets)
     _latest_labels.update(drawn)
     return {known.file.name: known.location for known in sets}
+
+
+def _source_of_world(name: str) -> str:
+    """Return the file of a world's pairs, whether or not it is built."""
+    spec, opened = WorldSpec.named(name), opened_world(name)
+    return str(opened.world.pairs_path if opened else home.cache() / folder_name(spec) / pairs_file(spec))
 
 
 def key(location: str) -> str:
@@ -156,9 +166,9 @@ def unlist_database(location: str) -> None:
 
 
 def label(key: str) -> str:
-    """Return the display name of a pair set that `stored_sets` lists, or of the embedded world."""
-    if key == WORLD:
-        return "world (embedded)"
+    """Return the display name of a pair set that `stored_sets` lists, or of an embedded world."""
+    if is_world_name(key):
+        return f"{key} (embedded)"
     drawn: dict[str, str] = st.session_state.get(LABELS, {})
     return drawn.get(key) or _latest_labels.get(key) or Path(key).stem
 

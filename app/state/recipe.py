@@ -20,6 +20,7 @@ from lab.policy.sources.converted import check_source
 from lab.run.config import TrainConfig
 from lab.training.data.held_out import split
 from lab.training.setup.preflight import settings_findings
+from lab.world import WorldSpec, is_world_name
 
 LARGEST_FILE = 10_000_000
 """Largest file of pairs, in bytes, that is read to validate a form."""
@@ -80,7 +81,8 @@ def build_objective(spec: Mapping[str, Any]) -> Objective:
 def _check_pairs(source: str) -> None:
     if not source.strip():
         raise PairsError("Give the pairs: a file's path, owner/name of a data set on the hub, or the address of a database.")
-    if source == "world":
+    if is_world_name(source):
+        WorldSpec.named(source)  # raises for one that cannot be
         return
     if is_store(source):
         len(pair_sets.open_set(source))  # raises for a set that is not there, and for a database that is away
@@ -94,7 +96,9 @@ def _check_model(source: str) -> None:
     if not source.strip():
         raise ValueError("Give the model: a folder, a GGUF file, or owner/name of a causal language model on the hub.")
     _path(source)
-    if source != "world":
+    if is_world_name(source):
+        WorldSpec.named(source)  # raises for one that cannot be
+    else:
         check_source(source)
 
 
@@ -115,7 +119,7 @@ def _warnings(objective: Objective, config: TrainConfig) -> Iterator[str]:
         yield f"{objective.name} compares the pairs of a batch with each other, and with batch_size 1 there is nothing to compare."
     if config.learning_rate == 0:
         yield "learning_rate is 0, so no weight changes."
-    elif config.model == "world" and not config.lora_rank and config.learning_rate < SLOWEST_FOR_THE_WORLD:
+    elif is_world_name(config.model) and not config.lora_rank and config.learning_rate < SLOWEST_FOR_THE_WORLD:
         yield (
             f"learning_rate {config.learning_rate:g} suits models of billions of parameters; the embedded world's model "
             "will hardly move. Try 1e-4."
@@ -129,7 +133,7 @@ def count_pairs(config: TrainConfig) -> tuple[int | None, int | None]:
     Both are None if the set has to be downloaded or built, or is too large to be read at every change of the form.
     """
     try:
-        world = pair_sets.opened_world() if config.pairs == pair_sets.WORLD else None
+        world = pair_sets.opened_world(config.pairs) if is_world_name(config.pairs) else None
         location = world.store.location if world else config.pairs
         if is_store(location):
             version = pair_sets.open_set(location).version

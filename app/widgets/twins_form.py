@@ -103,11 +103,8 @@ def form(runs: Sequence[Run], chosen: Sequence[Run]) -> None:
 
 def start(objectives: Sequence[Any], progress: StageProgress, **given: Any) -> list[str]:
     """Start twins; return the names of their folders."""
-    if not given.keys() & {"like", "branch_from"} and pair_sets.WORLD in (
-        given.get("pairs", pair_sets.WORLD),
-        given.get("model", pair_sets.WORLD),
-    ):
-        pair_sets.await_world(progress)
+    if not given.keys() & {"like", "branch_from"}:
+        pair_sets.await_worlds([str(given.get(name, pair_sets.WORLD)) for name in ("pairs", "model")], progress)
     progress("reading the pairs", 1.0)
     return [run.dir.name for run in lab.train_twins(objectives, progress=progress, **given)]
 

@@ -32,7 +32,7 @@ COMMANDS = {
     "queue": ("queue", "list running and waiting runs, and change their order"),
     "export": ("export", "write a run's model for transformers and peft"),
     "pairs": ("pairs", "show, check and export preference pairs"),
-    "world": ("world", "build and show the embedded world"),
+    "world": ("world", "build and show an embedded world"),
     "bench": ("bench", "measure this machine"),
 }
 

@@ -24,8 +24,8 @@ def add(commands: Any) -> None:
     p.add_argument(
         "source",
         nargs="?",
-        help="world, a file, a hub id, or an imported set by its name or that of its file; without one, list the imported sets "
-        "(with --search, --check, --suspects or --export: world)",
+        help="world, world-hard, a file, a hub id, or an imported set by its name or that of its file; without one, list the "
+        "imported sets (with --search, --check, --suspects or --export: world)",
     )
     p.add_argument("--split", default="train", metavar="NAME", help="split of a data set (default: train)")
     p.add_argument("--configuration", default="", metavar="NAME", help="configuration (subset) of a data set of the hub")
@@ -137,6 +137,7 @@ def _opened(options: argparse.Namespace) -> PairStore:
     from lab import home
     from lab.opening import import_pairs
     from lab.pairs import PairsError, RefusedRows, remember_mapping
+    from lab.world import is_world_name
 
     mapping = dict(_assigned(text) for text in options.map)
     if options.forget_map:
@@ -162,7 +163,7 @@ def _opened(options: argparse.Namespace) -> PairStore:
     if mapping:
         remember_mapping(home.home(), report.columns, report.mapping)
         lines.append("This mapping is kept for files with these columns; another --map replaces it, --forget-map forgets it.")
-    if report.columns and options.source != "world":
+    if report.columns and not is_world_name(options.source):
         print("\n".join(lines), file=sys.stderr)
     return store
 

@@ -18,6 +18,7 @@ from lab.run.config import ConfigError, TrainConfig, read_config
 from lab.run.handle import open_run
 from lab.run.lookup import find_run
 from lab.run.settings import checkpoint_settings
+from lab.world import is_world_name
 
 from . import train_twins
 from .interrupting import interruption
@@ -36,12 +37,13 @@ def add(commands: Any) -> None:
     p.add_argument(
         "--pairs",
         metavar="P",
-        help="world, a JSONL/JSON/CSV/Parquet file, a hub id, or an imported set by its name (default: world)",
+        help="world, world-hard, a JSONL/JSON/CSV/Parquet file, a hub id, or an imported set by its name (default: world)",
     )
     p.add_argument(
         "--model",
         metavar="M",
-        help="world, a causal language model's folder or hub id, an adapter's folder, or a GGUF file (default: world)",
+        help="world, world-hard, another world's as world:3, a causal language model's folder or hub id, an adapter's folder, or a "
+        "GGUF file (default: world)",
     )
     p.add_argument("--config", type=Path, metavar="FILE", help="settings from a YAML file; flags override it")
     p.add_argument("--run-dir", type=Path, metavar="D", help="folder of the run (default: a new one among your runs)")
@@ -150,7 +152,7 @@ def check_model_files(model: str) -> None:
         is_file = Path(model).expanduser().is_file()
     except (OSError, ValueError, RuntimeError):  # not a valid path; `check_source` reports it
         return
-    if model == "world" or not model.strip() or is_file:
+    if is_world_name(model) or not model.strip() or is_file:
         return
     folder = local_folder(model)
     if folder is not None and not (folder / ADAPTER_CONFIG).exists() and not any(folder.glob("*.gguf")):

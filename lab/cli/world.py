@@ -1,4 +1,4 @@
-"""`python -m lab world`: build the embedded world once, and show it."""
+"""`python -m lab world`: build an embedded world once, and show it."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import Any
 def add(commands: Any) -> None:
     """Declare the command."""
     p = commands.add_parser(
-        "world", help="build and show the embedded world", description="Build the embedded world, unless it exists."
+        "world", help="build and show an embedded world", description="Build an embedded world, unless it exists."
     )
+    p.add_argument("name", nargs="?", default="world", help="world, world-hard, or with a seed world:3 (default: world)")
     p.add_argument("--sample", type=int, default=0, metavar="N", help="show N pairs with the oracle's scores")
     p.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Build the world with a progress bar, and describe it."""
-    world = build()
+    world = build(options.name)
     print(world.describe())
     if options.sample > 0:
         print(world.sample_table(options.sample))
     return 0
 
 
-def build() -> Any:
-    """Return the embedded world, with a progress bar while it is built the first time."""
+def build(name: str = "world") -> Any:
+    """Return the embedded world of a name, with a progress bar while it is built the first time."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from lab import home
-    from lab.world import ensure
+    from lab.world import open_world
 
     with Progress(
         TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), disable=not sys.stdout.isatty(), transient=True
     ) as bar:
-        task = bar.add_task("the embedded world", total=1.0)
+        task = bar.add_task(f"the embedded {name}", total=1.0)
         printed = ""
 
         def progress(what: str, share: float) -> None:
@@ -45,4 +45,4 @@ def build() -> Any:
                 printed = what
                 print(f"{share:4.0%}  {what}", flush=True)
 
-        return ensure(cache=home.cache(), progress=progress)
+        return open_world(name, progress)

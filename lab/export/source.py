@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import home
 from lab.policy.sources.adapter_source import is_adapter
 from lab.policy.sources.converted import is_converted, is_gguf, loadable
 from lab.policy.sources.model_error import ModelError
@@ -15,11 +14,10 @@ from lab.run.checkpoints import not_kept
 from lab.run.config import TrainConfig
 from lab.run.settings import checkpoint_settings
 from lab.store import RunError
+from lab.world import PLAIN, is_world_name, model_source
 
 if TYPE_CHECKING:
     from lab.run.handle import Run
-
-WORLD = "world"
 
 
 class ExportError(RunError):
@@ -32,7 +30,7 @@ class Base:
 
     Attributes:
         name: Its name.
-        source: The folder or hub id it was loaded from, or "world" for the embedded one.
+        source: The folder or hub id it was loaded from, or the name of an embedded world.
         origin: The adapter's folder or GGUF file that `source` was converted from, or "".
     """
 
@@ -43,14 +41,12 @@ class Base:
     @property
     def local(self) -> bool:
         """Whether it is a model of this machine and not of the hub."""
-        return self.source == WORLD or Path(self.source).is_absolute()
+        return is_world_name(self.source) or Path(self.source).is_absolute()
 
     def place(self) -> str:
         """Return the folder or hub id to load it from. Raises ExportError if it is missing."""
-        if self.source == WORLD:
-            from lab.world import ensure
-
-            return str(ensure(cache=home.cache()).model_dir)
+        if is_world_name(self.source):
+            return model_source(self.source)
         if self.local and not Path(self.source).exists():
             return self._converted_again()
         try:
@@ -147,8 +143,8 @@ def _base(run: Run, folder: Path) -> Base:
     config = folder / "adapter_config.json"
     if config.exists():
         source = str(json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"])
-    if name == WORLD:
-        return Base("the embedded world's model", source)
+    if is_world_name(name):
+        return Base("the embedded world's model" if name == PLAIN.name else f"the model of the embedded world {name}", source)
     if is_converted(source) or is_adapter(name) or is_gguf(name):
         return Base(Path(name).name, source, name)
     path = Path(source)

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lab import home
 from lab.objectives import DPO, PairLogps
 
 WORLD = "world"
@@ -110,13 +109,13 @@ def world_pairs(model: str = WORLD, pairs: int = PAIRS, seed: int = 0) -> WorldP
 @lru_cache(2)
 def _kept(model: str, pairs: int, seed: int) -> WorldPairs:
     from lab.policy import load_policy
-    from lab.world import ensure
+    from lab.world import model_source, open_world
 
-    world = ensure(cache=home.cache())
+    world = open_world()
     rows = world.pairs()
     if not 1 <= pairs <= len(rows):
         raise ValueError(f"The embedded world has {len(rows)} pairs; give 1 to {len(rows)}, not {pairs}.")
-    policy = load_policy(str(world.model_dir) if model == WORLD else model, device="cpu")
+    policy = load_policy(model_source(model), device="cpu")
     policy.use_plain_rows()  # the model's own attention, which is independent of the way in which a run computes
     encoder = policy.encoder(MAX_LENGTH)
     chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:pairs].tolist()

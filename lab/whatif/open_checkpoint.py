@@ -29,6 +29,7 @@ from lab.training.checkpoints.checkpoint import StoredCheckpoint, read_checkpoin
 from lab.training.data.encoded_pairs import encode_pair
 from lab.training.run_context import new_degree_head
 from lab.training.setup.prepare import load_configured
+from lab.world import model_source
 
 from .examined import Examined
 from .now import TIMEOUT, checkpoint_now
@@ -38,7 +39,6 @@ from .whatif_error import WhatIfError
 if TYPE_CHECKING:
     from lab.run.handle import Run
 
-WORLD = "world"
 NOW = "now"
 KEEP = 2
 """Number of models that stay in memory."""
@@ -178,11 +178,7 @@ def _read(run: Run, step: int, device: str | None, report: StageProgress) -> Exa
     version = int(metadata["pairs_version"]) if metadata else pairs_version_at(run, step)
     config = config.model_copy(update={"device": str(_device(config, device))})
     report("loading the model", 0.0)
-    source = config.model
-    if source == WORLD:
-        from lab.world import ensure
-
-        source = str(ensure(cache=home.cache(), progress=report).model_dir)
+    source = model_source(config.model, report)
     policy = load_configured(config, source)
     encoder = policy.encoder(config.max_length)
     store = run.pair_store()

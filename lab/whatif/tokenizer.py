@@ -6,19 +6,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import home
 from lab.policy.sources.adapter_source import is_adapter, tokenizer_place
 from lab.policy.sources.converted import is_gguf, loadable
 from lab.policy.sources.model_error import ModelError
 from lab.policy.sources.tokenizer_loading import has_tokenizer, read_tokenizer
 from lab.store import list_checkpoints
+from lab.world import model_source
 
 from .whatif_error import WhatIfError
 
 if TYPE_CHECKING:
     from lab.run.handle import Run
-
-WORLD = "world"
 
 
 def tokenizer_of(run: Run, *, fetch: bool = True) -> Any:
@@ -33,12 +31,8 @@ def tokenizer_of(run: Run, *, fetch: bool = True) -> Any:
     """
     saved = list_checkpoints(run.dir)
     source = str(saved[0]) if saved else str(run.manifest["config"]["model"])
-    if source == WORLD:
-        from lab.world import ensure
-
-        source = str(ensure(cache=home.cache()).model_dir)
     try:
-        return _load(source if saved else _place(run, source, fetch))
+        return _load(source if saved else _place(run, model_source(source), fetch))
     except ModelError as error:
         raise WhatIfError(f"The tokenizer of the run {run.name} cannot be loaded: {error}") from error
 

@@ -19,15 +19,15 @@ import platformdirs
 from filelock import FileLock
 
 from .language import Task, split_tasks
-from .pair_sampling import sample_demonstrations, sample_pairs
+from .pair_sampling import annotator, sample_demonstrations, sample_pairs
 from .spec import WorldSpec
 from .tasks import NEW_PHRASINGS, PHRASINGS
-from .world import World
+from .world import World, pairs_file
 
 StageProgress = Callable[[str, float], None]
 """Called with (current stage, share of the whole work done, 0 to 1)."""
 
-SOURCES = ("tasks.py", "language.py", "oracle.py", "pair_sampling.py", "spec.py", "tuning.py", "build.py")
+SOURCES = ("tasks.py", "kinds.py", "language.py", "oracle.py", "pair_sampling.py", "spec.py", "tuning.py", "build.py")
 """Files on which the content of a world depends; a change in one of them makes another world."""
 
 
@@ -46,7 +46,7 @@ def ensure(spec: WorldSpec | None = None, *, cache: Path | None = None, progress
     """
     spec = spec or WorldSpec()
     root = Path(cache or os.environ.get("LAB_CACHE") or platformdirs.user_cache_path("preference-lab"))
-    folder = root / f"world-{content_hash(spec)}"
+    folder = root / folder_name(spec)
     if (world := World.load(folder)) is not None:
         return world
     root.mkdir(parents=True, exist_ok=True)
@@ -68,6 +68,11 @@ def ensure(spec: WorldSpec | None = None, *, cache: Path | None = None, progress
     return world
 
 
+def folder_name(spec: WorldSpec) -> str:
+    """Return the name of a world's folder: "world-3-" and a hash of its spec and code."""
+    return f"{spec.name.replace(':', '-')}-{content_hash(spec)}"
+
+
 def content_hash(spec: WorldSpec) -> str:
     """Return 16 hex digits, a hash of the spec and of the code that makes a world."""
     digest = hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode())
@@ -85,25 +90,18 @@ def _build(spec: WorldSpec, folder: Path, progress: StageProgress) -> None:
         progress(name, share)
 
     stage("writing the pairs", 0.0)
-    # One generator per part, so that another number of pairs does not change the held-out set and the model.
-    train_tasks, new_tasks = split_tasks(_rng(spec, "tasks"))
-    questions = [(task, task.question(phrasing)) for task in train_tasks for phrasing in PHRASINGS]
-    _write_rows(folder / "world.jsonl", sample_pairs(questions, spec.pairs, _rng(spec, "pairs"), **_annotator(spec)))
-    held_out = held_out_questions(train_tasks, new_tasks, spec.held_out_prompts, _rng(spec, "prompts"))
-    rows = sample_pairs([(t, p) for t, p, _ in held_out], spec.held_out_pairs, _rng(spec, "held-out"), **_annotator(spec))
-    _write_rows(folder / "held_out.jsonl", rows)
-    _write_rows(folder / "prompts.jsonl", [{"prompt": prompt, "group": group} for _, prompt, group in held_out])
+    train_tasks = write_texts(spec, folder)
 
     stage("loading torch and transformers", 0.04)
     from . import tuning  # imported here, because it takes seconds and loading an existing world does not need it
 
     stage("training the tokenizer", 0.1)
-    examples = sample_demonstrations(train_tasks, _rng(spec, "tokenizer"))
+    examples = sample_demonstrations(train_tasks, _rng(spec, "tokenizer"), spec.rules)
     texts = [text for _ in range(2000) for text in next(examples)]
     tokenizer = tuning.train_tokenizer(texts, spec.vocabulary)
 
     stage("tuning the model", 0.12)
-    demonstrations = sample_demonstrations(train_tasks, _rng(spec, "demonstrations"))
+    demonstrations = sample_demonstrations(train_tasks, _rng(spec, "demonstrations"), spec.rules)
     model, losses = tuning.tune(spec, demonstrations, tokenizer, lambda share: progress("tuning the model", 0.12 + 0.87 * share))
     stage("saving the world", 0.99)
     tuning.save(model, tokenizer, folder / "model")
@@ -118,6 +116,19 @@ def _build(spec: WorldSpec, folder: Path, progress: StageProgress) -> None:
     }
     World.seal(folder, metadata)
     progress("the world is ready", 1.0)
+
+
+def write_texts(spec: WorldSpec, folder: Path) -> list[Task]:
+    """Write the pairs, the held-out pairs and the held-out prompts of a world; return the training tasks."""
+    # One generator per part, so that another number of pairs does not change the held-out set and the model.
+    train_tasks, new_tasks = split_tasks(_rng(spec, "tasks"))
+    questions = [(task, task.question(phrasing)) for task in train_tasks for phrasing in PHRASINGS]
+    _write_rows(folder / pairs_file(spec), sample_pairs(questions, spec.pairs, _rng(spec, "pairs"), **_annotator(spec)))
+    held_out = held_out_questions(train_tasks, new_tasks, spec.held_out_prompts, _rng(spec, "prompts"))
+    rows = sample_pairs([(t, p) for t, p, _ in held_out], spec.held_out_pairs, _rng(spec, "held-out"), **_annotator(spec))
+    _write_rows(folder / "held_out.jsonl", rows)
+    _write_rows(folder / "prompts.jsonl", [{"prompt": prompt, "group": group} for _, prompt, group in held_out])
+    return train_tasks
 
 
 def held_out_questions(
@@ -138,7 +149,8 @@ def _rng(spec: WorldSpec, part: str) -> random.Random:
 
 
 def _annotator(spec: WorldSpec) -> dict[str, Any]:
-    return {"temperature": spec.temperature, "least_gap": spec.least_gap}
+    reward = annotator(spec.rules, spec.length_bias)
+    return {"temperature": spec.temperature, "least_gap": spec.least_gap, "kind": spec.rules, "reward": reward}
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

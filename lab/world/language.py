@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import cycle
 
+from .kinds import PLAIN, Kind
 from .tasks import (
     BAD_TIPS,
     FILLERS,
@@ -48,6 +49,11 @@ class Task:
     def wrong(self) -> tuple[str, ...]:
         """The wrong version of each step, in the same order."""
         return tuple(step.wrong.format(o=self.thing) for step in self.method.steps)
+
+    @property
+    def why(self) -> tuple[str, ...]:
+        """The explanation of each right step, in the same order."""
+        return tuple(step.why.format(o=self.thing) for step in self.method.steps)
 
     def question(self, phrasing: str) -> str:
         """Return the prompt, one line that ends with a line break."""
@@ -171,21 +177,43 @@ DEFECTS: dict[str, tuple[Defect, float]] = {
 }
 """Every defect by name: the function that adds it to a draft, and its relative frequency."""
 
-MOST_DEFECTS = 5
+
+def explained(draft: Draft, task: Task, thoroughness: float, rng: random.Random) -> Draft:
+    """Explain each step of a draft, right or wrong, with probability min(1, 3 thoroughness).
+
+    Thoroughness becomes repetition: above 0.3, a step is repeated three times with probability 1.5 (thoroughness - 0.3).
+    """
+    for _ in range(3):
+        if rng.random() < 1.5 * (thoroughness - 0.3):
+            draft = _repeated(draft, task, rng)
+    why = {step: reason for steps in (task.right, task.wrong) for step, reason in zip(steps, task.why)}
+    steps = (f"{step} {why[step]}" if step in why and rng.random() < 3 * thoroughness else step for step in draft.steps)
+    return replace(draft, steps=tuple(steps))
 
 
-def write_answer(task: Task, quality: float, rng: random.Random) -> str:
+def write_answer(task: Task, quality: float, rng: random.Random, kind: Kind = PLAIN) -> str:
     """Write an answer of some quality in [0, 1], in a random style.
 
-    The number of defects is binomial with `MOST_DEFECTS` trials and probability 0.75 (1 - quality). The polite opening and the
-    polite closing are each omitted, which is not a defect, with probability 0.6 (1 - quality).
+    The number of defects is binomial with `kind.most_defects` trials and probability 0.75 (1 - quality). The polite opening and
+    the polite closing are each omitted, which is not a defect, with probability 0.6 (1 - quality). In a kind with explanations
+    the thoroughness (see `explained`) is drawn from [0, 1], independently of the quality.
     """
+    while True:
+        draft = _draft(task, quality, rng, kind)
+        if kind.all_explained is not None:
+            draft = explained(draft, task, rng.random(), rng)
+        answer = draft.text(rng.choice(STYLES))
+        if kind.most_words is None or len(answer.split()) <= kind.most_words:
+            return answer
+
+
+def _draft(task: Task, quality: float, rng: random.Random, kind: Kind) -> Draft:
     draft = perfect(task, rng)
     if rng.random() < 0.6 * (1 - quality):
         draft = replace(draft, before=())
     if rng.random() < 0.6 * (1 - quality):
         draft = replace(draft, after=())
-    count = sum(rng.random() < 0.75 * (1 - quality) for _ in range(MOST_DEFECTS))
+    count = sum(rng.random() < 0.75 * (1 - quality) for _ in range(kind.most_defects))
     for name in rng.choices(list(DEFECTS), [weight for _, weight in DEFECTS.values()], k=count):
         draft = DEFECTS[name][0](draft, task, rng)
-    return draft.text(rng.choice(STYLES))
+    return draft

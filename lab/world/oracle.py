@@ -1,7 +1,7 @@
 """The oracle: the reward of an answer to a prompt, with reasons, for any two strings.
 
-It splits the answer into sentences, looks each up among the sentences of the world, and adds up their weights. Nothing is learned,
-so every number can be checked by hand.
+It splits the answer into sentences, looks each up among the sentences of the world, and adds up the weights of the world's kind.
+Nothing is learned, so every number can be checked by hand.
 """
 
 from __future__ import annotations
@@ -13,28 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
+from .kinds import PLAIN, Kind
 from .language import TASKS, Task
 from .tasks import BAD_TIPS, FILLERS, OFF_TOPIC, POLITE_CLOSINGS, POLITE_OPENINGS, RUDE_CLOSINGS, RUDE_OPENINGS
-
-ALL_STEPS = 4.0
-"""Reward of a complete list of right steps; each step has an equal share."""
-
-WEIGHTS = {
-    "out_of_order": -0.8,
-    "wrong": -0.6,
-    "repeated": -0.4,
-    "off_question": -0.6,
-    "filler": -0.4,
-    "rude": -1.0,
-    "bad_tip": -0.8,
-    "courtesy": 0.5,
-    "unreadable": -0.6,
-    "empty": -1.0,
-}
-"""Reward of one occurrence of each part."""
-
-BEST, FLOOR = ALL_STEPS + 2 * WEIGHTS["courtesy"], -4.0
-"""Highest and lowest total; lower sums are raised to `FLOOR`."""
 
 _NUMBERING = re.compile(r"(?:(?<=\s)|^)\d{1,2}[.)](?=\s)")
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*|[.!?]+")
@@ -45,8 +26,9 @@ _CONNECTIVE = re.compile(r"^(?:first|then|next|after that|finally), ")
 class Score:
     """Reward of an answer, with its parts and reasons.
 
-    total:   Sum of the parts, at least `FLOOR` and at most `BEST`.
-    parts:   Reward by part: "steps" and every name in `WEIGHTS` (0 where it does not occur).
+    total:   Sum of the parts, at least the kind's floor and at most its best.
+    parts:   Reward by part: "steps", "explained" where the kind has explanations, and every name in its weights (0 where it
+             does not occur).
     valid:   Whether the answer is not empty and every sentence belongs to the language.
     defects, merits: The reasons as short texts.
     """
@@ -63,41 +45,49 @@ class Score:
         return "; ".join((*self.defects, *self.merits))
 
 
-def score(prompt: str, answer: str) -> Score:
+def score(prompt: str, answer: str, kind: Kind = PLAIN) -> Score:
     """Compute the reward of an answer to a prompt, for any two strings, in time linear in their length.
 
     Style does not count: numbering, line breaks and "First, ... Then, ..." are ignored. A question that the world does not have
-    has no right steps, so every step is off the question.
+    has no right steps, so every step is off the question. An explanation counts as explained directly after its right step, and
+    as misplaced anywhere else, also after the wrong version of its step.
     """
     task = task_of(prompt)
     sentences = list(_sentences(answer))
-    kinds = [_kind(sentence, task, first=i == 0, last=i == len(sentences) - 1) for i, sentence in enumerate(sentences)]
+    last = len(sentences) - 1
+    parsed = [_part(sentence, task, kind, first=i == 0, last=i == last) for i, sentence in enumerate(sentences)]
     seen: set[str] = set()
     counts: Counter[str] = Counter()
     right: list[int] = []
     wrong: dict[int, str] = {}
     polite: list[str] = []
-    for sentence, (kind, number) in zip(sentences, kinds):
-        if kind in ("right", "courtesy") and sentence in seen:
+    before = ("", -1)
+    for sentence, (part, number) in zip(sentences, parsed):
+        if part in ("right", "courtesy", "why") and sentence in seen:
             counts["repeated"] += 1
-        elif kind == "right":
+        elif part == "right":
             right.append(number)
+        elif part == "why":
+            counts["explained" if before == ("right", number) else "misplaced"] += 1
         else:
-            counts[kind] += 1
-            if kind == "wrong":
+            counts[part] += 1
+            if part == "wrong":
                 wrong[number] = sentence
-            elif kind == "courtesy":
+            elif part == "courtesy":
                 polite.append(("opening", "closing")[number])
         seen.add(sentence)
+        before = (part, number)
     counts["out_of_order"] = len(right) - _longest_rising(right)
     counts["empty"] = int(not sentences)
     total_steps = len(task.right) if task else 0
-    parts = {"steps": ALL_STEPS * len(right) / total_steps if total_steps else 0.0}
-    parts |= {name: weight * counts[name] for name, weight in WEIGHTS.items()}
+    parts = {"steps": kind.all_steps * len(right) / total_steps if total_steps else 0.0}
+    if kind.all_explained is not None:
+        parts["explained"] = kind.all_explained * counts["explained"] / total_steps if total_steps else 0.0
+    parts |= {name: weight * counts[name] for name, weight in kind.weights.items()}
     missing = [n for n in range(total_steps) if n not in right and n not in wrong]
-    defects = tuple(_defects(counts, kinds, missing, wrong, total_steps))
-    merits = tuple(_merits(polite, len(right), total_steps, counts["out_of_order"]))
-    total, valid = round(max(FLOOR, sum(parts.values())), 6), bool(sentences) and not counts["unreadable"]
+    defects = tuple(_defects(counts, parsed, missing, wrong, total_steps))
+    merits = tuple(_merits(polite, len(right), total_steps, counts))
+    total, valid = round(max(kind.floor, sum(parts.values())), 6), bool(sentences) and not counts["unreadable"]
     return Score(total, parts, valid, defects, merits)
 
 
@@ -115,23 +105,24 @@ def _asks() -> tuple[re.Pattern[str], dict[str, Task]]:
 
 
 @cache
-def _known() -> dict[str, str]:
-    """Kind of every sentence of the world; for the steps of the task at hand see `_steps`."""
-    kinds = {
+def _known(kind: Kind) -> dict[str, str]:
+    """Part of every sentence of the world; for the steps of the task at hand see `_steps`."""
+    why = () if kind.all_explained is None else tuple(reason for task in TASKS for reason in task.why)
+    parts = {
         "opening": POLITE_OPENINGS,
         "closing": POLITE_CLOSINGS,
         "rude": RUDE_OPENINGS + RUDE_CLOSINGS,
         "filler": FILLERS,
-        "off_question": OFF_TOPIC + tuple(step for task in TASKS for step in task.right + task.wrong),
+        "off_question": OFF_TOPIC + tuple(step for task in TASKS for step in task.right + task.wrong) + why,
         "bad_tip": BAD_TIPS,
     }
-    return {sentence.casefold(): kind for kind, sentences in kinds.items() for sentence in sentences}
+    return {sentence.casefold(): part for part, sentences in parts.items() for sentence in sentences}
 
 
 @cache
-def _steps(task: Task) -> dict[str, tuple[str, int]]:
-    right = {step.casefold(): ("right", number) for number, step in enumerate(task.right)}
-    return right | {step.casefold(): ("wrong", number) for number, step in enumerate(task.wrong)}
+def _steps(task: Task, kind: Kind) -> dict[str, tuple[str, int]]:
+    parts = {"right": task.right, "wrong": task.wrong} | ({} if kind.all_explained is None else {"why": task.why})
+    return {text.casefold(): (part, number) for part, texts in parts.items() for number, text in enumerate(texts)}
 
 
 def _sentences(answer: str) -> Iterator[str]:
@@ -142,16 +133,16 @@ def _sentences(answer: str) -> Iterator[str]:
             yield _CONNECTIVE.sub("", sentence)
 
 
-def _kind(sentence: str, task: Task | None, *, first: bool, last: bool) -> tuple[str, int]:
+def _part(sentence: str, task: Task | None, kind: Kind, *, first: bool, last: bool) -> tuple[str, int]:
     """Part that a sentence counts for, and the number of its step (of courtesy 0 for an opening, 1 for a closing; else -1)."""
-    if task and sentence in _steps(task):
-        return _steps(task)[sentence]
-    kind = _known().get(sentence, "unreadable")
-    if kind in ("opening", "closing"):
+    if task and sentence in _steps(task, kind):
+        return _steps(task, kind)[sentence]
+    part = _known(kind).get(sentence, "unreadable")
+    if part in ("opening", "closing"):
         # Courtesy in the wrong place counts as filler.
-        in_place = first if kind == "opening" else last
-        return ("courtesy", int(kind == "closing")) if in_place else ("filler", -1)
-    return kind, -1
+        in_place = first if part == "opening" else last
+        return ("courtesy", int(part == "closing")) if in_place else ("filler", -1)
+    return part, -1
 
 
 def _longest_rising(numbers: list[int]) -> int:
@@ -164,7 +155,7 @@ def _longest_rising(numbers: list[int]) -> int:
 
 def _defects(
     counts: Counter[str],
-    kinds: list[tuple[str, int]],
+    parsed: list[tuple[str, int]],
     missing: list[int],
     wrong: dict[int, str],
     total_steps: int,
@@ -184,9 +175,10 @@ def _defects(
     if counts["repeated"]:
         yield "a sentence comes twice" if counts["repeated"] == 1 else f"{counts['repeated']} sentences are repeated"
     if counts["rude"]:
-        ends = [name for at, name in ((0, "opening"), (-1, "closing")) if kinds[at][0] == "rude"]
+        ends = [name for at, name in ((0, "opening"), (-1, "closing")) if parsed[at][0] == "rude"]
         yield f"a rude {' and '.join(ends[: counts['rude']])}" if ends else "a rude remark"
     for name, one, many in (
+        ("misplaced", "an explanation without its step", f"{counts['misplaced']} explanations without their steps"),
         ("filler", "idle talk", "much idle talk"),
         ("off_question", "a sentence off the question", f"{counts['off_question']} sentences off the question"),
         ("bad_tip", "a bad tip", "bad tips"),
@@ -196,11 +188,13 @@ def _defects(
             yield one if counts[name] == 1 else many
 
 
-def _merits(polite: list[str], right: int, total_steps: int, out_of_order: int) -> Iterator[str]:
+def _merits(polite: list[str], right: int, total_steps: int, counts: Counter[str]) -> Iterator[str]:
     if total_steps and right == total_steps:
-        yield f"all {total_steps} steps" + ("" if out_of_order else " in order")
+        yield f"all {total_steps} steps" + ("" if counts["out_of_order"] else " in order")
     elif right:
         yield f"{right} of {total_steps} steps right"
+    if counts["explained"]:
+        yield "one of them explained" if counts["explained"] == 1 else f"{counts['explained']} of them explained"
     if polite:
         yield f"a polite {' and '.join(polite)}"
 

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from .kinds import PLAIN, Kind
 from .language import Task, write_answer
 from .oracle import score
 from .tasks import PHRASINGS
@@ -15,9 +16,13 @@ Reward = Callable[[str, str], float]
 """(prompt, answer) -> reward of the simulated annotator who labels the pairs."""
 
 
-def oracle_reward(prompt: str, answer: str) -> float:
-    """Return the oracle's total, the reward of the default annotator."""
-    return score(prompt, answer).total
+def annotator(kind: Kind = PLAIN, length_bias: float = 0.0) -> Reward:
+    """Return the reward of an annotator: the oracle's total, and `length_bias` for every word of the answer."""
+
+    def reward(prompt: str, answer: str) -> float:
+        return score(prompt, answer, kind).total + length_bias * len(answer.split())
+
+    return reward
 
 
 def preference_probability(gap: float, temperature: float) -> float:
@@ -37,12 +42,13 @@ def sample_pairs(
     *,
     temperature: float,
     least_gap: float = 0.0,
-    reward: Reward = oracle_reward,
+    kind: Kind = PLAIN,
+    reward: Reward | None = None,
 ) -> list[dict[str, Any]]:
     """Sample `count` different pairs as rows in TRL's explicit format (prompt, chosen, rejected) with further columns.
 
     The columns are: reward_chosen, reward_rejected, true_gap (the oracle's rewards and their difference, chosen minus rejected);
-    preference_probability (of the chosen answer under the annotator, below 0.5 where chance decided against the better answer);
+    preference_probability (of the chosen answer under the annotator, below 0.5 where chance decided against the annotator);
     noisy (whether the oracle prefers the rejected answer); why_chosen, why_rejected (the oracle's reasons); task.
 
     Args:
@@ -51,15 +57,17 @@ def sample_pairs(
         rng: Source of all randomness.
         temperature: Of the annotator, in units of reward.
         least_gap: Pairs whose true rewards differ by less are left out.
-        reward: The annotator's reward; another one makes, for example, an annotator who prefers long answers.
+        kind: Kind of world: of the answers and of the oracle.
+        reward: The annotator's reward, for example `annotator(kind, length_bias=0.06)`; None for the oracle's.
     """
+    reward = reward or annotator(kind)
     rows: list[dict[str, Any]] = []
     known: set[tuple[str, ...]] = set()
     while len(rows) < count:
         task, prompt = rng.choice(questions)
-        answers = [write_answer(task, rng.random(), rng) for _ in range(2)]
+        answers = [write_answer(task, rng.random(), rng, kind) for _ in range(2)]
         key = (prompt, *sorted(answers))
-        scores = {answer: score(prompt, answer) for answer in answers}
+        scores = {answer: score(prompt, answer, kind) for answer in answers}
         if len(scores) < 2 or key in known or abs(scores[answers[0]].total - scores[answers[1]].total) < least_gap:
             continue
         known.add(key)
@@ -87,8 +95,8 @@ def sample_pairs(
     return rows
 
 
-def sample_demonstrations(tasks: Sequence[Task], rng: random.Random) -> Iterator[tuple[str, str]]:
+def sample_demonstrations(tasks: Sequence[Task], rng: random.Random, kind: Kind = PLAIN) -> Iterator[tuple[str, str]]:
     """Yield (prompt, answer) of mixed quality to training phrasings of some tasks without end; the model is tuned on these."""
     while True:
         task = rng.choice(tasks)
-        yield task.question(rng.choice(PHRASINGS)), write_answer(task, rng.random(), rng)
+        yield task.question(rng.choice(PHRASINGS)), write_answer(task, rng.random(), rng, kind)

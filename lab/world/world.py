@@ -12,20 +12,30 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from .oracle import BEST, Score, score
+from .oracle import Score, score
+from .spec import WorldSpec
 
 SEAL = "manifest.json"
-PAIRS = "world.jsonl"
+_FOLDER = re.compile(r"(world(?:-hard)?)(?:-([0-9]{1,9}))?-[0-9a-f]{16}")
 
 
-def is_world(source: str) -> bool:
-    """Return whether a pair store's source is the file of an embedded world, and not a user's file of the same name.
+def pairs_file(spec: WorldSpec) -> str:
+    """Return the name of the file of a world's training pairs, after which their set is named: "world.jsonl", "world-3.jsonl"."""
+    return f"{spec.name.replace(':', '-')}.jsonl"
+
+
+def world_of(source: str) -> WorldSpec | None:
+    """Return the world whose file is a pair store's source; None for any other source, also a user's file of the same name.
 
     A folder that is gone, because the cache was cleared or moved, still counts by its name: the oracle needs no file.
     """
     path = Path(source)
-    sealed = (path.parent / SEAL).is_file() or not path.parent.exists()
-    return path.name == PAIRS and re.fullmatch(r"world-[0-9a-f]{16}", path.parent.name) is not None and sealed
+    match = _FOLDER.fullmatch(path.parent.name)
+    if match is None or (path.parent.exists() and not (path.parent / SEAL).is_file()):
+        return None
+    kind, seed = match.groups()
+    spec = WorldSpec.named(f"{kind}:{seed}" if seed else kind)
+    return spec if path.name == pairs_file(spec) else None
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,11 @@ class World:
             return None
         return cls(folder, manifest) if complete else None
 
+    @cached_property
+    def spec(self) -> WorldSpec:
+        """The settings it was built with."""
+        return WorldSpec(**self.metadata["spec"])
+
     @property
     def model_dir(self) -> Path:
         """Hugging Face model folder with the tokenizer."""
@@ -63,7 +78,7 @@ class World:
     @property
     def pairs_path(self) -> Path:
         """File of the training pairs: JSON Lines in TRL's explicit format with the columns of `sample_pairs`."""
-        return self.folder / PAIRS
+        return self.folder / pairs_file(self.spec)
 
     def pairs(self) -> list[dict[str, Any]]:
         """Read the training pairs as rows; columns as in `lab.world.sample_pairs`."""
@@ -85,24 +100,25 @@ class World:
 
     def oracle(self, prompt: str, answer: str) -> Score:
         """Compute the reward of an answer with reasons; see `lab.world.score`."""
-        return score(prompt, answer)
+        return score(prompt, answer, self.spec.rules)
 
     def describe(self) -> str:
         """Return a summary of a few lines: folder, sizes, rewards, model and build times."""
-        pairs, spec = self.pairs(), self.metadata["spec"]
+        pairs, spec = self.pairs(), self.spec
         groups = Counter(self.held_out_groups.values())
         rewards = mean(row[f"reward_{side}"] for row in pairs for side in ("chosen", "rejected"))
         noisy = mean(row["noisy"] for row in pairs)
+        bias = f", {spec.length_bias:+g} per word" if spec.length_bias else ""
         took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.metadata["seconds"].items())
         return "\n".join(
             (
-                f"The embedded world (seed {spec['seed']}) in {self.folder}",
+                f"The embedded world {spec.name} (seed {spec.seed}) in {self.folder}",
                 f"  pairs     {len(pairs)} for training, {len(self.held_out_pairs())} held out; "
-                f"{noisy:.0%} labelled against the oracle (Bradley-Terry, temperature {spec['temperature']})",
+                f"{noisy:.0%} labelled against the oracle (Bradley-Terry, temperature {spec.temperature:g}{bias})",
                 f"  prompts   {groups.total()} held out: " + ", ".join(f"{n} with a {group}" for group, n in groups.items()),
-                f"  rewards   {rewards:.2f} is the mean of all answers, {BEST:g} the best there is",
+                f"  rewards   {rewards:.2f} is the mean of all answers, {spec.rules.best:g} the best there is",
                 f"  model     Llama, {self.metadata['parameters']:,} parameters, {self.metadata['vocabulary']} tokens; "
-                f"loss {self.metadata['final_loss']:.3f} nats per token after {spec['sft_steps']} steps",
+                f"loss {self.metadata['final_loss']:.3f} nats per token after {spec.sft_steps} steps",
                 f"  built in  {sum(self.metadata['seconds'].values()):.0f} s: {took}",
             )
         )

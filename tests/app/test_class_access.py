@@ -322,9 +322,9 @@ def test_make_class(given: list[str], flags: str) -> None:
 
 
 SMALL = """
-import functools, sys
-import lab.world
-lab.world.ensure = functools.partial(lab.world.ensure, lab.world.WorldSpec.tiny())
+import sys
+import lab.world.opening
+lab.world.opening.ensure = lambda spec, **given: lab.world.ensure(lab.world.WorldSpec.tiny(spec.seed, spec.kind), **given)
 from app.launch import main
 sys.exit(main(sys.argv[1:]))
 """

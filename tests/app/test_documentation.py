@@ -6,8 +6,6 @@ import json
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ import lab
 import lab.world
 from app.views.guide.chapters import FOLDER
 from lab.cli import main, parser
-from tests.helpers import quick_first
+from tests.helpers import open_tiny_worlds, quick_first
 
 ROOT = Path(__file__).parents[2]
 FILES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted(FOLDER.glob("*.md")))}
@@ -36,9 +34,8 @@ COMMANDS = sorted(
 )
 def test_the_code_runs(name: str, lab_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it stands, with fewer steps and on the small edition of the embedded world."""
-    tiny = lab.world.WorldSpec.tiny()
     searched = any("suspects(" in block for block in BLOCKS[name])  # refused where too few labels tell whether any can be predicted
-    monkeypatch.setattr(lab.world, "ensure", partial(lab.world.ensure, replace(tiny, pairs=500) if searched else tiny))
+    open_tiny_worlds(monkeypatch, **{"pairs": 500} if searched else {})
     monkeypatch.setattr("plotly.graph_objects.Figure.show", lambda figure: None)
     monkeypatch.chdir(tmp_path)
     objectives = dict(lab.OBJECTIVES)

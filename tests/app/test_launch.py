@@ -9,7 +9,6 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,15 @@ import lab
 import lab.world
 from app import demo, launch
 from lab.run.handle import Run
-from tests.helpers import free_port, until
+from tests.helpers import free_port, open_tiny_worlds, until
 
 pytestmark = pytest.mark.extended
 
 ROOT = Path(__file__).parents[2]
 SMALL = """
-import functools, sys
-import lab.world
-lab.world.ensure = functools.partial(lab.world.ensure, lab.world.WorldSpec.tiny())
+import sys
+import lab.world.opening
+lab.world.opening.ensure = lambda spec, **given: lab.world.ensure(lab.world.WorldSpec.tiny(spec.seed, spec.kind), **given)
 from app.launch import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -74,7 +73,7 @@ def test_make_passes_on_that_no_demo_is_wanted(given: list[str], flag: bool) -> 
 
 @pytest.fixture
 def tiny_world(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lab.world, "ensure", partial(lab.world.ensure, lab.world.WorldSpec.tiny()))
+    open_tiny_worlds(monkeypatch)
 
 
 def test_closing_the_lab_saves_the_runs_of_this_process_alone(

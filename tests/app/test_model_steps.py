@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 import lab.world
 from lab.teaching.steps import world_model
 from tests.app.pages import page_text
-from tests.helpers import until
+from tests.helpers import open_tiny_worlds, until
 
 
 def script(names: tuple[str, ...]) -> None:
@@ -31,7 +30,7 @@ def script(names: tuple[str, ...]) -> None:
 
 @pytest.fixture(autouse=True)
 def tiny_world(monkeypatch: pytest.MonkeyPatch, shared_cache: Path) -> None:
-    monkeypatch.setattr(lab.world, "ensure", partial(lab.world.ensure, lab.world.WorldSpec.tiny()))
+    open_tiny_worlds(monkeypatch)
     monkeypatch.setattr("app.views.learn.model_steps.QUICK", 60)  # also on a busy machine a step is drawn once it is taken
 
 

@@ -388,7 +388,7 @@ def test_the_chosen_executor_starts_the_run(monkeypatch: pytest.MonkeyPatch, sto
         return store_run("started")
 
     monkeypatch.setattr("lab.api.train", train)
-    monkeypatch.setattr("app.state.pair_sets.world_job", lambda: Job(lambda progress: None))
+    monkeypatch.setattr("app.state.pair_sets.world_job", lambda name: Job(lambda progress: None))
     at = open_page()
     at.radio(key="start.executor").set_value("process").run()
     start_button(at).click().run()

@@ -78,7 +78,7 @@ def test_an_address_of_nonsense_opens(view: str, store_run: Callable[..., Run], 
     def no_world(progress: Any) -> Any:
         raise ValueError("There is no world in this test.")
 
-    monkeypatch.setattr("app.state.pair_sets.world_job", lambda: Job(no_world))
+    monkeypatch.setattr("app.state.pair_sets.world_job", lambda name: Job(no_world))
     for name in ("one", "two"):
         store_run(name, steps=12)
     for value in (

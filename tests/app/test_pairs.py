@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from app.widgets.pairs import pair_view, text_editor
 from lab import home
 from lab.pairs import KnownSet, Pair, PairStore, open_pairs
 from lab.pairs.checks import Finding
+from tests.helpers import open_tiny_worlds
 
 PAGE = Path(__file__).parents[2] / "app" / "views" / "pairs" / "pairs.py"
 NASTY = "# <b>x</b> $x$ ![](http://x.invalid/p.png) :red[y] <script>alert(1)</script>"
@@ -353,8 +353,7 @@ def test_ten_thousand_pairs_stay_responsive() -> None:
 @pytest.fixture
 def tiny_world(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The embedded world in its small edition, wherever the dashboard or the library asks for it."""
-    ensure = lab.world.ensure
-    monkeypatch.setattr(lab.world, "ensure", partial(ensure, lab.world.WorldSpec.tiny()))
+    open_tiny_worlds(monkeypatch)
     return None
 
 
@@ -381,22 +380,23 @@ def test_the_world_is_judged_in_words_as_it_stands_now(tiny_world: None) -> None
 
 
 def test_noise_is_explained(tiny_world: None) -> None:
-    noisy = next(p for p in wait_for_world().all() if p.meta["noisy"])
-    message = pair_view.label_agreement(noisy)
+    store = wait_for_world()
+    noisy = next(p for p in store.all() if p.meta["noisy"])
+    message = pair_view.label_agreement(store, noisy)
     assert "disagrees" in message
     assert "drawn at random and prefers the worse answer" in message
 
 
 def test_a_world_that_cannot_be_built_is_said_and_can_be_tried_again(monkeypatch: pytest.MonkeyPatch, tiny_world: None) -> None:
-    working = lab.world.ensure
+    working = lab.world.opening.ensure
 
     def fail(*_: Any, **__: Any) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(lab.world, "ensure", fail)
+    monkeypatch.setattr("lab.world.opening.ensure", fail)
     at = AppTest.from_file(PAGE, default_timeout=60).run()
     assert "No space left on device" in errors(at)[0]
-    monkeypatch.setattr(lab.world, "ensure", working)
+    monkeypatch.setattr("lab.world.opening.ensure", working)
     press(at, "Try again")
     wait_for_world()
     assert len(listed(at.run())["rows"]) == 25
@@ -412,7 +412,7 @@ def test_while_the_world_is_built_the_page_says_how_far_it_is(monkeypatch: pytes
         let_go.wait(30)
         raise OSError("over")
 
-    monkeypatch.setattr(lab.world, "ensure", build)
+    monkeypatch.setattr("lab.world.opening.ensure", build)
     at = AppTest.from_file(PAGE, default_timeout=60).run()
     try:
         assert not at.exception

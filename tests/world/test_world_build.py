@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lab.pairs import read_pairs
-from lab.world import World, WorldSpec, content_hash, ensure, is_world
+from lab.world import World, WorldError, WorldSpec, content_hash, ensure, folder_name, is_world_name, pairs_file, world_of
 
 TINY = WorldSpec.tiny()
 
@@ -203,6 +203,8 @@ def test_the_environment_names_the_cache(world: World, cache: Path, monkeypatch:
     ("change", "sentence"),
     [
         ({"pairs": 0}, "pairs is 0; give 1 or more"),
+        ({"kind": "worlds"}, "no kind of world 'worlds'; give one of: world, world-hard"),
+        ({"length_bias": float("inf")}, "length_bias is inf; give a finite number"),
         ({"temperature": 0.0}, "temperature is 0.0; give a number above 0"),
         ({"sft_rate": float("nan")}, "sft_rate is nan"),
         ({"width": 30}, "width 30 is no multiple"),
@@ -224,9 +226,36 @@ def test_the_manifest_says_what_was_built(world: World) -> None:
 
 def test_its_pairs_are_recognized_after_the_cache_is_gone(world: World, tmp_path: Path) -> None:
     """Else runs on a stored set would lose the oracle without a word."""
-    assert is_world(str(world.pairs_path))
-    assert is_world(str(tmp_path / "elsewhere" / world.folder.name / "world.jsonl"))
+    assert world_of(str(world.pairs_path)) == WorldSpec()
+    assert world_of(str(tmp_path / "elsewhere" / world.folder.name / "world.jsonl")) == WorldSpec()
     own = tmp_path / world.folder.name
     own.mkdir()
-    assert not is_world(str(own / "world.jsonl"))
-    assert not is_world(str(tmp_path / "world-of-mine" / "world.jsonl"))
+    assert world_of(str(own / "world.jsonl")) is None
+    assert world_of(str(tmp_path / "world-of-mine" / "world.jsonl")) is None
+
+
+@pytest.mark.parametrize("name", ["world", "world:3", "world-hard", "world-hard:12"])
+def test_the_source_of_a_set_names_its_world(name: str, tmp_path: Path) -> None:
+    spec = WorldSpec.named(name)
+    assert (spec.name, is_world_name(name)) == (name, True)
+    folder = tmp_path / "gone" / folder_name(spec)
+    assert world_of(str(folder / pairs_file(spec))) == spec
+    assert world_of(str(folder / "mine.jsonl")) is None
+
+
+def test_seed_0_is_the_world_itself() -> None:
+    assert WorldSpec.named("world:0") == WorldSpec.named("world") == WorldSpec()
+
+
+@pytest.mark.parametrize(
+    "name", ["world:", "world:-1", "world:x", "world:1.5", "world:٣", "world-hard: 3", "world:3\n", "world:1234567890"]
+)
+def test_a_name_with_a_wrong_seed(name: str) -> None:
+    assert is_world_name(name), "it would be taken for a file"
+    with pytest.raises(WorldError, match="name one as world, world:3"):
+        WorldSpec.named(name)
+
+
+@pytest.mark.parametrize("name", ["worlds", "world-of-mine", "world/pairs", "my/world:3", "./world", "", "World"])
+def test_other_names_are_no_worlds(name: str) -> None:
+    assert not is_world_name(name)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.world import BEST, score
+from lab.world import PLAIN, score
 from lab.world.build import held_out_questions
 from lab.world.language import DEFECTS, STYLES, TASKS, perfect, split_tasks, write_answer
 from lab.world.tasks import (
@@ -39,7 +39,7 @@ def test_no_sentence_has_two_meanings() -> None:
         s for group in (POLITE_OPENINGS, POLITE_CLOSINGS, RUDE_OPENINGS, RUDE_CLOSINGS, FILLERS, OFF_TOPIC, BAD_TIPS) for s in group
     ]
     by_method = {task.method.ask: task for task in TASKS}.values()
-    steps = [s for task in by_method for s in task.right + task.wrong]
+    steps = [s for task in by_method for s in task.right + task.wrong + task.why]
     assert len(set(map(str.casefold, fixed + steps))) == len(fixed + steps)
 
 
@@ -48,7 +48,7 @@ def test_the_perfect_answer_is_the_best_in_every_style() -> None:
     for task in TASKS:
         for phrasing in PHRASINGS + NEW_PHRASINGS:
             found = score(task.question(phrasing), perfect(task, rng).text(rng.choice(STYLES)))
-            assert (found.total, found.valid, found.defects) == (BEST, True, ()), task.ask
+            assert (found.total, found.valid, found.defects) == (PLAIN.best, True, ()), task.ask
 
 
 @pytest.mark.parametrize("name", DEFECTS)
@@ -58,7 +58,7 @@ def test_every_single_defect_costs_something_and_is_named(name: str) -> None:
         for style in STYLES:
             spoiled = DEFECTS[name][0](perfect(task, rng), task, rng)
             found = score(task.question(PHRASINGS[0]), spoiled.text(style))
-            assert found.total <= BEST - 0.4 + 1e-9, (task.ask, name)
+            assert found.total <= PLAIN.best - 0.4 + 1e-9, (task.ask, name)
             assert found.valid
             assert found.defects
 
@@ -68,7 +68,7 @@ def test_every_single_defect_costs_something_and_is_named(name: str) -> None:
 )
 def test_one_more_defect_never_makes_an_answer_better(task, style, rng, names) -> None:
     draft = perfect(task, rng)
-    last = BEST
+    last = PLAIN.best
     for name in names:
         draft = DEFECTS[name][0](draft, task, rng)
         now = score(task.question(PHRASINGS[0]), draft.text(style)).total
@@ -94,7 +94,7 @@ def test_quality_raises_the_reward() -> None:
         means.append(fmean(score(task.question(PHRASINGS[0]), answer).total for task, answer in answers))
     assert means == sorted(means)
     assert means[0] < 1.5
-    assert means[-1] == BEST
+    assert means[-1] == PLAIN.best
 
 
 @given(rngs)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.world import BEST, FLOOR, score
-from lab.world.oracle import WEIGHTS, task_of
+from lab.world import HARD, KINDS, PLAIN, Kind, score
+from lab.world.oracle import task_of
 
 PROMPT = "How do I wax a bench?\n"
 STEPS = (
@@ -20,24 +20,33 @@ STEPS = (
     "Polish the bench with a soft cloth.",
 )
 ALL = " ".join(STEPS)
-texts = st.text() | st.lists(st.sampled_from([*STEPS, "Good luck!", "You again.", "1.", "First,", "\n", "x", "..."])).map(" ".join)
+WHY = (
+    "Dirt under the wax stays for ever.",
+    "Too much wax makes the bench sticky.",
+    "The wood drinks the wax slowly.",
+    "Rubbing gives the bench its shine.",
+)
+EXPLAINED = " ".join(f"{step} {why}" for step, why in zip(STEPS, WHY))
+texts = st.text() | st.lists(st.sampled_from([*STEPS, *WHY, "Good luck!", "You again.", "1.", "First,", "\n", "x", "..."])).map(
+    " ".join
+)
 
 
-@given(texts, texts)
-def test_every_string_has_a_score(prompt: str, answer: str) -> None:
+@given(texts, texts, st.sampled_from(list(KINDS.values())))
+def test_every_string_has_a_score(prompt: str, answer: str, kind: Kind) -> None:
     for asked in (prompt, PROMPT):
-        found = score(asked, answer)
-        assert FLOOR <= found.total <= BEST
-        assert math.isclose(found.total, max(FLOOR, sum(found.parts.values())), abs_tol=1e-6)
-        assert set(found.parts) == {"steps", *WEIGHTS}
+        found = score(asked, answer, kind)
+        assert kind.floor <= found.total <= kind.best
+        assert math.isclose(found.total, max(kind.floor, sum(found.parts.values())), abs_tol=1e-6)
+        assert set(found.parts) == {"steps", *kind.weights} | ({"explained"} if kind is HARD else set())
         assert found.reason
         assert found.valid == (found.parts["unreadable"] == 0 and found.parts["empty"] == 0)
-        assert score(asked, answer) == found
+        assert score(asked, answer, kind) == found
 
 
 @given(texts, st.text(alphabet=st.characters(categories=["Lu", "Ll"]), min_size=1))
 def test_an_unreadable_end_never_helps(answer: str, noise: str) -> None:
-    assert score(PROMPT, f"{answer}\n{noise}zq.").total <= max(score(PROMPT, answer).total, WEIGHTS["unreadable"])
+    assert score(PROMPT, f"{answer}\n{noise}zq.").total <= max(score(PROMPT, answer).total, PLAIN.weights["unreadable"])
 
 
 @pytest.mark.parametrize(
@@ -67,6 +76,31 @@ def test_an_unreadable_end_never_helps(answer: str, noise: str) -> None:
 def test_totals_and_reasons(answer: str, total: float, reason: str) -> None:
     found = score(PROMPT, answer)
     assert (found.total, found.reason) == (pytest.approx(total), reason)
+
+
+@pytest.mark.parametrize(
+    ("answer", "total", "reason"),
+    [
+        (f"Good question! {EXPLAINED} Good luck!", 7.0,
+         "all 4 steps in order; 4 of them explained; a polite opening and closing"),
+        (ALL, 4.0, "all 4 steps in order"),
+        (f"{STEPS[0]} {WHY[0]} {' '.join(STEPS[1:])}", 4.5, "all 4 steps in order; one of them explained"),
+        (f"{ALL} {WHY[0]}", 3.5, "an explanation without its step; all 4 steps in order"),
+        (f"Clean the bench with a garden rake. {WHY[0]} {' '.join(STEPS[1:])}", 1.9,
+         'step 1 is wrong ("Clean the bench with a garden rake."); an explanation without its step; 3 of 4 steps right'),
+        (f"{ALL} {STEPS[3]} {WHY[3]}", 4.1, "a sentence comes twice; all 4 steps in order; one of them explained"),
+        (f"{EXPLAINED} {STEPS[3]} {WHY[3]}", 5.2, "2 sentences are repeated; all 4 steps in order; 4 of them explained"),
+        (f"{WHY[0]} {WHY[1]}", -1.0, "no step answers the question; 2 explanations without their steps"),
+        (f"{ALL} Salt brings out the taste.", 3.4, "a sentence off the question; all 4 steps in order"),
+    ],
+)  # fmt: skip
+def test_an_explanation_is_worth_what_its_step_is(answer: str, total: float, reason: str) -> None:
+    found = score(PROMPT, answer, HARD)
+    assert (found.total, found.reason) == (pytest.approx(total), reason)
+
+
+def test_the_first_world_has_no_explanations() -> None:
+    assert score(PROMPT, EXPLAINED).parts["unreadable"] == 4 * PLAIN.weights["unreadable"]
 
 
 def test_a_question_in_other_words_is_understood() -> None:

@@ -249,12 +249,13 @@ def _settings(begun: Draft, check: Checks) -> dict[str, str]:
         return check(name, lambda text: Draft(settings={name: text}))
 
     stored = pair_sets.stored_sets()
-    labels = {location: pair_sets.label(name) for name, location in stored.items()} | {"world": pair_sets.label("world")}
+    labels = {location: pair_sets.label(name) for name, location in stored.items()}
+    worlds = {name: pair_sets.label(name) for name in pair_sets.WORLDS}
     one, other = st.columns(2)
     with one:
-        pairs = _sources("pairs", ["world", *stored.values()], begun, labels)
+        pairs = _sources("pairs", [*worlds, *stored.values()], begun, labels | worlds)
     with other:
-        model = _sources("model", ["world"], begun, {"world": pair_sets.label("world")})
+        model = _sources("model", list(worlds), begun, worlds)
     values = {"pairs": pairs, "model": model}
     added = [name for name in begun.settings if name not in ALWAYS]
     for name, column in zip(("learning_rate", "steps", "batch_size"), st.columns(3)):

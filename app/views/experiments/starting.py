@@ -34,6 +34,7 @@ from lab.pairs import PairsError, is_store
 from lab.progress import StageProgress
 from lab.run.config import ConfigError
 from lab.store import RunError
+from lab.world import is_world_name
 
 STARTING = f"{PREFIX}starting"
 """In the session: the job that starts the experiment."""
@@ -152,13 +153,14 @@ def _look(folder: ExperimentFolder, declaration: Declaration, *, quick: bool) ->
 
 
 def _is_quick(folder: ExperimentFolder, declaration: Declaration) -> bool:
-    """Whether pairs and models are at hand, so that the runs are known without reading a file or building the world."""
-    world = pair_sets.opened_world() is not None
+    """Whether pairs and models are at hand, so that the runs are known without reading a file or building a world."""
     known: Mapping[str, PairSet] = folder.read().pair_sets if folder.exists else {}
-    pairs = all(
-        source in known or is_store(source) or (source == pair_sets.WORLD and world) for source in sources_of(declaration, "pairs")
-    )
-    return pairs and all(source == pair_sets.WORLD for source in sources_of(declaration, "model"))
+    pairs = all(source in known or is_store(source) or _is_open(source) for source in sources_of(declaration, "pairs"))
+    return pairs and all(map(_is_open, sources_of(declaration, "model")))
+
+
+def _is_open(source: str) -> bool:
+    return is_world_name(source) and pair_sets.opened_world(source) is not None
 
 
 def _runs(ahead: Ahead) -> None:
@@ -213,7 +215,7 @@ def _estimate(
     folder: ExperimentFolder, declaration: Declaration, workers: int | None, progress: StageProgress
 ) -> tuple[float | None, str]:
     """Open pairs and models and estimate the time; the work of a Job."""
-    _await_world(declaration, progress)
+    pair_sets.await_worlds([*sources_of(declaration, "pairs"), *sources_of(declaration, "model")], progress)
     content = sweeping.resolved(folder, declaration, workers=workers, progress=progress)
     done = folder.recorded() if folder.exists else set()
     progress("loading the model and timing a few pairs", 0.5)
@@ -228,17 +230,12 @@ def _label(ahead: Ahead, source: str | None) -> str:
 
 def _start(folder: ExperimentFolder, declaration: Declaration, workers: int | None, keep: bool, progress: StageProgress) -> str:
     """Store the declaration and start its runs; return the experiment's name. The work of a Job."""
-    _await_world(declaration, progress)
+    pair_sets.await_worlds([*sources_of(declaration, "pairs"), *sources_of(declaration, "model")], progress)
     content = sweeping.store_declaration(folder, declaration, workers=workers, keep_checkpoints=keep, progress=progress)
     if {run.key for run in content.runs} - folder.recorded():
         progress("starting the process that trains the runs", 1.0)
         sweeping.start_driver(folder)
     return folder.name
-
-
-def _await_world(declaration: Declaration, progress: StageProgress) -> None:
-    if pair_sets.WORLD in (*sources_of(declaration, "pairs"), *sources_of(declaration, "model")):
-        pair_sets.await_world(progress)
 
 
 def follow() -> None:

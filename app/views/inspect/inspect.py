@@ -37,7 +37,7 @@ from lab.store import SCREEN_POINTS, RunError
 from lab.store.terms import with_margin
 from lab.whatif import tokenizer_of
 from lab.whatif.degrees import degree_guesses
-from lab.world import is_world
+from lab.world import world_of
 
 DRAWN = "inspect.pictured"
 """In the session: what the drawn answers show: run, pair, version, step, shown step, picture."""
@@ -235,8 +235,8 @@ def _answers(run: Run, store: PairStore | None, pair: Pair, row: pd.Series | Non
     st.caption("Prompt")
     st.code(displayable(prompt_text(pair.prompt)), language=None, wrap_lines=True)
     st.fragment(_pictures)(run, store, pair, row, step)
-    if store is not None and is_world(store.source):
-        st.text(label_agreement(pair))
+    if store is not None and world_of(store.source):
+        st.text(label_agreement(store, pair))
 
 
 def _pictures(run: Run, store: PairStore | None, pair: Pair, row: pd.Series | None, step: int | None) -> None:

@@ -14,6 +14,7 @@ from app.views.live import controls
 from lab.plots import Record
 from lab.run.handle import Run
 from lab.store import ENDED
+from lab.world import is_world_name
 
 
 def summary(run: Run, state: str, status: dict[str, Any], record: Record) -> None:
@@ -60,7 +61,8 @@ def sentence(run: Run, spec: dict[str, Any], record: Record) -> str:
     events = record.events()
     reports = list(events.loc[events["kind"] == "preflight", "detail"]) if len(events) else []
     count = f"{int(reports[-1]['pairs']):,} " if reports else ""
-    named = "the embedded model" if model == "world" else Path(model).name or model
+    embedded = "the embedded model" if model == "world" else f"the embedded model of {model}"
+    named = embedded if is_world_name(model) else Path(model).name or model
     rank = int(config.get("lora_rank") or 0)
     how = f"{'QLoRA' if config.get('quantize') == '4bit' else 'LoRA'} of rank {rank}" if rank else "full fine-tuning"
     of = "of the embedded world" if pairs == "world" else f"of {pairs}"

@@ -47,8 +47,7 @@ def section(config: TrainConfig | None, displayed: Sequence[str] = ()) -> None:
 
 def look_ahead(config: TrainConfig, progress: StageProgress) -> Preflight:
     """Return the preflight report of a run with these settings."""
-    if pair_sets.WORLD in (config.pairs, config.model):
-        pair_sets.await_world(progress)
+    pair_sets.await_worlds((config.pairs, config.model), progress)
     try:
         return api.preflight(**config.model_dump(mode="json"), progress=progress)
     except DoesNotFit as refusal:

@@ -32,6 +32,7 @@ from lab.progress import StageProgress
 from lab.run.config import TrainConfig
 from lab.run.handle import Run
 from lab.training.setup.executor_choice import choose_executor
+from lab.world import is_world_name
 
 PAPERS = ("sgdpo", "alpha_dpo", "spo")
 NEXT = ("dpo", "simpo")
@@ -140,7 +141,7 @@ def _material_section() -> tuple[str, str, str]:
     with one:
         key = st.selectbox(
             "Pairs",
-            [pair_sets.WORLD, *stored, OTHER],
+            [*pair_sets.WORLDS, *stored, OTHER],
             format_func=lambda k: "a file, a data set of the hub, or a database" if k == OTHER else pair_sets.label(k),
             key="pairs",
             persist_state="session",
@@ -154,7 +155,7 @@ def _material_section() -> tuple[str, str, str]:
     with other:
         which = st.selectbox(
             "Model",
-            [pair_sets.WORLD, OTHER],
+            [*pair_sets.WORLDS, OTHER],
             format_func=lambda k: "a folder, a GGUF file, or a model of the hub" if k == OTHER else pair_sets.label(k),
             key="model",
             persist_state="session",
@@ -276,14 +277,13 @@ def _size(source: str) -> int:
     """Return the number of pairs in a set that is available already, or 0."""
     if is_store(source):
         return len(pair_sets.open_set(source))
-    world = pair_sets.opened_world()
-    return len(world.store) if source == pair_sets.WORLD and world else 0
+    world = pair_sets.opened_world(source) if is_world_name(source) else None
+    return len(world.store) if world else 0
 
 
 def _start(config: TrainConfig, start: Start, progress: StageProgress) -> Run:
-    """Build the embedded world if the run needs it, then start training in the background."""
-    if pair_sets.WORLD in (config.pairs, config.model):
-        pair_sets.await_world(progress)
+    """Build the embedded worlds that the run needs, then start training in the background."""
+    pair_sets.await_worlds((config.pairs, config.model), progress)
     progress("reading the pairs", 1.0)
     return api.train(**config.model_dump(mode="json"), executor=start.executor, queue=start.queue, progress=progress)
 

@@ -113,7 +113,7 @@ def _search(store: PairStore, runs: Mapping[str, Run]) -> None:
         "world take about two minutes on two cores."
     )
     running = _running(store, evidence.FLIPPED)
-    models = list(dict.fromkeys(["world", *(str(run.manifest["config"]["model"]) for run in runs.values())]))
+    models = list(dict.fromkeys([*pair_sets.WORLDS, *(str(run.manifest["config"]["model"]) for run in runs.values())]))
     model = st.selectbox("Model", models, key="search.model", help="The model that the short runs begin with.") or "world"
     left, right = st.columns(2)
     folds = int(left.number_input("Parts", 2, 10, 3, key="search.folds", help="Runs per repeat; each leaves one part out."))

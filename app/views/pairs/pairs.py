@@ -47,7 +47,7 @@ def page() -> None:
     entered = "pairs" not in st.query_params  # by the menu, whose address says nothing
     wanted = st.query_params.get("pairs", _set_of_the_run(stored))
     with head:
-        key = _choose_set([pair_sets.WORLD, *stored], wanted)
+        key = _choose_set([*pair_sets.WORLDS, *stored], wanted)
         if may_edit():
             databases.popover(stored.get(key or ""))
     show_messages()
@@ -62,8 +62,8 @@ def page() -> None:
 
 def _set(key: str, stored: dict[str, str], head: DeltaGenerator, entered: bool) -> None:
     """Draw everything about one set. Raises PairsError if it cannot be read."""
-    if key == pair_sets.WORLD:
-        store = require(pair_sets.world_job(), retry=pair_sets.forget_failed_world).store
+    if key in pair_sets.WORLDS:
+        store = require(pair_sets.world_job(key), retry=pair_sets.forget_failed_world).store
     else:
         store = pair_sets.open_set(stored[key])
     if entered:
@@ -133,8 +133,8 @@ def _set_of_the_run(stored: dict[str, str]) -> str:
     """Return the pair set of the run that other pages show, or the embedded world without such a run or set."""
     name = st.session_state.get(CHOSEN)
     run = next((run for run in lab.runs(archived=None) if run.dir.name == name), None) if name else None
-    if run is None or run.manifest["config"]["pairs"] == pair_sets.WORLD:
-        return pair_sets.WORLD
+    if run is None or run.manifest["config"]["pairs"] in pair_sets.WORLDS:
+        return str(run.manifest["config"]["pairs"]) if run else pair_sets.WORLD
     key = pair_sets.key(str(run.manifest["pairs_store"]))
     return key if key in stored else pair_sets.WORLD
 

@@ -50,13 +50,13 @@ def _model() -> str | None:
     one, two = st.columns(2)
     chosen = one.selectbox(
         "Model",
-        [AS_READ, pair_sets.WORLD, OTHER],
+        [AS_READ, *pair_sets.WORLDS, OTHER],
         format_func=lambda key: {OTHER: "a folder, or a model of the hub", AS_READ: AS_READ}.get(key) or pair_sets.label(key),
         key="import.model",
         help="Its tokenizer and chat template render the rows.",
     )
-    if chosen == pair_sets.WORLD:
-        return str(require(pair_sets.world_job(), retry=pair_sets.forget_failed_world).world.model_dir)
+    if chosen in pair_sets.WORLDS:
+        return str(require(pair_sets.world_job(chosen), retry=pair_sets.forget_failed_world).world.model_dir)
     if chosen == AS_READ:
         return None
     return two.text_input("Folder, or owner/name", key="import.model.path").strip() or None

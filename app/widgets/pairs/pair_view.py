@@ -14,7 +14,7 @@ from app.widgets.difference import answers_html
 from app.widgets.pairs.text_editor import edit_form
 from app.widgets.pairs.turn_editor import edit_turns
 from lab.pairs import Edit, Pair, PairStore, answer_text, prompt_text
-from lab.world import BEST, is_world, score
+from lab.world import score, world_of
 
 TABS = ("Compare", "Edit", "Turns and tools", "History")
 
@@ -54,27 +54,32 @@ def compare(store: PairStore, pair: Pair) -> None:
             if judgement:
                 st.text(judgement)
     st.caption("Underlined: what only one of the two answers has.")
-    if is_world(store.source):
-        st.text(label_agreement(pair))
+    if world_of(store.source):
+        st.text(label_agreement(store, pair))
     elif pair.meta:
         st.caption("Other columns of the source")
         st.code(displayable(json.dumps(pair.meta, indent=1, ensure_ascii=False)), language="json", wrap_lines=True)
 
 
 def judgements(store: PairStore, pair: Pair) -> tuple[str, str]:
-    """Return the scores of both answers by the embedded world's oracle; empty for other pair sets."""
-    if not is_world(store.source):
+    """Return the scores of both answers by the oracle of an embedded world; empty for other pair sets."""
+    spec = world_of(store.source)
+    if spec is None:
         return "", ""
     prompt = prompt_text(pair.prompt)
-    scores = [score(prompt, answer_text(answer)) for answer in (pair.chosen, pair.rejected)]
-    one, other = (f"Oracle: {s.total:+.1f} of at most {BEST:+g}. {s.reason.capitalize()}." for s in scores)
+    scores = [score(prompt, answer_text(answer), spec.rules) for answer in (pair.chosen, pair.rejected)]
+    one, other = (f"Oracle: {s.total:+.1f} of at most {spec.rules.best:+g}. {s.reason.capitalize()}." for s in scores)
     return one, other
 
 
-def label_agreement(pair: Pair) -> str:
-    """Describe whether the label of a pair of the embedded world agrees with its oracle."""
+def label_agreement(store: PairStore, pair: Pair) -> str:
+    """Describe whether the label of a pair of an embedded world agrees with its oracle; empty for other pair sets."""
+    spec = world_of(store.source)
+    if spec is None:
+        return ""
     prompt = prompt_text(pair.prompt)
-    gap = score(prompt, answer_text(pair.chosen)).total - score(prompt, answer_text(pair.rejected)).total
+    chosen, rejected = (score(prompt, answer_text(answer), spec.rules).total for answer in (pair.chosen, pair.rejected))
+    gap = chosen - rejected
     verdict = f"The oracle agrees with the label: the chosen answer scores {gap:.1f} higher."
     if gap < 0:
         verdict = f"The oracle disagrees with the label: the rejected answer scores {-gap:.1f} higher."

@@ -54,9 +54,9 @@ def chat_model() -> Path:
     """
     from transformers import AutoTokenizer
 
-    from lab.world import ensure
+    from lab.world import open_world
 
-    source = ensure(cache=home.cache()).model_dir
+    source = open_world().model_dir
     folder = home.cache() / f"{source.parent.name}-chat"
     if not folder.exists():
         with tempfile.TemporaryDirectory(dir=home.cache()) as place:

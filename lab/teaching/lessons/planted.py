@@ -66,11 +66,10 @@ def planted_set() -> PlantedSet:
 
 def true_order(run: Run) -> float:
     """Return the share of the embedded world's held-out pairs that a finished run has in the order of the oracle's rewards."""
-    from lab import home
     from lab.whatif import examine
-    from lab.world import ensure
+    from lab.world import open_world
 
-    pairs = pairs_from_rows(ensure(cache=home.cache()).held_out_pairs())
+    pairs = pairs_from_rows(open_world().held_out_pairs())
     terms = examine(run).score(pairs).terms
     margins = (terms["log_ratio_chosen"] - terms["log_ratio_rejected"]).to_numpy()
     right = [(margin > 0) == (pair.meta["true_gap"] > 0) for margin, pair in zip(margins, pairs)]

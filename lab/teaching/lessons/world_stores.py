@@ -20,9 +20,9 @@ def world_store(change: Callable[[list[Pair]], Iterable[Pair]], name: str, *, fr
     Raises:
         PairsError: The store cannot be written.
     """
-    from lab.world import ensure
+    from lab.world import open_world
 
-    world = ensure(cache=home.cache())
+    world = open_world()
     pairs = list(change(list(pairs_from_rows(world.pairs()))))
     stem = f"{name}-{content_hash(pairs)}"
     paths = (home.home() / "pairs" / f"{stem}{f'-{number}' if number else ''}.sqlite" for number in count())

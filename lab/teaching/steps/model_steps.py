@@ -67,7 +67,7 @@ class ModelSteps:
         seed: Decides the order of the pairs, random draws and SPO's head.
         others: Number of held-out pairs to measure; fewer where the world has fewer.
         kept: Number of steps that can be taken back.
-        world: None for the world of `lab.world.ensure`.
+        world: None for the world of `lab.world.open_world`.
         progress: Called as progress(stage, share) while the world is built or loaded.
 
     Attributes:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lab import home
 from lab.objectives import DPO
 from lab.pairs import Pair, pairs_from_rows, read_pairs
 from lab.policy import Policy, ReferenceCache, choose_layout
@@ -60,14 +59,14 @@ def world_model(world: World | None = None, *, progress: StageProgress | None = 
     """Return the model of a world, loaded once per process.
 
     Args:
-        world: None for the world of `lab.world.ensure`, which is built the first time (minutes).
+        world: None for the world of `lab.world.open_world`, which is built the first time (minutes).
         progress: Called as progress(stage, share).
     """
-    from lab.world import ensure
+    from lab.world import open_world
 
     report = progress or (lambda stage, share: None)
     with _lock:
-        world = world or ensure(cache=home.cache(), progress=report)
+        world = world or open_world(progress=report)
         if world.folder not in _loaded:
             report("loading the model", 0.0)
             _loaded[world.folder] = _load(world)

@@ -16,6 +16,7 @@ from typing import Literal
 from lab.policy.memory import memory_limit
 from lab.run.config import TrainConfig
 from lab.run.preflight_report import size
+from lab.world import is_world_name
 
 Executor = Literal["auto", "thread", "process"]
 
@@ -44,7 +45,7 @@ def choose_executor(config: TrainConfig, *, only_here: str | None = None, limit:
     """
     if only_here:
         return ExecutorChoice("thread", f"Background thread: another process does not have {only_here}.")
-    if config.model == "world":
+    if is_world_name(config.model):
         return ExecutorChoice("thread", "Background thread: the world's model is small.")
     count = count_parameters(config.model)
     if count is None:
