@@ -9,6 +9,9 @@ from .claim import Claim
 from .measuring import Measured, Row
 from .verdicts import Judged
 
+TIMES = {"end": "after training", "step=0": "before training"}
+MEASURES = {"kl": "KL divergence", "accuracy": "held-out accuracy", "margin": "held-out margin"}
+
 
 def interval_text(row: Row) -> str:
     """Return a mean with its 95 % interval: "0.21 [0.08, 0.34]"; the number alone for one seed, and a dash for none."""
@@ -49,7 +52,9 @@ def result_sentence(judged: Judged) -> str:
         )
     assert row.estimate is not None
     missing = len(measured.finished) - len(row.values)
-    left_out = f" {missing} {of} could not be compared there and are left out." if missing else ""
+    left_out = f" {missing} {of} could not be compared and are left out." if missing else ""
+    if missing == 1:
+        left_out = f" 1 {of.removesuffix('s')} could not be compared and is left out."
     head = f"{judged.verdict.capitalize()}: {what}, over {len(row.values)} {of}"
     if judged.verdict == "confirmed":
         return f"{head}, which lies {claim.confirmed.words}.{left_out}"
@@ -63,21 +68,18 @@ def _needed(claim: Claim, row: Row) -> str:
         return ""
     count = seeds_needed(row.estimate, claim.smallest)
     seeds = "more than 1,000 seeds" if count is None else f"about {count} seeds"
-    return f" To tell a value {claim.smallest:g} away from its bound one would need {seeds}."
+    return f" With this spread, {seeds} would show a value that is {claim.smallest:g} away from the bound."
 
 
 def place_text(claim: Claim, measured: Measured) -> str:
-    """Return where the variants of a claim are compared, with the mean level."""
+    """Return where the variants of a claim are compared, with the mean level of each part."""
     places = []
-    for part, row in zip(claim.parts, measured.parts):
-        name = part.at
-        if name == "end":
-            places.append("after training")
-        elif name == "step=0":
-            places.append("before training")
-        else:
-            measure = {"kl": "KL divergence", "accuracy": "held-out accuracy", "margin": "held-out margin"}[name]
-            levels = list(row.levels.values())
-            mean = f" ({part.label}: {sum(levels) / len(levels):.2f} on average)" if levels else ""
-            places.append(f"at equal {measure}{mean}, the furthest that all runs of a seed reach")
-    return "; ".join(dict.fromkeys(places))
+    for name in dict.fromkeys(part.at for part in claim.parts):
+        if name in TIMES:
+            places.append(TIMES[name])
+            continue
+        rows = [row for part, row in zip(claim.parts, measured.parts) if part.at == name and row.levels]
+        levels = ", ".join(f"{sum(row.levels.values()) / len(row.levels):.2f} for {row.label}" for row in rows)
+        mean = f" (on average {levels})" if levels else ""
+        places.append(f"at equal {MEASURES[name]}, the furthest that all runs of a seed reach{mean}")
+    return "; ".join(places)

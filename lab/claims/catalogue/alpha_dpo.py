@@ -48,7 +48,7 @@ CLAIMS = (
         (against("alpha 0.2", SMALL, MARGIN_STD), against("alpha 0.5", SMALL, MARGIN_STD)),
         Region(high=0.0),
         0.1,
-        note="At learning rate 2e-4, after training, averaged within each seed over both comparisons.",
+        note="At learning rate 2e-4, averaged within each seed over both comparisons.",
     ),
     Claim(
         "alpha-keeps-chosen",
@@ -60,7 +60,7 @@ CLAIMS = (
         (against("alpha 0.2", SMALL, "eval/rewards/chosen"),),
         Region(-0.2, 0.2),
         0.2,
-        note="On held-out pairs at learning rate 2e-4, after training. 0.2 is 0.02 nats per token, about 1 nat an answer (OURS).",
+        note="On held-out pairs at learning rate 2e-4. 0.2 is 0.02 nats per token, about 1 nat an answer (OURS).",
     ),
     Claim(
         "gamma-lowers-chosen",
@@ -72,7 +72,7 @@ CLAIMS = (
         (against("simpo gamma 1", rated("simpo", RATE), "eval/rewards/chosen"),),
         Region(high=0.0),
         0.2,
-        note="On held-out pairs at learning rate 2e-4, after training.",
+        note="On held-out pairs at learning rate 2e-4.",
     ),
     Claim(
         "alpha-stop-gradient",

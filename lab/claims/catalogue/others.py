@@ -38,7 +38,7 @@ def _lost(method: str, factor: float = 1) -> tuple[Term, Term]:
 
 
 FLIPPED_NOTE = (
-    "At learning rate 2e-4, after training. 20 % of all labels are flipped, the same ones for every method, beyond those that the "
+    "At learning rate 2e-4. 20 % of all labels are flipped, the same ones for every method, beyond those that the "
     "world's annotator has wrong already."
 )
 
