@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,7 +175,7 @@ def open_file(path: Path, model: str, longest: int) -> Pairs:
 
     try:
         rows = as_pairs(read_transcripts(path))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         sys.exit(
             f"{path} cannot be read as transcripts in the layout of HH-RLHF ({error}); give its JSON Lines file, packed or not."
         )

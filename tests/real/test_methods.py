@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import re
 
@@ -21,6 +22,7 @@ from tests.real.methods import (
     chosen_factors,
     fitting,
     objectives,
+    open_file,
     pilot_objectives,
     print_plan,
     train_all,
@@ -77,6 +79,16 @@ def test_pairs_fit_with_prompt_template_and_end_of_answer():
         for answer in ("d e", "d e f")
     ]
     assert fitting(rows, Words(), 6) == rows[:1]  # system a b d e and the end of the answer
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("missing.jsonl", None), ("no.jsonl", b'{"question": 1}'), ("cut.gz", gzip.compress(b"{}")[:-6])]
+)
+def test_file_without_transcripts_ends_with_one_sentence(tmp_path, name, content):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(SystemExit, match=r"cannot be read as transcripts in the layout of HH-RLHF \(.*give its JSON Lines file"):
+        open_file(tmp_path / name, "no model", 100)
 
 
 def test_accuracy_of_log_ratios_counts_ties_one_half():
