@@ -396,6 +396,35 @@ def test_the_chosen_executor_starts_the_run(monkeypatch: pytest.MonkeyPatch, sto
     assert (given["executor"], given["queue"]) == ("process", True)
 
 
+def test_worlds_of_any_kind_and_seed_are_built_and_trained_on(
+    monkeypatch: pytest.MonkeyPatch, store_run: Callable[..., Run]
+) -> None:
+    given: dict[str, Any] = {}
+    built: list[str] = []
+
+    def train(**arguments: Any) -> Run:
+        given.update(arguments)
+        return store_run("started")
+
+    def world_job(name: str) -> Job[Any]:
+        built.append(name)
+        return Job(lambda progress: None)
+
+    monkeypatch.setattr("lab.api.train", train)
+    monkeypatch.setattr("app.state.pair_sets.world_job", world_job)
+    at = open_page()
+    at.selectbox(key="pairs").set_value("world-hard")
+    at.selectbox(key="model").set_value("other").run()
+    at.text_input(key="model.path").set_value("world:x").run()
+    assert start_button(at).disabled
+    assert "There is no embedded world" in at.error[0].value
+    at.text_input(key="model.path").set_value("world:3").run()
+    start_button(at).click().run()
+    until(lambda: given, 120)
+    assert (given["pairs"], given["model"]) == ("world-hard", "world:3")
+    assert built == ["world-hard", "world:3"]
+
+
 def test_the_chosen_set_stays_while_its_label_counts_fewer_pairs(
     rows: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -379,6 +379,23 @@ def test_the_world_is_judged_in_words_as_it_stands_now(tiny_world: None) -> None
     assert not any(label.startswith("world (") and label != "world (embedded)" for label in at.selectbox[0].options)
 
 
+def test_the_hard_world_is_judged_by_its_own_oracle(tiny_world: None) -> None:
+    at = AppTest.from_file(PAGE, default_timeout=60)
+    at.query_params["pairs"] = "world-hard"
+    job = pair_sets.world_job("world-hard")
+    assert job.done.wait(120)
+    at.query_params["pair"] = next(p.id for p in job.result.store.all() if "explained" in p.meta["why_chosen"])
+    at.run()
+    assert not at.exception
+    judged = [t.value for t in at.text if t.value.startswith("Oracle: ")]
+    assert len(judged) == 2
+    assert "of at most +7" in judged[0]
+    assert "explained" in judged[0]
+    assert at.selectbox[0].value == "world-hard"
+    assert len(at.selectbox[0].options) == len(set(at.selectbox[0].options))
+    assert not any(label.startswith("world-hard (") and "embedded" not in label for label in at.selectbox[0].options)
+
+
 def test_noise_is_explained(tiny_world: None) -> None:
     store = wait_for_world()
     noisy = next(p for p in store.all() if p.meta["noisy"])

@@ -28,7 +28,7 @@ def words(text: str) -> int:
 
 def sampled(length_bias: float, seed: int = 1) -> list[dict[str, Any]]:
     reward = annotator(HARD, length_bias)
-    return sample_pairs(QUESTIONS, 2000, random.Random(seed), temperature=0.7, least_gap=0.4, kind=HARD, reward=reward)
+    return sample_pairs(QUESTIONS, 1500, random.Random(seed), temperature=0.7, least_gap=0.4, kind=HARD, reward=reward)
 
 
 @pytest.fixture(scope="module")
