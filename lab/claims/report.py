@@ -21,6 +21,7 @@ WORLDS = {"world": "the first world", "world-hard": "the second world"}
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; font-size: 0.9em; }
+td:nth-child(2) { white-space: nowrap; }
 td, th { border-bottom: 1px solid #ccc; padding: 0.25rem 0.6rem; text-align: left; }
 img { max-width: 100% } code { background: #f2f2f2 }
 """
