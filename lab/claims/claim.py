@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-TIMING = "seconds per step"
-"""The measure of claims about cost, which is timed apart from the experiments."""
-
 
 @dataclass(frozen=True)
 class Term:
@@ -84,7 +81,7 @@ class Claim:
         confirmed: The values that confirm it.
         smallest: The smallest value that matters in practice (OURS), for the number of seeds that would show it.
         curve: Measure that is drawn over the steps; empty for that of the first term.
-        cost: Objective of a claim about cost: the number is its seconds per step in relation to DPO's.
+        cost: Objective of a claim about cost: the number is its CPU time per step in relation to DPO's.
         note: What a reader must know to judge the number.
     """
 

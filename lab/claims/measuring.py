@@ -85,11 +85,11 @@ def measure(claim: Claim, curves: Curves, wanted: int) -> Measured:
 
 
 def measure_cost(claim: Claim, rounds: Sequence[Mapping[str, float]], wanted: int) -> Measured:
-    """Return the number of a claim about cost: the ratio of two methods' seconds per step, with its interval over the rounds.
+    """Return the number of a claim about cost: the ratio of two methods' CPU seconds per step, with its interval over the rounds.
 
     Args:
         claim: The claim.
-        rounds: Seconds per step by objective, of each round.
+        rounds: CPU seconds per step by objective, of each round.
         wanted: Number of rounds that a verdict needs.
     """
     ratios = {number: own[claim.cost] / own["dpo"] for number, own in enumerate(rounds) if {claim.cost, "dpo"} <= own.keys()}

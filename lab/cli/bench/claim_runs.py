@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,7 +86,7 @@ class Results:
         planned: The runs of each experiment that was begun.
         sizes: What the runs of each world were trained on, of the first finished run.
         seconds: Seconds of each finished run, by its key.
-        rounds: Seconds per step by objective, of each timed round.
+        rounds: CPU seconds per step by objective, of each timed round.
         bases: Number of base models of each world.
     """
 
@@ -232,7 +233,7 @@ def timing_file() -> Path:
 
 
 def read_timing() -> list[Mapping[str, float]]:
-    """Return the timed rounds, seconds per step by objective; none before they were timed. Raises RunError for a damaged file."""
+    """Return the timed rounds, CPU seconds per step by objective; none before they were timed. RunError for a damaged file."""
     try:
         rounds = json.loads(timing_file().read_text(encoding="utf-8"))
         return [{str(name): float(value) for name, value in own.items()} for own in rounds]
@@ -245,29 +246,40 @@ def read_timing() -> list[Mapping[str, float]]:
 def time_methods(rounds: int, model: str, pairs: str, *, steps: int = TIMED_STEPS) -> list[Mapping[str, float]]:
     """Time the methods in short runs, alternating them within each round, and store every round when it is done.
 
+    The time is that of the training thread on the CPU, and torch has no other, so that other work on the machine matters little.
+
     Args:
         rounds: Rounds to have in the end, those of an earlier call included.
         model: The model.
         pairs: The pairs.
         steps: Steps of a timed run.
     """
+    import torch
+
     measured = read_timing()
-    store = open_pairs(pairs)
-    if len(measured) < rounds:
-        _seconds_per_step("dpo", store, model, steps, 0)  # what the first run of a process pays once is not timed
-    while len(measured) < rounds:
-        measured.append({name: _seconds_per_step(name, store, model, steps, len(measured)) for name in METHODS})
-        timing_file().parent.mkdir(parents=True, exist_ok=True)
-        durable.write_json(timing_file(), measured)
+    store, threads = open_pairs(pairs), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        if len(measured) < rounds:
+            _seconds_per_step("dpo", store, model, steps, 0)  # what the first run of a process pays once is not timed
+        while len(measured) < rounds:
+            measured.append({name: _seconds_per_step(name, store, model, steps, len(measured)) for name in METHODS})
+            timing_file().parent.mkdir(parents=True, exist_ok=True)
+            durable.write_json(timing_file(), measured)
+    finally:
+        torch.set_num_threads(threads)
     return measured
 
 
 def _seconds_per_step(name: str, store: PairStore, model: str, steps: int, seed: int) -> float:
+    """Return the mean CPU seconds of a step, from the end of the first step to that of the last."""
+    ends: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         run = api.train(
             METHODS[name], store, model, run_dir=Path(folder) / "run", background=False, queue=False, steps=steps,
-            batch_size=TIMED_BATCH, save_every=0, evaluate=False, probe_budget=0, listed=False, seed=seed,
+            batch_size=TIMED_BATCH, save_every=0, evaluate=False, probe_budget=0, listed=False, seed=seed, executor="thread",
+            on_step=lambda step, scalars: ends.append(time.thread_time()),
         )  # fmt: skip
         if run.state != "finished":
             raise RunError(f"The run that times {name} {run.state}: {run.error}")
-        return float(run.status["seconds"]) / steps
+    return (ends[-1] - ends[0]) / (len(ends) - 1)
