@@ -37,6 +37,7 @@ class Facts:
         done: Finished runs that the claims need.
         total: Runs that they need.
         bases: Number of base models of each world.
+        failed: Failed runs with their reasons.
     """
 
     scale: Scale
@@ -44,6 +45,7 @@ class Facts:
     done: int
     total: int
     bases: Mapping[str, int]
+    failed: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ def _introduction(every: Sequence[Judged], facts: Facts) -> list[str]:
         "",
         f"{facts.done:,} of {facts.total:,} runs are finished. Whatever the verdict, it holds for models and data of this size: a "
         "refuted claim may be true of a model with billions of parameters.",
+        *(["", f"Failed runs, without which their claims stay preliminary: {'; '.join(facts.failed)}"] if facts.failed else []),
     ]
 
 

@@ -38,7 +38,7 @@ def made_report(seeds):
     )
     own = {each.measured.claim.key: each for each in judged}
     size = {"weights": 2_080_000, "pairs": 2700, "held_out": 300, "tokens_prompt": 11, "tokens_chosen": 50, "tokens_rejected": 52}
-    facts = Facts(FULL, {"world": size}, 48 * seeds, 384, {"world": 8})
+    facts = Facts(FULL, {"world": size}, 48 * seeds, 384, {"world": 8}, ["dpo 2e-4, seed 3: no."])
     return make_report({title: [own[c.key] for c in claims if c in SOME] for title, claims in CHAPTERS.items()}, curves, facts), own
 
 
@@ -59,6 +59,7 @@ def test_every_claim_has_a_row_and_a_section_with_the_same_verdict(complete):
         assert claim.source in section
     assert "0.52 million parameters" in report.markdown
     assert "384 of 384 runs are finished" in report.markdown
+    assert "Failed runs, without which their claims stay preliminary: dpo 2e-4, seed 3: no." in report.markdown
 
 
 def test_pictures_are_svg_and_the_same_for_the_same_numbers(complete):

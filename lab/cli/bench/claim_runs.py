@@ -30,7 +30,7 @@ from lab.claims import (
 )
 from lab.claims.measuring import Curves
 from lab.claims.trials import METHODS
-from lab.experiments import ExperimentFolder, PlannedRun, experiment_folder, plan
+from lab.experiments import ExperimentFolder, ExperimentState, PlannedRun, experiment_folder, plan
 from lab.experiments.statistics import curves_of
 from lab.opening import open_pairs
 from lab.pairs import Pair, PairStore
@@ -88,6 +88,7 @@ class Results:
         seconds: Seconds of each finished run, by its key.
         rounds: CPU seconds per step by objective, of each timed round.
         bases: Number of base models of each world.
+        failed: Failed runs with their reasons, one sentence each.
     """
 
     curves: Curves
@@ -96,6 +97,7 @@ class Results:
     seconds: Mapping[str, float]
     rounds: Sequence[Mapping[str, float]]
     bases: Mapping[str, int]
+    failed: Sequence[str]
 
 
 def read_results(scale: Scale = FULL) -> Results:
@@ -105,6 +107,7 @@ def read_results(scale: Scale = FULL) -> Results:
     sizes: dict[str, Mapping[str, int]] = {}
     seconds: dict[str, float] = {}
     bases: dict[str, int] = {}
+    failed: list[str] = []
     for trial in TRIALS:
         folder = experiment_folder(trial.name)
         if not folder.exists:
@@ -113,11 +116,17 @@ def read_results(scale: Scale = FULL) -> Results:
         bases.setdefault(trial.world, len({run.config.model for run in runs}))
         records = {run.key: record for run in runs if (record := folder.record(run.key)) is not None}
         curves |= curves_of(runs, records)
+        states = ExperimentState.from_json(folder.state()).runs if folder.state() else {}
+        failed += [
+            f"{run.variant}, seed {run.seed}: {states[run.key].error}"
+            for run in runs
+            if run.key not in records and run.key in states and states[run.key].state == "failed"
+        ]
         for key, record in records.items():
             sizes.setdefault(trial.world, record.get("sizes", {}))
             if record["wall"]:
                 seconds[key] = record["wall"]
-    return Results(curves, planned, sizes, seconds, read_timing(), bases)
+    return Results(curves, planned, sizes, seconds, read_timing(), bases, failed)
 
 
 def judged_claims(claims: Sequence[Claim], results: Results, scale: Scale = FULL) -> list[Judged]:

@@ -92,7 +92,7 @@ def report(claims: Sequence[Claim], scale: Scale) -> Report:
     chapters = {title: [judged[claim.key] for claim in own if claim.key in judged] for title, own in CHAPTERS.items()}
     ahead = claim_runs.look_ahead(claims, results, scale.seeds)
     done, total = sum(each.done for each in ahead), sum(each.total for each in ahead)
-    return make_report(chapters, results.curves, Facts(scale, results.sizes, done, total, results.bases))
+    return make_report(chapters, results.curves, Facts(scale, results.sizes, done, total, results.bases, results.failed))
 
 
 def print_ahead(claims: Sequence[Claim], seeds: int, workers: int | None) -> int:
