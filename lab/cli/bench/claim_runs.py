@@ -41,8 +41,8 @@ FLIP_SEED = 15
 """Seed of the choice of the labels that are flipped, the same for every method."""
 TIMED_STEPS, TIMED_BATCH = 30, 16
 """Steps and pairs per step of a timed run."""
-USUAL_SECONDS = {"spo": 75.0, "": 45.0}
-"""Seconds of a run of the first world with one thread, for an estimate before any has finished; "" for the other methods."""
+USUAL_SECONDS, SPO_FACTOR = {"world": 45.0, "world-hard": 110.0}, 2.0
+"""CPU seconds of a run with one thread by world, and how many times as many one with SPO takes, until such runs have finished."""
 
 Bases = Mapping[str, Base]
 """Base models and pairs by the name of the world."""
@@ -228,7 +228,8 @@ def look_ahead(claims: Sequence[Claim], results: Results, seeds: int) -> list[Ah
             finished = len(set(results.curves.get(label, {})) & set(range(seeds)))
             name = trial.variants[label]["name"]
             same = [results.seconds[run.key] for run in runs if run.key in results.seconds and run.config.objective.name == name]
-            each = sum(same) / len(same) if same else USUAL_SECONDS["spo" if name == "spo" else ""]
+            usual = USUAL_SECONDS[trial.world] * (SPO_FACTOR if name == "spo" else 1.0)
+            each = sum(same) / len(same) if same else usual
             done += finished
             seconds += (seeds - finished) * each
         if only:
