@@ -21,6 +21,7 @@ from plotly.io.json import to_json_plotly
 from streamlit.components.v1 import declare_component
 
 from app.plotly_script import PACKAGED
+from lab.plots.comparison.overlay import colour_of_run, dash_of_run
 
 SERVED: str | None = None
 """Address of Plotly's script on the server; None if it is served from a component's folder."""
@@ -206,6 +207,16 @@ CSS = """
 .lab-figure .selectionlayer * { pointer-events: none !important; }
 """
 
+STROKES = {
+    "solid": (44,),
+    "dash": (9, 5),
+    "dot": (3, 3),
+    "dashdot": (9, 4, 3, 4),
+    "longdash": (15, 6),
+    "longdashdot": (15, 4, 3, 4),
+}
+"""Plotly's dash patterns in pixels: stroke, gap, stroke, ..."""
+
 Event = Mapping[str, Any]
 
 
@@ -310,3 +321,14 @@ def _tell(key: str, event: str, listener: Callable[[Any], None]) -> None:
 def dark() -> bool:
     """Return whether the viewer's theme is dark."""
     return st.context.theme.type == "dark"
+
+
+def legend_line(number: int) -> str:
+    """Return CSS that draws a piece of the line of the run or variant at a position among those that are compared."""
+    colour, strokes = colour_of_run(number, dark()), STROKES[dash_of_run(number)]
+    stops, at = [], 0
+    for place, length in enumerate(strokes):
+        stops.append(f"{'transparent' if place % 2 else colour} {at}px {at + length}px")
+        at += length
+    gradient = f"repeating-linear-gradient(90deg,{','.join(stops)})"
+    return f"display:inline-block;vertical-align:middle;width:44px;height:3px;margin-right:0.4rem;background:{gradient}"

@@ -204,20 +204,13 @@ def show(experiment: Any, options: argparse.Namespace) -> int:
     return 0
 
 
-COLUMNS = (
-    "eval/oracle_reward", "eval/reward", "eval/win_rate", "eval/rewards/accuracies", "eval/rewards/margins", "eval/kl",
-    "eval/completions/mean_length",
-)  # fmt: skip
-"""Measures in the table of results."""
-
-
 def summary(experiment: Any) -> str:
     """Return a table with one line per variant: the mean of each measure after training, with its 95 % interval over seeds."""
     from lab.experiments.metrics import metric_of
-    from lab.experiments.results import summary_table
+    from lab.experiments.results import SUMMARY, summary_table
 
     recorded = experiment.metrics()
-    chosen = [name for name in COLUMNS if name in recorded]
+    chosen = [name for name in SUMMARY if name in recorded]
     table = summary_table(experiment.table(), chosen)
     rows = [["variant", "finished", *(metric_of(name).title for name in chosen)]]
     rows += [[str(label), *map(str, row)] for label, row in zip(table.index, table.itertuples(index=False))]

@@ -23,10 +23,11 @@ from .folder import Content, ExperimentFolder, experiment_folders, find_experime
 from .metrics import metric_of
 from .plan import PlannedRun, find_variant, listed, variants
 from .progress import ACTIVE, INTERRUPTED, WAITING, ExperimentState, RunState
-from .results import PRIMARY, evaluation_table, prompt_table, run_table
+from .results import PRIMARY, evaluation_table, prompt_table, run_table, variant_curves
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects as go
 
     from .statistics import Comparisons
 
@@ -188,6 +189,51 @@ class Experiment:
             [parse_level(place) for place in places],
             seeds=self.declaration.seeds,
             smallest=None if least is None else float(least),
+        )
+
+    def figure(
+        self,
+        metric: str | None = None,
+        by: str = "step",
+        *,
+        variants: Sequence[str] | None = None,
+        seeds: bool = False,
+        legend: bool = True,
+        dark: bool = False,
+    ) -> go.Figure:
+        """Return the curve of a scalar of evaluations for each variant, with a band over seeds, as a Plotly figure.
+
+        Args:
+            metric: Name of the scalar; None for the best measure of quality that was recorded (PRIMARY).
+            by: "step" or "kl".
+            variants: Labels of the variants to draw; None for the first eight.
+            seeds: Draw every run, too.
+            legend: Draw a legend.
+            dark: Use the dark palette.
+
+        Raises:
+            ConfigError: For an unknown scalar, axis or variant.
+        """
+        from lab.comparison import AXES, MOST
+        from lab.plots.comparison.overlay import overlay
+
+        recorded = self.metrics()
+        name = metric or next((name for name in PRIMARY if name in recorded), PRIMARY[-1])
+        if recorded and name not in recorded:
+            raise ConfigError(f"No run of {self.name} has recorded {name!r}; choose from {', '.join(recorded)}.")
+        if by not in ("step", "kl"):
+            raise ConfigError(f"An experiment has no axis {by!r}; choose step or kl.")
+        labels = [find_variant(label, self.variants) for label in variants] if variants else self.variants[:MOST]
+        curves, singles = variant_curves(self.runs, self.records(), name, by)
+        return overlay(
+            {label: curves[label] for label in labels if label in curves},
+            name,
+            labels=labels,
+            axis=AXES[by].title,
+            waiting="The curves begin with the first finished run.",
+            singles={label: singles[label] for label in labels if label in singles} if seeds else None,
+            legend=legend,
+            dark=dark,
         )
 
     def records(self) -> dict[str, dict[str, Any]]:

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 PRIMARY = ("eval/oracle_reward", "eval/reward", "eval/rewards/accuracies")
 """The measures by which the best evaluation of a run is chosen, the first that was recorded."""
 
+SUMMARY = (
+    "eval/oracle_reward", "eval/reward", "eval/win_rate", "eval/rewards/accuracies", "eval/rewards/margins", "eval/kl",
+    "eval/completions/mean_length",
+)  # fmt: skip
+"""Measures in a table of results, those of them that were recorded."""
+DISTANCE = "eval/kl"
+"""Scalar of the distance from the reference."""
+EVALUATIONS = ("evaluation", "evaluations")
+
 Records = Mapping[str, Mapping[str, Any]]
 """Record of each finished run, by its key; see `records.record_of`."""
 
@@ -94,25 +103,104 @@ def prompt_table(runs: Sequence[PlannedRun], records: Records) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["key", "variant", "seed", "step", "prompt"])
 
 
-def summary_table(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Return one row per variant: runs finished, and the mean of each metric with its 95 % t interval over seeds, as text.
+def variant_table(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Return one row per variant: runs finished and planned, and of each metric the mean over seeds with its 95 % t interval.
+
+    Runs whose settings or pairs were changed while they trained are left out of the means.
 
     Args:
         table: The result of `run_table`.
         metrics: Columns of it.
+
+    Returns:
+        The index `variant`, the columns `finished` and `runs`, and of each metric its name (the mean), `<name> low` and
+        `<name> high`; NaN where there is no run, or for the ends fewer than two.
     """
+    import numpy as np
     import pandas as pd
-    from scipy import stats
+
+    from lab.comparison.uncertainty import over_runs
 
     rows = []
     for variant, own in table.groupby("variant", sort=False):
-        row: dict[str, Any] = {"variant": variant, "finished": f"{int((own['state'] == 'finished').sum())} of {len(own)}"}
+        row: dict[str, Any] = {"variant": variant, "finished": int((own["state"] == "finished").sum()), "runs": len(own)}
         for metric in metrics:
             values = own.loc[~own["changed"], metric].dropna().astype(float) if metric in own else pd.Series(dtype=float)
-            if len(values) > 1:
-                half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
-                row[metric] = f"{values.mean():.3g} [{values.mean() - half:.3g}, {values.mean() + half:.3g}]"
-            else:
-                row[metric] = f"{values.iloc[0]:.3g}" if len(values) else "–"
+            estimate = over_runs(values.to_numpy(float)[:, None]) if len(values) else None
+            ends = (estimate.mean[0], estimate.low[0], estimate.high[0]) if estimate else (np.nan, np.nan, np.nan)
+            row |= dict(zip((metric, f"{metric} low", f"{metric} high"), ends))
         rows.append(row)
     return pd.DataFrame(rows).set_index("variant")
+
+
+def summary_table(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Return one row per variant: runs finished, and the mean of each metric with its 95 % t interval over seeds, as text.
+
+    Arguments as in `variant_table`.
+    """
+    import pandas as pd
+
+    numbers = variant_table(table, metrics)
+    columns = {"finished": [f"{done} of {runs}" for done, runs in zip(numbers["finished"], numbers["runs"])]}
+    for metric in metrics:
+        ends = numbers[[metric, f"{metric} low", f"{metric} high"]].to_numpy(float)
+        columns[metric] = [interval_text(*map(float, row)) for row in ends]
+    return pd.DataFrame(columns, index=numbers.index)
+
+
+def interval_text(mean: float, low: float, high: float) -> str:
+    """Return a mean with its interval as text: "0.62 [0.58, 0.66]"; a dash without a mean."""
+    if math.isnan(mean):
+        return "–"
+    return f"{mean:.3g}" if math.isnan(low) else f"{mean:.3g} [{low:.3g}, {high:.3g}]"
+
+
+def variant_curves(
+    runs: Sequence[PlannedRun], records: Records, metric: str, axis: str = "step"
+) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, pd.DataFrame]]]:
+    """Return the curve of a scalar of evaluations by variant, with a band over its seeds, and that of each run.
+
+    Args:
+        runs: Runs of the experiment.
+        records: Records of its finished runs.
+        metric: Name of the scalar.
+        axis: "step", or "kl": at the step where each run first reached a distance from the reference.
+
+    Returns:
+        The mean over the seeds of each variant as `lab.plots.comparison.overlay` draws a group, and by variant the curve of each
+        run, by its label ("seed 3").
+    """
+    import pandas as pd
+
+    from lab.comparison import bands
+    from lab.comparison.reading import with_attrs
+    from lab.comparison.uncertainty import over_runs
+
+    members: dict[str, dict[str, tuple[pd.DataFrame, pd.Series]]] = {}
+    for run in runs:
+        record = records.get(run.key)
+        if record is None or record["changes"]:
+            continue
+        own = [each for each in record["evaluations"] if metric in each["scalars"]]
+        steps = [each["step"] for each in own]
+        values = [float(each["scalars"][metric]) for each in own]
+        kl = pd.Series([each["scalars"].get(DISTANCE, math.nan) for each in own], index=pd.Index(steps, name="step"), dtype=float)
+        frame = pd.DataFrame({"value": values, "mean": values, "step": steps}, index=pd.Index(steps, name="step"), dtype=float)
+        if own and (axis == "step" or kl.notna().any()):
+            members.setdefault(run.variant, {})[f"seed {run.seed}"] = (frame, kl)
+    if axis == "kl":
+        places = bands.kl_targets([kl for each in members.values() for _, kl in each.values()])
+    curves, singles = {}, {}
+    for variant, seeds in members.items():
+        frames = [frame for frame, _ in seeds.values()]
+        if axis == "step":
+            places = bands.common_places(frames)
+            values_at, steps_at = bands.aligned(frames, places)
+        else:
+            values_at, steps_at = bands.aligned_by_kl(frames, [kl for _, kl in seeds.values()], places)
+        curve = bands.as_curve(over_runs(values_at), places, steps_at, axis)
+        curves[variant] = with_attrs(curve, {"stands_for": len(frames[0]), "window": 1, "runs": len(frames), "of": EVALUATIONS})
+        singles[variant] = {
+            label: bands.as_curve(over_runs(values_at[[at]]), places, steps_at[[at]], axis) for at, label in enumerate(seeds)
+        }
+    return curves, singles

@@ -14,11 +14,10 @@ from app.text.run_text import STATES, meanings
 from app.views.compare.between import choose as choose_between
 from app.views.compare.between import seeds_in_words
 from app.widgets import save_dialog
-from app.widgets.figure import dark
+from app.widgets.figure import dark, legend_line
 from lab.comparison import AXES, Comparison
 from lab.comparison.numbers import MEASURES, as_text
 from lab.glossary import entry
-from lab.plots.comparison.overlay import colour_of_run, dash_of_run
 from lab.run.handle import Run
 
 FIRST = (
@@ -36,16 +35,6 @@ FIRST = (
 
 GROUPED = "grouped"
 """In the session and the address: whether runs that differ only in their seed share a curve."""
-
-STROKES = {
-    "solid": (44,),
-    "dash": (9, 5),
-    "dot": (3, 3),
-    "dashdot": (9, 4, 3, 4),
-    "longdash": (15, 6),
-    "longdashdot": (15, 4, 3, 4),
-}
-"""Plotly's dash patterns in pixels: stroke, gap, stroke, ..."""
 
 AXIS_NAMES = {"step": "Step", "pairs": "Pairs seen", "trained": "Time trained", "clock": "Clock", "kl": "KL"}
 
@@ -66,7 +55,7 @@ def legend(comparison: Comparison, states: Sequence[str]) -> None:
     """Draw the legend: line, label, runs, state and step of each curve."""
     lines = []
     for number, group in enumerate(comparison.groups):
-        line = f'<span style="{_line(number)}"></span>'
+        line = f'<span style="{legend_line(number)}"></span>'
         runs = [comparison.runs[member] for member in group.members]
         names = runs[0].dir.name if group.single else f"seeds {', '.join(map(str, group.seeds))}"
         title = "" if group.single else markup("\n".join(run.dir.name for run in runs))
@@ -94,17 +83,6 @@ def _progress(states: Sequence[str], steps: Sequence[int]) -> str:
     named = ", ".join(counts) if len(counts) == 1 else ", ".join(f"{count} {state}" for state, count in counts.items())
     low, high = min(steps), max(steps)
     return f"{named}, step {high:,}" if low == high else f"{named}, steps {low:,} to {high:,}"
-
-
-def _line(number: int) -> str:
-    """Return CSS that draws a piece of a run's line."""
-    colour, strokes = colour_of_run(number, dark()), STROKES[dash_of_run(number)]
-    stops, at = [], 0
-    for place, length in enumerate(strokes):
-        stops.append(f"{'transparent' if place % 2 else colour} {at}px {at + length}px")
-        at += length
-    gradient = f"repeating-linear-gradient(90deg,{','.join(stops)})"
-    return f"display:inline-block;vertical-align:middle;width:44px;height:3px;margin-right:0.4rem;background:{gradient}"
 
 
 def curves(comparison: Comparison) -> None:

@@ -11,6 +11,7 @@ from app.text.plain import plain
 from app.views.experiments.draft import FIRST_SETTINGS
 from app.widgets.forms import explain, title
 from lab.experiments import write_values
+from lab.experiments.metrics import METRICS
 from lab.objectives import OBJECTIVES
 from lab.run.config import TrainConfig
 
@@ -19,6 +20,17 @@ PREFIX = "experiment."
 TURN = f"{PREFIX}turn"
 """In the session: how often the form was filled anew; part of the keys, so that fields begin with what they were filled with."""
 SEVERAL = "Several values are separated by commas, and each is run with all others; a value with a comma stands in quotes."
+
+MEASURES = tuple(name for name in METRICS if name != "seconds")
+"""Measures that can be compared."""
+PLACES = {
+    "end": "after training",
+    "kl": "at equal KL",
+    "accuracy": "at equal held-out accuracy",
+    "margin": "at equal held-out margin",
+    "loss": "at equal held-out loss",
+}
+"""Where variants can be compared, in words."""
 
 
 def key(name: str) -> str:

@@ -20,6 +20,8 @@ from app.text.plain import plain
 from app.views.experiments import starting
 from app.views.experiments.draft import ALWAYS, LABEL, OF_AN_OBJECTIVE, Draft, Entry, draft_of, parameters_of, problems
 from app.views.experiments.fields import (
+    MEASURES,
+    PLACES,
     PREFIX,
     TURN,
     key,
@@ -30,7 +32,7 @@ from app.views.experiments.fields import (
 )
 from app.widgets.forms import explain, title
 from lab.experiments import parse_declaration, parse_values, write_values
-from lab.experiments.metrics import METRICS, metric_of
+from lab.experiments.metrics import metric_of
 from lab.objectives import OBJECTIVES
 from lab.run.config import ConfigError, TrainConfig
 from lab.store import RunError
@@ -41,14 +43,6 @@ LINES, NUMBER = f"{PREFIX}lines", f"{PREFIX}number"
 """In the session: numbers of the objectives' lines, and the number of the next line."""
 FIRST = ("sgdpo", "alpha_dpo", "spo", "dpo", "simpo")
 PER_ROW = 4
-MEASURES = tuple(name for name in METRICS if name != "seconds")
-PLACES = {
-    "end": "after training",
-    "kl": "at equal KL",
-    "accuracy": "at equal held-out accuracy",
-    "margin": "at equal held-out margin",
-    "loss": "at equal held-out loss",
-}
 EXAMPLE = """name: rates
 objectives: [dpo, {name: sgdpo, r1: [0.6, 0.9]}]
 learning_rate: [1e-4, 2e-4]

@@ -12,7 +12,7 @@ from app.state.experiments import opened
 from app.state.navigation import leave_for
 from app.text.plain import plain
 from app.text.run_text import duration
-from app.views.experiments import acting, progress
+from app.views.experiments import acting, curves, progress, results
 from app.views.experiments.states import EXPERIMENT_STATES, PRESENT
 from app.widgets import save_dialog
 from lab.experiments import Experiment, ExperimentState, as_python, as_yaml
@@ -38,16 +38,24 @@ def page(name: str) -> None:
         st.badge(word, icon=f":material/{icon}:", color=colour)
         st.space("stretch")
         acting.buttons(experiment, state)
+    acting.messages(experiment)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        chosen = _part()
+        st.space("stretch")
         if st.button("All experiments", icon=f":material/{EXPERIMENTS.icon}:", type="tertiary"):
             leave_for(EXPERIMENTS, {})
-    acting.messages(experiment)
+    interval = max(INTERVAL, pacing.shortest_interval()) if active else None
+    st.fragment(_draw, run_every=interval)(experiment, chosen, state.state, active)
+    save_dialog.offer()
+
+
+def _part() -> str:
+    """Draw the choice of a part, which the address holds; return its name."""
     part = st.segmented_control(
         "Part", list(PARTS), default="progress", required=True, format_func=str.capitalize, key="part", bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip
-    interval = max(INTERVAL, pacing.shortest_interval()) if active else None
-    st.fragment(_draw, run_every=interval)(experiment, part or "progress", state.state, active)
-    save_dialog.offer()
+    return part or "progress"
 
 
 def _draw(experiment: Experiment, part: str, drawn_state: str, was_active: bool) -> None:
@@ -86,5 +94,7 @@ def _declaration(experiment: Experiment, state: ExperimentState) -> None:
 
 PARTS: dict[str, Callable[[Experiment, ExperimentState], None]] = {
     "progress": progress.show,
+    "results": results.show,
+    "curves": curves.show,
     "declaration": _declaration,
 }

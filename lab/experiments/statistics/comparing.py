@@ -11,7 +11,7 @@ import numpy as np
 
 from lab.experiments.metrics import Metric
 
-from .comparison import Comparison
+from .comparison import Comparison, place
 from .curves import Curve
 from .estimate import LEVEL, over_seeds, over_seeds_and_prompts
 from .levels import Level, common_level, step_at, value_at
@@ -19,6 +19,7 @@ from .power import seeds_needed
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects as go
 
 Curves = Mapping[str, Mapping[int, Curve]]
 """Curve of each finished run, by variant and seed."""
@@ -47,13 +48,20 @@ class Comparisons:
         """One sentence per comparison."""
         return [comparison.sentence for comparison in self.comparisons]
 
+    def figure(self, metric: str | None = None, *, dark: bool = False) -> go.Figure:
+        """Return the differences in one metric (None: the first) with their intervals as a Plotly figure; see `forest`."""
+        from lab.plots.comparison.forest import forest
+
+        return forest(self.table(), metric or self.comparisons[0].metric.name, dark=dark)
+
     def table(self) -> pd.DataFrame:
         """Return one row per comparison.
 
         Returns:
-            The columns metric, at (kind of level), level (its value), one, other, difference (one minus other), low, high (95 %
-            interval of this comparison alone), adjusted_low, adjusted_high (corrected for all comparisons), p, p_adjusted (Holm),
-            shown, better, seeds (their number), prompts, left_out (seeds, as text), smallest, seeds_needed.
+            The columns metric, at (kind of level), level (its value), where (both in words), one, other, difference (one minus
+            other), low, high (95 % interval of this comparison alone), adjusted_low, adjusted_high (corrected for all comparisons),
+            p, p_adjusted (Holm), shown, better, seeds (their number), prompts, left_out (seeds, as text), smallest, seeds_needed,
+            sentence.
         """
         import pandas as pd
 
@@ -66,6 +74,7 @@ class Comparisons:
                     "metric": each.metric.name,
                     "at": each.level.name,
                     "level": math.nan if each.value is None else each.value,
+                    "where": place(each),
                     "one": each.one,
                     "other": each.other,
                     "difference": each.estimate.mean if each.estimate else math.nan,
@@ -82,6 +91,7 @@ class Comparisons:
                     "left_out": ", ".join(map(str, left_out)),
                     "smallest": each.smallest,
                     "seeds_needed": each.needed,
+                    "sentence": each.sentence,
                 }
             )
         return pd.DataFrame(rows)

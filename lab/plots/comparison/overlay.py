@@ -49,6 +49,7 @@ def overlay(
     waiting: str = "The curves begin with the first step of a run that records this number.",
     events: Mapping[str, pd.DataFrame] | None = None,
     singles: Mapping[str, Mapping[str, pd.DataFrame]] | None = None,
+    legend: bool = True,
     dark: bool = False,
 ) -> go.Figure:
     """Draw a scalar or term of several runs, or groups of runs with their bands, against an axis.
@@ -63,6 +64,7 @@ def overlay(
         events: Marked events of each run by label, with a column `x` (see `marks`): one row of marks per run, in its colour.
         singles: Runs that are drawn as thin lines: by the label of their group, curves by the run's label. A group may be drawn
             by these alone.
+        legend: Draw a legend.
         dark: Use the dark palette.
     """
     definition = entry(name)
@@ -97,7 +99,9 @@ def overlay(
         xaxis=_x(c, axis),
         yaxis=axis_of(c, definition.axis),
     )
-    figure_layout |= {"showlegend": True} | _mark(traces, events, drawn, labels, dark)
+    figure_layout |= {"showlegend": legend} | _mark(traces, events, drawn, labels, dark)
+    if not legend:
+        return figure(traces, figure_layout)
     rows = legend_rows([str(trace["name"]) for trace in traces if trace.get("showlegend", True)])
     figure_layout["margin"]["t"] = WITH_LEGEND + LEGEND_ROW * (rows - 1)
     figure_layout["height"] += LEGEND_ROW * (rows - 1)
