@@ -180,13 +180,14 @@ def _opened(options: argparse.Namespace) -> list[Any]:
 
 def delete_runs(options: argparse.Namespace) -> int:
     """Say what deleting runs frees, and delete them."""
+    from lab.experiments import effects_of_deletion
     from lab.run.listing.index import list_runs
     from lab.run.listing.trash import freed_by
     from lab.run.preflight_report import size
 
     runs = _opened(options)
     freed = freed_by([run.dir for run in runs], list_runs().runs)
-    for warning in freed.warnings:
+    for warning in [*freed.warnings, *effects_of_deletion(run.dir for run in runs)]:
         print(warning, file=sys.stderr)
     what = f"{size(freed.bytes)}, {freed.checkpoints:,} checkpoint{'s' if freed.checkpoints != 1 else ''}"
     if options.dry_run:

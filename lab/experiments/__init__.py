@@ -7,7 +7,15 @@ functions of the records of finished runs.
 from .declaration import Declaration, check_value, declare, extended, parse_declaration, read_declaration
 from .driver import Driver, RunExecutor
 from .experiment import Experiment, all_experiments, open_experiment
-from .folder import Content, ExperimentFolder, experiment_folder, experiment_folders, experiments_of_runs, find_experiment
+from .folder import (
+    Content,
+    ExperimentFolder,
+    effects_of_deletion,
+    experiment_folder,
+    experiment_folders,
+    experiments_of_runs,
+    find_experiment,
+)
 from .plan import PairSet, PlannedRun, plan, sources_of, variants
 from .progress import ExperimentState, RunState
 from .rules import check_comparison
@@ -30,6 +38,7 @@ __all__ = [
     "check_comparison",
     "check_value",
     "declare",
+    "effects_of_deletion",
     "experiment_folder",
     "experiment_folders",
     "experiments_of_runs",

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -191,6 +192,18 @@ def experiments_of_runs() -> dict[str, str]:
         with contextlib.suppress(RunError, OSError):  # damaged, or deleted at this moment
             names |= {run.name: folder.name for run in folder.run_folders().values()}
     return names
+
+
+def effects_of_deletion(runs: Iterable[Path]) -> list[str]:
+    """Return one sentence per experiment about what becomes of it if some runs are deleted.
+
+    Args:
+        runs: Folders of the runs.
+    """
+    names = experiments_of_runs()
+    counts = Counter(names[run.name] for run in runs if run.name in names)
+    after = "it keeps the results of finished ones, and trains others again."
+    return [f"{count:,} run{'' if count == 1 else 's'} of the experiment {name}: {after}" for name, count in counts.items()]
 
 
 def now() -> str:

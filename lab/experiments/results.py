@@ -173,6 +173,7 @@ def variant_curves(
     import pandas as pd
 
     from lab.comparison import bands
+    from lab.comparison.group_curves import possible_range
     from lab.comparison.reading import with_attrs
     from lab.comparison.uncertainty import over_runs
 
@@ -199,6 +200,7 @@ def variant_curves(
         else:
             values_at, steps_at = bands.aligned_by_kl(frames, [kl for _, kl in seeds.values()], places)
         curve = bands.as_curve(over_runs(values_at), places, steps_at, axis)
+        curve[["low", "high"]] = curve[["low", "high"]].clip(*possible_range(metric))
         curves[variant] = with_attrs(curve, {"stands_for": len(frames[0]), "window": 1, "runs": len(frames), "of": EVALUATIONS})
         singles[variant] = {
             label: bands.as_curve(over_runs(values_at[[at]]), places, steps_at[[at]], axis) for at, label in enumerate(seeds)

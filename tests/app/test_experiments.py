@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from app.pages import EXPERIMENTS
 from app.views.experiments.draft import Draft, Entry, declaration_of, draft_of, problems
 from lab import sweeping
-from lab.experiments import Driver, ExperimentFolder, declare, find_experiment, open_experiment
+from lab.experiments import Driver, ExperimentFolder, PlannedRun, declare, find_experiment, open_experiment
 from lab.world import ensure
 from tests.app.pages import open_page, page_text, unescaped
 from tests.experiments.faked import WrittenRuns, content, folder_with
@@ -185,3 +185,33 @@ def test_the_list_and_an_experiment_show_states_and_failures(started: list[Exper
     assert f"{finished.variant}, seed 0" in page_text(app)
     assert str(find_experiment("mine").run_folders()[finished.key]) in page_text(app)
     assert "There is no experiment 'mien'" in page_text(open_page(EXPERIMENTS, experiment="mien"))
+
+
+def measured(run: PlannedRun) -> list[Any]:
+    """SGDPO has more reward than DPO with every seed."""
+    better = 0.5 * (run.config.objective.name == "sgdpo")
+    scalars = [{"eval/oracle_reward": at * (1 + better) + 0.01 * run.seed, "eval/kl": 2.0 * at} for at in (0, 1)]
+    return [(step, values, {}) for step, values in zip((0, 5), scalars)]
+
+
+def test_results_say_what_differs_and_by_which_rule() -> None:
+    folder = folder_with(content(["dpo", "sgdpo"], 3, steps=5, compare={"at": "end", "metrics": "eval/oracle_reward"}), "mine")
+    Driver(folder, WrittenRuns(measured)).run()
+    app = open_page(EXPERIMENTS, experiment="mine", part="Results")
+    (sentence,) = open_experiment("mine").compare().sentences
+    assert "sgdpo is better than dpo in oracle reward of sampled answers by 0.5" in sentence
+    assert f"- {sentence}" in page_text(app)
+    assert "By the rule that was written down with the declaration." in page_text(app)
+    differences, means = (element.value for element in app.dataframe)
+    assert list(differences["Seeds needed"]) == [2]
+    assert list(means["Oracle reward of sampled answers"]) == pytest.approx([1.01, 1.51])
+    app.multiselect(key="at").set_value(["kl"]).run()
+    assert "at equal KL (2 nats an answer)" in page_text(app)
+    assert "Not by the declared rule." in page_text(app)
+    app.segmented_control(key="rows").set_value("runs").run()
+    assert [len(app.dataframe[1].value), list(app.dataframe[1].value["Seed"])] == [6, [0, 0, 1, 1, 2, 2]]
+    curves = open_page(EXPERIMENTS, experiment="mine", part="Curves")
+    drawn = [element for element in curves.get("bidi_component") if element.proto.component_name == "lab_figure"]
+    assert len(drawn) == 2
+    waiting = folder_with(content(["dpo", "sgdpo"], 3, steps=5), "new")
+    assert "The results appear here" in page_text(open_page(EXPERIMENTS, experiment=waiting.name, part="Results"))

@@ -10,6 +10,7 @@ import pytest
 import lab
 from lab.cli import main
 from lab.experiments import Driver, Experiment
+from lab.experiments.results import variant_table
 from lab.run import RunLock
 from lab.run.config import ConfigError
 from tests.experiments.faked import WrittenRuns, content, folder_with
@@ -43,6 +44,49 @@ def made(declared, ends=None, refused=None):
     Driver(folder, executor).run()
     lock.release()
     return Experiment(folder)
+
+
+def test_figures_show_differences_and_bands(experiment):
+    compared = experiment.compare(["eval/oracle_reward", "eval/loss"], at=["end", "kl"])
+    figure = compared.figure()
+    _, interval, dots = figure.data
+    row = compared.table().iloc[0]
+    assert list(dots.x) == list(compared.table().query("metric == 'eval/oracle_reward'")["difference"])
+    assert list(interval.x[:2]) == [row["low"], row["high"]]
+    assert [note.text for note in figure.layout.annotations] == [
+        "dpo − sgdpo, after training", "dpo − sgdpo, at equal KL (1 nats an answer)"
+    ]  # fmt: skip
+    assert list(dots.marker.symbol) == ["circle", "circle"]
+    assert compared.figure("eval/loss").layout.title.text.startswith("Differences in loss, held out")
+    table = experiment.table()
+    numbers = variant_table(table, ["eval/oracle_reward"])
+    assert list(numbers["eval/oracle_reward"]) == pytest.approx(list(table.groupby("variant")["eval/oracle_reward"].mean()))
+    assert (numbers["eval/oracle_reward low"] < numbers["eval/oracle_reward"]).all()
+    curves = experiment.figure("eval/oracle_reward")
+    assert sum("95 % band" in str(trace.name) for trace in curves.data) == 2
+    mean = next(trace for trace in curves.data if str(trace.name).startswith("sgdpo"))
+    assert list(mean.x) == [0, 5, 9]
+    assert mean.y[-1] == pytest.approx(numbers["eval/oracle_reward"]["sgdpo"], rel=1e-5)
+    seeds = experiment.figure("eval/loss", "kl", variants=["sgdpo"], seeds=True)
+    assert {str(trace.name) for trace in seeds.data if trace.name} >= {"seed 0", "seed 3"}
+    for wrong in ({"metric": "eval/los"}, {"by": "pairs"}, {"variants": ["simpo"]}):
+        with pytest.raises(ConfigError):
+            experiment.figure(**wrong)
+
+
+def test_an_experiment_that_was_never_started_waits(lab_home):
+    assert Experiment(folder_with(content("dpo", 2, steps=9))).state().state == "waiting"
+
+
+def test_deleting_a_run_of_an_experiment_is_announced(experiment, capsys):
+    names = [folder.name for folder in experiment.run_folders().values()]
+    message = "1 run of the experiment mine: it keeps the results of finished ones, and trains others again."
+    assert main(["runs", "delete", names[0], "--dry-run"]) == 0
+    assert capsys.readouterr().err.splitlines() == [message]
+    assert main(["runs", "delete", names[0]]) == 0
+    assert message in capsys.readouterr().err
+    assert len(experiment.run_folders()) == 7
+    assert len(experiment.table()["eval/kl"].dropna()) == 8
 
 
 def test_tables(experiment):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import streamlit as st
@@ -16,7 +15,7 @@ from app.text.run_text import count_of
 from app.views.runs.acting import acted
 from app.views.runs.listing import tick, ticked
 from lab.comparison import MOST
-from lab.experiments import experiments_of_runs
+from lab.experiments import effects_of_deletion
 from lab.run.handle import Run
 from lab.run.listing.summary import RunSummary
 from lab.run.listing.trash import freed_by
@@ -126,21 +125,11 @@ def _delete_form(chosen: Sequence[RunSummary], known: Sequence[RunSummary]) -> N
         f"**Move {count_of(len(chosen), 'run')} to the trash?** {plain(names)}: {size(freed.bytes)} with "
         f"{count_of(freed.checkpoints, 'checkpoint')}. They can be restored until the trash is emptied."
     )
-    for warning in [*freed.warnings, *_experiments(chosen)]:
+    for warning in [*freed.warnings, *effects_of_deletion(run.folder for run in chosen)]:
         st.text(displayable(warning))
     with st.container(horizontal=True):
         st.button("Move to the trash", icon=":material/delete:", type="primary", on_click=_delete, args=(chosen,))
         st.button("Cancel", on_click=ask, args=(None,))
-
-
-def _experiments(chosen: Sequence[RunSummary]) -> list[str]:
-    """Describe what becomes of the experiments that the runs belong to."""
-    names = experiments_of_runs()
-    counts = Counter(names[run.folder.name] for run in chosen if run.folder.name in names)
-    return [
-        f"{count_of(count, 'run')} of the experiment {name}: it keeps the results of finished ones, and trains others again."
-        for name, count in counts.items()
-    ]
 
 
 def _delete(chosen: Sequence[RunSummary]) -> None:

@@ -1,0 +1,86 @@
+"""Declarations as YAML and Python, values typed into a field, and rules that are checked before anything is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import lab
+from lab import sweeping
+from lab.experiments import (
+    as_python,
+    as_yaml,
+    check_comparison,
+    check_value,
+    declare,
+    parse_declaration,
+    parse_values,
+    write_values,
+)
+from lab.run.config import ConfigError
+
+DECLARATIONS = [
+    declare("dpo", 8),
+    declare(
+        ["dpo", {"name": "sgdpo", "r1": [0.6, 0.9], "learning_rate": 2e-5, "label": "S: the first, #1"},
+         {"name": "spo", "base": {"name": "simpo", "beta": 2.0}, "degrees": "learned"}],
+        [3, 1],
+        {"learning_rate": [1e-4, 2e-5], "pairs": ["/a, b/c #1.jsonl", "world"], "evaluate": False, "eval_prompts": None,
+         "lora_targets": "q_proj,v_proj", "keep_best": "", "pairs_version": "7"},
+        {"model": ["base-0", "135"]},
+        {"metrics": ["eval/kl"], "at": ["end", "kl=2"], "baseline": "dpo", "smallest": 0.05},
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("declaration", DECLARATIONS)
+def test_yaml_and_python_mean_the_same_declaration(declaration: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse_declaration(as_yaml("mine", declaration), "other", "the file") == ("mine", declaration)
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(lab, "sweep", lambda objectives, **more: given.update(more, objectives=objectives))
+    exec(as_python("mine", declaration), {})
+    assert given.pop("name") == "mine"
+    parts = {name: given.pop(name, None) for name in ("objectives", "seeds", "with_seed", "compare")}
+    assert declare(parts["objectives"], parts["seeds"], given, parts["with_seed"], parts["compare"]) == declaration
+
+
+def test_values_are_written_as_in_yaml() -> None:
+    assert parse_values("1e-4, 2, 0.5") == [1e-4, 2, 0.5]
+    assert parse_values("dpo, {name: simpo, beta: 2}, 'a, b'") == ["dpo", {"name": "simpo", "beta": 2}, "a, b"]
+    assert parse_values(" ") == []
+    for values in ([0.1, "x"], ["a, b", True, None, "1"], [{"name": "simpo", "beta": 2.0}]):
+        assert parse_values(write_values(values)) == values
+    with pytest.raises(ConfigError, match="is no list of values; separate values by commas"):
+        parse_values("[1, 2")
+
+
+def test_a_value_is_checked_by_itself() -> None:
+    check_value("learning_rate", 1e-4)
+    check_value("r1", 0.5, "sgdpo")
+    for name, value, objective, message in (
+        ("learning_rate", -1, None, "learning_rate = -1 does not work"),
+        ("r1", 7, "sgdpo", "sgdpo: r1 = 7: it must be at most 1."),
+        ("learning_rte", 1, "sgdpo", "Did you mean 'learning_rate'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            check_value(name, value, objective)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"metrics": "oracle_reward"}, "names begin with eval/. Did you mean 'eval/oracle_reward'"),
+        ({"at": ["end", "klx"]}, "cannot be compared at 'klx'"),
+        ({"baseline": "simpo"}, "There is no variant 'simpo'"),
+        ({"smallest": -0.1}, "smallest = -0.1 does not work"),
+    ],
+)
+def test_a_rule_is_checked_before_the_runs(rule: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_comparison(rule, ["dpo", "sgdpo"])
+    folder, declaration = sweeping.declared(["dpo", "sgdpo"], seeds=2, compare=rule, name="mine")
+    with pytest.raises(ConfigError, match=message):
+        sweeping.store_declaration(folder, declaration)
+    assert not folder.exists
+    check_comparison({"metrics": ["eval/kl", "eval/own_score"], "at": "kl=2", "baseline": "sgd", "smallest": 0.1}, ["dpo", "sgdpo"])
