@@ -58,6 +58,13 @@ def test_a_report_without_results_is_preliminary_throughout(tmp_path: Path, lab_
     assert not (lab_home / "experiments").exists()
 
 
+def test_missing_libraries_are_named_before_anything_runs(lab_home: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("lab.cli.bench.claims.find_spec", lambda name: None)
+    assert main(["bench", "claims"]) == 1
+    assert "The report needs matplotlib, which is not installed: pip install" in capsys.readouterr().err
+    assert not lab_home.exists()
+
+
 def test_damaged_timing_is_named(lab_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (lab_home / "claims").mkdir(parents=True)
     claim_runs.timing_file().write_text('{"dpo": 1}')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,9 @@ def run(options: argparse.Namespace) -> int:
     seeds = options.seeds or FULL.seeds
     if options.dry_run:
         return print_ahead(claims, seeds, options.workers)
+    for module, package in (("matplotlib", "matplotlib"), ("markdown_it", "markdown-it-py")):
+        if find_spec(module) is None:
+            raise ConfigError(f"The report needs {package}, which is not installed: pip install 'preference-lab[claims]'.")
     folder = options.report or home.home() / "claims"
     code = 0
     if not options.no_runs:
