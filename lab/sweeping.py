@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from lab import extensions, home
-from lab.api import preflight
 from lab.experiments import (
     Content,
     Declaration,
@@ -25,7 +24,6 @@ from lab.experiments import (
     PairSet,
     PlannedRun,
     RunExecutor,
-    all_experiments,
     check_comparison,
     declare,
     experiment_folder,
@@ -39,7 +37,6 @@ from lab.experiments import (
 from lab.experiments.experiment import cores
 from lab.experiments.folder import LOG, now
 from lab.experiments.model_digest import model_digest
-from lab.experiments.progress import FINISHED, expected_seconds
 from lab.opening import open_configured
 from lab.pairs import PairStore
 from lab.policy.text.template_time import now as template_now
@@ -296,46 +293,6 @@ def drive(
         return driver.run()
     finally:
         lock.release()
-
-
-def estimated_seconds(content: Content, to_do: Sequence[PlannedRun]) -> tuple[float | None, str]:
-    """Return the estimated seconds of some runs of an experiment, and in words what the estimate is based on.
-
-    Durations of finished runs of all experiments with the same model and pairs are used, else the report before the first step of
-    one run, which loads its model.
-    """
-    seconds, basis = measured_seconds(content, to_do)
-    if seconds is not None:
-        return seconds, basis
-    config = to_do[0].config
-    settings = config.model_dump(mode="json", exclude={"objective", "pairs", "model"})
-    report = preflight(config.objective, PairStore(to_do[0].pairs.store), config.model, **settings)
-    if report.time is None:
-        return None, "memory ran out while a pair was timed"
-    each = report.time.training + report.time.reference
-    basis = "from a few timed pairs of the first run, without evaluations and the start of the processes"
-    return each * len(to_do) / content.workers, basis
-
-
-def measured_seconds(content: Content, to_do: Sequence[PlannedRun]) -> tuple[float | None, str]:
-    """Return the seconds of some runs from the durations of finished ones of the same kind, and in words what they are based on.
-
-    Reads one small file of each experiment. The seconds are None, with an empty basis, where nothing of the same kind was measured.
-    """
-    if not to_do:
-        return 0.0, "every run is done"
-    measured, durations = [], {}
-    for experiment in all_experiments():
-        states = experiment.state().runs
-        for run in experiment.runs:
-            state = states[run.key]
-            if state.state == FINISHED and state.seconds:
-                measured.append(run)
-                durations[run.key] = state.seconds
-    expected = expected_seconds([*measured, *to_do], durations)
-    if any(run.key not in expected for run in to_do):
-        return None, ""
-    return sum(expected[run.key] for run in to_do) / content.workers, f"from {len(durations)} finished runs of the same kind"
 
 
 def _check_here(configs: Sequence[TrainConfig]) -> None:

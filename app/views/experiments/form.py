@@ -182,7 +182,7 @@ def _objectives(begun: Draft, check: Checks) -> tuple[Entry, ...]:
         first = begun.entries[line] if line < len(begun.entries) else Entry()
         place = f"{line}."
         with st.container(border=True):
-            one, other = st.columns([9, 1], vertical_alignment="bottom")
+            one, other = st.columns([4, 1], vertical_alignment="bottom")
             objective = one.selectbox(
                 "Objective", order, order.index(first.objective), format_func=objective_label, key=key(f"{place}objective"),
                 persist_state="session",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -17,7 +18,7 @@ from app.text.plain import plain
 from app.text.run_text import count_of, duration
 from app.views.experiments.draft import Draft, declaration_of
 from app.views.experiments.fields import PREFIX, key
-from lab import sweeping
+from lab import sweep_time, sweeping
 from lab.experiments import (
     Content,
     Declaration,
@@ -119,12 +120,11 @@ def arguments(declaration: Declaration) -> dict[str, Any]:
 
 def _running(source: str | None) -> tuple[int | None, bool]:
     """Draw how many runs train at once, and whether their checkpoints are kept; return both."""
-    one, other = st.columns(2, vertical_alignment="bottom")
-    workers = one.number_input(
+    workers = st.number_input(
         "Runs at once", value=None, step=1, key=key("workers"), placeholder="automatic", persist_state="session",
         help="`workers`: empty for one per core with a small model on CPUs, else one. It changes no number of the results.",
     )  # fmt: skip
-    keep = other.toggle(
+    keep = st.toggle(
         "Keep checkpoints", True, key=key("keep"), persist_state="session",
         help="`keep_checkpoints`: off deletes those of each finished run, which are most of its folder. Numbers are kept.",
     )  # fmt: skip
@@ -156,11 +156,15 @@ def _is_quick(folder: ExperimentFolder, declaration: Declaration) -> bool:
     """Whether pairs and models are at hand, so that the runs are known without reading a file or building a world."""
     known: Mapping[str, PairSet] = folder.read().pair_sets if folder.exists else {}
     pairs = all(source in known or is_store(source) or _is_open(source) for source in sources_of(declaration, "pairs"))
-    return pairs and all(map(_is_open, sources_of(declaration, "model")))
+    return pairs and all(map(_has_quick_digest, sources_of(declaration, "model")))
 
 
 def _is_open(source: str) -> bool:
     return is_world_name(source) and pair_sets.opened_world(source) is not None
+
+
+def _has_quick_digest(model: str) -> bool:
+    return is_world_name(model) or Path(model).expanduser().exists()
 
 
 def _runs(ahead: Ahead) -> None:
@@ -189,7 +193,7 @@ def _time(name: str, folder: ExperimentFolder, declaration: Declaration, ahead: 
             return
         if st.button(
             "Estimate the time", width="stretch",
-            help="Loads the model and times a few pairs, as --dry-run does. Nothing is trained.",
+            help="Trains a few steps of the first run on trial, with its evaluations, as --dry-run does; nothing of it is kept.",
         ):  # fmt: skip
             st.session_state[ESTIMATE] = (at, Job(lambda progress: _estimate(folder, declaration, workers, progress)))
             st.rerun()
@@ -208,7 +212,7 @@ def _measured(ahead: Ahead, workers: int | None) -> tuple[float | None, str]:
     if ahead.content is None:
         return None, ""
     content = ahead.content if workers is None or workers < 1 else replace(ahead.content, workers=workers)
-    return sweeping.measured_seconds(content, ahead.to_do)
+    return sweep_time.measured_seconds(content, ahead.to_do)
 
 
 def _estimate(
@@ -218,8 +222,8 @@ def _estimate(
     pair_sets.await_worlds([*sources_of(declaration, "pairs"), *sources_of(declaration, "model")], progress)
     content = sweeping.resolved(folder, declaration, workers=workers, progress=progress)
     done = folder.recorded() if folder.exists else set()
-    progress("loading the model and timing a few pairs", 0.5)
-    return sweeping.estimated_seconds(content, [run for run in content.runs if run.key not in done])
+    progress("training a few steps of the first run on trial", 0.5)
+    return sweep_time.estimated_seconds(content, [run for run in content.runs if run.key not in done])
 
 
 def _label(ahead: Ahead, source: str | None) -> str:
