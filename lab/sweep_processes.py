@@ -1,15 +1,21 @@
-"""The processes of an experiment's runs: how many runs each trains, and with how many threads."""
+"""The processes of an experiment's runs: how many runs each trains, with how many threads, and how long they take."""
 
 from __future__ import annotations
 
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.experiments import PlannedRun
+from lab.api import preflight
+from lab.experiments import Content, PlannedRun, all_experiments
+from lab.experiments.progress import FINISHED, expected_seconds
 from lab.pairs import PairStore
+from lab.run import Run
 from lab.run.config import TrainConfig
 from lab.starting import make_run
+from lab.store import ENDED
 from lab.training.setup.child_process import start_group
 from lab.world import is_world_name
 
@@ -18,6 +24,11 @@ SMALL_PARAMETERS = 20_000_000
 divide, so that two threads take 2.3 times the CPU time of one. OURS; measured by tests/bench/bench_seeds.py."""
 RUNS_PER_PROCESS = 4
 """Most runs that one process trains. It loads the libraries once, a tenth of a short run; but others wait longer for the device."""
+
+TRIAL_STEPS = 6
+"""Steps of the trial; the first one is slower than the others."""
+PATIENCE = 240.0
+"""Seconds for the trial; a run whose two evaluations take longer is estimated from a few timed pairs."""
 
 
 @dataclass(frozen=True)
@@ -83,3 +94,109 @@ def queue_name(device: str) -> str:
     from lab.training.control.device_slot import device_name  # imports torch
 
     return device_name(device)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Measured seconds of the parts of a run.
+
+    Attributes:
+        start: From starting its process to its first step, without the first evaluation.
+        step: One optimizer step.
+        first: Evaluation before training.
+        last: Evaluation after training, which samples more answers than those in between.
+    """
+
+    start: float
+    step: float
+    first: float
+    last: float
+
+    def of(self, run: PlannedRun) -> float:
+        """Return the estimated seconds of a run of the same kind."""
+        config = run.config
+        between = (config.steps - 1) // config.eval_every if config.evaluate and config.eval_every else 0
+        return self.start + self.first + self.last * (1 + between) + self.step * config.steps
+
+
+def estimated_seconds(content: Content, to_do: Sequence[PlannedRun]) -> tuple[float | None, str]:
+    """Return the estimated seconds of some runs of an experiment, and in words what the estimate is based on.
+
+    Durations of finished runs of all experiments with the same model and pairs are used, else a trial of the first run in a process
+    of its own, which is deleted afterwards. Where that takes too long, the estimate is from a few timed pairs.
+    """
+    seconds, basis = measured_seconds(content, to_do)
+    if seconds is not None:
+        return seconds, basis
+    config = to_do[0].config
+    costs = trial(to_do[0], content.threads)
+    if costs is not None:
+        basis = f"rough, from a trial of {TRIAL_STEPS} steps and two evaluations of the first run"
+        return sum(map(costs.of, to_do)) / content.workers, basis
+    settings = config.model_dump(mode="json", exclude={"objective", "pairs", "model"})
+    report = preflight(config.objective, PairStore(to_do[0].pairs.store), config.model, **settings)
+    if report.time is None:
+        return None, "memory ran out while a pair was timed"
+    steps = sum(run.config.steps for run in to_do)
+    basis = "at least, from a few timed pairs of the first run, without evaluations and the start of the processes"
+    return (report.time.step * steps + report.time.reference) / content.workers, basis
+
+
+def measured_seconds(content: Content, to_do: Sequence[PlannedRun]) -> tuple[float | None, str]:
+    """Return the seconds of some runs from the durations of finished ones of the same kind, and in words what they are based on.
+
+    Reads one small file of each experiment. The seconds are None, with an empty basis, where nothing of the same kind was measured.
+    """
+    if not to_do:
+        return 0.0, "every run is done"
+    measured, durations = [], {}
+    for experiment in all_experiments():
+        states = experiment.state().runs
+        for run in experiment.runs:
+            state = states[run.key]
+            if state.state == FINISHED and state.seconds:
+                measured.append(run)
+                durations[run.key] = state.seconds
+    expected = expected_seconds([*measured, *to_do], durations)
+    if any(run.key not in expected for run in to_do):
+        return None, ""
+    return sum(expected[run.key] for run in to_do) / content.workers, f"from {len(durations)} finished runs of the same kind"
+
+
+def trial(run: PlannedRun, threads: int | None, patience: float = PATIENCE) -> Costs | None:
+    """Train a few steps of a run, with its evaluations, in a process of its own, and return what they cost; the run is deleted.
+
+    Args:
+        run: The run.
+        threads: Threads of the process, as of the experiment's.
+        patience: Seconds after which the trial is stopped.
+
+    Returns:
+        The costs; None if the trial took too long or failed, as the run itself may.
+    """
+    changed = {"steps": TRIAL_STEPS, "eval_every": 0, "save_every": 0, "panel_every": 0, "seed": run.seed}
+    settings = run.config.model_dump(mode="json", exclude={"objective", "pairs", "model"}) | changed
+    stored = {"pairs_store": run.pairs.store, "pairs_version": run.pairs.version, "pairs_name": run.pairs.name}
+    with tempfile.TemporaryDirectory(prefix="lab-trial-") as place:
+        folder = Path(place) / "trial"
+        make_run(
+            run.config.objective, PairStore(run.pairs.store), run.config.model, run_dir=folder, listed=False, known_elsewhere=True,
+            manifest=stored, **settings,
+        )  # fmt: skip
+        began = time.monotonic()
+        start_group([folder], queue=False, threads=threads)
+        handle = Run(folder)
+        if handle.wait(patience) not in ENDED:
+            handle.stop()
+            handle.wait()
+        whole = time.monotonic() - began
+        return _costs(handle, whole) if handle.state == FINISHED else None
+
+
+def _costs(run: Run, whole: float) -> Costs:
+    """Return the costs that a finished trial has recorded. whole: seconds from starting its process to its end."""
+    seconds = [float(detail.get("seconds", 0.0)) for detail in run.events("evaluation")["detail"]]
+    first, last = (seconds[0], seconds[-1]) if len(seconds) > 1 else (0.0, 0.0)
+    steps = run.scalars("seconds/trained")["seconds/trained"].dropna().diff().dropna()
+    step = float(steps.median())
+    return Costs(max(whole - first - last - TRIAL_STEPS * step, 0.0), step, first, last)

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOUNDATION = {"deferred", "errors", "extensions", "home", "intervals", "progress", "threads"}
 """Modules at the root of `lab/` that every package may import."""
-ASSEMBLY = {"api", "notebook", "opening", "starting", "sweep_processes", "sweep_time", "sweeping", "twins"}
+ASSEMBLY = {"api", "notebook", "opening", "starting", "sweep_processes", "sweeping", "twins"}
 """Modules at the root of `lab/` that put packages together."""
 
 

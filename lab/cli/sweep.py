@@ -127,7 +127,7 @@ class Screen:
 def look_ahead(content: Any, folder: Any, options: argparse.Namespace) -> int:
     """Print the runs of a declaration and the estimated time of those that are still to be done."""
     from lab.run.preflight_report import seconds
-    from lab.sweep_time import estimated_seconds
+    from lab.sweep_processes import estimated_seconds
 
     done = folder.recorded() if folder.exists else set()
     runs = content.runs

@@ -18,7 +18,7 @@ from app.text.plain import plain
 from app.text.run_text import count_of, duration
 from app.views.experiments.draft import Draft, declaration_of
 from app.views.experiments.fields import PREFIX, key
-from lab import sweep_time, sweeping
+from lab import sweep_processes, sweeping
 from lab.experiments import (
     Content,
     Declaration,
@@ -212,7 +212,7 @@ def _measured(ahead: Ahead, workers: int | None) -> tuple[float | None, str]:
     if ahead.content is None:
         return None, ""
     content = ahead.content if workers is None or workers < 1 else replace(ahead.content, workers=workers)
-    return sweep_time.measured_seconds(content, ahead.to_do)
+    return sweep_processes.measured_seconds(content, ahead.to_do)
 
 
 def _estimate(
@@ -223,7 +223,7 @@ def _estimate(
     content = sweeping.resolved(folder, declaration, workers=workers, progress=progress)
     done = folder.recorded() if folder.exists else set()
     progress("training a few steps of the first run on trial", 0.5)
-    return sweep_time.estimated_seconds(content, [run for run in content.runs if run.key not in done])
+    return sweep_processes.estimated_seconds(content, [run for run in content.runs if run.key not in done])
 
 
 def _label(ahead: Ahead, source: str | None) -> str:
