@@ -41,7 +41,7 @@ from lab.opening import open_configured
 from lab.pairs import PairStore
 from lab.policy.text.template_time import now as template_now
 from lab.progress import StageProgress
-from lab.run import DeviceQueue, RunLock, is_held
+from lab.run import DeviceQueue, RunLock, is_held, take
 from lab.run.config import ConfigError, TrainConfig
 from lab.run.pair_versions import version_to_begin_with
 from lab.starting import check_configured_model, check_world, model_place, require_known_elsewhere
@@ -279,6 +279,7 @@ def drive(
             f"Another process starts the runs of the experiment {folder.name}; `python -m lab sweep {folder.name}` shows them."
         ) from None
     try:
+        take(folder.path)  # requests to an earlier process: at once, since those that come from now on are for this one
         content = folder.read()
         for source, digest in content.models.items():
             if digest != _digest(source):

@@ -95,7 +95,6 @@ class Driver:
 
     def run(self) -> ExperimentState:
         """Start runs until none is left or a stop is requested, and return the last state."""
-        take(self.folder.path)  # requests to an earlier driver
         told_to_stop: set[str] = set()
         try:
             while True:

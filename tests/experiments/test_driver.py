@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from lab import sweeping
 from lab.experiments import Driver, Experiment
 from lab.run import DeviceQueue, RunLock
 from lab.run.requests import send
@@ -199,6 +200,14 @@ def test_pause_starts_no_other_run(executor):
     assert executor.started == [first, second]
     with pytest.raises(RunError, match="no process starts its runs, so it cannot pause"):
         experiment.pause()
+
+
+def test_a_request_while_the_driver_begins_is_kept_and_an_earlier_one_is_not(executor):
+    folder = folder_with(content(["dpo", "sgdpo"], 1))
+    state = sweeping.drive(folder, executor=executor, began=lambda driver: send(folder.path, "stop"))
+    assert (state.state, executor.started) == ("stopped", [])
+    send(folder.path, "stop")  # nobody starts its runs
+    assert sweeping.drive(folder, executor=executor).state == "finished"
 
 
 def test_a_declaration_is_taken_over_while_the_driver_works(executor):
