@@ -72,6 +72,7 @@ def test_an_experiment_is_declared_followed_and_read(shared_cache: Path, dashboa
     until(lambda: page.locator(".lab-figure .main-svg").count() >= 2, 60, lambda: body(page))
     page.get_by_role("button", name="All experiments").click()
     page.locator(".lab-rows tbody tr", has_text="4 of 4").click()
+    page.get_by_role("radio", name="Progress").click()
     page.locator(".lab-grid button").first.wait_for()
     page.get_by_role("button", name="Runs", exact=True).click()
     until(lambda: page.locator(".lab-rows tbody tr").count() == 5, 60, lambda: body(page))

@@ -41,7 +41,7 @@ def buttons(experiment: Experiment, state: ExperimentState) -> None:
             help="Stop the runs in training with a checkpoint and start no other. Continue goes on from there.",
         )  # fmt: skip
     else:
-        begun = state.count("waiting") < len(state.runs)
+        begun = state.state != "waiting"
         if state.count("finished", "failed") < len(state.runs):
             st.button(
                 "Continue" if begun else "Start", icon=":material/play_arrow:", type="primary", on_click=begin, args=(experiment,),
