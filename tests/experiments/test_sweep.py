@@ -13,9 +13,11 @@ import psutil
 import pytest
 
 import lab
+from lab import sweep_processes, sweeping
 from lab.cli import main
 from lab.run import is_held
 from lab.run.config import ConfigError
+from lab.sweep_processes import Costs
 from lab.world import ensure
 from tests.helpers import until
 
@@ -53,13 +55,29 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_dry_run_lists_the_runs_and_starts_nothing(file: Path, lab_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_lists_the_runs_and_starts_nothing(
+    file: Path, lab_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time is that of a trial: start, an evaluation before, one in between and one after 4 steps, of two runs."""
+    monkeypatch.setattr(sweep_processes, "trial", lambda run, threads: Costs(start=10, step=1, first=2, last=4))
+    file.write_text(f"{FILE}eval_every: 2")
     assert main(["sweep", str(file), "--dry-run", "--workers", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == ["small: 2 runs, 2 to do, 1 at a time", "  dpo: seed 0", "  sgdpo: seed 0"]
-    assert lines[3].startswith("time: about ")
+    assert lines[3] == "time: about 48 s (rough, from a trial of 6 steps and two evaluations of the first run)"
     assert not (lab_home / "runs").exists()
     assert not (lab_home / "experiments").exists()
+
+
+@pytest.mark.extended
+def test_a_trial_measures_every_part_of_a_run_and_leaves_nothing(lab_home: Path) -> None:
+    folder, declaration = sweeping.declared("dpo", seeds=1, name="new", **QUICK)
+    content = sweeping.resolved(folder, declaration)
+    costs = sweep_processes.trial(content.runs[0], content.threads)
+    assert costs is not None
+    assert min(costs.start, costs.step, costs.first, costs.last) > 0
+    assert costs.start > costs.step  # the process loads the libraries
+    assert not (lab_home / "runs").exists()
 
 
 def test_settings_are_checked_before_anything_is_written(lab_home: Path) -> None:

@@ -184,6 +184,8 @@ def _runs(ahead: Ahead) -> None:
 
 def _time(name: str, folder: ExperimentFolder, declaration: Declaration, ahead: Ahead, workers: int | None) -> None:
     """Draw the time that the runs take: from finished ones of the same kind, else measured on request."""
+    if not ahead.to_do:
+        return
     at = (name, json.dumps(declaration.as_json()), workers)
     kept = st.session_state.get(ESTIMATE)
     if kept is None or kept[0] != at:
