@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from .interruption import CountProgress
@@ -37,7 +37,7 @@ class ReferenceCache:
         folder = folder / f"v{VERSION}"
         folder.mkdir(parents=True, exist_ok=True)
         self.use_layout_of(policy)
-        path = folder / f"{policy.fingerprint}.sqlite"
+        path = self._path = folder / f"{policy.fingerprint}.sqlite"
         self._db = sqlite3.connect(path, timeout=30, check_same_thread=False)
         with FileLock(f"{path}.lock"):  # while a file changes to WAL mode, SQLite refuses other connections without waiting
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -62,15 +62,21 @@ class ReferenceCache:
         *,
         tokens_per_batch: int | None = None,
         progress: CountProgress | None = None,
+        exclusive: bool = False,
     ) -> int:
         """Compute and store the missing entries; returns their number.
+
+        Which completions are computed together changes the last bits of a log-prob, so batches depend on the set of missing
+        completions alone, not on their order.
 
         Args:
             policy: Must be able to compute as its own reference: with an adapter (switched off here), or not trained yet.
             completions: Prompts with answers.
             tokens_per_batch: By default 2,048 on the CPU, whose activations fit into the cache (a third faster than 8,192 on 2
                 cores), and up to 131,072 on a GPU, fewer for wide models.
-            progress: Called after every batch.
+            progress: Called after every batch; while another process is waited for, as progress(0, total).
+            exclusive: Wait while another process computes entries of the same model, and use those: runs that start at the same
+                moment then get the same bits as runs that start one after another. Not for processes that compute together.
 
         Raises:
             RuntimeError: The policy's layout is not the one of this cache (see `use_layout_of`).
@@ -79,11 +85,30 @@ class ReferenceCache:
             raise RuntimeError(
                 f"The policy computes in the layout {policy.layout_key}, the cache in {self._layout}; call use_layout_of first."
             )
-        missing: dict[bytes, PromptAnswer] = {}
-        for completion in completions:
-            key = self._key(completion)
-            if key not in missing and not self.holds(completion):
-                missing[key] = completion
+        missing = self._missing(completions)
+        if not missing or not exclusive:
+            return self._compute(policy, missing, tokens_per_batch, progress)
+        lock = FileLock(f"{self._path}.computing.lock")
+        while True:
+            try:
+                lock.acquire(timeout=1)
+                break
+            except Timeout:
+                if progress is not None:
+                    progress(0, len(missing))
+        try:
+            return self._compute(policy, self._missing(completions), tokens_per_batch, progress)
+        finally:
+            lock.release()
+
+    def _missing(self, completions: Sequence[PromptAnswer]) -> dict[bytes, PromptAnswer]:
+        """Return the completions without an entry by their keys, in an order that depends on their content alone."""
+        keyed = {self._key(completion): completion for completion in completions}
+        return {key: keyed[key] for key in sorted(keyed) if not self.holds(keyed[key])}
+
+    def _compute(
+        self, policy: Policy, missing: dict[bytes, PromptAnswer], tokens_per_batch: int | None, progress: CountProgress | None
+    ) -> int:
         done = 0
         if tokens_per_batch is None:
             tokens_per_batch = 2048 if policy.device.type == "cpu" else max(8192, min(1 << 17, (1 << 27) // policy.hidden_size))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from lab.policy import Lora, PromptAnswer, ReferenceCache, load_policy
 
@@ -73,3 +74,40 @@ def test_the_same_weights_under_another_configuration_share_nothing(model_folder
     assert one.fingerprint == other.fingerprint
     other.model.config.sliding_window = 16
     assert weights_hash(other.model) != one.fingerprint
+
+
+def many(count=40):
+    rng = np.random.default_rng(0)
+    return [PromptAnswer((0, 10 + i % 5), (*map(int, rng.integers(20, 60, 1 + i % 11)), 1)) for i in range(count)]
+
+
+def test_the_order_of_the_completions_changes_no_bit(model_folder, tmp_path):
+    policy = load_policy(str(model_folder("llama")), device="cpu")
+    caches = [ReferenceCache(tmp_path / name, policy) for name in ("one", "two")]
+    caches[0].prepare(policy, many(), tokens_per_batch=64)
+    caches[1].prepare(policy, many()[::-1], tokens_per_batch=64)
+    assert all((caches[0].lookup(each) == caches[1].lookup(each)).all() for each in many())
+
+
+def test_a_run_waits_while_another_one_computes_and_can_be_stopped_meanwhile(model_folder, tmp_path):
+    policy = load_policy(str(model_folder("llama")), device="cpu")
+    cache = ReferenceCache(tmp_path, policy)
+    other = ReferenceCache(tmp_path, policy)
+    waited = []
+
+    def compute_and_release(done, total):
+        waited.append((done, total))
+        if lock.is_locked:
+            other.prepare(policy, many())
+            lock.release()
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    lock = FileLock(f"{next(tmp_path.rglob('*.sqlite'))}.computing.lock")
+    lock.acquire()
+    with pytest.raises(KeyboardInterrupt):
+        cache.prepare(policy, many(), progress=stop, exclusive=True)
+    assert cache.prepare(policy, many(), progress=compute_and_release, exclusive=True) == 0
+    assert waited == [(0, len({(c.prompt, c.answer) for c in many()}))]
+    assert other.prepare(policy, [PromptAnswer((0, 9), (8, 1))], exclusive=True) == 1, "the lock is free again"

@@ -114,7 +114,7 @@ def prepare(
     known = [*context.data.encoded.values(), *context.data.held_out]
     # Several processes compute a part each and do not poll meanwhile: they could not handle a request at the same moment.
     own, poll_here = known[workers.rank :: workers.world_size], poll if workers.world_size == 1 else lambda: None
-    _compute_reference(policy, reference, own, reporter, poll_here)
+    _compute_reference(policy, reference, own, reporter, poll_here, exclusive=workers.world_size == 1)
     workers.wait()
     if context.degraded_spec:
         context.degree_head = new_degree_head(policy, context.degraded_spec, config.seed)
@@ -329,7 +329,13 @@ def _record_passes(context: RunContext, done: int, workers: Workers) -> None:
 
 
 def _compute_reference(
-    policy: Policy, reference: ReferenceCache, pairs: list[EncodedPair], reporter: RunReporter, poll: Callable[[], None]
+    policy: Policy,
+    reference: ReferenceCache,
+    pairs: list[EncodedPair],
+    reporter: RunReporter,
+    poll: Callable[[], None],
+    *,
+    exclusive: bool,
 ) -> None:
     completions = [c for pair in pairs for c in pair.completions()]
     began = time.monotonic()
@@ -337,9 +343,9 @@ def _compute_reference(
     reporter.stage(stage, 0.0)
 
     def progress(done: int, total: int) -> None:
-        reporter.stage(stage, done / total, (time.monotonic() - began) / done * (total - done))
+        reporter.stage(stage, done / total, (time.monotonic() - began) / done * (total - done) if done else None)
         poll()
 
-    computed = reference.prepare(policy, completions, progress=progress)
+    computed = reference.prepare(policy, completions, progress=progress, exclusive=exclusive)
     seconds = round(time.monotonic() - began, 3)
     reporter.store.event(0, "reference", entries=len(completions), computed=computed, seconds=seconds)
