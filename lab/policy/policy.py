@@ -18,7 +18,7 @@ from lab.policy.text.template_time import now
 
 from . import layout
 from .cuda_graphs import CudaGraphs
-from .kernels import attention, fused, patches
+from .kernels import attention, fused, last_layer, patches
 from .layout import Batch, PromptAnswer
 from .logps import CompletionLogps, Head, LogpsModule, completion_logps, split_head, whole_head
 
@@ -137,9 +137,14 @@ class Policy:
             self._prebuilt = (tuple(completions), batch)
 
     def share_prompts(self) -> None:
-        """Compute shared prompts once, where the model's attention can be replaced; `choose_layout` checks the result."""
+        """Compute shared prompts once, where the model's attention can be replaced; `choose_layout` checks the result.
+
+        On the CPU the last layer then leaves out what no answer needs.
+        """
         if attention.install(without_adapter(self.model)):
             self.shared = "grouped" if self.device.type == "cpu" else "padded"
+            if self.device.type == "cpu":
+                last_layer.install(without_adapter(self.model))
 
     def record_passes(self) -> bool:
         """Record forward and backward passes as CUDA graphs from now on; returns False where that is impossible."""
@@ -154,6 +159,7 @@ class Policy:
         self.graphs = None
         if self.shared is not None:
             attention.uninstall(without_adapter(self.model))
+        self.use_whole_last_layer()
         self.shared, self.single = None, False
 
     def use_single_rows(self) -> None:
@@ -185,21 +191,32 @@ class Policy:
         rows = self.shared or ("single" if self.single else "plain")
         logits = "whole" if self.module.head.whole else "split"
         written = "fused" if patches.patched(self.model, patches.OF_THE_MODEL) else "as written"
-        return f"{self.device.type}:{rows}:{logits}:{written}"
+        return f"{self.device.type}:{rows}:{logits}:{written}{':narrow' if self.narrow else ''}"
 
     def unfuse(self) -> bool:
         """Undo the fusing of norms, gated units and adapters; returns False where nothing was fused."""
-        return patches.restore_forwards(self.model) > 0
+        return patches.restore_forwards(self.model, patches.FUSED) > 0
 
     @property
     def fused(self) -> bool:
         """Whether any norm, gated unit or adapter is fused."""
-        return bool(patches.patched(self.model))
+        return bool(patches.patched(self.model, patches.FUSED))
+
+    def use_whole_last_layer(self) -> bool:
+        """Compute the last layer for every token; returns False where it is already."""
+        return patches.restore_forwards(self.model, patches.LAST_LAYER) > 0
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the last layer is computed only for tokens whose final state is read (see `kernels.last_layer`)."""
+        return bool(patches.patched(self.model, patches.LAST_LAYER))
 
     def use_layout_of(self, other: Policy) -> None:
         """Take over the layout of another policy of the same model."""
         if not other.fused:
             self.unfuse()
+        if not other.narrow:
+            self.use_whole_last_layer()
         if other.shared is None:
             self.use_plain_rows()
             self.single = other.single

@@ -221,6 +221,8 @@ def _lay_out(run: Run, policy: Policy, config: TrainConfig) -> None:
     recorded = checks[-1]
     if recorded.get("fused") is False:
         policy.unfuse()
+    if not recorded.get("narrow"):
+        policy.use_whole_last_layer()
     if "whole" in (recorded["layout"], recorded.get("logits")):
         policy.module.head = whole_head(policy.model)
     if recorded["layout"] == "shared":

@@ -1,13 +1,14 @@
 # ruff: noqa: E402 - how idle threads wait is settled before torch is loaded
 """The engine against TRL's DPOTrainer on the CPU: pairs per second, end to end with the reference.
 
-    python -m tests.bench.bench_engine [--rounds 3] [--steps 24]
+    python -m tests.bench.bench_engine [--rounds 3] [--steps 24] [--engines "TRL, reference ahead" lab]
 
 The same model of 4.2 M parameters (vocabulary 4,096), the same pairs, batch 8, float32, AdamW; DPO. The engines alternate in
 one run; medians. What is timed: for TRL making the trainer (tokenisation) and `train()`; for the lab the whole of `lab.train`,
 from loading the model over the checks, the reference, all records and gradient probes to the last checkpoint, without looks at
 held-out pairs and answers (evaluate=False). TRL runs with the
-reference computed in every step, and with it computed before, and the faster of the two is compared with.
+reference computed in every step, and with it computed before, and the faster of the two is compared with. Beside elapsed seconds
+stand those of the processors: with OMP_NUM_THREADS=1 they say more on a machine that others use too.
 
 Useful operations: 2 per weight and token in a forward pass, twice that in a backward pass, a prompt counted once, the vocabulary
 at answer tokens only; attention counted where one token sees another; one forward pass more for the reference.
@@ -18,8 +19,10 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,15 +178,18 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--steps", type=int, default=24)
-    given = options.parse_args()
-    size = Size()
-    engines = {
+    engines: dict[str, Callable[[Path, list[dict[str, str]]], float]] = {
         "TRL": lambda model, rows: run_trl(model, rows, ahead=False),
         "TRL, reference ahead": lambda model, rows: run_trl(model, rows, ahead=True),
         "lab": lambda model, rows: run_lab(model, rows, evaluate=False),
     }
+    options.add_argument("--engines", nargs="+", default=list(engines), choices=list(engines))
+    given = options.parse_args()
+    engines = {name: run for name, run in engines.items() if name in given.engines}
+    size = Size()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
-    print("| longest prompt + answers | engine | pairs/s | times TRL's best | share of the matrix rate |\n|---|---|---|---|---|")
+    print("| longest prompt + answers | engine | pairs/s | times TRL | processors, s | times TRL | share of the matrix rate |")
+    print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder), size)
         for prompt, answer in SHAPES:
@@ -191,21 +197,29 @@ def main() -> None:
             for run in engines.values():
                 run(Path(folder), rows[: 2 * BATCH])
             seconds: dict[str, list[float]] = {name: [] for name in engines}
+            processors: dict[str, list[float]] = {name: [] for name in engines}
             rates = []
             for _ in range(given.rounds):
                 for name, run in engines.items():
                     rates.append(matrix_rate())
+                    began = time.process_time()
                     seconds[name].append(run(Path(folder), rows))
+                    processors[name].append(time.process_time() - began)
+                    print(name, seconds[name][-1], processors[name][-1], file=sys.stderr, flush=True)
             rate = statistics.median(rates)
-            medians = {name: statistics.median(found) for name, found in seconds.items()}
-            best = min(medians["TRL"], medians["TRL, reference ahead"])
-            for name, found in medians.items():
+            elapsed, used = _medians(seconds), _medians(processors)
+            best, least = (min(values[name] for name in values if name != "lab") for values in (elapsed, used))
+            for name, found in elapsed.items():
                 share = useful_operations(rows, size) / found / rate
                 print(
-                    f"| {prompt} + {answer} | {name} | {len(rows) / found:.1f} | {best / found:.2f} | "
-                    f"{share:.0%} of {rate / 1e9:.0f} GFLOP/s |",
+                    f"| {prompt} + {answer} | {name} | {len(rows) / found:.1f} | {best / found:.2f} | {used[name]:.1f} | "
+                    f"{least / used[name]:.2f} | {share:.0%} of {rate / 1e9:.0f} GFLOP/s |",
                     flush=True,
                 )
+
+
+def _medians(values: dict[str, list[float]]) -> dict[str, float]:
+    return {name: statistics.median(found) for name, found in values.items()}
 
 
 if __name__ == "__main__":

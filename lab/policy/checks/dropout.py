@@ -160,7 +160,8 @@ def drawing_modules(model: nn.Module, device: torch.device, compute: Callable[[]
         return hook
 
     for name, module in model.named_modules():
-        handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end(name))]
+        # A call may end early, where only its keys and values are needed.
+        handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end(name), always_call=True)]
     try:
         with fresh_generators(0, device):
             compute()

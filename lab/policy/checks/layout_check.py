@@ -50,8 +50,8 @@ def choose_layout(
     The model's own log-probs are computed one row at a time with nothing fused. Layouts are tried in this order: shared
     prompts with the policy's kernel, then with a simpler one; plain rows; single rows. Each must agree up to rounding, also
     in training mode and in its gradients, and no completion may change another's log-probs. Logits are computed only where
-    they are needed if body and output layer give the model's own, else at every position. Where no layout agrees, fused
-    operations are undone and all layouts tried again.
+    they are needed if body and output layer give the model's own, else at every position. Shared prompts are tried once more with
+    the whole last layer where they disagree. Where no layout agrees, fused operations are undone and all layouts tried again.
 
     Args:
         policy: After `share_prompts`, where shared prompts may be chosen.
@@ -180,14 +180,9 @@ class _Examination:
         taken = "whole" if policy.module.head.whole else "split"
         for kernel in kernels:
             policy.shared = kernel
-            try:
-                difference, failed = self._compare("shared prompts")
-            except ModelError:
-                raise
-            except Exception as error:  # a model may fail on such a row in any way
-                if out_of_memory(error):
-                    raise
-                failed = f"the model cannot take a row of shared prompts ({cause(error)})"
+            difference, failed = self._compare_shared()
+            if failed and policy.use_whole_last_layer():
+                difference, failed = self._compare_shared()
             if not failed:
                 return LayoutCheck("shared", difference, reason, taken), ""
             reason = reason or (failed if len(kernels) == 1 else f"{failed}, with the kernel {kernel}")
@@ -205,6 +200,17 @@ class _Examination:
                 return LayoutCheck(layout, difference, reason, taken), ""
             reason = failed if layout == "plain" else reason
         return None, failed
+
+    def _compare_shared(self) -> tuple[float, str]:
+        """Return what `_compare` does for shared prompts, also where the model cannot compute them."""
+        try:
+            return self._compare("shared prompts")
+        except ModelError:
+            raise
+        except Exception as error:  # a model may fail on such a row in any way
+            if out_of_memory(error):
+                raise
+            return 0.0, f"the model cannot take a row of shared prompts ({cause(error)})"
 
     def _compare(self, layout: str) -> tuple[float, str]:
         """Return the current layout's largest difference from the model's own log-probs, and why it fails ("" if it agrees).

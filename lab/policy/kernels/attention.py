@@ -41,11 +41,14 @@ class SharedRow:
         """Tokens of each group."""
         return [group.length for group in self.groups]
 
-    def mask(self, number: int, window: int | None) -> Tensor | None:
-        """Mask of one group, [L, L] bool, True where the query (row) attends to the key (column); None where it is causal."""
+    def mask(self, number: int, window: int | None, *, causal: bool = False) -> Tensor | None:
+        """Mask of one group, [L, L] bool, True where the query (row) attends to the key (column).
+
+        None where it is causal, unless `causal` asks for that one, too.
+        """
         group = self.groups[number]
         window = window if window is not None and window < group.prompt + max(group.answers) else None
-        if len(group.answers) == 1 and window is None:
+        if len(group.answers) == 1 and window is None and not causal:
             return None
         # Groups of the same shape have the same mask.
         key = (group, window)
@@ -54,11 +57,11 @@ class SharedRow:
             self._masks[key] = _visible(segment, position, segment, position, window)
         return self._masks[key]
 
-    def bias(self, number: int, window: int | None, dtype: torch.dtype) -> Tensor | None:
+    def bias(self, number: int, window: int | None, dtype: torch.dtype, *, causal: bool = False) -> Tensor | None:
         """Mask of one group as numbers added to the scores, 0 and minus infinity; made once for all layers."""
-        key = (self.groups[number], window, dtype)
+        key = (self.groups[number], window, dtype, causal)
         if key not in self._masks:
-            mask = self.mask(number, window)
+            mask = self.mask(number, window, causal=causal)
             self._masks[key] = (
                 None if mask is None else torch.zeros_like(mask, dtype=dtype).masked_fill_(mask.logical_not(), -torch.inf)
             )
@@ -90,6 +93,33 @@ class SharedRow:
                 masks[number, : group.length, : group.length] = _visible(segment, position, segment, position, window)
             self._masks["padded", window] = masks[:, None]
         return self._masks["padded", window]
+
+    @cached_property
+    def narrows(self) -> bool:
+        """Whether the last layer may leave out tokens whose final state is not read (see `last_layer`)."""
+        return self.kernel == "grouped" and any(group.prompt > 1 for group in self.groups)
+
+    @cached_property
+    def read(self) -> Tensor:
+        """Index of the tokens whose final state is read, [M]: the last of every prompt, and the answers."""
+        _, segment, position = self.places
+        prompts = torch.repeat_interleave(
+            torch.tensor([group.prompt for group in self.groups], device=self.device),
+            torch.tensor(self.lengths, device=self.device),
+        )
+        return ((segment > 0) | (position == prompts - 1)).nonzero().squeeze(1)
+
+    @cached_property
+    def unread(self) -> Tensor:
+        """Index of the other tokens, [N - M]."""
+        other = torch.ones(sum(self.lengths), dtype=torch.bool, device=self.device)
+        other[self.read] = False
+        return other.nonzero().squeeze(1)
+
+    @cached_property
+    def order(self) -> Tensor:
+        """Place of every token of the row, [N], in a sequence of the unread tokens followed by the read ones."""
+        return torch.cat([self.unread, self.read]).argsort()
 
     @cached_property
     def sequences(self) -> varlen.Sequences:
@@ -152,10 +182,14 @@ def shared_attention(
         mask = row.padded_mask(window)
         out = _attend(spread(query), spread(key), spread(value), mask, scaling, softcap)
         return out.transpose(0, 1).flatten(1, 2).index_select(1, back)[None]
+    # In the last layer there may be queries of the tokens that are read only: the last ones of each group.
+    narrow = query.shape[2] < key.shape[2]
+    lengths = [group.length - group.prompt + 1 for group in row.groups] if narrow else row.lengths
     outs = []
-    parts = zip(query.split(row.lengths, 2), key.split(row.lengths, 2), value.split(row.lengths, 2))
+    parts = zip(query.split(lengths, 2), key.split(row.lengths, 2), value.split(row.lengths, 2))
     for number, (q, k, v) in enumerate(parts):
-        outs.append(_attend(q, k, v, row.bias(number, window, q.dtype), scaling, softcap))
+        bias = row.bias(number, window, q.dtype, causal=narrow)
+        outs.append(_attend(q, k, v, None if bias is None else bias[-q.shape[2] :], scaling, softcap))
     return torch.cat(outs, 2)
 
 

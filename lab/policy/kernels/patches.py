@@ -1,4 +1,4 @@
-"""Disable or remove the forward functions that `fused` and `low_rank` have set on a model's modules."""
+"""Disable or remove the forward functions that `fused`, `last_layer` and `low_rank` have set on a model's modules."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 
 from torch import nn
 
-from . import fused, low_rank
+from . import fused, last_layer, low_rank
 
 OF_THE_MODEL = (fused._norm_forward, fused._gated_forward)
 """Functions on the model's own modules, also active while an adapter is switched off."""
-FORWARDS = (*OF_THE_MODEL, low_rank._forward)
+FUSED = (*OF_THE_MODEL, low_rank._forward)
+LAST_LAYER = (last_layer._forward,)
+FORWARDS = (*FUSED, *LAST_LAYER)
 
 
 def patched(model: nn.Module, forwards: Sequence[Any] | None = None) -> list[nn.Module]:
@@ -21,9 +23,9 @@ def patched(model: nn.Module, forwards: Sequence[Any] | None = None) -> list[nn.
     return [m for m in model.modules() if getattr(m.__dict__.get("forward"), "__func__", None) in forwards]
 
 
-def restore_forwards(model: nn.Module) -> int:
-    """Restore every module's own forward function; returns the number of restored modules."""
-    modules = patched(model)
+def restore_forwards(model: nn.Module, forwards: Sequence[Any] | None = None) -> int:
+    """Restore the own forward function of modules as `patched` returns them; returns their number."""
+    modules = patched(model, forwards)
     for module in modules:
         del module.__dict__["forward"]
     return len(modules)

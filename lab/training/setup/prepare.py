@@ -302,6 +302,7 @@ def _record_layout(
         kernel=policy.shared,
         kernel_seconds=seconds,
         fused=policy.fused,
+        narrow=policy.narrow,
         difference=check.difference,
         reason=check.reason,
     )
