@@ -71,7 +71,8 @@ def test_log_probs_are_compared_with_the_model_as_it_is_written(factor, stays, m
     with torch.no_grad():
         before = policy.logps(COMPLETIONS).logps
     forward = scaled(factor)
-    monkeypatch.setattr(patches, "FORWARDS", (forward,))
+    monkeypatch.setattr(patches, "FORWARDS", (forward, *patches.LAST_LAYER))
+    monkeypatch.setattr(patches, "FUSED", (forward,))
     for layer in policy.model.model.layers:
         layer.input_layernorm.forward = types.MethodType(forward, layer.input_layernorm)
     assert policy.fused
@@ -109,10 +110,12 @@ def test_what_rounding_explains_depends_on_the_precision(precision, places, apar
 def test_as_loaded_is_what_transformers_computes_and_leaves_no_trace(kind, model_folder):
     policy = load_policy(str(model_folder(kind)), device="cpu", lora=Lora(2))
     forwards = {m: m.__dict__["forward"] for m in policy.model.modules() if "forward" in m.__dict__}
-    assert bool(forwards) == policy.fused
+    assert bool(forwards) == (policy.fused or policy.narrow)
     head, shared, attention = policy.module.head, policy.shared, policy.model.get_base_model().config._attn_implementation
+    fused = policy.fused
     with policy.as_loaded(), torch.no_grad():
         assert not policy.fused
+        assert not policy.narrow
         assert not policy.model.get_base_model().config._attn_implementation.startswith("lab_")
         found = policy.logps(COMPLETIONS[:1]).logps[0]
         ids = torch.tensor([[*COMPLETIONS[0].prompt, *COMPLETIONS[0].answer]])
@@ -123,7 +126,7 @@ def test_as_loaded_is_what_transformers_computes_and_leaves_no_trace(kind, model
     assert (policy.module.head, policy.shared) == (head, shared)
     assert policy.model.get_base_model().config._attn_implementation == attention
     assert {m: m.__dict__["forward"] for m in policy.model.modules() if "forward" in m.__dict__} == forwards
-    assert policy.unfuse() == bool(forwards)
+    assert policy.unfuse() == fused
     assert not policy.unfuse()
 
 

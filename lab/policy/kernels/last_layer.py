@@ -72,7 +72,8 @@ class _Merge:
 
 def _forward(self: Any, hidden_states: Tensor, *args: Any, shared_row: Any = None, **kwargs: Any) -> Any:
     own = type(self).forward
-    if shared_row is None or not shared_row.narrows:
+    recomputed = self.training and getattr(self, "gradient_checkpointing", False)  # transformers then takes the cache away
+    if shared_row is None or not shared_row.narrows or recomputed:
         row = {} if shared_row is None else {"shared_row": shared_row}
         return own(self, hidden_states, *args, **row, **kwargs)
     names = _parameters(self)
