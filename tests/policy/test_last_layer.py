@@ -61,6 +61,12 @@ def test_the_last_layer_gets_the_read_tokens_alone(model_folder):
     assert seen == [tokens - 5 - 3, tokens]  # all of a prompt but its last token
 
 
+def test_few_unread_tokens_are_not_left_out():
+    long_answers = [PromptAnswer((5, 6, 7, 8), tuple(range(10, 30))), PromptAnswer((5, 6, 7, 8), tuple(range(20, 40)))]
+    assert not shared(long_answers, torch.device("cpu")).shared.narrows
+    assert shared(COMPLETIONS, torch.device("cpu")).shared.narrows
+
+
 def test_a_layer_that_takes_its_cache_otherwise_is_computed_whole(model_folder):
     policy = load_policy(str(model_folder("llama")), device="cpu")
     layer = policy.model.model.layers[-1]

@@ -27,6 +27,10 @@ over the whole row, which skips masked blocks (GPU). varlen: FlashAttention over
 precision)."""
 
 
+LEAST_UNREAD = 0.25
+"""Share of a row's tokens from which on the last layer leaves them out; measured: a step takes 1 % less at 0.09, 5 % at a third."""
+
+
 @dataclass(eq=False)
 class SharedRow:
     """Attention mask of a row of groups, in the form that each kernel needs. kernel: one of KERNELS, which differ in speed only."""
@@ -96,8 +100,9 @@ class SharedRow:
 
     @cached_property
     def narrows(self) -> bool:
-        """Whether the last layer may leave out tokens whose final state is not read (see `last_layer`)."""
-        return self.kernel == "grouped" and any(group.prompt > 1 for group in self.groups)
+        """Whether the last layer leaves out tokens whose final state is not read: where they are many (see `last_layer`)."""
+        unread = sum(group.prompt - 1 for group in self.groups)
+        return self.kernel == "grouped" and unread >= LEAST_UNREAD * sum(self.lengths)
 
     @cached_property
     def read(self) -> Tensor:
