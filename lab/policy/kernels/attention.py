@@ -188,12 +188,12 @@ def shared_attention(
         out = _attend(spread(query), spread(key), spread(value), mask, scaling, softcap)
         return out.transpose(0, 1).flatten(1, 2).index_select(1, back)[None]
     # In the last layer there may be queries of the tokens that are read only: the last ones of each group.
-    narrow = query.shape[2] < key.shape[2]
-    lengths = [group.length - group.prompt + 1 for group in row.groups] if narrow else row.lengths
+    partial = query.shape[2] < key.shape[2]
+    lengths = [group.length - group.prompt + 1 for group in row.groups] if partial else row.lengths
     outs = []
     parts = zip(query.split(lengths, 2), key.split(row.lengths, 2), value.split(row.lengths, 2))
     for number, (q, k, v) in enumerate(parts):
-        bias = row.bias(number, window, q.dtype, causal=narrow)
+        bias = row.bias(number, window, q.dtype, causal=partial)
         outs.append(_attend(q, k, v, None if bias is None else bias[-q.shape[2] :], scaling, softcap))
     return torch.cat(outs, 2)
 
