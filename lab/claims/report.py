@@ -168,7 +168,8 @@ def _summary(every: Sequence[Judged]) -> str:
         return f"In all: {parts}. Every verdict also holds when all {len(every)} claims are corrected together (Holm)."
     return (
         f"In all: {parts}. {len(decided) - len(weak)} of the {len(decided)} verdicts also hold when all {len(every)} claims are "
-        f"corrected together (Holm); these do not, and one or two of them may be due to chance: {'; '.join(weak)}."
+        f"corrected together (Holm). One interval in twenty misses the true value, so the others may be due to chance: "
+        f"{'; '.join(weak)}."
     )
 
 
