@@ -8,6 +8,9 @@ from dataclasses import dataclass
 IGNORED = ("seed", "template_time, day")
 """Settings in which runs of a group may differ: a sweep of seeds may take longer than a day."""
 
+MOST_SETTINGS = 2
+"""Most settings in a label."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -60,20 +63,41 @@ def seed_groups(settings: Sequence[Mapping[str, str]]) -> list[tuple[int, ...]]:
 
 
 def labelled(
-    groups: Sequence[tuple[int, ...]], seeds: Sequence[int], names: Sequence[str], objectives: Sequence[str]
+    groups: Sequence[tuple[int, ...]],
+    seeds: Sequence[int],
+    names: Sequence[str],
+    objectives: Sequence[str],
+    settings: Sequence[Mapping[str, str]],
 ) -> list[Group]:
     """Give every group its label: a letter and the name of its run, or the name that its runs share, else their objective.
+
+    Groups of the same name also have the settings that differ between them, so that a legend tells them apart.
 
     Args:
         groups: Positions of the runs of each group.
         seeds: Seed of each run.
         names: Display name of each run.
         objectives: Name of each run's objective.
+        settings: Settings of each run, as from `lab.comparison.settings.settings_of`.
     """
     labels = []
-    for number, members in enumerate(groups):
-        shared = {names[member] for member in members}
-        name = shared.pop() if len(shared) == 1 else objectives[members[0]]
+    own_names = [_name([names[member] for member in members], objectives[members[0]]) for members in groups]
+    for number, (members, name) in enumerate(zip(groups, own_names)):
+        namesakes = [settings[other[0]] for other, its in zip(groups, own_names) if its == name]
+        name += _distinctions(settings[members[0]], namesakes)
         count = f", {len(members)} seeds" if len(members) > 1 else ""
         labels.append(Group(f"{chr(65 + number)} {name}{count}", members, tuple(seeds[member] for member in members)))
     return labels
+
+
+def _name(names: Sequence[str], objective: str) -> str:
+    return names[0] if len(set(names)) == 1 else objective
+
+
+def _distinctions(own: Mapping[str, str], namesakes: Sequence[Mapping[str, str]]) -> str:
+    """Return the parameters and settings in which a group differs from others of its name: " learning_rate=0.0004"; else ""."""
+    paths = [path for path in own if path not in IGNORED and " " not in path]
+    differing = [path for path in paths if len({settings.get(path) for settings in namesakes}) > 1]
+    some = [f"{path.removeprefix('objective.')}={own[path]}" for path in differing[:MOST_SETTINGS]]
+    more = [f"{len(differing) - MOST_SETTINGS} more"] if len(differing) > MOST_SETTINGS else []
+    return f" {' '.join([*some, *more])}" if some else ""

@@ -110,6 +110,14 @@ def read_declaration(path: Path) -> tuple[str, Declaration]:
     return parse_declaration(text, path.stem, str(path))
 
 
+def _place_of(error: yaml.YAMLError) -> str:
+    """Return where a text is no YAML and why: ", line 2, column 6: expected ',' or ']', but got ':'"."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return f": {' '.join(str(error).split())}"
+    mark = error.problem_mark
+    return f", line {mark.line + 1}, column {mark.column + 1}: {error.problem}{f' ({error.context})' if error.context else ''}"
+
+
 def parse_declaration(text: str, name: str, source: str) -> tuple[str, Declaration]:
     """Return an experiment's name and declaration from the content of a YAML or JSON file.
 
@@ -124,7 +132,7 @@ def parse_declaration(text: str, name: str, source: str) -> tuple[str, Declarati
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"The experiment {source} is not valid YAML: {' '.join(str(error).split())}.") from None
+        raise ConfigError(f"The experiment {source} is not valid YAML{_place_of(error)}.") from None
     if not isinstance(content, dict):
         raise ConfigError(f"The experiment {source} must hold keys such as `objectives: [dpo, sgdpo]` and `seeds: 8`.")
     for key in ("objectives", "seeds"):

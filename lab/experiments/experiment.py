@@ -238,13 +238,14 @@ class Experiment:
 
     def records(self) -> dict[str, dict[str, Any]]:
         """Return the record of every finished run, by its key; each is read from the disk once."""
-        for key in self._folder.recorded() - self._records.keys():
+        recorded = self._folder.recorded()
+        for key in recorded - self._records.keys():
             record = self._folder.record(key)
             if record is not None:
                 self._records[key] = record
-        planned = {run.key for run in self.runs}
+        current = {run.key for run in self.runs} & recorded  # records of a deleted experiment of the same name are not its own
         known = dict(self._records)  # another thread may add one meanwhile
-        return {key: record for key, record in known.items() if key in planned}
+        return {key: record for key, record in known.items() if key in current}
 
     def notes(self) -> list[str]:
         """Return what limits the results, one sentence each: versions of libraries that differ, runs that are left out."""

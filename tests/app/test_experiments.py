@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from streamlit.testing.v1 import AppTest
 from app.pages import EXPERIMENTS
 from app.views.experiments.draft import Draft, Entry, declaration_of, draft_of, problems
 from lab import sweeping
-from lab.experiments import Driver, ExperimentFolder, PlannedRun, declare, find_experiment, open_experiment
+from lab.experiments import Driver, ExperimentFolder, PlannedRun, declare, experiment_folders, find_experiment, open_experiment
+from lab.run.listing.trash import trashed_runs
 from lab.world import ensure
+from tests.app.conftest import ROOT
 from tests.app.pages import open_page, page_text, unescaped
 from tests.experiments.faked import WrittenRuns, content, folder_with
 from tests.helpers import until
@@ -197,7 +200,7 @@ def measured(run: PlannedRun) -> list[Any]:
 def test_results_say_what_differs_and_by_which_rule() -> None:
     folder = folder_with(content(["dpo", "sgdpo"], 3, steps=5, compare={"at": "end", "metrics": "eval/oracle_reward"}), "mine")
     Driver(folder, WrittenRuns(measured)).run()
-    app = open_page(EXPERIMENTS, experiment="mine", part="Results")
+    app = open_page(EXPERIMENTS, experiment="mine", view="Results")
     (sentence,) = open_experiment("mine").compare().sentences
     assert "sgdpo is better than dpo in oracle reward of sampled answers by 0.5" in sentence
     assert f"- {sentence}" in page_text(app)
@@ -210,8 +213,38 @@ def test_results_say_what_differs_and_by_which_rule() -> None:
     assert "Not by the declared rule." in page_text(app)
     app.segmented_control(key="rows").set_value("runs").run()
     assert [len(app.dataframe[1].value), list(app.dataframe[1].value["Seed"])] == [6, [0, 0, 1, 1, 2, 2]]
-    curves = open_page(EXPERIMENTS, experiment="mine", part="Curves")
+    curves = open_page(EXPERIMENTS, experiment="mine", view="Curves")
     drawn = [element for element in curves.get("bidi_component") if element.proto.component_name == "lab_figure"]
     assert len(drawn) == 2
     waiting = folder_with(content(["dpo", "sgdpo"], 3, steps=5), "new")
-    assert "The results appear here" in page_text(open_page(EXPERIMENTS, experiment=waiting.name, part="Results"))
+    assert "The results appear here" in page_text(open_page(EXPERIMENTS, experiment=waiting.name, view="Results"))
+
+
+def test_no_field_shares_its_name_in_the_address_with_a_field_of_another_page() -> None:
+    """Streamlit keeps the value of such a field under its name alone, and would write it into the other page's address."""
+    pages: dict[str, set[str]] = {}
+    for file in (ROOT / "app" / "views").rglob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            keywords = {word.arg: word.value for word in call.keywords} if isinstance(call, ast.Call) else {}
+            if "bind" in keywords and isinstance(keywords["key"], ast.Constant):
+                pages.setdefault(str(keywords["key"].value), set()).add(file.parent.name)
+    assert {"view", "part"} <= pages.keys()
+    assert not {key: names for key, names in pages.items() if len(names) > 1}
+
+
+def test_an_experiment_is_renamed_and_deleted_with_a_warning() -> None:
+    folder = folder_with(content(["dpo", "sgdpo"], 2, steps=5), "mine")
+    Driver(folder, WrittenRuns(measured)).run()
+    app = open_page(EXPERIMENTS, experiment="mine")
+    app.text_input(key="experiment.rename.mine").set_value("a b").run()
+    next(button for button in app.button if button.label == "Rename").click().run()
+    assert "name" in app.error[0].value
+    button(app, "Delete").click().run()
+    assert "Declaration and results of 4 finished runs are deleted for good." in page_text(app)
+    assert "4 runs stay on the Runs page (" in page_text(app)
+    app.toggle(key="experiment.delete.runs").set_value(True).run()
+    assert "4 runs move to the trash of the Runs page: " in page_text(app)
+    button(app, "Delete the experiment").click().run()
+    app.run()
+    assert experiment_folders() == []
+    assert len(trashed_runs()) == 4

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 import lab
 from lab.world import ensure
 from tests.app.browsing import address_of, body
+from tests.experiments.faked import content, folder_with
 from tests.helpers import until
 
 pytestmark = pytest.mark.browser
@@ -71,8 +73,19 @@ def test_an_experiment_is_declared_followed_and_read(shared_cache: Path, dashboa
     page.get_by_role("radio", name="Curves").click()
     until(lambda: page.locator(".lab-figure .main-svg").count() >= 2, 60, lambda: body(page))
     page.get_by_role("button", name="All experiments").click()
+    folder_with(content(["dpo", "ipo"], 1, steps=5), "second")
+    page.locator(".lab-rows tbody tr", has_text="second").click()
+    page.get_by_role("button", name="ipo, seed 0").wait_for()  # another experiment begins with its progress
+    page.get_by_role("button", name="All experiments").click()
     page.locator(".lab-rows tbody tr", has_text="4 of 4").click()
-    page.get_by_role("radio", name="Progress").click()
     page.locator(".lab-grid button").first.wait_for()
+    page.get_by_role("radio", name="Curves").click()
+    until(lambda: page.locator(".lab-figure .main-svg").count() >= 2, 60, lambda: body(page))
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.get_by_text("A dpo, 2 seeds").first.wait_for()
+    assert set(parse_qs(urlsplit(address_of(page)).query)) == {"runs"}
+    page.go_back()
+    until(lambda: "view=Curves" in address_of(page), 60, lambda: address_of(page))
+    page.get_by_role("button", name="Runs", exact=True).wait_for()
     page.get_by_role("button", name="Runs", exact=True).click()
     until(lambda: page.locator(".lab-rows tbody tr").count() == 5, 60, lambda: body(page))

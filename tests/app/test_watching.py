@@ -18,6 +18,7 @@ from app.state import access
 from app.state.access import WHY, Tokens, WatchOnlyError
 from app.state.jobs import Job
 from app.views.experiments import acting as experiment_acting
+from app.views.experiments import deleting as experiment_deleting
 from app.views.inspect import what_if
 from app.views.live import change_and_branch, controls, findings
 from app.views.runs import acting
@@ -181,6 +182,8 @@ ACTIONS: dict[str, Callable[[Run, PairStore], Any]] = {
     "archive a run": lambda run, _: acting.act(never),
     "pause an experiment": lambda *_: experiment_acting.request(open_experiment("grid"), "pause"),
     "start an experiment": lambda *_: experiment_acting.begin(open_experiment("grid")),
+    "delete an experiment": lambda *_: experiment_deleting.delete(open_experiment("grid"), True),
+    "rename an experiment": lambda *_: experiment_deleting.rename(open_experiment("grid"), "other"),
     "extend an experiment": lambda *_: experiment_acting.extend(open_experiment("grid"), 2, None),
     "any job": lambda *_: Job(never),
 }
@@ -205,7 +208,7 @@ CHANGES = {
     "add", "apply", "duplicate", "merge", "split", "snapshot", "update_from", "import_pairs", "apply_remedy",
     "rename", "tag", "untag", "note", "archive", "unarchive", "empty_trash",
     "put_numbers", "put_findings", "forget_numbers", "suspects",
-    "sweep", "store_declaration", "start_driver",
+    "sweep", "store_declaration", "start_driver", "delete_experiment", "rename_experiment",
     "train", "train_twin", "train_twins", "export_run", "preflight", "examine", "store_upload", "write_thresholds",
 }  # fmt: skip
 """Names of everything in the library, and in the pages, that changes a run, a pair set or a file, or loads a model."""

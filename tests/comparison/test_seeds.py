@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -85,10 +87,12 @@ def test_runs_are_averaged_at_common_places_from_where_the_last_begins() -> None
     assert np.array_equal(values, [[1, 10, 20], [100, 109, np.nan], [np.nan] * 3], equal_nan=True)
 
 
-def seeded(name: str, seed: int, *, objective: str = "dpo", done: int = 20, kl: float = 1.0, offset: float = 0.0) -> Run:
+def seeded(
+    name: str, seed: int, *, objective: str = "dpo", done: int = 20, kl: float = 1.0, offset: float = 0.0, **more: Any
+) -> Run:
     """A run whose loss is its seed plus an offset plus a tenth of the step, and whose KL grows evenly to `kl` at step 20."""
     folder = lab.home.runs_dir() / name
-    config = TrainConfig.parse(objective=objective, steps=20, seed=seed)
+    config = TrainConfig.parse(objective=objective, steps=20, seed=seed, **more)
     create_run(folder, config, pairs_store=str(lab.home.home() / "pairs" / "x.sqlite"), pairs_version=0, pairs_name="x")
     store = StoreWriter(folder)
     for step in range(1, done + 1):
@@ -209,3 +213,10 @@ def test_a_run_has_the_name_that_it_was_given_last(groups: lab.Comparison) -> No
     groups.refresh()
     assert groups.labels[0] == "A dpo, 3 seeds", "its group goes by the objective"
     assert lab.compare([groups.runs[0], groups.runs[3]]).labels == ["A baseline", "B sgdpo"]
+
+
+def test_groups_of_one_objective_are_told_apart_by_their_settings() -> None:
+    runs = [seeded(f"dpo-{rate}-{seed}", seed, learning_rate=rate) for rate in (1e-4, 4e-4) for seed in range(2)]
+    compared = lab.compare([*runs, seeded("other", 0, objective="sgdpo")])
+    assert compared.labels == ["A dpo learning_rate=0.0001, 2 seeds", "B dpo learning_rate=0.0004, 2 seeds", "C sgdpo"]
+    assert compared.run_labels[3] == "B dpo learning_rate=0.0004, seed 1"

@@ -121,10 +121,14 @@ def extend(experiment: Experiment, seeds: int, objective: str | None) -> None:
     JOBS[str(experiment.folder)] = Job(work)
 
 
-def messages(experiment: Experiment) -> None:
-    """Draw what the last press did, and the progress of starting runs or why that failed."""
+def show_done() -> None:
+    """Draw what the last press did."""
     if message := st.session_state.pop(DONE, ""):
         st.toast(plain(message))
+
+
+def messages(experiment: Experiment) -> None:
+    """Draw the progress of starting runs, or why that failed."""
     job = JOBS.get(str(experiment.folder))
     if job is None or not may_edit():
         return

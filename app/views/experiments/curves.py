@@ -16,6 +16,8 @@ from lab.experiments.results import SUMMARY
 
 AXIS_NAMES = {"step": "Step", "kl": "KL"}
 PER_ROW = 2
+KEYS = ("axis", "numbers", "singles")
+"""Keys of the fields, which are also names in the address."""
 
 
 def show(experiment: Experiment, state: ExperimentState) -> None:
@@ -27,12 +29,12 @@ def show(experiment: Experiment, state: ExperimentState) -> None:
     first = [name for name in SUMMARY if name in recorded and name != "eval/win_rate"][:4]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         axis = st.segmented_control(
-            "x axis", list(AXIS_NAMES), default="step", required=True, format_func=AXIS_NAMES.__getitem__, key="x",
+            "x axis", list(AXIS_NAMES), default="step", required=True, format_func=AXIS_NAMES.__getitem__, key="axis",
             bind="query-params", persist_state="page",
         )  # fmt: skip
         with st.popover("Numbers", icon=":material/checklist:", help="Which curves are drawn."):
             names = st.multiselect(
-                "Numbers", recorded, first, key="curves", bind="query-params", format_func=lambda name: metric_of(name).title,
+                "Numbers", recorded, first, key="numbers", bind="query-params", format_func=lambda name: metric_of(name).title,
                 persist_state="page", width=600, label_visibility="collapsed",
             )  # fmt: skip
         with st.popover("Variants", icon=":material/filter_list:", help=f"At most {MOST} at once."):
@@ -40,7 +42,7 @@ def show(experiment: Experiment, state: ExperimentState) -> None:
                 "Variants", experiment.variants, experiment.variants[:MOST], key=f"variants.{experiment.name}", max_selections=MOST,
                 persist_state="page", width=600, label_visibility="collapsed",
             )  # fmt: skip
-        seeds = st.toggle("Single seeds", key="seeds", bind="query-params", persist_state="page", help="Draw every run, too.")
+        seeds = st.toggle("Single seeds", key="singles", bind="query-params", persist_state="page", help="Draw every run, too.")
     st.caption(
         plain(f"{AXES[axis].meaning} Mean over the seeds of a variant, with the 95 % interval of the mean (t); finished runs only.")
     )

@@ -12,7 +12,7 @@ from app.state.experiments import opened
 from app.state.navigation import leave_for
 from app.text.plain import plain
 from app.text.run_text import duration
-from app.views.experiments import acting, curves, progress, results
+from app.views.experiments import acting, curves, deleting, progress, results
 from app.views.experiments.states import EXPERIMENT_STATES, PRESENT
 from app.widgets import save_dialog
 from lab.experiments import Experiment, ExperimentState, as_python, as_yaml
@@ -20,6 +20,8 @@ from lab.store import RunError
 
 INTERVAL = 1.5
 """Seconds between two drawings while the runs train: each reads one small file."""
+SHOWN = "experiments.shown"
+"""In the session: the experiment that was drawn last."""
 
 
 def page(name: str) -> None:
@@ -31,6 +33,7 @@ def page(name: str) -> None:
         if st.button("All experiments"):
             leave_for(EXPERIMENTS, {})
         return
+    _begin_anew(name)
     state, active = experiment.state(), experiment.active
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.title(plain(name), anchor=False, width="content")
@@ -42,17 +45,28 @@ def page(name: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         chosen = _part()
         st.space("stretch")
+        deleting.buttons(experiment)
         if st.button("All experiments", icon=f":material/{EXPERIMENTS.icon}:", type="tertiary"):
             leave_for(EXPERIMENTS, {})
+    deleting.form(experiment)
     interval = max(INTERVAL, pacing.shortest_interval()) if active else None
     st.fragment(_draw, run_every=interval)(experiment, chosen, state.state, active)
     save_dialog.offer()
 
 
+def _begin_anew(name: str) -> None:
+    """Forget what was chosen for another experiment: its parts, numbers and baseline, except what the address holds."""
+    if st.session_state.get(SHOWN, name) != name:
+        for key in ("view", *results.KEYS, *curves.KEYS):
+            if key not in st.query_params:
+                st.session_state.pop(key, None)
+    st.session_state[SHOWN] = name
+
+
 def _part() -> str:
     """Draw the choice of a part, which the address holds; return its name."""
     part = st.segmented_control(
-        "Part", list(PARTS), default="progress", required=True, format_func=str.capitalize, key="part", bind="query-params",
+        "Part", list(PARTS), default="progress", required=True, format_func=str.capitalize, key="view", bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip
     return part or "progress"
@@ -60,7 +74,10 @@ def _part() -> str:
 
 def _draw(experiment: Experiment, part: str, drawn_state: str, was_active: bool) -> None:
     save_dialog.rerun_if_asked()
-    state = experiment.state()
+    try:
+        state = experiment.state()
+    except (RunError, OSError):  # deleted or renamed in another window: the page says so
+        st.rerun(scope="app")
     if state.state != drawn_state or experiment.active != was_active:
         st.rerun(scope="app")  # the buttons above must follow
     with st.container():

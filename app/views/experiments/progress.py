@@ -31,7 +31,8 @@ def show(experiment: Experiment, state: ExperimentState) -> None:
     rows = [Row(variant, [cells[variant, seed] for seed in seeds]) for variant in experiment.variants]
     show_grid(rows, seeds, key="experiment.grid", label="Runs by variant and seed", opened=chosen, on_open=_open)
     st.caption(
-        "✓ finished; a number: the step of a run in training; ‖ paused; ■ stopped; ✗ failed; · not begun. Press one for details."
+        "✓ finished; a number: the step of a run in training; ‖ paused; ■ stopped; ✗ failed; … queued; · not begun. "
+        "Press one for details."
     )
     _failures(experiment, state)
     run = next((run for run in experiment.runs if run.key == chosen), None)

@@ -24,6 +24,8 @@ from lab.run.config import ConfigError
 COMPARED = "experiment.compared"
 """In the session: the last comparisons, with what they belong to."""
 NONE = "every variant with every other"
+KEYS = ("metrics", "at", "baseline", "smallest", "rows", "columns")
+"""Keys of the fields, most of which are also names in the address."""
 FEW = 6
 """Most comparisons of which all sentences are drawn at once."""
 

@@ -1,0 +1,75 @@
+"""Experiments are deleted and renamed; their runs stay unless they are deleted, too."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.experiments import Driver, ExperimentFolder, experiment_folders, find_experiment, open_experiment
+from lab.experiments.deletion import delete_experiment, deletion_effect, rename_experiment
+from lab.run import RunLock
+from lab.run.config import ConfigError
+from lab.run.listing.trash import trashed_runs
+from lab.store import RunError
+
+from .faked import WrittenRuns, content, folder_with
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> ExperimentFolder:
+    monkeypatch.setattr("lab.experiments.driver.INTERVAL", 0.01)
+    made = folder_with(content(["dpo", "sgdpo"], 2, steps=5), "mine")
+    Driver(made, WrittenRuns()).run()
+    return made
+
+
+def test_the_runs_of_a_deleted_experiment_stay_unless_they_are_deleted_too(folder: ExperimentFolder) -> None:
+    effect = deletion_effect(folder)
+    assert effect.results == 4
+    assert len(effect.runs) == 4
+    assert effect.freed.bytes > 0
+    delete_experiment(folder)
+    assert experiment_folders() == []
+    assert all(run.exists() for run in effect.runs)
+    again = folder_with(content(["dpo", "sgdpo"], 2, steps=5), "mine")
+    assert again.recorded() == set()
+    Driver(again, WrittenRuns()).run()
+    delete_experiment(again, runs=True)
+    assert sorted(run.place for run in trashed_runs()) == sorted(effect.runs)
+    with pytest.raises(RunError, match="There is no experiment 'mine'"):
+        find_experiment("mine")
+
+
+def test_a_handle_does_not_keep_the_results_of_a_deleted_experiment(folder: ExperimentFolder) -> None:
+    experiment = open_experiment("mine")
+    assert len(experiment.records()) == 4
+    delete_experiment(folder, runs=True)
+    folder_with(content(["dpo", "sgdpo"], 2, steps=5), "mine")
+    assert experiment.records() == {}
+
+
+def test_what_is_in_training_is_not_deleted(folder: ExperimentFolder) -> None:
+    lock = RunLock(folder.path)
+    for change in (lambda: delete_experiment(folder), lambda: rename_experiment(folder, "other")):
+        with pytest.raises(RunError, match="mine is in training; stop it before"):
+            change()
+    lock.release()
+    run = next(iter(folder.run_folders().values()))
+    lock = RunLock(run)
+    with pytest.raises(RunError, match="cannot be deleted with its runs; stop it before"):
+        delete_experiment(folder, runs=True)
+    lock.release()
+    assert len(deletion_effect(folder).runs) == 4
+    assert len(folder.recorded()) == 4
+
+
+def test_a_renamed_experiment_keeps_its_results_and_does_no_run_again(folder: ExperimentFolder) -> None:
+    runs = folder.run_folders()
+    renamed = rename_experiment(folder, "other")
+    assert [each.name for each in experiment_folders()] == ["other"]
+    assert renamed.run_folders() == runs
+    assert open_experiment("other").state().count("finished") == 4
+    folder_with(content(["dpo"], 1, steps=5), "mine")
+    with pytest.raises(RunError, match="an experiment mine already"):
+        rename_experiment(renamed, "mine")
+    with pytest.raises(ConfigError):
+        rename_experiment(renamed, "../mine")
