@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from lab.api import preflight
 from lab.experiments import Content, PlannedRun, all_experiments
+from lab.experiments.experiment import cores
 from lab.experiments.progress import FINISHED, expected_seconds
 from lab.pairs import PairStore
 from lab.run import Run
@@ -49,8 +51,12 @@ class ProcessExecutor:
         """Return equal shares of the runs for all workers, at most RUNS_PER_PROCESS each."""
         models = {(run.config.model, run.config.device): run.config for run in runs}
         small = all(map(trains_on_one_thread, models.values()))
-        size = min(-(-len(runs) // self.workers), RUNS_PER_PROCESS) if small else 1
-        return [list(runs[first : first + size]) for first in range(0, len(runs), size)]
+        if not small:
+            return [[run] for run in runs]
+        # As many processes for each worker, so that none trains alone at the end.
+        count = min(len(runs), -(-len(runs) // (self.workers * RUNS_PER_PROCESS)) * self.workers)
+        bounds = [round(len(runs) * at / count) for at in range(count + 1)]
+        return [list(runs[first:last]) for first, last in itertools.pairwise(bounds)]
 
     def make(self, run: PlannedRun, folder: Path) -> None:
         """Make the folder of a run; raises as `lab.train`."""
@@ -132,14 +138,13 @@ def estimated_seconds(content: Content, to_do: Sequence[PlannedRun]) -> tuple[fl
     costs = trial(to_do[0], content.threads)
     if costs is not None:
         basis = f"rough, from a trial of {TRIAL_STEPS} steps and two evaluations of the first run"
-        return sum(map(costs.of, to_do)) / content.workers, basis
+        return _together([costs.of(run) for run in to_do], content), basis
     settings = config.model_dump(mode="json", exclude={"objective", "pairs", "model"})
     report = preflight(config.objective, PairStore(to_do[0].pairs.store), config.model, **settings)
     if report.time is None:
         return None, "memory ran out while a pair was timed"
-    steps = sum(run.config.steps for run in to_do)
     basis = "at least, from a few timed pairs of the first run, without evaluations and the start of the processes"
-    return (report.time.step * steps + report.time.reference) / content.workers, basis
+    return _together([report.time.step * run.config.steps for run in to_do], content) + report.time.reference, basis
 
 
 def measured_seconds(content: Content, to_do: Sequence[PlannedRun]) -> tuple[float | None, str]:
@@ -156,11 +161,25 @@ def measured_seconds(content: Content, to_do: Sequence[PlannedRun]) -> tuple[flo
             state = states[run.key]
             if state.state == FINISHED and state.seconds:
                 measured.append(run)
-                durations[run.key] = state.seconds
+                durations[run.key] = state.seconds * share_of_cores(experiment.content)
     expected = expected_seconds([*measured, *to_do], durations)
     if any(run.key not in expected for run in to_do):
         return None, ""
-    return sum(expected[run.key] for run in to_do) / content.workers, f"from {len(durations)} finished runs of the same kind"
+    seconds = _together([expected[run.key] for run in to_do], content)
+    return seconds, f"rough, from {len(durations)} finished runs of the same kind"
+
+
+def share_of_cores(content: Content) -> float:
+    """Return the share of the cores for its threads that each run has, if as many runs as wanted train at once; at most 1."""
+    threads = content.threads or cores()
+    on_cpu = queue_name(content.runs[0].config.device) == "cpu"
+    return min(1.0, cores() / (threads * content.workers)) if on_cpu else 1.0
+
+
+def _together(seconds: Sequence[float], content: Content) -> float:
+    """Return how long some runs take on the cores that there are. seconds: of each run, if it had all its threads' cores."""
+    share = share_of_cores(content)
+    return max(sum(seconds) / content.workers, max(seconds)) / share
 
 
 def trial(run: PlannedRun, threads: int | None, patience: float = PATIENCE) -> Costs | None:

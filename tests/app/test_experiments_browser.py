@@ -85,7 +85,7 @@ def test_an_experiment_is_declared_followed_and_read(shared_cache: Path, dashboa
     page.get_by_text("A dpo, 2 seeds").first.wait_for()
     assert set(parse_qs(urlsplit(address_of(page)).query)) == {"runs"}
     page.go_back()
-    until(lambda: "view=Curves" in address_of(page), 60, lambda: address_of(page))
+    until(lambda: "/experiments?experiment=first" in address_of(page), 60, lambda: address_of(page))
     page.get_by_role("button", name="Runs", exact=True).wait_for()
     page.get_by_role("button", name="Runs", exact=True).click()
     until(lambda: page.locator(".lab-rows tbody tr").count() == 5, 60, lambda: body(page))
