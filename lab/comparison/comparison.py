@@ -51,8 +51,7 @@ class Comparison:
     Attributes:
         runs: The runs.
         groups: Runs that share a curve: those that differ only in their seed.
-        labels: Label of each curve: a letter and the run's name, or its objective if it has no name, with the settings that tell
-            namesakes apart; of a group also its size.
+        labels: Label of each curve: a letter, name or objective, settings that tell namesakes apart, and the size of a group.
     """
 
     def __init__(self, runs: Sequence[Run], *, group_seeds: bool = True) -> None:
@@ -81,9 +80,8 @@ class Comparison:
             raise RunError(f"Choose one to {MOST} runs or groups of seeds to compare; these are {len(members)} {of}.")
         objectives = [compared.manifest["config"]["objective"]["name"] for compared in self._compared]
         seeds = [compared.seed for compared in self._compared]
-        self.groups: list[Group] = labelled(
-            members, seeds, [compared.name for compared in self._compared], objectives, self._settings
-        )
+        names = [compared.name for compared in self._compared]
+        self.groups: list[Group] = labelled(members, seeds, names, objectives, self._settings)
         self.labels = [group.label for group in self.groups]
 
     def has_seed_groups(self) -> bool:
