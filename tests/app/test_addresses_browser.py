@@ -20,6 +20,7 @@ FIRST = {
     "inspect": "Pair pair-",
     "new-run": "Start the run",
     "runs": "2 runs",
+    "experiments": "Declare an experiment",
     "compare": "x axis",
     "pairs": "Evidence",
     "learn": "Objective A",
