@@ -15,7 +15,7 @@ from tests.helpers import until
 
 pytestmark = pytest.mark.browser
 
-NAMES = "document.querySelector('.lab-figure')._fullData.filter((t) => t.showlegend).map((t) => t.name)"
+NAMES = "(document.querySelector('.lab-figure')._fullData ?? []).filter((t) => t.showlegend).map((t) => t.name)"
 MARGIN = "Reward margin"
 
 
@@ -35,7 +35,7 @@ def test_a_living_run_moves_on_beneath_a_zoom(
     page.get_by_role("link", name="Compare").click()
     page.get_by_text("A sgdpo", exact=True).first.wait_for()
     until(lambda: figure(page, MARGIN), START, lambda: body(page))
-    assert page.evaluate(NAMES) == ["A sgdpo", "B dpo"]
+    until(lambda: page.evaluate(NAMES) == ["A sgdpo", "B dpo"], PATIENCE, lambda: page.evaluate(NAMES))
     drag(page, figure(page, MARGIN)["title"].split("  <span")[0], (0.3, 0.5), (0.6, 0.52))  # its note counts what comes
     zoomed = figure(page, MARGIN)
     for _ in range(3):
@@ -66,7 +66,8 @@ def test_seeds_share_a_band_and_the_address_keeps_the_choice(dashboard: str, sto
         store_run(name, objective=name[:-2], seed=int(name[-1]), steps=60)
     page.goto(f"{dashboard}/compare?runs={','.join(names)}")
     until(lambda: figure(page, MARGIN), START, lambda: body(page))
-    assert page.evaluate(NAMES) == [f"{label}, 2 seeds, 95 % band (t)" for label in ("A dpo", "B sgdpo")]
+    bands = [f"{label}, 2 seeds, 95 % band (t)" for label in ("A dpo", "B sgdpo")]
+    until(lambda: page.evaluate(NAMES) == bands, PATIENCE, lambda: page.evaluate(NAMES))
     page.get_by_text("A − B", exact=True).click()
     until(lambda: figure(page, f"{MARGIN}: A − B"), PATIENCE, lambda: body(page))
     assert "minus=true" in address_of(page)

@@ -68,6 +68,7 @@ def test_an_experiment_is_declared_followed_and_read(shared_cache: Path, dashboa
     page.get_by_role("radio", name="Results").click()
     page.get_by_text("after training over 2 seeds").first.wait_for()
     page.locator(".lab-figure .main-svg").first.wait_for()
+    until(lambda: "view=Results" in address_of(page), 60, lambda: address_of(page))
     page.reload()
     page.get_by_text("after training over 2 seeds").first.wait_for()
     page.get_by_role("radio", name="Curves").click()
