@@ -82,7 +82,9 @@ def test_pairs_fit_with_prompt_template_and_end_of_answer():
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("missing.jsonl", None), ("no.jsonl", b'{"question": 1}'), ("cut.gz", gzip.compress(b"{}")[:-6])]
+    ("name", "content"),
+    [("missing.jsonl", None), ("no.jsonl", b'{"question": 1}'), ("cut.gz", gzip.compress(b"{}")[:-6])],
+    ids=["missing", "other layout", "cut"],  # packed bytes hold the time, and test processes must agree on the names
 )
 def test_file_without_transcripts_ends_with_one_sentence(tmp_path, name, content):
     if content is not None:
