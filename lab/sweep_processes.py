@@ -156,12 +156,12 @@ def measured_seconds(content: Content, to_do: Sequence[PlannedRun]) -> tuple[flo
         return 0.0, "every run is done"
     measured, durations = [], {}
     for experiment in all_experiments():
-        states = experiment.state().runs
+        states, share = experiment.state().runs, share_of_cores(experiment.content)
         for run in experiment.runs:
             state = states[run.key]
             if state.state == FINISHED and state.seconds:
                 measured.append(run)
-                durations[run.key] = state.seconds * share_of_cores(experiment.content)
+                durations[run.key] = state.seconds * share
     expected = expected_seconds([*measured, *to_do], durations)
     if any(run.key not in expected for run in to_do):
         return None, ""

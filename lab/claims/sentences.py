@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.experiments.statistics import seeds_needed
-from lab.experiments.statistics.comparison import number
+from lab.experiments.statistics.comparison import with_interval
 
 from .claim import Claim
 from .measuring import Measured, Row
@@ -17,9 +17,7 @@ def interval_text(row: Row) -> str:
     """Return a mean with its 95 % interval: "0.21 [0.08, 0.34]"; the number alone for one seed, and a dash for none."""
     if row.estimate is None:
         return f"{next(iter(row.values.values())):.3g}" if row.values else "–"
-    low, high = row.estimate.interval()
-    scale = (high - low) / 2
-    return f"{number(row.estimate.mean, scale)} [{number(low, scale)}, {number(high, scale)}]"
+    return with_interval(row.estimate.mean, *row.estimate.interval())
 
 
 def count_text(measured: Measured) -> str:

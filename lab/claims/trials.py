@@ -93,7 +93,12 @@ class Trial:
 
 def rated(method: str, rate: float, prefix: str = "") -> str:
     """Return the label of a method at a learning rate: "dpo 2e-4"."""
-    return f"{prefix}{method} {rate:.0e}".replace("e-0", "e-")
+    return f"{prefix}{method} {rate_text(rate)}"
+
+
+def rate_text(rate: float) -> str:
+    """Return a learning rate as labels have it: "2e-4"."""
+    return f"{rate:.0e}".replace("e-0", "e-")
 
 
 def pilots(r1: float, r2: float) -> str:

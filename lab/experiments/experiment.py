@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 ALL_PAIRS = 4
 """Most variants that are all compared with each other unless a baseline is given."""
 PRESENT = ("running", "paused", "stopping", WAITING)
-"""States in which a process starts the experiment's runs."""
+"""States in which a process starts the experiment's runs, or waits for its device."""
 
 
 class Experiment:
@@ -166,12 +166,7 @@ class Experiment:
         from .statistics.levels import SCALARS
 
         declared, labels, recorded = self.declaration.compare, self.variants, self.metrics()
-        names = listed(metrics or declared.get("metrics")) or [next((name for name in PRIMARY if name in recorded), PRIMARY[-1])]
-        for name in names:
-            if recorded and name not in recorded:
-                raise ConfigError(
-                    f"No run of {self.name} has recorded {name!r}; choose from {', '.join(recorded)}.{did_you_mean(name, recorded)}"
-                )
+        names = self._recorded(listed(metrics or declared.get("metrics")), recorded)
         places = listed(at or declared.get("at")) or ["end", *(["kl"] if SCALARS["kl"] in recorded else [])]
         reference = baseline or declared.get("baseline")
         if reference is None and len(labels) > ALL_PAIRS:
@@ -218,9 +213,7 @@ class Experiment:
         from lab.plots.comparison.overlay import overlay
 
         recorded = self.metrics()
-        name = metric or next((name for name in PRIMARY if name in recorded), PRIMARY[-1])
-        if recorded and name not in recorded:
-            raise ConfigError(f"No run of {self.name} has recorded {name!r}; choose from {', '.join(recorded)}.")
+        (name,) = self._recorded(listed(metric), recorded)
         if by not in ("step", "kl"):
             raise ConfigError(f"An experiment has no axis {by!r}; choose step or kl.")
         labels = [find_variant(label, self.variants) for label in variants] if variants else self.variants[:MOST]
@@ -235,6 +228,15 @@ class Experiment:
             legend=legend,
             dark=dark,
         )
+
+    def _recorded(self, names: list[str], recorded: Sequence[str]) -> list[str]:
+        """Return scalars if runs have recorded them, without names the first of PRIMARY. Raises ConfigError for others."""
+        for name in names:
+            if recorded and name not in recorded:
+                raise ConfigError(
+                    f"No run of {self.name} has recorded {name!r}; choose from {', '.join(recorded)}.{did_you_mean(name, recorded)}"
+                )
+        return names or [next((name for name in PRIMARY if name in recorded), PRIMARY[-1])]
 
     def records(self) -> dict[str, dict[str, Any]]:
         """Return the record of every finished run, by its key; each is read from the disk once."""

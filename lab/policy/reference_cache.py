@@ -97,7 +97,8 @@ class ReferenceCache:
                 if progress is not None:
                     progress(0, len(missing))
         try:
-            return self._compute(policy, self._missing(completions), tokens_per_batch, progress)
+            still = self._missing(list(missing.values()))  # another process may have computed some meanwhile
+            return self._compute(policy, still, tokens_per_batch, progress)
         finally:
             lock.release()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import numpy as np
 from lab.experiments import Experiment
 from lab.experiments.metrics import Metric, metric_of
 from lab.experiments.statistics import Comparison, Comparisons, Curve, compare, over_seeds, parse_level
-from lab.experiments.statistics.comparison import number
+from lab.experiments.statistics.comparison import with_interval
 from lab.run.run_data import RunData
 from tests.real.methods import Trial, methods, pilot_label, piloted
 
@@ -251,7 +251,7 @@ def difference_cell(made: Comparison | None) -> str:
         return ""
     if made.estimate is None:
         return "not reached"
-    text = interval(made.estimate.mean, *made.estimate.interval())
+    text = with_interval(made.estimate.mean, *made.estimate.interval())
     return f"**{text}**" if made.shown else text
 
 
@@ -281,13 +281,7 @@ def cell(values: np.ndarray) -> str:
     if len(values) < 2 or np.ptp(values) == 0:
         return f"{values[0]:.3g}" if len(values) else ""
     estimate = over_seeds(values)
-    return interval(estimate.mean, *estimate.interval())
-
-
-def interval(mean: float, low: float, high: float) -> str:
-    """Return a mean and the ends of its interval with as many decimals as two digits of its half width."""
-    form: Callable[[float], str] = lambda value: number(value, (high - low) / 2)  # noqa: E731
-    return f"{form(mean)} [{form(low)}, {form(high)}]"
+    return with_interval(estimate.mean, *estimate.interval())
 
 
 def span(values: Sequence[float]) -> str:

@@ -16,9 +16,10 @@ from app.state.experiments import all_opened
 from app.state.navigation import leave_for
 from app.text.plain import one_line, plain
 from app.text.run_text import duration
-from app.views.experiments.states import EXPERIMENT_STATES, PRESENT
+from app.views.experiments.states import EXPERIMENT_STATES
 from app.widgets.row_list import Cell, Column, Row, show_rows
 from lab.experiments import Experiment, ExperimentState
+from lab.experiments.experiment import PRESENT
 
 LIVELY, QUIET = 2.0, 5.0
 """Seconds between two drawings of the list while an experiment trains, and while none does."""

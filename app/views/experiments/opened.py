@@ -13,9 +13,10 @@ from app.state.navigation import leave_for
 from app.text.plain import plain
 from app.text.run_text import duration
 from app.views.experiments import acting, curves, deleting, progress, results
-from app.views.experiments.states import EXPERIMENT_STATES, PRESENT
+from app.views.experiments.states import EXPERIMENT_STATES
 from app.widgets import save_dialog
 from lab.experiments import Experiment, ExperimentState, as_python, as_yaml
+from lab.experiments.experiment import PRESENT
 from lab.store import RunError
 
 INTERVAL = 1.5

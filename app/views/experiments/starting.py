@@ -27,6 +27,7 @@ from lab.experiments import (
     PlannedRun,
     as_python,
     as_yaml,
+    check_comparison,
     plan,
     sources_of,
     variants,
@@ -145,7 +146,7 @@ def _look(folder: ExperimentFolder, declaration: Declaration, *, quick: bool) ->
     done = folder.recorded() if folder.exists else set()
     if not quick:
         runs = _planned(declaration)
-        sweeping.check_comparison(declaration.compare, variants(runs))
+        check_comparison(declaration.compare, variants(runs))
         return Ahead(runs, runs)
     content = sweeping.resolved(folder, declaration)
     known = {run.key for run in content.runs}

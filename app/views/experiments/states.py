@@ -16,8 +16,5 @@ EXPERIMENT_STATES: dict[str, tuple[str, Colour, str]] = {
 }
 """Label, colour and icon of each state of an experiment."""
 
-PRESENT = ("running", "paused", "stopping", "waiting")
-"""States in which a process starts the experiment's runs, or waits for its device."""
-
 RUN_STATES: dict[str, tuple[str, Colour, str]] = STATES | {"waiting": ("Waiting", "gray", "hourglass_empty")}
 """Those of a run; one that was not begun is waiting."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.claims.claim import Claim, Part, Region, Term, against
-from lab.claims.trials import HARD_RATES, RATE, rated
+from lab.claims.trials import HARD_RATES, RATE, rate_text, rated
 
 SPO = "SPO, arXiv 2409.17791"
 REWARD = "points of oracle reward"
@@ -71,7 +71,7 @@ def _harder(one: str, other: str, source: str) -> Claim:
         tuple(
             against(
                 rated(one, rate, "hard "), rated(other, rate, "hard "), "eval/oracle_reward",
-                label=f"rate {rate:.0e}".replace("e-0", "e-"),
+                label=f"rate {rate_text(rate)}",
             )
             for rate in HARD_RATES
         ),

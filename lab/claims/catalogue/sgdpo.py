@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.claims.claim import Claim, Part, Region, Term, against
-from lab.claims.trials import PILOTS, RATE, RATES, pilots, rated
+from lab.claims.trials import PILOTS, RATE, RATES, pilots, rate_text, rated
 
 SGDPO = "SGDPO, arXiv 2505.12435"
 RATES_NOTE = "Averaged within each seed over the learning rates 1e-4, 2e-4 and 4e-4."
@@ -11,9 +11,7 @@ RATES_NOTE = "Averaged within each seed over the learning rates 1e-4, 2e-4 and 4
 
 def over_rates(one: str, other: str, metric: str, at: str = "end") -> tuple[Part, ...]:
     """Return the difference of two methods in a measure at each learning rate."""
-    return tuple(
-        against(rated(one, rate), rated(other, rate), metric, at, f"rate {rate:.0e}".replace("e-0", "e-")) for rate in RATES
-    )
+    return tuple(against(rated(one, rate), rated(other, rate), metric, at, f"rate {rate_text(rate)}") for rate in RATES)
 
 
 def _falls_faster(rate: float) -> Part:
@@ -25,7 +23,7 @@ def _weights(rate: float) -> Part:
     sides = ("training/weight_chosen", "training/weight_rejected")
     one, other = rated("sgdpo", rate), rated("dpo", rate)
     terms = (*(Term(1, one, side) for side in sides), *(Term(-1, other, side) for side in sides))
-    return Part(f"rate {rate:.0e}".replace("e-0", "e-"), terms, ratio=True)
+    return Part(f"rate {rate_text(rate)}", terms, ratio=True)
 
 
 CLAIMS = (

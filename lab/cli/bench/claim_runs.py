@@ -195,8 +195,8 @@ def _missing(trial: Trial, base: Base, only: Sequence[str], seeds: int, scale: S
     folder = experiment_folder(trial.name)
     if not folder.exists or list(folder.read().declaration.with_seed["model"]) != list(base.models):
         return True
-    wanted = [run for run in _planned(trial, folder, scale) if run.variant in only and run.seed < seeds]
-    return len(wanted) < len(only) * seeds or any(run.key not in folder.recorded() for run in wanted)
+    wanted = {run.key for run in _planned(trial, folder, scale) if run.variant in only and run.seed < seeds}
+    return len(wanted) < len(only) * seeds or not wanted <= folder.recorded()
 
 
 @dataclass(frozen=True)

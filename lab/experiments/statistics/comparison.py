@@ -125,6 +125,12 @@ def number(value: float, scale: float) -> str:
     return text[1:] if float(text) == 0 and text.startswith("-") else text
 
 
+def with_interval(mean: float, low: float, high: float) -> str:
+    """Return a number with its interval, to two digits of the half width: "0.21 [0.08, 0.34]"."""
+    scale = (high - low) / 2
+    return f"{number(mean, scale)} [{number(low, scale)}, {number(high, scale)}]"
+
+
 def _title(name: str) -> str:
     return {"kl": "KL", "accuracy": "held-out accuracy", "margin": "held-out margin", "loss": "held-out loss"}[name]
 
