@@ -192,6 +192,22 @@ def test_a_run_that_never_reaches_the_level_is_named():
     assert common.value == pytest.approx(max(curves["B"][3].scalars["eval/kl"]))
 
 
+def test_a_level_at_which_a_variant_is_hardly_trained_is_said():
+    curves = synthetic(np.random.default_rng(2), 4, 10, 0.0)
+    near = {
+        seed: Curve(own.steps, {**own.scalars, "eval/kl": own.scalars["eval/kl"] * 0.02}, own.prompts, own.by_prompt)
+        for seed, own in curves["B"].items()
+    }
+    made = difference({"A": curves["A"], "B": near}, "A", "B", REWARD, Level("kl"), seeds=range(4), smallest=0.1)
+    ends = [curves["A"][seed].scalars["eval/kl"].max() for seed in range(4)]
+    assert made.way["A"] == pytest.approx(np.mean([made.value / end for end in ends]))
+    assert made.way["B"] > 0.8
+    assert f"; hardly trained there: A has made {made.way['A']:.0%} of its way" in made.sentence
+    equal = difference(curves, "A", "B", REWARD, Level("kl"), seeds=range(4), smallest=0.1)
+    assert "hardly trained" not in equal.sentence
+    assert not difference(curves, "A", "B", REWARD, Level("end"), seeds=range(4), smallest=0.1).way
+
+
 def shifted(values, scalar="eval/oracle_reward"):
     return {seed: Curve(np.array([0.0, 10.0]), {scalar: np.array([0.0, v])}) for seed, v in enumerate(values)}
 

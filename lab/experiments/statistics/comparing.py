@@ -14,7 +14,7 @@ from lab.experiments.metrics import Metric
 from .comparison import Comparison, place
 from .curves import Curve
 from .estimate import LEVEL, over_seeds, over_seeds_and_prompts
-from .levels import Level, common_level, step_at, value_at
+from .levels import Level, common_level, share_of_way, step_at, value_at
 from .power import seeds_needed
 
 if TYPE_CHECKING:
@@ -154,9 +154,12 @@ def difference(
     finite = np.isfinite(differences.reshape(len(differences), -1)).all(1) if len(differences) else np.empty(0, bool)
     missing = tuple(both[at] for at, known in zip(kept, finite) if not known)
     used = tuple(both[at] for at, known in zip(kept, finite) if known)
-    result = Comparison(
-        metric, one, other, level, value, None, smallest, used, (*unfinished, *missing), {k: v for k, v in never.items() if v}
-    )
+    way = {}
+    if level.scalar is not None and value is not None and used:
+        shares = {label: [share_of_way(curves[label][seed], level.scalar, value) for seed in used] for label in sides}
+        way = {label: float(np.mean(own)) for label, own in shares.items()}
+    without = {label: own for label, own in never.items() if own}
+    result = Comparison(metric, one, other, level, value, None, smallest, used, (*unfinished, *missing), without, way)
     if len(used) < 2:
         return result
     estimate = (over_seeds_and_prompts if by_prompt else over_seeds)(differences[finite])

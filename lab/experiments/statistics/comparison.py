@@ -12,6 +12,8 @@ from .estimate import LEVEL, Estimate
 from .levels import Level
 
 UNITS = {"kl": "nats an answer", "accuracy": "", "margin": "", "loss": "nats"}
+EARLY = 0.1
+"""A variant that has made no more than this share of its way in training is hardly trained. OURS."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Comparison:
         seeds: Seeds that are compared.
         unfinished: Seeds of which a variant has no finished run.
         never: Seeds left out because a run never reaches the level, by variant.
+        way: Share of its own way in training, from the first value of the level's measure to the furthest, that each variant has
+            made at the level, in the mean over seeds; empty where the level is none of a measure.
         alpha: Probability of a false claim that this comparison may use, by Holm's procedure over all that are made together.
         p_adjusted: The p value, adjusted by Holm's procedure; NaN without an estimate.
         together: Number of comparisons made together.
@@ -45,6 +49,7 @@ class Comparison:
     seeds: tuple[int, ...]
     unfinished: tuple[int, ...] = ()
     never: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    way: Mapping[str, float] = field(default_factory=dict)
     alpha: float = LEVEL
     p_adjusted: float = math.nan
     together: int = 1
@@ -156,13 +161,15 @@ def _too_few(made: Comparison) -> str:
 
 
 def _notes(made: Comparison) -> str:
-    """Return what else has to be known: seeds that are left out and why, and the correction."""
+    """Return what else has to be known: seeds that are left out and why, variants hardly trained, and the correction."""
     parts = [f"{label} never reaches it with {_seeds(seeds)}" for label, seeds in made.never.items()]
     if made.unfinished:
         parts.append(f"{_seeds(made.unfinished)} not finished or not measured in both")
     left_out = f"; left out: {', '.join(parts)}" if parts else ""
+    early = [f"{label} has made {share:.0%} of its way" for label, share in made.way.items() if share <= EARLY]
+    hardly = f"; hardly trained there: {', '.join(early)}" if early and made.estimate is not None else ""
     family = f"; corrected for {made.together} comparisons" if made.together > 1 and made.estimate is not None else ""
-    return f"{left_out}{family}"
+    return f"{left_out}{hardly}{family}"
 
 
 def _seeds(seeds: Sequence[int]) -> str:

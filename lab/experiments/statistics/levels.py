@@ -84,6 +84,13 @@ def step_at(curve: Curve, level: Level, value: float | None) -> float:
     return first_reach(pd.Series(sign * values, index=steps), sign * value) if len(steps) else math.nan
 
 
+def share_of_way(curve: Curve, scalar: str, value: float) -> float:
+    """Return how much of its way a curve has made at a level: 0 at its first value, 1 at its furthest; NaN if it never moves on."""
+    values = _sign(scalar) * _known(curve, scalar)[1]
+    way = np.max(values) - values[0]
+    return float((_sign(scalar) * value - values[0]) / way) if way > 0 else math.nan
+
+
 def value_at(steps: np.ndarray, values: np.ndarray, step: float) -> np.ndarray:
     """Interpolate values linearly to a step, leaving out evaluations without a value.
 
