@@ -35,6 +35,9 @@ def add(commands: Any) -> None:
     control = p.add_mutually_exclusive_group()
     for kind, message in KINDS.items():
         control.add_argument(f"--{kind}", dest="request", action="store_const", const=kind, help=message)
+    control.add_argument("--rename", metavar="NEW", help="give the experiment another name; its runs keep theirs")
+    control.add_argument("--delete", action="store_true", help="delete its declaration and results for good; its runs stay")
+    p.add_argument("--with-runs", action="store_true", help="with --delete: move its runs to the trash, too")
     p.set_defaults(run=run)
 
 
@@ -42,10 +45,17 @@ def run(options: argparse.Namespace) -> int:
     """Run, show or list experiments; returns 0 unless a run has failed or a signal stopped them."""
     from lab.experiments import Experiment, find_experiment, open_experiment
 
+    if options.with_runs and not options.delete:
+        raise ConfigError("--with-runs goes with --delete.")
     if options.what is None:
-        if options.request or options.resume or options.retry or options.dry_run or options.detach:
+        named = ("rename", "delete", "request", "resume", "retry", "dry_run", "detach")
+        if any(getattr(options, option) for option in named):
             raise ConfigError("Give the name of an experiment, or the YAML file that declares one.")
         return list_all(options)
+    if options.delete:
+        return delete(options)
+    if options.rename is not None:
+        return rename(options)
     if options.request:
         open_experiment(options.what)._send(options.request)
         print(f"Sent {options.what} the request to {options.request}.")
@@ -75,6 +85,36 @@ def run(options: argparse.Namespace) -> int:
     else:
         code = follow_driver(sweeping, folder, options)
         return max(show(experiment, options), code)
+    return 0
+
+
+def rename(options: argparse.Namespace) -> int:
+    """Give an experiment another name."""
+    from lab.experiments import find_experiment
+    from lab.experiments.deletion import rename_experiment
+
+    print(f"{options.what} is called {rename_experiment(find_experiment(options.what), options.rename).name}.")
+    return 0
+
+
+def delete(options: argparse.Namespace) -> int:
+    """Say what deleting an experiment loses, and delete it."""
+    from lab.experiments import find_experiment
+    from lab.experiments.deletion import delete_experiment, deletion_effect
+    from lab.run.preflight_report import size
+
+    folder = find_experiment(options.what)
+    effect = deletion_effect(folder)
+    runs = f"{len(effect.runs):,} run{'' if len(effect.runs) == 1 else 's'}"
+    finished = f"{effect.results:,} finished run{'' if effect.results == 1 else 's'}"
+    for warning in effect.freed.warnings if options.with_runs else ():
+        print(warning, file=sys.stderr)
+    if options.dry_run:
+        kept = f"move its {runs} to the trash ({size(effect.freed.bytes)})" if options.with_runs else f"keep its {runs}"
+        print(f"Deleting {folder.name} would lose the results of {finished}, and {kept}.")
+        return 0
+    delete_experiment(folder, runs=options.with_runs)
+    print(f"{folder.name} is deleted{f'; its {runs} are in the trash, see `runs trash`' if options.with_runs else ''}.")
     return 0
 
 

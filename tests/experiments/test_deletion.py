@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lab.cli import main
 from lab.experiments import Driver, ExperimentFolder, experiment_folders, find_experiment, open_experiment
 from lab.experiments.deletion import delete_experiment, deletion_effect, rename_experiment
 from lab.run import RunLock
@@ -73,3 +74,22 @@ def test_a_renamed_experiment_keeps_its_results_and_does_no_run_again(folder: Ex
         rename_experiment(renamed, "mine")
     with pytest.raises(ConfigError):
         rename_experiment(renamed, "../mine")
+
+
+def test_the_command_line_renames_and_deletes(folder: ExperimentFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "mine", "--rename", "other"]) == 0
+    assert main(["sweep", "other", "--delete", "--with-runs", "--dry-run"]) == 0
+    assert len(find_experiment("other").recorded()) == 4
+    assert main(["sweep", "other", "--delete", "--with-runs"]) == 0
+    assert len(trashed_runs()) == 4
+    said = capsys.readouterr().out
+    assert "mine is called other." in said
+    assert "would lose the results of 4 finished runs, and move its 4 runs to the trash (" in said
+    assert "other is deleted; its 4 runs are in the trash" in said
+    for wrong, message in [
+        (["other", "--delete"], "There is no experiment 'other'"),
+        (["--delete"], "Give the name of an experiment"),
+        (["other", "--with-runs"], "--with-runs goes with --delete"),
+    ]:
+        assert main(["sweep", *wrong]) != 0
+        assert message in capsys.readouterr().err
