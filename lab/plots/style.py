@@ -18,6 +18,8 @@ from lab.glossary import Entry
 
 HEIGHT = 270
 """Height of a figure of curves in pixels."""
+UPRIGHT = 26
+"""Characters of an upright title that fit beside the axis of such a figure."""
 
 STEP = "step"
 """Title of the step axis."""
@@ -185,10 +187,10 @@ def for_projector(drawn: go.Figure, dark: bool) -> go.Figure:
     return larger
 
 
-def axis(c: Palette, title: str = "", **more: Any) -> dict[str, Any]:
-    """Return an axis with a thin grid and automatic margins."""
+def axis(c: Palette, title: str = "", *, width: int = 80, **more: Any) -> dict[str, Any]:
+    """Return an axis with a thin grid and automatic margins. width: characters of its title in a line."""
     lines = {"gridcolor": c.grid, "linecolor": c.grid, "zerolinecolor": c.grid}
-    return {**lines, "automargin": True, "title": {"text": escaped(title), "standoff": 8}, "exponentformat": "e", **more}
+    return {**lines, "automargin": True, "title": {"text": wrapped(title, width), "standoff": 8}, "exponentformat": "e", **more}
 
 
 def step_axis(c: Palette) -> dict[str, Any]:

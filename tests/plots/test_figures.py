@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.plots import FIGURES, GLOSSARY, Record, curves, distribution, layers, run_figure, run_parts
+from lab.plots.comparison.overlay import overlay
+from lab.plots.style import UPRIGHT
 from lab.run.config import TrainConfig
 from lab.run.handle import Run
 from lab.store import LayerRow, PanelRow, StoreWriter
@@ -445,3 +448,10 @@ def test_every_axis_has_its_unit(filled: Filled, name: str) -> None:
         return
     for axis in ("xaxis", "yaxis"):
         assert layout[axis].title.text, f"{axis} of {name}"
+
+
+def test_upright_titles_are_not_cut() -> None:
+    frame = pd.DataFrame({"x": [0.0, 1.0], "step": [0, 1], "value": [0.0, 1.0], "mean": [0.0, 1.0]})
+    for name in [*GLOSSARY, *(f"eval/rewards/{side}" for side in ("margins", "accuracies"))]:
+        title = overlay({"a": frame}, name, labels=["a"]).layout.yaxis.title.text
+        assert max(map(len, unescape(title).split("<br>"))) <= UPRIGHT, name

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from lab.glossary import entry
 from lab.plots.marks import marks
-from lab.plots.style import WITH_LEGEND, empty, figure, layout, palette
+from lab.plots.style import UPRIGHT, WITH_LEGEND, empty, figure, layout, palette
 from lab.plots.style import axis as axis_of
 
 from .lines import group, is_group, legend_rows, run_traces, thin
@@ -97,7 +97,7 @@ def overlay(
         note=_note([frames[label] if label in frames else curves[label][0] for label in drawn]),
         dark=dark,
         xaxis=_x(c, axis),
-        yaxis=axis_of(c, definition.axis),
+        yaxis=axis_of(c, definition.axis, width=UPRIGHT),
     )
     figure_layout |= {"showlegend": legend} | _mark(traces, events, drawn, labels, dark)
     if not legend:

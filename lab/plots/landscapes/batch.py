@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lab.glossary import entry
-from lab.plots.style import WITH_LEGEND, Palette, axis, empty, figure, layout, palette, translucent
+from lab.plots.style import UPRIGHT, WITH_LEGEND, Palette, axis, empty, figure, layout, palette, translucent
 
 BINS = 40
 
@@ -44,7 +44,7 @@ def batch_figure(tables: Mapping[str, pd.DataFrame], quantity: str, *, dark: boo
         dark=dark,
         height=300,
         xaxis=axis(c),
-        yaxis=axis(c, definition.axis, zeroline=True),
+        yaxis=axis(c, definition.axis, width=UPRIGHT, zeroline=True),
         barmode="group",
         showlegend=len(traces) > 1,
         uirevision=quantity,
