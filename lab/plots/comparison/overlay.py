@@ -157,7 +157,7 @@ def difference(
 
 def _x(c: Any, title: str) -> dict[str, Any]:
     counted = title in ("step", "pairs seen")
-    more = {"exponentformat": "SI", "hoverformat": ",d"} if counted else {"hoverformat": ".4g"}
+    more: dict[str, Any] = {"exponentformat": "SI", "hoverformat": ",d"} if counted else {"hoverformat": ".4g"}
     return axis_of(c, title, **more)
 
 

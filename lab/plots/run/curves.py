@@ -64,12 +64,13 @@ def curves(
         values = frame[name].dropna()
         mean = None if paired else _mean(values, name, smooth, means)
         traces += _line(values, name, colour, mean, smooth, dash="dash" if paired else "solid")
+    limits: dict[str, Any] = {"range": span} if span else {}
     figure_layout = layout(
         title,
         dark=dark,
         note=counted({name: (stands_for or {}).get(name, int(frame[name].notna().sum())) for name in drawn}),
         xaxis=step_axis(c),
-        yaxis=axis(c, unit, **({"range": span} if span else {})),
+        yaxis=axis(c, unit, **limits),
         showlegend=len(drawn) > 1,
     )
     if len(drawn) > 1:
