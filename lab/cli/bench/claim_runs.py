@@ -152,9 +152,10 @@ def run_missing(
     seeds: int | None = None,
     workers: int | None = None,
 ) -> Iterator[int]:
-    """Run what some claims still need; yields the exit code of each experiment that was continued, in passes over a few more seeds.
+    """Run what some claims still need; yields the exit code of each experiment that was continued, in two passes.
 
-    All experiments get two seeds before any gets more, so that an early report has every claim with few seeds.
+    All experiments get two seeds before any gets more, so that an early report has every claim with few seeds. There are no more
+    passes, since a core has nothing to do at the end of an experiment.
 
     Args:
         claims: The claims.
@@ -166,7 +167,7 @@ def run_missing(
     """
     needed = {variant for claim in claims for variant in claim.variants}
     most = scale.seeds if seeds is None else seeds
-    for count in dict.fromkeys([*range(2, most, 2), most]):
+    for count in dict.fromkeys([min(2, most), most]):
         for trial in TRIALS:
             only = [label for label in trial.variants if label in needed]
             base = bases[trial.world]
