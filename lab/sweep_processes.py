@@ -41,11 +41,13 @@ class ProcessExecutor:
         experiment: Name of the experiment, stored with each run.
         threads: Threads of each process; None for as many as this process has.
         workers: Processes that train at once.
+        with_seed: Settings that go with the seed in the experiment.
     """
 
     experiment: str
     threads: int | None
     workers: int = 1
+    with_seed: tuple[str, ...] = ()
 
     def group(self, runs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
         """Return equal shares of the runs for all workers, at most RUNS_PER_PROCESS each."""
@@ -61,7 +63,7 @@ class ProcessExecutor:
     def make(self, run: PlannedRun, folder: Path) -> None:
         """Make the folder of a run; raises as `lab.train`."""
         stored = {"pairs_store": run.pairs.store, "pairs_version": run.pairs.version, "pairs_name": run.pairs.name}
-        belongs = {"experiment": {"name": self.experiment, "key": run.key, "variant": run.variant}}
+        belongs = {"experiment": {"name": self.experiment, "key": run.key, "variant": run.variant, "with_seed": self.with_seed}}
         settings = run.config.model_dump(mode="json", exclude={"objective", "pairs", "model"})
         settings["name"] = f"{self.experiment}: {run.variant}, seed {run.seed}"[:200]
         make_run(

@@ -288,7 +288,7 @@ def drive(
                     "trains its runs again, or restore the model."
                 )
         queue = DeviceQueue(home.queue_dir(), queue_name(content.runs[0].config.device))
-        executor = executor or ProcessExecutor(folder.name, content.threads, content.workers)
+        executor = executor or ProcessExecutor(folder.name, content.threads, content.workers, tuple(content.declaration.with_seed))
         driver = Driver(folder, executor, queue=queue, retry=retry, report=report)
         began(driver)
         return driver.run()

@@ -14,6 +14,7 @@ from lab.store import SCREEN_POINTS
 
 from . import answers, numbers
 from .axes import AXES, by, pairs_seen
+from .groups import OfExperiment
 from .reading import column, read_events, window_width, with_attrs
 
 CHECKPOINTS = 12
@@ -55,6 +56,12 @@ class ComparedRun:
     def seed(self) -> int:
         """The run's seed."""
         return int(self.manifest["config"]["seed"])
+
+    @property
+    def place(self) -> OfExperiment:
+        """The run's place in the experiment that it belongs to."""
+        own = self.manifest.get("experiment", {})
+        return OfExperiment(own.get("name", ""), own.get("variant", ""), tuple(own.get("with_seed", ())))
 
     @property
     def first_step(self) -> int:

@@ -15,7 +15,7 @@ from lab.store import RunError
 from . import answers, group_curves, matching, numbers, pair_differences, pairwise, settings
 from .axes import AXES, require_recorded
 from .compared_run import ComparedRun
-from .groups import Group, labelled, seed_groups
+from .groups import Group, labelled, seed_groups, without_common_pairs
 from .reading import with_attrs
 
 if TYPE_CHECKING:
@@ -74,19 +74,23 @@ class Comparison:
 
     def _group(self) -> None:
         self._settings = [settings.settings_of(compared.manifest, compared.run.changes()) for compared in self._compared]
-        members = seed_groups(self._settings) if self.group_seeds else [(number,) for number in range(len(self.runs))]
+        members = self._seed_groups() if self.group_seeds else [(number,) for number in range(len(self.runs))]
         if len(members) > MOST:
             of = "groups of seeds and single runs" if len(members) < len(self.runs) else "runs"
             raise RunError(f"Choose one to {MOST} runs or groups of seeds to compare; these are {len(members)} {of}.")
         objectives = [compared.manifest["config"]["objective"]["name"] for compared in self._compared]
         seeds = [compared.seed for compared in self._compared]
         names = [compared.name for compared in self._compared]
-        self.groups: list[Group] = labelled(members, seeds, names, objectives, self._settings)
+        places = [compared.place for compared in self._compared]
+        self.groups: list[Group] = labelled(members, seeds, names, objectives, self._settings, places)
         self.labels = [group.label for group in self.groups]
 
     def has_seed_groups(self) -> bool:
         """Return whether some of the runs differ only in their seed, grouped or not."""
-        return len(seed_groups(self._settings)) < len(self.runs)
+        return len(self._seed_groups()) < len(self.runs)
+
+    def _seed_groups(self) -> list[tuple[int, ...]]:
+        return seed_groups(self._settings, [compared.place for compared in self._compared])
 
     @property
     def steps(self) -> list[int]:
@@ -248,6 +252,10 @@ class Comparison:
             {group.label: settings.merged([self._settings[member] for member in group.members]) for group in self.groups}
         )
 
+    def why_no_pairs(self, between: tuple[int, int] = (0, 1)) -> str:
+        """Return why two curves cannot be compared pair by pair, as seeds on different pairs cannot; "" if they can."""
+        return next(filter(None, (without_common_pairs(self.groups[number], self._settings) for number in between)), "")
+
     def last_common_step(self) -> int:
         """Return the last step that all runs that have begun have reached."""
         return min((step for step in self.steps if step), default=0)
@@ -274,8 +282,10 @@ class Comparison:
             between: Positions of the two curves.
 
         Raises:
-            RunError: Visits are asked for, but a side is a group.
+            RunError: Visits are asked for, but a side is a group; or the seeds of a group train on different pairs.
         """
+        if why := self.why_no_pairs(between):
+            raise RunError(why)
         last = self.last_common_step() if step is None else step
         sides = [self._of(number) for number in between]
         grouped = any(len(side) > 1 for side in sides)
@@ -346,19 +356,8 @@ class Comparison:
 
         Of a group: the events of all its runs except checkpoints. A run without a known position on the axis is left out.
         """
-        marked = {group.label: self._marked(number, axis) for number, group in enumerate(self.groups)}
+        marked = {group.label: group_curves.marked(self._of(number), axis) for number, group in enumerate(self.groups)}
         return {label: events for label, events in marked.items() if len(events)}
-
-    def _marked(self, number: int, axis: str) -> pd.DataFrame:
-        members = self._of(number)
-        parts = [member.marked(axis) for member in members]
-        if len(parts) == 1:
-            return parts[0]
-        named = [
-            part.assign(message=f"seed {member.seed}: " + part["message"]) for member, part in zip(members, parts) if len(part)
-        ]
-        every = pd.concat(named) if named else parts[0]
-        return every[every["kind"] != "checkpoint"].sort_values("x", kind="stable")
 
     def figure(self, name: str, by: str = "step", *, dark: bool = False, seeds: bool = False) -> go.Figure:
         """Return a figure with the curves of one scalar of all runs.

@@ -169,3 +169,13 @@ def _attrs(members: Sequence[ComparedRun], name: str, axis: str, whole: bool, ru
     """Return the attrs of a curve over several runs: those of the longest of them, and the number of runs."""
     known: list[dict[Any, Any]] = [curve.attrs for member in members if len(curve := member.curve(name, axis, whole=whole))]
     return max(known, key=lambda attrs: attrs["stands_for"], default={"stands_for": 0, "window": 1}) | {"runs": runs}
+
+
+def marked(members: Sequence[ComparedRun], axis: str) -> pd.DataFrame:
+    """Return the events of a run or group that figures mark, see `ComparedRun.marked`; of a group without checkpoints."""
+    parts = [member.marked(axis) for member in members]
+    if len(parts) == 1:
+        return parts[0]
+    named = [part.assign(message=f"seed {member.seed}: " + part["message"]) for member, part in zip(members, parts) if len(part)]
+    every = pd.concat(named) if named else parts[0]
+    return every[every["kind"] != "checkpoint"].sort_values("x", kind="stable")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy import stats
 
 import lab
 from lab.comparison.bands import aligned, common_places
-from lab.comparison.groups import seed_groups
+from lab.comparison.groups import OfExperiment, seed_groups
 from lab.comparison.uncertainty import adjusted, between, over_runs
 from lab.errors import FigureError
 from lab.run.config import TrainConfig
@@ -32,6 +33,17 @@ def test_only_the_seed_may_differ_and_a_repeated_seed_is_no_sample() -> None:
     assert seed_groups([settings(0), settings(1), settings(0), settings(1)]) == [(0, 1), (2, 3)]
     assert seed_groups([settings(0), settings(1) | {"template_time, day": "2026-01-02"}]) == [(0, 1)]
     assert seed_groups([settings(0), settings(1) | {"changed during the run": "after step 2: beta 1"}]) == [(0,), (1,)]
+
+
+def test_what_goes_with_the_seed_in_an_experiment_may_differ_too() -> None:
+    own = [settings(seed, model=f"m{seed}", pairs=f"p{seed}", **{"pairs.store": f"s{seed}"}) for seed in range(2)]
+    place = OfExperiment("first", "dpo", ("model", "pairs"))
+    assert seed_groups(own) == [(0,), (1,)]
+    assert seed_groups(own, [place, place]) == [(0, 1)]
+    assert seed_groups(own, [place, replace(place, experiment="second")]) == [(0,), (1,)]
+    assert seed_groups(own, [place, OfExperiment()]) == [(0,), (1,)]
+    assert seed_groups(own, [replace(place, with_seed=("model",))] * 2) == [(0,), (1,)], "the pairs do not go with the seed"
+    assert seed_groups([own[0], own[1] | {"steps": "6"}], [place, place]) == [(0,), (1,)]
 
 
 def test_a_mean_and_its_interval_are_those_of_scipy() -> None:
@@ -92,8 +104,11 @@ def seeded(
 ) -> Run:
     """A run whose loss is its seed plus an offset plus a tenth of the step, and whose KL grows evenly to `kl` at step 20."""
     folder = lab.home.runs_dir() / name
+    place = more.pop("experiment", None)
     config = TrainConfig.parse(objective=objective, steps=20, seed=seed, **more)
-    create_run(folder, config, pairs_store=str(lab.home.home() / "pairs" / "x.sqlite"), pairs_version=0, pairs_name="x")
+    pairs = config.pairs if place else "x"
+    stored = {"pairs_store": str(lab.home.home() / "pairs" / f"{pairs}.sqlite"), "pairs_version": 0, "pairs_name": pairs}
+    create_run(folder, config, **stored, **({"experiment": place} if place else {}))
     store = StoreWriter(folder)
     for step in range(1, done + 1):
         store.scalars(step, {"loss": seed + offset + step / 10, "seconds/trained": step * (1 + seed / 10)})
@@ -220,3 +235,22 @@ def test_groups_of_one_objective_are_told_apart_by_their_settings() -> None:
     compared = lab.compare([*runs, seeded("other", 0, objective="sgdpo")])
     assert compared.labels == ["A dpo learning_rate=0.0001, 2 seeds", "B dpo learning_rate=0.0004, 2 seeds", "C sgdpo"]
     assert compared.run_labels[3] == "B dpo learning_rate=0.0004, seed 1"
+
+
+def test_variants_of_an_experiment_have_their_labels_and_no_pairs_across_seeds() -> None:
+    def place(variant: str) -> dict[str, Any]:
+        return {"name": "rates", "variant": variant, "with_seed": ["pairs", "model"]}
+
+    runs = [
+        seeded(f"{variant}-{seed}", seed, pairs=f"world:{seed}", model=f"world:{seed}",
+               learning_rate=rate, experiment=place(variant))
+        for variant, rate in (("slow", 1e-4), ("fast", 4e-4)) for seed in range(2)
+    ]  # fmt: skip
+    for run in runs:
+        run.rename(f"rates: {run.dir.name}")
+    compared = lab.compare(runs)
+    assert compared.labels == ["A slow, 2 seeds", "B fast, 2 seeds"]
+    assert compared.difference("loss").attrs["paired"] == [0, 1]
+    with pytest.raises(RunError, match=r"A slow, 2 seeds train on different pairs \(world:0, world:1\).*Choose single runs"):
+        compared.pairs("log_ratio_chosen")
+    assert lab.compare(runs[::2]).why_no_pairs() == ""

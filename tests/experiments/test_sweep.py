@@ -25,6 +25,7 @@ QUICK = {"steps": 4, "batch_size": 2, "eval_every": 2, "eval_prompts": 3, "eval_
 FILE = """
 objectives: [dpo, {name: sgdpo, r1: 0.3}]
 seeds: 1
+with_seed: {warmup_ratio: [0.1, 0.2]}
 steps: 4
 batch_size: 2
 eval_prompts: 3
@@ -103,7 +104,7 @@ def test_a_file_is_run_to_its_end_and_then_shown(file: Path, capsys: pytest.Capt
     assert (shown["state"], len(shown["runs"]), len(shown["sentences"])) == ("finished", 2, 2)
     assert {run.dir: run.dir.stat().st_mtime_ns for run in lab.runs()} == folders  # nothing was trained again
     manifest = json.loads((next(iter(folders)) / "run.json").read_text())
-    assert manifest["experiment"]["name"] == "small"
+    assert (manifest["experiment"]["name"], manifest["experiment"]["with_seed"]) == ("small", ["warmup_ratio"])
 
 
 @pytest.mark.extended

@@ -103,6 +103,9 @@ def pairs(comparison: Comparison) -> None:
             "certain",
             "Order by the difference relative to half its interval, and not by the difference alone.",
         )
+    if why := comparison.why_no_pairs(between):
+        st.caption(plain(why))
+        return
     table = _table(comparison, term, held_out, visits, between)
     table = by_certainty(table) if certain else table
     rows = table.head(ROWS)
