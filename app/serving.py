@@ -1,9 +1,10 @@
 """Serve the addresses of all pages, so that each can be opened, bookmarked and left by the browser's Back button.
 
-Streamlit answers every address with one HTML file. A script in that file's head corrects three faults of Streamlit's script:
+Streamlit answers every address with one HTML file. A script in that file's head corrects four faults of Streamlit's script:
 
 - It looks for the server below the page's path (a 404); the server's address is given.
 - It adds a history entry for every change of the address; parameters set by the page replace the entry.
+- It takes the parameters of a page's fields out of the address when the page is left; the page's entry keeps them.
 - It sends unpaired surrogates, after which the server refuses all requests of the page; they are replaced in every text field.
 
 The head also names the files that the first drawing needs (`app.fixed_files`). All addresses are below `server.baseUrlPath` if set.
@@ -41,14 +42,34 @@ SCRIPT = """<script>
   let last = -Infinity;
   // On the way to another page its parameters may come before its path, and belong to no entry of the page that is left.
   let leaving = -Infinity;
-  window.labLeaving = (path) => { if (path !== pageOf(location)) leaving = performance.now(); };
-  window.addEventListener("popstate", () => { leaving = -Infinity; }, true);
+  // A page that is left takes the parameters of its fields out of the address just before; its entry gets them back. Other removals
+  // become an entry a moment later.
+  let removal = null;
+  const settle = (left) => {
+    if (!removal) return;
+    const {before, after, timer} = removal;
+    removal = null;
+    clearTimeout(timer);
+    history.replaceState(before.state, "", before.address);
+    if (!left) push(after.state, "", after.address);
+  };
+  window.labLeaving = (path) => {
+    if (path === pageOf(location)) return;
+    leaving = performance.now();
+    settle(true);
+  };
+  window.addEventListener("popstate", () => {
+    leaving = -Infinity;
+    if (removal) clearTimeout(removal.timer);
+    removal = null;
+  }, true);
   window.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[href]");
     const here = link && link.origin === location.origin && !event.ctrlKey && !event.metaKey && !event.shiftKey;
     if (here) window.labLeaving(pageOf(link));
   }, true);
   history.pushState = (state, title, address) => {
+    settle(new URL(address ?? location.href, location.href).pathname !== location.pathname);
     const now = new URL(location.href), next = new URL(address ?? now.href, now);
     const names = filledIn[pageOf(now)];
     const kept = [...now.searchParams].every(([name, value]) => next.searchParams.get(name) === value);
@@ -57,8 +78,13 @@ SCRIPT = """<script>
     if (now.pathname !== next.pathname) leaving = -Infinity;
     else if (performance.now() - leaving < 15000) return;
     const soon = performance.now() - last < 100;  // several changes of one click are one
+    const fewer = !kept && [...next.searchParams].every(([name, value]) => now.searchParams.get(name) === value);
     if (now.pathname === next.pathname && (byItself || soon)) history.replaceState(state, title, address);
-    else push(state, title, address);
+    else if (now.pathname === next.pathname && fewer) {
+      const before = {state: history.state, address: now.href}, after = {state, address: next.href};
+      history.replaceState(state, title, address);
+      removal = {before, after, timer: setTimeout(settle, 400, false)};
+    } else push(state, title, address);
     if (now.pathname === next.pathname && !byItself) last = performance.now();
   };
 

@@ -33,14 +33,14 @@ class Picture:
     Attributes:
         title: Its title.
         file: Name of its files, without their ending.
-        drawn: The figure.
+        drawn: Draws the figure.
         data: Reads every number behind it.
         caption: Description of the numbers.
     """
 
     title: str
     file: str
-    drawn: go.Figure
+    drawn: Callable[[], go.Figure]
     data: Callable[[], pd.DataFrame]
     caption: str = ""
 
@@ -54,9 +54,21 @@ def chart(
     data: Callable[[], pd.DataFrame],
     caption: str = "",
     on_click: Callable[[figure.Event], None] | None = None,
+    saved: Callable[[], go.Figure] | None = None,
 ) -> None:
-    """Draw a figure whose bar has a button that opens the dialog. key, on_click: see `app.widgets.figure.show`."""
-    picture = Picture(title, file, drawn, data, caption)
+    """Draw a figure whose bar has a button that opens the dialog.
+
+    Args:
+        drawn: The figure.
+        key: See `app.widgets.figure.show`.
+        title: See `Picture`.
+        file: See `Picture`.
+        data: See `Picture`.
+        caption: See `Picture`.
+        on_click: See `app.widgets.figure.show`.
+        saved: Draws the figure that is saved; None for the same one. It has a legend where the page draws one for several figures.
+    """
+    picture = Picture(title, file, saved or (lambda: drawn), data, caption)
     figure.show(drawn, key=key, name=file, on_click=on_click, on_save=lambda _: ask_for(picture))
 
 
@@ -87,7 +99,7 @@ def _closed() -> None:
 def _dialog(picture: Picture) -> None:
     st.text(picture.title)
     dark = figure.dark()
-    save_as(picture.file, lambda kind: as_file(kind, picture.data, lambda: picture.drawn, dark), picture.caption)
+    save_as(picture.file, lambda kind: as_file(kind, picture.data, picture.drawn, dark), picture.caption)
 
 
 def save_as(file: str, make: Callable[[str], bytes], caption: str) -> None:

@@ -359,7 +359,7 @@ class Comparison:
         marked = {group.label: group_curves.marked(self._of(number), axis) for number, group in enumerate(self.groups)}
         return {label: events for label, events in marked.items() if len(events)}
 
-    def figure(self, name: str, by: str = "step", *, dark: bool = False, seeds: bool = False) -> go.Figure:
+    def figure(self, name: str, by: str = "step", *, dark: bool = False, seeds: bool = False, legend: bool = True) -> go.Figure:
         """Return a figure with the curves of one scalar of all runs.
 
         Args:
@@ -367,6 +367,7 @@ class Comparison:
             by: Name of an axis in `lab.comparison.AXES`.
             dark: Use a dark background.
             seeds: Draw also the runs of groups, as thin lines.
+            legend: Draw a legend.
 
         Raises FigureError for a scalar that no run has recorded, or an unknown axis.
         """
@@ -375,14 +376,9 @@ class Comparison:
 
         require_recorded([name], self.names(), by)
         drawn = overlay(
-            self.curves(name, by),
-            name,
-            labels=self.labels,
-            axis=AXES[by].title,
-            events=self.marked(by),
-            singles=self.single_curves(name, by) if seeds else {},
-            dark=dark,
-        )
+            self.curves(name, by), name, labels=self.labels, axis=AXES[by].title, events=self.marked(by),
+            singles=self.single_curves(name, by) if seeds else {}, legend=legend, dark=dark,
+        )  # fmt: skip
         return with_background(drawn, dark)
 
     def difference_figure(self, name: str, by: str = "step", *, dark: bool = False, between: tuple[int, int] = (0, 1)) -> go.Figure:

@@ -215,7 +215,7 @@ def test_every_chart_can_be_saved_whole(store_run: Callable[..., Run]) -> None:
     assert len(less) == len(curves._data(lab.compare(["first", "second"]), "loss", "step", None)) / 2 == 60
     frame = lab.compare(["first", "second"]).data(["loss"])
     app.session_state[save_dialog.REQUESTED] = save_dialog.Picture(
-        "Loss", "first-second-loss", go.Figure(), lambda: frame, "Every run."
+        "Loss", "first-second-loss", go.Figure, lambda: frame, "Every run."
     )
     app.run()
     assert not app.exception

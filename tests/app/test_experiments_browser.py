@@ -87,6 +87,7 @@ def test_an_experiment_is_declared_followed_and_read(shared_cache: Path, dashboa
     assert set(parse_qs(urlsplit(address_of(page)).query)) == {"runs"}
     page.go_back()
     until(lambda: "/experiments?experiment=first" in address_of(page), 60, lambda: address_of(page))
-    page.get_by_role("button", name="Runs", exact=True).wait_for()
+    assert "view=Curves" in address_of(page), "a page that is left keeps what its fields had put into the address"
+    until(lambda: page.locator(".lab-figure .main-svg").count() >= 2, 60, lambda: body(page))
     page.get_by_role("button", name="Runs", exact=True).click()
     until(lambda: page.locator(".lab-rows tbody tr").count() == 5, 60, lambda: body(page))

@@ -36,6 +36,9 @@ FIRST = (
 GROUPED = "grouped"
 """In the session and the address: whether runs that differ only in their seed share a curve."""
 
+LEGENDS = 4
+"""With more curves only the page has a legend; in every figure it would leave no room for the curves."""
+
 AXIS_NAMES = {"step": "Step", "pairs": "Pairs seen", "trained": "Time trained", "clock": "Clock", "kl": "KL"}
 
 
@@ -123,10 +126,11 @@ def curves(comparison: Comparison) -> None:
     for start in range(0, len(chosen), 3):
         row = chosen[start : start + 3]
         for cell, name in zip(st.columns(len(chosen) if len(chosen) < 3 else 3), row):
+            draw = partial(comparison.figure, name, axis, dark=dark(), seeds=seeds)
             if subtract:
                 figure = comparison.difference_figure(name, axis, dark=dark(), between=between)
             else:
-                figure = comparison.figure(name, axis, dark=dark(), seeds=seeds)
+                figure = draw(legend=len(comparison.groups) <= LEGENDS)
             figure.layout.paper_bgcolor = "rgba(0,0,0,0)"  # the page has its own
             figure.layout.uirevision = f"{view}/{name}"  # constant: keeps zoom and hidden traces at a refresh
             with cell:
@@ -139,6 +143,7 @@ def curves(comparison: Comparison) -> None:
                     caption="Value and moving mean of one curve minus another."
                     if subtract
                     else "Every run that is compared, and the mean of each group of seeds with its interval.",
+                    saved=None if subtract else draw,
                 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import streamlit as st
 
@@ -52,7 +53,8 @@ def show(experiment: Experiment, state: ExperimentState) -> None:
     _legend(variants)
     for start in range(0, len(names), PER_ROW):
         for cell, name in zip(st.columns(PER_ROW), names[start : start + PER_ROW]):
-            figure = experiment.figure(name, axis, variants=variants, seeds=seeds, legend=False, dark=dark())
+            draw = partial(experiment.figure, name, axis, variants=variants, seeds=seeds, dark=dark())
+            figure = draw(legend=False)
             figure.layout.uirevision = f"{experiment.name}/{axis}/{len(variants)}/{name}"
             with cell:
                 save_dialog.chart(
@@ -62,6 +64,7 @@ def show(experiment: Experiment, state: ExperimentState) -> None:
                     file=f"{experiment.name}-{name.replace('/', '-')}-{axis}",
                     data=experiment.evaluations,
                     caption="Every evaluation of every finished run.",
+                    saved=draw,
                 )
 
 
