@@ -46,9 +46,15 @@ def count_of(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+SPELLINGS = {"simpo": "SimPO", "discopop": "DiscoPOP", "cal": "Cal"}
+"""Parts of objectives' names whose small letters matter."""
+
+
 def objective_name(name: str) -> str:
     """Return an objective's name as papers write it: SGDPO for "sgdpo", alpha-DPO for "alpha_dpo"."""
-    return "-".join(part.upper() if len(part) <= 3 or part.endswith(("po", "dpop")) else part for part in name.split("_"))
+    parts = name.split("_")
+    upper = [part.upper() if len(part) <= 3 or part.endswith(("po", "dpop")) else part for part in parts]
+    return "-".join(SPELLINGS.get(part, word) for part, word in zip(parts, upper))
 
 
 def parameters(spec: Mapping[str, Any]) -> str:

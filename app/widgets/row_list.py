@@ -40,7 +40,9 @@ CSS = """
 .lab-rows polyline {stroke: var(--st-primary-color); fill: none; stroke-width: 1.5px; vector-effect: non-scaling-stroke;}
 .lab-rows .tone::before {content: ""; display: inline-block; width: 0.6em; height: 0.6em; border-radius: 50%; margin-right: 0.4em;
   background: var(--tone);}
+@container (max-width: 94rem) {.lab-rows .room-94 {display: none;}}
 @container (max-width: 78rem) {.lab-rows .room-78 {display: none;}}
+@container (max-width: 70rem) {.lab-rows .room-70 {display: none;}}
 @container (max-width: 62rem) {.lab-rows .room-62 {display: none;}}
 @container (max-width: 46rem) {.lab-rows .room-46 {display: none;}}
 @container (max-width: 32rem) {.lab-rows .room-32 {display: none;}}
@@ -56,6 +58,9 @@ _mount = st.components.v2.component(
 )
 
 
+Room = Literal[0, 32, 46, 62, 70, 78, 94]
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of the list.
@@ -66,7 +71,7 @@ class Column:
         sort: Name that is reported when the heading is pressed; None where the list cannot be sorted by the column.
         width: A CSS length; None shares the room that is left.
         help: A sentence shown over the heading.
-        room: Width of the whole list, in rem, from which the column is shown: 0 (always), 32, 46, 62 or 78.
+        room: Width of the whole list, in rem, from which the column is shown: 0 (always), 32, 46, 62, 70, 78 or 94.
     """
 
     title: str
@@ -74,7 +79,7 @@ class Column:
     sort: str | None = None
     width: str | None = None
     help: str = ""
-    room: Literal[0, 32, 46, 62, 78] = 0
+    room: Room = 0
 
 
 @dataclass(frozen=True)

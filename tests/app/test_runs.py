@@ -133,6 +133,11 @@ def test_an_experiment_is_one_line_that_opens_to_its_runs(three: list[Run]) -> N
     assert names(app) == ["experiment:rates", "lives", "two", "one"]
     assert rows(app)[0]["State"]["text"] == "▸ rates: 4 of 4 runs finished"
     assert "7 runs" in page_text(app)
+    run = lab.open_run(next(iter(folder.run_folders().values())))
+    run.rename("rates: dpo, seed 0")
+    shown = {row["id"]: row["Name"]["text"] for row in rows(open_runs(open="rates")) if "Name" in row}
+    assert shown[run.dir.name] == "dpo, seed 0", "the line above has the experiment's name"
+    assert {row["id"]: row["Name"]["text"] for row in rows(open_runs(ungrouped="yes"))}[run.dir.name] == "rates: dpo, seed 0"
     opened = names(open_runs(open="rates"))
     assert len(opened) == 8
     assert {name.rpartition("-")[0] for name in opened[1:5]} == {"rates-dpo", "rates-sgdpo"}

@@ -174,7 +174,7 @@ def chosen_numbers(runs: Sequence[RunSummary]) -> list[str]:
     known = _numbers(runs)
     names = [name for name in st.query_params.get_all("number") if name in known][:MOST_NUMBERS]
     seed = ["seed"] if len({run.seed for run in runs}) > 1 else []
-    names = names or [*seed, *[name for name in KEY_NUMBERS if name in known][:3]]
+    names = names or [*[name for name in KEY_NUMBERS if name in known][:3], *seed]
     sort, _ = sorted_by()
     return list(dict.fromkeys([*names, *([sort] if sort in known else [])]))
 

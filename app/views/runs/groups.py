@@ -11,7 +11,7 @@ import streamlit as st
 from app.text.plain import one_line
 from app.text.run_text import count_of
 from app.widgets.row_list import Cell, Row
-from lab.experiments import Experiment, experiments_of_runs, open_experiment
+from lab.experiments import Experiment, open_experiment
 from lab.run.listing.summary import RunSummary
 from lab.store import RunError
 
@@ -42,9 +42,14 @@ class Group:
 Item = Group | RunSummary
 
 
-def grouped(runs: Sequence[RunSummary]) -> list[Item]:
-    """Return the lines of the list: an experiment stands in the place of its first run, followed by its runs if it is opened."""
-    names, opened = experiments_of_runs(), opened_groups()
+def grouped(runs: Sequence[RunSummary], names: Mapping[str, str]) -> list[Item]:
+    """Return the lines of the list: an experiment stands in the place of its first run, followed by its runs if it is opened.
+
+    Args:
+        runs: The runs.
+        names: Name of the experiment of each run that belongs to one, by the name of the run's folder.
+    """
+    opened = opened_groups()
     members: dict[str, list[RunSummary]] = {}
     for run in runs:
         if run.folder.name in names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import streamlit as st
@@ -14,7 +14,8 @@ from app.text.plain import one_line
 from app.text.run_text import STATES, duration, objective_name, parameters
 from app.views.runs import groups
 from app.views.runs.filters import chosen_curve, chosen_numbers, number_of, sort_by, sorted_by, title
-from app.widgets.row_list import Cell, Column, Row, show_rows
+from app.widgets.row_list import Cell, Column, Room, Row, show_rows
+from lab.experiments import experiments_of_runs
 from lab.plots import entry
 from lab.run.listing.query import RunQuery
 from lab.run.listing.summary import RunSummary
@@ -24,6 +25,9 @@ SHEET = 25
 
 TICKED = "runs.ticked"
 """In the session: folder names of the ticked runs, on every page of the list."""
+
+ROOMS: tuple[Room, ...] = (0, 46, 62, 78)
+"""Width of the list from which the first, second, third and each further number is shown, so that names keep room."""
 
 RISING = ("name", "objective", "pairs", "model", "state", "tags")
 """Orders that begin with the smallest at the first press of their heading."""
@@ -39,16 +43,18 @@ def show_list(runs: Sequence[RunSummary], known: Sequence[RunSummary], query: Ru
         known: All known runs.
         query: What is listed.
     """
-    items: Sequence[groups.Item] = groups.grouped(runs) if query_groups() else runs
+    experiments = experiments_of_runs() if query_groups() else {}
+    items: Sequence[groups.Item] = groups.grouped(runs, experiments)
     sheets = max(1, -(-len(items) // SHEET))
     wanted = st.query_params.get("sheet", "1")
     sheet = min(int(wanted), sheets) if wanted.isdecimal() and len(wanted) < 16 and int(wanted) else 1
     shown = items[(sheet - 1) * SHEET : sheet * SHEET]
     numbers, curve = chosen_numbers(known), chosen_curve(known)
-    columns = _columns(numbers, curve)
+    tagged = any(run.labels.tags for run in known)
+    columns = _columns(numbers, curve, tagged)
     page = {groups.id_of(item): item for item in shown}
     show_rows(
-        [groups.row(item) if isinstance(item, groups.Group) else _row(item, numbers, curve) for item in shown],
+        [groups.row(item) if isinstance(item, groups.Group) else _row(item, experiments, numbers, curve, tagged) for item in shown],
         columns,
         key="runs.list",
         label="Runs",
@@ -65,18 +71,19 @@ def show_list(runs: Sequence[RunSummary], known: Sequence[RunSummary], query: Ru
         st.pagination(sheets, default=sheet, key=(key := f"sheet.{sheet}.{sheets}"), on_change=_turn, args=(key,))
 
 
-def _columns(numbers: Sequence[str], curve: str) -> list[Column]:
+def _columns(numbers: Sequence[str], curve: str, tagged: bool) -> list[Column]:
+    """Return the columns; that of the tags only if a run has one."""
     return [
         Column("State", "state", "state", "6.5rem"),
         Column("Name", sort="name", help="The folder's name, or the one given on this page. Sort by name."),
         Column("Objective", sort="objective", width="6.5rem", room=32),
-        Column("Pairs", sort="pairs", width="7rem", room=78),
-        Column("Model", sort="model", width="7rem", room=78),
-        Column("Tags", sort="tags", width="7rem", room=62),
+        Column("Pairs", sort="pairs", width="7rem", room=94),
+        Column("Model", sort="model", width="7rem", room=94),
+        *([Column("Tags", sort="tags", width="7rem", room=62)] if tagged else []),
         Column("Steps", "number", "step", "5rem", room=46),
         Column(title(curve), "curve", None, "7rem", f"{_meaning(curve)} Each curve has a scale of its own.", room=46),
-        *(Column(title(name), "number", name, "5.5rem", _meaning(name), room=46 if at else 0) for at, name in enumerate(numbers)),
-        Column("Made", "number", "created", "5rem", room=62),
+        *(Column(title(name), "number", name, "5.5rem", _meaning(name), room=ROOMS[min(at, 3)]) for at, name in enumerate(numbers)),
+        Column("Made", "number", "created", "5rem", room=70),
     ]
 
 
@@ -85,23 +92,25 @@ def _meaning(name: str) -> str:
     return f"{known.title}. {known.symbol}: {known.meaning}"
 
 
-def _row(run: RunSummary, numbers: Sequence[str], curve: str) -> Row:
+def _row(run: RunSummary, experiments: Mapping[str, str], numbers: Sequence[str], curve: str, tagged: bool) -> Row:
+    """Return the row of a run; below the line of its experiment, the name leaves that of the experiment out."""
     word, colour, _ = STOPPING if run.stopping else STATES[run.state]
     folder = run.folder.name
+    name = run.name.removeprefix(f"{experiments.get(folder, '')}: ")
     archived = " (archived)" if run.labels.archived else ""
     left = f", about {duration(run.remaining)} left" if run.remaining else ""
     note = f"\n{run.labels.note}" if run.labels.note else ""
     step = f"{run.step:,}" if run.step == run.steps else f"{run.step:,} / {run.steps:,}"
-    line = run.sparklines.get(curve)
+    line, tags = run.sparklines.get(curve), one_line(", ".join(run.labels.tags))
     return Row(
         folder,
         [
             Cell(word, whole=one_line(run.error or f"{word}{left}"), tone=colour),
-            Cell(f"{one_line(run.name)}{archived}", whole=f"{label(run)}{archived}{note}"),
+            Cell(f"{one_line(name)}{archived}", whole=f"{label(run)}{archived}{note}"),
             Cell(objective_name(str(run.objective["name"])), whole=parameters(run.objective)),
             Cell(one_line(run.pairs), whole=one_line(run.pairs)),
             Cell(one_line(run.model.rstrip("/").rpartition("/")[2]), whole=one_line(run.model)),
-            Cell(tags := one_line(", ".join(run.labels.tags)), whole=tags),
+            *([Cell(tags, whole=tags)] if tagged else []),
             Cell(step, whole=f"{run.step:,} of {run.steps:,} steps{left}"),
             Cell("", curve=(line[0], [value if math.isfinite(value) else None for value in line[1]]) if line and line[0] else None),
             *(Cell(number_text(number_of(run, number))) for number in numbers),
