@@ -83,6 +83,7 @@ class Claim:
         curve: Measure that is drawn over the steps; empty for that of the first term.
         cost: Objective of a claim about cost: the number is its CPU time per step in relation to DPO's.
         note: What a reader must know to judge the number.
+        beside: Values that are reported beside the number, and that no verdict rests on.
     """
 
     key: str
@@ -97,6 +98,7 @@ class Claim:
     curve: str = ""
     cost: str = ""
     note: str = ""
+    beside: tuple[Part, ...] = ()
 
     @property
     def variants(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,12 +26,29 @@ class Row:
         values: The value of each seed.
         estimate: Mean and interval; None with fewer than two seeds.
         levels: Level of the measure at which each seed was compared, where it is one.
+        steps: Step at which each variant was at that level, in the mean over the seeds.
     """
 
     label: str
     values: Mapping[int, float]
     estimate: Estimate | None
-    levels: Mapping[int, float]
+    levels: Mapping[int, float] = field(default_factory=dict)
+    steps: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The value of a part for one seed.
+
+    Attributes:
+        value: The value; NaN where it cannot be had.
+        level: Level of the measure at which the runs were compared, where it is one.
+        steps: Step at which each variant's run was at that level.
+    """
+
+    value: float
+    level: float | None = None
+    steps: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,7 @@ class Measured:
         claim: The claim.
         mean: The mean of its parts, on which the verdict rests.
         parts: Each part.
+        beside: Values that are reported beside the number, from all seeds that have them.
         finished: Seeds of which every needed run is finished.
         wanted: Seeds that a verdict needs.
     """
@@ -51,6 +69,7 @@ class Measured:
     parts: tuple[Row, ...]
     finished: tuple[int, ...]
     wanted: int
+    beside: tuple[Row, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -66,22 +85,12 @@ def measure(claim: Claim, curves: Curves, wanted: int) -> Measured:
         curves: Curves of the finished runs.
         wanted: Number of seeds that a verdict needs.
     """
-    per_variant = [set(curves.get(variant, {})) for variant in claim.variants]
-    finished = tuple(sorted(set.intersection(*per_variant)))
-    parts, each = [], []
-    for part in claim.parts:
-        values: dict[int, float] = {}
-        levels: dict[int, float] = {}
-        for seed in finished:
-            value, level = value_of(part, {variant: curves[variant][seed] for variant in part.variants})
-            if math.isfinite(value):
-                values[seed] = value
-                levels |= {} if level is None else {seed: level}
-        each.append(values)
-        parts.append(_row(part.label, values, levels))
-    both = [seed for seed in finished if all(seed in values for values in each)]
-    means = {seed: float(np.mean([values[seed] for values in each])) for seed in both}
-    return Measured(claim, _row("mean", means, {}), tuple(parts), finished, wanted)
+    finished = _seeds(claim.variants, curves)
+    parts = tuple(_part_row(part, curves, finished) for part in claim.parts)
+    both = [seed for seed in finished if all(seed in row.values for row in parts)]
+    means = {seed: float(np.mean([row.values[seed] for row in parts])) for seed in both}
+    beside = tuple(_part_row(part, curves, _seeds(part.variants, curves)) for part in claim.beside)
+    return Measured(claim, _row("mean", means), parts, finished, wanted, beside)
 
 
 def measure_cost(claim: Claim, rounds: Sequence[Mapping[str, float]], wanted: int) -> Measured:
@@ -93,12 +102,11 @@ def measure_cost(claim: Claim, rounds: Sequence[Mapping[str, float]], wanted: in
         wanted: Number of rounds that a verdict needs.
     """
     ratios = {number: own[claim.cost] / own["dpo"] for number, own in enumerate(rounds) if {claim.cost, "dpo"} <= own.keys()}
-    row = _row("mean", ratios, {})
-    return Measured(claim, row, (), tuple(ratios), wanted)
+    return Measured(claim, _row("mean", ratios), (), tuple(ratios), wanted)
 
 
-def value_of(part: Part, curves: Mapping[str, Curve]) -> tuple[float, float | None]:
-    """Return the value of a part for one seed, and the level at which its runs were compared; NaN where it cannot be had.
+def value_of(part: Part, curves: Mapping[str, Curve]) -> Reading:
+    """Return the value of a part for one seed, and where its runs were compared.
 
     Args:
         part: The part.
@@ -107,19 +115,35 @@ def value_of(part: Part, curves: Mapping[str, Curve]) -> tuple[float, float | No
     level = parse_level(part.at)
     value = level.value if level.scalar is None else common_level(list(curves.values()), level.scalar)
     if value is not None and math.isnan(value):
-        return math.nan, None
-    terms = []
+        return Reading(math.nan)
+    terms, steps = [], {}
     for term in part.terms:
         curve = curves[term.variant]
         place, at = (parse_level(term.at), parse_level(term.at).value) if term.at else (level, value)
         known = curve.scalars.get(term.metric, np.full(len(curve.steps), np.nan))
-        terms.append(term.factor * float(value_at(curve.steps, known, step_at(curve, place, at))))
+        steps[term.variant] = step_at(curve, place, at)
+        terms.append(term.factor * float(value_at(curve.steps, known, steps[term.variant])))
     if part.ratio:
         above, below = (sum(t for t, term in zip(terms, part.terms) if sign * term.factor > 0) for sign in (1, -1))
-        return (above / -below if below else math.nan), None
-    return float(sum(terms)), value if level.scalar else None
+        return Reading(above / -below if below else math.nan)
+    return Reading(float(sum(terms)), value, steps) if level.scalar else Reading(float(sum(terms)))
 
 
-def _row(label: str, values: Mapping[int, float], levels: Mapping[int, float]) -> Row:
+def _seeds(variants: Sequence[str], curves: Curves) -> tuple[int, ...]:
+    """Return the seeds of which every one of some variants has finished."""
+    return tuple(sorted(set.intersection(*(set(curves.get(variant, {})) for variant in variants))))
+
+
+def _part_row(part: Part, curves: Curves, seeds: Sequence[int]) -> Row:
+    read = {seed: value_of(part, {variant: curves[variant][seed] for variant in part.variants}) for seed in seeds}
+    read = {seed: own for seed, own in read.items() if math.isfinite(own.value)}
+    levels = {seed: own.level for seed, own in read.items() if own.level is not None}
+    steps = {variant: float(np.mean([read[seed].steps[variant] for seed in levels])) for variant in part.variants if levels}
+    return _row(part.label, {seed: own.value for seed, own in read.items()}, levels, steps)
+
+
+def _row(
+    label: str, values: Mapping[int, float], levels: Mapping[int, float] | None = None, steps: Mapping[str, float] | None = None
+) -> Row:
     estimate = over_seeds(np.array(list(values.values()))) if len(values) > 1 else None
-    return Row(label, values, estimate, levels)
+    return Row(label, values, estimate, levels or {}, steps or {})

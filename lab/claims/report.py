@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from .measuring import Curves
 from .pictures import draw
-from .sentences import count_text, interval_text, place_text, result_sentence, verdict_text
+from .sentences import beside_text, count_text, interval_text, limits_text, place_text, result_sentence, verdict_text
 from .trials import FLIPPED_SHARE, TRIALS, Scale
 from .verdicts import Judged
 
@@ -97,7 +98,7 @@ def make_report(chapters: Mapping[str, Sequence[Judged]], curves: Curves, facts:
     for title, judged in shown.items():
         lines += ["", f"## {title}"]
         for each in judged:
-            lines += _section(each, _picture(each) if _picture(each) in pictures else None)
+            lines += _section(each, _picture(each) if _picture(each) in pictures else None, len(every))
     return Report("\n".join(lines) + "\n", pictures)
 
 
@@ -116,11 +117,12 @@ def to_html(report: Report) -> str:
 
 def _introduction(every: Sequence[Judged], facts: Facts) -> list[str]:
     settings = facts.scale.settings
-    sizes = [_size(world, size, facts.bases.get(world, 1)) for world, size in facts.sizes.items() if size]
+    most = settings.get("eval_pairs", math.inf)
+    sizes = [_size(world, size, facts.bases.get(world, 1), most) for world, size in facts.sizes.items() if size]
     return [
         f"{len(every)} claims of the papers on SGDPO, AlphaDPO and SPO, or about them, each tried as an experiment on an embedded "
-        f"world with {facts.scale.seeds} seeds. Claim, measure and rule were written down before any run; every number, verdict "
-        "and sentence of a result is made from the runs by `python -m lab bench claims`.",
+        f"world with {facts.scale.seeds} seeds. Claim, measure and rule were written down before any run, except the measure of "
+        "cost, as said there; every number, verdict and sentence of a result is made from the runs by `python -m lab bench claims`.",
         "",
         *(line for size in sizes for line in (size, "")),
         f"A run takes {settings.get('steps')} steps of {settings.get('batch_size')} pairs. With flipped labels, "
@@ -139,14 +141,15 @@ def _introduction(every: Sequence[Judged], facts: Facts) -> list[str]:
     ]
 
 
-def _size(world: str, size: Mapping[str, int], bases: int) -> str:
-    own = "Each seed has its own world: pairs, prompts and base model."
+def _size(world: str, size: Mapping[str, int], bases: int, most: float) -> str:
+    own = "Each seed has its own world: pairs, prompts and base model; these numbers are those of the first."
     if bases == 1:
         own = "All seeds begin with the same base model, so the intervals hold for this model alone."
+    evaluated = f", of which evaluations use {most:,}" if size["held_out"] > most else ""
     return (
         f"On {WORLDS.get(world, world)}, the model has about {size['weights'] / 4e6:.2f} million parameters; a run trains on "
-        f"{size['pairs']:,} pairs, and {size['held_out']:,} more are held out. Chosen answers have {size['tokens_chosen']} tokens "
-        f"in the median, rejected ones {size['tokens_rejected']}. {own}"
+        f"{size['pairs']:,} pairs, and {size['held_out']:,} more are held out{evaluated}. Chosen answers have "
+        f"{size['tokens_chosen']} tokens in the median, rejected ones {size['tokens_rejected']}. {own}"
     )
 
 
@@ -173,12 +176,13 @@ def _summary(every: Sequence[Judged]) -> str:
     )
 
 
-def _section(judged: Judged, picture: str | None) -> list[str]:
+def _section(judged: Judged, picture: str | None, together: int) -> list[str]:
     measured = judged.measured
     claim = measured.claim
     lines = ["", f'<a id="{claim.key}"></a>', "", f"### {claim.title}", "", f"**Claim.** {claim.sentence}", ""]
     lines += [f"**Source.** {claim.source}.", "", f"**Rule.** The number is {claim.quantity}. {claim.rule}", ""]
-    lines += [f"**Result.** {_capital(result_sentence(judged))}"]
+    result = " ".join(filter(None, (_capital(result_sentence(judged)), limits_text(judged, together), beside_text(measured))))
+    lines += [f"**Result.** {result}"]
     if picture is not None:
         lines += ["", f"![{_alternative(judged)}]({picture})"]
     if len(measured.parts) > 1:

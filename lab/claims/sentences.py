@@ -7,7 +7,7 @@ from lab.experiments.statistics.comparison import with_interval
 
 from .claim import Claim
 from .measuring import Measured, Row
-from .verdicts import Judged
+from .verdicts import Judged, verdict_of
 
 TIMES = {"end": "after training", "step=0": "before training"}
 MEASURES = {"kl": "KL divergence", "accuracy": "held-out accuracy", "margin": "held-out margin"}
@@ -77,7 +77,38 @@ def place_text(claim: Claim, measured: Measured) -> str:
             places.append(TIMES[name])
             continue
         rows = [row for part, row in zip(claim.parts, measured.parts) if part.at == name and row.levels]
-        levels = ", ".join(f"{sum(row.levels.values()) / len(row.levels):.2f} for {row.label}" for row in rows)
-        mean = f" (on average {levels})" if levels else ""
-        places.append(f"at equal {MEASURES[name]}, the furthest that all runs of a seed reach{mean}")
+        mean = f" (on average {'; '.join(map(_level_text, rows))})" if rows else ""
+        places.append(f"at equal {MEASURES[name]}, the furthest that all runs of a seed reach, linear between evaluations{mean}")
     return "; ".join(places)
+
+
+def _level_text(row: Row) -> str:
+    steps = ", ".join(f"{variant} at step {step:.0f}" for variant, step in row.steps.items())
+    return f"{sum(row.levels.values()) / len(row.levels):.2f} for {row.label}: {steps}"
+
+
+def limits_text(judged: Judged, together: int) -> str:
+    """Return what a verdict does not say: that it falls when claims are corrected together, and parts that differ; else "".
+
+    Args:
+        judged: The claim with its verdict.
+        together: Number of claims that were corrected together.
+    """
+    if judged.verdict == "preliminary":
+        return ""
+    sentences = []
+    if judged.verdict != "not shown" and not judged.corrected:
+        sentences.append(f"It does not hold when all {together} claims are corrected together (Holm).")
+    region, parts = judged.measured.claim.confirmed, judged.measured.parts
+    alone = {row.label: verdict_of(row.estimate.interval(), region) for row in parts if row.estimate is not None}
+    other = [f"{label} ({verdict})" for label, verdict in alone.items() if verdict != judged.verdict]
+    if other:
+        mean = "The verdict is on the mean of the parts; of these alone, uncorrected, it would be another one"
+        sentences.append(f"{mean}: {', '.join(other)}.")
+    return " ".join(sentences)
+
+
+def beside_text(measured: Measured) -> str:
+    """Return the values beside a number, for comparison, without a verdict; "" where there are none."""
+    values = [f"{row.label}: {interval_text(row)}, over {len(row.values)} seeds" for row in measured.beside if row.values]
+    return f"For comparison, not part of the rule: {'; '.join(values)}." if values else ""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lab.claims import Part, Region, Term, correct_together, judge, measure, measure_cost, verdict_of
-from lab.claims.sentences import interval_text, result_sentence, verdict_text
+from lab.claims.sentences import beside_text, interval_text, limits_text, place_text, result_sentence, verdict_text
 from tests.claims.made import claim, curves
 
 
@@ -90,7 +91,40 @@ def test_runs_are_compared_where_both_have_reached_the_same_level_of_each_seed()
     own["b"][1].scalars["eval/kl"] = np.array([0, 1, 2])
     row = measure(claim([Part("p", (Term(1, "a", "x"), Term(-1, "b", "x")), "kl")]), own, 2).parts[0]
     assert row.levels == {0: 4, 1: 2}
+    assert row.steps == pytest.approx({"a": (100 + 50 + 50 / 3) / 2, "b": 100})
     assert dict(row.values) == pytest.approx({0: 0, 1: 5 + 5 / 3 - 10})
+
+
+def test_a_level_is_said_with_the_steps_at_which_it_was_read():
+    own = curves({"a": lambda s: [0, 5, 10], "b": lambda s: [0, 5, 10]}, 2, kl=[0, 1, 4])
+    for seed in range(2):
+        own["b"][seed].scalars["eval/kl"] = np.array([0, 1, 2.5])
+    made = claim([Part("p", (Term(1, "a", "x"), Term(-1, "b", "x")), "kl")])
+    text = place_text(made, measure(made, own, 2))
+    assert text.endswith("linear between evaluations (on average 2.50 for p: a at step 75, b at step 100)")
+
+
+def test_values_beside_a_number_are_reported_and_change_no_verdict():
+    own = curves({"a": lambda s: [0, 0, 1 + s / 10], "b": lambda s: [0, 0, 0], "c": lambda s: [1, 0, -1 + s / 10]}, 2)
+    with_c = replace(claim(), beside=(Part("c", (Term(1, "c", "x"), Term(-1, "c", "x", "step=0"))),))
+    alone, beside = (measure(each, own, 2) for each in (claim(), with_c))
+    assert (alone.mean, alone.finished) == (beside.mean, beside.finished)
+    assert with_c.variants == ("a", "b")
+    assert beside_text(alone) == ""
+    assert beside_text(beside) == "For comparison, not part of the rule: c: -1.95 [-2.59, -1.31], over 2 seeds."
+    del own["c"]
+    assert beside_text(measure(with_c, own, 2)) == ""
+
+
+def test_a_verdict_says_that_it_falls_with_correction_and_which_parts_differ():
+    values = {"a": lambda s: [0, 0, 3 + s / 10], "b": lambda s: [0, 0, 1 + s / 10], "c": lambda s: [0, 0, 0.0]}
+    parts = [Part(f"{a} - {b}", (Term(1, a, "x"), Term(-1, b, "x"))) for a, b in (("a", "c"), ("c", "b"))]
+    judged = judge(measure(claim(parts, low=0.5), curves(values, 4), 4))
+    assert judged.verdict == "confirmed"
+    holm = "It does not hold when all 7 claims are corrected together (Holm). The verdict is on the mean of the parts; of these "
+    assert limits_text(judged, 7) == f"{holm}alone, uncorrected, it would be another one: c - b (refuted)."
+    assert limits_text(replace(judged, corrected=True), 7).startswith("The verdict is on the mean")
+    assert limits_text(made(1.0, seeds=3), 7) == limits_text(made(0.1), 7) == ""
 
 
 def test_a_term_may_be_read_before_training():

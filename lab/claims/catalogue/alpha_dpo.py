@@ -92,7 +92,14 @@ CLAIMS = (
         ),
         Region(high=0.0),
         0.1,
-        note=ABLATED + " Mean and standard deviation of the gap carry no gradient in either variant.",
+        note=ABLATED + " Mean and standard deviation of the gap carry no gradient in either variant. How much of it is due to the "
+        "stop-gradient shows beside the model with it.",
+        beside=(
+            Part(
+                "the same with the stop-gradient",
+                (Term(1, "alpha 0.2", "eval/oracle_reward"), Term(-1, "alpha 0.2", "eval/oracle_reward", "step=0")),
+            ),
+        ),
     ),
     Claim(
         "alpha-normalisation",

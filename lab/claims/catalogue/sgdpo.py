@@ -38,7 +38,7 @@ CLAIMS = (
         Region(low=0.0),
         1.0,
         curve="eval/log_ratio_rejected",
-        note=RATES_NOTE,
+        note=RATES_NOTE + " Where chosen answers fall, too, their rise is negative, and their fall adds to the number.",
     ),
     Claim(
         "dpo-displacement",
@@ -124,7 +124,8 @@ CLAIMS = (
         tuple(_weights(rate) for rate in RATES),
         Region(0.4, 0.6),
         0.1,
-        note=RATES_NOTE + " A weight is the derivative of the loss by the log-prob of a side, negative for the rejected one.",
+        note=RATES_NOTE + " A weight is how strongly the loss pushes a side, per unit of log-prob: the chosen one up, the rejected "
+        "one down, both positive. The number is of the end alone; at the start, where all logits are 0, the ratio is one half.",
     ),
     Claim(
         "sgdpo-distance",
