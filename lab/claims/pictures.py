@@ -115,7 +115,7 @@ def _over_steps(axes: Axes, metric: str, variants: Sequence[str], curves: Curves
 
 def _curve_variants(claim: Claim) -> list[str]:
     """Return the variants whose curves are drawn: all, or of many the first ones and the one that all are compared with."""
-    variants = list(claim.variants)
+    variants = list(dict.fromkeys([*claim.variants, *(variant for part in claim.beside for variant in part.variants)]))
     if len(variants) <= MOST_CURVES:
         return variants
     compared = claim.parts[0].variants[-1]

@@ -122,7 +122,8 @@ def _introduction(every: Sequence[Judged], facts: Facts) -> list[str]:
     return [
         f"{len(every)} claims of the papers on SGDPO, AlphaDPO and SPO, or about them, each tried as an experiment on an embedded "
         f"world with {facts.scale.seeds} seeds. Claim, measure and rule were written down before any run, except the measure of "
-        "cost, as said there; every number, verdict and sentence of a result is made from the runs by `python -m lab bench claims`.",
+        "cost, as said there; every number, verdict and sentence of a result is made from the runs by "
+        "`python -m lab bench claims`.",
         "",
         *(line for size in sizes for line in (size, "")),
         f"A run takes {settings.get('steps')} steps of {settings.get('batch_size')} pairs. With flipped labels, "
