@@ -184,6 +184,7 @@ class Experiment:
             [parse_level(place) for place in places],
             seeds=self.declaration.seeds,
             smallest=None if least is None else float(least),
+            objectives={run.variant: run.config.objective for run in self.runs},
         )
 
     def figure(

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lab.glossary import GLOSSARY, HELD_OUT, entry
+
+if TYPE_CHECKING:
+    from lab.objectives import Objective
+
+LOSS, ACCURACY, REWARDS = "eval/loss", "eval/rewards/accuracies", "eval/rewards/"
+"""Measures that each objective defines by its own loss or reward; the last is the beginning of their names."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,23 @@ METRICS = {
 def metric_of(name: str) -> Metric:
     """Return the declared metric of a name, or one without a direction."""
     return METRICS.get(name, Metric(name))
+
+
+def unlike(name: str, one: Objective, other: Objective) -> str:
+    """Return why a measure is not the same quantity under two objectives, in a few words; "" if it is.
+
+    Losses are the same only of the same objective. Rewards are the same if both multiply the same measure by the same beta; the
+    accuracy does not depend on beta.
+    """
+    if name == LOSS:
+        return "" if one.spec() == other.spec() else "each has its own loss"
+    if not name.startswith(REWARDS):
+        return ""
+    measures = one.reward_measure, other.reward_measure
+    if measures[0] != measures[1]:
+        return f"each by its own reward, from {measures[0]} and {measures[1]}"
+    betas = [getattr(getattr(each, "base", each), "beta", 1.0) for each in (one, other)]
+    return "" if name == ACCURACY or betas[0] == betas[1] else f"each by its own reward, with beta {betas[0]:g} and {betas[1]:g}"
 
 
 def higher_is_better(name: str) -> bool | None:

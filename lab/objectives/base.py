@@ -199,6 +199,13 @@ class Objective(BaseModel):
         """
         return {}
 
+    @property
+    def reward_measure(self) -> str:
+        """The part of `rewards` that beta multiplies: "log-ratio", "log-prob per token" or "log-prob"."""
+        if self.needs_reference:
+            return "log-ratio"
+        return "log-prob per token" if self.length_normalized else "log-prob"
+
     def rewards(self, p: PairLogps) -> tuple[Tensor, Tensor]:
         """Compute the implicit rewards of the chosen and of the rejected answers, each [B].
 
@@ -206,9 +213,9 @@ class Objective(BaseModel):
         averaged per token where the objective does so (TRL's CPO trainer).
         """
         beta = getattr(self, "beta", 1.0)
-        if self.needs_reference:
+        if self.reward_measure == "log-ratio":
             w, l = p.X1, p.X2
-        elif self.length_normalized:
+        elif self.reward_measure == "log-prob per token":
             w, l = p.avg_w, p.avg_l
         else:
             w, l = p.S_w, p.S_l

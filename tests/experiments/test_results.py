@@ -35,9 +35,9 @@ def experiment(lab_home):
     return made(content(["dpo", "sgdpo"], 4, steps=9))
 
 
-def made(declared, ends=None, refused=None):
+def made(declared, ends=None, refused=None, by=evaluations):
     folder = folder_with(declared)
-    executor = WrittenRuns(evaluations)
+    executor = WrittenRuns(by)
     keys = [run.key for run in folder.read().runs]
     executor.ends = {keys[at]: state for at, state in (ends or {}).items()}
     lock = RunLock(folder.path)
@@ -72,6 +72,32 @@ def test_figures_show_differences_and_bands(experiment):
     for wrong in ({"metric": "eval/los"}, {"by": "pairs"}, {"variants": ["simpo"]}):
         with pytest.raises(ConfigError):
             experiment.figure(**wrong)
+
+
+def test_measures_that_are_other_quantities_are_called_so(lab_home):
+    def measured(run):
+        simpo, scale = run.config.objective.name == "simpo", getattr(run.config.objective, "beta", 0.1)
+        margin = (9.0 if simpo else 1.0 + scale) + run.seed / 100
+        scalars = {"eval/loss": 0.5 + margin / 100, "eval/rewards/margins": margin, "eval/rewards/accuracies": margin / 20}
+        return [(step, scalars, {}) for step in (0, 9)]
+
+    objectives = [{"name": "dpo", "beta": [0.1, 0.5]}, {"name": "spo", "base": {"name": "sgdpo", "beta": 0.1}}, "simpo"]
+    experiment = made(content(objectives, 3, steps=9), by=measured)
+    low, high, spo, simpo = experiment.variants
+
+    def said(one, metric, at="end", metric_of_other=low):
+        made = experiment.compare(metric, at=at, baseline=metric_of_other)
+        return next(each.sentence for each in made if each.one == one)
+
+    assert f"{simpo} is higher than {low} in" in said(simpo, "eval/rewards/margins")
+    assert "; each by its own reward, from log-prob per token and log-ratio; " in said(simpo, "eval/rewards/margins")
+    assert f"{simpo} is better than {low} in" in said(simpo, "eval/rewards/accuracies")
+    assert "; each by its own reward, from log-prob" in said(simpo, "eval/rewards/accuracies")
+    assert "; each by its own reward, with beta 0.5 and 0.1; " in said(high, "eval/rewards/margins")
+    assert "; each" not in said(high, "eval/rewards/accuracies") + said(spo, "eval/rewards/margins")
+    assert "; each has its own loss; " in said(simpo, "eval/loss")
+    assert "; each by its own reward" in said(simpo, "eval/loss", at="accuracy")
+    assert "is better than" not in said(simpo, "eval/loss")
 
 
 def test_an_experiment_that_was_never_started_waits(lab_home):

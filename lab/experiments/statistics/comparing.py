@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lab.experiments.metrics import Metric
+from lab.experiments.metrics import ACCURACY, Metric, unlike
 
 from .comparison import Comparison, place
 from .curves import Curve
@@ -20,6 +20,8 @@ from .power import seeds_needed
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
+
+    from lab.objectives import Objective
 
 Curves = Mapping[str, Mapping[int, Curve]]
 """Curve of each finished run, by variant and seed."""
@@ -105,6 +107,7 @@ def compare(
     *,
     seeds: Sequence[int],
     smallest: float | None = None,
+    objectives: Mapping[str, Objective] | None = None,
 ) -> Comparisons:
     """Compare pairs of variants in some metrics at some levels; all of these are one family for Holm's procedure.
 
@@ -115,6 +118,8 @@ def compare(
         levels: Where the variants are compared; the metric whose level it is, is left out there.
         seeds: The declared seeds.
         smallest: The smallest difference that matters; None for that of each metric.
+        objectives: Objective of each variant: a loss or reward that is another quantity under the other variant's objective has no
+            better direction, and the sentence says so.
     """
     made = [
         difference(curves, one, other, metric, level, seeds=seeds, smallest=metric.smallest if smallest is None else smallest)
@@ -123,6 +128,8 @@ def compare(
         for one, other in pairs
         if level.scalar != metric.name
     ]
+    if objectives:
+        made = [_own_measures(each, objectives[each.one], objectives[each.other]) for each in made]
     return Comparisons(tuple(_with_needed_seeds(each) for each in corrected(made)))
 
 
@@ -192,6 +199,12 @@ def _value(curve: Curve, name: str, step: float, *, by_prompt: bool) -> np.ndarr
     if by_prompt:
         return value_at(curve.steps, curve.by_prompt[name], step)
     return value_at(curve.steps, curve.scalars.get(name, np.full(len(curve.steps), np.nan)), step)
+
+
+def _own_measures(made: Comparison, one: Objective, other: Objective) -> Comparison:
+    of_metric, of_level = unlike(made.metric.name, one, other), unlike(made.level.scalar or "", one, other)
+    metric = replace(made.metric, better="") if of_metric and made.metric.name != ACCURACY else made.metric
+    return replace(made, metric=metric, unlike=tuple(dict.fromkeys(filter(None, (of_metric, of_level)))))
 
 
 def _with_needed_seeds(made: Comparison) -> Comparison:

@@ -37,6 +37,7 @@ class Comparison:
         p_adjusted: The p value, adjusted by Holm's procedure; NaN without an estimate.
         together: Number of comparisons made together.
         needed: Seeds needed to show the smallest difference; None if no number is enough, or without an estimate.
+        unlike: Why the metric, or the level's measure, is not the same quantity for both variants.
     """
 
     metric: Metric
@@ -54,6 +55,7 @@ class Comparison:
     p_adjusted: float = math.nan
     together: int = 1
     needed: int | None = None
+    unlike: tuple[str, ...] = ()
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -161,7 +163,7 @@ def _too_few(made: Comparison) -> str:
 
 
 def _notes(made: Comparison) -> str:
-    """Return what else has to be known: seeds that are left out and why, variants hardly trained, and the correction."""
+    """Return what else has to be known: seeds left out and why, variants hardly trained, unlike measures, the correction."""
     parts = [f"{label} never reaches it with {_seeds(seeds)}" for label, seeds in made.never.items()]
     if made.unfinished:
         parts.append(f"{_seeds(made.unfinished)} not finished or not measured in both")
@@ -169,7 +171,8 @@ def _notes(made: Comparison) -> str:
     early = [f"{label} has made {share:.0%} of its way" for label, share in made.way.items() if share <= EARLY]
     hardly = f"; hardly trained there: {', '.join(early)}" if early and made.estimate is not None else ""
     family = f"; corrected for {made.together} comparisons" if made.together > 1 and made.estimate is not None else ""
-    return f"{left_out}{hardly}{family}"
+    unlike = "".join(f"; {why}" for why in made.unlike)
+    return f"{left_out}{hardly}{unlike}{family}"
 
 
 def _seeds(seeds: Sequence[int]) -> str:

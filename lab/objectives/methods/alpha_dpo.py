@@ -211,11 +211,11 @@ class AlphaDPO(Objective):
         dataset = moments(torch.cat(gaps))
         return {"mean": dataset.mean, "std": dataset.std}
 
+    @property
     @override
-    def rewards(self, p: PairLogps) -> tuple[Tensor, Tensor]:
-        """Compute beta times the (length-normalised) log-prob of the policy, each [B]: the reward the loss compares, as SimPO's."""
-        w, l = (p.avg_w, p.avg_l) if self.length_normalize else (p.S_w, p.S_l)
-        return self.beta * w, self.beta * l
+    def reward_measure(self) -> str:
+        """The (length-normalised) log-prob of the policy, which the loss compares, as SimPO's does."""
+        return "log-prob per token" if self.length_normalize else "log-prob"
 
     def _difference(self, p: PairLogps) -> Tensor:
         return p.avg_w - p.avg_l if self.length_normalize else p.S_w - p.S_l

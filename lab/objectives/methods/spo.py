@@ -193,6 +193,11 @@ class SPO(Objective):
     def draw(self, p: PairLogps, rng: torch.Generator) -> Draws:
         return self.base.draw(p, rng)
 
+    @property
+    @override
+    def reward_measure(self) -> str:
+        return self.base.reward_measure
+
     @override
     def rewards(self, p: PairLogps) -> tuple[Tensor, Tensor]:
         return self.base.rewards(p)
