@@ -110,5 +110,9 @@ def limits_text(judged: Judged, together: int) -> str:
 
 def beside_text(measured: Measured) -> str:
     """Return the values beside a number, for comparison, without a verdict; "" where there are none."""
-    values = [f"{row.label}: {interval_text(row)}, over {len(row.values)} seeds" for row in measured.beside if row.values]
+    values = [
+        f"{row.label}: {interval_text(row)}, over {len(row.values)} seed{'s' * (len(row.values) > 1)}"
+        for row in measured.beside
+        if row.values
+    ]
     return f"For comparison, not part of the rule: {'; '.join(values)}." if values else ""

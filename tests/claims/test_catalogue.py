@@ -24,6 +24,7 @@ def test_every_variant_belongs_to_one_experiment_and_every_experiment_is_needed(
     assert len(labels) == len(set(labels))
     assert {variant for claim in CLAIMS for variant in claim.variants} == set(labels)
     assert trial_of("flipped spo").flipped
+    assert {variant for claim in CLAIMS for part in claim.beside for variant in part.variants} <= set(labels)
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.claims.claim import Claim, Part, Region, Term, against
-from lab.claims.trials import RATE, rated
+from lab.claims.trials import RATE, RATES, rated
 from lab.experiments.records import MARGIN_STD
 
 from .sgdpo import RATES_NOTE, over_rates
@@ -30,7 +30,13 @@ def _reward(other: str, at: str) -> Claim:
         Region(low=0.0),
         0.1,
         note=RATES_NOTE,
+        beside=() if at == "kl" else tuple(_distance(other, rate) for rate in RATES),
     )
+
+
+def _distance(other: str, rate: float) -> Part:
+    label = f"KL divergence minus that of {rated(other, rate)} (nats an answer)"
+    return against(rated("alpha_dpo", rate), rated(other, rate), "eval/kl", label=label)
 
 
 CLAIMS = (

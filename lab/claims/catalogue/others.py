@@ -56,6 +56,7 @@ def _sturdier(method: str) -> Claim:
         Region(high=0.0),
         0.1,
         note=FLIPPED_NOTE,
+        beside=(Part(f"the oracle reward that {title} itself loses", _lost(method)),),
     )
 
 
