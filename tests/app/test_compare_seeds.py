@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -146,6 +147,7 @@ def test_answers_that_differ_most_come_first(groups: list[Run]) -> None:
     assert table["difference"].iloc[0] == "2 [2, 2]"
     assert "The difference" not in page_text(app)
     assert "A dpo, seed 0 at step 40, reward 2" in page_text(app)
+    assert re.search(r"of \d+ intervals about \d\.\d exclude 0 by chance alone", page_text(app))
     again = opened("answers", prompt=digest("texts differ"))
     assert "<mark>this</mark> one" in page_text(again)
     assert "<mark>that</mark> one" in page_text(again)

@@ -18,6 +18,7 @@ from app.widgets.difference import answer_html, answers_html
 from lab.comparison import Comparison
 from lab.comparison.answers import Samples, answered, distance, prompts, side_by_side
 from lab.comparison.numbers import format_number
+from lab.comparison.pair_differences import LEVEL
 
 LATEST = "latest"
 
@@ -91,7 +92,9 @@ def _choice(comparison: Comparison, table: pd.DataFrame, between: tuple[int, int
     judged = table["difference"].notna().any()
     seeds = comparison.shared_seeds(between)
     if judged:
-        over = f"; intervals (95 %, Student's t) are over the seeds, {seeds_in_words(seeds)}" if table["low"].notna().any() else ""
+        known = int(table["low"].notna().sum())
+        chance = f"; of {known:,} intervals about {LEVEL * known:.1f} exclude 0 by chance alone"
+        over = f"; intervals (95 %, Student's t) are over the seeds, {seeds_in_words(seeds)}{chance}" if known else ""
         st.caption(
             plain(
                 f"Prompts by the difference of their rewards, the largest first, equal ones by the difference of the texts{over}."

@@ -6,7 +6,7 @@ from lab.claims.claim import Claim, Part, Region, Term, against
 from lab.claims.trials import RATE, RATES, rated
 from lab.experiments.records import MARGIN_STD
 
-from .sgdpo import RATES_NOTE, over_rates
+from .sgdpo import KL_NOTE, RATES_NOTE, over_rates
 
 ALPHA = "AlphaDPO, arXiv 2410.10148"
 ABLATION = f"{ALPHA}, ablation on Llama-3-8B-Instruct v0.2"
@@ -29,7 +29,7 @@ def _reward(other: str, at: str) -> Claim:
         over_rates("alpha_dpo", other, "eval/oracle_reward", at),
         Region(low=0.0),
         0.1,
-        note=RATES_NOTE,
+        note=RATES_NOTE + (KL_NOTE if at == "kl" else ""),
         beside=() if at == "kl" else tuple(_distance(other, rate) for rate in RATES),
     )
 
