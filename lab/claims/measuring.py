@@ -116,7 +116,8 @@ def value_of(part: Part, curves: Mapping[str, Curve]) -> Reading:
     value = level.value if level.scalar is None else common_level(list(curves.values()), level.scalar)
     if value is not None and math.isnan(value):
         return Reading(math.nan)
-    terms, steps = [], {}
+    terms: list[float] = []
+    steps: dict[str, float] = {}
     for term in part.terms:
         curve = curves[term.variant]
         place, at = (parse_level(term.at), parse_level(term.at).value) if term.at else (level, value)
