@@ -114,7 +114,8 @@ SPO_CLAIMS = (
         tuple(Part(f"spo on {base}", (Term(1, f"spo on {base}", "eval/degree_accuracy"),)) for base in ("dpo", "simpo", "sgdpo")),
         Region(low=0.5),
         0.05,
-        note="Averaged within each seed over the three base methods. " + OWN_HEAD,
+        note="Averaged within each seed over the three base methods. The four answers of a pair include the intact one. "
+        + OWN_HEAD,
     ),
     Claim(
         "spo-order",
@@ -126,8 +127,9 @@ SPO_CLAIMS = (
         tuple(Part(f"spo on {base}", (Term(1, f"spo on {base}", "eval/rank_correlation"),)) for base in ("dpo", "sgdpo")),
         Region(high=0.0),
         0.1,
-        note="Averaged within each seed over DPO and SGDPO as base; SimPO has no reference, hence no implicit log-ratio. "
-        + OWN_HEAD,
+        note="Averaged within each seed over DPO and SGDPO as base; SimPO has no reference, hence no implicit log-ratio. Whether "
+        "the sign is due to SPO is not measured: no loss trains the log-probs of degraded answers, and in lesson 06 DPO with an "
+        "untrained head has the same sign. " + OWN_HEAD,
     ),
 )
 
