@@ -138,7 +138,7 @@ def declared(
     """Return the folder and the declaration that the arguments of `sweep` mean, without writing anything."""
     extensions.load()
     given = {"objectives": objectives, "pairs": pairs, "model": model, "seeds": seeds, "with_seed": with_seed, "compare": compare}
-    settings |= {key: value for key, value in (("pairs", _sources(pairs)), ("model", _sources(model))) if value is not None}
+    settings |= {key: value for key, value in (("pairs", _sources(pairs)), ("model", _models(model))) if value is not None}
     if file is not None:
         wrong = [key for key, value in given.items() if value is not None] + [key for key in settings if key not in given]
         if wrong or extend is not None:
@@ -313,7 +313,7 @@ def _with_full_paths(declaration: Declaration) -> Declaration:
 
 
 def _full_paths(part: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _sources(value) if name in ("pairs", "model") else value for name, value in part.items()}
+    return {name: _PLACES[name](value) if name in _PLACES else value for name, value in part.items()}
 
 
 def _digest(model: str) -> str:
@@ -335,6 +335,16 @@ def _sources(value: Any) -> Any:
     from lab.opening import open_pairs
 
     return open_pairs(value).location
+
+
+def _models(value: Any) -> Any:
+    """Return models as texts, paths absolute; what is none is returned for validation to refuse."""
+    if isinstance(value, (list, tuple)):
+        return [_models(each) for each in value]
+    return model_place(value) if isinstance(value, (str, Path)) else value
+
+
+_PLACES: dict[str, Callable[[Any], Any]] = {"pairs": _sources, "model": _models}
 
 
 def _pair_set(source: str, runs: Sequence[PlannedRun], progress: StageProgress | None) -> PairSet:

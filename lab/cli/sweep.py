@@ -44,6 +44,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run, show or list experiments; returns 0 unless a run has failed or a signal stopped them."""
     from lab.experiments import Experiment, find_experiment, open_experiment
+    from lab.experiments.folder import FILE_ENDINGS
 
     if options.with_runs and not options.delete:
         raise ConfigError("--with-runs goes with --delete.")
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         open_experiment(options.what)._send(options.request)
         print(f"Sent {options.what} the request to {options.request}.")
         return 0
-    is_file = Path(options.what).suffix in (".yaml", ".yml", ".json") or Path(options.what).is_file()
+    is_file = options.what.endswith(FILE_ENDINGS) or (not options.resume and Path(options.what).is_file())
     if is_file and options.resume:
         raise ConfigError(f"--resume takes the name of an experiment; {options.what} alone continues what it declares.")
     if not is_file and not (options.resume or options.retry or options.dry_run):

@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lab.errors import did_you_mean
 from lab.objectives import OBJECTIVES, Objective, make_objective
 from lab.run.config import SEEDS, ConfigError, TrainConfig
+from lab.run.yaml_text import YamlError, read_yaml
 
 SETTINGS = tuple(name for name in TrainConfig.model_fields if name not in ("objective", "seed", "name"))
 """Settings that an experiment may fix or vary."""
 ONE_VALUE = ("device", "template_time", "alerts", "alert_webhook", "alert_hosts", "trackers")
 """Settings that must have one value, because they do not change what is learned."""
 COMPARISON_KEYS = ("metrics", "at", "baseline", "smallest")
+MOST_SEEDS = 10_000
+"""Most seeds; a larger number is one seed that was meant, or a slip."""
 FILE_KEYS = ("name", "objectives", "seeds", "with_seed", "compare", *SETTINGS)
 
 
@@ -90,8 +91,8 @@ def declare(
         tuple({"name": entry["name"], **entry} for entry in entries),
         _seeds(seeds),
         {name: _values(name, value) for name, value in shared.items()},
-        _with_seed(with_seed or {}, shared),
-        _comparison(compare or {}),
+        _with_seed({} if with_seed is None else with_seed, [shared, *entries]),
+        _comparison({} if compare is None else compare),
     )
 
 
@@ -110,14 +111,6 @@ def read_declaration(path: Path) -> tuple[str, Declaration]:
     return parse_declaration(text, path.stem, str(path))
 
 
-def _place_of(error: yaml.YAMLError) -> str:
-    """Return where a text is no YAML and why: ", line 2, column 6: expected ',' or ']', but got ':'"."""
-    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return f": {' '.join(str(error).split())}"
-    mark = error.problem_mark
-    return f", line {mark.line + 1}, column {mark.column + 1}: {error.problem}{f' ({error.context})' if error.context else ''}"
-
-
 def parse_declaration(text: str, name: str, source: str) -> tuple[str, Declaration]:
     """Return an experiment's name and declaration from the content of a YAML or JSON file.
 
@@ -130,9 +123,9 @@ def parse_declaration(text: str, name: str, source: str) -> tuple[str, Declarati
         ConfigError: As `read_declaration`.
     """
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"The experiment {source} is not valid YAML{_place_of(error)}.") from None
+        content = read_yaml(text)
+    except YamlError as error:
+        raise ConfigError(f"The experiment {source} is not valid YAML: {error}.") from None
     if not isinstance(content, dict):
         raise ConfigError(f"The experiment {source} must hold keys such as `objectives: [dpo, sgdpo]` and `seeds: 8`.")
     for key in ("objectives", "seeds"):
@@ -148,10 +141,9 @@ def parse_declaration(text: str, name: str, source: str) -> tuple[str, Declarati
         raise ConfigError(f"The experiment {source} has no {missing[0]!r}; add a line such as `{example}`.")
     rest = {key: value for key, value in content.items() if key not in ("name", "objectives", "seeds", "with_seed", "compare")}
     try:
-        known = checked_name(content.get("name", name))
-        declared = declare(
-            content["objectives"], content["seeds"], rest, content.get("with_seed") or {}, content.get("compare") or {}
-        )
+        own = content.get("name")
+        known = checked_name(name if own is None else own)
+        declared = declare(content["objectives"], content["seeds"], rest, content.get("with_seed"), content.get("compare"))
     except ConfigError as error:
         raise ConfigError(f"The experiment {source}: {error}") from None
     return known, declared
@@ -230,7 +222,18 @@ def _objective(entry: Any) -> dict[str, Any]:
     for key in content:
         if key not in own and key not in SETTINGS:
             raise ConfigError(_unknown_setting(key, [name]))
-    return {key: value if key in ("name", "label") else _values(key, value) for key, value in content.items()}
+    return {key: _label(value) if key == "label" else value if key == "name" else _values(key, value)
+            for key, value in content.items() if key != "label" or value is not None}  # fmt: skip
+
+
+def _label(value: Any) -> str:
+    """Return a label on one line. Raises ConfigError for a value that is no text or number."""
+    text = " ".join(str(value).split())
+    if isinstance(value, bool):
+        raise ConfigError(f"label = {value} does not work: YAML reads yes, no, on and off as truth values; write it in quotes.")
+    if not isinstance(value, (str, int, float)) or not text:
+        raise ConfigError(f"label = {value!r} does not work: give a text of at least one character, or leave it out.")
+    return text
 
 
 def _kinds_of(objectives: Any) -> list[str]:
@@ -260,6 +263,10 @@ def _seeds(seeds: Any) -> tuple[int, ...]:
     if isinstance(seeds, int) and not isinstance(seeds, bool):
         if seeds < 1:
             raise ConfigError(f"seeds = {seeds} does not work: give their number, at least 1, or a list of seeds.")
+        if seeds > MOST_SEEDS:
+            raise ConfigError(
+                f"seeds = {seeds} would be so many runs of each variant; give at most {MOST_SEEDS:,}. One seed is [{seeds}]."
+            )
         return tuple(range(seeds))
     if isinstance(seeds, str) or not isinstance(seeds, Sequence) or not seeds:
         raise ConfigError(f"seeds = {seeds!r} does not work: give their number, such as 8, or a list such as [0, 1, 2].")
@@ -271,7 +278,8 @@ def _seeds(seeds: Any) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _with_seed(given: Any, settings: Mapping[str, Any]) -> dict[str, list[Any]]:
+def _with_seed(given: Any, others: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return the settings that go with the seed. others: the settings of all objectives, and of each."""
     if not isinstance(given, Mapping):
         raise ConfigError("with_seed must name settings with a list of values each, such as with_seed: {model: [a, b]}.")
     for name, values in given.items():
@@ -279,7 +287,7 @@ def _with_seed(given: Any, settings: Mapping[str, Any]) -> dict[str, list[Any]]:
             raise ConfigError(f"with_seed has {name!r}: {_unknown_setting(name, [])}")
         if not isinstance(values, (list, tuple)) or not values:
             raise ConfigError(f"with_seed: {name} needs a list of values, one for each seed in turn.")
-        if name in settings:
+        if any(name in settings for settings in others):
             raise ConfigError(f"{name} is given twice, as a setting and in with_seed; keep one of them.")
     return {name: [_plain(value) for value in values] for name, values in given.items()}
 

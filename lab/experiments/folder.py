@@ -29,6 +29,8 @@ from .declaration import Declaration, checked_name, declare
 from .plan import PairSet, PlannedRun, plan
 
 FILE, RUNS, RECORDS, STATE, LOG = "experiment.json", "runs.json", "records", "state.json", "driver.log"
+FILE_ENDINGS = (".yaml", ".yml", ".json")
+"""Endings by which a command tells the file of an experiment from its name."""
 FORMAT = 1
 PLAIN = ("template_time", "created", "threads", "workers", "keep_checkpoints", "models")
 """Fields of `Content` that are JSON values."""
@@ -162,13 +164,16 @@ class ExperimentFolder:
 
 def experiment_folder(name: str | Path) -> ExperimentFolder:
     """Return the folder of an experiment that may not exist yet. Raises ConfigError for an impossible name."""
-    return ExperimentFolder(home.experiments_dir() / checked_name(name))
+    known = checked_name(name)
+    if known.endswith(FILE_ENDINGS):
+        raise ConfigError(f"{known!r} is no name for an experiment, since commands take it for a file; leave its ending out.")
+    return ExperimentFolder(home.experiments_dir() / known)
 
 
 def find_experiment(name: str) -> ExperimentFolder:
     """Return the folder of an existing experiment, by its name. Raises RunError with the nearest name if there is none."""
     try:
-        folder = experiment_folder(name)
+        folder = ExperimentFolder(home.experiments_dir() / checked_name(name))
     except ConfigError as error:
         raise RunError(str(error)) from None
     if not folder.exists:

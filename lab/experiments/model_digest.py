@@ -19,8 +19,11 @@ def model_digest(source: str) -> str:
     Args:
         source: A folder, a GGUF file, or a hub id.
     """
-    place = Path(source).expanduser()
-    files = [place] if place.is_file() else sorted({path for pattern in PATTERNS for path in place.glob(pattern)})
+    try:
+        place = Path(source).expanduser()
+        files = [place] if place.is_file() else sorted({path for pattern in PATTERNS for path in place.glob(pattern)})
+    except (OSError, RuntimeError, ValueError):  # no path at all; `check_model` says so
+        return ""
     if not files:
         return ""
     digest = hashlib.blake2b(digest_size=8)

@@ -86,6 +86,9 @@ def plan(
     shown = [_shown(own[0], declaration.with_seed) for own in configs]
     varied = _varied(shown)
     labels = [cell.label or _label(each) for cell, each in zip(cells, varied)]
+    if len(set(labels)) < len(labels):  # two folders of one name, or numbers that differ in the seventh digit
+        labels = [label if labels.count(label) == 1 else cell.label or _label(each, whole=True)
+                  for label, cell, each in zip(labels, cells, varied)]  # fmt: skip
     if repeated := [label for label in labels if labels.count(label) > 1]:
         raise ConfigError(
             f"Two variants are called {repeated[0]!r}: they are identical, or have the same label; leave one out, or give labels."
@@ -120,7 +123,7 @@ def find_variant(name: str, known: Sequence[str]) -> str:
 
 def listed(value: Any) -> list[str]:
     """Return one value, or several, as a list of texts; None is the empty one."""
-    return [] if value is None else [value] if isinstance(value, str) else [str(each) for each in value]
+    return [] if value is None else list(dict.fromkeys(map(str, value if isinstance(value, (list, tuple)) else [value])))
 
 
 @dataclass(frozen=True)
@@ -200,8 +203,8 @@ def _varied(shown: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _label(values: Mapping[str, Any]) -> str:
-    details = ", ".join(f"{name}={_text(value)}" for name, value in values.items() if name != "objective")
+def _label(values: Mapping[str, Any], *, whole: bool = False) -> str:
+    details = ", ".join(f"{name}={value if whole else _text(value)}" for name, value in values.items() if name != "objective")
     return f"{values['objective']} {details}".strip()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ def check_comparison(compare: Mapping[str, Any], known: Sequence[str]) -> None:
         find_variant(str(baseline), known)
     if (smallest := compare.get("smallest")) is not None:
         try:
-            valid = float(smallest) > 0
+            valid = 0 < float(smallest) < math.inf and not isinstance(smallest, bool)
         except (TypeError, ValueError):
             valid = False
         if not valid:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from lab.run.config import ConfigError
+from lab.run.yaml_text import YamlError, read_yaml, write_flow
 
 from .declaration import Declaration
-
-_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-"""Numbers such as 1e-4, which YAML 1.1 reads as text."""
 
 
 def parse_values(text: str) -> list[Any]:
@@ -23,12 +18,12 @@ def parse_values(text: str) -> list[Any]:
         ConfigError: If the text is no list of values.
     """
     try:
-        values = yaml.safe_load(f"[{text}\n]")
-    except yaml.YAMLError:
+        values = read_yaml(f"[{text}\n]")
+    except YamlError:
         values = None
     if not isinstance(values, list):
         raise ConfigError(f"{text.strip()!r} is no list of values; separate values by commas, as in 0.6, 0.9.")
-    return [_number(value) for value in values]
+    return values
 
 
 def write_values(value: Any) -> str:
@@ -56,18 +51,13 @@ def as_python(name: str, declaration: Declaration) -> str:
     return f"import lab\n\nexperiment = lab.sweep(\n    [\n{objectives}    ],\n{arguments})"
 
 
-def _number(value: Any) -> Any:
-    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
-
-
 def _flow(value: Any) -> str:
     """Return a value as YAML on one line."""
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_flow, value))}]"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_flow(each)}" for key, each in value.items()) + "}"
-    text = yaml.safe_dump([value], default_flow_style=True, width=float("inf"), allow_unicode=True)
-    return text.strip().removeprefix("[").removesuffix("]")
+    return write_flow(value)
 
 
 def _short(objectives: Sequence[Mapping[str, Any]]) -> list[Any]:

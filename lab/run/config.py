@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -25,6 +24,8 @@ from lab.objectives import OBJECTIVES, Objective, make_objective
 from lab.pairs import PairsError
 from lab.pairs.addresses import refuse_password
 from lab.policy.text.template_time import as_moment
+
+from .yaml_text import YamlError, read_yaml
 
 if TYPE_CHECKING:
     from lab.policy import Lora
@@ -369,10 +370,10 @@ def one_sentence(error: ValidationError) -> str:
 def read_config(path: Path) -> dict[str, Any]:
     """Read settings from a YAML or JSON file. Raises ConfigError if it cannot be read or is no mapping of settings."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (YamlError, UnicodeDecodeError) as error:
         raise ConfigError(f"The configuration {path} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):
         raise ConfigError(f"The configuration {path} must hold settings, one `name: value` a line.")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.experiments import declare, extended, plan, read_declaration
+from lab import sweeping
+from lab.experiments import Content, ExperimentFolder, declare, extended, plan, read_declaration
 from lab.experiments.model_digest import model_digest
 from lab.run.config import ConfigError
 from tests.experiments.faked import MOMENT, PAIRS
@@ -146,6 +147,20 @@ def test_a_file_is_read(tmp_path: Path):
         ("objectives: dpo\nseeds: 2\nbetas: 9", "has 'betas': .* Did you mean 'beta'?"),
         ("objectives: dpo\nseeds: x", "seeds = 'x' does not work"),
         ("name: a/b\nobjectives: dpo\nseeds: 1", "'a/b' is no name"),
+        ("objectives: dpo\nseeds: 2\nsteps: 1\nsteps: 2", "line 4, column 1: 'steps' is given twice"),
+        ("objectives: dpo\nseeds: 2\nsteps: !!int x", "is not valid YAML: invalid literal"),
+        ("objectives: dpo\nseeds: 2\ncompare: {metrics: !!set {eval/kl}}", "is no text, number, list or mapping"),
+        ("objectives: dpo\nseeds: 2\nsteps: &a [*a]", "nested too deeply, or hold themselves"),
+        (f"objectives: dpo\nseeds: 2\nsteps: {'[' * 2000}1{']' * 2000}", "nested too deeply"),
+        ("objectives: dpo\nseeds: 20260131", "give at most 10,000. One seed is .20260131."),
+        ("objectives: dpo\nseeds: 2\ncompare: no", "compare must hold keys"),
+        ("objectives: [{name: dpo, label: yes}]\nseeds: 2", "label = True does not work: YAML reads yes"),
+        ("objectives: [{name: dpo, label: [a, b]}]\nseeds: 2", "label = .'a', 'b'. does not work"),
+        ("objectives: [{name: dpo, label: ' '}]\nseeds: 2", "label = ' ' does not work"),
+        (
+            "objectives: [dpo, {name: sgdpo, learning_rate: 1}]\nseeds: 2\nwith_seed: {learning_rate: [1e-4, 2e-4]}",
+            "learning_rate is given twice",
+        ),
     ],
 )
 def test_a_wrong_file_is_named_with_the_key(tmp_path: Path, text: str, sentence: str):
@@ -155,6 +170,47 @@ def test_a_wrong_file_is_named_with_the_key(tmp_path: Path, text: str, sentence:
         read_declaration(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_values_of_a_file_mean_what_they_look_like(tmp_path: Path):
+    """Dates are text, 1e-4 is a number, 0100 is no octal number, and an empty name or label is none."""
+    path = tmp_path / "rates.yaml"
+    entry = "{name: dpo, label: 2026-01-31, beta: [0100, 1e-1]}"
+    path.write_text(
+        f"name:\nobjectives: [{entry}, {{name: sgdpo, label: }}]\nseeds: 1\ntemplate_time: 2026-01-31T12:00:00\n"
+        'compare: {baseline: "2026-01-31 beta=0100"}\n'
+    )
+    name, declared = read_declaration(path)
+    assert name == "rates"
+    assert declared.objectives[0]["beta"] == ["0100", 0.1]
+    runs = plan(declared, PAIRS, template_time=MOMENT)
+    assert labels(runs) == ["2026-01-31 beta=0100", "2026-01-31 beta=0.1", "sgdpo beta=0.1"]
+    assert runs[0].config.objective.beta == 100
+    folder = ExperimentFolder(tmp_path / "stored")
+    folder.write(Content(declared, PAIRS, MOMENT, MOMENT))
+    assert folder.read().declaration == declared
+    assert extended(declared, settings={"template_time": "2026-01-31T12:00:00"}).settings == declared.settings
+
+
+def test_a_rate_in_a_file_is_the_same_rate_in_an_extension(tmp_path: Path):
+    path = tmp_path / "rates.yaml"
+    path.write_text("objectives: dpo\nseeds: 1\nlearning_rate: 1e-4\n")
+    after = extended(read_declaration(path)[1], settings={"learning_rate": [1e-4, 3e-4]})
+    assert labels(plan(after, PAIRS, template_time=MOMENT)) == ["dpo learning_rate=0.0001", "dpo learning_rate=0.0003"]
+
+
+def test_variants_are_told_apart_where_short_texts_do_not():
+    runs = planned("dpo", 1, {"model": ["one/m", "other/m"], "learning_rate": [1e-4, 1.0000001e-4]})
+    assert labels(runs) == [
+        f"dpo model={model}, learning_rate={rate}" for model in ("one/m", "other/m") for rate in ("0.0001", "0.00010000001")
+    ]
+
+
+def test_a_model_that_is_no_path_is_left_to_the_check_of_models():
+    for model in ("a" * 300, "~nobody-of-this-name/m", "a\0b"):
+        assert model_digest(model) == ""
+    with pytest.raises(ConfigError, match="model = 3 does not work"):
+        plan(sweeping.declared("dpo", model=3, seeds=1)[1], PAIRS, template_time=MOMENT)
 
 
 def test_a_missing_file_is_named(tmp_path: Path):

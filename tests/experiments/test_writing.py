@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import lab
 from lab import sweeping
@@ -45,6 +47,24 @@ def test_yaml_and_python_mean_the_same_declaration(declaration: Any, monkeypatch
     assert declare(parts["objectives"], parts["seeds"], given, parts["with_seed"], parts["compare"]) == declaration
 
 
+TEXT = st.text(min_size=1, max_size=12)
+VALUE = st.one_of(TEXT, st.sampled_from(["1e-4", "0100", "1:30", "yes", "~", "2026-01-31", ".5", "1_0", "- a", "&a", "<<"]),
+                  st.booleans(), st.none(), st.integers(), st.floats(allow_nan=False))  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(VALUE, min_size=2, max_size=4),
+    TEXT.filter(str.strip),
+    st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True),
+)
+def test_what_is_written_is_read_again(values: list[Any], label: str, seeds: list[int]) -> None:
+    entry = {"name": "sgdpo", "label": label, "r1": values}
+    declaration = declare(["dpo", entry], seeds, {"model": values}, {"pairs": values}, {"baseline": label})
+    assert parse_declaration(as_yaml("mine", declaration), "other", "the file") == ("mine", declaration)
+    assert parse_values(write_values(values)) == values
+
+
 def test_values_are_written_as_in_yaml() -> None:
     assert parse_values("1e-4, 2, 0.5") == [1e-4, 2, 0.5]
     assert parse_values("dpo, {name: simpo, beta: 2}, 'a, b'") == ["dpo", {"name": "simpo", "beta": 2}, "a, b"]
@@ -74,6 +94,10 @@ def test_a_value_is_checked_by_itself() -> None:
         ({"at": ["end", "klx"]}, "cannot be compared at 'klx'"),
         ({"baseline": "simpo"}, "There is no variant 'simpo'"),
         ({"smallest": -0.1}, "smallest = -0.1 does not work"),
+        ({"smallest": float("inf")}, "smallest = inf does not work"),
+        ({"metrics": 5}, "'5' is no measure"),
+        ({"at": True}, "cannot be compared at 'True'"),
+        ({"at": "kl=nan"}, "'nan' in 'kl=nan' is no number"),
     ],
 )
 def test_a_rule_is_checked_before_the_runs(rule: dict[str, Any], message: str) -> None:

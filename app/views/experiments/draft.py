@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import yaml
-
 from lab.experiments import Declaration, check_comparison, check_value, declare, parse_values, write_values
 from lab.objectives import OBJECTIVES
 from lab.run.config import ConfigError, TrainConfig
+from lab.run.yaml_text import YamlError, read_yaml
 
 LABEL = "label"
 OF_AN_OBJECTIVE = ("learning_rate", LABEL)
@@ -164,8 +163,8 @@ def _seeds(text: str) -> Any:
 
 def _with_seed(text: str) -> Any:
     try:
-        return yaml.safe_load(f"{{{text}\n}}")
-    except yaml.YAMLError:
+        return read_yaml(f"{{{text}\n}}")
+    except YamlError:
         raise ConfigError(f"{text!r} is no list of settings; write it as in model: [base-0, base-1].") from None
 
 

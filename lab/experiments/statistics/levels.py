@@ -51,6 +51,8 @@ def parse_level(text: object) -> Level:
         )
     try:
         number = float(value) if value else None
+        if number is not None and not math.isfinite(number):
+            raise ValueError
     except ValueError:
         raise ConfigError(f"{value!r} in {text!r} is no number; write it as in {name}=2.") from None
     if (name == "step") != (number is not None) and name in ("end", "step"):
