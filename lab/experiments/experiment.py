@@ -24,6 +24,7 @@ from .metrics import metric_of
 from .plan import PlannedRun, find_variant, listed, variants
 from .progress import ACTIVE, INTERRUPTED, WAITING, ExperimentState, RunState
 from .results import PRIMARY, evaluation_table, prompt_table, run_table, variant_curves
+from .rules import check_comparison
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,6 +177,7 @@ class Experiment:
         else:
             reference = find_variant(str(reference), labels)
             pairs = [(label, reference) for label in labels if label != reference]
+        check_comparison({"smallest": smallest}, labels)
         least = declared.get("smallest") if smallest is None else smallest
         return compare(
             curves_of(self.runs, self.records()),

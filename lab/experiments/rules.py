@@ -32,8 +32,11 @@ def check_comparison(compare: Mapping[str, Any], known: Sequence[str]) -> None:
         if name not in METRICS and not name.startswith(HELD_OUT):
             near = did_you_mean(name, METRICS) or did_you_mean(f"{HELD_OUT}{name}", METRICS)
             raise ConfigError(f"compare: {name!r} is no measure of evaluations, whose names begin with {HELD_OUT}.{near}")
-    for place in listed(compare.get("at")):
-        parse_level(place)
+    names, levels = listed(compare.get("metrics")), [parse_level(place) for place in listed(compare.get("at"))]
+    if names and levels and all(level.scalar == name for level in levels for name in names):
+        raise ConfigError(
+            f"compare: {names[0]} is equal where runs are compared, so nothing is compared; add a measure or a place."
+        )
     if (baseline := compare.get("baseline")) is not None:
         find_variant(str(baseline), known)
     if (smallest := compare.get("smallest")) is not None:

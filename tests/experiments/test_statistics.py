@@ -13,10 +13,13 @@ from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
+from lab.errors import FigureError
 from lab.experiments.metrics import METRICS, Metric
 from lab.experiments.statistics import Curve, Level, compare, over_seeds, over_seeds_and_prompts, parse_level, seeds_needed
 from lab.experiments.statistics.comparing import corrected, difference
+from lab.experiments.statistics.comparison import number
 from lab.experiments.statistics.estimate import Bound, Estimate
+from lab.experiments.statistics.levels import SCALARS
 from lab.run.config import ConfigError
 
 REWARD = METRICS["eval/oracle_reward"]
@@ -206,6 +209,54 @@ def test_a_level_at_which_a_variant_is_hardly_trained_is_said():
     equal = difference(curves, "A", "B", REWARD, Level("kl"), seeds=range(4), smallest=0.1)
     assert "hardly trained" not in equal.sentence
     assert not difference(curves, "A", "B", REWARD, Level("end"), seeds=range(4), smallest=0.1).way
+
+
+def moving(scalar, *values):
+    """Curves of three seeds whose measure has some values, and whose reward rises."""
+    return {
+        seed: Curve(np.array([0.0, 10.0, 20.0]), {scalar: np.array(values), "eval/oracle_reward": np.array([0, 1, 2 + 0.1 * seed])})
+        for seed in range(3)
+    }
+
+
+@pytest.mark.parametrize(
+    ("level", "a", "b", "said"),
+    [
+        ("kl", (0.5, 1.0, 2.0), (0.0, 0.1, 0.3), "; hardly trained there: A has made 0% of its way."),  # above the level before it
+        ("kl", (0.001, 1.0, 2.0), (0.0, 2e-4, 4e-4), "; hardly trained there: A has made 0% of its way."),
+        ("loss", (0.69, 0.8, 0.9), (0.69, 0.6, 0.5), "A has made 0% of its way, B has made 0% of its way."),  # A's loss only rises
+        ("kl", (0.0, math.inf, math.inf), (0.0, 1.0, 2.0), "A has made 0% of its way, B has made 0% of its way."),
+        ("kl", (math.nan, math.nan, 2.0), (0.0, 1.0, 2.0), "over 3 seeds: "),
+    ],
+)
+def test_the_share_of_a_way_is_never_below_zero_or_left_out(level, a, b, said):
+    scalar = SCALARS[level]
+    made = difference(
+        {"A": moving(scalar, *a), "B": moving(scalar, *b)}, "A", "B", REWARD, Level(level), seeds=range(3), smallest=0.1
+    )
+    assert said in made.sentence
+    assert "-" not in made.sentence.partition("hardly")[2]
+    assert ("hardly" in made.sentence) == ("hardly" in said or "way" in said)
+
+
+def test_a_step_towards_infinity_passes_no_level():
+    curves = {"A": moving("eval/kl", 0.0, math.inf, math.inf), "B": moving("eval/kl", 0.0, 1.0, 2.0)}
+    made = difference(curves, "A", "B", REWARD, Level("kl", 1.0), seeds=range(3), smallest=0.1)
+    assert made.never == {"A": (0, 1, 2)}
+
+
+def test_tiny_differences_keep_their_digits():
+    assert number(9.1e-12, 2e-12) == "9.1e-12"
+    assert number(0.1, 1e-17) == "0.1"
+
+
+def test_where_nothing_is_compared_there_is_an_empty_table_and_a_sentence():
+    made = compare({"A": {}}, [], [REWARD], [Level("end")], seeds=[0])
+    assert list(made.table()["sentence"]) == []
+    full = compare({"A": zeros(2), "B": zeros(2)}, [("A", "B")], [REWARD], [Level("end")], seeds=range(2))
+    assert list(made.table()) == list(full.table())
+    with pytest.raises(FigureError, match="nothing is compared"):
+        made.figure()
 
 
 def shifted(values, scalar="eval/oracle_reward"):

@@ -97,6 +97,7 @@ def test_a_value_is_checked_by_itself() -> None:
         ({"smallest": float("inf")}, "smallest = inf does not work"),
         ({"metrics": 5}, "'5' is no measure"),
         ({"at": True}, "cannot be compared at 'True'"),
+        ({"metrics": "eval/kl", "at": ["kl", "kl=2"]}, "eval/kl is equal where runs are compared"),
         ({"at": "kl=nan"}, "'nan' in 'kl=nan' is no number"),
     ],
 )

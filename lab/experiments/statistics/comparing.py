@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lab.errors import FigureError
 from lab.experiments.metrics import ACCURACY, Metric, unlike
 
 from .comparison import Comparison, place
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from lab.objectives import Objective
+
+NOTHING = "nothing is compared: there is one variant, or the measure is the one whose level is equal"
+COLUMNS = (
+    "metric", "at", "level", "where", "one", "other", "difference", "low", "high", "adjusted_low", "adjusted_high", "p",
+    "p_adjusted", "shown", "better", "seeds", "prompts", "left_out", "smallest", "seeds_needed", "sentence",
+)  # fmt: skip
+"""Columns of `Comparisons.table`."""
 
 Curves = Mapping[str, Mapping[int, Curve]]
 """Curve of each finished run, by variant and seed."""
@@ -54,6 +62,8 @@ class Comparisons:
         """Return the differences in one metric (None: the first) with their intervals as a Plotly figure; see `forest`."""
         from lab.plots.comparison.forest import forest
 
+        if not self.comparisons:
+            raise FigureError(f"There is no figure, because {NOTHING}.")
         return forest(self.table(), metric or self.comparisons[0].metric.name, dark=dark)
 
     def table(self) -> pd.DataFrame:
@@ -96,7 +106,7 @@ class Comparisons:
                     "sentence": each.sentence,
                 }
             )
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows, columns=None if rows else [*COLUMNS])
 
 
 def compare(
@@ -157,14 +167,15 @@ def difference(
         label: np.array([_value(sides[label][at], metric.name, places[label][at], by_prompt=by_prompt) for at in kept])
         for label in (one, other)
     }
-    differences = values[one] - values[other]
+    with np.errstate(invalid="ignore"):  # infinity minus infinity is left out below
+        differences = values[one] - values[other]
     finite = np.isfinite(differences.reshape(len(differences), -1)).all(1) if len(differences) else np.empty(0, bool)
     missing = tuple(both[at] for at, known in zip(kept, finite) if not known)
     used = tuple(both[at] for at, known in zip(kept, finite) if known)
     way = {}
     if level.scalar is not None and value is not None and used:
         shares = {label: [share_of_way(curves[label][seed], level.scalar, value) for seed in used] for label in sides}
-        way = {label: float(np.mean(own)) for label, own in shares.items()}
+        way = {label: float(np.nanmean(own)) for label, own in shares.items() if not np.isnan(own).all()}
     without = {label: own for label, own in never.items() if own}
     result = Comparison(metric, one, other, level, value, None, smallest, used, (*unfinished, *missing), without, way)
     if len(used) < 2:

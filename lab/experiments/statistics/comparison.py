@@ -32,7 +32,7 @@ class Comparison:
         unfinished: Seeds of which a variant has no finished run.
         never: Seeds left out because a run never reaches the level, by variant.
         way: Share of its own way in training, from the first value of the level's measure to the furthest, that each variant has
-            made at the level, in the mean over seeds; empty where the level is none of a measure.
+            made at the level, in the mean over seeds; without those that have no way; empty where the level is none of a measure.
         alpha: Probability of a false claim that this comparison may use, by Holm's procedure over all that are made together.
         p_adjusted: The p value, adjusted by Holm's procedure; NaN without an estimate.
         together: Number of comparisons made together.
@@ -127,7 +127,9 @@ def number(value: float, scale: float) -> str:
     """Format a number with as many decimals as an interval of half width `scale` needs for two digits of it."""
     if not scale or not math.isfinite(scale):
         return f"{value:.3g}"
-    decimals = min(8, max(0, 1 - math.floor(math.log10(scale))))
+    decimals = max(0, 1 - math.floor(math.log10(scale)))
+    if decimals > 8:
+        return f"{value:.3g}"
     text = f"{value:.{decimals}f}"
     return text[1:] if float(text) == 0 and text.startswith("-") else text
 

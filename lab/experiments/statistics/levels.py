@@ -87,10 +87,17 @@ def step_at(curve: Curve, level: Level, value: float | None) -> float:
 
 
 def share_of_way(curve: Curve, scalar: str, value: float) -> float:
-    """Return how much of its way a curve has made at a level: 0 at its first value, 1 at its furthest; NaN if it never moves on."""
-    values = _sign(scalar) * _known(curve, scalar)[1]
+    """Return how much of its way a curve has made at a level: 0 at its first value or before, 1 at its furthest.
+
+    A curve whose furthest is the evaluation before training has made none of its way there; one with a single evaluation has no
+    way: NaN.
+    """
+    steps, values = _known(curve, scalar)
+    values = _sign(scalar) * values
     way = np.max(values) - values[0]
-    return float((_sign(scalar) * value - values[0]) / way) if way > 0 else math.nan
+    if way <= 0:
+        return 0.0 if len(curve.steps) > 1 and steps[0] == curve.steps[0] else math.nan
+    return max(0.0, float((_sign(scalar) * value - values[0]) / way))
 
 
 def value_at(steps: np.ndarray, values: np.ndarray, step: float) -> np.ndarray:
@@ -117,7 +124,7 @@ def value_at(steps: np.ndarray, values: np.ndarray, step: float) -> np.ndarray:
 
 def _known(curve: Curve, scalar: str) -> tuple[np.ndarray, np.ndarray]:
     values = curve.scalars.get(scalar, np.full(len(curve.steps), np.nan))
-    known = ~np.isnan(values)
+    known = np.isfinite(values)  # a curve towards infinity passes no level at a known step
     return curve.steps[known], values[known]
 
 
