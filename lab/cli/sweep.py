@@ -48,6 +48,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.with_runs and not options.delete:
         raise ConfigError("--with-runs goes with --delete.")
+    if options.dry_run and (options.request or options.rename is not None):
+        raise ConfigError("--dry-run goes with an experiment to be run or deleted; leave it out.")
     if options.what is None:
         named = ("rename", "delete", "request", "resume", "retry", "dry_run", "detach")
         if any(getattr(options, option) for option in named):
@@ -198,12 +200,12 @@ def list_all(options: argparse.Namespace) -> int:
     for folder in folders:
         try:
             experiment = Experiment(folder)
-            state = experiment.state()
+            state, notes = experiment.state(), experiment.notes() if options.json else []
         except (RunError, OSError) as error:
             print(f"{folder.name} cannot be read: {error}", file=sys.stderr)
             continue
         if options.json:
-            print(json.dumps({"name": experiment.name, "notes": experiment.notes(), "state": state.state, "runs": len(state.runs),
+            print(json.dumps({"name": experiment.name, "notes": notes, "state": state.state, "runs": len(state.runs),
                               "finished": state.count("finished"), "remaining": state.remaining}))  # fmt: skip
         else:
             print(f"{experiment.name}  {state.state}: {state.line}")

@@ -136,11 +136,13 @@ class Driver:
     def _find_states(self) -> None:
         """Find the state of every run from records, folders and the last driver's state."""
         folders, recorded = self.folder.run_folders(), self.folder.recorded()
-        before = ExperimentState.from_json(self.folder.state() or {"state": WAITING}).runs
+        before = (self.folder.state() or ExperimentState(WAITING)).runs
         for run in self.content.runs:
             if run.key in self._active or run.key in self._states:
                 continue
             steps, folder = run.config.steps, folders.get(run.key)
+            if folder is None and (self.folder.place_of(run) / RUN_FILE).exists():  # of a deleted experiment of this name
+                folder = self.folder.add_run(run)
             state = RunState(WAITING, steps=steps)
             if run.key in recorded:
                 record = self.folder.record(run.key) or {}

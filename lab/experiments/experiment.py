@@ -19,10 +19,10 @@ from lab.run.requests import send
 from lab.store import RunError
 
 from .declaration import Declaration
-from .folder import Content, ExperimentFolder, experiment_folders, find_experiment
+from .folder import FILE, Content, ExperimentFolder, experiment_folders, find_experiment
 from .metrics import metric_of
 from .plan import PlannedRun, find_variant, listed, variants
-from .progress import ACTIVE, INTERRUPTED, WAITING, ExperimentState, RunState
+from .progress import ACTIVE, FINISHED, INTERRUPTED, WAITING, ExperimentState, RunState
 from .results import PRIMARY, evaluation_table, prompt_table, run_table, variant_curves
 from .rules import check_comparison
 
@@ -53,6 +53,10 @@ class Experiment:
     def __init__(self, folder: ExperimentFolder) -> None:
         self._folder = folder
         self._content: tuple[int, Content] = (folder.changed, folder.read())
+        try:
+            self._content[1].runs  # noqa: B018 - a damaged declaration is found here, and not by a page or list
+        except (ConfigError, TypeError, AttributeError) as error:
+            raise RunError(f"The experiment {folder.name} cannot be used here ({folder.path / FILE}): {error}") from None
         self._records: dict[str, dict[str, Any]] = {}
 
     def __repr__(self) -> str:
@@ -94,16 +98,29 @@ class Experiment:
     def state(self) -> ExperimentState:
         """Return the state of the experiment and of each run. Reads one small file, not the runs; fit to be polled."""
         stored = self._folder.state()
-        last = ExperimentState.from_json(stored) if stored else ExperimentState(WAITING)
-        runs = {run.key: last.runs.get(run.key, RunState(steps=run.config.steps)) for run in self.runs}
+        last = stored or ExperimentState(WAITING)
+        missing = [run for run in self.runs if run.key not in last.runs]
+        found = self._recorded_states(missing) if missing else {}
+        runs = {run.key: last.runs.get(run.key) or found.get(run.key) or RunState(steps=run.config.steps) for run in self.runs}
         state = replace(last, runs=runs)
         if is_held(self.folder):
             return state if last.state in PRESENT else replace(state, state="running")
-        if not stored or state.count(WAITING, *ACTIVE, *INTERRUPTED) == 0:
+        if state.count(FINISHED) == len(runs):
+            return replace(state, state=FINISHED)
+        if (stored is None and not found) or state.count(WAITING, *ACTIVE, *INTERRUPTED) == 0:
             return state
         if last.state not in PRESENT and not state.count(*ACTIVE):
             return replace(state, state="stopped")
         return replace(state, state="interrupted", message="the process that started its runs has ended before they were done")
+
+    def _recorded_states(self, runs: Sequence[PlannedRun]) -> dict[str, RunState]:
+        """Return the state of the finished ones among some runs, by key, for an experiment whose state was lost."""
+        recorded, folders = self._folder.recorded(), self._folder.run_folders()
+        return {
+            run.key: RunState(FINISHED, run.config.steps, run.config.steps, run=folders[run.key].name if run.key in folders else "")
+            for run in runs
+            if run.key in recorded
+        }
 
     @property
     def active(self) -> bool:

@@ -27,11 +27,14 @@ from lab.store import RunError, durable
 
 from .declaration import Declaration, checked_name, declare
 from .plan import PairSet, PlannedRun, plan
+from .progress import ExperimentState
 
 FILE, RUNS, RECORDS, STATE, LOG = "experiment.json", "runs.json", "records", "state.json", "driver.log"
 FILE_ENDINGS = (".yaml", ".yml", ".json")
 """Endings by which a command tells the file of an experiment from its name."""
 FORMAT = 1
+RECORDED = {"evaluations": list, "changes": list, "versions": dict}
+"""Parts of a record without which it is none; see `records.record_of`."""
 PLAIN = ("template_time", "created", "threads", "workers", "keep_checkpoints", "models")
 """Fields of `Content` that are JSON values."""
 
@@ -88,7 +91,8 @@ class ExperimentFolder:
 
     def read(self) -> Content:
         """Return the experiment's declaration and what belongs to it. Raises RunError if it is missing or damaged."""
-        stored = _read_json(self.path / FILE)
+        again = f"restore the file, or delete the experiment with `python -m lab sweep {self.name} --delete` and declare it again"
+        stored = _read_json(self.path / FILE, again)
         if stored is None:
             raise RunError(f"{self.path} holds no experiment ({FILE} is missing); `python -m lab sweep` lists them.")
         if stored.get("format") != FORMAT:
@@ -102,8 +106,10 @@ class ExperimentFolder:
                 {source: PairSet(**pairs) for source, pairs in stored["pair_sets"].items()},
                 **{name: stored[name] for name in PLAIN if name in stored},
             )
+        except ConfigError as error:  # an objective of an extension that is not installed here, for example
+            raise RunError(f"The experiment {self.name} cannot be used here ({self.path / FILE}): {error}") from None
         except (KeyError, TypeError, AttributeError) as error:
-            raise RunError(f"{self.path / FILE} is damaged ({error}); declare the experiment again.") from None
+            raise RunError(f"{self.path / FILE} is damaged ({type(error).__name__}: {error}); {again}.") from None
 
     def write(self, content: Content) -> None:
         """Store a declaration. Raises RunError if the folder cannot be written."""
@@ -119,24 +125,39 @@ class ExperimentFolder:
 
     @property
     def changed(self) -> int:
-        """When the declaration was last written, in nanoseconds."""
-        return (self.path / FILE).stat().st_mtime_ns
+        """When the declaration was last written, in nanoseconds. Raises RunError if it is gone."""
+        try:
+            return (self.path / FILE).stat().st_mtime_ns
+        except FileNotFoundError:
+            raise RunError(f"There is no experiment {self.name} (any more): it was deleted or renamed.") from None
 
     def run_folders(self) -> dict[str, Path]:
         """Return the folder of each run that was begun, by the run's key."""
-        return {key: Path(folder) for key, folder in (_read_json(self.path / RUNS) or {}).items()}
+        again = "delete the file: the runs are found again by their names when the experiment is continued"
+        stored = _read_json(self.path / RUNS, again) or {}
+        if wrong := [key for key, folder in stored.items() if not isinstance(folder, str)]:
+            raise RunError(f"{self.path / RUNS} is damaged ({wrong[0]} has no folder); {again}.")
+        return {key: Path(folder) for key, folder in stored.items()}
+
+    def place_of(self, run: PlannedRun) -> Path:
+        """Return the folder in which a run is made that was not begun."""
+        return home.runs_dir() / f"{self.name}-{run.config.objective.name}-{run.key}"
 
     def add_run(self, run: PlannedRun) -> Path:
         """Return the folder of a run, and store that it belongs to the run. The folder itself is not made."""
         known = self.run_folders()
         if run.key not in known:
-            known[run.key] = home.runs_dir() / f"{self.name}-{run.config.objective.name}-{run.key}"
+            known[run.key] = self.place_of(run)
             durable.write_json(self.path / RUNS, {key: str(folder) for key, folder in known.items()})
         return known[run.key]
 
     def record(self, key: str) -> dict[str, Any] | None:
-        """Return the record of a finished run, or None; see `records`."""
-        return _read_json(self.path / RECORDS / f"{key}.json")
+        """Return the record of a finished run, or None; see `records`. Raises RunError if it is damaged."""
+        path, again = self.path / RECORDS / f"{key}.json", "delete the file: its run is read, or else trained, again when continued"
+        record = _read_json(path, again)
+        if record is not None and not all(isinstance(record.get(name), kind) for name, kind in RECORDED.items()):
+            raise RunError(f"{path} is damaged (it lacks {' or '.join(RECORDED)}); {again}.")
+        return record
 
     def recorded(self) -> set[str]:
         """Return the keys of the runs with a record."""
@@ -151,9 +172,16 @@ class ExperimentFolder:
         """Delete the record of a run."""
         (self.path / RECORDS / f"{key}.json").unlink(missing_ok=True)
 
-    def state(self) -> dict[str, Any]:
-        """Return the state at the last look of the process that starts the runs; empty before the first."""
-        return _read_json(self.path / STATE) or {}
+    def state(self) -> ExperimentState | None:
+        """Return the state at the last look of the process that starts the runs; None before the first.
+
+        A file that a power cut has damaged counts as none: the next such process writes it again.
+        """
+        try:
+            stored = _read_json(self.path / STATE, "")
+            return None if stored is None else ExperimentState.from_json(stored)
+        except (RunError, TypeError, AttributeError):
+            return None
 
     def write_state(self, state: Mapping[str, Any]) -> None:
         """Store the state. A reader sees the old one or the new one; it need not survive a power cut."""
@@ -186,8 +214,11 @@ def find_experiment(name: str) -> ExperimentFolder:
 def experiment_folders() -> list[ExperimentFolder]:
     """Return the folders of all experiments, the latest changed first."""
     root = home.experiments_dir()
-    folders = [ExperimentFolder(path) for path in (root.iterdir() if root.exists() else ())]
-    return sorted((folder for folder in folders if folder.exists), key=lambda folder: folder.changed, reverse=True)
+    changed: dict[Path, int] = {}
+    for path in root.iterdir() if root.exists() else ():
+        with contextlib.suppress(RunError, OSError):  # no experiment, deleted at this moment, or another person's
+            changed[path] = ExperimentFolder(path).changed
+    return [ExperimentFolder(path) for path in sorted(changed, key=lambda path: changed[path], reverse=True)]
 
 
 def experiments_of_runs() -> dict[str, str]:
@@ -216,8 +247,8 @@ def now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """Return the JSON object in a file, or None if there is no file. Raises RunError if it is damaged."""
+def _read_json(path: Path, again: str) -> dict[str, Any] | None:
+    """Return the JSON object in a file, or None if there is no file. Raises RunError if it is damaged; again: what to do then."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
@@ -225,5 +256,5 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise RunError(f"{path} is damaged ({error}); delete the file: what it holds is found again from the runs.") from None
+        raise RunError(f"{path} is damaged ({error}); {again}.") from None
     return content

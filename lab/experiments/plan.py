@@ -217,7 +217,9 @@ def _text(value: Any) -> str:
 def _planned(
     label: str, values: Mapping[str, Any], config: TrainConfig, pair_sets: Mapping[str, PairSet], models: Mapping[str, str]
 ) -> PlannedRun:
-    pairs = pair_sets[config.pairs]
+    pairs = pair_sets.get(config.pairs)
+    if pairs is None:
+        raise ConfigError(f"The version of the pairs {config.pairs} is not known; declare the experiment again.")
     content = {name: value for name, value in config.model_dump(mode="json").items() if name not in NOT_IN_KEY}
     content |= {"pairs": pairs.store, "version": pairs.version}
     if digest := models.get(config.model):

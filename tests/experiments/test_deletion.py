@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.cli import main
-from lab.experiments import Driver, ExperimentFolder, experiment_folders, find_experiment, open_experiment
+from lab.experiments import Driver, ExperimentFolder, experiment_folder, experiment_folders, find_experiment, open_experiment
 from lab.experiments.deletion import delete_experiment, deletion_effect, rename_experiment
 from lab.run import RunLock
 from lab.run.config import ConfigError
@@ -33,7 +33,10 @@ def test_the_runs_of_a_deleted_experiment_stay_unless_they_are_deleted_too(folde
     assert all(run.exists() for run in effect.runs)
     again = folder_with(content(["dpo", "sgdpo"], 2, steps=5), "mine")
     assert again.recorded() == set()
-    Driver(again, WrittenRuns()).run()
+    runs = WrittenRuns()
+    Driver(again, runs).run()
+    assert runs.started == []  # their folders are there
+    assert len(again.recorded()) == 4
     delete_experiment(again, runs=True)
     assert sorted(run.place for run in trashed_runs()) == sorted(effect.runs)
     with pytest.raises(RunError, match="There is no experiment 'mine'"):
@@ -76,6 +79,31 @@ def test_a_renamed_experiment_keeps_its_results_and_does_no_run_again(folder: Ex
         rename_experiment(renamed, "../mine")
 
 
+def test_a_namesake_of_a_renamed_experiment_does_not_take_its_runs_away(folder: ExperimentFolder) -> None:
+    renamed = rename_experiment(folder, "other")
+    again = folder_with(content(["dpo", "sgdpo"], 3, steps=5), "mine")
+    runs = WrittenRuns()
+    Driver(again, runs).run()
+    assert len(runs.started) == 2
+    assert len(deletion_effect(again).runs) == 2
+    delete_experiment(again, runs=True)
+    assert len(trashed_runs()) == 2
+    assert all(run.exists() for run in renamed.run_folders().values())
+
+
+def test_what_is_gone_is_not_changed(folder: ExperimentFolder) -> None:
+    left = experiment_folder("left")
+    left.path.mkdir()
+    with pytest.raises(RunError, match=r"There is a folder without an experiment in .*, called left"):
+        rename_experiment(folder, "left")
+    with pytest.raises(ConfigError, match="take it for a file"):
+        rename_experiment(folder, "rates.yaml")
+    delete_experiment(folder)
+    for change in (lambda: delete_experiment(folder), lambda: delete_experiment(left), lambda: rename_experiment(folder, "other")):
+        with pytest.raises(RunError, match="was deleted or renamed"):
+            change()
+
+
 def test_the_command_line_renames_and_deletes(folder: ExperimentFolder, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", "mine", "--rename", "other"]) == 0
     assert main(["sweep", "other", "--delete", "--with-runs", "--dry-run"]) == 0
@@ -90,6 +118,8 @@ def test_the_command_line_renames_and_deletes(folder: ExperimentFolder, capsys: 
         (["other", "--delete"], "There is no experiment 'other'"),
         (["--delete"], "Give the name of an experiment"),
         (["other", "--with-runs"], "--with-runs goes with --delete"),
+        (["other", "--rename", "third", "--dry-run"], "--dry-run goes with an experiment to be run or deleted"),
+        (["other", "--stop", "--dry-run"], "--dry-run goes with an experiment to be run or deleted"),
     ]:
         assert main(["sweep", *wrong]) != 0
         assert message in capsys.readouterr().err

@@ -38,7 +38,9 @@ def test_runs_that_share_a_core_take_longer(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("lab.experiments.driver.INTERVAL", 0.01)
     folder = folder_with(declared, "done")
     Driver(folder, WrittenRuns()).run()
-    state = folder.state()
+    last = folder.state()
+    assert last is not None
+    state = last.as_json()
     for run in state["runs"].values():
         run["seconds"] = 10.0
     folder.write_state(state)

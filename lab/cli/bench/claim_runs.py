@@ -30,7 +30,7 @@ from lab.claims import (
 )
 from lab.claims.measuring import Curves
 from lab.claims.trials import METHODS
-from lab.experiments import ExperimentFolder, ExperimentState, PlannedRun, experiment_folder, plan
+from lab.experiments import ExperimentFolder, PlannedRun, experiment_folder, plan
 from lab.experiments.statistics import curves_of
 from lab.opening import open_pairs
 from lab.pairs import Pair, PairStore
@@ -116,7 +116,7 @@ def read_results(scale: Scale = FULL) -> Results:
         bases.setdefault(trial.world, len({run.config.model for run in runs}))
         records = {run.key: record for run in runs if (record := folder.record(run.key)) is not None}
         curves |= curves_of(runs, records)
-        states = ExperimentState.from_json(folder.state()).runs if folder.state() else {}
+        states = last.runs if (last := folder.state()) else {}
         failed += [
             f"{run.variant}, seed {run.seed}: {states[run.key].error}"
             for run in runs
