@@ -175,7 +175,8 @@ def _opened(options: argparse.Namespace) -> list[Any]:
     import lab
 
     names = [options.run_name] if isinstance(options.run_name, str) else options.run_name
-    return [lab.open_run(name) for name in names]
+    runs = [lab.open_run(name) for name in names]
+    return list({run.dir.resolve(): run for run in runs}.values())  # one that is named twice is one
 
 
 def delete_runs(options: argparse.Namespace) -> int:

@@ -162,8 +162,13 @@ class Driver:
             state = handle.state
         except NoStoreError:  # made, but never started
             return RunState(WAITING, steps=steps, run=folder.name)
-        except (RunError, OSError, sqlite3.Error) as error:
+        except (RunError, OSError) as error:
             return RunState(FAILED, steps=steps, error=str(error), run=folder.name)
+        except sqlite3.Error as error:
+            problem = (
+                f"The record of the run in {folder} cannot be read ({error}); delete the folder and begin the run again: --retry."
+            )
+            return RunState(FAILED, steps=steps, error=problem, run=folder.name)
         if state not in ENDED:  # the last driver was killed, and its run goes on
             self._groups += 1
             self._group_folders[self._groups] = {run.key: folder}

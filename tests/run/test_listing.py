@@ -185,15 +185,28 @@ def test_folders_that_cannot_be_read_are_named_with_the_reason(capsys):
         make(name)
         (home.runs_dir() / name / "run.json").write_text(content)
     (make("labelled") / labels.FILE_NAME).write_text("[]")
+    (make("store") / "run.sqlite").write_bytes(b"no database " * 500)
+    damages = [
+        {"config": []},
+        {"config": {"objective": {}, "steps": 3, "pairs": "world", "model": "world"}},
+        {"config": {"objective": {"name": "dpo"}, "steps": float("inf"), "pairs": "world", "model": "world"}},
+        {"branch": "x"},
+        {"branch": {"run": 3}},
+    ]
+    for number, damage in enumerate(damages):
+        file = make(f"wrong{number}") / "run.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | damage))
     listing = list_runs()
     assert [run.folder.name for run in listing.runs] == ["good"]
     kinds = {run.folder.name: run.kind for run in listing.unreadable}
-    assert kinds == {"made": "unstarted", "half": "damaged", "old": "format", "empty": "damaged", "labelled": "damaged"}
+    assert kinds == {"made": "unstarted", "half": "damaged", "old": "format", "empty": "damaged", "labelled": "damaged",
+                     "store": "damaged"} | {f"wrong{number}": "damaged" for number in range(5)}  # fmt: skip
     assert main(["runs"]) == 0
     printed = capsys.readouterr()
     assert "good" in printed.out
     assert "Not listed: 1 of another format" in printed.err
-    assert printed.err.count("is damaged") == 3
+    assert printed.err.count("is damaged") == 8
+    assert f"Not listed: {home.runs_dir() / 'store' / 'run.sqlite'} cannot be read (file is not a database); restore" in printed.err
 
 
 def test_words_states_days_and_numbers_filter_and_sort():
@@ -350,7 +363,7 @@ def test_the_command_line_labels_and_deletes(capsys):
     assert row["numbers"] == {"loss": 0.5}
     assert main(["runs", "--archived", "--sort", "loss", "--ascending"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["run", "two", "one"]
-    assert main(["runs", "delete", "one", "two", "--dry-run"]) == 0
+    assert main(["runs", "delete", "one", "two", "one", "--dry-run"]) == 0
     assert "Deleting 2 runs would free" in capsys.readouterr().out
     assert main(["runs", "delete", "one", "missing"]) == 1  # nothing is deleted where one name is wrong
     assert len(lab.runs(archived=None)) == 2

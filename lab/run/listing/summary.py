@@ -15,6 +15,7 @@ from lab.run import in_process
 from lab.run.requests import pending
 from lab.store import ENDED, NoStoreError, RunError, StoreReader, last_log_line, read_manifest
 from lab.store.folder import RUN_FILE, STOPPING, RunFormatError
+from lab.store.schema import FILE_NAME as STORE_FILE
 
 from .labels import RunLabels, read_labels
 
@@ -118,9 +119,14 @@ def read_facts(folder: Path) -> Facts | UnreadableRun:
         return UnreadableRun(folder, "unstarted", str(error))
     except RunFormatError as error:
         return UnreadableRun(folder, "format", str(error))
-    except (RunError, OSError, sqlite3.Error) as error:
+    except (RunError, OSError) as error:
         return UnreadableRun(folder, "damaged", str(error))
-    except (KeyError, TypeError, ValueError) as error:
+    except sqlite3.Error as error:
+        remedy = (
+            "; restore the file, or delete the folder" if type(error) is sqlite3.DatabaseError else ""
+        )  # else locked, or its disk
+        return UnreadableRun(folder, "damaged", f"{folder / STORE_FILE} cannot be read ({error}){remedy}.")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         return UnreadableRun(
             folder, "damaged", f"{folder / RUN_FILE} is damaged ({type(error).__name__}: {error}); restore the file."
         )
@@ -129,17 +135,18 @@ def read_facts(folder: Path) -> Facts | UnreadableRun:
 def _facts(manifest: Mapping[str, Any], labels: RunLabels, reader: StoreReader) -> Facts:
     status, config = reader.status(), manifest["config"]
     latest, lines = reader.scalars.latest(), reader.scalars.sparklines(SPARKLINES, POINTS)
+    parent = (manifest.get("branch") or {}).get("run")
     return {
-        "name": labels.name or config.get("name") or "",
+        "name": labels.name or str(config.get("name") or ""),
         "steps": int(config["steps"]),
-        "objective": config["objective"],
+        "objective": {**config["objective"], "name": str(config["objective"]["name"])},
         "pairs": str(manifest.get("pairs_name", config["pairs"])),
         "pairs_store": str(manifest.get("pairs_store", "")),
         "model": str(config["model"]),
         "seed": int(config.get("seed", 0)),
         "learning_rate": float(config.get("learning_rate", math.nan)),
         "created": datetime.fromisoformat(manifest["created"]).timestamp(),
-        "parent": (manifest.get("branch") or {}).get("run"),
+        "parent": None if parent is None else str(Path(parent)),
         "labels": labels,
         "status": {
             key: status.get(key) for key in ("state", "stage", "step", "seconds", "remaining", "error", "executor", "process")
