@@ -67,6 +67,10 @@ def run(options: argparse.Namespace) -> int:
     if is_file and options.resume:
         raise ConfigError(f"--resume takes the name of an experiment; {options.what} alone continues what it declares.")
     if not is_file and not (options.resume or options.retry or options.dry_run):
+        if options.detach or options.workers is not None:
+            raise ConfigError(
+                f"--detach and --workers go with the file of an experiment, or --resume: sweep {options.what} --resume."
+            )
         return show(Experiment(find_experiment(options.what)), options)
     from lab import sweeping
 

@@ -18,6 +18,7 @@ from typing import Protocol
 from lab.run import DeviceQueue, Run, is_held, take
 from lab.run.requests import PAUSING, send
 from lab.store import ENDED, RunError, StoreReader
+from lab.store.durable import disk_problem
 from lab.store.folder import RUN_FILE, NoStoreError
 
 from .folder import Content, ExperimentFolder
@@ -94,7 +95,11 @@ class Driver:
         self._stopping = True
 
     def run(self) -> ExperimentState:
-        """Start runs until none is left or a stop is requested, and return the last state."""
+        """Start runs until none is left or a stop is requested, and return the last state.
+
+        Raises:
+            RunError: If the disk is full or fails; the runs in training go on, and the next driver continues.
+        """
         told_to_stop: set[str] = set()
         try:
             while True:
@@ -165,9 +170,7 @@ class Driver:
         except (RunError, OSError) as error:
             return RunState(FAILED, steps=steps, error=str(error), run=folder.name)
         except sqlite3.Error as error:
-            problem = (
-                f"The record of the run in {folder} cannot be read ({error}); delete the folder and begin the run again: --retry."
-            )
+            problem = f"The store of the run in {folder} cannot be read ({error}); delete the folder, and begin it again: --retry."
             return RunState(FAILED, steps=steps, error=problem, run=folder.name)
         if state not in ENDED:  # the last driver was killed, and its run goes on
             self._groups += 1
@@ -227,6 +230,7 @@ class Driver:
                     self.executor.make(run, folder)
                 ready.append((run, folder))
             except (ValueError, OSError, sqlite3.Error) as error:
+                _raise_if_of_the_disk(error)
                 self._states[run.key] = RunState(FAILED, steps=run.config.steps, error=" ".join(str(error).split()))
         if not ready:
             return
@@ -236,6 +240,7 @@ class Driver:
         try:
             self.executor.start([folder for _, folder in ready])
         except (ValueError, OSError, RuntimeError, sqlite3.Error) as error:
+            _raise_if_of_the_disk(error)
             refused = " ".join(str(error).split())
         self._groups += 1
         self._group_folders[self._groups] = {run.key: folder for run, folder in ready}
@@ -305,6 +310,13 @@ def outcome_of(state: ExperimentState) -> str:
     if state.count(FINISHED) == len(state.runs):
         return FINISHED
     return FAILED if state.count(FINISHED, FAILED, "crashed") == len(state.runs) else "stopped"
+
+
+def _raise_if_of_the_disk(error: BaseException) -> None:
+    """Raise a RunError for a full or failing disk, which would let every other run fail, too; they are continued later."""
+    problem = disk_problem(error.__cause__ or error) or ""
+    if problem.startswith("The disk"):  # a folder that cannot be written or read may be that of one run
+        raise RunError(problem) from None
 
 
 def _stored_state(folder: Path) -> str | None:

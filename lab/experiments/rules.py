@@ -38,7 +38,10 @@ def check_comparison(compare: Mapping[str, Any], known: Sequence[str]) -> None:
             f"compare: {names[0]} is equal where runs are compared, so nothing is compared; add a measure or a place."
         )
     if (baseline := compare.get("baseline")) is not None:
-        find_variant(str(baseline), known)
+        try:
+            find_variant(str(baseline), known)
+        except ConfigError as error:
+            raise ConfigError(f"compare: baseline = {baseline!r} does not work. {error}") from None
     if (smallest := compare.get("smallest")) is not None:
         try:
             valid = 0 < float(smallest) < math.inf and not isinstance(smallest, bool)

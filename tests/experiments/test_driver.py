@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 
 import pytest
@@ -106,6 +107,25 @@ def test_an_interrupted_run_is_continued_at_the_next_start(executor, state):
     executor.ends = {}
     assert drive(folder, executor).state == "finished"
     assert executor.started == [first, second, first]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("step", ["make", "start"])
+def test_a_full_disk_ends_the_driver_and_not_every_run(executor, monkeypatch, step, wrapped):
+    folder = folder_with(content(["dpo", "sgdpo"], 2, steps=5))
+
+    def full(*arguments):
+        error = OSError(errno.ENOSPC, "No space left on device", "run.json")
+        if wrapped:
+            raise RunError("The disk is full.") from error
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(executor, step, full)
+        with pytest.raises(RunError, match=r"The disk is full: .*; free some space and resume"):
+            Driver(folder, executor).run()
+    assert Experiment(folder).state().count("failed") == 0
+    assert Driver(folder, executor).run().count("finished") == 4
 
 
 def test_as_many_runs_train_at_once_as_there_are_workers(executor):

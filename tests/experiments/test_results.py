@@ -210,6 +210,7 @@ def test_failed_runs_are_named(lab_home, capsys):
         (["mine", "--stop"], "no process starts its runs, so it cannot stop"),
         (["a.yaml", "--resume"], "--resume takes the name of an experiment"),
         (["--resume"], "Give the name of an experiment"),
+        (["mine", "--workers", "2"], "--detach and --workers go with the file of an experiment, or --resume: sweep mine --resume"),
     ],
 )
 def test_a_wrong_command_ends_in_one_line(experiment, capsys, arguments, sentence):

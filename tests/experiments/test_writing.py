@@ -92,7 +92,7 @@ def test_a_value_is_checked_by_itself() -> None:
     [
         ({"metrics": "oracle_reward"}, "names begin with eval/. Did you mean 'eval/oracle_reward'"),
         ({"at": ["end", "klx"]}, "cannot be compared at 'klx'"),
-        ({"baseline": "simpo"}, "There is no variant 'simpo'"),
+        ({"baseline": "simpo"}, "compare: baseline = 'simpo' does not work. There is no variant 'simpo'"),
         ({"smallest": -0.1}, "smallest = -0.1 does not work"),
         ({"smallest": float("inf")}, "smallest = inf does not work"),
         ({"metrics": 5}, "'5' is no measure"),

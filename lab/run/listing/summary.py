@@ -122,9 +122,8 @@ def read_facts(folder: Path) -> Facts | UnreadableRun:
     except (RunError, OSError) as error:
         return UnreadableRun(folder, "damaged", str(error))
     except sqlite3.Error as error:
-        remedy = (
-            "; restore the file, or delete the folder" if type(error) is sqlite3.DatabaseError else ""
-        )  # else locked, or its disk
+        damaged = type(error) is sqlite3.DatabaseError  # else it is locked, or its disk fails
+        remedy = "; restore the file, or delete the folder" if damaged else ""
         return UnreadableRun(folder, "damaged", f"{folder / STORE_FILE} cannot be read ({error}){remedy}.")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         return UnreadableRun(
