@@ -52,11 +52,7 @@ class Experiment:
 
     def __init__(self, folder: ExperimentFolder) -> None:
         self._folder = folder
-        self._content: tuple[int, Content] = (folder.changed, folder.read())
-        try:
-            self._content[1].runs  # noqa: B018 - a damaged declaration is found here, and not by a page or list
-        except (ConfigError, TypeError, AttributeError) as error:
-            raise RunError(f"The experiment {folder.name} cannot be used here ({folder.path / FILE}): {error}") from None
+        self._content = self._read()
         self._records: dict[str, dict[str, Any]] = {}
 
     def __repr__(self) -> str:
@@ -77,8 +73,17 @@ class Experiment:
     def content(self) -> Content:
         """The declaration and what belongs to it; read again when it was changed."""
         if self._folder.changed != self._content[0]:
-            self._content = self._folder.changed, self._folder.read()
+            self._content = self._read()
         return self._content[1]
+
+    def _read(self) -> tuple[int, Content]:
+        """Return the time of the declaration and its content, whose runs can be planned. Raises RunError."""
+        changed, content = self._folder.changed, self._folder.read()
+        try:
+            content.runs  # noqa: B018 - a declaration that cannot be used is found here, and not by a page or list
+        except (ConfigError, TypeError, AttributeError) as error:
+            raise RunError(f"The experiment {self.name} cannot be used here ({self.folder / FILE}): {error}") from None
+        return changed, content
 
     @property
     def declaration(self) -> Declaration:
@@ -100,14 +105,14 @@ class Experiment:
         stored = self._folder.state()
         last = stored or ExperimentState(WAITING)
         missing = [run for run in self.runs if run.key not in last.runs]
-        found = self._recorded_states(missing) if missing else {}
-        runs = {run.key: last.runs.get(run.key) or found.get(run.key) or RunState(steps=run.config.steps) for run in self.runs}
+        finished = self._recorded_states(missing) if missing else {}
+        runs = {run.key: last.runs.get(run.key) or finished.get(run.key) or RunState(steps=run.config.steps) for run in self.runs}
         state = replace(last, runs=runs)
         if is_held(self.folder):
             return state if last.state in PRESENT else replace(state, state="running")
         if state.count(FINISHED) == len(runs):
             return replace(state, state=FINISHED)
-        if (stored is None and not found) or state.count(WAITING, *ACTIVE, *INTERRUPTED) == 0:
+        if (stored is None and not finished) or state.count(WAITING, *ACTIVE, *INTERRUPTED) == 0:
             return state
         if last.state not in PRESENT and not state.count(*ACTIVE):
             return replace(state, state="stopped")

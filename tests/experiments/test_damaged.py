@@ -39,7 +39,10 @@ def test_an_experiment_that_cannot_be_used_leaves_the_others(
     file = folder.path / "experiment.json"
     stored = json.loads(file.read_text())
     change(stored)
+    handle = open_experiment("mine")
     file.write_text(json.dumps(stored))
+    with pytest.raises(RunError, match=sentence):
+        handle.state()
     assert [each.name for each in all_experiments()] == ["other"]
     assert main(["sweep"]) == 0
     said = capsys.readouterr()
