@@ -64,7 +64,7 @@ def aligned_by_kl(
 
 def kl_targets(distances: Sequence[pd.Series]) -> np.ndarray:
     """Return evenly spaced distances up to the largest that any of the runs has reached; empty if none has moved."""
-    reached = [kl.dropna().max() for kl in distances if kl.notna().any()]
+    reached = [kl[np.isfinite(kl)].max() for kl in distances if np.isfinite(kl).any()]
     top = max(reached, default=0.0)
     return np.linspace(0, top, DISTANCES) if top > 0 else np.empty(0)
 

@@ -26,7 +26,7 @@ def first_reach(kl: pd.Series, target: float) -> float:
 
 def first_reaches(kl: pd.Series, targets: np.ndarray) -> np.ndarray:
     """Return `first_reach` for many distances, [n] -> [n]."""
-    known = kl.dropna()
+    known = kl[np.isfinite(kl)]  # no distance is passed at a known step on the way to infinity
     if known.empty:
         return np.full(len(targets), np.nan)
     steps, values = known.index.to_numpy(np.float64), known.to_numpy(np.float64)
@@ -42,7 +42,7 @@ def first_reaches(kl: pd.Series, targets: np.ndarray) -> np.ndarray:
 
 def common_reach(distances: Mapping[str, pd.Series]) -> float:
     """Return the largest distance that every run has reached; NaN if a run has none yet. Distances in nats per answer, by step."""
-    highest = [kl.dropna().max() for kl in distances.values()]
+    highest = [kl[np.isfinite(kl)].max() for kl in distances.values()]
     return float(min(highest)) if highest and not any(pd.isna(high) for high in highest) else math.nan
 
 

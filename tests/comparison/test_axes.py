@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lab.comparison import AXES, by, pairs_seen
 from lab.comparison.answers import prompts, side_by_side
+from lab.comparison.bands import kl_targets
 from lab.comparison.matching import at_kl, common_reach, first_reach
 from lab.comparison.numbers import as_text, format_number, numbers
 from lab.comparison.pairwise import compare_batches, term_by_pair
@@ -77,6 +78,16 @@ def test_the_first_reach_is_where_the_distance_is_reached_and_not_before(distanc
         return
     assert (kl[kl.index < step - 1e-6] < target + 1e-9).all()
     assert np.interp(step, kl.index, kl) >= target - 1e-6
+
+
+def test_a_run_that_moves_to_infinity_passes_no_distance_on_the_way() -> None:
+    lost, other = pd.Series([0.0, 1.0, math.inf]), pd.Series([0.0, 1.0, 3.0])
+    assert math.isnan(first_reach(lost, 2.0))
+    assert first_reach(lost, 0.5) == 0.5
+    assert common_reach({"lost": lost, "other": other}) == 1.0
+    assert math.isnan(common_reach({"lost": pd.Series([math.inf]), "other": other}))
+    assert kl_targets([lost, other]).max() == 3.0
+    assert len(kl_targets([pd.Series([math.inf])])) == 0
 
 
 def test_runs_at_the_same_distance() -> None:
