@@ -30,11 +30,11 @@ def add(commands: Any) -> None:
     p.add_argument("--only-table", action="store_true", help="print the table of results without the sentences")
     p.add_argument("--retry", action="store_true", help="begin failed runs again")
     p.add_argument("--detach", action="store_true", help="start the runs in a process that outlives this terminal, and return")
-    p.add_argument("--resume", action="store_true", help="continue the experiment of this name")
     p.add_argument("--foreground", action="store_true", help=argparse.SUPPRESS)  # of the process that --detach starts
     control = p.add_mutually_exclusive_group()
     for kind, message in KINDS.items():
         control.add_argument(f"--{kind}", dest="request", action="store_const", const=kind, help=message)
+    control.add_argument("--resume", action="store_true", help="continue the experiment of this name")
     control.add_argument("--rename", metavar="NEW", help="give the experiment another name; its runs keep theirs")
     control.add_argument("--delete", action="store_true", help="delete its declaration and results for good; its runs stay")
     p.add_argument("--with-runs", action="store_true", help="with --delete: move its runs to the trash, too")
