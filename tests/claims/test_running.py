@@ -11,6 +11,7 @@ import pytest
 
 from lab import sweeping
 from lab.claims import Base, Scale
+from lab.claims.trials import METHODS
 from lab.cli import main
 from lab.cli.bench import claim_runs, claims
 from lab.cli.sweep import follow_driver
@@ -101,6 +102,19 @@ def run_tiny(keys: list[str], base: Base, folder: Path, *, workers: int) -> str:
     claims.report(chosen, TINY).write(folder)
     assert list(claim_runs.run_missing(chosen, bases=bases, follow=follow, scale=TINY)) == [], "nothing is left to do"
     return (folder / "claims.md").read_text()
+
+
+def test_each_method_is_timed_first_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    timed: list[str] = []
+    monkeypatch.setattr(claim_runs, "open_pairs", lambda pairs: None)
+    monkeypatch.setattr(claim_runs, "_seconds_per_step", lambda name, *rest: timed.append(name) or 1.0)
+    claim_runs.time_methods(2, "model", "pairs")
+    claim_runs.time_methods(6, "model", "pairs")  # goes on where it ended
+    rounds = [timed[1 + 5 * at : 6 + 5 * at] for at in range(2)]  # after the run that is not timed
+    rounds += [timed[12 + 5 * at : 17 + 5 * at] for at in range(4)]
+    assert [own[0] for own in rounds] == [*METHODS, "dpo"]
+    assert all(sorted(own) == sorted(METHODS) for own in rounds)
 
 
 @pytest.mark.extended

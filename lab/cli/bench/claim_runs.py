@@ -255,7 +255,7 @@ def read_timing() -> list[Mapping[str, float]]:
 
 
 def time_methods(rounds: int, model: str, pairs: str, *, steps: int = TIMED_STEPS) -> list[Mapping[str, float]]:
-    """Time the methods in short runs, alternating them within each round, and store every round when it is done.
+    """Time the methods in short runs, in an order that turns from round to round, and store every round when it is done.
 
     The time is that of the training thread on the CPU, and torch has no other, so that other work on the machine matters little.
 
@@ -274,7 +274,9 @@ def time_methods(rounds: int, model: str, pairs: str, *, steps: int = TIMED_STEP
         if len(measured) < rounds:
             _seconds_per_step("dpo", store, model, steps, 0)  # what the first run of a process pays once is not timed
         while len(measured) < rounds:
-            measured.append({name: _seconds_per_step(name, store, model, steps, len(measured)) for name in METHODS})
+            first = len(measured) % len(METHODS)  # each method comes first in turn
+            order = [*METHODS][first:] + [*METHODS][:first]
+            measured.append({name: _seconds_per_step(name, store, model, steps, len(measured)) for name in order})
             timing_file().parent.mkdir(parents=True, exist_ok=True)
             durable.write_json(timing_file(), measured)
     finally:
