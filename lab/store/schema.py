@@ -160,6 +160,9 @@ def _read_only(path: Path, mode: str, kind: type[Connection]) -> Connection:
 
 def _require_format(connection: sqlite3.Connection, folder: Path) -> None:
     (stored,) = connection.execute("PRAGMA user_version").fetchone()
+    if not stored and not connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
+        connection.close()
+        raise sqlite3.DatabaseError(f"The record of the run in {folder} ({FILE_NAME}) is empty; restore the file, or train again.")
     if stored != FORMAT:
         connection.close()
         raise sqlite3.DatabaseError(

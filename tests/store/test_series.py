@@ -234,3 +234,10 @@ def test_a_store_of_another_version_says_so(tmp_path):
     for opening in (StoreReader, StoreWriter):
         with pytest.raises(sqlite3.DatabaseError, match="another version of the lab"):
             opening(tmp_path)
+
+
+def test_an_empty_store_says_so(tmp_path):
+    (tmp_path / "run.sqlite").touch()
+    for opening in (StoreReader, StoreWriter):
+        with pytest.raises(sqlite3.DatabaseError, match="is empty; restore the file"):
+            opening(tmp_path)
