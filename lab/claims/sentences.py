@@ -101,10 +101,9 @@ def limits_text(judged: Judged, together: int) -> str:
         sentences.append(f"It does not hold when all {together} claims are corrected together (Holm).")
     region, parts = judged.measured.claim.confirmed, judged.measured.parts
     alone = {row.label: verdict_of(row.estimate.interval(), region) for row in parts if row.estimate is not None}
-    other = [f"{label} ({verdict})" for label, verdict in alone.items() if verdict != judged.verdict]
+    other = [f"{verdict} for {label}" for label, verdict in alone.items() if verdict != judged.verdict]
     if other:
-        mean = "The verdict is on the mean of the parts; of these alone, uncorrected, it would be another one"
-        sentences.append(f"{mean}: {', '.join(other)}.")
+        sentences.append(f"The verdict is on the mean of the parts; alone it would be {', '.join(other)}.")
     return " ".join(sentences)
 
 
