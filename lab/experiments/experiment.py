@@ -7,13 +7,13 @@ import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import did_you_mean
-from lab.run import is_held
+from lab.run import Run, is_held
 from lab.run.config import ConfigError
 from lab.run.requests import send
 from lab.store import RunError
@@ -116,7 +116,22 @@ class Experiment:
             return state
         if last.state not in PRESENT and not state.count(*ACTIVE):
             return replace(state, state="stopped")
-        return replace(state, state="interrupted", message="the process that started its runs has ended before they were done")
+        return replace(
+            state,
+            state="interrupted",
+            message="the process that started its runs has ended before they were done",
+            runs=runs | self._own_states(runs),
+        )
+
+    def _own_states(self, runs: Mapping[str, RunState]) -> dict[str, RunState]:
+        """Return the states of active runs, by key, read from their folders: their processes may have ended, too."""
+        own = {}
+        for key, folder in self.run_folders().items():
+            if runs[key].state in ACTIVE:
+                with contextlib.suppress(RunError, OSError):  # damaged, or deleted at this moment
+                    run = Run(folder)
+                    own[key] = replace(runs[key], state=run.state, step=run.status.get("step", runs[key].step))
+        return own
 
     def _recorded_states(self, runs: Sequence[PlannedRun]) -> dict[str, RunState]:
         """Return the state of the finished ones among some runs, by key, for an experiment whose state was lost."""

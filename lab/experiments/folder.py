@@ -132,12 +132,15 @@ class ExperimentFolder:
             raise RunError(f"There is no experiment {self.name} (any more): it was deleted or renamed.") from None
 
     def run_folders(self) -> dict[str, Path]:
-        """Return the folder of each run that was begun, by the run's key."""
+        """Return the folder of each run that was begun, by the run's key.
+
+        Every run is in this home. A home that was copied or moved must not refer to the runs where it was before.
+        """
         again = "delete the file: the runs are found again by their names when the experiment is continued"
         stored = _read_json(self.path / RUNS, again) or {}
         if wrong := [key for key, folder in stored.items() if not isinstance(folder, str)]:
             raise RunError(f"{self.path / RUNS} is damaged ({wrong[0]} has no folder); {again}.")
-        return {key: Path(folder) for key, folder in stored.items()}
+        return {key: home.runs_dir() / Path(folder).name for key, folder in stored.items()}
 
     def place_of(self, run: PlannedRun) -> Path:
         """Return the folder in which a run is made that was not begun."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lab.cli import main
 from lab.experiments import Driver, Experiment, ExperimentFolder, all_experiments, experiment_folders, open_experiment
 from lab.store import RunError
 
-from .faked import WrittenRuns, content, folder_with
+from .faked import WrittenRuns, content, folder_with, write_run
 
 
 @pytest.fixture
@@ -90,6 +91,33 @@ def test_a_lost_state_is_found_from_the_records(folder: ExperimentFolder, text: 
     next((folder.path / "records").iterdir()).unlink()
     assert Experiment(folder).state().state == "interrupted"
     assert Driver(folder, WrittenRuns()).run().state == "finished"
+
+
+def test_runs_whose_process_has_ended_with_the_driver_are_not_called_active(folder: ExperimentFolder) -> None:
+    path, experiment = folder.path / "state.json", Experiment(folder)
+    crashed, finished = experiment.runs[:2]
+    write_run(experiment.run_folders()[crashed.key], "running", 3)
+    stored = json.loads(path.read_text())
+    for run in (crashed, finished):
+        stored["runs"][run.key]["state"] = "running"
+    path.write_text(json.dumps(stored | {"state": "running"}))
+    state = Experiment(folder).state()
+    assert state.state == "interrupted"
+    assert (state.runs[crashed.key].state, state.runs[crashed.key].step) == ("crashed", 3)
+    assert state.runs[finished.key].state == "finished"
+
+
+def test_a_copied_home_has_runs_of_its_own(
+    folder: ExperimentFolder, lab_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {run.name for run in Experiment(folder).run_folders().values()}
+    shutil.copytree(lab_home, tmp_path / "copy")
+    monkeypatch.setenv("LAB_HOME", str(tmp_path / "copy"))
+    copied = open_experiment("mine").run_folders().values()
+    assert {run.name for run in copied} == names
+    assert {run.parent for run in copied} == {tmp_path / "copy" / "runs"}
+    next(iter(copied)).rename(tmp_path / "elsewhere")
+    assert len(open_experiment("mine").run_folders()) == 3
 
 
 def test_an_experiment_that_vanishes_is_missing_from_the_list(folder: ExperimentFolder, monkeypatch: pytest.MonkeyPatch) -> None:
