@@ -209,7 +209,8 @@ def find_experiment(name: str) -> ExperimentFolder:
         raise RunError(str(error)) from None
     if not folder.exists:
         names = [other.name for other in experiment_folders()]
-        known = f"; there is {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}" if names else ""
+        listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        known = f"; there {'is' if len(names) == 1 else 'are'} {listed}" if names else ""
         raise RunError(f"There is no experiment {name!r}{known}.{did_you_mean(name, names)}")
     return folder
 
@@ -241,8 +242,11 @@ def effects_of_deletion(runs: Iterable[Path]) -> list[str]:
     """
     names = experiments_of_runs()
     counts = Counter(names[run.name] for run in runs if run.name in names)
-    after = "it keeps the results of finished ones, and trains others again."
-    return [f"{count:,} run{'' if count == 1 else 's'} of the experiment {name}: {after}" for name, count in counts.items()]
+    after = "Results of finished runs stay with the experiment; unfinished ones are trained again when it continues."
+    return [
+        f"{count:,} {'run belongs' if count == 1 else 'runs belong'} to the experiment {name}. {after}"
+        for name, count in counts.items()
+    ]
 
 
 def now() -> str:

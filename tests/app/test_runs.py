@@ -121,8 +121,12 @@ def test_ticked_runs_are_tagged_archived_and_deleted(three: list[Run]) -> None:
     button(app, "Delete").click().run()
     assert "Move 2 runs to the trash?" in page_text(app)
     assert "0 checkpoints" in page_text(app)
+    app.query_params["run"] = "one"
+    app.run()
     button(app, "Move to the trash").click().run()
     assert names(app) == ["lives"]
+    assert "There is no run one" not in page_text(app)
+    assert [toggle.label for toggle in app.toggle if "Trash" in toggle.label] == ["Trash: 2 deleted runs"]
     assert {run.name for run in lab.trashed_runs()} == {"one", "two"}
 
 
@@ -133,6 +137,7 @@ def test_an_experiment_is_one_line_that_opens_to_its_runs(three: list[Run]) -> N
     assert names(app) == ["experiment:rates", "lives", "two", "one"]
     assert rows(app)[0]["State"]["text"] == "▸ rates: 4 of 4 runs finished"
     assert "7 runs" in page_text(app)
+    assert rows(open_runs(words="sgdpo rates"))[0]["State"]["text"] == "▸ rates: 4 of 4 runs finished (2 runs listed)"
     run = lab.open_run(next(iter(folder.run_folders().values())))
     run.rename("rates: dpo, seed 0")
     shown = {row["id"]: row["Name"]["text"] for row in rows(open_runs(open="rates")) if "Name" in row}
@@ -144,7 +149,7 @@ def test_an_experiment_is_one_line_that_opens_to_its_runs(three: list[Run]) -> N
     assert names(open_runs(ungrouped="yes")) == opened[1:]
     members = opened[1:5]
     app = open_runs(session={TICKED: members, ASKED: "delete"})
-    assert "4 runs of the experiment rates: it keeps the results of finished ones" in page_text(app)
+    assert "4 runs belong to the experiment rates. Results of finished runs stay with the experiment" in page_text(app)
     runs = list_runs().runs
     group = Group("rates", tuple(run for run in runs if run.folder.name in members), opened=False)
     page = {id_of(item): item for item in (group, *(run for run in runs if run.folder.name not in members))}

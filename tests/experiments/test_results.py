@@ -106,7 +106,8 @@ def test_an_experiment_that_was_never_started_waits(lab_home):
 
 def test_deleting_a_run_of_an_experiment_is_announced(experiment, capsys):
     names = [folder.name for folder in experiment.run_folders().values()]
-    message = "1 run of the experiment mine: it keeps the results of finished ones, and trains others again."
+    after = "Results of finished runs stay with the experiment; unfinished ones are trained again when it continues."
+    message = f"1 run belongs to the experiment mine. {after}"
     assert main(["runs", "delete", names[0], "--dry-run"]) == 0
     assert capsys.readouterr().err.splitlines() == [message]
     assert main(["runs", "delete", names[0]]) == 0

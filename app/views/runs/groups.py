@@ -76,10 +76,11 @@ def toggle(id: str) -> None:
     st.query_params["open"] = [other for other in opened if other != name] if name in opened else [*opened, name]
 
 
-def row(group: Group) -> Row:
-    """Return the row of a group: its name, how many of its runs are listed, and its progress."""
+def row(group: Group, *, filtered: bool = False) -> Row:
+    """Return the row of a group: its name, its progress and, where a filter leaves some out, how many of its runs are listed."""
     state, line = _progress(group.name)
-    text = f"{'▾' if group.opened else '▸'} {group.name}: {line or count_of(len(group.runs), 'run')}"
+    listed = f" ({count_of(len(group.runs), 'run')} listed)" if filtered and line else ""
+    text = f"{'▾' if group.opened else '▸'} {group.name}: {line or count_of(len(group.runs), 'run')}{listed}"
     whole = f"{group.name}: {count_of(len(group.runs), 'run')} listed{f', {line}' if line else ''}"
     return Row(group.id, [Cell(one_line(text), whole=one_line(whole), tone=TONES.get(state, "gray"))], heading=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -53,8 +54,14 @@ def show_list(runs: Sequence[RunSummary], known: Sequence[RunSummary], query: Ru
     tagged = any(run.labels.tags for run in known)
     columns = _columns(numbers, curve, tagged)
     page = {groups.id_of(item): item for item in shown}
+    members = Counter(experiments.get(run.folder.name) for run in known)
     show_rows(
-        [groups.row(item) if isinstance(item, groups.Group) else _row(item, experiments, numbers, curve, tagged) for item in shown],
+        [
+            groups.row(item, filtered=len(item.runs) < members[item.name])
+            if isinstance(item, groups.Group)
+            else _row(item, experiments, numbers, curve, tagged)
+            for item in shown
+        ],
         columns,
         key="runs.list",
         label="Runs",

@@ -13,7 +13,8 @@ from app.state.navigation import leave_for
 from app.text.plain import displayable, plain
 from app.text.run_text import count_of
 from app.views.runs.acting import acted
-from app.views.runs.listing import tick, ticked
+from app.views.runs.filters import REDRAW
+from app.views.runs.listing import open_run, tick, ticked
 from lab.comparison import MOST
 from lab.experiments import effects_of_deletion
 from lab.run.handle import Run
@@ -123,7 +124,7 @@ def _delete_form(chosen: Sequence[RunSummary], known: Sequence[RunSummary]) -> N
     names = ", ".join(run.name for run in chosen[:5]) + (f" and {len(chosen) - 5:,} more" if len(chosen) > 5 else "")
     st.markdown(
         f"**Move {count_of(len(chosen), 'run')} to the trash?** {plain(names)}: {size(freed.bytes)} with "
-        f"{count_of(freed.checkpoints, 'checkpoint')}. They can be restored until the trash is emptied."
+        f"{count_of(freed.checkpoints, 'checkpoint')}. Deleted runs can be restored until the trash is emptied."
     )
     for warning in [*freed.warnings, *effects_of_deletion(run.folder for run in chosen)]:
         st.text(displayable(warning))
@@ -140,5 +141,8 @@ def _delete(chosen: Sequence[RunSummary]) -> None:
 
     if acted(change, f"{count_of(len(chosen), 'run')} moved to the trash, which is at the end of this page."):
         _untick()
+        st.session_state[REDRAW] = True  # the trash is drawn apart from the list
+        if st.query_params.get("run") in [run.folder.name for run in chosen]:
+            open_run(None)
     else:  # those that could be deleted are no longer ticked, because they are no longer listed
         ask(None)
