@@ -83,6 +83,11 @@ def test_more_curves_than_colours_are_refused_in_a_sentence(groups: list[Run], s
     more = [store_run(f"more-{number}", objective="dpo", steps=50 + number).dir.name for number in range(7)]
     app = open_page(COMPARE, timeout=120, runs=",".join([*GROUPS, *more]))
     assert "Choose one to 8 runs or groups of seeds to compare; these are 9" in page_text(app)
+    app = open_page(COMPARE, timeout=120, runs=",".join([*GROUPS, *more[:3]]), grouped="false")
+    assert "these are 9" in page_text(app)
+    app.toggle(key="grouped").set_value(True).run()
+    assert "these are 9" not in page_text(app)
+    assert "3 seeds" in page_text(app)
 
 
 def test_pairs_have_texts_intervals_and_what_remains_of_many(groups: list[Run]) -> None:

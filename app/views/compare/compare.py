@@ -122,6 +122,8 @@ def _drawn(runs: Sequence[Run], part: str, were_live: bool) -> None:
         comparison.refresh()
     except RunError as error:  # more curves than colours, perhaps because a change has parted a group
         st.warning(plain(error))
+        if not curves.is_grouped():  # the legend, which has the switch, is not drawn
+            curves.group_switch()
         return
     with st.container():
         curves.legend(comparison, states)

@@ -44,14 +44,19 @@ AXIS_NAMES = {"step": "Step", "pairs": "Pairs seen", "trained": "Time trained", 
 
 def kept(runs: Sequence[Run]) -> Comparison:
     """Return the comparison of these runs that the session keeps."""
-    # At the first drawing the toggle has not read the address yet.
-    grouped = bool(st.session_state.get(GROUPED, st.query_params.get(GROUPED) != "false"))
+    grouped = is_grouped()
     comparison = st.session_state.get("comparison")
     folders = [run.dir for run in runs]
     if isinstance(comparison, Comparison) and ([run.dir for run in comparison.runs], comparison.group_seeds) == (folders, grouped):
         return comparison
     comparison = st.session_state["comparison"] = Comparison(runs, group_seeds=grouped)
     return comparison
+
+
+def is_grouped() -> bool:
+    """Return whether runs that differ only in their seed share a curve."""
+    # At the first drawing the toggle has not read the address yet.
+    return bool(st.session_state.get(GROUPED, st.query_params.get(GROUPED) != "false"))
 
 
 def legend(comparison: Comparison, states: Sequence[str]) -> None:
@@ -71,13 +76,18 @@ def legend(comparison: Comparison, states: Sequence[str]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.html(f'<div style="display:flex;flex-wrap:wrap;gap:0.2rem 1.6rem">{"".join(lines)}</div>', width="content")
         if comparison.has_seed_groups():
-            st.toggle(
-                "Group seeds",
-                value=True,
-                key=GROUPED,
-                bind="query-params",
-                help="Runs that differ only in their seed share a curve: their mean, with a band.",
-            )
+            group_switch()
+
+
+def group_switch() -> None:
+    """Draw the switch that lets runs that differ only in their seed share a curve."""
+    st.toggle(
+        "Group seeds",
+        value=True,
+        key=GROUPED,
+        bind="query-params",
+        help="Runs that differ only in their seed share a curve: their mean, with a band.",
+    )
 
 
 def _progress(states: Sequence[str], steps: Sequence[int]) -> str:

@@ -21,7 +21,7 @@ from app.views.compare.curves import file_name
 from app.widgets import save_dialog
 from app.widgets.difference import answers_html
 from app.widgets.figure import Event, dark
-from lab.comparison import Comparison
+from lab.comparison import MOST, Comparison
 from lab.comparison.pair_differences import ALONE, SHOWN, by_certainty, evidence
 from lab.comparison.pairwise import Batches
 from lab.pairs import Pair, PairsError, PairStore, answer_text, prompt_text
@@ -104,7 +104,7 @@ def pairs(comparison: Comparison) -> None:
             "Order by the difference relative to half its interval, and not by the difference alone.",
         )
     if why := comparison.why_no_pairs(between):
-        st.caption(plain(why))
+        st.caption(plain(f"{why} Turn Group seeds off above for that, with at most {MOST} runs chosen."))
         return
     table = _table(comparison, term, held_out, visits, between)
     table = by_certainty(table) if certain else table

@@ -26,7 +26,7 @@ def buttons(experiment: Experiment, state: ExperimentState) -> None:
     """Draw the buttons that an experiment in this state allows."""
     if not may_edit():
         st.info(WHY)
-        _elsewhere(experiment)
+        _elsewhere(experiment, state)
         return
     if experiment.active:
         if state.state == "paused":
@@ -56,10 +56,10 @@ def buttons(experiment: Experiment, state: ExperimentState) -> None:
         _extend(experiment)
     if st.button("Change", icon=":material/edit:", help="Open the declaration in the form. Runs that are done are not repeated."):
         leave_for(EXPERIMENTS, {"new": "yes", "from": experiment.name})
-    _elsewhere(experiment)
+    _elsewhere(experiment, state)
 
 
-def _elsewhere(experiment: Experiment) -> None:
+def _elsewhere(experiment: Experiment, state: ExperimentState) -> None:
     """Draw the ways to the same runs on other pages."""
     folders = experiment.run_folders()
     compare = st.button(
@@ -69,7 +69,9 @@ def _elsewhere(experiment: Experiment) -> None:
     runs = st.button("Runs", icon=f":material/{RUNS.icon}:", disabled=not folders, help="Show the runs in the list of all runs.")
     if compare:
         shown = experiment.variants[:MOST]
-        names = [folders[run.key].name for run in experiment.runs if run.variant in shown and run.key in folders]
+        begun = [run.key for run in experiment.runs if run.variant in shown and run.key in folders]
+        trained = [key for key in begun if state.runs[key].step]  # a run without a step would leave its group without numbers
+        names = [folders[key].name for key in (trained if len(trained) > 1 else begun)]
         leave_for(COMPARE, {"runs": ",".join(names)})
     if runs:
         leave_for(RUNS, {"open": experiment.name})
