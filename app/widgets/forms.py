@@ -159,7 +159,9 @@ def explain(name: str, field: FieldInfo) -> str:
     """Return a widget's help text as Markdown: the field's Python name, its meaning, limits and recommended range."""
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     description = (field.description or "").strip()
-    parts = [description[:1].upper() + description[1:].rstrip(".")] if description else []
+    begins_with_value = description[1:2] == ":"  # "d: both pilots ..." explains the value d
+    first = description[:1] if begins_with_value else description[:1].upper()
+    parts = [first + description[1:].rstrip(".")] if description else []
     limits = [f"{text} {getattr(m, name):g}" for m in field.metadata for name, text in LIMITS.items() if hasattr(m, name)]
     if limits:
         parts.append(f"Must be {' and '.join(limits)}")

@@ -204,7 +204,7 @@ def test_results_say_what_differs_and_by_which_rule() -> None:
     (sentence,) = open_experiment("mine").compare().sentences
     assert "sgdpo is better than dpo in oracle reward of sampled answers by 0.5" in sentence
     assert f"- {sentence}" in page_text(app)
-    assert "By the rule that was written down with the declaration." in page_text(app)
+    assert "By the rule that was written down with the declaration. Each variant is compared with every other." in page_text(app)
     differences, means = (element.value for element in app.dataframe)
     assert list(differences["Seeds needed"]) == [2]
     assert list(means["Oracle reward of sampled answers"]) == pytest.approx([1.01, 1.51])
@@ -216,6 +216,11 @@ def test_results_say_what_differs_and_by_which_rule() -> None:
     curves = open_page(EXPERIMENTS, experiment="mine", view="Curves")
     drawn = [element for element in curves.get("bidi_component") if element.proto.component_name == "lab_figure"]
     assert len(drawn) == 2
+    five = folder_with(content(["dpo", {"name": "sgdpo", "r1": [0.5, 0.6, 0.7, 0.8]}], 2, steps=5), "five")
+    Driver(five, WrittenRuns(measured)).run()
+    app = open_page(EXPERIMENTS, experiment="five", view="Results")
+    assert "With more than 4 variants, each is compared with the first, dpo." in page_text(app)
+    assert app.selectbox(key="baseline").placeholder == "dpo"
     waiting = folder_with(content(["dpo", "sgdpo"], 3, steps=5), "new")
     assert "The results appear here" in page_text(open_page(EXPERIMENTS, experiment=waiting.name, view="Results"))
 

@@ -344,6 +344,10 @@ def test_every_parameter_is_explained(kind: Any, name: str) -> None:
     assert ".." not in message
 
 
+def test_a_value_at_the_beginning_of_an_explanation_keeps_its_case() -> None:
+    assert forms.explain("pilot", OBJECTIVES["sgdpo"].model_fields["pilot"]).startswith("`pilot`: d\\: both pilots")
+
+
 def python(at: AppTest) -> str:
     return next(code.value for code in at.code if code.value.startswith("import lab"))
 

@@ -44,9 +44,9 @@ def show(experiment: Experiment, state: ExperimentState) -> None:
                 persist_state="page", width=600, label_visibility="collapsed",
             )  # fmt: skip
         seeds = st.toggle("Single seeds", key="singles", bind="query-params", persist_state="page", help="Draw every run, too.")
-    st.caption(
-        plain(f"{AXES[axis].meaning} Mean over the seeds of a variant, with the 95 % interval of the mean (t); finished runs only.")
-    )
+    explained = f"{AXES[axis].meaning} Mean over the seeds of a variant, with the 95 % interval of the mean (t); finished runs only"
+    left_out = len(experiment.variants) - len(variants)
+    st.caption(plain(f"{explained}{f', {len(variants)} of {len(experiment.variants)} variants' if left_out else ''}."))
     if not (names and variants):
         st.caption("Choose a number and a variant to draw.")
         return

@@ -148,7 +148,7 @@ def _fields(begun: Draft, source: str | None) -> Draft:
     entries = _objectives(begun, check)
     st.subheader("Settings", anchor=False)
     st.caption(
-        "Each value of a field with several is run with all values of the others, and each of these variants with every seed."
+        "Values of fields that hold several are combined. Each combination is a variant, and each variant is run with every seed."
     )
     settings = _settings(begun, check)
     seeds_of = partial(replace, Draft())

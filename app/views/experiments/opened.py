@@ -89,10 +89,10 @@ def _draw(experiment: Experiment, part: str, drawn_state: str, was_active: bool)
 
 def _summary(state: ExperimentState) -> None:
     """Draw the progress of the whole experiment in one line."""
-    failed = state.count("failed", "crashed")
     parts = [f"{state.count('finished'):,} of {len(state.runs):,} runs finished"]
-    parts += [f"{count:,} in training" for count in [state.count("running", "paused")] if count]
-    parts += [f"{failed:,} failed"] if failed else []
+    counts = {"in training": state.count("running")}
+    counts |= {word: state.count(word) for word in ("paused", "queued", "stopped", "crashed", "failed")}
+    parts += [f"{count:,} {word}" for word, count in counts.items() if count]
     parts += [f"about {duration(state.remaining)} left"] if state.remaining and state.state in PRESENT else []
     message = f" {state.message[:1].upper()}{state.message[1:]}." if state.message else ""
     st.progress(state.share, text=plain(f"{', '.join(parts)}.{message}"))

@@ -80,7 +80,8 @@ def _details(experiment: Experiment, run: PlannedRun, state: RunState) -> None:
                 args=(name, folder.name if folder else ""),
             )  # fmt: skip
         st.button("Close", icon=":material/close:", type="tertiary", on_click=_open, args=(run.key,))
-    took = f", {duration(state.seconds)}" if state.seconds else ""
+    since = "from start to end of its process" if state.state == "finished" else "since its process started"
+    took = f", {duration(state.seconds)} {since}" if state.seconds else ""
     lines = [f"Step {state.step:,} of {state.steps:,}{took}"]
     if folder is not None:
         lines.append(str(folder) if there else f"{folder} was deleted; the numbers of a finished run are kept with the experiment.")

@@ -15,6 +15,7 @@ from app.views.experiments.fields import MEASURES, PLACES
 from app.widgets import save_dialog
 from app.widgets.figure import dark
 from lab.experiments import Experiment, ExperimentState
+from lab.experiments.experiment import ALL_PAIRS
 from lab.experiments.metrics import metric_of
 from lab.experiments.results import SUMMARY, interval_text, variant_table
 from lab.experiments.statistics import Comparisons
@@ -48,7 +49,8 @@ def _comparisons(experiment: Experiment) -> None:
         st.subheader("Differences", anchor=False, width="content")
         with st.popover("Rule", icon=":material/rule:", help="What is compared, where, and with which variant."):
             rule = _rule(experiment)
-        st.caption(_kind_of_rule(bool(experiment.declaration.compare), any(rule.values())))
+        origin = _kind_of_rule(bool(experiment.declaration.compare), any(rule.values()))
+        st.caption(plain(f"{origin} {_pairs_of_rule(experiment, rule)}"))
     try:
         compared = _compared(experiment, rule)
     except ConfigError as error:
@@ -97,6 +99,14 @@ def _kind_of_rule(declared: bool, chosen: bool) -> str:
     return "By the rule that was written down with the declaration." if declared else "The declaration holds no rule."
 
 
+def _pairs_of_rule(experiment: Experiment, rule: dict[str, Any]) -> str:
+    """Return a sentence about which variants are compared with which."""
+    baseline = rule["baseline"] or experiment.declaration.compare.get("baseline")
+    if baseline is None and len(experiment.variants) > ALL_PAIRS:
+        return f"With more than {ALL_PAIRS} variants, each is compared with the first, {experiment.variants[0]}."
+    return f"Each variant is compared with {baseline}." if baseline else "Each variant is compared with every other."
+
+
 def _rule(experiment: Experiment) -> dict[str, Any]:
     """Draw the fields for another rule than the declared one; return arguments of `Experiment.compare`, empty where not chosen."""
     recorded, declared = experiment.metrics(), experiment.declaration.compare
@@ -109,9 +119,10 @@ def _rule(experiment: Experiment) -> dict[str, Any]:
         "Compared", list(PLACES), key="at", bind="query-params", format_func=lambda place: PLACES[place], persist_state="page",
         placeholder="Where the declaration says" if declared.get("at") else "After training, and at equal KL", width=420,
     )  # fmt: skip
+    unset = experiment.variants[0] if len(experiment.variants) > ALL_PAIRS else NONE
     baseline = st.selectbox(
         "Baseline", experiment.variants, None, key="baseline", bind="query-params", persist_state="page",
-        placeholder=str(declared.get("baseline") or NONE), width=420,
+        placeholder=str(declared.get("baseline") or unset), width=420,
     )  # fmt: skip
     smallest = st.number_input(
         "Smallest difference of interest", value=None, key="smallest", format="%g", step=0.01, persist_state="page", width=420,

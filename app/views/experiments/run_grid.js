@@ -44,5 +44,9 @@ export default function ({data, parentElement, setTriggerValue}) {
     event.preventDefault();
     event.stopPropagation();
   };
+  // One stop of the Tab key for the whole table: the run that had the focus last, else the opened or the first one.
+  const stop_at = (button) => root.querySelectorAll("button").forEach((each) => { each.tabIndex = each === button ? 0 : -1; });
+  table.addEventListener("focusin", (event) => event.target.tagName === "BUTTON" && stop_at(event.target));
   root.replaceChildren(table);
+  stop_at(root.querySelector("button.opened") || root.querySelector("button"));
 }
