@@ -127,14 +127,15 @@ def _introduction(every: Sequence[Judged], facts: Facts) -> list[str]:
         "",
         *(line for size in sizes for line in (size, "")),
         f"A run takes {settings.get('steps')} steps of {settings.get('batch_size')} pairs. With flipped labels, "
-        f"{FLIPPED_SHARE:.0%} of them are flipped, the same ones for every method. Runs of one seed see the same pairs in the same "
-        "order, so differences are taken within a seed. The number of a claim is the mean over the seeds with Student's 95 % "
-        "interval.",
+        f"{100 * FLIPPED_SHARE:.0f} % of them are flipped, the same ones for every method. Runs of one seed see the same pairs in "
+        "the same order, so differences are taken within a seed. The number of a claim is the mean over the seeds with Student's "
+        "95 % interval.",
         "",
         "- **confirmed**: the interval lies inside the values that confirm the claim.",
         "- **refuted**: it lies wholly outside.",
         "- **not shown**: neither; at this size the claim can be neither confirmed nor refuted.",
         "- **preliminary**: runs are missing, so there is no verdict.",
+        "- **OURS**: a claim, a bound or a setting that no paper gives and this project has chosen.",
         "",
         f"{facts.done:,} of {facts.total:,} runs are finished. Whatever the verdict, it holds for models and data of this size: a "
         "refuted claim may be true of a model with billions of parameters.",
@@ -172,7 +173,7 @@ def _summary(every: Sequence[Judged]) -> str:
         return f"In all: {parts}. Every verdict also holds when all {len(every)} claims are corrected together (Holm)."
     return (
         f"In all: {parts}. {len(decided) - len(weak)} of the {len(decided)} verdicts also hold when all {len(every)} claims are "
-        f"corrected together (Holm). One interval in twenty misses the true value, so the others may be due to chance: "
+        f"corrected together (Holm). One interval in twenty misses the true value, so the rest may be due to chance: "
         f"{'; '.join(weak)}."
     )
 

@@ -57,6 +57,7 @@ def test_every_claim_has_a_row_and_a_section_with_the_same_verdict(complete):
         assert claim.rule in section
         assert claim.sentence in section
         assert claim.source in section
+    assert "- **OURS**: a claim, a bound or a setting that no paper gives" in report.markdown
     assert "0.52 million parameters" in report.markdown
     assert "300 more are held out, of which evaluations use 200." in report.markdown
     assert "384 of 384 runs are finished" in report.markdown

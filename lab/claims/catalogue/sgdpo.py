@@ -119,8 +119,8 @@ CLAIMS = (
         Region(0.49, 0.51),
         0.01,
         curve="training/grad_norm",
-        note="Measured through the model, before clipping. Later values in the curve are means over the steps since the evaluation "
-        "before.",
+        note="Norm of the gradient with respect to the model's parameters, before clipping. Later values in the curve are means "
+        "over the steps since the previous evaluation.",
     ),
     Claim(
         "sgdpo-weights",
