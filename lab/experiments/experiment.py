@@ -125,9 +125,11 @@ class Experiment:
 
     def _own_states(self, runs: Mapping[str, RunState]) -> dict[str, RunState]:
         """Return the states of active runs, by key, read from their folders: their processes may have ended, too."""
-        own = {}
-        for key, folder in self.run_folders().items():
-            if runs[key].state in ACTIVE:
+        own, folders = {}, self.run_folders()
+        for key in [key for key, run in runs.items() if run.state in ACTIVE]:
+            if (folder := folders.get(key)) is None:  # deleted
+                own[key] = RunState(steps=runs[key].steps)
+            else:
                 with contextlib.suppress(RunError, OSError):  # damaged, or deleted at this moment
                     run = Run(folder)
                     own[key] = replace(runs[key], state=run.state, step=run.status.get("step", runs[key].step))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lab.cli import main
-from lab.experiments import Driver, Experiment, ExperimentFolder, all_experiments, experiment_folders, open_experiment
+from lab.experiments import Driver, Experiment, ExperimentFolder, RunState, all_experiments, experiment_folders, open_experiment
 from lab.store import RunError
 
 from .faked import WrittenRuns, content, folder_with, write_run
@@ -105,6 +105,8 @@ def test_runs_whose_process_has_ended_with_the_driver_are_not_called_active(fold
     assert state.state == "interrupted"
     assert (state.runs[crashed.key].state, state.runs[crashed.key].step) == ("crashed", 3)
     assert state.runs[finished.key].state == "finished"
+    shutil.rmtree(experiment.run_folders()[crashed.key])
+    assert Experiment(folder).state().runs[crashed.key] == RunState(steps=5)
 
 
 def test_a_copied_home_has_runs_of_its_own(

@@ -31,6 +31,7 @@ def buttons(experiment: Experiment) -> None:
     why = "Stop the experiment first." if experiment.active else None
     with st.popover("Rename", icon=":material/edit_note:", type="tertiary", disabled=locked, help=why):
         name = st.text_input("Name", experiment.name, key=f"experiment.rename.{experiment.name}").strip()
+        st.caption("Its runs keep their names and folders.")
         st.button("Rename", type="primary", disabled=name in ("", experiment.name), on_click=rename, args=(experiment, name))
     st.button("Delete", icon=":material/delete:", type="tertiary", disabled=locked, help=why, on_click=ask, args=(experiment.name,))
 

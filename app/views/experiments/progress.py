@@ -59,7 +59,8 @@ def _failures(experiment: Experiment, state: ExperimentState) -> None:
     for run in experiment.runs:
         own = state.runs[run.key]
         if own.state in ("failed", "crashed"):
-            reasons.setdefault(own.error or "It ended without a message.", []).append(f"{run.variant}, seed {run.seed}")
+            reason = own.error or "The process ended without a message. Continue trains on from the last checkpoint."
+            reasons.setdefault(reason, []).append(f"{run.variant}, seed {run.seed}")
     for reason, names in reasons.items():
         some = "; ".join(names[:4]) + (f" and {len(names) - 4:,} more" if len(names) > 4 else "")
         st.error(plain(f"{some}: {reason}"), icon=":material/error:")
