@@ -33,6 +33,13 @@ def full_path(place: str | Path) -> Path:
         return Path(place).absolute()
 
 
+def in_home(place: str | Path) -> str:
+    """Return the path of a file within the home, or "" for one elsewhere, so that a home may be copied or moved."""
+    path = Path(place)
+    own = next((folder for folder in (home(), home().resolve()) if path.is_relative_to(folder)), None)
+    return "" if own is None else path.relative_to(own).as_posix()
+
+
 def author() -> str:
     """Return the name under which this person's edits are logged: $LAB_AUTHOR, else that of `set_author`, else the login name."""
     with contextlib.suppress(OSError):

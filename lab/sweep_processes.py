@@ -62,13 +62,13 @@ class ProcessExecutor:
 
     def make(self, run: PlannedRun, folder: Path) -> None:
         """Make the folder of a run; raises as `lab.train`."""
-        stored = {"pairs_store": run.pairs.store, "pairs_version": run.pairs.version, "pairs_name": run.pairs.name}
+        stored = {"pairs_store": run.pairs.location, "pairs_version": run.pairs.version, "pairs_name": run.pairs.name}
         belongs = {"experiment": {"name": self.experiment, "key": run.key, "variant": run.variant, "with_seed": self.with_seed}}
         settings = run.config.model_dump(mode="json", exclude={"objective", "pairs", "model"})
         settings["name"] = f"{self.experiment}: {run.variant}, seed {run.seed}"[:200]
         make_run(
             run.config.objective,
-            PairStore(run.pairs.store),
+            PairStore(run.pairs.location),
             run.config.model,
             run_dir=folder,
             known_elsewhere=True,
@@ -142,7 +142,7 @@ def estimated_seconds(content: Content, to_do: Sequence[PlannedRun]) -> tuple[fl
         basis = f"rough, from a trial of {TRIAL_STEPS} steps and two evaluations of the first run"
         return _together([costs.of(run) for run in to_do], content), basis
     settings = config.model_dump(mode="json", exclude={"objective", "pairs", "model"})
-    report = preflight(config.objective, PairStore(to_do[0].pairs.store), config.model, **settings)
+    report = preflight(config.objective, PairStore(to_do[0].pairs.location), config.model, **settings)
     if report.time is None:
         return None, "memory ran out while a pair was timed"
     basis = "at least, from a few timed pairs of the first run, without evaluations and the start of the processes"
@@ -197,12 +197,12 @@ def trial(run: PlannedRun, threads: int | None, patience: float = PATIENCE) -> C
     """
     changed = {"steps": TRIAL_STEPS, "eval_every": 0, "save_every": 0, "panel_every": 0, "seed": run.seed}
     settings = run.config.model_dump(mode="json", exclude={"objective", "pairs", "model"}) | changed
-    stored = {"pairs_store": run.pairs.store, "pairs_version": run.pairs.version, "pairs_name": run.pairs.name}
+    stored = {"pairs_store": run.pairs.location, "pairs_version": run.pairs.version, "pairs_name": run.pairs.name}
     with tempfile.TemporaryDirectory(prefix="lab-trial-") as place:
         folder = Path(place) / "trial"
         make_run(
-            run.config.objective, PairStore(run.pairs.store), run.config.model, run_dir=folder, listed=False, known_elsewhere=True,
-            manifest=stored, **settings,
+            run.config.objective, PairStore(run.pairs.location), run.config.model, run_dir=folder, listed=False,
+            known_elsewhere=True, manifest=stored, **settings,
         )  # fmt: skip
         began = time.monotonic()
         start_group([folder], queue=False, threads=threads)

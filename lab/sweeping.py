@@ -209,7 +209,7 @@ def resolved(
     content = Content(declaration, sets, moment, created, threads=threads, workers=default, keep_checkpoints=keep, models=models)
     for run in content.runs:
         if run.config.pairs_version.isdecimal() or run.config.pairs_version != "current":
-            version_to_begin_with(PairStore(run.pairs.store), run.config.pairs_version)
+            version_to_begin_with(PairStore(run.pairs.location), run.config.pairs_version)
     return content
 
 
@@ -351,4 +351,4 @@ def _pair_set(source: str, runs: Sequence[PlannedRun], progress: StageProgress |
     """Return the pair set of a source at its present version."""
     config = next(run.config for run in runs if run.config.pairs == source)
     store = open_configured(source, config, progress=progress)
-    return PairSet(store.location, store.version, store.name)
+    return PairSet(store.location, store.version, store.name, home.in_home(store.location))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab import home
 from lab.errors import did_you_mean
 from lab.objectives import OBJECTIVES
 from lab.run.config import ConfigError, TrainConfig
@@ -26,14 +27,22 @@ class PairSet:
     """The pairs of an experiment, fixed when it was declared, so that later edits do not make its runs different.
 
     Attributes:
-        store: Location of the pair store.
+        store: Location of the pair store when the experiment was declared, which is part of a run's key.
         version: Its version.
         name: Readable name.
+        in_home: Path of the store within the home; "" for one elsewhere.
     """
 
     store: str
     version: int
     name: str
+    in_home: str = ""
+
+    @property
+    def location(self) -> str:
+        """Where the pair store is now: in a home that was copied or moved, the one in that home."""
+        near = home.home() / self.in_home
+        return str(near) if self.in_home and near.exists() else self.store
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from operator import index
 from pathlib import Path
@@ -15,6 +16,8 @@ RUN_FILE = "run.json"
 """The manifest: configuration, pairs and versions, written when the run is created."""
 RUN_FORMAT = 2
 """Format of a run folder, stored in the manifest. Increase it whenever a file in the folder changes incompatibly."""
+PAIRS_BESIDE = "pairs_beside"
+"""Entry of the manifest: path from the run's folder to its pairs in the same home."""
 CHECKPOINTS = "checkpoints"
 PROCESS_LOG = "process.log"
 """Standard output and error of a run's own training process."""
@@ -45,6 +48,8 @@ class RunFormatError(RunError):
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of the run in a folder: configuration, pairs and versions.
 
+    In a home that was copied or moved, its pairs are those in that home.
+
     Raises:
         RunError: The folder holds no run, a damaged one, or one of another format.
     """
@@ -61,6 +66,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"The run in {folder} has format {manifest.get('format', 'none')}, and this version of the lab reads "
             f"only {RUN_FORMAT}; open it with the version that trained it, or train it again."
         )
+    if isinstance(beside := manifest.get(PAIRS_BESIDE), str):
+        place = folder.resolve() if folder.is_symlink() else folder.absolute()
+        near, stored = Path(os.path.normpath(place / beside)), Path(str(manifest.get("pairs_store")))
+        if near.exists() and not (stored.exists() and stored.samefile(near)):
+            manifest["pairs_store"] = str(near)
     return manifest
 
 

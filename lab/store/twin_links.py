@@ -1,7 +1,7 @@
 """Links between twin runs: the same small file in the folder of each, with an id and the folders of all.
 
-The id detects that another run took the place of a deleted one. A twin that is not at its path is searched beside this run, in
-case the whole data folder was moved.
+The id detects that another run took the place of a deleted one. A twin is searched beside this run first, and then at its path,
+because the whole data folder may have been copied or moved.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def read_twins(folder: Path) -> list[Path]:
     own, (identity, runs) = folder.resolve(), known
     twins = []
     for run in runs:
-        twin = next((place for place in (run, own.parent / run.name) if _is(place, identity)), None)
+        twin = next((place for place in (own.parent / run.name, run) if _is(place, identity)), None)
         if twin is not None and twin.resolve() != own:
             twins.append(twin)
     return twins

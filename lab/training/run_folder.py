@@ -9,9 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from lab import home
 from lab.run.config import TrainConfig
 from lab.store import RunError, durable
-from lab.store.folder import RUN_FILE, RUN_FORMAT
+from lab.store.folder import PAIRS_BESIDE, RUN_FILE, RUN_FORMAT
 from lab.training.setup.versions import versions
 
 
@@ -34,6 +35,8 @@ def create_run(folder: Path, config: TrainConfig, **manifest: Any) -> None:
         "versions": versions(),
         **manifest,
     }
+    if beside := _beside(folder, str(manifest.get("pairs_store", ""))):
+        content[PAIRS_BESIDE] = beside
     draft = folder / f".{RUN_FILE}.{os.getpid()}"
     try:
         draft.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
@@ -45,6 +48,12 @@ def create_run(folder: Path, config: TrainConfig, **manifest: Any) -> None:
     finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+def _beside(folder: Path, store: str) -> str:
+    """Return the path from a run's folder to its pairs, if both are in the home, so that it may be copied or moved; else ""."""
+    within = home.in_home(folder.absolute()) and home.in_home(store)
+    return os.path.relpath(store, folder.absolute()) if within else ""
 
 
 def check_new_folder(folder: Path) -> None:

@@ -102,7 +102,7 @@ def _declaration(experiment: Experiment, state: ExperimentState) -> None:
     """Draw the declaration as YAML and Python, with what was fixed when it was stored."""
     content = experiment.content
     for source, pairs in content.pair_sets.items():
-        st.text(f"Pairs {source}: {pairs.name}, version {pairs.version:,}, in {pairs.store}")
+        st.text(f"Pairs {source}: {pairs.name}, version {pairs.version:,}, in {pairs.location}")
     st.text(f"{content.workers:,} at a time; checkpoints of finished runs are {'kept' if content.keep_checkpoints else 'deleted'}.")
     st.code(as_yaml(experiment.name, experiment.declaration), language="yaml", wrap_lines=True)
     st.code(as_python(experiment.name, experiment.declaration), language="python", wrap_lines=True)

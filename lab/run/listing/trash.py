@@ -121,7 +121,9 @@ def delete_run(folder: Path, *, author: str | None = None) -> TrashedRun | None:
         entry = TrashedRun(_free_name(actual.name), actual, author or home.author(), _now())
         try:
             entry.folder.parent.mkdir(parents=True, exist_ok=True)
-            write_json(actual / FILE_NAME, {"place": str(actual), "author": entry.author, "time": entry.time})
+            write_json(
+                actual / FILE_NAME, {"place": home.in_home(actual) or str(actual), "author": entry.author, "time": entry.time}
+            )
             actual.rename(entry.folder)
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -204,7 +206,7 @@ def _unlink(folder: Path) -> None:
 def _entry(folder: Path) -> TrashedRun:
     try:
         content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
-        return TrashedRun(folder, Path(content["place"]), str(content["author"]), str(content["time"]))
+        return TrashedRun(folder, home.home() / content["place"], str(content["author"]), str(content["time"]))
     except (OSError, ValueError, TypeError, KeyError):  # moved here by hand
         return TrashedRun(folder, home.runs_dir() / folder.name, "", "")
 
