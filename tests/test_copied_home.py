@@ -26,7 +26,9 @@ def make_store(place: Path) -> PairStore:
 
 def make_run(name: str, store: PairStore) -> Path:
     folder = home.runs_dir() / name
-    create_run(folder, TrainConfig.parse(objective="dpo"), pairs_store=store.location, pairs_version=0, pairs_name="mine", source="typed")
+    create_run(
+        folder, TrainConfig.parse(objective="dpo"), pairs_store=store.location, pairs_version=0, pairs_name="mine", source="typed"
+    )
     StoreWriter(folder).close()
     return folder
 

@@ -181,6 +181,7 @@ class Experiment:
         metrics: str | Sequence[str] | None = None,
         *,
         at: str | Sequence[str] | None = None,
+        variants: Sequence[str] | None = None,
         baseline: str | None = None,
         smallest: float | None = None,
     ) -> Comparisons:
@@ -196,6 +197,7 @@ class Experiment:
             at: Where runs are compared: "end" (after training), "step=100", "kl" or "accuracy" (where both have reached the same
                 level; "kl=2" for a certain one, else the furthest that all runs of the two variants reach), "margin", "loss". None:
                 at the end, and at equal KL if it was recorded.
+            variants: Labels of the variants to compare; None for all.
             baseline: Compare every variant with this one; None: with each other, beyond four variants with the first.
             smallest: The smallest difference that matters, for the number of seeds that would show it; None: see METRICS.
 
@@ -205,7 +207,8 @@ class Experiment:
         from .statistics import compare, curves_of, parse_level  # imports pandas
         from .statistics.levels import SCALARS
 
-        declared, labels, recorded = self.declaration.compare, self.variants, self.metrics()
+        declared, known, recorded = self.declaration.compare, self.variants, self.metrics()
+        labels = known if variants is None else [find_variant(name, known) for name in dict.fromkeys(variants)]
         names = self._recorded(listed(metrics or declared.get("metrics")), recorded)
         places = listed(at or declared.get("at")) or ["end", *(["kl"] if SCALARS["kl"] in recorded else [])]
         reference = baseline or declared.get("baseline")
@@ -214,7 +217,7 @@ class Experiment:
         if reference is None:
             pairs = list(itertools.combinations(labels, 2))
         else:
-            reference = find_variant(str(reference), labels)
+            reference = find_variant(str(reference), known)
             pairs = [(label, reference) for label in labels if label != reference]
         check_comparison({"smallest": smallest}, labels)
         least = declared.get("smallest") if smallest is None else smallest

@@ -100,6 +100,19 @@ def test_measures_that_are_other_quantities_are_called_so(lab_home):
     assert "is better than" not in said(simpo, "eval/loss")
 
 
+def test_some_variants_are_compared_and_corrected_alone(lab_home):
+    experiment = made(content([{"name": "dpo", "beta": [0.1, 0.2, 0.3, 0.4, 0.5]}], 3, steps=9))
+    labels = experiment.variants
+    assert len(experiment.compare("eval/loss", at="end")) == 4, "each with the first"
+    (one,) = experiment.compare("eval/loss", at="end", variants=[labels[3], labels[1]])
+    assert (one.one, one.other, one.together) == (labels[3], labels[1], 1)
+    assert {each.other for each in experiment.compare("eval/loss", at="end", variants=labels[2:4], baseline=labels[0])} == {
+        labels[0]
+    }
+    with pytest.raises(ConfigError, match="There is no variant 'simpo'"):
+        experiment.compare(variants=["simpo"])
+
+
 def test_an_experiment_that_was_never_started_waits(lab_home):
     assert Experiment(folder_with(content("dpo", 2, steps=9))).state().state == "waiting"
 

@@ -130,6 +130,7 @@ def curves(comparison: Comparison) -> None:
             AXES[axis].meaning
             + _group_words(comparison, between if subtract else None)
             + (_loss_words(comparison) if "loss" in chosen else "")
+            + (" Ticks at the foot are events of the runs, such as findings; hover to read one." if comparison.marked(axis) else "")
         )
     )
     view = f"{'-'.join(run.dir.name for run in comparison.runs)}/{len(comparison.groups)}/{axis}/{between if subtract else ''}"

@@ -102,9 +102,11 @@ def _kind_of_rule(declared: bool, chosen: bool) -> str:
 def _pairs_of_rule(experiment: Experiment, rule: dict[str, Any]) -> str:
     """Return a sentence about which variants are compared with which."""
     baseline = rule["baseline"] or experiment.declaration.compare.get("baseline")
-    if baseline is None and len(experiment.variants) > ALL_PAIRS:
-        return f"With more than {ALL_PAIRS} variants, each is compared with the first, {experiment.variants[0]}."
-    return f"Each variant is compared with {baseline}." if baseline else "Each variant is compared with every other."
+    variants = rule["variants"] or experiment.variants
+    if baseline is None and len(variants) > ALL_PAIRS:
+        return f"With more than {ALL_PAIRS} variants, each is compared with the first, {variants[0]}."
+    which = "Each chosen variant" if rule["variants"] else "Each variant"
+    return f"{which} is compared with {baseline or 'every other'}."
 
 
 def _rule(experiment: Experiment) -> dict[str, Any]:
@@ -119,7 +121,12 @@ def _rule(experiment: Experiment) -> dict[str, Any]:
         "Compared", list(PLACES), key="at", bind="query-params", format_func=lambda place: PLACES[place], persist_state="page",
         placeholder="Where the declaration says" if declared.get("at") else "After training, and at equal KL", width=420,
     )  # fmt: skip
-    unset = experiment.variants[0] if len(experiment.variants) > ALL_PAIRS else NONE
+    variants = st.multiselect(
+        "Variants", experiment.variants, key=f"compared.{experiment.name}", persist_state="page", width=420, placeholder="All",
+        help="Intervals are corrected for the number of comparisons, so they are narrower where fewer variants are compared.",
+    )  # fmt: skip
+    among = variants or experiment.variants
+    unset = among[0] if len(among) > ALL_PAIRS else NONE
     baseline = st.selectbox(
         "Baseline", experiment.variants, None, key="baseline", bind="query-params", persist_state="page",
         placeholder=str(declared.get("baseline") or unset), width=420,
@@ -128,7 +135,7 @@ def _rule(experiment: Experiment) -> dict[str, Any]:
         "Smallest difference of interest", value=None, key="smallest", format="%g", step=0.01, persist_state="page", width=420,
         placeholder=str(declared.get("smallest") or "that of each measure"),
     )  # fmt: skip
-    return {"metrics": metrics, "at": at, "baseline": baseline, "smallest": smallest}
+    return {"metrics": metrics, "at": at, "variants": variants, "baseline": baseline, "smallest": smallest}
 
 
 def _compared(experiment: Experiment, rule: dict[str, Any]) -> Comparisons:
@@ -137,8 +144,9 @@ def _compared(experiment: Experiment, rule: dict[str, Any]) -> Comparisons:
     kept = st.session_state.get(COMPARED)
     if kept is None or kept[0] != at:
         made = experiment.compare(
-            rule["metrics"] or None, at=rule["at"] or None, baseline=rule["baseline"], smallest=rule["smallest"]
-        )
+            rule["metrics"] or None, at=rule["at"] or None, variants=rule["variants"] or None, baseline=rule["baseline"],
+            smallest=rule["smallest"],
+        )  # fmt: skip
         kept = st.session_state[COMPARED] = (at, made)
     compared: Comparisons = kept[1]
     return compared

@@ -35,6 +35,9 @@ MEASURES = ("eval/oracle_reward", "eval/reward")
 KEY_NUMBERS = ("eval/rewards/accuracies", "eval/rewards/margins", *MEASURES, "eval/kl", "rewards/accuracies", "loss")
 """Scalars that are shown unless others are chosen: the first three of them that some run recorded."""
 
+RISING = ("name", "objective", "pairs", "model", "state", "tags")
+"""Orders of texts, which begin with A at the first press of their heading."""
+
 SETTINGS = ("learning_rate", "seed", "seconds")
 """Numbers of a run that are no scalars and can be columns, too."""
 
@@ -88,7 +91,7 @@ def query_bar(runs: Sequence[RunSummary]) -> RunQuery:
         width=190,
     )
     st.toggle(
-        "Largest first",
+        "Newest first" if sort == "created" else "Z to A" if sort in RISING else "Largest first",
         descending,
         key=f"order.{descending}",
         on_change=lambda: sort_by(sort, descending=not descending),

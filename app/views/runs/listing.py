@@ -14,7 +14,7 @@ from app.state.current_run import CHOSEN, label
 from app.text.plain import one_line
 from app.text.run_text import STATES, duration, objective_name, parameters
 from app.views.runs import groups
-from app.views.runs.filters import chosen_curve, chosen_numbers, number_of, sort_by, sorted_by, title
+from app.views.runs.filters import RISING, chosen_curve, chosen_numbers, number_of, sort_by, sorted_by, title
 from app.widgets.row_list import Cell, Column, Room, Row, show_rows
 from lab.experiments import experiments_of_runs
 from lab.plots import entry
@@ -29,9 +29,6 @@ TICKED = "runs.ticked"
 
 ROOMS: tuple[Room, ...] = (0, 46, 62, 78)
 """Width of the list from which the first, second, third and each further number is shown, so that names keep room."""
-
-RISING = ("name", "objective", "pairs", "model", "state", "tags")
-"""Orders that begin with the smallest at the first press of their heading."""
 
 STOPPING = ("Stopping", "orange", "stop")
 

@@ -105,7 +105,7 @@ CLAIMS = (
         "sgdpo-half-gradient",
         "SGDPO halves DPO's gradient at the start",
         "While policy and reference are equal, SGDPO's gradient is half of DPO's.",
-        f"{SGDPO}, released code (the factor 1/2); algebra in the guide",
+        f"{SGDPO}, released code (the factor 1/2)",
         "the norm of SGDPO's gradient at the first step divided by DPO's on the same batch",
         "ratio",
         (
@@ -139,14 +139,14 @@ CLAIMS = (
         "sgdpo-distance",
         "SGDPO moves less far than DPO at the same rate",
         "At the same learning rate SGDPO ends nearer to the reference than DPO.",
-        "OURS: a consequence of the halved gradient if the optimizer is not scale-free",
+        "OURS: expected where the size of a step follows that of the gradient",
         "the KL divergence of SGDPO from the reference minus that of DPO, after training",
         "nats an answer",
         over_rates("sgdpo", "dpo", "eval/kl"),
         Region(high=0.0),
         0.5,
-        note=RATES_NOTE + " AdamW divides each gradient by its own recent size, so a loss that is halved by itself changes nothing "
-        "except through clipping at norm 1 and Adam's eps: half of the gradient is not half of the rate.",
+        note=RATES_NOTE + " AdamW divides each gradient by its own recent size, so half of the gradient is not half of the "
+        "rate: halving a loss changes a step only through clipping at norm 1 and Adam's eps.",
     ),
     Claim(
         "sgdpo-equal-distance",
