@@ -66,7 +66,9 @@ def _needed(claim: Claim, row: Row) -> str:
         return ""
     count = seeds_needed(row.estimate, claim.smallest)
     seeds = "more than 1,000 seeds" if count is None else f"about {count} seeds"
-    return f" With this spread, {seeds} would show a value that is {claim.smallest:g} away from the bound."
+    enough = count is not None and count < len(row.values)
+    nearer = ", fewer than there are, so the true value is probably nearer to it" if enough else ""
+    return f" With this spread, {seeds} would show a value that is {claim.smallest:g} away from the bound{nearer}."
 
 
 def place_text(claim: Claim, measured: Measured) -> str:

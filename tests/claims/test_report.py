@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from lab.claims import CHAPTERS, CLAIMS, FULL, correct_together, judge, measure, measure_cost
 from lab.claims.report import Facts, make_report, to_html
+from lab.claims.verdicts import Verdict
 from lab.experiments.records import MARGIN_STD
 from lab.experiments.statistics import Curve
 
@@ -100,3 +104,15 @@ def test_the_spread_of_margins_has_a_title():
     from lab.claims.pictures import TITLES
 
     assert TITLES[MARGIN_STD]
+
+
+def test_lessons_state_the_verdicts_of_the_report():
+    folder = Path(__file__).parents[2] / "notebooks"
+    table = dict(re.findall(r"^\| \[[^]]+\]\(#([\w-]+)\) \| ([^|:]+)", (folder / "claims.md").read_text(), re.M))
+    cited = {}
+    for path in folder.glob("*.ipynb"):
+        text = "".join(line for cell in json.loads(path.read_text())["cells"] for line in cell["source"])
+        cited |= {(path.stem, key): verdict for verdict, key in re.findall(r"\[([a-z ]+)\]\(claims\.md#([\w-]+)\)", text)}
+    cited = {place: verdict for place, verdict in cited.items() if verdict in get_args(Verdict)}
+    assert {stem[:2] for stem, _ in cited} == {"03", "04", "05", "06"}
+    assert {(stem, key): table[key].strip() for stem, key in cited} == cited

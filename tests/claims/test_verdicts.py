@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -63,6 +64,17 @@ def test_there_is_no_verdict_before_all_seeds_are_finished():
     alone = made(1.0, seeds=1)
     assert "is 1 (points), without an interval" in result_sentence(alone)
     assert result_sentence(made(1.0, seeds=0)) == "Preliminary, from 0 of 4 seeds: there is no number yet."
+
+
+def test_what_is_not_shown_says_how_many_seeds_would_show_it():
+    judged = made(0.1)
+
+    def said(smallest):
+        own = replace(judged.measured.claim, smallest=smallest)
+        return result_sentence(replace(judged, measured=replace(judged.measured, claim=own)))
+
+    assert re.search(r" With this spread, about \d+ seeds would show a value that is 0.1 away from the bound\.$", said(0.1))
+    assert said(50.0).endswith("50 away from the bound, fewer than there are, so the true value is probably nearer to it.")
 
 
 def test_a_seed_counts_only_with_every_variant():
