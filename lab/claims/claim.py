@@ -109,10 +109,7 @@ class Claim:
     def rule(self) -> str:
         """The rule in words."""
         of = "rounds" if self.cost else "seeds"
-        return (
-            f"Confirmed if the 95 % interval over the {of} lies {self.confirmed.words}, refuted if it lies wholly outside, "
-            "otherwise not shown."
-        )
+        return f"Confirmed if the 95 % interval over the {of} lies {self.confirmed.words}."
 
 
 def against(one: str, other: str, metric: str, at: str = "end", label: str = "") -> Part:

@@ -12,13 +12,25 @@ from pathlib import Path
 
 from .measuring import Curves
 from .pictures import draw
-from .sentences import beside_text, count_text, interval_text, limits_text, place_text, result_sentence, verdict_text
+from .sentences import alone, beside_text, count_text, interval_text, limits_text, place_text, result_sentence, verdict_text
 from .trials import FLIPPED_SHARE, TRIALS, Scale
 from .verdicts import Judged
 
 PICTURES = "claims"
 """Folder of the pictures, beside the report."""
 WORLDS = {"world": "the first world", "world-hard": "the second world"}
+WORDS = {
+    "oracle reward": "what the world's own judge, a program, gives to an answer to a held-out prompt; higher is better.",
+    "log-ratio": "the log-prob of an answer under the model minus that under the model before training (the reference).",
+    "reward of an answer": "what the method trains: beta times the log-ratio (DPO, SGDPO), or beta times the log-prob per token "
+    "(SimPO, AlphaDPO). The margin is that of the chosen answer minus that of the rejected one.",
+    "KL divergence": "how far the model has moved from the reference, in nats an answer, over answers that it samples.",
+    "r1, r2": "sizes of SGDPO's pilots, the random parts of the chosen and of the rejected answer that the other answer is "
+    "compared with, as shares of the shorter answer's length.",
+    "alpha, gamma": "AlphaDPO's target margin is gamma plus alpha times a measure of each pair; SimPO's is gamma alone.",
+    "degree": "how many key phrases were removed from an answer; SPO's head, a small classifier on the model, learns to tell it.",
+}
+"""Words of the report that no claim explains."""
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; font-size: 0.9em; }
@@ -86,11 +98,12 @@ def make_report(chapters: Mapping[str, Sequence[Judged]], curves: Curves, facts:
         "# Claims of the papers, tried on a small model",
         "",
         *_introduction(every, facts),
+        *_before_training(curves),
         "",
         "## All claims",
         "",
-        "| claim | verdict | number and 95 % interval | unit | seeds |",
-        "|---|---|---|---|---|",
+        "| claim | verdict | number and 95 % interval | unit | seeds | holds for all claims together | parts that agree |",
+        "|---|---|---|---|---|---|---|",
         *(_row(each) for each in every),
         "",
         _summary(every),
@@ -126,7 +139,8 @@ def _introduction(every: Sequence[Judged], facts: Facts) -> list[str]:
         "`python -m lab bench claims`.",
         "",
         *(line for size in sizes for line in (size, "")),
-        f"A run takes {settings.get('steps')} steps of {settings.get('batch_size')} pairs. With flipped labels, "
+        f"A run takes {settings.get('steps')} steps of {settings.get('batch_size')} pairs, with an evaluation before training and "
+        f"every {settings.get('eval_every')} steps. With flipped labels, "
         f"{100 * FLIPPED_SHARE:.0f} % of them are flipped, the same ones for every method. Runs of one seed see the same pairs in "
         "the same order, so differences are taken within a seed. The number of a claim is the mean over the seeds with Student's "
         "95 % interval.",
@@ -138,13 +152,26 @@ def _introduction(every: Sequence[Judged], facts: Facts) -> list[str]:
         "- **OURS**: a claim, a bound or a setting that no paper gives and this project has chosen.",
         "",
         f"{facts.done:,} of {facts.total:,} runs are finished. Whatever the verdict, it holds for models and data of this size: a "
-        "refuted claim may be true of a model with billions of parameters.",
+        "refuted claim may be true of a model with billions of parameters, and a confirmed one false.",
+        "",
+        "In the pictures a square is a mean with its interval, a dot a seed, and a band the interval over the seeds.",
+        "",
+        *(f"- **{word}**: {meaning}" for word, meaning in WORDS.items()),
         *(["", f"Failed runs, without which their claims stay preliminary: {'; '.join(facts.failed)}"] if facts.failed else []),
     ]
 
 
+def _before_training(curves: Curves) -> list[str]:
+    """Return the sentence about the oracle reward of the models before training, once runs have recorded it."""
+    first = [own.scalars.get("eval/oracle_reward") for label in TRIALS[0].variants for own in curves.get(label, {}).values()]
+    known = [float(values[0]) for values in first if values is not None and math.isfinite(values[0])]
+    if not known:
+        return []
+    return ["", f"Before training the models of the first world get an oracle reward of {sum(known) / len(known):.2f} in the mean."]
+
+
 def _size(world: str, size: Mapping[str, int], bases: int, most: float) -> str:
-    own = "Each seed has its own world: pairs, prompts and base model; these numbers are those of the first."
+    own = "Each seed has pairs, prompts and a base model of its own; these numbers are those of the first seed."
     if bases == 1:
         own = "All seeds begin with the same base model, so the intervals hold for this model alone."
     evaluated = f", of which evaluations use {most:,}" if size["held_out"] > most else ""
@@ -159,7 +186,11 @@ def _row(judged: Judged) -> str:
     claim = judged.measured.claim
     number, count = interval_text(judged.measured.mean), count_text(judged.measured)
     rounds = " rounds" if claim.cost else ""
-    return f"| [{claim.title}](#{claim.key}) | {verdict_text(judged)} | {number} | {claim.unit} | {count}{rounds} |"
+    together = ("yes" if judged.corrected else "no") if judged.verdict in ("confirmed", "refuted") else ""
+    parts = [] if judged.verdict == "preliminary" or len(judged.measured.parts) < 2 else [*alone(judged).values()]
+    agree = f"{parts.count(judged.verdict)} of {len(parts)}" if parts else ""
+    cells = (f"[{claim.title}](#{claim.key})", verdict_text(judged), number, claim.unit, f"{count}{rounds}", together, agree)
+    return f"| {' | '.join(cells)} |"
 
 
 def _summary(every: Sequence[Judged]) -> str:
@@ -170,11 +201,10 @@ def _summary(every: Sequence[Judged]) -> str:
     if not decided:
         return f"In all: {parts}."
     if not weak:
-        return f"In all: {parts}. Every verdict also holds when all {len(every)} claims are corrected together (Holm)."
+        return f"In all: {parts}. Every verdict survives the correction for {len(every)} claims (Holm)."
     return (
-        f"In all: {parts}. {len(decided) - len(weak)} of the {len(decided)} verdicts also hold when all {len(every)} claims are "
-        f"corrected together (Holm). One interval in twenty misses the true value, so the rest may be due to chance: "
-        f"{'; '.join(weak)}."
+        f"In all: {parts}. One interval in twenty misses the true value. {len(decided) - len(weak)} of the {len(decided)} verdicts "
+        f"survive the correction for {len(every)} claims (Holm); the others are hints: {'; '.join(weak)}."
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from lab.experiments.statistics import seeds_needed
 from lab.experiments.statistics.comparison import with_interval
 
@@ -62,13 +64,15 @@ def result_sentence(judged: Judged) -> str:
 
 
 def _needed(claim: Claim, row: Row) -> str:
-    if row.estimate is None or claim.cost:
+    bounds = [bound for bound in (claim.confirmed.low, claim.confirmed.high) if math.isfinite(bound)]
+    if row.estimate is None or claim.cost or min(abs(row.estimate.mean - bound) for bound in bounds) > claim.smallest:
         return ""
     count = seeds_needed(row.estimate, claim.smallest)
+    away = f"a value that is {claim.smallest:g} away from the bound"
+    if count is not None and count < len(row.values):
+        return f" {len(row.values)} seeds would probably have shown {away}, so the true value is probably nearer to it."
     seeds = "more than 1,000 seeds" if count is None else f"about {count} seeds"
-    enough = count is not None and count < len(row.values)
-    nearer = ", fewer than there are, so the true value is probably nearer to it" if enough else ""
-    return f" With this spread, {seeds} would show a value that is {claim.smallest:g} away from the bound{nearer}."
+    return f" With this spread, {seeds} would show {away}."
 
 
 def place_text(claim: Claim, measured: Measured) -> str:
@@ -80,13 +84,19 @@ def place_text(claim: Claim, measured: Measured) -> str:
             continue
         rows = [row for part, row in zip(claim.parts, measured.parts) if part.at == name and row.levels]
         mean = f" (on average {'; '.join(map(_level_text, rows))})" if rows else ""
-        places.append(f"at equal {MEASURES[name]}, the furthest that all runs of a seed reach, linear between evaluations{mean}")
+        places.append(f"at equal {MEASURES[name]}, the furthest that all runs of a seed reach, on a line between evaluations{mean}")
     return "; ".join(places)
 
 
 def _level_text(row: Row) -> str:
     steps = ", ".join(f"{variant} at step {step:.0f}" for variant, step in row.steps.items())
     return f"{sum(row.levels.values()) / len(row.levels):.2f} for {row.label}: {steps}"
+
+
+def alone(judged: Judged) -> dict[str, str]:
+    """Return the verdict that each part of a claim would have alone, by the part's label."""
+    region, parts = judged.measured.claim.confirmed, judged.measured.parts
+    return {row.label: verdict_of(row.estimate.interval(), region) for row in parts if row.estimate is not None}
 
 
 def limits_text(judged: Judged, together: int) -> str:
@@ -100,10 +110,8 @@ def limits_text(judged: Judged, together: int) -> str:
         return ""
     sentences = []
     if judged.verdict != "not shown" and not judged.corrected:
-        sentences.append(f"It does not hold when all {together} claims are corrected together (Holm).")
-    region, parts = judged.measured.claim.confirmed, judged.measured.parts
-    alone = {row.label: verdict_of(row.estimate.interval(), region) for row in parts if row.estimate is not None}
-    other = [f"{verdict} for {label}" for label, verdict in alone.items() if verdict != judged.verdict]
+        sentences.append(f"The verdict does not survive the correction for {together} claims (Holm).")
+    other = [f"{verdict} for {label}" for label, verdict in alone(judged).items() if verdict != judged.verdict]
     if other:
         sentences.append(f"The verdict is on the mean of the parts; alone it would be {', '.join(other)}.")
     return " ".join(sentences)

@@ -73,8 +73,10 @@ def test_what_is_not_shown_says_how_many_seeds_would_show_it():
         own = replace(judged.measured.claim, smallest=smallest)
         return result_sentence(replace(judged, measured=replace(judged.measured, claim=own)))
 
-    assert re.search(r" With this spread, about \d+ seeds would show a value that is 0.1 away from the bound\.$", said(0.1))
-    assert said(50.0).endswith("50 away from the bound, fewer than there are, so the true value is probably nearer to it.")
+    assert re.search(r" With this spread, about \d+ seeds would show a value that is 0.11 away from the bound\.$", said(0.11))
+    near = "4 seeds would probably have shown a value that is 50 away from the bound, so the true value is probably nearer to it."
+    assert said(50.0).endswith(near)
+    assert said(0.05).endswith("wholly outside."), "the value found is further away"
 
 
 def test_a_seed_counts_only_with_every_variant():
@@ -113,7 +115,7 @@ def test_a_level_is_said_with_the_steps_at_which_it_was_read():
         own["b"][seed].scalars["eval/kl"] = np.array([0, 1, 2.5])
     made = claim([Part("p", (Term(1, "a", "x"), Term(-1, "b", "x")), "kl")])
     text = place_text(made, measure(made, own, 2))
-    assert text.endswith("linear between evaluations (on average 2.50 for p: a at step 75, b at step 100)")
+    assert text.endswith("on a line between evaluations (on average 2.50 for p: a at step 75, b at step 100)")
 
 
 def test_values_beside_a_number_are_reported_and_change_no_verdict():
@@ -133,7 +135,7 @@ def test_a_verdict_says_that_it_falls_with_correction_and_which_parts_differ():
     parts = [Part(f"{a} - {b}", (Term(1, a, "x"), Term(-1, b, "x"))) for a, b in (("a", "c"), ("c", "b"))]
     judged = judge(measure(claim(parts, low=0.5), curves(values, 4), 4))
     assert judged.verdict == "confirmed"
-    holm = "It does not hold when all 7 claims are corrected together (Holm). The verdict is on the mean of the parts; "
+    holm = "The verdict does not survive the correction for 7 claims (Holm). The verdict is on the mean of the parts; "
     assert limits_text(judged, 7) == f"{holm}alone it would be refuted for c - b."
     assert limits_text(replace(judged, corrected=True), 7).startswith("The verdict is on the mean")
     assert limits_text(made(1.0, seeds=3), 7) == limits_text(made(0.1), 7) == ""

@@ -66,7 +66,7 @@ CLAIMS = (
         "At equal held-out accuracy SGDPO keeps the reward of chosen answers higher than DPO does.",
         f"{SGDPO}, goal G1",
         "the chosen reward of SGDPO minus that of DPO, on held-out pairs where both have reached the same accuracy",
-        "reward (0.1 times nats)",
+        "reward (0.1 times the log-ratio)",
         over_rates("sgdpo", "dpo", "eval/rewards/chosen", "accuracy"),
         Region(low=0.0),
         0.05,
@@ -78,7 +78,7 @@ CLAIMS = (
         "At equal held-out accuracy SGDPO leaves the reward of rejected answers higher than DPO does.",
         f"{SGDPO}, goal G2",
         "the rejected reward of SGDPO minus that of DPO, on held-out pairs where both have reached the same accuracy",
-        "reward (0.1 times nats)",
+        "reward (0.1 times the log-ratio)",
         over_rates("sgdpo", "dpo", "eval/rewards/rejected", "accuracy"),
         Region(low=0.0),
         0.05,
@@ -150,7 +150,7 @@ CLAIMS = (
     ),
     Claim(
         "sgdpo-equal-distance",
-        "SGDPO beats DPO at equal effective rate",
+        "SGDPO beats DPO at equal KL",
         "Where both have moved equally far from the reference, SGDPO's answers have a higher oracle reward than DPO's.",
         f"{SGDPO}, results; equal effective rate: OURS",
         "the oracle reward of SGDPO minus that of DPO where both have reached the same KL divergence",
@@ -160,5 +160,11 @@ CLAIMS = (
         0.1,
         note=RATES_NOTE + " Effective rate means distance moved: AdamW is scale-free, so the size of the gradient says nothing "
         "about it, and the two methods are compared where their KL divergence from the reference is equal." + KL_NOTE,
+        beside=tuple(
+            against(
+                rated("sgdpo", rate), rated("dpo", rate), "eval/oracle_reward", label=f"after training at rate {rate_text(rate)}"
+            )
+            for rate in RATES
+        ),
     ),
 )
