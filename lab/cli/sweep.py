@@ -128,6 +128,7 @@ def delete(options: argparse.Namespace) -> int:
 def follow_driver(sweeping: Any, folder: Any, options: argparse.Namespace) -> int:
     """Start the runs in this process and print their progress; Ctrl-C stops them with a checkpoint."""
     signals: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def install(driver: Any) -> None:
         def handle(number: int, frame: Any) -> None:
@@ -138,10 +139,14 @@ def follow_driver(sweeping: Any, folder: Any, options: argparse.Namespace) -> in
             print("Stopping the runs with a checkpoint; a second Ctrl-C leaves them training.", file=sys.stderr, flush=True)
             driver.stop()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in before:
             signal.signal(number, handle)
 
-    state = sweeping.drive(folder, retry=options.retry, report=Screen(as_json=options.json).show, began=install)
+    try:
+        state = sweeping.drive(folder, retry=options.retry, report=Screen(as_json=options.json).show, began=install)
+    finally:  # the command may go on, with another experiment, and then no driver of this one takes the signal
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if signals:
         print(f"Stopped; continue with: python -m lab sweep {folder.name} --resume", file=sys.stderr)
         return 128 + signals[0]

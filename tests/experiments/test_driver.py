@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
+import signal
 import threading
 
 import pytest
 
 from lab import sweeping
+from lab.cli.sweep import follow_driver
 from lab.experiments import Driver, Experiment
 from lab.run import DeviceQueue, RunLock
 from lab.run.requests import send
@@ -263,3 +266,21 @@ def test_other_runs_get_the_device_in_between(executor, tmp_path):
     thread.join(20)
     assert executor.started == keys
     assert queue.read().training is None
+
+
+def test_a_signal_after_an_experiment_does_not_go_to_its_driver(lab_home):
+    folder = folder_with(content(["dpo"], 1, steps=5), "mine")
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    during = []
+
+    class Sweeping:
+        @staticmethod
+        def drive(folder, *, retry, report, began):
+            began(Driver(folder, WrittenRuns()))
+            during.append(signal.getsignal(signal.SIGTERM))
+            raise RunError("the disk is full")
+
+    with pytest.raises(RunError):
+        follow_driver(Sweeping, folder, argparse.Namespace(retry=False, json=False))
+    assert during[0] != before[signal.SIGTERM]
+    assert {number: signal.getsignal(number) for number in before} == before
