@@ -74,23 +74,20 @@ class Comparison:
 
     def _group(self) -> None:
         self._settings = [settings.settings_of(compared.manifest, compared.run.changes()) for compared in self._compared]
-        members = self._seed_groups() if self.group_seeds else [(number,) for number in range(len(self.runs))]
+        self._places = [compared.place for compared in self._compared]
+        members = seed_groups(self._settings, self._places) if self.group_seeds else [(number,) for number in range(len(self.runs))]
         if len(members) > MOST:
             of = "groups of seeds and single runs" if len(members) < len(self.runs) else "runs"
             raise RunError(f"Choose one to {MOST} runs or groups of seeds to compare; these are {len(members)} {of}.")
         objectives = [compared.manifest["config"]["objective"]["name"] for compared in self._compared]
         seeds = [compared.seed for compared in self._compared]
         names = [compared.name for compared in self._compared]
-        places = [compared.place for compared in self._compared]
-        self.groups: list[Group] = labelled(members, seeds, names, objectives, self._settings, places)
+        self.groups: list[Group] = labelled(members, seeds, names, objectives, self._settings, self._places)
         self.labels = [group.label for group in self.groups]
 
     def has_seed_groups(self) -> bool:
         """Return whether some of the runs differ only in their seed, grouped or not."""
-        return len(self._seed_groups()) < len(self.runs)
-
-    def _seed_groups(self) -> list[tuple[int, ...]]:
-        return seed_groups(self._settings, [compared.place for compared in self._compared])
+        return len(seed_groups(self._settings, self._places)) < len(self.runs)
 
     @property
     def steps(self) -> list[int]:

@@ -101,7 +101,10 @@ class Experiment:
         return variants(self.runs)
 
     def state(self) -> ExperimentState:
-        """Return the state of the experiment and of each run. Reads one small file, not the runs; fit to be polled."""
+        """Return the state of the experiment and of each run; fit to be polled.
+
+        Reads one small file, and only if its process has ended early, the stores of the runs that were in training.
+        """
         stored = self._folder.state()
         last = stored or ExperimentState(WAITING)
         missing = [run for run in self.runs if run.key not in last.runs]
@@ -211,13 +214,10 @@ class Experiment:
         labels = known if variants is None else [find_variant(name, known) for name in dict.fromkeys(variants)]
         names = self._recorded(listed(metrics or declared.get("metrics")), recorded)
         places = listed(at or declared.get("at")) or ["end", *(["kl"] if SCALARS["kl"] in recorded else [])]
-        reference = baseline or declared.get("baseline")
-        if reference is None and len(labels) > ALL_PAIRS:
-            reference = labels[0]
+        reference = self.baseline(labels, baseline)
         if reference is None:
             pairs = list(itertools.combinations(labels, 2))
         else:
-            reference = find_variant(str(reference), known)
             pairs = [(label, reference) for label in labels if label != reference]
         check_comparison({"smallest": smallest}, labels)
         least = declared.get("smallest") if smallest is None else smallest
@@ -230,6 +230,16 @@ class Experiment:
             smallest=None if least is None else float(least),
             objectives={run.variant: run.config.objective for run in self.runs},
         )
+
+    def baseline(self, variants: Sequence[str], given: str | None = None) -> str | None:
+        """Return the variant with which `compare` compares some variants: the given one, that of the declaration, or the first.
+
+        None: each of up to four variants (ALL_PAIRS) is compared with every other. Raises ConfigError for an unknown one.
+        """
+        wanted = given or self.declaration.compare.get("baseline")
+        if wanted is None:
+            return variants[0] if len(variants) > ALL_PAIRS else None
+        return find_variant(str(wanted), self.variants)
 
     def figure(
         self,

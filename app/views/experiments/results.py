@@ -45,16 +45,19 @@ def show(experiment: Experiment, state: ExperimentState) -> None:
 
 def _comparisons(experiment: Experiment) -> None:
     """Draw the rule, its sentences and the forest plots."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader("Differences", anchor=False, width="content")
-        with st.popover("Rule", icon=":material/rule:", help="What is compared, where, and with which variant."):
-            rule = _rule(experiment)
-        origin = _kind_of_rule(bool(experiment.declaration.compare), any(rule.values()))
-        st.caption(plain(f"{origin} {_pairs_of_rule(experiment, rule)}"))
     try:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.subheader("Differences", anchor=False, width="content")
+            with st.popover("Rule", icon=":material/rule:", help="What is compared, where, and with which variant."):
+                rule = _rule(experiment)
+            origin = _kind_of_rule(bool(experiment.declaration.compare), any(rule.values()))
+            st.caption(plain(f"{origin} {_pairs_of_rule(experiment, rule)}"))
         compared = _compared(experiment, rule)
     except ConfigError as error:
         st.error(plain(error))
+        return
+    if not len(compared):
+        st.info("Nothing is compared: choose two variants, or a baseline that is not the only one, under Rule.")
         return
     _sentences(compared)
     table = compared.table()
@@ -101,10 +104,9 @@ def _kind_of_rule(declared: bool, chosen: bool) -> str:
 
 def _pairs_of_rule(experiment: Experiment, rule: dict[str, Any]) -> str:
     """Return a sentence about which variants are compared with which."""
-    baseline = rule["baseline"] or experiment.declaration.compare.get("baseline")
-    variants = rule["variants"] or experiment.variants
-    if baseline is None and len(variants) > ALL_PAIRS:
-        return f"With more than {ALL_PAIRS} variants, each is compared with the first, {variants[0]}."
+    baseline = experiment.baseline(rule["variants"] or experiment.variants, rule["baseline"])
+    if baseline and not (rule["baseline"] or experiment.declaration.compare.get("baseline")):
+        return f"With more than {ALL_PAIRS} variants, each is compared with the first, {baseline}."
     which = "Each chosen variant" if rule["variants"] else "Each variant"
     return f"{which} is compared with {baseline or 'every other'}."
 
@@ -125,11 +127,9 @@ def _rule(experiment: Experiment) -> dict[str, Any]:
         "Variants", experiment.variants, key=f"compared.{experiment.name}", persist_state="page", width=420, placeholder="All",
         help="Intervals are corrected for the number of comparisons, so they are narrower where fewer variants are compared.",
     )  # fmt: skip
-    among = variants or experiment.variants
-    unset = among[0] if len(among) > ALL_PAIRS else NONE
     baseline = st.selectbox(
         "Baseline", experiment.variants, None, key="baseline", bind="query-params", persist_state="page",
-        placeholder=str(declared.get("baseline") or unset), width=420,
+        placeholder=str(declared.get("baseline") or experiment.baseline(variants or experiment.variants) or NONE), width=420,
     )  # fmt: skip
     smallest = st.number_input(
         "Smallest difference of interest", value=None, key="smallest", format="%g", step=0.01, persist_state="page", width=420,
