@@ -26,7 +26,6 @@ KL, LENGTH, CUT = "eval/kl", "eval/completions/mean_length", "eval/completions/c
 COMPARED = (Metric(ACCURACY, "higher", 0.02), Metric(MARGIN, "", 1.0), metric_of(KL), metric_of(LENGTH))
 """Measures that are compared, of which the first two are the same function of policy and reference for every method."""
 AGAINST = (("sgdpo", "dpo"), ("simpo", "dpo"), ("alpha-dpo", "dpo"), ("alpha-dpo", "simpo"))
-LEVELS = ("end", "kl")
 COLUMNS = {
     ACCURACY: "held-out accuracy of log-ratios",
     OWN: "of the method's reward",
@@ -121,12 +120,12 @@ def sizes_of(data: RunData) -> tuple[int, int]:
 
 
 def compared(results: Results) -> Comparisons:
-    """Compare the methods of AGAINST in every measure of COMPARED after training and at equal KL, paired by seed."""
+    """Compare the methods of AGAINST in every measure of COMPARED after training, paired by seed."""
     curves: dict[str, dict[int, Curve]] = {method.label: {} for method in methods()}
     for (variant, seed), own in results.evaluations.groupby(["variant", "seed"]):
         scalars = {metric.name: own[metric.name].to_numpy(float) for metric in COMPARED}
         curves[str(variant)][int(seed)] = Curve(own["step"].to_numpy(float), scalars)
-    return compare(curves, AGAINST, COMPARED, [parse_level(level) for level in LEVELS], seeds=results.trial.seeds)
+    return compare(curves, AGAINST, COMPARED, [parse_level("end")], seeds=results.trial.seeds)
 
 
 def section(results: Results) -> str:
@@ -231,26 +230,22 @@ def differences(results: Results) -> list[str]:
     if not any(each.estimate for each in made):
         return ["Differences need two seeds of two methods."]
     rows = []
-    for level in LEVELS:
-        for one, other in AGAINST:
-            known = {each.metric.name: each for each in made if (each.one, each.other, each.level.name) == (one, other, level)}
-            cells = [difference_cell(known.get(metric.name)) for metric in COMPARED]
-            rows.append([f"{one} − {other}", "after training" if level == "end" else "at equal KL", *cells])
+    for one, other in AGAINST:
+        known = {each.metric.name: each for each in made if (each.one, each.other) == (one, other)}
+        rows.append([f"{one} − {other}", *(difference_cell(known[metric.name]) for metric in COMPARED)])
     shown = [each.sentence for each in made if each.shown]
     text = paragraph(f"""
-        Differences within a seed, mean [95 % interval, not corrected]; at equal KL they are interpolated between evaluations. In
+        Differences within a seed after training, mean [95 % interval, not corrected]; methods of unlike KL have gone unlike far. In
         bold: shown after Holm's correction for all {max(each.together for each in made)} comparisons.
     """)
     verdict = "\n".join(f"- {sentence}" for sentence in shown) or "None of these differences is shown after the correction."
-    return [text, markdown(["methods", "where", *(COLUMNS[metric.name] for metric in COMPARED)], rows), verdict]
+    return [text, markdown(["methods", *(COLUMNS[metric.name] for metric in COMPARED)], rows), verdict]
 
 
-def difference_cell(made: Comparison | None) -> str:
-    """Return a difference with its interval, in bold if it is shown; empty where a measure is its own level."""
-    if made is None:
-        return ""
+def difference_cell(made: Comparison) -> str:
+    """Return a difference with its interval, in bold if it is shown; empty where fewer than two seeds have both methods."""
     if made.estimate is None:
-        return "not reached"
+        return ""
     text = with_interval(made.estimate.mean, *made.estimate.interval())
     return f"**{text}**" if made.shown else text
 
