@@ -21,7 +21,7 @@ import os
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -243,12 +243,13 @@ def train(folder: Any, declaration: Any, workers: int | None) -> Experiment:
 
 
 def train_all(trial: Trial, workers: int | None) -> None:
-    """Train what is missing of the pilot, then of the methods."""
+    """Train what is missing of the pilot, then of the methods, all of them with one seed before the next one."""
     train(*trial.declared_pilot(), workers)
     factors = trial.chosen()
     assert factors is not None
     print("chosen by the pilot:", ", ".join(f"{label} x {factor:g}" for label, factor in factors.items()), flush=True)
-    train(*trial.declared(factors), workers)
+    for count in range(1, len(trial.seeds) + 1):
+        train(*replace(trial, seeds=trial.seeds[:count]).declared(factors), workers)
 
 
 def print_plan(trial: Trial, workers: int | None) -> None:
