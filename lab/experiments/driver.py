@@ -18,7 +18,7 @@ from typing import Protocol
 from lab.run import DeviceQueue, Run, is_held, take
 from lab.run.requests import PAUSING, send
 from lab.store import ENDED, RunError, StoreReader
-from lab.store.durable import disk_problem
+from lab.store.durable import disk_problem, whole_disk_affected
 from lab.store.folder import RUN_FILE, NoStoreError
 
 from .folder import Content, ExperimentFolder
@@ -314,9 +314,9 @@ def outcome_of(state: ExperimentState) -> str:
 
 def _raise_if_of_the_disk(error: BaseException) -> None:
     """Raise a RunError for a full or failing disk, which would let every other run fail, too; they are continued later."""
-    problem = disk_problem(error.__cause__ or error) or ""
-    if problem.startswith("The disk"):  # a folder that cannot be written or read may be that of one run
-        raise RunError(problem) from None
+    cause = error.__cause__ or error
+    if whole_disk_affected(cause):  # a folder that cannot be written or read may be that of one run
+        raise RunError(disk_problem(cause)) from None
 
 
 def _stored_state(folder: Path) -> str | None:

@@ -11,7 +11,7 @@ import sqlite3
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .folder import RunError
 
@@ -21,23 +21,33 @@ FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 def disk_problem(error: BaseException) -> str | None:
     """Return what is wrong with the disk and what to do, in one sentence; None if the error has another cause."""
+    kind, text = _disk_error(error)
+    if kind == "full":
+        return f"The disk is full: {text}; free some space and resume."
+    if kind == "forbidden":
+        return f"The folder cannot be written: {text}; make it writable, or choose another one."
+    return f"The disk fails: {text}; check that it is connected, or choose another one." if kind else None
+
+
+def whole_disk_affected(error: BaseException) -> bool:
+    """Whether an error tells of a full or failing disk, which no other folder on it escapes."""
+    return _disk_error(error)[0] in ("full", "failing")
+
+
+def _disk_error(error: BaseException) -> tuple[Literal["full", "forbidden", "failing", ""], str]:
+    """Return what kind of disk error it is ("" for none) and its text."""
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in (*FULL, *FORBIDDEN, errno.EIO):
-        where = f" ({error.filename})" if error.filename else ""
-        text, full, forbidden = f"{error.strerror}{where}", error.errno in FULL, error.errno in FORBIDDEN
-    elif isinstance(error, sqlite3.Error) or "os error" in text.lower() or "no space left" in text.lower():
-        low = text.lower()
-        full = "disk is full" in low or "no space left" in low
-        forbidden = "readonly" in low or "read-only" in low or "unable to open" in low or "permission denied" in low
-        if not (full or forbidden or "disk i/o error" in low):
-            return None
-    else:
-        return None
-    if full:
-        return f"The disk is full: {text}; free some space and resume."
-    if forbidden:
-        return f"The folder cannot be written: {text}; make it writable, or choose another one."
-    return f"The disk fails: {text}; check that it is connected, or choose another one."
+        text = f"{error.strerror}{f' ({error.filename})' if error.filename else ''}"
+        return ("full" if error.errno in FULL else "forbidden" if error.errno in FORBIDDEN else "failing"), text
+    low = text.lower()
+    if not (isinstance(error, sqlite3.Error) or "os error" in low or "no space left" in low):
+        return "", text
+    if "disk is full" in low or "no space left" in low:
+        return "full", text
+    if any(words in low for words in ("readonly", "read-only", "unable to open", "permission denied")):
+        return "forbidden", text
+    return ("failing" if "disk i/o error" in low else ""), text
 
 
 @contextlib.contextmanager

@@ -187,7 +187,7 @@ def test_a_signal_at_any_moment(seed, command, tmp_path):
             os.kill(process.pid, number)
         time.sleep(draw.random() * 0.1)
     code, message = ended(process)
-    assert code in (0, 130, 143), message
+    assert code in (0, 130, 143, -signal.SIGTERM), message  # the last: before Python's first line or after its last, 143 to a shell
     if not (tmp_path / "run" / "run.json").exists():
         return
     run = lab.train(run_dir=tmp_path / "run", resume=True, background=False)

@@ -172,7 +172,7 @@ def test_a_run_that_was_changed_is_not_compared(lab_home):
     again = lab.open_experiment(experiment.name)
     assert list(again.table()["changed"]) == [True] + [False] * 5
     assert again.compare()[0].seeds == (1, 2)
-    assert "left out: seed 0 not finished or not measured in both" in again.compare()[0].sentence
+    assert "left out: seed 0 not finished, or changed by hand, in one of them" in again.compare()[0].sentence
 
 
 def test_different_versions_are_said(experiment):

@@ -245,6 +245,28 @@ def test_a_step_towards_infinity_passes_no_level():
     assert made.never == {"A": (0, 1, 2)}
 
 
+@pytest.mark.parametrize(
+    ("at", "value", "said"),
+    [
+        ("A", math.inf, "; left out: A is infinite with seed 2."),
+        ("B", -math.inf, "; left out: B is infinite with seed 2."),
+        ("A", math.nan, "; left out: seed 2 not measured in both."),
+    ],
+)
+def test_a_seed_without_a_finite_value_is_left_out_with_the_reason(at, value, said):
+    curves = {"A": zeros(4), "B": zeros(4)}
+    curves[at][2] = constant(value)
+    made = difference(curves, "A", "B", REWARD, Level("end"), seeds=range(4), smallest=0.1)
+    assert (made.seeds, made.left_out) == ((0, 1, 3), (2,))
+    assert made.sentence.endswith(said)
+
+
+def test_both_infinite_are_named():
+    curves = {label: {**zeros(2), 2: constant(math.inf)} for label in ALL}
+    made = difference(curves, "A", "B", REWARD, Level("end"), seeds=range(3), smallest=0.1)
+    assert made.sentence.endswith("left out: A is infinite with seed 2, B is infinite with seed 2.")
+
+
 def test_tiny_differences_keep_their_digits():
     assert number(9.1e-12, 2e-12) == "9.1e-12"
     assert number(0.1, 1e-17) == "0.1"

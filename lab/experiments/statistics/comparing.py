@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -80,7 +80,6 @@ class Comparisons:
         rows = []
         for each in self.comparisons:
             low, high = each.estimate.interval() if each.estimate else (math.nan, math.nan)
-            left_out = sorted({*each.unfinished, *(seed for seeds in each.never.values() for seed in seeds)})
             rows.append(
                 {
                     "metric": each.metric.name,
@@ -100,7 +99,7 @@ class Comparisons:
                     "better": each.better or "",
                     "seeds": len(each.seeds),
                     "prompts": each.estimate.prompts if each.estimate else None,
-                    "left_out": ", ".join(map(str, left_out)),
+                    "left_out": ", ".join(map(str, each.left_out)),
                     "smallest": each.smallest,
                     "seeds_needed": each.needed,
                     "sentence": each.sentence,
@@ -167,20 +166,25 @@ def difference(
         label: np.array([_value(sides[label][at], metric.name, places[label][at], by_prompt=by_prompt) for at in kept])
         for label in (one, other)
     }
-    with np.errstate(invalid="ignore"):  # infinity minus infinity is left out below
-        differences = values[one] - values[other]
-    finite = np.isfinite(differences.reshape(len(differences), -1)).all(1) if len(differences) else np.empty(0, bool)
-    missing = tuple(both[at] for at, known in zip(kept, finite) if not known)
-    used = tuple(both[at] for at, known in zip(kept, finite) if known)
+    measured = ~_some(np.isnan, values[one]) & ~_some(np.isnan, values[other])
+    infinite = {label: _some(np.isinf, own) & measured for label, own in values.items()}
+    finite = measured & ~infinite[one] & ~infinite[other]
+    seeds_at = np.array([both[at] for at in kept], dtype=int)
+    used = tuple(seeds_at[finite].tolist())
     way = {}
     if level.scalar is not None and value is not None and used:
         shares = {label: [share_of_way(curves[label][seed], level.scalar, value) for seed in used] for label in sides}
         way = {label: float(np.nanmean(own)) for label, own in shares.items() if not np.isnan(own).all()}
-    without = {label: own for label, own in never.items() if own}
-    result = Comparison(metric, one, other, level, value, None, smallest, used, (*unfinished, *missing), without, way)
+    result = replace(
+        Comparison(metric, one, other, level, value, None, smallest, used, unfinished),
+        unmeasured=tuple(seeds_at[~measured].tolist()),
+        infinite={label: tuple(seeds_at[own].tolist()) for label, own in infinite.items() if own.any()},
+        never={label: own for label, own in never.items() if own},
+        way=way,
+    )
     if len(used) < 2:
         return result
-    estimate = (over_seeds_and_prompts if by_prompt else over_seeds)(differences[finite])
+    estimate = (over_seeds_and_prompts if by_prompt else over_seeds)(values[one][finite] - values[other][finite])
     return replace(result, estimate=estimate, p_adjusted=estimate.p)
 
 
@@ -210,6 +214,11 @@ def _value(curve: Curve, name: str, step: float, *, by_prompt: bool) -> np.ndarr
     if by_prompt:
         return value_at(curve.steps, curve.by_prompt[name], step)
     return value_at(curve.steps, curve.scalars.get(name, np.full(len(curve.steps), np.nan)), step)
+
+
+def _some(found: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
+    """Return for each seed whether something is found in one of its values, [seeds] or [seeds, prompts]."""
+    return np.array([found(own).any() for own in values], dtype=bool)
 
 
 def _own_measures(made: Comparison, one: Objective, other: Objective) -> Comparison:

@@ -29,7 +29,9 @@ class Comparison:
         estimate: Difference of `one` and `other`, paired by seed; None with fewer than two seeds.
         smallest: The smallest difference that matters.
         seeds: Seeds that are compared.
-        unfinished: Seeds of which a variant has no finished run.
+        unfinished: Seeds of which a variant has no finished run, or one that was changed by hand.
+        unmeasured: Seeds of which a variant has no value there.
+        infinite: Seeds left out because a run's value is infinite, by variant.
         never: Seeds left out because a run never reaches the level, by variant.
         way: Share of its own way in training, from the first value of the level's measure to the furthest, that each variant has
             made at the level, in the mean over seeds; without those that have no way; empty where the level is none of a measure.
@@ -49,6 +51,8 @@ class Comparison:
     smallest: float
     seeds: tuple[int, ...]
     unfinished: tuple[int, ...] = ()
+    unmeasured: tuple[int, ...] = ()
+    infinite: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     never: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     way: Mapping[str, float] = field(default_factory=dict)
     alpha: float = LEVEL
@@ -73,6 +77,12 @@ class Comparison:
         if not self.shown or not self.metric.better or self.estimate is None:
             return None
         return self.one if self.metric.sign * self.estimate.mean > 0 else self.other
+
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """Declared seeds that are not compared, in ascending order."""
+        seeds = {*self.unfinished, *self.unmeasured}
+        return tuple(sorted(seeds.union(*self.never.values(), *self.infinite.values())))
 
     @property
     def sentence(self) -> str:
@@ -167,8 +177,11 @@ def _too_few(made: Comparison) -> str:
 def _notes(made: Comparison) -> str:
     """Return what else has to be known: seeds left out and why, variants hardly trained, unlike measures, the correction."""
     parts = [f"{label} never reaches it with {_seeds(seeds)}" for label, seeds in made.never.items()]
+    parts += [f"{label} is infinite with {_seeds(seeds)}" for label, seeds in made.infinite.items()]
     if made.unfinished:
-        parts.append(f"{_seeds(made.unfinished)} not finished or not measured in both")
+        parts.append(f"{_seeds(made.unfinished)} not finished, or changed by hand, in one of them")
+    if made.unmeasured:
+        parts.append(f"{_seeds(made.unmeasured)} not measured in both")
     left_out = f"; left out: {', '.join(parts)}" if parts else ""
     early = [f"{label} has made {share:.0%} of its way" for label, share in made.way.items() if share <= EARLY]
     hardly = f"; hardly trained there: {', '.join(early)}" if early and made.estimate is not None else ""
