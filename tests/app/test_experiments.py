@@ -190,6 +190,21 @@ def test_the_list_and_an_experiment_show_states_and_failures(started: list[Exper
     assert "There is no experiment 'mien'" in page_text(open_page(EXPERIMENTS, experiment="mien"))
 
 
+def test_an_extension_says_how_many_runs_it_adds_before_they_train(started: list[ExperimentFolder]) -> None:
+    folder_with(content(["dpo", "sgdpo"], 2, steps=5), "mine")
+    app = open_page(EXPERIMENTS, experiment="mine")
+    assert button(app, "Extend and train").disabled
+    seeds = next(field for field in app.number_input if field.label == "Seeds")
+    seeds.set_value(3).run()
+    assert "The time is not known before a run of this kind has finished." in page_text(app)
+    assert not button(app, "Extend by 2 runs").disabled
+    app.selectbox[0].set_value("spo").run()
+    button(app, "Extend by 5 runs")
+    seeds = next(field for field in app.number_input if field.label == "Seeds")
+    seeds.set_value(0).run()
+    assert "give their number, at least 1" in app.error[0].value
+
+
 def measured(run: PlannedRun) -> list[Any]:
     """SGDPO has more reward than DPO with every seed."""
     better = 0.5 * (run.config.objective.name == "sgdpo")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
 from app.pages import COMPARE, EXPERIMENTS, RUNS
@@ -10,11 +12,14 @@ from app.state.jobs import Job, Jobs, show_progress
 from app.state.navigation import leave_for
 from app.text.labels import objective_label
 from app.text.plain import plain
+from app.text.run_text import count_of, duration
 from lab import sweeping
 from lab.comparison import MOST
-from lab.experiments import Experiment, ExperimentState, find_experiment
+from lab.experiments import Experiment, ExperimentState, PlannedRun, extended, find_experiment
 from lab.objectives import OBJECTIVES
+from lab.run.config import ConfigError
 from lab.store import RunError
+from lab.sweep_processes import measured_seconds
 
 JOBS: Jobs[str, None] = Jobs()
 """Experiments whose runs are being started, by folder."""
@@ -99,17 +104,40 @@ def begin(experiment: Experiment, retry: bool = False) -> None:
 
 
 def _extend(experiment: Experiment) -> None:
-    """Draw the form that adds seeds or an objective, and trains what is new."""
+    """Draw the form that adds seeds or an objective, with the number and the time of the runs that it adds."""
     have = len(experiment.declaration.seeds)
     seeds = st.number_input("Seeds", value=have, step=1, help=f"Their new number; there are {have} now. Results so far are kept.")
     objective = st.selectbox(
         "Another objective", sorted(OBJECTIVES), index=None, format_func=objective_label, placeholder="None",
         help="With its default parameters, the same settings and seeds. Change adds one with parameters.",
     )  # fmt: skip
+    if seeds == have and objective is None:
+        st.button("Extend and train", type="primary", disabled=True)
+        return
+    try:
+        new, time = _further_runs(experiment, seeds, objective)
+    except ConfigError as error:
+        st.error(plain(error))
+        return
+    st.text(time if new else "That adds no run.")
     st.button(
-        "Extend and train", type="primary", disabled=seeds == have and objective is None, on_click=extend,
+        f"Extend by {count_of(len(new), 'run')}",
+        type="primary",
+        disabled=not new,
+        on_click=extend,
         args=(experiment, seeds, objective),
-    )  # fmt: skip
+    )
+
+
+def _further_runs(experiment: Experiment, seeds: int, objective: str | None) -> tuple[list[PlannedRun], str]:
+    """Return the runs that an extension adds, and their time in words. Raises ConfigError for an impossible extension."""
+    content = experiment.content
+    wider = replace(content, declaration=extended(content.declaration, objectives=[objective] if objective else (), seeds=seeds))
+    known = {run.key for run in content.runs}
+    new = [run for run in wider.runs if run.key not in known]
+    seconds, basis = measured_seconds(wider, new)
+    unknown = "The time is not known before a run of this kind has finished."
+    return new, unknown if seconds is None else f"Time: about {duration(seconds)} ({basis})"
 
 
 def extend(experiment: Experiment, seeds: int, objective: str | None) -> None:
