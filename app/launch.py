@@ -50,8 +50,12 @@ def main(arguments: Sequence[str]) -> int:
         print("Starting the lab ...", flush=True)
         # Imported before the server has threads: pages and demo would import it at the same time, and the first page would wait.
         import lab
+        from lab import process_settings
+
+        process_settings.postpone_collector()
         import lab.training.loop  # some seconds: torch and transformers
 
+        process_settings.resume_collector()
         if options.tokens:
             lab.open_pairs("world").close()  # so that no page of a watching browser makes it
 

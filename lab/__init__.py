@@ -13,9 +13,9 @@ import importlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from lab import threads
+from lab import process_settings
 
-threads.sleep_while_waiting()  # before anything loads torch
+process_settings.sleep_while_waiting()  # before anything loads torch
 warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm without ipywidgets prints its bars as text
 warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # about its own use of torch
 

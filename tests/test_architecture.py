@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOUNDATION = {"deferred", "errors", "extensions", "home", "intervals", "progress", "threads"}
+FOUNDATION = {"deferred", "errors", "extensions", "home", "intervals", "process_settings", "progress"}
 """Modules at the root of `lab/` that every package may import."""
 ASSEMBLY = {"api", "notebook", "opening", "starting", "sweep_processes", "sweeping", "twins"}
 """Modules at the root of `lab/` that put packages together."""

@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import threads
+from lab import process_settings
 from lab.errors import did_you_mean
 
 from .parser import Parser
@@ -61,7 +61,8 @@ def main(arguments: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # pairs may hold characters that a terminal cannot print
     if arguments[:1] == ["train"]:
-        threads.spin_where_idle()  # before the command's module brings torch
+        process_settings.spin_where_idle()  # before the command's module brings torch
+        process_settings.postpone_collector()
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
         fail(f"There is no command {arguments[0]!r}; choose one of {', '.join(COMMANDS)}.{did_you_mean(arguments[0], COMMANDS)}")
         return 2

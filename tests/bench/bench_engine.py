@@ -30,9 +30,9 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import lab
-from lab import threads
+from lab import process_settings
 
-threads.spin_where_idle()  # as a process that only trains does, before torch is loaded; for both engines
+process_settings.spin_where_idle()  # as a process that only trains does, before torch is loaded; for both engines
 
 import torch  # isort: skip
 

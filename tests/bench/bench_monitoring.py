@@ -23,9 +23,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lab import threads
+from lab import process_settings
 
-threads.spin_where_idle()  # as a process that only trains does, before torch is loaded
+process_settings.spin_where_idle()  # as a process that only trains does, before torch is loaded
 
 from lab.store import SilentWriter, StoreWriter  # isort: skip
 from lab.diagnosis.monitor import DiagnosticsMonitor

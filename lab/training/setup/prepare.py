@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from lab import process_settings
 from lab.pairs import Pair
 from lab.policy import (
     Encoder,
@@ -250,6 +251,7 @@ def load_configured(config: TrainConfig, model: str) -> Policy:
         quantize=config.quantize,
         gradient_checkpointing=config.gradient_checkpointing,
     )
+    process_settings.resume_collector()  # torch and transformers are imported
     policy.moment = config.moment
     return policy
 
