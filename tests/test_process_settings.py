@@ -92,6 +92,7 @@ def test_a_process_that_trains_leaves_out_what_the_libraries_made(rows, model_fo
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     arguments = ["train", "--objective", "dpo", "--pairs", str(pairs), "--model", str(model_folder("llama")),
-                 "--run-dir", str(tmp_path / "run"), "--steps", "1", "--batch-size", "2", "--evaluate", "false", "--device", "cpu", "--no-queue"]  # fmt: skip
+                 "--run-dir", str(tmp_path / "run"), "--steps", "1", "--batch-size", "2", "--evaluate", "false",
+                 "--device", "cpu", "--no-queue"]  # fmt: skip
     done = subprocess.run([sys.executable, "-c", RUN.format(arguments=arguments)], capture_output=True, text=True, timeout=300)
     assert "frozen True on True" in done.stdout, done.stderr

@@ -33,6 +33,7 @@ import lab
 from lab import process_settings
 
 process_settings.spin_where_idle()  # as a process that only trains does, before torch is loaded; for both engines
+process_settings.postpone_collector()  # until the lab's first, untimed run; for both engines
 
 import torch  # isort: skip
 
