@@ -59,6 +59,7 @@ main()
 
 @pytest.fixture(autouse=True)
 def collector_as_before():
+    gc.unfreeze()
     yield
     gc.unfreeze()
     gc.enable()

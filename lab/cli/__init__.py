@@ -78,6 +78,8 @@ def main(arguments: Sequence[str]) -> int:
         # The lab's own errors (ConfigError, PairsError, RunError, ModelError) are ValueErrors with one sentence.
         fail(_message(error))
         return 1
+    finally:
+        process_settings.resume_collector()  # where no model was loaded
 
 
 def _message(error: Exception) -> str:
