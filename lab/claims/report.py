@@ -195,7 +195,8 @@ def _row(judged: Judged) -> str:
 
 def _summary(every: Sequence[Judged]) -> str:
     counts = Counter(each.verdict for each in every)
-    parts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("confirmed", "refuted", "not shown", "preliminary"))
+    names = ("confirmed", "refuted", "not shown", *(["preliminary"] if counts["preliminary"] else []))
+    parts = ", ".join(f"{counts[name]} {name}" for name in names)
     decided = [each for each in every if each.verdict in ("confirmed", "refuted")]
     weak = [each.measured.claim.title for each in decided if not each.corrected]
     if not decided:
