@@ -61,7 +61,7 @@ def draw(measured: Measured, curves: Curves) -> str:
         "axes.spines.right": False,
     }
     with mpl.rc_context(look):
-        figure = Figure(figsize=(9.0 if drawn else 5.5, height), layout="constrained")
+        figure = Figure(figsize=(10.0 if drawn else 5.5, height), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.subplots(1, 2 if drawn else 1, squeeze=False)[0]
         _forest(axes[0], claim, rows)
@@ -91,6 +91,7 @@ def _forest(axes: Axes, claim: Claim, rows: Sequence[Row]) -> None:
     labels = ["mean" if len(rows) > 1 else "", *(row.label for row in rows[1:])]
     axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.locator_params(axis="x", nbins=6)
     axes.set_xlabel(f"{claim.unit}; shaded: confirms")
 
 
@@ -110,7 +111,7 @@ def _over_steps(axes: Axes, metric: str, variants: Sequence[str], curves: Curves
     axes.set_xlabel("step")
     axes.set_title(TITLES.get(metric) or metric_of(metric).title, fontsize=9, loc="left")
     if axes.lines:
-        axes.legend(fontsize=7, frameon=False)
+        axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.0)
 
 
 def _curve_variants(claim: Claim) -> list[str]:
