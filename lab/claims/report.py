@@ -12,7 +12,17 @@ from pathlib import Path
 
 from .measuring import Curves
 from .pictures import draw
-from .sentences import alone, beside_text, count_text, interval_text, limits_text, place_text, result_sentence, verdict_text
+from .sentences import (
+    alone,
+    beside_text,
+    bounds_of,
+    count_text,
+    interval_text,
+    limits_text,
+    place_text,
+    result_sentence,
+    verdict_text,
+)
 from .trials import FLIPPED_SHARE, TRIALS, Scale
 from .verdicts import Judged
 
@@ -102,7 +112,7 @@ def make_report(chapters: Mapping[str, Sequence[Judged]], curves: Curves, facts:
         "",
         "## All claims",
         "",
-        "| claim | verdict | number and 95 % interval | unit | seeds | holds for all claims together | parts that agree |",
+        "| claim | verdict | number and 95 % interval | unit | seeds or rounds | survives Holm | parts with the same verdict |",
         "|---|---|---|---|---|---|---|",
         *(_row(each) for each in every),
         "",
@@ -135,8 +145,8 @@ def _introduction(every: Sequence[Judged], facts: Facts) -> list[str]:
     return [
         f"{len(every)} claims of the papers on SGDPO, AlphaDPO and SPO, or about them, each tried as an experiment on an embedded "
         f"world with {facts.scale.seeds} seeds. Claim, measure and rule were written down before any run, except the measure of "
-        "cost, as said there; every number, verdict and sentence of a result is made from the runs by "
-        "`python -m lab bench claims`.",
+        "cost, as said there; titles and notes were worded more clearly afterwards. Every number, verdict and sentence of a result "
+        "is made from the runs by `python -m lab bench claims`.",
         "",
         *(line for size in sizes for line in (size, "")),
         f"A run takes {settings.get('steps')} steps of {settings.get('batch_size')} pairs, with an evaluation before training and "
@@ -146,9 +156,13 @@ def _introduction(every: Sequence[Judged], facts: Facts) -> list[str]:
         "95 % interval.",
         "",
         "- **confirmed**: the interval lies inside the values that confirm the claim.",
-        "- **refuted**: it lies wholly outside.",
-        "- **not shown**: neither; at this size the claim can be neither confirmed nor refuted.",
+        "- **refuted**: it lies wholly outside; for a claim that X beats Y this means that X is worse.",
+        "- **not shown**: neither. These seeds neither confirm nor refute the claim, which is no evidence that there is no effect.",
         "- **preliminary**: runs are missing, so there is no verdict.",
+        "- **survives Holm**: the verdict stands when all claims are corrected together (Holm's procedure, two-sided), so that at "
+        "most one report in twenty has a false verdict. Without it a verdict is a hint.",
+        "- **parts with the same verdict**: where a number is a mean over learning rates or other settings, the verdict is on the "
+        "mean; counted are the parts that would have it alone.",
         "- **OURS**: a claim, a bound or a setting that no paper gives and this project has chosen.",
         "",
         f"{facts.done:,} of {facts.total:,} runs are finished. Whatever the verdict, it holds for models and data of this size: a "
@@ -184,10 +198,12 @@ def _size(world: str, size: Mapping[str, int], bases: int, most: float) -> str:
 
 def _row(judged: Judged) -> str:
     claim = judged.measured.claim
-    number, count = interval_text(judged.measured.mean), count_text(judged.measured)
+    number, count = interval_text(judged.measured.mean, bounds_of(claim)), count_text(judged.measured)
     rounds = " rounds" if claim.cost else ""
     together = ("yes" if judged.corrected else "no") if judged.verdict in ("confirmed", "refuted") else ""
     parts = [] if judged.verdict == "preliminary" or len(judged.measured.parts) < 2 else [*alone(judged).values()]
+    if set(parts) == {"not shown"} == {judged.verdict}:  # all of them undecided: no agreement
+        parts = []
     agree = f"{parts.count(judged.verdict)} of {len(parts)}" if parts else ""
     cells = (f"[{claim.title}](#{claim.key})", verdict_text(judged), number, claim.unit, f"{count}{rounds}", together, agree)
     return f"| {' | '.join(cells)} |"
@@ -195,8 +211,9 @@ def _row(judged: Judged) -> str:
 
 def _summary(every: Sequence[Judged]) -> str:
     counts = Counter(each.verdict for each in every)
-    names = ("confirmed", "refuted", "not shown", *(["preliminary"] if counts["preliminary"] else []))
-    parts = ", ".join(f"{counts[name]} {name}" for name in names)
+    parts = f"{counts['confirmed']} confirmed, {counts['refuted']} refuted, {counts['not shown']} not shown"
+    if counts["preliminary"]:
+        parts += f", {counts['preliminary']} preliminary"
     decided = [each for each in every if each.verdict in ("confirmed", "refuted")]
     weak = [each.measured.claim.title for each in decided if not each.corrected]
     if not decided:
@@ -204,8 +221,8 @@ def _summary(every: Sequence[Judged]) -> str:
     if not weak:
         return f"In all: {parts}. Every verdict survives the correction for {len(every)} claims (Holm)."
     return (
-        f"In all: {parts}. One interval in twenty misses the true value. {len(decided) - len(weak)} of the {len(decided)} verdicts "
-        f"survive the correction for {len(every)} claims (Holm); the others are hints: {'; '.join(weak)}."
+        f"In all: {parts}. On average one interval in twenty misses the true value. {len(decided) - len(weak)} of the "
+        f"{len(decided)} verdicts survive the correction for {len(every)} claims (Holm); the others are hints: {'; '.join(weak)}."
     )
 
 
@@ -220,7 +237,7 @@ def _section(judged: Judged, picture: str | None, together: int) -> list[str]:
         lines += ["", f"![{_alternative(judged)}]({picture})"]
     if len(measured.parts) > 1:
         lines += ["", "| part | number and 95 % interval |", "|---|---|"]
-        lines += [f"| {row.label} | {interval_text(row)} |" for row in measured.parts]
+        lines += [f"| {row.label} | {interval_text(row, bounds_of(claim))} |" for row in measured.parts]
     place = place_text(claim, measured)
     compared = f"Compared {place}. " if place else ""
     lines += ["", f"**Conditions.** {compared}{claim.note}".rstrip()]
@@ -231,7 +248,8 @@ def _section(judged: Judged, picture: str | None, together: int) -> list[str]:
 
 
 def _alternative(judged: Judged) -> str:
-    text = f"{judged.measured.claim.title}: {verdict_text(judged)}, {interval_text(judged.measured.mean)}"
+    claim, mean = judged.measured.claim, judged.measured.mean
+    text = f"{claim.title}: {verdict_text(judged)}, {interval_text(mean, bounds_of(claim))}"
     return text.translate(str.maketrans("[]", "()"))
 
 

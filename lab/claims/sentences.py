@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from lab.experiments.statistics import seeds_needed
 from lab.experiments.statistics.comparison import with_interval
@@ -12,14 +13,21 @@ from .measuring import Measured, Row
 from .verdicts import Judged, verdict_of
 
 TIMES = {"end": "after training", "step=0": "before training"}
+MOST = 2 / 3
+"""Share of a mean that makes a part the one that most of it comes from. OURS."""
 MEASURES = {"kl": "KL divergence", "accuracy": "held-out accuracy", "margin": "held-out margin"}
 
 
-def interval_text(row: Row) -> str:
-    """Return a mean with its 95 % interval: "0.21 [0.08, 0.34]"; the number alone for one seed, and a dash for none."""
+def interval_text(row: Row, bounds: Sequence[float] = ()) -> str:
+    """Return a mean with its 95 % interval: "0.21 [0.08, 0.34]"; the number alone for one seed, and a dash for none.
+
+    Args:
+        row: The number.
+        bounds: Bounds on whose side an end has to be seen: digits are added where rounding would put it on one.
+    """
     if row.estimate is None:
         return f"{next(iter(row.values.values())):.3g}" if row.values else "–"
-    return with_interval(row.estimate.mean, *row.estimate.interval())
+    return with_interval(row.estimate.mean, *row.estimate.interval(), bounds=bounds)
 
 
 def count_text(measured: Measured) -> str:
@@ -43,7 +51,7 @@ def result_sentence(judged: Judged) -> str:
     of = "rounds" if claim.cost else "seeds"
     if not row.values:
         return f"Preliminary, from {len(measured.finished)} of {measured.wanted} {of}: there is no number yet."
-    what = f"{claim.quantity} is {interval_text(row)} ({claim.unit})"
+    what = f"{claim.quantity} is {interval_text(row, bounds_of(claim))} ({claim.unit})"
     if judged.verdict == "preliminary":
         alone = ", without an interval" if row.estimate is None else ""
         return (
@@ -63,14 +71,21 @@ def result_sentence(judged: Judged) -> str:
     return f"{head}: the interval is neither {claim.confirmed.words} nor wholly outside.{_needed(claim, row)}{left_out}"
 
 
+def bounds_of(claim: Claim) -> list[float]:
+    """Return the finite bounds of the values that confirm a claim."""
+    return [bound for bound in (claim.confirmed.low, claim.confirmed.high) if math.isfinite(bound)]
+
+
 def _needed(claim: Claim, row: Row) -> str:
-    bounds = [bound for bound in (claim.confirmed.low, claim.confirmed.high) if math.isfinite(bound)]
-    if row.estimate is None or claim.cost or min(abs(row.estimate.mean - bound) for bound in bounds) > claim.smallest:
+    if row.estimate is None or claim.cost:
         return ""
-    count = seeds_needed(row.estimate, claim.smallest)
+    distance = min(abs(row.estimate.mean - bound) for bound in bounds_of(claim))
     away = f"a value that is {claim.smallest:g} away from the bound"
+    if distance > claim.smallest:
+        away = "a value as far from the bound as this one"
+    count = seeds_needed(row.estimate, max(distance, claim.smallest))
     if count is not None and count < len(row.values):
-        return f" {len(row.values)} seeds would probably have shown {away}, so the true value is probably nearer to it."
+        return f" {len(row.values)} seeds would probably have shown {away}; the true one is probably nearer to the bound."
     seeds = "more than 1,000 seeds" if count is None else f"about {count} seeds"
     return f" With this spread, {seeds} would show {away}."
 
@@ -114,7 +129,18 @@ def limits_text(judged: Judged, together: int) -> str:
     other = [f"{verdict} for {label}" for label, verdict in alone(judged).items() if verdict != judged.verdict]
     if other:
         sentences.append(f"The verdict is on the mean of the parts; alone it would be {', '.join(other)}.")
+    if judged.verdict != "not shown" and (label := _largest(judged.measured)):
+        sentences.append(f"Most of the mean comes from {label}.")
     return " ".join(sentences)
+
+
+def _largest(measured: Measured) -> str:
+    """Return the label of the part that makes most of a mean over several parts; "" if none does."""
+    means = {row.label: row.estimate.mean for row in measured.parts if row.estimate is not None}
+    total = sum(means.values())
+    shares = {label: mean / total for label, mean in means.items()} if len(means) > 1 and total else {}
+    label = max(shares, key=lambda name: shares[name], default="")
+    return label if label and shares[label] >= MOST else ""
 
 
 def beside_text(measured: Measured) -> str:

@@ -38,8 +38,8 @@ def _lost(method: str, factor: float = 1) -> tuple[Term, Term]:
 
 
 FLIPPED_NOTE = (
-    "At learning rate 2e-4. 20 % of all labels are flipped, the same ones for every method, beyond those that the "
-    "world's annotator has wrong already."
+    "At learning rate 2e-4. 20 % of all labels are flipped, drawn from right and wrong ones alike, the same for every method; "
+    "the world's annotator has some wrong already."
 )
 
 
@@ -82,10 +82,10 @@ def _harder(one: str, other: str, source: str) -> Claim:
     )  # fmt: skip
 
 
-def _cost(method: str, most: float, sentence: str, source: str) -> Claim:
+def _cost(method: str, title: str, most: float, sentence: str, source: str) -> Claim:
     return Claim(
         f"cost-{method}".replace("_", "-"),
-        f"Cost of {TITLES[method].removesuffix(' on DPO')}",
+        title,
         sentence,
         source,
         f"the CPU time per step of {TITLES[method]} divided by that of DPO, in alternating rounds with one thread",
@@ -115,8 +115,8 @@ SPO_CLAIMS = (
         tuple(Part(f"spo on {base}", (Term(1, f"spo on {base}", "eval/degree_accuracy"),)) for base in ("dpo", "simpo", "sgdpo")),
         Region(low=0.5),
         0.05,
-        note="Averaged within each seed over the three base methods. The four answers of a pair include the intact one. "
-        + OWN_HEAD,
+        note="Averaged within each seed over the three base methods. The four answers of a pair are the intact one and three "
+        "degraded ones. " + OWN_HEAD,
     ),
     Claim(
         "spo-order",
@@ -160,14 +160,28 @@ HARD_CLAIMS = (
 COST_CLAIMS = (
     _cost(
         "sgdpo",
+        "SGDPO takes at most 5 % more time than DPO",
         1.05,
         "SGDPO costs hardly more than DPO: at most 5 % more time per step.",
         "SGDPO, arXiv 2505.12435: about 0.4 % extra cost; 5 %: OURS, what these short runs can resolve",
     ),
-    _cost("simpo", 1.0, "SimPO, which needs no reference, takes less time per step than DPO.", "SimPO, arXiv 2405.14734"),
-    _cost("alpha_dpo", 1.05, "AlphaDPO costs hardly more than DPO: at most 5 % more time per step.", "OURS"),
+    _cost(
+        "simpo",
+        "SimPO takes less time than DPO",
+        1.0,
+        "SimPO, which needs no reference, takes less time per step than DPO.",
+        "SimPO, arXiv 2405.14734",
+    ),
+    _cost(
+        "alpha_dpo",
+        "AlphaDPO takes at most 5 % more time than DPO",
+        1.05,
+        "AlphaDPO costs hardly more than DPO: at most 5 % more time per step.",
+        "OURS",
+    ),
     _cost(
         "spo",
+        "SPO takes less than 2.5 times DPO's time",
         2.5,
         "SPO with four degrees takes less than 2.5 times DPO's time per step: it computes five answers per pair where DPO has two.",
         "OURS",

@@ -162,7 +162,10 @@ CLAIMS = (
         "about it, and the two methods are compared where their KL divergence from the reference is equal." + KL_NOTE,
         beside=tuple(
             against(
-                rated("sgdpo", rate), rated("dpo", rate), "eval/oracle_reward", label=f"after training at rate {rate_text(rate)}"
+                rated("sgdpo", rate),
+                rated("dpo", rate),
+                "eval/oracle_reward",
+                label=f"after training, where KL is not equal, at rate {rate_text(rate)}",
             )
             for rate in RATES
         ),

@@ -102,7 +102,7 @@ def in_words(made: Comparison) -> str:
         return f"{made.one} and {made.other} are not compared in {metric} {place(made)}: {_too_few(made)}."
     low, high = made.interval
     mean, notes = made.estimate.mean, _notes(made)
-    scale = (high - low) / 2 or abs(mean)
+    scale = _scale(low, high, (0.0,)) or abs(mean)
     if not made.shown:
         more = f"to see {made.smallest:g} you would need {_needed(made)}"
         interval = f"[{number(low, scale)}, {number(high, scale)}]"
@@ -144,10 +144,26 @@ def number(value: float, scale: float) -> str:
     return text[1:] if float(text) == 0 and text.startswith("-") else text
 
 
-def with_interval(mean: float, low: float, high: float) -> str:
-    """Return a number with its interval, to two digits of the half width: "0.21 [0.08, 0.34]"."""
-    scale = (high - low) / 2
+def with_interval(mean: float, low: float, high: float, bounds: Sequence[float] = ()) -> str:
+    """Return a number with its interval, to two digits of the half width: "0.21 [0.08, 0.34]".
+
+    Args:
+        mean: The number.
+        low: Lower end.
+        high: Upper end.
+        bounds: Values that no end may seem to be: up to two digits are added where rounding would make an end one of them.
+    """
+    scale = _scale(low, high, bounds)
     return f"{number(mean, scale)} [{number(low, scale)}, {number(high, scale)}]"
+
+
+def _scale(low: float, high: float, bounds: Sequence[float]) -> float:
+    """Return the half width of an interval for `number`, smaller where rounding would make an end one of the bounds."""
+    scale = (high - low) / 2
+    for _ in range(2):
+        if any(end != bound and float(number(end, scale)) == bound for end in (low, high) for bound in bounds):
+            scale /= 10
+    return scale
 
 
 def _title(name: str) -> str:
