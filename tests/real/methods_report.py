@@ -165,8 +165,16 @@ def pilot_sentence(results: Results) -> str:
         Learning rates are those of the papers times a factor. A pilot of {trial.pilot_settings["steps"]} steps, with
         seed{"s" * (len(trial.pilot_seeds) > 1)} {", ".join(map(str, trial.pilot_seeds))} that the results do not use, tried the
         factors {factors} and kept that with the lowest held-out loss; SGDPO takes the factor of DPO, alpha-DPO that of SimPO:
-        {rates}.
+        {rates}.{edge_sentence(results)}
     """)
+
+
+def edge_sentence(results: Results) -> str:
+    """Return for which methods the chosen factor is the largest that was tried; "" for none."""
+    largest = max(results.trial.factors)
+    chosen = set(results.pilot["variant"][results.pilot["chosen"].astype(bool)])
+    labels = [method.label for method in piloted() if pilot_label(method, largest) in chosen]
+    return f" For {' and '.join(labels)} that is the largest factor tried; a larger one may be better." if labels else ""
 
 
 def pilot_table(results: Results) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -127,6 +128,13 @@ def test_report_has_every_method_its_interval_and_what_was_cut():
     assert "The interval of the accuracy of log-ratios is above chance for dpo, sgdpo, simpo, alpha-dpo." in flowing
     assert "A run took 22 to 25 minutes and at most 3.1 GiB." in flowing
     assert max(map(len, (line for line in text.split("\n") if not line.startswith(("|", "-"))))) <= 132
+
+
+def test_factor_at_the_end_of_those_tried_is_said():
+    results = made_results()
+    assert "largest factor" not in section(results)
+    pilot = results.pilot.assign(variant=f"dpo x {max(results.trial.factors):g}")
+    assert "For dpo that is the largest factor tried" in " ".join(section(replace(results, pilot=pilot)).split())
 
 
 def test_difference_is_bold_exactly_if_it_is_shown_after_correction():
