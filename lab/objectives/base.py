@@ -133,6 +133,10 @@ class Objective(BaseModel):
     length_normalized: ClassVar[bool] = False
     couples_pairs: ClassVar[bool] = False
     """True where, in training, the loss of a pair depends on the others in its batch, which then cannot be split."""
+    draws_from_masks: ClassVar[bool] = False
+    """True where `draw` reads the masks of the batch alone, its values have one row per pair (and one column per token, False or 0
+    in the padding), and more padding changes none of them. It is then called before the model, so that micro-batches that do not
+    depend on each other otherwise go forward once."""
     uses_degree: ClassVar[bool] = False
     """True where the annotated degree of a pair (`lab.pairs.Pair.degree`) enters its loss."""
     needs_dataset: ClassVar[bool] = False

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .kernel_choice import choose_kernel, restore_kernel
     from .layout import PromptAnswer
     from .loading import Lora, ModelError, choose_device, load_policy
-    from .logps import CompletionLogps, completion_logps
+    from .logps import CompletionLogps, answer_mask, completion_logps
     from .policy import Policy, full_tensor
     from .reference_cache import ReferenceCache
     from .reference_policy import is_untouched, reference_model
@@ -31,6 +31,7 @@ __all__ = [
     "Prompt",
     "PromptAnswer",
     "ReferenceCache",
+    "answer_mask",
     "choose_device",
     "choose_kernel",
     "choose_layout",
@@ -53,7 +54,7 @@ _SOURCES = {
     "lab.policy.kernel_choice": ("choose_kernel", "restore_kernel"),
     "lab.policy.layout": ("PromptAnswer",),
     "lab.policy.loading": ("Lora", "ModelError", "choose_device", "load_policy"),
-    "lab.policy.logps": ("CompletionLogps", "completion_logps"),
+    "lab.policy.logps": ("CompletionLogps", "answer_mask", "completion_logps"),
     "lab.policy.policy": ("Policy", "full_tensor"),
     "lab.policy.reference_cache": ("ReferenceCache",),
     "lab.policy.reference_policy": ("is_untouched", "reference_model"),

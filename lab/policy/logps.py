@@ -216,7 +216,7 @@ def completion_logps(
         batches = layout.plain(completions, device, pad_id=pad_id, together=together, single=single)
     else:
         batches = [layout.shared(completions, device, last_state=pooling is not None, kernel=shared)]
-    lengths = copy_to_device([len(c.answer) for c in completions], device)
+    mask = answer_mask(completions, device)
     parts = [module(batch, align=align, pooling=pooling, chunk_elements=chunk_elements) for batch in batches]
     width = max(len(c.answer) for c in completions)
     index = (torch.cat([b.row for b in batches]), torch.cat([b.column for b in batches]))
@@ -226,9 +226,8 @@ def completion_logps(
         return flat.new_zeros(len(completions), width).index_put(index, flat)
 
     order = copy_to_device([number for batch in batches for number in batch.completions], device)
-    logps, mask = spread([logps for logps, _, _ in parts]), torch.arange(width, device=device) < lengths[:, None]
+    logps = spread([logps for logps, _, _ in parts])
     if any(c.untrained for c in completions):
-        mask = mask & ~_untrained(completions, width).to(device)
         logps = torch.where(mask, logps, 0.0)
     return CompletionLogps(
         logps=logps,
@@ -236,6 +235,14 @@ def completion_logps(
         align=spread([aligned for _, aligned, _ in parts]) if align else None,
         hidden=torch.cat([pooled for _, _, pooled in parts])[order.argsort()] if pooling else None,
     )
+
+
+def answer_mask(completions: Sequence[PromptAnswer], device: torch.device) -> Tensor:
+    """Return [R, T] bool, True on the answers' tokens that are trained on; T is the number of tokens of the longest answer."""
+    width = max(len(c.answer) for c in completions)
+    lengths = copy_to_device([len(c.answer) for c in completions], device)
+    mask = torch.arange(width, device=device) < lengths[:, None]
+    return mask & ~_untrained(completions, width).to(device) if any(c.untrained for c in completions) else mask
 
 
 def _untrained(completions: Sequence[PromptAnswer], width: int) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.objectives import Credited, Degraded, Draws, Objective, PairLogps, State, with_credit
-from lab.policy import CompletionLogps, Policy, PromptAnswer
+from lab.policy import CompletionLogps, Policy, PromptAnswer, answer_mask
 from lab.policy.kernels.device_copy import copy_to_device
 from lab.policy.randomness import global_generator
 from lab.training.data.encoded_pairs import DegradedAnswer, EncodedPair
@@ -115,9 +115,9 @@ def accumulate(
     """Add the gradient of the mean over `pairs` of weight times loss to the parameters' `.grad` (see `lab.pairs.Pair.weight`).
 
     With micro-batches the result equals that of the whole batch for every objective, except that adapter dropout is drawn for each
-    micro-batch. Where a pair's loss depends on that pair alone, each micro-batch goes forward and backward once. Otherwise (pairs
-    that depend on each other, random draws for the whole batch, a state) the log-probs of all micro-batches are computed first
-    without a graph, the objective is called on the whole batch, and each micro-batch is computed again to backpropagate its
+    micro-batch. Where a pair's loss depends on that pair and its draws alone, each micro-batch goes forward and backward once.
+    Otherwise (pairs that depend on each other, draws that need log-probs, a state) the log-probs of all micro-batches are computed
+    first without a graph, the objective is called on the whole batch, and each micro-batch is computed again to backpropagate its
     credit: one more forward pass.
 
     Args:
@@ -151,10 +151,9 @@ def accumulate(
         with seeded:
             return pair_logps(policy, objective, micro_batches[number], reference, degree_head)
 
-    def credit(logps: PairLogps, first: int = 0) -> tuple[Credited, Draws]:
-        draws = objective.draw(logps, rng)
+    def credit(logps: PairLogps, draws: Draws, first: int = 0) -> Credited:
         own_weights = None if weights is None else weights[first : first + len(logps)]
-        return with_credit(objective, logps, state, draws, training=training, weights=own_weights), draws
+        return with_credit(objective, logps, state, draws, training=training, weights=own_weights)
 
     def backward(logps: PairLogps, credited: Credited, start: int) -> None:
         outputs, gradients = _outputs_and_gradients(logps, credited, start, workers.world_size / count)
@@ -166,22 +165,26 @@ def accumulate(
     if last == 0:
         logps = forward(0)
         whole = concatenate(workers.gather(logps.map(Tensor.detach)))
-        credited, draws = credit(whole)
+        draws = objective.draw(whole, rng)
+        credited = credit(whole, draws)
         backward(logps, credited, own.start)
     elif has_independent_pairs(objective, state):
+        draws = objective.draw(_masks_alone(pairs, policy.device), rng)
         for number, start in enumerate(starts):
             workers.set_gradient_sync(policy, number == last)
             logps = forward(number)
             computed.append(logps.map(Tensor.detach))
-            backward(logps, credit(computed[-1], start)[0], 0)
+            backward(logps, credit(computed[-1], _draws_of(draws, start, computed[-1]), start), 0)
             del logps  # free its graph before the next forward pass
         whole = concatenate(workers.gather(concatenate(computed)))
-        credited, draws = credit(whole)
+        draws = _draws_of(draws, 0, whole)
+        credited = credit(whole, draws)
     else:
         with torch.no_grad():
             computed = [forward(number) for number in range(len(micro_batches))]
         whole = concatenate(workers.gather(concatenate(computed)))
-        credited, draws = credit(whole)
+        draws = objective.draw(whole, rng)
+        credited = credit(whole, draws)
         for number, start in enumerate(starts):
             workers.set_gradient_sync(policy, number == last)
             backward(forward(number), credited, start)
@@ -197,9 +200,28 @@ def _weights(pairs: Sequence[EncodedPair], device: torch.device) -> Tensor | Non
 
 
 def has_independent_pairs(objective: Objective, state: State) -> bool:
-    """Return whether a pair's loss and credit depend on that pair alone."""
-    draws_nothing = type(objective).draw is Objective.draw
-    return draws_nothing and not state and not objective.couples(training=True)
+    """Return whether a pair's loss and credit depend on that pair alone, given draws that need no log-probs."""
+    draws_before = objective.draws_from_masks or type(objective).draw is Objective.draw
+    return draws_before and not state and not objective.couples(training=True)
+
+
+def _masks_alone(pairs: Sequence[EncodedPair], device: torch.device) -> PairLogps:
+    """Return B pairs with the masks of their tokens and without log-probs (all 0)."""
+    mask = answer_mask([*(pair.chosen for pair in pairs), *(pair.rejected for pair in pairs)], device)
+    chosen, rejected = mask[: len(pairs)], mask[len(pairs) :]
+    return PairLogps(chosen.new_zeros(chosen.shape, dtype=torch.float32), rejected.new_zeros(rejected.shape, dtype=torch.float32),
+                     chosen, rejected)  # fmt: skip
+
+
+def _draws_of(draws: Draws, first: int, logps: PairLogps) -> Draws:
+    """Return the rows of a micro-batch that begins at pair `first`, cut or padded to its number of tokens."""
+    width = logps.chosen.shape[1]
+
+    def own(values: Tensor) -> Tensor:
+        rows = values[first : first + len(logps)]
+        return rows if rows.ndim < 2 else nn.functional.pad(rows, (0, width - rows.shape[1]))  # a negative number cuts
+
+    return {name: own(values) for name, values in draws.items()}
 
 
 def _outputs_and_gradients(logps: PairLogps, credited: Credited, start: int, scale: float) -> tuple[list[Tensor], list[Tensor]]:

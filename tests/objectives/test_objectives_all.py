@@ -113,6 +113,23 @@ def test_padding_changes_nothing(objective, lengths, seed, extra, shift):
 
 @every
 @settings(max_examples=6)
+@given(lengths=lengths, seed=seeds, extra=st.integers(1, 5))
+def test_draws_from_masks_need_no_log_probs_and_no_padding(objective, lengths, seed, extra):
+    if not objective.draws_from_masks:
+        return
+    p = random_pairs(seed, lengths, objective=objective)
+    none = {f"{side}{end}": torch.nn.functional.pad(getattr(p, f"{side}{end}"), (0, extra)) for side in ("chosen", "rejected")
+            for end in ("", "_mask")}  # fmt: skip
+    masks = PairLogps(**{name: value if name.endswith("mask") else torch.zeros_like(value) for name, value in none.items()})
+    drawn, early = (objective.draw(each, torch.Generator().manual_seed(seed)) for each in (p, masks))
+    assert drawn.keys() == early.keys()
+    for name, values in drawn.items():
+        assert len(values) == len(p)
+        assert torch.equal(torch.nn.functional.pad(values, (0, extra)), early[name])
+
+
+@every
+@settings(max_examples=6)
 @given(seed=seeds)
 def test_order_of_the_pairs_does_not_matter(objective, seed):
     p = random_pairs(seed, objective=objective)

@@ -98,6 +98,43 @@ def test_micro_batches_equal_the_whole_batch(name, size, weights, setting):
     assert (in_parts - in_one).norm() <= 1e-6 * in_one.norm()
 
 
+class DrawsByLogps(type(make_objective("sgdpo"))):
+    """Draws that need log-probs: they cannot be made before the model has computed them."""
+
+    draws_from_masks = False
+
+    def draw(self, p, rng):
+        drawn = super().draw(p, rng)
+        return {name: mask & (p.chosen.mean() < 0) for name, mask in drawn.items()}
+
+
+@pytest.mark.parametrize(
+    ("objective", "passes"),
+    [
+        (make_objective("sgdpo"), 3),
+        (make_objective("spo"), 3),
+        (make_objective(name="spo", base={"name": "sgdpo"}), 3),
+        (make_objective(name="spo", base={"name": "aot"}), 6),
+        (make_objective("aot"), 6),
+        (DrawsByLogps(), 6),
+    ],
+    ids=["sgdpo", "spo on dpo", "spo on sgdpo", "spo on aot", "aot", "draws by log-probs"],
+)
+def test_micro_batches_go_forward_twice_only_where_they_must(objective, passes, setting, monkeypatch):
+    policy, pairs, reference, head = setting(objective)
+    counted = []
+    forward = type(policy).logps
+    monkeypatch.setattr(type(policy), "logps", lambda *a, **k: counted.append(1) or forward(*a, **k))
+    kwargs = {"reference": reference, "degree_head": head}
+    whole = accumulate(policy, objective, pairs, {}, generator(0, 1, 2), **kwargs)
+    assert len(counted) == 1
+    parts = accumulate(policy, objective, pairs, {}, generator(0, 1, 2), micro_batch_size=2, **kwargs)
+    assert len(counted) == 1 + passes
+    assert whole.draws.keys() == parts.draws.keys()
+    assert all(torch.equal(whole.draws[name], parts.draws[name]) for name in whole.draws)
+    assert torch.allclose(whole.credited.outcome.losses, parts.credited.outcome.losses, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["sgdpo", "spo", "aot", "alpha_dpo"])
 def test_the_gradient_is_that_of_the_mean_of_weight_times_loss(name, setting):
     objective = make_objective(name)

@@ -96,8 +96,9 @@ def _cost(method: str, title: str, most: float, sentence: str, source: str) -> C
         cost=method,
         note="Reference log-probs are cached before training in all methods, and are not part of a step: what SimPO saves "
         "by needing none is not measured. Times differ from one measurement to the next, unlike the "
-        "numbers of all other claims. Seconds on the clock were replaced by CPU time when one of the eight rounds had been seen; "
-        "the bounds stayed.",
+        "numbers of all other claims. Steps are without micro-batches; with them AlphaDPO, whose statistics are those of the whole "
+        "batch, needs one more forward pass. Seconds on the clock were replaced by CPU time when one of the eight rounds had been "
+        "seen; the bounds stayed.",
     )
 
 

@@ -40,6 +40,7 @@ class SGDPO(Objective):
     title: ClassVar[str] = "Self-Guided Direct Preference Optimization"
     source: ClassVar[str] = "Zhu et al. 2025, arXiv 2505.12435, released code"
     first_step_value: ClassVar[float | None] = LN2
+    draws_from_masks: ClassVar[bool] = True
     presets: ClassVar = {
         "code defaults": Preset({"beta": 0.1, "r1": 0.6, "r2": 0.9}, "authors' released code, defaults", 5e-7),
         "Llama-3.1-8B base": Preset(

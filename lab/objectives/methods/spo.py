@@ -131,6 +131,11 @@ class SPO(Objective):
 
     @property
     @override
+    def draws_from_masks(self) -> bool:  # type: ignore[override]
+        return self.base.draws_from_masks or type(self.base).draw is Objective.draw
+
+    @property
+    @override
     def uses_degree(self) -> bool:  # type: ignore[override]
         return self.annotated_degrees or self.base.uses_degree
 
