@@ -25,6 +25,8 @@ ACCURACY, MARGIN, OWN = "held-out accuracy of log-ratios", "held-out margin of l
 KL, LENGTH, CUT = "eval/kl", "eval/completions/mean_length", "eval/completions/clipped_ratio"
 COMPARED = (Metric(ACCURACY, "higher", 0.02), Metric(MARGIN, "", 1.0), metric_of(KL), metric_of(LENGTH))
 """Measures that are compared, of which the first two are the same function of policy and reference for every method."""
+ROUNDING = 1e-6
+"""Largest difference of measures that is rounding: a policy that equals the reference has log-ratios of some 1e-8."""
 AGAINST = (("sgdpo", "dpo"), ("simpo", "dpo"), ("alpha-dpo", "dpo"), ("alpha-dpo", "simpo"))
 COLUMNS = {
     ACCURACY: "held-out accuracy of log-ratios",
@@ -281,8 +283,8 @@ def paragraph(text: str) -> str:
 
 def cell(values: np.ndarray) -> str:
     """Return the mean of one value per seed with its interval, or the value alone."""
-    if len(values) < 2 or np.ptp(values) == 0:
-        return f"{values[0]:.3g}" if len(values) else ""
+    if len(values) < 2 or np.ptp(values) < ROUNDING:
+        return f"{values[0] if abs(values[0]) > ROUNDING else 0:.3g}" if len(values) else ""
     estimate = over_seeds(values)
     return with_interval(estimate.mean, *estimate.interval())
 
