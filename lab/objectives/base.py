@@ -177,6 +177,10 @@ class Objective(BaseModel):
         """Draw the random values for this batch from `rng`, never from the global generator."""
         return {}
 
+    def draws_before_log_probs(self) -> bool:
+        """Return whether `draw` may be called before the model: it draws nothing, or reads masks alone."""
+        return self.draws_from_masks or type(self).draw is Objective.draw
+
     def degraded_spec(self) -> DegradedSpec | None:
         """Return which degraded answers the batch must contain, or None for none."""
         return None

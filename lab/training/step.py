@@ -201,8 +201,7 @@ def _weights(pairs: Sequence[EncodedPair], device: torch.device) -> Tensor | Non
 
 def has_independent_pairs(objective: Objective, state: State) -> bool:
     """Return whether a pair's loss and credit depend on that pair alone, given draws that need no log-probs."""
-    draws_before = objective.draws_from_masks or type(objective).draw is Objective.draw
-    return draws_before and not state and not objective.couples(training=True)
+    return objective.draws_before_log_probs() and not state and not objective.couples(training=True)
 
 
 def _masks_alone(pairs: Sequence[EncodedPair], device: torch.device) -> PairLogps:

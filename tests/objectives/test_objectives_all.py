@@ -115,7 +115,7 @@ def test_padding_changes_nothing(objective, lengths, seed, extra, shift):
 @settings(max_examples=6)
 @given(lengths=lengths, seed=seeds, extra=st.integers(1, 5))
 def test_draws_from_masks_need_no_log_probs_and_no_padding(objective, lengths, seed, extra):
-    if not objective.draws_from_masks:
+    if not objective.draws_before_log_probs():
         return
     p = random_pairs(seed, lengths, objective=objective)
     none = {f"{side}{end}": torch.nn.functional.pad(getattr(p, f"{side}{end}"), (0, extra)) for side in ("chosen", "rejected")

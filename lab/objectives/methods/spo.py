@@ -131,11 +131,6 @@ class SPO(Objective):
 
     @property
     @override
-    def draws_from_masks(self) -> bool:  # type: ignore[override]
-        return self.base.draws_from_masks or type(self.base).draw is Objective.draw
-
-    @property
-    @override
     def uses_degree(self) -> bool:  # type: ignore[override]
         return self.annotated_degrees or self.base.uses_degree
 
@@ -197,6 +192,10 @@ class SPO(Objective):
     @override
     def draw(self, p: PairLogps, rng: torch.Generator) -> Draws:
         return self.base.draw(p, rng)
+
+    @override
+    def draws_before_log_probs(self) -> bool:
+        return self.base.draws_before_log_probs()
 
     @property
     @override
