@@ -4,11 +4,15 @@
     python -m tests.bench.bench_engine [--rounds 3] [--steps 24] [--engines "TRL, reference ahead" lab]
 
 The same model of 4.2 M parameters (vocabulary 4,096), the same pairs, batch 8, float32, AdamW; DPO. The engines alternate in
-one run; medians. What is timed: for TRL making the trainer (tokenisation) and `train()`; for the lab the whole of `lab.train`,
-from loading the model over the checks, the reference, all records and gradient probes to the last checkpoint, without looks at
-held-out pairs and answers (evaluate=False). TRL runs with the
+one run, each in a process of its own; medians. What is timed, after an untimed training of two batches: for TRL making the trainer
+(tokenisation) and `train()`; for the lab the whole of `lab.train`, from loading the model over the checks, the reference, all
+records and gradient probes to the last checkpoint, without looks at held-out pairs and answers (evaluate=False). TRL runs with the
 reference computed in every step, and with it computed before, and the faster of the two is compared with. Beside elapsed seconds
 stand those of the processors: with OMP_NUM_THREADS=1 they say more on a machine that others use too.
+
+One process for all of them would measure something else: OpenMP keeps threads for every thread that has computed in parallel, and
+where they are more than the cores, idle ones no longer spin. The lab's training took 1.37 times as long after a matrix product in
+the main thread (2 cores).
 
 Useful operations: 2 per weight and token in a forward pass, twice that in a backward pass, a prompt counted once, the vocabulary
 at answer tokens only; attention counted where one token sees another; one forward pass more for the reference.
@@ -17,8 +21,10 @@ at answer tokens only; attention counted where one token sees another; one forwa
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -175,18 +181,43 @@ def run_lab(model: Path, rows: list[dict[str, str]], *, batch: int = BATCH, **se
         return seconds
 
 
+ENGINES: dict[str, Callable[[Path, list[dict[str, str]]], float]] = {
+    "TRL": lambda model, rows: run_trl(model, rows, ahead=False),
+    "TRL, reference ahead": lambda model, rows: run_trl(model, rows, ahead=True),
+    "lab": lambda model, rows: run_lab(model, rows, evaluate=False),
+}
+
+
+def measure(engine: str, model: Path, rows: list[dict[str, str]]) -> None:
+    """Train in this process; print elapsed seconds, those of the processors and the machine's matrix rate as one line of JSON."""
+    train = ENGINES[engine]
+    train(model, rows[: 2 * BATCH])
+    began = time.process_time()
+    seconds = train(model, rows)
+    processors = time.process_time() - began
+    print(json.dumps({"seconds": seconds, "processors": processors, "rate": matrix_rate()}))  # the rate last: it starts threads
+
+
+def run_apart(module: str, arguments: list[str]) -> dict[str, float]:
+    """Run a benchmark's module in a process of its own; return the numbers that it prints in its last line."""
+    done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{module} {' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
+    result: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--steps", type=int, default=24)
-    engines: dict[str, Callable[[Path, list[dict[str, str]]], float]] = {
-        "TRL": lambda model, rows: run_trl(model, rows, ahead=False),
-        "TRL, reference ahead": lambda model, rows: run_trl(model, rows, ahead=True),
-        "lab": lambda model, rows: run_lab(model, rows, evaluate=False),
-    }
-    options.add_argument("--engines", nargs="+", default=list(engines), choices=list(engines))
+    options.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
+    options.add_argument("--measure", nargs=4, metavar=("ENGINE", "MODEL", "PROMPT", "ANSWER"), help=argparse.SUPPRESS)
     given = options.parse_args()
-    engines = {name: run for name, run in engines.items() if name in given.engines}
+    if given.measure:
+        engine, model, prompt, answer = given.measure
+        measure(engine, Path(model), make_rows(given.steps * BATCH, int(prompt), int(answer)))
+        return
     size = Size()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
     print("| longest prompt + answers | engine | pairs/s | times TRL | processors, s | times TRL | share of the matrix rate |")
@@ -195,32 +226,26 @@ def main() -> None:
         make_model(Path(folder), size)
         for prompt, answer in SHAPES:
             rows = make_rows(given.steps * BATCH, prompt, answer)
-            for run in engines.values():
-                run(Path(folder), rows[: 2 * BATCH])
-            seconds: dict[str, list[float]] = {name: [] for name in engines}
-            processors: dict[str, list[float]] = {name: [] for name in engines}
-            rates = []
+            rounds: dict[str, list[dict[str, float]]] = {name: [] for name in given.engines}
             for _ in range(given.rounds):
-                for name, run in engines.items():
-                    rates.append(matrix_rate())
-                    began = time.process_time()
-                    seconds[name].append(run(Path(folder), rows))
-                    processors[name].append(time.process_time() - began)
-                    print(name, seconds[name][-1], processors[name][-1], file=sys.stderr, flush=True)
-            rate = statistics.median(rates)
-            elapsed, used = _medians(seconds), _medians(processors)
+                for name, found in rounds.items():
+                    arguments = ["--steps", str(given.steps), "--measure", name, folder, str(prompt), str(answer)]
+                    found.append(run_apart("tests.bench.bench_engine", arguments))
+                    print(name, found[-1], file=sys.stderr, flush=True)
+            elapsed, used, rates = (_medians(rounds, key) for key in ("seconds", "processors", "rate"))
+            rate = statistics.median(rates.values())
             best, least = (min(values[name] for name in values if name != "lab") for values in (elapsed, used))
-            for name, found in elapsed.items():
-                share = useful_operations(rows, size) / found / rate
+            for name, seconds in elapsed.items():
+                share = useful_operations(rows, size) / seconds / rate
                 print(
-                    f"| {prompt} + {answer} | {name} | {len(rows) / found:.1f} | {best / found:.2f} | {used[name]:.1f} | "
+                    f"| {prompt} + {answer} | {name} | {len(rows) / seconds:.1f} | {best / seconds:.2f} | {used[name]:.1f} | "
                     f"{least / used[name]:.2f} | {share:.0%} of {rate / 1e9:.0f} GFLOP/s |",
                     flush=True,
                 )
 
 
-def _medians(values: dict[str, list[float]]) -> dict[str, float]:
-    return {name: statistics.median(found) for name, found in values.items()}
+def _medians(rounds: dict[str, list[dict[str, float]]], key: str) -> dict[str, float]:
+    return {name: statistics.median(one[key] for one in found) for name, found in rounds.items()}
 
 
 if __name__ == "__main__":

@@ -15,11 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
-from tests.bench.bench_engine import BATCH, run_lab, run_trl
+from tests.bench.bench_engine import BATCH, run_apart, run_lab, run_trl
 from tests.bench.bench_memory import peak
 
 ENGINES = ("TRL", "TRL, reference ahead", "lab")
@@ -58,16 +57,6 @@ def measure(engine: str, model: Path, pairs: Path, count: int) -> None:
     print(json.dumps({"seconds": seconds, "peak": peak()}))
 
 
-def measured(engine: str, arguments: list[str]) -> dict[str, float]:
-    """Run an engine in a process of its own and return its seconds and peak memory in MiB."""
-    command = [sys.executable, "-m", "tests.bench.bench_real", "--engine", engine, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{engine} failed:\n{done.stderr[-2000:]}")
-    result: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-    return result
-
-
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--model", type=Path)
@@ -87,7 +76,7 @@ def main() -> None:
     rounds: dict[str, list[dict[str, float]]] = {engine: [] for engine in given.engines}
     for number in range(1, given.rounds + 1):
         for engine in given.engines:
-            rounds[engine].append(measured(engine, arguments))
+            rounds[engine].append(run_apart("tests.bench.bench_real", ["--engine", engine, *arguments]))
             print(f"round {number}, {engine}: {rounds[engine][-1]}", file=sys.stderr, flush=True)
     print(f"| {given.count} pairs, batches of {BATCH} | pairs/s end to end | peak GiB |\n|---|---|---|")
     for engine, results in rounds.items():
