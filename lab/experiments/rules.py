@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab.errors import did_you_mean
-from lab.glossary import HELD_OUT
+from lab.glossary import GLOSSARY, HELD_OUT
+from lab.objectives import has_own_objectives
 from lab.run.config import ConfigError
 
 from .metrics import METRICS
@@ -29,9 +30,7 @@ def check_comparison(compare: Mapping[str, Any], known: Sequence[str]) -> None:
     from .statistics.levels import parse_level  # imports pandas
 
     for name in listed(compare.get("metrics")):
-        if name not in METRICS and not name.startswith(HELD_OUT):
-            near = did_you_mean(name, METRICS) or did_you_mean(f"{HELD_OUT}{name}", METRICS)
-            raise ConfigError(f"compare: {name!r} is no measure of evaluations, whose names begin with {HELD_OUT}.{near}")
+        _check_metric(name)
     names, levels = listed(compare.get("metrics")), [parse_level(place) for place in listed(compare.get("at"))]
     if names and levels and all(level.scalar == name for level in levels for name in names):
         raise ConfigError(
@@ -51,3 +50,15 @@ def check_comparison(compare: Mapping[str, Any], known: Sequence[str]) -> None:
             raise ConfigError(
                 f"compare: smallest = {smallest!r} does not work: give the smallest difference that matters, above 0."
             )
+
+
+def _check_metric(name: str) -> None:
+    """Raise ConfigError for a name that no evaluation records.
+
+    Terms of own objectives may have any name, so where one is registered, it need only begin with eval/.
+    """
+    known = name in METRICS or (name.startswith(HELD_OUT) and {name, name.removeprefix(HELD_OUT)} & GLOSSARY.keys())
+    if known or (name.startswith(HELD_OUT) and has_own_objectives()):
+        return
+    near = did_you_mean(name, METRICS) or did_you_mean(f"{HELD_OUT}{name}", METRICS)
+    raise ConfigError(f"compare: {name!r} is no measure of evaluations, such as eval/oracle_reward or eval/kl.{near}")

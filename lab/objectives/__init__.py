@@ -30,7 +30,7 @@ from .field import FieldData, Trajectory, field, flow, pairs_at
 from .formula import Formula, NumberedLine, formula_of, formula_text, numbers_of, values_of
 from .methods import aot, guarded, lengths, link_functions, pointwise, reference_free  # noqa: F401  (registers their objectives)
 from .pair_annotations import annotation_use
-from .registry import OBJECTIVES, make_objective, register
+from .registry import OBJECTIVES, has_own_objectives, make_objective, register
 
 __all__ = [
     "DPO",
@@ -58,6 +58,7 @@ __all__ = [
     "flow",
     "formula_of",
     "formula_text",
+    "has_own_objectives",
     "make_objective",
     "masked_sum",
     "numbers_of",

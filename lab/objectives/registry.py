@@ -79,6 +79,11 @@ def _file_of(kind: type) -> str | None:
 _OWN = __name__.rsplit(".", 1)[0] + "."
 
 
+def has_own_objectives() -> bool:
+    """Return whether an objective is registered that is not built in."""
+    return any(not kind.__module__.startswith(_OWN) for kind in OBJECTIVES.values())
+
+
 def _formula_text(kind: type[Objective]) -> str:
     """Text of the formula with the default parameters; as declared where the defaults break a rule of the class."""
     try:

@@ -20,6 +20,7 @@ from lab.experiments import (
     parse_values,
     write_values,
 )
+from lab.objectives import DPO, OBJECTIVES, register
 from lab.run.config import ConfigError
 
 DECLARATIONS = [
@@ -90,7 +91,8 @@ def test_a_value_is_checked_by_itself() -> None:
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ({"metrics": "oracle_reward"}, "names begin with eval/. Did you mean 'eval/oracle_reward'"),
+        ({"metrics": "oracle_reward"}, "'oracle_reward' is no measure of evaluations.*Did you mean 'eval/oracle_reward'"),
+        ({"metrics": ["eval/kl", "eval/oracle_rewrad"]}, "'eval/oracle_rewrad' is no measure.*Did you mean 'eval/oracle_reward'"),
         ({"at": ["end", "klx"]}, "cannot be compared at 'klx'"),
         ({"baseline": "simpo"}, "compare: baseline = 'simpo' does not work. There is no variant 'simpo'"),
         ({"smallest": -0.1}, "smallest = -0.1 does not work"),
@@ -108,4 +110,19 @@ def test_a_rule_is_checked_before_the_runs(rule: dict[str, Any], message: str) -
     with pytest.raises(ConfigError, match=message):
         sweeping.store_declaration(folder, declaration)
     assert not folder.exists
-    check_comparison({"metrics": ["eval/kl", "eval/own_score"], "at": "kl=2", "baseline": "sgd", "smallest": 0.1}, ["dpo", "sgdpo"])
+    good = {"metrics": ["eval/kl", "eval/target_margin"], "at": "kl=2", "baseline": "sgd", "smallest": 0.1}
+    check_comparison(good, ["dpo", "sgdpo"])
+
+
+def test_terms_of_an_own_objective_may_be_compared() -> None:
+    class Own(DPO):
+        name = "with_own_score"
+
+    rule = {"metrics": "eval/own_score"}
+    with pytest.raises(ConfigError, match="'eval/own_score' is no measure"):
+        check_comparison(rule, [])
+    register(Own)
+    try:
+        check_comparison(rule, [])
+    finally:
+        del OBJECTIVES[Own.name]
