@@ -25,6 +25,7 @@ from lab.experiments import (
     PlannedRun,
     RunExecutor,
     check_comparison,
+    check_recorded,
     declare,
     experiment_folder,
     extended,
@@ -49,7 +50,7 @@ from lab.store import RunError
 from lab.store.durable import disk_errors_as_run_errors
 from lab.sweep_processes import ProcessExecutor, queue_name, trains_on_one_thread
 from lab.training.setup.requirements import check_requirements
-from lab.world import WorldSpec, content_hash, is_world_name, model_source
+from lab.world import WorldSpec, content_hash, is_world_name, model_source, world_of
 
 log = logging.getLogger(__name__)
 
@@ -210,6 +211,8 @@ def resolved(
     for run in content.runs:
         if run.config.pairs_version.isdecimal() or run.config.pairs_version != "current":
             version_to_begin_with(PairStore(run.pairs.location), run.config.pairs_version)
+    oracle = any(world_of(PairStore(location).source) for location in {run.pairs.location for run in content.runs})
+    check_recorded(declaration.compare, [run.config for run in content.runs], oracle=oracle)
     return content
 
 

@@ -18,7 +18,7 @@ from .folder import (
 )
 from .plan import PairSet, PlannedRun, plan, sources_of, variants
 from .progress import ExperimentState, RunState
-from .rules import check_comparison
+from .rules import check_comparison, check_recorded
 from .writing import as_python, as_yaml, parse_values, write_values
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "as_python",
     "as_yaml",
     "check_comparison",
+    "check_recorded",
     "check_value",
     "declare",
     "effects_of_deletion",

@@ -63,6 +63,11 @@ METRICS = {
 }
 """Measures whose direction is declared, by name; the others have none."""
 
+FROM_ORACLE = frozenset({"eval/oracle_reward", "eval/valid"})
+FROM_JUDGES = FROM_ORACLE | {"eval/reward", "eval/win_rate"}
+FROM_ANSWERS = FROM_JUDGES | {"eval/kl", "eval/repetition", "eval/completions/clipped_ratio", "eval/completions/mean_length"}
+"""Measures of sampled answers; those that only a judge of them records; those of the embedded world's oracle."""
+
 
 def metric_of(name: str) -> Metric:
     """Return the declared metric of a name, or one without a direction."""

@@ -14,6 +14,7 @@ from lab.experiments import (
     as_python,
     as_yaml,
     check_comparison,
+    check_recorded,
     check_value,
     declare,
     parse_declaration,
@@ -21,7 +22,7 @@ from lab.experiments import (
     write_values,
 )
 from lab.objectives import DPO, OBJECTIVES, register
-from lab.run.config import ConfigError
+from lab.run.config import ConfigError, TrainConfig
 
 DECLARATIONS = [
     declare("dpo", 8),
@@ -112,6 +113,33 @@ def test_a_rule_is_checked_before_the_runs(rule: dict[str, Any], message: str) -
     assert not folder.exists
     good = {"metrics": ["eval/kl", "eval/target_margin"], "at": "kl=2", "baseline": "sgd", "smallest": 0.1}
     check_comparison(good, ["dpo", "sgdpo"])
+
+
+@pytest.mark.parametrize(
+    ("rule", "settings", "message"),
+    [
+        ({"metrics": "eval/oracle_reward"}, {}, "no run will record eval/oracle_reward: only the embedded world has an oracle"),
+        ({"metrics": ["eval/kl", "eval/win_rate"]}, {}, "eval/win_rate: no reward_model is set"),
+        ({"metrics": "eval/valid"}, {"oracle": True, "reward_model": "judge"}, "in place of the oracle"),
+        ({"metrics": "eval/reward"}, {"oracle": True}, "eval/reward: no reward_model is set"),
+        ({"metrics": "eval/loss", "at": "kl"}, {"eval_prompts": 0}, "eval/kl: eval_prompts is 0"),
+        ({"metrics": "eval/loss"}, {"held_out": 0.0}, "eval/loss: held_out is 0"),
+        ({"at": ["end", "accuracy=0.6"]}, {"evaluate": False}, "eval/rewards/accuracies: evaluate is off"),
+        ({"at": "step=60"}, {"steps": 50}, "step=60 is after the end"),
+    ],
+)
+def test_a_rule_compares_only_what_its_runs_can_record(rule: dict[str, Any], settings: dict[str, Any], message: str) -> None:
+    oracle = settings.pop("oracle", False)
+    config = TrainConfig(objective=DPO(), **settings)
+    with pytest.raises(ConfigError, match=message):
+        check_recorded(rule, [config], oracle=oracle)
+
+
+def test_a_rule_needs_one_run_that_records_it() -> None:
+    able = TrainConfig(objective=DPO(), steps=60, reward_model="judge")
+    rule = {"metrics": ["eval/loss", "eval/reward", "eval/win_rate", "seconds"], "at": ["kl=2", "step=60"]}
+    check_recorded(rule, [TrainConfig(objective=DPO(), evaluate=False, steps=10), able], oracle=False)
+    check_recorded({"metrics": ["eval/oracle_reward", "eval/valid", "eval/win_rate"]}, [TrainConfig(objective=DPO())], oracle=True)
 
 
 def test_terms_of_an_own_objective_may_be_compared() -> None:
