@@ -142,6 +142,9 @@ def test_a_file_fills_the_form_and_is_started(started: list[ExperimentFolder], s
     ensure(cache=shared_cache)
     app = paste(open_form(), "objectives: [dppo]\nseeds: 2")
     assert "There is no objective 'dppo'" in page_text(app)
+    paste(app, "objectives: [dpo]\nseeds: 2\nevaluate: false\ncompare: {metrics: [eval/kl]}")
+    assert "no run will record eval/kl: evaluate is off" in page_text(app)
+    assert button(app, "Start the runs").disabled
     paste(app, YAML)
     text = page_text(app).replace("*", "")
     assert "18 runs: 6 variants with 3 seeds each." in text

@@ -28,6 +28,7 @@ from lab.experiments import (
     as_python,
     as_yaml,
     check_comparison,
+    check_recorded,
     plan,
     sources_of,
     variants,
@@ -147,6 +148,7 @@ def _look(folder: ExperimentFolder, declaration: Declaration, *, quick: bool) ->
     if not quick:
         runs = _planned(declaration)
         check_comparison(declaration.compare, variants(runs))
+        check_recorded(declaration.compare, [run.config for run in runs], oracle=True)  # whether there is one is not known yet
         return Ahead(runs, runs)
     content = sweeping.resolved(folder, declaration)
     known = {run.key for run in content.runs}
