@@ -88,6 +88,8 @@ def _missing(name: str, config: TrainConfig, oracle: bool) -> str:
         return "" if config.held_out else "held_out is 0, so no pairs are held out"
     if config.eval_prompts == 0:
         return "eval_prompts is 0, so no answers are sampled"
+    if not config.held_out and not oracle:
+        return "held_out is 0, so there is no prompt to answer"
     if name in FROM_ORACLE and config.reward_model:
         return "the reward model judges the answers in place of the oracle"
     if name in FROM_ORACLE and not oracle:

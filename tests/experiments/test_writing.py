@@ -124,6 +124,7 @@ def test_a_rule_is_checked_before_the_runs(rule: dict[str, Any], message: str) -
         ({"metrics": "eval/reward"}, {"oracle": True}, "eval/reward: no reward_model is set"),
         ({"metrics": "eval/loss", "at": "kl"}, {"eval_prompts": 0}, "eval/kl: eval_prompts is 0"),
         ({"metrics": "eval/loss"}, {"held_out": 0.0}, "eval/loss: held_out is 0"),
+        ({"at": "kl"}, {"held_out": 0.0}, "eval/kl: held_out is 0, so there is no prompt"),
         ({"at": ["end", "accuracy=0.6"]}, {"evaluate": False}, "eval/rewards/accuracies: evaluate is off"),
         ({"at": "step=60"}, {"steps": 50}, "step=60 is after the end"),
     ],
