@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab.errors import did_you_mean
-from lab.glossary import GLOSSARY, HELD_OUT
+from lab.glossary import HELD_OUT
 from lab.objectives import has_own_objectives
 from lab.run.config import ConfigError, TrainConfig
 
-from .metrics import FROM_ANSWERS, FROM_JUDGES, FROM_ORACLE, METRICS
+from .metrics import FROM_ANSWERS, FROM_JUDGES, FROM_ORACLE, METRICS, RECORDED
 from .plan import find_variant, listed
 
 
@@ -104,8 +104,7 @@ def _check_metric(name: str) -> None:
 
     Terms of own objectives may have any name, so where one is registered, it need only begin with eval/.
     """
-    known = name in METRICS or (name.startswith(HELD_OUT) and {name, name.removeprefix(HELD_OUT)} & GLOSSARY.keys())
-    if known or (name.startswith(HELD_OUT) and has_own_objectives()):
+    if name in RECORDED or (name.startswith(HELD_OUT) and has_own_objectives()):
         return
     near = did_you_mean(name, METRICS) or did_you_mean(f"{HELD_OUT}{name}", METRICS)
     raise ConfigError(f"compare: {name!r} is no measure of evaluations, such as eval/oracle_reward or eval/kl.{near}")

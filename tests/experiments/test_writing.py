@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,8 +24,12 @@ from lab.experiments import (
     parse_values,
     write_values,
 )
-from lab.objectives import DPO, OBJECTIVES, register
+from lab.experiments.metrics import FROM_ANSWERS, RECORDED
+from lab.objectives import DPO, OBJECTIVES, make_objective, register
 from lab.run.config import ConfigError, TrainConfig
+from lab.training.metrics import batch_scalars
+from lab.world import ensure
+from tests.objectives.helpers import random_pairs
 
 DECLARATIONS = [
     declare("dpo", 8),
@@ -94,6 +101,10 @@ def test_a_value_is_checked_by_itself() -> None:
     [
         ({"metrics": "oracle_reward"}, "'oracle_reward' is no measure of evaluations.*Did you mean 'eval/oracle_reward'"),
         ({"metrics": ["eval/kl", "eval/oracle_rewrad"]}, "'eval/oracle_rewrad' is no measure.*Did you mean 'eval/oracle_reward'"),
+        ({"metrics": "eval/grad_norm"}, "'eval/grad_norm' is no measure"),
+        ({"metrics": "eval/reward_chosen"}, "'eval/reward_chosen' is no measure"),
+        ({"at": "step=-5"}, "no run can reach it"),
+        ({"at": "accuracy=1.5"}, "no run can reach it"),
         ({"at": ["end", "klx"]}, "cannot be compared at 'klx'"),
         ({"baseline": "simpo"}, "compare: baseline = 'simpo' does not work. There is no variant 'simpo'"),
         ({"smallest": -0.1}, "smallest = -0.1 does not work"),
@@ -134,6 +145,32 @@ def test_a_rule_compares_only_what_its_runs_can_record(rule: dict[str, Any], set
     config = TrainConfig(objective=DPO(), **settings)
     with pytest.raises(ConfigError, match=message):
         check_recorded(rule, [config], oracle=oracle)
+
+
+def test_known_measures_are_what_evaluations_of_the_objectives_record() -> None:
+    recorded: set[str] = set()
+    for name in OBJECTIVES:
+        objective = make_objective(name)
+        pairs = random_pairs(0, objective=objective)
+        state = objective.dataset_state([pairs]) if objective.needs_dataset else objective.initial_state()
+        draws = objective.draw(pairs, torch.Generator().manual_seed(0))
+        terms = objective(pairs, state, draws, training=False)[0].terms
+        recorded |= {f"eval/{term}" for term in batch_scalars({term: values.float().numpy() for term, values in terms.items()})}
+    assert recorded == {name for name in RECORDED if name.startswith("eval/")} - FROM_ANSWERS
+
+
+def test_a_measure_that_pairs_from_a_file_have_no_judge_for_is_refused(tmp_path: Path, shared_cache: Path) -> None:
+    ensure(cache=shared_cache)
+    rows = [{"prompt": f"q{i}", "chosen": " a", "rejected": " b"} for i in range(20)]
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    folder, declaration = sweeping.declared(
+        ["dpo"], seeds=2, pairs=str(pairs), compare={"metrics": "eval/oracle_reward"}, name="mine"
+    )
+    with pytest.raises(ConfigError, match="no run will record eval/oracle_reward: only the embedded world"):
+        sweeping.store_declaration(folder, declaration)
+    assert not folder.exists
+    sweeping.resolved(*sweeping.declared(["dpo"], seeds=2, pairs="world", compare={"metrics": "eval/oracle_reward"}, name="world"))
 
 
 def test_a_rule_needs_one_run_that_records_it() -> None:

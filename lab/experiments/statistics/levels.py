@@ -57,6 +57,8 @@ def parse_level(text: object) -> Level:
         raise ConfigError(f"{value!r} in {text!r} is no number; write it as in {name}=2.") from None
     if (name == "step") != (number is not None) and name in ("end", "step"):
         raise ConfigError(f"{text!r} does not work: give end alone, and step with a number, as in step=100.")
+    if number is not None and ((name == "step" and number < 0) or (name == "accuracy" and not 0 <= number <= 1)):
+        raise ConfigError(f"{text!r} does not work: no run can reach it; a step is at least 0, an accuracy between 0 and 1.")
     return Level(name, number)
 
 
