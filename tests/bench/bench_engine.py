@@ -38,8 +38,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import lab
 from lab import process_settings
 
-process_settings.spin_where_idle()  # as a process that only trains does, before torch is loaded; for both engines
-process_settings.postpone_collector()  # until the lab's first, untimed run; for both engines
+SPINS = process_settings.spin_where_idle()  # as a process that only trains does, before torch is loaded; for both engines
+process_settings.postpone_collector()  # until both engines' first, untimed training
 
 import torch  # isort: skip
 
@@ -192,10 +192,12 @@ def measure(engine: str, model: Path, rows: list[dict[str, str]]) -> None:
     """Train in this process; print elapsed seconds, those of the processors and the machine's matrix rate as one line of JSON."""
     train = ENGINES[engine]
     train(model, rows[: 2 * BATCH])
+    process_settings.resume_collector()  # the lab has done so itself
     began = time.process_time()
     seconds = train(model, rows)
     processors = time.process_time() - began
-    print(json.dumps({"seconds": seconds, "processors": processors, "rate": matrix_rate()}))  # the rate last: it starts threads
+    rate = matrix_rate()  # last: it starts threads
+    print(json.dumps({"seconds": seconds, "processors": processors, "rate": rate, "spins": SPINS}))
 
 
 def run_apart(module: str, arguments: list[str]) -> dict[str, float]:
@@ -234,6 +236,11 @@ def main() -> None:
                     print(name, found[-1], file=sys.stderr, flush=True)
             elapsed, used, rates = (_medians(rounds, key) for key in ("seconds", "processors", "rate"))
             rate = statistics.median(rates.values())
+            if len({one["spins"] for found in rounds.values() for one in found}) > 1:
+                print(
+                    "Not comparable: other work began or ended, so idle threads spun in some of the processes only.",
+                    file=sys.stderr,
+                )
             best, least = (min(values[name] for name in values if name != "lab") for values in (elapsed, used))
             for name, seconds in elapsed.items():
                 share = useful_operations(rows, size) / seconds / rate

@@ -18,6 +18,7 @@ import statistics
 import sys
 from pathlib import Path
 
+from lab import process_settings
 from tests.bench.bench_engine import BATCH, run_apart, run_lab, run_trl
 from tests.bench.bench_memory import peak
 
@@ -49,6 +50,7 @@ def measure(engine: str, model: Path, pairs: Path, count: int) -> None:
     if engine != "lab":
         import trl  # noqa: F401
 
+    process_settings.resume_collector()  # postponed by bench_engine until the libraries are there; for both engines
     rows = fitting_rows(model, pairs, count)
     if engine == "lab":
         seconds = run_lab(model, rows, evaluate=False, held_out=0.0)

@@ -7,7 +7,7 @@
 
 FILE holds transcripts in the layout of HH-RLHF, as JSON Lines, packed or not. Two experiments of `lab.sweep` in LAB_HOME, with one
 thread per run: a pilot, which chooses learning rates, and the methods with these rates and other seeds. The same command continues
-both where they were interrupted. Takes about four hours of one core; `--workers 2` trains two runs at once.
+both where they were interrupted. Takes five to six hours of one core; `--workers 2` trains two runs at once.
 
 Learning rates. Every method has the rate of its paper times a factor, since an adapter on a small model needs far larger rates than
 full fine-tuning of a large one. The pilot tries FACTORS on DPO and SimPO and keeps, for each, the factor with the lowest held-out
