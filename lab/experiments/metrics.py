@@ -65,8 +65,8 @@ METRICS = {
 
 _OTHERWISE = {"reward_chosen", "reward_rejected", "logps_chosen", "logps_rejected"}  # recorded under TRL's names
 _OF_TRAINING = {"weight_chosen", "weight_rejected"}  # of the credit
-RECORDED = METRICS.keys() | {f"{HELD_OUT}{term}" for term in set(PAIR_TERMS) - _OTHERWISE - _OF_TRAINING}
-"""Names of all measures that evaluations of the library's objectives record, and "seconds"."""
+RECORDED = (METRICS.keys() - {"seconds"}) | {f"{HELD_OUT}{term}" for term in set(PAIR_TERMS) - _OTHERWISE - _OF_TRAINING}
+"""Names of all measures that evaluations of the library's objectives record; a run's seconds are no evaluation's."""
 
 FROM_ORACLE = frozenset({"eval/oracle_reward", "eval/valid"})
 FROM_JUDGES = FROM_ORACLE | {"eval/reward", "eval/win_rate"}
