@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.glossary import GLOSSARY, HELD_OUT, PAIR_TERMS, entry
+from lab.glossary import GLOSSARY, HELD_OUT, PAIR_TERMS, SCALAR_OF_TERM, entry
 
 if TYPE_CHECKING:
     from lab.objectives import Objective
@@ -63,9 +63,8 @@ METRICS = {
 }
 """Measures whose direction is declared, by name; the others have none."""
 
-_OTHERWISE = {"reward_chosen", "reward_rejected", "logps_chosen", "logps_rejected"}  # recorded under TRL's names
 _OF_TRAINING = {"weight_chosen", "weight_rejected"}  # of the credit
-RECORDED = (METRICS.keys() - {"seconds"}) | {f"{HELD_OUT}{term}" for term in set(PAIR_TERMS) - _OTHERWISE - _OF_TRAINING}
+RECORDED = (METRICS.keys() - {"seconds"}) | {f"{HELD_OUT}{term}" for term in set(PAIR_TERMS) - SCALAR_OF_TERM.keys() - _OF_TRAINING}
 """Names of all measures that evaluations of the library's objectives record; a run's seconds are no evaluation's."""
 
 FROM_ORACLE = frozenset({"eval/oracle_reward", "eval/valid"})

@@ -80,8 +80,6 @@ def check_recorded(compare: Mapping[str, Any], configs: Sequence[TrainConfig], *
 
 def _missing(name: str, config: TrainConfig, oracle: bool) -> str:
     """Return what a run lacks to record a measure, in a few words; "" if nothing is known to be missing."""
-    if not name.startswith(HELD_OUT):
-        return ""
     if not config.evaluate:
         return "evaluate is off"
     if name not in FROM_ANSWERS:

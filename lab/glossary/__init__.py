@@ -3,7 +3,19 @@
 The only source of these words: figures, hover texts, tables and the user guide take them from here.
 """
 
-from .entries import CONCEPTS, FIELD_QUANTITIES, GLOSSARY, HELD_OUT, PAIR_EVIDENCE, PAIR_TERMS, PUSHES, TOKEN_VALUES, Entry, entry
+from .entries import (
+    CONCEPTS,
+    FIELD_QUANTITIES,
+    GLOSSARY,
+    HELD_OUT,
+    PAIR_EVIDENCE,
+    PAIR_TERMS,
+    PUSHES,
+    SCALAR_OF_TERM,
+    TOKEN_VALUES,
+    Entry,
+    entry,
+)
 from .lessons import LESSONS, Lesson, lesson_of
 from .page import glossary_markdown
 
@@ -16,6 +28,7 @@ __all__ = [
     "PAIR_EVIDENCE",
     "PAIR_TERMS",
     "PUSHES",
+    "SCALAR_OF_TERM",
     "TOKEN_VALUES",
     "Entry",
     "Lesson",

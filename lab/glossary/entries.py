@@ -360,20 +360,21 @@ PUSHES = {
 """The pushes of an objective on both sides, by side."""
 
 # The loop stores these as pair terms under the left name and their batch means under TRL's.
-_SCALAR_OF_TERM = {
+SCALAR_OF_TERM = {
     "reward_chosen": "rewards/chosen",
     "reward_rejected": "rewards/rejected",
     "logps_chosen": "logps/chosen",
     "logps_rejected": "logps/rejected",
 }
+"""Names of the scalars of those pair terms whose scalar has another name, TRL's."""
 
 HELD_OUT = "eval/"
 """Prefix of the names of scalars measured on held-out pairs, or on answers to held-out prompts."""
 
-GLOSSARY: dict[str, Entry] = _PAIR | _SIDES | {term: _SIDES[scalar] for term, scalar in _SCALAR_OF_TERM.items()} | _RUN
+GLOSSARY: dict[str, Entry] = _PAIR | _SIDES | {term: _SIDES[scalar] for term, scalar in SCALAR_OF_TERM.items()} | _RUN
 """Every recorded scalar and pair term, by the name under which it is stored."""
 
-PAIR_TERMS = (*_PAIR, *_SCALAR_OF_TERM)
+PAIR_TERMS = (*_PAIR, *SCALAR_OF_TERM)
 """Names of the terms that the objectives of the library record for every pair."""
 
 
