@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from lab.glossary import SCALAR_OF_TERM
 from lab.objectives import Credited, PairLogps, degree_confusion
 from lab.store import TokenRow
 from lab.training.data.encoded_pairs import EncodedPair
 
 from .step import StepResult
-
-TRL_NAMES = {
-    "loss": "loss",
-    "reward_chosen": "rewards/chosen",
-    "reward_rejected": "rewards/rejected",
-    "logps_chosen": "logps/chosen",
-    "logps_rejected": "logps/rejected",
-}
-"""TRL's metric name for each pair term whose batch mean TRL records."""
 
 
 def host_terms(credited: Credited) -> dict[str, np.ndarray]:
@@ -40,7 +32,7 @@ def batch_scalars(terms: dict[str, np.ndarray]) -> dict[str, float]:
         for name, values in terms.items()
         if name == "loss" or not np.isnan(values).all()
     }
-    scalars = {TRL_NAMES.get(name, name): mean for name, mean in means.items()}
+    scalars = {SCALAR_OF_TERM.get(name, name): mean for name, mean in means.items()}
     margins = terms["reward_chosen"] - terms["reward_rejected"]
     scalars["rewards/margins"] = float(margins.mean())
     scalars["rewards/accuracies"] = float((margins > 0).mean())
